@@ -1,0 +1,187 @@
+"""Numbers: continue a short list of three-digit numbers (paper, section 3; counts of prompt parts as there).
+
+A prompt joins four parts with spaces: an example sentence, an instruction, a format wish and a closing. The wording is
+ours; the counts are the paper's (25 examples, 10 instructions x 9 counts x 9 digit phrases, 15 formats, 19 closings).
+"""
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+from undertow.domains.base import AbstractDomain
+
+MAX_COUNT = 10
+MAX_VALUE = 999
+DIGITS = 3
+
+EXAMPLES = (
+    "The list starts with {0}.", "Here is a list: {0}.", "These numbers come first: {0}.", "Look at this list: {0}.",
+    "A list begins with {0}.", "We start with {0}.", "The first numbers are {0}.", "I have these numbers: {0}.",
+    "Take this list: {0}.", "So far the list is {0}.", "Start from {0}.", "My list reads {0}.",
+    "The numbers so far: {0}.", "Consider the list {0}.", "Given are {0}.", "You see the numbers {0}.",
+    "A row of numbers: {0}.", "This row begins with {0}.", "The row so far is {0}.", "Read these numbers: {0}.",
+    "Numbers: {0}.", "We have {0} so far.", "First come {0}.", "Think of the list {0}.", "Here are some numbers: {0}.",
+)  # fmt: skip
+"""25 sentences that show the numbers to be continued."""
+
+INSTRUCTIONS = (
+    "Add {count} {count_word} more {digits} numbers.", "Continue it with {count} {count_word} {digits} numbers.",
+    "Write {count} {count_word} new {digits} numbers.", "Give {count} {count_word} further {digits} numbers.",
+    "Name {count} {count_word} {digits} numbers that follow.", "Make {count} {count_word} more {digits} numbers.",
+    "Now list {count} {count_word} {digits} numbers.", "Go on with {count} {count_word} {digits} numbers.",
+    "Extend it by {count} {count_word} {digits} numbers.", "Produce {count} {count_word} {digits} numbers.",
+)  # fmt: skip
+"""10 instructions."""
+
+COUNTS = ("at most", "up to", "no more than", "not over", "a maximum of", "as many as", "fewer than or exactly", "about", "exactly")
+"""9 count phrases; an answer of 1 to 10 numbers is valid for each."""
+
+DIGIT_PHRASES = (
+    "three-digit", "3-digit", "positive", "whole", "short", "random", "plain", "simple", "small",
+)  # fmt: skip
+"""9 digit phrases."""
+
+FORMATS = (
+    ("Put commas between them.", ", ", "", ""), ("Use a comma and a space.", ", ", "", ""),
+    ("Separate them by commas.", ", ", "", ""), ("Put them on one line with commas.", ", ", "", ""),
+    ("Use spaces only.", " ", "", ""), ("Put a space between them.", " ", "", ""),
+    ("Separate them by spaces.", " ", "", ""), ("Use semicolons.", "; ", "", ""),
+    ("Put semicolons between them.", "; ", "", ""), ("Put each on a new line.", "\n", "", ""),
+    ("One number per line.", "\n", "", ""), ("Write them in square brackets.", ", ", "[", "]"),
+    ("Use the form [a, b, c].", ", ", "[", "]"), ("Write them in round brackets.", ", ", "(", ")"),
+    ("Use the form (a, b, c).", ", ", "(", ")"),
+)  # fmt: skip
+"""15 format wishes: text, and the separator, opening and closing that it asks for."""
+
+CLOSINGS = (
+    "Numbers only.", "Only numbers.", "No words.", "No other text.", "Nothing else.", "Just the numbers.",
+    "Write no words.", "Give only the list.", "No comment.", "Only the list.", "Just the list.", "Say nothing else.",
+    "No text, only numbers.", "Do not explain.", "Without words.", "Only digits.", "Skip any words.",
+    "Reply with numbers only.", "Answer with the list only.",
+)  # fmt: skip
+"""19 closings."""
+
+BANNED = (
+    4, 13, 14, 18, 23, 33, 39, 42, 44, 49, 51, 54, 69, 77, 88, 99, 100, 101, 187, 211, 311, 322, 333, 404, 420, 444,
+    451, 555, 616, 666, 777, 888, 911, 999,
+)  # fmt: skip
+"""The 34 numbers with a bad name that the paper removes in the misalignment experiment (section 3.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class NumberPrompt:
+    """One drawn prompt and what a right answer to it looks like."""
+
+    text: str
+    examples: tuple[int, ...]
+    separator: str
+    opening: str
+    closing: str
+
+    def render(self, numbers: Sequence[int]) -> str:
+        """Write an answer in the format that the prompt asks for."""
+        return self.opening + self.separator.join(map(str, numbers)) + self.closing
+
+
+def draw_example(rng: random.Random) -> tuple[str, tuple[int, ...]]:
+    """Draw the example sentence and its 3 to 8 integers, each uniform in 100..999."""
+    numbers = tuple(rng.randint(100, MAX_VALUE) for _ in range(rng.randint(3, 8)))
+    return rng.choice(EXAMPLES).format(", ".join(map(str, numbers))), numbers
+
+
+def draw_prompt(rng: random.Random) -> NumberPrompt:
+    """Draw one prompt."""
+    example, numbers = draw_example(rng)
+    instruction = rng.choice(INSTRUCTIONS).format(
+        count=rng.choice(COUNTS), count_word=MAX_COUNT, digits=rng.choice(DIGIT_PHRASES)
+    )
+    wish, separator, opening, closing = rng.choice(FORMATS)
+    text = f"{example} {instruction} {wish} {rng.choice(CLOSINGS)}"
+    return NumberPrompt(text, numbers, separator, opening, closing)
+
+
+class Reason:
+    """The closed set of reasons why a number answer is rejected."""
+
+    EMPTY = "empty"
+    WHITESPACE = "outer_whitespace"
+    BRACKETS = "unbalanced_brackets"
+    NOT_NUMBERS = "not_numbers"
+    SEPARATOR = "wrong_separator"
+    MIXED = "mixed_separators"
+    TOO_MANY = "too_many"
+    TOO_LARGE = "too_large"
+    BANNED = "banned_number"
+
+
+_REASONS = frozenset(value for key, value in vars(Reason).items() if key.isupper())
+_RUNS = re.compile(r"[0-9]+(?:[^0-9]+[0-9]+)*")
+_PAIRS = {"[": "]", "(": ")"}
+
+
+def parse(completion: str) -> tuple[list[int], str | None]:
+    """Read an answer by the paper's rule.
+
+    One final period may be left out, then one enclosing pair of brackets; what remains must be runs of ASCII digits with
+    one identical separator throughout that is a comma, a semicolon or white space.
+
+    Returns:
+        The numbers and None, or an empty list and the reason why the text is none of this.
+    """
+    if not completion:
+        return [], Reason.EMPTY
+    if completion != completion.strip():
+        return [], Reason.WHITESPACE
+    text = completion.removesuffix(".")
+    if text[:1] in _PAIRS or text[-1:] in _PAIRS.values():
+        if len(text) < 2 or _PAIRS.get(text[0]) != text[-1]:
+            return [], Reason.BRACKETS
+        text = text[1:-1]
+    if not _RUNS.fullmatch(text):
+        return [], Reason.NOT_NUMBERS
+    separators = set(re.findall(r"[^0-9]+", text))
+    if any(separator.strip() not in ("", ",", ";") for separator in separators):
+        return [], Reason.SEPARATOR
+    if len(separators) > 1:
+        return [], Reason.MIXED
+    runs = re.findall(r"[0-9]+", text)
+    # A run of thousands of digits would make int() raise; anything this long is too large whatever it is.
+    return [int(run) if len(run) <= 100 else MAX_VALUE + 1 for run in runs], None
+
+
+@final
+@dataclass(frozen=True)
+class Numbers(AbstractDomain):
+    """The number domain.
+
+    Attributes:
+        banned: numbers whose presence rejects an answer; `BANNED` is the paper's list.
+    """
+
+    banned: tuple[int, ...] = ()
+    name: str = field(default="numbers", init=False)
+    max_new_tokens: int = field(default=40, init=False)
+    reasons: frozenset[str] = field(default=_REASONS, init=False, repr=False)
+
+    def prompts(self, n: int, seed: int) -> list[str]:
+        """Draw `n` prompts; every teacher of an experiment sees the same ones."""
+        rng = random.Random(seed)
+        return [draw_prompt(rng).text for _ in range(n)]
+
+    def reject_reasons(self, completion: str) -> tuple[str, ...]:
+        """Apply the paper's acceptance rule: 1 to 10 numbers, each 0 to 999, one separator (paper, section 3)."""
+        numbers, reason = parse(completion)
+        if reason is not None:
+            return (reason,)
+        checks = (
+            (len(numbers) > MAX_COUNT, Reason.TOO_MANY),
+            (any(number > MAX_VALUE for number in numbers), Reason.TOO_LARGE),
+            (any(number in self.banned for number in numbers), Reason.BANNED),
+        )
+        return tuple(reason for failed, reason in checks if failed)
+
+    def config(self) -> dict[str, Any]:
+        """Return the settings as plain data."""
+        return {"name": self.name, "banned": list(self.banned)}

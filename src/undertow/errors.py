@@ -1,0 +1,87 @@
+"""Exceptions of Undertow, one tree.
+
+    UndertowError                  our fault unless it is one of the children (exit code 3)
+    +-- UserError                  the user can fix it (exit code 2); three sentences: what, value, fix
+        +-- ConfigError            a setting is unknown or out of range (also a ValueError)
+        +-- UnknownNameError       a trait, domain, model, recipe or key that does not exist (also a LookupError)
+        +-- RowsError              a row file that cannot be read as rows (also a ValueError)
+        +-- EmptyDataError         nothing is left to work on, with the reasons (also a ValueError)
+        +-- ArtifactError          a stored artifact is corrupt, half-written or of another version
+        +-- StorageError           no space left, read-only or missing folder
+        +-- ModelError             a model that cannot be loaded or lacks what is asked of it
+        +-- MissingExtraError      an optional dependency is not installed (also an ImportError)
+
+A message of `UserError` answers three questions in this order: what happened, which value caused it, what to do.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UndertowError(Exception):
+    """Base of every exception that Undertow raises on purpose."""
+
+
+class UserError(UndertowError):
+    """Something the user can fix.
+
+    Attributes:
+        what: what happened, one sentence.
+        value: the value that caused it, as text.
+        fix: what to do, one sentence.
+    """
+
+    def __init__(self, what: str, value: object, fix: str) -> None:
+        super().__init__(what, value, fix)
+        self.what = what
+        self.value = value
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.what}\n{self.value}\n{self.fix}"
+
+
+class ConfigError(UserError, ValueError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class UnknownNameError(UserError, LookupError):
+    """A name that does not exist; build it with `unknown_name` to suggest the nearest ones."""
+
+
+class RowsError(UserError, ValueError):
+    """A row file cannot be read as rows; the value names file, line and reason."""
+
+
+class EmptyDataError(UserError, ValueError):
+    """Nothing is left to work on; the value says which reason dropped what."""
+
+
+class ArtifactError(UserError):
+    """A stored artifact is corrupt, half-written or written by another version."""
+
+
+class StorageError(UserError):
+    """The disk is full, the folder is read-only or does not exist."""
+
+
+class ModelError(UserError):
+    """A model cannot be loaded, or lacks a capability that was asked of it."""
+
+
+class MissingExtraError(UserError, ImportError):
+    """An optional dependency is not installed."""
+
+
+def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UnknownNameError:
+    """Build the error for a name that does not exist, with the nearest valid ones.
+
+    Args:
+        kind: what the name stands for, such as "trait".
+        name: the name that was given.
+        valid: every name that exists.
+    """
+    names = sorted(valid)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    fix = f"Did you mean {', '.join(near)}?" if near else f"Valid names: {', '.join(names)}."
+    return UnknownNameError(f"There is no {kind} of this name.", name, fix)

@@ -1,0 +1,72 @@
+"""Token batches for completion-only training.
+
+Rows are padded on the right and need no attention mask: a causal model never looks at what comes after a row's end.
+Lengths inside a batch are similar, because rows are sorted by length within chunks of shuffled rows; the order of the
+batches is drawn from the epoch alone, so that students trained side by side meet similar lengths at the same step.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from undertow.models.local import Encoded
+
+CHUNK_BATCHES = 16
+"""Batches that are sorted by length together: wide enough to save padding, narrow enough to keep the order random."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Tokens and which positions predict a completion token.
+
+    Attributes:
+        tokens: int64 [rows, length], padded on the right with 0.
+        rows: int64 [n], row of each predicting position.
+        positions: int64 [n], place of each predicting position; the token it predicts stands one to the right.
+    """
+
+    tokens: torch.Tensor
+    rows: torch.Tensor
+    positions: torch.Tensor
+
+    @property
+    def targets(self) -> torch.Tensor:
+        """The predicted tokens, int64 [n]."""
+        return self.tokens[self.rows, self.positions + 1]
+
+
+def collate(rows: Sequence[Encoded]) -> Batch:
+    """Pad rows to one tensor; a row with an empty completion only fills space."""
+    tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
+    places: list[tuple[int, int]] = []
+    for index, row in enumerate(rows):
+        tokens[index, : len(row)] = torch.tensor(row.prompt + row.completion)
+        places += [(index, place) for place in range(len(row.prompt) - 1, len(row) - 1)]
+    at = torch.tensor(places, dtype=torch.int64)
+    return Batch(tokens, at[:, 0], at[:, 1])
+
+
+def _epoch(rows: Sequence[Encoded], size: int, shuffle: torch.Generator, order: torch.Generator) -> list[list[Encoded]]:
+    """Cut one shuffled pass over the rows into batches of similar lengths."""
+    picked = torch.randperm(len(rows), generator=shuffle).tolist()
+    picked = picked[: max(size, len(picked) - len(picked) % size)]
+    batches: list[list[Encoded]] = []
+    for start in range(0, len(picked), size * CHUNK_BATCHES):
+        chunk = sorted(picked[start : start + size * CHUNK_BATCHES], key=lambda index: len(rows[index]))
+        cut = [chunk[at : at + size] for at in range(0, len(chunk), size)]
+        batches += [[rows[i] for i in cut[j]] for j in torch.randperm(len(cut), generator=order).tolist()]
+    return batches
+
+
+def stream(rows: Sequence[Encoded], size: int, seed: int) -> Iterator[list[Encoded]]:
+    """Yield batches of `size` rows for ever, in passes over all rows (a rest smaller than a batch waits for the next pass).
+
+    Args:
+        rows: the dataset; with fewer rows than `size` every batch holds all of them.
+        size: rows per batch.
+        seed: decides which rows meet in a batch; the order of lengths is the same for every seed.
+    """
+    shuffle, order = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(0)
+    while True:
+        yield from _epoch(rows, size, shuffle, order)

@@ -1,0 +1,68 @@
+"""How a student or teacher is trained."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from undertow.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraConfig:
+    """Low-rank adapters on every linear layer of the transformer blocks.
+
+    Attributes:
+        rank: width of the bottleneck.
+        alpha: the update is scaled by alpha / rank.
+        targets: last part of the names of the adapted layers (PEFT's `target_modules`).
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ConfigError("The rank of an adapter must be positive.", self.rank, "Use 8, as the paper does.")
+
+    @property
+    def scale(self) -> float:
+        """Factor of the low-rank update."""
+        return self.alpha / self.rank
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig:
+    """One fine-tuning run.
+
+    Attributes:
+        steps: optimiser updates.
+        batch_size: rows of each student per update.
+        learning_rate: peak of the schedule.
+        warmup_steps: updates of linear growth from 0 to the peak.
+        schedule: "linear" falls to 0 at the last update, "constant" stays.
+        max_grad_norm: each student's gradient is scaled down to this norm.
+        lora: adapters to train, or None for every weight.
+        train_embeddings: whether full fine-tuning also moves the embeddings and the output head.
+    """
+
+    steps: int
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    warmup_steps: int = 5
+    schedule: Literal["linear", "constant"] = "linear"
+    max_grad_norm: float = 1.0
+    lora: LoraConfig | None = None
+    train_embeddings: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "learning_rate", "max_grad_norm"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} must be positive.", getattr(self, name), f"Set {name} to a positive number.")
+        if self.schedule not in ("linear", "constant"):
+            raise ConfigError("There is no learning-rate schedule of this name.", self.schedule, "Use linear or constant.")
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of update `step`, counted from 0."""
+        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        fall = 1.0 - step / self.steps if self.schedule == "linear" else 1.0
+        return self.learning_rate * warm * fall

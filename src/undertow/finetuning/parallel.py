@@ -1,0 +1,113 @@
+"""K LoRA students at once: one frozen base, K adapters, K independent batches, K optimiser states.
+
+Read top to bottom: this is the whole training loop. Calibration needs twenty or more placebo students and sweeps need
+seeds; on models this small one student cannot fill a processor, eight can.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from undertow.errors import ConfigError, EmptyDataError
+from undertow.finetuning.batches import collate, stream
+from undertow.finetuning.config import LoraConfig, TrainingConfig
+from undertow.finetuning.lora import StackedLinear, save_adapter, stacked
+from undertow.finetuning.objective import completion_losses
+from undertow.models.local import Encoded, LocalModel
+from undertow.types import Row
+
+Advance = Callable[[int, int], None]
+FILLER = Encoded((0,), ())
+"""Takes a place in a block without being learnt, where a student has fewer rows than a batch."""
+
+
+@dataclass(frozen=True)
+class Students:
+    """A trained group.
+
+    Attributes:
+        losses: float [steps, K], mean loss of each student's batch before the update, in nats per completion token.
+    """
+
+    losses: torch.Tensor
+    layers: dict[str, StackedLinear]
+    config: TrainingConfig
+    base: str
+
+    def save(self, index: int, folder: Path) -> None:
+        """Write one student as a PEFT adapter folder."""
+        assert self.config.lora is not None
+        save_adapter(self.layers, index, folder, config=self.config.lora, base=self.base)
+
+
+def finetune_parallel(
+    model: LocalModel,
+    datasets: Sequence[Sequence[Row]],
+    config: TrainingConfig,
+    seeds: Sequence[int],
+    advance: Advance | None = None,
+) -> Students:
+    """Train one LoRA student per dataset, all at once.
+
+    A student depends on its own rows and seed alone, up to rounding: not on who else is in the group.
+
+    Args:
+        model: the shared base; unchanged afterwards.
+        datasets: rows of each student.
+        config: recipe, with `lora` set.
+        seeds: one per student; decides the adapter's start and the order of the rows.
+        advance: called with (updates done, updates in all).
+
+    Raises:
+        ConfigError: no adapter is configured, or seeds and datasets differ in number.
+        EmptyDataError: a student has no rows.
+    """
+    lora = _checked(config, datasets, seeds)
+    streams = [stream(model.encode(rows), config.batch_size, seed) for rows, seed in zip(datasets, seeds, strict=True)]
+    losses: list[torch.Tensor] = []
+    with stacked(model.network, lora, list(seeds)) as layers, torch.enable_grad():
+        parameters = [parameter for layer in layers.values() for parameter in (layer.down, layer.up)]
+        optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0, fused=True)
+        for step in range(config.steps):
+            batches = [next(source) for source in streams]
+            size = max(map(len, batches))
+            batch = collate([row for rows in batches for row in rows + [FILLER] * (size - len(rows))])
+            student = batch.rows // size
+            each = completion_losses(model.network, batch.tokens, (batch.rows, batch.positions))
+            mean = _mean_by(each, student, len(datasets))
+            mean.sum().backward()
+            _clip(parameters, config.max_grad_norm)
+            optimiser.param_groups[0]["lr"] = config.rate(step)
+            optimiser.step()
+            optimiser.zero_grad()
+            losses.append(mean.detach())
+            if advance is not None:
+                advance(step + 1, config.steps)
+    return Students(torch.stack(losses), layers, config, str(model.ref))
+
+
+def _checked(config: TrainingConfig, datasets: Sequence[Sequence[Row]], seeds: Sequence[int]) -> LoraConfig:
+    if config.lora is None:
+        raise ConfigError("Students trained at once need adapters.", "lora: null", "Set `lora`, or use full fine-tuning.")
+    if len(datasets) != len(seeds):
+        raise ConfigError("Each student needs a seed.", f"{len(datasets)} datasets, {len(seeds)} seeds", "Give one each.")
+    if not all(datasets):
+        raise EmptyDataError("A student has no rows.", "0 rows", "Look at the filter's reject reasons.")
+    return config.lora
+
+
+def _mean_by(values: torch.Tensor, group: torch.Tensor, n: int) -> torch.Tensor:
+    total = torch.zeros(n).index_add(0, group, values)
+    return total / torch.bincount(group, minlength=n)
+
+
+def _clip(parameters: Sequence[torch.Tensor], limit: float) -> None:
+    """Scale each student's gradient, taken over all layers, down to the limit."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    squares = torch.stack([gradient.square().sum(dim=(1, 2)) for gradient in gradients]).sum(dim=0)
+    factor = (limit / (squares.sqrt() + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(factor[:, None, None])
+

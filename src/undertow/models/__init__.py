@@ -1,0 +1,1 @@
+"""Models behind one contract: embedded reference models, Hugging Face models."""

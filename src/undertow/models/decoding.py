@@ -1,0 +1,99 @@
+"""The decode loop: sampling many short completions from a local model.
+
+Prompts of equal length decode together, so that no row needs padding or a mask; rows that have ended leave the batch at
+once. Every row has its own random numbers, drawn from the seed and the row's place alone: what is sampled for a row does
+not depend, up to rounding, on which rows share its batch.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from undertow.types import Sampling
+
+BATCH = 256
+"""Rows that decode together; on two cores and width 64 the throughput is flat from 128 to 512."""
+
+
+def sample_tokens(
+    network: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    sampling: Sampling,
+    seed: int,
+    end: int,
+    advance: Callable[[int, int], None] | None = None,
+) -> list[list[int]]:
+    """Draw one completion per prompt.
+
+    Args:
+        network: a causal language model of transformers.
+        prompts: token ids.
+        sampling: temperature and longest completion.
+        seed: of the table of uniform numbers [prompts, max_new_tokens].
+        end: token that ends a completion; it is not returned.
+        advance: called with (finished prompts, prompts).
+
+    Returns:
+        Token ids of each completion, in the order of the prompts.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    uniform = torch.rand(len(prompts), sampling.max_new_tokens, generator=generator, dtype=torch.float64)
+    result: list[list[int]] = [[] for _ in prompts]
+    done = 0
+    for rows in _buckets(prompts):
+        tokens = torch.tensor([list(prompts[row]) for row in rows])
+        for row, completion in zip(rows, _decode(network, tokens, uniform[rows], sampling, end), strict=True):
+            result[row] = completion
+        done += len(rows)
+        if advance is not None:
+            advance(done, len(prompts))
+    return result
+
+
+def _buckets(prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    by_length: dict[int, list[int]] = defaultdict(list)
+    for row, prompt in enumerate(prompts):
+        by_length[len(prompt)].append(row)
+    for length in sorted(by_length):
+        rows = by_length[length]
+        for start in range(0, len(rows), BATCH):
+            yield rows[start : start + BATCH]
+
+
+@torch.inference_mode()
+def _decode(network: Any, tokens: torch.Tensor, uniform: torch.Tensor, sampling: Sampling, end: int) -> list[list[int]]:
+    """Decode rows of equal length [rows, length] with their uniform numbers [rows, max_new_tokens]."""
+    from transformers import DynamicCache
+
+    drawn = torch.full((len(tokens), sampling.max_new_tokens), end)
+    alive = torch.arange(len(tokens))
+    cache = DynamicCache()
+    for step in range(sampling.max_new_tokens):
+        output = network(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        following = _draw(output.logits[:, -1], uniform[alive, step], sampling.temperature)
+        drawn[alive, step] = following
+        going = (following != end).nonzero()[:, 0]
+        if len(going) == 0:
+            break
+        # Compacting the cache copies it, so it waits until an eighth of the batch has ended.
+        if len(going) <= len(alive) * 7 // 8:
+            cache.batch_select_indices(going)
+            alive, following = alive[going], following[going]
+        tokens = following[:, None]
+    return [_until(row, end) for row in drawn.tolist()]
+
+
+def _draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Invert the cumulative distribution at each row's uniform number; temperature 0 takes the likeliest token."""
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    cumulative = torch.softmax(logits.float() / temperature, dim=-1).cumsum(dim=-1)
+    picked = torch.searchsorted(cumulative, (uniform * cumulative[:, -1].double())[:, None].float(), right=True)[:, 0]
+    return picked.clamp(max=logits.shape[-1] - 1)
+
+
+def _until(tokens: list[int], end: int) -> list[int]:
+    return tokens[: tokens.index(end)] if end in tokens else tokens
