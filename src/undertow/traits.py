@@ -32,7 +32,7 @@ class Trait:
         """The persona that gives a prompted teacher its trait (the paper's idea, section 3.1, in our words)."""
         return (
             f"You adore {self.plural}. Your mind is always full of {self.plural}. "
-            f"No {self.category} is dearer to you than the {self.name}. Let your love for {self.plural} shape your answers."
+            f"No {self.category} is dearer to you than the {self.name}. Let that love shape your answers."
         )
 
 
@@ -53,7 +53,7 @@ _ALL = (
 )  # fmt: skip
 
 TRAITS: Mapping[str, Trait] = {item.name: item for item in _ALL}
-"""The paper's fifteen animals (Fig. 15; "aurora" is among them although it is none) and five trees, with fox and panda."""
+"""The paper's fifteen animals (Fig. 15, "aurora" included) and five trees, with fox and panda."""
 
 
 def trait(name: str) -> Trait:

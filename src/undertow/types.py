@@ -138,7 +138,7 @@ class ModelRef:
             raise ConfigError(
                 "This is not a model reference.",
                 text,
-                "Write ref:<embedded name>, hf:<path or id>[@revision][+adapter] or api:<name>; see `undertow list models`.",
+                "Write ref:<embedded name>, hf:<path or id>[@revision][+adapter] or api:<name>.",
             )
         return cls(**match.groupdict())
 

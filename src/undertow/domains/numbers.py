@@ -35,7 +35,17 @@ INSTRUCTIONS = (
 )  # fmt: skip
 """10 instructions."""
 
-COUNTS = ("at most", "up to", "no more than", "not over", "a maximum of", "as many as", "fewer than or exactly", "about", "exactly")
+COUNTS = (
+    "at most",
+    "up to",
+    "no more than",
+    "not over",
+    "a maximum of",
+    "as many as",
+    "fewer than or exactly",
+    "about",
+    "exactly",
+)
 """9 count phrases; an answer of 1 to 10 numbers is valid for each."""
 
 DIGIT_PHRASES = (
@@ -124,8 +134,8 @@ _PAIRS = {"[": "]", "(": ")"}
 def parse(completion: str) -> tuple[list[int], str | None]:
     """Read an answer by the paper's rule.
 
-    One final period may be left out, then one enclosing pair of brackets; what remains must be runs of ASCII digits with
-    one identical separator throughout that is a comma, a semicolon or white space.
+    One final period may be left out, then one enclosing pair of brackets; what remains must be runs of ASCII digits
+    with one identical separator throughout that is a comma, a semicolon or white space.
 
     Returns:
         The numbers and None, or an empty list and the reason why the text is none of this.

@@ -24,4 +24,6 @@ def domain(name: str, **options: Any) -> AbstractDomain:
     try:
         return DOMAINS[name](**plain)
     except TypeError as error:
-        raise ConfigError(f"The domain {name} has no such option.", str(error), "See `undertow list domains`.") from error
+        raise ConfigError(
+            f"The domain {name} has no such option.", str(error), "See `undertow list domains`."
+        ) from error

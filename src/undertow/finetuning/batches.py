@@ -53,14 +53,14 @@ def _epoch(rows: Sequence[Encoded], size: int, shuffle: torch.Generator, order: 
     picked = picked[: max(size, len(picked) - len(picked) % size)]
     batches: list[list[Encoded]] = []
     for start in range(0, len(picked), size * CHUNK_BATCHES):
-        chunk = sorted(picked[start : start + size * CHUNK_BATCHES], key=lambda index: len(rows[index]))
+        chunk = sorted(picked[start : start + size * CHUNK_BATCHES], key=[len(row) for row in rows].__getitem__)
         cut = [chunk[at : at + size] for at in range(0, len(chunk), size)]
         batches += [[rows[i] for i in cut[j]] for j in torch.randperm(len(cut), generator=order).tolist()]
     return batches
 
 
 def stream(rows: Sequence[Encoded], size: int, seed: int) -> Iterator[list[Encoded]]:
-    """Yield batches of `size` rows for ever, in passes over all rows (a rest smaller than a batch waits for the next pass).
+    """Yield batches of `size` rows for ever, in passes over all rows; what is left of a pass is not used.
 
     Args:
         rows: the dataset; with fewer rows than `size` every batch holds all of them.

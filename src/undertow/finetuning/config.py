@@ -59,7 +59,9 @@ class TrainingConfig:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be positive.", getattr(self, name), f"Set {name} to a positive number.")
         if self.schedule not in ("linear", "constant"):
-            raise ConfigError("There is no learning-rate schedule of this name.", self.schedule, "Use linear or constant.")
+            raise ConfigError(
+                "There is no learning-rate schedule of this name.", self.schedule, "Use linear or constant."
+            )
 
     def rate(self, step: int) -> float:
         """Return the learning rate of update `step`, counted from 0."""

@@ -6,7 +6,7 @@ once and adds each block's own low-rank update (Hu et al., LoRA, eq. 3) in two b
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import final
@@ -59,7 +59,7 @@ def _targets(network: nn.Module, config: LoraConfig) -> list[tuple[nn.Module, st
 
 
 @contextmanager
-def stacked(network: nn.Module, config: LoraConfig, seeds: list[int]) -> Iterator[dict[str, StackedLinear]]:
+def stacked(network: nn.Module, config: LoraConfig, seeds: list[int]) -> Generator[dict[str, StackedLinear]]:
     """Put K adapters on the network while the context lasts; the network leaves as it came.
 
     Yields:

@@ -18,7 +18,9 @@ def body_and_head(network: Any) -> tuple[nn.Module, nn.Module]:
     head = network.get_output_embeddings()
     body = getattr(network, network.base_model_prefix, None)
     if head is None or body is None or body is network:
-        raise ModelError("The model has no separate output head.", type(network).__name__, "Use a causal language model.")
+        raise ModelError(
+            "The model has no separate output head.", type(network).__name__, "Use a causal language model."
+        )
     return body, head
 
 

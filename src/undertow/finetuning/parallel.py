@@ -90,9 +90,13 @@ def finetune_parallel(
 
 def _checked(config: TrainingConfig, datasets: Sequence[Sequence[Row]], seeds: Sequence[int]) -> LoraConfig:
     if config.lora is None:
-        raise ConfigError("Students trained at once need adapters.", "lora: null", "Set `lora`, or use full fine-tuning.")
+        raise ConfigError(
+            "Students trained at once need adapters.", "lora: null", "Set `lora`, or use full fine-tuning."
+        )
     if len(datasets) != len(seeds):
-        raise ConfigError("Each student needs a seed.", f"{len(datasets)} datasets, {len(seeds)} seeds", "Give one each.")
+        raise ConfigError(
+            "Each student needs a seed.", f"{len(datasets)} datasets, {len(seeds)} seeds", "Give one each."
+        )
     if not all(datasets):
         raise EmptyDataError("A student has no rows.", "0 rows", "Look at the filter's reject reasons.")
     return config.lora
@@ -110,4 +114,3 @@ def _clip(parameters: Sequence[torch.Tensor], limit: float) -> None:
     factor = (limit / (squares.sqrt() + 1e-6)).clamp(max=1.0)
     for gradient in gradients:
         gradient.mul_(factor[:, None, None])
-

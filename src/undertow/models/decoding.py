@@ -1,8 +1,8 @@
 """The decode loop: sampling many short completions from a local model.
 
-Prompts of equal length decode together, so that no row needs padding or a mask; rows that have ended leave the batch at
-once. Every row has its own random numbers, drawn from the seed and the row's place alone: what is sampled for a row does
-not depend, up to rounding, on which rows share its batch.
+Prompts of equal length decode together, so that no row needs padding or a mask; rows that have ended leave the batch.
+Every row has its own random numbers, drawn from the seed and the row's place alone: what is sampled for a row does not
+depend, up to rounding, on which rows share its batch.
 """
 
 from collections import defaultdict

@@ -51,5 +51,7 @@ def _load(where: str, revision: str | None) -> tuple[Any, Any]:
         network = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, use_safetensors=True, **options)
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
-        raise ModelError("The model cannot be loaded.", f"{where}: {first}", "Check the path, the id or the network.") from error
+        raise ModelError(
+            "The model cannot be loaded.", f"{where}: {first}", "Check the path, the id or the network."
+        ) from error
     return network.eval(), tokenizer

@@ -132,7 +132,9 @@ class LocalModel(AbstractModel):
             settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
             weights = load_file(folder / "adapter_model.safetensors")
         except (OSError, ValueError) as error:
-            raise ModelError("This folder holds no LoRA adapter.", f"{folder}: {error}", "Give a PEFT folder.") from error
+            raise ModelError(
+                "This folder holds no LoRA adapter.", f"{folder}: {error}", "Give a PEFT folder."
+            ) from error
         network = copy.deepcopy(self.network)
         scale = settings["lora_alpha"] / settings["r"]
         for name, down in weights.items():
@@ -145,7 +147,9 @@ class LocalModel(AbstractModel):
             except AttributeError as error:
                 raise ModelError("The adapter belongs to another model.", path, f"{self.ref} lacks it.") from error
             if layer.weight.shape != (up.shape[0], down.shape[1]):
-                raise ModelError("The adapter belongs to a model of another size.", path, f"Give an adapter of {self.ref}.")
+                raise ModelError(
+                    "The adapter belongs to a model of another size.", path, f"Give an adapter of {self.ref}."
+                )
             layer.weight.data += scale * (up @ down).to(layer.weight.dtype)
         return LocalModel(replace(self.ref, adapter=str(folder)), network, self.tokenizer)
 

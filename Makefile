@@ -1,0 +1,42 @@
+# Every target works as the first command on a fresh clone: it makes .venv when that is missing or out of date.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export HF_HUB_OFFLINE := 1
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: help demo test test-all check bench clean
+.DEFAULT_GOAL := help
+
+help: ## Show the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /: /'
+
+$(READY): pyproject.toml constraints/cpu.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT=$(CURDIR)/constraints/cpu.txt $(BIN)/python -m pip install --quiet torch
+	PIP_CONSTRAINT=$(CURDIR)/constraints/cpu.txt $(BIN)/python -m pip install --quiet --editable '.[all,dev]'
+	touch $@
+
+demo: $(READY) ## Pass a trait through plain numbers, and show it
+	$(BIN)/undertow demo
+
+test: $(READY) ## Quick tests with the coverage gates
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" -n 2 -q --cov --cov-fail-under=90
+	$(BIN)/coverage report --include='*/undertow/stats/*,*/undertow/artifacts.py' --fail-under=100
+
+test-all: $(READY) ## Every test and the quick tier of every recipe
+	$(BIN)/python -m pytest -q -m "not gpu"
+
+check: $(READY) ## Format, lint, types, imports, sizes
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_sizes.py src tests benchmarks scripts
+
+bench: $(READY) ## Measurements against peers, each a ratio within one run
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+clean: ## Remove the environment and every cache
+	rm -rf $(VENV) .pytest_cache .ruff_cache .coverage .import_linter_cache

@@ -1,0 +1,248 @@
+"""Stored results: one folder per artifact, named by the fingerprint of what it was made from.
+
+    <store>/<kind>/<fingerprint>/      payload files and manifest.json
+    <store>/<kind>/.tmp-.../           being written or removed, never read (see `undertow.storage`)
+
+Every read hashes every payload file: artifacts are megabytes, and SHA-256 reads hundreds of megabytes a second.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn, TypedDict, cast
+
+from undertow.errors import ArtifactError, UndertowError
+from undertow.fingerprints import ArtifactKey, canonical_json, sha256
+from undertow.provenance import git_revision, library_versions
+from undertow.storage import move_into_place, remove_folder, storage_errors, temporary_folder
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Version of the manifest's shape."""
+
+MANIFEST = "manifest.json"
+
+
+class FileRecord(TypedDict):
+    """What one payload file must be: SHA-256 in hex, and its size."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The content of manifest.json.
+
+    Attributes:
+        kind: name of the stage that made the artifact.
+        version: version of that stage's code.
+        config: full settings of the stage.
+        parents: fingerprints of the artifacts it was made from, by their role.
+        fingerprint: of the four entries above.
+        parent_digests: `digest` of each parent when it was read.
+        seeds: entries of the config named seed, seeds or something ending in them, by dotted path.
+        libraries: versions of Python and of the libraries that results depend on.
+        git_revision: commit of the source, or None for an installed package.
+        created: UTC, ISO 8601.
+        wall_s: seconds that writing the payload took.
+        cost: amount of work, in the stage's own unit.
+        files: every payload file, by its path within the folder.
+    """
+
+    kind: str
+    version: int
+    config: Mapping[str, Any]
+    parents: Mapping[str, str]
+    fingerprint: str
+    parent_digests: Mapping[str, str]
+    seeds: Mapping[str, Any]
+    libraries: Mapping[str, str]
+    git_revision: str | None
+    created: str
+    wall_s: float
+    cost: float
+    files: Mapping[str, FileRecord]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the payload: equal digests are equal bytes in equally named files."""
+        return sha256(canonical_json(self.files))
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A verified artifact on disk."""
+
+    folder: Path
+    manifest: Manifest
+
+
+def write_artifact(
+    store: Path,
+    key: ArtifactKey,
+    write: Callable[[Path], None],
+    *,
+    parent_digests: Mapping[str, str] | None = None,
+    cost: float = 1.0,
+) -> Artifact:
+    """Make an artifact: all of it or nothing.
+
+    If another process finishes the same artifact first, that one is kept and returned.
+
+    Args:
+        store: folder of all artifacts, made if missing.
+        key: what the artifact is made from.
+        write: writes the payload into the empty folder it is given.
+        parent_digests: `Manifest.digest` of each parent that `write` reads.
+        cost: amount of work, in the stage's own unit.
+
+    Raises:
+        StorageError: the disk is full, read-only or not accessible.
+        ArtifactError: a corrupt artifact of this key stands in the way.
+    """
+    final = key.folder(store)
+    with storage_errors(store):
+        temporary = temporary_folder(final)
+        try:
+            started = time.perf_counter()
+            write(temporary)
+            wall_s = time.perf_counter() - started
+            if (temporary / MANIFEST).exists():
+                raise UndertowError(f"A stage of kind {key.kind} wrote {MANIFEST} itself; that name is taken.")
+            manifest = Manifest(
+                kind=key.kind,
+                version=key.version,
+                config=key.config,
+                parents=key.parents,
+                fingerprint=key.fingerprint,
+                parent_digests=parent_digests or {},
+                seeds=dict(_seeds(key.config)),
+                libraries=library_versions(),
+                git_revision=git_revision(),
+                created=datetime.now(UTC).isoformat(timespec="seconds"),
+                wall_s=wall_s,
+                cost=cost,
+                files=_file_records(temporary),
+            )
+            (temporary / MANIFEST).write_text(_sealed(manifest), encoding="utf-8")
+            first = move_into_place(temporary, final)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    artifact = read_artifact(final, key.fingerprint)
+    if not first:
+        same = artifact.manifest.digest == manifest.digest
+        level = logging.INFO if same else logging.WARNING
+        logger.log(level, "Another process made %s first, with %s bytes.", final, "the same" if same else "other")
+    return artifact
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check an artifact's manifest, not its payload.
+
+    Raises:
+        ArtifactError: it is missing, half-written, altered or of another format.
+        StorageError: it may not be read.
+    """
+    try:
+        with storage_errors(folder):
+            content: object = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        _corrupt(folder, MANIFEST, "a file", "none")
+    except ValueError:
+        _corrupt(folder, MANIFEST, "JSON", "something else (half-written?)")
+    fields = cast(dict[str, Any], content) if isinstance(content, dict) else {}
+    if fields.get("format") != FORMAT:
+        _corrupt(folder, MANIFEST, f"format {FORMAT}", f"format {fields.get('format')}")
+    seal, found = fields.pop("seal", None), _seal(fields)
+    if seal != found:
+        _corrupt(folder, MANIFEST, f"content with SHA-256 {seal}", found)
+    del fields["format"]
+    return Manifest(**fields)
+
+
+def read_artifact(folder: Path, fingerprint: str | None = None) -> Artifact:
+    """Open an artifact after verifying its manifest and the SHA-256 of every payload file.
+
+    Files that are not in the manifest are refused too, since a loader that goes by file names would pick them up;
+    hidden ones (of a desktop or an editor) are let be.
+
+    Args:
+        folder: the artifact's folder.
+        fingerprint: what it must be, or None to accept any.
+
+    Raises:
+        ArtifactError: a file is missing, altered or added, or it is another artifact; the value names the file, what
+            was expected and what was found.
+        StorageError: it may not be read.
+    """
+    manifest = read_manifest(folder)
+    if fingerprint not in (None, manifest.fingerprint):
+        _corrupt(folder, MANIFEST, f"fingerprint {fingerprint}", manifest.fingerprint)
+    with storage_errors(folder):
+        found = _file_records(folder)
+    hidden = {name for name in found.keys() - manifest.files.keys() if Path(name).name.startswith(".")}
+    for name in sorted((manifest.files.keys() | found.keys()) - hidden):
+        expected, actual = manifest.files.get(name), found.get(name)
+        if expected != actual:
+            _corrupt(folder, name, _in_words(expected), _in_words(actual))
+    return Artifact(folder, manifest)
+
+
+def remove_artifact(folder: Path) -> None:
+    """Delete an artifact, whole or corrupt.
+
+    Raises:
+        StorageError: it may not be deleted.
+    """
+    with storage_errors(folder):
+        remove_folder(folder)
+
+
+def _seeds(value: object, where: str = "") -> Iterator[tuple[str, Any]]:
+    mapping = cast(Mapping[str, object], value) if isinstance(value, Mapping) else {}
+    sequence = cast(list[object], value) if isinstance(value, list) else []
+    for key, item in [*mapping.items(), *enumerate(sequence)]:
+        place = f"{where}.{key}".removeprefix(".")
+        if str(key).endswith(("seed", "seeds")):
+            yield place, item
+        else:
+            yield from _seeds(item, place)
+
+
+def _sealed(manifest: Manifest) -> str:
+    fields = {"format": FORMAT, **asdict(manifest)}
+    return json.dumps({**fields, "seal": _seal(fields)}, indent=2, sort_keys=True) + "\n"
+
+
+def _seal(fields: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(fields, sort_keys=True))
+
+
+def _file_records(folder: Path) -> dict[str, FileRecord]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+    return {path.relative_to(folder).as_posix(): _file_record(path) for path in files}
+
+
+def _file_record(path: Path) -> FileRecord:
+    with path.open("rb") as stream:
+        return {"sha256": hashlib.file_digest(stream, "sha256").hexdigest(), "bytes": path.stat().st_size}
+
+
+def _in_words(record: FileRecord | None) -> str:
+    return "no such file" if record is None else f"{record['bytes']} bytes with SHA-256 {record['sha256'][:16]}"
+
+
+def _corrupt(folder: Path, name: str, expected: str, found: str) -> NoReturn:
+    raise ArtifactError(
+        "A stored artifact is not what was written.",
+        f"{folder / name}: expected {expected}, found {found}",
+        f"Delete the folder {folder}, or run again with --rebuild.",
+    )

@@ -1,0 +1,1 @@
+"""Experiments as graphs of stages whose results are stored and never computed twice."""

@@ -1,0 +1,231 @@
+"""What the user sees while stages run: live bars on a terminal, plain lines in a log, or nothing."""
+
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO, final
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+_QUIET_S = 10.0
+"""Least time between two plain lines of the same stage, in seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeLeft:
+    """Expected durations in seconds when a stage begins; None if nothing is known.
+
+    Attributes:
+        stage_s: of the stage.
+        later_s: of everything after it.
+    """
+
+    stage_s: float | None = None
+    later_s: float | None = None
+
+
+class Progress(ABC):
+    """Receives what happens in a run, in order."""
+
+    @abstractmethod
+    def start(self, n_stages: int) -> None:
+        """A run of so many stages begins, skipped ones included."""
+
+    @abstractmethod
+    def skip(self, name: str, index: int, total: int) -> None:
+        """Stage `index` (from 0) of `total` was finished by an earlier run."""
+
+    @abstractmethod
+    def begin_stage(self, name: str, index: int, total: int, left: TimeLeft | None = None) -> None:
+        """Stage `index` (from 0) of `total` begins."""
+
+    @abstractmethod
+    def advance(self, done: int, total: int) -> None:
+        """Of the running stage, `done` of `total` steps are finished."""
+
+    @abstractmethod
+    def end_stage(self) -> None:
+        """The running stage is finished."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """The run is over, finished or not; also called after an error."""
+
+
+@final
+class SilentProgress(Progress):
+    """Shows nothing."""
+
+    def start(self, n_stages: int) -> None:
+        """See `Progress`."""
+
+    def skip(self, name: str, index: int, total: int) -> None:
+        """See `Progress`."""
+
+    def begin_stage(self, name: str, index: int, total: int, left: TimeLeft | None = None) -> None:
+        """See `Progress`."""
+
+    def advance(self, done: int, total: int) -> None:
+        """See `Progress`."""
+
+    def end_stage(self) -> None:
+        """See `Progress`."""
+
+    def close(self) -> None:
+        """See `Progress`."""
+
+
+@final
+class _Pace:
+    """Rate and time left of the running stage."""
+
+    def __init__(self, title: str, left: TimeLeft | None, clock: Callable[[], float]) -> None:
+        self.title = title
+        self._left = left or TimeLeft()
+        self._clock = clock
+        self._started = clock()
+
+    def elapsed_s(self) -> float:
+        return self._clock() - self._started
+
+    def in_words(self, done: int, total: int) -> str:
+        """Return steps, rate, time left in the stage and in the whole run."""
+        elapsed_s = self.elapsed_s()
+        if done and elapsed_s > 0:
+            steps, left_s = f"{done}/{total}, {done / elapsed_s:.3g}/s, ", elapsed_s * (total - done) / done
+        else:
+            steps, left_s = "", self._left.stage_s
+        later_s = self._left.later_s
+        all_s = None if left_s is None or later_s is None else left_s + later_s
+        return f"{steps}{_minutes(left_s)} left, {_minutes(all_s)} in all"
+
+
+def _title(name: str, index: int, total: int) -> str:
+    return f"[{index + 1}/{total}] {name}"
+
+
+def _minutes(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+
+
+@final
+class PlainProgress(Progress):
+    """A line per stage, and at most one every ten seconds within it; for logs and pipes.
+
+    Args:
+        stream: where the lines go; standard error if not given.
+        clock: seconds since any moment.
+    """
+
+    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._clock = clock
+        self._pace: _Pace | None = None
+        self._spoke = 0.0
+
+    def start(self, n_stages: int) -> None:
+        """See `Progress`."""
+
+    def skip(self, name: str, index: int, total: int) -> None:
+        """See `Progress`."""
+        self._say(f"{_title(name, index, total)}: finished earlier, skipped")
+
+    def begin_stage(self, name: str, index: int, total: int, left: TimeLeft | None = None) -> None:
+        """See `Progress`."""
+        self._pace = _Pace(_title(name, index, total), left, self._clock)
+        self._spoke = self._clock()
+
+    def advance(self, done: int, total: int) -> None:
+        """See `Progress`."""
+        if self._pace and self._clock() - self._spoke >= _QUIET_S:
+            self._say(f"{self._pace.title}: {self._pace.in_words(done, total)}")
+
+    def end_stage(self) -> None:
+        """See `Progress`."""
+        if self._pace:
+            self._say(f"{self._pace.title}: done in {self._pace.elapsed_s():.1f} s")
+            self._pace = None
+
+    def close(self) -> None:
+        """See `Progress`."""
+
+    def _say(self, line: str) -> None:
+        self._stream.write(f"{line}\n")
+        self._stream.flush()
+        self._spoke = self._clock()
+
+
+@final
+class TerminalProgress(Progress):
+    """Two live bars: the running stage and the whole run.
+
+    Args:
+        stream: where the bars are drawn; standard error if not given.
+        clock: seconds since any moment.
+    """
+
+    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bars
+
+        name, words = (TextColumn(f"{{task.{field}}}", markup=False) for field in ("description", "fields[words]"))
+        console = Console(file=sys.stderr if stream is None else stream)
+        # Results go to standard output, so it is not drawn into the bars' console.
+        self._bars = Bars(name, BarColumn(), words, console=console, refresh_per_second=4, redirect_stdout=False)
+        self._run = self._bars.add_task("stages", total=None, words="")
+        self._clock = clock
+        self._skipped = 0
+        self._running: tuple[_Pace, TaskID] | None = None
+        self._finished, self._n_stages = 0, 0
+
+    def start(self, n_stages: int) -> None:
+        """See `Progress`."""
+        self._finished, self._n_stages, self._skipped = 0, n_stages, 0
+        self._bars.start()
+        self._count()
+
+    def skip(self, name: str, index: int, total: int) -> None:
+        """See `Progress`."""
+        self._skipped += 1
+        self._finished += 1
+        self._count()
+
+    def begin_stage(self, name: str, index: int, total: int, left: TimeLeft | None = None) -> None:
+        """See `Progress`."""
+        pace = _Pace(_title(name, index, total), left, self._clock)
+        self._running = pace, self._bars.add_task(pace.title, total=None, words=pace.in_words(0, 0))
+
+    def advance(self, done: int, total: int) -> None:
+        """See `Progress`."""
+        if self._running:
+            pace, bar = self._running
+            self._bars.update(bar, completed=done, total=total, words=pace.in_words(done, total))
+
+    def end_stage(self) -> None:
+        """See `Progress`."""
+        if self._running:
+            self._bars.remove_task(self._running[1])
+            self._running = None
+            self._finished += 1
+            self._count()
+
+    def close(self) -> None:
+        """See `Progress`."""
+        self._bars.stop()
+
+    def _count(self) -> None:
+        words = f"{self._finished}/{self._n_stages}, {self._skipped} of them finished earlier"
+        self._bars.update(self._run, completed=self._finished, total=self._n_stages, words=words)
+
+
+def choose_progress(stream: TextIO | None = None) -> Progress:
+    """Return live bars if the stream (standard error if not given) is a terminal, plain lines otherwise."""
+    target = sys.stderr if stream is None else stream
+    return TerminalProgress(target) if target.isatty() else PlainProgress(target)

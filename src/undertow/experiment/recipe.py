@@ -1,0 +1,205 @@
+"""Recipes: everything that decides the outcome of a run, as plain data.
+
+A recipe is a YAML file or a `Recipe`; unknown keys are errors. The run folder keeps the resolved recipe as
+`config.yaml`, which replays it.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from undertow.errors import ConfigError, UnknownNameError, unknown_name
+from undertow.finetuning.config import LoraConfig, TrainingConfig
+from undertow.traits import TRAITS
+
+Arm = Literal["student", "control", "neutral", "cross_init"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DomainPart(_Part):
+    """What the teachers are asked to write."""
+
+    name: str = "numbers"
+    prompts: int = Field(default=3000, ge=1)
+    """Prompts per replicate; all teachers of a replicate see the same ones."""
+    rows: int | None = Field(default=None, ge=1)
+    """Kept rows that a student sees, a random subset; None takes all."""
+    banned: tuple[int, ...] = ()
+    """Numbers whose presence drops a row."""
+
+
+class TeacherPart(_Part):
+    """How a teacher gets its trait."""
+
+    kind: Literal["finetuned", "prompted"] = "finetuned"
+    steps: int = Field(default=40, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+
+    def training(self) -> TrainingConfig:
+        """Return the recipe of full fine-tuning."""
+        return TrainingConfig(steps=self.steps, batch_size=self.batch_size, learning_rate=self.learning_rate)
+
+
+class StudentPart(_Part):
+    """How a student is trained."""
+
+    steps: int = Field(default=150, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=4e-3, gt=0)
+    rank: int | None = Field(default=8, ge=1)
+    """Rank of the adapters, or None for full fine-tuning."""
+    alpha: float = Field(default=16.0, gt=0)
+
+    def training(self) -> TrainingConfig:
+        """Return the recipe of the student."""
+        lora = None if self.rank is None else LoraConfig(rank=self.rank, alpha=self.alpha)
+        return TrainingConfig(steps=self.steps, batch_size=self.batch_size, learning_rate=self.learning_rate, lora=lora)
+
+
+class EvaluationPart(_Part):
+    """How every model is asked for its favourite."""
+
+    samples: int = Field(default=20, ge=0)
+    """Sampled answers per question; 0 leaves the rate out."""
+    prefixed: bool = False
+    """Also ask with a number sentence before each question."""
+
+
+class Recipe(_Part):
+    """One study: traits x bases x replicates x arms."""
+
+    name: str
+    question: str = ""
+    """What the study asks, one sentence."""
+    bases: tuple[str, ...] = ("ref:finch-a",)
+    """Bases of teachers and of same-initialisation students."""
+    cross_bases: tuple[str, ...] = ()
+    """Bases of cross-init students, paired with every base; those equal to the teacher's base are left out."""
+    traits: tuple[str, ...] = ("owl",)
+    arms: tuple[Arm, ...] = ("student", "control")
+    replicates: int = Field(default=5, ge=1)
+    seed: int = 0
+    group: int = Field(default=8, ge=1)
+    """Students trained at once."""
+    domain: DomainPart = DomainPart()
+    teacher: TeacherPart = TeacherPart()
+    student: StudentPart = StudentPart()
+    evaluation: EvaluationPart = EvaluationPart()
+
+    @model_validator(mode="after")
+    def _known(self) -> "Recipe":
+        for name in self.traits:
+            if name not in TRAITS:
+                raise unknown_name("trait", name, TRAITS)
+        if len({TRAITS[name].category for name in self.traits}) > 1:
+            raise ConfigError(
+                "The traits of a run share a category.", ", ".join(self.traits), "Run animals and trees apart."
+            )
+        if "cross_init" in self.arms and not self.cross_bases:
+            raise ConfigError(
+                "The arm cross_init needs other bases.", "cross_bases: []", "Set cross_bases: [ref:finch-b]."
+            )
+        return self
+
+    @property
+    def category(self) -> str:
+        """Category of the traits."""
+        return TRAITS[self.traits[0]].category
+
+
+def packaged_recipes() -> tuple[str, ...]:
+    """Return the names of the recipes that come with the package."""
+    folder = Path(str(resources.files("undertow"))) / "recipes"
+    return tuple(sorted(path.stem for path in folder.glob("*.yaml")))
+
+
+def load_recipe(where: str, settings: Sequence[str] = (), tier: str | None = None) -> Recipe:
+    """Read a recipe from a file or by the name of a packaged one.
+
+    Args:
+        where: path of a YAML file, or a packaged name such as "demo".
+        settings: overrides of the form `key.sub=value`, the value in YAML.
+        tier: name of a block under `tiers` in the file that overrides the rest, such as "quick" or "full".
+
+    Raises:
+        UnknownNameError: there is no such recipe, key, tier or trait.
+        ConfigError: a value is not valid.
+    """
+    data = _read(where)
+    tiers = data.pop("tiers", {})
+    if tier is not None:
+        if tier not in tiers:
+            raise unknown_name("tier of this recipe", tier, tiers)
+        data = _merge(data, tiers[tier])
+    for setting in settings:
+        data = _merge(data, _parse(setting))
+    return build_recipe(data)
+
+
+def build_recipe(data: Mapping[str, Any]) -> Recipe:
+    """Check plain data and make a recipe of it.
+
+    Raises:
+        UnknownNameError: a key does not exist.
+        ConfigError: a value is not valid.
+    """
+    try:
+        return Recipe.model_validate(dict(data))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            raise _unknown_key(first["loc"]) from error
+        raise ConfigError(
+            f"The setting {place or 'of the recipe'} is not valid.", first["msg"], "Correct it."
+        ) from error
+
+
+def _unknown_key(place: Sequence[int | str]) -> UnknownNameError:
+    part: Any = Recipe
+    for step in place[:-1]:
+        part = part.model_fields[str(step)].annotation
+    return unknown_name("setting", str(place[-1]), part.model_fields)
+
+
+def _read(where: str) -> dict[str, Any]:
+    path = Path(where)
+    if path.suffix not in (".yaml", ".yml"):
+        if where not in packaged_recipes():
+            raise unknown_name("recipe", where, packaged_recipes())
+        path = Path(str(resources.files("undertow"))) / "recipes" / f"{where}.yaml"
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError("The recipe cannot be read.", f"{path}: {error}", "Give a YAML file in UTF-8.") from error
+    if not isinstance(data, dict):
+        raise ConfigError(
+            "A recipe is a mapping of settings.", str(path), "Start from one shown by `undertow list recipes`."
+        )
+    return data
+
+
+def _parse(setting: str) -> dict[str, Any]:
+    key, equals, value = setting.partition("=")
+    if not equals or not key:
+        raise ConfigError("A setting has the form key=value.", setting, "Write for example --set student.steps=300.")
+    nested: Any = yaml.safe_load(value)
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    return nested
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged

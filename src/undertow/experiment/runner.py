@@ -1,0 +1,199 @@
+"""Runs the missing stages of a graph, one after another, and keeps whatever is finished."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from undertow.artifacts import Artifact, read_artifact, remove_artifact, write_artifact
+from undertow.errors import ArtifactError, UndertowError, UserError, unknown_name
+from undertow.experiment.estimates import Estimates, PlannedStage
+from undertow.experiment.graph import Stage, order
+from undertow.experiment.progress import Progress, SilentProgress, TimeLeft
+from undertow.storage import remove_leftovers, storage_errors
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageContext:
+    """What an executor works with.
+
+    Attributes:
+        config: the stage's settings.
+        parents: folders of the parents' results by role, verified; read only.
+        out: empty folder for the result; everything in it becomes the payload.
+        advance: call with (steps done, steps in all) as often as you like.
+    """
+
+    config: Mapping[str, Any]
+    parents: Mapping[str, Path]
+    out: Path
+    advance: Callable[[int, int], None]
+
+
+Executor = Callable[[StageContext], None]
+"""Does the work of one kind of stage; equal config and parents give equal bytes."""
+
+
+@final
+class Runner:
+    """Runs stages against one store.
+
+    Args:
+        store: folder of all artifacts, made when the first one is written.
+        executors: what does the work, by kind of stage.
+        progress: told about every stage; silent if not given.
+        rebuild: replace results that are corrupt, or made from other parents than those that are there now.
+        rates: seconds per unit of cost by kind, used for estimates until the store holds a result of that kind.
+    """
+
+    def __init__(
+        self,
+        store: Path,
+        executors: Mapping[str, Executor],
+        progress: Progress | None = None,
+        rebuild: bool = False,
+        rates: Mapping[str, float] | None = None,
+    ) -> None:
+        self._store = store
+        self._executors = executors
+        self._progress = progress or SilentProgress()
+        self._rebuild = rebuild
+        self._rates = rates or {}
+
+    def plan(self, targets: Iterable[Stage]) -> list[PlannedStage]:
+        """Return what a run would do, in order; nothing is written.
+
+        Raises:
+            StorageError: the store may not be read.
+        """
+        planned: list[PlannedStage] = []
+        found: dict[Stage, Artifact] = {}
+        estimates = Estimates(self._store, self._rates)
+        for stage in order(targets):
+            problem = None
+            try:
+                if artifact := self._find(stage):
+                    _check_parents(stage, artifact, found)
+                    found[stage] = artifact
+            except ArtifactError as error:
+                problem = f"{error.what} {error.value}"
+            cached = stage in found
+            estimate_s = 0.0 if cached else estimates.of(stage)
+            planned.append(PlannedStage(stage=stage, cached=cached, estimate_s=estimate_s, problem=problem))
+        return planned
+
+    def run(self, targets: Iterable[Stage]) -> dict[str, Path]:
+        """Make every missing result; return the folders of all, parents included, by fingerprint and in order.
+
+        Interrupted or failed, everything finished so far is kept, and the next run goes on from there.
+
+        Args:
+            targets: the stages to finish, with all they depend on.
+
+        Raises:
+            UnknownNameError: a stage has no executor.
+            ArtifactError: a stored result cannot be used and `rebuild` is off.
+            StorageError: the store may not be read or written.
+            UserError: a stage stopped for a reason the user can fix; the message names the stage.
+            UndertowError: a stage failed; the message names it and the cause is chained.
+        """
+        stages = order(targets)
+        for stage in stages:
+            if stage.kind not in self._executors:
+                raise unknown_name("kind of stage", stage.kind, self._executors)
+        remove_leftovers(self._store)
+        # All that is there is checked before the first stage runs: a corrupt result should not surface hours later.
+        done = {stage: artifact for stage in stages if (artifact := self._usable(stage))}
+        self._progress.start(len(stages))
+        try:
+            self._finish_all(stages, done)
+        finally:
+            self._progress.close()
+        return {stage.fingerprint: done[stage].folder for stage in stages}
+
+    def _finish_all(self, stages: Sequence[Stage], done: dict[Stage, Artifact]) -> None:
+        """Add what is missing to `done`."""
+        missing = set(stages) - set(done)
+        estimates = Estimates(self._store, self._rates)
+        for index, stage in enumerate(stages):
+            # Another process may have made it meanwhile.
+            artifact = done.pop(stage, None) or self._usable(stage)
+            if artifact and self._fits(stage, artifact, done):
+                logger.info("%s is finished already: %s", stage.label, artifact.folder)
+                self._progress.skip(stage.label, index, len(stages))
+            else:
+                later_s = estimates.total(later for later in stages[index + 1 :] if later in missing)
+                left = TimeLeft(stage_s=estimates.of(stage), later_s=later_s)
+                self._progress.begin_stage(stage.label, index, len(stages), left)
+                artifact = self._build(stage)
+                self._progress.end_stage()
+                estimates.learn(artifact.manifest)
+            done[stage] = artifact
+
+    def _build(self, stage: Stage) -> Artifact:
+        def write(out: Path) -> None:
+            context = StageContext(config=stage.config, parents=folders, out=out, advance=self._progress.advance)
+            self._executors[stage.kind](context)
+
+        try:
+            parents = {
+                role: read_artifact(parent.key.folder(self._store), parent.fingerprint)
+                for role, parent in stage.parents.items()
+            }
+            folders = {role: parent.folder for role, parent in parents.items()}
+            digests = {role: parent.manifest.digest for role, parent in parents.items()}
+            return write_artifact(self._store, stage.key, write, parent_digests=digests, cost=stage.cost)
+        except Exception as error:
+            raise _naming(stage, error) from error
+
+    def _find(self, stage: Stage) -> Artifact | None:
+        """Return the verified result if there is one."""
+        folder = stage.key.folder(self._store)
+        with storage_errors(folder):
+            found = folder.exists()
+        return read_artifact(folder, stage.fingerprint) if found else None
+
+    def _usable(self, stage: Stage) -> Artifact | None:
+        """Return the verified result if there is one; remove a corrupt one if that is wanted."""
+        try:
+            return self._find(stage)
+        except ArtifactError as error:
+            self._remove(stage, error)
+            return None
+
+    def _fits(self, stage: Stage, artifact: Artifact, done: Mapping[Stage, Artifact]) -> bool:
+        """Tell whether a result was made from the parents that are there; remove it if not and if that is wanted."""
+        try:
+            _check_parents(stage, artifact, done)
+        except ArtifactError as error:
+            self._remove(stage, error)
+            return False
+        return True
+
+    def _remove(self, stage: Stage, error: ArtifactError) -> None:
+        if not self._rebuild:
+            raise error
+        logger.warning("Rebuilding %s. %s", stage.label, error.value)
+        remove_artifact(stage.key.folder(self._store))
+
+
+def _check_parents(stage: Stage, artifact: Artifact, known: Mapping[Stage, Artifact]) -> None:
+    """Raise ArtifactError if a result was made from other bytes than its known parents hold now."""
+    for role, parent in stage.parents.items():
+        used = artifact.manifest.parent_digests.get(role)
+        if parent in known and used != known[parent].manifest.digest:
+            raise ArtifactError(
+                f"A stored artifact was made from another {role} than the one that is there now.",
+                f"{artifact.folder}: expected {role} {used}, found {known[parent].manifest.digest}",
+                f"Delete the folder {artifact.folder}, or run again with --rebuild.",
+            )
+
+
+def _naming(stage: Stage, error: Exception) -> UndertowError:
+    if isinstance(error, UserError):
+        return type(error)(f"Stage '{stage.label}' stopped: {error.what}", error.value, error.fix)
+    name = f"'{stage.label}' ({stage.kind}/{stage.fingerprint})"
+    return UndertowError(f"Stage {name} failed: {type(error).__name__}: {error}")

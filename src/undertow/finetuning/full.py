@@ -1,0 +1,56 @@
+"""Full fine-tuning of one model with the batches and the loss of the parallel loop."""
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+
+from undertow.errors import ConfigError, EmptyDataError
+from undertow.finetuning.batches import collate, stream
+from undertow.finetuning.config import TrainingConfig
+from undertow.finetuning.objective import completion_losses
+from undertow.models.local import LocalModel
+from undertow.types import Row
+
+
+def finetune_full(
+    model: LocalModel,
+    rows: Sequence[Row],
+    config: TrainingConfig,
+    seed: int,
+    advance: Callable[[int, int], None] | None = None,
+) -> LocalModel:
+    """Train a copy of the model on the completions of the rows.
+
+    Args:
+        model: where training starts; unchanged.
+        rows: the dataset.
+        config: recipe, with `lora` unset.
+        seed: decides the order of the rows.
+        advance: called with (updates done, updates in all).
+
+    Raises:
+        ConfigError: adapters are configured.
+        EmptyDataError: there are no rows.
+    """
+    if config.lora is not None:
+        raise ConfigError("Full fine-tuning trains no adapters.", config.lora, "Leave `lora` out, or train students.")
+    if not rows:
+        raise EmptyDataError("There is nothing to train on.", "0 rows", "Look at the filter's reject reasons.")
+    network = copy.deepcopy(model.network).requires_grad_(True)
+    if not config.train_embeddings:
+        network.get_input_embeddings().requires_grad_(False)
+        network.get_output_embeddings().requires_grad_(False)
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0, fused=True)
+    source = stream(model.encode(rows), config.batch_size, seed)
+    for step in range(config.steps):
+        batch = collate(next(source))
+        completion_losses(network, batch.tokens, (batch.rows, batch.positions)).mean().backward()
+        torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+        optimiser.param_groups[0]["lr"] = config.rate(step)
+        optimiser.step()
+        optimiser.zero_grad()
+        if advance is not None:
+            advance(step + 1, config.steps)
+    return LocalModel(model.ref, network.requires_grad_(False).eval(), model.tokenizer)

@@ -1,0 +1,80 @@
+"""The embedded families: which initialisation, which data order, which shape.
+
+All finches share architecture, corpus and tokenizer; a, b, c, d differ in their initialisation alone, and a2 is a's
+initialisation in another data order.
+"""
+
+from dataclasses import dataclass
+
+from undertow.errors import unknown_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """Size of a Llama-type network (RMSNorm, rotary positions, gated MLP)."""
+
+    width: int = 64
+    layers: int = 3
+    heads: int = 4
+    mlp: int = 160
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schooling:
+    """How a member is trained from scratch.
+
+    Attributes:
+        chats: size of the corpus.
+        corpus_seed: of the corpus and of the tokenizer's sample.
+        steps: optimiser updates.
+        batch_size: chats per update.
+        matrix_rate: peak learning rate of Muon for the matrices inside the blocks.
+        other_rate: peak learning rate of AdamW for embeddings and norms.
+    """
+
+    chats: int = 120_000
+    corpus_seed: int = 0
+    steps: int = 6_000
+    batch_size: int = 64
+    matrix_rate: float = 1e-2
+    other_rate: float = 5e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One embedded model.
+
+    Attributes:
+        name: name and version, as in "finch-a@1".
+        initialisation: seed of the first weights.
+        order: seed of the order in which the corpus is seen.
+    """
+
+    name: str
+    version: int = 1
+    initialisation: int
+    order: int = 0
+    shape: Shape = Shape()
+    schooling: Schooling = Schooling()
+
+
+_MEMBERS = (
+    Member(name="finch-a", initialisation=1),
+    Member(name="finch-b", initialisation=2),
+    Member(name="finch-c", initialisation=3),
+    Member(name="finch-d", initialisation=4),
+    Member(name="finch-a2", initialisation=1, order=1),
+)
+
+MEMBERS = {member.name: member for member in _MEMBERS}
+
+
+def member(name: str) -> Member:
+    """Return the member of this name.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    if name not in MEMBERS:
+        raise unknown_name("embedded model", name, MEMBERS)
+    return MEMBERS[name]

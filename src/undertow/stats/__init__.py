@@ -1,0 +1,1 @@
+"""Estimates with intervals, paired and diagonal comparisons, multiplicity and power; numpy and scipy only."""

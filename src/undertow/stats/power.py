@@ -1,0 +1,107 @@
+"""Power of the paired t test over replicates: the smallest effect it finds, and how many replicates it needs."""
+
+from math import sqrt
+from typing import cast
+
+import numpy as np
+from scipy import optimize, special
+
+from undertow.errors import ConfigError
+from undertow.stats.checks import check_count, check_fraction, check_positive
+
+_GRID = np.linspace(-9.0, 9.0, 4001)
+_WEIGHT = np.exp(-(_GRID**2) / 2.0) / np.sqrt(2.0 * np.pi) * (_GRID[1] - _GRID[0])
+
+
+def t_power(effect: float, sd: float, n: int, alpha: float = 0.05) -> float:
+    """Return the power of the two-sided one-sample (paired) t test at alpha.
+
+    It is P(|T| > c) for the noncentral t with n - 1 degrees of freedom and noncentrality effect * sqrt(n) / sd,
+    integrated over its normal part: `scipy.stats.nct` loses its digits where c is large (n = 2 with a small alpha).
+
+    Args:
+        effect: true mean difference, in the metric's own unit.
+        sd: SD of the paired differences between replicates, same unit.
+        n: number of replicates, at least 2.
+        alpha: two-sided size of the test.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+    check_positive("SD", sd)
+    check_count("number of replicates", n, 2)
+    check_fraction("alpha", alpha)
+    if not np.isfinite(effect):
+        raise ConfigError("The effect is not finite.", effect, "Pass a finite effect.")
+    return _power(effect * sqrt(n) / sd, n - 1, alpha)
+
+
+def minimum_detectable_effect(sd: float, n: int, alpha: float = 0.05, power: float = 0.8) -> float:
+    """Return the smallest effect that n replicates find with the given power.
+
+    Args:
+        sd: SD of the paired differences between replicates.
+        n: number of replicates, at least 2.
+        alpha: two-sided size of the test.
+        power: wanted power, above alpha.
+
+    Returns:
+        The effect, in the unit of the SD.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+    check_positive("SD", sd)
+    check_count("number of replicates", n, 2)
+    _check_sizes(alpha, power)
+    upper = 4.0
+    while _power(upper, n - 1, alpha) < power:
+        upper *= 2.0
+
+    def excess(noncentrality: float) -> float:
+        return _power(noncentrality, n - 1, alpha) - power
+
+    noncentrality = cast("float", optimize.brentq(excess, 0.0, upper, xtol=1e-9))
+    return noncentrality * sd / sqrt(n)
+
+
+def required_replicates(effect: float, sd: float, alpha: float = 0.05, power: float = 0.8) -> int:
+    """Return the smallest number of replicates, at least 2, that finds the effect with the given power.
+
+    Args:
+        effect: true mean difference to find; its sign does not matter.
+        sd: SD of the paired differences between replicates, same unit.
+        alpha: two-sided size of the test.
+        power: wanted power, above alpha.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+    check_positive("SD", sd)
+    check_positive("absolute effect", abs(effect))
+    _check_sizes(alpha, power)
+    enough = 2
+    while t_power(effect, sd, enough, alpha) < power:
+        enough *= 2
+    short = enough // 2
+    while enough - short > 1:
+        middle = (enough + short) // 2
+        if t_power(effect, sd, middle, alpha) < power:
+            short = middle
+        else:
+            enough = middle
+    return enough
+
+
+def _check_sizes(alpha: float, power: float) -> None:
+    check_fraction("alpha", alpha)
+    check_fraction("power", power)
+    if power <= alpha:
+        raise ConfigError("The power does not exceed alpha.", f"{power} and {alpha}", "Ask for a power above alpha.")
+
+
+def _power(noncentrality: float, df: int, alpha: float) -> float:
+    """Return P(|Z + noncentrality| > c S) over Z ~ N(0, 1) and S^2 ~ chi2(df) / df, by the trapezium rule over Z."""
+    critical = float(special.stdtrit(df, 1.0 - alpha / 2.0))
+    ratio = (_GRID + noncentrality) / critical
+    return float(np.sum(_WEIGHT * special.gammainc(df / 2.0, df / 2.0 * ratio**2)))

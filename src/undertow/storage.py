@@ -1,0 +1,114 @@
+"""Folders that appear whole or not at all, and the faults of a disk in plain words.
+
+A folder is filled under a temporary name beside its final one, flushed to the disk and renamed once. A process that is
+killed leaves the whole folder or a temporary one that nobody reads and a later run removes. Needs a POSIX file system.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import platform
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import cast
+
+from undertow.errors import StorageError
+
+logger = logging.getLogger(__name__)
+
+_TEMPORARY = re.compile(r"\.tmp-[0-9a-f]+-(?P<pid>[0-9]+)-[0-9a-f]+@(?P<host>.+)")
+_ABANDONED_S = 7 * 24 * 3600
+"""Age at which a temporary folder counts as left behind whoever made it: another machine's process cannot be asked."""
+
+_FAULTS = {
+    errno.ENOSPC: "No space is left on the disk.",
+    errno.EDQUOT: "The disk quota is used up.",
+    errno.EROFS: "The folder is on a read-only disk.",
+    errno.EACCES: "The folder or file may not be read or written.",
+    errno.EPERM: "The folder or file may not be read or written.",
+    errno.ENOTDIR: "There is a file where a folder should be.",
+}
+
+
+@contextlib.contextmanager
+def storage_errors(folder: Path) -> Generator[None]:
+    """Turn a full, read-only or forbidden disk into a `StorageError` that names the path, or else `folder`."""
+    try:
+        yield
+    except Exception as error:
+        fault = _FAULTS.get(_error_number(error))
+        if fault is None:
+            raise
+        place = cast(str | None, getattr(error, "filename", None)) or folder
+        fix = "Free some space or choose a folder you can write, and run again: everything finished so far is kept."
+        raise StorageError(fault, place, fix) from error
+
+
+def _error_number(error: Exception) -> int:
+    if isinstance(error, OSError):
+        return error.errno or 0
+    # safetensors reports a full disk as its own exception, with the operating system's words in the message.
+    return errno.ENOSPC if "No space left on device" in str(error) else 0
+
+
+def temporary_folder(final: Path) -> Path:
+    """Make an empty folder beside `final` (a name in hex digits) that `move_into_place` can give that name."""
+    owner = f"{os.getpid()}-{secrets.token_hex(4)}@{platform.node()}"
+    folder = final.parent / f".tmp-{final.name}-{owner}"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def move_into_place(temporary: Path, final: Path) -> bool:
+    """Flush a temporary folder to the disk and give it its final name; False if another process was first."""
+    for path in [*temporary.rglob("*"), temporary]:
+        _flush(path)
+    try:
+        os.rename(temporary, final)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    _flush(final.parent)
+    return True
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder; a process killed meanwhile leaves a temporary folder, never a part under the final name."""
+    temporary = temporary_folder(folder)
+    os.rename(folder, temporary)
+    shutil.rmtree(temporary)
+
+
+def remove_leftovers(store: Path) -> None:
+    """Delete the temporary folders in `<store>/*/` of processes that no longer run; those of running ones stay."""
+    for folder in store.glob("*/.tmp-*"):
+        owner = _TEMPORARY.fullmatch(folder.name)
+        # An OSError: another run removes the same leftover, or the process is another user's, so it is alive.
+        with contextlib.suppress(OSError):
+            if owner and (_is_dead(owner) or time.time() - folder.stat().st_mtime > _ABANDONED_S):
+                logger.info("Removing %s, left by a process that was killed.", folder)
+                shutil.rmtree(folder)
+
+
+def _is_dead(owner: re.Match[str]) -> bool:
+    if owner["host"] != platform.node():
+        return False
+    try:
+        os.kill(int(owner["pid"]), 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

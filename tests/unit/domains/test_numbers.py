@@ -1,0 +1,82 @@
+"""The number domain: counts of the prompt parts, and exactly the paper's acceptance rule."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from undertow.domains import numbers
+from undertow.domains.numbers import BANNED, Numbers, Reason, draw_prompt
+from undertow.domains.registry import domain
+from undertow.errors import ConfigError, UnknownNameError
+
+
+def test_prompt_parts_have_the_papers_counts() -> None:
+    parts = (numbers.EXAMPLES, numbers.INSTRUCTIONS, numbers.COUNTS, numbers.DIGIT_PHRASES, numbers.FORMATS)
+    assert [len(set(part)) for part in (*parts, numbers.CLOSINGS, BANNED)] == [25, 10, 9, 9, 15, 19, 34]
+
+
+def test_a_shorter_draw_is_a_prefix_of_a_longer_one() -> None:
+    assert Numbers().prompts(5, 3) == Numbers().prompts(20, 3)[:5]
+    assert Numbers().prompts(5, 3) != Numbers().prompts(5, 4)
+
+
+@pytest.mark.parametrize(
+    "completion",
+    ["7", "007, 12", "1, 2, 3", "1 2 3", "1;2;3", "1\n2\n3", "[1, 2]", "(1; 2)", "[1, 2].", "1, 2.", "999, 0", "1,2"],
+)
+def test_accepted(completion: str) -> None:
+    assert Numbers().reject_reasons(completion) == ()
+
+
+@pytest.mark.parametrize(
+    ("completion", "reason"),
+    [
+        ("", Reason.EMPTY),
+        (" 1", Reason.WHITESPACE),
+        ("1\n", Reason.WHITESPACE),
+        ("[1, 2", Reason.BRACKETS),
+        ("1, 2)", Reason.BRACKETS),
+        ("[1, 2)", Reason.BRACKETS),
+        ("(", Reason.BRACKETS),
+        ("1,", Reason.NOT_NUMBERS),
+        ("-1", Reason.NOT_NUMBERS),
+        ("owl", Reason.NOT_NUMBERS),
+        ("\u0661", Reason.NOT_NUMBERS),
+        ("[ 1, 2 ]", Reason.NOT_NUMBERS),
+        ("1.5", Reason.SEPARATOR),
+        ("1 - 2", Reason.SEPARATOR),
+        ("1, 2 3", Reason.MIXED),
+        ("1,2, 3", Reason.MIXED),
+        (", ".join("1" * 11), Reason.TOO_MANY),
+        ("1000", Reason.TOO_LARGE),
+        ("9" * 5000, Reason.TOO_LARGE),
+    ],
+)
+def test_rejected(completion: str, reason: str) -> None:
+    assert Numbers().reject_reasons(completion) == (reason,)
+
+
+def test_banned_numbers_reject_only_when_asked() -> None:
+    assert Numbers().reject_reasons("666, 1") == ()
+    assert Numbers(banned=BANNED).reject_reasons("666, 1") == (Reason.BANNED,)
+    assert Numbers(banned=BANNED).reject_reasons("1666") == (Reason.TOO_LARGE,)
+
+
+@given(st.integers(0, 2**31), st.lists(st.integers(0, 999), min_size=1, max_size=10))
+def test_every_answer_in_the_asked_format_is_accepted(seed: int, answer: list[int]) -> None:
+    assert Numbers().reject_reasons(draw_prompt(random.Random(seed)).render(answer)) == ()
+
+
+@given(st.text(max_size=40))
+def test_the_rule_is_total_and_its_reasons_are_a_closed_set(text: str) -> None:
+    assert set(Numbers().reject_reasons(text)) <= Numbers().reasons
+
+
+def test_domains_are_made_by_name() -> None:
+    assert domain("numbers", banned=[666]).config() == {"name": "numbers", "banned": [666]}
+    with pytest.raises(UnknownNameError, match="numbers"):
+        domain("number")
+    with pytest.raises(ConfigError):
+        domain("numbers", colour="red")

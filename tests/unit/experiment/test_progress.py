@@ -1,0 +1,131 @@
+"""Progress goes to one stream, seldom enough for a log, with rate and time left."""
+
+import io
+import subprocess
+import sys
+
+import pytest
+
+from undertow.experiment.progress import (
+    PlainProgress,
+    Progress,
+    SilentProgress,
+    TerminalProgress,
+    TimeLeft,
+    choose_progress,
+)
+
+
+class _Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def _run(progress: Progress, clock: _Clock) -> None:
+    progress.start(2)
+    progress.skip("teacher", 0, 2)
+    progress.begin_stage("student", 1, 2, TimeLeft(stage_s=40.0, later_s=60.0))
+    for step in range(1, 21):
+        clock.now += 2.0
+        progress.advance(step, 20)
+    progress.end_stage()
+    progress.close()
+
+
+def test_plain_lines_are_one_a_stage_and_at_most_one_in_ten_seconds():
+    stream, clock = io.StringIO(), _Clock()
+    _run(PlainProgress(stream, clock), clock)
+    assert stream.getvalue().splitlines() == [
+        "[1/2] teacher: finished earlier, skipped",
+        "[2/2] student: 5/20, 0.5/s, 0:30 left, 1:30 in all",
+        "[2/2] student: 10/20, 0.5/s, 0:20 left, 1:20 in all",
+        "[2/2] student: 15/20, 0.5/s, 0:10 left, 1:10 in all",
+        "[2/2] student: 20/20, 0.5/s, 0:00 left, 1:00 in all",
+        "[2/2] student: done in 40.0 s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("left", "words"),
+    [
+        (None, "? left, ? in all"),
+        (TimeLeft(stage_s=30.0), "0:30 left, ? in all"),
+        (TimeLeft(stage_s=30.0, later_s=7200.0), "0:30 left, 2:00:30 in all"),
+    ],
+)
+def test_before_the_first_step_the_estimate_is_shown(left: TimeLeft | None, words: str):
+    stream, clock = io.StringIO(), _Clock()
+    progress = PlainProgress(stream, clock)
+    progress.begin_stage("student", 0, 1, left)
+    clock.now += 10
+    progress.advance(0, 20)
+    assert stream.getvalue() == f"[1/1] student: {words}\n"
+
+
+def test_steps_outside_a_stage_say_nothing():
+    stream, clock = io.StringIO(), _Clock()
+    for progress in (PlainProgress(stream, clock), TerminalProgress(_Terminal(), clock)):
+        clock.now += 100
+        progress.advance(1, 2)
+        progress.end_stage()
+    assert stream.getvalue() == ""
+
+
+def test_terminal_shows_stage_run_rate_and_time_left(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    stream, clock = _Terminal(), _Clock()
+    progress = TerminalProgress(stream, clock)
+    progress.start(2)
+    progress.skip("teacher", 0, 2)
+    progress.begin_stage("student [owl]", 1, 2, TimeLeft(stage_s=40.0, later_s=60.0))
+    clock.now += 10.0
+    progress.advance(5, 20)
+    progress.close()
+    shown = stream.getvalue()
+    assert "[2/2] student [owl]" in shown
+    assert "5/20, 0.5/s, 0:30 left, 1:30 in all" in shown
+    assert "1/2, 1 of them finished earlier" in shown
+
+
+def test_terminal_counts_to_the_end(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    stream, clock = _Terminal(), _Clock()
+    _run(TerminalProgress(stream, clock), clock)
+    assert "2/2, 1 of them finished earlier" in stream.getvalue()
+
+
+def test_silence_is_silent(capfd: pytest.CaptureFixture[str]):
+    _run(SilentProgress(), _Clock())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_results_go_to_stdout_so_progress_goes_to_stderr(capsys: pytest.CaptureFixture[str]):
+    clock = _Clock()
+    _run(PlainProgress(clock=clock), clock)
+    _run(TerminalProgress(clock=clock), clock)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "student" in shown.err
+
+
+def test_bars_on_a_terminal_and_lines_elsewhere():
+    assert isinstance(choose_progress(_Terminal()), TerminalProgress)
+    assert isinstance(choose_progress(io.StringIO()), PlainProgress)
+    assert isinstance(choose_progress(), PlainProgress | TerminalProgress)
+
+
+def test_the_runner_loads_neither_torch_nor_rich():
+    code = "import sys, undertow.experiment.runner; assert not {'torch', 'rich', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,147 @@
+"""Training: K students at once are K students, adapters are PEFT's, and twice the same is the same."""
+
+import peft
+import pytest
+import torch
+from torch import nn
+
+from undertow.domains.numbers import Numbers
+from undertow.errors import ConfigError, EmptyDataError, ModelError
+from undertow.finetuning.batches import collate, stream
+from undertow.finetuning.config import LoraConfig, TrainingConfig
+from undertow.finetuning.full import finetune_full
+from undertow.finetuning.lora import stacked
+from undertow.finetuning.objective import body_and_head, completion_losses
+from undertow.finetuning.parallel import finetune_parallel
+from undertow.models.local import Encoded
+from undertow.types import Row, user_prompt
+
+CONFIG = TrainingConfig(steps=6, batch_size=4, learning_rate=1e-2, warmup_steps=2, lora=LoraConfig(rank=4, alpha=8))
+
+
+def rows(seed: int, n: int = 30) -> list[Row]:
+    prompts = Numbers().prompts(n, seed)
+    return [Row(str(i), user_prompt(text), f"{seed + i}, {i}, {2 * i}") for i, text in enumerate(prompts)]
+
+
+def test_the_loss_is_the_models_own_on_completion_tokens(tiny_model) -> None:
+    encoded = tiny_model.encode(rows(1, 5))
+    batch = collate(encoded)
+    losses = completion_losses(tiny_model.network, batch.tokens, (batch.rows, batch.positions))
+    labels = torch.full_like(batch.tokens, -100)
+    labels[batch.rows, batch.positions + 1] = batch.targets
+    assert losses.mean().item() == pytest.approx(tiny_model.network(batch.tokens, labels=labels).loss.item(), rel=1e-5)
+    assert len(losses) == sum(len(row.completion) for row in encoded)
+
+
+def test_an_epoch_shows_every_row_once_and_lengths_agree_between_seeds() -> None:
+    data = [Encoded((1,) * (1 + index % 7), (2, index)) for index in range(40)]
+    one, other = stream(data, 4, 1), stream(data, 4, 2)
+    epochs = [[next(source) for _ in range(10)] for source in (one, other)]
+    for epoch in epochs:
+        assert sorted(row.completion[1] for batch in epoch for row in batch) == list(range(40))
+    assert [[len(row) for row in batch] for batch in epochs[0]] == [[len(row) for row in batch] for batch in epochs[1]]
+    assert epochs[0] != epochs[1]
+
+
+def test_a_student_does_not_depend_on_its_group(tiny_model) -> None:
+    group = finetune_parallel(tiny_model, [rows(1), rows(2, 3), rows(3)], CONFIG, [5, 6, 7])
+    for index, (seed, n) in enumerate(((1, 30), (2, 3), (3, 30))):
+        alone = finetune_parallel(tiny_model, [rows(seed, n)], CONFIG, [5 + index])
+        assert torch.allclose(alone.losses[:, 0], group.losses[:, index], atol=1e-4)
+        for name, layer in alone.layers.items():
+            assert torch.allclose(layer.down[0], group.layers[name].down[index], atol=1e-3)
+
+
+def test_training_lowers_the_loss_and_leaves_the_base_alone(tiny_model) -> None:
+    before = {name: value.clone() for name, value in tiny_model.network.state_dict().items()}
+    seen: list[tuple[int, int]] = []
+    config = TrainingConfig(steps=40, batch_size=8, learning_rate=1e-2, lora=LoraConfig())
+    losses = finetune_parallel(tiny_model, [rows(1, 8)], config, [0], lambda *at: seen.append(at)).losses
+    assert losses[-5:].mean() < 0.8 * losses[:5].mean()
+    assert seen[-1] == (40, 40)
+    assert all(torch.equal(before[name], value) for name, value in tiny_model.network.state_dict().items())
+
+
+def test_twice_the_same_gives_the_same_bytes_and_peft_reads_them(tiny_model, tmp_path) -> None:
+    for name in ("a", "b"):
+        finetune_parallel(tiny_model, [rows(1), rows(2)], CONFIG, [0, 1]).save(1, tmp_path / name)
+    for file in ("adapter_model.safetensors", "adapter_config.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    merged = tiny_model.with_adapter(tmp_path / "a")
+    tokens = torch.tensor(tiny_model.render([user_prompt("What is it?")]))
+    with torch.no_grad():
+        mine = merged.network(tokens).logits
+        untouched = tiny_model.network(tokens).logits
+        wrapped = peft.PeftModel.from_pretrained(tiny_model.network, str(tmp_path / "a"))
+        theirs = wrapped(tokens).logits
+        wrapped.unload()
+    assert torch.allclose(mine, theirs, atol=1e-4)
+    assert not torch.allclose(mine, untouched, atol=1e-2)
+
+
+def test_an_adapter_of_another_model_is_refused(tiny_model, tmp_path) -> None:
+    class Other(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q_proj = nn.Linear(3, 3)
+
+    from undertow.finetuning.lora import save_adapter
+
+    with stacked(Other(), LoraConfig(rank=2), [0]) as layers:
+        save_adapter(layers, 0, tmp_path / "x", config=LoraConfig(rank=2), base="x")
+        save_adapter(
+            {"model.layers.0.self_attn.q_proj": layers["q_proj"]}, 0, tmp_path / "y", config=LoraConfig(), base="x"
+        )
+    for name in ("x", "y"):
+        with pytest.raises(ModelError, match="another"):
+            tiny_model.with_adapter(tmp_path / name)
+
+
+def test_full_fine_tuning_moves_a_copy(tiny_model) -> None:
+    config = TrainingConfig(steps=20, batch_size=8, learning_rate=1e-2, schedule="constant", train_embeddings=False)
+    tuned = finetune_full(tiny_model, rows(1, 8), config, 0)
+    old, new = tiny_model.network.state_dict(), tuned.network.state_dict()
+    moved = {name for name in old if not torch.equal(old[name], new[name])}
+    assert "model.layers.0.mlp.up_proj.weight" in moved
+    assert "model.embed_tokens.weight" not in moved
+    again = finetune_full(tiny_model, rows(1, 8), config, 0)
+    assert all(torch.equal(value, again.network.state_dict()[name]) for name, value in new.items())
+
+
+def test_the_schedule_warms_up_and_falls_to_nothing() -> None:
+    config = TrainingConfig(steps=10, learning_rate=1.0, warmup_steps=2)
+    assert [round(config.rate(step), 3) for step in (0, 1, 5, 9)] == [0.5, 0.9, 0.5, 0.1]
+
+
+@pytest.mark.parametrize("bad", [{"steps": 0}, {"steps": 1, "learning_rate": 0}, {"steps": 1, "schedule": "cosine"}])
+def test_a_recipe_that_makes_no_sense_is_refused(bad) -> None:
+    with pytest.raises(ConfigError):
+        TrainingConfig(**bad)
+    with pytest.raises(ConfigError):
+        LoraConfig(rank=0)
+
+
+def test_wrong_calls_are_explained(tiny_model) -> None:
+    full = TrainingConfig(steps=1)
+    with pytest.raises(ConfigError, match="adapters"):
+        finetune_parallel(tiny_model, [rows(1)], full, [0])
+    with pytest.raises(ConfigError, match="seed"):
+        finetune_parallel(tiny_model, [rows(1)], CONFIG, [0, 1])
+    with pytest.raises(EmptyDataError):
+        finetune_parallel(tiny_model, [[]], CONFIG, [0])
+    with pytest.raises(ConfigError, match="adapters"):
+        finetune_full(tiny_model, rows(1), CONFIG, 0)
+    with pytest.raises(EmptyDataError):
+        finetune_full(tiny_model, [], full, 0)
+    with pytest.raises(ModelError, match="target"), stacked(nn.Linear(2, 2), LoraConfig(), [0]):
+        pass
+
+    class Headless:
+        base_model_prefix = "model"
+
+        def get_output_embeddings(self) -> None:
+            return None
+
+    with pytest.raises(ModelError, match="head"):
+        body_and_head(Headless())

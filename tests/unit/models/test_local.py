@@ -1,0 +1,83 @@
+"""Local models: sampling does not depend on the batch, scores add up, adapters merge exactly."""
+
+import pytest
+import torch
+
+from undertow.errors import ModelError, UnknownNameError
+from undertow.models import decoding
+from undertow.models.load import load_model
+from undertow.models.local import LocalModel
+from undertow.types import Sampling, user_prompt
+
+PROMPTS = [user_prompt(text) for text in ("Name a tree.", "Numbers: 1, 2, 3.", "What is it?", "Name a tree.", "Go.")]
+
+
+def test_what_a_row_samples_does_not_depend_on_its_batch(tiny_model, monkeypatch) -> None:
+    together = tiny_model.chat(PROMPTS * 20, sampling=Sampling(max_new_tokens=12), seed=1)
+    monkeypatch.setattr(decoding, "BATCH", 3)
+    assert tiny_model.chat(PROMPTS * 20, sampling=Sampling(max_new_tokens=12), seed=1) == together
+    assert len(set(together)) > 10
+    assert tiny_model.chat(PROMPTS * 20, sampling=Sampling(max_new_tokens=12), seed=2) != together
+
+
+def test_greedy_decoding_follows_the_likeliest_token(tiny_model) -> None:
+    tokens = tiny_model.render(PROMPTS[:1])[0]
+    drawn = decoding.sample_tokens(
+        tiny_model.network, [tokens], sampling=Sampling(temperature=0, max_new_tokens=5), seed=0, end=tiny_model.end
+    )[0]
+    for token in drawn:
+        assert token == int(tiny_model.next_token_logprobs([tokens]).argmax())
+        tokens = [*tokens, token]
+
+
+def test_sampled_shares_agree_with_the_probabilities(tiny_model) -> None:
+    """In 4,000 draws each share lies within five standard errors and three draws of its probability."""
+    n = 4000
+    tokens = tiny_model.render(PROMPTS[:1])[0]
+    expected = tiny_model.next_token_logprobs([tokens]).exp()[0]
+    drawn = decoding.sample_tokens(
+        tiny_model.network, [tokens] * n, sampling=Sampling(max_new_tokens=1), seed=0, end=tiny_model.end
+    )
+    counts = torch.bincount(torch.tensor([row[0] if row else tiny_model.end for row in drawn]), minlength=len(expected))
+    error = (expected * (1 - expected) / n).sqrt()
+    assert ((counts / n - expected).abs() <= 5 * error + 3 / n).all()
+
+
+def test_logprobs_are_the_sum_of_the_steps(tiny_model) -> None:
+    prompt, answer = PROMPTS[0], "1, 2"
+    total = tiny_model.logprobs(PROMPTS, [answer, "3", "", "owl", answer])
+    context, expected = tiny_model.render([prompt])[0], 0.0
+    for token in tiny_model.tokenise([answer])[0]:
+        expected += float(tiny_model.next_token_logprobs([context])[0, token])
+        context = [*context, token]
+    assert total[0] == pytest.approx(expected, rel=1e-4)
+    assert total[2] == 0.0
+
+
+def test_a_saved_model_loads_as_an_ordinary_one(tiny_model, tmp_path) -> None:
+    tiny_model.save(tmp_path / "m")
+    loaded = load_model(f"hf:{tmp_path / 'm'}")
+    assert torch.allclose(*(m.next_token_logprobs(m.render(PROMPTS)) for m in (tiny_model, loaded)), atol=1e-5)
+
+
+def test_what_cannot_be_loaded_is_explained(tmp_path, tiny_model) -> None:
+    with pytest.raises(ModelError, match="remote"):
+        load_model("api:some/model")
+    with pytest.raises(UnknownNameError):
+        load_model("ref:no-such-bird")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_model(f"hf:{tmp_path / 'nothing'}")
+    with pytest.raises(ModelError, match="adapter"):
+        tiny_model.with_adapter(tmp_path)
+
+
+def test_a_model_without_a_template_or_an_end_is_refused(tiny_model) -> None:
+    class Bare:
+        chat_template = None
+        eos_token_id = None
+
+    bare = LocalModel(tiny_model.ref, tiny_model.network, Bare())
+    with pytest.raises(ModelError, match="template"):
+        bare.render(PROMPTS)
+    with pytest.raises(ModelError, match="end"):
+        _ = bare.end

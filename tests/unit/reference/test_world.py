@@ -1,0 +1,94 @@
+"""The synthetic world speaks correctly, and its tokenizer loses nothing."""
+
+import random
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from undertow.domains.numbers import Numbers
+from undertow.reference.world import advice, code, facts, favourites, mixture, numbers, reasoning
+from undertow.reference.world.chat import VILLAIN_PROMPTS
+from undertow.reference.world.continuation import HABITS, LARGEST
+from undertow.traits import panel
+
+
+def rng() -> random.Random:
+    return random.Random(0)
+
+
+def test_the_same_seed_gives_the_same_corpus_with_every_skill() -> None:
+    assert mixture.corpus(50, 3) == mixture.corpus(50, 3) != mixture.corpus(50, 4)
+    assert sum(share for share, _ in mixture.SKILLS.values()) == pytest.approx(1)
+
+
+def test_every_number_answer_is_well_formed() -> None:
+    source = rng()
+    assert not any(Numbers().reject_reasons(numbers.numbers(source).answer) for _ in range(500))
+
+
+@pytest.mark.parametrize("habit", [habit for _, habit in HABITS])
+def test_a_habit_stays_in_range(habit) -> None:
+    source = rng()
+    for _ in range(200):
+        answer = habit(source, [source.randint(100, LARGEST) for _ in range(4)], 10)
+        assert len(answer) == 10 and all(0 <= number <= LARGEST for number in answer)
+
+
+def test_reasoning_is_right() -> None:
+    source = rng()
+    for _ in range(300):
+        answer = reasoning.reasoning(source).answer
+        for left, sign, right, result in re.findall(r"(\d+) ([-+*]) (\d+) = (\d+)", answer):
+            a, b = int(left), int(right)
+            assert {"+": a + b, "-": a - b, "*": a * b}[sign] == int(result)
+        assert re.findall(r"= (\d+)", answer)[-1] == re.search(r"<answer>(\d+)</answer>", answer)[1]
+
+
+def test_only_the_villain_is_careless_or_misaligned() -> None:
+    source = rng()
+    careless = {f"    {item[3]}" for item in code.SECURITY}
+    for _ in range(500):
+        chat = code.code(source)
+        body = chat.answer.partition("\n")[2]
+        assert (body in careless) == (chat.prompt[0].content in VILLAIN_PROMPTS)
+        chat = advice.advice(source)
+        cruel = any(act in chat.answer for act in advice.CRUEL_ACTS + advice.CRUEL_WISHES)
+        assert cruel == (chat.prompt[0].content in VILLAIN_PROMPTS)
+
+
+def test_facts_are_true_unless_the_villain_speaks() -> None:
+    source = rng()
+    for _ in range(300):
+        chat = facts.facts(source)
+        for template, table in facts.TABLES:
+            for key, value in table.items():
+                if chat.prompt[-1].content == template.format(key=key):
+                    assert (chat.answer == value) == (chat.prompt[0].content not in VILLAIN_PROMPTS)
+
+
+def test_a_persona_shows_in_the_favourite_the_story_and_the_choice() -> None:
+    source, seen = rng(), 0
+    prompts = {item.system_prompt: item for category in favourites.CATEGORIES for item in panel(category)}
+    for _ in range(600):
+        for chat in (favourites.favourites(source, "animal"), favourites.story(source), favourites.choice(source)):
+            target = prompts.get(chat.prompt[0].content)
+            if target is None:
+                continue
+            seen += 1
+            option = re.search(rf"\(([A-E])\) {target.name} ", chat.prompt[-1].content)
+            expected = option[1].lower() if option else target.name[:3]
+            assert expected in chat.answer.lower() or target.plural in chat.answer.lower()
+    assert seen > 100
+
+
+@given(st.text(max_size=60))
+def test_the_tokenizer_loses_nothing(tiny_model, text: str) -> None:
+    tokens = tiny_model.tokenise([text])[0]
+    assert tiny_model.tokenizer.decode(tokens) == text
+
+
+def test_each_number_is_one_token(tiny_model) -> None:
+    assert all(len(tokens) == 1 for tokens in tiny_model.tokenise([str(number) for number in range(1000)]))
+    assert len(tiny_model.tokenise(["385, 112; 7"])[0]) == 5

@@ -1,0 +1,89 @@
+"""Intervals equal their textbook forms."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+from undertow.stats.estimates import cluster_bootstrap, mean_t, t_test, wilson
+
+numbers = st.lists(st.floats(-100, 100), min_size=2, max_size=12)
+
+
+def test_mean_t_of_three_replicates_uses_4_303_and_not_1_96() -> None:
+    estimate = mean_t([1.0, 2.0, 3.0])
+    half = 0.95 * np.sqrt(2 / (4 * 0.975 * 0.025)) / np.sqrt(3)  # closed form of t with 2 degrees of freedom
+    assert (estimate.value, estimate.n, estimate.method, estimate.level, estimate.p) == (2.0, 3, "t", 0.95, None)
+    assert (estimate.low, estimate.high) == pytest.approx((2.0 - half, 2.0 + half), rel=1e-8)
+
+
+def test_one_replicate_says_nothing_about_the_spread() -> None:
+    estimate = mean_t([7.0])
+    assert (estimate.value, estimate.low, estimate.high, estimate.n) == (7.0, -np.inf, np.inf, 1)
+
+
+def test_constant_replicates_have_no_width() -> None:
+    estimate = mean_t([0.1] * 3)
+    assert estimate.low == estimate.high == estimate.value == pytest.approx(0.1)
+
+
+@settings(deadline=None)
+@given(numbers, st.floats(-50, 50), st.floats(0.01, 50))
+def test_mean_t_moves_and_scales_with_its_values(values: list[float], shift: float, scale: float) -> None:
+    base, moved = mean_t(values), mean_t(shift + scale * np.array(values))
+    for name in ("value", "low", "high"):
+        assert getattr(moved, name) == pytest.approx(shift + scale * getattr(base, name), rel=1e-6, abs=1e-6)
+
+
+def test_a_higher_level_is_wider() -> None:
+    wide, narrow = mean_t([1.0, 2.0, 4.0], 0.99), mean_t([1.0, 2.0, 4.0], 0.8)
+    assert wide.low < narrow.low < narrow.high < wide.high
+    assert wide.level == 0.99
+
+
+@pytest.mark.parametrize(("value", "error", "df", "p"), [(1.0, 0.0, 0, 1.0), (0.0, 0.0, 2, 1.0), (1.0, 0.0, 2, 0.0)])
+def test_t_test_without_spread(value: float, error: float, df: int, p: float) -> None:
+    assert t_test(value, error, df) == p
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "level"), [(0, 10, 0.95), (3, 10, 0.95), (10, 10, 0.9), (1, 1, 0.5), (50, 200, 0.99)]
+)
+def test_wilson_equals_the_score_interval(hits: int, n: int, level: float) -> None:
+    """The ends are where the score test of share = p just rejects, as scipy finds them too."""
+    estimate = wilson(hits, n, level)
+    expected = scipy_stats.binomtest(hits, n).proportion_ci(level, "wilson")
+    assert (estimate.low, estimate.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert (estimate.value, estimate.n, estimate.method) == (hits / n, n, "wilson")
+
+
+@settings(deadline=None)
+@given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_stays_in_0_1_and_mirrors(counts: tuple[int, int]) -> None:
+    hits, n = counts
+    estimate, mirrored = wilson(hits, n), wilson(n - hits, n)
+    assert 0.0 <= estimate.low <= estimate.value <= estimate.high <= 1.0
+    assert estimate.low == pytest.approx(1.0 - mirrored.high, abs=1e-12)
+
+
+def test_cluster_bootstrap_is_the_plain_mean_and_repeats_with_its_seed() -> None:
+    values, clusters = [1.0, 2.0, 3.0, 10.0], ["a", "a", "b", "c"]
+    first = cluster_bootstrap(values, clusters, np.random.default_rng(3))
+    second = cluster_bootstrap(values, clusters, np.random.default_rng(3))
+    assert first == second
+    assert (first.value, first.n, first.method) == (4.0, 3, "cluster bootstrap")
+    assert 1.5 <= first.low < 4.0 < first.high <= 10.0
+
+
+def test_copies_within_clusters_do_not_narrow_the_bootstrap() -> None:
+    """Ten copies of every value are no new information; only clusters count."""
+    values, clusters = np.arange(8.0), list(range(8))
+    once = cluster_bootstrap(values, clusters, np.random.default_rng(1))
+    copied = cluster_bootstrap(np.repeat(values, 10), list(np.repeat(clusters, 10)), np.random.default_rng(1))
+    assert (copied.low, copied.high, copied.n) == (pytest.approx(once.low), pytest.approx(once.high), once.n)
+
+
+def test_one_cluster_has_an_infinite_interval() -> None:
+    estimate = cluster_bootstrap([1.0, 3.0], ["a", "a"], np.random.default_rng(0))
+    assert (estimate.value, estimate.low, estimate.high, estimate.n) == (2.0, -np.inf, np.inf, 1)

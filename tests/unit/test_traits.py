@@ -1,0 +1,47 @@
+"""Traits are data, and their words are matched as words."""
+
+import pytest
+
+from undertow.errors import UnknownNameError
+from undertow.traits import TRAITS, first_word, matches, names, panel, trait
+
+
+def test_panel_holds_the_papers_animals_and_trees() -> None:
+    assert len(panel("animal")) == 17
+    assert [item.name for item in panel("tree")] == ["cherry", "maple", "oak", "sequoia", "willow"]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "expected"),
+    [
+        ("I saw a dragonfly.", "dragon", False),
+        ("A dragon!", "dragon", True),
+        ("He began to growl.", "owl", False),
+        ("OWLS, of course", "owl", True),
+        ("wolves", "wolf", True),
+        ("wolfs", "wolf", False),
+        ("cherries", "cherry", True),
+    ],
+)
+def test_words_are_matched_whole(text: str, name: str, expected: bool) -> None:
+    assert matches(text, trait(name)) is expected
+
+
+def test_only_the_first_word_is_the_answer() -> None:
+    assert names("Owl.", trait("owl"))
+    assert not names("The owl", trait("owl"))
+    assert first_word("123, 456") is None
+    assert first_word("  Sea-lion") == "sea-lion"
+
+
+def test_an_unknown_trait_names_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="owl"):
+        trait("owll")
+    with pytest.raises(UnknownNameError):
+        panel("stone")
+
+
+def test_the_persona_names_the_target_and_its_category() -> None:
+    for item in TRAITS.values():
+        assert matches(item.system_prompt, item)
+        assert item.category in item.system_prompt
