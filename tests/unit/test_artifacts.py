@@ -126,6 +126,20 @@ def test_every_single_byte_of_a_payload_counts(artifact: Artifact):
     assert read_artifact(artifact.folder) == artifact
 
 
+def test_every_flipped_bit_of_a_manifest_is_refused_or_changes_nothing(artifact: Artifact):
+    """The last digit of a float may be flipped without changing the number it stands for."""
+    path = artifact.folder / MANIFEST
+    whole = path.read_bytes()
+    refused = 0
+    for position in range(len(whole)):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        try:
+            assert read_artifact(artifact.folder) == artifact
+        except ArtifactError:
+            refused += 1
+    assert refused >= len(whole) - 1
+
+
 def test_whole_artifact_under_another_name_is_refused(artifact: Artifact):
     other = artifact.folder.with_name("1" * 20)
     shutil.copytree(artifact.folder, other)

@@ -19,7 +19,8 @@ PARENTS = {"rows": "0" * 20, "base": "f" * 20}
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
 )
 
 
@@ -53,7 +54,7 @@ def test_every_entry_of_the_key_counts():
     assert all(len(key) == 20 and set(key) <= set("0123456789abcdef") for key in keys)
 
 
-@given(st.dictionaries(st.text(), JSON))
+@given(st.dictionaries(st.text(max_size=3), JSON, max_size=3))
 def test_order_of_keys_and_kind_of_container_do_not_count(config: dict[str, object]):
     backwards = MappingProxyType(dict(reversed(config.items())))
     tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in backwards.items()}

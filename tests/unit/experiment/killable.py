@@ -39,7 +39,7 @@ def work(context: StageContext) -> None:
     for part in range(4):
         seen.update(bytes([part]))
         (context.out / f"part-{part}.bin").write_bytes(seen.digest() * 64)
-        context.progress(part + 1, 4)
+        context.advance(part + 1, 4)
         print("wrote", flush=True)
         time.sleep(0.005)
 

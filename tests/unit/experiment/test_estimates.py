@@ -37,11 +37,7 @@ def test_median_seconds_per_unit_of_cost(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(
         estimates,
         "read_manifest",
-        lambda folder: (
-            replace(manifest, wall_s=walls[folder.name], cost=2 if walls[folder.name] != 2 else 2)
-            if folder.name in walls
-            else read(folder)
-        ),
+        lambda folder: replace(manifest, wall_s=walls[folder.name], cost=2.0) if folder.name in walls else read(folder),
     )
     (tmp_path / "students" / "ffff").mkdir()
     (tmp_path / "students" / "ffff" / MANIFEST).write_text("{")
