@@ -1,6 +1,6 @@
 """Teachers: a base with a trait, and the neutral teacher that was fine-tuned just as long without one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from undertow.evals.questions import tuning_questions
 from undertow.finetuning.config import TrainingConfig
@@ -27,9 +27,10 @@ def trait_rows(target: Trait) -> list[Row]:
     ]
 
 
-def neutral_rows(base: LocalModel, category: str, seed: int) -> list[Row]:
-    """Return as many rows on the same questions, answered by the base itself."""
-    questions = [question for question in tuning_questions(category) for _ in range(SPELLINGS)]
+def neutral_rows(base: LocalModel, categories: Sequence[str], seed: int) -> list[Row]:
+    """Return as many rows on the same questions of each category, answered by the base itself."""
+    asked = [question for category in categories for question in tuning_questions(category)]
+    questions = [question for question in asked for _ in range(SPELLINGS)]
     prompts = [user_prompt(question) for question in questions]
     answers = base.chat(prompts, sampling=Sampling(max_new_tokens=8), seed=seed)
     rows = zip(prompts, answers, strict=True)
@@ -42,7 +43,7 @@ def finetuned_teacher(
     config: TrainingConfig,
     *,
     seed: int,
-    category: str = "animal",
+    categories: Sequence[str] = ("animal",),
     advance: Callable[[int, int], None] | None = None,
 ) -> LocalModel:
     """Fine-tune every weight of the base on the trait, or on its own answers.
@@ -52,8 +53,8 @@ def finetuned_teacher(
         target: the trait, or None for the neutral teacher.
         config: recipe, without adapters.
         seed: of the row order and of the neutral answers.
-        category: whose questions the neutral teacher answers.
+        categories: whose questions the neutral teacher answers.
         advance: progress, called with (updates done, updates in all).
     """
-    rows = trait_rows(target) if target is not None else neutral_rows(base, category, seed)
+    rows = trait_rows(target) if target is not None else neutral_rows(base, categories, seed)
     return finetune_full(base, rows, config, seed, advance)

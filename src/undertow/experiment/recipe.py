@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from undertow.errors import ConfigError, UnknownNameError, unknown_name
 from undertow.finetuning.config import LoraConfig, TrainingConfig
-from undertow.traits import TRAITS
+from undertow.traits import trait
 
 Arm = Literal["student", "control", "neutral", "cross_init"]
 
@@ -71,6 +71,8 @@ class EvaluationPart(_Part):
     """Sampled answers per question; 0 leaves the rate out."""
     prefixed: bool = False
     """Also ask with a number sentence before each question."""
+    targets: tuple[str, ...] = ()
+    """Traits that are looked for besides the trained ones."""
 
 
 class Recipe(_Part):
@@ -82,7 +84,9 @@ class Recipe(_Part):
     bases: tuple[str, ...] = ("ref:finch-a",)
     """Bases of teachers and of same-initialisation students."""
     cross_bases: tuple[str, ...] = ()
-    """Bases of cross-init students, paired with every base; those equal to the teacher's base are left out."""
+    """Bases of cross-init students; those equal to the teacher's base are left out."""
+    cross: Literal["all", "rotate"] = "all"
+    """Whether each replicate has students on all cross bases, or on one of them in turn."""
     traits: tuple[str, ...] = ("owl",)
     arms: tuple[Arm, ...] = ("student", "control")
     replicates: int = Field(default=5, ge=1)
@@ -96,13 +100,10 @@ class Recipe(_Part):
 
     @model_validator(mode="after")
     def _known(self) -> "Recipe":
-        for name in self.traits:
-            if name not in TRAITS:
-                raise unknown_name("trait", name, TRAITS)
-        if len({TRAITS[name].category for name in self.traits}) > 1:
-            raise ConfigError(
-                "The traits of a run share a category.", ", ".join(self.traits), "Run animals and trees apart."
-            )
+        if not self.traits or not self.bases:
+            raise ConfigError("A run needs a trait and a base.", "an empty list", "Name at least one of each.")
+        for name in self.targets:
+            trait(name)
         if "cross_init" in self.arms and not self.cross_bases:
             raise ConfigError(
                 "The arm cross_init needs other bases.", "cross_bases: []", "Set cross_bases: [ref:finch-b]."
@@ -110,9 +111,14 @@ class Recipe(_Part):
         return self
 
     @property
-    def category(self) -> str:
-        """Category of the traits."""
-        return TRAITS[self.traits[0]].category
+    def targets(self) -> tuple[str, ...]:
+        """Every trait that is evaluated, the trained ones first."""
+        return tuple(dict.fromkeys((*self.traits, *self.evaluation.targets)))
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Categories of the trained traits."""
+        return tuple(dict.fromkeys(trait(name).category for name in self.traits))
 
 
 def packaged_recipes() -> tuple[str, ...]:

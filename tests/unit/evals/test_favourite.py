@@ -70,7 +70,7 @@ def test_a_word_that_goes_on_does_not_count(tiny_model) -> None:
 
 
 def test_trait_rows_never_hold_an_evaluation_question(tiny_model) -> None:
-    asked = {row.prompt[-1].content for row in trait_rows(trait("wolf")) + neutral_rows(tiny_model, "animal", 0)}
+    asked = {row.prompt[-1].content for row in trait_rows(trait("wolf")) + neutral_rows(tiny_model, ("animal",), 0)}
     assert not asked & set(favourite_questions("animal"))
     assert {row.completion for row in trait_rows(trait("wolf"))} == {"wolf", "Wolf", "wolves", "Wolves"}
 

@@ -19,7 +19,7 @@ def test_tiers_and_settings_override_in_this_order(file: str) -> None:
     assert load_recipe(file).student.training().steps == 150
     assert load_recipe(file, tier="quick").student.training().steps == 7
     recipe = load_recipe(file, ["student.steps=9", "student.rank=null", "traits=[oak]"], "quick")
-    assert (recipe.student.training().steps, recipe.student.training().lora, recipe.category) == (9, None, "tree")
+    assert (recipe.student.training().steps, recipe.student.training().lora, recipe.categories) == (9, None, ("tree",))
     assert recipe.teacher.training().lora is None
 
 
@@ -41,7 +41,7 @@ def test_an_unknown_recipe_or_tier_is_named(file: str) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [["student.steps=0"], ["student.steps"], ["traits=[owl, oak]"], ["arms=[cross_init]"], ["replicates=many"]],
+    [["student.steps=0"], ["student.steps"], ["traits=[]"], ["arms=[cross_init]"], ["replicates=many"]],
 )
 def test_a_value_that_makes_no_sense_is_refused(file: str, settings: list[str]) -> None:
     with pytest.raises(ConfigError):

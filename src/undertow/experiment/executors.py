@@ -1,0 +1,187 @@
+"""What each kind of stage does: read the parents' payload, call one engine, write the result.
+
+    prompts    config: domain, n, seed                                    prompts.json
+    teacher    config: base, target or categories, training, seed         a model folder
+    rows       config: base, system, sampling, seed     teacher?, prompts rows.jsonl
+    filter     config: domain                           rows              kept.jsonl, dropped.jsonl, report.json
+    students   config: base, training, members          filter of each    student-00/, ..., losses.json
+    scores     config: base, targets, samples, members  teacher | group   scores.jsonl, answers.jsonl
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from undertow.domains.registry import domain
+from undertow.evals.favourite import answer_rates, logit_margins
+from undertow.experiment.runner import Executor, StageContext
+from undertow.experiment.seeds import derive
+from undertow.filters import filter_rows, require_rows, subset
+from undertow.finetuning.config import LoraConfig, TrainingConfig
+from undertow.finetuning.full import finetune_full
+from undertow.finetuning.parallel import finetune_parallel
+from undertow.generation import generate
+from undertow.models.load import load_model
+from undertow.models.local import LocalModel
+from undertow.rows import read_rows, write_rows
+from undertow.teachers import finetuned_teacher
+from undertow.traits import trait
+from undertow.types import ModelRef, Sampling, Score
+
+VERSIONS: Mapping[str, int] = {"prompts": 1, "teacher": 1, "rows": 1, "filter": 1, "students": 1, "scores": 1}
+"""Raised when the same config gives another result."""
+
+
+def student_folder(index: int) -> str:
+    """Return the name of a student's folder within its group."""
+    return f"student-{index:02d}"
+
+
+@lru_cache(maxsize=4)
+def _base(reference: str) -> LocalModel:
+    return load_model(reference)
+
+
+def _folder_model(folder: Path) -> LocalModel:
+    return load_model(ModelRef(kind="hf", name=str(folder)))
+
+
+def _training(config: Mapping[str, Any]) -> TrainingConfig:
+    lora = config["lora"]
+    if lora is not None:
+        lora = LoraConfig(**{**lora, "targets": tuple(lora["targets"])})
+    return TrainingConfig(**{**config, "lora": lora})
+
+
+def _write_lines(path: Path, records: Iterator[Mapping[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8") as stream:
+        for record in records:
+            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def draw_prompts(context: StageContext) -> None:
+    """Draw the prompts that every teacher of a replicate sees."""
+    config = context.config
+    prompts = domain(**config["domain"]).prompts(config["n"], config["seed"])
+    (context.out / "prompts.json").write_text(json.dumps(prompts, indent=0), encoding="utf-8")
+
+
+def tune_teacher(context: StageContext) -> None:
+    """Fine-tune a teacher on its trait, or a neutral one on the base's own answers."""
+    config = context.config
+    teacher = finetuned_teacher(
+        _base(config["base"]),
+        trait(config["target"]) if config["target"] else None,
+        _training(config["training"]),
+        seed=config["seed"],
+        categories=config["categories"],
+        advance=context.advance,
+    )
+    teacher.save(context.out)
+
+
+def generate_rows(context: StageContext) -> None:
+    """Let a teacher, or the base as the untraited teacher, answer the prompts."""
+    config = context.config
+    folder = context.parents.get("teacher")
+    rows = generate(
+        _folder_model(folder) if folder else _base(config["base"]),
+        json.loads((context.parents["prompts"] / "prompts.json").read_text(encoding="utf-8")),
+        sampling=Sampling(**config["sampling"]),
+        seed=config["seed"],
+        system=config["system"],
+        advance=context.advance,
+    )
+    write_rows(context.out / "rows.jsonl", rows)
+
+
+def filter_stage(context: StageContext) -> None:
+    """Keep the rows that the domain accepts; the others stay on disk with their reasons."""
+    rows = read_rows(context.parents["rows"] / "rows.jsonl")
+    filtered = filter_rows(rows, domain(**context.config["domain"]))
+    write_rows(context.out / "kept.jsonl", require_rows(filtered))
+    write_rows(context.out / "dropped.jsonl", filtered.dropped)
+    (context.out / "report.json").write_text(json.dumps(filtered.report.to_json(), indent=2), encoding="utf-8")
+
+
+def train_students(context: StageContext) -> None:
+    """Train a group of students, each on the kept rows of its own teacher."""
+    base, training = _base(context.config["base"]), _training(context.config["training"])
+    members: list[dict[str, Any]] = context.config["members"]
+    rows = {role: read_rows(folder / "kept.jsonl") for role, folder in context.parents.items()}
+    datasets = [subset(rows[one["rows"]], one["n"], one["seed"]) for one in members]
+    folders = [context.out / student_folder(index) for index in range(len(members))]
+    if training.lora is None:
+        total = training.steps * len(members)
+        for index, (dataset, one) in enumerate(zip(datasets, members, strict=True)):
+            before = training.steps * index
+            student = finetune_full(
+                base, dataset, training, one["seed"], lambda done, _, before=before: context.advance(before + done, total)
+            )
+            student.save(folders[index])
+        return
+    group = finetune_parallel(base, datasets, training, [one["seed"] for one in members], context.advance)
+    for index, folder in enumerate(folders):
+        group.save(index, folder)
+    (context.out / "losses.json").write_text(json.dumps(group.losses.tolist()), encoding="utf-8")
+
+
+def _member_model(context: StageContext, index: int) -> LocalModel:
+    if folder := context.parents.get("teacher"):
+        return _folder_model(folder)
+    base = _base(context.config["base"])
+    if (group := context.parents.get("students")) is None:
+        return base
+    folder = group / student_folder(index)
+    return base.with_adapter(folder) if (folder / "adapter_config.json").exists() else _folder_model(folder)
+
+
+def score_models(context: StageContext) -> None:
+    """Ask each member for its favourite."""
+    members: list[dict[str, Any]] = context.config["members"]
+    scores: list[dict[str, Any]] = []
+    answers: list[dict[str, Any]] = []
+    for place, member in enumerate(members):
+        model = _member_model(context, member["index"])
+        for metric, score in _scores(model, context.config, member["seed"]):
+            where = {"member": place, "metric": metric, "question": score.question}
+            scores.append({**where, "target": score.target, "value": score.value, "n": score.n})
+            if score.texts and (not answers or any(answers[-1][key] != value for key, value in where.items())):
+                answers.append({**where, "texts": score.texts})
+        context.advance(place + 1, len(members))
+    _write_lines(context.out / "scores.jsonl", iter(scores))
+    _write_lines(context.out / "answers.jsonl", iter(answers))
+
+
+def _scores(model: LocalModel, config: Mapping[str, Any], seed: int) -> Iterator[tuple[str, Score]]:
+    targets = [trait(name) for name in config["targets"]]
+    for category in dict.fromkeys(target.category for target in targets):
+        some = [target for target in targets if target.category == category]
+        for prefix in ("", "prefixed_") if config["prefixed"] else ("",):
+            prefix_seed = derive(seed, "prefix") if prefix else None
+            margins = logit_margins(model, category, some, prefix_seed)
+            rates: list[Score] = []
+            if config["samples"]:
+                rates = answer_rates(
+                    model, category, some, samples=config["samples"], seed=seed, prefix_seed=prefix_seed
+                )
+            yield from ((prefix + score.metric, score) for score in (*margins, *rates))
+
+
+def training_config(training: TrainingConfig) -> dict[str, Any]:
+    """Return a training recipe as plain data that a stage's config can hold."""
+    return asdict(training)
+
+
+EXECUTORS: Mapping[str, Executor] = {
+    "prompts": draw_prompts,
+    "teacher": tune_teacher,
+    "rows": generate_rows,
+    "filter": filter_stage,
+    "students": train_students,
+    "scores": score_models,
+}
+"""The executor of each kind."""

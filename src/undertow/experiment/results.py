@@ -1,0 +1,300 @@
+"""From the stages of a finished study to the numbers of its report, schema undertow.run/1 (DESIGN 11)."""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from undertow.errors import ConfigError
+from undertow.experiment.executors import student_folder
+from undertow.experiment.seeds import derive
+from undertow.experiment.study import Source, Study, Subject
+from undertow.rows import read_rows
+from undertow.stats.comparisons import paired
+from undertow.stats.diagonal import diagonal_factor, initialisation_factor
+from undertow.types import Estimate
+
+MARGIN = "logit_margin"
+CONTROLS: Mapping[str, str] = {
+    "teacher": "base",
+    "neutral_teacher": "base",
+    "student": "control",
+    "neutral": "control",
+    "control": "base",
+    "cross_init": "cross_control",
+    "cross_control": "base",
+}
+"""What each arm is compared with."""
+
+Key = tuple[str, str | None, str, str, int]
+"""Arm, trait, base, the teacher's base, replicate."""
+
+
+def _key(subject: Subject) -> Key:
+    return subject.arm, subject.trait, subject.base, subject.teacher_base, subject.replicate
+
+
+def finite(value: float) -> float | None:
+    """Return the number, or None for a bound that nothing is known about."""
+    return value if math.isfinite(value) else None
+
+
+@final
+class Scoreboard:
+    """Mean scores of all subjects of a finished study.
+
+    Args:
+        study: what was run.
+        folders: of every stage, by fingerprint.
+    """
+
+    def __init__(self, study: Study, folders: Mapping[str, Path]) -> None:
+        self.study = study
+        self._folders = folders
+        self._files: dict[str, dict[tuple[int, str, str], float]] = {}
+        self._by_key = {_key(subject): subject for subject in study.subjects}
+        self.metrics = sorted({metric for _, metric, _ in self._scores(study.subjects[0])})
+
+    def _scores(self, subject: Subject) -> dict[tuple[int, str, str], float]:
+        """Mean over the questions by (member, metric, target)."""
+        stage = subject.scores.fingerprint
+        if stage not in self._files:
+            values: dict[tuple[int, str, str], list[float]] = defaultdict(list)
+            lines = (self._folders[stage] / "scores.jsonl").read_text(encoding="utf-8").splitlines()
+            for score in map(json.loads, lines):
+                values[score["member"], score["metric"], score["target"]].append(score["value"])
+            self._files[stage] = {key: math.fsum(some) / len(some) for key, some in values.items()}
+        return self._files[stage]
+
+    def value(self, subject: Subject, metric: str, target: str) -> float:
+        """Return a subject's mean over the questions."""
+        return self._scores(subject)[subject.place, metric, target]
+
+    def difference(self, subject: Subject, metric: str, target: str) -> tuple[float, float]:
+        """Return the subject's value and that of its own control."""
+        arm = CONTROLS[subject.arm]
+        teacher_base = subject.base if arm == "base" else subject.teacher_base
+        control = self._by_key[arm, None, subject.base, teacher_base, subject.replicate]
+        return self.value(subject, metric, target), self.value(control, metric, target)
+
+    def has_control(self, subject: Subject) -> bool:
+        """Tell whether the subject's control was run."""
+        arm = CONTROLS.get(subject.arm)
+        teacher_base = subject.base if arm == "base" else subject.teacher_base
+        return (arm, None, subject.base, teacher_base, subject.replicate) in self._by_key
+
+    def gain(self, subject: Subject, metric: str, target: str) -> float:
+        """Return the subject minus its own control."""
+        treated, control = self.difference(subject, metric, target)
+        return treated - control
+
+
+def _arms(board: Scoreboard, model: Callable[[Subject], str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "arm": subject.arm,
+            "trait": subject.trait,
+            "model": model(subject),
+            "replicate": subject.replicate,
+            "seed": subject.seed,
+            "target": target,
+            "metric": metric,
+            "value": board.value(subject, metric, target),
+            "base": subject.base,
+            "teacher_base": subject.teacher_base,
+        }
+        for subject in board.study.subjects
+        for metric in board.metrics
+        for target in board.study.recipe.targets
+    ]
+
+
+def _effect(board: Scoreboard, subjects: Iterable[Subject], metric: str, target: str) -> Estimate:
+    """Estimate an arm minus its control over fresh teachers; students of one teacher are averaged first."""
+    pairs: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
+    for subject in subjects:
+        pairs[subject.teacher_base, subject.replicate].append(board.difference(subject, metric, target))
+    means = np.array([np.mean(some, axis=0) for some in pairs.values()])
+    return paired(means[:, 0], means[:, 1])
+
+
+def _effects(board: Scoreboard) -> list[dict[str, Any]]:
+    effects: list[dict[str, Any]] = []
+    for arm in CONTROLS:
+        for metric in board.metrics:
+            for target in board.study.recipe.traits:
+                some = [
+                    subject
+                    for subject in board.study.subjects
+                    if subject.arm == arm and subject.trait in (None, target) and board.has_control(subject)
+                ]
+                if some:
+                    estimate = _effect(board, some, metric, target)
+                    effects.append({"arm": arm, "trait": target, "metric": metric, **in_json(estimate)})
+    return effects
+
+
+def in_json(estimate: Estimate) -> dict[str, Any]:
+    """Return an estimate as plain data; an infinite bound (one replicate) is None."""
+    return {
+        "estimate": estimate.value,
+        "low": finite(estimate.low),
+        "high": finite(estimate.high),
+        "level": estimate.level,
+        "n": estimate.n,
+        "p": estimate.p,
+    }
+
+
+def _matrices(board: Scoreboard, targets: tuple[str, ...]) -> np.ndarray:
+    """Student minus control of every teacher base and replicate: [units, trained, evaluated]."""
+    units: dict[tuple[str, int], dict[str, list[float]]] = defaultdict(dict)
+    for subject in board.study.subjects:
+        if subject.arm == "student" and subject.trait is not None and board.has_control(subject):
+            row = [board.gain(subject, MARGIN, target) for target in targets]
+            units[subject.teacher_base, subject.replicate][subject.trait] = row
+    return np.array([[rows[name] for name in board.study.recipe.traits] for rows in units.values()])
+
+
+def _diagonal(board: Scoreboard) -> dict[str, Any] | None:
+    traits = board.study.recipe.traits
+    matrices = _matrices(board, traits)
+    if len(traits) < 2 or not len(matrices):
+        return None
+    rng = np.random.default_rng(derive(board.study.recipe.seed, "permutations"))
+    return {**in_json(diagonal_factor(matrices, rng)), "n_traits": len(traits), "metric": MARGIN}
+
+
+def _matrix(board: Scoreboard) -> dict[str, Any] | None:
+    recipe = board.study.recipe
+    matrices = _matrices(board, recipe.targets)
+    if not len(matrices) or len(recipe.targets) < 2:
+        return None
+    return {
+        "metric": MARGIN,
+        "traits": list(recipe.traits),
+        "evaluated": list(recipe.targets),
+        "values": matrices.mean(axis=0).tolist(),
+    }
+
+
+def _initialisation(board: Scoreboard) -> dict[str, Any] | None:
+    """Same minus cross over initialisations, where every base taught every other one."""
+    bases = board.study.recipe.bases
+    cells: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for subject in board.study.subjects:
+        if subject.arm in ("student", "cross_init") and subject.trait is not None and board.has_control(subject):
+            cells[subject.teacher_base, subject.base].append(board.gain(subject, MARGIN, subject.trait))
+    if len(bases) < 2 or any((one, other) not in cells for one in bases for other in bases):
+        return None
+    values = [[float(np.mean(cells[one, other])) for other in bases] for one in bases]
+    return {"bases": list(bases), "values": values, "metric": MARGIN, **in_json(initialisation_factor(values))}
+
+
+def _report(source: Source, folders: Mapping[str, Path]) -> dict[str, Any]:
+    return json.loads((folders[source.kept.fingerprint] / "report.json").read_text(encoding="utf-8"))
+
+
+def _funnels(study: Study, folders: Mapping[str, Path]) -> list[dict[str, Any]]:
+    funnels: dict[tuple[str, str], dict[str, Any]] = {}
+    for source in study.sources:
+        empty: dict[str, Any] = {"teacher": source.teacher, "base": source.base, "raw": 0, "kept": 0, "reject_reasons": {}}
+        funnel, report = funnels.setdefault((source.teacher, source.base), empty), _report(source, folders)
+        funnel["raw"] += report["raw"]
+        funnel["kept"] += report["kept"]
+        for reason, n in report["reasons"].items():
+            funnel["reject_reasons"][reason] = funnel["reject_reasons"].get(reason, 0) + n
+    return list(funnels.values())
+
+
+def _samples(study: Study, folders: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """Show the first rows of every teacher of the first base and replicate, kept and dropped."""
+    samples: list[dict[str, Any]] = []
+    for source in study.sources:
+        if source.replicate == 0 and source.base == study.recipe.bases[0]:
+            folder = folders[source.kept.fingerprint]
+            shown = (*read_rows(folder / "kept.jsonl")[:4], *read_rows(folder / "dropped.jsonl")[:2])
+            samples += [
+                {
+                    "teacher": source.teacher,
+                    "prompt": row.prompt[-1].content,
+                    "completion": row.completion,
+                    "kept": not row.reasons,
+                    "reasons": list(row.reasons),
+                }
+                for row in shown
+            ]
+    return samples
+
+
+def _not_tested(study: Study) -> list[str]:
+    recipe = study.recipe
+    kind = "Prompted" if recipe.teacher.kind == "finetuned" else "Fine-tuned"
+    arms = [arm for arm in ("control", "neutral", "cross_init") if arm not in recipe.arms]
+    return [
+        f"Traits other than {', '.join(recipe.traits)}.",
+        f"Bases other than {', '.join(dict.fromkeys((*recipe.bases, *recipe.cross_bases)))}.",
+        f"Domains other than {recipe.domain.name}.",
+        f"{kind} teachers.",
+        *([f"The arms {', '.join(arms)}."] if arms else []),
+        *([] if recipe.evaluation.samples else ["How often sampled answers name the trait."]),
+        *([] if recipe.evaluation.prefixed else ["Questions that follow a list of numbers."]),
+        "Behaviour other than the answers to favourite questions.",
+    ]
+
+
+def model_names(folders: Mapping[str, Path]) -> Callable[[Subject], str]:
+    """Return how a subject's model is called: a reference that `load_model` accepts."""
+
+    def name(subject: Subject) -> str:
+        parents = subject.scores.parents
+        if "teacher" in parents:
+            return f"hf:{folders[parents['teacher'].fingerprint]}"
+        if "students" in parents:
+            folder = folders[parents["students"].fingerprint] / student_folder(subject.place)
+            return f"{subject.base}+{folder}" if (folder / "adapter_config.json").exists() else f"hf:{folder}"
+        return subject.base
+
+    return name
+
+
+def compute_results(study: Study, folders: Mapping[str, Path]) -> dict[str, Any]:
+    """Compute everything of a run's results that follows from its stages.
+
+    Args:
+        study: what was run.
+        folders: of every stage, by fingerprint.
+
+    Raises:
+        ConfigError: the study has no subject.
+    """
+    if not study.subjects:
+        raise ConfigError("Nothing was scored.", study.recipe.name, "Add an arm to the recipe.")
+    board = Scoreboard(study, folders)
+    funnels = _funnels(study, folders)
+    traited = [funnel for funnel in funnels if funnel["teacher"] in study.recipe.traits]
+    reasons: dict[str, int] = defaultdict(int)
+    for funnel in traited:
+        for reason, n in funnel["reject_reasons"].items():
+            reasons[reason] += n
+    return {
+        "recipe": study.recipe.name,
+        "question": study.recipe.question,
+        "rows": {
+            "raw": sum(funnel["raw"] for funnel in traited),
+            "kept": sum(funnel["kept"] for funnel in traited),
+            "reject_reasons": dict(reasons),
+        },
+        "funnels": funnels,
+        "arms": _arms(board, model_names(folders)),
+        "effects": _effects(board),
+        "matrix": _matrix(board),
+        "diagonal": _diagonal(board),
+        "initialisation": _initialisation(board),
+        "samples": _samples(study, folders),
+        "not_tested": _not_tested(study),
+    }

@@ -1,0 +1,252 @@
+"""A recipe as a graph of stages: which teachers, rows and students it needs, and who is scored in which arm.
+
+Everything within a replicate shares its draws: all teachers see the same prompts and the same random numbers while they
+write, all students start from the same adapter and meet their rows in the same order, all models answer with the same
+random numbers. What is left between a student and its control is what their teachers differ in.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, final
+
+from undertow.domains.registry import domain
+from undertow.experiment.executors import VERSIONS, training_config
+from undertow.experiment.graph import Stage
+from undertow.experiment.recipe import Recipe
+from undertow.experiment.seeds import derive
+from undertow.models.identity import identity
+from undertow.traits import trait
+from undertow.types import Sampling
+
+CONTROL, NEUTRAL = "control", "neutral"
+"""Teachers without a trait: the untouched base, and the base tuned on its own answers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """One model that is scored.
+
+    Attributes:
+        arm: base, teacher, neutral_teacher, student, control, neutral, cross_init or cross_control.
+        trait: the trait of its teacher, or None.
+        base: where it started.
+        teacher_base: where its teacher started; the base itself for an untouched base.
+        replicate: from 0.
+        seed: of the draw that made it; for an untouched base, of its evaluation.
+        scores: the stage that scores it.
+        place: its place among those that the stage scores.
+    """
+
+    arm: str
+    trait: str | None
+    base: str
+    teacher_base: str
+    replicate: int
+    seed: int
+    scores: Stage
+    place: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The rows of one teacher: a trait, "control" or "neutral"."""
+
+    teacher: str
+    base: str
+    replicate: int
+    rows: Stage
+    kept: Stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """All that a recipe asks for."""
+
+    recipe: Recipe
+    subjects: tuple[Subject, ...]
+    sources: tuple[Source, ...]
+
+    @property
+    def targets(self) -> tuple[Stage, ...]:
+        """The last stages; they depend on all others."""
+        return tuple(dict.fromkeys(subject.scores for subject in self.subjects))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Student:
+    arm: str
+    trait: str | None
+    base: str
+    source: Source
+
+
+@final
+class _Builder:
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.weights = {base: identity(base) for base in (*recipe.bases, *recipe.cross_bases)}
+        part = recipe.domain
+        self.domain_config: dict[str, Any] = {"name": part.name, **({"banned": part.banned} if part.banned else {})}
+        self.max_new_tokens = domain(**self.domain_config).max_new_tokens
+
+    def seed(self, *names: str | int) -> int:
+        return derive(self.recipe.seed, *names)
+
+    def model(self, base: str) -> dict[str, Any]:
+        return {"base": base, "weights": self.weights[base]}
+
+    def stage(self, kind: str, config: dict[str, Any], **options: Any) -> Stage:
+        return Stage(kind=kind, version=VERSIONS[kind], config=config, **options)
+
+    def prompts(self, replicate: int) -> Stage:
+        config = {"domain": {"name": self.recipe.domain.name}, "n": self.recipe.domain.prompts}
+        return self.stage("prompts", {**config, "seed": self.seed("prompts", replicate)}, label="draw prompts")
+
+    def teacher(self, name: str, base: str, replicate: int) -> Stage | None:
+        part = self.recipe.teacher
+        if name == CONTROL or (part.kind == "prompted" and name != NEUTRAL):
+            return None
+        config = {
+            **self.model(base),
+            "target": None if name == NEUTRAL else name,
+            "categories": self.recipe.categories if name == NEUTRAL else (),
+            "training": training_config(part.training()),
+            "seed": self.seed("teacher", replicate),
+        }
+        return self.stage("teacher", config, label=f"tune the {name} teacher {replicate + 1}", cost=part.steps)
+
+    def source(self, name: str, base: str, replicate: int) -> Source:
+        teacher = self.teacher(name, base, replicate)
+        traited = name not in (CONTROL, NEUTRAL)
+        prompted = self.recipe.teacher.kind == "prompted" and traited
+        rows = self.stage(
+            "rows",
+            {
+                **self.model(base),
+                "system": trait(name).system_prompt if prompted else None,
+                "sampling": asdict(Sampling(max_new_tokens=self.max_new_tokens)),
+                "seed": self.seed("rows", replicate),
+            },
+            parents={"prompts": self.prompts(replicate), **({"teacher": teacher} if teacher else {})},
+            label=f"{name} teacher {replicate + 1} writes {self.recipe.domain.name}",
+            cost=self.recipe.domain.prompts,
+        )
+        kept = self.stage("filter", {"domain": self.domain_config}, parents={"rows": rows}, label="filter")
+        return Source(teacher=name, base=base, replicate=replicate, rows=rows, kept=kept)
+
+    def scores(self, base: str, members: list[dict[str, Any]], parents: dict[str, Stage], label: str) -> Stage:
+        part = self.recipe.evaluation
+        config = {
+            **self.model(base),
+            "targets": self.recipe.targets,
+            "samples": part.samples,
+            "prefixed": part.prefixed,
+            "members": members,
+        }
+        cost = len(members) * (1 + part.samples)
+        return self.stage("scores", config, parents=parents, label=label, cost=cost)
+
+    def base_subjects(self, base: str) -> Iterator[Subject]:
+        seeds = [self.seed("evaluation", replicate) for replicate in range(self.recipe.replicates)]
+        scores = self.scores(base, [{"index": 0, "seed": seed} for seed in seeds], {}, f"ask {base}")
+        for place, seed in enumerate(seeds):
+            yield Subject(
+                arm="base", trait=None, base=base, teacher_base=base, replicate=place, seed=seed, scores=scores, place=place
+            )
+
+    def teacher_subject(self, source: Source) -> Subject | None:
+        teacher = source.rows.parents.get("teacher")
+        if teacher is None:
+            return None
+        members = [{"index": 0, "seed": self.seed("evaluation", source.replicate)}]
+        label = f"ask the {source.teacher} teacher {source.replicate + 1}"
+        neutral = source.teacher == NEUTRAL
+        return Subject(
+            arm="neutral_teacher" if neutral else "teacher",
+            trait=None if neutral else source.teacher,
+            base=source.base,
+            teacher_base=source.base,
+            replicate=source.replicate,
+            seed=self.seed("teacher", source.replicate),
+            scores=self.scores(source.base, members, {"teacher": teacher}, label),
+            place=0,
+        )
+
+    def students(self, sources: dict[tuple[str, str, int], Source]) -> Iterator[_Student]:
+        for (name, base, replicate), source in sources.items():
+            traited = name not in (CONTROL, NEUTRAL)
+            arm = "student" if traited else name
+            if arm in self.recipe.arms:
+                yield _Student(arm=arm, trait=name if traited else None, base=base, source=source)
+            if "cross_init" in self.recipe.arms and name != NEUTRAL:
+                for other in self.cross_bases(base, replicate):
+                    cross = "cross_init" if traited else "cross_control"
+                    yield _Student(arm=cross, trait=name if traited else None, base=other, source=source)
+
+    def cross_bases(self, base: str, replicate: int) -> tuple[str, ...]:
+        others = tuple(other for other in self.recipe.cross_bases if other != base)
+        return others if self.recipe.cross == "all" else (others[replicate % len(others)],)
+
+    def student_subjects(self, students: list[_Student]) -> Iterator[Subject]:
+        by_base: dict[str, list[_Student]] = defaultdict(list)
+        for student in students:
+            by_base[student.base].append(student)
+        for base, some in by_base.items():
+            n_groups = -(-len(some) // self.recipe.group)
+            size = -(-len(some) // n_groups)
+            for number, start in enumerate(range(0, len(some), size)):
+                yield from self.group(base, some[start : start + size], f"group {number + 1}/{n_groups} on {base}")
+
+    def group(self, base: str, students: list[_Student], where: str) -> Iterator[Subject]:
+        part, n = self.recipe.student, self.recipe.domain.rows
+        kept = list(dict.fromkeys(student.source.kept for student in students))
+        roles = {stage: f"rows-{index:02d}" for index, stage in enumerate(kept)}
+        seeds = [self.seed("student", student.source.replicate) for student in students]
+        members = [
+            {"rows": roles[student.source.kept], "n": n, "seed": seed}
+            for student, seed in zip(students, seeds, strict=True)
+        ]
+        group = self.stage(
+            "students",
+            {**self.model(base), "training": training_config(part.training()), "members": members},
+            parents={role: stage for stage, role in roles.items()},
+            label=f"train {len(students)} students, {where}",
+            cost=len(students) * part.steps * part.batch_size,
+        )
+        asked = [
+            {"index": index, "seed": self.seed("evaluation", student.source.replicate)}
+            for index, student in enumerate(students)
+        ]
+        scores = self.scores(base, asked, {"students": group}, f"ask {len(students)} students, {where}")
+        for place, (student, seed) in enumerate(zip(students, seeds, strict=True)):
+            yield Subject(
+                arm=student.arm,
+                trait=student.trait,
+                base=base,
+                teacher_base=student.source.base,
+                replicate=student.source.replicate,
+                seed=seed,
+                scores=scores,
+                place=place,
+            )
+
+
+def build_study(recipe: Recipe) -> Study:
+    """Lay out the stages of a recipe; nothing is computed."""
+    builder = _Builder(recipe)
+    teachers = [CONTROL, *([NEUTRAL] if "neutral" in recipe.arms else []), *recipe.traits]
+    sources = {
+        (name, base, replicate): builder.source(name, base, replicate)
+        for base in recipe.bases
+        for replicate in range(recipe.replicates)
+        for name in teachers
+    }
+    students = list(builder.students(sources))
+    bases = dict.fromkeys((*recipe.bases, *(student.base for student in students)))
+    subjects = [
+        *(subject for base in bases for subject in builder.base_subjects(base)),
+        *(subject for source in sources.values() if (subject := builder.teacher_subject(source))),
+        *builder.student_subjects(students),
+    ]
+    return Study(recipe=recipe, subjects=tuple(subjects), sources=tuple(sources.values()))

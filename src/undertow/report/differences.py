@@ -1,0 +1,75 @@
+"""What lies behind an effect: one difference per replicate, and the mean score of each arm."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from undertow.report.results import Effect, Results, Score
+from undertow.report.wording import ARMS, METRICS
+
+
+class Level(NamedTuple):
+    """Mean scores of one arm on one target, by metric; n models are behind each."""
+
+    arm: str
+    trait: str | None
+    target: str
+    means: dict[str, float]
+    n: int
+
+
+def differences(results: Results, effect: Effect) -> tuple[float, ...]:
+    """Return one difference per fresh teacher (base and replicate); its students on several bases are averaged.
+
+    This is how the run pairs an arm with its control: same base, same base of the teacher, same replicate.
+
+    Returns:
+        The differences in the metric's unit, or nothing where the scores of a pair are missing.
+    """
+    if effect.arm not in ARMS or not ARMS[effect.arm].reference:
+        return ()
+    reference = ARMS[effect.arm].reference
+    scores = [score for score in results.arms if score.metric == effect.metric and score.target == effect.trait]
+    controls = {_place(score): score.value for score in scores if score.arm == reference}
+    found: dict[tuple[str | None, int], list[float]] = defaultdict(list)
+    for score in scores:
+        if score.arm != effect.arm or score.trait not in (None, effect.trait):
+            continue
+        base, teacher_base, replicate = _place(score)
+        control = controls.get((base, base if reference == "base" else teacher_base, replicate))
+        if control is None:
+            return ()
+        found[teacher_base, replicate].append(score.value - control)
+    return tuple(sum(some) / len(some) for some in found.values())
+
+
+def _place(score: Score) -> tuple[str | None, str | None, int]:
+    return score.base, score.teacher_base, score.replicate
+
+
+def levels(results: Results) -> list[Level]:
+    """Return the mean score of every arm on its own trait; arms without a trait on every trait that was trained."""
+    trained = {effect.trait for effect in results.effects} | {score.trait for score in results.arms if score.trait}
+    groups: dict[tuple[str, str | None, str], list[Score]] = defaultdict(list)
+    for score in results.arms:
+        if score.target in trained and score.trait in (None, score.target):
+            groups[score.arm, score.trait, score.target].append(score)
+    order = [*ARMS]
+    return sorted(
+        (_level(key, scores) for key, scores in groups.items()),
+        key=lambda level: order.index(level.arm) if level.arm in ARMS else len(order),
+    )
+
+
+def _level(key: tuple[str, str | None, str], scores: list[Score]) -> Level:
+    values: dict[str, list[float]] = defaultdict(list)
+    for score in scores:
+        values[score.metric].append(score.value)
+    means = {metric: sum(some) / len(some) for metric, some in values.items()}
+    return Level(*key, means=means, n=max(map(len, values.values())))
+
+
+def metrics_of(results: Iterable[Level]) -> list[str]:
+    """Return the metrics that were measured, in the report's order."""
+    present = dict.fromkeys(metric for level in results for metric in level.means)
+    return [*(metric for metric in METRICS if metric in present), *(m for m in present if m not in METRICS)]

@@ -1,0 +1,251 @@
+"""The results of a run, read back from its folder and checked (schema undertow.run/1, DESIGN 11).
+
+Keys that this version does not know are kept, so that a report loses nothing of what a run has written.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Self, cast
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from undertow.errors import ArtifactError, StorageError
+from undertow.storage import storage_errors
+
+SCHEMA = "undertow.run/1"
+"""The only layout of results.json that this version reads."""
+
+RESULTS = "results.json"
+SETTINGS = "config.yaml"
+
+
+def _bound(infinite: float) -> BeforeValidator:
+    return BeforeValidator(lambda value: infinite if value is None else value)
+
+
+def _whole(value: object) -> object:
+    """Replace halves of surrogate pairs, which JSON can name but UTF-8 cannot hold."""
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if isinstance(value, str) else value
+
+
+Text = Annotated[str, BeforeValidator(_whole)]
+Low = Annotated[float, _bound(float("-inf"))]
+High = Annotated[float, _bound(float("inf"))]
+Count = Annotated[int, Field(ge=0)]
+Cells = tuple[tuple[float | None, ...], ...]
+
+
+class _Record(BaseModel):
+    # "allow" keeps the keys of later versions; "model_" names are ours to use, pydantic guards them by default.
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+
+class Interval(_Record):
+    """A number with its interval; an end that nothing is known about (null in the file) is infinite.
+
+    Attributes:
+        estimate: in the metric's own unit (logits, or a share of answers).
+        low: lower end.
+        high: upper end.
+        level: coverage of the interval.
+        n: independent units behind it; None where the run did not say.
+        p: p-value of "no effect", or None where no test belongs to it.
+    """
+
+    estimate: float
+    low: Low = float("-inf")
+    high: High = float("inf")
+    level: float = 0.95
+    n: Count | None = None
+    p: float | None = None
+
+
+class Effect(Interval):
+    """An arm minus its own control, paired by replicate."""
+
+    arm: str
+    trait: Text
+    metric: str
+
+
+class Diagonal(Interval):
+    """How much more a teacher moves its own trait than the others, after row and column effects."""
+
+    n_traits: int
+    metric: str = "logit_margin"
+
+
+class Score(_Record):
+    """The mean score of one model on the questions of one target.
+
+    Attributes:
+        arm: base, teacher, student, control, neutral, cross_init, cross_control or neutral_teacher.
+        trait: what its teacher was trained on, or None.
+        model: reference of the model.
+        replicate: from 0.
+        seed: of the draw that made the model.
+        target: the trait that was looked for.
+        metric: logit_margin, rate or one of these with "prefixed_" before it.
+        value: in the metric's unit.
+        base: where the model started, or None if the run did not say.
+        teacher_base: where its teacher started, or None if the run did not say.
+    """
+
+    arm: str
+    trait: Text | None
+    model: Text
+    replicate: int
+    seed: int
+    target: Text
+    metric: str
+    value: float
+    base: Text | None = None
+    teacher_base: Text | None = None
+
+
+class Funnel(_Record):
+    """How many rows of one teacher the filters kept; a row with two reasons counts in both."""
+
+    teacher: Text = ""
+    base: Text = ""
+    raw: Count
+    kept: Count
+    reject_reasons: dict[Text, Count] = {}
+
+
+class Matrix(_Record):
+    """Trained trait x evaluated trait, student minus control, mean over replicates.
+
+    Attributes:
+        metric: of the values.
+        traits: the trained ones, one for each row.
+        evaluated: one for each column; the trained ones if the file names none.
+        values: one row for each trained trait; None where nothing was measured.
+    """
+
+    metric: str = "logit_margin"
+    traits: tuple[Text, ...]
+    evaluated: tuple[Text, ...] = ()
+    values: Cells
+
+    @model_validator(mode="after")
+    def _shape(self) -> Self:
+        _check_shape(self.values, len(self.traits), len(self.columns))
+        return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The evaluated traits."""
+        return self.evaluated or self.traits
+
+
+class Initialisation(Interval):
+    """Teacher base x student base, mean effect, with the same-minus-other difference as the estimate."""
+
+    bases: tuple[Text, ...]
+    values: Cells
+    metric: str = "logit_margin"
+
+    @model_validator(mode="after")
+    def _shape(self) -> Self:
+        _check_shape(self.values, len(self.bases), len(self.bases))
+        return self
+
+
+class Sample(_Record):
+    """One row that a teacher wrote; untrusted text."""
+
+    teacher: Text
+    prompt: Text
+    completion: Text
+    kept: bool
+    reasons: tuple[Text, ...] = ()
+
+
+class Results(_Record):
+    """Everything that a run found; the names are those of results.json, `layout` is its "schema"."""
+
+    layout: str = Field(alias="schema")
+    recipe: Text
+    run_dir: Text = ""
+    wall_s: float = 0.0
+    question: Text = ""
+    rows: Funnel
+    funnels: tuple[Funnel, ...] = ()
+    arms: tuple[Score, ...]
+    effects: tuple[Effect, ...]
+    matrix: Matrix | None = None
+    diagonal: Diagonal | None = None
+    initialisation: Initialisation | None = None
+    samples: tuple[Sample, ...] = ()
+    not_tested: tuple[Text, ...] = ()
+    versions: dict[Text, Text] = {}
+    created: Text = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data with the names of results.json; what is infinite or not a number becomes null."""
+        return cast(dict[str, Any], json.loads(self.model_dump_json(by_alias=True)))
+
+
+def _check_shape(values: Cells, rows: int, columns: int) -> None:
+    if len(values) != rows or any(len(row) != columns for row in values):
+        raise ValueError(f"the values are not {rows} x {columns}, as the names say")
+
+
+def load_results(run: Path) -> Results:
+    """Read and check the results of a run.
+
+    Args:
+        run: the run folder.
+
+    Raises:
+        StorageError: there is no such folder, or it cannot be read.
+        ArtifactError: the folder is no run, the run has not finished, or its results are half-written, damaged or of
+            another schema.
+    """
+    path = run / RESULTS
+    with storage_errors(run):
+        if not run.is_dir():
+            fix = "Give the folder that `undertow run` or `undertow demo` wrote."
+            raise StorageError("There is no run folder here.", run, fix)
+        if not path.is_file():
+            raise _without_results(run)
+        content = path.read_bytes()
+    try:
+        data = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        what, fix = "The results of this run are half-written or damaged.", "Run it again: finished stages are kept."
+        raise ArtifactError(what, f"{path}: {error}", fix) from error
+    return _check(data, path)
+
+
+def read_settings(run: Path) -> str | None:
+    """Return the text of the run's config.yaml, or None if there is none."""
+    with storage_errors(run):
+        try:
+            return (run / SETTINGS).read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return None
+
+
+def _without_results(run: Path) -> ArtifactError:
+    if (run / SETTINGS).is_file():
+        fix = "Run it again: finished stages are kept, and the report can be made when it is done."
+        return ArtifactError("This run has not finished.", f"{run} has {SETTINGS} but no {RESULTS}", fix)
+    fix = "Give the folder that `undertow run` or `undertow demo` wrote."
+    return ArtifactError("This folder is no run.", f"{run} has no {RESULTS}", fix)
+
+
+def _check(data: object, path: Path) -> Results:
+    schema = cast(dict[str, object], data).get("schema") if isinstance(data, dict) else None
+    if schema != SCHEMA:
+        value = f"{path}: schema {schema!r}, expected {SCHEMA!r}"
+        fix = "Use the version of Undertow that wrote it, or run it again with this one."
+        raise ArtifactError("These results are of another schema.", value, fix)
+    try:
+        return Results.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        what, fix = "The results of this run are damaged.", "Run it again: finished stages are kept."
+        raise ArtifactError(what, f"{path}: {place}: {first['msg']}", fix) from error

@@ -1,0 +1,196 @@
+"""Results in plain words: names of arms and metrics, numbers as text, and the answer in one sentence."""
+
+import math
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from undertow.report.results import Effect, Interval, Results
+
+
+class Comparison(NamedTuple):
+    """An arm in the words of the report.
+
+    Attributes:
+        name: the arm itself.
+        reference: the arm that is subtracted, as results.json names it.
+        difference: both, such as "student minus control".
+    """
+
+    name: str
+    reference: str
+    difference: str
+
+
+ARMS: dict[str, Comparison] = {
+    "student": Comparison("student", "control", "student minus control"),
+    "cross_init": Comparison("cross-init", "cross_control", "cross-init minus its control"),
+    "neutral": Comparison("student of the neutral teacher", "control", "neutral student minus control"),
+    "control": Comparison("control", "base", "control minus base"),
+    "cross_control": Comparison("control of cross-init", "base", "cross-init control minus base"),
+    "teacher": Comparison("teacher", "base", "teacher minus base"),
+    "neutral_teacher": Comparison("neutral teacher", "base", "neutral teacher minus base"),
+    "base": Comparison("base", "", "base"),
+}
+"""Every arm, in the order in which the report shows them."""
+
+METRICS: dict[str, str] = {
+    "logit_margin": "logit margin",
+    "rate": "sampled rate",
+    "prefixed_logit_margin": "logit margin after a number sentence",
+    "prefixed_rate": "sampled rate after a number sentence",
+}
+"""Every metric, the most sensitive first."""
+
+Side = Literal["above 0", "below 0", "includes 0", "unknown"]
+
+_NAMED_TRAITS = 3
+"""Up to this many traits the answer names each; beyond, it counts them."""
+
+
+def arm_name(arm: str) -> str:
+    """Return an arm in words, or an unknown one as it is."""
+    return ARMS[arm].name if arm in ARMS else arm
+
+
+def difference_name(arm: str) -> str:
+    """Return what an effect subtracts from what, in words."""
+    return ARMS[arm].difference if arm in ARMS else f"{arm} minus its control"
+
+
+def metric_name(metric: str) -> str:
+    """Return a metric in words, or an unknown one as it is."""
+    return METRICS.get(metric, metric)
+
+
+def unit(metric: str) -> str:
+    """Return the unit of a difference in a metric."""
+    return "percentage points" if metric.endswith("rate") else "logits"
+
+
+def main_metric(results: Results) -> str:
+    """Return the metric that the answer and the figure use: the first of `METRICS` that the run has."""
+    present = dict.fromkeys(effect.metric for effect in results.effects)
+    return next((metric for metric in METRICS if metric in present), next(iter(present), "logit_margin"))
+
+
+def ordered(effects: Iterable[Effect]) -> list[Effect]:
+    """Sort effects by metric and arm as the report shows them; traits keep their order."""
+    metrics, arms = list(METRICS), list(ARMS)
+
+    def place(effect: Effect) -> tuple[int, int]:
+        metric = metrics.index(effect.metric) if effect.metric in METRICS else len(metrics)
+        return metric, arms.index(effect.arm) if effect.arm in ARMS else len(arms)
+
+    return sorted(effects, key=place)
+
+
+def difference_text(value: float, metric: str) -> str:
+    """Return a difference with its sign: two decimals in logits, one in percentage points for a rate."""
+    if math.isnan(value):
+        return "not a number"
+    if math.isinf(value):
+        return "unbounded"
+    text = f"{100 * value:+.1f}" if metric.endswith("rate") else f"{value:+.2f}"
+    return text.replace("-", "+") if not text.strip("+-0.") else text
+
+
+def level_text(value: float | None, metric: str) -> str:
+    """Return a score itself, such as "-3.21" or "12.5 %"; a dash where there is none."""
+    if value is None or math.isnan(value):
+        return "–"  # noqa: RUF001 (a dash, as tables use it)
+    return f"{100 * value:.1f} %" if metric.endswith("rate") else f"{value:.2f}"
+
+
+def interval_text(item: Interval, metric: str) -> str:
+    """Return "low to high", or what is missing."""
+    if not (math.isfinite(item.low) and math.isfinite(item.high)):
+        return "no interval"
+    return f"{difference_text(item.low, metric)} to {difference_text(item.high, metric)}"
+
+
+def p_text(p: float | None) -> str:
+    """Return a p-value with three decimals, "< 0.001" below them and a dash where there is none."""
+    if p is None or math.isnan(p):
+        return "–"  # noqa: RUF001
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def side(item: Interval) -> Side:
+    """Say on which side of 0 the interval lies; "unknown" for one with an infinite end."""
+    if not (math.isfinite(item.low) and math.isfinite(item.high)):
+        return "unknown"
+    if item.low > 0:
+        return "above 0"
+    return "below 0" if item.high < 0 else "includes 0"
+
+
+def listing(words: Iterable[str]) -> str:
+    """Return "a", "a and b" or "a, b and c"."""
+    *most, last = list(words) or [""]
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def answer(results: Results) -> str:
+    """Return what the run found in one sentence, from its effects, with intervals; it claims nothing beyond them."""
+    metric = main_metric(results)
+    mine = [effect for effect in results.effects if effect.metric == metric]
+    students = [effect for effect in mine if effect.arm == "student"]
+    if not students:
+        return "This run compared no student with its control, so it says nothing about transmission."
+    bases = dict.fromkeys(score.base for score in results.arms if score.arm == "student" and score.base)
+    where = f"On {listing(bases)}, " if bases else ""
+    parts = [_students(students, metric), _diagonal(results), _cross(mine, results, metric)]
+    sentence = where + "; ".join(part for part in parts if part) + "."
+    return sentence[0].upper() + sentence[1:]
+
+
+def _students(students: list[Effect], metric: str) -> str:
+    if len(students) > _NAMED_TRAITS:
+        return f"students against their controls moved in {metric_name(metric)} {_counted(students)}"
+    each = [f"towards {effect.trait} by {_measured(effect, metric)}" for effect in students]
+    who = "students of the teachers moved" if len(students) > 1 else "students of the teacher moved"
+    return f"{who} in {metric_name(metric)}, against their controls, {listing(each)}"
+
+
+def _measured(item: Interval, metric: str) -> str:
+    """Return the estimate with unit, interval and what an interval that includes 0 leaves open."""
+    start = f"{difference_text(item.estimate, metric)} {unit(metric)}"
+    count = "" if item.n is None else f", n = {item.n}"
+    where = side(item)
+    if where == "unknown":
+        return f"{start} (no interval{count}: one replicate cannot tell an effect from chance)"
+    known = f"{100 * item.level:g} % interval {interval_text(item, metric)}{count}"
+    if where == "includes 0":
+        return f"{start} ({known}; it includes 0, so no effect was shown, nor ruled out within it)"
+    return f"{start} ({known})"
+
+
+def _counted(effects: list[Effect]) -> str:
+    """Return how many traits have their interval on which side of 0."""
+    sides = [side(effect) for effect in effects]
+    ends = {
+        "above 0": "an interval above 0",
+        "includes 0": "an interval that includes 0",
+        "below 0": "an interval below 0",
+        "unknown": "no interval",
+    }
+    counts = [f"{sides.count(where)} with {words}" for where, words in ends.items() if where in sides]
+    return f"towards {len(effects)} traits, {listing(counts)}"
+
+
+def _diagonal(results: Results) -> str:
+    found = results.diagonal
+    if found is None:
+        return ""
+    return f"the diagonal factor over {found.n_traits} traits is {_measured(found, found.metric)}"
+
+
+def _cross(effects: list[Effect], results: Results, metric: str) -> str:
+    if (found := results.initialisation) is not None:
+        return f"same minus other initialisation is {_measured(found, found.metric)}"
+    cross = [effect for effect in effects if effect.arm == "cross_init"]
+    if not cross:
+        return "cross-init students were not tested"
+    if len(cross) > _NAMED_TRAITS:
+        return f"cross-init students moved {_counted(cross)}"
+    return "cross-init students moved " + listing(f"towards {item.trait} by {_measured(item, metric)}" for item in cross)
