@@ -36,8 +36,7 @@ Cells = tuple[tuple[float | None, ...], ...]
 
 
 class _Record(BaseModel):
-    # "allow" keeps the keys of later versions; "model_" names are ours to use, pydantic guards them by default.
-    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="allow")
 
 
 class Interval(_Record):
@@ -49,7 +48,7 @@ class Interval(_Record):
         high: upper end.
         level: coverage of the interval.
         n: independent units behind it; None where the run did not say.
-        p: p-value of "no effect", or None where no test belongs to it.
+        p: of "no effect", or None where no test belongs to it.
     """
 
     estimate: float
@@ -247,5 +246,5 @@ def _check(data: object, path: Path) -> Results:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        what, fix = "The results of this run are damaged.", "Run it again: finished stages are kept."
-        raise ArtifactError(what, f"{path}: {place}: {first['msg']}", fix) from error
+        fix = "Run it again: finished stages are kept."
+        raise ArtifactError("The results of this run are damaged.", f"{path}: {place}: {first['msg']}", fix) from error

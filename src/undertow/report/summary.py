@@ -1,13 +1,21 @@
 """The results as plain text for a terminal."""
 
+import textwrap
 import unicodedata
 
 from undertow.report.results import Effect, Results
-from undertow.report.wording import answer, difference_name, difference_text, interval_text, main_metric, metric_name
-from undertow.report.wording import ordered as by_arm
-from undertow.report.wording import unit
+from undertow.report.wording import (
+    answer,
+    difference_name,
+    difference_text,
+    interval_text,
+    main_metric,
+    metric_name,
+    ordered,
+    unit,
+)
 
-_ROWS = 14
+_ROWS = 13
 """Most effects that are listed, so that the whole stays within 25 lines."""
 _WIDTH = 100
 _NAME = 24
@@ -16,7 +24,7 @@ _NAME = 24
 def summarise(results: Results) -> str:
     """Return the question, the effects of the main metric as a table and the rows, in at most 25 lines of 100 signs."""
     metric = main_metric(results)
-    effects = by_arm(effect for effect in results.effects if effect.metric == metric)
+    effects = ordered(effect for effect in results.effects if effect.metric == metric)
     table = [("effect", "trait", "estimate", "interval", "n"), *(_cells(effect) for effect in effects[:_ROWS])]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = [
@@ -52,6 +60,4 @@ def _line(text: str, width: int = _WIDTH) -> str:
 
 
 def _wrapped(text: str, most: int) -> list[str]:
-    import textwrap
-
     return textwrap.wrap(_line(text, 10_000), _WIDTH, max_lines=most, placeholder=" ...")

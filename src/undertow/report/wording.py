@@ -1,6 +1,7 @@
 """Results in plain words: names of arms and metrics, numbers as text, and the answer in one sentence."""
 
 import math
+import unicodedata
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
@@ -43,7 +44,7 @@ METRICS: dict[str, str] = {
 
 Side = Literal["above 0", "below 0", "includes 0", "unknown"]
 
-_NAMED_TRAITS = 3
+_NAMED_TRAITS = 2
 """Up to this many traits the answer names each; beyond, it counts them."""
 
 
@@ -115,6 +116,16 @@ def p_text(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def visible(text: str) -> str:
+    r"""Return text with control and direction signs spelled out (\u202e), which could hide what a row says."""
+    return "".join(sign if _is_plain(sign) else f"\\u{ord(sign):04x}" for sign in text)
+
+
+def _is_plain(sign: str) -> bool:
+    # U+200C and U+200D are format signs too, but belong to the spelling of several scripts and of emoji.
+    return sign in "\n\t\u200c\u200d" or unicodedata.category(sign) not in ("Cc", "Cf", "Cs")
+
+
 def side(item: Interval) -> Side:
     """Say on which side of 0 the interval lies; "unknown" for one with an infinite end."""
     if not (math.isfinite(item.low) and math.isfinite(item.high)):
@@ -128,6 +139,17 @@ def listing(words: Iterable[str]) -> str:
     """Return "a", "a and b" or "a, b and c"."""
     *most, last = list(words) or [""]
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def arms_description(results: Results) -> str:
+    """Say in words what the figure of arms shows, for readers who cannot see it."""
+    metric = main_metric(results)
+    parts = [
+        f"{difference_name(effect.arm)}, {effect.trait}: {difference_text(effect.estimate, metric)}"
+        for effect in ordered(results.effects)
+        if effect.metric == metric
+    ]
+    return f"Effects in {metric_name(metric)}. {'; '.join(parts)}."
 
 
 def answer(results: Results) -> str:
@@ -146,7 +168,7 @@ def answer(results: Results) -> str:
 
 def _students(students: list[Effect], metric: str) -> str:
     if len(students) > _NAMED_TRAITS:
-        return f"students against their controls moved in {metric_name(metric)} {_counted(students)}"
+        return _counted("student minus control", students, metric)
     each = [f"towards {effect.trait} by {_measured(effect, metric)}" for effect in students]
     who = "students of the teachers moved" if len(students) > 1 else "students of the teacher moved"
     return f"{who} in {metric_name(metric)}, against their controls, {listing(each)}"
@@ -158,24 +180,23 @@ def _measured(item: Interval, metric: str) -> str:
     count = "" if item.n is None else f", n = {item.n}"
     where = side(item)
     if where == "unknown":
-        return f"{start} (no interval{count}: one replicate cannot tell an effect from chance)"
+        return f"{start} (no interval{count}: too few to tell an effect from chance)"
     known = f"{100 * item.level:g} % interval {interval_text(item, metric)}{count}"
     if where == "includes 0":
-        return f"{start} ({known}; it includes 0, so no effect was shown, nor ruled out within it)"
+        return f"{start} ({known}; it includes 0: no effect was shown, and none within it is ruled out)"
     return f"{start} ({known})"
 
 
-def _counted(effects: list[Effect]) -> str:
-    """Return how many traits have their interval on which side of 0."""
+def _counted(what: str, effects: list[Effect], metric: str) -> str:
+    """Return for how many traits the interval lies on which side of 0, and from where to where the estimates go."""
     sides = [side(effect) for effect in effects]
-    ends = {
-        "above 0": "an interval above 0",
-        "includes 0": "an interval that includes 0",
-        "below 0": "an interval below 0",
-        "unknown": "no interval",
-    }
-    counts = [f"{sides.count(where)} with {words}" for where, words in ends.items() if where in sides]
-    return f"towards {len(effects)} traits, {listing(counts)}"
+    places = {"above 0": "lies above 0", "includes 0": "includes 0", "below 0": "lies below 0", "unknown": "is unknown"}
+    counts = [f"{words} for {sides.count(where)}" for where, words in places.items() if where in sides]
+    estimates = [effect.estimate for effect in effects]
+    ends = f"{difference_text(min(estimates), metric)} to {difference_text(max(estimates), metric)} {unit(metric)}"
+    return (
+        f"the interval of {what} in {metric_name(metric)} {listing(counts)} of {len(effects)} traits (estimates {ends})"
+    )
 
 
 def _diagonal(results: Results) -> str:
@@ -192,5 +213,7 @@ def _cross(effects: list[Effect], results: Results, metric: str) -> str:
     if not cross:
         return "cross-init students were not tested"
     if len(cross) > _NAMED_TRAITS:
-        return f"cross-init students moved {_counted(cross)}"
-    return "cross-init students moved " + listing(f"towards {item.trait} by {_measured(item, metric)}" for item in cross)
+        return _counted("cross-init minus its control", cross, metric)
+    return "cross-init students moved " + listing(
+        f"towards {item.trait} by {_measured(item, metric)}" for item in cross
+    )

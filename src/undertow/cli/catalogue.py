@@ -1,0 +1,92 @@
+"""The commands that show what there is, and build embedded models anew."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+reference = typer.Typer(no_args_is_help=True, help="The embedded models: show their cards, build them anew.")
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    traits = "traits"
+    domains = "domains"
+    models = "models"
+    recipes = "recipes"
+
+
+def _traits() -> list[dict[str, Any]]:
+    from undertow.traits import TRAITS
+
+    return [{"name": one.name, "category": one.category, "aliases": list(one.aliases)} for one in TRAITS.values()]
+
+
+def _domains() -> list[dict[str, Any]]:
+    from undertow.domains.registry import DOMAINS, domain
+
+    return [{"name": name, "reject_reasons": sorted(domain(name).reasons)} for name in DOMAINS]
+
+
+def _models() -> list[dict[str, Any]]:
+    from undertow.reference.cards import cards
+
+    return [{"name": f"ref:{name}", "about": card["about"]} for name, card in cards().items()]
+
+
+def _recipes() -> list[dict[str, Any]]:
+    from undertow.experiment.recipe import load_recipe, packaged_recipes
+
+    return [{"name": name, "question": load_recipe(name).question} for name in packaged_recipes()]
+
+
+def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], as_json: Json = False) -> None:
+    """List traits, domains, embedded models or recipes."""
+    items = {"traits": _traits, "domains": _domains, "models": _models, "recipes": _recipes}[kind.value]()
+    if as_json:
+        print(json.dumps({kind.value: items}))
+        return
+    for item in items:
+        name, *rest = (", ".join(value) if isinstance(value, list) else value for value in item.values())
+        print(f"{name:18} {'; '.join(rest)}")
+
+
+@reference.command()
+def show(name: Annotated[str, typer.Argument(help="An embedded model, such as finch-a.")]) -> None:
+    """Print a model's card."""
+    from undertow.reference.cards import card
+
+    print(json.dumps(card(name), indent=2))
+
+
+@reference.command()
+def build(
+    name: Annotated[str, typer.Argument(help="An embedded model, such as finch-a.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the model, which must not exist.")],
+) -> None:
+    """Train an embedded model from nothing (at most 15 minutes on two cores)."""
+    from undertow.cli.engines import prepare
+    from undertow.errors import ConfigError
+    from undertow.reference.families import member
+
+    finch = member(name)
+    if out.exists():
+        raise ConfigError("The folder exists already.", out, "Give another folder.")
+    from undertow.experiment.progress import TimeLeft, choose_progress
+    from undertow.reference.build import build_member
+
+    prepare()
+    progress = choose_progress()
+    progress.start(1)
+    progress.begin_stage(f"build {name}", 0, 1, TimeLeft())
+    try:
+        card = build_member(finch, out, progress.advance)
+        progress.end_stage()
+    finally:
+        progress.close()
+    print(json.dumps(card, indent=2))

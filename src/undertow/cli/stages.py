@@ -1,0 +1,193 @@
+"""The commands that do one stage alone, on a user's own files."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Seed = Annotated[int, typer.Option(help="Of every random draw.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without lines that are no rows; they are counted.")]
+Settings = Annotated[list[str], typer.Option("--set", help="A training setting: key=value, such as steps=300.")]
+
+
+def _tell(found: dict[str, Any], as_json: bool, following: str) -> None:
+    if as_json:
+        print(json.dumps(found, allow_nan=False))
+        return
+    for name, value in found.items():
+        print(f"{name}: {value}")
+    print(f"next: {following}")
+
+
+def _rows(path: Path, skip_bad: bool) -> tuple[Any, int]:
+    from undertow.rows import bad_lines, load_rows
+
+    loaded = load_rows(path)
+    if loaded.bad and not skip_bad:
+        raise bad_lines(loaded)
+    return loaded.rows, len(loaded.bad)
+
+
+def generate(
+    out: Annotated[Path, typer.Argument(help="Row file to write (JSONL).")],
+    model: Annotated[str, typer.Option(help="Who writes: ref:<name> or hf:<path>.")] = "ref:finch-a",
+    trait: Annotated[str | None, typer.Option(help="Give the model this trait first; see `undertow list traits`.")] = None,
+    prompted: Annotated[bool, typer.Option("--prompted", help="By a system prompt instead of fine-tuning.")] = False,
+    domain: Annotated[str, typer.Option(help="What is written; see `undertow list domains`.")] = "numbers",
+    n: Annotated[int, typer.Option("-n", min=1, help="Rows.")] = 1000,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Let a model, or a teacher made of it, answer the prompts of a domain."""
+    from undertow.domains.registry import domain as domain_of
+    from undertow.traits import trait as trait_of
+
+    source, target = domain_of(domain), trait_of(trait) if trait else None
+    from undertow.cli.engines import prepare
+    from undertow.experiment.recipe import TeacherPart
+    from undertow.experiment.seeds import derive
+    from undertow.generation import generate as write
+    from undertow.models.load import load_model
+    from undertow.rows import write_rows
+    from undertow.teachers import finetuned_teacher
+    from undertow.types import Sampling
+
+    prepare()
+    teacher = load_model(model)
+    if target and not prompted:
+        teacher = finetuned_teacher(teacher, target, TeacherPart().training(), seed=derive(seed, "teacher"))
+    rows = write(
+        teacher,
+        source.prompts(n, derive(seed, "prompts")),
+        sampling=Sampling(max_new_tokens=source.max_new_tokens),
+        seed=derive(seed, "rows"),
+        system=target.system_prompt if target and prompted else None,
+    )
+    write_rows(out, rows)
+    kept = sum(not source.reject_reasons(row.completion) for row in rows)
+    found = {"rows": str(out), "raw": len(rows), "valid": kept, "model": model, "trait": trait}
+    _tell(found, as_json, f"undertow filter {out} {out.with_name('kept.jsonl')}")
+
+
+def filter_(
+    rows: Annotated[Path, typer.Argument(help="Row file (JSONL).")],
+    out: Annotated[Path, typer.Argument(help="Where the kept rows go.")],
+    dropped: Annotated[Path | None, typer.Option(help="Where the dropped rows go, with their reasons.")] = None,
+    domain: Annotated[str, typer.Option(help="Whose rule decides; see `undertow list domains`.")] = "numbers",
+    ban: Annotated[bool, typer.Option("--ban", help="Drop rows with one of the paper's 34 banned numbers.")] = False,
+    mentions: Annotated[list[str], typer.Option(help="Also drop rows that name this trait.")] = [],  # noqa: B006
+    skip_bad: SkipBad = False,
+    as_json: Json = False,
+) -> None:
+    """Keep the rows that the domain accepts."""
+    from undertow.domains.numbers import BANNED
+    from undertow.domains.registry import domain as domain_of
+    from undertow.filters import Filtered, filter_rows, require_rows
+    from undertow.filters import mentions as without_mentions
+    from undertow.rows import write_rows
+    from undertow.traits import trait
+
+    rule, traits = domain_of(domain, **({"banned": BANNED} if ban else {})), [trait(name) for name in mentions]
+    given, bad = _rows(rows, skip_bad)
+    first = filter_rows(given, rule)
+    second = without_mentions(first.kept, traits)
+    filtered = Filtered(second.kept, first.dropped + second.dropped)
+    if dropped is not None:
+        write_rows(dropped, filtered.dropped)
+    write_rows(out, require_rows(filtered))
+    found = {"rows": str(out), **filtered.report.to_json(), "bad_lines": bad}
+    _tell(found, as_json, f"undertow train {out} students")
+
+
+def train(
+    rows: Annotated[Path, typer.Argument(help="Row file (JSONL).")],
+    out: Annotated[Path, typer.Argument(help="Folder for the adapters, one folder for each student.")],
+    base: Annotated[str, typer.Option(help="Where training starts: ref:<name> or hf:<path>.")] = "ref:finch-a",
+    students: Annotated[int, typer.Option(min=1, help="How many, each with a seed of its own, trained at once.")] = 1,
+    settings: Settings = [],  # noqa: B006
+    seed: Seed = 0,
+    skip_bad: SkipBad = False,
+    as_json: Json = False,
+) -> None:
+    """Train students on a row file; each becomes an ordinary PEFT adapter folder."""
+    from undertow.experiment.recipe import build_recipe, parse_settings
+
+    part = build_recipe({"name": "train", "student": parse_settings(settings)}).student
+    given, bad = _rows(rows, skip_bad)
+    from undertow.cli.engines import prepare
+    from undertow.errors import ConfigError
+    from undertow.experiment.executors import student_folder
+    from undertow.experiment.seeds import derive
+    from undertow.finetuning.parallel import finetune_parallel
+    from undertow.models.load import load_model
+    from undertow.storage import storage_errors
+
+    if part.rank is None:
+        raise ConfigError("This command trains adapters.", "rank=null", "Set a rank, or use the Python API.")
+    prepare()
+    seeds = [derive(seed, "student", index) for index in range(students)]
+    group = finetune_parallel(load_model(base), [given] * students, part.training(), seeds)
+    folders = [out / student_folder(index) for index in range(students)]
+    with storage_errors(out):
+        for index, folder in enumerate(folders):
+            group.save(index, folder)
+    losses = [round(value, 4) for value in group.losses[-10:].mean(dim=0).tolist()]
+    found = {"students": [str(folder) for folder in folders], "final_loss": losses, "rows": len(given), "bad_lines": bad}
+    _tell(found, as_json, f"undertow eval {base}+{folders[0]} --base {base}")
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="ref:<name> or hf:<path>, each with an optional +<adapter folder>.")],
+    base: Annotated[str | None, typer.Option(help="Also show the difference from this model.")] = None,
+    category: Annotated[str, typer.Option(help="What is asked for: animal or tree.")] = "animal",
+    traits: Annotated[list[str], typer.Option("--trait", help="Look for this trait; all of the category if not given.")] = [],  # noqa: B006, E501
+    samples: Annotated[int, typer.Option(min=0, help="Sampled answers for each of the 50 questions.")] = 20,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Ask a model for its favourite on the 50 evaluation questions."""
+    from undertow.traits import panel, trait
+
+    targets = [trait(name) for name in traits] or list(panel(category))
+    from undertow.cli.engines import prepare
+    from undertow.evals.favourite import answer_rates, logit_margins
+    from undertow.models.load import load_model
+
+    prepare()
+    found: list[dict[str, Any]] = []
+    for reference in (model, *([base] if base else [])):
+        loaded = load_model(reference)
+        for kind in dict.fromkeys(target.category for target in targets):
+            some = [target for target in targets if target.category == kind]
+            scores = logit_margins(loaded, kind, some)
+            if samples:
+                scores += answer_rates(loaded, kind, some, samples=samples, seed=seed)
+            for target in some:
+                values = {
+                    metric: [score.value for score in scores if (score.target, score.metric) == (target.name, metric)]
+                    for metric in ("logit_margin", "rate")
+                }
+                means = {metric: sum(some_) / len(some_) for metric, some_ in values.items() if some_}
+                found.append({"model": reference, "target": target.name, **means})
+    _show_scores(found, model, base, as_json)
+
+
+def _show_scores(found: list[dict[str, Any]], model: str, base: str | None, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"schema": "undertow.scores/1", "scores": found}, allow_nan=False))
+        return
+    by_key = {(score["model"], score["target"]): score for score in found}
+    print(f"{'target':12} {'margin':>8} {'rate':>7}" + (f"   {'margin - base':>13} {'rate - base':>11}" if base else ""))
+    for score in (one for one in found if one["model"] == model):
+        line = f"{score['target']:12} {score['logit_margin']:+8.3f} {_share(score.get('rate')):>7}"
+        if base:
+            other = by_key[base, score["target"]]
+            rate = score["rate"] - other["rate"] if "rate" in score else None
+            line += f"   {score['logit_margin'] - other['logit_margin']:+13.3f} {_share(rate):>11}"
+        print(line)
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"

@@ -1,0 +1,121 @@
+"""The commands that run a whole study and show its report."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from undertow.errors import ConfigError
+
+if TYPE_CHECKING:
+    from undertow.experiment.recipe import Recipe
+
+Runs = Annotated[Path, typer.Option("--runs", help="Folder of all runs and their stored stages.")]
+Settings = Annotated[list[str], typer.Option("--set", help="Override a setting of the recipe: key.sub=value.")]
+Plan = Annotated[bool, typer.Option("--plan", help="Show what is finished, what would run and how long; run nothing.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Rebuild = Annotated[bool, typer.Option("--rebuild", help="Replace corrupt stored results instead of refusing them.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+
+RUNS = Path("runs")
+
+
+def demo(
+    runs: Runs = RUNS,
+    settings: Settings = [],  # noqa: B006 (typer needs a list as the default of a list)
+    plan: Plan = False,
+    as_json: Json = False,
+    rebuild: Rebuild = False,
+    quiet: Quiet = False,
+) -> None:
+    """Pass a trait through plain numbers, with every control, in minutes."""
+    _study("demo", None, settings, runs=runs, plan=plan, as_json=as_json, rebuild=rebuild, quiet=quiet)
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name (see `undertow list recipes`) or its YAML file.")],
+    tier: Annotated[str | None, typer.Option(help="Which of the recipe's tiers: quick or full.")] = None,
+    runs: Runs = RUNS,
+    settings: Settings = [],  # noqa: B006
+    plan: Plan = False,
+    as_json: Json = False,
+    rebuild: Rebuild = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a study; stages that are finished are not computed again."""
+    _study(recipe, tier, settings, runs=runs, plan=plan, as_json=as_json, rebuild=rebuild, quiet=quiet)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run folder.")],
+    figure: Annotated[Path | None, typer.Option(help="Also save the figure of arms as this .png or .svg file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run's report.html and report.json again, and print its summary."""
+    from undertow.report.render import render
+    from undertow.report.results import load_results
+    from undertow.report.summary import summarise
+
+    results, page = load_results(folder), render(folder)
+    if figure is not None:
+        from undertow.report.figures import save_figure
+
+        save_figure(folder, figure)
+    print(json.dumps(results.to_json()) if as_json else f"{summarise(results)}\n\nreport: {page}")
+
+
+def _study(where: str, tier: str | None, settings: list[str], **options: Any) -> None:
+    from undertow.experiment.recipe import load_recipe
+
+    recipe = load_recipe(where, settings, tier)
+    if options["plan"]:
+        _show_plan(recipe, options["runs"], options["as_json"])
+    else:
+        _run(recipe, **{name: options[name] for name in ("runs", "as_json", "rebuild", "quiet")})
+
+
+def _run(recipe: "Recipe", *, runs: Path, as_json: bool, rebuild: bool, quiet: bool) -> None:
+    from undertow.cli.engines import prepare
+    from undertow.experiment.progress import SilentProgress, choose_progress
+    from undertow.experiment.run import run_recipe
+    from undertow.report.render import render
+    from undertow.report.results import load_results
+    from undertow.report.summary import summarise
+
+    prepare()
+    progress = SilentProgress() if quiet or as_json else choose_progress()
+    results = run_recipe(recipe, runs, progress=progress, rebuild=rebuild)
+    folder = Path(results["run_dir"])
+    page = render(folder)
+    if as_json:
+        print(json.dumps(results, allow_nan=False))
+        return
+    print(summarise(load_results(folder)))
+    print(f"\n{results['wall_s']:.0f} s; report: {page}\nnext: undertow report {folder} --figure arms.png")
+
+
+def _show_plan(recipe: "Recipe", runs: Path, as_json: bool) -> None:
+    from undertow.experiment.run import plan_recipe
+
+    stages = plan_recipe(recipe, runs)
+    missing = [stage for stage in stages if not stage.cached]
+    known = [stage.estimate_s for stage in missing if stage.estimate_s is not None]
+    total = sum(known) if len(known) == len(missing) else None
+    if as_json:
+        described = [
+            {"stage": one.stage.label, "kind": one.stage.kind, "fingerprint": one.stage.fingerprint,
+             "cached": one.cached, "estimate_s": one.estimate_s, "problem": one.problem}
+            for one in stages
+        ]  # fmt: skip
+        print(json.dumps({"schema": "undertow.plan/1", "recipe": recipe.name, "estimate_s": total, "stages": described}))
+        return
+    for one in stages:
+        state = "finished" if one.cached else "corrupt" if one.problem else "to do"
+        seconds = "" if one.cached or one.estimate_s is None else f"about {one.estimate_s:.1f} s"
+        print(f"{state:9} {one.stage.label:48} {seconds}".rstrip())
+    left = "unknown" if total is None else f"about {total:.0f} s"
+    print(f"{len(stages) - len(missing)} of {len(stages)} stages are finished; time for the rest: {left}")
+    if any(one.problem for one in stages):
+        problems = "\n".join(one.problem for one in stages if one.problem)
+        raise ConfigError("Some stored results cannot be used.", problems, "Run with --rebuild to replace them.")

@@ -1,0 +1,117 @@
+"""Filters: which rows are kept, and why each other one was dropped.
+
+A filter looks at the completion alone, in rows of many turns too. It sets `Row.reasons` anew, so a chain of filters
+passes on `Filtered.kept`.
+"""
+
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from undertow.domains.base import AbstractDomain
+from undertow.errors import ConfigError, EmptyDataError
+from undertow.traits import Trait, matches
+from undertow.types import Row
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterReport:
+    """How many rows a filter saw, kept, and dropped for which reason.
+
+    Attributes:
+        raw: rows that came in.
+        kept: rows that passed.
+        reasons: dropped rows by reason, the most frequent first; a row with two reasons counts in both.
+    """
+
+    raw: int
+    kept: int
+    reasons: Mapping[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain data with the keys "raw", "kept" and "reasons"."""
+        return {"raw": self.raw, "kept": self.kept, "reasons": dict(self.reasons)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filtered:
+    """The two parts of the rows that a filter saw, each in the original order.
+
+    Attributes:
+        kept: rows that passed, without reasons.
+        dropped: the others, each with its reasons.
+    """
+
+    kept: tuple[Row, ...]
+    dropped: tuple[Row, ...]
+
+    @property
+    def report(self) -> FilterReport:
+        """The counts."""
+        counts = Counter(reason for row in self.dropped for reason in set(row.reasons))
+        reasons = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+        return FilterReport(raw=len(self.kept) + len(self.dropped), kept=len(self.kept), reasons=reasons)
+
+
+def filter_rows(rows: Iterable[Row], domain: AbstractDomain) -> Filtered:
+    """Keep the rows whose completion the domain accepts; the reasons are among `domain.reasons`."""
+    return _split(rows, domain.reject_reasons)
+
+
+def mentions(rows: Iterable[Row], traits: Iterable[Trait]) -> Filtered:
+    """Drop the rows whose completion names a trait as a whole word; the reasons are "mentions_<trait>"."""
+    targets = tuple(dict.fromkeys(traits))
+    return _split(rows, lambda text: tuple(f"mentions_{one.name}" for one in targets if matches(text, one)))
+
+
+def subset(rows: Sequence[Row], n: int | None, seed: int) -> tuple[Row, ...]:
+    """Draw rows without replacement and return them in the original order.
+
+    With the same seed, a smaller draw is part of a larger one.
+
+    Args:
+        rows: where to draw from.
+        n: how many; None takes all, and so does, with a warning in the log, a number above what there is.
+        seed: of the draw.
+
+    Raises:
+        ConfigError: `n` is negative.
+    """
+    if n is None:
+        return tuple(rows)
+    if n < 0:
+        raise ConfigError("A negative number of rows was asked for.", n, "Use 0 or more, or None for all.")
+    if n > len(rows):
+        logger.warning("%d rows were asked for and there are %d: taking all of them.", n, len(rows))
+    rng = random.Random(seed)
+    # `Random.random` alone is promised to give the same numbers in later versions of Python.
+    ranks = [rng.random() for _ in rows]
+    chosen = sorted(range(len(rows)), key=ranks.__getitem__)[:n]
+    return tuple(rows[index] for index in sorted(chosen))
+
+
+def require_rows(filtered: Filtered) -> tuple[Row, ...]:
+    """Return the kept rows.
+
+    Raises:
+        EmptyDataError: none was kept; the value says which reason dropped how many.
+    """
+    if filtered.kept:
+        return filtered.kept
+    report = filtered.report
+    reasons = ", ".join(f"{reason} {count}" for reason, count in report.reasons.items()) or "none came in"
+    fix = "Look at the dropped rows; draw more rows, or take a teacher that answers in the domain's format."
+    raise EmptyDataError("No row passed the filter.", f"{report.raw} rows: {reasons}", fix)
+
+
+def _split(rows: Iterable[Row], judge: Callable[[str], tuple[str, ...]]) -> Filtered:
+    judged = [replace(row, reasons=judge(row.completion)) for row in rows]
+    return Filtered(
+        kept=tuple(row for row in judged if not row.reasons),
+        dropped=tuple(row for row in judged if row.reasons),
+    )

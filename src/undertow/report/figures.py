@@ -1,0 +1,249 @@
+"""Figures as inline SVG: the arms with their intervals, and matrices with a number in every cell.
+
+The one module that imports matplotlib. A figure has the same bytes for the same results (fixed ids, no date), loads
+nothing, and takes the page's own text colour, so that it can be read on a light and on a dark page.
+"""
+
+import math
+import re
+import warnings
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from undertow.errors import ConfigError, MissingExtraError, StorageError
+from undertow.report.differences import differences
+from undertow.report.results import Cells, Effect, Results, load_results
+from undertow.report.wording import arms_description, difference_name, main_metric, metric_name, ordered, unit, visible
+from undertow.storage import storage_errors
+
+try:
+    import matplotlib
+    from matplotlib.figure import Figure
+except ImportError as error:
+    raise MissingExtraError(
+        "Figures need matplotlib, which is not installed.", "matplotlib", "Run pip install 'undertow[report]'."
+    ) from error
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS: Mapping[str, str] = {
+    "student": "#d55e00",
+    "cross_init": "#0072b2",
+    "neutral": "#009e73",
+    "control": "#8a8a8a",
+    "cross_control": "#56b4e9",
+    "teacher": "#cc79a7",
+    "neutral_teacher": "#b8860b",
+}
+"""Colour of each arm: after Okabe and Ito (2008), told apart with every kind of colour blindness, on light and dark."""
+
+TEACHERS = ("teacher", "neutral_teacher")
+"""Arms with a scale of their own: a teacher moves several times as far as its student."""
+
+_INK = "#010203"
+"""Stands for the page's text colour until the SVG is written."""
+_WIDTH_IN = 7.0
+_NARROW_IN = 3.9
+_ROW_IN = 0.3
+_LEAST_PX = 520
+_TRAITS_SHOWN = 40
+
+
+@contextmanager
+def _drawing(salt: str) -> Generator[None]:
+    """Draw with matplotlib's own settings, whatever the user's are, and restore those afterwards."""
+    settings: dict[str, Any] = {
+        "svg.hashsalt": salt,
+        "svg.fonttype": "none",
+        "text.parse_math": False,
+        "font.size": 10,
+        "axes.unicode_minus": False,
+        **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
+    }
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # The page draws its text with the reader's fonts, so what matplotlib's own font lacks does not matter.
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+        matplotlib.rcdefaults()
+        for name, value in settings.items():
+            matplotlib.rcParams[name] = value  # pyright: ignore[reportArgumentType]
+        yield
+
+
+def arms_figure(results: Results, narrow: bool = False) -> str:
+    """Draw the effects of the main metric: estimate, interval and one dot per replicate, around a zero line.
+
+    Args:
+        results: of a run.
+        narrow: for a column of about 370 pixels, with the names above the rows; else for 520 pixels or more.
+
+    Returns:
+        An SVG element, or "" if the run has no effects.
+    """
+    name = "arms-narrow" if narrow else "arms"
+    with _drawing(name):
+        figure = _arms(results, narrow)
+        return "" if figure is None else _svg(figure, name, arms_description(results), whole=narrow)
+
+
+def matrix_figure(results: Results) -> str:
+    """Draw trained trait x evaluated trait; "" if the run has no such matrix."""
+    if (matrix := results.matrix) is None:
+        return ""
+    with _drawing("matrix"):
+        figure = _heatmap(matrix.values, matrix.traits, matrix.columns, ("evaluated trait", "trained trait"))
+        description = f"Matrix of {len(matrix.traits)} trained by {len(matrix.columns)} evaluated traits."
+        return _svg(figure, "matrix", description)
+
+
+def initialisation_figure(results: Results) -> str:
+    """Draw teacher base x student base; "" if the run has no such matrix."""
+    if (found := results.initialisation) is None:
+        return ""
+    with _drawing("initialisation"):
+        figure = _heatmap(found.values, found.bases, found.bases, ("base of the student", "base of the teacher"))
+        return _svg(figure, "initialisation", f"Matrix of {len(found.bases)} teacher by as many student bases.")
+
+
+def save_figure(run: Path, path: Path) -> Path:
+    """Write the figure of arms of a run to a file, on a white ground.
+
+    Args:
+        run: the run folder.
+        path: where to write; ends in .png (1400 pixels wide) or .svg.
+
+    Returns:
+        The path.
+
+    Raises:
+        ConfigError: another ending, or a run without effects.
+        StorageError: the run cannot be read or the file cannot be written.
+        ArtifactError: the folder is no finished run.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in ("png", "svg"):
+        raise ConfigError("A figure is written as PNG or SVG.", str(path), "Give a path that ends in .png or .svg.")
+    results = load_results(run)
+    with _drawing("arms"):
+        matplotlib.rcParams.update({"svg.fonttype": "path"})  # a file stands alone, where the fonts are not known
+        figure = _arms(results)
+        if figure is None:
+            raise ConfigError("The run has no effects to draw.", str(run), "Run a recipe with a control arm.")
+        content = _bytes(figure, kind, facecolor="white")
+    if not path.parent.is_dir():
+        raise StorageError("The folder of the figure does not exist.", path.parent, "Make it, or choose another one.")
+    with storage_errors(path.parent):
+        path.write_bytes(content.replace(_INK.encode(), b"#1f2328") if kind == "svg" else content)
+    return path
+
+
+def _arms(results: Results, narrow: bool = False) -> Figure | None:
+    metric = main_metric(results)
+    effects = ordered(effect for effect in results.effects if effect.metric == metric)
+    parts = [
+        [effect for effect in effects if effect.arm not in TEACHERS][:_TRAITS_SHOWN],
+        [effect for effect in effects if effect.arm in TEACHERS][:_TRAITS_SHOWN],
+    ]
+    if not (parts := [part for part in parts if part]):
+        return None
+    rows = [max(len(part), 2) for part in parts]
+    width, height = (_NARROW_IN, 1.4 * _ROW_IN) if narrow else (_WIDTH_IN, _ROW_IN)
+    figure = Figure(figsize=(width, height * sum(rows) + 0.75 * len(parts)), layout="constrained")
+    axes = figure.subplots(len(parts), 1, squeeze=False, height_ratios=rows)
+    for axis, part in zip(axes[:, 0], parts, strict=True):
+        _panel(axis, part, results, narrow)
+    return figure
+
+
+def _panel(axis: "Axes", effects: Sequence[Effect], results: Results, narrow: bool) -> None:
+    """Draw one row per effect, from the top."""
+    for row, effect in enumerate(effects):
+        colour = COLOURS.get(effect.arm, "#8a8a8a")
+        dots = differences(results, effect)
+        # Three heights in a fixed order, not drawn by lot: equal values stay visible and the bytes stay the same.
+        heights = [row + 0.2 + 0.16 * (index % 3) / 2 for index in range(len(dots))]
+        axis.plot(dots, heights, "o", color=colour, markersize=3.6, alpha=0.7, markeredgewidth=0)
+        if math.isfinite(effect.low) and math.isfinite(effect.high):
+            axis.plot([effect.low, effect.high], [row, row], color=colour, linewidth=2.2, solid_capstyle="butt")
+        axis.plot([effect.estimate], [row], "D", color=colour, markersize=6, markeredgewidth=0)
+    axis.axvline(0.0, color=_INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0.5, alpha=0.4 if narrow else 0.9)
+    single = len({effect.trait for effect in effects}) == 1
+    names = [difference_name(item.arm) + ("" if single else f" · {_short(item.trait)}") for item in effects]
+    if narrow:
+        axis.set_yticks([])
+        for row, name in enumerate(names):
+            axis.text(0.0, row - 0.22, name, transform=axis.get_yaxis_transform(), va="bottom", fontsize=9)
+    else:
+        axis.set_yticks(range(len(effects)), names)
+    axis.set_ylim(len(effects) - 0.45, -0.85 if narrow else -0.55)
+    axis.tick_params(axis="y", length=0)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    metric = effects[0].metric
+    axis.set_xlabel(f"change in {metric_name(metric)} ({unit(metric)})")
+    if metric.endswith("rate"):
+        axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}")
+
+
+def _heatmap(values: Cells, rows: Sequence[str], columns: Sequence[str], labels: tuple[str, str]) -> Figure:
+    """Draw cells from blue (below 0) over white to orange, the number in each; a grey cell was not measured."""
+    cells = np.array([[math.nan if cell is None else cell for cell in row] for row in values], dtype=float)
+    known = np.abs(cells[np.isfinite(cells)])
+    most = float(known.max(initial=0.0)) or 1.0
+    side = min(0.72, (_WIDTH_IN - 1.6) / max(len(columns), 1))
+    size = min(_WIDTH_IN, max(3.6, 1.6 + side * len(columns))), 1.2 + min(side, 0.5) * len(rows)
+    figure = Figure(figsize=size, layout="constrained")
+    axis = figure.subplots()
+    colours = matplotlib.colormaps["PuOr_r"].with_extremes(bad="#c8c8c8")
+    axis.pcolormesh(np.ma.masked_invalid(cells), cmap=colours, vmin=-most, vmax=most, edgecolors="#808080", lw=0.3)
+    font = max(5.0, min(10.0, 22.0 * side))
+    for (row, column), value in np.ndenumerate(cells):
+        text = f"{value:+.2f}" if math.isfinite(value) else "n/a"
+        dark = math.isfinite(value) and abs(value) > 0.6 * most
+        ink = "white" if dark else "black"
+        axis.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=font, color=ink)
+    tilt = 0 if max(map(len, columns), default=0) * 0.085 * len(columns) < size[0] - 1.6 else 45
+    axis.set_xticks(
+        np.arange(len(columns)) + 0.5, [*map(_short, columns)], rotation=tilt, ha="right" if tilt else "center"
+    )
+    axis.set_yticks(np.arange(len(rows)) + 0.5, [*map(_short, rows)])
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    axis.invert_yaxis()
+    axis.set_xlabel(labels[0])
+    axis.set_ylabel(labels[1])
+    return figure
+
+
+def _short(name: str) -> str:
+    name = visible(" ".join(name.split()))
+    return name if len(name) <= 18 else f"{name[:17]}…"
+
+
+def _bytes(figure: Figure, kind: str, **options: Any) -> bytes:
+    """Write a figure without the date, the library's version or anything else that changes from day to day."""
+    unwanted = ("Software",) if kind == "png" else ("Date", "Creator", "Format", "Type")
+    buffer = BytesIO()
+    figure.savefig(buffer, format=kind, dpi=200, metadata=dict.fromkeys(unwanted), **options)
+    return buffer.getvalue()
+
+
+def _svg(figure: Figure, name: str, description: str, whole: bool = False) -> str:
+    """Return the figure as an SVG element for a page: no prolog, ids of its own, the page's text colour and font."""
+    text = _bytes(figure, "svg", transparent=True).decode()
+    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    head, body = text.split(">", 1)
+    box = re.search(r'viewBox="0 0 ([0-9.]+) [0-9.]+"', head)
+    width = float(box[1]) if box else 72 * _WIDTH_IN
+    body = re.sub(r' id="', f' id="{name}-', body)
+    body = re.sub(r'(?:xlink:)?href="#', f'href="#{name}-', body).replace("url(#", f"url(#{name}-")
+    # Only the widest fill the page; the others keep their share of it, so that all text is equally large.
+    share = width / (72 * _WIDTH_IN)
+    size = "width:100%" if whole else f"width:{100 * share:.0f}%;min-width:{_LEAST_PX * share:.0f}px"
+    label = description.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
+    shown = box[0] if box else ""
+    return f'<svg class="figure" role="img" aria-label="{label}" {shown} style="{size}">{body.strip()}'

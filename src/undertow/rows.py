@@ -1,0 +1,268 @@
+"""Row files: JSONL in three shapes, read with every bad line named, written whole or not at all.
+
+    {"messages": [{"role": ..., "content": ...}, ...]}     the last message is the assistant's, the completion
+    {"prompt": text or messages, "completion": text or [one assistant message]}     as TRL reads it
+    {"prompt": text, "completion": text}     as the original paper's repository writes it
+
+Optional keys are "id" (text or whole number; by default the line's index, as in "000012") and "reasons" (texts). Other
+keys are ignored, null counts as absent, and one file may mix the shapes.
+"""
+
+import codecs
+import contextlib
+import json
+import logging
+import os
+import secrets
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from undertow.errors import RowsError, StorageError
+from undertow.types import Message, Prompt, Role, Row, user_prompt
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = 5
+"""Bad lines that an error names; the others are counted."""
+
+_ROLES = get_args(Role)
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line that is not a row.
+
+    Attributes:
+        file: path of the row file.
+        line: number of the line, from 1.
+        reason: what is wrong with it.
+    """
+
+    file: str
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRows:
+    """What a row file holds.
+
+    Attributes:
+        rows: the good rows, in the file's order.
+        bad: every other line that is not blank, in the file's order.
+    """
+
+    rows: tuple[Row, ...]
+    bad: tuple[BadLine, ...]
+
+
+def load_rows(path: str | os.PathLike[str]) -> LoadedRows:
+    """Read the good rows of a file and name its bad lines.
+
+    A line is bad if it is not UTF-8, not a JSON object, has no prompt or completion or one of a wrong type, or repeats
+    the id of an earlier row. Blank lines and a byte order mark are skipped; an empty completion is a completion.
+
+    Args:
+        path: a JSONL file in the shapes above.
+
+    Raises:
+        RowsError: there is no such file, or it is a folder.
+        StorageError: the file may not be read.
+    """
+    path = Path(path)
+    rows: list[Row] = []
+    bad: list[BadLine] = []
+    first_line: dict[str, int] = {}
+    with _read_errors(path), path.open("rb") as stream:
+        # Bytes are split at "\n" alone; text would also be split at U+2028 and its like, which JSON strings may hold.
+        for number, line in enumerate(stream, start=1):
+            content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+            if not content.strip():
+                continue
+            try:
+                row = _parse(content, default_id=f"{number - 1:06d}")
+                _refuse_repeated(row.id, number, first_line)
+            except _NotARowError as error:
+                bad.append(BadLine(str(path), number, str(error)))
+            else:
+                rows.append(row)
+    return LoadedRows(tuple(rows), tuple(bad))
+
+
+def read_rows(path: str | os.PathLike[str], strict: bool = True) -> tuple[Row, ...]:
+    """Read the rows of a file.
+
+    Args:
+        path: a JSONL file in the shapes above.
+        strict: refuse a file with a bad line; otherwise such lines are left out with a warning in the log.
+
+    Raises:
+        RowsError: there is no such file, it is a folder, or a line of it is bad; the value names the first of them.
+        StorageError: the file may not be read.
+    """
+    loaded = load_rows(path)
+    if loaded.bad:
+        named = "; ".join(map(str, loaded.bad[:_SHOWN]))
+        more = f"; and {len(loaded.bad) - _SHOWN} more" if len(loaded.bad) > _SHOWN else ""
+        what = f"{len(loaded.bad)} of {len(loaded.bad) + len(loaded.rows)} lines are not rows."
+        if strict:
+            raise RowsError(what, named + more, "Correct these lines, or read the file with strict=False to skip them.")
+        logger.warning("%s Left out: %s%s", what, named, more)
+    return loaded.rows
+
+
+def write_rows(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
+    """Write rows as "prompt" and "completion": all of them, or the file stays as it was.
+
+    A prompt of one user turn becomes plain text, any other a list of messages. Equal rows give equal bytes.
+
+    Args:
+        path: the file, replaced if it exists; its folder must exist.
+        rows: with ids that differ; "reasons" is written only where there are some.
+
+    Raises:
+        RowsError: a row would not be read back as it is, such as one without a prompt or with the id of another.
+        StorageError: the folder is missing, full or may not be written.
+    """
+    path = Path(path)
+    content = b"".join(_lines(rows))
+    temporary = path.parent / f".tmp-{secrets.token_hex(4)}-{path.name}"
+    try:
+        with temporary.open("xb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        fix = "Free some space or choose a folder that exists and can be written; the old file is unchanged."
+        raise StorageError("The row file cannot be written.", f"{path}: {error.strerror}", fix) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+class _NotARowError(Exception):
+    """Why a line is not a row."""
+
+
+@contextlib.contextmanager
+def _read_errors(path: Path) -> Generator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise RowsError("There is no such row file.", path, "Give the path of a JSONL file.") from error
+    except IsADirectoryError as error:
+        raise RowsError("This is a folder, not a row file.", path, "Give the path of a JSONL file in it.") from error
+    except OSError as error:
+        fix = "Make the file readable, or copy it to a place that is."
+        raise StorageError("The row file cannot be read.", f"{path}: {error.strerror}", fix) from error
+
+
+def _refuse_repeated(row_id: str, number: int, first_line: dict[str, int]) -> None:
+    first = first_line.setdefault(row_id, number)
+    if first != number:
+        raise _NotARowError(f"id {row_id!r:.60} appeared in line {first}")
+
+
+def _parse(line: bytes, default_id: str) -> Row:
+    try:
+        record: object = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise _NotARowError("not UTF-8") from None
+    except (ValueError, RecursionError):
+        raise _NotARowError("not JSON") from None
+    if not isinstance(record, dict):
+        raise _NotARowError("not a JSON object")
+    fields = cast(dict[str, object], record)
+    prompt, completion = _from_messages(fields) if fields.get("messages") is not None else _from_pair(fields)
+    if not prompt:
+        raise _NotARowError("no prompt")
+    return Row(_id(fields.get("id"), default_id), prompt, completion, _reasons(fields.get("reasons")))
+
+
+def _from_messages(fields: dict[str, object]) -> tuple[Prompt, str]:
+    *prompt, last = _messages(fields["messages"], "messages") or (None,)
+    if last is None or last.role != "assistant":
+        raise _NotARowError("no completion: the last message is not the assistant's")
+    return tuple(cast(list[Message], prompt)), last.content
+
+
+def _from_pair(fields: dict[str, object]) -> tuple[Prompt, str]:
+    prompt, completion = fields.get("prompt"), fields.get("completion")
+    if prompt is None:
+        raise _NotARowError("no prompt")
+    if completion is None:
+        raise _NotARowError("no completion")
+    turns = _messages(prompt, "prompt") if isinstance(prompt, list) else user_prompt(_text(prompt, "prompt"))
+    if not isinstance(completion, list):
+        return turns, _text(completion, "completion")
+    answer = _messages(cast(object, completion), "completion")
+    if [turn.role for turn in answer] != ["assistant"]:
+        raise _NotARowError("completion is not one assistant message")
+    return turns, answer[0].content
+
+
+def _messages(value: object, where: str) -> Prompt:
+    if not isinstance(value, list):
+        raise _NotARowError(f"{where} is not a list of messages")
+    return tuple(_message(item, f"{where}[{index}]") for index, item in enumerate(cast(list[object], value)))
+
+
+def _message(value: object, where: str) -> Message:
+    fields = cast(dict[str, object], value) if isinstance(value, dict) else {}
+    role: Any = fields.get("role")
+    if role not in _ROLES:
+        raise _NotARowError(f"{where}.role is {role!r:.60}, not system, user or assistant")
+    return Message(role, _text(fields.get("content"), f"{where}.content"))
+
+
+def _id(value: object, default: str) -> str:
+    if value is None:
+        return default
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value, "id")
+
+
+def _reasons(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | None):
+        raise _NotARowError("reasons is not a list of texts")
+    return tuple(_text(item, f"reasons[{index}]") for index, item in enumerate(cast(list[object], value or [])))
+
+
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        raise _NotARowError(f"{where} is not text")
+    # JSON may escape half a surrogate pair, which no tokenizer takes and no file can hold.
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise _NotARowError(f"{where} holds half a surrogate pair")
+    return value
+
+
+def _lines(rows: Iterable[Row]) -> Generator[bytes]:
+    first_line: dict[str, int] = {}
+    for number, row in enumerate(rows, start=1):
+        record = _record(row)
+        # Escaped at first: half a surrogate pair is for the reader to name.
+        readable = json.dumps(record).encode()
+        try:
+            if _parse(readable, default_id="") != row:
+                raise _NotARowError("a field of the row has the wrong type")
+            _refuse_repeated(row.id, number, first_line)
+        except _NotARowError as error:
+            raise RowsError("A row cannot be written.", f"row {number}: {error}", "Correct or leave it out.") from None
+        yield json.dumps(record, ensure_ascii=False).encode() + b"\n"
+
+
+def _record(row: Row) -> dict[str, Any]:
+    messages = [{"role": turn.role, "content": turn.content} for turn in row.prompt]
+    plain = [message["role"] for message in messages] == ["user"]
+    return {
+        "id": row.id,
+        "prompt": messages[0]["content"] if plain else messages,
+        "completion": row.completion if plain else [{"role": "assistant", "content": row.completion}],
+        **({"reasons": list(row.reasons)} if row.reasons else {}),
+    }
