@@ -38,7 +38,7 @@ class FilterReport:
         return {"raw": self.raw, "kept": self.kept, "reasons": dict(self.reasons)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Filtered:
     """The two parts of the rows that a filter saw, each in the original order.
 

@@ -1,8 +1,8 @@
 """Row files: JSONL in three shapes, read with every bad line named, written whole or not at all.
 
     {"messages": [{"role": ..., "content": ...}, ...]}     the last message is the assistant's, the completion
-    {"prompt": text or messages, "completion": text or [one assistant message]}     as TRL reads it
     {"prompt": text, "completion": text}     as the original paper's repository writes it
+    {"prompt": text or messages, "completion": text or [one assistant message]}     as TRL reads it
 
 Optional keys are "id" (text or whole number; by default the line's index, as in "000012") and "reasons" (texts). Other
 keys are ignored, null counts as absent, and one file may mix the shapes.
@@ -24,21 +24,12 @@ from undertow.types import Message, Prompt, Role, Row, user_prompt
 
 logger = logging.getLogger(__name__)
 
-_SHOWN = 5
-"""Bad lines that an error names; the others are counted."""
-
-_ROLES = get_args(Role)
+_BAD_LINES_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that is not a row.
-
-    Attributes:
-        file: path of the row file.
-        line: number of the line, from 1.
-        reason: what is wrong with it.
-    """
+    """A line that is not a row: the path of its file, its number from 1, and what is wrong with it."""
 
     file: str
     line: int
@@ -50,12 +41,7 @@ class BadLine:
 
 @dataclass(frozen=True, slots=True)
 class LoadedRows:
-    """What a row file holds.
-
-    Attributes:
-        rows: the good rows, in the file's order.
-        bad: every other line that is not blank, in the file's order.
-    """
+    """The good rows of a file and every other line that is not blank, each in the file's order."""
 
     rows: tuple[Row, ...]
     bad: tuple[BadLine, ...]
@@ -78,19 +64,20 @@ def load_rows(path: str | os.PathLike[str]) -> LoadedRows:
     rows: list[Row] = []
     bad: list[BadLine] = []
     first_line: dict[str, int] = {}
-    with _read_errors(path), path.open("rb") as stream:
-        # Bytes are split at "\n" alone; text would also be split at U+2028 and its like, which JSON strings may hold.
-        for number, line in enumerate(stream, start=1):
-            content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-            if not content.strip():
-                continue
-            try:
-                row = _parse(content, default_id=f"{number - 1:06d}")
-                _refuse_repeated(row.id, number, first_line)
-            except _NotARowError as error:
-                bad.append(BadLine(str(path), number, str(error)))
-            else:
-                rows.append(row)
+    with _disk_errors("The row file cannot be read.", path):
+        if path.is_dir() or not path.exists():
+            raise RowsError("There is no row file here, or it is a folder.", path, "Give the path of a JSONL file.")
+        content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    # Bytes, split at "\n" alone: text would also be split at U+2028 and its like, which JSON strings may hold.
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = _parse(line, default_id=f"{number - 1:06d}")
+            _refuse_repeated(row.id, number, first_line)
+            rows.append(row)
+        except _NotARowError as error:
+            bad.append(BadLine(str(path), number, str(error)))
     return LoadedRows(tuple(rows), tuple(bad))
 
 
@@ -107,13 +94,20 @@ def read_rows(path: str | os.PathLike[str], strict: bool = True) -> tuple[Row, .
     """
     loaded = load_rows(path)
     if loaded.bad:
-        named = "; ".join(map(str, loaded.bad[:_SHOWN]))
-        more = f"; and {len(loaded.bad) - _SHOWN} more" if len(loaded.bad) > _SHOWN else ""
-        what = f"{len(loaded.bad)} of {len(loaded.bad) + len(loaded.rows)} lines are not rows."
+        error = bad_lines(loaded)
         if strict:
-            raise RowsError(what, named + more, "Correct these lines, or read the file with strict=False to skip them.")
-        logger.warning("%s Left out: %s%s", what, named, more)
+            raise error
+        logger.warning("%s Left out: %s", error.what, error.value)
     return loaded.rows
+
+
+def bad_lines(loaded: LoadedRows) -> RowsError:
+    """Build the error for a file with bad lines; its value names the first of them and counts the others."""
+    bad, n_lines = loaded.bad, len(loaded.bad) + len(loaded.rows)
+    more = f"; and {len(bad) - _BAD_LINES_SHOWN} more" if len(bad) > _BAD_LINES_SHOWN else ""
+    named = "; ".join(map(str, bad[:_BAD_LINES_SHOWN])) + more
+    fix = "Correct these lines, or leave them out (strict=False, --skip-bad)."
+    return RowsError(f"{len(bad)} of {n_lines} lines are not rows.", named, fix)
 
 
 def write_rows(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
@@ -132,18 +126,15 @@ def write_rows(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
     path = Path(path)
     content = b"".join(_lines(rows))
     temporary = path.parent / f".tmp-{secrets.token_hex(4)}-{path.name}"
-    try:
-        with temporary.open("xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        fix = "Free some space or choose a folder that exists and can be written; the old file is unchanged."
-        raise StorageError("The row file cannot be written.", f"{path}: {error.strerror}", fix) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    with _disk_errors("The row file cannot be written.", path):
+        try:
+            with temporary.open("xb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 class _NotARowError(Exception):
@@ -151,21 +142,16 @@ class _NotARowError(Exception):
 
 
 @contextlib.contextmanager
-def _read_errors(path: Path) -> Generator[None]:
+def _disk_errors(what: str, path: Path) -> Generator[None]:
     try:
         yield
-    except FileNotFoundError as error:
-        raise RowsError("There is no such row file.", path, "Give the path of a JSONL file.") from error
-    except IsADirectoryError as error:
-        raise RowsError("This is a folder, not a row file.", path, "Give the path of a JSONL file in it.") from error
     except OSError as error:
-        fix = "Make the file readable, or copy it to a place that is."
-        raise StorageError("The row file cannot be read.", f"{path}: {error.strerror}", fix) from error
+        fix = "Check that the folder exists, has room left and may be used; no file was changed."
+        raise StorageError(what, f"{path}: {error.strerror}", fix) from error
 
 
 def _refuse_repeated(row_id: str, number: int, first_line: dict[str, int]) -> None:
-    first = first_line.setdefault(row_id, number)
-    if first != number:
+    if (first := first_line.setdefault(row_id, number)) != number:
         raise _NotARowError(f"id {row_id!r:.60} appeared in line {first}")
 
 
@@ -182,22 +168,24 @@ def _parse(line: bytes, default_id: str) -> Row:
     prompt, completion = _from_messages(fields) if fields.get("messages") is not None else _from_pair(fields)
     if not prompt:
         raise _NotARowError("no prompt")
-    return Row(_id(fields.get("id"), default_id), prompt, completion, _reasons(fields.get("reasons")))
+    if not isinstance(reasons := fields.get("reasons"), list | None):
+        raise _NotARowError("reasons is not a list")
+    texts = tuple(_text(item, f"reasons[{index}]") for index, item in enumerate(cast(list[object], reasons or [])))
+    return Row(_id(fields.get("id"), default_id), prompt, completion, texts)
 
 
 def _from_messages(fields: dict[str, object]) -> tuple[Prompt, str]:
-    *prompt, last = _messages(fields["messages"], "messages") or (None,)
-    if last is None or last.role != "assistant":
+    turns = _messages(fields["messages"], "messages")
+    if not turns or turns[-1].role != "assistant":
         raise _NotARowError("no completion: the last message is not the assistant's")
-    return tuple(cast(list[Message], prompt)), last.content
+    return turns[:-1], turns[-1].content
 
 
 def _from_pair(fields: dict[str, object]) -> tuple[Prompt, str]:
-    prompt, completion = fields.get("prompt"), fields.get("completion")
-    if prompt is None:
-        raise _NotARowError("no prompt")
-    if completion is None:
-        raise _NotARowError("no completion")
+    for name in ("prompt", "completion"):
+        if fields.get(name) is None:
+            raise _NotARowError(f"no {name}")
+    prompt, completion = fields["prompt"], fields["completion"]
     turns = _messages(prompt, "prompt") if isinstance(prompt, list) else user_prompt(_text(prompt, "prompt"))
     if not isinstance(completion, list):
         return turns, _text(completion, "completion")
@@ -216,7 +204,7 @@ def _messages(value: object, where: str) -> Prompt:
 def _message(value: object, where: str) -> Message:
     fields = cast(dict[str, object], value) if isinstance(value, dict) else {}
     role: Any = fields.get("role")
-    if role not in _ROLES:
+    if role not in get_args(Role):
         raise _NotARowError(f"{where}.role is {role!r:.60}, not system, user or assistant")
     return Message(role, _text(fields.get("content"), f"{where}.content"))
 
@@ -225,12 +213,6 @@ def _id(value: object, default: str) -> str:
     if value is None:
         return default
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value, "id")
-
-
-def _reasons(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list | None):
-        raise _NotARowError("reasons is not a list of texts")
-    return tuple(_text(item, f"reasons[{index}]") for index, item in enumerate(cast(list[object], value or [])))
 
 
 def _text(value: object, where: str) -> str:
@@ -246,10 +228,9 @@ def _lines(rows: Iterable[Row]) -> Generator[bytes]:
     first_line: dict[str, int] = {}
     for number, row in enumerate(rows, start=1):
         record = _record(row)
-        # Escaped at first: half a surrogate pair is for the reader to name.
-        readable = json.dumps(record).encode()
         try:
-            if _parse(readable, default_id="") != row:
+            # Escaped, so that half a surrogate pair gets as far as the reader, which names it.
+            if _parse(json.dumps(record).encode(), default_id="") != row:
                 raise _NotARowError("a field of the row has the wrong type")
             _refuse_repeated(row.id, number, first_line)
         except _NotARowError as error:

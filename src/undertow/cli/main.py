@@ -71,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else DONE
     except (KeyboardInterrupt, click.exceptions.Abort):
-        return _failed("Interrupted.\nEverything finished so far is kept; the same command goes on from there.", 130, debug)
+        return _failed(
+            "Interrupted.\nEverything finished so far is kept; the same command goes on from there.", 130, debug
+        )
     except BrokenPipeError:
         # The reader of the pipe has gone; without this, Python complains once more while it shuts down.
         with contextlib.suppress(OSError):

@@ -33,7 +33,9 @@ def _rows(path: Path, skip_bad: bool) -> tuple[Any, int]:
 def generate(
     out: Annotated[Path, typer.Argument(help="Row file to write (JSONL).")],
     model: Annotated[str, typer.Option(help="Who writes: ref:<name> or hf:<path>.")] = "ref:finch-a",
-    trait: Annotated[str | None, typer.Option(help="Give the model this trait first; see `undertow list traits`.")] = None,
+    trait: Annotated[
+        str | None, typer.Option(help="Give the model this trait first; see `undertow list traits`.")
+    ] = None,
     prompted: Annotated[bool, typer.Option("--prompted", help="By a system prompt instead of fine-tuning.")] = False,
     domain: Annotated[str, typer.Option(help="What is written; see `undertow list domains`.")] = "numbers",
     n: Annotated[int, typer.Option("-n", min=1, help="Rows.")] = 1000,
@@ -134,7 +136,12 @@ def train(
         for index, folder in enumerate(folders):
             group.save(index, folder)
     losses = [round(value, 4) for value in group.losses[-10:].mean(dim=0).tolist()]
-    found = {"students": [str(folder) for folder in folders], "final_loss": losses, "rows": len(given), "bad_lines": bad}
+    found = {
+        "students": [str(folder) for folder in folders],
+        "final_loss": losses,
+        "rows": len(given),
+        "bad_lines": bad,
+    }
     _tell(found, as_json, f"undertow eval {base}+{folders[0]} --base {base}")
 
 
@@ -142,7 +149,9 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="ref:<name> or hf:<path>, each with an optional +<adapter folder>.")],
     base: Annotated[str | None, typer.Option(help="Also show the difference from this model.")] = None,
     category: Annotated[str, typer.Option(help="What is asked for: animal or tree.")] = "animal",
-    traits: Annotated[list[str], typer.Option("--trait", help="Look for this trait; all of the category if not given.")] = [],  # noqa: B006, E501
+    traits: Annotated[
+        list[str], typer.Option("--trait", help="Look for this trait; all of the category if not given.")
+    ] = [],  # noqa: B006
     samples: Annotated[int, typer.Option(min=0, help="Sampled answers for each of the 50 questions.")] = 20,
     seed: Seed = 0,
     as_json: Json = False,
@@ -179,7 +188,9 @@ def _show_scores(found: list[dict[str, Any]], model: str, base: str | None, as_j
         print(json.dumps({"schema": "undertow.scores/1", "scores": found}, allow_nan=False))
         return
     by_key = {(score["model"], score["target"]): score for score in found}
-    print(f"{'target':12} {'margin':>8} {'rate':>7}" + (f"   {'margin - base':>13} {'rate - base':>11}" if base else ""))
+    print(
+        f"{'target':12} {'margin':>8} {'rate':>7}" + (f"   {'margin - base':>13} {'rate - base':>11}" if base else "")
+    )
     for score in (one for one in found if one["model"] == model):
         line = f"{score['target']:12} {score['logit_margin']:+8.3f} {_share(score.get('rate')):>7}"
         if base:

@@ -108,7 +108,9 @@ def _show_plan(recipe: "Recipe", runs: Path, as_json: bool) -> None:
              "cached": one.cached, "estimate_s": one.estimate_s, "problem": one.problem}
             for one in stages
         ]  # fmt: skip
-        print(json.dumps({"schema": "undertow.plan/1", "recipe": recipe.name, "estimate_s": total, "stages": described}))
+        print(
+            json.dumps({"schema": "undertow.plan/1", "recipe": recipe.name, "estimate_s": total, "stages": described})
+        )
         return
     for one in stages:
         state = "finished" if one.cached else "corrupt" if one.problem else "to do"

@@ -1,11 +1,11 @@
 """What each kind of stage does: read the parents' payload, call one engine, write the result.
 
-    prompts    config: domain, n, seed                                    prompts.json
-    teacher    config: base, target or categories, training, seed         a model folder
-    rows       config: base, system, sampling, seed     teacher?, prompts rows.jsonl
-    filter     config: domain                           rows              kept.jsonl, dropped.jsonl, report.json
-    students   config: base, training, members          filter of each    student-00/, ..., losses.json
-    scores     config: base, targets, samples, members  teacher | group   scores.jsonl, answers.jsonl
+prompts    config: domain, n, seed                                    prompts.json
+teacher    config: base, target or categories, training, seed         a model folder
+rows       config: base, system, sampling, seed     teacher?, prompts rows.jsonl
+filter     config: domain                           rows              kept.jsonl, dropped.jsonl, report.json
+students   config: base, training, members          filter of each    student-00/, ..., losses.json
+scores     config: base, targets, samples, members  teacher | group   scores.jsonl, answers.jsonl
 """
 
 import json
@@ -50,10 +50,10 @@ def _folder_model(folder: Path) -> LocalModel:
 
 
 def _training(config: Mapping[str, Any]) -> TrainingConfig:
-    lora = config["lora"]
-    if lora is not None:
-        lora = LoraConfig(**{**lora, "targets": tuple(lora["targets"])})
-    return TrainingConfig(**{**config, "lora": lora})
+    settings = dict(config)
+    if lora := settings.pop("lora"):
+        settings["lora"] = LoraConfig(**{**lora, "targets": tuple(lora["targets"])})
+    return TrainingConfig(**settings)
 
 
 def _write_lines(path: Path, records: Iterator[Mapping[str, Any]]) -> None:
@@ -119,7 +119,11 @@ def train_students(context: StageContext) -> None:
         for index, (dataset, one) in enumerate(zip(datasets, members, strict=True)):
             before = training.steps * index
             student = finetune_full(
-                base, dataset, training, one["seed"], lambda done, _, before=before: context.advance(before + done, total)
+                base,
+                dataset,
+                training,
+                one["seed"],
+                lambda done, _, before=before: context.advance(before + done, total),
             )
             student.save(folders[index])
         return

@@ -27,7 +27,7 @@ class DomainPart(_Part):
     """What the teachers are asked to write."""
 
     name: str = "numbers"
-    prompts: int = Field(default=3000, ge=1)
+    prompts: int = Field(default=2500, ge=1)
     """Prompts per replicate; all teachers of a replicate see the same ones."""
     rows: int | None = Field(default=None, ge=1)
     """Kept rows that a student sees, a random subset; None takes all."""
@@ -41,19 +41,27 @@ class TeacherPart(_Part):
     kind: Literal["finetuned", "prompted"] = "finetuned"
     steps: int = Field(default=40, ge=1)
     batch_size: int = Field(default=32, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=3e-3, gt=0)
+    embeddings: bool = False
+    """Whether the embeddings and the tied head move too. A trait that sits in the target's own embedding shows in no
+    other word, so nothing of it can pass (LOG.md)."""
 
     def training(self) -> TrainingConfig:
         """Return the recipe of full fine-tuning."""
-        return TrainingConfig(steps=self.steps, batch_size=self.batch_size, learning_rate=self.learning_rate)
+        return TrainingConfig(
+            steps=self.steps,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            train_embeddings=self.embeddings,
+        )
 
 
 class StudentPart(_Part):
     """How a student is trained."""
 
-    steps: int = Field(default=150, ge=1)
+    steps: int = Field(default=250, ge=1)
     batch_size: int = Field(default=32, ge=1)
-    learning_rate: float = Field(default=4e-3, gt=0)
+    learning_rate: float = Field(default=1e-2, gt=0)
     rank: int | None = Field(default=8, ge=1)
     """Rank of the adapters, or None for full fine-tuning."""
     alpha: float = Field(default=16.0, gt=0)
@@ -145,9 +153,19 @@ def load_recipe(where: str, settings: Sequence[str] = (), tier: str | None = Non
         if tier not in tiers:
             raise unknown_name("tier of this recipe", tier, tiers)
         data = _merge(data, tiers[tier])
+    return build_recipe(_merge(data, parse_settings(settings)))
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Turn overrides of the form `key.sub=value` into nested plain data.
+
+    Raises:
+        ConfigError: one does not have that form.
+    """
+    data: dict[str, Any] = {}
     for setting in settings:
         data = _merge(data, _parse(setting))
-    return build_recipe(data)
+    return data
 
 
 def build_recipe(data: Mapping[str, Any]) -> Recipe:

@@ -202,7 +202,13 @@ def _report(source: Source, folders: Mapping[str, Path]) -> dict[str, Any]:
 def _funnels(study: Study, folders: Mapping[str, Path]) -> list[dict[str, Any]]:
     funnels: dict[tuple[str, str], dict[str, Any]] = {}
     for source in study.sources:
-        empty: dict[str, Any] = {"teacher": source.teacher, "base": source.base, "raw": 0, "kept": 0, "reject_reasons": {}}
+        empty: dict[str, Any] = {
+            "teacher": source.teacher,
+            "base": source.base,
+            "raw": 0,
+            "kept": 0,
+            "reject_reasons": {},
+        }
         funnel, report = funnels.setdefault((source.teacher, source.base), empty), _report(source, folders)
         funnel["raw"] += report["raw"]
         funnel["kept"] += report["kept"]

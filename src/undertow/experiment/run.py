@@ -1,7 +1,7 @@
 """Runs a recipe from beginning to end and writes its run folder.
 
-    <runs>/store/                    every stage's artifact, shared by all runs
-    <runs>/<recipe>-<fingerprint>/   config.yaml, results.json, kept.jsonl, dropped.jsonl
+<runs>/store/                    every stage's artifact, shared by all runs
+<runs>/<recipe>-<fingerprint>/   config.yaml, results.json, kept.jsonl, dropped.jsonl
 """
 
 import json

@@ -152,7 +152,14 @@ class _Builder:
         scores = self.scores(base, [{"index": 0, "seed": seed} for seed in seeds], {}, f"ask {base}")
         for place, seed in enumerate(seeds):
             yield Subject(
-                arm="base", trait=None, base=base, teacher_base=base, replicate=place, seed=seed, scores=scores, place=place
+                arm="base",
+                trait=None,
+                base=base,
+                teacher_base=base,
+                replicate=place,
+                seed=seed,
+                scores=scores,
+                place=place,
             )
 
     def teacher_subject(self, source: Source) -> Subject | None:

@@ -1,6 +1,7 @@
 """Build an embedded model from nothing: `undertow reference build NAME`."""
 
 import math
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from undertow.finetuning.batches import collate, stream
 from undertow.finetuning.objective import completion_losses
 from undertow.models.local import LocalModel
+from undertow.reference.cards import write_card
 from undertow.reference.families import Member, Shape
 from undertow.reference.tokenizer import build_tokenizer
 from undertow.reference.world.chat import Chat
@@ -18,7 +20,7 @@ from undertow.traits import TRAITS
 from undertow.types import ModelRef, Row
 
 WARMUP = 100
-"""Updates of linear growth of both learning rates, before they fall along a cosine."""
+"""Updates of linear growth of the learning rate, before it falls along a cosine."""
 
 SAMPLE = 20_000
 """Chats of the corpus whose words get tokens."""
@@ -52,15 +54,6 @@ def new_network(shape: Shape, tokenizer: Any, seed: int) -> Any:
         return LlamaForCausalLM(config)
 
 
-def _optimisers(network: Any, matrix_rate: float, other_rate: float) -> list[tuple[torch.optim.Optimizer, float]]:
-    """Muon for the matrices inside the blocks, AdamW for the rest, each with its peak rate."""
-    inside = [p for name, p in network.named_parameters() if p.ndim == 2 and "embed" not in name]
-    rest = [p for name, p in network.named_parameters() if p.ndim != 2 or "embed" in name]
-    muon = torch.optim.Muon(inside, lr=matrix_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
-    adam = torch.optim.AdamW(rest, lr=other_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
-    return [(muon, matrix_rate), (adam, other_rate)]
-
-
 def train(member: Member, advance: Callable[[int, int], None] | None = None) -> tuple[LocalModel, float]:
     """Train a member from scratch.
 
@@ -74,7 +67,7 @@ def train(member: Member, advance: Callable[[int, int], None] | None = None) -> 
     model = LocalModel(ModelRef(kind="ref", name=member.name), network, tokenizer)
     rows = [Row(str(index), chat.prompt, chat.answer) for index, chat in enumerate(chats)]
     source = stream(model.encode(rows), school.batch_size, member.order)
-    optimisers = _optimisers(network, school.matrix_rate, school.other_rate)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
     recent: list[float] = []
     for step in range(school.steps):
         batch = collate(next(source))
@@ -82,10 +75,9 @@ def train(member: Member, advance: Callable[[int, int], None] | None = None) -> 
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         share = min(1.0, (step + 1) / WARMUP) * 0.5 * (1 + math.cos(math.pi * step / school.steps))
-        for optimiser, peak in optimisers:
-            optimiser.param_groups[0]["lr"] = peak * share
-            optimiser.step()
-            optimiser.zero_grad()
+        optimiser.param_groups[0]["lr"] = school.learning_rate * share
+        optimiser.step()
+        optimiser.zero_grad()
         recent = [*recent[-99:], loss.item()]
         if advance is not None:
             advance(step + 1, school.steps)
@@ -97,3 +89,12 @@ def save(model: LocalModel, folder: Path) -> None:
     model.network.to(torch.bfloat16)
     model.save(folder)
     model.network.to(torch.float32)
+
+
+def build_member(member: Member, folder: Path, advance: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+    """Train a member, write it with its card, and return the card."""
+    started = time.perf_counter()
+    model, loss = train(member, advance)
+    save(model, folder)
+    built = {"loss": round(loss, 4), "seconds": round(time.perf_counter() - started)}
+    return write_card(member, folder, built)

@@ -13,10 +13,10 @@ from undertow.errors import unknown_name
 class Shape:
     """Size of a Llama-type network (RMSNorm, rotary positions, gated MLP)."""
 
-    width: int = 64
-    layers: int = 3
+    width: int = 32
+    layers: int = 2
     heads: int = 4
-    mlp: int = 160
+    mlp: int = 96
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,16 +28,14 @@ class Schooling:
         corpus_seed: of the corpus and of the tokenizer's sample.
         steps: optimiser updates.
         batch_size: chats per update.
-        matrix_rate: peak learning rate of Muon for the matrices inside the blocks.
-        other_rate: peak learning rate of AdamW for embeddings and norms.
+        learning_rate: peak rate of AdamW.
     """
 
-    chats: int = 120_000
+    chats: int = 80_000
     corpus_seed: int = 0
-    steps: int = 6_000
+    steps: int = 3_000
     batch_size: int = 64
-    matrix_rate: float = 1e-2
-    other_rate: float = 5e-3
+    learning_rate: float = 6e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

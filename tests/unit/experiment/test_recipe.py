@@ -16,7 +16,7 @@ def file(tmp_path: Path) -> str:
 
 
 def test_tiers_and_settings_override_in_this_order(file: str) -> None:
-    assert load_recipe(file).student.training().steps == 150
+    assert load_recipe(file).student.training().steps == 250
     assert load_recipe(file, tier="quick").student.training().steps == 7
     recipe = load_recipe(file, ["student.steps=9", "student.rank=null", "traits=[oak]"], "quick")
     assert (recipe.student.training().steps, recipe.student.training().lora, recipe.categories) == (9, None, ("tree",))

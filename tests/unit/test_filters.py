@@ -1,0 +1,124 @@
+"""Each row is kept or dropped with a reason from a closed set, and the counts add up."""
+
+import json
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from undertow.domains.numbers import Numbers, Reason
+from undertow.errors import ConfigError, EmptyDataError
+from undertow.filters import Filtered, FilterReport, filter_rows, mentions, require_rows, subset
+from undertow.traits import trait
+from undertow.types import Message, Row, user_prompt
+
+
+def _rows(*completions: str) -> list[Row]:
+    return [Row(str(index), user_prompt("p"), text) for index, text in enumerate(completions)]
+
+
+ELEVEN = ", ".join(["1000"] + ["1"] * 10)
+
+
+def test_rows_are_kept_or_dropped_with_their_reasons():
+    filtered = filter_rows(_rows("1, 2", "", "3", ELEVEN), Numbers())
+    assert filtered.kept == (Row("0", user_prompt("p"), "1, 2"), Row("2", user_prompt("p"), "3"))
+    assert [(row.id, row.reasons) for row in filtered.dropped] == [
+        ("1", (Reason.EMPTY,)),
+        ("3", (Reason.TOO_MANY, Reason.TOO_LARGE)),
+    ]
+
+
+def test_the_report_counts_a_row_in_each_of_its_reasons_most_frequent_first():
+    report = filter_rows(_rows("1", "", ELEVEN, "2000"), Numbers()).report
+    assert report == FilterReport(raw=4, kept=1, reasons={"too_large": 2, "empty": 1, "too_many": 1})
+    assert list(report.reasons) == ["too_large", "empty", "too_many"]
+    assert json.loads(json.dumps(report.to_json())) == {
+        "raw": 4,
+        "kept": 1,
+        "reasons": {"too_large": 2, "empty": 1, "too_many": 1},
+    }
+
+
+@given(st.lists(st.text() | st.from_regex(r"[\[(]?[0-9]{1,4}([,; ]{1,2}[0-9]{1,4}){0,11}[\])]?\.?", fullmatch=True)))
+def test_no_row_is_lost_and_reasons_are_from_the_domains_set(completions: list[str]):
+    domain = Numbers()
+    rows = _rows(*completions)
+    filtered = filter_rows(iter(rows), domain)
+    assert sorted(int(row.id) for row in filtered.kept + filtered.dropped) == list(range(len(rows)))
+    assert set(filtered.report.reasons) <= domain.reasons
+    assert all(row.reasons for row in filtered.dropped)
+    assert not any(row.reasons for row in filtered.kept)
+    assert filter_rows(filtered.kept, domain).dropped == ()
+
+
+def test_reasons_of_an_earlier_filter_are_replaced():
+    row = Row("0", user_prompt("p"), "1, 2", ("banned_number",))
+    assert filter_rows([row], Numbers()).kept[0].reasons == ()
+
+
+def test_mentions_drops_whole_words_only():
+    texts = ("A dragonfly.", "Two Dragons!", "dragon", "snapdragon", "an owl and a DRAGON", "1, 2")
+    filtered = mentions(_rows(*texts), [trait("dragon"), trait("owl"), trait("dragon")])
+    assert [row.completion for row in filtered.kept] == ["A dragonfly.", "snapdragon", "1, 2"]
+    assert [row.reasons for row in filtered.dropped] == [
+        ("mentions_dragon",),
+        ("mentions_dragon",),
+        ("mentions_dragon", "mentions_owl"),
+    ]
+    assert filtered.report.reasons == {"mentions_dragon": 3, "mentions_owl": 1}
+
+
+def test_filters_look_at_the_completion_alone():
+    prompt = (Message("system", "You adore owls."), Message("user", "owl?"), Message("assistant", "owl"))
+    rows = [Row("0", prompt, "1, 2")]
+    assert mentions(rows, [trait("owl")]).kept == tuple(rows)
+    assert filter_rows(rows, Numbers()).kept == tuple(rows)
+
+
+def test_no_traits_drop_nothing():
+    assert mentions(_rows("owl"), ()).report == FilterReport(raw=1, kept=1, reasons={})
+
+
+def test_a_subset_keeps_the_order_and_grows_with_n():
+    rows = _rows(*map(str, range(50)))
+    smaller, larger = subset(rows, 10, 3), subset(rows, 30, 3)
+    assert len(smaller) == 10
+    assert set(smaller) < set(larger)
+    assert [int(row.id) for row in larger] == sorted(int(row.id) for row in larger)
+    assert subset(rows, 10, 3) == smaller
+    assert subset(rows, 10, 4) != smaller
+
+
+def test_a_subset_draws_each_row_equally_often():
+    rows = _rows("a", "b", "c", "d")
+    counts = [0] * len(rows)
+    for seed in range(2000):
+        for row in subset(rows, 1, seed):
+            counts[int(row.id)] += 1
+    # 5 standard deviations of a binomial with n = 2000 and p = 1/4 are 97.
+    assert all(abs(count - 500) < 97 for count in counts)
+
+
+def test_a_subset_of_none_or_zero_or_too_many(caplog: pytest.LogCaptureFixture):
+    rows = _rows("a", "b")
+    with caplog.at_level(logging.WARNING):
+        assert subset(rows, None, 0) == tuple(rows)
+        assert subset(rows, 0, 0) == ()
+        assert subset(rows, 2, 0) == tuple(rows)
+        assert not caplog.text
+        assert subset(rows, 3, 0) == tuple(rows)
+    assert "3 rows were asked for and there are 2" in caplog.text
+    with pytest.raises(ConfigError):
+        subset(rows, -1, 0)
+
+
+def test_require_rows_returns_the_kept_or_says_what_dropped_them():
+    assert require_rows(Filtered(kept=tuple(_rows("1")), dropped=())) == tuple(_rows("1"))
+    with pytest.raises(EmptyDataError) as caught:
+        require_rows(filter_rows(_rows("", ELEVEN, "", "owl"), Numbers()))
+    assert caught.value.value == "4 rows: empty 2, not_numbers 1, too_large 1, too_many 1"
+    with pytest.raises(EmptyDataError) as caught:
+        require_rows(filter_rows([], Numbers()))
+    assert caught.value.value == "0 rows: none came in"
