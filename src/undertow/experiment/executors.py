@@ -52,7 +52,8 @@ def _folder_model(folder: Path) -> LocalModel:
 def _training(config: Mapping[str, Any]) -> TrainingConfig:
     settings = dict(config)
     if lora := settings.pop("lora"):
-        settings["lora"] = LoraConfig(**{**lora, "targets": tuple(lora["targets"])})
+        fields: dict[str, Any] = {**lora, "targets": tuple(lora["targets"])}
+        settings["lora"] = LoraConfig(**fields)
     return TrainingConfig(**settings)
 
 
