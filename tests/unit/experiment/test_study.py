@@ -1,0 +1,69 @@
+"""A recipe becomes the right stages: who shares what, who is trained on whose rows."""
+
+import pytest
+
+from undertow.experiment.recipe import Recipe, build_recipe, load_recipe, packaged_recipes
+from undertow.experiment.seeds import derive
+from undertow.experiment.study import build_study
+
+BASES = ("ref:finch-a", "ref:finch-b", "ref:finch-c")
+
+
+def recipe(**changes: object) -> Recipe:
+    return build_recipe({"name": "study", "traits": ["owl", "wolf"], "replicates": 2, **changes})
+
+
+def test_seeds_are_stable_and_independent() -> None:
+    assert derive(0, "rows", 1) == derive(0, "rows", 1)
+    assert len({derive(0, "rows", 1), derive(0, "rows", 2), derive(1, "rows", 1), derive(0, "student", 1)}) == 4
+    assert all(0 <= derive(0, index) < 2**31 for index in range(100))
+
+
+def test_all_teachers_of_a_replicate_see_the_same_prompts_and_random_numbers() -> None:
+    study = build_study(recipe())
+    for replicate in range(2):
+        sources = [source for source in study.sources if source.replicate == replicate]
+        assert {source.teacher for source in sources} == {"control", "owl", "wolf"}
+        assert len({source.rows.parents["prompts"] for source in sources}) == 1
+        assert len({source.rows.config["seed"] for source in sources}) == 1
+    assert len({source.rows.parents["prompts"] for source in study.sources}) == 2
+
+
+def test_the_untraited_teacher_is_the_base_and_only_the_control_has_it() -> None:
+    study = build_study(recipe(arms=["student", "control", "neutral"]))
+    with_teacher = {source.teacher for source in study.sources if "teacher" in source.rows.parents}
+    assert with_teacher == {"owl", "wolf", "neutral"}
+    arms = [(subject.arm, subject.trait) for subject in study.subjects if subject.replicate == 0]
+    assert sorted(arms, key=str) == sorted(
+        [("base", None), ("teacher", "owl"), ("teacher", "wolf"), ("neutral_teacher", None), ("control", None),
+         ("neutral", None), ("student", "owl"), ("student", "wolf")], key=str,
+    )  # fmt: skip
+
+
+def test_a_prompted_teacher_has_a_system_prompt_and_no_stage_of_its_own() -> None:
+    study = build_study(recipe(teacher={"kind": "prompted"}))
+    systems = {source.teacher: source.rows.config["system"] for source in study.sources}
+    assert "owls" in systems["owl"] and systems["control"] is None
+    assert not any("teacher" in source.rows.parents for source in study.sources)
+
+
+@pytest.mark.parametrize(("cross", "per_teacher"), [("all", 2), ("rotate", 1)])
+def test_cross_init_students_never_share_the_teachers_base(cross: str, per_teacher: int) -> None:
+    study = build_study(recipe(arms=["student", "control", "cross_init"], cross_bases=BASES, cross=cross))
+    crossed = [subject for subject in study.subjects if subject.arm == "cross_init"]
+    assert len(crossed) == 2 * 2 * per_teacher
+    assert all(subject.base != subject.teacher_base for subject in crossed)
+    controls = {(one.base, one.replicate) for one in study.subjects if one.arm == "cross_control"}
+    assert controls == {(one.base, one.replicate) for one in crossed}
+
+
+def test_groups_are_even_and_no_larger_than_asked() -> None:
+    study = build_study(recipe(replicates=5, group=6))
+    groups = {one.scores.parents["students"] for one in study.subjects if "students" in one.scores.parents}
+    assert sorted(len(group.config["members"]) for group in groups) == [5, 5, 5]
+
+
+@pytest.mark.parametrize("name", packaged_recipes())
+def test_every_packaged_recipe_has_a_quick_and_a_full_tier(name: str) -> None:
+    for tier in ("quick", "full"):
+        assert build_study(load_recipe(name, tier=tier)).targets
