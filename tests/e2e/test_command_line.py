@@ -79,11 +79,11 @@ def test_listings_and_cards(capsys: pytest.CaptureFixture[str]) -> None:
         (["demo", "--set", "traits=[owll]"], "owl"),
         (["demo", "--set", "studnet.steps=3"], "student"),
         (["run", "demoo"], "demo"),
-        (["generate", "rows.jsonl", "--model", "ref:finch-z"], "finch-a"),
+        (["generate", "rows.jsonl", "--model", "ref:finch-z"], "finch-d"),
         (["generate", "rows.jsonl", "--domain", "numbrs"], "numbers"),
         (["filter", "missing.jsonl", "kept.jsonl"], "missing.jsonl"),
         (["report", "nowhere"], "nowhere"),
-        (["reference", "show", "finch-z"], "finch-a"),
+        (["reference", "show", "finch-z"], "finch-d"),
         (["nonsense"], "nonsense"),
     ],
 )

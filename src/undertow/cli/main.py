@@ -15,7 +15,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-import click
 import typer
 
 from undertow import __version__
@@ -70,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = app([word for word in words if word != "--debug"], standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else DONE
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return _failed(
             "Interrupted.\nEverything finished so far is kept; the same command goes on from there.", 130, debug
         )
@@ -79,9 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             sys.stderr.close()
         return DONE
-    except click.ClickException as error:
-        error.show(sys.stderr)
-        return USER
+    except typer.TyperException as error:
+        return _failed(f"{error}\n{' '.join(words)}\nSee undertow --help.", USER, debug)
     except UserError as error:
         return _failed(str(error), USER, debug)
     except Exception as error:
