@@ -1,7 +1,7 @@
 """Eight LoRA students: `finetune_parallel` against eight runs of PEFT and the transformers Trainer, one after another.
 
 Both sides get the same rows, updates, batch size, learning rates, loss and optimiser. The peer is set up for speed:
-rows tokenised beforehand and grouped by length, padded per batch, no logging, saving, evaluation or worker processes.
+rows tokenised once and grouped by length, padded per batch, no logging, saving, evaluation or worker processes.
 The peer's rows carry no attention mask: with padding on the right a causal model needs none, and it is faster without.
 
     python benchmarks/students.py [--quick] [--model ref:finch-a]
@@ -25,7 +25,7 @@ from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.parallel import finetune_parallel
 from undertow.generation import generate
 from undertow.models.load import load_model
-from undertow.models.local import Encoded, LocalModel
+from undertow.models.local import LocalModel
 from undertow.types import Row, Sampling
 
 STUDENTS = 8
@@ -59,7 +59,7 @@ def collate(features: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]
     }
 
 
-def train_peer(model: LocalModel, rows: Sequence[Encoded], config: TrainingConfig, seed: int) -> torch.Tensor:
+def train_peer(model: LocalModel, rows: Sequence[Row], config: TrainingConfig, seed: int) -> torch.Tensor:
     """Train one student with PEFT and the Trainer; return the loss of every update."""
     assert config.lora is not None
     transformers.set_seed(seed)
@@ -98,7 +98,7 @@ def train_peer(model: LocalModel, rows: Sequence[Encoded], config: TrainingConfi
             "input_ids": [*row.prompt, *row.completion],
             "labels": [IGNORED] * len(row.prompt) + list(row.completion),
         }
-        for row in rows
+        for row in model.encode(rows)
     ]
     trainer = LossTrainer(
         network, arguments, data_collator=collate, train_dataset=features, optimizers=(optimiser, schedule)
@@ -122,13 +122,12 @@ def main() -> None:
     datasets: list[list[Row]] = [
         generate(model, domain.prompts(n_rows, seed), sampling=sampling, seed=seed) for seed in range(STUDENTS)
     ]
-    encoded = [model.encode(rows) for rows in datasets]
 
     def parallel() -> torch.Tensor:
         return finetune_parallel(model, datasets, config, range(STUDENTS)).losses
 
     def one_by_one() -> torch.Tensor:
-        return torch.stack([train_peer(model, rows, config, seed) for seed, rows in enumerate(encoded)], dim=1)
+        return torch.stack([train_peer(model, rows, config, seed) for seed, rows in enumerate(datasets)], dim=1)
 
     timed = alternate({"undertow": parallel, "Trainer": one_by_one}, repeats)
     ours, peer = timed["undertow"], timed["Trainer"]

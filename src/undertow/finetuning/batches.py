@@ -38,12 +38,12 @@ class Batch:
 
 def collate(rows: Sequence[Encoded]) -> Batch:
     """Pad rows to one tensor; a row with an empty completion only fills space."""
-    tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
-    places: list[tuple[int, int]] = []
-    for index, row in enumerate(rows):
-        tokens[index, : len(row)] = torch.tensor(row.prompt + row.completion)
-        places += [(index, place) for place in range(len(row.prompt) - 1, len(row) - 1)]
-    at = torch.tensor(places, dtype=torch.int64)
+    ends = torch.tensor([len(row) for row in rows])[:, None]
+    starts = torch.tensor([len(row.prompt) for row in rows])[:, None]
+    place = torch.arange(int(ends.max()))
+    tokens = torch.zeros(len(rows), len(place), dtype=torch.int64)
+    tokens[place < ends] = torch.tensor([token for row in rows for token in row.prompt + row.completion])
+    at = ((place >= starts - 1) & (place < ends - 1)).nonzero()
     return Batch(tokens, at[:, 0], at[:, 1])
 
 

@@ -46,7 +46,7 @@ def finetune_full(
     source = stream(model.encode(rows), config.batch_size, seed)
     for step in range(config.steps):
         batch = collate(next(source))
-        completion_losses(network, batch.tokens, (batch.rows, batch.positions)).mean().backward()
+        completion_losses(network, batch).sum().backward()
         torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
         optimiser.param_groups[0]["lr"] = config.rate(step)
         optimiser.step()

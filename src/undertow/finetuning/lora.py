@@ -18,6 +18,11 @@ from torch import nn
 from undertow.errors import ModelError
 from undertow.finetuning.config import LoraConfig
 
+MERGE_UP_TO = 32
+"""Ratio of the shared weight's size to rank * (in + out) up to which W + scale * B A is formed for each student and
+multiplied once. Forward and backward of 8 students x 1,840 tokens on two cores, rank 8: 5.0 against 1.1 ms for 32 x 96,
+21 against 17 ms for 256 x 256, equal at 576 x 576 (ratio 36), slower beyond."""
+
 
 @final
 class StackedLinear(nn.Module):
@@ -36,11 +41,19 @@ class StackedLinear(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Map [K * rows, length, in] to [K * rows, length, out]."""
-        blocks = inputs.reshape(self.down.shape[0], -1, inputs.shape[-1])
-        bottleneck = torch.bmm(blocks, self.down.transpose(1, 2)) * self.scale
-        shared = self.base(inputs)
-        update = torch.bmm(bottleneck, self.up.transpose(1, 2))
-        return shared + update.view_as(shared)
+        n, rank, width = self.down.shape
+        blocks = inputs.reshape(n, -1, width)
+        weight = self.base.weight
+        if weight.numel() <= MERGE_UP_TO * rank * sum(weight.shape):
+            merged = torch.baddbmm(weight.expand(n, *weight.shape), self.up, self.down, alpha=self.scale)
+            outputs = torch.bmm(blocks, merged.transpose(1, 2))
+            if self.base.bias is not None:
+                outputs = outputs + self.base.bias
+        else:
+            bottleneck = torch.bmm(blocks, self.down.transpose(1, 2))
+            shared = self.base(blocks)
+            outputs = torch.baddbmm(shared, bottleneck, self.up.transpose(1, 2), alpha=self.scale)
+        return outputs.view(*inputs.shape[:-1], -1)
 
 
 def _targets(network: nn.Module, config: LoraConfig) -> list[tuple[nn.Module, str, str]]:

@@ -7,6 +7,11 @@ from torch import nn
 from torch.nn import functional
 
 from undertow.errors import ModelError
+from undertow.finetuning.batches import Batch
+
+BLOCK = 2**20
+"""Logits that exist at once. The whole table of a batch (4,700 x 2,041) leaves the cache and is allocated anew for every
+pass over it: 47 ms forward and backward on two cores, against 12 ms in blocks of this size."""
 
 
 def body_and_head(network: Any) -> tuple[nn.Module, nn.Module]:
@@ -24,18 +29,23 @@ def body_and_head(network: Any) -> tuple[nn.Module, nn.Module]:
     return body, head
 
 
-def completion_losses(network: Any, tokens: torch.Tensor, at: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Return the cross-entropy of each predicted token, in nats.
+def completion_losses(network: Any, batch: Batch, groups: int = 1) -> torch.Tensor:
+    """Return the mean cross-entropy of the completion tokens of each group, in nats per token.
 
     Args:
         network: a causal language model of transformers.
-        tokens: int64 [rows, length], padded on the right.
-        at: rows and positions (int64 [n] each) that predict; the right token stands one to the right.
+        batch: its rows are `groups` blocks of equal size, one after another.
+        groups: how many.
 
     Returns:
-        float [n].
+        float [groups].
     """
     body, head = body_and_head(network)
-    rows, positions = at
-    hidden = body(input_ids=tokens, use_cache=False).last_hidden_state[rows, positions]
-    return functional.cross_entropy(head(hidden).float(), tokens[rows, positions + 1], reduction="none")
+    hidden = body(input_ids=batch.tokens, use_cache=False).last_hidden_state[batch.rows, batch.positions]
+    sizes = torch.bincount(batch.rows // (len(batch.tokens) // groups), minlength=groups).tolist()
+    options = nn.LinearCrossEntropyOptions(batch_chunk_size=max(64, BLOCK // head.weight.shape[0]))
+    means = [
+        functional.linear_cross_entropy(states, head.weight, targets, linear_bias=head.bias, options=options)
+        for states, targets in zip(hidden.split(sizes), batch.targets.split(sizes), strict=True)
+    ]
+    return torch.stack(means).float()

@@ -74,9 +74,7 @@ def finetune_parallel(
             batches = [next(source) for source in streams]
             size = max(map(len, batches))
             batch = collate([row for rows in batches for row in rows + [FILLER] * (size - len(rows))])
-            student = batch.rows // size
-            each = completion_losses(model.network, batch.tokens, (batch.rows, batch.positions))
-            mean = _mean_by(each, student, len(datasets))
+            mean = completion_losses(model.network, batch, groups=len(datasets))
             mean.sum().backward()
             _clip(parameters, config.max_grad_norm)
             optimiser.param_groups[0]["lr"] = config.rate(step)
@@ -100,11 +98,6 @@ def _checked(config: TrainingConfig, datasets: Sequence[Sequence[Row]], seeds: S
     if not all(datasets):
         raise EmptyDataError("A student has no rows.", "0 rows", "Look at the filter's reject reasons.")
     return config.lora
-
-
-def _mean_by(values: torch.Tensor, group: torch.Tensor, n: int) -> torch.Tensor:
-    total = torch.zeros(n).index_add(0, group, values)
-    return total / torch.bincount(group, minlength=n)
 
 
 def _clip(parameters: Sequence[torch.Tensor], limit: float) -> None:

@@ -71,7 +71,7 @@ def train(member: Member, advance: Callable[[int, int], None] | None = None) -> 
     recent: list[float] = []
     for step in range(school.steps):
         batch = collate(next(source))
-        loss = completion_losses(network, batch.tokens, (batch.rows, batch.positions)).mean()
+        loss = completion_losses(network, batch).sum()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         share = min(1.0, (step + 1) / WARMUP) * 0.5 * (1 + math.cos(math.pi * step / school.steps))

@@ -10,7 +10,7 @@ from undertow.errors import ConfigError, EmptyDataError, ModelError
 from undertow.finetuning.batches import collate, stream
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.full import finetune_full
-from undertow.finetuning.lora import stacked
+from undertow.finetuning.lora import StackedLinear, stacked
 from undertow.finetuning.objective import body_and_head, completion_losses
 from undertow.finetuning.parallel import finetune_parallel
 from undertow.models.local import Encoded
@@ -25,13 +25,35 @@ def rows(seed: int, n: int = 30) -> list[Row]:
 
 
 def test_the_loss_is_the_models_own_on_completion_tokens(tiny_model) -> None:
-    encoded = tiny_model.encode(rows(1, 5))
+    encoded = tiny_model.encode(rows(1, 6))
     batch = collate(encoded)
-    losses = completion_losses(tiny_model.network, batch.tokens, (batch.rows, batch.positions))
+    assert len(batch.rows) == sum(len(row.completion) for row in encoded)
     labels = torch.full_like(batch.tokens, -100)
     labels[batch.rows, batch.positions + 1] = batch.targets
-    assert losses.mean().item() == pytest.approx(tiny_model.network(batch.tokens, labels=labels).loss.item(), rel=1e-5)
-    assert len(losses) == sum(len(row.completion) for row in encoded)
+
+    def own(some: slice) -> float:
+        return tiny_model.network(batch.tokens[some], labels=labels[some]).loss.item()
+
+    assert completion_losses(tiny_model.network, batch).tolist() == pytest.approx([own(slice(0, 6))], rel=1e-5)
+    pairs = completion_losses(tiny_model.network, batch, groups=2)
+    assert pairs.tolist() == pytest.approx([own(slice(0, 3)), own(slice(3, 6))], rel=1e-5)
+
+
+@pytest.mark.parametrize("limit", [0, 10**6], ids=["two products", "merged weight"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_stacked_layer_adds_each_students_own_update(limit: int, bias: bool, monkeypatch) -> None:
+    monkeypatch.setattr("undertow.finetuning.lora.MERGE_UP_TO", limit)
+    generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
+    base = nn.Linear(5, 7, bias=bias).requires_grad_(False)
+    layer = StackedLinear(base, LoraConfig(rank=2, alpha=6), generators)
+    with torch.no_grad():
+        layer.up.normal_(generator=generators[0])
+    inputs = torch.randn(6, 4, 5, generator=generators[1])
+    outputs = layer(inputs)
+    expected = [
+        base(block) + 3 * block @ (b @ a).T for block, a, b in zip(inputs.chunk(3), layer.down, layer.up, strict=True)
+    ]
+    assert torch.allclose(outputs, torch.cat(expected), atol=1e-5)
 
 
 def test_an_epoch_shows_every_row_once_and_lengths_agree_between_seeds() -> None:
