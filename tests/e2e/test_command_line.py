@@ -118,3 +118,12 @@ def test_an_interrupt_and_a_fault_have_their_own_exit_codes(
         assert "Traceback" not in capsys.readouterr().err
     assert main(["demo", "--debug"]) == 3
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert main(study(blocked / "runs", "--quiet")) == 2
+    assert str(blocked) in capsys.readouterr().err
+    assert main(["generate", str(blocked / "rows.jsonl"), "-n", "2"]) == 2
+    assert str(blocked) in capsys.readouterr().err

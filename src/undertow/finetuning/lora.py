@@ -47,7 +47,7 @@ class StackedLinear(nn.Module):
         if weight.numel() <= MERGE_UP_TO * rank * sum(weight.shape):
             merged = torch.baddbmm(weight.expand(n, *weight.shape), self.up, self.down, alpha=self.scale)
             outputs = torch.bmm(blocks, merged.transpose(1, 2))
-            if self.base.bias is not None:
+            if self.base.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]
                 outputs = outputs + self.base.bias
         else:
             bottleneck = torch.bmm(blocks, self.down.transpose(1, 2))
