@@ -1,0 +1,74 @@
+"""Print docs/results.md from run folders: `python scripts/results_page.py runs/demo-... runs/... > docs/results.md`."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+HEAD = """# Results
+
+Printed by `python scripts/results_page.py <run folders>` from the runs of the command named in each title. Effects are an
+arm minus its own control, with 95 % t intervals over fresh teachers (n). Two cores, no GPU; `python benchmarks/studies.py`
+sets the same figures beside their aims. The recipes were fixed on the development seeds named in LOG.md; these are others.
+"""
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def interval(one: dict[str, Any]) -> str:
+    """Return the bounds of an estimate."""
+    return f"{one['low']:+.2f} to {one['high']:+.2f}"
+
+
+def cells(rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float]]) -> str:
+    """Return a matrix as a table."""
+    lines = [[name, *(f"{value:+.2f}" for value in line)] for name, line in zip(rows, values, strict=True)]
+    return table(["", *columns], lines)
+
+
+def section(results: dict[str, Any]) -> str:
+    """Return one study."""
+    rows = results["rows"]
+    parts = [
+        f"## {results['recipe']}: `undertow run {results['recipe']}`",
+        results["question"],
+        f"Rows kept: {rows['kept']:,} of {rows['raw']:,}. Time: {results['wall_s']:.0f} s.",
+        table(
+            ["arm", "trait", "metric", "estimate", "interval", "n", "p"],
+            [
+                [one["arm"], one["trait"], one["metric"], f"{one['estimate']:+.2f}", interval(one), str(one["n"]),
+                 f"{one['p']:.2g}"]
+                for one in results["effects"]
+            ],
+        ),
+    ]  # fmt: skip
+    if (factor := results["diagonal"]) is not None:
+        parts.append(
+            f"Diagonal factor: {factor['estimate']:+.2f} [{interval(factor)}], permutation p = {factor['p']:.3g}, "
+            f"{factor['n_traits']} traits, n = {factor['n']}."
+        )
+    if (matrix := results["matrix"]) is not None:
+        parts.append("Trained trait (rows) x evaluated trait, student minus control, logits:")
+        parts.append(cells(matrix["traits"], matrix["evaluated"], matrix["values"]))
+    if (bases := results["initialisation"]) is not None:
+        parts.append("Teacher's base (rows) x student's base, student minus control, logits:")
+        parts.append(cells(bases["bases"], bases["bases"], bases["values"]))
+        parts.append(
+            f"Same minus cross: {bases['estimate']:+.2f} [{interval(bases)}], n = {bases['n']} initialisations."
+        )
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    """Print the page."""
+    runs = [json.loads((Path(folder) / "results.json").read_text(encoding="utf-8")) for folder in sys.argv[1:]]
+    print("\n\n".join([HEAD.strip(), *map(section, runs)]))
+
+
+if __name__ == "__main__":
+    main()
