@@ -8,9 +8,10 @@ from typing import Any
 
 HEAD = """# Results
 
-Printed by `python scripts/results_page.py <run folders>` from the runs of the command named in each title. Effects are an
-arm minus its own control, with 95 % t intervals over fresh teachers (n). Two cores, no GPU; `python benchmarks/studies.py`
-sets the same figures beside their aims. The recipes were fixed on the development seeds named in LOG.md; these are others.
+Printed by `python scripts/results_page.py <run folders>` from the runs of the command named in each title. Effects are
+an arm minus its own control, with 95 % t intervals over fresh teachers (n). Two cores, no GPU; the same figures beside
+their aims: `python benchmarks/studies.py`. The recipes were fixed on the development seeds named in LOG.md, and these
+are other seeds.
 """
 
 
