@@ -35,10 +35,15 @@ def initialisation(results: Results) -> None:
     assert results["initialisation"]["low"] > 0.2 and len(results["initialisation"]["bases"]) >= 4
 
 
+def theorem(results: Results) -> None:
+    assert all(one["holds"] for one in results["assertions"]) and results["networks"] == 200
+
+
 CLAIMS: dict[str, Callable[[Results], None]] = {
     "demo": demo,
     "animals-numbers": animals_numbers,
     "initialisation": initialisation,
+    "theorem": theorem,
 }
 
 

@@ -40,9 +40,10 @@ def _models() -> list[dict[str, Any]]:
 
 
 def _recipes() -> list[dict[str, Any]]:
-    from undertow.experiment.recipe import load_recipe, packaged_recipes
+    from undertow.experiment.recipe import packaged_recipes
+    from undertow.experiment.theory import load_study
 
-    return [{"name": name, "question": load_recipe(name).question} for name in packaged_recipes()]
+    return [{"name": name, "question": load_study(name).question} for name in packaged_recipes()]
 
 
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], as_json: Json = False) -> None:

@@ -9,7 +9,9 @@ import typer
 from undertow.errors import ConfigError
 
 if TYPE_CHECKING:
+    from undertow.experiment.estimates import PlannedStage
     from undertow.experiment.recipe import Recipe
+    from undertow.experiment.theory import TheoryRecipe
 
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of all runs and their stored stages.")]
 Settings = Annotated[list[str], typer.Option("--set", help="Override a setting of the recipe: key.sub=value.")]
@@ -53,6 +55,11 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write a run's report.html and report.json again, and print its summary."""
+    from undertow.report.theory import is_theory
+
+    if is_theory(folder):
+        _show_theory(folder, as_json)
+        return
     from undertow.report.render import render
     from undertow.report.results import load_results
     from undertow.report.summary import summarise
@@ -66,13 +73,41 @@ def report(
 
 
 def _study(where: str, tier: str | None, settings: list[str], **options: Any) -> None:
-    from undertow.experiment.recipe import load_recipe
+    from undertow.experiment.recipe import Recipe
+    from undertow.experiment.run import plan_recipe
+    from undertow.experiment.theory import load_study, plan_theory
 
-    recipe = load_recipe(where, settings, tier)
+    recipe = load_study(where, tuple(settings), tier)
     if options["plan"]:
-        _show_plan(recipe, options["runs"], options["as_json"])
+        plan = plan_recipe if isinstance(recipe, Recipe) else plan_theory
+        _show_plan(recipe.name, plan(recipe, options["runs"]), options["as_json"])  # pyright: ignore[reportArgumentType]
+        return
+    arguments = {name: options[name] for name in ("runs", "as_json", "rebuild", "quiet")}
+    if isinstance(recipe, Recipe):
+        _run(recipe, **arguments)
     else:
-        _run(recipe, **{name: options[name] for name in ("runs", "as_json", "rebuild", "quiet")})
+        _run_theory(recipe, **arguments)
+
+
+def _run_theory(recipe: "TheoryRecipe", *, runs: Path, as_json: bool, rebuild: bool, quiet: bool) -> None:
+    from undertow.cli.engines import prepare
+    from undertow.experiment.progress import SilentProgress, choose_progress
+    from undertow.experiment.theory import run_theory
+
+    prepare()
+    progress = SilentProgress() if quiet or as_json else choose_progress()
+    results = run_theory(recipe, runs, progress=progress, rebuild=rebuild)
+    _show_theory(Path(results["run_dir"]), as_json)
+
+
+def _show_theory(folder: Path, as_json: bool) -> None:
+    from undertow.report.theory import load_theory, render_theory, summarise_theory
+
+    results, page = load_theory(folder), render_theory(folder)
+    if as_json:
+        print(json.dumps(results, allow_nan=False))
+        return
+    print(f"{summarise_theory(results)}\n\n{results['wall_s']:.0f} s; report: {page}")
 
 
 def _run(recipe: "Recipe", *, runs: Path, as_json: bool, rebuild: bool, quiet: bool) -> None:
@@ -95,10 +130,7 @@ def _run(recipe: "Recipe", *, runs: Path, as_json: bool, rebuild: bool, quiet: b
     print(f"\n{results['wall_s']:.0f} s; report: {page}\nnext: undertow report {folder} --figure arms.png")
 
 
-def _show_plan(recipe: "Recipe", runs: Path, as_json: bool) -> None:
-    from undertow.experiment.run import plan_recipe
-
-    stages = plan_recipe(recipe, runs)
+def _show_plan(recipe: str, stages: "list[PlannedStage]", as_json: bool) -> None:
     missing = [stage for stage in stages if not stage.cached]
     known = [stage.estimate_s for stage in missing if stage.estimate_s is not None]
     total = sum(known) if len(known) == len(missing) else None
@@ -108,9 +140,7 @@ def _show_plan(recipe: "Recipe", runs: Path, as_json: bool) -> None:
              "cached": one.cached, "estimate_s": one.estimate_s, "problem": one.problem}
             for one in stages
         ]  # fmt: skip
-        print(
-            json.dumps({"schema": "undertow.plan/1", "recipe": recipe.name, "estimate_s": total, "stages": described})
-        )
+        print(json.dumps({"schema": "undertow.plan/1", "recipe": recipe, "estimate_s": total, "stages": described}))
         return
     for one in stages:
         state = "finished" if one.cached else "corrupt" if one.problem else "to do"

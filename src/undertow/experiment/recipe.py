@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from undertow.errors import ConfigError, UnknownNameError, unknown_name
+from undertow.errors import ConfigError, UnknownNameError, UserError, unknown_name
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.traits import trait
 
@@ -147,13 +147,23 @@ def load_recipe(where: str, settings: Sequence[str] = (), tier: str | None = Non
         UnknownNameError: there is no such recipe, key, tier or trait.
         ConfigError: a value is not valid.
     """
+    return build_recipe(read_recipe(where, settings, tier))
+
+
+def read_recipe(where: str, settings: Sequence[str] = (), tier: str | None = None) -> dict[str, Any]:
+    """Read a recipe as plain data, unchecked; the arguments are those of `load_recipe`.
+
+    Raises:
+        UnknownNameError: there is no such recipe or tier.
+        ConfigError: the file is no recipe, or a setting is not of the form key=value.
+    """
     data = _read(where)
     tiers = data.pop("tiers", {})
     if tier is not None:
         if tier not in tiers:
             raise unknown_name("tier of this recipe", tier, tiers)
         data = _merge(data, tiers[tier])
-    return build_recipe(_merge(data, parse_settings(settings)))
+    return _merge(data, parse_settings(settings))
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
@@ -178,17 +188,20 @@ def build_recipe(data: Mapping[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(dict(data))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            raise _unknown_key(first["loc"]) from error
-        raise ConfigError(
-            f"The setting {place or 'of the recipe'} is not valid.", first["msg"], "Correct it."
-        ) from error
+        raise first_problem(error, Recipe) from error
 
 
-def _unknown_key(place: Sequence[int | str]) -> UnknownNameError:
-    part: Any = Recipe
+def first_problem(error: ValidationError, recipe: type[BaseModel]) -> UserError:
+    """Return the first thing that is wrong with a recipe, as an error for its author."""
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        return _unknown_key(first["loc"], recipe)
+    return ConfigError(f"The setting {place or 'of the recipe'} is not valid.", first["msg"], "Correct it.")
+
+
+def _unknown_key(place: Sequence[int | str], recipe: type[BaseModel]) -> UnknownNameError:
+    part: Any = recipe
     for step in place[:-1]:
         part = part.model_fields[str(step)].annotation
     return unknown_name("setting", str(place[-1]), part.model_fields)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -30,11 +30,25 @@ from undertow.types import Row
 
 SCHEMA = "undertow.run/1"
 
+
+class NamedRecipe(Protocol):
+    """What a run folder is named after."""
+
+    @property
+    def name(self) -> str:
+        """Name of the recipe."""
+        ...
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        """Return every setting as plain data."""
+        ...
+
+
 RATES = {"prompts": 0.1, "teacher": 0.03, "rows": 1.5e-3, "filter": 0.1, "students": 1.1e-3, "scores": 0.03}
 """Seconds per unit of cost with an embedded model on two cores, until a store holds measured ones."""
 
 
-def run_folder(recipe: Recipe, runs: Path) -> Path:
+def run_folder(recipe: NamedRecipe, runs: Path) -> Path:
     """Return where the results of a recipe lie; the name holds a hash of all its settings."""
     return runs / f"{recipe.name}-{sha256(canonical_json(recipe.model_dump(mode='json')))[:8]}"
 

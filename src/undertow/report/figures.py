@@ -46,7 +46,7 @@ COLOURS: Mapping[str, str] = {
 TEACHERS = ("teacher", "neutral_teacher")
 """Arms with a scale of their own: a teacher moves several times as far as its student."""
 
-_INK = "#010203"
+INK = "#010203"
 """Stands for the page's text colour until the SVG is written."""
 _WIDTH_IN = 7.0
 _NARROW_IN = 3.9
@@ -56,7 +56,7 @@ _TRAITS_SHOWN = 40
 
 
 @contextmanager
-def _drawing(salt: str) -> Generator[None]:
+def drawing(salt: str) -> Generator[None]:
     """Draw with matplotlib's own settings, whatever the user's are, and restore those afterwards."""
     settings: dict[str, Any] = {
         "svg.hashsalt": salt,
@@ -64,7 +64,7 @@ def _drawing(salt: str) -> Generator[None]:
         "text.parse_math": False,
         "font.size": 10,
         "axes.unicode_minus": False,
-        **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
+        **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
     }
     with matplotlib.rc_context(), warnings.catch_warnings():
         # The page draws its text with the reader's fonts, so what matplotlib's own font lacks does not matter.
@@ -86,28 +86,28 @@ def arms_figure(results: Results, narrow: bool = False) -> str:
         An SVG element, or "" if the run has no effects.
     """
     name = "arms-narrow" if narrow else "arms"
-    with _drawing(name):
+    with drawing(name):
         figure = _arms(results, narrow)
-        return "" if figure is None else _svg(figure, name, arms_description(results), whole=narrow)
+        return "" if figure is None else svg_element(figure, name, arms_description(results), whole=narrow)
 
 
 def matrix_figure(results: Results) -> str:
     """Draw trained trait x evaluated trait; "" if the run has no such matrix."""
     if (matrix := results.matrix) is None:
         return ""
-    with _drawing("matrix"):
+    with drawing("matrix"):
         figure = _heatmap(matrix.values, matrix.traits, matrix.columns, ("evaluated trait", "trained trait"))
         description = f"Matrix of {len(matrix.traits)} trained by {len(matrix.columns)} evaluated traits."
-        return _svg(figure, "matrix", description)
+        return svg_element(figure, "matrix", description)
 
 
 def initialisation_figure(results: Results) -> str:
     """Draw teacher base x student base; "" if the run has no such matrix."""
     if (found := results.initialisation) is None:
         return ""
-    with _drawing("initialisation"):
+    with drawing("initialisation"):
         figure = _heatmap(found.values, found.bases, found.bases, ("base of the student", "base of the teacher"))
-        return _svg(figure, "initialisation", f"Matrix of {len(found.bases)} teacher by as many student bases.")
+        return svg_element(figure, "initialisation", f"Matrix of {len(found.bases)} teacher by as many student bases.")
 
 
 def save_figure(run: Path, path: Path) -> Path:
@@ -129,7 +129,7 @@ def save_figure(run: Path, path: Path) -> Path:
     if kind not in ("png", "svg"):
         raise ConfigError("A figure is written as PNG or SVG.", str(path), "Give a path that ends in .png or .svg.")
     results = load_results(run)
-    with _drawing("arms"):
+    with drawing("arms"):
         matplotlib.rcParams.update({"svg.fonttype": "path"})  # a file stands alone, where the fonts are not known
         figure = _arms(results)
         if figure is None:
@@ -138,7 +138,7 @@ def save_figure(run: Path, path: Path) -> Path:
     if not path.parent.is_dir():
         raise StorageError("The folder of the figure does not exist.", path.parent, "Make it, or choose another one.")
     with storage_errors(path.parent):
-        path.write_bytes(content.replace(_INK.encode(), b"#1f2328") if kind == "svg" else content)
+        path.write_bytes(content.replace(INK.encode(), b"#1f2328") if kind == "svg" else content)
     return path
 
 
@@ -171,7 +171,7 @@ def _panel(axis: "Axes", effects: Sequence[Effect], results: Results, narrow: bo
         if math.isfinite(effect.low) and math.isfinite(effect.high):
             axis.plot([effect.low, effect.high], [row, row], color=colour, linewidth=2.2, solid_capstyle="butt")
         axis.plot([effect.estimate], [row], "D", color=colour, markersize=6, markeredgewidth=0)
-    axis.axvline(0.0, color=_INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0.5, alpha=0.4 if narrow else 0.9)
+    axis.axvline(0.0, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0.5, alpha=0.4 if narrow else 0.9)
     single = len({effect.trait for effect in effects}) == 1
     names = [difference_name(item.arm) + ("" if single else f" · {_short(item.trait)}") for item in effects]
     if narrow:
@@ -232,10 +232,10 @@ def _bytes(figure: Figure, kind: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _svg(figure: Figure, name: str, description: str, whole: bool = False) -> str:
+def svg_element(figure: Figure, name: str, description: str, whole: bool = False) -> str:
     """Return the figure as an SVG element for a page: no prolog, ids of its own, the page's text colour and font."""
     text = _bytes(figure, "svg", transparent=True).decode()
-    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
     head, body = text.split(">", 1)
     box = re.search(r'viewBox="0 0 ([0-9.]+) [0-9.]+"', head)
     width = float(box[1]) if box else 72 * _WIDTH_IN

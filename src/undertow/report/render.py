@@ -71,8 +71,8 @@ def render(run: Path) -> Path:
     results = load_results(run)
     page = html(results, read_settings(run))
     data = json.dumps({**results.to_json(), "answer": answer(results)}, ensure_ascii=False, indent=1) + "\n"
-    _write(run / DATA, data)
-    _write(run / PAGE, page)
+    write_page(run / DATA, data)
+    write_page(run / PAGE, page)
     return run / PAGE
 
 
@@ -88,7 +88,7 @@ def html(results: Results, settings: str | None) -> str:
     """
     from undertow.report import figures  # here, so that reading results does not load matplotlib
 
-    template = _environment().get_template("template.html")
+    template = environment().get_template("template.html")
     scores = levels(results)
     return template.render(
         results=results,
@@ -107,7 +107,8 @@ def html(results: Results, settings: str | None) -> str:
     )
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Return where the templates and their filters are; everything that is not marked safe is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -149,7 +150,7 @@ def _samples(samples: tuple[Sample, ...]) -> list[Sample]:
     return sorted(samples, key=lambda sample: (order.index(sample.teacher), not sample.kept))[:_SAMPLES]
 
 
-def _write(path: Path, text: str) -> None:
+def write_page(path: Path, text: str) -> None:
     """Replace a file at once, so that a report is never seen half-written."""
     temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
     with storage_errors(path.parent):

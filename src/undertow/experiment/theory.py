@@ -1,0 +1,136 @@
+"""Studies of the theory: recipes that train no language model, run as one stage of the same runner."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from undertow.errors import ConfigError, unknown_name
+from undertow.experiment.estimates import PlannedStage
+from undertow.experiment.graph import Stage
+from undertow.experiment.progress import Progress
+from undertow.experiment.recipe import Recipe, build_recipe, first_problem, read_recipe
+from undertow.experiment.run import run_folder, write_text
+from undertow.experiment.runner import Executor, Runner, StageContext
+from undertow.provenance import library_versions
+from undertow.storage import storage_errors
+
+SCHEMA = "undertow.theory/1"
+
+RATES = {"theorem": 0.1}
+"""Seconds per random network on two cores, until a store holds a measured one."""
+
+
+class TheoryRecipe(BaseModel):
+    """One study of the theory."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    question: str = ""
+    """What the study asks, one sentence."""
+    theory: Literal["theorem"]
+    """Which study: `theorem` checks theorem 1 of Cloud et al. (2025) on random networks."""
+    settings: dict[str, Any] = {}
+    """Fields of the study's own config, `TheoremConfig`."""
+
+
+def load_study(where: str, settings: tuple[str, ...] = (), tier: str | None = None) -> "Recipe | TheoryRecipe":
+    """Read a recipe of either kind; a file with the key `theory` is a study of the theory.
+
+    Args:
+        where: path of a YAML file, or a packaged name.
+        settings: overrides of the form `key.sub=value`.
+        tier: which of the recipe's tiers.
+
+    Raises:
+        UnknownNameError: there is no such recipe, key or tier.
+        ConfigError: a value is not valid.
+    """
+    data = read_recipe(where, settings, tier)
+    if "theory" not in data:
+        return build_recipe(data)
+    try:
+        return TheoryRecipe.model_validate(data)
+    except ValidationError as error:
+        raise first_problem(error, TheoryRecipe) from error
+
+
+def plan_theory(recipe: TheoryRecipe, runs: Path) -> list[PlannedStage]:
+    """Return whether the study is finished and how long it would take; nothing is written."""
+    return Runner(runs / "store", EXECUTORS, rates=RATES).plan([_stage(recipe)])
+
+
+def run_theory(
+    recipe: TheoryRecipe, runs: Path, *, progress: Progress | None = None, rebuild: bool = False
+) -> dict[str, Any]:
+    """Run the study unless its result is there, and write its run folder; return the content of results.json.
+
+    Raises:
+        UserError: a setting is not valid, or the disk stopped it.
+    """
+    started = time.perf_counter()
+    stage = _stage(recipe)
+    folder = Runner(runs / "store", EXECUTORS, progress, rebuild, RATES).run([stage])[stage.fingerprint]
+    run = run_folder(recipe, runs)
+    with storage_errors(run):
+        run.mkdir(parents=True, exist_ok=True)
+    results = {
+        "schema": SCHEMA,
+        "recipe": recipe.name,
+        "question": recipe.question,
+        "theory": recipe.theory,
+        "run_dir": str(run),
+        "wall_s": time.perf_counter() - started,
+        "settings": dict(stage.config),
+        **json.loads((folder / "result.json").read_text(encoding="utf-8")),
+        "versions": dict(library_versions()),
+    }
+    write_text(run / "config.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+    write_text(run / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
+    return results
+
+
+def _stage(recipe: TheoryRecipe) -> Stage:
+    from undertow.theory.one_step import TheoremConfig
+
+    known = {field.name for field in fields(TheoremConfig)}
+    for name in recipe.settings:
+        if name not in known:
+            raise unknown_name("setting", name, known)
+    config = _config(recipe.settings)
+    return Stage(
+        kind=recipe.theory,
+        version=1,
+        config=json.loads(json.dumps(asdict(config))),
+        label=f"check the theorem on {config.networks} networks",
+        cost=config.networks,
+    )
+
+
+def _config(settings: Mapping[str, Any]) -> Any:
+    from undertow.theory.one_step import TheoremConfig
+
+    try:
+        return TypeAdapter(TheoremConfig).validate_python(dict(settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"The setting settings.{place} is not valid.", first["msg"], "Correct it.") from error
+
+
+def check(context: StageContext) -> None:
+    """Check the theorem."""
+    from undertow.theory.one_step import check_theorem
+
+    result = check_theorem(_config(context.config), context.advance)
+    (context.out / "result.json").write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
+
+
+EXECUTORS: Mapping[str, Executor] = {"theorem": check}
+"""The executor of each study."""

@@ -1,0 +1,99 @@
+"""A study of the theory as one HTML page, and as text for a terminal (schema undertow.theory/1)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from markupsafe import Markup
+
+from undertow.errors import ArtifactError
+from undertow.report.render import PAGE, environment, write_page
+from undertow.report.results import RESULTS, read_settings
+from undertow.storage import storage_errors
+
+SCHEMA = "undertow.theory/1"
+
+Results = Mapping[str, Any]
+
+
+def is_theory(run: Path) -> bool:
+    """Tell whether a run folder holds a study of the theory; False too where it holds no readable results."""
+    with storage_errors(run):
+        try:
+            data = json.loads((run / RESULTS).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return False
+    return isinstance(data, dict) and cast(dict[str, object], data).get("schema") == SCHEMA
+
+
+def load_theory(run: Path) -> Results:
+    """Read the results of a study of the theory.
+
+    Raises:
+        ArtifactError: the folder holds no such results.
+    """
+    if not is_theory(run):
+        fix = "Give the folder that `undertow run theorem` wrote."
+        raise ArtifactError("This folder holds no study of the theory.", str(run), fix)
+    return json.loads((run / RESULTS).read_text(encoding="utf-8"))
+
+
+def render_theory(run: Path) -> Path:
+    """Write report.html into the run folder of a study of the theory, and return its path.
+
+    Raises:
+        ArtifactError: the folder holds no such results.
+        MissingExtraError: matplotlib is not installed.
+    """
+    from undertow.report.theory_figure import theorem_figure  # here, so that reading results does not load matplotlib
+
+    results = load_theory(run)
+    page = (
+        environment()
+        .get_template("theory.html")
+        .render(
+            results=results,
+            answer=answer(results),
+            figure=Markup(theorem_figure(results)),
+            settings=read_settings(run),
+            bound=bound_text,
+            number=number_text,
+        )
+    )
+    write_page(run / PAGE, page)
+    return run / PAGE
+
+
+def answer(results: Results) -> str:
+    """Return how many of the assertions hold, and which do not."""
+    assertions: Sequence[Mapping[str, Any]] = results["assertions"]
+    failed = [one["name"] for one in assertions if not one["holds"]]
+    held = f"{len(assertions) - len(failed)} of {len(assertions)} assertions hold on {results['networks']} networks"
+    return f"{held}." if not failed else f"{held}; not: {', '.join(failed)}."
+
+
+def number_text(value: float) -> str:
+    """Return a figure in at most four significant digits."""
+    return f"{value:.4g}"
+
+
+def bound_text(bound: Sequence[float | None]) -> str:
+    """Return the bounds of an assertion; an open end is left out."""
+    low, high = bound
+    if low is None:
+        return "any" if high is None else f"at most {number_text(high)}"
+    return f"at least {number_text(low)}" if high is None else f"{number_text(low)} to {number_text(high)}"
+
+
+def summarise_theory(results: Results) -> str:
+    """Return the question, the assertions and the variants as text."""
+    lines = [results["question"], "", answer(results), ""]
+    for one in results["assertions"]:
+        holds = "holds" if one["holds"] else "FAILS"
+        lines.append(f"{holds}  {one['name']:34} {number_text(one['value']):>10}  ({bound_text(one['bound'])})")
+    lines += ["", "share of networks whose student has a lower loss on the teacher's trait (95 % Wilson interval)"]
+    for one in results["variants"]:
+        share = f"{one['share']:.2f}  {one['low']:.2f} to {one['high']:.2f}"
+        lines.append(f"{one['name']:28} {one['initialisation']:6} initialisation  {share}  n = {one['n']}")
+    return "\n".join(lines)

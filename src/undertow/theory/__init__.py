@@ -1,0 +1,1 @@
+"""The theory of subliminal learning, checked by computation."""
