@@ -65,10 +65,31 @@ def section(results: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def theory_section(results: dict[str, Any]) -> str:
+    """Return one study of the theory."""
+    assertions = [
+        [one["statement"], f"{one['value']:.3g}", "yes" if one["holds"] else "**no**"] for one in results["assertions"]
+    ]
+    variants = [
+        [one["name"], one["initialisation"], f"{one['share']:.3f}", f"{one['low']:.3f} to {one['high']:.3f}"]
+        for one in results["variants"]
+    ]
+    return "\n\n".join(
+        [
+            f"## {results['recipe']}: `undertow run {results['recipe']}`",
+            results["question"],
+            f"{results['networks']} networks.",
+            table(["assertion", "value", "holds"], assertions),
+            "Share of networks whose student has a lower loss on the teacher's trait after many steps, 95 % Wilson interval:",
+            table(["training", "initialisation", "share", "interval"], variants),
+        ]
+    )
+
+
 def main() -> None:
     """Print the page."""
     runs = [json.loads((Path(folder) / "results.json").read_text(encoding="utf-8")) for folder in sys.argv[1:]]
-    print("\n\n".join([HEAD.strip(), *map(section, runs)]))
+    print("\n\n".join([HEAD.strip(), *(theory_section(run) if "theory" in run else section(run) for run in runs)]))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ _MARKERS = "osD"
 def theorem_figure(results: Mapping[str, Any]) -> str:
     """Draw the relative error of the prediction by epsilon, and the shares of the variants; return an SVG element."""
     with drawing("undertow-theorem"):
-        figure = Figure(figsize=(7.0, 3.6), layout="constrained")
+        figure = Figure(figsize=(7.0, 3.8), layout="constrained")
         errors, shares = figure.subplots(1, 2, width_ratios=(1.0, 1.1))
         _errors(errors, results["by_epsilon"])
         _shares(shares, results["variants"])
@@ -35,7 +35,11 @@ def _errors(axis: "Axes", rows: Sequence[Mapping[str, Any]]) -> None:
     span = sorted({row["epsilon"] for row in rows})
     axis.plot(span, span, linestyle="--", linewidth=1, color=INK, label="error = epsilon")
     axis.set(xscale="log", yscale="log", xlabel="epsilon (teacher's step)", ylabel="median relative error")
-    axis.legend(frameon=False, fontsize=8)
+    axis.set_xticks(span)
+    axis.minorticks_off()
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_formatter("{x:g}")
+    axis.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     axis.spines[["top", "right"]].set_visible(False)
 
 
@@ -49,7 +53,7 @@ def _shares(axis: "Axes", variants: Sequence[Mapping[str, Any]]) -> None:
     for name, colour in _COLOURS.items():
         axis.plot([], [], color=colour, linewidth=3, label=f"{name} initialisation")
     axis.axvline(0.5, color=INK, linestyle="--", linewidth=1)
-    axis.set(xlim=(-0.02, 1.02), ylim=(0.4, len(names) + 1.1), xlabel="share with a lower trait loss")
+    axis.set(xlim=(-0.02, 1.02), ylim=(0.4, len(names) + 0.6), xlabel="share of networks")
     axis.set_yticks([len(names) - place for place in range(len(names))], [name.replace(", ", ",\n") for name in names])
-    axis.legend(frameon=False, fontsize=8, loc="upper left", ncols=1)
+    axis.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     axis.spines[["top", "right"]].set_visible(False)
