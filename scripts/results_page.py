@@ -80,7 +80,7 @@ def theory_section(results: dict[str, Any]) -> str:
             results["question"],
             f"{results['networks']} networks.",
             table(["assertion", "value", "holds"], assertions),
-            "Networks whose student has a lower loss on the teacher's trait after many steps (share, 95 % Wilson interval):",
+            "Networks whose student has a lower loss on the teacher's trait after many steps (95 % Wilson intervals):",
             table(["training", "initialisation", "share", "interval"], variants),
         ]
     )
