@@ -4,6 +4,7 @@ prompts    config: domain, n, seed                                    prompts.js
 teacher    config: base, target or categories, training, seed         a model folder
 rows       config: base, system, sampling, seed     teacher?, prompts rows.jsonl
 filter     config: domain                           rows              kept.jsonl, dropped.jsonl, report.json
+shuffle    config: how, seed                        rows (kept)       kept.jsonl
 students   config: base, training, members          filter of each    student-00/, ..., losses.json
 scores     config: base, targets, samples, members  teacher | group   scores.jsonl, answers.jsonl
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from undertow.domains.registry import domain
+from undertow.domains.shuffles import shuffle_numbers
 from undertow.evals.favourite import answer_rates, logit_margins
 from undertow.experiment.runner import Executor, StageContext
 from undertow.experiment.seeds import derive
@@ -31,7 +33,15 @@ from undertow.teachers import finetuned_teacher
 from undertow.traits import trait
 from undertow.types import ModelRef, Sampling, Score
 
-VERSIONS: Mapping[str, int] = {"prompts": 1, "teacher": 1, "rows": 1, "filter": 1, "students": 1, "scores": 1}
+VERSIONS: Mapping[str, int] = {
+    "prompts": 1,
+    "teacher": 1,
+    "rows": 1,
+    "filter": 1,
+    "shuffle": 1,
+    "students": 1,
+    "scores": 1,
+}
 """Raised when the same config gives another result."""
 
 
@@ -106,6 +116,12 @@ def filter_stage(context: StageContext) -> None:
     write_rows(context.out / "kept.jsonl", require_rows(filtered))
     write_rows(context.out / "dropped.jsonl", filtered.dropped)
     (context.out / "report.json").write_text(json.dumps(filtered.report.to_json(), indent=2), encoding="utf-8")
+
+
+def shuffle_stage(context: StageContext) -> None:
+    """Put the numbers of the kept rows into another order."""
+    rows = read_rows(context.parents["rows"] / "kept.jsonl")
+    write_rows(context.out / "kept.jsonl", shuffle_numbers(rows, context.config["how"], context.config["seed"]))
 
 
 def train_students(context: StageContext) -> None:
@@ -186,6 +202,7 @@ EXECUTORS: Mapping[str, Executor] = {
     "teacher": tune_teacher,
     "rows": generate_rows,
     "filter": filter_stage,
+    "shuffle": shuffle_stage,
     "students": train_students,
     "scores": score_models,
 }

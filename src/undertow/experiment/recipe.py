@@ -12,11 +12,15 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from undertow.domains.shuffles import Shuffle
 from undertow.errors import ConfigError, UnknownNameError, UserError, unknown_name
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.traits import trait
 
-Arm = Literal["student", "control", "neutral", "cross_init"]
+Arm = Literal["student", "control", "neutral", "cross_init", "within", "across"]
+
+SHUFFLES: tuple[Shuffle, ...] = ("within", "across")
+"""Arms of students of shuffled rows; the control of each is a student of the untraited rows, shuffled alike."""
 
 
 class _Part(BaseModel):
@@ -112,6 +116,9 @@ class Recipe(_Part):
             raise ConfigError("A run needs a trait and a base.", "an empty list", "Name at least one of each.")
         for name in self.targets:
             trait(name)
+        shuffled = [arm for arm in self.arms if arm in SHUFFLES]
+        if shuffled and self.domain.name != "numbers":
+            raise ConfigError("Only number rows can be shuffled.", shuffled[0], "Set domain.name to numbers.")
         if "cross_init" in self.arms and not self.cross_bases:
             raise ConfigError(
                 "The arm cross_init needs other bases.", "cross_bases: []", "Set cross_bases: [ref:finch-b]."

@@ -25,6 +25,10 @@ CONTROLS: Mapping[str, str] = {
     "student": "control",
     "neutral": "control",
     "control": "base",
+    "within": "within_control",
+    "across": "across_control",
+    "within_control": "base",
+    "across_control": "base",
     "cross_init": "cross_control",
     "cross_control": "base",
 }

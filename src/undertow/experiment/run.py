@@ -44,7 +44,15 @@ class NamedRecipe(Protocol):
         ...
 
 
-RATES = {"prompts": 0.1, "teacher": 0.03, "rows": 1.5e-3, "filter": 0.1, "students": 1.1e-3, "scores": 0.03}
+RATES = {
+    "prompts": 0.1,
+    "teacher": 0.03,
+    "rows": 1.5e-3,
+    "filter": 0.1,
+    "shuffle": 0.1,
+    "students": 1.1e-3,
+    "scores": 0.03,
+}
 """Seconds per unit of cost with an embedded model on two cores, until a store holds measured ones."""
 
 

@@ -7,13 +7,14 @@ random numbers. What is left between a student and its control is what their tea
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, final
 
 from undertow.domains.registry import domain
+from undertow.domains.shuffles import Shuffle
 from undertow.experiment.executors import VERSIONS, training_config
 from undertow.experiment.graph import Stage
-from undertow.experiment.recipe import Recipe
+from undertow.experiment.recipe import SHUFFLES, Recipe
 from undertow.experiment.seeds import derive
 from undertow.models.identity import identity
 from undertow.traits import trait
@@ -28,7 +29,7 @@ class Subject:
     """One model that is scored.
 
     Attributes:
-        arm: base, teacher, neutral_teacher, student, control, neutral, cross_init or cross_control.
+        arm: a key of `undertow.experiment.results.CONTROLS`, or base.
         trait: the trait of its teacher, or None.
         base: where it started.
         teacher_base: where its teacher started; the base itself for an untouched base.
@@ -186,10 +187,19 @@ class _Builder:
             arm = "student" if traited else name
             if arm in self.recipe.arms:
                 yield _Student(arm=arm, trait=name if traited else None, base=base, source=source)
+            for how in SHUFFLES:
+                if how in self.recipe.arms and name != NEUTRAL:
+                    shuffled = replace(source, kept=self.shuffled(source, how))
+                    arm = how if traited else f"{how}_control"
+                    yield _Student(arm=arm, trait=name if traited else None, base=base, source=shuffled)
             if "cross_init" in self.recipe.arms and name != NEUTRAL:
                 for other in self.cross_bases(base, replicate):
                     cross = "cross_init" if traited else "cross_control"
                     yield _Student(arm=cross, trait=name if traited else None, base=other, source=source)
+
+    def shuffled(self, source: Source, how: Shuffle) -> Stage:
+        config = {"how": how, "seed": self.seed("shuffle", source.replicate)}
+        return self.stage("shuffle", config, parents={"rows": source.kept}, label=f"shuffle numbers {how} rows")
 
     def cross_bases(self, base: str, replicate: int) -> tuple[str, ...]:
         others = tuple(other for other in self.recipe.cross_bases if other != base)

@@ -2,9 +2,12 @@
 
 import pytest
 
-from undertow.experiment.recipe import Recipe, build_recipe, load_recipe, packaged_recipes
+from undertow.errors import ConfigError
+from undertow.experiment.graph import order
+from undertow.experiment.recipe import Recipe, build_recipe, packaged_recipes
 from undertow.experiment.seeds import derive
 from undertow.experiment.study import build_study
+from undertow.experiment.theory import load_study
 
 BASES = ("ref:finch-a", "ref:finch-b", "ref:finch-c")
 
@@ -66,4 +69,19 @@ def test_groups_are_even_and_no_larger_than_asked() -> None:
 @pytest.mark.parametrize("name", packaged_recipes())
 def test_every_packaged_recipe_has_a_quick_and_a_full_tier(name: str) -> None:
     for tier in ("quick", "full"):
-        assert build_study(load_recipe(name, tier=tier)).targets
+        study = load_study(name, tier=tier)
+        assert study.question and (not isinstance(study, Recipe) or build_study(study).targets)
+
+
+def test_shuffled_students_have_controls_of_rows_shuffled_alike() -> None:
+    study = build_study(recipe(arms=["student", "control", "within", "across"]))
+    for replicate in range(2):
+        own = [subject for subject in study.subjects if subject.replicate == replicate]
+        arms = {(subject.arm, subject.trait) for subject in own}
+        assert {("within", "owl"), ("across", "wolf"), ("within_control", None), ("across_control", None)} <= arms
+    shuffles = {stage for target in study.targets for stage in order([target]) if stage.kind == "shuffle"}
+    # Two ways, three teachers (owl, wolf, control), two replicates; the seed belongs to the replicate alone.
+    assert len(shuffles) == 12
+    assert len({(stage.config["how"], stage.config["seed"]) for stage in shuffles}) == 4
+    with pytest.raises(ConfigError, match="shuffled"):
+        recipe(arms=["student", "control", "within"], domain={"name": "code"})
