@@ -24,13 +24,13 @@ class Comparison(NamedTuple):
 
 ARMS: dict[str, Comparison] = {
     "student": Comparison("student", "control", "student minus control"),
-    "within": Comparison("shuffled within rows", "within_control", "shuffled within minus its control"),
-    "across": Comparison("shuffled across rows", "across_control", "shuffled across minus its control"),
+    "within": Comparison("shuffled within rows", "within_control", "within minus its control"),
+    "across": Comparison("shuffled across rows", "across_control", "across minus its control"),
     "cross_init": Comparison("cross-init", "cross_control", "cross-init minus its control"),
     "neutral": Comparison("student of the neutral teacher", "control", "neutral student minus control"),
     "control": Comparison("control", "base", "control minus base"),
-    "within_control": Comparison("control of within", "base", "shuffled-within control minus base"),
-    "across_control": Comparison("control of across", "base", "shuffled-across control minus base"),
+    "within_control": Comparison("control of within", "base", "within control minus base"),
+    "across_control": Comparison("control of across", "base", "across control minus base"),
     "cross_control": Comparison("control of cross-init", "base", "cross-init control minus base"),
     "teacher": Comparison("teacher", "base", "teacher minus base"),
     "neutral_teacher": Comparison("neutral teacher", "base", "neutral teacher minus base"),
