@@ -1,0 +1,200 @@
+"""Pictures of the ten digits: MNIST from its IDX files, or strokes drawn here, with nothing to download."""
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undertow.errors import ArtifactError, ConfigError, StorageError
+from undertow.stats.checks import check_count
+
+SIDE = 28
+BOX = 20
+CLASSES = 10
+"""Pixels of a picture's side and of the box in which a digit of size 1 is drawn, and number of digits."""
+
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+FILES = {
+    "train_images": ("train-images-idx3-ubyte", 3),
+    "train_labels": ("train-labels-idx1-ubyte", 1),
+    "test_images": ("t10k-images-idx3-ubyte", 3),
+    "test_labels": ("t10k-labels-idx1-ubyte", 1),
+}
+"""Name and number of dimensions of each file of MNIST."""
+
+STROKES: tuple[str, ...] = (
+    "50,5 25,15 14,35 14,65 25,86 50,95 75,86 86,65 86,35 75,15 50,5",
+    "30,25 55,5 55,95",
+    "15,28 25,10 50,5 75,12 82,30 70,52 40,75 15,95 88,95",
+    "15,15 45,5 75,12 80,30 65,45 40,48 65,52 84,68 78,88 50,96 15,87",
+    "64,95 64,5 12,66 90,66",
+    "82,6 26,6 20,45 50,38 78,50 84,70 72,90 45,96 15,86",
+    "74,6 45,20 22,48 16,72 28,92 52,96 76,88 82,70 70,54 46,50 20,66",
+    "12,7 86,7 62,48 42,95",
+    "52,48 24,34 22,16 50,5 78,16 76,34 52,48 22,64 18,84 50,96 82,84 78,64 52,48",
+    "80,30 62,46 36,44 20,28 28,10 52,4 74,10 80,30 78,60 66,95",
+)
+"""Path of the pen for each digit: x,y in hundredths of a box, y downwards."""
+
+BLOCK = 256
+"""Pictures drawn at once."""
+
+JITTER = 0.06
+ROTATION = 0.25
+SHEAR = 0.30
+SCALE = (0.75, 1.10)
+SHIFT = 0.05
+PEN = (0.04, 0.08)
+EDGE = (0.02, 0.05)
+"""How pictures vary: SD of the pen's points, bounds of radians, shear, size, shift, half width and soft edge of
+the pen; lengths are fractions of the box, which is `BOX` pixels wide."""
+
+
+@dataclass(frozen=True, slots=True)
+class Digits:
+    """Pictures with their digits, to train on and to test on.
+
+    Attributes:
+        train_images: uint8 [n, 28, 28], 0 is background and 255 full ink.
+        train_labels: uint8 [n], 0 to 9.
+        test_images: uint8 [m, 28, 28].
+        test_labels: uint8 [m].
+
+    Raises:
+        ConfigError: a shape is wrong, there are no images, or a label is above 9.
+    """
+
+    train_images: Bytes
+    train_labels: Bytes
+    test_images: Bytes
+    test_labels: Bytes
+
+    def __post_init__(self) -> None:
+        for part in ("train", "test"):
+            images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
+            if len(images) == 0 or images.shape != (len(labels), SIDE, SIDE):
+                shapes = f"{images.shape} and {labels.shape}"
+                raise ConfigError(
+                    f"The {part} images and labels do not belong together.", shapes, "Pass [n, 28, 28] and [n]."
+                )
+            if labels.max() >= CLASSES:
+                raise ConfigError(f"A {part} label is not a digit.", labels.max(), "Pass labels from 0 to 9.")
+
+
+def read_idx(folder: Path) -> Digits:
+    """Read MNIST from its four IDX files (LeCun, Cortes and Burges), plain or compressed with a suffix .gz.
+
+    Raises:
+        StorageError: a file is missing.
+        ArtifactError: a file is truncated or too long, is not an IDX file of that kind, or images and labels differ
+            in number.
+        ConfigError: the images are not 28 x 28, or a label is above 9.
+    """
+    parts = {part: _read_file(folder, name, dimensions) for part, (name, dimensions) in FILES.items()}
+    for part in ("train", "test"):
+        counts = len(parts[f"{part}_images"]), len(parts[f"{part}_labels"])
+        if counts[0] != counts[1]:
+            names = " and ".join(FILES[f"{part}_{kind}"][0] for kind in ("images", "labels"))
+            raise ArtifactError(
+                f"{names} differ in number.", f"{counts[0]} and {counts[1]} in {folder}", "Fetch both files again."
+            )
+    return Digits(**parts)
+
+
+def _read_file(folder: Path, name: str, dimensions: int) -> Bytes:
+    found = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+    if not found:
+        raise StorageError(f"{name} is missing.", folder, f"Put {name} or {name}.gz of MNIST into this folder.")
+    path = found[0]
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise ArtifactError(f"{path.name} cannot be decompressed.", f"{path}: {error}", "Fetch it again.") from error
+    header = 4 * (1 + dimensions)
+    magic, wanted = content[:4], bytes((0, 0, 8, dimensions))
+    if magic != wanted:
+        raise ArtifactError(
+            f"{path.name} is not an IDX file of bytes with {dimensions} dimension(s).",
+            f"{path}: starts with {magic.hex()}, expected {wanted.hex()}",
+            "Check that the file has the right name.",
+        )
+    sizes = [int.from_bytes(content[start : start + 4], "big") for start in range(4, header, 4)]
+    if len(content) != header + prod(sizes):
+        expected = f"{header + prod(sizes)} for {sizes}" if len(content) >= header else f"at least {header}"
+        raise ArtifactError(
+            f"{path.name} has the wrong length.",
+            f"{path}: {len(content)} bytes, expected {expected}",
+            "Fetch it again.",
+        )
+    return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(sizes).copy()
+
+
+def drawn_digits(n: int, seed: int, n_test: int = 2000) -> Digits:
+    """Draw digits with a pen whose path, slant, size, place and width vary at random.
+
+    Args:
+        n: pictures to train on.
+        seed: of every draw; another seed gives other pictures of the same kind.
+        n_test: pictures to test on.
+
+    Raises:
+        ConfigError: a number of pictures is below 1.
+    """
+    check_count("number of pictures", n, 1)
+    check_count("number of test pictures", n_test, 1)
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, CLASSES, size=n + n_test, dtype=np.uint8)
+    images = np.concatenate([_draw(labels[start : start + BLOCK], rng) for start in range(0, len(labels), BLOCK)])
+    return Digits(images[:n], labels[:n], images[n:], labels[n:])
+
+
+def _paths() -> Floats:
+    """Return the pen's points [10, points, 2] in a box from -0.5 to 0.5; short paths stay at their last point."""
+    paths = [[[float(number) for number in point.split(",")] for point in path.split()] for path in STROKES]
+    longest = max(map(len, paths))
+    padded = [path + [path[-1]] * (longest - len(path)) for path in paths]
+    return np.array(padded, dtype=np.float32) / 100.0 - 0.5
+
+
+def _draw(labels: Bytes, rng: np.random.Generator) -> Bytes:
+    """Return pictures uint8 [n, 28, 28]."""
+    n = len(labels)
+    paths = _paths()[labels]
+    jitter = rng.normal(0.0, JITTER, paths.shape).astype(np.float32)
+    for point in range(1, paths.shape[1]):
+        stays = (paths[:, point] == paths[:, point - 1]).all(axis=1, keepdims=True)
+        jitter[:, point] = np.where(stays, jitter[:, point - 1], jitter[:, point])
+    shift = rng.uniform(-SHIFT, SHIFT, (n, 1, 2)).astype(np.float32)
+    points = ((paths + jitter) @ _slants(n, rng) + shift).astype(np.float32)
+    pen, edge = (rng.uniform(*bounds, (n, 1)).astype(np.float32) for bounds in (PEN, EDGE))
+    ink = np.clip((pen - _distances(points)) / edge + 0.5, 0.0, 1.0)
+    return np.rint(255.0 * ink).astype(np.uint8).reshape(n, SIDE, SIDE)
+
+
+def _slants(n: int, rng: np.random.Generator) -> Floats:
+    """Return matrices [n, 2, 2] that size, shear and turn row vectors."""
+    turn, shear = rng.uniform(-ROTATION, ROTATION, n), rng.uniform(-SHEAR, SHEAR, n)
+    turned = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]).transpose(2, 0, 1)
+    slanted = np.array([[np.ones(n), np.zeros(n)], [shear, np.ones(n)]]).transpose(2, 0, 1)
+    return (rng.uniform(*SCALE, (n, 2, 1)) * (slanted @ turned)).astype(np.float32)
+
+
+def _distances(points: Floats) -> Floats:
+    """Return the distance [n, 784] of each pixel to the path [n, points, 2]."""
+    grid = (np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2) / BOX
+    across, down = (part.reshape(1, -1) for part in np.meshgrid(grid, grid))
+    least = np.full((len(points), SIDE * SIDE), np.inf, dtype=np.float32)
+    for index in range(points.shape[1] - 1):
+        start, along = points[:, index], points[:, index + 1] - points[:, index]
+        length = np.maximum((along**2).sum(axis=1), 1e-12)[:, None]
+        right, below = across - start[:, :1], down - start[:, 1:]
+        share = np.clip((right * along[:, :1] + below * along[:, 1:]) / length, 0.0, 1.0)
+        squares = (right - share * along[:, :1]) ** 2 + (below - share * along[:, 1:]) ** 2
+        np.minimum(least, squares, out=least)
+    return np.sqrt(least)
