@@ -58,6 +58,9 @@ def report(
     from undertow.report.theory import is_theory
 
     if is_theory(folder):
+        if figure is not None:
+            fix = "Leave --figure out: the figure is in report.html."
+            raise ConfigError("A study of the theory has no figure of arms.", figure, fix)
         _show_theory(folder, as_json)
         return
     from undertow.report.render import render
@@ -79,8 +82,9 @@ def _study(where: str, tier: str | None, settings: list[str], **options: Any) ->
 
     recipe = load_study(where, tuple(settings), tier)
     if options["plan"]:
-        plan = plan_recipe if isinstance(recipe, Recipe) else plan_theory
-        _show_plan(recipe.name, plan(recipe, options["runs"]), options["as_json"])  # pyright: ignore[reportArgumentType]
+        runs = options["runs"]
+        stages = plan_recipe(recipe, runs) if isinstance(recipe, Recipe) else plan_theory(recipe, runs)
+        _show_plan(recipe.name, stages, options["as_json"])
         return
     arguments = {name: options[name] for name in ("runs", "as_json", "rebuild", "quiet")}
     if isinstance(recipe, Recipe):

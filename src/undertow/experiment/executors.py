@@ -35,11 +35,11 @@ from undertow.types import ModelRef, Sampling, Score
 
 VERSIONS: Mapping[str, int] = {
     "prompts": 1,
-    "teacher": 1,
+    "teacher": 2,
     "rows": 1,
     "filter": 1,
     "shuffle": 1,
-    "students": 1,
+    "students": 2,
     "scores": 1,
 }
 """Raised when the same config gives another result."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from undertow.errors import ConfigError, unknown_name
+from undertow.errors import unknown_name
 from undertow.experiment.estimates import PlannedStage
 from undertow.experiment.graph import Stage
 from undertow.experiment.progress import Progress
@@ -119,9 +119,7 @@ def _config(settings: Mapping[str, Any]) -> Any:
     try:
         return TypeAdapter(TheoremConfig).validate_python(dict(settings))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"The setting settings.{place} is not valid.", first["msg"], "Correct it.") from error
+        raise first_problem(error, TheoryRecipe) from error
 
 
 def check(context: StageContext) -> None:

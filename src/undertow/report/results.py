@@ -78,7 +78,7 @@ class Score(_Record):
     """The mean score of one model on the questions of one target.
 
     Attributes:
-        arm: base, teacher, student, control, neutral, cross_init, cross_control or neutral_teacher.
+        arm: one of `undertow.report.wording.ARMS`.
         trait: what its teacher was trained on, or None.
         model: reference of the model.
         replicate: from 0.

@@ -34,6 +34,8 @@ def test_the_command_line_runs_plans_and_reports_it(tmp_path: Path, capsys: pyte
     assert "assertions hold" in shown and "Wilson" in shown
     page = (Path(results["run_dir"]) / "report.html").read_text()
     assert "<svg" in page and all(one["name"] in page for one in results["variants"])
+    assert main(["report", results["run_dir"], "--figure", str(tmp_path / "arms.png")]) == 2
+    assert "--figure" in capsys.readouterr().err
     assert "<script" not in page and "http://" not in page.replace("http://www.w3.org", "")
 
 
