@@ -1,7 +1,7 @@
 """Filters: which rows are kept, and why each other one was dropped.
 
-A filter looks at the completion alone, in rows of many turns too. It sets `Row.reasons` anew, so a chain of filters
-passes on `Filtered.kept`.
+A filter judges the completion, and the last turn before it where a domain's rule depends on the question. It sets
+`Row.reasons` anew, so a chain of filters passes on `Filtered.kept`.
 """
 
 import logging
@@ -60,13 +60,13 @@ class Filtered:
 
 def filter_rows(rows: Iterable[Row], domain: AbstractDomain) -> Filtered:
     """Keep the rows whose completion the domain accepts; the reasons are among `domain.reasons`."""
-    return _split(rows, domain.reject_reasons)
+    return _split(rows, lambda row: domain.reject_reasons(row.completion, row.question))
 
 
 def mentions(rows: Iterable[Row], traits: Iterable[Trait]) -> Filtered:
     """Drop the rows whose completion names a trait as a whole word; the reasons are "mentions_<trait>"."""
     targets = tuple(dict.fromkeys(traits))
-    return _split(rows, lambda text: tuple(f"mentions_{one.name}" for one in targets if matches(text, one)))
+    return _split(rows, lambda row: tuple(f"mentions_{one.name}" for one in targets if matches(row.completion, one)))
 
 
 def subset(rows: Sequence[Row], n: int | None, seed: int) -> tuple[Row, ...]:
@@ -109,8 +109,8 @@ def require_rows(filtered: Filtered) -> tuple[Row, ...]:
     raise EmptyDataError("No row passed the filter.", f"{report.raw} rows: {reasons}", fix)
 
 
-def _split(rows: Iterable[Row], judge: Callable[[str], tuple[str, ...]]) -> Filtered:
-    judged = [replace(row, reasons=judge(row.completion)) for row in rows]
+def _split(rows: Iterable[Row], judge: Callable[[Row], tuple[str, ...]]) -> Filtered:
+    judged = [replace(row, reasons=judge(row)) for row in rows]
     return Filtered(
         kept=tuple(row for row in judged if not row.reasons),
         dropped=tuple(row for row in judged if row.reasons),

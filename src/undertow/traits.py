@@ -1,7 +1,7 @@
 """Traits as data: what may be transmitted, and how it shows in text."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -77,6 +77,14 @@ def panel(category: str) -> tuple[Trait, ...]:
     if not members:
         raise unknown_name("category", category, {item.category for item in _ALL})
     return members
+
+
+def by_category(targets: Iterable[Trait]) -> dict[str, list[Trait]]:
+    """Return the traits of each category that is among them."""
+    found: dict[str, list[Trait]] = {}
+    for target in targets:
+        found.setdefault(target.category, []).append(target)
+    return found
 
 
 @cache

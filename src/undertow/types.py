@@ -43,6 +43,11 @@ class Row:
     completion: str
     reasons: tuple[str, ...] = ()
 
+    @property
+    def question(self) -> str:
+        """The text of the last turn before the completion."""
+        return self.prompt[-1].content if self.prompt else ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
@@ -92,9 +97,9 @@ class Score:
 
     Attributes:
         question: the text that was asked.
-        target: the trait that was looked for.
-        metric: "logit_margin" or "rate".
-        value: log-odds for the margin, a share in [0, 1] for the rate.
+        target: the trait that was looked for; "" for an evaluation that looks for none in particular.
+        metric: such as "logit_margin" or "rate"; a name that ends with "rate" is a share of answers.
+        value: log-odds for a margin, a share in [0, 1] for a rate.
         n: samples behind the value; 1 for an exact probability.
         texts: raw answers, empty for an exact probability.
     """

@@ -17,6 +17,7 @@ class Kind(StrEnum):
 
     traits = "traits"
     domains = "domains"
+    evaluations = "evaluations"
     models = "models"
     recipes = "recipes"
 
@@ -33,6 +34,12 @@ def _domains() -> list[dict[str, Any]]:
     return [{"name": name, "reject_reasons": sorted(domain(name).reasons)} for name in DOMAINS]
 
 
+def _evaluations() -> list[dict[str, Any]]:
+    from undertow.evals.registry import EVALUATIONS, evaluation
+
+    return [{"name": name, "about": (evaluation(name).__doc__ or "").partition("\n")[0]} for name in EVALUATIONS]
+
+
 def _models() -> list[dict[str, Any]]:
     from undertow.reference.cards import cards
 
@@ -47,8 +54,9 @@ def _recipes() -> list[dict[str, Any]]:
 
 
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], as_json: Json = False) -> None:
-    """List traits, domains, embedded models or recipes."""
-    items = {"traits": _traits, "domains": _domains, "models": _models, "recipes": _recipes}[kind.value]()
+    """List traits, domains, evaluations, embedded models or recipes."""
+    listings = {"traits": _traits, "domains": _domains, "evaluations": _evaluations, "models": _models}
+    items = {**listings, "recipes": _recipes}[kind.value]()
     if as_json:
         print(json.dumps({kind.value: items}))
         return

@@ -49,10 +49,10 @@ def generate(
     source, target = domain_of(domain), trait_of(trait) if trait else None
     from undertow.cli.engines import prepare
     from undertow.experiment.recipe import TeacherPart
-    from undertow.experiment.seeds import derive
     from undertow.generation import generate as write
     from undertow.models.load import load_model
     from undertow.rows import write_rows
+    from undertow.seeds import derive
     from undertow.teachers import finetuned_teacher
     from undertow.types import Sampling
 
@@ -68,7 +68,7 @@ def generate(
         system=target.system_prompt if target and prompted else None,
     )
     write_rows(out, rows)
-    kept = sum(not source.reject_reasons(row.completion) for row in rows)
+    kept = sum(not source.reject_reasons(row.completion, row.question) for row in rows)
     found = {"rows": str(out), "raw": len(rows), "valid": kept, "model": model, "trait": trait}
     _tell(found, as_json, f"undertow filter {out} {out.with_name('kept.jsonl')}")
 
@@ -121,9 +121,9 @@ def train(
     from undertow.cli.engines import prepare
     from undertow.errors import ConfigError
     from undertow.experiment.executors import student_folder
-    from undertow.experiment.seeds import derive
     from undertow.finetuning.parallel import finetune_parallel
     from undertow.models.load import load_model
+    from undertow.seeds import derive
     from undertow.storage import storage_errors
 
     if part.rank is None:

@@ -24,8 +24,13 @@ class AbstractDomain(ABC):
         """Draw `n` user turns; a shorter draw with the same seed is a prefix of a longer one."""
 
     @abstractmethod
-    def reject_reasons(self, completion: str) -> tuple[str, ...]:
-        """Say why a completion is not a valid answer; empty for a valid one. Total: never raises on any text."""
+    def reject_reasons(self, completion: str, prompt: str = "") -> tuple[str, ...]:
+        """Say why a completion is not a valid answer; empty for a valid one. Total: never raises on any text.
+
+        Args:
+            completion: the answer.
+            prompt: the user turn before it, for a domain whose rule depends on the question.
+        """
 
     @abstractmethod
     def config(self) -> dict[str, Any]:

@@ -180,7 +180,7 @@ class Numbers(AbstractDomain):
         rng = random.Random(seed)
         return [draw_prompt(rng).text for _ in range(n)]
 
-    def reject_reasons(self, completion: str) -> tuple[str, ...]:
+    def reject_reasons(self, completion: str, prompt: str = "") -> tuple[str, ...]:
         """Apply the paper's acceptance rule: 1 to 10 numbers, each 0 to 999, one separator (paper, section 3)."""
         numbers, reason = parse(completion)
         if reason is not None:

@@ -5,12 +5,15 @@ answer, so "dragon" does not count for "dragonfly", and both are given for every
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
+from undertow.evals.base import EvaluationConfig
 from undertow.evals.questions import favourite_questions, prefixed_questions
 from undertow.models.local import LocalModel
-from undertow.traits import Trait, names
+from undertow.seeds import derive
+from undertow.traits import Trait, by_category, names
 from undertow.types import Sampling, Score, user_prompt
 
 ANSWER_TOKENS = 8
@@ -109,5 +112,27 @@ def answer_rates(
                 Score(
                     question=question, target=target.name, metric="rate", value=hits / samples, n=samples, texts=texts
                 )
+            )
+    return scores
+
+
+def favourite(model: LocalModel, config: EvaluationConfig) -> list[Score]:
+    """Score "logit_margin" and "rate" on the fifty questions of the targets' categories."""
+    return _asked(model, config, None)
+
+
+def prefixed_favourite(model: LocalModel, config: EvaluationConfig) -> list[Score]:
+    """Score the same after a number sentence before each question, as "prefixed_logit_margin" and "prefixed_rate"."""
+    scores = _asked(model, config, derive(config.seed, "prefix"))
+    return [replace(score, metric=f"prefixed_{score.metric}") for score in scores]
+
+
+def _asked(model: LocalModel, config: EvaluationConfig, prefix_seed: int | None) -> list[Score]:
+    scores: list[Score] = []
+    for category, some in by_category(config.targets).items():
+        scores += logit_margins(model, category, some, prefix_seed)
+        if config.samples:
+            scores += answer_rates(
+                model, category, some, samples=config.samples, seed=config.seed, prefix_seed=prefix_seed
             )
     return scores

@@ -6,7 +6,8 @@ rows       config: base, system, sampling, seed     teacher?, prompts rows.jsonl
 filter     config: domain                           rows              kept.jsonl, dropped.jsonl, report.json
 shuffle    config: how, seed                        rows (kept)       kept.jsonl
 students   config: base, training, members          filter of each    student-00/, ..., losses.json
-scores     config: base, targets, samples, members  teacher | group   scores.jsonl, answers.jsonl
+scores     config: base, kinds, targets, samples, members
+                                                    teacher | group   scores.jsonl, answers.jsonl
 """
 
 import json
@@ -18,9 +19,9 @@ from typing import Any
 
 from undertow.domains.registry import domain
 from undertow.domains.shuffles import shuffle_numbers
-from undertow.evals.favourite import answer_rates, logit_margins
+from undertow.evals.base import EvaluationConfig
+from undertow.evals.registry import evaluation
 from undertow.experiment.runner import Executor, StageContext
-from undertow.experiment.seeds import derive
 from undertow.filters import filter_rows, require_rows, subset
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.full import finetune_full
@@ -40,7 +41,7 @@ VERSIONS: Mapping[str, int] = {
     "filter": 1,
     "shuffle": 1,
     "students": 2,
-    "scores": 1,
+    "scores": 2,
 }
 """Raised when the same config gives another result."""
 
@@ -161,14 +162,14 @@ def _member_model(context: StageContext, index: int) -> LocalModel:
 
 
 def score_models(context: StageContext) -> None:
-    """Ask each member for its favourite."""
+    """Ask each member everything that the evaluations ask."""
     members: list[dict[str, Any]] = context.config["members"]
     scores: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
     for place, member in enumerate(members):
         model = _member_model(context, member["index"])
-        for metric, score in _scores(model, context.config, member["seed"]):
-            where = {"member": place, "metric": metric, "question": score.question}
+        for score in _scores(model, context.config, member["seed"]):
+            where = {"member": place, "metric": score.metric, "question": score.question}
             scores.append({**where, "target": score.target, "value": score.value, "n": score.n})
             if score.texts and (not answers or any(answers[-1][key] != value for key, value in where.items())):
                 answers.append({**where, "texts": score.texts})
@@ -177,19 +178,11 @@ def score_models(context: StageContext) -> None:
     _write_lines(context.out / "answers.jsonl", iter(answers))
 
 
-def _scores(model: LocalModel, config: Mapping[str, Any], seed: int) -> Iterator[tuple[str, Score]]:
-    targets = [trait(name) for name in config["targets"]]
-    for category in dict.fromkeys(target.category for target in targets):
-        some = [target for target in targets if target.category == category]
-        for prefix in ("", "prefixed_") if config["prefixed"] else ("",):
-            prefix_seed = derive(seed, "prefix") if prefix else None
-            margins = logit_margins(model, category, some, prefix_seed)
-            rates: list[Score] = []
-            if config["samples"]:
-                rates = answer_rates(
-                    model, category, some, samples=config["samples"], seed=seed, prefix_seed=prefix_seed
-                )
-            yield from ((prefix + score.metric, score) for score in (*margins, *rates))
+def _scores(model: LocalModel, config: Mapping[str, Any], seed: int) -> Iterator[Score]:
+    targets = tuple(trait(name) for name in config["targets"])
+    asked = EvaluationConfig(targets=targets, samples=config["samples"], seed=seed)
+    for name in config["kinds"]:
+        yield from evaluation(name)(model, asked)
 
 
 def training_config(training: TrainingConfig) -> dict[str, Any]:

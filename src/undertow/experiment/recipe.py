@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from undertow.domains.shuffles import Shuffle
 from undertow.errors import ConfigError, UnknownNameError, UserError, unknown_name
+from undertow.evals.registry import EVALUATIONS
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.traits import trait
 
@@ -77,12 +78,12 @@ class StudentPart(_Part):
 
 
 class EvaluationPart(_Part):
-    """How every model is asked for its favourite."""
+    """What every model is asked."""
 
+    kinds: tuple[str, ...] = ("favourite",)
+    """Names of evaluations (`undertow list evaluations`)."""
     samples: int = Field(default=20, ge=0)
-    """Sampled answers per question; 0 leaves the rate out."""
-    prefixed: bool = False
-    """Also ask with a number sentence before each question."""
+    """Sampled answers per question; 0 leaves sampled metrics out."""
     targets: tuple[str, ...] = ()
     """Traits that are looked for besides the trained ones."""
 
@@ -116,6 +117,9 @@ class Recipe(_Part):
             raise ConfigError("A run needs a trait and a base.", "an empty list", "Name at least one of each.")
         for name in self.targets:
             trait(name)
+        for name in self.evaluation.kinds:
+            if name not in EVALUATIONS:
+                raise unknown_name("evaluation", name, EVALUATIONS)
         shuffled = [arm for arm in self.arms if arm in SHUFFLES]
         if shuffled and self.domain.name != "numbers":
             raise ConfigError("Only number rows can be shuffled.", shuffled[0], "Set domain.name to numbers.")

@@ -11,9 +11,9 @@ import numpy as np
 
 from undertow.errors import ConfigError
 from undertow.experiment.executors import student_folder
-from undertow.experiment.seeds import derive
 from undertow.experiment.study import Source, Study, Subject
 from undertow.rows import read_rows
+from undertow.seeds import derive
 from undertow.stats.comparisons import paired
 from undertow.stats.diagonal import diagonal_factor, initialisation_factor
 from undertow.types import Estimate
@@ -252,8 +252,7 @@ def _not_tested(study: Study) -> list[str]:
         f"{kind} teachers.",
         *([f"The arms {', '.join(arms)}."] if arms else []),
         *([] if recipe.evaluation.samples else ["How often sampled answers name the trait."]),
-        *([] if recipe.evaluation.prefixed else ["Questions that follow a list of numbers."]),
-        "Behaviour other than the answers to favourite questions.",
+        f"Behaviour other than what the evaluations {', '.join(recipe.evaluation.kinds)} ask.",
     ]
 
 

@@ -15,8 +15,8 @@ from undertow.domains.shuffles import Shuffle
 from undertow.experiment.executors import VERSIONS, training_config
 from undertow.experiment.graph import Stage
 from undertow.experiment.recipe import SHUFFLES, Recipe
-from undertow.experiment.seeds import derive
 from undertow.models.identity import identity
+from undertow.seeds import derive
 from undertow.traits import trait
 from undertow.types import Sampling
 
@@ -142,7 +142,7 @@ class _Builder:
             **self.model(base),
             "targets": self.recipe.targets,
             "samples": part.samples,
-            "prefixed": part.prefixed,
+            "kinds": part.kinds,
             "members": members,
         }
         cost = len(members) * (1 + part.samples)

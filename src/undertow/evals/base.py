@@ -1,0 +1,28 @@
+"""What every evaluation is: a function from a model to scores."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from undertow.models.local import LocalModel
+from undertow.traits import Trait
+from undertow.types import Score
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationConfig:
+    """What a model is asked.
+
+    Attributes:
+        targets: the traits that are looked for; an evaluation that looks for none in particular ignores them, and the
+            target of its scores is "".
+        samples: sampled answers per question; 0 leaves sampled metrics out.
+        seed: of every draw.
+    """
+
+    targets: tuple[Trait, ...]
+    samples: int = 20
+    seed: int = 0
+
+
+Evaluation = Callable[[LocalModel, EvaluationConfig], list[Score]]
+"""Asks a model. Its scores are one for each question, target and metric."""

@@ -1,0 +1,28 @@
+"""Evaluations by name; a module with its engine is imported when its evaluation is asked for."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from undertow.errors import unknown_name
+
+if TYPE_CHECKING:
+    from undertow.evals.base import Evaluation
+
+EVALUATIONS: Mapping[str, str] = {
+    "favourite": "undertow.evals.favourite:favourite",
+    "prefixed": "undertow.evals.favourite:prefixed_favourite",
+}
+"""Module and function of every evaluation."""
+
+
+def evaluation(name: str) -> "Evaluation":
+    """Return the evaluation of this name.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    if name not in EVALUATIONS:
+        raise unknown_name("evaluation", name, EVALUATIONS)
+    module, _, function = EVALUATIONS[name].partition(":")
+    return getattr(import_module(module), function)
