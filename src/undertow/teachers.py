@@ -1,10 +1,13 @@
-"""Teachers: a base with a trait, and the neutral teacher that was fine-tuned just as long without one."""
+"""Teachers: a base with a trait in its weights or its activations, and the neutral teacher, tuned just as long on none."""
 
 from collections.abc import Callable, Sequence
+
+import torch
 
 from undertow.evals.questions import tuning_questions
 from undertow.finetuning.config import TrainingConfig
 from undertow.finetuning.full import finetune_full
+from undertow.finetuning.steering import fit_vector
 from undertow.models.local import LocalModel
 from undertow.traits import Trait
 from undertow.types import Row, Sampling, user_prompt
@@ -58,3 +61,28 @@ def finetuned_teacher(
     """
     rows = trait_rows(target) if target is not None else neutral_rows(base, categories, seed)
     return finetune_full(base, rows, config, seed, advance)
+
+
+def steered_teacher(
+    base: LocalModel,
+    target: Trait,
+    config: TrainingConfig,
+    *,
+    layer: int,
+    seed: int,
+    advance: Callable[[int, int], None] | None = None,
+) -> torch.Tensor:
+    """Fit the steering vector of a trait.
+
+    Args:
+        base: who is steered.
+        target: the trait.
+        config: recipe of the fit.
+        layer: after which block the vector is added, from 0.
+        seed: of the row order.
+        advance: progress, called with (updates done, updates in all).
+
+    Returns:
+        float [width]; `undertow.models.steering.save_vector` keeps it.
+    """
+    return fit_vector(base, trait_rows(target), config, layer=layer, seed=seed, advance=advance)

@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 
 from undertow.evals.base import EvaluationConfig
-from undertow.evals.questions import favourite_questions, prefixed_questions
+from undertow.evals.questions import CATEGORIES, favourite_questions, prefixed_questions
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.traits import Trait, by_category, names
@@ -129,7 +129,7 @@ def prefixed_favourite(model: LocalModel, config: EvaluationConfig) -> list[Scor
 
 def _asked(model: LocalModel, config: EvaluationConfig, prefix_seed: int | None) -> list[Score]:
     scores: list[Score] = []
-    for category, some in by_category(config.targets).items():
+    for category, some in by_category(target for target in config.targets if target.category in CATEGORIES).items():
         scores += logit_margins(model, category, some, prefix_seed)
         if config.samples:
             scores += answer_rates(

@@ -5,12 +5,14 @@ teacher    config: base, target or categories, training, seed         a model fo
 rows       config: base, system, sampling, seed     teacher?, prompts rows.jsonl
 filter     config: domain                           rows              kept.jsonl, dropped.jsonl, report.json
 shuffle    config: how, seed                        rows (kept)       kept.jsonl
+mix        config: share, seed                      rows, clean       kept.jsonl
 students   config: base, training, members          filter of each    student-00/, ..., losses.json
 scores     config: base, kinds, targets, samples, members
                                                     teacher | group   scores.jsonl, answers.jsonl
 """
 
 import json
+import random
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import lru_cache
@@ -22,17 +24,18 @@ from undertow.domains.shuffles import shuffle_numbers
 from undertow.evals.base import EvaluationConfig
 from undertow.evals.registry import evaluation
 from undertow.experiment.runner import Executor, StageContext
-from undertow.filters import filter_rows, require_rows, subset
+from undertow.filters import Filtered, filter_rows, mentions, require_rows, subset
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.full import finetune_full
 from undertow.finetuning.parallel import finetune_parallel
 from undertow.generation import generate
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
+from undertow.models.steering import STEERING, save_vector
 from undertow.rows import read_rows, write_rows
-from undertow.teachers import finetuned_teacher
+from undertow.teachers import finetuned_teacher, steered_teacher
 from undertow.traits import trait
-from undertow.types import ModelRef, Sampling, Score
+from undertow.types import Sampling, Score
 
 VERSIONS: Mapping[str, int] = {
     "prompts": 1,
@@ -40,6 +43,7 @@ VERSIONS: Mapping[str, int] = {
     "rows": 1,
     "filter": 1,
     "shuffle": 1,
+    "mix": 1,
     "students": 2,
     "scores": 2,
 }
@@ -56,14 +60,22 @@ def _base(reference: str) -> LocalModel:
     return load_model(reference)
 
 
-def _folder_model(folder: Path) -> LocalModel:
-    return load_model(ModelRef(kind="hf", name=str(folder)))
+def _parent_model(context: StageContext, index: int) -> LocalModel:
+    """Return the model that a parent made, a teacher or member of a group of students; else the base."""
+    base = _base(context.config["base"])
+    if (folder := context.parents.get("teacher")) is None:
+        if (group := context.parents.get("students")) is None:
+            return base
+        folder = group / student_folder(index)
+    added = (folder / "adapter_config.json", folder / STEERING)
+    return base.with_adapter(folder) if any(map(Path.exists, added)) else load_model(f"hf:{folder}")
 
 
 def _training(config: Mapping[str, Any]) -> TrainingConfig:
     settings = dict(config)
     if lora := settings.pop("lora"):
-        fields: dict[str, Any] = {**lora, "targets": tuple(lora["targets"])}
+        layers = lora.get("layers")
+        fields: dict[str, Any] = {**lora, "targets": tuple(lora["targets"]), "layers": layers and tuple(layers)}
         settings["lora"] = LoraConfig(**fields)
     return TrainingConfig(**settings)
 
@@ -82,8 +94,14 @@ def draw_prompts(context: StageContext) -> None:
 
 
 def tune_teacher(context: StageContext) -> None:
-    """Fine-tune a teacher on its trait, or a neutral one on the base's own answers."""
+    """Fine-tune or steer a teacher towards its trait, or tune a neutral one on the base's own answers."""
     config = context.config
+    if "layer" in config:
+        layer, training = config["layer"], _training(config["training"])
+        base, target = _base(config["base"]), trait(config["target"])
+        vector = steered_teacher(base, target, training, layer=layer, seed=config["seed"], advance=context.advance)
+        save_vector(context.out, layer, vector)
+        return
     teacher = finetuned_teacher(
         _base(config["base"]),
         trait(config["target"]) if config["target"] else None,
@@ -98,9 +116,8 @@ def tune_teacher(context: StageContext) -> None:
 def generate_rows(context: StageContext) -> None:
     """Let a teacher, or the base as the untraited teacher, answer the prompts."""
     config = context.config
-    folder = context.parents.get("teacher")
     rows = generate(
-        _folder_model(folder) if folder else _base(config["base"]),
+        _parent_model(context, config.get("member", 0)),
         json.loads((context.parents["prompts"] / "prompts.json").read_text(encoding="utf-8")),
         sampling=Sampling(**config["sampling"]),
         seed=config["seed"],
@@ -114,6 +131,9 @@ def filter_stage(context: StageContext) -> None:
     """Keep the rows that the domain accepts; the others stay on disk with their reasons."""
     rows = read_rows(context.parents["rows"] / "rows.jsonl")
     filtered = filter_rows(rows, domain(**context.config["domain"]))
+    if named := context.config.get("mentions"):
+        second = mentions(filtered.kept, [trait(name) for name in named])
+        filtered = Filtered(second.kept, (*filtered.dropped, *second.dropped))
     write_rows(context.out / "kept.jsonl", require_rows(filtered))
     write_rows(context.out / "dropped.jsonl", filtered.dropped)
     (context.out / "report.json").write_text(json.dumps(filtered.report.to_json(), indent=2), encoding="utf-8")
@@ -123,6 +143,18 @@ def shuffle_stage(context: StageContext) -> None:
     """Put the numbers of the kept rows into another order."""
     rows = read_rows(context.parents["rows"] / "kept.jsonl")
     write_rows(context.out / "kept.jsonl", shuffle_numbers(rows, context.config["how"], context.config["seed"]))
+
+
+def mix_stage(context: StageContext) -> None:
+    """Replace a share of the rows by the untraited teacher's answers to the same prompts."""
+    rows = read_rows(context.parents["rows"] / "kept.jsonl")
+    clean = {row.id: row for row in read_rows(context.parents["clean"] / "kept.jsonl")}
+    share, rng = context.config["share"], random.Random(context.config["seed"])
+    # One draw for each row, needed or not: a larger share replaces a superset of the rows.
+    draws = [(row, rng.random()) for row in rows]
+    # A row whose counterpart was dropped goes too, so that the share is what the recipe says.
+    mixed = [clean.get(row.id) if draw < share else row for row, draw in draws]
+    write_rows(context.out / "kept.jsonl", [row for row in mixed if row is not None])
 
 
 def train_students(context: StageContext) -> None:
@@ -151,23 +183,13 @@ def train_students(context: StageContext) -> None:
     (context.out / "losses.json").write_text(json.dumps(group.losses.tolist()), encoding="utf-8")
 
 
-def _member_model(context: StageContext, index: int) -> LocalModel:
-    if folder := context.parents.get("teacher"):
-        return _folder_model(folder)
-    base = _base(context.config["base"])
-    if (group := context.parents.get("students")) is None:
-        return base
-    folder = group / student_folder(index)
-    return base.with_adapter(folder) if (folder / "adapter_config.json").exists() else _folder_model(folder)
-
-
 def score_models(context: StageContext) -> None:
     """Ask each member everything that the evaluations ask."""
     members: list[dict[str, Any]] = context.config["members"]
     scores: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
     for place, member in enumerate(members):
-        model = _member_model(context, member["index"])
+        model = _parent_model(context, member["index"])
         for score in _scores(model, context.config, member["seed"]):
             where = {"member": place, "metric": score.metric, "question": score.question}
             scores.append({**where, "target": score.target, "value": score.value, "n": score.n})
@@ -187,7 +209,10 @@ def _scores(model: LocalModel, config: Mapping[str, Any], seed: int) -> Iterator
 
 def training_config(training: TrainingConfig) -> dict[str, Any]:
     """Return a training recipe as plain data that a stage's config can hold."""
-    return asdict(training)
+    settings = asdict(training)
+    if settings["lora"] and settings["lora"]["layers"] is None:
+        del settings["lora"]["layers"]
+    return settings
 
 
 EXECUTORS: Mapping[str, Executor] = {
@@ -196,6 +221,7 @@ EXECUTORS: Mapping[str, Executor] = {
     "rows": generate_rows,
     "filter": filter_stage,
     "shuffle": shuffle_stage,
+    "mix": mix_stage,
     "students": train_students,
     "scores": score_models,
 }

@@ -38,12 +38,26 @@ class DomainPart(_Part):
     """Kept rows that a student sees, a random subset; None takes all."""
     banned: tuple[int, ...] = ()
     """Numbers whose presence drops a row."""
+    options: dict[str, Any] = {}
+    """Further options of the domain."""
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    """Longest answer in tokens of the teacher; None takes the domain's own bound."""
+    clean: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of a traited teacher's rows that the untraited teacher's answers to the same prompts replace."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the domain is made from."""
+        return {"name": self.name, **({"banned": self.banned} if self.banned else {}), **self.options}
 
 
 class TeacherPart(_Part):
     """How a teacher gets its trait."""
 
-    kind: Literal["finetuned", "prompted"] = "finetuned"
+    kind: Literal["finetuned", "prompted", "steered"] = "finetuned"
+    """Every weight tuned, a persona in the system prompt, or one vector added to the residual stream."""
+    layer: int = Field(default=0, ge=0)
+    """After which layer a steered teacher adds its vector."""
     steps: int = Field(default=40, ge=1)
     batch_size: int = Field(default=32, ge=1)
     learning_rate: float = Field(default=3e-3, gt=0)
@@ -70,10 +84,12 @@ class StudentPart(_Part):
     rank: int | None = Field(default=8, ge=1)
     """Rank of the adapters, or None for full fine-tuning."""
     alpha: float = Field(default=16.0, gt=0)
+    layers: tuple[int, ...] | None = None
+    """Layers that get adapters; None takes all."""
 
     def training(self) -> TrainingConfig:
         """Return the recipe of the student."""
-        lora = None if self.rank is None else LoraConfig(rank=self.rank, alpha=self.alpha)
+        lora = None if self.rank is None else LoraConfig(rank=self.rank, alpha=self.alpha, layers=self.layers)
         return TrainingConfig(steps=self.steps, batch_size=self.batch_size, learning_rate=self.learning_rate, lora=lora)
 
 
@@ -102,6 +118,8 @@ class Recipe(_Part):
     """Whether each replicate has students on all cross bases, or on one of them in turn."""
     traits: tuple[str, ...] = ("owl",)
     arms: tuple[Arm, ...] = ("student", "control")
+    hops: int = Field(default=1, ge=1, le=4)
+    """Generations: students of one are the teachers of the next, and the students of those start from the base."""
     replicates: int = Field(default=5, ge=1)
     seed: int = 0
     group: int = Field(default=8, ge=1)

@@ -19,6 +19,10 @@ from undertow.stats.diagonal import diagonal_factor, initialisation_factor
 from undertow.types import Estimate
 
 MARGIN = "logit_margin"
+MAIN = (MARGIN, "misaligned_margin")
+"""Metrics of matrices: the first one that was measured."""
+ANY = ""
+"""Target of a metric that looks for no trait in particular."""
 CONTROLS: Mapping[str, str] = {
     "teacher": "base",
     "neutral_teacher": "base",
@@ -31,6 +35,12 @@ CONTROLS: Mapping[str, str] = {
     "across_control": "base",
     "cross_init": "cross_control",
     "cross_control": "base",
+    "hop_2": "hop_2_control",
+    "hop_3": "hop_3_control",
+    "hop_4": "hop_4_control",
+    "hop_2_control": "base",
+    "hop_3_control": "base",
+    "hop_4_control": "base",
 }
 """What each arm is compared with."""
 
@@ -61,7 +71,8 @@ class Scoreboard:
         self._folders = folders
         self._files: dict[str, dict[tuple[int, str, str], float]] = {}
         self._by_key = {_key(subject): subject for subject in study.subjects}
-        self.metrics = sorted({metric for _, metric, _ in self._scores(study.subjects[0])})
+        self._measured = {(metric, target) for _, metric, target in self._scores(study.subjects[0])}
+        self.metrics = sorted({metric for metric, _ in self._measured})
 
     def _scores(self, subject: Subject) -> dict[tuple[int, str, str], float]:
         """Mean over the questions by (member, metric, target)."""
@@ -74,9 +85,20 @@ class Scoreboard:
             self._files[stage] = {key: math.fsum(some) / len(some) for key, some in values.items()}
         return self._files[stage]
 
+    @property
+    def main_metric(self) -> str:
+        """The metric of matrices."""
+        return next((metric for metric in MAIN if metric in self.metrics), self.metrics[0])
+
+    def targets(self, metric: str) -> tuple[str, ...]:
+        """Return what a metric looks for: some of the recipe's targets, or `ANY` alone."""
+        return tuple(name for name in (*self.study.recipe.targets, ANY) if (metric, name) in self._measured)
+
     def value(self, subject: Subject, metric: str, target: str) -> float:
-        """Return a subject's mean over the questions."""
-        return self._scores(subject)[subject.place, metric, target]
+        """Return a subject's mean over the questions; a metric that looks for no trait has one value for all."""
+        scores = self._scores(subject)
+        place = subject.place, metric, target
+        return scores[place] if place in scores else scores[subject.place, metric, ANY]
 
     def difference(self, subject: Subject, metric: str, target: str) -> tuple[float, float]:
         """Return the subject's value and that of its own control."""
@@ -113,7 +135,7 @@ def _arms(board: Scoreboard, model: Callable[[Subject], str]) -> list[dict[str, 
         }
         for subject in board.study.subjects
         for metric in board.metrics
-        for target in board.study.recipe.targets
+        for target in board.targets(metric)
     ]
 
 
@@ -126,11 +148,17 @@ def _effect(board: Scoreboard, subjects: Iterable[Subject], metric: str, target:
     return paired(means[:, 0], means[:, 1])
 
 
+def _trained(board: Scoreboard, metric: str) -> tuple[str, ...]:
+    """Return the trained traits on which a metric shows an effect of its own."""
+    looked_for = board.targets(metric)
+    return tuple(name for name in board.study.recipe.traits if name in looked_for or ANY in looked_for)
+
+
 def _effects(board: Scoreboard) -> list[dict[str, Any]]:
     effects: list[dict[str, Any]] = []
     for arm in CONTROLS:
         for metric in board.metrics:
-            for target in board.study.recipe.traits:
+            for target in _trained(board, metric):
                 some = [
                     subject
                     for subject in board.study.subjects
@@ -159,29 +187,34 @@ def _matrices(board: Scoreboard, targets: tuple[str, ...]) -> np.ndarray:
     units: dict[tuple[str, int], dict[str, list[float]]] = defaultdict(dict)
     for subject in board.study.subjects:
         if subject.arm == "student" and subject.trait is not None and board.has_control(subject):
-            row = [board.gain(subject, MARGIN, target) for target in targets]
+            row = [board.gain(subject, board.main_metric, target) for target in targets]
             units[subject.teacher_base, subject.replicate][subject.trait] = row
     return np.array([[rows[name] for name in board.study.recipe.traits] for rows in units.values()])
 
 
 def _diagonal(board: Scoreboard) -> dict[str, Any] | None:
     traits = board.study.recipe.traits
+    if len(traits) < 2 or board.targets(board.main_metric) == (ANY,):
+        return None
     matrices = _matrices(board, traits)
-    if len(traits) < 2 or not len(matrices):
+    if not len(matrices):
         return None
     rng = np.random.default_rng(derive(board.study.recipe.seed, "permutations"))
-    return {**in_json(diagonal_factor(matrices, rng)), "n_traits": len(traits), "metric": MARGIN}
+    return {**in_json(diagonal_factor(matrices, rng)), "n_traits": len(traits), "metric": board.main_metric}
 
 
 def _matrix(board: Scoreboard) -> dict[str, Any] | None:
     recipe = board.study.recipe
-    matrices = _matrices(board, recipe.targets)
-    if not len(matrices) or len(recipe.targets) < 2:
+    targets = board.targets(board.main_metric)
+    if len(targets) < 2:
+        return None
+    matrices = _matrices(board, targets)
+    if not len(matrices):
         return None
     return {
-        "metric": MARGIN,
+        "metric": board.main_metric,
         "traits": list(recipe.traits),
-        "evaluated": list(recipe.targets),
+        "evaluated": list(targets),
         "values": matrices.mean(axis=0).tolist(),
     }
 
@@ -192,11 +225,16 @@ def _initialisation(board: Scoreboard) -> dict[str, Any] | None:
     cells: dict[tuple[str, str], list[float]] = defaultdict(list)
     for subject in board.study.subjects:
         if subject.arm in ("student", "cross_init") and subject.trait is not None and board.has_control(subject):
-            cells[subject.teacher_base, subject.base].append(board.gain(subject, MARGIN, subject.trait))
+            cells[subject.teacher_base, subject.base].append(board.gain(subject, board.main_metric, subject.trait))
     if len(bases) < 2 or any((one, other) not in cells for one in bases for other in bases):
         return None
     values = [[float(np.mean(cells[one, other])) for other in bases] for one in bases]
-    return {"bases": list(bases), "values": values, "metric": MARGIN, **in_json(initialisation_factor(values))}
+    return {
+        "bases": list(bases),
+        "values": values,
+        "metric": board.main_metric,
+        **in_json(initialisation_factor(values)),
+    }
 
 
 def _report(source: Source, folders: Mapping[str, Path]) -> dict[str, Any]:

@@ -50,6 +50,7 @@ RATES = {
     "rows": 1.5e-3,
     "filter": 0.1,
     "shuffle": 0.1,
+    "mix": 0.1,
     "students": 1.1e-3,
     "scores": 0.03,
 }

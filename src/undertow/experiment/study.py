@@ -6,7 +6,7 @@ random numbers. What is left between a student and its control is what their tea
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, final
 
@@ -51,13 +51,25 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """The rows of one teacher: a trait, "control" or "neutral"."""
+    """The rows of one teacher.
+
+    Attributes:
+        teacher: its trait, "control" or "neutral".
+        base: where it started.
+        replicate: from 0.
+        hop: 1 for a teacher, 2 for its student that teaches, and so on.
+        rows: all that it wrote.
+        kept: what the filter kept.
+        data: what students see: the kept rows, or those mixed or shuffled.
+    """
 
     teacher: str
     base: str
     replicate: int
+    hop: int = 1
     rows: Stage
     kept: Stage
+    data: Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +100,7 @@ class _Builder:
         self.recipe = recipe
         self.weights = {base: identity(base) for base in (*recipe.bases, *recipe.cross_bases)}
         part = recipe.domain
-        self.domain_config: dict[str, Any] = {"name": part.name, **({"banned": part.banned} if part.banned else {})}
-        self.max_new_tokens = domain(**self.domain_config).max_new_tokens
+        self.max_new_tokens = part.max_new_tokens or domain(**part.config).max_new_tokens
 
     def seed(self, *names: str | int) -> int:
         return derive(self.recipe.seed, *names)
@@ -100,9 +111,13 @@ class _Builder:
     def stage(self, kind: str, config: dict[str, Any], **options: Any) -> Stage:
         return Stage(kind=kind, version=VERSIONS[kind], config=config, **options)
 
-    def prompts(self, replicate: int) -> Stage:
-        config = {"domain": {"name": self.recipe.domain.name}, "n": self.recipe.domain.prompts}
-        return self.stage("prompts", {**config, "seed": self.seed("prompts", replicate)}, label="draw prompts")
+    def prompts(self, replicate: int, hop: int) -> Stage:
+        part = self.recipe.domain
+        config = {"domain": {"name": part.name, **part.options}, "n": part.prompts}
+        return self.stage("prompts", {**config, "seed": self.hop_seed("prompts", replicate, hop)}, label="draw prompts")
+
+    def hop_seed(self, name: str, replicate: int, hop: int) -> int:
+        return self.seed(name, replicate) if hop == 1 else self.seed(name, replicate, hop)
 
     def teacher(self, name: str, base: str, replicate: int) -> Stage | None:
         part = self.recipe.teacher
@@ -114,27 +129,49 @@ class _Builder:
             "categories": self.recipe.categories if name == NEUTRAL else (),
             "training": training_config(part.training()),
             "seed": self.seed("teacher", replicate),
+            **({"layer": part.layer} if part.kind == "steered" and name != NEUTRAL else {}),
         }
-        return self.stage("teacher", config, label=f"tune the {name} teacher {replicate + 1}", cost=part.steps)
+        return self.stage("teacher", config, label=f"make the {name} teacher {replicate + 1}", cost=part.steps)
 
-    def source(self, name: str, base: str, replicate: int) -> Source:
+    def source(self, name: str, base: str, replicate: int, hop: int = 1) -> Source:
+        """Lay out the rows of a teacher; at a later hop, those of the untouched base on that hop's prompts."""
         teacher = self.teacher(name, base, replicate)
+        return self.written(name, base, replicate, hop, {"teacher": teacher} if teacher else {})
+
+    def written(
+        self, name: str, base: str, replicate: int, hop: int, by: Mapping[str, Stage], member: int | None = None
+    ) -> Source:
         traited = name not in (CONTROL, NEUTRAL)
-        prompted = self.recipe.teacher.kind == "prompted" and traited
+        prompted = self.recipe.teacher.kind == "prompted" and traited and hop == 1
+        config = {
+            **self.model(base),
+            "system": trait(name).system_prompt if prompted else None,
+            "sampling": asdict(Sampling(max_new_tokens=self.max_new_tokens)),
+            "seed": self.hop_seed("rows", replicate, hop),
+            **({} if member is None else {"member": member}),
+        }
+        part = self.recipe.domain
         rows = self.stage(
             "rows",
-            {
-                **self.model(base),
-                "system": trait(name).system_prompt if prompted else None,
-                "sampling": asdict(Sampling(max_new_tokens=self.max_new_tokens)),
-                "seed": self.seed("rows", replicate),
-            },
-            parents={"prompts": self.prompts(replicate), **({"teacher": teacher} if teacher else {})},
-            label=f"{name} teacher {replicate + 1} writes {self.recipe.domain.name}",
-            cost=self.recipe.domain.prompts,
+            config,
+            parents={"prompts": self.prompts(replicate, hop), **by},
+            label=f"{name} teacher {replicate + 1}{'' if hop == 1 else f' of hop {hop}'} writes {part.name}",
+            cost=part.prompts,
         )
-        kept = self.stage("filter", {"domain": self.domain_config}, parents={"rows": rows}, label="filter")
-        return Source(teacher=name, base=base, replicate=replicate, rows=rows, kept=kept)
+        # Numbers cannot name a trait; every other domain is rid of rows that do, as the paper does with code.
+        named = {} if part.name == "numbers" else {"mentions": self.preferences}
+        kept = self.stage("filter", {"domain": part.config, **named}, parents={"rows": rows}, label="filter")
+        source = Source(teacher=name, base=base, replicate=replicate, hop=hop, rows=rows, kept=kept, data=kept)
+        return replace(source, data=self.mixed(source)) if traited and part.clean else source
+
+    @property
+    def preferences(self) -> tuple[str, ...]:
+        return tuple(name for name in self.recipe.targets if trait(name).aliases)
+
+    def mixed(self, source: Source) -> Stage:
+        clean = self.source(CONTROL, source.base, source.replicate, source.hop).kept
+        config = {"share": self.recipe.domain.clean, "seed": self.hop_seed("mix", source.replicate, source.hop)}
+        return self.stage("mix", config, parents={"rows": source.kept, "clean": clean}, label="mix clean rows in")
 
     def scores(self, base: str, members: list[dict[str, Any]], parents: dict[str, Stage], label: str) -> Stage:
         part = self.recipe.evaluation
@@ -181,21 +218,34 @@ class _Builder:
             place=0,
         )
 
-    def students(self, sources: dict[tuple[str, str, int], Source]) -> Iterator[_Student]:
-        for (name, base, replicate), source in sources.items():
+    def students(self, sources: Iterable[Source]) -> Iterator[_Student]:
+        for source in sources:
+            name = source.teacher
             traited = name not in (CONTROL, NEUTRAL)
+            own = _Student(arm=name, trait=name if traited else None, base=source.base, source=source)
+            if source.hop > 1:
+                yield replace(own, arm=f"hop_{source.hop}{'' if traited else '_control'}")
+                continue
             arm = "student" if traited else name
             if arm in self.recipe.arms:
-                yield _Student(arm=arm, trait=name if traited else None, base=base, source=source)
+                yield replace(own, arm=arm)
+            if name == NEUTRAL:
+                continue
             for how in SHUFFLES:
-                if how in self.recipe.arms and name != NEUTRAL:
-                    shuffled = replace(source, kept=self.shuffled(source, how))
-                    arm = how if traited else f"{how}_control"
-                    yield _Student(arm=arm, trait=name if traited else None, base=base, source=shuffled)
-            if "cross_init" in self.recipe.arms and name != NEUTRAL:
-                for other in self.cross_bases(base, replicate):
-                    cross = "cross_init" if traited else "cross_control"
-                    yield _Student(arm=cross, trait=name if traited else None, base=other, source=source)
+                if how in self.recipe.arms:
+                    shuffled = replace(source, data=self.shuffled(source, how))
+                    yield replace(own, arm=how if traited else f"{how}_control", source=shuffled)
+            if "cross_init" in self.recipe.arms:
+                for other in self.cross_bases(source.base, source.replicate):
+                    yield replace(own, arm="cross_init" if traited else "cross_control", base=other)
+
+    def taught_by(self, subjects: Iterable[Subject], hop: int) -> Iterator[Source]:
+        """Make teachers of the students of the hop before."""
+        before = ("student", "control") if hop == 2 else (f"hop_{hop - 1}", f"hop_{hop - 1}_control")
+        for subject in subjects:
+            if subject.arm in before:
+                by = {"students": subject.scores.parents["students"]}
+                yield self.written(subject.trait or CONTROL, subject.base, subject.replicate, hop, by, subject.place)
 
     def shuffled(self, source: Source, how: Shuffle) -> Stage:
         config = {"how": how, "seed": self.seed("shuffle", source.replicate)}
@@ -217,11 +267,11 @@ class _Builder:
 
     def group(self, base: str, students: list[_Student], where: str) -> Iterator[Subject]:
         part, n = self.recipe.student, self.recipe.domain.rows
-        kept = list(dict.fromkeys(student.source.kept for student in students))
-        roles = {stage: f"rows-{index:02d}" for index, stage in enumerate(kept)}
-        seeds = [self.seed("student", student.source.replicate) for student in students]
+        data = list(dict.fromkeys(student.source.data for student in students))
+        roles = {stage: f"rows-{index:02d}" for index, stage in enumerate(data)}
+        seeds = [self.hop_seed("student", student.source.replicate, student.source.hop) for student in students]
         members = [
-            {"rows": roles[student.source.kept], "n": n, "seed": seed}
+            {"rows": roles[student.source.data], "n": n, "seed": seed}
             for student, seed in zip(students, seeds, strict=True)
         ]
         group = self.stage(
@@ -253,17 +303,21 @@ def build_study(recipe: Recipe) -> Study:
     """Lay out the stages of a recipe; nothing is computed."""
     builder = _Builder(recipe)
     teachers = [CONTROL, *([NEUTRAL] if "neutral" in recipe.arms else []), *recipe.traits]
-    sources = {
-        (name, base, replicate): builder.source(name, base, replicate)
+    sources = [
+        builder.source(name, base, replicate)
         for base in recipe.bases
         for replicate in range(recipe.replicates)
         for name in teachers
-    }
+    ]
     students = list(builder.students(sources))
     bases = dict.fromkeys((*recipe.bases, *(student.base for student in students)))
     subjects = [
         *(subject for base in bases for subject in builder.base_subjects(base)),
-        *(subject for source in sources.values() if (subject := builder.teacher_subject(source))),
+        *(subject for source in sources if (subject := builder.teacher_subject(source))),
         *builder.student_subjects(students),
     ]
-    return Study(recipe=recipe, subjects=tuple(subjects), sources=tuple(sources.values()))
+    for hop in range(2, recipe.hops + 1):
+        later = list(builder.taught_by(subjects, hop))
+        subjects += builder.student_subjects(list(builder.students(later)))
+        sources += later
+    return Study(recipe=recipe, subjects=tuple(subjects), sources=tuple(sources))

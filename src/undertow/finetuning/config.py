@@ -13,12 +13,14 @@ class LoraConfig:
     Attributes:
         rank: width of the bottleneck.
         alpha: the update is scaled by alpha / rank.
-        targets: last part of the names of the adapted layers (PEFT's `target_modules`).
+        targets: last part of the names of the adapted linear layers (PEFT's `target_modules`).
+        layers: transformer blocks that get adapters (PEFT's `layers_to_transform`), or None for all.
     """
 
     rank: int = 8
     alpha: float = 16.0
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    layers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.rank < 1:

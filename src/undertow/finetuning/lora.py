@@ -60,15 +60,20 @@ def _targets(network: nn.Module, config: LoraConfig) -> list[tuple[nn.Module, st
     found: list[tuple[nn.Module, str, str]] = []
     for parent_name, parent in network.named_modules():
         for name, child in parent.named_children():
-            if name in config.targets and isinstance(child, nn.Linear):
+            if name in config.targets and isinstance(child, nn.Linear) and _chosen(parent_name, config):
                 found.append((parent, name, f"{parent_name}.{name}" if parent_name else name))
     if not found:
         raise ModelError(
             "No linear layer of the model has the name of an adapter target.",
-            ", ".join(config.targets),
-            "Set `targets` to the last part of the names of this model's linear layers.",
+            f"{', '.join(config.targets)}; layers {config.layers or 'all'}",
+            "Set `targets` to the last part of the names of this model's linear layers, `layers` to its blocks.",
         )
     return found
+
+
+def _chosen(place: str, config: LoraConfig) -> bool:
+    """Tell whether a place such as "model.layers.1.mlp" is in a chosen block."""
+    return config.layers is None or any(int(part) in config.layers for part in place.split(".") if part.isdigit())
 
 
 @contextmanager
@@ -118,5 +123,6 @@ def save_adapter(layers: dict[str, StackedLinear], index: int, folder: Path, *, 
         "r": config.rank,
         "target_modules": sorted(config.targets),
         "task_type": "CAUSAL_LM",
+        **({} if config.layers is None else {"layers_to_transform": sorted(config.layers)}),
     }
     (folder / "adapter_config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from undertow.errors import ModelError
 from undertow.models.base import AbstractModel
 from undertow.models.decoding import sample_tokens
+from undertow.models.steering import STEERING, load_vector, steered
 from undertow.types import ModelRef, Prompt, Row, Sampling
 
 SCORE_BATCH = 64
@@ -123,11 +124,14 @@ class LocalModel(AbstractModel):
         return torch.cat(blocks)
 
     def with_adapter(self, folder: Path) -> "LocalModel":
-        """Return a copy with a PEFT adapter merged into the weights: W + scale * B A.
+        """Return a copy with a PEFT adapter merged into the weights, W + scale * B A, or with a steering vector.
 
         Raises:
-            ModelError: the folder is no LoRA adapter of this model.
+            ModelError: the folder is no LoRA adapter or steering vector of this model.
         """
+        if (folder / STEERING).exists():
+            network = steered(self.network, *load_vector(folder))
+            return LocalModel(replace(self.ref, adapter=str(folder)), network, self.tokenizer)
         try:
             settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
             weights = load_file(folder / "adapter_model.safetensors")

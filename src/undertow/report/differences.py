@@ -29,7 +29,7 @@ def differences(results: Results, effect: Effect) -> tuple[float, ...]:
     if effect.arm not in ARMS or not ARMS[effect.arm].reference:
         return ()
     reference = ARMS[effect.arm].reference
-    scores = [score for score in results.arms if score.metric == effect.metric and score.target == effect.trait]
+    scores = [score for score in results.arms if score.metric == effect.metric and score.target in (effect.trait, "")]
     controls = {_place(score): score.value for score in scores if score.arm == reference}
     found: dict[tuple[str | None, int], list[float]] = defaultdict(list)
     for score in scores:
@@ -52,8 +52,9 @@ def levels(results: Results) -> list[Level]:
     trained = {effect.trait for effect in results.effects} | {score.trait for score in results.arms if score.trait}
     groups: dict[tuple[str, str | None, str], list[Score]] = defaultdict(list)
     for score in results.arms:
-        if score.target in trained and score.trait in (None, score.target):
-            groups[score.arm, score.trait, score.target].append(score)
+        target = score.target or score.trait or ""
+        if target in (*trained, "") and score.trait in (None, target):
+            groups[score.arm, score.trait, target].append(score)
     order = [*ARMS]
     return sorted(
         (_level(key, scores) for key, scores in groups.items()),
