@@ -1,4 +1,4 @@
-"""Teachers: a base with a trait in its weights or its activations, and the neutral teacher, tuned just as long on none."""
+"""Teachers: a base with a trait in its weights or its activations, and the neutral teacher, tuned as long on none."""
 
 from collections.abc import Callable, Sequence
 

@@ -47,8 +47,8 @@ def _models() -> list[dict[str, Any]]:
 
 
 def _recipes() -> list[dict[str, Any]]:
+    from undertow.experiment.load import load_study
     from undertow.experiment.recipe import packaged_recipes
-    from undertow.experiment.theory import load_study
 
     return [{"name": name, "question": load_study(name).question} for name in packaged_recipes()]
 

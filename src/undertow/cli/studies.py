@@ -10,8 +10,7 @@ from undertow.errors import ConfigError
 
 if TYPE_CHECKING:
     from undertow.experiment.estimates import PlannedStage
-    from undertow.experiment.recipe import Recipe
-    from undertow.experiment.theory import TheoryRecipe
+    from undertow.experiment.load import AnyRecipe
 
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of all runs and their stored stages.")]
 Settings = Annotated[list[str], typer.Option("--set", help="Override a setting of the recipe: key.sub=value.")]
@@ -55,83 +54,46 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write a run's report.html and report.json again, and print its summary."""
-    from undertow.report.theory import is_theory
+    from undertow.report.pages import show
 
-    if is_theory(folder):
-        if figure is not None:
-            fix = "Leave --figure out: the figure is in report.html."
-            raise ConfigError("A study of the theory has no figure of arms.", figure, fix)
-        _show_theory(folder, as_json)
-        return
-    from undertow.report.render import render
-    from undertow.report.results import load_results
-    from undertow.report.summary import summarise
-
-    results, page = load_results(folder), render(folder)
+    shown = show(folder)
     if figure is not None:
+        if not shown.has_arms:
+            fix = "Leave --figure out: the figures are in report.html."
+            raise ConfigError("This run has no figure of arms.", figure, fix)
         from undertow.report.figures import save_figure
 
         save_figure(folder, figure)
-    print(json.dumps(results.to_json()) if as_json else f"{summarise(results)}\n\nreport: {page}")
+    print(json.dumps(shown.results, allow_nan=False) if as_json else f"{shown.summary}\n\nreport: {shown.page}")
 
 
 def _study(where: str, tier: str | None, settings: list[str], **options: Any) -> None:
-    from undertow.experiment.recipe import Recipe
-    from undertow.experiment.run import plan_recipe
-    from undertow.experiment.theory import load_study, plan_theory
+    from undertow.experiment.load import load_study, plan_study
 
     recipe = load_study(where, tuple(settings), tier)
     if options["plan"]:
-        runs = options["runs"]
-        stages = plan_recipe(recipe, runs) if isinstance(recipe, Recipe) else plan_theory(recipe, runs)
-        _show_plan(recipe.name, stages, options["as_json"])
+        _show_plan(recipe.name, plan_study(recipe, options["runs"]), options["as_json"])
         return
-    arguments = {name: options[name] for name in ("runs", "as_json", "rebuild", "quiet")}
-    if isinstance(recipe, Recipe):
-        _run(recipe, **arguments)
-    else:
-        _run_theory(recipe, **arguments)
+    _run(recipe, **{name: options[name] for name in ("runs", "as_json", "rebuild", "quiet")})
 
 
-def _run_theory(recipe: "TheoryRecipe", *, runs: Path, as_json: bool, rebuild: bool, quiet: bool) -> None:
+def _run(recipe: "AnyRecipe", *, runs: Path, as_json: bool, rebuild: bool, quiet: bool) -> None:
     from undertow.cli.engines import prepare
+    from undertow.experiment.load import run_study
     from undertow.experiment.progress import SilentProgress, choose_progress
-    from undertow.experiment.theory import run_theory
+    from undertow.report.pages import show
 
     prepare()
     progress = SilentProgress() if quiet or as_json else choose_progress()
-    results = run_theory(recipe, runs, progress=progress, rebuild=rebuild)
-    _show_theory(Path(results["run_dir"]), as_json)
-
-
-def _show_theory(folder: Path, as_json: bool) -> None:
-    from undertow.report.theory import load_theory, render_theory, summarise_theory
-
-    results, page = load_theory(folder), render_theory(folder)
-    if as_json:
-        print(json.dumps(results, allow_nan=False))
-        return
-    print(f"{summarise_theory(results)}\n\n{results['wall_s']:.0f} s; report: {page}")
-
-
-def _run(recipe: "Recipe", *, runs: Path, as_json: bool, rebuild: bool, quiet: bool) -> None:
-    from undertow.cli.engines import prepare
-    from undertow.experiment.progress import SilentProgress, choose_progress
-    from undertow.experiment.run import run_recipe
-    from undertow.report.render import render
-    from undertow.report.results import load_results
-    from undertow.report.summary import summarise
-
-    prepare()
-    progress = SilentProgress() if quiet or as_json else choose_progress()
-    results = run_recipe(recipe, runs, progress=progress, rebuild=rebuild)
+    results = run_study(recipe, runs, progress=progress, rebuild=rebuild)
     folder = Path(results["run_dir"])
-    page = render(folder)
+    shown = show(folder)
     if as_json:
         print(json.dumps(results, allow_nan=False))
         return
-    print(summarise(load_results(folder)))
-    print(f"\n{results['wall_s']:.0f} s; report: {page}\nnext: undertow report {folder} --figure arms.png")
+    print(f"{shown.summary}\n\n{results['wall_s']:.0f} s; report: {shown.page}")
+    if shown.has_arms:
+        print(f"next: undertow report {folder} --figure arms.png")
 
 
 def _show_plan(recipe: str, stages: "list[PlannedStage]", as_json: bool) -> None:

@@ -60,15 +60,26 @@ def _base(reference: str) -> LocalModel:
     return load_model(reference)
 
 
-def _parent_model(context: StageContext, index: int) -> LocalModel:
-    """Return the model that a parent made, a teacher or member of a group of students; else the base."""
-    base = _base(context.config["base"])
-    if (folder := context.parents.get("teacher")) is None:
-        if (group := context.parents.get("students")) is None:
-            return base
-        folder = group / student_folder(index)
+def parent_model(reference: str, folder: Path | None, index: int) -> LocalModel:
+    """Return the model that a parent stage made.
+
+    Args:
+        reference: the base.
+        folder: of a teacher or of a group of students; None for the base itself.
+        index: place in the group.
+    """
+    base = _base(reference)
+    if folder is None:
+        return base
+    if (folder / student_folder(index)).exists():
+        folder = folder / student_folder(index)
     added = (folder / "adapter_config.json", folder / STEERING)
     return base.with_adapter(folder) if any(map(Path.exists, added)) else load_model(f"hf:{folder}")
+
+
+def _parent_model(context: StageContext, index: int) -> LocalModel:
+    folder = context.parents.get("teacher", context.parents.get("students"))
+    return parent_model(context.config["base"], folder, index)
 
 
 def _training(config: Mapping[str, Any]) -> TrainingConfig:

@@ -191,8 +191,8 @@ def read_recipe(where: str, settings: Sequence[str] = (), tier: str | None = Non
     if tier is not None:
         if tier not in tiers:
             raise unknown_name("tier of this recipe", tier, tiers)
-        data = _merge(data, tiers[tier])
-    return _merge(data, parse_settings(settings))
+        data = merge(data, tiers[tier])
+    return merge(data, parse_settings(settings))
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
@@ -203,7 +203,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     """
     data: dict[str, Any] = {}
     for setting in settings:
-        data = _merge(data, _parse(setting))
+        data = merge(data, _parse(setting))
     return data
 
 
@@ -263,9 +263,10 @@ def _parse(setting: str) -> dict[str, Any]:
     return nested
 
 
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with the values of `over`; mappings are merged key by key."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged

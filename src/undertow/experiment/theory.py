@@ -14,7 +14,7 @@ from undertow.errors import unknown_name
 from undertow.experiment.estimates import PlannedStage
 from undertow.experiment.graph import Stage
 from undertow.experiment.progress import Progress
-from undertow.experiment.recipe import Recipe, build_recipe, first_problem, read_recipe
+from undertow.experiment.recipe import first_problem
 from undertow.experiment.run import run_folder, write_text
 from undertow.experiment.runner import Executor, Runner, StageContext
 from undertow.provenance import library_versions
@@ -40,23 +40,15 @@ class TheoryRecipe(BaseModel):
     """Fields of the study's own config, `TheoremConfig`."""
 
 
-def load_study(where: str, settings: tuple[str, ...] = (), tier: str | None = None) -> "Recipe | TheoryRecipe":
-    """Read a recipe of either kind; a file with the key `theory` is a study of the theory.
-
-    Args:
-        where: path of a YAML file, or a packaged name.
-        settings: overrides of the form `key.sub=value`.
-        tier: which of the recipe's tiers.
+def build_theory(data: Mapping[str, Any]) -> TheoryRecipe:
+    """Check plain data and make a recipe of it.
 
     Raises:
-        UnknownNameError: there is no such recipe, key or tier.
+        UnknownNameError: a key does not exist.
         ConfigError: a value is not valid.
     """
-    data = read_recipe(where, settings, tier)
-    if "theory" not in data:
-        return build_recipe(data)
     try:
-        return TheoryRecipe.model_validate(data)
+        return TheoryRecipe.model_validate(dict(data))
     except ValidationError as error:
         raise first_problem(error, TheoryRecipe) from error
 

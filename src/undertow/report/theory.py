@@ -1,54 +1,31 @@
 """A study of the theory as one HTML page, and as text for a terminal (schema undertow.theory/1)."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from markupsafe import Markup
 
-from undertow.errors import ArtifactError
 from undertow.report.render import PAGE, environment, write_page
-from undertow.report.results import RESULTS, read_settings
-from undertow.storage import storage_errors
+from undertow.report.results import read_settings
 
 SCHEMA = "undertow.theory/1"
 
 Results = Mapping[str, Any]
 
 
-def is_theory(run: Path) -> bool:
-    """Tell whether a run folder holds a study of the theory; False too where it holds no readable results."""
-    with storage_errors(run):
-        try:
-            data = json.loads((run / RESULTS).read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            return False
-    return isinstance(data, dict) and cast(dict[str, object], data).get("schema") == SCHEMA
-
-
-def load_theory(run: Path) -> Results:
-    """Read the results of a study of the theory.
-
-    Raises:
-        ArtifactError: the folder holds no such results.
-    """
-    if not is_theory(run):
-        fix = "Give the folder that `undertow run theorem` wrote."
-        raise ArtifactError("This folder holds no study of the theory.", str(run), fix)
-    return json.loads((run / RESULTS).read_text(encoding="utf-8"))
-
-
-def render_theory(run: Path) -> Path:
+def render_theory(run: Path, results: Results) -> Path:
     """Write report.html into the run folder of a study of the theory, and return its path.
 
+    Args:
+        run: the run folder.
+        results: the content of its results.json.
+
     Raises:
-        ArtifactError: the folder holds no such results.
         MissingExtraError: matplotlib is not installed.
     """
     from undertow.report.theory_figure import theorem_figure  # here, so that reading results does not load matplotlib
 
-    results = load_theory(run)
     page = (
         environment()
         .get_template("theory.html")

@@ -7,7 +7,8 @@ import pytest
 
 from undertow.cli.main import main
 from undertow.errors import ConfigError, UnknownNameError
-from undertow.experiment.theory import TheoryRecipe, load_study, plan_theory, run_theory
+from undertow.experiment.load import load_study
+from undertow.experiment.theory import TheoryRecipe, plan_theory, run_theory
 
 SMALL = {"networks": 4, "steps": 3, "epsilons": [1e-2, 1e-3]}
 

@@ -1,0 +1,198 @@
+"""Sweeps: one study in several variants, which share every stage that they have in common.
+
+A variant changes settings of the recipe. Seeds depend on the recipe's seed and on names alone, so variants that differ
+in the student only have the same teachers and the same rows, and are compared replicate by replicate.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from undertow.errors import ConfigError
+from undertow.experiment.analysis import Finding, write_analysis
+from undertow.experiment.estimates import PlannedStage
+from undertow.experiment.progress import Progress
+from undertow.experiment.recipe import Recipe, build_recipe, merge
+from undertow.experiment.results import CONTROLS, MAIN, in_json
+from undertow.experiment.run import plan_recipe, run_recipe
+from undertow.stats.comparisons import paired
+
+SHOWN = ("student", "hop_2", "hop_3", "hop_4", "cross_init", "neutral")
+"""Arms whose effects the figure shows; the tables hold all."""
+
+Results = Mapping[str, Any]
+Gains = dict[tuple[str, int], float]
+"""Arm minus control by teacher base and replicate."""
+
+
+class Sweep(BaseModel):
+    """A study in several variants."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    question: str = ""
+    """What the sweep asks, one sentence."""
+    variants: dict[str, Recipe]
+    """Every variant in full, in the order of the report; differences are taken from the first one."""
+
+
+def build_sweep(data: Mapping[str, Any]) -> Sweep:
+    """Make a sweep of a recipe that has a key `variants`: name to changed settings.
+
+    Raises:
+        UnknownNameError: a key does not exist.
+        ConfigError: a value is not valid, or there is no variant.
+    """
+    variants = data["variants"]
+    if not isinstance(variants, Mapping) or not variants:
+        raise ConfigError("A sweep needs variants.", variants, "Write variants: {name: {setting: value}}.")
+    base = {key: value for key, value in data.items() if key != "variants"}
+    name = str(base.get("name", "sweep"))
+    recipes = {
+        str(key): build_recipe({**merge(base, changes or {}), "name": f"{name}-{key}"})
+        for key, changes in variants.items()
+    }
+    return Sweep(name=name, question=str(base.get("question", "")), variants=recipes)
+
+
+def plan_sweep(sweep: Sweep, runs: Path) -> list[PlannedStage]:
+    """Return the stages of all variants, each once; nothing is written."""
+    planned = [one for recipe in sweep.variants.values() for one in plan_recipe(recipe, runs)]
+    return list({one.stage.fingerprint: one for one in planned}.values())
+
+
+def run_sweep(sweep: Sweep, runs: Path, *, progress: Progress | None = None, rebuild: bool = False) -> dict[str, Any]:
+    """Run every variant, each into a run folder of its own, and compare them; return the content of results.json.
+
+    Raises:
+        UserError: a stage stopped for a reason the user can fix, or the disk did.
+    """
+    started = time.perf_counter()
+    found = {
+        name: run_recipe(recipe, runs, progress=progress, rebuild=rebuild) for name, recipe in sweep.variants.items()
+    }
+    return write_analysis(sweep, runs, compare(found), started)
+
+
+def compare(found: Mapping[str, Results]) -> Finding:
+    """Compare the results of variants: effects of the main metric, and differences from the first variant."""
+    estimates = [
+        {"group": f"{arm} minus its control, {trait}", "name": name, **_of(effect)}
+        for arm in SHOWN
+        for trait in _traits(found)
+        for name, results in found.items()
+        if (effect := _effect(results, arm, trait)) is not None
+    ]
+    return {
+        "answer": _answer(found),
+        "estimates": estimates,
+        "tables": [_effects_table(found), *_differences(found), _factors(found), _rows_table(found)],
+        "not_tested": sorted({line for results in found.values() for line in results["not_tested"]}),
+        "runs": {name: results["run_dir"] for name, results in found.items()},
+    }
+
+
+def main_metric(results: Results) -> str:
+    """Return the metric that variants are compared by."""
+    present = {effect["metric"] for effect in results["effects"]}
+    return next((metric for metric in MAIN if metric in present), min(present))
+
+
+def _traits(found: Mapping[str, Results]) -> list[str]:
+    return list(dict.fromkeys(one["trait"] for results in found.values() for one in results["effects"]))
+
+
+def _effect(results: Results, arm: str, trait: str) -> Results | None:
+    key = arm, trait, main_metric(results)
+    return next((one for one in results["effects"] if (one["arm"], one["trait"], one["metric"]) == key), None)
+
+
+def _of(effect: Results) -> dict[str, Any]:
+    return {"unit": "logits", **{key: effect[key] for key in ("estimate", "low", "high", "n", "p")}}
+
+
+def _text(effect: Results) -> str:
+    if effect["low"] is None:
+        return f"{effect['estimate']:+.2f} (n = {effect['n']}, no interval)"
+    return f"{effect['estimate']:+.2f} [{effect['low']:+.2f}, {effect['high']:+.2f}]"
+
+
+def _answer(found: Mapping[str, Results]) -> str:
+    sentences: list[str] = []
+    for trait in _traits(found):
+        shown = {name: effect for name, results in found.items() if (effect := _effect(results, "student", trait))}
+        if shown:
+            n = min(effect["n"] for effect in shown.values())
+            parts = "; ".join(f"{name} {_text(effect)}" for name, effect in shown.items())
+            sentences.append(f"Student minus control, {trait}, in logits (95 % intervals, n = {n}): {parts}.")
+    return " ".join(sentences)
+
+
+def _effects_table(found: Mapping[str, Results]) -> dict[str, Any]:
+    rows = [
+        [name, effect["arm"], effect["trait"], effect["metric"], effect["estimate"], effect["low"], effect["high"],
+         effect["n"], effect["p"]]
+        for name, results in found.items()
+        for effect in results["effects"]
+    ]  # fmt: skip
+    columns = ["variant", "arm", "trait", "metric", "estimate", "low", "high", "n", "p"]
+    return {"title": "Every effect", "note": "Arm minus its own control.", "columns": columns, "rows": rows}
+
+
+def gains(results: Results, arm: str, trait: str) -> Gains:
+    """Return arm minus control of the main metric by the teacher's base and replicate; bases are averaged."""
+    metric, control = main_metric(results), CONTROLS[arm]
+    values: dict[tuple[str, str, str, int], float] = {}
+    for one in results["arms"]:
+        fits = one["metric"] == metric and one["target"] in (trait, "") and one["trait"] in (None, trait)
+        if fits and one["arm"] in (arm, control):
+            values[one["arm"], one["base"], one["teacher_base"], one["replicate"]] = one["value"]
+    found: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for (name, base, teacher_base, replicate), value in values.items():
+        other = values.get((control, base, base if control == "base" else teacher_base, replicate))
+        if name == arm and other is not None:
+            found[teacher_base, replicate].append(value - other)
+    return {key: sum(some) / len(some) for key, some in found.items()}
+
+
+def _differences(found: Mapping[str, Results]) -> list[dict[str, Any]]:
+    """Return each variant's student effect minus that of the first variant, paired by replicate."""
+    (first, reference), *others = found.items()
+    rows: list[Sequence[Any]] = []
+    for name, results in others:
+        for trait in _traits(found):
+            before, after = gains(reference, "student", trait), gains(results, "student", trait)
+            common = [key for key in before if key in after]
+            if len(common) >= 2 and main_metric(results) == main_metric(reference):
+                estimate = in_json(paired([after[key] for key in common], [before[key] for key in common]))
+                rows.append([name, trait, *(estimate[key] for key in ("estimate", "low", "high", "n", "p"))])
+    if not rows:
+        return []
+    columns = ["variant", "trait", "difference", "low", "high", "n", "p"]
+    note = "Student minus control, minus the same of the first variant; paired by replicate, not corrected for many."
+    return [{"title": f"Difference from {first}", "note": note, "columns": columns, "rows": rows}]
+
+
+def _factors(found: Mapping[str, Results]) -> dict[str, Any]:
+    rows = [
+        [name, kind, *(factor[key] for key in ("estimate", "low", "high", "n", "p"))]
+        for name, results in found.items()
+        for kind in ("diagonal", "initialisation")
+        if (factor := results[kind]) is not None
+    ]
+    columns = ["variant", "factor", "estimate", "low", "high", "n", "p"]
+    note = "Diagonal: own trait minus others; initialisation: same minus other bases. Empty if neither was measured."
+    return {"title": "Factors", "note": note, "columns": columns, "rows": rows}
+
+
+def _rows_table(found: Mapping[str, Results]) -> dict[str, Any]:
+    rows = [
+        [name, results["rows"]["raw"], results["rows"]["kept"], results["run_dir"]] for name, results in found.items()
+    ]
+    note = "Rows of all teachers with a trait; each run folder has a report of its own."
+    return {"title": "Rows and runs", "note": note, "columns": ["variant", "raw", "kept", "run"], "rows": rows}
