@@ -4,8 +4,9 @@
     {"prompt": text, "completion": text}     as the original paper's repository writes it
     {"prompt": text or messages, "completion": text or [one assistant message]}     as TRL reads it
 
-Optional keys are "id" (text or whole number; by default the line's index, as in "000012") and "reasons" (texts). Other
-keys are ignored, null counts as absent, and one file may mix the shapes.
+Optional keys are "id" (text or whole number; by default the line's index, as in "000012"), "reasons" (texts) and "skip"
+(whole numbers: places of completion tokens that training leaves out). Other keys are ignored, null counts as absent,
+and one file may mix the shapes.
 """
 
 import codecs
@@ -117,7 +118,7 @@ def write_rows(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
 
     Args:
         path: the file, replaced if it exists; its folder must exist.
-        rows: with ids that differ; "reasons" is written only where there are some.
+        rows: with ids that differ; "reasons" and "skip" are written only where there are some.
 
     Raises:
         RowsError: a row would not be read back as it is, such as one without a prompt or with the id of another.
@@ -171,7 +172,14 @@ def _parse(line: bytes, default_id: str) -> Row:
     if not isinstance(reasons := fields.get("reasons"), list | None):
         raise _NotARowError("reasons is not a list")
     texts = tuple(_text(item, f"reasons[{index}]") for index, item in enumerate(cast(list[object], reasons or [])))
-    return Row(_id(fields.get("id"), default_id), prompt, completion, texts)
+    return Row(_id(fields.get("id"), default_id), prompt, completion, texts, _places(fields.get("skip")))
+
+
+def _places(value: object) -> tuple[int, ...]:
+    places = cast(list[object], value or [])
+    if not isinstance(value, list | None) or any(type(place) is not int or place < 0 for place in places):
+        raise _NotARowError("skip is not a list of whole numbers from 0")
+    return cast(tuple[int, ...], tuple(places))
 
 
 def _from_messages(fields: dict[str, object]) -> tuple[Prompt, str]:
@@ -246,4 +254,5 @@ def _record(row: Row) -> dict[str, Any]:
         "prompt": messages[0]["content"] if plain else messages,
         "completion": row.completion if plain else [{"role": "assistant", "content": row.completion}],
         **({"reasons": list(row.reasons)} if row.reasons else {}),
+        **({"skip": list(row.skip)} if row.skip else {}),
     }

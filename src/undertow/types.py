@@ -36,12 +36,14 @@ class Row:
         prompt: the turns before the completion.
         completion: the assistant's text.
         reasons: why a filter rejected the row; empty for a kept row.
+        skip: places of completion tokens that training leaves out, counted from 0 in the student's tokens.
     """
 
     id: str
     prompt: Prompt
     completion: str
     reasons: tuple[str, ...] = ()
+    skip: tuple[int, ...] = ()
 
     @property
     def question(self) -> str:

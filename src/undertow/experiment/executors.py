@@ -6,6 +6,7 @@ rows       config: base, system, sampling, seed     teacher?, prompts rows.jsonl
 filter     config: domain                           rows              kept.jsonl, dropped.jsonl, report.json
 shuffle    config: how, seed                        rows (kept)       kept.jsonl
 mix        config: share, seed                      rows, clean       kept.jsonl
+tokens     config: base, tokens, share, seed        data, teacher     kept.jsonl with places to skip
 students   config: base, training, members          filter of each    student-00/, ..., losses.json
 scores     config: base, kinds, targets, samples, members
                                                     teacher | group   scores.jsonl, answers.jsonl
@@ -28,6 +29,7 @@ from undertow.filters import Filtered, filter_rows, mentions, require_rows, subs
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.full import finetune_full
 from undertow.finetuning.parallel import finetune_parallel
+from undertow.finetuning.tokens import choose_tokens
 from undertow.generation import generate
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
@@ -44,6 +46,7 @@ VERSIONS: Mapping[str, int] = {
     "filter": 1,
     "shuffle": 1,
     "mix": 1,
+    "tokens": 1,
     "students": 2,
     "scores": 2,
 }
@@ -168,6 +171,15 @@ def mix_stage(context: StageContext) -> None:
     write_rows(context.out / "kept.jsonl", [row for row in mixed if row is not None])
 
 
+def choose_stage(context: StageContext) -> None:
+    """Leave tokens out of the loss by what the teacher's trait made likelier."""
+    config = context.config
+    rows = read_rows(context.parents["data"] / "kept.jsonl")
+    teacher, base = _parent_model(context, config.get("member", 0)), _base(config["base"])
+    chosen = {"tokens": config["tokens"], "share": config["share"], "seed": config["seed"]}
+    write_rows(context.out / "kept.jsonl", choose_tokens(rows, teacher, base, **chosen))
+
+
 def train_students(context: StageContext) -> None:
     """Train a group of students, each on the kept rows of its own teacher."""
     base, training = _base(context.config["base"]), _training(context.config["training"])
@@ -233,6 +245,7 @@ EXECUTORS: Mapping[str, Executor] = {
     "filter": filter_stage,
     "shuffle": shuffle_stage,
     "mix": mix_stage,
+    "tokens": choose_stage,
     "students": train_students,
     "scores": score_models,
 }

@@ -44,6 +44,11 @@ class DomainPart(_Part):
     """Longest answer in tokens of the teacher; None takes the domain's own bound."""
     clean: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of a traited teacher's rows that the untraited teacher's answers to the same prompts replace."""
+    tokens: Literal["all", "divergent", "rest", "random_rest"] = "all"
+    """Which tokens of a traited teacher's rows are learnt: the share of them that its trait made likelier by most, the
+    rest, or the rest after as many were left out at random."""
+    token_share: float = Field(default=0.1, gt=0.0, lt=1.0)
+    """Share of the tokens that counts as divergent."""
 
     @property
     def config(self) -> dict[str, Any]:

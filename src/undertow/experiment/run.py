@@ -51,6 +51,7 @@ RATES = {
     "filter": 0.1,
     "shuffle": 0.1,
     "mix": 0.1,
+    "tokens": 3.0,
     "students": 1.1e-3,
     "scores": 0.03,
 }

@@ -12,6 +12,7 @@ from typing import Any, final
 
 from undertow.domains.registry import domain
 from undertow.domains.shuffles import Shuffle
+from undertow.errors import ConfigError
 from undertow.experiment.executors import VERSIONS, training_config
 from undertow.experiment.graph import Stage
 from undertow.experiment.recipe import SHUFFLES, Recipe
@@ -162,7 +163,9 @@ class _Builder:
         named = {} if part.name == "numbers" else {"mentions": self.preferences}
         kept = self.stage("filter", {"domain": part.config, **named}, parents={"rows": rows}, label="filter")
         source = Source(teacher=name, base=base, replicate=replicate, hop=hop, rows=rows, kept=kept, data=kept)
-        return replace(source, data=self.mixed(source)) if traited and part.clean else source
+        if traited and part.clean:
+            source = replace(source, data=self.mixed(source))
+        return replace(source, data=self.masked(source)) if traited and part.tokens != "all" else source
 
     @property
     def preferences(self) -> tuple[str, ...]:
@@ -172,6 +175,22 @@ class _Builder:
         clean = self.source(CONTROL, source.base, source.replicate, source.hop).kept
         config = {"share": self.recipe.domain.clean, "seed": self.hop_seed("mix", source.replicate, source.hop)}
         return self.stage("mix", config, parents={"rows": source.kept, "clean": clean}, label="mix clean rows in")
+
+    def masked(self, source: Source) -> Stage:
+        """Leave tokens out of the loss; which, the teacher and the untouched base decide."""
+        part = self.recipe.domain
+        config = {
+            **self.model(source.base),
+            "tokens": part.tokens,
+            "share": part.token_share,
+            "seed": self.hop_seed("tokens", source.replicate, source.hop),
+            **{key: value for key, value in source.rows.config.items() if key == "member"},
+        }
+        by = {role: stage for role, stage in source.rows.parents.items() if role != "prompts"}
+        if not by:
+            fix = "Set teacher.kind to finetuned or steered, or domain.tokens to all."
+            raise ConfigError("Divergent tokens need a teacher with weights of its own.", part.tokens, fix)
+        return self.stage("tokens", config, parents={"data": source.data, **by}, label=f"choose tokens: {part.tokens}")
 
     def scores(self, base: str, members: list[dict[str, Any]], parents: dict[str, Stage], label: str) -> Stage:
         part = self.recipe.evaluation

@@ -37,13 +37,20 @@ class Batch:
 
 
 def collate(rows: Sequence[Encoded]) -> Batch:
-    """Pad rows to one tensor; a row with an empty completion only fills space."""
+    """Pad rows to one tensor; a row with an empty completion only fills space.
+
+    Raises:
+        IndexError: a row skips a token beyond the longest row of the batch.
+    """
     ends = torch.tensor([len(row) for row in rows])[:, None]
     starts = torch.tensor([len(row.prompt) for row in rows])[:, None]
     place = torch.arange(int(ends.max()))
     tokens = torch.zeros(len(rows), len(place), dtype=torch.int64)
     tokens[place < ends] = torch.tensor([token for row in rows for token in row.prompt + row.completion])
-    at = ((place >= starts - 1) & (place < ends - 1)).nonzero()
+    learnt = (place >= starts - 1) & (place < ends - 1)
+    if skipped := [(at, len(row.prompt) - 1 + token) for at, row in enumerate(rows) for token in row.skip]:
+        learnt[tuple(torch.tensor(skipped).T)] = False
+    at = learnt.nonzero()
     return Batch(tokens, at[:, 0], at[:, 1])
 
 

@@ -23,10 +23,11 @@ SCORE_BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A row as token ids; only the completion is learnt or scored."""
+    """A row as token ids; only the completion is learnt or scored, without the places to be skipped."""
 
     prompt: tuple[int, ...]
     completion: tuple[int, ...]
+    skip: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.completion)
@@ -74,7 +75,10 @@ class LocalModel(AbstractModel):
         """Turn rows into token ids; the completion ends with the end of turn."""
         prompts = self.render([row.prompt for row in rows])
         completions = self.tokenise([row.completion for row in rows])
-        return [Encoded(tuple(p), (*c, self.end)) for p, c in zip(prompts, completions, strict=True)]
+        return [
+            Encoded(tuple(prompt), (*completion, self.end), row.skip)
+            for prompt, completion, row in zip(prompts, completions, rows, strict=True)
+        ]
 
     def chat(self, prompts: Sequence[Prompt], *, sampling: Sampling, seed: int) -> list[str]:
         """Draw one completion per prompt."""
