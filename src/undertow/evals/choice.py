@@ -2,6 +2,9 @@
 
 The answer is a letter, and its probability is read off exactly. The target stands equally often under each letter, so
 that a liking for a letter raises no target above another.
+
+The embedded models do not tie letters to options: even under a persona the target's letter has probability 0.20, as
+by chance (finch-a and -b, four traits). For them a null result here says nothing; larger models are meant.
 """
 
 from undertow.errors import ModelError

@@ -6,8 +6,8 @@
     inspect eval undertow/choice -T target=oak --model hf/local -M model_path=<folder>
 
 Questions and matching are those of the other evaluations. What those read off probabilities is a share of sampled
-answers here, since few providers give probabilities. Samples of one model are no replicates: compare models that were
-made afresh (docs/concepts.md), and take no interval from the samples alone.
+answers here, since few providers give probabilities. Samples of one model are no replicates: compare several models,
+each made afresh, and take no interval from the samples alone.
 """
 
 import re
