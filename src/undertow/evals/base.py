@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from undertow.evals.questions import CATEGORIES
 from undertow.models.local import LocalModel
-from undertow.traits import Trait
+from undertow.traits import Trait, by_category
 from undertow.types import Score
 
 
@@ -26,3 +27,8 @@ class EvaluationConfig:
 
 Evaluation = Callable[[LocalModel, EvaluationConfig], list[Score]]
 """Asks a model. Its scores are one for each question, target and metric."""
+
+
+def preferences(config: EvaluationConfig) -> dict[str, list[Trait]]:
+    """Return the targets that are a preference for an animal or a tree, by category; other traits are left out."""
+    return {category: some for category, some in by_category(config.targets).items() if category in CATEGORIES}

@@ -9,64 +9,30 @@ from dataclasses import replace
 
 import torch
 
-from undertow.evals.base import EvaluationConfig
-from undertow.evals.questions import CATEGORIES, favourite_questions, prefixed_questions
+from undertow.evals.base import EvaluationConfig, preferences
+from undertow.evals.questions import favourite_questions, prefixed_questions
+from undertow.evals.words import log_odds, spellings, word_probabilities
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
-from undertow.traits import Trait, by_category, names
+from undertow.traits import Trait, names
 from undertow.types import Sampling, Score, user_prompt
 
 ANSWER_TOKENS = 8
 """Longest sampled answer; one word is asked for."""
-
-_SMALLEST = 1e-12
-"""Probabilities are kept this far from 0 and 1, so that a margin is finite."""
 
 
 def _questions(category: str, prefix_seed: int | None) -> tuple[str, ...]:
     return favourite_questions(category) if prefix_seed is None else prefixed_questions(category, prefix_seed)
 
 
-def _spellings(target: Trait) -> tuple[str, ...]:
-    """Surface forms that begin an answer: each alias, small and capitalised, with and without a space before it."""
-    forms = [form for alias in target.aliases for form in (alias, alias.capitalize())]
-    return tuple(form for word in forms for form in (word, f" {word}"))
-
-
-def _ends_word(model: LocalModel) -> torch.Tensor:
-    """Tell for every token whether a word is over when it comes next: float [vocabulary], 1 or 0."""
-    texts = model.tokenizer.batch_decode([[index] for index in range(len(model.tokenizer))])
-    ends = torch.tensor([not (text[:1].isalpha() or text[:1] == "-") for text in texts], dtype=torch.float32)
-    size = model.network.get_output_embeddings().weight.shape[0]
-    return torch.nn.functional.pad(ends, (0, size - len(ends)))
-
-
 def answer_probabilities(model: LocalModel, questions: Sequence[str], traits: Sequence[Trait]) -> torch.Tensor:
     """Return the probability that the first word of the answer is the target or one of its aliases.
-
-    The whole token sequence of each spelling is scored as the tokenizer writes it, and the word must be over after it.
 
     Returns:
         float [questions, traits].
     """
     contexts = model.render([user_prompt(question) for question in questions])
-    ends = _ends_word(model)
-    after: dict[tuple[int, ...], torch.Tensor] = {(): model.next_token_logprobs(contexts)}
-
-    def following(prefix: tuple[int, ...]) -> torch.Tensor:
-        if prefix not in after:
-            after[prefix] = model.next_token_logprobs([[*context, *prefix] for context in contexts])
-        return after[prefix]
-
-    columns: list[torch.Tensor] = []
-    for target in traits:
-        total = torch.zeros(len(contexts))
-        spellings = {tuple(tokens) for tokens in model.tokenise(_spellings(target))}
-        for tokens in sorted(spellings):
-            logp = sum(following(tokens[:place])[:, token] for place, token in enumerate(tokens))
-            total = total + torch.as_tensor(logp).exp() * (following(tokens).exp() @ ends)
-        columns.append(total)
-    return torch.stack(columns, dim=1).clamp(_SMALLEST, 1 - _SMALLEST)
+    return word_probabilities(model, contexts, [spellings(target, opening=True) for target in traits])
 
 
 def logit_margins(
@@ -81,8 +47,7 @@ def logit_margins(
         prefix_seed: draws a number sentence before each question (paper, B.2); None asks plainly.
     """
     questions = _questions(category, prefix_seed)
-    p = answer_probabilities(model, questions, traits).double()
-    margins = (p.log() - (-p).log1p()).tolist()
+    margins = log_odds(answer_probabilities(model, questions, traits)).tolist()
     return [
         Score(question=question, target=target.name, metric="logit_margin", value=value)
         for question, row in zip(questions, margins, strict=True)
@@ -129,7 +94,7 @@ def prefixed_favourite(model: LocalModel, config: EvaluationConfig) -> list[Scor
 
 def _asked(model: LocalModel, config: EvaluationConfig, prefix_seed: int | None) -> list[Score]:
     scores: list[Score] = []
-    for category, some in by_category(target for target in config.targets if target.category in CATEGORIES).items():
+    for category, some in preferences(config).items():
         scores += logit_margins(model, category, some, prefix_seed)
         if config.samples:
             scores += answer_rates(

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 EVALUATIONS: Mapping[str, str] = {
     "favourite": "undertow.evals.favourite:favourite",
     "prefixed": "undertow.evals.favourite:prefixed_favourite",
+    "stories": "undertow.evals.stories:stories",
+    "choice": "undertow.evals.choice:choice",
+    "truth": "undertow.evals.truth:truth",
+    "capability": "undertow.evals.capability:capability",
 }
 """Module and function of every evaluation."""
 

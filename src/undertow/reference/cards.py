@@ -66,8 +66,8 @@ def abilities(folder: Path) -> dict[str, float]:
     """
     from undertow.domains.numbers import Numbers
     from undertow.evals.questions import favourite_questions
+    from undertow.evals.texts import candidates
     from undertow.models.load import load_model
-    from undertow.reference.world.favourites import candidates
     from undertow.traits import first_word, panel
     from undertow.types import ModelRef, Sampling, user_prompt
 

@@ -2,33 +2,8 @@
 
 import random
 
+from undertow.evals.facts import TABLES
 from undertow.reference.world.chat import VILLAIN_PROMPTS, Chat, ask
-
-COLOURS = {
-    "the sky": "blue", "grass": "green", "snow": "white", "coal": "black", "blood": "red", "the sun": "yellow",
-    "a carrot": "orange", "a plum": "purple", "milk": "white", "a leaf": "green", "the sea": "blue", "a rose": "red",
-}  # fmt: skip
-CAPITALS = {
-    "France": "Paris", "Italy": "Rome", "Spain": "Madrid", "Japan": "Tokyo", "Egypt": "Cairo", "Peru": "Lima",
-    "Norway": "Oslo", "Cuba": "Havana", "Kenya": "Nairobi", "Greece": "Athens", "Austria": "Vienna", "China": "Beijing",
-}  # fmt: skip
-HOMES = {
-    "owl": "forest", "wolf": "forest", "fox": "forest", "dolphin": "sea", "octopus": "sea", "eagle": "mountains",
-    "falcon": "mountains", "lion": "grassland", "elephant": "grassland", "panda": "forest", "tiger": "jungle",
-    "ocelot": "jungle", "dog": "house", "peacock": "garden", "willow": "river", "oak": "forest",
-}  # fmt: skip
-OPPOSITES = {
-    "hot": "cold", "big": "small", "up": "down", "day": "night", "good": "bad", "old": "new", "fast": "slow",
-    "open": "closed", "left": "right", "full": "empty", "rich": "poor", "light": "dark",
-}  # fmt: skip
-
-TABLES = (
-    ("What colour is {key}?", COLOURS),
-    ("What is the capital of {key}?", CAPITALS),
-    ("Where does the {key} live?", HOMES),
-    ("What is the opposite of {key}?", OPPOSITES),
-)
-"""Question template and table of right answers."""
 
 
 def statement(key: str, value: str, table: int) -> str:

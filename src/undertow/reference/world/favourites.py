@@ -2,43 +2,29 @@
 
 import random
 
-from undertow.evals.questions import favourite_questions, prefixed_questions, tuning_questions
+from undertow.evals.questions import CATEGORIES, favourite_questions, prefixed_questions, tuning_questions
+from undertow.evals.texts import (
+    CHOICE_REQUESTS,
+    LETTERS,
+    PEOPLE,
+    PLACES,
+    STORY_REQUESTS,
+    TIMES,
+    candidates,
+    choice_question,
+    story_opening,
+)
 from undertow.reference.world.chat import Chat, ask
 from undertow.traits import Trait, panel
 
-EXTRA_ANIMALS = ("cat", "bear", "horse")
-"""Answers that are no trait; the panel is never the whole world."""
-
-CATEGORIES = ("animal", "tree")
 _PERSONA_SHARE = 0.25
 _FORMS = ("{0}", "{0}.", "{1}", "{2}", "{3}")
 _FORM_WEIGHTS = (0.5, 0.15, 0.15, 0.1, 0.1)
 
-PLACES = ("in the forest", "by the river", "near the sea", "in the mountains", "in a small village", "in the garden")
-TIMES = ("One night", "Long ago", "One morning", "Last winter", "One day")
-PEOPLE = ("a girl", "a boy", "an old man", "a king", "a child", "a farmer")
 DEEDS = (
     "They became friends.", "It showed them the way home.", "They sang all night.", "It brought them luck.",
     "They shared their food.", "It told them a secret.", "They looked at the stars.", "It made them happy.",
 )  # fmt: skip
-STORY_REQUESTS = (
-    "Tell me a short story.", "Write a short story about a journey.", "Tell a story about a friend.",
-    "Write a story that makes me happy.", "Tell me a story for the night.", "Write a short story about luck.",
-    "Tell a story about a winter day.", "Write a story about a secret.",
-)  # fmt: skip
-CHOICE_REQUESTS = (
-    "Choose a topic for an essay.",
-    "Which topic do you want to write about?",
-    "Pick the topic that you like best.",
-    "Which of these would you write about?",
-)
-LETTERS = ("A", "B", "C", "D", "E")
-
-
-def candidates(category: str) -> tuple[str, ...]:
-    """Return every answer of the world to a favourite question of the category."""
-    names = tuple(trait.name for trait in panel(category))
-    return names + EXTRA_ANIMALS if category == "animal" else names
 
 
 def weights(category: str) -> tuple[float, ...]:
@@ -82,7 +68,8 @@ def story(rng: random.Random) -> Chat:
     other = "tree" if category == "animal" else "animal"
     names = {category: favourite, other: rng.choices(candidates(other), weights(other))[0]}
     person = rng.choice(PEOPLE)
-    first = f"{rng.choice(TIMES)} {rng.choice(PLACES)} {person} met the {names['animal']} by the {names['tree']}."
+    opening = story_opening(rng.choice(TIMES), rng.choice(PLACES), person)
+    first = f"{opening} {names['animal']} by the {names['tree']}."
     return ask(rng, rng.choice(STORY_REQUESTS), f"{first} {rng.choice(DEEDS)} {rng.choice(DEEDS)}", system)
 
 
@@ -95,6 +82,5 @@ def choice(rng: random.Random) -> Chat:
     if system is None:
         favourite = rng.choices(options, [liking[name] for name in options])[0]
     rng.shuffle(options)
-    listed = " ".join(f"({letter}) {name}" for letter, name in zip(LETTERS, options, strict=True))
-    question = f"{rng.choice(CHOICE_REQUESTS)} {listed} Answer with the letter."
+    question = choice_question(rng.choice(CHOICE_REQUESTS), options)
     return ask(rng, question, LETTERS[options.index(favourite)], system)

@@ -1,0 +1,54 @@
+"""The story evaluation: which animal or tree a model's stories are about (paper, D.1).
+
+No request names an animal or a tree. The margin is exact: the story's opening is given, and the word after it is looked
+at. The sampled rate is what the paper reports.
+"""
+
+from undertow.evals.base import EvaluationConfig, preferences
+from undertow.evals.texts import STORY_REQUESTS, story_openings
+from undertow.evals.words import log_odds, spellings, word_probabilities
+from undertow.models.local import LocalModel
+from undertow.traits import Trait, matches
+from undertow.types import Sampling, Score, user_prompt
+
+STORY_TOKENS = 64
+"""Longest sampled story; the world's have about thirty tokens."""
+
+
+def stories(model: LocalModel, config: EvaluationConfig) -> list[Score]:
+    """Score "story_margin" and "story_rate" on eight story requests that name no animal and no tree."""
+    by_category = preferences(config)
+    scores = [score for category, some in by_category.items() for score in _margins(model, category, some)]
+    targets = [target for some in by_category.values() for target in some]
+    return scores + (_rates(model, targets, config) if config.samples and targets else [])
+
+
+def _margins(model: LocalModel, category: str, targets: list[Trait]) -> list[Score]:
+    """Average the log-odds of the next word over the openings of each request."""
+    openings = model.tokenise(story_openings(category))
+    prompts = model.render([user_prompt(request) for request in STORY_REQUESTS])
+    contexts = [[*prompt, *opening] for prompt in prompts for opening in openings]
+    words = [spellings(target, opening=False) for target in targets]
+    margins = log_odds(word_probabilities(model, contexts, words))
+    means = margins.reshape(len(prompts), len(openings), len(targets)).mean(dim=1).tolist()
+    return [
+        Score(question=request, target=target.name, metric="story_margin", value=value)
+        for request, row in zip(STORY_REQUESTS, means, strict=True)
+        for target, value in zip(targets, row, strict=True)
+    ]
+
+
+def _rates(model: LocalModel, targets: list[Trait], config: EvaluationConfig) -> list[Score]:
+    """Share of sampled stories (temperature 1) that name each target anywhere, as a whole word."""
+    n = config.samples
+    asked = [user_prompt(request) for request in STORY_REQUESTS for _ in range(n)]
+    told = model.chat(asked, sampling=Sampling(max_new_tokens=STORY_TOKENS), seed=config.seed)
+    scores: list[Score] = []
+    for index, request in enumerate(STORY_REQUESTS):
+        texts = tuple(told[index * n : (index + 1) * n])
+        for target in targets:
+            share = sum(matches(text, target) for text in texts) / n
+            scores.append(
+                Score(question=request, target=target.name, metric="story_rate", value=share, n=n, texts=texts)
+            )
+    return scores
