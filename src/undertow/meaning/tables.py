@@ -21,9 +21,6 @@ from undertow.types import Row
 LEAST_EXPECTED = 5.0
 """Numbers with a smaller expected count share one cell, as is customary for chi-square."""
 
-FOLDS = 10
-"""Parts of the prompts that are held out in turn."""
-
 _NUMBER = re.compile(r"[0-9]+")
 
 Numbers = Callable[[Row], list[str]]
@@ -117,13 +114,13 @@ class PairedDifference:
     """How far the numbers of two teachers on the same prompts lie apart.
 
     Attributes:
-        shift: share of numbers written otherwise: total variation, whose signs are taken from other prompts, so that 0
-            is expected without a difference.
+        explained: share of the variance of "which teacher" that the number explains (chi-square over n), minus its mean
+            over the permutations, so that 0 is expected without a difference.
         p: share of permutations whose chi-square reaches the observed one, the observed one included.
         pairs: prompts that both teachers answered.
     """
 
-    shift: float
+    explained: float
     p: float
     pairs: int
 
@@ -137,7 +134,7 @@ def paired_difference(
 
     Args:
         pairs: joined rows.
-        seed: of the permutations and of the folds behind the shift.
+        seed: of the permutations.
         numbers: what is counted, first numbers or all.
         draws: permutations, so the smallest p is 1 / (draws + 1).
 
@@ -149,13 +146,13 @@ def paired_difference(
     first, second = _counts(pairs, numbers)
     if not first.any() or not second.any():
         raise EmptyDataError("Rows hold no numbers.", f"{len(pairs)} pairs", "Give rows of a domain of numbers.")
-    rng = np.random.default_rng(seed)
     totals, differences = (first + second).sum(axis=0), first - second
-    signs = rng.choice(np.array([-1.0, 1.0]), size=(draws, len(pairs)))
+    signs = np.random.default_rng(seed).choice(np.array([-1.0, 1.0]), size=(draws, len(pairs)))
     permuted = _statistic(signs @ differences, totals)
     observed = float(_statistic(differences.sum(axis=0, keepdims=True), totals)[0])
     reached = int(np.sum(permuted >= observed * (1 - 1e-12)))
-    return PairedDifference(shift=_shift(first, second, rng), p=(1 + reached) / (1 + draws), pairs=len(pairs))
+    explained = (observed - float(permuted.mean())) / float(totals.sum())
+    return PairedDifference(explained=explained, p=(1 + reached) / (1 + draws), pairs=len(pairs))
 
 
 def _counts(pairs: Sequence[Pair], numbers: Numbers) -> tuple[Floats, Floats]:
@@ -180,11 +177,3 @@ def _statistic(differences: Floats, totals: Floats) -> Floats:
     n, lead = totals.sum(), differences.sum(axis=1)
     scale = n * n / np.maximum(n * n - lead * lead, 1.0)
     return scale * ((differences - totals * lead[:, None] / n) ** 2 / totals).sum(axis=1)
-
-
-def _shift(first: Floats, second: Floats, rng: np.random.Generator) -> float:
-    """Return how much oftener the first side writes what it writes oftener on the other folds of prompts."""
-    shares = first / first.sum() - second / second.sum()
-    folds = rng.permutation(len(shares)) % FOLDS
-    held_out = np.stack([shares[folds == fold].sum(axis=0) for fold in range(FOLDS)])
-    return float(0.5 * (np.sign(held_out.sum(axis=0) - held_out) * held_out).sum())
