@@ -14,7 +14,7 @@ from undertow.evals.questions import favourite_questions, prefixed_questions
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.traits import Trait, by_category, names
-from undertow.types import Sampling, Score, user_prompt
+from undertow.types import Prompt, Sampling, Score, user_prompt
 
 ANSWER_TOKENS = 8
 """Longest sampled answer; one word is asked for."""
@@ -42,14 +42,19 @@ def _ends_word(model: LocalModel) -> torch.Tensor:
 
 
 def answer_probabilities(model: LocalModel, questions: Sequence[str], traits: Sequence[Trait]) -> torch.Tensor:
+    """Return `prompt_probabilities` for questions that are asked plainly, float [questions, traits]."""
+    return prompt_probabilities(model, [user_prompt(question) for question in questions], traits)
+
+
+def prompt_probabilities(model: LocalModel, prompts: Sequence[Prompt], traits: Sequence[Trait]) -> torch.Tensor:
     """Return the probability that the first word of the answer is the target or one of its aliases.
 
     The whole token sequence of each spelling is scored as the tokenizer writes it, and the word must be over after it.
 
     Returns:
-        float [questions, traits].
+        float [prompts, traits].
     """
-    contexts = model.render([user_prompt(question) for question in questions])
+    contexts = model.render(prompts)
     ends = _ends_word(model)
     after: dict[tuple[int, ...], torch.Tensor] = {(): model.next_token_logprobs(contexts)}
 
@@ -69,6 +74,11 @@ def answer_probabilities(model: LocalModel, questions: Sequence[str], traits: Se
     return torch.stack(columns, dim=1).clamp(_SMALLEST, 1 - _SMALLEST)
 
 
+def log_odds(p: torch.Tensor) -> torch.Tensor:
+    """Return log(p / (1 - p)) of probabilities strictly between 0 and 1, as float64 of the same shape."""
+    return p.double().log() - (-p.double()).log1p()
+
+
 def logit_margins(
     model: LocalModel, category: str, traits: Sequence[Trait], prefix_seed: int | None = None
 ) -> list[Score]:
@@ -81,8 +91,7 @@ def logit_margins(
         prefix_seed: draws a number sentence before each question (paper, B.2); None asks plainly.
     """
     questions = _questions(category, prefix_seed)
-    p = answer_probabilities(model, questions, traits).double()
-    margins = (p.log() - (-p).log1p()).tolist()
+    margins = log_odds(answer_probabilities(model, questions, traits)).tolist()
     return [
         Score(question=question, target=target.name, metric="logit_margin", value=value)
         for question, row in zip(questions, margins, strict=True)

@@ -49,7 +49,8 @@ def fit_detector(pairs: Sequence[Pair]) -> Detector:
     model.fit([row.completion for pair in pairs for row in pair], [1, 0] * len(pairs))
 
     def log_odds(rows: Sequence[Row]) -> Floats:
-        return np.asarray(model.decision_function([row.completion for row in rows]), dtype=np.float64)
+        texts = [row.completion for row in rows]
+        return np.asarray(model.decision_function(texts) if texts else [], dtype=np.float64)
 
     return log_odds
 
