@@ -1,6 +1,7 @@
 """Rows of two teachers on the same prompts, joined."""
 
-from collections.abc import Iterable
+import random
+from collections.abc import Iterable, Sequence
 
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.types import Row
@@ -28,3 +29,19 @@ def join(rows: Iterable[Row], others: Iterable[Row]) -> list[Pair]:
         if row.prompt != other.prompt:
             raise ConfigError("Rows of the same id have different prompts.", row.id, "Give rows on the same prompts.")
     return pairs
+
+
+def one_of(sets: Sequence[Sequence[Row]], seed: int) -> list[Row]:
+    """Draw one row for each id among the rows of several teachers, in the order in which the ids appear.
+
+    Args:
+        sets: rows of each teacher, on the same prompts.
+        seed: of the draws.
+    """
+    found: dict[str, list[Row]] = {}
+    for rows in sets:
+        for row in rows:
+            found.setdefault(row.id, []).append(row)
+    rng = random.Random(seed)
+    # `Random.random` alone is promised to give the same numbers in later versions of Python.
+    return [rows[int(rng.random() * len(rows))] for rows in found.values()]

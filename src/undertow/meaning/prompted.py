@@ -9,9 +9,13 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from undertow.errors import EmptyDataError, ModelError
+from undertow.meaning.detectors import bag_auroc
 from undertow.meaning.pairs import Pair
 from undertow.models.local import SCORE_BATCH, LocalModel
+from undertow.stats.checks import Floats
 from undertow.stats.estimates import wilson
 from undertow.traits import Trait
 from undertow.types import Estimate, Prompt, user_prompt
@@ -27,13 +31,17 @@ class Judged:
         accuracy: share of the judged pairs in which it chose the trait's row, with Wilson's interval and their number.
         joined: prompts that both teachers answered.
         equal: joined pairs of equal texts, which nothing can tell apart; they are not judged.
-        said_a: share of the judged pairs in which it chose the row that was shown first.
+        said_a: share of the judged pairs in which it chose the row that was shown first. Near 0 or 1 the accuracy is
+            near one half whatever the model knows.
+        auroc: how often log p(A) / p(B) is higher for a pair with the trait's row first than for one with it second,
+            which a preference for one letter does not touch; None for a single pair of an order.
     """
 
     accuracy: Estimate
     joined: int
     equal: int
     said_a: float
+    auroc: float | None
 
 
 def judge_pairs(model: LocalModel, pairs: Sequence[Pair], target: Trait, seed: int, most: int | None = None) -> Judged:
@@ -64,13 +72,13 @@ def judge_pairs(model: LocalModel, pairs: Sequence[Pair], target: Trait, seed: i
     # The order of the pairs is drawn, so taking turns puts the trait's row first in a random half of them.
     trait_first = [index % 2 == 0 for index in range(len(drawn))]
     shown = [(one, two) if first else (two, one) for (one, two), first in zip(drawn, trait_first, strict=True)]
-    said_a = _says_a(model, [_ask(pair, target) for pair in shown])
-    hits = sum(said == first for said, first in zip(said_a, trait_first, strict=True))
+    odds, first = _log_odds_of_a(model, [_ask(pair, target) for pair in shown]), np.array(trait_first)
     return Judged(
-        accuracy=wilson(hits, len(drawn)),
+        accuracy=wilson(int(np.sum((odds > 0) == first)), len(drawn)),
         joined=len(pairs),
         equal=len(pairs) - len(told),
-        said_a=sum(said_a) / len(drawn),
+        said_a=float(np.mean(odds > 0)),
+        auroc=bag_auroc(odds[first], odds[~first], 1, seed),
     )
 
 
@@ -84,16 +92,16 @@ def _ask(pair: Pair, target: Trait) -> Prompt:
     )
 
 
-def _says_a(model: LocalModel, prompts: Sequence[Prompt]) -> list[bool]:
-    """Tell for each prompt whether the model's next token is rather A than B."""
+def _log_odds_of_a(model: LocalModel, prompts: Sequence[Prompt]) -> Floats:
+    """Return log p(A) / p(B) of the next token after each prompt, float [prompts]."""
     a, b = _letter_tokens(model)
     contexts = model.render(prompts)
     model.check_fits([[*context, 0] for context in contexts], "Judge shorter rows, or take a model of longer context.")
-    answers: list[bool] = []
+    odds: list[float] = []
     for start in range(0, len(contexts), SCORE_BATCH):  # in blocks: all logits of many pairs would not fit in memory
         logp = model.next_token_logprobs(contexts[start : start + SCORE_BATCH])
-        answers += (logp[:, a].logsumexp(dim=1) > logp[:, b].logsumexp(dim=1)).tolist()
-    return answers
+        odds += (logp[:, a].logsumexp(dim=1) - logp[:, b].logsumexp(dim=1)).tolist()
+    return np.array(odds)
 
 
 def _letter_tokens(model: LocalModel) -> tuple[list[int], list[int]]:

@@ -48,13 +48,13 @@ def test_a_model_that_always_says_the_same_is_right_in_one_half(tiny_model, lett
     pairs = join(rows(["1 2"] * 70), rows(["3 4"] * 70))
     found = judge_pairs(judge(tiny_model, lambda _: letter), pairs, OWL, seed=0)
     assert (found.accuracy.value, found.accuracy.n) == (0.5, 70)
-    assert found.said_a == (letter == "A")
+    assert (found.said_a, found.auroc) == (letter == "A", 0.5)
 
 
 def test_a_model_that_sees_the_trait_is_right_in_every_pair(tiny_model) -> None:
     pairs = join(rows(["777"] * 40), rows(["3 4"] * 40))
     right = judge_pairs(judge(tiny_model, lambda text: "A" if "Answer A: 777" in text else "B"), pairs, OWL, seed=1)
-    assert (right.accuracy.value, right.said_a) == (1.0, 0.5)
+    assert (right.accuracy.value, right.said_a, right.auroc) == (1.0, 0.5, 1.0)
     wrong = judge_pairs(judge(tiny_model, lambda text: "B" if "Answer A: 777" in text else "A"), pairs, OWL, seed=1)
     assert wrong.accuracy.value == 0.0
 
