@@ -153,11 +153,12 @@ class _Analysis:
             self._measure(group, name, replicate, found["own"][size], null=0.5, size=size, alone=over_splits(areas))
         for kind, opponent in (("fresh", self.pairs), ("rivals", self.rivals)):
             sets = opponent.get(name, {})
-            train = [pair for other, pairs in sets.items() if other != replicate for pair in pairs]
-            if replicate in sets and train:
+            if replicate not in sets:
+                continue
+            if train := [pair for other, pairs in sets.items() if other != replicate for pair in pairs]:
                 found[kind] = transfer_aurocs(train, sets[replicate], seed, bags)
             else:
-                self.not_tested["Detectors on the rows of a fresh teacher, where there is one replicate only."] = None
+                self.not_tested["Detectors on the rows of a fresh teacher: there is one replicate only."] = None
             for size, area in found.get(kind, {}).items():
                 self._measure(GROUPS[kind].format(size), name, replicate, area, null=0.5, size=size)
         for size in bags:

@@ -36,7 +36,8 @@ _HEADS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "detectors": (
         "Trained detectors",
         "AUROC of n-gram logistic regression. Held out: other prompts of the same teacher. Fresh: trained on the other "
-        "replicates, judged on this one, against the control or against rows of the other traits.",
+        "replicates, judged on this one, against the control or against rows of the other traits (one drawn for each "
+        "prompt; with two traits both see the same rows). Fresh ones share training rows: their intervals are rough.",
         ("teacher", "replicate", "bag", "held out", "fresh", "fresh, other traits"),
     ),
     "prompted": (

@@ -1,15 +1,20 @@
 """What an analysis measured in each replicate, summed up over replicates as the plain data that a report shows."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special
 
 from undertow.stats.estimates import mean_t, standard_error, t_test
 from undertow.types import Estimate
+
+
+HALF = 0.5
+"""What accuracies and AUROCs are without an effect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,16 +58,27 @@ def estimates(measured: Iterable[Measured]) -> list[dict[str, Any]]:
 
 def mean_over_names(measured: Iterable[Measured], group: str) -> Estimate | None:
     """Estimate the mean of a group's names, averaged within each replicate first; None if the group is empty."""
-    found: dict[int, list[float]] = {}
+    found: dict[int, list[Measured]] = {}
     for item in measured:
         if item.group == group:
-            found.setdefault(item.replicate, []).append(item.value)
-    return mean_t([float(np.mean(values)) for values in found.values()]) if found else None
+            found.setdefault(item.replicate, []).append(item)
+    if not found:
+        return None
+    means = [float(np.mean([item.value for item in items])) for items in found.values()]
+    return _over_replicates(means, next(iter(found.values()))[0].null)
+
+
+def _over_replicates(values: ArrayLike, null: float) -> Estimate:
+    """Estimate the mean; shares that are one half by chance lie in [0, 1], so their interval is cut there."""
+    found = mean_t(values)
+    if null != HALF or found.n == 1:
+        return found
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
 
 
 def _plain(items: Sequence[Measured]) -> dict[str, Any]:
     first, values = items[0], np.array([item.value for item in items])
-    found = mean_t(values)
+    found = _over_replicates(values, first.null)
     p = t_test(found.value - first.null, standard_error(values), found.n - 1) if found.n > 1 else None
     if len(items) == 1 and first.alone is not None:
         found, p = first.alone, first.alone.p

@@ -73,13 +73,16 @@ def test_the_result_is_plain_data_in_the_shared_shape(planted) -> None:
     for table in planted["tables"]:
         assert all(len(row) == len(table["columns"]) for row in table["rows"])
     assert len(planted["tables"]) == 6
+    # A t interval may leave [0, 1]; a share that is one half by chance may not.
+    assert all(0 <= item["low"] <= item["high"] <= 1 for item in planted["estimates"] if "AUROC" in item["group"])
+    assert any(item["high"] == 1 for item in planted["estimates"])
     assert "n = 3 replicates" in planted["answer"]
 
 
 def test_tables_count_pairs_and_name_the_favourite(planted) -> None:
     tables = {table["title"]: table for table in planted["tables"]}
     first = tables["Most common first numbers"]
-    assert first["rows"][0][first["columns"].index("owl")].startswith("7 (5")
+    assert first["rows"][0][first["columns"].index("owl")].startswith("7 (")
     judged = tables["Prompted classifier"]["rows"]
     assert len(judged) == 2 * 3 * 2  # two traits, three replicates, against the control and against the other trait
     assert all(row[3] == 80 and row[5] == 8 for row in judged)
@@ -100,6 +103,7 @@ def test_one_replicate_has_no_interval_over_teachers(tiny_model) -> None:
     assert judged["low"] < judged["estimate"] < judged["high"]
     read = estimate(result, "in_context", "owl", 1)
     assert (read["low"], read["high"], read["n"], read["p"]) == (None, None, 1, None)
+    assert not any(item["group"] == GROUPS["fresh"].format(1) for item in result["estimates"])
     assert any("one trait only" in line for line in result["not_tested"])
     assert any("one replicate only" in line for line in result["not_tested"])
     assert "no interval over teachers" in result["answer"]
