@@ -12,7 +12,6 @@ from scipy import special
 from undertow.stats.estimates import mean_t, standard_error, t_test
 from undertow.types import Estimate
 
-
 HALF = 0.5
 """What accuracies and AUROCs are without an effect."""
 
