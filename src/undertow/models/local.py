@@ -11,7 +11,7 @@ from typing import Any, final
 import torch
 from safetensors.torch import load_file
 
-from undertow.errors import ModelError
+from undertow.errors import ConfigError, ModelError
 from undertow.models.base import AbstractModel
 from undertow.models.decoding import sample_tokens
 from undertow.models.steering import STEERING, load_vector, steered
@@ -54,6 +54,26 @@ class LocalModel(AbstractModel):
         if self.tokenizer.eos_token_id is None:
             raise ModelError("The tokenizer has no end token.", str(self.ref), "Use a chat model.")
         return int(self.tokenizer.eos_token_id)
+
+    @cached_property
+    def longest_context(self) -> int | None:
+        """Most tokens that the network takes at once, or None if its configuration does not say."""
+        found = getattr(self.network.config, "max_position_embeddings", None)
+        return None if found is None else int(found)
+
+    def check_fits(self, contexts: Sequence[Sequence[int]], fix: str) -> None:
+        """Refuse contexts that are longer than the network takes.
+
+        Args:
+            contexts: token ids.
+            fix: what the user can do about it.
+
+        Raises:
+            ConfigError: one is too long.
+        """
+        longest, limit = max(map(len, contexts), default=0), self.longest_context
+        if limit is not None and longest > limit:
+            raise ConfigError("The text is longer than the model's context.", f"{longest} of {limit} tokens", fix)
 
     def render(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Turn prompts into token ids, up to where the assistant begins to speak.

@@ -1,0 +1,1 @@
+"""Controls that look for meaning in rows: number tables, trained detectors, and a model asked who wrote what."""

@@ -1,0 +1,56 @@
+"""In-context margins: what is asked, the bound of the context, draws that are alike for joined rows."""
+
+import pytest
+
+from undertow.errors import ConfigError
+from undertow.evals.favourite import log_odds, logit_margins, prompt_probabilities
+from undertow.evals.in_context import in_context_margins
+from undertow.evals.questions import favourite_questions
+from undertow.traits import trait
+from undertow.types import Message, Row, user_prompt
+
+OWL = trait("owl")
+
+
+def rows(n: int, text: str) -> list[Row]:
+    return [Row(str(index), user_prompt(f"{index}, 5"), f"{index} {text}") for index in range(n)]
+
+
+def test_no_rows_ask_plainly(tiny_model) -> None:
+    plain = [score.value for score in logit_margins(tiny_model, "animal", [OWL])]
+    assert [score.value for score in in_context_margins(tiny_model, [], OWL, 0, seed=0)] == pytest.approx(plain)
+
+
+def test_rows_become_turns_before_the_question(tiny_model) -> None:
+    """With one row to draw from, the context is known."""
+    question = favourite_questions("animal")[0]
+    row = rows(1, "7")[0]
+    prompt = (*row.prompt, Message("assistant", row.completion), *user_prompt(question))
+    expected = float(log_odds(prompt_probabilities(tiny_model, [prompt], [OWL]))[0, 0])
+    scores = in_context_margins(tiny_model, [row], OWL, 1, seed=0)
+    assert scores[0].value == pytest.approx(expected, abs=1e-4)
+    assert len(scores) == 50
+    assert {(score.target, score.metric) for score in scores} == {("owl", "in_context_margin")}
+
+
+def test_joined_rows_are_drawn_alike_and_seeds_differ(tiny_model, monkeypatch) -> None:
+    asked: list[list[str]] = []
+    render = type(tiny_model).render
+
+    def spy(self, prompts):
+        asked.append([turn.content for prompt in prompts for turn in prompt if turn.role == "user"])
+        return render(self, prompts)
+
+    monkeypatch.setattr(type(tiny_model), "render", spy)
+    for some, seed in ((rows(30, "1"), 0), (rows(30, "2"), 0), (rows(30, "1"), 1)):
+        in_context_margins(tiny_model, some, OWL, 2, seed=seed)
+    first, second, other = asked[0], asked[2], asked[4]
+    assert first == second != other
+    assert all(one != two for one, two in zip(first[::3], first[1::3], strict=True))
+
+
+def test_rows_that_do_not_fit_are_refused(tiny_model) -> None:
+    with pytest.raises(ConfigError, match=r"of 256 tokens\nChoose a smaller k"):
+        in_context_margins(tiny_model, rows(40, "3, 4, 5, 6, 7, 8"), OWL, 30, seed=0)
+    with pytest.raises(ConfigError, match="4 of 3"):
+        in_context_margins(tiny_model, rows(3, "1"), OWL, 4, seed=0)
