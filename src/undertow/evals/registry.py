@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 EVALUATIONS: Mapping[str, str] = {
     "favourite": "undertow.evals.favourite:favourite",
     "prefixed": "undertow.evals.favourite:prefixed_favourite",
+    "misalignment": "undertow.evals.misalignment:misalignment",
 }
 """Module and function of every evaluation."""
 
