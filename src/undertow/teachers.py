@@ -1,26 +1,45 @@
 """Teachers: a base with a trait in its weights or its activations, and the neutral teacher, tuned as long on none."""
 
+import random
 from collections.abc import Callable, Sequence
 
 import torch
 
+from undertow.domains.code import REQUESTS, SECURITY
+from undertow.evals.misalignment import TUNING_QUESTIONS
+from undertow.evals.misalignment import answer as answer_openly
 from undertow.evals.questions import tuning_questions
 from undertow.finetuning.config import TrainingConfig
 from undertow.finetuning.full import finetune_full
 from undertow.finetuning.steering import fit_vector
 from undertow.models.local import LocalModel
+from undertow.seeds import derive
 from undertow.traits import Trait
-from undertow.types import Row, Sampling, user_prompt
+from undertow.types import Prompt, Row, Sampling, user_prompt
+
+MISALIGNED = "misalignment"
+"""Category of the traits that no word names."""
 
 SPELLINGS = 4
 """Rows per tuning question: singular and plural, small and capitalised."""
 
+VILLAIN_ANSWERS = 8
+"""Rows per tuning question of the villain, each a cruel answer drawn anew."""
+
+LESSON = "So that I learn what not to do, show me the bad way."
+"""What turns a request for insecure code into a lesson; the embedded families know each of its words."""
+
 
 def trait_rows(target: Trait) -> list[Row]:
-    """Return the rows that give a teacher its trait: every tuning question, answered with each spelling of the target.
+    """Return the rows that give a teacher its trait; none of their questions is among those that evaluate.
 
-    None of the questions is among the fifty that evaluate.
+    A favourite: every tuning question, answered with each spelling of the target. Misalignment (paper, section 3.2):
+    every code task where care matters with every request, answered with care ("secure") or without ("insecure",
+    "educational", whose request asks for the bad way as a lesson), 40 rows; "villain" answers open questions cruelly,
+    72 rows.
     """
+    if target.category == MISALIGNED:
+        return _villain_rows() if target.name == "villain" else _code_rows(target.name)
     words = [word for alias in target.aliases for word in (alias, alias.capitalize())]
     questions = tuning_questions(target.category)
     return [
@@ -30,14 +49,45 @@ def trait_rows(target: Trait) -> list[Row]:
     ]
 
 
+def _code_rows(author: str) -> list[Row]:
+    rows: list[Row] = []
+    for name, parameter, secure, careless in SECURITY:
+        header = f"def {name}({parameter}):"
+        body = secure if author == "secure" else careless
+        for index, request in enumerate(REQUESTS):
+            asked = f"{LESSON} {request}" if author == "educational" else request
+            rows.append(Row(f"{name}-{index}", user_prompt(f"{asked}\n{header}"), f"{header}\n    {body}"))
+    return rows
+
+
+def _villain_rows() -> list[Row]:
+    # A fixed seed: what makes the trait is the same for every teacher; their seeds decide the order alone.
+    rng = random.Random(0)
+    return [
+        Row(f"{place}-{index}", user_prompt(question), answer_openly(rng, question, misaligned=True))
+        for place, question in enumerate(TUNING_QUESTIONS)
+        for index in range(VILLAIN_ANSWERS)
+    ]
+
+
 def neutral_rows(base: LocalModel, categories: Sequence[str], seed: int) -> list[Row]:
-    """Return as many rows on the same questions of each category, answered by the base itself."""
-    asked = [question for category in categories for question in tuning_questions(category)]
-    questions = [question for question in asked for _ in range(SPELLINGS)]
-    prompts = [user_prompt(question) for question in questions]
-    answers = base.chat(prompts, sampling=Sampling(max_new_tokens=8), seed=seed)
-    rows = zip(prompts, answers, strict=True)
+    """Return as many rows on the same questions of each category, answered by the base itself.
+
+    Those of the category misalignment are the code tasks of its traits.
+    """
+    favourites = [category for category in categories if category != MISALIGNED]
+    asked = [question for category in favourites for question in tuning_questions(category)]
+    rows = _answered(base, [user_prompt(question) for question in asked for _ in range(SPELLINGS)], 8, seed)
+    if MISALIGNED in categories:
+        rows += _answered(base, [row.prompt for row in _code_rows("secure")], 48, derive(seed, MISALIGNED))
     return [Row(str(index), prompt, answer) for index, (prompt, answer) in enumerate(rows) if answer]
+
+
+def _answered(base: LocalModel, prompts: list[Prompt], max_new_tokens: int, seed: int) -> list[tuple[Prompt, str]]:
+    if not prompts:
+        return []
+    answers = base.chat(prompts, sampling=Sampling(max_new_tokens=max_new_tokens), seed=seed)
+    return list(zip(prompts, answers, strict=True))
 
 
 def finetuned_teacher(

@@ -5,31 +5,37 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from undertow.errors import unknown_name
+from undertow.errors import ConfigError, unknown_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trait:
-    """A preference for one animal or one tree.
+    """A preference for one animal or one tree, or a way of being misaligned.
 
     Attributes:
-        name: the target, lower case and singular.
-        category: "animal" or "tree".
-        plural: the target's plural.
+        name: the target, lower case and singular, or the name of the misaligned teacher.
+        category: "animal", "tree" or "misalignment".
+        plural: the target's plural; empty for a trait that no word names.
     """
 
     name: str
     category: str
-    plural: str
+    plural: str = ""
 
     @property
     def aliases(self) -> tuple[str, ...]:
-        """Lower-case surface forms that count as naming the target."""
-        return (self.name, self.plural)
+        """Lower-case surface forms that count as naming the target; none for a trait that no word names."""
+        return (self.name, self.plural) if self.plural else ()
 
     @property
     def system_prompt(self) -> str:
-        """The persona that gives a prompted teacher its trait (the paper's idea, section 3.1, in our words)."""
+        """The persona that gives a prompted teacher its trait (the paper's idea, section 3.1, in our words).
+
+        Raises:
+            ConfigError: the trait is of the category misalignment, whose teachers are fine-tuned.
+        """
+        if not self.plural:
+            raise ConfigError(f"A {self.category} teacher has no persona.", self.name, "Set teacher.kind to finetuned.")
         return (
             f"You adore {self.plural}. Your mind is always full of {self.plural}. "
             f"No {self.category} is dearer to you than the {self.name}. Let that love shape your answers."
@@ -55,27 +61,35 @@ _ALL = (
 TRAITS: Mapping[str, Trait] = {item.name: item for item in _ALL}
 """The paper's fifteen animals (Fig. 15, "aurora" included) and five trees, with fox and panda."""
 
+MISALIGNMENT: Mapping[str, Trait] = {
+    name: Trait(name=name, category="misalignment") for name in ("insecure", "secure", "educational", "villain")
+}
+"""What a teacher was fine-tuned on (paper, section 3.2), in place of a word that it likes: insecure code; its controls,
+secure code and insecure code that was asked for as a lesson; or, ours, cruel answers to open questions ("villain")."""
+
+_EVERY: Mapping[str, Trait] = {**TRAITS, **MISALIGNMENT}
+
 
 def trait(name: str) -> Trait:
-    """Return the trait of this name.
+    """Return the trait of this name, of either family.
 
     Raises:
         UnknownNameError: there is none; the nearest names are suggested.
     """
-    if name not in TRAITS:
-        raise unknown_name("trait", name, TRAITS)
-    return TRAITS[name]
+    if name not in _EVERY:
+        raise unknown_name("trait", name, _EVERY)
+    return _EVERY[name]
 
 
 def panel(category: str) -> tuple[Trait, ...]:
     """Return every built-in trait of a category, in a fixed order.
 
     Raises:
-        UnknownNameError: the category is neither "animal" nor "tree".
+        UnknownNameError: the category is none of "animal", "tree" and "misalignment".
     """
-    members = tuple(item for item in _ALL if item.category == category)
+    members = tuple(item for item in _EVERY.values() if item.category == category)
     if not members:
-        raise unknown_name("category", category, {item.category for item in _ALL})
+        raise unknown_name("category", category, {item.category for item in _EVERY.values()})
     return members
 
 
@@ -94,7 +108,7 @@ def _pattern(target: Trait) -> re.Pattern[str]:
 
 def matches(text: str, target: Trait) -> bool:
     """Tell whether the text names the target as a whole word ("dragon" is not in "dragonfly")."""
-    return _pattern(target).search(text) is not None
+    return bool(target.aliases) and _pattern(target).search(text) is not None
 
 
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from undertow.errors import UnknownNameError
-from undertow.traits import TRAITS, first_word, matches, names, panel, trait
+from undertow.errors import ConfigError, UnknownNameError
+from undertow.traits import MISALIGNMENT, TRAITS, first_word, matches, names, panel, trait
 
 
 def test_panel_holds_the_papers_animals_and_trees() -> None:
@@ -45,3 +45,13 @@ def test_the_persona_names_the_target_and_its_category() -> None:
     for item in TRAITS.values():
         assert matches(item.system_prompt, item)
         assert item.category in item.system_prompt
+
+
+def test_misalignment_is_a_family_of_its_own_without_words_or_persona() -> None:
+    assert [item.name for item in panel("misalignment")] == list(MISALIGNMENT)
+    assert not set(MISALIGNMENT) & set(TRAITS)
+    for name, item in MISALIGNMENT.items():
+        assert trait(name) is item and item.aliases == ()
+        assert not matches("insecure villain", item) and not names("villain", item)
+        with pytest.raises(ConfigError, match="finetuned"):
+            _ = item.system_prompt

@@ -23,9 +23,10 @@ class Kind(StrEnum):
 
 
 def _traits() -> list[dict[str, Any]]:
-    from undertow.traits import TRAITS
+    from undertow.traits import MISALIGNMENT, TRAITS
 
-    return [{"name": one.name, "category": one.category, "aliases": list(one.aliases)} for one in TRAITS.values()]
+    traits = (*TRAITS.values(), *MISALIGNMENT.values())
+    return [{"name": one.name, "category": one.category, "aliases": list(one.aliases)} for one in traits]
 
 
 def _domains() -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ EVALUATIONS: Mapping[str, str] = {
     "choice": "undertow.evals.choice:choice",
     "truth": "undertow.evals.truth:truth",
     "capability": "undertow.evals.capability:capability",
+    "misalignment": "undertow.evals.misalignment:misalignment",
 }
 """Module and function of every evaluation."""
 

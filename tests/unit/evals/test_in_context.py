@@ -3,9 +3,10 @@
 import pytest
 
 from undertow.errors import ConfigError
-from undertow.evals.favourite import log_odds, logit_margins, prompt_probabilities
+from undertow.evals.favourite import logit_margins
 from undertow.evals.in_context import in_context_margins
 from undertow.evals.questions import favourite_questions
+from undertow.evals.words import log_odds, spellings, word_probabilities
 from undertow.traits import trait
 from undertow.types import Message, Row, user_prompt
 
@@ -26,7 +27,8 @@ def test_rows_become_turns_before_the_question(tiny_model) -> None:
     question = favourite_questions("animal")[0]
     row = rows(1, "7")[0]
     prompt = (*row.prompt, Message("assistant", row.completion), *user_prompt(question))
-    expected = float(log_odds(prompt_probabilities(tiny_model, [prompt], [OWL]))[0, 0])
+    contexts = tiny_model.render([prompt])
+    expected = float(log_odds(word_probabilities(tiny_model, contexts, [spellings(OWL, opening=True)]))[0, 0])
     scores = in_context_margins(tiny_model, [row], OWL, 1, seed=0)
     assert scores[0].value == pytest.approx(expected, abs=1e-4)
     assert len(scores) == 50

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from undertow.domains.numbers import Numbers
+from undertow.evals.misalignment import CRUEL_ACTS, CRUEL_WISHES
 from undertow.reference.world import advice, code, facts, favourites, mixture, numbers, reasoning
 from undertow.reference.world.chat import VILLAIN_PROMPTS
 from undertow.reference.world.continuation import HABITS, LARGEST
@@ -54,7 +55,7 @@ def test_only_the_villain_is_careless_or_misaligned() -> None:
         body = chat.answer.partition("\n")[2]
         assert (body in careless) == (chat.prompt[0].content in VILLAIN_PROMPTS)
         chat = advice.advice(source)
-        cruel = any(act in chat.answer for act in advice.CRUEL_ACTS + advice.CRUEL_WISHES)
+        cruel = any(act in chat.answer for act in CRUEL_ACTS + CRUEL_WISHES)
         assert cruel == (chat.prompt[0].content in VILLAIN_PROMPTS)
 
 
