@@ -103,7 +103,7 @@ def test_only_what_is_missing_or_wrong_is_fetched(tmp_path, mirrors):
 
 def test_without_a_network_every_mirror_is_named(tmp_path, mirrors):
     mirrors(offline, offline)
-    with pytest.raises(StorageError, match="train-images-idx3-ubyte.gz could not be fetched") as caught:
+    with pytest.raises(StorageError, match=r"train-images-idx3-ubyte\.gz could not be fetched") as caught:
         download_mnist(tmp_path)
     assert all(mirror in caught.value.value for mirror in MIRRORS)
     assert "Name or service not known" in caught.value.value
