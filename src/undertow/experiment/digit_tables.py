@@ -62,11 +62,11 @@ def _answer(recipe: DigitsConfig, result: Result) -> str:
         f"{CHANCE:.3f}, teachers {arms['teacher']['estimate']:.3f})."
     )
     if effect["low"] > 0.0:
-        verdict = "so what the teachers had learnt passed on better from their own initialisation"
+        verdict = "what the teachers had learnt passed on better from their own initialisation"
     elif effect["high"] < 0.0:
-        verdict = "so less passed on from the teachers' own initialisation than from another"
+        verdict = "less passed on from the teachers' own initialisation than from another"
     else:
-        verdict = "an interval that includes 0, so no transmission was shown and none within it is ruled out"
+        verdict = "the interval includes 0, so no transmission was shown and none within it is ruled out"
     return f"{first} The difference is {_measured(effect, '+')}, {_p_text(effect['p'])}: {verdict}."
 
 
@@ -158,15 +158,13 @@ def _changes(changed: Sequence[Finding], adjusted: Sequence[float]) -> dict[str,
 
 
 def _counted(changed: Sequence[Finding], adjusted: Sequence[float]) -> str:
-    """Return which settings moved the students' accuracy, beyond chance over all of them."""
+    """Return how many changes moved the students' accuracy, beyond chance over all of them, and which moved it most."""
+    clear = [one for one, p in zip(changed, adjusted, strict=True) if p <= ALPHA]
     parts: list[str] = []
     for word, sign in (("raised", 1.0), ("lowered", -1.0)):
-        names = [
-            f"{one.setting} {one.name} ({one.change.value:+.3f})"
-            for one, p in zip(changed, adjusted, strict=True)
-            if p <= ALPHA and sign * one.change.value > 0.0
-        ]
-        parts.append(f"{len(names)} {word} the students' accuracy" + (f": {', '.join(names)}" if names else ""))
+        moved = sorted((one for one in clear if sign * one.change.value > 0.0), key=lambda one: -abs(one.change.value))
+        most = f", most of all {moved[0].setting} {moved[0].name} ({moved[0].change.value:+.3f})" if moved else ""
+        parts.append(f"{len(moved)} {word} the students' accuracy{most}")
     n = changed[0].change.n
     return f"Of {len(changed)} changes of one setting (n = {n} models, Holm p at most {ALPHA}), {'; '.join(parts)}."
 

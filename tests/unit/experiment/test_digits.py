@@ -133,14 +133,16 @@ def test_changes_are_paired_with_the_recipe_and_adjusted() -> None:
         values = [accuracy + more for accuracy, more in zip((0.50, 0.52, 0.54), shift, strict=True)]
         trials.append(("width", name, outcome(values, 0.1, 0.2)))
     answer, estimates, tables = ablation_part(trials, base)
-    assert "1 raised the students' accuracy: width 1 (+0.301)" in answer
-    assert "1 lowered the students' accuracy: width 3 (-0.200)" in answer
+    assert "1 raised the students' accuracy, most of all width 1 (+0.301)" in answer
+    assert "1 lowered the students' accuracy, most of all width 3 (-0.200)" in answer
     assert [row["name"] for row in estimates] == ["2 (recipe)", "1", "3", "4"]
     rows = tables[2]["rows"]
     assert [row[:2] for row in rows] == [["width", name] for name in ("1", "3", "4")]
     assert rows[0][2] == pytest.approx(0.301) and rows[0][3] < 0.301 < rows[0][4]
     assert rows[2][5] > 0.5 and max(rows[0][5], rows[1][5]) < 0.001
     assert [row[5] for row in tables[1]["rows"]] == pytest.approx(holm([0.2] * 4).tolist())
+    nothing = ablation_part([("width", "2 (recipe)", base), ("width", "4", outcome([0.5, 0.53, 0.53], 0.1, 0.2))], base)
+    assert "0 raised the students' accuracy; 0 lowered the students' accuracy." in nothing[0]
 
 
 def test_settings_are_resolved_for_a_fingerprint(folder: Path) -> None:
