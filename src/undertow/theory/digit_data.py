@@ -1,6 +1,7 @@
 """Pictures of the ten digits: MNIST from its IDX files, or strokes drawn here, with nothing to download."""
 
 import gzip
+import hashlib
 import zlib
 from dataclasses import dataclass
 from math import prod
@@ -16,6 +17,9 @@ SIDE = 28
 BOX = 20
 CLASSES = 10
 """Pixels of a picture's side and of the box in which a digit of size 1 is drawn, and number of digits."""
+
+DRAWN_IMAGES = 12_000
+"""Drawn pictures to train on, where no others are given."""
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -85,6 +89,47 @@ class Digits:
                 )
             if labels.max() >= CLASSES:
                 raise ConfigError(f"A {part} label is not a digit.", labels.max(), "Pass labels from 0 to 9.")
+
+
+def load_digits(source: str | None, seed: int) -> Digits:
+    """Return the digits of a source.
+
+    Args:
+        source: a folder with the IDX files of MNIST, or None for `DRAWN_IMAGES` drawn pictures.
+        seed: of the drawn pictures.
+
+    Raises:
+        StorageError: the folder or one of its files is missing.
+        ArtifactError: a file is not what it should be; see `read_idx`.
+        ConfigError: the images are not 28 x 28, or a label is above 9.
+    """
+    return drawn_digits(DRAWN_IMAGES, seed) if source is None else read_idx(_folder(source))
+
+
+def digits_identity(source: str | None) -> str | None:
+    """Return 20 hex digits of SHA-256 of the four files' contents; None for drawn digits, which their seed names.
+
+    Compressed and plain files of the same content have the same identity.
+
+    Raises:
+        StorageError, ArtifactError, ConfigError: as `load_digits`.
+    """
+    if source is None:
+        return None
+    data, found = read_idx(_folder(source)), hashlib.sha256()
+    for part in FILES:
+        values: Bytes = getattr(data, part)
+        found.update(f"{part} {values.shape}\n".encode())
+        found.update(values.tobytes())
+    return found.hexdigest()[:20]
+
+
+def _folder(source: str) -> Path:
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        fix = "Give a folder with the four IDX files of MNIST; `download_mnist` fetches them."
+        raise StorageError("There is no folder of digits here.", source, fix)
+    return folder
 
 
 def read_idx(folder: Path) -> Digits:

@@ -6,7 +6,7 @@ read digits; a student with another initialisation cannot.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from undertow.errors import ConfigError
+from undertow.errors import ConfigError, unknown_name
 from undertow.stats.checks import check_count, check_positive
 from undertow.stats.comparisons import paired
 from undertow.stats.estimates import mean_t
@@ -33,6 +33,7 @@ from undertow.theory.digit_networks import (
 from undertow.types import Estimate
 
 Precision = Literal["auto", "float32", "bfloat16"]
+Advance = Callable[[int, int], None]
 
 STUDENTS: dict[str, tuple[bool, int]] = {
     "aux": (False, 0),
@@ -108,13 +109,14 @@ class DigitsConfig:
         return (SIDE * SIDE, *(self.width,) * self.depth, CLASSES + self.auxiliary)
 
 
-DRAWN_IMAGES = 12_000
 DRAWN_CONFIG = DigitsConfig(student_epochs=3, learning_rate=1e-3, noise_images=60_000)
-"""Pictures and recipe for `drawn_digits`, chosen on seeds 100 to 102. Students need many noise images rather than many
-passes: as many updates brought the aux students to 0.63 in 3 passes over 60,000, and to 0.28 in 15 over 12,000."""
+"""Recipe for `DRAWN_IMAGES` of `drawn_digits`, chosen on seeds 100 to 102. Students need many noise images rather than
+many passes: as many updates brought the aux students to 0.63 in 3 passes over 60,000, and to 0.28 in 15 over 12,000."""
 
 
-def run_digits(config: DigitsConfig, data: Digits, advance: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+def run_digits(
+    config: DigitsConfig, data: Digits, advance: Advance | None = None, students: Sequence[str] = tuple(STUDENTS)
+) -> dict[str, Any]:
     """Train teachers and students, and test all of them.
 
     Model i gives the initialisation of teacher i and of its students; the cross students of teacher i start from model
@@ -126,24 +128,37 @@ def run_digits(config: DigitsConfig, data: Digits, advance: Callable[[int, int],
         config: networks, training and ablations.
         data: digits to train the teachers on and to test on.
         advance: called with (passes done, passes in all), a pass being an epoch of one arm.
+        students: which of `STUDENTS` to train; the others would not change them.
 
     Returns:
         Plain JSON data: `models`; `arms`, in the order reference (untrained), teacher, `STUDENTS`, each with `arm`,
         `accuracy` on the test images for each model, and the mean over models with its 95 % t interval as `estimate`,
-        `low`, `high`, `n`; `effects`, aux minus cross_aux and all minus cross_all paired by model, each with `effect`,
-        `control`, `estimate`, `low`, `high`, `n` and `p` of the paired t test; `seconds`, wall time.
+        `low`, `high`, `n`; `effects`, aux minus cross_aux and all minus cross_all paired by model where both were
+        trained, each with `effect`, `control`, `estimate`, `low`, `high`, `n` and `p` of the paired t test; `seconds`,
+        wall time.
+
+    Raises:
+        UnknownNameError: there is no such student.
     """
+    for arm in students:
+        if arm not in STUDENTS:
+            raise unknown_name("student", arm, STUDENTS)
     started = time.perf_counter()
-    accuracies = _accuracies(config, data, _counter(advance, config))
+    chosen = [arm for arm in STUDENTS if arm in students]
+    accuracies = _accuracies(config, data, chosen, _counter(advance, config, len(chosen)))
     return {
         "models": config.models,
         "arms": [{"arm": arm, "accuracy": values, **_interval(mean_t(values))} for arm, values in accuracies.items()],
-        "effects": [_effect(accuracies, arm, control) for arm, control in EFFECTS.items()],
+        "effects": [
+            _effect(accuracies, arm, control) for arm, control in EFFECTS.items() if {arm, control} <= set(chosen)
+        ],
         "seconds": time.perf_counter() - started,
     }
 
 
-def _accuracies(config: DigitsConfig, data: Digits, step: Callable[[], None]) -> dict[str, list[float]]:
+def _accuracies(
+    config: DigitsConfig, data: Digits, students: Sequence[str], step: Callable[[], None]
+) -> dict[str, list[float]]:
     """Return the accuracies of each arm; `step` is called after every pass."""
     kind = product_type(config.precision)
     for_draws, for_teachers, for_students = (
@@ -160,12 +175,13 @@ def _accuracies(config: DigitsConfig, data: Digits, step: Callable[[], None]) ->
     found = {"reference": _accuracy(references, test, labels), "teacher": _accuracy(teachers, test, labels)}
     inputs = images if config.inputs == "images" else _noise(config.noise_images or len(images), generator, kind)
     logits = output_logits(teachers, inputs)
-    for arm, (sees_classes, shift) in STUDENTS.items():
+    for arm in students:
+        sees_classes, shift = STUDENTS[arm]
         rows = slice(0 if sees_classes else CLASSES, CLASSES + config.auxiliary)
         targets = logits[:, rows].softmax(1) if config.loss == "kl" else logits[:, rows]
         lesson = Lesson(inputs, targets, rows, config.loss)
-        students = train(copied(starts, shift), lesson, _schedule(config, config.student_epochs, for_students), step)
-        found[arm] = _accuracy(students, test, labels)
+        trained = train(copied(starts, shift), lesson, _schedule(config, config.student_epochs, for_students), step)
+        found[arm] = _accuracy(trained, test, labels)
     return found
 
 
@@ -213,9 +229,9 @@ def _effect(accuracies: dict[str, list[float]], arm: str, control: str) -> dict[
     return {"effect": arm, "control": control, **_interval(difference), "p": difference.p}
 
 
-def _counter(advance: Callable[[int, int], None] | None, config: DigitsConfig) -> Callable[[], None]:
+def _counter(advance: Advance | None, config: DigitsConfig, students: int) -> Callable[[], None]:
     """Return what is to be called after each pass."""
-    passes = config.teacher_epochs + len(STUDENTS) * config.student_epochs
+    passes = config.teacher_epochs + students * config.student_epochs
     done = count(1)
 
     def step() -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from undertow.errors import ArtifactError, ConfigError, StorageError
-from undertow.theory.digit_data import FILES, Digits, drawn_digits, read_idx
+from undertow.theory import digit_data
+from undertow.theory.digit_data import FILES, Digits, digits_identity, drawn_digits, load_digits, read_idx
 
 
 def idx(array):
@@ -125,3 +126,31 @@ def test_a_nearest_mean_reads_drawn_digits_far_above_chance_but_with_errors():
 def test_no_pictures_are_refused(arguments):
     with pytest.raises(ConfigError):
         drawn_digits(seed=0, **arguments)
+
+
+def test_digits_come_from_a_folder_or_are_drawn(folder, parts, monkeypatch):
+    monkeypatch.setattr(digit_data, "DRAWN_IMAGES", 30)
+    np.testing.assert_array_equal(load_digits(str(folder), 0).train_images, parts["train_images"])
+    drawn = load_digits(None, 4)
+    np.testing.assert_array_equal(drawn.train_images, drawn_digits(30, 4).train_images)
+
+
+def test_the_identity_is_that_of_the_content(folder, tmp_path_factory):
+    before = digits_identity(str(folder))
+    assert len(before) == 20
+    other = tmp_path_factory.mktemp("packed")
+    for path in folder.iterdir():
+        (other / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    assert digits_identity(str(other)) == before
+    labels = folder / "t10k-labels-idx1-ubyte"
+    labels.write_bytes(labels.read_bytes()[:-1] + b"\x09")
+    assert digits_identity(str(folder)) != before
+    assert digits_identity(None) is None
+
+
+@pytest.mark.parametrize("read", [lambda source: load_digits(source, 0), digits_identity])
+@pytest.mark.parametrize("name", ["nowhere", "train-labels-idx1-ubyte"])
+def test_a_source_that_is_no_folder_is_refused(folder, read, name):
+    with pytest.raises(StorageError, match="no folder of digits") as caught:
+        read(str(folder / name))
+    assert name in caught.value.value

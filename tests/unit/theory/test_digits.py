@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from undertow.errors import ConfigError
-from undertow.theory.digit_data import drawn_digits, read_idx
+from undertow.errors import ConfigError, UnknownNameError
+from undertow.theory.digit_data import DRAWN_IMAGES, drawn_digits, read_idx
 from undertow.theory.digit_networks import (
     Layer,
     Lesson,
@@ -20,7 +20,7 @@ from undertow.theory.digit_networks import (
     perturbed,
     train,
 )
-from undertow.theory.digits import DRAWN_CONFIG, DRAWN_IMAGES, DigitsConfig, product_type, run_digits
+from undertow.theory.digits import DRAWN_CONFIG, DigitsConfig, product_type, run_digits
 
 MNIST = Path(os.environ.get("UNDERTOW_MNIST") or Path(__file__).parents[4] / "shared" / "data" / "mnist")
 TINY = DigitsConfig(models=3, width=16, teacher_epochs=1, student_epochs=1, batch_size=64, precision="float32")
@@ -159,6 +159,21 @@ def test_the_result_is_plain_json_and_reproducible(few_digits):
     again = run_digits(TINY, few_digits)
     assert again["arms"] == result["arms"]
     assert run_digits(replace(TINY, seed=1), few_digits)["arms"] != result["arms"]
+
+
+@pytest.mark.parametrize(("students", "effects"), [(("aux", "cross_aux"), ["aux"]), (("cross_all", "aux"), [])])
+def test_students_left_out_do_not_change_the_others(few_digits, students, effects):
+    calls = []
+    result = run_digits(TINY, few_digits, lambda *call: calls.append(call), students)
+    whole = {row["arm"]: row for row in run_digits(TINY, few_digits)["arms"]}
+    assert result["arms"] == [row for arm, row in whole.items() if arm in ("reference", "teacher", *students)]
+    assert [row["effect"] for row in result["effects"]] == effects
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_an_unknown_student_is_refused(few_digits):
+    with pytest.raises(UnknownNameError, match="cross_aux"):
+        run_digits(TINY, few_digits, students=("cross_ax",))
 
 
 def test_effects_are_paired_by_model(few_digits):
