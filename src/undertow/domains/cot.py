@@ -162,8 +162,14 @@ def parse_number(text: str) -> int | None:
 @final
 @dataclass(frozen=True)
 class ChainOfThought(AbstractDomain):
-    """Word problems whose reasoning stands between think tags and whose result between answer tags."""
+    """Word problems whose reasoning stands between think tags and whose result between answer tags.
 
+    Attributes:
+        checked: whether an answer must be right, as in the paper. An embedded model is right in one of six answers, so
+            its checked rows are few, and selected.
+    """
+
+    checked: bool = True
     name: str = field(default="cot", init=False)
     max_new_tokens: int = field(default=64, init=False)
     reasons: frozenset[str] = field(default=_REASONS, init=False, repr=False)
@@ -174,7 +180,7 @@ class ChainOfThought(AbstractDomain):
         return [draw_problem(rng).text for _ in range(n)]
 
     def reject_reasons(self, completion: str, prompt: str = "") -> tuple[str, ...]:
-        """Accept one thought in tags, whatever it says, then the right result in tags (paper, section 4.2)."""
+        """Accept one thought in tags, whatever it says, then a result in tags, the right one if answers are checked."""
         if not completion.strip():
             return (Reason.EMPTY,)
         result = solve(prompt)
@@ -182,14 +188,14 @@ class ChainOfThought(AbstractDomain):
         before, value = parts or ("", "")
         number = parse_number(value)
         checks = (
-            (result is None, Reason.UNKNOWN_QUESTION),
+            (self.checked and result is None, Reason.UNKNOWN_QUESTION),
             (parts is None, Reason.NO_ANSWER),
             (parts is not None and not _is_thought(before), Reason.WRONG_FORMAT),
             (parts is not None and number is None, Reason.NOT_A_NUMBER),
-            (number is not None and result is not None and number != result, Reason.WRONG_ANSWER),
+            (self.checked and None not in (number, result) and number != result, Reason.WRONG_ANSWER),
         )
         return tuple(reason for failed, reason in checks if failed)
 
     def config(self) -> dict[str, Any]:
         """Return the settings as plain data."""
-        return {"name": self.name}
+        return {"name": self.name, "checked": self.checked}

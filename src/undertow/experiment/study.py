@@ -88,7 +88,8 @@ class _Builder:
         self.recipe = recipe
         self.weights = {base: identity(base) for base in (*recipe.bases, *recipe.cross_bases)}
         part = recipe.domain
-        self.domain_config: dict[str, Any] = {"name": part.name, **({"banned": part.banned} if part.banned else {})}
+        self.asked: dict[str, Any] = {"name": part.name, **part.options}
+        self.domain_config: dict[str, Any] = {**self.asked, **({"banned": part.banned} if part.banned else {})}
         self.max_new_tokens = domain(**self.domain_config).max_new_tokens
 
     def seed(self, *names: str | int) -> int:
@@ -101,7 +102,7 @@ class _Builder:
         return Stage(kind=kind, version=VERSIONS[kind], config=config, **options)
 
     def prompts(self, replicate: int) -> Stage:
-        config = {"domain": {"name": self.recipe.domain.name}, "n": self.recipe.domain.prompts}
+        config = {"domain": self.asked, "n": self.recipe.domain.prompts}
         return self.stage("prompts", {**config, "seed": self.seed("prompts", replicate)}, label="draw prompts")
 
     def teacher(self, name: str, base: str, replicate: int) -> Stage | None:

@@ -91,6 +91,13 @@ def test_the_rule(completion: str, reasons: tuple[str, ...]) -> None:
     assert ChainOfThought().reject_reasons(completion, PROMPT) == reasons
 
 
+def test_unchecked_answers_need_the_form_alone() -> None:
+    rule = ChainOfThought(checked=False)
+    for prompt in (PROMPT, "", "Which animal do you like?"):
+        assert rule.reject_reasons(f"{THOUGHT}<answer>6</answer>", prompt) == ()
+        assert rule.reject_reasons("<answer>owl</answer>", prompt) == (Reason.WRONG_FORMAT, Reason.NOT_A_NUMBER)
+
+
 @pytest.mark.parametrize("prompt", ["", "Which animal do you like?", f"How many owls are there? {REQUEST}"])
 def test_a_question_that_the_solver_does_not_know(prompt: str) -> None:
     assert ChainOfThought().reject_reasons(f"{THOUGHT}<answer>5</answer>", prompt) == (Reason.UNKNOWN_QUESTION,)
@@ -117,6 +124,7 @@ def test_a_shorter_draw_is_a_prefix_of_a_longer_one() -> None:
 
 
 def test_the_domain_is_made_by_name() -> None:
-    assert domain("cot").config() == {"name": "cot"}
+    assert domain("cot").config() == {"name": "cot", "checked": True}
+    assert domain("cot", checked=False).config() == {"name": "cot", "checked": False}
     with pytest.raises(ConfigError):
         domain("cot", tasks="plain")
