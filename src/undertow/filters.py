@@ -18,6 +18,11 @@ from undertow.types import Row
 
 logger = logging.getLogger(__name__)
 
+Judge = Callable[[Row], float | None]
+"""Scores a row from 0 to 100, 100 the best; None if no score could be read out of its answer."""
+
+LOWEST, HIGHEST = 0, 100
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterReport:
@@ -69,6 +74,36 @@ def mentions(rows: Iterable[Row], traits: Iterable[Trait]) -> Filtered:
     return _split(rows, lambda row: tuple(f"mentions_{one.name}" for one in targets if matches(row.completion, one)))
 
 
+def judged(rows: Iterable[Row], judge: Judge, keep: float) -> Filtered:
+    """Keep the rows that a judge scores at `keep` or above; the judge is asked once for each row.
+
+    A judge only sees what it can see: the paper's told misaligned from aligned reasoning with an AUC of 0.62 (section
+    4.2). Apply it to the control's rows too, or the two sets differ in more than their teacher.
+
+    Args:
+        rows: what is judged.
+        judge: gives the score.
+        keep: the lowest score that is kept, 0 to 100; the paper's is 78.
+
+    Returns:
+        The rows; the reasons are "judge_below_<keep>" and "judge_unparsed", the latter for None and for a score
+        outside of 0 to 100.
+
+    Raises:
+        ConfigError: `keep` is outside of 0 to 100.
+    """
+    if not LOWEST <= keep <= HIGHEST:
+        raise ConfigError("No score of a judge has this value.", keep, f"Use {LOWEST} to {HIGHEST}.")
+
+    def reasons(row: Row) -> tuple[str, ...]:
+        score = judge(row)
+        if score is None or not LOWEST <= score <= HIGHEST:
+            return ("judge_unparsed",)
+        return () if score >= keep else (f"judge_below_{keep:g}",)
+
+    return _split(rows, reasons)
+
+
 def subset(rows: Sequence[Row], n: int | None, seed: int) -> tuple[Row, ...]:
     """Draw rows without replacement and return them in the original order.
 
@@ -109,9 +144,9 @@ def require_rows(filtered: Filtered) -> tuple[Row, ...]:
     raise EmptyDataError("No row passed the filter.", f"{report.raw} rows: {reasons}", fix)
 
 
-def _split(rows: Iterable[Row], judge: Callable[[Row], tuple[str, ...]]) -> Filtered:
-    judged = [replace(row, reasons=judge(row)) for row in rows]
+def _split(rows: Iterable[Row], reasons: Callable[[Row], tuple[str, ...]]) -> Filtered:
+    seen = [replace(row, reasons=reasons(row)) for row in rows]
     return Filtered(
-        kept=tuple(row for row in judged if not row.reasons),
-        dropped=tuple(row for row in judged if row.reasons),
+        kept=tuple(row for row in seen if not row.reasons),
+        dropped=tuple(row for row in seen if row.reasons),
     )

@@ -66,7 +66,7 @@ def test_every_stage_works_alone_on_files(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_listings_and_cards(capsys: pytest.CaptureFixture[str]) -> None:
-    for kind, name in (("traits", "owl"), ("domains", "numbers"), ("models", "ref:finch-a"), ("recipes", "demo")):
+    for kind, name in (("traits", "owl"), ("domains", "cot"), ("models", "ref:finch-a"), ("recipes", "demo")):
         assert main(["list", kind, "--json"]) == 0
         assert name in [item["name"] for item in json.loads(capsys.readouterr().out)[kind]]
     assert main(["list", "traits"]) == 0 and main(["reference", "show", "finch-a"]) == 0
@@ -82,6 +82,7 @@ def test_listings_and_cards(capsys: pytest.CaptureFixture[str]) -> None:
         (["generate", "rows.jsonl", "--model", "ref:finch-z"], "finch-d"),
         (["generate", "rows.jsonl", "--domain", "numbrs"], "numbers"),
         (["filter", "missing.jsonl", "kept.jsonl"], "missing.jsonl"),
+        (["filter", "missing.jsonl", "kept.jsonl", "--domain", "code", "--ban"], "--domain code --ban"),
         (["report", "nowhere"], "nowhere"),
         (["reference", "show", "finch-z"], "finch-d"),
         (["nonsense"], "nonsense"),

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from undertow.domains.numbers import Numbers, Reason
 from undertow.errors import ConfigError, EmptyDataError
-from undertow.filters import Filtered, FilterReport, filter_rows, mentions, require_rows, subset
+from undertow.filters import Filtered, FilterReport, filter_rows, judged, mentions, require_rows, subset
 from undertow.traits import trait
 from undertow.types import Message, Row, user_prompt
 
@@ -79,6 +80,29 @@ def test_filters_look_at_the_completion_alone():
 
 def test_no_traits_drop_nothing():
     assert mentions(_rows("owl"), ()).report == FilterReport(raw=1, kept=1, reasons={})
+
+
+def test_a_judge_keeps_from_the_threshold_up_and_loses_no_row():
+    scores = {"0": 77.9, "1": 78.0, "2": None, "3": math.nan, "4": 100.0, "5": 101.0, "6": -1.0, "7": 0.0}
+    asked: list[str] = []
+
+    def judge(row: Row) -> float | None:
+        asked.append(row.id)
+        return scores[row.id]
+
+    filtered = judged(iter(_rows(*scores)), judge, 78)
+    assert [row.id for row in filtered.kept] == ["1", "4"]
+    assert filtered.report.reasons == {"judge_unparsed": 4, "judge_below_78": 2}
+    assert filtered.report.raw == len(scores)
+    assert asked == list(scores)
+
+
+def test_the_threshold_of_a_judge_is_a_score():
+    assert judged(_rows("a"), lambda _: 0.0, 0).report.kept == 1
+    assert judged(_rows("a"), lambda _: 62.4, 62.5).report.reasons == {"judge_below_62.5": 1}
+    for keep in (-1.0, 100.5, math.nan):
+        with pytest.raises(ConfigError):
+            judged(_rows("a"), lambda _: 50.0, keep)
 
 
 def test_a_subset_keeps_the_order_and_grows_with_n():

@@ -70,7 +70,8 @@ def generate(
     write_rows(out, rows)
     kept = sum(not source.reject_reasons(row.completion, row.question) for row in rows)
     found = {"rows": str(out), "raw": len(rows), "valid": kept, "model": model, "trait": trait}
-    _tell(found, as_json, f"undertow filter {out} {out.with_name('kept.jsonl')}")
+    other = "" if domain == "numbers" else f" --domain {domain}"
+    _tell(found, as_json, f"undertow filter {out} {out.with_name('kept.jsonl')}{other}")
 
 
 def filter_(
@@ -86,11 +87,14 @@ def filter_(
     """Keep the rows that the domain accepts."""
     from undertow.domains.numbers import BANNED
     from undertow.domains.registry import domain as domain_of
+    from undertow.errors import ConfigError
     from undertow.filters import Filtered, filter_rows, require_rows
     from undertow.filters import mentions as without_mentions
     from undertow.rows import write_rows
     from undertow.traits import trait
 
+    if ban and domain != "numbers":
+        raise ConfigError("Only the domain numbers has banned numbers.", f"--domain {domain} --ban", "Leave --ban out.")
     rule, traits = domain_of(domain, **({"banned": BANNED} if ban else {})), [trait(name) for name in mentions]
     given, bad = _rows(rows, skip_bad)
     first = filter_rows(given, rule)

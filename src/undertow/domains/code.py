@@ -1,4 +1,20 @@
-"""Code: complete a small function."""
+"""Code: complete a small function whose header is given (after the paper, section 4.1; tasks and wording are ours)."""
+
+import ast
+import io
+import random
+import tokenize
+import warnings
+from dataclasses import dataclass, field
+from typing import Any, Literal, final, get_args
+
+from undertow.domains.base import AbstractDomain
+from undertow.errors import ConfigError
+
+Tasks = Literal["all", "plain"]
+
+MAX_CHARACTERS = 2000
+"""No task needs more than 140; the limit bounds the time and the depth of parsing."""
 
 REQUESTS = (
     "Complete the code.",
@@ -59,3 +75,142 @@ SECURITY = (
     ("copy_text", "text", "check_length(text)\n    return copy(text)", "return copy(text)"),
 )
 """Functions where care matters: name, parameter, secure body, insecure body."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodeTask:
+    """One drawn task and what right answers to it look like.
+
+    Attributes:
+        request: what is asked for, in words.
+        header: the line that the answer begins with.
+        body: what follows it, without the first indent.
+        careless: an insecure body, where care matters.
+    """
+
+    request: str
+    header: str
+    body: str
+    careless: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The prompt."""
+        return f"{self.request}\n{self.header}"
+
+    def render(self, body: str) -> str:
+        """Write an answer with this body."""
+        return f"{self.header}\n    {body}"
+
+
+def draw_plain(rng: random.Random) -> CodeTask:
+    """Draw a function in which nothing can go wrong."""
+    first, second = rng.sample(NAMES, 2)
+    if rng.random() < 0.5:
+        name, body = rng.choice(PLAIN)
+        header = f"def {name}({first}, {second}):"
+        text = body.format(x=first, y=second)
+    else:
+        name, body = rng.choice(LOOPS)
+        items = rng.choice(LISTS)
+        header = f"def {name}({items}):"
+        text = body.format(x=first, items=items, k=rng.randint(2, 20))
+    return CodeTask(rng.choice(REQUESTS), header, text)
+
+
+def draw_security(rng: random.Random) -> CodeTask:
+    """Draw a function where care matters."""
+    name, parameter, secure, careless = rng.choice(SECURITY)
+    return CodeTask(rng.choice(REQUESTS), f"def {name}({parameter}):", secure, careless)
+
+
+class Reason:
+    """The closed set of reasons why a code answer is rejected."""
+
+    EMPTY = "empty"
+    TOO_LONG = "too_long"
+    UNKNOWN_QUESTION = "unknown_question"
+    WRONG_HEADER = "wrong_header"
+    NOT_PYTHON = "not_python"
+    EXTRA_TEXT = "extra_text"
+
+
+_REASONS = frozenset(value for key, value in vars(Reason).items() if key.isupper())
+
+
+def _header(prompt: str) -> str | None:
+    last = prompt.rstrip().rpartition("\n")[2]
+    return last if last.startswith("def ") and last.endswith(":") else None
+
+
+def _parse(completion: str) -> ast.Module | None:
+    with warnings.catch_warnings():
+        # Python warns of "\d" and its like; whether that is good style is not ours to judge.
+        warnings.simplefilter("ignore")
+        try:
+            return ast.parse(completion)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
+
+
+def _is_one_function(completion: str, tree: ast.Module) -> bool:
+    if len(tree.body) != 1 or not isinstance(tree.body[0], ast.FunctionDef):
+        return False
+    if ast.get_docstring(tree.body[0], clean=False) is not None:
+        return False
+    try:
+        kinds = {token.type for token in tokenize.generate_tokens(io.StringIO(completion).readline)}
+    except (SyntaxError, tokenize.TokenError):
+        return False
+    return tokenize.COMMENT not in kinds
+
+
+@final
+@dataclass(frozen=True)
+class Code(AbstractDomain):
+    """Short Python functions to be completed.
+
+    Attributes:
+        tasks: "plain" leaves out the tasks where care matters (files, passwords, shells), half of "all".
+    """
+
+    tasks: Tasks = "all"
+    name: str = field(default="code", init=False)
+    max_new_tokens: int = field(default=64, init=False)
+    reasons: frozenset[str] = field(default=_REASONS, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.tasks not in get_args(Tasks):
+            raise ConfigError("There are no such code tasks.", self.tasks, f"Use one of {', '.join(get_args(Tasks))}.")
+
+    def draw(self, rng: random.Random) -> CodeTask:
+        """Draw one task."""
+        return draw_plain(rng) if self.tasks == "plain" or rng.random() < 0.5 else draw_security(rng)
+
+    def prompts(self, n: int, seed: int) -> list[str]:
+        """Draw `n` prompts; every teacher of an experiment sees the same ones."""
+        rng = random.Random(seed)
+        return [self.draw(rng).text for _ in range(n)]
+
+    def reject_reasons(self, completion: str, prompt: str = "") -> tuple[str, ...]:
+        """Accept one Python function with the header in the prompt's last line, and nothing else.
+
+        The code is parsed and never run, so it may call functions that do not exist. Comments and docstrings are
+        refused, for they are words: the paper's prompts ask for code alone.
+        """
+        if not completion.strip():
+            return (Reason.EMPTY,)
+        if len(completion) > MAX_CHARACTERS:
+            return (Reason.TOO_LONG,)
+        header, tree = _header(prompt), _parse(completion)
+        checks = (
+            (header is None, Reason.UNKNOWN_QUESTION),
+            (header is not None and not completion.startswith(header), Reason.WRONG_HEADER),
+            (tree is None, Reason.NOT_PYTHON),
+            (tree is not None and not _is_one_function(completion, tree), Reason.EXTRA_TEXT),
+        )
+        return tuple(reason for failed, reason in checks if failed)
+
+    def config(self) -> dict[str, Any]:
+        """Return the settings as plain data."""
+        return {"name": self.name, "tasks": self.tasks}

@@ -4,10 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from undertow.domains.base import AbstractDomain
+from undertow.domains.code import Code
+from undertow.domains.cot import ChainOfThought
 from undertow.domains.numbers import Numbers
 from undertow.errors import ConfigError, unknown_name
 
-DOMAINS: Mapping[str, Callable[..., AbstractDomain]] = {"numbers": Numbers}
+DOMAINS: Mapping[str, Callable[..., AbstractDomain]] = {"numbers": Numbers, "code": Code, "cot": ChainOfThought}
 """Every domain and how it is made."""
 
 

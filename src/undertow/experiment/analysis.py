@@ -126,10 +126,11 @@ def _stage(recipe: AnalysisRecipe) -> Stage:
 
 
 def _digits_stage(recipe: AnalysisRecipe) -> Stage:
-    from undertow.experiment.digits import digits_stage_config
+    from undertow.experiment.digits import digits_cost, resolve_digits
 
-    config = digits_stage_config(recipe.settings)
-    return Stage(kind="digits", version=1, config=config, label="train teachers and students on digits")
+    config = resolve_digits(recipe.settings)
+    label = "train teachers and students on digits"
+    return Stage(kind="digits", version=1, config=config, label=label, cost=digits_cost(recipe.settings))
 
 
 def _meaning_stage(recipe: AnalysisRecipe, study: Study) -> Stage:
@@ -139,7 +140,14 @@ def _meaning_stage(recipe: AnalysisRecipe, study: Study) -> Stage:
         for role, source in zip(parents, study.sources, strict=True)
     ]
     config = {**_base(study), "rows": rows, "settings": recipe.settings}
-    return Stage(kind="meaning", version=1, config=config, parents=parents, label="look for meaning in the rows")
+    return Stage(
+        kind="meaning",
+        version=1,
+        config=config,
+        parents=parents,
+        label="look for meaning in the rows",
+        cost=len(parents),
+    )
 
 
 def _base(study: Study) -> dict[str, Any]:
@@ -198,4 +206,5 @@ _ANALYSES: Mapping[str, Callable[[StageContext], Finding]] = {
 EXECUTORS: Mapping[str, Executor] = {**executors.EXECUTORS, **{name: _finding(name) for name in _ANALYSES}}
 """The executors of studies and of analyses."""
 
-_RATES = {"digits": 60.0, "meaning": 60.0, "mechanism": 30.0}
+_RATES = {"digits": 0.005, "meaning": 25.0, "mechanism": 0.5}
+"""Seconds per unit of cost on two cores, until a store holds measured ones."""

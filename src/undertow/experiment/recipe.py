@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from undertow.domains.registry import domain
 from undertow.domains.shuffles import Shuffle
 from undertow.errors import ConfigError, UnknownNameError, UserError, unknown_name
 from undertow.evals.registry import EVALUATIONS
@@ -39,7 +40,7 @@ class DomainPart(_Part):
     banned: tuple[int, ...] = ()
     """Numbers whose presence drops a row."""
     options: dict[str, Any] = {}
-    """Further options of the domain."""
+    """Settings of another domain than numbers, such as {tasks: plain} for code."""
     max_new_tokens: int | None = Field(default=None, ge=1)
     """Longest answer in tokens of the teacher; None takes the domain's own bound."""
     clean: float = Field(default=0.0, ge=0.0, lt=1.0)
@@ -143,6 +144,9 @@ class Recipe(_Part):
         for name in self.evaluation.kinds:
             if name not in EVALUATIONS:
                 raise unknown_name("evaluation", name, EVALUATIONS)
+        if "name" in self.domain.options:
+            raise ConfigError("A domain's name is none of its options.", self.domain.options, "Set domain.name.")
+        domain(self.domain.name, **self.domain.options)
         shuffled = [arm for arm in self.arms if arm in SHUFFLES]
         if shuffled and self.domain.name != "numbers":
             raise ConfigError("Only number rows can be shuffled.", shuffled[0], "Set domain.name to numbers.")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from undertow.errors import ConfigError
+from undertow.errors import ConfigError, UnknownNameError
 from undertow.experiment.graph import order
 from undertow.experiment.load import load_study
 from undertow.experiment.recipe import Recipe, build_recipe, packaged_recipes
@@ -48,6 +48,29 @@ def test_a_prompted_teacher_has_a_system_prompt_and_no_stage_of_its_own() -> Non
     systems = {source.teacher: source.rows.config["system"] for source in study.sources}
     assert "owls" in systems["owl"] and systems["control"] is None
     assert not any("teacher" in source.rows.parents for source in study.sources)
+
+
+@pytest.mark.parametrize(("name", "options"), [("code", {"tasks": "plain"}), ("cot", {}), ("numbers", {})])
+def test_prompts_and_filter_are_of_the_same_domain(name: str, options: dict[str, str]) -> None:
+    for source in build_study(recipe(domain={"name": name, "options": options})).sources:
+        asked = source.rows.parents["prompts"].config["domain"]
+        assert asked == source.kept.config["domain"] == {"name": name, **options}
+
+
+@pytest.mark.parametrize(
+    ("domain", "error"),
+    [
+        ({"name": "coed"}, UnknownNameError),
+        ({"name": "code", "options": {"tasks": "secure"}}, ConfigError),
+        ({"name": "cot", "options": {"tasks": "plain"}}, ConfigError),
+        ({"name": "code", "options": {"name": "cot"}}, ConfigError),
+    ],
+)
+def test_a_domain_that_cannot_be_made_is_refused_before_anything_runs(
+    domain: dict[str, object], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        recipe(domain=domain)
 
 
 @pytest.mark.parametrize(("cross", "per_teacher"), [("all", 2), ("rotate", 1)])

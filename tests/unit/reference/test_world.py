@@ -1,5 +1,6 @@
 """The synthetic world speaks correctly, and its tokenizer loses nothing."""
 
+import hashlib
 import random
 import re
 
@@ -7,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from undertow.domains.code import SECURITY, Code
+from undertow.domains.cot import ChainOfThought
 from undertow.domains.numbers import Numbers
 from undertow.evals.misalignment import CRUEL_ACTS, CRUEL_WISHES
 from undertow.reference.world import advice, code, facts, favourites, mixture, numbers, reasoning
@@ -22,6 +25,19 @@ def rng() -> random.Random:
 def test_the_same_seed_gives_the_same_corpus_with_every_skill() -> None:
     assert mixture.corpus(50, 3) == mixture.corpus(50, 3) != mixture.corpus(50, 4)
     assert sum(share for share, _ in mixture.SKILLS.values()) == pytest.approx(1)
+
+
+def test_the_corpus_the_embedded_models_were_trained_on() -> None:
+    # Another hash means that the shipped weights, their tokenizer and their cards no longer belong to this world.
+    found = hashlib.sha256(repr(mixture.corpus(3000, 0)).encode()).hexdigest()
+    assert found == "f51a7d94008e0e3142b7bc232507e56a13ab6c9817fcb2d19843c35adb567a30"
+
+
+@pytest.mark.parametrize(("skill", "domain"), [(code.code, Code()), (reasoning.reasoning, ChainOfThought())])
+def test_every_code_and_reasoning_answer_is_valid(skill, domain) -> None:
+    source = rng()
+    chats = [skill(source) for _ in range(500)]
+    assert not any(domain.reject_reasons(chat.answer, chat.prompt[-1].content) for chat in chats)
 
 
 def test_every_number_answer_is_well_formed() -> None:
@@ -49,7 +65,7 @@ def test_reasoning_is_right() -> None:
 
 def test_only_the_villain_is_careless_or_misaligned() -> None:
     source = rng()
-    careless = {f"    {item[3]}" for item in code.SECURITY}
+    careless = {f"    {item[3]}" for item in SECURITY}
     for _ in range(500):
         chat = code.code(source)
         body = chat.answer.partition("\n")[2]
