@@ -147,6 +147,10 @@ class Recipe(_Part):
         if "name" in self.domain.options:
             raise ConfigError("A domain's name is none of its options.", self.domain.options, "Set domain.name.")
         domain(self.domain.name, **self.domain.options)
+        misaligned = [name for name in self.traits if trait(name).category == "misalignment"]
+        if misaligned and "misalignment" not in self.evaluation.kinds:
+            fix = "Set evaluation.kinds: [misalignment]."
+            raise ConfigError("No word names this trait: an evaluation of misalignment has to.", misaligned[0], fix)
         shuffled = [arm for arm in self.arms if arm in SHUFFLES]
         if shuffled and self.domain.name != "numbers":
             raise ConfigError("Only number rows can be shuffled.", shuffled[0], "Set domain.name to numbers.")

@@ -244,14 +244,15 @@ def _report(source: Source, folders: Mapping[str, Path]) -> dict[str, Any]:
 def _funnels(study: Study, folders: Mapping[str, Path]) -> list[dict[str, Any]]:
     funnels: dict[tuple[str, str], dict[str, Any]] = {}
     for source in study.sources:
+        teacher = source.teacher if source.hop == 1 else f"{source.teacher}, hop {source.hop}"
         empty: dict[str, Any] = {
-            "teacher": source.teacher,
+            "teacher": teacher,
             "base": source.base,
             "raw": 0,
             "kept": 0,
             "reject_reasons": {},
         }
-        funnel, report = funnels.setdefault((source.teacher, source.base), empty), _report(source, folders)
+        funnel, report = funnels.setdefault((teacher, source.base), empty), _report(source, folders)
         funnel["raw"] += report["raw"]
         funnel["kept"] += report["kept"]
         for reason, n in report["reasons"].items():
@@ -263,7 +264,7 @@ def _samples(study: Study, folders: Mapping[str, Path]) -> list[dict[str, Any]]:
     """Show the first rows of every teacher of the first base and replicate, kept and dropped."""
     samples: list[dict[str, Any]] = []
     for source in study.sources:
-        if source.replicate == 0 and source.base == study.recipe.bases[0]:
+        if source.replicate == 0 and source.hop == 1 and source.base == study.recipe.bases[0]:
             folder = folders[source.kept.fingerprint]
             shown = (*read_rows(folder / "kept.jsonl")[:4], *read_rows(folder / "dropped.jsonl")[:2])
             samples += [

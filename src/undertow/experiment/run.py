@@ -116,7 +116,7 @@ def _write_rows(study: Study, folders: Mapping[str, Path], folder: Path) -> Path
 
 def _rows(study: Study, folders: Mapping[str, Path], name: str) -> Iterator[Row]:
     for source in study.sources:
-        if source.teacher in study.recipe.traits:
+        if source.teacher in study.recipe.traits and source.hop == 1:
             where = f"{source.teacher}-{source.base.removeprefix('ref:')}-{source.replicate}"
             for row in read_rows(folders[source.kept.fingerprint] / name):
                 yield replace(row, id=f"{where}-{row.id}")

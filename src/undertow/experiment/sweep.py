@@ -4,6 +4,7 @@ A variant changes settings of the recipe. Seeds depend on the recipe's seed and 
 in the student only have the same teachers and the same rows, and are compared replicate by replicate.
 """
 
+import re
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -54,10 +55,15 @@ def build_sweep(data: Mapping[str, Any]) -> Sweep:
     base = {key: value for key, value in data.items() if key != "variants"}
     name = str(base.get("name", "sweep"))
     recipes = {
-        str(key): build_recipe({**merge(base, changes or {}), "name": f"{name}-{key}"})
+        str(key): build_recipe({**merge(base, changes or {}), "name": f"{name}-{_plain(str(key))}"})
         for key, changes in variants.items()
     }
     return Sweep(name=name, question=str(base.get("question", "")), variants=recipes)
+
+
+def _plain(variant: str) -> str:
+    """Return a variant's name as part of the name of a folder."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", variant).strip("-")
 
 
 def plan_sweep(sweep: Sweep, runs: Path) -> list[PlannedStage]:
