@@ -6,6 +6,7 @@ have a high cosine, because fine-tuning moves all of them alike.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from scipy.stats import rankdata
 
 from undertow.domains.registry import domain
+from undertow.errors import ConfigError, unknown_name
 from undertow.evals.favourite import answer_probabilities, logit_margins
 from undertow.evals.questions import favourite_questions
 from undertow.experiment.executors import parent_model
@@ -25,13 +27,8 @@ from undertow.stats.estimates import mean_t
 from undertow.traits import trait
 from undertow.types import user_prompt
 
-PROMPTS = 200
-"""Number prompts on which shifts are measured; no teacher answered them."""
-
 ASKED = 5
 """Favourite questions behind the margin after each number."""
-
-NUMBERS = 1000
 
 Key = tuple[str, str | None, str, int]
 """Arm, trait, base, replicate."""
@@ -40,8 +37,37 @@ Shifts = dict[Key, dict[str, np.ndarray]]
 """Mean shift of the residual stream from the base, by kind of prompt: float [layers + 1, width]."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MechanismConfig:
+    """Settings of the analysis.
+
+    Attributes:
+        prompts: number prompts on which shifts are measured; no teacher answered them.
+        numbers: numbers from 0 on that are looked at for entanglement.
+    """
+
+    prompts: int = 200
+    numbers: int = 1000
+
+
 def mechanism_stage(study: Study, settings: Mapping[str, Any]) -> Stage:
-    """Return the stage that analyses a study's models."""
+    """Return the stage that analyses a study's models.
+
+    Raises:
+        UnknownNameError: there is no such setting.
+        ConfigError: the study is not of number rows by teachers with weights of their own.
+    """
+    for name in settings:
+        if name not in (known := {item.name for item in fields(MechanismConfig)}):
+            raise unknown_name("setting", name, known)
+    recipe = study.recipe
+    if (
+        recipe.domain.name != "numbers"
+        or recipe.teacher.kind == "prompted"
+        or not {"student", "control"} <= {*recipe.arms}
+    ):
+        fix = "Use the domain numbers, the arms student and control, and a fine-tuned or steered teacher."
+        raise ConfigError("This study has nothing to look into.", recipe.name, fix)
     parents: dict[str, Stage] = {}
     members: list[dict[str, Any]] = []
     for subject in study.subjects:
@@ -51,7 +77,6 @@ def mechanism_stage(study: Study, settings: Mapping[str, Any]) -> Stage:
             parents[role] = stage
             place = {"arm": subject.arm, "trait": subject.trait, "base": subject.base, "replicate": subject.replicate}
             members.append({**place, "role": role, "index": subject.place})
-    recipe = study.recipe
     config = {
         "bases": {subject.base: subject.scores.config["weights"] for subject in study.subjects},
         "teacher_base": recipe.bases[0],
@@ -59,7 +84,7 @@ def mechanism_stage(study: Study, settings: Mapping[str, Any]) -> Stage:
         "domain": recipe.domain.name,
         "members": members,
         "seed": derive(recipe.seed, "mechanism"),
-        "settings": dict(settings),
+        "settings": asdict(MechanismConfig(**settings)),
     }
     label = f"look into {len(members)} models"
     return Stage(kind="mechanism", version=1, config=config, parents=parents, label=label, cost=len(members))
@@ -80,6 +105,7 @@ def mechanism_analysis(context: StageContext) -> dict[str, Any]:
     rest = {base: _states(model, prompts) for base, model in bases.items()}
     shifts: Shifts = {}
     margins: dict[Key, dict[str, float]] = {}
+    n = config["settings"]["numbers"]
     tangled: list[dict[str, Any]] = []
     for number, one in enumerate(config["members"]):
         model = parent_model(one["base"], context.parents[one["role"]], one["index"])
@@ -88,15 +114,14 @@ def mechanism_analysis(context: StageContext) -> dict[str, Any]:
         shifts[key] = {kind: found[kind] - rest[one["base"]][kind] for kind in prompts}
         margins[key] = _margins(model, config["traits"])
         if one["arm"] == "teacher":
-            tangled.append({**one, "raised": _number_logprobs(model, prompts["numbers"])})
+            tangled.append({**one, "logp": _number_logprobs(model, prompts["numbers"], n)})
         context.advance(number + 1, len(config["members"]))
-    base = bases[config["teacher_base"]]
-    return _finding(config, shifts, margins, _entangled(base, prompts["numbers"], tangled))
+    entangled = _entangled(bases[config["teacher_base"]], prompts["numbers"], tangled, n)
+    return _finding(config, shifts, margins, entangled)
 
 
 def _prompts(config: Mapping[str, Any]) -> dict[str, list[str]]:
-    n = config["settings"].get("prompts", PROMPTS)
-    numbers = domain(config["domain"]).prompts(n, config["seed"])
+    numbers = domain(config["domain"]).prompts(config["settings"]["prompts"], config["seed"])
     category = trait(config["traits"][0]).category
     return {"numbers": numbers, "favourites": list(favourite_questions(category))}
 
@@ -120,30 +145,32 @@ def _margins(model: LocalModel, traits: Sequence[str]) -> dict[str, float]:
     return {name: float(np.mean([score.value for score in scores if score.target == name])) for name in traits}
 
 
-def _number_logprobs(model: LocalModel, prompts: Sequence[str]) -> np.ndarray:
-    """Return the mean log-probability that an answer begins with each number: float [1000]."""
-    first = [tokens[0] for tokens in model.tokenise([str(number) for number in range(NUMBERS)])]
+def _number_logprobs(model: LocalModel, prompts: Sequence[str], n: int) -> np.ndarray:
+    """Return the mean log-probability that an answer begins with each number: float [n]."""
+    first = [tokens[0] for tokens in model.tokenise([str(number) for number in range(n)])]
     logp = model.next_token_logprobs(model.render([user_prompt(text) for text in prompts]))
     return logp[:, first].mean(dim=0).double().numpy()
 
 
-def _after_numbers(model: LocalModel, name: str) -> np.ndarray:
-    """Return the target's margin after a sentence that shows one number thrice: float [1000]."""
+def _after_numbers(model: LocalModel, name: str, n: int) -> np.ndarray:
+    """Return the target's margin after a sentence that shows one number thrice: float [n]."""
     target = trait(name)
     questions = favourite_questions(target.category)[:ASKED]
-    asked = [f"These numbers come first: {u}, {u}, {u}. {text}" for u in range(NUMBERS) for text in questions]
+    asked = [f"These numbers come first: {u}, {u}, {u}. {text}" for u in range(n) for text in questions]
     p = answer_probabilities(model, asked, [target])[:, 0].double()
-    return (p.log() - (-p).log1p()).reshape(NUMBERS, ASKED).mean(dim=1).numpy()
+    return (p.log() - (-p).log1p()).reshape(n, ASKED).mean(dim=1).numpy()
 
 
-def _entangled(base: LocalModel, prompts: Sequence[str], tangled: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _entangled(
+    base: LocalModel, prompts: Sequence[str], tangled: Sequence[dict[str, Any]], n: int
+) -> list[dict[str, Any]]:
     """Return for each teacher which numbers it raises, and whether those raise its trait (Zur et al., 2025)."""
-    plain = _number_logprobs(base, prompts)
+    plain = _number_logprobs(base, prompts, n)
     names = dict.fromkeys(one["trait"] for one in tangled)
-    after = {name: _after_numbers(base, name) for name in names}
+    after = {name: _after_numbers(base, name, n) for name in names}
     found: list[dict[str, Any]] = []
     for one in tangled:
-        raised = one["raised"] - plain
+        raised = one["logp"] - plain
         rho = {name: _rank_correlation(raised, values) for name, values in after.items()}
         top = [int(number) for number in np.argsort(-raised)[:10]]
         found.append({"trait": one["trait"], "replicate": one["replicate"], "rho": rho, "top": top})
@@ -160,7 +187,7 @@ def _cosine(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.divide((one * other).sum(axis=-1), norms, out=np.zeros_like(norms), where=norms > 0)
 
 
-def _cosines(config: Mapping[str, Any], shifts: Shifts, kind: str) -> dict[tuple[str, str, int], list[float]]:
+def exposures(config: Mapping[str, Any], shifts: Shifts, kind: str) -> dict[tuple[str, str, int], list[float]]:
     """Return the cosines with the teacher's shift by (curve, trait, layer), one for each replicate."""
     base, traits = config["teacher_base"], config["traits"]
     others = [name for name in config["bases"] if name != base]
@@ -213,7 +240,7 @@ def _finding(
     exposure = [
         _row(f"cosine with the {name} teacher's shift, {kind}", f"{curve}, layer {layer}", "cosine", values)
         for kind in ("numbers", "favourites")
-        for (curve, name, layer), values in _cosines(config, shifts, kind).items()
+        for (curve, name, layer), values in exposures(config, shifts, kind).items()
     ]
     expression = _expression(config, margins)
     group = "numbers that a teacher raises against numbers that raise a trait"
