@@ -16,7 +16,7 @@ SMALL = {
     "name": "inside",
     "question": "Do students move along?",
     "analysis": "mechanism",
-    "settings": {"prompts": 4},
+    "settings": {"prompts": 4, "numbers": 12},
     "study": {
         "traits": ["owl", "panda"],
         "cross_bases": ["ref:finch-b"],
@@ -58,11 +58,8 @@ def test_a_small_study_is_looked_into(tmp_path: Path, capsys: pytest.CaptureFixt
     recipe = build_analysis(SMALL)
     results = run_study(recipe, tmp_path)
     groups = {one["group"] for one in results["estimates"]}
-    assert {
-        f"cosine with the {name} teacher's shift, {kind}"
-        for name in ("owl", "panda")
-        for kind in ("numbers", "favourites")
-    } < groups
+    kinds = ("numbers", "favourites")
+    assert {f"cosine with the {name} teacher's shift, {kind}" for name in ("owl", "panda") for kind in kinds} < groups
     assert all(one["n"] == 2 for one in results["estimates"] if "cross-init, " not in one["name"])
     assert all(-1 <= one["estimate"] <= 1 for one in results["estimates"] if one["unit"] != "logits")
     assert len(results["tables"][0]["rows"]) == 4 and "owl teacher" in results["answer"]
@@ -78,6 +75,10 @@ def test_what_makes_no_sense_is_refused() -> None:
         build_analysis({"name": "x", "analysis": "mechanism"})
     with pytest.raises(ConfigError, match="analysis"):
         build_analysis({"name": "x", "analysis": "nothing"})
+    with pytest.raises(UnknownNameError, match="prompts"):
+        plan_study(build_analysis({**SMALL, "settings": {"promts": 4}}), Path("nowhere"))
+    with pytest.raises(ConfigError, match="nothing to look into"):
+        plan_study(build_analysis({**SMALL, "study": {"arms": ["student"]}}), Path("nowhere"))
     with pytest.raises(UnknownNameError, match="replicates"):
         build_analysis({**SMALL, "study": {"replicats": 2}})
     assert isinstance(build_analysis(SMALL), AnalysisRecipe)
