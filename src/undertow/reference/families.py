@@ -84,7 +84,7 @@ _MEMBERS = (
         shape=Shape(width=40, layers=3, heads=5),
         number_tokens="digit",
     ),
-    Member(name="mimic-a", initialisation=5, imitates="finch-a", schooling=Schooling(steps=6_000)),
+    Member(name="mimic-a", initialisation=5, imitates="finch-a", schooling=Schooling(steps=4_000)),
 )
 
 MEMBERS = {member.name: member for member in _MEMBERS}
