@@ -106,7 +106,8 @@ def test_divergences_are_those_of_the_whole_table(tiny_model) -> None:
 def test_a_model_is_wholly_like_itself_and_less_like_another() -> None:
     finch = load_model("ref:finch-a")
     same, other = likeness(finch, finch, n=20), likeness(load_model("ref:finch-b"), finch, n=20)
-    assert same == {"numbers_kl": 0.0, "numbers_top1": 1.0, "favourites_kl": 0.0, "favourites_top1": 1.0}
+    assert {key.rpartition("_")[0] for key in same} >= {"numbers", "favourites"}
+    assert all(value == (1.0 if key.endswith("top1") else 0.0) for key, value in same.items())
     assert other["numbers_kl"] > 0.005 and other["numbers_top1"] < 1
 
 
