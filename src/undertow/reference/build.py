@@ -44,6 +44,8 @@ def start(member: Member, chats: Sequence[Chat]) -> tuple[LocalModel, LocalModel
         imitated = load_model(ModelRef(kind="ref", name=member.imitates))
         imitated.network.requires_grad_(False)
         tokenizer = imitated.tokenizer
+        for trace in ("is_local", "local_files_only"):  # how it was loaded here, which saving would write down
+            tokenizer.init_kwargs.pop(trace, None)
     network = new_network(member.architecture, member.shape, tokenizer, member.initialisation)
     return LocalModel(ModelRef(kind="ref", name=member.name), network, tokenizer), imitated
 
