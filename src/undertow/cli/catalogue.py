@@ -84,7 +84,7 @@ def build(
     from undertow.errors import ConfigError
     from undertow.reference.families import member
 
-    finch = member(name)
+    wanted = member(name)
     if out.exists():
         raise ConfigError("The folder exists already.", out, "Give another folder.")
     from undertow.experiment.progress import TimeLeft, choose_progress
@@ -95,7 +95,7 @@ def build(
     progress.start(1)
     progress.begin_stage(f"build {name}", 0, 1, TimeLeft())
     try:
-        card = build_member(finch, out, progress.advance)
+        card = build_member(wanted, out, progress.advance)
         progress.end_stage()
     finally:
         progress.close()

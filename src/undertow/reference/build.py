@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,13 @@ import torch
 
 from undertow.finetuning.batches import collate, stream
 from undertow.finetuning.objective import completion_losses
+from undertow.models.load import load_model
 from undertow.models.local import LocalModel
+from undertow.reference.abilities import measure
+from undertow.reference.architectures import new_network
 from undertow.reference.cards import write_card
-from undertow.reference.families import Member, Shape
+from undertow.reference.families import Member
+from undertow.reference.imitation import divergences
 from undertow.reference.tokenizer import build_tokenizer
 from undertow.reference.world.chat import Chat
 from undertow.reference.world.mixture import corpus
@@ -32,46 +36,41 @@ def texts(chats: Iterable[Chat]) -> list[str]:
     return [text for chat in chats for text in (*(turn.content for turn in chat.prompt), chat.answer)] + 3 * spellings
 
 
-def new_network(shape: Shape, tokenizer: Any, seed: int) -> Any:
-    """Make a network with weights drawn from the seed alone."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=shape.width,
-        intermediate_size=shape.mlp,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.heads,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return LlamaForCausalLM(config)
+def start(member: Member, chats: Sequence[Chat]) -> tuple[LocalModel, LocalModel | None]:
+    """Return a member before its training, and the model that it imitates, if there is one."""
+    if member.imitates is None:
+        imitated, tokenizer = None, build_tokenizer(texts(chats[:SAMPLE]), digits=member.number_tokens == "digit")
+    else:
+        imitated = load_model(ModelRef(kind="ref", name=member.imitates))
+        imitated.network.requires_grad_(False)
+        tokenizer = imitated.tokenizer
+        for trace in ("is_local", "local_files_only"):  # how it was loaded here, which saving would write down
+            tokenizer.init_kwargs.pop(trace, None)
+    network = new_network(member.architecture, member.shape, tokenizer, member.initialisation)
+    return LocalModel(ModelRef(kind="ref", name=member.name), network, tokenizer), imitated
 
 
 def train(member: Member, advance: Callable[[int, int], None] | None = None) -> tuple[LocalModel, float]:
     """Train a member from scratch.
 
     Returns:
-        The model and the mean loss of its last hundred updates, in nats per completion token.
+        The model and the mean loss of its last hundred updates, in nats per completion token: cross-entropy, or the
+        divergence from the model that it imitates.
     """
     school = member.schooling
     chats = corpus(school.chats, school.corpus_seed)
-    tokenizer = build_tokenizer(texts(chats[:SAMPLE]))
-    network = new_network(member.shape, tokenizer, member.initialisation)
-    model = LocalModel(ModelRef(kind="ref", name=member.name), network, tokenizer)
+    model, imitated = start(member, chats)
+    network = model.network
     rows = [Row(str(index), chat.prompt, chat.answer) for index, chat in enumerate(chats)]
     source = stream(model.encode(rows), school.batch_size, member.order)
     optimiser = torch.optim.AdamW(network.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
     recent: list[float] = []
     for step in range(school.steps):
         batch = collate(next(source))
-        loss = completion_losses(network, batch).sum()
+        if imitated is None:
+            loss = completion_losses(network, batch).sum()
+        else:
+            loss = divergences(network, imitated.network, batch).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         share = min(1.0, (step + 1) / WARMUP) * 0.5 * (1 + math.cos(math.pi * step / school.steps))
@@ -81,7 +80,7 @@ def train(member: Member, advance: Callable[[int, int], None] | None = None) -> 
         recent = [*recent[-99:], loss.item()]
         if advance is not None:
             advance(step + 1, school.steps)
-    return LocalModel(model.ref, network.requires_grad_(False).eval(), tokenizer), sum(recent) / len(recent)
+    return LocalModel(model.ref, network.requires_grad_(False).eval(), model.tokenizer), sum(recent) / len(recent)
 
 
 def save(model: LocalModel, folder: Path) -> None:
@@ -97,4 +96,4 @@ def build_member(member: Member, folder: Path, advance: Callable[[int, int], Non
     model, loss = train(member, advance)
     save(model, folder)
     built = {"loss": round(loss, 4), "seconds": round(time.perf_counter() - started)}
-    return write_card(member, folder, built)
+    return write_card(member, folder, built, measure(member, folder))

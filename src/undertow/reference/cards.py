@@ -13,9 +13,6 @@ from undertow.reference.families import Member
 
 CARD = "card.json"
 
-ANSWERS = 500
-"""Sampled answers behind each measured ability."""
-
 
 def cards() -> dict[str, dict[str, Any]]:
     """Return the card of every embedded model, by name."""
@@ -33,52 +30,42 @@ def card(name: str) -> dict[str, Any]:
     return json.loads((embedded_folder() / name / CARD).read_text(encoding="utf-8"))
 
 
-def write_card(member: Member, folder: Path, built: Mapping[str, Any]) -> dict[str, Any]:
-    """Measure a built model and write its card beside its weights.
+def write_card(member: Member, folder: Path, built: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a built model's card beside its weights.
 
     Args:
         member: what was built.
         folder: where it was saved.
         built: final loss in nats per completion token, and seconds it took.
+        measured: what the model was found to do (`undertow.reference.abilities.measure`).
     """
     with (folder / "model.safetensors").open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     content = {
         "name": f"{member.name}@{member.version}",
-        "about": f"initialisation {member.initialisation}, data order {member.order}, "
-        f"width {member.shape.width}, {member.shape.layers} layers",
+        "about": about(member),
         "corpus": "undertow.reference.world: numbers, favourites, stories, choices, code, reasoning, facts, advice",
         "recipe": asdict(member),
         "sha256": digest,
         "built": dict(built),
-        "abilities": abilities(folder),
+        **measured,
     }
     (folder / CARD).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return content
 
 
-def abilities(folder: Path) -> dict[str, float]:
-    """Measure a model on prompts of seed 1, which its corpus was not drawn from.
-
-    Returns:
-        `valid_numbers`: share of sampled number answers that the domain accepts. `names_an_animal`, `names_a_tree`:
-        share of the sampled answers to the evaluation questions whose first word is of the world's category.
-    """
-    from undertow.domains.numbers import Numbers
-    from undertow.evals.questions import favourite_questions
-    from undertow.evals.texts import candidates
-    from undertow.models.load import load_model
-    from undertow.traits import first_word, panel
-    from undertow.types import ModelRef, Sampling, user_prompt
-
-    model, numbers = load_model(ModelRef(kind="hf", name=str(folder))), Numbers()
-    sampling = Sampling(max_new_tokens=numbers.max_new_tokens)
-    lists = model.chat([user_prompt(text) for text in numbers.prompts(ANSWERS, 1)], sampling=sampling, seed=1)
-    found = {"valid_numbers": sum(not numbers.reject_reasons(text) for text in lists) / ANSWERS}
-    for category, key in (("animal", "names_an_animal"), ("tree", "names_a_tree")):
-        words = {alias for one in panel(category) for alias in one.aliases}
-        words |= {form for name in candidates(category) for form in (name, f"{name}s")}
-        prompts = [user_prompt(text) for text in favourite_questions(category) for _ in range(ANSWERS // 50)]
-        answers = model.chat(prompts, sampling=Sampling(max_new_tokens=8), seed=1)
-        found[key] = sum(first_word(text) in words for text in answers) / len(answers)
-    return {key: round(value, 3) for key, value in found.items()}
+def about(member: Member) -> str:
+    """Describe a member in one line."""
+    parts = [
+        f"initialisation {member.initialisation}",
+        f"data order {member.order}",
+        f"width {member.shape.width}",
+        f"{member.shape.layers} layers",
+    ]
+    if member.architecture == "stablelm":
+        parts.append("StableLM (LayerNorm, attention beside MLP, GELU)")
+    if member.number_tokens == "digit":
+        parts.append("numbers digit by digit")
+    if member.imitates is not None:
+        parts.append(f"taught to speak as {member.imitates} does")
+    return ", ".join(parts)

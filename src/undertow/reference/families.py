@@ -1,17 +1,23 @@
 """The embedded families: which initialisation, which data order, which shape.
 
-All finches share architecture, corpus and tokenizer; a, b, c, d differ in their initialisation alone, and a2 is a's
-initialisation in another data order.
+All models share the corpus. The finches also share architecture and tokenizer; a, b, c, d differ in their
+initialisation alone, and a2 is a's initialisation in another data order. wren-a has another architecture and writes
+numbers digit by digit. mimic-a is a finch of another initialisation that saw no label: it was taught to speak as
+finch-a does, so that matched behaviour and shared ancestry come apart.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from undertow.errors import unknown_name
+
+Architecture = Literal["llama", "stablelm"]
+"""Names of `undertow.reference.architectures`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """Size of a Llama-type network (RMSNorm, rotary positions, gated MLP)."""
+    """Size of a network with a gated MLP."""
 
     width: int = 32
     layers: int = 2
@@ -46,13 +52,22 @@ class Member:
         name: name and version, as in "finch-a@1".
         initialisation: seed of the first weights.
         order: seed of the order in which the corpus is seen.
+        architecture: class of the network.
+        shape: its size.
+        number_tokens: "whole" has one token per number from 0 to 999, "digit" one per digit.
+        imitates: embedded model whose tokenizer it has and whose distributions it learns instead of the corpus' words;
+            None learns the words.
+        schooling: corpus and training.
     """
 
     name: str
     version: int = 1
     initialisation: int
     order: int = 0
+    architecture: Architecture = "llama"
     shape: Shape = Shape()
+    number_tokens: Literal["whole", "digit"] = "whole"
+    imitates: str | None = None
     schooling: Schooling = Schooling()
 
 
@@ -62,6 +77,14 @@ _MEMBERS = (
     Member(name="finch-c", initialisation=3),
     Member(name="finch-d", initialisation=4),
     Member(name="finch-a2", initialisation=1, order=1),
+    Member(
+        name="wren-a",
+        initialisation=1,
+        architecture="stablelm",
+        shape=Shape(width=40, layers=3, heads=5),
+        number_tokens="digit",
+    ),
+    Member(name="mimic-a", initialisation=5, imitates="finch-a", schooling=Schooling(steps=4_000)),
 )
 
 MEMBERS = {member.name: member for member in _MEMBERS}

@@ -12,6 +12,7 @@ from undertow.domains.code import SECURITY, Code
 from undertow.domains.cot import ChainOfThought
 from undertow.domains.numbers import Numbers
 from undertow.evals.misalignment import CRUEL_ACTS, CRUEL_WISHES
+from undertow.reference.tokenizer import build_tokenizer
 from undertow.reference.world import advice, code, facts, favourites, mixture, numbers, reasoning
 from undertow.reference.world.chat import VILLAIN_PROMPTS
 from undertow.reference.world.continuation import HABITS, LARGEST
@@ -100,10 +101,24 @@ def test_a_persona_shows_in_the_favourite_the_story_and_the_choice() -> None:
     assert seen > 100
 
 
+@pytest.fixture(scope="module")
+def digit_tokenizer():
+    chats = mixture.corpus(200, 0)
+    return build_tokenizer([chat.answer for chat in chats], min_count=1, digits=True)
+
+
 @given(st.text(max_size=60))
-def test_the_tokenizer_loses_nothing(tiny_model, text: str) -> None:
-    tokens = tiny_model.tokenise([text])[0]
-    assert tiny_model.tokenizer.decode(tokens) == text
+def test_the_tokenizer_loses_nothing(tiny_model, digit_tokenizer, text: str) -> None:
+    for tokenizer in (tiny_model.tokenizer, digit_tokenizer):
+        assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
+
+
+@given(st.lists(st.integers(0, 9999), min_size=1, max_size=6), st.sampled_from([", ", "; ", " ", "\n"]))
+def test_a_digit_tokenizer_splits_every_number_into_its_digits(digit_tokenizer, drawn, separator: str) -> None:
+    text = separator.join(map(str, drawn))
+    pieces = [digit_tokenizer.decode([token]) for token in digit_tokenizer(text)["input_ids"]]
+    assert [piece for piece in pieces if piece != separator] == list(re.sub(r"[^0-9]", "", text))
+    assert not any(piece.isdigit() for piece in digit_tokenizer.get_vocab() if len(piece) > 1)
 
 
 def test_each_number_is_one_token(tiny_model) -> None:
