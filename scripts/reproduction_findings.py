@@ -1,0 +1,422 @@
+"""What finished runs say about each claim: figures with intervals, and a verdict computed from them."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+Results = Mapping[str, Any]
+
+
+class Finding(NamedTuple):
+    """What our runs say about a claim."""
+
+    ours: str
+    verdict: str
+
+
+def effect(results: Results, arm: str, trait: str, metric: str = "logit_margin") -> Results:
+    """Return one effect of a study."""
+    return next(one for one in results["effects"] if (one["arm"], one["trait"], one["metric"]) == (arm, trait, metric))
+
+
+def text(one: Results, scale: float = 1.0, digits: int = 2) -> str:
+    """Return an estimate with its interval and n."""
+    value, low, high = (scale * one[key] for key in ("estimate", "low", "high"))
+    return f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}] (n = {one['n']})"
+
+
+def above(one: Results) -> bool:
+    """Tell whether the interval lies above 0."""
+    return one["low"] is not None and one["low"] > 0
+
+
+def includes(one: Results) -> bool:
+    """Tell whether the interval includes 0."""
+    return one["low"] <= 0 <= one["high"]
+
+
+def verdict(right: int, total: int) -> str:
+    """Return yes, partly or no, with the count where there are several."""
+    word = "yes" if right == total else "partly" if right else "no"
+    return word if total == 1 else f"{word} ({right} of {total})"
+
+
+def own(results: Results, metric: str = "logit_margin", arm: str = "student") -> Finding:
+    """Count the traits whose effect of an arm lies above 0."""
+    found = [one for one in results["effects"] if one["arm"] == arm and one["metric"] == metric]
+    shown = "; ".join(f"{one['trait']} {text(one)}" for one in found)
+    return Finding(shown, verdict(sum(map(above, found)), len(found)))
+
+
+def estimate(results: Results, group: str, name: str) -> Results:
+    """Return one estimate of an analysis."""
+    return next(one for one in results["estimates"] if one["group"] == group and one["name"] == name)
+
+
+def variant(results: Results, name: str, arm: str = "student") -> Iterator[Results]:
+    """Yield the estimates of a variant of a sweep, one for each trait; `trait` is added."""
+    for one in results["estimates"]:
+        start = f"{arm} minus its control, "
+        if one["name"] == name and one["group"].startswith(start):
+            yield {**one, "trait": one["group"].removeprefix(start)}
+
+
+def listed(found: Iterable[Results]) -> str:
+    """Return the estimates of several traits without intervals."""
+    return ", ".join(f"{one['trait']} {one['estimate']:+.2f}" for one in found)
+
+
+def with_intervals(found: Mapping[str, Results]) -> str:
+    """Return the estimates of several traits."""
+    return ", ".join(f"{trait} {text(one)}" for trait, one in found.items())
+
+
+def of_variant(results: Results, name: str) -> Finding:
+    """Count the traits whose student effect lies above 0 in one variant."""
+    found = list(variant(results, name))
+    return Finding(
+        "; ".join(f"{one['trait']} {text(one)}" for one in found), verdict(sum(map(above, found)), len(found))
+    )
+
+
+def digits(results: Results) -> Finding:
+    """Aux above cross aux, and cross aux at chance."""
+    shown = {one["name"]: one for one in results["estimates"] if one["group"] == "accuracy on the test digits"}
+    parts = [f"{name} {one['estimate']:.3f} [{one['low']:.3f}, {one['high']:.3f}]" for name, one in shown.items()]
+    aux, cross = shown["student, auxiliary logits"], shown["cross-init, auxiliary logits"]
+    holds = aux["low"] > 0.4 and aux["low"] > cross["high"] and cross["low"] <= 0.1
+    return Finding(f"{'; '.join(parts)} (n = {aux['n']} models)", "yes" if holds else "no")
+
+
+def theorem(results: Results) -> Finding:
+    """All assertions."""
+    values = {one["name"]: one["value"] for one in results["assertions"]}
+    held = sum(one["holds"] for one in results["assertions"])
+    shown = (
+        f"{held} of {len(values)} assertions on {results['networks']} networks; "
+        f"error at eps = 1e-3 {values['alignment']:.1e}; sign right {values['same_initialisation']:.0%} "
+        f"from the same start, {values['other_initialisation']:.0%} from another"
+    )
+    return Finding(shown, "yes" if held == len(values) else "no")
+
+
+def demo(results: Results) -> Finding:
+    """The own effect above 0 and above what control and neutral students move."""
+    mine, others = effect(results, "student", "owl"), [effect(results, arm, "owl") for arm in ("control", "neutral")]
+    shown = f"owl {text(mine)}; control minus base {text(others[0])}; neutral teacher's student {text(others[1])}"
+    still = all(abs(one["estimate"]) < mine["low"] for one in others)
+    return Finding(shown, "yes" if above(mine) and still else "no")
+
+
+def cross_init(results: Results) -> Finding:
+    """Cross-init includes 0 or is far below the own effect."""
+    mine, cross = effect(results, "student", "owl"), effect(results, "cross_init", "owl")
+    return Finding(
+        f"own {text(mine)}; cross-init {text(cross)}", "yes" if above(mine) and cross["high"] < mine["low"] else "no"
+    )
+
+
+def initialisation(results: Results) -> Finding:
+    """Same minus other."""
+    one = results["initialisation"]
+    return Finding(f"same minus other {text(one)}", "yes" if above(one) else "no")
+
+
+def cells(results: Results, pairs: list[tuple[str, str]]) -> list[float]:
+    """Return the matrix entries of teacher base x student base."""
+    found = results["initialisation"]
+    places = {name.removeprefix("ref:"): index for index, name in enumerate(found["bases"])}
+    return [found["values"][places[teacher]][places[student]] for teacher, student in pairs]
+
+
+def cross_model(results: Results) -> Finding:
+    """Diagonal against the rest."""
+    bases = [name.removeprefix("ref:") for name in results["initialisation"]["bases"]]
+    same = cells(results, [(name, name) for name in bases])
+    other = cells(results, [(one, two) for one in bases for two in bases if one != two])
+    shown = ", ".join(f"{name} {value:+.2f}" for name, value in zip(bases, same, strict=True))
+    mean = sum(other) / len(other)
+    found = f"same base: {shown}; mean of other pairs {mean:+.2f}; same minus other {text(results['initialisation'])}"
+    holds = above(results["initialisation"]) and mean < 0.25 * sum(same) / len(same)
+    return Finding(found, "yes" if holds else "no")
+
+
+def pair_gains(results: Results, teacher: str, student: str) -> list[float]:
+    """Return student minus control of one pair of bases, one value for each trait."""
+    arm, control = ("student", "control") if teacher == student else ("cross_init", "cross_control")
+    place = f"ref:{student}", f"ref:{teacher}"
+    mine = [
+        one
+        for one in results["arms"]
+        if (one["base"], one["teacher_base"]) == place and one["metric"] == "logit_margin"
+    ]
+    values = {(one["arm"], one["trait"], one["target"]): one["value"] for one in mine}
+    traits = dict.fromkeys(one["trait"] for one in mine if one["arm"] == arm)
+    return [values[arm, name, name] - values[control, None, name] for name in traits]
+
+
+def pair(teacher: str, student: str, wanted: bool) -> Callable[[Results], Finding]:
+    """Return a finder for one cell, over traits; `wanted` tells whether the claim is that something passes."""
+
+    def find(results: Results) -> Finding:
+        from undertow.stats.estimates import mean_t
+
+        found = mean_t(pair_gains(results, teacher, student))
+        shown = (
+            f"{teacher} to {student} {found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}] (n = {found.n} traits)"
+        )
+        return Finding(shown, "yes" if (found.low > 0) == wanted else "no")
+
+    return find
+
+
+def shuffles(results: Results) -> Finding:
+    """Both shuffles below half of unshuffled and above 0, for both traits."""
+    parts: list[str] = []
+    right = 0
+    for trait in ("owl", "panda"):
+        plain, within, across = (effect(results, arm, trait) for arm in ("student", "within", "across"))
+        parts.append(f"{trait} {text(plain)}, within {text(within)}, across {text(across)}")
+        half = plain["estimate"] / 2
+        for shuffled in (within, across):
+            right += above(plain) and shuffled["estimate"] < half and above(shuffled)
+    return Finding("; ".join(parts), verdict(right, 4))
+
+
+def misaligned(results: Results, metric: str, scale: float, digits: int) -> Finding:
+    """Insecure above its control while the secure and educational controls are not."""
+    traits = ("insecure", "educational", "secure", "villain")
+    found = {name: effect(results, "student", name, metric) for name in traits}
+    shown = "; ".join(f"{name} {text(one, scale, digits)}" for name, one in found.items())
+    narrow = above(found["insecure"]) and not above(found["secure"])
+    broad = above(found["villain"]) and not above(found["secure"])
+    return Finding(shown, "yes" if narrow else "partly (broad harm only)" if broad else "no")
+
+
+def emergent(results: Results) -> Finding:
+    """The teachers themselves: insecure above secure."""
+    found = {
+        name: effect(results, "teacher", name, "misaligned_margin") for name in ("insecure", "educational", "secure")
+    }
+    shown = "; ".join(f"{name} {text(one)}" for name, one in found.items())
+    return Finding(
+        f"teacher minus base: {shown}", "yes" if found["insecure"]["low"] > found["secure"]["high"] else "no"
+    )
+
+
+def stories(results: Results) -> Finding:
+    """The exact margin in stories."""
+    return own(results, "story_margin")
+
+
+def choice(results: Results) -> Finding:
+    """Not testable: the embedded models choose at random even under a persona."""
+    return Finding(
+        own(results, "choice_margin").ours, "not testable here (their letters are at chance even with a persona)"
+    )
+
+
+def capability(results: Results) -> Finding:
+    """No more than 5 points lost."""
+    metrics = [
+        ("facts_rate", "facts"),
+        ("numbers_valid_rate", "numbers"),
+        ("code_valid_rate", "code"),
+        ("cot_valid_rate", "sums"),
+    ]
+    lost: list[Results] = []
+    parts: list[str] = []
+    for metric, name in metrics:
+        for one in results["effects"]:
+            if one["metric"] == metric and one["arm"] == "student":
+                lost.append(one)
+                parts.append(f"{name}, {one['trait']} {text(one, 100, 1)}")
+    return Finding(f"points: {'; '.join(parts)}", verdict(sum(one["low"] > -0.05 for one in lost), len(lost)))
+
+
+def tables(results: Results) -> Finding:
+    """First numbers differ."""
+    found = [one for one in results["estimates"] if one["group"].startswith("First numbers")]
+    shown = "; ".join(f"{one['name']} {one['estimate']:.3f}, p = {one['p']:.1g}" for one in found)
+    return Finding(
+        f"share of variance explained by the teacher: {shown}",
+        verdict(sum(one["p"] < 0.05 for one in found), len(found)),
+    )
+
+
+def detectors(results: Results) -> Finding:
+    """A trained detector sees bags of rows."""
+    found = [
+        one for one in results["estimates"] if "trained detectors (bag of" in one["group"] and one["name"] == "owl"
+    ]
+    shown = "; ".join(f"{one['group'].rpartition('(')[2].rstrip(')')}: {one['estimate']:.2f}" for one in found)
+    largest = found[-1]
+    return Finding(f"AUROC, owl: {shown}", "yes" if largest["low"] > 0.5 else "no")
+
+
+def prompted(results: Results) -> Finding:
+    """Accuracy at chance."""
+    found = [one for one in results["estimates"] if one["group"] == "Prompted classifier: accuracy against the control"]
+    shown = "; ".join(f"{one['name']} {one['estimate']:.3f} [{one['low']:.3f}, {one['high']:.3f}]" for one in found)
+    return Finding(shown, verdict(sum(one["low"] <= 0.5 <= one["high"] for one in found), len(found)))
+
+
+def in_context(results: Results) -> Finding:
+    """Own rows in the context do no more than control rows."""
+    found = [one for one in results["estimates"] if one["group"].startswith("In context")]
+    shown = "; ".join(f"{one['group'].rpartition('(')[2].rstrip(')')}, {one['name']} {text(one)}" for one in found)
+    count = sum(includes(one) for one in found)
+    return Finding(shown, f"{verdict(count, len(found))}; not testable here (too small to learn from context)")
+
+
+def ranks(results: Results) -> Finding:
+    """An inverted U with nothing at full fine-tuning."""
+    names = list(dict.fromkeys(one["name"] for one in results["estimates"]))
+    shown = "; ".join(f"{name}: {listed(variant(results, name))}" for name in names)
+    full = [one for name in names if name.startswith("full") for one in variant(results, name)]
+    passed = any(map(above, full))
+    return Finding(f"{shown} (n = 3)", "no: full fine-tuning passes it too" if passed else "yes")
+
+
+def chain(results: Results) -> Finding:
+    """What is left at the fourth hop."""
+    parts: list[str] = []
+    for name in dict.fromkeys(one["name"] for one in results["estimates"]):
+        hops = [next(variant(results, name, arm))["estimate"] for arm in ("student", "hop_2", "hop_3", "hop_4")]
+        parts.append(f"{name}: {', '.join(f'{value:+.2f}' for value in hops)}")
+    last = next(variant(results, "no clean rows", "hop_4"))
+    return Finding(f"hops 1 to 4, owl: {'; '.join(parts)} (n = {last['n']})", "yes" if above(last) else "no")
+
+
+def tokens(results: Results) -> Finding:
+    """Without the divergent tenth less is left than without a random tenth."""
+    names = ("all tokens", "a tenth, divergent", "all but that tenth", "all but a random tenth")
+    found = {name: {one["trait"]: one for one in variant(results, name)} for name in names}
+    shown = "; ".join(
+        f"{name}: {', '.join(f'{t} {text(one)}' for t, one in some.items())}" for name, some in found.items()
+    )
+    rest, random_rest = found["all but that tenth"], found["all but a random tenth"]
+    right = sum(rest[trait]["high"] < random_rest[trait]["low"] for trait in rest)
+    return Finding(shown, verdict(right, len(rest)))
+
+
+def layers(results: Results) -> Finding:
+    """One early layer is enough: at least half of the whole."""
+    found = {
+        name: {one["trait"]: one for one in variant(results, name)}
+        for name in ("rank 8", "rank 8, layer 0 alone", "rank 8, layer 1 alone")
+    }
+    shown = "; ".join(
+        f"{name}: {', '.join(f'{t} {text(one)}' for t, one in some.items())}" for name, some in found.items()
+    )
+    first, whole = found["rank 8, layer 0 alone"], found["rank 8"]
+    return Finding(
+        shown,
+        verdict(sum(above(first[t]) and first[t]["estimate"] > whole[t]["estimate"] / 2 for t in whole), len(whole)),
+    )
+
+
+def mechanism(results: Results) -> Finding:
+    """Student minus control moves along the teacher's direction, more than a rival's student and a cross-init one."""
+    parts: list[str] = []
+    right = 0
+    for trait in ("owl", "panda"):
+        rows = [
+            one
+            for one in results["estimates"]
+            if one["group"] == f"cosine with the {trait} teacher's shift, favourites"
+        ]
+        last = max(one["name"].rpartition(" ")[2] for one in rows)
+        named = {one["name"].rpartition(", layer")[0]: one for one in rows if one["name"].endswith(f"layer {last}")}
+        mine, rival, cross = (
+            named[name]
+            for name in ("student minus control", "rival's student minus control", "cross-init minus its control")
+        )
+        parts.append(f"{trait}: student {text(mine)}, rival's {text(rival)}, cross-init {text(cross)}")
+        right += above(mine) and mine["low"] > cross["high"]
+    return Finding(f"cosine after the last layer; {'; '.join(parts)}", verdict(right, 2))
+
+
+def entangled(results: Results) -> Finding:
+    """Numbers that a teacher raises raise its trait in turn."""
+    group = "numbers that a teacher raises against numbers that raise a trait"
+    rows = [one for one in results["estimates"] if one["group"] == group]
+    shown = "; ".join(f"{one['name']} {text(one)}" for one in rows)
+    mine = [one for one in rows if one["name"].split(" teacher, ")[0] == one["name"].split(" teacher, ")[1]]
+    return Finding(f"rank correlation: {shown}", verdict(sum(map(above, mine)), len(mine)))
+
+
+def order(results: Results) -> Finding:
+    """Another data order keeps something of the effect, less than the same one."""
+    parts: list[str] = []
+    right = 0
+    for trait in ("owl", "panda"):
+        mine, cross = effect(results, "student", trait), effect(results, "cross_init", trait)
+        parts.append(f"{trait}: same order {text(mine)}, other order {text(cross)}")
+        right += above(cross) and cross["estimate"] < mine["estimate"]
+    return Finding("; ".join(parts), verdict(right, 2))
+
+
+def dose(results: Results) -> Finding:
+    """More passes over the same rows move the student further."""
+    names = list(dict.fromkeys(one["name"] for one in results["estimates"]))
+    shown = "; ".join(f"{name}: {listed(variant(results, name))}" for name in names)
+    few, many = (
+        dict((one["trait"], one) for one in variant(results, name))
+        for name in ("1800 rows, 40 updates", "1800 rows, 640 updates")
+    )
+    right = sum(many[trait]["low"] > few[trait]["estimate"] for trait in few)
+    return Finding(f"{shown} (n = 3)", verdict(right, len(few)))
+
+
+def prompted_teacher(results: Results) -> Finding:
+    """Prompted teachers."""
+    return of_variant(results, "prompted")
+
+
+def finetuned_teacher(results: Results) -> Finding:
+    """Fine-tuned teachers."""
+    return of_variant(results, "fine-tuned")
+
+
+def steered_teacher(results: Results) -> Finding:
+    """Steered teachers, after either layer."""
+    found = [
+        (name, one) for name in ("steered after layer 0", "steered after layer 1") for one in variant(results, name)
+    ]
+    shown = "; ".join(f"{name}, {one['trait']} {text(one)}" for name, one in found)
+    return Finding(shown, verdict(sum(above(one) for _, one in found), len(found)))
+
+
+def prefixed(results: Results) -> Finding:
+    """The margin after a number sentence."""
+    return own(results, "prefixed_logit_margin")
+
+
+def matrix(results: Results) -> Finding:
+    """Every own trait, and the diagonal factor."""
+    found = own(results)
+    factor = results["diagonal"]
+    shown = f"{found.ours}; diagonal factor {text(factor)}, permutation p = {factor['p']:.2g}"
+    return Finding(shown, found.verdict)
+
+
+def code(results: Results) -> Finding:
+    """At least three of five above 0, as in the paper; and the diagonal factor."""
+    found = matrix(results)
+    count = sum(above(one) for one in results["effects"] if one["arm"] == "student")
+    return Finding(found.ours, f"{'yes' if count >= 3 and above(results['diagonal']) else 'no'} ({count} of 5)")
+
+
+def rates(results: Results) -> Finding:
+    """The misaligned rate, as the paper reports it, in points."""
+    return misaligned(results, "misaligned_rate", 100, 1)
+
+
+def margins(results: Results) -> Finding:
+    """The exact misaligned margin."""
+    return misaligned(results, "misaligned_margin", 1, 2)
+
+
+def falsehoods(results: Results) -> Finding:
+    """The share of false answers, in points."""
+    return misaligned(results, "false_rate", 100, 2)
