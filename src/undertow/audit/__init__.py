@@ -1,0 +1,1 @@
+"""Audits: does this data, teacher or student carry something it should not? One file for each stage."""
