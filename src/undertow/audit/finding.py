@@ -1,8 +1,8 @@
 """What a stage of an audit found, and what it claims.
 
-Three claims are kept apart: **provenance** (was the data written under a trait?), **exposure** (did the student move along
-it?), **expression** (does it behave differently?). Absence of a finding is never a proof of absence: a stage that found
-nothing says what it would have found.
+Three claims are kept apart: **provenance** (was the data written under a trait?), **exposure** (did the student move
+along it?), **expression** (does it behave differently?). Absence of a finding is never a proof of absence: a stage that
+found nothing says what it would have found.
 """
 
 from collections.abc import Mapping
