@@ -13,6 +13,9 @@ class Finding(NamedTuple):
     verdict: str
 
 
+FACTOR = "own trait minus other traits (diagonal factor)"
+
+
 def effect(results: Results, arm: str, trait: str, metric: str = "logit_margin") -> Results:
     """Return one effect of a study."""
     return next(one for one in results["effects"] if (one["arm"], one["trait"], one["metric"]) == (arm, trait, metric))
@@ -71,11 +74,12 @@ def with_intervals(found: Mapping[str, Results]) -> str:
 
 
 def of_variant(results: Results, name: str) -> Finding:
-    """Count the traits whose student effect lies above 0 in one variant."""
-    found = list(variant(results, name))
-    return Finding(
-        "; ".join(f"{one['trait']} {text(one)}" for one in found), verdict(sum(map(above, found)), len(found))
-    )
+    """Count the traits whose student effect lies above 0 in a variant, if the own trait moves more than others."""
+    found, factor = list(variant(results, name)), estimate(results, FACTOR, name)
+    shown = f"{name}: {with_intervals({one['trait']: one for one in found})}; own minus other traits {text(factor)}"
+    if not above(factor):
+        return Finding(shown, "no: drift, not the trait" if any(map(above, found)) else "no")
+    return Finding(shown, verdict(sum(map(above, found)), len(found)))
 
 
 def digits(results: Results) -> Finding:
@@ -380,11 +384,11 @@ def finetuned_teacher(results: Results) -> Finding:
 
 def steered_teacher(results: Results) -> Finding:
     """Steered teachers, after either layer."""
-    found = [
-        (name, one) for name in ("steered after layer 0", "steered after layer 1") for one in variant(results, name)
-    ]
-    shown = "; ".join(f"{name}, {one['trait']} {text(one)}" for name, one in found)
-    return Finding(shown, verdict(sum(above(one) for _, one in found), len(found)))
+    found = [of_variant(results, name) for name in ("steered after layer 0", "steered after layer 1")]
+    shown = "; ".join(one.ours for one in found)
+    return Finding(
+        shown, "yes" if all(one.verdict.startswith("yes") for one in found) else "; ".join(one.verdict for one in found)
+    )
 
 
 def prefixed(results: Results) -> Finding:

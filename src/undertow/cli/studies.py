@@ -37,6 +37,7 @@ def demo(
 def run(
     recipe: Annotated[str, typer.Argument(help="A recipe's name (see `undertow list recipes`) or its YAML file.")],
     tier: Annotated[str | None, typer.Option(help="Which of the recipe's tiers: quick or full.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder with MNIST in IDX files, for the recipe digits.")] = None,
     runs: Runs = RUNS,
     settings: Settings = [],  # noqa: B006
     plan: Plan = False,
@@ -45,6 +46,8 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Run a study; stages that are finished are not computed again."""
+    if data is not None:
+        settings = [*settings, f"settings.data={json.dumps(str(data))}"]
     _study(recipe, tier, settings, runs=runs, plan=plan, as_json=as_json, rebuild=rebuild, quiet=quiet)
 
 

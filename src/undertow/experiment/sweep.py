@@ -94,9 +94,14 @@ def compare(found: Mapping[str, Results]) -> Finding:
         for name, results in found.items()
         if (effect := _effect(results, arm, trait)) is not None
     ]
+    factors = [
+        {"group": "own trait minus other traits (diagonal factor)", "name": name, **_of(factor)}
+        for name, results in found.items()
+        if (factor := results["diagonal"]) is not None
+    ]
     return {
         "answer": _answer(found),
-        "estimates": estimates,
+        "estimates": [*estimates, *factors],
         "tables": [_effects_table(found), *_differences(found), _factors(found), _rows_table(found)],
         "not_tested": sorted({line for results in found.values() for line in results["not_tested"]}),
         "runs": {name: results["run_dir"] for name, results in found.items()},
@@ -136,6 +141,9 @@ def _answer(found: Mapping[str, Results]) -> str:
             n = min(effect["n"] for effect in shown.values())
             parts = "; ".join(f"{name} {_text(effect)}" for name, effect in shown.items())
             sentences.append(f"Student minus control, {trait}, in logits (95 % intervals, n = {n}): {parts}.")
+    if factors := {name: factor for name, results in found.items() if (factor := results["diagonal"]) is not None}:
+        parts = "; ".join(f"{name} {_text(factor)}" for name, factor in factors.items())
+        sentences.append(f"Own trait minus other traits (diagonal factor; drift alone leaves it at 0): {parts}.")
     return " ".join(sentences)
 
 
