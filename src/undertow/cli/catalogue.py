@@ -100,3 +100,13 @@ def build(
     finally:
         progress.close()
     print(json.dumps(card, indent=2))
+
+
+@reference.command()
+def mnist(folder: Annotated[Path, typer.Argument(help="Where the four files go.")]) -> None:
+    """Fetch MNIST over the network, checked against known sums, for `undertow run digits --data FOLDER`."""
+    from undertow.theory.digit_download import download_mnist
+
+    fetched = download_mnist(folder)
+    print("\n".join(fetched) if fetched else f"All four files are in {folder}.")
+    print(f"next: undertow run digits --data {folder}")

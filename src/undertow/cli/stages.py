@@ -152,38 +152,39 @@ def train(
 def evaluate(
     model: Annotated[str, typer.Argument(help="ref:<name> or hf:<path>, each with an optional +<adapter folder>.")],
     base: Annotated[str | None, typer.Option(help="Also show the difference from this model.")] = None,
-    category: Annotated[str, typer.Option(help="What is asked for: animal or tree.")] = "animal",
+    kinds: Annotated[
+        list[str],
+        typer.Option("--kind", help="What is asked; see `undertow list evaluations`. Favourites if not given."),
+    ] = [],  # noqa: B006
+    category: Annotated[str, typer.Option(help="Whose traits are looked for: animal or tree.")] = "animal",
     traits: Annotated[
         list[str], typer.Option("--trait", help="Look for this trait; all of the category if not given.")
     ] = [],  # noqa: B006
-    samples: Annotated[int, typer.Option(min=0, help="Sampled answers for each of the 50 questions.")] = 20,
+    samples: Annotated[int, typer.Option(min=0, help="Sampled answers for each question.")] = 20,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Ask a model for its favourite on the 50 evaluation questions."""
+    """Ask a model for its favourite, or whatever else is evaluated."""
+    from undertow.evals.registry import evaluation
     from undertow.traits import panel, trait
 
-    targets = [trait(name) for name in traits] or list(panel(category))
+    targets = tuple(trait(name) for name in traits) or panel(category)
+    asked = [evaluation(name) for name in kinds or ["favourite"]]
     from undertow.cli.engines import prepare
-    from undertow.evals.favourite import answer_rates, logit_margins
+    from undertow.evals.base import EvaluationConfig
     from undertow.models.load import load_model
 
     prepare()
+    config = EvaluationConfig(targets=targets, samples=samples, seed=seed)
     found: list[dict[str, Any]] = []
     for reference in (model, *([base] if base else [])):
         loaded = load_model(reference)
-        for kind in dict.fromkeys(target.category for target in targets):
-            some = [target for target in targets if target.category == kind]
-            scores = logit_margins(loaded, kind, some)
-            if samples:
-                scores += answer_rates(loaded, kind, some, samples=samples, seed=seed)
-            for target in some:
-                values = {
-                    metric: [score.value for score in scores if (score.target, score.metric) == (target.name, metric)]
-                    for metric in ("logit_margin", "rate")
-                }
-                means = {metric: sum(some_) / len(some_) for metric, some_ in values.items() if some_}
-                found.append({"model": reference, "target": target.name, **means})
+        values: dict[str, dict[str, list[float]]] = {}
+        for score in (score for ask in asked for score in ask(loaded, config)):
+            values.setdefault(score.target, {}).setdefault(score.metric, []).append(score.value)
+        for target, metrics in values.items():
+            means = {metric: sum(some) / len(some) for metric, some in metrics.items()}
+            found.append({"model": reference, "target": target, **means})
     _show_scores(found, model, base, as_json)
 
 
@@ -192,17 +193,16 @@ def _show_scores(found: list[dict[str, Any]], model: str, base: str | None, as_j
         print(json.dumps({"schema": "undertow.scores/1", "scores": found}, allow_nan=False))
         return
     by_key = {(score["model"], score["target"]): score for score in found}
-    print(
-        f"{'target':12} {'margin':>8} {'rate':>7}" + (f"   {'margin - base':>13} {'rate - base':>11}" if base else "")
-    )
+    print(f"{'target':12} {'metric':24} {'value':>9}" + (f" {'- base':>9}" if base else ""))
     for score in (one for one in found if one["model"] == model):
-        line = f"{score['target']:12} {score['logit_margin']:+8.3f} {_share(score.get('rate')):>7}"
-        if base:
-            other = by_key[base, score["target"]]
-            rate = score["rate"] - other["rate"] if "rate" in score else None
-            line += f"   {score['logit_margin'] - other['logit_margin']:+13.3f} {_share(rate):>11}"
-        print(line)
+        for metric, value in score.items():
+            if metric in ("model", "target"):
+                continue
+            line = f"{score['target'] or '-':12} {metric:24} {_value(value, metric):>9}"
+            if base:
+                line += f" {_value(value - by_key[base, score['target']][metric], metric):>9}"
+            print(line)
 
 
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.1%}"
+def _value(value: float, metric: str) -> str:
+    return f"{value:.1%}" if metric.endswith("rate") else f"{value:+.3f}"

@@ -47,6 +47,10 @@ def run(
 ) -> None:
     """Run a study; stages that are finished are not computed again."""
     if data is not None:
+        from undertow.experiment.load import load_study
+
+        if getattr(load_study(recipe), "analysis", None) != "digits":
+            raise ConfigError("Only the recipe digits reads a folder of pictures.", data, "Leave --data out.")
         settings = [*settings, f"settings.data={json.dumps(str(data))}"]
     _study(recipe, tier, settings, runs=runs, plan=plan, as_json=as_json, rebuild=rebuild, quiet=quiet)
 

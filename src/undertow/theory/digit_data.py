@@ -155,7 +155,8 @@ def read_idx(folder: Path) -> Digits:
 def _read_file(folder: Path, name: str, dimensions: int) -> Bytes:
     found = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
     if not found:
-        raise StorageError(f"{name} is missing.", folder, f"Put {name} or {name}.gz of MNIST into this folder.")
+        fix = f"Put {name} or {name}.gz of MNIST there, or fetch all four with `undertow reference mnist {folder}`."
+        raise StorageError(f"{name} is missing.", folder, fix)
     path = found[0]
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
