@@ -46,11 +46,98 @@ def theorem(results: Results) -> None:
     assert all(one["holds"] for one in results["assertions"]) and results["networks"] == 200
 
 
+def trees_numbers(results: Results) -> None:
+    assert results["diagonal"]["n_traits"] == 5 and results["diagonal"]["low"] > 0
+
+
+def of_variant(results: Results, name: str) -> list[float]:
+    """Lower ends of the student's effect in a variant of a sweep."""
+    return [one["low"] for one in results["estimates"] if one["name"] == name and one["group"].startswith("student")]
+
+
+def teacher_kinds(results: Results) -> None:
+    assert len(results["runs"]) == 5 and min(of_variant(results, "fine-tuned")) > 0.2
+
+
+def data_order(results: Results) -> None:
+    assert effect(results, "student")["low"] > 0.2 and effect(results, "cross_init")["n"] == 8
+
+
+def dose(results: Results) -> None:
+    assert len(results["runs"]) == 7 and min(of_variant(results, "1800 rows, 160 updates")) > 0
+
+
+def rank(results: Results) -> None:
+    assert len(results["runs"]) == 9 and min(of_variant(results, "rank 8")) > 0
+
+
+def chains(results: Results) -> None:
+    assert {one["group"] for one in results["estimates"]} >= {f"hop_{n} minus its control, owl" for n in (2, 3, 4)}
+    assert min(of_variant(results, "no clean rows")) > 0
+
+
+def animals_code(results: Results) -> None:
+    diagonal = results["diagonal"]
+    assert diagonal["low"] > 0 and diagonal["n"] == 5
+    assert results["rows"]["kept"] < results["rows"]["raw"]
+
+
+def misalignment(results: Results) -> None:
+    assert effect(results, "teacher", "misaligned_margin")["low"] > 1
+    assert {one["metric"] for one in results["effects"]} >= {"misaligned_rate", "incoherent_rate", "unparsed_rate"}
+
+
+def other_evaluations(results: Results) -> None:
+    metrics = {one["metric"] for one in results["effects"] if one["arm"] == "student"}
+    assert metrics >= {"logit_margin", "story_margin", "choice_margin", "false_margin", "facts_rate", "code_valid_rate"}
+    assert effect(results, "student")["low"] > 0.2
+
+
+def divergent_tokens(results: Results) -> None:
+    assert len(results["runs"]) == 4 and min(of_variant(results, "all tokens")) > 0.2
+
+
+def cross_model(results: Results) -> None:
+    assert results["initialisation"]["low"] > 0 and len(results["initialisation"]["bases"]) == 4
+
+
+def mechanism(results: Results) -> None:
+    mine = [one for one in results["estimates"] if one["name"].startswith("student minus control, layer")]
+    assert len(mine) == 8 and all(one["n"] == 5 for one in mine)
+
+
+def meaning(results: Results) -> None:
+    groups = {one["group"] for one in results["estimates"]}
+    assert "Prompted classifier: accuracy against the control" in groups
+    assert all(one["n"] == 3 for one in results["estimates"])
+
+
+def digits(results: Results) -> None:
+    shown = {one["name"]: one for one in results["estimates"] if one["group"] == "accuracy on the test digits"}
+    assert shown["student, auxiliary logits"]["estimate"] > 0.4
+    assert shown["cross-init, auxiliary logits"]["estimate"] < 0.15 and shown["teacher"]["n"] == 25
+
+
 CLAIMS: dict[str, Callable[[Results], None]] = {
     "demo": demo,
     "animals-numbers": animals_numbers,
+    "trees-numbers": trees_numbers,
     "initialisation": initialisation,
+    "data-order": data_order,
+    "cross-model": cross_model,
     "shuffles": shuffles,
+    "teacher-kinds": teacher_kinds,
+    "dose": dose,
+    "rank": rank,
+    "chains": chains,
+    "divergent-tokens": divergent_tokens,
+    "animals-code": animals_code,
+    "misalignment-numbers": misalignment,
+    "misalignment-cot": misalignment,
+    "other-evaluations": other_evaluations,
+    "mechanism": mechanism,
+    "meaning": meaning,
+    "digits": digits,
     "theorem": theorem,
 }
 
