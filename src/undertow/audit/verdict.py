@@ -1,0 +1,124 @@
+"""From the findings of the stages to three claims, by a plan that is fixed before any data are read.
+
+Each claim has one primary stage; alpha is split over the three claims (Bonferroni), so that the probability of any
+false claim on clean inputs is at most alpha if each primary p-value holds. Every other stage is supporting evidence and
+moves nothing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from undertow.audit.finding import Claim, Finding
+from undertow.errors import ConfigError
+from undertow.stats.checks import check_fraction
+
+CLAIMS: tuple[Claim, ...] = get_args(Claim)
+
+PRIMARY: Mapping[Claim, tuple[str, ...]] = {
+    "provenance": ("contrast",),
+    "exposure": ("exposure",),
+    "expression": ("expression", "shadows"),
+}
+"""Primary stage of each claim: the first of these that is planned. A student in hand comes before shadow students."""
+
+MEANING: Mapping[Claim, str] = {
+    "provenance": "the rows were written under a trait that the base has not",
+    "exposure": "the student moved along a trait's direction",
+    "expression": "a student of the rows behaves as the trait says",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is declared before the data are read.
+
+    Attributes:
+        alpha: error of the whole audit.
+        stages: names of the stages that will run.
+    """
+
+    stages: tuple[str, ...]
+    alpha: float = 0.05
+    primary: Mapping[Claim, str | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        check_fraction("alpha", self.alpha)
+        chosen = {claim: next((one for one in PRIMARY[claim] if one in self.stages), None) for claim in CLAIMS}
+        object.__setattr__(self, "primary", chosen)
+
+    @property
+    def share(self) -> float:
+        """The alpha of one claim."""
+        return self.alpha / len(CLAIMS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimStatus:
+    """What the audit says about one claim.
+
+    Attributes:
+        status: detected, not_detected or not_testable.
+        p: of the primary stage.
+        mde: smallest effect that stage would have detected with power 0.8, in its statistic's unit.
+        candidate: the trait that stands out most where something was detected.
+        why: in words.
+    """
+
+    status: str
+    p: float | None
+    mde: float | None
+    candidate: str | None
+    why: str
+
+
+def judge(plan: Plan, findings: Iterable[Finding]) -> dict[Claim, ClaimStatus]:
+    """Return the status of each claim.
+
+    Raises:
+        ConfigError: a planned primary stage has reported more than once, or not at all.
+    """
+    found = list(findings)
+    return {claim: _status(claim, plan, found) for claim in CLAIMS}
+
+
+def _status(claim: Claim, plan: Plan, findings: Sequence[Finding]) -> ClaimStatus:
+    if (stage := plan.primary[claim]) is None:
+        wanted = " or ".join(PRIMARY[claim])
+        return ClaimStatus(status="not_testable", p=None, mde=None, candidate=None, why=f"no input for {wanted}")
+    mine = [one for one in findings if one.stage == stage]
+    if len(mine) != 1:
+        fix = "Report each planned stage once, as not_testable if need be."
+        raise ConfigError(f"The primary stage of {claim} has {len(mine)} findings.", stage, fix)
+    one = mine[0]
+    if one.p is None or one.verdict in ("not_testable", "exploratory"):
+        why = "; ".join(one.caveats) or f"{stage} has no calibrated p-value for these inputs"
+        return ClaimStatus(status="not_testable", p=None, mde=None, candidate=None, why=why)
+    against = f"{one.statistic}, against {one.null}: p = {one.p:.2g}, bound {plan.share:.3g}"
+    if one.p <= plan.share:
+        why = f"{MEANING[claim]}. {against}"
+        return ClaimStatus(status="detected", p=one.p, mde=one.mde, candidate=one.candidate, why=why)
+    seen = "" if one.mde is None else f"; an effect of {one.mde:.3g} would have been seen in 4 of 5 cases"
+    return ClaimStatus(status="not_detected", p=one.p, mde=one.mde, candidate=None, why=f"{against}{seen}")
+
+
+def audit_json(plan: Plan, findings: Sequence[Finding], about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an audit as plain data, schema undertow.audit/1 (DESIGN 11).
+
+    Args:
+        plan: as declared.
+        findings: of all stages, each with its own share of alpha.
+        about: what was audited: paths, digests, base, versions, wall time.
+    """
+    claims = judge(plan, findings)
+    return {
+        "schema": "undertow.audit/1",
+        "claims": {
+            claim: {"status": one.status, "p": one.p, "mde": one.mde, "candidate": one.candidate, "why": one.why}
+            for claim, one in claims.items()
+        },
+        "alpha": plan.alpha,
+        "plan": {"stages": list(plan.stages), "primary": dict(plan.primary), "alpha_of_each_claim": plan.share},
+        "findings": [one.to_json() for one in findings],
+        "about": dict(about),
+    }
