@@ -14,9 +14,9 @@ DATA = "audit.json"
 STATUS = {"detected": "detected", "not_detected": "not detected", "not_testable": "not testable"}
 
 NEXT: Mapping[str, str] = {
-    "provenance": "Regenerate the rows with a model of another base, or mix in rows of several generators, and audit again.",
-    "exposure": "Do not train on from this student; retrain it from the base without the suspect rows, and audit again.",
-    "expression": "Do not deploy this student or train on these rows as they are; retrain without them, and audit again.",
+    "provenance": "Regenerate the rows with a model of another base, or mix in rows of other generators; audit again.",
+    "exposure": "Do not go on from this student; retrain it from the base without the suspect rows; audit again.",
+    "expression": "Do not deploy this student or train on these rows as they are; retrain without them; audit again.",
 }
 """What to do about each claim that was detected."""
 
@@ -55,7 +55,7 @@ def next_steps(audit: Audit) -> list[str]:
     if missing:
         return [f"Not testable yet: {line}" for line in missing]
     return [
-        "Nothing needs to change on account of this audit. Keep the card with the data and audit again when they change."
+        "Nothing needs to change on account of this audit. Keep the card with the data; audit again when they change."
     ]
 
 
