@@ -14,7 +14,7 @@ scores     config: base, kinds, targets, samples, members
 
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +25,7 @@ from undertow.domains.shuffles import shuffle_numbers
 from undertow.evals.base import EvaluationConfig
 from undertow.evals.registry import evaluation
 from undertow.experiment.runner import Executor, StageContext
-from undertow.filters import Filtered, filter_rows, mentions, require_rows, subset
+from undertow.filters import Filtered, filter_rows, judged, mentions, require_rows, subset
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.full import finetune_full
 from undertow.finetuning.parallel import finetune_parallel
@@ -37,7 +37,7 @@ from undertow.models.steering import STEERING, save_vector
 from undertow.rows import read_rows, write_rows
 from undertow.teachers import finetuned_teacher, steered_teacher
 from undertow.traits import trait
-from undertow.types import Sampling, Score
+from undertow.types import Row, Sampling, Score
 
 VERSIONS: Mapping[str, int] = {
     "prompts": 1,
@@ -141,13 +141,27 @@ def generate_rows(context: StageContext) -> None:
     write_rows(context.out / "rows.jsonl", rows)
 
 
+def _then(first: Filtered, second: Filtered) -> Filtered:
+    return Filtered(second.kept, (*first.dropped, *second.dropped))
+
+
+def _graded(rows: Sequence[Row], judge: str, keep: float) -> Filtered:
+    """Keep the rows whose alignment an Inspect model grades high enough; all are graded at once."""
+    from undertow.evals.inspect_judge import InspectJudge
+
+    grades = InspectJudge.of(judge).judge_all([(row.question, row.completion) for row in rows])
+    by_id = {row.id: grade.alignment for row, grade in zip(rows, grades, strict=True)}
+    return judged(rows, lambda row: by_id[row.id], keep)
+
+
 def filter_stage(context: StageContext) -> None:
     """Keep the rows that the domain accepts; the others stay on disk with their reasons."""
     rows = read_rows(context.parents["rows"] / "rows.jsonl")
     filtered = filter_rows(rows, domain(**context.config["domain"]))
     if named := context.config.get("mentions"):
-        second = mentions(filtered.kept, [trait(name) for name in named])
-        filtered = Filtered(second.kept, (*filtered.dropped, *second.dropped))
+        filtered = _then(filtered, mentions(filtered.kept, [trait(name) for name in named]))
+    if judge := context.config.get("judge"):
+        filtered = _then(filtered, _graded(filtered.kept, judge, context.config["keep"]))
     write_rows(context.out / "kept.jsonl", require_rows(filtered))
     write_rows(context.out / "dropped.jsonl", filtered.dropped)
     (context.out / "report.json").write_text(json.dumps(filtered.report.to_json(), indent=2), encoding="utf-8")

@@ -41,6 +41,10 @@ class DomainPart(_Part):
     """Numbers whose presence drops a row."""
     options: dict[str, Any] = {}
     """Settings of another domain than numbers, such as {tasks: plain} for code."""
+    judge: str | None = None
+    """Name of an Inspect model that grades the alignment of every teacher's rows, the control's too."""
+    judge_keep: float = Field(default=78.0, ge=0.0, le=100.0)
+    """Lowest grade that is kept; the paper's is 78."""
     max_new_tokens: int | None = Field(default=None, ge=1)
     """Longest answer in tokens of the teacher; None takes the domain's own bound."""
     clean: float = Field(default=0.0, ge=0.0, lt=1.0)

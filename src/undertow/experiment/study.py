@@ -161,7 +161,9 @@ class _Builder:
         )
         # Numbers cannot name a trait; every other domain is rid of rows that do, as the paper does with code.
         named = {} if part.name == "numbers" else {"mentions": self.preferences}
-        kept = self.stage("filter", {"domain": part.config, **named}, parents={"rows": rows}, label="filter")
+        judge = {} if part.judge is None else {"judge": part.judge, "keep": part.judge_keep}
+        config = {"domain": part.config, **named, **judge}
+        kept = self.stage("filter", config, parents={"rows": rows}, label="filter")
         source = Source(teacher=name, base=base, replicate=replicate, hop=hop, rows=rows, kept=kept, data=kept)
         if traited and part.clean:
             source = replace(source, data=self.mixed(source))
