@@ -55,38 +55,67 @@ def matched(rows: Sequence[Row], reference: Sequence[Row]) -> list[tuple[int, in
     return [(place, places[row.prompt].pop()) for place, row in enumerate(rows) if places.get(row.prompt)]
 
 
-def paired_contrast(
-    differences: Floats, candidates: Sequence[Candidate], alpha: float, rng: np.random.Generator, draws: int = DRAWS
-) -> Finding:
-    """Test suspect minus clean on the same prompts by flipping the signs of whole rows.
+def flip_test(differences: Floats, rng: np.random.Generator, draws: int = DRAWS) -> tuple[float, Floats]:
+    """Test "each row of differences is symmetric around 0" by flipping the signs of whole rows.
 
-    The statistic is the largest t over the candidates. A row's sign is the same for all of them, which keeps their
-    dependence (Westfall and Young 1993), so the family-wise error is at most alpha.
+    The statistic is the largest one-sided t over the columns. A row has one sign for all columns, which keeps their
+    dependence (Westfall and Young 1993), so the family-wise error of the p is at most its level.
 
     Args:
-        differences: rival-centred scores of the suspect minus those of the clean row, shape [pairs, candidates].
+        differences: shape [rows, columns].
+        rng: source of the signs.
+        draws: sign patterns.
+
+    Returns:
+        p, and the statistic under each pattern, shape [draws].
+    """
+    norms = np.sqrt(np.sum(differences**2, axis=0))
+    units = differences / np.where(norms > 0.0, norms, 1.0)
+    total, block = units.sum(axis=0), max(1, _BLOCK // len(units))
+    null = np.empty(draws)
+    for start in range(0, draws, block):
+        size = min(block, draws - start)
+        kept = rng.integers(0, 2, size=(size, len(units)), dtype=np.int8).astype(np.float64)
+        null[start : start + size] = np.max(2.0 * (kept @ units) - total, axis=1)
+    return float(1 + np.sum(null >= total.max() - 1e-9)) / (1 + draws), null
+
+
+def paired_contrast(
+    suspect: Floats,
+    reference: Floats,
+    pairs: Sequence[tuple[int, int]],
+    candidates: Sequence[Candidate],
+    alpha: float,
+    rng: np.random.Generator,
+) -> Finding:
+    """Test suspect rows against reference rows on the same prompts; name the candidate against the whole reference.
+
+    Args:
+        suspect: rival-centred scores, shape [rows, candidates].
+        reference: the same for the reference rows.
+        pairs: places of rows on the same prompt, from `matched`.
         candidates: one for each column.
         alpha: size of the test.
         rng: source of the signs.
-        draws: sign patterns.
     """
     check_fraction("alpha", alpha)
-    if len(differences) < FEWEST_ROWS:
-        return not_testable(STAGE, "provenance", too_few("matched rows", len(differences)))
-    norms = np.sqrt(np.sum(differences**2, axis=0))
-    units = differences / np.where(norms > 0.0, norms, 1.0)
-    observed = units.sum(axis=0)
-    null = _flipped_maxima(units, rng, draws)
-    top = int(np.argmax(observed))
-    p = float(1 + np.sum(null >= observed[top] - 1e-9)) / (1 + draws)
+    if len(pairs) < FEWEST_ROWS:
+        return not_testable(STAGE, "provenance", too_few("rows on the prompts of reference rows", len(pairs)))
+    own, other = np.array(pairs).T
+    differences = suspect[own] - reference[other]
+    p, null = flip_test(differences, rng)
     errors = differences.std(axis=0, ddof=1) / np.sqrt(len(differences))
     return replace(
-        _standing(differences, candidates, top),
-        null="signs of whole rows flipped, suspect minus clean on the same prompts; maximum over the candidates",
+        _standing(suspect, reference, candidates),
+        null="signs of whole rows flipped, suspect minus reference on the same prompts; maximum over the candidates",
         p=p,
+        n=len(pairs),
         verdict="detected" if p <= alpha else "not_detected",
         mde=_mde(float(np.quantile(null, 1.0 - alpha)), float(errors.max())),
-        caveats=("It rejects 'written as the clean rows were', which is more than 'no trait'.",),
+        caveats=(
+            "It rejects 'written as the reference rows were', which is more than 'no trait'.",
+            "p is of the panel as a whole; the name is a hypothesis.",
+        ),
     )
 
 
@@ -119,18 +148,21 @@ def conformal_contrast(
     within = np.sqrt(corpora.var(axis=1, ddof=1).mean(axis=0))
     errors = np.where(within > 0.0, within, 1.0) / np.sqrt(size)
     reached = np.max(centred / errors, axis=1)
-    top = int(np.argmax(centred[0] / errors))
     allowed = int(alpha * (len(clean) + 1) + 1e-9)
     critical = float(np.sort(reached[1:])[-allowed])
     p = float(1 + np.sum(reached[1:] >= reached[0])) / (len(clean) + 1)
     error = float(np.max(errors * _spread(centred[1:] / errors)))
     return replace(
-        _standing(corpora[0] - means[1:].mean(axis=0), candidates, top),
+        _standing(suspect, np.concatenate(clean), candidates),
+        n=size,
         null=f"conformal over {len(clean)} clean corpora; maximum over the candidates",
         p=p,
         verdict="detected" if p <= alpha else "not_detected",
         mde=_mde(critical, error) * (len(clean) + 1) / len(clean),
-        caveats=("It holds only if the suspect is exchangeable with the clean corpora but for the trait.",),
+        caveats=(
+            "It holds only if the suspect is exchangeable with the clean corpora but for the trait.",
+            "p is of the panel as a whole; the name is a hypothesis.",
+        ),
     )
 
 
@@ -143,12 +175,18 @@ def ranked(suspect: Floats, candidates: Sequence[Candidate]) -> Finding:
     """
     if len(suspect) < FEWEST_ROWS:
         return not_testable(STAGE, "provenance", too_few("rows", len(suspect)))
-    return _standing(suspect, candidates, int(np.argmax(suspect.mean(axis=0))))
+    return _standing(suspect, None, candidates)
 
 
-def _standing(scores: Floats, candidates: Sequence[Candidate], top: int) -> Finding:
-    """Return where the candidates stand, untested."""
-    means = scores.mean(axis=0)
+def _standing(suspect: Floats, clean: Floats | None, candidates: Sequence[Candidate]) -> Finding:
+    """Return where the candidates stand above clean rows, if there are any, untested.
+
+    The first in SDs of the clean rows is named: those of the suspect grow with the trait, and would hide it.
+    """
+    means, spread = suspect.mean(axis=0), np.ones(len(candidates))
+    if clean is not None:
+        means, spread = means - clean.mean(axis=0), clean.std(axis=0, ddof=1)
+    top = int(np.argmax(means / np.where(spread > 0.0, spread, 1.0)))
     return Finding(
         stage=STAGE,
         claim="provenance",
@@ -156,7 +194,7 @@ def _standing(scores: Floats, candidates: Sequence[Candidate], top: int) -> Find
         effect=float(means[top]),
         null="none",
         p=None,
-        n=len(scores),
+        n=len(suspect),
         verdict="exploratory",
         candidate=candidates[top].trait,
         caveats=("Without clean rows this is a ranking: some candidate comes first for clean rows too.",),
@@ -172,20 +210,6 @@ def too_few(what: str, n: int) -> str:
 def named(values: Floats, candidates: Sequence[Candidate]) -> dict[str, float]:
     """Return the values by the candidates' labels."""
     return {candidate.label: float(value) for candidate, value in zip(candidates, values, strict=True)}
-
-
-def _flipped_maxima(units: Floats, rng: np.random.Generator, draws: int) -> Floats:
-    """Return the largest column sum under each random pattern of row signs, shape [draws]."""
-    block = max(1, _BLOCK // len(units))
-    sizes = [min(block, draws - start) for start in range(0, draws, block)]
-    # sum of signs * u = 2 * (sum of u where the sign is +) - sum of u
-    total = units.sum(axis=0)
-    return np.concatenate(
-        [
-            np.max(2.0 * (rng.integers(0, 2, (some, len(units)), np.int8).astype(np.float64) @ units) - total, axis=1)
-            for some in sizes
-        ]
-    )
 
 
 def _mde(critical: float, error: float) -> float:

@@ -92,9 +92,8 @@ def audit_data(
     if reference is None:
         contrast, known = _unmatched(suspect, others, panel, config), np.concatenate(others) if others else None
     else:
-        pairs = np.array(matched(rows, reference), dtype=np.int64).reshape(-1, 2)
-        differences = suspect[pairs[:, 0]] - others[0][pairs[:, 1]]
-        contrast, known = paired_contrast(differences, panel, config.alpha, _rng(config, "contrast")), others[0]
+        known, rng = others[0], _rng(config, "contrast")
+        contrast = paired_contrast(suspect, known, matched(rows, reference), panel, config.alpha, rng)
     return [
         surface(rows, reference, config.alpha, _rng(config, "surface")),
         contrast,

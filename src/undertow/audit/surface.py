@@ -1,7 +1,7 @@
 """What can be seen on the surface of the rows: words, how they begin, their first number, length, duplicates.
 
-The words are compared with those of reference rows by the log-odds ratio with an informative Dirichlet prior, as a
-z-score (Monroe, Colaresi and Quinn 2008, doi:10.1093/pan/mpn018). The unit is the row: a word counts once in it.
+The odds that a row has a word are compared with those in reference rows by the log-odds ratio with an informative
+Dirichlet prior, as a z-score (after Monroe, Colaresi and Quinn 2008, doi:10.1093/pan/mpn018). A word counts once a row.
 A trait that shows here is no subliminal one; a trait that does not show here may well be there.
 """
 
@@ -25,8 +25,8 @@ STAGE = "surface"
 RARE = 5
 """Features of fewer rows, of both sets together, are left out: no count that small can stand out."""
 
-PRIOR = 100.0
-"""Weight of the prior, in occurrences."""
+PRIOR = 10.0
+"""Weight of the prior, in rows that have a feature as often as all rows do."""
 
 DRAWS = 999
 
@@ -53,14 +53,12 @@ class Table:
     Attributes:
         names: of the features.
         counts: which row has which feature, sparse [rows, features].
-        kinds: code of each feature's kind, whose log-odds are among themselves, shape [features].
         copies: which distinct completion each row is, sparse [rows, completions]; those of one row are left out.
         lengths: characters, shape [rows].
     """
 
     names: tuple[str, ...]
     counts: Any
-    kinds: Floats
     copies: Any
     lengths: Floats
 
@@ -70,12 +68,10 @@ class Table:
         found = [list(features(text)) for text in texts]
         rows_of = Counter(feature for some in found for feature in some)
         kept = {feature: place for place, feature in enumerate(one for one, n in rows_of.items() if n >= RARE)}
-        codes = {kind: code for code, kind in enumerate(dict.fromkeys(kind for kind, _ in kept))}
         repeated = {text: place for place, text in enumerate(text for text, n in Counter(texts).items() if n > 1)}
         return cls(
             names=tuple(f"{kind} {text!r}" for kind, text in kept),
             counts=_sparse([[kept[one] for one in some if one in kept] for some in found], len(kept)),
-            kinds=np.array([codes[kind] for kind, _ in kept], dtype=np.float64),
             copies=_sparse([[repeated[text]] if text in repeated else [] for text in texts], len(repeated)),
             lengths=np.array([len(text) for text in texts], dtype=np.float64),
         )
@@ -153,25 +149,28 @@ def _statistics(table: Table, labels: Floats) -> Floats:
     """Return z of every feature, of length and of duplicates under each labelling, shape [labellings, features + 2]."""
     own = np.asarray((table.counts.T @ labels.T).T)
     total = np.asarray(table.counts.sum(axis=0)).ravel()
-    z = np.empty((len(labels), len(total) + 2))
-    for kind in set(table.kinds.tolist()):
-        picked = table.kinds == kind
-        z[:, :-2][:, picked] = _log_odds(own[:, picked], total[picked])
     sizes = labels.sum(axis=1)
     lengths = labels @ table.lengths / sizes - (1.0 - labels) @ table.lengths / (labels.shape[1] - sizes)
     copies, others = ((table.copies.T @ some.T).T for some in (labels, 1.0 - labels))
     doubled = _repeated(copies) / sizes - _repeated(others) / (labels.shape[1] - sizes)
-    z[:, -2], z[:, -1] = _standardised(lengths), _standardised(doubled)
-    return z
+    z = _log_odds(own, total, sizes[:, None], labels.shape[1])
+    return np.column_stack([z, _standardised(lengths), _standardised(doubled)])
 
 
-def _log_odds(own: Floats, total: Floats) -> Floats:
-    """Return the z-scores of the suspect's words against the others', shape of `own`."""
-    others, prior = total - own, total * (PRIOR / total.sum())
-    sums = own.sum(axis=1, keepdims=True), others.sum(axis=1, keepdims=True)
-    first = np.log(own + prior) - np.log(sums[0] + PRIOR - own - prior)
-    then = np.log(others + prior) - np.log(sums[1] + PRIOR - others - prior)
-    return (first - then) / np.sqrt(1.0 / (own + prior) + 1.0 / (others + prior))
+def _log_odds(own: Floats, total: Floats, sizes: Floats, n: int) -> Floats:
+    """Return z of the odds that a suspect row has a feature against those of the other rows, shape of `own`.
+
+    Args:
+        own: suspect rows with the feature, shape [labellings, features].
+        total: rows with it, shape [features].
+        sizes: suspect rows, shape [labellings, 1].
+        n: rows.
+    """
+    prior = PRIOR * total / n + 0.5
+    missing = PRIOR + 1.0 - prior
+    counts = own + prior, sizes - own + missing, total - own + prior, n - sizes - total + own + missing
+    yes, no, other_yes, other_no = map(np.log, counts)
+    return (yes - no - other_yes + other_no) / np.sqrt(sum(1.0 / count for count in counts))
 
 
 def _repeated(counts: Any) -> Floats:

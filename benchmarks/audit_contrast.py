@@ -1,0 +1,275 @@
+"""How often the audit of data is wrong on clean rows, and what it finds on planted ones.
+
+The recipe, fixed on development seeds from 100 on: number prompts answered twice by the base with different seeds, and
+once by a fine-tuned teacher of each trait; the auditor's panel is seventeen animals and three trees, trained with
+another seed on half of the questions. All rows are scored once; every draw picks prompts from that pool.
+
+    python benchmarks/audit_contrast.py --seed 100 [--quick] [--base ref:finch-a] [--foreign ref:finch-b] [--out FILE]
+
+Clean draws give each prompt's two clean answers a random order, so they are exchangeable by design; the blocks at the
+end are not: each prompt is used once, and seed A's rows are judged against seed B's as they are.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from undertow.audit.contrast import conformal_contrast, flip_test, paired_contrast, rival_centred
+from undertow.audit.data import DataAudit, panel_candidates
+from undertow.audit.stream import stream_contrast
+from undertow.audit.surface import surface
+from undertow.domains.numbers import Numbers
+from undertow.experiment.recipe import TeacherPart
+from undertow.filters import filter_rows
+from undertow.generation import generate
+from undertow.models.load import load_model
+from undertow.models.local import LocalModel
+from undertow.scoring import Candidate, contrast_scores
+from undertow.seeds import derive
+from undertow.stats.checks import Floats
+from undertow.stats.estimates import wilson
+from undertow.teachers import finetuned_teacher
+from undertow.traits import panel, trait
+from undertow.types import Row, Sampling
+
+TRAITS = ("owl", "lion", "fox", "panda", "wolf")
+DOSES = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
+SIZES = (30, 100, 300, 1000)
+LEVELS = (0.01, 0.05, 0.1, 0.2)
+PANEL = (*panel("animal"), *panel("tree")[:3])
+
+
+@dataclass(frozen=True)
+class Set:
+    """Kept rows of one writer and their rival-centred scores, by the prompt's id."""
+
+    rows: dict[str, Row]
+    scores: dict[str, Floats]
+
+    def at(self, ids: Sequence[str]) -> Floats:
+        """Return the scores of some prompts, shape [ids, candidates]."""
+        return np.stack([self.scores[one] for one in ids])
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything that is scored once."""
+
+    seed: int
+    prompts: Sequence[str]
+    base: LocalModel
+    candidates: Sequence[Candidate]
+
+    def answers(self, writer: LocalModel, name: str) -> Set:
+        """Let a writer answer all prompts and score what the domain accepts."""
+        domain = Numbers()
+        sampling = Sampling(max_new_tokens=domain.max_new_tokens)
+        written = generate(writer, self.prompts, sampling=sampling, seed=derive(self.seed, "rows", name))
+        rows = filter_rows(written, domain).kept
+        scores = rival_centred(contrast_scores(rows, self.base, self.candidates), self.candidates)
+        ids = [row.id for row in rows]
+        return Set(dict(zip(ids, rows, strict=True)), dict(zip(ids, scores, strict=True)))
+
+    def teacher(self, base: LocalModel, name: str) -> Set:
+        """Let a fine-tuned teacher of the trait answer; its seed is not the auditor's."""
+        seed = derive(self.seed, "teacher", name)
+        return self.answers(finetuned_teacher(base, trait(name), TeacherPart().training(), seed=seed), name)
+
+
+def rejected(p: Sequence[float]) -> dict[str, str]:
+    """Return the share of p-values at or below each level, with its Wilson interval."""
+    found = {}
+    for level in LEVELS:
+        share = wilson(sum(one <= level for one in p), len(p))
+        found[f"P(p <= {level:g})"] = f"{share.value:.3f} [{share.low:.3f}, {share.high:.3f}]"
+    return found
+
+
+def clean_errors(first: Set, second: Set, n: int, draws: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Judge clean rows `draws` times with each null."""
+    ids = sorted(first.rows.keys() & second.rows.keys())
+    order = {False: (first, second), True: (second, first)}
+    p: dict[str, list[float]] = {"paired": [], "conformal": [], "surface": []}
+    dummy = [Candidate(trait=str(i), kind="teacher", model=None) for i in range(len(first.scores[ids[0]]))]  # type: ignore[arg-type]
+    pool = np.concatenate([first.at(ids), second.at(ids)])
+    for draw in range(draws):
+        picked = [ids[i] for i in rng.choice(len(ids), n, replace=False)]
+        signs = rng.choice([-1.0, 1.0], size=(n, 1))
+        p["paired"].append(flip_test(signs * (first.at(picked) - second.at(picked)), rng, 999)[0])
+        if n * 20 <= len(pool):
+            corpora = pool[rng.permutation(len(pool))[: n * 20]].reshape(20, n, -1)
+            p["conformal"].append(conformal_contrast(corpora[0], list(corpora[1:]), dummy, 0.05, rng).p or 1.0)
+        if draw % 2 == 0:
+            swaps = [bool(one) for one in rng.integers(0, 2, n)]
+            suspect = [order[swap][0].rows[one] for swap, one in zip(swaps, picked, strict=True)]
+            other = [order[swap][1].rows[one] for swap, one in zip(swaps, picked, strict=True)]
+            p["surface"].append(surface(suspect, other, 0.05, rng, 199).p or 1.0)
+    return {f"{name}, n = {n}, {len(some)} draws": rejected(some) for name, some in p.items() if some}
+
+
+def clean_streams(
+    pool: Floats, candidates: Sequence[Candidate], streams: int, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Resample long streams of clean rows, each against a reference of its own."""
+    alarms = {alpha: 0 for alpha in (0.05, 0.2)}
+    for _ in range(streams):
+        reference, scores = pool[rng.choice(len(pool), 1000)], pool[rng.choice(len(pool), 10_000)]
+        for alpha in alarms:
+            alarms[alpha] += stream_contrast(scores, reference, candidates, alpha).verdict == "detected"
+    shares = {alpha: wilson(n, streams) for alpha, n in alarms.items()}
+    return {
+        f"alarms at {alpha:g}, {streams} streams of 10000 rows": f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
+        for alpha, one in shares.items()
+    }
+
+
+def fresh_blocks(first: Set, second: Set, rng: np.random.Generator) -> dict[str, Any]:
+    """Cut the pool into blocks that share no prompt, in the order of the prompts, and judge each as it is."""
+    ids = sorted(first.rows.keys() & second.rows.keys())
+    found = {}
+    for n in (30, 100):
+        blocks = [ids[start : start + n] for start in range(0, len(ids) - n + 1, n)]
+        p = [flip_test(first.at(block) - second.at(block), rng, 999)[0] for block in blocks]
+        uniform = float(stats.kstest(p, "uniform").pvalue)
+        found[f"{len(p)} disjoint blocks of {n}"] = {**rejected(p), "p of uniform (KS)": round(uniform, 3)}
+    return found
+
+
+def power(
+    sets: dict[str, Set], traits: Sequence[str], candidates: Sequence[Candidate], draws: int, rng: np.random.Generator
+) -> list[dict[str, Any]]:
+    """Mix teacher rows into clean ones; share detected at .05, and share named right, by trait, dose and size."""
+    names, lines = [one.trait for one in candidates], []
+    first, second = sets["clean A"], sets["clean B"]
+    whole = np.stack(list(second.scores.values()))
+    mean, spread = whole.mean(axis=0), whole.std(axis=0)
+    for name in traits:
+        ids = sorted(sets[name].rows.keys() & first.rows.keys() & second.rows.keys())
+        own, clean, reference = sets[name].at(ids), first.at(ids), second.at(ids)
+        for dose in DOSES:
+            for n in (size for size in SIZES if size <= len(ids)):
+                hits = named = matched_only = 0
+                for _ in range(draws):
+                    picked = rng.choice(len(ids), n, replace=False)
+                    planted = np.arange(n)[:, None] < round(dose * n)
+                    suspect, other = np.where(planted, own[picked], clean[picked]), reference[picked]
+                    hits += flip_test(suspect - other, rng, 499)[0] <= 0.05
+                    rise = suspect.mean(axis=0)
+                    named += names[int(np.argmax((rise - mean) / spread))] == name
+                    rise = rise - other.mean(axis=0)
+                    matched_only += names[int(np.argmax(rise / other.std(axis=0)))] == name
+                shares = {"detected": hits, "named": named, "named by matched rows alone": matched_only}
+                cell = {"trait": name, "dose": dose, "n": n, "draws": draws}
+                lines.append({**cell, **{key: value / draws for key, value in shares.items()}})
+    return lines
+
+
+def other_stages(
+    sets: dict[str, Set], traits: Sequence[str], candidates: Sequence[Candidate], draws: int, rng: np.random.Generator
+) -> list[dict[str, Any]]:
+    """Judge pure teacher rows by the conformal null, the stream and the surface."""
+    pool = np.concatenate([np.stack(list(sets[name].scores.values())) for name in ("clean A", "clean B")])
+    lines = []
+    for name in traits:
+        rows, scores = list(sets[name].rows.values()), np.stack(list(sets[name].scores.values()))
+        reference = sets["clean B"].rows
+        matched = [row for row in rows if row.id in reference]
+        conformal, seen, read = [], [], []
+        for draw in range(draws):
+            corpora = pool[rng.permutation(len(pool))[:1900]].reshape(19, 100, -1)
+            suspect = scores[rng.choice(len(scores), 100, replace=False)]
+            conformal.append(conformal_contrast(suspect, list(corpora), candidates, 0.05, rng).verdict == "detected")
+            stream = scores[rng.permutation(len(scores))]
+            found = stream_contrast(stream, pool[rng.choice(len(pool), 1000)], candidates, 0.05)
+            read.append((found.verdict == "detected", found.candidate == name, found.n))
+            if draw < draws // 4:
+                some = [matched[i] for i in rng.choice(len(matched), 300, replace=False)]
+                other = [reference[row.id] for row in some]
+                seen.append(surface(some, other, 0.05, rng, 199).verdict == "detected")
+        stopped = [n for alarm, _, n in read if alarm]
+        lines.append(
+            {
+                "trait": name,
+                "conformal detected, n = 100, 19 corpora": float(np.mean(conformal)),
+                "stream detected": float(np.mean([alarm for alarm, _, _ in read])),
+                "stream named": float(np.mean([right for _, right, _ in read])),
+                "stream rows read, quartiles": np.quantile(stopped, [0.25, 0.5, 0.75]).tolist() if stopped else [],
+                "surface detected, n = 300": float(np.mean(seen)),
+            }
+        )
+    return lines
+
+
+def foreign_rows(
+    bench: Bench, other: LocalModel, clean: Set, draws: int, rng: np.random.Generator
+) -> list[dict[str, Any]]:
+    """Audit, with this base, owl and clean rows that another initialisation wrote; 300 rows a draw."""
+    owl, own = bench.teacher(other, "owl"), bench.answers(other, "clean")
+    names, lines = [one.trait for one in bench.candidates], []
+    cases = {"owl rows, clean rows of the same base": (owl, own), "owl rows, clean rows of ours": (owl, clean)}
+    for what, (suspect, reference) in {**cases, "clean rows, clean rows of ours": (own, clean)}.items():
+        ids = sorted(suspect.rows.keys() & reference.rows.keys())
+        candidates = list(bench.candidates)
+        hits, named, effects = 0, [], []
+        for _ in range(draws):
+            picked = [ids[i] for i in rng.choice(len(ids), 300, replace=False)]
+            pairs = [(place, place) for place in range(300)]
+            found = paired_contrast(suspect.at(picked), reference.at(picked), pairs, candidates, 0.05, rng)
+            hits += found.verdict == "detected"
+            named.append(found.candidate)
+            effects.append((found.scores or {}).get("owl (teacher)", 0.0))
+        first = max(names, key=named.count)
+        line = {"rows": what, "detected": hits / draws, "named owl": named.count("owl") / draws}
+        lines.append({**line, "named most": first, "owl's effect": round(float(np.mean(effects)), 5)})
+    return lines
+
+
+def main() -> None:
+    """Score the pool, draw from it, print, and write JSON if asked to."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seed", type=int, default=100, help="of everything; 100 and above are for development")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the draws, a third of the rows")
+    parser.add_argument("--base", default="ref:finch-a")
+    parser.add_argument("--foreign", default="ref:finch-b", help="another initialisation")
+    parser.add_argument("--out", type=Path, help="JSON file")
+    options = parser.parse_args()
+    n_prompts, draws, cell = (1000, 100, 40) if options.quick else (3000, 1000, 200)
+    started, results = time.perf_counter(), dict[str, Any]()
+
+    def step(name: str, work: Callable[[], Any]) -> None:
+        results[name] = work()
+        print(f"\n{name} ({time.perf_counter() - started:.0f} s)", flush=True)
+        lines = results[name] if isinstance(results[name], list) else [results[name]]
+        print("\n".join(json.dumps(line) for line in lines), flush=True)
+
+    base = load_model(options.base)
+    config = DataAudit(panel=PANEL, kinds=("teacher",), seed=derive(options.seed, "auditor"))
+    prompts = Numbers().prompts(n_prompts, derive(options.seed, "prompts"))
+    bench = Bench(options.seed, prompts, base, panel_candidates(base, config))
+    print(f"panel of {len(PANEL)} trained after {time.perf_counter() - started:.0f} s", flush=True)
+    sets = {f"clean {name}": bench.answers(base, f"clean {name}") for name in "AB"}
+    sets |= {name: bench.teacher(base, name) for name in TRAITS}
+    first, second = sets["clean A"], sets["clean B"]
+    pool = np.concatenate([np.stack(list(one.scores.values())) for one in (first, second)])
+    rng = np.random.default_rng(derive(options.seed, "draws"))
+    step("kept rows", lambda: {name: len(one.rows) for name, one in sets.items()})
+    step("power", lambda: power(sets, TRAITS, bench.candidates, cell, rng))
+    step("other stages", lambda: other_stages(sets, TRAITS, bench.candidates, cell, rng))
+    step("clean, n = 100", lambda: clean_errors(first, second, 100, draws, rng))
+    step("clean, n = 300", lambda: clean_errors(first, second, 300, draws, rng))
+    step("clean, blocks", lambda: fresh_blocks(first, second, rng))
+    step("clean, streams", lambda: clean_streams(pool, bench.candidates, draws, rng))
+    step("foreign", lambda: foreign_rows(bench, load_model(options.foreign), second, cell, rng))
+    if options.out:
+        options.out.write_text(json.dumps({"seed": options.seed, **results}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
