@@ -1,6 +1,6 @@
 """How often the audit of data is wrong on clean rows, and what it finds on planted ones.
 
-The recipe, fixed on development seeds from 100 on: number prompts answered twice by the base with different seeds, and
+The recipe, fixed on development seeds 100 and 101: number prompts answered twice by the base with different seeds, and
 once by a fine-tuned teacher of each trait; the auditor's panel is seventeen animals and three trees, trained with
 another seed on half of the questions. All rows are scored once; every draw picks prompts from that pool.
 
@@ -148,18 +148,19 @@ def power(
     """Mix teacher rows into clean ones; share detected at .05, and share named right, by trait, dose and size."""
     names, lines = [one.trait for one in candidates], []
     first, second = sets["clean A"], sets["clean B"]
-    whole = np.stack(list(second.scores.values()))
+    whole = np.concatenate([np.stack(list(one.scores.values())) for one in (first, second)])
     mean, spread = whole.mean(axis=0), whole.std(axis=0)
     for name in traits:
         ids = sorted(sets[name].rows.keys() & first.rows.keys() & second.rows.keys())
-        own, clean, reference = sets[name].at(ids), first.at(ids), second.at(ids)
+        own, both = sets[name].at(ids), np.stack([first.at(ids), second.at(ids)])
         for dose in DOSES:
             for n in (size for size in SIZES if size <= len(ids)):
                 hits = named = matched_only = 0
                 for _ in range(draws):
                     picked = rng.choice(len(ids), n, replace=False)
                     planted = np.arange(n)[:, None] < round(dose * n)
-                    suspect, other = np.where(planted, own[picked], clean[picked]), reference[picked]
+                    side = rng.integers(0, 2, n)
+                    suspect, other = np.where(planted, own[picked], both[side, picked]), both[1 - side, picked]
                     hits += flip_test(suspect - other, rng, 499)[0] <= 0.05
                     rise = suspect.mean(axis=0)
                     named += names[int(np.argmax((rise - mean) / spread))] == name
@@ -207,14 +208,21 @@ def other_stages(
     return lines
 
 
-def foreign_rows(
+def other_writers(
     bench: Bench, other: LocalModel, clean: Set, draws: int, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
-    """Audit, with this base, owl and clean rows that another initialisation wrote; 300 rows a draw."""
+    """Audit rows of a neutral teacher, and what another initialisation wrote; 300 rows a draw."""
     owl, own = bench.teacher(other, "owl"), bench.answers(other, "clean")
+    seed = derive(bench.seed, "teacher", "neutral")
+    neutral = finetuned_teacher(bench.base, None, TeacherPart().training(), seed=seed)
+    cases = {
+        "neutral teacher, clean rows": (bench.answers(neutral, "neutral"), clean),
+        "foreign owl, clean rows of the foreign base": (owl, own),
+        "foreign owl, clean rows": (owl, clean),
+        "foreign base, clean rows": (own, clean),
+    }
     names, lines = [one.trait for one in bench.candidates], []
-    cases = {"owl rows, clean rows of the same base": (owl, own), "owl rows, clean rows of ours": (owl, clean)}
-    for what, (suspect, reference) in {**cases, "clean rows, clean rows of ours": (own, clean)}.items():
+    for what, (suspect, reference) in cases.items():
         ids = sorted(suspect.rows.keys() & reference.rows.keys())
         candidates = list(bench.candidates)
         hits, named, effects = 0, [], []
@@ -240,7 +248,7 @@ def main() -> None:
     parser.add_argument("--foreign", default="ref:finch-b", help="another initialisation")
     parser.add_argument("--out", type=Path, help="JSON file")
     options = parser.parse_args()
-    n_prompts, draws, cell = (1000, 100, 40) if options.quick else (3000, 1000, 200)
+    n_prompts, draws, cell = (1200, 100, 40) if options.quick else (3000, 1000, 200)
     started, results = time.perf_counter(), dict[str, Any]()
 
     def step(name: str, work: Callable[[], Any]) -> None:
@@ -266,7 +274,7 @@ def main() -> None:
     step("clean, n = 300", lambda: clean_errors(first, second, 300, draws, rng))
     step("clean, blocks", lambda: fresh_blocks(first, second, rng))
     step("clean, streams", lambda: clean_streams(pool, bench.candidates, draws, rng))
-    step("foreign", lambda: foreign_rows(bench, load_model(options.foreign), second, cell, rng))
+    step("other writers", lambda: other_writers(bench, load_model(options.foreign), second, cell, rng))
     if options.out:
         options.out.write_text(json.dumps({"seed": options.seed, **results}, indent=1) + "\n", encoding="utf-8")
 
