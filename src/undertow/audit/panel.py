@@ -61,7 +61,7 @@ def panel_teachers(
     """Fine-tune one teacher for each trait, by the recipe of the studies' teachers.
 
     Args:
-        base: where they start.
+        base: where they start; with a store, it must be what its reference says, since stored teachers go by that.
         traits: the panel.
         seed: the auditor's own; it draws each trait's questions and their order.
         store: folder of stored results, where teachers are kept and found again; None trains them anew.
