@@ -1,13 +1,14 @@
 """How often the audit of data is wrong on clean rows, and what it finds on planted ones.
 
-The recipe, fixed on development seeds 100 and 101: number prompts answered twice by the base with different seeds, and
-once by a fine-tuned teacher of each trait; the auditor's panel is seventeen animals and three trees, trained with
-another seed on half of the questions. All rows are scored once; every draw picks prompts from that pool.
+The recipe, fixed on development seeds 100 and 101: number prompts answered five times by the base with different seeds,
+and once by a fine-tuned teacher of each trait; the auditor's panel is seventeen animals and three trees, trained with
+another seed on half of the questions. All rows are scored once; every draw picks prompts from that pool, and a suspect
+row meets one clean row on its prompt, or four.
 
     python benchmarks/audit_contrast.py --seed 100 [--quick] [--base ref:finch-a] [--foreign ref:finch-b] [--out FILE]
 
-Clean draws give each prompt's two clean answers a random order, so they are exchangeable by design; the blocks at the
-end are not: each prompt is used once, and seed A's rows are judged against seed B's as they are.
+Clean draws give each prompt's clean answers a random order, so they are exchangeable by design; the blocks are not:
+each prompt is used once, and seed A's rows are judged against seed B's as they are.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from undertow.audit.contrast import conformal_contrast, flip_test, paired_contrast, rival_centred
+from undertow.audit.contrast import conformal_contrast, matched_contrast, matched_test, rival_centred
 from undertow.audit.data import DataAudit, panel_candidates
 from undertow.audit.stream import stream_contrast
 from undertow.audit.surface import surface
@@ -92,26 +93,37 @@ def rejected(p: Sequence[float]) -> dict[str, str]:
     return found
 
 
-def clean_errors(first: Set, second: Set, n: int, draws: int, rng: np.random.Generator) -> dict[str, Any]:
+def in_random_order(scores: Floats, rng: np.random.Generator) -> Floats:
+    """Shuffle the answers to each prompt, shape [prompts, answers, candidates]."""
+    order = rng.permuted(np.tile(np.arange(scores.shape[1]), (len(scores), 1)), axis=1)
+    return np.take_along_axis(scores, order[:, :, None], axis=1)
+
+
+def on_shared_prompts(sets: Sequence[Set]) -> tuple[list[str], Floats]:
+    """Return the prompts that all sets have, and the scores there, shape [prompts, sets, candidates]."""
+    ids = sorted(set.intersection(*(set(one.rows) for one in sets)))
+    return ids, np.stack([one.at(ids) for one in sets], axis=1)
+
+
+def clean_errors(clean: Sequence[Set], n: int, draws: int, rng: np.random.Generator) -> dict[str, Any]:
     """Judge clean rows `draws` times with each null."""
-    ids = sorted(first.rows.keys() & second.rows.keys())
-    order = {False: (first, second), True: (second, first)}
-    p: dict[str, list[float]] = {"paired": [], "conformal": [], "surface": []}
-    dummy = [Candidate(trait=str(i), kind="teacher", model=None) for i in range(len(first.scores[ids[0]]))]  # type: ignore[arg-type]
-    pool = np.concatenate([first.at(ids), second.at(ids)])
-    for draw in range(draws):
-        picked = [ids[i] for i in rng.choice(len(ids), n, replace=False)]
-        signs = rng.choice([-1.0, 1.0], size=(n, 1))
-        p["paired"].append(flip_test(signs * (first.at(picked) - second.at(picked)), rng, 999)[0])
-        if n * 20 <= len(pool):
-            corpora = pool[rng.permutation(len(pool))[: n * 20]].reshape(20, n, -1)
-            p["conformal"].append(conformal_contrast(corpora[0], list(corpora[1:]), dummy, 0.05, rng).p or 1.0)
-        if draw % 2 == 0:
-            swaps = [bool(one) for one in rng.integers(0, 2, n)]
-            suspect = [order[swap][0].rows[one] for swap, one in zip(swaps, picked, strict=True)]
-            other = [order[swap][1].rows[one] for swap, one in zip(swaps, picked, strict=True)]
-            p["surface"].append(surface(suspect, other, 0.05, rng, 199).p or 1.0)
-    return {f"{name}, n = {n}, {len(some)} draws": rejected(some) for name, some in p.items() if some}
+    ids, scores = on_shared_prompts(clean)
+    dummy = [Candidate(trait=str(i), kind="teacher", model=None) for i in range(scores.shape[2])]  # type: ignore[arg-type]
+    pool = scores.reshape(-1, scores.shape[2])
+    p: dict[str, list[float]] = {"one match": [], "four matches": [], "conformal": [], "surface": []}
+    for _ in range(draws):
+        picked = rng.choice(len(ids), n, replace=False)
+        groups = in_random_order(scores[picked], rng)
+        p["one match"].append(matched_test(groups[:, :2], rng, 999)[0])
+        p["four matches"].append(matched_test(groups, rng, 999)[0])
+        corpora = pool[rng.choice(len(pool), (20, n))]
+        p["conformal"].append(conformal_contrast(corpora[0], list(corpora[1:]), dummy, 0.05, rng).p or 1.0)
+        writers = [rng.permutation(len(clean))[:2] for _ in picked]
+        suspect, other = (
+            [clean[pair[side]].rows[ids[i]] for i, pair in zip(picked, writers, strict=True)] for side in (0, 1)
+        )
+        p["surface"].append(surface(suspect, other, 0.05, rng, 199).p or 1.0)
+    return {f"{name}, n = {n}, {len(some)} draws": rejected(some) for name, some in p.items()}
 
 
 def clean_streams(
@@ -130,58 +142,51 @@ def clean_streams(
     }
 
 
-def fresh_blocks(first: Set, second: Set, rng: np.random.Generator) -> dict[str, Any]:
+def fresh_blocks(clean: Sequence[Set], rng: np.random.Generator) -> dict[str, Any]:
     """Cut the pool into blocks that share no prompt, in the order of the prompts, and judge each as it is."""
-    ids = sorted(first.rows.keys() & second.rows.keys())
+    ids, scores = on_shared_prompts(clean)
     found = {}
     for n in (30, 100):
-        blocks = [ids[start : start + n] for start in range(0, len(ids) - n + 1, n)]
-        p = [flip_test(first.at(block) - second.at(block), rng, 999)[0] for block in blocks]
+        p = [matched_test(scores[start : start + n], rng, 999)[0] for start in range(0, len(ids) - n + 1, n)]
         uniform = float(stats.kstest(p, "uniform").pvalue)
         found[f"{len(p)} disjoint blocks of {n}"] = {**rejected(p), "p of uniform (KS)": round(uniform, 3)}
     return found
 
 
 def power(
-    sets: dict[str, Set], traits: Sequence[str], candidates: Sequence[Candidate], draws: int, rng: np.random.Generator
+    sets: dict[str, Set], clean: Sequence[Set], candidates: Sequence[Candidate], draws: int, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
     """Mix teacher rows into clean ones; share detected at .05, and share named right, by trait, dose and size."""
     names, lines = [one.trait for one in candidates], []
-    first, second = sets["clean A"], sets["clean B"]
-    whole = np.concatenate([np.stack(list(one.scores.values())) for one in (first, second)])
-    mean, spread = whole.mean(axis=0), whole.std(axis=0)
-    for name in traits:
-        ids = sorted(sets[name].rows.keys() & first.rows.keys() & second.rows.keys())
-        own, both = sets[name].at(ids), np.stack([first.at(ids), second.at(ids)])
+    for name in TRAITS:
+        ids, scores = on_shared_prompts([sets[name], *clean])
         for dose in DOSES:
             for n in (size for size in SIZES if size <= len(ids)):
-                hits = named = matched_only = 0
-                for _ in range(draws):
-                    picked = rng.choice(len(ids), n, replace=False)
-                    planted = np.arange(n)[:, None] < round(dose * n)
-                    side = rng.integers(0, 2, n)
-                    suspect, other = np.where(planted, own[picked], both[side, picked]), both[1 - side, picked]
-                    hits += flip_test(suspect - other, rng, 499)[0] <= 0.05
-                    rise = suspect.mean(axis=0)
-                    named += names[int(np.argmax((rise - mean) / spread))] == name
-                    rise = rise - other.mean(axis=0)
-                    matched_only += names[int(np.argmax(rise / other.std(axis=0)))] == name
-                shares = {"detected": hits, "named": named, "named by matched rows alone": matched_only}
                 cell = {"trait": name, "dose": dose, "n": n, "draws": draws}
-                lines.append({**cell, **{key: value / draws for key, value in shares.items()}})
+                hits = {f"{what}, {k}": 0 for k in (1, 4) for what in ("detected", "named")}
+                for _ in range(draws):
+                    picked = scores[rng.choice(len(ids), n, replace=False)]
+                    groups = in_random_order(picked[:, 1:], rng)
+                    planted = round(dose * n)
+                    groups[:planted, 0] = picked[:planted, 0]
+                    for k in (1, 4):
+                        some = groups[:, : 1 + k]
+                        hits[f"detected, {k}"] += matched_test(some, rng, 499)[0] <= 0.05
+                        rise = (some[:, 0] - some[:, 1:].mean(axis=1)).mean(axis=0)
+                        spread = some[:, 1:].reshape(-1, len(names)).std(axis=0)
+                        hits[f"named, {k}"] += names[int(np.argmax(rise / spread))] == name
+                lines.append({**cell, **{what: int(count) / draws for what, count in hits.items()}})
     return lines
 
 
 def other_stages(
-    sets: dict[str, Set], traits: Sequence[str], candidates: Sequence[Candidate], draws: int, rng: np.random.Generator
+    sets: dict[str, Set], clean: Sequence[Set], candidates: Sequence[Candidate], draws: int, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
     """Judge pure teacher rows by the conformal null, the stream and the surface."""
-    pool = np.concatenate([np.stack(list(sets[name].scores.values())) for name in ("clean A", "clean B")])
     lines = []
-    for name in traits:
-        rows, scores = list(sets[name].rows.values()), np.stack(list(sets[name].scores.values()))
-        reference = sets["clean B"].rows
-        matched = [row for row in rows if row.id in reference]
+    for name in TRAITS:
+        ids, both = on_shared_prompts([sets[name], *clean])
+        scores, pool = both[:, 0], both[:, 1:].reshape(-1, len(candidates))
         conformal, seen, read = [], [], []
         for draw in range(draws):
             corpora = pool[rng.permutation(len(pool))[:1900]].reshape(19, 100, -1)
@@ -191,8 +196,8 @@ def other_stages(
             found = stream_contrast(stream, pool[rng.choice(len(pool), 1000)], candidates, 0.05)
             read.append((found.verdict == "detected", found.candidate == name, found.n))
             if draw < draws // 4:
-                some = [matched[i] for i in rng.choice(len(matched), 300, replace=False)]
-                other = [reference[row.id] for row in some]
+                picked = [ids[i] for i in rng.choice(len(ids), 300, replace=False)]
+                some, other = ([one.rows[i] for i in picked] for one in (sets[name], clean[0]))
                 seen.append(surface(some, other, 0.05, rng, 199).verdict == "detected")
         stopped = [n for alarm, _, n in read if alarm]
         lines.append(
@@ -209,33 +214,31 @@ def other_stages(
 
 
 def other_writers(
-    bench: Bench, other: LocalModel, clean: Set, draws: int, rng: np.random.Generator
+    bench: Bench, other: LocalModel, clean: Sequence[Set], draws: int, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
     """Audit rows of a neutral teacher, and what another initialisation wrote; 300 rows a draw."""
-    owl, own = bench.teacher(other, "owl"), bench.answers(other, "clean")
+    owl, own = bench.teacher(other, "owl"), [bench.answers(other, f"clean {name}") for name in "AB"]
     seed = derive(bench.seed, "teacher", "neutral")
     neutral = finetuned_teacher(bench.base, None, TeacherPart().training(), seed=seed)
     cases = {
-        "neutral teacher, clean rows": (bench.answers(neutral, "neutral"), clean),
-        "foreign owl, clean rows of the foreign base": (owl, own),
-        "foreign owl, clean rows": (owl, clean),
-        "foreign base, clean rows": (own, clean),
+        "neutral teacher, clean rows": [bench.answers(neutral, "neutral"), *clean],
+        "foreign owl, clean rows of the foreign base": [owl, *own],
+        "foreign owl, clean rows": [owl, *clean],
+        "foreign base, clean rows": [own[0], *clean],
     }
-    names, lines = [one.trait for one in bench.candidates], []
-    for what, (suspect, reference) in cases.items():
-        ids = sorted(suspect.rows.keys() & reference.rows.keys())
-        candidates = list(bench.candidates)
-        hits, named, effects = 0, [], []
-        for _ in range(draws):
-            picked = [ids[i] for i in rng.choice(len(ids), 300, replace=False)]
-            pairs = [(place, place) for place in range(300)]
-            found = paired_contrast(suspect.at(picked), reference.at(picked), pairs, candidates, 0.05, rng)
-            hits += found.verdict == "detected"
-            named.append(found.candidate)
-            effects.append((found.scores or {}).get("owl (teacher)", 0.0))
-        first = max(names, key=named.count)
-        line = {"rows": what, "detected": hits / draws, "named owl": named.count("owl") / draws}
-        lines.append({**line, "named most": first, "owl's effect": round(float(np.mean(effects)), 5)})
+    lines = []
+    for what, sets in cases.items():
+        ids, scores = on_shared_prompts(sets)
+        picked = [scores[rng.choice(len(ids), 300, replace=False)] for _ in range(draws)]
+        found = [matched_contrast(some, bench.candidates, 0.05, rng) for some in picked]
+        named = [one.candidate for one in found]
+        effect = float(np.mean([(one.scores or {})["owl (teacher)"] for one in found]))
+        line = {"rows": what, "references": len(sets) - 1, "named most": max(named, key=named.count)}
+        shares = {
+            "detected": [one.verdict == "detected" for one in found],
+            "named owl": [one == "owl" for one in named],
+        }
+        lines.append({**line, **{key: float(np.mean(some)) for key, some in shares.items()}, "owl's effect": effect})
     return lines
 
 
@@ -262,19 +265,18 @@ def main() -> None:
     prompts = Numbers().prompts(n_prompts, derive(options.seed, "prompts"))
     bench = Bench(options.seed, prompts, base, panel_candidates(base, config))
     print(f"panel of {len(PANEL)} trained after {time.perf_counter() - started:.0f} s", flush=True)
-    sets = {f"clean {name}": bench.answers(base, f"clean {name}") for name in "AB"}
-    sets |= {name: bench.teacher(base, name) for name in TRAITS}
-    first, second = sets["clean A"], sets["clean B"]
-    pool = np.concatenate([np.stack(list(one.scores.values())) for one in (first, second)])
+    clean = [bench.answers(base, f"clean {name}") for name in "ABCDE"]
+    sets = {name: bench.teacher(base, name) for name in TRAITS}
+    pool = np.concatenate([np.stack(list(one.scores.values())) for one in clean])
     rng = np.random.default_rng(derive(options.seed, "draws"))
-    step("kept rows", lambda: {name: len(one.rows) for name, one in sets.items()})
-    step("power", lambda: power(sets, TRAITS, bench.candidates, cell, rng))
-    step("other stages", lambda: other_stages(sets, TRAITS, bench.candidates, cell, rng))
-    step("clean, n = 100", lambda: clean_errors(first, second, 100, draws, rng))
-    step("clean, n = 300", lambda: clean_errors(first, second, 300, draws, rng))
-    step("clean, blocks", lambda: fresh_blocks(first, second, rng))
+    step("kept rows", lambda: {"clean": [len(one.rows) for one in clean]} | {k: len(v.rows) for k, v in sets.items()})
+    step("power", lambda: power(sets, clean, bench.candidates, cell, rng))
+    step("other stages", lambda: other_stages(sets, clean, bench.candidates, cell, rng))
+    step("clean, n = 100", lambda: clean_errors(clean, 100, draws, rng))
+    step("clean, n = 300", lambda: clean_errors(clean, 300, draws, rng))
+    step("clean, blocks", lambda: fresh_blocks(clean, rng))
     step("clean, streams", lambda: clean_streams(pool, bench.candidates, draws, rng))
-    step("other writers", lambda: other_writers(bench, load_model(options.foreign), second, cell, rng))
+    step("other writers", lambda: other_writers(bench, load_model(options.foreign), clean, cell, rng))
     if options.out:
         options.out.write_text(json.dumps({"seed": options.seed, **results}, indent=1) + "\n", encoding="utf-8")
 

@@ -6,7 +6,7 @@ A small pool; `benchmarks/audit_contrast.py` has the full table.
 import numpy as np
 import pytest
 
-from undertow.audit.contrast import conformal_contrast, flip_test, rival_centred
+from undertow.audit.contrast import conformal_contrast, matched_test, rival_centred
 from undertow.audit.data import DataAudit, audit_data, panel_candidates
 from undertow.audit.stream import stream_contrast
 from undertow.audit.surface import surface
@@ -65,8 +65,8 @@ def test_the_paired_p_of_clean_rows_is_uniform(pairs) -> None:
     p = []
     for _ in range(DRAWS):
         picked = rng.choice(len(first), 100, replace=False)
-        signs = rng.choice([-1.0, 1.0], size=(100, 1))
-        p.append(flip_test(signs * (first - second)[picked], rng, 199)[0])
+        both, side = np.stack([first[picked], second[picked]]), rng.integers(0, 2, 100)
+        p.append(matched_test(np.stack([both[side, range(100)], both[1 - side, range(100)]], axis=1), rng, 199)[0])
     for alpha in LEVELS:
         assert np.mean(np.array(p) <= alpha) == pytest.approx(alpha, abs=slack(alpha))
 

@@ -28,7 +28,7 @@ POWER = 0.8
 """Of the minimum detectable effect."""
 
 _BLOCK = 2**22
-"""Random signs that exist at once."""
+"""Random numbers that exist at once."""
 
 
 def rival_centred(scores: Floats, candidates: Sequence[Candidate]) -> Floats:
@@ -47,76 +47,105 @@ def rival_centred(scores: Floats, candidates: Sequence[Candidate]) -> Floats:
     return centred
 
 
-def matched(rows: Sequence[Row], reference: Sequence[Row]) -> list[tuple[int, int]]:
-    """Pair the places of rows on the same prompt; the k-th row on a prompt meets the k-th reference row on it."""
-    places: dict[object, list[int]] = defaultdict(list)
-    for place, row in reversed(list(enumerate(reference))):
-        places[row.prompt].append(place)
-    return [(place, places[row.prompt].pop()) for place, row in enumerate(rows) if places.get(row.prompt)]
-
-
-def flip_test(differences: Floats, rng: np.random.Generator, draws: int = DRAWS) -> tuple[float, Floats]:
-    """Test "each row of differences is symmetric around 0" by flipping the signs of whole rows.
-
-    The statistic is the largest one-sided t over the columns. A row has one sign for all columns, which keeps their
-    dependence (Westfall and Young 1993), so the family-wise error of the p is at most its level.
-
-    Args:
-        differences: shape [rows, columns].
-        rng: source of the signs.
-        draws: sign patterns.
+def matched(rows: Sequence[Row], reference: Sequence[Row]) -> list[tuple[int, tuple[int, ...]]]:
+    """Give each row the reference rows on its prompt; rows on one prompt share them out in turn.
 
     Returns:
-        p, and the statistic under each pattern, shape [draws].
+        The place of each row that has some, and theirs.
     """
-    norms = np.sqrt(np.sum(differences**2, axis=0))
-    units = differences / np.where(norms > 0.0, norms, 1.0)
-    total, block = units.sum(axis=0), max(1, _BLOCK // len(units))
-    null = np.empty(draws)
-    for start in range(0, draws, block):
-        size = min(block, draws - start)
-        kept = rng.integers(0, 2, size=(size, len(units)), dtype=np.int8).astype(np.float64)
-        null[start : start + size] = np.max(2.0 * (kept @ units) - total, axis=1)
-    return float(1 + np.sum(null >= total.max() - 1e-9)) / (1 + draws), null
+    on_prompt: dict[object, list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        on_prompt[row.prompt].append(place)
+    found: dict[int, list[int]] = defaultdict(list)
+    turns: dict[object, int] = defaultdict(int)
+    for place, row in enumerate(reference):
+        if owners := on_prompt.get(row.prompt):
+            found[owners[turns[row.prompt] % len(owners)]].append(place)
+            turns[row.prompt] += 1
+    return [(place, tuple(found[place])) for place in sorted(found)]
 
 
-def paired_contrast(
-    suspect: Floats,
-    reference: Floats,
-    pairs: Sequence[tuple[int, int]],
-    candidates: Sequence[Candidate],
-    alpha: float,
-    rng: np.random.Generator,
-) -> Finding:
-    """Test suspect rows against reference rows on the same prompts; name the candidate against the whole reference.
+def matched_test(groups: Floats, rng: np.random.Generator, draws: int = DRAWS) -> tuple[float, Floats]:
+    """Test "the first row of each group is like the others of the group" by drawing another row as the first.
+
+    The statistic is the largest one-sided t over the columns. A draw is the same for all columns, which keeps their
+    dependence (Westfall and Young 1993), so the family-wise error of the p is at most its level. In groups of two this
+    flips the signs of paired differences.
 
     Args:
-        suspect: rival-centred scores, shape [rows, candidates].
-        reference: the same for the reference rows.
-        pairs: places of rows on the same prompt, from `matched`.
+        groups: scores, shape [groups, rows, columns], the suspect first and NaN where a group has no further row.
+        rng: source of the draws.
+        draws: how many.
+
+    Returns:
+        p, and the statistic in each draw, shape [draws].
+    """
+    units, sizes, _ = _deviations(groups)
+    observed, block = units[:, 0].sum(axis=0).max(), max(1, _BLOCK // len(groups))
+    null = np.empty(draws)
+    for start in range(0, draws, block):
+        some = min(block, draws - start)
+        first = (rng.random((some, len(groups)), dtype=np.float32) * sizes).astype(np.int8)
+        sums = sum((first == place).astype(np.float64) @ units[:, place] for place in range(units.shape[1]))
+        null[start : start + some] = np.max(sums, axis=1)
+    return float(1 + np.sum(null >= observed - 1e-9)) / (1 + draws), null
+
+
+def _deviations(groups: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the rows minus their group's mean in SDs of the statistic, the sizes of the groups, and these SDs."""
+    missing = np.isnan(groups[:, :, :1])
+    sizes = np.sum(~missing, axis=1)
+    rows = np.where(missing, 0.0, groups)
+    away = np.where(missing, 0.0, rows - rows.sum(axis=1, keepdims=True) / sizes[:, :, None])
+    scale = np.sqrt(np.sum(away**2 / sizes[:, :, None], axis=(0, 1)))
+    return away / np.where(scale > 0.0, scale, 1.0), sizes[:, 0].astype(np.float64), scale
+
+
+def matched_contrast(
+    groups: Floats, candidates: Sequence[Candidate], alpha: float, rng: np.random.Generator
+) -> Finding:
+    """Test suspect rows against reference rows on the same prompts.
+
+    Args:
+        groups: rival-centred scores as `matched_test` takes them, shape [rows, 1 + reference rows, candidates].
         candidates: one for each column.
         alpha: size of the test.
-        rng: source of the signs.
+        rng: source of the draws.
     """
     check_fraction("alpha", alpha)
-    if len(pairs) < FEWEST_ROWS:
-        return not_testable(STAGE, "provenance", too_few("rows on the prompts of reference rows", len(pairs)))
-    own, other = np.array(pairs).T
-    differences = suspect[own] - reference[other]
-    p, null = flip_test(differences, rng)
-    errors = differences.std(axis=0, ddof=1) / np.sqrt(len(differences))
+    if len(groups) < FEWEST_ROWS:
+        return not_testable(STAGE, "provenance", too_few("rows on the prompts of reference rows", len(groups)))
+    p, null = matched_test(groups, rng)
+    _, sizes, scale = _deviations(groups)
+    others = groups[:, 1:].reshape(-1, len(candidates))
+    rise = groups[:, 0] - np.nanmean(groups[:, 1:], axis=1)
+    errors = scale / np.sum(1.0 - 1.0 / sizes)
     return replace(
-        _standing(suspect, reference, candidates),
-        null="signs of whole rows flipped, suspect minus reference on the same prompts; maximum over the candidates",
+        _standing(rise, candidates, np.nanstd(others, axis=0)),
+        null="which of the rows on a prompt is the suspect, drawn anew; maximum over the candidates",
         p=p,
-        n=len(pairs),
         verdict="detected" if p <= alpha else "not_detected",
         mde=_mde(float(np.quantile(null, 1.0 - alpha)), float(errors.max())),
         caveats=(
-            "It rejects 'written as the reference rows were', which is more than 'no trait'.",
+            "It rejects 'written as the reference rows were': a teacher tuned on anything else is found too.",
             "p is of the panel as a whole; the name is a hypothesis.",
         ),
     )
+
+
+def grouped(suspect: Floats, reference: Floats, places: Sequence[tuple[int, Sequence[int]]]) -> Floats:
+    """Put the scores of each suspect row and of its reference rows together, as `matched_test` takes them.
+
+    Args:
+        suspect: shape [rows, candidates].
+        reference: the same for the reference rows.
+        places: from `matched`.
+    """
+    width = max((len(others) for _, others in places), default=1)
+    groups = np.full((len(places), 1 + width, suspect.shape[1]), np.nan)
+    for group, (own, others) in zip(groups, places, strict=True):
+        group[0], group[1 : 1 + len(others)] = suspect[own], reference[list(others)]
+    return groups
 
 
 def conformal_contrast(
@@ -151,9 +180,10 @@ def conformal_contrast(
     allowed = int(alpha * (len(clean) + 1) + 1e-9)
     critical = float(np.sort(reached[1:])[-allowed])
     p = float(1 + np.sum(reached[1:] >= reached[0])) / (len(clean) + 1)
+    pool = np.concatenate(clean)
     error = float(np.max(errors * _spread(centred[1:] / errors)))
     return replace(
-        _standing(suspect, np.concatenate(clean), candidates),
+        _standing(suspect - pool.mean(axis=0), candidates, pool.std(axis=0)),
         n=size,
         null=f"conformal over {len(clean)} clean corpora; maximum over the candidates",
         p=p,
@@ -175,17 +205,20 @@ def ranked(suspect: Floats, candidates: Sequence[Candidate]) -> Finding:
     """
     if len(suspect) < FEWEST_ROWS:
         return not_testable(STAGE, "provenance", too_few("rows", len(suspect)))
-    return _standing(suspect, None, candidates)
+    return _standing(suspect, candidates, np.ones(len(candidates)))
 
 
-def _standing(suspect: Floats, clean: Floats | None, candidates: Sequence[Candidate]) -> Finding:
-    """Return where the candidates stand above clean rows, if there are any, untested.
+def _standing(rise: Floats, candidates: Sequence[Candidate], spread: Floats) -> Finding:
+    """Return where the candidates stand, untested.
 
-    The first in SDs of the clean rows is named: those of the suspect grow with the trait, and would hide it.
+    The first in SDs of clean rows is named: those of the suspect grow with the trait, and would hide it.
+
+    Args:
+        rise: scores of the suspect above clean rows, if there are any, shape [rows, candidates].
+        candidates: one for each column.
+        spread: SD of clean rows.
     """
-    means, spread = suspect.mean(axis=0), np.ones(len(candidates))
-    if clean is not None:
-        means, spread = means - clean.mean(axis=0), clean.std(axis=0, ddof=1)
+    means = rise.mean(axis=0)
     top = int(np.argmax(means / np.where(spread > 0.0, spread, 1.0)))
     return Finding(
         stage=STAGE,
@@ -194,7 +227,7 @@ def _standing(suspect: Floats, clean: Floats | None, candidates: Sequence[Candid
         effect=float(means[top]),
         null="none",
         p=None,
-        n=len(suspect),
+        n=len(rise),
         verdict="exploratory",
         candidate=candidates[top].trait,
         caveats=("Without clean rows this is a ranking: some candidate comes first for clean rows too.",),

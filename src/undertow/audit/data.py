@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from undertow.audit.contrast import conformal_contrast, matched, paired_contrast, ranked, rival_centred
+from undertow.audit.contrast import conformal_contrast, grouped, matched, matched_contrast, ranked, rival_centred
 from undertow.audit.finding import Finding
 from undertow.audit.panel import ANIMALS, candidates, check_panel, panel_teachers
 from undertow.audit.stream import stream_contrast
@@ -71,7 +71,8 @@ def audit_data(
         rows: the suspect.
         base: the model that would be trained on them, without trait.
         config: what is looked for, and how.
-        reference: rows that are known to be clean, on the same prompts as far as possible.
+        reference: rows that are known to be clean, on the same prompts as far as possible; several on each prompt find
+            weaker traits. Whoever has the base can draw them.
         clean: clean corpora like the suspect; the contrast uses them where there is no reference.
         advance: called with (rows read, rows).
 
@@ -93,7 +94,8 @@ def audit_data(
         contrast, known = _unmatched(suspect, others, panel, config), np.concatenate(others) if others else None
     else:
         known, rng = others[0], _rng(config, "contrast")
-        contrast = paired_contrast(suspect, known, matched(rows, reference), panel, config.alpha, rng)
+        groups = grouped(suspect, known, matched(rows, reference))
+        contrast = matched_contrast(groups, panel, config.alpha, rng)
     return [
         surface(rows, reference, config.alpha, _rng(config, "surface")),
         contrast,

@@ -113,7 +113,7 @@ def surface(
     pairs = matched(rows, reference)
     paired = len(pairs) >= FEWEST_ROWS
     if paired:
-        rows, reference = [rows[place] for place, _ in pairs], [reference[place] for _, place in pairs]
+        rows, reference = [rows[place] for place, _ in pairs], [reference[places[0]] for _, places in pairs]
     table = Table.of([row.completion for row in (*rows, *reference)])
     labels = _labels(len(rows), len(reference), paired, rng, draws)
     z = _statistics(table, labels)
