@@ -35,6 +35,7 @@ def test_rows_are_matched_by_prompt_each_once() -> None:
     assert matched(rows("aab"), rows("xa")) == [(0, (1,))]
     assert matched(rows("ab"), rows("aaab")) == [(0, (0, 1, 2)), (1, (3,))]
     assert matched(rows("aa"), rows("aaa")) == [(0, (0, 2)), (1, (1,))]
+    assert matched(rows("a"), rows("a" * 40)) == [(0, tuple(range(16)))]
 
 
 def test_groups_hold_the_suspect_first_and_nan_for_what_is_missing() -> None:
