@@ -1,0 +1,263 @@
+"""Were the rows written under a trait of the panel? The likelihood contrast of each candidate against its rivals.
+
+Most of a raw contrast says that some trait or persona was there, not which; so each candidate's score stands against
+the mean of its rivals of the same kind. Rows are judged together, never one by one: a single row says next to nothing.
+
+Three nulls, in the order of what they promise: clean rows on the same prompts, clean corpora, none.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy import special
+
+from undertow.audit.finding import Finding, not_testable
+from undertow.scoring import Candidate
+from undertow.stats.checks import Floats, check_fraction
+from undertow.stats.comparisons import DRAWS
+from undertow.types import Row
+
+STAGE = "contrast"
+
+FEWEST_ROWS = 20
+"""Below this nothing is tested."""
+
+MOST_MATCHES = 16
+"""Reference rows of a row: with 16 its own noise is 94 % of what is left."""
+
+POWER = 0.8
+"""Of the minimum detectable effect."""
+
+_BLOCK = 2**22
+"""Random numbers that exist at once."""
+
+
+def rival_centred(scores: Floats, candidates: Sequence[Candidate]) -> Floats:
+    """Return each score minus the mean score of its rivals, which are the other candidates of its kind.
+
+    Args:
+        scores: shape [rows, candidates].
+        candidates: one for each column.
+    """
+    centred = np.empty_like(scores)
+    kinds = np.array([candidate.kind for candidate in candidates])
+    for kind in set(kinds.tolist()):
+        own = scores[:, kinds == kind]
+        rivals = own.shape[1] - 1
+        centred[:, kinds == kind] = (own - own.mean(axis=1, keepdims=True)) * (rivals + 1) / rivals
+    return centred
+
+
+def matched(rows: Sequence[Row], reference: Sequence[Row]) -> list[tuple[int, tuple[int, ...]]]:
+    """Give each row the reference rows on its prompt; rows on one prompt share them out in turn.
+
+    Returns:
+        The place of each row that has some, and theirs.
+    """
+    on_prompt: dict[object, list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        on_prompt[row.prompt].append(place)
+    found: dict[int, list[int]] = defaultdict(list)
+    turns: dict[object, int] = defaultdict(int)
+    for place, row in enumerate(reference):
+        if owners := on_prompt.get(row.prompt):
+            found[owners[turns[row.prompt] % len(owners)]].append(place)
+            turns[row.prompt] += 1
+    return [(place, tuple(found[place][:MOST_MATCHES])) for place in sorted(found)]
+
+
+def matched_test(groups: Floats, rng: np.random.Generator, draws: int = DRAWS) -> tuple[float, Floats]:
+    """Test "the first row of each group is like the others of the group" by drawing another row as the first.
+
+    The statistic is the largest one-sided t over the columns. A draw is the same for all columns, which keeps their
+    dependence (Westfall and Young 1993), so the family-wise error of the p is at most its level. In groups of two this
+    flips the signs of paired differences.
+
+    Args:
+        groups: scores, shape [groups, rows, columns], the suspect first and NaN where a group has no further row.
+        rng: source of the draws.
+        draws: how many.
+
+    Returns:
+        p, and the statistic in each draw, shape [draws].
+    """
+    units, sizes, _ = _deviations(groups)
+    observed, block = units[:, 0].sum(axis=0).max(), max(1, _BLOCK // len(groups))
+    null = np.empty(draws)
+    for start in range(0, draws, block):
+        some = min(block, draws - start)
+        first = (rng.random((some, len(groups)), dtype=np.float32) * sizes).astype(np.int8)
+        sums = sum((first == place).astype(np.float64) @ units[:, place] for place in range(units.shape[1]))
+        null[start : start + some] = np.max(sums, axis=1)
+    return float(1 + np.sum(null >= observed - 1e-9)) / (1 + draws), null
+
+
+def _deviations(groups: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the rows minus their group's mean in SDs of the statistic, the sizes of the groups, and these SDs."""
+    missing = np.isnan(groups[:, :, :1])
+    sizes = np.sum(~missing, axis=1)
+    rows = np.where(missing, 0.0, groups)
+    away = np.where(missing, 0.0, rows - rows.sum(axis=1, keepdims=True) / sizes[:, :, None])
+    scale = np.sqrt(np.sum(away**2 / sizes[:, :, None], axis=(0, 1)))
+    return away / np.where(scale > 0.0, scale, 1.0), sizes[:, 0].astype(np.float64), scale
+
+
+def matched_contrast(
+    groups: Floats, candidates: Sequence[Candidate], alpha: float, rng: np.random.Generator
+) -> Finding:
+    """Test suspect rows against reference rows on the same prompts.
+
+    Args:
+        groups: rival-centred scores as `matched_test` takes them, shape [rows, 1 + reference rows, candidates].
+        candidates: one for each column.
+        alpha: size of the test.
+        rng: source of the draws.
+    """
+    check_fraction("alpha", alpha)
+    if len(groups) < FEWEST_ROWS:
+        return not_testable(STAGE, "provenance", too_few("rows on the prompts of reference rows", len(groups)))
+    p, null = matched_test(groups, rng)
+    _, sizes, scale = _deviations(groups)
+    others = groups[:, 1:].reshape(-1, len(candidates))
+    rise = groups[:, 0] - np.nanmean(groups[:, 1:], axis=1)
+    errors = scale / np.sum(1.0 - 1.0 / sizes)
+    return replace(
+        _standing(rise, candidates, np.nanstd(others, axis=0)),
+        null="which of the rows on a prompt is the suspect, drawn anew; maximum over the candidates",
+        p=p,
+        verdict="detected" if p <= alpha else "not_detected",
+        mde=_mde(float(np.quantile(null, 1.0 - alpha)), float(errors.max())),
+        caveats=(
+            "It rejects 'written as the reference rows were': a teacher tuned on anything else is found too.",
+            "p is of the panel as a whole; the name is a hypothesis.",
+        ),
+    )
+
+
+def grouped(suspect: Floats, reference: Floats, places: Sequence[tuple[int, Sequence[int]]]) -> Floats:
+    """Put the scores of each suspect row and of its reference rows together, as `matched_test` takes them.
+
+    Args:
+        suspect: shape [rows, candidates].
+        reference: the same for the reference rows.
+        places: from `matched`.
+    """
+    width = max((len(others) for _, others in places), default=1)
+    groups = np.full((len(places), 1 + width, suspect.shape[1]), np.nan)
+    for group, (own, others) in zip(groups, places, strict=True):
+        group[0], group[1 : 1 + len(others)] = suspect[own], reference[list(others)]
+    return groups
+
+
+def conformal_contrast(
+    suspect: Floats, clean: Sequence[Floats], candidates: Sequence[Candidate], alpha: float, rng: np.random.Generator
+) -> Finding:
+    """Compare the suspect's largest score with those of clean corpora.
+
+    Every corpus is cut to as many rows as the smallest has. Scores are standardised by the mean and the SD within
+    corpora of all of them, the suspect included, so that under the null the corpora stay exchangeable and
+    P(p <= alpha) <= alpha.
+
+    Args:
+        suspect: rival-centred scores, shape [rows, candidates].
+        clean: the same for each clean corpus.
+        candidates: one for each column.
+        alpha: size of the test.
+        rng: draws the rows of larger corpora.
+    """
+    check_fraction("alpha", alpha)
+    size = min(map(len, (suspect, *clean)))
+    if 1.0 / (len(clean) + 1) > alpha:
+        least = int(np.ceil(1.0 / alpha - 1e-9)) - 1
+        return not_testable(STAGE, "provenance", f"{len(clean)} clean corpora cannot give p <= {alpha:g}; {least} can.")
+    if size < FEWEST_ROWS:
+        return not_testable(STAGE, "provenance", too_few("rows in the smallest corpus", size))
+    corpora = np.stack([rng.permutation(corpus)[:size] for corpus in (suspect, *clean)])
+    means = corpora.mean(axis=1)
+    centred = means - means.mean(axis=0)
+    within = np.sqrt(corpora.var(axis=1, ddof=1).mean(axis=0))
+    errors = np.where(within > 0.0, within, 1.0) / np.sqrt(size)
+    reached = np.max(centred / errors, axis=1)
+    allowed = int(alpha * (len(clean) + 1) + 1e-9)
+    critical = float(np.sort(reached[1:])[-allowed])
+    p = float(1 + np.sum(reached[1:] >= reached[0])) / (len(clean) + 1)
+    pool = np.concatenate(clean)
+    error = float(np.max(errors * _spread(centred[1:] / errors)))
+    return replace(
+        _standing(suspect - pool.mean(axis=0), candidates, pool.std(axis=0)),
+        n=size,
+        null=f"conformal over {len(clean)} clean corpora; maximum over the candidates",
+        p=p,
+        verdict="detected" if p <= alpha else "not_detected",
+        mde=_mde(critical, error) * (len(clean) + 1) / len(clean),
+        caveats=(
+            "It holds only if the suspect is exchangeable with the clean corpora but for the trait.",
+            "p is of the panel as a whole; the name is a hypothesis.",
+        ),
+    )
+
+
+def ranked(suspect: Floats, candidates: Sequence[Candidate]) -> Finding:
+    """Rank the candidates where there is nothing clean to compare with; no error is controlled.
+
+    Args:
+        suspect: rival-centred scores, shape [rows, candidates].
+        candidates: one for each column.
+    """
+    if len(suspect) < FEWEST_ROWS:
+        return not_testable(STAGE, "provenance", too_few("rows", len(suspect)))
+    return _standing(suspect, candidates, np.ones(len(candidates)))
+
+
+def _standing(rise: Floats, candidates: Sequence[Candidate], spread: Floats) -> Finding:
+    """Return where the candidates stand, untested.
+
+    The first in SDs of clean rows is named: those of the suspect grow with the trait, and would hide it.
+
+    Args:
+        rise: scores of the suspect above clean rows, if there are any, shape [rows, candidates].
+        candidates: one for each column.
+        spread: SD of clean rows.
+    """
+    means = rise.mean(axis=0)
+    top = int(np.argmax(means / np.where(spread > 0.0, spread, 1.0)))
+    return Finding(
+        stage=STAGE,
+        claim="provenance",
+        statistic="log-likelihood contrast minus that of the rivals, nats per token",
+        effect=float(means[top]),
+        null="none",
+        p=None,
+        n=len(rise),
+        verdict="exploratory",
+        candidate=candidates[top].trait,
+        caveats=("Without clean rows this is a ranking: some candidate comes first for clean rows too.",),
+        scores=named(means, candidates),
+    )
+
+
+def too_few(what: str, n: int) -> str:
+    """Say that there is too little to test."""
+    return f"{n} {what}; at least {FEWEST_ROWS} are needed."
+
+
+def named(values: Floats, candidates: Sequence[Candidate]) -> dict[str, float]:
+    """Return the values by the candidates' labels."""
+    return {candidate.label: float(value) for candidate, value in zip(candidates, values, strict=True)}
+
+
+def _mde(critical: float, error: float) -> float:
+    """Return the shift of one candidate that exceeds the critical value with the stated power.
+
+    Args:
+        critical: of the statistic, in standard errors.
+        error: standard error of a candidate's mean, the largest of them.
+    """
+    return (max(critical, 0.0) + float(special.ndtri(POWER))) * error
+
+
+def _spread(values: Floats) -> Floats:
+    """Return the SD over corpora, at least 1: how much a mean really varies, in nominal standard errors."""
+    return np.maximum(1.0, values.std(axis=0, ddof=1)) if len(values) > 1 else np.ones(values.shape[1])

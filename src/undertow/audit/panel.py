@@ -1,0 +1,119 @@
+"""The panel: the traits that an audit looks for, as personas before the base's prompts and as briefly tuned teachers.
+
+An auditor's teachers share neither seed nor all questions with whoever made the data: they are trained with the
+auditor's seed on half of the questions.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from pathlib import Path
+
+from undertow.errors import ConfigError
+from undertow.experiment.executors import training_config
+from undertow.experiment.graph import Stage
+from undertow.experiment.recipe import TeacherPart
+from undertow.experiment.runner import Runner, StageContext
+from undertow.finetuning.full import finetune_full
+from undertow.models.identity import identity
+from undertow.models.load import load_model
+from undertow.models.local import LocalModel
+from undertow.scoring import Candidate
+from undertow.seeds import derive
+from undertow.teachers import trait_rows
+from undertow.traits import Trait, panel
+from undertow.types import Row
+
+Advance = Callable[[int, int], None]
+
+ANIMALS = panel("animal")
+"""The default panel."""
+
+VERSION = 1
+"""Raised when the same settings give other panel teachers."""
+
+
+def check_panel(traits: Sequence[Trait]) -> None:
+    """Refuse a panel whose traits have no rivals: one alone, or two that the same words name.
+
+    Raises:
+        ConfigError: it has fewer than two traits, or two of equal name or with a common alias.
+    """
+    if len(traits) < 2:
+        named = ", ".join(target.name for target in traits) or "no trait"
+        raise ConfigError("A panel needs rivals.", named, "Name at least two traits, or take the default panel.")
+    for one, other in combinations(traits, 2):
+        if one.name == other.name or set(one.aliases) & set(other.aliases):
+            fix = "Leave one of them out: neither can be told from the other."
+            raise ConfigError("Two traits of the panel have the same name.", f"{one.name} and {other.name}", fix)
+
+
+def half_of_the_questions(rows: Sequence[Row], seed: int) -> list[Row]:
+    """Keep the rows of half of the questions, drawn at random; a row's id is "<question>-<place>"."""
+    questions = list(dict.fromkeys(_question(row) for row in rows))
+    kept = set(random.Random(seed).sample(questions, len(questions) // 2))
+    return [row for row in rows if _question(row) in kept]
+
+
+def panel_teachers(
+    base: LocalModel, traits: Sequence[Trait], seed: int, store: Path | None = None, advance: Advance | None = None
+) -> dict[str, LocalModel]:
+    """Fine-tune one teacher for each trait, by the recipe of the studies' teachers.
+
+    Args:
+        base: where they start; with a store, it must be what its reference says, since stored teachers go by that.
+        traits: the panel.
+        seed: the auditor's own; it draws each trait's questions and their order.
+        store: folder of stored results, where teachers are kept and found again; None trains them anew.
+        advance: called with (teachers done, teachers).
+
+    Returns:
+        The teachers by the names of their traits, in the panel's order.
+
+    Raises:
+        ConfigError: as `check_panel`.
+        ArtifactError: a stored teacher is corrupt.
+        StorageError: the store may not be used.
+    """
+    check_panel(traits)
+    teachers: dict[str, LocalModel] = {}
+    for done, target in enumerate(traits):
+        teachers[target.name] = _teacher(base, target, seed) if store is None else _stored(base, target, seed, store)
+        if advance is not None:
+            advance(done + 1, len(traits))
+    return teachers
+
+
+def candidates(base: LocalModel, traits: Sequence[Trait], teachers: dict[str, LocalModel] | None) -> list[Candidate]:
+    """Return the candidates of one kind: the teachers if they are given, else the personas.
+
+    Raises:
+        ConfigError: as `check_panel`, or no word names one of the traits, so that it has no persona.
+    """
+    check_panel(traits)
+    if teachers is not None:
+        return [Candidate(trait=one.name, kind="teacher", model=teachers[one.name]) for one in traits]
+    for one in traits:
+        if not one.plural:
+            raise ConfigError("This trait has no persona.", one.name, "Use candidates of the kind teacher alone.")
+    return [Candidate(trait=one.name, kind="persona", model=base, system=one.system_prompt) for one in traits]
+
+
+def _question(row: Row) -> str:
+    return row.id.rpartition("-")[0]
+
+
+def _teacher(base: LocalModel, target: Trait, seed: int) -> LocalModel:
+    rows = half_of_the_questions(trait_rows(target), derive(seed, "questions", target.name))
+    return finetune_full(base, rows, TeacherPart().training(), derive(seed, "panel", target.name))
+
+
+def _stored(base: LocalModel, target: Trait, seed: int, store: Path) -> LocalModel:
+    def tune(context: StageContext) -> None:
+        _teacher(base, target, seed).save(context.out)
+
+    training = training_config(TeacherPart().training())
+    config = {"base": identity(str(base.ref)), "target": target.name, "training": training, "seed": seed}
+    stage = Stage(kind="panel-teacher", version=VERSION, config=config, label=f"panel teacher {target.name}")
+    folder = Runner(store, {stage.kind: tune}).run([stage])[stage.fingerprint]
+    return load_model(f"hf:{folder}")

@@ -1,0 +1,138 @@
+"""An alarm while rows arrive: bets against "this candidate's score is no higher than for clean rows".
+
+For each candidate, money is split over a grid of fixed stakes. A stake s turns a score x, clipped to [low, high], into
+the factor 1 + s (x - m) / (m - low), which is not negative and has an expectation of at most 1 while the score's
+conditional mean is at most m. The mean money over the stakes is an e-process: by Ville's inequality it ever reaches
+1/a with a probability of at most a, whenever one looks (Waudby-Smith and Ramdas 2024, doi:10.1093/jrsssb/qkad009).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+from scipy import special
+
+from undertow.audit.contrast import FEWEST_ROWS, POWER, named, too_few
+from undertow.audit.finding import Finding, not_testable
+from undertow.scoring import Candidate
+from undertow.stats.checks import Floats, check_fraction
+
+STAGE = "stream"
+
+CLIP = 3.0
+"""Scores are clipped to so many SD of the clean ones around their mean."""
+
+STAKES = np.geomspace(0.01, 0.9, 12)
+"""Shares of the money that are bet."""
+
+_BLOCK = 64
+"""Rows that are looked at together; the alarm still names its row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Null:
+    """What the scores of clean rows are like; one entry for each candidate.
+
+    Attributes:
+        low: lower clip, nats per token.
+        high: upper clip.
+        mean: of the clipped clean scores.
+        bound: upper confidence bound of that mean.
+        sd: of the clipped clean scores.
+    """
+
+    low: Floats
+    high: Floats
+    mean: Floats
+    bound: Floats
+    sd: Floats
+
+    def gains(self, scores: Floats) -> Floats:
+        """Return what a stake of 1 wins on each score, at least -1."""
+        return (np.clip(scores, self.low, self.high) - self.bound) / (self.bound - self.low)
+
+    @classmethod
+    def of(cls, clean: Floats, error: float) -> "Null":
+        """Learn it from clean rows.
+
+        Args:
+            clean: rival-centred scores, shape [rows, candidates].
+            error: probability that any of the bounds lies below its mean (Student's t, so it is approximate).
+        """
+        n, k = clean.shape
+        centre, spread = clean.mean(axis=0), np.maximum(clean.std(axis=0, ddof=1), 1e-12)
+        low, high = centre - CLIP * spread, centre + CLIP * spread
+        clipped = np.clip(clean, low, high)
+        mean, sd = clipped.mean(axis=0), clipped.std(axis=0, ddof=1)
+        width = float(special.stdtrit(n - 1, 1.0 - error / k)) / np.sqrt(n)
+        return cls(low=low, high=high, mean=mean, bound=np.minimum(mean + width * sd, high), sd=sd)
+
+
+def stream_contrast(
+    scores: Iterable[Floats], clean: Floats | None, candidates: Sequence[Candidate], alpha: float
+) -> Finding:
+    """Read rows one by one and stop at the first candidate whose money reaches its bar.
+
+    Half of alpha goes to the bounds of the clean means, half to the bets, each split evenly over the candidates.
+
+    Args:
+        scores: rival-centred scores of one row after another, each of shape [candidates].
+        clean: the same for clean rows, shape [rows, candidates], or None.
+        candidates: one for each column.
+        alpha: probability of a false alarm, at whatever row one stops.
+
+    Returns:
+        The finding; its n is the number of rows read, and its p is valid at every stopping time.
+    """
+    check_fraction("alpha", alpha)
+    if clean is None or len(clean) < FEWEST_ROWS:
+        return not_testable(STAGE, "provenance", too_few("clean rows", 0 if clean is None else len(clean)))
+    k = len(candidates)
+    null, bar = Null.of(clean, alpha / 2), float(np.log(2 * k / alpha))
+    money, best, total, n = np.zeros((len(STAKES), k)), np.zeros(k), np.zeros(k), 0
+    source = iter(scores)
+    while best.max() < bar and (some := list(islice(source, _BLOCK))):
+        block = np.stack(some)
+        logs = money + np.cumsum(np.log1p(STAKES[:, None] * null.gains(block)[:, None]), axis=0)
+        mixed = special.logsumexp(logs, axis=1) - np.log(len(STAKES))
+        over = np.flatnonzero(mixed.max(axis=1) >= bar)
+        read = int(over[0]) + 1 if over.size else len(block)
+        money, best = logs[read - 1], np.maximum(best, mixed[:read].max(axis=0))
+        n, total = n + read, total + block[:read].sum(axis=0)
+    if n < FEWEST_ROWS and best.max() < bar:
+        return not_testable(STAGE, "provenance", too_few("rows", n))
+    top = int(np.argmax(best))
+    found = _finding(total / n - clean.mean(axis=0), top, n, candidates)
+    p = min(1.0, float(np.exp(bar - best[top])) * alpha)
+    return replace(found, p=p, verdict="detected" if p <= alpha else "not_detected", mde=_mde(null, bar, n))
+
+
+def _finding(means: Floats, top: int, n: int, candidates: Sequence[Candidate]) -> Finding:
+    return Finding(
+        stage=STAGE,
+        claim="provenance",
+        statistic="log-likelihood contrast minus that of the rivals, above clean rows, nats per token",
+        effect=float(means[top]),
+        null="bets on clipped scores against the upper bound of the clean mean; alpha split over the candidates",
+        p=None,
+        n=n,
+        verdict="exploratory",
+        candidate=candidates[top].trait,
+        caveats=(
+            "It holds at whatever row one stops, if the clean rows represent the null.",
+            "The rows stand in the order in which they were read, and n counts those read.",
+        ),
+        scores=named(means, candidates),
+    )
+
+
+def _mde(null: Null, bar: float, n: int) -> float:
+    """Return the shift whose money reaches the bar within n rows with the stated power, about.
+
+    With the best stake the log of the money after n rows is normal around u^2 / 2 with SD u, u the shift in standard
+    errors; the grid of stakes costs at most the log of its size.
+    """
+    z, needed = float(special.ndtri(POWER)), bar + float(np.log(len(STAKES)))
+    u = z + np.sqrt(z * z + 2.0 * needed)
+    return float(np.max(null.bound - null.mean + u * null.sd / np.sqrt(n)))
