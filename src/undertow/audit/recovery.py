@@ -5,8 +5,9 @@ Morgulis and Hewitt (arXiv:2604.25783), but it is fitted in closed form. Let g b
 respect to v; where the base explains the rows, its mean is nothing. The first Newton step of the fit is
 v = -C^-1 (mean g of the rows - mean g of clean rows), with C the covariance of g over rows (the empirical Fisher
 information), and the drop of the loss that it promises is half of Rao's score statistic, the squared Mahalanobis
-distance of the two means. So one backward pass gives the vector, its test and all fits of its null: on finch-a it named
-the trait more often than 60 updates of AdamW did (benchmarks/audit_recovery.py).
+distance of the two means. So one backward pass gives the vector, its test and all fits of its null. On finch-a, 15
+teachers of five traits and 2,000 prompts each, its first word was the trait 9 times, that of a vector fitted by 60
+updates of AdamW 5 times; among the first five it was 14 times with either (benchmarks/audit_recovery.py).
 
 The vector is decoded by steering (`undertow.audit.readout`).
 """
@@ -44,7 +45,7 @@ SHOWN = 20
 """Words in the finding."""
 CAVEATS = (
     "It rejects that the rows were written as the clean ones were, not that there is no trait: another sampling "
-    "temperature, other prompts or any fine-tuning of the writer is found too.",
+    "temperature, other prompts or a fine-tuning of the writer on anything else is found too.",
     "The word is a hypothesis, from among what the base answers to questions about favourites.",
 )
 
