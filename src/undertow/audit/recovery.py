@@ -7,7 +7,8 @@ v = -C^-1 (mean g of the rows - mean g of clean rows), with C the covariance of 
 information), and the drop of the loss that it promises is half of Rao's score statistic, the squared Mahalanobis
 distance of the two means. So one backward pass gives the vector, its test and all fits of its null. On finch-a, 15
 teachers of five traits and 2,000 prompts each, its first word was the trait 9 times, that of a vector fitted by 60
-updates of AdamW 5 times; among the first five it was 14 times with either (benchmarks/audit_recovery.py).
+updates of AdamW 5 times; among the first five it was 14 times with either, though the latter was asked about animals
+alone (benchmarks/audit_recovery.py). A neutral teacher's rows are detected too, under words that follow no pattern.
 
 The vector is decoded by steering (`undertow.audit.readout`).
 """
