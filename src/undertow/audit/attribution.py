@@ -1,0 +1,189 @@
+"""Attribution: which rows and tokens carry a trait. Rankings only, confirmed by removing rows and training again.
+
+Two scores: how much likelier than under the base the tokens are under a teacher (a suspect, or the auditor's own panel
+teacher), and under a student that was trained on the rows (log p_S - log p_M). What explains a ranking without any
+trait is reported first: the loss under the base, the length of the gradient, the number of tokens, and how rare the
+row's pairs of tokens are. A score must add to these confounds (`undertow.audit.gain`), not repeat them.
+"""
+
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import log
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from undertow.audit.recovery import row_gradients
+from undertow.errors import ConfigError, EmptyDataError
+from undertow.evals.favourite import logit_margins
+from undertow.finetuning.config import LoraConfig, TrainingConfig
+from undertow.finetuning.parallel import finetune_parallel
+from undertow.finetuning.tokens import token_logprobs
+from undertow.models.local import Encoded, LocalModel
+from undertow.models.steering import blocks
+from undertow.seeds import derive
+from undertow.stats.checks import Floats, finite_array
+from undertow.stats.comparisons import paired
+from undertow.traits import Trait
+from undertow.types import Estimate, Row
+
+STUDENT = TrainingConfig(steps=160, learning_rate=5e-3, lora=LoraConfig())
+"""Recipe of the students of recipes/demo.yaml."""
+
+SHARE = 0.1
+"""Share of the rows that is removed."""
+
+ARMS = ("all", "without_top", "without_random", "without_bottom")
+
+
+@dataclass(frozen=True, slots=True)
+class RowScores:
+    """What is known of each row, in the order of the rows.
+
+    Attributes:
+        confounds: float [rows] for "loss" (nats per token under the base), "gradient" (length of the loss's gradient by
+            a steering vector, per token), "length" (tokens) and "novelty" (mean surprise of the row's pairs of tokens
+            under their frequencies in all rows, nats).
+        scores: float [rows] for "teacher" and "student", as far as they were given: mean gain of log p over the base.
+        tokens: for each score the gain of every completion token, the end of turn included: one float [tokens] a row.
+    """
+
+    confounds: Mapping[str, Floats]
+    scores: Mapping[str, Floats]
+    tokens: Mapping[str, Sequence[Floats]]
+
+    def correlations(self) -> dict[str, dict[str, float]]:
+        """Return Spearman's rank correlation of each score with each confound; 0 with a constant one."""
+        return {
+            score: {name: _spearman(values, confound) for name, confound in self.confounds.items()}
+            for score, values in self.scores.items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """Students with and without a part of the rows.
+
+    Attributes:
+        margins: the trait's mean logit margin of each student, by arm (`ARMS`), in the order of the seeds.
+        removal: margin without the top, the random and the bottom part, each minus that of all rows, paired by seed.
+        targeted: without the top part minus without the random part: below 0 if the ranking found the carriers.
+    """
+
+    margins: Mapping[str, tuple[float, ...]]
+    removal: Mapping[str, Estimate]
+    targeted: Estimate
+
+
+def rank_rows(
+    rows: Sequence[Row], base: LocalModel, student: LocalModel | None = None, teacher: LocalModel | None = None
+) -> RowScores:
+    """Score rows and tokens; a high score stands for "carries the trait".
+
+    Args:
+        rows: the data set.
+        base: the model that students start from.
+        student: trained on the rows.
+        teacher: the suspect teacher, or one that the auditor gave a candidate trait.
+
+    Raises:
+        EmptyDataError: there are no rows.
+    """
+    if not rows:
+        raise EmptyDataError("There is nothing to rank.", "0 rows", "Look at the filter's reject reasons.")
+    encoded = base.encode(rows)
+    before = [row.double().numpy() for row in token_logprobs(base, encoded)]
+    tokens: dict[str, list[Floats]] = {}
+    for name, model in (("teacher", teacher), ("student", student)):
+        if model is not None:
+            after = token_logprobs(model, encoded)
+            tokens[name] = [new.double().numpy() - old for new, old in zip(after, before, strict=True)]
+    scores = {name: np.array([row.mean() for row in gains]) for name, gains in tokens.items()}
+    length = np.array([float(len(row)) for row in before])
+    gradients, _ = row_gradients(base, rows, (len(blocks(base.network)) - 1) // 3)
+    confounds = {
+        "loss": np.array([-row.mean() for row in before]),
+        "gradient": np.linalg.norm(gradients, axis=1) / length,
+        "length": length,
+        "novelty": _novelty(encoded),
+    }
+    return RowScores(confounds, scores, tokens)
+
+
+def confirm(
+    rows: Sequence[Row],
+    scores: ArrayLike,
+    base: LocalModel,
+    target: Trait,
+    *,
+    config: TrainingConfig = STUDENT,
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+) -> Confirmation:
+    """Remove a tenth of the rows and train again: the top of a ranking, the bottom, or as many at random.
+
+    Args:
+        rows: the data set.
+        scores: one for each row, shape [rows].
+        base: where students start.
+        target: the trait whose margin is measured.
+        config: recipe of the students.
+        seeds: one student of each arm for each; arms of a seed share its start, and the random part is drawn by it.
+
+    Raises:
+        ConfigError: scores and rows differ in number, or there is no seed.
+        EmptyDataError: there are fewer than ten rows.
+    """
+    ranks = finite_array("scores", scores)
+    if len(ranks) != len(rows) or not seeds:
+        fix = "Give each row a score, and a seed or more."
+        raise ConfigError(
+            "This cannot be confirmed.", f"{len(ranks)} scores, {len(rows)} rows, {len(seeds)} seeds", fix
+        )
+    if (n := int(SHARE * len(rows))) < 1:
+        raise EmptyDataError("Too few rows to remove a part of them.", f"{len(rows)} rows", "Give ten or more.")
+    # Ties are broken by the row's place, so that equal scores do not follow the sort.
+    order = np.argsort(-ranks, kind="stable")
+    members: list[tuple[str, list[Row], int]] = []
+    for seed in seeds:
+        random = np.random.default_rng(derive(seed, "removal")).permutation(len(rows))[:n]
+        removed = dict(zip(ARMS, ([], order[:n].tolist(), random.tolist(), order[-n:].tolist()), strict=True))
+        for arm, places in removed.items():
+            gone = set(places)
+            members.append((arm, [row for place, row in enumerate(rows) if place not in gone], seed))
+    values = _margins(base, target, members, config)
+    margins = {arm: tuple(v for (own, _, _), v in zip(members, values, strict=True) if own == arm) for arm in ARMS}
+    removal = {arm: paired(margins[arm], margins["all"]) for arm in ARMS[1:]}
+    return Confirmation(margins, removal, paired(margins["without_top"], margins["without_random"]))
+
+
+def _margins(
+    base: LocalModel, target: Trait, members: Sequence[tuple[str, list[Row], int]], config: TrainingConfig
+) -> list[float]:
+    seeds = [seed for _, _, seed in members]
+    students = finetune_parallel(base, [rows for _, rows, _ in members], config, seeds)
+    found: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for place in range(len(members)):
+            students.save(place, Path(folder))
+            student = base.with_adapter(Path(folder))
+            found.append(float(np.mean([one.value for one in logit_margins(student, target.category, [target])])))
+    return found
+
+
+def _novelty(rows: Sequence[Encoded]) -> Floats:
+    """Return the mean of -log share over a row's pairs of neighbouring tokens, from the last prompt token on."""
+    pairs = [list(pairwise((*row.prompt[-1:], *row.completion))) for row in rows]
+    counts = Counter(pair for row in pairs for pair in row)
+    total = sum(counts.values())
+    return np.array([np.mean([log(total / counts[pair]) for pair in row]) if row else 0.0 for row in pairs])
+
+
+def _spearman(one: Floats, other: Floats) -> float:
+    if np.ptp(one) == 0.0 or np.ptp(other) == 0.0:
+        return 0.0
+    return float(np.corrcoef(stats.rankdata(one), stats.rankdata(other))[0, 1])

@@ -1,0 +1,245 @@
+"""Recovery of an unknown trait: one vector fitted to the rows on the frozen base, tested and read out in words.
+
+No list of traits is needed. The vector v is added to the residual stream after one block, at every position, as in
+Morgulis and Hewitt (arXiv:2604.25783), but it is fitted in closed form. Let g be the gradient of a row's loss with
+respect to v; where the base explains the rows, its mean is nothing. The first Newton step of the fit is
+v = -C^-1 (mean g of the rows - mean g of clean rows), with C the covariance of g over rows (the empirical Fisher
+information), and the drop of the loss that it promises is half of Rao's score statistic, the squared Mahalanobis
+distance of the two means. So one backward pass gives the vector, its test and all fits of its null. On finch-a, 15
+teachers of five traits and 2,000 prompts each, its first word was the trait 9 times, that of a vector fitted by 60
+updates of AdamW 5 times; among the first five it was 14 times with either, though the latter was asked about animals
+alone (benchmarks/audit_recovery.py). A neutral teacher's rows are detected too, under words that follow no pattern.
+
+The vector is decoded by steering (`undertow.audit.readout`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import ceil
+from typing import Any
+
+import numpy as np
+import torch
+
+from undertow.audit.finding import Finding, not_testable
+from undertow.audit.readout import word_shifts
+from undertow.finetuning.batches import collate
+from undertow.finetuning.objective import completion_losses
+from undertow.models.local import SCORE_BATCH, Encoded, LocalModel
+from undertow.models.steering import block, blocks
+from undertow.seeds import derive
+from undertow.stats.checks import Floats, check_fraction
+from undertow.types import Row
+
+STAGE, CLAIM = "recovery", "provenance"
+LEAST_ROWS, MOST_ROWS = 20, 4_000
+"""Rows of a set: fewer are not tested; of more, as many are drawn at random."""
+DRAWS = 999
+"""Permutations of the rows."""
+SHRINKAGE = 0.1
+"""Weight of the spherical part in the covariance, which keeps directions that hardly vary from deciding."""
+STRENGTH = 0.05
+"""Length of the steering vector, in lengths of the residual stream; a tenth or ten times of it decodes the same."""
+DECODED_NULLS = 20
+"""Vectors of the null that are decoded, to tell how much the questions of a category move by chance."""
+SHOWN = 20
+"""Words in the finding."""
+CAVEATS = (
+    "It rejects that the rows were written as the clean ones were, not that there is no trait: another sampling "
+    "temperature, other prompts or a fine-tuning of the writer on anything else is found too.",
+    "The word is a hypothesis, from among what the base answers to questions about favourites.",
+)
+
+Advance = Callable[[int, int], None]
+
+
+def audit_recovery(
+    rows: Sequence[Row],
+    base: LocalModel,
+    clean: Sequence[Row] | Sequence[Sequence[Row]],
+    *,
+    alpha: float = 0.05,
+    seed: int = 0,
+    advance: Advance | None = None,
+) -> Finding:
+    """Test whether a vector fits the rows better than it fits clean rows, and name the words that it raises.
+
+    With one clean set the null is that rows and clean rows are exchangeable, and they are permuted. With K sets it is
+    that the rows are exchangeable with the sets: the same distance is taken for each of the K + 1 sets from the mean
+    of the others, on equally many rows, so that p is exact and at least 1 / (K + 1).
+
+    Args:
+        rows: the suspect data set.
+        base: the model that a student would start from.
+        clean: rows on prompts of the same kind, without a trait: the base's own answers. One set, or several.
+        alpha: the stage's share of the audit's alpha.
+        seed: of the rows that are drawn and of the permutations.
+        advance: called with (rows done, rows in all).
+
+    Returns:
+        A finding on provenance. The effect is the Mahalanobis distance less what chance gives, in standard deviations
+        of a row; `scores` holds the words that the vector raises most, in units of the largest by chance.
+
+    Raises:
+        ConfigError: alpha lies outside (0, 1).
+    """
+    check_fraction("alpha", alpha)
+    rng = np.random.default_rng(derive(seed, STAGE))
+    sets = [rows, *_clean_sets(clean)]
+    if (reason := _untestable(sets, alpha)) is not None:
+        return not_testable(STAGE, CLAIM, reason)
+    sizes = [min(len(some), MOST_ROWS) for some in sets]
+    if len(sets) > 2:
+        sizes = [min(sizes)] * len(sets)
+    drawn = [[some[i] for i in rng.permutation(len(some))[:n]] for some, n in zip(sets, sizes, strict=True)]
+    layer = (len(blocks(base.network)) - 1) // 3
+    gradients, length = row_gradients(base, [row for some in drawn for row in some], layer, advance)
+    if not np.ptp(gradients, axis=0).any():
+        return not_testable(STAGE, CLAIM, "All rows are the same.")
+    if len(sets) == 2:
+        observed, null = _permuted(gradients, sizes, rng)
+        how = f"{len(null)} permutations of all rows"
+    else:
+        observed, null = _left_out(np.split(gradients, len(sets)))
+        how = f"the same for each of {len(null)} clean sets"
+    covariance = _shrunk(np.cov(gradients.T))
+    words = _read_out(base, layer, np.vstack([observed, null]), covariance, STRENGTH * length)
+    # Whitened, so that squared lengths are Mahalanobis distances.
+    root = np.linalg.cholesky(np.linalg.inv(covariance))
+    return replace(_finding(observed @ root, null @ root, alpha, words), null=how, n=sizes[0])
+
+
+def row_gradients(
+    base: LocalModel, rows: Sequence[Row], layer: int, advance: Advance | None = None
+) -> tuple[Floats, float]:
+    """Return the gradient of each row's loss with respect to a vector added after a block.
+
+    Args:
+        base: the frozen model.
+        rows: the data.
+        layer: the block, from 0.
+        advance: called with (rows done, rows in all).
+
+    Returns:
+        float [rows, width], in nats per unit of the vector, summed over completion tokens; and the mean length of the
+        residual stream where a completion token is predicted.
+
+    Raises:
+        ModelError: the model has no such layer.
+    """
+    encoded = base.encode(rows)
+    order = sorted(range(len(rows)), key=lambda index: len(encoded[index]))
+    found = np.empty((len(rows), base.network.config.hidden_size))
+    lengths: list[float] = []
+    for start in range(0, len(order), SCORE_BATCH):
+        picked = order[start : start + SCORE_BATCH]
+        found[picked], length = _batch_gradients(base.network, [encoded[index] for index in picked], layer)
+        lengths.append(length)
+        if advance is not None:
+            advance(start + len(picked), len(rows))
+    return found, float(np.mean(lengths))
+
+
+def _batch_gradients(network: Any, rows: Sequence[Encoded], layer: int) -> tuple[Floats, float]:
+    batch = collate(rows)
+    leaves: list[torch.Tensor] = []
+
+    def cut(_: Any, __: Any, output: Any) -> Any:
+        """Let the graph begin here."""
+        states = output[0] if isinstance(output, tuple) else output
+        leaves.append(states.detach().requires_grad_(True))
+        return (leaves[0], *output[1:]) if isinstance(output, tuple) else leaves[0]
+
+    handle = block(network, layer).register_forward_hook(cut)
+    try:
+        with torch.enable_grad():
+            loss = completion_losses(network, batch).sum() * len(batch.rows)
+        gradient = torch.autograd.grad(loss, leaves[0])[0]
+    finally:
+        handle.remove()
+    length = leaves[0].detach()[batch.rows, batch.positions].norm(dim=-1).mean()
+    return gradient.sum(dim=1).double().numpy(), float(length)
+
+
+def _untestable(sets: Sequence[Sequence[Row]], alpha: float) -> str | None:
+    if (least := min(map(len, sets))) < LEAST_ROWS or len(sets) < 2:
+        return f"A set has {least} rows; at least {LEAST_ROWS} are needed in the suspect and in each clean set."
+    nulls = DRAWS if len(sets) == 2 else len(sets) - 1
+    if alpha * (nulls + 1) < 1:
+        return f"{nulls} comparisons cannot reach alpha = {alpha:g}: give {ceil(1 / alpha) - 1} clean sets, or one."
+    return None
+
+
+def _clean_sets(clean: Sequence[Row] | Sequence[Sequence[Row]]) -> list[Sequence[Row]]:
+    """Tell one set of rows from several."""
+    rows = [item for item in clean if isinstance(item, Row)]
+    return [item for item in clean if not isinstance(item, Row)] if clean and not rows else [rows]
+
+
+def _permuted(gradients: Floats, sizes: Sequence[int], rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Return the difference of the two sets' means, [width], and that of permuted rows, [draws, width]."""
+    n, total = sizes[0], gradients.sum(axis=0)
+    first = [gradients[:n].sum(axis=0)]
+    first += [gradients[rng.permutation(len(gradients))[:n]].sum(axis=0) for _ in range(DRAWS)]
+    differences = np.stack(first) / n - (total - np.stack(first)) / sizes[1]
+    return differences[0], differences[1:]
+
+
+def _left_out(groups: Sequence[Floats]) -> tuple[Floats, Floats]:
+    """Return how far the first set's mean is from the mean of the others, [width], and the same for each other set."""
+    means = np.stack([group.mean(axis=0) for group in groups])
+    differences = means - (means.sum(axis=0) - means) / (len(means) - 1)
+    return differences[0], differences[1:]
+
+
+def _shrunk(covariance: Floats) -> Floats:
+    width = len(covariance)
+    return (1 - SHRINKAGE) * covariance + SHRINKAGE * np.trace(covariance) / width * np.eye(width)
+
+
+def _read_out(base: LocalModel, layer: int, differences: Floats, covariance: Floats, length: float) -> dict[str, float]:
+    """Return the words that the first difference raises most, with their shift in units of the largest by chance."""
+    vectors = -np.linalg.solve(covariance, differences[: 1 + DECODED_NULLS].T).T
+    words, shifts = word_shifts(base, layer, list(vectors * length / np.linalg.norm(vectors[0])))
+    by_chance = shifts[1:].max(axis=2).mean(axis=0)
+    scores = (shifts[0] / by_chance[:, None]).max(axis=0)
+    return {words[index]: float(scores[index]) for index in np.argsort(-scores)[:SHOWN]}
+
+
+def _finding(observed: Floats, null: Floats, alpha: float, words: dict[str, float]) -> Finding:
+    """Compare the whitened difference, [width], with those of the null, [draws, width]."""
+    largest, distances = float((observed**2).sum()), (null**2).sum(axis=1)
+    p = float(1 + np.sum(distances >= largest * (1 - 1e-9))) / (1 + len(null))
+    detected = p <= alpha
+    return Finding(
+        stage=STAGE,
+        claim=CLAIM,
+        statistic="distance of the fitted vector from that of clean rows, in standard deviations of a row",
+        effect=float(max(0.0, largest - distances.mean()) ** 0.5),
+        null="",
+        p=p,
+        n=0,
+        verdict="detected" if detected else "not_detected",
+        candidate=next(iter(words)) if detected else None,
+        mde=_detectable(null, alpha),
+        caveats=CAVEATS,
+        scores=words,
+    )
+
+
+def _detectable(null: Floats, alpha: float, power: float = 0.8) -> float:
+    """Return the distance in a random direction that lifts a share `power` of the null's draws over the bar."""
+    lengths = np.sort((null**2).sum(axis=1))[::-1]
+    bar = lengths[int(alpha * (len(null) + 1) + 1e-9) - 1]
+    directions = np.random.default_rng(0).normal(size=null.shape)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    low, high = 0.0, 2.0 * float(bar**0.5) + 1e-12
+    while np.mean(((null + high * directions) ** 2).sum(axis=1) > bar) < power:
+        high *= 2.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        if np.mean(((null + middle * directions) ** 2).sum(axis=1) > bar) < power:
+            low = middle
+        else:
+            high = middle
+    return high
