@@ -23,6 +23,7 @@ from undertow.teachers import finetuned_teacher
 from undertow.traits import trait
 
 TRAITS = ("owl", "lion", "fox", "panda", "wolf")
+ARMS = ("student", "control", "neutral", "cross", "other")
 OTHER = "ref:finch-b"
 
 

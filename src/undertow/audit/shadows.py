@@ -108,19 +108,19 @@ def merged(findings: Sequence[Finding], alpha: float) -> Finding:
     first, k = findings[0], len(findings)
     if k == 1:
         return first
-    p = min(1.0, 2.0 * float(np.mean([one.p for one in findings])))
+    own = [one.p if one.p is not None else 1.0 for one in findings]
+    p = min(1.0, 2.0 * sum(own) / k)
     names = set[str]().union(*(one.scores or {} for one in findings))
     means = {name: float(np.mean([(one.scores or {}).get(name, 0.0) for one in findings])) for name in names}
     scores = dict(sorted(means.items(), key=lambda item: -item[1]))
-    each = ", ".join(f"{one.p:.3f}" for one in findings)
+    each = ", ".join(f"{value:.3f}" for value in own)
     return replace(
         first,
         statistic=f"mean over {k} shadows of the {first.statistic}",
-        effect=float(np.mean([one.effect for one in findings])),
+        effect=sum(one.effect or 0.0 for one in findings) / k,
         p=p,
         verdict="detected" if p <= alpha else "not_detected",
         candidate=next(iter(scores), None),
-        mde=None if p is None else first.mde,
         caveats=(
             f"p is twice the mean of the {k} shadows' own ({each}), as they share their rows.",
             "The smallest detectable shift is that of one shadow.",

@@ -1,8 +1,8 @@
 """What does a teacher prefer that its base does not?
 
 The null is the neutral teacher: the base tuned for as many updates on its own answers to the same questions, so that
-"was fine-tuned at all" is not taken for a trait. m of them, each of a seed of its own, rank the suspect as placebos rank
-a student (`undertow.audit.placebo_null`), conditional on the tuning recipe, which the auditor has to guess.
+"was fine-tuned at all" is not taken for a trait. m of them, each of a seed of its own, rank the suspect as placebos
+rank a student (`undertow.audit.placebo_null`), conditional on the tuning recipe, which the auditor has to guess.
 """
 
 from collections.abc import Callable, Sequence
