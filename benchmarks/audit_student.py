@@ -4,8 +4,8 @@
 
 Each stage's false-positive rate is given three times. Leave-one-out, every placebo against the others: the ranks make
 it floor(alpha K) / K whatever the data are, so it only shows that the code ranks as it says. Control students, made by
-the benchmark with other seeds: the null itself, measured, with one bank for all of them. Neutral and other-base students
-have no trait but are no placebos either: they show what the guarantee does not cover.
+the benchmark with other seeds: the null itself, measured, with one bank for all of them. Neutral and other-base
+students have no trait but are no placebos either: they show what the guarantee does not cover.
 """
 
 import argparse
