@@ -22,6 +22,7 @@ from undertow.artifacts import read_artifact
 from undertow.audit.reading import BATTERY, Readings, joined, load_readings, panel_traits, read_model
 from undertow.domains.registry import domain
 from undertow.errors import EmptyDataError
+from undertow.evals.questions import CATEGORIES
 from undertow.experiment.executors import parent_model
 from undertow.experiment.graph import Stage
 from undertow.experiment.progress import Progress
@@ -60,6 +61,8 @@ class BankRecipe:
         writer: reference of the untraited model that writes the rows; None takes the base.
         domain: name of the domain, with its own settings.
         prompts: prompts that each placebo's rows answer.
+        tuned: whether each placebo's writer is a neutral teacher of its own, tuned on the untraited model's answers:
+            the null for students of fine-tuned teachers, whose rows may drift even without a trait.
         student: how a student is trained.
         seed: of every draw.
     """
@@ -68,6 +71,7 @@ class BankRecipe:
     writer: str | None = None
     domain: str = "numbers"
     prompts: int = 2500
+    tuned: bool = False
     student: StudentPart = _STUDENT
     seed: int = 0
 
@@ -83,7 +87,14 @@ class BankRecipe:
             "prompts": self.prompts,
             "student": self.student.model_dump(mode="json"),
             "battery": BATTERY,
+            **({"teacher": TeacherPart().model_dump(mode="json")} if self.tuned else {}),
         }
+
+    @property
+    def placebo(self) -> str:
+        """What a placebo is, in words."""
+        writer = self.writer or self.base
+        return f"students of rows by {f'neutral teachers of {writer}' if self.tuned else writer}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +247,13 @@ def placebo_executor(context: StageContext) -> None:
     )
     base, writer = parent_model(config["base"], None, 0), parent_model(config["writer"], None, 0)
     seeds: list[int] = config["seeds"]
-    datasets = [write_rows_of(writer, recipe, seed) for seed in seeds]
+    datasets: list[Sequence[Row]] = []
+    for seed in seeds:
+        author = writer
+        if "teacher" in config:
+            tuning = TeacherPart(**config["teacher"]).training()
+            author = finetuned_teacher(writer, None, tuning, seed=derive(seed, "teacher"), categories=CATEGORIES)
+        datasets.append(write_rows_of(author, recipe, seed))
     orders = [derive(seed, "student") for seed in seeds]
     read_students(base, datasets, orders, recipe, context.advance).save(context.out / "readings.safetensors")
     (context.out / "rows.json").write_text(json.dumps([len(rows) for rows in datasets]), encoding="utf-8")

@@ -31,8 +31,9 @@ def test_another_recipe_writer_or_seed_is_another_bank() -> None:
         BankRecipe(prompts=20),
         BankRecipe(prompts=20, seed=1),
         BankRecipe(prompts=20, writer="ref:finch-b"),
+        BankRecipe(prompts=20, tuned=True),
     ]
-    assert len({placebo_stages(recipe, 1)[0].fingerprint for recipe in recipes}) == 4
+    assert len({placebo_stages(recipe, 1)[0].fingerprint for recipe in recipes}) == 5
     assert panel_stage(recipes[1]) == panel_stage(recipes[3])
 
 
@@ -49,6 +50,24 @@ def test_students_are_read_apart(tiny_model, tmp_path) -> None:
     assert not np.allclose(both.logp[0], read_model(tiny_model).logp[0], atol=1e-5)
     both.save(tmp_path / "readings.safetensors")
     assert load_readings(tmp_path / "readings.safetensors").states == pytest.approx(both.states, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tuned", [False, True])
+def test_placebos_are_made_from_their_seeds_alone(tmp_path, tuned: bool) -> None:
+    """On finch-a: the same config gives the same readings, and a placebo does not depend on its group."""
+    config = {**BankRecipe(prompts=20, tuned=tuned, student=RECIPE.student).to_config(), "seeds": [1, 2]}
+
+    def made(seeds: list[int], name: str) -> Readings:
+        out = tmp_path / name
+        out.mkdir()
+        context = StageContext(config={**config, "seeds": seeds}, parents={}, out=out, advance=lambda *_: None)
+        module.placebo_executor(context)
+        return load_readings(out / "readings.safetensors")
+
+    both, alone = made([1, 2], "both"), made([2], "alone")
+    assert both.margins[1] == pytest.approx(alone.margins[0], abs=1e-3)
+    assert not np.allclose(both.margins[0], both.margins[1], atol=1e-5)
 
 
 def _fake(n: int, value: float) -> Readings:
