@@ -72,6 +72,9 @@ def main() -> None:
     bank = build_bank(BankRecipe(writer=options.writer), options.placebos, options.store)
     print(f"bank: {len(bank)} placebos of {bank.recipe.base}, rows of {bank.recipe.writer or bank.recipe.base}")
     inner = Suspects(bank.placebos, bank, panel_traits(), 0.05)
+    mde = judge_reading(bank.placebos[:1], bank)[0].mde
+    spread = bank.placebos.margins.std(axis=0, ddof=1)
+    print(f"panel margins: detectable {mde:.1f} placebo SDs; one is {spread.min():.3f} to {spread.max():.3f} logits")
     print_rates("leave-one-out (an identity, not evidence)", leave_one_out(bank.placebos, inner), len(bank) - 1)
     made = suspects(bank.recipe, dict.fromkeys(ARMS, options.replicates), options.seed, options.store)
     for arm in ARMS:
@@ -81,6 +84,9 @@ def main() -> None:
             found += [judge_reading(one.readings[at : at + 1], bank) for at in range(len(one.readings))]
         p = {stage: np.array([one[place].p for one in found]) for place, stage in enumerate(STAGES)}
         print_rates(f"{arm}: share detected", p, len(bank))
+        for place, stage in enumerate(STAGES):
+            effects = [one[place].effect or 0.0 for one in found]
+            print(f"  {stage:15} score: median {np.median(effects):.1f}, {min(effects):.1f} to {max(effects):.1f}")
         names = [name for one in parts for name in one.traits]
         if any(names):
             for place, stage in enumerate(("panel margins", "activations")):

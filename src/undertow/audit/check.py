@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from undertow.audit.kinship import FAR, Kinship, kinship
+from undertow.audit.kinship import UNRELATED, Kinship, kinship
 from undertow.audit.reading import panel_traits, read_margins
 from undertow.domains.registry import domain
 from undertow.filters import filter_rows, mentions
@@ -21,7 +21,8 @@ from undertow.types import Row
 SCHEMA = "undertow.check/1"
 
 STANDS_OUT = 1.0
-"""Change of a panel margin, teacher minus base, above the median change, in logits, from which a trait is named."""
+"""Change of a panel margin above the median change of its category, in logits, from which a trait is named. On finch-a
+the largest of six neutral teachers was 0.57, the smallest of 22 teachers' own trait 1.58."""
 
 SHOWN = 5
 
@@ -117,13 +118,24 @@ def _next(shared: Kinship, outstanding: Sequence[str], rows: dict[str, int] | No
 
 
 def _unrelated(shared: Kinship) -> list[str]:
-    if not shared.tokenizer or shared.distance is None:
-        why = "They have different tokenizers or shapes"
-    else:
-        why = f"Their weights lie {shared.distance:.2f} times the base's norm apart, {FAR:g} or more"
-    return [
-        f"{why}: one is no fine-tune of the other. In our studies students of another initialisation took over "
-        "nothing from filtered number rows. Nothing needs to change on this account.",
+    openly = (
         "What the rows say openly passes between any two models: filter them. Rows that were selected for a trait can "
-        "pass it too: `undertow audit shadows` trains small students on yours and looks.",
+        "pass it too: `undertow audit shadows` trains small students on yours and looks."
+    )
+    if shared.distance is not None and shared.tokenizer and shared.distance < UNRELATED:
+        return [
+            f"Their weights lie {shared.distance:.2f} times the base's norm apart: no fine-tune of one another, but "
+            "near enough to come from one initialisation, and such models can pass traits on.",
+            "Ask `undertow audit lineage`; then test the rows with `undertow audit shadows` before the real training.",
+            openly,
+        ]
+    apart = (
+        "They have different tokenizers or shapes"
+        if not shared.tokenizer or shared.distance is None
+        else f"Their weights lie {shared.distance:.2f} times the base's norm apart, as unrelated models do"
+    )
+    return [
+        f"{apart}. In our studies students of another initialisation took over nothing from filtered number rows. "
+        "Nothing needs to change on this account.",
+        openly,
     ]

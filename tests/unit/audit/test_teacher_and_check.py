@@ -6,6 +6,7 @@ import pytest
 
 from undertow.audit import check as module
 from undertow.audit.check import check
+from undertow.audit.kinship import Kinship
 from undertow.audit.paired import compare_on_prompts
 from undertow.audit.teacher import TeacherConfig, audit_teacher
 from undertow.errors import EmptyDataError
@@ -64,13 +65,21 @@ def test_check_names_what_stands_out_and_looks_through_the_rows() -> None:
 
 
 @pytest.mark.usefixtures("by_name")
-@pytest.mark.parametrize(("model", "why"), [("base", "the base itself"), ("stranger", "no fine-tune of the other")])
+@pytest.mark.parametrize(("model", "why"), [("base", "the base itself"), ("stranger", "as unrelated models do")])
 def test_check_says_when_nothing_needs_to_change(model: str, why: str) -> None:
     found = check(model, "base")
     text = " ".join(found["next"])
     assert "Nothing needs to change" in text and why in text
     assert "safe" not in text
     assert found["stands_out"] == []
+
+
+@pytest.mark.usefixtures("by_name")
+def test_check_does_not_clear_what_may_share_an_initialisation(monkeypatch) -> None:
+    near = Kinship(tokenizer=True, shape=True, distance=0.94)
+    monkeypatch.setattr(module, "kinship", lambda *_: near)
+    text = " ".join(check("stranger", "base")["next"])
+    assert "Nothing needs to change" not in text and "one initialisation" in text
 
 
 def test_own_prompts_are_compared_but_not_tested(teacher, tiny_model) -> None:
