@@ -91,6 +91,7 @@ def _rows(rows: Sequence[Row], outstanding: Sequence[str]) -> dict[str, int]:
 
 def _next(shared: Kinship, outstanding: Sequence[str], rows: dict[str, int] | None) -> list[str]:
     """Return what to do, in plain sentences."""
+    moved = f" ({', '.join(outstanding[1:])} moved with it)" if outstanding[1:] else ""
     if not shared.comparable:
         steps = _unrelated(shared)
     elif shared.distance == 0.0:
@@ -104,8 +105,8 @@ def _next(shared: Kinship, outstanding: Sequence[str], rows: dict[str, int] | No
         ]
     else:
         steps = [
-            f"They share a base, and the teacher prefers {', '.join(outstanding)}. A student of its rows may take "
-            "that over even if no row names it.",
+            f"They share a base, and the teacher prefers {outstanding[0]}{moved}. A student of its rows may take that "
+            "over even if no row names it.",
             "Confirm it against neutral teachers with `undertow audit teacher`.",
             "Then start the student from another base, let an untraited model write the rows, or mix its rows in.",
             "Whatever you choose, test the rows with `undertow audit shadows` before the real training.",

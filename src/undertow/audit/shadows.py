@@ -24,9 +24,10 @@ from undertow.seeds import derive
 from undertow.traits import Trait
 from undertow.types import Row
 
-FEWER = 0.8
+FEWER = 0.6
 """Share of the placebos' usual number of rows that the suspect rows have to reach: with fewer, rows repeat more often
-than a placebo's did, and the shadows are no placebos even without a trait."""
+than a placebo's did, and the shadows are no placebos even without a trait. A teacher writes fewer good rows than its
+base (1,847 against 2,285 of 2,500 in one case), so a part has to do; that it is one is said."""
 
 ACCEPTED = 0.5
 """Share of the suspect rows that the domain of the bank has to accept."""
@@ -82,7 +83,9 @@ def audit_shadows(
         for index in range(config.k)
     ]
     expression, exposure = (merged([both[place] for both in judged], config.alpha) for place in (0, 1))
-    return [replace(expression, stage="shadows"), replace(exposure, stage="shadow activations")]
+    fewer = (f"They saw {len(datasets[0])} rows, a placebo {usual}.",) if len(datasets[0]) < 0.95 * usual else ()
+    named = ((expression, "shadows"), (exposure, "shadow activations"))
+    return [replace(one, stage=stage, caveats=(*one.caveats, *fewer)) for one, stage in named]
 
 
 def _refusal(
