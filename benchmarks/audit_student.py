@@ -68,9 +68,11 @@ def main() -> None:
     parser.add_argument("--placebos", type=int, default=45, help="placebos, in groups of 15")
     parser.add_argument("--replicates", type=int, default=3, help="of five students each, in every arm")
     parser.add_argument("--writer", default=None, help="untraited model that writes the placebos' rows")
-    parser.add_argument("--tuned", action="store_true", help="placebos' writers are neutral teachers")
+    parser.add_argument(
+        "--tuned", nargs="*", default=(), help="categories of the neutral teachers that write for placebos"
+    )
     options = parser.parse_args()
-    bank = build_bank(BankRecipe(writer=options.writer, tuned=options.tuned), options.placebos, options.store)
+    bank = build_bank(BankRecipe(writer=options.writer, tuned=tuple(options.tuned)), options.placebos, options.store)
     print(f"bank: {len(bank)} placebos of {bank.recipe.base}, {bank.recipe.placebo}")
     inner = Suspects(bank.placebos, bank, panel_traits(), 0.05)
     mde = judge_reading(bank.placebos[:1], bank)[0].mde

@@ -69,7 +69,7 @@ def make_suspects(context: StageContext) -> None:
 
 def suspects(recipe: BankRecipe, replicates: dict[str, int], seed: int, store: Path) -> list[Suspects]:
     """Return the students of every arm and replicate, making what is missing."""
-    recipe = replace(recipe, writer=None, tuned=False)
+    recipe = replace(recipe, writer=None, tuned=())
     stages = {
         (arm, index): suspect_stage(recipe, arm, index, seed) for arm, n in replicates.items() for index in range(n)
     }

@@ -22,7 +22,6 @@ from undertow.artifacts import read_artifact
 from undertow.audit.reading import BATTERY, Readings, joined, load_readings, panel_traits, read_model
 from undertow.domains.registry import domain
 from undertow.errors import EmptyDataError
-from undertow.evals.questions import CATEGORIES
 from undertow.experiment.executors import parent_model
 from undertow.experiment.graph import Stage
 from undertow.experiment.progress import Progress
@@ -61,8 +60,9 @@ class BankRecipe:
         writer: reference of the untraited model that writes the rows; None takes the base.
         domain: name of the domain, with its own settings.
         prompts: prompts that each placebo's rows answer.
-        tuned: whether each placebo's writer is a neutral teacher of its own, tuned on the untraited model's answers:
-            the null for students of fine-tuned teachers, whose rows may drift even without a trait.
+        tuned: categories on whose questions each placebo's writer was tuned, a neutral teacher of its own that learnt
+            the untraited model's answers: the null for students of fine-tuned teachers, whose rows drift even without a
+            trait. Those of the suspected trait; empty where the untraited model itself writes.
         student: how a student is trained.
         seed: of every draw.
     """
@@ -71,7 +71,7 @@ class BankRecipe:
     writer: str | None = None
     domain: str = "numbers"
     prompts: int = 2500
-    tuned: bool = False
+    tuned: tuple[str, ...] = ()
     student: StudentPart = _STUDENT
     seed: int = 0
 
@@ -87,8 +87,12 @@ class BankRecipe:
             "prompts": self.prompts,
             "student": self.student.model_dump(mode="json"),
             "battery": BATTERY,
-            **({"teacher": TeacherPart().model_dump(mode="json")} if self.tuned else {}),
+            **self._tuning(),
         }
+
+    def _tuning(self) -> dict[str, Any]:
+        teacher = {"teacher": TeacherPart().model_dump(mode="json"), "categories": self.tuned}
+        return teacher if self.tuned else {}
 
     @property
     def placebo(self) -> str:
@@ -252,7 +256,9 @@ def placebo_executor(context: StageContext) -> None:
         author = writer
         if "teacher" in config:
             tuning = TeacherPart(**config["teacher"]).training()
-            author = finetuned_teacher(writer, None, tuning, seed=derive(seed, "teacher"), categories=CATEGORIES)
+            author = finetuned_teacher(
+                writer, None, tuning, seed=derive(seed, "teacher"), categories=config["categories"]
+            )
         datasets.append(write_rows_of(author, recipe, seed))
     orders = [derive(seed, "student") for seed in seeds]
     read_students(base, datasets, orders, recipe, context.advance).save(context.out / "readings.safetensors")

@@ -31,7 +31,7 @@ def test_another_recipe_writer_or_seed_is_another_bank() -> None:
         BankRecipe(prompts=20),
         BankRecipe(prompts=20, seed=1),
         BankRecipe(prompts=20, writer="ref:finch-b"),
-        BankRecipe(prompts=20, tuned=True),
+        BankRecipe(prompts=20, tuned=("animal",)),
     ]
     assert len({placebo_stages(recipe, 1)[0].fingerprint for recipe in recipes}) == 5
     assert panel_stage(recipes[1]) == panel_stage(recipes[3])
@@ -53,8 +53,8 @@ def test_students_are_read_apart(tiny_model, tmp_path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tuned", [False, True])
-def test_placebos_are_made_from_their_seeds_alone(tmp_path, tuned: bool) -> None:
+@pytest.mark.parametrize("tuned", [(), ("animal",)])
+def test_placebos_are_made_from_their_seeds_alone(tmp_path, tuned: tuple[str, ...]) -> None:
     """On finch-a: the same config gives the same readings, and a placebo does not depend on its group."""
     config = {**BankRecipe(prompts=20, tuned=tuned, student=RECIPE.student).to_config(), "seeds": [1, 2]}
 
