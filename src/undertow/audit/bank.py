@@ -5,6 +5,10 @@ domain's filter keeps the good ones, and a student of the recipe is trained on t
 recipe, so they are independent draws. (One pool of rows for all would make them more alike than a fresh control is:
 with 2,000 of 20,000 rows each, what the rows add to the variance comes out smaller by a fifth.)
 
+The untouched base is the narrow null. Students of neutral teachers have no trait, and at alpha 0.05 a bank of 45 plain
+placebos calls 10 of 40 of them by their margins; with neutral teachers as writers (`BankRecipe.tuned`) it calls 5 of
+40, and 13 of 15 students of teachers with a trait, where the plain bank calls all 15 (benchmarks/audit_student.py).
+
 A bank keeps readings, not adapters: about 10 kB a placebo with an embedded model. It grows in groups of 15, each an
 artifact in a store, so it is resumed and extended by asking for more.
 """
