@@ -1,4 +1,7 @@
 """Scores with a known law, and candidates that nobody asks."""
+"""A bank of drawn arrays: no model, no training."""
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -21,3 +24,35 @@ def draw():
         return found
 
     return scores
+from undertow.audit.bank import Bank, BankRecipe
+from undertow.audit.reading import KINDS, READOUTS, Readings, panel_traits
+from undertow.models.identity import identity
+
+LAYERS, WIDTH, VOCABULARY = 2, 8, 40
+Draw = Callable[[int], Readings]
+
+
+def drawn(n: int, rng: np.random.Generator) -> Readings:
+    """Draw n readings: correlated between traits, with heavy tails, alike for every model."""
+    common = rng.standard_t(4, size=(n, 1))
+    traits = len(panel_traits())
+    return Readings(
+        margins=common + rng.standard_t(4, size=(n, traits)) * np.linspace(0.1, 3.0, traits),
+        states=rng.normal(size=(n, len(KINDS), LAYERS + 1, WIDTH)),
+        logp=rng.standard_t(4, size=(n, VOCABULARY)),
+        readouts=rng.normal(size=(n, len(READOUTS))),
+    )
+
+
+@pytest.fixture
+def make_bank() -> Callable[[int, int], tuple[Bank, Draw]]:
+    """Return a maker of a bank of K placebos and of the draw of further models from the same law."""
+
+    def make(k: int, seed: int) -> tuple[Bank, Draw]:
+        rng = np.random.default_rng(seed)
+        recipe = BankRecipe()
+        base, teachers = drawn(1, rng), drawn(len(panel_traits()), rng)
+        bank = Bank(recipe, identity(recipe.base), drawn(k, rng), np.full(k, 100.0), base, teachers)
+        return bank, lambda n: drawn(n, rng)
+
+    return make

@@ -1,0 +1,286 @@
+"""The bank: placebo students of one base and recipe, the null of every stage that judges a student.
+
+A placebo is the control of a study (`undertow.experiment`): the untouched base writes rows on prompts of its own, the
+domain's filter keeps the good ones, and a student of the recipe is trained on them. Placebos share nothing but base and
+recipe, so they are independent draws. (One pool of rows for all would make them more alike than a fresh control is:
+with 2,000 of 20,000 rows each, what the rows add to the variance comes out smaller by a fifth.)
+
+The untouched base is the narrow null. Students of neutral teachers have no trait, and at alpha 0.05 a bank of 45 plain
+placebos calls 10 of 40 of them by their margins; with neutral teachers as writers (`BankRecipe.tuned`) it calls 5 of
+40, and 13 of 15 students of teachers with a trait, where the plain bank calls all 15 (benchmarks/audit_student.py).
+
+A bank keeps readings, not adapters: about 10 kB a placebo with an embedded model. It grows in groups of 15, each an
+artifact in a store, so it is resumed and extended by asking for more.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from undertow.artifacts import read_artifact
+from undertow.audit.reading import BATTERY, Readings, joined, load_readings, panel_traits, read_model
+from undertow.domains.registry import domain
+from undertow.errors import EmptyDataError
+from undertow.experiment.executors import parent_model
+from undertow.experiment.graph import Stage
+from undertow.experiment.progress import Progress
+from undertow.experiment.recipe import StudentPart, TeacherPart
+from undertow.experiment.runner import Executor, Runner, StageContext
+from undertow.filters import filter_rows, require_rows
+from undertow.finetuning.parallel import finetune_parallel
+from undertow.generation import generate
+from undertow.models.identity import identity
+from undertow.models.local import LocalModel
+from undertow.seeds import derive
+from undertow.teachers import finetuned_teacher
+from undertow.traits import trait
+from undertow.types import Row, Sampling
+
+GROUP = 15
+"""Students that are trained at once, one artifact."""
+
+FULL = 200
+"""Placebos of a whole bank: p as small as 1 / 201."""
+
+RATES = {"placebos": 6.0, "panel-teachers": 4.0}
+"""Seconds for each student or teacher with an embedded model, until a store holds measured ones."""
+
+Advance = Callable[[int, int], None]
+
+_STUDENT = StudentPart(steps=160, learning_rate=5e-3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BankRecipe:
+    """What a placebo is.
+
+    Attributes:
+        base: reference of the base that the students start from.
+        writer: reference of the untraited model that writes the rows; None takes the base.
+        domain: name of the domain, with its own settings.
+        prompts: prompts that each placebo's rows answer.
+        tuned: categories on whose questions each placebo's writer was tuned, a neutral teacher of its own that learnt
+            the untraited model's answers: the null for students of fine-tuned teachers, whose rows drift even without a
+            trait. Those of the suspected trait; empty where the untraited model itself writes.
+        student: how a student is trained.
+        seed: of every draw.
+    """
+
+    base: str = "ref:finch-a"
+    writer: str | None = None
+    domain: str = "numbers"
+    prompts: int = 2500
+    tuned: tuple[str, ...] = ()
+    student: StudentPart = _STUDENT
+    seed: int = 0
+
+    def to_config(self) -> dict[str, Any]:
+        """Return the recipe as plain data, with the identity of the weights."""
+        writer = self.writer or self.base
+        return {
+            "base": self.base,
+            "weights": identity(self.base),
+            "writer": writer,
+            "writer_weights": identity(writer),
+            "domain": self.domain,
+            "prompts": self.prompts,
+            "student": self.student.model_dump(mode="json"),
+            "battery": BATTERY,
+            **self._tuning(),
+        }
+
+    def _tuning(self) -> dict[str, Any]:
+        teacher = {"teacher": TeacherPart().model_dump(mode="json"), "categories": self.tuned}
+        return teacher if self.tuned else {}
+
+    @property
+    def placebo(self) -> str:
+        """What a placebo is, in words."""
+        writer = self.writer or self.base
+        return f"students of rows by {f'neutral teachers of {writer}' if self.tuned else writer}"
+
+
+@dataclass(frozen=True, slots=True)
+class Bank:
+    """Readings of K placebos, of their base, and of a teacher of every trait of the panel.
+
+    Attributes:
+        recipe: what a placebo is.
+        weights: identity of the base's weights (`undertow.models.identity`).
+        placebos: K readings.
+        rows: float [K], rows that each was trained on.
+        base: one reading, of the untouched base.
+        teachers: one reading for each of `panel_traits`, of the base briefly tuned on it by the auditor.
+    """
+
+    recipe: BankRecipe
+    weights: str
+    placebos: Readings
+    rows: np.ndarray
+    base: Readings
+    teachers: Readings
+
+    def __len__(self) -> int:
+        return len(self.placebos)
+
+
+def placebo_stages(recipe: BankRecipe, students: int) -> list[Stage]:
+    """Return the stages of a bank's groups; the number of students is rounded up to whole groups."""
+    stages: list[Stage] = []
+    for group in range(-(-students // GROUP)):
+        seeds = [derive(recipe.seed, "placebo", group * GROUP + place) for place in range(GROUP)]
+        config = {**recipe.to_config(), "seeds": seeds}
+        label = f"placebos {group * GROUP + 1} to {(group + 1) * GROUP} of {recipe.base.removeprefix('ref:')}"
+        stages.append(Stage(kind="placebos", version=1, config=config, label=label, cost=GROUP))
+    return stages
+
+
+def panel_stage(recipe: BankRecipe) -> Stage:
+    """Return the stage that reads the base and a teacher of each trait of the panel."""
+    names = [item.name for item in panel_traits()]
+    config = {
+        "base": recipe.base,
+        "weights": identity(recipe.base),
+        "domain": recipe.domain,
+        "teacher": TeacherPart().model_dump(mode="json"),
+        "traits": names,
+        "seed": derive(recipe.seed, "panel"),
+        "battery": BATTERY,
+    }
+    return Stage(kind="panel-teachers", version=1, config=config, label="teachers of the panel", cost=len(names))
+
+
+def build_bank(recipe: BankRecipe, students: int, store: Path, progress: Progress | None = None) -> Bank:
+    """Make what is missing of a bank and return it; interrupted, it goes on from the last whole group.
+
+    Args:
+        recipe: what a placebo is.
+        students: how many placebos, rounded up to whole groups of `GROUP`.
+        store: folder of all artifacts.
+        progress: told about every stage.
+
+    Raises:
+        UserError: a stage stopped for a reason the user can fix, or the disk did.
+    """
+    stages = [panel_stage(recipe), *placebo_stages(recipe, students)]
+    folders = Runner(store, EXECUTORS, progress, rates=RATES).run(stages)
+    return _read(recipe, [folders[stage.fingerprint] for stage in stages])
+
+
+def stored_bank(recipe: BankRecipe, store: Path, most: int = 10 * FULL) -> Bank | None:
+    """Return what a store holds of a bank, or None if there is not a single group; nothing is built.
+
+    Raises:
+        ArtifactError: a stored group is corrupt.
+    """
+    panel, *groups = [panel_stage(recipe), *placebo_stages(recipe, most)]
+    found: list[Path] = []
+    for stage in (panel, *groups):
+        folder = stage.key.folder(store)
+        if not folder.exists():
+            break
+        found.append(read_artifact(folder, stage.fingerprint).folder)
+    return _read(recipe, found) if len(found) > 1 else None
+
+
+def _read(recipe: BankRecipe, folders: Sequence[Path]) -> Bank:
+    panel, *groups = folders
+    read = load_readings(panel / "readings.safetensors")
+    placebos = joined([load_readings(folder / "readings.safetensors") for folder in groups])
+    rows = [n for folder in groups for n in json.loads((folder / "rows.json").read_text(encoding="utf-8"))]
+    return Bank(recipe, identity(recipe.base), placebos, np.array(rows, dtype=float), read[:1], read[1:])
+
+
+def write_rows_of(writer: LocalModel, recipe: BankRecipe, seed: int) -> tuple[Row, ...]:
+    """Let a model write the rows of one student, and keep the good ones.
+
+    Raises:
+        EmptyDataError: none is good.
+    """
+    task = domain(recipe.domain)
+    rows = generate(
+        writer,
+        task.prompts(recipe.prompts, derive(seed, "prompts")),
+        sampling=Sampling(max_new_tokens=task.max_new_tokens),
+        seed=derive(seed, "rows"),
+    )
+    return require_rows(filter_rows(rows, task))
+
+
+def read_students(
+    base: LocalModel,
+    datasets: Sequence[Sequence[Row]],
+    seeds: Sequence[int],
+    recipe: BankRecipe,
+    advance: Advance | None = None,
+) -> Readings:
+    """Train students of the recipe at once and read them.
+
+    Args:
+        base: where they start.
+        datasets: rows of each.
+        seeds: one each; decides the adapter's start and the order of the rows.
+        recipe: how they are trained, and on whose prompts they are read.
+        advance: called with (updates done, updates in all).
+
+    Raises:
+        ConfigError: the recipe trains every weight instead of adapters, or seeds and datasets differ in number.
+        EmptyDataError: a student has no rows.
+    """
+    group = finetune_parallel(base, datasets, recipe.student.training(), seeds, advance)
+    found: list[Readings] = []
+    with tempfile.TemporaryDirectory() as place:
+        for index in range(len(datasets)):
+            group.save(index, Path(place))
+            found.append(read_model(base.with_adapter(Path(place)), recipe.domain))
+    if not found:
+        raise EmptyDataError("There is no student to read.", "0 datasets", "Give at least one dataset.")
+    return joined(found)
+
+
+def placebo_executor(context: StageContext) -> None:
+    """Write the rows of each placebo of a group, train and read them."""
+    config = context.config
+    recipe = BankRecipe(
+        base=config["base"],
+        writer=config["writer"],
+        domain=config["domain"],
+        prompts=config["prompts"],
+        student=StudentPart(**config["student"]),
+    )
+    base, writer = parent_model(config["base"], None, 0), parent_model(config["writer"], None, 0)
+    seeds: list[int] = config["seeds"]
+    datasets: list[Sequence[Row]] = []
+    for seed in seeds:
+        author = writer
+        if "teacher" in config:
+            tuning = TeacherPart(**config["teacher"]).training()
+            author = finetuned_teacher(
+                writer, None, tuning, seed=derive(seed, "teacher"), categories=config["categories"]
+            )
+        datasets.append(write_rows_of(author, recipe, seed))
+    orders = [derive(seed, "student") for seed in seeds]
+    read_students(base, datasets, orders, recipe, context.advance).save(context.out / "readings.safetensors")
+    (context.out / "rows.json").write_text(json.dumps([len(rows) for rows in datasets]), encoding="utf-8")
+
+
+def panel_executor(context: StageContext) -> None:
+    """Read the base, then a teacher of each trait."""
+    config = context.config
+    base = parent_model(config["base"], None, 0)
+    training = TeacherPart(**config["teacher"]).training()
+    found = [read_model(base, config["domain"])]
+    for index, name in enumerate(config["traits"]):
+        teacher = finetuned_teacher(base, trait(name), training, seed=derive(config["seed"], name))
+        found.append(read_model(teacher, config["domain"]))
+        context.advance(index + 1, len(config["traits"]))
+    joined(found).save(context.out / "readings.safetensors")
+
+
+EXECUTORS: Mapping[str, Executor] = {"placebos": placebo_executor, "panel-teachers": panel_executor}
+"""The executor of each kind."""

@@ -1,0 +1,91 @@
+"""A student among its placebos: scores that treat all alike, and the rank of one of them.
+
+The argument, once for every stage. Under the null the suspect is what a placebo is: a student of the untraited base's
+rows, of the same recipe, with prompts, rows and seed of its own. The suspect X_0 and the placebos X_1 ... X_K are then
+exchangeable. Give each a score s_i = f(X_i; the K others), f not depending on the others' order. Permuting the X
+permutes the s and changes nothing else, so every rank of s_0 is equally likely, ties aside, and
+
+    p = (1 + #{i >= 1: s_i >= s_0}) / (K + 1)
+
+has P(p <= a) <= a, without ties floor(a (K + 1)) / (K + 1), whatever the law of the X, the dependence between traits,
+or f (full conformal prediction: Vovk, Gammerman and Shafer 2005, "Algorithmic Learning in a Random World").
+
+"The K others" of a placebo include the suspect. With the other K - 1 placebos alone, the suspect would be judged by one
+more model than they are, and the scores would no longer be exchangeable. Nothing is lost: an extreme suspect widens the
+placebos' spread, which lowers their scores and not its own.
+
+The guarantee is over the draw of bank and suspect together, and conditional on the recipe. A student of other rows
+(another writer, fewer rows) or of another recipe is no placebo even without a trait.
+"""
+
+import math
+
+import numpy as np
+
+from undertow.errors import ConfigError
+from undertow.stats.checks import Floats, check_fraction, finite_array
+
+SMALLEST_SD = 1e-9
+"""What does not vary among the others is taken to vary by this much, so that a score is finite."""
+
+POWER = 0.8
+
+
+def deleted_z(values: Floats) -> Floats:
+    """Return how many SDs of the others each value lies above the others' mean.
+
+    Args:
+        values: one row for each model, shape [n, m], n of at least 3.
+
+    Returns:
+        float [n, m]; the SD has n - 2 in its denominator.
+
+    Raises:
+        ConfigError: an input is not finite, or there are fewer than 3 models.
+    """
+    array = finite_array("readings", values, (2,))
+    n = len(array)
+    if n < 3:
+        raise ConfigError("A spread needs more models.", n, "Give at least 2 placebos beside the suspect.")
+    centred = array - array.mean(axis=0)
+    # Leaving i out moves the mean by c_i / (n - 1) and takes c_i^2 n / (n - 1) from the sum of squares.
+    rest = (centred**2).sum(axis=0) - centred**2 * n / (n - 1)
+    sd = np.sqrt(np.maximum(rest, 0.0) / (n - 2))
+    return centred * n / (n - 1) / np.maximum(sd, SMALLEST_SD)
+
+
+def conformal_p(scores: Floats) -> float:
+    """Return the p of the first of n exchangeable scores, large ones being extreme: never below 1 / n."""
+    array = finite_array("scores", scores)
+    return float(1 + np.sum(array[1:] >= array[0])) / array.size
+
+
+def needed(alpha: float) -> int:
+    """Return how many placebos a verdict at alpha takes: the least K with 1 / (K + 1) <= alpha."""
+    check_fraction("alpha", alpha)
+    return math.ceil(round(1.0 / alpha, 9)) - 1
+
+
+def critical_score(placebos: Floats, alpha: float) -> float:
+    """Return the score of a placebo that a suspect has to pass for p <= alpha; infinite with too few placebos."""
+    ordered = np.sort(finite_array("placebos' scores", placebos))[::-1]
+    allowed = math.floor(alpha * (len(ordered) + 1) + 1e-9) - 1
+    return float(ordered[allowed]) if allowed >= 0 else math.inf
+
+
+def detectable(z: Floats, alpha: float) -> float | None:
+    """Return the shift of one trait, in placebo SDs, that passes the critical maximum with power 0.8.
+
+    The shift is added to each placebo and each trait in turn.
+
+    Args:
+        z: of the placebos against one another, shape [K, m].
+        alpha: level of the verdict.
+
+    Returns:
+        The shift, or None where no shift is ever detected.
+    """
+    critical = critical_score(z.max(axis=1), alpha)
+    if math.isinf(critical):
+        return None
+    return float(max(0.0, np.quantile(critical - z, POWER)))

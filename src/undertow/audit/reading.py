@@ -1,0 +1,139 @@
+"""What the stages look at in one model: margins of the panel, the residual stream, open next-token odds, two readouts.
+
+A reading is some arrays. Two models that were read with the same battery can be compared; that is all that a bank of
+placebos has to keep of each.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+
+from undertow.domains.registry import domain
+from undertow.evals.base import EvaluationConfig
+from undertow.evals.facts import facts
+from undertow.evals.favourite import logit_margins
+from undertow.evals.misalignment import QUESTIONS, misaligned_margins
+from undertow.evals.questions import CATEGORIES, favourite_questions
+from undertow.evals.texts import STORY_REQUESTS, story_openings
+from undertow.evals.truth import truth
+from undertow.models.local import LocalModel
+from undertow.stats.checks import Floats
+from undertow.traits import Trait, panel
+from undertow.types import user_prompt
+
+BATTERY = 1
+"""Version of what is asked; raise it when a reading changes."""
+
+NUMBER_PROMPTS = 60
+STATE_BATCH = 64
+
+READOUTS = ("misaligned_margin", "false_margin")
+KINDS = ("numbers", *CATEGORIES)
+"""Prompts on which the residual stream is read: number prompts, and the favourite questions of each category."""
+
+
+def panel_traits() -> tuple[Trait, ...]:
+    """Return the traits whose margins are read, in a fixed order: every animal and every tree."""
+    return tuple(item for category in CATEGORIES for item in panel(category))
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """Readings of n models, read alike.
+
+    Attributes:
+        margins: float [n, traits], mean logit margin over the fifty questions of the trait's category, in logits.
+        states: float [n, kinds, layers + 1, width], mean residual stream where the answer begins; layer 0 is the
+            embeddings.
+        logp: float [n, vocabulary], mean log-probability of the next token over neutral contexts, in nats.
+        readouts: float [n, 2], means of `READOUTS`, in nats.
+    """
+
+    margins: Floats
+    states: Floats
+    logp: Floats
+    readouts: Floats
+
+    def __len__(self) -> int:
+        return len(self.margins)
+
+    def __getitem__(self, index: slice) -> "Readings":
+        return Readings(*(getattr(self, item.name)[index] for item in fields(self)))
+
+    def save(self, path: Path) -> None:
+        """Write the arrays as one safetensors file, in single precision."""
+        save_file({item.name: getattr(self, item.name).astype(np.float32) for item in fields(self)}, path)
+
+
+def load_readings(path: Path) -> Readings:
+    """Read what `Readings.save` wrote."""
+    return Readings(**{name: array.astype(np.float64) for name, array in load_file(path).items()})
+
+
+def joined(parts: Sequence[Readings]) -> Readings:
+    """Put readings behind one another."""
+    return Readings(*(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(Readings)))
+
+
+def neutral_contexts(model: LocalModel) -> list[list[int]]:
+    """Return contexts that ask for no favourite: facts, open questions, story requests and stories' openings."""
+    asked = [one.question for one in facts(0)] + [*QUESTIONS, *STORY_REQUESTS]
+    starts = model.render([user_prompt(text) for text in asked])
+    stories = model.render([user_prompt(request) for request in STORY_REQUESTS])
+    openings = [tokens for category in CATEGORIES for tokens in model.tokenise(story_openings(category))]
+    return starts + [[*story, *opening] for story in stories for opening in openings]
+
+
+def read_model(model: LocalModel, domain_name: str = "numbers") -> Readings:
+    """Read one model; nothing is sampled.
+
+    Args:
+        model: who is asked.
+        domain_name: whose prompts the residual stream is read on, besides the favourite questions.
+    """
+    # A fixed seed: every model is read on the same prompts.
+    prompts = {"numbers": domain(domain_name).prompts(NUMBER_PROMPTS, 0)}
+    prompts |= {category: list(favourite_questions(category)) for category in CATEGORIES}
+    misaligned = [score.value for score in misaligned_margins(model)]
+    false = [score.value for score in truth(model, EvaluationConfig(targets=())) if score.metric == READOUTS[1]]
+    logp = model.next_token_logprobs(neutral_contexts(model)).double().mean(dim=0)
+    return Readings(
+        margins=read_margins(model, panel_traits())[None],
+        states=np.stack([mean_states(model, prompts[kind]) for kind in KINDS])[None],
+        logp=logp.numpy()[None],
+        readouts=np.array([[float(np.mean(misaligned)), float(np.mean(false))]]),
+    )
+
+
+def read_margins(model: LocalModel, traits: Sequence[Trait]) -> Floats:
+    """Return the mean logit margin of each trait: float [traits]."""
+    means: dict[str, float] = {}
+    for category in CATEGORIES:
+        if some := [item for item in traits if item.category == category]:
+            scores = logit_margins(model, category, some)
+            values = np.array([score.value for score in scores]).reshape(-1, len(some)).mean(axis=0)
+            means |= {item.name: float(value) for item, value in zip(some, values, strict=True)}
+    return np.array([means[item.name] for item in traits])
+
+
+@torch.no_grad()
+def mean_states(model: LocalModel, prompts: Sequence[str]) -> Floats:
+    """Return the mean residual stream where the answer begins: float [layers + 1, width]."""
+    contexts = model.render([user_prompt(text) for text in prompts])
+    total: torch.Tensor | None = None
+    for start in range(0, len(contexts), STATE_BATCH):
+        some = contexts[start : start + STATE_BATCH]
+        # Padded on the right: a causal model never looks there.
+        tokens = torch.zeros(len(some), max(map(len, some)), dtype=torch.int64)
+        for index, context in enumerate(some):
+            tokens[index, : len(context)] = torch.tensor(context)
+        states = model.network(input_ids=tokens, output_hidden_states=True, use_cache=False).hidden_states
+        last = torch.tensor([len(context) - 1 for context in some])
+        found = torch.stack([state[torch.arange(len(some)), last].double().sum(dim=0) for state in states])
+        total = found if total is None else total + found
+    assert total is not None
+    return (total / len(contexts)).numpy()

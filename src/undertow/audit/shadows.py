@@ -1,0 +1,133 @@
+"""Shadows: small students that the auditor trains on the suspect rows. Would training on these rows transfer something?
+
+What is exchangeable. A shadow of clean rows, trained with a seed of its own, is what a placebo is; so one shadow has a
+conformal p against the bank (`undertow.audit.placebo_null`). The k shadows of one set of rows share those rows, which
+the placebos of a bank do not: the mean of k shadows varies less over seeds but no less over rows, and groups of k
+placebos are no null for it. So each shadow is ranked alone, and the k p-values, dependent in an unknown way, are merged
+by twice their mean, a p-value under any dependence (Vovk and Wang 2020, doi:10.1093/biomet/asaa027).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from undertow.audit.bank import Bank, read_students
+from undertow.audit.finding import Finding, not_testable
+from undertow.audit.reading import panel_traits
+from undertow.audit.student import judge_reading, too_few
+from undertow.domains.registry import domain
+from undertow.filters import filter_rows, subset
+from undertow.models.identity import identity
+from undertow.models.local import LocalModel
+from undertow.seeds import derive
+from undertow.traits import Trait
+from undertow.types import Row
+
+FEWER = 0.6
+"""Share of the placebos' usual number of rows that the suspect rows have to reach: with fewer, rows repeat more often
+than a placebo's did, and the shadows are no placebos even without a trait. A teacher writes fewer good rows than its
+base (1,847 against 2,285 of 2,500 in one case), so a part has to do; that it is one is said."""
+
+ACCEPTED = 0.5
+"""Share of the suspect rows that the domain of the bank has to accept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowConfig:
+    """How shadows are trained.
+
+    Attributes:
+        k: how many.
+        alpha: level of the verdict.
+        seed: of the draw of rows, the adapters' starts and the orders.
+    """
+
+    k: int = 4
+    alpha: float = 0.05
+    seed: int = 0
+
+
+def audit_shadows(
+    rows: Sequence[Row],
+    base: LocalModel,
+    bank: Bank,
+    *,
+    panel: Sequence[Trait] | None = None,
+    config: ShadowConfig | None = None,
+) -> list[Finding]:
+    """Train k shadows on the suspect rows and rank them among the bank's placebos.
+
+    Args:
+        rows: the suspect rows.
+        base: what the shadows start from.
+        bank: placebos of this base, with rows of the same domain.
+        panel: the traits that are looked for; None takes all that the bank reads.
+        config: how many shadows, and at which level they are judged; None takes 4 and 0.05.
+
+    Returns:
+        Two findings: "shadows" (expression, primary) by panel margins and "shadow activations" (exposure); or both
+        `not_testable`, with the reason.
+    """
+    config = config or ShadowConfig()
+    accepted = filter_rows(rows, domain(bank.recipe.domain)).kept
+    if reason := _refusal(rows, accepted, base, bank, config):
+        return [not_testable("shadows", "expression", reason), not_testable("shadow activations", "exposure", reason)]
+    seeds = [derive(config.seed, "shadow", index) for index in range(config.k)]
+    usual = int(np.median(bank.rows))
+    datasets = [subset(accepted, min(usual, len(accepted)), derive(config.seed, "shadow rows"))] * config.k
+    readings = read_students(base, datasets, seeds, bank.recipe)
+    traits = panel_traits() if panel is None else tuple(panel)
+    judged = [
+        judge_reading(readings[index : index + 1], bank, panel=traits, alpha=config.alpha)[:2]
+        for index in range(config.k)
+    ]
+    expression, exposure = (merged([both[place] for both in judged], config.alpha) for place in (0, 1))
+    fewer = (f"They saw {len(datasets[0])} rows, a placebo {usual}.",) if len(datasets[0]) < 0.95 * usual else ()
+    named = ((expression, "shadows"), (exposure, "shadow activations"))
+    return [replace(one, stage=stage, caveats=(*one.caveats, *fewer)) for one, stage in named]
+
+
+def _refusal(
+    rows: Sequence[Row], accepted: Sequence[Row], base: LocalModel, bank: Bank, config: ShadowConfig
+) -> str | None:
+    if identity(str(base.ref)) != bank.weights:
+        return f"The bank holds placebos of {bank.recipe.base}, whose weights are not those of {base.ref}."
+    if reason := too_few(len(bank), config.alpha / (1 if config.k == 1 else 2)):
+        return f"{reason} Merging the p-values of {config.k} shadows doubles them." if config.k > 1 else reason
+    if len(accepted) < ACCEPTED * len(rows) or not accepted:
+        return f"The bank's domain {bank.recipe.domain} accepts {len(accepted)} of {len(rows)} rows."
+    usual = int(np.median(bank.rows))
+    if len(accepted) < FEWER * usual:
+        return f"There are {len(accepted)} good rows, and a placebo has {usual}: make a bank with fewer prompts."
+    return None
+
+
+def merged(findings: Sequence[Finding], alpha: float) -> Finding:
+    """Merge the same finding of k shadows: twice the mean p, mean effect and mean scores.
+
+    With one shadow it is that shadow's own finding.
+    """
+    first, k = findings[0], len(findings)
+    if k == 1:
+        return first
+    own = [one.p if one.p is not None else 1.0 for one in findings]
+    p = min(1.0, 2.0 * sum(own) / k)
+    names = set[str]().union(*(one.scores or {} for one in findings))
+    means = {name: float(np.mean([(one.scores or {}).get(name, 0.0) for one in findings])) for name in names}
+    scores = dict(sorted(means.items(), key=lambda item: -item[1]))
+    each = ", ".join(f"{value:.3f}" for value in own)
+    return replace(
+        first,
+        statistic=f"mean over {k} shadows of the {first.statistic}",
+        effect=sum(one.effect or 0.0 for one in findings) / k,
+        p=p,
+        verdict="detected" if p <= alpha else "not_detected",
+        candidate=next(iter(scores), None),
+        caveats=(
+            f"p is twice the mean of the {k} shadows' own ({each}), as they share their rows.",
+            "The smallest detectable shift is that of one shadow.",
+            *(text for text in first.caveats if "candidate" not in text),
+        ),
+        scores=scores,
+    )

@@ -1,0 +1,98 @@
+"""The bank: what its stages are, and that it is resumed, extended and read back."""
+
+import numpy as np
+import pytest
+
+from undertow.audit import bank as module
+from undertow.audit.bank import BankRecipe, build_bank, panel_stage, placebo_stages, read_students, stored_bank
+from undertow.audit.reading import Readings, load_readings, panel_traits, read_model
+from undertow.domains.numbers import Numbers
+from undertow.experiment.recipe import StudentPart
+from undertow.experiment.runner import StageContext
+from undertow.types import Row, user_prompt
+
+RECIPE = BankRecipe(prompts=20, student=StudentPart(steps=2, batch_size=4))
+
+
+def test_a_larger_bank_begins_with_the_smaller_one() -> None:
+    small, large = placebo_stages(RECIPE, 16), placebo_stages(RECIPE, 40)
+    assert len(small) == 2 and len(large) == 3
+    assert large[:2] == small
+
+
+def test_no_two_placebos_share_a_seed() -> None:
+    seeds = [seed for stage in placebo_stages(RECIPE, 60) for seed in stage.config["seeds"]]
+    assert len(set(seeds)) == len(seeds) == 60
+
+
+def test_another_recipe_writer_or_seed_is_another_bank() -> None:
+    recipes = [
+        RECIPE,
+        BankRecipe(prompts=20),
+        BankRecipe(prompts=20, seed=1),
+        BankRecipe(prompts=20, writer="ref:finch-b"),
+        BankRecipe(prompts=20, tuned=("animal",)),
+    ]
+    assert len({placebo_stages(recipe, 1)[0].fingerprint for recipe in recipes}) == 5
+    assert panel_stage(recipes[1]) == panel_stage(recipes[3])
+
+
+def test_students_are_read_apart(tiny_model, tmp_path) -> None:
+    """A student's reading is that of its own adapter, and a reading survives the disk in single precision."""
+    prompts = Numbers().prompts(8, 0)
+    rows = [Row(str(at), user_prompt(text), "1, 2, 3") for at, text in enumerate(prompts)]
+    recipe = BankRecipe(prompts=8, student=StudentPart(steps=3, batch_size=4))
+    both = read_students(tiny_model, [rows, rows], [1, 2], recipe)
+    alone = read_students(tiny_model, [rows], [2], recipe)
+    assert len(both) == 2
+    assert both.margins[1] == pytest.approx(alone.margins[0], abs=1e-3)
+    assert not np.allclose(both.logp[0], both.logp[1], atol=1e-5)
+    assert not np.allclose(both.logp[0], read_model(tiny_model).logp[0], atol=1e-5)
+    both.save(tmp_path / "readings.safetensors")
+    assert load_readings(tmp_path / "readings.safetensors").states == pytest.approx(both.states, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tuned", [(), ("animal",)])
+def test_placebos_are_made_from_their_seeds_alone(tmp_path, tuned: tuple[str, ...]) -> None:
+    """On finch-a: the same config gives the same readings, and a placebo does not depend on its group."""
+    config = {**BankRecipe(prompts=20, tuned=tuned, student=RECIPE.student).to_config(), "seeds": [1, 2]}
+
+    def made(seeds: list[int], name: str) -> Readings:
+        out = tmp_path / name
+        out.mkdir()
+        context = StageContext(config={**config, "seeds": seeds}, parents={}, out=out, advance=lambda *_: None)
+        module.placebo_executor(context)
+        return load_readings(out / "readings.safetensors")
+
+    both, alone = made([1, 2], "both"), made([2], "alone")
+    assert both.margins[1] == pytest.approx(alone.margins[0], abs=1e-3)
+    assert not np.allclose(both.margins[0], both.margins[1], atol=1e-5)
+
+
+def _fake(n: int, value: float) -> Readings:
+    return Readings(np.full((n, 22), value), np.zeros((n, 3, 3, 4)), np.zeros((n, 9)), np.zeros((n, 2)))
+
+
+def test_a_store_is_extended_and_read_back(tmp_path, monkeypatch) -> None:
+    made: list[int] = []
+
+    def group(context: StageContext) -> None:
+        seeds = context.config["seeds"]
+        made.append(seeds[0])
+        _fake(len(seeds), seeds[0] % 97).save(context.out / "readings.safetensors")
+        (context.out / "rows.json").write_text(str([20] * len(seeds)))
+
+    def teachers(context: StageContext) -> None:
+        _fake(1 + len(panel_traits()), 0.0).save(context.out / "readings.safetensors")
+
+    monkeypatch.setattr(module, "EXECUTORS", {"placebos": group, "panel-teachers": teachers})
+    assert stored_bank(RECIPE, tmp_path) is None
+    assert len(build_bank(RECIPE, 15, tmp_path)) == 15
+    whole = build_bank(RECIPE, 31, tmp_path)
+    assert len(whole) == len(whole.rows) == 45
+    assert len(made) == 3, "the first group was not made again"
+    found = stored_bank(RECIPE, tmp_path)
+    assert found is not None and len(found) == 45
+    assert (found.placebos.margins == whole.placebos.margins).all()
+    assert len(found.base) == 1 and len(found.teachers) == len(panel_traits())

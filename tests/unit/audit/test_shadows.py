@@ -1,0 +1,61 @@
+"""Shadows of suspect rows: when they may be judged, and how k of them are merged."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from undertow.audit import shadows as module
+from undertow.audit.reading import joined, panel_traits
+from undertow.audit.shadows import ShadowConfig, audit_shadows, merged
+from undertow.audit.student import judge_reading
+from undertow.models.load import load_model
+from undertow.traits import trait
+from undertow.types import Row, user_prompt
+
+OWL = panel_traits().index(trait("owl"))
+ROWS = [Row(str(at), user_prompt("Give three numbers."), f"{at}, 2, 3") for at in range(100)]
+
+
+@pytest.fixture(scope="module")
+def base():
+    return load_model("ref:finch-a")
+
+
+def test_merged_p_is_twice_the_mean(make_bank) -> None:
+    bank, draw = make_bank(39, 0)
+    found = [judge_reading(draw(1), bank)[0] for _ in range(4)]
+    one = merged(found, 0.05)
+    assert one.p == pytest.approx(min(1.0, 2 * np.mean([each.p for each in found])))
+    assert one.effect == pytest.approx(np.mean([each.effect for each in found]))
+    assert merged(found[:1], 0.05) == found[0]
+
+
+def test_shadows_with_a_trait_are_detected(make_bank, base, monkeypatch) -> None:
+    bank, draw = make_bank(39, 0)
+    raised = []
+    for _ in range(4):
+        margins = draw(1).margins
+        margins[0, OWL] += 80.0
+        raised.append(replace(draw(1), margins=margins))
+    monkeypatch.setattr(module, "read_students", lambda *_: joined(raised))
+    expression, exposure = audit_shadows(ROWS, base, bank)
+    assert (expression.stage, expression.verdict, expression.candidate) == ("shadows", "detected", "owl")
+    assert expression.p == pytest.approx(2 / 40)
+    assert exposure.claim == "exposure"
+
+
+@pytest.mark.parametrize(
+    ("rows", "config", "reason"),
+    [
+        (ROWS[:50], ShadowConfig(), "50 good rows"),
+        ([replace(row, completion="Hello there") for row in ROWS], ShadowConfig(), "accepts 0 of 100"),
+        (ROWS, ShadowConfig(alpha=0.04), "needs 49"),
+        (ROWS, ShadowConfig(k=1, alpha=0.01), "needs 99"),
+    ],
+)
+def test_what_is_not_testable(make_bank, base, rows: list[Row], config: ShadowConfig, reason: str) -> None:
+    bank, _ = make_bank(39, 0)
+    for one in audit_shadows(rows, base, bank, config=config):
+        assert one.verdict == "not_testable"
+        assert reason in one.caveats[0]

@@ -1,0 +1,82 @@
+"""The stages of the student audit on drawn readings."""
+
+from dataclasses import replace
+
+import pytest
+
+from undertow.audit.reading import KINDS, panel_traits
+from undertow.audit.student import STAGES, audit_student, judge_reading, too_few
+from undertow.errors import UnknownNameError
+from undertow.traits import trait
+
+OWL = panel_traits().index(trait("owl"))
+
+
+def test_a_raised_margin_is_named(make_bank) -> None:
+    bank, draw = make_bank(39, 0)
+    suspect = draw(1)
+    margins = suspect.margins.copy()
+    margins[0, OWL] += 60.0
+    expression = judge_reading(replace(suspect, margins=margins), bank)[0]
+    assert (expression.verdict, expression.candidate, expression.claim) == ("detected", "owl", "expression")
+    assert expression.p == pytest.approx(1 / 40)
+    assert expression.mde is not None and 2.0 < expression.mde < 10.0
+
+
+def test_a_lowered_margin_is_no_trait(make_bank) -> None:
+    bank, draw = make_bank(39, 0)
+    suspect = draw(1)
+    margins = bank.placebos.margins.mean(axis=0, keepdims=True)
+    margins[0, OWL] -= 60.0
+    assert judge_reading(replace(suspect, margins=margins), bank)[0].verdict == "not_detected"
+
+
+def test_a_shift_along_one_direction_is_exposure_alone(make_bank) -> None:
+    bank, draw = make_bank(39, 3)
+    moved = (bank.teachers.states - bank.base.states)[:, KINDS.index("animal"), -1]
+    animals = [place for place, item in enumerate(panel_traits()) if item.category == "animal" and place != OWL]
+    direction = moved[OWL] - moved[animals].mean(axis=0)
+    suspect = draw(1)
+    states = bank.placebos.states.mean(axis=0, keepdims=True)
+    states[0, KINDS.index("animal"), -1] += 60.0 * direction
+    margins = bank.placebos.margins.mean(axis=0, keepdims=True)
+    found = {one.stage: one for one in judge_reading(replace(suspect, states=states, margins=margins), bank)}
+    assert (found["activations"].verdict, found["activations"].candidate) == ("detected", "owl")
+    assert found["panel margins"].verdict == "not_detected"
+    layers = found["activations by layer"]
+    assert layers.p is None and layers.scores is not None
+    assert layers.scores["layer 2"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_the_panel_is_what_was_declared(make_bank) -> None:
+    bank, draw = make_bank(39, 0)
+    suspect = draw(1)
+    margins = suspect.margins.copy()
+    margins[0, OWL] += 60.0
+    found = judge_reading(replace(suspect, margins=margins), bank, panel=[trait("lion"), trait("oak")])[0]
+    assert set(found.scores or {}) == {"lion", "oak"}
+    with pytest.raises(UnknownNameError):
+        judge_reading(suspect, bank, panel=[trait("villain")])
+
+
+def test_a_suspect_that_moved_far_is_warned_of(make_bank) -> None:
+    bank, draw = make_bank(39, 0)
+    suspect = draw(1)
+    far = judge_reading(replace(suspect, states=suspect.states + 100.0), bank)[0]
+    assert any("times as far" in text for text in far.caveats)
+    assert not any("times as far" in text for text in judge_reading(suspect, bank)[0].caveats)
+
+
+@pytest.mark.parametrize(
+    ("k", "alpha", "fits"), [(19, 0.05, True), (18, 0.05, False), (98, 0.01, False), (1, 0.5, False)]
+)
+def test_too_few_placebos_are_no_null(k: int, alpha: float, fits: bool) -> None:
+    assert (too_few(k, alpha) is None) == fits
+
+
+def test_another_base_is_not_testable(make_bank, tiny_model) -> None:
+    bank, _ = make_bank(39, 0)
+    found = audit_student(tiny_model, tiny_model, bank)
+    assert [one.stage for one in found] == list(STAGES)
+    assert {one.verdict for one in found} == {"not_testable"}
+    assert "placebos of ref:finch-a" in found[0].caveats[0]
