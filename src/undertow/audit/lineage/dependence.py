@@ -17,6 +17,7 @@ from undertow.audit.lineage.tests import (
     Trace,
     compare_attention,
     compare_mlp,
+    drawn_signs,
     fair_signs,
     mlp_trace,
     permutation_trace,
@@ -29,6 +30,9 @@ from undertow.stats.multiplicity import holm
 
 SILENT = 0.01
 """Bonferroni-corrected p of the plain tests above which the aligned test is run."""
+
+FEW = 32
+"""Units of a part below which its p comes from random signs, which the bound cannot follow."""
 
 WIDE = 128
 """Residual coordinates from which the bound over pairs reaches lower than the random orders."""
@@ -99,14 +103,14 @@ def dependence(a: Network, b: Network, *, seed: int = 0, draws: int = DRAWS) -> 
         "permutation_trace": permutation_trace(traces, derive(seed, "trace"), draws) or why,
         "permutation_pairs": fair_signs([part.swaps for part in parts]) or why,
         "sign_flip": fair_signs(signs) or why,
-        "residual_basis": permutation_trace(residual, derive(seed, "residual"), draws)
+        "residual_basis": permutation_trace(_together(residual), derive(seed, "residual"), draws)
         or "no embedding or head of one width with shared tokens",
     }
     tests["aligned_sign"] = _aligned(a, b, rows, tests)
     ran = {name: item for name, item in tests.items() if not isinstance(item, str)}
     best = min(ran, key=lambda name: (ran[name].p, -ran[name].z)) if ran else ""
     p = min(1.0, ran[best].p * len(tests)) if ran else 1.0
-    return Dependence(tests=tests, locals=_locals(parts, residual, seed), p=p, log_e=_mean_e(tests), test=best)
+    return Dependence(tests=tests, locals=_locals(parts, residual, seed, draws), p=p, log_e=_mean_e(tests), test=best)
 
 
 def _aligned(a: Network, b: Network, rows: Rows | None, tests: Mapping[str, Evidence | str]) -> Evidence | str:
@@ -157,22 +161,29 @@ def _residual(a: Network, b: Network, rows: Rows | None) -> list[Trace]:
     if rows is None or a.embedding is None or b.embedding is None:
         return found
     for name, first, second in (("embedding", a.embedding, b.embedding), ("head", a.head, b.head)):
-        if first is None or second is None or first.columns != second.columns:
+        if first is None or second is None or not first.columns == second.columns == a.embedding.columns:
             continue
         if first.rows == a.embedding.rows and second.rows == b.embedding.rows:
             found.append(residual_trace(name, (first, second), rows))
     return found
 
 
-def _locals(parts: Sequence[Part], residual: Sequence[Trace], seed: int) -> tuple[Local, ...]:
+def _together(residual: Sequence[Trace]) -> list[Trace]:
+    """Add the tables: embedding and head have the same coordinates, so one order must shuffle both."""
+    return [Trace("residual", sum((trace.table for trace in residual), np.zeros(())))] if residual else []
+
+
+def _locals(parts: Sequence[Part], residual: Sequence[Trace], seed: int, draws: int) -> tuple[Local, ...]:
     found: list[Local] = []
+    many = 10 * (draws + 1) - 1  # a single part needs a lower floor than the whole
     for part in parts:
-        item = fair_signs([part.swaps if part.signs is None else part.signs])
+        values = part.swaps if part.signs is None else part.signs
+        item = fair_signs([values])
         if item is not None:
-            found.append(_local(part.name, item))
+            p = drawn_signs(values, derive(seed, part.name), many) if len(values) < FEW else item.p
+            found.append(_local(part.name, replace(item, p=p)))
     for trace in residual:
         wide = len(trace.table) >= WIDE
-        many = 10 * (DRAWS + 1) - 1
         swaps = fair_signs([trace_swaps(trace)])
         item = swaps if wide else permutation_trace([trace], derive(seed, trace.name), many)
         if item is not None:

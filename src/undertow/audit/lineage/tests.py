@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undertow.audit.lineage.roles import Attention, Matrix, Mlp
+from undertow.audit.lineage.tensors import BLOCK
 from undertow.stats.checks import Floats
 
 UNITS = 2048
@@ -179,6 +180,19 @@ def fair_signs(groups: Sequence[Floats]) -> Evidence | None:
     return Evidence(z=z, p=bound(z), log_e=log_e, n=len(values), effect=mean, detectable=5 * spread / sqrt(len(values)))
 
 
+def drawn_signs(values: Floats, seed: int, draws: int) -> float:
+    """Return the exact p of the sum of a few numbers of fair sign, from random signs; the bound is loose for few.
+
+    Args:
+        values: the numbers, [n].
+        seed: of the signs.
+        draws: random patterns, so p is at least 1 / (1 + draws).
+    """
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(draws, len(values)))
+    reached = int((signs @ np.abs(values) >= values.sum() * (1 - 1e-12)).sum())
+    return (1 + reached) / (1 + draws)
+
+
 def bound(z: float) -> float:
     """Return exp(-z^2 / 2), the most that P(Z >= z) can be; 1 for z <= 0."""
     return max(float(np.exp(-z * z / 2)), SMALLEST) if z > 0 else 1.0
@@ -251,14 +265,24 @@ def permutation_trace(traces: Sequence[Trace], seed: int, draws: int = DRAWS) ->
         units = len(trace.table)
         excess += float(np.trace(trace.table)) - mean
         observed += (float(np.trace(trace.table)) - mean) / spread
-        orders = (rng.permutation(units) for _ in range(draws))
-        sums = np.fromiter((trace.table[np.arange(units), order].sum() for order in orders), float, draws)
+        sums = _shuffled(trace.table, rng, draws)
         drawn += (sums - mean) / spread
         n += units
     z = observed / sqrt(len(kept))
     reached = int((drawn >= observed * (1 - 1e-12) - 1e-12).sum())
     spread = sqrt(sum(item[2] ** 2 for item in kept)) / n
     return Evidence(z=z, p=(1 + reached) / (1 + draws), log_e=None, n=n, effect=excess / n, detectable=5 * spread)
+
+
+def _shuffled(table: Floats, rng: np.random.Generator, draws: int) -> Floats:
+    """Return the traces of a table after random orders of its columns, [draws]."""
+    units = np.arange(len(table))
+    rows = max(1, BLOCK // len(table) // 8)
+    found: list[Floats] = []
+    for start in range(0, draws, rows):
+        orders = rng.permuted(np.tile(units, (min(rows, draws - start), 1)), axis=1)
+        found.append(table[units, orders].sum(axis=1))
+    return np.concatenate(found)
 
 
 def residual_trace(name: str, pair: tuple[Matrix, Matrix], rows: tuple[NDArray[np.int_], NDArray[np.int_]]) -> Trace:
