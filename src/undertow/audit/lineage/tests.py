@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undertow.audit.lineage.roles import Attention, Matrix, Mlp
-from undertow.audit.lineage.tensors import BLOCK
+from undertow.audit.lineage.tensors import BLOCK, Single
 from undertow.stats.checks import Floats
 
-UNITS = 2048
+UNITS = 1024
 """Most units of a layer in the permutation trace. Units are exchangeable, so the first ones are as good as any."""
 
 TOKENS = 4096
@@ -117,25 +117,30 @@ def _ratio(values: Floats, squares: Floats) -> Floats:
 
 def row_products(a: Matrix, b: Matrix) -> Products:
     """Compare rows with rows, reading both matrices once."""
-    place = _neighbours(a.rows)
     found = np.zeros((4, a.rows))
     for start, stop in a.spans():
-        x, y = a.block(start, stop), b.block(start, stop)
-        crossed = y[place[start:stop] - start]
-        for row, (left, right) in enumerate(((x, y), (x, crossed), (x, x), (y, y))):
-            found[row, start:stop] = np.einsum("ij,ij->i", left, right)
+        found[:, start:stop] = _products(a.block(start, stop).T, b.block(start, stop).T)
     return Products(*found)
 
 
 def column_products(a: Matrix, b: Matrix) -> Products:
     """Compare columns with columns, reading both matrices once."""
-    place = _neighbours(a.columns)
     found = np.zeros((4, a.columns))
     for start, stop in a.spans():
-        x, y = a.block(start, stop), b.block(start, stop)
-        for row, (left, right) in enumerate(((x, y), (x, y[:, place]), (x, x), (y, y))):
-            found[row] += np.einsum("ij,ij->j", left, right)
+        found += _products(a.block(start, stop), b.block(start, stop))
     return Products(*found)
+
+
+def _products(x: Single, y: Single) -> Floats:
+    """Return own, crossed, left and right of columns that stand in one block, [4, columns]."""
+    found = np.empty((4, x.shape[1]))
+    for row, (left, right) in zip((0, 2, 3), ((x, y), (x, x), (y, y)), strict=True):
+        found[row] = np.einsum("ij,ij->j", left, right)
+    even = x.shape[1] // 2 * 2
+    found[1] = found[0]
+    found[1, 0:even:2] = np.einsum("ij,ij->j", x[:, 0:even:2], y[:, 1:even:2])
+    found[1, 1:even:2] = np.einsum("ij,ij->j", x[:, 1:even:2], y[:, 0:even:2])
+    return found
 
 
 def compare_mlp(name: str, a: Mlp, b: Mlp) -> Part:
@@ -229,24 +234,26 @@ def mlp_trace(name: str, a: Mlp, b: Mlp) -> Trace:
     """Compare the first `UNITS` units of two MLPs, each with each."""
     units = min(UNITS, a.up.rows)
     rows = [(a.up, b.up)] + ([(a.gate, b.gate)] if a.gate is not None and b.gate is not None else [])
-    table = sum((_unit(x.block(0, units)) @ _unit(y.block(0, units)).T for x, y in rows), np.zeros((units, units)))
-    return Trace(name, table + _column_table([(a.down.block(*s), b.down.block(*s)) for s in a.down.spans()], units))
+    table = np.zeros((units, units))
+    for x, y in rows:
+        table += _unit(x.block(0, units)) @ _unit(y.block(0, units)).T
+    return Trace(name, table + _column_table(((a.down.block(*s), b.down.block(*s)) for s in a.down.spans()), units))
 
 
-def _column_table(blocks: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]], units: int) -> Floats:
+def _column_table(blocks: Iterable[tuple[Single, Single]], units: int) -> Floats:
     """Return the cosines of the first columns of A with those of B, from blocks of rows."""
     table, left, right = np.zeros((units, units)), np.zeros(units), np.zeros(units)
     for x, y in blocks:
-        first, second = x[:, :units].astype(np.float64), y[:, :units].astype(np.float64)
+        first, second = x[:, :units], y[:, :units]
         table += first.T @ second
         left += np.einsum("ij,ij->j", first, first)
         right += np.einsum("ij,ij->j", second, second)
     return _ratio(table, np.outer(left, right))
 
 
-def _unit(rows: NDArray[np.float32]) -> Floats:
-    values = rows.astype(np.float64)
-    return _ratio(values, np.einsum("ij,ij->i", values, values)[:, None])
+def _unit(rows: Single) -> Single:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
 
 
 def permutation_trace(traces: Sequence[Trace], seed: int, draws: int = DRAWS) -> Evidence | None:
@@ -281,7 +288,7 @@ def _shuffled(table: Floats, rng: np.random.Generator, draws: int) -> Floats:
     found: list[Floats] = []
     for start in range(0, draws, rows):
         orders = rng.permuted(np.tile(units, (min(rows, draws - start), 1)), axis=1)
-        found.append(table[units, orders].sum(axis=1))
+        found.append(table.ravel().take(orders + units * len(units)).sum(axis=1))
     return np.concatenate(found)
 
 
