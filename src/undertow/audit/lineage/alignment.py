@@ -1,0 +1,78 @@
+"""A3: the sign test for models whose neurons were reordered or whose residual basis was rotated.
+
+First an orthogonal map between the residual bases is found from the embeddings of shared tokens (Procrustes), then
+neurons are matched by their gate rows, with the gain of the norm folded in. Neither step sees anything that changes
+when a neuron's `up` row and `down` column change their sign together, so the signs of the agreement stay fair
+whatever was matched, and p stays exact after the alignment.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from undertow.audit.lineage.roles import Matrix, Mlp, Network
+from undertow.audit.lineage.tests import TOKENS, UNITS
+from undertow.stats.checks import Floats
+
+Rows = tuple[NDArray[np.int_], NDArray[np.int_]]
+
+
+def rotation(a: Matrix, b: Matrix, rows: Rows) -> Floats:
+    """Return the orthogonal Q [width, width] that brings A's embeddings nearest to B's, |E_A Q - E_B| least.
+
+    Args:
+        a: embedding of A.
+        b: embedding of B, of the same width.
+        rows: rows of the shared tokens in A and in B; at least as many as the width.
+    """
+    picked = np.unique(np.linspace(0, len(rows[0]) - 1, min(TOKENS, len(rows[0]))).astype(int))
+    product = a.gather(rows[0][picked]).T.astype(np.float64) @ b.gather(rows[1][picked]).astype(np.float64)
+    left, _, right = np.linalg.svd(product)
+    return left @ right
+
+
+def aligned_signs(a: Mlp, b: Mlp, turn: Floats) -> Floats | None:
+    """Return the mean cosine of `up` row and `down` column of matched neurons, [units]; None without gates.
+
+    Args:
+        a: an MLP of A, of which the first `UNITS` neurons are matched.
+        b: its counterpart in B.
+        turn: orthogonal map from A's residual basis to B's.
+    """
+    if a.gate is None or b.gate is None:
+        return None
+    units = min(UNITS, a.up.rows)
+    gain_a, gain_b = a.norm().astype(np.float64), b.norm().astype(np.float64)
+    gate = _normal((a.gate.block(0, units) * gain_a) @ turn)
+    likeness = gate @ _normal(b.gate.block(0, b.gate.rows) * gain_b).T
+    mine, theirs = linear_sum_assignment(-likeness)
+    up = _normal((a.up.block(0, units) * gain_a) @ turn)[mine]
+    up_b = _normal(b.up.block(0, b.up.rows) * gain_b)[theirs]
+    down = _normal(a.down.block(0, a.down.rows)[:, :units].T.astype(np.float64) @ turn)[mine]
+    down_b = _normal(b.down.block(0, b.down.rows).T.astype(np.float64))[theirs]
+    return (np.einsum("ij,ij->i", up, up_b) + np.einsum("ij,ij->i", down, down_b)) / 2
+
+
+def aligned(a: Network, b: Network, rows: Rows | None) -> Mapping[str, Floats] | str:
+    """Align two models and return the aligned cosines of each MLP, or why that is impossible."""
+    if a.embedding is None or b.embedding is None or rows is None:
+        return "the models share no tokens with an embedding"
+    if a.embedding.columns != b.embedding.columns:
+        return "the residual streams differ in width"
+    if len(rows[0]) < a.embedding.columns:
+        return "fewer shared tokens than residual coordinates"
+    turn = rotation(a.embedding, b.embedding, rows)
+    found: dict[str, Floats] = {}
+    for name in a.mlps.keys() & b.mlps.keys():
+        if a.mlps[name].shape == b.mlps[name].shape:
+            signs = aligned_signs(a.mlps[name], b.mlps[name], turn)
+            if signs is not None:
+                found[name] = signs
+    return dict(sorted(found.items())) or "no gated MLPs of one shape"
+
+
+def _normal(rows: NDArray[np.float64]) -> Floats:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, lengths, out=np.zeros_like(rows, dtype=np.float64), where=lengths > 0)

@@ -1,0 +1,198 @@
+"""The weight tests of one pair together: which parts agree, and how surely."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import exp, log
+from typing import TypeVar
+
+import numpy as np
+
+from undertow.audit.lineage.alignment import Rows, aligned
+from undertow.audit.lineage.roles import Network
+from undertow.audit.lineage.tensors import vocabulary
+from undertow.audit.lineage.tests import (
+    DRAWS,
+    Evidence,
+    Part,
+    Trace,
+    compare_attention,
+    compare_mlp,
+    drawn_signs,
+    fair_signs,
+    mlp_trace,
+    permutation_trace,
+    residual_trace,
+    shared_tokens,
+    trace_swaps,
+)
+from undertow.seeds import derive
+from undertow.stats.multiplicity import holm
+
+SILENT = 0.01
+"""Bonferroni-corrected p of the plain tests above which the aligned test is run."""
+
+FEW = 32
+"""Units of a part below which its p comes from random signs, which the bound cannot follow."""
+
+WIDE = 128
+"""Residual coordinates from which the bound over pairs reaches lower than the random orders."""
+
+LARGEST_LOG = 690.0
+"""Logarithm of the largest e-value that is printed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Local:
+    """One part of the model: whether its units agree.
+
+    Attributes:
+        name: such as "layer 3 attention".
+        z: standardised agreement.
+        p: of this part alone.
+        adjusted: p after Holm over all parts.
+        n: units.
+        effect: mean cosine.
+    """
+
+    name: str
+    z: float
+    p: float
+    adjusted: float
+    n: int
+    effect: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dependence:
+    """What the weight tests say of a pair.
+
+    Attributes:
+        tests: by name; a text says why the test was not run.
+        locals: every part that could be compared in place.
+        p: least p times the number of tests.
+        log_e: logarithm of the mean e-value, or None.
+        test: name of the test with the least p, or "" if none could be run.
+        units: number of comparisons in place behind the detectable effect.
+    """
+
+    tests: Mapping[str, Evidence | str]
+    locals: tuple[Local, ...]
+    p: float
+    log_e: float | None
+    test: str
+
+    @property
+    def ran(self) -> dict[str, Evidence]:
+        """The tests that could be run."""
+        return {name: item for name, item in self.tests.items() if not isinstance(item, str)}
+
+    @property
+    def e_value(self) -> float | None:
+        """The mean e-value, at most exp(`LARGEST_LOG`)."""
+        return None if self.log_e is None else exp(min(self.log_e, LARGEST_LOG))
+
+
+def dependence(a: Network, b: Network, *, seed: int = 0, draws: int = DRAWS) -> Dependence:
+    """Run every weight test that the shapes of two models allow."""
+    parts, traces = _parts(a, b)
+    rows = _rows(a, b)
+    residual = _residual(a, b, rows)
+    why = "no MLP or attention of one shape stands at the same place"
+    signs = [part.signs for part in parts if part.signs is not None]
+    tests: dict[str, Evidence | str] = {
+        "permutation_trace": permutation_trace(traces, derive(seed, "trace"), draws) or why,
+        "permutation_pairs": fair_signs([part.swaps for part in parts]) or why,
+        "sign_flip": fair_signs(signs) or why,
+        "residual_basis": permutation_trace(_together(residual), derive(seed, "residual"), draws)
+        or "no embedding or head of one width with shared tokens",
+    }
+    tests["aligned_sign"] = _aligned(a, b, rows, tests)
+    ran = {name: item for name, item in tests.items() if not isinstance(item, str)}
+    best = min(ran, key=lambda name: (ran[name].p, -ran[name].z)) if ran else ""
+    p = min(1.0, ran[best].p * len(tests)) if ran else 1.0
+    return Dependence(tests=tests, locals=_locals(parts, residual, seed, draws), p=p, log_e=_mean_e(tests), test=best)
+
+
+def _aligned(a: Network, b: Network, rows: Rows | None, tests: Mapping[str, Evidence | str]) -> Evidence | str:
+    plain = [tests[name] for name in ("permutation_trace", "permutation_pairs", "sign_flip")]
+    if any(not isinstance(item, str) and 3 * item.p <= SILENT for item in plain):
+        return "not needed: the units agree in place"
+    signs = aligned(a, b, rows)
+    if isinstance(signs, str):
+        return signs
+    found = fair_signs(list(signs.values()))
+    return "the matched neurons have no length" if found is None else replace(found, p=min(1.0, 3 * found.p))
+
+
+def _mean_e(tests: Mapping[str, Evidence | str]) -> float | None:
+    """Return the log of the mean e-value of three fixed tests; one that was not run counts as 0, which costs power."""
+    names = ("permutation_pairs", "sign_flip", "aligned_sign")
+    logs = [item.log_e for name in names if not isinstance(item := tests[name], str) and item.log_e is not None]
+    return float(np.logaddexp.reduce(logs)) - log(len(names)) if logs else None
+
+
+Unit = TypeVar("Unit")
+
+
+def _parts(a: Network, b: Network) -> tuple[list[Part], list[Trace]]:
+    parts: list[Part] = []
+    traces: list[Trace] = []
+    for name in _same(a.mlps, b.mlps, lambda item: item.shape):
+        parts.append(compare_mlp(name, a.mlps[name], b.mlps[name]))
+        traces.append(mlp_trace(name, a.mlps[name], b.mlps[name]))
+    for name in _same(a.attentions, b.attentions, lambda item: item.shape):
+        parts.append(compare_attention(name, a.attentions[name], b.attentions[name]))
+    return parts, traces
+
+
+def _same(a: Mapping[str, Unit], b: Mapping[str, Unit], shape: Callable[[Unit], object]) -> list[str]:
+    return [name for name in a if name in b and shape(a[name]) == shape(b[name])]
+
+
+def _rows(a: Network, b: Network) -> Rows | None:
+    if a.embedding is None or b.embedding is None:
+        return None
+    sizes = (a.embedding.rows, b.embedding.rows)
+    return shared_tokens(vocabulary(a.weights), vocabulary(b.weights), sizes)
+
+
+def _residual(a: Network, b: Network, rows: Rows | None) -> list[Trace]:
+    found: list[Trace] = []
+    if rows is None or a.embedding is None or b.embedding is None:
+        return found
+    for name, first, second in (("embedding", a.embedding, b.embedding), ("head", a.head, b.head)):
+        if first is None or second is None or not first.columns == second.columns == a.embedding.columns:
+            continue
+        if first.rows == a.embedding.rows and second.rows == b.embedding.rows:
+            found.append(residual_trace(name, (first, second), rows))
+    return found
+
+
+def _together(residual: Sequence[Trace]) -> list[Trace]:
+    """Add the tables: embedding and head have the same coordinates, so one order must shuffle both."""
+    return [Trace("residual", sum((trace.table for trace in residual), np.zeros(())))] if residual else []
+
+
+def _locals(parts: Sequence[Part], residual: Sequence[Trace], seed: int, draws: int) -> tuple[Local, ...]:
+    found: list[Local] = []
+    many = 10 * (draws + 1) - 1  # a single part needs a lower floor than the whole
+    for part in parts:
+        values = part.swaps if part.signs is None else part.signs
+        item = fair_signs([values])
+        if item is not None:
+            p = drawn_signs(values, derive(seed, part.name), many) if len(values) < FEW else item.p
+            found.append(_local(part.name, replace(item, p=p)))
+    for trace in residual:
+        wide = len(trace.table) >= WIDE
+        swaps = fair_signs([trace_swaps(trace)])
+        item = swaps if wide else permutation_trace([trace], derive(seed, trace.name), many)
+        if item is not None:
+            found.append(_local(trace.name, item))
+    if not found:
+        return ()
+    adjusted = holm([item.p for item in found])
+    return tuple(replace(item, adjusted=float(p)) for item, p in zip(found, adjusted, strict=True))
+
+
+def _local(name: str, item: Evidence) -> Local:
+    return Local(name=name, z=item.z, p=item.p, adjusted=1.0, n=item.n, effect=item.effect)

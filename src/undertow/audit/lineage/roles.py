@@ -1,0 +1,233 @@
+"""Which tensor does what: the names of the common architectures, brought to one form.
+
+Every matrix is turned so that its rows are outputs. Units of an MLP are rows of `gate` and `up` and columns of
+`down`; units of attention are rows of `v` and columns of `o`.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undertow.audit.lineage.tensors import BLOCK, FLOATS, Single, Weights, is_constant
+
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.(.+)\.weight$")
+_EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|embed_in|tok_embeddings|word_embeddings)\.weight$")
+_HEAD = re.compile(r"^(?:lm_head|embed_out|output)\.weight$")
+_ATTENTION = r"(?:self_attn|self_attention|attention|attn)"
+_ROLES = tuple(
+    (re.compile(pattern), role)
+    for pattern, role in (
+        (rf"{_ATTENTION}\.(?:q_proj|wq)$", "q"),
+        (rf"{_ATTENTION}\.(?:k_proj|wk)$", "k"),
+        (rf"{_ATTENTION}\.(?:v_proj|wv)$", "v"),
+        (rf"{_ATTENTION}\.(?:o_proj|out_proj|wo|dense|c_proj)$", "o"),
+        (rf"{_ATTENTION}\.(?:qkv_proj|c_attn|query_key_value|Wqkv)$", "qkv"),
+        (r"(?:^|\.)(?:gate_proj|w1)$", "gate"),
+        (r"(?:^|\.)(?:up_proj|w3|c_fc|fc1|dense_h_to_4h)$", "up"),
+        (r"(?:^|\.)(?:down_proj|w2|c_proj|fc2|dense_4h_to_h)$", "down"),
+        (r"(?:^|\.)gate_up_proj$", "gate_up"),
+    )
+)
+_NORMS = ("pre_feedforward_layernorm", "post_attention_layernorm", "ffn_norm", "ln_2", "input_layernorm")
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Some rows of a stored tensor, or of its transpose.
+
+    Attributes:
+        weights: the files.
+        name: the stored tensor.
+        ranges: rows that belong to it, in their order, as (start, stop).
+        columns: its width.
+        transposed: the tensor is stored as [columns, rows].
+    """
+
+    weights: Weights
+    name: str
+    ranges: tuple[tuple[int, int], ...]
+    columns: int
+    transposed: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Its height."""
+        return sum(stop - start for start, stop in self.ranges)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.rows, self.columns
+
+    def block(self, start: int, stop: int) -> Single:
+        """Read rows `start:stop` of it, float32 [stop - start, columns]."""
+        parts: list[Single] = []
+        before = 0
+        for low, high in self.ranges:
+            first, last = max(start - before, 0), min(stop - before, high - low)
+            if first < last:
+                read = self.weights.block(self.name, low + first, low + last, axis=int(self.transposed))
+                parts.append(read.T if self.transposed else read)
+            before += high - low
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def spans(self) -> Iterator[tuple[int, int]]:
+        """Yield the row spans of blocks; each starts at an even row, so that neighbours 2k, 2k + 1 stay together."""
+        step = max(2, BLOCK // self.columns // 2 * 2)
+        for start in range(0, self.rows, step):
+            yield start, min(self.rows, start + step)
+
+    def gather(self, wanted: NDArray[np.int_]) -> Single:
+        """Read rows by number, in the order given, float32 [wanted, columns]."""
+        found = np.empty((len(wanted), self.columns), np.float32)
+        for start, stop in self.spans():
+            here = (wanted >= start) & (wanted < stop)
+            if here.any():
+                found[here] = self.block(start, stop)[wanted[here] - start]
+        return found
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """One MLP or one expert; `gate` is None without a gate, `norm` is the gain before it (ones if there is none)."""
+
+    gate: Matrix | None
+    up: Matrix
+    down: Matrix
+    norm: Callable[[], Single]
+
+    @property
+    def shape(self) -> tuple[int, int, bool]:
+        """Width, units, gated."""
+        return self.up.columns, self.up.rows, self.gate is not None
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Values and output of one attention layer; with grouped queries several heads read the same values."""
+
+    v: Matrix
+    o: Matrix
+    heads: int
+    groups: int
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Width, value units, heads, groups."""
+        return self.v.columns, self.v.rows, self.heads, self.groups
+
+
+@dataclass(frozen=True)
+class Network:
+    """The tensors of a model by role; a part is left out if its names or shapes are unknown or it is constant.
+
+    Attributes:
+        weights: the files.
+        mlps: by name, such as "layer 3 mlp" or "layer 3 mlp.experts.1".
+        attentions: by name, such as "layer 3 attention".
+        embedding: rows are tokens.
+        head: rows are tokens; None if tied.
+        unread: tensors of two dimensions and more that no test uses.
+    """
+
+    weights: Weights
+    mlps: Mapping[str, Mlp]
+    attentions: Mapping[str, Attention]
+    embedding: Matrix | None
+    head: Matrix | None
+    unread: tuple[str, ...]
+
+
+def network(weights: Weights) -> Network:
+    """Sort the tensors of a model into roles."""
+    layers: dict[tuple[int, str], dict[str, str]] = defaultdict(dict)
+    ends: dict[str, str] = {}
+    for name in sorted(weights.shapes):
+        usable = weights.types[name] in FLOATS and len(weights.shapes[name]) == 2
+        if not usable or is_constant(weights, name):
+            continue
+        layer = _LAYER.search(name)
+        if layer is None:
+            ends |= {"embedding": name} if _EMBEDDING.search(name) else {"head": name} if _HEAD.search(name) else {}
+        elif (role := _role(layer[2])) is not None:
+            place = "attention" if role in "qkvo" or role == "qkv" else layer[2].rpartition(".")[0]
+            layers[int(layer[1]), place][role] = name
+    mlps: dict[str, Mlp] = {}
+    attentions: dict[str, Attention] = {}
+    for (number, place), names in sorted(layers.items()):
+        part = f"layer {number} {place}"
+        if place == "attention" and (attention := _attention(weights, names)) is not None:
+            attentions[part] = attention
+        elif place != "attention" and (mlp := _mlp(weights, number, names)) is not None:
+            mlps[part] = mlp
+    read = {m.name for mlp in mlps.values() for m in (mlp.gate, mlp.up, mlp.down) if m is not None}
+    read |= {m.name for item in attentions.values() for m in (item.v, item.o)} | set(ends.values())
+    unread = tuple(name for name, shape in weights.shapes.items() if len(shape) >= 2 and name not in read)
+    embedding, head = (_whole(weights, ends[key]) if key in ends else None for key in ("embedding", "head"))
+    return Network(weights, mlps, attentions, embedding, head, unread)
+
+
+def _role(rest: str) -> str | None:
+    return next((role for pattern, role in _ROLES if pattern.search(rest)), None)
+
+
+def _whole(weights: Weights, name: str) -> Matrix:
+    first, second = weights.shapes[name]
+    # GPT-2 stores its layers as [in, out]; the three parts of its attention tell which way round they are.
+    turned = weights.config.get("model_type") == "gpt2" and re.search(r"\.c_(?:attn|proj|fc)\.weight$", name)
+    rows, columns = (second, first) if turned else (first, second)
+    return Matrix(weights, name, ((0, rows),), columns, bool(turned))
+
+
+def _rows(matrix: Matrix, *ranges: tuple[int, int]) -> Matrix:
+    return Matrix(matrix.weights, matrix.name, ranges, matrix.columns, matrix.transposed)
+
+
+def _mlp(weights: Weights, number: int, names: Mapping[str, str]) -> Mlp | None:
+    if "down" not in names or not {"up", "gate_up"} & names.keys():
+        return None
+    down = _whole(weights, names["down"])
+    if "gate_up" in names:
+        both = _whole(weights, names["gate_up"])
+        gate, up = _rows(both, (0, both.rows // 2)), _rows(both, (both.rows // 2, both.rows))
+    else:
+        gate, up = _whole(weights, names["gate"]) if "gate" in names else None, _whole(weights, names["up"])
+    if up.shape != down.shape[::-1] or (gate is not None and gate.shape != up.shape):
+        return None
+    return Mlp(gate, up, down, lambda: _gain(weights, number, up.columns))
+
+
+def _gain(weights: Weights, number: int, width: int) -> Single:
+    """Return the gain of the norm before an MLP, [width]."""
+    for wanted in _NORMS:
+        found = [name for name in weights.shapes if re.search(rf"\.{number}\.{wanted}\.weight$", name)]
+        if found and weights.shapes[found[0]] == (width,):
+            values = weights.vector(found[0])
+            # Gemma multiplies by 1 + weight.
+            return values + np.float32(str(weights.config.get("model_type", "")).startswith("gemma"))
+    return np.ones(width, np.float32)
+
+
+def _attention(weights: Weights, names: Mapping[str, str]) -> Attention | None:
+    if "o" not in names or not {"v", "qkv"} & names.keys():
+        return None
+    o, config = _whole(weights, names["o"]), weights.config
+    heads = int(config.get("num_attention_heads") or config.get("n_head") or 0)
+    groups = int(config.get("num_key_value_heads") or heads)
+    if not heads or o.columns % heads or heads % groups:
+        return None
+    size = o.columns // heads
+    v = _whole(weights, names["v"]) if "v" in names else _values(_whole(weights, names["qkv"]), heads, groups, size)
+    return Attention(v, o, heads, groups) if v.rows == groups * size and v.columns == o.rows else None
+
+
+def _values(fused: Matrix, heads: int, groups: int, size: int) -> Matrix:
+    """Return the rows of a fused matrix that hold the values."""
+    if fused.weights.config.get("model_type") in ("gpt_neox", "bloom"):  # q, k and v of one head stand together
+        return _rows(fused, *((3 * size * head + 2 * size, 3 * size * (head + 1)) for head in range(heads)))
+    start = (heads + groups) * size
+    return _rows(fused, (start, start + groups * size))

@@ -1,0 +1,238 @@
+"""Weights on disk, read block by block: two models are compared without ever being in memory.
+
+A file is opened for one block and closed again. It is mapped into memory, and pages of a mapping that stays open
+count as memory of this process.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from math import sqrt
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from undertow.errors import ModelError, unknown_name
+from undertow.models.load import embedded_folder, embedded_models
+from undertow.models.steering import STEERING
+from undertow.types import ModelRef
+
+Single = NDArray[np.float32]
+
+BLOCK = 4 * 2**20
+"""Numbers in a block: 16 MiB as float32."""
+
+FLOATS = {"F64": 53, "F32": 24, "F16": 11, "BF16": 8}
+"""Types that hold plain weights, and the bits of their significand; anything else is quantised or not a weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA adapter: low-rank updates of some tensors, and tensors that it replaces.
+
+    Attributes:
+        updates: tensor name to (up [out, r], down [r, in], scale, whether the tensor is stored as [in, out]).
+        replaced: tensor name to its new values.
+    """
+
+    updates: Mapping[str, tuple[Single, Single, float, bool]]
+    replaced: Mapping[str, Single]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The safetensors files of one model.
+
+    Attributes:
+        reference: the text that named it.
+        folder: where it lies.
+        config: its config.json, the part of the language model.
+        files: tensor name to file.
+        shapes: tensor name to stored shape.
+        types: tensor name to type as safetensors writes it, such as "BF16".
+        adapter: merged tensor by tensor while reading, or None.
+        steered: a vector is added to its activations, which the weights do not show.
+    """
+
+    reference: str
+    folder: Path
+    config: Mapping[str, Any]
+    files: Mapping[str, Path]
+    shapes: Mapping[str, tuple[int, ...]]
+    types: Mapping[str, str]
+    adapter: Adapter | None = None
+    steered: bool = False
+    hints: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in all tensors."""
+        return sum(int(np.prod(shape)) for shape in self.shapes.values())
+
+    def block(self, name: str, start: int, stop: int, *, axis: int = 0) -> Single:
+        """Read rows (or, with axis 1, columns) of a stored tensor, with the adapter merged.
+
+        Returns:
+            float32, the stored shape with `start:stop` taken on the axis.
+        """
+        if self.adapter is not None and name in self.adapter.replaced:
+            whole = self.adapter.replaced[name]
+            return whole[start:stop] if axis == 0 else whole[:, start:stop]
+        with safe_open(self.files[name], framework="pt") as file:
+            part = cast(Any, file.get_slice(name))
+            values = part[start:stop] if axis == 0 else part[:, start:stop]
+            read = cast(Single, values.to(torch.float32, copy=True).numpy())
+        return read if self.adapter is None else read + self._update(name, start, stop, axis)
+
+    def _update(self, name: str, start: int, stop: int, axis: int) -> Single | float:
+        assert self.adapter is not None
+        if name not in self.adapter.updates:
+            return 0.0
+        up, down, scale, turned = self.adapter.updates[name]
+        left, right = (down.T, up.T) if turned else (up, down)
+        update = left[start:stop] @ right if axis == 0 else left @ right[:, start:stop]
+        return cast(Single, np.float32(scale) * update)
+
+    def blocks(self, name: str) -> Iterator[Single]:
+        """Read a whole stored tensor in blocks of rows."""
+        rows = self.shapes[name][0]
+        step = max(1, BLOCK * rows // max(1, int(np.prod(self.shapes[name]))))
+        for start in range(0, rows, step):
+            yield self.block(name, start, min(rows, start + step))
+
+    def vector(self, name: str) -> Single:
+        """Read a short tensor whole."""
+        return self.block(name, 0, self.shapes[name][0])
+
+
+def is_constant(weights: Weights, name: str) -> bool:
+    """Tell whether all numbers of a tensor are equal: zeros or ones of an initialiser say nothing about a seed."""
+    probe = weights.block(name, 0, 1)  # one row tells almost always
+    first = probe.flat[0]
+    return not (probe != first).any() and all((block == first).all() for block in weights.blocks(name))
+
+
+def open_weights(reference: str) -> Weights:
+    """Find the safetensors files of a model and read their headers.
+
+    Args:
+        reference: `ref:<embedded name>` or `hf:<folder or id>[@revision]`, each with an optional `+<adapter folder>`.
+
+    Raises:
+        UnknownNameError: no embedded model has this name.
+        ModelError: the model is remote, has no safetensors files, or its adapter cannot be merged.
+    """
+    ref = ModelRef.parse(reference)
+    folder = _folder(ref)
+    files: dict[str, Path] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    types: dict[str, str] = {}
+    for path in _shards(folder):
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in cast(list[str], file.keys()):
+                    part = cast(Any, file.get_slice(name))
+                    files[name], shapes[name], types[name] = path, tuple(part.get_shape()), part.get_dtype()
+        except (OSError, SafetensorError) as error:
+            raise ModelError("A weight file cannot be read.", f"{path}: {error}", "Fetch it again.") from error
+    config = _json(folder / "config.json")
+    steered = ref.adapter is not None and (Path(ref.adapter) / STEERING).exists()
+    adapter = None if ref.adapter is None or steered else _adapter(Path(ref.adapter), files)
+    language = config.get("text_config", config)
+    return Weights(reference, folder, language, files, shapes, types, adapter, steered, _hints(folder, config, ref))
+
+
+def _folder(ref: ModelRef) -> Path:
+    if ref.kind == "api":
+        raise ModelError("A remote model has no weights here.", str(ref), "Use a ref: or hf: model.")
+    if ref.kind == "ref":
+        if ref.name not in embedded_models():
+            raise unknown_name("embedded model", ref.name, embedded_models())
+        return embedded_folder() / ref.name
+    if Path(ref.name).is_dir():
+        return Path(ref.name)
+    from huggingface_hub import snapshot_download
+
+    fetch = cast(Callable[..., str], snapshot_download)
+    try:
+        return Path(fetch(ref.name, revision=ref.revision, allow_patterns=["*.safetensors", "*.json", "README.md"]))
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ModelError("The model cannot be found.", f"{ref.name}: {first}", "Check the folder or the id.") from error
+
+
+def _shards(folder: Path) -> list[Path]:
+    """Return the files that the index names, or else the single file, or else every safetensors file."""
+    index = _json(folder / "model.safetensors.index.json").get("weight_map", {})
+    single = folder / "model.safetensors"
+    found = sorted({folder / name for name in index.values()}) if index else [single] if single.exists() else []
+    found = found or sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("adapter_"))
+    missing = [path for path in found if not path.exists()]
+    if missing or not found:
+        what = f"{missing[0].name} is missing" if missing else "no .safetensors file"
+        raise ModelError("The folder has no complete weights.", f"{folder}: {what}", "Give a safetensors model.")
+    return found
+
+
+def _adapter(folder: Path, files: Mapping[str, Path]) -> Adapter:
+    settings = _json(folder / "adapter_config.json")
+    source = folder / "adapter_model.safetensors"
+    if settings.get("peft_type") != "LORA" or not source.exists():
+        raise ModelError("This folder holds no LoRA adapter.", folder, "Give a PEFT folder with safetensors.")
+    asked = [key for key in ("use_dora", "rank_pattern", "alpha_pattern") if settings.get(key)]
+    if asked:
+        raise ModelError("This kind of adapter is not read.", ", ".join(asked), "Merge it into the weights first.")
+    scale = settings["lora_alpha"] / (sqrt(settings["r"]) if settings.get("use_rslora") else settings["r"])
+    updates: dict[str, tuple[Single, Single, float, bool]] = {}
+    replaced: dict[str, Single] = {}
+    with safe_open(source, framework="pt") as file:
+        values = {key: cast(Single, file.get_tensor(key).float().numpy()) for key in cast(list[str], file.keys())}
+    for key, down in values.items():
+        target = key.removeprefix("base_model.model.").replace(".lora_A.weight", ".weight")
+        if key.endswith(".lora_A.weight"):
+            up = values[key.replace(".lora_A.", ".lora_B.")]
+            updates[target] = (up, down, scale, bool(settings.get("fan_in_fan_out")))
+        elif ".lora_" not in key:
+            replaced[target.replace(".modules_to_save.", ".")] = down
+        elif not key.endswith(".lora_B.weight"):
+            raise ModelError("This kind of adapter is not read.", key, "Merge it into the weights first.")
+    strangers = sorted((updates.keys() | replaced.keys()) - files.keys())
+    if strangers:
+        raise ModelError("The adapter belongs to another model.", strangers[0], "Give an adapter of this base.")
+    return Adapter(updates, replaced)
+
+
+def _hints(folder: Path, config: Mapping[str, Any], ref: ModelRef) -> dict[str, str]:
+    """Return what the folder claims of its origin: words, never evidence."""
+    found = {"_name_or_path": str(config.get("_name_or_path", ""))}
+    if ref.adapter is not None:
+        found["adapter base"] = str(_json(Path(ref.adapter) / "adapter_config.json").get("base_model_name_or_path", ""))
+    card = folder / "README.md"
+    if card.exists():
+        for line in card.read_text(encoding="utf-8", errors="replace").split("\n---", 1)[0].splitlines():
+            if line.startswith("base_model:"):
+                found["base_model"] = line.removeprefix("base_model:").strip()
+    return {key: value for key, value in found.items() if value}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        return cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ModelError("A file of the model is not JSON.", f"{path}: {error}", "Fetch it again.") from error
+
+
+def vocabulary(weights: Weights) -> dict[str, int] | None:
+    """Return the row of every token string by tokenizer.json, or None without that file."""
+    data = _json(weights.folder / "tokenizer.json")
+    if not data:
+        return None
+    words = data["model"].get("vocab", {})
+    rows = dict(words) if isinstance(words, dict) else {item[0]: row for row, item in enumerate(words)}
+    return rows | {item["content"]: item["id"] for item in data.get("added_tokens", [])}

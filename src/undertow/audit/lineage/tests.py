@@ -1,0 +1,327 @@
+"""Exact tests of "the two trainings began from independent random weights".
+
+Training treats the units of a layer alike, so what an initialiser makes exchangeable or sign-symmetric stays so,
+whatever the data. Two unrelated models can therefore agree unit by unit only by chance, and the chance is known:
+
+- **permutation trace** (A1): agreement of unit i with unit i against unit i with unit pi(i), over random orders pi.
+- **permutation pairs** (A1 with a bound): the same symmetry, only neighbours 2k and 2k + 1 change places. Each pair
+  gives a number with a fair sign, so its tail has a bound at any strength; and models whose units were both sorted
+  stay comparable.
+- **sign flip** (A2): a gated MLP does not change when row i of `up` and column i of `down` change their sign
+  together, nor does attention for a row of `v` and its columns of `o`.
+- **residual basis** (A4): the permutation tests with the coordinates of the residual stream as units and tokens as
+  features.
+
+With s_i of fair sign given |s_i|, z = sum s / sqrt(sum s^2) has P(z >= t) <= exp(-t^2 / 2) (Hoeffding), and (1 +
+c)^(-1/2) exp(c z^2 / (2 (1 + c))) is an e-value: a Gaussian mixture over exp(t sum s - t^2 sum s^2 / 2), whose mean
+is at most 1. The p is one-sided: only agreement speaks for a shared base.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import log, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undertow.audit.lineage.roles import Attention, Matrix, Mlp
+from undertow.audit.lineage.tensors import BLOCK, Single
+from undertow.stats.checks import Floats
+
+UNITS = 1024
+"""Most units of a layer in the permutation trace. Units are exchangeable, so the first ones are as good as any."""
+
+TOKENS = 4096
+"""Most shared tokens that serve as features of the residual basis."""
+
+DRAWS = 9_999
+"""Random orders, so the smallest permutation p is 1e-4."""
+
+MIXTURE = 10.0
+"""Width c of the e-value's Gaussian mixture, fixed before any data."""
+
+SMALLEST = 1e-300
+"""Floor of a printed p; the bound itself goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """How the units of one part of two models agree.
+
+    Attributes:
+        name: such as "layer 3 mlp".
+        signs: mean cosine of a unit's flippable vectors, [units]; None if the part has no sign symmetry.
+        swaps: agreement of neighbours in place minus crosswise, in cosines, [pairs].
+    """
+
+    name: str
+    signs: Floats | None
+    swaps: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """The result of one test.
+
+    Attributes:
+        z: standardised agreement; positive speaks for a shared base.
+        p: exact or bounded p-value, at least `SMALLEST`.
+        log_e: natural logarithm of the e-value, or None if the test has none.
+        n: units, pairs or coordinates.
+        effect: mean cosine of a unit with its namesake; of a trace summed over what was compared, above its mean.
+        detectable: effect that would give z = 5.
+    """
+
+    z: float
+    p: float
+    log_e: float | None
+    n: int
+    effect: float
+    detectable: float
+
+
+@dataclass(frozen=True, slots=True)
+class Products:
+    """Inner products per unit, summed over what was read.
+
+    Attributes:
+        own: of unit i in A with unit i in B.
+        crossed: of unit i in A with its neighbour (i + 1 for even i, i - 1 for odd) in B.
+        left: squared length in A.
+        right: squared length in B.
+    """
+
+    own: Floats
+    crossed: Floats
+    left: Floats
+    right: Floats
+
+    def pooled(self, heads: int, groups: int) -> "Products":
+        """Sum over the query heads that share a group of values."""
+        fields = (self.own, self.crossed, self.left, self.right)
+        return Products(*(f.reshape(groups, heads // groups, -1).sum(axis=1).ravel() for f in fields))
+
+    def cosines(self) -> tuple[Floats, Floats]:
+        """Return the cosines in place and crosswise; a unit without length has cosine 0."""
+        place = _neighbours(len(self.own))
+        return _ratio(self.own, self.left * self.right), _ratio(self.crossed, self.left * self.right[place])
+
+
+def _neighbours(n: int) -> NDArray[np.int_]:
+    return np.minimum(np.arange(n) ^ 1, n - 1)
+
+
+def _ratio(values: Floats, squares: Floats) -> Floats:
+    return np.divide(values, np.sqrt(squares), out=np.zeros_like(values), where=squares > 0)
+
+
+def row_products(a: Matrix, b: Matrix) -> Products:
+    """Compare rows with rows, reading both matrices once."""
+    found = np.zeros((4, a.rows))
+    for start, stop in a.spans():
+        found[:, start:stop] = _products(a.block(start, stop).T, b.block(start, stop).T)
+    return Products(*found)
+
+
+def column_products(a: Matrix, b: Matrix) -> Products:
+    """Compare columns with columns, reading both matrices once."""
+    found = np.zeros((4, a.columns))
+    for start, stop in a.spans():
+        found += _products(a.block(start, stop), b.block(start, stop))
+    return Products(*found)
+
+
+def _products(x: Single, y: Single) -> Floats:
+    """Return own, crossed, left and right of columns that stand in one block, [4, columns]."""
+    found = np.empty((4, x.shape[1]))
+    for row, (left, right) in zip((0, 2, 3), ((x, y), (x, x), (y, y)), strict=True):
+        found[row] = np.einsum("ij,ij->j", left, right)
+    even = x.shape[1] // 2 * 2
+    found[1] = found[0]
+    found[1, 0:even:2] = np.einsum("ij,ij->j", x[:, 0:even:2], y[:, 1:even:2])
+    found[1, 1:even:2] = np.einsum("ij,ij->j", x[:, 1:even:2], y[:, 0:even:2])
+    return found
+
+
+def compare_mlp(name: str, a: Mlp, b: Mlp) -> Part:
+    """Compare two MLPs of one shape."""
+    pairs = [row_products(a.up, b.up), column_products(a.down, b.down)]
+    signs = (pairs[0].cosines()[0] + pairs[1].cosines()[0]) / 2 if a.gate is not None else None
+    if a.gate is not None and b.gate is not None:
+        pairs.append(row_products(a.gate, b.gate))
+    return Part(name, signs, _swaps(pairs))
+
+
+def compare_attention(name: str, a: Attention, b: Attention) -> Part:
+    """Compare two attention layers of one shape."""
+    pairs = [row_products(a.v, b.v), column_products(a.o, b.o).pooled(a.heads, a.groups)]
+    return Part(name, (pairs[0].cosines()[0] + pairs[1].cosines()[0]) / 2, _swaps(pairs))
+
+
+def _swaps(pairs: Sequence[Products]) -> Floats:
+    """Return in place minus crosswise for each pair of neighbours, as a mean cosine; an odd unit out is dropped."""
+    cosines = [item.cosines() for item in pairs]
+    difference = sum((own - crossed for own, crossed in cosines), np.zeros(len(pairs[0].own))) / len(pairs)
+    even = len(difference) // 2 * 2
+    return (difference[0:even:2] + difference[1:even:2]) / 2
+
+
+def fair_signs(groups: Sequence[Floats]) -> Evidence | None:
+    """Test whether numbers of fair sign lean to the positive side.
+
+    Args:
+        groups: one array for each part; the p is of all numbers pooled, the e-value the product over the parts.
+
+    Returns:
+        The evidence, or None if every number is 0.
+    """
+    values = np.concatenate(groups) if groups else np.zeros(0)
+    square = float(values @ values)
+    if square == 0.0:
+        return None
+    z = float(values.sum()) / sqrt(square)
+    log_e = sum(_log_e(group) for group in groups)
+    mean, spread = float(values.mean()), float(values.std())
+    return Evidence(z=z, p=bound(z), log_e=log_e, n=len(values), effect=mean, detectable=5 * spread / sqrt(len(values)))
+
+
+def drawn_signs(values: Floats, seed: int, draws: int) -> float:
+    """Return the exact p of the sum of a few numbers of fair sign, from random signs; the bound is loose for few.
+
+    Args:
+        values: the numbers, [n].
+        seed: of the signs.
+        draws: random patterns, so p is at least 1 / (1 + draws).
+    """
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(draws, len(values)))
+    reached = int((signs @ np.abs(values) >= values.sum() * (1 - 1e-12)).sum())
+    return (1 + reached) / (1 + draws)
+
+
+def bound(z: float) -> float:
+    """Return exp(-z^2 / 2), the most that P(Z >= z) can be; 1 for z <= 0."""
+    return max(float(np.exp(-z * z / 2)), SMALLEST) if z > 0 else 1.0
+
+
+def _log_e(values: Floats) -> float:
+    square = float(values @ values)
+    z = float(values.sum()) / sqrt(square) if square > 0 else 0.0
+    # Only agreement counts: for z < 0 the one-sided mixture would be smaller than its value at 0, which is used.
+    grown = MIXTURE * max(z, 0.0) ** 2 / (2 * (1 + MIXTURE))
+    return grown - log(1 + MIXTURE) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Agreement of every unit of A with every unit of B.
+
+    Attributes:
+        name: the part.
+        table: summed cosines, [units of A, units of B].
+    """
+
+    name: str
+    table: Floats
+
+    def moments(self) -> tuple[float, float]:
+        """Return mean and standard deviation of the trace over all orders of B's units."""
+        n = len(self.table)
+        centred = self.table - self.table.mean(0) - self.table.mean(1)[:, None] + self.table.mean()
+        return n * float(self.table.mean()), sqrt(float((centred**2).sum()) / (n - 1))
+
+
+def mlp_trace(name: str, a: Mlp, b: Mlp) -> Trace:
+    """Compare the first `UNITS` units of two MLPs, each with each."""
+    units = min(UNITS, a.up.rows)
+    rows = [(a.up, b.up)] + ([(a.gate, b.gate)] if a.gate is not None and b.gate is not None else [])
+    table = np.zeros((units, units))
+    for x, y in rows:
+        table += _unit(x.block(0, units)) @ _unit(y.block(0, units)).T
+    return Trace(name, table + _column_table(((a.down.block(*s), b.down.block(*s)) for s in a.down.spans()), units))
+
+
+def _column_table(blocks: Iterable[tuple[Single, Single]], units: int) -> Floats:
+    """Return the cosines of the first columns of A with those of B, from blocks of rows."""
+    table, left, right = np.zeros((units, units)), np.zeros(units), np.zeros(units)
+    for x, y in blocks:
+        first, second = x[:, :units], y[:, :units]
+        table += first.T @ second
+        left += np.einsum("ij,ij->j", first, first)
+        right += np.einsum("ij,ij->j", second, second)
+    return _ratio(table, np.outer(left, right))
+
+
+def _unit(rows: Single) -> Single:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+
+
+def permutation_trace(traces: Sequence[Trace], seed: int, draws: int = DRAWS) -> Evidence | None:
+    """Test the traces of independent layers together: mean of the standardised traces times sqrt(layers) (Stouffer).
+
+    Returns:
+        Evidence with the exact permutation p (1 + reached) / (1 + draws), or None if no table varies.
+    """
+    kept = [(trace, *trace.moments()) for trace in traces if len(trace.table) > 1]
+    kept = [(trace, mean, spread) for trace, mean, spread in kept if spread > 1e-12]
+    if not kept:
+        return None
+    rng = np.random.default_rng(seed)
+    observed, drawn, n, excess = 0.0, np.zeros(draws), 0, 0.0
+    for trace, mean, spread in kept:
+        units = len(trace.table)
+        excess += float(np.trace(trace.table)) - mean
+        observed += (float(np.trace(trace.table)) - mean) / spread
+        sums = _shuffled(trace.table, rng, draws)
+        drawn += (sums - mean) / spread
+        n += units
+    z = observed / sqrt(len(kept))
+    reached = int((drawn >= observed * (1 - 1e-12) - 1e-12).sum())
+    spread = sqrt(sum(item[2] ** 2 for item in kept)) / n
+    return Evidence(z=z, p=(1 + reached) / (1 + draws), log_e=None, n=n, effect=excess / n, detectable=5 * spread)
+
+
+def _shuffled(table: Floats, rng: np.random.Generator, draws: int) -> Floats:
+    """Return the traces of a table after random orders of its columns, [draws]."""
+    units = np.arange(len(table))
+    rows = max(1, BLOCK // len(table) // 8)
+    found: list[Floats] = []
+    for start in range(0, draws, rows):
+        orders = rng.permuted(np.tile(units, (min(rows, draws - start), 1)), axis=1)
+        found.append(table.ravel().take(orders + units * len(units)).sum(axis=1))
+    return np.concatenate(found)
+
+
+def residual_trace(name: str, pair: tuple[Matrix, Matrix], rows: tuple[NDArray[np.int_], NDArray[np.int_]]) -> Trace:
+    """Compare coordinates of the residual stream, each with each, by what the shared tokens have there.
+
+    Args:
+        name: "embedding" or "head".
+        pair: its matrix in A and in B, tokens by coordinates.
+        rows: rows of the shared tokens in A and in B, [tokens] each.
+    """
+    picked = np.unique(np.linspace(0, len(rows[0]) - 1, min(TOKENS, len(rows[0]))).astype(int))
+    blocks = [(pair[0].gather(rows[0][picked]), pair[1].gather(rows[1][picked]))]
+    return Trace(name, _column_table(blocks, pair[0].columns))
+
+
+def trace_swaps(trace: Trace) -> Floats:
+    """Return what the neighbours of a table say: in place minus crosswise, [pairs]."""
+    n = len(trace.table) // 2 * 2
+    even, odd = np.arange(0, n, 2), np.arange(1, n, 2)
+    table = trace.table
+    return (table[even, even] + table[odd, odd] - table[even, odd] - table[odd, even]) / 2
+
+
+def shared_tokens(
+    first: Mapping[str, int] | None, second: Mapping[str, int] | None, sizes: tuple[int, int]
+) -> tuple[NDArray[np.int_], NDArray[np.int_]] | None:
+    """Return the rows of the tokens that two vocabularies share, in the order of the first.
+
+    Without a tokenizer on both sides equal sizes are taken for equal vocabularies; otherwise None.
+    """
+    if first is None or second is None:
+        return (np.arange(sizes[0]), np.arange(sizes[0])) if sizes[0] == sizes[1] else None
+    both = sorted((row, second[word]) for word, row in first.items() if word in second)
+    kept = [(x, y) for x, y in both if x < sizes[0] and y < sizes[1]]
+    return (np.array([x for x, _ in kept]), np.array([y for _, y in kept])) if kept else None

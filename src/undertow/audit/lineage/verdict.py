@@ -1,0 +1,266 @@
+"""Do two models share a base? Three axes, kept apart, and one word for what they say together.
+
+**Dependence** of the weights has exact p- and e-values, **proximity** tells a descendant from a sibling that only
+shares the first weights, **behaviour** is all that is left without weights, and cannot tell descent from
+distillation. No word says that two models are unrelated: without evidence the report gives the agreement that would
+have been found.
+"""
+
+import resource
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from undertow.audit.lineage.behaviour import LEAST, Behaviour, behaviour
+from undertow.audit.lineage.dependence import Dependence, dependence
+from undertow.audit.lineage.proximity import SMALL, Distance, barrier, distance, neutral_chats
+from undertow.audit.lineage.roles import network
+from undertow.audit.lineage.tensors import Weights, open_weights, vocabulary
+from undertow.audit.lineage.tests import Evidence
+from undertow.models.load import embedded_folder, embedded_models, load_model
+from undertow.seeds import derive
+
+SCHEMA = "undertow.lineage/1"
+
+PROVEN = 1e-6
+"""Corrected p of the body's tests up to which a shared origin counts as proven."""
+
+PART = 1e-3
+"""Holm-adjusted p up to which a part counts as shared."""
+
+QUIET = 0.01
+"""Corrected p above which the tests count as silent."""
+
+VISIBLE = 0.05
+"""Mean cosine that the tests must be able to find before silence means anything."""
+
+NEAR = 0.5
+"""Relative distance up to which a descendant is near."""
+
+LEFT = 0.3
+"""Loss barrier, in nats per token, above which two models lie in different basins."""
+
+FAINT = 0.25
+"""Share of the shared parts' agreement below which a silent part counts as not shared."""
+
+BODY = ("permutation_pairs", "sign_flip", "aligned_sign")
+
+ASSUMPTIONS = (
+    "Assumes an initialiser that treats units alike, with symmetric signs for the sign tests.",
+    "Assumes an optimiser that treats units alike.",
+    "Assumes that neither file was re-indexed with the help of the other.",
+)
+
+_NOTES = {
+    "permutation_trace": ("p from random orders, so it has a floor; z tells the strength",),
+    "permutation_pairs": ("p is a bound",),
+    "sign_flip": ("p is a bound", "blind to models whose signs were flipped on purpose"),
+    "residual_basis": ("p from random orders, so it has a floor", "borrowed embeddings alone make it positive"),
+    "aligned_sign": ("p is a bound, tripled: it is run only after the others were silent",),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axes:
+    """What was measured of a pair."""
+
+    distance: Distance
+    dependence: Dependence
+    barrier: float | str
+    behaviour: Behaviour | str
+    steered: bool
+
+
+def audit_lineage(a: str, b: str, *, seed: int = 0, controls: Sequence[str] | None = None) -> dict[str, Any]:
+    """Test whether two models share a base.
+
+    Args:
+        a: reference of a model with weights here, `ref:<name>` or `hf:<folder or id>[@revision]`, with an optional
+            `+<adapter folder>`.
+        b: reference of the other.
+        seed: of random orders, prompts and contexts.
+        controls: references of models of the same tokenizer that surely descend from neither, for the behaviour; None
+            takes the embedded models of the same tokenizer, if both models are small.
+
+    Returns:
+        The JSON object of schema "undertow.lineage/1". `tests` also lists every part of the model under `part: ...`
+        with its Holm-adjusted p, and what could not be run with the reason. Everything but `peak_memory_mb` depends
+        on the arguments and the files alone.
+
+    Raises:
+        UnknownNameError: no embedded model has such a name.
+        ModelError: a model is remote, incomplete or of a form that cannot be read.
+    """
+    first, second = open_weights(a), open_weights(b)
+    apart = distance(first, second)
+    found = dependence(network(first), network(second), seed=seed)
+    axes = Axes(
+        distance=apart,
+        dependence=found,
+        barrier=_barrier(first, second, found, seed),
+        behaviour=_behaviour(first, second, seed, controls),
+        steered=first.steered != second.steered,
+    )
+    return {
+        "schema": SCHEMA,
+        "verdict": verdict(axes),
+        "dependence": {"p": found.p if found.ran else None, "e_value": found.e_value, "test": found.test or None},
+        "proximity": _proximity(axes),
+        "behaviour": None if isinstance(axes.behaviour, str) else axes.behaviour.to_json(),
+        "tests": [*_tests(axes), _metadata(first, second)],
+        "detectable": _detectable(found),
+        "peak_memory_mb": peak_memory_mb(),
+    }
+
+
+def verdict(axes: Axes) -> str:
+    """Return the one word for a pair."""
+    found = axes.dependence
+    if axes.distance.identical:
+        return "same_lineage_near" if axes.steered else "identical"
+    proven = min((found.ran[name].p for name in BODY if name in found.ran), default=1.0) * len(found.tests) <= PROVEN
+    if proven:
+        return "partial" if found.test != "aligned_sign" and _is_partial(found) else _degree(axes)
+    if any(part.adjusted <= PART for part in found.locals):
+        return "partial"
+    alike = not isinstance(axes.behaviour, str) and axes.behaviour.verdict == "match"
+    silent = bool(found.ran) and found.p > QUIET and _sight(found) <= VISIBLE
+    if alike:
+        return "behaviour_match" if silent else "supported"
+    return "no_evidence" if silent else "inconclusive"
+
+
+def _is_partial(found: Dependence) -> bool:
+    """Tell whether some parts are shared and some others clearly are not."""
+    shared = sorted(part.effect for part in found.locals if part.adjusted <= PART)
+    if not shared:
+        return False
+    faint = FAINT * shared[len(shared) // 2]
+    return any(part.adjusted > QUIET and part.effect < faint for part in found.locals)
+
+
+def _degree(axes: Axes) -> str:
+    """Tell near from far and both from models that share only their first weights."""
+    if not isinstance(axes.barrier, str) and axes.barrier > LEFT:
+        return "same_initialisation"
+    apart = _distance(axes)
+    return "same_lineage_near" if apart is not None and apart <= NEAR else "same_lineage_far"
+
+
+def _distance(axes: Axes) -> float | None:
+    found = axes.dependence
+    if (
+        found.test == "aligned_sign"
+    ):  # in place the numbers say nothing; unit vectors of cosine c are sqrt(2 - 2c) apart
+        return max(0.0, 2 - 2 * found.ran["aligned_sign"].effect) ** 0.5
+    return axes.distance.relative
+
+
+def _proximity(axes: Axes) -> dict[str, float | None] | None:
+    apart = _distance(axes)
+    if apart is None:
+        return None
+    return {"distance": apart, "barrier": None if isinstance(axes.barrier, str) else axes.barrier}
+
+
+def _barrier(a: Weights, b: Weights, found: Dependence, seed: int) -> float | str:
+    if a.shapes != b.shapes:
+        return "the models differ in shape"
+    if max(a.parameters, b.parameters) > SMALL:
+        return f"models of more than {SMALL:,} parameters are not loaded"
+    if found.test == "aligned_sign" and found.p <= QUIET:
+        return "the models agree only after an alignment"
+    if not (a.folder / "tokenizer.json").exists() or vocabulary(a) != vocabulary(b):
+        return "the models have no tokenizer in common"
+    return barrier(a.reference, b.reference, neutral_chats(derive(seed, "barrier")))
+
+
+def _behaviour(a: Weights, b: Weights, seed: int, controls: Sequence[str] | None) -> Behaviour | str:
+    words = vocabulary(a)
+    if words is None or words != vocabulary(b):
+        return "the models have no tokenizer in common"
+    if controls is None:
+        if max(a.parameters, b.parameters) > SMALL:
+            return f"models of more than {SMALL:,} parameters are not loaded unless controls are named"
+        controls = [f"ref:{name}" for name in embedded_models() if embedded_folder() / name not in (a.folder, b.folder)]
+    panel = [name for name in controls if vocabulary(open_weights(name)) == words]
+    if not panel:
+        return "no control has the tokenizer of the models"
+    # Two names for one reference, so that a model can be compared with itself.
+    models = {"A": load_model(a.reference), "B": load_model(b.reference)} | {name: load_model(name) for name in panel}
+    if models["A"].tokenizer.chat_template is None:
+        return "the tokenizer has no chat template"
+    return behaviour(models, "A", "B", seed=seed)
+
+
+def _sight(found: Dependence) -> float:
+    """Return the least mean cosine in place that would have given z = 5."""
+    for name in ("sign_flip", "permutation_pairs"):
+        if name in found.ran:
+            return found.ran[name].detectable
+    return float("inf")
+
+
+def _detectable(found: Dependence) -> str:
+    for name in ("sign_flip", "permutation_pairs"):
+        if name in found.ran:
+            item = found.ran[name]
+            basis = f"{name}, {item.n} comparisons, seen {item.effect:.2g}"
+            return f"mean cosine {item.detectable:.2g} per unit at z = 5 ({basis})"
+    return "nothing: no tensors of one shape and role stand at the same place"
+
+
+def _tests(axes: Axes) -> list[dict[str, Any]]:
+    found, behave = axes.dependence, axes.behaviour
+    rows = [_evidence(name, item) for name, item in found.tests.items()]
+    rows += [_row(f"part: {part.name}", part.z, part.adjusted, part.n) for part in found.locals]
+    frozen = len(axes.distance.equal)
+    rows.append(_row("equal_tensors", frozen, None, axes.distance.compared, "constant tensors are not counted"))
+    if isinstance(axes.barrier, str):
+        rows.append(_row("barrier", None, None, 0, f"not testable: {axes.barrier}"))
+    else:
+        meaning = "a high barrier comes with separate training, a merge with a stranger or a far descendant"
+        rows.append(_row("barrier", axes.barrier, None, len(neutral_chats(0)), meaning))
+    if isinstance(behave, str):
+        rows.append(_row("behaviour", None, None, 0, f"not testable: {behave}"))
+    else:
+        few = [f"no verdict with fewer than {LEAST} controls"] if behave.verdict == "refused" else []
+        notes = ("a match is descent or distillation", "p assumes that the controls are like an unrelated model", *few)
+        rows.append(_row("behaviour", behave.correlation, behave.p, len(behave.controls), *notes))
+    if axes.steered:
+        rows.append(
+            _row("steering", None, None, 0, "one model adds a vector to its activations; its weights are the base's")
+        )
+    return rows
+
+
+def _evidence(name: str, item: Evidence | str) -> dict[str, Any]:
+    if isinstance(item, str):
+        return _row(name, None, None, 0, f"not run: {item}")
+    alarm = ["far below chance: one file was re-indexed or rotated with the help of the other"] if item.z <= -6 else []
+    return _row(name, item.z, item.p, item.n, *_NOTES[name], *alarm, *ASSUMPTIONS)
+
+
+def _row(name: str, statistic: float | None, p: float | None, n: int, *caveats: str) -> dict[str, Any]:
+    return {"name": name, "statistic": statistic, "p": p, "n": n, "caveats": list(caveats)}
+
+
+def _metadata(a: Weights, b: Weights) -> dict[str, Any]:
+    words = (vocabulary(a), vocabulary(b))
+    tokenizer = "unknown" if None in words else "equal" if words[0] == words[1] else "different"
+    claims = [
+        f"{side} claims {key}: {value}" for side, item in (("A", a), ("B", b)) for key, value in item.hints.items()
+    ]
+    return _row("metadata", None, None, 0, "hints only, the weights decide", f"tokenizers: {tokenizer}", *claims)
+
+
+def peak_memory_mb() -> float:
+    """Return the most memory that this process has held, in MiB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage counts what the parent held before this program was started
+        lines = status.read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
