@@ -1,11 +1,13 @@
-"""Scores with a known law, and candidates that nobody asks."""
-"""A bank of drawn arrays: no model, no training."""
+"""Scores with a known law, candidates that nobody asks, and a bank of drawn arrays: no model, no training."""
 
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
+from undertow.audit.bank import Bank, BankRecipe
+from undertow.audit.reading import KINDS, READOUTS, Readings, panel_traits
+from undertow.models.identity import identity
 from undertow.scoring import Candidate
 
 
@@ -24,9 +26,7 @@ def draw():
         return found
 
     return scores
-from undertow.audit.bank import Bank, BankRecipe
-from undertow.audit.reading import KINDS, READOUTS, Readings, panel_traits
-from undertow.models.identity import identity
+
 
 LAYERS, WIDTH, VOCABULARY = 2, 8, 40
 Draw = Callable[[int], Readings]
