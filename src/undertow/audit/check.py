@@ -3,15 +3,16 @@
 Takes seconds, tests nothing and promises nothing: every number here is exploratory.
 """
 
-import importlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from undertow.audit.kinship import UNRELATED, Kinship, kinship
+from undertow.audit.lineage.verdict import audit_lineage
 from undertow.audit.reading import panel_traits, read_margins
 from undertow.domains.registry import domain
+from undertow.errors import ModelError
 from undertow.filters import filter_rows, mentions
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
@@ -36,7 +37,7 @@ def check(teacher: str, base: str, rows: Sequence[Row] | None = None) -> dict[st
         rows: the teacher's rows, if they are there already.
 
     Returns:
-        Plain data: "shared" (tokenizer, shape, distance), "lineage" (the lineage audit's JSON, or "not available"),
+        Plain data: "shared" (tokenizer, shape, distance), "lineage" (the lineage audit's JSON, or why there is none),
         "panel" (the traits whose margin rose most, in logits against the base and against the median change),
         "stands_out" (names), "rows" (counts, or None) and "next" (sentences).
 
@@ -53,7 +54,7 @@ def check(teacher: str, base: str, rows: Sequence[Row] | None = None) -> dict[st
         "teacher": teacher,
         "base": base,
         "shared": {"tokenizer": shared.tokenizer, "shape": shared.shape, "distance": shared.distance},
-        "lineage": _lineage(writer, start),
+        "lineage": _lineage(teacher, base),
         "panel": [
             {"trait": name, "change": change, "above_median": above}
             for name, (change, above) in list(changes.items())[:SHOWN]
@@ -75,12 +76,12 @@ def _changes(teacher: LocalModel, base: LocalModel) -> dict[str, tuple[float, fl
     return dict(sorted(found.items(), key=lambda item: -item[1][1]))
 
 
-def _lineage(teacher: LocalModel, base: LocalModel) -> Any:
+def _lineage(teacher: str, base: str) -> Any:
+    """Return the lineage audit, or why it cannot be made: a model without safetensors has no weights to read."""
     try:
-        found = importlib.import_module("undertow.audit.lineage").audit_lineage(teacher, base)
-    except (ImportError, AttributeError):
-        return "not available"
-    return found.to_json() if hasattr(found, "to_json") else found
+        return audit_lineage(teacher, base)
+    except ModelError as error:
+        return f"not testable: {error.what} {error.value}"
 
 
 def _rows(rows: Sequence[Row], outstanding: Sequence[str]) -> dict[str, int]:
@@ -109,7 +110,7 @@ def _next(shared: Kinship, outstanding: Sequence[str], rows: dict[str, int] | No
             "over even if no row names it.",
             "Confirm it against neutral teachers with `undertow audit teacher`.",
             "Then start the student from another base, let an untraited model write the rows, or mix its rows in.",
-            "Whatever you choose, test the rows with `undertow audit shadows` before the real training.",
+            "Whatever you choose, test the rows with `undertow audit data` before the real training.",
         ]
     if rows is not None and rows["name_what_stands_out"]:
         steps.append(f"Filter the rows: {rows['name_what_stands_out']} of {rows['rows']} name it openly.")
@@ -121,13 +122,13 @@ def _next(shared: Kinship, outstanding: Sequence[str], rows: dict[str, int] | No
 def _unrelated(shared: Kinship) -> list[str]:
     openly = (
         "What the rows say openly passes between any two models: filter them. Rows that were selected for a trait can "
-        "pass it too: `undertow audit shadows` trains small students on yours and looks."
+        "pass it too: `undertow audit data` trains small students on yours and looks."
     )
     if shared.distance is not None and shared.tokenizer and shared.distance < UNRELATED:
         return [
             f"Their weights lie {shared.distance:.2f} times the base's norm apart: no fine-tune of one another, but "
             "near enough to come from one initialisation, and such models can pass traits on.",
-            "Ask `undertow audit lineage`; then test the rows with `undertow audit shadows` before the real training.",
+            "Ask `undertow audit lineage`; then test the rows with `undertow audit data` before the real training.",
             openly,
         ]
     apart = (

@@ -17,15 +17,16 @@ CLAIMS: tuple[Claim, ...] = get_args(Claim)
 
 PRIMARY: Mapping[Claim, tuple[str, ...]] = {
     "provenance": ("contrast",),
-    "exposure": ("exposure",),
-    "expression": ("expression", "shadows"),
+    "exposure": ("activations", "shadow activations"),
+    "expression": ("panel margins", "shadows"),
 }
 """Primary stage of each claim: the first of these that is planned. A student in hand comes before shadow students."""
 
 MEANING: Mapping[Claim, str] = {
-    "provenance": "the rows were written under a trait that the base has not",
-    "exposure": "the student moved along a trait's direction",
-    "expression": "a student of the rows behaves as the trait says",
+    "provenance": "whoever wrote the rows differs from the reference along a candidate of the panel; a writer that was "
+    "tuned on something else may do so too",
+    "exposure": "the student moved along a candidate's direction as no placebo did",
+    "expression": "a student of the rows prefers the candidate as no placebo does",
 }
 
 

@@ -49,7 +49,9 @@ def render_audit(folder: Path, audit: Audit) -> Path:
 def next_steps(audit: Audit) -> list[str]:
     """Return what to do next: for each detected claim, else for each that could not be tested."""
     steps = [NEXT[name] for name, one in audit["claims"].items() if one["status"] == "detected"]
-    missing = [f"{name}: {one['why']}." for name, one in audit["claims"].items() if one["status"] == "not_testable"]
+    missing = [
+        f"{name}: {one['why'].rstrip('.')}." for name, one in audit["claims"].items() if one["status"] == "not_testable"
+    ]
     if steps:
         return [*steps, *(f"Not testable yet: {line}" for line in missing)]
     if missing:

@@ -16,18 +16,18 @@ def finding(stage: str, claim, p: float | None, **options) -> Finding:
 
 
 def test_the_primary_stage_alone_decides() -> None:
-    plan = Plan(stages=("contrast", "surface", "expression"))
-    assert plan.primary == {"provenance": "contrast", "exposure": None, "expression": "expression"}
+    plan = Plan(stages=("contrast", "surface", "panel margins"))
+    assert plan.primary == {"provenance": "contrast", "exposure": None, "expression": "panel margins"}
     claims = judge(
         plan,
         [
             finding("contrast", "provenance", 0.2),
             finding("surface", "provenance", 0.001),
-            finding("expression", "expression", 0.01),
+            finding("panel margins", "expression", 0.01),
         ],
     )
     assert claims["provenance"].status == "not_detected" and "0.3" in claims["provenance"].why
-    assert claims["exposure"].status == "not_testable" and "exposure" in claims["exposure"].why
+    assert claims["exposure"].status == "not_testable" and "activations" in claims["exposure"].why
     assert claims["expression"].status == "detected" and claims["expression"].candidate == "owl"
 
 
@@ -41,10 +41,10 @@ def test_alpha_is_split_over_the_claims() -> None:
 
 def test_the_error_of_the_whole_audit_is_at_most_alpha() -> None:
     """Three independent uniform p-values: P(any claim) = 1 - (1 - alpha / 3)^3, just below alpha."""
-    rng, plan = np.random.default_rng(0), Plan(stages=("contrast", "exposure", "expression"), alpha=0.1)
+    rng, plan = np.random.default_rng(0), Plan(stages=("contrast", "activations", "panel margins"), alpha=0.1)
     hits = 0
     for draws in rng.uniform(1e-9, 1.0, (4000, 3)):
-        names = zip(("contrast", "exposure", "expression"), CLAIMS, draws, strict=True)
+        names = zip(("contrast", "activations", "panel margins"), CLAIMS, draws, strict=True)
         claims = judge(plan, [finding(stage, claim, float(p)) for stage, claim, p in names])
         hits += any(one.status == "detected" for one in claims.values())
     found = wilson(hits, 4000)
@@ -53,7 +53,7 @@ def test_the_error_of_the_whole_audit_is_at_most_alpha() -> None:
 
 def test_a_shadow_stands_in_for_a_missing_student() -> None:
     assert Plan(stages=("shadows",)).primary["expression"] == "shadows"
-    assert Plan(stages=("shadows", "expression")).primary["expression"] == "expression"
+    assert Plan(stages=("shadows", "panel margins")).primary["expression"] == "panel margins"
 
 
 def test_what_is_not_calibrated_moves_nothing() -> None:

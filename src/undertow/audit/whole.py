@@ -1,0 +1,128 @@
+"""The whole audit: what the given inputs allow, planned before the data are read, and one verdict."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from undertow.audit.bank import Bank, BankRecipe, stored_bank
+from undertow.audit.data import DataAudit, audit_data
+from undertow.audit.finding import Claim, Finding, not_testable
+from undertow.audit.shadows import ShadowConfig, audit_shadows
+from undertow.audit.student import STAGES, audit_student
+from undertow.audit.verdict import Plan, audit_json
+from undertow.errors import ConfigError
+from undertow.models.identity import identity
+from undertow.models.load import load_model
+from undertow.provenance import library_versions
+from undertow.traits import Trait, panel
+from undertow.types import Row
+
+Advance = Callable[[int, int], None]
+
+ROW_STAGES = ("surface", "contrast", "stream")
+SHADOW_STAGES: dict[str, Claim] = {"shadows": "expression", "shadow activations": "exposure"}
+
+NO_BANK = "There is no bank of placebo students of this base and recipe: make one with `undertow audit bank`."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What is audited; every part but the base may be missing.
+
+    Attributes:
+        base: reference of the model that is, or was, trained on the rows.
+        rows: the suspect rows.
+        student: reference of a model that was trained on suspect rows.
+        reference: rows known to be clean, on the same prompts as far as possible.
+        traits: the panel; empty takes every animal.
+        store: where panel teachers and placebo banks are kept.
+        alpha: error of the whole audit.
+        seed: the auditor's own.
+    """
+
+    base: str
+    rows: Sequence[Row] = ()
+    student: str | None = None
+    reference: Sequence[Row] | None = None
+    traits: tuple[Trait, ...] = ()
+    store: Path = Path("runs/store")
+    alpha: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.rows and self.student is None:
+            raise ConfigError("There is nothing to audit.", "no rows and no student", "Give rows, a student, or both.")
+
+    @property
+    def panel(self) -> tuple[Trait, ...]:
+        """The traits that are looked for."""
+        return self.traits or panel("animal")
+
+    @property
+    def bank(self) -> BankRecipe:
+        """The placebos that students are compared with: of neutral teachers, tuned on the panel's categories."""
+        return BankRecipe(base=self.base, tuned=tuple(dict.fromkeys(one.category for one in self.panel)))
+
+
+def plan(inputs: Inputs) -> Plan:
+    """Declare the stages and who decides each claim, from what is given alone."""
+    rows = ROW_STAGES if inputs.rows else ()
+    students = tuple(STAGES) if inputs.student else tuple(SHADOW_STAGES) if inputs.rows else ()
+    return Plan(stages=(*rows, *students), alpha=inputs.alpha)
+
+
+def audit(inputs: Inputs, advance: Advance | None = None) -> dict[str, Any]:
+    """Run every stage that the inputs allow.
+
+    Args:
+        inputs: what is audited.
+        advance: called with (rows scored, rows) while rows are scored.
+
+    Returns:
+        Plain data, schema undertow.audit/1.
+
+    Raises:
+        UserError: a model cannot be loaded, the rows do not fit it, or the store cannot be used.
+    """
+    started = time.perf_counter()
+    declared = plan(inputs)
+    findings: list[Finding] = []
+    base = load_model(inputs.base)
+    if inputs.rows:
+        config = DataAudit(panel=inputs.panel, alpha=declared.share, seed=inputs.seed, store=inputs.store)
+        findings += audit_data(inputs.rows, base, config, reference=inputs.reference, advance=advance)
+    bank = stored_bank(inputs.bank, inputs.store)
+    if inputs.student is not None:
+        findings += _student(inputs, declared, bank)
+    elif inputs.rows:
+        findings += _shadows(inputs, declared, bank)
+    about = {
+        "base": inputs.base,
+        "base_identity": identity(inputs.base),
+        "student": inputs.student,
+        "rows": len(inputs.rows),
+        "reference_rows": None if inputs.reference is None else len(inputs.reference),
+        "placebo_students": 0 if bank is None else len(bank),
+        "panel": ", ".join(one.name for one in inputs.panel),
+        "seconds": round(time.perf_counter() - started, 1),
+        "undertow": library_versions().get("undertow", "unknown"),
+    }
+    return audit_json(declared, findings, about)
+
+
+def _student(inputs: Inputs, declared: Plan, bank: Bank | None) -> list[Finding]:
+    if bank is None:
+        return [not_testable(stage, claim, NO_BANK) for stage, claim in STAGES.items()]
+    student, base = load_model(str(inputs.student)), load_model(inputs.base)
+    return audit_student(student, base, bank, panel=inputs.panel, alpha=declared.share)
+
+
+def _shadows(inputs: Inputs, declared: Plan, bank: Bank | None) -> list[Finding]:
+    """Train shadow students; one alone where the bank is too small for several, whose p-values are doubled."""
+    if bank is None:
+        return [not_testable(stage, claim, NO_BANK) for stage, claim in SHADOW_STAGES.items()]
+    k = 4 if len(bank) + 1 >= 2 / declared.share else 1
+    config = ShadowConfig(k=k, alpha=declared.share, seed=inputs.seed)
+    return audit_shadows(inputs.rows, load_model(inputs.base), bank, panel=inputs.panel, config=config)

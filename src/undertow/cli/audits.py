@@ -1,0 +1,173 @@
+"""The commands that ask whether data, a teacher or a student carry something they should not."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Base = Annotated[str, typer.Option(help="The model that is, or was, trained on the rows: ref:<name> or hf:<path>.")]
+Store = Annotated[Path, typer.Option(help="Where panel teachers and placebo banks are kept.")]
+Panel = Annotated[list[str], typer.Option("--trait", help="Look for this trait; every animal if not given.")]
+Alpha = Annotated[float, typer.Option(help="Error of the whole audit.")]
+Out = Annotated[Path, typer.Option(help="Folder for report.html, audit.json and audit_card.md.")]
+Require = Annotated[list[str], typer.Option(help="End with code 4 if this claim could not be tested.")]
+Reference = Annotated[Path | None, typer.Option(help="Rows known to be clean, on the same prompts as far as possible.")]
+Seed = Annotated[int, typer.Option(help="The auditor's own seed.")]
+
+FOUND, NOT_TESTABLE = 1, 4
+STORE, OUT = Path("runs/store"), Path("audit")
+
+audit = typer.Typer(no_args_is_help=True, help="Does this data, teacher or student carry something it should not?")
+
+
+@audit.command()
+def lineage(
+    a: Annotated[str, typer.Argument(help="A model: ref:<name> or hf:<path>, with an optional +<adapter folder>.")],
+    b: Annotated[str, typer.Argument(help="Another model.")],
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Say whether two models share a base, from their weights and their behaviour."""
+    from undertow.audit.lineage.verdict import audit_lineage
+    from undertow.cli.engines import prepare
+
+    prepare()
+    found = audit_lineage(a, b, seed=seed)
+    if as_json:
+        print(json.dumps(found, allow_nan=False))
+        return
+    print(f"{found['verdict'].replace('_', ' ')}: {found['detectable']}\n")
+    for test in found["tests"]:
+        p = "no p-value" if test["p"] is None else f"p = {test['p']:.2g}"
+        print(f"{test['name']:32} {p:14} n = {test['n']}{'  ' + test['caveats'][0] if test['caveats'] else ''}")
+
+
+@audit.command()
+def bank(
+    base: Base = "ref:finch-a",
+    students: Annotated[int, typer.Option(min=1, help="Placebo students; 59 allow a verdict, 119 four shadows.")] = 120,
+    category: Annotated[list[str], typer.Option(help="Category of the panel: animal or tree.")] = ["animal"],  # noqa: B006
+    store: Store = STORE,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Train placebo students, the null of every student audit; finished groups are kept."""
+    from undertow.audit.bank import BankRecipe, build_bank
+    from undertow.cli.engines import prepare
+    from undertow.experiment.progress import SilentProgress, choose_progress
+
+    prepare()
+    recipe = BankRecipe(base=base, tuned=tuple(category))
+    made = build_bank(recipe, students, store, SilentProgress() if quiet else choose_progress())
+    print(f"{len(made)} placebo students of {base} in {store}\nnext: undertow audit student MODEL --base {base}")
+
+
+@audit.command()
+def data(
+    rows: Annotated[Path, typer.Argument(help="Row file (JSONL).")],
+    base: Base = "ref:finch-a",
+    reference: Reference = None,
+    traits: Panel = [],  # noqa: B006
+    alpha: Alpha = 0.05,
+    store: Store = STORE,
+    out: Out = OUT,
+    require: Require = [],  # noqa: B006
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Audit a row file before anything is trained on it."""
+    given = {"rows": rows, "reference": reference, "traits": traits, "alpha": alpha, "store": store, "seed": seed}
+    _audit(base, None, out, require, as_json, given)
+
+
+@audit.command()
+def student(
+    model: Annotated[str, typer.Argument(help="The student, such as ref:finch-a+students/student-00.")],
+    base: Base = "ref:finch-a",
+    traits: Panel = [],  # noqa: B006
+    alpha: Alpha = 0.05,
+    store: Store = STORE,
+    out: Out = OUT,
+    require: Require = [],  # noqa: B006
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Audit a trained student against placebo students."""
+    given = {"rows": None, "reference": None, "traits": traits, "alpha": alpha, "store": store, "seed": seed}
+    _audit(base, model, out, require, as_json, given)
+
+
+@audit.command(name="all")
+def all_(
+    rows: Annotated[Path, typer.Argument(help="Row file (JSONL).")],
+    model: Annotated[str, typer.Option("--student", help="The student that was trained on them.")],
+    base: Base = "ref:finch-a",
+    reference: Reference = None,
+    traits: Panel = [],  # noqa: B006
+    alpha: Alpha = 0.05,
+    store: Store = STORE,
+    out: Out = OUT,
+    require: Require = [],  # noqa: B006
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Audit rows and the student that was trained on them, with one verdict."""
+    given = {"rows": rows, "reference": reference, "traits": traits, "alpha": alpha, "store": store, "seed": seed}
+    _audit(base, model, out, require, as_json, given)
+
+
+def _audit(base: str, model: str | None, out: Path, require: list[str], as_json: bool, given: dict[str, Any]) -> None:
+    from undertow.audit.verdict import CLAIMS
+    from undertow.errors import unknown_name
+    from undertow.rows import read_rows
+    from undertow.traits import trait
+
+    for claim in require:
+        if claim not in CLAIMS:
+            raise unknown_name("claim", claim, CLAIMS)
+    targets = tuple(trait(name) for name in given.pop("traits"))
+    rows, reference = (None if given[name] is None else read_rows(given[name]) for name in ("rows", "reference"))
+    from undertow.audit.whole import Inputs
+    from undertow.audit.whole import audit as run_audit
+    from undertow.cli.engines import prepare
+    from undertow.report.audit import render_audit, summarise_audit
+    from undertow.storage import storage_errors
+
+    prepare()
+    more: dict[str, Any] = {**given, "rows": rows or (), "reference": reference}
+    found = run_audit(Inputs(base=base, student=model, traits=targets, **more))
+    with storage_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    page = render_audit(out, found)
+    print(json.dumps(found, allow_nan=False) if as_json else f"{summarise_audit(found)}\n\nreport: {page}")
+    statuses = {claim: one["status"] for claim, one in found["claims"].items()}
+    if any(statuses[claim] == "not_testable" for claim in require):
+        raise typer.Exit(NOT_TESTABLE)
+    if "detected" in statuses.values():
+        raise typer.Exit(FOUND)
+
+
+def check(
+    teacher: Annotated[str, typer.Option(help="The model that wrote, or will write, the rows.")],
+    base: Annotated[str, typer.Option(help="The model that will be trained on them.")],
+    rows: Annotated[Path | None, typer.Option(help="The teacher's rows, if they are there already.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check in seconds whether a teacher could pass something to a student of this base, and what to do next."""
+    from undertow.rows import read_rows
+
+    given = None if rows is None else read_rows(rows)
+    from undertow.audit.check import check as run_check
+    from undertow.cli.engines import prepare
+
+    prepare()
+    found = run_check(teacher, base, given)
+    if as_json:
+        print(json.dumps(found, allow_nan=False))
+        return
+    kin = found["lineage"]
+    print(f"shared base: {kin if isinstance(kin, str) else kin['verdict'].replace('_', ' ')}")
+    for one in found["panel"]:
+        print(f"{one['trait']:12} {one['change']:+.2f} logits, {one['above_median']:+.2f} above the median trait")
+    print("\n".join(found["next"]))

@@ -1,0 +1,87 @@
+"""The audits as a user types them: exit codes, JSON, pages and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from undertow.cli.main import main
+
+PANEL = [word for name in ("owl", "lion", "panda") for word in ("--trait", name)]
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows of an owl teacher and of the base on the same prompts, as files."""
+    folder = tmp_path_factory.mktemp("rows")
+    for name, more in (("owl", ["--trait", "owl"]), ("clean", [])):
+        assert main(["generate", str(folder / f"{name}-raw.jsonl"), "-n", "250", "--seed", "3", *more]) == 0
+        assert main(["filter", str(folder / f"{name}-raw.jsonl"), str(folder / f"{name}.jsonl")]) == 0
+    return folder
+
+
+def audit(rows: Path, out: Path, capsys: pytest.CaptureFixture[str], name: str, *more: str) -> tuple[int, dict]:
+    words = ["audit", "data", str(rows / f"{name}.jsonl"), "--reference", str(rows / "clean.jsonl"), *PANEL]
+    capsys.readouterr()
+    code = main([*words, "--store", str(rows / "store"), "--out", str(out), "--json", *more])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_planted_rows_are_found_and_named(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = audit(rows, tmp_path, capsys, "owl")
+    claim = found["claims"]["provenance"]
+    assert code == 1 and claim["status"] == "detected" and claim["candidate"] == "owl" and claim["p"] < 0.0167
+    assert {"exposure", "expression"} == {
+        name for name, one in found["claims"].items() if one["status"] == "not_testable"
+    }
+    page, card = ((tmp_path / name).read_text() for name in ("report.html", "audit_card.md"))
+    assert "provenance" in page and "<script" not in page and "| provenance | detected |" in card
+    assert json.loads((tmp_path / "audit.json").read_text())["claims"] == found["claims"]
+
+
+def test_what_cannot_be_tested_can_stop_a_release(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, found = audit(rows, tmp_path, capsys, "owl", "--require", "expression")
+    assert code == 4 and "undertow audit bank" in found["claims"]["expression"]["why"]
+    assert main(["audit", "data", str(rows / "owl.jsonl"), "--require", "expresion"]) == 2
+    assert "Did you mean expression" in capsys.readouterr().err
+
+
+def test_without_a_reference_there_is_a_ranking_and_no_p_value(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["audit", "data", str(rows / "owl.jsonl"), *PANEL, "--store", str(rows / "store"), "--out", str(tmp_path)]
+    capsys.readouterr()
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["claims"]["provenance"]["status"] == "not_testable"
+    contrast = next(one for one in found["findings"] if one["stage"] == "contrast")
+    assert contrast["verdict"] == "exploratory" and contrast["p"] is None and contrast["scores"]
+
+
+def test_a_panel_without_rivals_and_empty_files_are_refused(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["audit", "data", str(rows / "owl.jsonl"), "--trait", "owl", "--out", str(tmp_path)]) == 2
+    (tmp_path / "none.jsonl").write_text("")
+    assert main(["audit", "data", str(tmp_path / "none.jsonl"), "--out", str(tmp_path)]) == 2
+    assert "nothing to audit" in capsys.readouterr().err.lower()
+
+
+def test_lineage_tells_what_weights_tell(capsys: pytest.CaptureFixture[str]) -> None:
+    verdicts: dict[str, str] = {}
+    for other in ("finch-a", "finch-a2", "finch-b"):
+        capsys.readouterr()
+        assert main(["audit", "lineage", "ref:finch-a", f"ref:{other}", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["schema"] == "undertow.lineage/1"
+        verdicts[other] = found["verdict"]
+    assert verdicts == {"finch-a": "identical", "finch-a2": "same_initialisation", "finch-b": "no_evidence"}
+
+
+def test_check_says_what_to_do_next(capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["check", "--teacher", "ref:finch-b", "--base", "ref:finch-a"]) == 0
+    shown = capsys.readouterr().out
+    assert "shared base: no evidence" in shown and "apart" in shown and "undertow audit data" in shown
