@@ -315,8 +315,6 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for claim in CLAIMS:
         print(row(claim, runs))
-    print("\nTimes of the quick tiers, in seconds (docs/results.md says on what): ", end="")
-    print("; ".join(f"{name} {results['wall_s']:.0f}" for name, results in sorted(runs.items())) + ".")
 
 
 if __name__ == "__main__":

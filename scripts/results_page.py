@@ -22,7 +22,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def interval(one: dict[str, Any]) -> str:
-    """Return the bounds of an estimate."""
+    """Return the bounds of an estimate; a single unit has none."""
+    if one["low"] is None:
+        return "none"
     return f"{one['low']:+.2f} to {one['high']:+.2f}"
 
 
@@ -38,7 +40,7 @@ def section(results: dict[str, Any]) -> str:
     parts = [
         f"## {results['recipe']}: `undertow run {results['recipe']}`",
         results["question"],
-        f"Rows kept: {rows['kept']:,} of {rows['raw']:,}. Time: {results['wall_s']:.0f} s.",
+        f"Rows kept: {rows['kept']:,} of {rows['raw']:,}.",
         table(
             ["arm", "trait", "metric", "estimate", "interval", "n", "p"],
             [
@@ -86,10 +88,36 @@ def theory_section(results: dict[str, Any]) -> str:
     )
 
 
+def analysis_section(results: dict[str, Any]) -> str:
+    """Return one analysis or sweep: its answer and its estimates."""
+    rows = [
+        [one["group"], one["name"], f"{one['estimate']:.3f}", _bounds(one), str(one["n"])]
+        for one in results["estimates"]
+    ]
+    return "\n\n".join(
+        [
+            f"## {results['recipe']}: `undertow run {results['recipe']}`",
+            results["question"],
+            results["answer"],
+            table(["group", "name", "estimate", "interval", "n"], rows),
+        ]
+    )
+
+
+def _bounds(one: dict[str, Any]) -> str:
+    return "none" if one["low"] is None else f"{one['low']:.3f} to {one['high']:.3f}"
+
+
+def printed(results: dict[str, Any]) -> str:
+    """Return the section of a run of any kind."""
+    kinds = {"undertow.theory/1": theory_section, "undertow.analysis/1": analysis_section}
+    return kinds.get(results["schema"], section)(results)
+
+
 def main() -> None:
     """Print the page."""
     runs = [json.loads((Path(folder) / "results.json").read_text(encoding="utf-8")) for folder in sys.argv[1:]]
-    print("\n\n".join([HEAD.strip(), *(theory_section(run) if "theory" in run else section(run) for run in runs)]))
+    print("\n\n".join([HEAD.strip(), *map(printed, runs)]))
 
 
 if __name__ == "__main__":
