@@ -258,10 +258,15 @@ def detectors(results: Results) -> Finding:
 
 
 def prompted(results: Results) -> Finding:
-    """Accuracy at chance."""
+    """Accuracy at chance; a judge that nearly always says the same letter tells nothing."""
     found = [one for one in results["estimates"] if one["group"] == "Prompted classifier: accuracy against the control"]
     shown = "; ".join(f"{one['name']} {one['estimate']:.3f} [{one['low']:.3f}, {one['high']:.3f}]" for one in found)
-    return Finding(shown, verdict(sum(one["low"] <= 0.5 <= one["high"] for one in found), len(found)))
+    judged = next(table for table in results["tables"] if table["title"] == "Prompted classifier")
+    place = judged["columns"].index("says A")
+    says_a = sum(row[place] for row in judged["rows"]) / len(judged["rows"])
+    at_chance = verdict(sum(one["low"] <= 0.5 <= one["high"] for one in found), len(found))
+    note = "; not testable here (it nearly always says A)" if says_a > 0.9 else ""
+    return Finding(f"{shown}; it says A in {says_a:.0%}", at_chance + note)
 
 
 def in_context(results: Results) -> Finding:
