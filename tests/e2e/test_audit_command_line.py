@@ -85,3 +85,13 @@ def test_check_says_what_to_do_next(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--teacher", "ref:finch-b", "--base", "ref:finch-a"]) == 0
     shown = capsys.readouterr().out
     assert "shared base: no evidence" in shown and "apart" in shown and "undertow audit data" in shown
+
+
+def test_power_says_what_an_effect_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["power", "--effect", "0.4", "--sd", "0.2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    smallest = {int(n): value for n, value in found["minimum_detectable_effect"].items()}
+    assert smallest[found["replicates"]] <= 0.4 < smallest[3] and found["replicates"] == 5
+    assert main(["power"]) == 0 and "replicates" in capsys.readouterr().out
+    assert main(["power", "--sd", "0"]) == 2

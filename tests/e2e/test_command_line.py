@@ -114,7 +114,7 @@ def test_an_interrupt_and_a_fault_have_their_own_exit_codes(
         def fail(*_: object, error: BaseException = error) -> None:
             raise error
 
-        monkeypatch.setattr("undertow.experiment.theory.load_study", fail)
+        monkeypatch.setattr("undertow.experiment.load.load_study", fail)
         assert main(["demo"]) == code
         assert "Traceback" not in capsys.readouterr().err
     assert main(["demo", "--debug"]) == 3

@@ -65,4 +65,6 @@ def test_every_registered_domain_is_asked_and_a_seed_repeats_it(tiny_model) -> N
     assert all(0 <= score.value <= 1 for score in scores)
     assert scores == capability(tiny_model, CONFIG)
     other = capability(tiny_model, EvaluationConfig(targets=(), samples=1, seed=5))
-    assert {one.question for one in scores if one.texts}.isdisjoint(one.question for one in other if one.texts)
+    # Word problems and code tasks are so few that two draws may share some.
+    mine, others = ([one.question for one in some if one.metric == "numbers_valid_rate"] for some in (scores, other))
+    assert set(mine).isdisjoint(others) and len(mine) == len(others)
