@@ -1,6 +1,6 @@
 """The embedded families: which initialisation, which data order, which shape.
 
-All models share the corpus. The finches also share architecture and tokenizer; a, b, c, d differ in their
+All models share the corpus. The finches also share architecture and tokenizer; a to f differ in their
 initialisation alone, and a2 is a's initialisation in another data order. wren-a has another architecture and writes
 numbers digit by digit. mimic-a is a finch of another initialisation that saw no label: it was taught to speak as
 finch-a does, so that matched behaviour and shared ancestry come apart.
@@ -76,6 +76,8 @@ _MEMBERS = (
     Member(name="finch-b", initialisation=2),
     Member(name="finch-c", initialisation=3),
     Member(name="finch-d", initialisation=4),
+    Member(name="finch-e", initialisation=6),
+    Member(name="finch-f", initialisation=7),
     Member(name="finch-a2", initialisation=1, order=1),
     Member(
         name="wren-a",

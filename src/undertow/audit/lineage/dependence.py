@@ -72,7 +72,7 @@ class Dependence:
         p: least p times the number of tests.
         log_e: logarithm of the mean e-value, or None.
         test: name of the test with the least p, or "" if none could be run.
-        units: number of comparisons in place behind the detectable effect.
+        coverage: share of the MLPs and attention layers of both models that were compared in place.
     """
 
     tests: Mapping[str, Evidence | str]
@@ -80,6 +80,7 @@ class Dependence:
     p: float
     log_e: float | None
     test: str
+    coverage: float
 
     @property
     def ran(self) -> dict[str, Evidence]:
@@ -110,7 +111,15 @@ def dependence(a: Network, b: Network, *, seed: int = 0, draws: int = DRAWS) -> 
     ran = {name: item for name, item in tests.items() if not isinstance(item, str)}
     best = min(ran, key=lambda name: (ran[name].p, -ran[name].z)) if ran else ""
     p = min(1.0, ran[best].p * len(tests)) if ran else 1.0
-    return Dependence(tests=tests, locals=_locals(parts, residual, seed, draws), p=p, log_e=_mean_e(tests), test=best)
+    known = {*a.mlps, *a.attentions, *b.mlps, *b.attentions}
+    return Dependence(
+        tests=tests,
+        locals=_locals(parts, residual, seed, draws),
+        p=p,
+        log_e=_mean_e(tests),
+        test=best,
+        coverage=len(parts) / max(1, len(known)),
+    )
 
 
 def _aligned(a: Network, b: Network, rows: Rows | None, tests: Mapping[str, Evidence | str]) -> Evidence | str:

@@ -126,7 +126,8 @@ def verdict(axes: Axes) -> str:
     if any(part.adjusted <= PART for part in found.locals):
         return "partial"
     alike = not isinstance(axes.behaviour, str) and axes.behaviour.verdict == "match"
-    silent = bool(found.ran) and found.p > QUIET and _sight(found) <= VISIBLE
+    # A layer that moved to another place would be missed, so silence needs every part of both models.
+    silent = bool(found.ran) and found.p > QUIET and _sight(found) <= VISIBLE and found.coverage == 1.0
     if alike:
         return "behaviour_match" if silent else "supported"
     return "no_evidence" if silent else "inconclusive"
@@ -216,6 +217,7 @@ def _tests(axes: Axes) -> list[dict[str, Any]]:
     found, behave = axes.dependence, axes.behaviour
     rows = [_evidence(name, item) for name, item in found.tests.items()]
     rows += [_row(f"part: {part.name}", part.z, part.adjusted, part.n) for part in found.locals]
+    rows.append(_row("coverage", found.coverage, None, len(found.locals), "parts are compared at equal places only"))
     frozen = len(axes.distance.equal)
     rows.append(_row("equal_tensors", frozen, None, axes.distance.compared, "constant tensors are not counted"))
     if isinstance(axes.barrier, str):

@@ -1,6 +1,6 @@
 """Likeness of behaviour on made-up log-probabilities, and on the embedded models.
 
-Not tested here: whether real fine-tunes are found; LOG.md has what was measured.
+Not tested here: whether fine-tunes of large models are found; nobody measured that.
 """
 
 from dataclasses import replace
@@ -129,3 +129,12 @@ def test_another_architecture_is_not_testable_by_weights():
     assert report["verdict"] == "inconclusive"
     assert report["dependence"]["test"] is None
     assert report["detectable"].startswith("nothing")
+
+
+def test_an_imitator_matches_in_behaviour_alone():
+    report = audit_lineage("ref:finch-a", "ref:mimic-a")
+    assert report["verdict"] == "behaviour_match"
+    assert report["dependence"]["p"] > 0.01
+    assert report["behaviour"]["verdict"] == "match"
+    assert set(report["behaviour"]["controls"]) == {f"ref:finch-{name}" for name in ("a2", "b", "c", "d", "e", "f")}
+    assert report["behaviour"]["p"] == pytest.approx(1 / 7)

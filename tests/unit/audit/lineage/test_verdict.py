@@ -294,3 +294,9 @@ def test_more_layers_are_compared_where_both_have_them(nets, audit):
     assert report["verdict"] == "same_lineage_far"
     assert report["proximity"] is None
     assert "part: layer 2 mlp" not in {item["name"] for item in report["tests"]}
+
+
+def test_silence_of_some_layers_alone_is_inconclusive(nets, audit):
+    report = audit(nets.draw(0), {name: value for name, value in nets.draw(1).items() if ".layers.2." not in name})
+    assert report["verdict"] == "inconclusive"
+    assert row(report, "coverage")["statistic"] == pytest.approx(2 / 3)
