@@ -239,3 +239,20 @@ def test_rows_that_break_off_leave_the_old_file(tmp_path: Path):
 def test_a_missing_folder_is_a_storage_error(tmp_path: Path):
     with pytest.raises(StorageError, match="No such file or directory"):
         write_rows(tmp_path / "none" / "rows.jsonl", [ROW])
+
+
+@pytest.mark.parametrize("skip", ['"1"', "[-1]", "[1.5]", "[true]", "{}"])
+def test_places_to_skip_are_whole_numbers_from_0(tmp_path, skip: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f'{{"prompt": "a", "completion": "b", "skip": {skip}}}\n')
+    with pytest.raises(RowsError, match="skip is not a list of whole numbers"):
+        read_rows(path)
+
+
+def test_places_to_skip_survive_a_round_trip(tmp_path) -> None:
+    rows = [Row("0", user_prompt("a"), "b c", skip=(0, 2)), Row("1", user_prompt("a"), "b")]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    assert (
+        list(read_rows(tmp_path / "rows.jsonl")) == rows
+        and "skip" not in (tmp_path / "rows.jsonl").read_text().splitlines()[1]
+    )
