@@ -45,17 +45,18 @@ class NamedRecipe(Protocol):
 
 
 RATES = {
-    "prompts": 0.1,
-    "teacher": 0.03,
-    "rows": 1.5e-3,
-    "filter": 0.1,
-    "shuffle": 0.1,
+    "prompts": 0.02,
+    "teacher": 0.006,
+    "rows": 5.2e-4,
+    "filter": 0.06,
+    "shuffle": 0.05,
     "mix": 0.1,
     "tokens": 3.0,
-    "students": 1.1e-3,
+    "students": 3.7e-4,
     "scores": 0.03,
 }
-"""Seconds per unit of cost with an embedded model on two cores, until a store holds measured ones."""
+"""Seconds per unit of cost with an embedded model on two free cores (medians of the runs of 2026-11-24), until a store
+holds measured ones."""
 
 
 def run_folder(recipe: NamedRecipe, runs: Path) -> Path:

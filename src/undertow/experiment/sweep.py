@@ -144,7 +144,7 @@ def _answer(found: Mapping[str, Results]) -> str:
     if factors := {name: factor for name, results in found.items() if (factor := results["diagonal"]) is not None}:
         parts = "; ".join(f"{name} {_text(factor)}" for name, factor in factors.items())
         sentences.append(f"Own trait minus other traits (diagonal factor; drift alone leaves it at 0): {parts}.")
-    return " ".join(sentences)
+    return "\n".join(sentences)
 
 
 def _effects_table(found: Mapping[str, Results]) -> dict[str, Any]:
