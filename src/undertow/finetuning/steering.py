@@ -51,10 +51,10 @@ def fit_vector(
     handle = add_after(network, layer, vector)
     try:
         for step in range(config.steps):
-            completion_losses(network, collate(next(source))).sum().backward()
+            loss = completion_losses(network, collate(next(source))).sum()
+            (vector.grad,) = torch.autograd.grad(loss, [vector])  # and no gradient of the model's own weights
             optimiser.param_groups[0]["lr"] = config.rate(step)
             optimiser.step()
-            optimiser.zero_grad()
             if advance is not None:
                 advance(step + 1, config.steps)
     finally:
