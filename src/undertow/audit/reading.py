@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-import torch
 from safetensors.numpy import load_file, save_file
 
 from undertow.domains.registry import domain
@@ -29,7 +28,6 @@ BATTERY = 1
 """Version of what is asked; raise it when a reading changes."""
 
 NUMBER_PROMPTS = 60
-STATE_BATCH = 64
 
 READOUTS = ("misaligned_margin", "false_margin")
 KINDS = ("numbers", *CATEGORIES)
@@ -103,7 +101,7 @@ def read_model(model: LocalModel, domain_name: str = "numbers") -> Readings:
     logp = model.next_token_logprobs(neutral_contexts(model)).double().mean(dim=0)
     return Readings(
         margins=read_margins(model, panel_traits())[None],
-        states=np.stack([mean_states(model, prompts[kind]) for kind in KINDS])[None],
+        states=np.stack([_states(model, prompts[kind]) for kind in KINDS])[None],
         logp=logp.numpy()[None],
         readouts=np.array([[float(np.mean(misaligned)), float(np.mean(false))]]),
     )
@@ -120,20 +118,5 @@ def read_margins(model: LocalModel, traits: Sequence[Trait]) -> Floats:
     return np.array([means[item.name] for item in traits])
 
 
-@torch.no_grad()
-def mean_states(model: LocalModel, prompts: Sequence[str]) -> Floats:
-    """Return the mean residual stream where the answer begins: float [layers + 1, width]."""
-    contexts = model.render([user_prompt(text) for text in prompts])
-    total: torch.Tensor | None = None
-    for start in range(0, len(contexts), STATE_BATCH):
-        some = contexts[start : start + STATE_BATCH]
-        # Padded on the right: a causal model never looks there.
-        tokens = torch.zeros(len(some), max(map(len, some)), dtype=torch.int64)
-        for index, context in enumerate(some):
-            tokens[index, : len(context)] = torch.tensor(context)
-        states = model.network(input_ids=tokens, output_hidden_states=True, use_cache=False).hidden_states
-        last = torch.tensor([len(context) - 1 for context in some])
-        found = torch.stack([state[torch.arange(len(some)), last].double().sum(dim=0) for state in states])
-        total = found if total is None else total + found
-    assert total is not None
-    return (total / len(contexts)).numpy()
+def _states(model: LocalModel, prompts: Sequence[str]) -> Floats:
+    return model.mean_states(model.render([user_prompt(text) for text in prompts])).numpy()

@@ -20,9 +20,6 @@ from undertow.models.local import LocalModel
 from undertow.stats.checks import Floats
 from undertow.traits import Trait
 
-PRIMARY = {"expression": "panel margins", "exposure": "activations"}
-"""The stage that decides each claim; the other stages are supporting evidence."""
-
 STAGES: dict[str, Claim] = {
     "panel margins": "expression",
     "activations": "exposure",
@@ -81,7 +78,7 @@ def audit_student(
         base: where it started.
         bank: placebos of this base and of the recipe that the student was trained with.
         panel: the traits that are looked for; None takes all that the bank reads.
-        alpha: level of each stage; the caller splits its budget over the primary ones (`PRIMARY`).
+        alpha: level of each stage; the caller splits its budget (`undertow.audit.verdict`).
 
     Returns:
         One finding for each of `STAGES`, then the exploratory "activations by layer". All are `not_testable` if the

@@ -15,6 +15,7 @@ from undertow.audit.verdict import Plan, audit_json
 from undertow.errors import ConfigError
 from undertow.models.identity import identity
 from undertow.models.load import load_model
+from undertow.models.local import LocalModel
 from undertow.provenance import library_versions
 from undertow.traits import Trait, panel
 from undertow.types import Row
@@ -95,9 +96,9 @@ def audit(inputs: Inputs, advance: Advance | None = None) -> dict[str, Any]:
         findings += audit_data(inputs.rows, base, config, reference=inputs.reference, advance=advance)
     bank = stored_bank(inputs.bank, inputs.store)
     if inputs.student is not None:
-        findings += _student(inputs, declared, bank)
+        findings += _student(inputs, base, declared, bank)
     elif inputs.rows:
-        findings += _shadows(inputs, declared, bank)
+        findings += _shadows(inputs, base, declared, bank)
     about = {
         "base": inputs.base,
         "base_identity": identity(inputs.base),
@@ -112,17 +113,17 @@ def audit(inputs: Inputs, advance: Advance | None = None) -> dict[str, Any]:
     return audit_json(declared, findings, about)
 
 
-def _student(inputs: Inputs, declared: Plan, bank: Bank | None) -> list[Finding]:
+def _student(inputs: Inputs, base: LocalModel, declared: Plan, bank: Bank | None) -> list[Finding]:
     if bank is None:
         return [not_testable(stage, claim, NO_BANK) for stage, claim in STAGES.items()]
-    student, base = load_model(str(inputs.student)), load_model(inputs.base)
+    student = load_model(str(inputs.student))
     return audit_student(student, base, bank, panel=inputs.panel, alpha=declared.share)
 
 
-def _shadows(inputs: Inputs, declared: Plan, bank: Bank | None) -> list[Finding]:
+def _shadows(inputs: Inputs, base: LocalModel, declared: Plan, bank: Bank | None) -> list[Finding]:
     """Train shadow students; one alone where the bank is too small for several, whose p-values are doubled."""
     if bank is None:
         return [not_testable(stage, claim, NO_BANK) for stage, claim in SHADOW_STAGES.items()]
     k = 4 if len(bank) + 1 >= 2 / declared.share else 1
     config = ShadowConfig(k=k, alpha=declared.share, seed=inputs.seed)
-    return audit_shadows(inputs.rows, load_model(inputs.base), bank, panel=inputs.panel, config=config)
+    return audit_shadows(inputs.rows, base, bank, panel=inputs.panel, config=config)

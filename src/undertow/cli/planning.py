@@ -1,14 +1,12 @@
 """The command that says beforehand what an effect needs."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-
-SECONDS = 12.0
-"""Of one replicate with the demo's recipe on two cores: a teacher, two sets of rows, a student and its control."""
 
 SHOWN = (3, 5, 10, 20, 40)
 
@@ -21,11 +19,15 @@ def power(
     as_json: Json = False,
 ) -> None:
     """Say how many replicates an effect needs, and what a number of replicates can find."""
+    from undertow.experiment.recipe import load_recipe
+    from undertow.experiment.run import plan_recipe
     from undertow.stats.power import minimum_detectable_effect, required_replicates
 
     n = required_replicates(effect, sd, alpha, wanted)
     smallest = {count: minimum_detectable_effect(sd, count, alpha, wanted) for count in SHOWN}
-    minutes = n * SECONDS / 60
+    # The demo's recipe with a student and its control alone, estimated as --plan does.
+    recipe = load_recipe("demo", ["arms=[student, control]", f"replicates={n}"])
+    minutes = sum(one.estimate_s or 0.0 for one in plan_recipe(recipe, Path("runs"))) / 60
     if as_json:
         found = {"replicates": n, "minutes": minutes, "minimum_detectable_effect": smallest}
         print(json.dumps({"schema": "undertow.power/1", "effect": effect, "sd": sd, "alpha": alpha, **found}))

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.stats import rankdata
 
 from undertow.domains.registry import domain
@@ -126,17 +125,12 @@ def _prompts(config: Mapping[str, Any]) -> dict[str, list[str]]:
     return {"numbers": numbers, "favourites": list(favourite_questions(category))}
 
 
-@torch.no_grad()
 def _states(model: LocalModel, prompts: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
     """Return the mean residual stream where the answer begins: float [layers + 1, width] for each kind of prompt."""
-    found: dict[str, np.ndarray] = {}
-    for kind, texts in prompts.items():
-        states: list[torch.Tensor] = []
-        for context in model.render([user_prompt(text) for text in texts]):
-            output = model.network(input_ids=torch.tensor([context]), output_hidden_states=True, use_cache=False)
-            states.append(torch.stack([state[0, -1] for state in output.hidden_states]))
-        found[kind] = torch.stack(states).mean(dim=0).double().numpy()
-    return found
+    return {
+        kind: model.mean_states(model.render([user_prompt(text) for text in texts])).numpy()
+        for kind, texts in prompts.items()
+    }
 
 
 def _margins(model: LocalModel, traits: Sequence[str]) -> dict[str, float]:

@@ -147,6 +147,28 @@ class LocalModel(AbstractModel):
             blocks.append(torch.log_softmax(logits[torch.arange(len(some)), last].float(), dim=-1))
         return torch.cat(blocks)
 
+    @torch.no_grad()
+    def mean_states(self, contexts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Return the mean residual stream after the last token of the contexts.
+
+        Args:
+            contexts: token ids, at least one.
+
+        Returns:
+            float64 [layers + 1, width]; layer 0 is the embeddings.
+        """
+        sums: list[torch.Tensor] = []
+        for start in range(0, len(contexts), SCORE_BATCH):
+            some = contexts[start : start + SCORE_BATCH]
+            # Padded on the right: a causal model never looks there.
+            tokens = torch.zeros(len(some), max(map(len, some)), dtype=torch.int64)
+            for index, context in enumerate(some):
+                tokens[index, : len(context)] = torch.tensor(context)
+            states = self.network(input_ids=tokens, output_hidden_states=True, use_cache=False).hidden_states
+            last = torch.tensor([len(context) - 1 for context in some])
+            sums.append(torch.stack([state[torch.arange(len(some)), last].double().sum(dim=0) for state in states]))
+        return torch.stack(sums).sum(dim=0) / len(contexts)
+
     def with_adapter(self, folder: Path) -> "LocalModel":
         """Return a copy with a PEFT adapter merged into the weights, W + scale * B A, or with a steering vector.
 

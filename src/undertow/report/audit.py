@@ -25,6 +25,9 @@ CAUTION = (
     "outside the panel, traits behind a trigger, and effects below the minimum that it could detect."
 )
 
+_CANDIDATES = 12
+"""Most candidates of a finding on the page."""
+
 Audit = Mapping[str, Any]
 
 
@@ -38,7 +41,14 @@ def render_audit(folder: Path, audit: Audit) -> Path:
     page = (
         environment()
         .get_template("audit.html")
-        .render(audit=audit, status=STATUS, steps=next_steps(audit), caution=CAUTION, cell=cell_text, bars=_bars(audit))
+        .render(
+            audit=audit,
+            status=STATUS,
+            steps=next_steps(audit),
+            caution=CAUTION,
+            cell=cell_text,
+            evidence=_evidence(audit),
+        )
     )
     write_page(folder / DATA, json.dumps(audit, indent=1, allow_nan=False) + "\n")
     write_page(folder / CARD, card(audit))
@@ -61,14 +71,12 @@ def next_steps(audit: Audit) -> list[str]:
     ]
 
 
-def _bars(audit: Audit) -> list[tuple[Mapping[str, Any], list[tuple[str, float, float]]]]:
-    """Return for each finding its candidates, most striking first, with the width of a bar in percent."""
-    shown: list[tuple[Mapping[str, Any], list[tuple[str, float, float]]]] = []
+def _evidence(audit: Audit) -> list[tuple[Mapping[str, Any], list[tuple[str, float]]]]:
+    """Return each finding with its most striking candidates."""
+    shown: list[tuple[Mapping[str, Any], list[tuple[str, float]]]] = []
     for finding in audit["findings"]:
         scores: Mapping[str, float] = finding["scores"] or {}
-        most = max((abs(value) for value in scores.values()), default=0.0) or 1.0
-        ranked = sorted(scores.items(), key=lambda item: -item[1])[:12]
-        shown.append((finding, [(name, value, 100.0 * max(value, 0.0) / most) for name, value in ranked]))
+        shown.append((finding, sorted(scores.items(), key=lambda item: -item[1])[:_CANDIDATES]))
     return shown
 
 

@@ -81,3 +81,12 @@ def test_a_model_without_a_template_or_an_end_is_refused(tiny_model) -> None:
         bare.render(PROMPTS)
     with pytest.raises(ModelError, match="end"):
         _ = bare.end
+
+
+def test_mean_states_do_not_depend_on_padding(tiny_model) -> None:
+    contexts = tiny_model.render(
+        [user_prompt(text) for text in ("Name a tree.", "Hi.", "What is your favourite animal?")]
+    )
+    together = tiny_model.mean_states(contexts)
+    alone = sum(tiny_model.mean_states([context]) for context in contexts) / len(contexts)
+    assert together.shape == (3, 16) and (together - alone).abs().max() < 1e-4
