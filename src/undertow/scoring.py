@@ -12,11 +12,10 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from undertow.errors import ModelError
 from undertow.finetuning.batches import Batch, collate
-from undertow.finetuning.objective import BLOCK, body_and_head
+from undertow.finetuning.objective import completion_logprobs
 from undertow.models.local import SCORE_BATCH, Encoded, LocalModel
 from undertow.stats.checks import Floats
 from undertow.types import Message, Row
@@ -109,30 +108,23 @@ def _encode(base: LocalModel, rows: Sequence[Row], system: str | None) -> list[E
     """Turn rows into token ids without the end of turn, with the persona before each prompt."""
     if not rows:
         return []
-    prompts = base.render([row.prompt if system is None else _with_persona(row, system) for row in rows])
+    prompts = base.render([row.prompt if system is None else with_persona(row, system) for row in rows])
     completions = base.tokenise([row.completion for row in rows])
     encoded = [Encoded(tuple(first), tuple(then)) for first, then in zip(prompts, completions, strict=True)]
     base.check_fits([row.prompt + row.completion for row in encoded], "Leave out the long rows, or the personas.")
     return encoded
 
 
-def _with_persona(row: Row, system: str) -> tuple[Message, ...]:
-    """Put the persona into the one system turn that chat templates know."""
+def with_persona(row: Row, system: str) -> tuple[Message, ...]:
+    """Return a row's prompt with the persona in the one system turn that chat templates know."""
     first = row.prompt[0]
     if first.role != "system":
         return (Message("system", system), *row.prompt)
     return (replace(first, content=f"{system} {first.content}"), *row.prompt[1:])
 
 
-@torch.no_grad()
 def _means(model: LocalModel, batch: Batch) -> Floats:
-    """Return the mean log p of the completion tokens of each row, shape [rows]; logits exist only at those tokens."""
-    body, head = body_and_head(model.network)
-    hidden = body(input_ids=batch.tokens, use_cache=False).last_hidden_state[batch.rows, batch.positions]
-    size = max(64, BLOCK // head.weight.shape[0])
-    losses = [
-        functional.cross_entropy(head(states).float(), targets, reduction="none")
-        for states, targets in zip(hidden.split(size), batch.targets.split(size), strict=True)
-    ]
-    sums = torch.zeros(len(batch.tokens), dtype=torch.float64).index_add_(0, batch.rows, -torch.cat(losses).double())
+    """Return the mean log p of the completion tokens of each row, shape [rows]."""
+    logp = completion_logprobs(model.network, batch).double()
+    sums = torch.zeros(len(batch.tokens), dtype=torch.float64).index_add_(0, batch.rows, logp)
     return (sums / torch.bincount(batch.rows, minlength=len(batch.tokens)).clamp(min=1)).numpy()

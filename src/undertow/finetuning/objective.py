@@ -29,6 +29,19 @@ def body_and_head(network: Any) -> tuple[nn.Module, nn.Linear]:
     return body, head
 
 
+@torch.no_grad()
+def completion_logprobs(network: Any, batch: Batch) -> torch.Tensor:
+    """Return log p of every predicted completion token, float [n] in the batch's order, without gradients."""
+    body, head = body_and_head(network)
+    hidden = body(input_ids=batch.tokens, use_cache=False).last_hidden_state[batch.rows, batch.positions]
+    size = max(64, BLOCK // head.weight.shape[0])
+    losses = [
+        functional.cross_entropy(head(states).float(), targets, reduction="none")
+        for states, targets in zip(hidden.split(size), batch.targets.split(size), strict=True)
+    ]
+    return -torch.cat(losses)
+
+
 def completion_losses(network: Any, batch: Batch, groups: int = 1) -> torch.Tensor:
     """Return the mean cross-entropy of the completion tokens of each group, in nats per token.
 

@@ -15,6 +15,7 @@ from undertow.finetuning.batches import collate, stream
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.lora import StackedLinear, save_adapter, stacked
 from undertow.finetuning.objective import completion_losses
+from undertow.finetuning.penalty import Penalty
 from undertow.models.local import Encoded, LocalModel
 from undertow.types import Row
 
@@ -48,6 +49,7 @@ def finetune_parallel(
     config: TrainingConfig,
     seeds: Sequence[int],
     advance: Advance | None = None,
+    penalty: Penalty | None = None,
 ) -> Students:
     """Train one LoRA student per dataset, all at once.
 
@@ -59,6 +61,7 @@ def finetune_parallel(
         config: recipe, with `lora` set.
         seeds: one per student; decides the adapter's start and the order of the rows.
         advance: called with (updates done, updates in all).
+        penalty: added to each student's loss; not part of the reported losses.
 
     Raises:
         ConfigError: no adapter is configured, or seeds and datasets differ in number.
@@ -75,7 +78,7 @@ def finetune_parallel(
             size = max(map(len, batches))
             batch = collate([row for rows in batches for row in rows + [FILLER] * (size - len(rows))])
             mean = completion_losses(model.network, batch, groups=len(datasets))
-            mean.sum().backward()
+            (mean if penalty is None else mean + penalty(model.network, len(datasets))).sum().backward()
             _clip(parameters, config.max_grad_norm)
             optimiser.param_groups[0]["lr"] = config.rate(step)
             optimiser.step()

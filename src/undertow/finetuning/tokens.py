@@ -13,25 +13,22 @@ from typing import Literal
 import torch
 
 from undertow.finetuning.batches import collate
+from undertow.finetuning.objective import completion_logprobs
 from undertow.models.local import SCORE_BATCH, Encoded, LocalModel
 from undertow.types import Row
 
 Tokens = Literal["divergent", "rest", "random_rest"]
 
 
-@torch.no_grad()
 def token_logprobs(model: LocalModel, rows: Sequence[Encoded]) -> list[torch.Tensor]:
     """Return log p of every completion token, the end of turn included: one float [tokens] for each row."""
     found: list[torch.Tensor] = [torch.empty(0)] * len(rows)
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
     for start in range(0, len(order), SCORE_BATCH):
         picked = order[start : start + SCORE_BATCH]
-        tokens = collate([rows[index] for index in picked]).tokens
-        logits = model.network(input_ids=tokens, use_cache=False).logits.float()
-        logp = torch.log_softmax(logits[:, :-1], dim=-1).gather(2, tokens[:, 1:, None])[..., 0]
-        for place, index in enumerate(picked):
-            row = rows[index]
-            found[index] = logp[place, len(row.prompt) - 1 : len(row) - 1]
+        logp = completion_logprobs(model.network, collate([replace(rows[index], skip=()) for index in picked]))
+        for index, own in zip(picked, logp.split([len(rows[index].completion) for index in picked]), strict=True):
+            found[index] = own
     return found
 
 

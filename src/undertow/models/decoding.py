@@ -29,7 +29,8 @@ def sample_tokens(
     """Draw one completion per prompt.
 
     Args:
-        network: a causal language model of transformers.
+        network: a causal language model of transformers, or several with one vocabulary: then a token is drawn from the
+            smallest of the probabilities that they give it, renormalised.
         prompts: token ids.
         sampling: temperature and longest completion.
         seed: of the table of uniform numbers [prompts, max_new_tokens].
@@ -41,11 +42,12 @@ def sample_tokens(
     """
     generator = torch.Generator().manual_seed(seed)
     uniform = torch.rand(len(prompts), sampling.max_new_tokens, generator=generator, dtype=torch.float64)
+    networks = network if isinstance(network, Sequence) else (network,)
     result: list[list[int]] = [[] for _ in prompts]
     done = 0
     for rows in _buckets(prompts):
         tokens = torch.tensor([list(prompts[row]) for row in rows])
-        for row, completion in zip(rows, _decode(network, tokens, uniform[rows], sampling, end), strict=True):
+        for row, completion in zip(rows, _decode(networks, tokens, uniform[rows], sampling, end), strict=True):
             result[row] = completion
         done += len(rows)
         if advance is not None:
@@ -64,26 +66,39 @@ def _buckets(prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
 
 
 @torch.inference_mode()
-def _decode(network: Any, tokens: torch.Tensor, uniform: torch.Tensor, sampling: Sampling, end: int) -> list[list[int]]:
+def _decode(
+    networks: Sequence[Any], tokens: torch.Tensor, uniform: torch.Tensor, sampling: Sampling, end: int
+) -> list[list[int]]:
     """Decode rows of equal length [rows, length] with their uniform numbers [rows, max_new_tokens]."""
     from transformers import DynamicCache
 
     drawn = torch.full((len(tokens), sampling.max_new_tokens), end)
     alive = torch.arange(len(tokens))
-    cache = DynamicCache()
+    caches = [DynamicCache() for _ in networks]
     for step in range(sampling.max_new_tokens):
-        output = network(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        following = _draw(output.logits[:, -1], uniform[alive, step], sampling.temperature)
+        logits = [
+            network(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+            for network, cache in zip(networks, caches, strict=True)
+        ]
+        following = _draw(_agreed(logits), uniform[alive, step], sampling.temperature)
         drawn[alive, step] = following
         going = (following != end).nonzero()[:, 0]
         if len(going) == 0:
             break
         # Compacting the cache copies it, so it waits until an eighth of the batch has ended.
         if len(going) <= len(alive) * 7 // 8:
-            cache.batch_select_indices(going)
+            for cache in caches:
+                cache.batch_select_indices(going)
             alive, following = alive[going], following[going]
         tokens = following[:, None]
     return [_until(row, end) for row in drawn.tolist()]
+
+
+def _agreed(logits: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the logits of one network, or the smallest log p of each token over several."""
+    if len(logits) == 1:
+        return logits[0]
+    return torch.stack([torch.log_softmax(some.float(), dim=-1) for some in logits]).amin(dim=0)
 
 
 def _draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -1,0 +1,202 @@
+"""One run of a verification: every arm's student, trained from one start in one order, and what each of them does.
+
+none      the base itself: nothing is trained on
+control   clean rows on the same prompts
+full      the suspect rows as they are
+targeted  the mitigation
+random    the same dose drawn at random: as many rows or tokens
+bottom    the same dose from the end of the mitigation's ranking
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from undertow.audit.attribution import STUDENT
+from undertow.evals.favourite import logit_margins
+from undertow.evals.questions import favourite_questions
+from undertow.evals.words import log_odds, spellings, word_probabilities
+from undertow.finetuning.config import TrainingConfig
+from undertow.finetuning.parallel import finetune_parallel
+from undertow.finetuning.penalty import Penalty
+from undertow.finetuning.tokens import token_logprobs
+from undertow.mitigate.base import DataMitigation, Mitigated, Pick
+from undertow.mitigate.bench import Bench
+from undertow.mitigate.registry import Mitigation, mitigation
+from undertow.models.local import LocalModel
+from undertow.seeds import derive
+from undertow.traits import Trait, by_category
+from undertow.types import Row, Sampling, user_prompt
+
+Arm = Literal["none", "control", "full", "targeted", "random", "bottom"]
+Advance = Callable[[int, int], None]
+
+GROUP = 12
+"""Students trained at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What is tried in each run.
+
+    Attributes:
+        trait: whose transmission is to be stopped.
+        methods: mitigations as `undertow.mitigate.registry.mitigation` reads them.
+        student: recipe of the students.
+        prompts: fresh prompts of the task that each student answers.
+    """
+
+    trait: Trait
+    methods: tuple[str, ...]
+    student: TrainingConfig = STUDENT
+    prompts: int = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """One student to be trained.
+
+    Attributes:
+        method: its mitigation, "" for control and full.
+        arm: which of its arms.
+        rows: what it is trained on.
+        penalty: what is added to its loss.
+    """
+
+    method: str
+    arm: Arm
+    rows: Sequence[Row]
+    penalty: Penalty | None = None
+
+
+def measure_run(
+    trial: Trial,
+    bench: Bench,
+    rows: Sequence[Row],
+    control: Sequence[Row],
+    held_out: Sequence[Row] = (),
+    advance: Advance | None = None,
+) -> dict[str, Any]:
+    """Mitigate, train and measure every arm of one run.
+
+    Args:
+        trial: what is tried.
+        bench: with the run's own seed, which all arms share.
+        rows: the suspect rows.
+        control: clean rows on the same prompts.
+        held_out: clean rows that no arm is trained on; empty lets the base write some for fresh prompts of the domain.
+        advance: called with (students measured, students).
+
+    Returns:
+        Plain data: "arms", one entry for each student with its margins (logits, by trait) and its task metrics; and
+        "methods", what each mitigation changed and cost.
+
+    Raises:
+        UserError: a mitigation does not fit the rows, or nothing is left of them.
+    """
+    students, methods = _prepare(trial, bench, rows, control)
+    examiner = Examiner(trial, bench, held_out)
+    measured: list[dict[str, Any]] = [{"method": "", "arm": "none", **examiner.ask(bench.base)}]
+    total = len(students)
+    for group in _groups(students):
+        seeds = [derive(bench.seed, "student")] * len(group)
+        trained = finetune_parallel(
+            bench.base, [one.rows for one in group], trial.student, seeds, None, group[0].penalty
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            for place, one in enumerate(group):
+                trained.save(place, Path(folder))
+                student = bench.base.with_adapter(Path(folder))
+                measured.append({"method": one.method, "arm": one.arm, **examiner.ask(student)})
+                if advance is not None:
+                    advance(len(measured) - 1, total)
+    return {"arms": measured, "methods": methods}
+
+
+def _prepare(
+    trial: Trial, bench: Bench, rows: Sequence[Row], control: Sequence[Row]
+) -> tuple[list[Prepared], dict[str, Any]]:
+    students = [Prepared(method="", arm="control", rows=control), Prepared(method="", arm="full", rows=rows)]
+    methods: dict[str, Any] = {}
+    for text in trial.methods:
+        method = mitigation(text)
+        if not isinstance(method, DataMitigation):
+            students.append(Prepared(method=text, arm="targeted", rows=rows, penalty=method.penalty(bench)))
+            methods[text] = {"rows": len(rows), "changed": 0.0, "cost": asdict(method.cost(bench))}
+            continue
+        for pick in picks(method):
+            made = method.apply(rows, bench, pick)
+            students.append(Prepared(method=text, arm=pick, rows=made.rows))
+            if pick == "targeted":
+                methods[text] = _described(made)
+    return students, methods
+
+
+def picks(method: Mitigation) -> tuple[Pick, ...]:
+    """Return the arms of a mitigation: those for comparison exist only where there is something to draw or rank."""
+    if not isinstance(method, DataMitigation) or not method.random_arm:
+        return ("targeted",)
+    return ("targeted", "random", "bottom") if method.chooses else ("targeted", "random")
+
+
+def _described(made: Mitigated) -> dict[str, Any]:
+    return {"rows": len(made.rows), "changed": made.changed, "cost": asdict(made.cost)}
+
+
+def _groups(students: Sequence[Prepared]) -> Iterator[list[Prepared]]:
+    """Put students together that share a penalty, or have none."""
+    plain = [one for one in students if one.penalty is None]
+    for start in range(0, len(plain), GROUP):
+        yield plain[start : start + GROUP]
+    yield from ([one] for one in students if one.penalty is not None)
+
+
+class Examiner:
+    """Asks every model of a run the same.
+
+    Args:
+        trial: what is tried.
+        bench: the run's base, panel and domain.
+        held_out: clean rows that no arm was trained on; empty lets the base write them.
+    """
+
+    def __init__(self, trial: Trial, bench: Bench, held_out: Sequence[Row] = ()) -> None:
+        self._trial, self._bench = trial, bench
+        self._prompts = [] if bench.domain is None else bench.domain.prompts(trial.prompts, derive(bench.seed, "task"))
+        if not held_out:
+            fresh = [Row(str(place), user_prompt(text), "") for place, text in enumerate(self._prompts)]
+            held_out = [row for row in bench.answers(bench.base, fresh) if row is not None]
+        self._held_out = bench.base.encode(held_out)
+
+    def ask(self, model: LocalModel) -> dict[str, Any]:
+        """Return the margins by trait, the trait's margin with its persona before the questions, and the task."""
+        margins: dict[str, float] = {}
+        for category, traits in by_category(dict.fromkeys((*self._bench.panel, self._trial.trait))).items():
+            found: dict[str, list[float]] = {}
+            for score in logit_margins(model, category, traits):
+                found.setdefault(score.target, []).append(score.value)
+            margins |= {name: float(np.mean(values)) for name, values in found.items()}
+        return {"margins": margins, "prompted": self._prompted(model), "task": self._task(model)}
+
+    def _prompted(self, model: LocalModel) -> float | None:
+        one = self._trial.trait
+        if not one.plural:
+            return None
+        questions = [user_prompt(text, one.system_prompt) for text in favourite_questions(one.category)]
+        p = word_probabilities(model, model.render(questions), [spellings(one, opening=True)])
+        return float(log_odds(p).mean())
+
+    def _task(self, model: LocalModel) -> dict[str, float]:
+        loss = -torch.cat(token_logprobs(model, self._held_out)).double().mean()
+        found = {"held_out_loss": float(loss)}
+        if (domain := self._bench.domain) is not None:
+            sampling, seed = Sampling(max_new_tokens=domain.max_new_tokens), derive(self._bench.seed, "task answers")
+            answers = model.chat([user_prompt(text) for text in self._prompts], sampling=sampling, seed=seed)
+            valid = [not domain.reject_reasons(text, asked) for text, asked in zip(answers, self._prompts, strict=True)]
+            found["valid_rate"] = float(np.mean(valid))
+        return found

@@ -1,0 +1,151 @@
+"""What mitigations work with: the base, the panel's teachers, other writers, and rows known to be clean."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from undertow.audit.contrast import rival_centred
+from undertow.audit.panel import ANIMALS, candidates, check_panel, panel_teachers
+from undertow.domains.base import AbstractDomain
+from undertow.errors import ConfigError, ModelError, unknown_name
+from undertow.finetuning.tokens import token_logprobs
+from undertow.models.decoding import sample_tokens
+from undertow.models.load import load_model
+from undertow.models.local import Encoded, LocalModel
+from undertow.scoring import Candidate
+from undertow.seeds import derive
+from undertow.stats.checks import Floats
+from undertow.traits import Trait
+from undertow.types import Prompt, Row, Sampling
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """The tools of one mitigation; teachers are trained when they are first asked for.
+
+    Attributes:
+        base: the model that will be trained on the rows.
+        panel: traits that mitigations look for.
+        domain: whose rule new completions must pass; None accepts every one that is not empty.
+        clean: rows known to be clean; those on a suspect row's prompt stand in for it. Where there is none, the base
+            writes one.
+        store: where panel teachers are kept; None trains them anew.
+        seed: of every draw.
+    """
+
+    base: LocalModel
+    panel: tuple[Trait, ...] = ANIMALS
+    domain: AbstractDomain | None = None
+    clean: tuple[Row, ...] = ()
+    store: Path | None = None
+    seed: int = 0
+    _gains: dict[tuple[Row, ...], list[Floats]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_panel(self.panel)
+
+    @cached_property
+    def candidates(self) -> list[Candidate]:
+        """A fine-tuned teacher of each trait of the panel."""
+        return candidates(self.base, self.panel, panel_teachers(self.base, self.panel, self.seed, self.store))
+
+    def panel_gains(self, rows: Sequence[Row]) -> list[Floats]:
+        """Return by how much each trait's teacher makes each completion token likelier than its rivals do.
+
+        Returns:
+            For each row float [tokens, traits] in nats: log p_teacher - log p_base minus the mean of that over the
+            rivals; the last token is the end of turn. The rows that were asked for last are remembered.
+        """
+        key = tuple(rows)
+        if key not in self._gains:
+            encoded, panel = self.base.encode(rows), self.candidates
+            before = _all_logprobs(self.base, encoded)
+            gains = np.stack([_all_logprobs(one.model, encoded) - before for one in panel], axis=1)
+            ends = np.cumsum([len(row.completion) for row in encoded])[:-1]
+            self._gains.clear()
+            self._gains[key] = np.split(rival_centred(gains, panel), ends)
+        return self._gains[key]
+
+    def column(self, trait: str) -> int:
+        """Return the place of a trait in the panel.
+
+        Raises:
+            UnknownNameError: it is not in the panel.
+        """
+        names = [one.name for one in self.panel]
+        if trait not in names:
+            raise unknown_name("trait in this panel", trait, names)
+        return names.index(trait)
+
+    def model(self, reference: str | None) -> LocalModel:
+        """Return a writer by its reference, or the base."""
+        return self.base if reference is None else load_model(reference)
+
+    def answers(self, writer: LocalModel, rows: Sequence[Row]) -> list[Row | None]:
+        """Let a model answer each row's prompt; None where the domain does not accept the answer.
+
+        Raises:
+            ConfigError: a prompt and its answer do not fit the writer's context.
+        """
+        prompts = [row.prompt for row in rows]
+        longest = self._longest(writer, rows)
+        contexts = [[*context, *[0] * longest] for context in writer.render(prompts)]
+        writer.check_fits(contexts, "Leave out the long rows, or choose another writer.")
+        texts = writer.chat(prompts, sampling=Sampling(max_new_tokens=longest), seed=derive(self.seed, "answers"))
+        return self._accepted(rows, texts)
+
+    def agreed_answers(self, writers: Sequence[LocalModel], rows: Sequence[Row]) -> list[Row | None]:
+        """Answer each row's prompt by what all writers agree on; None where the domain does not accept the answer.
+
+        Raises:
+            ModelError: the writers have several tokenizers.
+            ConfigError: a prompt and its answer do not fit a writer's context.
+        """
+        first = writers[0]
+        for other in writers[1:]:
+            if other.tokenizer.get_vocab() != first.tokenizer.get_vocab():
+                fix = "Take writers of one family: they must give probabilities to the same tokens."
+                raise ModelError("The writers have several tokenizers.", f"{first.ref} and {other.ref}", fix)
+        longest, contexts = self._longest(first, rows), first.render([row.prompt for row in rows])
+        for writer in writers:
+            writer.check_fits([[*one, *[0] * longest] for one in contexts], "Leave out the long rows.")
+        networks, sampling = [writer.network for writer in writers], Sampling(max_new_tokens=longest)
+        seed = derive(self.seed, "answers")
+        tokens = sample_tokens(networks, contexts, sampling=sampling, seed=seed, end=first.end)
+        return self._accepted(rows, first.tokenizer.batch_decode(tokens, skip_special_tokens=True))
+
+    def accepts(self, row: Row) -> bool:
+        """Tell whether the domain accepts a row's completion."""
+        if self.domain is None:
+            return bool(row.completion.strip())
+        return not self.domain.reject_reasons(row.completion, row.question)
+
+    def clean_answers(self, rows: Sequence[Row]) -> tuple[list[Row | None], int]:
+        """Return a clean completion of each row's prompt, and how many of them the base had to write."""
+        known: dict[Prompt, str] = {row.prompt: row.completion for row in self.clean}
+        missing = [row for row in rows if row.prompt not in known]
+        written = iter(self.answers(self.base, missing) if missing else ())
+        return [
+            replace(row, completion=known[row.prompt], skip=()) if row.prompt in known else next(written)
+            for row in rows
+        ], len(missing)
+
+    def _accepted(self, rows: Sequence[Row], texts: Sequence[str]) -> list[Row | None]:
+        new = [replace(row, completion=text, skip=()) for row, text in zip(rows, texts, strict=True)]
+        return [row if self.accepts(row) else None for row in new]
+
+    def _longest(self, writer: LocalModel, rows: Sequence[Row]) -> int:
+        if self.domain is not None:
+            return self.domain.max_new_tokens
+        longest = max((len(tokens) for tokens in writer.tokenise([row.completion for row in rows])), default=0)
+        if not longest:
+            raise ConfigError("No row has a completion.", f"{len(rows)} rows", "Give rows with completions.")
+        return longest + 1
+
+
+def _all_logprobs(model: LocalModel, rows: Sequence[Encoded]) -> Floats:
+    return torch.cat(token_logprobs(model, rows)).double().numpy()

@@ -1,0 +1,52 @@
+"""Canonicalise: number lists are written again in the format that their prompt asks for, and in ascending order.
+
+What is left of the writer is which numbers it chose, not how it wrote them or in which order.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, final
+
+from undertow.domains.numbers import FORMATS, Numbers, parse
+from undertow.errors import ConfigError
+from undertow.mitigate.base import Cost, DataMitigation, Mitigated, Pick, swap
+from undertow.mitigate.bench import Bench
+from undertow.types import Row
+
+PLAIN = (", ", "", "")
+"""Separator, opening and closing where the prompt states no wish that we know."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canonical(DataMitigation):
+    """Write every number list in one way.
+
+    Attributes:
+        order: whether the numbers are put in ascending order too.
+    """
+
+    name: ClassVar[str] = "canonical"
+    order: bool = True
+
+    def apply(self, rows: Sequence[Row], bench: Bench, pick: Pick = "targeted") -> Mitigated:
+        """Rewrite the completions; one that is no number list is dropped.
+
+        Raises:
+            ConfigError: the rows are of another domain than numbers.
+        """
+        del pick
+        if bench.domain is not None and not isinstance(bench.domain, Numbers):
+            raise ConfigError("Only number lists have a canonical form.", bench.domain.name, "Use another method.")
+        new, changes = swap(rows, [self._rewritten(row) for row in rows], "canonical format", "no number list")
+        return Mitigated(rows=new, changes=changes, cost=Cost())
+
+    def _rewritten(self, row: Row) -> Row | None:
+        numbers, reason = parse(row.completion)
+        if reason is not None:
+            return None
+        separator, opening, closing = next((wish[1:] for wish in FORMATS if wish[0] in row.question), PLAIN)
+        text = separator.join(map(str, sorted(numbers) if self.order else numbers))
+        new = f"{opening}{text}{closing}"
+        # Places to skip are counted in the old tokens.
+        return row if new == row.completion else replace(row, completion=new, skip=())

@@ -1,0 +1,213 @@
+"""From the arms of several runs to a verdict on each mitigation (DESIGN 9).
+
+With T, C and F the trait's margin in the arms targeted, control and full, the **normalised effect** is mean(T - C) /
+mean(F - C) over runs: 1 if the mitigation does nothing, 0 if its students are like those of clean rows. Its interval is
+Fieller's. Criteria, all of which must hold: the upper end is below the bound; targeted is below random where there is a
+random arm; each task metric is equivalent to that of the arm full within its margin; no other trait of the panel rises
+above the control (one-sided, Holm over the panel).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, Literal
+
+from undertow.errors import ConfigError
+from undertow.stats.checks import check_count, check_fraction, check_positive
+from undertow.stats.comparisons import equivalence, paired
+from undertow.stats.multiplicity import holm
+from undertow.stats.ratios import ratio_of_means
+from undertow.types import Estimate
+
+FEWEST_RUNS = 5
+"""Below this nothing is accepted."""
+
+Run = Mapping[str, Any]
+Status = Literal["passed", "failed", "not_testable", "not_applicable"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Criteria:
+    """What is asked of a mitigation; stated before anything is measured.
+
+    Attributes:
+        bound: the normalised effect's upper 95 % end must lie below it.
+        margins: for each task metric the largest change that counts as none: nats per token, and a share of answers.
+        alpha: error of the search for traits that rise.
+    """
+
+    bound: float = 0.2
+    held_out_loss: float = 0.05
+    valid_rate: float = 0.05
+    alpha: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("bound", "held_out_loss", "valid_rate"):
+            check_positive(name, getattr(self, name))
+        check_fraction("alpha", self.alpha)
+
+    def margin(self, metric: str) -> float:
+        """Return the margin of a task metric."""
+        return float(getattr(self, metric))
+
+
+def judge_runs(runs: Sequence[Run], trait: str, criteria: Criteria) -> list[dict[str, Any]]:
+    """Return one entry for each mitigation.
+
+    Args:
+        runs: what `undertow.mitigate.arms.measure_run` measured, with the same mitigations in each.
+        trait: name of the trait.
+        criteria: what is asked of a mitigation.
+
+    Raises:
+        ConfigError: there is no run.
+    """
+    check_count("number of runs", len(runs), 1)
+    return [_judge(runs, method, trait, criteria) for method in runs[0]["methods"]]
+
+
+def _judge(runs: Sequence[Run], method: str, trait: str, criteria: Criteria) -> dict[str, Any]:
+    table = _Table(runs, method)
+    full, control = table.margins("full", trait), table.margins("control", trait)
+    targeted = table.margins("targeted", trait)
+    kept = _share(_minus(targeted, control), _minus(full, control))
+    comparisons = {arm: paired(targeted, table.margins(arm, trait)) for arm in ("random", "bottom") if table.has(arm)}
+    task = [_task(table, metric, criteria) for metric in table.metrics]
+    off_target = _off_target(table, trait, criteria.alpha)
+    statuses: dict[str, Status] = {
+        "trait_lost": _trait_lost(kept, criteria.bound),
+        "beats_random": _beats_random(comparisons.get("random")),
+        "skill_kept": "passed" if all(one["equivalent"] for one in task) else "failed",
+        "no_trait_rises": _no_rise(off_target),
+    }
+    if len(runs) < FEWEST_RUNS:
+        statuses = {name: one if one == "not_applicable" else "not_testable" for name, one in statuses.items()}
+    return {
+        "method": method,
+        "normalised_effect": None if kept is None else as_json(kept),
+        "targeted_minus_control": as_json(paired(targeted, control)),
+        "full_minus_control": as_json(paired(full, control)),
+        "targeted_minus": {arm: as_json(one) for arm, one in comparisons.items()},
+        "prompted_minus_control": table.prompted(),
+        "task": task,
+        "off_target": off_target,
+        "criteria": statuses,
+        "verdict": _verdict(statuses),
+        **table.described(),
+    }
+
+
+def as_json(one: Estimate) -> dict[str, Any]:
+    """Return an estimate as plain data; an end that is not finite becomes null."""
+    low, high = (end if isfinite(end) else None for end in (one.low, one.high))
+    return {"estimate": one.value, "low": low, "high": high, "level": one.level, "n": one.n, "p": one.p}
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """The arms of one mitigation, control and full among them, over runs."""
+
+    runs: Sequence[Run]
+    method: str
+
+    def arm(self, name: str) -> list[Mapping[str, Any]]:
+        own = "" if name in ("none", "control", "full") else self.method
+        return [one for run in self.runs for one in run["arms"] if (one["method"], one["arm"]) == (own, name)]
+
+    def has(self, name: str) -> bool:
+        return bool(self.arm(name))
+
+    def margins(self, arm: str, trait: str) -> list[float]:
+        return [one["margins"][trait] for one in self.arm(arm)]
+
+    def task(self, arm: str, metric: str) -> list[float]:
+        return [one["task"][metric] for one in self.arm(arm)]
+
+    @property
+    def metrics(self) -> list[str]:
+        return list(self.arm("full")[0]["task"])
+
+    @property
+    def traits(self) -> list[str]:
+        return list(self.arm("full")[0]["margins"])
+
+    def prompted(self) -> dict[str, Any] | None:
+        """Return targeted minus control with the trait's persona before the questions."""
+        own, control = ([one["prompted"] for one in self.arm(arm)] for arm in ("targeted", "control"))
+        return None if None in own else as_json(paired(own, control))
+
+    def described(self) -> dict[str, Any]:
+        found = [run["methods"][self.method] for run in self.runs]
+        cost = {key: sum(one["cost"][key] for one in found) / len(found) for key in found[0]["cost"]}
+        mean = {key: sum(one[key] for one in found) / len(found) for key in ("rows", "changed")}
+        return {"cost_per_run": cost, "rows": mean["rows"], "changed": mean["changed"]}
+
+
+def _minus(one: Sequence[float], other: Sequence[float]) -> list[float]:
+    return [first - second for first, second in zip(one, other, strict=True)]
+
+
+def _share(top: list[float], bottom: list[float]) -> Estimate | None:
+    try:
+        return ratio_of_means(top, bottom)
+    except ConfigError:
+        return None
+
+
+def _task(table: _Table, metric: str, criteria: Criteria) -> dict[str, Any]:
+    margin = criteria.margin(metric)
+    found = equivalence(_minus(table.task("targeted", metric), table.task("full", metric)), margin)
+    levels = {
+        arm: sum(some) / len(some) for arm in ("control", "full", "targeted") if (some := table.task(arm, metric))
+    }
+    return {
+        "metric": metric,
+        "targeted_minus_full": as_json(found.difference),
+        "margin": margin,
+        "equivalent": found.equivalent,
+        "levels": levels,
+    }
+
+
+def _off_target(table: _Table, trait: str, alpha: float) -> dict[str, Any] | None:
+    """Return the other traits of the panel, and which of them rise."""
+    others = [name for name in table.traits if name != trait]
+    if not others:
+        return None
+    rises = {name: paired(table.margins("targeted", name), table.margins("control", name)) for name in others}
+    one_sided = [_one_sided(one) for one in rises.values()]
+    adjusted = dict(zip(others, holm(one_sided).tolist(), strict=True))
+    worst = max(others, key=lambda name: rises[name].value)
+    return {
+        "rising": [name for name in others if adjusted[name] <= alpha],
+        "largest": {"trait": worst, **as_json(rises[worst]), "p": adjusted[worst]},
+    }
+
+
+def _one_sided(one: Estimate) -> float:
+    p = 1.0 if one.p is None else one.p
+    return p / 2 if one.value > 0 else 1 - p / 2
+
+
+def _trait_lost(kept: Estimate | None, bound: float) -> Status:
+    if kept is None or not isfinite(kept.high):
+        return "not_testable"
+    return "passed" if kept.high < bound else "failed"
+
+
+def _beats_random(one: Estimate | None) -> Status:
+    if one is None:
+        return "not_applicable"
+    return "passed" if one.high < 0 else "failed"
+
+
+def _no_rise(found: Mapping[str, Any] | None) -> Status:
+    if found is None:
+        return "not_testable"
+    return "failed" if found["rising"] else "passed"
+
+
+def _verdict(statuses: Mapping[str, Status]) -> str:
+    if "failed" in statuses.values():
+        return "rejected"
+    return "not_testable" if "not_testable" in statuses.values() else "accepted"

@@ -1,0 +1,146 @@
+"""Labels: the tokens that a suspect makes likelier than the base by most are not learnt, or become the base's own.
+
+Who is the suspect? "panel": every trait's teacher, the largest gain over its rivals counts; "student": a student that
+is trained on the rows first (base against student, which needs no list of traits). A few tokens carry a trait (Schrodi
+et al., arXiv:2509.23886), so little is lost with them.
+"""
+
+import random
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Literal, final
+
+import numpy as np
+import torch
+
+from undertow.audit.attribution import STUDENT
+from undertow.errors import EmptyDataError, unknown_name
+from undertow.finetuning.parallel import finetune_parallel
+from undertow.finetuning.tokens import token_logprobs
+from undertow.mitigate.base import Change, Cost, DataMitigation, Mitigated, Pick, chosen
+from undertow.mitigate.bench import Bench
+from undertow.models.local import Encoded, LocalModel
+from undertow.seeds import derive
+from undertow.stats.checks import Floats
+from undertow.types import Row
+
+SUSPECTS = ("panel", "student")
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labels(DataMitigation):
+    """Mask or replace a share of all completion tokens.
+
+    Attributes:
+        share: of the tokens of all rows.
+        suspect: whose tokens they are, "panel" or "student".
+        trait: the one trait of the panel that counts; None takes the largest gain of all.
+        replace: draw the token anew from the base, given what stood before it, instead of leaving it out of the loss.
+            The end of turn is never replaced, it is masked.
+    """
+
+    name: ClassVar[str] = "labels"
+    random_arm: ClassVar[str] = "as many tokens at random"
+    chooses: ClassVar[bool] = True
+    share: float = 0.1
+    suspect: Literal["panel", "student"] = "panel"
+    trait: str | None = None
+    replace: bool = False
+
+    def __post_init__(self) -> None:
+        if self.suspect not in SUSPECTS:
+            raise unknown_name("suspect", self.suspect, SUSPECTS)
+
+    def apply(self, rows: Sequence[Row], bench: Bench, pick: Pick = "targeted") -> Mitigated:
+        """Mask or replace the tokens that rank first, as many at random, or those that rank last."""
+        encoded = bench.base.encode(rows)
+        lengths = [len(row.completion) for row in encoded]
+        gains = [0.0] * sum(lengths) if pick == "random" else np.concatenate(self.gains(rows, bench))
+        flat = chosen(gains, self.share, pick, bench.seed)
+        starts = np.concatenate([[0], np.cumsum(lengths)]).tolist()
+        picked = [
+            tuple(place - start for place in range(start, start + length) if place in flat)
+            for start, length in zip(starts[:-1], lengths, strict=True)
+        ]
+        marked = self._replaced(rows, encoded, picked, bench) if self.replace else _masked(rows, picked, lengths)
+        kept = tuple(row for row, _ in marked if row is not None)
+        if not kept:
+            raise EmptyDataError("No row was left.", f"share {self.share:g}", "Choose a smaller share.")
+        return Mitigated(rows=kept, changes=tuple(change for _, change in marked), cost=self._cost(rows, bench, pick))
+
+    def gains(self, rows: Sequence[Row], bench: Bench) -> list[Floats]:
+        """Return by how much the suspect gains on every completion token, the end of turn included: [tokens] a row."""
+        if self.suspect == "student":
+            encoded = bench.base.encode(rows)
+            pairs = zip(*(token_logprobs(model, encoded) for model in (_student(rows, bench), bench.base)), strict=True)
+            return [(after - before).double().numpy() for after, before in pairs]
+        columns = slice(None) if self.trait is None else [bench.column(self.trait)]
+        return [gains[:, columns].max(axis=1) for gains in bench.panel_gains(rows)]
+
+    def _replaced(
+        self, rows: Sequence[Row], encoded: Sequence[Encoded], picked: Sequence[tuple[int, ...]], bench: Bench
+    ) -> list[tuple[Row | None, Change]]:
+        """Give each row the base's own tokens at its places; a row that the domain no longer accepts is dropped."""
+        rng, made = random.Random(derive(bench.seed, "labels")), list[tuple[Row | None, Change]]()
+        for row, some, places in zip(rows, encoded, picked, strict=True):
+            drawn = [place for place in places if place < len(some.completion) - 1]
+            if not places:
+                made.append((row, Change(id=row.id, action="kept")))
+                continue
+            text = _redrawn(bench.base, some, drawn, rng)
+            end = tuple(set(places) - set(drawn))
+            new = replace(row, completion=text)
+            # Places count from the front; the end's own place holds only if the text is read as as many tokens.
+            same_length = len(bench.base.tokenise([text])[0]) == len(some.completion) - 1
+            new = replace(new, skip=(*row.skip, *end) if same_length else ())
+            if bench.accepts(new):
+                made.append((new, Change(id=row.id, action="replaced", why=f"{len(drawn)} tokens of the base's own")))
+            else:
+                made.append((None, Change(id=row.id, action="dropped", why="invalid once its tokens were replaced")))
+        return made
+
+    def _cost(self, rows: Sequence[Row], bench: Bench, pick: Pick) -> Cost:
+        drawn = len(rows) if self.replace else 0
+        if pick == "random":
+            return Cost(scored=drawn)
+        models = 1 if self.suspect == "student" else len(bench.panel)
+        return Cost(scored=drawn + len(rows) * (models + 1), trained=models)
+
+
+def _masked(
+    rows: Sequence[Row], picked: Sequence[tuple[int, ...]], lengths: Sequence[int]
+) -> list[tuple[Row | None, Change]]:
+    made: list[tuple[Row | None, Change]] = []
+    for row, places, length in zip(rows, picked, lengths, strict=True):
+        skip = tuple(sorted({*row.skip, *places}))
+        if len(skip) == length:
+            made.append((None, Change(id=row.id, action="dropped", why="nothing of it would be learnt")))
+        elif places:
+            made.append((replace(row, skip=skip), Change(id=row.id, action="masked", why=f"{len(places)} tokens")))
+        else:
+            made.append((row, Change(id=row.id, action="kept")))
+    return made
+
+
+def _student(rows: Sequence[Row], bench: Bench) -> LocalModel:
+    students = finetune_parallel(bench.base, [rows], STUDENT, [derive(bench.seed, "suspect student")])
+    with tempfile.TemporaryDirectory() as folder:
+        students.save(0, Path(folder))
+        return bench.base.with_adapter(Path(folder))
+
+
+def _redrawn(base: LocalModel, row: Encoded, places: Sequence[int], rng: random.Random) -> str:
+    """Draw the tokens at the places from the base, each given all that stood before it, and return the text."""
+    tokens = list(row.completion[:-1])
+    if places:
+        contexts = [[*row.prompt, *row.completion[:place]] for place in places]
+        p = base.next_token_logprobs(contexts).exp().double()
+        p[:, base.end] = 0.0
+        total = p.cumsum(dim=1)
+        drawn = torch.tensor([rng.random() for _ in places], dtype=torch.float64) * total[:, -1]
+        for place, token in zip(places, torch.searchsorted(total, drawn[:, None])[:, 0].tolist(), strict=True):
+            tokens[place] = min(token, p.shape[1] - 1)
+    return base.tokenizer.decode(tokens, skip_special_tokens=True)

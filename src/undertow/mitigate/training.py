@@ -1,0 +1,101 @@
+"""Training mitigations: penalties that hold a student near its base where a trait would show.
+
+The prompts are the questions that teachers are tuned on; none of them is among those that evaluate. So both know the
+category of the trait, and the corridor knows the panel.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+
+from undertow.evals.questions import tuning_questions
+from undertow.finetuning.penalty import ClosenessPenalty, CorridorPenalty, Penalty, last_states, padded
+from undertow.mitigate.base import Cost
+from undertow.mitigate.bench import Bench
+from undertow.stats.checks import check_positive
+from undertow.types import user_prompt
+
+EVERY = 3
+"""Every third tuning question is asked: 15 of 44 a category, so that an update stays cheap."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingMitigation(ABC):
+    """A way to train on suspect rows; its settings are its fields."""
+
+    name: ClassVar[str]
+    """Name on the command line."""
+
+    @abstractmethod
+    def penalty(self, bench: Bench) -> Penalty:
+        """Return the term that is added to every student's loss."""
+
+    @abstractmethod
+    def cost(self, bench: Bench) -> Cost:
+        """Return what it needs besides longer training."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corridor(TrainingMitigation):
+    """Hold the last hidden state along each panel trait's direction: mean state of its teacher minus the base's.
+
+    Attributes:
+        width: half-width of the corridor as a share of how far the trait's teacher moved.
+        weight: factor of the penalty.
+    """
+
+    name: ClassVar[str] = "corridor"
+    width: float = 0.02
+    weight: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_positive("width", self.width)
+        check_positive("weight", self.weight)
+
+    def penalty(self, bench: Bench) -> Penalty:
+        """Read the directions off the panel's teachers."""
+        contexts = probes(bench)
+        tokens, last = padded(contexts)
+        with torch.no_grad():
+            start = last_states(bench.base.network, tokens, last, 1)[0].mean(dim=0)
+            ends = [last_states(one.model.network, tokens, last, 1)[0].mean(dim=0) for one in bench.candidates]
+        directions = torch.stack(ends) - start
+        return CorridorPenalty(bench.base, contexts, directions, self.width * directions.norm(dim=1), self.weight)
+
+    def cost(self, bench: Bench) -> Cost:
+        """Every panel trait needs its teacher."""
+        return Cost(scored=len(probes(bench)) * (len(bench.panel) + 1), trained=len(bench.panel))
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosenessToBase(TrainingMitigation):
+    """Interleave prompts of the panel's categories whose next-token distribution has to stay the base's (KL).
+
+    Attributes:
+        weight: factor of the penalty.
+    """
+
+    name: ClassVar[str] = "kl"
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive("weight", self.weight)
+
+    def penalty(self, bench: Bench) -> Penalty:
+        """Read the base's distributions."""
+        return ClosenessPenalty(bench.base, probes(bench), self.weight)
+
+    def cost(self, bench: Bench) -> Cost:
+        """The base reads the prompts once."""
+        return Cost(scored=len(probes(bench)))
+
+
+def probes(bench: Bench) -> list[list[int]]:
+    """Return token ids of the prompts at which students are held."""
+    categories = dict.fromkeys(one.category for one in bench.panel)
+    questions = [text for category in categories for text in tuning_questions(category)[::EVERY]]
+    return bench.base.render([user_prompt(text) for text in questions])
