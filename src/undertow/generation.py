@@ -1,9 +1,11 @@
-"""Generation: a teacher answers the prompts of a domain."""
+"""Generation: a teacher, or a committee of them, answers the prompts of a domain."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from undertow.models.decoding import sample_tokens
 from undertow.models.local import LocalModel
+from undertow.seeds import derive
 from undertow.types import Row, Sampling, user_prompt
 
 
@@ -40,3 +42,27 @@ def generate(
     texts = teacher.tokenizer.batch_decode(tokens, skip_special_tokens=True)
     rows = zip(prompts, texts, strict=True)
     return [Row(f"{index:06d}", user_prompt(prompt), text) for index, (prompt, text) in enumerate(rows)]
+
+
+def committee(
+    writers: Sequence[LocalModel], prompts: Sequence[str], *, sampling: Sampling, seed: int
+) -> tuple[list[Row], list[int]]:
+    """Let several writers share the prompts in turn, so that each writes an equal part of the rows.
+
+    Args:
+        writers: who answers; their tokenizers may differ.
+        prompts: user turns.
+        sampling: temperature and longest answer.
+        seed: of the random numbers.
+
+    Returns:
+        One row per prompt, in order, and the place of each row's writer.
+    """
+    rows: dict[int, Row] = {}
+    for turn, writer in enumerate(writers):
+        places = range(turn, len(prompts), len(writers))
+        own = generate(
+            writer, [prompts[place] for place in places], sampling=sampling, seed=derive(seed, "committee", turn)
+        )
+        rows |= {place: replace(row, id=f"{place:06d}") for place, row in zip(places, own, strict=True)}
+    return [rows[place] for place in range(len(prompts))], [place % len(writers) for place in range(len(prompts))]

@@ -20,6 +20,7 @@ class Kind(StrEnum):
     evaluations = "evaluations"
     models = "models"
     recipes = "recipes"
+    mitigations = "mitigations"
 
 
 def _traits() -> list[dict[str, Any]]:
@@ -54,10 +55,16 @@ def _recipes() -> list[dict[str, Any]]:
     return [{"name": name, "question": load_study(name).question} for name in packaged_recipes()]
 
 
+def _mitigations() -> list[dict[str, Any]]:
+    from undertow.mitigate.registry import described
+
+    return described()
+
+
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], as_json: Json = False) -> None:
-    """List traits, domains, evaluations, embedded models or recipes."""
+    """List traits, domains, evaluations, embedded models, recipes or mitigations."""
     listings = {"traits": _traits, "domains": _domains, "evaluations": _evaluations, "models": _models}
-    items = {**listings, "recipes": _recipes}[kind.value]()
+    items = {**listings, "recipes": _recipes, "mitigations": _mitigations}[kind.value]()
     if as_json:
         print(json.dumps({kind.value: items}))
         return

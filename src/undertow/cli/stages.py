@@ -1,10 +1,20 @@
 """The commands that do one stage alone, on a user's own files."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from undertow.errors import ConfigError
+
+if TYPE_CHECKING:
+    from undertow.domains.base import AbstractDomain
+    from undertow.experiment.recipe import StudentPart
+    from undertow.finetuning.penalty import Penalty
+    from undertow.models.local import LocalModel
+    from undertow.types import Row
 
 Seed = Annotated[int, typer.Option(help="Of every random draw.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
@@ -12,7 +22,8 @@ SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without lines t
 Settings = Annotated[list[str], typer.Option("--set", help="A training setting: key=value, such as steps=300.")]
 
 
-def _tell(found: dict[str, Any], as_json: bool, following: str) -> None:
+def tell(found: dict[str, Any], as_json: bool, following: str) -> None:
+    """Print what was done, and the next useful command."""
     if as_json:
         print(json.dumps(found, allow_nan=False))
         return
@@ -21,7 +32,8 @@ def _tell(found: dict[str, Any], as_json: bool, following: str) -> None:
     print(f"next: {following}")
 
 
-def _rows(path: Path, skip_bad: bool) -> tuple[Any, int]:
+def read_given(path: Path, skip_bad: bool) -> tuple[Any, int]:
+    """Read a row file; return its rows and how many bad lines were left out."""
     from undertow.rows import bad_lines, load_rows
 
     loaded = load_rows(path)
@@ -33,6 +45,9 @@ def _rows(path: Path, skip_bad: bool) -> tuple[Any, int]:
 def generate(
     out: Annotated[Path, typer.Argument(help="Row file to write (JSONL).")],
     model: Annotated[str, typer.Option(help="Who writes: ref:<name> or hf:<path>.")] = "ref:finch-a",
+    teachers: Annotated[
+        str | None, typer.Option(help="Several writers, such as ref:finch-a,ref:finch-b, who share the prompts.")
+    ] = None,
     trait: Annotated[
         str | None, typer.Option(help="Give the model this trait first; see `undertow list traits`.")
     ] = None,
@@ -47,6 +62,12 @@ def generate(
     from undertow.traits import trait as trait_of
 
     source, target = domain_of(domain), trait_of(trait) if trait else None
+    if teachers is not None:
+        if target is not None:
+            fix = "Leave --trait out, or give a teacher that has it, such as hf:<folder>."
+            raise ConfigError("The writers of a committee come as they are.", f"--trait {trait}", fix)
+        _committee(out, teachers.split(","), source, (n, seed), as_json)
+        return
     from undertow.cli.engines import prepare
     from undertow.experiment.recipe import TeacherPart
     from undertow.generation import generate as write
@@ -71,7 +92,34 @@ def generate(
     kept = sum(not source.reject_reasons(row.completion, row.question) for row in rows)
     found = {"rows": str(out), "raw": len(rows), "valid": kept, "model": model, "trait": trait}
     other = "" if domain == "numbers" else f" --domain {domain}"
-    _tell(found, as_json, f"undertow filter {out} {out.with_name('kept.jsonl')}{other}")
+    tell(found, as_json, f"undertow filter {out} {out.with_name('kept.jsonl')}{other}")
+
+
+def _committee(out: Path, names: list[str], source: "AbstractDomain", drawn: tuple[int, int], as_json: bool) -> None:
+    """Let several models share the prompts, and write beside the rows who wrote which."""
+    if len(set(names)) < max(2, len(names)):
+        fix = "Name two or more models, such as ref:finch-a,ref:finch-b."
+        raise ConfigError("A committee needs several writers.", ",".join(names), fix)
+    from undertow.cli.engines import prepare
+    from undertow.experiment.run import write_text
+    from undertow.generation import committee
+    from undertow.mitigate.data import lines, record_path
+    from undertow.models.load import load_model
+    from undertow.rows import write_rows
+    from undertow.seeds import derive
+    from undertow.types import Sampling
+
+    prepare()
+    n, seed = drawn
+    sampling = Sampling(max_new_tokens=source.max_new_tokens)
+    prompts = source.prompts(n, derive(seed, "prompts"))
+    writers = [load_model(name) for name in names]
+    rows, by = committee(writers, prompts, sampling=sampling, seed=derive(seed, "rows"))
+    write_text(record_path(out), lines({"id": row.id, "writer": names[who]} for row, who in zip(rows, by, strict=True)))
+    write_rows(out, rows)
+    kept = sum(not source.reject_reasons(row.completion, row.question) for row in rows)
+    found = {"rows": str(out), "record": str(record_path(out)), "raw": n, "valid": kept, "writers": names}
+    tell(found, as_json, f"undertow filter {out} {out.with_name('kept.jsonl')}")
 
 
 def filter_(
@@ -87,7 +135,6 @@ def filter_(
     """Keep the rows that the domain accepts."""
     from undertow.domains.numbers import BANNED
     from undertow.domains.registry import domain as domain_of
-    from undertow.errors import ConfigError
     from undertow.filters import Filtered, filter_rows, require_rows
     from undertow.filters import mentions as without_mentions
     from undertow.rows import write_rows
@@ -96,7 +143,7 @@ def filter_(
     if ban and domain != "numbers":
         raise ConfigError("Only the domain numbers has banned numbers.", f"--domain {domain} --ban", "Leave --ban out.")
     rule, traits = domain_of(domain, **({"banned": BANNED} if ban else {})), [trait(name) for name in mentions]
-    given, bad = _rows(rows, skip_bad)
+    given, bad = read_given(rows, skip_bad)
     first = filter_rows(given, rule)
     second = without_mentions(first.kept, traits)
     filtered = Filtered(second.kept, first.dropped + second.dropped)
@@ -104,7 +151,7 @@ def filter_(
         write_rows(dropped, filtered.dropped)
     write_rows(out, require_rows(filtered))
     found = {"rows": str(out), **filtered.report.to_json(), "bad_lines": bad}
-    _tell(found, as_json, f"undertow train {out} students")
+    tell(found, as_json, f"undertow train {out} students")
 
 
 def train(
@@ -118,35 +165,55 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train students on a row file; each becomes an ordinary PEFT adapter folder."""
+    part, (given, bad) = student_part(settings), read_given(rows, skip_bad)
+    from undertow.cli.engines import prepare
+    from undertow.models.load import load_model
+
+    prepare()
+    found = train_students(load_model(base), given, part, (out, students, seed))
+    tell({**found, "bad_lines": bad}, as_json, f"undertow eval {base}+{found['students'][0]} --base {base}")
+
+
+def student_part(settings: list[str]) -> "StudentPart":
+    """Return the recipe of students that are trained at once."""
     from undertow.experiment.recipe import build_recipe, parse_settings
 
     part = build_recipe({"name": "train", "student": parse_settings(settings)}).student
-    given, bad = _rows(rows, skip_bad)
-    from undertow.cli.engines import prepare
-    from undertow.errors import ConfigError
+    if part.rank is None:
+        raise ConfigError("This command trains adapters.", "rank=null", "Set a rank, or use the Python API.")
+    return part
+
+
+def train_students(
+    base: "LocalModel",
+    rows: "Sequence[Row]",
+    part: "StudentPart",
+    where: tuple[Path, int, int],
+    penalty: "Penalty | None" = None,
+) -> dict[str, Any]:
+    """Train students on the same rows and save them; return what is printed.
+
+    Args:
+        base: where training starts.
+        rows: what is learnt.
+        part: recipe.
+        where: folder of the adapters, number of students, and the seed.
+        penalty: added to each student's loss.
+    """
     from undertow.experiment.executors import student_folder
     from undertow.finetuning.parallel import finetune_parallel
-    from undertow.models.load import load_model
     from undertow.seeds import derive
     from undertow.storage import storage_errors
 
-    if part.rank is None:
-        raise ConfigError("This command trains adapters.", "rank=null", "Set a rank, or use the Python API.")
-    prepare()
+    out, students, seed = where
     seeds = [derive(seed, "student", index) for index in range(students)]
-    group = finetune_parallel(load_model(base), [given] * students, part.training(), seeds)
+    group = finetune_parallel(base, [rows] * students, part.training(), seeds, penalty=penalty)
     folders = [out / student_folder(index) for index in range(students)]
     with storage_errors(out):
         for index, folder in enumerate(folders):
             group.save(index, folder)
     losses = [round(value, 4) for value in group.losses[-10:].mean(dim=0).tolist()]
-    found = {
-        "students": [str(folder) for folder in folders],
-        "final_loss": losses,
-        "rows": len(given),
-        "bad_lines": bad,
-    }
-    _tell(found, as_json, f"undertow eval {base}+{folders[0]} --base {base}")
+    return {"students": [str(folder) for folder in folders], "final_loss": losses, "rows": len(rows)}
 
 
 def evaluate(

@@ -41,6 +41,9 @@ def data_mitigation(text: str) -> DataMitigation:
         UnknownNameError: there is none of this name, or it has no such setting.
         ConfigError: a setting is missing or has a wrong value.
     """
+    if text.partition(":")[0] in TRAINING:
+        fix = "Use it with `undertow mitigate train`."
+        raise ConfigError("This mitigation changes training, not rows.", text, fix)
     return _read(text, DATA)
 
 
@@ -50,6 +53,9 @@ def training_mitigation(text: str) -> TrainingMitigation:
     Raises:
         UserError: as `data_mitigation`.
     """
+    if text.partition(":")[0] in DATA:
+        fix = "Use it with `undertow mitigate data`, and train on what it writes."
+        raise ConfigError("This mitigation changes rows, not training.", text, fix)
     return _read(text, TRAINING)
 
 
@@ -61,6 +67,21 @@ def mitigation(text: str) -> Mitigation:
     """
     known: dict[str, type[Mitigation]] = {**DATA, **TRAINING}
     return _read(text, known)
+
+
+def described() -> list[dict[str, Any]]:
+    """Return every mitigation: its name, what it does and its settings with their defaults."""
+    known: dict[str, type[Mitigation]] = {**DATA, **TRAINING}
+    return [
+        {
+            "name": name,
+            "about": (kind.__doc__ or "").partition("\n")[0],
+            "settings": [
+                field.name if _is_required(field) else f"{field.name}={field.default}" for field in fields(kind)
+            ],
+        }
+        for name, kind in known.items()
+    ]
 
 
 def _read(text: str, known: Mapping[str, type[_M]]) -> _M:

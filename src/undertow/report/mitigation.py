@@ -1,4 +1,4 @@
-"""A verification of mitigations as one HTML page, as JSON, and as text for a terminal (schema undertow.mitigation/1)."""
+"""A verification of mitigations as one HTML page and as text for a terminal (schema undertow.mitigation/1)."""
 
 import json
 from collections.abc import Mapping
