@@ -185,7 +185,7 @@ def verification_json(
         "about": {
             "panel": [one.name for one in bench.panel],
             "domain": None if bench.domain is None else bench.domain.name,
-            "student": training_config(settings.trial.student),
+            "student": json.loads(canonical_json(training_config(settings.trial.student))),
             "undertow": library_versions().get("undertow", "unknown"),
         },
     }

@@ -1,0 +1,70 @@
+"""A whole verification on the tiny model: its arms, its JSON, its page, and that finished runs are kept."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from undertow.errors import ConfigError
+from undertow.finetuning.config import LoraConfig, TrainingConfig
+from undertow.mitigate.arms import Trial, picks
+from undertow.mitigate.registry import mitigation
+from undertow.mitigate.verify import GivenRows, Verification, verify
+from undertow.report.mitigation import render_mitigation, summarise_mitigation
+from undertow.traits import trait
+from undertow.types import Row
+
+METHODS = ("mix:share=0.5", "labels:share=0.2", "corridor", "kl:weight=0.1")
+STUDENT = TrainingConfig(steps=4, batch_size=4, learning_rate=1e-2, lora=LoraConfig(rank=2, alpha=4))
+
+
+@pytest.fixture(scope="module")
+def found(bench, rows, tmp_path_factory):
+    store = tmp_path_factory.mktemp("store")
+    clean = tuple(replace(row, completion="5, 6") for row in rows)
+    plan = Verification(
+        trial=Trial(trait=trait("owl"), methods=METHODS, student=STUDENT),
+        runs=2, held_out=clean[:5], store=store, seed=100,
+    )  # fmt: skip
+    source = GivenRows(suspect=rows, control=clean)
+    first = verify(plan, source, replace(bench, clean=clean))
+
+    def no_more(*_: object) -> tuple[list[Row], list[Row]]:
+        raise AssertionError("a finished run was computed again")
+
+    object.__setattr__(source, "rows", no_more)
+    assert verify(plan, source, replace(bench, clean=clean)) == first
+    return first
+
+
+def test_every_arm_of_every_run_is_there(found) -> None:
+    own = {(one["method"], one["arm"]) for one in found["arms"] if one["run"] == 1}
+    expected = {("", arm) for arm in ("none", "control", "full")}
+    assert own == expected | {(text, pick) for text in METHODS for pick in picks(mitigation(text))}
+    assert len(found["arms"]) == 2 * len(own) and picks(mitigation("labels")) == ("targeted", "random", "bottom")
+    assert picks(mitigation("mix")) == ("targeted", "random") and picks(mitigation("canonical")) == ("targeted",)
+    none = [one for one in found["arms"] if one["arm"] == "none"]
+    assert none[0]["margins"] == none[1]["margins"]  # the untouched base, twice
+
+
+def test_the_json_is_of_its_schema_and_two_runs_give_no_verdict(found) -> None:
+    assert found["schema"] == "undertow.mitigation/1" and found["runs"] == 2 and found["trait"] == "owl"
+    assert [one["method"] for one in found["mitigations"]] == list(METHODS)
+    assert {one["verdict"] for one in found["mitigations"]} == {"not_testable"}
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["mitigations"][0]["task"][0]["metric"] == "held_out_loss"
+
+
+def test_the_page_and_the_text_show_every_mitigation(found, tmp_path) -> None:
+    page = render_mitigation(tmp_path, found).read_text()
+    text = summarise_mitigation(found)
+    assert all(name in page and name in text for name in METHODS) and "<svg" in page and "<script" not in page
+    assert json.loads((tmp_path / "mitigation.json").read_text()) == found and "trait kept" in text
+
+
+def test_a_plan_without_or_with_repeated_mitigations_is_refused() -> None:
+    for methods in ((), ("mix", "mix")):
+        with pytest.raises(ConfigError):
+            Verification(trial=Trial(trait=trait("owl"), methods=methods))
+    with pytest.raises(LookupError):
+        Verification(trial=Trial(trait=trait("owl"), methods=("nothing",)))
