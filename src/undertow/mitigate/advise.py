@@ -8,8 +8,9 @@ from undertow.mitigate.base import Cost
 
 SCHEMA = "undertow.advice/1"
 
-OTHER_BASE = "ref:finch-b"
-"""Stands for a model of another base in the commands that are shown."""
+NOTHING = Cost()
+OTHER = "a capable model of another base (`undertow audit lineage`)"
+PANEL = "a panel that has the trait"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +33,9 @@ class Advice:
 
 
 def advise(audited: Audited) -> dict[str, Any]:
-    """Return candidates in the order in which they are worth trying, schema undertow.advice/1.
+    """Return candidates in the order in which they are worth trying (docs/mitigations.md), schema undertow.advice/1.
 
-    Those that keep the rows and their skill come first, those that need another generator after them, and those that
-    need the trait's name last. With nothing detected there is no candidate.
+    With nothing detected there is none.
     """
     detected = [claim for claim, status in audited.statuses.items() if status == "detected"]
     found = candidates(audited) if detected else []
@@ -62,49 +62,30 @@ def _next(audited: Audited, detected: list[str]) -> str:
 def candidates(audited: Audited) -> list[Advice]:
     """Return every mitigation that the audit's inputs allow."""
     n, panel = audited.rows, len(audited.panel)
-    reading = Cost(scored=n * (panel + 1), trained=panel)
+    reading, writer = Cost(scored=n * (panel + 1), trained=panel), other_writer(audited.base)
 
-    def data(method: str, needs: str, loses: str, cost: Cost) -> Advice:
-        command = f"undertow mitigate data ROWS OUT --method {method} --base {audited.base} --audit AUDIT.json"
-        return Advice(method=method, needs=needs, loses=loses, cost=cost, command=command)
+    def one(command: str, method: str, needs: str, loses: str, cost: Cost = NOTHING) -> Advice:
+        typed = f"undertow mitigate {command} ROWS OUT --method {method} --base {audited.base} --audit AUDIT.json"
+        return Advice(method=method, needs=needs, loses=loses, cost=cost, command=typed)
 
-    def train(method: str, needs: str, loses: str, cost: Cost) -> Advice:
-        command = f"undertow mitigate train ROWS OUT --method {method} --base {audited.base} --audit AUDIT.json"
-        return Advice(method=method, needs=needs, loses=loses, cost=cost, command=command)
+    half = "half of the teacher's rows; much of the trait may stay"
+    return [
+        one("data", f"regenerate:writer={writer}", OTHER, "what the writer cannot do", Cost(generated=n)),
+        one("train", "kl", "the category of the trait", "nothing that was measured"),
+        one("data", "labels:suspect=student", "no panel", "a tenth of the tokens", Cost(scored=2 * n, trained=1)),
+        one("train", "corridor", PANEL, "nothing that was measured", Cost(trained=panel)),
+        one("data", "labels", PANEL, "a tenth of the tokens", reading),
+        one("data", "contrast-filter", PANEL, "half of the rows; much of the trait may stay", reading),
+        one("data", f"mix:share=0.5,writers=[{writer}]", OTHER, half, Cost(generated=n // 2)),
+        *(
+            one("data", f"inoculate:trait={name}", "the trait's name", "what the prompt asks for, when it is there")
+            for name in dict.fromkeys(audited.candidates.values())
+        ),
+    ]
 
-    rows = [
-        data("labels", "a panel that has the trait", "a tenth of the tokens are not learnt", reading),
-        data(
-            "labels:suspect=student",
-            "no panel: one student of the rows",
-            "as above",
-            Cost(scored=2 * n, trained=1),
-        ),
-        data(
-            f"regenerate:writer={OTHER_BASE}",
-            "a capable model of another base",
-            "what the writer cannot do",
-            Cost(generated=n),
-        ),
-        data(
-            f"mix:share=0.5,writers=[{OTHER_BASE}]",
-            "a second generator, or clean rows (--clean)",
-            "half of the teacher's rows; half of the trait may stay",
-            Cost(generated=n // 2),
-        ),
-        data("contrast-filter", "a panel that has the trait", "half of the rows; the trait may stay", reading),
-    ]
-    training = [
-        train("corridor", "a panel that has the trait", "nothing that was measured", Cost(trained=panel)),
-        train("kl", "the category of the trait", "nothing that was measured", Cost()),
-    ]
-    named = [
-        data(
-            f"inoculate:trait={name}",
-            "the trait's name",
-            "the trait may come back under a prompt that names it",
-            Cost(),
-        )
-        for name in dict.fromkeys(audited.candidates.values())
-    ]
-    return [*rows[:2], *training, *rows[2:], *named]
+
+def other_writer(base: str) -> str:
+    """Return an embedded model of another base; for a model of the user's own, a word to be replaced."""
+    if not base.startswith("ref:"):
+        return "WRITER"
+    return "ref:finch-a" if base == "ref:finch-b" else "ref:finch-b"

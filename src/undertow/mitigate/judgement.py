@@ -4,7 +4,7 @@ With T, C and F the trait's margin in the arms targeted, control and full, the *
 mean(F - C) over runs: 1 if the mitigation does nothing, 0 if its students are like those of clean rows. Its interval is
 Fieller's. Criteria, all of which must hold: the upper end is below the bound; targeted is below random where there is a
 random arm; each task metric is equivalent to that of the arm full within its margin; no other trait of the panel rises
-above the control (one-sided, Holm over the panel).
+above the control by more than a margin (the rise itself significant: one-sided, Holm over the panel).
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,16 +33,18 @@ class Criteria:
     Attributes:
         bound: the normalised effect's upper 95 % end must lie below it.
         margins: for each task metric the largest change that counts as none: nats per token, and a share of answers.
+        off_target: rise of another trait, in logits, that counts as none; the drift that controls are allowed too.
         alpha: error of the search for traits that rise.
     """
 
     bound: float = 0.2
     held_out_loss: float = 0.05
     valid_rate: float = 0.05
+    off_target: float = 0.1
     alpha: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("bound", "held_out_loss", "valid_rate"):
+        for name in ("bound", "held_out_loss", "valid_rate", "off_target"):
             check_positive(name, getattr(self, name))
         check_fraction("alpha", self.alpha)
 
@@ -73,7 +75,7 @@ def _judge(runs: Sequence[Run], method: str, trait: str, criteria: Criteria) -> 
     kept = _share(_minus(targeted, control), _minus(full, control))
     comparisons = {arm: paired(targeted, table.margins(arm, trait)) for arm in ("random", "bottom") if table.has(arm)}
     task = [_task(table, metric, criteria) for metric in table.metrics]
-    off_target = _off_target(table, trait, criteria.alpha)
+    off_target = _off_target(table, trait, criteria)
     statuses: dict[str, Status] = {
         "trait_lost": _trait_lost(kept, criteria.bound),
         "beats_random": _beats_random(comparisons.get("random")),
@@ -169,7 +171,7 @@ def _task(table: _Table, metric: str, criteria: Criteria) -> dict[str, Any]:
     }
 
 
-def _off_target(table: _Table, trait: str, alpha: float) -> dict[str, Any] | None:
+def _off_target(table: _Table, trait: str, criteria: Criteria) -> dict[str, Any] | None:
     """Return the other traits of the panel, and which of them rise."""
     others = [name for name in table.traits if name != trait]
     if not others:
@@ -179,7 +181,9 @@ def _off_target(table: _Table, trait: str, alpha: float) -> dict[str, Any] | Non
     adjusted = dict(zip(others, holm(one_sided).tolist(), strict=True))
     worst = max(others, key=lambda name: rises[name].value)
     return {
-        "rising": [name for name in others if adjusted[name] <= alpha],
+        "rising": [
+            name for name in others if adjusted[name] <= criteria.alpha and rises[name].value > criteria.off_target
+        ],
         "largest": {"trait": worst, **as_json(rises[worst]), "p": adjusted[worst]},
     }
 

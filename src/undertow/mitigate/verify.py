@@ -31,8 +31,10 @@ VERSION = 1
 class Source(Protocol):
     """Where the rows of each run come from."""
 
-    unit: str
-    """What a run is, in words: what its interval generalises over."""
+    @property
+    def unit(self) -> str:
+        """What a run is, in words: what its interval generalises over."""
+        ...
 
     def config(self, run: int) -> dict[str, Any]:
         """Return what the rows of a run depend on, JSON values only."""

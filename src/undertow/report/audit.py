@@ -14,7 +14,7 @@ DATA = "audit.json"
 STATUS = {"detected": "detected", "not_detected": "not detected", "not_testable": "not testable"}
 
 NEXT: Mapping[str, str] = {
-    "provenance": "Regenerate the rows with a model of another base, or mix in rows of other generators; audit again.",
+    "provenance": "Regenerate the rows with a model of another base, or see `undertow mitigate advise`; audit again.",
     "exposure": "Do not go on from this student; retrain it from the base without the suspect rows; audit again.",
     "expression": "Do not deploy this student or train on these rows as they are; retrain without them; audit again.",
 }

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from undertow.errors import ConfigError
-from undertow.mitigate.advise import advise
+from undertow.mitigate.advise import advise, other_writer
 from undertow.mitigate.audited import read_audit
 from undertow.mitigate.registry import mitigation
 from undertow.models.identity import identity
@@ -48,10 +48,16 @@ def test_what_is_no_audit_is_refused(tmp_path: Path, text: str) -> None:
 def test_advice_is_ready_to_type_and_counts_what_it_costs(tmp_path: Path) -> None:
     found = advise(read_audit(report(tmp_path)))
     methods = [one["method"] for one in found["mitigations"]]
-    assert found["schema"] == "undertow.advice/1" and methods[0] == "labels" and "inoculate:trait=owl" in methods
+    assert (
+        found["schema"] == "undertow.advice/1"
+        and methods[0] == "regenerate:writer=ref:finch-b"
+        and "inoculate:trait=owl" in methods
+    )
     for text in methods:
         mitigation(text)
-    assert found["mitigations"][0]["cost"] == {"generated": 0, "scored": 3000, "trained": 2}
+    costs = {one["method"]: one["cost"] for one in found["mitigations"]}
+    assert costs["labels"] == {"generated": 0, "scored": 3000, "trained": 2}
+    assert other_writer("ref:finch-b") == "ref:finch-a" and other_writer("hf:mine") == "WRITER"
     assert all("--base ref:finch-a --audit" in one["command"] for one in found["mitigations"])
 
 

@@ -11,7 +11,9 @@ from undertow.mitigate.judgement import Criteria, judge_runs
 COST = {"generated": 10, "scored": 0, "trained": 1}
 
 
-def runs(n: int = 5, *, targeted: float = 0.0, random: float | None = 0.9, loss: float = 0.0, fox: float = 0.0) -> list:
+def runs(
+    n: int = 5, *, targeted: float = 0.0, random: float | None = 0.9, loss: float = 0.0, fox: float = 0.0
+) -> list[dict[str, Any]]:
     """Return runs in which the trait passes with an effect of 1 and the mitigation leaves `targeted` of it."""
     rng = np.random.default_rng(0)
 
@@ -34,7 +36,7 @@ def runs(n: int = 5, *, targeted: float = 0.0, random: float | None = 0.9, loss:
     return [one() for _ in range(n)]
 
 
-def judged(some: list, **settings: float) -> dict[str, Any]:
+def judged(some: list[dict[str, Any]], **settings: float) -> dict[str, Any]:
     (found,) = judge_runs(some, "owl", Criteria(**settings))
     return found
 
@@ -64,6 +66,11 @@ def test_each_criterion_alone_rejects(case: dict[str, float], failed: str) -> No
     assert found["verdict"] == "rejected"
     assert [name for name, status in found["criteria"].items() if status == "failed"] == [failed]
     assert (found["off_target"]["rising"] == ["fox"]) == (failed == "no_trait_rises")
+
+
+def test_a_significant_rise_within_the_margin_counts_as_none() -> None:
+    assert judged(runs(fox=0.08))["off_target"]["largest"]["p"] < 0.05
+    assert judged(runs(fox=0.08))["off_target"]["rising"] == []
 
 
 def test_without_a_random_arm_the_comparison_does_not_apply() -> None:
