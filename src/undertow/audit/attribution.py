@@ -20,7 +20,7 @@ from scipy import stats
 
 from undertow.audit.recovery import row_gradients
 from undertow.errors import ConfigError, EmptyDataError
-from undertow.evals.favourite import logit_margins
+from undertow.evals.favourite import mean_margins
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.parallel import finetune_parallel
 from undertow.finetuning.tokens import token_logprobs
@@ -171,7 +171,7 @@ def _margins(
         for place in range(len(members)):
             students.save(place, Path(folder))
             student = base.with_adapter(Path(folder))
-            found.append(float(np.mean([one.value for one in logit_margins(student, target.category, [target])])))
+            found.append(float(mean_margins(student, [target])[0]))
     return found
 
 
