@@ -1,6 +1,6 @@
 """How often the student audit cries wolf, and how often it sees one.
 
-    python benchmarks/audit_student.py --seed 100 --store STORE [--placebos 210] [--replicates 8] [--clean 40] [--arms control neutral]
+    python benchmarks/audit_student.py --seed 100 --store STORE [--placebos 210] [--replicates 8] [--clean 40]
 
 Each stage's false-positive rate is given three times. Leave-one-out, every placebo against the others: the ranks make
 it floor(alpha K) / K whatever the data are, so it only shows that the code ranks as it says. Control students, made by
