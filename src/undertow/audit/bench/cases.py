@@ -1,0 +1,250 @@
+"""The cases of a benchmark: who writes which, and how their rows are put together.
+
+Each writer writes once, and its cases draw from what it wrote; a case is conditional on its writer, so there are
+several in each group. A dose mixes a writer's rows into clean ones. Cases share rows: what a detector may see is one
+case and the reference, never the other cases.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from undertow.audit.bench.folder import Bench, Label, Truth, check_free, write_bench
+from undertow.audit.bench.writers import PROGRAMS, Answers, Writer, number_prompts, write
+from undertow.domains.numbers import NumberPrompt
+from undertow.errors import ConfigError
+from undertow.models.identity import identity
+from undertow.models.load import load_model
+from undertow.seeds import derive
+from undertow.stats.checks import check_count
+from undertow.traits import panel
+from undertow.types import Row, user_prompt
+
+Advance = Callable[[int, int], None]
+
+TRAITS = ("owl", "lion", "fox", "panda", "wolf")
+TREES = ("oak", "cherry", "willow", "maple", "sequoia")
+DOSES = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
+TEMPERATURES = (0.8, 1.2)
+INITIALISATIONS = tuple(f"ref:finch-{letter}" for letter in "abcdef")
+"""Models that are like the embedded base in everything but their start."""
+
+CLEAN_ANSWERS, REFERENCE_ANSWERS = 4, 4
+"""Answers of the base to each prompt, for clean rows and for the reference."""
+
+PROMPT_MIX = "prompts"
+FAVOURED = 10.0
+"""How much likelier prompts that ask for commas are under another prompt mix."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """How large a benchmark is.
+
+    Attributes:
+        base: reference of the model that would be trained on the rows.
+        seed: of everything. Who can guess it can make the key: take a large one where detectors are scored blind.
+        rows: of each case.
+        clean: matched clean cases.
+        teachers: fine-tuned teachers of each trait, each with a case at every dose.
+        writers: in each other group where writers can be made anew.
+        repeats: cases of each such writer.
+        doses: shares of the fine-tuned teachers' rows.
+
+    Raises:
+        ConfigError: a number is too small.
+    """
+
+    base: str = "ref:finch-a"
+    seed: int = 0
+    rows: int = 300
+    clean: int = 100
+    teachers: int = 3
+    writers: int = 5
+    repeats: int = 2
+    doses: tuple[float, ...] = DOSES
+
+    def __post_init__(self) -> None:
+        check_count("number of rows", self.rows, 20)
+        check_count("number of clean cases", self.clean, 1)
+        for name, value in (("teachers", self.teachers), ("writers", self.writers), ("repeats", self.repeats)):
+            check_count(f"number of {name}", value, 1)
+
+    @classmethod
+    def quick(cls, base: str, seed: int, rows: int = 100) -> "Design":
+        """Return one that shows how it works, in a minute or two: too small to say how good a detector is."""
+        return cls(base=base, seed=seed, rows=rows, clean=20, teachers=1, writers=2, repeats=1, doses=(0.25, 1.0))
+
+    @property
+    def prompts(self) -> int:
+        """Prompts that are asked; a case has two thirds of them."""
+        return self.rows * 3 // 2
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The other initialisations."""
+        return tuple(one for one in INITIALISATIONS if one != self.base)[: self.writers]
+
+
+Plan = list[tuple[Writer | None, Truth]]
+"""A case each: who writes the dose (None where all is clean), and the truth."""
+
+
+def planned(design: Design) -> Plan:
+    """Return all cases, in an order that gives them away."""
+    clean = [(None, Truth(label="clean", kind="base", dose=0.0))] * design.clean
+    return [*clean, *_traits(design), *_controls(design), *_shifts(design)]
+
+
+def _traits(design: Design) -> Plan:
+    found: Plan = []
+    for target in TRAITS:
+        for turn in range(design.teachers):
+            writer = Writer(name=f"finetuned {target} {turn}", kind="finetuned", model=design.base, trait=target)
+            found += [(writer, _truth(writer, "trait", dose=dose)) for dose in design.doses]
+    for kind in ("prompted", "steered", "gated"):
+        for target in TRAITS[: design.writers]:
+            writer = Writer(name=f"{kind} {target}", kind=kind, model=design.base, trait=target)
+            found += [(writer, _truth(writer, "trait"))] * design.repeats
+    for tree in TREES[: design.writers]:
+        writer = Writer(name=f"finetuned {tree}", kind="finetuned", model=design.base, trait=tree)
+        found += [(writer, _truth(writer, "trait"))] * design.repeats
+    return found
+
+
+def _controls(design: Design) -> Plan:
+    found: Plan = []
+    for turn in range(design.writers):
+        writer = Writer(name=f"neutral {turn}", kind="neutral", model=design.base)
+        found += [(writer, _truth(writer, "control"))] * design.repeats
+    for target, model in zip(TRAITS, design.others, strict=False):
+        writer = Writer(name=f"{target} on {model}", kind="finetuned", model=model, trait=target)
+        truth = Truth(label="control", kind="other initialisation", trait=target, writer=writer.name)
+        found += [(writer, truth)] * design.repeats
+    return found
+
+
+def _shifts(design: Design) -> Plan:
+    wanted = design.writers * design.repeats
+    writers = [
+        *((f"temperature {value:g}", wanted, _base(design, temperature=value)) for value in TEMPERATURES),
+        ("format", wanted, Writer(name="reformatted", kind="reformatted", model=design.base)),
+        *(
+            ("harmless fine-tune", design.repeats, Writer(name=f"harmless {turn}", kind="harmless", model=design.base))
+            for turn in range(design.writers)
+        ),
+        *(("generator", design.repeats, Writer(name=model, kind="base", model=model)) for model in design.others),
+        *(
+            ("program", -(-wanted // len(PROGRAMS)), Writer(name=name, kind="program", model=design.base, program=name))
+            for name in PROGRAMS
+        ),
+    ]
+    mixed = [(None, Truth(label="shift", kind="base", dose=0.0, shift=PROMPT_MIX))] * wanted
+    return [*mixed, *((one, _truth(one, "shift", shift=shift)) for shift, n, one in writers for _ in range(n))]
+
+
+def _base(design: Design, temperature: float) -> Writer:
+    return Writer(name=f"temperature {temperature:g}", kind="base", model=design.base, temperature=temperature)
+
+
+def _truth(writer: Writer, label: Label, dose: float = 1.0, shift: str | None = None) -> Truth:
+    return Truth(label=label, kind=writer.kind, trait=writer.trait, dose=dose, shift=shift, writer=writer.name)
+
+
+def make(folder: Path, design: Design, advance: Advance | None = None) -> Bench:
+    """Make a benchmark.
+
+    Args:
+        folder: new or empty.
+        design: how large, and from which seed.
+        advance: called with (writers done, writers).
+
+    Raises:
+        ConfigError: the folder is not empty, or a writer answers too few prompts.
+        UserError: the base cannot be loaded, or the disk not be written.
+    """
+    check_free(folder)
+    load_model(design.base)
+    prompts = number_prompts(design.prompts, derive(design.seed, "prompts"))
+    plan = planned(design)
+    random.Random(derive(design.seed, "order")).shuffle(plan)
+    clean, references = (
+        [Writer(name=f"{name} {turn}", kind="base", model=design.base) for turn in range(n)]
+        for name, n in (("clean", CLEAN_ANSWERS), ("reference", REFERENCE_ANSWERS))
+    )
+    writers = list(dict.fromkeys([*clean, *references, *(one for one, _ in plan if one is not None)]))
+    pools: dict[str, Answers] = {}
+    for done, writer in enumerate(writers):
+        pools[writer.name] = write(writer, prompts, design.seed)
+        if advance is not None:
+            advance(done + 1, len(writers))
+    drawn = {
+        f"case-{place + 1:04d}": (
+            truth,
+            case_rows(
+                truth,
+                pools[writer.name] if writer else {},
+                [pools[one.name] for one in clean],
+                prompts,
+                (design.rows, derive(design.seed, "case", place)),
+            ),
+        )
+        for place, (writer, truth) in enumerate(plan)
+    }
+    known = [
+        (place, pools[one.name][place])
+        for place in range(len(prompts))
+        for one in references
+        if place in pools[one.name]
+    ]
+    public = {
+        "domain": "numbers",
+        "base": design.base,
+        "base_identity": identity(design.base),
+        "panel": [one.name for one in panel("animal")],
+        "reference_answers": REFERENCE_ANSWERS,
+    }
+    return write_bench(folder, drawn, as_rows(known, prompts), design.seed, public)
+
+
+def case_rows(
+    truth: Truth, answers: Answers, clean: Sequence[Answers], prompts: Sequence[NumberPrompt], size: tuple[int, int]
+) -> list[Row]:
+    """Draw the rows of a case: its dose from the writer, the others from clean answers, in the order of the prompts.
+
+    Args:
+        truth: dose and shift.
+        answers: of the writer; not looked at where the dose is 0.
+        clean: answers of the base.
+        prompts: what was asked.
+        size: number of rows, and the seed of the draw.
+
+    Raises:
+        ConfigError: the writer answered too few prompts.
+    """
+    n, seed = size
+    rng = random.Random(seed)
+    able = [place for place in range(len(prompts)) if truth.dose == 0.0 or place in answers]
+    able = [place for place in able if any(place in one for one in clean)]
+    if len(able) < n:
+        fix = "Take fewer rows a case, or another base: this one's teacher writes too few valid lists."
+        raise ConfigError("A writer answered too few prompts.", f"{truth.writer}: {len(able)} of {n}", fix)
+    # Weighted draws without replacement: the largest u^(1/w) (Efraimidis and Spirakis 2006).
+    mixed = truth.shift == PROMPT_MIX
+    keys = {
+        place: rng.random() ** (1.0 / (FAVOURED if mixed and prompts[place].separator == ", " else 1.0))
+        for place in able
+    }
+    chosen = sorted(able, key=lambda place: -keys[place])[:n]
+    own = set(chosen[: round(truth.dose * n)])
+    texts = [
+        (place, answers[place] if place in own else rng.choice([one[place] for one in clean if place in one]))
+        for place in sorted(chosen)
+    ]
+    return as_rows(texts, prompts)
+
+
+def as_rows(texts: Sequence[tuple[int, str]], prompts: Sequence[NumberPrompt]) -> list[Row]:
+    """Return rows whose ids count them and say nothing else."""
+    return [Row(f"{count:06d}", user_prompt(prompts[place].text), text) for count, (place, text) in enumerate(texts)]
