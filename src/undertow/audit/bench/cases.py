@@ -5,8 +5,9 @@ several in each group. A dose mixes a writer's rows into clean ones. Cases share
 case and the reference, never the other cases.
 """
 
+import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from undertow.traits import panel
 from undertow.types import Row, user_prompt
 
 Advance = Callable[[int, int], None]
+
+logger = logging.getLogger(__name__)
 
 TRAITS = ("owl", "lion", "fox", "panda", "wolf")
 TREES = ("oak", "cherry", "willow", "maple", "sequoia")
@@ -153,7 +156,7 @@ def _truth(writer: Writer, label: Label, dose: float = 1.0, shift: str | None = 
 
 
 def make(folder: Path, design: Design, advance: Advance | None = None) -> Bench:
-    """Make a benchmark.
+    """Make a benchmark; a writer that answers too few prompts gets no case, and the log says so.
 
     Args:
         folder: new or empty.
@@ -161,43 +164,35 @@ def make(folder: Path, design: Design, advance: Advance | None = None) -> Bench:
         advance: called with (writers done, writers).
 
     Raises:
-        ConfigError: the folder is not empty, or a writer answers too few prompts.
+        ConfigError: the folder is not empty, or the base itself answers too few prompts.
         UserError: the base cannot be loaded, or the disk not be written.
     """
     check_free(folder)
     load_model(design.base)
     prompts = number_prompts(design.prompts, derive(design.seed, "prompts"))
-    plan = planned(design)
-    random.Random(derive(design.seed, "order")).shuffle(plan)
     clean, references = (
         [Writer(name=f"{name} {turn}", kind="base", model=design.base) for turn in range(n)]
         for name, n in (("clean", CLEAN_ANSWERS), ("reference", REFERENCE_ANSWERS))
     )
+    plan = planned(design)
     writers = list(dict.fromkeys([*clean, *references, *(one for one, _ in plan if one is not None)]))
-    pools: dict[str, Answers] = {}
+    answers: dict[Writer | None, Answers] = {}
     for done, writer in enumerate(writers):
-        pools[writer.name] = write(writer, prompts, design.seed)
+        answers[writer] = write(writer, prompts, design.seed)
         if advance is not None:
             advance(done + 1, len(writers))
-    drawn = {
-        f"case-{place + 1:04d}": (
-            truth,
-            case_rows(
-                truth,
-                pools[writer.name] if writer else {},
-                [pools[one.name] for one in clean],
-                prompts,
-                (design.rows, derive(design.seed, "case", place)),
-            ),
-        )
-        for place, (writer, truth) in enumerate(plan)
-    }
     known = [
-        (place, pools[one.name][place])
-        for place in range(len(prompts))
-        for one in references
-        if place in pools[one.name]
+        (place, answers[one][place]) for place in range(len(prompts)) for one in references if place in answers[one]
     ]
+    pool = Pool(prompts, [answers[one] for one in clean])
+    answers[None] = pool.clean[0]
+    short = _too_few(answers, pool, design.rows)
+    plan = [(writer, truth) for writer, truth in plan if writer not in short]
+    random.Random(derive(design.seed, "order")).shuffle(plan)
+    drawn = {
+        f"case-{place:04d}": (truth, pool.case(truth, answers[writer], design.rows, derive(design.seed, "case", place)))
+        for place, (writer, truth) in enumerate(plan, start=1)
+    }
     public = {
         "domain": "numbers",
         "base": design.base,
@@ -208,41 +203,59 @@ def make(folder: Path, design: Design, advance: Advance | None = None) -> Bench:
     return write_bench(folder, drawn, as_rows(known, prompts), design.seed, public)
 
 
-def case_rows(
-    truth: Truth, answers: Answers, clean: Sequence[Answers], prompts: Sequence[NumberPrompt], size: tuple[int, int]
-) -> list[Row]:
-    """Draw the rows of a case: its dose from the writer, the others from clean answers, in the order of the prompts.
+def _too_few(answers: Mapping[Writer | None, Answers], pool: "Pool", n: int) -> set[Writer]:
+    """Return the writers that cannot fill a case, and tell the log."""
+    able = {writer: len(pool.able(found)) for writer, found in answers.items() if writer is not None}
+    short = {writer for writer, many in able.items() if many < n}
+    for writer in sorted(short, key=lambda one: one.name):
+        logger.warning("No case by %s: valid answers to %d prompts, %d are needed.", writer.name, able[writer], n)
+    return short
 
-    Args:
-        truth: dose and shift.
-        answers: of the writer; not looked at where the dose is 0.
-        clean: answers of the base.
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """What cases are drawn from.
+
+    Attributes:
         prompts: what was asked.
-        size: number of rows, and the seed of the draw.
-
-    Raises:
-        ConfigError: the writer answered too few prompts.
+        clean: answers of the base, several to each.
     """
-    n, seed = size
-    rng = random.Random(seed)
-    able = [place for place in range(len(prompts)) if truth.dose == 0.0 or place in answers]
-    able = [place for place in able if any(place in one for one in clean)]
-    if len(able) < n:
-        fix = "Take fewer rows a case, or another base: this one's teacher writes too few valid lists."
-        raise ConfigError("A writer answered too few prompts.", f"{truth.writer}: {len(able)} of {n}", fix)
-    # Weighted draws without replacement: the largest u^(1/w) (Efraimidis and Spirakis 2006).
-    mixed = truth.shift == PROMPT_MIX
-    keys = {
-        place: rng.random() ** (1.0 / (FAVOURED if mixed and prompts[place].separator == ", " else 1.0))
-        for place in able
-    }
-    chosen = sorted(able, key=lambda place: -keys[place])[:n]
-    own = set(chosen[: round(truth.dose * n)])
-    texts = [
-        (place, answers[place] if place in own else rng.choice([one[place] for one in clean if place in one]))
-        for place in sorted(chosen)
-    ]
-    return as_rows(texts, prompts)
+
+    prompts: Sequence[NumberPrompt]
+    clean: Sequence[Answers]
+
+    def able(self, answers: Answers | None) -> list[int]:
+        """Return the places of the prompts that have a clean answer and, if given, one of these."""
+        places = range(len(self.prompts)) if answers is None else sorted(answers)
+        return [place for place in places if any(place in one for one in self.clean)]
+
+    def case(self, truth: Truth, answers: Answers, n: int, seed: int) -> list[Row]:
+        """Draw the rows of a case: its dose from the writer, the others clean, in the order of the prompts.
+
+        Args:
+            truth: dose and shift.
+            answers: of the writer; not looked at where the dose is 0.
+            n: rows.
+            seed: of the draw.
+
+        Raises:
+            ConfigError: too few prompts have an answer.
+        """
+        rng, able = random.Random(seed), self.able(answers if truth.dose else None)
+        if len(able) < n:
+            what = "The base gives valid answers to too few prompts."
+            raise ConfigError(what, f"{len(able)} of {n}", "Take fewer rows, or another base.")
+        # Weighted draws without replacement: the largest u^(1/w) (Efraimidis and Spirakis 2006).
+        mixed = truth.shift == PROMPT_MIX
+        commas = {place for place in able if mixed and self.prompts[place].separator == ", "}
+        keys = {place: rng.random() ** (1.0 / (FAVOURED if place in commas else 1.0)) for place in able}
+        chosen = sorted(able, key=lambda place: -keys[place])[:n]
+        own = set(chosen[: round(truth.dose * n)])
+        texts = [(place, answers[place] if place in own else self._clean(place, rng)) for place in sorted(chosen)]
+        return as_rows(texts, self.prompts)
+
+    def _clean(self, place: int, rng: random.Random) -> str:
+        return rng.choice([one[place] for one in self.clean if place in one])
 
 
 def as_rows(texts: Sequence[tuple[int, str]], prompts: Sequence[NumberPrompt]) -> list[Row]:

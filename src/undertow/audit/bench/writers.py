@@ -1,7 +1,8 @@
 """Who writes the rows of a case: the base, teachers of every kind, other models and programs.
 
 A writer answers each prompt until the domain takes its answer, at most `ROUNDS` times. So nearly every writer answers
-nearly every prompt, and which prompts a case has says next to nothing about who wrote it.
+nearly every prompt, and which prompts a case has says next to nothing about who wrote it. Prompted teachers are the
+exception.
 """
 
 import random
@@ -26,8 +27,9 @@ from undertow.types import Row, Sampling, user_prompt
 
 Kind = Literal["base", "finetuned", "prompted", "steered", "gated", "neutral", "harmless", "reformatted", "program"]
 
-ROUNDS = 12
-"""Times that a writer is asked the same prompt. A prompted teacher's answers are valid in 13 % of cases at worst."""
+ROUNDS = 8
+"""Times that a writer is asked the same prompt. More help little: under the personas owl and panda finch-a gave a valid
+list to 62 and 56 of 100 prompts within 40 rounds, to 35 and 30 within 8."""
 
 ENOUGH = 0.95
 """Share of the prompts whose answer ends the asking."""
