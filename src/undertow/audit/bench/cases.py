@@ -33,8 +33,10 @@ TEMPERATURES = (0.8, 1.2)
 INITIALISATIONS = tuple(f"ref:finch-{letter}" for letter in "abcdef")
 """Models that are like the embedded base in everything but their start."""
 
-CLEAN_ANSWERS, REFERENCE_ANSWERS = 4, 4
-"""Answers of the base to each prompt, for clean rows and for the reference."""
+CLEAN_ANSWERS, REFERENCE_ANSWERS = 8, 8
+"""Answers of the base to each prompt, for clean rows and for the reference. All clean cases share them: of the variance
+of a case's mean difference from its reference, (1/8 + 1/8) / 450 over (1 + 1/8) / 300, 15 %, is common to all cases of
+the default size; with four of each it is 27 %."""
 
 PROMPT_MIX = "prompts"
 FAVOURED = 10.0

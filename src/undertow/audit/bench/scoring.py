@@ -87,7 +87,7 @@ def score(bench: Bench, truth: Mapping[str, Truth], submission: Submission, alph
     """
     check_fraction("alpha", alpha)
     grouped: dict[tuple[str, str, float], list[tuple[Truth, Answer]]] = {}
-    for name in sorted(bench.ids, key=lambda name: _place(truth[name])):
+    for name in sorted(bench.ids, key=lambda name: _place(truth[name], bench)):
         one = truth[name]
         grouped.setdefault((one.label, _name(one, bench), one.dose), []).append((one, submission.answers[name]))
     answers = [submission.answers[name] for name in bench.ids]
@@ -154,15 +154,18 @@ _LABELS = ("clean", "trait", "control", "shift")
 _KINDS = ("finetuned", "prompted", "steered", "gated")
 
 
-def _place(one: Truth) -> tuple[Any, ...]:
+def _place(one: Truth, bench: Bench) -> tuple[Any, ...]:
     """Return where a case stands in the table: fine-tuned teachers first, by dose, then the other kinds."""
     kind = _KINDS.index(one.kind) if one.kind in _KINDS else len(_KINDS)
-    return _LABELS.index(one.label), kind, one.shift or one.kind, one.dose
+    return _LABELS.index(one.label), _outside(one, bench), kind, one.shift or one.kind, one.dose
+
+
+def _outside(one: Truth, bench: Bench) -> bool:
+    return one.label == "trait" and one.trait not in bench.panel
 
 
 def _name(one: Truth, bench: Bench) -> str:
-    outside = one.label == "trait" and one.trait not in bench.panel
-    return f"{one.shift or one.kind}{', trait not in the panel' if outside else ''}"
+    return f"{one.shift or one.kind}{', trait not in the panel' if _outside(one, bench) else ''}"
 
 
 def _group(

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from undertow.audit.bench import cases
-from undertow.audit.bench.cases import DOSES, PROMPT_MIX, TRAITS, Design, Pool, make, planned
+from undertow.audit.bench.cases import DOSES, PROMPT_MIX, REFERENCE_ANSWERS, TRAITS, Design, Pool, make, planned
 from undertow.audit.bench.folder import Truth, read_key
 from undertow.audit.bench.writers import number_prompts
 from undertow.errors import ConfigError
@@ -117,5 +117,5 @@ def test_a_benchmark_is_the_same_from_the_same_seed_and_leaves_out_who_cannot_wr
         own = written(first.case(name))[str(names.get(truth.writer, 0))]
         assert own == round(30 * truth.dose)
     reference = Counter(row.question for row in first.reference())
-    assert all(reference[row.question] == 4 for name in first.ids for row in first.case(name))
+    assert all(reference[row.question] == REFERENCE_ANSWERS for name in first.ids for row in first.case(name))
     assert [truth.label for truth in key.values()] != sorted(truth.label for truth in key.values())
