@@ -7,7 +7,6 @@ counts as read beforehand.
 
 import json
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -86,7 +85,7 @@ class Reader:
         found = rival_centred(contrast_scores(list(new.values()), self._base, self._panel), self._panel)
         self._known.update(zip(new, found, strict=True))
         self._seconds += time.perf_counter() - started
-        return np.stack([self._known[_key(row)] for row in rows])
+        return np.array([self._known[_key(row)] for row in rows]).reshape(len(rows), len(self._panel))
 
 
 def _key(row: Row) -> tuple[str, str]:
@@ -115,9 +114,9 @@ class Auditor:
         config = DataAudit(panel=traits, alpha=settings.alpha, seed=settings.seed, store=settings.store)
         self._panel = panel_candidates(self._base, config)
         self._reader = Reader(self._base, self._panel)
-        self._reference: dict[str, list[Row]] = defaultdict(list)
+        self._reference: dict[str, list[Row]] = {}
         for row in bench.reference():
-            self._reference[row.question].append(row)
+            self._reference.setdefault(row.question, []).append(row)
 
     def judge(self, rows: Sequence[Row]) -> dict[str, Answer]:
         """Return the answer of every stage about one case; of the reference, it reads the rows on the case's prompts.
@@ -125,10 +124,9 @@ class Auditor:
         Args:
             rows: of the case.
         """
-        reference = [
-            row for question in dict.fromkeys(row.question for row in rows) for row in self._reference[question]
-        ]
-        first = [self._reference[row.question][0] for row in rows if self._reference[row.question]]
+        on_prompt = [self._reference.get(question, []) for question in dict.fromkeys(row.question for row in rows)]
+        reference = [row for some in on_prompt for row in some]
+        first = [some[0] for some in on_prompt if some]
         suspect, known = self._reader.scores(rows), self._reader.scores(reference)
         alpha, seed, panel = self._settings.alpha, self._settings.seed, self._panel
 
@@ -153,7 +151,7 @@ class Auditor:
         return np.random.default_rng(derive(self._settings.seed, "audit", stage))
 
     def _with_reading(self, stage: str, answer: Answer, n: int) -> Answer:
-        read = answer.rows_read if stage == "stream" and answer.rows_read is not None else n
+        read = (answer.rows_read or 0) if stage == "stream" else n
         reading = read * self._reader.seconds_per_row if stage in ("contrast", "stream") else 0.0
         return replace(answer, seconds=round(answer.seconds + reading, 4), rows_read=read)
 

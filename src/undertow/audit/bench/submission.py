@@ -52,7 +52,7 @@ def write_submission(path: Path, submission: Submission) -> None:
     """Write a submission: all of it, or the file stays as it was.
 
     Raises:
-        StorageError: the folder is missing, full or may not be written.
+        StorageError: the disk is full or may not be written.
     """
     header = {"schema": SCHEMA, "detector": submission.detector}
     lines = [header, *({"case": name, **asdict(one)} for name, one in submission.answers.items())]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from undertow.audit.bench.submission import SCHEMA, Answer, Submission, read_submission, write_submission
-from undertow.errors import ConfigError, StorageError, UnknownNameError
+from undertow.errors import ConfigError, UnknownNameError
 
 IDS = ("case-0001", "case-0002")
 HEADER = {"schema": SCHEMA, "detector": "mine"}
@@ -98,8 +98,3 @@ def test_what_is_no_jsonl_is_refused(written, tmp_path) -> None:
     (tmp_path / "bytes.jsonl").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="cannot be read"):
         read_submission(tmp_path / "bytes.jsonl", IDS)
-
-
-def test_a_missing_folder_is_named(tmp_path) -> None:
-    with pytest.raises((StorageError, FileNotFoundError)):
-        write_submission(tmp_path / "none" / "mine.jsonl", Submission("mine", {}))
