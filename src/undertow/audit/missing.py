@@ -11,20 +11,21 @@ class Missing(TypedDict):
 
 
 ADDS = {
-    "rows": "The rows (undertow audit all ROWS): whether their writer differs from clean rows along the panel.",
-    "reference": "Clean rows on the same prompts (--reference): a p-value for provenance; without them candidates are "
-    "only ranked.",
-    "student": "A student of the rows (--student): exposure and expression of that very model; without it, small "
+    "rows": "The rows (`undertow audit all ROWS`): whether their writer differs from clean rows along the panel.",
+    "reference": "Clean rows on the same prompts (`--reference`): a p-value for provenance; without them candidates "
+    "are only ranked.",
+    "student": "A student of the rows (`--student`): exposure and expression of that very model; without it, small "
     "shadow students stand in.",
-    "bank": "A bank of placebo students (undertow audit bank): the null of exposure and expression.",
-    "control": "A control student (--control), trained alike on untraited rows: exposure and own prompts without the "
-    "drift of training itself.",
-    "prompts": "Your deployment's prompts (--prompts): where this student's answers begin to differ from the base's.",
-    "teacher": "The teacher (undertow audit teacher): what it prefers that its base does not.",
-    "base": "The teacher's base (undertow audit lineage TEACHER BASE): whether they can pass traits on at all.",
-    "neutral": "Neutral teachers (--neutral 19 or more): a p-value; without them traits are only ranked.",
-    "teacher rows": "The teacher's rows (undertow audit data ROWS): whether the trait shows in what it writes, and "
+    "bank": "A bank of placebo students (`undertow audit bank`): the null of exposure and expression.",
+    "control": "A control student (`--control`), trained alike on untraited rows: how it moved and answers, without "
+    "the drift of training itself.",
+    "prompts": "Your deployment's prompts (`--prompts`): where this student's answers begin to differ from the base's.",
+    "teacher": "The teacher (`undertow audit teacher`): what it prefers that its base does not.",
+    "neutral": "Neutral teachers (`--neutral 19` or more): a p-value; without them traits are only ranked.",
+    "teacher rows": "The teacher's rows (`undertow audit data ROWS`): whether a trait shows in what it writes, and "
     "whether students take it over.",
+    "student base": "The base of the student that its rows are for (`undertow audit lineage`): whether the two share "
+    "one; in our studies of number rows no trait passed without.",
 }
 
 

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from undertow.audit.bank import Bank, BankRecipe, stored_bank
+from undertow.audit.bank import Bank, BankRecipe
+from undertow.audit.bank_choice import UNKNOWN, choose_bank, no_bank, told, wrong_size
 from undertow.audit.control import STAGE as CONTROL_STAGE
 from undertow.audit.control import activations_minus_control
 from undertow.audit.data import DataAudit, audit_data
@@ -19,6 +20,7 @@ from undertow.audit.shadows import ShadowConfig, audit_shadows
 from undertow.audit.student import STAGES, audit_student
 from undertow.audit.verdict import Plan, audit_json
 from undertow.errors import ConfigError
+from undertow.experiment.training_record import TrainingRecord, read_training
 from undertow.models.identity import identity
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
@@ -29,8 +31,6 @@ Advance = Callable[[int, int], None]
 
 ROW_STAGES = ("surface", "contrast", "stream")
 SHADOW_STAGES: dict[str, Claim] = {"shadows": "expression", "shadow activations": "exposure"}
-
-NO_BANK = "There is no bank of placebo students of this base and recipe: make one with `undertow audit bank`."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +108,10 @@ def audit(inputs: Inputs, advance: Advance | None = None) -> dict[str, Any]:
     if inputs.rows:
         config = DataAudit(panel=inputs.panel, alpha=declared.share, seed=inputs.seed, store=inputs.store)
         findings += audit_data(inputs.rows, base, config, reference=inputs.reference, advance=advance)
-    bank = stored_bank(inputs.bank, inputs.store)
+    record = None if inputs.student is None else read_training(inputs.student)
+    bank = choose_bank(inputs.bank, inputs.store, record)
     if inputs.student is not None:
-        findings += _student(inputs, base, declared, bank)
+        findings += _student(inputs, base, declared, bank, record)
     elif inputs.rows:
         findings += _shadows(inputs, base, declared, bank)
     about = {
@@ -142,12 +143,18 @@ def _missing(inputs: Inputs, bank: Bank | None) -> list[Missing]:
     return missing(*absent)
 
 
-def _student(inputs: Inputs, base: LocalModel, declared: Plan, bank: Bank | None) -> list[Finding]:
+def _student(
+    inputs: Inputs, base: LocalModel, declared: Plan, bank: Bank | None, record: TrainingRecord | None
+) -> list[Finding]:
     student = load_model(str(inputs.student))
-    if bank is None:
-        found = [not_testable(stage, claim, NO_BANK) for stage, claim in STAGES.items()]
+    reason = no_bank(inputs.bank, record) if bank is None else wrong_size(bank, record)
+    if bank is None or (reason and refusal(student, base) is None):
+        found = [not_testable(stage, claim, str(reason)) for stage, claim in STAGES.items()]
     else:
         found = audit_student(student, base, bank, panel=inputs.panel, alpha=declared.share)
+        if record is None:
+            unknown = UNKNOWN.format(told(bank.recipe.student))
+            found = [replace(one, caveats=(*one.caveats, unknown)) for one in found]
     return found + _beside(inputs, student, base, bank)
 
 
@@ -159,7 +166,7 @@ def _beside(inputs: Inputs, student: LocalModel, base: LocalModel, bank: Bank | 
         reason = f"The control does not fit. {strange}"
     found: list[Finding] = []
     if control is not None:
-        refused = reason or (NO_BANK if bank is None else None)
+        refused = reason or (no_bank(inputs.bank, None) if bank is None else None)
         if bank is None or refused:
             found.append(not_testable(CONTROL_STAGE, "exposure", str(refused)))
         else:
@@ -173,7 +180,7 @@ def _beside(inputs: Inputs, student: LocalModel, base: LocalModel, bank: Bank | 
 def _shadows(inputs: Inputs, base: LocalModel, declared: Plan, bank: Bank | None) -> list[Finding]:
     """Train shadow students; one alone where the bank is too small for several, whose p-values are doubled."""
     if bank is None:
-        return [not_testable(stage, claim, NO_BANK) for stage, claim in SHADOW_STAGES.items()]
+        return [not_testable(stage, claim, no_bank(inputs.bank, None)) for stage, claim in SHADOW_STAGES.items()]
     k = 4 if len(bank) + 1 >= 2 / declared.share else 1
     config = ShadowConfig(k=k, alpha=declared.share, seed=inputs.seed)
     return audit_shadows(inputs.rows, base, bank, panel=inputs.panel, config=config)

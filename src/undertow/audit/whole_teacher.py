@@ -66,5 +66,5 @@ def audit_whole_teacher(inputs: TeacherInputs, progress: Progress | None = None)
         "seed": inputs.seed,
         "seconds": round(time.perf_counter() - started, 1),
     }
-    absent = ("base", "teacher rows", *(() if inputs.neutral else ("neutral",)))
+    absent = ("teacher rows", "student base", *(() if inputs.neutral else ("neutral",)))
     return {**audit_json(declared, found, about), "missing": missing(*absent)}

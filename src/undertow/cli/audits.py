@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from undertow.cli.stages import STUDENT, Settings
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Base = Annotated[str, typer.Option(help="The model that is, or was, trained on the rows: ref:<name> or hf:<path>.")]
 Store = Annotated[Path, typer.Option(help="Where panel teachers and placebo banks are kept.")]
@@ -51,16 +53,21 @@ def bank(
     base: Base = "ref:finch-a",
     students: Annotated[int, typer.Option(min=1, help="Placebo students; 59 allow a verdict, 119 four shadows.")] = 120,
     category: Annotated[list[str], typer.Option(help="Category of the panel: animal or tree.")] = ["animal"],  # noqa: B006
+    prompts: Annotated[int, typer.Option(min=1, help="Prompts of each placebo's rows; about 0.9 become rows.")] = 2500,
+    settings: Settings = [],  # noqa: B006
     store: Store = STORE,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Train placebo students, the null of every student audit; finished groups are kept."""
+    from undertow.experiment.recipe import build_recipe, parse_settings
+
+    part = build_recipe({"name": "bank", "student": {**STUDENT, **parse_settings(settings)}}).student
     from undertow.audit.bank import BankRecipe, build_bank
     from undertow.cli.engines import prepare
     from undertow.experiment.progress import SilentProgress, choose_progress
 
     prepare()
-    recipe = BankRecipe(base=base, tuned=tuple(category))
+    recipe = BankRecipe(base=base, tuned=tuple(category), prompts=prompts, student=part)
     made = build_bank(recipe, students, store, SilentProgress() if quiet else choose_progress())
     print(f"{len(made)} placebo students of {base} in {store}\nnext: undertow audit student MODEL --base {base}")
 
