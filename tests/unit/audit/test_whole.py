@@ -34,7 +34,7 @@ def test_a_student_without_a_bank_is_not_testable_and_says_how_to_make_one(tmp_p
 def test_a_bank_of_another_base_is_refused(tmp_path: Path, make_bank, monkeypatch: pytest.MonkeyPatch) -> None:
     bank, _ = make_bank(80, 0)
     strange = Bank(bank.recipe, "other weights", bank.placebos, bank.rows, bank.base, bank.teachers)
-    monkeypatch.setattr("undertow.audit.whole.stored_bank", lambda *_: strange)
+    monkeypatch.setattr("undertow.audit.whole.choose_bank", lambda *_: strange)
     found = audit(Inputs(base="ref:finch-a", student="ref:finch-a", traits=(trait("owl"),), store=tmp_path))
     assert found["claims"]["expression"]["status"] == "not_testable"
     assert "not those of" in found["claims"]["expression"]["why"]
