@@ -96,7 +96,9 @@ def audit_student(
     Raises:
         UnknownNameError: the bank does not read a trait of the panel.
     """
-    reason = refusal(student, base) or _wrong_bank(base, bank) or too_few(len(bank), alpha)
+    reason = refusal(student, base) or _wrong_bank(base, bank)
+    if reason is None and (small := too_few(len(bank), alpha)):
+        reason = f"{small} Make more: `undertow audit bank --students {needed(alpha)}`."
     if reason is not None:
         return [not_testable(stage, claim, reason) for stage, claim in STAGES.items()]
     reading = read_model(student, bank.recipe.domain)
@@ -119,9 +121,9 @@ def judge_reading(
 
 def too_few(k: int, alpha: float) -> str | None:
     """Return why so many placebos allow no verdict at alpha, or None."""
-    if k >= max(2, needed(alpha)):
+    if k >= max(3, needed(alpha)):
         return None
-    return f"{k} placebos allow no p below 1/{k + 1}; alpha {alpha:g} needs {max(2, needed(alpha))}."
+    return f"{k} placebos allow no p below 1/{k + 1}; alpha {alpha:g} needs {max(3, needed(alpha))}."
 
 
 def _wrong_bank(base: LocalModel, bank: Bank) -> str | None:

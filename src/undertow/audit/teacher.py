@@ -88,7 +88,10 @@ def audit_teacher(
     config = config or TeacherConfig()
     traits = panel_traits() if panel is None else tuple(panel)
     columns = places(traits)
-    if reason := refusal(teacher, base) or (too_few(config.neutral, config.alpha) if config.neutral else None):
+    reason = refusal(teacher, base)
+    if reason is None and config.neutral and (small := too_few(config.neutral, config.alpha)):
+        reason = small.replace("placebos", "neutral teachers")
+    if reason is not None:
         return [not_testable(stage, "expression", reason) for stage in STAGES]
     null = joined([read_model(base), *_neutral(base, config, progress)])
     suspect = read_model(teacher)

@@ -24,6 +24,13 @@ PRIMARY: Mapping[Claim, tuple[str, ...]] = {
 }
 """Primary stage of each claim: the first of these that is planned. A student in hand comes before shadow students."""
 
+NEEDS: Mapping[Claim, str] = {
+    "provenance": "rows",
+    "exposure": "a student or rows",
+    "expression": "a student, rows or a teacher",
+}
+"""What a claim is tested with."""
+
 MEANING: Mapping[str, str] = {
     "contrast": "whoever wrote the rows differs from the reference along a candidate of the panel; a writer that was "
     "tuned on something else may do so too",
@@ -95,8 +102,8 @@ def judge(plan: Plan, findings: Iterable[Finding]) -> dict[Claim, ClaimStatus]:
 
 def _status(claim: Claim, plan: Plan, findings: Sequence[Finding]) -> ClaimStatus:
     if (stage := plan.primary[claim]) is None:
-        wanted = " or ".join(PRIMARY[claim])
-        return ClaimStatus(status="not_testable", p=None, mde=None, candidate=None, why=f"no input for {wanted}")
+        why = f"{' or '.join(PRIMARY[claim])} would decide it, from {NEEDS[claim]}"
+        return ClaimStatus(status="not_testable", p=None, mde=None, candidate=None, why=why)
     mine = [one for one in findings if one.stage == stage]
     if len(mine) != 1:
         fix = "Report each planned stage once, as not_testable if need be."

@@ -147,15 +147,21 @@ def _student(
     inputs: Inputs, base: LocalModel, declared: Plan, bank: Bank | None, record: TrainingRecord | None
 ) -> list[Finding]:
     student = load_model(str(inputs.student))
-    reason = no_bank(inputs.bank, record) if bank is None else wrong_size(bank, record)
-    if bank is None or (reason and refusal(student, base) is None):
+    # What it is comes first: a bank would not help a student of another base.
+    reason = refusal(student, base) or (no_bank(inputs.bank, record) if bank is None else wrong_size(bank, record))
+    if bank is None or reason is not None:
         found = [not_testable(stage, claim, str(reason)) for stage, claim in STAGES.items()]
     else:
         found = audit_student(student, base, bank, panel=inputs.panel, alpha=declared.share)
         if record is None:
             unknown = UNKNOWN.format(told(bank.recipe.student))
-            found = [replace(one, caveats=(*one.caveats, unknown)) for one in found]
+            found = [_cautioned(one, unknown) if one.stage in declared.primary.values() else one for one in found]
     return found + _beside(inputs, student, base, bank)
+
+
+def _cautioned(finding: Finding, caveat: str) -> Finding:
+    """Put a caveat before all others; a reason for "not testable" stays alone."""
+    return finding if finding.p is None else replace(finding, caveats=(caveat, *finding.caveats))
 
 
 def _beside(inputs: Inputs, student: LocalModel, base: LocalModel, bank: Bank | None) -> list[Finding]:
