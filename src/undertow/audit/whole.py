@@ -108,7 +108,11 @@ def audit(inputs: Inputs, advance: Advance | None = None) -> dict[str, Any]:
     if inputs.rows:
         config = DataAudit(panel=inputs.panel, alpha=declared.share, seed=inputs.seed, store=inputs.store)
         findings += audit_data(inputs.rows, base, config, reference=inputs.reference, advance=advance)
-    record = None if inputs.student is None else read_training(inputs.student)
+    if inputs.student is None:
+        # Shadows are trained as placebos are; the bank with about as many rows is theirs.
+        record = TrainingRecord(student=inputs.bank.student, rows=len(inputs.rows))
+    else:
+        record = read_training(inputs.student)
     bank = choose_bank(inputs.bank, inputs.store, record)
     if inputs.student is not None:
         findings += _student(inputs, base, declared, bank, record)

@@ -97,7 +97,11 @@ def next_steps(audit: Audit) -> list[str]:
 def untested(audit: Audit) -> list[str]:
     """Return what the audit did not test, with the reason."""
     claims, primary = audit["claims"], audit["plan"]["primary"]
-    lines = [f"{name}: {one['why'].rstrip('.')}." for name, one in claims.items() if one["status"] == "not_testable"]
+    reasons: dict[str, list[str]] = {}
+    for name, one in claims.items():
+        if one["status"] == "not_testable":
+            reasons.setdefault(one["why"].rstrip("."), []).append(name)
+    lines = [f"{' and '.join(names)}: {why}." for why, names in reasons.items()]
     lines += [
         f"{one['stage']}: {'; '.join(one['caveats']).rstrip('.')}."
         for one in audit["findings"]
