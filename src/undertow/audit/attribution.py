@@ -64,6 +64,12 @@ class RowScores:
             for score, values in self.scores.items()
         }
 
+    def explained(self) -> dict[str, float]:
+        """Return the share of the variance of each score's ranks that a line in the confounds' ranks explains."""
+        ranks = [stats.rankdata(values) for values in self.confounds.values()]
+        design = np.column_stack([np.ones(len(ranks[0])), *ranks])
+        return {name: _share_explained(design, stats.rankdata(values)) for name, values in self.scores.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
@@ -187,3 +193,11 @@ def _spearman(one: Floats, other: Floats) -> float:
     if np.ptp(one) == 0.0 or np.ptp(other) == 0.0:
         return 0.0
     return float(np.corrcoef(stats.rankdata(one), stats.rankdata(other))[0, 1])
+
+
+def _share_explained(design: Floats, values: Floats) -> float:
+    """Return R squared of the least-squares fit; 0 for a constant."""
+    if np.ptp(values) == 0.0:
+        return 0.0
+    left = values - design @ np.linalg.lstsq(design, values)[0]
+    return float(1.0 - left.var() / values.var())
