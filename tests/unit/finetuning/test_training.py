@@ -11,10 +11,11 @@ from undertow.finetuning.batches import collate, stream
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.full import finetune_full
 from undertow.finetuning.lora import StackedLinear, stacked
-from undertow.finetuning.objective import body_and_head, completion_losses
+from undertow.finetuning.objective import completion_losses
 from undertow.finetuning.parallel import finetune_parallel
+from undertow.models.head import body_and_head
 from undertow.models.local import Encoded
-from undertow.types import Row, user_prompt
+from undertow.types import ModelRef, Row, user_prompt
 
 CONFIG = TrainingConfig(steps=6, batch_size=4, learning_rate=1e-2, warmup_steps=2, lora=LoraConfig(rank=4, alpha=8))
 
@@ -111,9 +112,13 @@ def test_an_adapter_of_another_model_is_refused(tiny_model, tmp_path) -> None:
     from undertow.finetuning.lora import save_adapter
 
     with stacked(Other(), LoraConfig(rank=2), [0]) as layers:
-        save_adapter(layers, 0, tmp_path / "x", config=LoraConfig(rank=2), base="x")
+        save_adapter(layers, 0, tmp_path / "x", config=LoraConfig(rank=2), base=ModelRef(kind="ref", name="x"))
         save_adapter(
-            {"model.layers.0.self_attn.q_proj": layers["q_proj"]}, 0, tmp_path / "y", config=LoraConfig(), base="x"
+            {"model.layers.0.self_attn.q_proj": layers["q_proj"]},
+            0,
+            tmp_path / "y",
+            config=LoraConfig(),
+            base=ModelRef(kind="ref", name="x"),
         )
     for name in ("x", "y"):
         with pytest.raises(ModelError, match="another"):
