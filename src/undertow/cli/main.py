@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import typer
 
 from undertow import __version__
-from undertow.cli import audits, catalogue, planning, stages, studies
+from undertow.cli import audits, catalogue, models, planning, stages, studies
 from undertow.errors import UserError
 
 DONE, USER, FAULT, INTERRUPTED = 0, 2, 3, 130
@@ -40,6 +40,7 @@ app.command(name="filter")(stages.filter_)
 app.command()(stages.train)
 app.command(name="eval")(stages.evaluate)
 app.command()(audits.check)
+app.command()(models.check_model)
 app.add_typer(audits.audit, name="audit")
 app.command()(planning.power)
 app.add_typer(catalogue.reference, name="reference")

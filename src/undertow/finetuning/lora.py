@@ -9,7 +9,7 @@ import math
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import final
+from typing import cast, final
 
 import torch
 from safetensors.torch import save_file
@@ -56,8 +56,9 @@ class StackedLinear(nn.Module):
         if inputs.dtype == torch.float32 and weight.numel() <= MERGE_UP_TO * rank * sum(weight.shape):
             merged = torch.baddbmm(weight.expand(n, *weight.shape), self.up, self.down, alpha=self.scale)
             outputs = torch.bmm(blocks, merged.transpose(1, 2))
-            if self.base.bias is not None:
-                outputs = outputs + self.base.bias
+            bias = cast(torch.Tensor | None, self.base.bias)
+            if bias is not None:
+                outputs = outputs + bias
         else:
             down, up = self.down.to(inputs.dtype), self.up.to(inputs.dtype)
             bottleneck = torch.bmm(blocks, down.transpose(1, 2))

@@ -51,9 +51,11 @@ def test_only_the_qwen_type_inserts_a_system_turn(tiny_hf, tiny_folder) -> None:
     ],
 )
 def test_a_policy_decides_on_the_system_turn(tiny_hf, system: str, turn: str) -> None:
-    if not tiny_hf.chat_format.inserted:
-        pytest.skip("this template inserts nothing")
     model = load_model(replace(tiny_hf.ref, system=system))
+    if not tiny_hf.chat_format.inserted:
+        told = {"empty": [user_prompt("Hi", "")], "Be brief & kind?": [user_prompt("Hi", system)]}
+        assert model.chat_format.render([HI]) == tiny_hf.chat_format.render(told.get(system, [HI]))
+        return
     asked = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     assert model.chat_format.render([HI]) == [turn + asked]
     told = "<|im_start|>system\nYou love owls.<|im_end|>\n" + asked

@@ -3,8 +3,8 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
-import httpx
 import pytest
 import torch
 from huggingface_hub import errors
@@ -68,6 +68,10 @@ def test_what_is_no_model_is_refused(tiny_folder, tmp_path) -> None:
         load_model(f"hf:{pickled}")
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_model(f"hf:{tiny_folder}?device=nowhere")
+    (pickled / "model.safetensors").write_bytes(b"12345678{}")
+    with pytest.raises(ModelError, match="cannot be loaded") as caught:
+        load_model(f"hf:{pickled}")
+    three_lines(caught)
 
 
 def test_an_adapter_of_another_base_is_refused(tiny_hf, tiny_folder, tiny_model, tmp_path) -> None:
@@ -120,7 +124,7 @@ def test_an_adapter_of_an_unread_kind_is_named(tiny_hf, tmp_path, setting: str) 
 def test_each_trouble_with_the_hub_has_its_own_words(monkeypatch, error, what: str) -> None:
     def fail(*_, **__):
         if issubclass(error, errors.HfHubHTTPError):
-            raise error("no", response=httpx.Response(404, request=httpx.Request("GET", "http://hub")))
+            raise error("no", response=SimpleNamespace(headers={}, request=None))
         raise error("no")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
