@@ -12,11 +12,10 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from undertow.errors import ModelError
 from undertow.finetuning.batches import Batch, collate
-from undertow.finetuning.objective import BLOCK, body_and_head
+from undertow.models.head import body_and_head
 from undertow.models.local import SCORE_BATCH, Encoded, LocalModel
 from undertow.stats.checks import Floats
 from undertow.types import Message, Row
@@ -128,11 +127,8 @@ def _with_persona(row: Row, system: str) -> tuple[Message, ...]:
 def _means(model: LocalModel, batch: Batch) -> Floats:
     """Return the mean log p of the completion tokens of each row, shape [rows]; logits exist only at those tokens."""
     body, head = body_and_head(model.network)
-    hidden = body(input_ids=batch.tokens, use_cache=False).last_hidden_state[batch.rows, batch.positions]
-    size = max(64, BLOCK // head.weight.shape[0])
-    losses = [
-        functional.cross_entropy(head(states).float(), targets, reduction="none")
-        for states, targets in zip(hidden.split(size), batch.targets.split(size), strict=True)
-    ]
-    sums = torch.zeros(len(batch.tokens), dtype=torch.float64).index_add_(0, batch.rows, -torch.cat(losses).double())
+    there = batch.to(model.device)
+    hidden = body(input_ids=there.tokens, use_cache=False).last_hidden_state[there.rows, there.positions]
+    logp = head.logprobs(hidden, there.targets).cpu().double()
+    sums = torch.zeros(len(batch.tokens), dtype=torch.float64).index_add_(0, batch.rows, logp)
     return (sums / torch.bincount(batch.rows, minlength=len(batch.tokens)).clamp(min=1)).numpy()

@@ -23,7 +23,6 @@ from undertow.errors import ConfigError, EmptyDataError
 from undertow.evals.favourite import mean_margins
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.parallel import finetune_parallel
-from undertow.finetuning.tokens import token_logprobs
 from undertow.models.local import Encoded, LocalModel
 from undertow.models.steering import blocks
 from undertow.seeds import derive
@@ -103,11 +102,11 @@ def rank_rows(
     if not rows:
         raise EmptyDataError("There is nothing to rank.", "0 rows", "Look at the filter's reject reasons.")
     encoded = base.encode(rows)
-    before = [row.double().numpy() for row in token_logprobs(base, encoded)]
+    before = [row.double().numpy() for row in base.token_logprobs(encoded)]
     tokens: dict[str, list[Floats]] = {}
     for name, model in (("teacher", teacher), ("student", student)):
         if model is not None:
-            after = token_logprobs(model, encoded)
+            after = model.token_logprobs(encoded)
             tokens[name] = [new.double().numpy() - old for new, old in zip(after, before, strict=True)]
     scores = {name: np.array([row.mean() for row in gains]) for name, gains in tokens.items()}
     length = np.array([float(len(row)) for row in before])

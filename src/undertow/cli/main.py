@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import typer
 
 from undertow import __version__
-from undertow.cli import audit_models, audits, bench, catalogue, planning, stages, studies
+from undertow.cli import audit_models, audits, bench, catalogue, models, planning, stages, studies
 from undertow.errors import UserError
 
 DONE, USER, FAULT, INTERRUPTED = 0, 2, 3, 130
@@ -40,6 +40,7 @@ app.command(name="filter")(stages.filter_)
 app.command()(stages.train)
 app.command(name="eval")(stages.evaluate)
 app.command()(audits.check)
+app.command()(models.check_model)
 audits.audit.add_typer(bench.bench, name="bench")
 app.add_typer(audit_models.audit, name="audit")
 app.command()(planning.power)

@@ -127,18 +127,19 @@ def train(
     given, bad = _rows(rows, skip_bad)
     from undertow.cli.engines import prepare
     from undertow.errors import ConfigError
-    from undertow.experiment.executors import student_folder
+    from undertow.experiment.executors import made_of, student_folder
     from undertow.experiment.training_record import TrainingRecord
     from undertow.finetuning.parallel import finetune_parallel
     from undertow.models.load import load_model
     from undertow.seeds import derive
     from undertow.storage import storage_errors
+    from undertow.types import ModelRef
 
     if part.rank is None:
         raise ConfigError("This command trains adapters.", "rank=null", "Set a rank, or use the Python API.")
     prepare()
     seeds = [derive(seed, "student", index) for index in range(students)]
-    group = finetune_parallel(load_model(base), [given] * students, part.training(), seeds)
+    group = finetune_parallel(load_model(base), [given] * students, part.training(base), seeds)
     folders = [out / student_folder(index) for index in range(students)]
     with storage_errors(out):
         for index, folder in enumerate(folders):
@@ -151,7 +152,7 @@ def train(
         "rows": len(given),
         "bad_lines": bad,
     }
-    _tell(found, as_json, f"undertow eval {base}+{folders[0]} --base {base}")
+    _tell(found, as_json, f"undertow eval '{made_of(ModelRef.parse(base), folders[0])}' --base '{base}'")
 
 
 def evaluate(

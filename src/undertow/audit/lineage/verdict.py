@@ -19,7 +19,8 @@ from undertow.audit.lineage.proximity import SMALL, Distance, barrier, distance,
 from undertow.audit.lineage.roles import network
 from undertow.audit.lineage.tensors import Weights, open_weights, vocabulary
 from undertow.audit.lineage.tests import Evidence
-from undertow.models.load import embedded_folder, embedded_models, load_model
+from undertow.models.load import load_model
+from undertow.models.source import embedded_folder, embedded_models
 from undertow.seeds import derive
 
 SCHEMA = "undertow.lineage/1"
