@@ -24,7 +24,7 @@ from undertow.audit.shadows import ShadowConfig, audit_shadows
 from undertow.audit.stream import stream_contrast
 from undertow.audit.surface import surface
 from undertow.audit.verdict import CLAIMS, Plan, judge
-from undertow.audit.whole import NO_BANK, ROW_STAGES
+from undertow.audit.whole import ROW_STAGES
 from undertow.errors import ConfigError
 from undertow.models.identity import identity
 from undertow.models.load import load_model
@@ -174,7 +174,7 @@ class Auditor:
 def _bank(base: str, settings: Settings) -> Bank:
     recipe = BankRecipe(base=base, tuned=("animal",))
     if (bank := stored_bank(recipe, settings.store)) is None:
-        raise ConfigError(NO_BANK.partition(":")[0] + ".", settings.store, "Run `undertow audit bank`.")
+        raise ConfigError("There is no bank of placebo students.", settings.store, "Run `undertow audit bank`.")
     return bank
 
 
