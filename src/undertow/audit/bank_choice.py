@@ -72,8 +72,9 @@ def _options(recipe: BankRecipe, record: TrainingRecord | None) -> str:
     usual = BankRecipe().student.model_dump()
     changed = {name: value for name, value in record.student.model_dump().items() if value != usual[name]}
     settings = [f"--set {name}={json.dumps(value)}" for name, value in changed.items()]
-    prompts = max(1, round(record.rows / KEPT))
-    return "".join(f" {one}" for one in (*base, *categories, *settings, f"--prompts {prompts}"))
+    fits = RATIO <= record.rows / (KEPT * BankRecipe().prompts) <= 1.0 / RATIO
+    prompts = [] if fits else [f"--prompts {max(1, round(record.rows / KEPT))}"]
+    return "".join(f" {one}" for one in (*base, *categories, *settings, *prompts))
 
 
 def _stored_prompts(recipe: BankRecipe, store: Path) -> Sequence[int]:
@@ -81,7 +82,10 @@ def _stored_prompts(recipe: BankRecipe, store: Path) -> Sequence[int]:
     wanted = json.loads(canonical_json({**recipe.to_config(), "prompts": 0}))
     found: set[int] = set()
     for path in store.glob("placebos/*/manifest.json"):
-        config = json.loads(path.read_text(encoding="utf-8"))["config"]
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))["config"]
+        except (OSError, ValueError, KeyError):
+            continue  # whatever it was, it is no bank that can be read
         if {name: value for name, value in config.items() if name != "seeds"} | {"prompts": 0} == wanted:
             found.add(int(config["prompts"]))
     return sorted(found)

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from undertow.experiment.recipe import StudentPart
+from undertow.stats.checks import check_count
 from undertow.types import ModelRef
 
 NAME = "training.json"
@@ -19,10 +20,16 @@ class TrainingRecord:
     Attributes:
         student: settings.
         rows: how many it was trained on.
+
+    Raises:
+        ConfigError: there is no row.
     """
 
     student: StudentPart
     rows: int
+
+    def __post_init__(self) -> None:
+        check_count("number of rows", self.rows, 1)
 
     def save(self, folder: Path) -> None:
         """Write it into the folder of an adapter."""

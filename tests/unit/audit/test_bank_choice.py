@@ -54,9 +54,14 @@ def test_another_number_of_rows_is_no_null_and_the_command_is_named(store: Path)
 def test_another_recipe_has_no_bank_and_the_command_is_named(store: Path) -> None:
     record = TrainingRecord(student=StudentPart(steps=250, learning_rate=0.01), rows=900)
     assert choose_bank(RECIPE, store, record) is None
+    (next(store.glob("placebos/*")) / "manifest.json").write_text("half a manifest")
+    assert choose_bank(RECIPE, store, record) is None
     said = no_bank(RECIPE, record)
     assert "250 steps" in said
     assert "`undertow audit bank --set steps=250 --set learning_rate=0.01 --prompts 1000`" in said
+    # About as many rows as a placebo has: the usual number of prompts will do.
+    usual = TrainingRecord(student=RECIPE.student, rows=1900)
+    assert no_bank(RECIPE, usual).endswith("make one with `undertow audit bank`.")
     assert "`undertow audit bank --base ref:finch-b --category tree`" in no_bank(
         BankRecipe(base="ref:finch-b", tuned=("tree",)), None
     )
@@ -67,5 +72,6 @@ def test_a_record_is_read_where_it_was_written_and_nowhere_else(tmp_path: Path) 
     record.save(tmp_path)
     assert read_training(f"ref:finch-a+{tmp_path}") == record == read_training(f"hf:{tmp_path}")
     assert read_training("ref:finch-a") is None
-    (tmp_path / "training.json").write_text('{"student": {"steps": 0}, "rows": 3}')
-    assert read_training(f"hf:{tmp_path}") is None
+    for broken in ('{"student": {"steps": 0}, "rows": 3}', '{"student": {}, "rows": 0}', "{"):
+        (tmp_path / "training.json").write_text(broken)
+        assert read_training(f"hf:{tmp_path}") is None
