@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from undertow.audit.lineage.behaviour import LEAST, Behaviour, behaviour
+from undertow.audit.lineage.canary import Advance, Canary, CanaryConfig, canary
 from undertow.audit.lineage.dependence import Dependence, dependence
 from undertow.audit.lineage.proximity import SMALL, Distance, barrier, distance, neutral_chats
 from undertow.audit.lineage.roles import network
 from undertow.audit.lineage.tensors import Weights, open_weights, vocabulary
 from undertow.audit.lineage.tests import Evidence
+from undertow.errors import ModelError
 from undertow.models.load import embedded_folder, embedded_models, load_model
 from undertow.seeds import derive
 
@@ -113,6 +115,33 @@ def audit_lineage(a: str, b: str, *, seed: int = 0, controls: Sequence[str] | No
         "detectable": _detectable(found),
         "peak_memory_mb": peak_memory_mb(),
     }
+
+
+def audit_canary(a: str, b: str, config: CanaryConfig | None = None, advance: Advance | None = None) -> Canary:
+    """Plant traits in copies of A and look for them in students of B (`undertow.audit.lineage.canary`).
+
+    Args:
+        a: reference of the model that would write rows.
+        b: reference of the model that would be trained on them.
+        config: traits, number of placebos and recipe; None takes the usual ones.
+        advance: called with (parts done, parts in all).
+
+    Raises:
+        UnknownNameError: no embedded model has such a name.
+        ModelError: a model cannot be loaded, has no chat template, or is too large to be tuned here.
+    """
+    for reference in (a, b):
+        if (size := open_weights(reference).parameters) > SMALL:
+            fix = f"Give models of at most {SMALL:,} parameters, or compare smaller members of both families."
+            raise ModelError("A canary tunes the whole model.", f"{reference}: {size:,} parameters", fix)
+    return canary(load_model(a), load_model(b), config, advance)
+
+
+def with_canary(report: dict[str, Any], found: Canary) -> dict[str, Any]:
+    """Return a lineage report with what became of the canaries; the verdict stays about weights and behaviour."""
+    caveats = ("passing is measured here, not inferred; it moves no verdict about origin", found.why)
+    row = _row("canary", found.effect, found.p, found.shadows, *filter(None, caveats))
+    return report | {"tests": [*report["tests"], row], "canary": found.to_json()}
 
 
 def verdict(axes: Axes) -> str:
