@@ -49,6 +49,8 @@ PLANTED = 1.0
 TWO_SIDES = 1.645 + 0.842
 """Standard errors between no effect and one that a one-sided test at .05 finds four times in five."""
 
+RECIPE, TEACHER = BankRecipe(), TeacherPart()
+
 Advance = Callable[[int, int], None]
 
 
@@ -65,7 +67,7 @@ class CanaryConfig:
 
     traits: tuple[str, ...] = TRAITS
     placebos: int = PLACEBOS
-    recipe: BankRecipe = BankRecipe()
+    recipe: BankRecipe = RECIPE
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -109,6 +111,19 @@ class Canary:
         return {"verdict": self.verdict, **numbers, **traits, "why": self.why}
 
 
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """What the copies of A wrote.
+
+    Attributes:
+        rows: of the copy with each trait, then of the neutral copies.
+        gains: what each copy gained on its trait, in logits.
+    """
+
+    rows: Sequence[Sequence[Row]]
+    gains: Mapping[str, float]
+
+
 def canary(a: LocalModel, b: LocalModel, config: CanaryConfig | None = None, advance: Advance | None = None) -> Canary:
     """Plant traits in copies of A and look for them in students of B.
 
@@ -116,16 +131,27 @@ def canary(a: LocalModel, b: LocalModel, config: CanaryConfig | None = None, adv
         a: who would write the rows.
         b: who would be trained on them.
         config: traits, number of placebos and recipe; None takes the usual ones.
-        advance: called with (parts done, parts in all), a writer being one part and the training four.
+        advance: called with (parts done, parts in all); a copy is one part, all shadows are one more.
 
     Raises:
         ConfigError: the recipe trains every weight instead of adapters.
         ModelError: a model has no chat template, or no layer that an adapter fits.
     """
     config = config or CanaryConfig()
-    parts, writers = len(config.traits) + config.placebos + 4, (*config.traits, *[None] * config.placebos)
-    tell = advance or (lambda done, of: None)
-    planted: dict[str, float] = {}
+    parts = len(config.traits) + config.placebos + 1
+    planted = plant(a, config, advance and (lambda done, of: advance(done, parts)))
+    if isinstance(planted, Canary):
+        return planted
+    found = look(b, planted, config)
+    if advance is not None:
+        advance(parts, parts)
+    return found
+
+
+def plant(a: LocalModel, config: CanaryConfig, advance: Advance | None = None) -> Planted | Canary:
+    """Let copies of A write rows; a canary that is not testable if they cannot, or did not take up their trait."""
+    writers = (*config.traits, *[None] * config.placebos)
+    gains: dict[str, float] = {}
     rows: list[Sequence[Row]] = []
     for place, name in enumerate(writers):
         seed = derive(config.seed, "canary", place)
@@ -133,23 +159,31 @@ def canary(a: LocalModel, b: LocalModel, config: CanaryConfig | None = None, adv
             writer, gain = _copy(a, name, config, seed)
             rows.append(write_rows_of(writer, config.recipe, seed))
         except EmptyDataError as error:
-            return Canary(verdict="not_testable", planted=planted, passed={}, why=f"{error.what} {error.value}")
-        planted |= {} if name is None else {name: gain}
-        tell(place + 1, parts)
-    weak = [name for name, gain in planted.items() if gain < PLANTED]
+            return _not_testable(gains, f"{error.what} {error.value}")
+        gains |= {} if name is None else {name: gain}
+        if advance is not None:
+            advance(place + 1, len(writers))
+    weak = [name for name, gain in gains.items() if gain < PLANTED]
     if weak:
         why = f"The copy of A did not take up {', '.join(weak)}: less than {PLANTED:g} logits were gained."
-        return Canary(verdict="not_testable", planted=planted, passed={}, why=why)
-    margins = _shadow_margins(b, rows, config)
-    tell(parts, parts)
-    return judge(margins, config, planted)
+        return _not_testable(gains, why)
+    return Planted(rows, gains)
+
+
+def look(b: LocalModel, planted: Planted, config: CanaryConfig) -> Canary:
+    """Train shadows of B on what the copies wrote, and judge them."""
+    return judge(_shadow_margins(b, planted.rows, config), config, planted.gains)
+
+
+def _not_testable(gains: Mapping[str, float], why: str) -> Canary:
+    return Canary(verdict="not_testable", planted=gains, passed={}, why=why)
 
 
 def _copy(a: LocalModel, name: str | None, config: CanaryConfig, seed: int) -> tuple[LocalModel, float]:
     """Return a copy of A with a trait, or a neutral one, and what it gained on the trait."""
     target = None if name is None else trait(name)
-    tuning, category = TeacherPart().training(), trait(config.traits[0]).category
-    writer = finetuned_teacher(a, target, tuning, seed=derive(seed, "copy"), categories=(category,))
+    category = trait(config.traits[0]).category
+    writer = finetuned_teacher(a, target, TEACHER.training(), seed=derive(seed, "copy"), categories=(category,))
     gain = 0.0 if target is None else float(read_margins(writer, [target])[0] - read_margins(a, [target])[0])
     return writer, gain
 
