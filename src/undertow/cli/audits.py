@@ -1,6 +1,7 @@
 """The commands that ask whether data, a teacher or a student carry something they should not."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,9 @@ audit = typer.Typer(no_args_is_help=True, help="Does this data, teacher or stude
 def lineage(
     a: Annotated[str, typer.Argument(help="A model: ref:<name> or hf:<path>, with an optional +<adapter folder>.")],
     b: Annotated[str, typer.Argument(help="Another model.")],
+    canary: Annotated[
+        bool, typer.Option("--canary", help="Plant traits in copies of A, look in students of B.")
+    ] = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -39,6 +43,8 @@ def lineage(
 
     prepare()
     found = audit_lineage(a, b, seed=seed)
+    if canary:
+        found = _with_canary(found, a, b, seed)
     if as_json:
         print(json.dumps(found, allow_nan=False))
         return
@@ -46,6 +52,24 @@ def lineage(
     for test in found["tests"]:
         p = "no p-value" if test["p"] is None else f"p = {test['p']:.2g}"
         print(f"{test['name']:32} {p:14} n = {test['n']}{'  ' + test['caveats'][0] if test['caveats'] else ''}")
+    if canary:
+        print(f"\n{_canary_line(found['canary'])}")
+
+
+def _with_canary(report: dict[str, Any], a: str, b: str, seed: int) -> dict[str, Any]:
+    from undertow.audit.lineage.canary import CanaryConfig
+    from undertow.audit.lineage.verdict import audit_canary, with_canary
+
+    with typer.progressbar(length=100, label="canaries, some minutes", file=sys.stderr) as bar:
+        shown = audit_canary(a, b, CanaryConfig(seed=seed), lambda done, of: bar.update(100 * done // of - bar.pos))
+    return with_canary(report, shown)
+
+
+def _canary_line(found: dict[str, Any]) -> str:
+    if found["verdict"] == "not_testable":
+        return f"canary: not testable. {found['why']}"
+    seen = "planted traits pass" if found["verdict"] == "passes" else "no planted trait was seen to pass"
+    return f"canary: {seen}, {found['effect']:+.2f} logits, p = {found['p']:.2g}; detectable {found['detectable']:.2f}"
 
 
 @audit.command()

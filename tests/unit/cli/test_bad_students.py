@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from undertow.cli.main import main
 from undertow.experiment.recipe import StudentPart
 from undertow.experiment.training_record import TrainingRecord
-from undertow.models.load import embedded_folder
+from undertow.models.source import embedded_folder
 
 WIDTH = json.loads((embedded_folder() / "finch-a" / "config.json").read_text())["hidden_size"]
 

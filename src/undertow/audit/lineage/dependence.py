@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from undertow.audit.lineage.alignment import Rows, aligned
+from undertow.audit.lineage.alignment import Matched, Rows, aligned
 from undertow.audit.lineage.roles import Network
 from undertow.audit.lineage.tensors import vocabulary
 from undertow.audit.lineage.tests import (
@@ -25,6 +25,7 @@ from undertow.audit.lineage.tests import (
     shared_tokens,
     trace_swaps,
 )
+from undertow.audit.lineage.untrained import FEWEST, untrained_tokens, untrained_trace
 from undertow.seeds import derive
 from undertow.stats.multiplicity import holm
 
@@ -72,6 +73,7 @@ class Dependence:
         p: least p times the number of tests.
         log_e: logarithm of the mean e-value, or None.
         test: name of the test with the least p, or "" if none could be run.
+        match: A6, the agreement of matched neurons up to sign; its p is not exact and enters nothing.
         coverage: share of the MLPs and attention layers of both models that were compared in place.
     """
 
@@ -81,6 +83,7 @@ class Dependence:
     log_e: float | None
     test: str
     coverage: float
+    match: Evidence | str
 
     @property
     def ran(self) -> dict[str, Evidence]:
@@ -96,7 +99,7 @@ class Dependence:
 def dependence(a: Network, b: Network, *, seed: int = 0, draws: int = DRAWS) -> Dependence:
     """Run every weight test that the shapes of two models allow."""
     parts, traces = _parts(a, b)
-    rows = _rows(a, b)
+    rows = shared_rows(a, b)
     residual = _residual(a, b, rows)
     why = "no MLP or attention of one shape stands at the same place"
     signs = [part.signs for part in parts if part.signs is not None]
@@ -106,8 +109,10 @@ def dependence(a: Network, b: Network, *, seed: int = 0, draws: int = DRAWS) -> 
         "sign_flip": fair_signs(signs) or why,
         "residual_basis": permutation_trace(_together(residual), derive(seed, "residual"), draws)
         or "no embedding or head of one width with shared tokens",
+        "untrained_rows": _untrained(a, b, derive(seed, "untrained"), draws),
     }
-    tests["aligned_sign"] = _aligned(a, b, rows, tests)
+    pairs = _matched(a, b, rows, tests)
+    tests["aligned_sign"] = pairs if isinstance(pairs, str) else _aligned(pairs)
     ran = {name: item for name, item in tests.items() if not isinstance(item, str)}
     best = min(ran, key=lambda name: (ran[name].p, -ran[name].z)) if ran else ""
     p = min(1.0, ran[best].p * len(tests)) if ran else 1.0
@@ -119,18 +124,25 @@ def dependence(a: Network, b: Network, *, seed: int = 0, draws: int = DRAWS) -> 
         log_e=_mean_e(tests),
         test=best,
         coverage=len(parts) / max(1, len(known)),
+        match=pairs if isinstance(pairs, str) else _agreement(pairs, seed, draws),
     )
 
 
-def _aligned(a: Network, b: Network, rows: Rows | None, tests: Mapping[str, Evidence | str]) -> Evidence | str:
+def _matched(a: Network, b: Network, rows: Rows | None, tests: Mapping[str, Evidence | str]) -> list[Matched] | str:
     plain = [tests[name] for name in ("permutation_trace", "permutation_pairs", "sign_flip")]
     if any(not isinstance(item, str) and 3 * item.p <= SILENT for item in plain):
         return "not needed: the units agree in place"
-    signs = aligned(a, b, rows)
-    if isinstance(signs, str):
-        return signs
-    found = fair_signs(list(signs.values()))
+    return aligned(a, b, rows)
+
+
+def _aligned(pairs: Sequence[Matched]) -> Evidence | str:
+    found = fair_signs([item.signs for item in pairs])
     return "the matched neurons have no length" if found is None else replace(found, p=min(1.0, 3 * found.p))
+
+
+def _agreement(pairs: Sequence[Matched], seed: int, draws: int) -> Evidence | str:
+    found = permutation_trace([item.trace for item in pairs], derive(seed, "match"), draws)
+    return found or "the matched neurons do not differ"
 
 
 def _mean_e(tests: Mapping[str, Evidence | str]) -> float | None:
@@ -158,7 +170,8 @@ def _same(a: Mapping[str, Unit], b: Mapping[str, Unit], shape: Callable[[Unit], 
     return [name for name in a if name in b and shape(a[name]) == shape(b[name])]
 
 
-def _rows(a: Network, b: Network) -> Rows | None:
+def shared_rows(a: Network, b: Network) -> Rows | None:
+    """Return the embedding rows of the tokens that two models share, in A and in B, or None."""
     if a.embedding is None or b.embedding is None:
         return None
     sizes = (a.embedding.rows, b.embedding.rows)
@@ -175,6 +188,19 @@ def _residual(a: Network, b: Network, rows: Rows | None) -> list[Trace]:
         if first.rows == a.embedding.rows and second.rows == b.embedding.rows:
             found.append(residual_trace(name, (first, second), rows))
     return found
+
+
+def _untrained(a: Network, b: Network, seed: int, draws: int) -> Evidence | str:
+    if a.embedding is None or b.embedding is None or a.embedding.columns != b.embedding.columns:
+        return "no embeddings of one width"
+    words = vocabulary(a.weights), vocabulary(b.weights)
+    if words[0] is None or words[1] is None:
+        return "no tokenizer tells which rows have no token"
+    rows = untrained_tokens(words[0], words[1], (a.embedding.rows, b.embedding.rows))
+    if len(rows[0]) < FEWEST:
+        return f"{len(rows[0])} rows without a token in use, {FEWEST} are needed"
+    trace = untrained_trace(a.embedding.gather(rows[0]), b.embedding.gather(rows[1]))
+    return permutation_trace([trace], seed, draws) or "these rows do not differ"
 
 
 def _together(residual: Sequence[Trace]) -> list[Trace]:
