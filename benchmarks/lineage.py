@@ -99,7 +99,9 @@ def false_positives(seed: int | None, models: int, steps: int, width: int) -> No
     print(f"{time.perf_counter() - begun:.0f} s with the training of the models")
     for name in found[0].tests:
         report(name, [item.ran.get(name) for item in found], pairs, models)
-    report("match", [None if isinstance(item.match, str) else item.match for item in found], pairs, models)
+    shares = np.array([item.match.share for item in found if not isinstance(item.match, str)])
+    cells = f"mean {shares.mean():.3f} sd {shares.std():.3f} max {shares.max():.3f}"
+    print(f"{'match':18s} n {len(shares)}, share of partners {cells}")
     least = min(item.p for item in found)
     parts = np.array([any(part.adjusted <= 0.01 for part in item.locals) for item in found])
     print(f"corrected p: least {least:.3g}; pairs with a part at Holm p <= .01: {parts.mean():.4f}")
