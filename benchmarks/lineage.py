@@ -28,7 +28,8 @@ import torch
 from alternation import alternate
 from safetensors.torch import save_file
 
-from undertow.audit.lineage.dependence import dependence
+from undertow.audit.lineage.dependence import dependence, shared_rows
+from undertow.audit.lineage.outputs import head_overlap
 from undertow.audit.lineage.proximity import distance
 from undertow.audit.lineage.roles import Network, network
 from undertow.audit.lineage.tensors import open_weights
@@ -184,6 +185,14 @@ def read(a: str, b: str) -> float:
     return total
 
 
+def heads(a: str, b: str) -> float | None:
+    """Compare what the heads can say."""
+    first, second = network(open_weights(a)), network(open_weights(b))
+    rows = shared_rows(first, second)
+    assert first.head is not None and second.head is not None and rows is not None
+    return head_overlap(first.head, second.head, rows)
+
+
 def in_child(task: str, a: str, b: str) -> dict[str, float]:
     """Run one task in a process of its own and return its seconds and peak memory in MiB."""
     output = subprocess.run(
@@ -197,6 +206,7 @@ TASKS: dict[str, Callable[[str, str], Any]] = {
     "read": read,
     "signs": signs,
     "distance": lambda a, b: distance(open_weights(a), open_weights(b)).relative,
+    "overlap of heads": heads,
     "all weight tests": lambda a, b: dependence(network(open_weights(a)), network(open_weights(b))).p,
 }
 
