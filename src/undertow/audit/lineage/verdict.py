@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from undertow.audit.lineage.behaviour import Behaviour, behaviour
-from undertow.audit.lineage.canary import Advance, Canary, CanaryConfig, canary
+from undertow.audit.lineage.canary import Advance, Canary, CanaryConfig, canary, not_testable
 from undertow.audit.lineage.dependence import MATCHED, Dependence, dependence, shared_rows
 from undertow.audit.lineage.listing import Axes, canary_row, metadata_row, test_rows
 from undertow.audit.lineage.outputs import head_overlap
@@ -103,15 +103,19 @@ def audit_canary(a: str, b: str, config: CanaryConfig | None = None, advance: Ad
         config: traits, number of placebos and recipe; None takes the usual ones.
         advance: called with (parts done, parts in all).
 
+    Returns:
+        What became of them; not testable with models that cannot chat, be adapted, or are too large to be tuned here.
+
     Raises:
         UnknownNameError: no embedded model has such a name.
-        ModelError: a model cannot be loaded, has no chat template, or is too large to be tuned here.
+        ModelError: a model is remote, incomplete or of a form that cannot be read.
     """
-    for reference in (a, b):
-        if (size := open_weights(reference).parameters) > SMALL:
-            fix = f"Give models of at most {SMALL:,} parameters, or compare smaller members of both families."
-            raise ModelError("A canary tunes the whole model.", f"{reference}: {size:,} parameters", fix)
-    return canary(load_model(a), load_model(b), config, advance)
+    if max(open_weights(reference).parameters for reference in (a, b)) > SMALL:
+        return not_testable({}, f"A canary tunes the whole model, and one has more than {SMALL:,} parameters.")
+    try:
+        return canary(load_model(a), load_model(b), config, advance)
+    except ModelError as error:
+        return not_testable({}, f"{error.what} {error.value}")
 
 
 def with_canary(report: dict[str, Any], found: Canary) -> dict[str, Any]:
