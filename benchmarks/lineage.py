@@ -28,7 +28,8 @@ import torch
 from alternation import alternate
 from safetensors.torch import save_file
 
-from undertow.audit.lineage.dependence import dependence
+from undertow.audit.lineage.dependence import dependence, shared_rows
+from undertow.audit.lineage.outputs import head_overlap
 from undertow.audit.lineage.proximity import distance
 from undertow.audit.lineage.roles import Network, network
 from undertow.audit.lineage.tensors import open_weights
@@ -99,7 +100,9 @@ def false_positives(seed: int | None, models: int, steps: int, width: int) -> No
     print(f"{time.perf_counter() - begun:.0f} s with the training of the models")
     for name in found[0].tests:
         report(name, [item.ran.get(name) for item in found], pairs, models)
-    report("match", [None if isinstance(item.match, str) else item.match for item in found], pairs, models)
+    shares = np.array([item.match.share for item in found if not isinstance(item.match, str)])
+    cells = f"mean {shares.mean():.3f} sd {shares.std():.3f} max {shares.max():.3f}"
+    print(f"{'match':18s} n {len(shares)}, share of partners {cells}")
     least = min(item.p for item in found)
     parts = np.array([any(part.adjusted <= 0.01 for part in item.locals) for item in found])
     print(f"corrected p: least {least:.3g}; pairs with a part at Holm p <= .01: {parts.mean():.4f}")
@@ -182,6 +185,14 @@ def read(a: str, b: str) -> float:
     return total
 
 
+def heads(a: str, b: str) -> float | None:
+    """Compare what the heads can say."""
+    first, second = network(open_weights(a)), network(open_weights(b))
+    rows = shared_rows(first, second)
+    assert first.head is not None and second.head is not None and rows is not None
+    return head_overlap(first.head, second.head, rows)
+
+
 def in_child(task: str, a: str, b: str) -> dict[str, float]:
     """Run one task in a process of its own and return its seconds and peak memory in MiB."""
     output = subprocess.run(
@@ -195,6 +206,7 @@ TASKS: dict[str, Callable[[str, str], Any]] = {
     "read": read,
     "signs": signs,
     "distance": lambda a, b: distance(open_weights(a), open_weights(b)).relative,
+    "overlap of heads": heads,
     "all weight tests": lambda a, b: dependence(network(open_weights(a)), network(open_weights(b))).p,
 }
 

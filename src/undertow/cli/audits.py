@@ -51,7 +51,10 @@ def lineage(
     print(f"{found['verdict'].replace('_', ' ')}: {found['detectable']}\n")
     for test in found["tests"]:
         p = "no p-value" if test["p"] is None else f"p = {test['p']:.2g}"
-        print(f"{test['name']:32} {p:14} n = {test['n']}{'  ' + test['caveats'][0] if test['caveats'] else ''}")
+        value = "" if test["statistic"] is None else f"{test['statistic']:.3g}"
+        print(
+            f"{test['name']:26} {value:>8}  {p:12} n = {test['n']:<5} {test['caveats'][0] if test['caveats'] else ''}"
+        )
     if canary:
         print(f"\n{_canary_line(found['canary'])}")
 

@@ -5,11 +5,13 @@ neurons are matched by their gate rows, with the gain of the norm folded in. Nei
 when a neuron's `up` row and `down` column change their sign together, so the signs of the agreement stay fair
 whatever was matched, and p stays exact after the alignment.
 
-A6, for models that were also re-signed: among the matched neurons, do `up` and `down` agree with those of the partner
-more than with those of the other neurons, up to sign? Gate, `up` and `down` of one neuron learn together, so in two
-unrelated models this need not be a matter of chance alone: it is robust, not exact.
+A6, for models that were also re-signed: how many of the matched neurons are, in `up` and `down` and up to sign, more
+like their partner than like any other neuron? Gate, `up` and `down` of one neuron learn together, so in two unrelated
+models this is no matter of chance alone: it is robust, not exact. (The permutation trace of the same table, as a z, is
++6.2 +- 1.3 for strangers that learnt the same data; the share is hardly moved.)
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from undertow.audit.lineage.roles import Matrix, Mlp, Network
-from undertow.audit.lineage.tests import TOKENS, UNITS, Trace
+from undertow.audit.lineage.tests import TOKENS, UNITS
 from undertow.stats.checks import Floats
 
 Rows = tuple[NDArray[np.int_], NDArray[np.int_]]
@@ -43,18 +45,17 @@ class Matched:
 
     Attributes:
         signs: mean cosine of `up` row and `down` column, [units].
-        trace: the same without signs, of every matched neuron of A with every one of B.
+        table: the same without signs, of every matched neuron of A with every one of B, [units, units].
     """
 
     signs: Floats
-    trace: Trace
+    table: Floats
 
 
-def matched(name: str, a: Mlp, b: Mlp, turn: Floats) -> Matched | None:
+def matched(a: Mlp, b: Mlp, turn: Floats) -> Matched | None:
     """Match the neurons of two MLPs by their gates; None without gates.
 
     Args:
-        name: the part.
         a: an MLP of A, of which the first `UNITS` neurons are matched.
         b: its counterpart in B.
         turn: orthogonal map from A's residual basis to B's.
@@ -71,11 +72,18 @@ def matched(name: str, a: Mlp, b: Mlp, turn: Floats) -> Matched | None:
     down = _normal(a.down.block(0, a.down.rows)[:, :units].T.astype(np.float64) @ turn)[mine]
     down_b = _normal(b.down.block(0, b.down.rows).T.astype(np.float64))[theirs]
     signs = (np.einsum("ij,ij->i", up, up_b) + np.einsum("ij,ij->i", down, down_b)) / 2
-    return Matched(signs, Trace(name, np.abs(up @ up_b.T) + np.abs(down @ down_b.T)))
+    return Matched(signs, (np.abs(up @ up_b.T) + np.abs(down @ down_b.T)) / 2)
 
 
-def aligned(a: Network, b: Network, rows: Rows | None) -> list[Matched] | str:
-    """Align two models and return the matched neurons of each MLP, or why that is impossible."""
+def aligned(a: Network, b: Network, rows: Rows | None, names: Sequence[str]) -> list[Matched] | str:
+    """Align two models and return the matched neurons of some MLPs, or why that is impossible.
+
+    Args:
+        a: one model.
+        b: the other.
+        rows: embedding rows of the shared tokens in A and in B, or None.
+        names: MLPs of one shape that both have.
+    """
     if a.embedding is None or b.embedding is None or rows is None:
         return "the models share no tokens with an embedding"
     if a.embedding.columns != b.embedding.columns:
@@ -83,8 +91,7 @@ def aligned(a: Network, b: Network, rows: Rows | None) -> list[Matched] | str:
     if len(rows[0]) < a.embedding.columns:
         return "fewer shared tokens than residual coordinates"
     turn = rotation(a.embedding, b.embedding, rows)
-    same = sorted(name for name in a.mlps.keys() & b.mlps.keys() if a.mlps[name].shape == b.mlps[name].shape)
-    found = [matched(name, a.mlps[name], b.mlps[name], turn) for name in same]
+    found = [matched(a.mlps[name], b.mlps[name], turn) for name in names]
     return [item for item in found if item is not None] or "no gated MLPs of one shape"
 
 

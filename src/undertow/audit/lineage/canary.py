@@ -44,9 +44,9 @@ DRAWS = 9_999
 ALPHA = 0.05
 
 PLANTED = 1.0
-"""Logits that a copy of A must have gained on its trait before its rows can be asked for anything."""
+"""Logits that the copies of A must have gained on their traits, on average, before silence can mean anything."""
 
-TWO_SIDES = 1.645 + 0.842
+ERRORS_APART = 1.645 + 0.842
 """Standard errors between no effect and one that a one-sided test at .05 finds four times in five."""
 
 RECIPE, TEACHER = BankRecipe(), TeacherPart()
@@ -149,7 +149,7 @@ def canary(a: LocalModel, b: LocalModel, config: CanaryConfig | None = None, adv
 
 
 def plant(a: LocalModel, config: CanaryConfig, advance: Advance | None = None) -> Planted | Canary:
-    """Let copies of A write rows; a canary that is not testable if they cannot, or did not take up their trait."""
+    """Let copies of A write rows; a canary that is not testable if they cannot, or took up no trait."""
     writers = (*config.traits, *[None] * config.placebos)
     gains: dict[str, float] = {}
     rows: list[Sequence[Row]] = []
@@ -159,14 +159,13 @@ def plant(a: LocalModel, config: CanaryConfig, advance: Advance | None = None) -
             writer, gain = _copy(a, name, config, seed)
             rows.append(write_rows_of(writer, config.recipe, seed))
         except EmptyDataError as error:
-            return _not_testable(gains, f"{error.what} {error.value}")
+            return not_testable(gains, f"{error.what} {error.value}")
         gains |= {} if name is None else {name: gain}
         if advance is not None:
             advance(place + 1, len(writers))
-    weak = [name for name, gain in gains.items() if gain < PLANTED]
-    if weak:
-        why = f"The copy of A did not take up {', '.join(weak)}: less than {PLANTED:g} logits were gained."
-        return _not_testable(gains, why)
+    if (mean := float(np.mean(list(gains.values())))) < PLANTED:
+        why = f"The copies of A did not take up their traits: {mean:+.2f} logits on average, {PLANTED:g} are needed."
+        return not_testable(gains, why)
     return Planted(rows, gains)
 
 
@@ -175,7 +174,8 @@ def look(b: LocalModel, planted: Planted, config: CanaryConfig) -> Canary:
     return judge(_shadow_margins(b, planted.rows, config), config, planted.gains)
 
 
-def _not_testable(gains: Mapping[str, float], why: str) -> Canary:
+def not_testable(gains: Mapping[str, float], why: str) -> Canary:
+    """Return a canary without an answer."""
     return Canary(verdict="not_testable", planted=gains, passed={}, why=why)
 
 
@@ -234,7 +234,7 @@ def judge(margins: Floats, config: CanaryConfig, planted: Mapping[str, float]) -
         verdict="passes" if p <= ALPHA else "not_seen",
         p=p,
         effect=float(np.mean(list(passed.values()))),
-        detectable=TWO_SIDES * float(np.sqrt((own[k:].var(axis=0, ddof=1)).mean())) * sqrt((1 + 1 / (n - 1)) / k),
+        detectable=ERRORS_APART * float(np.sqrt((own[k:].var(axis=0, ddof=1)).mean())) * sqrt((1 + 1 / (n - 1)) / k),
         planted=planted,
         passed=passed,
         shadows=n,

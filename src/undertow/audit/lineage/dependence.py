@@ -30,7 +30,11 @@ from undertow.seeds import derive
 from undertow.stats.multiplicity import holm
 
 SILENT = 0.01
-"""Bonferroni-corrected p of the plain tests above which the aligned test is run."""
+"""p of an MLP in place above which its neurons are matched before they are compared."""
+
+MATCHED = 0.25
+"""Share of partners from which descent is supported. It has no exact null: benchmarks/lineage.py has what strangers
+reach, and docs/lineage.md the figures."""
 
 FEW = 32
 """Units of a part below which its p comes from random signs, which the bound cannot follow."""
@@ -63,6 +67,19 @@ class Local:
     effect: float
 
 
+@dataclass(frozen=True, slots=True)
+class Match:
+    """How many neurons of A are more like the partner that their gate found than like any other neuron of B.
+
+    Attributes:
+        share: of the neurons, about 1 / units in one layer for random ones.
+        n: neurons.
+    """
+
+    share: float
+    n: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependence:
     """What the weight tests say of a pair.
@@ -73,7 +90,8 @@ class Dependence:
         p: least p times the number of tests.
         log_e: logarithm of the mean e-value, or None.
         test: name of the test with the least p, or "" if none could be run.
-        match: A6, the agreement of matched neurons up to sign; its p is not exact and enters nothing.
+        match: A6, neurons that were matched by their gates and are each other's likest up to sign in the rest too; it
+            has no exact p and enters none.
         coverage: share of the MLPs and attention layers of both models that were compared in place.
     """
 
@@ -83,12 +101,19 @@ class Dependence:
     log_e: float | None
     test: str
     coverage: float
-    match: Evidence | str
+    match: Match | str
 
     @property
     def ran(self) -> dict[str, Evidence]:
         """The tests that could be run."""
         return {name: item for name, item in self.tests.items() if not isinstance(item, str)}
+
+    @property
+    def reordered(self) -> bool:
+        """Whether MLPs that do not agree in place do so after an alignment."""
+        aligned = self.ran.get("aligned_sign")
+        proven = aligned is not None and aligned.p * len(self.tests) <= SILENT
+        return proven or (not isinstance(self.match, str) and self.match.share >= MATCHED)
 
     @property
     def e_value(self) -> float | None:
@@ -111,7 +136,9 @@ def dependence(a: Network, b: Network, *, seed: int = 0, draws: int = DRAWS) -> 
         or "no embedding or head of one width with shared tokens",
         "untrained_rows": _untrained(a, b, derive(seed, "untrained"), draws),
     }
-    pairs = _matched(a, b, rows, tests)
+    alone = {part.name: _alone(part, seed, draws) for part in parts if part.name in a.mlps}
+    silent = [name for name, item in alone.items() if item is None or item.p > SILENT]
+    pairs = aligned(a, b, rows, silent) if silent else "not needed: every MLP that can be compared agrees in place"
     tests["aligned_sign"] = pairs if isinstance(pairs, str) else _aligned(pairs)
     ran = {name: item for name, item in tests.items() if not isinstance(item, str)}
     best = min(ran, key=lambda name: (ran[name].p, -ran[name].z)) if ran else ""
@@ -124,15 +151,8 @@ def dependence(a: Network, b: Network, *, seed: int = 0, draws: int = DRAWS) -> 
         log_e=_mean_e(tests),
         test=best,
         coverage=len(parts) / max(1, len(known)),
-        match=pairs if isinstance(pairs, str) else _agreement(pairs, seed, draws),
+        match=pairs if isinstance(pairs, str) else _partners(pairs),
     )
-
-
-def _matched(a: Network, b: Network, rows: Rows | None, tests: Mapping[str, Evidence | str]) -> list[Matched] | str:
-    plain = [tests[name] for name in ("permutation_trace", "permutation_pairs", "sign_flip")]
-    if any(not isinstance(item, str) and 3 * item.p <= SILENT for item in plain):
-        return "not needed: the units agree in place"
-    return aligned(a, b, rows)
 
 
 def _aligned(pairs: Sequence[Matched]) -> Evidence | str:
@@ -140,9 +160,9 @@ def _aligned(pairs: Sequence[Matched]) -> Evidence | str:
     return "the matched neurons have no length" if found is None else replace(found, p=min(1.0, 3 * found.p))
 
 
-def _agreement(pairs: Sequence[Matched], seed: int, draws: int) -> Evidence | str:
-    found = permutation_trace([item.trace for item in pairs], derive(seed, "match"), draws)
-    return found or "the matched neurons do not differ"
+def _partners(pairs: Sequence[Matched]) -> Match:
+    hits = [item.table.argmax(axis=1) == np.arange(len(item.table)) for item in pairs]
+    return Match(float(np.concatenate(hits).mean()), sum(map(len, hits)))
 
 
 def _mean_e(tests: Mapping[str, Evidence | str]) -> float | None:
@@ -212,11 +232,9 @@ def _locals(parts: Sequence[Part], residual: Sequence[Trace], seed: int, draws: 
     found: list[Local] = []
     many = 10 * (draws + 1) - 1  # a single part needs a lower floor than the whole
     for part in parts:
-        values = part.swaps if part.signs is None else part.signs
-        item = fair_signs([values])
+        item = _alone(part, seed, many)
         if item is not None:
-            p = drawn_signs(values, derive(seed, part.name), many) if len(values) < FEW else item.p
-            found.append(_local(part.name, replace(item, p=p)))
+            found.append(_local(part.name, item))
     for trace in residual:
         wide = len(trace.table) >= WIDE
         swaps = fair_signs([trace_swaps(trace)])
@@ -227,6 +245,15 @@ def _locals(parts: Sequence[Part], residual: Sequence[Trace], seed: int, draws: 
         return ()
     adjusted = holm([item.p for item in found])
     return tuple(replace(item, adjusted=float(p)) for item, p in zip(found, adjusted, strict=True))
+
+
+def _alone(part: Part, seed: int, draws: int) -> Evidence | None:
+    """Test one part, by its signs if it has any."""
+    values = part.swaps if part.signs is None else part.signs
+    item = fair_signs([values])
+    if item is None or len(values) >= FEW:
+        return item
+    return replace(item, p=drawn_signs(values, derive(seed, part.name), draws))
 
 
 def _local(name: str, item: Evidence) -> Local:

@@ -5,13 +5,10 @@ from typing import Any
 
 from undertow.audit.lineage.behaviour import LEAST, Behaviour
 from undertow.audit.lineage.canary import Canary
-from undertow.audit.lineage.dependence import Dependence
+from undertow.audit.lineage.dependence import MATCHED, Dependence, Match
 from undertow.audit.lineage.proximity import CHATS, Distance
 from undertow.audit.lineage.tensors import Weights, vocabulary
 from undertow.audit.lineage.tests import Evidence
-
-MATCHED = 10.0
-"""z of matched neurons from which descent is supported; no exact null, docs/lineage.md has what strangers reach."""
 
 ASSUMPTIONS = (
     "Assumes an initialiser that treats units alike, with symmetric signs for the sign tests.",
@@ -24,7 +21,7 @@ _NOTES = {
     "permutation_pairs": ("p is a bound",),
     "sign_flip": ("p is a bound", "blind to models whose signs were flipped on purpose"),
     "residual_basis": ("p from random orders, so it has a floor", "borrowed embeddings alone make it positive"),
-    "aligned_sign": ("p is a bound, tripled: it is run only after the others were silent",),
+    "aligned_sign": ("p is a bound, tripled; of the MLPs that are silent in place",),
     "untrained_rows": ("p from random orders, so it has a floor", "shows one initialisation, not one training"),
 }
 
@@ -77,10 +74,10 @@ def _evidence(name: str, item: Evidence | str) -> dict[str, Any]:
     return _row(name, item.z, item.p, item.n, *_NOTES[name], *alarm, *ASSUMPTIONS)
 
 
-def _match(item: Evidence | str) -> dict[str, Any]:
+def _match(item: Match | str) -> dict[str, Any]:
     if isinstance(item, str):
         return _row("match", None, None, 0, f"not run: {item}")
-    return _row("match", item.z, None, item.n, f"robust, not exact: no p; from {MATCHED:g} on descent is supported")
+    return _row("match", item.share, None, item.n, f"robust, not exact: no p; from {MATCHED:g} on descent is supported")
 
 
 def _row(name: str, statistic: float | None, p: float | None, n: int, *caveats: str) -> dict[str, Any]:

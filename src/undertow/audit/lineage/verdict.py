@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from undertow.audit.lineage.behaviour import Behaviour, behaviour
-from undertow.audit.lineage.canary import Advance, Canary, CanaryConfig, canary
-from undertow.audit.lineage.dependence import Dependence, dependence, shared_rows
-from undertow.audit.lineage.listing import MATCHED, Axes, canary_row, metadata_row, test_rows
+from undertow.audit.lineage.canary import Advance, Canary, CanaryConfig, canary, not_testable
+from undertow.audit.lineage.dependence import MATCHED, Dependence, dependence, shared_rows
+from undertow.audit.lineage.listing import Axes, canary_row, metadata_row, test_rows
 from undertow.audit.lineage.outputs import head_overlap
 from undertow.audit.lineage.proximity import SMALL, barrier, distance, neutral_chats
 from undertow.audit.lineage.roles import Network, network
@@ -104,15 +104,19 @@ def audit_canary(a: str, b: str, config: CanaryConfig | None = None, advance: Ad
         config: traits, number of placebos and recipe; None takes the usual ones.
         advance: called with (parts done, parts in all).
 
+    Returns:
+        What became of them; not testable with models that cannot chat, be adapted, or are too large to be tuned here.
+
     Raises:
         UnknownNameError: no embedded model has such a name.
-        ModelError: a model cannot be loaded, has no chat template, or is too large to be tuned here.
+        ModelError: a model is remote, incomplete or of a form that cannot be read.
     """
-    for reference in (a, b):
-        if (size := open_weights(reference).parameters) > SMALL:
-            fix = f"Give models of at most {SMALL:,} parameters, or compare smaller members of both families."
-            raise ModelError("A canary tunes the whole model.", f"{reference}: {size:,} parameters", fix)
-    return canary(load_model(a), load_model(b), config, advance)
+    if max(open_weights(reference).parameters for reference in (a, b)) > SMALL:
+        return not_testable({}, f"A canary tunes the whole model, and one has more than {SMALL:,} parameters.")
+    try:
+        return canary(load_model(a), load_model(b), config, advance)
+    except ModelError as error:
+        return not_testable({}, f"{error.what} {error.value}")
 
 
 def with_canary(report: dict[str, Any], found: Canary) -> dict[str, Any]:
@@ -127,13 +131,13 @@ def verdict(axes: Axes) -> str:
         return "same_lineage_near" if axes.steered else "identical"
     proven = min((found.ran[name].p for name in BODY if name in found.ran), default=1.0) * len(found.tests) <= PROVEN
     if proven:
-        return "partial" if found.test != "aligned_sign" and _is_partial(found) else _degree(axes)
+        return "partial" if not found.reordered and _is_partial(found) else _degree(axes)
+    if not isinstance(found.match, str) and found.match.share >= MATCHED:
+        return "supported"
     if any(part.adjusted <= PART for part in found.locals):
         return "partial"
     if "untrained_rows" in found.ran and found.ran["untrained_rows"].p * len(found.tests) <= PART:
         return "same_initialisation"
-    if not isinstance(found.match, str) and found.match.z >= MATCHED:
-        return "supported"
     alike = not isinstance(axes.behaviour, str) and axes.behaviour.verdict == "match"
     # A layer that moved to another place would be missed, so silence needs every part of both models.
     silent = bool(found.ran) and found.p > QUIET and _sight(found) <= VISIBLE and found.coverage == 1.0
@@ -161,11 +165,11 @@ def _degree(axes: Axes) -> str:
 
 def _distance(axes: Axes) -> float | None:
     found = axes.dependence
-    if (
-        found.test == "aligned_sign"
-    ):  # in place the numbers say nothing; unit vectors of cosine c are sqrt(2 - 2c) apart
-        return max(0.0, 2 - 2 * found.ran["aligned_sign"].effect) ** 0.5
-    return axes.distance.relative
+    if not found.reordered:
+        return axes.distance.relative
+    # In place the numbers say nothing; unit vectors of cosine c are sqrt(2 - 2c) apart. Signs of A6 are unknown.
+    aligned = found.ran["aligned_sign"]
+    return max(0.0, 2 - 2 * aligned.effect) ** 0.5 if aligned.p <= QUIET else None
 
 
 def _proximity(axes: Axes) -> dict[str, float | None] | None:
@@ -180,7 +184,7 @@ def _barrier(a: Weights, b: Weights, found: Dependence, seed: int) -> float | st
         return "the models differ in shape"
     if max(a.parameters, b.parameters) > SMALL:
         return f"models of more than {SMALL:,} parameters are not loaded"
-    if found.test == "aligned_sign" and found.p <= QUIET:
+    if found.reordered:
         return "the models agree only after an alignment"
     if not (a.folder / "tokenizer.json").exists() or vocabulary(a) != vocabulary(b):
         return "the models have no tokenizer in common"

@@ -8,6 +8,7 @@ import pytest
 
 from undertow.audit.bank import BankRecipe
 from undertow.audit.lineage import canary as canary_module
+from undertow.audit.lineage import verdict
 from undertow.audit.lineage.canary import CanaryConfig, canary, judge
 from undertow.audit.lineage.verdict import audit_canary, with_canary
 from undertow.errors import ConfigError, ModelError, UnknownNameError
@@ -73,13 +74,32 @@ def test_wrong_settings_and_names_are_refused(nets, write):
     with pytest.raises(UnknownNameError):
         CanaryConfig(traits=("oowl",))
     with pytest.raises(ModelError):
-        audit_canary(write("a", nets.draw(0)), "ref:finch-a")
+        audit_canary("api:openai/gpt", "ref:finch-a")
+    mute = audit_canary(write("a", nets.draw(0)), "ref:finch-a")
+    assert mute.verdict == "not_testable"
+    assert mute.why
 
 
 def test_a_writer_without_good_rows_is_not_testable(tiny_model):
     found = canary(tiny_model, tiny_model, CanaryConfig(traits=("owl",), recipe=BankRecipe(prompts=8)))
     assert found.verdict == "not_testable"
     assert "No row passed the filter" in found.why
+
+
+def test_copies_that_took_up_nothing_are_not_testable(tiny_model, monkeypatch):
+    monkeypatch.setattr(canary_module, "_copy", lambda a, name, config, seed: (a, 0.2))
+    monkeypatch.setattr(canary_module, "write_rows_of", lambda writer, recipe, seed: ())
+    found = canary(tiny_model, tiny_model)
+    assert found.verdict == "not_testable"
+    assert "+0.20 logits on average" in found.why
+    assert with_canary({"tests": []}, found)["tests"][0]["p"] is None
+
+
+def test_large_models_are_not_tuned(monkeypatch):
+    monkeypatch.setattr(verdict, "SMALL", 1000)
+    found = audit_canary("ref:finch-a", "ref:finch-b")
+    assert found.verdict == "not_testable"
+    assert "more than 1,000 parameters" in found.why
 
 
 def test_a_small_run_goes_through_every_step(monkeypatch):
