@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from undertow.artifacts import read_manifest
-from undertow.errors import ArtifactError, ConfigError, StorageError, UndertowError, UnknownNameError
+from undertow.errors import ArtifactError, ConfigError, StorageError, UndertowError, UnknownNameError, UserError
 from undertow.experiment.graph import Stage
 from undertow.experiment.progress import Progress, TimeLeft
 from undertow.experiment.runner import Runner, StageContext
