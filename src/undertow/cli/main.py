@@ -19,7 +19,7 @@ import typer
 
 from undertow import __version__
 from undertow.cli import audit_models, audits, bench, catalogue, models, planning, stages, studies
-from undertow.errors import UserError
+from undertow.errors import UserError, out_of_memory
 
 DONE, USER, FAULT, INTERRUPTED = 0, 2, 3, 130
 
@@ -88,6 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _failed(str(error), USER, debug)
     except Exception as error:
+        if full := out_of_memory(error, " ".join(words)):
+            return _failed(str(full), USER, debug)
         what = f"Something went wrong inside Undertow.\n{type(error).__name__}: {error}"
         return _failed(f"{what}\nRun it again with --debug and report what it prints.", FAULT, debug)
 

@@ -123,14 +123,14 @@ def save_adapter(
 ) -> None:
     """Write student `index` as an ordinary PEFT adapter folder; the same weights give the same bytes.
 
-    The tensors' file also notes the system policy, so that the student is asked as it was trained.
+    The tensors' file also notes a system policy other than the default, so that the student is asked as it was trained.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights: dict[str, torch.Tensor] = {}
     for name, layer in layers.items():
         weights[f"base_model.model.{name}.lora_A.weight"] = layer.down[index].detach().cpu().clone()
         weights[f"base_model.model.{name}.lora_B.weight"] = layer.up[index].detach().cpu().clone()
-    notes = {"system": base.system or "default"} if base.kind == "hf" else None
+    notes = {"system": base.system} if base.system else None
     save_file(weights, folder / WEIGHTS, metadata=notes)
     settings = {
         "base_model_name_or_path": base.name if base.kind == "hf" else str(base),

@@ -1,10 +1,11 @@
 """From hidden states to logits, only where they are wanted: with 150,000 tokens the head is most of a small model."""
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, cast, final
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from undertow.errors import ModelError
 
@@ -31,7 +32,10 @@ class Head:
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
         """Turn hidden states [..., width] into float32 logits [..., vocabulary]."""
-        logits = self.linear(states).float()
+        return self._capped(self.linear(states))
+
+    def _capped(self, logits: torch.Tensor) -> torch.Tensor:
+        logits = logits.float()
         return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
     @property
@@ -40,10 +44,25 @@ class Head:
         return max(64, BLOCK // self.linear.weight.shape[0])
 
     def logprobs(self, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return log p of each target, float32 [n], after states [n, width]; without a gradient."""
-        blocks = zip(states.split(self.block), targets.split(self.block), strict=True)
-        losses = [nn.functional.cross_entropy(self(some), wanted, reduction="none") for some, wanted in blocks]
-        return -torch.cat(losses) if losses else states.new_zeros(0, dtype=torch.float32)
+        """Return log p of each target, float32 [n], after states [n, width]; meant to be called without a gradient.
+
+        A part of the vocabulary at a time: 1,216 positions of 896 numbers in bfloat16 against 151,936 tokens take 0.9 s
+        on one core, against 3.0 s in blocks of positions, whose logits leave the cache before they are added up.
+        """
+        if not len(targets):
+            return states.new_zeros(0, dtype=torch.float32)
+        weight, size = self.linear.weight, max(64, BLOCK // len(targets))
+        bias = cast(torch.Tensor | None, self.linear.bias)
+        biases = [None] * -(-len(weight) // size) if bias is None else bias.split(size)
+        parts = [
+            self._capped(functional.linear(states, some, shift)).logsumexp(dim=-1)
+            for some, shift in zip(weight.split(size), biases, strict=True)
+        ]
+        own = (states.float() * weight[targets].float()).sum(dim=-1)
+        own = own if bias is None else own + bias[targets].float()
+        # Rounded as the logits of the others are; without that, a probability could be more than 1.
+        chosen = self._capped(own.to(states.dtype))
+        return (chosen - torch.stack(parts).logsumexp(dim=0)).clamp(max=0.0)
 
 
 def body_and_head(network: Any) -> tuple[nn.Module, Head]:

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+from undertow.errors import UserError
 from undertow.models.source import SMALL, adapter_folder, model_folder
 from undertow.types import ModelRef
 
@@ -13,23 +14,26 @@ _TEMPLATE = ("chat_template.jinja", "tokenizer_config.json")
 
 
 def identity(reference: str) -> str:
-    """Return a short hash of all that decides what a model answers; of a remote one, the reference itself.
+    """Return a short hash of all that decides what a model answers.
+
+    A remote model, and one that was made in memory and lies nowhere, is known by its reference alone.
 
     That is the weights, tokenizer, config and chat template, the revision's commit for a repository of the Hub, and the
     options other than the device.
 
     Args:
         reference: as for `load_model`.
-
-    Raises:
-        UserError: as `load_model`, for a model that cannot be found.
     """
     ref = ModelRef.parse(reference)
     if ref.kind == "api":
         return reference
     digest, patterns = hashlib.sha256(), _WEIGHTS if ref.kind == "ref" else _WEIGHTS + _TEMPLATE
     files: list[Path] = []
-    for folder in filter(None, (model_folder(ref, SMALL), adapter_folder(ref))):
+    try:
+        folders = [model_folder(ref, SMALL), *filter(None, [adapter_folder(ref)])]
+    except UserError:
+        return reference
+    for folder in folders:
         if folder.parent.name == "snapshots":  # the Hub's cache, where a folder has the commit's name
             digest.update(folder.name.encode())
         else:

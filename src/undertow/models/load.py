@@ -5,7 +5,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from undertow.errors import ModelError
+from undertow.errors import ModelError, out_of_memory
 from undertow.models.adapters import CONFIG, read_adapter
 from undertow.models.chat import Chat
 from undertow.models.local import LocalModel
@@ -52,12 +52,10 @@ def memory_errors(name: str) -> Generator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        # torch reports a full GPU as a RuntimeError of its own kind, and a full machine by its words alone.
-        words = ("out of memory", "can't allocate memory", "not enough memory")
-        if not isinstance(error, MemoryError) and not any(word in str(error).lower() for word in words):
+        full = out_of_memory(error, name)
+        if full is None:
             raise
-        fix = "Use dtype=bf16, a smaller batch, a smaller model or a larger machine; `undertow check-model` estimates."
-        raise ModelError("The memory is used up.", name, fix) from error
+        raise full from error
 
 
 def _load(folder: Path, ref: ModelRef) -> tuple[Any, Any]:
@@ -75,10 +73,8 @@ def _load(folder: Path, ref: ModelRef) -> tuple[Any, Any]:
         )
         network, loading = loaded
         network = network.to(default_device(ref)).eval()
-    except torch.OutOfMemoryError:
-        raise
     except (OSError, ValueError, ImportError, KeyError, RuntimeError, AssertionError, SafetensorError) as error:
-        if "memory" in str(error).lower():
+        if out_of_memory(error, ref):
             raise
         raise _unloadable(ref, error) from error
     if missing := sorted(loading["missing_keys"]):

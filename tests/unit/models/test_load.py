@@ -57,6 +57,19 @@ def test_a_checkpoint_without_its_head_is_refused(tiny_folder, tmp_path) -> None
     assert "lm_head.weight" in three_lines(caught)[1]
 
 
+def test_a_model_that_scales_its_logits_is_refused(tiny_folder, tmp_path) -> None:
+    """Granite divides them; scores and losses would be those of another model."""
+    from transformers import AutoTokenizer, GraniteConfig, GraniteForCausalLM
+
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = GraniteConfig(vocab_size=400, logits_scaling=8.0, num_key_value_heads=2, **shape)
+    GraniteForCausalLM(config).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(tiny_folder).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="changes its logits") as caught:
+        load_model(f"hf:{tmp_path}")
+    three_lines(caught)
+
+
 def test_what_is_no_model_is_refused(tiny_folder, tmp_path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match="cannot be loaded") as caught:
