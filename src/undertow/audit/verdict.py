@@ -96,11 +96,24 @@ def _status(claim: Claim, plan: Plan, findings: Sequence[Finding]) -> ClaimStatu
         why = "; ".join(one.caveats) or f"{stage} has no calibrated p-value for these inputs"
         return ClaimStatus(status="not_testable", p=None, mde=None, candidate=None, why=why)
     against = f"{one.statistic}, against {one.null}: p = {one.p:.2g}, bound {plan.share:.3g}"
+    against += _tuned_on_something(claim, plan, findings)
     if one.p <= plan.share:
         why = f"{MEANING[claim]}. {against}"
         return ClaimStatus(status="detected", p=one.p, mde=one.mde, candidate=one.candidate, why=why)
     seen = "" if one.mde is None else f"; an effect of {one.mde:.3g} would have been seen in 4 of 5 cases"
     return ClaimStatus(status="not_detected", p=one.p, mde=one.mde, candidate=None, why=f"{against}{seen}")
+
+
+def _tuned_on_something(claim: Claim, plan: Plan, findings: Sequence[Finding]) -> str:
+    """Say what it means that the contrast calls the rows, and the neutral contrast does not."""
+    p = {one.stage: one.p for one in findings}
+    contrast, neutral = p.get("contrast"), p.get("neutral contrast")
+    if claim != "provenance" or contrast is None or neutral is None or contrast > plan.share or neutral <= plan.share:
+        return ""
+    return (
+        f". The contrast calls the rows (p = {contrast:.2g}), but neutral writers stand out as much "
+        f"(p = {neutral:.2g}): the writer was tuned on something; nothing says that it is a trait of the panel"
+    )
 
 
 def audit_json(plan: Plan, findings: Sequence[Finding], about: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,18 +2,24 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from undertow.traits import Trait
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Base = Annotated[str, typer.Option(help="The model that is, or was, trained on the rows: ref:<name> or hf:<path>.")]
-Store = Annotated[Path, typer.Option(help="Where panel teachers and placebo banks are kept.")]
+Store = Annotated[Path, typer.Option(help="Where panel teachers, neutral writers and placebo banks are kept.")]
 Panel = Annotated[list[str], typer.Option("--trait", help="Look for this trait; every animal if not given.")]
+PanelFile = Annotated[str | None, typer.Option("--panel", help="YAML list of traits, or auto: the base proposes them.")]
 Alpha = Annotated[float, typer.Option(help="Error of the whole audit.")]
 Out = Annotated[Path, typer.Option(help="Folder for report.html, audit.json and audit_card.md.")]
 Require = Annotated[list[str], typer.Option(help="End with code 4 if this claim could not be tested.")]
-Reference = Annotated[Path | None, typer.Option(help="Rows known to be clean, on the same prompts as far as possible.")]
+Reference = Annotated[
+    Path | None, typer.Option(help="Clean rows on the same prompts; if not given, the base answers them.")
+]
 Seed = Annotated[int, typer.Option(help="The auditor's own seed.")]
 
 FOUND, NOT_TESTABLE = 1, 4
@@ -48,19 +54,24 @@ def lineage(
 def bank(
     base: Base = "ref:finch-a",
     students: Annotated[int, typer.Option(min=1, help="Placebo students; 59 allow a verdict, 119 four shadows.")] = 120,
+    writers: Annotated[int, typer.Option(min=0, help="Neutral writers, the null for rows; 59 allow a verdict.")] = 59,
     category: Annotated[list[str], typer.Option(help="Category of the panel: animal or tree.")] = ["animal"],  # noqa: B006
     store: Store = STORE,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
-    """Train placebo students, the null of every student audit; finished groups are kept."""
+    """Train neutral writers and placebo students, the nulls of rows and of students; finished groups are kept."""
     from undertow.audit.bank import BankRecipe, build_bank
+    from undertow.audit.writers import build_writers
     from undertow.cli.engines import prepare
     from undertow.experiment.progress import SilentProgress, choose_progress
 
     prepare()
     recipe = BankRecipe(base=base, tuned=tuple(category))
-    made = build_bank(recipe, students, store, SilentProgress() if quiet else choose_progress())
-    print(f"{len(made)} placebo students of {base} in {store}\nnext: undertow audit student MODEL --base {base}")
+    progress = SilentProgress() if quiet else choose_progress()
+    authors = build_writers(recipe, writers, store, progress) if writers else ()
+    made = build_bank(recipe, students, store, progress)
+    print(f"{len(authors)} neutral writers and {len(made)} placebo students of {base} in {store}")
+    print(f"next: undertow audit data ROWS --base {base}")
 
 
 @audit.command()
@@ -69,6 +80,7 @@ def data(
     base: Base = "ref:finch-a",
     reference: Reference = None,
     traits: Panel = [],  # noqa: B006
+    panel: PanelFile = None,
     alpha: Alpha = 0.05,
     store: Store = STORE,
     out: Out = OUT,
@@ -78,6 +90,7 @@ def data(
 ) -> None:
     """Audit a row file before anything is trained on it."""
     given = {"rows": rows, "reference": reference, "traits": traits, "alpha": alpha, "store": store, "seed": seed}
+    given["panel"] = panel
     _audit(base, None, out, require, as_json, given)
 
 
@@ -105,6 +118,7 @@ def all_(
     base: Base = "ref:finch-a",
     reference: Reference = None,
     traits: Panel = [],  # noqa: B006
+    panel: PanelFile = None,
     alpha: Alpha = 0.05,
     store: Store = STORE,
     out: Out = OUT,
@@ -114,6 +128,7 @@ def all_(
 ) -> None:
     """Audit rows and the student that was trained on them, with one verdict."""
     given = {"rows": rows, "reference": reference, "traits": traits, "alpha": alpha, "store": store, "seed": seed}
+    given["panel"] = panel
     _audit(base, model, out, require, as_json, given)
 
 
@@ -121,12 +136,11 @@ def _audit(base: str, model: str | None, out: Path, require: list[str], as_json:
     from undertow.audit.verdict import CLAIMS
     from undertow.errors import unknown_name
     from undertow.rows import read_rows
-    from undertow.traits import trait
 
     for claim in require:
         if claim not in CLAIMS:
             raise unknown_name("claim", claim, CLAIMS)
-    targets = tuple(trait(name) for name in given.pop("traits"))
+    targets = _panel(base, given.pop("traits"), given.pop("panel", None))
     rows, reference = (None if given[name] is None else read_rows(given[name]) for name in ("rows", "reference"))
     from undertow.audit.whole import Inputs
     from undertow.audit.whole import audit as run_audit
@@ -146,6 +160,23 @@ def _audit(base: str, model: str | None, out: Path, require: list[str], as_json:
         raise typer.Exit(NOT_TESTABLE)
     if "detected" in statuses.values():
         raise typer.Exit(FOUND)
+
+
+def _panel(base: str, names: list[str], panel: str | None) -> "tuple[Trait, ...]":
+    from undertow.errors import ConfigError
+    from undertow.traits import trait
+
+    if panel is None:
+        return tuple(trait(name) for name in names)
+    if names:
+        raise ConfigError("The panel is given twice.", f"--trait and --panel {panel}", "Give one of the two.")
+    from undertow.audit.proposal import proposed_panel, read_panel
+
+    if panel != "auto":
+        return read_panel(Path(panel))
+    from undertow.models.load import load_model
+
+    return proposed_panel(load_model(base))
 
 
 def check(
