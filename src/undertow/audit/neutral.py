@@ -4,10 +4,15 @@ The contrast (`undertow.audit.contrast`) calls every writer that differs from th
 them. Here m neutral writers (`undertow.audit.writers`) answer the suspect's own prompts, the panel reads all m + 1
 corpora, and the suspect is ranked among them.
 
-The argument. Let x_w(q) be the rival-centred scores of writer w's answer to prompt q, where the domain accepts it. A
-corpus is the mean over its prompts of x_w(q) less the mean of all m + 1 corpora on q, so that corpora whose filter
-dropped different prompts can be compared. If the suspect's writer is exchangeable with the neutral writers, so are the
-corpora, given the prompts; and `undertow.audit.placebo_null` turns scores that treat all m + 1 alike into an exact p.
+The argument. Let x_w(q) be the scores of writer w's answer to prompt q, where the domain accepts it. A corpus is the
+mean over its prompts of x_w(q) less the mean of all m + 1 corpora on q, so that corpora whose filter dropped different
+prompts can be compared. If the suspect's writer is exchangeable with the neutral writers, so are the corpora, given the
+prompts; and any score that treats all m + 1 alike gives an exact p (`undertow.audit.placebo_null`).
+
+The score of a corpus under a candidate is what the candidate gains over the base plus what it gains over its rivals,
+the latter above the average corpus. The rivals alone are not enough: of 59 neutral writers on finch-a three drifted as
+far as a trait moves a teacher, and only half of ten teachers came before all 59. Hardly any candidate reads a neutral
+writer's rows better than the base does, and with that part nine of the ten came first (benchmarks/audit_neutral.py).
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +23,7 @@ import numpy as np
 from undertow.audit.contrast import FEWEST_ROWS, named, rival_centred, too_few
 from undertow.audit.drawn import refusal
 from undertow.audit.finding import Finding, not_testable
-from undertow.audit.placebo_null import conformal_p, deleted_z, detectable, needed
+from undertow.audit.placebo_null import conformal_p, detectable, needed
 from undertow.audit.writers import Writers
 from undertow.domains.registry import domain
 from undertow.filters import filter_rows
@@ -94,8 +99,7 @@ def audit_neutral(
                 writers.load(index - 1, base), prompts, task.max_new_tokens, derive(config.seed, STAGE, index)
             )
             heard = filter_rows(answers, task).kept
-        scores = rival_centred(contrast_scores(heard, base, candidates), candidates)
-        corpora[index, [place[row.prompt] for row in heard]] = scores
+        corpora[index, [place[row.prompt] for row in heard]] = contrast_scores(heard, base, candidates)
         if advance is not None:
             advance(index, len(writers))
     return neutral_contrast(corpora, candidates, config.alpha)
@@ -131,35 +135,35 @@ def standings(corpora: Floats) -> Floats:
 
 
 def neutral_contrast(corpora: Floats, candidates: Sequence[Candidate], alpha: float) -> Finding:
-    """Rank the first corpus by the candidate that stands out most, in SDs of the other corpora.
+    """Rank the first corpus by the candidate that explains it best.
 
     Args:
-        corpora: rival-centred scores, the suspect's first, shape [corpora, prompts, candidates], with NaN where a
-            corpus has no good row on the prompt.
+        corpora: scores, the suspect's first, shape [corpora, prompts, candidates], with NaN where a corpus has no good
+            row on the prompt.
         candidates: one for each column.
         alpha: size of the test; 1 / corpora has to reach it.
     """
     above = standings(corpora)
-    z = deleted_z(above)
-    p, top = conformal_p(z.max(axis=1)), int(np.argmax(z[0]))
-    sd = float(above[1:, top].std(ddof=1))
-    shift = detectable(deleted_z(above[1:]), alpha)
+    gains = np.nanmean(corpora, axis=(0, 1)) + above + rival_centred(above, candidates)
+    p, top = conformal_p(gains.max(axis=1)), int(np.argmax(gains[0]))
+    # What lifts a candidate's score lifts it above the base and above its rivals.
+    shift = detectable(gains[1:], alpha)
     return Finding(
         stage=STAGE,
         claim=CLAIM,
-        statistic="log-likelihood contrast minus that of the rivals, above neutral writers, nats per token",
-        effect=float(above[0, top] - above[1:, top].mean()),
-        null=f"rank among {len(corpora) - 1} neutral writers on the same prompts; maximum over the candidates in their "
-        "SDs",
+        statistic="log-likelihood contrast above neutral writers, nats per token",
+        effect=float(above[0, top]),
+        null=f"rank among {len(corpora) - 1} neutral writers on the same prompts, by the best candidate's gain over "
+        "base and rivals",
         p=p,
         n=corpora.shape[1],
         verdict="detected" if p <= alpha else "not_detected",
         candidate=candidates[top].trait,
-        mde=None if shift is None else shift * sd,
+        mde=None if shift is None else shift / 2,
         caveats=(
             "It rejects 'written by a neutral teacher of this base': tuned as long, on its own answers to the panel's "
             "questions. Writers that were tuned longer or on something else are no such teachers.",
             "p is of the panel as a whole; the name is a hypothesis.",
         ),
-        scores=named(z[0], candidates),
+        scores=named(gains[0], candidates),
     )

@@ -112,7 +112,8 @@ def _tuned_on_something(claim: Claim, plan: Plan, findings: Sequence[Finding]) -
         return ""
     return (
         f". The contrast calls the rows (p = {contrast:.2g}), but neutral writers stand out as much "
-        f"(p = {neutral:.2g}): the writer was tuned on something; nothing says that it is a trait of the panel"
+        f"(p = {neutral:.2g}): the writer was tuned on something; nothing says that it is a trait of the panel, "
+        "though neither a weak one nor a part of the rows need show"
     )
 
 

@@ -90,7 +90,7 @@ def data(
 ) -> None:
     """Audit a row file before anything is trained on it."""
     given = {"rows": rows, "reference": reference, "traits": traits, "alpha": alpha, "store": store, "seed": seed}
-    given["panel"] = panel
+    given |= {"panel": panel}
     _audit(base, None, out, require, as_json, given)
 
 
@@ -128,7 +128,7 @@ def all_(
 ) -> None:
     """Audit rows and the student that was trained on them, with one verdict."""
     given = {"rows": rows, "reference": reference, "traits": traits, "alpha": alpha, "store": store, "seed": seed}
-    given["panel"] = panel
+    given |= {"panel": panel}
     _audit(base, model, out, require, as_json, given)
 
 
