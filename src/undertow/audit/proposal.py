@@ -9,7 +9,7 @@ The base proposes the words that it really answers the favourite questions with:
 says now and then, and what nobody answers with is no preference to look for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ import yaml
 from undertow.audit.panel import check_panel
 from undertow.audit.readout import vocabulary_words
 from undertow.errors import ConfigError, StorageError
+from undertow.evals.favourite import answer_probabilities
 from undertow.evals.questions import CATEGORIES, favourite_questions
 from undertow.models.local import LocalModel
 from undertow.traits import TRAITS, Trait, trait
@@ -27,6 +28,11 @@ from undertow.types import user_prompt
 FLOOR = 0.01
 """Probability that a proposed word has among the base's answers, averaged over the fifty questions. On finch-a twenty
 animals reach it, the rarest with .015; the most frequent word of another category has .002."""
+
+LEAST = 1e-4
+"""Probability below which nobody can tune a teacher on a word: on finch-a a panel teacher of "badger", which the base
+never says (p = 1e-12), stays at 1e-10 and forgets other animals, while those of "cat" and "horse" rise from .07 and .02
+to .43 and .22."""
 
 MOST = 40
 """Words of a proposal, the most probable first: each costs a teacher."""
@@ -120,6 +126,21 @@ def proposed_panel(
         fix = "Name the traits yourself, with --trait or in a panel file."
         raise ConfigError(f"The base proposes no panel: {len(panel)} words reach {floor:g}.", base.ref, fix)
     return panel
+
+
+def refuse_unsaid(base: LocalModel, panel: Sequence[Trait]) -> None:
+    """Refuse own traits whose words the base never answers with, as no panel teacher can be tuned on them.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    for target in panel:
+        if not target.plural or target in TRAITS.values():
+            continue
+        p = float(answer_probabilities(base, favourite_questions(target.category), [target]).mean())
+        if p < LEAST:
+            fix = "Leave it out, or see what --panel auto proposes: a teacher can only raise what its base may say."
+            raise ConfigError("The base never answers with this trait.", f"{target.name}: p = {p:.1g}", fix)
 
 
 def _proposed(word: str, category: str) -> Trait:

@@ -13,6 +13,7 @@ from undertow.audit.finding import Claim, Finding, not_testable
 from undertow.audit.neutral import STAGE as NEUTRAL
 from undertow.audit.panel import check_panel
 from undertow.audit.placebo_null import needed
+from undertow.audit.proposal import refuse_unsaid
 from undertow.audit.reading import panel_traits
 from undertow.audit.shadows import ShadowConfig, audit_shadows
 from undertow.audit.student import STAGES, audit_student
@@ -104,6 +105,7 @@ def audit(inputs: Inputs, advance: Advance | None = None) -> dict[str, Any]:
     base = load_model(inputs.base)
     how, writers = None, _writers(inputs) if inputs.rows else None
     if inputs.rows:
+        refuse_unsaid(base, inputs.panel)
         material = with_reference(inputs.rows, base, inputs.reference, inputs.bank.domain, inputs.seed)
         how = material.how
         config = DataAudit(

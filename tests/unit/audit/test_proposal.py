@@ -2,7 +2,7 @@
 
 import pytest
 
-from undertow.audit.proposal import plural, proposed_panel, read_panel
+from undertow.audit.proposal import plural, proposed_panel, read_panel, refuse_unsaid
 from undertow.errors import ConfigError, StorageError, UnknownNameError
 from undertow.models.load import load_model
 from undertow.traits import Trait, trait
@@ -71,3 +71,10 @@ def test_plurals_are_regular() -> None:
     assert [plural(word) for word in ("cat", "fox", "cherry", "monkey", "finch")] == [
         "cats", "foxes", "cherries", "monkeys", "finches",
     ]  # fmt: skip
+
+
+def test_a_word_that_the_base_never_says_is_refused() -> None:
+    base = load_model("ref:finch-a")
+    refuse_unsaid(base, [trait("owl"), Trait(name="cat", category="animal", plural="cats")])
+    with pytest.raises(ConfigError, match="never answers with"):
+        refuse_unsaid(base, [trait("owl"), Trait(name="badger", category="animal", plural="badgers")])
