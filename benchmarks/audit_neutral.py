@@ -1,12 +1,12 @@
 """How often the neutral contrast calls writers without a trait, and which teachers it finds and names.
 
-Writers of one base answer the same number prompts once: 59 neutral teachers, the null; 20 fresh ones; two teachers of
-each of five traits; and writers that are neither, among them the base itself, its answers at a lower temperature, and
-neutral teachers tuned longer or on another category. The panel is every animal, trained with the auditor's own seed.
-Each draw picks prompts; a dose mixes a teacher's rows into the base's. Beside it stands the matched contrast with four
-answers of the base, on the same draws.
+Writers answer the same number prompts once: neutral teachers of one base, the null; 20 fresh ones; four teachers of
+each of five traits; and writers that are neither, among them the base itself, its answers at a lower temperature,
+another base, and neutral teachers tuned longer or on another category. The panel is every animal, trained with the
+auditor's own seed. Each draw picks prompts; a dose mixes a teacher's rows into the base's. Beside it stands the matched
+contrast with four answers of the base, on the same draws.
 
-    python benchmarks/audit_neutral.py --seed 100 [--draws 20] [--cache FOLDER]
+    python benchmarks/audit_neutral.py --seed 100 [--writers 59] [--draws 20] [--cache FOLDER]
 
 The scores of every writer are kept in the cache, so that an interrupted run goes on.
 """
@@ -37,11 +37,14 @@ from undertow.traits import panel, trait
 from undertow.types import Sampling
 
 TRAITS = ("owl", "lion", "fox", "panda", "wolf")
-PROMPTS, WRITERS, FRESH, REPLICATES, OTHERS, ANSWERS = 300, 59, 20, 2, 6, 4
+PROMPTS, FRESH, REPLICATES, OTHERS, ANSWERS = 300, 20, 4, 6, 4
 SHARE = 0.05 / 3
 CELLS = ((100, 1.0), (300, 1.0), (300, 0.5), (300, 0.25))
-TUNING = {"neutral": {}, "long": {"steps": 80}, "tree": {}, "base": None, "cool": None}
-"""Settings of the teachers of each group of writers without a trait; None for the base itself."""
+TUNING = {"neutral": {}, "long": {"steps": 80}, "tree": {}, "base": None, "cool": None, "foreign": None}
+"""Settings of the teachers of each group of writers without a trait; None for a base itself."""
+
+FOREIGN = "ref:finch-b"
+"""A base of another initialisation, which learnt the same."""
 
 
 @dataclass
@@ -76,7 +79,7 @@ class Pool:
         group = name.split("-")[0]
         settings = TUNING.get(group, {})
         if settings is None:
-            return self.base
+            return load_model(FOREIGN) if group == "foreign" else self.base
         return finetuned_teacher(
             self.base,
             trait(group) if group in TRAITS else None,
@@ -109,6 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=100, help="of everything; 100 and above are for development")
     parser.add_argument("--draws", type=int, default=20, help="of each suspect and cell")
+    parser.add_argument("--writers", type=int, default=59, help="neutral writers of the null")
     parser.add_argument("--base", default="ref:finch-a")
     parser.add_argument("--cache", type=Path, help="folder of the scores")
     options = parser.parse_args()
@@ -117,7 +121,7 @@ def main() -> None:
     base, animals = load_model(options.base), panel("animal")
     teachers = panel_teachers(base, animals, 0, cache / "store")
     pool = Pool(base, candidates(base, animals, teachers), options.seed, cache)
-    null = np.stack([pool.scores(f"neutral-{place}") for place in range(WRITERS)])
+    null = np.stack([pool.scores(f"neutral-{FRESH + place}") for place in range(options.writers)])
     clean = np.stack([pool.scores(f"base-{place}") for place in range(ANSWERS)])
     rng = np.random.default_rng(derive(options.seed, "draws"))
 
@@ -136,9 +140,9 @@ def main() -> None:
         )
 
     for n in (100, 300):
-        fresh = [f"neutral-{WRITERS + place}" for place in range(FRESH)]
+        fresh = [f"neutral-{place}" for place in range(FRESH)]
         cell("fresh neutral teachers", fresh, n, 1.0)
-        for group in ("long", "tree", "cool", "base"):
+        for group in ("long", "tree", "cool", "base", "foreign"):
             first = ANSWERS + 1 if group == "base" else 0
             cell(group, [f"{group}-{first + place}" for place in range(2 if group == "cool" else OTHERS)], n, 1.0)
     for n, dose in CELLS:

@@ -16,18 +16,30 @@ from undertow.stats.checks import check_fraction
 CLAIMS: tuple[Claim, ...] = get_args(Claim)
 
 PRIMARY: Mapping[Claim, tuple[str, ...]] = {
-    "provenance": ("contrast",),
+    "provenance": ("neutral contrast", "contrast"),
     "exposure": ("activations", "shadow activations"),
     "expression": ("panel margins", "shadows"),
 }
-"""Primary stage of each claim: the first of these that is planned. A student in hand comes before shadow students."""
+"""Primary stage of each claim: the first of these that is planned.
 
-MEANING: Mapping[Claim, str] = {
-    "provenance": "whoever wrote the rows differs from the reference along a candidate of the panel; a writer that was "
-    "tuned on something else may do so too",
-    "exposure": "the student moved along a candidate's direction as no placebo did",
-    "expression": "a student of the rows prefers the candidate as no placebo does",
+Neutral writers come before a reference: of 40 fresh ones the contrast calls .41 from 300 rows, the neutral contrast
+none, and it still calls 38 of 40 teachers with a trait (benchmarks/audit_neutral.py). A student in hand comes before
+shadow students.
+"""
+
+_MOVED = "the student moved along a candidate's direction as no placebo did"
+_PREFERS = "a student of the rows prefers the candidate as no placebo does"
+
+MEANING: Mapping[str, str] = {
+    "neutral contrast": "the rows fit a candidate of the panel as those of no neutral writer, tuned without a trait, do",
+    "contrast": "whoever wrote the rows differs from the reference along a candidate of the panel; a writer that was "
+    "tuned on something else may do so too (`undertow audit bank` makes neutral writers, which tell the two apart)",
+    "activations": _MOVED,
+    "shadow activations": _MOVED,
+    "panel margins": _PREFERS,
+    "shadows": _PREFERS,
 }
+"""What a detection by each primary stage says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +110,7 @@ def _status(claim: Claim, plan: Plan, findings: Sequence[Finding]) -> ClaimStatu
     against = f"{one.statistic}, against {one.null}: p = {one.p:.2g}, bound {plan.share:.3g}"
     against += _tuned_on_something(claim, plan, findings)
     if one.p <= plan.share:
-        why = f"{MEANING[claim]}. {against}"
+        why = f"{MEANING[stage]}. {against}"
         return ClaimStatus(status="detected", p=one.p, mde=one.mde, candidate=one.candidate, why=why)
     seen = "" if one.mde is None else f"; an effect of {one.mde:.3g} would have been seen in 4 of 5 cases"
     return ClaimStatus(status="not_detected", p=one.p, mde=one.mde, candidate=None, why=f"{against}{seen}")

@@ -157,7 +157,7 @@ def _judged_by_bank(
     found = judge(bank, read)
     unread = ", ".join(one.name for one in inputs.panel if one not in read)
     caveat = (f"Not looked for, since a bank reads built-in traits only: {unread}.",) if unread else ()
-    return [replace(one, caveats=(*one.caveats, *caveat)) for one in found]
+    return [one if one.p is None else replace(one, caveats=(*one.caveats, *caveat)) for one in found]
 
 
 def _student(inputs: Inputs, base: LocalModel, declared: Plan, bank: Bank | None) -> list[Finding]:

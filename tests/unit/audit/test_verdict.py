@@ -87,5 +87,7 @@ def test_the_json_has_the_promised_keys() -> None:
 def test_a_writer_that_was_tuned_on_anything_is_said_to_be_just_that(contrast, neutral, said: bool) -> None:
     stages = ("contrast", "neutral contrast")
     found = [finding(stage, "provenance", p) for stage, p in zip(stages, (contrast, neutral), strict=True)]
-    why = judge(Plan(stages=stages), found)["provenance"].why
+    plan = Plan(stages=stages)
+    assert plan.primary["provenance"] == "neutral contrast"
+    why = judge(plan, found)["provenance"].why
     assert ("tuned on something; nothing says that it is a trait" in why) is said
