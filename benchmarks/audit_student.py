@@ -64,10 +64,8 @@ def allowed(alpha: float, k: int, n: int) -> str:
 def print_rates(title: str, p: dict[str, np.ndarray], k: int) -> None:
     """Print the share of p-values at or below each alpha that a bank of k can reach."""
     print(f"\n{title}")
-    print(
-        f"  {'if exchangeable':15}",
-        "   ".join(f"{alpha:g}: {allowed(alpha, k, len(p[STAGES[0]]))}" for alpha in ALPHAS),
-    )
+    n = len(next(iter(p.values())))
+    print(f"  {'if exchangeable':15}", "   ".join(f"{alpha:g}: {allowed(alpha, k, n)}" for alpha in ALPHAS))
     for stage in STAGES:
         cells = [
             f"{alpha:g}: {shown(list(p[stage] <= alpha + 1e-12))}"
