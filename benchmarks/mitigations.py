@@ -1,18 +1,22 @@
-"""Every mitigation on number rows of fine-tuned teachers: is the trait gone, and is the skill kept?
+"""Mitigations on rows of fine-tuned teachers: is the trait gone, and is the skill kept?
 
-Each run has a fresh teacher of the trait, its number lists on fresh prompts, the base's lists on the same prompts, and
-panel teachers of its own; all its students share one start and one order. One process, about 4 minutes a run on a free
-core; finished runs are kept in the store, so it can be stopped and started again.
+Each run has a fresh teacher of the trait, its answers to fresh prompts, the base's answers to the same prompts, and
+panel teachers of its own; all its students share one start and one order. On numbers every mitigation is tried, on code
+and chain-of-thought those that other writers make possible. One process, about 4 minutes a run with every mitigation
+on a free core; finished runs are kept in the store, so it can be stopped and started again.
 
-    python benchmarks/mitigations.py --seed 100 --store STORE [--runs 5] [--trait owl --trait panda] [--out FOLDER]
+    python benchmarks/mitigations.py --seed 100 --store STORE [--domain code] [--runs 5] [--trait panda] [--out FOLDER]
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from undertow.domains.base import AbstractDomain
+from undertow.domains.code import Code
+from undertow.domains.cot import ChainOfThought
 from undertow.domains.numbers import Numbers
 from undertow.experiment.progress import choose_progress
 from undertow.experiment.recipe import TeacherPart
@@ -29,10 +33,10 @@ from undertow.teachers import finetuned_teacher
 from undertow.traits import Trait, trait
 from undertow.types import Row, Sampling
 
-METHODS = (
-    "regenerate:writer=ref:finch-b",
-    "mix:share=0.5",
-    "mix:share=0.5,writers=[ref:finch-b]",
+WRITERS = ("regenerate:writer=ref:finch-b", "mix:share=0.5", "mix:share=0.5,writers=[ref:finch-b]")
+"""A different base, half of clean rows of the base, and a committee of two: the teacher and another base."""
+
+OTHERS = (
     "contrast-filter:share=0.5",
     "labels:share=0.1",
     "labels:share=0.1,replace=true",
@@ -40,11 +44,16 @@ METHODS = (
     "canonical",
     "corridor",
     "kl",
+    "inoculate:trait={trait}",
 )
-"""Those that need no name of the trait, but for the panel."""
+"""The rest; the last one needs the trait's name."""
 
-NAMED = ("inoculate:trait={0}",)
-"""Those that need it."""
+DOMAINS: Mapping[str, tuple[AbstractDomain, TeacherPart]] = {
+    "numbers": (Numbers(), TeacherPart()),
+    "code": (Code(), TeacherPart(steps=40, learning_rate=1e-3)),
+    "cot": (ChainOfThought(checked=False), TeacherPart(steps=40, learning_rate=1e-3)),
+}
+"""Teachers as in the recipes animals-numbers, animals-code and misalignment-cot, whose domains these are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,25 +61,27 @@ class FreshTeachers:
     """Rows of a fresh teacher for each run."""
 
     trait: Trait
+    domain: AbstractDomain
+    teacher: TeacherPart
     prompts: int = 2500
     unit: str = "a fresh teacher, its rows, its panel and its students"
 
     def config(self, run: int) -> dict[str, Any]:
         """Return what the rows depend on; the run's seed comes with the bench."""
         del run
-        return {"teacher": self.trait.name, "prompts": self.prompts}
+        return {"trait": self.trait.name, "teacher": self.teacher.model_dump(mode="json"), "prompts": self.prompts}
 
     def rows(self, run: int, bench: Bench) -> tuple[Sequence[Row], Sequence[Row]]:
         """Let the teacher and the base answer the same prompts with the same random numbers."""
         del run
         seed = derive(bench.seed, "writer")
-        teacher = finetuned_teacher(bench.base, self.trait, TeacherPart().training(), seed=seed)
-        prompts = Numbers().prompts(self.prompts, derive(bench.seed, "prompts"))
+        teacher = finetuned_teacher(bench.base, self.trait, self.teacher.training(), seed=seed)
+        prompts = self.domain.prompts(self.prompts, derive(bench.seed, "prompts"))
 
         def written(writer: LocalModel) -> tuple[Row, ...]:
-            sampling = Sampling(max_new_tokens=Numbers().max_new_tokens)
+            sampling = Sampling(max_new_tokens=self.domain.max_new_tokens)
             drawn = generate(writer, prompts, sampling=sampling, seed=derive(bench.seed, "rows"))
-            return filter_rows(drawn, Numbers()).kept
+            return filter_rows(drawn, self.domain).kept
 
         return written(teacher), written(bench.base)
 
@@ -82,18 +93,21 @@ def main() -> None:
     parser.add_argument("--store", type=Path, required=True, help="folder of all artifacts")
     parser.add_argument("--out", type=Path, help="folder for a page and a JSON file of each trait")
     parser.add_argument("--runs", type=int, default=5, help="fresh teachers of each trait")
-    parser.add_argument("--trait", action="append", help="owl and panda if not given")
-    parser.add_argument("--method", action="append", help="a mitigation; all if not given")
+    parser.add_argument("--domain", choices=DOMAINS, default="numbers", help="what the teachers write")
+    parser.add_argument("--trait", action="append", help="panda if not given")
+    parser.add_argument("--method", action="append", help="a mitigation; the domain's if not given")
     options = parser.parse_args()
-    for name in options.trait or ("owl", "panda"):
-        methods = tuple(options.method or (*METHODS, *(one.format(name) for one in NAMED)))
-        trial = Trial(trait=trait(name), methods=methods)
+    domain, teacher = DOMAINS[options.domain]
+    methods = options.method or (*WRITERS, *(OTHERS if options.domain == "numbers" else ()))
+    for name in options.trait or ["panda"]:
+        trial = Trial(trait=trait(name), methods=tuple(one.format(trait=name) for one in methods))
         settings = Verification(trial=trial, runs=options.runs, store=options.store, seed=options.seed)
-        bench = Bench(base=load_model("ref:finch-a"), domain=Numbers())
-        found = verify(settings, FreshTeachers(trait=trait(name)), bench, choose_progress())
+        bench = Bench(base=load_model("ref:finch-a"), domain=domain)
+        source = FreshTeachers(trait=trait(name), domain=domain, teacher=teacher)
+        found = verify(settings, source, bench, choose_progress())
         print(f"\n{summarise_mitigation(found)}")
         if options.out is not None:
-            folder = options.out / name
+            folder = options.out / f"{options.domain}-{name}"
             folder.mkdir(parents=True, exist_ok=True)
             render_mitigation(folder, found)
 

@@ -21,7 +21,7 @@ from undertow.models.local import LocalModel
 from undertow.scoring import Candidate
 from undertow.seeds import derive
 from undertow.teachers import trait_rows
-from undertow.traits import Trait, panel
+from undertow.traits import TRAITS, Trait, panel
 from undertow.types import Row
 
 Advance = Callable[[int, int], None]
@@ -78,10 +78,15 @@ def panel_teachers(
     check_panel(traits)
     teachers: dict[str, LocalModel] = {}
     for done, target in enumerate(traits):
-        teachers[target.name] = _teacher(base, target, seed) if store is None else _stored(base, target, seed, store)
+        teachers[target.name] = panel_teacher(base, target, seed, store)
         if advance is not None:
             advance(done + 1, len(traits))
     return teachers
+
+
+def panel_teacher(base: LocalModel, target: Trait, seed: int, store: Path | None = None) -> LocalModel:
+    """Fine-tune the teacher of one trait, or take it from the store; see `panel_teachers`."""
+    return _teacher(base, target, seed) if store is None else _stored(base, target, seed, store)
 
 
 def candidates(base: LocalModel, traits: Sequence[Trait], teachers: dict[str, LocalModel] | None) -> list[Candidate]:
@@ -114,6 +119,8 @@ def _stored(base: LocalModel, target: Trait, seed: int, store: Path) -> LocalMod
 
     training = training_config(TeacherPart().training())
     config = {"base": identity(str(base.ref)), "target": target.name, "training": training, "seed": seed}
+    if target.plural and TRAITS.get(target.name) != target:  # one of the user's own
+        config |= {"category": target.category, "plural": target.plural}
     stage = Stage(kind="panel-teacher", version=VERSION, config=config, label=f"panel teacher {target.name}")
     folder = Runner(store, {stage.kind: tune}).run([stage])[stage.fingerprint]
     return load_model(f"hf:{folder}")

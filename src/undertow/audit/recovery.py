@@ -129,7 +129,7 @@ def row_gradients(
     """
     encoded = base.encode(rows)
     order = sorted(range(len(rows)), key=lambda index: len(encoded[index]))
-    found = np.empty((len(rows), base.network.config.hidden_size))
+    found = np.empty((len(rows), base.width))
     lengths: list[float] = []
     for start in range(0, len(order), SCORE_BATCH):
         picked = order[start : start + SCORE_BATCH]
@@ -158,7 +158,7 @@ def _batch_gradients(network: Any, rows: Sequence[Encoded], layer: int) -> tuple
     finally:
         handle.remove()
     length = leaves[0].detach()[batch.rows, batch.positions].norm(dim=-1).mean()
-    return gradient.sum(dim=1).double().numpy(), float(length)
+    return gradient.sum(dim=1).double().cpu().numpy(), float(length)
 
 
 def _untestable(sets: Sequence[Sequence[Row]], alpha: float) -> str | None:
@@ -199,6 +199,8 @@ def _shrunk(covariance: Floats) -> Floats:
 
 def _read_out(base: LocalModel, layer: int, differences: Floats, covariance: Floats, length: float) -> dict[str, float]:
     """Return the words that the first difference raises most, with their shift in units of the largest by chance."""
+    if not differences[0].any():  # the rows are the clean ones
+        return {}
     vectors = -np.linalg.solve(covariance, differences[: 1 + DECODED_NULLS].T).T
     words, shifts = word_shifts(base, layer, list(vectors * length / np.linalg.norm(vectors[0])))
     by_chance = shifts[1:].max(axis=2).mean(axis=0)

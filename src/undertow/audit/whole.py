@@ -1,77 +1,43 @@
 """The whole audit: what the given inputs allow, planned before the data are read, and one verdict."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-from undertow.audit.bank import Bank, BankRecipe, stored_bank
+from undertow.audit.bank import Bank
+from undertow.audit.bank_choice import choose_bank
+from undertow.audit.control import STAGE as CONTROL_STAGE
 from undertow.audit.data import DataAudit, audit_data
-from undertow.audit.finding import Claim, Finding, not_testable
-from undertow.audit.shadows import ShadowConfig, audit_shadows
-from undertow.audit.student import STAGES, audit_student
-from undertow.audit.verdict import Plan, audit_json
-from undertow.errors import ConfigError
+from undertow.audit.drawn import Material, with_reference
+from undertow.audit.finding import Finding
+from undertow.audit.inputs import Inputs
+from undertow.audit.missing import Missing, missing
+from undertow.audit.neutral import STAGE as NEUTRAL
+from undertow.audit.paired import STAGE as PROMPTS_STAGE
+from undertow.audit.placebo_null import needed
+from undertow.audit.proposal import refuse_unsaid
+from undertow.audit.student import STAGES
+from undertow.audit.suspects import SHADOW_STAGES, judge_shadows, judge_student
+from undertow.audit.verdict import CLAIMS, Plan, audit_json
+from undertow.audit.writers import Writers, stored_writers
+from undertow.experiment.training_record import TrainingRecord, read_training
 from undertow.models.identity import identity
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
-from undertow.provenance import library_versions
-from undertow.traits import Trait, panel
-from undertow.types import Row
 
 Advance = Callable[[int, int], None]
 
-ROW_STAGES = ("surface", "contrast", "stream")
-SHADOW_STAGES: dict[str, Claim] = {"shadows": "expression", "shadow activations": "exposure"}
-
-NO_BANK = "There is no bank of placebo students of this base and recipe: make one with `undertow audit bank`."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
-    """What is audited; every part but the base may be missing.
-
-    Attributes:
-        base: reference of the model that is, or was, trained on the rows.
-        rows: the suspect rows.
-        student: reference of a model that was trained on suspect rows.
-        reference: rows known to be clean, on the same prompts as far as possible.
-        traits: the panel; empty takes every animal.
-        store: where panel teachers and placebo banks are kept.
-        alpha: error of the whole audit.
-        seed: the auditor's own.
-    """
-
-    base: str
-    rows: Sequence[Row] = ()
-    student: str | None = None
-    reference: Sequence[Row] | None = None
-    traits: tuple[Trait, ...] = ()
-    store: Path = Path("runs/store")
-    alpha: float = 0.05
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.rows and self.student is None:
-            raise ConfigError("There is nothing to audit.", "no rows and no student", "Give rows, a student, or both.")
-
-    @property
-    def panel(self) -> tuple[Trait, ...]:
-        """The traits that are looked for."""
-        return self.traits or panel("animal")
-
-    @property
-    def bank(self) -> BankRecipe:
-        """The placebos that students are compared with: of neutral teachers, tuned on the panel's categories."""
-        return BankRecipe(base=self.base, tuned=tuple(dict.fromkeys(one.category for one in self.panel)))
+ROW_STAGES = ("surface", "contrast", "stream", "recovery")
 
 
 def plan(inputs: Inputs) -> Plan:
-    """Declare the stages and who decides each claim, from what is given alone."""
+    """Declare the stages and who decides each claim, from what is given and what the store holds, not from the rows."""
     rows = ROW_STAGES if inputs.rows else ()
+    if inputs.rows and _writers(inputs) is not None:
+        rows = (*rows, NEUTRAL)
     students = tuple(STAGES) if inputs.student else tuple(SHADOW_STAGES) if inputs.rows else ()
-    return Plan(stages=(*rows, *students), alpha=inputs.alpha)
+    beside = (*([CONTROL_STAGE] if inputs.control else []), *([PROMPTS_STAGE] if inputs.prompts else []))
+    return Plan(stages=(*rows, *students, *beside), alpha=inputs.alpha)
 
 
 def audit(inputs: Inputs, advance: Advance | None = None) -> dict[str, Any]:
@@ -91,39 +57,69 @@ def audit(inputs: Inputs, advance: Advance | None = None) -> dict[str, Any]:
     declared = plan(inputs)
     findings: list[Finding] = []
     base = load_model(inputs.base)
+    material, writers = None, None
     if inputs.rows:
-        config = DataAudit(panel=inputs.panel, alpha=declared.share, seed=inputs.seed, store=inputs.store)
-        findings += audit_data(inputs.rows, base, config, reference=inputs.reference, advance=advance)
-    bank = stored_bank(inputs.bank, inputs.store)
+        writers = _writers(inputs)
+        material, findings = _rows(inputs, base, declared, writers, advance)
+    if inputs.student is None:
+        # Shadows are trained as placebos are; the bank with about as many rows is theirs.
+        record = TrainingRecord(student=inputs.bank.student, rows=len(inputs.rows))
+    else:
+        record = read_training(inputs.student)
+    bank = choose_bank(inputs.bank, inputs.store, record)
     if inputs.student is not None:
-        findings += _student(inputs, base, declared, bank)
+        findings += judge_student(inputs, base, declared, bank, record)
     elif inputs.rows:
-        findings += _shadows(inputs, base, declared, bank)
+        findings += judge_shadows(inputs, base, declared, bank)
     about = {
         "base": inputs.base,
         "base_identity": identity(inputs.base),
         "student": inputs.student,
+        "student_identity": None if inputs.student is None else identity(inputs.student),
+        "control": inputs.control,
+        "prompts": len(inputs.prompts),
         "rows": len(inputs.rows),
-        "reference_rows": None if inputs.reference is None else len(inputs.reference),
+        "reference": None if material is None else material.how,
+        "neutral_writers": 0 if writers is None else len(writers),
         "placebo_students": 0 if bank is None else len(bank),
         "panel": ", ".join(one.name for one in inputs.panel),
+        "sha256": dict(inputs.digests),
+        "seed": inputs.seed,
         "seconds": round(time.perf_counter() - started, 1),
-        "undertow": library_versions().get("undertow", "unknown"),
     }
-    return audit_json(declared, findings, about)
+    return {**audit_json(declared, findings, about), "missing": _missing(inputs, bank, writers)}
 
 
-def _student(inputs: Inputs, base: LocalModel, declared: Plan, bank: Bank | None) -> list[Finding]:
-    if bank is None:
-        return [not_testable(stage, claim, NO_BANK) for stage, claim in STAGES.items()]
-    student = load_model(str(inputs.student))
-    return audit_student(student, base, bank, panel=inputs.panel, alpha=declared.share)
+def _rows(
+    inputs: Inputs, base: LocalModel, declared: Plan, writers: Writers | None, advance: Advance | None
+) -> tuple[Material, list[Finding]]:
+    """Run the stages of rows, against a reference that the base draws if the user has none."""
+    refuse_unsaid(base, inputs.panel)
+    material = with_reference(inputs.rows, base, inputs.reference, inputs.bank.domain, inputs.seed)
+    config = DataAudit(
+        panel=inputs.panel,
+        alpha=declared.share,
+        seed=inputs.seed,
+        store=inputs.store,
+        writers=writers,
+        domain=inputs.bank.domain,
+    )
+    return material, audit_data(material.rows, base, config, reference=material.reference, advance=advance)
 
 
-def _shadows(inputs: Inputs, base: LocalModel, declared: Plan, bank: Bank | None) -> list[Finding]:
-    """Train shadow students; one alone where the bank is too small for several, whose p-values are doubled."""
-    if bank is None:
-        return [not_testable(stage, claim, NO_BANK) for stage, claim in SHADOW_STAGES.items()]
-    k = 4 if len(bank) + 1 >= 2 / declared.share else 1
-    config = ShadowConfig(k=k, alpha=declared.share, seed=inputs.seed)
-    return audit_shadows(inputs.rows, base, bank, panel=inputs.panel, config=config)
+def _writers(inputs: Inputs) -> Writers | None:
+    """Return the neutral writers of the store if there are enough of them for the alpha of a claim."""
+    found = stored_writers(inputs.bank, inputs.store)
+    return found if found is not None and len(found) >= needed(inputs.alpha / len(CLAIMS)) else None
+
+
+def _missing(inputs: Inputs, bank: Bank | None, writers: Writers | None) -> list[Missing]:
+    absent = ["teacher"]
+    absent += [] if inputs.rows else ["rows"]
+    absent += ["reference"] if inputs.rows and inputs.reference is None else []
+    absent += ["writers"] if inputs.rows and writers is None else []
+    absent += ["bank"] if bank is None else []
+    if inputs.student is None:
+        return missing(*absent, "student")
+    absent += [name for name, given in (("control", inputs.control), ("prompts", inputs.prompts)) if not given]
+    return missing(*absent)

@@ -99,9 +99,8 @@ def train(
 
     chosen, part, (given, bad) = training_mitigation(method), student_part(settings), read_given(rows, skip_bad)
     bench = _bench(base, audit, None, "none", store, seed)
-    found = train_students(bench.base, given, part, (out, students, seed), chosen.penalty(bench))
-    first = found["students"][0]
-    tell({**found, "method": method, "bad_lines": bad}, as_json, f"undertow eval {base}+{first} --base {base}")
+    found, following = train_students(bench.base, given, part, (out, students, seed), chosen.penalty(bench))
+    tell({**found, "method": method, "bad_lines": bad}, as_json, following)
 
 
 @mitigate.command()

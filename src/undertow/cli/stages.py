@@ -21,6 +21,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and no
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without lines that are no rows; they are counted.")]
 Settings = Annotated[list[str], typer.Option("--set", help="A training setting: key=value, such as steps=300.")]
 
+STUDENT: dict[str, Any] = {"steps": 160, "learning_rate": 5e-3}
+
 
 def tell(found: dict[str, Any], as_json: bool, following: str) -> None:
     """Print what was done, and the next useful command."""
@@ -101,7 +103,7 @@ def _committee(out: Path, names: list[str], source: "AbstractDomain", drawn: tup
         fix = "Name two or more models, such as ref:finch-a,ref:finch-b."
         raise ConfigError("A committee needs several writers.", ",".join(names), fix)
     from undertow.cli.engines import prepare
-    from undertow.experiment.run import write_text
+    from undertow.experiment.folder import write_text
     from undertow.generation import committee
     from undertow.mitigate.data import lines, record_path
     from undertow.models.load import load_model
@@ -170,15 +172,16 @@ def train(
     from undertow.models.load import load_model
 
     prepare()
-    found = train_students(load_model(base), given, part, (out, students, seed))
-    tell({**found, "bad_lines": bad}, as_json, f"undertow eval {base}+{found['students'][0]} --base {base}")
+    found, following = train_students(load_model(base), given, part, (out, students, seed))
+    tell({**found, "bad_lines": bad}, as_json, following)
 
 
 def student_part(settings: list[str]) -> "StudentPart":
     """Return the recipe of students that are trained at once."""
     from undertow.experiment.recipe import build_recipe, parse_settings
 
-    part = build_recipe({"name": "train", "student": parse_settings(settings)}).student
+    # Those of recipes/demo.yaml, which are the placebos' of `undertow audit bank` too.
+    part = build_recipe({"name": "train", "student": {**STUDENT, **parse_settings(settings)}}).student
     if part.rank is None:
         raise ConfigError("This command trains adapters.", "rank=null", "Set a rank, or use the Python API.")
     return part
@@ -190,8 +193,8 @@ def train_students(
     part: "StudentPart",
     where: tuple[Path, int, int],
     penalty: "Penalty | None" = None,
-) -> dict[str, Any]:
-    """Train students on the same rows and save them; return what is printed.
+) -> tuple[dict[str, Any], str]:
+    """Train students on the same rows and save them; return what is printed and the next useful command.
 
     Args:
         base: where training starts.
@@ -200,20 +203,24 @@ def train_students(
         where: folder of the adapters, number of students, and the seed.
         penalty: added to each student's loss.
     """
-    from undertow.experiment.executors import student_folder
+    from undertow.experiment.executors import made_of, student_folder
+    from undertow.experiment.training_record import TrainingRecord
     from undertow.finetuning.parallel import finetune_parallel
     from undertow.seeds import derive
     from undertow.storage import storage_errors
 
     out, students, seed = where
     seeds = [derive(seed, "student", index) for index in range(students)]
-    group = finetune_parallel(base, [rows] * students, part.training(), seeds, penalty=penalty)
+    group = finetune_parallel(base, [rows] * students, part.training(str(base.ref)), seeds, penalty=penalty)
     folders = [out / student_folder(index) for index in range(students)]
     with storage_errors(out):
         for index, folder in enumerate(folders):
             group.save(index, folder)
+            if penalty is None:  # the record says which placebos an audit may take, and none has a penalty
+                TrainingRecord(student=part, rows=len(rows)).save(folder)
     losses = [round(value, 4) for value in group.losses[-10:].mean(dim=0).tolist()]
-    return {"students": [str(folder) for folder in folders], "final_loss": losses, "rows": len(rows)}
+    found = {"students": [str(folder) for folder in folders], "final_loss": losses, "rows": len(rows)}
+    return found, f"undertow eval '{made_of(base.ref, folders[0])}' --base '{base.ref}'"
 
 
 def evaluate(

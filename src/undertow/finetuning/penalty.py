@@ -6,8 +6,8 @@ from typing import Any, Protocol
 import torch
 from torch.nn import functional
 
-from undertow.finetuning.objective import body_and_head
-from undertow.models.local import LocalModel
+from undertow.models.head import body_and_head
+from undertow.models.local import LocalModel, padded
 
 
 class Penalty(Protocol):
@@ -23,30 +23,22 @@ class Penalty(Protocol):
         ...
 
 
-def last_states(network: Any, contexts: torch.Tensor, last: torch.Tensor, groups: int) -> torch.Tensor:
+def last_states(network: Any, contexts: Sequence[Sequence[int]], groups: int) -> torch.Tensor:
     """Return what the vocabulary projection reads after the last token of each context, for each student.
 
     Args:
         network: with stacked adapters, or without any for one group.
-        contexts: int64 [contexts, length], padded on the right.
-        last: int64 [contexts], place of each last token.
+        contexts: token ids.
         groups: how many students there are.
 
     Returns:
         float [groups, contexts, width].
     """
-    body, _ = body_and_head(network)
-    hidden = body(input_ids=contexts.repeat(groups, 1), use_cache=False).last_hidden_state
-    rows = torch.arange(len(contexts) * groups)
-    return hidden[rows, last.repeat(groups)].view(groups, len(contexts), -1)
-
-
-def padded(contexts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return contexts as int64 [contexts, length], padded on the right, and the place of each last token."""
-    tokens = torch.zeros(len(contexts), max(map(len, contexts)), dtype=torch.int64)
-    for index, context in enumerate(contexts):
-        tokens[index, : len(context)] = torch.tensor(context)
-    return tokens, torch.tensor([len(context) - 1 for context in contexts])
+    body, head = body_and_head(network)
+    tokens = padded(contexts, head.linear.weight.device).repeat(groups, 1)
+    hidden = body(input_ids=tokens, use_cache=False).last_hidden_state
+    last = [len(context) - 1 for context in contexts] * groups
+    return hidden[range(len(last)), last].view(groups, len(contexts), -1)
 
 
 class CorridorPenalty:
@@ -72,15 +64,14 @@ class CorridorPenalty:
         halves: torch.Tensor,
         weight: float,
     ) -> None:
-        self._tokens, self._last = padded(contexts)
-        self._directions = functional.normalize(directions, dim=1)
-        self._halves, self._weight = halves, weight
+        self._contexts, self._weight = contexts, weight
+        self._directions, self._halves = functional.normalize(directions, dim=1), halves
         with torch.no_grad():
-            self._middle = last_states(base.network, self._tokens, self._last, 1)[0].mean(dim=0)
+            self._middle = last_states(base.network, contexts, 1)[0].mean(dim=0)
 
     def __call__(self, network: Any, groups: int) -> torch.Tensor:
         """Return the penalty of each student."""
-        moved = last_states(network, self._tokens, self._last, groups).mean(dim=1) - self._middle
+        moved = last_states(network, self._contexts, groups).mean(dim=1) - self._middle
         beyond = ((moved @ self._directions.T).abs() - self._halves).clamp(min=0.0) / self._halves
         return self._weight * beyond.square().sum(dim=1)
 
@@ -95,12 +86,11 @@ class ClosenessPenalty:
     """
 
     def __init__(self, base: LocalModel, contexts: Sequence[Sequence[int]], weight: float) -> None:
-        self._tokens, self._last = padded(contexts)
-        self._weight = weight
-        self._logp = base.next_token_logprobs(contexts)
+        self._contexts, self._weight = contexts, weight
+        self._logp = base.next_token_logprobs(contexts).to(base.device)
 
     def __call__(self, network: Any, groups: int) -> torch.Tensor:
         """Return the penalty of each student."""
         _, head = body_and_head(network)
-        logp = torch.log_softmax(head(last_states(network, self._tokens, self._last, groups)).float(), dim=-1)
+        logp = torch.log_softmax(head(last_states(network, self._contexts, groups)), dim=-1)
         return self._weight * (self._logp.exp() * (self._logp - logp)).sum(dim=-1).mean(dim=1)

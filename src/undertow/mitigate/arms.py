@@ -18,19 +18,18 @@ import numpy as np
 import torch
 
 from undertow.audit.attribution import STUDENT
-from undertow.evals.favourite import logit_margins
+from undertow.evals.favourite import mean_margins
 from undertow.evals.questions import favourite_questions
 from undertow.evals.words import log_odds, spellings, word_probabilities
 from undertow.finetuning.config import TrainingConfig
 from undertow.finetuning.parallel import finetune_parallel
 from undertow.finetuning.penalty import Penalty
-from undertow.finetuning.tokens import token_logprobs
 from undertow.mitigate.base import DataMitigation, Mitigated, Pick
 from undertow.mitigate.bench import Bench
 from undertow.mitigate.registry import Mitigation, mitigation
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
-from undertow.traits import Trait, by_category
+from undertow.traits import Trait
 from undertow.types import Row, Sampling, user_prompt
 
 Arm = Literal["none", "control", "full", "targeted", "random", "bottom"]
@@ -175,12 +174,9 @@ class Examiner:
 
     def ask(self, model: LocalModel) -> dict[str, Any]:
         """Return the margins by trait, the trait's margin with its persona before the questions, and the task."""
-        margins: dict[str, float] = {}
-        for category, traits in by_category(dict.fromkeys((*self._bench.panel, self._trial.trait))).items():
-            found: dict[str, list[float]] = {}
-            for score in logit_margins(model, category, traits):
-                found.setdefault(score.target, []).append(score.value)
-            margins |= {name: float(np.mean(values)) for name, values in found.items()}
+        traits = tuple(dict.fromkeys((*self._bench.panel, self._trial.trait)))
+        values = mean_margins(model, traits).tolist()
+        margins = {one.name: value for one, value in zip(traits, values, strict=True)}
         return {"margins": margins, "prompted": self._prompted(model), "task": self._task(model)}
 
     def _prompted(self, model: LocalModel) -> float | None:
@@ -192,7 +188,7 @@ class Examiner:
         return float(log_odds(p).mean())
 
     def _task(self, model: LocalModel) -> dict[str, float]:
-        loss = -torch.cat(token_logprobs(model, self._held_out)).double().mean()
+        loss = -torch.cat(model.token_logprobs(self._held_out)).double().mean()
         found = {"held_out_loss": float(loss)}
         if (domain := self._bench.domain) is not None:
             sampling, seed = Sampling(max_new_tokens=domain.max_new_tokens), derive(self._bench.seed, "task answers")

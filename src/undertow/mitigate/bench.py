@@ -12,7 +12,6 @@ from undertow.audit.contrast import rival_centred
 from undertow.audit.panel import ANIMALS, candidates, check_panel, panel_teachers
 from undertow.domains.base import AbstractDomain
 from undertow.errors import ConfigError, ModelError, unknown_name
-from undertow.finetuning.tokens import token_logprobs
 from undertow.models.decoding import sample_tokens
 from undertow.models.load import load_model
 from undertow.models.local import Encoded, LocalModel
@@ -115,7 +114,7 @@ class Bench:
             writer.check_fits([[*one, *[0] * longest] for one in contexts], "Leave out the long rows.")
         networks, sampling = [writer.network for writer in writers], Sampling(max_new_tokens=longest)
         seed = derive(self.seed, "answers")
-        tokens = sample_tokens(networks, contexts, sampling=sampling, seed=seed, end=first.end)
+        tokens = sample_tokens(networks, contexts, sampling=sampling, seed=seed, ends=first.ends)
         return self._accepted(rows, first.tokenizer.batch_decode(tokens, skip_special_tokens=True))
 
     def accepts(self, row: Row) -> bool:
@@ -148,4 +147,4 @@ class Bench:
 
 
 def _all_logprobs(model: LocalModel, rows: Sequence[Encoded]) -> Floats:
-    return torch.cat(token_logprobs(model, rows)).double().numpy()
+    return torch.cat(model.token_logprobs(rows)).double().numpy()

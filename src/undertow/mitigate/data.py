@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from undertow.errors import EmptyDataError
-from undertow.experiment.run import write_text
+from undertow.experiment.folder import write_text
 from undertow.mitigate.base import Change, DataMitigation, Mitigated
 from undertow.mitigate.bench import Bench
 from undertow.rows import write_rows

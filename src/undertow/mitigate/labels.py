@@ -18,7 +18,6 @@ import torch
 from undertow.audit.attribution import STUDENT
 from undertow.errors import EmptyDataError, unknown_name
 from undertow.finetuning.parallel import finetune_parallel
-from undertow.finetuning.tokens import token_logprobs
 from undertow.mitigate.base import Change, Cost, DataMitigation, Mitigated, Pick, chosen
 from undertow.mitigate.bench import Bench
 from undertow.models.local import Encoded, LocalModel
@@ -75,7 +74,7 @@ class Labels(DataMitigation):
         """Return by how much the suspect gains on every completion token, the end of turn included: [tokens] a row."""
         if self.suspect == "student":
             encoded = bench.base.encode(rows)
-            pairs = zip(*(token_logprobs(model, encoded) for model in (_student(rows, bench), bench.base)), strict=True)
+            pairs = zip(*(model.token_logprobs(encoded) for model in (_student(rows, bench), bench.base)), strict=True)
             return [(after - before).double().numpy() for after, before in pairs]
         columns = slice(None) if self.trait is None else [bench.column(self.trait)]
         return [gains[:, columns].max(axis=1) for gains in bench.panel_gains(rows)]

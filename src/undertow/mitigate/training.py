@@ -11,7 +11,7 @@ from typing import ClassVar, final
 import torch
 
 from undertow.evals.questions import tuning_questions
-from undertow.finetuning.penalty import ClosenessPenalty, CorridorPenalty, Penalty, last_states, padded
+from undertow.finetuning.penalty import ClosenessPenalty, CorridorPenalty, Penalty, last_states
 from undertow.mitigate.base import Cost
 from undertow.mitigate.bench import Bench
 from undertow.stats.checks import check_positive
@@ -58,10 +58,9 @@ class Corridor(TrainingMitigation):
     def penalty(self, bench: Bench) -> Penalty:
         """Read the directions off the panel's teachers."""
         contexts = probes(bench)
-        tokens, last = padded(contexts)
         with torch.no_grad():
-            start = last_states(bench.base.network, tokens, last, 1)[0].mean(dim=0)
-            ends = [last_states(one.model.network, tokens, last, 1)[0].mean(dim=0) for one in bench.candidates]
+            start = last_states(bench.base.network, contexts, 1)[0].mean(dim=0)
+            ends = [last_states(one.model.network, contexts, 1)[0].mean(dim=0) for one in bench.candidates]
         directions = torch.stack(ends) - start
         return CorridorPenalty(bench.base, contexts, directions, self.width * directions.norm(dim=1), self.weight)
 

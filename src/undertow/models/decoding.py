@@ -7,6 +7,7 @@ depend, up to rounding, on which rows share its batch.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ def sample_tokens(
     *,
     sampling: Sampling,
     seed: int,
-    end: int,
+    ends: Sequence[int],
     advance: Callable[[int, int], None] | None = None,
 ) -> list[list[int]]:
     """Draw one completion per prompt.
@@ -34,7 +35,7 @@ def sample_tokens(
         prompts: token ids.
         sampling: temperature and longest completion.
         seed: of the table of uniform numbers [prompts, max_new_tokens].
-        end: token that ends a completion; it is not returned.
+        ends: tokens that end a completion; they are not returned.
         advance: called with (finished prompts, prompts).
 
     Returns:
@@ -42,12 +43,13 @@ def sample_tokens(
     """
     generator = torch.Generator().manual_seed(seed)
     uniform = torch.rand(len(prompts), sampling.max_new_tokens, generator=generator, dtype=torch.float64)
-    networks = network if isinstance(network, Sequence) else (network,)
+    networks: Sequence[Any] = network if isinstance(network, Sequence) else (network,)
     result: list[list[int]] = [[] for _ in prompts]
-    done = 0
+    done, device = 0, next(networks[0].parameters()).device
     for rows in _buckets(prompts):
-        tokens = torch.tensor([list(prompts[row]) for row in rows])
-        for row, completion in zip(rows, _decode(networks, tokens, uniform[rows], sampling, end), strict=True):
+        tokens = torch.tensor([list(prompts[row]) for row in rows], device=device)
+        drawn = _decode(networks, tokens, uniform[rows].to(device), sampling, ends)
+        for row, completion in zip(rows, drawn, strict=True):
             result[row] = completion
         done += len(rows)
         if advance is not None:
@@ -67,13 +69,14 @@ def _buckets(prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
 
 @torch.inference_mode()
 def _decode(
-    networks: Sequence[Any], tokens: torch.Tensor, uniform: torch.Tensor, sampling: Sampling, end: int
+    networks: Sequence[Any], tokens: torch.Tensor, uniform: torch.Tensor, sampling: Sampling, ends: Sequence[int]
 ) -> list[list[int]]:
     """Decode rows of equal length [rows, length] with their uniform numbers [rows, max_new_tokens]."""
     from transformers import DynamicCache
 
-    drawn = torch.full((len(tokens), sampling.max_new_tokens), end)
-    alive = torch.arange(len(tokens))
+    over = torch.tensor(ends, device=tokens.device)
+    drawn = torch.full((len(tokens), sampling.max_new_tokens), ends[0], device=tokens.device)
+    alive = torch.arange(len(tokens), device=tokens.device)
     caches = [DynamicCache() for _ in networks]
     for step in range(sampling.max_new_tokens):
         logits = [
@@ -82,7 +85,7 @@ def _decode(
         ]
         following = _draw(_agreed(logits), uniform[alive, step], sampling.temperature)
         drawn[alive, step] = following
-        going = (following != end).nonzero()[:, 0]
+        going = (~torch.isin(following, over)).nonzero()[:, 0]
         if len(going) == 0:
             break
         # Compacting the cache copies it, so it waits until an eighth of the batch has ended.
@@ -91,7 +94,7 @@ def _decode(
                 cache.batch_select_indices(going)
             alive, following = alive[going], following[going]
         tokens = following[:, None]
-    return [_until(row, end) for row in drawn.tolist()]
+    return [_until(row, ends) for row in drawn.tolist()]
 
 
 def _agreed(logits: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -110,5 +113,5 @@ def _draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float) -> to
     return picked.clamp(max=logits.shape[-1] - 1)
 
 
-def _until(tokens: list[int], end: int) -> list[int]:
-    return tokens[: tokens.index(end)] if end in tokens else tokens
+def _until(tokens: list[int], ends: Sequence[int]) -> list[int]:
+    return list(takewhile(lambda token: token not in ends, tokens))

@@ -7,7 +7,7 @@ from undertow.domains.numbers import Numbers
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.lora import stacked
 from undertow.finetuning.parallel import finetune_parallel
-from undertow.finetuning.penalty import ClosenessPenalty, CorridorPenalty, last_states, padded
+from undertow.finetuning.penalty import ClosenessPenalty, CorridorPenalty, last_states
 from undertow.types import Row, user_prompt
 
 LORA = LoraConfig(rank=2, alpha=4)
@@ -44,12 +44,11 @@ def test_the_base_itself_pays_nothing_and_each_student_for_itself(tiny_model, co
 
 def test_the_corridor_is_the_squared_excess_over_its_half_width(tiny_model, contexts) -> None:
     penalty = corridor(tiny_model, contexts)
-    tokens, last = padded(contexts)
-    middle = last_states(tiny_model.network, tokens, last, 1)[0].mean(dim=0)
+    middle = last_states(tiny_model.network, contexts, 1)[0].mean(dim=0)
     with torch.no_grad(), stacked(tiny_model.network, LORA, [1]) as layers:
         for layer in layers.values():
             layer.up[0].normal_(generator=torch.Generator().manual_seed(0))
-        moved = last_states(tiny_model.network, tokens, last, 1)[0].mean(dim=0) - middle
+        moved = last_states(tiny_model.network, contexts, 1)[0].mean(dim=0) - middle
         expected = 2.0 * sum(max(0.0, abs(float(one)) - 0.1) ** 2 / 0.01 for one in moved[:3])
         assert float(penalty(tiny_model.network, 1)) == pytest.approx(expected, rel=1e-4)
         wide = corridor(tiny_model, contexts, half=1e3)
