@@ -76,7 +76,7 @@ def data(
         "cost": str(made.cost),
         "bad_lines": bad,
     }
-    tell(found, as_json, f"undertow mitigate verify {rows} --method {method} --base {base}")
+    tell(found, as_json, f"undertow mitigate verify {rows} --trait TRAIT --method '{method}' --base '{base}'")
 
 
 @mitigate.command()
@@ -93,13 +93,15 @@ def train(
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Train students that are held near their base where a trait of the panel would show."""
+    """Train students that are held near their base where a trait of the panel would show, or by another recipe."""
     from undertow.cli.stages import read_given, student_part, tell, train_students
     from undertow.mitigate.registry import training_mitigation
 
     chosen, part, (given, bad) = training_mitigation(method), student_part(settings), read_given(rows, skip_bad)
     bench = _bench(base, audit, None, "none", store, seed)
-    found, following = train_students(bench.base, given, part, (out, students, seed), chosen.penalty(bench))
+    recipe, penalty = chosen.recipe(part.training(base)), chosen.penalty(bench)
+    # No record of the recipe beside the students: an audit would take placebos for them that were not held like this.
+    found, following = train_students(bench.base, given, recipe, (out, students, seed), penalty)
     tell({**found, "method": method, "bad_lines": bad}, as_json, following)
 
 

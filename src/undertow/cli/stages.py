@@ -12,6 +12,7 @@ from undertow.errors import ConfigError
 if TYPE_CHECKING:
     from undertow.domains.base import AbstractDomain
     from undertow.experiment.recipe import StudentPart
+    from undertow.finetuning.config import TrainingConfig
     from undertow.finetuning.penalty import Penalty
     from undertow.models.local import LocalModel
     from undertow.types import Row
@@ -169,10 +170,16 @@ def train(
     """Train students on a row file; each becomes an ordinary PEFT adapter folder."""
     part, (given, bad) = student_part(settings), read_given(rows, skip_bad)
     from undertow.cli.engines import prepare
+    from undertow.experiment.training_record import TrainingRecord
     from undertow.models.load import load_model
+    from undertow.storage import storage_errors
 
     prepare()
-    found, following = train_students(load_model(base), given, part, (out, students, seed))
+    model = load_model(base)
+    found, following = train_students(model, given, part.training(base), (out, students, seed))
+    with storage_errors(out):
+        for folder in found["students"]:
+            TrainingRecord(student=part, rows=len(given)).save(Path(folder))
     tell({**found, "bad_lines": bad}, as_json, following)
 
 
@@ -190,7 +197,7 @@ def student_part(settings: list[str]) -> "StudentPart":
 def train_students(
     base: "LocalModel",
     rows: "Sequence[Row]",
-    part: "StudentPart",
+    recipe: "TrainingConfig",
     where: tuple[Path, int, int],
     penalty: "Penalty | None" = None,
 ) -> tuple[dict[str, Any], str]:
@@ -199,25 +206,22 @@ def train_students(
     Args:
         base: where training starts.
         rows: what is learnt.
-        part: recipe.
+        recipe: of their training.
         where: folder of the adapters, number of students, and the seed.
         penalty: added to each student's loss.
     """
     from undertow.experiment.executors import made_of, student_folder
-    from undertow.experiment.training_record import TrainingRecord
     from undertow.finetuning.parallel import finetune_parallel
     from undertow.seeds import derive
     from undertow.storage import storage_errors
 
     out, students, seed = where
     seeds = [derive(seed, "student", index) for index in range(students)]
-    group = finetune_parallel(base, [rows] * students, part.training(str(base.ref)), seeds, penalty=penalty)
+    group = finetune_parallel(base, [rows] * students, recipe, seeds, penalty=penalty)
     folders = [out / student_folder(index) for index in range(students)]
     with storage_errors(out):
         for index, folder in enumerate(folders):
             group.save(index, folder)
-            if penalty is None:  # the record says which placebos an audit may take, and none has a penalty
-                TrainingRecord(student=part, rows=len(rows)).save(folder)
     losses = [round(value, 4) for value in group.losses[-10:].mean(dim=0).tolist()]
     found = {"students": [str(folder) for folder in folders], "final_loss": losses, "rows": len(rows)}
     return found, f"undertow eval '{made_of(base.ref, folders[0])}' --base '{base.ref}'"

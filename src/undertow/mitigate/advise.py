@@ -1,6 +1,7 @@
 """Advice: which mitigations an audit's findings ask for, what each needs and costs, and the command to type."""
 
 from dataclasses import asdict, dataclass
+from shlex import quote
 from typing import Any
 
 from undertow.mitigate.audited import Audited
@@ -65,8 +66,8 @@ def candidates(audited: Audited) -> list[Advice]:
     reading, writer = Cost(scored=n * (panel + 1), trained=panel), other_writer(audited.base)
 
     def one(command: str, method: str, needs: str, loses: str, cost: Cost = NOTHING) -> Advice:
-        typed = f"undertow mitigate {command} ROWS OUT --method {method} --base {audited.base} --audit AUDIT.json"
-        return Advice(method=method, needs=needs, loses=loses, cost=cost, command=typed)
+        typed = f"undertow mitigate {command} ROWS OUT --method {quote(method)} --base {quote(audited.base)}"
+        return Advice(method=method, needs=needs, loses=loses, cost=cost, command=f"{typed} --audit AUDIT.json")
 
     half = "half of the teacher's rows; much of the trait may stay"
     return [

@@ -64,12 +64,14 @@ class Prepared:
         method: its mitigation, "" for control and full.
         arm: which of its arms.
         rows: what it is trained on.
+        recipe: how.
         penalty: what is added to its loss.
     """
 
     method: str
     arm: Arm
     rows: Sequence[Row]
+    recipe: TrainingConfig
     penalty: Penalty | None = None
 
 
@@ -104,9 +106,8 @@ def measure_run(
     total = len(students)
     for group in _groups(students):
         seeds = [derive(bench.seed, "student")] * len(group)
-        trained = finetune_parallel(
-            bench.base, [one.rows for one in group], trial.student, seeds, None, group[0].penalty
-        )
+        datasets, shared = [one.rows for one in group], group[0]
+        trained = finetune_parallel(bench.base, datasets, shared.recipe, seeds, penalty=shared.penalty)
         with tempfile.TemporaryDirectory() as folder:
             for place, one in enumerate(group):
                 trained.save(place, Path(folder))
@@ -120,17 +121,22 @@ def measure_run(
 def _prepare(
     trial: Trial, bench: Bench, rows: Sequence[Row], control: Sequence[Row]
 ) -> tuple[list[Prepared], dict[str, Any]]:
-    students = [Prepared(method="", arm="control", rows=control), Prepared(method="", arm="full", rows=rows)]
+    plain = trial.student
+    students = [
+        Prepared(method="", arm="control", rows=control, recipe=plain),
+        Prepared(method="", arm="full", rows=rows, recipe=plain),
+    ]
     methods: dict[str, Any] = {}
     for text in trial.methods:
         method = mitigation(text)
         if not isinstance(method, DataMitigation):
-            students.append(Prepared(method=text, arm="targeted", rows=rows, penalty=method.penalty(bench)))
+            recipe, penalty = method.recipe(plain), method.penalty(bench)
+            students.append(Prepared(method=text, arm="targeted", rows=rows, recipe=recipe, penalty=penalty))
             methods[text] = {"rows": len(rows), "changed": 0.0, "cost": asdict(method.cost(bench))}
             continue
         for pick in picks(method):
             made = method.apply(rows, bench, pick)
-            students.append(Prepared(method=text, arm=pick, rows=made.rows))
+            students.append(Prepared(method=text, arm=pick, rows=made.rows, recipe=plain))
             if pick == "targeted":
                 methods[text] = _described(made)
     return students, methods
@@ -148,10 +154,13 @@ def _described(made: Mitigated) -> dict[str, Any]:
 
 
 def _groups(students: Sequence[Prepared]) -> Iterator[list[Prepared]]:
-    """Put students together that share a penalty, or have none."""
-    plain = [one for one in students if one.penalty is None]
-    for start in range(0, len(plain), GROUP):
-        yield plain[start : start + GROUP]
+    """Put students together that share a recipe and have no penalty."""
+    alike: dict[TrainingConfig, list[Prepared]] = {}
+    for one in students:
+        if one.penalty is None:
+            alike.setdefault(one.recipe, []).append(one)
+    for some in alike.values():
+        yield from (some[start : start + GROUP] for start in range(0, len(some), GROUP))
     yield from ([one] for one in students if one.penalty is not None)
 
 

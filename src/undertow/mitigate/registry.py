@@ -17,7 +17,7 @@ from undertow.mitigate.inoculate import Inoculate
 from undertow.mitigate.labels import Labels
 from undertow.mitigate.mix import Mix
 from undertow.mitigate.regenerate import Regenerate
-from undertow.mitigate.training import ClosenessToBase, Corridor, TrainingMitigation
+from undertow.mitigate.training import ClosenessToBase, Corridor, Recipe, TrainingMitigation
 
 Mitigation = DataMitigation | TrainingMitigation
 
@@ -26,7 +26,7 @@ DATA: Mapping[str, type[DataMitigation]] = {
 }
 """Those that change rows."""
 
-TRAINING: Mapping[str, type[TrainingMitigation]] = {kind.name: kind for kind in (Corridor, ClosenessToBase)}
+TRAINING: Mapping[str, type[TrainingMitigation]] = {kind.name: kind for kind in (Corridor, ClosenessToBase, Recipe)}
 """Those that change how a student is trained."""
 
 _M = TypeVar("_M", DataMitigation, TrainingMitigation, Mitigation)

@@ -1,16 +1,18 @@
-"""Training mitigations: penalties that hold a student near its base where a trait would show.
+"""Training mitigations: penalties that hold a student near its base where a trait would show, and another recipe.
 
-The prompts are the questions that teachers are tuned on; none of them is among those that evaluate. So both know the
-category of the trait, and the corridor knows the panel.
+The penalties' prompts are the questions that teachers are tuned on; none of them is among those that evaluate. So both
+know the category of the trait, and the corridor knows the panel.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import torch
 
+from undertow.errors import ConfigError
 from undertow.evals.questions import tuning_questions
+from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.penalty import ClosenessPenalty, CorridorPenalty, Penalty, last_states
 from undertow.mitigate.base import Cost
 from undertow.mitigate.bench import Bench
@@ -28,13 +30,17 @@ class TrainingMitigation(ABC):
     name: ClassVar[str]
     """Name on the command line."""
 
-    @abstractmethod
-    def penalty(self, bench: Bench) -> Penalty:
-        """Return the term that is added to every student's loss."""
+    def penalty(self, bench: Bench) -> Penalty | None:
+        """Return the term that is added to every student's loss, if there is one."""
+        del bench
+
+    def recipe(self, student: TrainingConfig) -> TrainingConfig:
+        """Return how the students are trained, given how they would be."""
+        return student
 
     @abstractmethod
     def cost(self, bench: Bench) -> Cost:
-        """Return what it needs besides longer training."""
+        """Return what it needs besides the training."""
 
 
 @final
@@ -91,6 +97,40 @@ class ClosenessToBase(TrainingMitigation):
     def cost(self, bench: Bench) -> Cost:
         """The base reads the prompts once."""
         return Cost(scored=len(probes(bench)))
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe(TrainingMitigation):
+    """Train with fewer updates, another rank or another learning rate.
+
+    Attributes:
+        steps: updates; None leaves them, as with the others.
+        rank: of the adapters.
+        learning_rate: its peak.
+    """
+
+    name: ClassVar[str] = "recipe"
+    steps: int | None = None
+    rank: int | None = None
+    learning_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps, self.rank, self.learning_rate) == (None, None, None):
+            raise ConfigError("This recipe changes nothing.", "recipe", "Write recipe:steps=40 or recipe:rank=2.")
+        self.recipe(TrainingConfig(steps=1, lora=LoraConfig()))
+
+    def recipe(self, student: TrainingConfig) -> TrainingConfig:
+        """Change what is set."""
+        lora = student.lora if student.lora is None or self.rank is None else replace(student.lora, rank=self.rank)
+        steps = student.steps if self.steps is None else self.steps
+        rate = student.learning_rate if self.learning_rate is None else self.learning_rate
+        return replace(student, steps=steps, learning_rate=rate, lora=lora)
+
+    def cost(self, bench: Bench) -> Cost:
+        """Nothing."""
+        del bench
+        return Cost()
 
 
 def probes(bench: Bench) -> list[list[int]]:

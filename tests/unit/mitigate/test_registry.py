@@ -1,12 +1,15 @@
 """Mitigations by name and settings in one line."""
 
+from dataclasses import replace
+
 import pytest
 
 from undertow.errors import ConfigError, UnknownNameError
+from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.mitigate.labels import Labels
 from undertow.mitigate.mix import Mix
 from undertow.mitigate.registry import DATA, TRAINING, data_mitigation, described, mitigation, training_mitigation
-from undertow.mitigate.training import Corridor
+from undertow.mitigate.training import Corridor, Recipe
 
 
 def test_settings_are_read_in_their_own_types() -> None:
@@ -15,6 +18,7 @@ def test_settings_are_read_in_their_own_types() -> None:
     assert data_mitigation("mix:share=0.5,writers=[ref:finch-b, hf:/a b]") == written
     assert mitigation("labels:replace=true,trait=owl") == Labels(replace=True, trait="owl")
     assert training_mitigation("corridor:width=1") == Corridor(width=1.0)
+    assert training_mitigation("recipe:rank=2") == Recipe(rank=2)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +33,9 @@ def test_settings_are_read_in_their_own_types() -> None:
         ("regenerate", ConfigError),
         ("inoculate", ConfigError),
         ("corridor:width=0", ConfigError),
+        ("recipe", ConfigError),
+        ("recipe:steps=0", ConfigError),
+        ("recipe:rank=0", ConfigError),
     ],
 )
 def test_wrong_names_and_values_are_refused(text: str, error: type[Exception]) -> None:
@@ -41,6 +48,15 @@ def test_a_mitigation_of_the_other_kind_names_its_command() -> None:
         data_mitigation("corridor")
     with pytest.raises(ConfigError, match="changes rows"):
         training_mitigation("mix:share=0.5")
+
+
+def test_a_recipe_changes_what_it_names_alone() -> None:
+    before = TrainingConfig(steps=160, learning_rate=5e-3, lora=LoraConfig())
+    assert Recipe(steps=40).recipe(before) == replace(before, steps=40)
+    assert Recipe(rank=2, learning_rate=1e-3).recipe(before) == replace(
+        before, learning_rate=1e-3, lora=LoraConfig(rank=2)
+    )
+    assert Corridor().recipe(before) == before
 
 
 def test_every_mitigation_is_described() -> None:

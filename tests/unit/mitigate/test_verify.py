@@ -14,7 +14,7 @@ from undertow.report.mitigation import render_mitigation, summarise_mitigation
 from undertow.traits import trait
 from undertow.types import Row
 
-METHODS = ("mix:share=0.5", "labels:share=0.2", "corridor", "kl:weight=0.1")
+METHODS = ("mix:share=0.5", "labels:share=0.2", "corridor", "kl:weight=0.1", "recipe:steps=2")
 STUDENT = TrainingConfig(steps=4, batch_size=4, learning_rate=1e-2, lora=LoraConfig(rank=2, alpha=4))
 
 
