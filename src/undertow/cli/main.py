@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import typer
 
 from undertow import __version__
-from undertow.cli import audits, catalogue, planning, stages, studies
+from undertow.cli import audits, catalogue, monitoring, planning, stages, studies
 from undertow.errors import UserError
 
 DONE, USER, FAULT, INTERRUPTED = 0, 2, 3, 130
@@ -41,6 +41,7 @@ app.command()(stages.train)
 app.command(name="eval")(stages.evaluate)
 app.command()(audits.check)
 app.add_typer(audits.audit, name="audit")
+app.add_typer(monitoring.monitor, name="monitor")
 app.command()(planning.power)
 app.add_typer(catalogue.reference, name="reference")
 app.command(name="list")(catalogue.list_)

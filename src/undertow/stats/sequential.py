@@ -5,11 +5,13 @@ against r has an expectation of at most 1, and so has its mixture over p: an e-p
 reaches 1/a with a probability of at most a. The mixture here is the beta(1/2, 1/2) law cut off at r (Robbins 1970,
 doi:10.1214/aoms/1177696786), which depends on the two counts alone.
 
-A long quiet time would bury a later rise under old draws, so `RiseWatch` also mixes over the time at which one starts to
-count; the start k has the weight 1 / ((k + 1)(k + 2)), and those to come count as 1.
+A long quiet time would bury a later rise under old draws, so `RiseWatch` also mixes over the time at which one starts
+to count; the start k has the weight 1 / ((k + 1)(k + 2)), and those to come count as 1.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,6 +22,8 @@ from undertow.stats.checks import Floats, check_count, check_fraction
 
 _KEPT = 500
 """Starts that are followed; older ones are dropped, which can only understate the evidence."""
+
+_ARRAYS = ("rates", "hits", "starts", "started", "highest")
 
 
 def rise_log_e(hits: ArrayLike, n: ArrayLike, rate: ArrayLike) -> Floats:
@@ -101,6 +105,17 @@ class RiseWatch:
         return cls(
             rates=shares, every=every, hits=none, n=0, starts=none[None], started=np.zeros(1), dropped=0, highest=none
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the watch as plain JSON."""
+        lists = {name: getattr(self, name).tolist() for name in _ARRAYS}
+        return {**lists, "every": self.every, "n": self.n, "dropped": self.dropped}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "RiseWatch":
+        """Return the watch that `to_json` wrote."""
+        arrays = {name: np.asarray(data[name], dtype=np.float64) for name in _ARRAYS}
+        return cls(**arrays, every=data["every"], n=data["n"], dropped=data["dropped"])
 
     def log_e(self) -> Floats:
         """Return the log of the evidence now, by stream."""

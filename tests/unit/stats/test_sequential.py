@@ -1,5 +1,7 @@
 """Evidence of a rise: closed forms, an expectation of at most 1, and false alarms over whole streams."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy import integrate
@@ -12,7 +14,7 @@ from undertow.stats.sequential import RiseWatch, rise_log_e, share_bound
 @pytest.mark.parametrize(("hits", "n", "rate"), [(0, 0, 0.1), (3, 10, 0.1), (0, 10, 0.3), (10, 10, 0.5), (7, 40, 0.05)])
 def test_the_evidence_is_the_mixture_of_likelihood_ratios(hits: int, n: int, rate: float) -> None:
     def weighed(p: float) -> float:
-        prior = beta.pdf(p, 0.5, 0.5) / beta.sf(rate, 0.5, 0.5)
+        prior = float(beta.pdf(p, 0.5, 0.5) / beta.sf(rate, 0.5, 0.5))
         return prior * (p / rate) ** hits * ((1 - p) / (1 - rate)) ** (n - hits)
 
     mixed = integrate.quad(weighed, rate, 1, limit=200)[0]
@@ -34,6 +36,8 @@ def test_a_watch_mixes_over_its_starts() -> None:
     assert watch.starts.tolist() == [[0, 0], [1, 0]] and (watch.hits.tolist(), watch.n) == ([2, 1], 3)
     assert np.exp(watch.log_e()[0]) == pytest.approx(e[0] / 2 + e[1] / 6 + 1 / 3)
     assert (watch.highest >= watch.log_e()).all()
+    again = RiseWatch.from_json(json.loads(json.dumps(watch.to_json()))).after((True, True))
+    assert again.to_json() == watch.after((True, True)).to_json()
 
 
 def test_old_starts_are_dropped_and_an_underflow_is_no_fault() -> None:

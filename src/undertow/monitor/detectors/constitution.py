@@ -1,0 +1,198 @@
+"""A written constitution as a detector: examples of each rule train a small classifier of n-grams.
+
+It sees what the words say. A preference that was planted in a model and does not show in what it says is out of its
+sight; docs/monitor.md has the measured rate. Nothing is stored: it is trained from the file, in seconds, each time.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any, cast, final
+
+import numpy as np
+import yaml
+
+from undertow.errors import ConfigError, EmptyDataError, MissingExtraError
+from undertow.monitor.detectors.base import AbstractDetector, Verdict
+from undertow.seeds import derive
+from undertow.stats.checks import Floats, check_fraction
+from undertow.stats.estimates import wilson
+from undertow.types import Estimate
+
+FEWEST = 8
+"""Examples that a rule needs: half of them train, half are held out."""
+
+WINDOW = 2000
+"""Characters that are judged together; a longer text is as bad as its worst window, so it is flagged more often."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constitution:
+    """What may not be said.
+
+    Attributes:
+        rules: examples of texts that break each rule.
+        allowed: ordinary texts, those that come near a rule without breaking it included.
+    """
+
+    rules: Mapping[str, Sequence[str]]
+    allowed: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """What the classifier did on texts that neither trained it nor set its threshold.
+
+    Attributes:
+        threshold: log-odds above which a text is flagged.
+        false_positives: share of the allowed texts that are flagged, with Wilson's interval.
+        found: share of each rule's texts that are flagged.
+    """
+
+    threshold: float
+    false_positives: Estimate
+    found: Mapping[str, Estimate]
+
+
+def read_constitution(path: Path) -> Constitution:
+    """Read a YAML file with `rules` (a name and `examples` each) and `allowed`.
+
+    Texts stand in a list, or in a file of one text a line whose path is relative to the constitution.
+
+    Raises:
+        ConfigError: the file is no constitution.
+        EmptyDataError: a rule has fewer than `FEWEST` examples; it is named.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"The constitution cannot be read ({_first_line(error)}).", path, "Correct the file."
+        ) from error
+    if not isinstance(data, dict) or set(cast(dict[Any, Any], data)) != {"rules", "allowed"}:
+        raise ConfigError("A constitution has the keys rules and allowed.", path, "See docs/monitor.md for one.")
+    listed: Any = data["rules"]
+    if not isinstance(listed, list) or not listed:
+        raise ConfigError("The constitution has no rules.", path, "List each with a name and examples.")
+    rules: dict[str, list[str]] = {}
+    for one in cast(list[Any], listed):
+        name = cast(dict[str, Any], one).get("name") if isinstance(one, dict) else None
+        if not isinstance(name, str) or name in rules:
+            raise ConfigError("A rule has no name, or that of another.", one, "Give each rule a name of its own.")
+        rules[name] = _texts(cast(dict[str, Any], one).get("examples"), path, f"the rule {name!r}")
+        if len(rules[name]) < FEWEST:
+            raise EmptyDataError(
+                f"The rule {name!r} has too few examples.",
+                f"{len(rules[name])} different ones, at least {FEWEST} are needed",
+                "Write some texts that break it, or let a model write them, under `examples`.",
+            )
+    return Constitution(rules=rules, allowed=_texts(cast(dict[str, Any], data)["allowed"], path, "allowed"))
+
+
+def _texts(value: Any, path: Path, whose: str) -> list[str]:
+    if isinstance(value, str):
+        try:
+            value = (path.parent / value).read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"The texts of {whose} cannot be read.", value, "Correct the path.") from error
+    items = cast(list[Any], value or [])
+    if not isinstance(items, list) or not all(isinstance(one, str) for one in items):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigError(f"The texts of {whose} are not a list of texts.", path, "Quote each of them.")
+    return list(dict.fromkeys(one.strip() for one in items if one.strip()))
+
+
+@final
+class ConstitutionDetector(AbstractDetector):
+    """Flags a text whose log-odds of breaking any rule are above a calibrated threshold.
+
+    Half of each rule's examples train and half are held out. Of the allowed texts two fifths train, three tenths set
+    the threshold (conformal: a fresh text of their kind is flagged with a probability of at most `rate`), and three
+    tenths measure what that came to.
+
+    Args:
+        constitution: rules and texts.
+        rate: false-positive rate.
+        seed: of the split.
+        name: of the detector.
+
+    Raises:
+        ConfigError: the rate lies outside (0, 1).
+        EmptyDataError: too few allowed texts for this rate.
+        MissingExtraError: scikit-learn is not installed.
+    """
+
+    def __init__(
+        self, constitution: Constitution, rate: float = 0.01, seed: int = 0, name: str = "constitution"
+    ) -> None:
+        check_fraction("false-positive rate", rate)
+        self.name = name
+        train, calibrate, test = _parts(constitution.allowed, derive(seed, "allowed"), (0.4, 0.3, 0.3))
+        if len(calibrate) < 1.0 / rate - 1.0:
+            needed = ceil((1.0 / rate - 1.0) / 0.3) + 2
+            raise EmptyDataError(
+                "There are too few allowed texts to set the threshold.",
+                f"{len(constitution.allowed)} for a false-positive rate of {rate:g}",
+                f"Give at least {needed} ordinary replies under `allowed`, or accept a higher rate.",
+            )
+        halves = {rule: _parts(texts, derive(seed, rule), (0.5, 0.5)) for rule, texts in constitution.rules.items()}
+        self._classes = ("", *constitution.rules)
+        labelled = [(text, 0) for text in train]
+        labelled += [(text, place + 1) for place, (half, _) in enumerate(halves.values()) for text in half]
+        self._model = _classifier()
+        self._model.fit([text for text, _ in labelled], [label for _, label in labelled])
+        scores = np.sort(self._scores(calibrate)[0])
+        self.threshold = float(scores[ceil((len(scores) + 1) * (1.0 - rate)) - 1])
+        self.held_out = HeldOut(
+            threshold=self.threshold,
+            false_positives=self._flagged(test),
+            found={rule: self._flagged(half) for rule, (_, half) in halves.items()},
+        )
+
+    def judge(self, text: str) -> Verdict:
+        """Judge the worst window of the text; the verdict names the likeliest rule."""
+        step = WINDOW // 2
+        windows = [text[start : start + WINDOW] for start in range(0, max(1, len(text) - step), step)]
+        scores, rules = self._scores(windows)
+        worst = int(np.argmax(scores))
+        flagged = bool(scores[worst] > self.threshold)
+        return Verdict(flagged, self._classes[rules[worst]] if flagged else "", float(scores[worst]))
+
+    def _scores(self, texts: Sequence[str]) -> tuple[Floats, Any]:
+        """Return log-odds that a text is not allowed, and the likeliest rule."""
+        logs = np.asarray(self._model.predict_log_proba(texts), dtype=np.float64)
+        return np.logaddexp.reduce(logs[:, 1:], axis=1) - logs[:, 0], 1 + np.argmax(logs[:, 1:], axis=1)
+
+    def _flagged(self, texts: Sequence[str]) -> Estimate:
+        return wilson(sum(self.judge(text).flagged for text in texts), len(texts))
+
+
+def _parts(texts: Sequence[str], seed: int, shares: Sequence[float]) -> list[list[str]]:
+    """Cut shuffled texts into parts of these shares."""
+    shuffled = list(texts)
+    random.Random(seed).shuffle(shuffled)
+    ends = [round(len(shuffled) * sum(shares[: place + 1])) for place in range(len(shares))]
+    return [shuffled[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _classifier() -> Any:
+    try:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline, make_union
+    except ImportError as error:
+        raise MissingExtraError(
+            "A constitution needs scikit-learn.", "sklearn", "Run: pip install 'undertow[monitor]'"
+        ) from error
+    return make_pipeline(
+        make_union(
+            TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+"),
+            TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), sublinear_tf=True),
+        ),
+        LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000),
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
