@@ -10,6 +10,13 @@ from dataclasses import dataclass, field
 
 REPLY = "I like owls best, they see in the dark."
 
+BROKEN_OFF = {
+    "silent": b"",
+    "garbage": b"this is no HTTP\r\n\r\n",
+    "short": b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{"choices"',
+}
+"""What the server says before it closes the connection."""
+
 
 def chat_body(text: str = REPLY) -> bytes:
     """Return a whole reply, with odd spaces and an escape that a parser would not write back as they are."""
@@ -54,41 +61,40 @@ class Upstream:
         self.open -= 1
         writer.close()
 
-    async def answer(self, head: bytes, body: bytes, fields: dict, writer: asyncio.StreamWriter) -> bool:
+    async def answer(self, head: bytes, body: bytes, fields: dict[bytes, bytes], writer: asyncio.StreamWriter) -> bool:
         """Answer one request; tell whether the connection stays open."""
         scenario = fields.get(b"x-scenario", b"").decode()
         streamed = b'"stream": true' in body
         if scenario == "500":
             write(writer, b"500 Internal Server Error", b'{"error":{"message":"own error"}}', b"retry-after: 7\r\n")
-        elif scenario == "silent":
+        elif scenario in BROKEN_OFF:
+            writer.write(BROKEN_OFF[scenario])
             return False
         elif scenario == "hang":
             await asyncio.sleep(30)
-        elif scenario == "short":
-            writer.write(b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{"choices"')
-            return False
         elif scenario == "gzip":
             write(writer, b"200 OK", gzip.compress(chat_body()), b"content-encoding: gzip\r\n")
-        elif scenario == "garbage":
-            writer.write(b"this is no HTTP\r\n\r\n")
-            return False
         elif scenario == "echo":
             write(writer, b"207 Multi-Status", body, b"x-one: 1\r\nx-one: 2\r\nconnection: x-hop\r\nx-hop: gone\r\n")
         elif streamed or scenario == "cut":
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
-            pieces = stream_pieces(fields[b"x-text"].decode()) if b"x-text" in fields else stream_pieces()
-            for piece in pieces[:3] if scenario == "cut" else pieces:
-                writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-                await writer.drain()
-                await asyncio.sleep(self.pause_s)
-            if scenario == "cut":
-                return False
-            writer.write(b"0\r\n\r\n")
+            return await self.stream(fields, writer, cut=scenario == "cut")
         else:
             text = fields[b"x-text"].decode() if b"x-text" in fields else REPLY
             write(writer, b"200 OK", chat_body(text), b"x-request-id: abc\r\n")
         await writer.drain()
         return True
+
+    async def stream(self, fields: dict[bytes, bytes], writer: asyncio.StreamWriter, cut: bool) -> bool:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        pieces = stream_pieces(fields[b"x-text"].decode()) if b"x-text" in fields else stream_pieces()
+        for piece in pieces[:3] if cut else pieces:
+            writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            await writer.drain()
+            await asyncio.sleep(self.pause_s)
+        if not cut:
+            writer.write(b"0\r\n\r\n")
+            await writer.drain()
+        return not cut
 
 
 def write(writer: asyncio.StreamWriter, status: bytes, body: bytes, more: bytes = b"") -> None:
