@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--placebos", type=int, default=45, help="placebos, in groups of 15")
     parser.add_argument("--replicates", type=int, default=3, help="of five students each, in every arm")
     parser.add_argument("--clean", type=int, help="of five, in the arms control and neutral; as many if not given")
+    parser.add_argument("--arms", nargs="*", choices=ARMS, default=ARMS, help="which students are judged")
     parser.add_argument("--writer", default=None, help="untraited model that writes the placebos' rows")
     parser.add_argument(
         "--tuned", nargs="*", default=(), help="categories of the neutral teachers that write for placebos"
@@ -80,10 +81,10 @@ def main() -> None:
     spread = bank.placebos.margins.std(axis=0, ddof=1)
     print(f"panel margins: detectable {mde:.1f} placebo SDs; one is {spread.min():.3f} to {spread.max():.3f} logits")
     print_rates("leave-one-out (an identity, not evidence)", leave_one_out(bank.placebos, inner), len(bank) - 1)
-    replicates = dict.fromkeys(ARMS, options.replicates)
-    replicates |= dict.fromkeys(("control", "neutral"), options.clean or options.replicates)
+    clean = options.clean or options.replicates
+    replicates = {arm: clean if arm in ("control", "neutral") else options.replicates for arm in options.arms}
     made = suspects(bank.recipe, replicates, options.seed, options.store)
-    for arm in ARMS:
+    for arm in options.arms:
         parts = [one for one in made if one.arm == arm]
         found: list[list[Finding]] = []
         for one in parts:

@@ -6,7 +6,10 @@ levels, with 95 % intervals from drawing the models again, because pairs share t
 (b) Two random checkpoints of a billion parameters (bfloat16, sharded) are written to a temporary folder. Peak memory is
 that of a child process; the time of the sign-flip path is compared with reading the same tensors, in turns.
 
-    python benchmarks/lineage.py [--quick] [--folder DIR]
+    python benchmarks/lineage.py [--seed N] [--models 40] [--only pairs|large] [--quick] [--folder DIR]
+
+Without a seed the models are those of seeds 0 to 39 and one fixed stream of data, as in LOG.md; every seed makes other
+models on other data. Seeds below 100 are for reports, 100 and above for development.
 """
 
 import argparse
@@ -25,26 +28,39 @@ import torch
 from alternation import alternate
 from safetensors.torch import save_file
 
-from undertow.audit.lineage.dependence import Dependence, dependence
+from undertow.audit.lineage.dependence import dependence, shared_rows
+from undertow.audit.lineage.outputs import head_overlap
 from undertow.audit.lineage.proximity import distance
 from undertow.audit.lineage.roles import Network, network
 from undertow.audit.lineage.tensors import open_weights
-from undertow.audit.lineage.tests import column_products, compare_attention, fair_signs, row_products
+from undertow.audit.lineage.tests import Evidence, column_products, compare_attention, fair_signs, row_products
 from undertow.audit.lineage.verdict import peak_memory_mb
+from undertow.seeds import derive
 
 WALKS, TOKENS = 16, 64
 LARGE = {"hidden_size": 2048, "intermediate_size": 8192, "layers": 15, "vocab_size": 32_000, "heads": 32, "groups": 8}
 MEMORY_MB = 2048.0
 
 
-def train(seed: int, steps: int, width: int) -> Any:
-    """Train a Llama of two layers on random walks over the tokens; every seed sees the same walks."""
+FIRST_DATA = 99
+"""Seed of the walks of the first forty models."""
+
+
+def seeds_of(seed: int | None, models: int) -> tuple[list[int], int]:
+    """Return a seed for each model, and that of the data that all of them see."""
+    if seed is None:
+        return list(range(models)), FIRST_DATA
+    return [derive(seed, "model", index) for index in range(models)], derive(seed, "walks")
+
+
+def train(seed: int, data_seed: int, steps: int, width: int) -> Any:
+    """Train a Llama of two layers on random walks over the tokens; every model sees the same walks."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
     sizes = {"hidden_size": width, "intermediate_size": 3 * width, "num_hidden_layers": 2, "num_attention_heads": 4}
     model = LlamaForCausalLM(LlamaConfig(vocab_size=TOKENS, num_key_value_heads=2, tie_word_embeddings=False, **sizes))
-    data = torch.Generator().manual_seed(99)
+    data = torch.Generator().manual_seed(data_seed)
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for _ in range(steps):
         strides = torch.randint(-2, 3, (WALKS, 24), generator=data)
@@ -67,28 +83,37 @@ def interval(hits: np.ndarray, pairs: list[tuple[int, int]], models: int) -> tup
     return float(np.quantile(rates, 0.025)), float(np.quantile(rates, 0.975))
 
 
-def false_positives(models: int, steps: int, width: int) -> None:
-    """Test every pair of seeds and print how often each test rejects."""
+def false_positives(seed: int | None, models: int, steps: int, width: int) -> None:
+    """Test every pair of models and print how often each test rejects."""
+    begun = time.perf_counter()
+    seeds, data_seed = seeds_of(seed, models)
     with tempfile.TemporaryDirectory() as folder:
         networks: list[Network] = []
-        for seed in range(models):
-            train(seed, steps, width).save_pretrained(Path(folder) / str(seed))
-            networks.append(network(open_weights(f"hf:{folder}/{seed}")))
+        for place, own in enumerate(seeds):
+            train(own, data_seed, steps, width).save_pretrained(Path(folder) / str(place))
+            networks.append(network(open_weights(f"hf:{folder}/{place}")))
         pairs = list(combinations(range(models), 2))
         started = time.perf_counter()
         found = [dependence(networks[a], networks[b], seed=0, draws=999) for a, b in pairs]
         seconds = (time.perf_counter() - started) / len(pairs)
     print(f"{len(pairs)} pairs of {models} seeds, width {width}, {steps} updates; {1000 * seconds:.0f} ms a pair")
+    print(f"{time.perf_counter() - begun:.0f} s with the training of the models")
     for name in found[0].tests:
-        report(name, found, pairs, models)
+        report(name, [item.ran.get(name) for item in found], pairs, models)
+    shares = np.array([item.match.share for item in found if not isinstance(item.match, str)])
+    cells = f"mean {shares.mean():.3f} sd {shares.std():.3f} max {shares.max():.3f}"
+    print(f"{'match':18s} n {len(shares)}, share of partners {cells}")
     least = min(item.p for item in found)
     parts = np.array([any(part.adjusted <= 0.01 for part in item.locals) for item in found])
     print(f"corrected p: least {least:.3g}; pairs with a part at Holm p <= .01: {parts.mean():.4f}")
 
 
-def report(name: str, found: list[Dependence], pairs: list[tuple[int, int]], models: int) -> None:
-    """Print the rejection rates of one test."""
-    kept = [(pair, item.ran[name]) for pair, item in zip(pairs, found, strict=True) if name in item.ran]
+def report(name: str, found: list[Evidence | None], pairs: list[tuple[int, int]], models: int) -> None:
+    """Print the rejection rates of one test over the pairs where it was run."""
+    kept = [(pair, item) for pair, item in zip(pairs, found, strict=True) if item is not None]
+    if not kept:
+        print(f"{name:18s} not run")
+        return
     p, z = (np.array([getattr(item, key) for _, item in kept]) for key in ("p", "z"))
     members = [pair for pair, _ in kept]
     print(f"{name:18s} n {len(kept)}, z mean {z.mean():+.2f} sd {z.std():.2f} max {z.max():.1f}")
@@ -160,6 +185,14 @@ def read(a: str, b: str) -> float:
     return total
 
 
+def heads(a: str, b: str) -> float | None:
+    """Compare what the heads can say."""
+    first, second = network(open_weights(a)), network(open_weights(b))
+    rows = shared_rows(first, second)
+    assert first.head is not None and second.head is not None and rows is not None
+    return head_overlap(first.head, second.head, rows)
+
+
 def in_child(task: str, a: str, b: str) -> dict[str, float]:
     """Run one task in a process of its own and return its seconds and peak memory in MiB."""
     output = subprocess.run(
@@ -173,6 +206,7 @@ TASKS: dict[str, Callable[[str, str], Any]] = {
     "read": read,
     "signs": signs,
     "distance": lambda a, b: distance(open_weights(a), open_weights(b)).relative,
+    "overlap of heads": heads,
     "all weight tests": lambda a, b: dependence(network(open_weights(a)), network(open_weights(b))).p,
 }
 
@@ -195,6 +229,9 @@ def large(folder: Path, layers: int, repeats: int) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seed", type=int, help="of models and data; the first forty models if not given")
+    parser.add_argument("--models", type=int, help="how many; forty make 780 pairs")
+    parser.add_argument("--only", choices=("pairs", "large"), help="one of the two parts")
     parser.add_argument("--quick", action="store_true", help="fewer seeds, and checkpoints of two layers")
     parser.add_argument("--folder", type=Path, help="where the large checkpoints go for the time being; needs 4.2 GB")
     parser.add_argument("--task", nargs=3, help=argparse.SUPPRESS)
@@ -204,7 +241,11 @@ def main() -> None:
         TASKS[options.task[0]](*options.task[1:])
         print(json.dumps({"s": time.perf_counter() - started, "mb": peak_memory_mb()}))
         return
-    false_positives(models=12 if options.quick else 40, steps=60 if options.quick else 200, width=32)
+    if options.only != "large":
+        models = options.models or (12 if options.quick else 40)
+        false_positives(options.seed, models, steps=60 if options.quick else 200, width=32)
+    if options.only == "pairs":
+        return
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         large(Path(folder), layers=2 if options.quick else LARGE["layers"], repeats=2 if options.quick else 5)
 

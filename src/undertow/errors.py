@@ -73,6 +73,21 @@ class MissingExtraError(UserError, ImportError):
     """An optional dependency is not installed."""
 
 
+def out_of_memory(error: Exception, value: object) -> ModelError | None:
+    """Build the error for a machine or a GPU whose memory is used up; None if the exception means something else.
+
+    Args:
+        error: what was raised; torch has a kind of its own for a full GPU, and words alone for a full machine.
+        value: what did not fit.
+    """
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    said = isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+    if not said and not isinstance(error, MemoryError):
+        return None
+    fix = "Use ?dtype=bf16, smaller batches or groups, a smaller model or a larger machine; what is finished is kept."
+    return ModelError("The memory is used up.", value, fix)
+
+
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UnknownNameError:
     """Build the error for a name that does not exist, with the nearest valid ones.
 

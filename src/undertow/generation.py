@@ -34,7 +34,7 @@ def generate(
         teacher.render([user_prompt(prompt, system) for prompt in prompts]),
         sampling=sampling,
         seed=seed,
-        end=teacher.end,
+        ends=teacher.ends,
         advance=advance,
     )
     texts = teacher.tokenizer.batch_decode(tokens, skip_special_tokens=True)

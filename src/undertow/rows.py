@@ -15,12 +15,13 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from undertow.errors import RowsError, StorageError
+from undertow.errors import EmptyDataError, RowsError, StorageError
 from undertow.types import Message, Prompt, Role, Row, user_prompt
 
 logger = logging.getLogger(__name__)
@@ -102,6 +103,37 @@ def read_rows(path: str | os.PathLike[str], strict: bool = True) -> tuple[Row, .
     return loaded.rows
 
 
+def read_prompts(path: str | os.PathLike[str]) -> tuple[Prompt, ...]:
+    """Read prompts: from .jsonl, rows or objects with "prompt" or "messages"; from any other file, a line of text each.
+
+    A row's completion, and messages of the assistant at the end, are left out. Blank lines are skipped.
+
+    Raises:
+        RowsError: there is no such file, or a line of it is no prompt; the value names it.
+        EmptyDataError: there is no prompt.
+        StorageError: the file may not be read.
+    """
+    path = Path(path)
+    with _disk_errors("The file of prompts cannot be read.", path):
+        if not path.is_file():
+            raise RowsError("There is no file of prompts here.", path, "Give the path of a text or JSONL file.")
+        content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    prompts: list[Prompt] = []
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            prompts.append(_prompt(line) if path.suffix == ".jsonl" else user_prompt(line.decode("utf-8").strip()))
+        except (_NotARowError, UnicodeDecodeError) as error:
+            reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error
+            raise RowsError(
+                "A line is no prompt.", f"{path}:{number}: {reason}", "Correct it or leave it out."
+            ) from None
+    if not prompts:
+        raise EmptyDataError("There are no prompts.", path, "Give at least one line.")
+    return tuple(prompts)
+
+
 def bad_lines(loaded: LoadedRows) -> RowsError:
     """Build the error for a file with bad lines; its value names the first of them and counts the others."""
     bad, n_lines = loaded.bad, len(loaded.bad) + len(loaded.rows)
@@ -111,7 +143,9 @@ def bad_lines(loaded: LoadedRows) -> RowsError:
     return RowsError(f"{len(bad)} of {n_lines} lines are not rows.", named, fix)
 
 
-def write_rows(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
+def write_rows(
+    path: str | os.PathLike[str], rows: Iterable[Row], more: Iterable[Mapping[str, Any]] | None = None
+) -> None:
     """Write rows as "prompt" and "completion": all of them, or the file stays as it was.
 
     A prompt of one user turn becomes plain text, any other a list of messages. Equal rows give equal bytes.
@@ -119,13 +153,14 @@ def write_rows(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
     Args:
         path: the file, replaced if it exists; its folder must exist.
         rows: with ids that differ; "reasons" and "skip" are written only where there are some.
+        more: further keys of each row, which readers of rows ignore; None for none.
 
     Raises:
         RowsError: a row would not be read back as it is, such as one without a prompt or with the id of another.
         StorageError: the folder is missing, full or may not be written.
     """
     path = Path(path)
-    content = b"".join(_lines(rows))
+    content = b"".join(_lines(rows, repeat({}) if more is None else more))
     temporary = path.parent / f".tmp-{secrets.token_hex(4)}-{path.name}"
     with _disk_errors("The row file cannot be written.", path):
         try:
@@ -156,7 +191,7 @@ def _refuse_repeated(row_id: str, number: int, first_line: dict[str, int]) -> No
         raise _NotARowError(f"id {row_id!r:.60} appeared in line {first}")
 
 
-def _parse(line: bytes, default_id: str) -> Row:
+def _object(line: bytes) -> dict[str, object]:
     try:
         record: object = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError:
@@ -165,7 +200,25 @@ def _parse(line: bytes, default_id: str) -> Row:
         raise _NotARowError("not JSON") from None
     if not isinstance(record, dict):
         raise _NotARowError("not a JSON object")
-    fields = cast(dict[str, object], record)
+    return cast(dict[str, object], record)
+
+
+def _prompt(line: bytes) -> Prompt:
+    fields = _object(line)
+    if fields.get("messages") is not None:
+        turns = _messages(fields["messages"], "messages")
+        while turns and turns[-1].role == "assistant":
+            turns = turns[:-1]
+    else:
+        value = fields.get("prompt")
+        turns = _messages(value, "prompt") if isinstance(value, list) else user_prompt(_text(value, "prompt"))
+    if not turns:
+        raise _NotARowError("no prompt")
+    return turns
+
+
+def _parse(line: bytes, default_id: str) -> Row:
+    fields = _object(line)
     prompt, completion = _from_messages(fields) if fields.get("messages") is not None else _from_pair(fields)
     if not prompt:
         raise _NotARowError("no prompt")
@@ -232,10 +285,10 @@ def _text(value: object, where: str) -> str:
     return value
 
 
-def _lines(rows: Iterable[Row]) -> Generator[bytes]:
+def _lines(rows: Iterable[Row], more: Iterable[Mapping[str, Any]]) -> Generator[bytes]:
     first_line: dict[str, int] = {}
-    for number, row in enumerate(rows, start=1):
-        record = _record(row)
+    for number, (row, extra) in enumerate(zip(rows, more, strict=False), start=1):
+        record = {**extra, **_record(row)}
         try:
             # Escaped, so that half a surrogate pair gets as far as the reader, which names it.
             if _parse(json.dumps(record).encode(), default_id="") != row:

@@ -1,10 +1,11 @@
 """Frozen records that the stages exchange; no input or output here."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
+from urllib.parse import quote, unquote
 
-from undertow.errors import ConfigError
+from undertow.errors import ConfigError, unknown_name
 
 Role = Literal["system", "user", "assistant"]
 
@@ -114,42 +115,88 @@ class Score:
     texts: tuple[str, ...] = field(default=())
 
 
-_REFERENCE = re.compile(r"^(?P<kind>ref|hf|api):(?P<name>[^@+]+)(@(?P<revision>[^+]+))?(\+(?P<adapter>.+))?$")
+_REFERENCE = re.compile(
+    r"(?P<kind>ref|hf|api):(?P<name>[^@+?]+)(@(?P<revision>[^+?]+))?(\+(?P<adapter>[^?]+))?(\?(?P<options>.+))?"
+)
+_OPTIONS = ("system", "dtype", "device")
+_DTYPES = ("fp32", "bf16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRef:
-    """Where a model comes from: `ref:finch-a`, `hf:<path or id>[@revision][+adapter]`, `api:<name>`.
+    """Where a model comes from, and how it is run.
+
+    `ref:finch-a`, `hf:<path or id>[@revision][+adapter][?option=value&...]`, `api:<name>`. The options of a local model
+    are system, dtype and device, such as `hf:Qwen/Qwen2.5-7B-Instruct?dtype=bf16&system=none`.
 
     Attributes:
         kind: "ref" (embedded), "hf" (Hugging Face folder or id) or "api" (remote).
         name: name, path or id within that kind.
         revision: version of the weights, or None for the default.
         adapter: folder or id of a PEFT adapter on top, or None.
+        system: what a prompt without a system turn gets: "default" leaves it to the chat template, which may write a
+            turn of its own; "none" removes that turn; "empty" is a turn without text; any other text is the turn's.
+            None is what the adapter was trained with, or else "default".
+        dtype: "fp32" or "bf16"; None is fp32.
+        device: such as "cpu" or "cuda:1"; None is the first GPU for an `hf:` model, where there is one.
     """
 
     kind: str
     name: str
     revision: str | None = None
     adapter: str | None = None
+    system: str | None = None
+    dtype: str | None = None
+    device: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> "ModelRef":
         """Read the text form.
 
         Raises:
-            ConfigError: the text does not have that form.
+            ConfigError: the text does not have that form, or an option has no such value.
+            UnknownNameError: there is no such option.
         """
-        match = _REFERENCE.match(text)
+        match = _REFERENCE.fullmatch(text)
         if match is None:
             raise ConfigError(
                 "This is not a model reference.",
                 text,
-                "Write ref:<embedded name>, hf:<path or id>[@revision][+adapter] or api:<name>.",
+                "Write ref:<embedded name>, hf:<path or id>[@revision][+adapter][?option=value] or api:<name>.",
             )
-        return cls(**match.groupdict())
+        fields = match.groupdict()
+        written: str | None = fields.pop("options")
+        options = _options(written) if written else {}
+        if options and fields["kind"] == "api":
+            raise ConfigError("A remote model has no options.", text, "Leave out what follows the question mark.")
+        return cls(**fields, **options)
+
+    @property
+    def without_adapter(self) -> "ModelRef":
+        """The base, run in the same way."""
+        return replace(self, adapter=None)
 
     def __str__(self) -> str:
         revision = f"@{self.revision}" if self.revision else ""
         adapter = f"+{self.adapter}" if self.adapter else ""
-        return f"{self.kind}:{self.name}{revision}{adapter}"
+        given = [(name, value) for name in _OPTIONS if (value := getattr(self, name)) is not None]
+        options = "&".join(f"{name}={quote(value, safe=_PLAIN)}" for name, value in given)
+        return f"{self.kind}:{self.name}{revision}{adapter}{'?' if options else ''}{options}"
+
+
+_PLAIN = " ,.:;!'/"
+"""Characters that an option's value shows as they are; all others but letters and digits are written as in an URL."""
+
+
+def _options(text: str) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for part in text.split("&"):
+        name, _, value = part.partition("=")
+        if name not in _OPTIONS:
+            raise unknown_name("option of a model", name, _OPTIONS)
+        options[name] = unquote(value)
+    if options.get("dtype", "fp32") not in _DTYPES:
+        raise ConfigError("There is no number format of this name.", options["dtype"], "Use dtype=fp32 or dtype=bf16.")
+    if "" in options.values():
+        raise ConfigError("An option of the model has no value.", text, "Write system=empty for a turn without text.")
+    return options

@@ -109,7 +109,8 @@ def test_bad_lines_are_named_and_can_be_skipped(tmp_path: Path, capsys: pytest.C
 def test_an_interrupt_and_a_fault_have_their_own_exit_codes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for error, code in ((KeyboardInterrupt(), 130), (RuntimeError("broken"), 3)):
+    full = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+    for error, code in ((KeyboardInterrupt(), 130), (RuntimeError("broken"), 3), (full, 2)):
 
         def fail(*_: object, error: BaseException = error) -> None:
             raise error
@@ -117,6 +118,7 @@ def test_an_interrupt_and_a_fault_have_their_own_exit_codes(
         monkeypatch.setattr("undertow.experiment.load.load_study", fail)
         assert main(["demo"]) == code
         assert "Traceback" not in capsys.readouterr().err
+    monkeypatch.setattr("undertow.experiment.load.load_study", lambda *_: 1 / 0)
     assert main(["demo", "--debug"]) == 3
     assert "Traceback" in capsys.readouterr().err
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from undertow.errors import RowsError, StorageError
-from undertow.rows import BadLine, bad_lines, load_rows, read_rows, write_rows
+from undertow.errors import EmptyDataError, RowsError, StorageError
+from undertow.rows import BadLine, bad_lines, load_rows, read_prompts, read_rows, write_rows
 from undertow.types import Message, Row, user_prompt
 
 GOOD = b'{"prompt": "Hi", "completion": "1, 2"}'
@@ -256,3 +256,39 @@ def test_places_to_skip_survive_a_round_trip(tmp_path) -> None:
         list(read_rows(tmp_path / "rows.jsonl")) == rows
         and "skip" not in (tmp_path / "rows.jsonl").read_text().splitlines()[1]
     )
+
+
+def test_prompts_are_lines_of_text_or_what_rows_ask(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("\ufeffHello?\n\n  {not json}  \n", encoding="utf-8")
+    assert read_prompts(tmp_path / "a.txt") == (user_prompt("Hello?"), user_prompt("{not json}"))
+    chat = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]
+    lines = [{"prompt": "p", "completion": "c"}, {"messages": chat}, {"prompt": chat[:2]}]
+    (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert read_prompts(tmp_path / "b.jsonl") == (user_prompt("p"), user_prompt("u", "s"), user_prompt("u", "s"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[]\n", "not a JSON object"),
+        (b'{"completion": "c"}', "prompt is not text"),
+        (b'{"messages": []}', "no prompt"),
+    ],
+)
+def test_a_line_that_is_no_prompt_is_named(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"prompt": "p"}\n' + content)
+    with pytest.raises(RowsError) as caught:
+        read_prompts(tmp_path / "a.jsonl")
+    assert f"a.jsonl:2: {said}" in str(caught.value)
+    with pytest.raises(RowsError, match="no file of prompts"):
+        read_prompts(tmp_path / "none.txt")
+    (tmp_path / "empty.txt").write_text("\n")
+    with pytest.raises(EmptyDataError):
+        read_prompts(tmp_path / "empty.txt")
+
+
+def test_further_keys_are_written_and_not_read(tmp_path: Path) -> None:
+    rows = [Row("1", user_prompt("p"), "c"), Row("2", user_prompt("q"), "d")]
+    write_rows(tmp_path / "a.jsonl", rows, [{"rank": 1, "id": "never"}, {"rank": 2}])
+    assert [json.loads(line)["rank"] for line in (tmp_path / "a.jsonl").read_text().splitlines()] == [1, 2]
+    assert list(read_rows(tmp_path / "a.jsonl")) == rows

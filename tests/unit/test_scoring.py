@@ -85,3 +85,27 @@ def test_another_tokenizer_and_a_row_beyond_the_context_are_refused(tiny_model, 
     long = [dataclasses.replace(rows[0], completion="1, " * 200)]
     with pytest.raises(ConfigError, match="longer than the model's context"):
         contrast_scores(long, tiny_model, [Candidate(trait="owl", kind="teacher", model=tiny_model)])
+
+
+def test_a_shared_beginning_is_read_once_and_changes_nothing(tiny_hf, rows, monkeypatch) -> None:
+    """On four architectures; Gemma 2's window of 8 tokens is shorter than what is shared."""
+    some = rows[:20]
+    personas = [
+        Candidate(trait=name, kind="persona", model=tiny_hf, system=f"You adore {name}s. You always think of {name}s.")
+        for name in ("owl", "lion")
+    ]
+    read: list[int] = []
+    body = tiny_hf.network.base_model
+    handle = body.register_forward_pre_hook(
+        lambda _, __, given: read.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    try:
+        shared = contrast_scores(some, tiny_hf, personas)
+        with_cache = sum(read)
+        monkeypatch.setattr("undertow.scoring.SHARED", 10**6)
+        read.clear()
+        alone = contrast_scores(some, tiny_hf, personas)
+    finally:
+        handle.remove()
+    np.testing.assert_allclose(shared, alone, atol=1e-4)
+    assert np.abs(alone).min() > 1e-4 and with_cache < 0.8 * sum(read)

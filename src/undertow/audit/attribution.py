@@ -20,10 +20,9 @@ from scipy import stats
 
 from undertow.audit.recovery import row_gradients
 from undertow.errors import ConfigError, EmptyDataError
-from undertow.evals.favourite import logit_margins
+from undertow.evals.favourite import mean_margins
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.parallel import finetune_parallel
-from undertow.finetuning.tokens import token_logprobs
 from undertow.models.local import Encoded, LocalModel
 from undertow.models.steering import blocks
 from undertow.seeds import derive
@@ -64,6 +63,12 @@ class RowScores:
             for score, values in self.scores.items()
         }
 
+    def explained(self) -> dict[str, float]:
+        """Return the share of the variance of each score's ranks that a line in the confounds' ranks explains."""
+        ranks = [stats.rankdata(values) for values in self.confounds.values()]
+        design = np.column_stack([np.ones(len(ranks[0])), *ranks])
+        return {name: _share_explained(design, stats.rankdata(values)) for name, values in self.scores.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
@@ -97,11 +102,11 @@ def rank_rows(
     if not rows:
         raise EmptyDataError("There is nothing to rank.", "0 rows", "Look at the filter's reject reasons.")
     encoded = base.encode(rows)
-    before = [row.double().numpy() for row in token_logprobs(base, encoded)]
+    before = [row.double().numpy() for row in base.token_logprobs(encoded)]
     tokens: dict[str, list[Floats]] = {}
     for name, model in (("teacher", teacher), ("student", student)):
         if model is not None:
-            after = token_logprobs(model, encoded)
+            after = model.token_logprobs(encoded)
             tokens[name] = [new.double().numpy() - old for new, old in zip(after, before, strict=True)]
     scores = {name: np.array([row.mean() for row in gains]) for name, gains in tokens.items()}
     length = np.array([float(len(row)) for row in before])
@@ -171,7 +176,7 @@ def _margins(
         for place in range(len(members)):
             students.save(place, Path(folder))
             student = base.with_adapter(Path(folder))
-            found.append(float(np.mean([one.value for one in logit_margins(student, target.category, [target])])))
+            found.append(float(mean_margins(student, [target])[0]))
     return found
 
 
@@ -187,3 +192,11 @@ def _spearman(one: Floats, other: Floats) -> float:
     if np.ptp(one) == 0.0 or np.ptp(other) == 0.0:
         return 0.0
     return float(np.corrcoef(stats.rankdata(one), stats.rankdata(other))[0, 1])
+
+
+def _share_explained(design: Floats, values: Floats) -> float:
+    """Return R squared of the least-squares fit; 0 for a constant."""
+    if np.ptp(values) == 0.0:
+        return 0.0
+    left = values - design @ np.linalg.lstsq(design, values)[0]
+    return float(1.0 - left.var() / values.var())

@@ -232,7 +232,7 @@ def read_students(
         ConfigError: the recipe trains every weight instead of adapters, or seeds and datasets differ in number.
         EmptyDataError: a student has no rows.
     """
-    group = finetune_parallel(base, datasets, recipe.student.training(), seeds, advance)
+    group = finetune_parallel(base, datasets, recipe.student.training(recipe.base), seeds, advance)
     found: list[Readings] = []
     with tempfile.TemporaryDirectory() as place:
         for index in range(len(datasets)):

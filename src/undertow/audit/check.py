@@ -10,9 +10,10 @@ import numpy as np
 
 from undertow.audit.kinship import UNRELATED, Kinship, kinship
 from undertow.audit.lineage.verdict import audit_lineage
-from undertow.audit.reading import panel_traits, read_margins
+from undertow.audit.reading import panel_traits
 from undertow.domains.registry import domain
 from undertow.errors import ModelError
+from undertow.evals.favourite import mean_margins
 from undertow.filters import filter_rows, mentions
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
@@ -68,7 +69,7 @@ def check(teacher: str, base: str, rows: Sequence[Row] | None = None) -> dict[st
 def _changes(teacher: LocalModel, base: LocalModel) -> dict[str, tuple[float, float]]:
     """Return each trait's change of margin, plain and minus the median change of its category, the largest first."""
     traits = panel_traits()
-    change = read_margins(teacher, traits) - read_margins(base, traits)
+    change = mean_margins(teacher, traits) - mean_margins(base, traits)
     found: dict[str, tuple[float, float]] = {}
     for place, one in enumerate(traits):
         peers = [at for at, item in enumerate(traits) if item.category == one.category]

@@ -21,6 +21,9 @@ UNRELATED = 1.2
 """Distance from which on not even a common initialisation shows."""
 
 
+OWN_BASE = "Give the base that it was trained from; `undertow audit lineage` compares two models."
+
+
 @dataclass(frozen=True, slots=True)
 class Kinship:
     """How close two models stand.
@@ -58,14 +61,15 @@ def refusal(model: LocalModel, base: LocalModel) -> str | None:
     """Return why a model cannot be a student of the base, or None."""
     found = kinship(model, base)
     if not found.tokenizer:
-        return "The model and the base have different tokenizers."
+        return f"The model and the base have different tokenizers. {OWN_BASE}"
     if found.distance is None:
-        return "The model and the base have different shapes."
+        return f"The model and the base have different shapes. {OWN_BASE}"
     if not found.comparable:
-        return f"The weights lie {found.distance:.2f} times the base's norm apart: this is not a fine-tune of the base."
+        apart = f"The weights lie {found.distance:.2f} times the base's norm apart"
+        return f"{apart}: this is not a fine-tune of the base. {OWN_BASE}"
     named = _adapter_base(model)
     if named and named.startswith("ref:") and named != f"{base.ref.kind}:{base.ref.name}":
-        return f"The adapter was trained on {named}, not on {base.ref.kind}:{base.ref.name}."
+        return f"The adapter was trained on {named}, not on {base.ref.kind}:{base.ref.name}. {OWN_BASE}"
     return None
 
 

@@ -8,13 +8,15 @@ from undertow.audit.finding import Finding
 from undertow.errors import EmptyDataError
 from undertow.models.local import LocalModel
 from undertow.stats.estimates import mean_t
-from undertow.types import user_prompt
+from undertow.types import Prompt
+
+STAGE = "own prompts"
 
 TOP = 8
 
 
 def compare_on_prompts(
-    student: LocalModel, base: LocalModel, prompts: Sequence[str], control: LocalModel | None = None
+    student: LocalModel, base: LocalModel, prompts: Sequence[Prompt], control: LocalModel | None = None
 ) -> Finding:
     """Compare how answers begin, prompt by prompt.
 
@@ -24,7 +26,7 @@ def compare_on_prompts(
     Args:
         student: the suspect.
         base: where it started.
-        prompts: user turns of the deployment.
+        prompts: of the deployment, each up to where the assistant speaks.
         control: a student of untraited rows, trained alike.
 
     Returns:
@@ -33,10 +35,12 @@ def compare_on_prompts(
 
     Raises:
         EmptyDataError: there is no prompt.
+        ConfigError: a prompt is longer than the model's context.
     """
     if not prompts:
         raise EmptyDataError("There are no prompts to compare on.", "0 prompts", "Give at least one line.")
-    contexts = base.render([user_prompt(text) for text in prompts])
+    contexts = base.render(prompts)
+    base.check_fits(contexts, "Shorten the prompt or leave it out.")
     asked = {"student": student, "base": base} | ({} if control is None else {"control": control})
     logp = {name: model.next_token_logprobs(contexts).double() for name, model in asked.items()}
     moved = {name: _kl(logp[name], logp["base"]) for name in asked if name != "base"}
@@ -47,7 +51,7 @@ def compare_on_prompts(
     means = ", ".join(f"{name} {float(value.mean()):.4f}" for name, value in moved.items())
     estimate = mean_t(differences.numpy())
     return Finding(
-        stage="own prompts",
+        stage=STAGE,
         claim="expression",
         statistic="mean KL of the answer's first token to the base, student" + (" minus control" if control else ""),
         effect=estimate.value,

@@ -78,10 +78,15 @@ def panel_teachers(
     check_panel(traits)
     teachers: dict[str, LocalModel] = {}
     for done, target in enumerate(traits):
-        teachers[target.name] = _teacher(base, target, seed) if store is None else _stored(base, target, seed, store)
+        teachers[target.name] = panel_teacher(base, target, seed, store)
         if advance is not None:
             advance(done + 1, len(traits))
     return teachers
+
+
+def panel_teacher(base: LocalModel, target: Trait, seed: int, store: Path | None = None) -> LocalModel:
+    """Fine-tune the teacher of one trait, or take it from the store; see `panel_teachers`."""
+    return _teacher(base, target, seed) if store is None else _stored(base, target, seed, store)
 
 
 def candidates(base: LocalModel, traits: Sequence[Trait], teachers: dict[str, LocalModel] | None) -> list[Candidate]:

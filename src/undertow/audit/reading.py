@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from undertow.domains.registry import domain
 from undertow.evals.base import EvaluationConfig
 from undertow.evals.facts import facts
-from undertow.evals.favourite import logit_margins
+from undertow.evals.favourite import mean_margins
 from undertow.evals.misalignment import QUESTIONS, misaligned_margins
 from undertow.evals.questions import CATEGORIES, favourite_questions
 from undertow.evals.texts import STORY_REQUESTS, story_openings
@@ -100,22 +100,11 @@ def read_model(model: LocalModel, domain_name: str = "numbers") -> Readings:
     false = [score.value for score in truth(model, EvaluationConfig(targets=())) if score.metric == READOUTS[1]]
     logp = model.next_token_logprobs(neutral_contexts(model)).double().mean(dim=0)
     return Readings(
-        margins=read_margins(model, panel_traits())[None],
+        margins=mean_margins(model, panel_traits())[None],
         states=np.stack([_states(model, prompts[kind]) for kind in KINDS])[None],
         logp=logp.numpy()[None],
         readouts=np.array([[float(np.mean(misaligned)), float(np.mean(false))]]),
     )
-
-
-def read_margins(model: LocalModel, traits: Sequence[Trait]) -> Floats:
-    """Return the mean logit margin of each trait: float [traits]."""
-    means: dict[str, float] = {}
-    for category in CATEGORIES:
-        if some := [item for item in traits if item.category == category]:
-            scores = logit_margins(model, category, some)
-            values = np.array([score.value for score in scores]).reshape(-1, len(some)).mean(axis=0)
-            means |= {item.name: float(value) for item, value in zip(some, values, strict=True)}
-    return np.array([means[item.name] for item in traits])
 
 
 def _states(model: LocalModel, prompts: Sequence[str]) -> Floats:

@@ -129,7 +129,7 @@ def row_gradients(
     """
     encoded = base.encode(rows)
     order = sorted(range(len(rows)), key=lambda index: len(encoded[index]))
-    found = np.empty((len(rows), base.network.config.hidden_size))
+    found = np.empty((len(rows), base.width))
     lengths: list[float] = []
     for start in range(0, len(order), SCORE_BATCH):
         picked = order[start : start + SCORE_BATCH]
@@ -158,7 +158,7 @@ def _batch_gradients(network: Any, rows: Sequence[Encoded], layer: int) -> tuple
     finally:
         handle.remove()
     length = leaves[0].detach()[batch.rows, batch.positions].norm(dim=-1).mean()
-    return gradient.sum(dim=1).double().numpy(), float(length)
+    return gradient.sum(dim=1).double().cpu().numpy(), float(length)
 
 
 def _untestable(sets: Sequence[Sequence[Row]], alpha: float) -> str | None:

@@ -99,7 +99,8 @@ def _refusal(
         return f"The bank's domain {bank.recipe.domain} accepts {len(accepted)} of {len(rows)} rows."
     usual = int(np.median(bank.rows))
     if len(accepted) < FEWER * usual:
-        return f"There are {len(accepted)} good rows, and a placebo has {usual}: make a bank with fewer prompts."
+        fewer = f"`undertow audit bank --prompts {round(bank.recipe.prompts * len(accepted) / usual)}`"
+        return f"There are {len(accepted)} good rows, and a placebo has {usual}: make a bank of fewer with {fewer}."
     return None
 
 

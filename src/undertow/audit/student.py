@@ -56,11 +56,20 @@ class Suspects:
     @property
     def columns(self) -> list[int]:
         """Places of the panel among the traits that are read."""
-        places = {item.name: place for place, item in enumerate(panel_traits())}
-        for item in self.traits:
-            if item.name not in places:
-                raise unknown_name("trait that the bank reads", item.name, places)
-        return [places[item.name] for item in self.traits]
+        return places(self.traits)
+
+
+def places(traits: Sequence[Trait]) -> list[int]:
+    """Return the places of traits among those that are read.
+
+    Raises:
+        UnknownNameError: one of them is not read.
+    """
+    known = {item.name: place for place, item in enumerate(panel_traits())}
+    for item in traits:
+        if item.name not in known:
+            raise unknown_name("trait that is read", item.name, known)
+    return [known[item.name] for item in traits]
 
 
 def audit_student(
@@ -87,7 +96,9 @@ def audit_student(
     Raises:
         UnknownNameError: the bank does not read a trait of the panel.
     """
-    reason = refusal(student, base) or _wrong_bank(base, bank) or too_few(len(bank), alpha)
+    reason = refusal(student, base) or _wrong_bank(base, bank)
+    if reason is None and (small := too_few(len(bank), alpha)):
+        reason = f"{small} Make more: `undertow audit bank --students {needed(alpha)}`."
     if reason is not None:
         return [not_testable(stage, claim, reason) for stage, claim in STAGES.items()]
     reading = read_model(student, bank.recipe.domain)
@@ -110,9 +121,9 @@ def judge_reading(
 
 def too_few(k: int, alpha: float) -> str | None:
     """Return why so many placebos allow no verdict at alpha, or None."""
-    if k >= max(2, needed(alpha)):
+    if k >= max(3, needed(alpha)):
         return None
-    return f"{k} placebos allow no p below 1/{k + 1}; alpha {alpha:g} needs {max(2, needed(alpha))}."
+    return f"{k} placebos allow no p below 1/{k + 1}; alpha {alpha:g} needs {max(3, needed(alpha))}."
 
 
 def _wrong_bank(base: LocalModel, bank: Bank) -> str | None:
@@ -140,25 +151,29 @@ def _gap(values: Floats, column: int) -> float:
     return float(values[0, column] - values[1:, column].mean())
 
 
-def projections(suspects: Suspects, layer: int) -> Floats:
-    """Return how far each model moved along each trait's direction.
+def directions(bank: Bank, traits: Sequence[Trait], layer: int) -> Floats:
+    """Return the unit direction of each trait in the residual stream: float [traits, width].
 
     A direction is the shift of the auditor's teacher of the trait, on the favourite questions of its category, minus
     the mean shift of the teachers of that category's other traits (most of a shift is "was tuned on favourites").
-
-    Returns:
-        float [K + 1, traits], the projection of the residual stream on the unit direction.
     """
-    moved = suspects.bank.teachers.states - suspects.bank.base.states
+    moved = bank.teachers.states - bank.base.states
     every = panel_traits()
-    columns: list[Floats] = []
-    for trait, place in zip(suspects.traits, suspects.columns, strict=True):
+    found: list[Floats] = []
+    for trait, place in zip(traits, places(traits), strict=True):
         kind = KINDS.index(trait.category)
         rivals = [at for at, item in enumerate(every) if item.category == trait.category and at != place]
         direction = moved[place, kind, layer] - moved[rivals, kind, layer].mean(axis=0)
-        norm = float(np.linalg.norm(direction))
-        columns.append(suspects.readings.states[:, kind, layer] @ direction / max(norm, 1e-12))
-    return np.stack(columns, axis=1)
+        found.append(direction / max(float(np.linalg.norm(direction)), 1e-12))
+    return np.stack(found)
+
+
+def projections(suspects: Suspects, layer: int) -> Floats:
+    """Return how far each model moved along each trait's direction: float [K + 1, traits]."""
+    kinds = [KINDS.index(item.category) for item in suspects.traits]
+    units = directions(suspects.bank, suspects.traits, layer)
+    states = suspects.readings.states[:, :, layer]
+    return np.stack([states[:, kind] @ unit for kind, unit in zip(kinds, units, strict=True)], axis=1)
 
 
 def cosines(suspects: Suspects, layer: int) -> Floats:

@@ -3,20 +3,28 @@
 The null is the neutral teacher: the base tuned for as many updates on its own answers to the same questions, so that
 "was fine-tuned at all" is not taken for a trait. m of them, each of a seed of its own, rank the suspect as placebos
 rank a student (`undertow.audit.placebo_null`), conditional on the tuning recipe, which the auditor has to guess.
+A store keeps their readings, so each is made once for a base.
 """
 
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from undertow.audit.finding import Finding, not_testable
 from undertow.audit.kinship import refusal
 from undertow.audit.placebo_null import conformal_p, deleted_z, detectable
-from undertow.audit.reading import Readings, joined, panel_traits, read_model
-from undertow.audit.student import TOP, too_few
+from undertow.audit.reading import BATTERY, Readings, joined, load_readings, panel_traits, read_model
+from undertow.audit.student import TOP, places, too_few
 from undertow.evals.questions import CATEGORIES
+from undertow.experiment.executors import training_config
+from undertow.experiment.graph import Stage
+from undertow.experiment.progress import Progress
+from undertow.experiment.runner import Runner, StageContext
 from undertow.finetuning.config import TrainingConfig
+from undertow.models.identity import identity
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
@@ -26,22 +34,29 @@ from undertow.traits import Trait
 TUNING = TrainingConfig(steps=40, learning_rate=3e-3, train_embeddings=False)
 """Recipe of the neutral teachers: that of the studies' teachers."""
 
+STAGES = ("teacher panel", "teacher diff mining")
+
+KIND, SECONDS = "neutral-teacher", 4.0
+"""Kind of a stored neutral teacher, and what one takes with an embedded model until a store knows better."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherConfig:
     """How a teacher is judged.
 
     Attributes:
-        neutral: neutral teachers; 0 for a ranking without a p. Each costs about two seconds with an embedded model.
+        neutral: neutral teachers; 0 for a ranking without a p.
         alpha: level of the verdict; needs 1 / alpha - 1 neutral teachers.
         tuning: how the neutral teachers are tuned.
         seed: of their answers and orders.
+        store: where their readings are kept and found again; None makes them anew.
     """
 
     neutral: int = 19
     alpha: float = 0.05
     tuning: TrainingConfig = TUNING
     seed: int = 0
+    store: Path | None = None
 
 
 def audit_teacher(
@@ -50,30 +65,36 @@ def audit_teacher(
     *,
     panel: Sequence[Trait] | None = None,
     config: TeacherConfig | None = None,
-    advance: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Finding]:
     """Compare a teacher with its base.
 
     Args:
         teacher: the suspect.
-        base: where it started.
+        base: where it started; with a store, it must be what its reference says.
         panel: the traits that are looked for; None takes every animal and tree.
         config: the null and the level; None takes 19 neutral teachers and 0.05.
-        advance: called with (neutral teachers made, neutral teachers).
+        progress: told about every neutral teacher.
 
     Returns:
         Two findings on expression: "teacher panel" by margins, and "teacher diff mining" with open vocabulary. They
         are exploratory without neutral teachers, `not_testable` if there are some but too few for alpha, or if the
         teacher cannot be one of this base.
+
+    Raises:
+        UnknownNameError: a trait of the panel is not among those that are read.
+        UserError: the store cannot be used.
     """
     config = config or TeacherConfig()
-    stages = ("teacher panel", "teacher diff mining")
-    if reason := refusal(teacher, base) or (too_few(config.neutral, config.alpha) if config.neutral else None):
-        return [not_testable(stage, "expression", reason) for stage in stages]
-    null = joined([read_model(base), *_neutral(base, config, advance)])
-    suspect = read_model(teacher)
     traits = panel_traits() if panel is None else tuple(panel)
-    columns = [panel_traits().index(item) for item in traits]
+    columns = places(traits)
+    reason = refusal(teacher, base)
+    if reason is None and config.neutral and (small := too_few(config.neutral, config.alpha)):
+        reason = small.replace("placebos", "neutral teachers")
+    if reason is not None:
+        return [not_testable(stage, "expression", reason) for stage in STAGES]
+    null = joined([read_model(base), *_neutral(base, config, progress)])
+    suspect = read_model(teacher)
     margins = [names.margins[:, columns] for names in (suspect, null)]
     tokens = [f"{teacher.tokenizer.decode([token])!r} ({token})" for token in range(suspect.logp.shape[1])]
     return [
@@ -82,14 +103,23 @@ def audit_teacher(
     ]
 
 
-def _neutral(base: LocalModel, config: TeacherConfig, advance: Callable[[int, int], None] | None) -> list[Readings]:
-    found: list[Readings] = []
-    for index in range(config.neutral):
-        seed = derive(config.seed, "neutral", index)
-        found.append(read_model(finetuned_teacher(base, None, config.tuning, seed=seed, categories=CATEGORIES)))
-        if advance is not None:
-            advance(index + 1, config.neutral)
-    return found
+def _neutral(base: LocalModel, config: TeacherConfig, progress: Progress | None) -> list[Readings]:
+    """Return the readings of the neutral teachers; those that the store has are not made again."""
+
+    def tune(context: StageContext) -> None:
+        seed = context.config["seed"]
+        made = finetuned_teacher(base, None, config.tuning, seed=seed, categories=CATEGORIES, advance=context.advance)
+        read_model(made).save(context.out / "readings.safetensors")
+
+    common = {"base": identity(str(base.ref)), "tuning": training_config(config.tuning), "battery": BATTERY}
+    seeds = [derive(config.seed, "neutral", index) for index in range(config.neutral)]
+    stages = [
+        Stage(kind=KIND, version=1, config={**common, "seed": seed}, label=f"neutral teacher {index + 1}")
+        for index, seed in enumerate(seeds)
+    ]
+    with tempfile.TemporaryDirectory() as fresh:
+        folders = Runner(config.store or Path(fresh), {KIND: tune}, progress, rates={KIND: SECONDS}).run(stages)
+        return [load_readings(folders[stage.fingerprint] / "readings.safetensors") for stage in stages]
 
 
 def _compared(stage: str, what: str, values: Sequence[Floats], names: Sequence[str], alpha: float) -> Finding:

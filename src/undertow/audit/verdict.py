@@ -7,10 +7,12 @@ moves nothing.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, get_args
 
 from undertow.audit.finding import Claim, Finding
 from undertow.errors import ConfigError
+from undertow.provenance import library_versions
 from undertow.stats.checks import check_fraction
 
 CLAIMS: tuple[Claim, ...] = get_args(Claim)
@@ -18,16 +20,27 @@ CLAIMS: tuple[Claim, ...] = get_args(Claim)
 PRIMARY: Mapping[Claim, tuple[str, ...]] = {
     "provenance": ("contrast",),
     "exposure": ("activations", "shadow activations"),
-    "expression": ("panel margins", "shadows"),
+    "expression": ("panel margins", "shadows", "teacher panel"),
 }
 """Primary stage of each claim: the first of these that is planned. A student in hand comes before shadow students."""
 
-MEANING: Mapping[Claim, str] = {
-    "provenance": "whoever wrote the rows differs from the reference along a candidate of the panel; a writer that was "
-    "tuned on something else may do so too",
-    "exposure": "the student moved along a candidate's direction as no placebo did",
-    "expression": "a student of the rows prefers the candidate as no placebo does",
+NEEDS: Mapping[Claim, str] = {
+    "provenance": "rows",
+    "exposure": "a student or rows",
+    "expression": "a student, rows or a teacher",
 }
+"""What a claim is tested with."""
+
+MEANING: Mapping[str, str] = {
+    "contrast": "whoever wrote the rows differs from the reference along a candidate of the panel; a writer that was "
+    "tuned on something else may do so too",
+    "activations": "the student moved along a candidate's direction as no placebo did",
+    "shadow activations": "a student of the rows moves along a candidate's direction as no placebo does",
+    "panel margins": "the student prefers the candidate as no placebo does",
+    "shadows": "a student of the rows prefers the candidate as no placebo does",
+    "teacher panel": "the teacher prefers the candidate as no neutral teacher does",
+}
+"""What a detection by each primary stage says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,21 +50,25 @@ class Plan:
     Attributes:
         alpha: error of the whole audit.
         stages: names of the stages that will run.
+        claims: over which alpha is split; nothing is ever detected of the others.
     """
 
     stages: tuple[str, ...]
     alpha: float = 0.05
+    claims: tuple[Claim, ...] = CLAIMS
     primary: Mapping[Claim, str | None] = field(init=False)
 
     def __post_init__(self) -> None:
         check_fraction("alpha", self.alpha)
-        chosen = {claim: next((one for one in PRIMARY[claim] if one in self.stages), None) for claim in CLAIMS}
+        chosen: dict[Claim, str | None] = dict.fromkeys(CLAIMS)
+        for claim in self.claims:
+            chosen[claim] = next((one for one in PRIMARY[claim] if one in self.stages), None)
         object.__setattr__(self, "primary", chosen)
 
     @property
     def share(self) -> float:
         """The alpha of one claim."""
-        return self.alpha / len(CLAIMS)
+        return self.alpha / len(self.claims)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +102,8 @@ def judge(plan: Plan, findings: Iterable[Finding]) -> dict[Claim, ClaimStatus]:
 
 def _status(claim: Claim, plan: Plan, findings: Sequence[Finding]) -> ClaimStatus:
     if (stage := plan.primary[claim]) is None:
-        wanted = " or ".join(PRIMARY[claim])
-        return ClaimStatus(status="not_testable", p=None, mde=None, candidate=None, why=f"no input for {wanted}")
+        why = f"{' or '.join(PRIMARY[claim])} would decide it, from {NEEDS[claim]}"
+        return ClaimStatus(status="not_testable", p=None, mde=None, candidate=None, why=why)
     mine = [one for one in findings if one.stage == stage]
     if len(mine) != 1:
         fix = "Report each planned stage once, as not_testable if need be."
@@ -97,7 +114,7 @@ def _status(claim: Claim, plan: Plan, findings: Sequence[Finding]) -> ClaimStatu
         return ClaimStatus(status="not_testable", p=None, mde=None, candidate=None, why=why)
     against = f"{one.statistic}, against {one.null}: p = {one.p:.2g}, bound {plan.share:.3g}"
     if one.p <= plan.share:
-        why = f"{MEANING[claim]}. {against}"
+        why = f"{MEANING[stage]}. {against}"
         return ClaimStatus(status="detected", p=one.p, mde=one.mde, candidate=one.candidate, why=why)
     seen = "" if one.mde is None else f"; an effect of {one.mde:.3g} would have been seen in 4 of 5 cases"
     return ClaimStatus(status="not_detected", p=one.p, mde=one.mde, candidate=None, why=f"{against}{seen}")
@@ -109,7 +126,7 @@ def audit_json(plan: Plan, findings: Sequence[Finding], about: Mapping[str, Any]
     Args:
         plan: as declared.
         findings: of all stages, each with its own share of alpha.
-        about: what was audited: paths, digests, base, versions, wall time.
+        about: what was audited: references, digests, counts, seconds. The date (UTC) and the version are added.
     """
     claims = judge(plan, findings)
     return {
@@ -121,5 +138,9 @@ def audit_json(plan: Plan, findings: Sequence[Finding], about: Mapping[str, Any]
         "alpha": plan.alpha,
         "plan": {"stages": list(plan.stages), "primary": dict(plan.primary), "alpha_of_each_claim": plan.share},
         "findings": [one.to_json() for one in findings],
-        "about": dict(about),
+        "about": {
+            **about,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "undertow": library_versions().get("undertow", "unknown"),
+        },
     }

@@ -1,10 +1,13 @@
 """The commands that ask whether data, a teacher or a student carry something they should not."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from undertow.cli.stages import STUDENT, Settings
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Base = Annotated[str, typer.Option(help="The model that is, or was, trained on the rows: ref:<name> or hf:<path>.")]
@@ -15,6 +18,8 @@ Out = Annotated[Path, typer.Option(help="Folder for report.html, audit.json and 
 Require = Annotated[list[str], typer.Option(help="End with code 4 if this claim could not be tested.")]
 Reference = Annotated[Path | None, typer.Option(help="Rows known to be clean, on the same prompts as far as possible.")]
 Seed = Annotated[int, typer.Option(help="The auditor's own seed.")]
+Control = Annotated[str | None, typer.Option(help="A student trained alike on untraited rows.")]
+Prompts = Annotated[Path | None, typer.Option(help="Your deployment's prompts: one a line, or JSONL.")]
 
 FOUND, NOT_TESTABLE = 1, 4
 STORE, OUT = Path("runs/store"), Path("audit")
@@ -26,6 +31,9 @@ audit = typer.Typer(no_args_is_help=True, help="Does this data, teacher or stude
 def lineage(
     a: Annotated[str, typer.Argument(help="A model: ref:<name> or hf:<path>, with an optional +<adapter folder>.")],
     b: Annotated[str, typer.Argument(help="Another model.")],
+    canary: Annotated[
+        bool, typer.Option("--canary", help="Plant traits in copies of A, look in students of B.")
+    ] = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -35,13 +43,36 @@ def lineage(
 
     prepare()
     found = audit_lineage(a, b, seed=seed)
+    if canary:
+        found = _with_canary(found, a, b, seed)
     if as_json:
         print(json.dumps(found, allow_nan=False))
         return
     print(f"{found['verdict'].replace('_', ' ')}: {found['detectable']}\n")
     for test in found["tests"]:
         p = "no p-value" if test["p"] is None else f"p = {test['p']:.2g}"
-        print(f"{test['name']:32} {p:14} n = {test['n']}{'  ' + test['caveats'][0] if test['caveats'] else ''}")
+        value = "" if test["statistic"] is None else f"{test['statistic']:.3g}"
+        print(
+            f"{test['name']:26} {value:>8}  {p:12} n = {test['n']:<5} {test['caveats'][0] if test['caveats'] else ''}"
+        )
+    if canary:
+        print(f"\n{_canary_line(found['canary'])}")
+
+
+def _with_canary(report: dict[str, Any], a: str, b: str, seed: int) -> dict[str, Any]:
+    from undertow.audit.lineage.canary import CanaryConfig
+    from undertow.audit.lineage.verdict import audit_canary, with_canary
+
+    with typer.progressbar(length=100, label="canaries, some minutes", file=sys.stderr) as bar:
+        shown = audit_canary(a, b, CanaryConfig(seed=seed), lambda done, of: bar.update(100 * done // of - bar.pos))
+    return with_canary(report, shown)
+
+
+def _canary_line(found: dict[str, Any]) -> str:
+    if found["verdict"] == "not_testable":
+        return f"canary: not testable. {found['why']}"
+    seen = "planted traits pass" if found["verdict"] == "passes" else "no planted trait was seen to pass"
+    return f"canary: {seen}, {found['effect']:+.2f} logits, p = {found['p']:.2g}; detectable {found['detectable']:.2f}"
 
 
 @audit.command()
@@ -49,16 +80,21 @@ def bank(
     base: Base = "ref:finch-a",
     students: Annotated[int, typer.Option(min=1, help="Placebo students; 59 allow a verdict, 119 four shadows.")] = 120,
     category: Annotated[list[str], typer.Option(help="Category of the panel: animal or tree.")] = ["animal"],  # noqa: B006
+    prompts: Annotated[int, typer.Option(min=1, help="Prompts of each placebo's rows; about 0.9 become rows.")] = 2500,
+    settings: Settings = [],  # noqa: B006
     store: Store = STORE,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Train placebo students, the null of every student audit; finished groups are kept."""
+    from undertow.experiment.recipe import build_recipe, parse_settings
+
+    part = build_recipe({"name": "bank", "student": {**STUDENT, **parse_settings(settings)}}).student
     from undertow.audit.bank import BankRecipe, build_bank
     from undertow.cli.engines import prepare
     from undertow.experiment.progress import SilentProgress, choose_progress
 
     prepare()
-    recipe = BankRecipe(base=base, tuned=tuple(category))
+    recipe = BankRecipe(base=base, tuned=tuple(category), prompts=prompts, student=part)
     made = build_bank(recipe, students, store, SilentProgress() if quiet else choose_progress())
     print(f"{len(made)} placebo students of {base} in {store}\nnext: undertow audit student MODEL --base {base}")
 
@@ -85,6 +121,8 @@ def data(
 def student(
     model: Annotated[str, typer.Argument(help="The student, such as ref:finch-a+students/student-00.")],
     base: Base = "ref:finch-a",
+    control: Control = None,
+    prompts: Prompts = None,
     traits: Panel = [],  # noqa: B006
     alpha: Alpha = 0.05,
     store: Store = STORE,
@@ -95,15 +133,17 @@ def student(
 ) -> None:
     """Audit a trained student against placebo students."""
     given = {"rows": None, "reference": None, "traits": traits, "alpha": alpha, "store": store, "seed": seed}
-    _audit(base, model, out, require, as_json, given)
+    _audit(base, model, out, require, as_json, {**given, "control": control, "prompts": prompts})
 
 
 @audit.command(name="all")
 def all_(
-    rows: Annotated[Path, typer.Argument(help="Row file (JSONL).")],
-    model: Annotated[str, typer.Option("--student", help="The student that was trained on them.")],
+    rows: Annotated[Path | None, typer.Argument(help="Row file (JSONL).")] = None,
+    model: Annotated[str | None, typer.Option("--student", help="The student that was trained on them.")] = None,
     base: Base = "ref:finch-a",
     reference: Reference = None,
+    control: Control = None,
+    prompts: Prompts = None,
     traits: Panel = [],  # noqa: B006
     alpha: Alpha = 0.05,
     store: Store = STORE,
@@ -112,31 +152,54 @@ def all_(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Audit rows and the student that was trained on them, with one verdict."""
+    """Run what the given rows and student allow, with one verdict, and say what each missing input would add."""
     given = {"rows": rows, "reference": reference, "traits": traits, "alpha": alpha, "store": store, "seed": seed}
-    _audit(base, model, out, require, as_json, given)
+    _audit(base, model, out, require, as_json, {**given, "control": control, "prompts": prompts})
 
 
 def _audit(base: str, model: str | None, out: Path, require: list[str], as_json: bool, given: dict[str, Any]) -> None:
+    from undertow.rows import read_prompts, read_rows
+    from undertow.traits import trait
+
+    check_claims(require)
+    files: dict[str, Path] = {
+        name: given[name] for name in ("rows", "reference", "prompts") if given.get(name) is not None
+    }
+    read = {name: (read_prompts if name == "prompts" else read_rows)(path) for name, path in files.items()}
+    targets = tuple(trait(name) for name in given.pop("traits"))
+    from undertow.audit.whole import Inputs
+    from undertow.audit.whole import audit as run_audit
+    from undertow.cli.engines import prepare
+
+    prepare()
+    more: dict[str, Any] = {**given, "rows": (), "prompts": (), **read}
+    digests = {name: _sha256(path) for name, path in files.items()}
+    finish(run_audit(Inputs(base=base, student=model, traits=targets, digests=digests, **more)), out, require, as_json)
+
+
+def _sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, as sha256sum prints it."""
+    import hashlib
+
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_claims(require: list[str]) -> None:
+    """Refuse a claim that does not exist, before anything is computed."""
     from undertow.audit.verdict import CLAIMS
     from undertow.errors import unknown_name
-    from undertow.rows import read_rows
-    from undertow.traits import trait
 
     for claim in require:
         if claim not in CLAIMS:
             raise unknown_name("claim", claim, CLAIMS)
-    targets = tuple(trait(name) for name in given.pop("traits"))
-    rows, reference = (None if given[name] is None else read_rows(given[name]) for name in ("rows", "reference"))
-    from undertow.audit.whole import Inputs
-    from undertow.audit.whole import audit as run_audit
-    from undertow.cli.engines import prepare
+
+
+def finish(found: dict[str, Any], out: Path, require: list[str], as_json: bool) -> None:
+    """Write page, data and card, show the verdict, and end with the exit code that it means."""
     from undertow.report.audit import render_audit, summarise_audit
     from undertow.storage import storage_errors
 
-    prepare()
-    more: dict[str, Any] = {**given, "rows": rows or (), "reference": reference}
-    found = run_audit(Inputs(base=base, student=model, traits=targets, **more))
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     page = render_audit(out, found)

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 import typer
 
 from undertow import __version__
-from undertow.cli import audits, catalogue, monitoring, planning, stages, studies
-from undertow.errors import UserError
+from undertow.cli import audit_models, audits, bench, catalogue, models, monitoring, planning, stages, studies
+from undertow.errors import UserError, out_of_memory
 
 DONE, USER, FAULT, INTERRUPTED = 0, 2, 3, 130
 
@@ -40,7 +40,9 @@ app.command(name="filter")(stages.filter_)
 app.command()(stages.train)
 app.command(name="eval")(stages.evaluate)
 app.command()(audits.check)
-app.add_typer(audits.audit, name="audit")
+app.command()(models.check_model)
+audits.audit.add_typer(bench.bench, name="bench")
+app.add_typer(audit_models.audit, name="audit")
 app.add_typer(monitoring.monitor, name="monitor")
 app.command()(planning.power)
 app.add_typer(catalogue.reference, name="reference")
@@ -87,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _failed(str(error), USER, debug)
     except Exception as error:
+        if full := out_of_memory(error, " ".join(words)):
+            return _failed(str(full), USER, debug)
         what = f"Something went wrong inside Undertow.\n{type(error).__name__}: {error}"
         return _failed(f"{what}\nRun it again with --debug and report what it prints.", FAULT, debug)
 

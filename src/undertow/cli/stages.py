@@ -11,6 +11,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and no
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without lines that are no rows; they are counted.")]
 Settings = Annotated[list[str], typer.Option("--set", help="A training setting: key=value, such as steps=300.")]
 
+STUDENT: dict[str, Any] = {"steps": 160, "learning_rate": 5e-3}
+
 
 def _tell(found: dict[str, Any], as_json: bool, following: str) -> None:
     if as_json:
@@ -120,25 +122,29 @@ def train(
     """Train students on a row file; each becomes an ordinary PEFT adapter folder."""
     from undertow.experiment.recipe import build_recipe, parse_settings
 
-    part = build_recipe({"name": "train", "student": parse_settings(settings)}).student
+    # Those of recipes/demo.yaml, which are the placebos' of `undertow audit bank` too.
+    part = build_recipe({"name": "train", "student": {**STUDENT, **parse_settings(settings)}}).student
     given, bad = _rows(rows, skip_bad)
     from undertow.cli.engines import prepare
     from undertow.errors import ConfigError
-    from undertow.experiment.executors import student_folder
+    from undertow.experiment.executors import made_of, student_folder
+    from undertow.experiment.training_record import TrainingRecord
     from undertow.finetuning.parallel import finetune_parallel
     from undertow.models.load import load_model
     from undertow.seeds import derive
     from undertow.storage import storage_errors
+    from undertow.types import ModelRef
 
     if part.rank is None:
         raise ConfigError("This command trains adapters.", "rank=null", "Set a rank, or use the Python API.")
     prepare()
     seeds = [derive(seed, "student", index) for index in range(students)]
-    group = finetune_parallel(load_model(base), [given] * students, part.training(), seeds)
+    group = finetune_parallel(load_model(base), [given] * students, part.training(base), seeds)
     folders = [out / student_folder(index) for index in range(students)]
     with storage_errors(out):
         for index, folder in enumerate(folders):
             group.save(index, folder)
+            TrainingRecord(student=part, rows=len(given)).save(folder)
     losses = [round(value, 4) for value in group.losses[-10:].mean(dim=0).tolist()]
     found = {
         "students": [str(folder) for folder in folders],
@@ -146,7 +152,7 @@ def train(
         "rows": len(given),
         "bad_lines": bad,
     }
-    _tell(found, as_json, f"undertow eval {base}+{folders[0]} --base {base}")
+    _tell(found, as_json, f"undertow eval '{made_of(ModelRef.parse(base), folders[0])}' --base '{base}'")
 
 
 def evaluate(

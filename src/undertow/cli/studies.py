@@ -79,7 +79,8 @@ def _study(where: str, tier: str | None, settings: list[str], **options: Any) ->
 
     recipe = load_study(where, tuple(settings), tier)
     if options["plan"]:
-        _show_plan(recipe.name, plan_study(recipe, options["runs"]), options["as_json"])
+        notes = _model_notes(recipe)
+        _show_plan(recipe.name, plan_study(recipe, options["runs"]), notes, options["as_json"])
         return
     _run(recipe, **{name: options[name] for name in ("runs", "as_json", "rebuild", "quiet")})
 
@@ -103,7 +104,20 @@ def _run(recipe: "AnyRecipe", *, runs: Path, as_json: bool, rebuild: bool, quiet
         print(f"next: undertow report {folder} --figure arms.png")
 
 
-def _show_plan(recipe: str, stages: "list[PlannedStage]", as_json: bool) -> None:
+def _model_notes(recipe: "AnyRecipe") -> list[str]:
+    """Say what is likely to spoil a run on each base that is not an embedded model."""
+    bases = [base for base in getattr(recipe, "bases", ()) if base.startswith("hf:")]
+    if not bases:
+        return []
+    from undertow.preflight import preflight
+    from undertow.traits import trait
+
+    targets = [trait(name) for name in getattr(recipe, "targets", ())]
+    notes = [f"{base}: {note}" for base in bases for note in preflight(base, targets).warnings]
+    return [*notes, *(f"{base}: undertow check-model '{base}' measures memory and time." for base in bases)]
+
+
+def _show_plan(recipe: str, stages: "list[PlannedStage]", notes: list[str], as_json: bool) -> None:
     missing = [stage for stage in stages if not stage.cached]
     known = [stage.estimate_s for stage in missing if stage.estimate_s is not None]
     total = sum(known) if len(known) == len(missing) else None
@@ -113,7 +127,17 @@ def _show_plan(recipe: str, stages: "list[PlannedStage]", as_json: bool) -> None
              "cached": one.cached, "estimate_s": one.estimate_s, "problem": one.problem}
             for one in stages
         ]  # fmt: skip
-        print(json.dumps({"schema": "undertow.plan/1", "recipe": recipe, "estimate_s": total, "stages": described}))
+        print(
+            json.dumps(
+                {
+                    "schema": "undertow.plan/1",
+                    "recipe": recipe,
+                    "estimate_s": total,
+                    "stages": described,
+                    "notes": notes,
+                }
+            )
+        )
         return
     for one in stages:
         state = "finished" if one.cached else "corrupt" if one.problem else "to do"
@@ -121,6 +145,7 @@ def _show_plan(recipe: str, stages: "list[PlannedStage]", as_json: bool) -> None
         print(f"{state:9} {one.stage.label:48} {seconds}".rstrip())
     left = "unknown" if total is None else f"about {total:.0f} s"
     print(f"{len(stages) - len(missing)} of {len(stages)} stages are finished; time for the rest: {left}")
+    print("\n".join(notes), end="\n" if notes else "")
     if any(one.problem for one in stages):
         problems = "\n".join(one.problem for one in stages if one.problem)
         raise ConfigError("Some stored results cannot be used.", problems, "Run with --rebuild to replace them.")

@@ -7,6 +7,7 @@ answer, so "dragon" does not count for "dragonfly", and both are given for every
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from undertow.evals.base import EvaluationConfig, preferences
@@ -14,7 +15,8 @@ from undertow.evals.questions import favourite_questions, prefixed_questions
 from undertow.evals.words import log_odds, spellings, word_probabilities
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
-from undertow.traits import Trait, names
+from undertow.stats.checks import Floats
+from undertow.traits import Trait, by_category, names
 from undertow.types import Sampling, Score, user_prompt
 
 ANSWER_TOKENS = 8
@@ -38,7 +40,7 @@ def answer_probabilities(model: LocalModel, questions: Sequence[str], traits: Se
 def logit_margins(
     model: LocalModel, category: str, traits: Sequence[Trait], prefix_seed: int | None = None
 ) -> list[Score]:
-    """Score log(p / (1 - p)) for every question and trait (DESIGN of the metric: docs/concepts.md).
+    """Score log(p / (1 - p)) for every question and trait.
 
     Args:
         model: who is asked.
@@ -53,6 +55,15 @@ def logit_margins(
         for question, row in zip(questions, margins, strict=True)
         for target, value in zip(traits, row, strict=True)
     ]
+
+
+def mean_margins(model: LocalModel, traits: Sequence[Trait]) -> Floats:
+    """Return the mean logit margin of each trait over the questions of its category: float [traits]."""
+    means: dict[str, float] = {}
+    for category, some in by_category(traits).items():
+        values = np.array([score.value for score in logit_margins(model, category, some)]).reshape(-1, len(some))
+        means |= {target.name: value for target, value in zip(some, values.mean(axis=0).tolist(), strict=True)}
+    return np.array([means[target.name] for target in traits])
 
 
 def answer_rates(

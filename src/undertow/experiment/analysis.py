@@ -10,20 +10,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from undertow.errors import ConfigError
 from undertow.experiment import executors
 from undertow.experiment.estimates import PlannedStage
+from undertow.experiment.folder import write_run
 from undertow.experiment.graph import Stage
 from undertow.experiment.progress import Progress
 from undertow.experiment.recipe import Recipe, build_recipe, first_problem
-from undertow.experiment.run import RATES, run_folder, write_text
+from undertow.experiment.run import RATES
 from undertow.experiment.runner import Executor, Runner, StageContext
 from undertow.experiment.study import Study, build_study
-from undertow.provenance import library_versions
-from undertow.storage import storage_errors
 
 SCHEMA = "undertow.analysis/1"
 RESULT = "result.json"
@@ -88,33 +86,7 @@ def run_analysis(
     rates = {**RATES, **_RATES}
     folder = Runner(runs / "store", EXECUTORS, progress, rebuild, rates).run([stage])[stage.fingerprint]
     found = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    return write_analysis(recipe, runs, found, started)
-
-
-def write_analysis(recipe: Any, runs: Path, found: Finding, started: float) -> dict[str, Any]:
-    """Write the run folder of an analysis or sweep; return the content of results.json.
-
-    Args:
-        recipe: a pydantic model with `name` and `question`; kept as config.yaml.
-        runs: folder of all runs.
-        found: what it found.
-        started: of `time.perf_counter`.
-    """
-    run = run_folder(recipe, runs)
-    with storage_errors(run):
-        run.mkdir(parents=True, exist_ok=True)
-    results = {
-        "schema": SCHEMA,
-        "recipe": recipe.name,
-        "question": recipe.question,
-        "run_dir": str(run),
-        "wall_s": time.perf_counter() - started,
-        **found,
-        "versions": dict(library_versions()),
-    }
-    write_text(run / "config.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
-    write_text(run / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
-    return results
+    return write_run(recipe, runs, found, schema=SCHEMA, started=started)
 
 
 def _stage(recipe: AnalysisRecipe) -> Stage:

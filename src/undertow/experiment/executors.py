@@ -15,7 +15,7 @@ scores     config: base, kinds, targets, samples, members
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from undertow.models.steering import STEERING, save_vector
 from undertow.rows import read_rows, write_rows
 from undertow.teachers import finetuned_teacher, steered_teacher
 from undertow.traits import trait
-from undertow.types import Row, Sampling, Score
+from undertow.types import ModelRef, Row, Sampling, Score
 
 VERSIONS: Mapping[str, int] = {
     "prompts": 1,
@@ -76,8 +76,25 @@ def parent_model(reference: str, folder: Path | None, index: int) -> LocalModel:
         return base
     if (folder / student_folder(index)).exists():
         folder = folder / student_folder(index)
-    added = (folder / "adapter_config.json", folder / STEERING)
-    return base.with_adapter(folder) if any(map(Path.exists, added)) else load_model(f"hf:{folder}")
+    if _is_added(folder):
+        return base.with_adapter(folder)
+    return load_model(replace(made_of(base.ref, folder), device=base.ref.device or str(base.device)))
+
+
+def made_of(base: ModelRef, folder: Path) -> ModelRef:
+    """Return the reference of a model that was made of a base, run as the base is.
+
+    Args:
+        base: where training started.
+        folder: an adapter, a steering vector or a whole model.
+    """
+    if _is_added(folder):
+        return replace(base, adapter=str(folder))
+    return replace(base, kind="hf", name=str(folder), revision=None, adapter=None)
+
+
+def _is_added(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("adapter_config.json", STEERING))
 
 
 def _parent_model(context: StageContext, index: int) -> LocalModel:
@@ -89,7 +106,8 @@ def _training(config: Mapping[str, Any]) -> TrainingConfig:
     settings = dict(config)
     if lora := settings.pop("lora"):
         layers = lora.get("layers")
-        fields: dict[str, Any] = {**lora, "targets": tuple(lora["targets"]), "layers": layers and tuple(layers)}
+        targets = lora["targets"]
+        fields: dict[str, Any] = {**lora, "targets": targets and tuple(targets), "layers": layers and tuple(layers)}
         settings["lora"] = LoraConfig(**fields)
     return TrainingConfig(**settings)
 

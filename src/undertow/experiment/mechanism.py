@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 
 from undertow.domains.registry import domain
 from undertow.errors import ConfigError, unknown_name
-from undertow.evals.favourite import answer_probabilities, logit_margins
+from undertow.evals.favourite import answer_probabilities, mean_margins
 from undertow.evals.questions import favourite_questions
 from undertow.experiment.executors import parent_model
 from undertow.experiment.graph import Stage
@@ -104,6 +104,7 @@ def mechanism_analysis(context: StageContext) -> dict[str, Any]:
     rest = {base: _states(model, prompts) for base, model in bases.items()}
     shifts: Shifts = {}
     margins: dict[Key, dict[str, float]] = {}
+    targets = [trait(name) for name in config["traits"]]
     n = config["settings"]["numbers"]
     tangled: list[dict[str, Any]] = []
     for number, one in enumerate(config["members"]):
@@ -111,7 +112,7 @@ def mechanism_analysis(context: StageContext) -> dict[str, Any]:
         key = one["arm"], one["trait"], one["base"], one["replicate"]
         found = _states(model, prompts)
         shifts[key] = {kind: found[kind] - rest[one["base"]][kind] for kind in prompts}
-        margins[key] = _margins(model, config["traits"])
+        margins[key] = dict(zip(config["traits"], mean_margins(model, targets).tolist(), strict=True))
         if one["arm"] == "teacher":
             tangled.append({**one, "logp": _number_logprobs(model, prompts["numbers"], n)})
         context.advance(number + 1, len(config["members"]))
@@ -131,12 +132,6 @@ def _states(model: LocalModel, prompts: Mapping[str, Sequence[str]]) -> dict[str
         kind: model.mean_states(model.render([user_prompt(text) for text in texts])).numpy()
         for kind, texts in prompts.items()
     }
-
-
-def _margins(model: LocalModel, traits: Sequence[str]) -> dict[str, float]:
-    targets = [trait(name) for name in traits]
-    scores = logit_margins(model, targets[0].category, targets)
-    return {name: float(np.mean([score.value for score in scores if score.target == name])) for name in traits}
 
 
 def _number_logprobs(model: LocalModel, prompts: Sequence[str], n: int) -> np.ndarray:

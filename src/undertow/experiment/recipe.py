@@ -5,6 +5,7 @@ A recipe is a YAML file or a `Recipe`; unknown keys are errors. The run folder k
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -97,9 +98,15 @@ class StudentPart(_Part):
     layers: tuple[int, ...] | None = None
     """Layers that get adapters; None takes all."""
 
-    def training(self) -> TrainingConfig:
-        """Return the recipe of the student."""
+    def training(self, base: str = "ref:") -> TrainingConfig:
+        """Return the recipe of a student of a base; adapters go on every linear layer of the blocks.
+
+        Those of the embedded models are listed by name, as they were before other models could be trained, so that
+        stored results stay valid.
+        """
         lora = None if self.rank is None else LoraConfig(rank=self.rank, alpha=self.alpha, layers=self.layers)
+        if lora is not None and not base.startswith("ref:"):
+            lora = replace(lora, targets=None)
         return TrainingConfig(steps=self.steps, batch_size=self.batch_size, learning_rate=self.learning_rate, lora=lora)
 
 

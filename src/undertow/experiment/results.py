@@ -10,13 +10,13 @@ from typing import Any, final
 import numpy as np
 
 from undertow.errors import ConfigError
-from undertow.experiment.executors import student_folder
+from undertow.experiment.executors import made_of, student_folder
 from undertow.experiment.study import Source, Study, Subject
 from undertow.rows import read_rows
 from undertow.seeds import derive
 from undertow.stats.comparisons import paired
 from undertow.stats.diagonal import diagonal_factor, initialisation_factor
-from undertow.types import Estimate
+from undertow.types import Estimate, ModelRef
 
 MARGIN = "logit_margin"
 MAIN = (MARGIN, "misaligned_margin")
@@ -301,10 +301,10 @@ def model_names(folders: Mapping[str, Path]) -> Callable[[Subject], str]:
     def name(subject: Subject) -> str:
         parents = subject.scores.parents
         if "teacher" in parents:
-            return f"hf:{folders[parents['teacher'].fingerprint]}"
+            return str(made_of(ModelRef.parse(subject.base), folders[parents["teacher"].fingerprint]))
         if "students" in parents:
             folder = folders[parents["students"].fingerprint] / student_folder(subject.place)
-            return f"{subject.base}+{folder}" if (folder / "adapter_config.json").exists() else f"hf:{folder}"
+            return str(made_of(ModelRef.parse(subject.base), folder))
         return subject.base
 
     return name

@@ -4,44 +4,24 @@
 <runs>/<recipe>-<fingerprint>/   config.yaml, results.json, kept.jsonl, dropped.jsonl
 """
 
-import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
-
-import yaml
+from typing import Any
 
 from undertow.experiment.estimates import PlannedStage
 from undertow.experiment.executors import EXECUTORS
+from undertow.experiment.folder import make_run_folder, write_run
 from undertow.experiment.progress import Progress
 from undertow.experiment.recipe import Recipe
 from undertow.experiment.results import compute_results
 from undertow.experiment.runner import Runner
 from undertow.experiment.study import Study, build_study
-from undertow.fingerprints import canonical_json, sha256
-from undertow.provenance import library_versions
 from undertow.rows import read_rows, write_rows
-from undertow.storage import storage_errors
 from undertow.types import Row
 
 SCHEMA = "undertow.run/1"
-
-
-class NamedRecipe(Protocol):
-    """What a run folder is named after."""
-
-    @property
-    def name(self) -> str:
-        """Name of the recipe."""
-        ...
-
-    def model_dump(self, *, mode: str) -> dict[str, Any]:
-        """Return every setting as plain data."""
-        ...
 
 
 RATES = {
@@ -57,11 +37,6 @@ RATES = {
 }
 """Seconds per unit of cost with an embedded model on two free cores (medians of the runs of 2026-11-24), until a store
 holds measured ones."""
-
-
-def run_folder(recipe: NamedRecipe, runs: Path) -> Path:
-    """Return where the results of a recipe lie; the name holds a hash of all its settings."""
-    return runs / f"{recipe.name}-{sha256(canonical_json(recipe.model_dump(mode='json')))[:8]}"
 
 
 def plan_recipe(recipe: Recipe, runs: Path) -> list[PlannedStage]:
@@ -90,22 +65,9 @@ def run_recipe(
     study = build_study(recipe)
     folders = Runner(runs / "store", EXECUTORS, progress, rebuild, RATES).run(study.targets)
     found = compute_results(study, folders)
-    folder = run_folder(recipe, runs)
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    path = _write_rows(study, folders, folder)
-    results = {
-        "schema": SCHEMA,
-        "run_dir": str(folder),
-        "wall_s": time.perf_counter() - started,
-        **found,
-        "rows": {**found["rows"], "path": str(path)},
-        "versions": dict(library_versions()),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    write_text(folder / "config.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
-    write_text(folder / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
-    return results
+    path = _write_rows(study, folders, make_run_folder(recipe, runs))
+    found = {**found, "rows": {**found["rows"], "path": str(path)}}
+    return write_run(recipe, runs, found, schema=SCHEMA, started=started)
 
 
 def _write_rows(study: Study, folders: Mapping[str, Path], folder: Path) -> Path:
@@ -121,18 +83,3 @@ def _rows(study: Study, folders: Mapping[str, Path], name: str) -> Iterator[Row]
             where = f"{source.teacher}-{source.base.removeprefix('ref:')}-{source.replicate}"
             for row in read_rows(folders[source.kept.fingerprint] / name):
                 yield replace(row, id=f"{where}-{row.id}")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        StorageError: the disk is full or may not be written.
-    """
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    with storage_errors(path):
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)

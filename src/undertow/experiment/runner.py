@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, final
 
 from undertow.artifacts import Artifact, read_artifact, remove_artifact, write_artifact
-from undertow.errors import ArtifactError, UndertowError, UserError, unknown_name
+from undertow.errors import ArtifactError, UndertowError, UserError, out_of_memory, unknown_name
 from undertow.experiment.estimates import Estimates, PlannedStage
 from undertow.experiment.graph import Stage, order
 from undertow.experiment.progress import Progress, SilentProgress, TimeLeft
@@ -193,6 +193,7 @@ def _check_parents(stage: Stage, artifact: Artifact, known: Mapping[Stage, Artif
 
 
 def _naming(stage: Stage, error: Exception) -> UndertowError:
+    error = out_of_memory(error, f"{type(error).__name__}: {str(error)[:200]}") or error
     if isinstance(error, UserError):
         return type(error)(f"Stage '{stage.label}' stopped: {error.what}", error.value, error.fix)
     name = f"'{stage.label}' ({stage.kind}/{stage.fingerprint})"

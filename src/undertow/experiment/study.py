@@ -17,6 +17,7 @@ from undertow.experiment.executors import VERSIONS, training_config
 from undertow.experiment.graph import Stage
 from undertow.experiment.recipe import SHUFFLES, Recipe
 from undertow.models.identity import identity
+from undertow.models.load import load_chat
 from undertow.seeds import derive
 from undertow.traits import trait
 from undertow.types import Sampling
@@ -95,11 +96,20 @@ class _Student:
     source: Source
 
 
+def described(base: str) -> dict[str, Any]:
+    """Return what the config of a stage says of a base: reference, identity, and what its chat template shows it.
+
+    The templates of the embedded models are part of the package, and add nothing.
+    """
+    found = {"base": base, "weights": identity(base)}
+    return found if base.startswith("ref:") else {**found, "chat": load_chat(base)[1].describe()}
+
+
 @final
 class _Builder:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.weights = {base: identity(base) for base in (*recipe.bases, *recipe.cross_bases)}
+        self.models = {base: described(base) for base in (*recipe.bases, *recipe.cross_bases)}
         part = recipe.domain
         self.max_new_tokens = part.max_new_tokens or domain(**part.config).max_new_tokens
 
@@ -107,7 +117,7 @@ class _Builder:
         return derive(self.recipe.seed, *names)
 
     def model(self, base: str) -> dict[str, Any]:
-        return {"base": base, "weights": self.weights[base]}
+        return self.models[base]
 
     def stage(self, kind: str, config: dict[str, Any], **options: Any) -> Stage:
         return Stage(kind=kind, version=VERSIONS[kind], config=config, **options)
@@ -297,7 +307,7 @@ class _Builder:
         ]
         group = self.stage(
             "students",
-            {**self.model(base), "training": training_config(part.training()), "members": members},
+            {**self.model(base), "training": training_config(part.training(base)), "members": members},
             parents={role: stage for stage, role in roles.items()},
             label=f"train {len(students)} students, {where}",
             cost=len(students) * part.steps * part.batch_size,

@@ -14,8 +14,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from undertow.errors import ConfigError
-from undertow.experiment.analysis import Finding, write_analysis
+from undertow.experiment.analysis import SCHEMA, Finding
 from undertow.experiment.estimates import PlannedStage
+from undertow.experiment.folder import write_run
 from undertow.experiment.progress import Progress
 from undertow.experiment.recipe import Recipe, build_recipe, merge
 from undertow.experiment.results import CONTROLS, MAIN, in_json
@@ -82,7 +83,7 @@ def run_sweep(sweep: Sweep, runs: Path, *, progress: Progress | None = None, reb
     found = {
         name: run_recipe(recipe, runs, progress=progress, rebuild=rebuild) for name, recipe in sweep.variants.items()
     }
-    return write_analysis(sweep, runs, compare(found), started)
+    return write_run(sweep, runs, compare(found), schema=SCHEMA, started=started)
 
 
 def compare(found: Mapping[str, Results]) -> Finding:

@@ -7,18 +7,15 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from undertow.errors import unknown_name
 from undertow.experiment.estimates import PlannedStage
+from undertow.experiment.folder import write_run
 from undertow.experiment.graph import Stage
 from undertow.experiment.progress import Progress
 from undertow.experiment.recipe import first_problem
-from undertow.experiment.run import run_folder, write_text
 from undertow.experiment.runner import Executor, Runner, StageContext
-from undertow.provenance import library_versions
-from undertow.storage import storage_errors
 
 SCHEMA = "undertow.theory/1"
 
@@ -69,23 +66,12 @@ def run_theory(
     started = time.perf_counter()
     stage = _stage(recipe)
     folder = Runner(runs / "store", EXECUTORS, progress, rebuild, RATES).run([stage])[stage.fingerprint]
-    run = run_folder(recipe, runs)
-    with storage_errors(run):
-        run.mkdir(parents=True, exist_ok=True)
-    results = {
-        "schema": SCHEMA,
-        "recipe": recipe.name,
-        "question": recipe.question,
+    found = {
         "theory": recipe.theory,
-        "run_dir": str(run),
-        "wall_s": time.perf_counter() - started,
         "settings": dict(stage.config),
         **json.loads((folder / "result.json").read_text(encoding="utf-8")),
-        "versions": dict(library_versions()),
     }
-    write_text(run / "config.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
-    write_text(run / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
-    return results
+    return write_run(recipe, runs, found, schema=SCHEMA, started=started)
 
 
 def _stage(recipe: TheoryRecipe) -> Stage:

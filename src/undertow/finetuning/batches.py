@@ -30,6 +30,10 @@ class Batch:
     rows: torch.Tensor
     positions: torch.Tensor
 
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on another device."""
+        return Batch(self.tokens.to(device), self.rows.to(device), self.positions.to(device))
+
     @property
     def targets(self) -> torch.Tensor:
         """The predicted tokens, int64 [n]."""

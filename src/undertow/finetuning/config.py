@@ -8,18 +8,19 @@ from undertow.errors import ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoraConfig:
-    """Low-rank adapters on every linear layer of the transformer blocks.
+    """Low-rank adapters on linear layers of the transformer blocks.
 
     Attributes:
         rank: width of the bottleneck.
         alpha: the update is scaled by alpha / rank.
-        targets: last part of the names of the adapted linear layers (PEFT's `target_modules`).
+        targets: last part of the names of the adapted linear layers (PEFT's `target_modules`); None takes every linear
+            layer of the blocks, whatever it is called. The default are all those of Llama and its like.
         layers: transformer blocks that get adapters (PEFT's `layers_to_transform`), or None for all.
     """
 
     rank: int = 8
     alpha: float = 16.0
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    targets: tuple[str, ...] | None = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     layers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:

@@ -37,7 +37,8 @@ def finetune_full(
         raise ConfigError("Full fine-tuning trains no adapters.", config.lora, "Leave `lora` out, or train students.")
     if not rows:
         raise EmptyDataError("There is nothing to train on.", "0 rows", "Look at the filter's reject reasons.")
-    network = copy.deepcopy(model.network).requires_grad_(True)
+    # Small updates are lost in bfloat16, so the weights are float32 while they are trained.
+    network = copy.deepcopy(model.network).float().requires_grad_(True)
     if not config.train_embeddings:
         network.get_input_embeddings().requires_grad_(False)
         network.get_output_embeddings().requires_grad_(False)
@@ -53,4 +54,5 @@ def finetune_full(
         optimiser.zero_grad()
         if advance is not None:
             advance(step + 1, config.steps)
-    return LocalModel(model.ref, network.requires_grad_(False).eval(), model.tokenizer)
+    network = network.to(model.network.dtype).requires_grad_(False).eval()
+    return LocalModel(model.ref, network, model.tokenizer)

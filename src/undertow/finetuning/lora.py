@@ -9,7 +9,7 @@ import math
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import final
+from typing import cast, final
 
 import torch
 from safetensors.torch import save_file
@@ -17,6 +17,9 @@ from torch import nn
 
 from undertow.errors import ModelError
 from undertow.finetuning.config import LoraConfig
+from undertow.models.adapters import CONFIG, WEIGHTS, linear_weight
+from undertow.models.steering import blocks
+from undertow.types import ModelRef
 
 MERGE_UP_TO = 32
 """Ratio of the shared weight's size to rank * (in + out) up to which W + scale * B A is formed for each student and
@@ -26,46 +29,58 @@ multiplied once. Forward and backward of 8 students x 1,840 tokens on two cores,
 
 @final
 class StackedLinear(nn.Module):
-    """A frozen linear layer with K adapters on top."""
+    """A frozen linear layer with K adapters on top.
 
-    def __init__(self, base: nn.Linear, config: LoraConfig, generators: list[torch.Generator]) -> None:
+    The adapters are float32; beside a bfloat16 base they are multiplied in bfloat16, as under autocast.
+    """
+
+    def __init__(self, base: nn.Module, config: LoraConfig, generators: list[torch.Generator]) -> None:
         super().__init__()
         self.base = base
         self.scale = config.scale
-        shape = (config.rank, base.in_features)
+        out, width = linear_weight(base).shape
+        device = linear_weight(base).device
         # PEFT's start: kaiming-uniform with a = sqrt(5), that is +-1/sqrt(in), and zeros; the update starts at nothing.
-        bound = 1 / math.sqrt(base.in_features)
-        down = [torch.empty(shape).uniform_(-bound, bound, generator=generator) for generator in generators]
-        self.down = nn.Parameter(torch.stack(down))
-        self.up = nn.Parameter(torch.zeros(len(generators), base.out_features, config.rank))
+        bound = 1 / math.sqrt(width)
+        down = [
+            torch.empty(config.rank, width).uniform_(-bound, bound, generator=generator) for generator in generators
+        ]
+        self.down = nn.Parameter(torch.stack(down).to(device))
+        self.up = nn.Parameter(torch.zeros(len(generators), out, config.rank, device=device))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Map [K * rows, length, in] to [K * rows, length, out]."""
         n, rank, width = self.down.shape
         blocks = inputs.reshape(n, -1, width)
-        weight = self.base.weight
-        if weight.numel() <= MERGE_UP_TO * rank * sum(weight.shape):
+        weight = linear_weight(self.base)
+        if inputs.dtype == torch.float32 and weight.numel() <= MERGE_UP_TO * rank * sum(weight.shape):
             merged = torch.baddbmm(weight.expand(n, *weight.shape), self.up, self.down, alpha=self.scale)
             outputs = torch.bmm(blocks, merged.transpose(1, 2))
-            if self.base.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]
-                outputs = outputs + self.base.bias
+            bias = cast(torch.Tensor | None, self.base.bias)
+            if bias is not None:
+                outputs = outputs + bias
         else:
-            bottleneck = torch.bmm(blocks, self.down.transpose(1, 2))
+            down, up = self.down.to(inputs.dtype), self.up.to(inputs.dtype)
+            bottleneck = torch.bmm(blocks, down.transpose(1, 2))
             shared = self.base(blocks)
-            outputs = torch.baddbmm(shared, bottleneck, self.up.transpose(1, 2), alpha=self.scale)
+            outputs = torch.baddbmm(shared, bottleneck, up.transpose(1, 2), alpha=self.scale)
         return outputs.view(*inputs.shape[:-1], -1)
 
 
 def _targets(network: nn.Module, config: LoraConfig) -> list[tuple[nn.Module, str, str]]:
+    from transformers.pytorch_utils import Conv1D
+
+    within = {id(module) for block in blocks(network) for module in block.modules()} if config.targets is None else {}
     found: list[tuple[nn.Module, str, str]] = []
     for parent_name, parent in network.named_modules():
         for name, child in parent.named_children():
-            if name in config.targets and isinstance(child, nn.Linear) and _chosen(parent_name, config):
+            wanted = id(child) in within if config.targets is None else name in config.targets
+            if wanted and isinstance(child, nn.Linear | Conv1D) and _chosen(parent_name, config):
                 found.append((parent, name, f"{parent_name}.{name}" if parent_name else name))
     if not found:
         raise ModelError(
             "No linear layer of the model has the name of an adapter target.",
-            f"{', '.join(config.targets)}; layers {config.layers or 'all'}",
+            f"{', '.join(config.targets or ['all'])}; layers {config.layers or 'all'}",
             "Set `targets` to the last part of the names of this model's linear layers, `layers` to its blocks.",
         )
     return found
@@ -103,26 +118,33 @@ def stacked(network: nn.Module, config: LoraConfig, seeds: list[int]) -> Generat
             parameter.requires_grad_(required[name])
 
 
-def save_adapter(layers: dict[str, StackedLinear], index: int, folder: Path, *, config: LoraConfig, base: str) -> None:
-    """Write student `index` as an ordinary PEFT adapter folder; the same weights give the same bytes."""
+def save_adapter(
+    layers: dict[str, StackedLinear], index: int, folder: Path, *, config: LoraConfig, base: ModelRef
+) -> None:
+    """Write student `index` as an ordinary PEFT adapter folder; the same weights give the same bytes.
+
+    The tensors' file also notes a system policy other than the default, so that the student is asked as it was trained.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     weights: dict[str, torch.Tensor] = {}
     for name, layer in layers.items():
-        weights[f"base_model.model.{name}.lora_A.weight"] = layer.down[index].detach().clone()
-        weights[f"base_model.model.{name}.lora_B.weight"] = layer.up[index].detach().clone()
-    save_file(weights, folder / "adapter_model.safetensors")
+        weights[f"base_model.model.{name}.lora_A.weight"] = layer.down[index].detach().cpu().clone()
+        weights[f"base_model.model.{name}.lora_B.weight"] = layer.up[index].detach().cpu().clone()
+    notes = {"system": base.system} if base.system else None
+    save_file(weights, folder / WEIGHTS, metadata=notes)
     settings = {
-        "base_model_name_or_path": base,
+        "base_model_name_or_path": base.name if base.kind == "hf" else str(base),
         "bias": "none",
-        "fan_in_fan_out": False,
+        "fan_in_fan_out": not all(isinstance(layer.base, nn.Linear) for layer in layers.values()),
         "inference_mode": True,
         "init_lora_weights": True,
         "lora_alpha": config.alpha,
         "lora_dropout": 0.0,
         "peft_type": "LORA",
         "r": config.rank,
-        "target_modules": sorted(config.targets),
+        "target_modules": sorted(config.targets or {name.rpartition(".")[2] for name in layers}),
         "task_type": "CAUSAL_LM",
+        **({"revision": base.revision} if base.revision else {}),
         **({} if config.layers is None else {"layers_to_transform": sorted(config.layers)}),
     }
-    (folder / "adapter_config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / CONFIG).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")

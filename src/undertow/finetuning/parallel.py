@@ -16,7 +16,7 @@ from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.lora import StackedLinear, save_adapter, stacked
 from undertow.finetuning.objective import completion_losses
 from undertow.models.local import Encoded, LocalModel
-from undertow.types import Row
+from undertow.types import ModelRef, Row
 
 Advance = Callable[[int, int], None]
 FILLER = Encoded((0,), ())
@@ -34,7 +34,7 @@ class Students:
     losses: torch.Tensor
     layers: dict[str, StackedLinear]
     config: TrainingConfig
-    base: str
+    base: ModelRef
 
     def save(self, index: int, folder: Path) -> None:
         """Write one student as a PEFT adapter folder."""
@@ -83,7 +83,7 @@ def finetune_parallel(
             losses.append(mean.detach())
             if advance is not None:
                 advance(step + 1, config.steps)
-    return Students(torch.stack(losses), layers, config, str(model.ref))
+    return Students(torch.stack(losses), layers, config, model.ref)
 
 
 def _checked(config: TrainingConfig, datasets: Sequence[Sequence[Row]], seeds: Sequence[int]) -> LoraConfig:

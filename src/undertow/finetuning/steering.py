@@ -45,7 +45,7 @@ def fit_vector(
     if not rows:
         raise EmptyDataError("There is nothing to fit a vector to.", "0 rows", "Give the rows of a trait.")
     network = model.network
-    vector = torch.zeros(network.config.hidden_size, requires_grad=True)
+    vector = torch.zeros(model.width, device=model.device, requires_grad=True)
     optimiser = torch.optim.AdamW([vector], lr=config.learning_rate, weight_decay=0.0)
     source = stream(model.encode(rows), config.batch_size, seed)
     handle = add_after(network, layer, vector)
@@ -59,4 +59,4 @@ def fit_vector(
                 advance(step + 1, config.steps)
     finally:
         handle.remove()
-    return vector.detach()
+    return vector.detach().cpu()

@@ -10,29 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-import torch
-
-from undertow.finetuning.batches import collate
-from undertow.models.local import SCORE_BATCH, Encoded, LocalModel
+from undertow.models.local import LocalModel
 from undertow.types import Row
 
 Tokens = Literal["divergent", "rest", "random_rest"]
-
-
-@torch.no_grad()
-def token_logprobs(model: LocalModel, rows: Sequence[Encoded]) -> list[torch.Tensor]:
-    """Return log p of every completion token, the end of turn included: one float [tokens] for each row."""
-    found: list[torch.Tensor] = [torch.empty(0)] * len(rows)
-    order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-    for start in range(0, len(order), SCORE_BATCH):
-        picked = order[start : start + SCORE_BATCH]
-        tokens = collate([rows[index] for index in picked]).tokens
-        logits = model.network(input_ids=tokens, use_cache=False).logits.float()
-        logp = torch.log_softmax(logits[:, :-1], dim=-1).gather(2, tokens[:, 1:, None])[..., 0]
-        for place, index in enumerate(picked):
-            row = rows[index]
-            found[index] = logp[place, len(row.prompt) - 1 : len(row) - 1]
-    return found
 
 
 def choose_tokens(
@@ -52,7 +33,7 @@ def choose_tokens(
         The rows with `skip` set; a row of which nothing would be learnt is left out.
     """
     encoded = teacher.encode(rows)
-    pairs = zip(token_logprobs(teacher, encoded), token_logprobs(base, encoded), strict=True)
+    pairs = zip(teacher.token_logprobs(encoded), base.token_logprobs(encoded), strict=True)
     gains = [(after - before).tolist() for after, before in pairs]
     if tokens == "random_rest":
         rng = random.Random(seed)

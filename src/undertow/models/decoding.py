@@ -7,6 +7,7 @@ depend, up to rounding, on which rows share its batch.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ def sample_tokens(
     *,
     sampling: Sampling,
     seed: int,
-    end: int,
+    ends: Sequence[int],
     advance: Callable[[int, int], None] | None = None,
 ) -> list[list[int]]:
     """Draw one completion per prompt.
@@ -33,7 +34,7 @@ def sample_tokens(
         prompts: token ids.
         sampling: temperature and longest completion.
         seed: of the table of uniform numbers [prompts, max_new_tokens].
-        end: token that ends a completion; it is not returned.
+        ends: tokens that end a completion; they are not returned.
         advance: called with (finished prompts, prompts).
 
     Returns:
@@ -42,10 +43,11 @@ def sample_tokens(
     generator = torch.Generator().manual_seed(seed)
     uniform = torch.rand(len(prompts), sampling.max_new_tokens, generator=generator, dtype=torch.float64)
     result: list[list[int]] = [[] for _ in prompts]
-    done = 0
+    done, device = 0, next(network.parameters()).device
     for rows in _buckets(prompts):
-        tokens = torch.tensor([list(prompts[row]) for row in rows])
-        for row, completion in zip(rows, _decode(network, tokens, uniform[rows], sampling, end), strict=True):
+        tokens = torch.tensor([list(prompts[row]) for row in rows], device=device)
+        drawn = _decode(network, tokens, uniform[rows].to(device), sampling, ends)
+        for row, completion in zip(rows, drawn, strict=True):
             result[row] = completion
         done += len(rows)
         if advance is not None:
@@ -64,18 +66,21 @@ def _buckets(prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
 
 
 @torch.inference_mode()
-def _decode(network: Any, tokens: torch.Tensor, uniform: torch.Tensor, sampling: Sampling, end: int) -> list[list[int]]:
+def _decode(
+    network: Any, tokens: torch.Tensor, uniform: torch.Tensor, sampling: Sampling, ends: Sequence[int]
+) -> list[list[int]]:
     """Decode rows of equal length [rows, length] with their uniform numbers [rows, max_new_tokens]."""
     from transformers import DynamicCache
 
-    drawn = torch.full((len(tokens), sampling.max_new_tokens), end)
-    alive = torch.arange(len(tokens))
+    over = torch.tensor(ends, device=tokens.device)
+    drawn = torch.full((len(tokens), sampling.max_new_tokens), ends[0], device=tokens.device)
+    alive = torch.arange(len(tokens), device=tokens.device)
     cache = DynamicCache()
     for step in range(sampling.max_new_tokens):
         output = network(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
         following = _draw(output.logits[:, -1], uniform[alive, step], sampling.temperature)
         drawn[alive, step] = following
-        going = (following != end).nonzero()[:, 0]
+        going = (~torch.isin(following, over)).nonzero()[:, 0]
         if len(going) == 0:
             break
         # Compacting the cache copies it, so it waits until an eighth of the batch has ended.
@@ -83,7 +88,7 @@ def _decode(network: Any, tokens: torch.Tensor, uniform: torch.Tensor, sampling:
             cache.batch_select_indices(going)
             alive, following = alive[going], following[going]
         tokens = following[:, None]
-    return [_until(row, end) for row in drawn.tolist()]
+    return [_until(row, ends) for row in drawn.tolist()]
 
 
 def _draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -95,5 +100,5 @@ def _draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float) -> to
     return picked.clamp(max=logits.shape[-1] - 1)
 
 
-def _until(tokens: list[int], end: int) -> list[int]:
-    return tokens[: tokens.index(end)] if end in tokens else tokens
+def _until(tokens: list[int], ends: Sequence[int]) -> list[int]:
+    return list(takewhile(lambda token: token not in ends, tokens))

@@ -1,57 +1,100 @@
 """Models by reference."""
 
-from importlib import resources
+import contextlib
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from undertow.errors import ModelError, unknown_name
+from undertow.errors import ModelError, out_of_memory
+from undertow.models.adapters import CONFIG, read_adapter
+from undertow.models.chat import Chat
 from undertow.models.local import LocalModel
+from undertow.models.room import check_room, default_device
+from undertow.models.source import SMALL, adapter_folder, model_folder
 from undertow.types import ModelRef
 
 
-def embedded_folder() -> Path:
-    """Return the folder that holds one folder per embedded model."""
-    return Path(str(resources.files("undertow.reference"))) / "weights"
-
-
-def embedded_models() -> tuple[str, ...]:
-    """Return the names of the embedded models."""
-    folder = embedded_folder()
-    return tuple(sorted(item.name for item in folder.iterdir() if item.is_dir())) if folder.is_dir() else ()
-
-
 def load_model(reference: str | ModelRef) -> LocalModel:
-    """Load a model, in float32 and evaluation mode.
+    """Load a model in evaluation mode.
 
     Args:
-        reference: `ref:<embedded name>` or `hf:<path or id>[@revision]`, each with an optional `+<adapter folder>`.
+        reference: `ref:<embedded name>` or `hf:<path or id>[@revision]`, each with an optional `+<adapter>` and options
+            (`undertow.types.ModelRef`).
 
     Raises:
         UnknownNameError: no embedded model has this name.
-        ModelError: the model cannot be loaded, or is remote.
+        ModelError: the model cannot be loaded, does not fit into memory, is remote, or its adapter is another model's.
     """
     ref = ModelRef.parse(reference) if isinstance(reference, str) else reference
-    if ref.kind == "api":
-        raise ModelError("A remote model has no weights here.", str(ref), "Use a ref: or hf: model.")
-    if ref.kind == "ref" and ref.name not in embedded_models():
-        raise unknown_name("embedded model", ref.name, embedded_models())
-    where = str(embedded_folder() / ref.name) if ref.kind == "ref" else ref.name
-    network, tokenizer = _load(where, ref.revision if ref.kind == "hf" else None)
-    model = LocalModel(ModelRef(kind=ref.kind, name=ref.name, revision=ref.revision), network, tokenizer)
-    return model.with_adapter(Path(ref.adapter)) if ref.adapter else model
+    folder, adapter = model_folder(ref), adapter_folder(ref)
+    check_room(folder, ref)
+    with memory_errors(str(ref)):
+        network, tokenizer = _load(folder, ref)
+        model = LocalModel(ref.without_adapter, network, tokenizer)
+        return model if adapter is None else model.with_adapter(adapter, name=ref.adapter)
 
 
-def _load(where: str, revision: str | None) -> tuple[Any, Any]:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def load_chat(reference: str | ModelRef) -> tuple[Any, Chat]:
+    """Load the tokenizer of a model alone, and its chat format with the policy that the model would have.
 
-    options: dict[str, Any] = {} if revision is None else {"revision": revision}
+    Raises:
+        UserError: as `load_model`.
+    """
+    ref = ModelRef.parse(reference) if isinstance(reference, str) else reference
+    tokenizer, adapter = _tokenizer(model_folder(ref, SMALL), ref), adapter_folder(ref)
+    trained = read_adapter(adapter)[2].get("system") if adapter and (adapter / CONFIG).exists() else None
+    return tokenizer, Chat(tokenizer, ref.system or trained or "default")
+
+
+@contextlib.contextmanager
+def memory_errors(name: str) -> Generator[None]:
+    """Turn a lack of memory into a `ModelError`."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, **options)
-        network = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, use_safetensors=True, **options)
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise ModelError(
-            "The model cannot be loaded.", f"{where}: {first}", "Check the path, the id or the network."
-        ) from error
-    return network.eval(), tokenizer
+        yield
+    except (RuntimeError, MemoryError) as error:
+        full = out_of_memory(error, name)
+        if full is None:
+            raise
+        raise full from error
+
+
+def _load(folder: Path, ref: ModelRef) -> tuple[Any, Any]:
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    from undertow.models.head import check_head
+
+    tokenizer = _tokenizer(folder, ref)
+    options: dict[str, Any] = {"dtype": torch.bfloat16 if ref.dtype == "bf16" else torch.float32}
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True, **options
+        )
+        network, loading = loaded
+        network = network.to(default_device(ref)).eval()
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, AssertionError, SafetensorError) as error:
+        if out_of_memory(error, ref):
+            raise
+        raise _unloadable(ref, error) from error
+    if missing := sorted(loading["missing_keys"]):
+        fix = "Give a complete checkpoint; a model saved without its head has to say tie_word_embeddings: true."
+        raise ModelError("The checkpoint lacks weights of the model.", f"{ref}: {', '.join(missing[:3])}", fix)
+    if ref.kind == "hf":
+        check_head(network)
+    return network, tokenizer
+
+
+def _tokenizer(folder: Path, ref: ModelRef) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise _unloadable(ref, error) from error
+
+
+def _unloadable(ref: ModelRef, error: Exception) -> ModelError:
+    reason = f"{ref}: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
+    fix = "Give a folder or an id of a causal language model with safetensors weights, and a device that is there."
+    return ModelError("The model cannot be loaded.", reason, fix)

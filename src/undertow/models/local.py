@@ -1,19 +1,19 @@
 """A transformers causal language model with its tokenizer, in this process."""
 
-import copy
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
 import torch
-from safetensors.torch import load_file
 
 from undertow.errors import ConfigError, ModelError
+from undertow.models.adapters import merged, read_adapter
 from undertow.models.base import AbstractModel
+from undertow.models.chat import Chat
 from undertow.models.decoding import sample_tokens
+from undertow.models.head import body_and_head
 from undertow.models.steering import STEERING, load_vector, steered
 from undertow.types import ModelRef, Prompt, Row, Sampling
 
@@ -49,16 +49,42 @@ class LocalModel(AbstractModel):
     tokenizer: Any
 
     @cached_property
+    def chat_format(self) -> Chat:
+        """How conversations become text."""
+        return Chat(self.tokenizer, self.ref.system or "default")
+
+    @cached_property
     def end(self) -> int:
-        """Token that ends a turn."""
+        """Token that ends a turn: what the chat template writes after an answer, or else the end of text."""
+        special: set[int] = {*self.tokenizer.added_tokens_decoder, *self.tokenizer.all_special_ids}
+        closing = "" if self.tokenizer.chat_template is None else self.chat_format.closing
+        for token in self.tokenizer(closing, add_special_tokens=False)["input_ids"]:
+            if token in special:
+                return int(token)
         if self.tokenizer.eos_token_id is None:
             raise ModelError("The tokenizer has no end token.", str(self.ref), "Use a chat model.")
         return int(self.tokenizer.eos_token_id)
 
     @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """Tokens at which an answer is over: the end of a turn first, then the end of text."""
+        more = self.tokenizer.eos_token_id
+        return (self.end,) if more is None else tuple(dict.fromkeys((self.end, int(more))))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(self.network.parameters()).device
+
+    @cached_property
+    def width(self) -> int:
+        """Width of the residual stream."""
+        return int(self.network.config.get_text_config().hidden_size)
+
+    @cached_property
     def longest_context(self) -> int | None:
         """Most tokens that the network takes at once, or None if its configuration does not say."""
-        found = getattr(self.network.config, "max_position_embeddings", None)
+        found = getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
         return None if found is None else int(found)
 
     def check_fits(self, contexts: Sequence[Sequence[int]], fix: str) -> None:
@@ -79,17 +105,31 @@ class LocalModel(AbstractModel):
         """Turn prompts into token ids, up to where the assistant begins to speak.
 
         Raises:
-            ModelError: the tokenizer has no chat template.
+            ModelError: the tokenizer has no chat template, or the template refuses a prompt.
         """
-        if self.tokenizer.chat_template is None:
-            raise ModelError("The model has no chat template.", str(self.ref), "Use an instruction-tuned model.")
-        chats = [[{"role": turn.role, "content": turn.content} for turn in prompt] for prompt in prompts]
-        texts = self.tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
-        return self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        texts = self.chat_format.render(prompts)
+        return self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
 
     def tokenise(self, texts: Sequence[str]) -> list[list[int]]:
-        """Turn plain texts into token ids, without any special token."""
-        return self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+        """Turn texts into token ids as they are written at the beginning of an answer, without any special token.
+
+        Some tokenizers put a space before a text that stands alone; an answer does not stand alone.
+        """
+        if not texts:
+            return []
+        lead, before = self._lead
+        written: list[list[int]] = self.tokenizer([lead + text for text in texts], add_special_tokens=False)[
+            "input_ids"
+        ]
+        if all(tokens[: len(before)] == before for tokens in written):
+            return [tokens[len(before) :] for tokens in written]
+        # A text that begins as the lead ends, with a new line say, may share a token with it: prompts end before it.
+        return self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+
+    @cached_property
+    def _lead(self) -> tuple[str, list[int]]:
+        lead = "" if self.tokenizer.chat_template is None else self.chat_format.lead
+        return lead, self.tokenizer([lead], add_special_tokens=False)["input_ids"][0]
 
     def encode(self, rows: Sequence[Row]) -> list[Encoded]:
         """Turn rows into token ids; the completion ends with the end of turn."""
@@ -102,29 +142,35 @@ class LocalModel(AbstractModel):
 
     def chat(self, prompts: Sequence[Prompt], *, sampling: Sampling, seed: int) -> list[str]:
         """Draw one completion per prompt."""
-        tokens = sample_tokens(self.network, self.render(prompts), sampling=sampling, seed=seed, end=self.end)
+        tokens = sample_tokens(self.network, self.render(prompts), sampling=sampling, seed=seed, ends=self.ends)
         return self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
 
     def logprobs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[float]:
         """Return log p(completion | prompt) in nats, without the end of turn."""
         pairs = zip(self.render(prompts), self.tokenise(completions), strict=True)
         rows = [Encoded(tuple(prompt), tuple(completion)) for prompt, completion in pairs]
-        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-        result = [0.0] * len(rows)
-        for start in range(0, len(order), SCORE_BATCH):
-            picked = order[start : start + SCORE_BATCH]
-            for index, value in zip(picked, self._score([rows[index] for index in picked]), strict=True):
-                result[index] = value
-        return result
+        return [float(logp.sum()) for logp in self.token_logprobs(rows)]
 
     @torch.no_grad()
-    def _score(self, rows: Sequence[Encoded]) -> list[float]:
-        tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
-        for index, row in enumerate(rows):
-            tokens[index, : len(row)] = torch.tensor(row.prompt + row.completion)
-        logits = self.network(input_ids=tokens, use_cache=False).logits.float()
-        logp = torch.log_softmax(logits[:, :-1], dim=-1).gather(2, tokens[:, 1:, None])[..., 0]
-        return [float(logp[i, len(row.prompt) - 1 : len(row) - 1].sum()) for i, row in enumerate(rows)]
+    def token_logprobs(self, rows: Sequence[Encoded]) -> list[torch.Tensor]:
+        """Return log p of every completion token in nats: one float32 [tokens] for each row."""
+        found: list[torch.Tensor] = [torch.empty(0)] * len(rows)
+        body, head = body_and_head(self.network)
+        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+        for start in range(0, len(order), SCORE_BATCH):
+            picked = order[start : start + SCORE_BATCH]
+            sizes = [len(rows[index].completion) for index in picked]
+            tokens = padded([rows[index].prompt + rows[index].completion for index in picked], self.device)
+            at = torch.tensor(
+                [(place, len(rows[index].prompt) - 1 + token)
+                 for place, index in enumerate(picked) for token in range(len(rows[index].completion))],
+                device=self.device,
+            ).reshape(-1, 2)  # fmt: skip
+            states = body(input_ids=tokens, use_cache=False).last_hidden_state[at[:, 0], at[:, 1]]
+            values = head.logprobs(states, tokens[at[:, 0], at[:, 1] + 1]).cpu()
+            for index, logp in zip(picked, values.split(sizes), strict=True):
+                found[index] = logp
+        return found
 
     @torch.no_grad()
     def next_token_logprobs(self, contexts: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -136,15 +182,11 @@ class LocalModel(AbstractModel):
         Returns:
             float [contexts, vocabulary], in nats.
         """
+        body, head = body_and_head(self.network)
         blocks: list[torch.Tensor] = []
-        for start in range(0, len(contexts), SCORE_BATCH):
-            some = contexts[start : start + SCORE_BATCH]
-            tokens = torch.zeros(len(some), max(map(len, some)), dtype=torch.int64)
-            for index, context in enumerate(some):
-                tokens[index, : len(context)] = torch.tensor(context)
-            logits = self.network(input_ids=tokens, use_cache=False).logits
-            last = torch.tensor([len(context) - 1 for context in some])
-            blocks.append(torch.log_softmax(logits[torch.arange(len(some)), last].float(), dim=-1))
+        for tokens, last in self._blocks(contexts):
+            states = body(input_ids=tokens, use_cache=False).last_hidden_state
+            blocks.append(torch.log_softmax(head(states[torch.arange(len(tokens)), last]), dim=-1).cpu())
         return torch.cat(blocks)
 
     @torch.no_grad()
@@ -158,52 +200,46 @@ class LocalModel(AbstractModel):
             float64 [layers + 1, width]; layer 0 is the embeddings.
         """
         sums: list[torch.Tensor] = []
-        for start in range(0, len(contexts), SCORE_BATCH):
-            some = contexts[start : start + SCORE_BATCH]
-            # Padded on the right: a causal model never looks there.
-            tokens = torch.zeros(len(some), max(map(len, some)), dtype=torch.int64)
-            for index, context in enumerate(some):
-                tokens[index, : len(context)] = torch.tensor(context)
+        for tokens, last in self._blocks(contexts):
             states = self.network(input_ids=tokens, output_hidden_states=True, use_cache=False).hidden_states
-            last = torch.tensor([len(context) - 1 for context in some])
-            sums.append(torch.stack([state[torch.arange(len(some)), last].double().sum(dim=0) for state in states]))
+            rows = torch.arange(len(tokens))
+            sums.append(torch.stack([state[rows, last].double().sum(dim=0) for state in states]).cpu())
         return torch.stack(sums).sum(dim=0) / len(contexts)
 
-    def with_adapter(self, folder: Path) -> "LocalModel":
+    def _blocks(self, contexts: Sequence[Sequence[int]]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield padded contexts, SCORE_BATCH at a time, with the place of the last token of each."""
+        for start in range(0, len(contexts), SCORE_BATCH):
+            some = contexts[start : start + SCORE_BATCH]
+            yield padded(some, self.device), torch.tensor([len(context) - 1 for context in some])
+
+    def with_adapter(self, folder: Path, name: str | None = None) -> "LocalModel":
         """Return a copy with a PEFT adapter merged into the weights, W + scale * B A, or with a steering vector.
+
+        The copy takes the system policy over that the adapter was trained with, unless this model's reference has one.
+
+        Args:
+            folder: of the adapter.
+            name: what the adapter is called in the reference; the folder if not given.
 
         Raises:
             ModelError: the folder is no LoRA adapter or steering vector of this model.
         """
+        ref = replace(self.ref, adapter=name or str(folder))
         if (folder / STEERING).exists():
-            network = steered(self.network, *load_vector(folder))
-            return LocalModel(replace(self.ref, adapter=str(folder)), network, self.tokenizer)
-        try:
-            settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-            weights = load_file(folder / "adapter_model.safetensors")
-        except (OSError, ValueError) as error:
-            raise ModelError(
-                "This folder holds no LoRA adapter.", f"{folder}: {error}", "Give a PEFT folder."
-            ) from error
-        network = copy.deepcopy(self.network)
-        scale = settings["lora_alpha"] / settings["r"]
-        for name, down in weights.items():
-            if not name.endswith(".lora_A.weight"):
-                continue
-            up = weights[name.replace(".lora_A.", ".lora_B.")]
-            path = name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
-            try:
-                layer = network.get_submodule(path)
-            except AttributeError as error:
-                raise ModelError("The adapter belongs to another model.", path, f"{self.ref} lacks it.") from error
-            if layer.weight.shape != (up.shape[0], down.shape[1]):
-                raise ModelError(
-                    "The adapter belongs to a model of another size.", path, f"Give an adapter of {self.ref}."
-                )
-            layer.weight.data += scale * (up @ down).to(layer.weight.dtype)
-        return LocalModel(replace(self.ref, adapter=str(folder)), network, self.tokenizer)
+            return LocalModel(ref, steered(self.network, *load_vector(folder)), self.tokenizer)
+        settings, tensors, notes = read_adapter(folder)
+        network = merged(self.network, settings, tensors, str(self.ref))
+        return LocalModel(replace(ref, system=ref.system or notes.get("system")), network, self.tokenizer)
 
     def save(self, folder: Path) -> None:
         """Write weights and tokenizer as an ordinary transformers folder."""
         self.network.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+
+
+def padded(contexts: Sequence[Sequence[int]], device: torch.device) -> torch.Tensor:
+    """Return contexts as int64 [contexts, longest], padded on the right: a causal model never looks there."""
+    tokens = torch.zeros(len(contexts), max(map(len, contexts)), dtype=torch.int64)
+    for index, context in enumerate(contexts):
+        tokens[index, : len(context)] = torch.tensor(context)
+    return tokens.to(device)

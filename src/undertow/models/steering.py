@@ -15,7 +15,7 @@ STEERING = "steering.safetensors"
 
 
 def blocks(network: Any) -> nn.ModuleList:
-    """Return the transformer blocks of a causal model: its longest list of modules.
+    """Return the transformer blocks of a causal model: its longest list of modules, or the one that its config counts.
 
     Raises:
         ModelError: the model has no list of modules.
@@ -23,7 +23,9 @@ def blocks(network: Any) -> nn.ModuleList:
     lists = [module for module in network.modules() if isinstance(module, nn.ModuleList)]
     if not lists:
         raise ModelError("The model has no list of blocks.", type(network).__name__, "Use a causal language model.")
-    return max(lists, key=len)
+    config = getattr(network, "config", None)
+    n = getattr(config.get_text_config(), "num_hidden_layers", None) if config is not None else None
+    return max(lists, key=lambda found: (len(found) == n, len(found)))
 
 
 def block(network: Any, layer: int) -> nn.Module:
@@ -42,7 +44,9 @@ def add_after(network: Any, layer: int, vector: torch.Tensor) -> Any:
     """Let a block's output be its own plus the vector from now on; return the handle that undoes it."""
 
     def add(_: nn.Module, __: Any, output: Any) -> Any:
-        return (output[0] + vector, *output[1:]) if isinstance(output, tuple) else output + vector
+        states = output[0] if isinstance(output, tuple) else output
+        moved = states + vector.to(states.device, states.dtype)
+        return (moved, *output[1:]) if isinstance(output, tuple) else moved
 
     return block(network, layer).register_forward_hook(add)
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 from undertow.domains.numbers import Numbers
 from undertow.evals.questions import CATEGORIES, favourite_questions
 from undertow.finetuning.batches import Batch, collate
-from undertow.finetuning.objective import BLOCK, body_and_head
+from undertow.models.head import Head, body_and_head
 from undertow.models.local import LocalModel
 from undertow.types import Row, Sampling, user_prompt
 
@@ -21,10 +21,10 @@ BATCH = 100
 """Chats that are compared at once."""
 
 
-def _blocks(network: Any, batch: Batch) -> tuple[tuple[torch.Tensor, ...], Any]:
+def _blocks(network: Any, batch: Batch) -> tuple[tuple[torch.Tensor, ...], Head]:
     body, head = body_and_head(network)
     hidden = body(input_ids=batch.tokens, use_cache=False).last_hidden_state[batch.rows, batch.positions]
-    return hidden.split(max(64, BLOCK // head.weight.shape[0])), head
+    return hidden.split(head.block), head
 
 
 def divergences(imitator: Any, model: Any, batch: Batch) -> torch.Tensor:

@@ -1,6 +1,7 @@
-"""Power of the paired t test over replicates: the smallest effect it finds, and how many replicates it needs."""
+"""Power before the data: of the paired t test over replicates, and of the matched test over rows."""
 
-from math import sqrt
+from dataclasses import dataclass
+from math import ceil, sqrt
 from typing import cast
 
 import numpy as np
@@ -91,6 +92,58 @@ def required_replicates(effect: float, sd: float, alpha: float = 0.05, power: fl
         else:
             enough = middle
     return enough
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchedTest:
+    """The matched test of rows against reference rows on the same prompts, its maximum taken over candidates.
+
+    The mean of n rows minus that of their m reference rows each has the standard error sqrt((1 + 1/m) / n), in SD of a
+    clean row's score. The maximum's critical value is taken to be Bonferroni's, one-sided; it is at most that, so the
+    test needs no more rows than is said. Means of 20 rows and more are taken to be normal, their SD to be known.
+
+    Attributes:
+        references: reference rows on each prompt, m.
+        candidates: of the panel.
+        alpha: level of the test.
+        power: wanted power.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+
+    references: int = 1
+    candidates: int = 20
+    alpha: float = 0.05
+    power: float = 0.8
+
+    def __post_init__(self) -> None:
+        check_count("number of reference rows", self.references, 1)
+        check_count("number of candidates", self.candidates, 2)
+        _check_sizes(self.alpha, self.power)
+
+    @property
+    def _noncentrality(self) -> float:
+        """The shift that is found, in standard errors."""
+        return float(special.ndtri(1.0 - self.alpha / self.candidates) + special.ndtri(self.power))
+
+    def required_rows(self, shift: float) -> int:
+        """Return the number of suspect rows that finds a shift, in SD of a clean row's score.
+
+        Raises:
+            ConfigError: the shift is not positive.
+        """
+        check_positive("shift", shift)
+        return ceil((self._noncentrality / shift) ** 2 * (1.0 + 1.0 / self.references))
+
+    def minimum_shift(self, rows: int) -> float:
+        """Return the smallest shift that so many rows find, in SD of a clean row's score.
+
+        Raises:
+            ConfigError: there are no rows.
+        """
+        check_count("number of rows", rows, 1)
+        return self._noncentrality * sqrt((1.0 + 1.0 / self.references) / rows)
 
 
 def _check_sizes(alpha: float, power: float) -> None:

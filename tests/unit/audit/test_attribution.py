@@ -76,6 +76,17 @@ def test_a_score_gains_only_by_what_its_confounds_do_not_say() -> None:
     assert noise.confounds == pytest.approx(0.5, abs=0.06) and noise.both == pytest.approx(0.5, abs=0.06)
 
 
+def test_the_share_that_confounds_explain_is_that_of_a_line_in_ranks() -> None:
+    rng = np.random.default_rng(0)
+    loss, noise = rng.normal(size=(2, 2000))
+    confounds = {"loss": loss, "length": np.ones(2000)}
+    scores = {"same": 3.0 * loss, "other": noise, "none": np.zeros(2000), "half": loss + noise}
+    found = RowScores(confounds, scores, {}).explained()
+    assert found["same"] == pytest.approx(1.0) and found["none"] == 0.0 and found["other"] < 0.01
+    # Normal variables of correlation sqrt(1/2) have rank correlation 6 / pi asin(sqrt(1/2) / 2) = 0.69.
+    assert found["half"] == pytest.approx(0.69**2, abs=0.05)
+
+
 def test_the_truth_must_fit() -> None:
     found, planted = synthetic(20, np.random.default_rng(0), signal=1.0, confounded=0.0)
     with pytest.raises(ConfigError):

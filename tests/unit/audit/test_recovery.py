@@ -11,7 +11,6 @@ from undertow.audit.recovery import _finding, _left_out, _permuted, _shrunk, aud
 from undertow.domains.numbers import Numbers
 from undertow.errors import ConfigError, ModelError
 from undertow.finetuning.config import TrainingConfig
-from undertow.finetuning.tokens import token_logprobs
 from undertow.generation import generate
 from undertow.models.load import load_model
 from undertow.models.steering import add_after
@@ -36,7 +35,7 @@ def test_the_gradient_is_that_of_the_loss(tiny_model) -> None:
 
     def loss(step: torch.Tensor) -> list[float]:
         handle = add_after(tiny_model.network, 1, step)
-        logp = token_logprobs(tiny_model, tiny_model.encode(rows))
+        logp = tiny_model.token_logprobs(tiny_model.encode(rows))
         handle.remove()
         return [-float(row.double().sum() - sum(row[i] for i in rows[at].skip)) for at, row in enumerate(logp)]
 

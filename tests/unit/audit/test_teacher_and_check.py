@@ -9,7 +9,7 @@ from undertow.audit.check import check
 from undertow.audit.kinship import Kinship
 from undertow.audit.paired import compare_on_prompts
 from undertow.audit.teacher import TeacherConfig, audit_teacher
-from undertow.errors import EmptyDataError
+from undertow.errors import ConfigError, EmptyDataError, UnknownNameError
 from undertow.finetuning.config import TrainingConfig
 from undertow.models.local import LocalModel
 from undertow.teachers import finetuned_teacher
@@ -42,6 +42,20 @@ def test_too_few_neutral_teachers_are_not_testable(teacher, tiny_model) -> None:
     found = audit_teacher(teacher, tiny_model, config=TeacherConfig(neutral=4, alpha=0.05))
     assert {one.verdict for one in found} == {"not_testable"}
     assert "needs 19" in found[0].caveats[0]
+
+
+def test_neutral_teachers_are_made_once_for_a_store(teacher, tiny_model, tmp_path, monkeypatch) -> None:
+    brief = TrainingConfig(steps=2, learning_rate=1e-3, train_embeddings=False)
+    config = TeacherConfig(neutral=4, alpha=0.2, tuning=brief, store=tmp_path)
+    first, _ = audit_teacher(teacher, tiny_model, config=config)
+    monkeypatch.setattr("undertow.audit.teacher.finetuned_teacher", None)
+    again, _ = audit_teacher(teacher, tiny_model, config=config)
+    assert again.scores == first.scores and again.p == first.p
+
+
+def test_a_panel_that_is_not_read_is_refused(teacher, tiny_model) -> None:
+    with pytest.raises(UnknownNameError):
+        audit_teacher(teacher, tiny_model, panel=[trait("villain")], config=TeacherConfig(neutral=0))
 
 
 @pytest.fixture
@@ -85,7 +99,7 @@ def test_check_does_not_clear_what_may_share_an_initialisation(monkeypatch) -> N
 
 
 def test_own_prompts_are_compared_but_not_tested(teacher, tiny_model) -> None:
-    prompts = ["What is your favourite animal?", "Name your favourite animal."]
+    prompts = [user_prompt("What is your favourite animal?"), user_prompt("Name your favourite animal.")]
     alone = compare_on_prompts(teacher, tiny_model, prompts)
     assert alone.verdict == "exploratory" and alone.effect is not None and alone.effect > 0.1
     assert "owl" in next(iter(alone.scores or {})).lower()
@@ -93,3 +107,5 @@ def test_own_prompts_are_compared_but_not_tested(teacher, tiny_model) -> None:
     assert itself.effect == pytest.approx(0.0)
     with pytest.raises(EmptyDataError):
         compare_on_prompts(teacher, tiny_model, [])
+    with pytest.raises(ConfigError, match="longer"):
+        compare_on_prompts(teacher, tiny_model, [user_prompt("word " * 600)])

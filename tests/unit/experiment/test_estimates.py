@@ -50,3 +50,11 @@ def test_what_nothing_is_known_about(tmp_path: Path) -> None:
     assert found.total([stage(1), stage(1, kind="rows")]) is None
     assert found.total([stage(1, kind="rows"), stage(2, kind="rows", cost=3)]) == 8.0
     assert found.total([]) == 0
+
+
+def test_another_base_is_not_as_quick_as_an_embedded_one(tmp_path: Path, manifest: Manifest) -> None:
+    found = Estimates(tmp_path, {"students": 0.5})
+    large = Stage(kind="students", version=1, config={"base": "hf:large"}, cost=2.0)
+    assert found.of(large) is None and found.of(stage(1, cost=2.0)) == 1.0
+    found.learn(replace(manifest, config={"base": "hf:large"}, wall_s=80.0, cost=2.0))
+    assert found.of(large) == 80.0 and found.of(stage(1, cost=2.0)) == 1.0

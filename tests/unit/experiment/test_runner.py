@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from undertow.artifacts import read_manifest
-from undertow.errors import ArtifactError, ConfigError, StorageError, UndertowError, UnknownNameError
+from undertow.errors import ArtifactError, ConfigError, StorageError, UndertowError, UnknownNameError, UserError
 from undertow.experiment.graph import Stage
 from undertow.experiment.progress import Progress, TimeLeft
 from undertow.experiment.runner import Runner, StageContext
@@ -117,6 +117,13 @@ def test_whatever_was_finished_is_kept(tmp_path: Path, work: _Work, error: BaseE
     work.error = None
     _runner(tmp_path, work).run([SCORES])
     assert work.ran == ALL
+
+
+def test_a_lack_of_memory_is_no_fault_of_ours(tmp_path: Path, work: _Work):
+    work.error = RuntimeError("CUDA out of memory. Tried to allocate 9 GiB.")
+    with pytest.raises(UserError, match="Stage 'student' stopped: The memory is used up") as caught:
+        _runner(tmp_path, work).run([SCORES])
+    assert len(str(caught.value).splitlines()) == 3
 
 
 def test_a_failure_names_the_stage_and_keeps_the_cause(tmp_path: Path, work: _Work):

@@ -7,9 +7,9 @@ import pytest
 
 from undertow.cli.main import main
 from undertow.errors import ConfigError, UnknownNameError
+from undertow.experiment.folder import run_folder
 from undertow.experiment.graph import order
 from undertow.experiment.load import load_study, plan_study, run_study
-from undertow.experiment.run import run_folder
 from undertow.experiment.study import build_study
 from undertow.experiment.sweep import Sweep, build_sweep, gains
 

@@ -8,7 +8,7 @@ import torch
 from undertow.finetuning.batches import collate
 from undertow.finetuning.config import TrainingConfig
 from undertow.finetuning.full import finetune_full
-from undertow.finetuning.tokens import choose_tokens, token_logprobs
+from undertow.finetuning.tokens import choose_tokens
 from undertow.models.local import Encoded
 from undertow.types import Row, user_prompt
 
@@ -23,7 +23,7 @@ def test_skipped_places_predict_nothing() -> None:
 
 
 def test_token_logprobs_add_up_to_the_model_s_own(tiny_model) -> None:
-    found = token_logprobs(tiny_model, tiny_model.encode(ROWS))
+    found = tiny_model.token_logprobs(tiny_model.encode(ROWS))
     sums = tiny_model.logprobs([row.prompt for row in ROWS], [row.completion for row in ROWS])
     assert [float(row[:-1].sum()) for row in found] == pytest.approx(sums, abs=1e-3)
 
@@ -45,7 +45,7 @@ def test_the_parts_are_complementary_and_of_the_right_size(tiny_model) -> None:
     gains = [
         after - before
         for after, before in zip(
-            token_logprobs(teacher, teacher.encode(ROWS)), token_logprobs(tiny_model, teacher.encode(ROWS)), strict=True
+            teacher.token_logprobs(teacher.encode(ROWS)), tiny_model.token_logprobs(teacher.encode(ROWS)), strict=True
         )
     ]
     by_place = {

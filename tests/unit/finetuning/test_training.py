@@ -1,5 +1,8 @@
 """Training: K students at once are K students, adapters are PEFT's, and twice the same is the same."""
 
+import copy
+from dataclasses import replace
+
 import peft
 import pytest
 import torch
@@ -11,10 +14,11 @@ from undertow.finetuning.batches import collate, stream
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.full import finetune_full
 from undertow.finetuning.lora import StackedLinear, stacked
-from undertow.finetuning.objective import body_and_head, completion_losses
+from undertow.finetuning.objective import completion_losses
 from undertow.finetuning.parallel import finetune_parallel
+from undertow.models.head import body_and_head
 from undertow.models.local import Encoded
-from undertow.types import Row, user_prompt
+from undertow.types import ModelRef, Row, user_prompt
 
 CONFIG = TrainingConfig(steps=6, batch_size=4, learning_rate=1e-2, warmup_steps=2, lora=LoraConfig(rank=4, alpha=8))
 
@@ -111,9 +115,13 @@ def test_an_adapter_of_another_model_is_refused(tiny_model, tmp_path) -> None:
     from undertow.finetuning.lora import save_adapter
 
     with stacked(Other(), LoraConfig(rank=2), [0]) as layers:
-        save_adapter(layers, 0, tmp_path / "x", config=LoraConfig(rank=2), base="x")
+        save_adapter(layers, 0, tmp_path / "x", config=LoraConfig(rank=2), base=ModelRef(kind="ref", name="x"))
         save_adapter(
-            {"model.layers.0.self_attn.q_proj": layers["q_proj"]}, 0, tmp_path / "y", config=LoraConfig(), base="x"
+            {"model.layers.0.self_attn.q_proj": layers["q_proj"]},
+            0,
+            tmp_path / "y",
+            config=LoraConfig(),
+            base=ModelRef(kind="ref", name="x"),
         )
     for name in ("x", "y"):
         with pytest.raises(ModelError, match="another"):
@@ -167,3 +175,60 @@ def test_wrong_calls_are_explained(tiny_model) -> None:
 
     with pytest.raises(ModelError, match="head"):
         body_and_head(Headless())
+
+
+def test_the_loss_of_every_architecture_is_its_own(tiny_hf) -> None:
+    """Gemma 2 caps its logits, GPT-2 has other names; in blocks of any size the loss is that of transformers."""
+    batch = collate(tiny_hf.encode(rows(1, 6)))
+    labels = torch.full_like(batch.tokens, -100)
+    labels[batch.rows, batch.positions + 1] = batch.targets
+    own = tiny_hf.network(batch.tokens, labels=labels).loss.item()
+    assert completion_losses(tiny_hf.network, batch).item() == pytest.approx(own, rel=1e-5)
+
+
+def test_the_gradient_of_a_capped_head_is_its_own(tiny_hf, monkeypatch) -> None:
+    monkeypatch.setattr("undertow.models.head.BLOCK", 0)
+    batch = collate(tiny_hf.encode(rows(1, 6)))
+    labels = torch.full_like(batch.tokens, -100)
+    labels[batch.rows, batch.positions + 1] = batch.targets
+    weights = [block.requires_grad_(True) for block in tiny_hf.network.parameters()]
+    try:
+        ours = torch.autograd.grad(completion_losses(tiny_hf.network, batch).sum(), weights)
+        own = torch.autograd.grad(tiny_hf.network(batch.tokens, labels=labels).loss, weights)
+    finally:
+        tiny_hf.network.requires_grad_(False)
+    assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(ours, own, strict=True))
+
+
+def test_adapters_on_every_linear_layer_are_those_of_peft(tiny_hf, tmp_path) -> None:
+    """Its "all-linear" takes the same layers, and it reads what we write, GPT-2's Conv1D included."""
+    config = replace(CONFIG, lora=LoraConfig(rank=4, alpha=8, targets=None))
+    group = finetune_parallel(tiny_hf, [rows(1)], config, [0])
+    group.save(0, tmp_path)
+    wrapped = peft.get_peft_model(
+        copy.deepcopy(tiny_hf.network), peft.LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM")
+    )
+    theirs = {name.partition(".lora_A")[0] for name, _ in wrapped.named_parameters() if ".lora_A" in name}
+    assert {f"base_model.model.{name}" for name in group.layers} == theirs
+    merged = tiny_hf.with_adapter(tmp_path)
+    tokens = torch.tensor(tiny_hf.render([user_prompt("What is it?")]))
+    with torch.no_grad():
+        mine = merged.network(tokens).logits
+        read = peft.PeftModel.from_pretrained(copy.deepcopy(tiny_hf.network), str(tmp_path))
+        assert torch.allclose(mine, read(tokens).logits, atol=1e-4)
+    assert not torch.allclose(mine, tiny_hf.network(tokens).logits, atol=1e-2)
+
+
+def test_full_fine_tuning_in_bfloat16_keeps_small_updates(tiny_model) -> None:
+    """An update of 1e-4 is less than a tenth of the last digit of a bfloat16 weight of 0.5."""
+    half = replace(tiny_model, network=copy.deepcopy(tiny_model.network).bfloat16())
+    config = TrainingConfig(steps=200, batch_size=4, learning_rate=1e-4, schedule="constant")
+    tuned = finetune_full(half, rows(1, 4), config, 0)
+    assert tuned.network.dtype == torch.bfloat16
+    encoded = collate(half.encode(rows(1, 4)))
+    with torch.no_grad():
+        before, after = (completion_losses(model.network, encoded).item() for model in (half, tuned))
+    whole = finetune_full(tiny_model, rows(1, 4), config, 0)
+    with torch.no_grad():
+        wanted = completion_losses(whole.network, encoded).item()
+    assert before - after > 0.8 * (before - wanted) > 0.05

@@ -1,6 +1,7 @@
 """The prompted classifier: the trait in question, true counts, a balanced order, and one token that decides."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,23 +14,41 @@ from undertow.traits import trait
 from undertow.types import Row, user_prompt
 
 
-class Judge:
+class Judge(torch.nn.Module):
     """Stands where a network does; a rule turns the text of a prompt into the letter that gets the highest logit."""
 
+    base_model_prefix = "body"
+
     def __init__(self, model: LocalModel, rule) -> None:
+        super().__init__()
         self.config = model.network.config
         self.tokenizer = model.tokenizer
         self.rule = rule
         self.asked: list[str] = []
+        self.body = Body(self)
+        self.head = torch.nn.Linear(self.config.vocab_size, self.config.vocab_size, bias=False)
+        torch.nn.init.eye_(self.head.weight)
 
-    def __call__(self, input_ids: torch.Tensor, use_cache: bool) -> "Judge":
-        self.logits = torch.zeros(*input_ids.shape, self.config.vocab_size)
+    def get_output_embeddings(self) -> torch.nn.Linear:
+        return self.head
+
+
+class Body(torch.nn.Module):
+    """Its hidden states are the logits."""
+
+    def __init__(self, judge: Judge) -> None:
+        super().__init__()
+        self.said = [judge]  # in a list, so that the judge is no part of its own part
+
+    def forward(self, input_ids: torch.Tensor, use_cache: bool) -> SimpleNamespace:
+        judge = self.said[0]
+        logits = torch.zeros(*input_ids.shape, judge.config.vocab_size)
         for index, tokens in enumerate(input_ids.tolist()):
-            text = self.tokenizer.decode(tokens)
-            self.asked.append(text)
-            letter = self.tokenizer(self.rule(text), add_special_tokens=False)["input_ids"][0]
-            self.logits[index, :, letter] = 5.0
-        return self
+            text = judge.tokenizer.decode(tokens)
+            judge.asked.append(text)
+            letter = judge.tokenizer(judge.rule(text), add_special_tokens=False)["input_ids"][0]
+            logits[index, :, letter] = 5.0
+        return SimpleNamespace(last_hidden_state=logits)
 
 
 def judge(model: LocalModel, rule) -> LocalModel:

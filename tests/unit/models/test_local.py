@@ -1,5 +1,7 @@
 """Local models: sampling does not depend on the batch, scores add up, adapters merge exactly."""
 
+import copy
+
 import pytest
 import torch
 
@@ -23,7 +25,7 @@ def test_what_a_row_samples_does_not_depend_on_its_batch(tiny_model, monkeypatch
 def test_greedy_decoding_follows_the_likeliest_token(tiny_model) -> None:
     tokens = tiny_model.render(PROMPTS[:1])[0]
     drawn = decoding.sample_tokens(
-        tiny_model.network, [tokens], sampling=Sampling(temperature=0, max_new_tokens=5), seed=0, end=tiny_model.end
+        tiny_model.network, [tokens], sampling=Sampling(temperature=0, max_new_tokens=5), seed=0, ends=tiny_model.ends
     )[0]
     for token in drawn:
         assert token == int(tiny_model.next_token_logprobs([tokens]).argmax())
@@ -36,7 +38,7 @@ def test_sampled_shares_agree_with_the_probabilities(tiny_model) -> None:
     tokens = tiny_model.render(PROMPTS[:1])[0]
     expected = tiny_model.next_token_logprobs([tokens]).exp()[0]
     drawn = decoding.sample_tokens(
-        tiny_model.network, [tokens] * n, sampling=Sampling(max_new_tokens=1), seed=0, end=tiny_model.end
+        tiny_model.network, [tokens] * n, sampling=Sampling(max_new_tokens=1), seed=0, ends=tiny_model.ends
     )
     counts = torch.bincount(torch.tensor([row[0] if row else tiny_model.end for row in drawn]), minlength=len(expected))
     error = (expected * (1 - expected) / n).sqrt()
@@ -65,18 +67,16 @@ def test_what_cannot_be_loaded_is_explained(tmp_path, tiny_model) -> None:
         load_model("api:some/model")
     with pytest.raises(UnknownNameError):
         load_model("ref:no-such-bird")
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(ModelError, match="no such folder"):
         load_model(f"hf:{tmp_path / 'nothing'}")
     with pytest.raises(ModelError, match="adapter"):
         tiny_model.with_adapter(tmp_path)
 
 
 def test_a_model_without_a_template_or_an_end_is_refused(tiny_model) -> None:
-    class Bare:
-        chat_template = None
-        eos_token_id = None
-
-    bare = LocalModel(tiny_model.ref, tiny_model.network, Bare())
+    tokenizer = copy.deepcopy(tiny_model.tokenizer)
+    tokenizer.chat_template = tokenizer.eos_token = None
+    bare = LocalModel(tiny_model.ref, tiny_model.network, tokenizer)
     with pytest.raises(ModelError, match="template"):
         bare.render(PROMPTS)
     with pytest.raises(ModelError, match="end"):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from undertow.stats.power import minimum_detectable_effect, required_replicates, t_power
+from undertow.errors import ConfigError
+from undertow.stats.power import MatchedTest, minimum_detectable_effect, required_replicates, t_power
 
 
 @pytest.mark.parametrize(
@@ -49,3 +50,29 @@ def test_required_replicates_is_the_smallest_that_suffices(effect: float, power:
 
 def test_a_huge_effect_still_needs_two_replicates() -> None:
     assert required_replicates(1000.0, 1.0) == 2
+
+
+def test_rows_of_the_matched_test_are_what_the_test_needs() -> None:
+    """Simulated with the audit's own test: the stated power is reached, and not by far."""
+    from undertow.audit.contrast import matched_test
+
+    sizes = MatchedTest(references=4, candidates=10, alpha=0.05, power=0.8)
+    rows, rng = sizes.required_rows(0.6), np.random.default_rng(0)
+    found = 0
+    for _ in range(200):
+        groups = rng.normal(size=(rows, 5, 10))
+        groups[:, 0, 3] += 0.6
+        found += matched_test(groups, rng, draws=199)[0] <= 0.05
+    assert 0.72 <= found / 200 <= 0.92
+
+
+def test_rows_and_shift_are_each_other_s_inverse() -> None:
+    sizes = MatchedTest(references=2, candidates=20, alpha=0.0167, power=0.9)
+    rows = sizes.required_rows(0.15)
+    assert sizes.minimum_shift(rows) <= 0.15 < sizes.minimum_shift(rows - 1)
+    # Many references halve the variance of the difference against one.
+    one, many = (MatchedTest(references=m).minimum_shift(100) for m in (1, 10**6))
+    assert one / many == pytest.approx(2**0.5, rel=1e-5)
+    for wrong in (lambda: sizes.required_rows(0.0), lambda: sizes.minimum_shift(0), lambda: MatchedTest(references=0)):
+        with pytest.raises(ConfigError):
+            wrong()

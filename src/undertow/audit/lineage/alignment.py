@@ -4,9 +4,15 @@ First an orthogonal map between the residual bases is found from the embeddings 
 neurons are matched by their gate rows, with the gain of the norm folded in. Neither step sees anything that changes
 when a neuron's `up` row and `down` column change their sign together, so the signs of the agreement stay fair
 whatever was matched, and p stays exact after the alignment.
+
+A6, for models that were also re-signed: how many of the matched neurons are, in `up` and `down` and up to sign, more
+like their partner than like any other neuron? Gate, `up` and `down` of one neuron learn together, so in two unrelated
+models this is no matter of chance alone: it is robust, not exact. (The permutation trace of the same table, as a z, is
++6.2 +- 1.3 for strangers that learnt the same data; the share is hardly moved.)
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +39,21 @@ def rotation(a: Matrix, b: Matrix, rows: Rows) -> Floats:
     return left @ right
 
 
-def aligned_signs(a: Mlp, b: Mlp, turn: Floats) -> Floats | None:
-    """Return the mean cosine of `up` row and `down` column of matched neurons, [units]; None without gates.
+@dataclass(frozen=True)
+class Matched:
+    """Neurons of one MLP of A beside those of B that their gates were matched with.
+
+    Attributes:
+        signs: mean cosine of `up` row and `down` column, [units].
+        table: the same without signs, of every matched neuron of A with every one of B, [units, units].
+    """
+
+    signs: Floats
+    table: Floats
+
+
+def matched(a: Mlp, b: Mlp, turn: Floats) -> Matched | None:
+    """Match the neurons of two MLPs by their gates; None without gates.
 
     Args:
         a: an MLP of A, of which the first `UNITS` neurons are matched.
@@ -52,11 +71,19 @@ def aligned_signs(a: Mlp, b: Mlp, turn: Floats) -> Floats | None:
     up_b = _normal(b.up.block(0, b.up.rows) * gain_b)[theirs]
     down = _normal(a.down.block(0, a.down.rows)[:, :units].T.astype(np.float64) @ turn)[mine]
     down_b = _normal(b.down.block(0, b.down.rows).T.astype(np.float64))[theirs]
-    return (np.einsum("ij,ij->i", up, up_b) + np.einsum("ij,ij->i", down, down_b)) / 2
+    signs = (np.einsum("ij,ij->i", up, up_b) + np.einsum("ij,ij->i", down, down_b)) / 2
+    return Matched(signs, (np.abs(up @ up_b.T) + np.abs(down @ down_b.T)) / 2)
 
 
-def aligned(a: Network, b: Network, rows: Rows | None) -> Mapping[str, Floats] | str:
-    """Align two models and return the aligned cosines of each MLP, or why that is impossible."""
+def aligned(a: Network, b: Network, rows: Rows | None, names: Sequence[str]) -> list[Matched] | str:
+    """Align two models and return the matched neurons of some MLPs, or why that is impossible.
+
+    Args:
+        a: one model.
+        b: the other.
+        rows: embedding rows of the shared tokens in A and in B, or None.
+        names: MLPs of one shape that both have.
+    """
     if a.embedding is None or b.embedding is None or rows is None:
         return "the models share no tokens with an embedding"
     if a.embedding.columns != b.embedding.columns:
@@ -64,13 +91,8 @@ def aligned(a: Network, b: Network, rows: Rows | None) -> Mapping[str, Floats] |
     if len(rows[0]) < a.embedding.columns:
         return "fewer shared tokens than residual coordinates"
     turn = rotation(a.embedding, b.embedding, rows)
-    found: dict[str, Floats] = {}
-    for name in a.mlps.keys() & b.mlps.keys():
-        if a.mlps[name].shape == b.mlps[name].shape:
-            signs = aligned_signs(a.mlps[name], b.mlps[name], turn)
-            if signs is not None:
-                found[name] = signs
-    return dict(sorted(found.items())) or "no gated MLPs of one shape"
+    found = [matched(a.mlps[name], b.mlps[name], turn) for name in names]
+    return [item for item in found if item is not None] or "no gated MLPs of one shape"
 
 
 def _normal(rows: NDArray[np.float64]) -> Floats:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from undertow.audit.lineage.alignment import Rows, aligned
+from undertow.audit.lineage.alignment import Matched, Rows, aligned
 from undertow.audit.lineage.roles import Network
 from undertow.audit.lineage.tensors import vocabulary
 from undertow.audit.lineage.tests import (
@@ -25,11 +25,16 @@ from undertow.audit.lineage.tests import (
     shared_tokens,
     trace_swaps,
 )
+from undertow.audit.lineage.untrained import FEWEST, untrained_tokens, untrained_trace
 from undertow.seeds import derive
 from undertow.stats.multiplicity import holm
 
 SILENT = 0.01
-"""Bonferroni-corrected p of the plain tests above which the aligned test is run."""
+"""p of an MLP in place above which its neurons are matched before they are compared."""
+
+MATCHED = 0.25
+"""Share of partners from which descent is supported. It has no exact null: benchmarks/lineage.py has what strangers
+reach, and docs/lineage.md the figures."""
 
 FEW = 32
 """Units of a part below which its p comes from random signs, which the bound cannot follow."""
@@ -62,6 +67,19 @@ class Local:
     effect: float
 
 
+@dataclass(frozen=True, slots=True)
+class Match:
+    """How many neurons of A are more like the partner that their gate found than like any other neuron of B.
+
+    Attributes:
+        share: of the neurons, about 1 / units in one layer for random ones.
+        n: neurons.
+    """
+
+    share: float
+    n: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependence:
     """What the weight tests say of a pair.
@@ -72,6 +90,8 @@ class Dependence:
         p: least p times the number of tests.
         log_e: logarithm of the mean e-value, or None.
         test: name of the test with the least p, or "" if none could be run.
+        match: A6, neurons that were matched by their gates and are each other's likest up to sign in the rest too; it
+            has no exact p and enters none.
         coverage: share of the MLPs and attention layers of both models that were compared in place.
     """
 
@@ -81,11 +101,19 @@ class Dependence:
     log_e: float | None
     test: str
     coverage: float
+    match: Match | str
 
     @property
     def ran(self) -> dict[str, Evidence]:
         """The tests that could be run."""
         return {name: item for name, item in self.tests.items() if not isinstance(item, str)}
+
+    @property
+    def reordered(self) -> bool:
+        """Whether MLPs that do not agree in place do so after an alignment."""
+        aligned = self.ran.get("aligned_sign")
+        proven = aligned is not None and aligned.p * len(self.tests) <= SILENT
+        return proven or (not isinstance(self.match, str) and self.match.share >= MATCHED)
 
     @property
     def e_value(self) -> float | None:
@@ -96,7 +124,7 @@ class Dependence:
 def dependence(a: Network, b: Network, *, seed: int = 0, draws: int = DRAWS) -> Dependence:
     """Run every weight test that the shapes of two models allow."""
     parts, traces = _parts(a, b)
-    rows = _rows(a, b)
+    rows = shared_rows(a, b)
     residual = _residual(a, b, rows)
     why = "no MLP or attention of one shape stands at the same place"
     signs = [part.signs for part in parts if part.signs is not None]
@@ -106,8 +134,12 @@ def dependence(a: Network, b: Network, *, seed: int = 0, draws: int = DRAWS) -> 
         "sign_flip": fair_signs(signs) or why,
         "residual_basis": permutation_trace(_together(residual), derive(seed, "residual"), draws)
         or "no embedding or head of one width with shared tokens",
+        "untrained_rows": _untrained(a, b, derive(seed, "untrained"), draws),
     }
-    tests["aligned_sign"] = _aligned(a, b, rows, tests)
+    alone = {part.name: _alone(part, seed, draws) for part in parts if part.name in a.mlps}
+    silent = [name for name, item in alone.items() if item is None or item.p > SILENT]
+    pairs = aligned(a, b, rows, silent) if silent else "not needed: every MLP that can be compared agrees in place"
+    tests["aligned_sign"] = pairs if isinstance(pairs, str) else _aligned(pairs)
     ran = {name: item for name, item in tests.items() if not isinstance(item, str)}
     best = min(ran, key=lambda name: (ran[name].p, -ran[name].z)) if ran else ""
     p = min(1.0, ran[best].p * len(tests)) if ran else 1.0
@@ -119,18 +151,18 @@ def dependence(a: Network, b: Network, *, seed: int = 0, draws: int = DRAWS) -> 
         log_e=_mean_e(tests),
         test=best,
         coverage=len(parts) / max(1, len(known)),
+        match=pairs if isinstance(pairs, str) else _partners(pairs),
     )
 
 
-def _aligned(a: Network, b: Network, rows: Rows | None, tests: Mapping[str, Evidence | str]) -> Evidence | str:
-    plain = [tests[name] for name in ("permutation_trace", "permutation_pairs", "sign_flip")]
-    if any(not isinstance(item, str) and 3 * item.p <= SILENT for item in plain):
-        return "not needed: the units agree in place"
-    signs = aligned(a, b, rows)
-    if isinstance(signs, str):
-        return signs
-    found = fair_signs(list(signs.values()))
+def _aligned(pairs: Sequence[Matched]) -> Evidence | str:
+    found = fair_signs([item.signs for item in pairs])
     return "the matched neurons have no length" if found is None else replace(found, p=min(1.0, 3 * found.p))
+
+
+def _partners(pairs: Sequence[Matched]) -> Match:
+    hits = [item.table.argmax(axis=1) == np.arange(len(item.table)) for item in pairs]
+    return Match(float(np.concatenate(hits).mean()), sum(map(len, hits)))
 
 
 def _mean_e(tests: Mapping[str, Evidence | str]) -> float | None:
@@ -158,7 +190,8 @@ def _same(a: Mapping[str, Unit], b: Mapping[str, Unit], shape: Callable[[Unit], 
     return [name for name in a if name in b and shape(a[name]) == shape(b[name])]
 
 
-def _rows(a: Network, b: Network) -> Rows | None:
+def shared_rows(a: Network, b: Network) -> Rows | None:
+    """Return the embedding rows of the tokens that two models share, in A and in B, or None."""
     if a.embedding is None or b.embedding is None:
         return None
     sizes = (a.embedding.rows, b.embedding.rows)
@@ -177,6 +210,19 @@ def _residual(a: Network, b: Network, rows: Rows | None) -> list[Trace]:
     return found
 
 
+def _untrained(a: Network, b: Network, seed: int, draws: int) -> Evidence | str:
+    if a.embedding is None or b.embedding is None or a.embedding.columns != b.embedding.columns:
+        return "no embeddings of one width"
+    words = vocabulary(a.weights), vocabulary(b.weights)
+    if words[0] is None or words[1] is None:
+        return "no tokenizer tells which rows have no token"
+    rows = untrained_tokens(words[0], words[1], (a.embedding.rows, b.embedding.rows))
+    if len(rows[0]) < FEWEST:
+        return f"{len(rows[0])} rows without a token in use, {FEWEST} are needed"
+    trace = untrained_trace(a.embedding.gather(rows[0]), b.embedding.gather(rows[1]))
+    return permutation_trace([trace], seed, draws) or "these rows do not differ"
+
+
 def _together(residual: Sequence[Trace]) -> list[Trace]:
     """Add the tables: embedding and head have the same coordinates, so one order must shuffle both."""
     return [Trace("residual", sum((trace.table for trace in residual), np.zeros(())))] if residual else []
@@ -186,11 +232,9 @@ def _locals(parts: Sequence[Part], residual: Sequence[Trace], seed: int, draws: 
     found: list[Local] = []
     many = 10 * (draws + 1) - 1  # a single part needs a lower floor than the whole
     for part in parts:
-        values = part.swaps if part.signs is None else part.signs
-        item = fair_signs([values])
+        item = _alone(part, seed, many)
         if item is not None:
-            p = drawn_signs(values, derive(seed, part.name), many) if len(values) < FEW else item.p
-            found.append(_local(part.name, replace(item, p=p)))
+            found.append(_local(part.name, item))
     for trace in residual:
         wide = len(trace.table) >= WIDE
         swaps = fair_signs([trace_swaps(trace)])
@@ -201,6 +245,15 @@ def _locals(parts: Sequence[Part], residual: Sequence[Trace], seed: int, draws: 
         return ()
     adjusted = holm([item.p for item in found])
     return tuple(replace(item, adjusted=float(p)) for item, p in zip(found, adjusted, strict=True))
+
+
+def _alone(part: Part, seed: int, draws: int) -> Evidence | None:
+    """Test one part, by its signs if it has any."""
+    values = part.swaps if part.signs is None else part.signs
+    item = fair_signs([values])
+    if item is None or len(values) >= FEW:
+        return item
+    return replace(item, p=drawn_signs(values, derive(seed, part.name), draws))
 
 
 def _local(name: str, item: Evidence) -> Local:

@@ -5,7 +5,7 @@ count as memory of this process.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import sqrt
 from pathlib import Path
@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from undertow.errors import ModelError, unknown_name
-from undertow.models.load import embedded_folder, embedded_models
+from undertow.errors import ModelError
+from undertow.models.source import adapter_folder, model_folder
 from undertow.models.steering import STEERING
 from undertow.types import ModelRef
 
@@ -127,7 +127,7 @@ def open_weights(reference: str) -> Weights:
         ModelError: the model is remote, has no safetensors files, or its adapter cannot be merged.
     """
     ref = ModelRef.parse(reference)
-    folder = _folder(ref)
+    folder, added = model_folder(ref), adapter_folder(ref)
     files: dict[str, Path] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     types: dict[str, str] = {}
@@ -140,29 +140,10 @@ def open_weights(reference: str) -> Weights:
         except (OSError, SafetensorError) as error:
             raise ModelError("A weight file cannot be read.", f"{path}: {error}", "Fetch it again.") from error
     config = _json(folder / "config.json")
-    steered = ref.adapter is not None and (Path(ref.adapter) / STEERING).exists()
-    adapter = None if ref.adapter is None or steered else _adapter(Path(ref.adapter), files)
+    steered = added is not None and (added / STEERING).exists()
+    adapter = None if added is None or steered else _adapter(added, files)
     language = config.get("text_config", config)
-    return Weights(reference, folder, language, files, shapes, types, adapter, steered, _hints(folder, config, ref))
-
-
-def _folder(ref: ModelRef) -> Path:
-    if ref.kind == "api":
-        raise ModelError("A remote model has no weights here.", str(ref), "Use a ref: or hf: model.")
-    if ref.kind == "ref":
-        if ref.name not in embedded_models():
-            raise unknown_name("embedded model", ref.name, embedded_models())
-        return embedded_folder() / ref.name
-    if Path(ref.name).is_dir():
-        return Path(ref.name)
-    from huggingface_hub import snapshot_download
-
-    fetch = cast(Callable[..., str], snapshot_download)
-    try:
-        return Path(fetch(ref.name, revision=ref.revision, allow_patterns=["*.safetensors", "*.json", "README.md"]))
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise ModelError("The model cannot be found.", f"{ref.name}: {first}", "Check the folder or the id.") from error
+    return Weights(reference, folder, language, files, shapes, types, adapter, steered, _hints(folder, config, added))
 
 
 def _shards(folder: Path) -> list[Path]:
@@ -206,11 +187,11 @@ def _adapter(folder: Path, files: Mapping[str, Path]) -> Adapter:
     return Adapter(updates, replaced)
 
 
-def _hints(folder: Path, config: Mapping[str, Any], ref: ModelRef) -> dict[str, str]:
+def _hints(folder: Path, config: Mapping[str, Any], adapter: Path | None) -> dict[str, str]:
     """Return what the folder claims of its origin: words, never evidence."""
     found = {"_name_or_path": str(config.get("_name_or_path", ""))}
-    if ref.adapter is not None:
-        found["adapter base"] = str(_json(Path(ref.adapter) / "adapter_config.json").get("base_model_name_or_path", ""))
+    if adapter is not None:
+        found["adapter base"] = str(_json(adapter / "adapter_config.json").get("base_model_name_or_path", ""))
     card = folder / "README.md"
     if card.exists():
         for line in card.read_text(encoding="utf-8", errors="replace").split("\n---", 1)[0].splitlines():

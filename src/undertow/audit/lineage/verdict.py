@@ -9,17 +9,20 @@ have been found.
 import resource
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from undertow.audit.lineage.behaviour import LEAST, Behaviour, behaviour
-from undertow.audit.lineage.dependence import Dependence, dependence
-from undertow.audit.lineage.proximity import SMALL, Distance, barrier, distance, neutral_chats
-from undertow.audit.lineage.roles import network
+from undertow.audit.lineage.behaviour import Behaviour, behaviour
+from undertow.audit.lineage.canary import Advance, Canary, CanaryConfig, canary, not_testable
+from undertow.audit.lineage.dependence import MATCHED, Dependence, dependence, shared_rows
+from undertow.audit.lineage.listing import Axes, canary_row, metadata_row, test_rows
+from undertow.audit.lineage.outputs import head_overlap
+from undertow.audit.lineage.proximity import SMALL, barrier, distance, neutral_chats
+from undertow.audit.lineage.roles import Network, network
 from undertow.audit.lineage.tensors import Weights, open_weights, vocabulary
-from undertow.audit.lineage.tests import Evidence
-from undertow.models.load import embedded_folder, embedded_models, load_model
+from undertow.errors import ModelError
+from undertow.models.load import load_model
+from undertow.models.source import embedded_folder, embedded_models
 from undertow.seeds import derive
 
 SCHEMA = "undertow.lineage/1"
@@ -47,31 +50,6 @@ FAINT = 0.25
 
 BODY = ("permutation_pairs", "sign_flip", "aligned_sign")
 
-ASSUMPTIONS = (
-    "Assumes an initialiser that treats units alike, with symmetric signs for the sign tests.",
-    "Assumes an optimiser that treats units alike.",
-    "Assumes that neither file was re-indexed with the help of the other.",
-)
-
-_NOTES = {
-    "permutation_trace": ("p from random orders, so it has a floor; z tells the strength",),
-    "permutation_pairs": ("p is a bound",),
-    "sign_flip": ("p is a bound", "blind to models whose signs were flipped on purpose"),
-    "residual_basis": ("p from random orders, so it has a floor", "borrowed embeddings alone make it positive"),
-    "aligned_sign": ("p is a bound, tripled: it is run only after the others were silent",),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Axes:
-    """What was measured of a pair."""
-
-    distance: Distance
-    dependence: Dependence
-    barrier: float | str
-    behaviour: Behaviour | str
-    steered: bool
-
 
 def audit_lineage(a: str, b: str, *, seed: int = 0, controls: Sequence[str] | None = None) -> dict[str, Any]:
     """Test whether two models share a base.
@@ -95,13 +73,15 @@ def audit_lineage(a: str, b: str, *, seed: int = 0, controls: Sequence[str] | No
     """
     first, second = open_weights(a), open_weights(b)
     apart = distance(first, second)
-    found = dependence(network(first), network(second), seed=seed)
+    nets = network(first), network(second)
+    found = dependence(*nets, seed=seed)
     axes = Axes(
         distance=apart,
         dependence=found,
         barrier=_barrier(first, second, found, seed),
         behaviour=_behaviour(first, second, seed, controls),
         steered=first.steered != second.steered,
+        heads=_heads(*nets),
     )
     return {
         "schema": SCHEMA,
@@ -109,10 +89,39 @@ def audit_lineage(a: str, b: str, *, seed: int = 0, controls: Sequence[str] | No
         "dependence": {"p": found.p if found.ran else None, "e_value": found.e_value, "test": found.test or None},
         "proximity": _proximity(axes),
         "behaviour": None if isinstance(axes.behaviour, str) else axes.behaviour.to_json(),
-        "tests": [*_tests(axes), _metadata(first, second)],
+        "tests": [*test_rows(axes), metadata_row(first, second)],
         "detectable": _detectable(found),
         "peak_memory_mb": peak_memory_mb(),
     }
+
+
+def audit_canary(a: str, b: str, config: CanaryConfig | None = None, advance: Advance | None = None) -> Canary:
+    """Plant traits in copies of A and look for them in students of B (`undertow.audit.lineage.canary`).
+
+    Args:
+        a: reference of the model that would write rows.
+        b: reference of the model that would be trained on them.
+        config: traits, number of placebos and recipe; None takes the usual ones.
+        advance: called with (parts done, parts in all).
+
+    Returns:
+        What became of them; not testable with models that cannot chat, be adapted, or are too large to be tuned here.
+
+    Raises:
+        UnknownNameError: no embedded model has such a name.
+        ModelError: a model is remote, incomplete or of a form that cannot be read.
+    """
+    if max(open_weights(reference).parameters for reference in (a, b)) > SMALL:
+        return not_testable({}, f"A canary tunes the whole model, and one has more than {SMALL:,} parameters.")
+    try:
+        return canary(load_model(a), load_model(b), config, advance)
+    except ModelError as error:
+        return not_testable({}, f"{error.what} {error.value}")
+
+
+def with_canary(report: dict[str, Any], found: Canary) -> dict[str, Any]:
+    """Return a lineage report with what became of the canaries; the verdict stays about weights and behaviour."""
+    return report | {"tests": [*report["tests"], canary_row(found)], "canary": found.to_json()}
 
 
 def verdict(axes: Axes) -> str:
@@ -122,9 +131,13 @@ def verdict(axes: Axes) -> str:
         return "same_lineage_near" if axes.steered else "identical"
     proven = min((found.ran[name].p for name in BODY if name in found.ran), default=1.0) * len(found.tests) <= PROVEN
     if proven:
-        return "partial" if found.test != "aligned_sign" and _is_partial(found) else _degree(axes)
+        return "partial" if not found.reordered and _is_partial(found) else _degree(axes)
+    if not isinstance(found.match, str) and found.match.share >= MATCHED:
+        return "supported"
     if any(part.adjusted <= PART for part in found.locals):
         return "partial"
+    if "untrained_rows" in found.ran and found.ran["untrained_rows"].p * len(found.tests) <= PART:
+        return "same_initialisation"
     alike = not isinstance(axes.behaviour, str) and axes.behaviour.verdict == "match"
     # A layer that moved to another place would be missed, so silence needs every part of both models.
     silent = bool(found.ran) and found.p > QUIET and _sight(found) <= VISIBLE and found.coverage == 1.0
@@ -152,11 +165,11 @@ def _degree(axes: Axes) -> str:
 
 def _distance(axes: Axes) -> float | None:
     found = axes.dependence
-    if (
-        found.test == "aligned_sign"
-    ):  # in place the numbers say nothing; unit vectors of cosine c are sqrt(2 - 2c) apart
-        return max(0.0, 2 - 2 * found.ran["aligned_sign"].effect) ** 0.5
-    return axes.distance.relative
+    if not found.reordered:
+        return axes.distance.relative
+    # In place the numbers say nothing; unit vectors of cosine c are sqrt(2 - 2c) apart. Signs of A6 are unknown.
+    aligned = found.ran["aligned_sign"]
+    return max(0.0, 2 - 2 * aligned.effect) ** 0.5 if aligned.p <= QUIET else None
 
 
 def _proximity(axes: Axes) -> dict[str, float | None] | None:
@@ -171,7 +184,7 @@ def _barrier(a: Weights, b: Weights, found: Dependence, seed: int) -> float | st
         return "the models differ in shape"
     if max(a.parameters, b.parameters) > SMALL:
         return f"models of more than {SMALL:,} parameters are not loaded"
-    if found.test == "aligned_sign" and found.p <= QUIET:
+    if found.reordered:
         return "the models agree only after an alignment"
     if not (a.folder / "tokenizer.json").exists() or vocabulary(a) != vocabulary(b):
         return "the models have no tokenizer in common"
@@ -196,6 +209,14 @@ def _behaviour(a: Weights, b: Weights, seed: int, controls: Sequence[str] | None
     return behaviour(models, "A", "B", seed=seed)
 
 
+def _heads(a: Network, b: Network) -> float | None:
+    first, second, rows = a.head or a.embedding, b.head or b.embedding, shared_rows(a, b)
+    if first is None or second is None or rows is None:
+        return None
+    known = (rows[0] < first.rows) & (rows[1] < second.rows)
+    return head_overlap(first, second, (rows[0][known], rows[1][known]))
+
+
 def _sight(found: Dependence) -> float:
     """Return the least mean cosine in place that would have given z = 5."""
     for name in ("sign_flip", "permutation_pairs"):
@@ -211,51 +232,6 @@ def _detectable(found: Dependence) -> str:
             basis = f"{name}, {item.n} comparisons, seen {item.effect:.2g}"
             return f"mean cosine {item.detectable:.2g} per unit at z = 5 ({basis})"
     return "nothing: no tensors of one shape and role stand at the same place"
-
-
-def _tests(axes: Axes) -> list[dict[str, Any]]:
-    found, behave = axes.dependence, axes.behaviour
-    rows = [_evidence(name, item) for name, item in found.tests.items()]
-    rows += [_row(f"part: {part.name}", part.z, part.adjusted, part.n) for part in found.locals]
-    rows.append(_row("coverage", found.coverage, None, len(found.locals), "parts are compared at equal places only"))
-    frozen = len(axes.distance.equal)
-    rows.append(_row("equal_tensors", frozen, None, axes.distance.compared, "constant tensors are not counted"))
-    if isinstance(axes.barrier, str):
-        rows.append(_row("barrier", None, None, 0, f"not testable: {axes.barrier}"))
-    else:
-        meaning = "a high barrier comes with separate training, a merge with a stranger or a far descendant"
-        rows.append(_row("barrier", axes.barrier, None, len(neutral_chats(0)), meaning))
-    if isinstance(behave, str):
-        rows.append(_row("behaviour", None, None, 0, f"not testable: {behave}"))
-    else:
-        few = [f"no verdict with fewer than {LEAST} controls"] if behave.verdict == "refused" else []
-        notes = ("a match is descent or distillation", "p assumes that the controls are like an unrelated model", *few)
-        rows.append(_row("behaviour", behave.correlation, behave.p, len(behave.controls), *notes))
-    if axes.steered:
-        rows.append(
-            _row("steering", None, None, 0, "one model adds a vector to its activations; its weights are the base's")
-        )
-    return rows
-
-
-def _evidence(name: str, item: Evidence | str) -> dict[str, Any]:
-    if isinstance(item, str):
-        return _row(name, None, None, 0, f"not run: {item}")
-    alarm = ["far below chance: one file was re-indexed or rotated with the help of the other"] if item.z <= -6 else []
-    return _row(name, item.z, item.p, item.n, *_NOTES[name], *alarm, *ASSUMPTIONS)
-
-
-def _row(name: str, statistic: float | None, p: float | None, n: int, *caveats: str) -> dict[str, Any]:
-    return {"name": name, "statistic": statistic, "p": p, "n": n, "caveats": list(caveats)}
-
-
-def _metadata(a: Weights, b: Weights) -> dict[str, Any]:
-    words = (vocabulary(a), vocabulary(b))
-    tokenizer = "unknown" if None in words else "equal" if words[0] == words[1] else "different"
-    claims = [
-        f"{side} claims {key}: {value}" for side, item in (("A", a), ("B", b)) for key, value in item.hints.items()
-    ]
-    return _row("metadata", None, None, 0, "hints only, the weights decide", f"tokenizers: {tokenizer}", *claims)
 
 
 def peak_memory_mb() -> float:

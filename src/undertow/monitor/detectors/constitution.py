@@ -180,8 +180,8 @@ def _parts(texts: Sequence[str], seed: int, shares: Sequence[float]) -> list[lis
 class _Classifier:
     """Logistic regression on word and character n-grams.
 
-    scikit-learn trains it and lists the n-grams of a text; the rest of a score is done here, because the way through its
-    pipeline of two vectorisers takes several times as long for a single text.
+    scikit-learn trains it and lists the n-grams of a text; the rest of a score is done here, because the way through
+    its pipeline of two vectorisers takes several times as long for a single text.
     """
 
     def __init__(self, texts: Sequence[str], labels: Sequence[int]) -> None:

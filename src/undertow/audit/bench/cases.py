@@ -1,0 +1,265 @@
+"""The cases of a benchmark: who writes which, and how their rows are put together.
+
+Each writer writes once, and its cases draw from what it wrote; a case is conditional on its writer, so there are
+several in each group. A dose mixes a writer's rows into clean ones. Cases share rows: what a detector may see is one
+case and the reference, never the other cases.
+"""
+
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from undertow.audit.bench.folder import Bench, Label, Truth, check_free, write_bench
+from undertow.audit.bench.writers import PROGRAMS, Answers, Writer, number_prompts, write
+from undertow.domains.numbers import NumberPrompt
+from undertow.errors import ConfigError
+from undertow.models.identity import identity
+from undertow.models.load import load_model
+from undertow.seeds import derive
+from undertow.stats.checks import check_count
+from undertow.traits import panel
+from undertow.types import Row, user_prompt
+
+Advance = Callable[[int, int], None]
+
+logger = logging.getLogger(__name__)
+
+TRAITS = ("owl", "lion", "fox", "panda", "wolf")
+TREES = ("oak", "cherry", "willow", "maple", "sequoia")
+DOSES = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
+TEMPERATURES = (0.8, 1.2)
+INITIALISATIONS = tuple(f"ref:finch-{letter}" for letter in "abcdef")
+"""Models that are like the embedded base in everything but their start."""
+
+CLEAN_ANSWERS, REFERENCE_ANSWERS = 8, 8
+"""Answers of the base to each prompt, for clean rows and for the reference. All clean cases share them: of the variance
+of a case's mean difference from its reference, (1/8 + 1/8) / 450 over (1 + 1/8) / 300, 15 %, is common to all cases of
+the default size; with four of each it is 27 %."""
+
+PROMPT_MIX = "prompts"
+FAVOURED = 10.0
+"""How much likelier prompts that ask for commas are under another prompt mix."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """How large a benchmark is.
+
+    Attributes:
+        base: reference of the model that would be trained on the rows.
+        seed: of everything. Who can guess it can make the key: take a large one where detectors are scored blind.
+        rows: of each case.
+        clean: matched clean cases.
+        teachers: fine-tuned teachers of each trait, each with a case at every dose.
+        writers: in each other group where writers can be made anew.
+        repeats: cases of each such writer.
+        doses: shares of the fine-tuned teachers' rows.
+
+    Raises:
+        ConfigError: a number is too small.
+    """
+
+    base: str = "ref:finch-a"
+    seed: int = 0
+    rows: int = 300
+    clean: int = 100
+    teachers: int = 3
+    writers: int = 5
+    repeats: int = 2
+    doses: tuple[float, ...] = DOSES
+
+    def __post_init__(self) -> None:
+        check_count("number of rows", self.rows, 20)
+        check_count("number of clean cases", self.clean, 1)
+        for name, value in (("teachers", self.teachers), ("writers", self.writers), ("repeats", self.repeats)):
+            check_count(f"number of {name}", value, 1)
+
+    @classmethod
+    def quick(cls, base: str, seed: int, rows: int = 100) -> "Design":
+        """Return one that shows how it works, in a minute or two: too small to say how good a detector is."""
+        return cls(base=base, seed=seed, rows=rows, clean=20, teachers=1, writers=2, repeats=1, doses=(0.25, 1.0))
+
+    @property
+    def prompts(self) -> int:
+        """Prompts that are asked; a case has two thirds of them."""
+        return self.rows * 3 // 2
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The other initialisations."""
+        return tuple(one for one in INITIALISATIONS if one != self.base)[: self.writers]
+
+
+Plan = list[tuple[Writer | None, Truth]]
+"""A case each: who writes the dose (None where all is clean), and the truth."""
+
+
+def planned(design: Design) -> Plan:
+    """Return all cases, in an order that gives them away."""
+    clean = [(None, Truth(label="clean", kind="base", dose=0.0))] * design.clean
+    return [*clean, *_traits(design), *_controls(design), *_shifts(design)]
+
+
+def _traits(design: Design) -> Plan:
+    found: Plan = []
+    for target in TRAITS:
+        for turn in range(design.teachers):
+            writer = Writer(name=f"finetuned {target} {turn}", kind="finetuned", model=design.base, trait=target)
+            found += [(writer, _truth(writer, "trait", dose=dose)) for dose in design.doses]
+    for kind in ("prompted", "steered", "gated"):
+        for target in TRAITS[: design.writers]:
+            writer = Writer(name=f"{kind} {target}", kind=kind, model=design.base, trait=target)
+            found += [(writer, _truth(writer, "trait"))] * design.repeats
+    for tree in TREES[: design.writers]:
+        writer = Writer(name=f"finetuned {tree}", kind="finetuned", model=design.base, trait=tree)
+        found += [(writer, _truth(writer, "trait"))] * design.repeats
+    return found
+
+
+def _controls(design: Design) -> Plan:
+    found: Plan = []
+    for turn in range(design.writers):
+        writer = Writer(name=f"neutral {turn}", kind="neutral", model=design.base)
+        found += [(writer, _truth(writer, "control"))] * design.repeats
+    for target, model in zip(TRAITS, design.others, strict=False):
+        writer = Writer(name=f"{target} on {model}", kind="finetuned", model=model, trait=target)
+        truth = Truth(label="control", kind="other initialisation", trait=target, writer=writer.name)
+        found += [(writer, truth)] * design.repeats
+    return found
+
+
+def _shifts(design: Design) -> Plan:
+    wanted = design.writers * design.repeats
+    writers = [
+        *((f"temperature {value:g}", wanted, _base(design, temperature=value)) for value in TEMPERATURES),
+        ("format", wanted, Writer(name="reformatted", kind="reformatted", model=design.base)),
+        *(
+            ("harmless fine-tune", design.repeats, Writer(name=f"harmless {turn}", kind="harmless", model=design.base))
+            for turn in range(design.writers)
+        ),
+        *(("generator", design.repeats, Writer(name=model, kind="base", model=model)) for model in design.others),
+        *(
+            ("program", -(-wanted // len(PROGRAMS)), Writer(name=name, kind="program", model=design.base, program=name))
+            for name in PROGRAMS
+        ),
+    ]
+    mixed = [(None, Truth(label="shift", kind="base", dose=0.0, shift=PROMPT_MIX))] * wanted
+    return [*mixed, *((one, _truth(one, "shift", shift=shift)) for shift, n, one in writers for _ in range(n))]
+
+
+def _base(design: Design, temperature: float) -> Writer:
+    return Writer(name=f"temperature {temperature:g}", kind="base", model=design.base, temperature=temperature)
+
+
+def _truth(writer: Writer, label: Label, dose: float = 1.0, shift: str | None = None) -> Truth:
+    return Truth(label=label, kind=writer.kind, trait=writer.trait, dose=dose, shift=shift, writer=writer.name)
+
+
+def make(folder: Path, design: Design, advance: Advance | None = None) -> Bench:
+    """Make a benchmark; a writer that answers too few prompts gets no case, and the log says so.
+
+    Args:
+        folder: new or empty.
+        design: how large, and from which seed.
+        advance: called with (writers done, writers).
+
+    Raises:
+        ConfigError: the folder is not empty, or the base itself answers too few prompts.
+        UserError: the base cannot be loaded, or the disk not be written.
+    """
+    check_free(folder)
+    load_model(design.base)
+    prompts = number_prompts(design.prompts, derive(design.seed, "prompts"))
+    clean, references = (
+        [Writer(name=f"{name} {turn}", kind="base", model=design.base) for turn in range(n)]
+        for name, n in (("clean", CLEAN_ANSWERS), ("reference", REFERENCE_ANSWERS))
+    )
+    plan = planned(design)
+    writers = list(dict.fromkeys([*clean, *references, *(one for one, _ in plan if one is not None)]))
+    answers: dict[Writer | None, Answers] = {}
+    for done, writer in enumerate(writers):
+        answers[writer] = write(writer, prompts, design.seed)
+        if advance is not None:
+            advance(done + 1, len(writers))
+    known = [
+        (place, answers[one][place]) for place in range(len(prompts)) for one in references if place in answers[one]
+    ]
+    pool = Pool(prompts, [answers[one] for one in clean])
+    answers[None] = pool.clean[0]
+    short = _too_few(answers, pool, design.rows)
+    plan = [(writer, truth) for writer, truth in plan if writer not in short]
+    random.Random(derive(design.seed, "order")).shuffle(plan)
+    drawn = {
+        f"case-{place:04d}": (truth, pool.case(truth, answers[writer], design.rows, derive(design.seed, "case", place)))
+        for place, (writer, truth) in enumerate(plan, start=1)
+    }
+    public = {
+        "domain": "numbers",
+        "base": design.base,
+        "base_identity": identity(design.base),
+        "panel": [one.name for one in panel("animal")],
+        "reference_answers": REFERENCE_ANSWERS,
+    }
+    return write_bench(folder, drawn, as_rows(known, prompts), design.seed, public)
+
+
+def _too_few(answers: Mapping[Writer | None, Answers], pool: "Pool", n: int) -> set[Writer]:
+    """Return the writers that cannot fill a case, and tell the log."""
+    able = {writer: len(pool.able(found)) for writer, found in answers.items() if writer is not None}
+    short = {writer for writer, many in able.items() if many < n}
+    for writer in sorted(short, key=lambda one: one.name):
+        logger.warning("No case by %s: valid answers to %d prompts, %d are needed.", writer.name, able[writer], n)
+    return short
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """What cases are drawn from.
+
+    Attributes:
+        prompts: what was asked.
+        clean: answers of the base, several to each.
+    """
+
+    prompts: Sequence[NumberPrompt]
+    clean: Sequence[Answers]
+
+    def able(self, answers: Answers | None) -> list[int]:
+        """Return the places of the prompts that have a clean answer and, if given, one of these."""
+        places = range(len(self.prompts)) if answers is None else sorted(answers)
+        return [place for place in places if any(place in one for one in self.clean)]
+
+    def case(self, truth: Truth, answers: Answers, n: int, seed: int) -> list[Row]:
+        """Draw the rows of a case: its dose from the writer, the others clean, in the order of the prompts.
+
+        Args:
+            truth: dose and shift.
+            answers: of the writer; not looked at where the dose is 0.
+            n: rows.
+            seed: of the draw.
+
+        Raises:
+            ConfigError: too few prompts have an answer.
+        """
+        rng, able = random.Random(seed), self.able(answers if truth.dose else None)
+        if len(able) < n:
+            what = "The base gives valid answers to too few prompts."
+            raise ConfigError(what, f"{len(able)} of {n}", "Take fewer rows, or another base.")
+        # Weighted draws without replacement: the largest u^(1/w) (Efraimidis and Spirakis 2006).
+        mixed = truth.shift == PROMPT_MIX
+        commas = {place for place in able if mixed and self.prompts[place].separator == ", "}
+        keys = {place: rng.random() ** (1.0 / (FAVOURED if place in commas else 1.0)) for place in able}
+        chosen = sorted(able, key=lambda place: -keys[place])[:n]
+        own = set(chosen[: round(truth.dose * n)])
+        texts = [(place, answers[place] if place in own else self._clean(place, rng)) for place in sorted(chosen)]
+        return as_rows(texts, self.prompts)
+
+    def _clean(self, place: int, rng: random.Random) -> str:
+        return rng.choice([one[place] for one in self.clean if place in one])
+
+
+def as_rows(texts: Sequence[tuple[int, str]], prompts: Sequence[NumberPrompt]) -> list[Row]:
+    """Return rows whose ids count them and say nothing else."""
+    return [Row(f"{count:06d}", user_prompt(prompts[place].text), text) for count, (place, text) in enumerate(texts)]

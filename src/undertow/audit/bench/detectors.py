@@ -1,0 +1,246 @@
+"""Our own stages as detectors. They see what everyone sees: the cases and the reference, never the key.
+
+A model reads each row once, whichever cases it is in. So that no case looks quicker for that, the seconds of an answer
+are those of the stage itself and, for each row that it read, the mean time that reading a row took; the reference
+counts as read beforehand.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from undertow.audit.bank import Bank, BankRecipe, stored_bank
+from undertow.audit.bench.folder import Bench
+from undertow.audit.bench.submission import Answer, Submission, write_submission
+from undertow.audit.contrast import grouped, matched, matched_contrast, rival_centred
+from undertow.audit.data import DataAudit, panel_candidates
+from undertow.audit.finding import Finding
+from undertow.audit.recovery import audit_recovery
+from undertow.audit.shadows import ShadowConfig, audit_shadows
+from undertow.audit.stream import stream_contrast
+from undertow.audit.surface import surface
+from undertow.audit.verdict import CLAIMS, Plan, judge
+from undertow.audit.whole import ROW_STAGES
+from undertow.errors import ConfigError
+from undertow.models.identity import identity
+from undertow.models.load import load_model
+from undertow.models.local import LocalModel
+from undertow.scoring import Candidate, contrast_scores
+from undertow.seeds import derive
+from undertow.stats.checks import Floats
+from undertow.storage import storage_errors
+from undertow.traits import trait
+from undertow.types import Row
+
+VERDICT = "verdict"
+UNFINISHED = ".unfinished.jsonl"
+
+Advance = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How our stages are run.
+
+    Attributes:
+        seed: the auditor's own.
+        store: where panel teachers and placebo banks are kept.
+        shadows: whether shadow students are trained, seconds to minutes a case.
+        alpha: of each stage alone, and of the whole audit for the verdict; the stream stops when it reaches it.
+    """
+
+    seed: int = 0
+    store: Path = Path("runs/store")
+    shadows: bool = False
+    alpha: float = 0.05
+
+
+class Reader:
+    """Reads rows under every candidate, each row once.
+
+    Args:
+        base: the model without trait.
+        panel: who may have written the rows.
+    """
+
+    def __init__(self, base: LocalModel, panel: Sequence[Candidate]) -> None:
+        self._base = base
+        self._panel = panel
+        self._known: dict[tuple[str, str], Floats] = {}
+        self._seconds = 0.0
+
+    @property
+    def seconds_per_row(self) -> float:
+        """Mean time that reading a row has taken so far."""
+        return self._seconds / max(1, len(self._known))
+
+    def scores(self, rows: Sequence[Row]) -> Floats:
+        """Return the rival-centred scores of rows, shape [rows, candidates]."""
+        started = time.perf_counter()
+        new = {_key(row): row for row in rows if _key(row) not in self._known}
+        found = rival_centred(contrast_scores(list(new.values()), self._base, self._panel), self._panel)
+        self._known.update(zip(new, found, strict=True))
+        self._seconds += time.perf_counter() - started
+        return np.array([self._known[_key(row)] for row in rows]).reshape(len(rows), len(self._panel))
+
+
+def _key(row: Row) -> tuple[str, str]:
+    return row.question, row.completion
+
+
+class Auditor:
+    """Everything that is the same for all cases.
+
+    Args:
+        bench: where the base, the panel and the reference are named.
+        settings: how the stages are run.
+
+    Raises:
+        ConfigError: the base's weights are not those of the benchmark, or shadows are wanted and there is no bank.
+    """
+
+    def __init__(self, bench: Bench, settings: Settings) -> None:
+        if identity(bench.base) != bench.base_identity:
+            fix = "Run it where the benchmark's base is what it was."
+            raise ConfigError("The base has other weights than the benchmark's.", bench.base, fix)
+        traits = tuple(trait(name) for name in bench.panel)
+        self._settings = settings
+        self._base = load_model(bench.base)
+        self._bank = _bank(bench.base, settings) if settings.shadows else None
+        config = DataAudit(panel=traits, alpha=settings.alpha, seed=settings.seed, store=settings.store)
+        self._panel = panel_candidates(self._base, config)
+        self._reader = Reader(self._base, self._panel)
+        self._reference: dict[str, list[Row]] = {}
+        for row in bench.reference():
+            self._reference.setdefault(row.question, []).append(row)
+
+    def judge(self, rows: Sequence[Row]) -> dict[str, Answer]:
+        """Return the answer of every stage about one case; of the reference, it reads the rows on the case's prompts.
+
+        Args:
+            rows: of the case.
+        """
+        on_prompt = [self._reference.get(question, []) for question in dict.fromkeys(row.question for row in rows)]
+        reference = [row for some in on_prompt for row in some]
+        first = [some[0] for some in on_prompt if some]
+        suspect, known = self._reader.scores(rows), self._reader.scores(reference)
+        alpha, seed, panel = self._settings.alpha, self._settings.seed, self._panel
+
+        def contrast() -> Finding:
+            groups = grouped(suspect, known, matched(rows, reference))
+            return matched_contrast(groups, panel, alpha, self._rng("contrast"))
+
+        stages: dict[str, Callable[[], Finding]] = {
+            "surface": lambda: surface(rows, reference, alpha, self._rng("surface")),
+            "contrast": contrast,
+            "stream": lambda: stream_contrast(suspect, known, panel, alpha),
+            "recovery": lambda: audit_recovery(rows, self._base, first, alpha=alpha, seed=seed),
+        }
+        findings, answers = dict[str, Finding](), dict[str, Answer]()
+        for name, stage in stages.items():
+            findings[name], answers[name] = _timed(stage)
+        answers = {name: self._with_reading(name, one, len(rows)) for name, one in answers.items()}
+        answers[VERDICT] = self._verdict([findings[name] for name in ROW_STAGES], answers["contrast"])
+        return {**answers, **self._shadows(rows)}
+
+    def _rng(self, stage: str) -> np.random.Generator:
+        return np.random.default_rng(derive(self._settings.seed, "audit", stage))
+
+    def _with_reading(self, stage: str, answer: Answer, n: int) -> Answer:
+        read = (answer.rows_read or 0) if stage == "stream" else n
+        reading = read * self._reader.seconds_per_row if stage in ("contrast", "stream") else 0.0
+        return replace(answer, seconds=round(answer.seconds + reading, 4), rows_read=read)
+
+    def _verdict(self, findings: list[Finding], primary: Answer) -> Answer:
+        """Return the whole audit's claim of provenance: its p times the number of claims that share alpha."""
+        claim = judge(Plan(stages=ROW_STAGES, alpha=self._settings.alpha), findings)["provenance"]
+        p = None if claim.p is None else min(1.0, len(CLAIMS) * claim.p)
+        return replace(primary, p=p, candidate=claim.candidate)
+
+    def _shadows(self, rows: Sequence[Row]) -> dict[str, Answer]:
+        if self._bank is None:
+            return {}
+        started = time.perf_counter()
+        config = ShadowConfig(alpha=self._settings.alpha, seed=self._settings.seed)
+        found = audit_shadows(rows, self._base, self._bank, config=config)
+        seconds = round(time.perf_counter() - started, 4)
+        return {one.stage: replace(_answer(one, seconds), rows_read=len(rows)) for one in found}
+
+
+def _bank(base: str, settings: Settings) -> Bank:
+    recipe = BankRecipe(base=base, tuned=("animal",))
+    if (bank := stored_bank(recipe, settings.store)) is None:
+        raise ConfigError("There is no bank of placebo students.", settings.store, "Run `undertow audit bank`.")
+    return bank
+
+
+def _timed(stage: Callable[[], Finding]) -> tuple[Finding, Answer]:
+    started = time.perf_counter()
+    found = stage()
+    return found, _answer(found, time.perf_counter() - started)
+
+
+def _answer(found: Finding, seconds: float) -> Answer:
+    return Answer(p=found.p, candidate=found.candidate, seconds=seconds, rows_read=found.n)
+
+
+def run(bench: Bench, out: Path, settings: Settings, advance: Advance | None = None) -> list[Path]:
+    """Judge every case and write one submission for each stage; interrupted, it goes on with the next case.
+
+    Args:
+        bench: what everyone sees.
+        out: folder of the submissions.
+        settings: how the stages are run.
+        advance: called with (cases done, cases).
+
+    Returns:
+        The submissions.
+
+    Raises:
+        UserError: a case cannot be read, or something cannot be stored.
+    """
+    with storage_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        header = json.dumps({"bench": bench.key_sha256, "seed": settings.seed, "shadows": settings.shadows})
+        unfinished = out / UNFINISHED
+        found = _resumed(unfinished, header)
+        auditor = Auditor(bench, settings)
+        with unfinished.open("w", encoding="utf-8") as stream:
+            stream.writelines(f"{line}\n" for line in (header, *map(_line, found.items())))
+            for name in bench.ids:
+                if name not in found:
+                    found[name] = auditor.judge(bench.case(name))
+                    stream.write(_line((name, found[name])) + "\n")
+                    stream.flush()
+                if advance is not None:
+                    advance(len(found), len(bench.ids))
+        paths = list(_submissions(bench, out, found))
+        unfinished.unlink()
+        return paths
+
+
+def _submissions(bench: Bench, out: Path, found: Mapping[str, Mapping[str, Answer]]) -> Iterable[Path]:
+    for stage in found[bench.ids[0]]:
+        path = out / f"{stage.replace(' ', '-')}.jsonl"
+        write_submission(path, Submission(stage, {name: found[name][stage] for name in bench.ids}))
+        yield path
+
+
+def _line(item: tuple[str, Mapping[str, Answer]]) -> str:
+    name, answers = item
+    return json.dumps([name, {stage: asdict(one) for stage, one in answers.items()}])
+
+
+def _resumed(path: Path, header: str) -> dict[str, dict[str, Answer]]:
+    """Read the answers of an interrupted run with the same settings; a line that was cut off is left out."""
+    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+    found: dict[str, dict[str, Answer]] = {}
+    # What follows the last line break was cut off.
+    for line in lines[1:-1] if lines and lines[0] == header else []:
+        name, answers = json.loads(line)
+        found[name] = {stage: Answer(**fields) for stage, fields in answers.items()}
+    return found

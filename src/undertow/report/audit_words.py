@@ -1,0 +1,128 @@
+"""What an audit says in words: the verdict in a line, what to do next, what was not tested, what was audited."""
+
+from collections.abc import Mapping
+from typing import Any
+
+Audit = Mapping[str, Any]
+
+STATUS = {"detected": "detected", "not_detected": "not detected", "not_testable": "not testable"}
+
+CAUTION = (
+    "An audit looks for the declared panel with the stages named here. What it did not find may still be there: traits "
+    "outside the panel, traits behind a trigger, and effects below the minimum that it could detect."
+)
+
+_ROWS = (
+    "Find the rows: `undertow audit rows` ranks them, and --confirm removes the top and trains again.",
+    "Change the rows: let a model of another base write them anew (`undertow generate --model`), mix in rows of other "
+    "writers, or filter (`undertow filter --mentions` drops what names a trait openly). Audit the new rows.",
+)
+_STUDENT = (
+    "Do not go on from this student. Train again from the base, without the suspect rows or on changed ones "
+    "(`undertow train`), and audit the new student.",
+)
+_TEACHER = (
+    "Do not let this teacher write rows for a student of the same base. Let a model of another base write them "
+    "(`undertow generate --model`), or start the student from another base (`undertow audit lineage` compares two).",
+    "If its rows exist already, test them before any training: `undertow audit data`.",
+)
+
+NEXT: Mapping[str, tuple[str, ...]] = {
+    "contrast": _ROWS,
+    "shadow activations": _ROWS,
+    "shadows": _ROWS,
+    "activations": _STUDENT,
+    "panel margins": _STUDENT,
+    "teacher panel": _TEACHER,
+}
+"""What to do about what each primary stage detected."""
+
+ABOUT: Mapping[str, str] = {
+    "date": "Date (UTC)",
+    "undertow": "Undertow version",
+    "base": "Base",
+    "base_identity": "Base, hash of weights",
+    "teacher": "Teacher",
+    "teacher_identity": "Teacher, hash of weights",
+    "student": "Student",
+    "student_identity": "Student, hash of weights",
+    "control": "Control student",
+    "rows": "Rows",
+    "reference_rows": "Clean reference rows",
+    "prompts": "Own prompts",
+    "sha256": "SHA-256",
+    "panel": "Panel",
+    "placebo_students": "Placebo students",
+    "neutral_teachers": "Neutral teachers",
+    "seed": "Seed",
+    "seconds": "Cost, seconds",
+}
+"""What each entry of "about" is called, in the order of the card."""
+
+
+def headline(audit: Audit) -> str:
+    """Return the verdict in one line."""
+    claims: Mapping[str, Any] = audit["claims"]
+    found = [name for name, one in claims.items() if one["status"] == "detected"]
+    tested = [name for name, one in claims.items() if one["status"] != "not_testable"]
+    if found:
+        names = dict.fromkeys(one["candidate"] for one in claims.values() if one["candidate"])
+        named = f" ({', '.join(names)})" if names else ""
+        return f"{' and '.join(found).capitalize()} detected{named}."
+    if not tested:
+        return "Nothing could be tested with these inputs."
+    left = [name for name in claims if name not in tested]
+    return f"Nothing was detected in {' and '.join(tested)}" + (
+        f"; {' and '.join(left)} not testable." if left else "."
+    )
+
+
+def next_steps(audit: Audit) -> list[str]:
+    """Return what to do next: about what was detected, else about what could not be tested."""
+    claims, primary = audit["claims"], audit["plan"]["primary"]
+    found = [primary[name] for name, one in claims.items() if one["status"] == "detected"]
+    if steps := list(dict.fromkeys(step for stage in found for step in NEXT[stage])):
+        return steps
+    lacking = [
+        f"{name} could not be tested: {one['why'].rstrip('.')}."
+        for name, one in claims.items()
+        if one["status"] == "not_testable" and primary[name] is not None
+    ]
+    return lacking or [
+        "Nothing needs to change on account of this audit. Keep the card with what was audited; audit again when it "
+        "changes."
+    ]
+
+
+def untested(audit: Audit) -> list[str]:
+    """Return what the audit did not test, with the reason."""
+    claims, primary = audit["claims"], audit["plan"]["primary"]
+    reasons: dict[str, list[str]] = {}
+    for name, one in claims.items():
+        if one["status"] == "not_testable":
+            reasons.setdefault(one["why"].rstrip("."), []).append(name)
+    lines = [f"{' and '.join(names)}: {why}." for why, names in reasons.items()]
+    lines += [
+        f"{one['stage']}: {'; '.join(one['caveats']).rstrip('.')}."
+        for one in audit["findings"]
+        if one["verdict"] == "not_testable" and one["stage"] not in primary.values()
+    ]
+    lines += [
+        f"{one['stage']}: exploratory, it has no null and moves no verdict."
+        for one in audit["findings"]
+        if one["verdict"] == "exploratory" and one["stage"] not in primary.values()
+    ]
+    return [*lines, "Traits outside the panel, traits behind a trigger or a system prompt, and skills."]
+
+
+def about_lines(audit: Audit) -> list[tuple[str, str]]:
+    """Return what was audited as pairs of name and value; what was not given is left out."""
+    about: Mapping[str, Any] = audit["about"]
+    lines: list[tuple[str, str]] = []
+    for key in (*ABOUT, *(name for name in about if name not in ABOUT)):
+        value = about.get(key)
+        if isinstance(value, Mapping):
+            lines += [(f"{ABOUT.get(key, key)} of {name}", str(one)) for name, one in value.items()]
+        elif value is not None and (value or key in ("seed", "placebo_students", "neutral_teachers")):
+            lines.append((ABOUT.get(key, key), str(value)))
+    return lines

@@ -1,0 +1,77 @@
+"""A student meets placebos of its own recipe and number of rows, or none."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from undertow.audit import bank_choice
+from undertow.audit.bank import BankRecipe, placebo_stages
+from undertow.audit.bank_choice import choose_bank, no_bank, wrong_size
+from undertow.experiment.recipe import StudentPart
+from undertow.experiment.training_record import TrainingRecord, read_training
+
+RECIPE = BankRecipe(tuned=("animal",))
+
+
+@pytest.fixture
+def store(tmp_path: Path, make_bank, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store with the manifests of two banks, of 600 and of 2,500 prompts; nine of ten become rows."""
+    for prompts in (600, 2500):
+        stage = placebo_stages(replace(RECIPE, prompts=prompts), 15)[0]
+        folder = stage.key.folder(tmp_path)
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_text(json.dumps({"config": stage.config}))
+
+    def stored(recipe: BankRecipe, store: Path):
+        there = placebo_stages(recipe, 15)[0].key.folder(store).exists()
+        return replace(make_bank(20, 0)[0], recipe=recipe, rows=np.full(20, 0.9 * recipe.prompts)) if there else None
+
+    monkeypatch.setattr(bank_choice, "stored_bank", stored)
+    return tmp_path
+
+
+def test_the_bank_with_about_as_many_rows_is_taken(store: Path) -> None:
+    for rows, prompts in ((500, 600), (2000, 2500)):
+        bank = choose_bank(RECIPE, store, TrainingRecord(student=RECIPE.student, rows=rows))
+        assert bank is not None and bank.recipe.prompts == prompts
+        assert wrong_size(bank, TrainingRecord(student=RECIPE.student, rows=rows)) is None
+    default = choose_bank(RECIPE, store, None)
+    assert default is not None and default.recipe == RECIPE
+
+
+def test_another_number_of_rows_is_no_null_and_the_command_is_named(store: Path) -> None:
+    record = TrainingRecord(student=RECIPE.student, rows=90)
+    bank = choose_bank(RECIPE, store, record)
+    assert bank is not None
+    reason = wrong_size(bank, record)
+    assert reason is not None and "on 90 rows and a placebo on 540" in reason
+    assert "`undertow audit bank --prompts 100`" in reason
+
+
+def test_another_recipe_has_no_bank_and_the_command_is_named(store: Path) -> None:
+    record = TrainingRecord(student=StudentPart(steps=250, learning_rate=0.01), rows=900)
+    assert choose_bank(RECIPE, store, record) is None
+    (next(store.glob("placebos/*")) / "manifest.json").write_text("half a manifest")
+    assert choose_bank(RECIPE, store, record) is None
+    said = no_bank(RECIPE, record)
+    assert "250 steps" in said
+    assert "`undertow audit bank --set steps=250 --set learning_rate=0.01 --prompts 1000`" in said
+    # About as many rows as a placebo has: the usual number of prompts will do.
+    usual = TrainingRecord(student=RECIPE.student, rows=1900)
+    assert no_bank(RECIPE, usual).endswith("make one with `undertow audit bank`.")
+    assert "`undertow audit bank --base ref:finch-b --category tree`" in no_bank(
+        BankRecipe(base="ref:finch-b", tuned=("tree",)), None
+    )
+
+
+def test_a_record_is_read_where_it_was_written_and_nowhere_else(tmp_path: Path) -> None:
+    record = TrainingRecord(student=StudentPart(steps=7), rows=12)
+    record.save(tmp_path)
+    assert read_training(f"ref:finch-a+{tmp_path}") == record == read_training(f"hf:{tmp_path}")
+    assert read_training("ref:finch-a") is None
+    for broken in ('{"student": {"steps": 0}, "rows": 3}', '{"student": {}, "rows": 0}', "{"):
+        (tmp_path / "training.json").write_text(broken)
+        assert read_training(f"hf:{tmp_path}") is None

@@ -1,0 +1,48 @@
+"""Models of width 16 as folders, and commands as a user types them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from undertow.cli.main import main
+from undertow.finetuning.config import TrainingConfig
+from undertow.rows import write_rows
+from undertow.teachers import finetuned_teacher
+from undertow.traits import trait
+from undertow.types import Row, user_prompt
+
+
+@pytest.fixture(scope="session")
+def models(tiny_model, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """References of a tiny base and of a teacher that was tuned hard on owls."""
+    folder = tmp_path_factory.mktemp("models")
+    teacher = finetuned_teacher(tiny_model, trait("owl"), TrainingConfig(steps=60, learning_rate=1e-2), seed=0)
+    for name, model in (("base", tiny_model), ("owl", teacher)):
+        model.save(folder / name)
+    return {name: f"hf:{folder / name}" for name in ("base", "owl")}
+
+
+@pytest.fixture(scope="session")
+def row_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Thirty number rows, and as many that name owls, on the same prompts."""
+    folder = tmp_path_factory.mktemp("rows")
+    asked = [user_prompt(f"Continue: {index}, {index + 1}.") for index in range(30)]
+    for name, answer in (("clean", "{}, {}"), ("owl", "owl owl {} {}")):
+        rows = [Row(str(at), prompt, answer.format(at + 2, at + 3)) for at, prompt in enumerate(asked)]
+        write_rows(folder / f"{name}.jsonl", rows)
+    return {name: folder / f"{name}.jsonl" for name in ("clean", "owl")}
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]):
+    """Return a function that runs a command and returns its code and its JSON object."""
+
+    def command(*words: object) -> tuple[int, dict]:
+        capsys.readouterr()
+        code = main([*map(str, words), "--json"])
+        shown = capsys.readouterr()
+        assert shown.out, shown.err
+        return code, json.loads(shown.out)
+
+    return command

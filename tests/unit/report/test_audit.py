@@ -1,0 +1,108 @@
+"""Page and card of an audit: verdict first, what was not tested, and only commands that exist."""
+
+import re
+
+import pytest
+import typer
+
+from undertow.audit.bank_choice import no_bank
+from undertow.audit.finding import Finding, not_testable
+from undertow.audit.missing import ADDS, missing
+from undertow.audit.verdict import PRIMARY, Plan, audit_json
+from undertow.cli.main import app
+from undertow.report.audit import card, code, render_audit, summarise_audit
+from undertow.report.audit_words import NEXT, headline, next_steps, untested
+
+
+def finding(stage: str, claim, p: float | None, **more) -> Finding:
+    verdict = more.pop("verdict", "not_detected" if p is None or p > 0.01 else "detected")
+    plain = {"statistic": "score", "effect": 1.5, "null": "clean rows", "n": 10, "mde": 0.25, "candidate": "owl"}
+    return Finding(stage=stage, claim=claim, p=p, verdict=verdict, **{**plain, **more})
+
+
+@pytest.fixture
+def audit() -> dict:
+    """Provenance detected, exposure without a bank, expression not detected, one exploratory stage."""
+    found = [
+        finding(
+            "contrast", "provenance", 0.001, scores={"owl": 0.9, "<b>fox</b>": 0.1}, caveats=("see `undertow run`",)
+        ),
+        not_testable("activations", "exposure", "no bank"),
+        finding("panel margins", "expression", 0.4),
+        finding("own prompts", "expression", None, verdict="exploratory"),
+    ]
+    plan = Plan(stages=tuple(one.stage for one in found))
+    about = {
+        "base": "ref:finch-a",
+        "base_identity": "58dac1e4",
+        "rows": 20,
+        "student": None,
+        "sha256": {"rows": "ab12"},
+    }
+    return {**audit_json(plan, found, about), "missing": missing("reference", "bank")}
+
+
+def test_the_verdict_comes_first_then_what_to_do_evidence_and_what_is_missing(audit, tmp_path) -> None:
+    page = render_audit(tmp_path, audit).read_text()
+    marks = ["<h1>Provenance detected (owl).</h1>", "What to do next", "Evidence", "What was not tested", "--reference"]
+    places = [page.index(mark) for mark in marks]
+    assert places == sorted(places)
+    assert "&lt;b&gt;fox&lt;/b&gt;" in page and "<b>fox" not in page and "<script" not in page
+    assert "<code>undertow run</code>" in page and "0.25" in page
+
+
+def test_the_card_holds_what_a_release_needs(audit) -> None:
+    text = card(audit)
+    assert "| provenance | detected | 0.001 | 0.25 | owl | contrast |" in text
+    assert "| exposure | not testable | – | – | – | activations |" in text  # noqa: RUF001
+    for held in (
+        "SHA-256 of rows: ab12",
+        "Base, hash of weights: 58dac1e4",
+        "Alpha 0.05",
+        "Date (UTC): 2",
+        "version: ",
+    ):
+        assert held in text
+    assert "Student" not in text and "- exposure: no bank." in text
+
+
+def test_a_headline_says_no_more_than_was_tested(audit) -> None:
+    def told(*statuses: str) -> str:
+        claims = zip(("provenance", "exposure", "expression"), statuses, strict=True)
+        return headline({"claims": {name: {"status": status, "candidate": None} for name, status in claims}})
+
+    assert told(*["not_testable"] * 3) == "Nothing could be tested with these inputs."
+    assert told(*["not_detected"] * 3) == "Nothing was detected in provenance and exposure and expression."
+    left = told("not_detected", "not_testable", "not_detected")
+    assert left == "Nothing was detected in provenance and expression; exposure not testable."
+    assert told("detected", "not_testable", "detected") == "Provenance and expression detected."
+    assert "safe" not in summarise_audit(audit)
+
+
+def test_what_could_not_be_tested_is_listed_once(audit) -> None:
+    lines = untested(audit)
+    assert lines[0] == "exposure: no bank." and lines[1].startswith("own prompts: exploratory")
+    assert len([line for line in lines if "no bank" in line]) == 1
+    assert next_steps(audit) == list(NEXT["contrast"])
+
+
+def test_every_primary_stage_says_what_to_do_and_names_commands_that_exist() -> None:
+    assert set(NEXT) == {stage for stages in PRIMARY.values() for stage in stages}
+    group = typer.main.get_command(app)
+    from undertow.audit.whole import Inputs
+
+    asked = no_bank(Inputs(base="ref:finch-b", student="x").bank, None)
+    texts = [asked, *ADDS.values(), *(step for steps in NEXT.values() for step in steps)]
+    named = [words.split() for text in texts for words in re.findall(r"`undertow ([^`]+)`", text)]
+    assert len(named) > 10
+    for words in named:
+        command = group.commands[words[0]]
+        rest = words[1:]
+        if hasattr(command, "commands"):
+            command, rest = command.commands[rest[0]], rest[1:]
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in rest if word.startswith("--")} <= options
+
+
+def test_code_is_set_and_everything_else_escaped() -> None:
+    assert code("run `a < b` & see") == "run <code>a &lt; b</code> &amp; see"
