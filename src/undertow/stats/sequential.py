@@ -7,6 +7,10 @@ doi:10.1214/aoms/1177696786), which depends on the two counts alone.
 
 A long quiet time would bury a later rise under old draws, so `RiseWatch` also mixes over the time at which one starts
 to count; the start k has the weight 1 / ((k + 1)(k + 2)), and those to come count as 1.
+
+Draws may also come in rounds of a fixed plan, such as every question of a list asked equally often. The ratio of one
+draw is linear in its own probability of a hit, so by the inequality of the means the product over a round has an
+expectation of at most 1 wherever the mean of these probabilities is at most r; one looks between rounds only.
 """
 
 from collections.abc import Mapping
@@ -74,7 +78,7 @@ def share_bound(hits: int, n: int, error: float) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RiseWatch:
-    """The evidence of streams of draws that are watched side by side; each draw gives a new watch.
+    """The evidence of streams of draws that are watched side by side; each draw, or round of them, gives a new watch.
 
     Attributes:
         rates: the share of each stream under the null, any shape.
@@ -125,11 +129,16 @@ class RiseWatch:
         to_come = np.full_like(each[:1], -np.log(self.dropped + len(self.starts) + 1))
         return np.asarray(special.logsumexp(np.concatenate([each, to_come]), axis=0))
 
-    def after(self, hit: ArrayLike) -> "RiseWatch":
-        """Return the watch after one more draw of each stream, of the shape of the rates."""
-        seen = replace(self, hits=self.hits + np.asarray(hit, dtype=np.float64), n=self.n + 1)
+    def after(self, hits: ArrayLike, draws: int = 1) -> "RiseWatch":
+        """Return the watch after more draws of each stream.
+
+        Args:
+            hits: draws that count, of the shape of the rates; for a single draw whether it does.
+            draws: 1, or those of a whole round.
+        """
+        seen = replace(self, hits=self.hits + np.asarray(hits, dtype=np.float64), n=self.n + draws)
         seen = replace(seen, highest=np.maximum(self.highest, seen.log_e()))
-        if seen.n % self.every:
+        if seen.n // self.every == self.n // self.every:
             return seen
         starts, started = np.concatenate([self.starts, seen.hits[None]]), np.append(self.started, seen.n)
         dropped = self.dropped + max(0, len(starts) - _KEPT)

@@ -55,7 +55,7 @@ TOKENS = st.sampled_from(
 WIRE = st.lists(TOKENS | st.binary(max_size=10), max_size=12).map(b"".join)
 
 
-@inputs(0.4)
+@inputs(0.25)
 @given(body=BODIES, kind=st.sampled_from([b"application/json", b"text/event-stream; charset=utf-8", b""]),
        encoding=st.sampled_from([b"", b"gzip", b"deflate", b"br"]))  # fmt: skip
 def test_readers_of_bodies_read_or_say_unreadable(body: bytes, kind: bytes, encoding: bytes) -> None:
@@ -65,7 +65,7 @@ def test_readers_of_bodies_read_or_say_unreadable(body: bytes, kind: bytes, enco
         assert isinstance(chat.request_text(chat.parse(body)), str)
 
 
-@inputs(0.1)
+@inputs(0.05)
 @given(path=st.text() | st.binary(max_size=30).map(lambda raw: raw.decode("latin-1")), query=st.binary(max_size=20))
 def test_a_target_stays_below_the_prefix(path: str, query: bytes) -> None:
     upstream = parse_upstream("http://model.example/prefix")
@@ -76,7 +76,7 @@ def test_a_target_stays_below_the_prefix(path: str, query: bytes) -> None:
     assert target.startswith(b"/prefix/") and not any(byte <= 32 or byte >= 127 for byte in target)
 
 
-@inputs(0.15)
+@inputs(0.1)
 @given(text=st.text(max_size=200) | JSON.map(json.dumps))
 def test_readers_of_files_refuse_in_three_lines(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzzed.yaml"
@@ -97,7 +97,7 @@ def stand(start: Any) -> Any:
         assert httpx2.get(f"{running.run.back}/state.json", trust_env=False).json()["health"]["active"] == 0
 
 
-@inputs(0.2)
+@inputs(0.1)
 @given(body=BODIES, path=st.sampled_from(["/v1/chat/completions", "/v1/embeddings"]))
 def test_bodies_pass_whole_through_the_proxy(body: bytes, path: str, stand: Any) -> None:
     reply = stand.client.post(path, content=body, headers={"x-scenario": "echo"})
@@ -107,7 +107,7 @@ def test_bodies_pass_whole_through_the_proxy(body: bytes, path: str, stand: Any)
         assert reply.status_code == 403 and b"owl" in body.replace(b"\\", b"")
 
 
-@inputs(0.15)
+@inputs(0.1)
 @given(wire=WIRE)
 def test_no_bytes_on_the_wire_stop_the_proxy(wire: bytes, stand: Any) -> None:
     address = ("127.0.0.1", int(stand.run.front.rpartition(":")[2]))

@@ -13,7 +13,7 @@ from undertow.errors import ConfigError
 from undertow.monitor.detectors.base import AbstractDetector, Evidence, Verdict
 from undertow.stats.checks import check_fraction
 from undertow.stats.sequential import RiseWatch, share_bound
-from undertow.traits import TRAITS, Trait, matches
+from undertow.traits import matches, word_trait
 
 EVERY = 1000
 """Replies between two starts of the evidence."""
@@ -38,7 +38,7 @@ class MentionDetector(AbstractDetector):
         check_fraction("signed-off rate", rate)
         check_fraction("alpha", alpha)
         self.name = f"mention:{word}<={rate:.6g}@{alpha:g}"
-        self._target = TRAITS.get(word) or Trait(name=word, category="word", plural=f"{word}s")
+        self._target = word_trait(word)
         self._alpha = alpha
         self._bar = -float(np.log(alpha))
         self._null = f"at most {rate:.4g} of the replies name {word}"
