@@ -29,7 +29,7 @@ from undertow.types import Sampling, user_prompt
 
 ALPHA, SIGNED, REPLIES, WITHIN = 0.05, 200, 20, 200
 POOL, LONG = 1000, 20
-TURNS = 5
+TURNS = 2
 SYSTEMS = (None, *ASSISTANT_PROMPTS)
 QUESTIONS = tuple(user_prompt(q, SYSTEMS[i % len(SYSTEMS)]) for i, q in enumerate(favourite_questions("animal")))
 WORDS = default_watched()

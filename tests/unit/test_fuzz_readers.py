@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -27,7 +27,7 @@ from undertow.experiment.training_record import read_training
 from undertow.models.adapters import read_adapter
 from undertow.models.steering import load_vector
 from undertow.monitor.baseline import Baseline, read_baseline
-from undertow.monitor.detectors.constitution import read_constitution
+from undertow.monitor.constitution import read_constitution
 from undertow.monitor.detectors.registry import detector
 from undertow.report.results import load_results
 from undertow.rows import load_rows, read_prompts
@@ -40,8 +40,9 @@ SLOW = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.d
 def inputs(share: float) -> Any:
     """Return the settings for a share of all inputs; the same ones in every run."""
     return settings(
-        max_examples=int(INPUTS * share), deadline=None, derandomize=True, database=None, suppress_health_check=SLOW
-    )
+        max_examples=int(INPUTS * share), deadline=None, derandomize=True, database=None, suppress_health_check=SLOW,
+        phases=[Phase.generate],
+    )  # fmt: skip
 
 
 JSON = st.recursive(
@@ -49,10 +50,8 @@ JSON = st.recursive(
     lambda some: st.lists(some, max_size=3) | st.dictionaries(st.text(max_size=8), some, max_size=3),
     max_leaves=8,
 )
-EDITS = st.lists(
-    st.tuples(st.floats(0, 1), st.integers(0, 8), st.binary(max_size=6) | st.sampled_from([b"[" * 3000, b"{}", b"null"])),
-    max_size=4,
-)  # fmt: skip
+PIECES = st.binary(max_size=6) | st.sampled_from([b"[" * 3000, b"{}", b"null"])
+EDITS = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 8), PIECES), max_size=4)
 """Where, how many bytes go, and which come instead."""
 
 
@@ -102,7 +101,9 @@ ROWS = (
     b'{"role": "assistant", "content": "y"}], "id": 3}\n',
     {"prompt": [{"role": "system", "content": "s"}], "completion": [{"role": "assistant", "content": "c"}]},
 )
-SUBMISSION = b'{"schema": "undertow.bench-submission/1", "detector": "d"}\n{"case": "a", "p": 0.5, "candidate": "owl"}\n'
+SUBMISSION = (
+    b'{"schema": "undertow.bench-submission/1", "detector": "d"}\n{"case": "a", "p": 0.5, "candidate": "owl"}\n'
+)
 BASELINE = Baseline(
     model="m", approved_by="a", date="2026-01-01", max_tokens=9, watched=("owl",), questions=(user_prompt("q"),),
     replies=(("owl", "fox"),),

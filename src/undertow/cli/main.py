@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import typer
 
 from undertow import __version__
-from undertow.cli import audit_models, audits, bench, canaries, catalogue, models, planning, stages, studies
+from undertow.cli import audit_models, audits, bench, catalogue, constitutions, models, planning, stages, studies
 from undertow.errors import UserError, out_of_memory
 
 DONE, USER, FAULT, INTERRUPTED = 0, 2, 3, 130
@@ -43,7 +43,7 @@ app.command()(audits.check)
 app.command()(models.check_model)
 audits.audit.add_typer(bench.bench, name="bench")
 app.add_typer(audit_models.audit, name="audit")
-app.add_typer(canaries.monitor, name="monitor")
+app.add_typer(constitutions.monitor, name="monitor")
 app.command()(planning.power)
 app.add_typer(catalogue.reference, name="reference")
 app.command(name="list")(catalogue.list_)

@@ -1,9 +1,8 @@
 """The commands that watch what is deployed."""
 
-import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -60,25 +59,3 @@ def serve(
         token=os.environ.get(TOKEN) or None,
     )
     run(service, lambda front, back: print(f"proxy: {front}\npage: {back}\nevents: {events}", flush=True))
-
-
-@monitor.command()
-def constitution(
-    path: Annotated[Path, typer.Argument(help="YAML file with rules and allowed texts.")],
-    rate: Annotated[float, typer.Option(help="False-positive rate at which the threshold is set.")] = 0.01,
-    seed: Annotated[int, typer.Option(help="Of the split into training and held-out texts.")] = 0,
-    as_json: Json = False,
-) -> None:
-    """Train the classifier of a constitution and show what it does on held-out texts."""
-    from dataclasses import asdict
-
-    from undertow.monitor.detectors.constitution import ConstitutionDetector, read_constitution
-
-    found = ConstitutionDetector(read_constitution(path), rate, seed).held_out
-    if as_json:
-        print(json.dumps({"schema": "undertow.constitution/1", **asdict(found)}, allow_nan=False))
-        return
-    shares: dict[str, Any] = {"allowed texts": found.false_positives, **found.found}
-    for name, one in shares.items():
-        print(f"{name:24} flagged {one.value:.3f} [{one.low:.3f}, {one.high:.3f}], n = {one.n}")
-    print(f"next: undertow monitor serve --upstream URL --detector constitution:{path}@{rate:g}")

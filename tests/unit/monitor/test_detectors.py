@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 from undertow.errors import ConfigError, EmptyDataError, UserError
+from undertow.monitor.constitution import Constitution, read_constitution
 from undertow.monitor.detectors.base import AbstractDetector, Verdict
 from undertow.monitor.detectors.constitution import (
-    Constitution,
     ConstitutionDetector,
     _Classifier,  # pyright: ignore[reportPrivateUsage]
-    read_constitution,
 )
 from undertow.monitor.detectors.contract import check_detector
 from undertow.monitor.detectors.expressions import ExpressionDetector

@@ -9,37 +9,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from pathlib import Path
-from typing import Any, cast, final
+from typing import Any, final
 
 import numpy as np
-import yaml
 
-from undertow.errors import ConfigError, EmptyDataError, MissingExtraError
+from undertow.errors import EmptyDataError, MissingExtraError
+from undertow.monitor.constitution import ALLOWED, Constitution
 from undertow.monitor.detectors.base import AbstractDetector, Verdict
 from undertow.seeds import derive
 from undertow.stats.checks import Floats, check_fraction
 from undertow.stats.estimates import wilson
 from undertow.types import Estimate
 
-FEWEST = 8
-"""Examples that a rule needs: half of them train, half are held out."""
-
 WINDOW = 2000
 """Characters that are judged together; a longer text is as bad as its worst window, so it is flagged more often."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Constitution:
-    """What may not be said.
-
-    Attributes:
-        rules: examples of texts that break each rule.
-        allowed: ordinary texts, those that come near a rule without breaking it included.
-    """
-
-    rules: Mapping[str, Sequence[str]]
-    allowed: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,60 +40,13 @@ class HeldOut:
     found: Mapping[str, Estimate]
 
 
-def read_constitution(path: Path) -> Constitution:
-    """Read a YAML file with `rules` (a name and `examples` each) and `allowed`.
-
-    Texts stand in a list, or in a file of one text a line whose path is relative to the constitution.
-
-    Raises:
-        ConfigError: the file is no constitution.
-        EmptyDataError: a rule has fewer than `FEWEST` examples; it is named.
-    """
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"The constitution cannot be read ({_first_line(error)}).", path, "Correct the file."
-        ) from error
-    if not isinstance(data, dict) or set(cast(dict[Any, Any], data)) != {"rules", "allowed"}:
-        raise ConfigError("A constitution has the keys rules and allowed.", path, "See docs/monitor.md for one.")
-    listed: Any = data["rules"]
-    if not isinstance(listed, list) or not listed:
-        raise ConfigError("The constitution has no rules.", path, "List each with a name and examples.")
-    rules: dict[str, list[str]] = {}
-    for one in cast(list[Any], listed):
-        name = cast(dict[str, Any], one).get("name") if isinstance(one, dict) else None
-        if not isinstance(name, str) or name in rules:
-            raise ConfigError("A rule has no name, or that of another.", one, "Give each rule a name of its own.")
-        rules[name] = _texts(cast(dict[str, Any], one).get("examples"), path, f"the rule {name!r}")
-        if len(rules[name]) < FEWEST:
-            raise EmptyDataError(
-                f"The rule {name!r} has too few examples.",
-                f"{len(rules[name])} different ones, at least {FEWEST} are needed",
-                "Write some texts that break it, or let a model write them, under `examples`.",
-            )
-    return Constitution(rules=rules, allowed=_texts(cast(dict[str, Any], data)["allowed"], path, "allowed"))
-
-
-def _texts(value: Any, path: Path, whose: str) -> list[str]:
-    if isinstance(value, str):
-        try:
-            value = (path.parent / value).read_text(encoding="utf-8").splitlines()
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"The texts of {whose} cannot be read.", value, "Correct the path.") from error
-    items = cast(list[Any], value or [])
-    if not isinstance(items, list) or not all(isinstance(one, str) for one in items):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigError(f"The texts of {whose} are not a list of texts.", path, "Quote each of them.")
-    return list(dict.fromkeys(one.strip() for one in items if one.strip()))
-
-
 @final
 class ConstitutionDetector(AbstractDetector):
     """Flags a text whose log-odds of breaking any rule are above a calibrated threshold.
 
     Half of each rule's examples train and half are held out. Of the allowed texts two fifths train, three tenths set
     the threshold (conformal: a fresh text of their kind is flagged with a probability of at most `rate`), and three
-    tenths measure what that came to.
+    tenths measure what that came to. What people labelled trains and nothing else.
 
     Args:
         constitution: rules and texts.
@@ -141,6 +77,8 @@ class ConstitutionDetector(AbstractDetector):
         self._rules = tuple(constitution.rules)
         labelled = [(text, 0) for text in train]
         labelled += [(text, place + 1) for place, (half, _) in enumerate(halves.values()) for text in half]
+        classes = {ALLOWED: 0, **{rule: place + 1 for place, rule in enumerate(halves)}}
+        labelled += [(text, classes[label]) for label, texts in constitution.labelled.items() for text in texts]
         self._model = _Classifier([text for text, _ in labelled], [label for _, label in labelled])
         scores = np.sort([self._worst(text)[0] for text in calibrate])
         self.threshold = float(scores[ceil((len(scores) + 1) * (1.0 - rate)) - 1])
@@ -218,7 +156,3 @@ class _Classifier:
                 values = (1.0 + np.log(np.fromiter(counts.values(), dtype=np.float64))) * idf[places]
                 total = total + values @ weights[places] / np.sqrt(values @ values)
         return total
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__

@@ -31,7 +31,8 @@ def detector(spec: str) -> AbstractDetector:
 
         return ExpressionDetector(_expressions(Path(rest)), spec)
     if kind == "constitution":
-        from undertow.monitor.detectors.constitution import ConstitutionDetector, read_constitution
+        from undertow.monitor.constitution import read_constitution
+        from undertow.monitor.detectors.constitution import ConstitutionDetector
 
         return ConstitutionDetector(read_constitution(Path(body)), 0.01 if share is None else share, name=spec)
     found = _MENTION.fullmatch(body)
