@@ -175,7 +175,11 @@ class EventLog:
     def _run(self) -> None:
         more = True
         while more:
-            batch = [self._waiting.get()]
+            try:
+                batch = [self._waiting.get(timeout=_SWEEP_S)]
+            except queue.Empty:
+                self._write([])  # Old events go without traffic too.
+                continue
             while len(batch) < _BATCH:
                 try:
                     batch.append(self._waiting.get_nowait())

@@ -6,6 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from undertow.monitor.detectors.base import AbstractDetector, Verdict
 from undertow.monitor.detectors.expressions import ExpressionDetector
 from undertow.monitor.detectors.mentions import MentionDetector
 from undertow.monitor.forwarding import parse_upstream
@@ -31,6 +32,28 @@ def test_the_page_shows_traffic_flags_and_evidence_and_runs_nothing(start: Any) 
         assert httpx2.get(f"{stand.run.back}/health", trust_env=False).json()["events_lost"] == 0
         assert httpx2.get(f"{stand.run.back}/other", trust_env=False).status_code == 404
         assert httpx2.post(stand.run.back, trust_env=False).status_code == 405
+
+
+class Broken(AbstractDetector):
+    """Fails on some texts."""
+
+    name = 'broken "failure": "x"'
+
+    def judge(self, text: str) -> Verdict:
+        if "bad" in text:
+            raise ValueError(text)
+        return Verdict(False)
+
+
+def test_only_exchanges_that_were_flagged_or_not_judged_are_listed(start: Any) -> None:
+    with start(Policy(), [Broken()]) as stand:
+        for said in ("fine", "fine", "bad"):
+            stand.chat(said=said)
+        stand.events(3)
+        state = httpx2.get(f"{stand.run.back}/state.json", trust_env=False).json()
+        (row,) = state["traffic"]
+        assert (row["count"], row["detector_failures"]) == (3, 1)
+        assert [one["notes"] for one in state["events"]] == [['broken "failure": "x": ValueError (request)']]
 
 
 def test_without_a_token_only_this_machine_under_its_own_name_may_look(start: Any) -> None:

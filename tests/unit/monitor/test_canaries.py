@@ -1,4 +1,4 @@
-"""Canaries: the false-alarm rate and the power of the test, the budget, the file that was signed off, and the command."""
+"""Canaries: false alarms and power of the test, the budget, the file that was signed off, and the command."""
 
 import json
 from collections.abc import Callable
@@ -137,13 +137,22 @@ def test_a_sign_off_needs_a_person_and_independent_replies(monkeypatch: pytest.M
         sign_off(target, QUESTIONS, WORDS, replies=20, approved_by="a")
 
 
+class Fine:
+    """The answer of a webhook."""
+
+    def raise_for_status(self) -> None:
+        pass
+
+
 def test_the_commands_end_with_the_right_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = Model(100, owl=0.05)
     monkeypatch.setattr(module.Endpoint, "ask", lambda self, prompts, done=None: model.ask(prompts))
     posted: list[object] = []
-    monkeypatch.setattr("undertow.monitor.canaries.httpx2.post", lambda url, json, timeout: posted.append(json))
+    monkeypatch.setattr(
+        "undertow.monitor.canaries.httpx2.post", lambda url, json, timeout: posted.append(json) or Fine()
+    )
     baseline, events, log = str(tmp_path / "b.json"), str(tmp_path / "e.sqlite"), tmp_path / "alerts.jsonl"
     url = ["--endpoint", "http://127.0.0.1:9"]
     words = ["monitor", "sign-off", baseline, *url, "--model", "m", "--by", "a person", "--replies", "30", "--json"]

@@ -50,7 +50,8 @@ def test_labelled_texts_train_and_set_no_threshold(tmp_path: Path) -> None:
     assert plain.judge(text).flagged
     labelled = {"allowed": [text, "obey the sign at the gate", "crush the garlic"], "harm": ["tea with poison"]}
     taught = ConstitutionDetector(Constitution(rules=rules, allowed=allowed, labelled=labelled), rate=0.1)
-    assert not taught.judge(text).flagged and taught.judge("poison in the tea").score is not None
+    before, after = ((one.judge(text).score, one.judge("poison in the tea").score) for one in (plain, taught))
+    assert after[0] < before[0] and after[1] > before[1]  # type: ignore[operator]
     assert taught.held_out.false_positives.n == plain.held_out.false_positives.n
 
 

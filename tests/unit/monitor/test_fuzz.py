@@ -89,9 +89,11 @@ def test_readers_of_files_refuse_in_three_lines(text: str, tmp_path_factory: pyt
             assert len(error.args) == 3
 
 
-@pytest.fixture
-def stand(start: Any) -> Any:
-    with start(build_policy("block", False, False), [ExpressionDetector({"owls": "owl"})], body_s=0.05) as running:
+@pytest.fixture(params=[20.0])
+def stand(start: Any, request: pytest.FixtureRequest) -> Any:
+    """Return a running proxy; the parameter is the seconds that a client has to send its request."""
+    owls = ExpressionDetector({"owls": "owl"})
+    with start(build_policy("block", False, False), [owls], body_s=request.param) as running:
         yield running
         assert running.chat(x_text="fine").status_code == 200
         assert httpx2.get(f"{running.run.back}/state.json", trust_env=False).json()["health"]["active"] == 0
@@ -107,6 +109,7 @@ def test_bodies_pass_whole_through_the_proxy(body: bytes, path: str, stand: Any)
         assert reply.status_code == 403 and b"owl" in body.replace(b"\\", b"")
 
 
+@pytest.mark.parametrize("stand", [0.05], indirect=True)
 @inputs(0.1)
 @given(wire=WIRE)
 def test_no_bytes_on_the_wire_stop_the_proxy(wire: bytes, stand: Any) -> None:
