@@ -166,9 +166,12 @@ def read_manifest(folder: Path) -> Manifest:
         _corrupt(folder, MANIFEST, f"content with SHA-256 {seal}", found)
     del fields["format"]
     try:
-        return Manifest(**fields)
-    except TypeError as error:
+        manifest = Manifest(**fields)
+        if all({"sha256", "bytes"} <= dict(record).keys() for record in dict(manifest.files).values()):
+            return manifest
+    except (TypeError, ValueError) as error:
         _corrupt(folder, MANIFEST, "the entries of a manifest", str(error))
+    _corrupt(folder, MANIFEST, "size and SHA-256 of every file", "less")
 
 
 def read_artifact(folder: Path, fingerprint: str | None = None) -> Artifact:
