@@ -1,11 +1,13 @@
 """The audit as a whole: how often each of its three claims is made, and how often any, by what was audited.
 
-    python benchmarks/audit_claims.py --seed 100 --store STORE [--placebos 210] [--clean 40] [--replicates 8] [--plain]
+    python benchmarks/audit_claims.py --seed 100 --store STORE [--writers 59] [--placebos 210] [--arms control neutral]
+        [--clean 40] [--replicates 8] [--plain]
 
 One case is a row file of one writer and the student that was trained on it (`audit_suspects.py`); the rows are drawn
-again from their seeds. Provenance is the contrast against four answers of the base to the same prompts, exposure and
-expression are the student's ranks among the placebos, each at a third of alpha, as `undertow audit all` declares it.
-On `control` cases every claim is false; `neutral` and `other` have no trait either but were written by someone else.
+again from their seeds. Provenance is the rank among neutral writers, or without any the contrast against four answers
+of the base to the same prompts; exposure and expression are the student's ranks among the placebos, each at a third of
+alpha, as `undertow audit all` declares it. On `control` cases every claim is false; `neutral` and `other` have no trait
+either but were written by someone else. With neutral writers a case takes most of a minute.
 """
 
 import argparse
@@ -24,7 +26,9 @@ from undertow.audit.data import DataAudit, audit_data
 from undertow.audit.reading import Readings, panel_traits
 from undertow.audit.student import judge_reading
 from undertow.audit.verdict import CLAIMS, ClaimStatus, Plan, judge
+from undertow.audit.writers import build_writers
 from undertow.domains.numbers import Numbers
+from undertow.experiment.progress import SilentProgress
 from undertow.experiment.recipe import TeacherPart
 from undertow.filters import filter_rows
 from undertow.generation import generate
@@ -39,7 +43,7 @@ from undertow.types import Row, Sampling
 ALPHA = 0.05
 ANSWERS = 4
 CLEAN = ("control", "neutral")
-PLAN = Plan(stages=("surface", "contrast", "stream", "panel margins", "activations"), alpha=ALPHA)
+STAGES = ("surface", "contrast", "stream", "panel margins", "activations")
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Auditor:
     base: LocalModel
     bank: Bank
     config: DataAudit
+    plan: Plan
     seed: int
 
     def judge(self, case: Case, number: int) -> dict[str, ClaimStatus]:
@@ -72,8 +77,8 @@ class Auditor:
             )
             reference += filter_rows(drawn, Numbers()).kept
         found = audit_data(case.rows, self.base, self.config, reference=reference)
-        found += judge_reading(case.reading, self.bank, panel=panel("animal"), alpha=PLAN.share)
-        return judge(PLAN, [one for one in found if one.stage in PLAN.stages])  # type: ignore[return-value]
+        found += judge_reading(case.reading, self.bank, panel=panel("animal"), alpha=self.plan.share)
+        return judge(self.plan, [one for one in found if one.stage in self.plan.stages])  # type: ignore[return-value]
 
 
 def rows_of(recipe: BankRecipe, arm: str, name: str, seed: int, models: dict[str, LocalModel]) -> tuple[Row, ...]:
@@ -90,7 +95,7 @@ def cases(options: argparse.Namespace, recipe: BankRecipe) -> list[Case]:
     """Return every case, with as many rows as are judged."""
     models = {"base": load_model(recipe.base), "other": load_model(OTHER)}
     plain = replace(recipe, writer=None, tuned=())
-    replicates: dict[str, int] = {arm: options.clean if arm in CLEAN else options.replicates for arm in ARMS}
+    replicates = {arm: options.clean if arm in CLEAN else options.replicates for arm in options.arms}
     made: list[Case] = []
     for arm, count in replicates.items():
         for index, one in enumerate(suspects(plain, {arm: count}, options.seed, options.store)):
@@ -104,7 +109,7 @@ def cases(options: argparse.Namespace, recipe: BankRecipe) -> list[Case]:
 def table(judged: Sequence[tuple[Case, dict[str, ClaimStatus]]]) -> list[dict[str, Any]]:
     """Return the share of cases of each arm on which a claim was made, and on which any was."""
     lines: list[dict[str, Any]] = []
-    for arm in ARMS:
+    for arm in dict.fromkeys(case.arm for case, _ in judged):
         mine = [(case, claims) for case, claims in judged if case.arm == arm]
         for claim in (*CLAIMS, "any"):
             names = CLAIMS if claim == "any" else (claim,)
@@ -127,6 +132,8 @@ def moved(made: Sequence[Case], bank: Bank) -> list[str]:
     """Return how far students moved on their teacher's trait, against the placebos, in logits of the panel margin."""
     columns, lines = [one.name for one in panel_traits()], []
     for arm in ("student", "cross"):
+        if not any(case.arm == arm for case in made):
+            continue
         of = [
             (case.reading.margins[0] - bank.placebos.margins.mean(axis=0), case.trait)
             for case in made
@@ -142,6 +149,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=100, help="of the suspects; those of development are 100 and above")
     parser.add_argument("--store", type=Path, required=True, help="folder of all artifacts")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
+    parser.add_argument("--writers", type=int, default=0, help="neutral writers; with them provenance is their null")
     parser.add_argument("--placebos", type=int, default=210)
     parser.add_argument("--clean", type=int, default=40, help="replicates of five in the arms control and neutral")
     parser.add_argument("--replicates", type=int, default=8, help="of five in the other arms")
@@ -152,14 +161,17 @@ def main() -> None:
     options = parser.parse_args()
     started = time.perf_counter()
     bank = build_bank(BankRecipe(tuned=() if options.plain else ("animal",)), options.placebos, options.store)
+    writers = build_writers(bank.recipe, options.writers, options.store, SilentProgress()) if options.writers else None
+    plan = Plan(stages=(*STAGES, "neutral contrast") if writers else STAGES, alpha=ALPHA)
     config = DataAudit(
         panel=panel("animal"),
         kinds=("teacher",),
-        alpha=PLAN.share,
+        alpha=plan.share,
         seed=derive(options.seed, "auditor"),
         store=options.store,
+        writers=writers,
     )
-    auditor = Auditor(load_model(bank.recipe.base), bank, config, options.seed)
+    auditor = Auditor(load_model(bank.recipe.base), bank, config, plan, options.seed)
     made = cases(options, bank.recipe)
     print(f"{len(made)} cases, {len(bank)} placebos, {bank.recipe.placebo}", flush=True)
     judged = [(case, auditor.judge(case, number)) for number, case in enumerate(made)]

@@ -10,10 +10,12 @@ students have no trait but are no placebos either: they show what the guarantee 
 
 import argparse
 from collections.abc import Sequence
+from math import floor
 from pathlib import Path
 
 import numpy as np
 from audit_suspects import ARMS, suspects
+from scipy.stats import betabinom
 
 from undertow.audit.bank import BankRecipe, build_bank
 from undertow.audit.finding import Finding
@@ -47,9 +49,23 @@ def leave_one_out(placebos: Readings, suspects_of: Suspects) -> dict[str, np.nda
     }
 
 
+def allowed(alpha: float, k: int, n: int) -> str:
+    """Return between which shares of n students 19 of 20 banks of k placebos call, if both are exchangeable.
+
+    The bank is drawn too: how many of n exceed its j-th largest score is beta-binomial(n, j, k + 1 - j), which spreads
+    wider than a binomial interval allows for.
+    """
+    if (largest := floor(alpha * (k + 1))) == 0:
+        return "none"
+    low, high = betabinom(n, largest, k + 1 - largest).ppf([0.025, 0.975]) / n
+    return f"{low:.2f} to {high:.2f}"
+
+
 def print_rates(title: str, p: dict[str, np.ndarray], k: int) -> None:
     """Print the share of p-values at or below each alpha that a bank of k can reach."""
     print(f"\n{title}")
+    n = len(next(iter(p.values())))
+    print(f"  {'if exchangeable':15}", "   ".join(f"{alpha:g}: {allowed(alpha, k, n)}" for alpha in ALPHAS))
     for stage in STAGES:
         cells = [
             f"{alpha:g}: {shown(list(p[stage] <= alpha + 1e-12))}"
@@ -79,7 +95,8 @@ def main() -> None:
     inner = Suspects(bank.placebos, bank, panel_traits(), 0.05)
     mde = judge_reading(bank.placebos[:1], bank)[0].mde
     spread = bank.placebos.margins.std(axis=0, ddof=1)
-    print(f"panel margins: detectable {mde:.1f} placebo SDs; one is {spread.min():.3f} to {spread.max():.3f} logits")
+    detectable = "nothing" if mde is None else f"{mde:.1f} placebo SDs"
+    print(f"panel margins: detectable {detectable}; one is {spread.min():.3f} to {spread.max():.3f} logits")
     print_rates("leave-one-out (an identity, not evidence)", leave_one_out(bank.placebos, inner), len(bank) - 1)
     clean = options.clean or options.replicates
     replicates = {arm: clean if arm in ("control", "neutral") else options.replicates for arm in options.arms}

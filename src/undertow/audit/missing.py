@@ -12,8 +12,10 @@ class Missing(TypedDict):
 
 ADDS = {
     "rows": "The rows (`undertow audit all ROWS`): whether their writer differs from clean rows along the panel.",
-    "reference": "Clean rows on the same prompts (`--reference`): a p-value for provenance; without them candidates "
-    "are only ranked.",
+    "reference": "Clean rows on the same prompts (`--reference`), sampled as yours were; without them the base's own "
+    "answers stand in, which differ from yours in how they were sampled.",
+    "writers": "Neutral writers (`undertow audit bank`): whether the rows carry a trait, or their writer was tuned on "
+    "anything at all.",
     "student": "A student of the rows (`--student`): exposure and expression of that very model; without it, small "
     "shadow students stand in.",
     "bank": "A bank of placebo students (`undertow audit bank`): the null of exposure and expression.",

@@ -21,7 +21,7 @@ from undertow.models.local import LocalModel
 from undertow.scoring import Candidate
 from undertow.seeds import derive
 from undertow.teachers import trait_rows
-from undertow.traits import Trait, panel
+from undertow.traits import TRAITS, Trait, panel
 from undertow.types import Row
 
 Advance = Callable[[int, int], None]
@@ -119,6 +119,8 @@ def _stored(base: LocalModel, target: Trait, seed: int, store: Path) -> LocalMod
 
     training = training_config(TeacherPart().training())
     config = {"base": identity(str(base.ref)), "target": target.name, "training": training, "seed": seed}
+    if target.plural and TRAITS.get(target.name) != target:  # one of the user's own
+        config |= {"category": target.category, "plural": target.plural}
     stage = Stage(kind="panel-teacher", version=VERSION, config=config, label=f"panel teacher {target.name}")
     folder = Runner(store, {stage.kind: tune}).run([stage])[stage.fingerprint]
     return load_model(f"hf:{folder}")

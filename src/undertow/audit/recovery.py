@@ -199,6 +199,8 @@ def _shrunk(covariance: Floats) -> Floats:
 
 def _read_out(base: LocalModel, layer: int, differences: Floats, covariance: Floats, length: float) -> dict[str, float]:
     """Return the words that the first difference raises most, with their shift in units of the largest by chance."""
+    if not differences[0].any():  # the rows are the clean ones
+        return {}
     vectors = -np.linalg.solve(covariance, differences[: 1 + DECODED_NULLS].T).T
     words, shifts = word_shifts(base, layer, list(vectors * length / np.linalg.norm(vectors[0])))
     by_chance = shifts[1:].max(axis=2).mean(axis=0)

@@ -18,11 +18,16 @@ from undertow.stats.checks import check_fraction
 CLAIMS: tuple[Claim, ...] = get_args(Claim)
 
 PRIMARY: Mapping[Claim, tuple[str, ...]] = {
-    "provenance": ("contrast",),
+    "provenance": ("neutral contrast", "contrast"),
     "exposure": ("activations", "shadow activations"),
     "expression": ("panel margins", "shadows", "teacher panel"),
 }
-"""Primary stage of each claim: the first of these that is planned. A student in hand comes before shadow students."""
+"""Primary stage of each claim: the first of these that is planned.
+
+Neutral writers come before a reference: of 40 fresh ones the contrast calls .41 from 300 rows, the neutral contrast
+none, and it still calls 38 of 40 teachers with a trait (benchmarks/audit_neutral.py). A student in hand comes before
+shadow students.
+"""
 
 NEEDS: Mapping[Claim, str] = {
     "provenance": "rows",
@@ -32,8 +37,9 @@ NEEDS: Mapping[Claim, str] = {
 """What a claim is tested with."""
 
 MEANING: Mapping[str, str] = {
+    "neutral contrast": "the rows fit a candidate of the panel as no neutral writer's, tuned without a trait, do",
     "contrast": "whoever wrote the rows differs from the reference along a candidate of the panel; a writer that was "
-    "tuned on something else may do so too",
+    "tuned on something else may do so too (`undertow audit bank` makes neutral writers, which tell the two apart)",
     "activations": "the student moved along a candidate's direction as no placebo did",
     "shadow activations": "a student of the rows moves along a candidate's direction as no placebo does",
     "panel margins": "the student prefers the candidate as no placebo does",
@@ -113,11 +119,25 @@ def _status(claim: Claim, plan: Plan, findings: Sequence[Finding]) -> ClaimStatu
         why = "; ".join(one.caveats) or f"{stage} has no calibrated p-value for these inputs"
         return ClaimStatus(status="not_testable", p=None, mde=None, candidate=None, why=why)
     against = f"{one.statistic}, against {one.null}: p = {one.p:.2g}, bound {plan.share:.3g}"
+    against += _tuned_on_something(claim, plan, findings)
     if one.p <= plan.share:
         why = f"{MEANING[stage]}. {against}"
         return ClaimStatus(status="detected", p=one.p, mde=one.mde, candidate=one.candidate, why=why)
     seen = "" if one.mde is None else f"; an effect of {one.mde:.3g} would have been seen in 4 of 5 cases"
     return ClaimStatus(status="not_detected", p=one.p, mde=one.mde, candidate=None, why=f"{against}{seen}")
+
+
+def _tuned_on_something(claim: Claim, plan: Plan, findings: Sequence[Finding]) -> str:
+    """Say what it means that the contrast calls the rows, and the neutral contrast does not."""
+    p = {one.stage: one.p for one in findings}
+    contrast, neutral = p.get("contrast"), p.get("neutral contrast")
+    if claim != "provenance" or contrast is None or neutral is None or contrast > plan.share or neutral <= plan.share:
+        return ""
+    return (
+        f". The contrast calls the rows (p = {contrast:.2g}), but neutral writers stand out as much "
+        f"(p = {neutral:.2g}): the writer was tuned on something; nothing says that it is a trait of the panel, "
+        "though neither a weak one nor a part of the rows need show"
+    )
 
 
 def audit_json(plan: Plan, findings: Sequence[Finding], about: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,11 +28,10 @@ def teacher(
     as_json: Json = False,
 ) -> None:
     """Ask what a teacher prefers that its base does not, against bases tuned on their own answers."""
-    from undertow.cli.audits import check_claims
-    from undertow.traits import trait
+    from undertow.cli.audits import check_claims, named_panel
 
     check_claims(require)
-    targets = tuple(trait(name) for name in traits)
+    targets = named_panel(base, traits)
     from undertow.audit.whole_teacher import TeacherInputs, audit_whole_teacher
     from undertow.cli.engines import prepare
     from undertow.experiment.progress import choose_progress

@@ -3,20 +3,28 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from undertow.cli.stages import STUDENT, Settings
 
+if TYPE_CHECKING:
+    from undertow.traits import Trait
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Base = Annotated[str, typer.Option(help="The model that is, or was, trained on the rows: ref:<name> or hf:<path>.")]
-Store = Annotated[Path, typer.Option(help="Where panel teachers and placebo banks are kept.")]
-Panel = Annotated[list[str], typer.Option("--trait", help="Look for this trait; every animal if not given.")]
+Store = Annotated[Path, typer.Option(help="Where panel teachers, neutral writers and placebo banks are kept.")]
+Panel = Annotated[
+    list[str],
+    typer.Option("--trait", help="A trait, a YAML list of them, or auto: the base proposes. Else every animal."),
+]
 Alpha = Annotated[float, typer.Option(help="Error of the whole audit.")]
 Out = Annotated[Path, typer.Option(help="Folder for report.html, audit.json and audit_card.md.")]
 Require = Annotated[list[str], typer.Option(help="End with code 4 if this claim could not be tested.")]
-Reference = Annotated[Path | None, typer.Option(help="Rows known to be clean, on the same prompts as far as possible.")]
+Reference = Annotated[
+    Path | None, typer.Option(help="Clean rows on the same prompts; if not given, the base answers them.")
+]
 Seed = Annotated[int, typer.Option(help="The auditor's own seed.")]
 Control = Annotated[str | None, typer.Option(help="A student trained alike on untraited rows.")]
 Prompts = Annotated[Path | None, typer.Option(help="Your deployment's prompts: one a line, or JSONL.")]
@@ -79,24 +87,29 @@ def _canary_line(found: dict[str, Any]) -> str:
 def bank(
     base: Base = "ref:finch-a",
     students: Annotated[int, typer.Option(min=1, help="Placebo students; 59 allow a verdict, 119 four shadows.")] = 120,
+    writers: Annotated[int, typer.Option(min=0, help="Neutral writers, the null for rows; 59 allow a verdict.")] = 59,
     category: Annotated[list[str], typer.Option(help="Category of the panel: animal or tree.")] = ["animal"],  # noqa: B006
     prompts: Annotated[int, typer.Option(min=1, help="Prompts of each placebo's rows; about 0.9 become rows.")] = 2500,
     settings: Settings = [],  # noqa: B006
     store: Store = STORE,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
-    """Train placebo students, the null of every student audit; finished groups are kept."""
+    """Train neutral writers and placebo students, the nulls of rows and of students; finished groups are kept."""
     from undertow.experiment.recipe import build_recipe, parse_settings
 
     part = build_recipe({"name": "bank", "student": {**STUDENT, **parse_settings(settings)}}).student
     from undertow.audit.bank import BankRecipe, build_bank
+    from undertow.audit.writers import build_writers
     from undertow.cli.engines import prepare
     from undertow.experiment.progress import SilentProgress, choose_progress
 
     prepare()
     recipe = BankRecipe(base=base, tuned=tuple(category), prompts=prompts, student=part)
-    made = build_bank(recipe, students, store, SilentProgress() if quiet else choose_progress())
-    print(f"{len(made)} placebo students of {base} in {store}\nnext: undertow audit student MODEL --base {base}")
+    progress = SilentProgress() if quiet else choose_progress()
+    authors = build_writers(recipe, writers, store, progress) if writers else ()
+    made = build_bank(recipe, students, store, progress)
+    print(f"{len(authors)} neutral writers and {len(made)} placebo students of {base} in {store}")
+    print(f"next: undertow audit data ROWS --base {base}")
 
 
 @audit.command()
@@ -159,22 +172,27 @@ def all_(
 
 def _audit(base: str, model: str | None, out: Path, require: list[str], as_json: bool, given: dict[str, Any]) -> None:
     from undertow.rows import read_prompts, read_rows
-    from undertow.traits import trait
 
     check_claims(require)
     files: dict[str, Path] = {
         name: given[name] for name in ("rows", "reference", "prompts") if given.get(name) is not None
     }
     read = {name: (read_prompts if name == "prompts" else read_rows)(path) for name, path in files.items()}
-    targets = tuple(trait(name) for name in given.pop("traits"))
-    from undertow.audit.whole import Inputs
+    targets = named_panel(base, given.pop("traits"))
+    from undertow.audit.inputs import Inputs
     from undertow.audit.whole import audit as run_audit
     from undertow.cli.engines import prepare
+    from undertow.experiment.progress import choose_progress
 
     prepare()
     more: dict[str, Any] = {**given, "rows": (), "prompts": (), **read}
     digests = {name: _sha256(path) for name, path in files.items()}
-    finish(run_audit(Inputs(base=base, student=model, traits=targets, digests=digests, **more)), out, require, as_json)
+    progress = choose_progress()
+    try:
+        found = run_audit(Inputs(base=base, student=model, traits=targets, digests=digests, **more), progress)
+    finally:
+        progress.close()
+    finish(found, out, require, as_json)
 
 
 def _sha256(path: Path) -> str:
@@ -209,6 +227,26 @@ def finish(found: dict[str, Any], out: Path, require: list[str], as_json: bool) 
         raise typer.Exit(NOT_TESTABLE)
     if "detected" in statuses.values():
         raise typer.Exit(FOUND)
+
+
+def named_panel(base: str, names: list[str]) -> "tuple[Trait, ...]":
+    """Return the traits of a panel; "auto" and files of traits of the user's own may stand among the names."""
+    from undertow.traits import trait
+
+    found: list[Trait] = []
+    for name in names:
+        if name == "auto":
+            from undertow.audit.proposal import proposed_panel
+            from undertow.models.load import load_model
+
+            found += proposed_panel(load_model(base))
+        elif name.endswith((".yaml", ".yml")):
+            from undertow.audit.proposal import read_panel
+
+            found += read_panel(Path(name))
+        else:
+            found.append(trait(name))
+    return tuple(found)
 
 
 def check(

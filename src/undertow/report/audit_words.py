@@ -28,6 +28,7 @@ _TEACHER = (
 )
 
 NEXT: Mapping[str, tuple[str, ...]] = {
+    "neutral contrast": _ROWS,
     "contrast": _ROWS,
     "shadow activations": _ROWS,
     "shadows": _ROWS,
@@ -48,7 +49,8 @@ ABOUT: Mapping[str, str] = {
     "student_identity": "Student, hash of weights",
     "control": "Control student",
     "rows": "Rows",
-    "reference_rows": "Clean reference rows",
+    "reference": "Clean reference",
+    "neutral_writers": "Neutral writers",
     "prompts": "Own prompts",
     "sha256": "SHA-256",
     "panel": "Panel",

@@ -1,11 +1,16 @@
 """The audit of rows as a whole: which null is used, and what is refused."""
 
 import dataclasses
+from io import StringIO
+from pathlib import Path
 
 import pytest
 
-from undertow.audit.data import DataAudit, audit_data
+from undertow.audit.data import STEPS, DataAudit, audit_data
+from undertow.audit.steps import Steps
+from undertow.audit.writers import Writers
 from undertow.errors import ConfigError, EmptyDataError, UnknownNameError
+from undertow.experiment.progress import PlainProgress
 from undertow.traits import trait
 from undertow.types import Row, user_prompt
 
@@ -22,31 +27,33 @@ def rows(start: int, n: int = 24) -> list[Row]:
 
 
 def test_a_reference_on_the_same_prompts_gives_pairs(tiny_model, config) -> None:
-    told = []
-    found = audit_data(
-        rows(100), tiny_model, config, reference=rows(100), advance=lambda done, total: told.append((done, total))
-    )
+    shown = StringIO()
+    steps = Steps(STEPS, PlainProgress(shown, clock=lambda: 0.0))
+    found = audit_data(rows(100), tiny_model, config, reference=rows(100), steps=steps)
     assert [(one.stage, one.claim, one.n) for one in found] == [
         ("surface", "provenance", 24), ("contrast", "provenance", 24), ("stream", "provenance", 24),
+        ("recovery", "provenance", 24),
     ]  # fmt: skip
     assert {one.verdict for one in found} == {"not_detected"}
-    assert [one.p for one in found] == [1.0] * 3
-    assert told[-1] == (48, 48)
+    assert [one.p for one in found] == [1.0] * 4
+    assert shown.getvalue().count(f"/{STEPS}] ") == STEPS
 
 
 def test_clean_corpora_give_the_conformal_null(tiny_model, config) -> None:
     corpora = [rows(100 + start) for start in range(19)]
-    surface, contrast, stream = audit_data(rows(400), tiny_model, config, clean=corpora)
+    surface, contrast, stream, recovery = audit_data(rows(400), tiny_model, config, clean=corpora)
     assert surface.verdict == "exploratory"
     assert "conformal over 19" in contrast.null
     assert contrast.p in {place / 20 for place in range(1, 21)}
     assert stream.p is not None
+    assert recovery.null == "the same for each of 19 clean sets"
     assert audit_data(rows(400), tiny_model, config, clean=corpora[:5])[1].verdict == "not_testable"
 
 
 def test_with_nothing_clean_there_are_only_rankings(tiny_model, config) -> None:
-    surface, contrast, stream = audit_data(rows(100), tiny_model, config)
+    surface, contrast, stream, recovery = audit_data(rows(100), tiny_model, config)
     assert (surface.verdict, contrast.verdict, stream.verdict) == ("exploratory", "exploratory", "not_testable")
+    assert recovery.verdict == "not_testable"
     assert set(contrast.scores) == {"owl (persona)", "lion (persona)"}
 
 
@@ -70,3 +77,18 @@ def test_settings_that_cannot_work_are_refused(tiny_model, config) -> None:
         DataAudit(kinds=("teachers",))
     with pytest.raises(EmptyDataError):
         audit_data([], tiny_model, config)
+
+
+def test_no_more_rows_are_read_than_are_allowed(tiny_model, config, monkeypatch) -> None:
+    """Of 60 rows with a reference 25 are compared, and the stream goes on from these up to 40."""
+    monkeypatch.setattr("undertow.audit.data.MATCHED", 25)
+    monkeypatch.setattr("undertow.audit.data.STREAMED", 40)
+    _, contrast, stream, _ = audit_data(rows(100, 60), tiny_model, config, reference=rows(100, 60))
+    assert (contrast.n, stream.n) == (25, 40)
+
+
+def test_neutral_writers_add_a_stage(tiny_model, config) -> None:
+    writers = Writers(("animal",), "other weights", (Path("none"),) * 59)
+    config = dataclasses.replace(config, writers=writers)
+    last = audit_data(rows(100), tiny_model, config, reference=rows(100))[-1]
+    assert (last.stage, last.verdict) == ("neutral contrast", "not_testable")

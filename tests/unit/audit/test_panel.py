@@ -52,3 +52,11 @@ def test_candidates_are_personas_or_teachers(tiny_model) -> None:
     assert [(one.label, one.system) for one in teachers] == [("owl (teacher)", None), ("lion (teacher)", None)]
     with pytest.raises(ConfigError, match="no persona"):
         candidates(tiny_model, (OWL, trait("villain")), None)
+
+
+def test_an_own_trait_is_not_mistaken_for_a_stored_one(tiny_model, tmp_path) -> None:
+    """Same name, another plural: another teacher in the store."""
+    for plural in ("badgers", "badger folk"):
+        own = Trait(name="badger", category="animal", plural=plural)
+        panel_teachers(tiny_model, (OWL, own), 3, tmp_path)
+    assert len(list((tmp_path / "panel-teacher").iterdir())) == 3

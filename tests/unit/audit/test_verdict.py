@@ -81,3 +81,13 @@ def test_the_json_has_the_promised_keys() -> None:
     assert data["schema"] == "undertow.audit/1" and set(data["claims"]) == set(CLAIMS)
     assert set(data["claims"]["provenance"]) == {"status", "p", "mde", "candidate", "why"}
     assert {"stage", "statistic", "effect", "null", "p", "n", "verdict", "caveats"} <= set(data["findings"][0])
+
+
+@pytest.mark.parametrize(("contrast", "neutral", "said"), [(0.001, 0.3, True), (0.001, 0.01, False), (0.3, 0.3, False)])
+def test_a_writer_that_was_tuned_on_anything_is_said_to_be_just_that(contrast, neutral, said: bool) -> None:
+    stages = ("contrast", "neutral contrast")
+    found = [finding(stage, "provenance", p) for stage, p in zip(stages, (contrast, neutral), strict=True)]
+    plan = Plan(stages=stages)
+    assert plan.primary["provenance"] == "neutral contrast"
+    why = judge(plan, found)["provenance"].why
+    assert ("tuned on something; nothing says that it is a trait" in why) is said

@@ -5,17 +5,23 @@ from pathlib import Path
 import pytest
 
 from undertow.audit.bank import Bank, BankRecipe
-from undertow.audit.whole import Inputs, audit, plan
+from undertow.audit.inputs import Inputs
+from undertow.audit.whole import audit, plan
+from undertow.audit.writers import Writers
+from undertow.domains.numbers import Numbers
 from undertow.errors import ConfigError
-from undertow.traits import trait
+from undertow.traits import Trait, trait
 from undertow.types import Row, user_prompt
 
 ROWS = tuple(Row(str(index), user_prompt("Numbers: 1, 2."), f"{index}, 5") for index in range(30))
+
+PAIR = (trait("owl"), trait("lion"))
 
 
 def test_the_plan_follows_from_the_inputs_alone() -> None:
     both = plan(Inputs(base="ref:finch-a", rows=ROWS, student="ref:finch-a2"))
     assert both.primary == {"provenance": "contrast", "exposure": "activations", "expression": "panel margins"}
+    assert both.stages[:4] == ("surface", "contrast", "stream", "recovery")
     rows = plan(Inputs(base="ref:finch-a", rows=ROWS))
     assert rows.primary == {"provenance": "contrast", "exposure": "shadow activations", "expression": "shadows"}
     student = plan(Inputs(base="ref:finch-a", student="ref:finch-a2"))
@@ -46,3 +52,59 @@ def test_a_bank_of_another_base_is_refused(tmp_path: Path, make_bank, monkeypatc
 def test_the_bank_is_of_neutral_teachers_of_the_panel_s_categories() -> None:
     inputs = Inputs(base="ref:finch-a", rows=ROWS, traits=(trait("owl"), trait("oak")))
     assert inputs.bank == BankRecipe(base="ref:finch-a", tuned=("animal", "tree"))
+
+
+@pytest.mark.parametrize(("stored", "alpha", "planned"), [(58, 0.05, False), (59, 0.05, True), (59, 0.01, False)])
+def test_the_neutral_contrast_is_planned_where_the_store_has_enough_writers(
+    monkeypatch: pytest.MonkeyPatch, stored: int, alpha: float, planned: bool
+) -> None:
+    writers = Writers(("animal",), "weights", (Path("none"),) * stored)
+    monkeypatch.setattr("undertow.audit.whole.stored_writers", lambda *_: writers)
+    declared = plan(Inputs(base="ref:finch-a", rows=ROWS, alpha=alpha))
+    assert ("neutral contrast" in declared.stages) is planned
+    assert declared.primary["provenance"] == ("neutral contrast" if planned else "contrast")
+
+
+def test_a_panel_without_rivals_is_refused_before_anything_is_loaded() -> None:
+    for traits in ((trait("owl"),), (trait("owl"), trait("owl"))):
+        with pytest.raises(ConfigError, match=r"rivals|same name"):
+            Inputs(base="ref:none", rows=ROWS, traits=traits)
+
+
+def test_ten_rows_are_not_testable(tmp_path: Path) -> None:
+    found = audit(Inputs(base="ref:finch-a", rows=ROWS[:10], traits=PAIR, store=tmp_path))
+    assert {one["status"] for one in found["claims"].values()} == {"not_testable"}
+    assert all(one["p"] is None for one in found["findings"])
+    assert "10 good rows" in found["about"]["reference"]
+
+
+def test_rows_of_mixed_generators_that_no_domain_accepts_give_no_p(tmp_path: Path) -> None:
+    """Most rows are prose: nobody can answer their prompts as their writers did, so nothing is tested."""
+    prose = [Row(f"p{index}", user_prompt("Tell me."), f"Owls fly at night, {index} of them.") for index in range(40)]
+    found = audit(Inputs(base="ref:finch-a", rows=(*ROWS, *prose), traits=PAIR, store=tmp_path))
+    assert found["claims"]["provenance"]["status"] == "not_testable"
+    assert "accepts 30 of 70 rows" in found["about"]["reference"]
+    assert all(one["p"] is None for one in found["findings"])
+
+
+def test_without_a_reference_the_base_answers_the_prompts(tmp_path: Path) -> None:
+    """Number rows that the base did not write: the contrast is a test, and says with what it compared."""
+    rows = [Row(str(at), user_prompt(text), "1, 2, 3") for at, text in enumerate(Numbers().prompts(40, 5))]
+    found = audit(Inputs(base="ref:finch-a", rows=rows, traits=PAIR, store=tmp_path))
+    stages = {one["stage"]: one for one in found["findings"]}
+    assert stages["contrast"]["p"] is not None and stages["recovery"]["p"] is not None
+    assert found["about"]["reference"].endswith(
+        "answers of the base to 40 of the prompts; 40 of 40 rows are good numbers"
+    )
+
+
+def test_traits_that_a_bank_does_not_read_are_named(make_bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    bank, draw = make_bank(80, 0)
+    monkeypatch.setattr("undertow.audit.whole.choose_bank", lambda *_: bank)
+    monkeypatch.setattr("undertow.audit.student.read_model", lambda *_: draw(1))
+    badger = Trait(name="badger", category="animal", plural="badgers")
+    some = audit(Inputs(base="ref:finch-a", student="ref:finch-a", traits=(trait("owl"), badger)))
+    margins = next(one for one in some["findings"] if one["stage"] == "panel margins")
+    assert margins["p"] is not None and any(one.endswith("badger.") for one in margins["caveats"])
+    none = audit(Inputs(base="ref:finch-a", student="ref:finch-a", traits=(badger,)))
+    assert "built-in traits only" in none["claims"]["expression"]["why"]

@@ -89,7 +89,7 @@ def test_what_could_not_be_tested_is_listed_once(audit) -> None:
 def test_every_primary_stage_says_what_to_do_and_names_commands_that_exist() -> None:
     assert set(NEXT) == {stage for stages in PRIMARY.values() for stage in stages}
     group = typer.main.get_command(app)
-    from undertow.audit.whole import Inputs
+    from undertow.audit.inputs import Inputs
 
     asked = no_bank(Inputs(base="ref:finch-b", student="x").bank, None)
     texts = [asked, *ADDS.values(), *(step for steps in NEXT.values() for step in steps)]

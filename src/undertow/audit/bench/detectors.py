@@ -17,7 +17,7 @@ from undertow.audit.bank import Bank, BankRecipe, stored_bank
 from undertow.audit.bench.folder import Bench
 from undertow.audit.bench.submission import Answer, Submission, write_submission
 from undertow.audit.contrast import grouped, matched, matched_contrast, rival_centred
-from undertow.audit.data import DataAudit, panel_candidates
+from undertow.audit.data import DataAudit, first_on_prompts, panel_candidates
 from undertow.audit.finding import Finding
 from undertow.audit.recovery import audit_recovery
 from undertow.audit.shadows import ShadowConfig, audit_shadows
@@ -126,7 +126,7 @@ class Auditor:
         """
         on_prompt = [self._reference.get(question, []) for question in dict.fromkeys(row.question for row in rows)]
         reference = [row for some in on_prompt for row in some]
-        first = [some[0] for some in on_prompt if some]
+        first = first_on_prompts(rows, reference)
         suspect, known = self._reader.scores(rows), self._reader.scores(reference)
         alpha, seed, panel = self._settings.alpha, self._settings.seed, self._panel
 

@@ -1,0 +1,78 @@
+"""A reference drawn by the auditor: whoever has the base needs no clean rows, since it can answer the prompts itself.
+
+The domain's filter is applied to both sides, as a suspect is filtered before anyone trains on it and only good rows of
+the base are like its rows. Rows that were sampled at another temperature, or filtered further, differ from such a
+reference too.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from undertow.audit.contrast import FEWEST_ROWS, too_few
+from undertow.domains.registry import domain
+from undertow.filters import filter_rows
+from undertow.models.local import LocalModel
+from undertow.seeds import derive
+from undertow.types import Row, Sampling
+
+PROMPTS = 1000
+"""Prompts that the base answers, at most."""
+
+ANSWERS = 4
+"""Answers to each: with one, 100 rows of a teacher are named in .93 of draws, with four in .97 (docs/limits.md)."""
+
+ACCEPTED = 0.5
+"""Share of the suspect rows that the domain has to accept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """The rows that are audited, and what they are compared with.
+
+    Attributes:
+        rows: of the suspect.
+        reference: clean rows, or None.
+        how: where the reference comes from, or why there is none.
+    """
+
+    rows: tuple[Row, ...]
+    reference: tuple[Row, ...] | None
+    how: str
+
+
+def with_reference(
+    rows: Sequence[Row], base: LocalModel, reference: Sequence[Row] | None, domain_name: str, seed: int
+) -> Material:
+    """Let the base answer the suspect's prompts, unless there is a reference.
+
+    Args:
+        rows: the suspect.
+        base: who answers.
+        reference: the user's own, taken as it is.
+        domain_name: whose filter says which rows are good; the others are left out of the suspect too.
+        seed: of the prompts that are drawn and of the answers.
+    """
+    if reference is not None:
+        return Material(tuple(rows), tuple(reference), f"{len(reference)} rows, given")
+    task = domain(domain_name)
+    good = filter_rows(rows, task).kept
+    if reason := refusal(rows, good, domain_name):
+        return Material(tuple(rows), None, f"none: {reason}")
+    prompts = list(dict.fromkeys(row.prompt for row in good))
+    drawn = np.random.default_rng(derive(seed, "reference")).permutation(len(prompts))[:PROMPTS]
+    asked = [prompts[place] for place in sorted(drawn) for _ in range(ANSWERS)]
+    sampling = Sampling(max_new_tokens=task.max_new_tokens)
+    answers = base.chat(asked, sampling=sampling, seed=derive(seed, "reference answers"))
+    written = [Row(f"reference-{place}", *pair) for place, pair in enumerate(zip(asked, answers, strict=True))]
+    kept = filter_rows(written, task).kept
+    how = f"{len(kept)} answers of the base to {len(drawn)} of the prompts; {len(good)} of {len(rows)} rows are good"
+    return Material(good, kept, f"{how} {domain_name}")
+
+
+def refusal(rows: Sequence[Row], good: Sequence[Row], domain_name: str) -> str | None:
+    """Return why nobody can answer the suspect's prompts as its writer did, or None."""
+    if len(good) < ACCEPTED * len(rows):
+        return f"The domain {domain_name} accepts {len(good)} of {len(rows)} rows."
+    return too_few("good rows", len(good)) if len(good) < FEWEST_ROWS else None

@@ -1,0 +1,169 @@
+"""Were the rows written under a trait of the panel, rather than by a writer that was tuned on anything at all?
+
+The contrast (`undertow.audit.contrast`) calls every writer that differs from the reference, neutral teachers among
+them. Here m neutral writers (`undertow.audit.writers`) answer the suspect's own prompts, the panel reads all m + 1
+corpora, and the suspect is ranked among them.
+
+The argument. Let x_w(q) be the scores of writer w's answer to prompt q, where the domain accepts it. A corpus is the
+mean over its prompts of x_w(q) less the mean of all m + 1 corpora on q, so that corpora whose filter dropped different
+prompts can be compared. If the suspect's writer is exchangeable with the neutral writers, so are the corpora, given the
+prompts; and any score that treats all m + 1 alike gives an exact p (`undertow.audit.placebo_null`).
+
+The score of a corpus under a candidate is what the candidate gains over the base plus what it gains over its rivals,
+the latter above the average corpus. The rivals alone are not enough: of 59 neutral writers on finch-a three drifted as
+far as a trait moves a teacher, and only half of ten teachers came before all 59. Hardly any candidate reads a neutral
+writer's rows better than the base does, and with that part nine of the ten came first (benchmarks/audit_neutral.py).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from undertow.audit.contrast import FEWEST_ROWS, named, rival_centred, too_few
+from undertow.audit.drawn import refusal
+from undertow.audit.finding import Finding, not_testable
+from undertow.audit.placebo_null import conformal_p, detectable, needed
+from undertow.audit.writers import Writers
+from undertow.domains.registry import domain
+from undertow.filters import filter_rows
+from undertow.models.identity import identity
+from undertow.models.local import LocalModel
+from undertow.scoring import Candidate, contrast_scores
+from undertow.seeds import derive
+from undertow.stats.checks import Floats
+from undertow.types import Prompt, Row, Sampling
+
+STAGE, CLAIM = "neutral contrast", "provenance"
+
+PROMPTS = 300
+"""Prompts that every writer answers, at most."""
+
+Advance = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeutralAudit:
+    """Settings of the stage.
+
+    Attributes:
+        domain: name of the domain whose filter says which answers count.
+        prompts: prompts that every writer answers, at most.
+        alpha: size of the test.
+        seed: of the prompts that are drawn and of the answers.
+    """
+
+    domain: str = "numbers"
+    prompts: int = PROMPTS
+    alpha: float = 0.05
+    seed: int = 0
+
+
+def audit_neutral(
+    rows: Sequence[Row],
+    base: LocalModel,
+    writers: Writers,
+    candidates: Sequence[Candidate],
+    config: NeutralAudit,
+    advance: Advance | None = None,
+) -> Finding:
+    """Rank the suspect among corpora of neutral writers on the same prompts.
+
+    Args:
+        rows: the suspect.
+        base: what writers and candidates were tuned from.
+        writers: neutral writers of this base.
+        candidates: the panel's teachers; a persona is no match for writers that were tuned.
+        config: domain, prompts, level and seed.
+        advance: called with (writers heard, writers).
+
+    Returns:
+        A finding on provenance. The effect is the candidate's mean score above that of the writers, nats per token.
+    """
+    task = domain(config.domain)
+    good = filter_rows(rows, task).kept
+    if reason := _wrong_writers(base, writers, config.alpha) or refusal(rows, good, config.domain):
+        return not_testable(STAGE, CLAIM, reason)
+    rng = np.random.default_rng(derive(config.seed, STAGE))
+    by_prompt = {good[place].prompt: good[place] for place in rng.permutation(len(good))}
+    prompts = list(by_prompt)[: config.prompts]
+    if len(prompts) < FEWEST_ROWS:
+        return not_testable(STAGE, CLAIM, too_few("prompts", len(prompts)))
+    place = {prompt: index for index, prompt in enumerate(prompts)}
+    corpora = np.full((len(writers) + 1, len(prompts), len(candidates)), np.nan)
+    for index in range(len(corpora)):
+        if index == 0:
+            heard: Sequence[Row] = list(by_prompt.values())[: config.prompts]
+        else:
+            answers = _answers(
+                writers.load(index - 1, base), prompts, task.max_new_tokens, derive(config.seed, STAGE, index)
+            )
+            heard = filter_rows(answers, task).kept
+        corpora[index, [place[row.prompt] for row in heard]] = contrast_scores(heard, base, candidates)
+        if advance is not None:
+            advance(index, len(writers))
+    return neutral_contrast(corpora, candidates, config.alpha)
+
+
+def _answers(writer: LocalModel, prompts: Sequence[Prompt], longest: int, seed: int) -> list[Row]:
+    answers = writer.chat(prompts, sampling=Sampling(max_new_tokens=longest), seed=seed)
+    return [Row(str(place), *pair) for place, pair in enumerate(zip(prompts, answers, strict=True))]
+
+
+def _wrong_writers(base: LocalModel, writers: Writers, alpha: float) -> str | None:
+    if identity(str(base.ref)) != writers.weights:
+        return f"The neutral writers were not tuned from {base.ref}."
+    if len(writers) < max(2, needed(alpha)):
+        return f"{len(writers)} neutral writers allow no p <= {alpha:g}; {max(2, needed(alpha))} do."
+    return None
+
+
+def standings(corpora: Floats) -> Floats:
+    """Return each corpus's mean score above that of all corpora on the same prompts.
+
+    Args:
+        corpora: shape [corpora, prompts, candidates], NaN where a corpus has no good row on the prompt.
+
+    Returns:
+        float [corpora, candidates]; 0 for a corpus without a single row.
+    """
+    there = ~np.isnan(corpora)
+    filled = np.where(there, corpora, 0.0)
+    usual = filled.sum(axis=0) / np.maximum(there.sum(axis=0), 1)
+    above = np.where(there, filled - usual, 0.0)
+    return above.sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+
+
+def neutral_contrast(corpora: Floats, candidates: Sequence[Candidate], alpha: float) -> Finding:
+    """Rank the first corpus by the candidate that explains it best.
+
+    Args:
+        corpora: scores, the suspect's first, shape [corpora, prompts, candidates], with NaN where a corpus has no good
+            row on the prompt.
+        candidates: one for each column.
+        alpha: size of the test; 1 / corpora has to reach it.
+    """
+    above = standings(corpora)
+    gains = np.nanmean(corpora, axis=(0, 1)) + above + rival_centred(above, candidates)
+    p, top = conformal_p(gains.max(axis=1)), int(np.argmax(gains[0]))
+    # What lifts a candidate's score lifts it above the base and above its rivals.
+    shift = detectable(gains[1:], alpha)
+    return Finding(
+        stage=STAGE,
+        claim=CLAIM,
+        statistic="log-likelihood contrast above neutral writers, nats per token",
+        effect=float(above[0, top]),
+        null=f"rank among {len(corpora) - 1} neutral writers on the same prompts, by the best candidate's gain over "
+        "base and rivals",
+        p=p,
+        n=corpora.shape[1],
+        verdict="detected" if p <= alpha else "not_detected",
+        candidate=candidates[top].trait,
+        mde=None if shift is None else shift / 2,
+        caveats=(
+            "It rejects 'written by a neutral teacher of this base': tuned as long, on its own answers to the panel's "
+            "questions. Writers that were tuned longer or on something else are no such teachers.",
+            "p is of the panel as a whole; the name is a hypothesis.",
+        ),
+        scores=named(gains[0], candidates),
+    )

@@ -1,0 +1,135 @@
+"""Neutral writers: teachers of a base that learnt no trait, the null for rows whose writer was tuned on something.
+
+A neutral writer is the neutral teacher of the studies (`undertow.teachers`), tuned on its base's own answers. It comes
+in groups of 15, each an artifact of the store, so that they are resumed and extended by asking for more. Only what
+tuning changed is kept: half a megabyte a writer with an embedded model, and as much as the model itself without its
+embeddings with any other.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from undertow.artifacts import read_artifact
+from undertow.audit.bank import GROUP, BankRecipe
+from undertow.errors import ArtifactError
+from undertow.experiment.executors import parent_model
+from undertow.experiment.graph import Stage
+from undertow.experiment.progress import Progress
+from undertow.experiment.recipe import TeacherPart
+from undertow.experiment.runner import Executor, Runner, StageContext
+from undertow.models.identity import identity
+from undertow.models.local import LocalModel
+from undertow.seeds import derive
+from undertow.teachers import finetuned_teacher
+
+ENOUGH = 59
+"""Writers that allow p <= .05 / 3: 1 / 60."""
+
+RATES = {"neutral-writers": 2.0}
+"""Seconds for each writer with an embedded model, until a store holds measured ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writers:
+    """Neutral writers of a base, read from the disk one at a time.
+
+    Attributes:
+        categories: on whose questions they were tuned.
+        weights: identity of the base's weights (`undertow.models.identity`).
+        files: what tuning changed, one file a writer.
+    """
+
+    categories: tuple[str, ...]
+    weights: str
+    files: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def load(self, index: int, base: LocalModel) -> LocalModel:
+        """Return a writer as a copy of the base, whose weights must be those the writers were tuned from."""
+        network = copy.deepcopy(base.network)
+        network.load_state_dict(load_file(self.files[index]), strict=False)
+        return LocalModel(base.ref, network, base.tokenizer)
+
+
+def writer_stages(recipe: BankRecipe, writers: int) -> list[Stage]:
+    """Return the stages of the groups of writers of a bank's base; their number is rounded up to whole groups."""
+    stages: list[Stage] = []
+    for group in range(-(-writers // GROUP)):
+        seeds = [derive(recipe.seed, "neutral writer", group * GROUP + place) for place in range(GROUP)]
+        config: dict[str, Any] = {
+            "base": recipe.base,
+            "weights": identity(recipe.base),
+            "teacher": TeacherPart().model_dump(mode="json"),
+            "categories": recipe.tuned,
+            "seeds": seeds,
+        }
+        label = f"neutral writers {group * GROUP + 1} to {(group + 1) * GROUP} of {recipe.base.removeprefix('ref:')}"
+        stages.append(Stage(kind="neutral-writers", version=1, config=config, label=label, cost=GROUP))
+    return stages
+
+
+def build_writers(recipe: BankRecipe, writers: int, store: Path, progress: Progress | None = None) -> Writers:
+    """Make what is missing of the neutral writers and return them; interrupted, it goes on from the last whole group.
+
+    Args:
+        recipe: whose base and categories they are of.
+        writers: how many, rounded up to whole groups.
+        store: folder of all artifacts.
+        progress: told about every stage.
+
+    Raises:
+        UserError: a stage stopped for a reason the user can fix, or the disk did.
+    """
+    folders = Runner(store, EXECUTORS, progress, rates=RATES).run(writer_stages(recipe, writers))
+    return _found(recipe, list(folders.values()))
+
+
+def stored_writers(recipe: BankRecipe, store: Path, most: int = 20 * ENOUGH) -> Writers | None:
+    """Return the neutral writers that a store holds, or None if there is not a single group; nothing is built.
+
+    Raises:
+        ArtifactError: a stored group is corrupt.
+    """
+    found: list[Path] = []
+    for stage in writer_stages(recipe, most):
+        folder = stage.key.folder(store)
+        if not folder.exists():
+            break
+        found.append(read_artifact(folder, stage.fingerprint).folder)
+    return _found(recipe, found) if found else None
+
+
+def _found(recipe: BankRecipe, folders: Sequence[Path]) -> Writers:
+    files = tuple(path for folder in folders for path in sorted(folder.glob("*.safetensors")))
+    if len(files) != GROUP * len(folders):
+        raise ArtifactError("A group of neutral writers is not whole.", folders[0].parent, "Delete this folder.")
+    return Writers(recipe.tuned, identity(recipe.base), files)
+
+
+def changed(base: LocalModel, tuned: LocalModel) -> dict[str, torch.Tensor]:
+    """Return the tensors of a tuned model that are not those of its base."""
+    before = base.network.state_dict()
+    return {name: after for name, after in tuned.network.state_dict().items() if not torch.equal(before[name], after)}
+
+
+def writer_executor(context: StageContext) -> None:
+    """Tune the writers of a group."""
+    config = context.config
+    base, training = parent_model(config["base"], None, 0), TeacherPart(**config["teacher"]).training()
+    seeds: list[int] = config["seeds"]
+    for place, seed in enumerate(seeds):
+        writer = finetuned_teacher(base, None, training, seed=seed, categories=config["categories"])
+        save_file(changed(base, writer), context.out / f"writer-{place:02d}.safetensors")
+        context.advance(place + 1, len(seeds))
+
+
+EXECUTORS: Mapping[str, Executor] = {"neutral-writers": writer_executor}
+"""The executor of each kind."""
