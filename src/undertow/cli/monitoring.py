@@ -22,7 +22,10 @@ def serve(
     mode: Annotated[str, typer.Option(help="log, flag (a header on the reply) or block.")] = "log",
     fail_closed: Annotated[bool, typer.Option("--fail-closed", help="Block what could not be judged.")] = False,
     detectors: Annotated[
-        list[str], typer.Option("--detector", help="regex:FILE, constitution:FILE[@RATE] or mention:WORD=RATE[@ALPHA].")
+        list[str],
+        typer.Option(
+            "--detector", help="regex:FILE, constitution:FILE[@RATE], judge:MODEL@FILE or mention:WORD=RATE[@ALPHA]."
+        ),
     ] = [],  # noqa: B006
     events: Annotated[Path, typer.Option(help="Database of events.")] = Path("monitor.sqlite"),
     keep_days: Annotated[float, typer.Option(min=0.0, help="Age at which events are deleted.")] = 30.0,

@@ -9,7 +9,10 @@ import yaml
 from undertow.errors import ConfigError
 from undertow.monitor.detectors.base import AbstractDetector
 
-FORMS = "regex:FILE, constitution:FILE[@RATE], mention:WORD=RATE[@ALPHA] or mention:WORD=HITS/REPLIES[@ALPHA]"
+FORMS = (
+    "regex:FILE, constitution:FILE[@RATE], judge:INSPECT_MODEL@FILE, mention:WORD=RATE[@ALPHA] or "
+    "mention:WORD=HITS/REPLIES[@ALPHA]"
+)
 
 _MENTION = re.compile(r"(?P<word>[\w-]+)=(?:(?P<hits>\d+)/(?P<n>\d+)|(?P<rate>[\d.]+))")
 
@@ -22,6 +25,11 @@ def detector(spec: str) -> AbstractDetector:
     """
     kind, _, rest = spec.partition(":")
     body, _, level = rest.rpartition("@") if "@" in rest else (rest, "", "")
+    if kind == "judge" and body and level:
+        from undertow.monitor.constitution import read_draft
+        from undertow.monitor.detectors.judge import JudgeDetector
+
+        return JudgeDetector.of(read_draft(Path(level)).rules, body, spec)
     try:
         share = float(level) if level else None
     except ValueError:
