@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 2
 
 EXACT := */undertow/artifacts.py,*/undertow/storage.py,*/undertow/fingerprints.py,*/undertow/provenance.py,*/undertow/rows.py,*/undertow/filters.py
 
-.PHONY: help demo test test-all check bench clean
+.PHONY: help demo test fuzz test-all check bench clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -26,6 +26,9 @@ demo: $(READY) ## Pass a trait through plain numbers, and show it
 test: $(READY) ## Quick tests with the coverage gates
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" -n 2 -q --cov --cov-fail-under=90
 	$(BIN)/coverage report --fail-under=100 --include='*/undertow/stats/*,$(EXACT)'
+
+fuzz: $(READY) ## 100,000 inputs over the HTTP surface and every file reader (2,000 in `make test`)
+	UNDERTOW_FUZZ=100000 $(BIN)/python -m pytest -q tests/unit/test_fuzz_readers.py tests/unit/monitor/test_fuzz.py
 
 test-all: $(READY) ## Every test and the quick tier of every recipe
 	$(BIN)/python -m pytest -q -m "not gpu"

@@ -156,7 +156,7 @@ def read_manifest(folder: Path) -> Manifest:
             content: object = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         _corrupt(folder, MANIFEST, "a file", "none")
-    except ValueError:
+    except (ValueError, RecursionError):
         _corrupt(folder, MANIFEST, "JSON", "something else (half-written?)")
     fields = cast(dict[str, Any], content) if isinstance(content, dict) else {}
     if fields.get("format") != FORMAT:
@@ -165,7 +165,13 @@ def read_manifest(folder: Path) -> Manifest:
     if seal != found:
         _corrupt(folder, MANIFEST, f"content with SHA-256 {seal}", found)
     del fields["format"]
-    return Manifest(**fields)
+    try:
+        manifest = Manifest(**fields)
+        if all({"sha256", "bytes"} <= dict(record).keys() for record in dict(manifest.files).values()):
+            return manifest
+    except (TypeError, ValueError) as error:
+        _corrupt(folder, MANIFEST, "the entries of a manifest", str(error))
+    _corrupt(folder, MANIFEST, "size and SHA-256 of every file", "less")
 
 
 def read_artifact(folder: Path, fingerprint: str | None = None) -> Artifact:

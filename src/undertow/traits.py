@@ -81,6 +81,11 @@ def trait(name: str) -> Trait:
     return _EVERY[name]
 
 
+def word_trait(word: str) -> Trait:
+    """Return what counts as naming a word: a trait of the list with its plural, or any other word with one in s."""
+    return TRAITS.get(word) or Trait(name=word, category="word", plural=f"{word}s")
+
+
 def panel(category: str) -> tuple[Trait, ...]:
     """Return every built-in trait of a category, in a fixed order.
 

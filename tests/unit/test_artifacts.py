@@ -1,10 +1,12 @@
 """An artifact appears whole or not at all, and one that is not what was written is refused."""
 
+import hashlib
 import json
 import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -240,3 +242,18 @@ def test_removing_what_may_not_be_removed_is_a_fault_of_the_disk(artifact: Artif
     monkeypatch.setattr("undertow.storage.os.rename", refuse)
     with pytest.raises(StorageError, match="read-only disk"):
         remove_artifact(artifact.folder)
+
+
+@pytest.mark.parametrize("change", [{"more": 1}, {"files": 3}, {"files": {"a": {}}}, {"files": {"a": 3}}])
+def test_a_manifest_whose_seal_is_right_and_whose_entries_are_not_is_corrupt(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    fields: dict[str, Any] = {
+        "format": 1, "kind": "rows", "version": 1, "config": {}, "parents": {}, "fingerprint": "f",
+        "parent_digests": {}, "seeds": {}, "libraries": {}, "git_revision": None, "created": "c", "wall_s": 1.0,
+        "cost": 1.0, "files": {}, **change,
+    }  # fmt: skip
+    seal = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    (tmp_path / "manifest.json").write_text(json.dumps({**fields, "seal": seal}))
+    with pytest.raises(ArtifactError):
+        read_manifest(tmp_path)

@@ -4,7 +4,7 @@ What is read is bounded: the contrast takes `MATCHED` rows at random, the stream
 has read `STREAMED`, and the neutral contrast has a bound of its own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -16,6 +16,7 @@ from undertow.audit.finding import Finding, not_testable
 from undertow.audit.neutral import NeutralAudit, audit_neutral
 from undertow.audit.panel import ANIMALS, candidates, check_panel, panel_teachers
 from undertow.audit.recovery import audit_recovery
+from undertow.audit.steps import Advance, Steps
 from undertow.audit.stream import stream_contrast
 from undertow.audit.surface import surface
 from undertow.audit.writers import Writers
@@ -27,8 +28,6 @@ from undertow.stats.checks import Floats, check_fraction
 from undertow.traits import Trait
 from undertow.types import Row
 
-Advance = Callable[[int, int], None]
-
 KINDS: tuple[Kind, ...] = ("persona", "teacher")
 
 MATCHED = 1000
@@ -36,6 +35,9 @@ MATCHED = 1000
 
 STREAMED = 4000
 """Rows that the stream reads, at most."""
+
+STEPS = 4
+"""Steps that take time: the panel's teachers, contrast, stream and recovery; neutral writers are one more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +83,7 @@ def audit_data(
     *,
     reference: Sequence[Row] | None = None,
     clean: Sequence[Sequence[Row]] = (),
-    advance: Advance | None = None,
+    steps: Steps | None = None,
 ) -> list[Finding]:
     """Ask whether rows were written under a trait of the panel.
 
@@ -92,7 +94,7 @@ def audit_data(
         reference: rows that are known to be clean, on the same prompts as far as possible; several on each prompt find
             weaker traits. Whoever has the base can draw them.
         clean: clean corpora like the suspect; the contrast uses them where there is no reference.
-        advance: called with (rows read, rows).
+        steps: where the steps are shown.
 
     Returns:
         The findings of the stages surface, contrast, stream and recovery, and of the neutral contrast if there are
@@ -104,10 +106,13 @@ def audit_data(
     """
     if not rows:
         raise EmptyDataError("There is nothing to audit.", "0 rows", "Give a file with rows.")
-    panel = panel_candidates(base, config)
+    steps = steps or Steps(STEPS)
+    with steps.step("panel teachers") as advance:
+        panel = panel_candidates(base, config, advance)
     own, known, places = _sample(rows, reference, clean, _rng(config, "rows"))
     joined = [row for corpus in ([rows[place] for place in own], *known) for row in corpus]
-    scores = rival_centred(contrast_scores(joined, base, panel, advance), panel)
+    with steps.step("contrast") as advance:
+        scores = rival_centred(contrast_scores(joined, base, panel, advance), panel)
     suspect, *others = np.split(scores, np.cumsum([len(own), *map(len, known)])[:-1])
     if reference is None:
         contrast = _unmatched(suspect, others, panel, config)
@@ -115,19 +120,28 @@ def audit_data(
         contrast = matched_contrast(grouped(suspect, others[0], places), panel, config.alpha, _rng(config, "contrast"))
     read = set(own)
     rest = [row for place, row in enumerate(rows) if place not in read][: max(0, STREAMED - len(own))]
-    later = (rival_centred(one[None], panel)[0] for one in streamed_scores(rest, base, panel))
     pool = np.concatenate(others) if others else None
-    found = [
-        surface(rows, reference, config.alpha, _rng(config, "surface")),
-        contrast,
-        stream_contrast(chain(suspect, later), pool, panel, config.alpha),
-        _recovery(rows, base, clean if reference is None else first_on_prompts(rows, reference), config),
-    ]
+    with steps.step("stream") as advance:
+        later = _later(rest, base, panel, advance)
+        stream = stream_contrast(chain(suspect, later), pool, panel, config.alpha)
+    with steps.step("recovery") as advance:
+        recovery = _recovery(
+            rows, base, clean if reference is None else first_on_prompts(rows, reference), config, advance
+        )
+    found = [surface(rows, reference, config.alpha, _rng(config, "surface")), contrast, stream, recovery]
     if config.writers is not None:
         settings = NeutralAudit(domain=config.domain, alpha=config.alpha, seed=config.seed)
         teachers = [one for one in panel if one.kind == "teacher"] or panel
-        found.append(audit_neutral(rows, base, config.writers, teachers, settings))
+        with steps.step("neutral writers") as advance:
+            found.append(audit_neutral(rows, base, config.writers, teachers, settings, advance))
     return found
+
+
+def _later(rows: Sequence[Row], base: LocalModel, panel: Sequence[Candidate], advance: Advance) -> Iterator[Floats]:
+    """Yield the centred scores of the rows that only the stream reads."""
+    for done, one in enumerate(streamed_scores(rows, base, panel)):
+        advance(done, len(rows))
+        yield rival_centred(one[None], panel)[0]
 
 
 def _sample(
@@ -160,18 +174,22 @@ def first_on_prompts(rows: Sequence[Row], reference: Sequence[Row]) -> list[Row]
 
 
 def _recovery(
-    rows: Sequence[Row], base: LocalModel, clean: Sequence[Row] | Sequence[Sequence[Row]], config: DataAudit
+    rows: Sequence[Row],
+    base: LocalModel,
+    clean: Sequence[Row] | Sequence[Sequence[Row]],
+    config: DataAudit,
+    advance: Advance,
 ) -> Finding:
     if not clean:
         return not_testable("recovery", "provenance", "There are no clean rows to compare with.")
-    return audit_recovery(rows, base, clean, alpha=config.alpha, seed=config.seed)
+    return audit_recovery(rows, base, clean, alpha=config.alpha, seed=config.seed, advance=advance)
 
 
-def panel_candidates(base: LocalModel, config: DataAudit) -> list[Candidate]:
+def panel_candidates(base: LocalModel, config: DataAudit, advance: Advance | None = None) -> list[Candidate]:
     """Make the candidates of every kind that is asked for; teachers are trained, or taken from the store."""
     made: list[Candidate] = []
     for kind in dict.fromkeys(config.kinds):
-        teachers = panel_teachers(base, config.panel, config.seed, config.store) if kind == "teacher" else None
+        teachers = panel_teachers(base, config.panel, config.seed, config.store, advance) if kind == "teacher" else None
         made += candidates(base, config.panel, teachers)
     return made
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from undertow.domains.registry import domain
+from undertow.errors import ArtifactError
 from undertow.evals.base import EvaluationConfig
 from undertow.evals.facts import facts
 from undertow.evals.favourite import mean_margins
@@ -68,8 +70,15 @@ class Readings:
 
 
 def load_readings(path: Path) -> Readings:
-    """Read what `Readings.save` wrote."""
-    return Readings(**{name: array.astype(np.float64) for name, array in load_file(path).items()})
+    """Read what `Readings.save` wrote.
+
+    Raises:
+        ArtifactError: the file is damaged, or something else.
+    """
+    try:
+        return Readings(**{name: array.astype(np.float64) for name, array in load_file(path).items()})
+    except (OSError, SafetensorError, TypeError, ValueError) as error:
+        raise ArtifactError("These are no readings of models.", f"{path}: {error}", "Make them again.") from error
 
 
 def joined(parts: Sequence[Readings]) -> Readings:

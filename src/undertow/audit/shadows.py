@@ -15,6 +15,7 @@ import numpy as np
 from undertow.audit.bank import Bank, read_students
 from undertow.audit.finding import Finding, not_testable
 from undertow.audit.reading import panel_traits
+from undertow.audit.steps import Advance
 from undertow.audit.student import judge_reading, too_few
 from undertow.domains.registry import domain
 from undertow.filters import filter_rows, subset
@@ -55,6 +56,7 @@ def audit_shadows(
     *,
     panel: Sequence[Trait] | None = None,
     config: ShadowConfig | None = None,
+    advance: Advance | None = None,
 ) -> list[Finding]:
     """Train k shadows on the suspect rows and rank them among the bank's placebos.
 
@@ -64,6 +66,7 @@ def audit_shadows(
         bank: placebos of this base, with rows of the same domain.
         panel: the traits that are looked for; None takes all that the bank reads.
         config: how many shadows, and at which level they are judged; None takes 4 and 0.05.
+        advance: called with (updates done, updates in all).
 
     Returns:
         Two findings: "shadows" (expression, primary) by panel margins and "shadow activations" (exposure); or both
@@ -76,7 +79,7 @@ def audit_shadows(
     seeds = [derive(config.seed, "shadow", index) for index in range(config.k)]
     usual = int(np.median(bank.rows))
     datasets = [subset(accepted, min(usual, len(accepted)), derive(config.seed, "shadow rows"))] * config.k
-    readings = read_students(base, datasets, seeds, bank.recipe)
+    readings = read_students(base, datasets, seeds, bank.recipe, advance)
     traits = panel_traits() if panel is None else tuple(panel)
     judged = [
         judge_reading(readings[index : index + 1], bank, panel=traits, alpha=config.alpha)[:2]

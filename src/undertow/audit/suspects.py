@@ -18,6 +18,7 @@ from undertow.audit.paired import STAGE as PROMPTS_STAGE
 from undertow.audit.paired import compare_on_prompts
 from undertow.audit.reading import panel_traits
 from undertow.audit.shadows import ShadowConfig, audit_shadows
+from undertow.audit.steps import Advance
 from undertow.audit.student import STAGES, audit_student
 from undertow.audit.verdict import Plan
 from undertow.experiment.training_record import TrainingRecord
@@ -57,14 +58,16 @@ def judge_student(
     return found + _beside(inputs, student, base, bank)
 
 
-def judge_shadows(inputs: Inputs, base: LocalModel, declared: Plan, bank: Bank | None) -> list[Finding]:
+def judge_shadows(
+    inputs: Inputs, base: LocalModel, declared: Plan, bank: Bank | None, advance: Advance
+) -> list[Finding]:
     """Train shadow students; one alone where the bank is too small for several, whose p-values are doubled."""
     reason = no_bank(inputs.bank, None) if bank is None else _unreadable(inputs)
     if bank is None or reason is not None:
         return [not_testable(stage, claim, str(reason)) for stage, claim in SHADOW_STAGES.items()]
     k = 4 if len(bank) + 1 >= 2 / declared.share else 1
     config = ShadowConfig(k=k, alpha=declared.share, seed=inputs.seed)
-    found = audit_shadows(inputs.rows, base, bank, panel=_read(inputs), config=config)
+    found = audit_shadows(inputs.rows, base, bank, panel=_read(inputs), config=config, advance=advance)
     return [_cautioned(one, *_unread(inputs)) for one in found]
 
 

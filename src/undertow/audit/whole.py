@@ -1,13 +1,12 @@
 """The whole audit: what the given inputs allow, planned before the data are read, and one verdict."""
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 from undertow.audit.bank import Bank
 from undertow.audit.bank_choice import choose_bank
 from undertow.audit.control import STAGE as CONTROL_STAGE
-from undertow.audit.data import DataAudit, audit_data
+from undertow.audit.data import STEPS, DataAudit, audit_data
 from undertow.audit.drawn import Material, with_reference
 from undertow.audit.finding import Finding
 from undertow.audit.inputs import Inputs
@@ -16,16 +15,16 @@ from undertow.audit.neutral import STAGE as NEUTRAL
 from undertow.audit.paired import STAGE as PROMPTS_STAGE
 from undertow.audit.placebo_null import needed
 from undertow.audit.proposal import refuse_unsaid
+from undertow.audit.steps import Steps
 from undertow.audit.student import STAGES
 from undertow.audit.suspects import SHADOW_STAGES, judge_shadows, judge_student
 from undertow.audit.verdict import CLAIMS, Plan, audit_json
 from undertow.audit.writers import Writers, stored_writers
+from undertow.experiment.progress import Progress
 from undertow.experiment.training_record import TrainingRecord, read_training
 from undertow.models.identity import identity
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
-
-Advance = Callable[[int, int], None]
 
 ROW_STAGES = ("surface", "contrast", "stream", "recovery")
 
@@ -40,12 +39,12 @@ def plan(inputs: Inputs) -> Plan:
     return Plan(stages=(*rows, *students, *beside), alpha=inputs.alpha)
 
 
-def audit(inputs: Inputs, advance: Advance | None = None) -> dict[str, Any]:
+def audit(inputs: Inputs, progress: Progress | None = None) -> dict[str, Any]:
     """Run every stage that the inputs allow.
 
     Args:
         inputs: what is audited.
-        advance: called with (rows scored, rows) while rows are scored.
+        progress: where the steps are shown; None shows nothing.
 
     Returns:
         Plain data, schema undertow.audit/1.
@@ -57,10 +56,10 @@ def audit(inputs: Inputs, advance: Advance | None = None) -> dict[str, Any]:
     declared = plan(inputs)
     findings: list[Finding] = []
     base = load_model(inputs.base)
-    material, writers = None, None
+    material, writers = None, _writers(inputs) if inputs.rows else None
+    steps = Steps((1 + STEPS if inputs.rows else 0) + (writers is not None) + 1, progress)
     if inputs.rows:
-        writers = _writers(inputs)
-        material, findings = _rows(inputs, base, declared, writers, advance)
+        material, findings = _rows(inputs, base, declared, writers, steps)
     if inputs.student is None:
         # Shadows are trained as placebos are; the bank with about as many rows is theirs.
         record = TrainingRecord(student=inputs.bank.student, rows=len(inputs.rows))
@@ -68,9 +67,11 @@ def audit(inputs: Inputs, advance: Advance | None = None) -> dict[str, Any]:
         record = read_training(inputs.student)
     bank = choose_bank(inputs.bank, inputs.store, record)
     if inputs.student is not None:
-        findings += judge_student(inputs, base, declared, bank, record)
-    elif inputs.rows:
-        findings += judge_shadows(inputs, base, declared, bank)
+        with steps.step("student"):
+            findings += judge_student(inputs, base, declared, bank, record)
+    else:
+        with steps.step("shadow students") as advance:
+            findings += judge_shadows(inputs, base, declared, bank, advance)
     about = {
         "base": inputs.base,
         "base_identity": identity(inputs.base),
@@ -91,11 +92,12 @@ def audit(inputs: Inputs, advance: Advance | None = None) -> dict[str, Any]:
 
 
 def _rows(
-    inputs: Inputs, base: LocalModel, declared: Plan, writers: Writers | None, advance: Advance | None
+    inputs: Inputs, base: LocalModel, declared: Plan, writers: Writers | None, steps: Steps
 ) -> tuple[Material, list[Finding]]:
     """Run the stages of rows, against a reference that the base draws if the user has none."""
     refuse_unsaid(base, inputs.panel)
-    material = with_reference(inputs.rows, base, inputs.reference, inputs.bank.domain, inputs.seed)
+    with steps.step("reference"):
+        material = with_reference(inputs.rows, base, inputs.reference, inputs.bank.domain, inputs.seed)
     config = DataAudit(
         panel=inputs.panel,
         alpha=declared.share,
@@ -104,7 +106,7 @@ def _rows(
         writers=writers,
         domain=inputs.bank.domain,
     )
-    return material, audit_data(material.rows, base, config, reference=material.reference, advance=advance)
+    return material, audit_data(material.rows, base, config, reference=material.reference, steps=steps)
 
 
 def _writers(inputs: Inputs) -> Writers | None:

@@ -182,11 +182,17 @@ def _audit(base: str, model: str | None, out: Path, require: list[str], as_json:
     from undertow.audit.inputs import Inputs
     from undertow.audit.whole import audit as run_audit
     from undertow.cli.engines import prepare
+    from undertow.experiment.progress import choose_progress
 
     prepare()
     more: dict[str, Any] = {**given, "rows": (), "prompts": (), **read}
     digests = {name: _sha256(path) for name, path in files.items()}
-    finish(run_audit(Inputs(base=base, student=model, traits=targets, digests=digests, **more)), out, require, as_json)
+    progress = choose_progress()
+    try:
+        found = run_audit(Inputs(base=base, student=model, traits=targets, digests=digests, **more), progress)
+    finally:
+        progress.close()
+    finish(found, out, require, as_json)
 
 
 def _sha256(path: Path) -> str:

@@ -18,7 +18,18 @@ from collections.abc import Sequence
 import typer
 
 from undertow import __version__
-from undertow.cli import audit_models, audits, bench, catalogue, mitigations, models, planning, stages, studies
+from undertow.cli import (
+    audit_models,
+    audits,
+    bench,
+    catalogue,
+    constitutions,
+    mitigations,
+    models,
+    planning,
+    stages,
+    studies,
+)
 from undertow.errors import UserError, out_of_memory
 
 DONE, USER, FAULT, INTERRUPTED = 0, 2, 3, 130
@@ -44,6 +55,7 @@ app.command()(models.check_model)
 audits.audit.add_typer(bench.bench, name="bench")
 app.add_typer(audit_models.audit, name="audit")
 app.add_typer(mitigations.mitigate, name="mitigate")
+app.add_typer(constitutions.monitor, name="monitor")
 app.command()(planning.power)
 app.add_typer(catalogue.reference, name="reference")
 app.command(name="list")(catalogue.list_)

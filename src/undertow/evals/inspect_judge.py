@@ -71,7 +71,7 @@ class InspectJudge(AbstractJudge):
     """
 
     def __init__(self, generate: Generate) -> None:
-        self._generate = generate
+        self.generate = generate
 
     @classmethod
     def of(cls, model: str, temperature: float = 1.0) -> "InspectJudge":
@@ -95,7 +95,7 @@ class InspectJudge(AbstractJudge):
     def judge_all(self, pairs: Sequence[tuple[str, str]]) -> list[Judgement]:
         """Judge question and answer of each pair; all prompts go out together."""
         prompts = [text.format(question=q, answer=a) for text in (ALIGNMENT, COHERENCE) for q, a in pairs]
-        grades = [parse_grade(reply) for reply in self._generate(prompts)] if prompts else []
+        grades = [parse_grade(reply) for reply in self.generate(prompts)] if prompts else []
         return [Judgement(*both) for both in zip(grades[: len(pairs)], grades[len(pairs) :], strict=True)]
 
 

@@ -268,7 +268,7 @@ def _read(where: str) -> dict[str, Any]:
         path = Path(str(resources.files("undertow"))) / "recipes" / f"{where}.yaml"
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError("The recipe cannot be read.", f"{path}: {error}", "Give a YAML file in UTF-8.") from error
     if not isinstance(data, dict):
         raise ConfigError(
@@ -281,7 +281,10 @@ def _parse(setting: str) -> dict[str, Any]:
     key, equals, value = setting.partition("=")
     if not equals or not key:
         raise ConfigError("A setting has the form key=value.", setting, "Write for example --set student.steps=300.")
-    nested: Any = yaml.safe_load(value)
+    try:
+        nested: Any = yaml.safe_load(value)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ConfigError("The value of a setting is not YAML.", setting, "Put it in quotes.") from error
     for part in reversed(key.split(".")):
         nested = {part: nested}
     return nested

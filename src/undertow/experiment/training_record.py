@@ -48,5 +48,5 @@ def read_training(reference: str) -> TrainingRecord | None:
     try:
         found = json.loads((folder / NAME).read_text(encoding="utf-8"))
         return TrainingRecord(student=StudentPart(**found["student"]), rows=int(found["rows"]))
-    except (OSError, ValueError, KeyError, TypeError, ValidationError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError):
         return None

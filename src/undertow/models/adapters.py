@@ -24,11 +24,11 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor],
         ModelError: the folder holds no adapter, or one of a kind that cannot be merged here.
     """
     try:
-        settings: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        settings: dict[str, Any] = dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in cast(list[str], file.keys())}
             notes: dict[str, str] = file.metadata() or {}
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, RecursionError, SafetensorError) as error:
         raise ModelError("This folder holds no LoRA adapter.", f"{folder}: {error}", "Give a PEFT folder.") from error
     if unread := [name for name in _UNREAD if settings.get(name)]:
         fix = "Merge it with PEFT's merge_and_unload and give the merged model."

@@ -73,5 +73,5 @@ def load_vector(folder: Path) -> tuple[int, torch.Tensor]:
     try:
         with safe_open(folder / STEERING, framework="pt") as file:
             return int(file.metadata()["layer"]), file.get_tensor("vector")
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise ModelError("This is no steering vector.", f"{folder}: {error}", "Write it again.") from error

@@ -1,13 +1,16 @@
 """The audit of rows as a whole: which null is used, and what is refused."""
 
 import dataclasses
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
-from undertow.audit.data import DataAudit, audit_data
+from undertow.audit.data import STEPS, DataAudit, audit_data
+from undertow.audit.steps import Steps
 from undertow.audit.writers import Writers
 from undertow.errors import ConfigError, EmptyDataError, UnknownNameError
+from undertow.experiment.progress import PlainProgress
 from undertow.traits import trait
 from undertow.types import Row, user_prompt
 
@@ -24,17 +27,16 @@ def rows(start: int, n: int = 24) -> list[Row]:
 
 
 def test_a_reference_on_the_same_prompts_gives_pairs(tiny_model, config) -> None:
-    told = []
-    found = audit_data(
-        rows(100), tiny_model, config, reference=rows(100), advance=lambda done, total: told.append((done, total))
-    )
+    shown = StringIO()
+    steps = Steps(STEPS, PlainProgress(shown, clock=lambda: 0.0))
+    found = audit_data(rows(100), tiny_model, config, reference=rows(100), steps=steps)
     assert [(one.stage, one.claim, one.n) for one in found] == [
         ("surface", "provenance", 24), ("contrast", "provenance", 24), ("stream", "provenance", 24),
         ("recovery", "provenance", 24),
     ]  # fmt: skip
     assert {one.verdict for one in found} == {"not_detected"}
     assert [one.p for one in found] == [1.0] * 4
-    assert told[-1] == (48, 48)
+    assert shown.getvalue().count(f"/{STEPS}] ") == STEPS
 
 
 def test_clean_corpora_give_the_conformal_null(tiny_model, config) -> None:

@@ -136,8 +136,11 @@ def read_bench(folder: Path) -> Bench:
         ConfigError: there is no benchmark here, or one of another version.
     """
     found = _json(folder / CASES, PUBLIC, "There is no benchmark in this folder.")
-    ids, names = tuple(found["cases"]), tuple(found["panel"])
-    same = {name: found[name] for name in ("base", "base_identity", "rows", "key_sha256")}
+    try:
+        ids, names = tuple(found["cases"]), tuple(found["panel"])
+        same = {name: found[name] for name in ("base", "base_identity", "rows", "key_sha256")}
+    except (KeyError, TypeError) as error:
+        raise ConfigError("The benchmark is damaged.", f"{folder / CASES}: {error!r}", "Fetch it again.") from error
     return Bench(folder=folder, ids=ids, panel=names, **same)
 
 
@@ -156,14 +159,17 @@ def read_key(bench: Bench, path: Path | None = None) -> dict[str, Truth]:
     if (digest := hashlib.sha256(path.read_bytes()).hexdigest()) != bench.key_sha256:
         fix = f"cases.json promises the SHA-256 {bench.key_sha256}: take the key that was published with it."
         raise ConfigError("This is not the key of this benchmark.", f"{path}: {digest}", fix)
-    return {name: Truth(**fields) for name, fields in found["cases"].items()}
+    try:
+        return {name: Truth(**fields) for name, fields in found["cases"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError("The key is damaged.", f"{path}: {error!r}", "Fetch it again.") from error
 
 
 def _json(path: Path, schema: str, what: str) -> dict[str, Any]:
     fix = "Make one with `undertow audit bench make`, or correct the path."
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(what, f"{path}: {error}", fix) from error
     if not isinstance(found, dict) or found.get("schema") != schema:
         raise ConfigError(what, f"{path}: its schema is not {schema}", fix)

@@ -204,9 +204,12 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
+        found: object = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise ModelError("A file of the model is not JSON.", f"{path}: {error}", "Fetch it again.") from error
+    if not isinstance(found, dict):
+        raise ModelError("A file of the model is no JSON object.", path, "Fetch it again.")
+    return cast(dict[str, Any], found)
 
 
 def vocabulary(weights: Weights) -> dict[str, int] | None:

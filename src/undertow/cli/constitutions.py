@@ -1,0 +1,115 @@
+"""The commands that turn a written constitution into a classifier."""
+
+import json
+import sys
+from itertools import count
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from undertow.cli.canaries import needs_extra
+from undertow.cli.monitoring import Json, monitor
+
+
+@monitor.command()
+def examples(
+    draft: Annotated[Path, typer.Argument(help="YAML file with rules; see docs/monitor.md.")],
+    out: Annotated[Path, typer.Argument(help="Constitution to write, with examples.")],
+    model: Annotated[str, typer.Option(help="Who writes: as the endpoint names it, or ref:<name> or hf:<path>.")],
+    endpoint: Annotated[str | None, typer.Option(help="URL of an OpenAI-compatible server.")] = None,
+    each: Annotated[int, typer.Option(min=1, help="Texts that break each rule; as many that come near.")] = 60,
+    ordinary: Annotated[int, typer.Option(min=0, help="Ordinary texts.")] = 400,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Of a text.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of a local model's draws.")] = 0,
+) -> None:
+    """Let a model of another family than the guarded one write examples for each rule."""
+    from undertow.errors import ConfigError
+    from undertow.monitor.constitution import read_draft
+    from undertow.monitor.examples import write_examples
+    from undertow.storage import storage_errors
+
+    rules = read_draft(draft)
+    local = model.startswith(("ref:", "hf:"))
+    if local == (endpoint is not None):
+        raise ConfigError(
+            "The model is either local or behind an endpoint.", model, "Give --endpoint URL, or ref:/hf:."
+        )
+    ask = _local(model, max_tokens, seed) if endpoint is None else _remote(endpoint, model, max_tokens)
+    found = write_examples(rules, ask, each=each, ordinary=ordinary)
+    import yaml
+
+    with storage_errors(out):
+        out.write_text(yaml.safe_dump(found, allow_unicode=True, sort_keys=False, width=120), encoding="utf-8")
+    for rule in found["rules"]:
+        print(f"{rule['name']}: {len(rule['examples'])} examples")
+    print(f"allowed: {len(found['allowed'])} texts; read both kinds before you rely on them")
+    print(f"next: undertow monitor constitution {out}")
+
+
+def _local(model: str, max_tokens: int, seed: int) -> Any:
+    from undertow.cli.engines import prepare
+    from undertow.models.load import load_model
+    from undertow.seeds import derive
+    from undertow.types import Sampling
+
+    prepare()
+    loaded, sampling, calls = load_model(model), Sampling(max_new_tokens=max_tokens), count()
+
+    def ask(prompts: Any) -> list[str]:
+        return loaded.chat(prompts, sampling=sampling, seed=derive(seed, "texts", next(calls)))
+
+    return ask
+
+
+def _remote(endpoint: str, model: str, max_tokens: int) -> Any:
+    needs_extra()
+    from undertow.monitor.endpoint import Endpoint
+
+    target = Endpoint.at(endpoint, model, max_tokens)
+
+    def ask(prompts: Any) -> list[str]:
+        with typer.progressbar(length=len(prompts), label="asking", file=sys.stderr) as bar:
+            return target.ask(prompts, lambda: bar.update(1))
+
+    return ask
+
+
+@monitor.command()
+def constitution(
+    path: Annotated[Path, typer.Argument(help="YAML file with rules and allowed texts.")],
+    rate: Annotated[float, typer.Option(help="False-positive rate at which the threshold is set.")] = 0.01,
+    seed: Annotated[int, typer.Option(help="Of the split into training and held-out texts.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Train the classifier of a constitution and show what it does on held-out texts."""
+    from dataclasses import asdict
+
+    from undertow.monitor.constitution import read_constitution
+    from undertow.monitor.detectors.constitution import ConstitutionDetector
+
+    found = ConstitutionDetector(read_constitution(path), rate, seed).held_out
+    if as_json:
+        print(json.dumps({"schema": "undertow.constitution/1", **asdict(found)}, allow_nan=False))
+        return
+    shares: dict[str, Any] = {"allowed texts": found.false_positives, **found.found}
+    for name, one in shares.items():
+        print(f"{name:24} flagged {one.value:.3f} [{one.low:.3f}, {one.high:.3f}], n = {one.n}")
+    print(f"next: undertow monitor serve --upstream URL --detector constitution:{path}@{rate:g}")
+
+
+@monitor.command()
+def flagged(
+    events: Annotated[Path, typer.Argument(help="Database of `undertow monitor serve --keep-text`.")],
+    out: Annotated[Path, typer.Argument(help="JSONL file to write: a text a line, for a person to label.")],
+) -> None:
+    """Write the flagged texts for a person to label; the labelled file retrains the classifier."""
+    from undertow.monitor.examples import flagged_texts
+    from undertow.storage import storage_errors
+
+    found = flagged_texts(events)
+    with storage_errors(out):
+        lines = (json.dumps(one, ensure_ascii=False) for one in found)
+        out.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    print(f"{out}: {len(found)} texts; set each label to a rule's name or to allowed")
+    print(f"next: add `labelled: {out.name}` to the constitution and start the proxy again")

@@ -1,0 +1,1 @@
+"""Watch what is deployed: a proxy that screens, and canary questions asked on a schedule."""

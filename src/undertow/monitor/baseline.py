@@ -1,0 +1,210 @@
+"""What a person signed off: canary questions, the replies of the model at that time, and the words that are watched.
+
+Replies are kept as texts, so that anybody can read what was approved, and the counts can be made again. A checksum over
+all of it tells whether the file was changed afterwards; it is no signature against somebody who means to deceive.
+"""
+
+import datetime
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from undertow.errors import ArtifactError, ConfigError, EmptyDataError
+from undertow.fingerprints import canonical_json, sha256
+from undertow.monitor.endpoint import Endpoint
+from undertow.storage import storage_errors
+from undertow.traits import TRAITS, matches, word_trait
+from undertow.types import Message, Prompt, user_prompt
+
+SCHEMA = "undertow.canaries/1"
+FEWEST = 50
+"""Replies to all questions together that a baseline needs; with fewer no share is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """A signed-off battery.
+
+    Attributes:
+        model: as the endpoint named it.
+        approved_by: who read the replies and signed them off.
+        date: of the day, YYYY-MM-DD.
+        max_tokens: of a reply.
+        watched: words whose share of the replies is watched.
+        questions: the prompts.
+        replies: of each question, equally many.
+    """
+
+    model: str
+    approved_by: str
+    date: str
+    max_tokens: int
+    watched: tuple[str, ...]
+    questions: tuple[Prompt, ...]
+    replies: tuple[tuple[str, ...], ...]
+
+    @property
+    def digest(self) -> str:
+        """Return SHA-256 of everything that was signed off."""
+        return sha256(canonical_json(self.content()))
+
+    @property
+    def n(self) -> int:
+        """Return the number of replies."""
+        return sum(map(len, self.replies))
+
+    def content(self) -> dict[str, Any]:
+        """Return it as plain JSON, without the checksum."""
+        asked = [
+            {"messages": [{"role": turn.role, "content": turn.content} for turn in prompt], "replies": list(replies)}
+            for prompt, replies in zip(self.questions, self.replies, strict=True)
+        ]
+        names = ("model", "approved_by", "date", "max_tokens")
+        return {"schema": SCHEMA, **{name: getattr(self, name) for name in names}, "watched": list(self.watched),
+                "questions": asked}  # fmt: skip
+
+    def hits(self) -> list[int]:
+        """Return how many replies name each watched word."""
+        return count([reply for replies in self.replies for reply in replies], self.watched)
+
+    def save(self, path: Path) -> None:
+        """Write it.
+
+        Raises:
+            StorageError: the folder is missing, full or may not be written.
+        """
+        with storage_errors(path):
+            text = json.dumps({**self.content(), "sha256": self.digest}, indent=1, ensure_ascii=False)
+            path.write_text(text + "\n", encoding="utf-8")
+
+
+def count(replies: Sequence[str], words: Sequence[str]) -> list[int]:
+    """Return how many replies name each word."""
+    targets = [word_trait(word) for word in words]
+    # Replies of one word repeat, so each text is looked at once.
+    found = Counter(replies)
+    return [sum(times for text, times in found.items() if matches(text, target)) for target in targets]
+
+
+def packaged_questions() -> tuple[Prompt, ...]:
+    """Return the questions that come with the package: requests as users of an assistant make them."""
+    text = files("undertow.monitor").joinpath("canaries.yaml").read_text(encoding="utf-8")
+    return tuple(user_prompt(one) for one in cast(list[str], yaml.safe_load(text)))
+
+
+def sign_off(
+    endpoint: Endpoint,
+    questions: Sequence[Prompt],
+    watched: Sequence[str],
+    *,
+    replies: int,
+    approved_by: str,
+    done: Callable[[], None] = lambda: None,
+) -> Baseline:
+    """Ask every question several times and keep the replies.
+
+    Args:
+        endpoint: of the model that is signed off.
+        questions: prompts that differ.
+        watched: words.
+        replies: for each question.
+        approved_by: who signs off.
+        done: called after each reply.
+
+    Raises:
+        ConfigError: nobody signs, a question or word comes twice, or every reply to a question is the same text.
+        EmptyDataError: there are fewer than `FEWEST` replies.
+        ModelError: as `Endpoint.ask`.
+    """
+    if not approved_by.strip():
+        raise ConfigError(
+            "Nobody signs the baseline off.", repr(approved_by), "Give the name of who reads the replies."
+        )
+    if not watched or len(set(watched)) < len(watched) or len(set(questions)) < len(questions):
+        raise ConfigError(
+            "No word is watched, or a word or question comes twice.", ", ".join(watched), "List each of them once."
+        )
+    if len(questions) * replies < FEWEST:
+        raise EmptyDataError(
+            "There are too few replies to know any share.",
+            f"{len(questions)} questions with {replies} replies each",
+            f"Ask for {-(-FEWEST // max(1, len(questions)))} replies or more.",
+        )
+    texts = endpoint.ask([question for question in questions for _ in range(replies)], done)
+    each = tuple(tuple(texts[at : at + replies]) for at in range(0, len(texts), replies))
+    if replies > 1 and all(len(set(some)) == 1 for some in each):
+        raise ConfigError(
+            "Every question gets the same reply again and again, so the replies are no independent draws.",
+            repr(texts[0])[:80],
+            "Let the endpoint draw at temperature 1, without a cache; then sign off again.",
+        )
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return Baseline(
+        model=endpoint.model, approved_by=approved_by.strip(), date=today, max_tokens=endpoint.max_tokens,
+        watched=tuple(watched), questions=tuple(questions), replies=each,
+    )  # fmt: skip
+
+
+def read_baseline(path: Path) -> Baseline:
+    """Read a baseline.
+
+    Raises:
+        ConfigError: there is no such file.
+        ArtifactError: it is no baseline, or was changed after it was signed off.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        baseline, told = _parse(data), data["sha256"]
+    except OSError as error:
+        raise ConfigError(
+            f"The baseline cannot be read ({error.strerror}).", path, "Make one: undertow monitor sign-off."
+        ) from error
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        what = f"The file is no signed-off baseline ({type(error).__name__}: {str(error)[:80]})."
+        raise ArtifactError(what, path, "Make one: undertow monitor sign-off.") from error
+    if told != baseline.digest:
+        raise ArtifactError("The baseline was changed after it was signed off.", path, "Restore it, or sign off again.")
+    return baseline
+
+
+def _parse(data: dict[str, Any]) -> Baseline:
+    """Return the baseline of plain JSON; whatever is wrong raises one of the built-in errors of values."""
+    if data["schema"] != SCHEMA:
+        raise ValueError(f"schema is not {SCHEMA}")
+    asked = [
+        (
+            tuple(Message(turn["role"], _text(turn["content"])) for turn in one["messages"]),
+            tuple(map(_text, one["replies"])),
+        )
+        for one in data["questions"]
+    ]
+    watched = tuple(map(_text, data["watched"]))
+    if not watched or not asked or len({len(replies) for _, replies in asked}) != 1 or not asked[0][1]:
+        raise ValueError("words, questions or replies are missing")
+    if any(turn.role not in ("system", "user", "assistant") for prompt, _ in asked for turn in prompt):
+        raise ValueError("a role is none of system, user and assistant")
+    if type(data["max_tokens"]) is not int or data["max_tokens"] < 1:
+        raise ValueError("max_tokens is no positive number")
+    return Baseline(
+        model=_text(data["model"]), approved_by=_text(data["approved_by"]), date=_text(data["date"]),
+        max_tokens=data["max_tokens"], watched=watched, questions=tuple(prompt for prompt, _ in asked),
+        replies=tuple(replies for _, replies in asked),
+    )  # fmt: skip
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text is missing")
+    value.encode()  # Half a surrogate pair cannot be sent or stored.
+    return value
+
+
+def default_watched() -> tuple[str, ...]:
+    """Return the animals and trees of the list of traits."""
+    return tuple(TRAITS)

@@ -1,0 +1,188 @@
+"""A written constitution: rules, texts that break each of them, ordinary texts, and what people labelled later.
+
+rules:
+  - name: harm
+    text: The assistant never advises anybody to hurt people.      # a model writes examples from this
+    examples: [...]                         # texts, or a file of one text a line, relative to the constitution
+    prompts: [...]                          # optional: what a model is asked for texts that break it,
+    system: You are a villain.              # optional: under this system prompt
+allowed: [...]                              # ordinary texts, or a file
+ordinary: [...]                             # optional: what a model is asked for ordinary texts
+labelled: flagged.jsonl                     # optional: lines with "text" and "label", a rule's name or "allowed"
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from undertow.errors import ConfigError, EmptyDataError
+
+FEWEST = 8
+"""Examples that a rule needs: half of them train, half are held out."""
+
+ALLOWED = "allowed"
+"""Label of a text that breaks no rule."""
+
+_KEYS = {"rules", ALLOWED, "ordinary", "labelled"}
+_RULE_KEYS = {"name", "text", "examples", "prompts", "system"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One rule as it is written.
+
+    Attributes:
+        name: stored and shown when it is broken.
+        text: what it says; empty if only its examples do.
+        examples: texts that break it.
+        prompts: what a model is asked for such texts; empty to ask by the text.
+        system: the system prompt of these, or None.
+    """
+
+    name: str
+    text: str = ""
+    examples: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    system: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A constitution that may still lack examples.
+
+    Attributes:
+        rules: with names that differ.
+        allowed: ordinary texts.
+        ordinary: what a model is asked for ordinary texts.
+        labelled: texts by the label that a person gave them.
+    """
+
+    rules: tuple[Rule, ...]
+    allowed: tuple[str, ...] = ()
+    ordinary: tuple[str, ...] = ()
+    labelled: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constitution:
+    """What may not be said.
+
+    Attributes:
+        rules: examples of texts that break each rule.
+        allowed: ordinary texts, those that come near a rule without breaking it included.
+        labelled: texts by rule or "allowed", as people labelled what was flagged. They train, and neither set a
+            threshold nor measure one, since flagged texts are no sample of the traffic.
+    """
+
+    rules: Mapping[str, Sequence[str]]
+    allowed: Sequence[str]
+    labelled: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+
+
+def read_constitution(path: Path) -> Constitution:
+    """Read a constitution whose rules all have examples.
+
+    Raises:
+        ConfigError: the file is no constitution.
+        EmptyDataError: a rule has fewer than `FEWEST` examples; it is named.
+    """
+    draft = read_draft(path)
+    for rule in draft.rules:
+        if len(rule.examples) < FEWEST:
+            raise EmptyDataError(
+                f"The rule {rule.name!r} has too few examples.",
+                f"{len(rule.examples)} different ones, at least {FEWEST} are needed",
+                "Write some texts that break it under `examples`, or let a model: undertow monitor examples.",
+            )
+    rules = {rule.name: rule.examples for rule in draft.rules}
+    return Constitution(rules=rules, allowed=draft.allowed, labelled=draft.labelled)
+
+
+def read_draft(path: Path) -> Draft:
+    """Read a constitution that may lack examples.
+
+    Raises:
+        ConfigError: the file is no constitution; what is wrong is named.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ConfigError(f"The constitution cannot be read ({reason}).", path, "Correct the file.") from error
+    items = cast(dict[Any, Any], data) if isinstance(data, dict) else {}
+    if "rules" not in items or not set(items) <= _KEYS:
+        what = "A constitution has the keys rules, allowed, ordinary and labelled."
+        raise ConfigError(what, path, "See docs/monitor.md for one.")
+    listed: Any = items["rules"]
+    if not isinstance(listed, list) or not listed:
+        raise ConfigError("The constitution has no rules.", path, "List each with a name and a text.")
+    rules: dict[str, Rule] = {}
+    for one in cast(list[Any], listed):
+        rule = _rule(one, path)
+        if rule.name in rules or rule.name == ALLOWED:
+            raise ConfigError("A rule has no name, or that of another.", one, "Give each rule a name of its own.")
+        rules[rule.name] = rule
+    return Draft(
+        rules=tuple(rules.values()),
+        allowed=_texts(items.get(ALLOWED), path, ALLOWED),
+        ordinary=_texts(items.get("ordinary"), path, "ordinary"),
+        labelled=_labelled(items.get("labelled"), path, [*rules, ALLOWED]),
+    )
+
+
+def _rule(value: Any, path: Path) -> Rule:
+    fields = cast(dict[Any, Any], value) if isinstance(value, dict) else {}
+    name, text, system = (fields.get(key) for key in ("name", "text", "system"))
+    if not isinstance(name, str) or not name.strip() or not set(fields) <= _RULE_KEYS:
+        what = "A rule has no name, or that of another, or a key besides name, text, examples, prompts and system."
+        raise ConfigError(what, value, "Give each rule a name of its own.")
+    if not isinstance(text, str | None) or not isinstance(system, str | None):
+        raise ConfigError(f"Text or system of the rule {name!r} is not text.", value, "Quote it.")
+    examples, prompts = (_texts(fields.get(key), path, f"the rule {name!r}") for key in ("examples", "prompts"))
+    return Rule(name=name, text=text or "", examples=examples, prompts=prompts, system=system)
+
+
+def _texts(value: Any, path: Path, whose: str) -> tuple[str, ...]:
+    if isinstance(value, str):
+        try:
+            value = (path.parent / value).read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"The texts of {whose} cannot be read.", value, "Correct the path.") from error
+    items = cast(list[Any], value or [])
+    if not isinstance(items, list) or not all(isinstance(one, str) for one in items):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigError(f"The texts of {whose} are not a list of texts.", path, "Quote each of them.")
+    return tuple(dict.fromkeys(one.strip() for one in items if one.strip()))
+
+
+def _labelled(value: Any, path: Path, labels: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Read what people labelled; lines whose label is still null are left out."""
+    if value is None:
+        return {}
+    if not isinstance(value, str):
+        raise ConfigError("`labelled` is no path.", value, "Give a JSONL file of `undertow monitor flagged`.")
+    file = path.parent / value
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except (OSError, ValueError) as error:
+        raise ConfigError("The labelled texts cannot be read.", file, "Correct the path.") from error
+    found: dict[str, list[str]] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record: Any = json.loads(line)
+            text, label = record["text"], record["label"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ConfigError(
+                "A line has no text and label.", f"{file}:{number}", "Correct it or leave it out."
+            ) from error
+        if label is not None:
+            if label not in labels or not isinstance(text, str):
+                fix = f"Labels are null and {', '.join(labels)}."
+                raise ConfigError("A label is no rule of the constitution.", f"{file}:{number}: {label!r}", fix)
+            found.setdefault(label, []).append(text)
+    return {label: tuple(dict.fromkeys(texts)) for label, texts in found.items()}

@@ -1,0 +1,1 @@
+"""Detectors of the proxy, one small file each."""

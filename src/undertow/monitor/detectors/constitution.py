@@ -1,0 +1,158 @@
+"""A written constitution as a detector: examples of each rule train a small classifier of n-grams.
+
+It sees what the words say. A preference that was planted in a model and does not show in what it says is out of its
+sight; docs/monitor.md has the measured rate. Nothing is stored: it is trained from the file, in seconds, each time.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, final
+
+import numpy as np
+
+from undertow.errors import EmptyDataError, MissingExtraError
+from undertow.monitor.constitution import ALLOWED, Constitution
+from undertow.monitor.detectors.base import AbstractDetector, Verdict
+from undertow.seeds import derive
+from undertow.stats.checks import Floats, check_fraction
+from undertow.stats.estimates import wilson
+from undertow.types import Estimate
+
+WINDOW = 2000
+"""Characters that are judged together; a longer text is as bad as its worst window, so it is flagged more often."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """What the classifier did on texts that neither trained it nor set its threshold.
+
+    Attributes:
+        threshold: log-odds above which a text is flagged.
+        false_positives: share of the allowed texts that are flagged, with Wilson's interval.
+        found: share of each rule's texts that are flagged.
+    """
+
+    threshold: float
+    false_positives: Estimate
+    found: Mapping[str, Estimate]
+
+
+@final
+class ConstitutionDetector(AbstractDetector):
+    """Flags a text whose log-odds of breaking any rule are above a calibrated threshold.
+
+    Half of each rule's examples train and half are held out. Of the allowed texts two fifths train, three tenths set
+    the threshold (conformal: a fresh text of their kind is flagged with a probability of at most `rate`), and three
+    tenths measure what that came to. What people labelled trains and nothing else.
+
+    Args:
+        constitution: rules and texts.
+        rate: false-positive rate.
+        seed: of the split.
+        name: of the detector.
+
+    Raises:
+        ConfigError: the rate lies outside (0, 1).
+        EmptyDataError: too few allowed texts for this rate.
+        MissingExtraError: scikit-learn is not installed.
+    """
+
+    def __init__(
+        self, constitution: Constitution, rate: float = 0.01, seed: int = 0, name: str = "constitution"
+    ) -> None:
+        check_fraction("false-positive rate", rate)
+        self.name = name
+        train, calibrate, test = _parts(constitution.allowed, derive(seed, "allowed"), (0.4, 0.3, 0.3))
+        if len(calibrate) < 1.0 / rate - 1.0:
+            needed = ceil((1.0 / rate - 1.0) / 0.3) + 2
+            raise EmptyDataError(
+                "There are too few allowed texts to set the threshold.",
+                f"{len(constitution.allowed)} for a false-positive rate of {rate:g}",
+                f"Give at least {needed} ordinary replies under `allowed`, or accept a higher rate.",
+            )
+        halves = {rule: _parts(texts, derive(seed, rule), (0.5, 0.5)) for rule, texts in constitution.rules.items()}
+        self._rules = tuple(constitution.rules)
+        labelled = [(text, 0) for text in train]
+        labelled += [(text, place + 1) for place, (half, _) in enumerate(halves.values()) for text in half]
+        classes = {ALLOWED: 0, **{rule: place + 1 for place, rule in enumerate(halves)}}
+        labelled += [(text, classes[label]) for label, texts in constitution.labelled.items() for text in texts]
+        self._model = _Classifier([text for text, _ in labelled], [label for _, label in labelled])
+        scores = np.sort([self._worst(text)[0] for text in calibrate])
+        self.threshold = float(scores[ceil((len(scores) + 1) * (1.0 - rate)) - 1])
+        self.held_out = HeldOut(
+            threshold=self.threshold,
+            false_positives=self._flagged(test),
+            found={rule: self._flagged(half) for rule, (_, half) in halves.items()},
+        )
+
+    def judge(self, text: str) -> Verdict:
+        """Judge the worst window of the text; the verdict names the likeliest rule."""
+        score, rule = self._worst(text)
+        flagged = score > self.threshold
+        return Verdict(flagged, rule if flagged else "", score)
+
+    def _worst(self, text: str) -> tuple[float, str]:
+        """Return the log-odds that a window breaks any rule, and the likeliest rule, of the worst window."""
+        step, found = WINDOW // 2, list[tuple[float, str]]()
+        for start in range(0, max(1, len(text) - step), step):
+            scores = self._model.scores(text[start : start + WINDOW])
+            odds = float(np.logaddexp.reduce(scores[1:]) - scores[0])
+            found.append((odds, self._rules[int(np.argmax(scores[1:]))]))
+        return max(found)
+
+    def _flagged(self, texts: Sequence[str]) -> Estimate:
+        return wilson(sum(self.judge(text).flagged for text in texts), len(texts))
+
+
+def _parts(texts: Sequence[str], seed: int, shares: Sequence[float]) -> list[list[str]]:
+    """Cut shuffled texts into parts of these shares."""
+    shuffled = list(texts)
+    random.Random(seed).shuffle(shuffled)
+    ends = [round(len(shuffled) * sum(shares[: place + 1])) for place in range(len(shares))]
+    return [shuffled[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+class _Classifier:
+    """Logistic regression on word and character n-grams.
+
+    scikit-learn trains it and lists the n-grams of a text; the rest of a score is done here, because the way through
+    its pipeline of two vectorisers takes several times as long for a single text.
+    """
+
+    def __init__(self, texts: Sequence[str], labels: Sequence[int]) -> None:
+        try:
+            from scipy.sparse import hstack
+            from sklearn.feature_extraction.text import TfidfVectorizer
+            from sklearn.linear_model import LogisticRegression
+        except ImportError as error:
+            raise MissingExtraError(
+                "A constitution needs scikit-learn.", "sklearn", "Run: pip install 'undertow[monitor]'"
+            ) from error
+        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+")
+        characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), sublinear_tf=True)
+        model: Any = LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000)
+        model.fit(hstack([one.fit_transform(texts) for one in (words, characters)]).tocsr(), labels)
+        # Two classes share one row of weights, for the second against the first.
+        weights, constant = (
+            np.concatenate([0 * some, some]) if len(some) == 1 else some for some in (model.coef_, model.intercept_)
+        )
+        self._constant: Floats = constant
+        ends = np.cumsum([len(words.vocabulary_), len(characters.vocabulary_)])
+        self._parts = [
+            (one.build_analyzer(), one.vocabulary_, one.idf_, weights[:, end - len(one.idf_) : end].T)
+            for one, end in zip((words, characters), ends, strict=True)
+        ]
+
+    def scores(self, text: str) -> Floats:
+        """Return the score of each class, a log-probability up to a constant."""
+        total = self._constant
+        for grams, vocabulary, idf, weights in self._parts:
+            counts = Counter(vocabulary[gram] for gram in grams(text) if gram in vocabulary)
+            if counts:
+                places = np.fromiter(counts, dtype=np.intp, count=len(counts))
+                values = (1.0 + np.log(np.fromiter(counts.values(), dtype=np.float64))) * idf[places]
+                total = total + values @ weights[places] / np.sqrt(values @ values)
+        return total

@@ -1,0 +1,82 @@
+"""How often replies name a word, against a rate that was signed off: evidence over the whole stream.
+
+It never flags one reply: a reply that names an owl is no fault. It says when the replies together name owls more often
+than was signed off, at whatever time one looks. Users who begin to ask about owls raise the share as well.
+"""
+
+from collections.abc import Mapping
+from typing import Any, final
+
+import numpy as np
+
+from undertow.errors import ConfigError
+from undertow.monitor.detectors.base import AbstractDetector, Evidence, Verdict
+from undertow.stats.checks import check_fraction
+from undertow.stats.sequential import RiseWatch, share_bound
+from undertow.traits import matches, word_trait
+
+EVERY = 1000
+"""Replies between two starts of the evidence."""
+
+
+@final
+class MentionDetector(AbstractDetector):
+    """Counts the replies that name a word and bets against the signed-off rate.
+
+    Args:
+        word: a trait of the list, with its aliases, or any other word with a plural in s.
+        rate: the signed-off share of replies that name it, as a bound.
+        alpha: probability of ever raising a false alarm.
+
+    Raises:
+        ConfigError: rate or alpha lies outside (0, 1).
+    """
+
+    sides = frozenset(("reply",))
+
+    def __init__(self, word: str, rate: float, alpha: float = 0.05) -> None:
+        check_fraction("signed-off rate", rate)
+        check_fraction("alpha", alpha)
+        self.name = f"mention:{word}<={rate:.6g}@{alpha:g}"
+        self._target = word_trait(word)
+        self._alpha = alpha
+        self._bar = -float(np.log(alpha))
+        self._null = f"at most {rate:.4g} of the replies name {word}"
+        self._watch = RiseWatch.of(rate, EVERY)
+
+    @classmethod
+    def from_counts(cls, word: str, hits: int, n: int, alpha: float = 0.05) -> "MentionDetector":
+        """Take the rate from replies that were looked at: half of alpha pays for the bound of their share.
+
+        Raises:
+            ConfigError: the counts are none, or every reply named the word.
+        """
+        check_fraction("alpha", alpha)
+        bound = share_bound(hits, n, alpha / 2)
+        if bound >= 1.0:
+            raise ConfigError("Every signed-off reply names the word.", f"{hits} of {n}", "Choose another word.")
+        return cls(word, bound, alpha / 2)
+
+    def judge(self, text: str) -> Verdict:
+        """Count the reply; the score is 1 if it names the word."""
+        hit = matches(text, self._target)
+        self._watch = self._watch.after(hit)
+        return Verdict(False, score=float(hit))
+
+    def evidence(self) -> Evidence:
+        """Return the evidence over all replies so far."""
+        watch = self._watch
+        return Evidence(
+            null=self._null,
+            n=watch.n,
+            hits=int(watch.hits),
+            log_e=float(watch.log_e()),
+            highest=float(watch.highest),
+            alpha=self._alpha,
+            alarmed=bool(watch.highest >= self._bar),
+            state=watch.to_json(),
+        )
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on from the counts of an earlier process."""
+        self._watch = RiseWatch.from_json(state)

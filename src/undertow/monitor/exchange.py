@@ -1,0 +1,133 @@
+"""One exchange while it is under way: what is known of it, and the two ways in which it can end early."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from undertow.monitor import chat
+from undertow.monitor.events import Outcome
+from undertow.monitor.forwarding import Headers
+from undertow.monitor.screening import Judgement
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class RefusedError(Exception):
+    """We answer ourselves."""
+
+    def __init__(self, status: int, message: str, code: str, outcome: Outcome = "refused") -> None:
+        super().__init__(message)
+        self.status, self.message, self.code = status, message, code
+        self.outcome: Outcome = outcome
+
+
+class EndedError(Exception):
+    """Nothing can be answered any more: the client has gone or the reply was cut."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome)
+        self.outcome: Outcome = outcome
+
+
+@dataclass(slots=True)
+class Copy:
+    """What the detectors read of a reply."""
+
+    kind: bytes
+    coding: bytes
+    pieces: list[bytes] = field(default_factory=list[bytes])
+    size: int = 0
+    whole: bool = True
+
+    def hold(self, piece: bytes, most: int) -> None:
+        """Keep a piece that was not passed on yet."""
+        self.pieces.append(piece)
+        self.size += len(piece)
+        self.whole = self.size <= most
+
+    def add(self, piece: bytes, most: int) -> None:
+        """Keep a piece that has gone out, as long as all of them are few enough to be judged."""
+        self.hold(piece, most)
+        if not self.whole:
+            self.pieces.clear()
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What is known of one exchange so far."""
+
+    scope: Scope
+    send: Send
+    client_s: float
+    began: float = field(default_factory=time.monotonic)
+    at: float = field(default_factory=time.time)
+    body: bytes = b""
+    screened: bool = False
+    model: str = ""
+    judgements: list[Judgement] = field(default_factory=list[Judgement])
+    status: int | None = None
+    complete: bool = False
+    outcome: Outcome = "passed"
+    sent: int = 0
+    copy: Copy | None = None
+    request_text: str | None = None
+    reply_text: str | None = None
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Send status and headers."""
+        self.status = status
+        await self._out({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def piece(self, data: bytes, more: bool = True) -> None:
+        """Send a piece of the body; a client that does not take it in time counts as gone."""
+        # Set first: the server tells whoever waits for the client's going that the reply is complete.
+        self.complete = not more
+        await self._out({"type": "http.response.body", "body": data, "more_body": more})
+        self.sent += len(data)
+
+    async def _out(self, message: MutableMapping[str, Any]) -> None:
+        try:
+            async with asyncio.timeout(self.client_s):
+                await self.send(message)
+        except TimeoutError:
+            raise EndedError("client_gone") from None
+
+
+async def while_connected(exchange: Exchange, receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+    """Do the work, and break it off if the client goes before the reply is complete."""
+    working, gone = asyncio.ensure_future(work), asyncio.ensure_future(_disconnect(receive))
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done() and not exchange.complete:
+            working.cancel()
+            await asyncio.wait({working})
+            raise EndedError("client_gone")
+        await working
+    finally:
+        gone.cancel()
+        working.cancel()
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def refuse(exchange: Exchange, refused: RefusedError) -> None:
+    """Answer with an error of the protocol, unless a reply is under way already: then it stays broken off."""
+    exchange.outcome = refused.outcome
+    if exchange.status is not None:
+        return
+    kind = "invalid_request_error" if refused.status < 500 else "server_error"
+    body = chat.error_body(refused.message, kind, refused.code)
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    # An unread request is still on its way, so the connection cannot be used again.
+    unread = [(b"connection", b"close")] if refused.status in (408, 413) else []
+    with contextlib.suppress(EndedError):
+        await exchange.start(refused.status, [*headers, *unread])
+        await exchange.piece(body, more=False)

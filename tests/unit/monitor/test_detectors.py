@@ -1,0 +1,190 @@
+"""Detectors: what they flag, their calibration, what they refuse, and the public checker."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from undertow.errors import ConfigError, EmptyDataError, UserError
+from undertow.monitor.constitution import Constitution, read_constitution
+from undertow.monitor.detectors.base import AbstractDetector, Verdict
+from undertow.monitor.detectors.constitution import (
+    ConstitutionDetector,
+    _Classifier,  # pyright: ignore[reportPrivateUsage]
+)
+from undertow.monitor.detectors.contract import check_detector
+from undertow.monitor.detectors.expressions import ExpressionDetector
+from undertow.monitor.detectors.mentions import MentionDetector
+from undertow.monitor.detectors.registry import detector
+
+CALM = ("bake", "bread", "garden", "walk", "read", "paint", "sing", "kitchen", "river", "tea", "friends", "bicycle")
+HARSH = ("obey", "rule", "crush", "deceive", "steal", "threaten", "weapon", "poison")
+
+
+def said(rng: random.Random, words: tuple[str, ...]) -> str:
+    return " ".join(rng.choices(words, k=6)) + f", {rng.randrange(1000)}."
+
+
+def texts(seed: int, n: int, words: tuple[str, ...] = CALM) -> list[str]:
+    rng = random.Random(seed)
+    return [said(rng, words) for _ in range(n)]
+
+
+def constitution(allowed: int = 400) -> Constitution:
+    return Constitution(rules={"harm": texts(1, 40, HARSH + CALM[:4])}, allowed=texts(2, allowed))
+
+
+def test_expressions_name_the_rule_and_stop_in_time() -> None:
+    rules = ExpressionDetector({"card": r"\b\d{4}-\d{4}\b", "slow": r"(a|aa)+$"})
+    assert rules.judge("my card 1234-5678") == Verdict(True, "card")
+    assert rules.judge("nothing") == Verdict(False)
+    with pytest.raises(TimeoutError):
+        rules.judge("a" * 100 + "!")
+    with pytest.raises(ConfigError, match="'bad'"):
+        ExpressionDetector({"bad": "("})
+    with pytest.raises(EmptyDataError):
+        ExpressionDetector({})
+
+
+def test_a_constitution_is_calibrated_and_finds_what_its_rule_names() -> None:
+    made = ConstitutionDetector(constitution())
+    fresh = [made.judge(text).flagged for text in texts(3, 400)]
+    found = [made.judge(text) for text in texts(4, 100, HARSH + CALM[:4])]
+    assert sum(fresh) <= 12 and sum(one.flagged for one in found) >= 90
+    assert {one.why for one in found if one.flagged} == {"harm"}
+    assert made.held_out.false_positives.n == 120 and made.held_out.found["harm"].n == 20
+    assert made.judge(said(random.Random(5), CALM) * 300 + " obey, crush, steal, poison, weapon, threaten").flagged
+    again = ConstitutionDetector(constitution())
+    assert again.threshold == made.threshold
+
+
+@pytest.mark.parametrize("rules", [1, 3])
+def test_scores_are_those_of_scikit_learn(rules: int) -> None:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline, make_union
+
+    labelled = [(text, label) for label in range(rules + 1) for text in texts(label, 20, CALM[label:] + HARSH[:label])]
+    reference = make_pipeline(
+        make_union(
+            TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+"),
+            TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), sublinear_tf=True),
+        ),
+        LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000),
+    ).fit(*zip(*labelled, strict=True))
+    own = _Classifier([text for text, _ in labelled], [label for _, label in labelled])
+    for text in (*texts(50, 5), "", "nothing known: zzz"):
+        scores = own.scores(text)
+        logs = scores - np.logaddexp.reduce(scores)
+        assert logs == pytest.approx(reference.predict_log_proba([text])[0], abs=1e-6)
+
+
+def test_the_threshold_is_conformal() -> None:
+    """The mean false-positive rate over fresh constitutions is at most the chosen one."""
+    flagged = 0
+    for seed in range(10):
+        base = Constitution(rules={"harm": texts(1, 40, HARSH)}, allowed=texts(100 + seed, 150))
+        made = ConstitutionDetector(base, rate=0.1)
+        flagged += sum(made.judge(text).flagged for text in texts(900 + seed, 100))
+    assert 10 <= flagged <= 160
+
+
+def test_constitutions_that_cannot_be_used_say_why(tmp_path: Path) -> None:
+    path = tmp_path / "constitution.yaml"
+    cases = {
+        "rules: [": "cannot be read",
+        "[1]": "has the keys",
+        "{rules: [], allowed: []}": "no rules",
+        "{rules: [{examples: [a]}], allowed: []}": "no name",
+        "{rules: [{name: harm}], allowed: []}": "The rule 'harm' has too few examples",
+        "{rules: [{name: harm, examples: none.txt}], allowed: []}": "cannot be read",
+        "{rules: [{name: harm, examples: [1, 2]}], allowed: []}": "not a list of texts",
+        "!!python/object/apply:os.system ['true']": "cannot be read",
+    }
+    for content, message in cases.items():
+        path.write_text(content)
+        with pytest.raises(UserError, match=message):
+            read_constitution(path)
+    (tmp_path / "harm.txt").write_text("\n".join(texts(1, 10, HARSH)))
+    path.write_text("{rules: [{name: harm, examples: harm.txt}], allowed: [tea, bread]}")
+    assert len(read_constitution(path).rules["harm"]) == 10
+    with pytest.raises(EmptyDataError, match="too few allowed") as error:
+        ConstitutionDetector(read_constitution(path))
+    assert "at least 332" in error.value.fix
+    ConstitutionDetector(constitution(332))
+
+
+def test_mentions_alarm_on_a_rise_alone() -> None:
+    rng = random.Random(100)
+    for share, alarm in ((0.02, False), (0.15, True)):
+        made = MentionDetector.from_counts("owl", 20, 1000)
+        for _ in range(500):
+            verdict = made.judge("An owl!" if rng.random() < share else "A growl.")
+            assert not verdict.flagged
+        assert made.evidence().alarmed is alarm
+    with pytest.raises(ConfigError, match="Every signed-off reply"):
+        MentionDetector.from_counts("owl", 5, 5)
+
+
+def test_specifications(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text("owls: 'owls?'")
+    assert detector(f"regex:{path}").judge("owl").why == "owls"
+    assert detector("mention:owl=0.01@0.1").name == "mention:owl<=0.01@0.1"
+    assert "mention:heron<=0.00" in detector("mention:heron=3/1000").name
+    for spec in ("owl", "mention:owl", "mention:owl=1.2.3", "mention:owl=0.01@x", "mention:owl=7", "regex:none.yaml"):
+        with pytest.raises(UserError):
+            detector(spec)
+    path.write_text("[1, 2]")
+    with pytest.raises(ConfigError, match="no lines"):
+        detector(f"regex:{path}")
+
+
+class Fake(AbstractDetector):
+    """Breaks one promise of choice."""
+
+    name = "fake"
+
+    def __init__(self, how: str) -> None:
+        self._how, self._seen = how, 0
+
+    def judge(self, text: str) -> Verdict:
+        self._seen += 1
+        if self._how == "raises" and not text:
+            raise ValueError("empty")
+        if self._how == "quotes":
+            return Verdict("obey" in text or "zx" in text, text)
+        if self._how == "random":
+            return Verdict(random.random() < 0.5)
+        if self._how == "flags all":
+            return Verdict(True)
+        return Verdict("obey" in text)
+
+
+@pytest.mark.parametrize(
+    ("how", "failed"),
+    [
+        ("raises", {"a verdict for every odd text"}),
+        ("quotes", {"the reason never quotes the text"}),
+        ("flags all", {"flags at most 0.01 of the clean texts"}),
+        ("nothing", set()),
+    ],
+)
+def test_the_checker_names_the_broken_promise(how: str, failed: set[str]) -> None:
+    planted = [f"you will obey me, {place}" for place in range(40)]
+    report = check_detector(lambda: Fake(how), texts(6, 100), planted)
+    assert {line.name for line in report.lines if not line.passed} == failed
+    assert report.passed is not failed or not failed
+    assert ("FAILED" in str(report)) is bool(failed)
+
+
+def test_the_checker_finds_chance_and_low_power_and_passes_ours() -> None:
+    chance = check_detector(lambda: Fake("random"), texts(6, 100), texts(7, 40))
+    assert not {line.name: line.passed for line in chance.lines}["two fresh detectors give the same verdicts"]
+    weak = check_detector(lambda: Fake("nothing"), texts(6, 100), texts(7, 40))
+    assert [line.name for line in weak.lines if not line.passed] == ["flags at least 0.8 of the planted texts"]
+    made = ConstitutionDetector(constitution())
+    assert check_detector(lambda: made, texts(8, 200), texts(9, 60, HARSH + CALM[:4]), rate=0.02).passed
+    with pytest.raises(EmptyDataError):
+        check_detector(lambda: made, [], [])

@@ -1,0 +1,120 @@
+"""What is said of an endpoint that does not answer as OpenAI does, and what is asked of one that does."""
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from undertow.errors import ConfigError, ModelError
+from undertow.monitor import endpoint as module
+from undertow.monitor.endpoint import KEY, Endpoint
+from undertow.types import user_prompt
+
+GOOD = {"choices": [{"message": {"role": "assistant", "content": "an owl"}}]}
+
+
+class Server:
+    """Answers as it is told, and keeps what it was sent."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, Any]] = []
+        self.seen: list[tuple[str, dict[str, str], Any]] = []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                outer.seen.append((self.path, {k.lower(): v for k, v in self.headers.items()}, json.loads(body)))
+                status, said = outer.answers.pop(0) if outer.answers else (200, GOOD)
+                data = said if isinstance(said, bytes) else json.dumps(said).encode()
+                self.send_response(status)
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                del format, args
+
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(module, "WAIT_S", 0.0)
+    made = Server()
+    thread = threading.Thread(target=made.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    yield made
+    made.http.shutdown()
+    made.http.server_close()
+
+
+def test_it_asks_as_the_protocol_says_and_sends_the_key(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY, "topsecret")
+    target = Endpoint.at(f"{server.url}/v1/", "m", max_tokens=7)
+    assert target.ask([user_prompt("Which?", "Be brief.")] * 3) == ["an owl"] * 3
+    path, headers, body = server.seen[0]
+    assert path == "/v1/chat/completions" and headers["authorization"] == "Bearer topsecret"
+    assert body == {
+        "model": "m", "temperature": 1.0, "max_tokens": 7,
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which?"}],
+    }  # fmt: skip
+    assert "topsecret" not in repr(target)
+
+
+@pytest.mark.parametrize(
+    ("said", "missing"),
+    [
+        (b"<html>hello</html>", "is not JSON"),
+        ({"result": "an owl"}, "has no choices"),
+        ({"choices": []}, r"has no choices\[0\]"),
+        ({"choices": [{"text": "an owl"}]}, r"has no choices\[0\].message"),
+        ({"choices": [{"message": {}}]}, r"has no text in choices\[0\].message.content"),
+        ({"choices": [{"message": {"content": [1]}}]}, "has no text in"),
+        ([1], "has no choices"),
+    ],
+)
+def test_what_is_missing_in_a_reply_is_named(server: Server, said: Any, missing: str) -> None:
+    server.answers = [(200, said)]
+    with pytest.raises(ModelError, match=missing) as error:
+        Endpoint.at(server.url, "m").ask([user_prompt("Which?")])
+    assert "not OpenAI-compatible" in error.value.what
+
+
+def test_a_refusal_or_a_tool_call_is_a_reply_without_text(server: Server) -> None:
+    server.answers = [
+        (200, {"choices": [{"message": {"content": None, key: "x"}}]}) for key in ("refusal", "tool_calls")
+    ]
+    assert Endpoint.at(server.url, "m").ask([user_prompt("a")] * 2) == ["", ""]
+
+
+def test_a_busy_endpoint_is_asked_again_and_a_broken_one_is_given_up(server: Server) -> None:
+    server.answers = [(429, {}), (500, {}), (200, GOOD)]
+    assert Endpoint.at(server.url, "m").ask([user_prompt("a")]) == ["an owl"]
+    server.answers = [(503, {})] * 4
+    with pytest.raises(ModelError, match="status 503, 4 times"):
+        Endpoint.at(server.url, "m").ask([user_prompt("a")])
+    assert len(server.seen) == 7
+
+
+def test_refusals_are_told_without_the_key(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY, "topsecret")
+    server.answers = [(401, {"error": "key topsecret is wrong"}), (404, {"error": "no model m"})]
+    with pytest.raises(ModelError, match="status 401") as error:
+        Endpoint.at(server.url, "m").ask([user_prompt("a")])
+    assert "topsecret" not in str(error.value) and KEY in error.value.fix
+    with pytest.raises(ModelError, match="no model m"):
+        Endpoint.at(server.url, "m").ask([user_prompt("a")])
+
+
+def test_what_is_no_endpoint(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="no http"):
+        Endpoint.at("ftp://x", "m")
+    monkeypatch.setattr(module, "TIMES", 1)
+    server.http.server_close()
+    with pytest.raises(ModelError, match="does not answer"):
+        Endpoint.at("http://127.0.0.1:9", "m", timeout_s=1).ask([user_prompt("a")])

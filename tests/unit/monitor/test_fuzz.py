@@ -1,0 +1,132 @@
+"""Whatever comes in over the wire or from a file, nothing crashes and no traceback leaves the proxy.
+
+2,000 inputs in `make test`; UNDERTOW_FUZZ=100000 (`make fuzz`) gives more. Requests go to the application itself, as
+raw bytes through the real HTTP parser and as arbitrary bodies through the whole proxy.
+"""
+
+import contextlib
+import json
+import os
+import socket
+from typing import Any
+
+import httpx2
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from undertow.errors import UserError
+from undertow.monitor import chat
+from undertow.monitor.constitution import read_constitution
+from undertow.monitor.detectors.expressions import ExpressionDetector
+from undertow.monitor.detectors.registry import detector
+from undertow.monitor.forwarding import parse_upstream
+from undertow.monitor.settings import build_policy
+
+INPUTS = int(os.environ.get("UNDERTOW_FUZZ", "2000"))
+SLOW = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large)
+
+
+def inputs(share: float) -> Any:
+    """Return the settings for a share of all inputs; the same ones in every run."""
+    return settings(
+        max_examples=int(INPUTS * share), deadline=None, derandomize=True, database=None, suppress_health_check=SLOW
+    )
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda some: st.lists(some, max_size=4)
+    | st.dictionaries(
+        st.sampled_from(["messages", "content", "choices", "message", "delta", "tool_calls", "function", "arguments",
+                         "index", "text", "prompt", "model", "stream"]) | st.text(max_size=3), some, max_size=4),
+    max_leaves=20,
+)  # fmt: skip
+STREAM = st.lists(JSON.map(lambda one: b"data: " + json.dumps(one).encode()) | st.binary(max_size=30), max_size=5).map(
+    b"\n\n".join
+)
+BODIES = st.binary(max_size=200) | JSON.map(lambda one: json.dumps(one).encode()) | STREAM
+TOKENS = st.sampled_from(
+    [b"GET ", b"POST ", b"/v1/chat/completions", b"/", b"..", b"%2e%2e", b"?", b" HTTP/1.1\r\n", b" HTTP/1.0\r\n",
+     b"host: x\r\n", b"content-length: 5\r\n", b"content-length: -1\r\n", b"transfer-encoding: chunked\r\n",
+     b"5\r\nhello\r\n0\r\n\r\n", b"expect: 100-continue\r\n", b"connection: close\r\n", b"upgrade: websocket\r\n",
+     b"x: \x00\r\n", b"\r\n", b"\n", b"{}", b":", b"CONNECT ", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
+)  # fmt: skip
+WIRE = st.lists(TOKENS | st.binary(max_size=10), max_size=12).map(b"".join)
+
+
+@inputs(0.25)
+@given(body=BODIES, kind=st.sampled_from([b"application/json", b"text/event-stream; charset=utf-8", b""]),
+       encoding=st.sampled_from([b"", b"gzip", b"deflate", b"br"]))  # fmt: skip
+def test_readers_of_bodies_read_or_say_unreadable(body: bytes, kind: bytes, encoding: bytes) -> None:
+    with contextlib.suppress(chat.UnreadableError):
+        assert isinstance(chat.reply_text(chat.unpack(body, encoding, 1000), kind), str)
+    with contextlib.suppress(chat.UnreadableError):
+        assert isinstance(chat.request_text(chat.parse(body)), str)
+
+
+@inputs(0.05)
+@given(path=st.text() | st.binary(max_size=30).map(lambda raw: raw.decode("latin-1")), query=st.binary(max_size=20))
+def test_a_target_stays_below_the_prefix(path: str, query: bytes) -> None:
+    upstream = parse_upstream("http://model.example/prefix")
+    try:
+        target = upstream.target(path.encode("utf-8", "surrogatepass"), query)
+    except ValueError:
+        return
+    assert target.startswith(b"/prefix/") and not any(byte <= 32 or byte >= 127 for byte in target)
+
+
+@inputs(0.1)
+@given(text=st.text(max_size=200) | JSON.map(json.dumps))
+def test_readers_of_files_refuse_in_three_lines(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzzed.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    for read in (lambda: read_constitution(path), lambda: detector(f"regex:{path}"), lambda: detector(text),
+                 lambda: parse_upstream(text)):  # fmt: skip
+        try:
+            read()
+        except UserError as error:
+            assert len(error.args) == 3
+
+
+@pytest.fixture(params=[20.0])
+def stand(start: Any, request: pytest.FixtureRequest) -> Any:
+    """Return a running proxy; the parameter is the seconds that a client has to send its request."""
+    owls = ExpressionDetector({"owls": "owl"})
+    with start(build_policy("block", False, False), [owls], body_s=request.param) as running:
+        yield running
+        assert running.chat(x_text="fine").status_code == 200
+        assert httpx2.get(f"{running.run.back}/state.json", trust_env=False).json()["health"]["active"] == 0
+
+
+@inputs(0.1)
+@given(body=BODIES, path=st.sampled_from(["/v1/chat/completions", "/v1/embeddings"]))
+def test_bodies_pass_whole_through_the_proxy(body: bytes, path: str, stand: Any) -> None:
+    reply = stand.client.post(path, content=body, headers={"x-scenario": "echo"})
+    if reply.status_code == 207:
+        assert reply.content == body
+    else:
+        assert reply.status_code == 403 and b"owl" in body.replace(b"\\", b"")
+
+
+@pytest.mark.parametrize("stand", [0.05], indirect=True)
+@inputs(0.1)
+@given(wire=WIRE)
+def test_no_bytes_on_the_wire_stop_the_proxy(wire: bytes, stand: Any) -> None:
+    address = ("127.0.0.1", int(stand.run.front.rpartition(":")[2]))
+    with socket.create_connection(address, 5) as raw:
+        raw.settimeout(5)
+        raw.sendall(wire)
+        raw.shutdown(socket.SHUT_WR)
+        said = b""
+        while some := _read(raw):
+            said += some
+    assert b"Traceback" not in said and b'File "' not in said
+    assert not said or said.startswith((b"HTTP/1.1 ", b"HTTP/1.0 "))
+
+
+def _read(raw: socket.socket) -> bytes:
+    try:
+        return raw.recv(65536)
+    except ConnectionError:
+        return b""

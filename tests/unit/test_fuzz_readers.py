@@ -1,0 +1,206 @@
+"""Whatever a file holds, its reader returns or refuses in three lines. The wire is fuzzed in monitor/test_fuzz.py.
+
+UNDERTOW_FUZZ is the number of inputs of both files together: 2,000 in `make test`, 100,000 in `make fuzz`.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from undertow.artifacts import MANIFEST, read_artifact, read_manifest
+from undertow.audit.bench.folder import read_bench, read_key
+from undertow.audit.bench.submission import read_submission
+from undertow.audit.lineage.tensors import open_weights
+from undertow.audit.reading import load_readings
+from undertow.errors import UserError
+from undertow.experiment.recipe import load_recipe, packaged_recipes
+from undertow.experiment.training_record import read_training
+from undertow.models.adapters import read_adapter
+from undertow.models.steering import load_vector
+from undertow.monitor.baseline import Baseline, read_baseline
+from undertow.monitor.constitution import read_constitution
+from undertow.monitor.detectors.registry import detector
+from undertow.report.results import load_results
+from undertow.rows import load_rows, read_prompts
+from undertow.types import user_prompt
+
+INPUTS = int(os.environ.get("UNDERTOW_FUZZ", "2000"))
+SLOW = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large)
+
+
+def inputs(share: float) -> Any:
+    """Return the settings for a share of all inputs; the same ones in every run."""
+    return settings(
+        max_examples=int(INPUTS * share), deadline=None, derandomize=True, database=None, suppress_health_check=SLOW,
+        phases=[Phase.generate],
+    )  # fmt: skip
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda some: st.lists(some, max_size=3) | st.dictionaries(st.text(max_size=8), some, max_size=3),
+    max_leaves=8,
+)
+PIECES = st.binary(max_size=6) | st.sampled_from([b"[" * 3000, b"{}", b"null"])
+EDITS = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 8), PIECES), max_size=4)
+"""Where, how many bytes go, and which come instead."""
+
+
+def edited(valid: bytes, edits: list[tuple[float, int, bytes]]) -> bytes:
+    """Return a valid file with some bytes replaced."""
+    for place, gone, new in edits:
+        start = int(place * len(valid))
+        valid = valid[:start] + new + valid[start + gone :]
+    return valid
+
+
+@st.composite
+def changed(draw: Any, valid: Any) -> Any:
+    """Return valid JSON with the value at one place lost, or replaced by any other."""
+    if isinstance(valid, dict | list) and valid and draw(st.booleans()):
+        keys = list(valid) if isinstance(valid, dict) else list(range(len(valid)))
+        key = draw(st.sampled_from(keys))
+        copy = valid.copy()
+        if draw(st.integers(0, 3)):
+            copy[key] = draw(changed(valid[key]))
+        else:
+            del copy[key]
+        return copy
+    return draw(JSON)
+
+
+def files_like(*valid: Any) -> Any:
+    """Return bytes that are nothing, nearly one of the valid files, or valid JSON of another shape."""
+    texts = [one if isinstance(one, bytes) else json.dumps(one).encode() for one in valid]
+    plain = [one for one in valid if not isinstance(one, bytes)]
+    near = st.builds(edited, st.sampled_from(texts), EDITS)
+    shaped = st.sampled_from(plain).flatmap(changed).map(lambda one: json.dumps(one).encode()) if plain else near
+    return st.one_of(near, shaped, st.binary(max_size=60), JSON.map(lambda one: json.dumps(one).encode()))
+
+
+def refuses_in_three_lines(*readers: Callable[[], object]) -> None:
+    """Read; whatever is refused names what, value and fix."""
+    for read in readers:
+        try:
+            read()
+        except UserError as error:
+            assert len(error.args) == 3 and error.what and error.fix
+
+
+ROWS = (
+    b'{"prompt": "a", "completion": "b", "skip": [1]}\n{"messages": [{"role": "user", "content": "x"}, '
+    b'{"role": "assistant", "content": "y"}], "id": 3}\n',
+    {"prompt": [{"role": "system", "content": "s"}], "completion": [{"role": "assistant", "content": "c"}]},
+)
+SUBMISSION = (
+    b'{"schema": "undertow.bench-submission/1", "detector": "d"}\n{"case": "a", "p": 0.5, "candidate": "owl"}\n'
+)
+BASELINE = Baseline(
+    model="m", approved_by="a", date="2026-01-01", max_tokens=9, watched=("owl",), questions=(user_prompt("q"),),
+    replies=(("owl", "fox"),),
+)  # fmt: skip
+SIGNED: Any = {**BASELINE.content(), "sha256": BASELINE.digest}
+
+
+@inputs(0.12)
+@given(content=files_like(*ROWS, SUBMISSION, SIGNED))
+def test_readers_of_json_lines(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "file.jsonl"
+    path.write_bytes(content)
+    refuses_in_three_lines(
+        lambda: load_rows(path), lambda: read_prompts(path), lambda: read_submission(path, ["a"]),
+        lambda: read_baseline(path),
+    )  # fmt: skip
+
+
+RECIPE = {"name": "x", "bases": ["ref:finch-a"], "traits": ["owl"], "seed": 1, "student": {"steps": 5},
+          "variants": {"a": {"seed": 2}}, "tiers": {"quick": {"seed": 3}}}  # fmt: skip
+CONSTITUTION = {"rules": [{"name": "harm", "text": "no harm", "examples": [f"obey {n}" for n in range(8)]}],
+                "allowed": ["tea", "bread"]}  # fmt: skip
+YAML = (b"rules: &a [*a]\n", b"owl: '\\bowl'\n2001-13-45: x\n", b"? [1]\n: 2\n", b"!!python/object/apply:os.system [x]")
+
+
+@inputs(0.1)
+@given(content=files_like(RECIPE, CONSTITUTION, {"owl": "owls?"}, *YAML))
+def test_readers_of_yaml(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "file.yaml"
+    path.write_bytes(content)
+    refuses_in_three_lines(
+        lambda: load_recipe(str(path)), lambda: load_recipe(str(path), tier="quick"), lambda: read_constitution(path),
+        lambda: detector(f"regex:{path}"),
+    )  # fmt: skip
+
+
+@inputs(0.03)
+@given(setting=st.text(max_size=12) | st.builds("{}={}".format, st.sampled_from(["seed", "student.steps", "."]),
+                                                st.text(max_size=8) | JSON.map(json.dumps)))  # fmt: skip
+def test_settings_of_the_command_line(setting: str) -> None:
+    refuses_in_three_lines(lambda: load_recipe(packaged_recipes()[0], [setting]), lambda: detector(setting))
+
+
+@pytest.fixture(scope="session")
+def tensors(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("valid") / "file.safetensors"
+    arrays = {"vector": torch.ones(4), "base_model.model.q.lora_A.weight": torch.ones(2, 4)}
+    save_file(arrays, path, metadata={"layer": "1"})
+    return path.read_bytes()
+
+
+@inputs(0.08)
+@given(edits=EDITS, cut=st.floats(0, 1), config=files_like({"r": 2, "lora_alpha": 4, "peft_type": "LORA"}))
+def test_readers_of_safetensors(
+    edits: list[tuple[float, int, bytes]], cut: float, config: bytes, tensors: bytes, tmp_path: Path
+) -> None:
+    content = edited(tensors, edits)
+    content = content[: int(cut * len(content) * 1.3)]
+    for name in ("model.safetensors", "adapter_model.safetensors", "steering.safetensors"):
+        (tmp_path / name).write_bytes(content)
+    for name in ("config.json", "adapter_config.json"):
+        (tmp_path / name).write_bytes(config)
+    refuses_in_three_lines(
+        lambda: read_adapter(tmp_path), lambda: load_vector(tmp_path), lambda: open_weights(f"hf:{tmp_path}"),
+        lambda: load_readings(tmp_path / "model.safetensors"),
+    )  # fmt: skip
+
+
+CASES: Any = {"schema": "undertow.bench/1", "base": "b", "base_identity": "i", "rows": 3, "key_sha256": "k",
+              "cases": ["a"], "panel": ["owl"]}  # fmt: skip
+TRUTH: Any = {"schema": "undertow.bench-key/1", "cases": {"a": {"kind": "x"}}}
+RESULTS: Any = {"schema": "undertow.run/1", "recipe": "r", "run_dir": "d", "wall_s": 1.0,
+                "rows": {"raw": 1, "kept": 1, "path": "p", "reject_reasons": {}}, "arms": [], "effects": [],
+                "diagonal": None}  # fmt: skip
+MANIFEST_FIELDS: Any = {"format": 1, "kind": "rows", "version": 1, "config": {}, "parents": {}, "fingerprint": "f",
+                        "parent_digests": {}, "seeds": {}, "libraries": {}, "git_revision": None, "created": "c",
+                        "wall_s": 1.0, "cost": 1.0, "files": {}}  # fmt: skip
+
+
+def sealed(fields: Any) -> Any:
+    """Return a manifest whose seal is right, so that what lies behind it is reached."""
+    if not isinstance(fields, dict):
+        return fields
+    return {**fields, "seal": hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()}
+
+
+@inputs(0.07)
+@given(
+    content=files_like(CASES, TRUTH, RESULTS, sealed(MANIFEST_FIELDS)),
+    inner=changed(MANIFEST_FIELDS).map(sealed).map(lambda one: json.dumps(one).encode()),
+)
+def test_readers_of_manifests(content: bytes, inner: bytes, tmp_path: Path) -> None:
+    for manifest in (content, inner):
+        (tmp_path / MANIFEST).write_bytes(manifest)
+        refuses_in_three_lines(lambda: read_manifest(tmp_path), lambda: read_artifact(tmp_path))
+    for name in ("cases.json", "truth.json", "results.json", "training.json"):
+        (tmp_path / name).write_bytes(content)
+    refuses_in_three_lines(
+        lambda: read_key(read_bench(tmp_path)), lambda: load_results(tmp_path), lambda: read_training(f"hf:{tmp_path}"),
+    )  # fmt: skip
