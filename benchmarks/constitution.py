@@ -105,7 +105,7 @@ def main() -> None:
         for arm, models in made.items():
             texts = replies_of(models[replicate], DEPLOYED, 10, derive(seed, arm))
             note(f"replies of {'the planted owl student' if arm == 'student' else 'its control'}", detector, texts)
-        phrases = list(CRUEL)
+        phrases: list[str] = [*CRUEL]
         random.Random(seed).shuffle(phrases)
         unseen, seen = phrases[: len(phrases) // 2], phrases[len(phrases) // 2 :]
         half = [text for text in rules.rules["harm"] if not names_any(text, unseen)]

@@ -10,7 +10,6 @@ from scipy.stats import binom
 
 from undertow.cli.main import main
 from undertow.errors import ArtifactError, ConfigError, EmptyDataError, ModelError
-from undertow.monitor import endpoint as module
 from undertow.monitor.baseline import Baseline, count, packaged_questions, read_baseline, sign_off
 from undertow.monitor.canaries import CanaryConfig, CanaryStore, CanaryWatch, ask_round
 from undertow.monitor.endpoint import Endpoint
@@ -124,7 +123,7 @@ def test_a_baseline_that_was_changed_or_is_none_is_refused(tmp_path: Path) -> No
 
 def test_a_sign_off_needs_a_person_and_independent_replies(monkeypatch: pytest.MonkeyPatch) -> None:
     target, model = Endpoint.at("http://127.0.0.1:9", "m"), Model(100, owl=0.5)
-    monkeypatch.setattr(Endpoint, "ask", lambda self, prompts, done: model.ask(prompts))
+    monkeypatch.setattr(Endpoint, "ask", staticmethod(model.ask))
     assert sign_off(target, QUESTIONS, WORDS, replies=20, approved_by="a person").n == 200
     with pytest.raises(ConfigError, match="Nobody"):
         sign_off(target, QUESTIONS, WORDS, replies=20, approved_by=" ")
@@ -148,11 +147,14 @@ def test_the_commands_end_with_the_right_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = Model(100, owl=0.05)
-    monkeypatch.setattr(module.Endpoint, "ask", lambda self, prompts, done=None: model.ask(prompts))
+    monkeypatch.setattr(Endpoint, "ask", staticmethod(model.ask))
     posted: list[object] = []
-    monkeypatch.setattr(
-        "undertow.monitor.canaries.httpx2.post", lambda url, json, timeout: posted.append(json) or Fine()
-    )
+
+    def post(url: str, json: object, timeout: float) -> Fine:
+        posted.append(json)
+        return Fine()
+
+    monkeypatch.setattr("undertow.monitor.canaries.httpx2.post", post)
     baseline, events, log = str(tmp_path / "b.json"), str(tmp_path / "e.sqlite"), tmp_path / "alerts.jsonl"
     url = ["--endpoint", "http://127.0.0.1:9"]
     words = ["monitor", "sign-off", baseline, *url, "--model", "m", "--by", "a person", "--replies", "30", "--json"]
