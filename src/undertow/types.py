@@ -168,7 +168,9 @@ class ModelRef:
         written: str | None = fields.pop("options")
         options = _options(written) if written else {}
         if options and fields["kind"] == "api":
-            raise ConfigError("A remote model has no options.", text, "Leave out what follows the question mark.")
+            raise ConfigError(
+                "A remote model has no options.", text.partition("?")[0], "Leave out what follows the question mark."
+            )
         return cls(**fields, **options)
 
     @property
