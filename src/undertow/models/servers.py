@@ -27,7 +27,7 @@ STOP_S = 30.0
 
 @contextlib.contextmanager
 def served(ref: ModelRef, start_s: float = START_S) -> Generator[ModelRef]:
-    """Serve `api:vllm/<path or id>[@revision][+<adapter folder>]` within the context; other references stay as they are.
+    """Serve `api:vllm/<path or id>[@revision][+<adapter folder>]` within; other references stay.
 
     Args:
         ref: what is to be asked.
