@@ -132,7 +132,7 @@ def _read(status: int, retry_after: str | None, content: bytes, place: Endpoint)
 
 
 def _said(content: bytes, place: Endpoint) -> str:
-    text = " ".join(content[:2000].decode("utf-8", "replace").split())
+    text = " ".join(content.decode("utf-8", "replace").split())
     with contextlib.suppress(ValueError, TypeError, LookupError):
         text = str(json.loads(content)["error"]["message"])
     return f": {without_keys(text, place.key)[:200]}" if text else ""
