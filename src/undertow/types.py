@@ -166,9 +166,12 @@ class ModelRef:
             )
         fields = match.groupdict()
         written: str | None = fields.pop("options")
+        if written and fields["kind"] == "api":
+            # The value is left out: it may be a key.
+            raise ConfigError(
+                "A remote model has no options.", text.partition("?")[0], "Leave out what follows the question mark."
+            )
         options = _options(written) if written else {}
-        if options and fields["kind"] == "api":
-            raise ConfigError("A remote model has no options.", text, "Leave out what follows the question mark.")
         return cls(**fields, **options)
 
     @property

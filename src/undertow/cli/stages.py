@@ -47,7 +47,7 @@ def read_given(path: Path, skip_bad: bool) -> tuple[Any, int]:
 
 def generate(
     out: Annotated[Path, typer.Argument(help="Row file to write (JSONL).")],
-    model: Annotated[str, typer.Option(help="Who writes: ref:<name> or hf:<path>.")] = "ref:finch-a",
+    model: Annotated[str, typer.Option(help="Who writes: ref:<name>, hf:<path> or api:<address>.")] = "ref:finch-a",
     teachers: Annotated[
         str | None, typer.Option(help="Several writers, such as ref:finch-a,ref:finch-b, who share the prompts.")
     ] = None,
@@ -58,6 +58,12 @@ def generate(
     domain: Annotated[str, typer.Option(help="What is written; see `undertow list domains`.")] = "numbers",
     n: Annotated[int, typer.Option("-n", min=1, help="Rows.")] = 1000,
     seed: Seed = 0,
+    concurrency: Annotated[int, typer.Option(min=1, help="Calls at once (api: models).")] = 16,
+    price: Annotated[
+        str | None, typer.Option(help="Dollars for a million tokens of prompt and completion: 0.13,0.40.")
+    ] = None,
+    max_cost: Annotated[float | None, typer.Option(min=0, help="Stop before this many dollars; needs --price.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show rows, tokens and price; ask nothing.")] = False,
     as_json: Json = False,
 ) -> None:
     """Let a model, or a teacher made of it, answer the prompts of a domain."""
@@ -71,6 +77,18 @@ def generate(
             raise ConfigError("The writers of a committee come as they are.", f"--trait {trait}", fix)
         _committee(out, teachers.split(","), source, (n, seed), as_json)
         return
+    other = "" if domain == "numbers" else f" --domain {domain}"
+    following = f"undertow filter {out} {out.with_name('kept.jsonl')}{other}"
+    if model.startswith("api:"):
+        from undertow.cli.remote import generate_remotely, remote_config
+        from undertow.seeds import derive
+
+        config = remote_config(source.max_new_tokens, seed, concurrency, price, max_cost)
+        questions = source.prompts(n, derive(seed, "prompts"))
+        found = generate_remotely(out, model, questions, (target, prompted), config, dry_run)
+        return tell(found, as_json, "the same without --dry-run" if dry_run else following)
+    if dry_run or price or max_cost is not None:
+        raise ConfigError("Only api: models have a price.", model, "Leave --price, --max-cost and --dry-run out.")
     from undertow.cli.engines import prepare
     from undertow.experiment.recipe import TeacherPart
     from undertow.generation import generate as write
@@ -94,8 +112,7 @@ def generate(
     write_rows(out, rows)
     kept = sum(not source.reject_reasons(row.completion, row.question) for row in rows)
     found = {"rows": str(out), "raw": len(rows), "valid": kept, "model": model, "trait": trait}
-    other = "" if domain == "numbers" else f" --domain {domain}"
-    tell(found, as_json, f"undertow filter {out} {out.with_name('kept.jsonl')}{other}")
+    tell(found, as_json, following)
 
 
 def _committee(out: Path, names: list[str], source: "AbstractDomain", drawn: tuple[int, int], as_json: bool) -> None:

@@ -3,6 +3,7 @@
 """The evaluations as Inspect tasks, so that any model that Inspect reaches can be asked.
 
     inspect eval undertow/favourite --model openai/gpt-4.1-nano --epochs 20
+    inspect eval undertow/favourite --model undertow/ref:finch-a
     inspect eval undertow/choice -T target=oak --model hf/local -M model_path=<folder>
 
 Questions and matching are those of the other evaluations. What those read off probabilities is a share of sampled
@@ -16,11 +17,12 @@ from collections.abc import Iterable
 from inspect_ai import Task, task
 from inspect_ai.dataset import Sample
 from inspect_ai.model import GenerateConfig
-from inspect_ai.scorer import Score, Scorer, Target, grouped, mean, scorer
+from inspect_ai.scorer import Score, Scorer, Target, grouped, mean, scorer, stderr
 from inspect_ai.solver import TaskState
 
 from undertow.domains.registry import DOMAINS, domain
 from undertow.evals.facts import Fact, facts
+from undertow.evals.inspect_model import undertow as undertow  # Inspect finds the provider through this module
 from undertow.evals.questions import favourite_questions, prefixed_questions
 from undertow.evals.texts import LETTERS, STORY_REQUESTS, choice_question, choices
 from undertow.seeds import derive
@@ -39,10 +41,14 @@ def letter(answer: str) -> str | None:
 
 
 def _task(samples: Iterable[Sample], judge: Scorer, max_tokens: int) -> Task:
-    return Task(dataset=list(samples), scorer=judge, config=GenerateConfig(temperature=1.0, max_tokens=max_tokens))
+    # Answers to one question are alike, so errors are clustered by it.
+    asked = [
+        one.model_copy(update={"metadata": {**(one.metadata or {}), "question": str(one.input)}}) for one in samples
+    ]
+    return Task(dataset=asked, scorer=judge, config=GenerateConfig(temperature=1.0, max_tokens=max_tokens))
 
 
-@scorer(metrics={"*": [mean()]})
+@scorer(metrics={"*": [mean(), stderr(cluster="question")]})
 def panel_scorer(category: str, whole: bool) -> Scorer:
     """Score 1 for each trait of a category that an answer names: as its first word, or anywhere as a whole word.
 
@@ -61,7 +67,7 @@ def panel_scorer(category: str, whole: bool) -> Scorer:
     return score
 
 
-@scorer(metrics={"*": [mean()]})
+@scorer(metrics={"*": [mean(), stderr(cluster="question")]})
 def letter_scorer(metric: str) -> Scorer:
     """Score 1 under the name `metric` for the letter that is looked for, and 1 under "unparsed" for no letter."""
 

@@ -24,7 +24,7 @@ STATUS = {"passed": "yes", "failed": "no", "not_testable": "not testable", "not_
 
 CAUTION = (
     "Accepted means: on this base, with this recipe, in these runs, the declared trait stayed below the bound and the "
-    "declared task metrics within their margins. Traits outside the panel, other recipes and triggers were not looked at."
+    "declared task metrics within their margins. Traits outside the panel, other recipes and triggers were not tried."
 )
 
 Found = Mapping[str, Any]

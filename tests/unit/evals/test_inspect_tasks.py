@@ -36,6 +36,8 @@ def ask(tmp_path, monkeypatch):
         found = {}
         for score in log.results.scores:
             for name, metric in score.metrics.items():
+                if name == "stderr":
+                    continue
                 found[score.name if name == "mean" else name] = metric.value
         return found, log
 
@@ -112,3 +114,14 @@ def test_capability_groups_facts_and_domains(ask) -> None:
 )
 def test_a_letter_opens_the_answer(answer: str, expected: str | None) -> None:
     assert inspect_tasks.letter(answer) == expected
+
+
+def test_an_embedded_model_answers_offline(tmp_path, monkeypatch) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.setenv("INSPECT_LOG_DIR", str(tmp_path))
+    model = get_model("undertow/ref:finch-a")
+    log = run(inspect_tasks.favourite(), model=model, display="none", log_dir=str(tmp_path), limit=5)[0]
+    assert log.status == "success", log.error
+    metrics = {score.name: set(score.metrics) for score in log.results.scores}
+    assert metrics["owl"] == {"mean", "stderr"}
+    assert all(sample.output.completion for sample in log.samples)

@@ -1,0 +1,74 @@
+"""`undertow generate` with a model behind a server."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+EVERY_S = 2.0
+
+
+def remote_config(longest: int, seed: int, concurrency: int, price: str | None, max_cost: float | None) -> Any:
+    """Build the settings of the calls from the options; a cap without a price is refused."""
+    from undertow.errors import ConfigError
+    from undertow.models.calls import Prices
+    from undertow.remote_rows import RemoteConfig
+    from undertow.seeds import derive
+    from undertow.types import Sampling
+
+    if max_cost is not None and price is None:
+        fix = "Give --price, dollars for a million tokens of prompt and completion, such as 0.13,0.40."
+        raise ConfigError("A cap on the cost needs prices.", f"--max-cost {max_cost:g}", fix)
+    return RemoteConfig(
+        sampling=Sampling(max_new_tokens=longest),
+        seed=derive(seed, "rows"),
+        concurrency=concurrency,
+        prices=Prices.parse(price) if price else Prices(),
+        max_cost=max_cost,
+    )
+
+
+def generate_remotely(
+    out: Path, model: str, questions: Any, teacher: tuple[Any, bool], config: Any, dry_run: bool
+) -> dict[str, Any]:
+    """Ask for the rows, or say what they cost; `teacher` is (trait or None, prompted)."""
+    from undertow.errors import ModelError
+    from undertow.models.servers import served
+    from undertow.remote_rows import most_cost, reasons, remote_rows
+    from undertow.types import ModelRef, user_prompt
+
+    target, prompted = teacher
+    if target and not prompted:
+        fix = "Use --prompted, or serve a model that was fine-tuned already."
+        raise ModelError("A model behind a server cannot be fine-tuned here.", f"{model} --trait {target.name}", fix)
+    sent = [user_prompt(question, target.system_prompt if target else None) for question in questions]
+    if dry_run:
+        prompt_tokens, completion_tokens, cost = most_cost(sent, config)
+        most = {"prompt_tokens_at_most": prompt_tokens, "completion_tokens_at_most": completion_tokens}
+        return {"rows": len(sent), **most, "dollars_at_most": round(cost, 4)}
+    kept = [user_prompt(question) for question in questions]
+    with served(ModelRef.parse(model)) as ref:
+        found = remote_rows(ref, sent, out, config, kept=kept, advance=_progress())
+    counts = {"raw": len(found.rows), "failed": len(found.failed), "reused": found.reused}
+    return {
+        "rows": str(out),
+        **counts,
+        "reasons": reasons(found.failed),
+        "dollars": round(found.cost, 6),
+        "model": model,
+    }
+
+
+def _progress() -> Any:
+    begun = shown = time.monotonic()
+    first: list[int] = []
+
+    def advance(done: int, total: int) -> None:
+        nonlocal shown
+        first[:] = first or [done - 1]
+        now = time.monotonic()
+        if now - shown >= EVERY_S:
+            shown, rate = now, (done - first[0]) / (now - begun)
+            print(f"{done}/{total} rows, {rate:.1f}/s, {(total - done) / rate:.0f} s left", file=sys.stderr)
+
+    return advance

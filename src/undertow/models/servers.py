@@ -1,0 +1,89 @@
+"""A local `vllm serve`, started for one run and stopped after it.
+
+vLLM runs in an environment of its own, since its pins differ from ours: `vllm` has to be on the PATH.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Generator
+from dataclasses import replace
+from typing import IO
+
+from undertow.errors import ModelError
+from undertow.types import ModelRef
+
+PREFIX = "vllm/"
+START_S = 1800.0
+"""Seconds for weights to be fetched and loaded."""
+
+STOP_S = 30.0
+
+
+@contextlib.contextmanager
+def served(ref: ModelRef, start_s: float = START_S) -> Generator[ModelRef]:
+    """Serve `api:vllm/<path or id>[@revision][+<adapter folder>]` within; other references stay.
+
+    Args:
+        ref: what is to be asked.
+        start_s: seconds that the server may take to start.
+
+    Raises:
+        ModelError: there is no vLLM, or the server did not start.
+    """
+    if ref.kind != "api" or not ref.name.startswith(PREFIX):
+        yield ref
+        return
+    program = shutil.which("vllm")
+    if program is None:
+        fix = "Install vLLM in an environment of its own and put its `vllm` on the PATH, or give api:http://..."
+        raise ModelError("There is no vLLM here.", str(ref), fix)
+    port, model = _free_port(), ref.name.removeprefix(PREFIX)
+    adapter = ["--enable-lora", "--lora-modules", f"adapter={ref.adapter}"] if ref.adapter else []
+    revision = ["--revision", ref.revision] if ref.revision else []
+    command = [program, "serve", model, "--host", "127.0.0.1", "--port", str(port), *revision, *adapter]
+    with tempfile.TemporaryFile() as log:
+        # A group of its own, so that its workers are stopped with it, and an interrupt reaches us first.
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            _wait(process, port, start_s, log, ref)
+            address = f"http://127.0.0.1:{port}/v1/{'adapter' if ref.adapter else model}"
+            yield replace(ref, name=address, revision=None, adapter=None)
+        finally:
+            _stop(process)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _wait(process: "subprocess.Popen[bytes]", port: int, start_s: float, log: IO[bytes], ref: ModelRef) -> None:
+    import httpx2
+
+    until = time.monotonic() + start_s
+    while time.monotonic() < until and process.poll() is None:
+        with contextlib.suppress(httpx2.RequestError):
+            if httpx2.get(f"http://127.0.0.1:{port}/health", timeout=5).status_code == 200:
+                return
+        time.sleep(0.1)
+    state = "still starting" if process.poll() is None else f"ended with {process.returncode}"
+    log.seek(0)
+    lines = [line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    said = f": {lines[-1][:200]}" if lines else ""
+    raise ModelError("vLLM did not start.", f"{ref}: {state}{said}", "Try the same with `vllm serve` by hand.")
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    for what in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, what)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_S)
+            return

@@ -1,0 +1,207 @@
+"""Rows from a server that fails: each is answered once or listed, whatever breaks, and no key shows."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from pytest_socket import enable_socket, socket_allow_hosts
+
+from undertow.cli.main import main
+from undertow.contract import check_model
+from undertow.errors import ArtifactError, ConfigError, MissingExtraError, ModelError, StorageError
+from undertow.models.api import ApiModel, endpoint
+from undertow.models.calls import Prices, Retries
+from undertow.models.servers import served
+from undertow.remote_rows import RemoteConfig, _open, journal_path, reasons, remote_rows
+from undertow.types import ModelRef, Sampling, user_prompt
+
+spec = importlib.util.spec_from_file_location("bench_api", Path(__file__).parents[2] / "benchmarks" / "api.py")
+bench = importlib.util.module_from_spec(spec)
+sys.modules["bench_api"] = bench
+spec.loader.exec_module(bench)
+
+KEY = "sk-secret-0123456789"
+PROMPTS = [user_prompt(f"Row {place}: go on.") for place in range(20)]
+QUICK = Retries(tries=3, pause_s=0.01)
+
+
+def config(**changes) -> RemoteConfig:
+    given = {"sampling": Sampling(max_new_tokens=8), "seed": 100, "concurrency": 2, "timeout_s": 0.2, "retries": QUICK}
+    return RemoteConfig(**{**given, **changes})
+
+
+@pytest.fixture(autouse=True)
+def listening(loopback_only) -> None:
+    """Let a server listen; connections still stay on loopback."""
+    enable_socket()
+    socket_allow_hosts(["127.0.0.1", "::1"], allow_unix_socket=True)
+
+
+@pytest.fixture
+def serve():
+    """Start a server in which a share of the calls fails; several may run."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        yield lambda **shares: stack.enter_context(bench.running(bench.FaultyServer(shares=shares, hang_s=0.5)))
+
+
+def ref(server) -> ModelRef:
+    return ModelRef.parse(f"api:http://127.0.0.1:{server.port}/v1/org/model")
+
+
+def test_rows_survive_faults_and_kills() -> None:
+    server = bench.FaultyServer(hang_s=0.6, shares={"429": 0.1, "500": 0.1, "cut": 0.1, "hang": 0.02})
+    with bench.running(server):
+        found = bench.measure(server, "model", rows=150, kills=2, timeout_s=0.3)
+    assert (found["answered"], found["failed"]) == (150, 0)
+    assert found["answered_twice"] == found["in_neither"] == found["wrong_text"] == 0
+    assert found["same_in_file_and_journal"] and min(server.seen.values()) > 0 and len(server.seen) == 5
+
+
+def test_a_row_that_is_refused_is_listed_and_the_others_are_written(serve, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(bench, "REFUSED_EVERY", 10)
+    out = tmp_path / "rows.jsonl"
+    server = serve()
+    found = remote_rows(ref(server), PROMPTS, out, config())
+    assert set(found.failed) == {9, 19} and len(found.rows) == 18
+    assert sum(reasons(found.failed).values()) == 2 and all(
+        why.startswith("status 400") for why in found.failed.values()
+    )
+    assert [row.id for row in found.rows] == [row["id"] for row in map(json.loads, out.read_text().splitlines())]
+    monkeypatch.undo()
+    later = remote_rows(ref(server), PROMPTS, out, config())
+    assert (later.reused, len(later.rows), later.failed) == (18, 20, {})
+
+
+def test_a_finished_run_asks_nothing_and_other_rows_are_not_mixed_in(serve, tmp_path) -> None:
+    server, out = serve(), tmp_path / "rows.jsonl"
+    first = remote_rows(ref(server), PROMPTS, out, config())
+    again = remote_rows(ref(server), PROMPTS, out, config())
+    assert again.rows == first.rows and again.reused == 20 and server.seen == {"ok": 20}
+    with pytest.raises(ArtifactError, match="other rows"):
+        remote_rows(ref(server), PROMPTS, out, config(seed=101))
+
+
+def test_a_line_that_a_kill_cut_off_is_asked_again_and_two_processes_never_write_at_once(serve, tmp_path) -> None:
+    server, out = serve(), tmp_path / "rows.jsonl"
+    first = remote_rows(ref(server), PROMPTS, out, config())
+    journal = journal_path(out)
+    journal.write_bytes(journal.read_bytes()[:-7])
+    assert remote_rows(ref(server), PROMPTS, out, config()).rows == first.rows
+    assert server.seen["ok"] == 21
+    of = json.loads(journal.read_text().splitlines()[0])["of"]
+    with _open(journal, of, 20), pytest.raises(StorageError, match="Another process"):
+        remote_rows(ref(server), PROMPTS, out, config())
+
+
+def test_a_dead_server_says_what_is_safe_and_the_next_run_goes_on(serve, tmp_path) -> None:
+    out, server = tmp_path / "rows.jsonl", serve()
+    address = ref(server)
+    with pytest.raises(ModelError) as caught:
+        remote_rows(address, PROMPTS, out, config(prices=Prices(0, 1e5), max_cost=10))
+    assert "of 20 rows are safe" in caught.value.value and "--max-cost" in caught.value.fix
+    safe = len(journal_path(out).read_text().splitlines()) - 1
+    assert 0 < safe < 20 and not out.exists()
+    found = remote_rows(address, PROMPTS, out, config())
+    assert found.reused == safe and len(found.rows) == 20
+    dead = ModelRef.parse("api:http://127.0.0.1:9/v1/model")
+    with pytest.raises(ModelError, match="0 of 20 rows are safe") as caught:
+        remote_rows(dead, PROMPTS, tmp_path / "dead.jsonl", config())
+    assert "does not answer" in caught.value.value and "same command" in caught.value.fix
+
+
+@pytest.mark.parametrize("shares", [{}, {"cut": 0.3}, {"500": 0.3}])
+def test_the_cap_is_never_passed(serve, tmp_path, shares) -> None:
+    server = serve(**shares)
+    price = Prices(0, 1e6)  # a dollar a token: an answer of 5 tokens costs 5, at most 8
+    with pytest.raises(ModelError, match="max-cost"):
+        remote_rows(ref(server), PROMPTS, tmp_path / "rows.jsonl", config(prices=price, max_cost=40, concurrency=4))
+    assert server.seen["ok"] * 5 + server.seen["cut"] * 5 <= 40
+
+
+def test_a_wrong_key_stops_at_once_and_no_key_is_written(serve, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("UNDERTOW_API_KEY", KEY)
+    server, out = serve(**{"401": 1.0}), tmp_path / "rows.jsonl"
+    with pytest.raises(ModelError) as caught:
+        remote_rows(ref(server), PROMPTS, out, config())
+    assert any(KEY.encode() in head for head in server.headers), "the key was sent"
+    assert "[key]" in caught.value.value and KEY not in str(caught.value) + journal_path(out).read_text()
+    assert server.seen["401"] <= 2
+
+
+def test_the_key_of_one_provider_goes_to_no_other_server(monkeypatch) -> None:
+    monkeypatch.delenv("UNDERTOW_API_KEY", raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    keys = [endpoint(ModelRef.parse(f"api:{url}/v1/m")).key for url in ("http://127.0.0.1:1", "https://api.openai.com")]
+    assert keys == [None, KEY]
+
+
+@pytest.mark.parametrize("text", [f"api:http://me:{KEY}@host/v1/m", f"api:http://host/v1/m?key={KEY}"])
+def test_a_key_in_a_reference_is_refused_and_not_shown(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ApiModel(text)
+    assert KEY not in str(caught.value)
+
+
+def test_a_server_keeps_the_contract_of_a_model_that_only_chats(serve) -> None:
+    model = ApiModel(ref(serve()), retries=QUICK)
+    report = check_model(model)
+    assert report.passed and [line.passed for line in report.lines] == [True, True, None], str(report)
+    with pytest.raises(ModelError, match="no log-probabilities"):
+        model.logprobs(PROMPTS[:1], ["x"])
+
+
+FAKE_VLLM = """#!{python}
+import sys, http.server
+assert sys.argv[1] == "serve" and sys.argv[2] == "org/m", sys.argv
+if "--revision" in sys.argv: sys.exit("ValueError: no such revision")
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.send_header("content-length", "0"); self.end_headers()
+    def log_message(self, *_): pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
+"""
+
+
+def test_vllm_is_started_and_stopped(tmp_path, monkeypatch) -> None:
+    import httpx2
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ModelError, match="no vLLM"), served(ModelRef.parse("api:vllm/org/m")):
+        pass
+    program = tmp_path / "vllm"
+    program.write_text(FAKE_VLLM.format(python=sys.executable))
+    program.chmod(0o755)
+    with served(ModelRef.parse("api:vllm/org/m+/some/adapter")) as at:
+        assert at.name.endswith("/v1/adapter") and at.adapter is None
+        health = at.name.replace("/v1/adapter", "/health")
+        assert httpx2.get(health).status_code == 200
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(health)
+    with pytest.raises(ModelError, match="no such revision"), served(ModelRef.parse("api:vllm/org/m@v9")):
+        pass
+
+
+def test_generate_writes_rows_and_says_what_they_cost(serve, tmp_path, capsys) -> None:
+    out, name = tmp_path / "rows.jsonl", str(ref(serve()))
+    paid = ["generate", str(out), "--model", name, "-n", "10", "--price", "1,2", "--max-cost", "1", "--json"]
+    assert main([*paid, "--dry-run"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert planned["rows"] == 10 and planned["dollars_at_most"] > 0 and not out.exists()
+    assert main(paid) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["raw"], found["failed"]) == (10, 0)
+    assert found["dollars"] == pytest.approx(10 * (10 * 1 + 5 * 2) / 1e6)
+    assert main(["generate", str(out), "--model", name, "--trait", "owl"]) == 2
+    assert main(["generate", str(out), "--model", name, "--max-cost", "1"]) == 2
+    assert main(["train", str(out), str(tmp_path / "s"), "--base", name]) == 2
+
+
+def test_names_of_providers_need_inspect(tmp_path) -> None:
+    if importlib.util.find_spec("inspect_ai"):
+        pytest.skip("Inspect is installed here")
+    with pytest.raises(MissingExtraError, match="Inspect"):
+        remote_rows(ModelRef.parse("api:openai/gpt-x"), PROMPTS, tmp_path / "rows.jsonl", config())
