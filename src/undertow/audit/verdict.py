@@ -24,9 +24,9 @@ PRIMARY: Mapping[Claim, tuple[str, ...]] = {
 }
 """Primary stage of each claim: the first of these that is planned.
 
-Neutral writers come before a reference: of 40 fresh ones the contrast calls .41 from 300 rows, the neutral contrast
-none, and it still calls 38 of 40 teachers with a trait (benchmarks/audit_neutral.py). A student in hand comes before
-shadow students.
+Neutral writers come before a reference: of 60 fresh ones the contrast calls .41 from 300 rows, the neutral contrast
+none. It calls 48 of 60 teachers with a trait, the contrast all (benchmarks/audit_neutral.py; docs/calibration.md). A
+student in hand comes before shadow students.
 """
 
 NEEDS: Mapping[Claim, str] = {
