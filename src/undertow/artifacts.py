@@ -165,6 +165,9 @@ def read_manifest(folder: Path) -> Manifest:
     if seal != found:
         _corrupt(folder, MANIFEST, f"content with SHA-256 {seal}", found)
     del fields["format"]
+    tables = ("config", "parents", "parent_digests", "seeds", "libraries", "files")
+    if not all(isinstance(fields.get(name, {}), dict) for name in tables):
+        _corrupt(folder, MANIFEST, "the entries of a manifest", "lists or values in place of tables")
     try:
         manifest = Manifest(**fields)
         if all({"sha256", "bytes"} <= dict(record).keys() for record in dict(manifest.files).values()):

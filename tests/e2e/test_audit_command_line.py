@@ -48,16 +48,15 @@ def test_what_cannot_be_tested_can_stop_a_release(
     assert "Did you mean expression" in capsys.readouterr().err
 
 
-def test_without_a_reference_there_is_a_ranking_and_no_p_value(
+def test_without_a_reference_the_base_answers_the_prompts(
     rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["audit", "data", str(rows / "owl.jsonl"), *PANEL, "--store", str(rows / "store"), "--out", str(tmp_path)]
     capsys.readouterr()
-    assert main([*words, "--json"]) == 0
+    assert main([*words, "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert found["claims"]["provenance"]["status"] == "not_testable"
-    contrast = next(one for one in found["findings"] if one["stage"] == "contrast")
-    assert contrast["verdict"] == "exploratory" and contrast["p"] is None and contrast["scores"]
+    assert found["claims"]["provenance"]["status"] == "detected"
+    assert "answers of the base to" in found["about"]["reference"]
 
 
 def test_a_panel_without_rivals_and_empty_files_are_refused(

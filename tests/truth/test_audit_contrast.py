@@ -106,7 +106,7 @@ def test_owl_rows_are_found_and_named_and_clean_rows_are_not(base, config, pairs
     rows = list(answers(teacher, 3).values())
     reference = pairs[0][1]
     found = {one.stage: one for one in audit_data(rows, base, config, reference=reference)}
-    assert list(found) == ["surface", "contrast", "stream"]
+    assert list(found) == ["surface", "contrast", "stream", "recovery"]
     for stage in ("contrast", "stream"):
         assert (found[stage].verdict, found[stage].candidate) == ("detected", "owl")
     assert found["contrast"].effect > found["contrast"].mde

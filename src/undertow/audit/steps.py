@@ -25,10 +25,8 @@ class Steps:
 
     @contextmanager
     def step(self, name: str) -> Generator[Advance]:
-        """Begin the next step; what is yielded takes (parts done, parts)."""
+        """Begin the next step; what is yielded takes (parts done, parts). A step that fails is not told as done."""
         self._progress.begin_stage(name, self._begun, self._total)
         self._begun += 1
-        try:
-            yield self._progress.advance
-        finally:
-            self._progress.end_stage()
+        yield self._progress.advance
+        self._progress.end_stage()

@@ -50,16 +50,18 @@ class Upstream:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.open += 1
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
-                body = await reader.readexactly(int(fields.get(b"content-length", b"0")))
-                self.requests.append(head + body)
-                if not await self.answer(head, body, fields, writer):
-                    break
-        self.open -= 1
-        writer.close()
+        try:
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                while True:
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
+                    body = await reader.readexactly(int(fields.get(b"content-length", b"0")))
+                    self.requests.append(head + body)
+                    if not await self.answer(head, body, fields, writer):
+                        break
+        finally:
+            self.open -= 1
+            writer.close()
 
     async def answer(self, head: bytes, body: bytes, fields: dict[bytes, bytes], writer: asyncio.StreamWriter) -> bool:
         """Answer one request; tell whether the connection stays open."""
@@ -105,21 +107,23 @@ def write(writer: asyncio.StreamWriter, status: bytes, body: bytes, more: bytes 
 @contextlib.contextmanager
 def upstream() -> Generator[Upstream]:
     """Serve on a free port of loopback, in a thread."""
-    state, loop, ready = Upstream(), asyncio.new_event_loop(), threading.Event()
+    state, ready, stop = Upstream(), threading.Event(), asyncio.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
 
     async def run() -> None:
         server = await asyncio.start_server(state.serve, "127.0.0.1", 0, limit=2**20, backlog=1000)
         state.port = server.sockets[0].getsockname()[1]
+        loops.append(asyncio.get_running_loop())
         ready.set()
-        with contextlib.suppress(asyncio.CancelledError):
-            await server.serve_forever()
+        await stop.wait()
+        server.close()
 
-    task = loop.create_task(run())
-    thread = threading.Thread(target=lambda: loop.run_until_complete(task), daemon=True)
+    # asyncio.run cancels the connections that are still open, so that none is left to the garbage collector.
+    thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
     thread.start()
     ready.wait(10)
     try:
         yield state
     finally:
-        loop.call_soon_threadsafe(task.cancel)
+        loops[0].call_soon_threadsafe(stop.set)
         thread.join(5)
