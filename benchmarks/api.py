@@ -72,15 +72,17 @@ class FaultyServer:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the calls of one connection."""
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                self.headers = [*self.headers[-10:], head]
-                lines = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
-                body = await reader.readexactly(int(lines.get(b"content-length", b"0")))
-                if not await self.answer(body, writer):
-                    break
-        writer.close()
+        try:
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                while True:
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    self.headers = [*self.headers[-10:], head]
+                    lines = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
+                    body = await reader.readexactly(int(lines.get(b"content-length", b"0")))
+                    if not await self.answer(body, writer):
+                        break
+        finally:
+            writer.close()
 
     async def answer(self, body: bytes, writer: asyncio.StreamWriter) -> bool:
         """Answer one call; tell whether the connection stays open."""
@@ -125,27 +127,25 @@ def _head(status: str, length: int, more: bytes = b"") -> bytes:
 @contextlib.contextmanager
 def running(server: FaultyServer) -> Generator[FaultyServer]:
     """Serve on a free port of loopback, in a thread."""
-    loop, ready = asyncio.new_event_loop(), threading.Event()
+    ready, stop = threading.Event(), asyncio.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
 
     async def run() -> None:
         listening = await asyncio.start_server(server.serve, "127.0.0.1", server.port, limit=2**20, backlog=1000)
         server.port = listening.sockets[0].getsockname()[1]
+        loops.append(asyncio.get_running_loop())
         ready.set()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.Event().wait()
+        await stop.wait()
         listening.close()
-        # Calls that hang would outlive the loop.
-        for one in asyncio.all_tasks() - {asyncio.current_task()}:
-            one.cancel()
 
-    task = loop.create_task(run())
-    thread = threading.Thread(target=lambda: loop.run_until_complete(task), daemon=True)
+    # asyncio.run cancels the calls that hang, which would outlive the loop, and closes it.
+    thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
     thread.start()
     ready.wait(10)
     try:
         yield server
     finally:
-        loop.call_soon_threadsafe(task.cancel)
+        loops[0].call_soon_threadsafe(stop.set)
         thread.join(5)
 
 

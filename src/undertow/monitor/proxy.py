@@ -85,6 +85,10 @@ class Proxy:
             self.active -= 1
         await self._record(exchange)
 
+    async def close(self) -> None:
+        """Close the connections to the upstream."""
+        await self._pool.aclose()
+
     async def _read(self, receive: Receive) -> bytes:
         """Read the whole request, so that a slow client never occupies the upstream."""
         pieces: list[bytes] = []

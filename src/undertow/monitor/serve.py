@@ -1,11 +1,12 @@
 """Runs the proxy and its page until it is told to stop."""
 
+import asyncio
 import contextlib
 import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,14 +129,24 @@ def running(service: Service) -> Generator[Running]:
         # The server reports a reply that we break off on purpose as an error of the application.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         admin = _start(Admin(proxy, service.token), back)
-        served = _start(proxy, front)
+        served = _start(proxy, front, proxy.close)
         stack.callback(_stop, [served, admin])
         yield Running(f"http://{_shown(front)}", f"http://{_shown(back)}", served[1])
 
 
-def _start(app: Any, listening: socket.socket) -> tuple[uvicorn.Server, threading.Thread]:
+def _start(
+    app: Any, listening: socket.socket, close: Callable[[], Awaitable[None]] | None = None
+) -> tuple[uvicorn.Server, threading.Thread]:
     server = uvicorn.Server(_config(app))
-    thread = threading.Thread(target=lambda: server.run(sockets=[listening]), name=type(app).__name__, daemon=True)
+
+    async def run() -> None:
+        try:
+            await server.serve(sockets=[listening])
+        finally:
+            if close is not None:
+                await close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()), name=type(app).__name__, daemon=True)
     thread.start()
     return server, thread
 
