@@ -88,15 +88,15 @@ def out_of_memory(error: Exception, value: object) -> ModelError | None:
     return ModelError("The memory is used up.", value, fix)
 
 
-def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UnknownNameError:
+def unknown_name(kind: str, name: object, valid: Iterable[object]) -> UnknownNameError:
     """Build the error for a name that does not exist, with the nearest valid ones.
 
     Args:
         kind: what the name stands for, such as "trait".
-        name: the name that was given.
+        name: the name that was given; YAML may have made a number or nothing of it.
         valid: every name that exists.
     """
-    names = sorted(valid)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    names = sorted(map(str, valid))
+    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
     fix = f"Did you mean {', '.join(near)}?" if near else f"Valid names: {', '.join(names)}."
     return UnknownNameError(f"There is no {kind} of this name.", name, fix)

@@ -153,21 +153,40 @@ def student(
 def all_(
     rows: Annotated[Path | None, typer.Argument(help="Row file (JSONL).")] = None,
     model: Annotated[str | None, typer.Option("--student", help="The student that was trained on them.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="The model that wrote them.")] = None,
     base: Base = "ref:finch-a",
     reference: Reference = None,
     control: Control = None,
     prompts: Prompts = None,
     traits: Panel = [],  # noqa: B006
-    alpha: Alpha = 0.05,
     store: Store = STORE,
     out: Out = OUT,
     require: Require = [],  # noqa: B006
-    seed: Seed = 0,
+    settings: Annotated[list[str], typer.Option("--set", help="alpha=0.05 or seed=0.")] = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Run what the given rows and student allow, with one verdict, and say what each missing input would add."""
-    given = {"rows": rows, "reference": reference, "traits": traits, "alpha": alpha, "store": store, "seed": seed}
-    _audit(base, model, out, require, as_json, {**given, "control": control, "prompts": prompts})
+    """Run what the given rows, student and teacher allow: one verdict, and what each missing input would add."""
+    given = {"rows": rows, "reference": reference, "traits": traits, "store": store, **_settings(settings)}
+    _audit(base, model, out, require, as_json, {**given, "teacher": teacher, "control": control, "prompts": prompts})
+
+
+def _settings(settings: list[str]) -> dict[str, float | int]:
+    """Return the settings of the whole audit that are no options of their own."""
+    from undertow.errors import ConfigError, unknown_name
+    from undertow.experiment.recipe import parse_settings
+
+    kinds = {"alpha": float, "seed": int}
+    found: dict[str, float | int] = {}
+    for name, value in parse_settings(settings).items():
+        if name not in kinds:
+            raise unknown_name("setting of an audit", name, kinds)
+        try:
+            found[name] = kinds[name](value)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"A setting is not a number: {name}.", value, "Write a number, such as --set alpha=0.05."
+            ) from error
+    return found
 
 
 def _audit(base: str, model: str | None, out: Path, require: list[str], as_json: bool, given: dict[str, Any]) -> None:

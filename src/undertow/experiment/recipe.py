@@ -212,6 +212,9 @@ def read_recipe(where: str, settings: Sequence[str] = (), tier: str | None = Non
     """
     data = _read(where)
     tiers = data.pop("tiers", {})
+    if not isinstance(tiers, Mapping) or not all(isinstance(one, Mapping) for one in tiers.values()):
+        raise ConfigError("The tiers of a recipe are no settings.", tiers, "Write tiers: {name: {setting: value}}.")
+    tiers = {str(name): changes for name, changes in tiers.items()}
     if tier is not None:
         if tier not in tiers:
             raise unknown_name("tier of this recipe", tier, tiers)

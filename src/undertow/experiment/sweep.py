@@ -51,7 +51,7 @@ def build_sweep(data: Mapping[str, Any]) -> Sweep:
         ConfigError: a value is not valid, or there is no variant.
     """
     variants = data["variants"]
-    if not isinstance(variants, Mapping) or not variants:
+    if not isinstance(variants, Mapping) or not variants or not all(map(_is_settings, variants.values())):
         raise ConfigError("A sweep needs variants.", variants, "Write variants: {name: {setting: value}}.")
     base = {key: value for key, value in data.items() if key != "variants"}
     name = str(base.get("name", "sweep"))
@@ -60,6 +60,10 @@ def build_sweep(data: Mapping[str, Any]) -> Sweep:
         for key, changes in variants.items()
     }
     return Sweep(name=name, question=str(base.get("question", "")), variants=recipes)
+
+
+def _is_settings(changes: Any) -> bool:
+    return changes is None or isinstance(changes, Mapping)
 
 
 def _plain(variant: str) -> str:
