@@ -88,6 +88,29 @@ def out_of_memory(error: Exception, value: object) -> ModelError | None:
     return ModelError("The memory is used up.", value, fix)
 
 
+EXTRAS = {
+    "torch": "train",
+    "transformers": "train",
+    "tokenizers": "train",
+    "safetensors": "train",
+    "peft": "train",
+    "accelerate": "train",
+    "matplotlib": "report",
+    "sklearn": "detect",
+    "uvicorn": "monitor",
+    "httpx2": "api",
+}
+"""The extra that brings a package, by the name that is imported."""
+
+
+def missing_extra(error: Exception) -> MissingExtraError | None:
+    """Build the error for a package of an extra that is not installed; None if the exception means something else."""
+    name = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if name not in EXTRAS:
+        return None
+    return MissingExtraError("This needs an optional package.", name, f"Run: pip install 'undertow[{EXTRAS[name]}]'")
+
+
 def unknown_name(kind: str, name: object, valid: Iterable[object]) -> UnknownNameError:
     """Build the error for a name that does not exist, with the nearest valid ones.
 

@@ -30,7 +30,7 @@ from undertow.cli import (
     stages,
     studies,
 )
-from undertow.errors import UserError, out_of_memory
+from undertow.errors import UserError, missing_extra, out_of_memory
 
 DONE, USER, FAULT, INTERRUPTED = 0, 2, 3, 130
 
@@ -101,8 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _failed(str(error), USER, debug)
     except Exception as error:
-        if full := out_of_memory(error, " ".join(words)):
-            return _failed(str(full), USER, debug)
+        if known := out_of_memory(error, " ".join(words)) or missing_extra(error):
+            return _failed(str(known), USER, debug)
         what = f"Something went wrong inside Undertow.\n{type(error).__name__}: {error}"
         return _failed(f"{what}\nRun it again with --debug and report what it prints.", FAULT, debug)
 
