@@ -27,6 +27,7 @@ from undertow.cli import (
     mitigations,
     models,
     planning,
+    remote_training,
     stages,
     studies,
 )
@@ -49,6 +50,7 @@ app.command()(studies.report)
 app.command()(stages.generate)
 app.command(name="filter")(stages.filter_)
 app.command()(stages.train)
+app.command(name="train-remote")(remote_training.train_remote)
 app.command(name="eval")(stages.evaluate)
 app.command()(audits.check)
 app.command()(models.check_model)
