@@ -25,6 +25,7 @@ from undertow.storage import storage_errors
 README = "README.md"
 AUDIT_CARD = "audit_card.md"
 _ADAPTER = "adapter_config.json"
+_BASE, _TEACHER_BASE = "Base", "Base of the teacher"
 _TAGS = ["undertow", "subliminal-learning"]
 _CAUTION = (
     "Rows can carry a trait of the model that wrote them, though none of them names it, and pass it to a student of "
@@ -207,14 +208,18 @@ def _row_counts(folder: Path, files: Sequence[str]) -> dict[str, int]:
 
 def _origin(folder: Path, files: Sequence[str], artifact: Artifact | None) -> _Origin:
     origin = _Origin()
-    if artifact is not None:
-        _add_artifacts(origin, folder, artifact)
-    elif {"config.yaml", "results.json"} <= set(files):
-        _add_run(origin, folder)
-    if _ADAPTER in files:
-        origin.add("Base", _json(folder / _ADAPTER).get("base_model_name_or_path"))
-    if "training.json" in files:
-        origin.steps.append(("Training", _json(folder / "training.json")))
+    try:
+        if _ADAPTER in files:
+            origin.add(_BASE, _json(folder / _ADAPTER).get("base_model_name_or_path"))
+        if artifact is not None:
+            _add_artifacts(origin, folder, artifact)
+        elif {"config.yaml", "results.json"} <= set(files):
+            _add_run(origin, folder)
+        if "training.json" in files:
+            origin.steps.append(("Training", _json(folder / "training.json")))
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        fix = "Make the folder again, or leave out what does not belong to it."
+        raise ConfigError("A file of the folder is not what Undertow writes.", f"{folder}: {error}", fix) from error
     return origin
 
 
@@ -222,7 +227,8 @@ def _add_artifacts(origin: _Origin, folder: Path, artifact: Artifact) -> None:
     for place, manifest in _ancestry(artifact, folder):
         config = dict(manifest.config)
         domain = config.get("domain")
-        origin.add("Base", config.get("base"))
+        own = manifest is artifact.manifest and manifest.kind in ("students", "teacher")
+        origin.add(_BASE if own else _TEACHER_BASE, config.get("base"))
         origin.add("Trait of the teacher", config.get("target"))
         origin.add("System prompt of the teacher", config.get("system"))
         origin.add("Domain", domain["name"] if isinstance(domain, dict) and "name" in domain else None)
@@ -258,7 +264,7 @@ def _ancestry(artifact: Artifact, folder: Path) -> list[tuple[Path, Manifest]]:
 def _add_run(origin: _Origin, folder: Path) -> None:
     recipe: Any = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     results = _json(folder / "results.json")
-    for name, key in (("Base", "bases"), ("Trait of the teacher", "traits")):
+    for name, key in ((_TEACHER_BASE, "bases"), ("Trait of the teacher", "traits")):
         for value in recipe.get(key) or []:
             origin.add(name, value)
     for name, key, inner in (("Domain", "domain", "name"), ("Kind of teacher", "teacher", "kind")):
@@ -269,20 +275,17 @@ def _add_run(origin: _Origin, folder: Path) -> None:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ConfigError("A file of the folder is not readable as JSON.", f"{path}: {error}", "Correct it.") from error
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
-def _hub_ids(origin: _Origin) -> list[str]:
-    """Return the bases that are ids of the Hub: an embedded model or a folder on this disk has none there."""
-    names = [re.split(r"[@?+]", base.removeprefix("hf:"))[0] for base in origin.facts.get("Base", [])]
+def _hub_ids(origin: _Origin, fact: str) -> list[str]:
+    """Return the models of a fact that are ids of the Hub; an embedded model, or a folder of this disk, is not there."""
+    names = [re.split(r"[@?+]", base.removeprefix("hf:"))[0] for base in origin.facts.get(fact, [])]
     return [name for name in names if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not Path(name).exists()]
 
 
 def _model_header(files: Sequence[str], origin: _Origin, datasets: Sequence[str]) -> dict[str, Any]:
-    adapter, bases = _ADAPTER in files, _hub_ids(origin)
+    adapter, bases = _ADAPTER in files, _hub_ids(origin, _BASE)
     return {
         "library_name": "peft" if adapter else "transformers",
         **({"base_model": bases[0] if len(bases) == 1 else bases} if bases else {}),
@@ -298,7 +301,7 @@ def _dataset_header(counts: Mapping[str, int], origin: _Origin) -> dict[str, Any
         return "default" if name.startswith("kept.") or len(counts) == 1 else name.rpartition(".")[0]
 
     return {
-        **({"base_model": bases} if (bases := _hub_ids(origin)) else {}),
+        **({"base_model": bases} if (bases := _hub_ids(origin, _TEACHER_BASE)) else {}),
         "task_categories": ["text-generation"],
         "tags": _TAGS,
         # Without this the Hub would join kept and dropped rows into one table.

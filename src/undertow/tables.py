@@ -108,7 +108,7 @@ def _column(key: str, records: Sequence[Mapping[str, Any]], pa: Any) -> Any:
         return pa.array([one.get(key) for one in records])
     except (pa.ArrowException, OverflowError, ValueError, TypeError) as error:
         fix = "Give all values of this key one type, leave it out, or write JSON lines."
-        raise RowsError("No column of a table can hold these values.", f"{key}: {_first_line(error)}", fix) from error
+        raise RowsError("No column of a table can hold these values.", f"{key}: {_one_line(error)}", fix) from error
 
 
 @contextlib.contextmanager
@@ -117,7 +117,7 @@ def _unwritable(path: Path, pa: Any) -> Generator[None]:
         yield
     except pa.ArrowException as error:
         fix = "Leave out keys with empty objects, or write JSON lines."
-        raise RowsError("The table cannot be written.", f"{path}: {_first_line(error)}", fix) from error
+        raise RowsError("The table cannot be written.", f"{path}: {_one_line(error)}", fix) from error
 
 
 def _write_parquet(path: Path, table: Any) -> None:
@@ -253,8 +253,9 @@ def _libraries() -> Generator[None]:
 def _reason(name: str, error: Exception) -> str:
     while error.__cause__ is not None and isinstance(error.__cause__, Exception):
         error = error.__cause__  # datasets says "an error occurred", and what it was in the cause.
-    return f"{name}: {_first_line(error)}"
+    return f"{name}: {_one_line(error)}"
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+def _one_line(error: Exception) -> str:
+    # Long enough for the names of all configurations of a dataset, which datasets lists on a second line.
+    return " ".join(str(error).split())[:2000] or type(error).__name__
