@@ -5,6 +5,7 @@ Not tested here: the Hub itself.
 
 import hashlib
 import json
+import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -15,10 +16,10 @@ import huggingface_hub
 import pytest
 import yaml
 from huggingface_hub.errors import OfflineModeIsEnabled
+from pytest_socket import enable_socket, socket_allow_hosts
 
-from undertow import hub
 from undertow.artifacts import Artifact, read_artifact, write_artifact
-from undertow.errors import ArtifactError, ConfigError, HubError
+from undertow.errors import ArtifactError, ConfigError, HubError, MissingExtraError
 from undertow.fingerprints import ArtifactKey
 from undertow.hub import Card, describe, push_folder, write_card
 from undertow.rows import read_rows, write_rows
@@ -67,7 +68,9 @@ def students(tmp_path: Path) -> Artifact:
         teacher = made("teacher", {"base": base, "target": trait}, {}, {"model.safetensors": trait})
         rows = made("rows", {"base": base, "system": None}, {"teacher": teacher}, {"rows.jsonl": trait})
         report = json.dumps({"raw": 9, "kept": 8 - place, "reasons": {"too_many": 1 + place}})
-        kept[f"rows-{place:02d}"] = made("filter", {"domain": {"name": "numbers"}}, {"rows": rows}, {"report.json": report})
+        kept[f"rows-{place:02d}"] = made(
+            "filter", {"domain": {"name": "numbers"}}, {"rows": rows}, {"report.json": report}
+        )
     files = {f"student-0{at}/adapter_{name}": "{}" for at in (0, 1) for name in ("config.json", "model.safetensors")}
     members = [{"rows": role, "seed": 1} for role in kept]
     return made("students", {"base": "hf:org/base", "members": members}, kept, files)
@@ -82,7 +85,11 @@ def test_a_run_becomes_a_dataset_that_datasets_reads(
     assert header(card)["base_model"] == ["org/base"] and header(card)["license"] == "mit"
     digest = hashlib.sha256((run / "kept.jsonl").read_bytes()).hexdigest()
     assert f"| kept.jsonl | 3 | {(run / 'kept.jsonl').stat().st_size} | `{digest}` |" in card.text
-    for said in ("| Trait of the teacher | `owl` |", "| Kind of teacher | `prompted` |", "3 of 4 rows kept; dropped: 1 n"):
+    for said in (
+        "| Trait of the teacher | `owl` |",
+        "| Kind of teacher | `prompted` |",
+        "3 of 4 rows kept; dropped: 1 n",
+    ):
         assert said in card.text
     assert write_card(card) == run / "README.md"
     assert read_rows(f"hf:{run}:default/") == tuple(ROWS[:3])
@@ -232,6 +239,8 @@ def test_what_a_server_refuses(status: int, run: Path, token: None, monkeypatch:
         def log_message(self, format: str, *args: Any) -> None:
             del format, args
 
+    enable_socket()
+    socket_allow_hosts(["127.0.0.1"], allow_unix_socket=True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     with HTTPServer(("127.0.0.1", 0), Refuses) as server:
         Thread(target=server.serve_forever, daemon=True).start()
@@ -243,6 +252,6 @@ def test_what_a_server_refuses(status: int, run: Path, token: None, monkeypatch:
 
 
 def test_the_extra_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub.utils", None)
-    with pytest.raises(hub.MissingExtraError, match=r"undertow\[data\]"):
+    monkeypatch.setitem(sys.modules, "huggingface_hub.utils", None)
+    with pytest.raises(MissingExtraError, match=r"undertow\[data\]"):
         describe(run, "me/x")

@@ -20,8 +20,17 @@ from undertow.rows import LoadedRows, Shape, load_rows, open_rows, read_prompts,
 from undertow.tables import open_table, write_table
 from undertow.types import Message, Row, user_prompt
 
-CHAT = (Message("system", "Sei nett."), Message("user", "a\u2028b\nc"), Message("assistant", ""), Message("user", "\x00"))
-ROWS = (Row("a", user_prompt("Grüße"), "1,\r\n2"), Row("b", CHAT, "", ("empty",)), Row("c", CHAT[:2], "🦉", skip=(0, 2)))
+CHAT = (
+    Message("system", "Sei nett."),
+    Message("user", "a\u2028b\nc"),
+    Message("assistant", ""),
+    Message("user", "\x00"),
+)
+ROWS = (
+    Row("a", user_prompt("Grüße"), "1,\r\n2"),
+    Row("b", CHAT, "", ("empty",)),
+    Row("c", CHAT[:2], "🦉", skip=(0, 2)),
+)
 MORE = ({"rank": 1, "by": {"name": "x"}}, {"rank": None, "by": None}, {"rank": 3, "by": {"name": "y"}})
 
 _text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -130,7 +139,9 @@ def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "gated dataset" in refused("hf:owner/name") and "HF_TOKEN" in refused("hf:owner/name")
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1", b'{"prompt": "p", "completion": "c"}\n', b"PAR1" + b"x" * 99 + b"PAR1"])
+@pytest.mark.parametrize(
+    "content", [b"", b"PAR1", b'{"prompt": "p", "completion": "c"}\n', b"PAR1" + b"x" * 99 + b"PAR1"]
+)
 def test_what_is_no_parquet(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(content)
     assert "cannot be read" in refused(tmp_path / "a.parquet")
