@@ -279,7 +279,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _hub_ids(origin: _Origin, fact: str) -> list[str]:
-    """Return the models of a fact that are ids of the Hub; an embedded model, or a folder of this disk, is not there."""
+    """Return the models of a fact that are ids of the Hub; an embedded model or a local folder is not there."""
     names = [re.split(r"[@?+]", base.removeprefix("hf:"))[0] for base in origin.facts.get(fact, [])]
     return [name for name in names if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not Path(name).exists()]
 

@@ -1,4 +1,4 @@
-"""Cards say what manifests say and nothing else; a push makes the right calls, and every refusal is told in three lines.
+"""Cards say what manifests say and nothing else; a push makes the right calls; a refusal is told in three lines.
 
 Not tested here: the Hub itself.
 """

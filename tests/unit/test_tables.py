@@ -6,6 +6,7 @@ Not tested here: a dataset fetched from the Hub; a local folder goes the same wa
 import json
 import sys
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import datasets
@@ -58,7 +59,7 @@ def refused(source: object) -> str:
 def test_rows_and_further_keys_survive_the_round_through_every_format(tmp_path: Path, shape: Shape | None) -> None:
     write_rows(tmp_path / "0.jsonl", ROWS, MORE)
     names = ["0.jsonl", "1.parquet", "folder", "2.parquet", "3.jsonl"]
-    for source, target in zip(names, names[1:], strict=False):
+    for source, target in pairwise(names):
         loaded = load_rows(tmp_path / source, more=True)
         assert loaded == LoadedRows(ROWS, (), MORE)
         write_rows(tmp_path / target, loaded.rows, loaded.more, shape)
