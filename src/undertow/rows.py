@@ -89,8 +89,7 @@ def open_rows(
         except _NotARowError as error:
             yield BadLine(str(source), number, str(error))
         else:
-            own = {*_names(fields), *_OPTIONAL, "messages", *_PAIRS[0]}
-            yield row, {key: value for key, value in fields.items() if key not in own} if more else {}
+            yield row, _further(fields) if more else {}
 
 
 def load_rows(source: str | os.PathLike[str], *, more: bool = False) -> LoadedRows:
@@ -311,7 +310,15 @@ def _row(fields: dict[str, object], default_id: str) -> Row:
 
 def _names(fields: Mapping[str, object]) -> tuple[str, str]:
     """Return which pair of keys holds prompt and completion; the first one unless it is absent altogether."""
-    return next((pair for pair in _PAIRS if any(fields.get(name) is not None for name in pair)), _PAIRS[0])
+    for pair in _PAIRS:
+        if fields.get(pair[0]) is not None or fields.get(pair[1]) is not None:
+            return pair
+    return _PAIRS[0]
+
+
+def _further(fields: Mapping[str, object]) -> dict[str, object]:
+    own = {"messages", *_PAIRS[0], *_names(fields), *_OPTIONAL}
+    return {key: value for key, value in fields.items() if key not in own}
 
 
 def _places(value: object) -> tuple[int, ...]:
