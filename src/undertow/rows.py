@@ -194,16 +194,18 @@ def write_rows(
 
     Raises:
         RowsError: a row would not be read back as it is, such as one without a prompt or with the id of another, or
-            has no such shape.
+            has no such shape; or the path is one of the Hub.
         StorageError: the folder is missing, full or may not be written.
         MissingExtraError: a table needs the extra `data`.
     """
     path = Path(path)
+    if str(path).startswith(HUB):
+        raise RowsError("Rows are not written to the Hub.", path, "Write a file, then see: undertow publish.")
     given: Iterable[Mapping[str, Any]] = repeat({}) if more is None else more
     if path.suffix in ("", PARQUET):
         rows = tuple(rows)
         uniform = shape or ("text" if all(map(_is_plain, rows)) else "chat")
-        write_table(path, list(_checked(rows, given, uniform)))
+        write_table(path, list(_checked(rows, given, uniform)), ("id", *_PAIRS[0]))
         return
     content = b"".join(_line(number, record) for number, record in enumerate(_checked(rows, given, shape), start=1))
     temporary = path.parent / f".tmp-{secrets.token_hex(4)}-{path.name}"

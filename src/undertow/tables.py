@@ -80,12 +80,13 @@ def open_table(source: str | os.PathLike[str]) -> Table:
         return _parquet(Path(source)) if Path(source).suffix == PARQUET else _saved(Path(source))
 
 
-def write_table(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+def write_table(path: Path, records: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
     """Write records as one Parquet file, or as a folder of `datasets`: all of them or nothing.
 
     Args:
         path: with the suffix .parquet, or of the folder; what is there is replaced if it is a table itself.
-        records: a key that some lack becomes null there; at least one record.
+        records: a key that some lack becomes null there.
+        columns: of text, which a table without any record has.
 
     Raises:
         RowsError: values under one key are of types that no column holds.
@@ -94,8 +95,9 @@ def write_table(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """
     with _libraries():
         import pyarrow as pa
-    columns = {key: _column(key, records, pa) for key in dict.fromkeys(key for one in records for key in one)}
-    table = pa.table(columns)
+    names = dict.fromkeys(key for one in records for key in one)
+    empty = {key: pa.array([], pa.string()) for key in columns}
+    table = pa.table({key: _column(key, records, pa) for key in names} if records else empty)
     with storage_errors(path), _unwritable(path, pa):
         if path.suffix == PARQUET:
             _write_parquet(path, table)

@@ -347,6 +347,10 @@ def test_tables_are_read_and_written_like_lines(tmp_path: Path) -> None:
         write_rows(tmp_path / name, [ROW, Row("b", user_prompt("q", "s"), "d")], [{"key": 1}, {"key": 2}])
         assert load_rows(tmp_path / name, more=True).more == ({"key": 1}, {"key": 2})
         assert read_prompts(tmp_path / name) == (user_prompt("Hi"), user_prompt("q", "s"))
+    write_rows(tmp_path / "none.parquet", ())
+    assert read_rows(tmp_path / "none.parquet") == ()
+    with pytest.raises(RowsError, match="undertow publish"):
+        write_rows("hf:me/rows", [ROW])
     write_table(tmp_path / "b.parquet", [{"text": "x"}])
     with pytest.raises(RowsError, match="columns text"):
         load_rows(tmp_path / "b.parquet")

@@ -28,7 +28,7 @@ Reference = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="The auditor's own seed.")]
 Control = Annotated[str | None, typer.Option(help="A student trained alike on untraited rows.")]
-Prompts = Annotated[Path | None, typer.Option(help="Your deployment's prompts: one a line, or JSONL.")]
+Prompts = Annotated[Path | None, typer.Option(help="Your deployment's prompts: one a line, JSONL or a table.")]
 
 FOUND, NOT_TESTABLE = 1, 4
 STORE, OUT = Path("runs/store"), Path("audit")

@@ -76,6 +76,7 @@ def test_filtered_rows_may_be_a_table(row_files, run, tmp_path: Path) -> None:
     )
     assert code == 0 and len(read_rows(tmp_path / "kept.parquet")) == found["kept"] == 30
     assert read_rows(tmp_path / "kept.parquet") == read_rows(row_files["clean"])
+    assert read_rows(tmp_path / "dropped.parquet") == ()
 
 
 def test_a_card_and_what_a_push_needs(
