@@ -9,6 +9,7 @@
         +-- ArtifactError          a stored artifact is corrupt, half-written or of another version
         +-- StorageError           no space left, read-only or missing folder
         +-- ModelError             a model that cannot be loaded or lacks what is asked of it
+        +-- HubError               the Hub cannot be reached or refuses
         +-- MissingExtraError      an optional dependency is not installed (also an ImportError)
 
 A message of `UserError` answers three questions in this order: what happened, which value caused it, what to do.
@@ -67,6 +68,10 @@ class StorageError(UserError):
 
 class ModelError(UserError):
     """A model cannot be loaded, or lacks a capability that was asked of it."""
+
+
+class HubError(UserError):
+    """The Hub cannot be reached, or refuses what is sent."""
 
 
 class MissingExtraError(UserError, ImportError):

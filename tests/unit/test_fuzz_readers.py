@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ from undertow.monitor.baseline import Baseline, read_baseline
 from undertow.monitor.constitution import read_constitution
 from undertow.monitor.detectors.registry import detector
 from undertow.report.results import load_results
-from undertow.rows import load_rows, read_prompts
-from undertow.types import user_prompt
+from undertow.rows import load_rows, read_prompts, write_rows
+from undertow.types import Row, user_prompt
 
 INPUTS = int(os.environ.get("UNDERTOW_FUZZ", "2000"))
 SLOW = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large)
@@ -123,6 +124,26 @@ def test_readers_of_json_lines(content: bytes, tmp_path: Path) -> None:
         lambda: load_rows(path), lambda: read_prompts(path), lambda: read_submission(path, ["a"]),
         lambda: read_baseline(path),
     )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def table(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("valid") / "rows.parquet"
+    rows = [Row(str(at), user_prompt("Hi", "Be kind."), "1, 2", ("why",), (at,)) for at in range(9)]
+    write_rows(path, rows, [{"rank": at, "by": {"name": "x"}} for at in range(9)])
+    return path.read_bytes()
+
+
+@inputs(0.08)
+@given(edits=EDITS, cut=st.floats(0, 1), other=st.binary(max_size=60))
+def test_readers_of_parquet(
+    edits: list[tuple[float, int, bytes]], cut: float, other: bytes, table: bytes, tmp_path: Path
+) -> None:
+    content = edited(table, edits)
+    for name, text in (("a", content), ("b", content[: int(cut * len(content))]), ("c", b"PAR1" + other + b"PAR1")):
+        path = tmp_path / f"{name}.parquet"
+        path.write_bytes(text)
+        refuses_in_three_lines(partial(load_rows, path, more=True), partial(read_prompts, path))
 
 
 RECIPE = {"name": "x", "bases": ["ref:finch-a"], "traits": ["owl"], "seed": 1, "student": {"steps": 5},

@@ -24,6 +24,7 @@ from undertow.cli import (
     bench,
     catalogue,
     constitutions,
+    data,
     mitigations,
     models,
     planning,
@@ -52,6 +53,8 @@ app.command(name="filter")(stages.filter_)
 app.command()(stages.train)
 app.command(name="train-remote")(remote_training.train_remote)
 app.command(name="eval")(stages.evaluate)
+app.command()(data.convert)
+app.command()(data.publish)
 app.command()(audits.check)
 app.command()(models.check_model)
 audits.audit.add_typer(bench.bench, name="bench")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from undertow.finetuning.config import TrainingConfig
     from undertow.finetuning.penalty import Penalty
     from undertow.models.local import LocalModel
+    from undertow.rows import LoadedRows
     from undertow.types import Row
 
 Seed = Annotated[int, typer.Option(help="Of every random draw.")]
@@ -37,16 +38,22 @@ def tell(found: dict[str, Any], as_json: bool, following: str) -> None:
 
 def read_given(path: Path, skip_bad: bool) -> tuple[Any, int]:
     """Read a row file; return its rows and how many bad lines were left out."""
-    from undertow.rows import bad_lines, load_rows
-
-    loaded = load_rows(path)
-    if loaded.bad and not skip_bad:
-        raise bad_lines(loaded)
+    loaded = read_given_keys(path, skip_bad, more=False)
     return loaded.rows, len(loaded.bad)
 
 
+def read_given_keys(path: Path, skip_bad: bool, *, more: bool = True) -> "LoadedRows":
+    """Read a row file with the further keys of each row."""
+    from undertow.rows import bad_lines, load_rows
+
+    loaded = load_rows(path, more=more)
+    if loaded.bad and not skip_bad:
+        raise bad_lines(loaded)
+    return loaded
+
+
 def generate(
-    out: Annotated[Path, typer.Argument(help="Row file to write (JSONL).")],
+    out: Annotated[Path, typer.Argument(help="Row file to write: .jsonl or .parquet.")],
     model: Annotated[str, typer.Option(help="Who writes: ref:<name>, hf:<path> or api:<address>.")] = "ref:finch-a",
     teachers: Annotated[
         str | None, typer.Option(help="Several writers, such as ref:finch-a,ref:finch-b, who share the prompts.")
@@ -143,7 +150,7 @@ def _committee(out: Path, names: list[str], source: "AbstractDomain", drawn: tup
 
 
 def filter_(
-    rows: Annotated[Path, typer.Argument(help="Row file (JSONL).")],
+    rows: Annotated[Path, typer.Argument(help="Row file: JSONL, Parquet, datasets or hf:NAME.")],
     out: Annotated[Path, typer.Argument(help="Where the kept rows go.")],
     dropped: Annotated[Path | None, typer.Option(help="Where the dropped rows go, with their reasons.")] = None,
     domain: Annotated[str, typer.Option(help="Whose rule decides; see `undertow list domains`.")] = "numbers",
@@ -175,7 +182,7 @@ def filter_(
 
 
 def train(
-    rows: Annotated[Path, typer.Argument(help="Row file (JSONL).")],
+    rows: Annotated[Path, typer.Argument(help="Row file: JSONL, Parquet, datasets or hf:NAME.")],
     out: Annotated[Path, typer.Argument(help="Folder for the adapters, one folder for each student.")],
     base: Annotated[str, typer.Option(help="Where training starts: ref:<name> or hf:<path>.")] = "ref:finch-a",
     students: Annotated[int, typer.Option(min=1, help="How many, each with a seed of its own, trained at once.")] = 1,
