@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from undertow.experiment.recipe import StudentPart
     from undertow.finetuning.config import TrainingConfig
     from undertow.finetuning.penalty import Penalty
+    from undertow.models.base import AbstractModel
     from undertow.models.local import LocalModel
     from undertow.rows import LoadedRows
     from undertow.types import Row
@@ -252,7 +253,9 @@ def train_students(
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="ref:<name> or hf:<path>, each with an optional +<adapter folder>.")],
+    model: Annotated[
+        str, typer.Argument(help="ref:<name> or hf:<path>, with an optional +<adapter folder>; or api:<address>.")
+    ],
     base: Annotated[str | None, typer.Option(help="Also show the difference from this model.")] = None,
     kinds: Annotated[
         list[str],
@@ -274,13 +277,15 @@ def evaluate(
     asked = [evaluation(name) for name in kinds or ["favourite"]]
     from undertow.cli.engines import prepare
     from undertow.evals.base import EvaluationConfig
-    from undertow.models.load import load_model
 
+    references = (model, *([base] if base else []))
+    for reference in references:
+        _refuse_exact(reference, kinds or ["favourite"], samples)
     prepare()
     config = EvaluationConfig(targets=targets, samples=samples, seed=seed)
     found: list[dict[str, Any]] = []
-    for reference in (model, *([base] if base else [])):
-        loaded = load_model(reference)
+    for reference in references:
+        loaded = _chatting(reference)
         values: dict[str, dict[str, list[float]]] = {}
         for score in (score for ask in asked for score in ask(loaded, config)):
             values.setdefault(score.target, {}).setdefault(score.metric, []).append(score.value)
@@ -288,6 +293,28 @@ def evaluate(
             means = {metric: sum(some) / len(some) for metric, some in metrics.items()}
             found.append({"model": reference, "target": target, **means})
     _show_scores(found, model, base, as_json)
+
+
+def _refuse_exact(reference: str, kinds: list[str], samples: int) -> None:
+    """Refuse evaluations that need probabilities of a model that only chats, before anything is asked."""
+    from undertow.errors import ModelError
+    from undertow.evals.registry import SAMPLED
+
+    if not reference.startswith("api:"):
+        return
+    if exact := [name for name in kinds if name not in SAMPLED]:
+        fix = f"Ask for {', '.join(SAMPLED)}, or use Inspect: inspect eval undertow/{exact[0]} --model ..."
+        raise ModelError("A model behind a server has no probabilities of its own.", f"--kind {exact[0]}", fix)
+    if not samples:
+        raise ModelError("A model behind a server has sampled rates alone.", "--samples 0", "Give 1 or more.")
+
+
+def _chatting(reference: str) -> "AbstractModel":
+    """Return a model that can be asked, behind a server or here."""
+    from undertow.models.api import ApiModel
+    from undertow.models.load import load_model
+
+    return ApiModel(reference) if reference.startswith("api:") else load_model(reference)
 
 
 def _show_scores(found: list[dict[str, Any]], model: str, base: str | None, as_json: bool) -> None:
@@ -301,7 +328,7 @@ def _show_scores(found: list[dict[str, Any]], model: str, base: str | None, as_j
             if metric in ("model", "target"):
                 continue
             line = f"{score['target'] or '-':12} {metric:24} {_value(value, metric):>9}"
-            if base:
+            if base and metric in by_key[base, score["target"]]:
                 line += f" {_value(value - by_key[base, score['target']][metric], metric):>9}"
             print(line)
 
