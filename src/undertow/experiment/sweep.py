@@ -6,7 +6,7 @@ in the student only have the same teachers and the same rows, and are compared r
 
 import re
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,22 @@ from pydantic import BaseModel, ConfigDict
 from undertow.errors import ConfigError
 from undertow.experiment.analysis import SCHEMA, Finding
 from undertow.experiment.estimates import PlannedStage
+from undertow.experiment.executors import EXECUTORS
 from undertow.experiment.folder import write_run
+from undertow.experiment.graph import Stage, order
 from undertow.experiment.progress import Progress
 from undertow.experiment.recipe import Recipe, build_recipe, merge
 from undertow.experiment.results import CONTROLS, MAIN, in_json
-from undertow.experiment.run import plan_recipe, run_recipe
+from undertow.experiment.run import RATES, run_recipe
+from undertow.experiment.runner import Runner
+from undertow.experiment.study import build_study
 from undertow.stats.comparisons import paired
 
 SHOWN = ("student", "hop_2", "hop_3", "hop_4", "cross_init", "neutral")
 """Arms whose effects the figure shows; the tables hold all."""
+
+_LONGEST_NAME = 120
+"""Letters of a variant in the name of its folder; a file system takes 255 with what is added."""
 
 Results = Mapping[str, Any]
 Gains = dict[tuple[str, int], float]
@@ -64,13 +71,23 @@ def build_sweep(data: Mapping[str, Any]) -> Sweep:
 
 def _plain(variant: str) -> str:
     """Return a variant's name as part of the name of a folder."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", variant).strip("-")
+    return re.sub(r"[^A-Za-z0-9.]+", "-", variant).strip("-")[:_LONGEST_NAME]
+
+
+def sweep_targets(sweep: Sweep) -> dict[str, tuple[Stage, ...]]:
+    """Return the last stages of each variant; nothing is computed."""
+    return {name: build_study(recipe).targets for name, recipe in sweep.variants.items()}
+
+
+def count_uses(sweep: Sweep) -> Counter[str]:
+    """Return how many variants need each stage, by its fingerprint."""
+    return Counter(stage.fingerprint for some in sweep_targets(sweep).values() for stage in order(some))
 
 
 def plan_sweep(sweep: Sweep, runs: Path) -> list[PlannedStage]:
     """Return the stages of all variants, each once; nothing is written."""
-    planned = [one for recipe in sweep.variants.values() for one in plan_recipe(recipe, runs)]
-    return list({one.stage.fingerprint: one for one in planned}.values())
+    targets = [stage for some in sweep_targets(sweep).values() for stage in some]
+    return Runner(runs / "store", EXECUTORS, rates=RATES).plan(targets)
 
 
 def run_sweep(sweep: Sweep, runs: Path, *, progress: Progress | None = None, rebuild: bool = False) -> dict[str, Any]:
