@@ -90,13 +90,27 @@ def plan_sweep(sweep: Sweep, runs: Path) -> list[PlannedStage]:
     return Runner(runs / "store", EXECUTORS, rates=RATES).plan(targets)
 
 
-def run_sweep(sweep: Sweep, runs: Path, *, progress: Progress | None = None, rebuild: bool = False) -> dict[str, Any]:
+def run_sweep(
+    sweep: Sweep,
+    runs: Path,
+    *,
+    progress: Progress | None = None,
+    rebuild: bool = False,
+    started: float | None = None,
+) -> dict[str, Any]:
     """Run every variant, each into a run folder of its own, and compare them; return the content of results.json.
+
+    Args:
+        sweep: the study and its variants.
+        runs: folder of all runs.
+        progress: told about every stage.
+        rebuild: replace corrupt artifacts instead of refusing them.
+        started: of `time.perf_counter`, when stages were made before; now if None.
 
     Raises:
         UserError: a stage stopped for a reason the user can fix, or the disk did.
     """
-    started = time.perf_counter()
+    started = time.perf_counter() if started is None else started
     found = {
         name: run_recipe(recipe, runs, progress=progress, rebuild=rebuild) for name, recipe in sweep.variants.items()
     }
