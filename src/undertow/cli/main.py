@@ -29,6 +29,7 @@ from undertow.cli import (
     planning,
     stages,
     studies,
+    sweeps,
 )
 from undertow.errors import UserError, out_of_memory
 
@@ -45,6 +46,7 @@ app = typer.Typer(
 )
 app.command()(studies.demo)
 app.command()(studies.run)
+app.command()(sweeps.sweep)
 app.command()(studies.report)
 app.command()(stages.generate)
 app.command(name="filter")(stages.filter_)

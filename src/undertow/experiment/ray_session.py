@@ -4,6 +4,7 @@ The one module that imports Ray. Its objects are not typed here: Ray is an extra
 """
 
 import contextlib
+import io
 import logging
 import math
 import os
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from undertow.errors import ConfigError, MissingExtraError
+
+logger = logging.getLogger(__name__)
 
 _OBJECT_STORE_BYTES = 100 * 2**20
 """Results go through the file system, so Ray's shared memory holds little; its default is 30 % of the machine's."""
@@ -86,9 +89,20 @@ def ray_session(settings: RaySettings) -> Generator[Any]:
         fix = "Start it with `ray start --head`, and use the same versions of Python and Ray on every machine."
         raise ConfigError("Ray cannot be reached or started.", _first_line(error), fix) from error
     try:
-        yield ray
+        with contextlib.redirect_stdout(_ToLog()):
+            yield ray
     finally:
         ray.shutdown()
+
+
+class _ToLog(io.TextIOBase):
+    """Standard output while Ray runs: its messages on lost workers would be mixed into our results."""
+
+    def write(self, text: str, /) -> int:
+        """Log the text."""
+        if text.strip():
+            logger.info("%s", text.rstrip())
+        return len(text)
 
 
 def _import_ray() -> Any:
@@ -118,7 +132,6 @@ def _options(settings: RaySettings) -> dict[str, Any]:
         "address": "local",
         "num_cpus": math.ceil(cores or 1),
         "object_store_memory": _OBJECT_STORE_BYTES,
-        "_node_ip_address": "127.0.0.1",  # nobody else's business
     }
 
 
