@@ -106,9 +106,13 @@ def build_on_ray(
     restarted = 0
     try:
         if missing:
-            identity = store_identity(store)
-            shop = Workshop(store=store.resolve(), identity=identity, executors=executors, versions=library_versions())
             with ray_session(settings) as ray:
+                shop = Workshop(
+                    store=store.resolve(),
+                    identity=store_identity(store),
+                    executors=executors,
+                    versions=library_versions(),
+                )
                 crew = _Crew(ray, settings, shop, display)
                 crew.finish(missing, cached=len(stages) - len(missing))
                 restarted = crew.state().restarted
@@ -196,26 +200,23 @@ class _Crew:
     def _take(self, task: Any) -> Stage:
         stage = self._in_flight.pop(task)
         try:
-            made: Made = self._ray.get(task)
+            made: Made | None = self._ray.get(task)
         except self._ray.exceptions.RayError as error:
             self._failed += 1
             raise _in_our_words(stage, error, self._settings.retries) from error
-        self._done += 1
-        self._display.finished(stage.label, made)
+        if made is not None:
+            self._done += 1
+            self._display.finished(stage.label, made)
         return stage
 
     def _drain(self) -> None:
-        """Take back what no worker has begun, and let those that work finish."""
-        self._look()
-        begun = {one.fingerprint for one in self._running}
-        for task in [task for task, stage in self._in_flight.items() if stage.fingerprint not in begun]:
-            self._ray.cancel(task)
-            del self._in_flight[task]
+        """Let stages that run be finished, and no further one begin."""
+        self._board.stop.remote()
         while self._in_flight:
-            try:
+            # The first error is the one that is told; another one will be met again.
+            with contextlib.suppress(UndertowError):
                 self._wait()
-            except UndertowError:
-                continue  # the first error is the one that is told; this one will be met again
+        self._look()
 
     def _look(self) -> None:
         """Read the board and pass on what it says; a board that does not answer leaves what was known."""

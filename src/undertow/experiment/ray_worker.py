@@ -1,6 +1,6 @@
 """What runs on Ray: a task that makes one stage, and the board on which tasks write what they are at.
 
-Workers import this module, so the module itself does without Ray.
+The records are also what the display shows, so Ray is imported by the task alone.
 """
 
 import contextlib
@@ -85,11 +85,19 @@ class Board:
     def __init__(self) -> None:
         self._running: dict[str, tuple[Running, float]] = {}
         self._starts: Counter[str] = Counter()
+        self._open = True
 
-    def begin(self, running: Running) -> None:
-        """Note that a worker begins a stage."""
+    def stop(self) -> None:
+        """Let no further stage begin."""
+        self._open = False
+
+    def begin(self, running: Running) -> bool:
+        """Note that a worker begins a stage; False if it should not."""
+        if not self._open:
+            return False
         self._running[running.fingerprint] = running, time.monotonic()
         self._starts[running.fingerprint] += 1
+        return True
 
     def advance(self, fingerprint: str, done: int, steps: int) -> None:
         """Note how far a running stage is."""
@@ -113,8 +121,10 @@ def worker_name() -> str:
     return f"{platform.node()}/{os.getpid()}"
 
 
-def make_stage(stage: Stage, shop: Workshop, board: Any) -> Made:
+def make_stage(stage: Stage, shop: Workshop, board: Any) -> Made | None:
     """Make a stage if it is missing: the task of a sweep. A task that is run again finds what the first one finished.
+
+    None if the sweep was stopped before the stage began.
 
     Args:
         stage: what to make; its parents are in the store.
@@ -128,7 +138,8 @@ def make_stage(stage: Stage, shop: Workshop, board: Any) -> Made:
     """
     started = time.perf_counter()
     worker = worker_name()
-    board.begin.remote(Running(fingerprint=stage.fingerprint, label=stage.label, worker=worker))
+    if not _may_begin(board, Running(fingerprint=stage.fingerprint, label=stage.label, worker=worker)):
+        return None
     try:
         _check_surroundings(shop, worker)
         if find_stage(stage, shop.store) is None:
@@ -136,6 +147,15 @@ def make_stage(stage: Stage, shop: Workshop, board: Any) -> Made:
     finally:
         board.end.remote(stage.fingerprint)
     return Made(worker=worker, seconds=time.perf_counter() - started)
+
+
+def _may_begin(board: Any, running: Running) -> bool:
+    import ray  # pyright: ignore[reportMissingImports]
+
+    try:
+        return ray.get(board.begin.remote(running), timeout=10.0)
+    except ray.exceptions.RayError:
+        return True  # the board was lost with its machine: it only shows
 
 
 @final
