@@ -79,7 +79,7 @@ def ray_session(settings: RaySettings) -> Generator[Any]:
     # Read when Ray is first loaded: no usage statistics, and an end to restarts of a stage that needs too much memory.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_task_oom_retries", str(settings.retries))
-    ray = _import_ray()
+    ray = import_ray()
     if ray.is_initialized():
         yield ray
         return
@@ -105,7 +105,12 @@ class _ToLog(io.TextIOBase):
         return len(text)
 
 
-def _import_ray() -> Any:
+def import_ray() -> Any:
+    """Return the module `ray`.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         import ray  # pyright: ignore[reportMissingImports]
     except ImportError as error:

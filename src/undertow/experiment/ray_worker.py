@@ -16,6 +16,7 @@ from typing import Any, final
 
 from undertow.errors import ConfigError
 from undertow.experiment.graph import Stage
+from undertow.experiment.ray_session import import_ray
 from undertow.experiment.runner import Executor, build_stage, find_stage
 from undertow.provenance import library_versions
 from undertow.storage import storage_errors
@@ -150,8 +151,7 @@ def make_stage(stage: Stage, shop: Workshop, board: Any) -> Made | None:
 
 
 def _may_begin(board: Any, running: Running) -> bool:
-    import ray  # pyright: ignore[reportMissingImports]
-
+    ray = import_ray()
     try:
         return ray.get(board.begin.remote(running), timeout=10.0)
     except ray.exceptions.RayError:

@@ -23,6 +23,8 @@ from undertow.experiment.sweep_display import SweepDisplay, SweepState
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'undertow[ray]'")
 
+pytestmark = pytest.mark.slow  # Ray takes six seconds to start
+
 TWO = RaySettings(workers=2)
 
 
@@ -211,7 +213,6 @@ SETTINGS = [
 SMALL = [word for setting in SETTINGS for word in ("--set", setting)]
 
 
-@pytest.mark.slow
 def test_the_command_gives_the_bytes_of_the_serial_backend(tmp_path: Path) -> None:
     """In processes of their own, so that this one starts the Ray of the command, and its output is seen whole."""
     for backend in ("serial", "ray"):
