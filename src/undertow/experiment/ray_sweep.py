@@ -169,6 +169,7 @@ class _Crew:
             self._drain()
             raise
         finally:
+            self._display.show(self.state())
             for task in self._in_flight:  # interrupted
                 self._ray.cancel(task)
 
