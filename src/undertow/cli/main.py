@@ -88,6 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app([word for word in words if word != "--debug"], standalone_mode=False)
         sys.stdout.flush()
+        if code == INTERRUPTED:  # typer turns the interrupt into this code
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else DONE
     except (KeyboardInterrupt, typer.Abort):
         return _failed(

@@ -8,6 +8,8 @@ import io
 import logging
 import math
 import os
+import signal
+import threading
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
@@ -89,10 +91,23 @@ def ray_session(settings: RaySettings) -> Generator[Any]:
         fix = "Start it with `ray start --head`, and use the same versions of Python and Ray on every machine."
         raise ConfigError("Ray cannot be reached or started.", _first_line(error), fix) from error
     try:
-        with contextlib.redirect_stdout(_ToLog()):
+        with _interrupted_by_sigterm(), contextlib.redirect_stdout(_ToLog()):
             yield ray
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm() -> Generator[None]:
+    """Let the signal that announces preemption end a sweep as Ctrl-C does; Ray's own handler aborts the process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 class _ToLog(io.TextIOBase):
