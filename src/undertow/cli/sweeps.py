@@ -1,7 +1,8 @@
 """The command that runs a study over a grid of settings, on this machine or on a Ray cluster."""
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -10,6 +11,7 @@ from undertow.errors import ConfigError
 
 if TYPE_CHECKING:
     from undertow.experiment.ray_session import RaySettings
+    from undertow.experiment.recipe import Recipe
     from undertow.experiment.sweep import Sweep
 
 
@@ -63,14 +65,12 @@ def _plan(study: "Sweep", runs: Path, as_json: bool) -> None:
     show_plan(study.name, plan_sweep(study, runs), notes, as_json, uses)
 
 
-def _by_bases(study: "Sweep"):
+def _by_bases(study: "Sweep") -> "dict[Any, Recipe]":
     """Return a variant for every list of bases and targets."""
     return {(variant.bases, variant.targets): variant for variant in study.variants.values()}
 
 
 def _run(study: "Sweep", runs: Path, ray: "RaySettings | None", *, as_json: bool, rebuild: bool, quiet: bool) -> None:
-    import sys
-
     from undertow.cli.engines import prepare
 
     prepare()
@@ -88,5 +88,5 @@ def _run(study: "Sweep", runs: Path, ray: "RaySettings | None", *, as_json: bool
     results, work = run_sweep_on_ray(study, runs, ray, display=display, rebuild=rebuild)
     show_results(results, as_json)
     if not as_json:
-        again = f"; {work.restarted} were started again after their worker was lost" if work.restarted else ""
+        again = f"; started again after a worker was lost: {work.restarted}" if work.restarted else ""
         print(f"{work.made} of {work.stages} stages made on Ray{again}", file=sys.stderr)

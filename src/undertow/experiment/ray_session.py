@@ -88,7 +88,7 @@ def ray_session(settings: RaySettings) -> Generator[Any]:
     try:
         ray.init(**_options(settings))
     except (OSError, RuntimeError, ValueError) as error:
-        fix = "Start it with `ray start --head`, and use the same versions of Python and Ray on every machine."
+        fix = "Start it with `ray start --head`; all machines need the same Python, Ray and, if it asks for one, token."
         raise ConfigError("Ray cannot be reached or started.", _first_line(error), fix) from error
     try:
         with _interrupted_by_sigterm(), contextlib.redirect_stdout(_ToLog()):

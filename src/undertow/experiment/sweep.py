@@ -33,6 +33,9 @@ SHOWN = ("student", "hop_2", "hop_3", "hop_4", "cross_init", "neutral")
 _LONGEST_NAME = 120
 """Letters of a variant in the name of its folder; a file system takes 255 with what is added."""
 
+_MOST_LISTED = 12
+"""Variants up to which the answer names each."""
+
 Results = Mapping[str, Any]
 Gains = dict[tuple[str, int], float]
 """Arm minus control by teacher base and replicate."""
@@ -165,16 +168,24 @@ def _text(effect: Results) -> str:
     return f"{effect['estimate']:+.2f} [{effect['low']:+.2f}, {effect['high']:+.2f}]"
 
 
+def _listed(shown: Mapping[str, Results]) -> str:
+    """Return the effect of every variant, or of many the least and the greatest."""
+    if len(shown) <= _MOST_LISTED:
+        return "; ".join(f"{name} {_text(effect)}" for name, effect in shown.items())
+    least, *_, most = sorted(shown, key=lambda name: shown[name]["estimate"])
+    return f"{len(shown)} variants, from {_text(shown[least])} ({least}) to {_text(shown[most])} ({most})"
+
+
 def _answer(found: Mapping[str, Results]) -> str:
     sentences: list[str] = []
     for trait in _traits(found):
         shown = {name: effect for name, results in found.items() if (effect := _effect(results, "student", trait))}
         if shown:
             n = min(effect["n"] for effect in shown.values())
-            parts = "; ".join(f"{name} {_text(effect)}" for name, effect in shown.items())
+            parts = _listed(shown)
             sentences.append(f"Student minus control, {trait}, in logits (95 % intervals, n = {n}): {parts}.")
     if factors := {name: factor for name, results in found.items() if (factor := results["diagonal"]) is not None}:
-        parts = "; ".join(f"{name} {_text(factor)}" for name, factor in factors.items())
+        parts = _listed(factors)
         sentences.append(f"Own trait minus other traits (diagonal factor; drift alone leaves it at 0): {parts}.")
     return "\n".join(sentences)
 

@@ -87,6 +87,7 @@ class PlainDisplay(SweepDisplay):
         self._stream = sys.stderr if stream is None else stream
         self._state = SweepState()
         self._finished = 0
+        self._said = ""
 
     def show(self, state: SweepState) -> None:
         """See `SweepDisplay`."""
@@ -104,8 +105,10 @@ class PlainDisplay(SweepDisplay):
         self._say(self._state.words)
 
     def _say(self, line: str) -> None:
-        self._stream.write(f"{line}\n")
-        self._stream.flush()
+        if line != self._said:
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+        self._said = line
 
 
 @final

@@ -39,7 +39,6 @@ def test_plain_lines_tell_each_stage_and_each_loss_once() -> None:
     assert stream.getvalue().splitlines() == [
         "[1] make the owl [1] teacher: done in 1.2 s by node-b/4",
         counts,
-        counts,
     ]
 
 
