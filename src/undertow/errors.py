@@ -8,6 +8,7 @@
         +-- EmptyDataError         nothing is left to work on, with the reasons (also a ValueError)
         +-- ArtifactError          a stored artifact is corrupt, half-written or of another version
         +-- StorageError           no space left, read-only or missing folder
+        +-- WorkerError            a stage that lost its worker process again and again
         +-- ModelError             a model that cannot be loaded or lacks what is asked of it
         +-- HubError               the Hub cannot be reached or refuses
         +-- MissingExtraError      an optional dependency is not installed (also an ImportError)
@@ -66,6 +67,10 @@ class StorageError(UserError):
     """The disk is full, the folder is read-only or does not exist."""
 
 
+class WorkerError(UserError):
+    """A stage could not be finished because its worker process was lost again and again."""
+
+
 class ModelError(UserError):
     """A model cannot be loaded, or lacks a capability that was asked of it."""
 
@@ -104,6 +109,8 @@ EXTRAS = {
     "sklearn": "detect",
     "uvicorn": "monitor",
     "httpx2": "api",
+    "datasets": "data",
+    "pyarrow": "data",
 }
 """The extra that brings a package, by the name that is imported."""
 

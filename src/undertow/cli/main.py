@@ -31,6 +31,7 @@ from undertow.cli import (
     remote_training,
     stages,
     studies,
+    sweeps,
 )
 from undertow.errors import UserError, missing_extra, out_of_memory
 
@@ -47,6 +48,7 @@ app = typer.Typer(
 )
 app.command()(studies.demo)
 app.command()(studies.run)
+app.command()(sweeps.sweep)
 app.command()(studies.report)
 app.command()(stages.generate)
 app.command(name="filter")(stages.filter_)
@@ -91,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app([word for word in words if word != "--debug"], standalone_mode=False)
         sys.stdout.flush()
+        if code == INTERRUPTED:  # typer turns the interrupt into this code
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else DONE
     except (KeyboardInterrupt, typer.Abort):
         return _failed(
