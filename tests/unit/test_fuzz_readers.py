@@ -54,7 +54,7 @@ JSON = st.recursive(
     lambda some: st.lists(some, max_size=3) | st.dictionaries(st.text(max_size=8), some, max_size=3),
     max_leaves=8,
 )
-PIECES = st.binary(max_size=6) | st.sampled_from([b"[" * 3000, b"{}", b"null"])
+PIECES = st.binary(max_size=6) | st.sampled_from([b"[" * 1200, b"{}", b"null"])
 EDITS = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 8), PIECES), max_size=4)
 """Where, how many bytes go, and which come instead."""
 
