@@ -20,6 +20,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from undertow.domains.registry import domain
 from undertow.domains.shuffles import shuffle_numbers
 from undertow.evals.base import EvaluationConfig
@@ -30,6 +32,7 @@ from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.full import finetune_full
 from undertow.finetuning.parallel import finetune_parallel
 from undertow.finetuning.tokens import choose_tokens
+from undertow.finetuning.trl import TrlOptions, finetune_trl
 from undertow.generation import generate
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
@@ -232,10 +235,42 @@ def train_students(context: StageContext) -> None:
             )
             student.save(folders[index])
         return
-    group = finetune_parallel(base, datasets, training, [one["seed"] for one in members], context.advance)
-    for index, folder in enumerate(folders):
-        group.save(index, folder)
-    (context.out / "losses.json").write_text(json.dumps(group.losses.tolist()), encoding="utf-8")
+    seeds = [one["seed"] for one in members]
+    if context.config.get("backend") == "trl":
+        losses = _train_in_turn(context, base, datasets, training, folders)
+    else:
+        group = finetune_parallel(base, datasets, training, seeds, context.advance)
+        for index, folder in enumerate(folders):
+            group.save(index, folder)
+        losses = group.losses
+    (context.out / "losses.json").write_text(json.dumps(losses.tolist()), encoding="utf-8")
+
+
+def _train_in_turn(
+    context: StageContext,
+    base: LocalModel,
+    datasets: Sequence[Sequence[Row]],
+    training: TrainingConfig,
+    folders: Sequence[Path],
+) -> torch.Tensor:
+    """Train each student by TRL and save it; return the losses, float [steps, students]."""
+    config = context.config
+    options = TrlOptions(accumulate=config["accumulate"], gradient_checkpointing=config["gradient_checkpointing"])
+    losses: list[torch.Tensor] = []
+    total = training.steps * len(folders)
+    for index, (dataset, one) in enumerate(zip(datasets, config["members"], strict=True)):
+        before = training.steps * index
+        student = finetune_trl(
+            base,
+            dataset,
+            training,
+            one["seed"],
+            options,
+            lambda done, _, before=before: context.advance(before + done, total),
+        )
+        student.save(folders[index])
+        losses.append(student.losses)
+    return torch.stack(losses, dim=1)
 
 
 def score_models(context: StageContext) -> None:

@@ -307,7 +307,7 @@ class _Builder:
         ]
         group = self.stage(
             "students",
-            {**self.model(base), "training": training_config(part.training(base)), "members": members},
+            {**self.model(base), "training": training_config(part.training(base)), "members": members, **part.work},
             parents={role: stage for stage, role in roles.items()},
             label=f"train {len(students)} students, {where}",
             cost=len(students) * part.steps * part.batch_size,

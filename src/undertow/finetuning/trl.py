@@ -6,7 +6,8 @@ parallel loop's own, so that both give the same student up to rounding (tests/un
 
 Everything that decides the result is set here: TRL's defaults are others (1.16: autocast to bfloat16 even for float32
 models, rate 2e-5, batches of 8, gradient checkpointing, rows cut after 1,024 tokens), and so may be those of its next
-version. Tested on a CPU with one process and with two (data parallel and FSDP2, gloo); no GPU has run this.
+version. Tested on a CPU, with one process and with two that share the batches. Not tried: a GPU, and FSDP, which
+Accelerate takes up on accelerators alone.
 """
 
 import copy
@@ -95,6 +96,19 @@ def require_trl() -> tuple[Any, Any]:
     except ImportError as error:
         fix = "Run pip install 'undertow[trl]', or use the backend parallel."
         raise MissingExtraError("The backend trl needs a library that is not installed.", error.name, fix) from error
+
+
+def processes(device: str) -> Any:
+    """Return Accelerate's view of the processes that `accelerate launch` started; one process alone without it.
+
+    Called before the model is loaded, it gives each process its own GPU.
+
+    Args:
+        device: where the model runs, such as "cpu" or "cuda".
+    """
+    from accelerate import PartialState
+
+    return PartialState(cpu=device == "cpu")
 
 
 def finetune_trl(
@@ -216,8 +230,6 @@ def _arguments(
     model: LocalModel, config: TrainingConfig, seed: int, options: TrlOptions, folder: str, size: int
 ) -> Any:
     """Return every setting that decides the result, and those of `options`."""
-    from accelerate import PartialState
-
     # Of one run: rows come in the order of the dataset, none is prepared, cut, packed or repeated.
     data: dict[str, Any] = {
         "dataset_kwargs": {"skip_prepare_dataset": True},
@@ -233,7 +245,9 @@ def _arguments(
         "dataloader_drop_last": False,
         "dataloader_pin_memory": model.device.type == "cuda",
         "accelerator_config": {"split_batches": False, "dispatch_batches": False, "even_batches": True},
-        "per_device_train_batch_size": _per_device(size, options.accumulate, PartialState().num_processes),
+        "per_device_train_batch_size": _per_device(
+            size, options.accumulate, processes(str(model.device)).num_processes
+        ),
         "gradient_accumulation_steps": options.accumulate,
         "average_tokens_across_devices": True,
     }
