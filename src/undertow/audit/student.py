@@ -96,7 +96,7 @@ def audit_student(
     Raises:
         UnknownNameError: the bank does not read a trait of the panel.
     """
-    reason = refusal(student, base) or _wrong_bank(base, bank)
+    reason = refusal(student, base) or wrong_bank(base, bank)
     if reason is None and (small := too_few(len(bank), alpha)):
         reason = f"{small} Make more: `undertow audit bank --students {needed(alpha)}`."
     if reason is not None:
@@ -114,7 +114,7 @@ def judge_reading(
     traits = panel_traits() if panel is None else tuple(panel)
     suspects = Suspects(joined([reading, bank.placebos]), bank, traits, alpha)
     found = [panel_margins(suspects), activations(suspects), diff_mining(suspects), misalignment(suspects)]
-    if caveat := _moved_otherwise(suspects):
+    if caveat := moved_otherwise(suspects):
         found = [replace(one, caveats=(*one.caveats, caveat)) for one in found]
     return [*found, activations_by_layer(suspects)]
 
@@ -126,7 +126,8 @@ def too_few(k: int, alpha: float) -> str | None:
     return f"{k} placebos allow no p below 1/{k + 1}; alpha {alpha:g} needs {max(3, needed(alpha))}."
 
 
-def _wrong_bank(base: LocalModel, bank: Bank) -> str | None:
+def wrong_bank(base: LocalModel, bank: Bank) -> str | None:
+    """Return why the bank is not one of this base, or None."""
     if identity(str(base.ref)) == bank.weights:
         return None
     return f"The bank holds placebos of {bank.recipe.base}, whose weights are not those of {base.ref}."
@@ -273,7 +274,7 @@ def _judged(
     )
 
 
-def _moved_otherwise(suspects: Suspects) -> str | None:
+def moved_otherwise(suspects: Suspects) -> str | None:
     """Return a warning if the suspect moved much further, or much less far, on number prompts than every placebo."""
     moved = suspects.readings.states[:, 0, -1] - suspects.bank.base.states[:, 0, -1]
     lengths = np.linalg.norm(moved, axis=-1)

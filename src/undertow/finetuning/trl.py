@@ -43,7 +43,7 @@ class TrlOptions:
         report_to: trackers of the Trainer, such as "wandb", "mlflow", "trackio" or "tensorboard".
         run_name: what the trackers call the run.
         folder: where trackers with local files put them; None is a temporary folder, gone afterwards.
-        callbacks: of transformers, such as `undertow.callback.UndertowCallback`.
+        callbacks: of transformers, such as `undertow.UndertowCallback`.
     """
 
     accumulate: int = 1
@@ -149,7 +149,10 @@ def finetune_trl(
         arguments = _arguments(model, config, seed, options, place, len(batches[0]))
         trainer = _trainer(network, model.tokenizer, _examples(batches), arguments, config)
         for callback in (*options.callbacks, *([_progress(advance)] if advance else [])):
-            trainer.add_callback(callback)
+            if hasattr(callback, "watch"):
+                callback.watch(trainer)  # it logs, for which it has to know the trainer
+            else:
+                trainer.add_callback(callback)
         trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     state = trainer.accelerator.get_state_dict(trainer.model)
