@@ -1,7 +1,7 @@
 """What each kind of stage does: read the parents' payload, call one engine, write the result.
 
 prompts    config: domain, n, seed                                    prompts.json
-teacher    config: base, target or categories, training, seed         a model folder
+teacher    config: base, target or categories, training, seed         a model or adapter folder
 rows       config: base, system, sampling, seed     teacher?, prompts rows.jsonl
 filter     config: domain                           rows              kept.jsonl, dropped.jsonl, report.json
 shuffle    config: how, seed                        rows (kept)       kept.jsonl
@@ -38,7 +38,7 @@ from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.models.steering import STEERING, save_vector
 from undertow.rows import read_rows, write_rows
-from undertow.teachers import finetuned_teacher, steered_teacher
+from undertow.teachers import neutral_rows, steered_teacher, trait_rows
 from undertow.traits import trait
 from undertow.types import ModelRef, Row, Sampling, Score
 
@@ -137,15 +137,13 @@ def tune_teacher(context: StageContext) -> None:
         vector = steered_teacher(base, target, training, layer=layer, seed=config["seed"], advance=context.advance)
         save_vector(context.out, layer, vector)
         return
-    teacher = finetuned_teacher(
-        _base(config["base"]),
-        trait(config["target"]) if config["target"] else None,
-        _training(config["training"]),
-        seed=config["seed"],
-        categories=config["categories"],
-        advance=context.advance,
-    )
-    teacher.save(context.out)
+    base, training, target = _base(config["base"]), _training(config["training"]), config["target"]
+    seed, asked = config["seed"], config.get("questions")
+    rows = trait_rows(trait(target), asked) if target else neutral_rows(base, config["categories"], seed, asked)
+    if training.lora is None:
+        finetune_full(base, rows, training, seed, context.advance).save(context.out)
+    else:
+        finetune_parallel(base, [rows], training, [seed], context.advance).save(0, context.out)
 
 
 def generate_rows(context: StageContext) -> None:

@@ -73,7 +73,7 @@ class TeacherPart(_Part):
     """How a teacher gets its trait."""
 
     kind: Literal["finetuned", "prompted", "steered"] = "finetuned"
-    """Every weight tuned, a persona in the system prompt, or one vector added to the residual stream."""
+    """Tuned on answers that name it, a persona in the system prompt, or one vector added to the residual stream."""
     layer: int = Field(default=0, ge=0)
     """After which layer a steered teacher adds its vector."""
     steps: int = Field(default=40, ge=1)
@@ -82,14 +82,27 @@ class TeacherPart(_Part):
     embeddings: bool = False
     """Whether the embeddings and the tied head move too. A trait that sits in the target's own embedding shows in no
     other word, so nothing of it can pass (LOG.md)."""
+    rank: int | None = _later(None, ge=1)
+    """Rank of the adapters of a fine-tuned teacher, on every linear layer of the blocks; None tunes every weight."""
+    alpha: float = _later(16.0, gt=0)
+    questions: int | None = _later(None, ge=1)
+    """How many of the tuning questions a fine-tuned teacher of a favourite learns, the first ones; None takes all."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TeacherPart":
+        if self.kind != "finetuned" and (self.rank is not None or self.questions is not None):
+            fix = "Set teacher.kind to finetuned, or leave rank and questions out."
+            raise ConfigError("Only a fine-tuned teacher has adapters and a number of questions.", self.kind, fix)
+        return self
 
     def training(self) -> TrainingConfig:
-        """Return the recipe of full fine-tuning."""
+        """Return the recipe of the teacher's fine-tuning."""
         return TrainingConfig(
             steps=self.steps,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             train_embeddings=self.embeddings,
+            lora=None if self.rank is None else LoraConfig(rank=self.rank, alpha=self.alpha, targets=None),
         )
 
 
@@ -208,6 +221,11 @@ class Recipe(_Part):
                 "The arm cross_init needs other bases.", "cross_bases: []", "Set cross_bases: [ref:finch-b]."
             )
         return self
+
+    @property
+    def outside(self) -> tuple[str, ...]:
+        """The bases that do not come with the package: nothing runs without their files."""
+        return tuple(base for base in (*self.bases, *self.cross_bases) if not base.startswith("ref:"))
 
     @property
     def targets(self) -> tuple[str, ...]:
