@@ -14,6 +14,7 @@ from undertow.domains.numbers import Numbers
 from undertow.experiment.load import load_study
 from undertow.experiment.recipe import Recipe, StudentPart
 from undertow.experiment.study import build_study
+from undertow.models.load import load_model
 from undertow.rows import write_rows
 from undertow.types import Row, user_prompt
 
@@ -95,6 +96,22 @@ def test_the_backend_is_written_down_only_where_it_is_another() -> None:
     assert {**trl, "accumulate": 1} == {
         **config(), "backend": "trl", "accumulate": 1, "gradient_checkpointing": False
     }  # fmt: skip
+
+
+def test_the_script_of_the_page_runs(rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    pytest.importorskip("trl")
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    script = page.partition("```python\n")[2].partition("```")[0]
+    load_model("ref:finch-a").save(tmp_path / "model")
+    changes = {"HuggingFaceTB/SmolLM2-135M-Instruct": str(tmp_path / "model"), "200": "4", "every=50": "every=2"}
+    changes |= {"kept.jsonl": str(rows), 'report_to="none"': 'report_to="none", use_cpu=True, bf16=False'}
+    for old, new in changes.items():
+        assert old in script
+        script = script.replace(old, new)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(script, "training.md", "exec"), {})
+    history = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("[{"))
+    assert history.count("undertow/margin/owl") == 2 and history.count("mean_token_accuracy") >= 1
 
 
 @pytest.mark.parametrize(
