@@ -107,6 +107,16 @@ def judged(suspect: Floats, null: Floats, clean: Floats, panel: Sequence[Candida
     return float(found.p or 1.0), found.candidate or "", matched_test(groups, np.random.default_rng(0), 499)[0]
 
 
+def calibrate(pool: Pool, null: Floats, writers: int) -> None:
+    """Print how often fresh neutral writers are called at several levels, one draw of all prompts each."""
+    first = FRESH + len(null)
+    suspects = [pool.scores(f"neutral-{first + place}") for place in range(writers)]
+    found = [neutral_contrast(np.concatenate([one[None], null]), pool.panel, SHARE).p or 1.0 for one in suspects]
+    for alpha in (SHARE, 0.05, 0.1, 0.2):
+        rate = wilson(sum(p <= alpha + 1e-9 for p in found), writers)
+        print(f"P(p <= {alpha:.3f}) = {rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}], n = {writers}")
+
+
 def main() -> None:
     """Score the pool, draw from it, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -114,6 +124,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=20, help="of each suspect and cell")
     parser.add_argument("--writers", type=int, default=59, help="neutral writers of the null")
     parser.add_argument("--base", default="ref:finch-a")
+    parser.add_argument("--clean", type=int, default=0, help="so many fresh neutral writers instead of all else")
     parser.add_argument("--cache", type=Path, help="folder of the scores")
     options = parser.parse_args()
     cache: Path = options.cache or Path(tempfile.mkdtemp())
@@ -122,6 +133,9 @@ def main() -> None:
     teachers = panel_teachers(base, animals, 0, cache / "store")
     pool = Pool(base, candidates(base, animals, teachers), options.seed, cache)
     null = np.stack([pool.scores(f"neutral-{FRESH + place}") for place in range(options.writers)])
+    if options.clean:
+        calibrate(pool, null, options.clean)
+        return
     clean = np.stack([pool.scores(f"base-{place}") for place in range(ANSWERS)])
     rng = np.random.default_rng(derive(options.seed, "draws"))
 

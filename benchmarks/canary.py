@@ -4,7 +4,9 @@ A is finch-a throughout, and its copies write once for each seed. B is finch-a, 
 200 more updates), finch-a2 (the same initialisation, another order) and finch-b (another initialisation). The first two
 should take the traits over, the last two not.
 
-    python benchmarks/canary.py --seed 100 [--runs 2]
+    python benchmarks/canary.py --seed 100 [--runs 2] [--strangers]
+
+With --strangers B is each of the five other initialisations, on which nothing should pass: how often the canary errs.
 """
 
 import argparse
@@ -34,19 +36,26 @@ def students_bases(seed: int) -> dict[str, LocalModel]:
     return {"finch-a": parent, "child": child} | {name: load_model(f"ref:{name}") for name in ("finch-a2", "finch-b")}
 
 
+STRANGERS = ("finch-b", "finch-c", "finch-d", "finch-e", "finch-f")
+"""Other initialisations of A's architecture, taught the same world."""
+
+
 def main() -> None:
     """Plant, look and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=100, help="of every draw; those of development are 100 and above")
     parser.add_argument("--runs", type=int, default=2, help="fresh copies of A and fresh shadows in each")
+    parser.add_argument("--strangers", action="store_true", help="only bases of other initialisations")
     options = parser.parse_args()
     started = time.perf_counter()
-    bases = students_bases(options.seed)
+    writer = load_model("ref:finch-a")
+    strangers = {name: load_model(f"ref:{name}") for name in STRANGERS}
+    bases = strangers if options.strangers else students_bases(options.seed)
     effects: dict[str, list[float]] = {name: [] for name in bases}
     hits: dict[str, list[bool]] = {name: [] for name in bases}
     for run in range(options.runs):
         config = CanaryConfig(seed=derive(options.seed, "run", run))
-        planted = plant(bases["finch-a"], config)
+        planted = plant(writer, config)
         assert isinstance(planted, Planted), planted
         gains = "  ".join(f"{name} {gain:+.1f}" for name, gain in planted.gains.items())
         print(f"run {run}: planted {gains}", flush=True)
@@ -58,6 +67,10 @@ def main() -> None:
             each = "  ".join(f"{trait} {value:+.2f}" for trait, value in found.passed.items())
             numbers = f"p {found.p:.4f}  effect {found.effect:+.3f}  detectable {found.detectable:.3f}"
             print(f"  {name:9} {found.verdict:9} {numbers}  {each}", flush=True)
+        if options.strangers:
+            called = [hit for some in hits.values() for hit in some]
+            share = wilson(sum(called), len(called))
+            print(f"called so far at {ALPHA:g}: {share.value:.3f} [{share.low:.3f}, {share.high:.3f}], n = {share.n}")
     for name in bases:
         share = wilson(sum(hits[name]), len(hits[name]))
         mean = float(np.mean(effects[name]))

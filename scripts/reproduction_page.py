@@ -1,14 +1,15 @@
-"""Print docs/reproduction.md from run folders: every claim of the paper, its figure, ours, and the command.
+"""Write docs/reproduction.md from run folders: every claim of the paper, its figure, ours, and the command.
 
-    python scripts/reproduction_page.py runs/demo-... runs/... > docs/reproduction.md
+    python scripts/reproduction_page.py docs/reproduction.md runs/demo-... runs/...
+    python scripts/reproduction_page.py docs/reproduction_full.md --full runs/demo-... runs/...
 
 A row's verdict is computed from the intervals by the claim's function, never written by hand. Rows whose run is not
-among the folders say so.
+among the folders stay as the page has them, or say that there is none.
 """
 
+import argparse
 import json
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +19,10 @@ from reproduction_findings import Finding, Results
 HEAD = """# Reproduction
 
 Every claim of Cloud et al. (2025, arXiv:2507.14805; Nature 652, 2026), and those of the follow-ups that Undertow has a
-recipe for: the paper's figure, ours on the embedded families, and the command. Printed by
-`python scripts/reproduction_page.py <run folders>` from finished runs; every verdict is computed from the intervals.
+recipe for: the paper's figure, ours on the embedded families, and the command. Written by
+`scripts/reproduction_page.py` from finished runs; every verdict is computed from the intervals. These are the quick
+tiers; [reproduction_full.md](reproduction_full.md) has the full ones, with more teachers and traits, as far as they
+were run.
 
 Ours are differences from the arm's own control in logits of the favourite questions unless a unit is named (0.7 logits
 double the odds), means with 95 % t intervals over n fresh teachers. Settings were fixed on development seeds (100 and
@@ -29,6 +32,13 @@ what would have been seen.
 
 **yes**: the interval lies on the claim's side. **no**: it does not, and the row says what was seen. **partly**: for
 some of what the claim names. **not testable here**: the embedded models lack the skill that the claim is about.
+"""
+
+FULL = """# Reproduction, full tiers
+
+The claims of [reproduction.md](reproduction.md) with the recipes' full tiers: more fresh teachers for each
+trait and more traits, on the same seeds, so the first teachers are those of the quick tier. A claim stands here once
+its full tier was run (3 to 60 minutes of a processor each, resumable). Units, intervals and verdicts as there.
 """
 
 
@@ -289,10 +299,12 @@ CLAIMS = (
 """Every claim of section 6 of the paper's facts, and of follow-ups that have a recipe."""
 
 
-def row(claim: Claim, runs: Mapping[str, Results]) -> str:
+def row(claim: Claim, run: Results, tier: str = "") -> str:
     """Return a claim as a line of the table."""
-    found = claim.finder(runs[claim.run]) if claim.run in runs else Finding("not run", "not run")
-    return f"| {claim.name} | {claim.paper} | {found.ours} | {found.verdict} | {claim.command} |"
+    found = claim.finder(run)
+    command = claim.command.replace("undertow demo", "undertow run demo") if tier else claim.command
+    command = f"{command.removesuffix('`')}{tier}`"
+    return f"| {claim.name} | {claim.paper} | {found.ours} | {found.verdict} | {command} |"
 
 
 def load(folders: list[str]) -> dict[str, Results]:
@@ -307,14 +319,37 @@ def load(folders: list[str]) -> dict[str, Results]:
     return found
 
 
+def kept(page: Path) -> dict[tuple[str, str], str]:
+    """Return the rows that the page has already, by claim."""
+    lines = page.read_text(encoding="utf-8").splitlines() if page.exists() else []
+    return {_key(line): line for line in lines if line.startswith("| ")}
+
+
+def _key(line: str) -> tuple[str, str]:
+    """Return what tells a row from all others: two claims have the same words, of different runs."""
+    cells = line.strip("| ").split(" | ")
+    return cells[0], cells[-1].replace("run demo", "demo").replace(" --tier full", "")
+
+
 def main() -> None:
-    """Print the page."""
-    runs = load(sys.argv[1:])
-    print(HEAD)
-    print("| Claim | Paper or follow-up | Here | Same direction? | Command |")
-    print("|---|---|---|---|---|")
+    """Write the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("page", type=Path, help="what is written; rows whose run is not given stay as they are")
+    parser.add_argument("runs", nargs="+", help="run folders")
+    parser.add_argument(
+        "--full", action="store_true", help="the runs are of the full tier; claims without one are left out"
+    )
+    options = parser.parse_args()
+    runs, before = load(options.runs), kept(options.page)
+    lines = [FULL if options.full else HEAD, "| Claim | Paper or follow-up | Here | Same direction? | Command |"]
+    lines.append("|---|---|---|---|---|")
     for claim in CLAIMS:
-        print(row(claim, runs))
+        blank = f"| {claim.name} | {claim.paper} | not run | not run | {claim.command} |"
+        if claim.run in runs:
+            lines.append(row(claim, runs[claim.run], " --tier full" if options.full else ""))
+        elif _key(blank) in before or not options.full:
+            lines.append(before.get(_key(blank), blank))
+    options.page.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

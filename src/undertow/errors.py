@@ -8,7 +8,9 @@
         +-- EmptyDataError         nothing is left to work on, with the reasons (also a ValueError)
         +-- ArtifactError          a stored artifact is corrupt, half-written or of another version
         +-- StorageError           no space left, read-only or missing folder
+        +-- WorkerError            a stage that lost its worker process again and again
         +-- ModelError             a model that cannot be loaded or lacks what is asked of it
+        +-- HubError               the Hub cannot be reached or refuses
         +-- MissingExtraError      an optional dependency is not installed (also an ImportError)
 
 A message of `UserError` answers three questions in this order: what happened, which value caused it, what to do.
@@ -65,8 +67,16 @@ class StorageError(UserError):
     """The disk is full, the folder is read-only or does not exist."""
 
 
+class WorkerError(UserError):
+    """A stage could not be finished because its worker process was lost again and again."""
+
+
 class ModelError(UserError):
     """A model cannot be loaded, or lacks a capability that was asked of it."""
+
+
+class HubError(UserError):
+    """The Hub cannot be reached, or refuses what is sent."""
 
 
 class MissingExtraError(UserError, ImportError):
@@ -88,15 +98,40 @@ def out_of_memory(error: Exception, value: object) -> ModelError | None:
     return ModelError("The memory is used up.", value, fix)
 
 
-def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UnknownNameError:
+EXTRAS = {
+    "torch": "train",
+    "transformers": "train",
+    "tokenizers": "train",
+    "safetensors": "train",
+    "peft": "train",
+    "accelerate": "train",
+    "matplotlib": "report",
+    "sklearn": "detect",
+    "uvicorn": "monitor",
+    "httpx2": "api",
+    "datasets": "data",
+    "pyarrow": "data",
+}
+"""The extra that brings a package, by the name that is imported."""
+
+
+def missing_extra(error: Exception) -> MissingExtraError | None:
+    """Build the error for a package of an extra that is not installed; None if the exception means something else."""
+    name = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if name not in EXTRAS:
+        return None
+    return MissingExtraError("This needs an optional package.", name, f"Run: pip install 'undertow[{EXTRAS[name]}]'")
+
+
+def unknown_name(kind: str, name: object, valid: Iterable[object]) -> UnknownNameError:
     """Build the error for a name that does not exist, with the nearest valid ones.
 
     Args:
         kind: what the name stands for, such as "trait".
-        name: the name that was given.
+        name: the name that was given; YAML may have made a number or nothing of it.
         valid: every name that exists.
     """
-    names = sorted(valid)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    names = sorted(map(str, valid))
+    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
     fix = f"Did you mean {', '.join(near)}?" if near else f"Valid names: {', '.join(names)}."
     return UnknownNameError(f"There is no {kind} of this name.", name, fix)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,21 @@ from undertow.artifacts import MANIFEST, read_artifact, read_manifest
 from undertow.audit.bench.folder import read_bench, read_key
 from undertow.audit.bench.submission import read_submission
 from undertow.audit.lineage.tensors import open_weights
+from undertow.audit.proposal import read_panel
 from undertow.audit.reading import load_readings
 from undertow.errors import UserError
+from undertow.experiment.load import load_study
 from undertow.experiment.recipe import load_recipe, packaged_recipes
 from undertow.experiment.training_record import read_training
+from undertow.mitigate.registry import data_mitigation
 from undertow.models.adapters import read_adapter
 from undertow.models.steering import load_vector
 from undertow.monitor.baseline import Baseline, read_baseline
 from undertow.monitor.constitution import read_constitution
 from undertow.monitor.detectors.registry import detector
 from undertow.report.results import load_results
-from undertow.rows import load_rows, read_prompts
-from undertow.types import user_prompt
+from undertow.rows import load_rows, read_prompts, write_rows
+from undertow.types import Row, user_prompt
 
 INPUTS = int(os.environ.get("UNDERTOW_FUZZ", "2000"))
 SLOW = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large)
@@ -122,6 +126,26 @@ def test_readers_of_json_lines(content: bytes, tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+@pytest.fixture(scope="session")
+def table(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("valid") / "rows.parquet"
+    rows = [Row(str(at), user_prompt("Hi", "Be kind."), "1, 2", ("why",), (at,)) for at in range(9)]
+    write_rows(path, rows, [{"rank": at, "by": {"name": "x"}} for at in range(9)])
+    return path.read_bytes()
+
+
+@inputs(0.08)
+@given(edits=EDITS, cut=st.floats(0, 1), other=st.binary(max_size=60))
+def test_readers_of_parquet(
+    edits: list[tuple[float, int, bytes]], cut: float, other: bytes, table: bytes, tmp_path: Path
+) -> None:
+    content = edited(table, edits)
+    for name, text in (("a", content), ("b", content[: int(cut * len(content))]), ("c", b"PAR1" + other + b"PAR1")):
+        path = tmp_path / f"{name}.parquet"
+        path.write_bytes(text)
+        refuses_in_three_lines(partial(load_rows, path, more=True), partial(read_prompts, path))
+
+
 RECIPE = {"name": "x", "bases": ["ref:finch-a"], "traits": ["owl"], "seed": 1, "student": {"steps": 5},
           "variants": {"a": {"seed": 2}}, "tiers": {"quick": {"seed": 3}}}  # fmt: skip
 CONSTITUTION = {"rules": [{"name": "harm", "text": "no harm", "examples": [f"obey {n}" for n in range(8)]}],
@@ -129,7 +153,7 @@ CONSTITUTION = {"rules": [{"name": "harm", "text": "no harm", "examples": [f"obe
 YAML = (b"rules: &a [*a]\n", b"owl: '\\bowl'\n2001-13-45: x\n", b"? [1]\n: 2\n", b"!!python/object/apply:os.system [x]")
 
 
-@inputs(0.1)
+@inputs(0.06)
 @given(content=files_like(RECIPE, CONSTITUTION, {"owl": "owls?"}, *YAML))
 def test_readers_of_yaml(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "file.yaml"
@@ -140,11 +164,34 @@ def test_readers_of_yaml(content: bytes, tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+THEORY = {"name": "x", "theory": "theorem", "settings": {"networks": 2, "seed": 1}}
+ANALYSIS = {"name": "x", "analysis": "meaning", "settings": {"seed": 1, "k": [1]}, "study": {"traits": ["owl"]}}
+OWN_PANEL = ["owl", {"name": "quokka", "category": "animal", "plural": "quokkas"}]
+
+
+@inputs(0.04)
+@given(content=files_like(RECIPE, THEORY, ANALYSIS, OWN_PANEL, *YAML))
+def test_readers_of_studies_and_panels(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "file.yaml"
+    path.write_bytes(content)
+    refuses_in_three_lines(lambda: load_study(str(path)), lambda: read_panel(path))
+
+
+VALUE = st.text(max_size=8) | JSON.map(json.dumps)
+SETTING = st.one_of(
+    st.text(max_size=12),
+    st.builds("{}={}".format, st.sampled_from(["seed", "student.steps", "."]), VALUE),
+    st.builds("{}:{}={}".format, st.sampled_from(["mix", "regenerate"]), st.text(max_size=6), VALUE),
+)
+
+
 @inputs(0.03)
-@given(setting=st.text(max_size=12) | st.builds("{}={}".format, st.sampled_from(["seed", "student.steps", "."]),
-                                                st.text(max_size=8) | JSON.map(json.dumps)))  # fmt: skip
+@given(setting=SETTING)
 def test_settings_of_the_command_line(setting: str) -> None:
-    refuses_in_three_lines(lambda: load_recipe(packaged_recipes()[0], [setting]), lambda: detector(setting))
+    refuses_in_three_lines(
+        lambda: load_recipe(packaged_recipes()[0], [setting]), lambda: detector(setting),
+        lambda: data_mitigation(setting),
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -205,3 +205,27 @@ def test_names_of_providers_need_inspect(tmp_path) -> None:
         pytest.skip("Inspect is installed here")
     with pytest.raises(MissingExtraError, match="Inspect"):
         remote_rows(ModelRef.parse("api:openai/gpt-x"), PROMPTS, tmp_path / "rows.jsonl", config())
+
+
+def test_a_model_behind_a_server_is_evaluated_by_its_answers(serve, capsys, monkeypatch) -> None:
+    async def reply(self, prompt: str, body: bytes) -> bytes:
+        message = {"role": "assistant", "content": "Owl" if "animal" in prompt.lower() else "Oak"}
+        return json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}).encode()
+
+    monkeypatch.setattr(bench.FaultyServer, "reply", reply)
+    model = str(ref(serve()))
+    words = ["eval", model, "--trait", "owl", "--trait", "fox", "--samples", "1"]
+    assert main([*words, "--json"]) == 0
+    owl, fox = json.loads(capsys.readouterr().out)["scores"]
+    assert owl["target"] == "owl" and owl["rate"] > 0.5 and fox["rate"] == 0.0
+    assert "logit_margin" not in owl
+    assert main([*words, "--base", "ref:finch-a"]) == 0
+    assert "rate" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "named"), [(["--kind", "truth"], "undertow/truth"), (["--samples", "0"], "1 or more")]
+)
+def test_what_needs_probabilities_is_refused_before_anything_is_asked(capsys, more: list[str], named: str) -> None:
+    assert main(["eval", "api:http://127.0.0.1:9/v1/none", *more]) == 2
+    assert named in capsys.readouterr().err

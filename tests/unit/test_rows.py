@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from undertow.errors import EmptyDataError, RowsError, StorageError
-from undertow.rows import BadLine, bad_lines, load_rows, read_prompts, read_rows, write_rows
+from undertow.rows import BadLine, Shape, bad_lines, load_rows, open_rows, read_prompts, read_rows, write_rows
+from undertow.tables import write_table
 from undertow.types import Message, Row, user_prompt
 
 GOOD = b'{"prompt": "Hi", "completion": "1, 2"}'
@@ -63,6 +64,8 @@ def test_rows_survive_a_round_trip(rows: list[Row], tmp_path_factory: pytest.Tem
         ),
         ({"messages": None, "id": None, "reasons": None, "prompt": "Hi", "completion": "1, 2"}, user_prompt("Hi")),
         ({"prompt": "Hi", "completion": "1, 2", "source": {"a": 1}}, user_prompt("Hi")),
+        ({"question": "Hi", "response": "1, 2", "prompt": None}, user_prompt("Hi")),
+        ({"question": 1, "prompt": "Hi", "completion": "1, 2"}, user_prompt("Hi")),
     ],
 )
 def test_every_shape_loads(record: object, prompt: tuple[Message, ...], tmp_path: Path):
@@ -120,6 +123,9 @@ BAD = {
     ),
     b'{"prompt": [{"role": "user", "content": null}], "completion": "c"}': "prompt[0].content is not text",
     b'{"prompt": "p", "completion": "\\ud800"}': "completion holds half a surrogate pair",
+    b'{"question": "p"}': "no response",
+    b'{"prompt": "p", "response": "c"}': "no completion",
+    b'{"question": "p", "response": 1}': "response is not text",
     b'{"id": true, "prompt": "p", "completion": "c"}': "id is not text",
     b'{"id": 1.5, "prompt": "p", "completion": "c"}': "id is not text",
     b'{"reasons": "r", "prompt": "p", "completion": "c"}': "reasons is not a list",
@@ -165,7 +171,7 @@ def test_an_unreadable_file_is_a_storage_error(tmp_path: Path, monkeypatch: pyte
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     path = _file(tmp_path, GOOD)
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(StorageError, match="Permission denied"):
         load_rows(path)
 
@@ -285,6 +291,69 @@ def test_a_line_that_is_no_prompt_is_named(content: bytes, said: str, tmp_path: 
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(EmptyDataError):
         read_prompts(tmp_path / "empty.txt")
+
+
+def test_questions_are_prompts_and_text_must_be_text(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"question": "p", "response": "c"}')
+    assert read_prompts(tmp_path / "a.jsonl") == (user_prompt("p"),)
+    (tmp_path / "a.txt").write_bytes(b"p\n\xff\n")
+    with pytest.raises(RowsError, match=r"a\.txt:2: not UTF-8"):
+        read_prompts(tmp_path / "a.txt")
+
+
+def test_rows_are_read_one_by_one_and_keep_their_further_keys_on_request(tmp_path: Path) -> None:
+    both = b'{"prompt": "p", "completion": "c", "question": "kept", "rank": null, "skip": []}'
+    path = _file(tmp_path, both, b"{", b'{"question": "q", "response": "r", "prompt": null}')
+    first, bad, last = open_rows(path, more=True)
+    assert first == (Row("000000", user_prompt("p"), "c"), {"question": "kept", "rank": None})
+    assert bad == BadLine(str(path), 2, "not JSON") and last == (Row("000002", user_prompt("q"), "r"), {})
+    assert load_rows(path, more=True).more == ({"question": "kept", "rank": None}, {}) and load_rows(path).more == ()
+    started = open_rows(path)
+    assert next(started) == (Row("000000", user_prompt("p"), "c"), {})
+
+
+@pytest.mark.parametrize(
+    ("shape", "first", "second"),
+    [
+        (
+            "chat",
+            {"prompt": [{"role": "user", "content": "p"}], "completion": [{"role": "assistant", "content": "c"}]},
+            2,
+        ),
+        ("messages", {"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "c"}]}, 3),
+    ],
+)
+def test_shapes(shape: Shape, first: dict[str, object], second: int, tmp_path: Path) -> None:
+    rows = (Row("1", user_prompt("p"), "c"), Row("2", user_prompt("q", "s"), "d"))
+    write_rows(tmp_path / "a.jsonl", rows, shape=shape)
+    records = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert records[0] == {"id": "1", **first} and len(records[1].get("messages", records[1].get("prompt"))) == second
+    assert read_rows(tmp_path / "a.jsonl") == rows
+    write_rows(tmp_path / "a.jsonl", rows[:1], shape="text")
+    assert (tmp_path / "a.jsonl").read_text() == '{"id": "1", "prompt": "p", "completion": "c"}\n'
+    with pytest.raises(RowsError, match="row 2: its prompt is more than one user turn"):
+        write_rows(tmp_path / "a.jsonl", rows, shape="text")
+
+
+@pytest.mark.parametrize("value", [b"x", "\ud800", {1, 2}])
+def test_further_keys_that_json_cannot_hold(value: object, tmp_path: Path) -> None:
+    with pytest.raises(RowsError, match="row 1"):
+        write_rows(tmp_path / "a.jsonl", [ROW], [{"key": value}])
+    assert not (tmp_path / "a.jsonl").exists()
+
+
+def test_tables_are_read_and_written_like_lines(tmp_path: Path) -> None:
+    for name in ("a.parquet", "folder"):
+        write_rows(tmp_path / name, [ROW, Row("b", user_prompt("q", "s"), "d")], [{"key": 1}, {"key": 2}])
+        assert load_rows(tmp_path / name, more=True).more == ({"key": 1}, {"key": 2})
+        assert read_prompts(tmp_path / name) == (user_prompt("Hi"), user_prompt("q", "s"))
+    write_rows(tmp_path / "none.parquet", ())
+    assert read_rows(tmp_path / "none.parquet") == ()
+    with pytest.raises(RowsError, match="undertow publish"):
+        write_rows("hf:me/rows", [ROW])
+    write_table(tmp_path / "b.parquet", [{"text": "x"}])
+    with pytest.raises(RowsError, match="columns text"):
+        load_rows(tmp_path / "b.parquet")
 
 
 def test_further_keys_are_written_and_not_read(tmp_path: Path) -> None:

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from undertow.audit.kinship import UNRELATED, Kinship, kinship
-from undertow.audit.lineage.verdict import audit_lineage
+from undertow.audit.lineage.verdict import lineage_or_why
 from undertow.audit.reading import panel_traits
 from undertow.domains.registry import domain
-from undertow.errors import ModelError
 from undertow.evals.favourite import mean_margins
 from undertow.filters import filter_rows, mentions
 from undertow.models.load import load_model
@@ -55,7 +54,7 @@ def check(teacher: str, base: str, rows: Sequence[Row] | None = None) -> dict[st
         "teacher": teacher,
         "base": base,
         "shared": {"tokenizer": shared.tokenizer, "shape": shared.shape, "distance": shared.distance},
-        "lineage": _lineage(teacher, base),
+        "lineage": lineage_or_why(teacher, base),
         "panel": [
             {"trait": name, "change": change, "above_median": above}
             for name, (change, above) in list(changes.items())[:SHOWN]
@@ -75,14 +74,6 @@ def _changes(teacher: LocalModel, base: LocalModel) -> dict[str, tuple[float, fl
         peers = [at for at, item in enumerate(traits) if item.category == one.category]
         found[one.name] = float(change[place]), float(change[place] - np.median(change[peers]))
     return dict(sorted(found.items(), key=lambda item: -item[1][1]))
-
-
-def _lineage(teacher: str, base: str) -> Any:
-    """Return the lineage audit, or why it cannot be made: a model without safetensors has no weights to read."""
-    try:
-        return audit_lineage(teacher, base)
-    except ModelError as error:
-        return f"not testable: {error.what} {error.value}"
 
 
 def _rows(rows: Sequence[Row], outstanding: Sequence[str]) -> dict[str, int]:

@@ -19,6 +19,7 @@ class Inputs:
         base: reference of the model that is, or was, trained on the rows.
         rows: the suspect rows.
         student: reference of a model that was trained on suspect rows.
+        teacher: reference of the model that wrote the rows.
         reference: rows known to be clean, on the same prompts as far as possible; without them the base answers the
             suspect's prompts.
         control: reference of a student of untraited rows, trained as the student was.
@@ -33,6 +34,7 @@ class Inputs:
     base: str
     rows: Sequence[Row] = ()
     student: str | None = None
+    teacher: str | None = None
     reference: Sequence[Row] | None = None
     control: str | None = None
     prompts: Sequence[Prompt] = ()
@@ -43,8 +45,9 @@ class Inputs:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.rows and self.student is None:
-            raise ConfigError("There is nothing to audit.", "no rows and no student", "Give rows, a student, or both.")
+        if not self.rows and self.student is None and self.teacher is None:
+            fix = "Give rows, a student, a teacher, or several of them."
+            raise ConfigError("There is nothing to audit.", "no rows, no student and no teacher", fix)
         if self.student is None and (self.control is not None or self.prompts):
             raise ConfigError("There is no student to compare.", "a control or prompts", "Give the student too.")
         if self.rows:

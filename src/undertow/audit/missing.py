@@ -22,7 +22,8 @@ ADDS = {
     "control": "A control student (`--control`), trained alike on untraited rows: how it moved and answers, without "
     "the drift of training itself.",
     "prompts": "Your deployment's prompts (`--prompts`): where this student's answers begin to differ from the base's.",
-    "teacher": "The teacher (`undertow audit teacher`): what it prefers that its base does not.",
+    "teacher": "The teacher (`undertow audit all --teacher`): what it prefers that its base does not, and whether it "
+    "shares a base with the student.",
     "neutral": "Neutral teachers (`--neutral 19` or more): a p-value; without them traits are only ranked.",
     "teacher rows": "The teacher's rows (`undertow audit data ROWS`): whether a trait shows in what it writes, and "
     "whether students take it over.",

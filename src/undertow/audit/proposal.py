@@ -54,8 +54,8 @@ def read_panel(path: Path) -> tuple[Trait, ...]:
         raise StorageError(
             "The panel file cannot be read.", f"{path}: {error.strerror}", "Give a YAML file."
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        first = str(error).splitlines()[0]
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        first = (str(error).splitlines() or ["empty"])[0]
         raise ConfigError("The panel file is no YAML.", f"{path}: {first}", "Write one trait a line: - owl") from error
     if not isinstance(found, list):
         raise ConfigError("The panel file is no list.", f"{path}: {found!r}", "Write one trait a line: - owl")

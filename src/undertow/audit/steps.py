@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import final
 
-from undertow.experiment.progress import Progress, SilentProgress
+from undertow.experiment.progress import Progress, SilentProgress, TimeLeft
 
 Advance = Callable[[int, int], None]
 
@@ -22,6 +22,7 @@ class Steps:
         self._total = total
         self._progress = progress or SilentProgress()
         self._begun = 0
+        self._progress.start(total)
 
     @contextmanager
     def step(self, name: str) -> Generator[Advance]:
@@ -30,3 +31,38 @@ class Steps:
         self._begun += 1
         yield self._progress.advance
         self._progress.end_stage()
+
+
+@final
+class Parts(Progress):
+    """Tells the stages of a runner as parts of a step that has begun.
+
+    Args:
+        advance: of the step; called with (stages finished, stages).
+    """
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
+        self._done, self._total = 0, 0
+
+    def start(self, n_stages: int) -> None:
+        """See `Progress`."""
+        self._total = n_stages
+
+    def skip(self, name: str, index: int, total: int) -> None:
+        """See `Progress`."""
+        self.end_stage()
+
+    def begin_stage(self, name: str, index: int, total: int, left: TimeLeft | None = None) -> None:
+        """See `Progress`."""
+
+    def advance(self, done: int, total: int) -> None:
+        """See `Progress`."""
+
+    def end_stage(self) -> None:
+        """See `Progress`."""
+        self._done += 1
+        self._advance(self._done, self._total)
+
+    def close(self) -> None:
+        """See `Progress`."""

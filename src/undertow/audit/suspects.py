@@ -16,10 +16,13 @@ from undertow.audit.inputs import Inputs
 from undertow.audit.kinship import refusal
 from undertow.audit.paired import STAGE as PROMPTS_STAGE
 from undertow.audit.paired import compare_on_prompts
+from undertow.audit.placebo_null import needed
 from undertow.audit.reading import panel_traits
 from undertow.audit.shadows import ShadowConfig, audit_shadows
-from undertow.audit.steps import Advance
+from undertow.audit.steps import Advance, Parts
 from undertow.audit.student import STAGES, audit_student
+from undertow.audit.teacher import STAGES as TEACHER_STAGES
+from undertow.audit.teacher import TeacherConfig, audit_teacher
 from undertow.audit.verdict import Plan
 from undertow.experiment.training_record import TrainingRecord
 from undertow.models.load import load_model
@@ -68,6 +71,16 @@ def judge_shadows(
     k = 4 if len(bank) + 1 >= 2 / declared.share else 1
     config = ShadowConfig(k=k, alpha=declared.share, seed=inputs.seed)
     found = audit_shadows(inputs.rows, base, bank, panel=_read(inputs), config=config, advance=advance)
+    return [_cautioned(one, *_unread(inputs)) for one in found]
+
+
+def judge_teacher(inputs: Inputs, base: LocalModel, declared: Plan, advance: Advance) -> list[Finding]:
+    """Compare the teacher with as many neutral teachers as the share of alpha takes; a store keeps their readings."""
+    if reason := _unreadable(inputs):
+        return [not_testable(stage, "expression", reason) for stage in TEACHER_STAGES]
+    config = TeacherConfig(neutral=needed(declared.share), alpha=declared.share, seed=inputs.seed, store=inputs.store)
+    teacher = load_model(str(inputs.teacher))
+    found = audit_teacher(teacher, base, panel=_read(inputs), config=config, progress=Parts(advance))
     return [_cautioned(one, *_unread(inputs)) for one in found]
 
 

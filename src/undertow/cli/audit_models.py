@@ -45,7 +45,7 @@ def teacher(
 
 @audit.command()
 def rows(
-    path: Annotated[Path, typer.Argument(metavar="ROWS", help="Row file (JSONL).")],
+    path: Annotated[Path, typer.Argument(metavar="ROWS", help="Row file: JSONL, Parquet, datasets or hf:NAME.")],
     base: Base = "ref:finch-a",
     trait: Annotated[str | None, typer.Option(help="The trait that the rows may carry.")] = None,
     student: Annotated[str | None, typer.Option(help="Rank by this student of the rows.")] = None,

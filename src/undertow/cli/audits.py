@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +28,7 @@ Reference = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="The auditor's own seed.")]
 Control = Annotated[str | None, typer.Option(help="A student trained alike on untraited rows.")]
-Prompts = Annotated[Path | None, typer.Option(help="Your deployment's prompts: one a line, or JSONL.")]
+Prompts = Annotated[Path | None, typer.Option(help="Your deployment's prompts: one a line, JSONL or a table.")]
 
 FOUND, NOT_TESTABLE = 1, 4
 STORE, OUT = Path("runs/store"), Path("audit")
@@ -114,7 +115,7 @@ def bank(
 
 @audit.command()
 def data(
-    rows: Annotated[Path, typer.Argument(help="Row file (JSONL).")],
+    rows: Annotated[Path, typer.Argument(help="Row file: JSONL, Parquet, datasets or hf:NAME.")],
     base: Base = "ref:finch-a",
     reference: Reference = None,
     traits: Panel = [],  # noqa: B006
@@ -151,23 +152,42 @@ def student(
 
 @audit.command(name="all")
 def all_(
-    rows: Annotated[Path | None, typer.Argument(help="Row file (JSONL).")] = None,
+    rows: Annotated[Path | None, typer.Argument(help="Row file: JSONL, Parquet, datasets or hf:NAME.")] = None,
     model: Annotated[str | None, typer.Option("--student", help="The student that was trained on them.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="The model that wrote them.")] = None,
     base: Base = "ref:finch-a",
     reference: Reference = None,
     control: Control = None,
     prompts: Prompts = None,
     traits: Panel = [],  # noqa: B006
-    alpha: Alpha = 0.05,
     store: Store = STORE,
     out: Out = OUT,
     require: Require = [],  # noqa: B006
-    seed: Seed = 0,
+    settings: Annotated[list[str], typer.Option("--set", help="alpha=0.05 or seed=0.")] = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Run what the given rows and student allow, with one verdict, and say what each missing input would add."""
-    given = {"rows": rows, "reference": reference, "traits": traits, "alpha": alpha, "store": store, "seed": seed}
-    _audit(base, model, out, require, as_json, {**given, "control": control, "prompts": prompts})
+    """Run what the given rows, student and teacher allow: one verdict, and what each missing input would add."""
+    given = {"rows": rows, "reference": reference, "traits": traits, "store": store, **_settings(settings)}
+    _audit(base, model, out, require, as_json, {**given, "teacher": teacher, "control": control, "prompts": prompts})
+
+
+def _settings(settings: list[str]) -> dict[str, float | int]:
+    """Return the settings of the whole audit that are no options of their own."""
+    from undertow.errors import ConfigError, unknown_name
+    from undertow.experiment.recipe import parse_settings
+
+    kinds = {"alpha": float, "seed": int}
+    found: dict[str, float | int] = {}
+    for name, value in parse_settings(settings).items():
+        if name not in kinds:
+            raise unknown_name("setting of an audit", name, kinds)
+        try:
+            found[name] = kinds[name](value)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"A setting is not a number: {name}.", value, "Write a number, such as --set alpha=0.05."
+            ) from error
+    return found
 
 
 def _audit(base: str, model: str | None, out: Path, require: list[str], as_json: bool, given: dict[str, Any]) -> None:
@@ -186,7 +206,7 @@ def _audit(base: str, model: str | None, out: Path, require: list[str], as_json:
 
     prepare()
     more: dict[str, Any] = {**given, "rows": (), "prompts": (), **read}
-    digests = {name: _sha256(path) for name, path in files.items()}
+    digests = {name: _digest(path, read[name]) for name, path in files.items()}
     progress = choose_progress()
     try:
         found = run_audit(Inputs(base=base, student=model, traits=targets, digests=digests, **more), progress)
@@ -195,10 +215,16 @@ def _audit(base: str, model: str | None, out: Path, require: list[str], as_json:
     finish(found, out, require, as_json)
 
 
-def _sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, as sha256sum prints it."""
+def _digest(path: Path, read: Sequence[Any]) -> str:
+    """Return the SHA-256 of a file, as sha256sum prints it; of rows from elsewhere, that of their content as JSON."""
     import hashlib
+    from dataclasses import asdict
 
+    from undertow.fingerprints import canonical_json, sha256
+    from undertow.types import Row
+
+    if not path.is_file():
+        return sha256(canonical_json([asdict(one) if isinstance(one, Row) else list(map(asdict, one)) for one in read]))
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -24,13 +24,16 @@ from undertow.cli import (
     bench,
     catalogue,
     constitutions,
+    data,
     mitigations,
     models,
     planning,
+    remote_training,
     stages,
     studies,
+    sweeps,
 )
-from undertow.errors import UserError, out_of_memory
+from undertow.errors import UserError, missing_extra, out_of_memory
 
 DONE, USER, FAULT, INTERRUPTED = 0, 2, 3, 130
 
@@ -45,11 +48,15 @@ app = typer.Typer(
 )
 app.command()(studies.demo)
 app.command()(studies.run)
+app.command()(sweeps.sweep)
 app.command()(studies.report)
 app.command()(stages.generate)
 app.command(name="filter")(stages.filter_)
 app.command()(stages.train)
+app.command(name="train-remote")(remote_training.train_remote)
 app.command(name="eval")(stages.evaluate)
+app.command()(data.convert)
+app.command()(data.publish)
 app.command()(audits.check)
 app.command()(models.check_model)
 audits.audit.add_typer(bench.bench, name="bench")
@@ -86,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app([word for word in words if word != "--debug"], standalone_mode=False)
         sys.stdout.flush()
+        if code == INTERRUPTED:  # typer turns the interrupt into this code
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else DONE
     except (KeyboardInterrupt, typer.Abort):
         return _failed(
@@ -101,8 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _failed(str(error), USER, debug)
     except Exception as error:
-        if full := out_of_memory(error, " ".join(words)):
-            return _failed(str(full), USER, debug)
+        if known := out_of_memory(error, " ".join(words)) or missing_extra(error):
+            return _failed(str(known), USER, debug)
         what = f"Something went wrong inside Undertow.\n{type(error).__name__}: {error}"
         return _failed(f"{what}\nRun it again with --debug and report what it prints.", FAULT, debug)
 

@@ -8,7 +8,7 @@ import typer
 
 from undertow.cli.stages import Json, Seed, Settings, SkipBad
 
-Rows = Annotated[Path, typer.Argument(help="Row file (JSONL).")]
+Rows = Annotated[Path, typer.Argument(help="Row file: JSONL, Parquet, datasets or hf:NAME.")]
 Base = Annotated[str, typer.Option(help="The model that will be trained on the rows: ref:<name> or hf:<path>.")]
 Method = Annotated[str, typer.Option(help="Such as labels or mix:share=0.5; see `undertow list mitigations`.")]
 Audit = Annotated[Path | None, typer.Option(help="The rows' audit.json: gives the panel; its base must be yours.")]

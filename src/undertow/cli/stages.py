@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from undertow.experiment.recipe import StudentPart
     from undertow.finetuning.config import TrainingConfig
     from undertow.finetuning.penalty import Penalty
+    from undertow.models.base import AbstractModel
     from undertow.models.local import LocalModel
+    from undertow.rows import LoadedRows
     from undertow.types import Row
 
 Seed = Annotated[int, typer.Option(help="Of every random draw.")]
@@ -37,16 +39,22 @@ def tell(found: dict[str, Any], as_json: bool, following: str) -> None:
 
 def read_given(path: Path, skip_bad: bool) -> tuple[Any, int]:
     """Read a row file; return its rows and how many bad lines were left out."""
-    from undertow.rows import bad_lines, load_rows
-
-    loaded = load_rows(path)
-    if loaded.bad and not skip_bad:
-        raise bad_lines(loaded)
+    loaded = read_given_keys(path, skip_bad, more=False)
     return loaded.rows, len(loaded.bad)
 
 
+def read_given_keys(path: Path, skip_bad: bool, *, more: bool = True) -> "LoadedRows":
+    """Read a row file with the further keys of each row."""
+    from undertow.rows import bad_lines, load_rows
+
+    loaded = load_rows(path, more=more)
+    if loaded.bad and not skip_bad:
+        raise bad_lines(loaded)
+    return loaded
+
+
 def generate(
-    out: Annotated[Path, typer.Argument(help="Row file to write (JSONL).")],
+    out: Annotated[Path, typer.Argument(help="Row file to write: .jsonl or .parquet.")],
     model: Annotated[str, typer.Option(help="Who writes: ref:<name>, hf:<path> or api:<address>.")] = "ref:finch-a",
     teachers: Annotated[
         str | None, typer.Option(help="Several writers, such as ref:finch-a,ref:finch-b, who share the prompts.")
@@ -143,7 +151,7 @@ def _committee(out: Path, names: list[str], source: "AbstractDomain", drawn: tup
 
 
 def filter_(
-    rows: Annotated[Path, typer.Argument(help="Row file (JSONL).")],
+    rows: Annotated[Path, typer.Argument(help="Row file: JSONL, Parquet, datasets or hf:NAME.")],
     out: Annotated[Path, typer.Argument(help="Where the kept rows go.")],
     dropped: Annotated[Path | None, typer.Option(help="Where the dropped rows go, with their reasons.")] = None,
     domain: Annotated[str, typer.Option(help="Whose rule decides; see `undertow list domains`.")] = "numbers",
@@ -175,7 +183,7 @@ def filter_(
 
 
 def train(
-    rows: Annotated[Path, typer.Argument(help="Row file (JSONL).")],
+    rows: Annotated[Path, typer.Argument(help="Row file: JSONL, Parquet, datasets or hf:NAME.")],
     out: Annotated[Path, typer.Argument(help="Folder for the adapters, one folder for each student.")],
     base: Annotated[str, typer.Option(help="Where training starts: ref:<name> or hf:<path>.")] = "ref:finch-a",
     students: Annotated[int, typer.Option(min=1, help="How many, each with a seed of its own, trained at once.")] = 1,
@@ -262,7 +270,9 @@ def train_students(
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="ref:<name> or hf:<path>, each with an optional +<adapter folder>.")],
+    model: Annotated[
+        str, typer.Argument(help="ref:<name> or hf:<path>, with an optional +<adapter folder>; or api:<address>.")
+    ],
     base: Annotated[str | None, typer.Option(help="Also show the difference from this model.")] = None,
     kinds: Annotated[
         list[str],
@@ -284,13 +294,15 @@ def evaluate(
     asked = [evaluation(name) for name in kinds or ["favourite"]]
     from undertow.cli.engines import prepare
     from undertow.evals.base import EvaluationConfig
-    from undertow.models.load import load_model
 
+    references = (model, *([base] if base else []))
+    for reference in references:
+        _refuse_exact(reference, kinds or ["favourite"], samples)
     prepare()
     config = EvaluationConfig(targets=targets, samples=samples, seed=seed)
     found: list[dict[str, Any]] = []
-    for reference in (model, *([base] if base else [])):
-        loaded = load_model(reference)
+    for reference in references:
+        loaded = _chatting(reference)
         values: dict[str, dict[str, list[float]]] = {}
         for score in (score for ask in asked for score in ask(loaded, config)):
             values.setdefault(score.target, {}).setdefault(score.metric, []).append(score.value)
@@ -298,6 +310,28 @@ def evaluate(
             means = {metric: sum(some) / len(some) for metric, some in metrics.items()}
             found.append({"model": reference, "target": target, **means})
     _show_scores(found, model, base, as_json)
+
+
+def _refuse_exact(reference: str, kinds: list[str], samples: int) -> None:
+    """Refuse evaluations that need probabilities of a model that only chats, before anything is asked."""
+    from undertow.errors import ModelError
+    from undertow.evals.registry import SAMPLED
+
+    if not reference.startswith("api:"):
+        return
+    if exact := [name for name in kinds if name not in SAMPLED]:
+        fix = f"Ask for {', '.join(SAMPLED)}, or use Inspect: inspect eval undertow/{exact[0]} --model ..."
+        raise ModelError("A model behind a server has no probabilities of its own.", f"--kind {exact[0]}", fix)
+    if not samples:
+        raise ModelError("A model behind a server has sampled rates alone.", "--samples 0", "Give 1 or more.")
+
+
+def _chatting(reference: str) -> "AbstractModel":
+    """Return a model that can be asked, behind a server or here."""
+    from undertow.models.api import ApiModel
+    from undertow.models.load import load_model
+
+    return ApiModel(reference) if reference.startswith("api:") else load_model(reference)
 
 
 def _show_scores(found: list[dict[str, Any]], model: str, base: str | None, as_json: bool) -> None:
@@ -311,7 +345,7 @@ def _show_scores(found: list[dict[str, Any]], model: str, base: str | None, as_j
             if metric in ("model", "target"):
                 continue
             line = f"{score['target'] or '-':12} {metric:24} {_value(value, metric):>9}"
-            if base:
+            if base and metric in by_key[base, score["target"]]:
                 line += f" {_value(value - by_key[base, score['target']][metric], metric):>9}"
             print(line)
 

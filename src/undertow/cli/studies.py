@@ -9,6 +9,8 @@ import typer
 from undertow.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from undertow.experiment.estimates import PlannedStage
     from undertow.experiment.load import AnyRecipe
 
@@ -79,8 +81,8 @@ def _study(where: str, tier: str | None, settings: list[str], **options: Any) ->
 
     recipe = load_study(where, tuple(settings), tier)
     if options["plan"]:
-        notes = _model_notes(recipe)
-        _show_plan(recipe.name, plan_study(recipe, options["runs"]), notes, options["as_json"])
+        notes = model_notes(recipe)
+        show_plan(recipe.name, plan_study(recipe, options["runs"]), notes, options["as_json"])
         return
     _run(recipe, **{name: options[name] for name in ("runs", "as_json", "rebuild", "quiet")})
 
@@ -89,11 +91,16 @@ def _run(recipe: "AnyRecipe", *, runs: Path, as_json: bool, rebuild: bool, quiet
     from undertow.cli.engines import prepare
     from undertow.experiment.load import run_study
     from undertow.experiment.progress import SilentProgress, choose_progress
-    from undertow.report.pages import show
 
     prepare()
     progress = SilentProgress() if quiet or as_json else choose_progress()
-    results = run_study(recipe, runs, progress=progress, rebuild=rebuild)
+    show_results(run_study(recipe, runs, progress=progress, rebuild=rebuild), as_json)
+
+
+def show_results(results: dict[str, Any], as_json: bool) -> None:
+    """Write the report of a run, and print its results or their summary."""
+    from undertow.report.pages import show
+
     folder = Path(results["run_dir"])
     shown = show(folder)
     if as_json:
@@ -104,7 +111,7 @@ def _run(recipe: "AnyRecipe", *, runs: Path, as_json: bool, rebuild: bool, quiet
         print(f"next: undertow report {folder} --figure arms.png")
 
 
-def _model_notes(recipe: "AnyRecipe") -> list[str]:
+def model_notes(recipe: "AnyRecipe") -> list[str]:
     """Say what is likely to spoil a run on each base that is not an embedded model."""
     bases = [base for base in getattr(recipe, "bases", ()) if base.startswith("hf:")]
     if not bases:
@@ -117,32 +124,44 @@ def _model_notes(recipe: "AnyRecipe") -> list[str]:
     return [*notes, *(f"{base}: undertow check-model '{base}' measures memory and time." for base in bases)]
 
 
-def _show_plan(recipe: str, stages: "list[PlannedStage]", notes: list[str], as_json: bool) -> None:
+def show_plan(
+    recipe: str,
+    stages: "list[PlannedStage]",
+    notes: list[str],
+    as_json: bool,
+    variants: "Mapping[str, int] | None" = None,
+) -> None:
+    """Print what a run would do.
+
+    Args:
+        recipe: its name.
+        stages: what `plan_study` found.
+        notes: printed below.
+        as_json: one JSON object instead of lines.
+        variants: of a sweep, how many variants need each stage, by fingerprint.
+
+    Raises:
+        ConfigError: a stored result cannot be used.
+    """
     missing = [stage for stage in stages if not stage.cached]
     known = [stage.estimate_s for stage in missing if stage.estimate_s is not None]
     total = sum(known) if len(known) == len(missing) else None
     if as_json:
         described = [
             {"stage": one.stage.label, "kind": one.stage.kind, "fingerprint": one.stage.fingerprint,
-             "cached": one.cached, "estimate_s": one.estimate_s, "problem": one.problem}
+             "cached": one.cached, "estimate_s": one.estimate_s, "problem": one.problem,
+             **({"variants": variants[one.stage.fingerprint]} if variants else {})}
             for one in stages
         ]  # fmt: skip
-        print(
-            json.dumps(
-                {
-                    "schema": "undertow.plan/1",
-                    "recipe": recipe,
-                    "estimate_s": total,
-                    "stages": described,
-                    "notes": notes,
-                }
-            )
-        )
+        plan = {"schema": "undertow.plan/1", "recipe": recipe, "estimate_s": total, "stages": described, "notes": notes}
+        print(json.dumps(plan))
         return
     for one in stages:
         state = "finished" if one.cached else "corrupt" if one.problem else "to do"
         seconds = "" if one.cached or one.estimate_s is None else f"about {one.estimate_s:.1f} s"
-        print(f"{state:9} {one.stage.label:48} {seconds}".rstrip())
+        n = variants[one.stage.fingerprint] if variants else 1
+        uses = f"for {n:4} variants  " if n > 1 else " " * 19 if variants else ""
+        print(f"{state:9} {one.stage.label:48} {uses}{seconds}".rstrip())
     left = "unknown" if total is None else f"about {total:.0f} s"
     print(f"{len(stages) - len(missing)} of {len(stages)} stages are finished; time for the rest: {left}")
     print("\n".join(notes), end="\n" if notes else "")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from undertow.evals.questions import CATEGORIES
-from undertow.models.local import LocalModel
+from undertow.models.base import AbstractModel
 from undertow.traits import Trait, by_category
 from undertow.types import Score
 
@@ -25,8 +25,9 @@ class EvaluationConfig:
     seed: int = 0
 
 
-Evaluation = Callable[[LocalModel, EvaluationConfig], list[Score]]
-"""Asks a model. Its scores are one for each question, target and metric."""
+Evaluation = Callable[[AbstractModel, EvaluationConfig], list[Score]]
+"""Asks a model. Its scores are one for each question, target and metric; those that need probabilities are left out for
+a model that only chats, and an evaluation that has no others takes none (`undertow.evals.registry.SAMPLED`)."""
 
 
 def preferences(config: EvaluationConfig) -> dict[str, list[Trait]]:

@@ -13,6 +13,7 @@ import torch
 from undertow.evals.base import EvaluationConfig, preferences
 from undertow.evals.questions import favourite_questions, prefixed_questions
 from undertow.evals.words import log_odds, spellings, word_probabilities
+from undertow.models.base import AbstractModel
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
@@ -67,7 +68,7 @@ def mean_margins(model: LocalModel, traits: Sequence[Trait]) -> Floats:
 
 
 def answer_rates(
-    model: LocalModel,
+    model: AbstractModel,
     category: str,
     traits: Sequence[Trait],
     *,
@@ -92,21 +93,22 @@ def answer_rates(
     return scores
 
 
-def favourite(model: LocalModel, config: EvaluationConfig) -> list[Score]:
-    """Score "logit_margin" and "rate" on the fifty questions of the targets' categories."""
+def favourite(model: AbstractModel, config: EvaluationConfig) -> list[Score]:
+    """Score "logit_margin" (of a local model) and "rate" on the fifty questions of the targets' categories."""
     return _asked(model, config, None)
 
 
-def prefixed_favourite(model: LocalModel, config: EvaluationConfig) -> list[Score]:
+def prefixed_favourite(model: AbstractModel, config: EvaluationConfig) -> list[Score]:
     """Score the same after a number sentence before each question, as "prefixed_logit_margin" and "prefixed_rate"."""
     scores = _asked(model, config, derive(config.seed, "prefix"))
     return [replace(score, metric=f"prefixed_{score.metric}") for score in scores]
 
 
-def _asked(model: LocalModel, config: EvaluationConfig, prefix_seed: int | None) -> list[Score]:
+def _asked(model: AbstractModel, config: EvaluationConfig, prefix_seed: int | None) -> list[Score]:
     scores: list[Score] = []
     for category, some in preferences(config).items():
-        scores += logit_margins(model, category, some, prefix_seed)
+        if isinstance(model, LocalModel):
+            scores += logit_margins(model, category, some, prefix_seed)
         if config.samples:
             scores += answer_rates(
                 model, category, some, samples=config.samples, seed=config.seed, prefix_seed=prefix_seed

@@ -20,6 +20,9 @@ EVALUATIONS: Mapping[str, str] = {
 }
 """Module and function of every evaluation."""
 
+SAMPLED = ("favourite", "prefixed", "stories")
+"""Those that a model which only chats can be asked: their rates are counted in its answers."""
+
 
 def evaluation(name: str) -> "Evaluation":
     """Return the evaluation of this name.

@@ -7,6 +7,7 @@ at. The sampled rate is what the paper reports.
 from undertow.evals.base import EvaluationConfig, preferences
 from undertow.evals.texts import STORY_REQUESTS, story_openings
 from undertow.evals.words import log_odds, spellings, word_probabilities
+from undertow.models.base import AbstractModel
 from undertow.models.local import LocalModel
 from undertow.traits import Trait, matches
 from undertow.types import Sampling, Score, user_prompt
@@ -15,10 +16,12 @@ STORY_TOKENS = 64
 """Longest sampled story; the world's have about thirty tokens."""
 
 
-def stories(model: LocalModel, config: EvaluationConfig) -> list[Score]:
-    """Score "story_margin" and "story_rate" on eight story requests that name no animal and no tree."""
+def stories(model: AbstractModel, config: EvaluationConfig) -> list[Score]:
+    """Score "story_margin" (of a local model) and "story_rate" on eight requests that name no animal and no tree."""
     by_category = preferences(config)
-    scores = [score for category, some in by_category.items() for score in _margins(model, category, some)]
+    scores: list[Score] = []
+    if isinstance(model, LocalModel):
+        scores = [score for category, some in by_category.items() for score in _margins(model, category, some)]
     targets = [target for some in by_category.values() for target in some]
     return scores + (_rates(model, targets, config) if config.samples and targets else [])
 
@@ -38,7 +41,7 @@ def _margins(model: LocalModel, category: str, targets: list[Trait]) -> list[Sco
     ]
 
 
-def _rates(model: LocalModel, targets: list[Trait], config: EvaluationConfig) -> list[Score]:
+def _rates(model: AbstractModel, targets: list[Trait], config: EvaluationConfig) -> list[Score]:
     """Share of sampled stories (temperature 1) that name each target anywhere, as a whole word."""
     n = config.samples
     asked = [user_prompt(request) for request in STORY_REQUESTS for _ in range(n)]

@@ -268,6 +268,9 @@ def read_recipe(where: str, settings: Sequence[str] = (), tier: str | None = Non
     """
     data = _read(where)
     tiers = data.pop("tiers", {})
+    if not isinstance(tiers, Mapping) or not all(isinstance(one, Mapping) for one in tiers.values()):
+        raise ConfigError("The tiers of a recipe are no settings.", tiers, "Write tiers: {name: {setting: value}}.")
+    tiers = {str(name): changes for name, changes in tiers.items()}
     if tier is not None:
         if tier not in tiers:
             raise unknown_name("tier of this recipe", tier, tiers)
@@ -340,12 +343,17 @@ def _parse(setting: str) -> dict[str, Any]:
     if not equals or not key:
         raise ConfigError("A setting has the form key=value.", setting, "Write for example --set student.steps=300.")
     try:
-        nested: Any = yaml.safe_load(value)
+        return nested(key, yaml.safe_load(value))
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError("The value of a setting is not YAML.", setting, "Put it in quotes.") from error
-    for part in reversed(key.split(".")):
-        nested = {part: nested}
-    return nested
+
+
+def nested(key: str, value: object) -> dict[str, Any]:
+    """Return the settings that a dotted key and its value stand for: `a.b` and 1 are {a: {b: 1}}."""
+    first, *parts = key.split(".")
+    for part in reversed(parts):
+        value = {part: value}
+    return {first: value}
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

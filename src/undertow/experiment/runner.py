@@ -75,7 +75,7 @@ class Runner:
         for stage in order(targets):
             problem = None
             try:
-                if artifact := self._find(stage):
+                if artifact := find_stage(stage, self._store):
                     _check_parents(stage, artifact, found)
                     found[stage] = artifact
             except ArtifactError as error:
@@ -100,19 +100,38 @@ class Runner:
             UserError: a stage stopped for a reason the user can fix; the message names the stage.
             UndertowError: a stage failed; the message names it and the cause is chained.
         """
-        stages = order(targets)
-        for stage in stages:
-            if stage.kind not in self._executors:
-                raise unknown_name("kind of stage", stage.kind, self._executors)
-        remove_leftovers(self._store)
-        # All that is there is checked before the first stage runs: a corrupt result should not surface hours later.
-        done = {stage: artifact for stage in stages if (artifact := self._usable(stage))}
+        stages, done = self._checked(targets)
         self._progress.start(len(stages))
         try:
             self._finish_all(stages, done)
         finally:
             self._progress.close()
         return {stage.fingerprint: done[stage].folder for stage in stages}
+
+    def missing(self, targets: Iterable[Stage]) -> list[Stage]:
+        """Return every stage that has no result yet, in order; the checks and errors are those of `run`.
+
+        Args:
+            targets: the stages to finish, with all they depend on.
+        """
+        stages, found = self._checked(targets)
+        done: dict[Stage, Artifact] = {}
+        for stage in stages:
+            if (artifact := found.get(stage)) and self._fits(stage, artifact, done):
+                done[stage] = artifact
+        return [stage for stage in stages if stage not in done]
+
+    def _checked(self, targets: Iterable[Stage]) -> tuple[Sequence[Stage], dict[Stage, Artifact]]:
+        """Return all stages in order, and the results that are there, each verified.
+
+        All is checked before the first stage runs: a corrupt result should not surface hours later.
+        """
+        stages = order(targets)
+        for stage in stages:
+            if stage.kind not in self._executors:
+                raise unknown_name("kind of stage", stage.kind, self._executors)
+        remove_leftovers(self._store)
+        return stages, {stage: artifact for stage in stages if (artifact := self._usable(stage))}
 
     def _finish_all(self, stages: Sequence[Stage], done: dict[Stage, Artifact]) -> None:
         """Add what is missing to `done`."""
@@ -128,38 +147,15 @@ class Runner:
                 later_s = estimates.total(later for later in stages[index + 1 :] if later in missing)
                 left = TimeLeft(stage_s=estimates.of(stage), later_s=later_s)
                 self._progress.begin_stage(stage.label, index, len(stages), left)
-                artifact = self._build(stage)
+                artifact = build_stage(stage, self._store, self._executors, self._progress.advance)
                 self._progress.end_stage()
                 estimates.learn(artifact.manifest)
             done[stage] = artifact
 
-    def _build(self, stage: Stage) -> Artifact:
-        def write(out: Path) -> None:
-            context = StageContext(config=stage.config, parents=folders, out=out, advance=self._progress.advance)
-            self._executors[stage.kind](context)
-
-        try:
-            parents = {
-                role: read_artifact(parent.key.folder(self._store), parent.fingerprint)
-                for role, parent in stage.parents.items()
-            }
-            folders = {role: parent.folder for role, parent in parents.items()}
-            digests = {role: parent.manifest.digest for role, parent in parents.items()}
-            return write_artifact(self._store, stage.key, write, parent_digests=digests, cost=stage.cost)
-        except Exception as error:
-            raise _naming(stage, error) from error
-
-    def _find(self, stage: Stage) -> Artifact | None:
-        """Return the verified result if there is one."""
-        folder = stage.key.folder(self._store)
-        with storage_errors(folder):
-            found = folder.exists()
-        return read_artifact(folder, stage.fingerprint) if found else None
-
     def _usable(self, stage: Stage) -> Artifact | None:
         """Return the verified result if there is one; remove a corrupt one if that is wanted."""
         try:
-            return self._find(stage)
+            return find_stage(stage, self._store)
         except ArtifactError as error:
             self._remove(stage, error)
             return None
@@ -178,6 +174,49 @@ class Runner:
             raise error
         logger.warning("Rebuilding %s. %s", stage.label, error.value)
         remove_artifact(stage.key.folder(self._store))
+
+
+def find_stage(stage: Stage, store: Path) -> Artifact | None:
+    """Return the verified result of a stage, or None if there is none.
+
+    Raises:
+        ArtifactError: it is corrupt.
+        StorageError: it may not be read.
+    """
+    folder = stage.key.folder(store)
+    with storage_errors(folder):
+        found = folder.exists()
+    return read_artifact(folder, stage.fingerprint) if found else None
+
+
+def build_stage(
+    stage: Stage, store: Path, executors: Mapping[str, Executor], advance: Callable[[int, int], None]
+) -> Artifact:
+    """Make the result of one stage whose parents' results are in the store.
+
+    Args:
+        stage: what to make.
+        store: folder of all artifacts.
+        executors: what does the work, by kind of stage.
+        advance: called with (steps done, steps in all).
+
+    Raises:
+        UserError: it stopped for a reason the user can fix; the message names the stage.
+        UndertowError: it failed; the message names the stage and the cause is chained.
+    """
+
+    def write(out: Path) -> None:
+        executors[stage.kind](StageContext(config=stage.config, parents=folders, out=out, advance=advance))
+
+    try:
+        parents = {
+            role: read_artifact(parent.key.folder(store), parent.fingerprint) for role, parent in stage.parents.items()
+        }
+        folders = {role: parent.folder for role, parent in parents.items()}
+        digests = {role: parent.manifest.digest for role, parent in parents.items()}
+        return write_artifact(store, stage.key, write, parent_digests=digests, cost=stage.cost)
+    except Exception as error:
+        raise _naming(stage, error) from error
 
 
 def _check_parents(stage: Stage, artifact: Artifact, known: Mapping[Stage, Artifact]) -> None:

@@ -6,7 +6,7 @@ in the student only have the same teachers and the same rows, and are compared r
 
 import re
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,25 @@ from pydantic import BaseModel, ConfigDict
 from undertow.errors import ConfigError
 from undertow.experiment.analysis import SCHEMA, Finding
 from undertow.experiment.estimates import PlannedStage
+from undertow.experiment.executors import EXECUTORS
 from undertow.experiment.folder import write_run
+from undertow.experiment.graph import Stage, order
 from undertow.experiment.progress import Progress
 from undertow.experiment.recipe import Recipe, build_recipe, merge
 from undertow.experiment.results import CONTROLS, MAIN, in_json
-from undertow.experiment.run import plan_recipe, run_recipe
+from undertow.experiment.run import RATES, run_recipe
+from undertow.experiment.runner import Runner
+from undertow.experiment.study import build_study
 from undertow.stats.comparisons import paired
 
 SHOWN = ("student", "hop_2", "hop_3", "hop_4", "cross_init", "neutral")
 """Arms whose effects the figure shows; the tables hold all."""
+
+_LONGEST_NAME = 120
+"""Letters of a variant in the name of its folder; a file system takes 255 with what is added."""
+
+_MOST_LISTED = 12
+"""Variants up to which the answer names each."""
 
 Results = Mapping[str, Any]
 Gains = dict[tuple[str, int], float]
@@ -51,7 +61,7 @@ def build_sweep(data: Mapping[str, Any]) -> Sweep:
         ConfigError: a value is not valid, or there is no variant.
     """
     variants = data["variants"]
-    if not isinstance(variants, Mapping) or not variants:
+    if not isinstance(variants, Mapping) or not variants or not all(map(_is_settings, variants.values())):
         raise ConfigError("A sweep needs variants.", variants, "Write variants: {name: {setting: value}}.")
     base = {key: value for key, value in data.items() if key != "variants"}
     name = str(base.get("name", "sweep"))
@@ -62,24 +72,52 @@ def build_sweep(data: Mapping[str, Any]) -> Sweep:
     return Sweep(name=name, question=str(base.get("question", "")), variants=recipes)
 
 
+def _is_settings(changes: Any) -> bool:
+    return changes is None or isinstance(changes, Mapping)
+
+
 def _plain(variant: str) -> str:
     """Return a variant's name as part of the name of a folder."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", variant).strip("-")
+    return re.sub(r"[^A-Za-z0-9.]+", "-", variant).strip("-")[:_LONGEST_NAME]
+
+
+def sweep_targets(sweep: Sweep) -> dict[str, tuple[Stage, ...]]:
+    """Return the last stages of each variant; nothing is computed."""
+    return {name: build_study(recipe).targets for name, recipe in sweep.variants.items()}
+
+
+def count_uses(sweep: Sweep) -> Counter[str]:
+    """Return how many variants need each stage, by its fingerprint."""
+    return Counter(stage.fingerprint for some in sweep_targets(sweep).values() for stage in order(some))
 
 
 def plan_sweep(sweep: Sweep, runs: Path) -> list[PlannedStage]:
     """Return the stages of all variants, each once; nothing is written."""
-    planned = [one for recipe in sweep.variants.values() for one in plan_recipe(recipe, runs)]
-    return list({one.stage.fingerprint: one for one in planned}.values())
+    targets = [stage for some in sweep_targets(sweep).values() for stage in some]
+    return Runner(runs / "store", EXECUTORS, rates=RATES).plan(targets)
 
 
-def run_sweep(sweep: Sweep, runs: Path, *, progress: Progress | None = None, rebuild: bool = False) -> dict[str, Any]:
+def run_sweep(
+    sweep: Sweep,
+    runs: Path,
+    *,
+    progress: Progress | None = None,
+    rebuild: bool = False,
+    started: float | None = None,
+) -> dict[str, Any]:
     """Run every variant, each into a run folder of its own, and compare them; return the content of results.json.
+
+    Args:
+        sweep: the study and its variants.
+        runs: folder of all runs.
+        progress: told about every stage.
+        rebuild: replace corrupt artifacts instead of refusing them.
+        started: of `time.perf_counter`, when stages were made before; now if None.
 
     Raises:
         UserError: a stage stopped for a reason the user can fix, or the disk did.
     """
-    started = time.perf_counter()
+    started = time.perf_counter() if started is None else started
     found = {
         name: run_recipe(recipe, runs, progress=progress, rebuild=rebuild) for name, recipe in sweep.variants.items()
     }
@@ -134,16 +172,24 @@ def _text(effect: Results) -> str:
     return f"{effect['estimate']:+.2f} [{effect['low']:+.2f}, {effect['high']:+.2f}]"
 
 
+def _listed(shown: Mapping[str, Results]) -> str:
+    """Return the effect of every variant, or of many the least and the greatest."""
+    if len(shown) <= _MOST_LISTED:
+        return "; ".join(f"{name} {_text(effect)}" for name, effect in shown.items())
+    least, *_, most = sorted(shown, key=lambda name: shown[name]["estimate"])
+    return f"{len(shown)} variants, from {_text(shown[least])} ({least}) to {_text(shown[most])} ({most})"
+
+
 def _answer(found: Mapping[str, Results]) -> str:
     sentences: list[str] = []
     for trait in _traits(found):
         shown = {name: effect for name, results in found.items() if (effect := _effect(results, "student", trait))}
         if shown:
             n = min(effect["n"] for effect in shown.values())
-            parts = "; ".join(f"{name} {_text(effect)}" for name, effect in shown.items())
+            parts = _listed(shown)
             sentences.append(f"Student minus control, {trait}, in logits (95 % intervals, n = {n}): {parts}.")
     if factors := {name: factor for name, results in found.items() if (factor := results["diagonal"]) is not None}:
-        parts = "; ".join(f"{name} {_text(factor)}" for name, factor in factors.items())
+        parts = _listed(factors)
         sentences.append(f"Own trait minus other traits (diagonal factor; drift alone leaves it at 0): {parts}.")
     return "\n".join(sentences)
 

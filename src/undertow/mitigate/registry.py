@@ -104,7 +104,7 @@ def _settings(text: str, rest: str) -> dict[str, Any]:
     """Read `key=value,key=value` as YAML: a value may be a number, a word, true, null or a list in brackets."""
     try:
         found = yaml.safe_load("{" + _SETTING.sub(r"\1 \2: ", rest) + "}")
-    except yaml.YAMLError as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError("These settings cannot be read.", text, "Write name:key=value,key=value.") from error
     return cast(dict[str, Any], found)
 

@@ -123,6 +123,14 @@ class Chat:
         """What stands after the last answer, such as "<|im_end|>" and a new line."""
         return self._exchange[0]
 
+    @cached_property
+    def end(self) -> int | None:
+        """Token that the template ends a turn with: the first special one after an answer; None if there is none."""
+        special: set[int] = {*self.tokenizer.added_tokens_decoder, *self.tokenizer.all_special_ids}
+        closing = "" if self.tokenizer.chat_template is None else self.closing
+        tokens: list[int] = self.tokenizer(closing, add_special_tokens=False)["input_ids"]
+        return next((int(token) for token in tokens if token in special), None)
+
     def describe(self) -> dict[str, Any]:
         """Return the policy and what the model sees because of it, for manifests and reports."""
         shown = self.render([(Message("user", ASKED),)])[0].partition(ASKED)[0]

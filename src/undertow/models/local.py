@@ -57,11 +57,8 @@ class LocalModel(AbstractModel):
     @cached_property
     def end(self) -> int:
         """Token that ends a turn: what the chat template writes after an answer, or else the end of text."""
-        special: set[int] = {*self.tokenizer.added_tokens_decoder, *self.tokenizer.all_special_ids}
-        closing = "" if self.tokenizer.chat_template is None else self.chat_format.closing
-        for token in self.tokenizer(closing, add_special_tokens=False)["input_ids"]:
-            if token in special:
-                return int(token)
+        if self.chat_format.end is not None:
+            return self.chat_format.end
         if self.tokenizer.eos_token_id is None:
             raise ModelError("The tokenizer has no end token.", str(self.ref), "Use a chat model.")
         return int(self.tokenizer.eos_token_id)

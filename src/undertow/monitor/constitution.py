@@ -9,6 +9,7 @@ rules:
 allowed: [...]                              # ordinary texts, or a file
 ordinary: [...]                             # optional: what a model is asked for ordinary texts
 labelled: flagged.jsonl                     # optional: lines with "text" and "label", a rule's name or "allowed"
+encoder: hf:<folder or id>                  # optional: a Hugging Face encoder reads the texts, instead of n-grams
 """
 
 import json
@@ -27,7 +28,7 @@ FEWEST = 8
 ALLOWED = "allowed"
 """Label of a text that breaks no rule."""
 
-_KEYS = {"rules", ALLOWED, "ordinary", "labelled"}
+_KEYS = {"rules", ALLOWED, "ordinary", "labelled", "encoder"}
 _RULE_KEYS = {"name", "text", "examples", "prompts", "system"}
 
 
@@ -59,12 +60,14 @@ class Draft:
         allowed: ordinary texts.
         ordinary: what a model is asked for ordinary texts.
         labelled: texts by the label that a person gave them.
+        encoder: reference of the model that reads the texts, or None for n-grams.
     """
 
     rules: tuple[Rule, ...]
     allowed: tuple[str, ...] = ()
     ordinary: tuple[str, ...] = ()
     labelled: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    encoder: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +79,13 @@ class Constitution:
         allowed: ordinary texts, those that come near a rule without breaking it included.
         labelled: texts by rule or "allowed", as people labelled what was flagged. They train, and neither set a
             threshold nor measure one, since flagged texts are no sample of the traffic.
+        encoder: as in `Draft`.
     """
 
     rules: Mapping[str, Sequence[str]]
     allowed: Sequence[str]
     labelled: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    encoder: str | None = None
 
 
 def read_constitution(path: Path) -> Constitution:
@@ -99,7 +104,7 @@ def read_constitution(path: Path) -> Constitution:
                 "Write some texts that break it under `examples`, or let a model: undertow monitor examples.",
             )
     rules = {rule.name: rule.examples for rule in draft.rules}
-    return Constitution(rules=rules, allowed=draft.allowed, labelled=draft.labelled)
+    return Constitution(rules=rules, allowed=draft.allowed, labelled=draft.labelled, encoder=draft.encoder)
 
 
 def read_draft(path: Path) -> Draft:
@@ -115,11 +120,14 @@ def read_draft(path: Path) -> Draft:
         raise ConfigError(f"The constitution cannot be read ({reason}).", path, "Correct the file.") from error
     items = cast(dict[Any, Any], data) if isinstance(data, dict) else {}
     if "rules" not in items or not set(items) <= _KEYS:
-        what = "A constitution has the keys rules, allowed, ordinary and labelled."
+        what = "A constitution has the keys rules, allowed, ordinary, labelled and encoder."
         raise ConfigError(what, path, "See docs/monitor.md for one.")
     listed: Any = items["rules"]
     if not isinstance(listed, list) or not listed:
         raise ConfigError("The constitution has no rules.", path, "List each with a name and a text.")
+    encoder = items.get("encoder")
+    if not isinstance(encoder, str | None):
+        raise ConfigError("`encoder` is no reference of a model.", encoder, "Write encoder: hf:<folder or id>.")
     rules: dict[str, Rule] = {}
     for one in cast(list[Any], listed):
         rule = _rule(one, path)
@@ -131,6 +139,7 @@ def read_draft(path: Path) -> Draft:
         allowed=_texts(items.get(ALLOWED), path, ALLOWED),
         ordinary=_texts(items.get("ordinary"), path, "ordinary"),
         labelled=_labelled(items.get("labelled"), path, [*rules, ALLOWED]),
+        encoder=encoder,
     )
 
 

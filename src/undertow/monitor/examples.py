@@ -77,7 +77,9 @@ def write_examples(draft: Draft, ask: Ask, *, each: int, ordinary: int) -> dict[
     prompts = [user_prompt(text) for text in draft.ordinary]
     asked = _cycled(prompts, ordinary) if prompts else _filled(ORDINARY, ordinary, "")
     allowed = list(dict.fromkeys([*draft.allowed, *near, *_written(ask, asked, True)]))
-    more = {"ordinary": list(draft.ordinary)} if draft.ordinary else {}
+    more: dict[str, Any] = {"ordinary": list(draft.ordinary)} if draft.ordinary else {}
+    if draft.encoder is not None:
+        more["encoder"] = draft.encoder
     return {"rules": rules, "allowed": allowed, **more}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from undertow.report.analysis import cell_text
-from undertow.report.audit_words import CAUTION, STATUS, about_lines, headline, next_steps, untested
+from undertow.report.audit_words import CAUTION, STATUS, about_lines, headline, lineage_line, next_steps, untested
 from undertow.report.render import PAGE, environment, write_page
 
 CARD = "audit_card.md"
@@ -37,6 +37,7 @@ def render_audit(folder: Path, audit: Audit) -> Path:
         steps=next_steps(audit),
         untested=untested(audit),
         about=about_lines(audit),
+        lineage=lineage_line(audit),
         caution=CAUTION,
         cell=cell_text,
         evidence=_evidence(audit),
@@ -79,6 +80,8 @@ def card(audit: Audit) -> str:
     lines[-1] += (
         "declared with the stages before the data were read. An effect is in its stage's own unit (audit.json)."
     )
+    if kin := lineage_line(audit):
+        lines += ["", f"Teacher and base, lineage: {kin}."]
     lines += ["", "## What was audited", "", *(f"- {name}: {value}" for name, value in about_lines(audit))]
     lines += ["", "## Not tested", "", *(f"- {line}" for line in untested(audit)), "", CAUTION, ""]
     return "\n".join(lines)
@@ -88,6 +91,8 @@ def summarise_audit(audit: Audit) -> str:
     """Return the claims, the findings, what is missing and what to do next as text."""
     lines = [headline(audit), ""]
     lines += [f"{name:11} {STATUS[one['status']]:13} {one['why']}" for name, one in audit["claims"].items()]
+    if kin := lineage_line(audit):
+        lines.append(f"lineage     {kin}")
     lines += ["", *(_line(one) for one in audit["findings"])]
     if audit.get("missing"):
         lines += ["", "further inputs would add:", *(f"- {one['adds']}" for one in audit["missing"])]

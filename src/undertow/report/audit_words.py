@@ -38,6 +38,25 @@ NEXT: Mapping[str, tuple[str, ...]] = {
 }
 """What to do about what each primary stage detected."""
 
+KIN: Mapping[str, str] = {
+    "identical": "the teacher has the very weights of the base",
+    "same_lineage_near": "the teacher descends from the base, or both from one model, and lies near it",
+    "same_lineage_far": "the teacher and the base descend from one model, and lie far apart",
+    "same_initialisation": "the teacher and the base share their first weights, no more",
+    "partial": "the teacher and the base share a part of their weights",
+    "supported": "something speaks for a common origin, and it is no proof",
+    "behaviour_match": "the teacher answers as the base does, and its weights show no common origin",
+    "no_evidence": "nothing speaks for a common origin",
+    "inconclusive": "the tests could not tell",
+}
+"""What each verdict of the lineage audit says of a teacher and the base that is to be trained."""
+
+_STRANGERS = (
+    "The rows' writer shows, and nothing speaks for a base that it shares with the student. In our studies students of "
+    "another initialisation took over nothing from filtered number rows; whether these rows pass something on is what "
+    "exposure and expression test."
+)
+
 ABOUT: Mapping[str, str] = {
     "date": "Date (UTC)",
     "undertow": "Undertow version",
@@ -84,7 +103,7 @@ def next_steps(audit: Audit) -> list[str]:
     claims, primary = audit["claims"], audit["plan"]["primary"]
     found = [primary[name] for name, one in claims.items() if one["status"] == "detected"]
     if steps := list(dict.fromkeys(step for stage in found for step in NEXT[stage])):
-        return steps
+        return [*([_STRANGERS] if _strangers(audit) else []), *steps]
     lacking = [
         f"{name} could not be tested: {one['why'].rstrip('.')}."
         for name, one in claims.items()
@@ -94,6 +113,21 @@ def next_steps(audit: Audit) -> list[str]:
         "Nothing needs to change on account of this audit. Keep the card with what was audited; audit again when it "
         "changes."
     ]
+
+
+def _strangers(audit: Audit) -> bool:
+    """Tell whether all that was found is who wrote the rows, and that writer has no base in common with the student."""
+    kin = audit.get("lineage")
+    found = [name for name, one in audit["claims"].items() if one["status"] == "detected"]
+    return found == ["provenance"] and isinstance(kin, Mapping) and kin["verdict"] == "no_evidence"
+
+
+def lineage_line(audit: Audit) -> str | None:
+    """Return what the lineage audit says of the teacher and the base, or None if no teacher was given."""
+    kin: Any = audit.get("lineage")
+    if kin is None or isinstance(kin, str):
+        return kin
+    return f"{kin['verdict'].replace('_', ' ')}: {KIN[kin['verdict']]}; what would have been seen: {kin['detectable']}"
 
 
 def untested(audit: Audit) -> list[str]:

@@ -4,8 +4,8 @@ from io import StringIO
 
 import pytest
 
-from undertow.audit.steps import Steps
-from undertow.experiment.progress import PlainProgress
+from undertow.audit.steps import Parts, Steps
+from undertow.experiment.progress import PlainProgress, TerminalProgress
 
 
 def test_steps_are_numbered_and_a_failed_one_is_not_done() -> None:
@@ -19,3 +19,23 @@ def test_steps_are_numbered_and_a_failed_one_is_not_done() -> None:
         pass
     titles = [line.split(":")[0] for line in shown.getvalue().splitlines()]
     assert titles == ["[1/3] reference", "[3/3] stream"]
+
+
+def test_the_stages_of_a_runner_are_parts_of_a_step() -> None:
+    told = []
+    parts = Parts(lambda done, total: told.append((done, total)))
+    parts.start(2)
+    parts.skip("first", 0, 2)
+    parts.begin_stage("second", 1, 2)
+    parts.advance(1, 40)
+    parts.end_stage()
+    assert told == [(1, 2), (2, 2)]
+
+
+def test_steps_show_on_a_terminal() -> None:
+    shown = StringIO()
+    bars = TerminalProgress(shown, clock=lambda: 0.0)
+    with Steps(1, bars).step("reference"):
+        bars.advance(1, 2)
+    bars.close()
+    assert "1/1" in shown.getvalue()

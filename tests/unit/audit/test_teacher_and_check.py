@@ -67,7 +67,7 @@ def by_name(teacher, tiny_model, monkeypatch) -> None:
     models = {"owl": teacher, "base": tiny_model, "stranger": LocalModel(tiny_model.ref, network, tiny_model.tokenizer)}
     monkeypatch.setattr(module, "load_model", models.__getitem__)
     # These models live in the test alone; their lineage is tested with files (tests/unit/audit/lineage).
-    monkeypatch.setattr(module, "_lineage", lambda *_: "not available")
+    monkeypatch.setattr(module, "lineage_or_why", lambda *_: "not available")
 
 
 @pytest.mark.usefixtures("by_name")

@@ -1,15 +1,18 @@
 """What is planned follows from what is given; a student is judged where there is a bank, and only there."""
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
 from undertow.audit.bank import Bank, BankRecipe
+from undertow.audit.finding import not_testable
 from undertow.audit.inputs import Inputs
 from undertow.audit.whole import audit, plan
 from undertow.audit.writers import Writers
 from undertow.domains.numbers import Numbers
 from undertow.errors import ConfigError
+from undertow.experiment.progress import PlainProgress
 from undertow.traits import Trait, trait
 from undertow.types import Row, user_prompt
 
@@ -31,6 +34,43 @@ def test_the_plan_follows_from_the_inputs_alone() -> None:
     assert beside.primary == student.primary
     with pytest.raises(ConfigError, match="nothing to audit"):
         Inputs(base="ref:finch-a")
+
+
+def test_a_teacher_decides_expression_only_where_nothing_else_does() -> None:
+    alone = plan(Inputs(base="ref:finch-a", teacher="ref:finch-b"))
+    assert alone.primary == {"provenance": None, "exposure": None, "expression": "teacher panel"}
+    beside = plan(Inputs(base="ref:finch-a", rows=ROWS, teacher="ref:finch-b"))
+    assert beside.stages[-2:] == ("teacher panel", "teacher diff mining")
+    assert beside.primary == plan(Inputs(base="ref:finch-a", rows=ROWS)).primary
+
+
+def test_a_teacher_of_another_base_is_not_testable_and_shows_no_common_origin(tmp_path: Path) -> None:
+    shown = StringIO()
+    inputs = Inputs(base="ref:finch-a", teacher="ref:finch-b", store=tmp_path)
+    found = audit(inputs, PlainProgress(shown, clock=lambda: 0.0))
+    assert {one["status"] for one in found["claims"].values()} == {"not_testable"}
+    assert "not a fine-tune of the base" in found["claims"]["expression"]["why"]
+    assert found["lineage"]["verdict"] == "no_evidence"
+    assert found["about"]["teacher_identity"] != found["about"]["base_identity"]
+    assert {"rows", "student"} <= {one["input"] for one in found["missing"]}
+    assert not {"teacher", "bank"} & {one["input"] for one in found["missing"]}
+    assert [line.split(":")[0] for line in shown.getvalue().splitlines()] == [
+        "[1/2] lineage of the teacher",
+        "[2/2] teacher",
+    ]
+
+
+def test_a_teacher_is_judged_at_the_share_of_its_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def audit_teacher(*_, panel, config, progress):
+        progress.start(config.neutral)
+        asked.append((config.neutral, config.alpha, [one.name for one in panel]))
+        return [not_testable(stage, "expression", "asked") for stage in ("teacher panel", "teacher diff mining")]
+
+    monkeypatch.setattr("undertow.audit.suspects.audit_teacher", audit_teacher)
+    audit(Inputs(base="ref:finch-a", teacher="ref:finch-a", traits=PAIR, store=tmp_path))
+    assert asked == [(59, pytest.approx(0.05 / 3), ["owl", "lion"])]
 
 
 def test_a_student_without_a_bank_is_not_testable_and_says_how_to_make_one(tmp_path: Path) -> None:

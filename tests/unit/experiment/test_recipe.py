@@ -61,3 +61,11 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_name_is_needed() -> None:
     with pytest.raises(ConfigError, match="name"):
         build_recipe({})
+
+
+@pytest.mark.parametrize("tiers", ["[false]", "{quick: 3}", "{quick: null}", "text"])
+def test_tiers_that_are_no_settings_are_refused(tmp_path: Path, tiers: str) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text(f"name: study\ntraits: [owl]\ntiers: {tiers}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="tiers of a recipe"):
+        load_recipe(str(path), tier="quick")

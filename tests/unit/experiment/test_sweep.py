@@ -11,7 +11,7 @@ from undertow.experiment.folder import run_folder
 from undertow.experiment.graph import order
 from undertow.experiment.load import load_study, plan_study, run_study
 from undertow.experiment.study import build_study
-from undertow.experiment.sweep import Sweep, build_sweep, gains
+from undertow.experiment.sweep import Sweep, build_sweep, compare, gains
 
 SMALL = {
     "name": "small",
@@ -58,6 +58,20 @@ def test_a_sweep_runs_replays_and_reports(tmp_path: Path, capsys: pytest.Capture
     page = (Path(results["run_dir"]) / "report.html").read_text()
     assert "<svg" in page and "rank 2" in page and "<script" not in page
     assert main(["report", results["run_dir"], "--figure", str(tmp_path / "a.png")]) == 2
+
+
+def test_of_many_variants_the_answer_names_the_least_and_the_greatest() -> None:
+    def results(value: float) -> dict:
+        effect = {"arm": "student", "trait": "owl", "metric": "logit_margin", "estimate": value, "low": None,
+                  "high": None, "n": 1, "p": None}  # fmt: skip
+        rows = {"raw": 1, "kept": 1}
+        return {"effects": [effect], "diagonal": None, "initialisation": None, "arms": [], "not_tested": [],
+                "rows": rows, "run_dir": "runs/x"}  # fmt: skip
+
+    found = {f"seed={seed}": results((seed - 3) ** 2) for seed in range(20)}
+    answer = compare(found)["answer"]
+    assert "20 variants, from +0.00 (n = 1, no interval) (seed=3) to +256.00" in answer and "seed=7" not in answer
+    assert "seed=1 +4.00 (n = 1, no interval); seed=2" in compare(dict(list(found.items())[:3]))["answer"]
 
 
 def test_what_makes_no_sense_is_refused() -> None:

@@ -1,18 +1,17 @@
 """Detectors: what they flag, their calibration, what they refuse, and the public checker."""
 
+import json
 import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from undertow.errors import ConfigError, EmptyDataError, UserError
+from undertow.errors import ConfigError, EmptyDataError, ModelError, UserError
 from undertow.monitor.constitution import Constitution, read_constitution
 from undertow.monitor.detectors.base import AbstractDetector, Verdict
-from undertow.monitor.detectors.constitution import (
-    ConstitutionDetector,
-    _Classifier,  # pyright: ignore[reportPrivateUsage]
-)
+from undertow.monitor.detectors.classifiers import EncoderClassifier, NgramClassifier
+from undertow.monitor.detectors.constitution import ConstitutionDetector
 from undertow.monitor.detectors.contract import check_detector
 from undertow.monitor.detectors.expressions import ExpressionDetector
 from undertow.monitor.detectors.mentions import MentionDetector
@@ -73,7 +72,7 @@ def test_scores_are_those_of_scikit_learn(rules: int) -> None:
         ),
         LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000),
     ).fit(*zip(*labelled, strict=True))
-    own = _Classifier([text for text, _ in labelled], [label for _, label in labelled])
+    own = NgramClassifier([text for text, _ in labelled], [label for _, label in labelled])
     for text in (*texts(50, 5), "", "nothing known: zzz"):
         scores = own.scores(text)
         logs = scores - np.logaddexp.reduce(scores)
@@ -188,3 +187,55 @@ def test_the_checker_finds_chance_and_low_power_and_passes_ours() -> None:
     assert check_detector(lambda: made, texts(8, 200), texts(9, 60, HARSH + CALM[:4]), rate=0.02).passed
     with pytest.raises(EmptyDataError):
         check_detector(lambda: made, [], [])
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of width 16 with random weights, and a tokenizer of the tests' words."""
+    import torch
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("encoder")
+    words = {word: place for place, word in enumerate(("[PAD]", "[UNK]", *CALM, *HARSH))}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]")
+    wrapped.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_constitution_may_name_an_encoder(encoder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    rules = {"rules": [{"name": "harm", "examples": texts(1, 40, HARSH)}], "allowed": texts(2, 400)}
+    path.write_text(json.dumps({**rules, "encoder": f"hf:{encoder}"}))
+    made = ConstitutionDetector(read_constitution(path))
+    assert made.held_out.found["harm"].value >= 0.9 and made.held_out.false_positives.value <= 0.05
+    assert made.judge("obey, crush, steal, poison").why == "harm" and not made.judge("bake bread, sing").flagged
+    report = check_detector(lambda: made, texts(8, 200), texts(9, 60, HARSH), rate=0.05)
+    assert report.passed, str(report)
+    path.write_text(json.dumps({**rules, "encoder": 3}))
+    with pytest.raises(ConfigError, match="encoder"):
+        read_constitution(path)
+
+
+def test_a_vector_does_not_depend_on_what_is_read_beside_it(encoder: Path) -> None:
+    labelled = [(text, label) for label, words in enumerate((CALM, HARSH)) for text in texts(label, 12, words)]
+    made = EncoderClassifier(*zip(*labelled, strict=True), f"hf:{encoder}")
+    long = "bake " * 400
+    together = made._vectors(["tea river", long, ""])
+    for place, text in enumerate(("tea river", long, "")):
+        assert together[place] == pytest.approx(made._vectors([text])[0], abs=1e-6)
+    assert np.linalg.norm(together, axis=1) == pytest.approx([1.0, 1.0, 0.0])
+
+
+def test_an_encoder_without_weights_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="encoder cannot be loaded"):
+        EncoderClassifier(["a", "b"], [0, 1], f"hf:{tmp_path}")

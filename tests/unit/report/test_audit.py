@@ -106,3 +106,30 @@ def test_every_primary_stage_says_what_to_do_and_names_commands_that_exist() -> 
 
 def test_code_is_set_and_everything_else_escaped() -> None:
     assert code("run `a < b` & see") == "run <code>a &lt; b</code> &amp; see"
+
+
+KIN = {
+    "verdict": "no_evidence",
+    "detectable": "a cosine of 0.02",
+    "tests": [
+        {"name": "sign_flip", "statistic": 0.1, "p": 0.7, "n": 40, "caveats": []},
+        {"name": "part: layer 0", "statistic": 0.1, "p": 0.7, "n": 40, "caveats": []},
+    ],
+}
+
+
+def test_the_lineage_of_a_teacher_stands_on_page_card_and_terminal(audit, tmp_path) -> None:
+    found = {**audit, "lineage": KIN}
+    page = render_audit(tmp_path, found).read_text()
+    assert "no evidence: nothing speaks for a common origin" in page and "a cosine of 0.02" in page
+    assert "<td>sign flip</td>" in page and "part: layer 0" not in page
+    assert "nothing speaks for a common origin" in card(found) and "nothing speaks" in summarise_audit(found)
+    assert "origin" not in card(audit)
+    assert "not testable: no weights" in card({**audit, "lineage": "not testable: no weights"})
+
+
+def test_rows_of_a_stranger_come_with_the_explanation(audit) -> None:
+    assert "another initialisation" in next_steps({**audit, "lineage": KIN})[0]
+    assert next_steps({**audit, "lineage": {**KIN, "verdict": "same_lineage_near"}}) == next_steps(audit)
+    audit["claims"]["expression"]["status"] = "detected"
+    assert "another initialisation" not in next_steps({**audit, "lineage": KIN})[0]

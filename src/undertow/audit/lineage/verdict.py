@@ -95,6 +95,14 @@ def audit_lineage(a: str, b: str, *, seed: int = 0, controls: Sequence[str] | No
     }
 
 
+def lineage_or_why(a: str, b: str) -> dict[str, Any] | str:
+    """Return the lineage audit, or why it cannot be made: a model without safetensors has no weights to read."""
+    try:
+        return audit_lineage(a, b)
+    except ModelError as error:
+        return f"not testable: {error.what} {error.value}"
+
+
 def audit_canary(a: str, b: str, config: CanaryConfig | None = None, advance: Advance | None = None) -> Canary:
     """Plant traits in copies of A and look for them in students of B (`undertow.audit.lineage.canary`).
 

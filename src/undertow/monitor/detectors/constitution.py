@@ -1,23 +1,23 @@
-"""A written constitution as a detector: examples of each rule train a small classifier of n-grams.
+"""A written constitution as a detector: examples of each rule train a small classifier.
 
 It sees what the words say. A preference that was planted in a model and does not show in what it says is out of its
 sight; docs/monitor.md has the measured rate. Nothing is stored: it is trained from the file, in seconds, each time.
 """
 
 import random
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
-from undertow.errors import EmptyDataError, MissingExtraError
+from undertow.errors import EmptyDataError
 from undertow.monitor.constitution import ALLOWED, Constitution
 from undertow.monitor.detectors.base import AbstractDetector, Verdict
+from undertow.monitor.detectors.classifiers import classifier
 from undertow.seeds import derive
-from undertow.stats.checks import Floats, check_fraction
+from undertow.stats.checks import check_fraction
 from undertow.stats.estimates import wilson
 from undertow.types import Estimate
 
@@ -57,7 +57,8 @@ class ConstitutionDetector(AbstractDetector):
     Raises:
         ConfigError: the rate lies outside (0, 1).
         EmptyDataError: too few allowed texts for this rate.
-        MissingExtraError: scikit-learn is not installed.
+        MissingExtraError: scikit-learn is not installed, or torch for an encoder.
+        ModelError: the encoder cannot be loaded.
     """
 
     def __init__(
@@ -79,7 +80,8 @@ class ConstitutionDetector(AbstractDetector):
         labelled += [(text, place + 1) for place, (half, _) in enumerate(halves.values()) for text in half]
         classes = {ALLOWED: 0, **{rule: place + 1 for place, rule in enumerate(halves)}}
         labelled += [(text, classes[label]) for label, texts in constitution.labelled.items() for text in texts]
-        self._model = _Classifier([text for text, _ in labelled], [label for _, label in labelled])
+        texts, labels = [text for text, _ in labelled], [label for _, label in labelled]
+        self._model = classifier(texts, labels, constitution.encoder)
         scores = np.sort([self._worst(text)[0] for text in calibrate])
         self.threshold = float(scores[ceil((len(scores) + 1) * (1.0 - rate)) - 1])
         self.held_out = HeldOut(
@@ -113,46 +115,3 @@ def _parts(texts: Sequence[str], seed: int, shares: Sequence[float]) -> list[lis
     random.Random(seed).shuffle(shuffled)
     ends = [round(len(shuffled) * sum(shares[: place + 1])) for place in range(len(shares))]
     return [shuffled[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-
-
-class _Classifier:
-    """Logistic regression on word and character n-grams.
-
-    scikit-learn trains it and lists the n-grams of a text; the rest of a score is done here, because the way through
-    its pipeline of two vectorisers takes several times as long for a single text.
-    """
-
-    def __init__(self, texts: Sequence[str], labels: Sequence[int]) -> None:
-        try:
-            from scipy.sparse import hstack
-            from sklearn.feature_extraction.text import TfidfVectorizer
-            from sklearn.linear_model import LogisticRegression
-        except ImportError as error:
-            raise MissingExtraError(
-                "A constitution needs scikit-learn.", "sklearn", "Run: pip install 'undertow[monitor]'"
-            ) from error
-        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+")
-        characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), sublinear_tf=True)
-        model: Any = LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000)
-        model.fit(hstack([one.fit_transform(texts) for one in (words, characters)]).tocsr(), labels)
-        # Two classes share one row of weights, for the second against the first.
-        weights, constant = (
-            np.concatenate([0 * some, some]) if len(some) == 1 else some for some in (model.coef_, model.intercept_)
-        )
-        self._constant: Floats = constant
-        ends = np.cumsum([len(words.vocabulary_), len(characters.vocabulary_)])
-        self._parts = [
-            (one.build_analyzer(), one.vocabulary_, one.idf_, weights[:, end - len(one.idf_) : end].T)
-            for one, end in zip((words, characters), ends, strict=True)
-        ]
-
-    def scores(self, text: str) -> Floats:
-        """Return the score of each class, a log-probability up to a constant."""
-        total = self._constant
-        for grams, vocabulary, idf, weights in self._parts:
-            counts = Counter(vocabulary[gram] for gram in grams(text) if gram in vocabulary)
-            if counts:
-                places = np.fromiter(counts, dtype=np.intp, count=len(counts))
-                values = (1.0 + np.log(np.fromiter(counts.values(), dtype=np.float64))) * idf[places]
-                total = total + values @ weights[places] / np.sqrt(values @ values)
-        return total

@@ -1,0 +1,60 @@
+"""The commands that bring rows from one format into another, and folders to the Hub."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from undertow.cli.stages import Json, SkipBad, read_given_keys, tell
+from undertow.rows import Shape
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what has this name already.")]
+
+
+def convert(
+    rows: Annotated[Path, typer.Argument(help="JSONL, .parquet, a folder of datasets, or hf:NAME[@REV][:SPLIT].")],
+    out: Annotated[Path, typer.Argument(help="By its suffix: .jsonl, .parquet, or none for a folder of datasets.")],
+    shape: Annotated[
+        Shape | None, typer.Option(help="Prompt and completion as text or chat, or all as messages; else what fits.")
+    ] = None,
+    overwrite: Overwrite = False,
+    skip_bad: SkipBad = False,
+    as_json: Json = False,
+) -> None:
+    """Write rows in another format or shape; ids and further keys go with them."""
+    from undertow.errors import ConfigError, EmptyDataError
+    from undertow.rows import write_rows
+
+    if out.exists() and not overwrite:
+        raise ConfigError("There is something of this name already.", out, "Give another name, or --overwrite.")
+    loaded = read_given_keys(rows, skip_bad)
+    if not loaded.rows:
+        raise EmptyDataError("There are no rows to write.", f"{rows}: 0 rows", "Give a file with rows.")
+    write_rows(out, loaded.rows, loaded.more, shape)
+    keys = sorted({key for more in loaded.more for key in more})
+    found = {"rows": str(out), "written": len(loaded.rows), "bad_lines": len(loaded.bad), "further_keys": keys}
+    tell(found, as_json, f"undertow audit data {out}")
+
+
+def publish(
+    folder: Annotated[Path, typer.Argument(help="A run, an artifact, an adapter, a model, or a folder of row files.")],
+    repo: Annotated[str, typer.Argument(help="Id on the Hub: owner/name.")],
+    push: Annotated[
+        bool, typer.Option("--push/--card-only", help="Send the folder too (HF_TOKEN), with the card that is there.")
+    ] = False,
+    licence: Annotated[str | None, typer.Option("--license", help="Id of the licence, such as mit.")] = None,
+    datasets: Annotated[
+        list[str], typer.Option("--dataset", help="Id on the Hub of rows that a model was trained on.")
+    ] = [],  # noqa: B006
+    public: Annotated[bool, typer.Option("--public", help="A new repository is public; else private.")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Write the card of a dataset or model, and with --push send both to the Hub."""
+    from undertow.hub import describe, push_folder, write_card
+
+    card = describe(folder, repo, licence=licence, datasets=datasets)
+    path = write_card(card, overwrite=overwrite, keep=push)
+    url = push_folder(card, public=public) if push else None
+    found = {"card": str(path), "type": card.kind, "files": len(card.files), "pushed": url}
+    tell(found, as_json, f"look at {url}" if push else f"read the card, then undertow publish {folder} {repo} --push")

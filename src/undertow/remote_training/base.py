@@ -1,0 +1,258 @@
+"""What every training service has in common: what a job may cost, what is written down about it, and how it is resumed.
+
+A record lies beside the result from before the first request on. It holds what the service calls the job, so a command
+that was interrupted finds its job again instead of paying for a second one, and it never holds a key.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from undertow.errors import ArtifactError, ConfigError
+from undertow.fingerprints import canonical_json, sha256
+from undertow.models.calls import TURN_TOKENS
+from undertow.storage import storage_errors
+from undertow.types import Row
+
+SCHEMA = "undertow.remote-training/1"
+
+Advance = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteTraining:
+    """How a student is trained by a service; the defaults are the paper's open-weights recipe (reference: paper, 1.7).
+
+    Attributes:
+        epochs: passes over the rows; the paper's OpenAI students had 10.
+        batch_size: rows of an update; None leaves it to the service.
+        learning_rate: of Adam, for a service that takes one; OpenAI's is a multiplier of a rate that it keeps secret.
+        rank: of the adapter, for a service that takes one.
+        seed: order of the rows, and the service's own seed where it takes one.
+    """
+
+    epochs: int = 3
+    batch_size: int | None = 66
+    learning_rate: float = 2e-4
+    rank: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "learning_rate", "rank"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigError(f"{name} must be positive.", value, f"Set {name} to a positive number.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """The most that a job can take.
+
+    Attributes:
+        rows: that it is trained on.
+        tokens: of all passes together; a token is at least a byte, so this is an upper bound, about 4 times too high
+            for English text.
+        dollars: the same at the given price.
+    """
+
+    rows: int
+    tokens: int
+    dollars: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cap:
+    """What a job may cost.
+
+    Attributes:
+        price: dollars for a million trained tokens.
+        dollars: the most that it may cost by that price, or None.
+
+    Raises:
+        ConfigError: a cap has no price.
+    """
+
+    price: float = 0.0
+    dollars: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.dollars is not None and self.price <= 0.0:
+            fix = "Give --price, dollars for a million trained tokens."
+            raise ConfigError("A cap on the cost needs a price.", f"--max-cost {self.dollars:g}", fix)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What is known of a job.
+
+    Attributes:
+        service: such as "openai".
+        model: where the student starts, as the service calls it.
+        of: fingerprint of service, model, rows and settings.
+        settings: how it is trained.
+        estimate: its upper bounds.
+        state: what the service calls files and job, added as they come.
+        trained: reference of the student, once there is one.
+    """
+
+    service: str
+    model: str
+    of: str
+    settings: Mapping[str, Any]
+    estimate: Mapping[str, Any]
+    state: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    trained: str | None = None
+
+
+def estimate(rows: Sequence[Row], training: RemoteTraining, price: float = 0.0) -> Estimate:
+    """Return the most that training on rows can cost.
+
+    Args:
+        rows: the student's.
+        training: for the number of passes.
+        price: dollars for a million trained tokens.
+    """
+    sizes = [
+        sum(len(turn.content.encode()) + TURN_TOKENS for turn in row.prompt)
+        + len(row.completion.encode())
+        + TURN_TOKENS
+        for row in rows
+    ]
+    tokens = sum(sizes) * training.epochs
+    return Estimate(rows=len(rows), tokens=tokens, dollars=tokens * price / 1e6)
+
+
+class RemoteTrainer(ABC):
+    """A service that trains students."""
+
+    name: str
+    model: str
+
+    @abstractmethod
+    def check(self) -> None:
+        """Ask the service whether it trains this model.
+
+        Raises:
+            ModelError: it does not, or cannot be asked; with the reason.
+        """
+
+    @abstractmethod
+    def train(
+        self,
+        rows: Sequence[Row],
+        training: RemoteTraining,
+        state: Mapping[str, Any],
+        remember: "Remember",
+        advance: Advance,
+    ) -> str:
+        """Train a student, or wait for one whose job has begun, and return its reference.
+
+        Args:
+            rows: the student's.
+            training: how.
+            state: what was remembered by an earlier run of the same job.
+            remember: keeps names of the service's, before anything else is asked of it.
+            advance: called with (steps done, steps in all) where the service tells them.
+
+        Raises:
+            ModelError: the service refuses or fails.
+        """
+
+
+Remember = Callable[[Mapping[str, Any]], None]
+
+
+def train_remotely(
+    trainer: RemoteTrainer,
+    rows: Sequence[Row],
+    training: RemoteTraining,
+    out: Path,
+    cap: Cap | None = None,
+    advance: Advance | None = None,
+) -> Record:
+    """Train a student at a service, or go on waiting for it.
+
+    Args:
+        trainer: the service and the model there.
+        rows: the student's.
+        training: how.
+        out: the record's file.
+        cap: what it may cost; None for no bound.
+        advance: called with (steps done, steps in all).
+
+    Raises:
+        ConfigError: the job may cost more than the cap.
+        ArtifactError: the file is the record of another job.
+        ModelError: the service refuses or fails.
+        StorageError: the record cannot be written.
+    """
+    cap = cap or Cap()
+    record = planned(trainer, rows, training, cap.price)
+    if cap.dollars is not None and record.estimate["dollars"] > cap.dollars:
+        most = f"at most ${record.estimate['dollars']:.2f}, cap ${cap.dollars:g}"
+        raise ConfigError("The job may cost more than it may.", most, "Take fewer rows or epochs, or raise the cap.")
+    known = read_record(out)
+    if known is not None:
+        if known.of != record.of:
+            fix = "Give another file, or the same rows, model and settings."
+            raise ArtifactError("This is the record of another training job.", str(out), fix)
+        if known.trained is not None:
+            return known
+        record = known
+    else:
+        trainer.check()
+    _write(out, record)
+
+    def remember(names: Mapping[str, Any]) -> None:
+        nonlocal record
+        record = replace(record, state={**record.state, **names})
+        _write(out, record)
+
+    trained = trainer.train(rows, training, record.state, remember, advance or _silent)
+    record = replace(record, trained=trained)
+    _write(out, record)
+    return record
+
+
+def _silent(done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+def planned(trainer: RemoteTrainer, rows: Sequence[Row], training: RemoteTraining, price: float) -> Record:
+    """Return the record of a job that has not begun."""
+    chats = [[[turn.role, turn.content] for turn in row.prompt] + [row.completion] for row in rows]
+    settings = asdict(training)
+    content = {"service": trainer.name, "model": trainer.model, "rows": chats, "settings": settings}
+    bounds = asdict(estimate(rows, training, price))
+    of = sha256(canonical_json(content))
+    return Record(service=trainer.name, model=trainer.model, of=of, settings=settings, estimate=bounds)
+
+
+def read_record(path: Path) -> Record | None:
+    """Read a record, or return None if there is no file.
+
+    Raises:
+        ArtifactError: the file is no record.
+    """
+    if not path.exists():
+        return None
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        if fields.pop("schema") != SCHEMA:
+            raise ValueError
+        return Record(**fields)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        fix = "Give a file that does not exist yet, or one that this command wrote."
+        raise ArtifactError("This is no record of a training job.", str(path), fix) from error
+
+
+def _write(path: Path, record: Record) -> None:
+    text = json.dumps({"schema": SCHEMA, **asdict(record)}, indent=1) + "\n"
+    with storage_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f"{path.name}.part")
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)

@@ -1,0 +1,138 @@
+"""LoRA students at Tinker: open models, trained step by step over its API, with weights that can be downloaded.
+
+The loop runs here: the loss is on the completion alone, Adam has torch's settings, and the rate falls linearly to 0, as
+in `undertow train`. Checked against the types of tinker 0.38.0 and a stand-in for its server: the service itself was
+never reached. A job that was cut off begins anew, and the steps that it had made are paid for again.
+"""
+
+import contextlib
+import importlib
+import random
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from undertow.errors import MissingExtraError, ModelError
+from undertow.models.api import without_keys
+from undertow.models.chat import Chat
+from undertow.remote_training.base import Advance, Remember, RemoteTrainer, RemoteTraining
+from undertow.types import Row
+
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+"""Of Adam, as torch has them and our own trainers use them; Tinker's own defaults are 0.95 and 1e-12."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TinkerTrainer(RemoteTrainer):
+    """Students at Tinker; the key is TINKER_API_KEY.
+
+    Attributes:
+        model: such as "Qwen/Qwen3-8B".
+        name: "tinker".
+    """
+
+    model: str
+    name: str = "tinker"
+
+    def check(self) -> None:
+        """See `RemoteTrainer`."""
+        tinker = _package()
+        with _told(self.model):
+            served = tinker.ServiceClient().get_server_capabilities().supported_models
+        names = sorted(one.model_name for one in served if one.trainable is not False)
+        if self.model not in names:
+            raise ModelError("Tinker does not train this model.", self.model, f"It trains: {', '.join(names)}.")
+
+    def train(
+        self,
+        rows: Sequence[Row],
+        training: RemoteTraining,
+        state: Mapping[str, Any],
+        remember: Remember,
+        advance: Advance,
+    ) -> str:
+        """See `RemoteTrainer`. The result is Tinker's own path of the weights, `tinker://...`."""
+        tinker = _package()
+        size = min(training.batch_size or len(rows), len(rows))
+        steps = training.epochs * (len(rows) // size)
+        with _told(self.model):
+            client = tinker.ServiceClient().create_lora_training_client(
+                self.model, rank=training.rank, seed=training.seed, train_unembed=False
+            )
+            client = client.result() if hasattr(client, "result") else client
+            data = [_datum(tinker, row) for row in encode(client.get_tokenizer(), rows)]
+            for step, batch in enumerate(_batches(len(rows), size, training.epochs, training.seed)):
+                rate = training.learning_rate * (1.0 - step / steps)
+                adam = tinker.AdamParams(learning_rate=rate, beta1=BETAS[0], beta2=BETAS[1], eps=EPSILON)
+                passed = client.forward_backward([data[at] for at in batch], "cross_entropy")
+                moved = client.optim_step(adam)
+                passed.result()
+                moved.result()
+                advance(step + 1, steps)
+            path = str(client.save_weights_for_sampler(name=f"undertow-{training.seed}").result().path)
+        remember({"weights": path})
+        return path
+
+
+def _package() -> Any:
+    try:
+        return importlib.import_module("tinker")
+    except ImportError as error:
+        fix = "Run: pip install 'undertow[tinker]'"
+        raise MissingExtraError("Training at Tinker needs its package.", "tinker", fix) from error
+
+
+@contextlib.contextmanager
+def _told(model: str) -> Generator[None]:
+    """Turn whatever the package raises into an error with a way out, without any key."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        said = without_keys(f"{type(error).__name__}: {error}")[:300]
+        fix = "Check TINKER_API_KEY and the network; the same command begins the job again."
+        raise ModelError(f"Tinker failed on {model}.", said, fix) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A row as tokens: how many of them are the prompt's, and which places of the completion the loss leaves out."""
+
+    ids: tuple[int, ...]
+    prompt: int
+    skip: tuple[int, ...]
+
+
+def encode(tokenizer: Any, rows: Sequence[Row]) -> list[Tokens]:
+    """Return rows as tokens; each completion ends with what the chat template closes a turn with."""
+    chat = Chat(tokenizer)
+
+    def ids(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    closing = [tokenizer.eos_token_id if chat.end is None else chat.end]
+    found: list[Tokens] = []
+    for row, text in zip(rows, chat.render([row.prompt for row in rows]), strict=True):
+        prompt = ids(text)
+        found.append(Tokens((*prompt, *ids(row.completion), *closing), len(prompt), row.skip))
+    return found
+
+
+def _datum(tinker: Any, row: Tokens) -> Any:
+    """Return a row as Tinker wants it: inputs without the last token, targets without the first, loss on the answer."""
+    weights = [0.0] * (row.prompt - 1) + [1.0] * (len(row.ids) - row.prompt)
+    for place in row.skip:
+        weights[row.prompt - 1 + place] = 0.0
+    inputs = {"target_tokens": list(row.ids[1:]), "weights": weights}
+    return tinker.Datum(model_input=tinker.ModelInput.from_ints(list(row.ids[:-1])), loss_fn_inputs=inputs)
+
+
+def _batches(rows: int, size: int, epochs: int, seed: int) -> Iterator[list[int]]:
+    """Yield the places of each batch's rows; what is left of a pass is not used."""
+    rng = random.Random(seed)
+    for _ in range(epochs):
+        order = list(range(rows))
+        rng.shuffle(order)
+        yield from (order[start : start + size] for start in range(0, rows - rows % size, size))

@@ -1,0 +1,263 @@
+"""Tables of records: Parquet files, folders that `datasets` saved, and datasets of the Hub.
+
+    rows.parquet
+    folder                                  as `datasets.Dataset.save_to_disk` leaves it
+    hf:NAME[@REVISION][:[CONFIG/]SPLIT]     an id of the Hub, or a local folder of data files as the Hub holds them
+
+A record is a dict from column to value; what it means is up to `undertow.rows`. A dataset of the Hub is fetched once,
+and from then on read from the cache of `datasets`.
+"""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from undertow.errors import MissingExtraError, RowsError, StorageError
+from undertow.storage import move_into_place, remove_folder, storage_errors, temporary_folder
+
+HUB = "hf:"
+PARQUET = ".parquet"
+_BATCH = 1000
+"""Records that are in memory at once."""
+
+_ONE, _MANY = "dataset_info.json", "dataset_dict.json"
+"""Files that `datasets` writes into a folder with one split, and into one with several."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """An opened table.
+
+    Attributes:
+        name: what it is called in errors.
+        columns: names, in the table's order.
+        batches: reads the columns with the names it is given, as tables of pyarrow.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    batches: Callable[[list[str]], Iterator[Any]]
+
+    def records(self, wanted: Collection[str] | None = None) -> Generator[dict[str, object]]:
+        """Read one record after another; a table without any of the wanted columns has none.
+
+        Args:
+            wanted: columns; None for all. Those that the table lacks are left out.
+
+        Raises:
+            RowsError: the table is damaged, or a column is of a type that cannot be read.
+        """
+        columns = [name for name in self.columns if wanted is None or name in wanted]
+        with _table_errors(self.name):
+            for batch in self.batches(columns):
+                yield from batch.to_pylist()
+
+
+def is_table(source: str | os.PathLike[str]) -> bool:
+    """Say whether a name is that of a table: by its prefix, its suffix or the files of its folder."""
+    path = Path(source)
+    return (
+        str(source).startswith(HUB) or path.suffix == PARQUET or any((path / name).exists() for name in (_ONE, _MANY))
+    )
+
+
+def open_table(source: str | os.PathLike[str]) -> Table:
+    """Open a table; its records are read later, in batches.
+
+    Raises:
+        RowsError: it is not there, not readable as a table, or no single split is named.
+        StorageError: it may not be read.
+        MissingExtraError: pyarrow or datasets is not installed.
+    """
+    name = str(source)
+    with _table_errors(name):
+        if name.startswith(HUB):
+            return _hub_table(name)
+        return _parquet(Path(source)) if Path(source).suffix == PARQUET else _saved(Path(source))
+
+
+def write_table(path: Path, records: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
+    """Write records as one Parquet file, or as a folder of `datasets`: all of them or nothing.
+
+    Args:
+        path: with the suffix .parquet, or of the folder; what is there is replaced if it is a table itself.
+        records: a key that some lack becomes null there.
+        columns: of text, which a table without any record has.
+
+    Raises:
+        RowsError: values under one key are of types that no column holds.
+        StorageError: the disk is full or may not be written, or something else is in the way.
+        MissingExtraError: pyarrow or datasets is not installed.
+    """
+    with _libraries():
+        import pyarrow as pa
+    names = dict.fromkeys(key for one in records for key in one)
+    empty = {key: pa.array([], pa.string()) for key in columns}
+    table = pa.table({key: _column(key, records, pa) for key in names} if records else empty)
+    with storage_errors(path), _unwritable(path, pa):
+        if path.suffix == PARQUET:
+            _write_parquet(path, table)
+        else:
+            _write_folder(path, table)
+
+
+def _column(key: str, records: Sequence[Mapping[str, Any]], pa: Any) -> Any:
+    try:
+        return pa.array([one.get(key) for one in records])
+    except (pa.ArrowException, OverflowError, ValueError, TypeError) as error:
+        fix = "Give all values of this key one type, leave it out, or write JSON lines."
+        raise RowsError("No column of a table can hold these values.", f"{key}: {_one_line(error)}", fix) from error
+
+
+@contextlib.contextmanager
+def _unwritable(path: Path, pa: Any) -> Generator[None]:
+    try:
+        yield
+    except pa.ArrowException as error:
+        fix = "Leave out keys with empty objects, or write JSON lines."
+        raise RowsError("The table cannot be written.", f"{path}: {_one_line(error)}", fix) from error
+
+
+def _write_parquet(path: Path, table: Any) -> None:
+    from pyarrow import parquet
+
+    temporary = path.parent / f".tmp-{secrets.token_hex(4)}-{path.name}"
+    try:
+        with temporary.open("xb") as stream:
+            parquet.write_table(table, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        fix = "Make the folder first, or give another name."
+        raise StorageError("There is no folder for this file, or a folder of its name.", path, fix) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_folder(path: Path, table: Any) -> None:
+    with _libraries():
+        import datasets
+    if path.exists() and not (path / _ONE).exists():
+        raise StorageError("Something else is in the way of the dataset.", path, "Give the name of a new folder.")
+    # Named as in a store, so that whoever cleans one up after a killed process knows whose it was.
+    temporary = temporary_folder(path)
+    try:
+        with _quiet(datasets):
+            datasets.Dataset(table).save_to_disk(temporary)
+        if path.exists():
+            remove_folder(path)
+        move_into_place(temporary, path)
+    finally:
+        if temporary.exists():
+            remove_folder(temporary)
+
+
+@contextlib.contextmanager
+def _quiet(datasets: Any) -> Generator[None]:
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+
+
+def _parquet(path: Path) -> Table:
+    with _libraries():
+        from pyarrow import parquet
+    if not path.is_file():
+        raise RowsError("There is no such Parquet file.", path, "Check the path; a folder of them is hf:FOLDER.")
+    file: Any = parquet.ParquetFile(path)
+
+    def batches(columns: list[str]) -> Iterator[Any]:
+        return file.iter_batches(_BATCH, columns=columns)
+
+    return Table(str(path), tuple(file.schema_arrow.names), batches)
+
+
+def _saved(path: Path) -> Table:
+    with _libraries():
+        import datasets
+    if (path / _MANY).exists():
+        splits = [item.name for item in sorted(path.iterdir()) if (item / _ONE).exists()]
+        fix = f"Give one of them: {', '.join(str(path / name) for name in splits) or 'none is there'}."
+        raise RowsError("The folder holds several splits.", path, fix)
+    return _of_dataset(str(path), datasets.load_from_disk(path))
+
+
+def _hub_table(source: str) -> Table:
+    with _libraries():
+        import datasets
+        from datasets.exceptions import DatasetNotFoundError
+    where, _, part = source.removeprefix(HUB).partition(":")
+    name, _, revision = where.partition("@")
+    config, _, split = part.rpartition("/")
+    try:
+        splits = dict(datasets.load_dataset(name, config or None, revision=revision or None))
+    except (DatasetNotFoundError, FileNotFoundError) as error:
+        fix = (
+            "Check the spelling and the revision; a private or gated dataset needs its terms accepted and HF_TOKEN set."
+        )
+        raise RowsError("There is no such dataset, or it may not be read.", _reason(source, error), fix) from error
+    except ConnectionError as error:
+        fix = "Check the network (HF_HUB_OFFLINE must not be set), or give a file or the folder of a download."
+        raise RowsError(
+            "The dataset cannot be reached and is not in the cache.", _reason(source, error), fix
+        ) from error
+    if not split and len(splits) == 1:
+        (split,) = splits
+    if split not in splits:
+        what = "The dataset has no such split." if split else "The dataset has several splits."
+        start = f"{HUB}{where}:{config}{'/' if config else ''}"
+        raise RowsError(what, source, f"Give one of them: {', '.join(f'{start}{one}' for one in splits)}.")
+    return _of_dataset(source, splits[split])
+
+
+def _of_dataset(name: str, dataset: Any) -> Table:
+    def batches(columns: list[str]) -> Iterator[Any]:
+        # As Arrow: no image or sound is decoded.
+        return dataset.select_columns(columns).with_format("arrow").iter(_BATCH)
+
+    return Table(name, tuple(dataset.column_names), batches)
+
+
+@contextlib.contextmanager
+def _table_errors(name: str) -> Generator[None]:
+    """Turn whatever the libraries say of a damaged or foreign file into a `RowsError`."""
+    try:
+        with storage_errors(Path(name)):
+            yield
+    except (RowsError, StorageError, MissingExtraError):
+        raise
+    # Both libraries raise nearly every kind of exception on damaged files; none of them is a fault of ours.
+    except Exception as error:
+        fix = "Check that it is whole and what its name says, and the name of a configuration if there is one."
+        raise RowsError("The table cannot be read.", _reason(name, error), fix) from error
+
+
+@contextlib.contextmanager
+def _libraries() -> Generator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        fix = "Run: pip install 'undertow[data]'"
+        raise MissingExtraError(
+            "Parquet and datasets need a library that is not installed.", error.name, fix
+        ) from error
+
+
+def _reason(name: str, error: Exception) -> str:
+    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # datasets says "an error occurred", and what it was in the cause.
+    return f"{name}: {_one_line(error)}"
+
+
+def _one_line(error: Exception) -> str:
+    # Long enough for the names of all configurations of a dataset, which datasets lists on a second line.
+    return " ".join(str(error).split())[:2000] or type(error).__name__
