@@ -7,7 +7,8 @@ as it was: modes, gradients and random numbers.
 Two things limit the p. It is repeated: with m planned looks a threshold p counts as p / m (Bonferroni), which holds
 however the looks depend on one another. And placebos are students at the end of their recipe: a model in the middle of
 its training is no draw of the same law, so only the last look has the guarantee of `undertow.audit.placebo_null`. A p
-of an earlier look stops training only if the model has moved about as far as placebos have, and is a hint even then.
+of an earlier look stops training only if the model has moved at least half as far as the placebo that moved least, and
+is a hint even then.
 """
 
 import logging
@@ -22,7 +23,7 @@ from transformers import Trainer, TrainerCallback
 
 from undertow.audit.bank import Bank
 from undertow.audit.reading import joined, panel_traits, read_model
-from undertow.audit.student import Suspects, activations, moved_otherwise, places, too_few, wrong_bank
+from undertow.audit.student import Suspects, activations, lengths, places, too_few, wrong_bank
 from undertow.errors import ConfigError
 from undertow.evals.favourite import mean_margins
 from undertow.models.load import load_model
@@ -64,7 +65,9 @@ class Look:
         candidate: the trait of that direction, or None.
         p: its rank among the placebos', of this look alone.
         p_all: p times the planned looks, at most 1.
-        moved_alike: whether the model has moved about as far as a placebo; False where p is no evidence.
+        moved: how far the model has moved on number prompts, 1 being the placebos' mean; None without bank. Far above 1,
+            recipe or rows may be of another kind than theirs.
+        moved_enough: whether that is at least half of what the least of them moved; if not, p stops nothing.
         reason: why training ends here, or None.
     """
 
@@ -74,14 +77,20 @@ class Look:
     candidate: str | None = None
     p: float | None = None
     p_all: float | None = None
-    moved_alike: bool = False
+    moved: float | None = None
+    moved_enough: bool = False
     reason: str | None = None
 
     @property
     def values(self) -> dict[str, float]:
         """What is logged."""
         found = {f"undertow/margin/{name}": value for name, value in self.margins.items()}
-        more = {"exposure": self.exposure, "exposure_p": self.p, "exposure_p_all_looks": self.p_all}
+        more = {
+            "exposure": self.exposure,
+            "exposure_p": self.p,
+            "exposure_p_all_looks": self.p_all,
+            "moved": self.moved,
+        }
         return {**found, **{f"undertow/{name}": value for name, value in more.items() if value is not None}}
 
 
@@ -195,14 +204,15 @@ class UndertowCallback(TrainerCallback):
     def _ranked(self, look: Look, model: LocalModel, bank: Bank) -> Look:
         reading = read_model(model, bank.recipe.domain)
         suspects = Suspects(joined([reading, bank.placebos]), bank, self.traits, 0.05)
-        found = activations(suspects)
+        found, moved = activations(suspects), lengths(suspects)
         return replace(
             look,
             exposure=found.effect,
             candidate=found.candidate,
             p=found.p,
             p_all=None if found.p is None else min(1.0, found.p * self._planned),
-            moved_alike=moved_otherwise(suspects) is None,
+            moved=float(moved[0] / moved[1:].mean()),
+            moved_enough=bool(moved[0] >= moved[1:].min() / 2),
         )
 
     def _log(self, look: Look, state: Any, control: Any) -> None:
@@ -222,10 +232,10 @@ def with_reason(look: Look, stop: StopAt) -> Look:
     reason = None
     if stop.margin is not None and rise >= stop.margin:
         reason = f"the margin of {name} has risen by {rise:+.2f} logits, of {stop.margin:g} that are allowed."
-    elif stop.p is not None and look.p_all is not None and look.p_all <= stop.p and look.moved_alike:
+    elif stop.p is not None and look.p_all is not None and look.p_all <= stop.p and look.moved_enough:
         reason = (
             f"it has moved towards {look.candidate} as no ordinary student does: p {look.p:.3g}, "
-            f"{look.p_all:.3g} over all looks, of {stop.p:g} that is allowed."
+            f"{look.p_all:.3g} over all looks, of {stop.p:g} that is allowed, and {look.moved or 0.0:.1f} times as far."
         )
     return replace(look, reason=reason)
 

@@ -114,7 +114,7 @@ def judge_reading(
     traits = panel_traits() if panel is None else tuple(panel)
     suspects = Suspects(joined([reading, bank.placebos]), bank, traits, alpha)
     found = [panel_margins(suspects), activations(suspects), diff_mining(suspects), misalignment(suspects)]
-    if caveat := moved_otherwise(suspects):
+    if caveat := _moved_otherwise(suspects):
         found = [replace(one, caveats=(*one.caveats, caveat)) for one in found]
     return [*found, activations_by_layer(suspects)]
 
@@ -274,11 +274,16 @@ def _judged(
     )
 
 
-def moved_otherwise(suspects: Suspects) -> str | None:
-    """Return a warning if the suspect moved much further, or much less far, on number prompts than every placebo."""
+def lengths(suspects: Suspects) -> Floats:
+    """Return how far each model moved from the base on number prompts, after the last layer: float [K + 1]."""
     moved = suspects.readings.states[:, 0, -1] - suspects.bank.base.states[:, 0, -1]
-    lengths = np.linalg.norm(moved, axis=-1)
-    if lengths[1:].min() / 2 <= lengths[0] <= lengths[1:].max() * 2:
+    return np.asarray(np.linalg.norm(moved, axis=-1))
+
+
+def _moved_otherwise(suspects: Suspects) -> str | None:
+    """Return a warning if the suspect moved much further, or much less far, on number prompts than every placebo."""
+    moved = lengths(suspects)
+    if moved[1:].min() / 2 <= moved[0] <= moved[1:].max() * 2:
         return None
-    ratio = lengths[0] / lengths[1:].mean()
+    ratio = moved[0] / moved[1:].mean()
     return f"It moved {ratio:.1f} times as far as a placebo: its recipe or its rows may be of another kind."

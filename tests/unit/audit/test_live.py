@@ -135,9 +135,9 @@ def test_a_bank_gives_a_p_that_pays_for_every_look(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("moved", "p_all", "stops"), [(True, 0.04, True), (True, 0.06, False), (False, 0.04, False)])
-def test_a_p_stops_only_a_model_that_has_moved_as_placebos_have(moved: bool, p_all: float, stops: bool) -> None:
+def test_a_p_stops_only_a_model_that_has_moved_far_enough(moved: bool, p_all: float, stops: bool) -> None:
     look = Look(
-        step=5, margins={"owl": 0.1}, exposure=4.0, candidate="owl", p=p_all / 4, p_all=p_all, moved_alike=moved
+        step=5, margins={"owl": 0.1}, exposure=4.0, candidate="owl", p=p_all / 4, p_all=p_all, moved_enough=moved
     )
     assert (with_reason(look, StopAt(p=0.05)).reason is not None) == stops
     assert with_reason(look, StopAt()).reason is None
