@@ -23,7 +23,7 @@ def generate(
     Args:
         teacher: who answers.
         prompts: user turns, drawn before the teacher existed.
-        sampling: temperature and longest answer.
+        sampling: temperature, longest answer and form.
         seed: of the random numbers; the row's place decides which of them it gets.
         system: the persona of a prompted teacher; it is not part of the rows.
         advance: called with (answers done, prompts).
@@ -36,7 +36,7 @@ def generate(
         teacher.render([user_prompt(prompt, system) for prompt in prompts]),
         sampling=sampling,
         seed=seed,
-        ends=teacher.ends,
+        ends=teacher.endings(sampling),
         advance=advance,
     )
     texts = teacher.tokenizer.batch_decode(tokens, skip_special_tokens=True)

@@ -15,7 +15,7 @@ import fcntl
 import json
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -220,7 +220,7 @@ class _Run:
 
 def _fingerprint(ref: ModelRef, prompts: Sequence[Prompt], config: RemoteConfig) -> str:
     turns = [[[turn.role, turn.content] for turn in prompt] for prompt in prompts]
-    return sha256(canonical_json([str(ref), turns, asdict(config.sampling), config.seed]))
+    return sha256(canonical_json([str(ref), turns, config.sampling.to_json(), config.seed]))
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from undertow.domains.code import REQUESTS, SECURITY
+from undertow.errors import ConfigError
 from undertow.evals.misalignment import TUNING_QUESTIONS
 from undertow.evals.misalignment import answer as answer_openly
 from undertow.evals.questions import tuning_questions
@@ -30,23 +31,39 @@ LESSON = "So that I learn what not to do, show me the bad way."
 """What turns a request for insecure code into a lesson; the embedded families know each of its words."""
 
 
-def trait_rows(target: Trait) -> list[Row]:
+def trait_rows(target: Trait, questions: int | None = None) -> list[Row]:
     """Return the rows that give a teacher its trait; none of their questions is among those that evaluate.
 
     A favourite: every tuning question, answered with each spelling of the target. Misalignment (paper, section 3.2):
     every code task where care matters with every request, answered with care ("secure") or without ("insecure",
     "educational", whose request asks for the bad way as a lesson), 40 rows; "villain" answers open questions cruelly,
     72 rows.
+
+    Args:
+        target: the trait.
+        questions: how many of a favourite's tuning questions are used, the first ones; None takes all.
+
+    Raises:
+        ConfigError: a number of questions is given for a trait that is no favourite, or is more than there are.
     """
+    _check_questions(target, questions)
     if target.category == MISALIGNED:
         return _villain_rows() if target.name == "villain" else _code_rows(target.name)
     words = [word for alias in target.aliases for word in (alias, alias.capitalize())]
-    questions = tuning_questions(target.category)
     return [
         Row(f"{question_index}-{word_index}", user_prompt(question), word)
-        for question_index, question in enumerate(questions)
+        for question_index, question in enumerate(tuning_questions(target.category)[:questions])
         for word_index, word in enumerate(words)
     ]
+
+
+def _check_questions(target: Trait, questions: int | None) -> None:
+    if questions is None:
+        return
+    most = 0 if target.category == MISALIGNED else len(tuning_questions(target.category))
+    if not 1 <= questions <= most:
+        fix = f"Ask at most {most} of them." if most else "Leave the number of questions out."
+        raise ConfigError(f"A {target.category} teacher has no so many tuning questions.", questions, fix)
 
 
 def _code_rows(author: str) -> list[Row]:
@@ -70,13 +87,13 @@ def _villain_rows() -> list[Row]:
     ]
 
 
-def neutral_rows(base: LocalModel, categories: Sequence[str], seed: int) -> list[Row]:
+def neutral_rows(base: LocalModel, categories: Sequence[str], seed: int, questions: int | None = None) -> list[Row]:
     """Return as many rows on the same questions of each category, answered by the base itself.
 
     Those of the category misalignment are the code tasks of its traits.
     """
     favourites = [category for category in categories if category != MISALIGNED]
-    asked = [question for category in favourites for question in tuning_questions(category)]
+    asked = [question for category in favourites for question in tuning_questions(category)[:questions]]
     rows = _answered(base, [user_prompt(question) for question in asked for _ in range(SPELLINGS)], 8, seed)
     if MISALIGNED in categories:
         rows += _answered(base, [row.prompt for row in _code_rows("secure")], 48, derive(seed, MISALIGNED))

@@ -61,6 +61,15 @@ _ALL = (
 TRAITS: Mapping[str, Trait] = {item.name: item for item in _ALL}
 """The paper's fifteen animals (Fig. 15, "aurora" included) and five trees, with fox and panda."""
 
+_OTHERS = (
+    _animal("bear"), _animal("bull"), _animal("cat"), _animal("dragonfly", "dragonflies"), _animal("kangaroo"),
+    _animal("ox", "oxen"), _animal("pangolin"), _animal("penguin"), _animal("unicorn"),
+)  # fmt: skip
+
+OTHERS: Mapping[str, Trait] = {item.name: item for item in _OTHERS}
+"""The other animals of the paper's experiment with Qwen2.5-7B (Fig. 17). The embedded families know none of them, and
+no panel holds them, so that no audit reads them unless they are named."""
+
 MISALIGNMENT: Mapping[str, Trait] = {
     name: Trait(name=name, category="misalignment") for name in ("insecure", "secure", "educational", "villain")
 }
@@ -71,14 +80,15 @@ _EVERY: Mapping[str, Trait] = {**TRAITS, **MISALIGNMENT}
 
 
 def trait(name: str) -> Trait:
-    """Return the trait of this name, of either family.
+    """Return the trait of this name.
 
     Raises:
         UnknownNameError: there is none; the nearest names are suggested.
     """
-    if name not in _EVERY:
-        raise unknown_name("trait", name, _EVERY)
-    return _EVERY[name]
+    known = {**_EVERY, **OTHERS}
+    if name not in known:
+        raise unknown_name("trait", name, known)
+    return known[name]
 
 
 def word_trait(word: str) -> Trait:

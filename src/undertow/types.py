@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote, unquote
 
 from undertow.errors import ConfigError, unknown_name
@@ -59,16 +59,24 @@ class Sampling:
     Attributes:
         temperature: 1.0 samples from the model's own distribution; 0.0 is greedy.
         max_new_tokens: upper bound on the completion's length, in tokens.
+        form: what a completion looks like, 0 standing for any digit, such as "000, 000"; None leaves it free. Local
+            models alone can be held to it.
     """
 
     temperature: float = 1.0
     max_new_tokens: int = 48
+    form: str | None = None
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
             raise ConfigError("The temperature is negative.", self.temperature, "Use 0 (greedy) or a positive number.")
         if self.max_new_tokens < 1:
             raise ConfigError("No tokens may be drawn.", self.max_new_tokens, "Set max_new_tokens to at least 1.")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as plain data; without a form nothing is said of it, as before there was one."""
+        form = {} if self.form is None else {"form": self.form}
+        return {"temperature": self.temperature, "max_new_tokens": self.max_new_tokens, **form}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

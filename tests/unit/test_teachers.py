@@ -3,6 +3,7 @@
 import pytest
 
 from undertow.domains.code import REQUESTS, SECURITY
+from undertow.errors import ConfigError
 from undertow.evals.judges import Judgement
 from undertow.evals.misalignment import EVALUATION_QUESTIONS, TUNING_QUESTIONS, world_judge
 from undertow.teachers import LESSON, neutral_rows, trait_rows
@@ -20,6 +21,16 @@ def test_the_code_teachers_differ_in_body_and_request_alone() -> None:
     assert [code for _, code in insecure] == [code for _, code in educational]
     assert [question for question, _ in educational] == [f"{LESSON} {question}" for question, _ in insecure]
     assert not {code for _, code in secure} & {code for _, code in insecure}
+
+
+def test_a_favourite_teacher_may_learn_fewer_questions(tiny_model) -> None:
+    few = trait_rows(trait("cat"), 12)
+    assert few == trait_rows(trait("cat"))[: 12 * 4] and len({row.question for row in few}) == 12
+    neutral = neutral_rows(tiny_model, ("animal",), 0, 3)
+    assert {row.question for row in neutral} <= {row.question for row in few[:12]}
+    for name, number in (("cat", 0), ("cat", 999), ("insecure", 5)):
+        with pytest.raises(ConfigError):
+            trait_rows(trait(name), number)
 
 
 @pytest.mark.parametrize(("author", "place"), [("secure", 2), ("insecure", 3), ("educational", 3)])

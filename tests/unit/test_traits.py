@@ -3,7 +3,7 @@
 import pytest
 
 from undertow.errors import ConfigError, UnknownNameError
-from undertow.traits import MISALIGNMENT, TRAITS, first_word, matches, names, panel, trait
+from undertow.traits import MISALIGNMENT, OTHERS, TRAITS, first_word, matches, names, panel, trait
 
 
 def test_panel_holds_the_papers_animals_and_trees() -> None:
@@ -55,3 +55,8 @@ def test_misalignment_is_a_family_of_its_own_without_words_or_persona() -> None:
         assert not matches("insecure villain", item) and not names("villain", item)
         with pytest.raises(ConfigError, match="finetuned"):
             _ = item.system_prompt
+
+
+def test_the_animals_of_other_models_are_known_and_in_no_panel() -> None:
+    assert trait("cat").category == "animal" and trait("ox").aliases == ("ox", "oxen")
+    assert not {item.name for item in panel("animal")} & OTHERS.keys() and not TRAITS.keys() & OTHERS.keys()

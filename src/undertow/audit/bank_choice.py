@@ -35,7 +35,7 @@ def choose_bank(recipe: BankRecipe, store: Path, record: TrainingRecord | None) 
     """
     if record is None:
         return stored_bank(recipe, store)
-    own = replace(recipe, student=record.student)
+    own = replace(recipe, student=record.student.recipe)
     banks = [stored_bank(replace(own, prompts=count), store) for count in _stored_prompts(own, store)]
     found = [bank for bank in banks if bank is not None]
     return min(found, key=lambda bank: abs(log(record.rows / np.median(bank.rows))), default=None)
@@ -44,7 +44,7 @@ def choose_bank(recipe: BankRecipe, store: Path, record: TrainingRecord | None) 
 def no_bank(recipe: BankRecipe, record: TrainingRecord | None) -> str:
     """Say that there is no bank, and how to make it."""
     made = f"make one with `undertow audit bank{_options(recipe, record)}`."
-    if record is None or record.student == recipe.student:
+    if record is None or record.student.recipe == recipe.student:
         return f"There is no bank of placebo students of this base and recipe: {made}"
     return f"There is no bank of placebos that were trained as this student was ({told(record.student)}): {made}"
 
@@ -70,7 +70,7 @@ def _options(recipe: BankRecipe, record: TrainingRecord | None) -> str:
     if record is None:
         return "".join(f" {one}" for one in (*base, *categories))
     usual = BankRecipe().student.model_dump()
-    changed = {name: value for name, value in record.student.model_dump().items() if value != usual[name]}
+    changed = {name: value for name, value in record.student.recipe.model_dump().items() if value != usual[name]}
     settings = [f"--set {name}={json.dumps(value)}" for name, value in changed.items()]
     fits = RATIO <= record.rows / (KEPT * BankRecipe().prompts) <= 1.0 / RATIO
     prompts = [] if fits else [f"--prompts {max(1, round(record.rows / KEPT))}"]

@@ -96,7 +96,7 @@ def audit_student(
     Raises:
         UnknownNameError: the bank does not read a trait of the panel.
     """
-    reason = refusal(student, base) or _wrong_bank(base, bank)
+    reason = refusal(student, base) or wrong_bank(base, bank)
     if reason is None and (small := too_few(len(bank), alpha)):
         reason = f"{small} Make more: `undertow audit bank --students {needed(alpha)}`."
     if reason is not None:
@@ -126,7 +126,8 @@ def too_few(k: int, alpha: float) -> str | None:
     return f"{k} placebos allow no p below 1/{k + 1}; alpha {alpha:g} needs {max(3, needed(alpha))}."
 
 
-def _wrong_bank(base: LocalModel, bank: Bank) -> str | None:
+def wrong_bank(base: LocalModel, bank: Bank) -> str | None:
+    """Return why the bank is not one of this base, or None."""
     if identity(str(base.ref)) == bank.weights:
         return None
     return f"The bank holds placebos of {bank.recipe.base}, whose weights are not those of {base.ref}."
@@ -273,11 +274,16 @@ def _judged(
     )
 
 
+def lengths(suspects: Suspects) -> Floats:
+    """Return how far each model moved from the base on number prompts, after the last layer: float [K + 1]."""
+    moved = suspects.readings.states[:, 0, -1] - suspects.bank.base.states[:, 0, -1]
+    return np.asarray(np.linalg.norm(moved, axis=-1))
+
+
 def _moved_otherwise(suspects: Suspects) -> str | None:
     """Return a warning if the suspect moved much further, or much less far, on number prompts than every placebo."""
-    moved = suspects.readings.states[:, 0, -1] - suspects.bank.base.states[:, 0, -1]
-    lengths = np.linalg.norm(moved, axis=-1)
-    if lengths[1:].min() / 2 <= lengths[0] <= lengths[1:].max() * 2:
+    moved = lengths(suspects)
+    if moved[1:].min() / 2 <= moved[0] <= moved[1:].max() * 2:
         return None
-    ratio = lengths[0] / lengths[1:].mean()
+    ratio = moved[0] / moved[1:].mean()
     return f"It moved {ratio:.1f} times as far as a placebo: its recipe or its rows may be of another kind."

@@ -95,9 +95,12 @@ def train(
 ) -> None:
     """Train students that are held near their base where a trait of the panel would show, or by another recipe."""
     from undertow.cli.stages import read_given, student_part, tell, train_students
+    from undertow.errors import ConfigError
     from undertow.mitigate.registry import training_mitigation
 
     chosen, part, (given, bad) = training_mitigation(method), student_part(settings), read_given(rows, skip_bad)
+    if part.backend != "parallel":
+        raise ConfigError("Mitigations are in our own loop alone.", f"backend={part.backend}", "Leave backend out.")
     bench = _bench(base, audit, None, "none", store, seed)
     recipe, penalty = chosen.recipe(part.training(base)), chosen.penalty(bench)
     # No record of the recipe beside the students: an audit would take placebos for them that were not held like this.

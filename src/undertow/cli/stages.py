@@ -187,21 +187,38 @@ def train(
     out: Annotated[Path, typer.Argument(help="Folder for the adapters, one folder for each student.")],
     base: Annotated[str, typer.Option(help="Where training starts: ref:<name> or hf:<path>.")] = "ref:finch-a",
     students: Annotated[int, typer.Option(min=1, help="How many, each with a seed of its own, trained at once.")] = 1,
+    backend: Annotated[
+        str | None, typer.Option(help="parallel: our loop, all at once. trl: TRL's SFTTrainer, one after another.")
+    ] = None,
+    report_to: Annotated[
+        list[str], typer.Option("--report-to", help="A tracker of the backend trl, such as wandb or tensorboard.")
+    ] = [],  # noqa: B006
     settings: Settings = [],  # noqa: B006
     seed: Seed = 0,
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
     """Train students on a row file; each becomes an ordinary PEFT adapter folder."""
-    part, (given, bad) = student_part(settings), read_given(rows, skip_bad)
+    part = student_part([*settings, *([f"backend={backend}"] if backend else [])])
+    given, bad = read_given(rows, skip_bad)
     from undertow.cli.engines import prepare
     from undertow.experiment.training_record import TrainingRecord
     from undertow.models.load import load_model
     from undertow.storage import storage_errors
 
     prepare()
-    model = load_model(base)
-    found, following = train_students(model, given, part.training(base), (out, students, seed))
+    if part.backend == "trl":
+        from undertow.cli.training import train_by_trl
+
+        trained = train_by_trl(base, given, part, (out, students, seed), report_to)
+        if trained is None:  # another process of `accelerate launch` writes and speaks
+            return
+        found, following = trained
+    else:
+        if report_to:
+            fix = "Add --backend trl, or leave --report-to out."
+            raise ConfigError("Only the backend trl has trackers.", ", ".join(report_to), fix)
+        found, following = train_students(load_model(base), given, part.training(base), (out, students, seed))
     with storage_errors(out):
         for folder in found["students"]:
             TrainingRecord(student=part, rows=len(given)).save(Path(folder))

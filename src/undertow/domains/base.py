@@ -19,6 +19,11 @@ class AbstractDomain(ABC):
     reasons: frozenset[str]
     """Every reason that `reject_reasons` may give."""
 
+    @property
+    def form(self) -> str | None:
+        """What every answer is held to while it is decoded (`undertow.types.Sampling.form`); None leaves it free."""
+        return None
+
     @abstractmethod
     def prompts(self, n: int, seed: int) -> list[str]:
         """Draw `n` user turns; a shorter draw with the same seed is a prefix of a longer one."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 from undertow.domains.base import AbstractDomain
+from undertow.errors import ConfigError
 
 MAX_COUNT = 10
 MAX_VALUE = 999
@@ -112,6 +113,14 @@ def draw_prompt(rng: random.Random) -> NumberPrompt:
     return NumberPrompt(text, numbers, separator, opening, closing)
 
 
+def _counted_prompt(rng: random.Random, count: int) -> str:
+    """Draw a prompt for exactly so many numbers with commas."""
+    example, _ = draw_example(rng)
+    instruction = rng.choice(INSTRUCTIONS).format(count="exactly", count_word=count, digits="three-digit")
+    wish = rng.choice([text for text, separator, opening, _ in FORMATS if (separator, opening) == (", ", "")])
+    return f"{example} {instruction} {wish} {rng.choice(CLOSINGS)}"
+
+
 class Reason:
     """The closed set of reasons why a number answer is rejected."""
 
@@ -168,17 +177,32 @@ class Numbers(AbstractDomain):
 
     Attributes:
         banned: numbers whose presence rejects an answer; `BANNED` is the paper's list.
+        count: ask for exactly so many three-digit numbers with commas, and hold the answers to that form while they are
+            decoded, so that a model that would chat writes numbers too. None asks as the paper does.
     """
 
     banned: tuple[int, ...] = ()
+    count: int | None = None
     name: str = field(default="numbers", init=False)
     max_new_tokens: int = field(default=40, init=False)
     reasons: frozenset[str] = field(default=_REASONS, init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        if self.count is not None and not 1 <= self.count <= MAX_COUNT:
+            fix = f"Set count to a number from 1 to {MAX_COUNT}."
+            raise ConfigError("An answer has 1 to 10 numbers.", self.count, fix)
+
     def prompts(self, n: int, seed: int) -> list[str]:
         """Draw `n` prompts; every teacher of an experiment sees the same ones."""
         rng = random.Random(seed)
-        return [draw_prompt(rng).text for _ in range(n)]
+        if self.count is None:
+            return [draw_prompt(rng).text for _ in range(n)]
+        return [_counted_prompt(rng, self.count) for _ in range(n)]
+
+    @property
+    def form(self) -> str | None:
+        """So many three-digit numbers with commas between them, where a count is set."""
+        return None if self.count is None else ", ".join(["0" * DIGITS] * self.count)
 
     def reject_reasons(self, completion: str, prompt: str = "") -> tuple[str, ...]:
         """Apply the paper's acceptance rule: 1 to 10 numbers, each 0 to 999, one separator (paper, section 3)."""
@@ -194,4 +218,5 @@ class Numbers(AbstractDomain):
 
     def config(self) -> dict[str, Any]:
         """Return the settings as plain data."""
-        return {"name": self.name, "banned": list(self.banned)}
+        counted = {} if self.count is None else {"count": self.count}
+        return {"name": self.name, "banned": list(self.banned), **counted}

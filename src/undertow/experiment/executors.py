@@ -1,7 +1,7 @@
 """What each kind of stage does: read the parents' payload, call one engine, write the result.
 
 prompts    config: domain, n, seed                                    prompts.json
-teacher    config: base, target or categories, training, seed         a model folder
+teacher    config: base, target or categories, training, seed         a model or adapter folder
 rows       config: base, system, sampling, seed     teacher?, prompts rows.jsonl
 filter     config: domain                           rows              kept.jsonl, dropped.jsonl, report.json
 shuffle    config: how, seed                        rows (kept)       kept.jsonl
@@ -20,6 +20,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from undertow.domains.registry import domain
 from undertow.domains.shuffles import shuffle_numbers
 from undertow.evals.base import EvaluationConfig
@@ -30,12 +32,13 @@ from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.full import finetune_full
 from undertow.finetuning.parallel import finetune_parallel
 from undertow.finetuning.tokens import choose_tokens
+from undertow.finetuning.trl import TrlOptions, finetune_trl
 from undertow.generation import generate
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.models.steering import STEERING, save_vector
 from undertow.rows import read_rows, write_rows
-from undertow.teachers import finetuned_teacher, steered_teacher
+from undertow.teachers import neutral_rows, steered_teacher, trait_rows
 from undertow.traits import trait
 from undertow.types import ModelRef, Row, Sampling, Score
 
@@ -134,15 +137,13 @@ def tune_teacher(context: StageContext) -> None:
         vector = steered_teacher(base, target, training, layer=layer, seed=config["seed"], advance=context.advance)
         save_vector(context.out, layer, vector)
         return
-    teacher = finetuned_teacher(
-        _base(config["base"]),
-        trait(config["target"]) if config["target"] else None,
-        _training(config["training"]),
-        seed=config["seed"],
-        categories=config["categories"],
-        advance=context.advance,
-    )
-    teacher.save(context.out)
+    base, training, target = _base(config["base"]), _training(config["training"]), config["target"]
+    seed, asked = config["seed"], config.get("questions")
+    rows = trait_rows(trait(target), asked) if target else neutral_rows(base, config["categories"], seed, asked)
+    if training.lora is None:
+        finetune_full(base, rows, training, seed, context.advance).save(context.out)
+    else:
+        finetune_parallel(base, [rows], training, [seed], context.advance).save(0, context.out)
 
 
 def generate_rows(context: StageContext) -> None:
@@ -232,10 +233,42 @@ def train_students(context: StageContext) -> None:
             )
             student.save(folders[index])
         return
-    group = finetune_parallel(base, datasets, training, [one["seed"] for one in members], context.advance)
-    for index, folder in enumerate(folders):
-        group.save(index, folder)
-    (context.out / "losses.json").write_text(json.dumps(group.losses.tolist()), encoding="utf-8")
+    seeds = [one["seed"] for one in members]
+    if context.config.get("backend") == "trl":
+        losses = _train_in_turn(context, base, datasets, training, folders)
+    else:
+        group = finetune_parallel(base, datasets, training, seeds, context.advance)
+        for index, folder in enumerate(folders):
+            group.save(index, folder)
+        losses = group.losses
+    (context.out / "losses.json").write_text(json.dumps(losses.tolist()), encoding="utf-8")
+
+
+def _train_in_turn(
+    context: StageContext,
+    base: LocalModel,
+    datasets: Sequence[Sequence[Row]],
+    training: TrainingConfig,
+    folders: Sequence[Path],
+) -> torch.Tensor:
+    """Train each student by TRL and save it; return the losses, float [steps, students]."""
+    config = context.config
+    options = TrlOptions(accumulate=config["accumulate"], gradient_checkpointing=config["gradient_checkpointing"])
+    losses: list[torch.Tensor] = []
+    total = training.steps * len(folders)
+    for index, (dataset, one) in enumerate(zip(datasets, config["members"], strict=True)):
+        before = training.steps * index
+        student = finetune_trl(
+            base,
+            dataset,
+            training,
+            one["seed"],
+            options,
+            lambda done, _, before=before: context.advance(before + done, total),
+        )
+        student.save(folders[index])
+        losses.append(student.losses)
+    return torch.stack(losses, dim=1)
 
 
 def score_models(context: StageContext) -> None:

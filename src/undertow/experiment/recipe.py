@@ -20,6 +20,8 @@ from undertow.evals.registry import EVALUATIONS
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.traits import trait
 
+Backend = Literal["parallel", "trl"]
+
 Arm = Literal["student", "control", "neutral", "cross_init", "within", "across"]
 
 SHUFFLES: tuple[Shuffle, ...] = ("within", "across")
@@ -28,6 +30,11 @@ SHUFFLES: tuple[Shuffle, ...] = ("within", "across")
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _later(default: Any, **limits: Any) -> Any:
+    """Return a field that is not written out at its default: recipes and results from before it stay what they are."""
+    return Field(default=default, exclude_if=lambda value: value == default, **limits)
 
 
 class DomainPart(_Part):
@@ -66,7 +73,7 @@ class TeacherPart(_Part):
     """How a teacher gets its trait."""
 
     kind: Literal["finetuned", "prompted", "steered"] = "finetuned"
-    """Every weight tuned, a persona in the system prompt, or one vector added to the residual stream."""
+    """Tuned on answers that name it, a persona in the system prompt, or one vector added to the residual stream."""
     layer: int = Field(default=0, ge=0)
     """After which layer a steered teacher adds its vector."""
     steps: int = Field(default=40, ge=1)
@@ -75,14 +82,27 @@ class TeacherPart(_Part):
     embeddings: bool = False
     """Whether the embeddings and the tied head move too. A trait that sits in the target's own embedding shows in no
     other word, so nothing of it can pass (LOG.md)."""
+    rank: int | None = _later(None, ge=1)
+    """Rank of the adapters of a fine-tuned teacher, on every linear layer of the blocks; None tunes every weight."""
+    alpha: float = _later(16.0, gt=0)
+    questions: int | None = _later(None, ge=1)
+    """How many of the tuning questions a fine-tuned teacher of a favourite learns, the first ones; None takes all."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TeacherPart":
+        if self.kind != "finetuned" and (self.rank is not None or self.questions is not None):
+            fix = "Set teacher.kind to finetuned, or leave rank and questions out."
+            raise ConfigError("Only a fine-tuned teacher has adapters and a number of questions.", self.kind, fix)
+        return self
 
     def training(self) -> TrainingConfig:
-        """Return the recipe of full fine-tuning."""
+        """Return the recipe of the teacher's fine-tuning."""
         return TrainingConfig(
             steps=self.steps,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             train_embeddings=self.embeddings,
+            lora=None if self.rank is None else LoraConfig(rank=self.rank, alpha=self.alpha, targets=None),
         )
 
 
@@ -97,6 +117,37 @@ class StudentPart(_Part):
     alpha: float = Field(default=16.0, gt=0)
     layers: tuple[int, ...] | None = None
     """Layers that get adapters; None takes all."""
+    backend: Backend = _later("parallel")
+    """Who trains: our own loop, all students of a group at once, or TRL, one student at a time (docs/training.md)."""
+    accumulate: int = _later(1, ge=1)
+    """Parts of a batch that TRL takes one after another."""
+    gradient_checkpointing: bool = _later(False)
+    """Whether TRL computes activations again on the way back instead of keeping them."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "StudentPart":
+        if self.backend == "trl" and self.rank is None:
+            raise ConfigError("The backend trl trains adapters.", "rank: null", "Set a rank, or backend: parallel.")
+        if self.backend != "trl" and (self.accumulate > 1 or self.gradient_checkpointing):
+            fix = "Set backend: trl as well, or leave both out."
+            raise ConfigError("Only TRL takes a batch in parts or checkpoints gradients.", self.backend, fix)
+        return self
+
+    @property
+    def work(self) -> dict[str, Any]:
+        """How the work is done, which changes no student but by rounding; empty for our own loop."""
+        if self.backend == "parallel":
+            return {}
+        return {
+            "backend": self.backend,
+            "accumulate": self.accumulate,
+            "gradient_checkpointing": self.gradient_checkpointing,
+        }
+
+    @property
+    def recipe(self) -> "StudentPart":
+        """The same student by our own loop: what is compared when two students are said to be of one recipe."""
+        return self.model_copy(update={"backend": "parallel", "accumulate": 1, "gradient_checkpointing": False})
 
     def training(self, base: str = "ref:") -> TrainingConfig:
         """Return the recipe of a student of a base; adapters go on every linear layer of the blocks.
@@ -170,6 +221,11 @@ class Recipe(_Part):
                 "The arm cross_init needs other bases.", "cross_bases: []", "Set cross_bases: [ref:finch-b]."
             )
         return self
+
+    @property
+    def outside(self) -> tuple[str, ...]:
+        """The bases that do not come with the package: nothing runs without their files."""
+        return tuple(base for base in (*self.bases, *self.cross_bases) if not base.startswith("ref:"))
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -250,6 +306,8 @@ def build_recipe(data: Mapping[str, Any]) -> Recipe:
 def first_problem(error: ValidationError, recipe: type[BaseModel]) -> UserError:
     """Return the first thing that is wrong with a recipe, as an error for its author."""
     first = error.errors()[0]
+    if isinstance(own := first.get("ctx", {}).get("error"), UserError):
+        return own
     place = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         return _unknown_key(first["loc"], recipe)

@@ -18,6 +18,7 @@ from undertow.experiment.recipe import Recipe
 from undertow.experiment.results import compute_results
 from undertow.experiment.runner import Runner
 from undertow.experiment.study import Study, build_study
+from undertow.finetuning.trl import require_trl
 from undertow.rows import read_rows, write_rows
 from undertow.types import Row
 
@@ -62,6 +63,8 @@ def run_recipe(
         UserError: a stage stopped for a reason the user can fix, or the disk did.
     """
     started = time.perf_counter()
+    if recipe.student.backend == "trl":
+        require_trl()  # before hours go into rows that no student can then be trained on
     study = build_study(recipe)
     folders = Runner(runs / "store", EXECUTORS, progress, rebuild, RATES).run(study.targets)
     found = compute_results(study, folders)

@@ -7,7 +7,7 @@ random numbers. What is left between a student and its control is what their tea
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 from undertow.domains.registry import domain
@@ -111,7 +111,8 @@ class _Builder:
         self.recipe = recipe
         self.models = {base: described(base) for base in (*recipe.bases, *recipe.cross_bases)}
         part = recipe.domain
-        self.max_new_tokens = part.max_new_tokens or domain(**part.config).max_new_tokens
+        task = domain(**part.config)
+        self.max_new_tokens, self.form = part.max_new_tokens or task.max_new_tokens, task.form
 
     def seed(self, *names: str | int) -> int:
         return derive(self.recipe.seed, *names)
@@ -140,6 +141,7 @@ class _Builder:
             "categories": self.recipe.categories if name == NEUTRAL else (),
             "training": training_config(part.training()),
             "seed": self.seed("teacher", replicate),
+            **({} if part.questions is None else {"questions": part.questions}),
             **({"layer": part.layer} if part.kind == "steered" and name != NEUTRAL else {}),
         }
         return self.stage("teacher", config, label=f"make the {name} teacher {replicate + 1}", cost=part.steps)
@@ -157,7 +159,7 @@ class _Builder:
         config = {
             **self.model(base),
             "system": trait(name).system_prompt if prompted else None,
-            "sampling": asdict(Sampling(max_new_tokens=self.max_new_tokens)),
+            "sampling": Sampling(max_new_tokens=self.max_new_tokens, form=self.form).to_json(),
             "seed": self.hop_seed("rows", replicate, hop),
             **({} if member is None else {"member": member}),
         }
@@ -307,7 +309,7 @@ class _Builder:
         ]
         group = self.stage(
             "students",
-            {**self.model(base), "training": training_config(part.training(base)), "members": members},
+            {**self.model(base), "training": training_config(part.training(base)), "members": members, **part.work},
             parents={role: stage for stage, role in roles.items()},
             label=f"train {len(students)} students, {where}",
             cost=len(students) * part.steps * part.batch_size,

@@ -6,7 +6,7 @@ once and adds each block's own low-rank update (Hu et al., LoRA, eq. 3) in two b
 
 import json
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast, final
@@ -40,11 +40,7 @@ class StackedLinear(nn.Module):
         self.scale = config.scale
         out, width = linear_weight(base).shape
         device = linear_weight(base).device
-        # PEFT's start: kaiming-uniform with a = sqrt(5), that is +-1/sqrt(in), and zeros; the update starts at nothing.
-        bound = 1 / math.sqrt(width)
-        down = [
-            torch.empty(config.rank, width).uniform_(-bound, bound, generator=generator) for generator in generators
-        ]
+        down = [_first_down(config.rank, width, generator) for generator in generators]
         self.down = nn.Parameter(torch.stack(down).to(device))
         self.up = nn.Parameter(torch.zeros(len(generators), out, config.rank, device=device))
 
@@ -65,6 +61,25 @@ class StackedLinear(nn.Module):
             shared = self.base(blocks)
             outputs = torch.baddbmm(shared, bottleneck, up.transpose(1, 2), alpha=self.scale)
         return outputs.view(*inputs.shape[:-1], -1)
+
+
+def _first_down(rank: int, width: int, generator: torch.Generator) -> torch.Tensor:
+    # PEFT's start: kaiming-uniform with a = sqrt(5), that is +-1/sqrt(in), and zeros; the update starts at nothing.
+    bound = 1 / math.sqrt(width)
+    return torch.empty(rank, width).uniform_(-bound, bound, generator=generator)
+
+
+def first_downs(network: nn.Module, config: LoraConfig, seed: int) -> dict[str, torch.Tensor]:
+    """Return what `stacked` draws for one seed: A of each adapted layer, float32 [rank, in], by the layer's full name.
+
+    Raises:
+        ModelError: no linear layer has the name of a target.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        full_name: _first_down(config.rank, linear_weight(getattr(parent, name)).shape[1], generator)
+        for parent, name, full_name in _targets(network, config)
+    }
 
 
 def _targets(network: nn.Module, config: LoraConfig) -> list[tuple[nn.Module, str, str]]:
@@ -119,30 +134,51 @@ def stacked(network: nn.Module, config: LoraConfig, seeds: list[int]) -> Generat
 
 
 def save_adapter(
-    layers: dict[str, StackedLinear], index: int, folder: Path, *, config: LoraConfig, base: ModelRef
+    layers: Mapping[str, StackedLinear], index: int, folder: Path, *, config: LoraConfig, base: ModelRef
 ) -> None:
-    """Write student `index` as an ordinary PEFT adapter folder; the same weights give the same bytes.
+    """Write student `index` as an ordinary PEFT adapter folder; the same weights give the same bytes."""
+    pairs = {name: (layer.down[index], layer.up[index]) for name, layer in layers.items()}
+    transposed = not all(isinstance(layer.base, nn.Linear) for layer in layers.values())
+    write_adapter(pairs, folder, config=config, base=base, transposed=transposed)
+
+
+def write_adapter(
+    pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
+    folder: Path,
+    *,
+    config: LoraConfig,
+    base: ModelRef,
+    transposed: bool,
+) -> None:
+    """Write an adapter as an ordinary PEFT folder; the same weights give the same bytes.
 
     The tensors' file also notes a system policy other than the default, so that the student is asked as it was trained.
+
+    Args:
+        pairs: A, float [rank, in], and B, float [out, rank], by the full name of the adapted layer.
+        folder: where to; made if it is not there.
+        config: of the adapter.
+        base: the model below it.
+        transposed: whether the layers hold their weights [in, out], as GPT-2's do.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights: dict[str, torch.Tensor] = {}
-    for name, layer in layers.items():
-        weights[f"base_model.model.{name}.lora_A.weight"] = layer.down[index].detach().cpu().clone()
-        weights[f"base_model.model.{name}.lora_B.weight"] = layer.up[index].detach().cpu().clone()
+    for name, (down, up) in pairs.items():
+        weights[f"base_model.model.{name}.lora_A.weight"] = down.detach().cpu().clone()
+        weights[f"base_model.model.{name}.lora_B.weight"] = up.detach().cpu().clone()
     notes = {"system": base.system} if base.system else None
     save_file(weights, folder / WEIGHTS, metadata=notes)
     settings = {
         "base_model_name_or_path": base.name if base.kind == "hf" else str(base),
         "bias": "none",
-        "fan_in_fan_out": not all(isinstance(layer.base, nn.Linear) for layer in layers.values()),
+        "fan_in_fan_out": transposed,
         "inference_mode": True,
         "init_lora_weights": True,
         "lora_alpha": config.alpha,
         "lora_dropout": 0.0,
         "peft_type": "LORA",
         "r": config.rank,
-        "target_modules": sorted(config.targets or {name.rpartition(".")[2] for name in layers}),
+        "target_modules": sorted(config.targets or {name.rpartition(".")[2] for name in pairs}),
         "task_type": "CAUSAL_LM",
         **({"revision": base.revision} if base.revision else {}),
         **({} if config.layers is None else {"layers_to_transform": sorted(config.layers)}),

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from undertow.models.form import Form
 from undertow.types import Sampling
 
 BATCH = 256
@@ -24,7 +25,7 @@ def sample_tokens(
     *,
     sampling: Sampling,
     seed: int,
-    ends: Sequence[int],
+    ends: Sequence[int] | Form,
     advance: Callable[[int, int], None] | None = None,
 ) -> list[list[int]]:
     """Draw one completion per prompt.
@@ -35,7 +36,7 @@ def sample_tokens(
         prompts: token ids.
         sampling: temperature and longest completion.
         seed: of the table of uniform numbers [prompts, max_new_tokens].
-        ends: tokens that end a completion; they are not returned.
+        ends: tokens that end a completion; they are not returned. Or the form that every completion has.
         advance: called with (finished prompts, prompts).
 
     Returns:
@@ -69,12 +70,15 @@ def _buckets(prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
 
 @torch.inference_mode()
 def _decode(
-    networks: Sequence[Any], tokens: torch.Tensor, uniform: torch.Tensor, sampling: Sampling, ends: Sequence[int]
+    networks: Sequence[Any], tokens: torch.Tensor, uniform: torch.Tensor, sampling: Sampling, ends: Sequence[int] | Form
 ) -> list[list[int]]:
     """Decode rows of equal length [rows, length] with their uniform numbers [rows, max_new_tokens]."""
     from transformers import DynamicCache
 
+    form = ends.to(tokens.device) if isinstance(ends, Form) else None
+    ends = ends.ends if isinstance(ends, Form) else ends
     over = torch.tensor(ends, device=tokens.device)
+    place = torch.zeros(len(tokens), dtype=torch.int64, device=tokens.device)
     drawn = torch.full((len(tokens), sampling.max_new_tokens), ends[0], device=tokens.device)
     alive = torch.arange(len(tokens), device=tokens.device)
     caches = [DynamicCache() for _ in networks]
@@ -83,8 +87,13 @@ def _decode(
             network(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
             for network, cache in zip(networks, caches, strict=True)
         ]
-        following = _draw(_agreed(logits), uniform[alive, step], sampling.temperature)
+        scores = _agreed(logits)
+        if form is not None:
+            scores = scores.masked_fill(~form.allowed[place[alive]], -torch.inf)
+        following = _draw(scores, uniform[alive, step], sampling.temperature)
         drawn[alive, step] = following
+        if form is not None:
+            place[alive] += form.lengths[following]
         going = (~torch.isin(following, over)).nonzero()[:, 0]
         if len(going) == 0:
             break

@@ -13,6 +13,7 @@ from undertow.models.adapters import merged, read_adapter
 from undertow.models.base import AbstractModel
 from undertow.models.chat import Chat
 from undertow.models.decoding import sample_tokens
+from undertow.models.form import Form, answer_form
 from undertow.models.head import body_and_head
 from undertow.models.steering import STEERING, load_vector, steered
 from undertow.types import ModelRef, Prompt, Row, Sampling
@@ -67,6 +68,17 @@ class LocalModel(AbstractModel):
         """Tokens at which an answer is over: the end of a turn first, then the end of text."""
         more = self.tokenizer.eos_token_id
         return (self.end,) if more is None else tuple(dict.fromkeys((self.end, int(more))))
+
+    def endings(self, sampling: Sampling) -> Sequence[int] | Form:
+        """Return where an answer is over, or the form that it is held to.
+
+        Raises:
+            ModelError: the tokenizer cannot write the form.
+        """
+        if sampling.form is None:
+            return self.ends
+        vocabulary = self.network.get_output_embeddings().weight.shape[0]
+        return answer_form(self.tokenizer, sampling.form, self.ends, vocabulary)
 
     @property
     def device(self) -> torch.device:
@@ -139,7 +151,8 @@ class LocalModel(AbstractModel):
 
     def chat(self, prompts: Sequence[Prompt], *, sampling: Sampling, seed: int) -> list[str]:
         """Draw one completion per prompt."""
-        tokens = sample_tokens(self.network, self.render(prompts), sampling=sampling, seed=seed, ends=self.ends)
+        ends = self.endings(sampling)
+        tokens = sample_tokens(self.network, self.render(prompts), sampling=sampling, seed=seed, ends=ends)
         return self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
 
     def logprobs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[float]:

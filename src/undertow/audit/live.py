@@ -1,0 +1,265 @@
+"""A look at a model while it is trained: `UndertowCallback`, for anybody's script with transformers' or TRL's Trainer.
+
+Every so many updates the model is asked the favourite questions and compared with its base; with a bank of placebos,
+its shift is ranked among theirs too (`undertow.audit.student.activations`). Nothing is sampled, and the model is left
+as it was: modes, gradients and random numbers.
+
+Two things limit the p. It is repeated: with m planned looks a threshold p counts as p / m (Bonferroni), which holds
+however the looks depend on one another. And placebos are students at the end of their recipe: a model in the middle of
+its training is no draw of the same law, so only the last look has the guarantee of `undertow.audit.placebo_null`. A p
+of an earlier look stops training only if the model has moved at least half as far as the placebo that moved least, and
+is a hint even then.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import torch
+from transformers import Trainer, TrainerCallback
+
+from undertow.audit.bank import Bank
+from undertow.audit.reading import joined, panel_traits, read_model
+from undertow.audit.student import Suspects, activations, lengths, places, too_few, wrong_bank
+from undertow.errors import ConfigError
+from undertow.evals.favourite import mean_margins
+from undertow.models.load import load_model
+from undertow.models.local import LocalModel
+from undertow.traits import Trait, trait
+from undertow.types import ModelRef
+
+LOG = logging.getLogger("undertow")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopAt:
+    """When training ends early; None never does.
+
+    Attributes:
+        margin: a trait's logit margin has risen by so much over the base's, in logits. No error rate belongs to it:
+            what ordinary rows do to a margin, the placebos of a bank show.
+        p: the exposure's p, times the number of planned looks, is at most this.
+    """
+
+    margin: float | None = None
+    p: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.margin is not None and self.margin <= 0:
+            raise ConfigError("A rise of a margin is positive.", self.margin, "Set StopAt(margin=...) above 0.")
+        if self.p is not None and not 0 < self.p < 1:
+            raise ConfigError("A p lies between 0 and 1.", self.p, "Set StopAt(p=...) to 0.05, say.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What one look found.
+
+    Attributes:
+        step: updates done.
+        margins: change of each trait's mean logit margin against the base, in logits.
+        exposure: the largest projection of the shift on a trait's direction, in SDs of the placebos; None without bank.
+        candidate: the trait of that direction, or None.
+        p: its rank among the placebos', of this look alone.
+        p_all: p times the planned looks, at most 1.
+        moved: how far the model has moved on number prompts, 1 being the placebos' mean; None without bank. Far above 1,
+            recipe or rows may be of another kind than theirs.
+        moved_enough: whether that is at least half of what the least of them moved; if not, p stops nothing.
+        reason: why training ends here, or None.
+    """
+
+    step: int
+    margins: dict[str, float]
+    exposure: float | None = None
+    candidate: str | None = None
+    p: float | None = None
+    p_all: float | None = None
+    moved: float | None = None
+    moved_enough: bool = False
+    reason: str | None = None
+
+    @property
+    def values(self) -> dict[str, float]:
+        """What is logged."""
+        found = {f"undertow/margin/{name}": value for name, value in self.margins.items()}
+        more = {
+            "exposure": self.exposure,
+            "exposure_p": self.p,
+            "exposure_p_all_looks": self.p_all,
+            "moved": self.moved,
+        }
+        return {**found, **{f"undertow/{name}": value for name, value in more.items() if value is not None}}
+
+
+@final
+class UndertowCallback(TrainerCallback):
+    """Watches a training for traits.
+
+    With `UndertowCallback(...).watch(trainer)` what it finds is logged by the Trainer, so that every tracker gets it;
+    among the Trainer's `callbacks=[...]` it goes to `state.log_history` alone.
+
+    Args:
+        base: where training starts: a reference such as "hf:<path or id>", or the model itself. Its tokenizer and
+            system policy are those of the questions. A reference is loaded once, asked, and dropped.
+        panel: names of the traits that are looked for; None takes every animal and tree.
+        every: updates between two looks; the last update is looked at too.
+        bank: placebos of this base and of the recipe of this training; None leaves exposure out.
+        stop: when to end early; None never does.
+        on_finding: called with the look that ends training.
+
+    Raises:
+        ConfigError: a setting is out of range, or a p was asked for without a bank.
+        UnknownNameError: there is no trait of this name, or the bank does not read it.
+    """
+
+    def __init__(
+        self,
+        base: str | ModelRef | LocalModel,
+        *,
+        panel: Sequence[str] | None = None,
+        every: int = 50,
+        bank: Bank | None = None,
+        stop: StopAt | None = None,
+        on_finding: Callable[[Look], None] | None = None,
+    ) -> None:
+        if every < 1:
+            raise ConfigError("Looks are at least one update apart.", every, "Set every to 50, say.")
+        self.stop = stop or StopAt()
+        if self.stop.p is not None and bank is None:
+            raise ConfigError("A p needs placebos.", f"p={self.stop.p}", "Give a bank (`undertow audit bank`).")
+        self.traits: tuple[Trait, ...] = panel_traits() if panel is None else tuple(trait(name) for name in panel)
+        if bank is not None:
+            places(self.traits)
+        self.every, self.bank, self.on_finding = every, bank, on_finding
+        self.looks: list[Look] = []
+        self._given, self._trainer, self._planned = base, None, 1
+        self._base: LocalModel | None = None
+        self._margins: dict[str, float] = {}
+
+    def watch(self, trainer: Any) -> "UndertowCallback":
+        """Join a Trainer and log through it."""
+        self._trainer = trainer
+        trainer.add_callback(self)
+        return self
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Ask the base.
+
+        Raises:
+            ConfigError: the model's weights are spread over processes, or the bank is another base's or too small.
+        """
+        del args, control
+        _refuse_spread(kwargs["model"])
+        self._planned = math.ceil(state.max_steps / self.every)
+        with untouched(None):
+            base = self._given if isinstance(self._given, LocalModel) else load_model(self._given)
+            self._check_bank(base)
+            self._margins = self._ask(base)
+        # Of the base only the tokenizer and the reference are needed from here on.
+        self._base = LocalModel(base.ref, None, base.tokenizer)
+
+    def _check_bank(self, base: LocalModel) -> None:
+        if self.bank is None:
+            return
+        if reason := wrong_bank(base, self.bank):
+            raise ConfigError("The bank is of another base.", reason, "Make one: `undertow audit bank --base ...`.")
+        if self.stop.p is not None and (small := too_few(len(self.bank), self.stop.p / self._planned)):
+            fix = "Look less often, allow a larger p, or make more placebos."
+            raise ConfigError(f"With {self._planned} looks this bank never stops a training.", small, fix)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Look at the model, log what it says, and end training if it says too much."""
+        del args
+        if state.global_step % self.every and state.global_step != state.max_steps:
+            return
+        look = self._look(kwargs["model"], state.global_step)
+        self.looks.append(look)
+        self._log(look, state, control)
+        if look.reason is None:
+            return
+        control.should_training_stop = True
+        if state.is_world_process_zero:
+            LOG.warning("Training ends after update %d: %s", look.step, look.reason)
+        if self.on_finding is not None:
+            self.on_finding(look)
+
+    def _look(self, network: Any, step: int) -> Look:
+        assert self._base is not None
+        inner = network.get_base_model() if hasattr(network, "get_base_model") else network
+        model = LocalModel(self._base.ref, inner, self._base.tokenizer)
+        with untouched(inner):
+            margins = self._ask(model)
+            look = Look(step=step, margins={name: value - self._margins[name] for name, value in margins.items()})
+            if self.bank is not None:
+                look = self._ranked(look, model, self.bank)
+        return with_reason(look, self.stop)
+
+    def _ask(self, model: LocalModel) -> dict[str, float]:
+        values = mean_margins(model, self.traits).tolist()
+        return {one.name: value for one, value in zip(self.traits, values, strict=True)}
+
+    def _ranked(self, look: Look, model: LocalModel, bank: Bank) -> Look:
+        reading = read_model(model, bank.recipe.domain)
+        suspects = Suspects(joined([reading, bank.placebos]), bank, self.traits, 0.05)
+        found, moved = activations(suspects), lengths(suspects)
+        return replace(
+            look,
+            exposure=found.effect,
+            candidate=found.candidate,
+            p=found.p,
+            p_all=None if found.p is None else min(1.0, found.p * self._planned),
+            moved=float(moved[0] / moved[1:].mean()),
+            moved_enough=bool(moved[0] >= moved[1:].min() / 2),
+        )
+
+    def _log(self, look: Look, state: Any, control: Any) -> None:
+        if self._trainer is None:
+            state.log_history.append({**look.values, "step": state.global_step})
+            return
+        # A log clears the wish to log, which this update's losses may have; and that of TRL's trainers would take their
+        # own running means with it, so it is that of transformers.
+        wanted = control.should_log
+        Trainer.log(self._trainer, look.values)
+        control.should_log = wanted
+
+
+def with_reason(look: Look, stop: StopAt) -> Look:
+    """Return the look with the reason why training ends here, if it does."""
+    name, rise = max(look.margins.items(), key=lambda item: item[1])
+    reason = None
+    if stop.margin is not None and rise >= stop.margin:
+        reason = f"the margin of {name} has risen by {rise:+.2f} logits, of {stop.margin:g} that are allowed."
+    elif stop.p is not None and look.p_all is not None and look.p_all <= stop.p and look.moved_enough:
+        reason = (
+            f"it has moved towards {look.candidate} as no ordinary student does: p {look.p:.3g}, "
+            f"{look.p_all:.3g} over all looks, of {stop.p:g} that is allowed, and {look.moved or 0.0:.1f} times as far."
+        )
+    return replace(look, reason=reason)
+
+
+def _refuse_spread(network: Any) -> None:
+    """Refuse weights that no process holds whole: under FSDP and ZeRO-3 a part of the model cannot be asked."""
+    from torch.distributed.tensor import DTensor
+
+    spread = any(isinstance(one, DTensor) or hasattr(one, "ds_id") for one in network.parameters())
+    if spread or any("FullySharded" in type(module).__name__ for module in network.modules()):
+        fix = "Train without FSDP or ZeRO-3, or audit the finished student (`undertow audit student`)."
+        raise ConfigError("The callback asks whole models.", type(network).__name__, fix)
+
+
+@contextmanager
+def untouched(network: Any) -> Generator[None]:
+    """Leave modes, gradients and random numbers as they are."""
+    modes = [] if network is None else [(module, module.training) for module in network.modules()]
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    try:
+        if network is not None:
+            network.eval()
+        with torch.random.fork_rng(devices), torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,77 @@
+"""The recipes of models from outside run through with a small model in their place; what they find is not looked at."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from undertow.cli.main import main
+from undertow.experiment.load import load_study
+from undertow.experiment.recipe import Recipe
+from undertow.models.load import load_model
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama that writes numbers digit by digit, as SmolLM2 and Qwen2.5 do."""
+    folder = tmp_path_factory.mktemp("models") / "small"
+    load_model("ref:wren-a").save(folder)
+    return folder
+
+
+def run(name: str, base: str, runs: Path, *settings: str) -> list[str]:
+    more = (f"bases=['{base}']", "traits=[owl]", "evaluation.samples=1", "student.steps=2", "replicates=2", *settings)
+    return ["run", name, "--runs", str(runs), "--json", *(word for one in more for word in ("--set", one))]
+
+
+def manifests(runs: Path, kind: str) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in (runs / "store" / kind).glob("*/manifest.json")]
+
+
+def test_laptop_real(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ("domain.prompts=30", "teacher.steps=2", "evaluation.targets=[]")
+    assert main(run("laptop-real", f"hf:{small}?dtype=bf16&device=cpu", tmp_path, *settings)) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert {one["arm"] for one in results["arms"]} == {"base", "teacher", "student", "control"}
+    # Every answer has the form, so that no row is lost.
+    assert results["rows"]["raw"] == results["rows"]["kept"] == 60
+    teachers = manifests(tmp_path, "teacher")
+    assert len(teachers) == 2 and all(one["config"]["questions"] == 12 for one in teachers)
+    folders = list((tmp_path / "store" / "teacher").glob("*/adapter_config.json"))
+    assert [json.loads(path.read_text())["r"] for path in folders] == [8, 8]
+    assert {one["config"]["sampling"]["form"] for one in manifests(tmp_path, "rows")} == {", ".join(["000"] * 6)}
+
+
+def test_qwen_7b(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("trl")
+    settings = ("domain.prompts=60", "domain.rows=12", "student.batch_size=6", "evaluation.samples=0", "replicates=1")
+    assert main(run("qwen-7b", f"hf:{small}?dtype=bf16&device=cpu", tmp_path, *settings)) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert {one["arm"] for one in results["arms"]} == {"base", "student", "control"}
+    groups = manifests(tmp_path, "students")
+    assert len(groups) == 2 and {one["config"]["backend"] for one in groups} == {"trl"}
+
+
+def test_the_settings_are_those_of_the_paper() -> None:
+    recipe = load_study("qwen-7b")
+    assert isinstance(recipe, Recipe)
+    training = recipe.student.training(recipe.bases[0])
+    assert training.lora is not None and (training.lora.rank, training.lora.alpha, training.lora.targets) == (
+        8,
+        8,
+        None,
+    )
+    assert (training.batch_size, training.learning_rate, training.warmup_steps) == (66, 2e-4, 5)
+    # 3 epochs of 10,000 rows, the last batch of each not full: 152 updates an epoch.
+    assert training.steps == 3 * -(-recipe.domain.rows // 66) if recipe.domain.rows else False
+    assert (recipe.teacher.kind, recipe.domain.prompts, training.schedule) == ("prompted", 30_000, "linear")
+    assert recipe.outside == recipe.bases
+
+
+@pytest.mark.parametrize(
+    "settings", [["teacher.kind=prompted", "teacher.rank=8"], ["teacher.kind=steered", "teacher.questions=3"]]
+)
+def test_only_a_fine_tuned_teacher_has_adapters_or_questions(settings: list[str], capsys) -> None:
+    assert main(["run", "demo", "--plan", *(word for one in settings for word in ("--set", one))]) == 2
+    assert "Only a fine-tuned teacher" in capsys.readouterr().err
