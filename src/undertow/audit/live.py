@@ -65,8 +65,8 @@ class Look:
         candidate: the trait of that direction, or None.
         p: its rank among the placebos', of this look alone.
         p_all: p times the planned looks, at most 1.
-        moved: how far the model has moved on number prompts, 1 being the placebos' mean; None without bank. Far above 1,
-            recipe or rows may be of another kind than theirs.
+        moved: how far the model has moved on number prompts, 1 being the placebos' mean; None without bank. Far above 1
+            says that recipe or rows may be of another kind than theirs.
         moved_enough: whether that is at least half of what the least of them moved; if not, p stops nothing.
         reason: why training ends here, or None.
     """
