@@ -31,7 +31,7 @@ fuzz: $(READY) ## 100,000 inputs over the HTTP surface and every file reader (2,
 	UNDERTOW_FUZZ=100000 $(BIN)/python -m pytest -q tests/unit/test_fuzz_readers.py tests/unit/monitor/test_fuzz.py
 
 test-all: $(READY) ## Every test and the quick tier of every recipe, with the extras that have large packages
-	PIP_CONSTRAINT=$(CURDIR)/constraints/cpu.txt $(BIN)/python -m pip install --quiet --editable '.[all,dev,ray]'
+	PIP_CONSTRAINT=$(CURDIR)/constraints/cpu.txt $(BIN)/python -m pip install --quiet --editable '.[all,dev,ray,trl]'
 	$(BIN)/python -m pytest -q -m "not gpu"
 
 check: $(READY) ## Format, lint, types, imports, sizes
