@@ -26,7 +26,7 @@ def test_built_in_and_own_traits_stand_side_by_side(tmp_path) -> None:
         ("[]", ConfigError, "needs rivals"),
         ("- owl\n- owl\n", ConfigError, "same name"),
         ("- owl\n- {name: owls, category: animal, plural: owl}\n", ConfigError, "same name"),
-        ("- owl\n- unicorn\n", UnknownNameError, "no trait"),
+        ("- owl\n- basilisk\n", UnknownNameError, "no trait"),
         ("- owl\n- {name: rose, category: flower, plural: roses}\n", ConfigError, "no favourite questions"),
         ("- owl\n- villain\n", ConfigError, "no favourite questions"),
         ("- owl\n- {name: badger, category: animal}\n", ConfigError, "a plural"),
