@@ -32,6 +32,9 @@ class StackedLinear(nn.Module):
     """A frozen linear layer with K adapters on top.
 
     The adapters are float32; beside a bfloat16 base they are multiplied in bfloat16, as under autocast.
+
+    Attributes:
+        part: the students whose blocks a batch holds; all of them unless somebody says otherwise.
     """
 
     def __init__(self, base: nn.Module, config: LoraConfig, generators: list[torch.Generator]) -> None:
@@ -41,22 +44,24 @@ class StackedLinear(nn.Module):
         out, width = linear_weight(base).shape
         device = linear_weight(base).device
         down = [_first_down(config.rank, width, generator) for generator in generators]
+        self.part = slice(None)
         self.down = nn.Parameter(torch.stack(down).to(device))
         self.up = nn.Parameter(torch.zeros(len(generators), out, config.rank, device=device))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Map [K * rows, length, in] to [K * rows, length, out]."""
-        n, rank, width = self.down.shape
+        """Map [n * rows, length, in] to [n * rows, length, out], n being the students of `part`."""
+        own_down, own_up = self.down[self.part], self.up[self.part]
+        n, rank, width = own_down.shape
         blocks = inputs.reshape(n, -1, width)
         weight = linear_weight(self.base)
         if inputs.dtype == torch.float32 and weight.numel() <= MERGE_UP_TO * rank * sum(weight.shape):
-            merged = torch.baddbmm(weight.expand(n, *weight.shape), self.up, self.down, alpha=self.scale)
+            merged = torch.baddbmm(weight.expand(n, *weight.shape), own_up, own_down, alpha=self.scale)
             outputs = torch.bmm(blocks, merged.transpose(1, 2))
             bias = cast(torch.Tensor | None, self.base.bias)
             if bias is not None:
                 outputs = outputs + bias
         else:
-            down, up = self.down.to(inputs.dtype), self.up.to(inputs.dtype)
+            down, up = own_down.to(inputs.dtype), own_up.to(inputs.dtype)
             bottleneck = torch.bmm(blocks, down.transpose(1, 2))
             shared = self.base(blocks)
             outputs = torch.baddbmm(shared, bottleneck, up.transpose(1, 2), alpha=self.scale)

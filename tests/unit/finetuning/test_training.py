@@ -10,12 +10,14 @@ from torch import nn
 
 from undertow.domains.numbers import Numbers
 from undertow.errors import ConfigError, EmptyDataError, ModelError
+from undertow.finetuning import parallel
 from undertow.finetuning.batches import collate, stream
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.full import finetune_full
 from undertow.finetuning.lora import StackedLinear, stacked
 from undertow.finetuning.objective import completion_losses
 from undertow.finetuning.parallel import finetune_parallel
+from undertow.finetuning.penalty import ClosenessPenalty
 from undertow.models.head import body_and_head
 from undertow.models.local import Encoded
 from undertow.types import ModelRef, Row, user_prompt
@@ -77,6 +79,29 @@ def test_a_student_does_not_depend_on_its_group(tiny_model) -> None:
         assert torch.allclose(alone.losses[:, 0], group.losses[:, index], atol=1e-4)
         for name, layer in alone.layers.items():
             assert torch.allclose(layer.down[0], group.layers[name].down[index], atol=1e-3)
+
+
+@pytest.mark.parametrize("students", [1, 2, 5])
+def test_students_in_parts_are_the_same_students(tiny_model, monkeypatch, students: int) -> None:
+    """Ragged groups too: the last student has fewer rows than a batch, and the last part fewer students."""
+    datasets = [rows(1), rows(2), rows(3), rows(4), rows(5, 2)]
+    contexts = tiny_model.render([user_prompt("Name an animal.")])
+    penalty = ClosenessPenalty(tiny_model, contexts, 3.0)
+    whole = finetune_parallel(tiny_model, datasets, CONFIG, range(5), penalty=penalty)
+    monkeypatch.setattr(
+        parallel, "_parts", lambda batches, _: [slice(at, at + students) for at in range(0, 5, students)]
+    )
+    parts = finetune_parallel(tiny_model, datasets, CONFIG, range(5), penalty=penalty)
+    assert torch.allclose(parts.losses, whole.losses, atol=1e-5)
+    for name, layer in parts.layers.items():
+        assert torch.allclose(layer.up, whole.layers[name].up, atol=1e-4), name
+
+
+def test_only_large_states_are_cut_into_parts() -> None:
+    batches = [[Encoded((0,) * 64, (0,) * 64)] * 32] * 8
+    assert parallel._parts(batches, 64) == [slice(0, 8)]
+    assert parallel._parts(batches, 384) == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)]
+    assert len(parallel._parts(batches, 8192)) == 8
 
 
 def test_training_lowers_the_loss_and_leaves_the_base_alone(tiny_model) -> None:
