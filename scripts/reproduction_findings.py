@@ -412,8 +412,10 @@ def matrix(results: Results) -> Finding:
 def code(results: Results) -> Finding:
     """At least three of five above 0, as in the paper; and the diagonal factor."""
     found = matrix(results)
-    count = sum(above(one) for one in results["effects"] if one["arm"] == "student")
-    return Finding(found.ours, f"{'yes' if count >= 3 and above(results['diagonal']) else 'no'} ({count} of 5)")
+    effects = [one for one in results["effects"] if (one["arm"], one["metric"]) == ("student", "logit_margin")]
+    count = sum(map(above, effects))
+    word = "yes" if count >= 3 and above(results["diagonal"]) else "no"
+    return Finding(found.ours, f"{word} ({count} of {len(effects)})")
 
 
 def rates(results: Results) -> Finding:
