@@ -42,8 +42,8 @@ DRAWS = 9_999
 """Random assignments of the traits to shadows."""
 
 ALPHA = 0.001
-"""Level of "passes". At .05 the test called 3 of 13 pairs of different initialisations (p .009 to .028), more than it may.
-Pairs that pass traits had p = .0001 in the 4 runs of docs/lineage.md."""
+"""Level of "passes". At .05 the test called 3 of 13 pairs of different initialisations (p .009 to .028), more than it
+may. Pairs that pass traits had p = .0001 in the 4 runs of docs/lineage.md."""
 
 PLANTED = 1.0
 """Logits that the copies of A must have gained on their traits, on average, before silence can mean anything."""
