@@ -20,10 +20,10 @@ from undertow.finetuning.penalty import Penalty
 from undertow.models.local import Encoded, LocalModel
 from undertow.types import ModelRef, Row
 
-WHOLE_BYTES, PART_BYTES = 4 * 2**20, 12 * 2**20
+WHOLE_BYTES, PART_BYTES = 3 * 2**20, 12 * 2**20
 """From which size on of one student's states of a layer the group is cut, and the size of a part. Eight students of a
-random Llama, one thread: at width 192 and 384 (2.4 MB) parts gain nothing, at 768 (4.9 MB) two at a time take 54 s,
-four 67 s, all 63 s: what a layer writes no longer fits the processor's cache. Embedded models stay whole."""
+random Llama, one thread: at width 192 and 384 (2.4 MB) parts gain nothing; at 768 (3.9 MB) three at a time take 29.0 s,
+all at once 31.7 s (medians of three in turns). Embedded models stay whole."""
 
 Advance = Callable[[int, int], None]
 FILLER = Encoded((0,), ())
