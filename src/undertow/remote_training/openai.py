@@ -2,7 +2,7 @@
 
 OpenAI takes no new job from 2027-01-06 on, and no organisation that is new or has not used a fine-tuned model lately
 already now; `gpt-4.1-nano`, the paper's model, was shut down on 2026-10-23 (reference: ecosystem, section 0). Tested
-against a stand-in on loopback alone: no session of ours could reach the services.
+against a stand-in on loopback alone: the services themselves were never reached.
 """
 
 import contextlib
