@@ -81,7 +81,8 @@ def _canary_line(found: dict[str, Any]) -> str:
     if found["verdict"] == "not_testable":
         return f"canary: not testable. {found['why']}"
     seen = "planted traits pass" if found["verdict"] == "passes" else "no planted trait was seen to pass"
-    return f"canary: {seen}, {found['effect']:+.2f} logits, p = {found['p']:.2g}; detectable {found['detectable']:.2f}"
+    numbers = f"{found['effect']:+.2f} logits, p = {found['p']:.2g} (not calibrated)"
+    return f"canary, exploratory: {seen}, {numbers}; detectable {found['detectable']:.2f}"
 
 
 @audit.command()

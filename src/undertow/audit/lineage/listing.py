@@ -96,5 +96,5 @@ def metadata_row(a: Weights, b: Weights) -> dict[str, Any]:
 
 def canary_row(found: Canary) -> dict[str, Any]:
     """Return what became of the canaries."""
-    caveats = ("passing is measured here, not inferred; it moves no verdict about origin", found.why)
+    caveats = ("exploratory: p is not calibrated (docs/limits.md); it moves no verdict about origin", found.why)
     return _row("canary", found.effect, found.p, found.shadows, *filter(None, caveats))
