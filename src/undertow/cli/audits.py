@@ -183,11 +183,10 @@ def _settings(settings: list[str]) -> dict[str, float | int]:
         if name not in kinds:
             raise unknown_name("setting of an audit", name, kinds)
         try:
-            found[name] = kinds[name](value)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(
-                f"A setting is not a number: {name}.", value, "Write a number, such as --set alpha=0.05."
-            ) from error
+            found[name] = kinds[name](str(value))
+        except ValueError as error:
+            fix = "Write a number for alpha and a whole one for seed, such as --set alpha=0.05 --set seed=1."
+            raise ConfigError(f"This is no value of {name}.", value, fix) from error
     return found
 
 

@@ -56,6 +56,13 @@ def test_an_adapter_of_another_base_is_refused(judged, make_small_bank, tmp_path
     assert code == 4 and "trained on ref:finch-b, not on ref:finch-a" in why and "Give the base" in why
 
 
+@pytest.mark.parametrize("setting", ["seed=1.5", "seed=true", "alpha=high", "alpha=null"])
+def test_a_setting_of_the_whole_audit_that_is_no_number_is_refused(capsys, setting: str) -> None:
+    assert main(["audit", "all", "--student", "ref:finch-a", "--set", setting]) == 2
+    said = capsys.readouterr().err
+    assert f"no value of {setting.split('=')[0]}" in said and "--set seed=1" in said
+
+
 def test_a_student_of_another_base_is_refused_before_a_bank_is_asked_for(judged) -> None:
     code, why, _ = judged("ref:finch-b")
     assert code == 4 and "not a fine-tune of the base" in why and "`undertow audit lineage`" in why
