@@ -55,14 +55,19 @@ def code(text: str) -> Markup:
 
 
 def _evidence(audit: Audit) -> list[tuple[Mapping[str, Any], list[tuple[str, float]]]]:
-    """Return each finding with its most striking candidates; layers stand in their own order."""
+    """Return each finding with the candidate it names, then those of the largest scores; layers in their own order."""
     shown: list[tuple[Mapping[str, Any], list[tuple[str, float]]]] = []
     for finding in audit["findings"]:
         scores: list[tuple[str, float]] = list((finding["scores"] or {}).items())
         if not all(name.startswith("layer ") for name, _ in scores):
-            scores = sorted(scores, key=lambda item: -item[1])[:_CANDIDATES]
+            # A stage may name another than the largest: the first in SDs of clean rows.
+            scores = sorted(scores, key=lambda item: (not _named(item[0], finding), -item[1]))[:_CANDIDATES]
         shown.append((finding, scores))
     return shown
+
+
+def _named(label: str, finding: Mapping[str, Any]) -> bool:
+    return label.partition(" (")[0] == finding["candidate"]
 
 
 def card(audit: Audit) -> str:

@@ -51,6 +51,14 @@ def test_the_verdict_comes_first_then_what_to_do_evidence_and_what_is_missing(au
     assert "<code>undertow run</code>" in page and "0.25" in page
 
 
+def test_the_candidate_that_a_stage_names_stands_first_among_its_scores(audit, tmp_path) -> None:
+    [contrast, *_] = audit["findings"]
+    scores = {f"rival {index}": 0.9 for index in range(8)} | {"owl (persona)": 0.1, "owlet (persona)": 0.95}
+    page = render_audit(tmp_path, {**audit, "findings": [{**contrast, "scores": scores}]}).read_text()
+    order = re.findall(r"<dt>([^<]+)</dt>", page)
+    assert order[:3] == ["owl (persona)", "owlet (persona)", "rival 0"]
+
+
 def test_the_card_holds_what_a_release_needs(audit) -> None:
     text = card(audit)
     assert "| provenance | detected | 0.001 | 0.25 | owl | contrast |" in text
