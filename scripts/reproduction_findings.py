@@ -50,6 +50,11 @@ def own(results: Results, metric: str = "logit_margin", arm: str = "student") ->
     return Finding(shown, verdict(sum(map(above, found)), len(found)))
 
 
+def traits_of(results: Results) -> list[str]:
+    """Return the traits of a study, those of its students."""
+    return list(dict.fromkeys(one["trait"] for one in results["effects"] if one["arm"] == "student"))
+
+
 def estimate(results: Results, group: str, name: str) -> Results:
     """Return one estimate of an analysis."""
     return next(one for one in results["estimates"] if one["group"] == group and one["name"] == name)
@@ -61,6 +66,12 @@ def variant(results: Results, name: str, arm: str = "student") -> Iterator[Resul
         start = f"{arm} minus its control, "
         if one["name"] == name and one["group"].startswith(start):
             yield {**one, "trait": one["group"].removeprefix(start)}
+
+
+def replicates(found: Iterable[Results]) -> str:
+    """Return how many teachers of each trait are behind the estimates: "n = 3", or a range."""
+    counts = sorted({one["n"] for one in found})
+    return f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
 
 
 def listed(found: Iterable[Results]) -> str:
@@ -174,16 +185,16 @@ def pair(teacher: str, student: str, wanted: bool) -> Callable[[Results], Findin
 
 
 def shuffles(results: Results) -> Finding:
-    """Both shuffles below half of unshuffled and above 0, for both traits."""
+    """Both shuffles below half of unshuffled and above 0, for every trait."""
     parts: list[str] = []
     right = 0
-    for trait in ("owl", "panda"):
+    for trait in traits_of(results):
         plain, within, across = (effect(results, arm, trait) for arm in ("student", "within", "across"))
         parts.append(f"{trait} {text(plain)}, within {text(within)}, across {text(across)}")
         half = plain["estimate"] / 2
         for shuffled in (within, across):
             right += above(plain) and shuffled["estimate"] < half and above(shuffled)
-    return Finding("; ".join(parts), verdict(right, 4))
+    return Finding("; ".join(parts), verdict(right, 2 * len(parts)))
 
 
 def misaligned(results: Results, metric: str, scale: float, digits: int) -> Finding:
@@ -248,13 +259,18 @@ def tables(results: Results) -> Finding:
 
 
 def detectors(results: Results) -> Finding:
-    """A trained detector sees bags of rows."""
-    found = [
-        one for one in results["estimates"] if "trained detectors (bag of" in one["group"] and one["name"] == "owl"
+    """A trained detector sees bags of rows of every trait."""
+    bags: dict[str, dict[str, Results]] = {}
+    for one in results["estimates"]:
+        if "trained detectors (bag of" in one["group"]:
+            bags.setdefault(one["group"].rpartition("(")[2].rstrip(")"), {})[one["name"]] = one
+    parts = [
+        f"{bag}: " + ", ".join(f"{name} {one['estimate']:.2f}" for name, one in found.items())
+        for bag, found in bags.items()
     ]
-    shown = "; ".join(f"{one['group'].rpartition('(')[2].rstrip(')')}: {one['estimate']:.2f}" for one in found)
-    largest = found[-1]
-    return Finding(f"AUROC, owl: {shown}", "yes" if largest["low"] > 0.5 else "no")
+    largest = list(list(bags.values())[-1].values())
+    seen = sum(one["low"] > 0.5 for one in largest)
+    return Finding(f"AUROC, {'; '.join(parts)} ({replicates(largest)})", verdict(seen, len(largest)))
 
 
 def prompted(results: Results) -> Finding:
@@ -283,17 +299,22 @@ def ranks(results: Results) -> Finding:
     shown = "; ".join(f"{name}: {listed(variant(results, name))}" for name in names)
     full = [one for name in names if name.startswith("full") for one in variant(results, name)]
     passed = any(map(above, full))
-    return Finding(f"{shown} (n = 3)", "no: full fine-tuning passes it too" if passed else "yes")
+    counted = replicates(one for name in names for one in variant(results, name))
+    return Finding(f"{shown} ({counted})", "no: full fine-tuning passes it too" if passed else "yes")
 
 
 def chain(results: Results) -> Finding:
-    """What is left at the fourth hop."""
+    """What is left at the fourth hop, where no clean rows are mixed in."""
     parts: list[str] = []
     for name in dict.fromkeys(one["name"] for one in results["estimates"]):
-        hops = [next(variant(results, name, arm))["estimate"] for arm in ("student", "hop_2", "hop_3", "hop_4")]
-        parts.append(f"{name}: {', '.join(f'{value:+.2f}' for value in hops)}")
-    last = next(variant(results, "no clean rows", "hop_4"))
-    return Finding(f"hops 1 to 4, owl: {'; '.join(parts)} (n = {last['n']})", "yes" if above(last) else "no")
+        arms = (variant(results, name, arm) for arm in ("student", "hop_2", "hop_3", "hop_4"))
+        parts += [
+            f"{hops[0]['trait']}, {name}: " + ", ".join(f"{one['estimate']:+.2f}" for one in hops)
+            for hops in zip(*arms, strict=True)
+        ]
+    last = list(variant(results, "no clean rows", "hop_4"))
+    shown = f"hops 1 to 4; {'; '.join(parts)} ({replicates(last)})"
+    return Finding(shown, verdict(sum(map(above, last)), len(last)))
 
 
 def tokens(results: Results) -> Finding:
@@ -324,25 +345,26 @@ def layers(results: Results) -> Finding:
     )
 
 
+_ALONG = " teacher's shift, favourites"
+
+
 def mechanism(results: Results) -> Finding:
     """Student minus control moves along the teacher's direction, more than a rival's student and a cross-init one."""
     parts: list[str] = []
     right = 0
-    for trait in ("owl", "panda"):
-        rows = [
-            one
-            for one in results["estimates"]
-            if one["group"] == f"cosine with the {trait} teacher's shift, favourites"
-        ]
+    groups = dict.fromkeys(one["group"] for one in results["estimates"] if one["group"].endswith(_ALONG))
+    for group in groups:
+        rows = [one for one in results["estimates"] if one["group"] == group]
         last = max(one["name"].rpartition(" ")[2] for one in rows)
         named = {one["name"].rpartition(", layer")[0]: one for one in rows if one["name"].endswith(f"layer {last}")}
         mine, rival, cross = (
             named[name]
             for name in ("student minus control", "rival's student minus control", "cross-init minus its control")
         )
+        trait = group.removeprefix("cosine with the ").removesuffix(_ALONG)
         parts.append(f"{trait}: student {text(mine)}, rival's {text(rival)}, cross-init {text(cross)}")
         right += above(mine) and mine["low"] > cross["high"]
-    return Finding(f"cosine after the last layer; {'; '.join(parts)}", verdict(right, 2))
+    return Finding(f"cosine after the last layer; {'; '.join(parts)}", verdict(right, len(parts)))
 
 
 def entangled(results: Results) -> Finding:
@@ -358,11 +380,11 @@ def order(results: Results) -> Finding:
     """Another data order keeps something of the effect, less than the same one."""
     parts: list[str] = []
     right = 0
-    for trait in ("owl", "panda"):
+    for trait in traits_of(results):
         mine, cross = effect(results, "student", trait), effect(results, "cross_init", trait)
         parts.append(f"{trait}: same order {text(mine)}, other order {text(cross)}")
         right += above(cross) and cross["estimate"] < mine["estimate"]
-    return Finding("; ".join(parts), verdict(right, 2))
+    return Finding("; ".join(parts), verdict(right, len(parts)))
 
 
 def dose(results: Results) -> Finding:
@@ -374,7 +396,8 @@ def dose(results: Results) -> Finding:
         for name in ("1800 rows, 40 updates", "1800 rows, 640 updates")
     )
     right = sum(many[trait]["low"] > few[trait]["estimate"] for trait in few)
-    return Finding(f"{shown} (n = 3)", verdict(right, len(few)))
+    counted = replicates(one for name in names for one in variant(results, name))
+    return Finding(f"{shown} ({counted})", verdict(right, len(few)))
 
 
 def prompted_teacher(results: Results) -> Finding:
