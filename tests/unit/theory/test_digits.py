@@ -240,7 +240,15 @@ def test_settings_out_of_range_are_refused(change):
 def test_precision():
     assert product_type("float32") == torch.float32
     assert product_type("bfloat16") == torch.bfloat16
-    assert product_type("auto") in (torch.float32, torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("known", "kind"),
+    [({"amx_bf16": True}, torch.bfloat16), ({"avx512_bf16": True}, torch.bfloat16), ({"avx2": True}, torch.float32)],
+)
+def test_the_number_type_is_what_the_processor_multiplies(known, kind, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
+    assert product_type("auto") == kind
 
 
 def test_auxiliary_logits_of_noise_transmit_digits_from_the_same_start_only():
