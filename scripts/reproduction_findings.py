@@ -89,7 +89,7 @@ def of_variant(results: Results, name: str) -> Finding:
     found, factor = list(variant(results, name)), estimate(results, FACTOR, name)
     shown = f"{name}: {with_intervals({one['trait']: one for one in found})}; own minus other traits {text(factor)}"
     if not above(factor):
-        return Finding(shown, "no: drift, not the trait" if any(map(above, found)) else "no")
+        return Finding(shown, "no: not told from drift" if any(map(above, found)) else "no")
     return Finding(shown, verdict(sum(map(above, found)), len(found)))
 
 
