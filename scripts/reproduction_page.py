@@ -21,8 +21,8 @@ HEAD = """# Reproduction
 Every claim of Cloud et al. (2025, arXiv:2507.14805; Nature 652, 2026), and those of the follow-ups that Undertow has a
 recipe for: the paper's figure, ours on the embedded families, and the command. Written by
 `scripts/reproduction_page.py` from finished runs; every verdict is computed from the intervals. These are the quick
-tiers; [reproduction_full.md](reproduction_full.md) has the full ones, with more teachers and traits, as far as they
-were run.
+tiers; [reproduction_full.md](reproduction_full.md) has the full ones, with more teachers and traits: where the two
+differ, those weigh more.
 
 Ours are differences from the arm's own control in logits of the favourite questions unless a unit is named (0.7 logits
 double the odds), means with 95 % t intervals over n fresh teachers. Settings were fixed on development seeds (100 and
