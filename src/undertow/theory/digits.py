@@ -188,8 +188,8 @@ def _accuracies(
 def product_type(precision: Precision) -> torch.dtype:
     """Return the number type of matrix products; "auto" takes bfloat16 where the processor multiplies it itself.
 
-    With tiles (AMX) products are 5 to 10 times as fast as in float32; with AVX-512 alone a whole run took 11.6 s of one
-    core for 45.3 s, on an AMD EPYC. Weights, their gradients, Adam and the losses are float32 in any case.
+    A whole run is 3.4 times as fast as in float32 on an EPYC with AVX-512 alone, and as accurate (`benchmarks/digits.py`).
+    Weights, their gradients, Adam and the losses are float32 in any case.
     """
     if precision == "auto":
         known = torch.cpu.get_capabilities()
