@@ -188,7 +188,7 @@ def _accuracies(
 def product_type(precision: Precision) -> torch.dtype:
     """Return the number type of matrix products; "auto" takes bfloat16 where the processor multiplies it itself.
 
-    A whole run is 3.4 times as fast as in float32 on an EPYC with AVX-512 alone, and as accurate (`benchmarks/digits.py`).
+    A run is 3.4 times as fast as in float32 on an EPYC with AVX-512 alone, and as accurate (`benchmarks/digits.py`).
     Weights, their gradients, Adam and the losses are float32 in any case.
     """
     if precision == "auto":
