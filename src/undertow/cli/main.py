@@ -14,8 +14,10 @@ import contextlib
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from undertow import __version__
 from undertow.cli import (
@@ -37,35 +39,72 @@ from undertow.errors import UserError, missing_extra, out_of_memory
 
 DONE, USER, FAULT, INTERRUPTED = 0, 2, 3, 130
 
+STUDY, AUDIT, MITIGATE, MONITOR, THINGS = "Study", "Audit", "Mitigate", "Monitor", "Models and data"
+PANELS = (STUDY, AUDIT, MITIGATE, MONITOR, THINGS)
+
+START = """Undertow finds, removes and watches what a model takes over from another model's outputs, unseen.
+Where to start:
+
+  undertow demo                                 see it happen, on models that come with the package
+  undertow check --teacher MODEL --base MODEL   could this teacher pass something to a student of this base?
+  undertow audit data rows.jsonl                were these rows written under a trait? before you train on them
+  undertow mitigate advise audit/audit.json     what can be done about what an audit found
+  undertow monitor --help                       watch a model that is deployed
+  undertow list recipes                         every study that can be run as it is
+
+undertow --help lists every command; undertow COMMAND --help explains one."""
+
+
+class Panels(TyperGroup):
+    """The commands under the job that they serve, in plain text: what typer shows with rich alone."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write one section for each panel that has commands."""
+        shown = [(name, command) for name in self.list_commands(ctx) if (command := self.get_command(ctx, name))]
+        limit = formatter.width - 6 - max(len(name) for name, _ in shown)
+        for panel in PANELS:
+            own = [
+                (name, one.get_short_help_str(limit)) for name, one in shown if vars(one)["rich_help_panel"] == panel
+            ]
+            if own:
+                with formatter.section(panel):
+                    formatter.write_dl(own)
+
+
 app = typer.Typer(
     name="undertow",
+    cls=Panels,
     help="Study subliminal learning: a student model takes over its teacher's hidden traits through unrelated data.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(studies.demo)
-app.command()(studies.run)
-app.command()(sweeps.sweep)
-app.command()(studies.report)
-app.command()(stages.generate)
-app.command(name="filter")(stages.filter_)
-app.command()(stages.train)
-app.command(name="train-remote")(remote_training.train_remote)
-app.command(name="eval")(stages.evaluate)
-app.command()(data.convert)
-app.command()(data.publish)
-app.command()(audits.check)
-app.command()(models.check_model)
+COMMANDS = (
+    (STUDY, "demo", studies.demo),
+    (STUDY, "run", studies.run),
+    (STUDY, "sweep", sweeps.sweep),
+    (STUDY, "report", studies.report),
+    (STUDY, "power", planning.power),
+    (AUDIT, "check", audits.check),
+    (THINGS, "check-model", models.check_model),
+    (THINGS, "generate", stages.generate),
+    (THINGS, "filter", stages.filter_),
+    (THINGS, "train", stages.train),
+    (THINGS, "train-remote", remote_training.train_remote),
+    (THINGS, "eval", stages.evaluate),
+    (THINGS, "convert", data.convert),
+    (THINGS, "publish", data.publish),
+    (THINGS, "list", catalogue.list_),
+)
+for panel, name, command in COMMANDS:
+    app.command(name, rich_help_panel=panel)(command)
 audits.audit.add_typer(bench.bench, name="bench")
-app.add_typer(audit_models.audit, name="audit")
-app.add_typer(mitigations.mitigate, name="mitigate")
-app.add_typer(constitutions.monitor, name="monitor")
-app.command()(planning.power)
-app.add_typer(catalogue.reference, name="reference")
-app.command(name="list")(catalogue.list_)
+app.add_typer(audit_models.audit, name="audit", rich_help_panel=AUDIT)
+app.add_typer(mitigations.mitigate, name="mitigate", rich_help_panel=MITIGATE)
+app.add_typer(constitutions.monitor, name="monitor", rich_help_panel=MONITOR)
+app.add_typer(catalogue.reference, name="reference", rich_help_panel=THINGS)
 
 
 def _version(wanted: bool) -> None:
@@ -76,9 +115,12 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     del version
+    if context.invoked_subcommand is None:
+        print(START)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
