@@ -129,12 +129,12 @@ def _committee(out: Path, names: list[str], source: "AbstractDomain", drawn: tup
         fix = "Name two or more models, such as ref:finch-a,ref:finch-b."
         raise ConfigError("A committee needs several writers.", ",".join(names), fix)
     from undertow.cli.engines import prepare
-    from undertow.experiment.folder import write_text
     from undertow.generation import committee
     from undertow.mitigate.data import lines, record_path
     from undertow.models.load import load_model
     from undertow.rows import write_rows
     from undertow.seeds import derive
+    from undertow.storage import write_file
     from undertow.types import Sampling
 
     prepare()
@@ -143,7 +143,7 @@ def _committee(out: Path, names: list[str], source: "AbstractDomain", drawn: tup
     prompts = source.prompts(n, derive(seed, "prompts"))
     writers = [load_model(name) for name in names]
     rows, by = committee(writers, prompts, sampling=sampling, seed=derive(seed, "rows"))
-    write_text(record_path(out), lines({"id": row.id, "writer": names[who]} for row, who in zip(rows, by, strict=True)))
+    write_file(record_path(out), lines({"id": row.id, "writer": names[who]} for row, who in zip(rows, by, strict=True)))
     write_rows(out, rows)
     kept = sum(not source.reject_reasons(row.completion, row.question) for row in rows)
     found = {"rows": str(out), "record": str(record_path(out)), "raw": n, "valid": kept, "writers": names}

@@ -18,7 +18,7 @@ import yaml
 from undertow.errors import ArtifactError, ConfigError, EmptyDataError
 from undertow.fingerprints import canonical_json, sha256
 from undertow.monitor.endpoint import Endpoint
-from undertow.storage import storage_errors
+from undertow.storage import write_file
 from undertow.traits import TRAITS, matches, word_trait
 from undertow.types import Message, Prompt, user_prompt
 
@@ -79,9 +79,8 @@ class Baseline:
         Raises:
             StorageError: the folder is missing, full or may not be written.
         """
-        with storage_errors(path):
-            text = json.dumps({**self.content(), "sha256": self.digest}, indent=1, ensure_ascii=False)
-            path.write_text(text + "\n", encoding="utf-8")
+        text = json.dumps({**self.content(), "sha256": self.digest}, indent=1, ensure_ascii=False)
+        write_file(path, text + "\n")
 
 
 def count(replies: Sequence[str], words: Sequence[str]) -> list[int]:
