@@ -58,22 +58,24 @@ def test_an_unknown_name_lists_the_valid_ones() -> None:
 def test_a_plug_in_works_and_broken_ones_are_named_and_left_out(installed, caplog: pytest.LogCaptureFixture) -> None:
     installed({"square": "good_shapes:square", "circle": "good_shapes:square", "bad": "good_shapes:bad"},
               good_shapes="square, bad = 4, 'not a shape'")  # fmt: skip
-    installed({"cone": "broken_shapes:cone", "lost": "good_shapes:lost"}, broken_shapes="raise RuntimeError('no luck')")
+    installed(
+        {"wedge": "broken_shapes:wedge", "lost": "good_shapes:lost"}, broken_shapes="raise RuntimeError('no luck')"
+    )
     known = shapes()
     with caplog.at_level(logging.WARNING, "undertow.registry"):
         assert list(known) == ["circle", "root", "gone", "square"] and len(known) == 4
-    assert known["square"] == 4 and known["circle"] == 1 and "cone" not in known
+    assert known["square"] == 4 and known["circle"] == 1 and "wedge" not in known
     told = sorted(record.getMessage() for record in caplog.records)
     assert len(told) == 4
     assert "'bad' of shapes0" in told[0] and "no shape of this name" in told[0]
     assert "'circle' of shapes0" in told[1] and "already" in told[1]
-    assert "'cone' of shapes2 (broken_shapes:cone): RuntimeError: no luck" in told[2]
-    assert "'lost' of shapes2" in told[3]
-    with pytest.raises(UnknownNameError, match=r"cone[\s\S]*circle, gone, root, square"):
-        known["cone"]
+    assert "'wedge' of shapes2 (broken_shapes:wedge): RuntimeError: no luck" in told[3]
+    assert "'lost' of shapes2" in told[2]
+    with pytest.raises(UnknownNameError, match=r"wedge[\s\S]*circle, gone, root, square"):
+        known["wedge"]
 
 
 def test_built_in_names_do_not_look_at_other_packages(installed, caplog: pytest.LogCaptureFixture) -> None:
-    installed({"cone": "broken_shapes:cone"}, broken_shapes="raise RuntimeError")
+    installed({"wedge": "broken_shapes:wedge"}, broken_shapes="raise RuntimeError")
     assert shapes()["circle"] == 1 and "circle" in shapes()
     assert not caplog.records
