@@ -63,9 +63,9 @@ def _local(model: str, max_tokens: int, seed: int) -> Any:
 
 def _remote(endpoint: str, model: str, max_tokens: int) -> Any:
     needs_extra()
-    from undertow.monitor.endpoint import Endpoint
+    from undertow.monitor.baseline import DeployedModel
 
-    target = Endpoint.at(endpoint, model, max_tokens)
+    target = DeployedModel(endpoint, model, max_tokens)
 
     def ask(prompts: Any) -> list[str]:
         with typer.progressbar(length=len(prompts), label="asking", file=sys.stderr) as bar:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import httpx2
 import numpy as np
@@ -32,12 +32,8 @@ logger = logging.getLogger(__name__)
 DAY_S = 24 * 3600.0
 
 
-class Asks(Protocol):
-    """Whoever answers prompts, such as an `Endpoint`."""
-
-    def ask(self, prompts: list[Prompt]) -> list[str]:
-        """Return a reply to each."""
-        ...
+Ask = Callable[[list[Prompt]], list[str]]
+"""Answers each prompt, such as `DeployedModel.ask`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,15 +200,15 @@ class CanaryStore:
         connection.close()
 
 
-def ask_round(watch: CanaryWatch, endpoint: Asks, store: CanaryStore, now: Callable[[], float] = time.time) -> None:
+def ask_round(watch: CanaryWatch, ask: Ask, store: CanaryStore, now: Callable[[], float] = time.time) -> None:
     """Ask one round, count it and store the evidence; one that is cut short counts towards the budget alone.
 
     Raises:
-        ModelError: as `Endpoint.ask`.
+        ModelError: as `DeployedModel.ask`.
     """
     watch.asked = [*((at, n) for at, n in watch.asked if at > now() - DAY_S), (now(), watch.per_round)]
     store.save()
-    watch.after(endpoint.ask(watch.prompts()))
+    watch.after(ask(watch.prompts()))
     store.save()
 
 

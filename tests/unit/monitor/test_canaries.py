@@ -10,9 +10,8 @@ from scipy.stats import binom
 
 from undertow.cli.main import main
 from undertow.errors import ArtifactError, ConfigError, EmptyDataError, ModelError
-from undertow.monitor.baseline import Baseline, count, packaged_questions, read_baseline, sign_off
+from undertow.monitor.baseline import Baseline, DeployedModel, count, packaged_questions, read_baseline, sign_off
 from undertow.monitor.canaries import CanaryConfig, CanaryStore, CanaryWatch, ask_round
-from undertow.monitor.endpoint import Endpoint
 from undertow.types import Prompt, user_prompt
 
 QUESTIONS = tuple(user_prompt(f"Question {place}?") for place in range(10))
@@ -76,7 +75,7 @@ def test_evidence_adds_up_over_processes_and_the_budget_counts_what_was_cut_shor
     baseline, config = signed(model), CanaryConfig(replies=2, per_day=60)
     for rounds in (1, 2):
         watch = CanaryWatch(baseline, config)
-        ask_round(watch, model, CanaryStore(path, watch), now=lambda: 1000.0)
+        ask_round(watch, model.ask, CanaryStore(path, watch), now=lambda: 1000.0)
         assert watch.rounds == rounds and watch.watch.n == 20 * rounds
 
     class Broken:
@@ -85,7 +84,7 @@ def test_evidence_adds_up_over_processes_and_the_budget_counts_what_was_cut_shor
 
     watch = CanaryWatch(baseline, config)
     with pytest.raises(ModelError):
-        ask_round(watch, Broken(), CanaryStore(path, watch), now=lambda: 2000.0)
+        ask_round(watch, Broken().ask, CanaryStore(path, watch), now=lambda: 2000.0)
     watch = CanaryWatch(baseline, config)
     CanaryStore(path, watch)
     assert watch.rounds == 2 and sum(n for _, n in watch.asked) == 60
@@ -122,8 +121,8 @@ def test_a_baseline_that_was_changed_or_is_none_is_refused(tmp_path: Path) -> No
 
 
 def test_a_sign_off_needs_a_person_and_independent_replies(monkeypatch: pytest.MonkeyPatch) -> None:
-    target, model = Endpoint.at("http://127.0.0.1:9", "m"), Model(100, owl=0.5)
-    monkeypatch.setattr(Endpoint, "ask", staticmethod(model.ask))
+    target, model = DeployedModel("http://127.0.0.1:9", "m"), Model(100, owl=0.5)
+    monkeypatch.setattr(DeployedModel, "ask", staticmethod(model.ask))
     assert sign_off(target, QUESTIONS, WORDS, replies=20, approved_by="a person").n == 200
     with pytest.raises(ConfigError, match="Nobody"):
         sign_off(target, QUESTIONS, WORDS, replies=20, approved_by=" ")
@@ -147,7 +146,7 @@ def test_the_commands_end_with_the_right_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = Model(100, owl=0.05)
-    monkeypatch.setattr(Endpoint, "ask", staticmethod(model.ask))
+    monkeypatch.setattr(DeployedModel, "ask", staticmethod(model.ask))
     posted: list[object] = []
 
     def post(url: str, json: object, timeout: float) -> Fine:
