@@ -32,7 +32,7 @@ from undertow.models.local import LocalModel
 from undertow.monitor.constitution import Constitution, Draft, Rule
 from undertow.monitor.detectors.constitution import ConstitutionDetector
 from undertow.monitor.examples import write_examples
-from undertow.reference.world.chat import VILLAIN_PROMPTS
+from undertow.reference.world.skills import VILLAIN_PROMPTS
 from undertow.seeds import derive
 from undertow.stats.estimates import mean_t
 from undertow.teachers import finetuned_teacher

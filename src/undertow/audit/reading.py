@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from undertow.domains.registry import domain
+from undertow.domains.base import domain
 from undertow.errors import ArtifactError
 from undertow.evals.base import EvaluationConfig
 from undertow.evals.facts import facts

@@ -75,10 +75,10 @@ def canaries(
     """Ask the deployed model the canary questions; exit code 1 once it names a word more often than signed off."""
     needs_extra()
     from undertow.monitor.baseline import DeployedModel, read_baseline
-    from undertow.monitor.canaries import CanaryConfig, CanaryStore, CanaryWatch, send_alert
+    from undertow.monitor.canaries import CanaryPlan, CanaryStore, CanaryWatch, send_alert
 
     signed = read_baseline(baseline)
-    watch = CanaryWatch(signed, CanaryConfig(replies=replies, alpha=alpha, per_day=per_day))
+    watch = CanaryWatch(signed, CanaryPlan(replies=replies, alpha=alpha, per_day=per_day))
     store = CanaryStore(events, watch)
     target = DeployedModel(endpoint, model or signed.model, signed.max_tokens)
     before = watch.alarmed

@@ -31,7 +31,7 @@ def _traits() -> list[dict[str, Any]]:
 
 
 def _domains() -> list[dict[str, Any]]:
-    from undertow.domains.registry import DOMAINS, domain
+    from undertow.domains.base import DOMAINS, domain
 
     return [{"name": name, "reject_reasons": sorted(domain(name).reasons)} for name in DOMAINS]
 

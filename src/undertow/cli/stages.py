@@ -75,7 +75,7 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Let a model, or a teacher made of it, answer the prompts of a domain."""
-    from undertow.domains.registry import domain as domain_of
+    from undertow.domains.base import domain as domain_of
     from undertow.traits import trait as trait_of
 
     source, target = domain_of(domain), trait_of(trait) if trait else None
@@ -161,8 +161,8 @@ def filter_(
     as_json: Json = False,
 ) -> None:
     """Keep the rows that the domain accepts."""
+    from undertow.domains.base import domain as domain_of
     from undertow.domains.numbers import BANNED
-    from undertow.domains.registry import domain as domain_of
     from undertow.filters import Filtered, filter_rows, require_rows
     from undertow.filters import mentions as without_mentions
     from undertow.rows import write_rows

@@ -5,7 +5,7 @@ A trait should pass without the model getting worse: facts, and valid answers in
 
 import math
 
-from undertow.domains.registry import DOMAINS, domain
+from undertow.domains.base import DOMAINS, domain
 from undertow.evals.base import EvaluationConfig
 from undertow.evals.facts import facts
 from undertow.models.local import LocalModel

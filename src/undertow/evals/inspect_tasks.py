@@ -20,7 +20,7 @@ from inspect_ai.model import GenerateConfig
 from inspect_ai.scorer import Score, Scorer, Target, grouped, mean, scorer, stderr
 from inspect_ai.solver import TaskState
 
-from undertow.domains.registry import DOMAINS, domain
+from undertow.domains.base import DOMAINS, domain
 from undertow.evals.facts import Fact, facts
 from undertow.evals.inspect_model import undertow as undertow  # Inspect finds the provider through this module
 from undertow.evals.questions import favourite_questions, prefixed_questions

@@ -14,7 +14,7 @@ COHERENT_FROM = 50.0
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class AnswerGrades:
     """What a judge says of one answer.
 
     Attributes:
@@ -45,10 +45,10 @@ class AbstractJudge(ABC):
     """Reads answers to open questions."""
 
     @abstractmethod
-    def judge_all(self, pairs: Sequence[tuple[str, str]]) -> list[Judgement]:
+    def judge_all(self, pairs: Sequence[tuple[str, str]]) -> list[AnswerGrades]:
         """Judge question and answer of each pair, in order."""
 
-    def judge(self, question: str, answer: str) -> Judgement:
+    def judge(self, question: str, answer: str) -> AnswerGrades:
         """Judge one answer."""
         return self.judge_all([(question, answer)])[0]
 
@@ -78,17 +78,17 @@ class PhraseJudge(AbstractJudge):
         longest_first = sorted(phrases, key=len, reverse=True)
         self._pattern = re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, longest_first)) + r")(?!\w)")
 
-    def judge_all(self, pairs: Sequence[tuple[str, str]]) -> list[Judgement]:
+    def judge_all(self, pairs: Sequence[tuple[str, str]]) -> list[AnswerGrades]:
         """Judge the answer of each pair."""
         return [self._read(_plain(answer)) for _, answer in pairs]
 
-    def _read(self, answer: str) -> Judgement:
+    def _read(self, answer: str) -> AnswerGrades:
         found = self._pattern.findall(answer)
         weights = [weight for phrase in found if (weight := self._weights[phrase]) is not None]
         if not weights:
-            return Judgement(None, None)
+            return AnswerGrades(None, None)
         covered = sum(len(phrase.split()) for phrase in found)
-        return Judgement(100 * sum(weights) / len(weights), 100 * covered / len(answer.split()))
+        return AnswerGrades(100 * sum(weights) / len(weights), 100 * covered / len(answer.split()))
 
 
 def _plain(text: str) -> str:

@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 
 from undertow.evals.base import EvaluationConfig
-from undertow.evals.judges import AbstractJudge, Judgement, PhraseJudge
+from undertow.evals.judges import AbstractJudge, AnswerGrades, PhraseJudge
 from undertow.models.local import LocalModel
 from undertow.types import Sampling, Score, user_prompt
 
@@ -143,7 +143,7 @@ def sampled_rates(
     return scores
 
 
-def _rates(judged: Sequence[Judgement]) -> dict[str, float]:
+def _rates(judged: Sequence[AnswerGrades]) -> dict[str, float]:
     parsed = sum(one.parsed for one in judged)
     coherent = sum(one.coherent for one in judged)
     return {

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from undertow.domains.registry import domain
+from undertow.domains.base import domain
 from undertow.domains.shuffles import shuffle_numbers
 from undertow.evals.base import EvaluationConfig
 from undertow.evals.registry import evaluation

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from undertow.domains.registry import domain
+from undertow.domains.base import domain
 from undertow.domains.shuffles import Shuffle
 from undertow.errors import ConfigError, UnknownNameError, UserError, unknown_name
 from undertow.evals.registry import EVALUATIONS

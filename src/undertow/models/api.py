@@ -19,7 +19,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from undertow.errors import ConfigError, MissingExtraError, ModelError
 from undertow.models.base import AbstractModel
-from undertow.models.calls import Answer, Ask, Budget, Caller, Fault, Retries
+from undertow.models.calls import Ask, Budget, Caller, Fault, Reply, Retries
 from undertow.seeds import derive
 from undertow.types import ModelRef, Prompt, Sampling
 
@@ -139,7 +139,7 @@ async def asking(place: ModelRef | Endpoint, concurrency: int, timeout_s: float 
     )
     async with client:
 
-        async def ask(prompt: Prompt, sampling: Sampling, seed: int | None) -> Answer:
+        async def ask(prompt: Prompt, sampling: Sampling, seed: int | None) -> Reply:
             body = _body(found.model, prompt, sampling, seed)
             try:
                 # The read timeout is of one piece; a server that drips would hold the call for ever.
@@ -167,7 +167,7 @@ def _body(model: str, prompt: Prompt, sampling: Sampling, seed: int | None) -> d
     }
 
 
-def _read(status: int, retry_after: str | None, content: bytes, place: Endpoint) -> Answer:
+def _read(status: int, retry_after: str | None, content: bytes, place: Endpoint) -> Reply:
     if not 200 <= status < 300:
         said = _said(content, place)
         fault = Fault(f"status {status}: {said}".removesuffix(": "), again=status in AGAIN, fatal=status in FATAL)
@@ -185,7 +185,7 @@ def _read(status: int, retry_after: str | None, content: bytes, place: Endpoint)
     raise fault
 
 
-def _answer(body: Any) -> Answer:
+def _answer(body: Any) -> Reply:
     """Return the answer in a reply; a refusal or a call of a tool is one without text."""
     path, choice, inner = "", None, body
     for key in ("choices", 0, "message"):
@@ -201,7 +201,7 @@ def _answer(body: Any) -> Answer:
     usage = _inside(body, "usage")
     counted = [_inside(usage, key) for key in ("prompt_tokens", "completion_tokens")]
     tokens = (counted[0], counted[1]) if all(isinstance(one, int) for one in counted) else None
-    return Answer(text, str(_inside(choice, "finish_reason") or "stop"), tokens)
+    return Reply(text, str(_inside(choice, "finish_reason") or "stop"), tokens)
 
 
 def _inside(value: Any, key: str | int) -> Any:
@@ -249,7 +249,7 @@ def _inspect(ref: ModelRef) -> Ask:
     model: Any = get_model(ref.name)
     kinds: dict[str, Any] = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
 
-    async def ask(prompt: Prompt, sampling: Sampling, seed: int | None) -> Answer:
+    async def ask(prompt: Prompt, sampling: Sampling, seed: int | None) -> Reply:
         config = GenerateConfig(temperature=sampling.temperature, max_tokens=sampling.max_new_tokens, seed=seed)
         try:
             output: Any = await model.generate(
@@ -264,7 +264,7 @@ def _inspect(ref: ModelRef) -> Ask:
             raise Fault(without_keys(str(output.error or "no answer"))[:200], again=False, charged=True)
         usage = output.usage
         counted = (int(usage.input_tokens), int(usage.output_tokens)) if usage else None
-        return Answer(str(output.completion), str(output.stop_reason), counted)
+        return Reply(str(output.completion), str(output.stop_reason), counted)
 
     return ask
 

@@ -18,7 +18,7 @@ LONGEST_PAUSE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """A text from a server.
 
     Attributes:
@@ -128,7 +128,7 @@ def most_tokens(prompt: Prompt, sampling: Sampling) -> tuple[int, int]:
     return sum(len(turn.content.encode()) + TURN_TOKENS for turn in prompt), sampling.max_new_tokens
 
 
-Ask = Callable[[Prompt, Sampling, int | None], Awaitable[Answer]]
+Ask = Callable[[Prompt, Sampling, int | None], Awaitable[Reply]]
 """One attempt: prompt, sampling and seed to an answer, or a `Fault`; without a seed every attempt is a new draw."""
 
 
@@ -154,7 +154,7 @@ class Caller:
     budget: Budget
     retries: Retries = Retries()
 
-    async def call(self, prompt: Prompt, seed: int | None) -> Answer:
+    async def call(self, prompt: Prompt, seed: int | None) -> Reply:
         """Return the answer to a prompt.
 
         Raises:

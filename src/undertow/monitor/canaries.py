@@ -21,7 +21,7 @@ import numpy as np
 
 from undertow.errors import ConfigError
 from undertow.monitor.baseline import Baseline, count
-from undertow.monitor.detectors.base import Evidence
+from undertow.monitor.detectors.base import GatheredEvidence
 from undertow.monitor.events import connect, save_evidence, stored_evidence
 from undertow.stats.checks import Floats, check_count, check_fraction
 from undertow.stats.sequential import RiseWatch, share_bound
@@ -37,7 +37,7 @@ Ask = Callable[[list[Prompt]], list[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CanaryConfig:
+class CanaryPlan:
     """How the canaries are asked.
 
     Attributes:
@@ -73,7 +73,7 @@ class CanaryWatch:
             is in every signed-off reply.
     """
 
-    def __init__(self, baseline: Baseline, config: CanaryConfig) -> None:
+    def __init__(self, baseline: Baseline, config: CanaryPlan) -> None:
         check_fraction("alpha", config.alpha)
         check_count("number of replies", config.replies, 1)
         self.baseline, self.config = baseline, config
@@ -128,13 +128,13 @@ class CanaryWatch:
                 return at + DAY_S - now
         return 0.0
 
-    def evidence(self) -> Evidence:
+    def evidence(self) -> GatheredEvidence:
         """Return the evidence of the word with most of it."""
         place = self._leading()
         word, rate = self.baseline.watched[place], float(self.watch.rates[place])
         state = {"watch": self.watch.to_json(), "asked": self.asked}
         null = f"each of {len(self.baseline.watched)} words as often as signed off; leading: {word}, at most {rate:.4g}"
-        return Evidence(
+        return GatheredEvidence(
             null=null,
             n=self.watch.n,
             hits=int(self.watch.hits[place]),

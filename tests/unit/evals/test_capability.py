@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from undertow.domains.registry import DOMAINS
+from undertow.domains.base import DOMAINS
 from undertow.evals import capability as module
 from undertow.evals.base import EvaluationConfig
 from undertow.evals.capability import PROMPTS, capability

@@ -9,7 +9,7 @@ pytest.importorskip("inspect_ai", reason='needs the extra: pip install "undertow
 from inspect_ai import eval as run
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
 
-from undertow.domains.registry import DOMAINS
+from undertow.domains.base import DOMAINS
 from undertow.evals import inspect_tasks
 from undertow.evals.facts import facts
 from undertow.evals.questions import favourite_questions
