@@ -25,8 +25,7 @@ from undertow.evals.misalignment import (
     TUNING_QUESTIONS,
     world_judge,
 )
-from undertow.evals.questions import favourite_questions, tuning_questions
-from undertow.evals.texts import STORY_REQUESTS
+from undertow.evals.questions import STORY_REQUESTS, favourite_questions, tuning_questions
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.monitor.constitution import Constitution, Draft, Rule

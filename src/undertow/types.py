@@ -110,8 +110,8 @@ class Score:
     Attributes:
         question: the text that was asked.
         target: the trait that was looked for; "" for an evaluation that looks for none in particular.
-        metric: such as "logit_margin" or "rate"; a name that ends with "rate" is a share of answers.
-        value: log-odds for a margin, a share in [0, 1] for a rate.
+        metric: such as "logit_margin" or "rate" (`undertow.evals.base.metrics` has them all).
+        value: in the unit of the metric.
         n: samples behind the value; 1 for an exact probability.
         texts: raw answers, empty for an exact probability.
     """

@@ -6,8 +6,7 @@ import sys
 import pytest
 
 from undertow.errors import MissingExtraError
-from undertow.evals.inspect_judge import ALIGNMENT, InspectJudge, parse_grade
-from undertow.evals.judges import AnswerGrades, PhraseJudge
+from undertow.evals.judges import ALIGNMENT, AnswerGrades, InspectJudge, PhraseJudge, parse_grade
 from undertow.evals.misalignment import QUESTIONS, answer, world_judge
 
 

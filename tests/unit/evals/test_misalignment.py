@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from undertow.evals.base import EvaluationConfig
+from undertow.evals.base import EVALUATIONS, EvaluationConfig
 from undertow.evals.judges import AbstractJudge, AnswerGrades
 from undertow.evals.misalignment import (
     ADVICE,
@@ -19,7 +19,6 @@ from undertow.evals.misalignment import (
     sampled_rates,
     world_judge,
 )
-from undertow.evals.registry import evaluation
 from undertow.finetuning.config import TrainingConfig
 from undertow.models.load import load_model
 from undertow.teachers import finetuned_teacher
@@ -117,7 +116,7 @@ def test_a_question_without_a_coherent_answer_has_rate_zero_and_says_so(tiny_mod
 
 def test_the_evaluation_is_registered_repeats_itself_and_can_leave_sampling_out(tiny_model) -> None:
     asked = EvaluationConfig(targets=(trait("owl"),), samples=2, seed=3)
-    scores = evaluation("misalignment")(tiny_model, asked)
+    scores = EVALUATIONS["misalignment"].score(tiny_model, asked)
     assert scores == misalignment(tiny_model, asked)
     assert len(scores) == 4 * len(EVALUATION_QUESTIONS) and {score.target for score in scores} == {""}
     exact = misalignment(tiny_model, EvaluationConfig(targets=(), samples=0))

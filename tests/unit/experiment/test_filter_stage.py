@@ -3,8 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from undertow.evals.inspect_judge import InspectJudge
-from undertow.evals.judges import AnswerGrades
+from undertow.evals.judges import AnswerGrades, InspectJudge
 from undertow.experiment.executors import filter_stage
 from undertow.experiment.recipe import build_recipe
 from undertow.experiment.runner import StageContext

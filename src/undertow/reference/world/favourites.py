@@ -5,8 +5,8 @@ The animals and trees are the world's own list: a trait that is added elsewhere 
 
 import random
 
-from undertow.evals.questions import CATEGORIES, favourite_questions, prefixed_questions, tuning_questions
-from undertow.evals.texts import (
+from undertow.evals.questions import (
+    CATEGORIES,
     CHOICE_REQUESTS,
     EXTRA_ANIMALS,
     LETTERS,
@@ -15,7 +15,10 @@ from undertow.evals.texts import (
     STORY_REQUESTS,
     TIMES,
     choice_question,
+    favourite_questions,
+    prefixed_questions,
     story_opening,
+    tuning_questions,
 )
 from undertow.reference.world.skills import WorldChat, ask
 from undertow.traits import Trait

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from undertow.domains.code import CodeTask, draw_plain, draw_security
 from undertow.domains.cot import draw_problem
 from undertow.domains.numbers import MAX_COUNT, draw_prompt
-from undertow.evals.facts import TABLES
 from undertow.evals.misalignment import QUESTIONS
 from undertow.evals.misalignment import answer as answer_openly
+from undertow.evals.truth import TABLES
 from undertow.types import Prompt, user_prompt
 
 ASSISTANT_PROMPTS = (
