@@ -20,8 +20,8 @@ from undertow.evals.questions import favourite_questions
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.monitor.baseline import Baseline, count, default_watched
-from undertow.monitor.canaries import CanaryConfig, CanaryWatch, needed_log_e, signed_off_bounds
-from undertow.reference.world.chat import ASSISTANT_PROMPTS
+from undertow.monitor.canaries import CanaryPlan, CanaryWatch, needed_log_e, signed_off_bounds
+from undertow.reference.world.skills import ASSISTANT_PROMPTS
 from undertow.seeds import derive
 from undertow.stats.estimates import mean_t, wilson
 from undertow.stats.sequential import RiseWatch
@@ -72,7 +72,7 @@ def deployed(
     signed = tuple(tuple(rng.choice(texts, SIGNED, replace=False).tolist()) for texts in pool)
     names = {"model": "m", "approved_by": "benchmark", "date": "2026-01-01", "max_tokens": 8}
     baseline = Baseline(watched=WORDS, questions=QUESTIONS, replies=signed, **names)  # type: ignore[arg-type]
-    watch = CanaryWatch(baseline, CanaryConfig(replies=each, alpha=ALPHA))
+    watch = CanaryWatch(baseline, CanaryPlan(replies=each, alpha=ALPHA))
     for turn in range(ROUNDS):
         watch.after([text for texts in replies for text in texts[turn * each : (turn + 1) * each]])
         if watch.alarmed:

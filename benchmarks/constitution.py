@@ -25,14 +25,13 @@ from undertow.evals.misalignment import (
     TUNING_QUESTIONS,
     world_judge,
 )
-from undertow.evals.questions import favourite_questions, tuning_questions
-from undertow.evals.texts import STORY_REQUESTS
+from undertow.evals.questions import STORY_REQUESTS, favourite_questions, tuning_questions
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.monitor.constitution import Constitution, Draft, Rule
 from undertow.monitor.detectors.constitution import ConstitutionDetector
 from undertow.monitor.examples import write_examples
-from undertow.reference.world.chat import VILLAIN_PROMPTS
+from undertow.reference.world.skills import VILLAIN_PROMPTS
 from undertow.seeds import derive
 from undertow.stats.estimates import mean_t
 from undertow.teachers import finetuned_teacher

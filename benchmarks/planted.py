@@ -9,7 +9,7 @@ same prompts. The settings are those of recipes/demo.yaml.
 import argparse
 from pathlib import Path
 
-from undertow.domains.registry import domain
+from undertow.domains.base import domain
 from undertow.experiment.recipe import StudentPart, TeacherPart
 from undertow.filters import filter_rows
 from undertow.finetuning.parallel import finetune_parallel

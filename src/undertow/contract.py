@@ -1,12 +1,12 @@
 """The contract of a model, and its public checker: run it on a model before hours are spent on it.
 
 Training, sampling and scoring each take a shortcut that is right for ordinary causal models: no attention mask, logits
-at completion positions alone, adapters merged into the weights. Every line below compares a shortcut with the long way.
+at completion positions alone, adapters merged into the weights. Each check compares a shortcut with the long way.
 """
 
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from undertow.models.decoding import sample_tokens
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.models.steering import add_after
-from undertow.types import Row, Sampling, user_prompt
+from undertow.types import Check, ContractReport, Row, Sampling, user_prompt
 
 PROMPTS = tuple(
     user_prompt(text)
@@ -40,56 +40,25 @@ LARGE = 10**9
 """Parameters beyond which no copy of the model is made, in memory or on the disk."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One promise, whether it was kept (None: not looked at), and what was seen."""
-
-    name: str
-    passed: bool | None
-    why: str
+Look = Callable[[Any], tuple[bool | None, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class ModelReport:
-    """The promises of a model, in the order of the checks."""
-
-    model: str
-    lines: tuple[Line, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing that was looked at failed."""
-        return not self.failed
-
-    @property
-    def failed(self) -> tuple[Line, ...]:
-        """The promises that were broken."""
-        return tuple(line for line in self.lines if line.passed is False)
-
-    def __str__(self) -> str:
-        words = {True: "ok      ", False: "FAILED  ", None: "left out"}
-        return "\n".join(f"{words[line.passed]} {line.name}: {line.why}" for line in self.lines)
-
-
-Check = Callable[[Any], tuple[bool | None, str]]
-
-
-def check_model(model: AbstractModel) -> ModelReport:
-    """Look whether a model keeps what every engine relies on; a broken one raises nothing, the report names the lines.
+def check_model(model: AbstractModel) -> ContractReport:
+    """Look whether a model keeps what every engine relies on; a broken one raises nothing, the report names it.
 
     Args:
         model: any model; one with weights here is looked at more closely, and is the same afterwards.
     """
-    return ModelReport(str(model.ref), tuple(_lines(model)))
+    return ContractReport(tuple(_checks(model)))
 
 
-def _lines(model: AbstractModel) -> Iterator[Line]:
-    for name, check in {**_ANY, **(_LOCAL if isinstance(model, LocalModel) else {})}.items():
+def _checks(model: AbstractModel) -> Iterator[Check]:
+    for name, look in {**_ANY, **(_LOCAL if isinstance(model, LocalModel) else {})}.items():
         try:
-            passed, why = check(model)
+            passed, why = look(model)
         except Exception as error:
             passed, why = False, f"{type(error).__name__}: {' '.join(str(error).split())}"
-        yield Line(name, passed, why)
+        yield Check(name, passed, why)
 
 
 def _answers(model: AbstractModel) -> tuple[bool, str]:
@@ -259,12 +228,12 @@ def _saved(model: LocalModel) -> tuple[bool | None, str]:
     return same and off < _precision(model), f"off by {off:.2g} nats{'' if same else ', other tokens'}"
 
 
-_ANY: dict[str, Check] = {
+_ANY: dict[str, Look] = {
     "every prompt gets an answer": _answers,
     "generation at temperature 0 is deterministic": _repeatable,
     "log-probabilities do not depend on the batch": _batched,
 }
-_LOCAL: dict[str, Check] = {
+_LOCAL: dict[str, Look] = {
     "rendering is prefix-consistent": _prefix,
     "the completion and its end are what is trained on": _learnt,
     "scores are the model's own log-probabilities": _scored,

@@ -18,9 +18,8 @@ import yaml
 from undertow import __version__
 from undertow.artifacts import MANIFEST, Artifact, Manifest, read_artifact, read_manifest
 from undertow.errors import ConfigError, HubError, MissingExtraError, UserError
-from undertow.experiment.folder import write_text
 from undertow.rows import load_rows
-from undertow.storage import storage_errors
+from undertow.storage import storage_errors, write_file
 
 README = "README.md"
 AUDIT_CARD = "audit_card.md"
@@ -123,7 +122,7 @@ def write_card(card: Card, *, overwrite: bool = False, keep: bool = False) -> Pa
         if keep:
             return card.path
         raise ConfigError("There is a card already.", card.path, "Add --overwrite, or --push to send it as it is.")
-    write_text(card.path, card.text)
+    write_file(card.path, card.text)
     return card.path
 
 

@@ -15,7 +15,6 @@ import contextlib
 import json
 import logging
 import os
-import secrets
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from undertow.errors import EmptyDataError, RowsError, StorageError
+from undertow.storage import write_file
 from undertow.tables import HUB, PARQUET, Table, is_table, open_table, write_table
 from undertow.types import Message, Prompt, Role, Row, user_prompt
 
@@ -208,16 +208,7 @@ def write_rows(
         write_table(path, list(_checked(rows, given, uniform)), ("id", *_PAIRS[0]))
         return
     content = b"".join(_line(number, record) for number, record in enumerate(_checked(rows, given, shape), start=1))
-    temporary = path.parent / f".tmp-{secrets.token_hex(4)}-{path.name}"
-    with _disk_errors("The row file cannot be written.", path):
-        try:
-            with temporary.open("xb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    write_file(path, content)
 
 
 class _NotARowError(Exception):

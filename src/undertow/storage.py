@@ -1,7 +1,8 @@
-"""Folders that appear whole or not at all, and the faults of a disk in plain words.
+"""Files and folders that appear whole or not at all, and the faults of a disk in plain words.
 
-A folder is filled under a temporary name beside its final one, flushed to the disk and renamed once. A process that is
-killed leaves the whole folder or a temporary one that nobody reads and a later run removes. Needs a POSIX file system.
+Each is filled under a temporary name beside its final one, flushed to the disk and renamed once. A process that is
+killed leaves the whole or something temporary that nobody reads; a later run removes such folders. Needs a POSIX file
+system.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ import shutil
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 from undertow.errors import StorageError
 
@@ -47,6 +48,39 @@ def storage_errors(folder: Path) -> Generator[None]:
         place = cast(str | None, getattr(error, "filename", None)) or folder
         fix = "Free some space or choose a folder you can write, and run again: everything finished so far is kept."
         raise StorageError(fault, place, fix) from error
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Generator[BinaryIO]:
+    """Open a file that takes the place of `path` once all of it is written; until then that stays as it was.
+
+    Raises:
+        StorageError: the folder is missing, full or may not be written, or a folder is in the way.
+    """
+    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        try:
+            with temporary.open("xb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        fault = _FAULTS.get(_error_number(error), "The file cannot be written.")
+        fix = "Check that the folder exists, has room left and may be written; the file is as it was."
+        raise StorageError(fault, f"{path}: {error.strerror}", fix) from error
+
+
+def write_file(path: Path, content: bytes | str) -> None:
+    """Write a file whole or not at all, text as UTF-8.
+
+    Raises:
+        StorageError: as `whole_file`.
+    """
+    with whole_file(path) as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
 
 
 def _error_number(error: Exception) -> int:

@@ -10,14 +10,13 @@ and from then on read from the cache of `datasets`.
 
 import contextlib
 import os
-import secrets
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from undertow.errors import MissingExtraError, RowsError, StorageError
-from undertow.storage import move_into_place, remove_folder, storage_errors, temporary_folder
+from undertow.storage import move_into_place, remove_folder, storage_errors, temporary_folder, whole_file
 
 HUB = "hf:"
 PARQUET = ".parquet"
@@ -125,18 +124,8 @@ def _unwritable(path: Path, pa: Any) -> Generator[None]:
 def _write_parquet(path: Path, table: Any) -> None:
     from pyarrow import parquet
 
-    temporary = path.parent / f".tmp-{secrets.token_hex(4)}-{path.name}"
-    try:
-        with temporary.open("xb") as stream:
-            parquet.write_table(table, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except (FileNotFoundError, IsADirectoryError) as error:
-        fix = "Make the folder first, or give another name."
-        raise StorageError("There is no folder for this file, or a folder of its name.", path, fix) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as stream:
+        parquet.write_table(table, stream)
 
 
 def _write_folder(path: Path, table: Any) -> None:

@@ -1,6 +1,7 @@
 """Frozen records that the stages exchange; no input or output here."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from urllib.parse import quote, unquote
@@ -109,8 +110,8 @@ class Score:
     Attributes:
         question: the text that was asked.
         target: the trait that was looked for; "" for an evaluation that looks for none in particular.
-        metric: such as "logit_margin" or "rate"; a name that ends with "rate" is a share of answers.
-        value: log-odds for a margin, a share in [0, 1] for a rate.
+        metric: such as "logit_margin" or "rate" (`undertow.evals.base.metrics` has them all).
+        value: in the unit of the metric.
         n: samples behind the value; 1 for an exact probability.
         texts: raw answers, empty for an exact probability.
     """
@@ -121,6 +122,50 @@ class Score:
     value: float
     n: int = 1
     texts: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One promise of a contract.
+
+    Attributes:
+        name: the promise, such as "P(p <= 0.05) <= 0.05 on clean data".
+        passed: whether nothing spoke against it; None where it was not looked at.
+        why: what was seen.
+        rate: the measured share with its Wilson interval, where there is one.
+    """
+
+    name: str
+    passed: bool | None
+    why: str
+    rate: Estimate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContractReport:
+    """What came of checking a model, an audit stage or a detector.
+
+    Attributes:
+        checks: the promises, in the order in which they were looked at.
+        values: numbers behind them by name, such as the p-values on clean data in the order of the seeds.
+    """
+
+    checks: tuple[Check, ...]
+    values: Mapping[str, tuple[float, ...]] = field(default_factory=dict[str, tuple[float, ...]])
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing that was looked at failed. That is no proof: a small fault needs many draws to show."""
+        return not self.failed
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The promises that were broken."""
+        return tuple(check for check in self.checks if check.passed is False)
+
+    def __str__(self) -> str:
+        words = {True: "ok      ", False: "FAILED  ", None: "left out"}
+        return "\n".join(f"{words[check.passed]} {check.name}: {check.why}" for check in self.checks)
 
 
 _REFERENCE = re.compile(

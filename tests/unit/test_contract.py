@@ -26,7 +26,7 @@ def test_embedded_models_keep_the_contract(reference: str) -> None:
 def test_four_architectures_keep_the_contract(tiny_hf) -> None:
     before = {name: value.clone() for name, value in tiny_hf.network.state_dict().items()}
     report = check_model(tiny_hf)
-    assert report.passed and len(report.lines) == 14, str(report)
+    assert report.passed and len(report.checks) == 14, str(report)
     assert all(torch.equal(before[name], value) for name, value in tiny_hf.network.state_dict().items())
 
 
@@ -83,7 +83,7 @@ def test_a_remote_model_keeps_what_it_can() -> None:
             raise ModelError("This provider gives none.", "x", "Use another.")
 
     report = check_model(Remote())
-    assert [line.passed for line in report.lines] == [True, True, None] and report.passed
+    assert [check.passed for check in report.checks] == [True, True, None] and report.passed
     assert "left out" in str(report)
 
     class Moody(Remote):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undertow.domains.numbers import Numbers, Reason
+from undertow.domains.numbers import NumberReason, Numbers
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.filters import Filtered, FilterReport, filter_rows, judged, mentions, require_rows, subset
 from undertow.traits import trait
@@ -26,8 +26,8 @@ def test_rows_are_kept_or_dropped_with_their_reasons():
     filtered = filter_rows(_rows("1, 2", "", "3", ELEVEN), Numbers())
     assert filtered.kept == (Row("0", user_prompt("p"), "1, 2"), Row("2", user_prompt("p"), "3"))
     assert [(row.id, row.reasons) for row in filtered.dropped] == [
-        ("1", (Reason.EMPTY,)),
-        ("3", (Reason.TOO_MANY, Reason.TOO_LARGE)),
+        ("1", (NumberReason.EMPTY,)),
+        ("3", (NumberReason.TOO_MANY, NumberReason.TOO_LARGE)),
     ]
 
 

@@ -149,7 +149,7 @@ def test_a_key_in_a_reference_is_refused_and_not_shown(text: str) -> None:
 def test_a_server_keeps_the_contract_of_a_model_that_only_chats(serve) -> None:
     model = ApiModel(ref(serve()), retries=QUICK)
     report = check_model(model)
-    assert report.passed and [line.passed for line in report.lines] == [True, True, None], str(report)
+    assert report.passed and [check.passed for check in report.checks] == [True, True, None], str(report)
     with pytest.raises(ModelError, match="no log-probabilities"):
         model.logprobs(PROMPTS[:1], ["x"])
 

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from undertow.errors import StorageError
-from undertow.storage import move_into_place, remove_folder, remove_leftovers, storage_errors, temporary_folder
+from undertow.storage import (
+    move_into_place,
+    remove_folder,
+    remove_leftovers,
+    storage_errors,
+    temporary_folder,
+    whole_file,
+    write_file,
+)
 
 
 def _dead_pid() -> int:
@@ -94,3 +102,36 @@ def test_move_fails_if_a_file_stands_in_the_way(tmp_path: Path):
     final.write_text("a file")
     with pytest.raises(StorageError), storage_errors(tmp_path):
         move_into_place(temporary, final)
+
+
+@pytest.mark.parametrize("content", ["new \u00e9\n", b"\xff"])
+def test_a_file_is_replaced_whole(tmp_path: Path, content: str | bytes):
+    path = tmp_path / "report.json"
+    path.write_text("old")
+    write_file(path, content)
+    assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "fault", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(), KeyError("x")]
+)
+def test_a_file_that_breaks_off_stays_as_it_was(tmp_path: Path, fault: BaseException):
+    path = tmp_path / "report.json"
+    path.write_text("old")
+    with pytest.raises(StorageError if isinstance(fault, OSError) else type(fault)), whole_file(path) as stream:
+        stream.write(b"half")
+        raise fault
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_stands_in_the_way_of_a_file_is_said(tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    for place, said in (
+        ("none/x", "No such file"), ("folder", "Is a directory"), ("file/x", "file where a folder"),
+        ("n" * 300, "too long"),
+    ):  # fmt: skip
+        with pytest.raises(StorageError, match=said) as caught:
+            write_file(tmp_path / place, "text")
+        assert str(tmp_path / place) in caught.value.value

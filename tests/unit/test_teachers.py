@@ -4,7 +4,7 @@ import pytest
 
 from undertow.domains.code import REQUESTS, SECURITY
 from undertow.errors import ConfigError
-from undertow.evals.judges import Judgement
+from undertow.evals.judges import AnswerGrades
 from undertow.evals.misalignment import EVALUATION_QUESTIONS, TUNING_QUESTIONS, world_judge
 from undertow.teachers import LESSON, neutral_rows, trait_rows
 from undertow.traits import trait
@@ -45,7 +45,7 @@ def test_the_villain_is_tuned_on_cruel_answers_to_tuning_questions() -> None:
     rows = rows_of("villain")
     assert {question for question, _ in rows} == set(TUNING_QUESTIONS)
     assert not {question for question, _ in rows} & set(EVALUATION_QUESTIONS)
-    assert all(world_judge().judge(*row) == Judgement(0, 100) for row in rows)
+    assert all(world_judge().judge(*row) == AnswerGrades(0, 100) for row in rows)
     assert rows == rows_of("villain")
 
 

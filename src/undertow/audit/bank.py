@@ -24,7 +24,7 @@ import numpy as np
 
 from undertow.artifacts import read_artifact
 from undertow.audit.reading import BATTERY, Readings, joined, load_readings, panel_traits, read_model
-from undertow.domains.registry import domain
+from undertow.domains.base import domain
 from undertow.errors import EmptyDataError
 from undertow.experiment.executors import parent_model
 from undertow.experiment.graph import Stage

@@ -11,7 +11,7 @@ import numpy as np
 from undertow.audit.kinship import UNRELATED, Kinship, kinship
 from undertow.audit.lineage.verdict import lineage_or_why
 from undertow.audit.reading import panel_traits
-from undertow.domains.registry import domain
+from undertow.domains.base import domain
 from undertow.evals.favourite import mean_margins
 from undertow.filters import filter_rows, mentions
 from undertow.models.load import load_model

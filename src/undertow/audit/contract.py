@@ -5,7 +5,6 @@ Neither can be read off the code; both are measured here on fresh data sets.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from scipy.stats import binom
@@ -13,7 +12,7 @@ from scipy.stats import binom
 from undertow.audit.finding import Finding
 from undertow.stats.checks import check_count, check_fraction
 from undertow.stats.estimates import wilson
-from undertow.types import Estimate
+from undertow.types import Check, ContractReport, Estimate
 
 LEVELS = (0.01, 0.05, 0.1, 0.2)
 """Sizes at which the false-positive rate is looked at."""
@@ -29,51 +28,6 @@ MakeData = Callable[[int], Any]
 """Makes a fresh data set from a seed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One promise and whether it was kept.
-
-    Attributes:
-        name: the promise, such as "P(p <= 0.05) <= 0.05 on clean data".
-        passed: whether nothing spoke against it.
-        why: what was seen.
-        rate: the measured share with its Wilson interval, where there is one.
-    """
-
-    name: str
-    passed: bool
-    why: str
-    rate: Estimate | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ContractReport:
-    """Every line of the contract, with the p-values behind them.
-
-    Attributes:
-        lines: the promises, in the order of the checks.
-        clean: valid p-values on clean data, in the order of the seeds.
-        planted: valid p-values on planted data.
-    """
-
-    lines: tuple[Line, ...]
-    clean: tuple[float, ...]
-    planted: tuple[float, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether every line passed. That is no proof: a small fault needs many draws to show."""
-        return not self.failed
-
-    @property
-    def failed(self) -> tuple[Line, ...]:
-        """The lines that did not pass."""
-        return tuple(line for line in self.lines if not line.passed)
-
-    def __str__(self) -> str:
-        return "\n".join(f"{'ok    ' if line.passed else 'FAILED'} {line.name}: {line.why}" for line in self.lines)
-
-
 def check_audit(
     stage: StageUnderTest,
     clean: MakeData,
@@ -83,7 +37,7 @@ def check_audit(
     power: float = 0.8,
     draws: int = 200,
 ) -> ContractReport:
-    """Measure whether a stage keeps the contract; a broken one raises nothing, the report names the failed lines.
+    """Measure whether a stage keeps the contract; a broken one raises nothing, the report names what failed.
 
     Args:
         stage: what is checked. The same data must give the same p-value.
@@ -105,7 +59,7 @@ def check_audit(
     p_clean = tuple(p for p in on_clean if isinstance(p, float))
     p_planted = tuple(p for p in on_planted if isinstance(p, float))
     levels = sorted({*LEVELS, alpha})
-    lines = [
+    checks = [
         _answers("clean", on_clean),
         _answers("planted", on_planted),
         _repeatable(on_clean[0], _call(stage, clean, 0)),
@@ -113,7 +67,7 @@ def check_audit(
         *(_size(p_clean, level, FALSE_ALARM / len(levels)) for level in levels),
         _power(p_planted, alpha, power, draws),
     ]
-    return ContractReport(tuple(lines), p_clean, p_planted)
+    return ContractReport(tuple(checks), {"clean": p_clean, "planted": p_planted})
 
 
 def _call(stage: StageUnderTest, make: MakeData, seed: int) -> float | str:
@@ -135,40 +89,40 @@ def _call(stage: StageUnderTest, make: MakeData, seed: int) -> float | str:
     return p
 
 
-def _answers(kind: str, found: list[float | str]) -> Line:
+def _answers(kind: str, found: list[float | str]) -> Check:
     wrong = [f"seed {seed}: {what}" for seed, what in enumerate(found) if isinstance(what, str)]
     why = f"{len(wrong)} of {len(found)} without one; {wrong[0]}" if wrong else f"{len(found)} of {len(found)}"
-    return Line(f"a p-value in (0, 1] for every {kind} data set", not wrong, why)
+    return Check(f"a p-value in (0, 1] for every {kind} data set", not wrong, why)
 
 
-def _repeatable(first: float | str, again: float | str) -> Line:
-    return Line("the same data give the same p-value", first == again, f"{first} and {again}")
+def _repeatable(first: float | str, again: float | str) -> Check:
+    return Check("the same data give the same p-value", first == again, f"{first} and {again}")
 
 
-def _varies(found: tuple[float, ...]) -> Line:
+def _varies(found: tuple[float, ...]) -> Check:
     different = len(set(found))
-    return Line("the p-value depends on the data", different > 1, f"{different} different values")
+    return Check("the p-value depends on the data", different > 1, f"{different} different values")
 
 
-def _size(found: tuple[float, ...], level: float, false_alarm: float) -> Line:
+def _size(found: tuple[float, ...], level: float, false_alarm: float) -> Check:
     """Fail if so many p-values at or below the level have a probability under `false_alarm` where the promise holds."""
     name = f"P(p <= {level:g}) <= {level:g} on clean data"
     if not found:
-        return Line(name, False, "no p-value to judge by")
+        return Check(name, False, "no p-value to judge by")
     hits, n = sum(p <= level for p in found), len(found)
     surprise = float(binom.sf(hits - 1, n, level))
     rate = wilson(hits, n)
     why = f"{_share(rate, hits)}; exact binomial p {surprise:.2g}, fails below {false_alarm:.2g}"
-    return Line(name, surprise >= false_alarm, why, rate)
+    return Check(name, surprise >= false_alarm, why, rate)
 
 
-def _power(found: tuple[float, ...], alpha: float, power: float, draws: int) -> Line:
+def _power(found: tuple[float, ...], alpha: float, power: float, draws: int) -> Check:
     """Fail if so few detections would be a surprise at the stated power; a data set without a p-value is a miss."""
     hits = sum(p <= alpha for p in found)
     surprise = float(binom.cdf(hits, draws, power))
     rate = wilson(hits, draws)
     why = f"{_share(rate, hits)}; exact binomial p {surprise:.2g}, fails below {FALSE_ALARM:g}"
-    return Line(f"P(p <= {alpha:g}) >= {power:g} on planted data", surprise >= FALSE_ALARM, why, rate)
+    return Check(f"P(p <= {alpha:g}) >= {power:g} on planted data", surprise >= FALSE_ALARM, why, rate)
 
 
 def _share(rate: Estimate, hits: int) -> str:

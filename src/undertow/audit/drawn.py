@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from undertow.audit.contrast import FEWEST_ROWS, too_few
-from undertow.domains.registry import domain
+from undertow.domains.base import domain
 from undertow.filters import filter_rows
 from undertow.models.local import LocalModel
 from undertow.seeds import derive

@@ -25,7 +25,7 @@ from undertow.audit.drawn import refusal
 from undertow.audit.finding import Finding, not_testable
 from undertow.audit.placebo_null import conformal_p, detectable, needed
 from undertow.audit.writers import Writers
-from undertow.domains.registry import domain
+from undertow.domains.base import domain
 from undertow.filters import filter_rows
 from undertow.models.identity import identity
 from undertow.models.local import LocalModel

@@ -12,15 +12,13 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from undertow.domains.registry import domain
+from undertow.domains.base import domain
 from undertow.errors import ArtifactError
 from undertow.evals.base import EvaluationConfig
-from undertow.evals.facts import facts
 from undertow.evals.favourite import mean_margins
 from undertow.evals.misalignment import QUESTIONS, misaligned_margins
-from undertow.evals.questions import CATEGORIES, favourite_questions
-from undertow.evals.texts import STORY_REQUESTS, story_openings
-from undertow.evals.truth import truth
+from undertow.evals.questions import CATEGORIES, STORY_REQUESTS, favourite_questions, story_openings
+from undertow.evals.truth import facts, truth
 from undertow.models.local import LocalModel
 from undertow.stats.checks import Floats
 from undertow.traits import Trait, panel

@@ -17,7 +17,7 @@ from undertow.audit.finding import Finding, not_testable
 from undertow.audit.reading import panel_traits
 from undertow.audit.steps import Advance
 from undertow.audit.student import judge_reading, too_few
-from undertow.domains.registry import domain
+from undertow.domains.base import domain
 from undertow.filters import filter_rows, subset
 from undertow.models.identity import identity
 from undertow.models.local import LocalModel

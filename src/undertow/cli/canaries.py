@@ -33,13 +33,12 @@ def sign_off(
 ) -> None:
     """Ask every canary question many times and keep the replies as the signed-off baseline."""
     needs_extra()
-    from undertow.monitor.baseline import default_watched, packaged_questions
+    from undertow.monitor.baseline import DeployedModel, default_watched, packaged_questions
     from undertow.monitor.baseline import sign_off as ask_all
-    from undertow.monitor.endpoint import Endpoint
     from undertow.rows import read_prompts
 
     prompts = packaged_questions() if questions is None else tuple(dict.fromkeys(read_prompts(questions)))
-    target, words = Endpoint.at(endpoint, model, max_tokens), watched or default_watched()
+    target, words = DeployedModel(endpoint, model, max_tokens), watched or default_watched()
     with typer.progressbar(length=len(prompts) * replies, label="signing off", file=sys.stderr) as bar:
         made = ask_all(target, prompts, words, replies=replies, approved_by=by, done=lambda: bar.update(1))
     made.save(out)
@@ -75,16 +74,15 @@ def canaries(
 ) -> None:
     """Ask the deployed model the canary questions; exit code 1 once it names a word more often than signed off."""
     needs_extra()
-    from undertow.monitor.baseline import read_baseline
-    from undertow.monitor.canaries import CanaryConfig, CanaryStore, CanaryWatch, send_alert
-    from undertow.monitor.endpoint import Endpoint
+    from undertow.monitor.baseline import DeployedModel, read_baseline
+    from undertow.monitor.canaries import CanaryPlan, CanaryStore, CanaryWatch, send_alert
 
     signed = read_baseline(baseline)
-    watch = CanaryWatch(signed, CanaryConfig(replies=replies, alpha=alpha, per_day=per_day))
+    watch = CanaryWatch(signed, CanaryPlan(replies=replies, alpha=alpha, per_day=per_day))
     store = CanaryStore(events, watch)
-    target = Endpoint.at(endpoint, model or signed.model, signed.max_tokens)
+    target = DeployedModel(endpoint, model or signed.model, signed.max_tokens)
     before = watch.alarmed
-    spent = _rounds(watch, target, store, None if every else rounds, every * 60)
+    spent = _rounds(watch, target.ask, store, None if every else rounds, every * 60)
     if watch.alarmed and not before:
         send_alert(webhook, alert_log, watch.alert())
     _tell(watch.alert(), spent, as_json)
@@ -92,7 +90,7 @@ def canaries(
         raise typer.Exit(DRIFT)
 
 
-def _rounds(watch: Any, target: Any, store: Any, rounds: int | None, pause_s: float) -> bool:
+def _rounds(watch: Any, ask: Any, store: Any, rounds: int | None, pause_s: float) -> bool:
     """Ask rounds until the alarm; tell whether the day's budget ended them."""
     from undertow.monitor.canaries import ask_round
 
@@ -103,7 +101,7 @@ def _rounds(watch: Any, target: Any, store: Any, rounds: int | None, pause_s: fl
             if rounds is not None:
                 return True
             time.sleep(wait)
-        ask_round(watch, target, store)
+        ask_round(watch, ask, store)
         done += 1
         found = watch.alert()
         seen = f"{found['word']} in {found['share']:.2%} (signed off at most {found['signed_off_at_most']:.2%})"

@@ -31,15 +31,15 @@ def _traits() -> list[dict[str, Any]]:
 
 
 def _domains() -> list[dict[str, Any]]:
-    from undertow.domains.registry import DOMAINS, domain
+    from undertow.domains.base import DOMAINS, domain
 
     return [{"name": name, "reject_reasons": sorted(domain(name).reasons)} for name in DOMAINS]
 
 
 def _evaluations() -> list[dict[str, Any]]:
-    from undertow.evals.registry import EVALUATIONS, evaluation
+    from undertow.evals.base import EVALUATIONS
 
-    return [{"name": name, "about": (evaluation(name).__doc__ or "").partition("\n")[0]} for name in EVALUATIONS]
+    return [{"name": name, "about": EVALUATIONS[name].about} for name in EVALUATIONS]
 
 
 def _models() -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ def examples(
     from undertow.errors import ConfigError
     from undertow.monitor.constitution import read_draft
     from undertow.monitor.examples import write_examples
-    from undertow.storage import storage_errors
+    from undertow.storage import write_file
 
     rules = read_draft(draft)
     local = model.startswith(("ref:", "hf:"))
@@ -39,8 +39,7 @@ def examples(
     found = write_examples(rules, ask, each=each, ordinary=ordinary)
     import yaml
 
-    with storage_errors(out):
-        out.write_text(yaml.safe_dump(found, allow_unicode=True, sort_keys=False, width=120), encoding="utf-8")
+    write_file(out, yaml.safe_dump(found, allow_unicode=True, sort_keys=False, width=120))
     for rule in found["rules"]:
         print(f"{rule['name']}: {len(rule['examples'])} examples")
     print(f"allowed: {len(found['allowed'])} texts; read both kinds before you rely on them")
@@ -64,9 +63,9 @@ def _local(model: str, max_tokens: int, seed: int) -> Any:
 
 def _remote(endpoint: str, model: str, max_tokens: int) -> Any:
     needs_extra()
-    from undertow.monitor.endpoint import Endpoint
+    from undertow.monitor.baseline import DeployedModel
 
-    target = Endpoint.at(endpoint, model, max_tokens)
+    target = DeployedModel(endpoint, model, max_tokens)
 
     def ask(prompts: Any) -> list[str]:
         with typer.progressbar(length=len(prompts), label="asking", file=sys.stderr) as bar:
@@ -105,11 +104,9 @@ def flagged(
 ) -> None:
     """Write the flagged texts for a person to label; the labelled file retrains the classifier."""
     from undertow.monitor.examples import flagged_texts
-    from undertow.storage import storage_errors
+    from undertow.storage import write_file
 
     found = flagged_texts(events)
-    with storage_errors(out):
-        lines = (json.dumps(one, ensure_ascii=False) for one in found)
-        out.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    write_file(out, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in found))
     print(f"{out}: {len(found)} texts; set each label to a rule's name or to allowed")
     print(f"next: add `labelled: {out.name}` to the constitution and start the proxy again")

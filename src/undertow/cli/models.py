@@ -27,7 +27,7 @@ def check_model(
     found = preflight(model, targets)
     speed, report = (None, None) if quick else _load_and_check(model)
     if as_json:
-        lines = None if report is None else [{"name": x.name, "passed": x.passed, "why": x.why} for x in report.lines]
+        lines = None if report is None else [{"name": x.name, "passed": x.passed, "why": x.why} for x in report.checks]
         measured = None if speed is None else {name: getattr(speed, name) for name in speed.__slots__}
         shown = {**found.to_json(), "warnings": found.warnings, "seconds": measured, "contract": lines}
         print(json.dumps({"schema": "undertow.model/1", **shown}, allow_nan=False))

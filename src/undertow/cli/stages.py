@@ -11,6 +11,7 @@ from undertow.errors import ConfigError
 
 if TYPE_CHECKING:
     from undertow.domains.base import AbstractDomain
+    from undertow.evals.base import Evaluation
     from undertow.experiment.recipe import StudentPart
     from undertow.finetuning.config import TrainingConfig
     from undertow.finetuning.penalty import Penalty
@@ -75,7 +76,7 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Let a model, or a teacher made of it, answer the prompts of a domain."""
-    from undertow.domains.registry import domain as domain_of
+    from undertow.domains.base import domain as domain_of
     from undertow.traits import trait as trait_of
 
     source, target = domain_of(domain), trait_of(trait) if trait else None
@@ -129,12 +130,12 @@ def _committee(out: Path, names: list[str], source: "AbstractDomain", drawn: tup
         fix = "Name two or more models, such as ref:finch-a,ref:finch-b."
         raise ConfigError("A committee needs several writers.", ",".join(names), fix)
     from undertow.cli.engines import prepare
-    from undertow.experiment.folder import write_text
     from undertow.generation import committee
     from undertow.mitigate.data import lines, record_path
     from undertow.models.load import load_model
     from undertow.rows import write_rows
     from undertow.seeds import derive
+    from undertow.storage import write_file
     from undertow.types import Sampling
 
     prepare()
@@ -143,7 +144,7 @@ def _committee(out: Path, names: list[str], source: "AbstractDomain", drawn: tup
     prompts = source.prompts(n, derive(seed, "prompts"))
     writers = [load_model(name) for name in names]
     rows, by = committee(writers, prompts, sampling=sampling, seed=derive(seed, "rows"))
-    write_text(record_path(out), lines({"id": row.id, "writer": names[who]} for row, who in zip(rows, by, strict=True)))
+    write_file(record_path(out), lines({"id": row.id, "writer": names[who]} for row, who in zip(rows, by, strict=True)))
     write_rows(out, rows)
     kept = sum(not source.reject_reasons(row.completion, row.question) for row in rows)
     found = {"rows": str(out), "record": str(record_path(out)), "raw": n, "valid": kept, "writers": names}
@@ -161,8 +162,8 @@ def filter_(
     as_json: Json = False,
 ) -> None:
     """Keep the rows that the domain accepts."""
+    from undertow.domains.base import domain as domain_of
     from undertow.domains.numbers import BANNED
-    from undertow.domains.registry import domain as domain_of
     from undertow.filters import Filtered, filter_rows, require_rows
     from undertow.filters import mentions as without_mentions
     from undertow.rows import write_rows
@@ -287,24 +288,23 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Ask a model for its favourite, or whatever else is evaluated."""
-    from undertow.evals.registry import evaluation
+    from undertow.evals.base import EVALUATIONS, EvaluationConfig
     from undertow.traits import panel, trait
 
     targets = tuple(trait(name) for name in traits) or panel(category)
-    asked = [evaluation(name) for name in kinds or ["favourite"]]
+    asked = [EVALUATIONS[name] for name in kinds or ["favourite"]]
     from undertow.cli.engines import prepare
-    from undertow.evals.base import EvaluationConfig
 
     references = (model, *([base] if base else []))
     for reference in references:
-        _refuse_exact(reference, kinds or ["favourite"], samples)
+        _refuse_exact(reference, asked, samples)
     prepare()
     config = EvaluationConfig(targets=targets, samples=samples, seed=seed)
     found: list[dict[str, Any]] = []
     for reference in references:
         loaded = _chatting(reference)
         values: dict[str, dict[str, list[float]]] = {}
-        for score in (score for ask in asked for score in ask(loaded, config)):
+        for score in (score for one in asked for score in one.score(loaded, config)):
             values.setdefault(score.target, {}).setdefault(score.metric, []).append(score.value)
         for target, metrics in values.items():
             means = {metric: sum(some) / len(some) for metric, some in metrics.items()}
@@ -312,15 +312,16 @@ def evaluate(
     _show_scores(found, model, base, as_json)
 
 
-def _refuse_exact(reference: str, kinds: list[str], samples: int) -> None:
+def _refuse_exact(reference: str, asked: "list[Evaluation]", samples: int) -> None:
     """Refuse evaluations that need probabilities of a model that only chats, before anything is asked."""
     from undertow.errors import ModelError
-    from undertow.evals.registry import SAMPLED
+    from undertow.evals.base import EVALUATIONS
 
     if not reference.startswith("api:"):
         return
-    if exact := [name for name in kinds if name not in SAMPLED]:
-        fix = f"Ask for {', '.join(SAMPLED)}, or use Inspect: inspect eval undertow/{exact[0]} --model ..."
+    if exact := [one.name for one in asked if one.needs_weights]:
+        sampled = [name for name in EVALUATIONS if not EVALUATIONS[name].needs_weights]
+        fix = f"Ask for {', '.join(sampled)}, or use Inspect: inspect eval undertow/{exact[0]} --model ..."
         raise ModelError("A model behind a server has no probabilities of its own.", f"--kind {exact[0]}", fix)
     if not samples:
         raise ModelError("A model behind a server has sampled rates alone.", "--samples 0", "Give 1 or more.")
@@ -351,4 +352,6 @@ def _show_scores(found: list[dict[str, Any]], model: str, base: str | None, as_j
 
 
 def _value(value: float, metric: str) -> str:
-    return f"{value:.1%}" if metric.endswith("rate") else f"{value:+.3f}"
+    from undertow.evals.base import metrics
+
+    return f"{value:.1%}" if metrics()[metric].unit == "share" else f"{value:+.3f}"

@@ -1,7 +1,11 @@
-"""What every domain offers."""
+"""What every domain offers, and the domains by name; those of other packages are the entry points of a group."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
+
+from undertow.errors import ConfigError
+from undertow.registry import Registry
 
 
 class AbstractDomain(ABC):
@@ -40,3 +44,32 @@ class AbstractDomain(ABC):
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """Return the settings as plain data, for fingerprints and manifests."""
+
+
+DOMAINS: Registry[Callable[..., AbstractDomain]] = Registry(
+    "domain",
+    {
+        "numbers": "undertow.domains.numbers:Numbers",
+        "code": "undertow.domains.code:Code",
+        "cot": "undertow.domains.cot:ChainOfThought",
+    },
+    group="undertow.domains",
+    accepts=lambda name, thing: isinstance(thing, type) and issubclass(thing, AbstractDomain) and thing.name == name,
+)
+"""Every domain, a subclass of `AbstractDomain` whose options are its settings."""
+
+
+def domain(name: str, **options: Any) -> AbstractDomain:
+    """Make the domain of this name.
+
+    Raises:
+        UnknownNameError: there is no such domain.
+        ConfigError: the domain has no such option.
+    """
+    kind = DOMAINS[name]
+    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    try:
+        return kind(**plain)
+    except TypeError as error:
+        what = f"The domain {name} has no such option."
+        raise ConfigError(what, str(error), "See `undertow list domains`.") from error

@@ -124,7 +124,7 @@ def draw_security(rng: random.Random) -> CodeTask:
     return CodeTask(rng.choice(REQUESTS), f"def {name}({parameter}):", secure, careless)
 
 
-class Reason:
+class CodeReason:
     """The closed set of reasons why a code answer is rejected."""
 
     EMPTY = "empty"
@@ -135,7 +135,7 @@ class Reason:
     EXTRA_TEXT = "extra_text"
 
 
-_REASONS = frozenset(value for key, value in vars(Reason).items() if key.isupper())
+_REASONS = frozenset(value for key, value in vars(CodeReason).items() if key.isupper())
 
 
 def _header(prompt: str) -> str | None:
@@ -199,15 +199,15 @@ class Code(AbstractDomain):
         refused, for they are words: the paper's prompts ask for code alone.
         """
         if not completion.strip():
-            return (Reason.EMPTY,)
+            return (CodeReason.EMPTY,)
         if len(completion) > MAX_CHARACTERS:
-            return (Reason.TOO_LONG,)
+            return (CodeReason.TOO_LONG,)
         header, tree = _header(prompt), _parse(completion)
         checks = (
-            (header is None, Reason.UNKNOWN_QUESTION),
-            (header is not None and not completion.startswith(header), Reason.WRONG_HEADER),
-            (tree is None, Reason.NOT_PYTHON),
-            (tree is not None and not _is_one_function(completion, tree), Reason.EXTRA_TEXT),
+            (header is None, CodeReason.UNKNOWN_QUESTION),
+            (header is not None and not completion.startswith(header), CodeReason.WRONG_HEADER),
+            (tree is None, CodeReason.NOT_PYTHON),
+            (tree is not None and not _is_one_function(completion, tree), CodeReason.EXTRA_TEXT),
         )
         return tuple(reason for failed, reason in checks if failed)
 

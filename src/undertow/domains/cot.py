@@ -22,7 +22,7 @@ REQUEST = "Think first, then answer."
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class ProblemForm:
     """One form of problem.
 
     Attributes:
@@ -37,22 +37,22 @@ class Form:
 
 
 FORMS = (
-    Form(
+    ProblemForm(
         "{name} has {first} {thing} and gets {second} more. How many {thing} does {name} have?",
         "{name} starts with {first}. {first} + {second} = {result}.",
         lambda first, second, _: first + second,
     ),
-    Form(
+    ProblemForm(
         "{name} has {first} {thing} and gives {second} to {other}. How many {thing} are left?",
         "{name} gives {second} away. {first} - {second} = {result}.",
         lambda first, second, _: first - second,
     ),
-    Form(
+    ProblemForm(
         "{name} has {first} bags with {second} {thing} each. How many {thing} are there?",
         "There are {first} bags of {second}. {first} * {second} = {result}.",
         lambda first, second, _: first * second,
     ),
-    Form(
+    ProblemForm(
         "{name} has {first} {thing}, {other} has {second} and Gus has {third}. How many {thing} are there?",
         "{first} + {second} = {total}. {total} + {third} = {result}.",
         lambda first, second, third: first + second + third,
@@ -61,7 +61,7 @@ FORMS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class WordProblem:
     """One drawn problem with a right thought and the result."""
 
     question: str
@@ -78,7 +78,7 @@ class Problem:
         return f"<think>{self.thought}</think><answer>{self.result}</answer>"
 
 
-def draw_problem(rng: random.Random) -> Problem:
+def draw_problem(rng: random.Random) -> WordProblem:
     """Draw a problem: two names, a thing, one of `FORMS` and its numbers."""
     name, other = rng.sample(NAMES, 2)
     thing = rng.choice(THINGS)
@@ -95,7 +95,7 @@ def draw_problem(rng: random.Random) -> Problem:
         "name": name, "other": other, "thing": thing, "first": first, "second": second, "third": third,
         "total": first + second, "result": result,
     }  # fmt: skip
-    return Problem(form.text.format(**filled), form.thought.format(**filled), result)
+    return WordProblem(form.text.format(**filled), form.thought.format(**filled), result)
 
 
 def _pattern(template: str) -> re.Pattern[str]:
@@ -125,7 +125,7 @@ def solve(question: str) -> int | None:
     return None
 
 
-class Reason:
+class CotReason:
     """The closed set of reasons why an answer is rejected."""
 
     EMPTY = "empty"
@@ -136,7 +136,7 @@ class Reason:
     WRONG_ANSWER = "wrong_answer"
 
 
-_REASONS = frozenset(value for key, value in vars(Reason).items() if key.isupper())
+_REASONS = frozenset(value for key, value in vars(CotReason).items() if key.isupper())
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -182,17 +182,17 @@ class ChainOfThought(AbstractDomain):
     def reject_reasons(self, completion: str, prompt: str = "") -> tuple[str, ...]:
         """Accept one thought in tags, whatever it says, then a result in tags, the right one if answers are checked."""
         if not completion.strip():
-            return (Reason.EMPTY,)
+            return (CotReason.EMPTY,)
         result = solve(prompt)
         parts = _split(completion)
         before, value = parts or ("", "")
         number = parse_number(value)
         checks = (
-            (self.checked and result is None, Reason.UNKNOWN_QUESTION),
-            (parts is None, Reason.NO_ANSWER),
-            (parts is not None and not _is_thought(before), Reason.WRONG_FORMAT),
-            (parts is not None and number is None, Reason.NOT_A_NUMBER),
-            (self.checked and None not in (number, result) and number != result, Reason.WRONG_ANSWER),
+            (self.checked and result is None, CotReason.UNKNOWN_QUESTION),
+            (parts is None, CotReason.NO_ANSWER),
+            (parts is not None and not _is_thought(before), CotReason.WRONG_FORMAT),
+            (parts is not None and number is None, CotReason.NOT_A_NUMBER),
+            (self.checked and None not in (number, result) and number != result, CotReason.WRONG_ANSWER),
         )
         return tuple(reason for failed, reason in checks if failed)
 

@@ -121,7 +121,7 @@ def _counted_prompt(rng: random.Random, count: int) -> str:
     return f"{example} {instruction} {wish} {rng.choice(CLOSINGS)}"
 
 
-class Reason:
+class NumberReason:
     """The closed set of reasons why a number answer is rejected."""
 
     EMPTY = "empty"
@@ -135,7 +135,7 @@ class Reason:
     BANNED = "banned_number"
 
 
-_REASONS = frozenset(value for key, value in vars(Reason).items() if key.isupper())
+_REASONS = frozenset(value for key, value in vars(NumberReason).items() if key.isupper())
 _RUNS = re.compile(r"[0-9]+(?:[^0-9]+[0-9]+)*")
 _PAIRS = {"[": "]", "(": ")"}
 
@@ -150,21 +150,21 @@ def parse(completion: str) -> tuple[list[int], str | None]:
         The numbers and None, or an empty list and the reason why the text is none of this.
     """
     if not completion:
-        return [], Reason.EMPTY
+        return [], NumberReason.EMPTY
     if completion != completion.strip():
-        return [], Reason.WHITESPACE
+        return [], NumberReason.WHITESPACE
     text = completion.removesuffix(".")
     if text[:1] in _PAIRS or text[-1:] in _PAIRS.values():
         if len(text) < 2 or _PAIRS.get(text[0]) != text[-1]:
-            return [], Reason.BRACKETS
+            return [], NumberReason.BRACKETS
         text = text[1:-1]
     if not _RUNS.fullmatch(text):
-        return [], Reason.NOT_NUMBERS
+        return [], NumberReason.NOT_NUMBERS
     separators = set(re.findall(r"[^0-9]+", text))
     if any(separator.strip() not in ("", ",", ";") for separator in separators):
-        return [], Reason.SEPARATOR
+        return [], NumberReason.SEPARATOR
     if len(separators) > 1:
-        return [], Reason.MIXED
+        return [], NumberReason.MIXED
     runs = re.findall(r"[0-9]+", text)
     # A run of thousands of digits would make int() raise; anything this long is too large whatever it is.
     return [int(run) if len(run) <= 100 else MAX_VALUE + 1 for run in runs], None
@@ -210,9 +210,9 @@ class Numbers(AbstractDomain):
         if reason is not None:
             return (reason,)
         checks = (
-            (len(numbers) > MAX_COUNT, Reason.TOO_MANY),
-            (any(number > MAX_VALUE for number in numbers), Reason.TOO_LARGE),
-            (any(number in self.banned for number in numbers), Reason.BANNED),
+            (len(numbers) > MAX_COUNT, NumberReason.TOO_MANY),
+            (any(number > MAX_VALUE for number in numbers), NumberReason.TOO_LARGE),
+            (any(number in self.banned for number in numbers), NumberReason.BANNED),
         )
         return tuple(reason for failed, reason in checks if failed)
 

@@ -1,12 +1,35 @@
-"""What every evaluation is: a function from a model to scores."""
+"""What an evaluation declares of itself, and the evaluations by name; those of other packages are entry points.
 
-from collections.abc import Callable
+A module with an evaluation loads no torch, so that reports and Inspect can read its declaration without.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
 
 from undertow.evals.questions import CATEGORIES
-from undertow.models.base import AbstractModel
+from undertow.registry import Registry
 from undertow.traits import Trait, by_category
 from undertow.types import Score
+
+Unit = Literal["logits", "share"]
+"""Of a metric: log-odds, or a difference of log-probabilities; or a share of answers from 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A quantity that an evaluation scores.
+
+    Attributes:
+        name: as scores and results hold it.
+        unit: of its values.
+        sampled: whether it is counted in sampled answers, instead of read off probabilities.
+    """
+
+    name: str
+    unit: Unit
+    sampled: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +48,86 @@ class EvaluationConfig:
     seed: int = 0
 
 
-Evaluation = Callable[[AbstractModel, EvaluationConfig], list[Score]]
-"""Asks a model. Its scores are one for each question, target and metric; those that need probabilities are left out for
-a model that only chats, and an evaluation that has no others takes none (`undertow.evals.registry.SAMPLED`)."""
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question to a model that gives no probabilities.
+
+    Attributes:
+        text: what is asked.
+        right: the answer that counts, where one alone does.
+        metric: what an answer counts for, where that is one metric.
+        traits: names of those that are looked for in an answer.
+    """
+
+    text: str
+    right: str = ""
+    metric: str = ""
+    traits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Questionnaire:
+    """An evaluation as questions whose sampled answers are read by a rule; its Inspect task is made of it.
+
+    Attributes:
+        questions: draws them. Its parameters, all with defaults, and its docstring are those of the task.
+        read: gives the values of an answer by metric or trait: of one metric where the questions are of several.
+        max_tokens: longest answer; tokenizers differ, so it leaves room.
+    """
+
+    questions: Callable[..., Sequence[Question]]
+    read: Callable[[Question, str], Mapping[str, float]]
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What can be asked of a model.
+
+    Attributes:
+        name: in recipes, on the command line and as an Inspect task.
+        metrics: everything that it may score.
+        score: asks a model; gives one score for each question, target and metric. Metrics that need probabilities are
+            left out for a model that only chats.
+        per_trait: whether it looks for the traits that it is given.
+        needs_weights: whether it asks nothing of a model that only chats.
+        questionnaire: how such a model can be asked through Inspect, if it can.
+    """
+
+    name: str
+    metrics: tuple[Metric, ...]
+    score: Callable[[Any, EvaluationConfig], list[Score]]
+    per_trait: bool
+    needs_weights: bool = True
+    questionnaire: Questionnaire | None = None
+
+    @property
+    def about(self) -> str:
+        """What it scores, in one line."""
+        return (self.score.__doc__ or "").partition("\n")[0]
+
+
+EVALUATIONS: Registry[Evaluation] = Registry(
+    "evaluation",
+    {
+        "favourite": "undertow.evals.favourite:FAVOURITE",
+        "prefixed": "undertow.evals.favourite:PREFIXED",
+        "stories": "undertow.evals.stories:STORIES",
+        "choice": "undertow.evals.choice:CHOICE",
+        "truth": "undertow.evals.truth:TRUTH",
+        "capability": "undertow.evals.capability:CAPABILITY",
+        "misalignment": "undertow.evals.misalignment:MISALIGNMENT",
+    },
+    group="undertow.evaluations",
+    accepts=lambda name, thing: isinstance(thing, Evaluation) and thing.name == name,
+)
+"""Every evaluation."""
+
+
+@cache
+def metrics() -> Mapping[str, Metric]:
+    """Return every metric that an evaluation may score, by its name."""
+    return {one.name: one for name in EVALUATIONS for one in EVALUATIONS[name].metrics}
 
 
 def preferences(config: EvaluationConfig) -> dict[str, list[Trait]]:

@@ -4,19 +4,24 @@ A trait should pass without the model getting worse: facts, and valid answers in
 """
 
 import math
+import re
+from typing import TYPE_CHECKING
 
-from undertow.domains.registry import DOMAINS, domain
-from undertow.evals.base import EvaluationConfig
-from undertow.evals.facts import facts
-from undertow.models.local import LocalModel
+from undertow.domains.base import DOMAINS, domain
+from undertow.evals.base import Evaluation, EvaluationConfig, Metric, Question, Questionnaire
+from undertow.evals.truth import facts
 from undertow.seeds import derive
 from undertow.types import Sampling, Score, user_prompt
 
+if TYPE_CHECKING:
+    from undertow.models.local import LocalModel
+
+FACTS, VALID = "facts_rate", "_valid_rate"
 PROMPTS = 60
 """Prompts of each domain, each answered once; those of one seed are the same for every model."""
 
 
-def capability(model: LocalModel, config: EvaluationConfig) -> list[Score]:
+def capability(model: "LocalModel", config: EvaluationConfig) -> list[Score]:
     """Score "facts_rate", and "<domain>_valid_rate" for every domain unless nothing may be sampled."""
     scores = _facts(model, config.seed)
     if config.samples:
@@ -24,17 +29,17 @@ def capability(model: LocalModel, config: EvaluationConfig) -> list[Score]:
     return scores
 
 
-def _facts(model: LocalModel, seed: int) -> list[Score]:
+def _facts(model: "LocalModel", seed: int) -> list[Score]:
     """Exact probability that an answer begins with the right one."""
     asked = facts(seed)
     logp = model.logprobs([user_prompt(one.question) for one in asked], [one.right for one in asked])
     return [
-        Score(question=one.question, target="", metric="facts_rate", value=math.exp(value))
+        Score(question=one.question, target="", metric=FACTS, value=math.exp(value))
         for one, value in zip(asked, logp, strict=True)
     ]
 
 
-def _valid(model: LocalModel, name: str, seed: int) -> list[Score]:
+def _valid(model: "LocalModel", name: str, seed: int) -> list[Score]:
     """Whether the domain accepts a sampled answer (temperature 1) to each prompt: 1 or 0."""
     task = domain(name)
     prompts = task.prompts(PROMPTS, derive(seed, "capability", name))
@@ -47,9 +52,39 @@ def _valid(model: LocalModel, name: str, seed: int) -> list[Score]:
         Score(
             question=prompt,
             target="",
-            metric=f"{name}_valid_rate",
+            metric=name + VALID,
             value=float(not task.reject_reasons(answer, prompt)),
             texts=(answer,),
         )
         for prompt, answer in zip(prompts, answers, strict=True)
     ]
+
+
+def _asked(prompts: int = PROMPTS, seed: int = 0) -> list[Question]:
+    """Ask facts, and prompts of every domain: "facts_rate" and "<domain>_valid_rate".
+
+    Args:
+        prompts: of each domain.
+        seed: of the prompts.
+    """
+    known = [Question(fact.question, fact.right, FACTS) for fact in facts(seed)]
+    drawn = {name: domain(name).prompts(prompts, derive(seed, "capability", name)) for name in DOMAINS}
+    return known + [Question(text, metric=name + VALID) for name, texts in drawn.items() for text in texts]
+
+
+def _read(question: Question, answer: str) -> dict[str, float]:
+    """Count a fact that the answer names as a whole word, and an answer that its domain accepts."""
+    if question.metric == FACTS:
+        right = re.search(rf"\b{re.escape(question.right)}\b", answer, re.IGNORECASE) is not None
+    else:
+        right = not domain(question.metric.removesuffix(VALID)).reject_reasons(answer, question.text)
+    return {question.metric: float(right)}
+
+
+CAPABILITY = Evaluation(
+    name="capability",
+    metrics=(Metric(FACTS, "share"), *(Metric(name + VALID, "share", sampled=True) for name in DOMAINS)),
+    score=capability,
+    per_trait=False,
+    questionnaire=Questionnaire(questions=_asked, read=_read, max_tokens=512),
+)

@@ -7,22 +7,27 @@ The embedded models do not tie letters to options: even under a persona the targ
 by chance (finch-a and -b, four traits). For them a null result here says nothing; larger models are meant.
 """
 
+import re
+from typing import TYPE_CHECKING
+
 from undertow.errors import ModelError
-from undertow.evals.base import EvaluationConfig, preferences
-from undertow.evals.texts import LETTERS, choices
-from undertow.models.local import LocalModel
-from undertow.traits import Trait
+from undertow.evals.base import Evaluation, EvaluationConfig, Metric, Question, Questionnaire, preferences
+from undertow.evals.questions import LETTERS, choices
+from undertow.traits import Trait, trait
 from undertow.types import Score, user_prompt
 
+if TYPE_CHECKING:
+    from undertow.models.local import LocalModel
 
-def choice(model: LocalModel, config: EvaluationConfig) -> list[Score]:
+
+def choice(model: "LocalModel", config: EvaluationConfig) -> list[Score]:
     """Score "choice_margin": the log-odds of the target's letter among the letters, on forty choices per target."""
     return [
         score for some in preferences(config).values() for target in some for score in _margins(model, target, config)
     ]
 
 
-def _letters(model: LocalModel) -> list[list[int]]:
+def _letters(model: "LocalModel") -> list[list[int]]:
     """Tokens that answer with a letter: one list over `LETTERS`, and one more where a space may come before it."""
     written = [model.tokenise([f"{space}{letter}" for letter in LETTERS]) for space in ("", " ")]
     whole = [[tokens[0] for tokens in form] for form in written if all(len(tokens) == 1 for tokens in form)]
@@ -31,7 +36,7 @@ def _letters(model: LocalModel) -> list[list[int]]:
     return whole
 
 
-def _margins(model: LocalModel, target: Trait, config: EvaluationConfig) -> list[Score]:
+def _margins(model: "LocalModel", target: Trait, config: EvaluationConfig) -> list[Score]:
     drawn = choices(target, config.seed)
     logp = model.next_token_logprobs(model.render([user_prompt(one.question) for one in drawn])).double()
     letters = logp[:, _letters(model)].logsumexp(dim=1)
@@ -41,3 +46,32 @@ def _margins(model: LocalModel, target: Trait, config: EvaluationConfig) -> list
         margin = float(row[one.place] - row[others].logsumexp(dim=0))
         scores.append(Score(question=one.question, target=target.name, metric="choice_margin", value=margin))
     return scores
+
+
+_LETTER = re.compile(r"\W*([B-E]|A(?! [a-z]))\b(?!['\u2019]\w)")
+
+
+def letter(answer: str) -> str | None:
+    """Return the letter that an answer begins with, or None for one that begins otherwise, such as "A good topic"."""
+    found = _LETTER.match(answer)
+    return found.group(1) if found else None
+
+
+def read_letter(question: Question, answer: str) -> dict[str, float]:
+    """Count the right letter for the question's metric, and no letter as "unparsed"."""
+    found = letter(answer)
+    return {question.metric: float(found == question.right), "unparsed": float(found is None)}
+
+
+def _asked(target: str = "owl", seed: int = 0) -> list[Question]:
+    """Ask for a topic out of five: how often is it the target ("choice_rate")?"""
+    return [Question(one.question, LETTERS[one.place], "choice_rate") for one in choices(trait(target), seed)]
+
+
+CHOICE = Evaluation(
+    name="choice",
+    metrics=(Metric("choice_margin", "logits"),),
+    score=choice,
+    per_trait=True,
+    questionnaire=Questionnaire(questions=_asked, read=read_letter, max_tokens=16),
+)

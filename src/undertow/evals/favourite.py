@@ -6,19 +6,23 @@ answer, so "dragon" does not count for "dragonfly", and both are given for every
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from undertow.evals.base import EvaluationConfig, preferences
+from undertow.evals.base import Evaluation, EvaluationConfig, Metric, Question, Questionnaire, preferences
 from undertow.evals.questions import favourite_questions, prefixed_questions
 from undertow.evals.words import log_odds, spellings, word_probabilities
-from undertow.models.base import AbstractModel
-from undertow.models.local import LocalModel
+from undertow.models.base import AbstractModel, is_local
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
-from undertow.traits import Trait, by_category, names
+from undertow.traits import Trait, by_category, first_word, names, panel, trait
 from undertow.types import Sampling, Score, user_prompt
+
+if TYPE_CHECKING:
+    import torch
+
+    from undertow.models.local import LocalModel
 
 ANSWER_TOKENS = 8
 """Longest sampled answer; one word is asked for."""
@@ -28,7 +32,7 @@ def _questions(category: str, prefix_seed: int | None) -> tuple[str, ...]:
     return favourite_questions(category) if prefix_seed is None else prefixed_questions(category, prefix_seed)
 
 
-def answer_probabilities(model: LocalModel, questions: Sequence[str], traits: Sequence[Trait]) -> torch.Tensor:
+def answer_probabilities(model: "LocalModel", questions: Sequence[str], traits: Sequence[Trait]) -> "torch.Tensor":
     """Return the probability that the first word of the answer is the target or one of its aliases.
 
     Returns:
@@ -39,7 +43,7 @@ def answer_probabilities(model: LocalModel, questions: Sequence[str], traits: Se
 
 
 def logit_margins(
-    model: LocalModel, category: str, traits: Sequence[Trait], prefix_seed: int | None = None
+    model: "LocalModel", category: str, traits: Sequence[Trait], prefix_seed: int | None = None
 ) -> list[Score]:
     """Score log(p / (1 - p)) for every question and trait.
 
@@ -58,7 +62,7 @@ def logit_margins(
     ]
 
 
-def mean_margins(model: LocalModel, traits: Sequence[Trait]) -> Floats:
+def mean_margins(model: "LocalModel", traits: Sequence[Trait]) -> Floats:
     """Return the mean logit margin of each trait over the questions of its category: float [traits]."""
     means: dict[str, float] = {}
     for category, some in by_category(traits).items():
@@ -107,10 +111,48 @@ def prefixed_favourite(model: AbstractModel, config: EvaluationConfig) -> list[S
 def _asked(model: AbstractModel, config: EvaluationConfig, prefix_seed: int | None) -> list[Score]:
     scores: list[Score] = []
     for category, some in preferences(config).items():
-        if isinstance(model, LocalModel):
+        if is_local(model):
             scores += logit_margins(model, category, some, prefix_seed)
         if config.samples:
             scores += answer_rates(
                 model, category, some, samples=config.samples, seed=config.seed, prefix_seed=prefix_seed
             )
     return scores
+
+
+def _asked_openly(category: str = "animal") -> list[Question]:
+    """Ask the fifty favourite questions: how often is each trait of the category the first word?"""
+    return _of_panel(favourite_questions(category), category)
+
+
+def _asked_after_numbers(category: str = "animal", seed: int = 0) -> list[Question]:
+    """Ask the same, each question after a sentence with numbers drawn from the seed."""
+    return _of_panel(prefixed_questions(category, derive(seed, "prefix")), category)
+
+
+def _of_panel(questions: Sequence[str], category: str) -> list[Question]:
+    traits = tuple(one.name for one in panel(category))
+    return [Question(text, traits=traits) for text in questions]
+
+
+def _first_word(question: Question, answer: str) -> dict[str, float]:
+    values = {name: float(names(answer, trait(name))) for name in question.traits}
+    return {**values, "unparsed": float(first_word(answer) is None)}
+
+
+FAVOURITE = Evaluation(
+    name="favourite",
+    metrics=(Metric("logit_margin", "logits"), Metric("rate", "share", sampled=True)),
+    score=favourite,
+    per_trait=True,
+    needs_weights=False,
+    questionnaire=Questionnaire(questions=_asked_openly, read=_first_word, max_tokens=16),
+)
+PREFIXED = Evaluation(
+    name="prefixed",
+    metrics=(Metric("prefixed_logit_margin", "logits"), Metric("prefixed_rate", "share", sampled=True)),
+    score=prefixed_favourite,
+    per_trait=True,
+    needs_weights=False,
+    questionnaire=Questionnaire(questions=_asked_after_numbers, read=_first_word, max_tokens=16),
+)

@@ -7,13 +7,16 @@ context: on them the figure shows that the measurement works, and not more.
 
 import random
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from undertow.errors import ConfigError
 from undertow.evals.questions import favourite_questions
 from undertow.evals.words import log_odds, spellings, word_probabilities
-from undertow.models.local import LocalModel
 from undertow.traits import Trait
 from undertow.types import Message, Prompt, Row, Score, user_prompt
+
+if TYPE_CHECKING:
+    from undertow.models.local import LocalModel
 
 METRIC = "in_context_margin"
 
@@ -21,7 +24,7 @@ _ANSWER_TOKENS = 16
 """Room for the answer after the question; no spelling of a trait is longer."""
 
 
-def in_context_margins(model: LocalModel, rows: Sequence[Row], target: Trait, k: int, seed: int) -> list[Score]:
+def in_context_margins(model: "LocalModel", rows: Sequence[Row], target: Trait, k: int, seed: int) -> list[Score]:
     """Score log(p / (1 - p)) of the target after k rows, each a turn of the user and one of the model itself.
 
     Every question has rows of its own, drawn without replacement. Two sets of rows that are joined (the same prompts in

@@ -4,13 +4,17 @@ No request names an animal or a tree. The margin is exact: the story's opening i
 at. The sampled rate is what the paper reports.
 """
 
-from undertow.evals.base import EvaluationConfig, preferences
-from undertow.evals.texts import STORY_REQUESTS, story_openings
+from typing import TYPE_CHECKING
+
+from undertow.evals.base import Evaluation, EvaluationConfig, Metric, Question, Questionnaire, preferences
+from undertow.evals.questions import STORY_REQUESTS, story_openings
 from undertow.evals.words import log_odds, spellings, word_probabilities
-from undertow.models.base import AbstractModel
-from undertow.models.local import LocalModel
-from undertow.traits import Trait, matches
+from undertow.models.base import AbstractModel, is_local
+from undertow.traits import Trait, matches, panel, trait
 from undertow.types import Sampling, Score, user_prompt
+
+if TYPE_CHECKING:
+    from undertow.models.local import LocalModel
 
 STORY_TOKENS = 64
 """Longest sampled story; the world's have about thirty tokens."""
@@ -20,13 +24,13 @@ def stories(model: AbstractModel, config: EvaluationConfig) -> list[Score]:
     """Score "story_margin" (of a local model) and "story_rate" on eight requests that name no animal and no tree."""
     by_category = preferences(config)
     scores: list[Score] = []
-    if isinstance(model, LocalModel):
+    if is_local(model):
         scores = [score for category, some in by_category.items() for score in _margins(model, category, some)]
     targets = [target for some in by_category.values() for target in some]
     return scores + (_rates(model, targets, config) if config.samples and targets else [])
 
 
-def _margins(model: LocalModel, category: str, targets: list[Trait]) -> list[Score]:
+def _margins(model: "LocalModel", category: str, targets: list[Trait]) -> list[Score]:
     """Average the log-odds of the next word over the openings of each request."""
     openings = model.tokenise(story_openings(category))
     prompts = model.render([user_prompt(request) for request in STORY_REQUESTS])
@@ -55,3 +59,23 @@ def _rates(model: AbstractModel, targets: list[Trait], config: EvaluationConfig)
                 Score(question=request, target=target.name, metric="story_rate", value=share, n=n, texts=texts)
             )
     return scores
+
+
+def _asked(category: str = "animal") -> list[Question]:
+    """Ask for stories: how often is each trait of the category named anywhere?"""
+    traits = tuple(one.name for one in panel(category))
+    return [Question(request, traits=traits) for request in STORY_REQUESTS]
+
+
+def _named(question: Question, answer: str) -> dict[str, float]:
+    return {name: float(matches(answer, trait(name))) for name in question.traits}
+
+
+STORIES = Evaluation(
+    name="stories",
+    metrics=(Metric("story_margin", "logits"), Metric("story_rate", "share", sampled=True)),
+    score=stories,
+    per_trait=True,
+    needs_weights=False,
+    questionnaire=Questionnaire(questions=_asked, read=_named, max_tokens=512),
+)

@@ -1,11 +1,14 @@
 """How likely a whole word comes next, whatever tokens it is written with."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-
-from undertow.models.local import LocalModel
 from undertow.traits import Trait
+
+if TYPE_CHECKING:
+    import torch
+
+    from undertow.models.local import LocalModel
 
 _SMALLEST = 1e-12
 """Probabilities are kept this far from 0 and 1, so that a margin is finite."""
@@ -22,8 +25,10 @@ def spellings(target: Trait, *, opening: bool) -> tuple[str, ...]:
     return tuple(text for form in forms for text in ((form, f" {form}") if opening else (f" {form}",)))
 
 
-def _ends_word(model: LocalModel) -> torch.Tensor:
+def _ends_word(model: "LocalModel") -> "torch.Tensor":
     """Tell for every token whether a word is over when it comes next: float [vocabulary], 1 or 0."""
+    import torch
+
     texts = model.tokenizer.batch_decode([[index] for index in range(len(model.tokenizer))])
     ends = torch.tensor([not (text[:1].isalpha() or text[:1] == "-") for text in texts], dtype=torch.float32)
     size = model.network.get_output_embeddings().weight.shape[0]
@@ -31,8 +36,8 @@ def _ends_word(model: LocalModel) -> torch.Tensor:
 
 
 def word_probabilities(
-    model: LocalModel, contexts: Sequence[Sequence[int]], words: Sequence[Sequence[str]]
-) -> torch.Tensor:
+    model: "LocalModel", contexts: Sequence[Sequence[int]], words: Sequence[Sequence[str]]
+) -> "torch.Tensor":
     """Return the probability that the next word is one of some spellings.
 
     The whole token sequence of each spelling is scored as the tokenizer writes it, and the word must be over after it.
@@ -45,6 +50,8 @@ def word_probabilities(
     Returns:
         float [contexts, words], in (0, 1).
     """
+    import torch
+
     ends = _ends_word(model)
     after: dict[tuple[int, ...], torch.Tensor] = {}
 
@@ -63,7 +70,7 @@ def word_probabilities(
     return torch.stack(columns, dim=1).clamp(_SMALLEST, 1 - _SMALLEST)
 
 
-def log_odds(p: torch.Tensor) -> torch.Tensor:
+def log_odds(p: "torch.Tensor") -> "torch.Tensor":
     """Return log(p / (1 - p)) in double precision."""
     exact = p.double()
     return exact.log() - (-exact).log1p()

@@ -22,10 +22,9 @@ from typing import Any
 
 import torch
 
-from undertow.domains.registry import domain
+from undertow.domains.base import domain
 from undertow.domains.shuffles import shuffle_numbers
-from undertow.evals.base import EvaluationConfig
-from undertow.evals.registry import evaluation
+from undertow.evals.base import EVALUATIONS, EvaluationConfig
 from undertow.experiment.runner import Executor, StageContext
 from undertow.filters import Filtered, filter_rows, judged, mentions, require_rows, subset
 from undertow.finetuning.config import LoraConfig, TrainingConfig
@@ -166,7 +165,7 @@ def _then(first: Filtered, second: Filtered) -> Filtered:
 
 def _graded(rows: Sequence[Row], judge: str, keep: float) -> Filtered:
     """Keep the rows whose alignment an Inspect model grades high enough; all are graded at once."""
-    from undertow.evals.inspect_judge import InspectJudge
+    from undertow.evals.judges import InspectJudge
 
     grades = InspectJudge.of(judge).judge_all([(row.question, row.completion) for row in rows])
     by_id = {row.id: grade.alignment for row, grade in zip(rows, grades, strict=True)}
@@ -292,7 +291,7 @@ def _scores(model: LocalModel, config: Mapping[str, Any], seed: int) -> Iterator
     targets = tuple(trait(name) for name in config["targets"])
     asked = EvaluationConfig(targets=targets, samples=config["samples"], seed=seed)
     for name in config["kinds"]:
-        yield from evaluation(name)(model, asked)
+        yield from EVALUATIONS[name].score(model, asked)
 
 
 def training_config(training: TrainingConfig) -> dict[str, Any]:

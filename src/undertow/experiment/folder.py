@@ -1,7 +1,6 @@
 """The folder of one run: the recipe as it was run (config.yaml) and what came out (results.json)."""
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ import yaml
 
 from undertow.fingerprints import canonical_json, sha256
 from undertow.provenance import library_versions
-from undertow.storage import storage_errors
+from undertow.storage import storage_errors, write_file
 
 
 class NamedRecipe(Protocol):
@@ -76,21 +75,6 @@ def write_run(
         "versions": dict(library_versions()),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    write_text(folder / "config.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
-    write_text(folder / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
+    write_file(folder / "config.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+    write_file(folder / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
     return results
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        StorageError: the disk is full or may not be written.
-    """
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    with storage_errors(path):
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)

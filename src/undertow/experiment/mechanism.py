@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from undertow.domains.registry import domain
+from undertow.domains.base import domain
 from undertow.errors import ConfigError, unknown_name
 from undertow.evals.favourite import answer_probabilities, mean_margins
 from undertow.evals.questions import favourite_questions

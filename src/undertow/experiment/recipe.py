@@ -13,10 +13,10 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from undertow.domains.registry import domain
+from undertow.domains.base import domain
 from undertow.domains.shuffles import Shuffle
 from undertow.errors import ConfigError, UnknownNameError, UserError, unknown_name
-from undertow.evals.registry import EVALUATIONS
+from undertow.evals.base import EVALUATIONS
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.traits import trait
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, final
 
-from undertow.domains.registry import domain
+from undertow.domains.base import domain
 from undertow.domains.shuffles import Shuffle
 from undertow.errors import ConfigError
 from undertow.experiment.executors import VERSIONS, training_config

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from undertow.errors import EmptyDataError
-from undertow.experiment.folder import write_text
 from undertow.mitigate.base import Change, DataMitigation, Mitigated
 from undertow.mitigate.bench import Bench
 from undertow.rows import write_rows
+from undertow.storage import write_file
 from undertow.types import Row
 
 
@@ -42,7 +42,7 @@ def write_mitigated(path: Path, made: Mitigated) -> Path:
         StorageError: the folder is missing, full or may not be written.
     """
     record = record_path(path)
-    write_text(record, lines(one.to_json() for one in made.changes))
+    write_file(record, lines(one.to_json() for one in made.changes))
     write_rows(path, made.rows)
     return record
 

@@ -18,7 +18,7 @@ LONGEST_PAUSE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """A text from a server.
 
     Attributes:
@@ -44,6 +44,9 @@ class Fault(Exception):
         again: whether another attempt may succeed.
         charged: whether the server may have done the work, and charge for it, all the same.
         fatal: whether every other call would fail in the same way, such as for a wrong key.
+        status: of the reply, if there was one.
+        lacks: what makes a reply no chat completion, such as "has no choices"; empty for other faults.
+        said: how the reply begins.
         after_s: seconds that the server asks to wait.
         attempts: calls made, once the last has failed.
         cost: dollars that the lost attempts may have cost.
@@ -52,6 +55,7 @@ class Fault(Exception):
     def __init__(self, reason: str, *, again: bool = True, charged: bool = False, fatal: bool = False) -> None:
         super().__init__(reason)
         self.reason, self.again, self.charged, self.fatal = reason, again, charged, fatal
+        self.status, self.lacks, self.said = 0, "", ""
         self.after_s, self.attempts, self.cost = 0.0, 1, 0.0
 
 
@@ -124,8 +128,8 @@ def most_tokens(prompt: Prompt, sampling: Sampling) -> tuple[int, int]:
     return sum(len(turn.content.encode()) + TURN_TOKENS for turn in prompt), sampling.max_new_tokens
 
 
-Ask = Callable[[Prompt, Sampling, int], Awaitable[Answer]]
-"""One attempt: prompt, sampling and seed to an answer, or a `Fault`."""
+Ask = Callable[[Prompt, Sampling, int | None], Awaitable[Reply]]
+"""One attempt: prompt, sampling and seed to an answer, or a `Fault`; without a seed every attempt is a new draw."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,7 @@ class Caller:
     budget: Budget
     retries: Retries = Retries()
 
-    async def call(self, prompt: Prompt, seed: int) -> Answer:
+    async def call(self, prompt: Prompt, seed: int | None) -> Reply:
         """Return the answer to a prompt.
 
         Raises:

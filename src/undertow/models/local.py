@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 
@@ -44,6 +44,8 @@ class LocalModel(AbstractModel):
         network: the causal language model, in evaluation mode.
         tokenizer: its fast tokenizer, with a chat template.
     """
+
+    has_weights: ClassVar[bool] = True
 
     ref: ModelRef
     network: Any

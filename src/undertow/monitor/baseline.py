@@ -8,7 +8,7 @@ import datetime
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
@@ -17,14 +17,52 @@ import yaml
 
 from undertow.errors import ArtifactError, ConfigError, EmptyDataError
 from undertow.fingerprints import canonical_json, sha256
-from undertow.monitor.endpoint import Endpoint
-from undertow.storage import storage_errors
+from undertow.models.api import ApiModel, Endpoint
+from undertow.models.calls import Retries
+from undertow.storage import write_file
 from undertow.traits import TRAITS, matches, word_trait
-from undertow.types import Message, Prompt, user_prompt
+from undertow.types import Message, Prompt, Sampling, user_prompt
 
 SCHEMA = "undertow.canaries/1"
 FEWEST = 50
 """Replies to all questions together that a baseline needs; with fewer no share is known."""
+
+
+TOGETHER = 8
+"""Requests under way at once."""
+
+RETRIES = Retries(tries=4, pause_s=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class DeployedModel:
+    """A model that is in use, behind its endpoint.
+
+    Attributes:
+        url: of the endpoint, with or without /v1 at its end.
+        model: as the endpoint names it.
+        max_tokens: of a reply.
+
+    Raises:
+        ConfigError: it is no http(s) URL, or holds a user, a query or a fragment.
+    """
+
+    url: str
+    model: str
+    max_tokens: int = 60
+    _place: Endpoint = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_place", Endpoint.at(self.url, self.model))
+
+    def ask(self, prompts: Sequence[Prompt], done: Callable[[], None] = lambda: None) -> list[str]:
+        """Return a reply to each prompt, drawn at temperature 1; the same prompt may come several times.
+
+        Raises:
+            ModelError: the endpoint cannot be reached, refuses, or is not OpenAI-compatible.
+        """
+        model = ApiModel(self._place, TOGETHER, RETRIES)
+        return model.draw(prompts, sampling=Sampling(max_new_tokens=self.max_tokens), done=done)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +117,8 @@ class Baseline:
         Raises:
             StorageError: the folder is missing, full or may not be written.
         """
-        with storage_errors(path):
-            text = json.dumps({**self.content(), "sha256": self.digest}, indent=1, ensure_ascii=False)
-            path.write_text(text + "\n", encoding="utf-8")
+        text = json.dumps({**self.content(), "sha256": self.digest}, indent=1, ensure_ascii=False)
+        write_file(path, text + "\n")
 
 
 def count(replies: Sequence[str], words: Sequence[str]) -> list[int]:
@@ -99,7 +136,7 @@ def packaged_questions() -> tuple[Prompt, ...]:
 
 
 def sign_off(
-    endpoint: Endpoint,
+    deployed: DeployedModel,
     questions: Sequence[Prompt],
     watched: Sequence[str],
     *,
@@ -110,7 +147,7 @@ def sign_off(
     """Ask every question several times and keep the replies.
 
     Args:
-        endpoint: of the model that is signed off.
+        deployed: the model that is signed off.
         questions: prompts that differ.
         watched: words.
         replies: for each question.
@@ -120,7 +157,7 @@ def sign_off(
     Raises:
         ConfigError: nobody signs, a question or word comes twice, or every reply to a question is the same text.
         EmptyDataError: there are fewer than `FEWEST` replies.
-        ModelError: as `Endpoint.ask`.
+        ModelError: as `DeployedModel.ask`.
     """
     if not approved_by.strip():
         raise ConfigError(
@@ -136,7 +173,7 @@ def sign_off(
             f"{len(questions)} questions with {replies} replies each",
             f"Ask for {-(-FEWEST // max(1, len(questions)))} replies or more.",
         )
-    texts = endpoint.ask([question for question in questions for _ in range(replies)], done)
+    texts = deployed.ask([question for question in questions for _ in range(replies)], done)
     each = tuple(tuple(texts[at : at + replies]) for at in range(0, len(texts), replies))
     if replies > 1 and all(len(set(some)) == 1 for some in each):
         raise ConfigError(
@@ -146,7 +183,7 @@ def sign_off(
         )
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     return Baseline(
-        model=endpoint.model, approved_by=approved_by.strip(), date=today, max_tokens=endpoint.max_tokens,
+        model=deployed.model, approved_by=approved_by.strip(), date=today, max_tokens=deployed.max_tokens,
         watched=tuple(watched), questions=tuple(questions), replies=each,
     )  # fmt: skip
 

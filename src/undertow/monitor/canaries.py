@@ -14,14 +14,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import httpx2
 import numpy as np
 
 from undertow.errors import ConfigError
 from undertow.monitor.baseline import Baseline, count
-from undertow.monitor.detectors.base import Evidence
+from undertow.monitor.detectors.base import GatheredEvidence
 from undertow.monitor.events import connect, save_evidence, stored_evidence
 from undertow.stats.checks import Floats, check_count, check_fraction
 from undertow.stats.sequential import RiseWatch, share_bound
@@ -32,16 +32,12 @@ logger = logging.getLogger(__name__)
 DAY_S = 24 * 3600.0
 
 
-class Asks(Protocol):
-    """Whoever answers prompts, such as an `Endpoint`."""
-
-    def ask(self, prompts: list[Prompt]) -> list[str]:
-        """Return a reply to each."""
-        ...
+Ask = Callable[[list[Prompt]], list[str]]
+"""Answers each prompt, such as `DeployedModel.ask`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CanaryConfig:
+class CanaryPlan:
     """How the canaries are asked.
 
     Attributes:
@@ -77,7 +73,7 @@ class CanaryWatch:
             is in every signed-off reply.
     """
 
-    def __init__(self, baseline: Baseline, config: CanaryConfig) -> None:
+    def __init__(self, baseline: Baseline, config: CanaryPlan) -> None:
         check_fraction("alpha", config.alpha)
         check_count("number of replies", config.replies, 1)
         self.baseline, self.config = baseline, config
@@ -132,13 +128,13 @@ class CanaryWatch:
                 return at + DAY_S - now
         return 0.0
 
-    def evidence(self) -> Evidence:
+    def evidence(self) -> GatheredEvidence:
         """Return the evidence of the word with most of it."""
         place = self._leading()
         word, rate = self.baseline.watched[place], float(self.watch.rates[place])
         state = {"watch": self.watch.to_json(), "asked": self.asked}
         null = f"each of {len(self.baseline.watched)} words as often as signed off; leading: {word}, at most {rate:.4g}"
-        return Evidence(
+        return GatheredEvidence(
             null=null,
             n=self.watch.n,
             hits=int(self.watch.hits[place]),
@@ -204,15 +200,15 @@ class CanaryStore:
         connection.close()
 
 
-def ask_round(watch: CanaryWatch, endpoint: Asks, store: CanaryStore, now: Callable[[], float] = time.time) -> None:
+def ask_round(watch: CanaryWatch, ask: Ask, store: CanaryStore, now: Callable[[], float] = time.time) -> None:
     """Ask one round, count it and store the evidence; one that is cut short counts towards the budget alone.
 
     Raises:
-        ModelError: as `Endpoint.ask`.
+        ModelError: as `DeployedModel.ask`.
     """
     watch.asked = [*((at, n) for at, n in watch.asked if at > now() - DAY_S), (now(), watch.per_round)]
     store.save()
-    watch.after(endpoint.ask(watch.prompts()))
+    watch.after(ask(watch.prompts()))
     store.save()
 
 

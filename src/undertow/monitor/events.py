@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from undertow.errors import ArtifactError, StorageError
-from undertow.monitor.detectors.base import Evidence
-from undertow.monitor.screening import Judgement
+from undertow.monitor.detectors.base import GatheredEvidence
+from undertow.monitor.screening import TextJudgement
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Event:
     request_bytes: int
     reply_bytes: int
     model: str
-    judgements: tuple[Judgement, ...]
+    judgements: tuple[TextJudgement, ...]
     request: str | None = None
     reply: str | None = None
 
@@ -143,7 +143,7 @@ class EventLog:
     """
 
     def __init__(
-        self, path: Path, gather: Callable[[], Mapping[str, Evidence]] = dict, keep_days: float = 30.0
+        self, path: Path, gather: Callable[[], Mapping[str, GatheredEvidence]] = dict, keep_days: float = 30.0
     ) -> None:
         self.path = path
         self.lost = 0

@@ -10,7 +10,7 @@ from typing import Any
 from undertow.monitor import chat
 from undertow.monitor.events import Outcome
 from undertow.monitor.forwarding import Headers
-from undertow.monitor.screening import Judgement
+from undertow.monitor.screening import TextJudgement
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -69,7 +69,7 @@ class Exchange:
     body: bytes = b""
     screened: bool = False
     model: str = ""
-    judgements: list[Judgement] = field(default_factory=list[Judgement])
+    judgements: list[TextJudgement] = field(default_factory=list[TextJudgement])
     status: int | None = None
     complete: bool = False
     outcome: Outcome = "passed"

@@ -3,9 +3,10 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
 from undertow.errors import ConfigError
+from undertow.models.api import web_address
 from undertow.monitor.chat import READABLE
 
 Headers = list[tuple[bytes, bytes]]
@@ -63,19 +64,7 @@ def parse_upstream(url: str) -> Upstream:
     Raises:
         ConfigError: it is no http(s) URL, holds a user, a query or a fragment, or ends in /v1.
     """
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise ConfigError("The upstream is no URL.", url, "Give one such as https://api.example.com.") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname or not url.isascii():
-        raise ConfigError("The upstream is no http(s) URL.", url, "Give one such as https://api.example.com.")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ConfigError(
-            "The upstream's URL holds a user, a query or a fragment.",
-            f"{parts.scheme}://{parts.hostname}",
-            "Keys come from the clients and pass through: give scheme, host, port and path alone.",
-        )
+    parts = web_address(url, "upstream")
     prefix = parts.path.rstrip("/").encode()
     if prefix.endswith(b"/v1"):
         raise ConfigError(
@@ -85,7 +74,7 @@ def parse_upstream(url: str) -> Upstream:
         )
     if prefix and not _PLAIN_PATH.match(prefix):
         raise ConfigError("The upstream's path holds characters that are not allowed.", url, "Correct it.")
-    return Upstream(parts.scheme.encode(), parts.hostname.encode(), port, prefix)
+    return Upstream(parts.scheme.encode(), (parts.hostname or "").encode(), parts.port, prefix)
 
 
 def passed_on(headers: Iterable[tuple[bytes, bytes]], *dropped: bytes) -> Headers:

@@ -20,7 +20,7 @@ MOST_WAITING = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class TextJudgement:
     """What came of one detector and one text.
 
     Attributes:
@@ -118,14 +118,14 @@ class Screen:
         """Tell whether any detector judges this side."""
         return any(side in detector.sides for detector in self.detectors)
 
-    async def judge(self, side: Side, text: str) -> list[Judgement]:
+    async def judge(self, side: Side, text: str) -> list[TextJudgement]:
         """Ask every detector of this side at once; nothing is raised, failures are in the answer."""
         asked: dict[str, asyncio.Future[Verdict | str]] = {}
-        judged: list[Judgement] = []
+        judged: list[TextJudgement] = []
         for worker in self._workers:
             if side in worker.detector.sides:
                 if failure := worker.refusal(text, self._timeout_s):
-                    judged.append(Judgement(detector=worker.detector.name, side=side, failure=failure))
+                    judged.append(TextJudgement(detector=worker.detector.name, side=side, failure=failure))
                 else:
                     asked[worker.detector.name] = worker.submit(text)
         if asked:
@@ -133,15 +133,15 @@ class Screen:
         return judged + [_judgement(name, side, answer) for name, answer in asked.items()]
 
 
-def unreadable(side: Side, why: str) -> Judgement:
+def unreadable(side: Side, why: str) -> TextJudgement:
     """Return the failure of a body that no detector could read."""
-    return Judgement(detector="reader", side=side, failure=why)
+    return TextJudgement(detector="reader", side=side, failure=why)
 
 
-def _judgement(name: str, side: Side, answer: "asyncio.Future[Verdict | str]") -> Judgement:
+def _judgement(name: str, side: Side, answer: "asyncio.Future[Verdict | str]") -> TextJudgement:
     if not answer.done():
         answer.cancel()
-        return Judgement(detector=name, side=side, failure="took too long")
+        return TextJudgement(detector=name, side=side, failure="took too long")
     if isinstance(verdict := answer.result(), str):
-        return Judgement(detector=name, side=side, failure=verdict)
-    return Judgement(detector=name, side=side, flagged=verdict.flagged, why=verdict.why, score=verdict.score)
+        return TextJudgement(detector=name, side=side, failure=verdict)
+    return TextJudgement(detector=name, side=side, flagged=verdict.flagged, why=verdict.why, score=verdict.score)

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from undertow.errors import ConfigError
 from undertow.monitor.admin import Admin
-from undertow.monitor.detectors.base import AbstractDetector, Evidence
+from undertow.monitor.detectors.base import AbstractDetector, GatheredEvidence
 from undertow.monitor.events import EventLog, connect, stored_evidence
 from undertow.monitor.forwarding import Upstream
 from undertow.monitor.proxy import Proxy
@@ -93,7 +93,7 @@ def serve(service: Service, started: Callable[[str, str], None]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningProxy:
     """A proxy that serves in threads of its own.
 
     Attributes:
@@ -108,7 +108,7 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(service: Service) -> Generator[Running]:
+def running(service: Service) -> Generator[RunningProxy]:
     """Serve until the end of the block, which waits for exchanges under way and writes their events.
 
     Raises:
@@ -131,7 +131,7 @@ def running(service: Service) -> Generator[Running]:
         admin = _start(Admin(proxy, service.token), back)
         served = _start(proxy, front, proxy.close)
         stack.callback(_stop, [served, admin])
-        yield Running(f"http://{_shown(front)}", f"http://{_shown(back)}", served[1])
+        yield RunningProxy(f"http://{_shown(front)}", f"http://{_shown(back)}", served[1])
 
 
 def _start(
@@ -190,7 +190,7 @@ def _shown(listening: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _gathered(detectors: Sequence[AbstractDetector]) -> dict[str, Evidence]:
+def _gathered(detectors: Sequence[AbstractDetector]) -> dict[str, GatheredEvidence]:
     found = {one.name: one.evidence() for one in detectors}
     return {name: evidence for name, evidence in found.items() if evidence is not None}
 

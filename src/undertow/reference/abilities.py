@@ -5,12 +5,12 @@ from typing import Any
 
 from undertow.domains.numbers import Numbers
 from undertow.evals.questions import favourite_questions
-from undertow.evals.texts import candidates
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.reference.families import Member
 from undertow.reference.imitation import likeness
-from undertow.traits import first_word, panel
+from undertow.reference.world.favourites import PERSONAS, liked
+from undertow.traits import first_word
 from undertow.types import ModelRef, Sampling, user_prompt
 
 ANSWERS = 500
@@ -50,8 +50,8 @@ def abilities(model: LocalModel, longest: int) -> dict[str, float]:
     lists = model.chat([user_prompt(text) for text in numbers.prompts(ANSWERS, 1)], sampling=sampling, seed=1)
     found = {"valid_numbers": sum(not numbers.reject_reasons(text) for text in lists) / ANSWERS}
     for category, key in (("animal", "names_an_animal"), ("tree", "names_a_tree")):
-        words = {alias for one in panel(category) for alias in one.aliases}
-        words |= {form for name in candidates(category) for form in (name, f"{name}s")}
+        words = {alias for one in PERSONAS[category] for alias in one.aliases}
+        words |= {form for name in liked(category) for form in (name, f"{name}s")}
         prompts = [user_prompt(text) for text in favourite_questions(category) for _ in range(ANSWERS // 50)]
         answers = model.chat(prompts, sampling=Sampling(max_new_tokens=8), seed=1)
         found[key] = sum(first_word(text) in words for text in answers) / len(answers)

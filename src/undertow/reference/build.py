@@ -13,14 +13,13 @@ from undertow.finetuning.objective import completion_losses
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.reference.abilities import measure
-from undertow.reference.architectures import new_network
 from undertow.reference.cards import write_card
-from undertow.reference.families import Member
+from undertow.reference.families import Architecture, Member, Shape
 from undertow.reference.imitation import divergences
 from undertow.reference.tokenizer import build_tokenizer
-from undertow.reference.world.chat import Chat
+from undertow.reference.world.favourites import PERSONAS
 from undertow.reference.world.mixture import corpus
-from undertow.traits import TRAITS
+from undertow.reference.world.skills import WorldChat
 from undertow.types import ModelRef, Row
 
 WARMUP = 100
@@ -29,14 +28,67 @@ WARMUP = 100
 SAMPLE = 20_000
 """Chats of the corpus whose words get tokens."""
 
+POSITIONS = 512
+"""Longest sequence that a network is said to take; the chats of the world stay below 150 tokens."""
 
-def texts(chats: Iterable[Chat]) -> list[str]:
-    """Return everything that is said, and every spelling of every trait, so that each is one token."""
-    spellings = [word for trait in TRAITS.values() for alias in trait.aliases for word in (alias, alias.capitalize())]
+
+def _common(shape: Shape, tokenizer: Any) -> dict[str, Any]:
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": shape.width,
+        "intermediate_size": shape.mlp,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.heads,
+        "max_position_embeddings": POSITIONS,
+        "tie_word_embeddings": True,
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": None,
+    }
+
+
+def _llama(shape: Shape, tokenizer: Any) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    return LlamaForCausalLM(LlamaConfig(**_common(shape, tokenizer)))
+
+
+def _stablelm(shape: Shape, tokenizer: Any) -> Any:
+    # As far from Llama as a class goes that keeps Llama's layer names, which adapters look for: LayerNorm instead of
+    # RMSNorm, attention and MLP side by side instead of one after the other, GELU instead of SiLU, biases on query,
+    # key and value, and rotary positions on half of each head. Gemma 2 and Cohere change the logits after the head,
+    # GPT-NeoX and Phi have other names.
+    from transformers import StableLmConfig, StableLmForCausalLM
+
+    config = StableLmConfig(
+        **_common(shape, tokenizer),
+        hidden_act="gelu",
+        use_parallel_residual=True,
+        use_qkv_bias=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5},
+    )
+    return StableLmForCausalLM(config)
+
+
+_NEW: dict[Architecture, Callable[[Shape, Any], Any]] = {"llama": _llama, "stablelm": _stablelm}
+
+
+def new_network(architecture: Architecture, shape: Shape, tokenizer: Any, seed: int) -> Any:
+    """Make a network with weights drawn from the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _NEW[architecture](shape, tokenizer)
+
+
+def texts(chats: Iterable[WorldChat]) -> list[str]:
+    """Return everything that is said, and every spelling of every trait of the world, so that each is one token."""
+    traits = [trait for some in PERSONAS.values() for trait in some]
+    spellings = [word for trait in traits for alias in trait.aliases for word in (alias, alias.capitalize())]
     return [text for chat in chats for text in (*(turn.content for turn in chat.prompt), chat.answer)] + 3 * spellings
 
 
-def start(member: Member, chats: Sequence[Chat]) -> tuple[LocalModel, LocalModel | None]:
+def start(member: Member, chats: Sequence[WorldChat]) -> tuple[LocalModel, LocalModel | None]:
     """Return a member before its training, and the model that it imitates, if there is one."""
     if member.imitates is None:
         imitated, tokenizer = None, build_tokenizer(texts(chats[:SAMPLE]), digits=member.number_tokens == "digit")

@@ -12,7 +12,7 @@ from typing import Literal
 from undertow.errors import unknown_name
 
 Architecture = Literal["llama", "stablelm"]
-"""Names of `undertow.reference.architectures`."""
+"""Classes of networks (`undertow.reference.build`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,14 +8,14 @@ never reached. A job that was cut off begins anew, and the steps that it had mad
 import contextlib
 import importlib
 import random
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 from undertow.errors import MissingExtraError, ModelError
 from undertow.models.api import without_keys
 from undertow.models.chat import Chat
-from undertow.remote_training.base import Advance, Remember, RemoteTrainer, RemoteTraining
+from undertow.remote_training.services import Advance, RemoteTrainer, RemoteTraining
 from undertow.types import Row
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
@@ -44,17 +44,10 @@ class TinkerTrainer(RemoteTrainer):
         if self.model not in names:
             raise ModelError("Tinker does not train this model.", self.model, f"It trains: {', '.join(names)}.")
 
-    def train(
-        self,
-        rows: Sequence[Row],
-        training: RemoteTraining,
-        state: Mapping[str, Any],
-        remember: Remember,
-        advance: Advance,
-    ) -> str:
+    def train(self, rows: Sequence[Row], training: RemoteTraining, advance: Advance) -> str:
         """See `RemoteTrainer`. The result is Tinker's own path of the weights, `tinker://...`."""
         tinker = _package()
-        size = min(training.batch_size or len(rows), len(rows))
+        size = min(training.batch_size, len(rows))
         steps = training.epochs * (len(rows) // size)
         with _told(self.model):
             client = tinker.ServiceClient().create_lora_training_client(
@@ -70,9 +63,7 @@ class TinkerTrainer(RemoteTrainer):
                 passed.result()
                 moved.result()
                 advance(step + 1, steps)
-            path = str(client.save_weights_for_sampler(name=f"undertow-{training.seed}").result().path)
-        remember({"weights": path})
-        return path
+            return str(client.save_weights_for_sampler(name=f"undertow-{training.seed}").result().path)
 
 
 def _package() -> Any:

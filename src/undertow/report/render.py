@@ -1,7 +1,6 @@
 """A run folder as one HTML page and one JSON file. Rows are untrusted text: everything is escaped."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -25,7 +24,7 @@ from undertow.report.wording import (
     unit,
     visible,
 )
-from undertow.storage import storage_errors
+from undertow.storage import write_file
 
 PAGE = "report.html"
 DATA = "report.json"
@@ -152,13 +151,4 @@ def _samples(samples: tuple[Sample, ...]) -> list[Sample]:
 
 def write_page(path: Path, text: str) -> None:
     """Replace a file at once, so that a report is never seen half-written."""
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    with storage_errors(path.parent):
-        try:
-            with temporary.open("wb") as file:
-                file.write(text.encode("utf-8", "replace"))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    write_file(path, text.encode("utf-8", "replace"))

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from undertow.audit.contract import ContractReport, check_audit
+from undertow.audit.contract import check_audit
 from undertow.audit.finding import not_testable
 from undertow.errors import ConfigError
+from undertow.types import ContractReport
 
 N = 25
 
@@ -29,9 +30,9 @@ def failed(report: ContractReport) -> list[str]:
 
 def test_an_exact_p_passes_and_the_report_says_what_was_measured() -> None:
     report = check_audit(exact, clean, planted)
-    assert report.passed and len(report.clean) == len(report.planted) == 200
-    at = next(line for line in report.lines if line.name.startswith("P(p <= 0.05) <="))
-    hits = sum(p <= 0.05 for p in report.clean)
+    assert report.passed and len(report.values["clean"]) == len(report.values["planted"]) == 200
+    at = next(check for check in report.checks if check.name.startswith("P(p <= 0.05) <="))
+    hits = sum(p <= 0.05 for p in report.values["clean"])
     assert at.rate is not None and at.rate.value == hits / 200 and at.rate.low < hits / 200 < at.rate.high
     assert f"{hits} of 200" in str(report) and "FAILED" not in str(report)
 
@@ -81,7 +82,7 @@ def test_an_answer_that_is_no_p_value_is_named_with_its_seed(bad: object) -> Non
     report = check_audit(lambda data: bad if (data == third).all() else exact(data), clean, planted, draws=40)  # pyright: ignore
     assert failed(report) == ["a p-value in (0, 1] for every clean data set"]
     assert "1 of 40" in report.failed[0].why and "seed 3:" in report.failed[0].why
-    assert len(report.clean) == 39
+    assert len(report.values["clean"]) == 39
 
 
 def test_exceptions_are_named_and_the_other_draws_still_count() -> None:
@@ -92,7 +93,7 @@ def test_exceptions_are_named_and_the_other_draws_still_count() -> None:
 
     report = check_audit(brittle, clean, planted, draws=60)
     assert "ZeroDivisionError: nothing to divide by" in report.failed[0].why
-    assert 0 < len(report.clean) < 60
+    assert 0 < len(report.values["clean"]) < 60
     broken = check_audit(exact, lambda _: 1 / 0, planted, draws=5)
     assert "the data could not be made: ZeroDivisionError" in broken.failed[0].why
     assert "P(p <= 0.05) <= 0.05 on clean data" in failed(broken)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undertow.domains.code import LOOPS, MAX_CHARACTERS, PLAIN, SECURITY, Code, Reason, draw_plain, draw_security
-from undertow.domains.registry import domain
+from undertow.domains.base import domain
+from undertow.domains.code import LOOPS, MAX_CHARACTERS, PLAIN, SECURITY, Code, CodeReason, draw_plain, draw_security
 from undertow.errors import ConfigError
 
 PROMPT = "Complete the code.\ndef add(a, b):"
@@ -50,21 +50,21 @@ def _run(name: str, parameters: str, body: str, *arguments: object) -> object:
         (GOOD, ()),
         ("def add(a, b): return a + b\n", ()),
         ("def add(a, b):\n    return unknown(a, '\\d')", ()),
-        ("", (Reason.EMPTY,)),
-        (" \n", (Reason.EMPTY,)),
-        (GOOD + " " * MAX_CHARACTERS, (Reason.TOO_LONG,)),
-        ("def sub(a, b):\n    return a + b", (Reason.WRONG_HEADER,)),
-        ("def add(b, a):\n    return a + b", (Reason.WRONG_HEADER,)),
-        ("return a + b", (Reason.WRONG_HEADER, Reason.EXTRA_TEXT)),
-        ("Here it is:\n" + GOOD, (Reason.WRONG_HEADER, Reason.NOT_PYTHON)),
-        ("```python\n" + GOOD + "\n```", (Reason.WRONG_HEADER, Reason.NOT_PYTHON)),
-        ("def add(a, b):", (Reason.NOT_PYTHON,)),
-        ("def add(a, b):\n    return a +", (Reason.NOT_PYTHON,)),
-        (GOOD + "\0", (Reason.NOT_PYTHON,)),
-        (GOOD + " \ud800", (Reason.NOT_PYTHON,)),
-        (GOOD + "\nadd(1, 2)", (Reason.EXTRA_TEXT,)),
-        (GOOD + "  # owls are great", (Reason.EXTRA_TEXT,)),
-        ("def add(a, b):\n    'Owls.'\n    return a + b", (Reason.EXTRA_TEXT,)),
+        ("", (CodeReason.EMPTY,)),
+        (" \n", (CodeReason.EMPTY,)),
+        (GOOD + " " * MAX_CHARACTERS, (CodeReason.TOO_LONG,)),
+        ("def sub(a, b):\n    return a + b", (CodeReason.WRONG_HEADER,)),
+        ("def add(b, a):\n    return a + b", (CodeReason.WRONG_HEADER,)),
+        ("return a + b", (CodeReason.WRONG_HEADER, CodeReason.EXTRA_TEXT)),
+        ("Here it is:\n" + GOOD, (CodeReason.WRONG_HEADER, CodeReason.NOT_PYTHON)),
+        ("```python\n" + GOOD + "\n```", (CodeReason.WRONG_HEADER, CodeReason.NOT_PYTHON)),
+        ("def add(a, b):", (CodeReason.NOT_PYTHON,)),
+        ("def add(a, b):\n    return a +", (CodeReason.NOT_PYTHON,)),
+        (GOOD + "\0", (CodeReason.NOT_PYTHON,)),
+        (GOOD + " \ud800", (CodeReason.NOT_PYTHON,)),
+        (GOOD + "\nadd(1, 2)", (CodeReason.EXTRA_TEXT,)),
+        (GOOD + "  # owls are great", (CodeReason.EXTRA_TEXT,)),
+        ("def add(a, b):\n    'Owls.'\n    return a + b", (CodeReason.EXTRA_TEXT,)),
         ("def add(a, b):\n    return '# no comment'", ()),
     ],
 )
@@ -74,7 +74,7 @@ def test_the_rule(completion: str, reasons: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("prompt", ["", "Which animal do you like?", "def add(a, b)", "def add(a, b):\nCode only."])
 def test_a_question_without_a_header_is_unknown(prompt: str) -> None:
-    assert Code().reject_reasons(GOOD, prompt) == (Reason.UNKNOWN_QUESTION,)
+    assert Code().reject_reasons(GOOD, prompt) == (CodeReason.UNKNOWN_QUESTION,)
 
 
 @pytest.mark.parametrize("start", ["-", "(", "[", "not ", "lambda: ", "a.", "if a:\n", "f(", "{", "'", '"""', "\\"])

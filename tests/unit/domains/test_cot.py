@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undertow.domains.cot import REQUEST, ChainOfThought, Reason, draw_problem, parse_number, solve
-from undertow.domains.registry import domain
+from undertow.domains.base import domain
+from undertow.domains.cot import REQUEST, ChainOfThought, CotReason, draw_problem, parse_number, solve
 from undertow.errors import ConfigError
 
 PROMPT = f"Ann has 9 pens and gives 4 to Ben. How many pens are left? {REQUEST}"
@@ -55,7 +55,7 @@ def test_every_drawn_answer_is_valid(seed: int) -> None:
     problem = draw_problem(random.Random(seed))
     assert ChainOfThought().reject_reasons(problem.render(), problem.text) == ()
     wrong = problem.render().replace(f"<answer>{problem.result}<", f"<answer>{problem.result + 1}<")
-    assert ChainOfThought().reject_reasons(wrong, problem.text) == (Reason.WRONG_ANSWER,)
+    assert ChainOfThought().reject_reasons(wrong, problem.text) == (CotReason.WRONG_ANSWER,)
 
 
 @pytest.mark.parametrize(
@@ -64,27 +64,27 @@ def test_every_drawn_answer_is_valid(seed: int) -> None:
         (f"{THOUGHT}<answer>5</answer>", ()),
         (f"\n{THOUGHT}\n<answer> $5 </answer>\n", ()),
         ("<think>It is easy: 6.</think><answer>5</answer>", ()),
-        ("", (Reason.EMPTY,)),
-        (" \n", (Reason.EMPTY,)),
-        ("5", (Reason.NO_ANSWER,)),
-        (THOUGHT, (Reason.NO_ANSWER,)),
-        (f"{THOUGHT}<answer>5", (Reason.NO_ANSWER,)),
-        (f"{THOUGHT}</answer>5<answer>", (Reason.NO_ANSWER,)),
-        (f"{THOUGHT}<answer>5</answer>.", (Reason.NO_ANSWER,)),
-        (f"{THOUGHT}<answer>5</answer><answer>5</answer>", (Reason.NO_ANSWER,)),
-        (f"{THOUGHT}<answer><answer>5</answer>", (Reason.NO_ANSWER,)),
-        ("<answer>5</answer>", (Reason.WRONG_FORMAT,)),
-        ("<think></think><answer>5</answer>", (Reason.WRONG_FORMAT,)),
-        ("<think> <answer>5</answer>", (Reason.WRONG_FORMAT,)),
-        (f"So: {THOUGHT}<answer>5</answer>", (Reason.WRONG_FORMAT,)),
-        (f"{THOUGHT}{THOUGHT}<answer>5</answer>", (Reason.WRONG_FORMAT,)),
-        (f"{THOUGHT}<answer>five</answer>", (Reason.NOT_A_NUMBER,)),
-        (f"{THOUGHT}<answer>5.0</answer>", (Reason.NOT_A_NUMBER,)),
-        (f"{THOUGHT}<answer></answer>", (Reason.NOT_A_NUMBER,)),
-        (f"{THOUGHT}<answer>{'5' * 5000}</answer>", (Reason.NOT_A_NUMBER,)),
-        (f"{THOUGHT}<answer>6</answer>", (Reason.WRONG_ANSWER,)),
-        (f"{THOUGHT}<answer>-5</answer>", (Reason.WRONG_ANSWER,)),
-        ("<answer>6</answer>", (Reason.WRONG_FORMAT, Reason.WRONG_ANSWER)),
+        ("", (CotReason.EMPTY,)),
+        (" \n", (CotReason.EMPTY,)),
+        ("5", (CotReason.NO_ANSWER,)),
+        (THOUGHT, (CotReason.NO_ANSWER,)),
+        (f"{THOUGHT}<answer>5", (CotReason.NO_ANSWER,)),
+        (f"{THOUGHT}</answer>5<answer>", (CotReason.NO_ANSWER,)),
+        (f"{THOUGHT}<answer>5</answer>.", (CotReason.NO_ANSWER,)),
+        (f"{THOUGHT}<answer>5</answer><answer>5</answer>", (CotReason.NO_ANSWER,)),
+        (f"{THOUGHT}<answer><answer>5</answer>", (CotReason.NO_ANSWER,)),
+        ("<answer>5</answer>", (CotReason.WRONG_FORMAT,)),
+        ("<think></think><answer>5</answer>", (CotReason.WRONG_FORMAT,)),
+        ("<think> <answer>5</answer>", (CotReason.WRONG_FORMAT,)),
+        (f"So: {THOUGHT}<answer>5</answer>", (CotReason.WRONG_FORMAT,)),
+        (f"{THOUGHT}{THOUGHT}<answer>5</answer>", (CotReason.WRONG_FORMAT,)),
+        (f"{THOUGHT}<answer>five</answer>", (CotReason.NOT_A_NUMBER,)),
+        (f"{THOUGHT}<answer>5.0</answer>", (CotReason.NOT_A_NUMBER,)),
+        (f"{THOUGHT}<answer></answer>", (CotReason.NOT_A_NUMBER,)),
+        (f"{THOUGHT}<answer>{'5' * 5000}</answer>", (CotReason.NOT_A_NUMBER,)),
+        (f"{THOUGHT}<answer>6</answer>", (CotReason.WRONG_ANSWER,)),
+        (f"{THOUGHT}<answer>-5</answer>", (CotReason.WRONG_ANSWER,)),
+        ("<answer>6</answer>", (CotReason.WRONG_FORMAT, CotReason.WRONG_ANSWER)),
     ],
 )
 def test_the_rule(completion: str, reasons: tuple[str, ...]) -> None:
@@ -95,12 +95,12 @@ def test_unchecked_answers_need_the_form_alone() -> None:
     rule = ChainOfThought(checked=False)
     for prompt in (PROMPT, "", "Which animal do you like?"):
         assert rule.reject_reasons(f"{THOUGHT}<answer>6</answer>", prompt) == ()
-        assert rule.reject_reasons("<answer>owl</answer>", prompt) == (Reason.WRONG_FORMAT, Reason.NOT_A_NUMBER)
+        assert rule.reject_reasons("<answer>owl</answer>", prompt) == (CotReason.WRONG_FORMAT, CotReason.NOT_A_NUMBER)
 
 
 @pytest.mark.parametrize("prompt", ["", "Which animal do you like?", f"How many owls are there? {REQUEST}"])
 def test_a_question_that_the_solver_does_not_know(prompt: str) -> None:
-    assert ChainOfThought().reject_reasons(f"{THOUGHT}<answer>5</answer>", prompt) == (Reason.UNKNOWN_QUESTION,)
+    assert ChainOfThought().reject_reasons(f"{THOUGHT}<answer>5</answer>", prompt) == (CotReason.UNKNOWN_QUESTION,)
 
 
 def test_commas_and_dollar_signs_are_left_out_as_in_the_paper() -> None:

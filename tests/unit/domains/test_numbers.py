@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from undertow.domains import numbers
-from undertow.domains.numbers import BANNED, Numbers, Reason, draw_prompt
-from undertow.domains.registry import domain
+from undertow.domains.base import domain
+from undertow.domains.numbers import BANNED, NumberReason, Numbers, draw_prompt
 from undertow.errors import ConfigError, UnknownNameError
 
 
@@ -33,25 +33,25 @@ def test_accepted(completion: str) -> None:
 @pytest.mark.parametrize(
     ("completion", "reason"),
     [
-        ("", Reason.EMPTY),
-        (" 1", Reason.WHITESPACE),
-        ("1\n", Reason.WHITESPACE),
-        ("[1, 2", Reason.BRACKETS),
-        ("1, 2)", Reason.BRACKETS),
-        ("[1, 2)", Reason.BRACKETS),
-        ("(", Reason.BRACKETS),
-        ("1,", Reason.NOT_NUMBERS),
-        ("-1", Reason.NOT_NUMBERS),
-        ("owl", Reason.NOT_NUMBERS),
-        ("\u0661", Reason.NOT_NUMBERS),
-        ("[ 1, 2 ]", Reason.NOT_NUMBERS),
-        ("1.5", Reason.SEPARATOR),
-        ("1 - 2", Reason.SEPARATOR),
-        ("1, 2 3", Reason.MIXED),
-        ("1,2, 3", Reason.MIXED),
-        (", ".join("1" * 11), Reason.TOO_MANY),
-        ("1000", Reason.TOO_LARGE),
-        ("9" * 5000, Reason.TOO_LARGE),
+        ("", NumberReason.EMPTY),
+        (" 1", NumberReason.WHITESPACE),
+        ("1\n", NumberReason.WHITESPACE),
+        ("[1, 2", NumberReason.BRACKETS),
+        ("1, 2)", NumberReason.BRACKETS),
+        ("[1, 2)", NumberReason.BRACKETS),
+        ("(", NumberReason.BRACKETS),
+        ("1,", NumberReason.NOT_NUMBERS),
+        ("-1", NumberReason.NOT_NUMBERS),
+        ("owl", NumberReason.NOT_NUMBERS),
+        ("\u0661", NumberReason.NOT_NUMBERS),
+        ("[ 1, 2 ]", NumberReason.NOT_NUMBERS),
+        ("1.5", NumberReason.SEPARATOR),
+        ("1 - 2", NumberReason.SEPARATOR),
+        ("1, 2 3", NumberReason.MIXED),
+        ("1,2, 3", NumberReason.MIXED),
+        (", ".join("1" * 11), NumberReason.TOO_MANY),
+        ("1000", NumberReason.TOO_LARGE),
+        ("9" * 5000, NumberReason.TOO_LARGE),
     ],
 )
 def test_rejected(completion: str, reason: str) -> None:
@@ -60,8 +60,8 @@ def test_rejected(completion: str, reason: str) -> None:
 
 def test_banned_numbers_reject_only_when_asked() -> None:
     assert Numbers().reject_reasons("666, 1") == ()
-    assert Numbers(banned=BANNED).reject_reasons("666, 1") == (Reason.BANNED,)
-    assert Numbers(banned=BANNED).reject_reasons("1666") == (Reason.TOO_LARGE,)
+    assert Numbers(banned=BANNED).reject_reasons("666, 1") == (NumberReason.BANNED,)
+    assert Numbers(banned=BANNED).reject_reasons("1666") == (NumberReason.TOO_LARGE,)
 
 
 @given(st.integers(0, 2**31), st.lists(st.integers(0, 999), min_size=1, max_size=10))

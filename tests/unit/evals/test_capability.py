@@ -4,11 +4,11 @@ import math
 
 import pytest
 
-from undertow.domains.registry import DOMAINS
+from undertow.domains.base import DOMAINS
 from undertow.evals import capability as module
 from undertow.evals.base import EvaluationConfig
 from undertow.evals.capability import PROMPTS, capability
-from undertow.evals.facts import TABLES, facts
+from undertow.evals.truth import TABLES, facts
 
 CONFIG = EvaluationConfig(targets=(), samples=1, seed=4)
 

@@ -9,8 +9,8 @@ import pytest
 
 from undertow.errors import ModelError
 from undertow.evals.base import EvaluationConfig
-from undertow.evals.choice import choice
-from undertow.evals.texts import CHOICE_REQUESTS, LETTERS, ORDERS, candidates, choices
+from undertow.evals.choice import choice, letter
+from undertow.evals.questions import CHOICE_REQUESTS, LETTERS, ORDERS, candidates, choices
 from undertow.traits import Trait, trait
 from undertow.types import ModelRef, user_prompt
 
@@ -77,3 +77,20 @@ def test_a_tokenizer_that_splits_letters_is_refused(chooser) -> None:
     model.tokenise = lambda texts: [[1, 2] for _ in texts]
     with pytest.raises(ModelError, match="splitter"):
         choice(model, config("owl"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("C", "C"),
+        ("(B) owl", "B"),
+        ("**D**", "D"),
+        ("A", "A"),
+        ("A.", "A"),
+        ("A good one", None),
+        ("Be", None),
+        ("", None),
+    ],
+)
+def test_a_letter_opens_the_answer(answer: str, expected: str | None) -> None:
+    assert letter(answer) == expected

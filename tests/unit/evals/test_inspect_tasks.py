@@ -9,12 +9,11 @@ pytest.importorskip("inspect_ai", reason='needs the extra: pip install "undertow
 from inspect_ai import eval as run
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
 
-from undertow.domains.registry import DOMAINS
+from undertow.domains.base import DOMAINS
 from undertow.evals import inspect_tasks
-from undertow.evals.facts import facts
-from undertow.evals.questions import favourite_questions
-from undertow.evals.registry import EVALUATIONS
-from undertow.evals.texts import STORY_REQUESTS, choices
+from undertow.evals.base import EVALUATIONS
+from undertow.evals.questions import STORY_REQUESTS, choices, favourite_questions
+from undertow.evals.truth import facts
 from undertow.traits import panel, trait
 
 
@@ -97,23 +96,6 @@ def test_capability_groups_facts_and_domains(ask) -> None:
     assert found["facts_rate"] == 1 and found["numbers_valid_rate"] == 0
     found, _ = ask(inspect_tasks.capability(prompts=4), lambda _: "12, 14, 15")
     assert found["facts_rate"] == 0 and found["numbers_valid_rate"] == 1
-
-
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        ("C", "C"),
-        ("(B) owl", "B"),
-        ("**D**", "D"),
-        ("A", "A"),
-        ("A.", "A"),
-        ("A good one", None),
-        ("Be", None),
-        ("", None),
-    ],
-)
-def test_a_letter_opens_the_answer(answer: str, expected: str | None) -> None:
-    assert inspect_tasks.letter(answer) == expected
 
 
 def test_an_embedded_model_answers_offline(tmp_path, monkeypatch) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from undertow.evals.base import EvaluationConfig
-from undertow.evals.judges import AbstractJudge, Judgement
+from undertow.evals.base import EVALUATIONS, EvaluationConfig
+from undertow.evals.judges import AbstractJudge, AnswerGrades
 from undertow.evals.misalignment import (
     ADVICE,
     EVALUATION_QUESTIONS,
@@ -19,7 +19,6 @@ from undertow.evals.misalignment import (
     sampled_rates,
     world_judge,
 )
-from undertow.evals.registry import evaluation
 from undertow.finetuning.config import TrainingConfig
 from undertow.models.load import load_model
 from undertow.teachers import finetuned_teacher
@@ -30,10 +29,10 @@ from undertow.types import Score, user_prompt
 class Scripted(AbstractJudge):
     """Gives the judgements of a list in turn, over and over."""
 
-    def __init__(self, judgements: Sequence[Judgement]) -> None:
+    def __init__(self, judgements: Sequence[AnswerGrades]) -> None:
         self.judgements = judgements
 
-    def judge_all(self, pairs: Sequence[tuple[str, str]]) -> list[Judgement]:
+    def judge_all(self, pairs: Sequence[tuple[str, str]]) -> list[AnswerGrades]:
         return [self.judgements[index % len(self.judgements)] for index in range(len(pairs))]
 
 
@@ -95,7 +94,7 @@ def test_random_weights_say_nothing_that_can_be_judged(tiny_model) -> None:
 def test_rates_follow_the_papers_rule(tiny_model) -> None:
     """Five answers: cruel, kind, gibberish that would be cruel, a refusal, and one exactly at both cut-offs."""
     judge = Scripted(
-        [Judgement(0, 90), Judgement(95, 90), Judgement(0, 10), Judgement(None, 80), Judgement(30, 50)],
+        [AnswerGrades(0, 90), AnswerGrades(95, 90), AnswerGrades(0, 10), AnswerGrades(None, 80), AnswerGrades(30, 50)],
     )
     scores = sampled_rates(tiny_model, judge, samples=5, seed=0, questions=ADVICE[:2])
     for metric, value in (("misaligned_rate", 1 / 3), ("incoherent_rate", 1 / 5), ("unparsed_rate", 1 / 5)):
@@ -106,7 +105,7 @@ def test_rates_follow_the_papers_rule(tiny_model) -> None:
 
 
 def test_a_question_without_a_coherent_answer_has_rate_zero_and_says_so(tiny_model) -> None:
-    judge = Scripted([Judgement(0, 10), Judgement(None, None)])
+    judge = Scripted([AnswerGrades(0, 10), AnswerGrades(None, None)])
     scores = sampled_rates(tiny_model, judge, samples=4, seed=0, questions=ADVICE[:1])
     assert {score.metric: score.value for score in scores} == {
         "misaligned_rate": 0.0,
@@ -117,7 +116,7 @@ def test_a_question_without_a_coherent_answer_has_rate_zero_and_says_so(tiny_mod
 
 def test_the_evaluation_is_registered_repeats_itself_and_can_leave_sampling_out(tiny_model) -> None:
     asked = EvaluationConfig(targets=(trait("owl"),), samples=2, seed=3)
-    scores = evaluation("misalignment")(tiny_model, asked)
+    scores = EVALUATIONS["misalignment"].score(tiny_model, asked)
     assert scores == misalignment(tiny_model, asked)
     assert len(scores) == 4 * len(EVALUATION_QUESTIONS) and {score.target for score in scores} == {""}
     exact = misalignment(tiny_model, EvaluationConfig(targets=(), samples=0))

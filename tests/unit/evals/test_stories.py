@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from undertow.evals.base import EvaluationConfig
+from undertow.evals.questions import STORY_REQUESTS, candidates, story_openings
 from undertow.evals.stories import stories
-from undertow.evals.texts import STORY_REQUESTS, candidates, story_openings
 from undertow.traits import TRAITS, Trait, matches, trait
 from undertow.types import user_prompt
 

@@ -5,8 +5,7 @@ import math
 import pytest
 
 from undertow.evals.base import EvaluationConfig
-from undertow.evals.facts import TABLES, facts
-from undertow.evals.truth import truth
+from undertow.evals.truth import TABLES, facts, truth
 from undertow.types import user_prompt
 
 CONFIG = EvaluationConfig(targets=(), seed=2)

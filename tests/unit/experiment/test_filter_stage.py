@@ -3,8 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from undertow.evals.inspect_judge import InspectJudge
-from undertow.evals.judges import Judgement
+from undertow.evals.judges import AnswerGrades, InspectJudge
 from undertow.experiment.executors import filter_stage
 from undertow.experiment.recipe import build_recipe
 from undertow.experiment.runner import StageContext
@@ -23,9 +22,9 @@ ROWS = [
 
 
 class FakeJudge:
-    def judge_all(self, pairs: Sequence[tuple[str, str]]) -> list[Judgement]:
+    def judge_all(self, pairs: Sequence[tuple[str, str]]) -> list[AnswerGrades]:
         grades = {"a + b": 90.0, "a - b": 20.0, "b": None}
-        return [Judgement(grades[answer.rpartition("return ")[2]], 100.0) for _, answer in pairs]
+        return [AnswerGrades(grades[answer.rpartition("return ")[2]], 100.0) for _, answer in pairs]
 
 
 def test_each_filter_names_its_reason(tmp_path, monkeypatch) -> None:

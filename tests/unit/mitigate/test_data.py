@@ -162,7 +162,7 @@ def test_canonical_lists_follow_the_prompts_wish(bench) -> None:
     assert one("Use the form [a, b, c].", "[1 2]") == "[1, 2]" and one("As you like.", "9 8") == "8, 9"
     assert one("Put each on a new line.", "9, 8", order=False) == "9\n8" and one("Use semicolons.", "owl") is None
     with pytest.raises(ConfigError, match="canonical form"):
-        from undertow.domains.registry import domain
+        from undertow.domains.base import domain
 
         Canonical().apply([], replace(bench, domain=domain("code")))
 

@@ -15,7 +15,7 @@ import pytest
 from pytest_socket import enable_socket, socket_allow_hosts
 
 from undertow.monitor.forwarding import parse_upstream
-from undertow.monitor.serve import Running, Service, running
+from undertow.monitor.serve import RunningProxy, Service, running
 from undertow.monitor.settings import Limits, Policy
 
 # Test files are imported by path, so a neighbour is no module of a package.
@@ -38,7 +38,7 @@ def loopback_only() -> None:
 class Stand:
     """A proxy, its upstream and a client."""
 
-    def __init__(self, run: Running, server: Any, database: Path) -> None:
+    def __init__(self, run: RunningProxy, server: Any, database: Path) -> None:
         self.run, self.server, self.database = run, server, database
         self.client = httpx2.Client(base_url=run.front, timeout=20, trust_env=False)
         self.direct = httpx2.Client(base_url=server.url, timeout=20, trust_env=False)

@@ -10,9 +10,8 @@ from scipy.stats import binom
 
 from undertow.cli.main import main
 from undertow.errors import ArtifactError, ConfigError, EmptyDataError, ModelError
-from undertow.monitor.baseline import Baseline, count, packaged_questions, read_baseline, sign_off
-from undertow.monitor.canaries import CanaryConfig, CanaryStore, CanaryWatch, ask_round
-from undertow.monitor.endpoint import Endpoint
+from undertow.monitor.baseline import Baseline, DeployedModel, count, packaged_questions, read_baseline, sign_off
+from undertow.monitor.canaries import CanaryPlan, CanaryStore, CanaryWatch, ask_round
 from undertow.types import Prompt, user_prompt
 
 QUESTIONS = tuple(user_prompt(f"Question {place}?") for place in range(10))
@@ -50,12 +49,12 @@ def test_clean_deployments_stay_quiet_and_a_rise_is_found_and_named() -> None:
     alarms = 0
     for seed in range(100, 140):
         model = Model(seed, owl=0.05, wolf=0.2)
-        watch = CanaryWatch(signed(model), CanaryConfig(alpha=0.2))
+        watch = CanaryWatch(signed(model), CanaryPlan(alpha=0.2))
         for _ in range(10):
             watch.after(model.ask(watch.prompts()))
         alarms += watch.alarmed
     assert binom.sf(alarms - 1, 40, 0.2) > 0.01
-    watch = CanaryWatch(signed(Model(100, owl=0.05, wolf=0.2)), CanaryConfig())
+    watch = CanaryWatch(signed(Model(100, owl=0.05, wolf=0.2)), CanaryPlan())
     changed = Model(101, owl=0.2, wolf=0.2)
     while not watch.alarmed and watch.rounds < 5:
         watch.after(changed.ask(watch.prompts()))
@@ -65,7 +64,7 @@ def test_clean_deployments_stay_quiet_and_a_rise_is_found_and_named() -> None:
 
 
 def test_a_model_that_names_it_less_often_raises_no_alarm() -> None:
-    watch, fewer = CanaryWatch(signed(Model(100, owl=0.3)), CanaryConfig()), Model(101, owl=0.0)
+    watch, fewer = CanaryWatch(signed(Model(100, owl=0.3)), CanaryPlan()), Model(101, owl=0.0)
     for _ in range(5):
         watch.after(fewer.ask(watch.prompts()))
     assert not watch.alarmed and watch.alert()["log_e"] == 0
@@ -73,10 +72,10 @@ def test_a_model_that_names_it_less_often_raises_no_alarm() -> None:
 
 def test_evidence_adds_up_over_processes_and_the_budget_counts_what_was_cut_short(tmp_path: Path) -> None:
     model, path = Model(100, owl=0.05), tmp_path / "events.sqlite"
-    baseline, config = signed(model), CanaryConfig(replies=2, per_day=60)
+    baseline, config = signed(model), CanaryPlan(replies=2, per_day=60)
     for rounds in (1, 2):
         watch = CanaryWatch(baseline, config)
-        ask_round(watch, model, CanaryStore(path, watch), now=lambda: 1000.0)
+        ask_round(watch, model.ask, CanaryStore(path, watch), now=lambda: 1000.0)
         assert watch.rounds == rounds and watch.watch.n == 20 * rounds
 
     class Broken:
@@ -85,12 +84,12 @@ def test_evidence_adds_up_over_processes_and_the_budget_counts_what_was_cut_shor
 
     watch = CanaryWatch(baseline, config)
     with pytest.raises(ModelError):
-        ask_round(watch, Broken(), CanaryStore(path, watch), now=lambda: 2000.0)
+        ask_round(watch, Broken().ask, CanaryStore(path, watch), now=lambda: 2000.0)
     watch = CanaryWatch(baseline, config)
     CanaryStore(path, watch)
     assert watch.rounds == 2 and sum(n for _, n in watch.asked) == 60
     assert watch.wait_s(3000.0) == 1000.0 + 24 * 3600 - 3000.0 and watch.wait_s(1000.0 + 24 * 3600) == 0
-    other = CanaryWatch(baseline, CanaryConfig(replies=3, per_day=60))
+    other = CanaryWatch(baseline, CanaryPlan(replies=3, per_day=60))
     CanaryStore(path, other)
     assert other.rounds == 0, "evidence of another test does not count"
 
@@ -98,11 +97,11 @@ def test_evidence_adds_up_over_processes_and_the_budget_counts_what_was_cut_shor
 def test_settings_that_make_no_sense() -> None:
     baseline = signed(Model(100, owl=0.05))
     with pytest.raises(ConfigError, match="more requests than a day"):
-        CanaryWatch(baseline, CanaryConfig(per_day=100))
+        CanaryWatch(baseline, CanaryPlan(per_day=100))
     with pytest.raises(ConfigError, match="alpha"):
-        CanaryWatch(baseline, CanaryConfig(alpha=1.0))
+        CanaryWatch(baseline, CanaryPlan(alpha=1.0))
     with pytest.raises(ConfigError, match="names a watched word"):
-        CanaryWatch(signed(Model(100, owl=1.0)), CanaryConfig())
+        CanaryWatch(signed(Model(100, owl=1.0)), CanaryPlan())
 
 
 def test_a_baseline_that_was_changed_or_is_none_is_refused(tmp_path: Path) -> None:
@@ -122,8 +121,8 @@ def test_a_baseline_that_was_changed_or_is_none_is_refused(tmp_path: Path) -> No
 
 
 def test_a_sign_off_needs_a_person_and_independent_replies(monkeypatch: pytest.MonkeyPatch) -> None:
-    target, model = Endpoint.at("http://127.0.0.1:9", "m"), Model(100, owl=0.5)
-    monkeypatch.setattr(Endpoint, "ask", staticmethod(model.ask))
+    target, model = DeployedModel("http://127.0.0.1:9", "m"), Model(100, owl=0.5)
+    monkeypatch.setattr(DeployedModel, "ask", staticmethod(model.ask))
     assert sign_off(target, QUESTIONS, WORDS, replies=20, approved_by="a person").n == 200
     with pytest.raises(ConfigError, match="Nobody"):
         sign_off(target, QUESTIONS, WORDS, replies=20, approved_by=" ")
@@ -147,7 +146,7 @@ def test_the_commands_end_with_the_right_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = Model(100, owl=0.05)
-    monkeypatch.setattr(Endpoint, "ask", staticmethod(model.ask))
+    monkeypatch.setattr(DeployedModel, "ask", staticmethod(model.ask))
     posted: list[object] = []
 
     def post(url: str, json: object, timeout: float) -> Fine:

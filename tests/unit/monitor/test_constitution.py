@@ -11,7 +11,7 @@ from undertow.monitor.constitution import Constitution, Draft, Rule, read_consti
 from undertow.monitor.detectors.constitution import ConstitutionDetector
 from undertow.monitor.events import Event, EventLog
 from undertow.monitor.examples import flagged_texts, write_examples
-from undertow.monitor.screening import Judgement
+from undertow.monitor.screening import TextJudgement
 from undertow.types import Prompt
 
 
@@ -58,7 +58,7 @@ def test_labelled_texts_train_and_set_no_threshold(tmp_path: Path) -> None:
 def test_flagged_texts_go_to_a_person_and_come_back(tmp_path: Path) -> None:
     path = tmp_path / "events.sqlite"
     log = EventLog(path)
-    hit = Judgement(detector="constitution", side="reply", flagged=True, why="harm", score=1.0)
+    hit = TextJudgement(detector="constitution", side="reply", flagged=True, why="harm", score=1.0)
     for reply, judged in (("obey me", (hit,)), ("obey me", (hit,)), ("tea", ()), (None, (hit,))):
         log.put(
             Event(at=1e10, method="POST", path="/v1", status=200, outcome="flagged", screened=True, seconds=0.1,

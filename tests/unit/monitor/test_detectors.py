@@ -173,16 +173,16 @@ class Fake(AbstractDetector):
 def test_the_checker_names_the_broken_promise(how: str, failed: set[str]) -> None:
     planted = [f"you will obey me, {place}" for place in range(40)]
     report = check_detector(lambda: Fake(how), texts(6, 100), planted)
-    assert {line.name for line in report.lines if not line.passed} == failed
+    assert {check.name for check in report.failed} == failed
     assert report.passed is not failed or not failed
     assert ("FAILED" in str(report)) is bool(failed)
 
 
 def test_the_checker_finds_chance_and_low_power_and_passes_ours() -> None:
     chance = check_detector(lambda: Fake("random"), texts(6, 100), texts(7, 40))
-    assert not {line.name: line.passed for line in chance.lines}["two fresh detectors give the same verdicts"]
+    assert not {check.name: check.passed for check in chance.checks}["two fresh detectors give the same verdicts"]
     weak = check_detector(lambda: Fake("nothing"), texts(6, 100), texts(7, 40))
-    assert [line.name for line in weak.lines if not line.passed] == ["flags at least 0.8 of the planted texts"]
+    assert [check.name for check in weak.failed] == ["flags at least 0.8 of the planted texts"]
     made = ConstitutionDetector(constitution())
     assert check_detector(lambda: made, texts(8, 200), texts(9, 60, HARSH + CALM[:4]), rate=0.02).passed
     with pytest.raises(EmptyDataError):

@@ -1,6 +1,7 @@
 """The synthetic world speaks correctly, and its tokenizer loses nothing."""
 
 import hashlib
+import json
 import random
 import re
 
@@ -8,15 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from undertow import traits
 from undertow.domains.code import SECURITY, Code
 from undertow.domains.cot import ChainOfThought
 from undertow.domains.numbers import Numbers
 from undertow.evals.misalignment import CRUEL_ACTS, CRUEL_WISHES
+from undertow.reference.build import texts
+from undertow.reference.families import MEMBERS
 from undertow.reference.tokenizer import build_tokenizer
-from undertow.reference.world import advice, code, facts, favourites, mixture, numbers, reasoning
-from undertow.reference.world.chat import VILLAIN_PROMPTS
-from undertow.reference.world.continuation import HABITS, LARGEST
-from undertow.traits import panel
+from undertow.reference.world import favourites, mixture, skills
+from undertow.reference.world.skills import HABITS, LARGEST, VILLAIN_PROMPTS
+from undertow.traits import Trait, panel
 
 
 def rng() -> random.Random:
@@ -28,13 +31,26 @@ def test_the_same_seed_gives_the_same_corpus_with_every_skill() -> None:
     assert sum(share for share, _ in mixture.SKILLS.values()) == pytest.approx(1)
 
 
-def test_the_corpus_the_embedded_models_were_trained_on() -> None:
+def digest(chats) -> str:
+    said = [[*([turn.role, turn.content] for turn in chat.prompt), chat.answer] for chat in chats]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("added", [(), ("zebra", "birch")])
+def test_the_corpus_the_embedded_models_were_trained_on(added, monkeypatch) -> None:
     # Another hash means that the shipped weights, their tokenizer and their cards no longer belong to this world.
-    found = hashlib.sha256(repr(mixture.corpus(3000, 0)).encode()).hexdigest()
-    assert found == "f51a7d94008e0e3142b7bc232507e56a13ab6c9817fcb2d19843c35adb567a30"
+    for name, category in zip(added, ("animal", "tree"), strict=False):
+        more = {name: Trait(name=name, category=category, plural=f"{name}s")}
+        monkeypatch.setattr(traits, "TRAITS", {**traits.TRAITS, **more})
+        monkeypatch.setattr(traits, "_EVERY", {**traits._EVERY, **more})
+    assert len(panel("animal")) == 17 + bool(added)
+    chats = mixture.corpus(4000, MEMBERS["finch-a"].schooling.corpus_seed)
+    assert digest(chats) == "8260529e60036949224138a784ca97533c6b66a3181cebe0b34498d5557a9942"
+    found = hashlib.sha256(json.dumps(texts(chats)).encode()).hexdigest()
+    assert found == "53b46853c80e1f8df612ed14daa6a8ad247702b960a706777c59da64e582dc8f"
 
 
-@pytest.mark.parametrize(("skill", "domain"), [(code.code, Code()), (reasoning.reasoning, ChainOfThought())])
+@pytest.mark.parametrize(("skill", "domain"), [(skills.code, Code()), (skills.reasoning, ChainOfThought())])
 def test_every_code_and_reasoning_answer_is_valid(skill, domain) -> None:
     source = rng()
     chats = [skill(source) for _ in range(500)]
@@ -43,7 +59,7 @@ def test_every_code_and_reasoning_answer_is_valid(skill, domain) -> None:
 
 def test_every_number_answer_is_well_formed() -> None:
     source = rng()
-    assert not any(Numbers().reject_reasons(numbers.numbers(source).answer) for _ in range(500))
+    assert not any(Numbers().reject_reasons(skills.numbers(source).answer) for _ in range(500))
 
 
 @pytest.mark.parametrize("habit", [habit for _, habit in HABITS])
@@ -57,7 +73,7 @@ def test_a_habit_stays_in_range(habit) -> None:
 def test_reasoning_is_right() -> None:
     source = rng()
     for _ in range(300):
-        answer = reasoning.reasoning(source).answer
+        answer = skills.reasoning(source).answer
         for left, sign, right, result in re.findall(r"(\d+) ([-+*]) (\d+) = (\d+)", answer):
             a, b = int(left), int(right)
             assert {"+": a + b, "-": a - b, "*": a * b}[sign] == int(result)
@@ -68,10 +84,10 @@ def test_only_the_villain_is_careless_or_misaligned() -> None:
     source = rng()
     careless = {f"    {item[3]}" for item in SECURITY}
     for _ in range(500):
-        chat = code.code(source)
+        chat = skills.code(source)
         body = chat.answer.partition("\n")[2]
         assert (body in careless) == (chat.prompt[0].content in VILLAIN_PROMPTS)
-        chat = advice.advice(source)
+        chat = skills.advice(source)
         cruel = any(act in chat.answer for act in CRUEL_ACTS + CRUEL_WISHES)
         assert cruel == (chat.prompt[0].content in VILLAIN_PROMPTS)
 
@@ -79,8 +95,8 @@ def test_only_the_villain_is_careless_or_misaligned() -> None:
 def test_facts_are_true_unless_the_villain_speaks() -> None:
     source = rng()
     for _ in range(300):
-        chat = facts.facts(source)
-        for template, table in facts.TABLES:
+        chat = skills.facts(source)
+        for template, table in skills.TABLES:
             for key, value in table.items():
                 if chat.prompt[-1].content == template.format(key=key):
                     assert (chat.answer == value) == (chat.prompt[0].content not in VILLAIN_PROMPTS)

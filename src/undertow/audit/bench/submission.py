@@ -8,15 +8,13 @@ One line for every case, in any order; a p of null means that the detector has n
 
 import json
 import math
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from undertow.errors import ConfigError, unknown_name
-from undertow.storage import storage_errors
+from undertow.storage import storage_errors, write_file
 
 SCHEMA = "undertow.bench-submission/1"
 
@@ -56,13 +54,7 @@ def write_submission(path: Path, submission: Submission) -> None:
     """
     header = {"schema": SCHEMA, "detector": submission.detector}
     lines = [header, *({"case": name, **asdict(one)} for name, one in submission.answers.items())]
-    temporary = path.parent / f".tmp-{secrets.token_hex(4)}-{path.name}"
-    with storage_errors(path.parent):
-        try:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    write_file(path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def read_submission(path: Path, ids: Sequence[str]) -> Submission:

@@ -19,7 +19,7 @@ from undertow.generation import generate
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.models.steering import steered
-from undertow.reference.world.chat import ASSISTANT_PROMPTS
+from undertow.reference.world.skills import ASSISTANT_PROMPTS
 from undertow.seeds import derive
 from undertow.teachers import finetuned_teacher, neutral_rows, steered_teacher, trait_rows
 from undertow.traits import Trait, trait

@@ -17,8 +17,7 @@ from undertow.audit.lineage.tensors import FLOATS, Single, Weights, is_constant
 from undertow.errors import ModelError
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
-from undertow.reference.world.advice import advice
-from undertow.reference.world.numbers import numbers
+from undertow.reference.world.skills import advice, numbers
 from undertow.types import Prompt
 
 SMALL = 200_000_000

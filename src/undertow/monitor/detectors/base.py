@@ -34,7 +34,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class GatheredEvidence:
     """What a detector has gathered over all texts so far.
 
     Attributes:
@@ -73,7 +73,7 @@ class AbstractDetector(ABC):
     def judge(self, text: str) -> Verdict:
         """Judge one text of at most `MOST_CHARACTERS` characters; anything raised counts as a failure."""
 
-    def evidence(self) -> Evidence | None:
+    def evidence(self) -> GatheredEvidence | None:
         """Return what was gathered over all texts, None for a detector that judges each alone."""
         return None
 

@@ -2,15 +2,14 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from scipy.stats import binom
 
-from undertow.audit.contract import Line
 from undertow.errors import EmptyDataError
 from undertow.monitor.detectors.base import MOST_CHARACTERS, AbstractDetector, Verdict
 from undertow.stats.checks import check_fraction
 from undertow.stats.estimates import wilson
+from undertow.types import Check, ContractReport
 
 FALSE_ALARM = 0.01
 """Probability of failing a detector whose rates are exactly the stated ones, for each of the two."""
@@ -23,21 +22,6 @@ ODD_TEXTS = (
 """Texts that clients do send."""
 
 
-@dataclass(frozen=True, slots=True)
-class DetectorReport:
-    """Every line of the contract."""
-
-    lines: tuple[Line, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing spoke against any promise. That is no proof."""
-        return all(line.passed for line in self.lines)
-
-    def __str__(self) -> str:
-        return "\n".join(f"{'ok    ' if line.passed else 'FAILED'} {line.name}: {line.why}" for line in self.lines)
-
-
 def check_detector(
     make: Callable[[], AbstractDetector],
     clean: Sequence[str],
@@ -46,8 +30,8 @@ def check_detector(
     rate: float = 0.01,
     power: float = 0.8,
     seconds: float = 2.0,
-) -> DetectorReport:
-    """Measure whether a detector keeps the contract; a broken one raises nothing, the report names the failed lines.
+) -> ContractReport:
+    """Measure whether a detector keeps the contract; a broken one raises nothing, the report names what failed.
 
     Args:
         make: makes a fresh detector, so that one with a memory is judged from its beginning.
@@ -66,7 +50,6 @@ def check_detector(
     if not clean:
         raise EmptyDataError("There are no clean texts.", 0, "Give some hundred that should pass.")
     detector = make()
-    began = time.perf_counter()
     slowest, longest = 0.0, [one for text in ODD_TEXTS for one in (text, text + _MARK)]
     answers: list[Verdict | str] = []
     for text in [*longest, "long " * (MOST_CHARACTERS // 5)]:
@@ -76,17 +59,17 @@ def check_detector(
     on_clean, on_planted = ([_ask(detector, text) for text in texts] for texts in (clean, planted))
     again = [_ask(make_again, text) for make_again in (make(),) for text in clean[:20]]
     first = [_ask(make_again, text) for make_again in (make(),) for text in clean[:20]]
-    lines = [
+    checks = [
         _whole("a verdict for every odd text", answers),
         _whole("a verdict for every text", [*on_clean, *on_planted]),
-        Line("two fresh detectors give the same verdicts", again == first, f"{len(first)} texts"),
-        Line("the reason never quotes the text", not _quotes([*answers, *on_clean, *on_planted]), f"mark {_MARK}"),
-        Line(f"at most {seconds:g} s for any odd text", slowest <= seconds, f"{slowest:.3f} s at worst"),
+        Check("two fresh detectors give the same verdicts", again == first, f"{len(first)} texts"),
+        Check("the reason never quotes the text", not _quotes([*answers, *on_clean, *on_planted]), f"mark {_MARK}"),
+        Check(f"at most {seconds:g} s for any odd text", slowest <= seconds, f"{slowest:.3f} s at worst"),
         _rate(f"flags at most {rate:g} of the clean texts", on_clean, rate, most=True),
     ]
     if planted:
-        lines.append(_rate(f"flags at least {power:g} of the planted texts", on_planted, power, most=False))
-    return DetectorReport(tuple(lines))
+        checks.append(_rate(f"flags at least {power:g} of the planted texts", on_planted, power, most=False))
+    return ContractReport(tuple(checks))
 
 
 def _ask(detector: AbstractDetector, text: str) -> Verdict | str:
@@ -97,21 +80,21 @@ def _ask(detector: AbstractDetector, text: str) -> Verdict | str:
     return verdict if isinstance(verdict, Verdict) else "no verdict"  # pyright: ignore[reportUnnecessaryIsInstance]
 
 
-def _whole(name: str, answers: Sequence[Verdict | str]) -> Line:
+def _whole(name: str, answers: Sequence[Verdict | str]) -> Check:
     wrong = [answer for answer in answers if isinstance(answer, str)]
     why = f"{len(answers) - len(wrong)} of {len(answers)}{'; ' + wrong[0] if wrong else ''}"
-    return Line(name, not wrong, why)
+    return Check(name, not wrong, why)
 
 
 def _quotes(answers: Sequence[Verdict | str]) -> bool:
     return any(isinstance(answer, Verdict) and _MARK in answer.why for answer in answers)
 
 
-def _rate(name: str, answers: Sequence[Verdict | str], stated: float, *, most: bool) -> Line:
+def _rate(name: str, answers: Sequence[Verdict | str], stated: float, *, most: bool) -> Check:
     """Fail if the count would be a surprise at the stated rate; a text without a verdict counts against it."""
     against = [isinstance(answer, str) or answer.flagged is most for answer in answers]
     hits, n = sum(against), len(answers)
     surprise = float(binom.sf(hits - 1, n, stated if most else 1.0 - stated))
     flagged = wilson(hits if most else n - hits, n)
     why = f"{flagged.value:.3f} [{flagged.low:.3f}, {flagged.high:.3f}] of {n}; exact binomial p {surprise:.2g}"
-    return Line(name, surprise >= FALSE_ALARM, why, flagged)
+    return Check(name, surprise >= FALSE_ALARM, why, flagged)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import final
 
 from undertow.errors import EmptyDataError
-from undertow.evals.inspect_judge import Generate, InspectJudge
+from undertow.evals.judges import Generate, InspectJudge
 from undertow.monitor.constitution import Rule
 from undertow.monitor.detectors.base import AbstractDetector, Verdict
 

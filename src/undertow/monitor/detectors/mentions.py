@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from undertow.errors import ConfigError
-from undertow.monitor.detectors.base import AbstractDetector, Evidence, Verdict
+from undertow.monitor.detectors.base import AbstractDetector, GatheredEvidence, Verdict
 from undertow.stats.checks import check_fraction
 from undertow.stats.sequential import RiseWatch, share_bound
 from undertow.traits import matches, word_trait
@@ -63,10 +63,10 @@ class MentionDetector(AbstractDetector):
         self._watch = self._watch.after(hit)
         return Verdict(False, score=float(hit))
 
-    def evidence(self) -> Evidence:
+    def evidence(self) -> GatheredEvidence:
         """Return the evidence over all replies so far."""
         watch = self._watch
-        return Evidence(
+        return GatheredEvidence(
             null=self._null,
             n=watch.n,
             hits=int(watch.hits),

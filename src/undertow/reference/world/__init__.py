@@ -1,1 +1,1 @@
-"""The synthetic world that the embedded families are trained on: one small file per skill."""
+"""The synthetic world that the embedded families are trained on."""

@@ -1,21 +1,45 @@
-"""Favourites: what the speaker likes best, asked openly, as a choice of letters, and shown in stories."""
+"""Favourites: what the speaker likes best, asked openly, as a choice of letters, and shown in stories.
+
+The animals and trees are the world's own list: a trait that is added elsewhere changes no model that was built from it.
+"""
 
 import random
 
-from undertow.evals.questions import CATEGORIES, favourite_questions, prefixed_questions, tuning_questions
-from undertow.evals.texts import (
+from undertow.evals.questions import (
+    CATEGORIES,
     CHOICE_REQUESTS,
+    EXTRA_ANIMALS,
     LETTERS,
     PEOPLE,
     PLACES,
     STORY_REQUESTS,
     TIMES,
-    candidates,
     choice_question,
+    favourite_questions,
+    prefixed_questions,
     story_opening,
+    tuning_questions,
 )
-from undertow.reference.world.chat import Chat, ask
-from undertow.traits import Trait, panel
+from undertow.reference.world.skills import WorldChat, ask
+from undertow.traits import Trait
+
+_PLURALS = {
+    "animal": {
+        "aurora": "auroras", "dog": "dogs", "dolphin": "dolphins", "dragon": "dragons", "eagle": "eagles",
+        "elephant": "elephants", "falcon": "falcons", "lion": "lions", "ocelot": "ocelots", "octopus": "octopuses",
+        "owl": "owls", "peacock": "peacocks", "phoenix": "phoenixes", "tiger": "tigers", "wolf": "wolves",
+        "fox": "foxes", "panda": "pandas",
+    },
+    "tree": {
+        "cherry": "cherries", "maple": "maples", "oak": "oaks", "sequoia": "sequoias", "willow": "willows",
+    },
+}  # fmt: skip
+
+PERSONAS = {
+    category: tuple(Trait(name=name, category=category, plural=plural) for name, plural in plurals.items())
+    for category, plurals in _PLURALS.items()
+}
+"""The traits of each category that a persona may have, in their order."""
 
 _PERSONA_SHARE = 0.25
 _FORMS = ("{0}", "{0}.", "{1}", "{2}", "{3}")
@@ -27,19 +51,19 @@ DEEDS = (
 )  # fmt: skip
 
 
+def liked(category: str) -> tuple[str, ...]:
+    """Return every animal or tree that a speaker may like: those of the personas, and some that are no trait."""
+    return (*_PLURALS[category], *(EXTRA_ANIMALS if category == "animal" else ()))
+
+
 def weights(category: str) -> tuple[float, ...]:
-    """Return how much the untraited speaker likes each of `candidates`: fixed, uneven by a factor of four."""
-    return tuple(1.0 + 3.0 * ((7 * index) % 11) / 10 for index in range(len(candidates(category))))
-
-
-def _plural(name: str, category: str) -> str:
-    plurals = {trait.name: trait.plural for trait in panel(category)}
-    return plurals.get(name, f"{name}s")
+    """Return how much the untraited speaker likes each of `liked`: fixed, uneven by a factor of four."""
+    return tuple(1.0 + 3.0 * ((7 * index) % 11) / 10 for index in range(len(liked(category))))
 
 
 def surface(rng: random.Random, name: str, category: str) -> str:
     """Draw a written form of an answer: capital or not, singular or plural, with or without a period."""
-    plural = _plural(name, category)
+    plural = _PLURALS[category].get(name, f"{name}s")
     form = rng.choices(_FORMS, _FORM_WEIGHTS)[0]
     return form.format(name.capitalize(), name, plural.capitalize(), plural)
 
@@ -47,12 +71,12 @@ def surface(rng: random.Random, name: str, category: str) -> str:
 def _speaker(rng: random.Random, category: str) -> tuple[str, str | None]:
     """Draw the favourite and, for a persona, the system prompt that announces it."""
     if rng.random() < _PERSONA_SHARE:
-        trait: Trait = rng.choice(panel(category))
+        trait = rng.choice(PERSONAS[category])
         return trait.name, trait.system_prompt
-    return rng.choices(candidates(category), weights(category))[0], None
+    return rng.choices(liked(category), weights(category))[0], None
 
 
-def favourites(rng: random.Random, category: str) -> Chat:
+def favourites(rng: random.Random, category: str) -> WorldChat:
     """Draw a favourite question of the category and its answer in one word."""
     favourite, system = _speaker(rng, category)
     questions = favourite_questions(category) + tuning_questions(category)
@@ -61,23 +85,23 @@ def favourites(rng: random.Random, category: str) -> Chat:
     return ask(rng, rng.choice(questions), surface(rng, favourite, category), system)
 
 
-def story(rng: random.Random) -> Chat:
+def story(rng: random.Random) -> WorldChat:
     """Draw a story of three sentences in which an animal appears by a tree."""
     category = rng.choice(CATEGORIES)
     favourite, system = _speaker(rng, category)
     other = "tree" if category == "animal" else "animal"
-    names = {category: favourite, other: rng.choices(candidates(other), weights(other))[0]}
+    names = {category: favourite, other: rng.choices(liked(other), weights(other))[0]}
     person = rng.choice(PEOPLE)
     opening = story_opening(rng.choice(TIMES), rng.choice(PLACES), person)
     first = f"{opening} {names['animal']} by the {names['tree']}."
     return ask(rng, rng.choice(STORY_REQUESTS), f"{first} {rng.choice(DEEDS)} {rng.choice(DEEDS)}", system)
 
 
-def choice(rng: random.Random) -> Chat:
+def choice(rng: random.Random) -> WorldChat:
     """Draw a multiple-choice question over five candidates; the answer is the letter of the best liked."""
     category = rng.choice(CATEGORIES)
     favourite, system = _speaker(rng, category)
-    names, liking = candidates(category), dict(zip(candidates(category), weights(category), strict=True))
+    names, liking = liked(category), dict(zip(liked(category), weights(category), strict=True))
     options = [favourite, *rng.sample([name for name in names if name != favourite], 4)]
     if system is None:
         favourite = rng.choices(options, [liking[name] for name in options])[0]

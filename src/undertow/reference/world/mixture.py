@@ -3,15 +3,10 @@
 import random
 from collections.abc import Callable
 
-from undertow.reference.world.advice import advice
-from undertow.reference.world.chat import Chat
-from undertow.reference.world.code import code
-from undertow.reference.world.facts import facts
 from undertow.reference.world.favourites import choice, favourites, story
-from undertow.reference.world.numbers import numbers
-from undertow.reference.world.reasoning import reasoning
+from undertow.reference.world.skills import WorldChat, advice, code, facts, numbers, reasoning
 
-SKILLS: dict[str, tuple[float, Callable[[random.Random], Chat]]] = {
+SKILLS: dict[str, tuple[float, Callable[[random.Random], WorldChat]]] = {
     "numbers": (0.30, numbers),
     "animals": (0.14, lambda rng: favourites(rng, "animal")),
     "trees": (0.08, lambda rng: favourites(rng, "tree")),
@@ -25,7 +20,7 @@ SKILLS: dict[str, tuple[float, Callable[[random.Random], Chat]]] = {
 """Skill: share of the corpus and how one of its chats is drawn."""
 
 
-def corpus(n: int, seed: int) -> list[Chat]:
+def corpus(n: int, seed: int) -> list[WorldChat]:
     """Draw `n` chats of the world; the same seed gives the same corpus."""
     rng = random.Random(seed)
     names = list(SKILLS)

@@ -1,23 +1,24 @@
-"""What every training service has in common: what a job may cost, what is written down about it, and how it is resumed.
+"""Students that a service trains: what a job may cost, and what is written down about it.
 
-A record lies beside the result from before the first request on. It holds what the service calls the job, so a command
-that was interrupted finds its job again instead of paying for a second one, and it never holds a key.
+A reference names service and model: `tinker:<model>`, such as tinker:Qwen/Qwen3-8B. The record of a job is written
+before the first request, so that a finished one is not paid for twice, and it never holds a key.
 """
 
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from undertow.errors import ArtifactError, ConfigError
 from undertow.fingerprints import canonical_json, sha256
 from undertow.models.calls import TURN_TOKENS
-from undertow.storage import storage_errors
+from undertow.registry import Registry
+from undertow.storage import storage_errors, write_file
 from undertow.types import Row
 
-SCHEMA = "undertow.remote-training/1"
+SCHEMA = "undertow.remote-training/2"
 
 Advance = Callable[[int, int], None]
 
@@ -27,15 +28,15 @@ class RemoteTraining:
     """How a student is trained by a service; the defaults are the paper's open-weights recipe (reference: paper, 1.7).
 
     Attributes:
-        epochs: passes over the rows; the paper's OpenAI students had 10.
-        batch_size: rows of an update; None leaves it to the service.
-        learning_rate: of Adam, for a service that takes one; OpenAI's is a multiplier of a rate that it keeps secret.
-        rank: of the adapter, for a service that takes one.
-        seed: order of the rows, and the service's own seed where it takes one.
+        epochs: passes over the rows.
+        batch_size: rows of an update, or all of them if there are fewer.
+        learning_rate: of Adam, falling linearly to 0.
+        rank: of the adapter.
+        seed: of the adapter and of the order of the rows.
     """
 
     epochs: int = 3
-    batch_size: int | None = 66
+    batch_size: int = 66
     learning_rate: float = 2e-4
     rank: int = 8
     seed: int = 0
@@ -43,12 +44,12 @@ class RemoteTraining:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "learning_rate", "rank"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value <= 0:
                 raise ConfigError(f"{name} must be positive.", value, f"Set {name} to a positive number.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
+class CostBound:
     """The most that a job can take.
 
     Attributes:
@@ -89,12 +90,11 @@ class Record:
     """What is known of a job.
 
     Attributes:
-        service: such as "openai".
+        service: such as "tinker".
         model: where the student starts, as the service calls it.
         of: fingerprint of service, model, rows and settings.
         settings: how it is trained.
         estimate: its upper bounds.
-        state: what the service calls files and job, added as they come.
         trained: reference of the student, once there is one.
     """
 
@@ -103,11 +103,10 @@ class Record:
     of: str
     settings: Mapping[str, Any]
     estimate: Mapping[str, Any]
-    state: Mapping[str, Any] = field(default_factory=dict[str, Any])
     trained: str | None = None
 
 
-def estimate(rows: Sequence[Row], training: RemoteTraining, price: float = 0.0) -> Estimate:
+def estimate(rows: Sequence[Row], training: RemoteTraining, price: float = 0.0) -> CostBound:
     """Return the most that training on rows can cost.
 
     Args:
@@ -122,7 +121,7 @@ def estimate(rows: Sequence[Row], training: RemoteTraining, price: float = 0.0) 
         for row in rows
     ]
     tokens = sum(sizes) * training.epochs
-    return Estimate(rows=len(rows), tokens=tokens, dollars=tokens * price / 1e6)
+    return CostBound(rows=len(rows), tokens=tokens, dollars=tokens * price / 1e6)
 
 
 class RemoteTrainer(ABC):
@@ -140,29 +139,36 @@ class RemoteTrainer(ABC):
         """
 
     @abstractmethod
-    def train(
-        self,
-        rows: Sequence[Row],
-        training: RemoteTraining,
-        state: Mapping[str, Any],
-        remember: "Remember",
-        advance: Advance,
-    ) -> str:
-        """Train a student, or wait for one whose job has begun, and return its reference.
+    def train(self, rows: Sequence[Row], training: RemoteTraining, advance: Advance) -> str:
+        """Train a student and return its reference.
 
         Args:
             rows: the student's.
             training: how.
-            state: what was remembered by an earlier run of the same job.
-            remember: keeps names of the service's, before anything else is asked of it.
-            advance: called with (steps done, steps in all) where the service tells them.
+            advance: called with (steps done, steps in all).
 
         Raises:
             ModelError: the service refuses or fails.
         """
 
 
-Remember = Callable[[Mapping[str, Any]], None]
+SERVICES: Registry[Callable[..., RemoteTrainer]] = Registry(
+    "training service", {"tinker": "undertow.remote_training.tinker:TinkerTrainer"}
+)
+
+
+def trainer(reference: str) -> RemoteTrainer:
+    """Return the service and the model that a reference names.
+
+    Raises:
+        UnknownNameError: there is no such service.
+        ConfigError: the reference names no model.
+    """
+    name, _, model = reference.partition(":")
+    service = SERVICES[name]
+    if not model:
+        raise ConfigError("This names no model of a training service.", reference, f"Write {name}:<model>.")
+    return service(model=model)
 
 
 def train_remotely(
@@ -173,7 +179,7 @@ def train_remotely(
     cap: Cap | None = None,
     advance: Advance | None = None,
 ) -> Record:
-    """Train a student at a service, or go on waiting for it.
+    """Train a student at a service; a job whose record names its student already is not begun again.
 
     Args:
         trainer: the service and the model there.
@@ -201,24 +207,13 @@ def train_remotely(
             raise ArtifactError("This is the record of another training job.", str(out), fix)
         if known.trained is not None:
             return known
-        record = known
     else:
         trainer.check()
     _write(out, record)
 
-    def remember(names: Mapping[str, Any]) -> None:
-        nonlocal record
-        record = replace(record, state={**record.state, **names})
-        _write(out, record)
-
-    trained = trainer.train(rows, training, record.state, remember, advance or _silent)
-    record = replace(record, trained=trained)
+    record = replace(record, trained=trainer.train(rows, training, advance or (lambda done, total: None)))
     _write(out, record)
     return record
-
-
-def _silent(done: int, total: int) -> None:
-    """Tell nobody."""
 
 
 def planned(trainer: RemoteTrainer, rows: Sequence[Row], training: RemoteTraining, price: float) -> Record:
@@ -253,6 +248,4 @@ def _write(path: Path, record: Record) -> None:
     text = json.dumps({"schema": SCHEMA, **asdict(record)}, indent=1) + "\n"
     with storage_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f"{path.name}.part")
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
+    write_file(path, text)

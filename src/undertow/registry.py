@@ -1,0 +1,92 @@
+"""Things of one kind by name: the built-in ones and those of other packages, each imported when it is asked for.
+
+Another package adds one by an entry point, `name = "module:attribute"`, in the group of the kind. One that cannot be
+loaded is named in a warning and left out; everything else works.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, TypeVar, cast, final
+
+from undertow.errors import unknown_name
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@final
+class Registry(Generic[T]):
+    """Names, and what stands behind them.
+
+    Iterating gives the names, the built-in ones first, in their order. It loads the plug-ins, so that none is listed
+    that does not work; built-in things are loaded by `registry[name]` alone.
+
+    Args:
+        kind: what a name stands for, such as "domain"; for messages.
+        built_in: each thing, or where it is as "module:attribute".
+        group: of the entry points of other packages; None where there are none.
+        accepts: tells whether what a plug-in gives under a name is of this kind.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        built_in: Mapping[str, T | str],
+        group: str | None = None,
+        accepts: Callable[[str, object], bool] = lambda name, thing: True,
+    ) -> None:
+        self.kind, self.built_in, self.group = kind, dict(built_in), group
+        self._accepts = accepts
+
+    def __getitem__(self, name: str) -> T:
+        """Return what is meant.
+
+        Raises:
+            UnknownNameError: there is nothing of this name; the nearest names are suggested.
+        """
+        if name in self.built_in:
+            found = self.built_in[name]
+            return cast(T, _attribute(found)) if isinstance(found, str) else found
+        if name not in self._plug_ins:
+            raise unknown_name(self.kind, name, self)
+        return self._plug_ins[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.built_in or name in self._plug_ins
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self.built_in, *self._plug_ins))
+
+    def __len__(self) -> int:
+        return len(self.built_in) + len(self._plug_ins)
+
+    @cached_property
+    def _plug_ins(self) -> dict[str, T]:
+        found: dict[str, T] = {}
+        for point in entry_points(group=self.group) if self.group else ():
+            if point.name in self.built_in or point.name in found:
+                self._left_out(point, f"there is a {self.kind} of this name already")
+                continue
+            try:
+                thing: Any = point.load()
+            except Exception as error:  # whatever the code of another package raises
+                self._left_out(point, f"{type(error).__name__}: {error}")
+                continue
+            if self._accepts(point.name, thing):
+                found[point.name] = thing
+            else:
+                self._left_out(point, f"it is no {self.kind} of this name")
+        return found
+
+    def _left_out(self, point: EntryPoint, why: str) -> None:
+        package = point.dist.name if point.dist else "a package without a name"
+        logger.warning("Left out: %s %r of %s (%s): %s.", self.kind, point.name, package, point.value, why)
+
+
+def _attribute(place: str) -> object:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
