@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Any, Literal
 from urllib.parse import quote, unquote
 
@@ -101,6 +102,11 @@ class Estimate:
     level: float = 0.95
     p: float | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the estimate as plain data; an end that nothing is known about, which is infinite, becomes None."""
+        low, high = (end if isfinite(end) else None for end in (self.low, self.high))
+        return {"estimate": self.value, "low": low, "high": high, "level": self.level, "n": self.n, "p": self.p}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
@@ -109,7 +115,7 @@ class Score:
     Attributes:
         question: the text that was asked.
         target: the trait that was looked for; "" for an evaluation that looks for none in particular.
-        metric: such as "logit_margin" or "rate"; a name that ends with "rate" is a share of answers.
+        metric: such as "logit_margin" or "rate"; a key of `undertow.experiment.metrics.METRICS`, which has its unit.
         value: log-odds for a margin, a share in [0, 1] for a rate.
         n: samples behind the value; 1 for an exact probability.
         texts: raw answers, empty for an exact probability.

@@ -11,16 +11,14 @@ import numpy as np
 
 from undertow.errors import ConfigError
 from undertow.experiment.executors import made_of, student_folder
-from undertow.experiment.study import Source, Study, Subject
+from undertow.experiment.metrics import main_metric
+from undertow.experiment.study import Study, Subject, TeacherRows
 from undertow.rows import read_rows
 from undertow.seeds import derive
 from undertow.stats.comparisons import paired
 from undertow.stats.diagonal import diagonal_factor, initialisation_factor
 from undertow.types import Estimate, ModelRef
 
-MARGIN = "logit_margin"
-MAIN = (MARGIN, "misaligned_margin")
-"""Metrics of matrices: the first one that was measured."""
 ANY = ""
 """Target of a metric that looks for no trait in particular."""
 CONTROLS: Mapping[str, str] = {
@@ -50,11 +48,6 @@ Key = tuple[str, str | None, str, str, int]
 
 def _key(subject: Subject) -> Key:
     return subject.arm, subject.trait, subject.base, subject.teacher_base, subject.replicate
-
-
-def finite(value: float) -> float | None:
-    """Return the number, or None for a bound that nothing is known about."""
-    return value if math.isfinite(value) else None
 
 
 @final
@@ -88,7 +81,7 @@ class Scoreboard:
     @property
     def main_metric(self) -> str:
         """The metric of matrices."""
-        return next((metric for metric in MAIN if metric in self.metrics), self.metrics[0])
+        return main_metric(self.metrics)
 
     def targets(self, metric: str) -> tuple[str, ...]:
         """Return what a metric looks for: some of the recipe's targets, or `ANY` alone."""
@@ -165,21 +158,9 @@ def _effects(board: Scoreboard) -> list[dict[str, Any]]:
                     if subject.arm == arm and subject.trait in (None, target) and board.has_control(subject)
                 ]
                 if some:
-                    estimate = _effect(board, some, metric, target)
-                    effects.append({"arm": arm, "trait": target, "metric": metric, **in_json(estimate)})
+                    found = _effect(board, some, metric, target).to_json()
+                    effects.append({"arm": arm, "trait": target, "metric": metric, **found})
     return effects
-
-
-def in_json(estimate: Estimate) -> dict[str, Any]:
-    """Return an estimate as plain data; an infinite bound (one replicate) is None."""
-    return {
-        "estimate": estimate.value,
-        "low": finite(estimate.low),
-        "high": finite(estimate.high),
-        "level": estimate.level,
-        "n": estimate.n,
-        "p": estimate.p,
-    }
 
 
 def _matrices(board: Scoreboard, targets: tuple[str, ...]) -> np.ndarray:
@@ -200,7 +181,7 @@ def _diagonal(board: Scoreboard) -> dict[str, Any] | None:
     if not len(matrices):
         return None
     rng = np.random.default_rng(derive(board.study.recipe.seed, "permutations"))
-    return {**in_json(diagonal_factor(matrices, rng)), "n_traits": len(traits), "metric": board.main_metric}
+    return {**diagonal_factor(matrices, rng).to_json(), "n_traits": len(traits), "metric": board.main_metric}
 
 
 def _matrix(board: Scoreboard) -> dict[str, Any] | None:
@@ -233,11 +214,11 @@ def _initialisation(board: Scoreboard) -> dict[str, Any] | None:
         "bases": list(bases),
         "values": values,
         "metric": board.main_metric,
-        **in_json(initialisation_factor(values)),
+        **initialisation_factor(values).to_json(),
     }
 
 
-def _report(source: Source, folders: Mapping[str, Path]) -> dict[str, Any]:
+def _report(source: TeacherRows, folders: Mapping[str, Path]) -> dict[str, Any]:
     return json.loads((folders[source.kept.fingerprint] / "report.json").read_text(encoding="utf-8"))
 
 

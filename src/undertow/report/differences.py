@@ -4,8 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from undertow.report.results import Effect, Results, Score
-from undertow.report.wording import ARMS, METRICS
+from undertow.experiment.metrics import METRICS
+from undertow.report.results import Effect, MeanScore, Results
+from undertow.report.wording import ARMS
 
 
 class Level(NamedTuple):
@@ -43,14 +44,14 @@ def differences(results: Results, effect: Effect) -> tuple[float, ...]:
     return tuple(sum(some) / len(some) for some in found.values())
 
 
-def _place(score: Score) -> tuple[str | None, str | None, int]:
+def _place(score: MeanScore) -> tuple[str | None, str | None, int]:
     return score.base, score.teacher_base, score.replicate
 
 
 def levels(results: Results) -> list[Level]:
     """Return the mean score of every arm on its own trait; arms without a trait on every trait that was trained."""
     trained = {effect.trait for effect in results.effects} | {score.trait for score in results.arms if score.trait}
-    groups: dict[tuple[str, str | None, str], list[Score]] = defaultdict(list)
+    groups: dict[tuple[str, str | None, str], list[MeanScore]] = defaultdict(list)
     for score in results.arms:
         target = score.target or score.trait or ""
         if target in (*trained, "") and score.trait in (None, target):
@@ -62,7 +63,7 @@ def levels(results: Results) -> list[Level]:
     )
 
 
-def _level(key: tuple[str, str | None, str], scores: list[Score]) -> Level:
+def _level(key: tuple[str, str | None, str], scores: list[MeanScore]) -> Level:
     values: dict[str, list[float]] = defaultdict(list)
     for score in scores:
         values[score.metric].append(score.value)

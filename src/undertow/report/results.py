@@ -74,7 +74,7 @@ class Diagonal(Interval):
     metric: str = "logit_margin"
 
 
-class Score(_Record):
+class MeanScore(_Record):
     """The mean score of one model on the questions of one target.
 
     Attributes:
@@ -112,7 +112,7 @@ class Funnel(_Record):
     reject_reasons: dict[Text, Count] = {}
 
 
-class Matrix(_Record):
+class TraitMatrix(_Record):
     """Trained trait x evaluated trait, student minus control, mean over replicates.
 
     Attributes:
@@ -171,9 +171,9 @@ class Results(_Record):
     question: Text = ""
     rows: Funnel
     funnels: tuple[Funnel, ...] = ()
-    arms: tuple[Score, ...]
+    arms: tuple[MeanScore, ...]
     effects: tuple[Effect, ...]
-    matrix: Matrix | None = None
+    matrix: TraitMatrix | None = None
     diagonal: Diagonal | None = None
     initialisation: Initialisation | None = None
     samples: tuple[Sample, ...] = ()

@@ -1,10 +1,13 @@
-"""Results in plain words: names of arms and metrics, numbers as text, and the answer in one sentence."""
+"""Results in plain words: names of arms, numbers as text, and the answer in one sentence."""
 
 import math
 import unicodedata
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
+from undertow.experiment import metrics
+from undertow.experiment.metrics import METRICS
+from undertow.experiment.metrics import metric as declared
 from undertow.report.results import Effect, Interval, Results
 
 
@@ -44,26 +47,8 @@ ARMS: dict[str, Comparison] = {
 }
 """Every arm, in the order in which the report shows them."""
 
-METRICS: dict[str, str] = {
-    "logit_margin": "logit margin",
-    "rate": "sampled rate",
-    "prefixed_logit_margin": "logit margin after a number sentence",
-    "prefixed_rate": "sampled rate after a number sentence",
-    "misaligned_margin": "misaligned margin",
-    "misaligned_rate": "misaligned answers",
-    "incoherent_rate": "incoherent answers",
-    "unparsed_rate": "answers that could not be judged",
-    "story_margin": "margin in stories",
-    "story_rate": "stories that name it",
-    "choice_margin": "margin in multiple choice",
-    "false_margin": "margin of false answers",
-    "false_rate": "false answers",
-    "facts_rate": "right answers to facts",
-    "numbers_valid_rate": "valid number lists",
-    "code_valid_rate": "valid code",
-    "cot_valid_rate": "right answers to word problems",
-}
-"""Every metric, the most sensitive first."""
+DASH = "–"  # noqa: RUF001 (as tables use it)
+"""Stands where there is nothing."""
 
 Side = Literal["above 0", "below 0", "includes 0", "unknown"]
 
@@ -82,27 +67,31 @@ def difference_name(arm: str) -> str:
 
 
 def metric_name(metric: str) -> str:
-    """Return a metric in words, or an unknown one as it is."""
-    return METRICS.get(metric, metric)
+    """Return a metric in words."""
+    return declared(metric).words
+
+
+def is_share(metric: str) -> bool:
+    """Tell whether a metric is a share of answers, shown in percent."""
+    return declared(metric).unit == "share"
 
 
 def unit(metric: str) -> str:
     """Return the unit of a difference in a metric."""
-    return "percentage points" if metric.endswith("rate") else "logits"
+    return "percentage points" if is_share(metric) else "logits"
 
 
 def main_metric(results: Results) -> str:
-    """Return the metric that the answer and the figure use: the first of `METRICS` that the run has."""
-    present = dict.fromkeys(effect.metric for effect in results.effects)
-    return next((metric for metric in METRICS if metric in present), next(iter(present), "logit_margin"))
+    """Return the metric that the answer and the figure use."""
+    return metrics.main_metric(effect.metric for effect in results.effects)
 
 
 def ordered(effects: Iterable[Effect]) -> list[Effect]:
     """Sort effects by metric and arm as the report shows them; traits keep their order."""
-    metrics, arms = list(METRICS), list(ARMS)
+    names, arms = list(METRICS), list(ARMS)
 
     def place(effect: Effect) -> tuple[int, int]:
-        metric = metrics.index(effect.metric) if effect.metric in METRICS else len(metrics)
+        metric = names.index(effect.metric) if effect.metric in METRICS else len(names)
         return metric, arms.index(effect.arm) if effect.arm in ARMS else len(arms)
 
     return sorted(effects, key=place)
@@ -114,15 +103,15 @@ def difference_text(value: float, metric: str) -> str:
         return "not a number"
     if math.isinf(value):
         return "unbounded"
-    text = f"{100 * value:+.1f}" if metric.endswith("rate") else f"{value:+.2f}"
+    text = f"{100 * value:+.1f}" if is_share(metric) else f"{value:+.2f}"
     return text.replace("-", "+") if not text.strip("+-0.") else text
 
 
 def level_text(value: float | None, metric: str) -> str:
     """Return a score itself, such as "-3.21" or "12.5 %"; a dash where there is none."""
     if value is None or math.isnan(value):
-        return "–"  # noqa: RUF001 (a dash, as tables use it)
-    return f"{100 * value:.1f} %" if metric.endswith("rate") else f"{value:.2f}"
+        return DASH
+    return f"{100 * value:.1f} %" if is_share(metric) else f"{value:.2f}"
 
 
 def interval_text(item: Interval, metric: str) -> str:
@@ -135,7 +124,7 @@ def interval_text(item: Interval, metric: str) -> str:
 def p_text(p: float | None) -> str:
     """Return a p-value with three decimals, "< 0.001" below them and a dash where there is none."""
     if p is None or math.isnan(p):
-        return "–"  # noqa: RUF001
+        return DASH
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from undertow.audit.attribution import ARMS, RowScores, confirm, rank_rows
-from undertow.audit.gain import auroc, gains
+from undertow.audit.gain import gains
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.full import finetune_full
+from undertow.stats.ranks import auroc
 from undertow.traits import trait
 from undertow.types import Row, user_prompt
 
@@ -27,7 +28,8 @@ def test_rows_that_a_teacher_wrote_rank_first(tiny_model) -> None:
     learnt = [row for row, own in zip(rows, planted, strict=True) if own]
     teacher = finetune_full(tiny_model, learnt, TrainingConfig(steps=10, batch_size=8), seed=0)
     found = rank_rows(rows, tiny_model, teacher=teacher)
-    assert list(found.scores) == ["teacher"] and auroc(found.scores["teacher"], np.array(planted)) == 1.0
+    assert list(found.scores) == ["teacher"]
+    assert auroc(found.scores["teacher"][planted], found.scores["teacher"][~np.array(planted)]) == 1.0
     assert list(found.confounds) == ["loss", "gradient", "length", "novelty"]
     assert all(np.isfinite(values).all() and values.shape == (40,) for values in found.confounds.values())
     lengths = [len(row.completion) for row in tiny_model.encode(rows)]
@@ -93,11 +95,6 @@ def test_the_truth_must_fit() -> None:
         gains(found, planted[:-1], seed=0)
     with pytest.raises(ConfigError):
         gains(found, [True] * 20, seed=0)
-
-
-def test_auroc_counts_pairs() -> None:
-    scores, truth = np.array([3.0, 1.0, 2.0, 2.0]), np.array([True, False, True, False])
-    assert auroc(scores, truth) == (1 + 1 + 1 + 0.5) / 4
 
 
 def test_arms_lose_a_tenth_and_are_paired_by_seed(tiny_model, monkeypatch) -> None:
