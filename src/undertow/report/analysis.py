@@ -26,6 +26,8 @@ _WIDTH_IN = 7.0
 _ROWS = 40
 """Most rows of a panel; the tables hold the rest."""
 _MARKERS = "osD^v"
+_NAME = 44
+"""Least width of the names in the terminal."""
 
 
 def render_analysis(run: Path, results: Results) -> Path:
@@ -83,7 +85,8 @@ def summarise_analysis(results: Results) -> str:
             lines += ["", table["title"], *_table_lines(table["columns"], table["rows"], table["brief"])]
     for name, rows in groups(results["estimates"]):
         lines += ["", f"{name} ({rows[0]['unit']}, 95 % intervals)"]
-        lines += [f"{one['name']:44} {estimate_text(one)}  n = {one['n']}" for one in rows]
+        width = max(_NAME, *(len(one["name"]) for one in rows))
+        lines += [f"{one['name']:{width}} {estimate_text(one)}  n = {one['n']}" for one in rows]
     return "\n".join(lines)
 
 

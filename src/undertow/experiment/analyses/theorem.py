@@ -17,6 +17,11 @@ from undertow.experiment.runner import StageContext
 BEYOND = "Share of networks whose student has a lower loss on the teacher's trait"
 """Group of the estimates."""
 
+PROMISE = (
+    "The theorem covers one small step of gradient descent on full distributions from the same start; the shares of "
+    "networks, with Wilson's intervals, are what was counted where it promises nothing."
+)
+
 _SHARES = ("sign_right", "trait_falls", "other_sign_right", "other_trait_falls")
 _ERRORS = ("relative_error_median", "relative_error_max", "trait_error_median", "trait_error_max")
 
@@ -54,7 +59,8 @@ def _answer(found: Mapping[str, Any]) -> str:
     failed = [one["name"] for one in found["assertions"] if not one["holds"]]
     n = len(found["assertions"])
     held = f"{n - len(failed)} of {n} assertions hold on {found['networks']} networks"
-    return f"{held}." if not failed else f"{held}; not: {', '.join(failed)}."
+    first = f"{held}." if not failed else f"{held}; not: {', '.join(failed)}."
+    return f"{first}\n{PROMISE}"
 
 
 def _variant(one: Mapping[str, Any]) -> dict[str, Any]:

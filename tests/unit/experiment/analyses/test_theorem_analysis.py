@@ -62,9 +62,8 @@ def test_everything_that_was_found_is_shown() -> None:
 def test_what_fails_is_named() -> None:
     found = check_theorem(TheoremConfig(networks=4, steps=3, epsilons=(1e-2, 1e-3)))
     failed = [{**one, "holds": one["name"] != "order"} for one in found["assertions"]]
-    assert theorem_result({**found, "assertions": failed})["answer"] == (
-        "7 of 8 assertions hold on 4 networks; not: order."
-    )
+    answer = theorem_result({**found, "assertions": failed})["answer"].splitlines()
+    assert answer[0] == "7 of 8 assertions hold on 4 networks; not: order." and "promises nothing" in answer[1]
 
 
 def test_the_command_line_runs_plans_and_reports_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,7 +73,7 @@ def test_the_command_line_runs_plans_and_reports_it(tmp_path: Path, capsys: pyte
     results = json.loads(capsys.readouterr().out)
     assert main(["report", results["run_dir"]]) == 0
     shown = capsys.readouterr().out
-    assert "assertions hold" in shown and "95 % intervals" in shown and "same_initialisation" in shown
+    assert "assertions hold" in shown and "Wilson" in shown and "same_initialisation" in shown
     page = (Path(results["run_dir"]) / "report.html").read_text()
     assert page.count("<svg") == 2 and all(one["name"] in page for one in results["estimates"])
     assert all(str(escape(row[-1])) in page for row in results["tables"][0]["rows"])
