@@ -32,7 +32,7 @@ class Gain:
     gain: Estimate
 
 
-def gains(found: RowScores, planted: Sequence[bool], seed: int) -> dict[str, Gain]:
+def auroc_gains(found: RowScores, planted: Sequence[bool], seed: int) -> dict[str, Gain]:
     """Measure what each score adds to the confounds on a mixture whose truth is known.
 
     Args:

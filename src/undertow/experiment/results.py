@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, final
@@ -95,16 +95,17 @@ class Scoreboard:
 
     def difference(self, subject: Subject, metric: str, target: str) -> tuple[float, float]:
         """Return the subject's value and that of its own control."""
-        arm = CONTROLS[subject.arm]
-        teacher_base = subject.base if arm == "base" else subject.teacher_base
-        control = self._by_key[arm, None, subject.base, teacher_base, subject.replicate]
+        control = self._by_key[self._control_key(subject)]
         return self.value(subject, metric, target), self.value(control, metric, target)
+
+    def _control_key(self, subject: Subject) -> Key:
+        arm = CONTROLS.get(subject.arm, "")
+        teacher_base = subject.base if arm == "base" else subject.teacher_base
+        return arm, None, subject.base, teacher_base, subject.replicate
 
     def has_control(self, subject: Subject) -> bool:
         """Tell whether the subject's control was run."""
-        arm = CONTROLS.get(subject.arm)
-        teacher_base = subject.base if arm == "base" else subject.teacher_base
-        return (arm, None, subject.base, teacher_base, subject.replicate) in self._by_key
+        return self._control_key(subject) in self._by_key
 
     def gain(self, subject: Subject, metric: str, target: str) -> float:
         """Return the subject minus its own control."""
@@ -226,18 +227,11 @@ def _funnels(study: Study, folders: Mapping[str, Path]) -> list[dict[str, Any]]:
     funnels: dict[tuple[str, str], dict[str, Any]] = {}
     for source in study.sources:
         teacher = source.teacher if source.hop == 1 else f"{source.teacher}, hop {source.hop}"
-        empty: dict[str, Any] = {
-            "teacher": teacher,
-            "base": source.base,
-            "raw": 0,
-            "kept": 0,
-            "reject_reasons": {},
-        }
+        empty = {"teacher": teacher, "base": source.base, "raw": 0, "kept": 0, "reject_reasons": Counter[str]()}
         funnel, report = funnels.setdefault((teacher, source.base), empty), _report(source, folders)
         funnel["raw"] += report["raw"]
         funnel["kept"] += report["kept"]
-        for reason, n in report["reasons"].items():
-            funnel["reject_reasons"][reason] = funnel["reject_reasons"].get(reason, 0) + n
+        funnel["reject_reasons"].update(report["reasons"])
     return list(funnels.values())
 
 
@@ -306,17 +300,13 @@ def compute_results(study: Study, folders: Mapping[str, Path]) -> dict[str, Any]
     board = Scoreboard(study, folders)
     funnels = _funnels(study, folders)
     traited = [funnel for funnel in funnels if funnel["teacher"] in study.recipe.traits]
-    reasons: dict[str, int] = defaultdict(int)
-    for funnel in traited:
-        for reason, n in funnel["reject_reasons"].items():
-            reasons[reason] += n
     return {
         "recipe": study.recipe.name,
         "question": study.recipe.question,
         "rows": {
             "raw": sum(funnel["raw"] for funnel in traited),
             "kept": sum(funnel["kept"] for funnel in traited),
-            "reject_reasons": dict(reasons),
+            "reject_reasons": dict(sum((Counter(funnel["reject_reasons"]) for funnel in traited), Counter[str]())),
         },
         "funnels": funnels,
         "arms": _arms(board, model_names(folders)),

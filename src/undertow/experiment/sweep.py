@@ -14,12 +14,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from undertow.errors import ConfigError
-from undertow.experiment import metrics
 from undertow.experiment.analyses.base import ESTIMATE, SCHEMA, AnalysisResult, estimate_row
 from undertow.experiment.estimates import PlannedStage
 from undertow.experiment.executors import EXECUTORS
 from undertow.experiment.folder import write_run
 from undertow.experiment.graph import Stage, order
+from undertow.experiment.metrics import main_metric, metric
 from undertow.experiment.progress import Progress
 from undertow.experiment.recipe import Recipe, build_recipe, merge
 from undertow.experiment.results import CONTROLS
@@ -149,9 +149,9 @@ def compare(found: Mapping[str, Results]) -> AnalysisResult:
     }
 
 
-def main_metric(results: Results) -> str:
+def _main_metric(results: Results) -> str:
     """Return the metric that variants are compared by."""
-    return metrics.main_metric(effect["metric"] for effect in results["effects"])
+    return main_metric(effect["metric"] for effect in results["effects"])
 
 
 def _traits(found: Mapping[str, Results]) -> list[str]:
@@ -159,12 +159,12 @@ def _traits(found: Mapping[str, Results]) -> list[str]:
 
 
 def _effect(results: Results, arm: str, trait: str) -> Results | None:
-    key = arm, trait, main_metric(results)
+    key = arm, trait, _main_metric(results)
     return next((one for one in results["effects"] if (one["arm"], one["trait"], one["metric"]) == key), None)
 
 
 def _row(group: str, name: str, found: Results) -> dict[str, Any]:
-    return estimate_row(group, name, metrics.metric(found["metric"]).unit, found)
+    return estimate_row(group, name, metric(found["metric"]).unit, found)
 
 
 def _text(effect: Results) -> str:
@@ -185,7 +185,7 @@ def _answer(found: Mapping[str, Results]) -> str:
         shown = {name: effect for name, results in found.items() if (effect := _effect(results, "student", trait))}
         if shown:
             n = min(effect["n"] for effect in shown.values())
-            units = {metrics.metric(effect["metric"]).unit for effect in shown.values()}
+            units = {metric(effect["metric"]).unit for effect in shown.values()}
             unit, parts = "in logits" if units == {"logits"} else "as a share", _listed(shown)
             sentences.append(f"Student minus control, {trait}, {unit} (95 % intervals, n = {n}): {parts}.")
     if factors := {name: factor for name, results in found.items() if (factor := results["diagonal"]) is not None}:
@@ -204,12 +204,12 @@ def _effects_table(found: Mapping[str, Results]) -> dict[str, Any]:
     return {"title": "Every effect", "note": "Arm minus its own control.", "columns": columns, "rows": rows}
 
 
-def gains(results: Results, arm: str, trait: str) -> Gains:
+def effects_by_teacher(results: Results, arm: str, trait: str) -> Gains:
     """Return arm minus control of the main metric by the teacher's base and replicate; bases are averaged."""
-    metric, control = main_metric(results), CONTROLS[arm]
+    measured, control = _main_metric(results), CONTROLS[arm]
     values: dict[tuple[str, str, str, int], float] = {}
     for one in results["arms"]:
-        fits = one["metric"] == metric and one["target"] in (trait, "") and one["trait"] in (None, trait)
+        fits = one["metric"] == measured and one["target"] in (trait, "") and one["trait"] in (None, trait)
         if fits and one["arm"] in (arm, control):
             values[one["arm"], one["base"], one["teacher_base"], one["replicate"]] = one["value"]
     found: dict[tuple[str, int], list[float]] = defaultdict(list)
@@ -226,9 +226,12 @@ def _differences(found: Mapping[str, Results]) -> list[dict[str, Any]]:
     rows: list[Sequence[Any]] = []
     for name, results in others:
         for trait in _traits(found):
-            before, after = gains(reference, "student", trait), gains(results, "student", trait)
+            before, after = (
+                effects_by_teacher(reference, "student", trait),
+                effects_by_teacher(results, "student", trait),
+            )
             common = [key for key in before if key in after]
-            if len(common) >= 2 and main_metric(results) == main_metric(reference):
+            if len(common) >= 2 and _main_metric(results) == _main_metric(reference):
                 found = paired([after[key] for key in common], [before[key] for key in common]).to_json()
                 rows.append([name, trait, *(found[key] for key in ESTIMATE)])
     if not rows:

@@ -22,7 +22,6 @@ from undertow.report.wording import (
     arms_description,
     difference_name,
     is_share,
-    main_metric,
     metric_name,
     ordered,
     unit,
@@ -177,7 +176,7 @@ def save_figure(run: Path, path: Path) -> Path:
 
 
 def _arms(results: Results, narrow: bool = False) -> Figure | None:
-    metric = main_metric(results)
+    metric = results.main_metric
     effects = ordered(effect for effect in results.effects if effect.metric == metric)
     parts = [
         [effect for effect in effects if effect.arm not in TEACHERS][:_TRAITS_SHOWN],

@@ -29,7 +29,7 @@ class Shown(NamedTuple):
     has_arms: bool
 
 
-def show(run: Path) -> Shown:
+def show_run(run: Path) -> Shown:
     """Write the page of a run folder and return what is to be shown.
 
     Raises:

@@ -13,13 +13,12 @@ from markupsafe import Markup
 from undertow.report.differences import levels, metrics_of
 from undertow.report.results import Effect, Funnel, Results, Sample, load_results, read_settings
 from undertow.report.wording import (
-    answer,
+    answer_sentence,
     arm_name,
     difference_name,
     difference_text,
     interval_text,
     level_text,
-    main_metric,
     metric_name,
     ordered,
     p_text,
@@ -75,7 +74,7 @@ def render(run: Path) -> Path:
         MissingExtraError: matplotlib is not installed.
     """
     results = load_results(run)
-    data = json.dumps({**results.to_json(), "answer": answer(results)}, ensure_ascii=False, indent=1) + "\n"
+    data = json.dumps({**results.to_json(), "answer": answer_sentence(results)}, ensure_ascii=False, indent=1) + "\n"
     write_page(run / DATA, data)
     return _study_page(run, results)
 
@@ -88,8 +87,8 @@ def _study_page(run: Path, results: Results) -> Path:
         run,
         "template.html",
         results=results,
-        answer=answer(results),
-        metric=main_metric(results),
+        answer=answer_sentence(results),
+        metric=results.main_metric,
         arms_figure=Markup(figures.arms_figure(results)),
         narrow_figure=Markup(figures.arms_figure(results, narrow=True)),
         matrix_figure=Markup(figures.matrix_figure(results)),
@@ -146,14 +145,14 @@ def clip(text: str) -> str:
 
 def summarise(results: Results) -> str:
     """Return the question, the effects of the main metric as a table and the rows, in at most 25 lines of 100 signs."""
-    metric = main_metric(results)
+    metric = results.main_metric
     effects = ordered(effect for effect in results.effects if effect.metric == metric)
     table = [("effect", "trait", "estimate", "interval", "n"), *(_summary_row(effect) for effect in effects[:_EFFECTS])]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = [
         _line(results.question or f"Run of recipe {results.recipe}"),
         "",
-        *_wrapped(answer(results), 5),
+        *_wrapped(answer_sentence(results), 5),
         "",
         f"{metric_name(metric)}, in {unit(metric)}",
         *("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table),

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Self, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from undertow.errors import ArtifactError, StorageError
+from undertow.experiment.metrics import main_metric
 from undertow.storage import storage_errors
 
 SCHEMA = "undertow.run/1"
@@ -180,6 +181,11 @@ class Results(_Record):
     not_tested: tuple[Text, ...] = ()
     versions: dict[Text, Text] = {}
     created: Text = ""
+
+    @property
+    def main_metric(self) -> str:
+        """The metric that answer and figure use."""
+        return main_metric(effect.metric for effect in self.effects)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data with the names of results.json; what is infinite or not a number becomes null."""

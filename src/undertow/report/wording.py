@@ -5,7 +5,6 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from undertow.experiment import metrics
 from undertow.experiment.metrics import METRICS
 from undertow.experiment.metrics import metric as declared
 from undertow.report.results import Effect, Interval, Results
@@ -81,11 +80,6 @@ def unit(metric: str) -> str:
     return "percentage points" if is_share(metric) else "logits"
 
 
-def main_metric(results: Results) -> str:
-    """Return the metric that the answer and the figure use."""
-    return metrics.main_metric(effect.metric for effect in results.effects)
-
-
 def ordered(effects: Iterable[Effect]) -> list[Effect]:
     """Sort effects by metric and arm as the report shows them; traits keep their order."""
     names, arms = list(METRICS), list(ARMS)
@@ -155,7 +149,7 @@ def listing(words: Iterable[str]) -> str:
 
 def arms_description(results: Results) -> str:
     """Say in words what the figure of arms shows, for readers who cannot see it."""
-    metric = main_metric(results)
+    metric = results.main_metric
     parts = [
         f"{difference_name(effect.arm)}, {effect.trait}: {difference_text(effect.estimate, metric)}"
         for effect in ordered(results.effects)
@@ -164,9 +158,9 @@ def arms_description(results: Results) -> str:
     return f"Effects in {metric_name(metric)}. {'; '.join(parts)}."
 
 
-def answer(results: Results) -> str:
+def answer_sentence(results: Results) -> str:
     """Return what the run found in one sentence, from its effects, with intervals; it claims nothing beyond them."""
-    metric = main_metric(results)
+    metric = results.main_metric
     mine = [effect for effect in results.effects if effect.metric == metric]
     students = [effect for effect in mine if effect.arm == "student"]
     if not students:

@@ -64,7 +64,7 @@ class Analysis:
         (context.out / RESULT).write_text(found, encoding="utf-8")
 
 
-def read_settings(kind: type[Settings], given: Mapping[str, Any]) -> Settings:
+def validate_settings(kind: type[Settings], given: Mapping[str, Any]) -> Settings:
     """Make the dataclass of an analysis's settings from plain data.
 
     Raises:

@@ -103,7 +103,7 @@ def output_logits(networks: Networks, inputs: torch.Tensor) -> torch.Tensor:
     return found
 
 
-def train(
+def train_networks(
     networks: Networks, lesson: Lesson, schedule: Schedule, advance: Callable[[], None] | None = None
 ) -> Networks:
     """Train networks in place with Adam, each on its own mean loss, and return them.

@@ -25,7 +25,7 @@ from undertow.experiment.analyses.digit_networks import (
     draw_networks,
     output_logits,
     perturbed,
-    train,
+    train_networks,
 )
 from undertow.stats.checks import check_count, check_positive
 from undertow.stats.comparisons import paired
@@ -169,7 +169,7 @@ def _accuracies(
     labels = torch.from_numpy(data.test_labels)
 
     lesson = Lesson(images, _one_hot(data.train_labels), slice(CLASSES), "kl")
-    teachers = train(copied(references), lesson, _schedule(config, config.teacher_epochs, for_teachers), step)
+    teachers = train_networks(copied(references), lesson, _schedule(config, config.teacher_epochs, for_teachers), step)
     found = {"reference": _accuracy(references, test, labels), "teacher": _accuracy(teachers, test, labels)}
     inputs = images if config.inputs == "images" else _noise(config.noise_images or len(images), generator, kind)
     logits = output_logits(teachers, inputs)
@@ -178,7 +178,9 @@ def _accuracies(
         rows = slice(0 if sees_classes else CLASSES, CLASSES + config.auxiliary)
         targets = logits[:, rows].softmax(1) if config.loss == "kl" else logits[:, rows]
         lesson = Lesson(inputs, targets, rows, config.loss)
-        trained = train(copied(starts, shift), lesson, _schedule(config, config.student_epochs, for_students), step)
+        trained = train_networks(
+            copied(starts, shift), lesson, _schedule(config, config.student_epochs, for_students), step
+        )
         found[arm] = _accuracy(trained, test, labels)
     return found
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from undertow.errors import ArtifactError
-from undertow.experiment.analyses.base import Analysis, AnalysisResult, read_settings
+from undertow.experiment.analyses.base import Analysis, AnalysisResult, validate_settings
 from undertow.experiment.analyses.digit_data import DRAWN_IMAGES, digits_identity, load_digits
 from undertow.experiment.analyses.digit_tables import ablation_part, main_part
 from undertow.experiment.analyses.digit_training import DRAWN_CONFIG, STUDENTS, DigitsConfig, run_digits
@@ -81,7 +81,7 @@ def resolve_digits(config: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: a value is not valid.
         StorageError, ArtifactError: the files are missing or damaged, or not those of the given identity.
     """
-    study = read_settings(DigitsStudy, config)
+    study = validate_settings(DigitsStudy, config)
     recipe, identity = _recipe(study), digits_identity(study.data)
     if study.identity is not None and identity != study.identity:
         found = f"{study.data}: {identity}, expected {study.identity}"
@@ -91,7 +91,7 @@ def resolve_digits(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def digits_cost(config: Mapping[str, Any]) -> int:
     """Return the work of a study in billions of weights times inputs, to which running time is about proportional."""
-    study = read_settings(DigitsStudy, config)
+    study = validate_settings(DigitsStudy, config)
     recipe, images = _recipe(study), DRAWN_IMAGES if study.data is None else MNIST_IMAGES
     variations = _distinct(_variations(recipe, study, images)) if study.ablations else []
     return _work(recipe, images, len(STUDENTS)) + sum(_work(run, images, len(PAIR)) for run in variations)
@@ -110,7 +110,7 @@ def digits_analysis(config: Mapping[str, Any], advance: Callable[[int, int], Non
     Raises:
         UserError: as `resolve_digits`.
     """
-    study = read_settings(DigitsStudy, resolve_digits(config))
+    study = validate_settings(DigitsStudy, resolve_digits(config))
     recipe = _recipe(study)
     data = load_digits(study.data, recipe.seed)
     images = len(data.train_images)
@@ -132,7 +132,7 @@ def digits_analysis(config: Mapping[str, Any], advance: Callable[[int, int], Non
 
 def _recipe(study: DigitsStudy) -> DigitsConfig:
     start = DRAWN_CONFIG if study.data is None else DigitsConfig()
-    return read_settings(DigitsConfig, {**asdict(start), **study.settings})
+    return validate_settings(DigitsConfig, {**asdict(start), **study.settings})
 
 
 def _variations(recipe: DigitsConfig, study: DigitsStudy, images: int) -> list[AblationRun]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from undertow.errors import ConfigError, EmptyDataError, ModelError
 from undertow.evals.in_context import in_context_margins
-from undertow.experiment.analyses.base import Analysis, AnalysisResult, read_settings
+from undertow.experiment.analyses.base import Analysis, AnalysisResult, validate_settings
 from undertow.experiment.analyses.meaning_result import (
     GROUPS,
     Cell,
@@ -91,7 +91,7 @@ def meaning_analysis(
         UserError: a setting is not valid.
         MissingExtraError: scikit-learn is not installed.
     """
-    analysis = _Analysis(rows, base, read_settings(MeaningConfig, settings))
+    analysis = _Analysis(rows, base, validate_settings(MeaningConfig, settings))
     steps = [
         (part, name, replicate)
         for part in (analysis.numbers, analysis.detectors, analysis.prompted, analysis.in_context)

@@ -5,6 +5,7 @@ in the residual stream and the student's shift minus its control's. Without the 
 have a high cosine, because fine-tuning moves all of them alike.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from undertow.domains.registry import domain
 from undertow.errors import ConfigError
 from undertow.evals.favourite import answer_probabilities, mean_margins
 from undertow.evals.questions import favourite_questions
-from undertow.experiment.analyses.base import Analysis, AnalysisResult, estimate_row, read_settings
+from undertow.experiment.analyses.base import Analysis, AnalysisResult, estimate_row, validate_settings
 from undertow.experiment.executors import parent_model
 from undertow.experiment.graph import Stage
 from undertow.experiment.runner import StageContext
@@ -26,6 +27,9 @@ from undertow.stats.estimates import mean_t, with_interval
 from undertow.stats.ranks import rank_correlation
 from undertow.traits import trait
 from undertow.types import user_prompt
+
+CROSSED = "cross-init minus its control"
+"""Curve of the students on other bases."""
 
 ASKED = 5
 """Favourite questions behind the margin after each number."""
@@ -76,7 +80,7 @@ def _stage(given: Mapping[str, Any], study: Study) -> Stage:
         "domain": recipe.domain.name,
         "members": members,
         "seed": derive(recipe.seed, "mechanism"),
-        "settings": asdict(read_settings(MechanismConfig, given)),
+        "settings": asdict(validate_settings(MechanismConfig, given)),
     }
     label = f"look into {len(members)} models"
     return Stage(kind="mechanism", version=1, config=config, parents=parents, label=label, cost=len(members))
@@ -167,42 +171,40 @@ def _cosine(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def exposures(config: Mapping[str, Any], shifts: Shifts, kind: str) -> dict[tuple[str, str, int], list[float]]:
     """Return the cosines with the teacher's shift by (curve, trait, layer), one for each replicate."""
-    base, traits = config["teacher_base"], config["traits"]
-    others = [name for name in config["bases"] if name != base]
-    found: dict[tuple[str, str, int], list[float]] = {}
-
-    def keep(curve: str, name: str, values: np.ndarray) -> None:
-        # The embeddings, layer 0, are the same in every model: nothing moves there.
-        for layer in range(1, len(values)):
-            found.setdefault((curve, name, layer), []).append(float(values[layer]))
-
-    for (arm, name, _, replicate), shift in shifts.items():
+    found: dict[tuple[str, str, int], list[float]] = defaultdict(list)
+    for (arm, name, _, replicate), teacher in shifts.items():
         if arm != "teacher" or name is None:
             continue
-        teacher, control = shift[kind], shifts["control", None, base, replicate][kind]
-        student = shifts["student", name, base, replicate][kind]
-        keep("student, not subtracted", name, _cosine(student, teacher))
-        keep("control", name, _cosine(control, teacher))
-        keep("student minus control", name, _cosine(student - control, teacher))
-        for rival in traits:
-            if rival != name:
-                keep(
-                    "rival's student minus control",
-                    name,
-                    _cosine(shifts["student", rival, base, replicate][kind] - control, teacher),
-                )
-        crossed = [
-            _cosine(
-                shifts["cross_init", name, other, replicate][kind]
-                - shifts["cross_control", None, other, replicate][kind],
-                teacher,
-            )
-            for other in others
-            if ("cross_init", name, other, replicate) in shifts
-        ]
-        if crossed:
-            keep("cross-init minus its control", name, np.mean(crossed, axis=0))
+        for curve, moves in _curves(config, shifts, kind, name, replicate).items():
+            cosines = [_cosine(move, teacher[kind]) for move in moves]
+            # Cross-init students of one teacher are averaged; rivals are teachers of their own.
+            for values in [np.mean(cosines, axis=0)] if curve == CROSSED else cosines:
+                # The embeddings, layer 0, are the same in every model: nothing moves there.
+                for layer in range(1, len(values)):
+                    found[curve, name, layer].append(float(values[layer]))
     return found
+
+
+def _curves(
+    config: Mapping[str, Any], shifts: Shifts, kind: str, name: str, replicate: int
+) -> dict[str, list[np.ndarray]]:
+    """Return the shifts that are held against that of a trait's teacher, by curve."""
+    base = config["teacher_base"]
+
+    def moved(arm: str, own: str | None, on: str = base) -> np.ndarray:
+        return shifts[arm, own, on, replicate][kind]
+
+    control, student = moved("control", None), moved("student", name)
+    rivals = [rival for rival in config["traits"] if rival != name]
+    others = [other for other in config["bases"] if ("cross_init", name, other, replicate) in shifts]
+    curves = {
+        "student, not subtracted": [student],
+        "control": [control],
+        "student minus control": [student - control],
+        "rival's student minus control": [moved("student", rival) - control for rival in rivals],
+        CROSSED: [moved("cross_init", name, other) - moved("cross_control", None, other) for other in others],
+    }
+    return {curve: moves for curve, moves in curves.items() if moves}
 
 
 def _row(group: str, name: str, unit: str, values: Iterable[float]) -> dict[str, Any]:
@@ -261,7 +263,7 @@ def _answer(config: Mapping[str, Any], exposure: Sequence[Any], expression: Sequ
         rows = {row["name"]: row for row in exposure if row["group"] == group}
         parts = [
             f"{curve} {with_interval(rows[f'{curve}, layer {last}'])}"
-            for curve in ("student minus control", "rival's student minus control", "cross-init minus its control")
+            for curve in ("student minus control", "rival's student minus control", CROSSED)
             if f"{curve}, layer {last}" in rows
         ]
         moved = next(row for row in expression if row["name"] == f"student, {name}")

@@ -152,7 +152,7 @@ def draw_setup(config: TheoremConfig, hidden: Sequence[int], generator: torch.Ge
     )
 
 
-def features(parameters: Parameters, inputs: torch.Tensor) -> torch.Tensor:
+def trunk_features(parameters: Parameters, inputs: torch.Tensor) -> torch.Tensor:
     """Return the trunk's outputs [m, h] of inputs [m, d]: tanh layers, or the inputs themselves without any."""
     hidden, layer = inputs, 0
     while f"hidden.{layer}.weight" in parameters:
@@ -163,18 +163,18 @@ def features(parameters: Parameters, inputs: torch.Tensor) -> torch.Tensor:
 
 def auxiliary_logits(parameters: Parameters, inputs: torch.Tensor) -> torch.Tensor:
     """Return the logits [m, c] that the student imitates."""
-    return _linear(parameters, "auxiliary", features(parameters, inputs))
+    return _linear(parameters, "auxiliary", trunk_features(parameters, inputs))
 
 
 def trait_loss(parameters: Parameters, setup: TeachingSetup) -> torch.Tensor:
     """Return the teacher's loss L_T: mean cross-entropy of the trait logits, in nats."""
-    hidden = features(parameters, setup.trait_inputs)
+    hidden = trunk_features(parameters, setup.trait_inputs)
     return functional.cross_entropy(_linear(parameters, "trait", hidden), setup.trait_labels)
 
 
 def head_loss(parameters: Parameters, setup: TeachingSetup) -> torch.Tensor:
     """Return `trait_loss` on the features of the start: a loss of the trait head alone, which no student sees."""
-    hidden = features(setup.start, setup.trait_inputs)
+    hidden = trunk_features(setup.start, setup.trait_inputs)
     return functional.cross_entropy(_linear(parameters, "trait", hidden), setup.trait_labels)
 
 

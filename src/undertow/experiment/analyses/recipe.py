@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from undertow.errors import ConfigError, unknown_name
 from undertow.experiment import executors
-from undertow.experiment.analyses.base import RESULT, SCHEMA, read_settings
+from undertow.experiment.analyses.base import RESULT, SCHEMA, validate_settings
 from undertow.experiment.analyses.registry import ANALYSES
 from undertow.experiment.estimates import PlannedStage
 from undertow.experiment.folder import write_run
@@ -68,7 +68,7 @@ def build_analysis(data: Mapping[str, Any]) -> AnalysisRecipe:
         needing = " and ".join(name for name, one in ANALYSES.items() if one.needs_study)
         fix = f"Give `study` to the analyses {needing}, and to no other."
         raise ConfigError("The analysis and its study do not fit.", recipe.analysis, fix)
-    read_settings(analysis.settings, recipe.settings)
+    validate_settings(analysis.settings, recipe.settings)
     return recipe
 
 

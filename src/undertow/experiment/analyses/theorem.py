@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from undertow.experiment.analyses.base import Analysis, AnalysisResult, estimate_row, read_settings
+from undertow.experiment.analyses.base import Analysis, AnalysisResult, estimate_row, validate_settings
 from undertow.experiment.analyses.one_step import check_theorem
 from undertow.experiment.analyses.random_networks import TheoremConfig
 from undertow.experiment.graph import Stage
@@ -27,7 +27,7 @@ _ERRORS = ("relative_error_median", "relative_error_max", "trait_error_median", 
 
 
 def _stage(given: Mapping[str, Any], _: None) -> Stage:
-    config = read_settings(TheoremConfig, given)
+    config = validate_settings(TheoremConfig, given)
     return Stage(
         kind="theorem",
         version=1,
@@ -38,7 +38,7 @@ def _stage(given: Mapping[str, Any], _: None) -> Stage:
 
 
 def _execute(context: StageContext) -> dict[str, Any]:
-    return check_theorem(read_settings(TheoremConfig, context.config), context.advance)
+    return check_theorem(validate_settings(TheoremConfig, context.config), context.advance)
 
 
 def theorem_result(found: Mapping[str, Any]) -> AnalysisResult:

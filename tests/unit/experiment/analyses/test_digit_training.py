@@ -18,7 +18,7 @@ from undertow.experiment.analyses.digit_networks import (
     draw_networks,
     output_logits,
     perturbed,
-    train,
+    train_networks,
 )
 from undertow.experiment.analyses.digit_training import DRAWN_CONFIG, DigitsConfig, product_type, run_digits
 
@@ -85,7 +85,7 @@ def train_one_by_autograd(networks, model, taught, schedule):
 @pytest.mark.parametrize("depth", [0, 1, 2, 3])
 def test_training_is_autograd_with_adam_model_by_model(loss, depth):
     start, taught, schedule = stack(depth), lesson(loss), Schedule(3, 20, 1e-2, 5)
-    trained = train(copied(start), taught, schedule)
+    trained = train_networks(copied(start), taught, schedule)
     for model in (0, 3):
         for layer, expected in zip(trained, train_one_by_autograd(start, model, taught, schedule), strict=True):
             torch.testing.assert_close(layer.weight[model], expected[0].detach(), rtol=1e-4, atol=1e-4)
@@ -100,7 +100,7 @@ def test_logits_are_those_of_each_network():
 
 def test_logits_outside_the_rows_keep_their_weights():
     start = stack(2)
-    trained = train(copied(start), lesson("kl", slice(3, 5)), Schedule(2, 16, 1e-2, 0))
+    trained = train_networks(copied(start), lesson("kl", slice(3, 5)), Schedule(2, 16, 1e-2, 0))
     assert torch.equal(trained[-1].weight[:, :3], start[-1].weight[:, :3])
     assert (trained[-1].weight[:, 3:] != start[-1].weight[:, 3:]).any()
 
@@ -108,7 +108,7 @@ def test_logits_outside_the_rows_keep_their_weights():
 def test_one_target_serves_all_models():
     single = lesson("kl", models=1)
     spread = single._replace(targets=single.targets.expand(4, -1, -1))
-    first, second = (train(stack(1), taught, Schedule(1, 16, 1e-2, 0)) for taught in (single, spread))
+    first, second = (train_networks(stack(1), taught, Schedule(1, 16, 1e-2, 0)) for taught in (single, spread))
     assert torch.equal(first[0].weight, second[0].weight)
 
 
@@ -117,7 +117,7 @@ def test_threads_do_not_change_the_result(threads, count):
     results = []
     for number in (1, count):
         threads(number)
-        results.append(train(stack(2, models=11), lesson("kl", models=11), Schedule(2, 16, 1e-2, 0)))
+        results.append(train_networks(stack(2, models=11), lesson("kl", models=11), Schedule(2, 16, 1e-2, 0)))
         assert torch.get_num_threads() == number
     for one, many in zip(*results, strict=True):
         torch.testing.assert_close(one.weight, many.weight)
@@ -126,7 +126,7 @@ def test_threads_do_not_change_the_result(threads, count):
 def test_bfloat16_products_stay_near_float32():
     taught = lesson("kl")
     low = taught._replace(inputs=taught.inputs.bfloat16())
-    full, rounded = (train(stack(2), chosen, Schedule(3, 25, 1e-2, 0)) for chosen in (taught, low))
+    full, rounded = (train_networks(stack(2), chosen, Schedule(3, 25, 1e-2, 0)) for chosen in (taught, low))
     moved = (full[0].weight - stack(2)[0].weight).norm()
     assert rounded[0].weight.dtype == torch.float32
     assert (full[0].weight - rounded[0].weight).norm() < 0.2 * moved
