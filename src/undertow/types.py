@@ -115,7 +115,7 @@ class Score:
     Attributes:
         question: the text that was asked.
         target: the trait that was looked for; "" for an evaluation that looks for none in particular.
-        metric: such as "logit_margin" or "rate"; a key of `undertow.experiment.metrics.METRICS`, which has its unit.
+        metric: such as "logit_margin" or "rate"; a key of `undertow.experiment.measures.METRICS`, which has its unit.
         value: log-odds for a margin, a share in [0, 1] for a rate.
         n: samples behind the value; 1 for an exact probability.
         texts: raw answers, empty for an exact probability.

@@ -351,6 +351,6 @@ def _show_scores(found: list[dict[str, Any]], model: str, base: str | None, as_j
 
 
 def _value(value: float, metric: str) -> str:
-    from undertow.experiment.metrics import metric as declared
+    from undertow.experiment.measures import metric as declared
 
     return f"{value:.1%}" if declared(metric).unit == "share" else f"{value:+.3f}"

@@ -11,7 +11,7 @@ import numpy as np
 
 from undertow.errors import ConfigError
 from undertow.experiment.executors import made_of, student_folder
-from undertow.experiment.metrics import main_metric
+from undertow.experiment.measures import CONTROLS, main_metric
 from undertow.experiment.study import Study, Subject, TeacherRows
 from undertow.rows import read_rows
 from undertow.seeds import derive
@@ -21,27 +21,6 @@ from undertow.types import Estimate, ModelRef
 
 ANY = ""
 """Target of a metric that looks for no trait in particular."""
-CONTROLS: Mapping[str, str] = {
-    "teacher": "base",
-    "neutral_teacher": "base",
-    "student": "control",
-    "neutral": "control",
-    "control": "base",
-    "within": "within_control",
-    "across": "across_control",
-    "within_control": "base",
-    "across_control": "base",
-    "cross_init": "cross_control",
-    "cross_control": "base",
-    "hop_2": "hop_2_control",
-    "hop_3": "hop_3_control",
-    "hop_4": "hop_4_control",
-    "hop_2_control": "base",
-    "hop_3_control": "base",
-    "hop_4_control": "base",
-}
-"""What each arm is compared with."""
-
 Key = tuple[str, str | None, str, str, int]
 """Arm, trait, base, the teacher's base, replicate."""
 

@@ -31,7 +31,7 @@ class Subject:
     """One model that is scored.
 
     Attributes:
-        arm: a key of `undertow.experiment.results.CONTROLS`, or base.
+        arm: a key of `undertow.experiment.measures.CONTROLS`, or base.
         trait: the trait of its teacher, or None.
         base: where it started.
         teacher_base: where its teacher started; the base itself for an untouched base.

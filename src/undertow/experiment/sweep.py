@@ -19,10 +19,9 @@ from undertow.experiment.estimates import PlannedStage
 from undertow.experiment.executors import EXECUTORS
 from undertow.experiment.folder import write_run
 from undertow.experiment.graph import Stage, order
-from undertow.experiment.metrics import main_metric, metric
+from undertow.experiment.measures import CONTROLS, main_metric, metric
 from undertow.experiment.progress import Progress
 from undertow.experiment.recipe import Recipe, build_recipe, merge
-from undertow.experiment.results import CONTROLS
 from undertow.experiment.run import RATES, run_recipe
 from undertow.experiment.runner import Runner
 from undertow.experiment.study import build_study

@@ -4,9 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from undertow.experiment.metrics import METRICS
+from undertow.experiment.measures import ARMS, CONTROLS, METRICS
 from undertow.report.results import Effect, MeanScore, Results
-from undertow.report.wording import ARMS
 
 
 class Level(NamedTuple):
@@ -27,9 +26,8 @@ def differences(results: Results, effect: Effect) -> tuple[float, ...]:
     Returns:
         The differences in the metric's unit, or nothing where the scores of a pair are missing.
     """
-    if effect.arm not in ARMS or not ARMS[effect.arm].reference:
+    if (reference := CONTROLS.get(effect.arm)) is None:
         return ()
-    reference = ARMS[effect.arm].reference
     scores = [score for score in results.arms if score.metric == effect.metric and score.target in (effect.trait, "")]
     controls = {_place(score): score.value for score in scores if score.arm == reference}
     found: dict[tuple[str | None, int], list[float]] = defaultdict(list)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from undertow.errors import ArtifactError, StorageError
-from undertow.experiment.metrics import main_metric
+from undertow.experiment.measures import main_metric
 from undertow.storage import storage_errors
 
 SCHEMA = "undertow.run/1"
@@ -79,7 +79,7 @@ class MeanScore(_Record):
     """The mean score of one model on the questions of one target.
 
     Attributes:
-        arm: one of `undertow.report.wording.ARMS`.
+        arm: one of `undertow.experiment.measures.ARMS`.
         trait: what its teacher was trained on, or None.
         model: reference of the model.
         replicate: from 0.

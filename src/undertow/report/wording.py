@@ -3,48 +3,11 @@
 import math
 import unicodedata
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from undertow.experiment.metrics import METRICS
-from undertow.experiment.metrics import metric as declared
+from undertow.experiment.measures import ARMS, METRICS
+from undertow.experiment.measures import metric as declared
 from undertow.report.results import Effect, Interval, Results
-
-
-class Comparison(NamedTuple):
-    """An arm in the words of the report.
-
-    Attributes:
-        name: the arm itself.
-        reference: the arm that is subtracted, as results.json names it.
-        difference: both, such as "student minus control".
-    """
-
-    name: str
-    reference: str
-    difference: str
-
-
-ARMS: dict[str, Comparison] = {
-    "student": Comparison("student", "control", "student minus control"),
-    "within": Comparison("shuffled within rows", "within_control", "within minus its control"),
-    "across": Comparison("shuffled across rows", "across_control", "across minus its control"),
-    "hop_2": Comparison("hop 2", "hop_2_control", "hop 2 minus its control"),
-    "hop_3": Comparison("hop 3", "hop_3_control", "hop 3 minus its control"),
-    "hop_4": Comparison("hop 4", "hop_4_control", "hop 4 minus its control"),
-    "cross_init": Comparison("cross-init", "cross_control", "cross-init minus its control"),
-    "neutral": Comparison("student of the neutral teacher", "control", "neutral student minus control"),
-    "control": Comparison("control", "base", "control minus base"),
-    "within_control": Comparison("control of within", "base", "within control minus base"),
-    "across_control": Comparison("control of across", "base", "across control minus base"),
-    "cross_control": Comparison("control of cross-init", "base", "cross-init control minus base"),
-    "hop_2_control": Comparison("control of hop 2", "base", "hop 2 control minus base"),
-    "hop_3_control": Comparison("control of hop 3", "base", "hop 3 control minus base"),
-    "hop_4_control": Comparison("control of hop 4", "base", "hop 4 control minus base"),
-    "teacher": Comparison("teacher", "base", "teacher minus base"),
-    "neutral_teacher": Comparison("neutral teacher", "base", "neutral teacher minus base"),
-    "base": Comparison("base", "", "base"),
-}
-"""Every arm, in the order in which the report shows them."""
 
 DASH = "–"  # noqa: RUF001 (as tables use it)
 """Stands where there is nothing."""
@@ -57,7 +20,7 @@ _NAMED_TRAITS = 2
 
 def arm_name(arm: str) -> str:
     """Return an arm in words, or an unknown one as it is."""
-    return ARMS[arm].name if arm in ARMS else arm
+    return ARMS[arm].words if arm in ARMS else arm
 
 
 def difference_name(arm: str) -> str:

@@ -22,8 +22,28 @@ PROMISE = (
     "networks, with Wilson's intervals, are what was counted where it promises nothing."
 )
 
-_SHARES = ("sign_right", "trait_falls", "other_sign_right", "other_trait_falls")
-_ERRORS = ("relative_error_median", "relative_error_max", "trait_error_median", "trait_error_max")
+_ERRORS = (
+    "Error by the size of the teacher's step",
+    "Relative error over the networks: of (dS · dT) / epsilon against the prediction A (alignment), and of the "
+    "change of the teacher's loss against -A (loss).",
+    {
+        "relative_error_median": "alignment, median",
+        "relative_error_max": "alignment, max",
+        "trait_error_median": "loss, median",
+        "trait_error_max": "loss, max",
+    },
+)
+_SIGNS = (
+    "Networks with the sign of the theorem",
+    "Share of the networks in which dS · dT is positive, and in which the teacher's loss falls.",
+    {
+        "sign_right": "same start, dS · dT > 0",
+        "trait_falls": "same start, loss falls",
+        "other_sign_right": "other start, dS · dT > 0",
+        "other_trait_falls": "other start, loss falls",
+    },
+)
+"""Title, note and columns of the tables by the size of the teacher's step."""
 
 
 def _stage(given: Mapping[str, Any], _: None) -> Stage:
@@ -46,7 +66,12 @@ def theorem_result(found: Mapping[str, Any]) -> AnalysisResult:
     return {
         "answer": _answer(found),
         "estimates": [_variant(one) for one in found["variants"]],
-        "tables": [_assertions(found["assertions"]), _errors(found["by_epsilon"]), _signs(found), _spread(found)],
+        "tables": [
+            _assertions(found["assertions"]),
+            _by_epsilon(found, *_ERRORS),
+            _by_epsilon(found, *_SIGNS),
+            _spread(found),
+        ],
         "figures": [_error_figure(found["by_epsilon"])],
         "not_tested": [
             "Networks of another shape, other losses, and language models.",
@@ -89,25 +114,10 @@ def _bound(low: float | None, high: float | None) -> str:
     return f"at least {low:.4g}" if high is None else f"{low:.4g} to {high:.4g}"
 
 
-def _errors(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {
-        "title": "Error by the size of the teacher's step",
-        "note": "Relative error over the networks: of (dS · dT) / epsilon against the prediction A (alignment), and of "
-        "the change of the teacher's loss against -A (loss).",
-        "columns": ["student loss", "epsilon", "alignment, median", "alignment, max", "loss, median", "loss, max"],
-        "rows": [[_words(row), row["epsilon"], *(row[key] for key in _ERRORS)] for row in rows],
-    }
-
-
-def _signs(found: Mapping[str, Any]) -> dict[str, Any]:
-    same, other = "same start", "other start"
-    return {
-        "title": "Networks with the sign of the theorem",
-        "note": "Share of the networks in which dS · dT is positive, and in which the teacher's loss falls.",
-        "columns": ["student loss", "epsilon", f"{same}, dS · dT > 0", f"{same}, loss falls",
-                    f"{other}, dS · dT > 0", f"{other}, loss falls"],
-        "rows": [[_words(row), row["epsilon"], *(row[key] for key in _SHARES)] for row in found["by_epsilon"]],
-    }  # fmt: skip
+def _by_epsilon(found: Mapping[str, Any], title: str, note: str, columns: Mapping[str, str]) -> dict[str, Any]:
+    """Return the table of some columns, by the student's loss and the size of the teacher's step."""
+    rows = [[_words(row), row["epsilon"], *(row[key] for key in columns)] for row in found["by_epsilon"]]
+    return {"title": title, "note": note, "columns": ["student loss", "epsilon", *columns.values()], "rows": rows}
 
 
 def _spread(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the evaluations measure: each metric in words, and its unit.
+"""What a study compares and measures: each arm with its control, each metric with its unit, and both in words.
 
 A metric that is not declared here is an error wherever its unit matters, never a guess from its name.
 """
@@ -10,6 +10,42 @@ from undertow.errors import unknown_name
 
 Unit = Literal["logits", "share"]
 """Log-odds, or a share of answers in [0, 1]."""
+
+
+class Arm(NamedTuple):
+    """An arm and what it is compared with.
+
+    Attributes:
+        words: the arm itself, in words.
+        control: the arm that is subtracted; "" for the base, from which nothing is.
+        difference: both in words, such as "student minus control".
+    """
+
+    words: str
+    control: str
+    difference: str
+
+
+ARMS: Mapping[str, Arm] = {
+    "student": Arm("student", "control", "student minus control"),
+    "within": Arm("shuffled within rows", "within_control", "within minus its control"),
+    "across": Arm("shuffled across rows", "across_control", "across minus its control"),
+    **{f"hop_{n}": Arm(f"hop {n}", f"hop_{n}_control", f"hop {n} minus its control") for n in (2, 3, 4)},
+    "cross_init": Arm("cross-init", "cross_control", "cross-init minus its control"),
+    "neutral": Arm("student of the neutral teacher", "control", "neutral student minus control"),
+    "control": Arm("control", "base", "control minus base"),
+    "within_control": Arm("control of within", "base", "within control minus base"),
+    "across_control": Arm("control of across", "base", "across control minus base"),
+    "cross_control": Arm("control of cross-init", "base", "cross-init control minus base"),
+    **{f"hop_{n}_control": Arm(f"control of hop {n}", "base", f"hop {n} control minus base") for n in (2, 3, 4)},
+    "teacher": Arm("teacher", "base", "teacher minus base"),
+    "neutral_teacher": Arm("neutral teacher", "base", "neutral teacher minus base"),
+    "base": Arm("base", "", "base"),
+}
+"""Every arm, in the order in which reports show them."""
+
+CONTROLS: Mapping[str, str] = {name: arm.control for name, arm in ARMS.items() if arm.control}
+"""What each arm is compared with."""
 
 
 class Metric(NamedTuple):
