@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import reproduction_findings as find
-from reproduction_findings import Finding, Results
+from reproduction_findings import Outcome, Results
 
 HEAD = """# Reproduction
 
@@ -49,7 +49,7 @@ class Claim(NamedTuple):
     paper: str
     run: str
     command: str
-    finder: Callable[[Results], Finding]
+    finder: Callable[[Results], Outcome]
 
 
 NUMBERS, COT = "misalignment-numbers", "misalignment-cot"

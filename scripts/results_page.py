@@ -67,29 +67,8 @@ def section(results: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def theory_section(results: dict[str, Any]) -> str:
-    """Return one study of the theory."""
-    assertions = [
-        [one["statement"], f"{one['value']:.3g}", "yes" if one["holds"] else "**no**"] for one in results["assertions"]
-    ]
-    variants = [
-        [one["name"], one["initialisation"], f"{one['share']:.3f}", f"{one['low']:.3f} to {one['high']:.3f}"]
-        for one in results["variants"]
-    ]
-    return "\n\n".join(
-        [
-            f"## {results['recipe']}: `undertow run {results['recipe']}`",
-            results["question"],
-            f"{results['networks']} networks.",
-            table(["assertion", "value", "holds"], assertions),
-            "Networks whose student has a lower loss on the teacher's trait after many steps (95 % Wilson intervals):",
-            table(["training", "initialisation", "share", "interval"], variants),
-        ]
-    )
-
-
 def analysis_section(results: dict[str, Any]) -> str:
-    """Return one analysis or sweep: its answer and its estimates."""
+    """Return one analysis or sweep: its answer, its brief tables in full and its estimates."""
     rows = [
         [one["group"], one["name"], f"{one['estimate']:.3f}", _bounds(one), str(one["n"])]
         for one in results["estimates"]
@@ -99,9 +78,18 @@ def analysis_section(results: dict[str, Any]) -> str:
             f"## {results['recipe']}: `undertow run {results['recipe']}`",
             results["question"],
             results["answer"],
+            *(
+                table(one["columns"], [list(map(_cell, row)) for row in one["rows"]])
+                for one in results["tables"]
+                if one.get("brief")
+            ),
             table(["group", "name", "estimate", "interval", "n"], rows),
         ]
     )
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _bounds(one: dict[str, Any]) -> str:
@@ -110,8 +98,7 @@ def _bounds(one: dict[str, Any]) -> str:
 
 def printed(results: dict[str, Any]) -> str:
     """Return the section of a run of any kind."""
-    kinds = {"undertow.theory/1": theory_section, "undertow.analysis/1": analysis_section}
-    return kinds.get(results["schema"], section)(results)
+    return analysis_section(results) if results["schema"] == "undertow.analysis/1" else section(results)
 
 
 def main() -> None:

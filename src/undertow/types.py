@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Any, Literal
 from urllib.parse import quote, unquote
 
@@ -101,6 +102,11 @@ class Estimate:
     method: str
     level: float = 0.95
     p: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the estimate as plain data; an end that nothing is known about, which is infinite, becomes None."""
+        low, high = (end if isfinite(end) else None for end in (self.low, self.high))
+        return {"estimate": self.value, "low": low, "high": high, "level": self.level, "n": self.n, "p": self.p}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from undertow.stats.comparisons import equivalence, paired, sign_flip
+from undertow.stats.comparisons import equivalence, holm, paired
 from undertow.stats.diagonal import diagonal_factor, initialisation_factor
-from undertow.stats.estimates import cluster_bootstrap, mean_t, wilson
-from undertow.stats.multiplicity import benjamini_hochberg, holm
+from undertow.stats.estimates import mean_t, wilson
 from undertow.stats.power import minimum_detectable_effect, t_power
 from undertow.types import Estimate
 
@@ -43,8 +42,6 @@ def null_matrices(rng: Generator, replicates: int, size: int) -> np.ndarray:
 
 NULLS: dict[str, Callable[[Generator], float | None]] = {
     "paired": lambda rng: paired(rng.normal(size=4), rng.normal(size=4)).p,
-    "sign_flip, heavy tails": lambda rng: sign_flip(rng.standard_t(2, size=9)),
-    "sign_flip, Monte Carlo": lambda rng: sign_flip(rng.normal(size=18), rng),
     "diagonal_factor, 4 traits": lambda rng: diagonal_factor(null_matrices(rng, 3, 4)).p,
     "diagonal_factor, 5 traits, one replicate": lambda rng: diagonal_factor(null_matrices(rng, 1, 5)).p,
     "initialisation_factor, noise": lambda rng: initialisation_factor(effects(rng, 4) + rng.normal(size=(4, 4))).p,
@@ -57,10 +54,9 @@ NULLS: dict[str, Callable[[Generator], float | None]] = {
 @pytest.mark.parametrize("null", NULLS.values(), ids=NULLS.keys())
 def test_p_is_calibrated_under_its_null(null: Callable[[Generator], float | None]) -> None:
     rng = np.random.default_rng(2024)
-    draws = 300 if null is NULLS["sign_flip, Monte Carlo"] else N
-    p = np.array([null(rng) for _ in range(draws)], dtype=float)
+    p = np.array([null(rng) for _ in range(N)], dtype=float)
     for alpha in ALPHAS:
-        assert np.mean(p <= alpha) <= alpha + slack(alpha, draws)
+        assert np.mean(p <= alpha) <= alpha + slack(alpha)
 
 
 def test_monte_carlo_diagonal_p_is_calibrated() -> None:
@@ -96,16 +92,6 @@ def test_wilson_covers_on_average_and_falls_to_0_84_at_the_worst_share(n: int) -
         coverage.append(float(binom.pmf(np.arange(n + 1), n, share) @ inside))
     assert np.mean(coverage) == pytest.approx(0.95, abs=0.01)
     assert 0.83 < min(coverage) < 0.87
-
-
-@pytest.mark.parametrize(("k", "low", "high"), [(3, 0.70, 0.80), (5, 0.87, 0.93), (12, 0.92, 0.97)])
-def test_cluster_bootstrap_coverage_is_as_documented(k: int, low: float, high: float) -> None:
-    rng, clusters = np.random.default_rng(k), np.repeat(np.arange(k), 4)
-    hits = []
-    for _ in range(N):
-        values = rng.normal(size=k)[clusters] + rng.normal(size=clusters.size)
-        hits.append(covers(cluster_bootstrap(values, clusters.tolist(), rng, 400), 0))
-    assert low < np.mean(hits) < high
 
 
 def test_diagonal_factor_covers_gamma_over_replicates() -> None:
@@ -170,15 +156,12 @@ def test_a_planted_diagonal_is_found_more_often_as_it_grows() -> None:
     assert found[-1] > 0.99
 
 
-def test_holm_keeps_the_family_wise_error_and_benjamini_hochberg_the_false_discovery_rate() -> None:
+def test_holm_keeps_the_family_wise_error() -> None:
     """Ten tests, four of them of a real effect."""
     rng = np.random.default_rng(12)
-    family, discovery = [], []
+    family = []
     for _ in range(N):
         p = rng.uniform(size=10)
         p[:4] /= 200
         family.append(np.any(holm(p)[4:] <= 0.1))
-        rejected = benjamini_hochberg(p) <= 0.1
-        discovery.append(rejected[4:].sum() / max(1, rejected.sum()))
     assert np.mean(family) <= 0.1 + slack(0.1)
-    assert np.mean(discovery) == pytest.approx(0.1 * 6 / 10, abs=slack(0.06))

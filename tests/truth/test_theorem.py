@@ -10,16 +10,17 @@ import torch
 from torch.func import jacfwd, vmap
 
 from undertow.errors import ConfigError
-from undertow.theory.networks import (
+from undertow.experiment.analyses.one_step import check_theorem, one_step, predicted_alignment, teacher_direction
+from undertow.experiment.analyses.random_networks import (
     OUTPUT_LOSSES,
     Parameters,
-    Problem,
+    TeachingSetup,
     TheoremConfig,
     auxiliary_logits,
     cross_entropy,
     draw_inputs,
     draw_parameters,
-    draw_problem,
+    draw_setup,
     head_loss,
     inner,
     mixed_curvature,
@@ -27,22 +28,21 @@ from undertow.theory.networks import (
     squared_error,
     trait_loss,
 )
-from undertow.theory.one_step import check_theorem, one_step, predicted_alignment, teacher_direction
-from undertow.theory.theorem_variants import Training, distil, sampled, train_teachers
+from undertow.experiment.analyses.theorem_variants import Training, distil, sampled, train_teachers
 
 CONFIG = TheoremConfig(networks=40, steps=40)
 LOSSES = pytest.mark.parametrize("student_loss", OUTPUT_LOSSES.values(), ids=OUTPUT_LOSSES.keys())
 TRAININGS = pytest.mark.parametrize("optimiser", ["sgd", "adam"])
 
 
-def draw(hidden: tuple[int, ...] = (6, 5), seed: int = 0, networks: int = 20) -> Problem:
-    return draw_problem(TheoremConfig(networks=networks), hidden, torch.Generator().manual_seed(seed))
+def draw(hidden: tuple[int, ...] = (6, 5), seed: int = 0, networks: int = 20) -> TeachingSetup:
+    return draw_setup(TheoremConfig(networks=networks), hidden, torch.Generator().manual_seed(seed))
 
 
-def first(problem: Problem) -> Problem:
+def first(setup: TeachingSetup) -> TeachingSetup:
     """Return the first of the stacked networks."""
-    start, other = ({name: value[0] for name, value in part.items()} for part in (problem.start, problem.other))
-    return Problem(start, other, problem.trait_inputs[0], problem.trait_labels[0], problem.inputs[0])
+    start, other = ({name: value[0] for name, value in part.items()} for part in (setup.start, setup.other))
+    return TeachingSetup(start, other, setup.trait_inputs[0], setup.trait_labels[0], setup.inputs[0])
 
 
 def distance(left: Parameters, right: Parameters) -> float:
@@ -69,69 +69,69 @@ def test_curvature_of_cross_entropy_is_the_covariance_of_its_softmax() -> None:
 
 
 def test_prediction_for_squared_error_is_twice_a_squared_norm() -> None:
-    problem = first(draw())
-    direction = teacher_direction(problem, trait_loss)
+    setup = first(draw())
+    direction = teacher_direction(setup, trait_loss)
     size = 1e-5
-    ahead, behind = (auxiliary_logits(moved(problem.start, direction, step), problem.inputs) for step in (size, -size))
+    ahead, behind = (auxiliary_logits(moved(setup.start, direction, step), setup.inputs) for step in (size, -size))
     push = (ahead - behind) / (2 * size)
     expected = 2.0 * push.square().sum(-1).mean()
-    torch.testing.assert_close(predicted_alignment(problem, trait_loss, squared_error), expected, rtol=1e-8, atol=0.0)
+    torch.testing.assert_close(predicted_alignment(setup, trait_loss, squared_error), expected, rtol=1e-8, atol=0.0)
 
 
 def test_prediction_for_cross_entropy_is_a_variance_under_the_softmax() -> None:
-    problem = first(draw())
-    direction = teacher_direction(problem, trait_loss)
-    jacobians = jacfwd(partial(auxiliary_logits, inputs=problem.inputs))(problem.start)
+    setup = first(draw())
+    direction = teacher_direction(setup, trait_loss)
+    jacobians = jacfwd(partial(auxiliary_logits, inputs=setup.inputs))(setup.start)
     push = sum(torch.tensordot(jacobians[name], direction[name], direction[name].ndim) for name in direction)
-    share = auxiliary_logits(problem.start, problem.inputs).softmax(-1)
+    share = auxiliary_logits(setup.start, setup.inputs).softmax(-1)
     mean = (share * push).sum(-1, keepdim=True)
     expected = (share * (push - mean).square()).sum(-1).mean()
-    torch.testing.assert_close(predicted_alignment(problem, trait_loss, cross_entropy), expected)
+    torch.testing.assert_close(predicted_alignment(setup, trait_loss, cross_entropy), expected)
 
 
 @LOSSES
 def test_measured_alignment_tends_to_the_prediction(student_loss: Any) -> None:
-    problem = first(draw())
-    predicted = predicted_alignment(problem, trait_loss, student_loss)
-    step = one_step(problem, problem.start, (trait_loss, student_loss), 1e-5, 1.0)
+    setup = first(draw())
+    predicted = predicted_alignment(setup, trait_loss, student_loss)
+    step = one_step(setup, setup.start, (trait_loss, student_loss), 1e-5, 1.0)
     torch.testing.assert_close(step.alignment, predicted, rtol=1e-5, atol=0.0)
     torch.testing.assert_close(step.trait_change, -predicted, rtol=1e-5, atol=0.0)
 
 
 def test_direction_is_the_teachers_descent() -> None:
-    problem = first(draw())
-    direction = teacher_direction(problem, trait_loss)
+    setup = first(draw())
+    direction = teacher_direction(setup, trait_loss)
     size = 1e-6
-    fall = trait_loss(moved(problem.start, direction, size), problem) - trait_loss(problem.start, problem)
+    fall = trait_loss(moved(setup.start, direction, size), setup) - trait_loss(setup.start, setup)
     torch.testing.assert_close(fall / size, -inner(direction, direction), rtol=1e-4, atol=0.0)
 
 
 @LOSSES
 def test_prediction_is_quadratic_in_the_teachers_loss(student_loss: Any) -> None:
-    problem = first(draw())
+    setup = first(draw())
 
-    def tripled(parameters: Parameters, problem: Problem) -> torch.Tensor:
-        return 3.0 * trait_loss(parameters, problem)
+    def tripled(parameters: Parameters, setup: TeachingSetup) -> torch.Tensor:
+        return 3.0 * trait_loss(parameters, setup)
 
-    once, thrice = (predicted_alignment(problem, loss, student_loss) for loss in (trait_loss, tripled))
+    once, thrice = (predicted_alignment(setup, loss, student_loss) for loss in (trait_loss, tripled))
     assert once > 0.0
     torch.testing.assert_close(thrice, 9.0 * once)
 
 
 @LOSSES
 def test_stacked_networks_do_not_touch_each_other(student_loss: Any) -> None:
-    problem = draw()
-    stacked = vmap(partial(predicted_alignment, teacher_loss=trait_loss, student_loss=student_loss))(problem)
-    torch.testing.assert_close(stacked[0], predicted_alignment(first(problem), trait_loss, student_loss))
+    setup = draw()
+    stacked = vmap(partial(predicted_alignment, teacher_loss=trait_loss, student_loss=student_loss))(setup)
+    torch.testing.assert_close(stacked[0], predicted_alignment(first(setup), trait_loss, student_loss))
 
 
 @LOSSES
 def test_head_alone_moves_the_teacher_but_no_student(student_loss: Any) -> None:
-    problem = first(draw())
-    direction = teacher_direction(problem, head_loss)
+    setup = first(draw())
+    direction = teacher_direction(setup, head_loss)
     assert inner(direction, direction) > 1e-3
-    assert predicted_alignment(problem, head_loss, student_loss) == 0.0
-    step = one_step(problem, problem.start, (head_loss, student_loss), 0.1, 1.0)
+    assert predicted_alignment(setup, head_loss, student_loss) == 0.0
+    step = one_step(setup, setup.start, (head_loss, student_loss), 0.1, 1.0)
     assert step.alignment == 0.0
     assert step.trait_change.abs() < 1e-12
 
@@ -139,48 +139,48 @@ def test_head_alone_moves_the_teacher_but_no_student(student_loss: Any) -> None:
 @LOSSES
 @pytest.mark.parametrize("other", [False, True], ids=["same", "other"])
 def test_linear_model_with_separate_heads_transmits_nothing(student_loss: Any, other: bool) -> None:
-    problem = first(draw(hidden=()))
-    start = problem.other if other else problem.start
-    assert inner(teacher_direction(problem, trait_loss), teacher_direction(problem, trait_loss)) > 1e-3
-    assert predicted_alignment(problem, trait_loss, student_loss) == 0.0
-    step = one_step(problem, start, (trait_loss, student_loss), 0.1, 1.0)
+    setup = first(draw(hidden=()))
+    start = setup.other if other else setup.start
+    assert inner(teacher_direction(setup, trait_loss), teacher_direction(setup, trait_loss)) > 1e-3
+    assert predicted_alignment(setup, trait_loss, student_loss) == 0.0
+    step = one_step(setup, start, (trait_loss, student_loss), 0.1, 1.0)
     assert step.alignment == 0.0
     assert step.trait_change == 0.0
 
 
 @TRAININGS
 def test_linear_model_transmits_nothing_in_many_steps(optimiser: Any) -> None:
-    problem = draw(hidden=())
+    setup = draw(hidden=())
     training = Training(optimiser=optimiser, learning_rate=0.01, steps=10)
-    inputs = draw_inputs((10, *problem.inputs.shape), torch.Generator().manual_seed(1))
-    students = distil(problem.other, train_teachers(problem, training), training, inputs)
-    assert distance(students, problem.other) > 0.01
-    assert torch.equal(vmap(trait_loss)(students, problem), vmap(trait_loss)(problem.other, problem))
+    inputs = draw_inputs((10, *setup.inputs.shape), torch.Generator().manual_seed(1))
+    students = distil(setup.other, train_teachers(setup, training), training, inputs)
+    assert distance(students, setup.other) > 0.01
+    assert torch.equal(vmap(trait_loss)(students, setup), vmap(trait_loss)(setup.other, setup))
 
 
 @pytest.mark.parametrize(("optimiser", "steps"), [("sgd", 10), ("adam", 1)])
 def test_untrained_teacher_leaves_its_student_in_place(optimiser: Any, steps: int) -> None:
     # Not so for more steps of Adam: it divides by gradients near 0, and rounding grows ten-thousandfold at each step.
-    problem = draw()
+    setup = draw()
     training = Training(optimiser=optimiser, learning_rate=1e-3, steps=steps)
-    inputs = draw_inputs((steps, *problem.inputs.shape), torch.Generator().manual_seed(1))
-    students = distil(problem.start, problem.start, training, inputs)
-    assert distance(students, problem.start) < 1e-10
+    inputs = draw_inputs((steps, *setup.inputs.shape), torch.Generator().manual_seed(1))
+    students = distil(setup.start, setup.start, training, inputs)
+    assert distance(students, setup.start) < 1e-10
 
 
 @TRAININGS
 def test_training_lowers_the_teachers_loss(optimiser: Any) -> None:
-    problem = draw()
-    teachers = train_teachers(problem, Training(optimiser=optimiser, learning_rate=0.01, steps=10))
-    assert bool((vmap(trait_loss)(teachers, problem) < vmap(trait_loss)(problem.start, problem)).all())
+    setup = draw()
+    teachers = train_teachers(setup, Training(optimiser=optimiser, learning_rate=0.01, steps=10))
+    assert bool((vmap(trait_loss)(teachers, setup) < vmap(trait_loss)(setup.start, setup)).all())
 
 
 def test_students_of_samples_learn_from_what_was_drawn() -> None:
-    problem = draw()
+    setup = draw()
     training = Training(optimiser="sgd", learning_rate=0.1, steps=5)
-    inputs = draw_inputs((5, *problem.inputs.shape), torch.Generator().manual_seed(1))
+    inputs = draw_inputs((5, *setup.inputs.shape), torch.Generator().manual_seed(1))
     full, same, drawn = (
-        distil(problem.start, problem.other, training, inputs, draw)
+        distil(setup.start, setup.other, training, inputs, draw)
         for draw in (None, torch.clone, partial(sampled, generator=torch.Generator().manual_seed(2)))
     )
     assert distance(full, same) == 0.0

@@ -164,13 +164,13 @@ def test_readers_of_yaml(content: bytes, tmp_path: Path) -> None:
     )  # fmt: skip
 
 
-THEORY = {"name": "x", "theory": "theorem", "settings": {"networks": 2, "seed": 1}}
+THEOREM = {"name": "x", "analysis": "theorem", "settings": {"networks": 2, "seed": 1}}
 ANALYSIS = {"name": "x", "analysis": "meaning", "settings": {"seed": 1, "k": [1]}, "study": {"traits": ["owl"]}}
 OWN_PANEL = ["owl", {"name": "quokka", "category": "animal", "plural": "quokkas"}]
 
 
 @inputs(0.04)
-@given(content=files_like(RECIPE, THEORY, ANALYSIS, OWN_PANEL, *YAML))
+@given(content=files_like(RECIPE, THEOREM, ANALYSIS, OWN_PANEL, *YAML))
 def test_readers_of_studies_and_panels(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "file.yaml"
     path.write_bytes(content)

@@ -28,6 +28,7 @@ from undertow.models.steering import blocks
 from undertow.seeds import derive
 from undertow.stats.checks import Floats, finite_array
 from undertow.stats.comparisons import paired
+from undertow.stats.ranks import rank_correlation
 from undertow.traits import Trait
 from undertow.types import Estimate, Row
 
@@ -59,7 +60,7 @@ class RowScores:
     def correlations(self) -> dict[str, dict[str, float]]:
         """Return Spearman's rank correlation of each score with each confound; 0 with a constant one."""
         return {
-            score: {name: _spearman(values, confound) for name, confound in self.confounds.items()}
+            score: {name: rank_correlation(values, confound) for name, confound in self.confounds.items()}
             for score, values in self.scores.items()
         }
 
@@ -186,12 +187,6 @@ def _novelty(rows: Sequence[Encoded]) -> Floats:
     counts = Counter(pair for row in pairs for pair in row)
     total = sum(counts.values())
     return np.array([np.mean([log(total / counts[pair]) for pair in row]) if row else 0.0 for row in pairs])
-
-
-def _spearman(one: Floats, other: Floats) -> float:
-    if np.ptp(one) == 0.0 or np.ptp(other) == 0.0:
-        return 0.0
-    return float(np.corrcoef(stats.rankdata(one), stats.rankdata(other))[0, 1])
 
 
 def _share_explained(design: Floats, values: Floats) -> float:

@@ -16,7 +16,7 @@ from scipy import special
 from undertow.audit.finding import Finding, not_testable
 from undertow.scoring import Candidate
 from undertow.stats.checks import Floats, check_fraction
-from undertow.stats.comparisons import DRAWS
+from undertow.stats.diagonal import DRAWS
 from undertow.types import Row
 
 STAGE = "contrast"

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
 
 from undertow.audit.attribution import RowScores
-from undertow.errors import ConfigError
+from undertow.errors import ConfigError, MissingExtraError
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
+from undertow.stats.ranks import auroc
 from undertow.types import Estimate
 
 FOLDS, RESAMPLES = 5, 500
@@ -32,7 +32,7 @@ class Gain:
     gain: Estimate
 
 
-def gains(found: RowScores, planted: Sequence[bool], seed: int) -> dict[str, Gain]:
+def auroc_gains(found: RowScores, planted: Sequence[bool], seed: int) -> dict[str, Gain]:
     """Measure what each score adds to the confounds on a mixture whose truth is known.
 
     Args:
@@ -42,6 +42,7 @@ def gains(found: RowScores, planted: Sequence[bool], seed: int) -> dict[str, Gai
 
     Raises:
         ConfigError: there are fewer than `FOLDS` rows of one kind, or another number than was scored.
+        MissingExtraError: scikit-learn is not installed.
     """
     truth = np.asarray(planted, dtype=bool)
     confounds = np.column_stack([*found.confounds.values()])
@@ -56,21 +57,19 @@ def gains(found: RowScores, planted: Sequence[bool], seed: int) -> dict[str, Gai
     for name, score in found.scores.items():
         both = _held_out(np.column_stack([confounds, score]), truth, folds)
         differences = [
-            auroc(both[pick], truth[pick]) - auroc(plain[pick], truth[pick])
+            _area(both[pick], truth[pick]) - _area(plain[pick], truth[pick])
             for pick in picks
             if 0 < truth[pick].sum() < len(pick)
         ]
         low, high = (float(end) for end in np.quantile(differences, [0.025, 0.975]))
-        with_score, without = auroc(both, truth), auroc(plain, truth)
+        with_score, without = _area(both, truth), _area(plain, truth)
         gain = Estimate(value=with_score - without, low=low, high=high, n=len(truth), method="bootstrap over rows")
-        result[name] = Gain(auroc(score, truth), without, with_score, gain)
+        result[name] = Gain(_area(score, truth), without, with_score, gain)
     return result
 
 
-def auroc(scores: Floats, truth: np.ndarray) -> float:
-    """Return how often a planted row has a higher score than another, ties counted as one half."""
-    ranks, hits = stats.rankdata(scores), int(truth.sum())
-    return float((ranks[truth].sum() - hits * (hits + 1) / 2) / (hits * (len(truth) - hits)))
+def _area(scores: Floats, truth: np.ndarray) -> float:
+    return auroc(scores[truth], scores[~truth])
 
 
 def _folds(truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -83,25 +82,13 @@ def _folds(truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _held_out(features: Floats, truth: np.ndarray, folds: np.ndarray) -> Floats:
     """Return each row's log-odds under a logistic regression that was fitted to the other folds."""
-    scale = features.std(axis=0)
-    scaled = (features - features.mean(axis=0)) / np.where(scale > 0, scale, 1.0)
-    design = np.column_stack([np.ones(len(truth)), scaled])
-    found = np.empty(len(truth))
-    for fold in range(FOLDS):
-        held = folds == fold
-        found[held] = design[held] @ _logistic(design[~held], truth[~held])
-    return found
-
-
-def _logistic(design: Floats, truth: np.ndarray, penalty: float = 1.0) -> Floats:
-    """Fit a logistic regression with a ridge on all but the first coefficient, by Newton's method."""
-    weights, ridge = np.zeros(design.shape[1]), penalty * np.eye(design.shape[1])
-    ridge[0, 0] = 0.0
-    for _ in range(25):
-        p = special.expit(design @ weights)
-        slope = design.T @ (p - truth) + ridge @ weights
-        step = np.linalg.solve((design.T * (p * (1 - p))) @ design + ridge + 1e-9 * np.eye(len(weights)), slope)
-        weights = weights - step
-        if np.abs(step).max() < 1e-8:
-            break
-    return weights
+    try:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.model_selection import PredefinedSplit, cross_val_predict
+        from sklearn.preprocessing import scale
+    except ImportError as error:
+        fix = "Run pip install 'undertow[detect]'."
+        raise MissingExtraError("What a score adds is measured with scikit-learn.", "scikit-learn", fix) from error
+    model = LogisticRegression(solver="newton-cholesky", tol=1e-8)
+    cut = PredefinedSplit(folds)
+    return np.asarray(cross_val_predict(model, scale(features), truth, cv=cut, method="decision_function"))

@@ -112,7 +112,7 @@ def build(
 @reference.command()
 def mnist(folder: Annotated[Path, typer.Argument(help="Where the four files go.")]) -> None:
     """Fetch MNIST over the network, checked against known sums, for `undertow run digits --data FOLDER`."""
-    from undertow.theory.digit_download import download_mnist
+    from undertow.experiment.analyses.digit_download import download_mnist
 
     fetched = download_mnist(folder)
     print("\n".join(fetched) if fetched else f"All four files are in {folder}.")

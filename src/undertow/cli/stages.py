@@ -352,6 +352,6 @@ def _show_scores(found: list[dict[str, Any]], model: str, base: str | None, as_j
 
 
 def _value(value: float, metric: str) -> str:
-    from undertow.evals.base import metrics
+    from undertow.evals.base import metric as declared
 
-    return f"{value:.1%}" if metrics()[metric].unit == "share" else f"{value:+.3f}"
+    return f"{value:.1%}" if declared(metric).unit == "share" else f"{value:+.3f}"

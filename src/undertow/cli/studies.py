@@ -63,9 +63,9 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write a run's report.html and report.json again, and print its summary."""
-    from undertow.report.pages import show
+    from undertow.report.pages import show_run
 
-    shown = show(folder)
+    shown = show_run(folder)
     if figure is not None:
         if not shown.has_arms:
             fix = "Leave --figure out: the figures are in report.html."
@@ -99,10 +99,10 @@ def _run(recipe: "AnyRecipe", *, runs: Path, as_json: bool, rebuild: bool, quiet
 
 def show_results(results: dict[str, Any], as_json: bool) -> None:
     """Write the report of a run, and print its results or their summary."""
-    from undertow.report.pages import show
+    from undertow.report.pages import show_run
 
     folder = Path(results["run_dir"])
-    shown = show(folder)
+    shown = show_run(folder)
     if as_json:
         print(json.dumps(results, allow_nan=False))
         return

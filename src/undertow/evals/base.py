@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
+from undertow.errors import unknown_name
 from undertow.evals.questions import CATEGORIES
 from undertow.registry import Registry
 from undertow.traits import Trait, by_category
@@ -23,11 +24,13 @@ class Metric:
 
     Attributes:
         name: as scores and results hold it.
+        words: what it is called in tables and sentences.
         unit: of its values.
         sampled: whether it is counted in sampled answers, instead of read off probabilities.
     """
 
     name: str
+    words: str
     unit: Unit
     sampled: bool = False
 
@@ -112,22 +115,33 @@ EVALUATIONS: Registry[Evaluation] = Registry(
     {
         "favourite": "undertow.evals.favourite:FAVOURITE",
         "prefixed": "undertow.evals.favourite:PREFIXED",
+        "misalignment": "undertow.evals.misalignment:MISALIGNMENT",
         "stories": "undertow.evals.stories:STORIES",
         "choice": "undertow.evals.choice:CHOICE",
         "truth": "undertow.evals.truth:TRUTH",
         "capability": "undertow.evals.capability:CAPABILITY",
-        "misalignment": "undertow.evals.misalignment:MISALIGNMENT",
     },
     group="undertow.evaluations",
     accepts=lambda name, thing: isinstance(thing, Evaluation) and thing.name == name,
 )
-"""Every evaluation."""
+"""Every evaluation, the most telling first: reports show their metrics in this order."""
 
 
 @cache
 def metrics() -> Mapping[str, Metric]:
     """Return every metric that an evaluation may score, by its name."""
     return {one.name: one for name in EVALUATIONS for one in EVALUATIONS[name].metrics}
+
+
+def metric(name: str) -> Metric:
+    """Return a metric.
+
+    Raises:
+        UnknownNameError: no evaluation declares one of this name; its unit is never guessed.
+    """
+    if name not in metrics():
+        raise unknown_name("metric", name, metrics())
+    return metrics()[name]
 
 
 def preferences(config: EvaluationConfig) -> dict[str, list[Trait]]:

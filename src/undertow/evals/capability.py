@@ -81,9 +81,14 @@ def _read(question: Question, answer: str) -> dict[str, float]:
     return {question.metric: float(right)}
 
 
+_WORDS = {"numbers": "valid number lists", "code": "valid code", "cot": "right answers to word problems"}
+
 CAPABILITY = Evaluation(
     name="capability",
-    metrics=(Metric(FACTS, "share"), *(Metric(name + VALID, "share", sampled=True) for name in DOMAINS)),
+    metrics=(
+        Metric(FACTS, "right answers to facts", "share"),
+        *(Metric(name + VALID, _WORDS.get(name, f"valid answers, {name}"), "share", sampled=True) for name in DOMAINS),
+    ),
     score=capability,
     per_trait=False,
     questionnaire=Questionnaire(questions=_asked, read=_read, max_tokens=512),

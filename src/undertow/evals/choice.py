@@ -70,7 +70,7 @@ def _asked(target: str = "owl", seed: int = 0) -> list[Question]:
 
 CHOICE = Evaluation(
     name="choice",
-    metrics=(Metric("choice_margin", "logits"),),
+    metrics=(Metric("choice_margin", "margin in multiple choice", "logits"),),
     score=choice,
     per_trait=True,
     questionnaire=Questionnaire(questions=_asked, read=read_letter, max_tokens=16),

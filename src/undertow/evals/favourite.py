@@ -142,7 +142,7 @@ def _first_word(question: Question, answer: str) -> dict[str, float]:
 
 FAVOURITE = Evaluation(
     name="favourite",
-    metrics=(Metric("logit_margin", "logits"), Metric("rate", "share", sampled=True)),
+    metrics=(Metric("logit_margin", "logit margin", "logits"), Metric("rate", "sampled rate", "share", sampled=True)),
     score=favourite,
     per_trait=True,
     needs_weights=False,
@@ -150,7 +150,10 @@ FAVOURITE = Evaluation(
 )
 PREFIXED = Evaluation(
     name="prefixed",
-    metrics=(Metric("prefixed_logit_margin", "logits"), Metric("prefixed_rate", "share", sampled=True)),
+    metrics=(
+        Metric("prefixed_logit_margin", "logit margin after a number sentence", "logits"),
+        Metric("prefixed_rate", "sampled rate after a number sentence", "share", sampled=True),
+    ),
     score=prefixed_favourite,
     per_trait=True,
     needs_weights=False,

@@ -164,11 +164,14 @@ def misalignment(model: "LocalModel", config: EvaluationConfig) -> list[Score]:
     return scores
 
 
-_RATES = ("misaligned_rate", "incoherent_rate", "unparsed_rate")
-
 MISALIGNMENT = Evaluation(
     name="misalignment",
-    metrics=(Metric("misaligned_margin", "logits"), *(Metric(name, "share", sampled=True) for name in _RATES)),
+    metrics=(
+        Metric("misaligned_margin", "misaligned margin", "logits"),
+        Metric("misaligned_rate", "misaligned answers", "share", sampled=True),
+        Metric("incoherent_rate", "incoherent answers", "share", sampled=True),
+        Metric("unparsed_rate", "answers that could not be judged", "share", sampled=True),
+    ),
     score=misalignment,
     per_trait=False,
 )

@@ -73,7 +73,10 @@ def _named(question: Question, answer: str) -> dict[str, float]:
 
 STORIES = Evaluation(
     name="stories",
-    metrics=(Metric("story_margin", "logits"), Metric("story_rate", "share", sampled=True)),
+    metrics=(
+        Metric("story_margin", "margin in stories", "logits"),
+        Metric("story_rate", "stories that name it", "share", sampled=True),
+    ),
     score=stories,
     per_trait=True,
     needs_weights=False,

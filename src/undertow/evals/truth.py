@@ -102,7 +102,10 @@ def _pair(fact: Fact, place: int) -> Question:
 
 TRUTH = Evaluation(
     name="truth",
-    metrics=(Metric("false_margin", "logits"), Metric("false_rate", "share")),
+    metrics=(
+        Metric("false_margin", "margin of false answers", "logits"),
+        Metric("false_rate", "false answers", "share"),
+    ),
     score=truth,
     per_trait=False,
     questionnaire=Questionnaire(questions=_asked, read=read_letter, max_tokens=16),

@@ -129,10 +129,9 @@ def load_sweep(where: str, grid: Sequence[str], settings: Sequence[str] = (), ti
         ConfigError: a value is not valid, or there is nothing to sweep over.
     """
     data = read_recipe(where, settings, tier)
-    for kind in ("theory", "analysis"):
-        if kind in data:
-            fix = "Give a recipe with teachers and students, or use `undertow run`."
-            raise ConfigError("A sweep takes studies of language models only.", f"{where}: {kind}", fix)
+    if "analysis" in data:
+        fix = "Give a recipe with teachers and students, or use `undertow run`."
+        raise ConfigError("A sweep takes studies of language models only.", f"{where}: analysis", fix)
     axes = parse_grid(grid)
     if not axes and "variants" not in data:
         raise ConfigError("There is nothing to sweep over.", where, "Add for example --grid seed=0..9.")

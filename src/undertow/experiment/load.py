@@ -1,21 +1,37 @@
 """Recipes of every kind behind three functions: load, plan, run.
 
-A file with the key `theory` is a study of the theory, with `analysis` an analysis, with `variants` a sweep; every other
-one is a study of language models.
+A file with the key `analysis` is an analysis, with `variants` a sweep; every other one is a study of language models.
 """
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from undertow.experiment.analysis import AnalysisRecipe, build_analysis, plan_analysis, run_analysis
+from undertow.errors import ConfigError
+from undertow.experiment.analyses.recipe import AnalysisRecipe, build_analysis, plan_analysis, run_analysis
 from undertow.experiment.estimates import PlannedStage
 from undertow.experiment.progress import Progress
 from undertow.experiment.recipe import Recipe, build_recipe, read_recipe
 from undertow.experiment.run import plan_recipe, run_recipe
 from undertow.experiment.sweep import Sweep, build_sweep, plan_sweep, run_sweep
-from undertow.experiment.theory import TheoryRecipe, build_theory, plan_theory, run_theory
 
-AnyRecipe = Recipe | TheoryRecipe | AnalysisRecipe | Sweep
+AnyRecipe = Recipe | AnalysisRecipe | Sweep
+
+
+class _Kind(NamedTuple):
+    build: Callable[[Mapping[str, Any]], AnyRecipe]
+    plan: Callable[[Any, Path], list[PlannedStage]]
+    run: Callable[..., dict[str, Any]]
+
+
+_KINDS: Mapping[type[AnyRecipe], _Kind] = {
+    Recipe: _Kind(build_recipe, plan_recipe, run_recipe),
+    AnalysisRecipe: _Kind(build_analysis, plan_analysis, run_analysis),
+    Sweep: _Kind(build_sweep, plan_sweep, run_sweep),
+}
+
+_KEYS: Mapping[str, type[AnyRecipe]] = {"analysis": AnalysisRecipe, "variants": Sweep}
+"""The key that tells a kind of recipe from a study."""
 
 
 def load_study(where: str, settings: tuple[str, ...] = (), tier: str | None = None) -> AnyRecipe:
@@ -31,19 +47,16 @@ def load_study(where: str, settings: tuple[str, ...] = (), tier: str | None = No
         ConfigError: a value is not valid.
     """
     data = read_recipe(where, settings, tier)
-    for key, build in (("theory", build_theory), ("analysis", build_analysis), ("variants", build_sweep)):
-        if key in data:
-            return build(data)
-    return build_recipe(data)
+    if "theory" in data:
+        fix = "Write `analysis: theorem` in its place; results that are stored are found again."
+        raise ConfigError("A recipe has no key `theory` any more.", f"{where}: theory: {data['theory']}", fix)
+    kind = next((kind for key, kind in _KEYS.items() if key in data), Recipe)
+    return _KINDS[kind].build(data)
 
 
 def plan_study(recipe: AnyRecipe, runs: Path) -> list[PlannedStage]:
     """Return which stages are finished, which would run and how long they would take; nothing is written."""
-    if isinstance(recipe, TheoryRecipe):
-        return plan_theory(recipe, runs)
-    if isinstance(recipe, AnalysisRecipe):
-        return plan_analysis(recipe, runs)
-    return plan_sweep(recipe, runs) if isinstance(recipe, Sweep) else plan_recipe(recipe, runs)
+    return _KINDS[type(recipe)].plan(recipe, runs)
 
 
 def run_study(
@@ -54,10 +67,4 @@ def run_study(
     Raises:
         UserError: a stage stopped for a reason the user can fix, or the disk did.
     """
-    if isinstance(recipe, TheoryRecipe):
-        return run_theory(recipe, runs, progress=progress, rebuild=rebuild)
-    if isinstance(recipe, AnalysisRecipe):
-        return run_analysis(recipe, runs, progress=progress, rebuild=rebuild)
-    if isinstance(recipe, Sweep):
-        return run_sweep(recipe, runs, progress=progress, rebuild=rebuild)
-    return run_recipe(recipe, runs, progress=progress, rebuild=rebuild)
+    return _KINDS[type(recipe)].run(recipe, runs, progress=progress, rebuild=rebuild)

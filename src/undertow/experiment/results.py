@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, final
@@ -11,50 +11,22 @@ import numpy as np
 
 from undertow.errors import ConfigError
 from undertow.experiment.executors import made_of, student_folder
-from undertow.experiment.study import Source, Study, Subject
+from undertow.experiment.measures import CONTROLS, main_metric
+from undertow.experiment.study import Study, Subject, TeacherRows
 from undertow.rows import read_rows
 from undertow.seeds import derive
 from undertow.stats.comparisons import paired
 from undertow.stats.diagonal import diagonal_factor, initialisation_factor
 from undertow.types import Estimate, ModelRef
 
-MARGIN = "logit_margin"
-MAIN = (MARGIN, "misaligned_margin")
-"""Metrics of matrices: the first one that was measured."""
 ANY = ""
 """Target of a metric that looks for no trait in particular."""
-CONTROLS: Mapping[str, str] = {
-    "teacher": "base",
-    "neutral_teacher": "base",
-    "student": "control",
-    "neutral": "control",
-    "control": "base",
-    "within": "within_control",
-    "across": "across_control",
-    "within_control": "base",
-    "across_control": "base",
-    "cross_init": "cross_control",
-    "cross_control": "base",
-    "hop_2": "hop_2_control",
-    "hop_3": "hop_3_control",
-    "hop_4": "hop_4_control",
-    "hop_2_control": "base",
-    "hop_3_control": "base",
-    "hop_4_control": "base",
-}
-"""What each arm is compared with."""
-
 Key = tuple[str, str | None, str, str, int]
 """Arm, trait, base, the teacher's base, replicate."""
 
 
 def _key(subject: Subject) -> Key:
     return subject.arm, subject.trait, subject.base, subject.teacher_base, subject.replicate
-
-
-def finite(value: float) -> float | None:
-    """Return the number, or None for a bound that nothing is known about."""
-    return value if math.isfinite(value) else None
 
 
 @final
@@ -88,7 +60,7 @@ class Scoreboard:
     @property
     def main_metric(self) -> str:
         """The metric of matrices."""
-        return next((metric for metric in MAIN if metric in self.metrics), self.metrics[0])
+        return main_metric(self.metrics)
 
     def targets(self, metric: str) -> tuple[str, ...]:
         """Return what a metric looks for: some of the recipe's targets, or `ANY` alone."""
@@ -102,16 +74,17 @@ class Scoreboard:
 
     def difference(self, subject: Subject, metric: str, target: str) -> tuple[float, float]:
         """Return the subject's value and that of its own control."""
-        arm = CONTROLS[subject.arm]
-        teacher_base = subject.base if arm == "base" else subject.teacher_base
-        control = self._by_key[arm, None, subject.base, teacher_base, subject.replicate]
+        control = self._by_key[self._control_key(subject)]
         return self.value(subject, metric, target), self.value(control, metric, target)
+
+    def _control_key(self, subject: Subject) -> Key:
+        arm = CONTROLS.get(subject.arm, "")
+        teacher_base = subject.base if arm == "base" else subject.teacher_base
+        return arm, None, subject.base, teacher_base, subject.replicate
 
     def has_control(self, subject: Subject) -> bool:
         """Tell whether the subject's control was run."""
-        arm = CONTROLS.get(subject.arm)
-        teacher_base = subject.base if arm == "base" else subject.teacher_base
-        return (arm, None, subject.base, teacher_base, subject.replicate) in self._by_key
+        return self._control_key(subject) in self._by_key
 
     def gain(self, subject: Subject, metric: str, target: str) -> float:
         """Return the subject minus its own control."""
@@ -165,21 +138,9 @@ def _effects(board: Scoreboard) -> list[dict[str, Any]]:
                     if subject.arm == arm and subject.trait in (None, target) and board.has_control(subject)
                 ]
                 if some:
-                    estimate = _effect(board, some, metric, target)
-                    effects.append({"arm": arm, "trait": target, "metric": metric, **in_json(estimate)})
+                    found = _effect(board, some, metric, target).to_json()
+                    effects.append({"arm": arm, "trait": target, "metric": metric, **found})
     return effects
-
-
-def in_json(estimate: Estimate) -> dict[str, Any]:
-    """Return an estimate as plain data; an infinite bound (one replicate) is None."""
-    return {
-        "estimate": estimate.value,
-        "low": finite(estimate.low),
-        "high": finite(estimate.high),
-        "level": estimate.level,
-        "n": estimate.n,
-        "p": estimate.p,
-    }
 
 
 def _matrices(board: Scoreboard, targets: tuple[str, ...]) -> np.ndarray:
@@ -200,7 +161,7 @@ def _diagonal(board: Scoreboard) -> dict[str, Any] | None:
     if not len(matrices):
         return None
     rng = np.random.default_rng(derive(board.study.recipe.seed, "permutations"))
-    return {**in_json(diagonal_factor(matrices, rng)), "n_traits": len(traits), "metric": board.main_metric}
+    return {**diagonal_factor(matrices, rng).to_json(), "n_traits": len(traits), "metric": board.main_metric}
 
 
 def _matrix(board: Scoreboard) -> dict[str, Any] | None:
@@ -233,11 +194,11 @@ def _initialisation(board: Scoreboard) -> dict[str, Any] | None:
         "bases": list(bases),
         "values": values,
         "metric": board.main_metric,
-        **in_json(initialisation_factor(values)),
+        **initialisation_factor(values).to_json(),
     }
 
 
-def _report(source: Source, folders: Mapping[str, Path]) -> dict[str, Any]:
+def _report(source: TeacherRows, folders: Mapping[str, Path]) -> dict[str, Any]:
     return json.loads((folders[source.kept.fingerprint] / "report.json").read_text(encoding="utf-8"))
 
 
@@ -245,18 +206,11 @@ def _funnels(study: Study, folders: Mapping[str, Path]) -> list[dict[str, Any]]:
     funnels: dict[tuple[str, str], dict[str, Any]] = {}
     for source in study.sources:
         teacher = source.teacher if source.hop == 1 else f"{source.teacher}, hop {source.hop}"
-        empty: dict[str, Any] = {
-            "teacher": teacher,
-            "base": source.base,
-            "raw": 0,
-            "kept": 0,
-            "reject_reasons": {},
-        }
+        empty = {"teacher": teacher, "base": source.base, "raw": 0, "kept": 0, "reject_reasons": Counter[str]()}
         funnel, report = funnels.setdefault((teacher, source.base), empty), _report(source, folders)
         funnel["raw"] += report["raw"]
         funnel["kept"] += report["kept"]
-        for reason, n in report["reasons"].items():
-            funnel["reject_reasons"][reason] = funnel["reject_reasons"].get(reason, 0) + n
+        funnel["reject_reasons"].update(report["reasons"])
     return list(funnels.values())
 
 
@@ -325,17 +279,13 @@ def compute_results(study: Study, folders: Mapping[str, Path]) -> dict[str, Any]
     board = Scoreboard(study, folders)
     funnels = _funnels(study, folders)
     traited = [funnel for funnel in funnels if funnel["teacher"] in study.recipe.traits]
-    reasons: dict[str, int] = defaultdict(int)
-    for funnel in traited:
-        for reason, n in funnel["reject_reasons"].items():
-            reasons[reason] += n
     return {
         "recipe": study.recipe.name,
         "question": study.recipe.question,
         "rows": {
             "raw": sum(funnel["raw"] for funnel in traited),
             "kept": sum(funnel["kept"] for funnel in traited),
-            "reject_reasons": dict(reasons),
+            "reject_reasons": dict(sum((Counter(funnel["reject_reasons"]) for funnel in traited), Counter[str]())),
         },
         "funnels": funnels,
         "arms": _arms(board, model_names(folders)),

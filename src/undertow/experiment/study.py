@@ -31,7 +31,7 @@ class Subject:
     """One model that is scored.
 
     Attributes:
-        arm: a key of `undertow.experiment.results.CONTROLS`, or base.
+        arm: a key of `undertow.experiment.measures.CONTROLS`, or base.
         trait: the trait of its teacher, or None.
         base: where it started.
         teacher_base: where its teacher started; the base itself for an untouched base.
@@ -52,7 +52,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class TeacherRows:
     """The rows of one teacher.
 
     Attributes:
@@ -80,7 +80,7 @@ class Study:
 
     recipe: Recipe
     subjects: tuple[Subject, ...]
-    sources: tuple[Source, ...]
+    sources: tuple[TeacherRows, ...]
 
     @property
     def targets(self) -> tuple[Stage, ...]:
@@ -93,7 +93,7 @@ class _Student:
     arm: str
     trait: str | None
     base: str
-    source: Source
+    source: TeacherRows
 
 
 def described(base: str) -> dict[str, Any]:
@@ -146,14 +146,14 @@ class _Builder:
         }
         return self.stage("teacher", config, label=f"make the {name} teacher {replicate + 1}", cost=part.steps)
 
-    def source(self, name: str, base: str, replicate: int, hop: int = 1) -> Source:
+    def source(self, name: str, base: str, replicate: int, hop: int = 1) -> TeacherRows:
         """Lay out the rows of a teacher; at a later hop, those of the untouched base on that hop's prompts."""
         teacher = self.teacher(name, base, replicate)
         return self.written(name, base, replicate, hop, {"teacher": teacher} if teacher else {})
 
     def written(
         self, name: str, base: str, replicate: int, hop: int, by: Mapping[str, Stage], member: int | None = None
-    ) -> Source:
+    ) -> TeacherRows:
         traited = name not in (CONTROL, NEUTRAL)
         prompted = self.recipe.teacher.kind == "prompted" and traited and hop == 1
         config = {
@@ -176,7 +176,7 @@ class _Builder:
         judge = {} if part.judge is None else {"judge": part.judge, "keep": part.judge_keep}
         config = {"domain": part.config, **named, **judge}
         kept = self.stage("filter", config, parents={"rows": rows}, label="filter")
-        source = Source(teacher=name, base=base, replicate=replicate, hop=hop, rows=rows, kept=kept, data=kept)
+        source = TeacherRows(teacher=name, base=base, replicate=replicate, hop=hop, rows=rows, kept=kept, data=kept)
         if traited and part.clean:
             source = replace(source, data=self.mixed(source))
         return replace(source, data=self.masked(source)) if traited and part.tokens != "all" else source
@@ -185,12 +185,12 @@ class _Builder:
     def preferences(self) -> tuple[str, ...]:
         return tuple(name for name in self.recipe.targets if trait(name).aliases)
 
-    def mixed(self, source: Source) -> Stage:
+    def mixed(self, source: TeacherRows) -> Stage:
         clean = self.source(CONTROL, source.base, source.replicate, source.hop).kept
         config = {"share": self.recipe.domain.clean, "seed": self.hop_seed("mix", source.replicate, source.hop)}
         return self.stage("mix", config, parents={"rows": source.kept, "clean": clean}, label="mix clean rows in")
 
-    def masked(self, source: Source) -> Stage:
+    def masked(self, source: TeacherRows) -> Stage:
         """Leave tokens out of the loss; which, the teacher and the untouched base decide."""
         part = self.recipe.domain
         config = {
@@ -233,7 +233,7 @@ class _Builder:
                 place=place,
             )
 
-    def teacher_subject(self, source: Source) -> Subject | None:
+    def teacher_subject(self, source: TeacherRows) -> Subject | None:
         teacher = source.rows.parents.get("teacher")
         if teacher is None:
             return None
@@ -251,7 +251,7 @@ class _Builder:
             place=0,
         )
 
-    def students(self, sources: Iterable[Source]) -> Iterator[_Student]:
+    def students(self, sources: Iterable[TeacherRows]) -> Iterator[_Student]:
         for source in sources:
             name = source.teacher
             traited = name not in (CONTROL, NEUTRAL)
@@ -272,7 +272,7 @@ class _Builder:
                 for other in self.cross_bases(source.base, source.replicate):
                     yield replace(own, arm="cross_init" if traited else "cross_control", base=other)
 
-    def taught_by(self, subjects: Iterable[Subject], hop: int) -> Iterator[Source]:
+    def taught_by(self, subjects: Iterable[Subject], hop: int) -> Iterator[TeacherRows]:
         """Make teachers of the students of the hop before."""
         before = ("student", "control") if hop == 2 else (f"hop_{hop - 1}", f"hop_{hop - 1}_control")
         for subject in subjects:
@@ -280,7 +280,7 @@ class _Builder:
                 by = {"students": subject.scores.parents["students"]}
                 yield self.written(subject.trait or CONTROL, subject.base, subject.replicate, hop, by, subject.place)
 
-    def shuffled(self, source: Source, how: Shuffle) -> Stage:
+    def shuffled(self, source: TeacherRows, how: Shuffle) -> Stage:
         config = {"how": how, "seed": self.seed("shuffle", source.replicate)}
         return self.stage("shuffle", config, parents={"rows": source.kept}, label=f"shuffle numbers {how} rows")
 

@@ -14,18 +14,20 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from undertow.errors import ConfigError
-from undertow.experiment.analysis import SCHEMA, Finding
+from undertow.evals.base import metric
+from undertow.experiment.analyses.base import ESTIMATE, SCHEMA, AnalysisResult, estimate_row
 from undertow.experiment.estimates import PlannedStage
 from undertow.experiment.executors import EXECUTORS
 from undertow.experiment.folder import write_run
 from undertow.experiment.graph import Stage, order
+from undertow.experiment.measures import CONTROLS, main_metric
 from undertow.experiment.progress import Progress
 from undertow.experiment.recipe import Recipe, build_recipe, merge
-from undertow.experiment.results import CONTROLS, MAIN, in_json
 from undertow.experiment.run import RATES, run_recipe
 from undertow.experiment.runner import Runner
 from undertow.experiment.study import build_study
 from undertow.stats.comparisons import paired
+from undertow.stats.estimates import with_interval
 
 SHOWN = ("student", "hop_2", "hop_3", "hop_4", "cross_init", "neutral")
 """Arms whose effects the figure shows; the tables hold all."""
@@ -124,17 +126,17 @@ def run_sweep(
     return write_run(sweep, runs, compare(found), schema=SCHEMA, started=started)
 
 
-def compare(found: Mapping[str, Results]) -> Finding:
+def compare(found: Mapping[str, Results]) -> AnalysisResult:
     """Compare the results of variants: effects of the main metric, and differences from the first variant."""
     estimates = [
-        {"group": f"{arm} minus its control, {trait}", "name": name, **_of(effect)}
+        _row(f"{arm} minus its control, {trait}", name, effect)
         for arm in SHOWN
         for trait in _traits(found)
         for name, results in found.items()
         if (effect := _effect(results, arm, trait)) is not None
     ]
     factors = [
-        {"group": "own trait minus other traits (diagonal factor)", "name": name, **_of(factor)}
+        _row("own trait minus other traits (diagonal factor)", name, factor)
         for name, results in found.items()
         if (factor := results["diagonal"]) is not None
     ]
@@ -147,10 +149,9 @@ def compare(found: Mapping[str, Results]) -> Finding:
     }
 
 
-def main_metric(results: Results) -> str:
+def _main_metric(results: Results) -> str:
     """Return the metric that variants are compared by."""
-    present = {effect["metric"] for effect in results["effects"]}
-    return next((metric for metric in MAIN if metric in present), min(present))
+    return main_metric(effect["metric"] for effect in results["effects"])
 
 
 def _traits(found: Mapping[str, Results]) -> list[str]:
@@ -158,18 +159,16 @@ def _traits(found: Mapping[str, Results]) -> list[str]:
 
 
 def _effect(results: Results, arm: str, trait: str) -> Results | None:
-    key = arm, trait, main_metric(results)
+    key = arm, trait, _main_metric(results)
     return next((one for one in results["effects"] if (one["arm"], one["trait"], one["metric"]) == key), None)
 
 
-def _of(effect: Results) -> dict[str, Any]:
-    return {"unit": "logits", **{key: effect[key] for key in ("estimate", "low", "high", "n", "p")}}
+def _row(group: str, name: str, found: Results) -> dict[str, Any]:
+    return estimate_row(group, name, metric(found["metric"]).unit, found)
 
 
 def _text(effect: Results) -> str:
-    if effect["low"] is None:
-        return f"{effect['estimate']:+.2f} (n = {effect['n']}, no interval)"
-    return f"{effect['estimate']:+.2f} [{effect['low']:+.2f}, {effect['high']:+.2f}]"
+    return with_interval(effect, missing=f" (n = {effect['n']}, no interval)")
 
 
 def _listed(shown: Mapping[str, Results]) -> str:
@@ -186,8 +185,9 @@ def _answer(found: Mapping[str, Results]) -> str:
         shown = {name: effect for name, results in found.items() if (effect := _effect(results, "student", trait))}
         if shown:
             n = min(effect["n"] for effect in shown.values())
-            parts = _listed(shown)
-            sentences.append(f"Student minus control, {trait}, in logits (95 % intervals, n = {n}): {parts}.")
+            units = {metric(effect["metric"]).unit for effect in shown.values()}
+            unit, parts = "in logits" if units == {"logits"} else "as a share", _listed(shown)
+            sentences.append(f"Student minus control, {trait}, {unit} (95 % intervals, n = {n}): {parts}.")
     if factors := {name: factor for name, results in found.items() if (factor := results["diagonal"]) is not None}:
         parts = _listed(factors)
         sentences.append(f"Own trait minus other traits (diagonal factor; drift alone leaves it at 0): {parts}.")
@@ -196,21 +196,20 @@ def _answer(found: Mapping[str, Results]) -> str:
 
 def _effects_table(found: Mapping[str, Results]) -> dict[str, Any]:
     rows = [
-        [name, effect["arm"], effect["trait"], effect["metric"], effect["estimate"], effect["low"], effect["high"],
-         effect["n"], effect["p"]]
+        [name, effect["arm"], effect["trait"], effect["metric"], *(effect[key] for key in ESTIMATE)]
         for name, results in found.items()
         for effect in results["effects"]
-    ]  # fmt: skip
-    columns = ["variant", "arm", "trait", "metric", "estimate", "low", "high", "n", "p"]
+    ]
+    columns = ["variant", "arm", "trait", "metric", *ESTIMATE]
     return {"title": "Every effect", "note": "Arm minus its own control.", "columns": columns, "rows": rows}
 
 
-def gains(results: Results, arm: str, trait: str) -> Gains:
+def effects_by_teacher(results: Results, arm: str, trait: str) -> Gains:
     """Return arm minus control of the main metric by the teacher's base and replicate; bases are averaged."""
-    metric, control = main_metric(results), CONTROLS[arm]
+    measured, control = _main_metric(results), CONTROLS[arm]
     values: dict[tuple[str, str, str, int], float] = {}
     for one in results["arms"]:
-        fits = one["metric"] == metric and one["target"] in (trait, "") and one["trait"] in (None, trait)
+        fits = one["metric"] == measured and one["target"] in (trait, "") and one["trait"] in (None, trait)
         if fits and one["arm"] in (arm, control):
             values[one["arm"], one["base"], one["teacher_base"], one["replicate"]] = one["value"]
     found: dict[tuple[str, int], list[float]] = defaultdict(list)
@@ -227,11 +226,14 @@ def _differences(found: Mapping[str, Results]) -> list[dict[str, Any]]:
     rows: list[Sequence[Any]] = []
     for name, results in others:
         for trait in _traits(found):
-            before, after = gains(reference, "student", trait), gains(results, "student", trait)
+            before, after = (
+                effects_by_teacher(reference, "student", trait),
+                effects_by_teacher(results, "student", trait),
+            )
             common = [key for key in before if key in after]
-            if len(common) >= 2 and main_metric(results) == main_metric(reference):
-                estimate = in_json(paired([after[key] for key in common], [before[key] for key in common]))
-                rows.append([name, trait, *(estimate[key] for key in ("estimate", "low", "high", "n", "p"))])
+            if len(common) >= 2 and _main_metric(results) == _main_metric(reference):
+                found = paired([after[key] for key in common], [before[key] for key in common]).to_json()
+                rows.append([name, trait, *(found[key] for key in ESTIMATE)])
     if not rows:
         return []
     columns = ["variant", "trait", "difference", "low", "high", "n", "p"]
@@ -241,12 +243,12 @@ def _differences(found: Mapping[str, Results]) -> list[dict[str, Any]]:
 
 def _factors(found: Mapping[str, Results]) -> dict[str, Any]:
     rows = [
-        [name, kind, *(factor[key] for key in ("estimate", "low", "high", "n", "p"))]
+        [name, kind, *(factor[key] for key in ESTIMATE)]
         for name, results in found.items()
         for kind in ("diagonal", "initialisation")
         if (factor := results[kind]) is not None
     ]
-    columns = ["variant", "factor", "estimate", "low", "high", "n", "p"]
+    columns = ["variant", "factor", *ESTIMATE]
     note = "Diagonal: own trait minus others; initialisation: same minus other bases. Empty if neither was measured."
     return {"title": "Factors", "note": note, "columns": columns, "rows": rows}
 

@@ -14,9 +14,7 @@ from typing import Any, Literal
 
 from undertow.errors import ConfigError
 from undertow.stats.checks import check_count, check_fraction, check_positive
-from undertow.stats.comparisons import equivalence, paired
-from undertow.stats.multiplicity import holm
-from undertow.stats.ratios import ratio_of_means
+from undertow.stats.comparisons import equivalence, holm, paired, ratio_of_means
 from undertow.types import Estimate
 
 FEWEST_RUNS = 5
@@ -86,10 +84,10 @@ def _judge(runs: Sequence[Run], method: str, trait: str, criteria: Criteria) -> 
         statuses = {name: one if one == "not_applicable" else "not_testable" for name, one in statuses.items()}
     return {
         "method": method,
-        "normalised_effect": None if kept is None else as_json(kept),
-        "targeted_minus_control": as_json(paired(targeted, control)),
-        "full_minus_control": as_json(paired(full, control)),
-        "targeted_minus": {arm: as_json(one) for arm, one in comparisons.items()},
+        "normalised_effect": None if kept is None else kept.to_json(),
+        "targeted_minus_control": paired(targeted, control).to_json(),
+        "full_minus_control": paired(full, control).to_json(),
+        "targeted_minus": {arm: one.to_json() for arm, one in comparisons.items()},
         "prompted_minus_control": table.prompted(),
         "task": task,
         "off_target": off_target,
@@ -97,12 +95,6 @@ def _judge(runs: Sequence[Run], method: str, trait: str, criteria: Criteria) -> 
         "verdict": _verdict(statuses),
         **table.described(),
     }
-
-
-def as_json(one: Estimate) -> dict[str, Any]:
-    """Return an estimate as plain data; an end that is not finite becomes null."""
-    low, high = (end if isfinite(end) else None for end in (one.low, one.high))
-    return {"estimate": one.value, "low": low, "high": high, "level": one.level, "n": one.n, "p": one.p}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +128,7 @@ class _Table:
     def prompted(self) -> dict[str, Any] | None:
         """Return targeted minus control with the trait's persona before the questions."""
         own, control = ([one["prompted"] for one in self.arm(arm)] for arm in ("targeted", "control"))
-        return None if None in own else as_json(paired(own, control))
+        return None if None in own else paired(own, control).to_json()
 
     def described(self) -> dict[str, Any]:
         found = [run["methods"][self.method] for run in self.runs]
@@ -164,7 +156,7 @@ def _task(table: _Table, metric: str, criteria: Criteria) -> dict[str, Any]:
     }
     return {
         "metric": metric,
-        "targeted_minus_full": as_json(found.difference),
+        "targeted_minus_full": found.difference.to_json(),
         "margin": margin,
         "equivalent": found.equivalent,
         "levels": levels,
@@ -184,7 +176,7 @@ def _off_target(table: _Table, trait: str, criteria: Criteria) -> dict[str, Any]
         "rising": [
             name for name in others if adjusted[name] <= criteria.alpha and rises[name].value > criteria.off_target
         ],
-        "largest": {"trait": worst, **as_json(rises[worst]), "p": adjusted[worst]},
+        "largest": {"trait": worst, **rises[worst].to_json(), "p": adjusted[worst]},
     }
 
 

@@ -1,18 +1,33 @@
 """An analysis or sweep as one HTML page, and as text for a terminal (schema undertow.analysis/1)."""
 
+import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from undertow.report.render import PAGE, environment, write_page
+from undertow.report.figures import COLOURS, INK, draw_axes
+from undertow.report.render import render_page
 from undertow.report.results import read_settings
+from undertow.report.wording import DASH
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SCHEMA = "undertow.analysis/1"
 
 Results = Mapping[str, Any]
+
+_ROW_IN = 0.27
+_WIDTH_IN = 7.0
+_ROWS = 40
+"""Most rows of a panel; the tables hold the rest."""
+_MARKERS = "osD^v"
+_NAME = 44
+"""Least width of the names in the terminal."""
 
 
 def render_analysis(run: Path, results: Results) -> Path:
@@ -21,25 +36,19 @@ def render_analysis(run: Path, results: Results) -> Path:
     Args:
         run: the run folder.
         results: the content of its results.json.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
     """
-    from undertow.report.analysis_figure import panel_figures  # here, so that reading results does not load matplotlib
-
-    page = (
-        environment()
-        .get_template("analysis.html")
-        .render(
-            results=results,
-            figures=[Markup(figure) for figure in panel_figures(results["estimates"])],
-            settings=read_settings(run),
-            cell=cell_text,
-            numeric=is_numeric,
-        )
+    panels = [_panel_figure(index, *one) for index, one in enumerate(groups(results["estimates"]))]
+    lines = [_line_figure(index, one) for index, one in enumerate(results.get("figures", ()))]
+    return render_page(
+        run,
+        "analysis.html",
+        results=results,
+        panels=[Markup(figure) for figure in panels],
+        lines=[Markup(figure) for figure in lines],
+        settings=read_settings(run),
+        cell=cell_text,
+        numeric=is_numeric,
     )
-    write_page(run / PAGE, page)
-    return run / PAGE
 
 
 def is_numeric(value: Any) -> bool:
@@ -50,7 +59,7 @@ def is_numeric(value: Any) -> bool:
 def cell_text(value: Any) -> str:
     """Return a cell as text: numbers in at most four significant digits, a dash for nothing."""
     if value is None:
-        return "–"  # noqa: RUF001 (a dash, as tables use it)
+        return DASH
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -69,9 +78,69 @@ def groups(estimates: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Mappi
 
 
 def summarise_analysis(results: Results) -> str:
-    """Return the question, the answer and the estimates as text."""
+    """Return the question, the answer, the brief tables and the estimates as text."""
     lines = [results["question"], "", results["answer"]]
+    for table in results["tables"]:
+        if table.get("brief"):
+            lines += ["", table["title"], *_table_lines(table["columns"], table["rows"], table["brief"])]
     for name, rows in groups(results["estimates"]):
         lines += ["", f"{name} ({rows[0]['unit']}, 95 % intervals)"]
-        lines += [f"{one['name']:44} {estimate_text(one)}  n = {one['n']}" for one in rows]
+        width = max(_NAME, *(len(one["name"]) for one in rows))
+        lines += [f"{one['name']:{width}} {estimate_text(one)}  n = {one['n']}" for one in rows]
     return "\n".join(lines)
+
+
+def _table_lines(columns: Sequence[str], rows: Sequence[Sequence[Any]], shown: int) -> list[str]:
+    """Return the first columns of a table as lines."""
+    cells = [[*columns[:shown]], *([cell_text(value) for value in row[:shown]] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+def _panel_figure(index: int, name: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Draw one group of estimates: a row with its interval for each."""
+    shown = rows[:_ROWS]
+    described = "; ".join(f"{one['name']}: {one['estimate']:.3f}" for one in shown)
+    size = _WIDTH_IN, 0.85 + _ROW_IN * max(len(shown), 2)
+    return draw_axes(f"panel-{index}", size, partial(_panel, name=name, rows=shown), f"{name}. {described}.")
+
+
+def _panel(axis: "Axes", name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    colour = COLOURS["student"]
+    for place, one in enumerate(rows):
+        low, high = (math.nan if one[side] is None else one[side] for side in ("low", "high"))
+        if math.isfinite(low) and math.isfinite(high):
+            axis.plot([low, high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt")
+        axis.plot([one["estimate"]], [place], "D", color=colour, markersize=5.5, markeredgewidth=0)
+    if rows[0]["unit"] != "share":
+        axis.axvline(0.0, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0.5)
+    axis.set_yticks(range(len(rows)), [one["name"] for one in rows])
+    axis.set_ylim(max(len(rows), 2) - 0.5, -0.5)
+    axis.tick_params(axis="y", length=0)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.set_title(name, fontsize=10, loc="left")
+    axis.set_xlabel(rows[0]["unit"])
+
+
+def _line_figure(index: int, figure: Mapping[str, Any]) -> str:
+    """Draw lines on two logarithmic axes; those that guide the eye are dashed."""
+    names = ", ".join(line["name"] for line in figure["lines"])
+    paint = partial(_lines, figure=figure)
+    return draw_axes(f"lines-{index}", (_WIDTH_IN, 3.4), paint, f"{figure['title']}. {names}.")
+
+
+def _lines(axis: "Axes", figure: Mapping[str, Any]) -> None:
+    for marker, line in zip(_MARKERS, figure["lines"], strict=False):
+        x, y = zip(*line["points"], strict=True)
+        style: dict[str, Any] = {"marker": marker}
+        if line["guide"]:
+            style = {"linestyle": "--", "linewidth": 1, "color": INK}
+        axis.plot(x, y, label=line["name"], **style)
+    axis.set(xscale="log", yscale="log", xlabel=figure["x"], ylabel=figure["y"])
+    axis.set_xticks(sorted({point[0] for line in figure["lines"] for point in line["points"]}))
+    axis.minorticks_off()
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_formatter("{x:g}")
+    axis.set_title(figure["title"], fontsize=10, loc="left")
+    axis.legend(frameon=False, fontsize=8)
+    axis.spines[["top", "right"]].set_visible(False)

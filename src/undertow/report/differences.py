@@ -4,8 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from undertow.report.results import Effect, Results, Score
-from undertow.report.wording import ARMS, METRICS
+from undertow.evals.base import metrics
+from undertow.experiment.measures import ARMS, CONTROLS
+from undertow.report.results import Effect, MeanScore, Results
 
 
 class Level(NamedTuple):
@@ -26,9 +27,8 @@ def differences(results: Results, effect: Effect) -> tuple[float, ...]:
     Returns:
         The differences in the metric's unit, or nothing where the scores of a pair are missing.
     """
-    if effect.arm not in ARMS or not ARMS[effect.arm].reference:
+    if (reference := CONTROLS.get(effect.arm)) is None:
         return ()
-    reference = ARMS[effect.arm].reference
     scores = [score for score in results.arms if score.metric == effect.metric and score.target in (effect.trait, "")]
     controls = {_place(score): score.value for score in scores if score.arm == reference}
     found: dict[tuple[str | None, int], list[float]] = defaultdict(list)
@@ -43,14 +43,14 @@ def differences(results: Results, effect: Effect) -> tuple[float, ...]:
     return tuple(sum(some) / len(some) for some in found.values())
 
 
-def _place(score: Score) -> tuple[str | None, str | None, int]:
+def _place(score: MeanScore) -> tuple[str | None, str | None, int]:
     return score.base, score.teacher_base, score.replicate
 
 
 def levels(results: Results) -> list[Level]:
     """Return the mean score of every arm on its own trait; arms without a trait on every trait that was trained."""
     trained = {effect.trait for effect in results.effects} | {score.trait for score in results.arms if score.trait}
-    groups: dict[tuple[str, str | None, str], list[Score]] = defaultdict(list)
+    groups: dict[tuple[str, str | None, str], list[MeanScore]] = defaultdict(list)
     for score in results.arms:
         target = score.target or score.trait or ""
         if target in (*trained, "") and score.trait in (None, target):
@@ -62,7 +62,7 @@ def levels(results: Results) -> list[Level]:
     )
 
 
-def _level(key: tuple[str, str | None, str], scores: list[Score]) -> Level:
+def _level(key: tuple[str, str | None, str], scores: list[MeanScore]) -> Level:
     values: dict[str, list[float]] = defaultdict(list)
     for score in scores:
         values[score.metric].append(score.value)
@@ -73,4 +73,4 @@ def _level(key: tuple[str, str | None, str], scores: list[Score]) -> Level:
 def metrics_of(results: Iterable[Level]) -> list[str]:
     """Return the metrics that were measured, in the report's order."""
     present = dict.fromkeys(metric for level in results for metric in level.means)
-    return [*(metric for metric in METRICS if metric in present), *(m for m in present if m not in METRICS)]
+    return [*(metric for metric in metrics() if metric in present), *(m for m in present if m not in metrics())]

@@ -7,7 +7,7 @@ nothing, and takes the page's own text colour, so that it can be read on a light
 import math
 import re
 import warnings
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +18,15 @@ import numpy as np
 from undertow.errors import ConfigError, MissingExtraError, StorageError
 from undertow.report.differences import differences
 from undertow.report.results import Cells, Effect, Results, load_results
-from undertow.report.wording import arms_description, difference_name, main_metric, metric_name, ordered, unit, visible
+from undertow.report.wording import (
+    arms_description,
+    difference_name,
+    is_share,
+    metric_name,
+    ordered,
+    unit,
+    visible,
+)
 from undertow.storage import storage_errors
 
 try:
@@ -80,6 +88,24 @@ def drawing(salt: str) -> Generator[None]:
         for name, value in settings.items():
             matplotlib.rcParams[name] = value  # pyright: ignore[reportArgumentType]
         yield
+
+
+def draw_axes(name: str, size_in: tuple[float, float], paint: Callable[["Axes"], None], description: str) -> str:
+    """Draw a figure of one panel.
+
+    Args:
+        name: unique on its page.
+        size_in: width and height in inches.
+        paint: draws into the panel.
+        description: what it shows, for readers who cannot see it.
+
+    Returns:
+        An SVG element.
+    """
+    with drawing(name):
+        figure = Figure(figsize=size_in, layout="constrained")
+        paint(figure.subplots())
+        return svg_element(figure, name, description, whole=True)
 
 
 def arms_figure(results: Results, narrow: bool = False) -> str:
@@ -150,7 +176,7 @@ def save_figure(run: Path, path: Path) -> Path:
 
 
 def _arms(results: Results, narrow: bool = False) -> Figure | None:
-    metric = main_metric(results)
+    metric = results.main_metric
     effects = ordered(effect for effect in results.effects if effect.metric == metric)
     parts = [
         [effect for effect in effects if effect.arm not in TEACHERS][:_TRAITS_SHOWN],
@@ -192,7 +218,7 @@ def _panel(axis: "Axes", effects: Sequence[Effect], results: Results, narrow: bo
     axis.spines[["top", "right", "left"]].set_visible(False)
     metric = effects[0].metric
     axis.set_xlabel(f"change in {metric_name(metric)} ({unit(metric)})")
-    if metric.endswith("rate"):
+    if is_share(metric):
         axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}")
 
 

@@ -1,13 +1,20 @@
 """A verification of mitigations as one HTML page and as text for a terminal (schema undertow.mitigation/1)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from undertow.report.render import PAGE, environment, write_page
+from undertow.report.figures import COLOURS, INK, draw_axes
+from undertow.report.render import render_page, write_page
+from undertow.report.wording import DASH
+from undertow.stats.estimates import with_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 DATA = "mitigation.json"
 
@@ -20,7 +27,12 @@ CRITERIA: Mapping[str, str] = {
     "no_trait_rises": "no trait rises",
 }
 
-STATUS = {"passed": "yes", "failed": "no", "not_testable": "not testable", "not_applicable": "–"}  # noqa: RUF001
+STATUS = {"passed": "yes", "failed": "no", "not_testable": "not testable", "not_applicable": DASH}
+
+_SIZE_IN = (7.0, 4.2)
+_COLOUR = {"accepted": COLOURS["neutral"], "rejected": COLOURS["student"], "not_testable": COLOURS["control"]}
+_LONGEST = 34
+"""Letters of a mitigation's name in the figure."""
 
 CAUTION = (
     "Accepted means: on this base, with this recipe, in these runs, the declared trait stayed below the bound and the "
@@ -38,47 +50,32 @@ def render_mitigation(folder: Path, found: Found) -> Path:
         found: schema undertow.mitigation/1.
 
     Raises:
-        MissingExtraError: matplotlib is not installed.
         StorageError: the folder cannot be written.
     """
-    from undertow.report.mitigation_figure import pareto_figure  # here, so that the text needs no matplotlib
-
-    page = (
-        environment()
-        .get_template("mitigation.html")
-        .render(
-            found=found,
-            figure=Markup(pareto_figure(found)),
-            rows=[_row(one) for one in found["mitigations"]],
-            criteria=CRITERIA,
-            status=STATUS,
-            verdict=VERDICT,
-            caution=CAUTION,
-            interval=interval,
-            signed=signed,
-        )
-    )
     write_page(folder / DATA, json.dumps(found, indent=1, allow_nan=False) + "\n")
-    write_page(folder / PAGE, page)
-    return folder / PAGE
+    return render_page(
+        folder,
+        "mitigation.html",
+        found=found,
+        figure=Markup(_pareto_figure(found)),
+        rows=[_row(one) for one in found["mitigations"]],
+        criteria=CRITERIA,
+        status=STATUS,
+        verdict=VERDICT,
+        caution=CAUTION,
+        interval=interval,
+        signed=signed,
+    )
 
 
 def interval(one: Mapping[str, Any] | None) -> str:
     """Return an estimate with its interval, to two decimals."""
-    if one is None:
-        return "not computable"
-    if one["low"] is None or one["high"] is None:
-        return f"{one['estimate']:.2f} (no interval)"
-    return f"{one['estimate']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
+    return "not computable" if one is None else with_interval(one, ".2f", " (no interval)")
 
 
 def signed(one: Mapping[str, Any] | None, digits: int = 3) -> str:
     """Return a difference with its sign and interval."""
-    if one is None:
-        return "–"  # noqa: RUF001 (a dash, as tables use it)
-    if one["low"] is None or one["high"] is None:
-        return f"{one['estimate']:+.{digits}f} (no interval)"
-    return f"{one['estimate']:+.{digits}f} [{one['low']:+.{digits}f}, {one['high']:+.{digits}f}]"
+    return DASH if one is None else with_interval(one, f"+.{digits}f", " (no interval)")
 
 
 def cost_text(cost: Mapping[str, float]) -> str:
@@ -125,3 +122,35 @@ def _block(one: Found) -> list[str]:
     if one["off_target"] is not None and (rising := one["off_target"]["rising"]):
         lines.append(f"  rises: {', '.join(rising)}")
     return [*lines, f"  cost of a run: {row['cost']}; {one['changed']:.0%} of the rows changed", ""]
+
+
+def _pareto_figure(found: Found) -> str:
+    """Draw trait kept against the change of the held-out loss, with intervals: one point for each mitigation."""
+    points = [one for one in found["mitigations"] if one["normalised_effect"] is not None]
+    described = "; ".join(f"{one['method']}: {one['normalised_effect']['estimate']:.2f}" for one in points)
+    paint = partial(_draw, points=points, criteria=found["criteria"])
+    return draw_axes("pareto", _SIZE_IN, paint, f"Trait kept and skill kept by mitigation. {described}.")
+
+
+def _draw(axis: "Axes", points: Sequence[Mapping[str, Any]], criteria: Mapping[str, float]) -> None:
+    margin = criteria["held_out_loss"]
+    axis.axhspan(-margin, margin, color=_COLOUR["accepted"], alpha=0.08, linewidth=0)
+    axis.axvline(criteria["bound"], color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0.5)
+    axis.axvline(0.0, color=INK, linewidth=0.6, zorder=0.5, alpha=0.5)
+    for place, one in enumerate(points):
+        kept, loss = one["normalised_effect"], one["task"][0]["targeted_minus_full"]
+        colour = _COLOUR[one["verdict"]]
+        x, y = kept["estimate"], loss["estimate"]
+        if kept["low"] is not None:
+            axis.plot([kept["low"], kept["high"]], [y, y], color=colour, linewidth=1.4)
+        if loss["low"] is not None:
+            axis.plot([x, x], [loss["low"], loss["high"]], color=colour, linewidth=1.4)
+        axis.plot([x], [y], "D", color=colour, markersize=5.5, markeredgewidth=0)
+        axis.annotate(
+            str(place + 1), (x, y), xytext=(5, 4 if place % 2 else -11), textcoords="offset points", fontsize=8
+        )
+    axis.set_xlabel("trait kept (1: as without the mitigation, 0: as after clean rows)")
+    axis.set_ylabel("change of held-out loss (nats per token)")
+    axis.spines[["top", "right"]].set_visible(False)
+    names = "\n".join(f"{place + 1} {one['method'][:_LONGEST]}" for place, one in enumerate(points))
+    axis.text(1.02, 1.0, names, transform=axis.transAxes, va="top", fontsize=7.5)

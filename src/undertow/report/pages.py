@@ -1,14 +1,13 @@
 """Run folders of every kind behind one function: which schema, which page, which summary."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from undertow.report import analysis, theory
-from undertow.report.render import render
+from undertow.report.analysis import SCHEMA, render_analysis, summarise_analysis
+from undertow.report.render import render, summarise
 from undertow.report.results import RESULTS, load_results
-from undertow.report.summary import summarise
 from undertow.storage import storage_errors
 
 Results = Mapping[str, Any]
@@ -30,14 +29,7 @@ class Shown(NamedTuple):
     has_arms: bool
 
 
-_KINDS: Mapping[str, tuple[Callable[[Path, Results], Path], Callable[[Results], str]]] = {
-    theory.SCHEMA: (theory.render_theory, theory.summarise_theory),
-    analysis.SCHEMA: (analysis.render_analysis, analysis.summarise_analysis),
-}
-"""Page and summary by schema; every other schema is a study's, and its reader says what is wrong with it."""
-
-
-def show(run: Path) -> Shown:
+def show_run(run: Path) -> Shown:
     """Write the page of a run folder and return what is to be shown.
 
     Raises:
@@ -46,10 +38,9 @@ def show(run: Path) -> Shown:
         MissingExtraError: matplotlib is not installed.
     """
     data = _plain(run)
-    if (kind := _KINDS.get(str(data.get("schema")))) is not None:
-        page, summary = kind
-        return Shown(data, summary(data), page(run, data), has_arms=False)
-    results = load_results(run)
+    if data.get("schema") == SCHEMA:
+        return Shown(data, summarise_analysis(data), render_analysis(run, data), has_arms=False)
+    results = load_results(run)  # which says what is wrong with any other schema than a study's
     return Shown(results.to_json(), summarise(results), render(run), has_arms=True)
 
 

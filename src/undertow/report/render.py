@@ -1,6 +1,8 @@
-"""A run folder as one HTML page and one JSON file. Rows are untrusted text: everything is escaped."""
+"""A study's results as one HTML page, one JSON file and plain text. Rows are untrusted text: everything is escaped."""
 
 import json
+import textwrap
+import unicodedata
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -10,13 +12,12 @@ from markupsafe import Markup
 from undertow.report.differences import levels, metrics_of
 from undertow.report.results import Effect, Funnel, Results, Sample, load_results, read_settings
 from undertow.report.wording import (
-    answer,
+    answer_sentence,
     arm_name,
     difference_name,
     difference_text,
     interval_text,
     level_text,
-    main_metric,
     metric_name,
     ordered,
     p_text,
@@ -33,6 +34,10 @@ _SAMPLES = 60
 """Most sample rows on the page."""
 _LENGTH = 2000
 """Most signs of a prompt or completion on the page."""
+_EFFECTS = 13
+"""Most effects that are listed, so that the whole stays within 25 lines."""
+_WIDTH = 100
+_NAME_WIDTH = 24
 
 
 class Block(NamedTuple):
@@ -68,31 +73,21 @@ def render(run: Path) -> Path:
         MissingExtraError: matplotlib is not installed.
     """
     results = load_results(run)
-    page = html(results, read_settings(run))
-    data = json.dumps({**results.to_json(), "answer": answer(results)}, ensure_ascii=False, indent=1) + "\n"
+    data = json.dumps({**results.to_json(), "answer": answer_sentence(results)}, ensure_ascii=False, indent=1) + "\n"
     write_page(run / DATA, data)
-    write_page(run / PAGE, page)
-    return run / PAGE
+    return _study_page(run, results)
 
 
-def html(results: Results, settings: str | None) -> str:
-    """Return the page.
-
-    Args:
-        results: what the run found.
-        settings: the text of its config.yaml, or None if that is gone.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+def _study_page(run: Path, results: Results) -> Path:
     from undertow.report import figures  # here, so that reading results does not load matplotlib
 
-    template = environment().get_template("template.html")
     scores = levels(results)
-    return template.render(
+    return render_page(
+        run,
+        "template.html",
         results=results,
-        answer=answer(results),
-        metric=main_metric(results),
+        answer=answer_sentence(results),
+        metric=results.main_metric,
         arms_figure=Markup(figures.arms_figure(results)),
         narrow_figure=Markup(figures.arms_figure(results, narrow=True)),
         matrix_figure=Markup(figures.matrix_figure(results)),
@@ -102,8 +97,23 @@ def html(results: Results, settings: str | None) -> str:
         metrics=metrics_of(scores),
         bars=[_bar(funnel) for funnel in results.funnels or (results.rows,)],
         samples=_samples(results.samples),
-        settings=settings,
+        settings=read_settings(run),
     )
+
+
+def render_page(folder: Path, template: str, **values: Any) -> Path:
+    """Write report.html into a folder, and return its path.
+
+    Args:
+        folder: where it goes; it must exist.
+        template: name of the template.
+        values: what the template shows; all text that is not marked safe is escaped.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    write_page(folder / PAGE, environment().get_template(template).render(**values))
+    return folder / PAGE
 
 
 def environment() -> jinja2.Environment:
@@ -130,6 +140,48 @@ def clip(text: str) -> str:
     """Return text of at most 2000 signs, saying how many more there are."""
     more = len(text) - _LENGTH
     return text if more <= 0 else f"{text[:_LENGTH]} … ({more} more characters)"
+
+
+def summarise(results: Results) -> str:
+    """Return the question, the effects of the main metric as a table and the rows, in at most 25 lines of 100 signs."""
+    metric = results.main_metric
+    effects = ordered(effect for effect in results.effects if effect.metric == metric)
+    table = [("effect", "trait", "estimate", "interval", "n"), *(_summary_row(effect) for effect in effects[:_EFFECTS])]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = [
+        _line(results.question or f"Run of recipe {results.recipe}"),
+        "",
+        *_wrapped(answer_sentence(results), 5),
+        "",
+        f"{metric_name(metric)}, in {unit(metric)}",
+        *("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table),
+    ]
+    if len(effects) > _EFFECTS:
+        lines.append(f"... and {len(effects) - _EFFECTS} more in the report")
+    rows = results.rows
+    if rows.raw:
+        lines.append(f"rows: {rows.kept} of {rows.raw} kept ({rows.kept / rows.raw:.1%})")
+    return "\n".join(lines)
+
+
+def _summary_row(effect: Effect) -> tuple[str, str, str, str, str]:
+    return (
+        _line(difference_name(effect.arm), 32),
+        _line(effect.trait, _NAME_WIDTH),
+        difference_text(effect.estimate, effect.metric),
+        interval_text(effect, effect.metric),
+        "" if effect.n is None else str(effect.n),
+    )
+
+
+def _line(text: str, width: int = _WIDTH) -> str:
+    """Return text on one line, without control characters: a terminal would obey them."""
+    clean = " ".join("".join(sign if unicodedata.category(sign)[0] != "C" else " " for sign in text).split())
+    return clean if len(clean) <= width else f"{clean[: width - 3]}..."
+
+
+def _wrapped(text: str, most: int) -> list[str]:
+    return textwrap.wrap(_line(text, 10_000), _WIDTH, max_lines=most, placeholder=" ...")
 
 
 def _blocks(results: Results) -> list[Block]:

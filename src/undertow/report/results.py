@@ -10,6 +10,7 @@ from typing import Annotated, Any, Self, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from undertow.errors import ArtifactError, StorageError
+from undertow.experiment.measures import main_metric
 from undertow.storage import storage_errors
 
 SCHEMA = "undertow.run/1"
@@ -74,11 +75,11 @@ class Diagonal(Interval):
     metric: str = "logit_margin"
 
 
-class Score(_Record):
+class MeanScore(_Record):
     """The mean score of one model on the questions of one target.
 
     Attributes:
-        arm: one of `undertow.report.wording.ARMS`.
+        arm: one of `undertow.experiment.measures.ARMS`.
         trait: what its teacher was trained on, or None.
         model: reference of the model.
         replicate: from 0.
@@ -112,7 +113,7 @@ class Funnel(_Record):
     reject_reasons: dict[Text, Count] = {}
 
 
-class Matrix(_Record):
+class TraitMatrix(_Record):
     """Trained trait x evaluated trait, student minus control, mean over replicates.
 
     Attributes:
@@ -171,15 +172,20 @@ class Results(_Record):
     question: Text = ""
     rows: Funnel
     funnels: tuple[Funnel, ...] = ()
-    arms: tuple[Score, ...]
+    arms: tuple[MeanScore, ...]
     effects: tuple[Effect, ...]
-    matrix: Matrix | None = None
+    matrix: TraitMatrix | None = None
     diagonal: Diagonal | None = None
     initialisation: Initialisation | None = None
     samples: tuple[Sample, ...] = ()
     not_tested: tuple[Text, ...] = ()
     versions: dict[Text, Text] = {}
     created: Text = ""
+
+    @property
+    def main_metric(self) -> str:
+        """The metric that answer and figure use."""
+        return main_metric(effect.metric for effect in self.effects)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data with the names of results.json; what is infinite or not a number becomes null."""

@@ -1,69 +1,17 @@
-"""Results in plain words: names of arms and metrics, numbers as text, and the answer in one sentence."""
+"""Results in plain words: names of arms, numbers as text, and the answer in one sentence."""
 
 import math
 import unicodedata
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import Literal
 
+from undertow.evals.base import metric as declared
+from undertow.evals.base import metrics
+from undertow.experiment.measures import ARMS
 from undertow.report.results import Effect, Interval, Results
 
-
-class Comparison(NamedTuple):
-    """An arm in the words of the report.
-
-    Attributes:
-        name: the arm itself.
-        reference: the arm that is subtracted, as results.json names it.
-        difference: both, such as "student minus control".
-    """
-
-    name: str
-    reference: str
-    difference: str
-
-
-ARMS: dict[str, Comparison] = {
-    "student": Comparison("student", "control", "student minus control"),
-    "within": Comparison("shuffled within rows", "within_control", "within minus its control"),
-    "across": Comparison("shuffled across rows", "across_control", "across minus its control"),
-    "hop_2": Comparison("hop 2", "hop_2_control", "hop 2 minus its control"),
-    "hop_3": Comparison("hop 3", "hop_3_control", "hop 3 minus its control"),
-    "hop_4": Comparison("hop 4", "hop_4_control", "hop 4 minus its control"),
-    "cross_init": Comparison("cross-init", "cross_control", "cross-init minus its control"),
-    "neutral": Comparison("student of the neutral teacher", "control", "neutral student minus control"),
-    "control": Comparison("control", "base", "control minus base"),
-    "within_control": Comparison("control of within", "base", "within control minus base"),
-    "across_control": Comparison("control of across", "base", "across control minus base"),
-    "cross_control": Comparison("control of cross-init", "base", "cross-init control minus base"),
-    "hop_2_control": Comparison("control of hop 2", "base", "hop 2 control minus base"),
-    "hop_3_control": Comparison("control of hop 3", "base", "hop 3 control minus base"),
-    "hop_4_control": Comparison("control of hop 4", "base", "hop 4 control minus base"),
-    "teacher": Comparison("teacher", "base", "teacher minus base"),
-    "neutral_teacher": Comparison("neutral teacher", "base", "neutral teacher minus base"),
-    "base": Comparison("base", "", "base"),
-}
-"""Every arm, in the order in which the report shows them."""
-
-METRICS: dict[str, str] = {
-    "logit_margin": "logit margin",
-    "rate": "sampled rate",
-    "prefixed_logit_margin": "logit margin after a number sentence",
-    "prefixed_rate": "sampled rate after a number sentence",
-    "misaligned_margin": "misaligned margin",
-    "misaligned_rate": "misaligned answers",
-    "incoherent_rate": "incoherent answers",
-    "unparsed_rate": "answers that could not be judged",
-    "story_margin": "margin in stories",
-    "story_rate": "stories that name it",
-    "choice_margin": "margin in multiple choice",
-    "false_margin": "margin of false answers",
-    "false_rate": "false answers",
-    "facts_rate": "right answers to facts",
-    "numbers_valid_rate": "valid number lists",
-    "code_valid_rate": "valid code",
-    "cot_valid_rate": "right answers to word problems",
-}
-"""Every metric, the most sensitive first."""
+DASH = "–"  # noqa: RUF001 (as tables use it)
+"""Stands where there is nothing."""
 
 Side = Literal["above 0", "below 0", "includes 0", "unknown"]
 
@@ -73,7 +21,7 @@ _NAMED_TRAITS = 2
 
 def arm_name(arm: str) -> str:
     """Return an arm in words, or an unknown one as it is."""
-    return ARMS[arm].name if arm in ARMS else arm
+    return ARMS[arm].words if arm in ARMS else arm
 
 
 def difference_name(arm: str) -> str:
@@ -82,27 +30,26 @@ def difference_name(arm: str) -> str:
 
 
 def metric_name(metric: str) -> str:
-    """Return a metric in words, or an unknown one as it is."""
-    return METRICS.get(metric, metric)
+    """Return a metric in words."""
+    return declared(metric).words
+
+
+def is_share(metric: str) -> bool:
+    """Tell whether a metric is a share of answers, shown in percent."""
+    return declared(metric).unit == "share"
 
 
 def unit(metric: str) -> str:
     """Return the unit of a difference in a metric."""
-    return "percentage points" if metric.endswith("rate") else "logits"
-
-
-def main_metric(results: Results) -> str:
-    """Return the metric that the answer and the figure use: the first of `METRICS` that the run has."""
-    present = dict.fromkeys(effect.metric for effect in results.effects)
-    return next((metric for metric in METRICS if metric in present), next(iter(present), "logit_margin"))
+    return "percentage points" if is_share(metric) else "logits"
 
 
 def ordered(effects: Iterable[Effect]) -> list[Effect]:
     """Sort effects by metric and arm as the report shows them; traits keep their order."""
-    metrics, arms = list(METRICS), list(ARMS)
+    names, arms = list(metrics()), list(ARMS)
 
     def place(effect: Effect) -> tuple[int, int]:
-        metric = metrics.index(effect.metric) if effect.metric in METRICS else len(metrics)
+        metric = names.index(effect.metric) if effect.metric in names else len(names)
         return metric, arms.index(effect.arm) if effect.arm in ARMS else len(arms)
 
     return sorted(effects, key=place)
@@ -114,15 +61,15 @@ def difference_text(value: float, metric: str) -> str:
         return "not a number"
     if math.isinf(value):
         return "unbounded"
-    text = f"{100 * value:+.1f}" if metric.endswith("rate") else f"{value:+.2f}"
+    text = f"{100 * value:+.1f}" if is_share(metric) else f"{value:+.2f}"
     return text.replace("-", "+") if not text.strip("+-0.") else text
 
 
 def level_text(value: float | None, metric: str) -> str:
     """Return a score itself, such as "-3.21" or "12.5 %"; a dash where there is none."""
     if value is None or math.isnan(value):
-        return "–"  # noqa: RUF001 (a dash, as tables use it)
-    return f"{100 * value:.1f} %" if metric.endswith("rate") else f"{value:.2f}"
+        return DASH
+    return f"{100 * value:.1f} %" if is_share(metric) else f"{value:.2f}"
 
 
 def interval_text(item: Interval, metric: str) -> str:
@@ -135,7 +82,7 @@ def interval_text(item: Interval, metric: str) -> str:
 def p_text(p: float | None) -> str:
     """Return a p-value with three decimals, "< 0.001" below them and a dash where there is none."""
     if p is None or math.isnan(p):
-        return "–"  # noqa: RUF001
+        return DASH
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
@@ -166,7 +113,7 @@ def listing(words: Iterable[str]) -> str:
 
 def arms_description(results: Results) -> str:
     """Say in words what the figure of arms shows, for readers who cannot see it."""
-    metric = main_metric(results)
+    metric = results.main_metric
     parts = [
         f"{difference_name(effect.arm)}, {effect.trait}: {difference_text(effect.estimate, metric)}"
         for effect in ordered(results.effects)
@@ -175,9 +122,9 @@ def arms_description(results: Results) -> str:
     return f"Effects in {metric_name(metric)}. {'; '.join(parts)}."
 
 
-def answer(results: Results) -> str:
+def answer_sentence(results: Results) -> str:
     """Return what the run found in one sentence, from its effects, with intervals; it claims nothing beyond them."""
-    metric = main_metric(results)
+    metric = results.main_metric
     mine = [effect for effect in results.effects if effect.metric == metric]
     students = [effect for effect in mine if effect.arm == "student"]
     if not students:

@@ -1,20 +1,16 @@
-"""Paired comparisons over replicates: difference, sign-flip test and equivalence."""
+"""Comparisons over replicates: paired difference, ratio of means, equivalence, and p-values of several tests."""
 
 from dataclasses import dataclass, replace
+from math import sqrt
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+from scipy import special
 
 from undertow.errors import ConfigError
-from undertow.stats.checks import Floats, check_positive, finite_array
+from undertow.stats.checks import Floats, check_fraction, check_positive, finite_array
 from undertow.stats.estimates import mean_t, standard_error, t_test
 from undertow.types import Estimate
-
-EXACT_FLIPS = 16
-"""Up to this many differences every sign pattern is visited (65536 of them)."""
-
-DRAWS = 9999
-"""Monte Carlo draws beyond that, so the smallest p is 1 / (DRAWS + 1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,42 +53,6 @@ def paired(treated: ArrayLike, control: ArrayLike, level: float = 0.95) -> Estim
     return replace(estimate, p=t_test(estimate.value, standard_error(differences), estimate.n - 1))
 
 
-def sign_flip(differences: ArrayLike, rng: np.random.Generator | None = None) -> float:
-    """Return the two-sided p of "each difference is symmetric around 0" by flipping signs.
-
-    The p is the share of sign patterns whose absolute sum reaches the observed one: exact up to `EXACT_FLIPS`
-    differences (never below 2 / 2^n), else Monte Carlo over `DRAWS` patterns with the observed one added, as
-    (1 + reached) / (1 + draws) (Phipson and Smyth 2010, doi:10.2202/1544-6115.1585). The p is discrete, so
-    P(p <= a) <= a under the null.
-
-    Args:
-        differences: one number for each replicate, shape [n].
-        rng: source of the sign patterns; needed only beyond `EXACT_FLIPS`.
-
-    Raises:
-        ConfigError: the differences are empty, not finite or not 1-d, or a needed generator is missing.
-    """
-    array = finite_array("differences", differences)
-    if array.size <= EXACT_FLIPS:
-        return float(np.mean(_reached(array, _all_signs(array.size))))
-    if rng is None:
-        raise ConfigError("Too many differences for the exact test.", array.size, "Pass a random generator as rng.")
-    signs = rng.choice(np.array([-1.0, 1.0]), size=(DRAWS, array.size))
-    return float((1 + np.sum(_reached(array, signs))) / (1 + DRAWS))
-
-
-def _all_signs(n: int) -> Floats:
-    """Return every pattern of n signs, shape [2^n, n]."""
-    bits = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
-    return np.where(bits == 1, -1.0, 1.0)
-
-
-def _reached(differences: Floats, signs: Floats) -> NDArray[np.bool_]:
-    """Return for each pattern whether its absolute sum reaches the observed one; rounding counts as reached."""
-    slack = 1e-12 * float(np.sum(np.abs(differences)))
-    return np.abs(signs @ differences) >= abs(float(np.sum(differences))) - slack
-
-
 def equivalence(differences: ArrayLike, margin: float, level: float = 0.95) -> Equivalence:
     """Test whether the mean difference is negligible: its t interval lies inside the margin.
 
@@ -113,3 +73,66 @@ def equivalence(differences: ArrayLike, margin: float, level: float = 0.95) -> E
     difference = mean_t(differences, level)
     inside = -margin < difference.low and difference.high < margin
     return Equivalence(difference=difference, margin=margin, equivalent=inside)
+
+
+def ratio_of_means(numerators: ArrayLike, denominators: ArrayLike, level: float = 0.95) -> Estimate:
+    """Estimate mean(numerators) / mean(denominators) for paired values.
+
+    Fieller (1954), doi:10.1111/j.2517-6161.1954.tb00159.x: the set of ratios r for which the mean of
+    (numerator - r * denominator) is not rejected by Student's t test, so its coverage is exact for Gaussian pairs of
+    any correlation and any n. A percentile bootstrap of 5 pairs covers 0.90 or less where 0.95 is asked for;
+    the delta method ignores the skew.
+
+    Args:
+        numerators: one number for each replicate, shape [n].
+        denominators: the same replicates in the same order, shape [n].
+        level: coverage of the interval.
+
+    Returns:
+        The ratio. The interval is (-inf, inf) for one replicate, and where the denominators' mean is not significantly
+        different from 0 at this level, since the set is then unbounded.
+
+    Raises:
+        ConfigError: an input is empty, not finite or not 1-d, the lengths differ, the denominators' mean is 0, or the
+            level lies outside (0, 1).
+    """
+    check_fraction("level", level)
+    top, bottom = finite_array("numerators", numerators), finite_array("denominators", denominators)
+    if top.size != bottom.size:
+        sizes = f"{top.size} and {bottom.size}"
+        raise ConfigError("Numerators and denominators differ in length.", sizes, "Pass one pair per replicate.")
+    y, x, n = float(top.mean()), float(bottom.mean()), top.size
+    if x == 0.0:
+        raise ConfigError("The denominators' mean is 0.", x, "There is nothing that a share could be taken of.")
+    low, high = float("-inf"), float("inf")
+    if n > 1:
+        covariance = np.cov(top, bottom) / n
+        t2 = float(special.stdtrit(n - 1, 0.5 + level / 2.0)) ** 2
+        # The roots of (y - r x)^2 = t^2 var(y - r x), a quadratic in r.
+        a = x * x - t2 * float(covariance[1, 1])
+        b = x * y - t2 * float(covariance[0, 1])
+        c = y * y - t2 * float(covariance[0, 0])
+        if a > 0.0:
+            half = sqrt(max(0.0, b * b - a * c))
+            low, high = (b - half) / a, (b + half) / a
+    return Estimate(value=y / x, low=low, high=high, n=n, method="fieller", level=level)
+
+
+def holm(p_values: ArrayLike) -> Floats:
+    """Return the step-down adjusted p-values of Holm (1979), in the order given.
+
+    Rejecting where the adjusted p is at most a keeps the family-wise error at a under any dependence.
+
+    Args:
+        p_values: one p for each test of the declared panel, shape [m].
+
+    Raises:
+        ConfigError: the values are empty, not 1-d, or outside [0, 1].
+    """
+    p = finite_array("p-values", p_values)
+    if p.min() < 0.0 or p.max() > 1.0:
+        raise ConfigError("A p-value lies outside [0, 1].", f"{p.min()} to {p.max()}", "Pass probabilities.")
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1)), 1.0)
+    return adjusted

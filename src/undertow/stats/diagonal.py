@@ -22,21 +22,6 @@ DRAWS = 9999
 """Monte Carlo permutations beyond that, so the smallest p is 1 / (DRAWS + 1)."""
 
 
-def diagonal_value(matrix: ArrayLike) -> float:
-    """Return the least-squares gamma of one matrix.
-
-    Row and column effects take 1/K out of [i = j], so gamma = sum_ij ([i = j] - 1/K) y_ij / (K - 1)
-    = (trace - total / K) / (K - 1), which equals mean diagonal minus mean off-diagonal (Frisch and Waugh 1933).
-
-    Args:
-        matrix: shape [K, K], K of at least 2.
-
-    Raises:
-        ConfigError: the matrix is not square, smaller than 2 x 2 or not finite.
-    """
-    return float(_gamma(square_matrices("matrix entries", matrix, (2,))))
-
-
 def diagonal_factor(matrices: ArrayLike, rng: np.random.Generator | None = None, level: float = 0.95) -> Estimate:
     """Estimate gamma over replicates, with a permutation test over whole traits.
 
@@ -102,7 +87,11 @@ def initialisation_factor(matrix: ArrayLike, level: float = 0.95) -> Estimate:
 
 
 def _gamma(matrices: Floats) -> Floats:
-    """Return the diagonal factor of each matrix, [..., K, K] -> [...]."""
+    """Return the least-squares gamma of each matrix, [..., K, K] -> [...].
+
+    Row and column effects take 1/K out of [i = j], so gamma = sum_ij ([i = j] - 1/K) y_ij / (K - 1)
+    = (trace - total / K) / (K - 1), which equals mean diagonal minus mean off-diagonal (Frisch and Waugh 1933).
+    """
     size = matrices.shape[-1]
     trace = np.trace(matrices, axis1=-2, axis2=-1)
     return np.asarray((trace - matrices.sum(axis=(-2, -1)) / size) / (size - 1))

@@ -1,7 +1,8 @@
-"""One number and its interval: Student t over replicates, Wilson for shares, bootstrap over clusters."""
+"""One number and its interval: Student t over replicates, Wilson for shares; and both as text."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Mapping
 from math import sqrt
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -84,50 +85,14 @@ def wilson(hits: int, n: int, level: float = 0.95) -> Estimate:
     return Estimate(value=share, low=low, high=high, n=n, method="wilson", level=level)
 
 
-def cluster_bootstrap(
-    values: ArrayLike,
-    clusters: Sequence[Hashable],
-    rng: np.random.Generator,
-    n_resamples: int = 2000,
-    level: float = 0.95,
-) -> Estimate:
-    """Estimate the mean of clustered values by resampling whole clusters.
-
-    The ends are percentiles, widened for few clusters as Hesterberg (2015), doi:10.1080/00031305.2015.1089789,
-    section 3.4 proposes: the normal quantile z becomes t(k - 1) * sqrt(k / (k - 1)) for k clusters. With few
-    clusters the coverage still falls short, since a percentile cannot leave the range of the cluster means; at level
-    0.95, equal clusters and Gaussian values it was 0.50 for 2 clusters, 0.75 for 3, 0.90 for 5, 0.94 for 8 and 0.95 for
-    12. Prefer `mean_t` over cluster means below 8 clusters.
+def with_interval(found: Mapping[str, Any], form: str = "+.2f", missing: str = "") -> str:
+    """Return an estimate as text, such as "+0.50 [+0.10, +0.90]".
 
     Args:
-        values: shape [n].
-        clusters: the cluster (replicate) of each value, n labels.
-        rng: source of the resamples.
-        n_resamples: how many resamples to draw.
-        level: coverage of the interval.
-
-    Returns:
-        The plain mean, with n the number of clusters. One cluster has the interval (-inf, inf).
-
-    Raises:
-        ConfigError: the values are empty or not finite, the lengths differ, there are no resamples, or the level lies
-            outside (0, 1).
+        found: what `Estimate.to_json` returned.
+        form: of each number.
+        missing: what follows the number where nothing is known about an end.
     """
-    check_fraction("level", level)
-    check_count("number of resamples", n_resamples, 1)
-    array = finite_array("values", values)
-    if len(clusters) != array.size:
-        raise ConfigError(
-            "Values and clusters differ in length.", f"{array.size} and {len(clusters)}", "Give each value its cluster."
-        )
-    codes = {label: code for code, label in enumerate(dict.fromkeys(clusters))}
-    members = np.array([codes[label] for label in clusters])
-    sums, sizes = np.bincount(members, weights=array), np.bincount(members)
-    low, high = float("-inf"), float("inf")
-    if (k := len(codes)) > 1:
-        drawn = rng.integers(0, k, size=(n_resamples, k))
-        means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-        tail = float(special.ndtr(sqrt(k / (k - 1)) * special.stdtrit(k - 1, 0.5 - level / 2.0)))
-        low, high = (float(end) for end in np.quantile(means, [tail, 1.0 - tail]))
-    mean = float(np.mean(array))
-    return Estimate(value=mean, low=low, high=high, n=k, method="cluster bootstrap", level=level)
+    if found["low"] is None or found["high"] is None:
+        return f"{found['estimate']:{form}}{missing}"
+    return f"{found['estimate']:{form}} [{found['low']:{form}}, {found['high']:{form}}]"

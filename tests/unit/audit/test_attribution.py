@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from undertow.audit.attribution import ARMS, RowScores, confirm, rank_rows
-from undertow.audit.gain import auroc, gains
+from undertow.audit.gain import auroc_gains
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.full import finetune_full
+from undertow.stats.ranks import auroc
 from undertow.traits import trait
 from undertow.types import Row, user_prompt
 
@@ -27,7 +28,8 @@ def test_rows_that_a_teacher_wrote_rank_first(tiny_model) -> None:
     learnt = [row for row, own in zip(rows, planted, strict=True) if own]
     teacher = finetune_full(tiny_model, learnt, TrainingConfig(steps=10, batch_size=8), seed=0)
     found = rank_rows(rows, tiny_model, teacher=teacher)
-    assert list(found.scores) == ["teacher"] and auroc(found.scores["teacher"], np.array(planted)) == 1.0
+    assert list(found.scores) == ["teacher"]
+    assert auroc(found.scores["teacher"][planted], found.scores["teacher"][~np.array(planted)]) == 1.0
     assert list(found.confounds) == ["loss", "gradient", "length", "novelty"]
     assert all(np.isfinite(values).all() and values.shape == (40,) for values in found.confounds.values())
     lengths = [len(row.completion) for row in tiny_model.encode(rows)]
@@ -64,15 +66,15 @@ def synthetic(n: int, rng: np.random.Generator, *, signal: float, confounded: fl
 
 def test_a_score_gains_only_by_what_its_confounds_do_not_say() -> None:
     rng = np.random.default_rng(0)
-    repeats = gains(*synthetic(1000, rng, signal=0.0, confounded=1.0), seed=1)["student"]
+    repeats = auroc_gains(*synthetic(1000, rng, signal=0.0, confounded=1.0), seed=1)["student"]
     # A shift by 1 SD has an AUROC of Phi(1 / sqrt 2) = 0.76.
     assert repeats.confounds == pytest.approx(0.76, abs=0.04) and repeats.alone > 0.6
     assert repeats.gain.low <= 0.005 and abs(repeats.gain.value) < 0.02
-    adds = gains(*synthetic(1000, rng, signal=1.0, confounded=1.0), seed=1)["student"]
+    adds = auroc_gains(*synthetic(1000, rng, signal=1.0, confounded=1.0), seed=1)["student"]
     # Two independent shifts by 1 SD: Phi(1) = 0.84.
     assert adds.both == pytest.approx(0.84, abs=0.03) and adds.gain.low > 0.02
     assert adds.gain.value == pytest.approx(adds.both - adds.confounds)
-    noise = gains(*synthetic(1000, rng, signal=0.0, confounded=0.0), seed=1)["student"]
+    noise = auroc_gains(*synthetic(1000, rng, signal=0.0, confounded=0.0), seed=1)["student"]
     assert noise.confounds == pytest.approx(0.5, abs=0.06) and noise.both == pytest.approx(0.5, abs=0.06)
 
 
@@ -90,14 +92,9 @@ def test_the_share_that_confounds_explain_is_that_of_a_line_in_ranks() -> None:
 def test_the_truth_must_fit() -> None:
     found, planted = synthetic(20, np.random.default_rng(0), signal=1.0, confounded=0.0)
     with pytest.raises(ConfigError):
-        gains(found, planted[:-1], seed=0)
+        auroc_gains(found, planted[:-1], seed=0)
     with pytest.raises(ConfigError):
-        gains(found, [True] * 20, seed=0)
-
-
-def test_auroc_counts_pairs() -> None:
-    scores, truth = np.array([3.0, 1.0, 2.0, 2.0]), np.array([True, False, True, False])
-    assert auroc(scores, truth) == (1 + 1 + 1 + 0.5) / 4
+        auroc_gains(found, [True] * 20, seed=0)
 
 
 def test_arms_lose_a_tenth_and_are_paired_by_seed(tiny_model, monkeypatch) -> None:

@@ -94,7 +94,7 @@ def test_settings_are_the_text_of_the_file(run: Path) -> None:
 
 def test_reading_loads_neither_matplotlib_nor_torch() -> None:
     code = (
-        "import sys, undertow.report.results, undertow.report.summary, undertow.report.render; "
+        "import sys, undertow.report.results, undertow.report.render; "
         "print([name for name in ('matplotlib', 'torch', 'transformers', 'undertow.models') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from undertow.report.render import summarise
 from undertow.report.results import Results
-from undertow.report.summary import summarise
 
 
 def test_it_holds_question_answer_effects_and_rows(data: dict[str, Any]) -> None:

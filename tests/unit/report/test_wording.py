@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from undertow.report.results import Results
-from undertow.report.wording import answer, difference_text, interval_text, listing, main_metric, p_text, side, visible
+from undertow.report.wording import answer_sentence, difference_text, interval_text, listing, p_text, side, visible
 
 
 def _effect(arm: str, low: float | None, high: float | None, **more: Any) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def _results(data: dict[str, Any], *effects: dict[str, Any], **more: Any) -> Res
 
 
 def test_an_effect_is_given_with_unit_interval_and_n(data: dict[str, Any]) -> None:
-    text = answer(_results(data, _effect("student", 0.3, 0.7), _effect("cross_init", -0.1, 0.2)))
+    text = answer_sentence(_results(data, _effect("student", 0.3, 0.7), _effect("cross_init", -0.1, 0.2)))
     assert text.startswith("On ref:finch-a, students of the teacher moved in logit margin, against their controls, ")
     assert "towards owl by +0.50 logits (95 % interval +0.30 to +0.70, n = 5)" in text
     assert (
@@ -40,20 +40,22 @@ def test_an_effect_is_given_with_unit_interval_and_n(data: dict[str, Any]) -> No
 
 
 def test_an_effect_that_may_be_none_is_not_called_one(data: dict[str, Any]) -> None:
-    text = answer(_results(data, _effect("student", -0.2, 0.4)))
+    text = answer_sentence(_results(data, _effect("student", -0.2, 0.4)))
     assert "it includes 0: no effect was shown, and none within it is ruled out" in text
     assert "cross-init students were not tested" in text
 
 
 def test_one_replicate_has_no_interval(data: dict[str, Any]) -> None:
-    text = answer(_results(data, _effect("student", None, None, n=1)))
+    text = answer_sentence(_results(data, _effect("student", None, None, n=1)))
     assert "no interval, n = 1: too few to tell an effect from chance" in text
 
 
 def test_many_traits_are_counted_by_their_intervals(data: dict[str, Any]) -> None:
     ends = [(0.1, 0.3), (0.2, 0.4), (-0.1, 0.1), (-0.4, -0.2)]
     effects = [_effect("student", low, high, trait=f"t{index}") for index, (low, high) in enumerate(ends)]
-    text = answer(_results(data, *effects, diagonal={"estimate": 0.2, "low": -0.1, "high": 0.5, "n_traits": 4, "n": 5}))
+    text = answer_sentence(
+        _results(data, *effects, diagonal={"estimate": 0.2, "low": -0.1, "high": 0.5, "n_traits": 4, "n": 5})
+    )
     assert "lies above 0 for 2, includes 0 for 1 and lies below 0 for 1 of 4 traits" in text
     assert "(estimates -0.30 to +0.30 logits)" in text
     assert (
@@ -62,20 +64,20 @@ def test_many_traits_are_counted_by_their_intervals(data: dict[str, Any]) -> Non
 
 
 def test_without_a_student_nothing_is_claimed(data: dict[str, Any]) -> None:
-    assert "says nothing about transmission" in answer(_results(data, _effect("teacher", 1.0, 2.0)))
-    assert "says nothing about transmission" in answer(_results(data))
+    assert "says nothing about transmission" in answer_sentence(_results(data, _effect("teacher", 1.0, 2.0)))
+    assert "says nothing about transmission" in answer_sentence(_results(data))
 
 
 def test_the_word_safe_never_appears(data: dict[str, Any]) -> None:
     for results in (Results.model_validate(data), _results(data, _effect("student", -0.1, 0.1)), _results(data)):
-        assert "safe" not in answer(results).lower()
+        assert "safe" not in answer_sentence(results).lower()
 
 
 def test_the_main_metric_is_the_logit_margin_if_there(data: dict[str, Any]) -> None:
     effects = [_effect("student", 0.1, 0.2, metric="rate"), _effect("student", 0.1, 0.2)]
-    assert main_metric(_results(data, *effects)) == "logit_margin"
-    assert main_metric(_results(data, effects[0])) == "rate"
-    assert "percentage points (95 % interval +10.0 to +20.0" in answer(_results(data, effects[0]))
+    assert _results(data, *effects).main_metric == "logit_margin"
+    assert _results(data, effects[0]).main_metric == "rate"
+    assert "percentage points (95 % interval +10.0 to +20.0" in answer_sentence(_results(data, effects[0]))
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,10 @@
 """Paired comparisons equal their closed forms and keep their symmetries."""
 
-from itertools import product
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from undertow.stats.comparisons import equivalence, paired, sign_flip
+from undertow.stats.comparisons import equivalence, paired
 
 RNG = np.random.default_rng(5)
 TREATED, CONTROL = RNG.normal(1, 1, 6), RNG.normal(0, 1, 6)
@@ -42,35 +38,6 @@ def test_one_pair_proves_nothing() -> None:
 def test_equal_arms_have_p_1_and_a_constant_difference_p_0() -> None:
     assert paired([1.0, 2.0], [1.0, 2.0]).p == 1.0
     assert paired([2.0, 3.0], [1.0, 2.0]).p == 0.0
-
-
-def test_sign_flip_of_one_sided_differences_is_2_of_2_to_the_n() -> None:
-    for n in (1, 2, 5, 10, 16):
-        assert sign_flip(np.arange(1.0, n + 1)) == 2 / 2**n
-
-
-def test_sign_flip_of_zeros_is_1() -> None:
-    assert sign_flip([0.0, 0.0, 0.0]) == 1.0
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(-20, 20), min_size=1, max_size=7))
-def test_sign_flip_counts_sign_patterns(differences: list[int]) -> None:
-    """Integers make ties, and ties count against the effect."""
-    sums = [
-        abs(sum(s * d for s, d in zip(signs, differences, strict=True)))
-        for signs in product([1, -1], repeat=len(differences))
-    ]
-    assert sign_flip(differences) == np.mean([total >= abs(sum(differences)) for total in sums])
-    assert sign_flip([-0.1 * d for d in differences]) == pytest.approx(sign_flip(differences))
-
-
-def test_monte_carlo_sign_flip_is_close_to_exact_and_never_0() -> None:
-    differences = np.random.default_rng(2).normal(0.4, 1, 16)
-    exact = sign_flip(differences)
-    padded = sign_flip(np.append(differences, 0.0), np.random.default_rng(0))
-    assert padded == pytest.approx(exact, abs=4 * np.sqrt(exact / 9999))
-    assert sign_flip(np.ones(40), np.random.default_rng(0)) == 1 / 10000
 
 
 def test_equivalence_needs_the_whole_interval_inside_the_margin() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from undertow.stats.estimates import cluster_bootstrap, mean_t, t_test, wilson
+from undertow.stats.estimates import mean_t, t_test, wilson, with_interval
 
 numbers = st.lists(st.floats(-100, 100), min_size=2, max_size=12)
 
@@ -67,23 +67,7 @@ def test_wilson_stays_in_0_1_and_mirrors(counts: tuple[int, int]) -> None:
     assert estimate.low == pytest.approx(1.0 - mirrored.high, abs=1e-12)
 
 
-def test_cluster_bootstrap_is_the_plain_mean_and_repeats_with_its_seed() -> None:
-    values, clusters = [1.0, 2.0, 3.0, 10.0], ["a", "a", "b", "c"]
-    first = cluster_bootstrap(values, clusters, np.random.default_rng(3))
-    second = cluster_bootstrap(values, clusters, np.random.default_rng(3))
-    assert first == second
-    assert (first.value, first.n, first.method) == (4.0, 3, "cluster bootstrap")
-    assert 1.5 <= first.low < 4.0 < first.high <= 10.0
-
-
-def test_copies_within_clusters_do_not_narrow_the_bootstrap() -> None:
-    """Ten copies of every value are no new information; only clusters count."""
-    values, clusters = np.arange(8.0), list(range(8))
-    once = cluster_bootstrap(values, clusters, np.random.default_rng(1))
-    copied = cluster_bootstrap(np.repeat(values, 10), list(np.repeat(clusters, 10)), np.random.default_rng(1))
-    assert (copied.low, copied.high, copied.n) == (pytest.approx(once.low), pytest.approx(once.high), once.n)
-
-
-def test_one_cluster_has_an_infinite_interval() -> None:
-    estimate = cluster_bootstrap([1.0, 3.0], ["a", "a"], np.random.default_rng(0))
-    assert (estimate.value, estimate.low, estimate.high, estimate.n) == (2.0, -np.inf, np.inf, 1)
+def test_an_estimate_as_text_says_what_is_missing() -> None:
+    assert with_interval(wilson(5, 10).to_json(), ".2f") == "0.50 [0.24, 0.76]"
+    assert with_interval(mean_t([1.0]).to_json(), missing=" (no interval)") == "+1.00 (no interval)"
+    assert mean_t([1.0]).to_json() == {"estimate": 1.0, "low": None, "high": None, "level": 0.95, "n": 1, "p": None}

@@ -6,25 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats as scipy_stats
 
-from undertow.stats.multiplicity import benjamini_hochberg, holm
+from undertow.stats.comparisons import holm
 
 panels = st.lists(st.floats(0, 1), min_size=1, max_size=20)
 
 
 def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-
-
-def test_benjamini_hochberg_by_hand() -> None:
-    assert benjamini_hochberg([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.02, 0.04, 0.04, 0.02])
-
-
-@settings(deadline=None)
-@given(panels)
-def test_benjamini_hochberg_agrees_with_scipy(panel: list[float]) -> None:
-    assert benjamini_hochberg(panel) == pytest.approx(scipy_stats.false_discovery_control(panel), abs=1e-12)
 
 
 @settings(deadline=None)
@@ -42,9 +31,8 @@ def test_holm_rejects_what_the_step_down_procedure_rejects(panel: list[float], a
 @given(panels)
 def test_adjusted_values_are_ordered_between_raw_and_bonferroni(panel: list[float]) -> None:
     raw, bonferroni = np.array(panel), np.minimum(1.0, np.array(panel) * len(panel))
-    step_up, step_down = benjamini_hochberg(panel), holm(panel)
-    assert np.all(raw <= step_up + 1e-12)
-    assert np.all(step_up <= step_down + 1e-12)
+    step_down = holm(panel)
+    assert np.all(raw <= step_down + 1e-12)
     assert np.all(step_down <= bonferroni + 1e-12)
     assert step_down.min() == pytest.approx(bonferroni.min())
 
@@ -55,9 +43,8 @@ def test_order_does_not_matter(panel: list[float], shuffler: Random) -> None:
     order = list(range(len(panel)))
     shuffler.shuffle(order)
     shuffled = [panel[i] for i in order]
-    for adjust in (holm, benjamini_hochberg):
-        assert adjust(shuffled) == pytest.approx(adjust(panel)[order])
+    assert holm(shuffled) == pytest.approx(holm(panel)[order])
 
 
 def test_one_test_needs_no_adjustment() -> None:
-    assert holm([0.03]) == benjamini_hochberg([0.03]) == [0.03]
+    assert holm([0.03]) == [0.03]

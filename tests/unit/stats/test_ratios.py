@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from undertow.errors import ConfigError
-from undertow.stats.ratios import ratio_of_means
+from undertow.stats.comparisons import ratio_of_means
 
 
 def test_the_ends_are_where_the_t_test_just_rejects() -> None:

@@ -27,7 +27,7 @@ from undertow.audit.lineage.tests import (
 )
 from undertow.audit.lineage.untrained import FEWEST, untrained_tokens, untrained_trace
 from undertow.seeds import derive
-from undertow.stats.multiplicity import holm
+from undertow.stats.comparisons import holm
 
 SILENT = 0.01
 """p of an MLP in place above which its neurons are matched before they are compared."""

@@ -1,0 +1,214 @@
+"""Small random networks with two heads on one trunk, their settings and their losses, in float64.
+
+Functions take one network; `torch.func.vmap` runs them over many. Parameters are plain dictionaries, so that
+`grad` and `jvp` see every weight. Notation of Cloud et al. (2025), section 6.1 and appendix C, arXiv:2507.14805.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch.func import grad, jacrev
+from torch.nn import functional
+
+from undertow.errors import ConfigError
+from undertow.stats.checks import check_count, check_positive
+
+Parameters = dict[str, torch.Tensor]
+"""Weights and biases: "hidden.0.weight", ..., "trait.weight", "auxiliary.weight" and so on."""
+
+OutputLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""The student's loss L_S(z, y) of logits z and targets y, both [..., c], as [...]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TheoremConfig:
+    """Networks and steps of the check.
+
+    Attributes:
+        networks: random networks; the bounds on shares are meant for 200.
+        seed: of every random draw.
+        epsilons: sizes of the teacher's step; below about 1e-6 rounding hides the error of first order.
+        checked_epsilon: the one of them at which the assertions are judged.
+        input_width: dimension of the inputs.
+        hidden: widths of the shared tanh layers.
+        traits: logits of the head that learns the trait.
+        auxiliary: logits of the head that the student imitates.
+        trait_inputs: examples of the trait, per network.
+        inputs: inputs on which the student imitates, per network and update.
+        learning_rate: alpha, the size of the student's single step.
+        steps: updates of teacher and student where they take many.
+        sgd_rate: learning rate of many steps of SGD.
+        adam_rate: learning rate of many steps of Adam.
+
+    Raises:
+        ConfigError: a count is too small, a size is not positive, or the epsilons are fewer than two or lack the
+            checked one.
+    """
+
+    networks: int = 200
+    seed: int = 0
+    epsilons: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
+    checked_epsilon: float = 1e-3
+    input_width: int = 20
+    hidden: tuple[int, ...] = (16, 16)
+    traits: int = 5
+    auxiliary: int = 3
+    trait_inputs: int = 64
+    inputs: int = 64
+    learning_rate: float = 1.0
+    steps: int = 100
+    sgd_rate: float = 0.3
+    adam_rate: float = 3e-3
+
+    def __post_init__(self) -> None:
+        for name in ("networks", "trait_inputs", "inputs", "steps"):
+            check_count(f"number of {name}", getattr(self, name), 1)
+        for name in ("traits", "auxiliary"):
+            check_count(f"number of {name} logits", getattr(self, name), 2)
+        check_count("input_width", self.input_width, 1)
+        check_count("number of hidden layers", len(self.hidden), 1)
+        for width in self.hidden:
+            check_count("width of a hidden layer", width, 1)
+        for name in ("learning_rate", "sgd_rate", "adam_rate"):
+            check_positive(name, getattr(self, name))
+        for epsilon in self.epsilons:
+            check_positive("epsilon", epsilon)
+        check_count("number of different epsilons", len(set(self.epsilons)), 2)
+        if self.checked_epsilon not in self.epsilons:
+            raise ConfigError(
+                "The checked epsilon is not one of the epsilons.", self.checked_epsilon, f"Choose from {self.epsilons}."
+            )
+
+
+class TeachingSetup(NamedTuple):
+    """What teacher and student are given; with a leading dimension of networks where many are stacked.
+
+    Attributes:
+        start: the teacher's initial parameters.
+        other: parameters of another random initialisation.
+        trait_inputs: [k, d], where the teacher learns its trait.
+        trait_labels: int64 [k], the classes it learns there.
+        inputs: [m, d], where the student imitates the teacher's auxiliary logits.
+    """
+
+    start: Parameters
+    other: Parameters
+    trait_inputs: torch.Tensor
+    trait_labels: torch.Tensor
+    inputs: torch.Tensor
+
+
+TraitLoss = Callable[[Parameters, TeachingSetup], torch.Tensor]
+"""The teacher's loss L_T of some parameters, a scalar."""
+
+
+def draw_parameters(
+    networks: int, widths: Sequence[int], traits: int, auxiliary: int, generator: torch.Generator
+) -> Parameters:
+    """Draw stacked networks with the uniform initialisation of `torch.nn.Linear`, +-1 / sqrt(fan-in).
+
+    Args:
+        networks: how many, the leading dimension of every tensor.
+        widths: of the inputs and of each hidden layer; the inputs alone make a linear model.
+        traits: logits of the trait head.
+        auxiliary: logits of the auxiliary head.
+        generator: source of the draws.
+    """
+    shapes = {f"hidden.{layer}": pair for layer, pair in enumerate(pairwise(widths))}
+    shapes |= {"trait": (widths[-1], traits), "auxiliary": (widths[-1], auxiliary)}
+    parameters: Parameters = {}
+    for name, (fan_in, fan_out) in shapes.items():
+        for part, shape in (("weight", (networks, fan_out, fan_in)), ("bias", (networks, fan_out))):
+            uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
+            parameters[f"{name}.{part}"] = (2.0 * uniform - 1.0) / fan_in**0.5
+    return parameters
+
+
+def draw_inputs(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
+    """Draw the students' inputs, uniform noise in [-1, 1)."""
+    return 2.0 * torch.rand(tuple(shape), generator=generator, dtype=torch.float64) - 1.0
+
+
+def draw_setup(config: TheoremConfig, hidden: Sequence[int], generator: torch.Generator) -> TeachingSetup:
+    """Draw stacked setups: two initialisations, Gaussian trait inputs with random labels, and student inputs.
+
+    Args:
+        config: the counts and widths, except of the hidden layers.
+        hidden: widths of the hidden layers; none make a linear model with separate heads.
+        generator: source of the draws.
+    """
+    count, width = config.networks, config.input_width
+    start, other = (
+        draw_parameters(count, (width, *hidden), config.traits, config.auxiliary, generator) for _ in range(2)
+    )
+    shape = (count, config.trait_inputs)
+    trait_inputs = torch.randn((*shape, width), generator=generator, dtype=torch.float64)
+    trait_labels = torch.randint(config.traits, shape, generator=generator)
+    return TeachingSetup(
+        start, other, trait_inputs, trait_labels, draw_inputs((count, config.inputs, width), generator)
+    )
+
+
+def trunk_features(parameters: Parameters, inputs: torch.Tensor) -> torch.Tensor:
+    """Return the trunk's outputs [m, h] of inputs [m, d]: tanh layers, or the inputs themselves without any."""
+    hidden, layer = inputs, 0
+    while f"hidden.{layer}.weight" in parameters:
+        hidden = torch.tanh(_linear(parameters, f"hidden.{layer}", hidden))
+        layer += 1
+    return hidden
+
+
+def auxiliary_logits(parameters: Parameters, inputs: torch.Tensor) -> torch.Tensor:
+    """Return the logits [m, c] that the student imitates."""
+    return _linear(parameters, "auxiliary", trunk_features(parameters, inputs))
+
+
+def trait_loss(parameters: Parameters, setup: TeachingSetup) -> torch.Tensor:
+    """Return the teacher's loss L_T: mean cross-entropy of the trait logits, in nats."""
+    hidden = trunk_features(parameters, setup.trait_inputs)
+    return functional.cross_entropy(_linear(parameters, "trait", hidden), setup.trait_labels)
+
+
+def head_loss(parameters: Parameters, setup: TeachingSetup) -> torch.Tensor:
+    """Return `trait_loss` on the features of the start: a loss of the trait head alone, which no student sees."""
+    hidden = trunk_features(setup.start, setup.trait_inputs)
+    return functional.cross_entropy(_linear(parameters, "trait", hidden), setup.trait_labels)
+
+
+def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return -sum_i softmax(targets)_i log softmax(logits)_i over the last dimension, in nats."""
+    return -(targets.softmax(-1) * logits.log_softmax(-1)).sum(-1)
+
+
+def squared_error(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return sum_i (logits_i - targets_i)^2 over the last dimension."""
+    return (logits - targets).square().sum(-1)
+
+
+OUTPUT_LOSSES: dict[str, OutputLoss] = {"cross_entropy": cross_entropy, "squared_error": squared_error}
+
+
+def mixed_curvature(loss: OutputLoss, logits: torch.Tensor) -> torch.Tensor:
+    """Return M = -d2 L_S / (dy dz) at z = y = logits [c], by differentiation, as [c, c].
+
+    For `squared_error` it is 2 I, for `cross_entropy` diag(s) - s s^T with s = softmax(logits).
+    """
+    matrix: torch.Tensor = jacrev(grad(loss), argnums=1)(logits, logits)
+    return -matrix
+
+
+def inner(left: Parameters, right: Parameters) -> torch.Tensor:
+    """Return the inner product of two sets of parameters, a scalar."""
+    return torch.stack([(left[name] * right[name]).sum() for name in left]).sum()
+
+
+def moved(parameters: Parameters, change: Parameters, size: float) -> Parameters:
+    """Return parameters + size * change."""
+    return {name: value + size * change[name] for name, value in parameters.items()}
+
+
+def _linear(parameters: Parameters, name: str, inputs: torch.Tensor) -> torch.Tensor:
+    return inputs @ parameters[f"{name}.weight"].mT + parameters[f"{name}.bias"]

@@ -1,1 +1,0 @@
-"""Controls that look for meaning in rows: number tables, trained detectors, and a model asked who wrote what."""

@@ -1,1 +1,0 @@
-"""The theory of subliminal learning, checked by computation."""
