@@ -28,7 +28,7 @@ from undertow.cli import (
     mitigations,
     models,
     planning,
-    remote_training,
+    remote,
     stages,
     studies,
     sweeps,
@@ -53,7 +53,7 @@ app.command()(studies.report)
 app.command()(stages.generate)
 app.command(name="filter")(stages.filter_)
 app.command()(stages.train)
-app.command(name="train-remote")(remote_training.train_remote)
+app.command(name="train-remote")(remote.train_remote)
 app.command(name="eval")(stages.evaluate)
 app.command()(data.convert)
 app.command()(data.publish)
