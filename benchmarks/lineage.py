@@ -28,8 +28,8 @@ import torch
 from alternation import alternate
 from safetensors.torch import save_file
 
+from undertow.audit.lineage.alignment import head_overlap
 from undertow.audit.lineage.dependence import dependence, shared_rows
-from undertow.audit.lineage.outputs import head_overlap
 from undertow.audit.lineage.proximity import distance
 from undertow.audit.lineage.roles import Network, network
 from undertow.audit.lineage.tensors import open_weights

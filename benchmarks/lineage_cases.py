@@ -1,7 +1,7 @@
 """What `undertow audit lineage` says of trained models whose relation is known, case by case (docs/lineage.md).
 
 The base is finch-a, the stranger finch-b. Children are trained, quantised, pruned, merged, transplanted and disguised
-here. Then what can be said with the weights of one side: the image of the head, the order of the training, a text.
+here. Then what can be said of a text without the weights of its writer.
 
     python benchmarks/lineage_cases.py --seed 100 [--quick]
 """
@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from undertow.audit.lineage.behaviour import contexts, next_tokens
-from undertow.audit.lineage.outputs import image_residuals, palimpsest
 from undertow.audit.lineage.verdict import audit_lineage
 from undertow.experiment.recipe import TeacherPart
 from undertow.finetuning.config import LoraConfig, TrainingConfig
@@ -25,7 +23,6 @@ from undertow.finetuning.full import finetune_full
 from undertow.finetuning.parallel import finetune_parallel
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
-from undertow.reference.families import member
 from undertow.reference.world.mixture import corpus
 from undertow.seeds import derive
 from undertow.stats.estimates import wilson
@@ -38,7 +35,6 @@ WHOLE = 3000
 """Updates of finch-a's own training: "continued 1x"."""
 DRAWS = 200
 """Texts that are drawn from each writer at each length."""
-SEQUENCES = 4000
 
 CONTROLS = tuple(f"ref:finch-{name}" for name in ("a2", "b", "c", "d", "e", "f"))
 INVOLVED = {STRANGER: ("2", "3", "9", "10"), "ref:finch-a2": ("7",)}
@@ -175,47 +171,6 @@ def shown(report: Mapping[str, Any]) -> str:
     )
 
 
-def heads(made: Mapping[str, tuple[LocalModel, LocalModel]], seed: int) -> None:
-    """Print how much of other models' log-probabilities the head of the base cannot have made."""
-    base = load_model(BASE)
-    head = base.network.get_output_embeddings().weight.detach().double().numpy()
-    print("16 residual outside of the head's image, median and largest of 64 contexts")
-    for name in ("5 owl teacher", "5 LoRA, merged", "5 fine-tuned", "4 imitator", "2 strangers"):
-        logp = next_tokens(made[name][1], contexts(base, seed)[0][:64], range(head.shape[0]))
-        found = image_residuals(head, logp)
-        print(f"   {name:20} {np.median(found):.1e} {found.max():.1e}")
-
-
-def training_order(seed: int) -> None:
-    """Print whether finch-a and others remember the order in which finch-a saw its corpus."""
-    school, order = member("finch-a").schooling, member("finch-a").order
-    chats = corpus(school.chats, school.corpus_seed)
-    last = last_positions(len(chats), school.steps, school.batch_size, order)
-    some = np.random.default_rng(derive(seed, "sequences")).permutation(np.flatnonzero(last >= 0))[:SEQUENCES]
-    prompts, answers = [chats[at].prompt for at in some], [chats[at].answer for at in some]
-    losses = {name: -np.array(load_model(f"ref:finch-{name}").logprobs(prompts, answers)) for name in "abcd"}
-    losses["a2"] = -np.array(load_model("ref:finch-a2").logprobs(prompts, answers))
-    reference = (losses["c"] + losses["d"]) / 2
-    print(f"19 rank correlation of {len(some)} sequences' places in finch-a's training with their losses")
-    for name in ("a", "a2", "b"):
-        rho, p = palimpsest(last[some].astype(float), losses[name], reference)
-        print(f"   finch-{name:3} rho {rho:+.3f}  p {p:.2g}")
-
-
-def last_positions(n: int, steps: int, size: int, seed: int) -> np.ndarray:
-    """Return the last update that saw each chat, or -1; chats of one length stand for themselves by their number."""
-    from undertow.finetuning.batches import stream
-    from undertow.models.local import Encoded
-
-    model, school = load_model(BASE), member("finch-a").schooling
-    rows = [Row(str(index), chat.prompt, chat.answer) for index, chat in enumerate(corpus(n, school.corpus_seed))]
-    named = [Encoded(row.prompt, row.completion, (index,)) for index, row in enumerate(model.encode(rows))]
-    source, found = stream(named, size, seed), np.full(n, -1)
-    for step in range(steps):
-        found[[row.skip[0] for row in next(source)]] = step
-    return found
-
-
 def texts(made: Mapping[str, tuple[LocalModel, LocalModel]], seed: int, quick: bool) -> None:
     """Print how often the true base foresees a text best, with a stranger among the candidates that learnt longer."""
     chats = corpus(4000, derive(seed, "text"))
@@ -272,8 +227,6 @@ def main() -> None:
                 references.append(f"hf:{folder}/{place}{side}")
             controls = [one for one in CONTROLS if name.split()[0] not in INVOLVED.get(one, ())]
             print(f"{name:30}{shown(audit_lineage(*references, seed=options.seed, controls=controls))}", flush=True)
-    heads(made, options.seed)
-    training_order(options.seed)
     texts(made, options.seed, options.quick)
 
 

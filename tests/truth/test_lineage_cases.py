@@ -1,4 +1,4 @@
-"""Trained relations: forks, another order, other data, longer training, tokens never used, an order that is remembered.
+"""Trained relations: forks, another order, other data, longer training, tokens never used.
 
 Small Llamas on random walks over 64 of 96 tokens. The relations of the embedded models are measured by
 benchmarks/lineage_cases.py; docs/lineage.md lists all cases.
@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from undertow.audit.lineage.dependence import dependence
-from undertow.audit.lineage.outputs import palimpsest
 from undertow.audit.lineage.proximity import distance
 from undertow.audit.lineage.roles import network
 from undertow.audit.lineage.tensors import open_weights
@@ -143,34 +142,3 @@ def test_rows_of_unused_tokens_keep_their_initialisation(zoo):
     }
     assert found["other data"].p == pytest.approx(1e-4)
     assert found["stranger"].p > 0.01
-
-
-def memorised(model, order: torch.Tensor, sequences: torch.Tensor):
-    """Return a copy that saw every sequence once, in an order, at one rate."""
-    model = copy.deepcopy(model)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for batch in order.split(8):
-        model(input_ids=sequences[batch], labels=sequences[batch]).loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
-    return model
-
-
-@torch.no_grad()
-def losses(model, sequences: torch.Tensor) -> np.ndarray:
-    logp = torch.log_softmax(model(input_ids=sequences).logits[:, :-1], -1)
-    return -logp.gather(2, sequences[:, 1:, None])[..., 0].mean(dim=1).double().numpy()
-
-
-@pytest.mark.slow
-def test_the_order_of_one_pass_is_remembered_by_a_child_and_by_no_stranger():
-    generator = torch.Generator().manual_seed(0)
-    sequences = torch.randint(0, USED, (1000, 16), generator=generator)
-    orders = [torch.randperm(1000, generator=generator) for _ in range(3)]
-    base, stranger, reference = (memorised(fresh(seed, 64), order, sequences) for seed, order in enumerate(orders))
-    child = taught(base, 7, 0, 5)
-    positions = orders[0].argsort().double().numpy()
-    rest = losses(reference, sequences)
-    assert palimpsest(positions, losses(base, sequences), rest)[1] < 1e-4
-    assert palimpsest(positions, losses(child, sequences), rest)[1] < 0.01
-    assert palimpsest(positions, losses(stranger, sequences), rest)[1] > 0.01

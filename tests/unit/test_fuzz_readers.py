@@ -32,7 +32,7 @@ from undertow.models.adapters import read_adapter
 from undertow.models.steering import load_vector
 from undertow.monitor.baseline import Baseline, read_baseline
 from undertow.monitor.constitution import read_constitution
-from undertow.monitor.detectors.registry import detector
+from undertow.monitor.detectors.base import detector
 from undertow.report.results import load_results
 from undertow.rows import load_rows, read_prompts, write_rows
 from undertow.types import Row, user_prompt

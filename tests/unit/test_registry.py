@@ -1,6 +1,9 @@
 """Names of a kind: built in, or from another package, of which a broken one costs nothing but itself."""
 
+import json
 import logging
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -79,3 +82,93 @@ def test_built_in_names_do_not_look_at_other_packages(installed, caplog: pytest.
     installed({"wedge": "broken_shapes:wedge"}, broken_shapes="raise RuntimeError")
     assert shapes()["circle"] == 1 and "circle" in shapes()
     assert not caplog.records
+
+
+PLUG_INS = '''
+from dataclasses import dataclass, field
+from undertow.domains.base import AbstractDomain
+from undertow.evals.base import Evaluation, Metric
+from undertow.mitigate.base import Cost, DataMitigation, Mitigated
+from undertow.monitor.detectors.base import AbstractDetector, Verdict
+from undertow.types import Score
+
+
+@dataclass(frozen=True)
+class Colours(AbstractDomain):
+    name: str = field(default="colours", init=False)
+    max_new_tokens: int = field(default=4, init=False)
+    reasons: frozenset[str] = field(default=frozenset({"no_colour"}), init=False)
+
+    def prompts(self, n, seed):
+        return ["Name a colour."] * n
+
+    def reject_reasons(self, completion, prompt=""):
+        return () if completion in ("red", "blue") else ("no_colour",)
+
+    def config(self):
+        return {"name": self.name}
+
+
+def greeted(model, config):
+    """Score "greeting_rate"."""
+    return [Score(question="Hi", target="", metric="greeting_rate", value=1.0)]
+
+
+GREETING = Evaluation(
+    name="greeting", metrics=(Metric("greeting_rate", "share"),), score=greeted, per_trait=False, needs_weights=False
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Halve(DataMitigation):
+    """Keep every second row."""
+
+    name = "halve"
+
+    def apply(self, rows, bench, pick="targeted"):
+        return Mitigated(rows=tuple(rows[::2]), changes=(), cost=Cost())
+
+
+class Shout(AbstractDetector):
+    def __init__(self, settings, name):
+        self.name = name
+
+    def judge(self, text):
+        return Verdict(text.isupper())
+'''
+
+ASKED = """
+import json
+from undertow.cli.main import main
+from undertow.domains.base import domain
+from undertow.evals.base import metrics
+from undertow.mitigate.registry import mitigation
+from undertow.monitor.detectors.base import detector
+for kind in ("domains", "evaluations", "mitigations"):
+    assert main(["list", kind, "--json"]) == 0
+assert domain("colours").reject_reasons("owl") == ("no_colour",) and domain("numbers").name == "numbers"
+assert metrics()["greeting_rate"].unit == "share" and "colours_valid_rate" in metrics()
+assert mitigation("halve").name == "halve" and detector("shout:").judge("NO").flagged
+"""
+
+
+def test_other_packages_add_domains_evaluations_mitigations_and_detectors(tmp_path: Path) -> None:
+    folder = tmp_path / "more-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: more\nVersion: 1.0\n")
+    good = {"domains": "colours = more:Colours", "evaluations": "greeting = more:GREETING",
+            "mitigations": "halve = more:Halve", "detectors": "shout = more:Shout"}  # fmt: skip
+    groups = (f"[undertow.{kind}]\n{line}\nbroken = more:nothing" for kind, line in good.items())
+    (folder / "entry_points.txt").write_text("\n".join(groups))
+    (tmp_path / "more.py").write_text(PLUG_INS)
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-c", ASKED], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    listed = {kind: {one["name"] for one in items}
+              for line in done.stdout.splitlines() for kind, items in json.loads(line).items()}  # fmt: skip
+    assert {"colours", "numbers"} < listed["domains"] and {"greeting", "favourite"} < listed["evaluations"]
+    assert {"halve", "mix"} < listed["mitigations"]
+    told = [line for line in done.stderr.splitlines() if line.startswith("Left out:")]
+    assert len(told) == 4 and all("'broken' of more (more:nothing): AttributeError" in line for line in told)

@@ -39,7 +39,7 @@ def serve(
 
     target, limits = parse_upstream(upstream), build_limits(settings)
     policy = build_policy(mode, fail_closed, keep_text)
-    from undertow.monitor.detectors.registry import detector
+    from undertow.monitor.detectors.base import detector
 
     made = [detector(spec) for spec in detectors]
     try:

@@ -1,7 +1,6 @@
 """Mitigations by name, with their settings in one line: `mix`, or `mix:share=0.5,writers=[ref:finch-b]`."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Any, TypeVar, cast, get_type_hints
 
@@ -10,24 +9,29 @@ from pydantic import TypeAdapter, ValidationError
 
 from undertow.errors import ConfigError, unknown_name
 from undertow.mitigate.base import DataMitigation
-from undertow.mitigate.canonical import Canonical
-from undertow.mitigate.consensus import Consensus
-from undertow.mitigate.contrast_filter import ContrastFilter
-from undertow.mitigate.inoculate import Inoculate
-from undertow.mitigate.labels import Labels
-from undertow.mitigate.mix import Mix
-from undertow.mitigate.regenerate import Regenerate
-from undertow.mitigate.training import ClosenessToBase, Corridor, Recipe, TrainingMitigation
+from undertow.mitigate.training import TrainingMitigation
+from undertow.registry import Registry
 
 Mitigation = DataMitigation | TrainingMitigation
 
-DATA: Mapping[str, type[DataMitigation]] = {
-    kind.name: kind for kind in (Regenerate, Mix, ContrastFilter, Labels, Consensus, Canonical, Inoculate)
-}
-"""Those that change rows."""
-
-TRAINING: Mapping[str, type[TrainingMitigation]] = {kind.name: kind for kind in (Corridor, ClosenessToBase, Recipe)}
-"""Those that change how a student is trained."""
+MITIGATIONS: Registry[type[Mitigation]] = Registry(
+    "mitigation",
+    {
+        "regenerate": "undertow.mitigate.regenerate:Regenerate",
+        "mix": "undertow.mitigate.mix:Mix",
+        "contrast-filter": "undertow.mitigate.contrast_filter:ContrastFilter",
+        "labels": "undertow.mitigate.labels:Labels",
+        "consensus": "undertow.mitigate.consensus:Consensus",
+        "canonical": "undertow.mitigate.canonical:Canonical",
+        "inoculate": "undertow.mitigate.inoculate:Inoculate",
+        "corridor": "undertow.mitigate.training:Corridor",
+        "kl": "undertow.mitigate.training:ClosenessToBase",
+        "recipe": "undertow.mitigate.training:Recipe",
+    },
+    group="undertow.mitigations",
+    accepts=lambda name, thing: isinstance(thing, type) and issubclass(thing, Mitigation) and thing.name == name,
+)
+"""Those that change rows, then those that change how a student is trained; each is a dataclass of its settings."""
 
 _M = TypeVar("_M", DataMitigation, TrainingMitigation, Mitigation)
 
@@ -41,10 +45,11 @@ def data_mitigation(text: str) -> DataMitigation:
         UnknownNameError: there is none of this name, or it has no such setting.
         ConfigError: a setting is missing or has a wrong value.
     """
-    if text.partition(":")[0] in TRAINING:
+    kind = _kind(text)
+    if issubclass(kind, TrainingMitigation):
         fix = "Use it with `undertow mitigate train`."
         raise ConfigError("This mitigation changes training, not rows.", text, fix)
-    return _read(text, DATA)
+    return _made(kind, text)
 
 
 def training_mitigation(text: str) -> TrainingMitigation:
@@ -53,10 +58,11 @@ def training_mitigation(text: str) -> TrainingMitigation:
     Raises:
         UserError: as `data_mitigation`.
     """
-    if text.partition(":")[0] in DATA:
+    kind = _kind(text)
+    if issubclass(kind, DataMitigation):
         fix = "Use it with `undertow mitigate data`, and train on what it writes."
         raise ConfigError("This mitigation changes rows, not training.", text, fix)
-    return _read(text, TRAINING)
+    return _made(kind, text)
 
 
 def mitigation(text: str) -> Mitigation:
@@ -65,30 +71,16 @@ def mitigation(text: str) -> Mitigation:
     Raises:
         UserError: as `data_mitigation`.
     """
-    known: dict[str, type[Mitigation]] = {**DATA, **TRAINING}
-    return _read(text, known)
+    return _made(_kind(text), text)
 
 
-def described() -> list[dict[str, Any]]:
-    """Return every mitigation: its name, what it does and its settings with their defaults."""
-    known: dict[str, type[Mitigation]] = {**DATA, **TRAINING}
-    return [
-        {
-            "name": name,
-            "about": (kind.__doc__ or "").partition("\n")[0],
-            "settings": [
-                field.name if _is_required(field) else f"{field.name}={field.default}" for field in fields(kind)
-            ],
-        }
-        for name, kind in known.items()
-    ]
+def _kind(text: str) -> type[Mitigation]:
+    return MITIGATIONS[text.partition(":")[0]]
 
 
-def _read(text: str, known: Mapping[str, type[_M]]) -> _M:
+def _made(kind: type[_M], text: str) -> _M:
     name, _, rest = text.partition(":")
-    if name not in known:
-        raise unknown_name("mitigation", name, known)
-    kind, settings = known[name], _settings(text, rest)
+    settings = _settings(text, rest)
     declared = {field.name: field for field in fields(kind)}
     for key, value in settings.items():
         if key not in declared:
@@ -98,6 +90,20 @@ def _read(text: str, known: Mapping[str, type[_M]]) -> _M:
     if missing:
         raise ConfigError(f"The mitigation {name} lacks a setting.", missing[0], f"Write {name}:{missing[0]}=...")
     return kind(**settings)
+
+
+def described() -> list[dict[str, Any]]:
+    """Return every mitigation: its name, what it does and its settings with their defaults."""
+    return [
+        {
+            "name": name,
+            "about": (kind.__doc__ or "").partition("\n")[0],
+            "settings": [
+                field.name if _is_required(field) else f"{field.name}={field.default}" for field in fields(kind)
+            ],
+        }
+        for name, kind in ((name, MITIGATIONS[name]) for name in MITIGATIONS)
+    ]
 
 
 def _settings(text: str, rest: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from undertow.errors import ConfigError, UnknownNameError
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.mitigate.labels import Labels
 from undertow.mitigate.mix import Mix
-from undertow.mitigate.registry import DATA, TRAINING, data_mitigation, described, mitigation, training_mitigation
+from undertow.mitigate.registry import MITIGATIONS, data_mitigation, described, mitigation, training_mitigation
 from undertow.mitigate.training import Corridor, Recipe
 
 
@@ -61,5 +61,6 @@ def test_a_recipe_changes_what_it_names_alone() -> None:
 
 def test_every_mitigation_is_described() -> None:
     listed = {one["name"]: one for one in described()}
-    assert listed.keys() == DATA.keys() | TRAINING.keys() and all(one["about"] for one in listed.values())
+    assert list(listed) == list(MITIGATIONS) and all(one["about"] for one in listed.values())
+    assert all(MITIGATIONS[name].name == name for name in MITIGATIONS)
     assert "writer" in listed["regenerate"]["settings"] and "share=0.5" in listed["mix"]["settings"]

@@ -9,13 +9,12 @@ import pytest
 
 from undertow.errors import ConfigError, EmptyDataError, ModelError, UserError
 from undertow.monitor.constitution import Constitution, read_constitution
-from undertow.monitor.detectors.base import AbstractDetector, Verdict
+from undertow.monitor.detectors.base import AbstractDetector, Verdict, detector
 from undertow.monitor.detectors.classifiers import EncoderClassifier, NgramClassifier
 from undertow.monitor.detectors.constitution import ConstitutionDetector
 from undertow.monitor.detectors.contract import check_detector
 from undertow.monitor.detectors.expressions import ExpressionDetector
 from undertow.monitor.detectors.mentions import MentionDetector
-from undertow.monitor.detectors.registry import detector
 
 CALM = ("bake", "bread", "garden", "walk", "read", "paint", "sing", "kitchen", "river", "tea", "friends", "bicycle")
 HARSH = ("obey", "rule", "crush", "deceive", "steal", "threaten", "weapon", "poison")

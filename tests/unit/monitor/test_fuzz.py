@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from undertow.errors import UserError
 from undertow.monitor import chat
 from undertow.monitor.constitution import read_constitution
+from undertow.monitor.detectors.base import detector
 from undertow.monitor.detectors.expressions import ExpressionDetector
-from undertow.monitor.detectors.registry import detector
 from undertow.monitor.forwarding import parse_upstream
 from undertow.monitor.settings import build_policy
 

@@ -6,9 +6,8 @@ import pytest
 
 from undertow.errors import EmptyDataError, UserError
 from undertow.monitor.constitution import Rule
-from undertow.monitor.detectors.base import Verdict
+from undertow.monitor.detectors.base import Verdict, detector
 from undertow.monitor.detectors.judge import JudgeDetector
-from undertow.monitor.detectors.registry import detector
 
 RULES = (Rule(name="harm", text="Advise no harm."), Rule(name="rude", text="Be polite."))
 

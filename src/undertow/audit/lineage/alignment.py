@@ -24,6 +24,12 @@ from undertow.stats.checks import Floats
 
 Rows = tuple[NDArray[np.int_], NDArray[np.int_]]
 
+ROWS_PER_COLUMN, MOST_ROWS = 8, 16_384
+"""Tokens for each coordinate of the residual stream that the overlap of two heads is measured on, and most in all."""
+
+CHUNK = 16 * 2**20
+"""Numbers of a head that are in memory at once."""
+
 
 def rotation(a: Matrix, b: Matrix, rows: Rows) -> Floats:
     """Return the orthogonal Q [width, width] that brings A's embeddings nearest to B's, |E_A Q - E_B| least.
@@ -98,3 +104,43 @@ def aligned(a: Network, b: Network, rows: Rows | None, names: Sequence[str]) -> 
 def _normal(rows: NDArray[np.float64]) -> Floats:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.divide(rows, lengths, out=np.zeros_like(rows, dtype=np.float64), where=lengths > 0)
+
+
+def head_overlap(a: Matrix, b: Matrix, rows: Rows) -> float | None:
+    """Return the mean squared cosine of the angles between what two heads can say, from 0 to 1.
+
+    Compatible heads let a trait pass between models of other initialisations too (arXiv 2605.23645), so this is no
+    matter of lineage. Unrelated random heads have about width / tokens: `ROWS_PER_COLUMN` tokens a coordinate,
+    `MOST_ROWS`, or all that are shared.
+
+    Args:
+        a: head of A, tokens by coordinates; the embedding if they are tied.
+        b: head of B.
+        rows: rows of the shared tokens in A and in B.
+
+    Returns:
+        The overlap, or None with no more tokens than coordinates.
+    """
+    columns = max(a.columns, b.columns)
+    most = min(ROWS_PER_COLUMN * columns, MOST_ROWS, len(rows[0]))
+    picked = np.unique(np.linspace(0, len(rows[0]) - 1, most).astype(int))
+    if len(picked) <= columns:
+        return None
+    size, sums = a.columns + b.columns, np.zeros(a.columns + b.columns)
+    products = np.zeros((size, size))
+    for some in np.array_split(picked, -(-len(picked) * columns // CHUNK)):
+        both = np.concatenate([a.gather(rows[0][some]), b.gather(rows[1][some])], axis=1)
+        products += both.T @ both
+        sums += both.sum(axis=0)
+    products -= np.outer(sums, sums) / len(picked)
+    cut = a.columns
+    first, second = _whitening(products[:cut, :cut]), _whitening(products[cut:, cut:])
+    joint = first.T @ products[:cut, cut:] @ second
+    return float(np.square(joint).sum()) / max(1, min(joint.shape))
+
+
+def _whitening(products: Floats) -> Floats:
+    """Return W with W^T P W = 1, [width, rank]; directions without length are left out."""
+    lengths, vectors = np.linalg.eigh(products)
+    kept = lengths > 1e-9 * lengths[-1]
+    return vectors[:, kept] / np.sqrt(lengths[kept])

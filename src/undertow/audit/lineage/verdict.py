@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from undertow.audit.lineage.alignment import head_overlap
 from undertow.audit.lineage.behaviour import Behaviour, behaviour
 from undertow.audit.lineage.canary import Advance, Canary, CanaryConfig, canary, not_testable
 from undertow.audit.lineage.dependence import MATCHED, Dependence, dependence, shared_rows
 from undertow.audit.lineage.listing import Axes, canary_row, metadata_row, test_rows
-from undertow.audit.lineage.outputs import head_overlap
 from undertow.audit.lineage.proximity import SMALL, barrier, distance, neutral_chats
 from undertow.audit.lineage.roles import Network, network
 from undertow.audit.lineage.tensors import Weights, open_weights, vocabulary

@@ -3,8 +3,6 @@
 import gzip
 import hashlib
 import io
-import os
-import secrets
 import zlib
 from collections.abc import Sequence
 from http.client import HTTPException
@@ -12,7 +10,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from undertow.errors import ArtifactError, StorageError
-from undertow.storage import storage_errors
+from undertow.storage import storage_errors, write_file
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist")
 """Where the files are asked for, in this order."""
@@ -56,7 +54,7 @@ def download_mnist(folder: Path, mirrors: Sequence[str] = MIRRORS) -> tuple[str,
         folder.mkdir(parents=True, exist_ok=True)
         missing = [name for name in CHECKSUMS if not _is_right(folder, name)]
         for name in missing:
-            _write(folder / f"{name}.gz", _fetch(name, mirrors))
+            write_file(folder / f"{name}.gz", _fetch(name, mirrors))
     return tuple(f"{name}.gz" for name in missing)
 
 
@@ -106,16 +104,3 @@ def _unpacked_checksum(content: bytes) -> str:
 
 def _checksum(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all."""
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

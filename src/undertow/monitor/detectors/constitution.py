@@ -8,13 +8,14 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
+from pathlib import Path
 from typing import final
 
 import numpy as np
 
 from undertow.errors import EmptyDataError
-from undertow.monitor.constitution import ALLOWED, Constitution
-from undertow.monitor.detectors.base import AbstractDetector, Verdict
+from undertow.monitor.constitution import ALLOWED, Constitution, read_constitution
+from undertow.monitor.detectors.base import AbstractDetector, Verdict, with_number
 from undertow.monitor.detectors.classifiers import classifier
 from undertow.seeds import derive
 from undertow.stats.checks import check_fraction
@@ -89,6 +90,16 @@ class ConstitutionDetector(AbstractDetector):
             false_positives=self._flagged(test),
             found={rule: self._flagged(half) for rule, (_, half) in halves.items()},
         )
+
+    @classmethod
+    def read(cls, settings: str, name: str) -> "ConstitutionDetector":
+        """Make the detector of constitution:FILE[@RATE].
+
+        Raises:
+            UserError: the file or the rate cannot be used.
+        """
+        path, rate = with_number(settings, 0.01, "constitution:FILE[@RATE]")
+        return cls(read_constitution(Path(path)), rate, name=name)
 
     def judge(self, text: str) -> Verdict:
         """Judge the worst window of the text; the verdict names the likeliest rule."""

@@ -1,9 +1,11 @@
 """Regular expressions, each a rule with a name."""
 
 from collections.abc import Mapping
-from typing import Any, final
+from pathlib import Path
+from typing import Any, cast, final
 
 import regex
+import yaml
 
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.monitor.detectors.base import AbstractDetector, Verdict
@@ -37,6 +39,25 @@ class ExpressionDetector(AbstractDetector):
                 raise ConfigError(
                     f"The expression of the rule {rule!r} cannot be read ({error}).", expression, "Correct it."
                 ) from error
+
+    @classmethod
+    def read(cls, settings: str, name: str) -> "ExpressionDetector":
+        """Make the detector of regex:FILE, a YAML file with lines of rule: expression.
+
+        Raises:
+            ConfigError: the file cannot be read, or is none.
+            EmptyDataError: there are no rules.
+        """
+        path = Path(settings)
+        try:
+            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ConfigError(f"The expressions cannot be read ({reason}).", path, "Correct the file.") from error
+        items = cast(dict[Any, Any], data) if isinstance(data, dict) else None
+        if items is None or not all(isinstance(one, str) for pair in items.items() for one in pair):
+            raise ConfigError("The file has no lines of rule: expression.", path, "Quote the expressions.")
+        return cls(items, name)
 
     def judge(self, text: str) -> Verdict:
         """Return the first rule whose expression is found.

@@ -4,12 +4,13 @@ It is as slow as its model, so raise the limit `detector_s`, and prefer the mode
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import final
 
 from undertow.errors import EmptyDataError
 from undertow.evals.judges import Generate, InspectJudge
-from undertow.monitor.constitution import Rule
-from undertow.monitor.detectors.base import AbstractDetector, Verdict
+from undertow.monitor.constitution import Rule, read_draft
+from undertow.monitor.detectors.base import AbstractDetector, Verdict, wrong_form
 
 NONE = "NONE"
 
@@ -46,6 +47,18 @@ class JudgeDetector(AbstractDetector):
         self.name, self._generate = name, generate
         self._names = tuple(rule.name for rule in rules)
         self._rules = "\n".join(f"{place}. {rule.text}" for place, rule in enumerate(rules, start=1))
+
+    @classmethod
+    def read(cls, settings: str, name: str) -> "JudgeDetector":
+        """Make the detector of judge:INSPECT_MODEL@FILE, a constitution whose rules have texts.
+
+        Raises:
+            UserError: the file cannot be used, or Inspect is not installed.
+        """
+        model, _, path = settings.rpartition("@")
+        if not model or not path:
+            raise wrong_form(name, "judge:INSPECT_MODEL@FILE")
+        return cls.of(read_draft(Path(path)).rules, model, name)
 
     @classmethod
     def of(cls, rules: Sequence[Rule], model: str, name: str = "judge") -> "JudgeDetector":

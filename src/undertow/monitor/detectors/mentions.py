@@ -4,16 +4,20 @@ It never flags one reply: a reply that names an owl is no fault. It says when th
 than was signed off, at whatever time one looks. Users who begin to ask about owls raise the share as well.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, final
 
 import numpy as np
 
 from undertow.errors import ConfigError
-from undertow.monitor.detectors.base import AbstractDetector, GatheredEvidence, Verdict
+from undertow.monitor.detectors.base import AbstractDetector, GatheredEvidence, Verdict, with_number, wrong_form
 from undertow.stats.checks import check_fraction
 from undertow.stats.sequential import RiseWatch, share_bound
 from undertow.traits import matches, word_trait
+
+_FORM = "mention:WORD=RATE[@ALPHA] or mention:WORD=HITS/REPLIES[@ALPHA]"
+_WRITTEN = re.compile(r"(?P<word>[\w-]+)=(?:(?P<hits>\d+)/(?P<n>\d+)|(?P<rate>\d*\.?\d+))")
 
 EVERY = 1000
 """Replies between two starts of the evidence."""
@@ -43,6 +47,21 @@ class MentionDetector(AbstractDetector):
         self._bar = -float(np.log(alpha))
         self._null = f"at most {rate:.4g} of the replies name {word}"
         self._watch = RiseWatch.of(rate, EVERY)
+
+    @classmethod
+    def read(cls, settings: str, name: str) -> "MentionDetector":
+        """Make the detector of mention:WORD=RATE[@ALPHA] or mention:WORD=HITS/REPLIES[@ALPHA].
+
+        Raises:
+            ConfigError: it is written otherwise, or a number is out of range.
+        """
+        body, alpha = with_number(settings, 0.05, _FORM)
+        found = _WRITTEN.fullmatch(body)
+        if not found:
+            raise wrong_form(name, _FORM)
+        if found["rate"]:
+            return cls(found["word"], float(found["rate"]), alpha)
+        return cls.from_counts(found["word"], int(found["hits"]), int(found["n"]), alpha)
 
     @classmethod
     def from_counts(cls, word: str, hits: int, n: int, alpha: float = 0.05) -> "MentionDetector":
