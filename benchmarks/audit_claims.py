@@ -22,8 +22,9 @@ import numpy as np
 from audit_suspects import ARMS, OTHER, TRAITS, suspects
 
 from undertow.audit.bank import Bank, BankRecipe, build_bank, write_rows_of
-from undertow.audit.data import DataAudit, audit_data
-from undertow.audit.reading import Readings, panel_traits
+from undertow.audit.panel import DataAudit
+from undertow.audit.readings import Readings, panel_traits
+from undertow.audit.run import audit_data
 from undertow.audit.student import judge_reading
 from undertow.audit.verdict import CLAIMS, ClaimStatus, Plan, judge
 from undertow.audit.writers import build_writers

@@ -23,7 +23,7 @@ import numpy as np
 from scipy import stats
 
 from undertow.audit.contrast import conformal_contrast, matched_contrast, matched_test, rival_centred
-from undertow.audit.data import DataAudit, panel_candidates
+from undertow.audit.panel import DataAudit, panel_candidates
 from undertow.audit.stream import stream_contrast
 from undertow.audit.surface import surface
 from undertow.domains.numbers import Numbers

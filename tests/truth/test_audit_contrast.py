@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from undertow.audit.contrast import conformal_contrast, matched_test, rival_centred
-from undertow.audit.data import DataAudit, audit_data, panel_candidates
+from undertow.audit.panel import DataAudit, panel_candidates
+from undertow.audit.run import audit_data
 from undertow.audit.stream import stream_contrast
 from undertow.audit.surface import surface
 from undertow.domains.numbers import Numbers

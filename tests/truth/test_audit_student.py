@@ -11,10 +11,11 @@ from scipy.stats import binom
 
 from undertow.audit.bank import Bank, BankRecipe
 from undertow.audit.placebo_null import conformal_p, deleted_z
-from undertow.audit.reading import KINDS, READOUTS, Readings, panel_traits
+from undertow.audit.readings import KINDS, READOUTS, Readings, panel_traits
 from undertow.audit.shadows import merged
-from undertow.audit.student import STAGES, judge_reading
+from undertow.audit.student import judge_reading
 
+STAGES = ("panel margins", "activations", "diff mining", "misalignment")
 TRIALS, K = 400, 39
 TRAITS = len(panel_traits())
 

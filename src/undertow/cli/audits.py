@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,23 @@ FOUND, NOT_TESTABLE = 1, 4
 STORE, OUT = Path("runs/store"), Path("audit")
 
 audit = typer.Typer(no_args_is_help=True, help="Does this data, teacher or student carry something it should not?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """What the words of a command name, before anything is read."""
+
+    base: str
+    rows: Path | None = None
+    reference: Path | None = None
+    student: str | None = None
+    teacher: str | None = None
+    control: str | None = None
+    prompts: Path | None = None
+    traits: list[str] = field(default_factory=list[str])
+    store: Path = STORE
+    alpha: float = 0.05
+    seed: int = 0
 
 
 @audit.command()
@@ -128,8 +146,8 @@ def data(
     as_json: Json = False,
 ) -> None:
     """Audit a row file before anything is trained on it."""
-    given = {"rows": rows, "reference": reference, "traits": traits, "alpha": alpha, "store": store, "seed": seed}
-    _audit(base, None, out, require, as_json, given)
+    named = Named(base=base, rows=rows, reference=reference, traits=traits, alpha=alpha, store=store, seed=seed)
+    _audit(named, out, require, as_json)
 
 
 @audit.command()
@@ -147,8 +165,8 @@ def student(
     as_json: Json = False,
 ) -> None:
     """Audit a trained student against placebo students."""
-    given = {"rows": None, "reference": None, "traits": traits, "alpha": alpha, "store": store, "seed": seed}
-    _audit(base, model, out, require, as_json, {**given, "control": control, "prompts": prompts})
+    named = Named(base=base, student=model, control=control, prompts=prompts, traits=traits, store=store)
+    _audit(replace(named, alpha=alpha, seed=seed), out, require, as_json)
 
 
 @audit.command(name="all")
@@ -168,48 +186,62 @@ def all_(
     as_json: Json = False,
 ) -> None:
     """Run what the given rows, student and teacher allow: one verdict, and what each missing input would add."""
-    given = {"rows": rows, "reference": reference, "traits": traits, "store": store, **_settings(settings)}
-    _audit(base, model, out, require, as_json, {**given, "teacher": teacher, "control": control, "prompts": prompts})
+    named = Named(base=base, rows=rows, reference=reference, student=model, teacher=teacher, control=control)
+    named = _with_settings(replace(named, prompts=prompts, traits=traits, store=store), settings)
+    _audit(named, out, require, as_json)
 
 
-def _settings(settings: list[str]) -> dict[str, float | int]:
-    """Return the settings of the whole audit that are no options of their own."""
+def _with_settings(named: Named, settings: list[str]) -> Named:
+    """Return an audit with those settings that are no options of their own."""
     from undertow.errors import ConfigError, unknown_name
     from undertow.experiment.recipe import parse_settings
 
-    kinds = {"alpha": float, "seed": int}
-    found: dict[str, float | int] = {}
     for name, value in parse_settings(settings).items():
-        if name not in kinds:
-            raise unknown_name("setting of an audit", name, kinds)
         try:
-            found[name] = kinds[name](str(value))
+            if name == "alpha":
+                named = replace(named, alpha=float(str(value)))
+            elif name == "seed":
+                named = replace(named, seed=int(str(value)))
+            else:
+                raise unknown_name("setting of an audit", name, ("alpha", "seed"))
         except ValueError as error:
             fix = "Write a number for alpha and a whole one for seed, such as --set alpha=0.05 --set seed=1."
             raise ConfigError(f"This is no value of {name}.", value, fix) from error
-    return found
+    return named
 
 
-def _audit(base: str, model: str | None, out: Path, require: list[str], as_json: bool, given: dict[str, Any]) -> None:
+def _audit(named: Named, out: Path, require: list[str], as_json: bool) -> None:
     from undertow.rows import read_prompts, read_rows
 
     check_claims(require)
-    files: dict[str, Path] = {
-        name: given[name] for name in ("rows", "reference", "prompts") if given.get(name) is not None
-    }
-    read = {name: (read_prompts if name == "prompts" else read_rows)(path) for name, path in files.items()}
-    targets = named_panel(base, given.pop("traits"))
-    from undertow.audit.inputs import Inputs
-    from undertow.audit.whole import audit as run_audit
+    rows = () if named.rows is None else read_rows(named.rows)
+    reference = None if named.reference is None else read_rows(named.reference)
+    prompts = () if named.prompts is None else read_prompts(named.prompts)
+    read = (("rows", named.rows, rows), ("reference", named.reference, reference), ("prompts", named.prompts, prompts))
+    targets = named_panel(named.base, named.traits)
+    from undertow.audit.materials import AuditInputs
+    from undertow.audit.run import audit as run_audit
     from undertow.cli.engines import prepare
     from undertow.experiment.progress import choose_progress
 
     prepare()
-    more: dict[str, Any] = {**given, "rows": (), "prompts": (), **read}
-    digests = {name: _digest(path, read[name]) for name, path in files.items()}
+    inputs = AuditInputs(
+        base=named.base,
+        rows=rows,
+        student=named.student,
+        teacher=named.teacher,
+        reference=reference,
+        control=named.control,
+        prompts=prompts,
+        digests={name: _digest(path, found or ()) for name, path, found in read if path is not None},
+        traits=targets,
+        store=named.store,
+        alpha=named.alpha,
+        seed=named.seed,
+    )
     progress = choose_progress()
     try:
-        found = run_audit(Inputs(base=base, student=model, traits=targets, digests=digests, **more), progress)
+        found = run_audit(inputs, progress)
     finally:
         progress.close()
     finish(found, out, require, as_json)
@@ -240,14 +272,20 @@ def check_claims(require: list[str]) -> None:
 
 
 def finish(found: dict[str, Any], out: Path, require: list[str], as_json: bool) -> None:
-    """Write page, data and card, show the verdict, and end with the exit code that it means."""
-    from undertow.report.audit import render_audit, summarise_audit
+    """Write data, card and page, show the verdict, and end with the exit code that it means."""
+    from undertow.report.audit import render_audit, summarise_audit, write_audit
     from undertow.storage import storage_errors
 
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    page = render_audit(out, found)
-    print(json.dumps(found, allow_nan=False) if as_json else f"{summarise_audit(found)}\n\nreport: {page}")
+    report = write_audit(out, found)
+    try:
+        report = render_audit(out, found)
+    except Exception as error:  # whatever it is, the audit is done, and its data and card are written
+        print(
+            f"The page could not be made ({type(error).__name__}: {error}). See {report} and its card.", file=sys.stderr
+        )
+    print(json.dumps(found, allow_nan=False) if as_json else f"{summarise_audit(found)}\n\nreport: {report}")
     statuses = {claim: one["status"] for claim, one in found["claims"].items()}
     if any(statuses[claim] == "not_testable" for claim in require):
         raise typer.Exit(NOT_TESTABLE)

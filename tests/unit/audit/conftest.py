@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from undertow.audit.bank import Bank, BankRecipe
-from undertow.audit.reading import KINDS, READOUTS, Readings, panel_traits
+from undertow.audit.readings import KINDS, READOUTS, Readings, panel_traits
 from undertow.models.identity import identity
 from undertow.scoring import Candidate
 

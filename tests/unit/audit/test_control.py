@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from undertow.audit import control as module
-from undertow.audit.control import activations_minus_control
-from undertow.audit.reading import KINDS, panel_traits
+from undertow.audit import comparisons as module
+from undertow.audit.comparisons import activations_minus_control
+from undertow.audit.readings import KINDS, panel_traits
 from undertow.audit.student import directions
 from undertow.traits import panel, trait
 

@@ -22,8 +22,8 @@ import torch
 from transformers import Trainer, TrainerCallback
 
 from undertow.audit.bank import Bank
-from undertow.audit.reading import joined, panel_traits, read_model
-from undertow.audit.student import Suspects, activations, lengths, places, too_few, wrong_bank
+from undertow.audit.readings import joined, panel_traits, read_model
+from undertow.audit.student import AmongPlacebos, activations, lengths, places, too_few_placebos, wrong_bank
 from undertow.errors import ConfigError
 from undertow.evals.favourite import mean_margins
 from undertow.models.load import load_model
@@ -166,7 +166,7 @@ class UndertowCallback(TrainerCallback):
             return
         if reason := wrong_bank(base, self.bank):
             raise ConfigError("The bank is of another base.", reason, "Make one: `undertow audit bank --base ...`.")
-        if self.stop.p is not None and (small := too_few(len(self.bank), self.stop.p / self._planned)):
+        if self.stop.p is not None and (small := too_few_placebos(len(self.bank), self.stop.p / self._planned)):
             fix = "Look less often, allow a larger p, or make more placebos."
             raise ConfigError(f"With {self._planned} looks this bank never stops a training.", small, fix)
 
@@ -203,8 +203,8 @@ class UndertowCallback(TrainerCallback):
 
     def _ranked(self, look: Look, model: LocalModel, bank: Bank) -> Look:
         reading = read_model(model, bank.recipe.domain)
-        suspects = Suspects(joined([reading, bank.placebos]), bank, self.traits, 0.05)
-        found, moved = activations(suspects), lengths(suspects)
+        group = AmongPlacebos(joined([reading, bank.placebos]), bank, self.traits, 0.05)
+        found, moved = activations(group), lengths(group)
         return replace(
             look,
             exposure=found.effect,
