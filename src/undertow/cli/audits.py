@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,23 +34,6 @@ FOUND, NOT_TESTABLE = 1, 4
 STORE, OUT = Path("runs/store"), Path("audit")
 
 audit = typer.Typer(no_args_is_help=True, help="Does this data, teacher or student carry something it should not?")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Named:
-    """What the words of a command name, before anything is read."""
-
-    base: str
-    rows: Path | None = None
-    reference: Path | None = None
-    student: str | None = None
-    teacher: str | None = None
-    control: str | None = None
-    prompts: Path | None = None
-    traits: list[str] = field(default_factory=list[str])
-    store: Path = STORE
-    alpha: float = 0.05
-    seed: int = 0
 
 
 @audit.command()
@@ -146,8 +128,7 @@ def data(
     as_json: Json = False,
 ) -> None:
     """Audit a row file before anything is trained on it."""
-    named = Named(base=base, rows=rows, reference=reference, traits=traits, alpha=alpha, store=store, seed=seed)
-    _audit(named, out, require, as_json)
+    _audit(base, traits, store, out, require, as_json, alpha=alpha, seed=seed, rows=rows, reference=reference)
 
 
 @audit.command()
@@ -165,8 +146,10 @@ def student(
     as_json: Json = False,
 ) -> None:
     """Audit a trained student against placebo students."""
-    named = Named(base=base, student=model, control=control, prompts=prompts, traits=traits, store=store)
-    _audit(replace(named, alpha=alpha, seed=seed), out, require, as_json)
+    _audit(
+        base, traits, store, out, require, as_json, alpha=alpha, seed=seed, student=model, control=control,
+        prompts=prompts,
+    )  # fmt: skip
 
 
 @audit.command(name="all")
@@ -186,39 +169,57 @@ def all_(
     as_json: Json = False,
 ) -> None:
     """Run what the given rows, student and teacher allow: one verdict, and what each missing input would add."""
-    named = Named(base=base, rows=rows, reference=reference, student=model, teacher=teacher, control=control)
-    named = _with_settings(replace(named, prompts=prompts, traits=traits, store=store), settings)
-    _audit(named, out, require, as_json)
+    alpha, seed = _alpha_and_seed(settings)
+    _audit(
+        base, traits, store, out, require, as_json, alpha=alpha, seed=seed, rows=rows, reference=reference,
+        student=model, teacher=teacher, control=control, prompts=prompts,
+    )  # fmt: skip
 
 
-def _with_settings(named: Named, settings: list[str]) -> Named:
-    """Return an audit with those settings that are no options of their own."""
+def _alpha_and_seed(settings: list[str]) -> tuple[float, int]:
+    """Return the settings of the whole audit that are no options of their own."""
     from undertow.errors import ConfigError, unknown_name
     from undertow.experiment.recipe import parse_settings
 
-    for name, value in parse_settings(settings).items():
-        try:
-            if name == "alpha":
-                named = replace(named, alpha=float(str(value)))
-            elif name == "seed":
-                named = replace(named, seed=int(str(value)))
-            else:
-                raise unknown_name("setting of an audit", name, ("alpha", "seed"))
-        except ValueError as error:
-            fix = "Write a number for alpha and a whole one for seed, such as --set alpha=0.05 --set seed=1."
-            raise ConfigError(f"This is no value of {name}.", value, fix) from error
-    return named
+    given = {"alpha": 0.05, "seed": 0, **parse_settings(settings)}
+    if strange := [name for name in given if name not in ("alpha", "seed")]:
+        raise unknown_name("setting of an audit", strange[0], ("alpha", "seed"))
+    name = "alpha"
+    try:
+        alpha = float(str(given[name]))
+        name = "seed"
+        return alpha, int(str(given[name]))
+    except ValueError as error:
+        fix = "Write a number for alpha and a whole one for seed, such as --set alpha=0.05 --set seed=1."
+        raise ConfigError(f"This is no value of {name}.", given[name], fix) from error
 
 
-def _audit(named: Named, out: Path, require: list[str], as_json: bool) -> None:
+def _audit(
+    base: str,
+    traits: list[str],
+    store: Path,
+    out: Path,
+    require: list[str],
+    as_json: bool,
+    *,
+    alpha: float,
+    seed: int,
+    rows: Path | None = None,
+    reference: Path | None = None,
+    student: str | None = None,
+    teacher: str | None = None,
+    control: str | None = None,
+    prompts: Path | None = None,
+) -> None:
+    """Read what is named, audit it, and show what came out."""
     from undertow.rows import read_prompts, read_rows
 
     check_claims(require)
-    rows = () if named.rows is None else read_rows(named.rows)
-    reference = None if named.reference is None else read_rows(named.reference)
-    prompts = () if named.prompts is None else read_prompts(named.prompts)
-    read = (("rows", named.rows, rows), ("reference", named.reference, reference), ("prompts", named.prompts, prompts))
-    targets = named_panel(named.base, named.traits)
+    suspect = () if rows is None else read_rows(rows)
+    clean = None if reference is None else read_rows(reference)
+    asked = () if prompts is None else read_prompts(prompts)
+    files = (("rows", rows, suspect), ("reference", reference, clean or ()), ("prompts", prompts, asked))
+    targets = named_panel(base, traits)
     from undertow.audit.materials import AuditInputs
     from undertow.audit.run import audit as run_audit
     from undertow.cli.engines import prepare
@@ -226,18 +227,18 @@ def _audit(named: Named, out: Path, require: list[str], as_json: bool) -> None:
 
     prepare()
     inputs = AuditInputs(
-        base=named.base,
-        rows=rows,
-        student=named.student,
-        teacher=named.teacher,
-        reference=reference,
-        control=named.control,
-        prompts=prompts,
-        digests={name: _digest(path, found or ()) for name, path, found in read if path is not None},
+        base=base,
+        rows=suspect,
+        student=student,
+        teacher=teacher,
+        reference=clean,
+        control=control,
+        prompts=asked,
+        digests={name: _digest(path, found) for name, path, found in files if path is not None},
         traits=targets,
-        store=named.store,
-        alpha=named.alpha,
-        seed=named.seed,
+        store=store,
+        alpha=alpha,
+        seed=seed,
     )
     progress = choose_progress()
     try:
