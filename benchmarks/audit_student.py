@@ -17,11 +17,11 @@ import numpy as np
 from audit_suspects import ARMS, suspects
 from scipy.stats import betabinom
 
-from undertow.audit.bank import BankRecipe, build_bank
 from undertow.audit.finding import Finding
-from undertow.audit.placebo_null import conformal_p, deleted_z
-from undertow.audit.readings import Readings, panel_traits
-from undertow.audit.student import AmongPlacebos, judge_reading, projections
+from undertow.audit.students.among_placebos import AmongPlacebos, judge_reading, projections
+from undertow.audit.students.bank import BankRecipe, build_bank
+from undertow.audit.students.placebo_null import conformal_p, deleted_z
+from undertow.audit.students.readings import Readings, panel_traits
 from undertow.stats.estimates import wilson
 
 STAGES = ("panel margins", "activations", "diff mining", "misalignment")

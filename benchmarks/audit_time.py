@@ -13,12 +13,12 @@ import os
 import pstats
 from pathlib import Path
 
-from undertow.audit.bank import build_bank
 from undertow.audit.materials import AuditInputs
-from undertow.audit.panel import DataAudit, panel_candidates
-from undertow.audit.proposal import proposed_panel
+from undertow.audit.rows.panel import DataAudit, panel_candidates
+from undertow.audit.rows.proposal import proposed_panel
+from undertow.audit.rows.writers import build_writers
 from undertow.audit.run import audit
-from undertow.audit.writers import build_writers
+from undertow.audit.students.bank import build_bank
 from undertow.domains.numbers import Numbers
 from undertow.generation import generate
 from undertow.models.load import load_model

@@ -1,14 +1,14 @@
 """A look at a model while it is trained: `UndertowCallback`, for anybody's script with transformers' or TRL's Trainer.
 
 Every so many updates the model is asked the favourite questions and compared with its base; with a bank of placebos,
-its shift is ranked among theirs too (`undertow.audit.student.activations`). Nothing is sampled, and the model is left
-as it was: modes, gradients and random numbers.
+its shift is ranked among theirs too (`undertow.audit.students.among_placebos.activations`). Nothing is sampled, and the
+model is left as it was: modes, gradients and random numbers.
 
 Two things limit the p. It is repeated: with m planned looks a threshold p counts as p / m (Bonferroni), which holds
 however the looks depend on one another. And placebos are students at the end of their recipe: a model in the middle of
-its training is no draw of the same law, so only the last look has the guarantee of `undertow.audit.placebo_null`. A p
-of an earlier look stops training only if the model has moved at least half as far as the placebo that moved least, and
-is a hint even then.
+its training is no draw of the same law, so only the last look has the guarantee of
+`undertow.audit.students.placebo_null`. A p of an earlier look stops training only if the model has moved at least half
+as far as the placebo that moved least, and is a hint even then.
 """
 
 import logging
@@ -21,9 +21,16 @@ from typing import Any, final
 import torch
 from transformers import Trainer, TrainerCallback
 
-from undertow.audit.bank import Bank
-from undertow.audit.readings import joined, panel_traits, read_model
-from undertow.audit.student import AmongPlacebos, activations, lengths, places, too_few_placebos, wrong_bank
+from undertow.audit.students.among_placebos import (
+    AmongPlacebos,
+    activations,
+    lengths,
+    places,
+    too_few_placebos,
+    wrong_bank,
+)
+from undertow.audit.students.bank import Bank
+from undertow.audit.students.readings import joined, panel_traits, read_model
 from undertow.errors import ConfigError
 from undertow.evals.favourite import mean_margins
 from undertow.models.load import load_model

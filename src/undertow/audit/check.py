@@ -10,7 +10,7 @@ import numpy as np
 
 from undertow.audit.compatibility import UNRELATED, Compatibility, compatibility
 from undertow.audit.lineage.verdict import lineage_or_why
-from undertow.audit.readings import panel_traits
+from undertow.audit.students.readings import panel_traits
 from undertow.domains.registry import domain
 from undertow.evals.favourite import mean_margins
 from undertow.filters import filter_rows, mentions

@@ -8,21 +8,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
-from undertow.audit.bank import BankRecipe
-from undertow.audit.bank_choice import ChosenBank, choose_bank
-from undertow.audit.contrast_scores import ContrastScores, draw_sample, score_sample
-from undertow.audit.panel import DataAudit, check_panel, panel_candidates
-from undertow.audit.placebo_null import needed
-from undertow.audit.proposal import refuse_unsaid
-from undertow.audit.readings import PanelRead
-from undertow.audit.reference import Audited, first_on_prompts, with_reference
+from undertow.audit.rows.panel import DataAudit, check_panel, panel_candidates
+from undertow.audit.rows.proposal import refuse_unsaid
+from undertow.audit.rows.reference import Audited, first_on_prompts, with_reference
+from undertow.audit.rows.scores import ContrastScores, draw_sample, score_sample
+from undertow.audit.rows.writers import Writers, stored_writers
 from undertow.audit.steps import Steps
+from undertow.audit.students.bank import BankRecipe
+from undertow.audit.students.bank_choice import ChosenBank, choose_bank
+from undertow.audit.students.placebo_null import needed
+from undertow.audit.students.readings import PanelRead
+from undertow.audit.students.shadows import ShadowConfig
 from undertow.audit.teacher import TeacherConfig
-from undertow.audit.writers import Writers, stored_writers
 from undertow.errors import ConfigError, unknown_name
 from undertow.experiment.training_record import TrainingRecord, read_training
 from undertow.models.load import load_model
@@ -97,10 +98,8 @@ class AuditInputs:
     @property
     def given(self) -> set[str]:
         """Names of the parts that are there."""
-        parts = ("rows", "student", "teacher", "control", "prompts")
-        return {name for name in parts if getattr(self, name)} | (
-            {"reference"} if self.reference is not None else set()
-        )
+        parts = ("rows", "student", "teacher", "reference", "control", "prompts")
+        return {name for name in parts if getattr(self, name)}
 
 
 @final
@@ -119,16 +118,17 @@ class Materials:
         self.corpora: Sequence[Sequence[Row]] = ()
         """Clean corpora like the suspect, which stand in where there is no reference."""
 
-    def get(self, need: str) -> Any:
-        """Return a material by its name.
+    def check(self, needs: Iterable[str]) -> None:
+        """Refuse a need before anything is made.
 
         Raises:
             UnknownNameError: nothing of this name is made.
         """
-        known = {name for name in (*vars(type(self)), *vars(self)) if not name.startswith("_")} - {"get", "titles"}
-        if need not in known:
-            raise unknown_name("material of an audit stage", need, sorted(known))
-        return getattr(self, need)
+        own = {"check", "titles", "rng", "inputs", "steps"}
+        known = {name for name in (*vars(type(self)), *vars(self)) if not name.startswith("_")} - own
+        for need in needs:
+            if need not in known:
+                raise unknown_name("material of an audit stage", need, sorted(known))
 
     def titles(self, needs: Iterable[str]) -> list[str]:
         """Return the titles of the steps in which what is needed will be made."""
@@ -238,6 +238,11 @@ class Materials:
             return ChosenBank(recipe, choose_bank(recipe, store, shadow))
         record = read_training(self.inputs.student)
         return ChosenBank(recipe, choose_bank(recipe, store, record), record)
+
+    @property
+    def shadows(self) -> ShadowConfig:
+        """How many shadow students are trained on the rows, and how they are judged."""
+        return ShadowConfig(alpha=self.alpha, seed=self.seed)
 
     @cached_property
     def neutral_teachers(self) -> TeacherConfig:

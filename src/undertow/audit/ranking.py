@@ -13,7 +13,7 @@ import numpy as np
 
 from undertow.audit.attribution import SHARE, RowScores, confirm, rank_rows
 from undertow.audit.compatibility import incompatibility
-from undertow.audit.panel import panel_teacher
+from undertow.audit.rows.panel import panel_teacher
 from undertow.errors import ConfigError, ModelError
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel

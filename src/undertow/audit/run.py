@@ -9,11 +9,11 @@ from typing import Any
 from undertow.audit.finding import Finding, NotTestable, not_testable
 from undertow.audit.lineage.verdict import lineage_or_why
 from undertow.audit.materials import AuditInputs, Materials
-from undertow.audit.panel import DataAudit
-from undertow.audit.reference import Audited
+from undertow.audit.rows.panel import DataAudit
+from undertow.audit.rows.reference import Audited
 from undertow.audit.stages import AuditStage, stages
 from undertow.audit.steps import Parts, Steps
-from undertow.audit.student import places
+from undertow.audit.students.among_placebos import places
 from undertow.audit.verdict import CLAIMS, Plan, audit_json, declare, missing, what_they_add
 from undertow.errors import EmptyDataError
 from undertow.experiment.progress import Progress
@@ -172,7 +172,11 @@ def run_stages(
         running: the stages.
         materials: what they need.
         offered: what a running stage is given in place of the usual, such as a progress.
+
+    Raises:
+        UnknownNameError: a stage needs what nobody makes.
     """
+    materials.check(need for one in running for need in one.needs if need not in RUNNING)
     findings: list[Finding] = []
     for _, together in groupby(running, key=lambda one: one.function):
         findings += _answers(list(together), materials, offered or {})
@@ -183,7 +187,7 @@ def _answers(together: Sequence[AuditStage], materials: Materials, offered: Mapp
     """Return the findings of stages that share a function; all are `not_testable` where it has no answer."""
     stage, function = together[0], together[0].resolve()
     try:
-        made = {need: materials.get(need) for need in stage.needs if need not in RUNNING}
+        made = {need: getattr(materials, need) for need in stage.needs if need not in RUNNING}
         with materials.steps.step(stage.title) as advance:
             now = {"rng": materials.rng(stage.name), "advance": advance, "progress": Parts(advance), **offered}
             found = function(**made, **{need: now[need] for need in stage.needs if need in RUNNING})

@@ -90,7 +90,7 @@ _USUAL: Mapping[Claim, tuple[str, ...]] = {"provenance": _ROWS, "exposure": _UNU
 _MARGINS = AuditStage(
     name="panel margins",
     claim="expression",
-    function="undertow.audit.student:audit_student",
+    function="undertow.audit.students.among_placebos:audit_student",
     needs=("student", "base", "bank", "traits", "alpha"),
     given=("student",),
     better_with=("bank",),
@@ -102,8 +102,8 @@ _MARGINS = AuditStage(
 _SHADOWS = AuditStage(
     name="shadows",
     claim="expression",
-    function="undertow.audit.shadows:shadow_students",
-    needs=("rows", "base", "bank", "traits", "settings", "advance"),
+    function="undertow.audit.students.shadows:shadow_students",
+    needs=("rows", "base", "bank", "traits", "shadows", "advance"),
     given=("rows",),
     unless=("student",),
     better_with=("bank",),
@@ -128,14 +128,14 @@ BUILT_IN: tuple[AuditStage, ...] = (
     AuditStage(
         name="surface",
         claim="provenance",
-        function="undertow.audit.surface:surface",
+        function="undertow.audit.rows.surface:surface",
         needs=("rows", "reference", "alpha", "rng"),
         given=("rows",),
     ),
     AuditStage(
         name="contrast",
         claim="provenance",
-        function="undertow.audit.contrast_scores:contrast",
+        function="undertow.audit.rows.scores:contrast",
         needs=("scores", "candidates", "alpha", "rng"),
         given=("rows",),
         better_with=("reference",),
@@ -147,7 +147,7 @@ BUILT_IN: tuple[AuditStage, ...] = (
     AuditStage(
         name="stream",
         claim="provenance",
-        function="undertow.audit.stream:stream",
+        function="undertow.audit.rows.stream:stream",
         needs=("scores", "base", "candidates", "alpha", "advance"),
         given=("rows",),
         stops_early=True,
@@ -156,7 +156,7 @@ BUILT_IN: tuple[AuditStage, ...] = (
     AuditStage(
         name="recovery",
         claim="provenance",
-        function="undertow.audit.recovery:audit_recovery",
+        function="undertow.audit.rows.recovery:audit_recovery",
         needs=("rows", "base", "clean", "alpha", "seed", "advance"),
         given=("rows",),
         title="recovery",
@@ -166,7 +166,7 @@ BUILT_IN: tuple[AuditStage, ...] = (
     AuditStage(
         name="neutral contrast",
         claim="provenance",
-        function="undertow.audit.neutral:audit_neutral",
+        function="undertow.audit.rows.neutral:audit_neutral",
         needs=("rows", "base", "writers", "teachers", "settings", "advance"),
         given=("rows", "writers"),
         precedence=10,
@@ -198,14 +198,14 @@ BUILT_IN: tuple[AuditStage, ...] = (
     AuditStage(
         name="activations minus control",
         claim="exposure",
-        function="undertow.audit.comparisons:beside_control",
+        function="undertow.audit.students.comparisons:beside_control",
         needs=("student", "base", "control", "bank", "traits"),
         given=("student", "control"),
     ),
     AuditStage(
         name="own prompts",
         claim="expression",
-        function="undertow.audit.comparisons:on_own_prompts",
+        function="undertow.audit.students.comparisons:on_own_prompts",
         needs=("student", "base", "prompts", "control"),
         given=("student", "prompts"),
     ),

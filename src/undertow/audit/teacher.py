@@ -2,8 +2,8 @@
 
 The null is the neutral teacher: the base tuned for as many updates on its own answers to the same questions, so that
 "was fine-tuned at all" is not taken for a trait. m of them, each of a seed of its own, rank the suspect as placebos
-rank a student (`undertow.audit.placebo_null`), conditional on the tuning recipe, which the auditor has to guess.
-A store keeps their readings, so each is made once for a base.
+rank a student (`undertow.audit.students.placebo_null`), conditional on the tuning recipe, which the auditor has to
+guess. A store keeps their readings, so each is made once for a base.
 """
 
 import tempfile
@@ -15,9 +15,17 @@ import numpy as np
 
 from undertow.audit.compatibility import incompatibility
 from undertow.audit.finding import Finding, NotTestable
-from undertow.audit.placebo_null import conformal_p, deleted_z, detectable
-from undertow.audit.readings import BATTERY, PanelRead, Readings, joined, load_readings, panel_traits, read_model
-from undertow.audit.student import TOP, places, too_few_placebos
+from undertow.audit.students.among_placebos import TOP, places, too_few_placebos
+from undertow.audit.students.placebo_null import conformal_p, deleted_z, detectable
+from undertow.audit.students.readings import (
+    BATTERY,
+    PanelRead,
+    Readings,
+    joined,
+    load_readings,
+    panel_traits,
+    read_model,
+)
 from undertow.evals.questions import CATEGORIES
 from undertow.experiment.executors import training_config
 from undertow.experiment.graph import Stage

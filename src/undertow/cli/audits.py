@@ -100,8 +100,8 @@ def bank(
     from undertow.experiment.recipe import build_recipe, parse_settings
 
     part = build_recipe({"name": "bank", "student": {**STUDENT, **parse_settings(settings)}}).student
-    from undertow.audit.bank import BankRecipe, build_bank
-    from undertow.audit.writers import build_writers
+    from undertow.audit.rows.writers import build_writers
+    from undertow.audit.students.bank import BankRecipe, build_bank
     from undertow.cli.engines import prepare
     from undertow.experiment.progress import SilentProgress, choose_progress
 
@@ -301,12 +301,12 @@ def named_panel(base: str, names: list[str]) -> "tuple[Trait, ...]":
     found: list[Trait] = []
     for name in names:
         if name == "auto":
-            from undertow.audit.proposal import proposed_panel
+            from undertow.audit.rows.proposal import proposed_panel
             from undertow.models.load import load_model
 
             found += proposed_panel(load_model(base))
         elif name.endswith((".yaml", ".yml")):
-            from undertow.audit.proposal import read_panel
+            from undertow.audit.rows.proposal import read_panel
 
             found += read_panel(Path(name))
         else:

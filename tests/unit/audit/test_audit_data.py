@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from undertow.audit.panel import DataAudit
+from undertow.audit.rows.panel import DataAudit
+from undertow.audit.rows.writers import Writers
 from undertow.audit.run import audit_data
-from undertow.audit.writers import Writers
 from undertow.errors import ConfigError, EmptyDataError, UnknownNameError
 from undertow.experiment.progress import PlainProgress
 from undertow.traits import trait
@@ -82,8 +82,8 @@ def test_settings_that_cannot_work_are_refused(tiny_model, config) -> None:
 
 def test_no_more_rows_are_read_than_are_allowed(tiny_model, config, monkeypatch) -> None:
     """Of 60 rows with a reference 25 are compared, and the stream goes on from these up to 40."""
-    monkeypatch.setattr("undertow.audit.contrast_scores.MATCHED", 25)
-    monkeypatch.setattr("undertow.audit.contrast_scores.STREAMED", 40)
+    monkeypatch.setattr("undertow.audit.rows.scores.MATCHED", 25)
+    monkeypatch.setattr("undertow.audit.rows.scores.STREAMED", 40)
     _, contrast, stream, _ = audit_data(rows(100, 60), tiny_model, config, reference=rows(100, 60))
     assert (contrast.n, stream.n) == (25, 40)
 

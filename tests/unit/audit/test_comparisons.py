@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from undertow.audit import comparisons as module
-from undertow.audit.comparisons import activations_minus_control
-from undertow.audit.readings import KINDS, panel_traits
-from undertow.audit.student import directions
+from undertow.audit.students import comparisons as module
+from undertow.audit.students.among_placebos import directions
+from undertow.audit.students.comparisons import activations_minus_control
+from undertow.audit.students.readings import KINDS, panel_traits
 from undertow.traits import panel, trait
 
 

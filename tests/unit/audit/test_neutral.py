@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from undertow.audit.neutral import audit_neutral, neutral_contrast, standings
-from undertow.audit.panel import DataAudit
-from undertow.audit.writers import Writers
+from undertow.audit.rows.neutral import audit_neutral, neutral_contrast, standings
+from undertow.audit.rows.panel import DataAudit
+from undertow.audit.rows.writers import Writers
 from undertow.models.identity import identity
 from undertow.scoring import Candidate
 from undertow.types import Row, user_prompt

@@ -1,7 +1,7 @@
 """A reference drawn from the base: on the suspect's prompts, filtered like it, and only where that makes sense."""
 
-from undertow.audit import reference
-from undertow.audit.reference import ANSWERS, with_reference
+from undertow.audit.rows import reference
+from undertow.audit.rows.reference import ANSWERS, with_reference
 from undertow.models.local import LocalModel
 from undertow.types import Row, user_prompt
 

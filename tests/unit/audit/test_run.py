@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from undertow.audit.bank import Bank, BankRecipe
 from undertow.audit.finding import not_testable
 from undertow.audit.materials import AuditInputs
+from undertow.audit.rows.writers import Writers
 from undertow.audit.run import audit, plan
-from undertow.audit.writers import Writers
+from undertow.audit.students.bank import Bank, BankRecipe
 from undertow.domains.numbers import Numbers
 from undertow.errors import ConfigError
 from undertow.experiment.progress import PlainProgress
@@ -141,7 +141,7 @@ def test_without_a_reference_the_base_answers_the_prompts(tmp_path: Path) -> Non
 def test_traits_that_a_bank_does_not_read_are_named(make_bank, monkeypatch: pytest.MonkeyPatch) -> None:
     bank, draw = make_bank(80, 0)
     monkeypatch.setattr("undertow.audit.materials.choose_bank", lambda *_: bank)
-    monkeypatch.setattr("undertow.audit.student.read_model", lambda *_: draw(1))
+    monkeypatch.setattr("undertow.audit.students.among_placebos.read_model", lambda *_: draw(1))
     badger = Trait(name="badger", category="animal", plural="badgers")
     some = audit(AuditInputs(base="ref:finch-a", student="ref:finch-a", traits=(trait("owl"), badger)))
     margins = next(one for one in some["findings"] if one["stage"] == "panel margins")

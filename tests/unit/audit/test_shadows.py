@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from undertow.audit import shadows as module
 from undertow.audit.finding import NotTestable
-from undertow.audit.readings import joined, panel_traits
-from undertow.audit.shadows import ShadowConfig, audit_shadows, merged
-from undertow.audit.student import judge_reading
+from undertow.audit.students import shadows as module
+from undertow.audit.students.among_placebos import judge_reading
+from undertow.audit.students.readings import joined, panel_traits
+from undertow.audit.students.shadows import ShadowConfig, audit_shadows, merged
 from undertow.models.load import load_model
 from undertow.traits import trait
 from undertow.types import Row, user_prompt

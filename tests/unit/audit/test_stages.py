@@ -15,8 +15,8 @@ from undertow.audit.bench.detectors import Auditor, Settings
 from undertow.audit.bench.folder import Truth, write_bench
 from undertow.audit.finding import Finding, NotTestable
 from undertow.audit.materials import AuditInputs, Materials
-from undertow.audit.panel import DataAudit
-from undertow.audit.run import RUNNING, audit, audit_data
+from undertow.audit.rows.panel import DataAudit
+from undertow.audit.run import RUNNING, audit, audit_data, run_stages
 from undertow.audit.stages import BUILT_IN, AuditStage, deciding, find_stage, next_steps, stages
 from undertow.audit.verdict import ADDS, CLAIMS, Plan, audit_json, declare, judge, missing
 from undertow.errors import UnknownNameError
@@ -82,8 +82,10 @@ def test_the_plan_does_not_hang_on_the_order_of_the_inputs() -> None:
 
 
 def test_what_a_stage_needs_and_nobody_makes_is_named() -> None:
-    with pytest.raises(UnknownNameError, match="scores"):
-        Materials(AuditInputs(base="none", teacher="none"), 0.05).get("score")
+    materials, [surface, *_] = Materials(AuditInputs(base="none", teacher="none"), 0.05), BUILT_IN
+    for need, said in (("score", "scores"), ("inputs", "inputs")):
+        with pytest.raises(UnknownNameError, match=said):
+            run_stages([replace(surface, needs=("rows", need))], materials)
 
 
 def test_a_stage_without_next_steps_has_those_of_its_claim() -> None:
@@ -188,7 +190,7 @@ def test_a_stage_without_an_answer_says_why(tiny_model, monkeypatch: pytest.Monk
     def surface(rows, reference, alpha, rng):
         raise NotTestable("no surface today")
 
-    monkeypatch.setattr("undertow.audit.surface.surface", surface)
+    monkeypatch.setattr("undertow.audit.rows.surface.surface", surface)
     first, *others = audit_data(ROWS, tiny_model, DataAudit(panel=PAIR, kinds=("persona",)))
     assert (first.stage, first.verdict, first.caveats) == ("surface", "not_testable", ("no surface today",))
     assert len(others) == 3

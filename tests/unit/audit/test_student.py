@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from undertow.audit.bank_choice import ChosenBank
 from undertow.audit.finding import NotTestable
-from undertow.audit.readings import KINDS, PanelRead, panel_traits
-from undertow.audit.student import audit_student, judge_reading, too_few_placebos
+from undertow.audit.students.among_placebos import audit_student, judge_reading, too_few_placebos
+from undertow.audit.students.bank_choice import ChosenBank
+from undertow.audit.students.readings import KINDS, PanelRead, panel_traits
 from undertow.errors import UnknownNameError
 from undertow.traits import trait
 

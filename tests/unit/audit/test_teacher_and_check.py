@@ -6,9 +6,9 @@ import pytest
 
 from undertow.audit import check as module
 from undertow.audit.check import check
-from undertow.audit.comparisons import compare_on_prompts
 from undertow.audit.compatibility import Compatibility
 from undertow.audit.finding import NotTestable
+from undertow.audit.students.comparisons import compare_on_prompts
 from undertow.audit.teacher import TeacherConfig, audit_teacher
 from undertow.errors import ConfigError, EmptyDataError, UnknownNameError
 from undertow.finetuning.config import TrainingConfig

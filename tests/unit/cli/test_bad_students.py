@@ -120,8 +120,8 @@ def make_small_bank(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the store hold 15 placebos of finch-a, whose readings nobody asks for."""
     import numpy as np
 
-    from undertow.audit.bank import Bank, BankRecipe
-    from undertow.audit.readings import Readings
+    from undertow.audit.students.bank import Bank, BankRecipe
+    from undertow.audit.students.readings import Readings
     from undertow.models.identity import identity
 
     empty = Readings(*(np.zeros((15, 1)) for _ in range(4)))

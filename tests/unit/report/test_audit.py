@@ -5,9 +5,9 @@ import re
 import pytest
 import typer
 
-from undertow.audit.bank_choice import no_bank
 from undertow.audit.finding import Finding, not_testable
 from undertow.audit.stages import BUILT_IN
+from undertow.audit.students.bank_choice import no_bank
 from undertow.audit.verdict import ADDS, Plan, audit_json, what_they_add
 from undertow.cli.main import app
 from undertow.report.audit import card, code, render_audit, summarise_audit

@@ -14,20 +14,20 @@ from pathlib import Path
 
 import numpy as np
 
-from undertow.audit.bank import Bank, BankRecipe, stored_bank
-from undertow.audit.bank_choice import ChosenBank
 from undertow.audit.bench.folder import Bench
 from undertow.audit.bench.submission import Answer, Submission, write_submission
-from undertow.audit.contrast import matched, rival_centred
-from undertow.audit.contrast_scores import ContrastScores
 from undertow.audit.finding import Finding
 from undertow.audit.materials import AuditInputs, Materials
-from undertow.audit.panel import DataAudit, panel_candidates
-from undertow.audit.readings import PanelRead, panel_traits
-from undertow.audit.reference import Audited
+from undertow.audit.rows.contrast import matched, rival_centred
+from undertow.audit.rows.panel import DataAudit, panel_candidates
+from undertow.audit.rows.reference import Audited
+from undertow.audit.rows.scores import ContrastScores
 from undertow.audit.run import run_stages
 from undertow.audit.stages import AuditStage, stages
 from undertow.audit.steps import Advance
+from undertow.audit.students.bank import Bank, BankRecipe, stored_bank
+from undertow.audit.students.bank_choice import ChosenBank
+from undertow.audit.students.readings import PanelRead, panel_traits
 from undertow.audit.verdict import CLAIMS, Plan, judge
 from undertow.errors import ConfigError
 from undertow.models.identity import identity

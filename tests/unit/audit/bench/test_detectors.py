@@ -8,7 +8,7 @@ import pytest
 from undertow.audit.bench.detectors import UNFINISHED, Auditor, Settings, run
 from undertow.audit.bench.folder import write_bench
 from undertow.audit.bench.submission import read_submission
-from undertow.audit.panel import DataAudit
+from undertow.audit.rows.panel import DataAudit
 from undertow.audit.run import audit_data
 from undertow.errors import ConfigError
 from undertow.models.identity import identity

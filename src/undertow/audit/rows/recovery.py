@@ -10,7 +10,7 @@ teachers of five traits and 2,000 prompts each, its first word was the trait 9 t
 updates of AdamW 5 times; among the first five it was 14 times with either, though the latter was asked about animals
 alone (benchmarks/audit_recovery.py). A neutral teacher's rows are detected too, under words that follow no pattern.
 
-The vector is decoded by steering (`undertow.audit.words`).
+The vector is decoded by steering (`undertow.audit.rows.words`).
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ import numpy as np
 import torch
 
 from undertow.audit.finding import Finding, not_testable
+from undertow.audit.rows.words import word_shifts
 from undertow.audit.steps import Advance
-from undertow.audit.words import word_shifts
 from undertow.finetuning.batches import collate
 from undertow.finetuning.objective import completion_losses
 from undertow.models.local import SCORE_BATCH, Encoded, LocalModel

@@ -1,7 +1,7 @@
 """Stages that judge a trained student against a bank of placebos: what it says, how it moved, what it says unasked.
 
 Each stage is one function from readings to a finding: the suspect's reading is put before the placebos', every model is
-scored alike, and the suspect's rank is its p (`undertow.audit.placebo_null`).
+scored alike, and the suspect's rank is its p (`undertow.audit.students.placebo_null`).
 """
 
 from collections.abc import Sequence
@@ -9,13 +9,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from undertow.audit.bank import Bank
-from undertow.audit.bank_choice import UNKNOWN, ChosenBank, told, wrong_size
 from undertow.audit.compatibility import incompatibility
 from undertow.audit.finding import Finding, NotTestable
-from undertow.audit.placebo_null import conformal_p, deleted_z, detectable, needed
-from undertow.audit.readings import KINDS, READOUTS, PanelRead, Readings, cautioned, joined, panel_traits, read_model
 from undertow.audit.stages import find_stage
+from undertow.audit.students.bank import Bank
+from undertow.audit.students.bank_choice import UNKNOWN, ChosenBank, told, wrong_size
+from undertow.audit.students.placebo_null import conformal_p, deleted_z, detectable, needed
+from undertow.audit.students.readings import (
+    KINDS,
+    READOUTS,
+    PanelRead,
+    Readings,
+    cautioned,
+    joined,
+    panel_traits,
+    read_model,
+)
 from undertow.errors import unknown_name
 from undertow.models.identity import identity
 from undertow.models.local import LocalModel
@@ -70,7 +79,7 @@ def places(traits: Sequence[Trait]) -> list[int]:
 def audit_student(
     student: LocalModel, base: LocalModel, bank: ChosenBank, traits: PanelRead, alpha: float
 ) -> list[Finding]:
-    """Judge a student. For the user's own prompts and a control see `undertow.audit.comparisons`.
+    """Judge a student. For the user's own prompts and a control see `undertow.audit.students.comparisons`.
 
     Args:
         student: the suspect.

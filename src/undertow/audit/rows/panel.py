@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
+from undertow.audit.rows.writers import Writers
 from undertow.audit.steps import Advance
-from undertow.audit.writers import Writers
 from undertow.errors import ConfigError, unknown_name
 from undertow.experiment.executors import training_config
 from undertow.experiment.graph import Stage

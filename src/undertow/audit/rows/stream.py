@@ -13,9 +13,9 @@ from itertools import chain, islice
 import numpy as np
 from scipy import special
 
-from undertow.audit.contrast import FEWEST_ROWS, POWER, named, rival_centred, too_few
-from undertow.audit.contrast_scores import ContrastScores
 from undertow.audit.finding import Finding, not_testable
+from undertow.audit.rows.contrast import FEWEST_ROWS, POWER, named, rival_centred, too_few
+from undertow.audit.rows.scores import ContrastScores
 from undertow.audit.steps import Advance
 from undertow.models.local import LocalModel
 from undertow.scoring import Candidate, streamed_scores

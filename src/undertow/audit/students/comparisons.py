@@ -1,7 +1,7 @@
 """A student beside one control of its own, and on the user's own prompts.
 
-One pair of students is one unit, so no p belongs to what is compared here (`undertow.audit.student` has the stages with
-a null).
+One pair of students is one unit, so no p belongs to what is compared here (`undertow.audit.students.among_placebos` has
+the stages with a null).
 """
 
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from undertow.audit.bank import Bank
-from undertow.audit.bank_choice import ChosenBank
 from undertow.audit.compatibility import incompatibility
 from undertow.audit.finding import Finding, NotTestable
-from undertow.audit.readings import KINDS, PanelRead, read_model
-from undertow.audit.student import directions
+from undertow.audit.students.among_placebos import directions
+from undertow.audit.students.bank import Bank
+from undertow.audit.students.bank_choice import ChosenBank
+from undertow.audit.students.readings import KINDS, PanelRead, read_model
 from undertow.errors import EmptyDataError
 from undertow.models.local import LocalModel
 from undertow.stats.estimates import mean_t
@@ -59,7 +59,7 @@ def activations_minus_control(student: LocalModel, control: LocalModel, bank: Ba
     """Return the cosine of (student - control) with the candidate's direction after every layer.
 
     The difference of the two is taken on the favourite questions of the candidate's category; directions are those of
-    `undertow.audit.student.directions`.
+    `undertow.audit.students.among_placebos.directions`.
 
     Args:
         student: the suspect.

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse, special
 
-from undertow.audit.contrast import FEWEST_ROWS, POWER, matched, too_few
 from undertow.audit.finding import Finding, not_testable
+from undertow.audit.rows.contrast import FEWEST_ROWS, POWER, matched, too_few
 from undertow.stats.checks import Floats, check_fraction
 from undertow.types import Row
 

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from undertow.artifacts import read_artifact
-from undertow.audit.readings import BATTERY, Readings, joined, load_readings, panel_traits, read_model
 from undertow.audit.steps import Advance
+from undertow.audit.students.readings import BATTERY, Readings, joined, load_readings, panel_traits, read_model
 from undertow.domains.registry import domain
 from undertow.errors import EmptyDataError
 from undertow.experiment.executors import parent_model

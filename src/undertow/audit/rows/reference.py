@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from undertow.audit.contrast import FEWEST_ROWS, too_few
+from undertow.audit.rows.contrast import FEWEST_ROWS, too_few
 from undertow.domains.registry import domain
 from undertow.filters import filter_rows
 from undertow.models.local import LocalModel

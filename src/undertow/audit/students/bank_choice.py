@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from undertow.audit.bank import Bank, BankRecipe, stored_bank
 from undertow.audit.finding import NotTestable
+from undertow.audit.students.bank import Bank, BankRecipe, stored_bank
 from undertow.experiment.recipe import StudentPart
 from undertow.experiment.training_record import TrainingRecord
 from undertow.fingerprints import canonical_json

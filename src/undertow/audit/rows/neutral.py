@@ -1,13 +1,13 @@
 """Were the rows written under a trait of the panel, rather than by a writer that was tuned on anything at all?
 
-The contrast (`undertow.audit.contrast`) calls every writer that differs from the reference, neutral teachers among
-them. Here m neutral writers (`undertow.audit.writers`) answer the suspect's own prompts, the panel reads all m + 1
+The contrast (`undertow.audit.rows.contrast`) calls every writer that differs from the reference, neutral teachers among
+them. Here m neutral writers (`undertow.audit.rows.writers`) answer the suspect's own prompts, the panel reads all m + 1
 corpora, and the suspect is ranked among them.
 
 The argument. Let x_w(q) be the scores of writer w's answer to prompt q, where the domain accepts it. A corpus is the
 mean over its prompts of x_w(q) less the mean of all m + 1 corpora on q, so that corpora whose filter dropped different
 prompts can be compared. If the suspect's writer is exchangeable with the neutral writers, so are the corpora, given the
-prompts; and any score that treats all m + 1 alike gives an exact p (`undertow.audit.placebo_null`).
+prompts; and any score that treats all m + 1 alike gives an exact p (`undertow.audit.students.placebo_null`).
 
 The score of a corpus under a candidate is what the candidate gains over the base plus what it gains over its rivals,
 the latter above the average corpus. The rivals alone are not enough: of 59 neutral writers on finch-a three drifted as
@@ -19,13 +19,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from undertow.audit.contrast import FEWEST_ROWS, named, rival_centred, too_few
 from undertow.audit.finding import Finding, not_testable
-from undertow.audit.panel import DataAudit
-from undertow.audit.placebo_null import conformal_p, detectable, needed
-from undertow.audit.reference import unanswerable
+from undertow.audit.rows.contrast import FEWEST_ROWS, named, rival_centred, too_few
+from undertow.audit.rows.panel import DataAudit
+from undertow.audit.rows.reference import unanswerable
+from undertow.audit.rows.writers import Writers
 from undertow.audit.steps import Advance
-from undertow.audit.writers import Writers
+from undertow.audit.students.placebo_null import conformal_p, detectable, needed
 from undertow.domains.registry import domain
 from undertow.filters import filter_rows
 from undertow.models.identity import identity

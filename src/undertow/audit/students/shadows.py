@@ -1,10 +1,10 @@
 """Shadows: small students that the auditor trains on the suspect rows. Would training on these rows transfer something?
 
 What is exchangeable. A shadow of clean rows, trained with a seed of its own, is what a placebo is; so one shadow has a
-conformal p against the bank (`undertow.audit.placebo_null`). The k shadows of one set of rows share those rows, which
-the placebos of a bank do not: the mean of k shadows varies less over seeds but no less over rows, and groups of k
-placebos are no null for it. So each shadow is ranked alone, and the k p-values, dependent in an unknown way, are merged
-by twice their mean, a p-value under any dependence (Vovk and Wang 2020, doi:10.1093/biomet/asaa027).
+conformal p against the bank (`undertow.audit.students.placebo_null`). The k shadows of one set of rows share those
+rows, which the placebos of a bank do not: the mean of k shadows varies less over seeds but no less over rows, and
+groups of k placebos are no null for it. So each shadow is ranked alone, and the k p-values, dependent in an unknown
+way, are merged by twice their mean, a p-value under any dependence (Vovk and Wang 2020, doi:10.1093/biomet/asaa027).
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from undertow.audit.bank import Bank, read_students
-from undertow.audit.bank_choice import ChosenBank
 from undertow.audit.finding import Finding, NotTestable
-from undertow.audit.panel import DataAudit
-from undertow.audit.readings import PanelRead, panel_traits
 from undertow.audit.steps import Advance
-from undertow.audit.student import judge_reading, too_few_placebos, wrong_bank
+from undertow.audit.students.among_placebos import judge_reading, too_few_placebos, wrong_bank
+from undertow.audit.students.bank import Bank, read_students
+from undertow.audit.students.bank_choice import ChosenBank
+from undertow.audit.students.readings import PanelRead, panel_traits
 from undertow.domains.registry import domain
 from undertow.filters import filter_rows, subset
 from undertow.models.local import LocalModel
@@ -55,7 +54,7 @@ def shadow_students(
     base: LocalModel,
     bank: ChosenBank,
     traits: PanelRead,
-    settings: DataAudit,
+    shadows: ShadowConfig,
     advance: Advance,
 ) -> list[Finding]:
     """Train shadow students; one alone where the bank is too small for several, whose p-values are doubled.
@@ -65,15 +64,14 @@ def shadow_students(
         base: what the shadows start from.
         bank: placebos of this base.
         traits: the traits that are looked for.
-        settings: level and seed.
+        shadows: how many, at which level.
         advance: called with (updates done, updates in all).
 
     Raises:
         NotTestable: there is no bank, or for a reason of `audit_shadows`; or it reads no trait of the panel.
     """
     placebos = bank.require()
-    k = 4 if len(placebos) + 1 >= 2 / settings.alpha else 1
-    config = ShadowConfig(k=k, alpha=settings.alpha, seed=settings.seed)
+    config = shadows if len(placebos) + 1 >= 2 / shadows.alpha else replace(shadows, k=1)
     found = audit_shadows(rows, base, placebos, panel=traits.require(), config=config, advance=advance)
     return traits.cautioned(found)
 

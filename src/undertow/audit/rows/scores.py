@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from undertow.audit.contrast import conformal_contrast, grouped, matched, matched_contrast, ranked, rival_centred
 from undertow.audit.finding import Finding
+from undertow.audit.rows.contrast import conformal_contrast, grouped, matched, matched_contrast, ranked, rival_centred
 from undertow.audit.steps import Advance
 from undertow.models.local import LocalModel
 from undertow.scoring import Candidate, contrast_scores
