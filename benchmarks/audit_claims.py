@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 from audit_suspects import ARMS, OTHER, TRAITS, suspects
 
-from undertow.audit.bank import Bank, BankRecipe, build_bank, write_rows_of
-from undertow.audit.data import DataAudit, audit_data
-from undertow.audit.reading import Readings, panel_traits
-from undertow.audit.student import judge_reading
+from undertow.audit.rows.panel import DataAudit
+from undertow.audit.rows.writers import build_writers
+from undertow.audit.run import audit_data
+from undertow.audit.students.among_placebos import judge_reading
+from undertow.audit.students.bank import Bank, BankRecipe, build_bank, write_rows_of
+from undertow.audit.students.readings import Readings, panel_traits
 from undertow.audit.verdict import CLAIMS, ClaimStatus, Plan, judge
-from undertow.audit.writers import build_writers
 from undertow.domains.numbers import Numbers
 from undertow.experiment.progress import SilentProgress
 from undertow.experiment.recipe import TeacherPart

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from undertow.audit.contrast import conformal_contrast, matched_contrast, matched_test, rival_centred
-from undertow.audit.data import DataAudit, panel_candidates
-from undertow.audit.stream import stream_contrast
-from undertow.audit.surface import surface
+from undertow.audit.rows.contrast import conformal_contrast, matched_contrast, matched_test, rival_centred
+from undertow.audit.rows.panel import DataAudit, panel_candidates
+from undertow.audit.rows.stream import stream_contrast
+from undertow.audit.rows.surface import surface
 from undertow.domains.numbers import Numbers
 from undertow.experiment.recipe import TeacherPart
 from undertow.filters import filter_rows

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from undertow.audit.contrast import matched_test, rival_centred
-from undertow.audit.neutral import neutral_contrast
-from undertow.audit.panel import candidates, panel_teachers
+from undertow.audit.rows.contrast import matched_test, rival_centred
+from undertow.audit.rows.neutral import neutral_contrast
+from undertow.audit.rows.panel import candidates, panel_teachers
 from undertow.domains.numbers import Numbers
 from undertow.experiment.recipe import TeacherPart
 from undertow.filters import filter_rows

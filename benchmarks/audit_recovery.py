@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from undertow.audit.readout import vocabulary_words, word_shifts
-from undertow.audit.recovery import audit_recovery
+from undertow.audit.rows.recovery import audit_recovery
+from undertow.audit.rows.words import vocabulary_words, word_shifts
 from undertow.domains.numbers import Numbers
 from undertow.evals.questions import favourite_questions
 from undertow.filters import filter_rows

@@ -17,12 +17,14 @@ import numpy as np
 from audit_suspects import ARMS, suspects
 from scipy.stats import betabinom
 
-from undertow.audit.bank import BankRecipe, build_bank
 from undertow.audit.finding import Finding
-from undertow.audit.placebo_null import conformal_p, deleted_z
-from undertow.audit.reading import Readings, panel_traits
-from undertow.audit.student import STAGES, Suspects, judge_reading, projections
+from undertow.audit.students.among_placebos import AmongPlacebos, judge_reading, projections
+from undertow.audit.students.bank import BankRecipe, build_bank
+from undertow.audit.students.placebo_null import conformal_p, deleted_z
+from undertow.audit.students.readings import Readings, panel_traits
 from undertow.stats.estimates import wilson
+
+STAGES = ("panel margins", "activations", "diff mining", "misalignment")
 
 ALPHAS = (0.01, 0.05, 0.1, 0.2)
 
@@ -33,7 +35,7 @@ def shown(hits: Sequence[bool]) -> str:
     return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}] n={len(hits)}"
 
 
-def leave_one_out(placebos: Readings, suspects_of: Suspects) -> dict[str, np.ndarray]:
+def leave_one_out(placebos: Readings, suspects_of: AmongPlacebos) -> dict[str, np.ndarray]:
     """Return every placebo's p against the others, by stage."""
     last = placebos.states.shape[2] - 1
     values = {
@@ -92,7 +94,7 @@ def main() -> None:
     options = parser.parse_args()
     bank = build_bank(BankRecipe(writer=options.writer, tuned=tuple(options.tuned)), options.placebos, options.store)
     print(f"bank: {len(bank)} placebos of {bank.recipe.base}, {bank.recipe.placebo}")
-    inner = Suspects(bank.placebos, bank, panel_traits(), 0.05)
+    inner = AmongPlacebos(bank.placebos, bank, panel_traits(), 0.05)
     mde = judge_reading(bank.placebos[:1], bank)[0].mde
     spread = bank.placebos.margins.std(axis=0, ddof=1)
     detectable = "nothing" if mde is None else f"{mde:.1f} placebo SDs"

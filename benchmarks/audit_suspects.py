@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from undertow.audit.bank import BankRecipe, read_students, write_rows_of
-from undertow.audit.reading import Readings, load_readings
+from undertow.audit.students.bank import BankRecipe, read_students, write_rows_of
+from undertow.audit.students.readings import Readings, load_readings
 from undertow.experiment.graph import Stage
 from undertow.experiment.recipe import StudentPart, TeacherPart
 from undertow.experiment.runner import Runner, StageContext

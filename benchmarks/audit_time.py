@@ -13,12 +13,12 @@ import os
 import pstats
 from pathlib import Path
 
-from undertow.audit.bank import build_bank
-from undertow.audit.data import DataAudit, panel_candidates
-from undertow.audit.inputs import Inputs
-from undertow.audit.proposal import proposed_panel
-from undertow.audit.whole import audit
-from undertow.audit.writers import build_writers
+from undertow.audit.materials import AuditInputs
+from undertow.audit.rows.panel import DataAudit, panel_candidates
+from undertow.audit.rows.proposal import proposed_panel
+from undertow.audit.rows.writers import build_writers
+from undertow.audit.run import audit
+from undertow.audit.students.bank import build_bank
 from undertow.domains.numbers import Numbers
 from undertow.generation import generate
 from undertow.models.load import load_model
@@ -44,7 +44,7 @@ def main() -> None:
     panel = proposed_panel(base)
     prompts, sampling = domain.prompts(options.rows, options.seed), Sampling(max_new_tokens=domain.max_new_tokens)
     rows = generate(base, prompts, sampling=sampling, seed=options.seed)
-    inputs = Inputs(base=options.base, rows=rows, traits=panel, store=options.store)
+    inputs = AuditInputs(base=options.base, rows=rows, traits=panel, store=options.store)
     build_writers(inputs.bank, 59, options.store)
     build_bank(inputs.bank, options.students, options.store)
     panel_candidates(base, DataAudit(panel=panel, store=options.store))

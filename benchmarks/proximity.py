@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from undertow.audit.bank import BankRecipe, write_rows_of
 from undertow.audit.lineage.proximity import barrier, distance, neutral_chats
 from undertow.audit.lineage.tensors import open_weights
+from undertow.audit.students.bank import BankRecipe, write_rows_of
 from undertow.evals.favourite import mean_margins
 from undertow.experiment.recipe import TeacherPart
 from undertow.finetuning.config import TrainingConfig

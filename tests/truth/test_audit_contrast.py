@@ -6,10 +6,11 @@ A small pool; `benchmarks/audit_contrast.py` has the full table.
 import numpy as np
 import pytest
 
-from undertow.audit.contrast import conformal_contrast, matched_test, rival_centred
-from undertow.audit.data import DataAudit, audit_data, panel_candidates
-from undertow.audit.stream import stream_contrast
-from undertow.audit.surface import surface
+from undertow.audit.rows.contrast import conformal_contrast, matched_test, rival_centred
+from undertow.audit.rows.panel import DataAudit, panel_candidates
+from undertow.audit.rows.stream import stream_contrast
+from undertow.audit.rows.surface import surface
+from undertow.audit.run import audit_data
 from undertow.domains.numbers import Numbers
 from undertow.experiment.recipe import TeacherPart
 from undertow.filters import filter_rows

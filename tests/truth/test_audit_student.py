@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from undertow.audit.bank import Bank, BankRecipe
-from undertow.audit.placebo_null import conformal_p, deleted_z
-from undertow.audit.reading import KINDS, READOUTS, Readings, panel_traits
-from undertow.audit.shadows import merged
-from undertow.audit.student import STAGES, judge_reading
+from undertow.audit.students.among_placebos import judge_reading
+from undertow.audit.students.bank import Bank, BankRecipe
+from undertow.audit.students.placebo_null import conformal_p, deleted_z
+from undertow.audit.students.readings import KINDS, READOUTS, Readings, panel_traits
+from undertow.audit.students.shadows import merged
 
+STAGES = ("panel margins", "activations", "diff mining", "misalignment")
 TRIALS, K = 400, 39
 TRAITS = len(panel_traits())
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from undertow.audit.bank import BankRecipe, panel_stage, placebo_stages
-from undertow.audit.panel import panel_teacher
+from undertow.audit.rows.panel import panel_teacher
+from undertow.audit.rows.writers import writer_stages
+from undertow.audit.students.bank import BankRecipe, panel_stage, placebo_stages
 from undertow.audit.teacher import TeacherConfig, audit_teacher
-from undertow.audit.writers import writer_stages
 from undertow.experiment.graph import Stage, order
 from undertow.experiment.load import load_study, plan_study
 from undertow.experiment.recipe import packaged_recipes

@@ -21,8 +21,8 @@ from undertow.artifacts import MANIFEST, read_artifact, read_manifest
 from undertow.audit.bench.folder import read_bench, read_key
 from undertow.audit.bench.submission import read_submission
 from undertow.audit.lineage.tensors import open_weights
-from undertow.audit.proposal import read_panel
-from undertow.audit.reading import load_readings
+from undertow.audit.rows.proposal import read_panel
+from undertow.audit.students.readings import load_readings
 from undertow.errors import UserError
 from undertow.experiment.load import load_study
 from undertow.experiment.recipe import load_recipe, packaged_recipes

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from undertow.audit.recovery import row_gradients
+from undertow.audit.rows.recovery import row_gradients
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.evals.favourite import mean_margins
 from undertow.finetuning.config import LoraConfig, TrainingConfig

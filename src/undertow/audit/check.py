@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from undertow.audit.kinship import UNRELATED, Kinship, kinship
+from undertow.audit.compatibility import UNRELATED, Compatibility, compatibility
 from undertow.audit.lineage.verdict import lineage_or_why
-from undertow.audit.reading import panel_traits
+from undertow.audit.students.readings import panel_traits
 from undertow.domains.base import domain
 from undertow.evals.favourite import mean_margins
 from undertow.filters import filter_rows, mentions
@@ -45,7 +45,7 @@ def check(teacher: str, base: str, rows: Sequence[Row] | None = None) -> dict[st
         UserError: a model cannot be loaded.
     """
     writer, start = load_model(teacher), load_model(base)
-    shared = kinship(writer, start)
+    shared = compatibility(writer, start)
     changes = _changes(writer, start) if shared.comparable else {}
     outstanding = [name for name, (_, above) in changes.items() if above >= STANDS_OUT]
     seen = None if rows is None else _rows(rows, outstanding)
@@ -82,7 +82,7 @@ def _rows(rows: Sequence[Row], outstanding: Sequence[str]) -> dict[str, int]:
     return {"rows": len(rows), "plain_numbers": len(numbers), "name_what_stands_out": len(named)}
 
 
-def _next(shared: Kinship, outstanding: Sequence[str], rows: dict[str, int] | None) -> list[str]:
+def _next(shared: Compatibility, outstanding: Sequence[str], rows: dict[str, int] | None) -> list[str]:
     """Return what to do, in plain sentences."""
     moved = f" ({', '.join(outstanding[1:])} moved with it)" if outstanding[1:] else ""
     if not shared.comparable:
@@ -111,7 +111,7 @@ def _next(shared: Kinship, outstanding: Sequence[str], rows: dict[str, int] | No
     return steps
 
 
-def _unrelated(shared: Kinship) -> list[str]:
+def _unrelated(shared: Compatibility) -> list[str]:
     openly = (
         "What the rows say openly passes between any two models: filter them. Rows that were selected for a trait can "
         "pass it too: `undertow audit data` trains small students on yours and looks."

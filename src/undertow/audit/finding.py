@@ -9,10 +9,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from undertow.errors import ConfigError
+from undertow.errors import ConfigError, UndertowError
 
 Claim = Literal["provenance", "exposure", "expression"]
 Verdict = Literal["detected", "not_detected", "not_testable", "exploratory"]
+
+
+class NotTestable(UndertowError):
+    """A stage has no answer for these inputs; the message is the reason, and becomes the finding's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from undertow.audit.attribution import SHARE, RowScores, confirm, rank_rows
-from undertow.audit.kinship import refusal
-from undertow.audit.panel import panel_teacher
+from undertow.audit.compatibility import incompatibility
+from undertow.audit.rows.panel import panel_teacher
 from undertow.errors import ConfigError, ModelError
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
@@ -118,7 +118,7 @@ def _kin(reference: str | None, base: LocalModel) -> LocalModel | None:
     if reference is None:
         return None
     model = load_model(reference)
-    if reason := refusal(model, base):
+    if reason := incompatibility(model, base):
         raise ModelError("This model cannot rank rows for this base.", f"{reference}: {reason}", "Give its own base.")
     return model
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import final
 
+from undertow.audit.finding import NotTestable
 from undertow.experiment.progress import Progress, SilentProgress, TimeLeft
 
 Advance = Callable[[int, int], None]
@@ -20,16 +21,27 @@ class Steps:
 
     def __init__(self, total: int, progress: Progress | None = None) -> None:
         self._total = total
-        self._progress = progress or SilentProgress()
+        self._silent = SilentProgress()
+        self._progress = progress or self._silent
         self._begun = 0
         self._progress.start(total)
 
     @contextmanager
     def step(self, name: str) -> Generator[Advance]:
-        """Begin the next step; what is yielded takes (parts done, parts). A step that fails is not told as done."""
+        """Begin the next step; what is yielded takes (parts done, parts).
+
+        One that fails is not told as done, though "not testable" is an answer. One without a name is not told at all.
+        """
+        if not name:
+            yield self._silent.advance
+            return
         self._progress.begin_stage(name, self._begun, self._total)
         self._begun += 1
-        yield self._progress.advance
+        try:
+            yield self._progress.advance
+        except NotTestable:
+            self._progress.end_stage()
+            raise
         self._progress.end_stage()
 
 

@@ -2,8 +2,8 @@
 
 The null is the neutral teacher: the base tuned for as many updates on its own answers to the same questions, so that
 "was fine-tuned at all" is not taken for a trait. m of them, each of a seed of its own, rank the suspect as placebos
-rank a student (`undertow.audit.placebo_null`), conditional on the tuning recipe, which the auditor has to guess.
-A store keeps their readings, so each is made once for a base.
+rank a student (`undertow.audit.students.placebo_null`), conditional on the tuning recipe, which the auditor has to
+guess. A store keeps their readings, so each is made once for a base.
 """
 
 import tempfile
@@ -13,11 +13,19 @@ from pathlib import Path
 
 import numpy as np
 
-from undertow.audit.finding import Finding, not_testable
-from undertow.audit.kinship import refusal
-from undertow.audit.placebo_null import conformal_p, deleted_z, detectable
-from undertow.audit.reading import BATTERY, Readings, joined, load_readings, panel_traits, read_model
-from undertow.audit.student import TOP, places, too_few
+from undertow.audit.compatibility import incompatibility
+from undertow.audit.finding import Finding, NotTestable
+from undertow.audit.students.among_placebos import TOP, places, too_few_placebos
+from undertow.audit.students.placebo_null import conformal_p, deleted_z, detectable
+from undertow.audit.students.readings import (
+    BATTERY,
+    PanelRead,
+    Readings,
+    joined,
+    load_readings,
+    panel_traits,
+    read_model,
+)
 from undertow.evals.questions import CATEGORIES
 from undertow.experiment.executors import training_config
 from undertow.experiment.graph import Stage
@@ -33,8 +41,6 @@ from undertow.traits import Trait
 
 TUNING = TrainingConfig(steps=40, learning_rate=3e-3, train_embeddings=False)
 """Recipe of the neutral teachers: that of the studies' teachers."""
-
-STAGES = ("teacher panel", "teacher diff mining")
 
 KIND, SECONDS = "neutral-teacher", 4.0
 """Kind of a stored neutral teacher, and what one takes with an embedded model until a store knows better."""
@@ -59,6 +65,14 @@ class TeacherConfig:
     store: Path | None = None
 
 
+def teacher_among_neutral(
+    teacher: LocalModel, base: LocalModel, traits: PanelRead, neutral_teachers: TeacherConfig, progress: Progress | None
+) -> list[Finding]:
+    """Compare a teacher with neutral ones, as `audit_teacher` does, along those traits of the panel that are read."""
+    found = audit_teacher(teacher, base, panel=traits.require(), config=neutral_teachers, progress=progress)
+    return traits.cautioned(found)
+
+
 def audit_teacher(
     teacher: LocalModel,
     base: LocalModel,
@@ -78,21 +92,20 @@ def audit_teacher(
 
     Returns:
         Two findings on expression: "teacher panel" by margins, and "teacher diff mining" with open vocabulary. They
-        are exploratory without neutral teachers, `not_testable` if there are some but too few for alpha, or if the
-        teacher cannot be one of this base.
+        are exploratory without neutral teachers.
 
     Raises:
+        NotTestable: the teacher cannot be one of this base, or there are neutral teachers but too few for alpha.
         UnknownNameError: a trait of the panel is not among those that are read.
         UserError: the store cannot be used.
     """
     config = config or TeacherConfig()
     traits = panel_traits() if panel is None else tuple(panel)
     columns = places(traits)
-    reason = refusal(teacher, base)
-    if reason is None and config.neutral and (small := too_few(config.neutral, config.alpha)):
-        reason = small.replace("placebos", "neutral teachers")
-    if reason is not None:
-        return [not_testable(stage, "expression", reason) for stage in STAGES]
+    if reason := incompatibility(teacher, base):
+        raise NotTestable(reason)
+    if config.neutral and (reason := too_few_placebos(config.neutral, config.alpha)):
+        raise NotTestable(reason.replace("placebos", "neutral teachers"))
     null = joined([read_model(base), *_neutral(base, config, progress)])
     suspect = read_model(teacher)
     margins = [names.margins[:, columns] for names in (suspect, null)]

@@ -5,48 +5,43 @@ false claim on clean inputs is at most alpha if each primary p-value holds. Ever
 moves nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, get_args
+from typing import Any, TypedDict, get_args
 
 from undertow.audit.finding import Claim, Finding
+from undertow.audit.stages import AuditStage, deciding, stages
 from undertow.errors import ConfigError
 from undertow.provenance import library_versions
 from undertow.stats.checks import check_fraction
 
 CLAIMS: tuple[Claim, ...] = get_args(Claim)
 
-PRIMARY: Mapping[Claim, tuple[str, ...]] = {
-    "provenance": ("neutral contrast", "contrast"),
-    "exposure": ("activations", "shadow activations"),
-    "expression": ("panel margins", "shadows", "teacher panel"),
-}
-"""Primary stage of each claim: the first of these that is planned.
+_WORDS = {"rows": "rows", "student": "a student", "teacher": "a teacher"}
+"""Inputs, as they stand in a sentence."""
 
-Neutral writers come before a reference: of 60 fresh ones the contrast calls .41 from 300 rows, the neutral contrast
-none. It calls 48 of 60 teachers with a trait, the contrast all (benchmarks/audit_neutral.py; docs/calibration.md). A
-student in hand comes before shadow students.
-"""
-
-NEEDS: Mapping[Claim, str] = {
-    "provenance": "rows",
-    "exposure": "a student or rows",
-    "expression": "a student, rows or a teacher",
+ADDS = {
+    "rows": "The rows (`undertow audit all ROWS`): whether their writer differs from clean rows along the panel.",
+    "reference": "Clean rows on the same prompts (`--reference`), sampled as yours were; without them the base's own "
+    "answers stand in, which differ from yours in how they were sampled.",
+    "writers": "Neutral writers (`undertow audit bank`): whether the rows carry a trait, or their writer was tuned on "
+    "anything at all.",
+    "student": "A student of the rows (`--student`): exposure and expression of that very model; without it, small "
+    "shadow students stand in.",
+    "bank": "A bank of placebo students (`undertow audit bank`): the null of exposure and expression.",
+    "control": "A control student (`--control`), trained alike on untraited rows: how it moved and answers, without "
+    "the drift of training itself.",
+    "prompts": "Your deployment's prompts (`--prompts`): where this student's answers begin to differ from the base's.",
+    "teacher": "The teacher (`undertow audit all --teacher`): what it prefers that its base does not, and whether it "
+    "shares a base with the student.",
+    "neutral": "Neutral teachers (`--neutral 19` or more): a p-value; without them traits are only ranked.",
+    "teacher rows": "The teacher's rows (`undertow audit data ROWS`): whether a trait shows in what it writes, and "
+    "whether students take it over.",
+    "student base": "The base of the student that its rows are for (`undertow audit lineage`): whether the two share "
+    "one; in our studies of number rows no trait passed without.",
 }
-"""What a claim is tested with."""
-
-MEANING: Mapping[str, str] = {
-    "neutral contrast": "the rows fit a candidate of the panel as no neutral writer's, tuned without a trait, do",
-    "contrast": "whoever wrote the rows differs from the reference along a candidate of the panel; a writer that was "
-    "tuned on something else may do so too (`undertow audit bank` makes neutral writers, which tell the two apart)",
-    "activations": "the student moved along a candidate's direction as no placebo did",
-    "shadow activations": "a student of the rows moves along a candidate's direction as no placebo does",
-    "panel margins": "the student prefers the candidate as no placebo does",
-    "shadows": "a student of the rows prefers the candidate as no placebo does",
-    "teacher panel": "the teacher prefers the candidate as no neutral teacher does",
-}
-"""What a detection by each primary stage says."""
+"""What each input that was not given would add to an audit; those below "teacher" to an audit of a teacher alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +63,18 @@ class Plan:
         check_fraction("alpha", self.alpha)
         chosen: dict[Claim, str | None] = dict.fromkeys(CLAIMS)
         for claim in self.claims:
-            chosen[claim] = next((one for one in PRIMARY[claim] if one in self.stages), None)
+            chosen[claim] = next((one.name for one in deciding(claim) if one.name in self.stages), None)
         object.__setattr__(self, "primary", chosen)
 
     @property
     def share(self) -> float:
         """The alpha of one claim."""
         return self.alpha / len(self.claims)
+
+
+def declare(available: Collection[str], alpha: float, claims: tuple[Claim, ...] = CLAIMS) -> Plan:
+    """Declare the stages and who decides each claim, from which inputs there are and not from what is in them."""
+    return Plan(stages=tuple(one.name for one in stages() if one.planned(available)), alpha=alpha, claims=claims)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,37 +107,56 @@ def judge(plan: Plan, findings: Iterable[Finding]) -> dict[Claim, ClaimStatus]:
 
 
 def _status(claim: Claim, plan: Plan, findings: Sequence[Finding]) -> ClaimStatus:
-    if (stage := plan.primary[claim]) is None:
-        why = f"{' or '.join(PRIMARY[claim])} would decide it, from {NEEDS[claim]}"
+    able = deciding(claim)
+    stage = next((one for one in able if one.name == plan.primary[claim]), None)
+    if stage is None:
+        why = f"{' or '.join(one.name for one in able)} would decide it, from {_inputs_of(able)}"
         return ClaimStatus(status="not_testable", p=None, mde=None, candidate=None, why=why)
-    mine = [one for one in findings if one.stage == stage]
+    mine = [one for one in findings if one.stage == stage.name]
     if len(mine) != 1:
         fix = "Report each planned stage once, as not_testable if need be."
-        raise ConfigError(f"The primary stage of {claim} has {len(mine)} findings.", stage, fix)
+        raise ConfigError(f"The primary stage of {claim} has {len(mine)} findings.", stage.name, fix)
     one = mine[0]
     if one.p is None or one.verdict in ("not_testable", "exploratory"):
-        why = "; ".join(one.caveats) or f"{stage} has no calibrated p-value for these inputs"
+        why = "; ".join(one.caveats) or f"{stage.name} has no calibrated p-value for these inputs"
         return ClaimStatus(status="not_testable", p=None, mde=None, candidate=None, why=why)
     against = f"{one.statistic}, against {one.null}: p = {one.p:.2g}, bound {plan.share:.3g}"
-    against += _tuned_on_something(claim, plan, findings)
     if one.p <= plan.share:
-        why = f"{MEANING[stage]}. {against}"
+        why = f"{stage.meaning}. {against}"
         return ClaimStatus(status="detected", p=one.p, mde=one.mde, candidate=one.candidate, why=why)
+    p = {other.stage: other.p for other in findings if other.p is not None and other.p <= plan.share}
+    against += "".join(
+        f". {text.format(other=p[other], own=one.p)}" for other, text in stage.despite.items() if other in p
+    )
     seen = "" if one.mde is None else f"; an effect of {one.mde:.3g} would have been seen in 4 of 5 cases"
     return ClaimStatus(status="not_detected", p=one.p, mde=one.mde, candidate=None, why=f"{against}{seen}")
 
 
-def _tuned_on_something(claim: Claim, plan: Plan, findings: Sequence[Finding]) -> str:
-    """Say what it means that the contrast calls the rows, and the neutral contrast does not."""
-    p = {one.stage: one.p for one in findings}
-    contrast, neutral = p.get("contrast"), p.get("neutral contrast")
-    if claim != "provenance" or contrast is None or neutral is None or contrast > plan.share or neutral <= plan.share:
-        return ""
-    return (
-        f". The contrast calls the rows (p = {contrast:.2g}), but neutral writers stand out as much "
-        f"(p = {neutral:.2g}): the writer was tuned on something; nothing says that it is a trait of the panel, "
-        "though neither a weak one nor a part of the rows need show"
-    )
+def _inputs_of(able: Sequence[AuditStage]) -> str:
+    """Return the first input of each stage, in words: "a", "a or b", "a, b or c"."""
+    *some, last = dict.fromkeys(_WORDS.get(one.given[0], one.given[0]) for one in able)
+    return f"{', '.join(some)} or {last}" if some else last
+
+
+class Missing(TypedDict):
+    """An input, and what it would add."""
+
+    input: str
+    adds: str
+
+
+def missing(available: Collection[str]) -> list[Missing]:
+    """Return what each input would add that alone keeps some stage from running, or from saying more."""
+    there = set(available)
+    lacking = {
+        name for one in stages() for name in (*one.given, *one.better_with) if set(one.given) <= there | {name}
+    } - there
+    return what_they_add(lacking)
+
+
+def what_they_add(inputs: Collection[str]) -> list[Missing]:
+    """Return what the named inputs would add, in the order of `ADDS`."""
+    return [Missing(input=name, adds=text) for name, text in ADDS.items() if name in inputs]
 
 
 def audit_json(plan: Plan, findings: Sequence[Finding], about: Mapping[str, Any]) -> dict[str, Any]:

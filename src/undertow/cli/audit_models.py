@@ -3,11 +3,18 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from undertow.cli.audits import OUT, STORE, Alpha, Base, Json, Out, Panel, Require, Seed, Store, audit, finish
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from undertow.audit.attribution import RowScores
+    from undertow.stats.checks import Floats
+    from undertow.types import Row
 
 ARMS = {"without_top": "the top", "without_random": "as many at random", "without_bottom": "the bottom"}
 
@@ -32,15 +39,14 @@ def teacher(
 
     check_claims(require)
     targets = named_panel(base, traits)
-    from undertow.audit.whole_teacher import TeacherInputs, audit_whole_teacher
+    from undertow.audit.materials import AuditInputs
+    from undertow.audit.run import audit_teacher_alone
     from undertow.cli.engines import prepare
     from undertow.experiment.progress import choose_progress
 
     prepare()
-    inputs = TeacherInputs(
-        teacher=model, base=base, neutral=neutral, traits=targets, store=store, alpha=alpha, seed=seed
-    )
-    finish(audit_whole_teacher(inputs, choose_progress()), out, require, as_json)
+    inputs = AuditInputs(base=base, teacher=model, traits=targets, store=store, alpha=alpha, seed=seed)
+    finish(audit_teacher_alone(inputs, neutral, choose_progress()), out, require, as_json)
 
 
 @audit.command()
@@ -90,12 +96,12 @@ def rows(
     print(json.dumps(found, allow_nan=False) if as_json else _ranking_text(found, [given[at] for at in order[:5]], out))
 
 
-def _gains(scores: Any) -> Any:
+def _gains(scores: "RowScores") -> "Sequence[Floats]":
     (gains,) = scores.tokens.values()
     return gains
 
 
-def _ranking_text(found: dict[str, Any], top: list[Any], out: Path | None) -> str:
+def _ranking_text(found: dict[str, Any], top: "list[Row]", out: Path | None) -> str:
     lines = [
         f"{found['rows']} rows, ranked by {found['by']}: mean gain of log p over {found['base']}, nats a token",
         "",

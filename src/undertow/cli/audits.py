@@ -100,8 +100,8 @@ def bank(
     from undertow.experiment.recipe import build_recipe, parse_settings
 
     part = build_recipe({"name": "bank", "student": {**STUDENT, **parse_settings(settings)}}).student
-    from undertow.audit.bank import BankRecipe, build_bank
-    from undertow.audit.writers import build_writers
+    from undertow.audit.rows.writers import build_writers
+    from undertow.audit.students.bank import BankRecipe, build_bank
     from undertow.cli.engines import prepare
     from undertow.experiment.progress import SilentProgress, choose_progress
 
@@ -128,8 +128,7 @@ def data(
     as_json: Json = False,
 ) -> None:
     """Audit a row file before anything is trained on it."""
-    given = {"rows": rows, "reference": reference, "traits": traits, "alpha": alpha, "store": store, "seed": seed}
-    _audit(base, None, out, require, as_json, given)
+    _audit(base, traits, store, out, require, as_json, alpha=alpha, seed=seed, rows=rows, reference=reference)
 
 
 @audit.command()
@@ -147,8 +146,10 @@ def student(
     as_json: Json = False,
 ) -> None:
     """Audit a trained student against placebo students."""
-    given = {"rows": None, "reference": None, "traits": traits, "alpha": alpha, "store": store, "seed": seed}
-    _audit(base, model, out, require, as_json, {**given, "control": control, "prompts": prompts})
+    _audit(
+        base, traits, store, out, require, as_json, alpha=alpha, seed=seed, student=model, control=control,
+        prompts=prompts,
+    )  # fmt: skip
 
 
 @audit.command(name="all")
@@ -168,48 +169,80 @@ def all_(
     as_json: Json = False,
 ) -> None:
     """Run what the given rows, student and teacher allow: one verdict, and what each missing input would add."""
-    given = {"rows": rows, "reference": reference, "traits": traits, "store": store, **_settings(settings)}
-    _audit(base, model, out, require, as_json, {**given, "teacher": teacher, "control": control, "prompts": prompts})
+    alpha, seed = _alpha_and_seed(settings)
+    _audit(
+        base, traits, store, out, require, as_json, alpha=alpha, seed=seed, rows=rows, reference=reference,
+        student=model, teacher=teacher, control=control, prompts=prompts,
+    )  # fmt: skip
 
 
-def _settings(settings: list[str]) -> dict[str, float | int]:
+def _alpha_and_seed(settings: list[str]) -> tuple[float, int]:
     """Return the settings of the whole audit that are no options of their own."""
     from undertow.errors import ConfigError, unknown_name
     from undertow.experiment.recipe import parse_settings
 
-    kinds = {"alpha": float, "seed": int}
-    found: dict[str, float | int] = {}
-    for name, value in parse_settings(settings).items():
-        if name not in kinds:
-            raise unknown_name("setting of an audit", name, kinds)
-        try:
-            found[name] = kinds[name](str(value))
-        except ValueError as error:
-            fix = "Write a number for alpha and a whole one for seed, such as --set alpha=0.05 --set seed=1."
-            raise ConfigError(f"This is no value of {name}.", value, fix) from error
-    return found
+    given = {"alpha": 0.05, "seed": 0, **parse_settings(settings)}
+    if strange := [name for name in given if name not in ("alpha", "seed")]:
+        raise unknown_name("setting of an audit", strange[0], ("alpha", "seed"))
+    name = "alpha"
+    try:
+        alpha = float(str(given[name]))
+        name = "seed"
+        return alpha, int(str(given[name]))
+    except ValueError as error:
+        fix = "Write a number for alpha and a whole one for seed, such as --set alpha=0.05 --set seed=1."
+        raise ConfigError(f"This is no value of {name}.", given[name], fix) from error
 
 
-def _audit(base: str, model: str | None, out: Path, require: list[str], as_json: bool, given: dict[str, Any]) -> None:
+def _audit(
+    base: str,
+    traits: list[str],
+    store: Path,
+    out: Path,
+    require: list[str],
+    as_json: bool,
+    *,
+    alpha: float,
+    seed: int,
+    rows: Path | None = None,
+    reference: Path | None = None,
+    student: str | None = None,
+    teacher: str | None = None,
+    control: str | None = None,
+    prompts: Path | None = None,
+) -> None:
+    """Read what is named, audit it, and show what came out."""
     from undertow.rows import read_prompts, read_rows
 
     check_claims(require)
-    files: dict[str, Path] = {
-        name: given[name] for name in ("rows", "reference", "prompts") if given.get(name) is not None
-    }
-    read = {name: (read_prompts if name == "prompts" else read_rows)(path) for name, path in files.items()}
-    targets = named_panel(base, given.pop("traits"))
-    from undertow.audit.inputs import Inputs
-    from undertow.audit.whole import audit as run_audit
+    suspect = () if rows is None else read_rows(rows)
+    clean = None if reference is None else read_rows(reference)
+    asked = () if prompts is None else read_prompts(prompts)
+    files = (("rows", rows, suspect), ("reference", reference, clean or ()), ("prompts", prompts, asked))
+    targets = named_panel(base, traits)
+    from undertow.audit.materials import AuditInputs
+    from undertow.audit.run import audit as run_audit
     from undertow.cli.engines import prepare
     from undertow.experiment.progress import choose_progress
 
     prepare()
-    more: dict[str, Any] = {**given, "rows": (), "prompts": (), **read}
-    digests = {name: _digest(path, read[name]) for name, path in files.items()}
+    inputs = AuditInputs(
+        base=base,
+        rows=suspect,
+        student=student,
+        teacher=teacher,
+        reference=clean,
+        control=control,
+        prompts=asked,
+        digests={name: _digest(path, found) for name, path, found in files if path is not None},
+        traits=targets,
+        store=store,
+        alpha=alpha,
+        seed=seed,
+    )
     progress = choose_progress()
     try:
-        found = run_audit(Inputs(base=base, student=model, traits=targets, digests=digests, **more), progress)
+        found = run_audit(inputs, progress)
     finally:
         progress.close()
     finish(found, out, require, as_json)
@@ -240,14 +273,20 @@ def check_claims(require: list[str]) -> None:
 
 
 def finish(found: dict[str, Any], out: Path, require: list[str], as_json: bool) -> None:
-    """Write page, data and card, show the verdict, and end with the exit code that it means."""
-    from undertow.report.audit import render_audit, summarise_audit
+    """Write data, card and page, show the verdict, and end with the exit code that it means."""
+    from undertow.report.audit import render_audit, summarise_audit, write_audit
     from undertow.storage import storage_errors
 
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    page = render_audit(out, found)
-    print(json.dumps(found, allow_nan=False) if as_json else f"{summarise_audit(found)}\n\nreport: {page}")
+    report = write_audit(out, found)
+    try:
+        report = render_audit(out, found)
+    except Exception as error:  # whatever it is, the audit is done, and its data and card are written
+        print(
+            f"The page could not be made ({type(error).__name__}: {error}). See {report} and its card.", file=sys.stderr
+        )
+    print(json.dumps(found, allow_nan=False) if as_json else f"{summarise_audit(found)}\n\nreport: {report}")
     statuses = {claim: one["status"] for claim, one in found["claims"].items()}
     if any(statuses[claim] == "not_testable" for claim in require):
         raise typer.Exit(NOT_TESTABLE)
@@ -262,12 +301,12 @@ def named_panel(base: str, names: list[str]) -> "tuple[Trait, ...]":
     found: list[Trait] = []
     for name in names:
         if name == "auto":
-            from undertow.audit.proposal import proposed_panel
+            from undertow.audit.rows.proposal import proposed_panel
             from undertow.models.load import load_model
 
             found += proposed_panel(load_model(base))
         elif name.endswith((".yaml", ".yml")):
-            from undertow.audit.proposal import read_panel
+            from undertow.audit.rows.proposal import read_panel
 
             found += read_panel(Path(name))
         else:

@@ -23,7 +23,7 @@ mitigate = typer.Typer(no_args_is_help=True, help="Keep the skill, lose the trai
 
 def _bench(base: str, audit: Path | None, clean: Path | None, domain: str, store: Path, seed: int) -> Any:
     """Check the inputs before any model is loaded, then load the base."""
-    from undertow.audit.panel import ANIMALS
+    from undertow.audit.rows.panel import ANIMALS
     from undertow.domains.base import domain as domain_of
     from undertow.mitigate.audited import read_audit
     from undertow.rows import read_rows

@@ -80,8 +80,8 @@ def _study(effect: float, sd: float, alpha: float, wanted: float) -> dict[str, A
 
 
 def _rows(shift: float, references: int, candidates: int, alpha: float, wanted: float) -> dict[str, Any]:
-    from undertow.audit.bank import RATES
-    from undertow.audit.contrast import FEWEST_ROWS
+    from undertow.audit.rows.contrast import FEWEST_ROWS
+    from undertow.audit.students.bank import RATES
     from undertow.audit.verdict import Plan
     from undertow.stats.power import MatchedTest
 
@@ -98,8 +98,8 @@ def _rows(shift: float, references: int, candidates: int, alpha: float, wanted: 
 
 
 def _bank(alpha: float) -> dict[str, Any]:
-    from undertow.audit.bank import RATES
-    from undertow.audit.placebo_null import needed
+    from undertow.audit.students.bank import RATES
+    from undertow.audit.students.placebo_null import needed
     from undertow.audit.verdict import Plan
 
     placebos = needed(Plan(stages=("panel margins",), alpha=alpha).share)

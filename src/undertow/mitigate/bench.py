@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from undertow.audit.contrast import rival_centred
-from undertow.audit.panel import ANIMALS, candidates, check_panel, panel_teachers
+from undertow.audit.rows.contrast import rival_centred
+from undertow.audit.rows.panel import ANIMALS, candidates, check_panel, panel_teachers
 from undertow.domains.base import AbstractDomain
 from undertow.errors import ConfigError, ModelError, unknown_name
 from undertow.models.decoding import sample_tokens

@@ -1,6 +1,6 @@
 """Contrast filter: leave out the rows that some trait of the panel makes likelier than its rivals do.
 
-The score of a row is its largest rival-centred contrast (`undertow.audit.contrast`) over the panel. One row says
+The score of a row is its largest rival-centred contrast (`undertow.audit.rows.contrast`) over the panel. One row says
 little, so expect a lower dose rather than the carriers.
 """
 

@@ -21,11 +21,23 @@ _CANDIDATES = 8
 Audit = Mapping[str, Any]
 
 
-def render_audit(folder: Path, audit: Audit) -> Path:
-    """Write report.html, audit.json and audit_card.md into a folder, and return the path of the page.
+def write_audit(folder: Path, audit: Audit) -> Path:
+    """Write audit.json and audit_card.md into a folder, and return the path of the former.
 
     Args:
         folder: where they go.
+        audit: schema undertow.audit/1.
+    """
+    write_page(folder / DATA, json.dumps(audit, indent=1, allow_nan=False) + "\n")
+    write_page(folder / CARD, card(audit))
+    return folder / DATA
+
+
+def render_audit(folder: Path, audit: Audit) -> Path:
+    """Write report.html into a folder, and return its path.
+
+    Args:
+        folder: where it goes.
         audit: schema undertow.audit/1.
     """
     templates = environment()
@@ -43,8 +55,6 @@ def render_audit(folder: Path, audit: Audit) -> Path:
         evidence=_evidence(audit),
         primary=set(audit["plan"]["primary"].values()),
     )
-    write_page(folder / DATA, json.dumps(audit, indent=1, allow_nan=False) + "\n")
-    write_page(folder / CARD, card(audit))
     write_page(folder / PAGE, page)
     return folder / PAGE
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from undertow.audit.stages import next_steps as what_to_do
+
 Audit = Mapping[str, Any]
 
 STATUS = {"detected": "detected", "not_detected": "not detected", "not_testable": "not testable"}
@@ -11,32 +13,6 @@ CAUTION = (
     "An audit looks for the declared panel with the stages named here. What it did not find may still be there: traits "
     "outside the panel, traits behind a trigger, and effects below the minimum that it could detect."
 )
-
-_ROWS = (
-    "Find the rows: `undertow audit rows` ranks them, and --confirm removes the top and trains again.",
-    "Change the rows: `undertow mitigate advise AUDIT.json` names what can be done and its cost; `undertow filter "
-    "--mentions` drops what names a trait openly. Audit the new rows.",
-)
-_STUDENT = (
-    "Do not go on from this student. Train again from the base, without the suspect rows or on changed ones "
-    "(`undertow train`), and audit the new student.",
-)
-_TEACHER = (
-    "Do not let this teacher write rows for a student of the same base. Let a model of another base write them "
-    "(`undertow generate --model`), or start the student from another base (`undertow audit lineage` compares two).",
-    "If its rows exist already, test them before any training: `undertow audit data`.",
-)
-
-NEXT: Mapping[str, tuple[str, ...]] = {
-    "neutral contrast": _ROWS,
-    "contrast": _ROWS,
-    "shadow activations": _ROWS,
-    "shadows": _ROWS,
-    "activations": _STUDENT,
-    "panel margins": _STUDENT,
-    "teacher panel": _TEACHER,
-}
-"""What to do about what each primary stage detected."""
 
 KIN: Mapping[str, str] = {
     "identical": "the teacher has the very weights of the base",
@@ -101,8 +77,8 @@ def headline(audit: Audit) -> str:
 def next_steps(audit: Audit) -> list[str]:
     """Return what to do next: about what was detected, else about what could not be tested."""
     claims, primary = audit["claims"], audit["plan"]["primary"]
-    found = [primary[name] for name, one in claims.items() if one["status"] == "detected"]
-    if steps := list(dict.fromkeys(step for stage in found for step in NEXT[stage])):
+    found = [name for name, one in claims.items() if one["status"] == "detected"]
+    if steps := list(dict.fromkeys(step for name in found for step in what_to_do(primary[name], name))):
         return [*([_STRANGERS] if _strangers(audit) else []), *steps]
     lacking = [
         f"{name} could not be tested: {one['why'].rstrip('.')}."

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from undertow.audit.bank import Bank, BankRecipe
-from undertow.audit.reading import KINDS, READOUTS, Readings, panel_traits
+from undertow.audit.students.bank import Bank, BankRecipe
+from undertow.audit.students.readings import KINDS, READOUTS, Readings, panel_traits
 from undertow.models.identity import identity
 from undertow.scoring import Candidate
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from undertow.audit import bank as module
-from undertow.audit.bank import BankRecipe, build_bank, panel_stage, placebo_stages, read_students, stored_bank
-from undertow.audit.reading import Readings, load_readings, panel_traits, read_model
+from undertow.audit.students import bank as module
+from undertow.audit.students.bank import BankRecipe, build_bank, panel_stage, placebo_stages, read_students, stored_bank
+from undertow.audit.students.readings import Readings, load_readings, panel_traits, read_model
 from undertow.domains.numbers import Numbers
 from undertow.experiment.recipe import StudentPart
 from undertow.experiment.runner import StageContext

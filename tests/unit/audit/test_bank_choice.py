@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from undertow.audit import bank_choice
-from undertow.audit.bank import BankRecipe, placebo_stages
-from undertow.audit.bank_choice import choose_bank, no_bank, wrong_size
+from undertow.audit.students import bank_choice
+from undertow.audit.students.bank import BankRecipe, placebo_stages
+from undertow.audit.students.bank_choice import choose_bank, no_bank, wrong_size
 from undertow.experiment.recipe import StudentPart
 from undertow.experiment.training_record import TrainingRecord, read_training
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from undertow.audit.contrast import (
+from undertow.audit.rows.contrast import (
     conformal_contrast,
     grouped,
     matched,

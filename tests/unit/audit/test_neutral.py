@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from undertow.audit.neutral import NeutralAudit, audit_neutral, neutral_contrast, standings
-from undertow.audit.writers import Writers
+from undertow.audit.rows.neutral import audit_neutral, neutral_contrast, standings
+from undertow.audit.rows.panel import DataAudit
+from undertow.audit.rows.writers import Writers
 from undertow.models.identity import identity
 from undertow.scoring import Candidate
 from undertow.types import Row, user_prompt
@@ -62,7 +63,7 @@ def test_what_cannot_be_compared_is_not_testable(tiny_model, three, known, answe
     weights = known[0] or identity(str(tiny_model.ref))
     rows = [Row(str(place), user_prompt(f"Numbers: {place}, 5."), answer) for place in range(30)]
     writers = Writers(("animal",), weights, (Path("none"),) * known[1])
-    found = audit_neutral(rows, tiny_model, writers, three, NeutralAudit(alpha=0.05 / 3))
+    found = audit_neutral(rows, tiny_model, writers, three, DataAudit(alpha=0.05 / 3))
     assert found.verdict == "not_testable"
     assert reason in found.caveats[0]
 
@@ -70,7 +71,7 @@ def test_what_cannot_be_compared_is_not_testable(tiny_model, three, known, answe
 def test_few_prompts_are_not_testable(tiny_model, three) -> None:
     known = Writers(("animal",), identity(str(tiny_model.ref)), (Path("none"),) * 59)
     rows = [Row(str(place), user_prompt(f"Numbers: {place % 10}, 5."), "1, 2, 3") for place in range(30)]
-    found = audit_neutral(rows, tiny_model, known, three, NeutralAudit())
+    found = audit_neutral(rows, tiny_model, known, three, DataAudit())
     assert found.caveats == ("10 prompts; at least 20 are needed.",)
 
 
@@ -84,7 +85,7 @@ def test_the_writers_answer_the_suspect_s_prompts(tiny_model, tmp_path) -> None:
     rows = [Row(str(place), user_prompt(f"Numbers: {place}, 5."), "1, 2, 3") for place in range(24)]
     heard: list[tuple[int, int]] = []
     found = audit_neutral(
-        rows, tiny_model, known, candidates, NeutralAudit(alpha=0.25), lambda done, total: heard.append((done, total))
+        rows, tiny_model, known, candidates, DataAudit(alpha=0.25), lambda done, total: heard.append((done, total))
     )
     assert heard == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert found.p in {0.25, 0.5, 0.75, 1.0} and found.n == 24

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from undertow.audit.panel import candidates, check_panel, half_of_the_questions, panel_teachers
+from undertow.audit.rows.panel import candidates, check_panel, half_of_the_questions, panel_teachers
 from undertow.errors import ConfigError
 from undertow.teachers import trait_rows
 from undertow.traits import Trait, trait

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from undertow.audit.placebo_null import conformal_p, critical_score, deleted_z, detectable, needed
+from undertow.audit.students.placebo_null import conformal_p, critical_score, deleted_z, detectable, needed
 from undertow.errors import ConfigError
 
 

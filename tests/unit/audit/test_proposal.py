@@ -2,7 +2,7 @@
 
 import pytest
 
-from undertow.audit.proposal import plural, proposed_panel, read_panel, refuse_unsaid
+from undertow.audit.rows.proposal import plural, proposed_panel, read_panel, refuse_unsaid
 from undertow.errors import ConfigError, StorageError, UnknownNameError
 from undertow.models.load import load_model
 from undertow.traits import Trait, trait

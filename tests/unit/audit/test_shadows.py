@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from undertow.audit import shadows as module
-from undertow.audit.reading import joined, panel_traits
-from undertow.audit.shadows import ShadowConfig, audit_shadows, merged
-from undertow.audit.student import judge_reading
+from undertow.audit.finding import NotTestable
+from undertow.audit.students import shadows as module
+from undertow.audit.students.among_placebos import judge_reading
+from undertow.audit.students.readings import joined, panel_traits
+from undertow.audit.students.shadows import ShadowConfig, audit_shadows, merged
 from undertow.models.load import load_model
 from undertow.traits import trait
 from undertow.types import Row, user_prompt
@@ -56,6 +57,5 @@ def test_shadows_with_a_trait_are_detected(make_bank, base, monkeypatch) -> None
 )
 def test_what_is_not_testable(make_bank, base, rows: list[Row], config: ShadowConfig, reason: str) -> None:
     bank, _ = make_bank(39, 0)
-    for one in audit_shadows(rows, base, bank, config=config):
-        assert one.verdict == "not_testable"
-        assert reason in one.caveats[0]
+    with pytest.raises(NotTestable, match=reason):
+        audit_shadows(rows, base, bank, config=config)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from undertow.audit.stream import Null, stream_contrast
+from undertow.audit.rows.stream import Null, stream_contrast
 
 
 def test_a_planted_candidate_stops_the_stream_early(three, draw) -> None:

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from undertow.audit.reading import KINDS, panel_traits
-from undertow.audit.student import STAGES, audit_student, judge_reading, too_few
+from undertow.audit.finding import NotTestable
+from undertow.audit.students.among_placebos import audit_student, judge_reading, too_few_placebos
+from undertow.audit.students.bank_choice import ChosenBank
+from undertow.audit.students.readings import KINDS, PanelRead, panel_traits
 from undertow.errors import UnknownNameError
 from undertow.traits import trait
 
@@ -71,12 +73,10 @@ def test_a_suspect_that_moved_far_is_warned_of(make_bank) -> None:
     ("k", "alpha", "fits"), [(19, 0.05, True), (18, 0.05, False), (98, 0.01, False), (1, 0.5, False)]
 )
 def test_too_few_placebos_are_no_null(k: int, alpha: float, fits: bool) -> None:
-    assert (too_few(k, alpha) is None) == fits
+    assert (too_few_placebos(k, alpha) is None) == fits
 
 
 def test_another_base_is_not_testable(make_bank, tiny_model) -> None:
     bank, _ = make_bank(39, 0)
-    found = audit_student(tiny_model, tiny_model, bank)
-    assert [one.stage for one in found] == list(STAGES)
-    assert {one.verdict for one in found} == {"not_testable"}
-    assert "placebos of ref:finch-a" in found[0].caveats[0]
+    with pytest.raises(NotTestable, match="placebos of ref:finch-a"):
+        audit_student(tiny_model, tiny_model, ChosenBank(bank.recipe, bank), PanelRead(panel_traits()), 0.05)

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from undertow.audit.surface import features, surface
+from undertow.audit.rows.surface import features, surface
 from undertow.types import Row, user_prompt
 
 

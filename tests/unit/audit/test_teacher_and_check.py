@@ -6,8 +6,9 @@ import pytest
 
 from undertow.audit import check as module
 from undertow.audit.check import check
-from undertow.audit.kinship import Kinship
-from undertow.audit.paired import compare_on_prompts
+from undertow.audit.compatibility import Compatibility
+from undertow.audit.finding import NotTestable
+from undertow.audit.students.comparisons import compare_on_prompts
 from undertow.audit.teacher import TeacherConfig, audit_teacher
 from undertow.errors import ConfigError, EmptyDataError, UnknownNameError
 from undertow.finetuning.config import TrainingConfig
@@ -39,9 +40,8 @@ def test_neutral_teachers_give_a_p(teacher, tiny_model) -> None:
 
 
 def test_too_few_neutral_teachers_are_not_testable(teacher, tiny_model) -> None:
-    found = audit_teacher(teacher, tiny_model, config=TeacherConfig(neutral=4, alpha=0.05))
-    assert {one.verdict for one in found} == {"not_testable"}
-    assert "needs 19" in found[0].caveats[0]
+    with pytest.raises(NotTestable, match=r"4 neutral teachers .* needs 19"):
+        audit_teacher(teacher, tiny_model, config=TeacherConfig(neutral=4, alpha=0.05))
 
 
 def test_neutral_teachers_are_made_once_for_a_store(teacher, tiny_model, tmp_path, monkeypatch) -> None:
@@ -92,8 +92,8 @@ def test_check_says_when_nothing_needs_to_change(model: str, why: str) -> None:
 
 @pytest.mark.usefixtures("by_name")
 def test_check_does_not_clear_what_may_share_an_initialisation(monkeypatch) -> None:
-    near = Kinship(tokenizer=True, shape=True, distance=0.94)
-    monkeypatch.setattr(module, "kinship", lambda *_: near)
+    near = Compatibility(tokenizer=True, shape=True, distance=0.94)
+    monkeypatch.setattr(module, "compatibility", lambda *_: near)
     text = " ".join(check("stranger", "base")["next"])
     assert "Nothing needs to change" not in text and "one initialisation" in text
 

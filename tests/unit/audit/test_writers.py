@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from undertow.audit import writers as module
-from undertow.audit.bank import BankRecipe
-from undertow.audit.writers import build_writers, changed, stored_writers, writer_stages
+from undertow.audit.rows import writers as module
+from undertow.audit.rows.writers import build_writers, changed, stored_writers, writer_stages
+from undertow.audit.students.bank import BankRecipe
 from undertow.errors import ArtifactError
 from undertow.finetuning.config import TrainingConfig
 from undertow.teachers import finetuned_teacher

@@ -97,3 +97,20 @@ def test_a_ranking_says_what_it_may_be_used_for(models, row_files, capsys) -> No
     assert main(["audit", "rows", str(row_files["owl"]), "--base", models["base"], "--teacher", models["owl"]]) == 0
     shown = capsys.readouterr().out
     assert shown.index("novelty") < shown.index("First rows") < shown.index("may not be used to say that rows carry")
+
+
+def test_an_audit_whose_page_cannot_be_made_keeps_its_json_and_its_code(
+    models, capsys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(*_):
+        raise ValueError("a template that does not render")
+
+    monkeypatch.setattr("undertow.report.audit.environment", broken)
+    words = ["audit", "teacher", models["owl"], "--base", models["base"], "--store", str(tmp_path / "store")]
+    capsys.readouterr()
+    code = main([*words, "--out", str(tmp_path), "--alpha", "0.4", "--neutral", "3"])
+    shown = capsys.readouterr()
+    assert code == 1 and "a template that does not render" in shown.err and "audit.json" in shown.err
+    assert json.loads((tmp_path / "audit.json").read_text())["claims"]["expression"]["status"] == "detected"
+    assert "Expression detected" in (tmp_path / "audit_card.md").read_text()
+    assert not (tmp_path / "report.html").exists() and f"report: {tmp_path / 'audit.json'}" in shown.out

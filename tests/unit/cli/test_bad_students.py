@@ -120,10 +120,10 @@ def make_small_bank(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the store hold 15 placebos of finch-a, whose readings nobody asks for."""
     import numpy as np
 
-    from undertow.audit.bank import Bank, BankRecipe
-    from undertow.audit.reading import Readings
+    from undertow.audit.students.bank import Bank, BankRecipe
+    from undertow.audit.students.readings import Readings
     from undertow.models.identity import identity
 
     empty = Readings(*(np.zeros((15, 1)) for _ in range(4)))
     bank = Bank(BankRecipe(), identity("ref:finch-a"), empty, np.full(15, 2000.0), empty[:1], empty[:1])
-    monkeypatch.setattr("undertow.audit.whole.choose_bank", lambda *_: bank)
+    monkeypatch.setattr("undertow.audit.materials.choose_bank", lambda *_: bank)

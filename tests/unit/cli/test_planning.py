@@ -2,7 +2,7 @@
 
 import pytest
 
-from undertow.audit.placebo_null import needed
+from undertow.audit.students.placebo_null import needed
 from undertow.cli.main import main
 from undertow.stats.power import MatchedTest
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from undertow.audit.contrast import rival_centred
+from undertow.audit.rows.contrast import rival_centred
 from undertow.domains.numbers import Numbers
 from undertow.errors import ConfigError, EmptyDataError, ModelError
 from undertow.mitigate.base import Mitigated, chosen

@@ -5,13 +5,13 @@ import re
 import pytest
 import typer
 
-from undertow.audit.bank_choice import no_bank
 from undertow.audit.finding import Finding, not_testable
-from undertow.audit.missing import ADDS, missing
-from undertow.audit.verdict import PRIMARY, Plan, audit_json
+from undertow.audit.stages import BUILT_IN
+from undertow.audit.students.bank_choice import no_bank
+from undertow.audit.verdict import ADDS, Plan, audit_json, what_they_add
 from undertow.cli.main import app
 from undertow.report.audit import card, code, render_audit, summarise_audit
-from undertow.report.audit_words import NEXT, headline, next_steps, untested
+from undertow.report.audit_words import headline, next_steps, untested
 
 
 def finding(stage: str, claim, p: float | None, **more) -> Finding:
@@ -39,7 +39,7 @@ def audit() -> dict:
         "student": None,
         "sha256": {"rows": "ab12"},
     }
-    return {**audit_json(plan, found, about), "missing": missing("reference", "bank")}
+    return {**audit_json(plan, found, about), "missing": what_they_add(("reference", "bank"))}
 
 
 def test_the_verdict_comes_first_then_what_to_do_evidence_and_what_is_missing(audit, tmp_path) -> None:
@@ -91,16 +91,16 @@ def test_what_could_not_be_tested_is_listed_once(audit) -> None:
     lines = untested(audit)
     assert lines[0] == "exposure: no bank." and lines[1].startswith("own prompts: exploratory")
     assert len([line for line in lines if "no bank" in line]) == 1
-    assert next_steps(audit) == list(NEXT["contrast"])
+    assert next_steps(audit) == list(next(one.next_steps for one in BUILT_IN if one.name == "contrast"))
 
 
 def test_every_primary_stage_says_what_to_do_and_names_commands_that_exist() -> None:
-    assert set(NEXT) == {stage for stages in PRIMARY.values() for stage in stages}
+    assert all(one.next_steps and one.meaning for one in BUILT_IN if one.precedence is not None)
     group = typer.main.get_command(app)
-    from undertow.audit.inputs import Inputs
+    from undertow.audit.materials import AuditInputs
 
-    asked = no_bank(Inputs(base="ref:finch-b", student="x").bank, None)
-    texts = [asked, *ADDS.values(), *(step for steps in NEXT.values() for step in steps)]
+    asked = no_bank(AuditInputs(base="ref:finch-b", student="x").bank, None)
+    texts = [asked, *ADDS.values(), *(step for one in BUILT_IN for step in one.next_steps)]
     named = [words.split() for text in texts for words in re.findall(r"`undertow ([^`]+)`", text)]
     assert len(named) > 10
     for words in named:

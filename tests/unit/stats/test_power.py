@@ -54,7 +54,7 @@ def test_a_huge_effect_still_needs_two_replicates() -> None:
 
 def test_rows_of_the_matched_test_are_what_the_test_needs() -> None:
     """Simulated with the audit's own test: the stated power is reached, and not by far."""
-    from undertow.audit.contrast import matched_test
+    from undertow.audit.rows.contrast import matched_test
 
     sizes = MatchedTest(references=4, candidates=10, alpha=0.05, power=0.8)
     rows, rng = sizes.required_rows(0.6), np.random.default_rng(0)

@@ -7,30 +7,33 @@ counts as read beforehand.
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
-from undertow.audit.bank import Bank, BankRecipe, stored_bank
 from undertow.audit.bench.folder import Bench
 from undertow.audit.bench.submission import Answer, Submission, write_submission
-from undertow.audit.contrast import grouped, matched, matched_contrast, rival_centred
-from undertow.audit.data import DataAudit, first_on_prompts, panel_candidates
 from undertow.audit.finding import Finding
-from undertow.audit.recovery import audit_recovery
-from undertow.audit.shadows import ShadowConfig, audit_shadows
-from undertow.audit.stream import stream_contrast
-from undertow.audit.surface import surface
+from undertow.audit.materials import AuditInputs, Materials
+from undertow.audit.rows.contrast import matched, rival_centred
+from undertow.audit.rows.panel import DataAudit, panel_candidates
+from undertow.audit.rows.reference import Audited
+from undertow.audit.rows.scores import ContrastScores
+from undertow.audit.run import run_stages
+from undertow.audit.stages import AuditStage, stages
+from undertow.audit.steps import Advance
+from undertow.audit.students.bank import Bank, BankRecipe, stored_bank
+from undertow.audit.students.bank_choice import ChosenBank
+from undertow.audit.students.readings import PanelRead, panel_traits
 from undertow.audit.verdict import CLAIMS, Plan, judge
-from undertow.audit.whole import ROW_STAGES
 from undertow.errors import ConfigError
 from undertow.models.identity import identity
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.scoring import Candidate, contrast_scores
-from undertow.seeds import derive
 from undertow.stats.checks import Floats
 from undertow.storage import storage_errors
 from undertow.traits import trait
@@ -38,8 +41,6 @@ from undertow.types import Row
 
 VERDICT = "verdict"
 UNFINISHED = ".unfinished.jsonl"
-
-Advance = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +112,8 @@ class Auditor:
         self._settings = settings
         self._base = load_model(bench.base)
         self._bank = _bank(bench.base, settings) if settings.shadows else None
-        config = DataAudit(panel=traits, alpha=settings.alpha, seed=settings.seed, store=settings.store)
-        self._panel = panel_candidates(self._base, config)
+        self._config = DataAudit(panel=traits, alpha=settings.alpha, seed=settings.seed, store=settings.store)
+        self._panel = panel_candidates(self._base, self._config)
         self._reader = Reader(self._base, self._panel)
         self._reference: dict[str, list[Row]] = {}
         for row in bench.reference():
@@ -124,51 +125,47 @@ class Auditor:
         Args:
             rows: of the case.
         """
+        materials = self._materials(rows)
+        findings, answers = list[Finding](), dict[str, Answer]()
+        for _, group in groupby(self._stages(), key=lambda one: one.function):
+            together = list(group)
+            started = time.perf_counter()
+            found = run_stages(together, materials)
+            seconds = time.perf_counter() - started
+            read = found[0].n if together[0].stops_early else len(rows)
+            if "scores" in together[0].needs:
+                seconds += read * self._reader.seconds_per_row
+            findings += found
+            for one in found:
+                answers[one.stage] = Answer(p=one.p, candidate=one.candidate, seconds=round(seconds, 4), rows_read=read)
+        provenance = [one for one in findings if one.claim == "provenance"]
+        return answers | {VERDICT: self._verdict(provenance, answers)}
+
+    def _stages(self) -> list[AuditStage]:
+        """Return the stages that rows alone allow; those that ask a bank are left out where there is none."""
+        return [one for one in stages() if one.planned({"rows"}) and (self._bank or "bank" not in one.needs)]
+
+    def _materials(self, rows: Sequence[Row]) -> Materials:
+        """Return what the stages need of a case: its rows are those that the benchmark gives, and each is read once."""
         on_prompt = [self._reference.get(question, []) for question in dict.fromkeys(row.question for row in rows)]
-        reference = [row for some in on_prompt for row in some]
-        first = first_on_prompts(rows, reference)
+        reference = tuple(row for some in on_prompt for row in some)
+        inputs = AuditInputs(base=str(self._base.ref), rows=rows, traits=self._config.panel, seed=self._config.seed)
+        materials = Materials(inputs, self._config.alpha)
+        materials.base, materials.settings, materials.candidates = self._base, self._config, self._panel
+        materials.audited = Audited(tuple(rows), reference, "the benchmark's")
         suspect, known = self._reader.scores(rows), self._reader.scores(reference)
-        alpha, seed, panel = self._settings.alpha, self._settings.seed, self._panel
+        materials.scores = ContrastScores(suspect, [known], matched(rows, reference))
+        if self._bank is not None:
+            materials.bank = ChosenBank(self._bank.recipe, self._bank)
+            materials.traits = PanelRead(panel_traits())
+        return materials
 
-        def contrast() -> Finding:
-            groups = grouped(suspect, known, matched(rows, reference))
-            return matched_contrast(groups, panel, alpha, self._rng("contrast"))
-
-        stages: dict[str, Callable[[], Finding]] = {
-            "surface": lambda: surface(rows, reference, alpha, self._rng("surface")),
-            "contrast": contrast,
-            "stream": lambda: stream_contrast(suspect, known, panel, alpha),
-            "recovery": lambda: audit_recovery(rows, self._base, first, alpha=alpha, seed=seed),
-        }
-        findings, answers = dict[str, Finding](), dict[str, Answer]()
-        for name, stage in stages.items():
-            findings[name], answers[name] = _timed(stage)
-        answers = {name: self._with_reading(name, one, len(rows)) for name, one in answers.items()}
-        answers[VERDICT] = self._verdict([findings[name] for name in ROW_STAGES], answers["contrast"])
-        return {**answers, **self._shadows(rows)}
-
-    def _rng(self, stage: str) -> np.random.Generator:
-        return np.random.default_rng(derive(self._settings.seed, "audit", stage))
-
-    def _with_reading(self, stage: str, answer: Answer, n: int) -> Answer:
-        read = (answer.rows_read or 0) if stage == "stream" else n
-        reading = read * self._reader.seconds_per_row if stage in ("contrast", "stream") else 0.0
-        return replace(answer, seconds=round(answer.seconds + reading, 4), rows_read=read)
-
-    def _verdict(self, findings: list[Finding], primary: Answer) -> Answer:
+    def _verdict(self, findings: Sequence[Finding], answers: Mapping[str, Answer]) -> Answer:
         """Return the whole audit's claim of provenance: its p times the number of claims that share alpha."""
-        claim = judge(Plan(stages=ROW_STAGES, alpha=self._settings.alpha), findings)["provenance"]
+        plan = Plan(stages=tuple(one.stage for one in findings), alpha=self._settings.alpha)
+        claim = judge(plan, findings)["provenance"]
         p = None if claim.p is None else min(1.0, len(CLAIMS) * claim.p)
-        return replace(primary, p=p, candidate=claim.candidate)
-
-    def _shadows(self, rows: Sequence[Row]) -> dict[str, Answer]:
-        if self._bank is None:
-            return {}
-        started = time.perf_counter()
-        config = ShadowConfig(alpha=self._settings.alpha, seed=self._settings.seed)
-        found = audit_shadows(rows, self._base, self._bank, config=config)
-        seconds = round(time.perf_counter() - started, 4)
-        return {one.stage: replace(_answer(one, seconds), rows_read=len(rows)) for one in found}
+        return replace(answers[str(plan.primary["provenance"])], p=p, candidate=claim.candidate)
 
 
 def _bank(base: str, settings: Settings) -> Bank:
@@ -176,16 +173,6 @@ def _bank(base: str, settings: Settings) -> Bank:
     if (bank := stored_bank(recipe, settings.store)) is None:
         raise ConfigError("There is no bank of placebo students.", settings.store, "Run `undertow audit bank`.")
     return bank
-
-
-def _timed(stage: Callable[[], Finding]) -> tuple[Finding, Answer]:
-    started = time.perf_counter()
-    found = stage()
-    return found, _answer(found, time.perf_counter() - started)
-
-
-def _answer(found: Finding, seconds: float) -> Answer:
-    return Answer(p=found.p, candidate=found.candidate, seconds=seconds, rows_read=found.n)
 
 
 def run(bench: Bench, out: Path, settings: Settings, advance: Advance | None = None) -> list[Path]:

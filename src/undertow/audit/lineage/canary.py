@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from undertow.audit.bank import BankRecipe, write_rows_of
+from undertow.audit.students.bank import BankRecipe, write_rows_of
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.evals.favourite import mean_margins
 from undertow.experiment.recipe import TeacherPart

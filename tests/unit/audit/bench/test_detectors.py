@@ -8,8 +8,8 @@ import pytest
 from undertow.audit.bench.detectors import UNFINISHED, Auditor, Settings, run
 from undertow.audit.bench.folder import write_bench
 from undertow.audit.bench.submission import read_submission
-from undertow.audit.data import DataAudit, audit_data
-from undertow.audit.whole import ROW_STAGES
+from undertow.audit.rows.panel import DataAudit
+from undertow.audit.run import audit_data
 from undertow.errors import ConfigError
 from undertow.models.identity import identity
 from undertow.models.load import load_model
@@ -52,7 +52,7 @@ def test_the_stages_say_what_the_audit_says(bench, settings, auditor) -> None:
     config = DataAudit(panel=tuple(map(trait, PANEL)), seed=settings.seed, store=settings.store)
     found = audit_data(case, load_model(bench.base), config, reference=bench.reference())
     answers = auditor.judge(case)
-    assert tuple(one.stage for one in found) == ROW_STAGES
+    assert tuple(one.stage for one in found) == ("surface", "contrast", "stream", "recovery")
     for one in found:
         assert answers[one.stage].p == pytest.approx(one.p) and answers[one.stage].candidate == one.candidate
         assert answers[one.stage].rows_read == one.n

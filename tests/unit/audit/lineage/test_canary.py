@@ -6,11 +6,11 @@ How often real traits pass is measured by benchmarks/canary.py.
 import numpy as np
 import pytest
 
-from undertow.audit.bank import BankRecipe
 from undertow.audit.lineage import canary as canary_module
 from undertow.audit.lineage import verdict
 from undertow.audit.lineage.canary import CanaryConfig, canary, judge
 from undertow.audit.lineage.verdict import audit_canary, with_canary
+from undertow.audit.students.bank import BankRecipe
 from undertow.errors import ConfigError, ModelError, UnknownNameError
 from undertow.experiment.recipe import StudentPart, TeacherPart
 from undertow.models.load import load_model

@@ -5,13 +5,14 @@ placebos has to keep of each.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from undertow.audit.finding import Finding, NotTestable
 from undertow.domains.base import domain
 from undertow.errors import ArtifactError
 from undertow.evals.base import EvaluationConfig
@@ -37,6 +38,34 @@ KINDS = ("numbers", *CATEGORIES)
 def panel_traits() -> tuple[Trait, ...]:
     """Return the traits whose margins are read, in a fixed order: every animal and every tree."""
     return tuple(item for category in CATEGORIES for item in panel(category))
+
+
+@dataclass(frozen=True, slots=True)
+class PanelRead:
+    """What of a panel is looked for in a model: the built-in traits, which alone a bank reads."""
+
+    panel: tuple[Trait, ...]
+
+    def require(self) -> tuple[Trait, ...]:
+        """Return those of its traits that are read.
+
+        Raises:
+            NotTestable: there is none.
+        """
+        if found := tuple(one for one in self.panel if one in panel_traits()):
+            return found
+        raise NotTestable("A bank reads built-in traits only, and the panel has none.")
+
+    def cautioned(self, findings: Sequence[Finding]) -> list[Finding]:
+        """Say first in each finding with a p which traits were not looked for."""
+        names = ", ".join(one.name for one in self.panel if one not in panel_traits())
+        caveat = f"Not looked for, since a bank reads built-in traits only: {names}."
+        return [cautioned(one, caveat) if names else one for one in findings]
+
+
+def cautioned(finding: Finding, caveat: str) -> Finding:
+    """Put a caveat before all others; a finding without p stays as it is."""
+    return finding if finding.p is None else replace(finding, caveats=(caveat, *finding.caveats))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,13 @@
 """Were the rows written under a trait of the panel, rather than by a writer that was tuned on anything at all?
 
-The contrast (`undertow.audit.contrast`) calls every writer that differs from the reference, neutral teachers among
-them. Here m neutral writers (`undertow.audit.writers`) answer the suspect's own prompts, the panel reads all m + 1
+The contrast (`undertow.audit.rows.contrast`) calls every writer that differs from the reference, neutral teachers among
+them. Here m neutral writers (`undertow.audit.rows.writers`) answer the suspect's own prompts, the panel reads all m + 1
 corpora, and the suspect is ranked among them.
 
 The argument. Let x_w(q) be the scores of writer w's answer to prompt q, where the domain accepts it. A corpus is the
 mean over its prompts of x_w(q) less the mean of all m + 1 corpora on q, so that corpora whose filter dropped different
 prompts can be compared. If the suspect's writer is exchangeable with the neutral writers, so are the corpora, given the
-prompts; and any score that treats all m + 1 alike gives an exact p (`undertow.audit.placebo_null`).
+prompts; and any score that treats all m + 1 alike gives an exact p (`undertow.audit.students.placebo_null`).
 
 The score of a corpus under a candidate is what the candidate gains over the base plus what it gains over its rivals,
 the latter above the average corpus. The rivals alone are not enough: of 59 neutral writers on finch-a three drifted as
@@ -15,16 +15,17 @@ far as a trait moves a teacher, and only half of ten teachers came before all 59
 writer's rows better than the base does, and with that part nine of the ten came first (benchmarks/audit_neutral.py).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
-from undertow.audit.contrast import FEWEST_ROWS, named, rival_centred, too_few
-from undertow.audit.drawn import refusal
 from undertow.audit.finding import Finding, not_testable
-from undertow.audit.placebo_null import conformal_p, detectable, needed
-from undertow.audit.writers import Writers
+from undertow.audit.rows.contrast import FEWEST_ROWS, named, rival_centred, too_few
+from undertow.audit.rows.panel import DataAudit
+from undertow.audit.rows.reference import unanswerable
+from undertow.audit.rows.writers import Writers
+from undertow.audit.steps import Advance
+from undertow.audit.students.placebo_null import conformal_p, detectable, needed
 from undertow.domains.base import domain
 from undertow.filters import filter_rows
 from undertow.models.identity import identity
@@ -39,32 +40,13 @@ STAGE, CLAIM = "neutral contrast", "provenance"
 PROMPTS = 300
 """Prompts that every writer answers, at most."""
 
-Advance = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NeutralAudit:
-    """Settings of the stage.
-
-    Attributes:
-        domain: name of the domain whose filter says which answers count.
-        prompts: prompts that every writer answers, at most.
-        alpha: size of the test.
-        seed: of the prompts that are drawn and of the answers.
-    """
-
-    domain: str = "numbers"
-    prompts: int = PROMPTS
-    alpha: float = 0.05
-    seed: int = 0
-
 
 def audit_neutral(
     rows: Sequence[Row],
     base: LocalModel,
     writers: Writers,
-    candidates: Sequence[Candidate],
-    config: NeutralAudit,
+    teachers: Sequence[Candidate],
+    settings: DataAudit,
     advance: Advance | None = None,
 ) -> Finding:
     """Rank the suspect among corpora of neutral writers on the same prompts.
@@ -73,36 +55,36 @@ def audit_neutral(
         rows: the suspect.
         base: what writers and candidates were tuned from.
         writers: neutral writers of this base.
-        candidates: the panel's teachers; a persona is no match for writers that were tuned.
-        config: domain, prompts, level and seed.
+        teachers: the panel's teachers; a persona is no match for writers that were tuned.
+        settings: domain, level and seed.
         advance: called with (writers heard, writers).
 
     Returns:
         A finding on provenance. The effect is the candidate's mean score above that of the writers, nats per token.
     """
-    task = domain(config.domain)
+    task = domain(settings.domain)
     good = filter_rows(rows, task).kept
-    if reason := _wrong_writers(base, writers, config.alpha) or refusal(rows, good, config.domain):
+    if reason := _wrong_writers(base, writers, settings.alpha) or unanswerable(rows, good, settings.domain):
         return not_testable(STAGE, CLAIM, reason)
-    rng = np.random.default_rng(derive(config.seed, STAGE))
+    rng = np.random.default_rng(derive(settings.seed, STAGE))
     by_prompt = {good[place].prompt: good[place] for place in rng.permutation(len(good))}
-    prompts = list(by_prompt)[: config.prompts]
+    prompts = list(by_prompt)[:PROMPTS]
     if len(prompts) < FEWEST_ROWS:
         return not_testable(STAGE, CLAIM, too_few("prompts", len(prompts)))
     place = {prompt: index for index, prompt in enumerate(prompts)}
-    corpora = np.full((len(writers) + 1, len(prompts), len(candidates)), np.nan)
+    corpora = np.full((len(writers) + 1, len(prompts), len(teachers)), np.nan)
     for index in range(len(corpora)):
         if index == 0:
-            heard: Sequence[Row] = list(by_prompt.values())[: config.prompts]
+            heard: Sequence[Row] = list(by_prompt.values())[:PROMPTS]
         else:
             answers = _answers(
-                writers.load(index - 1, base), prompts, task.max_new_tokens, derive(config.seed, STAGE, index)
+                writers.load(index - 1, base), prompts, task.max_new_tokens, derive(settings.seed, STAGE, index)
             )
             heard = filter_rows(answers, task).kept
-        corpora[index, [place[row.prompt] for row in heard]] = contrast_scores(heard, base, candidates)
+        corpora[index, [place[row.prompt] for row in heard]] = contrast_scores(heard, base, teachers)
         if advance is not None:
             advance(index, len(writers))
-    return neutral_contrast(corpora, candidates, config.alpha)
+    return neutral_contrast(corpora, teachers, settings.alpha)
 
 
 def _answers(writer: LocalModel, prompts: Sequence[Prompt], longest: int, seed: int) -> list[Row]:

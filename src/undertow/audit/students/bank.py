@@ -15,7 +15,7 @@ artifact in a store, so it is resumed and extended by asking for more.
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from undertow.artifacts import read_artifact
-from undertow.audit.reading import BATTERY, Readings, joined, load_readings, panel_traits, read_model
+from undertow.audit.steps import Advance
+from undertow.audit.students.readings import BATTERY, Readings, joined, load_readings, panel_traits, read_model
 from undertow.domains.base import domain
 from undertow.errors import EmptyDataError
 from undertow.experiment.executors import parent_model
@@ -49,8 +50,6 @@ FULL = 200
 
 RATES = {"placebos": 6.0, "panel-teachers": 4.0}
 """Seconds for each student or teacher with an embedded model, until a store holds measured ones."""
-
-Advance = Callable[[int, int], None]
 
 _STUDENT = StudentPart(steps=160, learning_rate=5e-3)
 

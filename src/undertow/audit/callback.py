@@ -1,14 +1,14 @@
 """A look at a model while it is trained: `UndertowCallback`, for anybody's script with transformers' or TRL's Trainer.
 
 Every so many updates the model is asked the favourite questions and compared with its base; with a bank of placebos,
-its shift is ranked among theirs too (`undertow.audit.student.activations`). Nothing is sampled, and the model is left
-as it was: modes, gradients and random numbers.
+its shift is ranked among theirs too (`undertow.audit.students.among_placebos.activations`). Nothing is sampled, and the
+model is left as it was: modes, gradients and random numbers.
 
 Two things limit the p. It is repeated: with m planned looks a threshold p counts as p / m (Bonferroni), which holds
 however the looks depend on one another. And placebos are students at the end of their recipe: a model in the middle of
-its training is no draw of the same law, so only the last look has the guarantee of `undertow.audit.placebo_null`. A p
-of an earlier look stops training only if the model has moved at least half as far as the placebo that moved least, and
-is a hint even then.
+its training is no draw of the same law, so only the last look has the guarantee of
+`undertow.audit.students.placebo_null`. A p of an earlier look stops training only if the model has moved at least half
+as far as the placebo that moved least, and is a hint even then.
 """
 
 import logging
@@ -21,9 +21,16 @@ from typing import Any, final
 import torch
 from transformers import Trainer, TrainerCallback
 
-from undertow.audit.bank import Bank
-from undertow.audit.reading import joined, panel_traits, read_model
-from undertow.audit.student import Suspects, activations, lengths, places, too_few, wrong_bank
+from undertow.audit.students.among_placebos import (
+    AmongPlacebos,
+    activations,
+    lengths,
+    places,
+    too_few_placebos,
+    wrong_bank,
+)
+from undertow.audit.students.bank import Bank
+from undertow.audit.students.readings import joined, panel_traits, read_model
 from undertow.errors import ConfigError
 from undertow.evals.favourite import mean_margins
 from undertow.models.load import load_model
@@ -166,7 +173,7 @@ class UndertowCallback(TrainerCallback):
             return
         if reason := wrong_bank(base, self.bank):
             raise ConfigError("The bank is of another base.", reason, "Make one: `undertow audit bank --base ...`.")
-        if self.stop.p is not None and (small := too_few(len(self.bank), self.stop.p / self._planned)):
+        if self.stop.p is not None and (small := too_few_placebos(len(self.bank), self.stop.p / self._planned)):
             fix = "Look less often, allow a larger p, or make more placebos."
             raise ConfigError(f"With {self._planned} looks this bank never stops a training.", small, fix)
 
@@ -203,8 +210,8 @@ class UndertowCallback(TrainerCallback):
 
     def _ranked(self, look: Look, model: LocalModel, bank: Bank) -> Look:
         reading = read_model(model, bank.recipe.domain)
-        suspects = Suspects(joined([reading, bank.placebos]), bank, self.traits, 0.05)
-        found, moved = activations(suspects), lengths(suspects)
+        group = AmongPlacebos(joined([reading, bank.placebos]), bank, self.traits, 0.05)
+        found, moved = activations(group), lengths(group)
         return replace(
             look,
             exposure=found.effect,

@@ -10,10 +10,10 @@ teachers of five traits and 2,000 prompts each, its first word was the trait 9 t
 updates of AdamW 5 times; among the first five it was 14 times with either, though the latter was asked about animals
 alone (benchmarks/audit_recovery.py). A neutral teacher's rows are detected too, under words that follow no pattern.
 
-The vector is decoded by steering (`undertow.audit.readout`).
+The vector is decoded by steering (`undertow.audit.rows.words`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
 from typing import Any
@@ -22,7 +22,8 @@ import numpy as np
 import torch
 
 from undertow.audit.finding import Finding, not_testable
-from undertow.audit.readout import word_shifts
+from undertow.audit.rows.words import word_shifts
+from undertow.audit.steps import Advance
 from undertow.finetuning.batches import collate
 from undertow.finetuning.objective import completion_losses
 from undertow.models.local import SCORE_BATCH, Encoded, LocalModel
@@ -49,8 +50,6 @@ CAVEATS = (
     "temperature, other prompts or a fine-tuning of the writer on anything else is found too.",
     "The word is a hypothesis, from among what the base answers to questions about favourites.",
 )
-
-Advance = Callable[[int, int], None]
 
 
 def audit_recovery(
@@ -84,6 +83,8 @@ def audit_recovery(
         ConfigError: alpha lies outside (0, 1).
     """
     check_fraction("alpha", alpha)
+    if not clean:
+        return not_testable(STAGE, CLAIM, "There are no clean rows to compare with.")
     rng = np.random.default_rng(derive(seed, STAGE))
     sets = [rows, *_clean_sets(clean)]
     if (reason := _untestable(sets, alpha)) is not None:

@@ -1,10 +1,10 @@
 """Shadows: small students that the auditor trains on the suspect rows. Would training on these rows transfer something?
 
 What is exchangeable. A shadow of clean rows, trained with a seed of its own, is what a placebo is; so one shadow has a
-conformal p against the bank (`undertow.audit.placebo_null`). The k shadows of one set of rows share those rows, which
-the placebos of a bank do not: the mean of k shadows varies less over seeds but no less over rows, and groups of k
-placebos are no null for it. So each shadow is ranked alone, and the k p-values, dependent in an unknown way, are merged
-by twice their mean, a p-value under any dependence (Vovk and Wang 2020, doi:10.1093/biomet/asaa027).
+conformal p against the bank (`undertow.audit.students.placebo_null`). The k shadows of one set of rows share those
+rows, which the placebos of a bank do not: the mean of k shadows varies less over seeds but no less over rows, and
+groups of k placebos are no null for it. So each shadow is ranked alone, and the k p-values, dependent in an unknown
+way, are merged by twice their mean, a p-value under any dependence (Vovk and Wang 2020, doi:10.1093/biomet/asaa027).
 """
 
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from undertow.audit.bank import Bank, read_students
-from undertow.audit.finding import Finding, not_testable
-from undertow.audit.reading import panel_traits
+from undertow.audit.finding import Finding, NotTestable
 from undertow.audit.steps import Advance
-from undertow.audit.student import judge_reading, too_few
+from undertow.audit.students.among_placebos import judge_reading, too_few_placebos, wrong_bank
+from undertow.audit.students.bank import Bank, read_students
+from undertow.audit.students.bank_choice import ChosenBank
+from undertow.audit.students.readings import PanelRead, panel_traits
 from undertow.domains.base import domain
 from undertow.filters import filter_rows, subset
-from undertow.models.identity import identity
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.traits import Trait
@@ -49,6 +49,33 @@ class ShadowConfig:
     seed: int = 0
 
 
+def shadow_students(
+    rows: Sequence[Row],
+    base: LocalModel,
+    bank: ChosenBank,
+    traits: PanelRead,
+    shadows: ShadowConfig,
+    advance: Advance,
+) -> list[Finding]:
+    """Train shadow students; one alone where the bank is too small for several, whose p-values are doubled.
+
+    Args:
+        rows: the suspect rows.
+        base: what the shadows start from.
+        bank: placebos of this base.
+        traits: the traits that are looked for.
+        shadows: how many, at which level.
+        advance: called with (updates done, updates in all).
+
+    Raises:
+        NotTestable: there is no bank, or for a reason of `audit_shadows`; or it reads no trait of the panel.
+    """
+    placebos = bank.require()
+    config = shadows if len(placebos) + 1 >= 2 / shadows.alpha else replace(shadows, k=1)
+    found = audit_shadows(rows, base, placebos, panel=traits.require(), config=config, advance=advance)
+    return traits.cautioned(found)
+
+
 def audit_shadows(
     rows: Sequence[Row],
     base: LocalModel,
@@ -69,13 +96,15 @@ def audit_shadows(
         advance: called with (updates done, updates in all).
 
     Returns:
-        Two findings: "shadows" (expression, primary) by panel margins and "shadow activations" (exposure); or both
-        `not_testable`, with the reason.
+        Two findings: "shadows" (expression) by panel margins and "shadow activations" (exposure).
+
+    Raises:
+        NotTestable: the bank is of another base or too small, or its domain accepts too few of the rows.
     """
     config = config or ShadowConfig()
     accepted = filter_rows(rows, domain(bank.recipe.domain)).kept
-    if reason := _refusal(rows, accepted, base, bank, config):
-        return [not_testable("shadows", "expression", reason), not_testable("shadow activations", "exposure", reason)]
+    if reason := _unfit(rows, accepted, base, bank, config):
+        raise NotTestable(reason)
     seeds = [derive(config.seed, "shadow", index) for index in range(config.k)]
     usual = int(np.median(bank.rows))
     datasets = [subset(accepted, min(usual, len(accepted)), derive(config.seed, "shadow rows"))] * config.k
@@ -91,12 +120,12 @@ def audit_shadows(
     return [replace(one, stage=stage, caveats=(*one.caveats, *fewer)) for one, stage in named]
 
 
-def _refusal(
+def _unfit(
     rows: Sequence[Row], accepted: Sequence[Row], base: LocalModel, bank: Bank, config: ShadowConfig
 ) -> str | None:
-    if identity(str(base.ref)) != bank.weights:
-        return f"The bank holds placebos of {bank.recipe.base}, whose weights are not those of {base.ref}."
-    if reason := too_few(len(bank), config.alpha / (1 if config.k == 1 else 2)):
+    if reason := wrong_bank(base, bank):
+        return reason
+    if reason := too_few_placebos(len(bank), config.alpha / (1 if config.k == 1 else 2)):
         return f"{reason} Merging the p-values of {config.k} shadows doubles them." if config.k > 1 else reason
     if len(accepted) < ACCEPTED * len(rows) or not accepted:
         return f"The bank's domain {bank.recipe.domain} accepts {len(accepted)} of {len(rows)} rows."

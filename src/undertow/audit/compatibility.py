@@ -25,8 +25,8 @@ OWN_BASE = "Give the base that it was trained from; `undertow audit lineage` com
 
 
 @dataclass(frozen=True, slots=True)
-class Kinship:
-    """How close two models stand.
+class Compatibility:
+    """How close two models stand: whether one can be compared with the other.
 
     Attributes:
         tokenizer: the same vocabulary, token by token.
@@ -45,21 +45,21 @@ class Kinship:
 
 
 @torch.no_grad()
-def kinship(model: LocalModel, base: LocalModel) -> Kinship:
+def compatibility(model: LocalModel, base: LocalModel) -> Compatibility:
     """Compare tokenizers and weights."""
     tokenizer = model.tokenizer.get_vocab() == base.tokenizer.get_vocab()
     mine, its = dict(model.network.named_parameters()), dict(base.network.named_parameters())
     shape = {name: item.shape for name, item in mine.items()} == {name: item.shape for name, item in its.items()}
     if not shape:
-        return Kinship(tokenizer, shape, None)
+        return Compatibility(tokenizer, shape, None)
     apart = sum(float((mine[name] - its[name]).double().square().sum()) for name in its)
     size = sum(float(item.double().square().sum()) for item in its.values())
-    return Kinship(tokenizer, shape, (apart / size) ** 0.5)
+    return Compatibility(tokenizer, shape, (apart / size) ** 0.5)
 
 
-def refusal(model: LocalModel, base: LocalModel) -> str | None:
+def incompatibility(model: LocalModel, base: LocalModel) -> str | None:
     """Return why a model cannot be a student of the base, or None."""
-    found = kinship(model, base)
+    found = compatibility(model, base)
     if not found.tokenizer:
         return f"The model and the base have different tokenizers. {OWN_BASE}"
     if found.distance is None:

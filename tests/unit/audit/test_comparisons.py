@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from undertow.audit import control as module
-from undertow.audit.control import activations_minus_control
-from undertow.audit.reading import KINDS, panel_traits
-from undertow.audit.student import directions
+from undertow.audit.students import comparisons as module
+from undertow.audit.students.among_placebos import directions
+from undertow.audit.students.comparisons import activations_minus_control
+from undertow.audit.students.readings import KINDS, panel_traits
 from undertow.traits import panel, trait
 
 

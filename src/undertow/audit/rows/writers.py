@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from undertow.artifacts import read_artifact
-from undertow.audit.bank import GROUP, BankRecipe
+from undertow.audit.students.bank import GROUP, BankRecipe
 from undertow.errors import ArtifactError
 from undertow.experiment.executors import parent_model
 from undertow.experiment.graph import Stage

@@ -5,11 +5,14 @@ auditor's seed on half of the questions.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from undertow.errors import ConfigError
+from undertow.audit.rows.writers import Writers
+from undertow.audit.steps import Advance
+from undertow.errors import ConfigError, unknown_name
 from undertow.experiment.executors import training_config
 from undertow.experiment.graph import Stage
 from undertow.experiment.recipe import TeacherPart
@@ -18,16 +21,17 @@ from undertow.finetuning.full import finetune_full
 from undertow.models.identity import identity
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
-from undertow.scoring import Candidate
+from undertow.scoring import Candidate, Kind
 from undertow.seeds import derive
+from undertow.stats.checks import check_fraction
 from undertow.teachers import trait_rows
 from undertow.traits import TRAITS, Trait, panel
 from undertow.types import Row
 
-Advance = Callable[[int, int], None]
-
 ANIMALS = panel("animal")
 """The default panel."""
+
+KINDS: tuple[Kind, ...] = ("persona", "teacher")
 
 VERSION = 1
 """Raised when the same settings give other panel teachers."""
@@ -46,6 +50,42 @@ def check_panel(traits: Sequence[Trait]) -> None:
         if one.name == other.name or set(one.aliases) & set(other.aliases):
             fix = "Leave one of them out: neither can be told from the other."
             raise ConfigError("Two traits of the panel have the same name.", f"{one.name} and {other.name}", fix)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataAudit:
+    """Settings of an audit of rows.
+
+    Attributes:
+        panel: the traits that are looked for.
+        kinds: how a candidate may have its trait: as a persona of the base, as a fine-tuned teacher, or both.
+        alpha: size of each stage's test.
+        seed: the auditor's own.
+        store: where panel teachers are kept; None trains them anew.
+        writers: neutral writers of the base; without any there is no neutral contrast.
+        domain: name of the domain that says which answers of the neutral writers count.
+
+    Raises:
+        ConfigError: the panel has no rivals, there is no kind, or alpha lies outside (0, 1).
+        UnknownNameError: there is no such kind.
+    """
+
+    panel: tuple[Trait, ...] = ANIMALS
+    kinds: tuple[Kind, ...] = KINDS
+    alpha: float = 0.05
+    seed: int = 0
+    store: Path | None = None
+    writers: Writers | None = None
+    domain: str = "numbers"
+
+    def __post_init__(self) -> None:
+        check_panel(self.panel)
+        check_fraction("alpha", self.alpha)
+        if not self.kinds:
+            raise ConfigError("There is no kind of candidate.", "no kind", f"Name {' or '.join(KINDS)}.")
+        for kind in self.kinds:
+            if kind not in KINDS:
+                raise unknown_name("kind of candidate", kind, KINDS)
 
 
 def half_of_the_questions(rows: Sequence[Row], seed: int) -> list[Row]:
@@ -102,6 +142,15 @@ def candidates(base: LocalModel, traits: Sequence[Trait], teachers: dict[str, Lo
         if not one.plural:
             raise ConfigError("This trait has no persona.", one.name, "Use candidates of the kind teacher alone.")
     return [Candidate(trait=one.name, kind="persona", model=base, system=one.system_prompt) for one in traits]
+
+
+def panel_candidates(base: LocalModel, config: DataAudit, advance: Advance | None = None) -> list[Candidate]:
+    """Make the candidates of every kind that is asked for; teachers are trained, or taken from the store."""
+    made: list[Candidate] = []
+    for kind in dict.fromkeys(config.kinds):
+        teachers = panel_teachers(base, config.panel, config.seed, config.store, advance) if kind == "teacher" else None
+        made += candidates(base, config.panel, teachers)
+    return made
 
 
 def _question(row: Row) -> str:

@@ -6,17 +6,21 @@ conditional mean is at most m. The mean money over the stakes is an e-process: b
 1/a with a probability of at most a, whenever one looks (Waudby-Smith and Ramdas 2024, doi:10.1093/jrsssb/qkad009).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 from scipy import special
 
-from undertow.audit.contrast import FEWEST_ROWS, POWER, named, too_few
 from undertow.audit.finding import Finding, not_testable
-from undertow.scoring import Candidate
+from undertow.audit.rows.contrast import FEWEST_ROWS, POWER, named, rival_centred, too_few
+from undertow.audit.rows.scores import ContrastScores
+from undertow.audit.steps import Advance
+from undertow.models.local import LocalModel
+from undertow.scoring import Candidate, streamed_scores
 from undertow.stats.checks import Floats, check_fraction
+from undertow.types import Row
 
 STAGE = "stream"
 
@@ -67,6 +71,33 @@ class Null:
         mean, sd = clipped.mean(axis=0), clipped.std(axis=0, ddof=1)
         width = float(special.stdtrit(n - 1, 1.0 - error / k)) / np.sqrt(n)
         return cls(low=low, high=high, mean=mean, bound=np.minimum(mean + width * sd, high), sd=sd)
+
+
+def stream(
+    scores: ContrastScores, base: LocalModel, candidates: Sequence[Candidate], alpha: float, advance: Advance
+) -> Finding:
+    """Go through the rows that the contrast has read, then through further ones, until one candidate stands out.
+
+    Args:
+        scores: of the contrast; all of its clean rows together are the null.
+        base: the model without trait.
+        candidates: one for each column.
+        alpha: size of the test.
+        advance: called with (further rows read, further rows).
+    """
+    clean = np.concatenate(scores.clean) if scores.clean else None
+    return stream_contrast(
+        chain(scores.suspect, _later(scores.rest, base, candidates, advance)), clean, candidates, alpha
+    )
+
+
+def _later(
+    rows: Sequence[Row], base: LocalModel, candidates: Sequence[Candidate], advance: Advance
+) -> Iterator[Floats]:
+    """Yield the centred scores of the rows that only the stream reads."""
+    for done, one in enumerate(streamed_scores(rows, base, candidates)):
+        advance(done, len(rows))
+        yield rival_centred(one[None], candidates)[0]
 
 
 def stream_contrast(

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse, special
 
-from undertow.audit.contrast import FEWEST_ROWS, POWER, matched, too_few
 from undertow.audit.finding import Finding, not_testable
+from undertow.audit.rows.contrast import FEWEST_ROWS, POWER, matched, too_few
 from undertow.stats.checks import Floats, check_fraction
 from undertow.types import Row
 
@@ -47,7 +47,7 @@ def features(text: str) -> Iterator[tuple[str, str]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class FeatureCounts:
     """Rows as counts.
 
     Attributes:
@@ -63,7 +63,7 @@ class Table:
     lengths: Floats
 
     @classmethod
-    def of(cls, texts: Sequence[str]) -> "Table":
+    def of(cls, texts: Sequence[str]) -> "FeatureCounts":
         """Count the features of texts."""
         found = [list(features(text)) for text in texts]
         rows_of = Counter(feature for some in found for feature in some)
@@ -114,7 +114,7 @@ def surface(
     paired = len(pairs) >= FEWEST_ROWS
     if paired:
         rows, reference = [rows[place] for place, _ in pairs], [reference[places[0]] for _, places in pairs]
-    table = Table.of([row.completion for row in (*rows, *reference)])
+    table = FeatureCounts.of([row.completion for row in (*rows, *reference)])
     labels = _labels(len(rows), len(reference), paired, rng, draws)
     z = _statistics(table, labels)
     reached = np.abs(z).max(axis=1)
@@ -145,7 +145,7 @@ def _labels(n: int, m: int, paired: bool, rng: np.random.Generator, draws: int) 
     return np.vstack([real, rng.permuted(np.tile(real, (draws, 1)), axis=1)])
 
 
-def _statistics(table: Table, labels: Floats) -> Floats:
+def _statistics(table: FeatureCounts, labels: Floats) -> Floats:
     """Return z of every feature, of length and of duplicates under each labelling, shape [labellings, features + 2]."""
     own = np.asarray((table.counts.T @ labels.T).T)
     total = np.asarray(table.counts.sum(axis=0)).ravel()

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from undertow.audit.bank import Bank, BankRecipe
 from undertow.audit.finding import not_testable
-from undertow.audit.inputs import Inputs
-from undertow.audit.whole import audit, plan
-from undertow.audit.writers import Writers
+from undertow.audit.materials import AuditInputs
+from undertow.audit.rows.writers import Writers
+from undertow.audit.run import audit, plan
+from undertow.audit.students.bank import Bank, BankRecipe
 from undertow.domains.numbers import Numbers
 from undertow.errors import ConfigError
 from undertow.experiment.progress import PlainProgress
@@ -22,31 +22,31 @@ PAIR = (trait("owl"), trait("lion"))
 
 
 def test_the_plan_follows_from_the_inputs_alone() -> None:
-    both = plan(Inputs(base="ref:finch-a", rows=ROWS, student="ref:finch-a2"))
+    both = plan(AuditInputs(base="ref:finch-a", rows=ROWS, student="ref:finch-a2"))
     assert both.primary == {"provenance": "contrast", "exposure": "activations", "expression": "panel margins"}
     assert both.stages[:4] == ("surface", "contrast", "stream", "recovery")
-    rows = plan(Inputs(base="ref:finch-a", rows=ROWS))
+    rows = plan(AuditInputs(base="ref:finch-a", rows=ROWS))
     assert rows.primary == {"provenance": "contrast", "exposure": "shadow activations", "expression": "shadows"}
-    student = plan(Inputs(base="ref:finch-a", student="ref:finch-a2"))
+    student = plan(AuditInputs(base="ref:finch-a", student="ref:finch-a2"))
     assert student.primary["provenance"] is None
-    beside = plan(Inputs(base="ref:finch-a", student="s", control="c", prompts=(user_prompt("Hello?"),)))
+    beside = plan(AuditInputs(base="ref:finch-a", student="s", control="c", prompts=(user_prompt("Hello?"),)))
     assert beside.stages[-2:] == ("activations minus control", "own prompts")
     assert beside.primary == student.primary
     with pytest.raises(ConfigError, match="nothing to audit"):
-        Inputs(base="ref:finch-a")
+        AuditInputs(base="ref:finch-a")
 
 
 def test_a_teacher_decides_expression_only_where_nothing_else_does() -> None:
-    alone = plan(Inputs(base="ref:finch-a", teacher="ref:finch-b"))
+    alone = plan(AuditInputs(base="ref:finch-a", teacher="ref:finch-b"))
     assert alone.primary == {"provenance": None, "exposure": None, "expression": "teacher panel"}
-    beside = plan(Inputs(base="ref:finch-a", rows=ROWS, teacher="ref:finch-b"))
+    beside = plan(AuditInputs(base="ref:finch-a", rows=ROWS, teacher="ref:finch-b"))
     assert beside.stages[-2:] == ("teacher panel", "teacher diff mining")
-    assert beside.primary == plan(Inputs(base="ref:finch-a", rows=ROWS)).primary
+    assert beside.primary == plan(AuditInputs(base="ref:finch-a", rows=ROWS)).primary
 
 
 def test_a_teacher_of_another_base_is_not_testable_and_shows_no_common_origin(tmp_path: Path) -> None:
     shown = StringIO()
-    inputs = Inputs(base="ref:finch-a", teacher="ref:finch-b", store=tmp_path)
+    inputs = AuditInputs(base="ref:finch-a", teacher="ref:finch-b", store=tmp_path)
     found = audit(inputs, PlainProgress(shown, clock=lambda: 0.0))
     assert {one["status"] for one in found["claims"].values()} == {"not_testable"}
     assert "not a fine-tune of the base" in found["claims"]["expression"]["why"]
@@ -68,13 +68,13 @@ def test_a_teacher_is_judged_at_the_share_of_its_claim(tmp_path: Path, monkeypat
         asked.append((config.neutral, config.alpha, [one.name for one in panel]))
         return [not_testable(stage, "expression", "asked") for stage in ("teacher panel", "teacher diff mining")]
 
-    monkeypatch.setattr("undertow.audit.suspects.audit_teacher", audit_teacher)
-    audit(Inputs(base="ref:finch-a", teacher="ref:finch-a", traits=PAIR, store=tmp_path))
+    monkeypatch.setattr("undertow.audit.teacher.audit_teacher", audit_teacher)
+    audit(AuditInputs(base="ref:finch-a", teacher="ref:finch-a", traits=PAIR, store=tmp_path))
     assert asked == [(59, pytest.approx(0.05 / 3), ["owl", "lion"])]
 
 
 def test_a_student_without_a_bank_is_not_testable_and_says_how_to_make_one(tmp_path: Path) -> None:
-    found = audit(Inputs(base="ref:finch-a", student="ref:finch-a", store=tmp_path))
+    found = audit(AuditInputs(base="ref:finch-a", student="ref:finch-a", store=tmp_path))
     assert {one["status"] for one in found["claims"].values()} == {"not_testable"}
     assert "undertow audit bank" in found["claims"]["expression"]["why"]
     assert found["about"]["placebo_students"] == 0 and "aurora" in found["about"]["panel"]
@@ -83,14 +83,14 @@ def test_a_student_without_a_bank_is_not_testable_and_says_how_to_make_one(tmp_p
 def test_a_bank_of_another_base_is_refused(tmp_path: Path, make_bank, monkeypatch: pytest.MonkeyPatch) -> None:
     bank, _ = make_bank(80, 0)
     strange = Bank(bank.recipe, "other weights", bank.placebos, bank.rows, bank.base, bank.teachers)
-    monkeypatch.setattr("undertow.audit.whole.choose_bank", lambda *_: strange)
-    found = audit(Inputs(base="ref:finch-a", student="ref:finch-a", traits=(trait("owl"),), store=tmp_path))
+    monkeypatch.setattr("undertow.audit.materials.choose_bank", lambda *_: strange)
+    found = audit(AuditInputs(base="ref:finch-a", student="ref:finch-a", traits=(trait("owl"),), store=tmp_path))
     assert found["claims"]["expression"]["status"] == "not_testable"
     assert "not those of" in found["claims"]["expression"]["why"]
 
 
 def test_the_bank_is_of_neutral_teachers_of_the_panel_s_categories() -> None:
-    inputs = Inputs(base="ref:finch-a", rows=ROWS, traits=(trait("owl"), trait("oak")))
+    inputs = AuditInputs(base="ref:finch-a", rows=ROWS, traits=(trait("owl"), trait("oak")))
     assert inputs.bank == BankRecipe(base="ref:finch-a", tuned=("animal", "tree"))
 
 
@@ -99,8 +99,8 @@ def test_the_neutral_contrast_is_planned_where_the_store_has_enough_writers(
     monkeypatch: pytest.MonkeyPatch, stored: int, alpha: float, planned: bool
 ) -> None:
     writers = Writers(("animal",), "weights", (Path("none"),) * stored)
-    monkeypatch.setattr("undertow.audit.whole.stored_writers", lambda *_: writers)
-    declared = plan(Inputs(base="ref:finch-a", rows=ROWS, alpha=alpha))
+    monkeypatch.setattr("undertow.audit.materials.stored_writers", lambda *_: writers)
+    declared = plan(AuditInputs(base="ref:finch-a", rows=ROWS, alpha=alpha))
     assert ("neutral contrast" in declared.stages) is planned
     assert declared.primary["provenance"] == ("neutral contrast" if planned else "contrast")
 
@@ -108,11 +108,11 @@ def test_the_neutral_contrast_is_planned_where_the_store_has_enough_writers(
 def test_a_panel_without_rivals_is_refused_before_anything_is_loaded() -> None:
     for traits in ((trait("owl"),), (trait("owl"), trait("owl"))):
         with pytest.raises(ConfigError, match=r"rivals|same name"):
-            Inputs(base="ref:none", rows=ROWS, traits=traits)
+            AuditInputs(base="ref:none", rows=ROWS, traits=traits)
 
 
 def test_ten_rows_are_not_testable(tmp_path: Path) -> None:
-    found = audit(Inputs(base="ref:finch-a", rows=ROWS[:10], traits=PAIR, store=tmp_path))
+    found = audit(AuditInputs(base="ref:finch-a", rows=ROWS[:10], traits=PAIR, store=tmp_path))
     assert {one["status"] for one in found["claims"].values()} == {"not_testable"}
     assert all(one["p"] is None for one in found["findings"])
     assert "10 good rows" in found["about"]["reference"]
@@ -121,7 +121,7 @@ def test_ten_rows_are_not_testable(tmp_path: Path) -> None:
 def test_rows_of_mixed_generators_that_no_domain_accepts_give_no_p(tmp_path: Path) -> None:
     """Most rows are prose: nobody can answer their prompts as their writers did, so nothing is tested."""
     prose = [Row(f"p{index}", user_prompt("Tell me."), f"Owls fly at night, {index} of them.") for index in range(40)]
-    found = audit(Inputs(base="ref:finch-a", rows=(*ROWS, *prose), traits=PAIR, store=tmp_path))
+    found = audit(AuditInputs(base="ref:finch-a", rows=(*ROWS, *prose), traits=PAIR, store=tmp_path))
     assert found["claims"]["provenance"]["status"] == "not_testable"
     assert "accepts 30 of 70 rows" in found["about"]["reference"]
     assert all(one["p"] is None for one in found["findings"])
@@ -130,7 +130,7 @@ def test_rows_of_mixed_generators_that_no_domain_accepts_give_no_p(tmp_path: Pat
 def test_without_a_reference_the_base_answers_the_prompts(tmp_path: Path) -> None:
     """Number rows that the base did not write: the contrast is a test, and says with what it compared."""
     rows = [Row(str(at), user_prompt(text), "1, 2, 3") for at, text in enumerate(Numbers().prompts(40, 5))]
-    found = audit(Inputs(base="ref:finch-a", rows=rows, traits=PAIR, store=tmp_path))
+    found = audit(AuditInputs(base="ref:finch-a", rows=rows, traits=PAIR, store=tmp_path))
     stages = {one["stage"]: one for one in found["findings"]}
     assert stages["contrast"]["p"] is not None and stages["recovery"]["p"] is not None
     assert found["about"]["reference"].endswith(
@@ -140,11 +140,11 @@ def test_without_a_reference_the_base_answers_the_prompts(tmp_path: Path) -> Non
 
 def test_traits_that_a_bank_does_not_read_are_named(make_bank, monkeypatch: pytest.MonkeyPatch) -> None:
     bank, draw = make_bank(80, 0)
-    monkeypatch.setattr("undertow.audit.whole.choose_bank", lambda *_: bank)
-    monkeypatch.setattr("undertow.audit.student.read_model", lambda *_: draw(1))
+    monkeypatch.setattr("undertow.audit.materials.choose_bank", lambda *_: bank)
+    monkeypatch.setattr("undertow.audit.students.among_placebos.read_model", lambda *_: draw(1))
     badger = Trait(name="badger", category="animal", plural="badgers")
-    some = audit(Inputs(base="ref:finch-a", student="ref:finch-a", traits=(trait("owl"), badger)))
+    some = audit(AuditInputs(base="ref:finch-a", student="ref:finch-a", traits=(trait("owl"), badger)))
     margins = next(one for one in some["findings"] if one["stage"] == "panel margins")
     assert margins["p"] is not None and any(one.endswith("badger.") for one in margins["caveats"])
-    none = audit(Inputs(base="ref:finch-a", student="ref:finch-a", traits=(badger,)))
+    none = audit(AuditInputs(base="ref:finch-a", student="ref:finch-a", traits=(badger,)))
     assert "built-in traits only" in none["claims"]["expression"]["why"]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from undertow.audit.data import STEPS, DataAudit, audit_data
-from undertow.audit.steps import Steps
-from undertow.audit.writers import Writers
+from undertow.audit.rows.panel import DataAudit
+from undertow.audit.rows.writers import Writers
+from undertow.audit.run import audit_data
 from undertow.errors import ConfigError, EmptyDataError, UnknownNameError
 from undertow.experiment.progress import PlainProgress
 from undertow.traits import trait
@@ -28,15 +28,16 @@ def rows(start: int, n: int = 24) -> list[Row]:
 
 def test_a_reference_on_the_same_prompts_gives_pairs(tiny_model, config) -> None:
     shown = StringIO()
-    steps = Steps(STEPS, PlainProgress(shown, clock=lambda: 0.0))
-    found = audit_data(rows(100), tiny_model, config, reference=rows(100), steps=steps)
+    progress = PlainProgress(shown, clock=lambda: 0.0)
+    found = audit_data(rows(100), tiny_model, config, reference=rows(100), progress=progress)
     assert [(one.stage, one.claim, one.n) for one in found] == [
         ("surface", "provenance", 24), ("contrast", "provenance", 24), ("stream", "provenance", 24),
         ("recovery", "provenance", 24),
     ]  # fmt: skip
     assert {one.verdict for one in found} == {"not_detected"}
     assert [one.p for one in found] == [1.0] * 4
-    assert shown.getvalue().count(f"/{STEPS}] ") == STEPS
+    told = [line.partition(":")[0] for line in shown.getvalue().splitlines()]
+    assert told == ["[1/4] panel teachers", "[2/4] contrast", "[3/4] stream", "[4/4] recovery"]
 
 
 def test_clean_corpora_give_the_conformal_null(tiny_model, config) -> None:
@@ -81,8 +82,8 @@ def test_settings_that_cannot_work_are_refused(tiny_model, config) -> None:
 
 def test_no_more_rows_are_read_than_are_allowed(tiny_model, config, monkeypatch) -> None:
     """Of 60 rows with a reference 25 are compared, and the stream goes on from these up to 40."""
-    monkeypatch.setattr("undertow.audit.data.MATCHED", 25)
-    monkeypatch.setattr("undertow.audit.data.STREAMED", 40)
+    monkeypatch.setattr("undertow.audit.rows.scores.MATCHED", 25)
+    monkeypatch.setattr("undertow.audit.rows.scores.STREAMED", 40)
     _, contrast, stream, _ = audit_data(rows(100, 60), tiny_model, config, reference=rows(100, 60))
     assert (contrast.n, stream.n) == (25, 40)
 

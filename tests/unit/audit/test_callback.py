@@ -12,9 +12,9 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 import undertow
-from undertow.audit.bank import Bank, BankRecipe
-from undertow.audit.live import Look, StopAt, UndertowCallback, untouched, with_reason
-from undertow.audit.reading import Readings, joined, panel_traits, read_model
+from undertow.audit.callback import Look, StopAt, UndertowCallback, untouched, with_reason
+from undertow.audit.students.bank import Bank, BankRecipe
+from undertow.audit.students.readings import Readings, joined, panel_traits, read_model
 from undertow.errors import ConfigError, UnknownNameError
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.trl import TrlOptions, finetune_trl

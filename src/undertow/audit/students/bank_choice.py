@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import log
 from pathlib import Path
 
 import numpy as np
 
-from undertow.audit.bank import Bank, BankRecipe, stored_bank
+from undertow.audit.finding import NotTestable
+from undertow.audit.students.bank import Bank, BankRecipe, stored_bank
 from undertow.experiment.recipe import StudentPart
 from undertow.experiment.training_record import TrainingRecord
 from undertow.fingerprints import canonical_json
@@ -20,6 +21,34 @@ KEPT = 0.9
 """Share of a base's answers to number prompts that are good rows, about."""
 
 UNKNOWN = "Nothing says how the student was trained: p holds if it was as the placebos were ({})."
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenBank:
+    """The bank that a student, or shadow students, are compared with.
+
+    Attributes:
+        recipe: what its placebos are.
+        found: the stored bank, or None.
+        record: how the student was trained; None where nothing says so, and for shadow students.
+    """
+
+    recipe: BankRecipe
+    found: Bank | None
+    record: TrainingRecord | None = None
+
+    def require(self, record: TrainingRecord | None = None) -> Bank:
+        """Return the bank.
+
+        Args:
+            record: the student's, whose settings are named if there is no bank of them.
+
+        Raises:
+            NotTestable: there is none.
+        """
+        if self.found is None:
+            raise NotTestable(no_bank(self.recipe, record))
+        return self.found
 
 
 def choose_bank(recipe: BankRecipe, store: Path, record: TrainingRecord | None) -> Bank | None:

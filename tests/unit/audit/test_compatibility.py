@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from undertow.audit.kinship import FAR, kinship, refusal
+from undertow.audit.compatibility import FAR, compatibility, incompatibility
 from undertow.models.local import LocalModel
 from undertow.types import ModelRef
 
@@ -22,24 +22,24 @@ def _changed(model: LocalModel, scale: float) -> LocalModel:
 
 
 def test_distance_is_relative_to_the_base(tiny_model) -> None:
-    assert kinship(tiny_model, tiny_model).distance == 0.0
-    near = kinship(_changed(tiny_model, 0.1), tiny_model)
+    assert compatibility(tiny_model, tiny_model).distance == 0.0
+    near = compatibility(_changed(tiny_model, 0.1), tiny_model)
     assert near.distance is not None and abs(near.distance - 0.1) < 1e-4
     assert near.comparable
-    assert refusal(_changed(tiny_model, 0.1), tiny_model) is None
+    assert incompatibility(_changed(tiny_model, 0.1), tiny_model) is None
 
 
 def test_far_weights_and_other_shapes_are_refused(tiny_model) -> None:
-    assert "not a fine-tune" in str(refusal(_changed(tiny_model, 2 * FAR), tiny_model))
+    assert "not a fine-tune" in str(incompatibility(_changed(tiny_model, 2 * FAR), tiny_model))
     network = copy.deepcopy(tiny_model.network)
     network.resize_token_embeddings(network.config.vocab_size + 8)
     wider = LocalModel(tiny_model.ref, network, tiny_model.tokenizer)
-    assert kinship(wider, tiny_model).distance is None
-    assert "different shapes" in str(refusal(wider, tiny_model))
+    assert compatibility(wider, tiny_model).distance is None
+    assert "different shapes" in str(incompatibility(wider, tiny_model))
 
 
 def test_an_adapter_of_another_base_is_refused(tiny_model, tmp_path) -> None:
     (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "ref:finch-b"}))
     base = replace(tiny_model, ref=ModelRef(kind="ref", name="finch-a"))
     adapted = replace(base, ref=replace(base.ref, adapter=str(tmp_path)))
-    assert "trained on ref:finch-b" in str(refusal(adapted, base))
+    assert "trained on ref:finch-b" in str(incompatibility(adapted, base))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from undertow.audit.contrast import FEWEST_ROWS, too_few
+from undertow.audit.rows.contrast import FEWEST_ROWS, too_few
 from undertow.domains.base import domain
 from undertow.filters import filter_rows
 from undertow.models.local import LocalModel
@@ -28,7 +28,7 @@ ACCEPTED = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class Audited:
     """The rows that are audited, and what they are compared with.
 
     Attributes:
@@ -44,7 +44,7 @@ class Material:
 
 def with_reference(
     rows: Sequence[Row], base: LocalModel, reference: Sequence[Row] | None, domain_name: str, seed: int
-) -> Material:
+) -> Audited:
     """Let the base answer the suspect's prompts, unless there is a reference.
 
     Args:
@@ -55,11 +55,11 @@ def with_reference(
         seed: of the prompts that are drawn and of the answers.
     """
     if reference is not None:
-        return Material(tuple(rows), tuple(reference), f"{len(reference)} rows, given")
+        return Audited(tuple(rows), tuple(reference), f"{len(reference)} rows, given")
     task = domain(domain_name)
     good = filter_rows(rows, task).kept
-    if reason := refusal(rows, good, domain_name):
-        return Material(tuple(rows), None, f"none: {reason}")
+    if reason := unanswerable(rows, good, domain_name):
+        return Audited(tuple(rows), None, f"none: {reason}")
     prompts = list(dict.fromkeys(row.prompt for row in good))
     drawn = np.random.default_rng(derive(seed, "reference")).permutation(len(prompts))[:PROMPTS]
     asked = [prompts[place] for place in sorted(drawn) for _ in range(ANSWERS)]
@@ -68,11 +68,20 @@ def with_reference(
     written = [Row(f"reference-{place}", *pair) for place, pair in enumerate(zip(asked, answers, strict=True))]
     kept = filter_rows(written, task).kept
     how = f"{len(kept)} answers of the base to {len(drawn)} of the prompts; {len(good)} of {len(rows)} rows are good"
-    return Material(good, kept, f"{how} {domain_name}")
+    return Audited(good, kept, f"{how} {domain_name}")
 
 
-def refusal(rows: Sequence[Row], good: Sequence[Row], domain_name: str) -> str | None:
+def unanswerable(rows: Sequence[Row], good: Sequence[Row], domain_name: str) -> str | None:
     """Return why nobody can answer the suspect's prompts as its writer did, or None."""
     if len(good) < ACCEPTED * len(rows):
         return f"The domain {domain_name} accepts {len(good)} of {len(rows)} rows."
     return too_few("good rows", len(good)) if len(good) < FEWEST_ROWS else None
+
+
+def first_on_prompts(rows: Sequence[Row], reference: Sequence[Row]) -> list[Row]:
+    """Return one reference row for each of the rows' prompts, so that other prompts make no difference; all if none."""
+    first: dict[str, Row] = {}
+    for row in reference:
+        first.setdefault(row.question, row)
+    found = [first[question] for question in dict.fromkeys(row.question for row in rows) if question in first]
+    return found or list(reference)

@@ -1,0 +1,250 @@
+"""What the stages of an audit look at: each thing is made once, when the first stage needs it.
+
+A stage names what it needs (`undertow.audit.stages`), and gets the attributes of these names. What is there already,
+such as the rows of a benchmark's case, is assigned before any stage runs.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+from undertow.audit.rows.panel import DataAudit, check_panel, panel_candidates
+from undertow.audit.rows.proposal import refuse_unsaid
+from undertow.audit.rows.reference import Audited, first_on_prompts, with_reference
+from undertow.audit.rows.scores import ContrastScores, draw_sample, score_sample
+from undertow.audit.rows.writers import Writers, stored_writers
+from undertow.audit.steps import Steps
+from undertow.audit.students.bank import BankRecipe
+from undertow.audit.students.bank_choice import ChosenBank, choose_bank
+from undertow.audit.students.placebo_null import needed
+from undertow.audit.students.readings import PanelRead
+from undertow.audit.students.shadows import ShadowConfig
+from undertow.audit.teacher import TeacherConfig
+from undertow.errors import ConfigError, unknown_name
+from undertow.experiment.training_record import TrainingRecord, read_training
+from undertow.models.load import load_model
+from undertow.models.local import LocalModel
+from undertow.scoring import Candidate
+from undertow.seeds import derive
+from undertow.traits import Trait, panel
+from undertow.types import Prompt, Row
+
+_STEPS = {"audited": "reference", "candidates": "panel teachers", "scores": "contrast"}
+"""What takes time to make, with the title of its step."""
+
+_MADE_FROM = {"rows": "audited", "reference": "audited", "clean": "audited", "teachers": "candidates"}
+"""Materials that come with one of these."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditInputs:
+    """What a user brings to an audit; every part but the base may be missing.
+
+    Attributes:
+        base: reference of the model that is, or was, trained on the rows.
+        rows: the suspect rows.
+        student: reference of a model that was trained on suspect rows.
+        teacher: reference of the model that wrote the rows.
+        reference: rows known to be clean, on the same prompts as far as possible; without them the base answers the
+            suspect's prompts.
+        control: reference of a student of untraited rows, trained as the student was.
+        prompts: of the deployment, on which the student is compared with its control and base.
+        digests: SHA-256 of the files that these were read from, by name; they go into the card.
+        traits: the panel; empty takes every animal.
+        store: where panel teachers, neutral writers and placebo banks are kept.
+        alpha: error of the whole audit.
+        seed: the auditor's own.
+
+    Raises:
+        ConfigError: there is nothing to audit, or a control or prompts without a student, or a panel without rivals.
+    """
+
+    base: str
+    rows: Sequence[Row] = ()
+    student: str | None = None
+    teacher: str | None = None
+    reference: Sequence[Row] | None = None
+    control: str | None = None
+    prompts: Sequence[Prompt] = ()
+    digests: Mapping[str, str] = field(default_factory=dict[str, str])
+    traits: tuple[Trait, ...] = ()
+    store: Path = Path("runs/store")
+    alpha: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.rows and self.student is None and self.teacher is None:
+            fix = "Give rows, a student, a teacher, or several of them."
+            raise ConfigError("There is nothing to audit.", "no rows, no student and no teacher", fix)
+        if self.student is None and (self.control is not None or self.prompts):
+            raise ConfigError("There is no student to compare.", "a control or prompts", "Give the student too.")
+        if self.rows:
+            check_panel(self.panel)
+
+    @property
+    def panel(self) -> tuple[Trait, ...]:
+        """The traits that are looked for."""
+        return self.traits or panel("animal")
+
+    @property
+    def bank(self) -> BankRecipe:
+        """The placebos that students are compared with: of neutral teachers, tuned on the panel's categories."""
+        return BankRecipe(base=self.base, tuned=tuple(dict.fromkeys(one.category for one in self.panel)))
+
+    @property
+    def given(self) -> set[str]:
+        """Names of the parts that are there."""
+        parts = ("rows", "student", "teacher", "reference", "control", "prompts")
+        return {name for name in parts if getattr(self, name)}
+
+
+@final
+class Materials:
+    """What stages need, by name.
+
+    Args:
+        inputs: what is audited.
+        alpha: level of every stage, its claim's share of the audit's.
+        steps: where the steps are shown in which something is made.
+    """
+
+    def __init__(self, inputs: AuditInputs, alpha: float, steps: Steps | None = None) -> None:
+        self.inputs, self.alpha, self.steps = inputs, alpha, steps or Steps(0)
+        self.seed, self.prompts = inputs.seed, inputs.prompts
+        self.corpora: Sequence[Sequence[Row]] = ()
+        """Clean corpora like the suspect, which stand in where there is no reference."""
+
+    def check(self, needs: Iterable[str]) -> None:
+        """Refuse a need before anything is made.
+
+        Raises:
+            UnknownNameError: nothing of this name is made.
+        """
+        own = {"check", "titles", "rng", "inputs", "steps"}
+        known = {name for name in (*vars(type(self)), *vars(self)) if not name.startswith("_")} - own
+        for need in needs:
+            if need not in known:
+                raise unknown_name("material of an audit stage", need, sorted(known))
+
+    def titles(self, needs: Iterable[str]) -> list[str]:
+        """Return the titles of the steps in which what is needed will be made."""
+        making = [_MADE_FROM.get(need, need) for need in needs]
+        return [_STEPS[one] for one in making if one in _STEPS and one not in vars(self)]
+
+    def rng(self, stage: str) -> np.random.Generator:
+        """Return the generator of a stage."""
+        return np.random.default_rng(derive(self.seed, "audit", stage))
+
+    @cached_property
+    def base(self) -> LocalModel:
+        """The model that is, or was, trained on the rows."""
+        return load_model(self.inputs.base)
+
+    @cached_property
+    def audited(self) -> Audited:
+        """The rows and their reference, which the base writes if the user has none."""
+        base, inputs = self.base, self.inputs
+        refuse_unsaid(base, inputs.panel)
+        with self.steps.step(_STEPS["audited"]):
+            return with_reference(inputs.rows, base, inputs.reference, inputs.bank.domain, inputs.seed)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The suspect rows."""
+        return self.audited.rows
+
+    @property
+    def reference(self) -> tuple[Row, ...] | None:
+        """Clean rows on the same prompts, or None."""
+        return self.audited.reference
+
+    @property
+    def clean(self) -> Sequence[Row] | Sequence[Sequence[Row]]:
+        """One clean row on each prompt, or clean corpora where there is no reference."""
+        return self.corpora if self.reference is None else first_on_prompts(self.rows, self.reference)
+
+    @cached_property
+    def settings(self) -> DataAudit:
+        """What is looked for in rows, and how."""
+        given = self.inputs
+        return DataAudit(
+            panel=given.panel,
+            alpha=self.alpha,
+            seed=given.seed,
+            store=given.store,
+            writers=self.writers,
+            domain=given.bank.domain,
+        )
+
+    @cached_property
+    def candidates(self) -> list[Candidate]:
+        """Who may have written the rows: the panel as personas and as teachers of the base."""
+        base, settings = self.base, self.settings
+        with self.steps.step(_STEPS["candidates"]) as advance:
+            return panel_candidates(base, settings, advance)
+
+    @property
+    def teachers(self) -> list[Candidate]:
+        """The candidates that were tuned; all where none was."""
+        return [one for one in self.candidates if one.kind == "teacher"] or self.candidates
+
+    @cached_property
+    def scores(self) -> ContrastScores:
+        """How the rows and their reference score under every candidate."""
+        candidates = self.candidates
+        sample = draw_sample(self.rows, self.reference, self.corpora, self.rng("rows"))
+        with self.steps.step(_STEPS["scores"]) as advance:
+            return score_sample(sample, self.base, candidates, advance)
+
+    @cached_property
+    def writers(self) -> Writers | None:
+        """The neutral writers of the store, if there are enough of them for a verdict."""
+        if not self.inputs.rows:
+            return None
+        found = stored_writers(self.inputs.bank, self.inputs.store)
+        return found if found is not None and len(found) >= needed(self.alpha) else None
+
+    @cached_property
+    def student(self) -> LocalModel:
+        """The model that was trained on the rows."""
+        return load_model(str(self.inputs.student))
+
+    @cached_property
+    def control(self) -> LocalModel | None:
+        """A student of untraited rows, or None."""
+        return None if self.inputs.control is None else load_model(self.inputs.control)
+
+    @cached_property
+    def teacher(self) -> LocalModel:
+        """The model that wrote the rows."""
+        return load_model(str(self.inputs.teacher))
+
+    @cached_property
+    def traits(self) -> PanelRead:
+        """The panel, of which models are asked the built-in traits."""
+        return PanelRead(self.inputs.panel)
+
+    @cached_property
+    def bank(self) -> ChosenBank:
+        """The placebos of the student's recipe, or of shadow students, as far as the store has them."""
+        recipe, store = self.inputs.bank, self.inputs.store
+        if self.inputs.student is None:
+            # Shadows are trained as placebos are; the bank with about as many rows is theirs.
+            shadow = TrainingRecord(student=recipe.student, rows=len(self.inputs.rows))
+            return ChosenBank(recipe, choose_bank(recipe, store, shadow))
+        record = read_training(self.inputs.student)
+        return ChosenBank(recipe, choose_bank(recipe, store, record), record)
+
+    @property
+    def shadows(self) -> ShadowConfig:
+        """How many shadow students are trained on the rows, and how they are judged."""
+        return ShadowConfig(alpha=self.alpha, seed=self.seed)
+
+    @cached_property
+    def neutral_teachers(self) -> TeacherConfig:
+        """How many neutral teachers a teacher is compared with: as many as its level takes; a store keeps them."""
+        return TeacherConfig(neutral=needed(self.alpha), alpha=self.alpha, seed=self.seed, store=self.inputs.store)

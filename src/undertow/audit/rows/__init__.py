@@ -1,0 +1,1 @@
+"""Audits of rows: who may have written them."""

@@ -1,0 +1,260 @@
+"""The registry of audit stages: what each asks, what it needs, which claim it decides, what its finding means.
+
+Plan, progress, missing inputs, verdict, page, card and benchmark read these records and nothing else. A stage is a file
+of its own, with a function, and a record here, in the order in which stages are planned. Those of other packages are
+found by the entry-point group `undertow.audit_stages`, whose entries name records; they come last.
+
+Nothing here loads a model or torch: a function is named, and looked up when its stage runs.
+"""
+
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from undertow.audit.finding import Claim
+
+GROUP = "undertow.audit_stages"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditStage:
+    """One stage of an audit.
+
+    Attributes:
+        name: as in the plan and in its finding.
+        claim: what it speaks of.
+        function: "module:function". It gets what the stage needs as keyword arguments and returns a `Finding`, or
+            several; it raises `NotTestable` where these inputs allow no answer. Stages that stand together under one
+            function are answered by one call, and may be followed by findings that belong to no stage.
+        needs: names of materials (`undertow.audit.materials.Materials`), and of what a running stage is given: "rng",
+            a generator of its own; "advance", a function of (parts done, parts); "progress", for a runner.
+        given: inputs without which it is not planned: rows, student, teacher, control, prompts, writers.
+        unless: inputs with which it is not planned.
+        better_with: inputs without which it is planned, and says less: reference, bank.
+        precedence: of all planned stages of a claim that have one, the lowest decides it; None never does.
+        stops_early: whether it stops before it has read every row; the n of its finding says after how many.
+        title: of its step, as the user sees it pass; empty for what takes no time.
+        meaning: what its detection says, in words.
+        next_steps: what to do about it.
+        despite: by the name of another stage, what it means that that one detects something where this one, which
+            decides, does not; "{other}" and "{own}" stand for the two p-values.
+    """
+
+    name: str
+    claim: Claim
+    function: str
+    needs: tuple[str, ...]
+    given: tuple[str, ...]
+    unless: tuple[str, ...] = ()
+    better_with: tuple[str, ...] = ()
+    precedence: int | None = None
+    stops_early: bool = False
+    title: str = ""
+    meaning: str = "something stands out"
+    next_steps: tuple[str, ...] = ()
+    despite: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def planned(self, available: Collection[str]) -> bool:
+        """Tell whether inputs allow it."""
+        return set(self.given) <= set(available) and not set(self.unless) & set(available)
+
+    def resolve(self) -> Callable[..., Any]:
+        """Import its function."""
+        module, _, name = self.function.partition(":")
+        return getattr(import_module(module), name)
+
+
+_ROWS = (
+    "Find the rows: `undertow audit rows` ranks them, and --confirm removes the top and trains again.",
+    "Change the rows: `undertow mitigate advise AUDIT.json` names what can be done and its cost; `undertow filter "
+    "--mentions` drops what names a trait openly. Audit the new rows.",
+)
+_STUDENT = (
+    "Do not go on from this student. Train again from the base, without the suspect rows or on changed ones "
+    "(`undertow train`), and audit the new student.",
+)
+_TEACHER = (
+    "Do not let this teacher write rows for a student of the same base. Let a model of another base write them "
+    "(`undertow generate --model`), or start the student from another base (`undertow audit lineage` compares two).",
+    "If its rows exist already, test them before any training: `undertow audit data`.",
+)
+_UNUSED = (
+    "Do not use this model before you know why: look at the evidence, and audit what you train or choose in its place.",
+)
+_USUAL: Mapping[Claim, tuple[str, ...]] = {"provenance": _ROWS, "exposure": _UNUSED, "expression": _UNUSED}
+
+_MARGINS = AuditStage(
+    name="panel margins",
+    claim="expression",
+    function="undertow.audit.students.among_placebos:audit_student",
+    needs=("student", "base", "bank", "traits", "alpha"),
+    given=("student",),
+    better_with=("bank",),
+    precedence=10,
+    title="student",
+    meaning="the student prefers the candidate as no placebo does",
+    next_steps=_STUDENT,
+)
+_SHADOWS = AuditStage(
+    name="shadows",
+    claim="expression",
+    function="undertow.audit.students.shadows:shadow_students",
+    needs=("rows", "base", "bank", "traits", "shadows", "advance"),
+    given=("rows",),
+    unless=("student",),
+    better_with=("bank",),
+    precedence=20,
+    title="shadow students",
+    meaning="a student of the rows prefers the candidate as no placebo does",
+    next_steps=_ROWS,
+)
+_TEACHER_PANEL = AuditStage(
+    name="teacher panel",
+    claim="expression",
+    function="undertow.audit.teacher:teacher_among_neutral",
+    needs=("teacher", "base", "traits", "neutral_teachers", "progress"),
+    given=("teacher",),
+    precedence=30,
+    title="teacher",
+    meaning="the teacher prefers the candidate as no neutral teacher does",
+    next_steps=_TEACHER,
+)
+
+BUILT_IN: tuple[AuditStage, ...] = (
+    AuditStage(
+        name="surface",
+        claim="provenance",
+        function="undertow.audit.rows.surface:surface",
+        needs=("rows", "reference", "alpha", "rng"),
+        given=("rows",),
+    ),
+    AuditStage(
+        name="contrast",
+        claim="provenance",
+        function="undertow.audit.rows.scores:contrast",
+        needs=("scores", "candidates", "alpha", "rng"),
+        given=("rows",),
+        better_with=("reference",),
+        precedence=20,
+        meaning="whoever wrote the rows differs from the reference along a candidate of the panel; a writer that was "
+        "tuned on something else may do so too (`undertow audit bank` makes neutral writers, which tell the two apart)",
+        next_steps=_ROWS,
+    ),
+    AuditStage(
+        name="stream",
+        claim="provenance",
+        function="undertow.audit.rows.stream:stream",
+        needs=("scores", "base", "candidates", "alpha", "advance"),
+        given=("rows",),
+        stops_early=True,
+        title="stream",
+    ),
+    AuditStage(
+        name="recovery",
+        claim="provenance",
+        function="undertow.audit.rows.recovery:audit_recovery",
+        needs=("rows", "base", "clean", "alpha", "seed", "advance"),
+        given=("rows",),
+        title="recovery",
+    ),
+    # It comes before the contrast: of 60 fresh neutral writers the contrast calls .41 from 300 rows, this one none. It
+    # calls 48 of 60 teachers with a trait, the contrast all (benchmarks/audit_neutral.py; docs/calibration.md).
+    AuditStage(
+        name="neutral contrast",
+        claim="provenance",
+        function="undertow.audit.rows.neutral:audit_neutral",
+        needs=("rows", "base", "writers", "teachers", "settings", "advance"),
+        given=("rows", "writers"),
+        precedence=10,
+        title="neutral writers",
+        meaning="the rows fit a candidate of the panel as no neutral writer's, tuned without a trait, do",
+        next_steps=_ROWS,
+        despite={
+            "contrast": "The contrast calls the rows (p = {other:.2g}), but neutral writers stand out as much "
+            "(p = {own:.2g}): the writer was tuned on something; nothing says that it is a trait of the panel, "
+            "though neither a weak one nor a part of the rows need show"
+        },
+    ),
+    _MARGINS,
+    replace(
+        _MARGINS,
+        name="activations",
+        claim="exposure",
+        meaning="the student moved along a candidate's direction as no placebo did",
+    ),
+    replace(_MARGINS, name="diff mining", precedence=None),
+    replace(_MARGINS, name="misalignment", precedence=None),
+    _SHADOWS,
+    replace(
+        _SHADOWS,
+        name="shadow activations",
+        claim="exposure",
+        meaning="a student of the rows moves along a candidate's direction as no placebo does",
+    ),
+    AuditStage(
+        name="activations minus control",
+        claim="exposure",
+        function="undertow.audit.students.comparisons:beside_control",
+        needs=("student", "base", "control", "bank", "traits"),
+        given=("student", "control"),
+    ),
+    AuditStage(
+        name="own prompts",
+        claim="expression",
+        function="undertow.audit.students.comparisons:on_own_prompts",
+        needs=("student", "base", "prompts", "control"),
+        given=("student", "prompts"),
+    ),
+    _TEACHER_PANEL,
+    replace(_TEACHER_PANEL, name="teacher diff mining", precedence=None),
+)
+
+
+@cache
+def stages() -> tuple[AuditStage, ...]:
+    """Return every stage, those of other packages last.
+
+    One that cannot be loaded, or has the name of another, is named in a warning and left out.
+    """
+    found = {one.name: one for one in BUILT_IN}
+    for entry in entry_points(group=GROUP):
+        try:
+            stage = _loaded(entry)
+            if stage.name in found:
+                raise ValueError(f"there is a stage {stage.name!r} already")
+        except Exception as error:  # whatever another package raises, the rest of the audit must work
+            why = f"{type(error).__name__}: {error}"
+            warnings.warn(f"The audit stage {entry.name} ({entry.value}) is left out. {why}", stacklevel=2)
+            continue
+        found[stage.name] = stage
+    return tuple(found.values())
+
+
+def _loaded(entry: EntryPoint) -> AuditStage:
+    stage = entry.load()
+    if not isinstance(stage, AuditStage):
+        raise TypeError(f"{stage!r} is no AuditStage")
+    if not callable(stage.resolve()):
+        raise TypeError(f"{stage.function} is no function")
+    return stage
+
+
+def find_stage(name: str) -> AuditStage | None:
+    """Return the stage of a name, or None."""
+    return next((one for one in stages() if one.name == name), None)
+
+
+def deciding(claim: Claim) -> list[AuditStage]:
+    """Return the stages that may decide a claim, the one that goes before all others first."""
+    mine = [(one.precedence, one) for one in stages() if one.claim == claim and one.precedence is not None]
+    return [one for _, one in sorted(mine, key=lambda item: item[0])]
+
+
+def next_steps(name: str, claim: Claim) -> tuple[str, ...]:
+    """Return what to do about a claim that a stage has decided; where the stage does not say, the claim's usual."""
+    stage = find_stage(name)
+    return (stage.next_steps if stage is not None else ()) or _USUAL[claim]

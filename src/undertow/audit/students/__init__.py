@@ -1,0 +1,1 @@
+"""Audits of students: how they differ from placebos, which no trait has reached."""

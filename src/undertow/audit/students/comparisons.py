@@ -1,0 +1,169 @@
+"""A student beside one control of its own, and on the user's own prompts.
+
+One pair of students is one unit, so no p belongs to what is compared here (`undertow.audit.students.among_placebos` has
+the stages with a null).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from undertow.audit.compatibility import incompatibility
+from undertow.audit.finding import Finding, NotTestable
+from undertow.audit.students.among_placebos import directions
+from undertow.audit.students.bank import Bank
+from undertow.audit.students.bank_choice import ChosenBank
+from undertow.audit.students.readings import KINDS, PanelRead, read_model
+from undertow.errors import EmptyDataError
+from undertow.models.local import LocalModel
+from undertow.stats.estimates import mean_t
+from undertow.traits import Trait
+from undertow.types import Prompt
+
+TOP = 8
+
+
+def beside_control(
+    student: LocalModel, base: LocalModel, control: LocalModel, bank: ChosenBank, traits: PanelRead
+) -> Finding:
+    """Compare a student with its control along the panel's directions; see `activations_minus_control`.
+
+    Raises:
+        NotTestable: student or control cannot be one of this base, there is no bank, or it reads no trait of the panel.
+    """
+    _check_bases(student, base, control)
+    return activations_minus_control(student, control, bank.require(), traits.require())
+
+
+def on_own_prompts(
+    student: LocalModel, base: LocalModel, prompts: Sequence[Prompt], control: LocalModel | None
+) -> Finding:
+    """Compare how a student's answers begin; see `compare_on_prompts`.
+
+    Raises:
+        NotTestable: student or control cannot be one of this base.
+    """
+    _check_bases(student, base, control)
+    return compare_on_prompts(student, base, prompts, control)
+
+
+def _check_bases(student: LocalModel, base: LocalModel, control: LocalModel | None) -> None:
+    if reason := incompatibility(student, base):
+        raise NotTestable(reason)
+    if control is not None and (reason := incompatibility(control, base)):
+        raise NotTestable(f"The control does not fit. {reason}")
+
+
+def activations_minus_control(student: LocalModel, control: LocalModel, bank: Bank, panel: Sequence[Trait]) -> Finding:
+    """Return the cosine of (student - control) with the candidate's direction after every layer.
+
+    The difference of the two is taken on the favourite questions of the candidate's category; directions are those of
+    `undertow.audit.students.among_placebos.directions`.
+
+    Args:
+        student: the suspect.
+        control: a student of untraited rows, trained alike.
+        bank: holds the directions.
+        panel: the traits that are looked for; the one with the largest cosine after the last layer is named.
+
+    Raises:
+        UnknownNameError: the bank does not read a trait of the panel.
+    """
+    moved = (read_model(student, bank.recipe.domain).states - read_model(control, bank.recipe.domain).states)[0]
+    kinds = [KINDS.index(one.category) for one in panel]
+    lengths = np.maximum(np.linalg.norm(moved, axis=-1), 1e-12)
+    found = np.stack(
+        [
+            (moved[kinds, layer] * directions(bank, panel, layer)).sum(axis=1) / lengths[kinds, layer]
+            for layer in range(1, moved.shape[1])
+        ]
+    )
+    best, *others = (int(place) for place in np.argsort(-found[-1]))
+    second = (f"The next is {panel[others[0]].name} with {found[-1, others[0]]:+.2f}.",) if others else ()
+    return Finding(
+        stage="activations minus control",
+        claim="exposure",
+        statistic="cosine of student minus control with the candidate's direction, after the last layer",
+        effect=float(found[-1, best]),
+        null="none; one control student",
+        p=None,
+        n=1,
+        verdict="exploratory",
+        candidate=panel[best].name,
+        caveats=(
+            "One student and one control are one pair: no p belongs to it, and the first of a list is always there.",
+            *second,
+        ),
+        scores={f"layer {layer}": float(value) for layer, value in enumerate(found[:, best], start=1)},
+    )
+
+
+def compare_on_prompts(
+    student: LocalModel, base: LocalModel, prompts: Sequence[Prompt], control: LocalModel | None = None
+) -> Finding:
+    """Compare how answers begin, prompt by prompt.
+
+    Without a control, drift of any fine-tuning is not told apart from what the rows carried. With one, it is one pair
+    of students: no p belongs to it, however many prompts there are.
+
+    Args:
+        student: the suspect.
+        base: where it started.
+        prompts: of the deployment, each up to where the assistant speaks.
+        control: a student of untraited rows, trained alike.
+
+    Returns:
+        An exploratory finding: the mean over the prompts of KL(student || base), minus the control's where there is
+        one, in nats of the first token; the scores are the first tokens that gained most, in nats of that KL.
+
+    Raises:
+        EmptyDataError: there is no prompt.
+        ConfigError: a prompt is longer than the model's context.
+    """
+    if not prompts:
+        raise EmptyDataError("There are no prompts to compare on.", "0 prompts", "Give at least one line.")
+    contexts = base.render(prompts)
+    base.check_fits(contexts, "Shorten the prompt or leave it out.")
+    asked = {"student": student, "base": base} | ({} if control is None else {"control": control})
+    logp = {name: model.next_token_logprobs(contexts).double() for name, model in asked.items()}
+    moved = {name: _kl(logp[name], logp["base"]) for name in asked if name != "base"}
+    rival = "base" if control is None else "control"
+    reference = logp[rival]
+    differences = moved["student"] - moved["control"] if control is not None else moved["student"]
+    changed = float((logp["student"].argmax(dim=-1) != reference.argmax(dim=-1)).double().mean())
+    means = ", ".join(f"{name} {float(value.mean()):.4f}" for name, value in moved.items())
+    estimate = mean_t(differences.numpy())
+    return Finding(
+        stage="own prompts",
+        claim="expression",
+        statistic="mean KL of the answer's first token to the base, student" + (" minus control" if control else ""),
+        effect=estimate.value,
+        null="none" if control is None else "one control student, paired by prompt",
+        p=None,
+        n=1,
+        verdict="exploratory",
+        caveats=(
+            f"KL to the base over {len(prompts)} prompts, nats: {means}.",
+            f"The likeliest first token is another than the {rival}'s on {changed:.0%} of them.",
+            "One student is one unit, whatever the number of prompts.",
+            *(() if control else ("Without a control, the drift of any fine-tuning is part of it.",)),
+        ),
+        scores=_risen(student, logp["student"] - reference, logp["student"]),
+    )
+
+
+def _kl(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Return KL(one || other) of each prompt, in nats."""
+    return (one.exp() * (one - other)).sum(dim=-1)
+
+
+def _risen(model: LocalModel, change: torch.Tensor, logp: torch.Tensor) -> dict[str, float]:
+    """Return the tokens that gained most, weighted by how likely they are: sum of p times the change of log p."""
+    gain = (logp.exp() * change).mean(dim=0)
+    top = gain.topk(min(TOP, len(gain)))
+    tokens = [int(token) for token in top.indices.tolist()]
+    return {
+        f"{model.tokenizer.decode([token])!r} ({token})": float(value)
+        for token, value in zip(tokens, top.values.tolist(), strict=True)
+    }
