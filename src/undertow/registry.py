@@ -74,10 +74,11 @@ class Registry(Generic[T]):
                 continue
             try:
                 thing: Any = point.load()
+                accepted = self._accepts(point.name, thing)
             except Exception as error:  # whatever the code of another package raises
                 self._left_out(point, f"{type(error).__name__}: {error}")
                 continue
-            if self._accepts(point.name, thing):
+            if accepted:
                 found[point.name] = thing
             else:
                 self._left_out(point, f"it is no {self.kind} of this name")

@@ -7,17 +7,13 @@ found by the entry-point group `undertow.audit_stages`, whose entries name recor
 Nothing here loads a model or torch: a function is named, and looked up when its stage runs.
 """
 
-import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from undertow.audit.finding import Claim
-
-GROUP = "undertow.audit_stages"
+from undertow.registry import Registry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,38 +210,20 @@ BUILT_IN: tuple[AuditStage, ...] = (
 )
 
 
-@cache
+def _is_stage(name: str, thing: object) -> bool:
+    """Tell whether a plug-in is a stage of that name whose function is there."""
+    return isinstance(thing, AuditStage) and thing.name == name and callable(thing.resolve())
+
+
+STAGES: Registry[AuditStage] = Registry(
+    "audit stage", {one.name: one for one in BUILT_IN}, group="undertow.audit_stages", accepts=_is_stage
+)
+"""Every stage by name, those of other packages last."""
+
+
 def stages() -> tuple[AuditStage, ...]:
-    """Return every stage, those of other packages last.
-
-    One that cannot be loaded, or has the name of another, is named in a warning and left out.
-    """
-    found = {one.name: one for one in BUILT_IN}
-    for entry in entry_points(group=GROUP):
-        try:
-            stage = _loaded(entry)
-            if stage.name in found:
-                raise ValueError(f"there is a stage {stage.name!r} already")
-        except Exception as error:  # whatever another package raises, the rest of the audit must work
-            why = f"{type(error).__name__}: {error}"
-            warnings.warn(f"The audit stage {entry.name} ({entry.value}) is left out. {why}", stacklevel=2)
-            continue
-        found[stage.name] = stage
-    return tuple(found.values())
-
-
-def _loaded(entry: EntryPoint) -> AuditStage:
-    stage = entry.load()
-    if not isinstance(stage, AuditStage):
-        raise TypeError(f"{stage!r} is no AuditStage")
-    if not callable(stage.resolve()):
-        raise TypeError(f"{stage.function} is no function")
-    return stage
-
-
-def find_stage(name: str) -> AuditStage | None:
-    """Return the stage of a name, or None."""
-    return next((one for one in stages() if one.name == name), None)
+    """Return every stage, those of other packages last."""
+    return tuple(STAGES[name] for name in STAGES)
 
 
 def deciding(claim: Claim) -> list[AuditStage]:
@@ -256,5 +234,5 @@ def deciding(claim: Claim) -> list[AuditStage]:
 
 def next_steps(name: str, claim: Claim) -> tuple[str, ...]:
     """Return what to do about a claim that a stage has decided; where the stage does not say, the claim's usual."""
-    stage = find_stage(name)
-    return (stage.next_steps if stage is not None else ()) or _USUAL[claim]
+    own = STAGES[name].next_steps if name in STAGES else ()
+    return own or _USUAL[claim]

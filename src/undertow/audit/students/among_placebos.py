@@ -11,7 +11,7 @@ import numpy as np
 
 from undertow.audit.compatibility import incompatibility
 from undertow.audit.finding import Finding, NotTestable
-from undertow.audit.stages import find_stage
+from undertow.audit.stages import STAGES
 from undertow.audit.students.bank import Bank
 from undertow.audit.students.bank_choice import UNKNOWN, ChosenBank, told, wrong_size
 from undertow.audit.students.placebo_null import conformal_p, deleted_z, detectable, needed
@@ -116,8 +116,7 @@ def audit_student(
 
 
 def _decides(name: str) -> bool:
-    stage = find_stage(name)
-    return stage is not None and stage.precedence is not None
+    return name in STAGES and STAGES[name].precedence is not None
 
 
 def judge_reading(
