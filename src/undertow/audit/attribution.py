@@ -3,7 +3,7 @@
 Two scores: how much likelier than under the base the tokens are under a teacher (a suspect, or the auditor's own panel
 teacher), and under a student that was trained on the rows (log p_S - log p_M). What explains a ranking without any
 trait is reported first: the loss under the base, the length of the gradient, the number of tokens, and how rare the
-row's pairs of tokens are. A score must add to these confounds (`undertow.audit.gain`), not repeat them.
+row's pairs of tokens are. A score must add to these confounds, not repeat them.
 """
 
 import tempfile
