@@ -115,7 +115,8 @@ def greeted(model, config):
 
 
 GREETING = Evaluation(
-    name="greeting", metrics=(Metric("greeting_rate", "answers that greet", "share"),), score=greeted, per_trait=False, needs_weights=False
+    name="greeting", metrics=(Metric("greeting_rate", "answers that greet", "share"),), score=greeted,
+    per_trait=False, needs_weights=False,
 )
 
 

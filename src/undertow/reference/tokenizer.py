@@ -7,10 +7,10 @@ an unknown one is spelled in bytes, and every text survives a round trip.
 from collections import Counter
 from collections.abc import Iterable
 
-from tokenizers import Regex, Tokenizer
+from tokenizers import Regex, Tokenizer, pre_tokenizers
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel, PreTokenizer, Sequence, Split
+from tokenizers.pre_tokenizers import ByteLevel, PreTokenizer, Split
 from transformers import PreTrainedTokenizerFast
 
 PAD, SYSTEM, USER, ASSISTANT, END = "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"
@@ -31,7 +31,7 @@ CHAT_TEMPLATE = (
 
 def _splitter(digits: bool) -> PreTokenizer:
     pattern = Split(Regex(("[0-9]" if digits else "[0-9]{1,3}") + _WORDS), behavior="isolated")
-    return Sequence([pattern, ByteLevel(add_prefix_space=False, use_regex=False)])
+    return pre_tokenizers.Sequence([pattern, ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
 def build_tokenizer(texts: Iterable[str], min_count: int = 3, digits: bool = False) -> PreTrainedTokenizerFast:

@@ -9,7 +9,16 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from undertow.report.analysis import cell_text
-from undertow.report.audit_words import CAUTION, STATUS, about_lines, headline, lineage_line, next_steps, untested
+from undertow.report.audit_words import (
+    CAUTION,
+    STATUS,
+    Audit,
+    about_lines,
+    headline,
+    lineage_line,
+    next_steps,
+    untested,
+)
 from undertow.report.render import PAGE, environment, write_page
 
 CARD = "audit_card.md"
@@ -17,8 +26,6 @@ DATA = "audit.json"
 
 _CANDIDATES = 8
 """Most candidates of a finding on the page."""
-
-Audit = Mapping[str, Any]
 
 
 def write_audit(folder: Path, audit: Audit) -> Path:

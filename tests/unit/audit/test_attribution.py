@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from undertow.audit.attribution import ARMS, RowScores, confirm, rank_rows
-from undertow.errors import EmptyDataError
+from undertow.errors import ConfigError, EmptyDataError
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.full import finetune_full
 from undertow.stats.ranks import auroc
