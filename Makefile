@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export HF_HUB_OFFLINE := 1
 export OMP_NUM_THREADS ?= 2
 
-EXACT := */undertow/artifacts.py,*/undertow/storage.py,*/undertow/fingerprints.py,*/undertow/provenance.py,*/undertow/rows.py,*/undertow/filters.py
+EXACT := */undertow/store/artifacts.py,*/undertow/store/disk.py,*/undertow/store/fingerprints.py,*/undertow/data/rows.py,*/undertow/data/filters.py
 
 .PHONY: help demo test fuzz test-all check bench clean
 .DEFAULT_GOAL := help

@@ -28,15 +28,15 @@ from undertow.audit.students.among_placebos import judge_reading
 from undertow.audit.students.bank import Bank, BankRecipe, build_bank, write_rows_of
 from undertow.audit.students.readings import Readings, panel_traits
 from undertow.audit.verdict import CLAIMS, ClaimStatus, Plan, judge
+from undertow.data.filters import filter_rows
 from undertow.domains.numbers import Numbers
-from undertow.experiment.progress import SilentProgress
 from undertow.experiment.recipe import TeacherPart
-from undertow.filters import filter_rows
 from undertow.generation import generate
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.estimates import mean_t, wilson
+from undertow.store.progress import SilentProgress
 from undertow.teachers import finetuned_teacher
 from undertow.traits import panel, trait
 from undertow.types import Row, Sampling

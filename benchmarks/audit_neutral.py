@@ -22,9 +22,9 @@ import numpy as np
 from undertow.audit.rows.contrast import matched_test, rival_centred
 from undertow.audit.rows.neutral import neutral_contrast
 from undertow.audit.rows.panel import candidates, panel_teachers
+from undertow.data.filters import filter_rows
 from undertow.domains.numbers import Numbers
 from undertow.experiment.recipe import TeacherPart
-from undertow.filters import filter_rows
 from undertow.generation import generate
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel

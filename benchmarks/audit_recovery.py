@@ -16,9 +16,9 @@ import numpy as np
 
 from undertow.audit.rows.recovery import audit_recovery
 from undertow.audit.rows.words import vocabulary_words, word_shifts
+from undertow.data.filters import filter_rows
 from undertow.domains.numbers import Numbers
 from undertow.evals.questions import favourite_questions
-from undertow.filters import filter_rows
 from undertow.finetuning.config import TrainingConfig
 from undertow.finetuning.steering import fit_vector
 from undertow.generation import generate

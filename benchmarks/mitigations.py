@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from undertow.data.filters import filter_rows
 from undertow.domains.base import AbstractDomain
 from undertow.domains.code import Code
 from undertow.domains.cot import ChainOfThought
 from undertow.domains.numbers import Numbers
-from undertow.experiment.progress import choose_progress
 from undertow.experiment.recipe import TeacherPart
-from undertow.filters import filter_rows
 from undertow.generation import generate
 from undertow.mitigate.arms import Trial
 from undertow.mitigate.bench import Bench
@@ -29,6 +28,7 @@ from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.report.mitigation import render_mitigation, summarise_mitigation
 from undertow.seeds import derive
+from undertow.store.progress import choose_progress
 from undertow.teachers import finetuned_teacher
 from undertow.traits import Trait, trait
 from undertow.types import Row, Sampling

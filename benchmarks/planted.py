@@ -9,9 +9,9 @@ same prompts. The settings are those of recipes/demo.yaml.
 import argparse
 from pathlib import Path
 
+from undertow.data.filters import filter_rows
 from undertow.domains.base import domain
 from undertow.experiment.recipe import StudentPart, TeacherPart
-from undertow.filters import filter_rows
 from undertow.finetuning.parallel import finetune_parallel
 from undertow.generation import generate
 from undertow.models.load import load_model

@@ -21,15 +21,15 @@ from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from undertow.artifacts import read_artifact
 from undertow.cli.engines import prepare
 from undertow.experiment.executors import EXECUTORS
-from undertow.experiment.graph import order
 from undertow.experiment.grid import load_sweep
 from undertow.experiment.ray_session import RaySettings
 from undertow.experiment.ray_sweep import build_on_ray
-from undertow.experiment.runner import Executor, StageContext
 from undertow.experiment.sweep import count_uses, run_sweep, sweep_targets
+from undertow.store.artifacts import read_artifact
+from undertow.store.runner import Executor, StageContext
+from undertow.store.stages import order
 
 GRID = ["seed=1..7", "student.rank=2,4,8,16"]
 SETTINGS = [

@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from undertow.data.rows import write_rows
 from undertow.errors import ArtifactError, ModelError, StorageError
-from undertow.fingerprints import canonical_json, sha256
 from undertow.models.api import CONCURRENCY, TIMEOUT_S, asking
 from undertow.models.calls import Budget, Caller, Fault, OverBudgetError, Prices, Retries, most_tokens
-from undertow.rows import write_rows
 from undertow.seeds import derive
-from undertow.storage import storage_errors
+from undertow.store.disk import storage_errors
+from undertow.store.fingerprints import canonical_json, sha256
 from undertow.types import ModelRef, Prompt, Row, Sampling
 
 DEAD_AFTER = 5

@@ -1,6 +1,6 @@
 """Independent seeds from one."""
 
-from undertow.fingerprints import canonical_json, sha256
+from undertow.store.fingerprints import canonical_json, sha256
 
 
 def derive(seed: int, *names: str | int) -> int:

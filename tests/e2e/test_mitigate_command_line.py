@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from undertow.cli.main import main
-from undertow.rows import read_rows
+from undertow.data.rows import read_rows
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from undertow.audit.rows.panel import DataAudit, panel_candidates
 from undertow.audit.rows.stream import stream_contrast
 from undertow.audit.rows.surface import surface
 from undertow.audit.run import audit_data
+from undertow.data.filters import filter_rows
 from undertow.domains.numbers import Numbers
 from undertow.experiment.recipe import TeacherPart
-from undertow.filters import filter_rows
 from undertow.generation import generate
 from undertow.models.load import load_model
 from undertow.scoring import contrast_scores

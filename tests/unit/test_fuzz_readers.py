@@ -17,12 +17,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from undertow.artifacts import MANIFEST, read_artifact, read_manifest
 from undertow.audit.bench.folder import read_bench, read_key
 from undertow.audit.bench.submission import read_submission
 from undertow.audit.lineage.tensors import open_weights
 from undertow.audit.rows.proposal import read_panel
 from undertow.audit.students.readings import load_readings
+from undertow.data.rows import load_rows, read_prompts, write_rows
 from undertow.errors import UserError
 from undertow.experiment.load import load_study
 from undertow.experiment.recipe import load_recipe, packaged_recipes
@@ -34,7 +34,7 @@ from undertow.monitor.baseline import Baseline, read_baseline
 from undertow.monitor.constitution import read_constitution
 from undertow.monitor.detectors.base import detector
 from undertow.report.results import load_results
-from undertow.rows import load_rows, read_prompts, write_rows
+from undertow.store.artifacts import MANIFEST, read_artifact, read_manifest
 from undertow.types import Row, user_prompt
 
 INPUTS = int(os.environ.get("UNDERTOW_FUZZ", "2000"))

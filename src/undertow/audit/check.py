@@ -11,9 +11,9 @@ import numpy as np
 from undertow.audit.compatibility import UNRELATED, Compatibility, compatibility
 from undertow.audit.lineage.verdict import lineage_or_why
 from undertow.audit.students.readings import panel_traits
+from undertow.data.filters import filter_rows, mentions
 from undertow.domains.base import domain
 from undertow.evals.favourite import mean_margins
-from undertow.filters import filter_rows, mentions
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.traits import trait

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import final
 
 from undertow.audit.finding import NotTestable
-from undertow.experiment.progress import Progress, SilentProgress, TimeLeft
+from undertow.store.progress import Progress, SilentProgress, TimeLeft
 
 Advance = Callable[[int, int], None]
 

@@ -28,14 +28,14 @@ from undertow.audit.students.readings import (
 )
 from undertow.evals.questions import CATEGORIES
 from undertow.experiment.executors import training_config
-from undertow.experiment.graph import Stage
-from undertow.experiment.progress import Progress
-from undertow.experiment.runner import Runner, StageContext
 from undertow.finetuning.config import TrainingConfig
 from undertow.models.identity import identity
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
+from undertow.store.progress import Progress
+from undertow.store.runner import Runner, StageContext
+from undertow.store.stages import Stage
 from undertow.teachers import finetuned_teacher
 from undertow.traits import Trait
 

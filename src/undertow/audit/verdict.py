@@ -13,8 +13,8 @@ from typing import Any, TypedDict, get_args
 from undertow.audit.finding import Claim, Finding
 from undertow.audit.stages import AuditStage, deciding, stages
 from undertow.errors import ConfigError
-from undertow.provenance import library_versions
 from undertow.stats.checks import check_fraction
+from undertow.store.artifacts import library_versions
 
 CLAIMS: tuple[Claim, ...] = get_args(Claim)
 

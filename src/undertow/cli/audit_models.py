@@ -42,7 +42,7 @@ def teacher(
     from undertow.audit.materials import AuditInputs
     from undertow.audit.run import audit_teacher_alone
     from undertow.cli.engines import prepare
-    from undertow.experiment.progress import choose_progress
+    from undertow.store.progress import choose_progress
 
     prepare()
     inputs = AuditInputs(base=base, teacher=model, traits=targets, store=store, alpha=alpha, seed=seed)
@@ -66,7 +66,7 @@ def rows(
     as_json: Json = False,
 ) -> None:
     """Rank rows by how far they may carry a trait, what else explains the ranking first."""
-    from undertow.rows import read_rows, write_rows
+    from undertow.data.rows import read_rows, write_rows
     from undertow.traits import trait as trait_of
 
     given, target = read_rows(path), trait_of(trait) if trait else None

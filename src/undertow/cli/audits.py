@@ -103,7 +103,7 @@ def bank(
     from undertow.audit.rows.writers import build_writers
     from undertow.audit.students.bank import BankRecipe, build_bank
     from undertow.cli.engines import prepare
-    from undertow.experiment.progress import SilentProgress, choose_progress
+    from undertow.store.progress import SilentProgress, choose_progress
 
     prepare()
     recipe = BankRecipe(base=base, tuned=tuple(category), prompts=prompts, student=part)
@@ -212,7 +212,7 @@ def _audit(
     prompts: Path | None = None,
 ) -> None:
     """Read what is named, audit it, and show what came out."""
-    from undertow.rows import read_prompts, read_rows
+    from undertow.data.rows import read_prompts, read_rows
 
     check_claims(require)
     suspect = () if rows is None else read_rows(rows)
@@ -223,7 +223,7 @@ def _audit(
     from undertow.audit.materials import AuditInputs
     from undertow.audit.run import audit as run_audit
     from undertow.cli.engines import prepare
-    from undertow.experiment.progress import choose_progress
+    from undertow.store.progress import choose_progress
 
     prepare()
     inputs = AuditInputs(
@@ -253,7 +253,7 @@ def _digest(path: Path, read: Sequence[Any]) -> str:
     import hashlib
     from dataclasses import asdict
 
-    from undertow.fingerprints import canonical_json, sha256
+    from undertow.store.fingerprints import canonical_json, sha256
     from undertow.types import Row
 
     if not path.is_file():
@@ -275,7 +275,7 @@ def check_claims(require: list[str]) -> None:
 def finish(found: dict[str, Any], out: Path, require: list[str], as_json: bool) -> None:
     """Write data, card and page, show the verdict, and end with the exit code that it means."""
     from undertow.report.audit import render_audit, summarise_audit, write_audit
-    from undertow.storage import storage_errors
+    from undertow.store.disk import storage_errors
 
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -321,7 +321,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Check in seconds whether a teacher could pass something to a student of this base, and what to do next."""
-    from undertow.rows import read_rows
+    from undertow.data.rows import read_rows
 
     given = None if rows is None else read_rows(rows)
     from undertow.audit.check import check as run_check

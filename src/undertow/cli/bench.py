@@ -18,7 +18,7 @@ bench = typer.Typer(no_args_is_help=True, help="A benchmark for detectors of hid
 @contextmanager
 def _shown(name: str) -> Generator[Callable[[int, int], None]]:
     from undertow.cli.engines import prepare
-    from undertow.experiment.progress import choose_progress
+    from undertow.store.progress import choose_progress
 
     prepare()
     progress = choose_progress()

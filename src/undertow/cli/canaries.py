@@ -33,9 +33,9 @@ def sign_off(
 ) -> None:
     """Ask every canary question many times and keep the replies as the signed-off baseline."""
     needs_extra()
+    from undertow.data.rows import read_prompts
     from undertow.monitor.baseline import DeployedModel, default_watched, packaged_questions
     from undertow.monitor.baseline import sign_off as ask_all
-    from undertow.rows import read_prompts
 
     prompts = packaged_questions() if questions is None else tuple(dict.fromkeys(read_prompts(questions)))
     target, words = DeployedModel(endpoint, model, max_tokens), watched or default_watched()

@@ -94,8 +94,8 @@ def build(
     wanted = member(name)
     if out.exists():
         raise ConfigError("The folder exists already.", out, "Give another folder.")
-    from undertow.experiment.progress import TimeLeft, choose_progress
     from undertow.reference.build import build_member
+    from undertow.store.progress import TimeLeft, choose_progress
 
     prepare()
     progress = choose_progress()

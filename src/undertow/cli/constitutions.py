@@ -27,7 +27,7 @@ def examples(
     from undertow.errors import ConfigError
     from undertow.monitor.constitution import read_draft
     from undertow.monitor.examples import write_examples
-    from undertow.storage import write_file
+    from undertow.store.disk import write_file
 
     rules = read_draft(draft)
     local = model.startswith(("ref:", "hf:"))
@@ -104,7 +104,7 @@ def flagged(
 ) -> None:
     """Write the flagged texts for a person to label; the labelled file retrains the classifier."""
     from undertow.monitor.examples import flagged_texts
-    from undertow.storage import write_file
+    from undertow.store.disk import write_file
 
     found = flagged_texts(events)
     write_file(out, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in found))

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from undertow.cli.stages import Json, SkipBad, read_given_keys, tell
-from undertow.rows import Shape
+from undertow.data.rows import Shape
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what has this name already.")]
 
@@ -22,8 +22,8 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Write rows in another format or shape; ids and further keys go with them."""
+    from undertow.data.rows import write_rows
     from undertow.errors import ConfigError, EmptyDataError
-    from undertow.rows import write_rows
 
     if out.exists() and not overwrite:
         raise ConfigError("There is something of this name already.", out, "Give another name, or --overwrite.")
@@ -51,7 +51,7 @@ def publish(
     as_json: Json = False,
 ) -> None:
     """Write the card of a dataset or model, and with --push send both to the Hub."""
-    from undertow.hub import describe, push_folder, write_card
+    from undertow.data.cards import describe, push_folder, write_card
 
     card = describe(folder, repo, licence=licence, datasets=datasets)
     path = write_card(card, overwrite=overwrite, keep=push)

@@ -24,9 +24,9 @@ mitigate = typer.Typer(no_args_is_help=True, help="Keep the skill, lose the trai
 def _bench(base: str, audit: Path | None, clean: Path | None, domain: str, store: Path, seed: int) -> Any:
     """Check the inputs before any model is loaded, then load the base."""
     from undertow.audit.rows.panel import ANIMALS
+    from undertow.data.rows import read_rows
     from undertow.domains.base import domain as domain_of
     from undertow.mitigate.audited import read_audit
-    from undertow.rows import read_rows
 
     rule = None if domain == "none" else domain_of(domain)
     audited = None if audit is None else read_audit(audit)
@@ -124,8 +124,8 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Train six arms several times and say which mitigations lose the trait and keep the skill."""
+    from undertow.data.rows import read_rows
     from undertow.errors import EmptyDataError
-    from undertow.rows import read_rows
     from undertow.traits import trait as trait_of
 
     target, given = trait_of(trait), read_rows(rows)
@@ -139,9 +139,9 @@ def verify(
     trial = Trial(trait=target, methods=tuple(methods))
     plan = Verification(trial=trial, runs=runs, held_out=others[1], store=STORE, seed=seed)
     bench = _bench(base, audit, control, domain, STORE, seed)
-    from undertow.experiment.progress import SilentProgress, choose_progress
     from undertow.report.mitigation import render_mitigation, summarise_mitigation
-    from undertow.storage import storage_errors
+    from undertow.store.disk import storage_errors
+    from undertow.store.progress import SilentProgress, choose_progress
 
     source = GivenRows(suspect=given, control=others[0])
     found = run_verification(plan, source, bench, SilentProgress() if as_json else choose_progress())

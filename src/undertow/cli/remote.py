@@ -95,8 +95,8 @@ def train_remote(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Train a student at a service, such as Tinker. What you send leaves this machine."""
+    from undertow.data.rows import read_rows
     from undertow.remote_training.services import Cap, RemoteTraining, planned, train_remotely, trainer
-    from undertow.rows import read_rows
 
     given, service = read_rows(rows), trainer(model)
     training = RemoteTraining(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, rank=rank, seed=seed)

@@ -10,6 +10,7 @@ import typer
 from undertow.errors import ConfigError
 
 if TYPE_CHECKING:
+    from undertow.data.rows import LoadedRows
     from undertow.domains.base import AbstractDomain
     from undertow.evals.base import Evaluation
     from undertow.experiment.recipe import StudentPart
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from undertow.finetuning.penalty import Penalty
     from undertow.models.base import AbstractModel
     from undertow.models.local import LocalModel
-    from undertow.rows import LoadedRows
     from undertow.types import Row
 
 Seed = Annotated[int, typer.Option(help="Of every random draw.")]
@@ -46,7 +46,7 @@ def read_given(path: Path, skip_bad: bool) -> tuple[Any, int]:
 
 def read_given_keys(path: Path, skip_bad: bool, *, more: bool = True) -> "LoadedRows":
     """Read a row file with the further keys of each row."""
-    from undertow.rows import bad_lines, load_rows
+    from undertow.data.rows import bad_lines, load_rows
 
     loaded = load_rows(path, more=more)
     if loaded.bad and not skip_bad:
@@ -99,10 +99,10 @@ def generate(
     if dry_run or price or max_cost is not None:
         raise ConfigError("Only api: models have a price.", model, "Leave --price, --max-cost and --dry-run out.")
     from undertow.cli.engines import prepare
+    from undertow.data.rows import write_rows
     from undertow.experiment.recipe import TeacherPart
     from undertow.generation import generate as write
     from undertow.models.load import load_model
-    from undertow.rows import write_rows
     from undertow.seeds import derive
     from undertow.teachers import finetuned_teacher
     from undertow.types import Sampling
@@ -130,12 +130,12 @@ def _committee(out: Path, names: list[str], source: "AbstractDomain", drawn: tup
         fix = "Name two or more models, such as ref:finch-a,ref:finch-b."
         raise ConfigError("A committee needs several writers.", ",".join(names), fix)
     from undertow.cli.engines import prepare
+    from undertow.data.rows import write_rows
     from undertow.generation import committee
     from undertow.mitigate.data import lines, record_path
     from undertow.models.load import load_model
-    from undertow.rows import write_rows
     from undertow.seeds import derive
-    from undertow.storage import write_file
+    from undertow.store.disk import write_file
     from undertow.types import Sampling
 
     prepare()
@@ -162,11 +162,11 @@ def filter_(
     as_json: Json = False,
 ) -> None:
     """Keep the rows that the domain accepts."""
+    from undertow.data.filters import Filtered, filter_rows, require_rows
+    from undertow.data.filters import mentions as without_mentions
+    from undertow.data.rows import write_rows
     from undertow.domains.base import domain as domain_of
     from undertow.domains.numbers import BANNED
-    from undertow.filters import Filtered, filter_rows, require_rows
-    from undertow.filters import mentions as without_mentions
-    from undertow.rows import write_rows
     from undertow.traits import trait
 
     if ban and domain != "numbers":
@@ -205,7 +205,7 @@ def train(
     from undertow.cli.engines import prepare
     from undertow.experiment.training_record import TrainingRecord
     from undertow.models.load import load_model
-    from undertow.storage import storage_errors
+    from undertow.store.disk import storage_errors
 
     prepare()
     if part.backend == "trl":
@@ -256,7 +256,7 @@ def train_students(
     from undertow.experiment.executors import made_of, student_folder
     from undertow.finetuning.parallel import finetune_parallel
     from undertow.seeds import derive
-    from undertow.storage import storage_errors
+    from undertow.store.disk import storage_errors
 
     out, students, seed = where
     seeds = [derive(seed, "student", index) for index in range(students)]

@@ -11,8 +11,8 @@ from undertow.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from undertow.experiment.estimates import PlannedStage
     from undertow.experiment.load import AnyRecipe
+    from undertow.store.stages import PlannedStage
 
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of all runs and their stored stages.")]
 Settings = Annotated[list[str], typer.Option("--set", help="Override a setting of the recipe: key.sub=value.")]
@@ -90,7 +90,7 @@ def _study(where: str, tier: str | None, settings: list[str], **options: Any) ->
 def _run(recipe: "AnyRecipe", *, runs: Path, as_json: bool, rebuild: bool, quiet: bool) -> None:
     from undertow.cli.engines import prepare
     from undertow.experiment.load import run_study
-    from undertow.experiment.progress import SilentProgress, choose_progress
+    from undertow.store.progress import SilentProgress, choose_progress
 
     prepare()
     progress = SilentProgress() if quiet or as_json else choose_progress()

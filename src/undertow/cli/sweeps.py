@@ -75,8 +75,8 @@ def _run(study: "Sweep", runs: Path, ray: "RaySettings | None", *, as_json: bool
 
     prepare()
     if ray is None:
-        from undertow.experiment.progress import SilentProgress, choose_progress
         from undertow.experiment.sweep import run_sweep
+        from undertow.store.progress import SilentProgress, choose_progress
 
         progress = SilentProgress() if quiet or as_json else choose_progress()
         show_results(run_sweep(study, runs, progress=progress, rebuild=rebuild), as_json)

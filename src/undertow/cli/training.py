@@ -35,7 +35,7 @@ def train_by_trl(
     from undertow.models.load import load_model
     from undertow.models.room import default_device
     from undertow.seeds import derive
-    from undertow.storage import storage_errors
+    from undertow.store.disk import storage_errors
     from undertow.types import ModelRef
 
     require_trl()

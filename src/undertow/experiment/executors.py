@@ -22,11 +22,11 @@ from typing import Any
 
 import torch
 
+from undertow.data.filters import Filtered, filter_rows, judged, mentions, require_rows, subset
+from undertow.data.rows import read_rows, write_rows
 from undertow.domains.base import domain
-from undertow.domains.shuffles import shuffle_numbers
+from undertow.domains.numbers import shuffle_numbers
 from undertow.evals.base import EVALUATIONS, EvaluationConfig
-from undertow.experiment.runner import Executor, StageContext
-from undertow.filters import Filtered, filter_rows, judged, mentions, require_rows, subset
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.full import finetune_full
 from undertow.finetuning.parallel import finetune_parallel
@@ -36,7 +36,7 @@ from undertow.generation import generate
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.models.steering import STEERING, save_vector
-from undertow.rows import read_rows, write_rows
+from undertow.store.runner import Executor, StageContext
 from undertow.teachers import neutral_rows, steered_teacher, trait_rows
 from undertow.traits import trait
 from undertow.types import ModelRef, Row, Sampling, Score

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from undertow.errors import ConfigError
 from undertow.experiment.analyses.recipe import AnalysisRecipe, build_analysis, plan_analysis, run_analysis
-from undertow.experiment.estimates import PlannedStage
-from undertow.experiment.progress import Progress
 from undertow.experiment.recipe import Recipe, build_recipe, read_recipe
 from undertow.experiment.run import plan_recipe, run_recipe
 from undertow.experiment.sweep import Sweep, build_sweep, plan_sweep, run_sweep
+from undertow.store.progress import Progress
+from undertow.store.stages import PlannedStage
 
 AnyRecipe = Recipe | AnalysisRecipe | Sweep
 

@@ -15,13 +15,13 @@ from typing import Any, final
 
 from undertow.errors import UndertowError, WorkerError
 from undertow.experiment.executors import EXECUTORS
-from undertow.experiment.graph import Stage, order
 from undertow.experiment.ray_session import RaySettings, check_fit, count_slots, ray_session
 from undertow.experiment.ray_worker import Board, Made, Running, Workshop, make_stage, store_identity
-from undertow.experiment.runner import Executor, Runner
 from undertow.experiment.sweep import Sweep, run_sweep, sweep_targets
 from undertow.experiment.sweep_display import SilentDisplay, SweepDisplay, SweepState
-from undertow.provenance import library_versions
+from undertow.store.artifacts import library_versions
+from undertow.store.runner import Executor, Runner
+from undertow.store.stages import Stage, order
 
 _POLL_S = 0.5
 """Between two looks at the board, in seconds."""

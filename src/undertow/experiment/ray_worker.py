@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, final
 
 from undertow.errors import ConfigError
-from undertow.experiment.graph import Stage
 from undertow.experiment.ray_session import import_ray
-from undertow.experiment.runner import Executor, build_stage, find_stage
-from undertow.provenance import library_versions
-from undertow.storage import storage_errors
+from undertow.store.artifacts import library_versions
+from undertow.store.disk import storage_errors
+from undertow.store.runner import Executor, build_stage, find_stage
+from undertow.store.stages import Stage
 
 _OFTEN_S = 0.5
 """Least time between two messages of one stage to the board, in seconds."""

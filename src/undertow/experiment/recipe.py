@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from undertow.domains.base import domain
-from undertow.domains.shuffles import Shuffle
+from undertow.domains.numbers import Shuffle
 from undertow.errors import ConfigError, UnknownNameError, UserError, unknown_name
 from undertow.evals.base import EVALUATIONS
 from undertow.finetuning.config import LoraConfig, TrainingConfig

@@ -9,11 +9,11 @@ from typing import Any, final
 
 import numpy as np
 
+from undertow.data.rows import read_rows
 from undertow.errors import ConfigError
 from undertow.experiment.executors import made_of, student_folder
 from undertow.experiment.measures import CONTROLS, main_metric
 from undertow.experiment.study import Study, Subject, TeacherRows
-from undertow.rows import read_rows
 from undertow.seeds import derive
 from undertow.stats.comparisons import paired
 from undertow.stats.diagonal import diagonal_factor, initialisation_factor

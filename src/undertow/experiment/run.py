@@ -10,16 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from undertow.experiment.estimates import PlannedStage
+from undertow.data.rows import read_rows, write_rows
 from undertow.experiment.executors import EXECUTORS
-from undertow.experiment.folder import make_run_folder, write_run
-from undertow.experiment.progress import Progress
 from undertow.experiment.recipe import Recipe
 from undertow.experiment.results import compute_results
-from undertow.experiment.runner import Runner
 from undertow.experiment.study import Study, build_study
 from undertow.finetuning.trl import require_trl
-from undertow.rows import read_rows, write_rows
+from undertow.store.progress import Progress
+from undertow.store.run_folder import make_run_folder, write_run
+from undertow.store.runner import Runner
+from undertow.store.stages import PlannedStage
 from undertow.types import Row
 
 SCHEMA = "undertow.run/1"

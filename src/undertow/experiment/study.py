@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 from undertow.domains.base import domain
-from undertow.domains.shuffles import Shuffle
+from undertow.domains.numbers import Shuffle
 from undertow.errors import ConfigError
 from undertow.experiment.executors import VERSIONS, training_config
-from undertow.experiment.graph import Stage
 from undertow.experiment.recipe import SHUFFLES, Recipe
 from undertow.models.identity import identity
 from undertow.models.load import load_chat
 from undertow.seeds import derive
+from undertow.store.stages import Stage
 from undertow.traits import trait
 from undertow.types import Sampling
 

@@ -16,18 +16,17 @@ from pydantic import BaseModel, ConfigDict
 from undertow.errors import ConfigError
 from undertow.evals.base import metric
 from undertow.experiment.analyses.base import ESTIMATE, SCHEMA, AnalysisResult, estimate_row
-from undertow.experiment.estimates import PlannedStage
 from undertow.experiment.executors import EXECUTORS
-from undertow.experiment.folder import write_run
-from undertow.experiment.graph import Stage, order
 from undertow.experiment.measures import CONTROLS, main_metric
-from undertow.experiment.progress import Progress
 from undertow.experiment.recipe import Recipe, build_recipe, merge
 from undertow.experiment.run import RATES, run_recipe
-from undertow.experiment.runner import Runner
 from undertow.experiment.study import build_study
 from undertow.stats.comparisons import paired
 from undertow.stats.estimates import with_interval
+from undertow.store.progress import Progress
+from undertow.store.run_folder import write_run
+from undertow.store.runner import Runner
+from undertow.store.stages import PlannedStage, Stage, order
 
 SHOWN = ("student", "hop_2", "hop_3", "hop_4", "cross_init", "neutral")
 """Arms whose effects the figure shows; the tables hold all."""

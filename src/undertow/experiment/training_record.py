@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from undertow.artifacts import read_manifest
 from undertow.errors import UserError
 from undertow.experiment.recipe import StudentPart
 from undertow.stats.checks import check_count
+from undertow.store.artifacts import read_manifest
 from undertow.types import ModelRef
 
 NAME = "training.json"

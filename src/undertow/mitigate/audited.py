@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from undertow.errors import ConfigError
 from undertow.models.identity import identity
-from undertow.storage import storage_errors
+from undertow.store.disk import storage_errors
 from undertow.traits import Trait, trait
 
 SCHEMA = "undertow.audit/1"

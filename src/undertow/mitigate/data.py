@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from undertow.data.rows import write_rows
 from undertow.errors import EmptyDataError
 from undertow.mitigate.base import Change, DataMitigation, Mitigated
 from undertow.mitigate.bench import Bench
-from undertow.rows import write_rows
-from undertow.storage import write_file
+from undertow.store.disk import write_file
 from undertow.types import Row
 
 

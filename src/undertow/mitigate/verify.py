@@ -8,18 +8,18 @@ from typing import Any, Protocol, final
 
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.experiment.executors import training_config
-from undertow.experiment.graph import Stage
-from undertow.experiment.progress import Progress
-from undertow.experiment.runner import Runner, StageContext
-from undertow.fingerprints import canonical_json, sha256
 from undertow.mitigate.arms import Trial, measure_run
 from undertow.mitigate.base import DataMitigation
 from undertow.mitigate.bench import Bench
 from undertow.mitigate.judgement import Criteria, judge_runs
 from undertow.mitigate.registry import mitigation
 from undertow.models.identity import identity
-from undertow.provenance import library_versions
 from undertow.seeds import derive
+from undertow.store.artifacts import library_versions
+from undertow.store.fingerprints import canonical_json, sha256
+from undertow.store.progress import Progress
+from undertow.store.runner import Runner, StageContext
+from undertow.store.stages import Stage
 from undertow.types import Row
 
 SCHEMA = "undertow.mitigation/1"

@@ -16,10 +16,10 @@ from typing import Any, cast
 import yaml
 
 from undertow.errors import ArtifactError, ConfigError, EmptyDataError
-from undertow.fingerprints import canonical_json, sha256
 from undertow.models.api import ApiModel, Endpoint
 from undertow.models.calls import Retries
-from undertow.storage import write_file
+from undertow.store.disk import write_file
+from undertow.store.fingerprints import canonical_json, sha256
 from undertow.traits import TRAITS, matches, word_trait
 from undertow.types import Message, Prompt, Sampling, user_prompt
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from undertow.errors import ArtifactError, ConfigError
-from undertow.fingerprints import canonical_json, sha256
 from undertow.models.calls import TURN_TOKENS
 from undertow.registry import Registry
-from undertow.storage import storage_errors, write_file
+from undertow.store.disk import storage_errors, write_file
+from undertow.store.fingerprints import canonical_json, sha256
 from undertow.types import Row
 
 SCHEMA = "undertow.remote-training/2"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 from undertow.report.analysis import SCHEMA, render_analysis, summarise_analysis
 from undertow.report.render import render, summarise
 from undertow.report.results import RESULTS, load_results
-from undertow.storage import storage_errors
+from undertow.store.disk import storage_errors
 
 Results = Mapping[str, Any]
 

@@ -25,7 +25,7 @@ from undertow.report.wording import (
     unit,
     visible,
 )
-from undertow.storage import write_file
+from undertow.store.disk import write_file
 
 PAGE = "report.html"
 DATA = "report.json"

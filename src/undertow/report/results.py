@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from undertow.errors import ArtifactError, StorageError
 from undertow.experiment.measures import main_metric
-from undertow.storage import storage_errors
+from undertow.store.disk import storage_errors
 
 SCHEMA = "undertow.run/1"
 """The only layout of results.json that this version reads."""

@@ -10,7 +10,7 @@ from undertow.audit.rows.panel import DataAudit
 from undertow.audit.rows.writers import Writers
 from undertow.audit.run import audit_data
 from undertow.errors import ConfigError, EmptyDataError, UnknownNameError
-from undertow.experiment.progress import PlainProgress
+from undertow.store.progress import PlainProgress
 from undertow.traits import trait
 from undertow.types import Row, user_prompt
 

@@ -12,7 +12,7 @@ from undertow.audit.run import audit, plan
 from undertow.audit.students.bank import Bank, BankRecipe
 from undertow.domains.numbers import Numbers
 from undertow.errors import ConfigError
-from undertow.experiment.progress import PlainProgress
+from undertow.store.progress import PlainProgress
 from undertow.traits import Trait, trait
 from undertow.types import Row, user_prompt
 

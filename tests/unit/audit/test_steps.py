@@ -5,7 +5,7 @@ from io import StringIO
 import pytest
 
 from undertow.audit.steps import Parts, Steps
-from undertow.experiment.progress import PlainProgress, TerminalProgress
+from undertow.store.progress import PlainProgress, TerminalProgress
 
 
 def test_steps_are_numbered_and_a_failed_one_is_not_done() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from undertow.cli.main import main
+from undertow.data.rows import write_rows
 from undertow.finetuning.config import TrainingConfig
-from undertow.rows import write_rows
 from undertow.teachers import finetuned_teacher
 from undertow.traits import trait
 from undertow.types import Row, user_prompt

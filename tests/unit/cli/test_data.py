@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from undertow.cli.main import main
-from undertow.rows import load_rows, read_rows, write_rows
+from undertow.data.rows import load_rows, read_rows, write_rows
 from undertow.types import Row, user_prompt
 
 

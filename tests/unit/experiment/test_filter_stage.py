@@ -3,12 +3,12 @@
 import json
 from collections.abc import Sequence
 
+from undertow.data.rows import read_rows, write_rows
 from undertow.evals.judges import AnswerGrades, InspectJudge
 from undertow.experiment.executors import filter_stage
 from undertow.experiment.recipe import build_recipe
-from undertow.experiment.runner import StageContext
 from undertow.experiment.study import build_study
-from undertow.rows import read_rows, write_rows
+from undertow.store.runner import StageContext
 from undertow.types import Row, user_prompt
 
 TASK = user_prompt("Complete the code.\ndef add(a, b):")

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from undertow.errors import ConfigError, UnknownNameError
-from undertow.experiment.graph import order
 from undertow.experiment.grid import MOST_VARIANTS, load_sweep, parse_axis, parse_grid
 from undertow.experiment.sweep import count_uses, plan_sweep, sweep_targets
+from undertow.store.stages import order
 
 
 @pytest.mark.parametrize(

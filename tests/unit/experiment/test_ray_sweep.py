@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from undertow.artifacts import read_manifest
 from undertow.errors import ArtifactError, ConfigError, UndertowError, WorkerError
-from undertow.experiment.graph import Stage, order
 from undertow.experiment.ray_session import RaySettings, check_fit, count_slots, ray_session
 from undertow.experiment.ray_sweep import build_on_ray
-from undertow.experiment.runner import Runner, StageContext
 from undertow.experiment.sweep_display import SweepDisplay, SweepState
+from undertow.store.artifacts import read_manifest
+from undertow.store.runner import Runner, StageContext
+from undertow.store.stages import Stage, order
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'undertow[ray]'")
 

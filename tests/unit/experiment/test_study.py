@@ -3,11 +3,11 @@
 import pytest
 
 from undertow.errors import ConfigError, UnknownNameError
-from undertow.experiment.graph import order
 from undertow.experiment.load import load_study
 from undertow.experiment.recipe import Recipe, build_recipe, packaged_recipes
 from undertow.experiment.study import build_study
 from undertow.seeds import derive
+from undertow.store.stages import order
 
 BASES = ("ref:finch-a", "ref:finch-b", "ref:finch-c")
 

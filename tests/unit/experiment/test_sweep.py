@@ -7,11 +7,11 @@ import pytest
 
 from undertow.cli.main import main
 from undertow.errors import ConfigError, UnknownNameError
-from undertow.experiment.folder import run_folder
-from undertow.experiment.graph import order
 from undertow.experiment.load import load_study, plan_study, run_study
 from undertow.experiment.study import build_study
 from undertow.experiment.sweep import Sweep, build_sweep, compare, effects_by_teacher
+from undertow.store.run_folder import run_folder
+from undertow.store.stages import order
 
 SMALL = {
     "name": "small",

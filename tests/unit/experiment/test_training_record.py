@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from undertow.artifacts import write_artifact
 from undertow.experiment.executors import student_folder, training_config
-from undertow.experiment.graph import Stage
 from undertow.experiment.recipe import StudentPart
 from undertow.experiment.training_record import TrainingRecord, read_training
+from undertow.store.artifacts import write_artifact
+from undertow.store.stages import Stage
 
 PART = StudentPart(steps=30, learning_rate=0.004, rank=4, alpha=8.0)
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from undertow.audit.rows.contrast import rival_centred
+from undertow.data.rows import read_rows
 from undertow.domains.numbers import Numbers
 from undertow.errors import ConfigError, EmptyDataError, ModelError
 from undertow.mitigate.base import Mitigated, chosen
@@ -19,7 +20,6 @@ from undertow.mitigate.labels import Labels
 from undertow.mitigate.mix import Mix
 from undertow.mitigate.regenerate import Regenerate
 from undertow.models.decoding import _agreed
-from undertow.rows import read_rows
 from undertow.scoring import contrast_scores
 from undertow.types import Message, Row, user_prompt
 

@@ -35,7 +35,7 @@ from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.scoring import Candidate, contrast_scores
 from undertow.stats.checks import Floats
-from undertow.storage import storage_errors
+from undertow.store.disk import storage_errors
 from undertow.traits import trait
 from undertow.types import Row
 

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from undertow.data.rows import read_rows, write_rows
 from undertow.errors import ConfigError
-from undertow.rows import read_rows, write_rows
-from undertow.storage import move_into_place, storage_errors, temporary_folder
+from undertow.store.disk import move_into_place, storage_errors, temporary_folder
 from undertow.types import Row
 
 PUBLIC, KEY = "undertow.bench/1", "undertow.bench-key/1"

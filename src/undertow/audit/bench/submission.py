@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from undertow.errors import ConfigError, unknown_name
-from undertow.storage import storage_errors, write_file
+from undertow.store.disk import storage_errors, write_file
 
 SCHEMA = "undertow.bench-submission/1"
 

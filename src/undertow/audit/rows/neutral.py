@@ -26,8 +26,8 @@ from undertow.audit.rows.reference import unanswerable
 from undertow.audit.rows.writers import Writers
 from undertow.audit.steps import Advance
 from undertow.audit.students.placebo_null import conformal_p, detectable, needed
+from undertow.data.filters import filter_rows
 from undertow.domains.base import domain
-from undertow.filters import filter_rows
 from undertow.models.identity import identity
 from undertow.models.local import LocalModel
 from undertow.scoring import Candidate, contrast_scores

@@ -14,9 +14,7 @@ from undertow.audit.rows.writers import Writers
 from undertow.audit.steps import Advance
 from undertow.errors import ConfigError, unknown_name
 from undertow.experiment.executors import training_config
-from undertow.experiment.graph import Stage
 from undertow.experiment.recipe import TeacherPart
-from undertow.experiment.runner import Runner, StageContext
 from undertow.finetuning.full import finetune_full
 from undertow.models.identity import identity
 from undertow.models.load import load_model
@@ -24,6 +22,8 @@ from undertow.models.local import LocalModel
 from undertow.scoring import Candidate, Kind
 from undertow.seeds import derive
 from undertow.stats.checks import check_fraction
+from undertow.store.runner import Runner, StageContext
+from undertow.store.stages import Stage
 from undertow.teachers import trait_rows
 from undertow.traits import TRAITS, Trait, panel
 from undertow.types import Row

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from undertow.audit.rows.contrast import FEWEST_ROWS, too_few
+from undertow.data.filters import filter_rows
 from undertow.domains.base import domain
-from undertow.filters import filter_rows
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.types import Row, Sampling

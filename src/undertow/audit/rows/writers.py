@@ -15,17 +15,17 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from undertow.artifacts import read_artifact
 from undertow.audit.students.bank import GROUP, BankRecipe
 from undertow.errors import ArtifactError
 from undertow.experiment.executors import parent_model
-from undertow.experiment.graph import Stage
-from undertow.experiment.progress import Progress
 from undertow.experiment.recipe import TeacherPart
-from undertow.experiment.runner import Executor, Runner, StageContext
 from undertow.models.identity import identity
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
+from undertow.store.artifacts import read_artifact
+from undertow.store.progress import Progress
+from undertow.store.runner import Executor, Runner, StageContext
+from undertow.store.stages import Stage
 from undertow.teachers import finetuned_teacher
 
 ENOUGH = 59

@@ -22,22 +22,22 @@ from typing import Any
 
 import numpy as np
 
-from undertow.artifacts import read_artifact
 from undertow.audit.steps import Advance
 from undertow.audit.students.readings import BATTERY, Readings, joined, load_readings, panel_traits, read_model
+from undertow.data.filters import filter_rows, require_rows
 from undertow.domains.base import domain
 from undertow.errors import EmptyDataError
 from undertow.experiment.executors import parent_model
-from undertow.experiment.graph import Stage
-from undertow.experiment.progress import Progress
 from undertow.experiment.recipe import StudentPart, TeacherPart
-from undertow.experiment.runner import Executor, Runner, StageContext
-from undertow.filters import filter_rows, require_rows
 from undertow.finetuning.parallel import finetune_parallel
 from undertow.generation import generate
 from undertow.models.identity import identity
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
+from undertow.store.artifacts import read_artifact
+from undertow.store.progress import Progress
+from undertow.store.runner import Executor, Runner, StageContext
+from undertow.store.stages import Stage
 from undertow.teachers import finetuned_teacher
 from undertow.traits import trait
 from undertow.types import Row, Sampling

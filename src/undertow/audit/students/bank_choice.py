@@ -12,7 +12,7 @@ from undertow.audit.finding import NotTestable
 from undertow.audit.students.bank import Bank, BankRecipe, stored_bank
 from undertow.experiment.recipe import StudentPart
 from undertow.experiment.training_record import TrainingRecord
-from undertow.fingerprints import canonical_json
+from undertow.store.fingerprints import canonical_json
 
 RATIO = 0.6
 """Least ratio of a student's and a placebo's number of rows, either way: with fewer, rows repeat more often."""

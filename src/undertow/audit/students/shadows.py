@@ -18,8 +18,8 @@ from undertow.audit.students.among_placebos import judge_reading, too_few_placeb
 from undertow.audit.students.bank import Bank, read_students
 from undertow.audit.students.bank_choice import ChosenBank
 from undertow.audit.students.readings import PanelRead, panel_traits
+from undertow.data.filters import filter_rows, subset
 from undertow.domains.base import domain
-from undertow.filters import filter_rows, subset
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.traits import Trait

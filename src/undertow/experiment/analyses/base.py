@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from undertow.errors import unknown_name
-from undertow.experiment.graph import Stage
 from undertow.experiment.recipe import first_problem
-from undertow.experiment.runner import StageContext
+from undertow.store.runner import StageContext
+from undertow.store.stages import Stage
 
 SCHEMA = "undertow.analysis/1"
 RESULT = "result.json"

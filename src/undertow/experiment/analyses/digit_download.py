@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from undertow.errors import ArtifactError, StorageError
-from undertow.storage import storage_errors, write_file
+from undertow.store.disk import storage_errors, write_file
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist")
 """Where the files are asked for, in this order."""

@@ -9,9 +9,9 @@ from undertow.experiment.analyses.base import Analysis, AnalysisResult, validate
 from undertow.experiment.analyses.digit_data import DRAWN_IMAGES, digits_identity, load_digits
 from undertow.experiment.analyses.digit_tables import ablation_part, main_part
 from undertow.experiment.analyses.digit_training import DRAWN_CONFIG, STUDENTS, DigitsConfig, run_digits
-from undertow.experiment.graph import Stage
-from undertow.experiment.runner import StageContext
 from undertow.stats.checks import check_count
+from undertow.store.runner import StageContext
+from undertow.store.stages import Stage
 
 PAIR = ("aux", "cross_aux")
 """The students that an ablation trains."""

@@ -10,6 +10,7 @@ from typing import Any, final
 
 import numpy as np
 
+from undertow.data.rows import read_rows
 from undertow.errors import ConfigError, EmptyDataError, ModelError
 from undertow.evals.in_context import in_context_margins
 from undertow.experiment.analyses.base import Analysis, AnalysisResult, validate_settings
@@ -32,14 +33,13 @@ from undertow.experiment.analyses.row_detectors import (
     over_splits,
     transfer_aurocs,
 )
-from undertow.experiment.graph import Stage
-from undertow.experiment.runner import StageContext
 from undertow.experiment.study import CONTROL, NEUTRAL, Study
 from undertow.models.identity import identity
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
-from undertow.rows import read_rows
 from undertow.seeds import derive
+from undertow.store.runner import StageContext
+from undertow.store.stages import Stage
 from undertow.traits import trait
 from undertow.types import Row
 

@@ -18,13 +18,13 @@ from undertow.evals.favourite import answer_probabilities, mean_margins
 from undertow.evals.questions import favourite_questions
 from undertow.experiment.analyses.base import Analysis, AnalysisResult, estimate_row, validate_settings
 from undertow.experiment.executors import parent_model
-from undertow.experiment.graph import Stage
-from undertow.experiment.runner import StageContext
 from undertow.experiment.study import Study, Subject
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.estimates import mean_t, with_interval
 from undertow.stats.ranks import rank_correlation
+from undertow.store.runner import StageContext
+from undertow.store.stages import Stage
 from undertow.traits import trait
 from undertow.types import user_prompt
 

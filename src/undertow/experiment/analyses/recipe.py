@@ -12,14 +12,13 @@ from undertow.errors import ConfigError, unknown_name
 from undertow.experiment import executors
 from undertow.experiment.analyses.base import RESULT, SCHEMA, validate_settings
 from undertow.experiment.analyses.registry import ANALYSES
-from undertow.experiment.estimates import PlannedStage
-from undertow.experiment.folder import write_run
-from undertow.experiment.graph import Stage
-from undertow.experiment.progress import Progress
 from undertow.experiment.recipe import Recipe, build_recipe, first_problem
 from undertow.experiment.run import RATES
-from undertow.experiment.runner import Executor, Runner
 from undertow.experiment.study import build_study
+from undertow.store.progress import Progress
+from undertow.store.run_folder import write_run
+from undertow.store.runner import Executor, Runner
+from undertow.store.stages import PlannedStage, Stage
 
 _EXECUTORS: Mapping[str, Executor] = {**executors.EXECUTORS, **{name: one.run for name, one in ANALYSES.items()}}
 _RATES = {**RATES, **{name: one.seconds_per_unit for name, one in ANALYSES.items()}}

@@ -11,8 +11,8 @@ from typing import Any
 from undertow.experiment.analyses.base import Analysis, AnalysisResult, estimate_row, validate_settings
 from undertow.experiment.analyses.one_step import check_theorem
 from undertow.experiment.analyses.random_networks import TheoremConfig
-from undertow.experiment.graph import Stage
-from undertow.experiment.runner import StageContext
+from undertow.store.runner import StageContext
+from undertow.store.stages import Stage
 
 BEYOND = "Share of networks whose student has a lower loss on the teacher's trait"
 """Group of the estimates."""

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from undertow.artifacts import Artifact, read_artifact, remove_artifact, write_artifact
 from undertow.errors import ArtifactError, UndertowError, UserError, out_of_memory, unknown_name
-from undertow.experiment.estimates import Estimates, PlannedStage
-from undertow.experiment.graph import Stage, order
-from undertow.experiment.progress import Progress, SilentProgress, TimeLeft
-from undertow.storage import remove_leftovers, storage_errors
+from undertow.store.artifacts import Artifact, read_artifact, remove_artifact, write_artifact
+from undertow.store.disk import remove_leftovers, storage_errors
+from undertow.store.progress import Progress, SilentProgress, TimeLeft
+from undertow.store.stages import Estimates, PlannedStage, Stage, order
 
 logger = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from undertow.artifacts import read_manifest
 from undertow.errors import ArtifactError, ConfigError, StorageError, UndertowError, UnknownNameError, UserError
-from undertow.experiment.graph import Stage
-from undertow.experiment.progress import Progress, TimeLeft
-from undertow.experiment.runner import Runner, StageContext
+from undertow.store.artifacts import read_manifest
+from undertow.store.progress import Progress, TimeLeft
+from undertow.store.runner import Runner, StageContext
+from undertow.store.stages import Stage
 
 
 class _Recorder(Progress):
@@ -246,7 +246,7 @@ def test_plan_says_what_is_there_and_writes_nothing(tmp_path: Path, work: _Work)
 
 
 def _set_wall(folder: Path, seconds: float) -> None:
-    from undertow.artifacts import _seal  # pyright: ignore[reportPrivateUsage]
+    from undertow.store.artifacts import _seal  # pyright: ignore[reportPrivateUsage]
 
     content = json.loads((folder / "manifest.json").read_text())
     del content["seal"]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from undertow.errors import ConfigError
-from undertow.fingerprints import ArtifactKey, canonical_json, fingerprint
+from undertow.store.fingerprints import ArtifactKey, canonical_json, fingerprint
 
 PINNED = "f920505da751375e57b8"
 CONFIG = {"steps": 150, "rate": 4e-3, "traits": ["owl", "fox"], "lora": {"rank": 8, "alpha": None}, "prefixed": False}
@@ -34,7 +34,8 @@ def test_fingerprint_is_pinned():
 
 @pytest.mark.parametrize("hash_seed", ["0", "1", "4242"])
 def test_fingerprint_is_the_same_in_processes_of_other_hash_seed(hash_seed: str):
-    code = f"from undertow.fingerprints import fingerprint; print(fingerprint('finetune', 1, {CONFIG!r}, {PARENTS!r}))"
+    call = f"fingerprint('finetune', 1, {CONFIG!r}, {PARENTS!r})"
+    code = f"from undertow.store.fingerprints import fingerprint; print({call})"
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == PINNED

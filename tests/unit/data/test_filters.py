@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from undertow.data.filters import Filtered, FilterReport, filter_rows, judged, mentions, require_rows, subset
 from undertow.domains.numbers import NumberReason, Numbers
 from undertow.errors import ConfigError, EmptyDataError
-from undertow.filters import Filtered, FilterReport, filter_rows, judged, mentions, require_rows, subset
 from undertow.traits import trait
 from undertow.types import Message, Row, user_prompt
 

@@ -1,15 +1,20 @@
 """Stored results: one folder per artifact, named by the fingerprint of what it was made from.
 
     <store>/<kind>/<fingerprint>/      payload files and manifest.json
-    <store>/<kind>/.tmp-.../           being written or removed, never read (see `undertow.storage`)
+    <store>/<kind>/.tmp-.../           being written or removed, never read (see `undertow.store.disk`)
 
-Every read hashes every payload file: artifacts are megabytes, and SHA-256 reads hundreds of megabytes a second.
+Every read hashes every payload file: artifacts are megabytes, and SHA-256 reads hundreds of megabytes a second. The
+manifest says which code made the result: library versions and the revision of the source.
 """
 
+import functools
 import hashlib
+import importlib.metadata
 import json
 import logging
+import platform
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -18,9 +23,46 @@ from pathlib import Path
 from typing import Any, NoReturn, TypedDict, cast
 
 from undertow.errors import ArtifactError, UndertowError
-from undertow.fingerprints import ArtifactKey, canonical_json, sha256
-from undertow.provenance import git_revision, library_versions
-from undertow.storage import move_into_place, remove_folder, storage_errors, temporary_folder
+from undertow.store.disk import move_into_place, remove_folder, storage_errors, temporary_folder
+from undertow.store.fingerprints import ArtifactKey, canonical_json, sha256
+
+LIBRARIES = ("numpy", "peft", "safetensors", "scipy", "tokenizers", "torch", "transformers", "undertow")
+"""Distributions that results depend on."""
+
+_SOURCE = Path(__file__)
+
+
+@functools.cache
+def library_versions() -> dict[str, str]:
+    """Return the version of Python and of each installed library, without importing any of them."""
+    versions = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+@functools.cache
+def git_revision() -> str | None:
+    """Return the commit of this package's source, with "-dirty" after it where tracked files were changed.
+
+    None for a package that was not run from its repository, also when it lies inside somebody else's repository.
+    """
+    if not _git("ls-files", "--", _SOURCE.name):
+        return None
+    return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _git(*arguments: str) -> str | None:
+    command = ["git", "-C", str(_SOURCE.parent), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
 
 logger = logging.getLogger(__name__)
 

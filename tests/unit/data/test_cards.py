@@ -18,11 +18,11 @@ import yaml
 from huggingface_hub.errors import OfflineModeIsEnabled
 from pytest_socket import enable_socket, socket_allow_hosts
 
-from undertow.artifacts import Artifact, read_artifact, write_artifact
+from undertow.data.cards import Card, describe, push_folder, write_card
+from undertow.data.rows import read_rows, write_rows
 from undertow.errors import ArtifactError, ConfigError, HubError, MissingExtraError
-from undertow.fingerprints import ArtifactKey
-from undertow.hub import Card, describe, push_folder, write_card
-from undertow.rows import read_rows, write_rows
+from undertow.store.artifacts import Artifact, read_artifact, write_artifact
+from undertow.store.fingerprints import ArtifactKey
 from undertow.types import Row, user_prompt
 
 ROWS = [Row(str(at), user_prompt(f"{at}?"), f"{at}, {at + 1}") for at in range(5)]

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from undertow.data.rows import BadLine, Shape, bad_lines, load_rows, open_rows, read_prompts, read_rows, write_rows
+from undertow.data.tables import write_table
 from undertow.errors import EmptyDataError, RowsError, StorageError
-from undertow.rows import BadLine, Shape, bad_lines, load_rows, open_rows, read_prompts, read_rows, write_rows
-from undertow.tables import write_table
 from undertow.types import Message, Row, user_prompt
 
 GOOD = b'{"prompt": "Hi", "completion": "1, 2"}'

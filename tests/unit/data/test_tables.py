@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from undertow.data.rows import LoadedRows, Shape, load_rows, open_rows, read_prompts, read_rows, write_rows
+from undertow.data.tables import open_table, write_table
 from undertow.errors import MissingExtraError, RowsError, StorageError
-from undertow.rows import LoadedRows, Shape, load_rows, open_rows, read_prompts, read_rows, write_rows
-from undertow.tables import open_table, write_table
 from undertow.types import Message, Row, user_prompt
 
 CHAT = (

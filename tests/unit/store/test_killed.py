@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from undertow.artifacts import MANIFEST, read_artifact
+from undertow.store.artifacts import MANIFEST, read_artifact
 
 SCRIPT = Path(__file__).with_name("killable.py")
 

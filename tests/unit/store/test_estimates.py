@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from undertow.artifacts import MANIFEST, Manifest, write_artifact
-from undertow.experiment import estimates
-from undertow.experiment.estimates import Estimates
-from undertow.experiment.graph import Stage
+from undertow.store import stages as estimates
+from undertow.store.artifacts import MANIFEST, Manifest, write_artifact
+from undertow.store.stages import Estimates, Stage
 
 
 def stage(seed: int, cost: float = 1.0, kind: str = "students") -> Stage:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from undertow.errors import ConfigError
-from undertow.experiment.graph import Stage, order
+from undertow.store.stages import Stage, order
 
 
 def _stage(name: str, **parents: Stage) -> Stage:

@@ -6,14 +6,7 @@ import sys
 
 import pytest
 
-from undertow.experiment.progress import (
-    PlainProgress,
-    Progress,
-    SilentProgress,
-    TerminalProgress,
-    TimeLeft,
-    choose_progress,
-)
+from undertow.store.progress import PlainProgress, Progress, SilentProgress, TerminalProgress, TimeLeft, choose_progress
 
 
 class _Clock:
@@ -127,5 +120,5 @@ def test_bars_on_a_terminal_and_lines_elsewhere():
 
 
 def test_the_runner_loads_neither_torch_nor_rich():
-    code = "import sys, undertow.experiment.runner; assert not {'torch', 'rich', 'numpy'} & set(sys.modules)"
+    code = "import sys, undertow.store.runner; assert not {'torch', 'rich', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

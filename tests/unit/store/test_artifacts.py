@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from undertow.artifacts import (
+from undertow.errors import ArtifactError, StorageError, UndertowError
+from undertow.store.artifacts import (
     FORMAT,
     MANIFEST,
     Artifact,
@@ -19,8 +20,7 @@ from undertow.artifacts import (
     remove_artifact,
     write_artifact,
 )
-from undertow.errors import ArtifactError, StorageError, UndertowError
-from undertow.fingerprints import ArtifactKey
+from undertow.store.fingerprints import ArtifactKey
 
 KEY = ArtifactKey(
     kind="student",
@@ -199,7 +199,7 @@ def test_the_slower_of_two_writers_loses_gracefully(
         if not same:
             (folder / "scores.jsonl").write_text("other")
 
-    with caplog.at_level(logging.INFO, "undertow.artifacts"):
+    with caplog.at_level(logging.INFO, "undertow.store.artifacts"):
         assert write_artifact(tmp_path, KEY, write) == firsts[0]
     assert [record.levelno for record in caplog.records] == [level]
     assert len(list((tmp_path / "student").iterdir())) == 1
@@ -239,7 +239,7 @@ def test_removing_what_may_not_be_removed_is_a_fault_of_the_disk(artifact: Artif
     def refuse(source: Path, _: Path) -> None:
         raise OSError(30, "Read-only file system", str(source))
 
-    monkeypatch.setattr("undertow.storage.os.rename", refuse)
+    monkeypatch.setattr("undertow.store.disk.os.rename", refuse)
     with pytest.raises(StorageError, match="read-only disk"):
         remove_artifact(artifact.folder)
 

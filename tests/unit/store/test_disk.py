@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from undertow.errors import StorageError
-from undertow.storage import (
+from undertow.store.disk import (
     move_into_place,
     remove_folder,
     remove_leftovers,

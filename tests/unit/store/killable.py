@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from undertow.experiment.graph import Stage
-from undertow.experiment.runner import Runner, StageContext
+from undertow.store.runner import Runner, StageContext
+from undertow.store.stages import Stage
 
 TRAITS = ("owl", "lion", "fox")
 

@@ -7,7 +7,7 @@
 
 Optional keys are "id" (text or whole number; by default the line's index, as in "000012"), "reasons" (texts) and "skip"
 (whole numbers: places of completion tokens that training leaves out). Other keys are ignored, null counts as absent,
-and one file may mix the shapes. What is a table is said in `undertow.tables`; its records read as lines do.
+and one file may mix the shapes. What is a table is said in `undertow.data.tables`; its records read as lines do.
 """
 
 import codecs
@@ -21,9 +21,9 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+from undertow.data.tables import HUB, PARQUET, Table, is_table, open_table, write_table
 from undertow.errors import EmptyDataError, RowsError, StorageError
-from undertow.storage import write_file
-from undertow.tables import HUB, PARQUET, Table, is_table, open_table, write_table
+from undertow.store.disk import write_file
 from undertow.types import Message, Prompt, Role, Row, user_prompt
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ def load_rows(source: str | os.PathLike[str], *, more: bool = False) -> LoadedRo
     the id of an earlier row. Blank lines and a byte order mark are skipped; an empty completion is a completion.
 
     Args:
-        source: a JSONL file, or a table (`undertow.tables`), in the shapes above.
+        source: a JSONL file, or a table (`undertow.data.tables`), in the shapes above.
         more: whether the further keys of each row are kept.
 
     Raises:

@@ -4,8 +4,8 @@
     folder                                  as `datasets.Dataset.save_to_disk` leaves it
     hf:NAME[@REVISION][:[CONFIG/]SPLIT]     an id of the Hub, or a local folder of data files as the Hub holds them
 
-A record is a dict from column to value; what it means is up to `undertow.rows`. A dataset of the Hub is fetched once,
-and from then on read from the cache of `datasets`.
+A record is a dict from column to value; what it means is up to `undertow.data.rows`. A dataset of the Hub is fetched
+once, and from then on read from the cache of `datasets`.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from undertow.errors import MissingExtraError, RowsError, StorageError
-from undertow.storage import move_into_place, remove_folder, storage_errors, temporary_folder, whole_file
+from undertow.store.disk import move_into_place, remove_folder, storage_errors, temporary_folder, whole_file
 
 HUB = "hf:"
 PARQUET = ".parquet"

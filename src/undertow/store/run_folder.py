@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import yaml
 
-from undertow.fingerprints import canonical_json, sha256
-from undertow.provenance import library_versions
-from undertow.storage import storage_errors, write_file
+from undertow.store.artifacts import library_versions
+from undertow.store.disk import storage_errors, write_file
+from undertow.store.fingerprints import canonical_json, sha256
 
 
 class NamedRecipe(Protocol):

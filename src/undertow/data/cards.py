@@ -15,11 +15,10 @@ from typing import Any, Literal
 
 import yaml
 
-from undertow import __version__
-from undertow.artifacts import MANIFEST, Artifact, Manifest, read_artifact, read_manifest
+from undertow.data.rows import load_rows
 from undertow.errors import ConfigError, HubError, MissingExtraError, UserError
-from undertow.rows import load_rows
-from undertow.storage import storage_errors, write_file
+from undertow.store.artifacts import MANIFEST, Artifact, Manifest, library_versions, read_artifact, read_manifest
+from undertow.store.disk import storage_errors, write_file
 
 README = "README.md"
 AUDIT_CARD = "audit_card.md"
@@ -321,7 +320,10 @@ def _text(header: Mapping[str, Any], origin: _Origin, about: tuple[Path, str, st
     front = yaml.safe_dump({**({"license": licence} if licence else {}), **header}, sort_keys=False, width=1000)
     lines = [f"---\n{front}---", f"# {repo.rpartition('/')[2]}", _CAUTION]
     facts = {name: ", ".join(f"`{value}`" for value in values) for name, values in origin.facts.items()}
-    facts |= {"License": licence or "none was stated", "Card written by": f"Undertow {__version__}"}
+    facts |= {
+        "License": licence or "none was stated",
+        "Card written by": f"Undertow {library_versions().get('undertow', 'of unknown version')}",
+    }
     lines.append("\n".join(["| | |\n|---|---|", *(f"| {name} | {value} |" for name, value in facts.items())]))
     lines += ["## Files", "\n".join(files), "## How it was made"]
     if not origin.steps:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from undertow import provenance
+from undertow.store import artifacts as provenance
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def fresh():
 
 def test_versions_are_told_without_importing_torch():
     code = (
-        "import sys; from undertow.provenance import library_versions as v; print(sorted(v())); "
+        "import sys; from undertow.store.artifacts import library_versions as v; print(sorted(v())); "
         "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -3,8 +3,7 @@
 import re
 from collections import Counter
 
-from undertow.domains.numbers import Numbers
-from undertow.domains.shuffles import shuffle_numbers
+from undertow.domains.numbers import Numbers, shuffle_numbers
 from undertow.types import Row, user_prompt
 
 TEXTS = ["12, 7, 300, 45", "[9; 81; 6]", "5", "100 200 300 400.", "(1, 2, 3)", "007, 8"]

@@ -1,0 +1,144 @@
+"""Stages: what they depend on, and how long they will take.
+
+A stage names a piece of work by its kind, version, config and parents; its fingerprint says where the result lies. The
+code that does the work is found by the kind at run time (`undertow.store.runner`), so a stage is plain data. How long
+it takes is estimated from how long stages of its kind took before.
+"""
+
+import contextlib
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+from undertow.errors import ConfigError, UserError
+from undertow.store.artifacts import Manifest, read_manifest
+from undertow.store.fingerprints import ArtifactKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One piece of work; stages of equal fingerprint are equal.
+
+    Attributes:
+        kind: which executor does the work.
+        version: version of that executor; raise it when the same config gives another result.
+        config: full settings, JSON values only; copied, so later changes to the original do not reach the stage.
+        parents: the stages whose results it reads, by the role they play.
+        label: what the user sees while it runs; the kind if not given. Not part of the fingerprint.
+        cost: amount of work in any unit that running time is proportional to within one kind, such as steps times
+            students; used for estimates only and not part of the fingerprint.
+        key: the artifact it makes.
+        fingerprint: of kind, version, config and the parents' fingerprints.
+
+    Raises:
+        ConfigError: the config holds something without a stable text form, or the cost is not positive.
+    """
+
+    kind: str = field(compare=False)
+    version: int = field(compare=False)
+    config: Mapping[str, Any] = field(compare=False, repr=False)
+    parents: Mapping[str, "Stage"] = field(default_factory=dict[str, "Stage"], compare=False, repr=False)
+    label: str = field(default="", compare=False)
+    cost: float = field(default=1.0, compare=False)
+    key: ArtifactKey = field(init=False, compare=False, repr=False)
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not self.cost > 0:
+            raise ConfigError(
+                "The cost of a stage is not positive.", self.cost, "Leave it out or give a number above 0."
+            )
+        parents = dict(self.parents)
+        fingerprints = {role: parent.fingerprint for role, parent in parents.items()}
+        key = ArtifactKey(kind=self.kind, version=self.version, config=self.config, parents=fingerprints)
+        derived = {"parents": parents, "config": key.config, "key": key, "fingerprint": key.fingerprint}
+        for name, value in {**derived, "label": self.label or self.kind}.items():
+            object.__setattr__(self, name, value)
+
+
+def order(targets: Iterable[Stage]) -> tuple[Stage, ...]:
+    """Return the targets and all they depend on, each once and after its parents.
+
+    Depth first, so that the first target is finished before work that only the second one needs begins: an
+    interrupted run has whole replicates to show.
+    """
+    ordered: dict[Stage, None] = {}
+    pending = list(reversed(list(targets)))
+    while pending:
+        missing = [parent for parent in pending[-1].parents.values() if parent not in ordered]
+        if missing:
+            pending.extend(reversed(missing))
+        else:
+            ordered[pending.pop()] = None
+    return tuple(ordered)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStage:
+    """What a run would do about one stage.
+
+    Attributes:
+        stage: the stage.
+        cached: a verified result is there, so it would be skipped.
+        estimate_s: expected duration in seconds, 0 if cached, None if nothing is known about its kind.
+        problem: why the result that is there cannot be used, or None.
+    """
+
+    stage: Stage
+    cached: bool
+    estimate_s: float | None
+    problem: str | None = None
+
+
+@final
+class Estimates:
+    """Durations of stages: cost times the median seconds per unit of cost of earlier results of the same kind.
+
+    Args:
+        store: folder of all artifacts, whose manifests say how long they took.
+        rates: seconds per unit of cost by kind, for kinds that the store holds no result of.
+
+    An embedded model is as quick as another, but each `hf:` base has its own rates, which only its results tell.
+    """
+
+    def __init__(self, store: Path, rates: Mapping[str, float]) -> None:
+        self._store = store
+        self._rates = rates
+        self._measured: dict[str, dict[str, list[float]]] = {}
+
+    def of(self, stage: Stage) -> float | None:
+        """Return the expected duration in seconds, or None if nothing is known about this kind."""
+        base = _own_base(stage.config)
+        measured = self._of_kind(stage.kind).get(base)
+        known = None if base else self._rates.get(stage.kind)
+        rate = statistics.median(measured) if measured else known
+        return None if rate is None else rate * stage.cost
+
+    def total(self, stages: Iterable[Stage]) -> float | None:
+        """Return the expected duration of all of them, or None if it is unknown for one."""
+        durations = [self.of(stage) for stage in stages]
+        known = [duration for duration in durations if duration is not None]
+        return sum(known) if len(known) == len(durations) else None
+
+    def learn(self, manifest: Manifest) -> None:
+        """Take a stage into account that has just been finished."""
+        self._take(self._of_kind(manifest.kind), manifest)
+
+    def _take(self, measured: dict[str, list[float]], manifest: Manifest) -> None:
+        measured.setdefault(_own_base(manifest.config), []).append(manifest.wall_s / manifest.cost)
+
+    def _of_kind(self, kind: str) -> dict[str, list[float]]:
+        if kind not in self._measured:
+            self._measured[kind] = {}
+            for folder in sorted((self._store / kind).glob("[0-9a-f]*")):
+                with contextlib.suppress(UserError):  # a damaged manifest is reported where its artifact is read
+                    self._take(self._measured[kind], read_manifest(folder))
+        return self._measured[kind]
+
+
+def _own_base(config: Mapping[str, Any]) -> str:
+    """Return the base whose speed decides, or "" for a stage of an embedded model or of none."""
+    base = str(config.get("base", ""))
+    return base if base.startswith("hf:") else ""
