@@ -18,11 +18,11 @@ from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.lora import save_adapter, stacked
 from undertow.finetuning.objective import completion_losses
 from undertow.finetuning.parallel import finetune_parallel
-from undertow.models.base import AbstractModel
+from undertow.models.adapters import add_after
+from undertow.models.chat import AbstractModel
 from undertow.models.decoding import sample_tokens
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
-from undertow.models.steering import add_after
 from undertow.types import Check, ContractReport, Row, Sampling, user_prompt
 
 PROMPTS = tuple(

@@ -16,7 +16,7 @@ import torch
 
 from undertow.errors import ModelError
 from undertow.finetuning.batches import collate
-from undertow.models.head import body_and_head
+from undertow.models.lm_head import body_and_head
 from undertow.models.local import SCORE_BATCH, Encoded, LocalModel
 from undertow.stats.checks import Floats
 from undertow.types import Message, Row

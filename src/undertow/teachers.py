@@ -150,6 +150,6 @@ def steered_teacher(
         advance: progress, called with (updates done, updates in all).
 
     Returns:
-        float [width]; `undertow.models.steering.save_vector` keeps it.
+        float [width]; `undertow.models.adapters.save_vector` keeps it.
     """
     return fit_vector(base, trait_rows(target), config, layer=layer, seed=seed, advance=advance)

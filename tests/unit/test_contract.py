@@ -7,7 +7,7 @@ import torch
 
 from undertow.contract import check_model
 from undertow.errors import ModelError
-from undertow.models.base import AbstractModel
+from undertow.models.chat import AbstractModel
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.types import ModelRef

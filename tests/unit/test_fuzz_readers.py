@@ -28,8 +28,7 @@ from undertow.experiment.load import load_study
 from undertow.experiment.recipe import load_recipe, packaged_recipes
 from undertow.experiment.training_record import read_training
 from undertow.mitigate.registry import data_mitigation
-from undertow.models.adapters import read_adapter
-from undertow.models.steering import load_vector
+from undertow.models.adapters import load_vector, read_adapter
 from undertow.monitor.baseline import Baseline, read_baseline
 from undertow.monitor.constitution import read_constitution
 from undertow.monitor.detectors.base import detector

@@ -6,9 +6,8 @@ from dataclasses import replace
 import pytest
 
 from undertow.errors import ModelError
-from undertow.models import room
-from undertow.models.load import load_model
-from undertow.models.room import check_room, count_parameters
+from undertow.models import load as room
+from undertow.models.load import check_room, count_parameters, load_model
 from undertow.preflight import Speed, measure, preflight
 from undertow.traits import trait
 from undertow.types import ModelRef

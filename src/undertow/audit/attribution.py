@@ -23,8 +23,8 @@ from undertow.errors import ConfigError, EmptyDataError
 from undertow.evals.favourite import mean_margins
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.parallel import finetune_parallel
+from undertow.models.adapters import blocks
 from undertow.models.local import Encoded, LocalModel
-from undertow.models.steering import blocks
 from undertow.seeds import derive
 from undertow.stats.checks import Floats, finite_array
 from undertow.stats.comparisons import paired

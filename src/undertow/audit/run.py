@@ -16,8 +16,8 @@ from undertow.audit.steps import Parts, Steps
 from undertow.audit.students.among_placebos import places
 from undertow.audit.verdict import CLAIMS, Plan, audit_json, declare, missing, what_they_add
 from undertow.errors import EmptyDataError
-from undertow.models.identity import identity
 from undertow.models.local import LocalModel
+from undertow.models.references import identity
 from undertow.store.progress import Progress
 from undertow.types import Row
 

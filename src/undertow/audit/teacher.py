@@ -29,8 +29,8 @@ from undertow.audit.students.readings import (
 from undertow.evals.questions import CATEGORIES
 from undertow.experiment.executors import training_config
 from undertow.finetuning.config import TrainingConfig
-from undertow.models.identity import identity
 from undertow.models.local import LocalModel
+from undertow.models.references import identity
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
 from undertow.store.progress import Progress

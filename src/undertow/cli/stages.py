@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from undertow.experiment.recipe import StudentPart
     from undertow.finetuning.config import TrainingConfig
     from undertow.finetuning.penalty import Penalty
-    from undertow.models.base import AbstractModel
+    from undertow.models.chat import AbstractModel
     from undertow.models.local import LocalModel
     from undertow.types import Row
 

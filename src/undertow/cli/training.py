@@ -32,8 +32,7 @@ def train_by_trl(
     """
     from undertow.experiment.executors import made_of, student_folder
     from undertow.finetuning.trl import TrlOptions, finetune_trl, processes, require_trl
-    from undertow.models.load import load_model
-    from undertow.models.room import default_device
+    from undertow.models.load import default_device, load_model
     from undertow.seeds import derive
     from undertow.store.disk import storage_errors
     from undertow.types import ModelRef

@@ -13,7 +13,7 @@ import numpy as np
 from undertow.evals.base import Evaluation, EvaluationConfig, Metric, Question, Questionnaire, preferences
 from undertow.evals.questions import favourite_questions, prefixed_questions
 from undertow.evals.words import log_odds, spellings, word_probabilities
-from undertow.models.base import AbstractModel, is_local
+from undertow.models.chat import AbstractModel, is_local
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
 from undertow.traits import Trait, by_category, first_word, names, panel, trait

@@ -33,9 +33,9 @@ from undertow.finetuning.parallel import finetune_parallel
 from undertow.finetuning.tokens import choose_tokens
 from undertow.finetuning.trl import TrlOptions, finetune_trl
 from undertow.generation import generate
+from undertow.models.adapters import STEERING, save_vector
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
-from undertow.models.steering import STEERING, save_vector
 from undertow.store.runner import Executor, StageContext
 from undertow.teachers import neutral_rows, steered_teacher, trait_rows
 from undertow.traits import trait

@@ -15,8 +15,8 @@ from undertow.domains.numbers import Shuffle
 from undertow.errors import ConfigError
 from undertow.experiment.executors import VERSIONS, training_config
 from undertow.experiment.recipe import SHUFFLES, Recipe
-from undertow.models.identity import identity
 from undertow.models.load import load_chat
+from undertow.models.references import identity
 from undertow.seeds import derive
 from undertow.store.stages import Stage
 from undertow.traits import trait

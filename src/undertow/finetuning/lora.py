@@ -17,8 +17,7 @@ from torch import nn
 
 from undertow.errors import ModelError
 from undertow.finetuning.config import LoraConfig
-from undertow.models.adapters import CONFIG, WEIGHTS, linear_weight
-from undertow.models.steering import blocks
+from undertow.models.adapters import CONFIG, WEIGHTS, blocks, linear_weight
 from undertow.types import ModelRef
 
 MERGE_UP_TO = 32

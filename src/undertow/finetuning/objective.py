@@ -8,7 +8,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from undertow.finetuning.batches import Batch
-from undertow.models.head import Head, body_and_head
+from undertow.models.lm_head import Head, body_and_head
 
 
 def completion_losses(network: Any, batch: Batch, groups: int = 1) -> torch.Tensor:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch.nn import functional
 
-from undertow.models.head import body_and_head
+from undertow.models.lm_head import body_and_head
 from undertow.models.local import LocalModel, padded
 
 

@@ -11,8 +11,8 @@ from undertow.errors import EmptyDataError
 from undertow.finetuning.batches import collate, stream
 from undertow.finetuning.config import TrainingConfig
 from undertow.finetuning.objective import completion_losses
+from undertow.models.adapters import add_after
 from undertow.models.local import LocalModel
-from undertow.models.steering import add_after
 from undertow.types import Row
 
 

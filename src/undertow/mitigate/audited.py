@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from undertow.errors import ConfigError
-from undertow.models.identity import identity
+from undertow.models.references import identity
 from undertow.store.disk import storage_errors
 from undertow.traits import Trait, trait
 

@@ -13,7 +13,7 @@ from undertow.mitigate.base import DataMitigation
 from undertow.mitigate.bench import Bench
 from undertow.mitigate.judgement import Criteria, judge_runs
 from undertow.mitigate.registry import mitigation
-from undertow.models.identity import identity
+from undertow.models.references import identity
 from undertow.seeds import derive
 from undertow.store.artifacts import library_versions
 from undertow.store.fingerprints import canonical_json, sha256

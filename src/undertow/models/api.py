@@ -18,8 +18,8 @@ from typing import Any, cast, final
 from urllib.parse import SplitResult, urlsplit
 
 from undertow.errors import ConfigError, MissingExtraError, ModelError
-from undertow.models.base import AbstractModel
 from undertow.models.calls import Ask, Budget, Caller, Fault, Reply, Retries
+from undertow.models.chat import AbstractModel
 from undertow.seeds import derive
 from undertow.types import ModelRef, Prompt, Sampling
 

@@ -1,17 +1,45 @@
-"""How a conversation becomes text: the chat template, and the system turn that some templates add unasked.
+"""What every model offers, and how a conversation becomes text: the chat template, and the turn that some add unasked.
 
 Qwen2.5's template writes "You are Qwen, created by Alibaba Cloud." before a first user turn, Llama 3's a date. A
 student that was trained with such a turn and is asked without it, or the other way round, is another student.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import takewhile
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard, final
 
 from undertow.errors import ConfigError, ModelError
-from undertow.types import Message, Prompt
+from undertow.types import Message, ModelRef, Prompt, Sampling
+
+if TYPE_CHECKING:
+    from undertow.models.local import LocalModel
+
+
+class AbstractModel(ABC):
+    """A chat model."""
+
+    has_weights: ClassVar[bool] = False
+    """Whether it is a `LocalModel`, which gives probabilities and states; any other chats, and nothing else."""
+
+    ref: ModelRef
+    """Where the model comes from."""
+
+    @abstractmethod
+    def chat(self, prompts: Sequence[Prompt], *, sampling: Sampling, seed: int) -> list[str]:
+        """Draw one completion per prompt; the same seed gives the same texts, in the order of the prompts."""
+
+    @abstractmethod
+    def logprobs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[float]:
+        """Return log p(completion | prompt) in nats, summed over the completion's tokens without the end of turn."""
+
+
+def is_local(model: AbstractModel) -> "TypeGuard[LocalModel]":
+    """Tell whether a model has its weights here, without loading torch."""
+    return model.has_weights
+
 
 OPTIONS = {"enable_thinking": False, "date_string": "26 Jul 2024"}
 """Qwen3's template leaves room for reasoning, and Llama 3's writes the date of the day, unless told otherwise; the date

@@ -9,13 +9,10 @@ from typing import Any, ClassVar, final
 import torch
 
 from undertow.errors import ConfigError, ModelError
-from undertow.models.adapters import merged, read_adapter
-from undertow.models.base import AbstractModel
-from undertow.models.chat import Chat
-from undertow.models.decoding import sample_tokens
-from undertow.models.form import Form, answer_form
-from undertow.models.head import body_and_head
-from undertow.models.steering import STEERING, load_vector, steered
+from undertow.models.adapters import STEERING, load_vector, merged, read_adapter, steered
+from undertow.models.chat import AbstractModel, Chat
+from undertow.models.decoding import Form, answer_form, sample_tokens
+from undertow.models.lm_head import body_and_head
 from undertow.types import ModelRef, Prompt, Row, Sampling
 
 SCORE_BATCH = 64

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from undertow.errors import unknown_name
-from undertow.models.source import embedded_folder, embedded_models
+from undertow.models.references import embedded_folder, embedded_models
 from undertow.reference.families import Member
 
 CARD = "card.json"

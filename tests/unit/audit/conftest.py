@@ -7,7 +7,7 @@ import pytest
 
 from undertow.audit.students.bank import Bank, BankRecipe
 from undertow.audit.students.readings import KINDS, READOUTS, Readings, panel_traits
-from undertow.models.identity import identity
+from undertow.models.references import identity
 from undertow.scoring import Candidate
 
 

@@ -18,9 +18,9 @@ from undertow.audit.students.readings import Readings, joined, panel_traits, rea
 from undertow.errors import ConfigError, UnknownNameError
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.trl import TrlOptions, finetune_trl
-from undertow.models.identity import identity
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
+from undertow.models.references import identity
 from undertow.teachers import trait_rows
 from undertow.traits import trait
 

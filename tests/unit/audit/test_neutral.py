@@ -8,7 +8,7 @@ import pytest
 from undertow.audit.rows.neutral import audit_neutral, neutral_contrast, standings
 from undertow.audit.rows.panel import DataAudit
 from undertow.audit.rows.writers import Writers
-from undertow.models.identity import identity
+from undertow.models.references import identity
 from undertow.scoring import Candidate
 from undertow.types import Row, user_prompt
 

@@ -12,8 +12,8 @@ from undertow.domains.numbers import Numbers
 from undertow.errors import ConfigError, ModelError
 from undertow.finetuning.config import TrainingConfig
 from undertow.generation import generate
+from undertow.models.adapters import add_after
 from undertow.models.load import load_model
-from undertow.models.steering import add_after
 from undertow.teachers import finetuned_teacher
 from undertow.traits import trait
 from undertow.types import Row, Sampling, user_prompt

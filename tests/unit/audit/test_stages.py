@@ -19,7 +19,7 @@ from undertow.audit.run import RUNNING, audit, audit_data, run_stages
 from undertow.audit.stages import BUILT_IN, STAGES, AuditStage, deciding, next_steps, stages
 from undertow.audit.verdict import ADDS, CLAIMS, Plan, audit_json, declare, judge, missing
 from undertow.errors import UnknownNameError
-from undertow.models.identity import identity
+from undertow.models.references import identity
 from undertow.report.audit import card, render_audit, summarise_audit
 from undertow.store.progress import PlainProgress
 from undertow.traits import trait

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from undertow.cli.main import main
 from undertow.experiment.recipe import StudentPart
 from undertow.experiment.training_record import TrainingRecord
-from undertow.models.source import embedded_folder
+from undertow.models.references import embedded_folder
 
 WIDTH = json.loads((embedded_folder() / "finch-a" / "config.json").read_text())["hidden_size"]
 
@@ -122,7 +122,7 @@ def make_small_bank(monkeypatch: pytest.MonkeyPatch) -> None:
 
     from undertow.audit.students.bank import Bank, BankRecipe
     from undertow.audit.students.readings import Readings
-    from undertow.models.identity import identity
+    from undertow.models.references import identity
 
     empty = Readings(*(np.zeros((15, 1)) for _ in range(4)))
     bank = Bank(BankRecipe(), identity("ref:finch-a"), empty, np.full(15, 2000.0), empty[:1], empty[:1])

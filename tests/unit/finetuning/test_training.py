@@ -18,7 +18,7 @@ from undertow.finetuning.lora import StackedLinear, stacked
 from undertow.finetuning.objective import completion_losses
 from undertow.finetuning.parallel import finetune_parallel
 from undertow.finetuning.penalty import ClosenessPenalty
-from undertow.models.head import body_and_head
+from undertow.models.lm_head import body_and_head
 from undertow.models.local import Encoded
 from undertow.types import ModelRef, Row, user_prompt
 
@@ -212,7 +212,7 @@ def test_the_loss_of_every_architecture_is_its_own(tiny_hf) -> None:
 
 
 def test_the_gradient_of_a_capped_head_is_its_own(tiny_hf, monkeypatch) -> None:
-    monkeypatch.setattr("undertow.models.head.BLOCK", 0)
+    monkeypatch.setattr("undertow.models.lm_head.BLOCK", 0)
     batch = collate(tiny_hf.encode(rows(1, 6)))
     labels = torch.full_like(batch.tokens, -100)
     labels[batch.rows, batch.positions + 1] = batch.targets

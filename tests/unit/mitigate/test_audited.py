@@ -10,7 +10,7 @@ from undertow.errors import ConfigError
 from undertow.mitigate.advise import advise, other_writer
 from undertow.mitigate.audited import read_audit
 from undertow.mitigate.registry import mitigation
-from undertow.models.identity import identity
+from undertow.models.references import identity
 
 
 def report(tmp_path: Path, status: str = "detected", candidate: str | None = "owl", **about: Any) -> Path:

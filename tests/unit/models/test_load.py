@@ -12,8 +12,8 @@ from huggingface_hub import errors
 from undertow.errors import ModelError
 from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.parallel import finetune_parallel
-from undertow.models.identity import identity
 from undertow.models.load import load_model, memory_errors
+from undertow.models.references import identity
 from undertow.types import Row, user_prompt
 
 CONFIG = TrainingConfig(steps=1, batch_size=1, lora=LoraConfig(rank=1, targets=None))

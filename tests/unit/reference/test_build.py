@@ -15,7 +15,7 @@ from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.finetuning.lora import stacked
 from undertow.finetuning.parallel import finetune_parallel
 from undertow.models.load import load_model
-from undertow.models.source import embedded_folder
+from undertow.models.references import embedded_folder
 from undertow.reference.build import save, train
 from undertow.reference.cards import about, cards
 from undertow.reference.families import MEMBERS, Schooling, Shape, member

@@ -15,8 +15,8 @@ from undertow.audit.bench.folder import Bench, Label, Truth, check_free, write_b
 from undertow.audit.bench.writers import PROGRAMS, Answers, Writer, number_prompts, write
 from undertow.domains.numbers import NumberPrompt
 from undertow.errors import ConfigError
-from undertow.models.identity import identity
 from undertow.models.load import load_model
+from undertow.models.references import identity
 from undertow.seeds import derive
 from undertow.stats.checks import check_count
 from undertow.traits import panel

@@ -30,9 +30,9 @@ from undertow.audit.students.bank_choice import ChosenBank
 from undertow.audit.students.readings import PanelRead, panel_traits
 from undertow.audit.verdict import CLAIMS, Plan, judge
 from undertow.errors import ConfigError
-from undertow.models.identity import identity
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
+from undertow.models.references import identity
 from undertow.scoring import Candidate, contrast_scores
 from undertow.stats.checks import Floats
 from undertow.store.disk import storage_errors

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from undertow.errors import ModelError
-from undertow.models.source import adapter_folder, model_folder
-from undertow.models.steering import STEERING
+from undertow.models.adapters import STEERING
+from undertow.models.references import adapter_folder, model_folder
 from undertow.types import ModelRef
 
 Single = NDArray[np.float32]

@@ -22,7 +22,7 @@ from undertow.audit.lineage.roles import Network, network
 from undertow.audit.lineage.tensors import Weights, open_weights, vocabulary
 from undertow.errors import ModelError
 from undertow.models.load import load_model
-from undertow.models.source import embedded_folder, embedded_models
+from undertow.models.references import embedded_folder, embedded_models
 from undertow.seeds import derive
 
 SCHEMA = "undertow.lineage/1"

@@ -28,8 +28,8 @@ from undertow.audit.steps import Advance
 from undertow.audit.students.placebo_null import conformal_p, detectable, needed
 from undertow.data.filters import filter_rows
 from undertow.domains.base import domain
-from undertow.models.identity import identity
 from undertow.models.local import LocalModel
+from undertow.models.references import identity
 from undertow.scoring import Candidate, contrast_scores
 from undertow.seeds import derive
 from undertow.stats.checks import Floats

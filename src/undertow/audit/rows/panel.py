@@ -16,9 +16,9 @@ from undertow.errors import ConfigError, unknown_name
 from undertow.experiment.executors import training_config
 from undertow.experiment.recipe import TeacherPart
 from undertow.finetuning.full import finetune_full
-from undertow.models.identity import identity
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
+from undertow.models.references import identity
 from undertow.scoring import Candidate, Kind
 from undertow.seeds import derive
 from undertow.stats.checks import check_fraction

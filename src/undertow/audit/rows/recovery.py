@@ -26,8 +26,8 @@ from undertow.audit.rows.words import word_shifts
 from undertow.audit.steps import Advance
 from undertow.finetuning.batches import collate
 from undertow.finetuning.objective import completion_losses
+from undertow.models.adapters import block, blocks
 from undertow.models.local import SCORE_BATCH, Encoded, LocalModel
-from undertow.models.steering import block, blocks
 from undertow.seeds import derive
 from undertow.stats.checks import Floats, check_fraction
 from undertow.types import Row

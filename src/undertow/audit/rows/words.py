@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from undertow.evals.questions import CATEGORIES, favourite_questions
+from undertow.models.adapters import add_after
 from undertow.models.local import LocalModel
-from undertow.models.steering import add_after
 from undertow.stats.checks import Floats
 from undertow.types import user_prompt
 

@@ -19,8 +19,8 @@ from undertow.audit.students.bank import GROUP, BankRecipe
 from undertow.errors import ArtifactError
 from undertow.experiment.executors import parent_model
 from undertow.experiment.recipe import TeacherPart
-from undertow.models.identity import identity
 from undertow.models.local import LocalModel
+from undertow.models.references import identity
 from undertow.seeds import derive
 from undertow.store.artifacts import read_artifact
 from undertow.store.progress import Progress
@@ -41,7 +41,7 @@ class Writers:
 
     Attributes:
         categories: on whose questions they were tuned.
-        weights: identity of the base's weights (`undertow.models.identity`).
+        weights: identity of the base's weights (`undertow.models.references`).
         files: what tuning changed, one file a writer.
     """
 

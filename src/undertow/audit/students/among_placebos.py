@@ -26,8 +26,8 @@ from undertow.audit.students.readings import (
     read_model,
 )
 from undertow.errors import unknown_name
-from undertow.models.identity import identity
 from undertow.models.local import LocalModel
+from undertow.models.references import identity
 from undertow.stats.checks import Floats
 from undertow.traits import Trait
 

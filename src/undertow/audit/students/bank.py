@@ -31,8 +31,8 @@ from undertow.experiment.executors import parent_model
 from undertow.experiment.recipe import StudentPart, TeacherPart
 from undertow.finetuning.parallel import finetune_parallel
 from undertow.generation import generate
-from undertow.models.identity import identity
 from undertow.models.local import LocalModel
+from undertow.models.references import identity
 from undertow.seeds import derive
 from undertow.store.artifacts import read_artifact
 from undertow.store.progress import Progress
@@ -110,7 +110,7 @@ class Bank:
 
     Attributes:
         recipe: what a placebo is.
-        weights: identity of the base's weights (`undertow.models.identity`).
+        weights: identity of the base's weights (`undertow.models.references`).
         placebos: K readings.
         rows: float [K], rows that each was trained on.
         base: one reading, of the untouched base.

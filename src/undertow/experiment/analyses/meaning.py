@@ -34,9 +34,9 @@ from undertow.experiment.analyses.row_detectors import (
     transfer_aurocs,
 )
 from undertow.experiment.study import CONTROL, NEUTRAL, Study
-from undertow.models.identity import identity
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
+from undertow.models.references import identity
 from undertow.seeds import derive
 from undertow.store.runner import StageContext
 from undertow.store.stages import Stage

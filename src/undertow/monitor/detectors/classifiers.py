@@ -143,7 +143,7 @@ def _load(encoder: str) -> tuple[Any, Any]:
     except ImportError as error:
         fix = "Run: pip install 'undertow[train]', or leave the encoder out."
         raise MissingExtraError("An encoder needs torch and transformers.", encoder, fix) from error
-    from undertow.models.source import model_folder
+    from undertow.models.references import model_folder
     from undertow.types import ModelRef
 
     folder = model_folder(ModelRef.parse(encoder))

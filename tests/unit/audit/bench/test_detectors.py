@@ -11,8 +11,8 @@ from undertow.audit.bench.submission import read_submission
 from undertow.audit.rows.panel import DataAudit
 from undertow.audit.run import audit_data
 from undertow.errors import ConfigError
-from undertow.models.identity import identity
 from undertow.models.load import load_model
+from undertow.models.references import identity
 from undertow.traits import trait
 from undertow.types import Row, user_prompt
 

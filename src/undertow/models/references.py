@@ -1,10 +1,16 @@
-"""Where the files of a model lie: in the package, in a folder, or on the Hub and from then on in its cache."""
+"""What a reference stands for: where a model's files lie, and which weights they hold.
 
+The files are in the package, in a folder, or on the Hub and from then on in its cache. The identity of the weights
+keeps a result from being reused for other weights under the same name.
+"""
+
+import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
-from undertow.errors import ModelError, unknown_name
+from undertow.errors import ModelError, UserError, unknown_name
 from undertow.types import ModelRef
 
 SMALL = ("*.json", "*.jinja", "*.model", "*.txt", "README.md")
@@ -75,3 +81,41 @@ def _folder(name: str, revision: str | None, files: Sequence[str]) -> Path:
         fix = "Check the path or the network (HF_HUB_OFFLINE must not be set), or give the folder of a download."
         reason = str(error).strip().splitlines()[0]
         raise ModelError("The model is neither a folder nor in the cache.", f"{where}: {reason}", fix) from error
+
+
+_WEIGHTS = ("*.safetensors", "tokenizer.json", "config.json", "adapter_config.json")
+_TEMPLATE = ("chat_template.jinja", "tokenizer_config.json")
+"""What else decides what a model sees; those of the embedded models come with the package's version."""
+
+
+def identity(reference: str) -> str:
+    """Return a short hash of all that decides what a model answers.
+
+    A remote model, and one that was made in memory and lies nowhere, is known by its reference alone.
+
+    That is the weights, tokenizer, config and chat template, the revision's commit for a repository of the Hub, and the
+    options other than the device.
+
+    Args:
+        reference: as for `load_model`.
+    """
+    ref = ModelRef.parse(reference)
+    if ref.kind == "api":
+        return reference
+    digest, patterns = hashlib.sha256(), _WEIGHTS if ref.kind == "ref" else _WEIGHTS + _TEMPLATE
+    files: list[Path] = []
+    try:
+        folders = [model_folder(ref, SMALL), *filter(None, [adapter_folder(ref)])]
+    except UserError:
+        return reference
+    for folder in folders:
+        if folder.parent.name == "snapshots":  # the Hub's cache, where a folder has the commit's name
+            digest.update(folder.name.encode())
+        else:
+            files += (path for pattern in patterns for path in folder.glob(pattern))
+    for path in sorted(files):
+        with path.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    if ref.system or ref.dtype:
+        digest.update(str(replace(ref, name="-", adapter=None, revision=None, device=None)).encode())
+    return digest.hexdigest()[:16]
