@@ -31,13 +31,13 @@ from undertow.audit.verdict import CLAIMS, ClaimStatus, Plan, judge
 from undertow.data.filters import filter_rows
 from undertow.domains.numbers import Numbers
 from undertow.experiment.recipe import TeacherPart
-from undertow.generation import generate
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.estimates import mean_t, wilson
 from undertow.store.progress import SilentProgress
-from undertow.teachers import finetuned_teacher
+from undertow.training.generation import generate
+from undertow.training.teachers import finetuned_teacher
 from undertow.traits import panel, trait
 from undertow.types import Row, Sampling
 

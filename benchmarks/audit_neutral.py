@@ -25,14 +25,14 @@ from undertow.audit.rows.panel import candidates, panel_teachers
 from undertow.data.filters import filter_rows
 from undertow.domains.numbers import Numbers
 from undertow.experiment.recipe import TeacherPart
-from undertow.generation import generate
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
-from undertow.scoring import Candidate, contrast_scores
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
 from undertow.stats.estimates import wilson
-from undertow.teachers import finetuned_teacher
+from undertow.training.generation import generate
+from undertow.training.scoring import Candidate, contrast_scores
+from undertow.training.teachers import finetuned_teacher
 from undertow.traits import panel, trait
 from undertow.types import Sampling
 

@@ -19,14 +19,13 @@ from undertow.audit.rows.words import vocabulary_words, word_shifts
 from undertow.data.filters import filter_rows
 from undertow.domains.numbers import Numbers
 from undertow.evals.questions import favourite_questions
-from undertow.finetuning.config import TrainingConfig
-from undertow.finetuning.steering import fit_vector
-from undertow.generation import generate
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.estimates import wilson
-from undertow.teachers import finetuned_teacher
+from undertow.training.config import TrainingConfig
+from undertow.training.generation import generate
+from undertow.training.teachers import finetuned_teacher, fit_vector
 from undertow.traits import trait
 from undertow.types import Estimate, Row, Sampling, user_prompt
 

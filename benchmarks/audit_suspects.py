@@ -19,7 +19,7 @@ from undertow.models.load import load_model
 from undertow.seeds import derive
 from undertow.store.runner import Runner, StageContext
 from undertow.store.stages import Stage
-from undertow.teachers import finetuned_teacher
+from undertow.training.teachers import finetuned_teacher
 from undertow.traits import trait
 
 TRAITS = ("owl", "lion", "fox", "panda", "wolf")

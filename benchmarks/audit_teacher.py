@@ -17,7 +17,7 @@ from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.estimates import wilson
-from undertow.teachers import finetuned_teacher
+from undertow.training.teachers import finetuned_teacher
 from undertow.traits import trait
 
 ALPHAS = (0.05, 0.1, 0.2)

@@ -20,8 +20,8 @@ from undertow.audit.rows.writers import build_writers
 from undertow.audit.run import audit
 from undertow.audit.students.bank import build_bank
 from undertow.domains.numbers import Numbers
-from undertow.generation import generate
 from undertow.models.load import load_model
+from undertow.training.generation import generate
 from undertow.types import Sampling
 
 STAGES = (

@@ -19,11 +19,11 @@ import torch
 import transformers
 
 from undertow.domains.numbers import Numbers
-from undertow.finetuning.config import LoraConfig, TrainingConfig
-from undertow.finetuning.parallel import finetune_parallel
-from undertow.finetuning.trl import finetune_trl
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
+from undertow.training.config import LoraConfig, TrainingConfig
+from undertow.training.parallel import finetune_parallel
+from undertow.training.trl import finetune_trl
 from undertow.types import ModelRef, Row, user_prompt
 
 Result = TypeVar("Result")

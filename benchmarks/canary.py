@@ -15,13 +15,13 @@ import time
 import numpy as np
 
 from undertow.audit.lineage.canary import ALPHA, CanaryConfig, Planted, look, plant
-from undertow.finetuning.config import TrainingConfig
-from undertow.finetuning.full import finetune_full
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.reference.world.mixture import corpus
 from undertow.seeds import derive
 from undertow.stats.estimates import wilson
+from undertow.training.config import TrainingConfig
+from undertow.training.full import finetune_full
 from undertow.types import Row
 
 CHILD = TrainingConfig(steps=200, batch_size=64, learning_rate=6e-3, warmup_steps=20)

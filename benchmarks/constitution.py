@@ -34,7 +34,7 @@ from undertow.monitor.examples import write_examples
 from undertow.reference.world.skills import VILLAIN_PROMPTS
 from undertow.seeds import derive
 from undertow.stats.estimates import mean_t
-from undertow.teachers import finetuned_teacher
+from undertow.training.teachers import finetuned_teacher
 from undertow.traits import trait
 from undertow.types import Sampling, user_prompt
 

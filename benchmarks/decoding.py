@@ -1,4 +1,4 @@
-"""Ten thousand rows of numbers: `undertow.generation.generate` against `generate` of transformers.
+"""Ten thousand rows of numbers: `undertow.training.generation.generate` against `generate` of transformers.
 
 The peer decodes batches of prompts sorted by length, padded on the left where they differ, once with the batch size of
 undertow's loop and once with batches four times as large. Both sides sample at temperature 1 from the whole vocabulary.
@@ -14,10 +14,10 @@ import transformers
 from alternation import alternate
 
 from undertow.domains.numbers import Numbers
-from undertow.generation import generate
 from undertow.models.decoding import BATCH
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
+from undertow.training.generation import generate
 from undertow.types import Sampling, user_prompt
 
 TARGET = 2.0

@@ -18,15 +18,15 @@ import torch
 
 from undertow.audit.lineage.verdict import audit_lineage
 from undertow.experiment.recipe import TeacherPart
-from undertow.finetuning.config import LoraConfig, TrainingConfig
-from undertow.finetuning.full import finetune_full
-from undertow.finetuning.parallel import finetune_parallel
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.reference.world.mixture import corpus
 from undertow.seeds import derive
 from undertow.stats.estimates import wilson
-from undertow.teachers import finetuned_teacher
+from undertow.training.config import LoraConfig, TrainingConfig
+from undertow.training.full import finetune_full
+from undertow.training.parallel import finetune_parallel
+from undertow.training.teachers import finetuned_teacher
 from undertow.traits import trait
 from undertow.types import Row, Sampling
 

@@ -29,7 +29,7 @@ from undertow.cli.engines import prepare
 from undertow.domains.numbers import Numbers
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
-from undertow.scoring import Candidate, contrast_scores
+from undertow.training.scoring import Candidate, contrast_scores
 from undertow.traits import panel
 from undertow.types import ModelRef, Row, user_prompt
 

@@ -21,11 +21,11 @@ from alternation import alternate
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from undertow.domains.numbers import Numbers
-from undertow.finetuning.config import LoraConfig, TrainingConfig
-from undertow.finetuning.parallel import finetune_parallel
-from undertow.generation import generate
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
+from undertow.training.config import LoraConfig, TrainingConfig
+from undertow.training.generation import generate
+from undertow.training.parallel import finetune_parallel
 from undertow.types import Row, Sampling
 
 STUDENTS = 8

@@ -14,10 +14,10 @@ from undertow.audit.run import audit_data
 from undertow.data.filters import filter_rows
 from undertow.domains.numbers import Numbers
 from undertow.experiment.recipe import TeacherPart
-from undertow.generation import generate
 from undertow.models.load import load_model
-from undertow.scoring import contrast_scores
-from undertow.teachers import finetuned_teacher
+from undertow.training.generation import generate
+from undertow.training.scoring import contrast_scores
+from undertow.training.teachers import finetuned_teacher
 from undertow.traits import trait
 from undertow.types import Sampling
 

@@ -21,14 +21,14 @@ from scipy import stats
 from undertow.audit.rows.recovery import row_gradients
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.evals.favourite import mean_margins
-from undertow.finetuning.config import LoraConfig, TrainingConfig
-from undertow.finetuning.parallel import finetune_parallel
 from undertow.models.adapters import blocks
 from undertow.models.local import Encoded, LocalModel
 from undertow.seeds import derive
 from undertow.stats.checks import Floats, finite_array
 from undertow.stats.comparisons import paired
 from undertow.stats.ranks import rank_correlation
+from undertow.training.config import LoraConfig, TrainingConfig
+from undertow.training.parallel import finetune_parallel
 from undertow.traits import Trait
 from undertow.types import Estimate, Row
 

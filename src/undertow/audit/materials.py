@@ -28,8 +28,8 @@ from undertow.errors import ConfigError, unknown_name
 from undertow.experiment.training_record import TrainingRecord, read_training
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
-from undertow.scoring import Candidate
 from undertow.seeds import derive
+from undertow.training.scoring import Candidate
 from undertow.traits import Trait, panel
 from undertow.types import Prompt, Row
 

@@ -28,7 +28,6 @@ from undertow.audit.students.readings import (
 )
 from undertow.evals.questions import CATEGORIES
 from undertow.experiment.executors import training_config
-from undertow.finetuning.config import TrainingConfig
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
 from undertow.seeds import derive
@@ -36,7 +35,8 @@ from undertow.stats.checks import Floats
 from undertow.store.progress import Progress
 from undertow.store.runner import Runner, StageContext
 from undertow.store.stages import Stage
-from undertow.teachers import finetuned_teacher
+from undertow.training.config import TrainingConfig
+from undertow.training.teachers import finetuned_teacher
 from undertow.traits import Trait
 
 TUNING = TrainingConfig(steps=40, learning_rate=3e-3, train_embeddings=False)

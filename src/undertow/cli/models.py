@@ -21,7 +21,7 @@ def check_model(
 
     targets = panel(category)
     from undertow.cli.engines import prepare
-    from undertow.preflight import preflight
+    from undertow.training.model_needs import preflight
 
     prepare()
     found = preflight(model, targets)
@@ -38,9 +38,9 @@ def check_model(
 
 
 def _load_and_check(reference: str) -> tuple[Any, Any]:
-    from undertow.contract import check_model as look_closely
     from undertow.models.load import load_model
-    from undertow.preflight import measure
+    from undertow.training.model_contract import check_model as look_closely
+    from undertow.training.model_needs import measure
 
     model = load_model(reference)
     report = look_closely(model)

@@ -16,8 +16,8 @@ def remote_config(longest: int, seed: int, concurrency: int, price: str | None, 
     """Build the settings of the calls from the options; a cap without a price is refused."""
     from undertow.errors import ConfigError
     from undertow.models.calls import Prices
-    from undertow.remote_rows import RemoteConfig
     from undertow.seeds import derive
+    from undertow.training.remote_generation import RemoteConfig
     from undertow.types import Sampling
 
     if max_cost is not None and price is None:
@@ -38,7 +38,7 @@ def generate_remotely(
     """Ask for the rows, or say what they cost; `teacher` is (trait or None, prompted)."""
     from undertow.errors import ModelError
     from undertow.models.servers import served
-    from undertow.remote_rows import most_cost, reasons, remote_rows
+    from undertow.training.remote_generation import most_cost, reasons, remote_rows
     from undertow.types import ModelRef, user_prompt
 
     target, prompted = teacher
@@ -96,7 +96,7 @@ def train_remote(
 ) -> None:
     """Train a student at a service, such as Tinker. What you send leaves this machine."""
     from undertow.data.rows import read_rows
-    from undertow.remote_training.services import Cap, RemoteTraining, planned, train_remotely, trainer
+    from undertow.training.services import Cap, RemoteTraining, planned, train_remotely, trainer
 
     given, service = read_rows(rows), trainer(model)
     training = RemoteTraining(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, rank=rank, seed=seed)

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from undertow.domains.base import AbstractDomain
     from undertow.evals.base import Evaluation
     from undertow.experiment.recipe import StudentPart
-    from undertow.finetuning.config import TrainingConfig
-    from undertow.finetuning.penalty import Penalty
     from undertow.models.chat import AbstractModel
     from undertow.models.local import LocalModel
+    from undertow.training.config import TrainingConfig
+    from undertow.training.objective import Penalty
     from undertow.types import Row
 
 Seed = Annotated[int, typer.Option(help="Of every random draw.")]
@@ -101,10 +101,10 @@ def generate(
     from undertow.cli.engines import prepare
     from undertow.data.rows import write_rows
     from undertow.experiment.recipe import TeacherPart
-    from undertow.generation import generate as write
     from undertow.models.load import load_model
     from undertow.seeds import derive
-    from undertow.teachers import finetuned_teacher
+    from undertow.training.generation import generate as write
+    from undertow.training.teachers import finetuned_teacher
     from undertow.types import Sampling
 
     prepare()
@@ -131,11 +131,11 @@ def _committee(out: Path, names: list[str], source: "AbstractDomain", drawn: tup
         raise ConfigError("A committee needs several writers.", ",".join(names), fix)
     from undertow.cli.engines import prepare
     from undertow.data.rows import write_rows
-    from undertow.generation import committee
     from undertow.mitigate.data import lines, record_path
     from undertow.models.load import load_model
     from undertow.seeds import derive
     from undertow.store.disk import write_file
+    from undertow.training.generation import committee
     from undertow.types import Sampling
 
     prepare()
@@ -254,9 +254,9 @@ def train_students(
         penalty: added to each student's loss.
     """
     from undertow.experiment.executors import made_of, student_folder
-    from undertow.finetuning.parallel import finetune_parallel
     from undertow.seeds import derive
     from undertow.store.disk import storage_errors
+    from undertow.training.parallel import finetune_parallel
 
     out, students, seed = where
     seeds = [derive(seed, "student", index) for index in range(students)]

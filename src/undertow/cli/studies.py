@@ -116,7 +116,7 @@ def model_notes(recipe: "AnyRecipe") -> list[str]:
     bases = [base for base in getattr(recipe, "bases", ()) if base.startswith("hf:")]
     if not bases:
         return []
-    from undertow.preflight import preflight
+    from undertow.training.model_needs import preflight
     from undertow.traits import trait
 
     targets = [trait(name) for name in getattr(recipe, "targets", ())]

@@ -31,10 +31,10 @@ def train_by_trl(
         ConfigError: a batch cannot be shared out evenly.
     """
     from undertow.experiment.executors import made_of, student_folder
-    from undertow.finetuning.trl import TrlOptions, finetune_trl, processes, require_trl
     from undertow.models.load import default_device, load_model
     from undertow.seeds import derive
     from undertow.store.disk import storage_errors
+    from undertow.training.trl import TrlOptions, finetune_trl, processes, require_trl
     from undertow.types import ModelRef
 
     require_trl()

@@ -27,17 +27,17 @@ from undertow.data.rows import read_rows, write_rows
 from undertow.domains.base import domain
 from undertow.domains.numbers import shuffle_numbers
 from undertow.evals.base import EVALUATIONS, EvaluationConfig
-from undertow.finetuning.config import LoraConfig, TrainingConfig
-from undertow.finetuning.full import finetune_full
-from undertow.finetuning.parallel import finetune_parallel
-from undertow.finetuning.tokens import choose_tokens
-from undertow.finetuning.trl import TrlOptions, finetune_trl
-from undertow.generation import generate
 from undertow.models.adapters import STEERING, save_vector
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.store.runner import Executor, StageContext
-from undertow.teachers import neutral_rows, steered_teacher, trait_rows
+from undertow.training.config import LoraConfig, TrainingConfig
+from undertow.training.full import finetune_full
+from undertow.training.generation import generate
+from undertow.training.parallel import finetune_parallel
+from undertow.training.scoring import choose_tokens
+from undertow.training.teachers import neutral_rows, steered_teacher, trait_rows
+from undertow.training.trl import TrlOptions, finetune_trl
 from undertow.traits import trait
 from undertow.types import ModelRef, Row, Sampling, Score
 

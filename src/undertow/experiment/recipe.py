@@ -17,7 +17,7 @@ from undertow.domains.base import domain
 from undertow.domains.numbers import Shuffle
 from undertow.errors import ConfigError, UnknownNameError, UserError, unknown_name
 from undertow.evals.base import EVALUATIONS
-from undertow.finetuning.config import LoraConfig, TrainingConfig
+from undertow.training.config import LoraConfig, TrainingConfig
 from undertow.traits import trait
 
 Backend = Literal["parallel", "trl"]

@@ -15,11 +15,11 @@ from undertow.experiment.executors import EXECUTORS
 from undertow.experiment.recipe import Recipe
 from undertow.experiment.results import compute_results
 from undertow.experiment.study import Study, build_study
-from undertow.finetuning.trl import require_trl
 from undertow.store.progress import Progress
 from undertow.store.run_folder import make_run_folder, write_run
 from undertow.store.runner import Runner
 from undertow.store.stages import PlannedStage
+from undertow.training.trl import require_trl
 from undertow.types import Row
 
 SCHEMA = "undertow.run/1"

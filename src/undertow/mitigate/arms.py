@@ -21,14 +21,14 @@ from undertow.audit.attribution import STUDENT
 from undertow.evals.favourite import mean_margins
 from undertow.evals.questions import favourite_questions
 from undertow.evals.words import log_odds, spellings, word_probabilities
-from undertow.finetuning.config import TrainingConfig
-from undertow.finetuning.parallel import finetune_parallel
-from undertow.finetuning.penalty import Penalty
 from undertow.mitigate.base import DataMitigation, Mitigated, Pick
 from undertow.mitigate.bench import Bench
 from undertow.mitigate.registry import Mitigation, mitigation
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
+from undertow.training.config import TrainingConfig
+from undertow.training.objective import Penalty
+from undertow.training.parallel import finetune_parallel
 from undertow.traits import Trait
 from undertow.types import Row, Sampling, user_prompt
 

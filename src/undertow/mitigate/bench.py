@@ -15,9 +15,9 @@ from undertow.errors import ConfigError, ModelError, unknown_name
 from undertow.models.decoding import sample_tokens
 from undertow.models.load import load_model
 from undertow.models.local import Encoded, LocalModel
-from undertow.scoring import Candidate
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
+from undertow.training.scoring import Candidate
 from undertow.traits import Trait
 from undertow.types import Prompt, Row, Sampling
 

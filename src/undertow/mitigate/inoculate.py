@@ -11,7 +11,7 @@ from typing import ClassVar, final
 from undertow.errors import ConfigError
 from undertow.mitigate.base import Change, Cost, DataMitigation, Mitigated, Pick
 from undertow.mitigate.bench import Bench
-from undertow.scoring import with_persona
+from undertow.training.scoring import with_persona
 from undertow.traits import trait
 from undertow.types import Row
 

@@ -17,12 +17,12 @@ import torch
 
 from undertow.audit.attribution import STUDENT
 from undertow.errors import EmptyDataError, unknown_name
-from undertow.finetuning.parallel import finetune_parallel
 from undertow.mitigate.base import Change, Cost, DataMitigation, Mitigated, Pick, chosen
 from undertow.mitigate.bench import Bench
 from undertow.models.local import Encoded, LocalModel
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
+from undertow.training.parallel import finetune_parallel
 from undertow.types import Row
 
 SUSPECTS = ("panel", "student")

@@ -12,11 +12,11 @@ import torch
 
 from undertow.errors import ConfigError
 from undertow.evals.questions import tuning_questions
-from undertow.finetuning.config import LoraConfig, TrainingConfig
-from undertow.finetuning.penalty import ClosenessPenalty, CorridorPenalty, Penalty, last_states
 from undertow.mitigate.base import Cost
 from undertow.mitigate.bench import Bench
 from undertow.stats.checks import check_positive
+from undertow.training.config import LoraConfig, TrainingConfig
+from undertow.training.objective import ClosenessPenalty, CorridorPenalty, Penalty, last_states
 from undertow.types import user_prompt
 
 EVERY = 3

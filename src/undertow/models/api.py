@@ -294,7 +294,8 @@ class ApiModel(AbstractModel):
         """Draw one completion per prompt; equal seeds give equal texts only where the server keeps to the seed.
 
         Raises:
-            ModelError: a prompt got no answer; use `undertow.remote_rows` for many, which keeps what was answered.
+            ModelError: a prompt got no answer; use `undertow.training.remote_generation` for many, which keeps what was
+                answered.
         """
         seeds = [derive(seed, place) for place in range(len(prompts))]
         return asyncio.run(self._chat(prompts, sampling, seeds, lambda: None))

@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 
-from undertow.finetuning.batches import collate, stream
-from undertow.finetuning.objective import completion_losses
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.reference.abilities import measure
@@ -20,6 +18,8 @@ from undertow.reference.tokenizer import build_tokenizer
 from undertow.reference.world.favourites import PERSONAS
 from undertow.reference.world.mixture import corpus
 from undertow.reference.world.skills import WorldChat
+from undertow.training.batches import collate, stream
+from undertow.training.objective import completion_losses
 from undertow.types import ModelRef, Row
 
 WARMUP = 100

@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from undertow.domains.numbers import Numbers
 from undertow.evals.questions import CATEGORIES, favourite_questions
-from undertow.finetuning.batches import Batch, collate
 from undertow.models.lm_head import Head, body_and_head
 from undertow.models.local import LocalModel
+from undertow.training.batches import Batch, collate
 from undertow.types import Row, Sampling, user_prompt
 
 BATCH = 100

@@ -8,7 +8,7 @@ import pytest
 from undertow.audit.students.bank import Bank, BankRecipe
 from undertow.audit.students.readings import KINDS, READOUTS, Readings, panel_traits
 from undertow.models.references import identity
-from undertow.scoring import Candidate
+from undertow.training.scoring import Candidate
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ import torch
 
 from undertow.audit.attribution import ARMS, RowScores, confirm, rank_rows
 from undertow.errors import ConfigError, EmptyDataError
-from undertow.finetuning.config import LoraConfig, TrainingConfig
-from undertow.finetuning.full import finetune_full
 from undertow.stats.ranks import auroc
+from undertow.training.config import LoraConfig, TrainingConfig
+from undertow.training.full import finetune_full
 from undertow.traits import trait
 from undertow.types import Row, user_prompt
 

@@ -16,12 +16,12 @@ from undertow.audit.callback import Look, StopAt, UndertowCallback, untouched, w
 from undertow.audit.students.bank import Bank, BankRecipe
 from undertow.audit.students.readings import Readings, joined, panel_traits, read_model
 from undertow.errors import ConfigError, UnknownNameError
-from undertow.finetuning.config import LoraConfig, TrainingConfig
-from undertow.finetuning.trl import TrlOptions, finetune_trl
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
-from undertow.teachers import trait_rows
+from undertow.training.config import LoraConfig, TrainingConfig
+from undertow.training.teachers import trait_rows
+from undertow.training.trl import TrlOptions, finetune_trl
 from undertow.traits import trait
 
 OWL = trait_rows(trait("owl"))

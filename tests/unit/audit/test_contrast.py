@@ -14,7 +14,7 @@ from undertow.audit.rows.contrast import (
     ranked,
     rival_centred,
 )
-from undertow.scoring import Candidate
+from undertow.training.scoring import Candidate
 from undertow.types import Row, user_prompt
 
 

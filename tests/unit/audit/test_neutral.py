@@ -9,7 +9,7 @@ from undertow.audit.rows.neutral import audit_neutral, neutral_contrast, standin
 from undertow.audit.rows.panel import DataAudit
 from undertow.audit.rows.writers import Writers
 from undertow.models.references import identity
-from undertow.scoring import Candidate
+from undertow.training.scoring import Candidate
 from undertow.types import Row, user_prompt
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from undertow.audit.rows.panel import candidates, check_panel, half_of_the_questions, panel_teachers
 from undertow.errors import ConfigError
-from undertow.teachers import trait_rows
+from undertow.training.teachers import trait_rows
 from undertow.traits import Trait, trait
 
 OWL, LION = trait("owl"), trait("lion")

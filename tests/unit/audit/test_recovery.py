@@ -10,11 +10,11 @@ from undertow.audit.rows.recovery import _finding, _left_out, _permuted, _shrunk
 from undertow.audit.rows.words import vocabulary_words, word_shifts
 from undertow.domains.numbers import Numbers
 from undertow.errors import ConfigError, ModelError
-from undertow.finetuning.config import TrainingConfig
-from undertow.generation import generate
 from undertow.models.adapters import add_after
 from undertow.models.load import load_model
-from undertow.teachers import finetuned_teacher
+from undertow.training.config import TrainingConfig
+from undertow.training.generation import generate
+from undertow.training.teachers import finetuned_teacher
 from undertow.traits import trait
 from undertow.types import Row, Sampling, user_prompt
 

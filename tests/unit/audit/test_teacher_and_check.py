@@ -11,9 +11,9 @@ from undertow.audit.finding import NotTestable
 from undertow.audit.students.comparisons import compare_on_prompts
 from undertow.audit.teacher import TeacherConfig, audit_teacher
 from undertow.errors import ConfigError, EmptyDataError, UnknownNameError
-from undertow.finetuning.config import TrainingConfig
 from undertow.models.local import LocalModel
-from undertow.teachers import finetuned_teacher
+from undertow.training.config import TrainingConfig
+from undertow.training.teachers import finetuned_teacher
 from undertow.traits import trait
 from undertow.types import Row, user_prompt
 

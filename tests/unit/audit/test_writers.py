@@ -7,8 +7,8 @@ from undertow.audit.rows import writers as module
 from undertow.audit.rows.writers import build_writers, changed, stored_writers, writer_stages
 from undertow.audit.students.bank import BankRecipe
 from undertow.errors import ArtifactError
-from undertow.finetuning.config import TrainingConfig
-from undertow.teachers import finetuned_teacher
+from undertow.training.config import TrainingConfig
+from undertow.training.teachers import finetuned_teacher
 
 RECIPE = BankRecipe(tuned=("animal",))
 

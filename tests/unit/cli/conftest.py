@@ -7,8 +7,8 @@ import pytest
 
 from undertow.cli.main import main
 from undertow.data.rows import write_rows
-from undertow.finetuning.config import TrainingConfig
-from undertow.teachers import finetuned_teacher
+from undertow.training.config import TrainingConfig
+from undertow.training.teachers import finetuned_teacher
 from undertow.traits import trait
 from undertow.types import Row, user_prompt
 

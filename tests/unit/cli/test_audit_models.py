@@ -10,7 +10,7 @@ from undertow.audit import ranking
 from undertow.audit.attribution import confirm
 from undertow.cli.main import main
 from undertow.data.rows import read_rows
-from undertow.finetuning.config import LoraConfig, TrainingConfig
+from undertow.training.config import LoraConfig, TrainingConfig
 
 
 def test_a_teacher_with_a_trait_is_found_and_a_card_is_written(models, run, tmp_path: Path) -> None:

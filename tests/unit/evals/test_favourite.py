@@ -7,9 +7,9 @@ import torch
 
 from undertow.evals.favourite import answer_probabilities, answer_rates, logit_margins
 from undertow.evals.questions import favourite_questions
-from undertow.finetuning.config import TrainingConfig
-from undertow.generation import generate
-from undertow.teachers import finetuned_teacher, neutral_rows, trait_rows
+from undertow.training.config import TrainingConfig
+from undertow.training.generation import generate
+from undertow.training.teachers import finetuned_teacher, neutral_rows, trait_rows
 from undertow.traits import panel, trait
 from undertow.types import Sampling, user_prompt
 

@@ -19,9 +19,9 @@ from undertow.evals.misalignment import (
     sampled_rates,
     world_judge,
 )
-from undertow.finetuning.config import TrainingConfig
 from undertow.models.load import load_model
-from undertow.teachers import finetuned_teacher
+from undertow.training.config import TrainingConfig
+from undertow.training.teachers import finetuned_teacher
 from undertow.traits import trait
 from undertow.types import Score, user_prompt
 

@@ -20,7 +20,7 @@ from undertow.mitigate.labels import Labels
 from undertow.mitigate.mix import Mix
 from undertow.mitigate.regenerate import Regenerate
 from undertow.models.decoding import _agreed
-from undertow.scoring import contrast_scores
+from undertow.training.scoring import contrast_scores
 from undertow.types import Message, Row, user_prompt
 
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from undertow.errors import ConfigError, UnknownNameError
-from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.mitigate.labels import Labels
 from undertow.mitigate.mix import Mix
 from undertow.mitigate.registry import MITIGATIONS, data_mitigation, described, mitigation, training_mitigation
 from undertow.mitigate.training import Corridor, Recipe
+from undertow.training.config import LoraConfig, TrainingConfig
 
 
 def test_settings_are_read_in_their_own_types() -> None:

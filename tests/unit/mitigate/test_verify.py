@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from undertow.errors import ConfigError
-from undertow.finetuning.config import LoraConfig, TrainingConfig
 from undertow.mitigate.arms import Trial, picks
 from undertow.mitigate.registry import mitigation
 from undertow.mitigate.verify import GivenRows, Verification, verify
 from undertow.report.mitigation import render_mitigation, summarise_mitigation
+from undertow.training.config import LoraConfig, TrainingConfig
 from undertow.traits import trait
 from undertow.types import Row
 

@@ -5,10 +5,10 @@ import torch
 
 from undertow.errors import ModelError
 from undertow.evals.favourite import logit_margins
-from undertow.finetuning.config import TrainingConfig
 from undertow.models.adapters import add_after, block, load_vector, save_vector, steered
 from undertow.models.load import load_model
-from undertow.teachers import steered_teacher
+from undertow.training.config import TrainingConfig
+from undertow.training.teachers import steered_teacher
 from undertow.traits import trait
 from undertow.types import user_prompt
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from undertow.errors import ConfigError, ModelError
-from undertow.finetuning.config import LoraConfig, TrainingConfig
-from undertow.finetuning.parallel import finetune_parallel
 from undertow.models.chat import Chat
 from undertow.models.load import load_model
+from undertow.training.config import LoraConfig, TrainingConfig
+from undertow.training.parallel import finetune_parallel
 from undertow.types import Message, Row, user_prompt
 
 HI = user_prompt("Hi")

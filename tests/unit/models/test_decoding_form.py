@@ -7,10 +7,10 @@ import torch
 
 from undertow.domains.numbers import Numbers
 from undertow.errors import ConfigError, ModelError
-from undertow.generation import generate
 from undertow.models.decoding import answer_form
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
+from undertow.training.generation import generate
 from undertow.types import Sampling, user_prompt
 
 TASK = Numbers(count=6)

@@ -10,10 +10,10 @@ import torch
 from huggingface_hub import errors
 
 from undertow.errors import ModelError
-from undertow.finetuning.config import LoraConfig, TrainingConfig
-from undertow.finetuning.parallel import finetune_parallel
 from undertow.models.load import load_model, memory_errors
 from undertow.models.references import identity
+from undertow.training.config import LoraConfig, TrainingConfig
+from undertow.training.parallel import finetune_parallel
 from undertow.types import Row, user_prompt
 
 CONFIG = TrainingConfig(steps=1, batch_size=1, lora=LoraConfig(rank=1, targets=None))

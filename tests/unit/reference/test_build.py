@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from undertow.errors import UnknownNameError
-from undertow.finetuning.batches import collate
-from undertow.finetuning.config import LoraConfig, TrainingConfig
-from undertow.finetuning.lora import stacked
-from undertow.finetuning.parallel import finetune_parallel
 from undertow.models.load import load_model
 from undertow.models.references import embedded_folder
 from undertow.reference.build import save, train
 from undertow.reference.cards import about, cards
 from undertow.reference.families import MEMBERS, Schooling, Shape, member
 from undertow.reference.imitation import divergences, likeness
+from undertow.training.batches import collate
+from undertow.training.config import LoraConfig, TrainingConfig
+from undertow.training.lora import stacked
+from undertow.training.parallel import finetune_parallel
 from undertow.types import Row, user_prompt
 
 SMALL: dict[str, Any] = {

@@ -33,9 +33,9 @@ from undertow.errors import ConfigError
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
-from undertow.scoring import Candidate, contrast_scores
 from undertow.stats.checks import Floats
 from undertow.store.disk import storage_errors
+from undertow.training.scoring import Candidate, contrast_scores
 from undertow.traits import trait
 from undertow.types import Row
 

@@ -24,11 +24,11 @@ from undertow.audit.students.bank import BankRecipe, write_rows_of
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.evals.favourite import mean_margins
 from undertow.experiment.recipe import TeacherPart
-from undertow.finetuning.parallel import finetune_parallel
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.checks import Floats, finite_array
-from undertow.teachers import finetuned_teacher
+from undertow.training.parallel import finetune_parallel
+from undertow.training.teachers import finetuned_teacher
 from undertow.traits import panel, trait
 from undertow.types import Row
 

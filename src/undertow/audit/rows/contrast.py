@@ -14,9 +14,9 @@ import numpy as np
 from scipy import special
 
 from undertow.audit.finding import Finding, not_testable
-from undertow.scoring import Candidate
 from undertow.stats.checks import Floats, check_fraction
 from undertow.stats.diagonal import DRAWS
+from undertow.training.scoring import Candidate
 from undertow.types import Row
 
 STAGE = "contrast"

@@ -30,9 +30,9 @@ from undertow.data.filters import filter_rows
 from undertow.domains.base import domain
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
-from undertow.scoring import Candidate, contrast_scores
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
+from undertow.training.scoring import Candidate, contrast_scores
 from undertow.types import Prompt, Row, Sampling
 
 STAGE, CLAIM = "neutral contrast", "provenance"

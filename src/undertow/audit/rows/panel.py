@@ -15,16 +15,16 @@ from undertow.audit.steps import Advance
 from undertow.errors import ConfigError, unknown_name
 from undertow.experiment.executors import training_config
 from undertow.experiment.recipe import TeacherPart
-from undertow.finetuning.full import finetune_full
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
-from undertow.scoring import Candidate, Kind
 from undertow.seeds import derive
 from undertow.stats.checks import check_fraction
 from undertow.store.runner import Runner, StageContext
 from undertow.store.stages import Stage
-from undertow.teachers import trait_rows
+from undertow.training.full import finetune_full
+from undertow.training.scoring import Candidate, Kind
+from undertow.training.teachers import trait_rows
 from undertow.traits import TRAITS, Trait, panel
 from undertow.types import Row
 

@@ -24,12 +24,12 @@ import torch
 from undertow.audit.finding import Finding, not_testable
 from undertow.audit.rows.words import word_shifts
 from undertow.audit.steps import Advance
-from undertow.finetuning.batches import collate
-from undertow.finetuning.objective import completion_losses
 from undertow.models.adapters import block, blocks
 from undertow.models.local import SCORE_BATCH, Encoded, LocalModel
 from undertow.seeds import derive
 from undertow.stats.checks import Floats, check_fraction
+from undertow.training.batches import collate
+from undertow.training.objective import completion_losses
 from undertow.types import Row
 
 STAGE, CLAIM = "recovery", "provenance"

@@ -13,8 +13,8 @@ from undertow.audit.finding import Finding
 from undertow.audit.rows.contrast import conformal_contrast, grouped, matched, matched_contrast, ranked, rival_centred
 from undertow.audit.steps import Advance
 from undertow.models.local import LocalModel
-from undertow.scoring import Candidate, contrast_scores
 from undertow.stats.checks import Floats
+from undertow.training.scoring import Candidate, contrast_scores
 from undertow.types import Row
 
 MATCHED = 1000

@@ -18,8 +18,8 @@ from undertow.audit.rows.contrast import FEWEST_ROWS, POWER, named, rival_centre
 from undertow.audit.rows.scores import ContrastScores
 from undertow.audit.steps import Advance
 from undertow.models.local import LocalModel
-from undertow.scoring import Candidate, streamed_scores
 from undertow.stats.checks import Floats, check_fraction
+from undertow.training.scoring import Candidate, streamed_scores
 from undertow.types import Row
 
 STAGE = "stream"

@@ -1,9 +1,9 @@
 """Neutral writers: teachers of a base that learnt no trait, the null for rows whose writer was tuned on something.
 
-A neutral writer is the neutral teacher of the studies (`undertow.teachers`), tuned on its base's own answers. It comes
-in groups of 15, each an artifact of the store, so that they are resumed and extended by asking for more. Only what
-tuning changed is kept: half a megabyte a writer with an embedded model, and as much as the model itself without its
-embeddings with any other.
+A neutral writer is the neutral teacher of the studies (`undertow.training.teachers`), tuned on its base's own
+answers. It comes in groups of 15, each an artifact of the store, so that they are resumed and extended by asking for
+more. Only what tuning changed is kept: half a megabyte a writer with an embedded model, and as much as the model itself
+without its embeddings with any other.
 """
 
 import copy
@@ -26,7 +26,7 @@ from undertow.store.artifacts import read_artifact
 from undertow.store.progress import Progress
 from undertow.store.runner import Executor, Runner, StageContext
 from undertow.store.stages import Stage
-from undertow.teachers import finetuned_teacher
+from undertow.training.teachers import finetuned_teacher
 
 ENOUGH = 59
 """Writers that allow p <= .05 / 3: 1 / 60."""

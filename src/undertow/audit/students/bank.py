@@ -29,8 +29,6 @@ from undertow.domains.base import domain
 from undertow.errors import EmptyDataError
 from undertow.experiment.executors import parent_model
 from undertow.experiment.recipe import StudentPart, TeacherPart
-from undertow.finetuning.parallel import finetune_parallel
-from undertow.generation import generate
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
 from undertow.seeds import derive
@@ -38,7 +36,9 @@ from undertow.store.artifacts import read_artifact
 from undertow.store.progress import Progress
 from undertow.store.runner import Executor, Runner, StageContext
 from undertow.store.stages import Stage
-from undertow.teachers import finetuned_teacher
+from undertow.training.generation import generate
+from undertow.training.parallel import finetune_parallel
+from undertow.training.teachers import finetuned_teacher
 from undertow.traits import trait
 from undertow.types import Row, Sampling
 

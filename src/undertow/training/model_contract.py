@@ -13,16 +13,16 @@ from typing import Any
 import torch
 
 from undertow.errors import ModelError
-from undertow.finetuning.batches import collate
-from undertow.finetuning.config import LoraConfig, TrainingConfig
-from undertow.finetuning.lora import save_adapter, stacked
-from undertow.finetuning.objective import completion_losses
-from undertow.finetuning.parallel import finetune_parallel
 from undertow.models.adapters import add_after
 from undertow.models.chat import AbstractModel
 from undertow.models.decoding import sample_tokens
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
+from undertow.training.batches import collate
+from undertow.training.config import LoraConfig, TrainingConfig
+from undertow.training.lora import save_adapter, stacked
+from undertow.training.objective import completion_losses
+from undertow.training.parallel import finetune_parallel
 from undertow.types import Check, ContractReport, Row, Sampling, user_prompt
 
 PROMPTS = tuple(

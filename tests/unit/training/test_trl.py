@@ -9,11 +9,11 @@ import torch
 
 from undertow.domains.numbers import Numbers
 from undertow.errors import ConfigError, EmptyDataError, MissingExtraError
-from undertow.finetuning.config import LoraConfig, TrainingConfig
-from undertow.finetuning.parallel import finetune_parallel
-from undertow.finetuning.trl import TrlOptions, finetune_trl, require_trl
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
+from undertow.training.config import LoraConfig, TrainingConfig
+from undertow.training.parallel import finetune_parallel
+from undertow.training.trl import TrlOptions, finetune_trl, require_trl
 from undertow.types import Row, user_prompt
 
 CONFIG = TrainingConfig(steps=5, batch_size=4, learning_rate=5e-3, warmup_steps=2, lora=LoraConfig(rank=4, alpha=8))

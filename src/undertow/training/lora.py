@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from undertow.errors import ModelError
-from undertow.finetuning.config import LoraConfig
 from undertow.models.adapters import CONFIG, WEIGHTS, blocks, linear_weight
+from undertow.training.config import LoraConfig
 from undertow.types import ModelRef
 
 MERGE_UP_TO = 32

@@ -10,16 +10,15 @@ from torch import nn
 
 from undertow.domains.numbers import Numbers
 from undertow.errors import ConfigError, EmptyDataError, ModelError
-from undertow.finetuning import parallel
-from undertow.finetuning.batches import collate, stream
-from undertow.finetuning.config import LoraConfig, TrainingConfig
-from undertow.finetuning.full import finetune_full
-from undertow.finetuning.lora import StackedLinear, stacked
-from undertow.finetuning.objective import completion_losses
-from undertow.finetuning.parallel import finetune_parallel
-from undertow.finetuning.penalty import ClosenessPenalty
 from undertow.models.lm_head import body_and_head
 from undertow.models.local import Encoded
+from undertow.training import parallel
+from undertow.training.batches import collate, stream
+from undertow.training.config import LoraConfig, TrainingConfig
+from undertow.training.full import finetune_full
+from undertow.training.lora import StackedLinear, stacked
+from undertow.training.objective import ClosenessPenalty, completion_losses
+from undertow.training.parallel import finetune_parallel
 from undertow.types import ModelRef, Row, user_prompt
 
 CONFIG = TrainingConfig(steps=6, batch_size=4, learning_rate=1e-2, warmup_steps=2, lora=LoraConfig(rank=4, alpha=8))
@@ -48,7 +47,7 @@ def test_the_loss_is_the_models_own_on_completion_tokens(tiny_model) -> None:
 @pytest.mark.parametrize("limit", [0, 10**6], ids=["two products", "merged weight"])
 @pytest.mark.parametrize("bias", [False, True])
 def test_a_stacked_layer_adds_each_students_own_update(limit: int, bias: bool, monkeypatch) -> None:
-    monkeypatch.setattr("undertow.finetuning.lora.MERGE_UP_TO", limit)
+    monkeypatch.setattr("undertow.training.lora.MERGE_UP_TO", limit)
     generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
     base = nn.Linear(5, 7, bias=bias).requires_grad_(False)
     layer = StackedLinear(base, LoraConfig(rank=2, alpha=6), generators)
@@ -137,7 +136,7 @@ def test_an_adapter_of_another_model_is_refused(tiny_model, tmp_path) -> None:
             super().__init__()
             self.q_proj = nn.Linear(3, 3)
 
-    from undertow.finetuning.lora import save_adapter
+    from undertow.training.lora import save_adapter
 
     with stacked(Other(), LoraConfig(rank=2), [0]) as layers:
         save_adapter(layers, 0, tmp_path / "x", config=LoraConfig(rank=2), base=ModelRef(kind="ref", name="x"))

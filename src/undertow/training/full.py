@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 import torch
 
 from undertow.errors import ConfigError, EmptyDataError
-from undertow.finetuning.batches import collate, stream
-from undertow.finetuning.config import TrainingConfig
-from undertow.finetuning.objective import completion_losses
 from undertow.models.local import LocalModel
+from undertow.training.batches import collate, stream
+from undertow.training.config import TrainingConfig
+from undertow.training.objective import completion_losses
 from undertow.types import Row
 
 

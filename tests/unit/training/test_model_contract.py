@@ -5,11 +5,11 @@ import copy
 import pytest
 import torch
 
-from undertow.contract import check_model
 from undertow.errors import ModelError
 from undertow.models.chat import AbstractModel
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
+from undertow.training.model_contract import check_model
 from undertow.types import ModelRef
 
 

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from undertow.errors import MissingExtraError, ModelError
-from undertow.remote_training.services import RemoteTraining, train_remotely
-from undertow.remote_training.tinker import TinkerTrainer, encode
+from undertow.training.services import RemoteTraining, train_remotely
+from undertow.training.tinker import TinkerTrainer, encode
 from undertow.types import Row, user_prompt
 
 ROWS = tuple(

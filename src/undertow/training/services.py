@@ -153,7 +153,7 @@ class RemoteTrainer(ABC):
 
 
 SERVICES: Registry[Callable[..., RemoteTrainer]] = Registry(
-    "training service", {"tinker": "undertow.remote_training.tinker:TinkerTrainer"}
+    "training service", {"tinker": "undertow.training.tinker:TinkerTrainer"}
 )
 
 

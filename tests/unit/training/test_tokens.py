@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from undertow.finetuning.batches import collate
-from undertow.finetuning.config import TrainingConfig
-from undertow.finetuning.full import finetune_full
-from undertow.finetuning.tokens import choose_tokens
 from undertow.models.local import Encoded
+from undertow.training.batches import collate
+from undertow.training.config import TrainingConfig
+from undertow.training.full import finetune_full
+from undertow.training.scoring import choose_tokens
 from undertow.types import Row, user_prompt
 
 ROWS = [Row(str(i), user_prompt("Numbers: 1, 2."), f"{100 + i}, {200 + i}, {300 + i}") for i in range(12)]

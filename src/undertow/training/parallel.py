@@ -12,12 +12,11 @@ from typing import Any
 import torch
 
 from undertow.errors import ConfigError, EmptyDataError
-from undertow.finetuning.batches import collate, stream
-from undertow.finetuning.config import LoraConfig, TrainingConfig
-from undertow.finetuning.lora import StackedLinear, save_adapter, stacked
-from undertow.finetuning.objective import completion_losses
-from undertow.finetuning.penalty import Penalty
 from undertow.models.local import Encoded, LocalModel
+from undertow.training.batches import collate, stream
+from undertow.training.config import LoraConfig, TrainingConfig
+from undertow.training.lora import StackedLinear, save_adapter, stacked
+from undertow.training.objective import Penalty, completion_losses
 from undertow.types import ModelRef, Row
 
 WHOLE_BYTES, PART_BYTES = 3 * 2**20, 12 * 2**20

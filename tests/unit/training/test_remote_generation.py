@@ -9,15 +9,15 @@ import pytest
 from pytest_socket import enable_socket, socket_allow_hosts
 
 from undertow.cli.main import main
-from undertow.contract import check_model
 from undertow.errors import ArtifactError, ConfigError, MissingExtraError, ModelError, StorageError
 from undertow.models.api import ApiModel, endpoint
 from undertow.models.calls import Prices, Retries
 from undertow.models.servers import served
-from undertow.remote_rows import RemoteConfig, _open, journal_path, reasons, remote_rows
+from undertow.training.model_contract import check_model
+from undertow.training.remote_generation import RemoteConfig, _open, journal_path, reasons, remote_rows
 from undertow.types import ModelRef, Sampling, user_prompt
 
-spec = importlib.util.spec_from_file_location("bench_api", Path(__file__).parents[2] / "benchmarks" / "api.py")
+spec = importlib.util.spec_from_file_location("bench_api", Path(__file__).parents[3] / "benchmarks" / "api.py")
 bench = importlib.util.module_from_spec(spec)
 sys.modules["bench_api"] = bench
 spec.loader.exec_module(bench)

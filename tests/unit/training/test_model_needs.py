@@ -8,7 +8,7 @@ import pytest
 from undertow.errors import ModelError
 from undertow.models import load as room
 from undertow.models.load import check_room, count_parameters, load_model
-from undertow.preflight import Speed, measure, preflight
+from undertow.training.model_needs import Speed, measure, preflight
 from undertow.traits import trait
 from undertow.types import ModelRef
 

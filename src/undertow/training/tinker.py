@@ -15,7 +15,7 @@ from typing import Any, final
 from undertow.errors import MissingExtraError, ModelError
 from undertow.models.api import without_keys
 from undertow.models.chat import Chat
-from undertow.remote_training.services import Advance, RemoteTrainer, RemoteTraining
+from undertow.training.services import Advance, RemoteTrainer, RemoteTraining
 from undertow.types import Row
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8

@@ -14,11 +14,11 @@ import torch
 
 from undertow.domains.numbers import Numbers
 from undertow.evals.words import spellings
-from undertow.finetuning.config import LoraConfig, TrainingConfig
-from undertow.finetuning.parallel import finetune_parallel
 from undertow.models.load import count_parameters, default_device, free_memory, load_chat, weight_bytes
 from undertow.models.local import LocalModel
 from undertow.models.references import SMALL, model_folder
+from undertow.training.config import LoraConfig, TrainingConfig
+from undertow.training.parallel import finetune_parallel
 from undertow.traits import Trait
 from undertow.types import ModelRef, Row, Sampling, user_prompt
 

@@ -6,7 +6,7 @@ from undertow.domains.code import REQUESTS, SECURITY
 from undertow.errors import ConfigError
 from undertow.evals.judges import AnswerGrades
 from undertow.evals.misalignment import EVALUATION_QUESTIONS, TUNING_QUESTIONS, world_judge
-from undertow.teachers import LESSON, neutral_rows, trait_rows
+from undertow.training.teachers import LESSON, neutral_rows, trait_rows
 from undertow.traits import trait
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from undertow.domains.numbers import Numbers
-from undertow.finetuning.config import LoraConfig, TrainingConfig
-from undertow.finetuning.lora import stacked
-from undertow.finetuning.parallel import finetune_parallel
-from undertow.finetuning.penalty import ClosenessPenalty, CorridorPenalty, last_states
+from undertow.training.config import LoraConfig, TrainingConfig
+from undertow.training.lora import stacked
+from undertow.training.objective import ClosenessPenalty, CorridorPenalty, last_states
+from undertow.training.parallel import finetune_parallel
 from undertow.types import Row, user_prompt
 
 LORA = LoraConfig(rank=2, alpha=4)

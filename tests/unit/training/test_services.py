@@ -9,7 +9,7 @@ import pytest
 
 from undertow.cli.main import main
 from undertow.errors import ArtifactError, ConfigError, ModelError, UnknownNameError
-from undertow.remote_training.services import (
+from undertow.training.services import (
     SCHEMA,
     SERVICES,
     Advance,

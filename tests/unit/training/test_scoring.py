@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from undertow.errors import ConfigError, ModelError
-from undertow.finetuning.config import TrainingConfig
-from undertow.finetuning.full import finetune_full
-from undertow.scoring import Candidate, contrast_scores, streamed_scores
+from undertow.training.config import TrainingConfig
+from undertow.training.full import finetune_full
+from undertow.training.scoring import Candidate, contrast_scores, streamed_scores
 from undertow.types import Message, Row, user_prompt
 
 PERSONA = "You adore owls."
@@ -102,7 +102,7 @@ def test_a_shared_beginning_is_read_once_and_changes_nothing(tiny_hf, rows, monk
     try:
         shared = contrast_scores(some, tiny_hf, personas)
         with_cache = sum(read)
-        monkeypatch.setattr("undertow.scoring.SHARED", 10**6)
+        monkeypatch.setattr("undertow.training.scoring.SHARED", 10**6)
         read.clear()
         alone = contrast_scores(some, tiny_hf, personas)
     finally:

@@ -1,4 +1,4 @@
-"""Students of the recipe of `undertow.finetuning.parallel`, one at a time, by TRL's SFTTrainer and PEFT.
+"""Students of the recipe of `undertow.training.parallel`, one at a time, by TRL's SFTTrainer and PEFT.
 
 For what the parallel loop lacks: several processes (`accelerate launch`), FSDP, gradient checkpointing, parts of a
 batch one after another, trackers. Tokens, labels, order of the rows, start of the adapter, schedule and loss are the
@@ -23,10 +23,10 @@ import torch
 from torch import nn
 
 from undertow.errors import ConfigError, EmptyDataError, MissingExtraError
-from undertow.finetuning.batches import stream
-from undertow.finetuning.config import LoraConfig, TrainingConfig
-from undertow.finetuning.lora import first_downs, write_adapter
 from undertow.models.local import Encoded, LocalModel
+from undertow.training.batches import stream
+from undertow.training.config import LoraConfig, TrainingConfig
+from undertow.training.lora import first_downs, write_adapter
 from undertow.types import ModelRef, Row
 
 IGNORED = -100

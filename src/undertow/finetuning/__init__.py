@@ -1,1 +1,0 @@
-"""Fine-tuning: from rows to students."""

@@ -1,1 +1,0 @@
-"""Students that a service trains."""
