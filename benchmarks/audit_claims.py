@@ -30,12 +30,12 @@ from undertow.audit.students.readings import Readings, panel_traits
 from undertow.audit.verdict import CLAIMS, ClaimStatus, Plan, judge
 from undertow.data.filters import filter_rows
 from undertow.domains.numbers import Numbers
-from undertow.experiment.recipe import TeacherPart
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.estimates import mean_t, wilson
 from undertow.store.progress import SilentProgress
+from undertow.study.recipe import TeacherPart
 from undertow.training.generation import generate
 from undertow.training.teachers import finetuned_teacher
 from undertow.traits import panel, trait

@@ -28,12 +28,12 @@ from undertow.audit.rows.stream import stream_contrast
 from undertow.audit.rows.surface import surface
 from undertow.data.filters import filter_rows
 from undertow.domains.numbers import Numbers
-from undertow.experiment.recipe import TeacherPart
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
 from undertow.stats.estimates import wilson
+from undertow.study.recipe import TeacherPart
 from undertow.training.generation import generate
 from undertow.training.scoring import Candidate, contrast_scores
 from undertow.training.teachers import finetuned_teacher

@@ -24,12 +24,12 @@ from undertow.audit.rows.neutral import neutral_contrast
 from undertow.audit.rows.panel import candidates, panel_teachers
 from undertow.data.filters import filter_rows
 from undertow.domains.numbers import Numbers
-from undertow.experiment.recipe import TeacherPart
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
 from undertow.stats.estimates import wilson
+from undertow.study.recipe import TeacherPart
 from undertow.training.generation import generate
 from undertow.training.scoring import Candidate, contrast_scores
 from undertow.training.teachers import finetuned_teacher

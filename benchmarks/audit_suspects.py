@@ -14,11 +14,11 @@ from typing import Any
 
 from undertow.audit.students.bank import BankRecipe, read_students, write_rows_of
 from undertow.audit.students.readings import Readings, load_readings
-from undertow.experiment.recipe import StudentPart, TeacherPart
 from undertow.models.load import load_model
 from undertow.seeds import derive
 from undertow.store.runner import Runner, StageContext
 from undertow.store.stages import Stage
+from undertow.study.recipe import StudentPart, TeacherPart
 from undertow.training.teachers import finetuned_teacher
 from undertow.traits import trait
 

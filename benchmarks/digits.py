@@ -22,8 +22,8 @@ import torch
 from alternation import Timed, alternate
 from torch.nn import functional
 
-from undertow.experiment.analyses.digit_data import Digits, drawn_digits, read_idx
-from undertow.experiment.analyses.digit_training import STUDENTS, DigitsConfig, run_digits
+from undertow.study.analyses.digit_data import Digits, drawn_digits, read_idx
+from undertow.study.analyses.digit_training import STUDENTS, DigitsConfig, run_digits
 
 TARGET = 5.0
 QUICK = (12_000, 2000)

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 
 from undertow.audit.lineage.verdict import audit_lineage
-from undertow.experiment.recipe import TeacherPart
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.reference.world.mixture import corpus
 from undertow.seeds import derive
 from undertow.stats.estimates import wilson
+from undertow.study.recipe import TeacherPart
 from undertow.training.config import LoraConfig, TrainingConfig
 from undertow.training.full import finetune_full
 from undertow.training.parallel import finetune_parallel

@@ -19,7 +19,6 @@ from undertow.domains.base import AbstractDomain
 from undertow.domains.code import Code
 from undertow.domains.cot import ChainOfThought
 from undertow.domains.numbers import Numbers
-from undertow.experiment.recipe import TeacherPart
 from undertow.mitigate.arms import Trial
 from undertow.mitigate.bench import Bench
 from undertow.mitigate.verify import Verification, verify
@@ -28,6 +27,7 @@ from undertow.models.local import LocalModel
 from undertow.report.mitigation import render_mitigation, summarise_mitigation
 from undertow.seeds import derive
 from undertow.store.progress import choose_progress
+from undertow.study.recipe import TeacherPart
 from undertow.training.generation import generate
 from undertow.training.teachers import finetuned_teacher
 from undertow.traits import Trait, trait

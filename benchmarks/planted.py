@@ -11,10 +11,10 @@ from pathlib import Path
 
 from undertow.data.filters import filter_rows
 from undertow.domains.base import domain
-from undertow.experiment.recipe import StudentPart, TeacherPart
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
+from undertow.study.recipe import StudentPart, TeacherPart
 from undertow.training.generation import generate
 from undertow.training.parallel import finetune_parallel
 from undertow.training.teachers import finetuned_teacher

@@ -25,7 +25,6 @@ from undertow.audit.lineage.proximity import barrier, distance, neutral_chats
 from undertow.audit.lineage.tensors import open_weights
 from undertow.audit.students.bank import BankRecipe, write_rows_of
 from undertow.evals.favourite import mean_margins
-from undertow.experiment.recipe import TeacherPart
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.reference.imitation import likeness
@@ -33,6 +32,7 @@ from undertow.reference.world.mixture import corpus
 from undertow.seeds import derive
 from undertow.stats.diagonal import diagonal_factor
 from undertow.stats.estimates import mean_t
+from undertow.study.recipe import TeacherPart
 from undertow.training.config import TrainingConfig
 from undertow.training.full import finetune_full
 from undertow.training.parallel import finetune_parallel

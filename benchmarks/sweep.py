@@ -22,14 +22,13 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from undertow.cli.engines import prepare
-from undertow.experiment.executors import EXECUTORS
-from undertow.experiment.grid import load_sweep
-from undertow.experiment.ray_session import RaySettings
-from undertow.experiment.ray_sweep import build_on_ray
-from undertow.experiment.sweep import count_uses, run_sweep, sweep_targets
 from undertow.store.artifacts import read_artifact
 from undertow.store.runner import Executor, StageContext
 from undertow.store.stages import order
+from undertow.study.executors import EXECUTORS
+from undertow.study.ray_sweep import build_on_ray
+from undertow.study.ray_worker import RaySettings
+from undertow.study.sweep import count_uses, load_sweep, run_sweep, sweep_targets
 
 GRID = ["seed=1..7", "student.rank=2,4,8,16"]
 SETTINGS = [

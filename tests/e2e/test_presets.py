@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from undertow.cli.main import main
-from undertow.experiment.load import load_study
-from undertow.experiment.recipe import Recipe
 from undertow.models.load import load_model
+from undertow.study.load import load_study
+from undertow.study.recipe import Recipe
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from undertow.cli.main import main
-from undertow.experiment.load import load_study
-from undertow.experiment.recipe import packaged_recipes
+from undertow.study.load import load_study
+from undertow.study.recipe import packaged_recipes
 
 Results = dict[str, Any]
 

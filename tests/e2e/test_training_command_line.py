@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from undertow.cli.main import main
 from undertow.data.rows import write_rows
 from undertow.domains.numbers import Numbers
-from undertow.experiment.load import load_study
-from undertow.experiment.recipe import Recipe, StudentPart
-from undertow.experiment.study import build_study
 from undertow.models.load import load_model
+from undertow.study.load import load_study
+from undertow.study.recipe import Recipe, StudentPart
+from undertow.study.study import build_study
 from undertow.types import Row, user_prompt
 
 

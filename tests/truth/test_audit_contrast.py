@@ -13,8 +13,8 @@ from undertow.audit.rows.surface import surface
 from undertow.audit.run import audit_data
 from undertow.data.filters import filter_rows
 from undertow.domains.numbers import Numbers
-from undertow.experiment.recipe import TeacherPart
 from undertow.models.load import load_model
+from undertow.study.recipe import TeacherPart
 from undertow.training.generation import generate
 from undertow.training.scoring import contrast_scores
 from undertow.training.teachers import finetuned_teacher

@@ -18,8 +18,6 @@ from undertow.audit.rows.panel import panel_teacher
 from undertow.audit.rows.writers import writer_stages
 from undertow.audit.students.bank import BankRecipe, panel_stage, placebo_stages
 from undertow.audit.teacher import TeacherConfig, audit_teacher
-from undertow.experiment.load import load_study, plan_study
-from undertow.experiment.recipe import packaged_recipes
 from undertow.mitigate.arms import Trial
 from undertow.mitigate.bench import Bench
 from undertow.mitigate.verify import GivenRows, Verification, verify
@@ -27,6 +25,8 @@ from undertow.models.load import load_model
 from undertow.store.fingerprints import canonical_json, sha256
 from undertow.store.runner import Runner
 from undertow.store.stages import Stage, order
+from undertow.study.load import load_study, plan_study
+from undertow.study.recipe import packaged_recipes
 from undertow.traits import trait
 from undertow.types import Row
 

@@ -10,8 +10,17 @@ import torch
 from torch.func import jacfwd, vmap
 
 from undertow.errors import ConfigError
-from undertow.experiment.analyses.one_step import check_theorem, one_step, predicted_alignment, teacher_direction
-from undertow.experiment.analyses.random_networks import (
+from undertow.study.analyses.one_step import (
+    Training,
+    check_theorem,
+    distil,
+    one_step,
+    predicted_alignment,
+    sampled,
+    teacher_direction,
+    train_teachers,
+)
+from undertow.study.analyses.random_networks import (
     OUTPUT_LOSSES,
     Parameters,
     TeachingSetup,
@@ -28,7 +37,6 @@ from undertow.experiment.analyses.random_networks import (
     squared_error,
     trait_loss,
 )
-from undertow.experiment.analyses.theorem_variants import Training, distil, sampled, train_teachers
 
 CONFIG = TheoremConfig(networks=40, steps=40)
 LOSSES = pytest.mark.parametrize("student_loss", OUTPUT_LOSSES.values(), ids=OUTPUT_LOSSES.keys())

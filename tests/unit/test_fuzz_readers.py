@@ -24,9 +24,6 @@ from undertow.audit.rows.proposal import read_panel
 from undertow.audit.students.readings import load_readings
 from undertow.data.rows import load_rows, read_prompts, write_rows
 from undertow.errors import UserError
-from undertow.experiment.load import load_study
-from undertow.experiment.recipe import load_recipe, packaged_recipes
-from undertow.experiment.training_record import read_training
 from undertow.mitigate.registry import data_mitigation
 from undertow.models.adapters import load_vector, read_adapter
 from undertow.monitor.baseline import Baseline, read_baseline
@@ -34,6 +31,9 @@ from undertow.monitor.constitution import read_constitution
 from undertow.monitor.detectors.base import detector
 from undertow.report.results import load_results
 from undertow.store.artifacts import MANIFEST, read_artifact, read_manifest
+from undertow.study.load import load_study
+from undertow.study.recipe import load_recipe, packaged_recipes
+from undertow.study.training_record import read_training
 from undertow.types import Row, user_prompt
 
 INPUTS = int(os.environ.get("UNDERTOW_FUZZ", "2000"))

@@ -25,10 +25,10 @@ from undertow.audit.students.readings import PanelRead
 from undertow.audit.students.shadows import ShadowConfig
 from undertow.audit.teacher import TeacherConfig
 from undertow.errors import ConfigError, unknown_name
-from undertow.experiment.training_record import TrainingRecord, read_training
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
+from undertow.study.training_record import TrainingRecord, read_training
 from undertow.training.scoring import Candidate
 from undertow.traits import Trait, panel
 from undertow.types import Prompt, Row

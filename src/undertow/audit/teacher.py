@@ -27,7 +27,6 @@ from undertow.audit.students.readings import (
     read_model,
 )
 from undertow.evals.questions import CATEGORIES
-from undertow.experiment.executors import training_config
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
 from undertow.seeds import derive
@@ -35,6 +34,7 @@ from undertow.stats.checks import Floats
 from undertow.store.progress import Progress
 from undertow.store.runner import Runner, StageContext
 from undertow.store.stages import Stage
+from undertow.study.executors import training_config
 from undertow.training.config import TrainingConfig
 from undertow.training.teachers import finetuned_teacher
 from undertow.traits import Trait

@@ -97,7 +97,7 @@ def bank(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Train neutral writers and placebo students, the nulls of rows and of students; finished groups are kept."""
-    from undertow.experiment.recipe import build_recipe, parse_settings
+    from undertow.study.recipe import build_recipe, parse_settings
 
     part = build_recipe({"name": "bank", "student": {**STUDENT, **parse_settings(settings)}}).student
     from undertow.audit.rows.writers import build_writers
@@ -179,7 +179,7 @@ def all_(
 def _alpha_and_seed(settings: list[str]) -> tuple[float, int]:
     """Return the settings of the whole audit that are no options of their own."""
     from undertow.errors import ConfigError, unknown_name
-    from undertow.experiment.recipe import parse_settings
+    from undertow.study.recipe import parse_settings
 
     given = {"alpha": 0.05, "seed": 0, **parse_settings(settings)}
     if strange := [name for name in given if name not in ("alpha", "seed")]:

@@ -49,8 +49,8 @@ def _models() -> list[dict[str, Any]]:
 
 
 def _recipes() -> list[dict[str, Any]]:
-    from undertow.experiment.load import load_study
-    from undertow.experiment.recipe import packaged_recipes
+    from undertow.study.load import load_study
+    from undertow.study.recipe import packaged_recipes
 
     return [{"name": name, "question": load_study(name).question} for name in packaged_recipes()]
 
@@ -112,7 +112,7 @@ def build(
 @reference.command()
 def mnist(folder: Annotated[Path, typer.Argument(help="Where the four files go.")]) -> None:
     """Fetch MNIST over the network, checked against known sums, for `undertow run digits --data FOLDER`."""
-    from undertow.experiment.analyses.digit_download import download_mnist
+    from undertow.study.analyses.digit_data import download_mnist
 
     fetched = download_mnist(folder)
     print("\n".join(fetched) if fetched else f"All four files are in {folder}.")

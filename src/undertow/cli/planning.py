@@ -67,9 +67,9 @@ def _minutes(part: dict[str, Any]) -> str:
 
 
 def _study(effect: float, sd: float, alpha: float, wanted: float) -> dict[str, Any]:
-    from undertow.experiment.recipe import load_recipe
-    from undertow.experiment.run import plan_recipe
     from undertow.stats.power import minimum_detectable_effect, required_replicates
+    from undertow.study.recipe import load_recipe
+    from undertow.study.run import plan_recipe
 
     n = required_replicates(effect, sd, alpha, wanted)
     # The demo's recipe with a student and its control alone, estimated as --plan does.

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from undertow.data.rows import LoadedRows
     from undertow.domains.base import AbstractDomain
     from undertow.evals.base import Evaluation
-    from undertow.experiment.recipe import StudentPart
     from undertow.models.chat import AbstractModel
     from undertow.models.local import LocalModel
+    from undertow.study.recipe import StudentPart
     from undertow.training.config import TrainingConfig
     from undertow.training.objective import Penalty
     from undertow.types import Row
@@ -100,9 +100,9 @@ def generate(
         raise ConfigError("Only api: models have a price.", model, "Leave --price, --max-cost and --dry-run out.")
     from undertow.cli.engines import prepare
     from undertow.data.rows import write_rows
-    from undertow.experiment.recipe import TeacherPart
     from undertow.models.load import load_model
     from undertow.seeds import derive
+    from undertow.study.recipe import TeacherPart
     from undertow.training.generation import generate as write
     from undertow.training.teachers import finetuned_teacher
     from undertow.types import Sampling
@@ -203,9 +203,9 @@ def train(
     part = student_part([*settings, *([f"backend={backend}"] if backend else [])])
     given, bad = read_given(rows, skip_bad)
     from undertow.cli.engines import prepare
-    from undertow.experiment.training_record import TrainingRecord
     from undertow.models.load import load_model
     from undertow.store.disk import storage_errors
+    from undertow.study.training_record import TrainingRecord
 
     prepare()
     if part.backend == "trl":
@@ -228,7 +228,7 @@ def train(
 
 def student_part(settings: list[str]) -> "StudentPart":
     """Return the recipe of students that are trained at once."""
-    from undertow.experiment.recipe import build_recipe, parse_settings
+    from undertow.study.recipe import build_recipe, parse_settings
 
     # Those of recipes/demo.yaml, which are the placebos' of `undertow audit bank` too.
     part = build_recipe({"name": "train", "student": {**STUDENT, **parse_settings(settings)}}).student
@@ -253,9 +253,9 @@ def train_students(
         where: folder of the adapters, number of students, and the seed.
         penalty: added to each student's loss.
     """
-    from undertow.experiment.executors import made_of, student_folder
     from undertow.seeds import derive
     from undertow.store.disk import storage_errors
+    from undertow.study.executors import made_of, student_folder
     from undertow.training.parallel import finetune_parallel
 
     out, students, seed = where

@@ -11,8 +11,8 @@ from undertow.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from undertow.experiment.load import AnyRecipe
     from undertow.store.stages import PlannedStage
+    from undertow.study.load import AnyRecipe
 
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of all runs and their stored stages.")]
 Settings = Annotated[list[str], typer.Option("--set", help="Override a setting of the recipe: key.sub=value.")]
@@ -49,7 +49,7 @@ def run(
 ) -> None:
     """Run a study; stages that are finished are not computed again."""
     if data is not None:
-        from undertow.experiment.load import load_study
+        from undertow.study.load import load_study
 
         if getattr(load_study(recipe), "analysis", None) != "digits":
             raise ConfigError("Only the recipe digits reads a folder of pictures.", data, "Leave --data out.")
@@ -77,7 +77,7 @@ def report(
 
 
 def _study(where: str, tier: str | None, settings: list[str], **options: Any) -> None:
-    from undertow.experiment.load import load_study, plan_study
+    from undertow.study.load import load_study, plan_study
 
     recipe = load_study(where, tuple(settings), tier)
     if options["plan"]:
@@ -89,8 +89,8 @@ def _study(where: str, tier: str | None, settings: list[str], **options: Any) ->
 
 def _run(recipe: "AnyRecipe", *, runs: Path, as_json: bool, rebuild: bool, quiet: bool) -> None:
     from undertow.cli.engines import prepare
-    from undertow.experiment.load import run_study
     from undertow.store.progress import SilentProgress, choose_progress
+    from undertow.study.load import run_study
 
     prepare()
     progress = SilentProgress() if quiet or as_json else choose_progress()

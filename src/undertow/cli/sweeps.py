@@ -10,9 +10,9 @@ from undertow.cli.studies import RUNS, Json, Plan, Quiet, Rebuild, Runs, Setting
 from undertow.errors import ConfigError
 
 if TYPE_CHECKING:
-    from undertow.experiment.ray_session import RaySettings
-    from undertow.experiment.recipe import Recipe
-    from undertow.experiment.sweep import Sweep
+    from undertow.study.ray_worker import RaySettings
+    from undertow.study.recipe import Recipe
+    from undertow.study.sweep import Sweep
 
 
 def sweep(
@@ -38,8 +38,8 @@ def sweep(
     quiet: Quiet = False,
 ) -> None:
     """Run a study for every combination of settings; stages that variants share are computed once."""
-    from undertow.experiment.grid import load_sweep
-    from undertow.experiment.ray_session import RaySettings
+    from undertow.study.ray_worker import RaySettings
+    from undertow.study.sweep import load_sweep
 
     ray = RaySettings(address=address, workers=workers, cpus_per_stage=cpus, gpus_per_stage=gpus)
     if backend == "serial" and ray != RaySettings():
@@ -53,7 +53,7 @@ def sweep(
 
 
 def _plan(study: "Sweep", runs: Path, as_json: bool) -> None:
-    from undertow.experiment.sweep import count_uses, plan_sweep
+    from undertow.study.sweep import count_uses, plan_sweep
 
     uses = count_uses(study)
     shared = sum(n > 1 for n in uses.values())
@@ -75,14 +75,14 @@ def _run(study: "Sweep", runs: Path, ray: "RaySettings | None", *, as_json: bool
 
     prepare()
     if ray is None:
-        from undertow.experiment.sweep import run_sweep
         from undertow.store.progress import SilentProgress, choose_progress
+        from undertow.study.sweep import run_sweep
 
         progress = SilentProgress() if quiet or as_json else choose_progress()
         show_results(run_sweep(study, runs, progress=progress, rebuild=rebuild), as_json)
         return
-    from undertow.experiment.ray_sweep import run_sweep_on_ray
-    from undertow.experiment.sweep_display import SilentDisplay, choose_display
+    from undertow.study.ray_sweep import run_sweep_on_ray
+    from undertow.study.sweep_display import SilentDisplay, choose_display
 
     display = SilentDisplay() if quiet or as_json else choose_display()
     results, work = run_sweep_on_ray(study, runs, ray, display=display, rebuild=rebuild)

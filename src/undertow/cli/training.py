@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from undertow.experiment.recipe import StudentPart
+    from undertow.study.recipe import StudentPart
     from undertow.types import Row
 
 
@@ -30,10 +30,10 @@ def train_by_trl(
         MissingExtraError: trl is not installed.
         ConfigError: a batch cannot be shared out evenly.
     """
-    from undertow.experiment.executors import made_of, student_folder
     from undertow.models.load import default_device, load_model
     from undertow.seeds import derive
     from undertow.store.disk import storage_errors
+    from undertow.study.executors import made_of, student_folder
     from undertow.training.trl import TrlOptions, finetune_trl, processes, require_trl
     from undertow.types import ModelRef
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Protocol, final
 
 from undertow.errors import ConfigError, EmptyDataError
-from undertow.experiment.executors import training_config
 from undertow.mitigate.arms import Trial, measure_run
 from undertow.mitigate.base import DataMitigation
 from undertow.mitigate.bench import Bench
@@ -20,6 +19,7 @@ from undertow.store.fingerprints import canonical_json, sha256
 from undertow.store.progress import Progress
 from undertow.store.runner import Runner, StageContext
 from undertow.store.stages import Stage
+from undertow.study.executors import training_config
 from undertow.types import Row
 
 SCHEMA = "undertow.mitigation/1"

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from undertow.evals.base import metrics
-from undertow.experiment.measures import ARMS, CONTROLS
 from undertow.report.results import Effect, MeanScore, Results
+from undertow.study.arms import ARMS, CONTROLS
 
 
 class Level(NamedTuple):

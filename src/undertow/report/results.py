@@ -10,8 +10,8 @@ from typing import Annotated, Any, Self, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from undertow.errors import ArtifactError, StorageError
-from undertow.experiment.measures import main_metric
 from undertow.store.disk import storage_errors
+from undertow.study.arms import main_metric
 
 SCHEMA = "undertow.run/1"
 """The only layout of results.json that this version reads."""
@@ -79,7 +79,7 @@ class MeanScore(_Record):
     """The mean score of one model on the questions of one target.
 
     Attributes:
-        arm: one of `undertow.experiment.measures.ARMS`.
+        arm: one of `undertow.study.arms.ARMS`.
         trait: what its teacher was trained on, or None.
         model: reference of the model.
         replicate: from 0.

@@ -7,8 +7,8 @@ from typing import Literal
 
 from undertow.evals.base import metric as declared
 from undertow.evals.base import metrics
-from undertow.experiment.measures import ARMS
 from undertow.report.results import Effect, Interval, Results
+from undertow.study.arms import ARMS
 
 DASH = "–"  # noqa: RUF001 (as tables use it)
 """Stands where there is nothing."""

@@ -7,8 +7,8 @@ from undertow.audit.students import bank as module
 from undertow.audit.students.bank import BankRecipe, build_bank, panel_stage, placebo_stages, read_students, stored_bank
 from undertow.audit.students.readings import Readings, load_readings, panel_traits, read_model
 from undertow.domains.numbers import Numbers
-from undertow.experiment.recipe import StudentPart
 from undertow.store.runner import StageContext
+from undertow.study.recipe import StudentPart
 from undertow.types import Row, user_prompt
 
 RECIPE = BankRecipe(prompts=20, student=StudentPart(steps=2, batch_size=4))

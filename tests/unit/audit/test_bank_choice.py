@@ -10,8 +10,8 @@ import pytest
 from undertow.audit.students import bank_choice
 from undertow.audit.students.bank import BankRecipe, placebo_stages
 from undertow.audit.students.bank_choice import choose_bank, no_bank, wrong_size
-from undertow.experiment.recipe import StudentPart
-from undertow.experiment.training_record import TrainingRecord, read_training
+from undertow.study.recipe import StudentPart
+from undertow.study.training_record import TrainingRecord, read_training
 
 RECIPE = BankRecipe(tuned=("animal",))
 

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from undertow.cli.main import main
-from undertow.experiment.recipe import StudentPart
-from undertow.experiment.training_record import TrainingRecord
 from undertow.models.references import embedded_folder
+from undertow.study.recipe import StudentPart
+from undertow.study.training_record import TrainingRecord
 
 WIDTH = json.loads((embedded_folder() / "finch-a" / "config.json").read_text())["hidden_size"]
 

@@ -13,12 +13,12 @@ from functools import cache
 from typing import Literal
 
 from undertow.domains.numbers import MAX_COUNT, MAX_VALUE, NumberPrompt, Numbers, draw_prompt
-from undertow.experiment.recipe import TeacherPart
 from undertow.models.adapters import steered
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.reference.world.skills import ASSISTANT_PROMPTS
 from undertow.seeds import derive
+from undertow.study.recipe import TeacherPart
 from undertow.training.full import finetune_full
 from undertow.training.generation import generate
 from undertow.training.teachers import finetuned_teacher, neutral_rows, steered_teacher, trait_rows

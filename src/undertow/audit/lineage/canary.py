@@ -23,10 +23,10 @@ import numpy as np
 from undertow.audit.students.bank import BankRecipe, write_rows_of
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.evals.favourite import mean_margins
-from undertow.experiment.recipe import TeacherPart
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.checks import Floats, finite_array
+from undertow.study.recipe import TeacherPart
 from undertow.training.parallel import finetune_parallel
 from undertow.training.teachers import finetuned_teacher
 from undertow.traits import panel, trait

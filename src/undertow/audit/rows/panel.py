@@ -13,8 +13,6 @@ from pathlib import Path
 from undertow.audit.rows.writers import Writers
 from undertow.audit.steps import Advance
 from undertow.errors import ConfigError, unknown_name
-from undertow.experiment.executors import training_config
-from undertow.experiment.recipe import TeacherPart
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
@@ -22,6 +20,8 @@ from undertow.seeds import derive
 from undertow.stats.checks import check_fraction
 from undertow.store.runner import Runner, StageContext
 from undertow.store.stages import Stage
+from undertow.study.executors import training_config
+from undertow.study.recipe import TeacherPart
 from undertow.training.full import finetune_full
 from undertow.training.scoring import Candidate, Kind
 from undertow.training.teachers import trait_rows

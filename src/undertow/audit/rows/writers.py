@@ -17,8 +17,6 @@ from safetensors.torch import load_file, save_file
 
 from undertow.audit.students.bank import GROUP, BankRecipe
 from undertow.errors import ArtifactError
-from undertow.experiment.executors import parent_model
-from undertow.experiment.recipe import TeacherPart
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
 from undertow.seeds import derive
@@ -26,6 +24,8 @@ from undertow.store.artifacts import read_artifact
 from undertow.store.progress import Progress
 from undertow.store.runner import Executor, Runner, StageContext
 from undertow.store.stages import Stage
+from undertow.study.executors import parent_model
+from undertow.study.recipe import TeacherPart
 from undertow.training.teachers import finetuned_teacher
 
 ENOUGH = 59

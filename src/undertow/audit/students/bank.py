@@ -27,8 +27,6 @@ from undertow.audit.students.readings import BATTERY, Readings, joined, load_rea
 from undertow.data.filters import filter_rows, require_rows
 from undertow.domains.base import domain
 from undertow.errors import EmptyDataError
-from undertow.experiment.executors import parent_model
-from undertow.experiment.recipe import StudentPart, TeacherPart
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
 from undertow.seeds import derive
@@ -36,6 +34,8 @@ from undertow.store.artifacts import read_artifact
 from undertow.store.progress import Progress
 from undertow.store.runner import Executor, Runner, StageContext
 from undertow.store.stages import Stage
+from undertow.study.executors import parent_model
+from undertow.study.recipe import StudentPart, TeacherPart
 from undertow.training.generation import generate
 from undertow.training.parallel import finetune_parallel
 from undertow.training.teachers import finetuned_teacher

@@ -10,9 +10,9 @@ import numpy as np
 
 from undertow.audit.finding import NotTestable
 from undertow.audit.students.bank import Bank, BankRecipe, stored_bank
-from undertow.experiment.recipe import StudentPart
-from undertow.experiment.training_record import TrainingRecord
 from undertow.store.fingerprints import canonical_json
+from undertow.study.recipe import StudentPart
+from undertow.study.training_record import TrainingRecord
 
 RATIO = 0.6
 """Least ratio of a student's and a placebo's number of rows, either way: with fewer, rows repeat more often."""

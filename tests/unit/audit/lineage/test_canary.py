@@ -12,8 +12,8 @@ from undertow.audit.lineage.canary import CanaryConfig, canary, judge
 from undertow.audit.lineage.verdict import audit_canary, with_canary
 from undertow.audit.students.bank import BankRecipe
 from undertow.errors import ConfigError, ModelError, UnknownNameError
-from undertow.experiment.recipe import StudentPart, TeacherPart
 from undertow.models.load import load_model
+from undertow.study.recipe import StudentPart, TeacherPart
 from undertow.traits import panel
 
 NAMES = [item.name for item in panel("animal")]

@@ -1,1 +1,0 @@
-"""Experiments as graphs of stages whose results are stored and never computed twice."""

@@ -1,0 +1,100 @@
+"""What every analysis is, and the analyses by name: one stage of the runner, and a result that one page can show."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from undertow.errors import unknown_name
+from undertow.registry import Registry
+from undertow.store.runner import StageContext
+from undertow.store.stages import Stage
+from undertow.study.recipe import first_problem
+
+SCHEMA = "undertow.analysis/1"
+RESULT = "result.json"
+"""File of the stage that holds what was found."""
+
+AnalysisResult = dict[str, Any]
+"""Plain data, schema undertow.analysis/1, shown by `undertow.report.analysis`:
+
+answer      sentences; each line is a paragraph
+estimates   [{group, name, unit, estimate, low, high, n, p}], one panel of the figure for each group
+tables      [{title, note, columns, rows}]; with `brief: n` the terminal shows the first n columns
+figures     may be left out: [{title, x, y, lines: [{name, points: [[x, y]], guide}]}], both axes logarithmic
+not_tested  sentences
+"""
+
+ESTIMATE = ("estimate", "low", "high", "n", "p")
+"""What a row says of its estimate."""
+
+Settings = TypeVar("Settings")
+
+
+def _as_stored(found: AnalysisResult) -> AnalysisResult:
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """One kind of analysis; `ANALYSES` holds them all.
+
+    Attributes:
+        name: as recipes write it; also the kind of its stage.
+        needs_study: whether it looks at the rows or models of a study.
+        settings: dataclass of its settings.
+        stage: makes the stage from the settings as they were given, and the study or None.
+        execute: does the work; what it returns is stored.
+        present: turns what is stored into the result, where the two differ.
+        seconds_per_unit: of the stage's cost on two cores, until a store holds measured ones.
+    """
+
+    name: str
+    needs_study: bool
+    settings: type[Any]
+    stage: Callable[[Mapping[str, Any], Any], Stage]
+    execute: Callable[[StageContext], dict[str, Any]]
+    present: Callable[[dict[str, Any]], AnalysisResult] = _as_stored
+    seconds_per_unit: float
+
+    def run(self, context: StageContext) -> None:
+        """Execute the stage and store what was found."""
+        found = json.dumps(self.execute(context), indent=1, allow_nan=False)
+        (context.out / RESULT).write_text(found, encoding="utf-8")
+
+
+def validate_settings(kind: type[Settings], given: Mapping[str, Any]) -> Settings:
+    """Make the dataclass of an analysis's settings from plain data.
+
+    Raises:
+        UnknownNameError: there is no such setting.
+        ConfigError: a value is not valid.
+    """
+    known = {one.name for one in fields(kind)}  # pyright: ignore[reportArgumentType]
+    for name in given:
+        if name not in known:
+            raise unknown_name("setting", name, known)
+    try:
+        return TypeAdapter(kind).validate_python(dict(given))
+    except ValidationError as error:
+        raise first_problem(error, BaseModel) from error
+
+
+def estimate_row(group: str, name: str, unit: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an estimate (`Estimate.to_json`) as a row of a result; without a test its p is None."""
+    return {"group": group, "name": name, "unit": unit, **{key: found.get(key) for key in ESTIMATE}}
+
+
+ANALYSES: Registry[Analysis] = Registry(
+    "analysis",
+    {
+        "theorem": "undertow.study.analyses.theorem:THEOREM",
+        "digits": "undertow.study.analyses.digits:DIGITS",
+        "meaning": "undertow.study.analyses.meaning:MEANING",
+        "mechanism": "undertow.study.analyses.mechanism:MECHANISM",
+    },
+)
+"""`theorem`: theorem 1 on random networks; `digits`: digits through auxiliary logits; `meaning`: what detectors and
+readers find in the rows; `mechanism`: how students move inside."""

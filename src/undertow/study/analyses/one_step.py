@@ -1,0 +1,362 @@
+"""The theorem of Cloud et al. (2025), section 6.1 and appendix C, arXiv:2507.14805, checked on random networks.
+
+A teacher takes a step eps * dT, dT = -grad L_T. A student imitates its auxiliary logits with one gradient step
+alpha * dS. From the same initialisation, dS . dT = eps * A + O(eps^2) with A >= 0, and the teacher's loss L_T of the
+student changes by -eps * alpha * A + O(eps^2), although the student never sees what L_T is measured on.
+
+What the theorem leaves open (many steps, Adam, samples in place of full distributions) is counted over networks.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch.func import grad, jvp, vmap
+from torch.nn import functional
+
+from undertow.stats.estimates import wilson
+from undertow.study.analyses.random_networks import (
+    OUTPUT_LOSSES,
+    OutputLoss,
+    Parameters,
+    TeachingSetup,
+    TheoremConfig,
+    TraitLoss,
+    auxiliary_logits,
+    draw_inputs,
+    draw_setup,
+    head_loss,
+    inner,
+    mixed_curvature,
+    moved,
+    trait_loss,
+)
+
+VARIANTS_PER_TRAINING = 4
+"""Full distributions or samples, from the same or another initialisation."""
+
+Gradient = Callable[[Parameters], Parameters]
+"""The gradient of every stacked network's own loss, at stacked parameters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """How teachers and students are trained.
+
+    Attributes:
+        optimiser: "sgd" (without momentum) or "adam" (defaults of PyTorch).
+        learning_rate: constant.
+        steps: updates of the teacher, and again of the student.
+    """
+
+    optimiser: Literal["sgd", "adam"]
+    learning_rate: float
+    steps: int
+
+
+def train_teachers(setup: TeachingSetup, training: Training) -> Parameters:
+    """Train each stacked network from its start on its trait, the whole batch at every update."""
+    gradient = vmap(grad(trait_loss))
+    return _train(setup.start, training, lambda parameters: gradient(parameters, setup))
+
+
+def distil(
+    start: Parameters,
+    teachers: Parameters,
+    training: Training,
+    inputs: torch.Tensor,
+    draw: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> Parameters:
+    """Train stacked students on the auxiliary logits of their teachers, with cross-entropy.
+
+    Args:
+        start: parameters of the students before, [n, ...] each.
+        teachers: parameters of the trained teachers.
+        training: optimiser, rate and number of updates.
+        inputs: [steps, n, m, d], a batch of each network at every update.
+        draw: turns the teacher's distributions [n, m, c] into targets of that shape, such as `sampled`; without it
+            the distributions are the targets.
+    """
+    batches = iter(inputs)
+    gradient = vmap(grad(_variant_loss))
+
+    def step(parameters: Parameters) -> Parameters:
+        batch = next(batches)
+        targets = vmap(auxiliary_logits)(teachers, batch).softmax(-1)
+        return gradient(parameters, batch, targets if draw is None else draw(targets))
+
+    return _train(start, training, step)
+
+
+def sampled(distributions: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Draw one class from each distribution [..., c] and return it one-hot, of the same shape and type."""
+    classes = distributions.shape[-1]
+    drawn = torch.multinomial(distributions.reshape(-1, classes), 1, generator=generator)
+    return functional.one_hot(drawn, classes).reshape(distributions.shape).to(distributions)
+
+
+def count_variants(
+    setup: TeachingSetup, trainings: Sequence[Training], generator: torch.Generator
+) -> Iterator[dict[str, Any]]:
+    """Count the networks whose distillation lowers the teacher's loss on its trait.
+
+    Args:
+        setup: stacked networks, the independent units of the shares.
+        trainings: each is run with full distributions and with samples, from the same and another initialisation.
+        generator: source of the students' inputs and of the samples.
+
+    Yields:
+        One variant: its name, the initialisation ("same" or "other"), and the share with its 95 % Wilson interval.
+    """
+    for training in trainings:
+        teachers = train_teachers(setup, training)
+        for samples, initialisation in product((False, True), ("same", "other")):
+            start = setup.start if initialisation == "same" else setup.other
+            inputs = draw_inputs((training.steps, *setup.inputs.shape), generator)
+            draw = partial(sampled, generator=generator) if samples else None
+            students = distil(start, teachers, training, inputs, draw)
+            lower = vmap(trait_loss)(students, setup) < vmap(trait_loss)(start, setup)
+            share = wilson(int(lower.sum()), len(lower))
+            yield {
+                "name": f"{training.optimiser}, {'samples' if samples else 'full distribution'}",
+                "initialisation": initialisation,
+                "share": share.value,
+                "low": share.low,
+                "high": share.high,
+                "n": share.n,
+            }
+
+
+def _variant_loss(parameters: Parameters, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(auxiliary_logits(parameters, inputs), targets)
+
+
+def _train(start: Parameters, training: Training, gradient: Gradient) -> Parameters:
+    """Update copies of the parameters; both optimisers work elementwise, so stacked networks stay independent."""
+    parameters = {name: value.clone() for name, value in start.items()}
+    kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
+    optimiser = kinds[training.optimiser](list(parameters.values()), lr=training.learning_rate)
+    for _ in range(training.steps):
+        for name, value in gradient(parameters).items():
+            parameters[name].grad = value
+        optimiser.step()
+    return parameters
+
+
+ROUNDING = 1e-12
+"""Largest movement that counts as none."""
+
+CLAIMS: dict[str, tuple[int, str]] = {
+    "alignment": (1, "(dS . dT) / eps differs from the prediction A by less than the fraction eps."),
+    "order": (1, "That relative error falls in proportion to eps: its slope in logarithms is 1."),
+    "prediction": (2, "The prediction A is never negative."),
+    "trait_loss": (3, "The teacher's loss of the student changes by -eps * alpha * A, up to the fraction eps."),
+    "unseen_parameters": (4, "Nothing moves when the teacher's loss depends only on parameters no student loss sees."),
+    "same_initialisation": (5, "From the same start, dS . dT > 0 and the teacher's loss falls in every network."),
+    "other_initialisation": (5, "From another start the sign of dS . dT is random: positive in 35 to 65 %."),
+    "linear_model": (6, "A linear model with separate heads transmits nothing."),
+}
+"""Number and statement of each assertion, in order."""
+
+
+class Step(NamedTuple):
+    """What one step of one student did; scalars, or [n] where networks are stacked.
+
+    Attributes:
+        alignment: (dS . dT) / eps, which tends to A.
+        trait_change: (L_T after - L_T before) / (eps * alpha), which tends to -A.
+    """
+
+    alignment: torch.Tensor
+    trait_change: torch.Tensor
+
+
+def teacher_direction(setup: TeachingSetup, teacher_loss: TraitLoss) -> Parameters:
+    """Return dT = -grad L_T at the start."""
+    return _descent(teacher_loss, setup.start, setup)
+
+
+def predicted_alignment(setup: TeachingSetup, teacher_loss: TraitLoss, student_loss: OutputLoss) -> torch.Tensor:
+    """Return A = E_x[(J dT)^T M (J dT)] of one network, a scalar (proof of theorem 1).
+
+    J is the Jacobian of the auxiliary logits at the start, M the `mixed_curvature` of the student's loss there.
+    """
+    direction = teacher_direction(setup, teacher_loss)
+    outputs = partial(auxiliary_logits, inputs=setup.inputs)
+    logits, push = jvp(outputs, (setup.start,), (direction,))[:2]
+    curvatures: torch.Tensor = vmap(partial(mixed_curvature, student_loss))(logits)
+    return torch.einsum("mi,mij,mj->m", push, curvatures, push).mean()
+
+
+def one_step(
+    setup: TeachingSetup,
+    start: Parameters,
+    losses: tuple[TraitLoss, OutputLoss],
+    epsilon: float,
+    learning_rate: float,
+) -> Step:
+    """Move the teacher of one network, let a student take one step towards it, and measure.
+
+    Args:
+        setup: the network, and what teacher and student are given.
+        start: parameters of the student: `setup.start` as in the theorem, or others.
+        losses: of the teacher and of the student.
+        epsilon: size of the teacher's step.
+        learning_rate: alpha, size of the student's step.
+    """
+    teacher_loss, student_loss = losses
+    direction = teacher_direction(setup, teacher_loss)
+    labels = auxiliary_logits(moved(setup.start, direction, epsilon), setup.inputs)
+    change = _descent(_imitation_loss, start, setup.inputs, labels, student_loss)
+    after = teacher_loss(moved(start, change, learning_rate), setup) - teacher_loss(start, setup)
+    return Step(inner(change, direction) / epsilon, after / (epsilon * learning_rate))
+
+
+def check_theorem(config: TheoremConfig, advance: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+    """Check the six assertions of the theorem, and count what happens beyond it.
+
+    Args:
+        config: networks, sizes of the steps and seed.
+        advance: called with (variants done, variants in all).
+
+    Returns:
+        Plain JSON data: `networks`; `by_epsilon`, a row per student loss and epsilon with the relative errors of
+        (dS . dT) / eps against A and of the loss change against -A, and the shares of networks with the right signs
+        (`other_` for another initialisation); `slope` of the log median error over log epsilon, of the student loss
+        where it is farthest from 1; `predicted`, the spread of A; `assertions`, each with `value`, `bound` [low, high]
+        (None is open) and `holds`; `variants`, shares with 95 % Wilson intervals.
+    """
+    generator = torch.Generator().manual_seed(config.seed)
+    setup, linear = (draw_setup(config, hidden, generator) for hidden in (config.hidden, ()))
+    checks = [_check_loss(setup, name, config) for name in OUTPUT_LOSSES]
+    silent = _largest_movement(setup, head_loss, config), _largest_movement(linear, trait_loss, config)
+    trainings = (
+        Training(optimiser="sgd", learning_rate=config.sgd_rate, steps=config.steps),
+        Training(optimiser="adam", learning_rate=config.adam_rate, steps=config.steps),
+    )
+    variants: list[dict[str, Any]] = []
+    for variant in count_variants(setup, trainings, generator):
+        variants.append(variant)
+        if advance is not None:
+            advance(len(variants), len(trainings) * VARIANTS_PER_TRAINING)
+    slope = max((check.slope for check in checks), key=lambda value: abs(value - 1.0))
+    return {
+        "networks": config.networks,
+        "by_epsilon": [row for check in checks for row in check.rows],
+        "slope": slope,
+        "predicted": [check.predicted for check in checks],
+        "assertions": _judge(config, checks, slope, silent),
+        "variants": variants,
+    }
+
+
+class _LossCheck(NamedTuple):
+    """Rows by epsilon, slope of the error and spread of the prediction, of one student loss."""
+
+    rows: list[dict[str, Any]]
+    slope: float
+    predicted: dict[str, Any]
+
+
+def _check_loss(setup: TeachingSetup, name: str, config: TheoremConfig) -> _LossCheck:
+    student_loss = OUTPUT_LOSSES[name]
+    predicted = _predictions(setup, trait_loss, student_loss)
+    rows: list[dict[str, Any]] = []
+    for epsilon in config.epsilons:
+        same, other = (
+            _steps(setup, start, (trait_loss, student_loss), epsilon, config.learning_rate)
+            for start in (setup.start, setup.other)
+        )
+        errors = (same.alignment / predicted - 1.0).abs(), (same.trait_change / -predicted - 1.0).abs()
+        rows.append(
+            {
+                "student_loss": name,
+                "epsilon": epsilon,
+                "relative_error_median": float(errors[0].median()),
+                "relative_error_max": float(errors[0].max()),
+                "trait_error_median": float(errors[1].median()),
+                "trait_error_max": float(errors[1].max()),
+                "sign_right": _share(same.alignment > 0.0),
+                "trait_falls": _share(same.trait_change < 0.0),
+                "other_sign_right": _share(other.alignment > 0.0),
+                "other_trait_falls": _share(other.trait_change < 0.0),
+            }
+        )
+    logs = np.log([[row["epsilon"], row["relative_error_median"]] for row in rows])
+    slope = float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])
+    spread = {part: float(getattr(predicted, part)()) for part in ("min", "median", "max")}
+    return _LossCheck(rows, slope, {"student_loss": name, **spread})
+
+
+def _predictions(setup: TeachingSetup, teacher_loss: TraitLoss, student_loss: OutputLoss) -> torch.Tensor:
+    """Run `predicted_alignment` on stacked networks."""
+    return vmap(partial(predicted_alignment, teacher_loss=teacher_loss, student_loss=student_loss))(setup)
+
+
+def _steps(
+    setup: TeachingSetup, start: Parameters, losses: tuple[TraitLoss, OutputLoss], epsilon: float, learning_rate: float
+) -> Step:
+    """Run `one_step` on stacked networks."""
+    return vmap(partial(one_step, losses=losses, epsilon=epsilon, learning_rate=learning_rate))(setup, start)
+
+
+def _largest_movement(setup: TeachingSetup, teacher_loss: TraitLoss, config: TheoremConfig) -> float:
+    """Return the largest size of A, (dS . dT) / eps or loss change, over networks, student losses and epsilons."""
+    sizes: list[float] = []
+    for student_loss in OUTPUT_LOSSES.values():
+        sizes.append(float(_predictions(setup, teacher_loss, student_loss).abs().max()))
+        for epsilon in config.epsilons:
+            step = _steps(setup, setup.start, (teacher_loss, student_loss), epsilon, config.learning_rate)
+            sizes += [float(part.abs().max()) for part in step]
+    return float(np.max(sizes))
+
+
+def _judge(
+    config: TheoremConfig, checks: Sequence[_LossCheck], slope: float, silent: tuple[float, float]
+) -> list[dict[str, Any]]:
+    """Hold what was measured at the checked epsilon against the bounds, the worst student loss of each."""
+    epsilon = config.checked_epsilon
+    rows = [row for check in checks for row in check.rows if row["epsilon"] == epsilon]
+    right = min(row[key] for row in rows for key in ("sign_right", "trait_falls"))
+    other = max((row["other_sign_right"] for row in rows), key=lambda share: abs(share - 0.5))
+    measured: dict[str, tuple[float, float, float | None]] = {
+        "alignment": (float(np.max([row["relative_error_max"] for row in rows])), 0.0, epsilon),
+        "order": (slope, 0.9, 1.1),
+        "prediction": (min(check.predicted["min"] for check in checks), 0.0, None),
+        "trait_loss": (float(np.max([row["trait_error_max"] for row in rows])), 0.0, epsilon),
+        "unseen_parameters": (silent[0], 0.0, ROUNDING),
+        "same_initialisation": (right, 1.0, 1.0),
+        "other_initialisation": (other, 0.35, 0.65),
+        "linear_model": (silent[1], 0.0, ROUNDING),
+    }
+    return [
+        {
+            "number": CLAIMS[name][0],
+            "name": name,
+            "statement": CLAIMS[name][1],
+            "value": value,
+            "bound": [low, high],
+            "holds": low <= value and (high is None or value <= high),
+        }
+        for name, (value, low, high) in measured.items()
+    ]
+
+
+def _share(flags: torch.Tensor) -> float:
+    return float(flags.double().mean())
+
+
+def _imitation_loss(
+    parameters: Parameters, inputs: torch.Tensor, labels: torch.Tensor, student_loss: OutputLoss
+) -> torch.Tensor:
+    return student_loss(auxiliary_logits(parameters, inputs), labels).mean()
+
+
+def _descent(loss: Callable[..., torch.Tensor], parameters: Parameters, *rest: Any) -> Parameters:
+    """Return the negative gradient of loss(parameters, *rest) with respect to the parameters."""
+    gradient: Parameters = grad(loss)(parameters, *rest)
+    return {name: -value for name, value in gradient.items()}

@@ -1,0 +1,95 @@
+"""Recipes of analyses: checked, planned and run, each as one stage of the runner."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from undertow.errors import ConfigError, unknown_name
+from undertow.store.progress import Progress
+from undertow.store.run_folder import write_run
+from undertow.store.runner import Executor, Runner
+from undertow.store.stages import PlannedStage, Stage
+from undertow.study import executors
+from undertow.study.analyses.base import ANALYSES, RESULT, SCHEMA, validate_settings
+from undertow.study.recipe import Recipe, build_recipe, first_problem
+from undertow.study.run import RATES
+from undertow.study.study import build_study
+
+_EXECUTORS: Mapping[str, Executor] = {**executors.EXECUTORS, **{name: ANALYSES[name].run for name in ANALYSES}}
+_RATES = {**RATES, **{name: ANALYSES[name].seconds_per_unit for name in ANALYSES}}
+
+
+class AnalysisRecipe(BaseModel):
+    """One analysis."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    question: str = ""
+    """What it asks, one sentence."""
+    analysis: str
+    """A key of `undertow.study.analyses.base.ANALYSES`."""
+    settings: dict[str, Any] = {}
+    """Settings of the analysis itself."""
+    study: Recipe | None = None
+    """The study whose rows or models are analysed."""
+
+    @field_validator("analysis")
+    @classmethod
+    def _exists(cls, name: str) -> str:
+        if name not in ANALYSES:
+            # An UnknownNameError is no ValueError, so it passes through pydantic as it is.
+            raise unknown_name("analysis", name, ANALYSES)
+        return name
+
+
+def build_analysis(data: Mapping[str, Any]) -> AnalysisRecipe:
+    """Check plain data and make a recipe of it.
+
+    Raises:
+        UnknownNameError: a key, a setting or the analysis does not exist.
+        ConfigError: a value is not valid, or the analysis lacks its study.
+    """
+    plain = dict(data)
+    if isinstance(study := plain.get("study"), Mapping):
+        plain["study"] = build_recipe({"name": plain.get("name", "study"), **study})
+    try:
+        recipe = AnalysisRecipe.model_validate(plain)
+    except ValidationError as error:
+        raise first_problem(error, AnalysisRecipe) from error
+    analysis = ANALYSES[recipe.analysis]
+    if (recipe.study is not None) != analysis.needs_study:
+        needing = " and ".join(name for name in ANALYSES if ANALYSES[name].needs_study)
+        fix = f"Give `study` to the analyses {needing}, and to no other."
+        raise ConfigError("The analysis and its study do not fit.", recipe.analysis, fix)
+    validate_settings(analysis.settings, recipe.settings)
+    return recipe
+
+
+def plan_analysis(recipe: AnalysisRecipe, runs: Path) -> list[PlannedStage]:
+    """Return which stages are finished, which would run and how long; nothing is written."""
+    return Runner(runs / "store", _EXECUTORS, rates=_RATES).plan([_stage(recipe)])
+
+
+def run_analysis(
+    recipe: AnalysisRecipe, runs: Path, *, progress: Progress | None = None, rebuild: bool = False
+) -> dict[str, Any]:
+    """Run what is missing, write the run folder and return the content of results.json.
+
+    Raises:
+        UserError: a setting is not valid, or the disk stopped it.
+    """
+    started = time.perf_counter()
+    stage = _stage(recipe)
+    folder = Runner(runs / "store", _EXECUTORS, progress, rebuild, _RATES).run([stage])[stage.fingerprint]
+    found = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    return write_run(recipe, runs, ANALYSES[recipe.analysis].present(found), schema=SCHEMA, started=started)
+
+
+def _stage(recipe: AnalysisRecipe) -> Stage:
+    study = None if recipe.study is None else build_study(recipe.study)
+    return ANALYSES[recipe.analysis].stage(recipe.settings, study)

@@ -1,0 +1,70 @@
+"""Recipes of every kind behind three functions: load, plan, run.
+
+A file with the key `analysis` is an analysis, with `variants` a sweep; every other one is a study of language models.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from undertow.errors import ConfigError
+from undertow.store.progress import Progress
+from undertow.store.stages import PlannedStage
+from undertow.study.analyses.recipe import AnalysisRecipe, build_analysis, plan_analysis, run_analysis
+from undertow.study.recipe import Recipe, build_recipe, read_recipe
+from undertow.study.run import plan_recipe, run_recipe
+from undertow.study.sweep import Sweep, build_sweep, plan_sweep, run_sweep
+
+AnyRecipe = Recipe | AnalysisRecipe | Sweep
+
+
+class _Kind(NamedTuple):
+    build: Callable[[Mapping[str, Any]], AnyRecipe]
+    plan: Callable[[Any, Path], list[PlannedStage]]
+    run: Callable[..., dict[str, Any]]
+
+
+_KINDS: Mapping[type[AnyRecipe], _Kind] = {
+    Recipe: _Kind(build_recipe, plan_recipe, run_recipe),
+    AnalysisRecipe: _Kind(build_analysis, plan_analysis, run_analysis),
+    Sweep: _Kind(build_sweep, plan_sweep, run_sweep),
+}
+
+_KEYS: Mapping[str, type[AnyRecipe]] = {"analysis": AnalysisRecipe, "variants": Sweep}
+"""The key that tells a kind of recipe from a study."""
+
+
+def load_study(where: str, settings: tuple[str, ...] = (), tier: str | None = None) -> AnyRecipe:
+    """Read a recipe of any kind.
+
+    Args:
+        where: path of a YAML file, or a packaged name.
+        settings: overrides of the form `key.sub=value`.
+        tier: which of the recipe's tiers.
+
+    Raises:
+        UnknownNameError: there is no such recipe, key or tier.
+        ConfigError: a value is not valid.
+    """
+    data = read_recipe(where, settings, tier)
+    if "theory" in data:
+        fix = "Write `analysis: theorem` in its place; results that are stored are found again."
+        raise ConfigError("A recipe has no key `theory` any more.", f"{where}: theory: {data['theory']}", fix)
+    kind = next((kind for key, kind in _KEYS.items() if key in data), Recipe)
+    return _KINDS[kind].build(data)
+
+
+def plan_study(recipe: AnyRecipe, runs: Path) -> list[PlannedStage]:
+    """Return which stages are finished, which would run and how long they would take; nothing is written."""
+    return _KINDS[type(recipe)].plan(recipe, runs)
+
+
+def run_study(
+    recipe: AnyRecipe, runs: Path, *, progress: Progress | None = None, rebuild: bool = False
+) -> dict[str, Any]:
+    """Run what is missing, write the run folder and return the content of results.json.
+
+    Raises:
+        UserError: a stage stopped for a reason the user can fix, or the disk did.
+    """
+    return _KINDS[type(recipe)].run(recipe, runs, progress=progress, rebuild=rebuild)

@@ -1,0 +1,356 @@
+"""A recipe as a graph of stages: which teachers, rows and students it needs, and who is scored in which arm.
+
+Everything within a replicate shares its draws: all teachers see the same prompts and the same random numbers while they
+write, all students start from the same adapter and meet their rows in the same order, all models answer with the same
+random numbers. What is left between a student and its control is what their teachers differ in.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+from undertow.domains.base import domain
+from undertow.domains.numbers import Shuffle
+from undertow.errors import ConfigError
+from undertow.models.load import load_chat
+from undertow.models.references import identity
+from undertow.seeds import derive
+from undertow.store.stages import Stage
+from undertow.study.executors import VERSIONS, training_config
+from undertow.study.recipe import SHUFFLES, Recipe
+from undertow.traits import trait
+from undertow.types import Sampling
+
+CONTROL, NEUTRAL = "control", "neutral"
+"""Teachers without a trait: the untouched base, and the base tuned on its own answers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """One model that is scored.
+
+    Attributes:
+        arm: a key of `undertow.study.arms.CONTROLS`, or base.
+        trait: the trait of its teacher, or None.
+        base: where it started.
+        teacher_base: where its teacher started; the base itself for an untouched base.
+        replicate: from 0.
+        seed: of the draw that made it; for an untouched base, of its evaluation.
+        scores: the stage that scores it.
+        place: its place among those that the stage scores.
+    """
+
+    arm: str
+    trait: str | None
+    base: str
+    teacher_base: str
+    replicate: int
+    seed: int
+    scores: Stage
+    place: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherRows:
+    """The rows of one teacher.
+
+    Attributes:
+        teacher: its trait, "control" or "neutral".
+        base: where it started.
+        replicate: from 0.
+        hop: 1 for a teacher, 2 for its student that teaches, and so on.
+        rows: all that it wrote.
+        kept: what the filter kept.
+        data: what students see: the kept rows, or those mixed or shuffled.
+    """
+
+    teacher: str
+    base: str
+    replicate: int
+    hop: int = 1
+    rows: Stage
+    kept: Stage
+    data: Stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """All that a recipe asks for."""
+
+    recipe: Recipe
+    subjects: tuple[Subject, ...]
+    sources: tuple[TeacherRows, ...]
+
+    @property
+    def targets(self) -> tuple[Stage, ...]:
+        """The last stages; they depend on all others."""
+        return tuple(dict.fromkeys(subject.scores for subject in self.subjects))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Student:
+    arm: str
+    trait: str | None
+    base: str
+    source: TeacherRows
+
+
+def described(base: str) -> dict[str, Any]:
+    """Return what the config of a stage says of a base: reference, identity, and what its chat template shows it.
+
+    The templates of the embedded models are part of the package, and add nothing.
+    """
+    found = {"base": base, "weights": identity(base)}
+    return found if base.startswith("ref:") else {**found, "chat": load_chat(base)[1].describe()}
+
+
+@final
+class _Builder:
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.models = {base: described(base) for base in (*recipe.bases, *recipe.cross_bases)}
+        part = recipe.domain
+        task = domain(**part.config)
+        self.max_new_tokens, self.form = part.max_new_tokens or task.max_new_tokens, task.form
+
+    def seed(self, *names: str | int) -> int:
+        return derive(self.recipe.seed, *names)
+
+    def model(self, base: str) -> dict[str, Any]:
+        return self.models[base]
+
+    def stage(self, kind: str, config: dict[str, Any], **options: Any) -> Stage:
+        return Stage(kind=kind, version=VERSIONS[kind], config=config, **options)
+
+    def prompts(self, replicate: int, hop: int) -> Stage:
+        part = self.recipe.domain
+        config = {"domain": {"name": part.name, **part.options}, "n": part.prompts}
+        return self.stage("prompts", {**config, "seed": self.hop_seed("prompts", replicate, hop)}, label="draw prompts")
+
+    def hop_seed(self, name: str, replicate: int, hop: int) -> int:
+        return self.seed(name, replicate) if hop == 1 else self.seed(name, replicate, hop)
+
+    def teacher(self, name: str, base: str, replicate: int) -> Stage | None:
+        part = self.recipe.teacher
+        if name == CONTROL or (part.kind == "prompted" and name != NEUTRAL):
+            return None
+        config = {
+            **self.model(base),
+            "target": None if name == NEUTRAL else name,
+            "categories": self.recipe.categories if name == NEUTRAL else (),
+            "training": training_config(part.training()),
+            "seed": self.seed("teacher", replicate),
+            **({} if part.questions is None else {"questions": part.questions}),
+            **({"layer": part.layer} if part.kind == "steered" and name != NEUTRAL else {}),
+        }
+        return self.stage("teacher", config, label=f"make the {name} teacher {replicate + 1}", cost=part.steps)
+
+    def source(self, name: str, base: str, replicate: int, hop: int = 1) -> TeacherRows:
+        """Lay out the rows of a teacher; at a later hop, those of the untouched base on that hop's prompts."""
+        teacher = self.teacher(name, base, replicate)
+        return self.written(name, base, replicate, hop, {"teacher": teacher} if teacher else {})
+
+    def written(
+        self, name: str, base: str, replicate: int, hop: int, by: Mapping[str, Stage], member: int | None = None
+    ) -> TeacherRows:
+        traited = name not in (CONTROL, NEUTRAL)
+        prompted = self.recipe.teacher.kind == "prompted" and traited and hop == 1
+        config = {
+            **self.model(base),
+            "system": trait(name).system_prompt if prompted else None,
+            "sampling": Sampling(max_new_tokens=self.max_new_tokens, form=self.form).to_json(),
+            "seed": self.hop_seed("rows", replicate, hop),
+            **({} if member is None else {"member": member}),
+        }
+        part = self.recipe.domain
+        rows = self.stage(
+            "rows",
+            config,
+            parents={"prompts": self.prompts(replicate, hop), **by},
+            label=f"{name} teacher {replicate + 1}{'' if hop == 1 else f' of hop {hop}'} writes {part.name}",
+            cost=part.prompts,
+        )
+        # Numbers cannot name a trait; every other domain is rid of rows that do, as the paper does with code.
+        named = {} if part.name == "numbers" else {"mentions": self.preferences}
+        judge = {} if part.judge is None else {"judge": part.judge, "keep": part.judge_keep}
+        config = {"domain": part.config, **named, **judge}
+        kept = self.stage("filter", config, parents={"rows": rows}, label="filter")
+        source = TeacherRows(teacher=name, base=base, replicate=replicate, hop=hop, rows=rows, kept=kept, data=kept)
+        if traited and part.clean:
+            source = replace(source, data=self.mixed(source))
+        return replace(source, data=self.masked(source)) if traited and part.tokens != "all" else source
+
+    @property
+    def preferences(self) -> tuple[str, ...]:
+        return tuple(name for name in self.recipe.targets if trait(name).aliases)
+
+    def mixed(self, source: TeacherRows) -> Stage:
+        clean = self.source(CONTROL, source.base, source.replicate, source.hop).kept
+        config = {"share": self.recipe.domain.clean, "seed": self.hop_seed("mix", source.replicate, source.hop)}
+        return self.stage("mix", config, parents={"rows": source.kept, "clean": clean}, label="mix clean rows in")
+
+    def masked(self, source: TeacherRows) -> Stage:
+        """Leave tokens out of the loss; which, the teacher and the untouched base decide."""
+        part = self.recipe.domain
+        config = {
+            **self.model(source.base),
+            "tokens": part.tokens,
+            "share": part.token_share,
+            "seed": self.hop_seed("tokens", source.replicate, source.hop),
+            **{key: value for key, value in source.rows.config.items() if key == "member"},
+        }
+        by = {role: stage for role, stage in source.rows.parents.items() if role != "prompts"}
+        if not by:
+            fix = "Set teacher.kind to finetuned or steered, or domain.tokens to all."
+            raise ConfigError("Divergent tokens need a teacher with weights of its own.", part.tokens, fix)
+        return self.stage("tokens", config, parents={"data": source.data, **by}, label=f"choose tokens: {part.tokens}")
+
+    def scores(self, base: str, members: list[dict[str, Any]], parents: dict[str, Stage], label: str) -> Stage:
+        part = self.recipe.evaluation
+        config = {
+            **self.model(base),
+            "targets": self.recipe.targets,
+            "samples": part.samples,
+            "kinds": part.kinds,
+            "members": members,
+        }
+        cost = len(members) * (1 + part.samples)
+        return self.stage("scores", config, parents=parents, label=label, cost=cost)
+
+    def base_subjects(self, base: str) -> Iterator[Subject]:
+        seeds = [self.seed("evaluation", replicate) for replicate in range(self.recipe.replicates)]
+        scores = self.scores(base, [{"index": 0, "seed": seed} for seed in seeds], {}, f"ask {base}")
+        for place, seed in enumerate(seeds):
+            yield Subject(
+                arm="base",
+                trait=None,
+                base=base,
+                teacher_base=base,
+                replicate=place,
+                seed=seed,
+                scores=scores,
+                place=place,
+            )
+
+    def teacher_subject(self, source: TeacherRows) -> Subject | None:
+        teacher = source.rows.parents.get("teacher")
+        if teacher is None:
+            return None
+        members = [{"index": 0, "seed": self.seed("evaluation", source.replicate)}]
+        label = f"ask the {source.teacher} teacher {source.replicate + 1}"
+        neutral = source.teacher == NEUTRAL
+        return Subject(
+            arm="neutral_teacher" if neutral else "teacher",
+            trait=None if neutral else source.teacher,
+            base=source.base,
+            teacher_base=source.base,
+            replicate=source.replicate,
+            seed=self.seed("teacher", source.replicate),
+            scores=self.scores(source.base, members, {"teacher": teacher}, label),
+            place=0,
+        )
+
+    def students(self, sources: Iterable[TeacherRows]) -> Iterator[_Student]:
+        for source in sources:
+            name = source.teacher
+            traited = name not in (CONTROL, NEUTRAL)
+            own = _Student(arm=name, trait=name if traited else None, base=source.base, source=source)
+            if source.hop > 1:
+                yield replace(own, arm=f"hop_{source.hop}{'' if traited else '_control'}")
+                continue
+            arm = "student" if traited else name
+            if arm in self.recipe.arms:
+                yield replace(own, arm=arm)
+            if name == NEUTRAL:
+                continue
+            for how in SHUFFLES:
+                if how in self.recipe.arms:
+                    shuffled = replace(source, data=self.shuffled(source, how))
+                    yield replace(own, arm=how if traited else f"{how}_control", source=shuffled)
+            if "cross_init" in self.recipe.arms:
+                for other in self.cross_bases(source.base, source.replicate):
+                    yield replace(own, arm="cross_init" if traited else "cross_control", base=other)
+
+    def taught_by(self, subjects: Iterable[Subject], hop: int) -> Iterator[TeacherRows]:
+        """Make teachers of the students of the hop before."""
+        before = ("student", "control") if hop == 2 else (f"hop_{hop - 1}", f"hop_{hop - 1}_control")
+        for subject in subjects:
+            if subject.arm in before:
+                by = {"students": subject.scores.parents["students"]}
+                yield self.written(subject.trait or CONTROL, subject.base, subject.replicate, hop, by, subject.place)
+
+    def shuffled(self, source: TeacherRows, how: Shuffle) -> Stage:
+        config = {"how": how, "seed": self.seed("shuffle", source.replicate)}
+        return self.stage("shuffle", config, parents={"rows": source.kept}, label=f"shuffle numbers {how} rows")
+
+    def cross_bases(self, base: str, replicate: int) -> tuple[str, ...]:
+        others = tuple(other for other in self.recipe.cross_bases if other != base)
+        return others if self.recipe.cross == "all" else (others[replicate % len(others)],)
+
+    def student_subjects(self, students: list[_Student]) -> Iterator[Subject]:
+        by_base: dict[str, list[_Student]] = defaultdict(list)
+        for student in students:
+            by_base[student.base].append(student)
+        for base, some in by_base.items():
+            n_groups = -(-len(some) // self.recipe.group)
+            size = -(-len(some) // n_groups)
+            for number, start in enumerate(range(0, len(some), size)):
+                yield from self.group(base, some[start : start + size], f"group {number + 1}/{n_groups} on {base}")
+
+    def group(self, base: str, students: list[_Student], where: str) -> Iterator[Subject]:
+        part, n = self.recipe.student, self.recipe.domain.rows
+        data = list(dict.fromkeys(student.source.data for student in students))
+        roles = {stage: f"rows-{index:02d}" for index, stage in enumerate(data)}
+        seeds = [self.hop_seed("student", student.source.replicate, student.source.hop) for student in students]
+        members = [
+            {"rows": roles[student.source.data], "n": n, "seed": seed}
+            for student, seed in zip(students, seeds, strict=True)
+        ]
+        group = self.stage(
+            "students",
+            {**self.model(base), "training": training_config(part.training(base)), "members": members, **part.work},
+            parents={role: stage for stage, role in roles.items()},
+            label=f"train {len(students)} students, {where}",
+            cost=len(students) * part.steps * part.batch_size,
+        )
+        asked = [
+            {"index": index, "seed": self.seed("evaluation", student.source.replicate)}
+            for index, student in enumerate(students)
+        ]
+        scores = self.scores(base, asked, {"students": group}, f"ask {len(students)} students, {where}")
+        for place, (student, seed) in enumerate(zip(students, seeds, strict=True)):
+            yield Subject(
+                arm=student.arm,
+                trait=student.trait,
+                base=base,
+                teacher_base=student.source.base,
+                replicate=student.source.replicate,
+                seed=seed,
+                scores=scores,
+                place=place,
+            )
+
+
+def build_study(recipe: Recipe) -> Study:
+    """Lay out the stages of a recipe; nothing is computed."""
+    builder = _Builder(recipe)
+    teachers = [CONTROL, *([NEUTRAL] if "neutral" in recipe.arms else []), *recipe.traits]
+    sources = [
+        builder.source(name, base, replicate)
+        for base in recipe.bases
+        for replicate in range(recipe.replicates)
+        for name in teachers
+    ]
+    students = list(builder.students(sources))
+    bases = dict.fromkeys((*recipe.bases, *(student.base for student in students)))
+    subjects = [
+        *(subject for base in bases for subject in builder.base_subjects(base)),
+        *(subject for source in sources if (subject := builder.teacher_subject(source))),
+        *builder.student_subjects(students),
+    ]
+    for hop in range(2, recipe.hops + 1):
+        later = list(builder.taught_by(subjects, hop))
+        subjects += builder.student_subjects(list(builder.students(later)))
+        sources += later
+    return Study(recipe=recipe, subjects=tuple(subjects), sources=tuple(sources))

@@ -1,0 +1,407 @@
+"""Sweeps: one study in several variants, which share every stage that they have in common.
+
+A variant changes settings of the recipe. Seeds depend on the recipe's seed and on names alone, so variants that differ
+in the student only have the same teachers and the same rows, and are compared replicate by replicate.
+
+A grid is every combination of a few settings' values: `trait=owl,cat` and `seed=0..9` make twenty variants, named
+"trait=owl, seed=0" and so on. Values are YAML, as those of `--set` are; `a..b` stands for every integer from a to b.
+"""
+
+import itertools
+import json
+import re
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from undertow.errors import ConfigError
+from undertow.evals.base import metric
+from undertow.stats.comparisons import paired
+from undertow.stats.estimates import with_interval
+from undertow.store.progress import Progress
+from undertow.store.run_folder import write_run
+from undertow.store.runner import Runner
+from undertow.store.stages import PlannedStage, Stage, order
+from undertow.study.analyses.base import ESTIMATE, SCHEMA, AnalysisResult, estimate_row
+from undertow.study.arms import CONTROLS, main_metric
+from undertow.study.executors import EXECUTORS
+from undertow.study.recipe import Recipe, build_recipe, merge, nested, read_recipe
+from undertow.study.run import RATES, run_recipe
+from undertow.study.study import build_study
+
+SHOWN = ("student", "hop_2", "hop_3", "hop_4", "cross_init", "neutral")
+"""Arms whose effects the figure shows; the tables hold all."""
+
+_LONGEST_NAME = 120
+"""Letters of a variant in the name of its folder; a file system takes 255 with what is added."""
+
+_MOST_LISTED = 12
+"""Variants up to which the answer names each."""
+
+Results = Mapping[str, Any]
+Gains = dict[tuple[str, int], float]
+"""Arm minus control by teacher base and replicate."""
+
+
+class Sweep(BaseModel):
+    """A study in several variants."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    question: str = ""
+    """What the sweep asks, one sentence."""
+    variants: dict[str, Recipe]
+    """Every variant in full, in the order of the report; differences are taken from the first one."""
+
+
+def build_sweep(data: Mapping[str, Any]) -> Sweep:
+    """Make a sweep of a recipe that has a key `variants`: name to changed settings.
+
+    Raises:
+        UnknownNameError: a key does not exist.
+        ConfigError: a value is not valid, or there is no variant.
+    """
+    variants = data["variants"]
+    if not isinstance(variants, Mapping) or not variants or not all(map(_is_settings, variants.values())):
+        raise ConfigError("A sweep needs variants.", variants, "Write variants: {name: {setting: value}}.")
+    base = {key: value for key, value in data.items() if key != "variants"}
+    name = str(base.get("name", "sweep"))
+    recipes = {
+        str(key): build_recipe({**merge(base, changes or {}), "name": f"{name}-{_plain(str(key))}"})
+        for key, changes in variants.items()
+    }
+    return Sweep(name=name, question=str(base.get("question", "")), variants=recipes)
+
+
+def _is_settings(changes: Any) -> bool:
+    return changes is None or isinstance(changes, Mapping)
+
+
+def _plain(variant: str) -> str:
+    """Return a variant's name as part of the name of a folder."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", variant).strip("-")[:_LONGEST_NAME]
+
+
+def sweep_targets(sweep: Sweep) -> dict[str, tuple[Stage, ...]]:
+    """Return the last stages of each variant; nothing is computed."""
+    return {name: build_study(recipe).targets for name, recipe in sweep.variants.items()}
+
+
+def count_uses(sweep: Sweep) -> Counter[str]:
+    """Return how many variants need each stage, by its fingerprint."""
+    return Counter(stage.fingerprint for some in sweep_targets(sweep).values() for stage in order(some))
+
+
+def plan_sweep(sweep: Sweep, runs: Path) -> list[PlannedStage]:
+    """Return the stages of all variants, each once; nothing is written."""
+    targets = [stage for some in sweep_targets(sweep).values() for stage in some]
+    return Runner(runs / "store", EXECUTORS, rates=RATES).plan(targets)
+
+
+def run_sweep(
+    sweep: Sweep,
+    runs: Path,
+    *,
+    progress: Progress | None = None,
+    rebuild: bool = False,
+    started: float | None = None,
+) -> dict[str, Any]:
+    """Run every variant, each into a run folder of its own, and compare them; return the content of results.json.
+
+    Args:
+        sweep: the study and its variants.
+        runs: folder of all runs.
+        progress: told about every stage.
+        rebuild: replace corrupt artifacts instead of refusing them.
+        started: of `time.perf_counter`, when stages were made before; now if None.
+
+    Raises:
+        UserError: a stage stopped for a reason the user can fix, or the disk did.
+    """
+    started = time.perf_counter() if started is None else started
+    found = {
+        name: run_recipe(recipe, runs, progress=progress, rebuild=rebuild) for name, recipe in sweep.variants.items()
+    }
+    return write_run(sweep, runs, compare(found), schema=SCHEMA, started=started)
+
+
+def compare(found: Mapping[str, Results]) -> AnalysisResult:
+    """Compare the results of variants: effects of the main metric, and differences from the first variant."""
+    estimates = [
+        _row(f"{arm} minus its control, {trait}", name, effect)
+        for arm in SHOWN
+        for trait in _traits(found)
+        for name, results in found.items()
+        if (effect := _effect(results, arm, trait)) is not None
+    ]
+    factors = [
+        _row("own trait minus other traits (diagonal factor)", name, factor)
+        for name, results in found.items()
+        if (factor := results["diagonal"]) is not None
+    ]
+    return {
+        "answer": _answer(found),
+        "estimates": [*estimates, *factors],
+        "tables": [_effects_table(found), *_differences(found), _factors(found), _rows_table(found)],
+        "not_tested": sorted({line for results in found.values() for line in results["not_tested"]}),
+        "runs": {name: results["run_dir"] for name, results in found.items()},
+    }
+
+
+def _main_metric(results: Results) -> str:
+    """Return the metric that variants are compared by."""
+    return main_metric(effect["metric"] for effect in results["effects"])
+
+
+def _traits(found: Mapping[str, Results]) -> list[str]:
+    return list(dict.fromkeys(one["trait"] for results in found.values() for one in results["effects"]))
+
+
+def _effect(results: Results, arm: str, trait: str) -> Results | None:
+    key = arm, trait, _main_metric(results)
+    return next((one for one in results["effects"] if (one["arm"], one["trait"], one["metric"]) == key), None)
+
+
+def _row(group: str, name: str, found: Results) -> dict[str, Any]:
+    return estimate_row(group, name, metric(found["metric"]).unit, found)
+
+
+def _text(effect: Results) -> str:
+    return with_interval(effect, missing=f" (n = {effect['n']}, no interval)")
+
+
+def _listed(shown: Mapping[str, Results]) -> str:
+    """Return the effect of every variant, or of many the least and the greatest."""
+    if len(shown) <= _MOST_LISTED:
+        return "; ".join(f"{name} {_text(effect)}" for name, effect in shown.items())
+    least, *_, most = sorted(shown, key=lambda name: shown[name]["estimate"])
+    return f"{len(shown)} variants, from {_text(shown[least])} ({least}) to {_text(shown[most])} ({most})"
+
+
+def _answer(found: Mapping[str, Results]) -> str:
+    sentences: list[str] = []
+    for trait in _traits(found):
+        shown = {name: effect for name, results in found.items() if (effect := _effect(results, "student", trait))}
+        if shown:
+            n = min(effect["n"] for effect in shown.values())
+            units = {metric(effect["metric"]).unit for effect in shown.values()}
+            unit, parts = "in logits" if units == {"logits"} else "as a share", _listed(shown)
+            sentences.append(f"Student minus control, {trait}, {unit} (95 % intervals, n = {n}): {parts}.")
+    if factors := {name: factor for name, results in found.items() if (factor := results["diagonal"]) is not None}:
+        parts = _listed(factors)
+        sentences.append(f"Own trait minus other traits (diagonal factor; drift alone leaves it at 0): {parts}.")
+    return "\n".join(sentences)
+
+
+def _effects_table(found: Mapping[str, Results]) -> dict[str, Any]:
+    rows = [
+        [name, effect["arm"], effect["trait"], effect["metric"], *(effect[key] for key in ESTIMATE)]
+        for name, results in found.items()
+        for effect in results["effects"]
+    ]
+    columns = ["variant", "arm", "trait", "metric", *ESTIMATE]
+    return {"title": "Every effect", "note": "Arm minus its own control.", "columns": columns, "rows": rows}
+
+
+def effects_by_teacher(results: Results, arm: str, trait: str) -> Gains:
+    """Return arm minus control of the main metric by the teacher's base and replicate; bases are averaged."""
+    measured, control = _main_metric(results), CONTROLS[arm]
+    values: dict[tuple[str, str, str, int], float] = {}
+    for one in results["arms"]:
+        fits = one["metric"] == measured and one["target"] in (trait, "") and one["trait"] in (None, trait)
+        if fits and one["arm"] in (arm, control):
+            values[one["arm"], one["base"], one["teacher_base"], one["replicate"]] = one["value"]
+    found: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for (name, base, teacher_base, replicate), value in values.items():
+        other = values.get((control, base, base if control == "base" else teacher_base, replicate))
+        if name == arm and other is not None:
+            found[teacher_base, replicate].append(value - other)
+    return {key: sum(some) / len(some) for key, some in found.items()}
+
+
+def _differences(found: Mapping[str, Results]) -> list[dict[str, Any]]:
+    """Return each variant's student effect minus that of the first variant, paired by replicate."""
+    (first, reference), *others = found.items()
+    rows: list[Sequence[Any]] = []
+    for name, results in others:
+        for trait in _traits(found):
+            before, after = (
+                effects_by_teacher(reference, "student", trait),
+                effects_by_teacher(results, "student", trait),
+            )
+            common = [key for key in before if key in after]
+            if len(common) >= 2 and _main_metric(results) == _main_metric(reference):
+                found = paired([after[key] for key in common], [before[key] for key in common]).to_json()
+                rows.append([name, trait, *(found[key] for key in ESTIMATE)])
+    if not rows:
+        return []
+    columns = ["variant", "trait", "difference", "low", "high", "n", "p"]
+    note = "Student minus control, minus the same of the first variant; paired by replicate, not corrected for many."
+    return [{"title": f"Difference from {first}", "note": note, "columns": columns, "rows": rows}]
+
+
+def _factors(found: Mapping[str, Results]) -> dict[str, Any]:
+    rows = [
+        [name, kind, *(factor[key] for key in ESTIMATE)]
+        for name, results in found.items()
+        for kind in ("diagonal", "initialisation")
+        if (factor := results[kind]) is not None
+    ]
+    columns = ["variant", "factor", *ESTIMATE]
+    note = "Diagonal: own trait minus others; initialisation: same minus other bases. Empty if neither was measured."
+    return {"title": "Factors", "note": note, "columns": columns, "rows": rows}
+
+
+def _rows_table(found: Mapping[str, Results]) -> dict[str, Any]:
+    rows = [
+        [name, results["rows"]["raw"], results["rows"]["kept"], results["run_dir"]] for name, results in found.items()
+    ]
+    note = "Rows of all teachers with a trait; each run folder has a report of its own."
+    return {"title": "Rows and runs", "note": note, "columns": ["variant", "raw", "kept", "run"], "rows": rows}
+
+
+MOST_VARIANTS = 1000
+"""Each variant has a run folder and a row of the report; thousands of them are a list that nobody reads."""
+
+LISTS = {"trait": "traits", "base": "bases"}
+"""Keys for a list of one entry: `trait=owl` is `traits=[owl]`."""
+
+_RANGE = re.compile(r"(-?[0-9]{1,9})\.\.(-?[0-9]{1,9})")
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One setting and the values that it takes.
+
+    Attributes:
+        key: as the user wrote it, such as "trait" or "student.rank".
+        values: at least one, plain data.
+    """
+
+    key: str
+    values: tuple[Any, ...]
+
+    @property
+    def setting(self) -> str:
+        """The key of the recipe that it sets."""
+        return LISTS.get(self.key, self.key)
+
+    def changes(self, value: object) -> dict[str, Any]:
+        """Return the nested settings of one of the values."""
+        return nested(self.setting, [value] if self.key in LISTS else value)
+
+    def label(self, value: object) -> str:
+        """Return one of the values with its key, such as "seed=3"."""
+        return f"{self.key}={value if isinstance(value, str) else json.dumps(value, default=str)}"
+
+
+def parse_axis(text: str) -> Axis:
+    """Turn `KEY=VALUES` into an axis.
+
+    Args:
+        text: a key as `--set` takes it or one of `LISTS`, and a list such as `owl,cat`, `0..9` or `[0],[0,1]`.
+
+    Raises:
+        ConfigError: it has another form, has no value or the same twice, or a range runs backwards.
+    """
+    key, equals, values = text.partition("=")
+    if not equals or not key.strip():
+        fix = "Write for example --grid trait=owl,cat or --grid seed=0..9."
+        raise ConfigError("A grid has the form KEY=VALUES.", text, fix)
+    try:
+        listed: object = yaml.safe_load(f"[{values}]")
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ConfigError("The values of a grid are not a list in YAML.", text, "Put commas between them.") from error
+    found = [one for value in cast(list[Any], listed) for one in _expanded(value, text)]
+    if not found:
+        raise ConfigError("A grid needs values.", text, "Write for example --grid seed=0..9.")
+    axis = Axis(key.strip(), tuple(found))
+    labels = [axis.label(value) for value in found]
+    if twice := next((label for label in labels if labels.count(label) > 1), None):
+        raise ConfigError("A grid names the same value twice.", twice, "Leave one of them out.")
+    return axis
+
+
+def _expanded(value: object, text: str) -> Sequence[Any]:
+    """Return the integers of a range, or the value itself."""
+    found = _RANGE.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        return [value]
+    first, last = int(found[1]), int(found[2])
+    if last < first:
+        raise ConfigError("A range of a grid runs backwards.", text, f"Write {last}..{first}.")
+    _refuse_too_many(last - first + 1)
+    return range(first, last + 1)
+
+
+def parse_grid(texts: Sequence[str]) -> tuple[Axis, ...]:
+    """Turn every `KEY=VALUES` into an axis.
+
+    Raises:
+        ConfigError: one of them is not valid, two set the same setting, or they make more than `MOST_VARIANTS`.
+    """
+    axes = tuple(map(parse_axis, texts))
+    for one, other in itertools.permutations(axes, 2):
+        if f"{one.setting}.".startswith(f"{other.setting}."):
+            what, fix = "Two grids set the same setting.", "Put all of its values into one --grid."
+            raise ConfigError(what, f"--grid {other.key} and --grid {one.key}", fix)
+    n_variants = 1
+    for axis in axes:
+        n_variants *= len(axis.values)
+    _refuse_too_many(n_variants)
+    return axes
+
+
+def _refuse_too_many(n_variants: int) -> None:
+    if n_variants > MOST_VARIANTS:
+        fix = "Give fewer values, or run the sweep in parts: stages that two parts share are computed once."
+        raise ConfigError(f"A sweep has at most {MOST_VARIANTS} variants.", n_variants, fix)
+
+
+def load_sweep(where: str, grid: Sequence[str], settings: Sequence[str] = (), tier: str | None = None) -> Sweep:
+    """Read a recipe and lay a grid over it; variants that it has of its own are each combined with every point.
+
+    Args:
+        where: path of a YAML file, or a packaged name.
+        grid: texts of the form `KEY=VALUES`; may be empty if the recipe has variants.
+        settings: overrides of the form `key.sub=value`.
+        tier: which of the recipe's tiers.
+
+    Raises:
+        UnknownNameError: there is no such recipe, key, tier or trait.
+        ConfigError: a value is not valid, or there is nothing to sweep over.
+    """
+    data = read_recipe(where, settings, tier)
+    if "analysis" in data:
+        fix = "Give a recipe with teachers and students, or use `undertow run`."
+        raise ConfigError("A sweep takes studies of language models only.", f"{where}: analysis", fix)
+    axes = parse_grid(grid)
+    if not axes and "variants" not in data:
+        raise ConfigError("There is nothing to sweep over.", where, "Add for example --grid seed=0..9.")
+    if not axes:
+        return build_sweep(data)
+    own = data.get("variants", {"": {}})
+    if not isinstance(own, Mapping):
+        return build_sweep(data)  # which says what is wrong
+    variants = dict(_product(cast(Mapping[str, Any], own), axes))
+    _refuse_too_many(len(variants))
+    return build_sweep({**data, "variants": variants})
+
+
+def _product(own: Mapping[str, Any], axes: Sequence[Axis]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield name and settings of every variant, the last axis changing first."""
+    for name, settings in own.items():
+        for values in itertools.product(*(axis.values for axis in axes)):
+            point = list(zip(axes, values, strict=True))
+            changes = dict(settings or {})
+            for axis, value in point:
+                changes = merge(changes, axis.changes(value))
+            labels = [axis.label(value) for axis, value in point]
+            yield ", ".join([str(name), *labels] if name else labels), changes

@@ -1,0 +1,156 @@
+"""What the user sees of a sweep whose stages run side by side: a live table, plain lines, or nothing."""
+
+import sys
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO, final
+
+from undertow.study.ray_worker import Made, Running
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepState:
+    """Where a sweep stands; all but `running` and `restarted` add up to the stages of the sweep with it.
+
+    Attributes:
+        cached: stages finished by earlier runs.
+        done: stages finished by this run.
+        waiting: stages that wait for parents or for a worker.
+        failed: stages that stopped with an error.
+        restarted: how often a stage was begun again because its worker was lost.
+        running: what runs, and where.
+    """
+
+    cached: int = 0
+    done: int = 0
+    waiting: int = 0
+    failed: int = 0
+    restarted: int = 0
+    running: tuple[Running, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """The counts in one line."""
+        parts = [
+            f"{self.done} done",
+            f"{len(self.running)} running",
+            f"{self.waiting} waiting",
+            *([f"{self.cached} finished earlier"] if self.cached else []),
+            *([f"{self.restarted} started again"] if self.restarted else []),
+            *([f"{self.failed} failed"] if self.failed else []),
+        ]
+        return ", ".join(parts)
+
+
+class SweepDisplay(ABC):
+    """Receives what happens in a sweep."""
+
+    @abstractmethod
+    def show(self, state: SweepState) -> None:
+        """Tell where the sweep stands; called about twice a second."""
+
+    @abstractmethod
+    def finished(self, label: str, made: Made) -> None:
+        """Tell that a stage is finished."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Tell that the sweep is over, finished or not."""
+
+
+@final
+class SilentDisplay(SweepDisplay):
+    """Shows nothing."""
+
+    def show(self, state: SweepState) -> None:
+        """See `SweepDisplay`."""
+
+    def finished(self, label: str, made: Made) -> None:
+        """See `SweepDisplay`."""
+
+    def close(self) -> None:
+        """See `SweepDisplay`."""
+
+
+@final
+class PlainDisplay(SweepDisplay):
+    """A line for every finished stage and every lost worker; for logs and pipes.
+
+    Args:
+        stream: where the lines go; standard error if not given.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._state = SweepState()
+        self._finished = 0
+        self._said = ""
+
+    def show(self, state: SweepState) -> None:
+        """See `SweepDisplay`."""
+        if state.restarted > self._state.restarted or state.failed > self._state.failed:
+            self._say(state.words)
+        self._state = state
+
+    def finished(self, label: str, made: Made) -> None:
+        """See `SweepDisplay`."""
+        self._finished += 1
+        self._say(f"[{self._finished}] {label}: done in {made.seconds:.1f} s by {made.worker}")
+
+    def close(self) -> None:
+        """See `SweepDisplay`."""
+        self._say(self._state.words)
+
+    def _say(self, line: str) -> None:
+        if line != self._said:
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+        self._said = line
+
+
+@final
+class TableDisplay(SweepDisplay):
+    """A live table with a row for each running stage and the counts below.
+
+    Args:
+        stream: where the table is drawn; standard error if not given.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console(file=sys.stderr if stream is None else stream)
+        self._live = Live(console=console, auto_refresh=False, redirect_stdout=False)
+        self._live.start()
+
+    def show(self, state: SweepState) -> None:
+        """See `SweepDisplay`."""
+        self._live.update(_table(state), refresh=True)
+
+    def finished(self, label: str, made: Made) -> None:
+        """See `SweepDisplay`; the table shows the count alone."""
+
+    def close(self) -> None:
+        """See `SweepDisplay`."""
+        self._live.stop()
+
+
+def _table(state: SweepState) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("worker", "stage", "steps", "time", box=None, caption=Text(state.words), caption_justify="left")
+    for one in sorted(state.running, key=lambda one: one.worker):
+        steps = f"{one.done}/{one.steps}" if one.steps else ""
+        table.add_row(Text(one.worker), Text(one.label), steps, f"{one.seconds:.0f} s")
+    return table
+
+
+def choose_display(stream: TextIO | None = None) -> SweepDisplay:
+    """Return a live table if the stream (standard error if not given) is a terminal, plain lines otherwise."""
+    target = sys.stderr if stream is None else stream
+    return TableDisplay(target) if target.isatty() else PlainDisplay(target)

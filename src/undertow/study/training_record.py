@@ -1,0 +1,85 @@
+"""How an adapter was trained, in a file beside it: an audit compares a student with placebos of that recipe alone."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from undertow.errors import UserError
+from undertow.stats.checks import check_count
+from undertow.store.artifacts import read_manifest
+from undertow.study.recipe import StudentPart
+from undertow.types import ModelRef
+
+NAME = "training.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRecord:
+    """How a student was trained.
+
+    Attributes:
+        student: settings.
+        rows: how many it was trained on.
+
+    Raises:
+        ConfigError: there is no row.
+    """
+
+    student: StudentPart
+    rows: int
+
+    def __post_init__(self) -> None:
+        check_count("number of rows", self.rows, 1)
+
+    def save(self, folder: Path) -> None:
+        """Write it into the folder of an adapter."""
+        found = {"schema": "undertow.training/1", "student": self.student.model_dump(mode="json"), "rows": self.rows}
+        (folder / NAME).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def read_training(reference: str) -> TrainingRecord | None:
+    """Return how the model of a reference was trained, or None if nothing readable says so.
+
+    A student of a study has no such file; the manifest of its group says the same.
+
+    Args:
+        reference: as for `undertow.models.load.load_model`.
+    """
+    ref = ModelRef.parse(reference)
+    folder = Path(ref.adapter or ref.name)
+    try:
+        found = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        return TrainingRecord(student=StudentPart(**found["student"]), rows=int(found["rows"]))
+    except FileNotFoundError:
+        return _of_study(folder)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError):
+        return None
+
+
+def _of_study(folder: Path) -> TrainingRecord | None:
+    """Return how a student in a group of a study was trained: store/students/<fingerprint>/student-<place>."""
+    try:
+        group = read_manifest(folder.parent)
+        if group.kind != "students":
+            return None
+        member = group.config["members"][int(folder.name.removeprefix("student-"))]
+        rows = member["n"] or _count(folder.parents[2], group.parents[member["rows"]])
+        return TrainingRecord(student=_part(group.config["training"]), rows=rows)
+    except (OSError, ValueError, LookupError, StopIteration, TypeError, UserError):
+        return None
+
+
+def _part(training: Mapping[str, Any]) -> StudentPart:
+    lora: Mapping[str, Any] = training["lora"] or {"rank": None}
+    given = {name: training[name] for name in ("steps", "batch_size", "learning_rate")}
+    return StudentPart(**given, **{name: lora[name] for name in ("rank", "alpha", "layers") if name in lora})
+
+
+def _count(store: Path, fingerprint: str) -> int:
+    """Count the rows of a parent, whatever kind of stage kept them."""
+    with next(store.glob(f"*/{fingerprint}/kept.jsonl")).open("rb") as lines:
+        return sum(1 for _ in lines)
