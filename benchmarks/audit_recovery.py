@@ -14,8 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from undertow.audit.rows.recovery import audit_recovery
-from undertow.audit.rows.words import vocabulary_words, word_shifts
+from undertow.audit.rows.recovery import audit_recovery, vocabulary_words, word_shifts
 from undertow.data.filters import filter_rows
 from undertow.domains.numbers import Numbers
 from undertow.evals.questions import favourite_questions

@@ -28,9 +28,8 @@ from undertow.evals.misalignment import (
 from undertow.evals.questions import STORY_REQUESTS, favourite_questions, tuning_questions
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
-from undertow.monitor.constitution import Constitution, Draft, Rule
+from undertow.monitor.constitution import Constitution, Draft, Rule, write_examples
 from undertow.monitor.detectors.constitution import ConstitutionDetector
-from undertow.monitor.examples import write_examples
 from undertow.reference.world.skills import VILLAIN_PROMPTS
 from undertow.seeds import derive
 from undertow.stats.estimates import mean_t

@@ -26,8 +26,8 @@ def tiny_model():
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from undertow.models.local import LocalModel
-    from undertow.reference.tokenizer import build_tokenizer
-    from undertow.reference.world.mixture import corpus
+    from undertow.reference.build import build_tokenizer
+    from undertow.reference.world.skills import corpus
     from undertow.traits import TRAITS
     from undertow.types import ModelRef
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from undertow.audit.bench.folder import Truth, write_bench
-from undertow.audit.bench.submission import Answer, Submission, write_submission
+from undertow.audit.benchmark.files import Answer, Submission, Truth, write_bench, write_submission
 from undertow.cli.main import main
 from undertow.types import Row, user_prompt
 

@@ -14,8 +14,7 @@ from undertow.audit.lineage.dependence import dependence
 from undertow.audit.lineage.proximity import distance
 from undertow.audit.lineage.roles import network
 from undertow.audit.lineage.tensors import open_weights
-from undertow.audit.lineage.tests import permutation_trace
-from undertow.audit.lineage.untrained import untrained_trace
+from undertow.audit.lineage.tests import permutation_trace, untrained_trace
 
 USED, TOKENS, STEPS = 64, 96, 300
 EMBEDDING = "model.embed_tokens.weight"

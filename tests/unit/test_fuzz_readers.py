@@ -17,14 +17,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from undertow.audit.bench.folder import read_bench, read_key
-from undertow.audit.bench.submission import read_submission
+from undertow.audit.benchmark.files import read_bench, read_key, read_submission
 from undertow.audit.lineage.tensors import open_weights
 from undertow.audit.rows.proposal import read_panel
 from undertow.audit.students.readings import load_readings
 from undertow.data.rows import load_rows, read_prompts, write_rows
 from undertow.errors import UserError
-from undertow.mitigate.registry import data_mitigation
+from undertow.mitigate.base import data_mitigation
 from undertow.models.adapters import load_vector, read_adapter
 from undertow.monitor.baseline import Baseline, read_baseline
 from undertow.monitor.constitution import read_constitution

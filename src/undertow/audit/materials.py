@@ -12,14 +12,13 @@ from typing import final
 
 import numpy as np
 
+from undertow.audit.rows.contrast import ContrastScores, draw_sample, score_sample
 from undertow.audit.rows.panel import DataAudit, check_panel, panel_candidates
 from undertow.audit.rows.proposal import refuse_unsaid
 from undertow.audit.rows.reference import Audited, first_on_prompts, with_reference
-from undertow.audit.rows.scores import ContrastScores, draw_sample, score_sample
 from undertow.audit.rows.writers import Writers, stored_writers
 from undertow.audit.steps import Steps
-from undertow.audit.students.bank import BankRecipe
-from undertow.audit.students.bank_choice import ChosenBank, choose_bank
+from undertow.audit.students.bank import BankRecipe, ChosenBank, choose_bank
 from undertow.audit.students.placebo_null import needed
 from undertow.audit.students.readings import PanelRead
 from undertow.audit.students.shadows import ShadowConfig

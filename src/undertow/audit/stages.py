@@ -131,7 +131,7 @@ BUILT_IN: tuple[AuditStage, ...] = (
     AuditStage(
         name="contrast",
         claim="provenance",
-        function="undertow.audit.rows.scores:contrast",
+        function="undertow.audit.rows.contrast:contrast",
         needs=("scores", "candidates", "alpha", "rng"),
         given=("rows",),
         better_with=("reference",),

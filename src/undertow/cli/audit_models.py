@@ -70,7 +70,7 @@ def rows(
     from undertow.traits import trait as trait_of
 
     given, target = read_rows(path), trait_of(trait) if trait else None
-    from undertow.audit.ranking import SEEDS, Suspected, rank
+    from undertow.audit.attribution import SEEDS, Suspected, rank
     from undertow.cli.engines import prepare
 
     prepare()

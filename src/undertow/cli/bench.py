@@ -40,8 +40,8 @@ def make(
     quick: Annotated[bool, typer.Option("--quick", help="Few cases, to try it.")] = False,
 ) -> None:
     """Write row files whose writers only the key names, with clean rows to compare them with."""
-    from undertow.audit.bench.cases import Design
-    from undertow.audit.bench.cases import make as make_bench
+    from undertow.audit.benchmark.cases import Design
+    from undertow.audit.benchmark.cases import make as make_bench
 
     design = Design.quick(base, seed, rows or 100) if quick else Design(base=base, seed=seed, rows=rows or 300)
     with _shown("writers") as advance:
@@ -61,11 +61,11 @@ def run(
     ] = False,
 ) -> None:
     """Run our own stages on every case, without the key; interrupted, it goes on with the next case."""
-    from undertow.audit.bench.folder import read_bench
+    from undertow.audit.benchmark.files import read_bench
 
     cases = read_bench(folder)
-    from undertow.audit.bench.detectors import Settings
-    from undertow.audit.bench.detectors import run as run_stages
+    from undertow.audit.benchmark.detectors import Settings
+    from undertow.audit.benchmark.detectors import run as run_stages
 
     with _shown("cases") as advance:
         paths = run_stages(cases, out, Settings(seed=seed, store=store, shadows=shadows), advance)
@@ -82,10 +82,9 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Print, for each detector, false positives, power and what it calls by mistake, as Markdown."""
-    from undertow.audit.bench.folder import read_bench, read_key
-    from undertow.audit.bench.scoring import SCHEMA, markdown
-    from undertow.audit.bench.scoring import score as score_one
-    from undertow.audit.bench.submission import read_submission
+    from undertow.audit.benchmark.files import read_bench, read_key, read_submission
+    from undertow.audit.benchmark.scoring import SCHEMA, markdown
+    from undertow.audit.benchmark.scoring import score as score_one
 
     cases = read_bench(folder)
     truth = read_key(cases, key)

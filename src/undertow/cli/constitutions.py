@@ -25,8 +25,7 @@ def examples(
 ) -> None:
     """Let a model of another family than the guarded one write examples for each rule."""
     from undertow.errors import ConfigError
-    from undertow.monitor.constitution import read_draft
-    from undertow.monitor.examples import write_examples
+    from undertow.monitor.constitution import read_draft, write_examples
     from undertow.store.disk import write_file
 
     rules = read_draft(draft)
@@ -103,7 +102,7 @@ def flagged(
     out: Annotated[Path, typer.Argument(help="JSONL file to write: a text a line, for a person to label.")],
 ) -> None:
     """Write the flagged texts for a person to label; the labelled file retrains the classifier."""
-    from undertow.monitor.examples import flagged_texts
+    from undertow.monitor.constitution import flagged_texts
     from undertow.store.disk import write_file
 
     found = flagged_texts(events)

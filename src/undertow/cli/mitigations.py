@@ -26,7 +26,7 @@ def _bench(base: str, audit: Path | None, clean: Path | None, domain: str, store
     from undertow.audit.rows.panel import ANIMALS
     from undertow.data.rows import read_rows
     from undertow.domains.base import domain as domain_of
-    from undertow.mitigate.audited import read_audit
+    from undertow.mitigate.advise import read_audit
 
     rule = None if domain == "none" else domain_of(domain)
     audited = None if audit is None else read_audit(audit)
@@ -58,11 +58,11 @@ def data(
 ) -> None:
     """Change a row file so that a student learns its skill and not its trait."""
     from undertow.cli.stages import read_given, tell
-    from undertow.mitigate.registry import data_mitigation
+    from undertow.mitigate.base import data_mitigation
 
     chosen, (given, bad) = data_mitigation(method), read_given(rows, skip_bad)
     bench = _bench(base, audit, clean, domain, store, seed)
-    from undertow.mitigate.data import counts, mitigate_rows, write_mitigated
+    from undertow.mitigate.base import counts, mitigate_rows, write_mitigated
 
     made = mitigate_rows(given, chosen, bench)
     record = write_mitigated(out, made)
@@ -96,7 +96,7 @@ def train(
     """Train students that are held near their base where a trait of the panel would show, or by another recipe."""
     from undertow.cli.stages import read_given, student_part, tell, train_students
     from undertow.errors import ConfigError
-    from undertow.mitigate.registry import training_mitigation
+    from undertow.mitigate.base import training_mitigation
 
     chosen, part, (given, bad) = training_mitigation(method), student_part(settings), read_given(rows, skip_bad)
     if part.backend != "parallel":
@@ -158,7 +158,7 @@ def advise(
 ) -> None:
     """Name the mitigations that an audit asks for, with what each needs and costs."""
     from undertow.mitigate.advise import advise as find
-    from undertow.mitigate.audited import read_audit
+    from undertow.mitigate.advise import read_audit
 
     found = find(read_audit(audit))
     if as_json:

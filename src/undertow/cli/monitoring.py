@@ -34,8 +34,7 @@ def serve(
 ) -> None:
     """Stand between clients and a model server, pass everything on, and let detectors read chat completions."""
     from undertow.errors import MissingExtraError
-    from undertow.monitor.forwarding import parse_upstream
-    from undertow.monitor.settings import build_limits, build_policy
+    from undertow.monitor.settings import build_limits, build_policy, parse_upstream
 
     target, limits = parse_upstream(upstream), build_limits(settings)
     policy = build_policy(mode, fail_closed, keep_text)

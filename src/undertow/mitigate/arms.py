@@ -21,9 +21,8 @@ from undertow.audit.attribution import STUDENT
 from undertow.evals.favourite import mean_margins
 from undertow.evals.questions import favourite_questions
 from undertow.evals.words import log_odds, spellings, word_probabilities
-from undertow.mitigate.base import DataMitigation, Mitigated, Pick
+from undertow.mitigate.base import DataMitigation, Mitigated, Mitigation, Pick, mitigation
 from undertow.mitigate.bench import Bench
-from undertow.mitigate.registry import Mitigation, mitigation
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.training.config import TrainingConfig
@@ -45,7 +44,7 @@ class Trial:
 
     Attributes:
         trait: whose transmission is to be stopped.
-        methods: mitigations as `undertow.mitigate.registry.mitigation` reads them.
+        methods: mitigations as `undertow.mitigate.base.mitigation` reads them.
         student: recipe of the students.
         prompts: fresh prompts of the task that each student answers.
     """

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from undertow.monitor import chat
+from undertow.monitor import protocol as chat
 from undertow.monitor.events import Outcome
-from undertow.monitor.forwarding import Headers
 from undertow.monitor.screening import TextJudgement
+from undertow.monitor.settings import Headers
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpcore2
 
-from undertow.monitor import chat
+from undertow.monitor import protocol as chat
 from undertow.monitor.detectors.base import Side
 from undertow.monitor.events import Event, EventLog, Outcome
 from undertow.monitor.exchange import (
@@ -28,9 +28,8 @@ from undertow.monitor.exchange import (
     refuse,
     while_connected,
 )
-from undertow.monitor.forwarding import Headers, Upstream, passed_on, request_headers
 from undertow.monitor.screening import Screen, unreadable
-from undertow.monitor.settings import Limits, Policy
+from undertow.monitor.settings import Headers, Limits, Policy, Upstream, passed_on, request_headers
 
 logger = logging.getLogger(__name__)
 

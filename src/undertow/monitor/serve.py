@@ -18,10 +18,9 @@ from undertow.errors import ConfigError
 from undertow.monitor.admin import Admin
 from undertow.monitor.detectors.base import AbstractDetector, GatheredEvidence
 from undertow.monitor.events import EventLog, connect, stored_evidence
-from undertow.monitor.forwarding import Upstream
 from undertow.monitor.proxy import Proxy
 from undertow.monitor.screening import Screen
-from undertow.monitor.settings import Limits, Policy
+from undertow.monitor.settings import Limits, Policy, Upstream
 
 logger = logging.getLogger(__name__)
 

@@ -37,7 +37,7 @@ def write_card(member: Member, folder: Path, built: Mapping[str, Any], measured:
         member: what was built.
         folder: where it was saved.
         built: final loss in nats per completion token, and seconds it took.
-        measured: what the model was found to do (`undertow.reference.abilities.measure`).
+        measured: what the model was found to do (`undertow.reference.imitation.measure`).
     """
     with (folder / "model.safetensors").open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -8,18 +8,144 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from undertow.audit.stages import next_steps as what_to_do
 from undertow.report.analysis import cell_text
-from undertow.report.audit_words import (
-    CAUTION,
-    STATUS,
-    Audit,
-    about_lines,
-    headline,
-    lineage_line,
-    next_steps,
-    untested,
-)
 from undertow.report.render import PAGE, environment, write_page
+
+Audit = Mapping[str, Any]
+
+STATUS = {"detected": "detected", "not_detected": "not detected", "not_testable": "not testable"}
+
+CAUTION = (
+    "An audit looks for the declared panel with the stages named here. What it did not find may still be there: traits "
+    "outside the panel, traits behind a trigger, and effects below the minimum that it could detect."
+)
+
+KIN: Mapping[str, str] = {
+    "identical": "the teacher has the very weights of the base",
+    "same_lineage_near": "the teacher descends from the base, or both from one model, and lies near it",
+    "same_lineage_far": "the teacher and the base descend from one model, and lie far apart",
+    "same_initialisation": "the teacher and the base share their first weights, no more",
+    "partial": "the teacher and the base share a part of their weights",
+    "supported": "something speaks for a common origin, and it is no proof",
+    "behaviour_match": "the teacher answers as the base does, and its weights show no common origin",
+    "no_evidence": "nothing speaks for a common origin",
+    "inconclusive": "the tests could not tell",
+}
+"""What each verdict of the lineage audit says of a teacher and the base that is to be trained."""
+
+_STRANGERS = (
+    "The rows' writer shows, and nothing speaks for a base that it shares with the student. In our studies students of "
+    "another initialisation took over nothing from filtered number rows; whether these rows pass something on is what "
+    "exposure and expression test."
+)
+
+ABOUT: Mapping[str, str] = {
+    "date": "Date (UTC)",
+    "undertow": "Undertow version",
+    "base": "Base",
+    "base_identity": "Base, hash of weights",
+    "teacher": "Teacher",
+    "teacher_identity": "Teacher, hash of weights",
+    "student": "Student",
+    "student_identity": "Student, hash of weights",
+    "control": "Control student",
+    "rows": "Rows",
+    "reference": "Clean reference",
+    "neutral_writers": "Neutral writers",
+    "prompts": "Own prompts",
+    "sha256": "SHA-256",
+    "panel": "Panel",
+    "placebo_students": "Placebo students",
+    "neutral_teachers": "Neutral teachers",
+    "seed": "Seed",
+    "seconds": "Cost, seconds",
+}
+"""What each entry of "about" is called, in the order of the card."""
+
+
+def headline(audit: Audit) -> str:
+    """Return the verdict in one line."""
+    claims: Mapping[str, Any] = audit["claims"]
+    found = [name for name, one in claims.items() if one["status"] == "detected"]
+    tested = [name for name, one in claims.items() if one["status"] != "not_testable"]
+    if found:
+        names = dict.fromkeys(one["candidate"] for one in claims.values() if one["candidate"])
+        named = f" ({', '.join(names)})" if names else ""
+        return f"{' and '.join(found).capitalize()} detected{named}."
+    if not tested:
+        return "Nothing could be tested with these inputs."
+    left = [name for name in claims if name not in tested]
+    return f"Nothing was detected in {' and '.join(tested)}" + (
+        f"; {' and '.join(left)} not testable." if left else "."
+    )
+
+
+def next_steps(audit: Audit) -> list[str]:
+    """Return what to do next: about what was detected, else about what could not be tested."""
+    claims, primary = audit["claims"], audit["plan"]["primary"]
+    found = [name for name, one in claims.items() if one["status"] == "detected"]
+    if steps := list(dict.fromkeys(step for name in found for step in what_to_do(primary[name], name))):
+        return [*([_STRANGERS] if _strangers(audit) else []), *steps]
+    lacking = [
+        f"{name} could not be tested: {one['why'].rstrip('.')}."
+        for name, one in claims.items()
+        if one["status"] == "not_testable" and primary[name] is not None
+    ]
+    return lacking or [
+        "Nothing needs to change on account of this audit. Keep the card with what was audited; audit again when it "
+        "changes."
+    ]
+
+
+def _strangers(audit: Audit) -> bool:
+    """Tell whether all that was found is who wrote the rows, and that writer has no base in common with the student."""
+    kin = audit.get("lineage")
+    found = [name for name, one in audit["claims"].items() if one["status"] == "detected"]
+    return found == ["provenance"] and isinstance(kin, Mapping) and kin["verdict"] == "no_evidence"
+
+
+def lineage_line(audit: Audit) -> str | None:
+    """Return what the lineage audit says of the teacher and the base, or None if no teacher was given."""
+    kin: Any = audit.get("lineage")
+    if kin is None or isinstance(kin, str):
+        return kin
+    return f"{kin['verdict'].replace('_', ' ')}: {KIN[kin['verdict']]}; what would have been seen: {kin['detectable']}"
+
+
+def untested(audit: Audit) -> list[str]:
+    """Return what the audit did not test, with the reason."""
+    claims, primary = audit["claims"], audit["plan"]["primary"]
+    reasons: dict[str, list[str]] = {}
+    for name, one in claims.items():
+        if one["status"] == "not_testable":
+            reasons.setdefault(one["why"].rstrip("."), []).append(name)
+    lines = [f"{' and '.join(names)}: {why}." for why, names in reasons.items()]
+    lines += [
+        f"{one['stage']}: {'; '.join(one['caveats']).rstrip('.')}."
+        for one in audit["findings"]
+        if one["verdict"] == "not_testable" and one["stage"] not in primary.values()
+    ]
+    lines += [
+        f"{one['stage']}: exploratory, it has no null and moves no verdict."
+        for one in audit["findings"]
+        if one["verdict"] == "exploratory" and one["stage"] not in primary.values()
+    ]
+    return [*lines, "Traits outside the panel, traits behind a trigger or a system prompt, and skills."]
+
+
+def about_lines(audit: Audit) -> list[tuple[str, str]]:
+    """Return what was audited as pairs of name and value; what was not given is left out."""
+    about: Mapping[str, Any] = audit["about"]
+    lines: list[tuple[str, str]] = []
+    for key in (*ABOUT, *(name for name in about if name not in ABOUT)):
+        value = about.get(key)
+        if isinstance(value, Mapping):
+            lines += [(f"{ABOUT.get(key, key)} of {name}", str(one)) for name, one in value.items()]
+        elif value is not None and (value or key in ("seed", "placebo_students", "neutral_teachers")):
+            lines.append((ABOUT.get(key, key), str(value)))
+    return lines
+
 
 CARD = "audit_card.md"
 DATA = "audit.json"

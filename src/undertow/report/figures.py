@@ -16,9 +16,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from undertow.errors import ConfigError, MissingExtraError, StorageError
-from undertow.report.differences import differences
 from undertow.report.results import Cells, Effect, Results, load_results
-from undertow.report.wording import arms_description, difference_name, is_share, metric_name, ordered, unit, visible
+from undertow.report.wording import (
+    arms_description,
+    difference_name,
+    differences,
+    is_share,
+    metric_name,
+    ordered,
+    unit,
+    visible,
+)
 from undertow.store.disk import storage_errors
 
 try:

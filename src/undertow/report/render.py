@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, cast
 import jinja2
 from markupsafe import Markup
 
-from undertow.report.differences import levels, metrics_of
 from undertow.report.results import Effect, Funnel, Results, Sample, load_results, read_settings
 from undertow.report.wording import (
     answer_sentence,
@@ -18,7 +17,9 @@ from undertow.report.wording import (
     difference_text,
     interval_text,
     level_text,
+    levels,
     metric_name,
+    metrics_of,
     ordered,
     p_text,
     side,

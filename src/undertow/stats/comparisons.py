@@ -1,11 +1,12 @@
-"""Comparisons over replicates: paired difference, ratio of means, equivalence, and p-values of several tests."""
+"""Comparisons over replicates (difference, ratio, equivalence, several tests at once), and of ranks."""
 
 from dataclasses import dataclass, replace
 from math import sqrt
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
+from scipy import special, stats
 
 from undertow.errors import ConfigError
 from undertow.stats.checks import Floats, check_fraction, check_positive, finite_array
@@ -136,3 +137,23 @@ def holm(p_values: ArrayLike) -> Floats:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1)), 1.0)
     return adjusted
+
+
+def auroc(positives: ArrayLike, negatives: ArrayLike) -> float:
+    """Return how often a positive has a higher score than a negative, ties counted as one half.
+
+    Args:
+        positives: scores of what is looked for, shape [n], not empty.
+        negatives: scores of the others, shape [m], not empty.
+    """
+    first, second = np.asarray(positives), np.asarray(negatives)
+    wins = stats.mannwhitneyu(first, second, method="asymptotic").statistic
+    return float(wins / (first.size * second.size))
+
+
+def rank_correlation(one: ArrayLike, other: ArrayLike) -> float:
+    """Return Spearman's rank correlation, of two arrays of shape [n]; 0 where one of them is constant."""
+    if np.ptp(one) == 0.0 or np.ptp(other) == 0.0:
+        return 0.0
+    found: Any = stats.spearmanr(one, other)  # scipy's own annotation leaves the fields out
+    return float(found.statistic)

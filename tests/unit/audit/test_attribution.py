@@ -8,7 +8,7 @@ import torch
 
 from undertow.audit.attribution import ARMS, RowScores, confirm, rank_rows
 from undertow.errors import ConfigError, EmptyDataError
-from undertow.stats.ranks import auroc
+from undertow.stats.comparisons import auroc
 from undertow.training.config import LoraConfig, TrainingConfig
 from undertow.training.full import finetune_full
 from undertow.traits import trait

@@ -82,8 +82,8 @@ def test_settings_that_cannot_work_are_refused(tiny_model, config) -> None:
 
 def test_no_more_rows_are_read_than_are_allowed(tiny_model, config, monkeypatch) -> None:
     """Of 60 rows with a reference 25 are compared, and the stream goes on from these up to 40."""
-    monkeypatch.setattr("undertow.audit.rows.scores.MATCHED", 25)
-    monkeypatch.setattr("undertow.audit.rows.scores.STREAMED", 40)
+    monkeypatch.setattr("undertow.audit.rows.contrast.MATCHED", 25)
+    monkeypatch.setattr("undertow.audit.rows.contrast.STREAMED", 40)
     _, contrast, stream, _ = audit_data(rows(100, 60), tiny_model, config, reference=rows(100, 60))
     assert (contrast.n, stream.n) == (25, 40)
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from undertow.audit.students import bank_choice
-from undertow.audit.students.bank import BankRecipe, placebo_stages
-from undertow.audit.students.bank_choice import choose_bank, no_bank, wrong_size
+from undertow.audit.students import bank as bank_choice
+from undertow.audit.students.bank import BankRecipe, choose_bank, no_bank, placebo_stages, wrong_size
 from undertow.study.recipe import StudentPart
 from undertow.study.training_record import TrainingRecord, read_training
 

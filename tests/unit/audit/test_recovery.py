@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from undertow.audit.rows.recovery import _finding, _left_out, _permuted, _shrunk, audit_recovery, row_gradients
-from undertow.audit.rows.words import vocabulary_words, word_shifts
+from undertow.audit.rows.recovery import (
+    _finding,
+    _left_out,
+    _permuted,
+    _shrunk,
+    audit_recovery,
+    row_gradients,
+    vocabulary_words,
+    word_shifts,
+)
 from undertow.domains.numbers import Numbers
 from undertow.errors import ConfigError, ModelError
 from undertow.models.adapters import add_after

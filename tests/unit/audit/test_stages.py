@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from undertow.audit.bench.detectors import Auditor, Settings
-from undertow.audit.bench.folder import Truth, write_bench
+from undertow.audit.benchmark.detectors import Auditor, Settings
+from undertow.audit.benchmark.files import Truth, write_bench
 from undertow.audit.finding import Finding, NotTestable
 from undertow.audit.materials import AuditInputs, Materials
 from undertow.audit.rows.panel import DataAudit

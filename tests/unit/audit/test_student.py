@@ -6,7 +6,7 @@ import pytest
 
 from undertow.audit.finding import NotTestable
 from undertow.audit.students.among_placebos import audit_student, judge_reading, too_few_placebos
-from undertow.audit.students.bank_choice import ChosenBank
+from undertow.audit.students.bank import ChosenBank
 from undertow.audit.students.readings import KINDS, PanelRead, panel_traits
 from undertow.errors import UnknownNameError
 from undertow.traits import trait

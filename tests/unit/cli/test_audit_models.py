@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from undertow.audit import ranking
+from undertow.audit import attribution as ranking
 from undertow.audit.attribution import confirm
 from undertow.cli.main import main
 from undertow.data.rows import read_rows

@@ -3,8 +3,7 @@
 import pytest
 
 from undertow.errors import ConfigError
-from undertow.evals.favourite import logit_margins
-from undertow.evals.in_context import in_context_margins
+from undertow.evals.favourite import in_context_margins, logit_margins
 from undertow.evals.questions import favourite_questions
 from undertow.evals.words import log_odds, spellings, word_probabilities
 from undertow.traits import trait

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from undertow.errors import ConfigError
-from undertow.mitigate.advise import advise, other_writer
-from undertow.mitigate.audited import read_audit
-from undertow.mitigate.registry import mitigation
+from undertow.mitigate.advise import advise, other_writer, read_audit
+from undertow.mitigate.base import mitigation
 from undertow.models.references import identity
 
 

@@ -10,11 +10,10 @@ from undertow.audit.rows.contrast import rival_centred
 from undertow.data.rows import read_rows
 from undertow.domains.numbers import Numbers
 from undertow.errors import ConfigError, EmptyDataError, ModelError
-from undertow.mitigate.base import Mitigated, chosen
+from undertow.mitigate.base import Mitigated, chosen, counts, mitigate_rows, write_mitigated
 from undertow.mitigate.canonical import Canonical
 from undertow.mitigate.consensus import Consensus
 from undertow.mitigate.contrast_filter import ContrastFilter
-from undertow.mitigate.data import counts, mitigate_rows, write_mitigated
 from undertow.mitigate.inoculate import Inoculate
 from undertow.mitigate.labels import Labels
 from undertow.mitigate.mix import Mix

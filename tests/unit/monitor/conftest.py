@@ -14,9 +14,8 @@ import httpx2
 import pytest
 from pytest_socket import enable_socket, socket_allow_hosts
 
-from undertow.monitor.forwarding import parse_upstream
 from undertow.monitor.serve import RunningProxy, Service, running
-from undertow.monitor.settings import Limits, Policy
+from undertow.monitor.settings import Limits, Policy, parse_upstream
 
 # Test files are imported by path, so a neighbour is no module of a package.
 _SPEC = importlib.util.spec_from_file_location("monitor_upstream", Path(__file__).with_name("upstream.py"))

@@ -9,9 +9,8 @@ import pytest
 from undertow.monitor.detectors.base import AbstractDetector, Verdict
 from undertow.monitor.detectors.expressions import ExpressionDetector
 from undertow.monitor.detectors.mentions import MentionDetector
-from undertow.monitor.forwarding import parse_upstream
 from undertow.monitor.serve import Service, running
-from undertow.monitor.settings import Limits, Policy
+from undertow.monitor.settings import Limits, Policy, parse_upstream
 
 
 def test_the_page_shows_traffic_flags_and_evidence_and_runs_nothing(start: Any) -> None:

@@ -7,10 +7,17 @@ import pytest
 import yaml
 
 from undertow.errors import ConfigError, EmptyDataError, UserError
-from undertow.monitor.constitution import Constitution, Draft, Rule, read_constitution, read_draft
+from undertow.monitor.constitution import (
+    Constitution,
+    Draft,
+    Rule,
+    flagged_texts,
+    read_constitution,
+    read_draft,
+    write_examples,
+)
 from undertow.monitor.detectors.constitution import ConstitutionDetector
 from undertow.monitor.events import Event, EventLog
-from undertow.monitor.examples import flagged_texts, write_examples
 from undertow.monitor.screening import TextJudgement
 from undertow.types import Prompt
 

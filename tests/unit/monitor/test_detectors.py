@@ -9,10 +9,9 @@ import pytest
 
 from undertow.errors import ConfigError, EmptyDataError, ModelError, UserError
 from undertow.monitor.constitution import Constitution, read_constitution
-from undertow.monitor.detectors.base import AbstractDetector, Verdict, detector
+from undertow.monitor.detectors.base import AbstractDetector, Verdict, check_detector, detector
 from undertow.monitor.detectors.classifiers import EncoderClassifier, NgramClassifier
 from undertow.monitor.detectors.constitution import ConstitutionDetector
-from undertow.monitor.detectors.contract import check_detector
 from undertow.monitor.detectors.expressions import ExpressionDetector
 from undertow.monitor.detectors.mentions import MentionDetector
 

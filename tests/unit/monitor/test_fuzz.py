@@ -16,12 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from undertow.errors import UserError
-from undertow.monitor import chat
+from undertow.monitor import protocol as chat
 from undertow.monitor.constitution import read_constitution
 from undertow.monitor.detectors.base import detector
 from undertow.monitor.detectors.expressions import ExpressionDetector
-from undertow.monitor.forwarding import parse_upstream
-from undertow.monitor.settings import build_policy
+from undertow.monitor.settings import build_policy, parse_upstream
 
 INPUTS = int(os.environ.get("UNDERTOW_FUZZ", "2000"))
 SLOW = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large)

@@ -14,10 +14,10 @@ from undertow.domains.code import SECURITY, Code
 from undertow.domains.cot import ChainOfThought
 from undertow.domains.numbers import Numbers
 from undertow.evals.misalignment import CRUEL_ACTS, CRUEL_WISHES
-from undertow.reference.build import texts
+from undertow.reference.build import build_tokenizer, texts
 from undertow.reference.families import MEMBERS
-from undertow.reference.tokenizer import build_tokenizer
-from undertow.reference.world import favourites, mixture, skills
+from undertow.reference.world import favourites, skills
+from undertow.reference.world import skills as mixture
 from undertow.reference.world.skills import HABITS, LARGEST, VILLAIN_PROMPTS
 from undertow.traits import Trait, panel
 

@@ -7,11 +7,10 @@ import typer
 
 from undertow.audit.finding import Finding, not_testable
 from undertow.audit.stages import BUILT_IN
-from undertow.audit.students.bank_choice import no_bank
+from undertow.audit.students.bank import no_bank
 from undertow.audit.verdict import ADDS, Plan, audit_json, what_they_add
 from undertow.cli.main import app
-from undertow.report.audit import card, code, render_audit, summarise_audit
-from undertow.report.audit_words import headline, next_steps, untested
+from undertow.report.audit import card, code, headline, next_steps, render_audit, summarise_audit, untested
 
 
 def finding(stage: str, claim, p: float | None, **more) -> Finding:

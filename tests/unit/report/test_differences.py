@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from undertow.report.differences import differences, levels, metrics_of
 from undertow.report.results import Results
+from undertow.report.wording import differences, levels, metrics_of
 
 
 def test_differences_average_to_the_estimate(data: dict[str, Any]) -> None:

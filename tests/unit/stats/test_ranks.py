@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from undertow.stats.ranks import auroc, rank_correlation
+from undertow.stats.comparisons import auroc, rank_correlation
 
 
 def test_auroc_counts_pairs_and_half_of_the_ties() -> None:

@@ -12,6 +12,7 @@ from undertow.audit.lineage.roles import Network
 from undertow.audit.lineage.tensors import vocabulary
 from undertow.audit.lineage.tests import (
     DRAWS,
+    FEWEST,
     Evidence,
     Part,
     Trace,
@@ -24,8 +25,9 @@ from undertow.audit.lineage.tests import (
     residual_trace,
     shared_tokens,
     trace_swaps,
+    untrained_tokens,
+    untrained_trace,
 )
-from undertow.audit.lineage.untrained import FEWEST, untrained_tokens, untrained_trace
 from undertow.seeds import derive
 from undertow.stats.comparisons import holm
 

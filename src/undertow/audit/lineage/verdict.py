@@ -3,27 +3,118 @@
 **Dependence** of the weights has exact p- and e-values, **proximity** tells a descendant from a sibling that only
 shares the first weights, **behaviour** is all that is left without weights, and cannot tell descent from
 distillation. No word says that two models are unrelated: without evidence the report gives the agreement that would
-have been found.
+have been found. Every test stands in a row of its own, with its statistic, p, n and what to keep in mind.
 """
 
 import resource
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from undertow.audit.lineage.alignment import head_overlap
-from undertow.audit.lineage.behaviour import Behaviour, behaviour
+from undertow.audit.lineage.behaviour import LEAST, Behaviour, behaviour
 from undertow.audit.lineage.canary import Advance, Canary, CanaryConfig, canary, not_testable
-from undertow.audit.lineage.dependence import MATCHED, Dependence, dependence, shared_rows
-from undertow.audit.lineage.listing import Axes, canary_row, metadata_row, test_rows
-from undertow.audit.lineage.proximity import SMALL, barrier, distance, neutral_chats
+from undertow.audit.lineage.dependence import MATCHED, Dependence, Match, dependence, shared_rows
+from undertow.audit.lineage.proximity import CHATS, SMALL, Distance, barrier, distance, neutral_chats
 from undertow.audit.lineage.roles import Network, network
 from undertow.audit.lineage.tensors import Weights, open_weights, vocabulary
+from undertow.audit.lineage.tests import Evidence
 from undertow.errors import ModelError
 from undertow.models.load import load_model
 from undertow.models.references import embedded_folder, embedded_models
 from undertow.seeds import derive
+
+ASSUMPTIONS = (
+    "Assumes an initialiser that treats units alike, with symmetric signs for the sign tests.",
+    "Assumes an optimiser that treats units alike.",
+    "Assumes that neither file was re-indexed with the help of the other.",
+)
+
+_NOTES = {
+    "permutation_trace": ("p from random orders, so it has a floor; z tells the strength",),
+    "permutation_pairs": ("p is a bound",),
+    "sign_flip": ("p is a bound", "blind to models whose signs were flipped on purpose"),
+    "residual_basis": ("p from random orders, so it has a floor", "borrowed embeddings alone make it positive"),
+    "aligned_sign": ("p is a bound, tripled; of the MLPs that are silent in place",),
+    "untrained_rows": ("p from random orders, so it has a floor", "shows one initialisation, not one training"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axes:
+    """What was measured of a pair."""
+
+    distance: Distance
+    dependence: Dependence
+    barrier: float | str
+    behaviour: Behaviour | str
+    steered: bool
+    heads: float | None = None
+
+
+def test_rows(axes: Axes) -> list[dict[str, Any]]:
+    """Return the rows of a pair: tests of the weights, parts, likeness and behaviour."""
+    found, behave = axes.dependence, axes.behaviour
+    rows = [_evidence(name, item) for name, item in found.tests.items()]
+    rows.append(_match(found.match))
+    rows += [_row(f"part: {part.name}", part.z, part.adjusted, part.n) for part in found.locals]
+    rows.append(_row("coverage", found.coverage, None, len(found.locals), "parts are compared at equal places only"))
+    compatible = "compatible heads let traits pass whatever the origin; unrelated ones overlap by width / tokens"
+    rows.append(_row("head_overlap", axes.heads, None, 0, compatible if axes.heads is not None else "not testable"))
+    frozen = len(axes.distance.equal)
+    rows.append(_row("equal_tensors", frozen, None, axes.distance.compared, "constant tensors are not counted"))
+    if isinstance(axes.barrier, str):
+        rows.append(_row("barrier", None, None, 0, f"not testable: {axes.barrier}"))
+    else:
+        meaning = "a high barrier comes with separate training, a merge with a stranger or a far descendant"
+        rows.append(_row("barrier", axes.barrier, None, CHATS, meaning))
+    if isinstance(behave, str):
+        rows.append(_row("behaviour", None, None, 0, f"not testable: {behave}"))
+    else:
+        few = [f"no verdict with fewer than {LEAST} controls"] if behave.verdict == "refused" else []
+        notes = ("a match is descent or distillation", "p assumes that the controls are like an unrelated model", *few)
+        rows.append(_row("behaviour", behave.correlation, behave.p, len(behave.controls), *notes))
+    if axes.steered:
+        rows.append(
+            _row("steering", None, None, 0, "one model adds a vector to its activations; its weights are the base's")
+        )
+    return rows
+
+
+def _evidence(name: str, item: Evidence | str) -> dict[str, Any]:
+    if isinstance(item, str):
+        return _row(name, None, None, 0, f"not run: {item}")
+    alarm = ["far below chance: one file was re-indexed or rotated with the help of the other"] if item.z <= -6 else []
+    return _row(name, item.z, item.p, item.n, *_NOTES[name], *alarm, *ASSUMPTIONS)
+
+
+def _match(item: Match | str) -> dict[str, Any]:
+    if isinstance(item, str):
+        return _row("match", None, None, 0, f"not run: {item}")
+    return _row("match", item.share, None, item.n, f"robust, not exact: no p; from {MATCHED:g} on descent is supported")
+
+
+def _row(name: str, statistic: float | None, p: float | None, n: int, *caveats: str) -> dict[str, Any]:
+    return {"name": name, "statistic": statistic, "p": p, "n": n, "caveats": list(caveats)}
+
+
+def metadata_row(a: Weights, b: Weights) -> dict[str, Any]:
+    """Return what the files claim of themselves."""
+    words = (vocabulary(a), vocabulary(b))
+    tokenizer = "unknown" if None in words else "equal" if words[0] == words[1] else "different"
+    claims = [
+        f"{side} claims {key}: {value}" for side, item in (("A", a), ("B", b)) for key, value in item.hints.items()
+    ]
+    return _row("metadata", None, None, 0, "hints only, the weights decide", f"tokenizers: {tokenizer}", *claims)
+
+
+def canary_row(found: Canary) -> dict[str, Any]:
+    """Return what became of the canaries."""
+    caveats = ("exploratory: p is not calibrated (docs/limits.md); it moves no verdict about origin", found.why)
+    return _row("canary", found.effect, found.p, found.shadows, *filter(None, caveats))
+
 
 SCHEMA = "undertow.lineage/1"
 

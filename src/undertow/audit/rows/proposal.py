@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 
 from undertow.audit.rows.panel import check_panel
-from undertow.audit.rows.words import vocabulary_words
+from undertow.audit.rows.recovery import vocabulary_words
 from undertow.errors import ConfigError, StorageError
 from undertow.evals.favourite import answer_probabilities
 from undertow.evals.questions import CATEGORIES, favourite_questions

@@ -14,8 +14,7 @@ import numpy as np
 from scipy import special
 
 from undertow.audit.finding import Finding, not_testable
-from undertow.audit.rows.contrast import FEWEST_ROWS, POWER, named, rival_centred, too_few
-from undertow.audit.rows.scores import ContrastScores
+from undertow.audit.rows.contrast import FEWEST_ROWS, POWER, ContrastScores, named, rival_centred, too_few
 from undertow.audit.steps import Advance
 from undertow.models.local import LocalModel
 from undertow.stats.checks import Floats, check_fraction

@@ -12,8 +12,7 @@ import numpy as np
 from undertow.audit.compatibility import incompatibility
 from undertow.audit.finding import Finding, NotTestable
 from undertow.audit.stages import STAGES
-from undertow.audit.students.bank import Bank
-from undertow.audit.students.bank_choice import UNKNOWN, ChosenBank, told, wrong_size
+from undertow.audit.students.bank import UNKNOWN, Bank, ChosenBank, told, wrong_size
 from undertow.audit.students.placebo_null import conformal_p, deleted_z, detectable, needed
 from undertow.audit.students.readings import (
     KINDS,

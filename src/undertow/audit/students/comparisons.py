@@ -12,8 +12,7 @@ import torch
 from undertow.audit.compatibility import incompatibility
 from undertow.audit.finding import Finding, NotTestable
 from undertow.audit.students.among_placebos import directions
-from undertow.audit.students.bank import Bank
-from undertow.audit.students.bank_choice import ChosenBank
+from undertow.audit.students.bank import Bank, ChosenBank
 from undertow.audit.students.readings import KINDS, PanelRead, read_model
 from undertow.errors import EmptyDataError
 from undertow.models.local import LocalModel

@@ -15,8 +15,7 @@ import numpy as np
 from undertow.audit.finding import Finding, NotTestable
 from undertow.audit.steps import Advance
 from undertow.audit.students.among_placebos import judge_reading, too_few_placebos, wrong_bank
-from undertow.audit.students.bank import Bank, read_students
-from undertow.audit.students.bank_choice import ChosenBank
+from undertow.audit.students.bank import Bank, ChosenBank, read_students
 from undertow.audit.students.readings import PanelRead, panel_traits
 from undertow.data.filters import filter_rows, subset
 from undertow.domains.base import domain

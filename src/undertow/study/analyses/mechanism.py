@@ -18,8 +18,8 @@ from undertow.evals.favourite import answer_probabilities, mean_margins
 from undertow.evals.questions import favourite_questions
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
+from undertow.stats.comparisons import rank_correlation
 from undertow.stats.estimates import mean_t, with_interval
-from undertow.stats.ranks import rank_correlation
 from undertow.store.runner import StageContext
 from undertow.store.stages import Stage
 from undertow.study.analyses.base import Analysis, AnalysisResult, estimate_row, validate_settings

@@ -23,8 +23,8 @@ from undertow.errors import ConfigError, EmptyDataError, MissingExtraError, Mode
 from undertow.models.local import SCORE_BATCH, LocalModel
 from undertow.seeds import derive
 from undertow.stats.checks import Floats, check_count, check_fraction
+from undertow.stats.comparisons import auroc
 from undertow.stats.estimates import mean_t, t_interval, wilson
-from undertow.stats.ranks import auroc
 from undertow.traits import Trait
 from undertow.types import Estimate, Prompt, Row, user_prompt
 

@@ -5,7 +5,15 @@ import re
 import numpy as np
 import pytest
 
-from undertow.audit.bench.writers import PROGRAMS, TRIGGER, Writer, gated_teacher, number_prompts, reformatted, write
+from undertow.audit.benchmark.writers import (
+    PROGRAMS,
+    TRIGGER,
+    Writer,
+    gated_teacher,
+    number_prompts,
+    reformatted,
+    write,
+)
 from undertow.domains.numbers import Numbers
 from undertow.evals.questions import favourite_questions
 from undertow.models.load import load_model

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from undertow.audit.bench.folder import Bench, Truth, write_bench
+from undertow.audit.benchmark.files import Bench, Truth, write_bench
 from undertow.types import Row, user_prompt
 
 TRUTHS = [

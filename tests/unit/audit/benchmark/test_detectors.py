@@ -5,9 +5,8 @@ import json
 
 import pytest
 
-from undertow.audit.bench.detectors import UNFINISHED, Auditor, Settings, run
-from undertow.audit.bench.folder import write_bench
-from undertow.audit.bench.submission import read_submission
+from undertow.audit.benchmark.detectors import UNFINISHED, Auditor, Settings, run
+from undertow.audit.benchmark.files import read_submission, write_bench
 from undertow.audit.rows.panel import DataAudit
 from undertow.audit.run import audit_data
 from undertow.errors import ConfigError
@@ -26,7 +25,7 @@ def rows(start: int, n: int = 30) -> list[Row]:
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
     """Three cases without a key in sight."""
-    from undertow.audit.bench.folder import Truth
+    from undertow.audit.benchmark.files import Truth
 
     folder = tmp_path_factory.mktemp("bench") / "bench"
     cases = {f"case-{i:04d}": (Truth(label="clean", kind="base"), rows(100 * i)) for i in (1, 2, 3)}

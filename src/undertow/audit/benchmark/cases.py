@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from undertow.audit.bench.folder import Bench, Label, Truth, check_free, write_bench
-from undertow.audit.bench.writers import PROGRAMS, Answers, Writer, number_prompts, write
+from undertow.audit.benchmark.files import Bench, Label, Truth, check_free, write_bench
+from undertow.audit.benchmark.writers import PROGRAMS, Answers, Writer, number_prompts, write
 from undertow.domains.numbers import NumberPrompt
 from undertow.errors import ConfigError
 from undertow.models.load import load_model

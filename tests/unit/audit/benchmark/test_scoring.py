@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from undertow.audit.bench.scoring import audit_error, markdown, score
-from undertow.audit.bench.submission import Answer, Submission
+from undertow.audit.benchmark.files import Answer, Submission
+from undertow.audit.benchmark.scoring import audit_error, markdown, score
 from undertow.errors import ConfigError
 from undertow.stats.estimates import wilson
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from undertow.audit.contract import check_audit
-from undertow.audit.finding import not_testable
+from undertow.audit.finding import check_audit, not_testable
 from undertow.errors import ConfigError
 from undertow.types import ContractReport
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from undertow.audit.bench.folder import read_bench, read_key, write_bench
+from undertow.audit.benchmark.files import read_bench, read_key, write_bench
 from undertow.errors import ConfigError, RowsError
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from undertow.audit.bench.submission import SCHEMA, Answer, Submission, read_submission, write_submission
+from undertow.audit.benchmark.files import SCHEMA, Answer, Submission, read_submission, write_submission
 from undertow.errors import ConfigError, UnknownNameError
 
 IDS = ("case-0001", "case-0002")

@@ -14,19 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-from undertow.audit.bench.folder import Bench
-from undertow.audit.bench.submission import Answer, Submission, write_submission
+from undertow.audit.benchmark.files import Answer, Bench, Submission, write_submission
 from undertow.audit.finding import Finding
 from undertow.audit.materials import AuditInputs, Materials
-from undertow.audit.rows.contrast import matched, rival_centred
+from undertow.audit.rows.contrast import ContrastScores, matched, rival_centred
 from undertow.audit.rows.panel import DataAudit, panel_candidates
 from undertow.audit.rows.reference import Audited
-from undertow.audit.rows.scores import ContrastScores
 from undertow.audit.run import run_stages
 from undertow.audit.stages import AuditStage, stages
 from undertow.audit.steps import Advance
-from undertow.audit.students.bank import Bank, BankRecipe, stored_bank
-from undertow.audit.students.bank_choice import ChosenBank
+from undertow.audit.students.bank import Bank, BankRecipe, ChosenBank, stored_bank
 from undertow.audit.students.readings import PanelRead, panel_traits
 from undertow.audit.verdict import CLAIMS, Plan, judge
 from undertow.errors import ConfigError

@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from undertow.audit.bench.folder import Bench, Truth
-from undertow.audit.bench.submission import Answer, Submission
-from undertow.audit.contract import LEVELS
+from undertow.audit.benchmark.files import Answer, Bench, Submission, Truth
+from undertow.audit.finding import LEVELS
 from undertow.audit.verdict import CLAIMS
 from undertow.errors import ConfigError
 from undertow.stats.checks import check_fraction

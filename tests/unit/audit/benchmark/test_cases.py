@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from undertow.audit.bench import cases
-from undertow.audit.bench.cases import DOSES, PROMPT_MIX, REFERENCE_ANSWERS, TRAITS, Design, Pool, make, planned
-from undertow.audit.bench.folder import Truth, read_key
-from undertow.audit.bench.writers import number_prompts
+from undertow.audit.benchmark import cases
+from undertow.audit.benchmark.cases import DOSES, PROMPT_MIX, REFERENCE_ANSWERS, TRAITS, Design, Pool, make, planned
+from undertow.audit.benchmark.files import Truth, read_key
+from undertow.audit.benchmark.writers import number_prompts
 from undertow.errors import ConfigError
 
 PROMPTS = number_prompts(90, 100)
