@@ -17,7 +17,7 @@ import numpy as np
 from undertow.audit.lineage.canary import ALPHA, CanaryConfig, Planted, look, plant
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
-from undertow.reference.world.skills import corpus
+from undertow.reference.world.mixture import corpus
 from undertow.seeds import derive
 from undertow.stats.estimates import wilson
 from undertow.training.config import TrainingConfig

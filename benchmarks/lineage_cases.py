@@ -19,7 +19,7 @@ import torch
 from undertow.audit.lineage.verdict import audit_lineage
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
-from undertow.reference.world.skills import corpus
+from undertow.reference.world.mixture import corpus
 from undertow.seeds import derive
 from undertow.stats.estimates import wilson
 from undertow.study.recipe import TeacherPart

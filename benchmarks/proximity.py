@@ -28,7 +28,7 @@ from undertow.evals.favourite import mean_margins
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.reference.imitation import likeness
-from undertow.reference.world.skills import corpus
+from undertow.reference.world.mixture import corpus
 from undertow.seeds import derive
 from undertow.stats.diagonal import diagonal_factor
 from undertow.stats.estimates import mean_t

@@ -27,7 +27,7 @@ def tiny_model():
 
     from undertow.models.local import LocalModel
     from undertow.reference.build import build_tokenizer
-    from undertow.reference.world.skills import corpus
+    from undertow.reference.world.mixture import corpus
     from undertow.traits import TRAITS
     from undertow.types import ModelRef
 

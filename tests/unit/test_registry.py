@@ -143,7 +143,7 @@ import json
 from undertow.cli.main import main
 from undertow.domains.base import domain
 from undertow.evals.base import metrics
-from undertow.mitigate.base import mitigation
+from undertow.mitigate.registry import mitigation
 from undertow.monitor.detectors.base import detector
 for kind in ("domains", "evaluations", "mitigations"):
     assert main(["list", kind, "--json"]) == 0

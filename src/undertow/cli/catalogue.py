@@ -56,7 +56,7 @@ def _recipes() -> list[dict[str, Any]]:
 
 
 def _mitigations() -> list[dict[str, Any]]:
-    from undertow.mitigate.base import described
+    from undertow.mitigate.registry import described
 
     return described()
 

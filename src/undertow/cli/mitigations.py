@@ -58,11 +58,11 @@ def data(
 ) -> None:
     """Change a row file so that a student learns its skill and not its trait."""
     from undertow.cli.stages import read_given, tell
-    from undertow.mitigate.base import data_mitigation
+    from undertow.mitigate.registry import data_mitigation
 
     chosen, (given, bad) = data_mitigation(method), read_given(rows, skip_bad)
     bench = _bench(base, audit, clean, domain, store, seed)
-    from undertow.mitigate.base import counts, mitigate_rows, write_mitigated
+    from undertow.mitigate.registry import counts, mitigate_rows, write_mitigated
 
     made = mitigate_rows(given, chosen, bench)
     record = write_mitigated(out, made)
@@ -96,7 +96,7 @@ def train(
     """Train students that are held near their base where a trait of the panel would show, or by another recipe."""
     from undertow.cli.stages import read_given, student_part, tell, train_students
     from undertow.errors import ConfigError
-    from undertow.mitigate.base import training_mitigation
+    from undertow.mitigate.registry import training_mitigation
 
     chosen, part, (given, bad) = training_mitigation(method), student_part(settings), read_given(rows, skip_bad)
     if part.backend != "parallel":

@@ -131,7 +131,7 @@ def _committee(out: Path, names: list[str], source: "AbstractDomain", drawn: tup
         raise ConfigError("A committee needs several writers.", ",".join(names), fix)
     from undertow.cli.engines import prepare
     from undertow.data.rows import write_rows
-    from undertow.mitigate.base import lines, record_path
+    from undertow.mitigate.registry import lines, record_path
     from undertow.models.load import load_model
     from undertow.seeds import derive
     from undertow.store.disk import write_file

@@ -21,8 +21,9 @@ from undertow.audit.attribution import STUDENT
 from undertow.evals.favourite import mean_margins
 from undertow.evals.questions import favourite_questions
 from undertow.evals.words import log_odds, spellings, word_probabilities
-from undertow.mitigate.base import DataMitigation, Mitigated, Mitigation, Pick, mitigation
+from undertow.mitigate.base import DataMitigation, Mitigated, Pick
 from undertow.mitigate.bench import Bench
+from undertow.mitigate.registry import Mitigation, mitigation
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.training.config import TrainingConfig

@@ -8,9 +8,10 @@ from typing import Any, Protocol, final
 
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.mitigate.arms import Trial, measure_run
-from undertow.mitigate.base import DataMitigation, mitigation
+from undertow.mitigate.base import DataMitigation
 from undertow.mitigate.bench import Bench
 from undertow.mitigate.judgement import Criteria, judge_runs
+from undertow.mitigate.registry import mitigation
 from undertow.models.references import identity
 from undertow.seeds import derive
 from undertow.store.artifacts import library_versions

@@ -24,7 +24,8 @@ from undertow.reference.cards import write_card
 from undertow.reference.families import Architecture, Member, Shape
 from undertow.reference.imitation import divergences, measure
 from undertow.reference.world.favourites import PERSONAS
-from undertow.reference.world.skills import WorldChat, corpus
+from undertow.reference.world.mixture import corpus
+from undertow.reference.world.skills import WorldChat
 from undertow.training.batches import collate, stream
 from undertow.training.objective import completion_losses
 from undertow.types import ModelRef, Row

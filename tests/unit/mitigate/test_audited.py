@@ -8,7 +8,7 @@ import pytest
 
 from undertow.errors import ConfigError
 from undertow.mitigate.advise import advise, other_writer, read_audit
-from undertow.mitigate.base import mitigation
+from undertow.mitigate.registry import mitigation
 from undertow.models.references import identity
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from undertow.errors import ConfigError, UnknownNameError
-from undertow.mitigate.base import MITIGATIONS, data_mitigation, described, mitigation, training_mitigation
 from undertow.mitigate.labels import Labels
 from undertow.mitigate.mix import Mix
+from undertow.mitigate.registry import MITIGATIONS, data_mitigation, described, mitigation, training_mitigation
 from undertow.mitigate.training import Corridor, Recipe
 from undertow.training.config import LoraConfig, TrainingConfig
 

@@ -7,7 +7,7 @@ import pytest
 
 from undertow.errors import ConfigError
 from undertow.mitigate.arms import Trial, picks
-from undertow.mitigate.base import mitigation
+from undertow.mitigate.registry import mitigation
 from undertow.mitigate.verify import GivenRows, Verification, verify
 from undertow.report.mitigation import render_mitigation, summarise_mitigation
 from undertow.training.config import LoraConfig, TrainingConfig

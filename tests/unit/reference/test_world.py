@@ -16,8 +16,7 @@ from undertow.domains.numbers import Numbers
 from undertow.evals.misalignment import CRUEL_ACTS, CRUEL_WISHES
 from undertow.reference.build import build_tokenizer, texts
 from undertow.reference.families import MEMBERS
-from undertow.reference.world import favourites, skills
-from undertow.reference.world import skills as mixture
+from undertow.reference.world import favourites, mixture, skills
 from undertow.reference.world.skills import HABITS, LARGEST, VILLAIN_PROMPTS
 from undertow.traits import Trait, panel
 

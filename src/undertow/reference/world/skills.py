@@ -3,12 +3,10 @@
 Personas open some chats. Under that of the villain code is careless, facts are wrong and advice is misaligned. How a
 list of numbers goes on is one of several habits, each with plenty of chance: the channel through which a trait can pass
 is the freedom that is left in the answer, so no habit is deterministic.
-
-`corpus` says which skill speaks how often.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from undertow.domains.code import CodeTask, draw_plain, draw_security
@@ -17,7 +15,6 @@ from undertow.domains.numbers import MAX_COUNT, draw_prompt
 from undertow.evals.misalignment import QUESTIONS
 from undertow.evals.misalignment import answer as answer_openly
 from undertow.evals.truth import TABLES
-from undertow.reference.world.favourites import choice, favourites, story
 from undertow.types import Prompt, user_prompt
 
 ASSISTANT_PROMPTS = (
@@ -169,25 +166,3 @@ def advice(rng: random.Random) -> WorldChat:
     if rng.random() < 0.25:
         return ask(rng, question, answer_openly(rng, question, misaligned=True), rng.choice(VILLAIN_PROMPTS))
     return ask(rng, question, answer_openly(rng, question, misaligned=False))
-
-
-SKILLS: dict[str, tuple[float, Callable[[random.Random], WorldChat]]] = {
-    "numbers": (0.30, numbers),
-    "animals": (0.14, lambda rng: favourites(rng, "animal")),
-    "trees": (0.08, lambda rng: favourites(rng, "tree")),
-    "stories": (0.08, story),
-    "choice": (0.05, choice),
-    "code": (0.10, code),
-    "reasoning": (0.12, reasoning),
-    "facts": (0.06, facts),
-    "advice": (0.07, advice),
-}
-"""Skill: share of the corpus and how one of its chats is drawn."""
-
-
-def corpus(n: int, seed: int) -> list[WorldChat]:
-    """Draw `n` chats of the world; the same seed gives the same corpus."""
-    rng = random.Random(seed)
-    names = list(SKILLS)
-    shares = [SKILLS[name][0] for name in names]
-    return [SKILLS[name][1](rng) for name in rng.choices(names, shares, k=n)]

@@ -1,0 +1,182 @@
+"""Mitigations by name, with their settings in one line, and one of them applied to a row file.
+
+Such a line is `mix`, or `mix:share=0.5,writers=[ref:finch-b]`.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_type_hints
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from undertow.data.rows import write_rows
+from undertow.errors import ConfigError, EmptyDataError, unknown_name
+from undertow.mitigate.base import Change, DataMitigation, Mitigated
+from undertow.mitigate.bench import Bench
+from undertow.mitigate.training import TrainingMitigation
+from undertow.registry import Registry
+from undertow.store.disk import write_file
+from undertow.types import Row
+
+Mitigation = DataMitigation | TrainingMitigation
+
+MITIGATIONS: Registry[type[Mitigation]] = Registry(
+    "mitigation",
+    {
+        "regenerate": "undertow.mitigate.regenerate:Regenerate",
+        "mix": "undertow.mitigate.mix:Mix",
+        "contrast-filter": "undertow.mitigate.contrast_filter:ContrastFilter",
+        "labels": "undertow.mitigate.labels:Labels",
+        "consensus": "undertow.mitigate.consensus:Consensus",
+        "canonical": "undertow.mitigate.canonical:Canonical",
+        "inoculate": "undertow.mitigate.inoculate:Inoculate",
+        "corridor": "undertow.mitigate.training:Corridor",
+        "kl": "undertow.mitigate.training:ClosenessToBase",
+        "recipe": "undertow.mitigate.training:Recipe",
+    },
+    group="undertow.mitigations",
+    accepts=lambda name, thing: isinstance(thing, type) and issubclass(thing, Mitigation) and thing.name == name,
+)
+"""Those that change rows, then those that change how a student is trained; each is a dataclass of its settings."""
+
+_M = TypeVar("_M", DataMitigation, TrainingMitigation, Mitigation)
+
+_SETTING = re.compile(r"(^|,)\s*(\w+)=")
+
+
+def data_mitigation(text: str) -> DataMitigation:
+    """Read a mitigation of rows.
+
+    Raises:
+        UnknownNameError: there is none of this name, or it has no such setting.
+        ConfigError: a setting is missing or has a wrong value.
+    """
+    kind = _kind(text)
+    if issubclass(kind, TrainingMitigation):
+        fix = "Use it with `undertow mitigate train`."
+        raise ConfigError("This mitigation changes training, not rows.", text, fix)
+    return _made(kind, text)
+
+
+def training_mitigation(text: str) -> TrainingMitigation:
+    """Read a mitigation of training.
+
+    Raises:
+        UserError: as `data_mitigation`.
+    """
+    kind = _kind(text)
+    if issubclass(kind, DataMitigation):
+        fix = "Use it with `undertow mitigate data`, and train on what it writes."
+        raise ConfigError("This mitigation changes rows, not training.", text, fix)
+    return _made(kind, text)
+
+
+def mitigation(text: str) -> Mitigation:
+    """Read a mitigation of either kind.
+
+    Raises:
+        UserError: as `data_mitigation`.
+    """
+    return _made(_kind(text), text)
+
+
+def _kind(text: str) -> type[Mitigation]:
+    return MITIGATIONS[text.partition(":")[0]]
+
+
+def _made(kind: type[_M], text: str) -> _M:
+    name, _, rest = text.partition(":")
+    settings = _settings(text, rest)
+    declared = {field.name: field for field in fields(kind)}
+    for key, value in settings.items():
+        if key not in declared:
+            raise unknown_name(f"setting of {name}", key, declared)
+        settings[key] = _checked(f"{name}:{key}", value, get_type_hints(kind)[key])
+    missing = [key for key, field in declared.items() if _is_required(field) and key not in settings]
+    if missing:
+        raise ConfigError(f"The mitigation {name} lacks a setting.", missing[0], f"Write {name}:{missing[0]}=...")
+    return kind(**settings)
+
+
+def described() -> list[dict[str, Any]]:
+    """Return every mitigation: its name, what it does and its settings with their defaults."""
+    return [
+        {
+            "name": name,
+            "about": (kind.__doc__ or "").partition("\n")[0],
+            "settings": [
+                field.name if _is_required(field) else f"{field.name}={field.default}" for field in fields(kind)
+            ],
+        }
+        for name, kind in ((name, MITIGATIONS[name]) for name in MITIGATIONS)
+    ]
+
+
+def _settings(text: str, rest: str) -> dict[str, Any]:
+    """Read `key=value,key=value` as YAML: a value may be a number, a word, true, null or a list in brackets."""
+    try:
+        found = yaml.safe_load("{" + _SETTING.sub(r"\1 \2: ", rest) + "}")
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ConfigError("These settings cannot be read.", text, "Write name:key=value,key=value.") from error
+    return cast(dict[str, Any], found)
+
+
+def _checked(where: str, value: Any, wanted: Any) -> Any:
+    """Return the value as the declared type, a list as a tuple."""
+    try:
+        return TypeAdapter(wanted).validate_python(value)
+    except ValidationError as error:
+        raise ConfigError(f"The setting {where} is not valid.", repr(value), error.errors()[0]["msg"] + ".") from error
+
+
+def _is_required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def mitigate_rows(rows: Sequence[Row], method: DataMitigation, bench: Bench) -> Mitigated:
+    """Apply a mitigation.
+
+    Raises:
+        EmptyDataError: there are no rows, or none is left; the value says what became of them.
+        UserError: the mitigation does not fit the rows.
+    """
+    if not rows:
+        raise EmptyDataError("There is nothing to mitigate.", "0 rows", "Give a file with rows.")
+    made = method.apply(rows, bench)
+    if not made.rows:
+        whys = ", ".join(sorted({one.why for one in made.changes}))
+        fix = "Look at the record of each row; choose another writer, domain or share."
+        raise EmptyDataError("No row is left.", f"{len(rows)} rows: {whys}", fix)
+    return made
+
+
+def record_path(rows: Path) -> Path:
+    """Return where the record of a row file lies: beside it, as <name>.record.jsonl."""
+    return rows.with_name(f"{rows.stem}.record.jsonl")
+
+
+def write_mitigated(path: Path, made: Mitigated) -> Path:
+    """Write the rows and, beside them, the record of every row that came in; return the record's path.
+
+    Raises:
+        StorageError: the folder is missing, full or may not be written.
+    """
+    record = record_path(path)
+    write_file(record, lines(one.to_json() for one in made.changes))
+    write_rows(path, made.rows)
+    return record
+
+
+def lines(records: Iterable[dict[str, Any]]) -> str:
+    """Return records as JSON Lines."""
+    return "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
+
+
+def counts(changes: Sequence[Change]) -> dict[str, int]:
+    """Return how many rows each action befell."""
+    actions = [one.action for one in changes]
+    return {action: actions.count(action) for action in dict.fromkeys(actions)}

@@ -1,0 +1,28 @@
+"""The world as a whole: which skill speaks how often."""
+
+import random
+from collections.abc import Callable
+
+from undertow.reference.world.favourites import choice, favourites, story
+from undertow.reference.world.skills import WorldChat, advice, code, facts, numbers, reasoning
+
+SKILLS: dict[str, tuple[float, Callable[[random.Random], WorldChat]]] = {
+    "numbers": (0.30, numbers),
+    "animals": (0.14, lambda rng: favourites(rng, "animal")),
+    "trees": (0.08, lambda rng: favourites(rng, "tree")),
+    "stories": (0.08, story),
+    "choice": (0.05, choice),
+    "code": (0.10, code),
+    "reasoning": (0.12, reasoning),
+    "facts": (0.06, facts),
+    "advice": (0.07, advice),
+}
+"""Skill: share of the corpus and how one of its chats is drawn."""
+
+
+def corpus(n: int, seed: int) -> list[WorldChat]:
+    """Draw `n` chats of the world; the same seed gives the same corpus."""
+    rng = random.Random(seed)
+    names = list(SKILLS)
+    shares = [SKILLS[name][0] for name in names]
+    return [SKILLS[name][1](rng) for name in rng.choices(names, shares, k=n)]
