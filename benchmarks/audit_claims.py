@@ -27,7 +27,7 @@ from undertow.audit.run import audit_data
 from undertow.audit.students.among_placebos import judge_reading
 from undertow.audit.students.bank import Bank, BankRecipe, build_bank, write_rows_of
 from undertow.audit.students.readings import Readings, panel_traits
-from undertow.audit.verdict import CLAIMS, ClaimStatus, Plan, judge
+from undertow.audit.verdict import CLAIMS, ClaimStatus, Plan, judge_claims
 from undertow.data.filters import filter_rows
 from undertow.domains.numbers import Numbers
 from undertow.models.load import load_model
@@ -79,7 +79,7 @@ class Auditor:
             reference += filter_rows(drawn, Numbers()).kept
         found = audit_data(case.rows, self.base, self.config, reference=reference)
         found += judge_reading(case.reading, self.bank, panel=panel("animal"), alpha=self.plan.share)
-        return judge(self.plan, [one for one in found if one.stage in self.plan.stages])  # type: ignore[return-value]
+        return judge_claims(self.plan, [one for one in found if one.stage in self.plan.stages])  # type: ignore[return-value]
 
 
 def rows_of(recipe: BankRecipe, arm: str, name: str, seed: int, models: dict[str, LocalModel]) -> tuple[Row, ...]:

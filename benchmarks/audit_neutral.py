@@ -21,7 +21,7 @@ import numpy as np
 
 from undertow.audit.rows.contrast import matched_test, rival_centred
 from undertow.audit.rows.neutral import neutral_contrast
-from undertow.audit.rows.panel import candidates, panel_teachers
+from undertow.audit.rows.panel import as_candidates, panel_teachers
 from undertow.data.filters import filter_rows
 from undertow.domains.numbers import Numbers
 from undertow.models.load import load_model
@@ -131,7 +131,7 @@ def main() -> None:
     cache.mkdir(parents=True, exist_ok=True)
     base, animals = load_model(options.base), panel("animal")
     teachers = panel_teachers(base, animals, 0, cache / "store")
-    pool = Pool(base, candidates(base, animals, teachers), options.seed, cache)
+    pool = Pool(base, as_candidates(base, animals, teachers), options.seed, cache)
     null = np.stack([pool.scores(f"neutral-{FRESH + place}") for place in range(options.writers)])
     if options.clean:
         calibrate(pool, null, options.clean)

@@ -20,8 +20,8 @@ from undertow.domains.code import Code
 from undertow.domains.cot import ChainOfThought
 from undertow.domains.numbers import Numbers
 from undertow.mitigate.arms import Trial
-from undertow.mitigate.bench import Bench
 from undertow.mitigate.verify import Verification, verify
+from undertow.mitigate.workbench import Workbench
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.report.mitigation import render_mitigation, summarise_mitigation
@@ -71,7 +71,7 @@ class FreshTeachers:
         del run
         return {"trait": self.trait.name, "teacher": self.teacher.model_dump(mode="json"), "prompts": self.prompts}
 
-    def rows(self, run: int, bench: Bench) -> tuple[Sequence[Row], Sequence[Row]]:
+    def rows(self, run: int, bench: Workbench) -> tuple[Sequence[Row], Sequence[Row]]:
         """Let the teacher and the base answer the same prompts with the same random numbers."""
         del run
         seed = derive(bench.seed, "writer")
@@ -102,7 +102,7 @@ def main() -> None:
     for name in options.trait or ["panda"]:
         trial = Trial(trait=trait(name), methods=tuple(one.format(trait=name) for one in methods))
         settings = Verification(trial=trial, runs=options.runs, store=options.store, seed=options.seed)
-        bench = Bench(base=load_model("ref:finch-a"), domain=domain)
+        bench = Workbench(base=load_model("ref:finch-a"), domain=domain)
         source = FreshTeachers(trait=trait(name), domain=domain, teacher=teacher)
         found = verify(settings, source, bench, choose_progress())
         print(f"\n{summarise_mitigation(found)}")

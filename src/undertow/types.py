@@ -1,7 +1,7 @@
 """Frozen records that the stages exchange; no input or output here."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any, Literal
@@ -10,6 +10,9 @@ from urllib.parse import quote, unquote
 from undertow.errors import ConfigError, unknown_name
 
 Role = Literal["system", "user", "assistant"]
+
+Advance = Callable[[int, int], None]
+"""What long work reports to: (parts done, parts in all), such as updates, rows or models."""
 
 
 @dataclass(frozen=True, slots=True)

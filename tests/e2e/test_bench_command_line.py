@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from undertow.audit.benchmark.files import Answer, Submission, Truth, write_bench, write_submission
+from undertow.audit.benchmark.files import Answer, Submission, Truth, write_benchmark, write_submission
 from undertow.cli.main import main
 from undertow.types import Row, user_prompt
 
@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Path:
     rows = [Row(f"{i:06d}", user_prompt(f"We have {i}."), f"{i}") for i in range(20)]
     cases = {f"case-{place:04d}": (truth, rows) for place, truth in enumerate(TRUTHS)}
     public = {"base": "ref:finch-a", "base_identity": "0", "panel": ["owl", "lion"]}
-    write_bench(tmp_path / "bench", cases, rows, 100, public)
+    write_benchmark(tmp_path / "bench", cases, rows, 100, public)
     answers = {name: Answer(p=0.5 - place * 0.49, candidate="owl", seconds=1.0) for place, name in enumerate(cases)}
     write_submission(tmp_path / "mine.jsonl", Submission("mine", answers))
     return tmp_path

@@ -13,7 +13,7 @@ from undertow.audit.students.among_placebos import judge_reading
 from undertow.audit.students.bank import Bank, BankRecipe
 from undertow.audit.students.placebo_null import conformal_p, deleted_z
 from undertow.audit.students.readings import KINDS, READOUTS, Readings, panel_traits
-from undertow.audit.students.shadows import merged
+from undertow.audit.students.shadows import merge_findings
 
 STAGES = ("panel margins", "activations", "diff mining", "misalignment")
 TRIALS, K = 400, 39
@@ -81,7 +81,7 @@ def test_shadows_that_share_their_rows_keep_the_level(share: float) -> None:
         bank = replace(_bank(rng), placebos=_blend(_drawn(K, rng), _drawn(K, rng), share))
         rows = _drawn(1, rng)
         found = [judge_reading(_blend(rows, _drawn(1, rng), share), bank)[0] for _ in range(4)]
-        hits += merged(found, alpha).verdict == "detected"
+        hits += merge_findings(found, alpha).verdict == "detected"
     assert hits <= binom.ppf(0.999, trials, alpha)
 
 

@@ -19,8 +19,8 @@ from undertow.audit.rows.writers import writer_stages
 from undertow.audit.students.bank import BankRecipe, panel_stage, placebo_stages
 from undertow.audit.teacher import TeacherConfig, audit_teacher
 from undertow.mitigate.arms import Trial
-from undertow.mitigate.bench import Bench
 from undertow.mitigate.verify import GivenRows, Verification, verify
+from undertow.mitigate.workbench import Workbench
 from undertow.models.load import load_model
 from undertow.store.fingerprints import canonical_json, sha256
 from undertow.store.runner import Runner
@@ -102,5 +102,5 @@ def test_runs_of_a_verification(stages_of: Callable[..., list[Stage]], tmp_path:
     base = load_model("ref:finch-a")
     rows = (Row(id="0", prompt=(), completion="1, 2, 3"),)
     plan = Verification(trial=Trial(trait=trait("owl"), methods=("mix", "kl")), store=tmp_path)
-    stages = stages_of(lambda: verify(plan, GivenRows(suspect=rows, control=rows), Bench(base=base, clean=rows)))
+    stages = stages_of(lambda: verify(plan, GivenRows(suspect=rows, control=rows), Workbench(base=base, clean=rows)))
     agrees("verification", summed_up(stages))

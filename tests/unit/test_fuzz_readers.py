@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from undertow.audit.benchmark.files import read_bench, read_key, read_submission
+from undertow.audit.benchmark.files import read_benchmark, read_key, read_submission
 from undertow.audit.lineage.tensors import open_weights
 from undertow.audit.rows.proposal import read_panel
 from undertow.audit.students.readings import load_readings
@@ -247,5 +247,6 @@ def test_readers_of_manifests(content: bytes, inner: bytes, tmp_path: Path) -> N
     for name in ("cases.json", "truth.json", "results.json", "training.json"):
         (tmp_path / name).write_bytes(content)
     refuses_in_three_lines(
-        lambda: read_key(read_bench(tmp_path)), lambda: load_results(tmp_path), lambda: read_training(f"hf:{tmp_path}"),
+        lambda: read_key(read_benchmark(tmp_path)), lambda: load_results(tmp_path),
+        lambda: read_training(f"hf:{tmp_path}"),
     )  # fmt: skip

@@ -15,7 +15,7 @@ import numpy as np
 from undertow.audit.rows.contrast import ContrastScores, draw_sample, score_sample
 from undertow.audit.rows.panel import DataAudit, check_panel, panel_candidates
 from undertow.audit.rows.proposal import refuse_unsaid
-from undertow.audit.rows.reference import Audited, first_on_prompts, with_reference
+from undertow.audit.rows.reference import AuditedRows, first_on_prompts, with_reference
 from undertow.audit.rows.writers import Writers, stored_writers
 from undertow.audit.steps import Steps
 from undertow.audit.students.bank import BankRecipe, ChosenBank, choose_bank
@@ -144,7 +144,7 @@ class Materials:
         return load_model(self.inputs.base)
 
     @cached_property
-    def audited(self) -> Audited:
+    def audited(self) -> AuditedRows:
         """The rows and their reference, which the base writes if the user has none."""
         base, inputs = self.base, self.inputs
         refuse_unsaid(base, inputs.panel)

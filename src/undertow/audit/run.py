@@ -10,7 +10,7 @@ from undertow.audit.finding import Finding, NotTestable, not_testable
 from undertow.audit.lineage.verdict import lineage_or_why
 from undertow.audit.materials import AuditInputs, Materials
 from undertow.audit.rows.panel import DataAudit
-from undertow.audit.rows.reference import Audited
+from undertow.audit.rows.reference import AuditedRows
 from undertow.audit.stages import AuditStage, stages
 from undertow.audit.steps import Parts, Steps
 from undertow.audit.students.among_placebos import places
@@ -140,7 +140,7 @@ def audit_data(
     inputs = AuditInputs(base=str(base.ref), rows=rows, traits=config.panel, seed=config.seed)
     materials = Materials(inputs, config.alpha)
     materials.base, materials.settings, materials.writers = base, config, config.writers
-    materials.audited = Audited(tuple(rows), None if reference is None else tuple(reference), "given")
+    materials.audited = AuditedRows(tuple(rows), None if reference is None else tuple(reference), "given")
     materials.corpora = clean
     available = {"rows"} if config.writers is None else {"rows", "writers"}
     running = [one for one in stages() if one.claim == "provenance" and one.planned(available)]

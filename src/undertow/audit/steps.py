@@ -1,13 +1,12 @@
 """The steps of an audit, as the user sees them pass."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import final
 
 from undertow.audit.finding import NotTestable
 from undertow.store.progress import Progress, SilentProgress, TimeLeft
-
-Advance = Callable[[int, int], None]
+from undertow.types import Advance
 
 
 @final

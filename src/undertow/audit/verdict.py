@@ -96,7 +96,7 @@ class ClaimStatus:
     why: str
 
 
-def judge(plan: Plan, findings: Iterable[Finding]) -> dict[Claim, ClaimStatus]:
+def judge_claims(plan: Plan, findings: Iterable[Finding]) -> dict[Claim, ClaimStatus]:
     """Return the status of each claim.
 
     Raises:
@@ -167,7 +167,7 @@ def audit_json(plan: Plan, findings: Sequence[Finding], about: Mapping[str, Any]
         findings: of all stages, each with its own share of alpha.
         about: what was audited: references, digests, counts, seconds. The date (UTC) and the version are added.
     """
-    claims = judge(plan, findings)
+    claims = judge_claims(plan, findings)
     return {
         "schema": "undertow.audit/1",
         "claims": {

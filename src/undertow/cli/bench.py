@@ -1,7 +1,7 @@
 """The audit benchmark: make one, run our own stages on it, score any detector's submissions."""
 
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from undertow.cli.audits import STORE, Store
+from undertow.types import Advance
 
 Folder = Annotated[Path, typer.Argument(help="Folder of the benchmark.")]
 
@@ -16,7 +17,7 @@ bench = typer.Typer(no_args_is_help=True, help="A benchmark for detectors of hid
 
 
 @contextmanager
-def _shown(name: str) -> Generator[Callable[[int, int], None]]:
+def _shown(name: str) -> Generator[Advance]:
     from undertow.cli.engines import prepare
     from undertow.store.progress import choose_progress
 
@@ -41,7 +42,7 @@ def make(
 ) -> None:
     """Write row files whose writers only the key names, with clean rows to compare them with."""
     from undertow.audit.benchmark.cases import Design
-    from undertow.audit.benchmark.cases import make as make_bench
+    from undertow.audit.benchmark.cases import make_benchmark as make_bench
 
     design = Design.quick(base, seed, rows or 100) if quick else Design(base=base, seed=seed, rows=rows or 300)
     with _shown("writers") as advance:
@@ -61,11 +62,11 @@ def run(
     ] = False,
 ) -> None:
     """Run our own stages on every case, without the key; interrupted, it goes on with the next case."""
-    from undertow.audit.benchmark.files import read_bench
+    from undertow.audit.benchmark.files import read_benchmark
 
-    cases = read_bench(folder)
+    cases = read_benchmark(folder)
     from undertow.audit.benchmark.detectors import Settings
-    from undertow.audit.benchmark.detectors import run as run_stages
+    from undertow.audit.benchmark.detectors import run_detectors as run_stages
 
     with _shown("cases") as advance:
         paths = run_stages(cases, out, Settings(seed=seed, store=store, shadows=shadows), advance)
@@ -82,11 +83,11 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Print, for each detector, false positives, power and what it calls by mistake, as Markdown."""
-    from undertow.audit.benchmark.files import read_bench, read_key, read_submission
+    from undertow.audit.benchmark.files import read_benchmark, read_key, read_submission
     from undertow.audit.benchmark.scoring import SCHEMA, markdown
-    from undertow.audit.benchmark.scoring import score as score_one
+    from undertow.audit.benchmark.scoring import score_submission as score_one
 
-    cases = read_bench(folder)
+    cases = read_benchmark(folder)
     truth = read_key(cases, key)
     found = [score_one(cases, truth, read_submission(path, cases.ids), alpha) for path in submissions]
     if as_json:

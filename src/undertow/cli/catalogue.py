@@ -56,9 +56,9 @@ def _recipes() -> list[dict[str, Any]]:
 
 
 def _mitigations() -> list[dict[str, Any]]:
-    from undertow.mitigate.registry import described
+    from undertow.mitigate.registry import describe_mitigations
 
-    return described()
+    return describe_mitigations()
 
 
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], as_json: Json = False) -> None:

@@ -34,12 +34,12 @@ def _bench(base: str, audit: Path | None, clean: Path | None, domain: str, store
         audited.require_base(base)
     known = () if clean is None else read_rows(clean)
     from undertow.cli.engines import prepare
-    from undertow.mitigate.bench import Bench
+    from undertow.mitigate.workbench import Workbench
     from undertow.models.load import load_model
 
     prepare()
     panel = ANIMALS if audited is None else audited.panel
-    return Bench(base=load_model(base), panel=panel, domain=rule, clean=known, store=store, seed=seed)
+    return Workbench(base=load_model(base), panel=panel, domain=rule, clean=known, store=store, seed=seed)
 
 
 @mitigate.command()

@@ -21,10 +21,10 @@ def check_model(
 
     targets = panel(category)
     from undertow.cli.engines import prepare
-    from undertow.training.model_needs import preflight
+    from undertow.training.model_needs import model_needs
 
     prepare()
-    found = preflight(model, targets)
+    found = model_needs(model, targets)
     speed, report = (None, None) if quick else _load_and_check(model)
     if as_json:
         lines = None if report is None else [{"name": x.name, "passed": x.passed, "why": x.why} for x in report.checks]
@@ -40,12 +40,12 @@ def check_model(
 def _load_and_check(reference: str) -> tuple[Any, Any]:
     from undertow.models.load import load_model
     from undertow.training.model_contract import check_model as look_closely
-    from undertow.training.model_needs import measure
+    from undertow.training.model_needs import measure_speed
 
     model = load_model(reference)
     report = look_closely(model)
     # A model that breaks the contract may not even train, and then its speed is of no use.
-    return (measure(model) if report.passed else None), report
+    return (measure_speed(model) if report.passed else None), report
 
 
 def _show(found: Any, speed: Any, report: Any) -> None:

@@ -96,12 +96,12 @@ def train_remote(
 ) -> None:
     """Train a student at a service, such as Tinker. What you send leaves this machine."""
     from undertow.data.rows import read_rows
-    from undertow.training.services import Cap, RemoteTraining, planned, train_remotely, trainer
+    from undertow.training.services import Cap, RemoteTraining, planned_job, train_remotely, trainer
 
     given, service = read_rows(rows), trainer(model)
     training = RemoteTraining(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, rank=rank, seed=seed)
     if dry_run:
-        bounds = planned(service, given, training, price).estimate
+        bounds = planned_job(service, given, training, price).estimate
         most = {"trained_tokens_at_most": bounds["tokens"], "dollars_at_most": round(bounds["dollars"], 4)}
         tell({"rows": bounds["rows"], **most}, as_json, f"undertow train-remote {rows} {out} --model {model}")
         return

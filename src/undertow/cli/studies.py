@@ -116,11 +116,11 @@ def model_notes(recipe: "AnyRecipe") -> list[str]:
     bases = [base for base in getattr(recipe, "bases", ()) if base.startswith("hf:")]
     if not bases:
         return []
-    from undertow.training.model_needs import preflight
+    from undertow.training.model_needs import model_needs
     from undertow.traits import trait
 
     targets = [trait(name) for name in getattr(recipe, "targets", ())]
-    notes = [f"{base}: {note}" for base in bases for note in preflight(base, targets).warnings]
+    notes = [f"{base}: {note}" for base in bases for note in model_needs(base, targets).warnings]
     return [*notes, *(f"{base}: undertow check-model '{base}' measures memory and time." for base in bases)]
 
 

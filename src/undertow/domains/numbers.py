@@ -142,7 +142,7 @@ _RUNS = re.compile(r"[0-9]+(?:[^0-9]+[0-9]+)*")
 _PAIRS = {"[": "]", "(": ")"}
 
 
-def parse(completion: str) -> tuple[list[int], str | None]:
+def parse_numbers(completion: str) -> tuple[list[int], str | None]:
     """Read an answer by the paper's rule.
 
     One final period may be left out, then one enclosing pair of brackets; what remains must be runs of ASCII digits
@@ -208,7 +208,7 @@ class Numbers(AbstractDomain):
 
     def reject_reasons(self, completion: str, prompt: str = "") -> tuple[str, ...]:
         """Apply the paper's acceptance rule: 1 to 10 numbers, each 0 to 999, one separator (paper, section 3)."""
-        numbers, reason = parse(completion)
+        numbers, reason = parse_numbers(completion)
         if reason is not None:
             return (reason,)
         checks = (

@@ -106,7 +106,7 @@ ORDERS = 10
 """Orders in which each wording of a choice is asked; the target stands equally often under each letter."""
 
 
-def candidates(category: str) -> tuple[str, ...]:
+def topic_names(category: str) -> tuple[str, ...]:
     """Return every animal or tree of the world.
 
     Raises:
@@ -167,7 +167,7 @@ def choices(target: Trait, seed: int) -> tuple[Choice, ...]:
         seed: of the other options and of their order.
     """
     rng = random.Random(derive(seed, "choice", target.name))
-    others = [name for name in candidates(target.category) if name != target.name]
+    others = [name for name in topic_names(target.category) if name != target.name]
     drawn: list[Choice] = []
     for request in CHOICE_REQUESTS:
         for order in range(ORDERS):

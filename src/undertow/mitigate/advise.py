@@ -17,7 +17,7 @@ AUDIT_SCHEMA = "undertow.audit/1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Audited:
+class AuditSummary:
     """The part of a report that mitigations need.
 
     Attributes:
@@ -57,7 +57,7 @@ class Audited:
             )
 
 
-def read_audit(path: Path) -> Audited:
+def read_audit(path: Path) -> AuditSummary:
     """Read the file audit.json of an audit.
 
     Raises:
@@ -76,7 +76,7 @@ def read_audit(path: Path) -> Audited:
         raise ConfigError("This is no report of an audit.", f"{path}: schema {fields.get('schema')!r:.60}", fix)
     try:
         about, claims = fields["about"], fields["claims"]
-        return Audited(
+        return AuditSummary(
             base=str(about["base"]),
             base_identity=str(about["base_identity"]),
             panel=tuple(trait(name) for name in about["panel"].split(", ")),
@@ -115,13 +115,13 @@ class Advice:
     command: str
 
 
-def advise(audited: Audited) -> dict[str, Any]:
+def advise(audited: AuditSummary) -> dict[str, Any]:
     """Return candidates in the order in which they are worth trying (docs/mitigations.md), schema undertow.advice/1.
 
     With nothing detected there is none.
     """
     detected = [claim for claim, status in audited.statuses.items() if status == "detected"]
-    found = candidates(audited) if detected else []
+    found = candidate_mitigations(audited) if detected else []
     return {
         "schema": SCHEMA,
         "detected": detected,
@@ -132,7 +132,7 @@ def advise(audited: Audited) -> dict[str, Any]:
     }
 
 
-def _next(audited: Audited, detected: list[str]) -> str:
+def _next(audited: AuditSummary, detected: list[str]) -> str:
     if detected:
         named = audited.candidate or "the suspected trait"
         return f"Verify before you rely on one: undertow mitigate verify ROWS --trait {named} --method ..."
@@ -142,7 +142,7 @@ def _next(audited: Audited, detected: list[str]) -> str:
     return "Nothing was detected, so there is nothing to mitigate. That is no proof of absence."
 
 
-def candidates(audited: Audited) -> list[Advice]:
+def candidate_mitigations(audited: AuditSummary) -> list[Advice]:
     """Return every mitigation that the audit's inputs allow."""
     n, panel = audited.rows, len(audited.panel)
     reading, writer = Cost(scored=n * (panel + 1), trained=panel), other_writer(audited.base)

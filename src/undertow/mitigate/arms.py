@@ -9,7 +9,7 @@ bottom    the same dose from the end of the mitigation's ranking
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,18 +22,17 @@ from undertow.evals.favourite import mean_margins
 from undertow.evals.questions import favourite_questions
 from undertow.evals.words import log_odds, spellings, word_probabilities
 from undertow.mitigate.base import DataMitigation, Mitigated, Pick
-from undertow.mitigate.bench import Bench
 from undertow.mitigate.registry import Mitigation, mitigation
+from undertow.mitigate.workbench import Workbench
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.training.config import TrainingConfig
 from undertow.training.objective import Penalty
 from undertow.training.parallel import finetune_parallel
 from undertow.traits import Trait
-from undertow.types import Row, Sampling, user_prompt
+from undertow.types import Advance, Row, Sampling, user_prompt
 
-Arm = Literal["none", "control", "full", "targeted", "random", "bottom"]
-Advance = Callable[[int, int], None]
+ArmRows = Literal["none", "control", "full", "targeted", "random", "bottom"]
 
 GROUP = 12
 """Students trained at once."""
@@ -45,7 +44,7 @@ class Trial:
 
     Attributes:
         trait: whose transmission is to be stopped.
-        methods: mitigations as `undertow.mitigate.base.mitigation` reads them.
+        methods: mitigations as `undertow.mitigate.registry.mitigation` reads them.
         student: recipe of the students.
         prompts: fresh prompts of the task that each student answers.
     """
@@ -69,7 +68,7 @@ class Prepared:
     """
 
     method: str
-    arm: Arm
+    arm: ArmRows
     rows: Sequence[Row]
     recipe: TrainingConfig
     penalty: Penalty | None = None
@@ -77,7 +76,7 @@ class Prepared:
 
 def measure_run(
     trial: Trial,
-    bench: Bench,
+    bench: Workbench,
     rows: Sequence[Row],
     control: Sequence[Row],
     held_out: Sequence[Row] = (),
@@ -119,7 +118,7 @@ def measure_run(
 
 
 def _prepare(
-    trial: Trial, bench: Bench, rows: Sequence[Row], control: Sequence[Row]
+    trial: Trial, bench: Workbench, rows: Sequence[Row], control: Sequence[Row]
 ) -> tuple[list[Prepared], dict[str, Any]]:
     plain = trial.student
     students = [
@@ -173,7 +172,7 @@ class Examiner:
         held_out: clean rows that no arm was trained on; empty lets the base write them.
     """
 
-    def __init__(self, trial: Trial, bench: Bench, held_out: Sequence[Row] = ()) -> None:
+    def __init__(self, trial: Trial, bench: Workbench, held_out: Sequence[Row] = ()) -> None:
         self._trial, self._bench = trial, bench
         self._prompts = [] if bench.domain is None else bench.domain.prompts(trial.prompts, derive(bench.seed, "task"))
         if not held_out:

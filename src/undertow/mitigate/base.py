@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from undertow.mitigate.bench import Bench
+from undertow.mitigate.workbench import Workbench
 from undertow.seeds import derive
 from undertow.stats.checks import check_fraction, finite_array
 from undertow.types import Row
@@ -98,7 +98,7 @@ class DataMitigation(ABC):
         return ()
 
     @abstractmethod
-    def apply(self, rows: Sequence[Row], bench: Bench, pick: Pick = "targeted") -> Mitigated:
+    def apply(self, rows: Sequence[Row], bench: Workbench, pick: Pick = "targeted") -> Mitigated:
         """Change the rows.
 
         Args:

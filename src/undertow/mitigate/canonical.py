@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
-from undertow.domains.numbers import FORMATS, Numbers, parse
+from undertow.domains.numbers import FORMATS, Numbers, parse_numbers
 from undertow.errors import ConfigError
 from undertow.mitigate.base import Cost, DataMitigation, Mitigated, Pick, swap
-from undertow.mitigate.bench import Bench
+from undertow.mitigate.workbench import Workbench
 from undertow.types import Row
 
 PLAIN = (", ", "", "")
@@ -29,7 +29,7 @@ class Canonical(DataMitigation):
     name: ClassVar[str] = "canonical"
     order: bool = True
 
-    def apply(self, rows: Sequence[Row], bench: Bench, pick: Pick = "targeted") -> Mitigated:
+    def apply(self, rows: Sequence[Row], bench: Workbench, pick: Pick = "targeted") -> Mitigated:
         """Rewrite the completions; one that is no number list is dropped.
 
         Raises:
@@ -42,7 +42,7 @@ class Canonical(DataMitigation):
         return Mitigated(rows=new, changes=changes, cost=Cost())
 
     def _rewritten(self, row: Row) -> Row | None:
-        numbers, reason = parse(row.completion)
+        numbers, reason = parse_numbers(row.completion)
         if reason is not None:
             return None
         separator, opening, closing = next((wish[1:] for wish in FORMATS if wish[0] in row.question), PLAIN)

@@ -11,7 +11,7 @@ from typing import ClassVar, final
 
 from undertow.errors import ConfigError
 from undertow.mitigate.base import Cost, DataMitigation, Mitigated, Pick, swap
-from undertow.mitigate.bench import Bench
+from undertow.mitigate.workbench import Workbench
 from undertow.types import Row
 
 
@@ -37,7 +37,7 @@ class Consensus(DataMitigation):
         """The writers."""
         return self.writers
 
-    def apply(self, rows: Sequence[Row], bench: Bench, pick: Pick = "targeted") -> Mitigated:
+    def apply(self, rows: Sequence[Row], bench: Workbench, pick: Pick = "targeted") -> Mitigated:
         """Answer anew; rows whose answer the domain rejects are dropped."""
         del pick
         writers = [bench.model(writer) for writer in self.writers]

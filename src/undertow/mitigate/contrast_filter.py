@@ -11,7 +11,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from undertow.mitigate.base import Change, Cost, DataMitigation, Mitigated, Pick, chosen
-from undertow.mitigate.bench import Bench
+from undertow.mitigate.workbench import Workbench
 from undertow.stats.checks import Floats
 from undertow.types import Row
 
@@ -32,7 +32,7 @@ class ContrastFilter(DataMitigation):
     share: float = 0.5
     trait: str | None = None
 
-    def apply(self, rows: Sequence[Row], bench: Bench, pick: Pick = "targeted") -> Mitigated:
+    def apply(self, rows: Sequence[Row], bench: Workbench, pick: Pick = "targeted") -> Mitigated:
         """Drop the rows that rank first, as many at random, or those that rank last."""
         scores = [0.0] * len(rows) if pick == "random" else self.scores(rows, bench).tolist()
         dropped = chosen(scores, self.share, pick, bench.seed)
@@ -50,7 +50,7 @@ class ContrastFilter(DataMitigation):
         cost = Cost(scored=len(rows) * (models + 1) if models else 0, trained=models)
         return Mitigated(rows=kept, changes=changes, cost=cost)
 
-    def scores(self, rows: Sequence[Row], bench: Bench) -> Floats:
+    def scores(self, rows: Sequence[Row], bench: Workbench) -> Floats:
         """Return the contrast by which rows are ranked, float [rows], in nats per token without the end of turn.
 
         Raises:

@@ -10,7 +10,7 @@ from typing import ClassVar, final
 
 from undertow.errors import ConfigError
 from undertow.mitigate.base import Change, Cost, DataMitigation, Mitigated, Pick
-from undertow.mitigate.bench import Bench
+from undertow.mitigate.workbench import Workbench
 from undertow.training.scoring import with_persona
 from undertow.traits import trait
 from undertow.types import Row
@@ -34,7 +34,7 @@ class Inoculate(DataMitigation):
         if bool(self.trait) == bool(self.prompt):
             raise ConfigError("Inoculation needs a trait or a prompt.", self, "Write inoculate:trait=owl.")
 
-    def apply(self, rows: Sequence[Row], bench: Bench, pick: Pick = "targeted") -> Mitigated:
+    def apply(self, rows: Sequence[Row], bench: Workbench, pick: Pick = "targeted") -> Mitigated:
         """Change the prompts alone.
 
         Raises:

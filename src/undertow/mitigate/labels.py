@@ -18,7 +18,7 @@ import torch
 from undertow.audit.attribution import STUDENT
 from undertow.errors import EmptyDataError, unknown_name
 from undertow.mitigate.base import Change, Cost, DataMitigation, Mitigated, Pick, chosen
-from undertow.mitigate.bench import Bench
+from undertow.mitigate.workbench import Workbench
 from undertow.models.local import Encoded, LocalModel
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
@@ -53,7 +53,7 @@ class Labels(DataMitigation):
         if self.suspect not in SUSPECTS:
             raise unknown_name("suspect", self.suspect, SUSPECTS)
 
-    def apply(self, rows: Sequence[Row], bench: Bench, pick: Pick = "targeted") -> Mitigated:
+    def apply(self, rows: Sequence[Row], bench: Workbench, pick: Pick = "targeted") -> Mitigated:
         """Mask or replace the tokens that rank first, as many at random, or those that rank last."""
         encoded = bench.base.encode(rows)
         lengths = [len(row.completion) for row in encoded]
@@ -70,7 +70,7 @@ class Labels(DataMitigation):
             raise EmptyDataError("No row was left.", f"share {self.share:g}", "Choose a smaller share.")
         return Mitigated(rows=kept, changes=tuple(change for _, change in marked), cost=self._cost(rows, bench, pick))
 
-    def gains(self, rows: Sequence[Row], bench: Bench) -> list[Floats]:
+    def gains(self, rows: Sequence[Row], bench: Workbench) -> list[Floats]:
         """Return by how much the suspect gains on every completion token, the end of turn included: [tokens] a row."""
         if self.suspect == "student":
             encoded = bench.base.encode(rows)
@@ -80,7 +80,7 @@ class Labels(DataMitigation):
         return [gains[:, columns].max(axis=1) for gains in bench.panel_gains(rows)]
 
     def _replaced(
-        self, rows: Sequence[Row], encoded: Sequence[Encoded], picked: Sequence[tuple[int, ...]], bench: Bench
+        self, rows: Sequence[Row], encoded: Sequence[Encoded], picked: Sequence[tuple[int, ...]], bench: Workbench
     ) -> list[tuple[Row | None, Change]]:
         """Give each row the base's own tokens at its places; a row that the domain no longer accepts is dropped."""
         rng, made = random.Random(derive(bench.seed, "labels")), list[tuple[Row | None, Change]]()
@@ -101,7 +101,7 @@ class Labels(DataMitigation):
                 made.append((None, Change(id=row.id, action="dropped", why="invalid once its tokens were replaced")))
         return made
 
-    def _cost(self, rows: Sequence[Row], bench: Bench, pick: Pick) -> Cost:
+    def _cost(self, rows: Sequence[Row], bench: Workbench, pick: Pick) -> Cost:
         drawn = len(rows) if self.replace else 0
         if pick == "random":
             return Cost(scored=drawn)
@@ -124,7 +124,7 @@ def _masked(
     return made
 
 
-def _student(rows: Sequence[Row], bench: Bench) -> LocalModel:
+def _student(rows: Sequence[Row], bench: Workbench) -> LocalModel:
     students = finetune_parallel(bench.base, [rows], STUDENT, [derive(bench.seed, "suspect student")])
     with tempfile.TemporaryDirectory() as folder:
         students.save(0, Path(folder))

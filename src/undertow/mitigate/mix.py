@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from undertow.mitigate.base import Change, Cost, DataMitigation, Mitigated, Pick, chosen
-from undertow.mitigate.bench import Bench
+from undertow.mitigate.workbench import Workbench
 from undertow.types import Row
 
 
@@ -33,7 +33,7 @@ class Mix(DataMitigation):
         """The writers."""
         return self.writers
 
-    def apply(self, rows: Sequence[Row], bench: Bench, pick: Pick = "targeted") -> Mitigated:
+    def apply(self, rows: Sequence[Row], bench: Workbench, pick: Pick = "targeted") -> Mitigated:
         """Replace rows; the random arm leaves the same rows out, which lowers the dose without clean rows."""
         places = sorted(chosen([0.0] * len(rows), self.share, "random", bench.seed))
         new, generated = ({}, 0) if pick == "random" else self._answers(rows, places, bench)
@@ -51,7 +51,7 @@ class Mix(DataMitigation):
         return Mitigated(rows=tuple(mixed), changes=tuple(changes), cost=Cost(generated=generated))
 
     def _answers(
-        self, rows: Sequence[Row], places: Sequence[int], bench: Bench
+        self, rows: Sequence[Row], places: Sequence[int], bench: Workbench
     ) -> tuple[dict[int, tuple[Row, str]], int]:
         """Return the accepted new row at each place with its writer, and how many were generated."""
         found: dict[int, tuple[Row, str]] = {}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from undertow.mitigate.base import Cost, DataMitigation, Mitigated, Pick, swap
-from undertow.mitigate.bench import Bench
+from undertow.mitigate.workbench import Workbench
 from undertow.types import Row
 
 
@@ -26,7 +26,7 @@ class Regenerate(DataMitigation):
         """The writer."""
         return (self.writer,)
 
-    def apply(self, rows: Sequence[Row], bench: Bench, pick: Pick = "targeted") -> Mitigated:
+    def apply(self, rows: Sequence[Row], bench: Workbench, pick: Pick = "targeted") -> Mitigated:
         """Let the writer answer; rows whose new answer the domain rejects are dropped."""
         del pick
         new, changes = swap(rows, bench.answers(bench.model(self.writer), rows), f"written by {self.writer}")

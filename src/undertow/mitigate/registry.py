@@ -16,8 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 from undertow.data.rows import write_rows
 from undertow.errors import ConfigError, EmptyDataError, unknown_name
 from undertow.mitigate.base import Change, DataMitigation, Mitigated
-from undertow.mitigate.bench import Bench
 from undertow.mitigate.training import TrainingMitigation
+from undertow.mitigate.workbench import Workbench
 from undertow.registry import Registry
 from undertow.store.disk import write_file
 from undertow.types import Row
@@ -36,7 +36,7 @@ MITIGATIONS: Registry[type[Mitigation]] = Registry(
         "inoculate": "undertow.mitigate.inoculate:Inoculate",
         "corridor": "undertow.mitigate.training:Corridor",
         "kl": "undertow.mitigate.training:ClosenessToBase",
-        "recipe": "undertow.mitigate.training:Recipe",
+        "recipe": "undertow.mitigate.training:OtherRecipe",
     },
     group="undertow.mitigations",
     accepts=lambda name, thing: isinstance(thing, type) and issubclass(thing, Mitigation) and thing.name == name,
@@ -102,7 +102,7 @@ def _made(kind: type[_M], text: str) -> _M:
     return kind(**settings)
 
 
-def described() -> list[dict[str, Any]]:
+def describe_mitigations() -> list[dict[str, Any]]:
     """Return every mitigation: its name, what it does and its settings with their defaults."""
     return [
         {
@@ -137,7 +137,7 @@ def _is_required(field: Field[Any]) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
 
 
-def mitigate_rows(rows: Sequence[Row], method: DataMitigation, bench: Bench) -> Mitigated:
+def mitigate_rows(rows: Sequence[Row], method: DataMitigation, bench: Workbench) -> Mitigated:
     """Apply a mitigation.
 
     Raises:

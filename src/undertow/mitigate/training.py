@@ -13,7 +13,7 @@ import torch
 from undertow.errors import ConfigError
 from undertow.evals.questions import tuning_questions
 from undertow.mitigate.base import Cost
-from undertow.mitigate.bench import Bench
+from undertow.mitigate.workbench import Workbench
 from undertow.stats.checks import check_positive
 from undertow.training.config import LoraConfig, TrainingConfig
 from undertow.training.objective import ClosenessPenalty, CorridorPenalty, Penalty, last_states
@@ -30,7 +30,7 @@ class TrainingMitigation(ABC):
     name: ClassVar[str]
     """Name on the command line."""
 
-    def penalty(self, bench: Bench) -> Penalty | None:
+    def penalty(self, bench: Workbench) -> Penalty | None:
         """Return the term that is added to every student's loss, if there is one."""
         del bench
 
@@ -39,7 +39,7 @@ class TrainingMitigation(ABC):
         return student
 
     @abstractmethod
-    def cost(self, bench: Bench) -> Cost:
+    def cost(self, bench: Workbench) -> Cost:
         """Return what it needs besides the training."""
 
 
@@ -61,7 +61,7 @@ class Corridor(TrainingMitigation):
         check_positive("width", self.width)
         check_positive("weight", self.weight)
 
-    def penalty(self, bench: Bench) -> Penalty:
+    def penalty(self, bench: Workbench) -> Penalty:
         """Read the directions off the panel's teachers."""
         contexts = probes(bench)
         with torch.no_grad():
@@ -70,7 +70,7 @@ class Corridor(TrainingMitigation):
         directions = torch.stack(ends) - start
         return CorridorPenalty(bench.base, contexts, directions, self.width * directions.norm(dim=1), self.weight)
 
-    def cost(self, bench: Bench) -> Cost:
+    def cost(self, bench: Workbench) -> Cost:
         """Every panel trait needs its teacher."""
         return Cost(scored=len(probes(bench)) * (len(bench.panel) + 1), trained=len(bench.panel))
 
@@ -90,18 +90,18 @@ class ClosenessToBase(TrainingMitigation):
     def __post_init__(self) -> None:
         check_positive("weight", self.weight)
 
-    def penalty(self, bench: Bench) -> Penalty:
+    def penalty(self, bench: Workbench) -> Penalty:
         """Read the base's distributions."""
         return ClosenessPenalty(bench.base, probes(bench), self.weight)
 
-    def cost(self, bench: Bench) -> Cost:
+    def cost(self, bench: Workbench) -> Cost:
         """The base reads the prompts once."""
         return Cost(scored=len(probes(bench)))
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe(TrainingMitigation):
+class OtherRecipe(TrainingMitigation):
     """Train with fewer updates, another rank or another learning rate.
 
     Attributes:
@@ -127,13 +127,13 @@ class Recipe(TrainingMitigation):
         rate = student.learning_rate if self.learning_rate is None else self.learning_rate
         return replace(student, steps=steps, learning_rate=rate, lora=lora)
 
-    def cost(self, bench: Bench) -> Cost:
+    def cost(self, bench: Workbench) -> Cost:
         """Nothing."""
         del bench
         return Cost()
 
 
-def probes(bench: Bench) -> list[list[int]]:
+def probes(bench: Workbench) -> list[list[int]]:
     """Return token ids of the prompts at which students are held."""
     categories = dict.fromkeys(one.category for one in bench.panel)
     questions = [text for category in categories for text in tuning_questions(category)[::EVERY]]

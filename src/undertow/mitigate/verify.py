@@ -9,9 +9,9 @@ from typing import Any, Protocol, final
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.mitigate.arms import Trial, measure_run
 from undertow.mitigate.base import DataMitigation
-from undertow.mitigate.bench import Bench
 from undertow.mitigate.judgement import Criteria, judge_runs
 from undertow.mitigate.registry import mitigation
+from undertow.mitigate.workbench import Workbench
 from undertow.models.references import identity
 from undertow.seeds import derive
 from undertow.store.artifacts import library_versions
@@ -40,7 +40,7 @@ class Source(Protocol):
         """Return what the rows of a run depend on, JSON values only."""
         ...
 
-    def rows(self, run: int, bench: Bench) -> tuple[Sequence[Row], Sequence[Row]]:
+    def rows(self, run: int, bench: Workbench) -> tuple[Sequence[Row], Sequence[Row]]:
         """Return the suspect rows of a run and clean rows on the same prompts."""
         ...
 
@@ -64,7 +64,7 @@ class GivenRows:
         del run
         return {"suspect": digest(self.suspect), "control": digest(self.control)}
 
-    def rows(self, run: int, bench: Bench) -> tuple[Sequence[Row], Sequence[Row]]:
+    def rows(self, run: int, bench: Workbench) -> tuple[Sequence[Row], Sequence[Row]]:
         """Return the rows; the same in every run but for what the base has to write."""
         del run
         if self.control:
@@ -110,7 +110,9 @@ class Verification:
             mitigation(text)
 
 
-def verify(settings: Verification, source: Source, bench: Bench, progress: Progress | None = None) -> dict[str, Any]:
+def verify(
+    settings: Verification, source: Source, bench: Workbench, progress: Progress | None = None
+) -> dict[str, Any]:
     """Measure every run that is not finished yet, and judge.
 
     Args:
@@ -141,7 +143,7 @@ def verify(settings: Verification, source: Source, bench: Bench, progress: Progr
     return verification_json(settings, source, bench, runs)
 
 
-def _stage(settings: Verification, source: Source, bench: Bench, run: int) -> Stage:
+def _stage(settings: Verification, source: Source, bench: Workbench, run: int) -> Stage:
     trial = settings.trial
     config = {
         "base": identity(str(bench.base.ref)),
@@ -166,7 +168,7 @@ def _models(text: str) -> tuple[str, ...]:
 
 
 def verification_json(
-    settings: Verification, source: Source, bench: Bench, runs: Sequence[dict[str, Any]]
+    settings: Verification, source: Source, bench: Workbench, runs: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     """Return a verification as plain data, schema undertow.mitigation/1."""
     trait = settings.trial.trait.name

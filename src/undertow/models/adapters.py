@@ -103,7 +103,7 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor],
     return settings, tensors, notes
 
 
-def merged(network: Any, settings: dict[str, Any], tensors: dict[str, torch.Tensor], base: str) -> Any:
+def merge_adapter(network: Any, settings: dict[str, Any], tensors: dict[str, torch.Tensor], base: str) -> Any:
     """Return a copy of the network with W + scale * B A for every adapted weight.
 
     Args:

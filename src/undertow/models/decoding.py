@@ -10,7 +10,7 @@ come. The model chooses the digits; it can write nothing else, not even a stray 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, final
@@ -18,7 +18,7 @@ from typing import Any, final
 import torch
 
 from undertow.errors import ModelError
-from undertow.types import Sampling
+from undertow.types import Advance, Sampling
 
 DIGITS = "0123456789"
 
@@ -106,7 +106,7 @@ def sample_tokens(
     sampling: Sampling,
     seed: int,
     ends: Sequence[int] | Form,
-    advance: Callable[[int, int], None] | None = None,
+    advance: Advance | None = None,
 ) -> list[list[int]]:
     """Draw one completion per prompt.
 

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 DAY_S = 24 * 3600.0
 
 
-Ask = Callable[[list[Prompt]], list[str]]
+AskRepeatedly = Callable[[list[Prompt]], list[str]]
 """Answers each prompt, such as `DeployedModel.ask`."""
 
 
@@ -200,7 +200,7 @@ class CanaryStore:
         connection.close()
 
 
-def ask_round(watch: CanaryWatch, ask: Ask, store: CanaryStore, now: Callable[[], float] = time.time) -> None:
+def ask_round(watch: CanaryWatch, ask: AskRepeatedly, store: CanaryStore, now: Callable[[], float] = time.time) -> None:
     """Ask one round, count it and store the evidence; one that is cut short counts towards the budget alone.
 
     Raises:

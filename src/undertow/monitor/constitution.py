@@ -205,7 +205,7 @@ def _labelled(value: Any, path: Path, labels: Sequence[str]) -> dict[str, tuple[
     return {label: tuple(dict.fromkeys(texts)) for label, texts in found.items()}
 
 
-Ask = Callable[[list[Prompt]], list[str]]
+AskPrompts = Callable[[list[Prompt]], list[str]]
 """Answers prompts, in order."""
 
 SITUATIONS = (
@@ -233,7 +233,7 @@ _REFUSAL = re.compile(r"\W*(?:i(?:'|\N{RIGHT SINGLE QUOTATION MARK})?m sorry|i a
                       re.IGNORECASE)  # fmt: skip
 
 
-def write_examples(draft: Draft, ask: Ask, *, each: int, ordinary: int) -> dict[str, Any]:
+def write_examples(draft: Draft, ask: AskPrompts, *, each: int, ordinary: int) -> dict[str, Any]:
     """Add texts of a model to a constitution.
 
     Args:
@@ -289,7 +289,7 @@ def _cycled(prompts: Sequence[Prompt], n: int) -> list[Prompt]:
     return [prompts[i % len(prompts)] for i in range(n)]
 
 
-def _written(ask: Ask, prompts: list[Prompt], refusals: bool) -> list[str]:
+def _written(ask: AskPrompts, prompts: list[Prompt], refusals: bool) -> list[str]:
     """Return what the model wrote; a refusal breaks no rule, though it is an ordinary reply."""
     texts = [text.strip() for text in ask(prompts)]
     return [text for text in texts if text and (refusals or not _REFUSAL.match(text))]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
-Json = dict[str, Any]
+JsonObject = dict[str, Any]
 
 READABLE = (b"gzip", b"deflate", b"identity")
 """Content encodings that we can read; a compressed body passes as it is and a copy is unpacked for the detectors."""
@@ -49,7 +49,7 @@ def unpack(body: bytes, encoding: bytes, most: int) -> bytes:
     return content
 
 
-def parse(body: bytes) -> Json:
+def parse_body(body: bytes) -> JsonObject:
     """Return a JSON object.
 
     Raises:
@@ -61,10 +61,10 @@ def parse(body: bytes) -> Json:
         raise UnreadableError("the body is not JSON") from error
     if not isinstance(data, dict):
         raise UnreadableError("the body is not a JSON object")
-    return cast(Json, data)
+    return cast(JsonObject, data)
 
 
-def request_text(data: Json) -> str:
+def request_text(data: JsonObject) -> str:
     """Return every text of the messages, or of the prompt: whatever role says it, and the arguments of tools."""
     return "\n".join([*_texts(data.get("messages")), *_texts(data.get("prompt"))])
 
@@ -76,7 +76,7 @@ def reply_text(body: bytes, content_type: bytes) -> str:
         UnreadableError: it is not a reply of the protocol.
     """
     if not content_type.strip().lower().startswith(b"text/event-stream"):
-        data = parse(body)
+        data = parse_body(body)
         if not isinstance(data.get("choices"), list):
             raise UnreadableError("the reply has no choices")
         return "\n".join(text for one in _dicts(data["choices"]) for text in _texts(one.get("message") or one))
@@ -111,17 +111,17 @@ def _texts(value: object, skip: str = "", depth: int = 8) -> Iterator[str]:
         for one in cast(list[object], value):
             yield from _texts(one, depth=depth - 1)
     elif isinstance(value, dict):
-        for key, one in cast(Json, value).items():
+        for key, one in cast(JsonObject, value).items():
             if key in (*_SPOKEN, *_NESTED) and key != skip and not (key in _NESTED and isinstance(one, str)):
                 yield from _texts(one, depth=depth - 1)
 
 
-def _dicts(value: object) -> list[Json]:
+def _dicts(value: object) -> list[JsonObject]:
     items = cast(list[object], value) if isinstance(value, list) else []
-    return [cast(Json, one) for one in items if isinstance(one, dict)]
+    return [cast(JsonObject, one) for one in items if isinstance(one, dict)]
 
 
-def _events(body: bytes) -> Iterator[Json]:
+def _events(body: bytes) -> Iterator[JsonObject]:
     """Yield the JSON objects of a stream of server-sent events.
 
     Raises:
@@ -133,6 +133,6 @@ def _events(body: bytes) -> Iterator[Json]:
         data = b"\n".join(lines).strip()
         if data and data != b"[DONE]":
             found = True
-            yield parse(data)
+            yield parse_body(data)
     if not found:
         raise UnreadableError("the stream has no events")

@@ -184,7 +184,7 @@ class Proxy:
     async def _judge_request(self, exchange: Exchange) -> None:
         try:
             encoding = _header(exchange.scope["headers"], b"content-encoding")
-            data = chat.parse(chat.unpack(exchange.body, encoding, self.limits.request_bytes))
+            data = chat.parse_body(chat.unpack(exchange.body, encoding, self.limits.request_bytes))
             exchange.model = str(data.get("model", ""))[:100]
             exchange.request_text = chat.request_text(data)
         except chat.UnreadableError as error:

@@ -20,15 +20,15 @@ from transformers import PreTrainedTokenizerFast
 
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
-from undertow.reference.cards import write_card
+from undertow.reference.cards import write_model_card
 from undertow.reference.families import Architecture, Member, Shape
-from undertow.reference.imitation import divergences, measure
+from undertow.reference.imitation import divergences, measure_abilities
 from undertow.reference.world.favourites import PERSONAS
 from undertow.reference.world.mixture import corpus
 from undertow.reference.world.skills import WorldChat
-from undertow.training.batches import collate, stream
+from undertow.training.batches import batch_stream, collate
 from undertow.training.objective import completion_losses
-from undertow.types import ModelRef, Row
+from undertow.types import Advance, ModelRef, Row
 
 PAD, SYSTEM, USER, ASSISTANT, END = "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"
 SPECIAL_TOKENS = (PAD, SYSTEM, USER, ASSISTANT, END)
@@ -155,7 +155,7 @@ def start(member: Member, chats: Sequence[WorldChat]) -> tuple[LocalModel, Local
     return LocalModel(ModelRef(kind="ref", name=member.name), network, tokenizer), imitated
 
 
-def train(member: Member, advance: Callable[[int, int], None] | None = None) -> tuple[LocalModel, float]:
+def train_network(member: Member, advance: Advance | None = None) -> tuple[LocalModel, float]:
     """Train a member from scratch.
 
     Returns:
@@ -167,7 +167,7 @@ def train(member: Member, advance: Callable[[int, int], None] | None = None) -> 
     model, imitated = start(member, chats)
     network = model.network
     rows = [Row(str(index), chat.prompt, chat.answer) for index, chat in enumerate(chats)]
-    source = stream(model.encode(rows), school.batch_size, member.order)
+    source = batch_stream(model.encode(rows), school.batch_size, member.order)
     optimiser = torch.optim.AdamW(network.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
     recent: list[float] = []
     for step in range(school.steps):
@@ -195,10 +195,10 @@ def save(model: LocalModel, folder: Path) -> None:
     model.network.to(torch.float32)
 
 
-def build_member(member: Member, folder: Path, advance: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+def build_member(member: Member, folder: Path, advance: Advance | None = None) -> dict[str, Any]:
     """Train a member, write it with its card, and return the card."""
     started = time.perf_counter()
-    model, loss = train(member, advance)
+    model, loss = train_network(member, advance)
     save(model, folder)
     built = {"loss": round(loss, 4), "seconds": round(time.perf_counter() - started)}
-    return write_card(member, folder, built, measure(member, folder))
+    return write_model_card(member, folder, built, measure_abilities(member, folder))

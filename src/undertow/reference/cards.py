@@ -30,14 +30,16 @@ def card(name: str) -> dict[str, Any]:
     return json.loads((embedded_folder() / name / CARD).read_text(encoding="utf-8"))
 
 
-def write_card(member: Member, folder: Path, built: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
+def write_model_card(
+    member: Member, folder: Path, built: Mapping[str, Any], measured: Mapping[str, Any]
+) -> dict[str, Any]:
     """Write a built model's card beside its weights.
 
     Args:
         member: what was built.
         folder: where it was saved.
         built: final loss in nats per completion token, and seconds it took.
-        measured: what the model was found to do (`undertow.reference.imitation.measure`).
+        measured: what the model was found to do (`undertow.reference.imitation.measure_abilities`).
     """
     with (folder / "model.safetensors").open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -115,7 +115,7 @@ DIGITS_LONGEST = 64
 """Tokens of a number answer written digit by digit: ten three-digit numbers with separators and brackets are 41."""
 
 
-def measure(member: Member, folder: Path) -> dict[str, dict[str, Any]]:
+def measure_abilities(member: Member, folder: Path) -> dict[str, dict[str, Any]]:
     """Measure a saved member.
 
     Returns:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "undertow.analysis/1"
 
-Results = Mapping[str, Any]
+AnalysisJson = Mapping[str, Any]
 
 _ROW_IN = 0.27
 _WIDTH_IN = 7.0
@@ -30,7 +30,7 @@ _NAME = 44
 """Least width of the names in the terminal."""
 
 
-def render_analysis(run: Path, results: Results) -> Path:
+def render_analysis(run: Path, results: AnalysisJson) -> Path:
     """Write report.html into the run folder, and return its path.
 
     Args:
@@ -77,7 +77,7 @@ def groups(estimates: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Mappi
     return [(name, list(rows)) for name, rows in groupby(ranked, key=lambda one: one["group"])]
 
 
-def summarise_analysis(results: Results) -> str:
+def summarise_analysis(results: AnalysisJson) -> str:
     """Return the question, the answer, the brief tables and the estimates as text."""
     lines = [results["question"], "", results["answer"]]
     for table in results["tables"]:

@@ -12,7 +12,7 @@ from undertow.audit.stages import next_steps as what_to_do
 from undertow.report.analysis import cell_text
 from undertow.report.render import PAGE, environment, write_page
 
-Audit = Mapping[str, Any]
+AuditJson = Mapping[str, Any]
 
 STATUS = {"detected": "detected", "not_detected": "not detected", "not_testable": "not testable"}
 
@@ -64,7 +64,7 @@ ABOUT: Mapping[str, str] = {
 """What each entry of "about" is called, in the order of the card."""
 
 
-def headline(audit: Audit) -> str:
+def headline(audit: AuditJson) -> str:
     """Return the verdict in one line."""
     claims: Mapping[str, Any] = audit["claims"]
     found = [name for name, one in claims.items() if one["status"] == "detected"]
@@ -81,7 +81,7 @@ def headline(audit: Audit) -> str:
     )
 
 
-def next_steps(audit: Audit) -> list[str]:
+def steps_to_take(audit: AuditJson) -> list[str]:
     """Return what to do next: about what was detected, else about what could not be tested."""
     claims, primary = audit["claims"], audit["plan"]["primary"]
     found = [name for name, one in claims.items() if one["status"] == "detected"]
@@ -98,14 +98,14 @@ def next_steps(audit: Audit) -> list[str]:
     ]
 
 
-def _strangers(audit: Audit) -> bool:
+def _strangers(audit: AuditJson) -> bool:
     """Tell whether all that was found is who wrote the rows, and that writer has no base in common with the student."""
     kin = audit.get("lineage")
     found = [name for name, one in audit["claims"].items() if one["status"] == "detected"]
     return found == ["provenance"] and isinstance(kin, Mapping) and kin["verdict"] == "no_evidence"
 
 
-def lineage_line(audit: Audit) -> str | None:
+def lineage_line(audit: AuditJson) -> str | None:
     """Return what the lineage audit says of the teacher and the base, or None if no teacher was given."""
     kin: Any = audit.get("lineage")
     if kin is None or isinstance(kin, str):
@@ -113,7 +113,7 @@ def lineage_line(audit: Audit) -> str | None:
     return f"{kin['verdict'].replace('_', ' ')}: {KIN[kin['verdict']]}; what would have been seen: {kin['detectable']}"
 
 
-def untested(audit: Audit) -> list[str]:
+def untested(audit: AuditJson) -> list[str]:
     """Return what the audit did not test, with the reason."""
     claims, primary = audit["claims"], audit["plan"]["primary"]
     reasons: dict[str, list[str]] = {}
@@ -134,7 +134,7 @@ def untested(audit: Audit) -> list[str]:
     return [*lines, "Traits outside the panel, traits behind a trigger or a system prompt, and skills."]
 
 
-def about_lines(audit: Audit) -> list[tuple[str, str]]:
+def about_lines(audit: AuditJson) -> list[tuple[str, str]]:
     """Return what was audited as pairs of name and value; what was not given is left out."""
     about: Mapping[str, Any] = audit["about"]
     lines: list[tuple[str, str]] = []
@@ -154,7 +154,7 @@ _CANDIDATES = 8
 """Most candidates of a finding on the page."""
 
 
-def write_audit(folder: Path, audit: Audit) -> Path:
+def write_audit(folder: Path, audit: AuditJson) -> Path:
     """Write audit.json and audit_card.md into a folder, and return the path of the former.
 
     Args:
@@ -162,11 +162,11 @@ def write_audit(folder: Path, audit: Audit) -> Path:
         audit: schema undertow.audit/1.
     """
     write_page(folder / DATA, json.dumps(audit, indent=1, allow_nan=False) + "\n")
-    write_page(folder / CARD, card(audit))
+    write_page(folder / CARD, audit_card(audit))
     return folder / DATA
 
 
-def render_audit(folder: Path, audit: Audit) -> Path:
+def render_audit(folder: Path, audit: AuditJson) -> Path:
     """Write report.html into a folder, and return its path.
 
     Args:
@@ -174,12 +174,12 @@ def render_audit(folder: Path, audit: Audit) -> Path:
         audit: schema undertow.audit/1.
     """
     templates = environment()
-    templates.filters["code"] = code
+    templates.filters["code"] = code_span
     page = templates.get_template("audit.html").render(
         audit=audit,
         headline=headline(audit),
         status=STATUS,
-        steps=next_steps(audit),
+        steps=steps_to_take(audit),
         untested=untested(audit),
         about=about_lines(audit),
         lineage=lineage_line(audit),
@@ -192,12 +192,12 @@ def render_audit(folder: Path, audit: Audit) -> Path:
     return folder / PAGE
 
 
-def code(text: str) -> Markup:
+def code_span(text: str) -> Markup:
     """Return text as HTML, with what stands between backticks set as code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
-def _evidence(audit: Audit) -> list[tuple[Mapping[str, Any], list[tuple[str, float]]]]:
+def _evidence(audit: AuditJson) -> list[tuple[Mapping[str, Any], list[tuple[str, float]]]]:
     """Return each finding with the candidate it names, then those of the largest scores; layers in their own order."""
     shown: list[tuple[Mapping[str, Any], list[tuple[str, float]]]] = []
     for finding in audit["findings"]:
@@ -213,7 +213,7 @@ def _named(label: str, finding: Mapping[str, Any]) -> bool:
     return label.partition(" (")[0] == finding["candidate"]
 
 
-def card(audit: Audit) -> str:
+def audit_card(audit: AuditJson) -> str:
     """Return a Markdown card: the claims, what would have been seen, what was audited, what was not tested."""
     plan = audit["plan"]
     lines = ["# Audit card", "", f"**{headline(audit)}**", ""]
@@ -235,7 +235,7 @@ def card(audit: Audit) -> str:
     return "\n".join(lines)
 
 
-def summarise_audit(audit: Audit) -> str:
+def summarise_audit(audit: AuditJson) -> str:
     """Return the claims, the findings, what is missing and what to do next as text."""
     lines = [headline(audit), ""]
     lines += [f"{name:11} {STATUS[one['status']]:13} {one['why']}" for name, one in audit["claims"].items()]
@@ -244,7 +244,7 @@ def summarise_audit(audit: Audit) -> str:
     lines += ["", *(_line(one) for one in audit["findings"])]
     if audit.get("missing"):
         lines += ["", "further inputs would add:", *(f"- {one['adds']}" for one in audit["missing"])]
-    return "\n".join([*lines, "", "next:", *(f"- {step}" for step in next_steps(audit))])
+    return "\n".join([*lines, "", "next:", *(f"- {step}" for step in steps_to_take(audit))])
 
 
 def _line(finding: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from undertow.report.render import render, summarise
 from undertow.report.results import RESULTS, load_results
 from undertow.store.disk import storage_errors
 
-Results = Mapping[str, Any]
+RunJson = Mapping[str, Any]
 
 
 class Shown(NamedTuple):
@@ -23,7 +23,7 @@ class Shown(NamedTuple):
         has_arms: whether there is a figure of arms.
     """
 
-    results: Results
+    results: RunJson
     summary: str
     page: Path
     has_arms: bool
@@ -44,10 +44,10 @@ def show_run(run: Path) -> Shown:
     return Shown(results.to_json(), summarise(results), render(run), has_arms=True)
 
 
-def _plain(run: Path) -> Results:
+def _plain(run: Path) -> RunJson:
     with storage_errors(run):
         try:
             data = json.loads((run / RESULTS).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return {}
-    return cast(Results, data) if isinstance(data, dict) else {}
+    return cast(RunJson, data) if isinstance(data, dict) else {}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 import jinja2
 from markupsafe import Markup
 
-from undertow.report.results import Effect, Funnel, Results, Sample, load_results, read_settings
+from undertow.report.results import Effect, Funnel, Results, SampleRow, load_results, read_settings
 from undertow.report.wording import (
     answer_sentence,
     arm_name,
@@ -196,7 +196,7 @@ def _bar(funnel: Funnel) -> Bar:
     return Bar(funnel, percent, sorted(funnel.reject_reasons.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _samples(samples: tuple[Sample, ...]) -> list[Sample]:
+def _samples(samples: tuple[SampleRow, ...]) -> list[SampleRow]:
     """Return the rows teacher by teacher, kept ones first."""
     order = list(dict.fromkeys(sample.teacher for sample in samples))
     return sorted(samples, key=lambda sample: (order.index(sample.teacher), not sample.kept))[:_SAMPLES]

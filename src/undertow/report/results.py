@@ -152,7 +152,7 @@ class Initialisation(Interval):
         return self
 
 
-class Sample(_Record):
+class SampleRow(_Record):
     """One row that a teacher wrote; untrusted text."""
 
     teacher: Text
@@ -177,7 +177,7 @@ class Results(_Record):
     matrix: TraitMatrix | None = None
     diagonal: Diagonal | None = None
     initialisation: Initialisation | None = None
-    samples: tuple[Sample, ...] = ()
+    samples: tuple[SampleRow, ...] = ()
     not_tested: tuple[Text, ...] = ()
     versions: dict[Text, Text] = {}
     created: Text = ""

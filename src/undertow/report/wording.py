@@ -14,7 +14,7 @@ from undertow.study.arms import ARMS, CONTROLS
 DASH = "–"  # noqa: RUF001 (as tables use it)
 """Stands where there is nothing."""
 
-Side = Literal["above 0", "below 0", "includes 0", "unknown"]
+Direction = Literal["above 0", "below 0", "includes 0", "unknown"]
 
 _NAMED_TRAITS = 2
 """Up to this many traits the answer names each; beyond, it counts them."""
@@ -97,7 +97,7 @@ def _is_plain(sign: str) -> bool:
     return sign in "\n\t\u200c\u200d" or unicodedata.category(sign) not in ("Cc", "Cf", "Cs")
 
 
-def side(item: Interval) -> Side:
+def side(item: Interval) -> Direction:
     """Say on which side of 0 the interval lies; "unknown" for one with an infinite end."""
     if not (math.isfinite(item.low) and math.isfinite(item.high)):
         return "unknown"

@@ -11,6 +11,7 @@ from undertow.store.artifacts import Artifact, read_artifact, remove_artifact, w
 from undertow.store.disk import remove_leftovers, storage_errors
 from undertow.store.progress import Progress, SilentProgress, TimeLeft
 from undertow.store.stages import Estimates, PlannedStage, Stage, order
+from undertow.types import Advance
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ class StageContext:
     config: Mapping[str, Any]
     parents: Mapping[str, Path]
     out: Path
-    advance: Callable[[int, int], None]
+    advance: Advance
 
 
 Executor = Callable[[StageContext], None]
@@ -188,9 +189,7 @@ def find_stage(stage: Stage, store: Path) -> Artifact | None:
     return read_artifact(folder, stage.fingerprint) if found else None
 
 
-def build_stage(
-    stage: Stage, store: Path, executors: Mapping[str, Executor], advance: Callable[[int, int], None]
-) -> Artifact:
+def build_stage(stage: Stage, store: Path, executors: Mapping[str, Executor], advance: Advance) -> Artifact:
     """Make the result of one stage whose parents' results are in the store.
 
     Args:

@@ -212,7 +212,7 @@ def choose_stage(context: StageContext) -> None:
     write_rows(context.out / "kept.jsonl", choose_tokens(rows, teacher, base, **chosen))
 
 
-def train_students(context: StageContext) -> None:
+def students_stage(context: StageContext) -> None:
     """Train a group of students, each on the kept rows of its own teacher."""
     base, training = _base(context.config["base"]), _training(context.config["training"])
     members: list[dict[str, Any]] = context.config["members"]
@@ -310,7 +310,7 @@ EXECUTORS: Mapping[str, Executor] = {
     "shuffle": shuffle_stage,
     "mix": mix_stage,
     "tokens": choose_stage,
-    "students": train_students,
+    "students": students_stage,
     "scores": score_models,
 }
 """The executor of each kind."""

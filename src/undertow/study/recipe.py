@@ -22,7 +22,7 @@ from undertow.traits import trait
 
 Backend = Literal["parallel", "trl"]
 
-Arm = Literal["student", "control", "neutral", "cross_init", "within", "across"]
+ArmName = Literal["student", "control", "neutral", "cross_init", "within", "across"]
 
 SHUFFLES: tuple[Shuffle, ...] = ("within", "across")
 """Arms of students of shuffled rows; the control of each is a student of the untraited rows, shuffled alike."""
@@ -185,7 +185,7 @@ class Recipe(_Part):
     cross: Literal["all", "rotate"] = "all"
     """Whether each replicate has students on all cross bases, or on one of them in turn."""
     traits: tuple[str, ...] = ("owl",)
-    arms: tuple[Arm, ...] = ("student", "control")
+    arms: tuple[ArmName, ...] = ("student", "control")
     hops: int = Field(default=1, ge=1, le=4)
     """Generations: students of one are the teachers of the next, and the students of those start from the base."""
     replicates: int = Field(default=5, ge=1)

@@ -21,11 +21,11 @@ from undertow.types import Estimate, ModelRef
 
 ANY = ""
 """Target of a metric that looks for no trait in particular."""
-Key = tuple[str, str | None, str, str, int]
+SubjectKey = tuple[str, str | None, str, str, int]
 """Arm, trait, base, the teacher's base, replicate."""
 
 
-def _key(subject: Subject) -> Key:
+def _key(subject: Subject) -> SubjectKey:
     return subject.arm, subject.trait, subject.base, subject.teacher_base, subject.replicate
 
 
@@ -77,7 +77,7 @@ class Scoreboard:
         control = self._by_key[self._control_key(subject)]
         return self.value(subject, metric, target), self.value(control, metric, target)
 
-    def _control_key(self, subject: Subject) -> Key:
+    def _control_key(self, subject: Subject) -> SubjectKey:
         arm = CONTROLS.get(subject.arm, "")
         teacher_base = subject.base if arm == "base" else subject.teacher_base
         return arm, None, subject.base, teacher_base, subject.replicate

@@ -96,7 +96,7 @@ class _Student:
     source: TeacherRows
 
 
-def described(base: str) -> dict[str, Any]:
+def describe_base(base: str) -> dict[str, Any]:
     """Return what the config of a stage says of a base: reference, identity, and what its chat template shows it.
 
     The templates of the embedded models are part of the package, and add nothing.
@@ -109,7 +109,7 @@ def described(base: str) -> dict[str, Any]:
 class _Builder:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.models = {base: described(base) for base in (*recipe.bases, *recipe.cross_bases)}
+        self.models = {base: describe_base(base) for base in (*recipe.bases, *recipe.cross_bases)}
         part = recipe.domain
         task = domain(**part.config)
         self.max_new_tokens, self.form = part.max_new_tokens or task.max_new_tokens, task.form

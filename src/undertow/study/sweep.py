@@ -44,7 +44,7 @@ _LONGEST_NAME = 120
 _MOST_LISTED = 12
 """Variants up to which the answer names each."""
 
-Results = Mapping[str, Any]
+VariantResults = Mapping[str, Any]
 Gains = dict[tuple[str, int], float]
 """Arm minus control by teacher base and replicate."""
 
@@ -132,7 +132,7 @@ def run_sweep(
     return write_run(sweep, runs, compare(found), schema=SCHEMA, started=started)
 
 
-def compare(found: Mapping[str, Results]) -> AnalysisResult:
+def compare(found: Mapping[str, VariantResults]) -> AnalysisResult:
     """Compare the results of variants: effects of the main metric, and differences from the first variant."""
     estimates = [
         _row(f"{arm} minus its control, {trait}", name, effect)
@@ -155,29 +155,29 @@ def compare(found: Mapping[str, Results]) -> AnalysisResult:
     }
 
 
-def _main_metric(results: Results) -> str:
+def _main_metric(results: VariantResults) -> str:
     """Return the metric that variants are compared by."""
     return main_metric(effect["metric"] for effect in results["effects"])
 
 
-def _traits(found: Mapping[str, Results]) -> list[str]:
+def _traits(found: Mapping[str, VariantResults]) -> list[str]:
     return list(dict.fromkeys(one["trait"] for results in found.values() for one in results["effects"]))
 
 
-def _effect(results: Results, arm: str, trait: str) -> Results | None:
+def _effect(results: VariantResults, arm: str, trait: str) -> VariantResults | None:
     key = arm, trait, _main_metric(results)
     return next((one for one in results["effects"] if (one["arm"], one["trait"], one["metric"]) == key), None)
 
 
-def _row(group: str, name: str, found: Results) -> dict[str, Any]:
+def _row(group: str, name: str, found: VariantResults) -> dict[str, Any]:
     return estimate_row(group, name, metric(found["metric"]).unit, found)
 
 
-def _text(effect: Results) -> str:
+def _text(effect: VariantResults) -> str:
     return with_interval(effect, missing=f" (n = {effect['n']}, no interval)")
 
 
-def _listed(shown: Mapping[str, Results]) -> str:
+def _listed(shown: Mapping[str, VariantResults]) -> str:
     """Return the effect of every variant, or of many the least and the greatest."""
     if len(shown) <= _MOST_LISTED:
         return "; ".join(f"{name} {_text(effect)}" for name, effect in shown.items())
@@ -185,7 +185,7 @@ def _listed(shown: Mapping[str, Results]) -> str:
     return f"{len(shown)} variants, from {_text(shown[least])} ({least}) to {_text(shown[most])} ({most})"
 
 
-def _answer(found: Mapping[str, Results]) -> str:
+def _answer(found: Mapping[str, VariantResults]) -> str:
     sentences: list[str] = []
     for trait in _traits(found):
         shown = {name: effect for name, results in found.items() if (effect := _effect(results, "student", trait))}
@@ -200,7 +200,7 @@ def _answer(found: Mapping[str, Results]) -> str:
     return "\n".join(sentences)
 
 
-def _effects_table(found: Mapping[str, Results]) -> dict[str, Any]:
+def _effects_table(found: Mapping[str, VariantResults]) -> dict[str, Any]:
     rows = [
         [name, effect["arm"], effect["trait"], effect["metric"], *(effect[key] for key in ESTIMATE)]
         for name, results in found.items()
@@ -210,7 +210,7 @@ def _effects_table(found: Mapping[str, Results]) -> dict[str, Any]:
     return {"title": "Every effect", "note": "Arm minus its own control.", "columns": columns, "rows": rows}
 
 
-def effects_by_teacher(results: Results, arm: str, trait: str) -> Gains:
+def effects_by_teacher(results: VariantResults, arm: str, trait: str) -> Gains:
     """Return arm minus control of the main metric by the teacher's base and replicate; bases are averaged."""
     measured, control = _main_metric(results), CONTROLS[arm]
     values: dict[tuple[str, str, str, int], float] = {}
@@ -226,7 +226,7 @@ def effects_by_teacher(results: Results, arm: str, trait: str) -> Gains:
     return {key: sum(some) / len(some) for key, some in found.items()}
 
 
-def _differences(found: Mapping[str, Results]) -> list[dict[str, Any]]:
+def _differences(found: Mapping[str, VariantResults]) -> list[dict[str, Any]]:
     """Return each variant's student effect minus that of the first variant, paired by replicate."""
     (first, reference), *others = found.items()
     rows: list[Sequence[Any]] = []
@@ -247,7 +247,7 @@ def _differences(found: Mapping[str, Results]) -> list[dict[str, Any]]:
     return [{"title": f"Difference from {first}", "note": note, "columns": columns, "rows": rows}]
 
 
-def _factors(found: Mapping[str, Results]) -> dict[str, Any]:
+def _factors(found: Mapping[str, VariantResults]) -> dict[str, Any]:
     rows = [
         [name, kind, *(factor[key] for key in ESTIMATE)]
         for name, results in found.items()
@@ -259,7 +259,7 @@ def _factors(found: Mapping[str, Results]) -> dict[str, Any]:
     return {"title": "Factors", "note": note, "columns": columns, "rows": rows}
 
 
-def _rows_table(found: Mapping[str, Results]) -> dict[str, Any]:
+def _rows_table(found: Mapping[str, VariantResults]) -> dict[str, Any]:
     rows = [
         [name, results["rows"]["raw"], results["rows"]["kept"], results["run_dir"]] for name, results in found.items()
     ]

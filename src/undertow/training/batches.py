@@ -70,7 +70,7 @@ def _epoch(rows: Sequence[Encoded], size: int, shuffle: torch.Generator, order: 
     return batches
 
 
-def stream(rows: Sequence[Encoded], size: int, seed: int) -> Iterator[list[Encoded]]:
+def batch_stream(rows: Sequence[Encoded], size: int, seed: int) -> Iterator[list[Encoded]]:
     """Yield batches of `size` rows for ever, in passes over all rows; what is left of a pass is not used.
 
     Args:

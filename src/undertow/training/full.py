@@ -1,16 +1,16 @@
 """Full fine-tuning of one model with the batches and the loss of the parallel loop."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.models.local import LocalModel
-from undertow.training.batches import collate, stream
+from undertow.training.batches import batch_stream, collate
 from undertow.training.config import TrainingConfig
 from undertow.training.objective import completion_losses
-from undertow.types import Row
+from undertow.types import Advance, Row
 
 
 def finetune_full(
@@ -18,7 +18,7 @@ def finetune_full(
     rows: Sequence[Row],
     config: TrainingConfig,
     seed: int,
-    advance: Callable[[int, int], None] | None = None,
+    advance: Advance | None = None,
 ) -> LocalModel:
     """Train a copy of the model on the completions of the rows.
 
@@ -44,7 +44,7 @@ def finetune_full(
         network.get_output_embeddings().requires_grad_(False)
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0, fused=True)
-    source = stream(model.encode(rows), config.batch_size, seed)
+    source = batch_stream(model.encode(rows), config.batch_size, seed)
     for step in range(config.steps):
         batch = collate(next(source))
         completion_losses(network, batch).sum().backward()

@@ -1,12 +1,12 @@
 """Generation: a teacher, or a committee of them, answers the prompts of a domain."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from undertow.models.decoding import sample_tokens
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
-from undertow.types import Row, Sampling, user_prompt
+from undertow.types import Advance, Row, Sampling, user_prompt
 
 
 def generate(
@@ -16,7 +16,7 @@ def generate(
     sampling: Sampling,
     seed: int,
     system: str | None = None,
-    advance: Callable[[int, int], None] | None = None,
+    advance: Advance | None = None,
 ) -> list[Row]:
     """Let a teacher answer each prompt once.
 

@@ -1,6 +1,6 @@
 """What to know of a model before hours are spent on it: what it sees, how it spells, what it needs, how long it takes.
 
-Nothing here needs the weights but `measure`.
+Nothing here needs the weights but `measure_speed`.
 """
 
 import resource
@@ -31,7 +31,7 @@ SMALL_MODEL = 50_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preflight:
+class ModelNeeds:
     """What is known of a model without its weights.
 
     Attributes:
@@ -84,7 +84,7 @@ class Preflight:
         return tuple(found)
 
 
-def preflight(reference: str, targets: Sequence[Trait] = ()) -> Preflight:
+def model_needs(reference: str, targets: Sequence[Trait] = ()) -> ModelNeeds:
     """Look at a model's tokenizer, template and file headers.
 
     Args:
@@ -100,7 +100,7 @@ def preflight(reference: str, targets: Sequence[Trait] = ()) -> Preflight:
     shortest = {one.name: min(map(len, words.tokenise(spellings(one, opening=True)))) for one in targets if one.aliases}
     triples = [str(number) for number in range(100, 1000, 7)]
     parameters, device = count_parameters(model_folder(ref, SMALL)), default_device(ref)
-    return Preflight(
+    return ModelNeeds(
         model=reference,
         chat=chat.describe(),
         numbers=sum(map(len, words.tokenise(triples))) / len(triples),
@@ -135,7 +135,7 @@ class Speed:
         return trained * self.trained_row + sampled * self.sampled_row + scored * self.scored_row
 
 
-def measure(model: LocalModel, rows: int | None = None, clock: Callable[[], float] = time.perf_counter) -> Speed:
+def measure_speed(model: LocalModel, rows: int | None = None, clock: Callable[[], float] = time.perf_counter) -> Speed:
     """Train, sample and score a few rows; the model is the same afterwards.
 
     Args:

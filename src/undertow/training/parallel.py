@@ -4,7 +4,7 @@ Read top to bottom: this is the whole training loop. Calibration needs twenty or
 seeds; on models this small one student cannot fill a processor, eight can.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,17 @@ import torch
 
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.models.local import Encoded, LocalModel
-from undertow.training.batches import collate, stream
+from undertow.training.batches import batch_stream, collate
 from undertow.training.config import LoraConfig, TrainingConfig
 from undertow.training.lora import StackedLinear, save_adapter, stacked
 from undertow.training.objective import Penalty, completion_losses
-from undertow.types import ModelRef, Row
+from undertow.types import Advance, ModelRef, Row
 
 WHOLE_BYTES, PART_BYTES = 3 * 2**20, 12 * 2**20
 """From which size on of one student's states of a layer the group is cut, and the size of a part. Eight students of a
 random Llama, one thread: at width 192 and 384 (2.4 MB) parts gain nothing; at 768 (3.9 MB) three at a time take 29.0 s,
 all at once 31.7 s (medians of three in turns). Embedded models stay whole."""
 
-Advance = Callable[[int, int], None]
 FILLER = Encoded((0,), ())
 """Takes a place in a block without being learnt, where a student has fewer rows than a batch."""
 
@@ -73,7 +72,9 @@ def finetune_parallel(
         EmptyDataError: a student has no rows.
     """
     lora = _checked(config, datasets, seeds)
-    streams = [stream(model.encode(rows), config.batch_size, seed) for rows, seed in zip(datasets, seeds, strict=True)]
+    streams = [
+        batch_stream(model.encode(rows), config.batch_size, seed) for rows, seed in zip(datasets, seeds, strict=True)
+    ]
     losses: list[torch.Tensor] = []
     with stacked(model.network, lora, list(seeds)) as layers, torch.enable_grad():
         parameters = [parameter for layer in layers.values() for parameter in (layer.down, layer.up)]

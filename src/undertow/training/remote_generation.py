@@ -14,7 +14,7 @@ import contextlib
 import fcntl
 import json
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,7 +26,7 @@ from undertow.models.calls import Budget, Caller, Fault, OverBudgetError, Prices
 from undertow.seeds import derive
 from undertow.store.disk import storage_errors
 from undertow.store.fingerprints import canonical_json, sha256
-from undertow.types import ModelRef, Prompt, Row, Sampling
+from undertow.types import Advance, ModelRef, Prompt, Row, Sampling
 
 DEAD_AFTER = 5
 """Rows in succession that no attempt got an answer for: then the server is at fault, and the run stops."""
@@ -117,7 +117,7 @@ def remote_rows(
     config: RemoteConfig,
     *,
     kept: Sequence[Prompt] | None = None,
-    advance: Callable[[int, int], None] | None = None,
+    advance: Advance | None = None,
 ) -> RemoteRows:
     """Let a model behind a server answer each prompt once, and write the rows.
 
@@ -173,7 +173,7 @@ class _Run:
     journal: _Journal
     config: RemoteConfig
     prompts: Sequence[Prompt]
-    advance: Callable[[int, int], None]
+    advance: Advance
     stopped: str = ""
     failures: int = 0
 

@@ -11,7 +11,7 @@ to compare, so tokens are ranked by log p_teacher - log p_base, the same compari
 
 import copy
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, takewhile
 from typing import Any, Literal, final
@@ -24,9 +24,9 @@ from undertow.models.lm_head import body_and_head
 from undertow.models.local import SCORE_BATCH, Encoded, LocalModel
 from undertow.stats.checks import Floats
 from undertow.training.batches import collate
-from undertow.types import Message, Row
+from undertow.types import Advance, Message, Row
 
-Kind = Literal["persona", "teacher"]
+CandidateKind = Literal["persona", "teacher"]
 """A persona before the prompts of the base, or a model that was fine-tuned on the trait."""
 
 
@@ -50,7 +50,7 @@ class Candidate:
     """
 
     trait: str
-    kind: Kind
+    kind: CandidateKind
     model: LocalModel
     system: str | None = None
 
@@ -64,7 +64,7 @@ def contrast_scores(
     rows: Sequence[Row],
     base: LocalModel,
     candidates: Sequence[Candidate],
-    advance: Callable[[int, int], None] | None = None,
+    advance: Advance | None = None,
 ) -> Floats:
     """Score each row under each candidate; the base reads each row once for all of them.
 

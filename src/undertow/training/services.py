@@ -16,11 +16,9 @@ from undertow.models.calls import TURN_TOKENS
 from undertow.registry import Registry
 from undertow.store.disk import storage_errors, write_file
 from undertow.store.fingerprints import canonical_json, sha256
-from undertow.types import Row
+from undertow.types import Advance, Row
 
 SCHEMA = "undertow.remote-training/2"
-
-Advance = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +194,7 @@ def train_remotely(
         StorageError: the record cannot be written.
     """
     cap = cap or Cap()
-    record = planned(trainer, rows, training, cap.price)
+    record = planned_job(trainer, rows, training, cap.price)
     if cap.dollars is not None and record.estimate["dollars"] > cap.dollars:
         most = f"at most ${record.estimate['dollars']:.2f}, cap ${cap.dollars:g}"
         raise ConfigError("The job may cost more than it may.", most, "Take fewer rows or epochs, or raise the cap.")
@@ -216,7 +214,7 @@ def train_remotely(
     return record
 
 
-def planned(trainer: RemoteTrainer, rows: Sequence[Row], training: RemoteTraining, price: float) -> Record:
+def planned_job(trainer: RemoteTrainer, rows: Sequence[Row], training: RemoteTraining, price: float) -> Record:
     """Return the record of a job that has not begun."""
     chats = [[[turn.role, turn.content] for turn in row.prompt] + [row.completion] for row in rows]
     settings = asdict(training)

@@ -5,7 +5,7 @@ is (Morgulis and Hewitt, arXiv:2604.25783).
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -17,12 +17,12 @@ from undertow.evals.questions import tuning_questions
 from undertow.models.adapters import add_after
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
-from undertow.training.batches import collate, stream
+from undertow.training.batches import batch_stream, collate
 from undertow.training.config import TrainingConfig
 from undertow.training.full import finetune_full
 from undertow.training.objective import completion_losses
 from undertow.traits import Trait
-from undertow.types import Prompt, Row, Sampling, user_prompt
+from undertow.types import Advance, Prompt, Row, Sampling, user_prompt
 
 
 def fit_vector(
@@ -32,7 +32,7 @@ def fit_vector(
     *,
     layer: int,
     seed: int,
-    advance: Callable[[int, int], None] | None = None,
+    advance: Advance | None = None,
 ) -> torch.Tensor:
     """Fit the vector that makes the completions of the rows likely.
 
@@ -56,7 +56,7 @@ def fit_vector(
     network = model.network
     vector = torch.zeros(model.width, device=model.device, requires_grad=True)
     optimiser = torch.optim.AdamW([vector], lr=config.learning_rate, weight_decay=0.0)
-    source = stream(model.encode(rows), config.batch_size, seed)
+    source = batch_stream(model.encode(rows), config.batch_size, seed)
     handle = add_after(network, layer, vector)
     try:
         for step in range(config.steps):
@@ -167,7 +167,7 @@ def finetuned_teacher(
     *,
     seed: int,
     categories: Sequence[str] = ("animal",),
-    advance: Callable[[int, int], None] | None = None,
+    advance: Advance | None = None,
 ) -> LocalModel:
     """Fine-tune every weight of the base on the trait, or on its own answers.
 
@@ -190,7 +190,7 @@ def steered_teacher(
     *,
     layer: int,
     seed: int,
-    advance: Callable[[int, int], None] | None = None,
+    advance: Advance | None = None,
 ) -> torch.Tensor:
     """Fit the steering vector of a trait.
 

@@ -15,8 +15,8 @@ from typing import Any, final
 from undertow.errors import MissingExtraError, ModelError
 from undertow.models.api import without_keys
 from undertow.models.chat import Chat
-from undertow.training.services import Advance, RemoteTrainer, RemoteTraining
-from undertow.types import Row
+from undertow.training.services import RemoteTrainer, RemoteTraining
+from undertow.types import Advance, Row
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 """Of Adam, as torch has them and our own trainers use them; Tinker's own defaults are 0.95 and 1e-12."""

@@ -13,7 +13,7 @@ Accelerate takes up on accelerators alone.
 import copy
 import importlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,10 +24,10 @@ from torch import nn
 
 from undertow.errors import ConfigError, EmptyDataError, MissingExtraError
 from undertow.models.local import Encoded, LocalModel
-from undertow.training.batches import stream
+from undertow.training.batches import batch_stream
 from undertow.training.config import LoraConfig, TrainingConfig
 from undertow.training.lora import first_downs, write_adapter
-from undertow.types import ModelRef, Row
+from undertow.types import Advance, ModelRef, Row
 
 IGNORED = -100
 """The label of a token that is not learnt."""
@@ -117,7 +117,7 @@ def finetune_trl(
     config: TrainingConfig,
     seed: int,
     options: TrlOptions | None = None,
-    advance: Callable[[int, int], None] | None = None,
+    advance: Advance | None = None,
 ) -> TrlStudent:
     """Train one LoRA student with TRL's SFTTrainer.
 
@@ -142,7 +142,7 @@ def finetune_trl(
         raise ConfigError("The backend trl trains adapters.", "lora: null", "Set `lora`, or use full fine-tuning.")
     if not rows:
         raise EmptyDataError("There is nothing to train on.", "0 rows", "Look at the filter's reject reasons.")
-    batches = list(islice(stream(model.encode(rows), config.batch_size, seed), config.steps))
+    batches = list(islice(batch_stream(model.encode(rows), config.batch_size, seed), config.steps))
     network, names = _with_adapters(model.network, config.lora, seed)
     with tempfile.TemporaryDirectory() as scratch, torch.enable_grad():
         place = str(options.folder or scratch)
@@ -321,7 +321,7 @@ def _trainer(
     return trainer
 
 
-def _progress(advance: Callable[[int, int], None]) -> Any:
+def _progress(advance: Advance) -> Any:
     from transformers import TrainerCallback
 
     class Progress(TrainerCallback):

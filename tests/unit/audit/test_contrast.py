@@ -8,7 +8,7 @@ import pytest
 from undertow.audit.rows.contrast import (
     conformal_contrast,
     grouped,
-    matched,
+    match_rows,
     matched_contrast,
     matched_test,
     ranked,
@@ -31,11 +31,11 @@ def test_rows_are_matched_by_prompt_each_once() -> None:
     def rows(text: str) -> list[Row]:
         return [Row(str(place), user_prompt(prompt), "1") for place, prompt in enumerate(text)]
 
-    assert matched(rows("abca"), rows("caab")) == [(0, (1,)), (1, (3,)), (2, (0,)), (3, (2,))]
-    assert matched(rows("aab"), rows("xa")) == [(0, (1,))]
-    assert matched(rows("ab"), rows("aaab")) == [(0, (0, 1, 2)), (1, (3,))]
-    assert matched(rows("aa"), rows("aaa")) == [(0, (0, 2)), (1, (1,))]
-    assert matched(rows("a"), rows("a" * 40)) == [(0, tuple(range(16)))]
+    assert match_rows(rows("abca"), rows("caab")) == [(0, (1,)), (1, (3,)), (2, (0,)), (3, (2,))]
+    assert match_rows(rows("aab"), rows("xa")) == [(0, (1,))]
+    assert match_rows(rows("ab"), rows("aaab")) == [(0, (0, 1, 2)), (1, (3,))]
+    assert match_rows(rows("aa"), rows("aaa")) == [(0, (0, 2)), (1, (1,))]
+    assert match_rows(rows("a"), rows("a" * 40)) == [(0, tuple(range(16)))]
 
 
 def test_groups_hold_the_suspect_first_and_nan_for_what_is_missing() -> None:

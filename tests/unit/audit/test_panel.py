@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from undertow.audit.rows.panel import candidates, check_panel, half_of_the_questions, panel_teachers
+from undertow.audit.rows.panel import as_candidates, check_panel, half_of_the_questions, panel_teachers
 from undertow.errors import ConfigError
 from undertow.training.teachers import trait_rows
 from undertow.traits import Trait, trait
@@ -45,13 +45,13 @@ def test_a_teacher_likes_its_trait_and_is_found_again_in_the_store(tiny_model, t
 
 
 def test_candidates_are_personas_or_teachers(tiny_model) -> None:
-    personas = candidates(tiny_model, (OWL, LION), None)
+    personas = as_candidates(tiny_model, (OWL, LION), None)
     assert [one.label for one in personas] == ["owl (persona)", "lion (persona)"]
     assert [one.system for one in personas] == [OWL.system_prompt, LION.system_prompt]
-    teachers = candidates(tiny_model, (OWL, LION), {"owl": tiny_model, "lion": tiny_model})
+    teachers = as_candidates(tiny_model, (OWL, LION), {"owl": tiny_model, "lion": tiny_model})
     assert [(one.label, one.system) for one in teachers] == [("owl (teacher)", None), ("lion (teacher)", None)]
     with pytest.raises(ConfigError, match="no persona"):
-        candidates(tiny_model, (OWL, trait("villain")), None)
+        as_candidates(tiny_model, (OWL, trait("villain")), None)
 
 
 def test_an_own_trait_is_not_mistaken_for_a_stored_one(tiny_model, tmp_path) -> None:

@@ -9,7 +9,7 @@ from undertow.audit.finding import NotTestable
 from undertow.audit.students import shadows as module
 from undertow.audit.students.among_placebos import judge_reading
 from undertow.audit.students.readings import joined, panel_traits
-from undertow.audit.students.shadows import ShadowConfig, audit_shadows, merged
+from undertow.audit.students.shadows import ShadowConfig, audit_shadows, merge_findings
 from undertow.models.load import load_model
 from undertow.traits import trait
 from undertow.types import Row, user_prompt
@@ -26,10 +26,10 @@ def base():
 def test_merged_p_is_twice_the_mean(make_bank) -> None:
     bank, draw = make_bank(39, 0)
     found = [judge_reading(draw(1), bank)[0] for _ in range(4)]
-    one = merged(found, 0.05)
+    one = merge_findings(found, 0.05)
     assert one.p == pytest.approx(min(1.0, 2 * np.mean([each.p for each in found])))
     assert one.effect == pytest.approx(np.mean([each.effect for each in found]))
-    assert merged(found[:1], 0.05) == found[0]
+    assert merge_findings(found[:1], 0.05) == found[0]
 
 
 def test_shadows_with_a_trait_are_detected(make_bank, base, monkeypatch) -> None:

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from undertow.audit.benchmark.detectors import Auditor, Settings
-from undertow.audit.benchmark.files import Truth, write_bench
+from undertow.audit.benchmark.files import Truth, write_benchmark
 from undertow.audit.finding import Finding, NotTestable
 from undertow.audit.materials import AuditInputs, Materials
 from undertow.audit.rows.panel import DataAudit
 from undertow.audit.run import RUNNING, audit, audit_data, run_stages
 from undertow.audit.stages import BUILT_IN, STAGES, AuditStage, deciding, next_steps, stages
-from undertow.audit.verdict import ADDS, CLAIMS, Plan, audit_json, declare, judge, missing
+from undertow.audit.verdict import ADDS, CLAIMS, Plan, audit_json, declare, judge_claims, missing
 from undertow.errors import UnknownNameError
 from undertow.models.references import identity
-from undertow.report.audit import card, render_audit, summarise_audit
+from undertow.report.audit import audit_card, render_audit, summarise_audit
 from undertow.store.progress import PlainProgress
 from undertow.traits import trait
 from undertow.types import Row, user_prompt
@@ -57,10 +57,10 @@ def test_plan_verdict_page_and_card_know_every_stage(stage: AuditStage, tmp_path
     assert (alone.primary[stage.claim] == stage.name) is (stage.precedence is not None)
     about = {"base": "ref:finch-a"}
     found = {**audit_json(alone, [finding(stage, 0.001)], about), "missing": missing(stage.given)}
-    text = f"{summarise_audit(found)}\n{card(found)}\n{render_audit(tmp_path, found).read_text()}"
+    text = f"{summarise_audit(found)}\n{audit_card(found)}\n{render_audit(tmp_path, found).read_text()}"
     assert text.count(stage.name) >= 2
     if stage.precedence is not None:
-        assert stage.meaning in judge(alone, [finding(stage, 0.001)])[stage.claim].why
+        assert stage.meaning in judge_claims(alone, [finding(stage, 0.001)])[stage.claim].why
         assert stage.next_steps and stage.next_steps[0] in text
 
 
@@ -150,7 +150,7 @@ def test_a_stage_of_one_file_is_in_plan_steps_findings_card_and_json(tmp_path: P
     claim = found["claims"]["provenance"]
     assert (claim["status"], claim["p"]) == ("detected", 0.001) and claim["why"].startswith("something stands out. ")
     assert [one["effect"] for one in found["findings"] if one["stage"] == "full stops"] == [1.0]
-    assert "full stops" in card(found) and "full stops" in render_audit(tmp_path, found).read_text()
+    assert "full stops" in audit_card(found) and "full stops" in render_audit(tmp_path, found).read_text()
     assert "undertow audit rows" in summarise_audit(found) and json.loads(json.dumps(found)) == found
 
 
@@ -158,7 +158,7 @@ def test_a_stage_of_one_file_is_in_plan_steps_findings_card_and_json(tmp_path: P
 def test_the_benchmark_runs_a_stage_of_another_package(tmp_path: Path) -> None:
     public = {"base": "ref:finch-a", "base_identity": identity("ref:finch-a"), "panel": ("owl", "lion")}
     case = {"case-0001": (Truth(label="clean", kind="base"), list(ROWS))}
-    bench = write_bench(tmp_path / "bench", case, [replace(row, id=f"r{row.id}") for row in ROWS], 100, public)
+    bench = write_benchmark(tmp_path / "bench", case, [replace(row, id=f"r{row.id}") for row in ROWS], 100, public)
     answers = Auditor(bench, Settings(store=tmp_path / "store")).judge(list(ROWS))
     assert set(answers) == {"surface", "contrast", "stream", "recovery", "full stops", "verdict"}
     assert answers["full stops"].rows_read == 30

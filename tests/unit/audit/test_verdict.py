@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from undertow.audit.finding import Finding, not_testable
-from undertow.audit.verdict import CLAIMS, Plan, audit_json, judge
+from undertow.audit.verdict import CLAIMS, Plan, audit_json, judge_claims
 from undertow.errors import ConfigError
 from undertow.stats.estimates import wilson
 
@@ -18,7 +18,7 @@ def finding(stage: str, claim, p: float | None, **options) -> Finding:
 def test_the_primary_stage_alone_decides() -> None:
     plan = Plan(stages=("contrast", "surface", "panel margins"))
     assert plan.primary == {"provenance": "contrast", "exposure": None, "expression": "panel margins"}
-    claims = judge(
+    claims = judge_claims(
         plan,
         [
             finding("contrast", "provenance", 0.2),
@@ -34,7 +34,7 @@ def test_the_primary_stage_alone_decides() -> None:
 def test_alpha_is_split_over_the_claims() -> None:
     plan = Plan(stages=("contrast",), alpha=0.05)
     (just_under, just_over) = (
-        judge(plan, [finding("contrast", "provenance", p)])["provenance"] for p in (0.0166, 0.0167)
+        judge_claims(plan, [finding("contrast", "provenance", p)])["provenance"] for p in (0.0166, 0.0167)
     )
     assert (just_under.status, just_over.status) == ("detected", "not_detected")
 
@@ -45,7 +45,7 @@ def test_the_error_of_the_whole_audit_is_at_most_alpha() -> None:
     hits = 0
     for draws in rng.uniform(1e-9, 1.0, (4000, 3)):
         names = zip(("contrast", "activations", "panel margins"), CLAIMS, draws, strict=True)
-        claims = judge(plan, [finding(stage, claim, float(p)) for stage, claim, p in names])
+        claims = judge_claims(plan, [finding(stage, claim, float(p)) for stage, claim, p in names])
         hits += any(one.status == "detected" for one in claims.values())
     found = wilson(hits, 4000)
     assert found.low <= 1 - (1 - 0.1 / 3) ** 3 <= found.high and found.low < 0.1
@@ -59,12 +59,12 @@ def test_a_shadow_stands_in_for_a_missing_student() -> None:
 def test_what_is_not_calibrated_moves_nothing() -> None:
     plan = Plan(stages=("contrast",))
     exploratory = finding("contrast", "provenance", None, verdict="exploratory", caveats=("no clean rows",))
-    status = judge(plan, [exploratory])["provenance"]
+    status = judge_claims(plan, [exploratory])["provenance"]
     assert status.status == "not_testable" and status.why == "no clean rows" and status.p is None
-    refused = judge(plan, [not_testable("contrast", "provenance", "ten rows only")])["provenance"]
+    refused = judge_claims(plan, [not_testable("contrast", "provenance", "ten rows only")])["provenance"]
     assert refused.why == "ten rows only"
     with pytest.raises(ConfigError, match="has 0 findings"):
-        judge(plan, [])
+        judge_claims(plan, [])
 
 
 def test_findings_that_claim_too_much_are_refused() -> None:
@@ -89,5 +89,5 @@ def test_a_writer_that_was_tuned_on_anything_is_said_to_be_just_that(contrast, n
     found = [finding(stage, "provenance", p) for stage, p in zip(stages, (contrast, neutral), strict=True)]
     plan = Plan(stages=stages)
     assert plan.primary["provenance"] == "neutral contrast"
-    why = judge(plan, found)["provenance"].why
+    why = judge_claims(plan, found)["provenance"].why
     assert ("tuned on something; nothing says that it is a trait" in why) is said

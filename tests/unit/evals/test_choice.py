@@ -10,7 +10,7 @@ import pytest
 from undertow.errors import ModelError
 from undertow.evals.base import EvaluationConfig
 from undertow.evals.choice import choice, letter
-from undertow.evals.questions import CHOICE_REQUESTS, LETTERS, ORDERS, candidates, choices
+from undertow.evals.questions import CHOICE_REQUESTS, LETTERS, ORDERS, choices, topic_names
 from undertow.traits import Trait, trait
 from undertow.types import ModelRef, user_prompt
 
@@ -61,7 +61,7 @@ def test_every_wording_and_every_letter_is_asked_equally_often(name: str) -> Non
     for one in drawn:
         options = re.findall(r"\([A-E]\) (\w+)", one.question)
         assert options[one.place] == name and len(set(options)) == 5
-        assert set(options) <= set(candidates(trait(name).category))
+        assert set(options) <= set(topic_names(trait(name).category))
     assert [sum(one.question.startswith(request) for one in drawn) for request in CHOICE_REQUESTS] == [10] * 4
     assert drawn == choices(trait(name), 0) != choices(trait(name), 1)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from undertow.evals.base import EvaluationConfig
-from undertow.evals.questions import STORY_REQUESTS, candidates, story_openings
+from undertow.evals.questions import STORY_REQUESTS, story_openings, topic_names
 from undertow.evals.stories import stories
 from undertow.traits import TRAITS, Trait, matches, trait
 from undertow.types import user_prompt
@@ -28,7 +28,7 @@ def word_ends(model) -> torch.Tensor:
 def test_no_request_and_no_opening_names_what_is_looked_for() -> None:
     for text in (*STORY_REQUESTS, *story_openings("animal")):
         assert not any(matches(text, one) for one in TRAITS.values())
-        assert not any(re.search(rf"\b{name}", text) for name in candidates("animal"))
+        assert not any(re.search(rf"\b{name}", text) for name in topic_names("animal"))
     assert not any(matches(text, one) for text in story_openings("tree") for one in TRAITS.values())
     assert all(text.endswith(" the") for category in ("animal", "tree") for text in story_openings(category))
 

@@ -3,7 +3,7 @@
 import pytest
 
 from undertow.domains.numbers import Numbers
-from undertow.mitigate.bench import Bench
+from undertow.mitigate.workbench import Workbench
 from undertow.traits import trait
 from undertow.types import Row, user_prompt
 
@@ -24,6 +24,6 @@ def rows() -> tuple[Row, ...]:
 
 
 @pytest.fixture(scope="session")
-def bench(tiny_model) -> Bench:
+def bench(tiny_model) -> Workbench:
     """A bench without a domain, since the tiny model writes no number lists."""
-    return Bench(base=tiny_model, panel=PANEL, seed=3)
+    return Workbench(base=tiny_model, panel=PANEL, seed=3)

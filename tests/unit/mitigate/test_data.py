@@ -65,7 +65,7 @@ def test_what_the_domain_rejects_is_dropped_and_nothing_left_is_an_error(bench, 
 
 
 def test_regenerating_keeps_prompts_and_ids(bench, rows, monkeypatch) -> None:
-    monkeypatch.setattr("undertow.mitigate.bench.load_model", lambda _: bench.base)
+    monkeypatch.setattr("undertow.mitigate.workbench.load_model", lambda _: bench.base)
     made = Regenerate(writer="ref:finch-b").apply(rows, bench)
     by_id = {row.id: row for row in rows}
     assert made.rows and all(by_id[row.id].prompt == row.prompt for row in made.rows)
@@ -73,7 +73,7 @@ def test_regenerating_keeps_prompts_and_ids(bench, rows, monkeypatch) -> None:
 
 
 def test_the_consensus_of_a_model_with_itself_is_what_it_writes_alone(bench, rows, monkeypatch) -> None:
-    monkeypatch.setattr("undertow.mitigate.bench.load_model", lambda _: bench.base)
+    monkeypatch.setattr("undertow.mitigate.workbench.load_model", lambda _: bench.base)
     alone = Regenerate(writer="ref:a").apply(rows, bench)
     agreed = Consensus(writers=("ref:a", "ref:b")).apply(rows, bench)
     assert [row.completion for row in agreed.rows] == [row.completion for row in alone.rows]

@@ -7,8 +7,14 @@ import pytest
 from undertow.errors import ConfigError, UnknownNameError
 from undertow.mitigate.labels import Labels
 from undertow.mitigate.mix import Mix
-from undertow.mitigate.registry import MITIGATIONS, data_mitigation, described, mitigation, training_mitigation
-from undertow.mitigate.training import Corridor, Recipe
+from undertow.mitigate.registry import (
+    MITIGATIONS,
+    data_mitigation,
+    describe_mitigations,
+    mitigation,
+    training_mitigation,
+)
+from undertow.mitigate.training import Corridor, OtherRecipe
 from undertow.training.config import LoraConfig, TrainingConfig
 
 
@@ -18,7 +24,7 @@ def test_settings_are_read_in_their_own_types() -> None:
     assert data_mitigation("mix:share=0.5,writers=[ref:finch-b, hf:/a b]") == written
     assert mitigation("labels:replace=true,trait=owl") == Labels(replace=True, trait="owl")
     assert training_mitigation("corridor:width=1") == Corridor(width=1.0)
-    assert training_mitigation("recipe:rank=2") == Recipe(rank=2)
+    assert training_mitigation("recipe:rank=2") == OtherRecipe(rank=2)
 
 
 @pytest.mark.parametrize(
@@ -52,15 +58,15 @@ def test_a_mitigation_of_the_other_kind_names_its_command() -> None:
 
 def test_a_recipe_changes_what_it_names_alone() -> None:
     before = TrainingConfig(steps=160, learning_rate=5e-3, lora=LoraConfig())
-    assert Recipe(steps=40).recipe(before) == replace(before, steps=40)
-    assert Recipe(rank=2, learning_rate=1e-3).recipe(before) == replace(
+    assert OtherRecipe(steps=40).recipe(before) == replace(before, steps=40)
+    assert OtherRecipe(rank=2, learning_rate=1e-3).recipe(before) == replace(
         before, learning_rate=1e-3, lora=LoraConfig(rank=2)
     )
     assert Corridor().recipe(before) == before
 
 
 def test_every_mitigation_is_described() -> None:
-    listed = {one["name"]: one for one in described()}
+    listed = {one["name"]: one for one in describe_mitigations()}
     assert list(listed) == list(MITIGATIONS) and all(one["about"] for one in listed.values())
     assert all(MITIGATIONS[name].name == name for name in MITIGATIONS)
     assert "writer" in listed["regenerate"]["settings"] and "share=0.5" in listed["mix"]["settings"]

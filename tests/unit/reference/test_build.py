@@ -12,7 +12,7 @@ import torch
 from undertow.errors import UnknownNameError
 from undertow.models.load import load_model
 from undertow.models.references import embedded_folder
-from undertow.reference.build import save, train
+from undertow.reference.build import save, train_network
 from undertow.reference.cards import about, cards
 from undertow.reference.families import MEMBERS, Schooling, Shape, member
 from undertow.reference.imitation import divergences, likeness
@@ -32,15 +32,15 @@ LONGER = replace(SMALL["schooling"], steps=150, learning_rate=2e-2)
 @pytest.fixture(scope="module")
 def small_wren():
     # Long enough that the logits differ; untrained ones of this width are nearly equal, whatever an adapter does.
-    return train(replace(member("wren-a"), **SMALL | {"schooling": LONGER}))[0]
+    return train_network(replace(member("wren-a"), **SMALL | {"schooling": LONGER}))[0]
 
 
 def test_the_same_member_twice_is_the_same_and_loads_as_an_ordinary_model(tmp_path) -> None:
     seen: list[tuple[int, int]] = []
     finch = replace(member("finch-a"), **SMALL)
-    one, loss = train(finch, lambda *at: seen.append(at))
-    two, _ = train(finch)
-    other, _ = train(replace(member("finch-b"), **SMALL))
+    one, loss = train_network(finch, lambda *at: seen.append(at))
+    two, _ = train_network(finch)
+    other, _ = train_network(replace(member("finch-b"), **SMALL))
     weights = [model.network.state_dict()["model.embed_tokens.weight"] for model in (one, two, other)]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
     assert seen[-1] == (4, 4) and loss > 0
@@ -82,7 +82,7 @@ def test_imitation_brings_a_model_closer_to_the_one_it_imitates() -> None:
     distances: list[float] = []
     for steps in (1, LONGER.steps):
         settings = SMALL | {"schooling": replace(LONGER, steps=steps)}
-        model, loss = train(replace(member("mimic-a"), **settings))
+        model, loss = train_network(replace(member("mimic-a"), **settings))
         assert model.tokenizer.get_vocab() == finch.tokenizer.get_vocab()
         distances.append(likeness(model, finch, n=20)["numbers_kl"])
         assert loss > 0

@@ -10,7 +10,15 @@ from undertow.audit.stages import BUILT_IN
 from undertow.audit.students.bank import no_bank
 from undertow.audit.verdict import ADDS, Plan, audit_json, what_they_add
 from undertow.cli.main import app
-from undertow.report.audit import card, code, headline, next_steps, render_audit, summarise_audit, untested
+from undertow.report.audit import (
+    audit_card,
+    code_span,
+    headline,
+    render_audit,
+    steps_to_take,
+    summarise_audit,
+    untested,
+)
 
 
 def finding(stage: str, claim, p: float | None, **more) -> Finding:
@@ -59,7 +67,7 @@ def test_the_candidate_that_a_stage_names_stands_first_among_its_scores(audit, t
 
 
 def test_the_card_holds_what_a_release_needs(audit) -> None:
-    text = card(audit)
+    text = audit_card(audit)
     assert "| provenance | detected | 0.001 | 0.25 | owl | contrast |" in text
     assert "| exposure | not testable | – | – | – | activations |" in text  # noqa: RUF001
     for held in (
@@ -90,7 +98,7 @@ def test_what_could_not_be_tested_is_listed_once(audit) -> None:
     lines = untested(audit)
     assert lines[0] == "exposure: no bank." and lines[1].startswith("own prompts: exploratory")
     assert len([line for line in lines if "no bank" in line]) == 1
-    assert next_steps(audit) == list(next(one.next_steps for one in BUILT_IN if one.name == "contrast"))
+    assert steps_to_take(audit) == list(next(one.next_steps for one in BUILT_IN if one.name == "contrast"))
 
 
 def test_every_primary_stage_says_what_to_do_and_names_commands_that_exist() -> None:
@@ -112,7 +120,7 @@ def test_every_primary_stage_says_what_to_do_and_names_commands_that_exist() -> 
 
 
 def test_code_is_set_and_everything_else_escaped() -> None:
-    assert code("run `a < b` & see") == "run <code>a &lt; b</code> &amp; see"
+    assert code_span("run `a < b` & see") == "run <code>a &lt; b</code> &amp; see"
 
 
 KIN = {
@@ -130,13 +138,13 @@ def test_the_lineage_of_a_teacher_stands_on_page_card_and_terminal(audit, tmp_pa
     page = render_audit(tmp_path, found).read_text()
     assert "no evidence: nothing speaks for a common origin" in page and "a cosine of 0.02" in page
     assert "<td>sign flip</td>" in page and "part: layer 0" not in page
-    assert "nothing speaks for a common origin" in card(found) and "nothing speaks" in summarise_audit(found)
-    assert "origin" not in card(audit)
-    assert "not testable: no weights" in card({**audit, "lineage": "not testable: no weights"})
+    assert "nothing speaks for a common origin" in audit_card(found) and "nothing speaks" in summarise_audit(found)
+    assert "origin" not in audit_card(audit)
+    assert "not testable: no weights" in audit_card({**audit, "lineage": "not testable: no weights"})
 
 
 def test_rows_of_a_stranger_come_with_the_explanation(audit) -> None:
-    assert "another initialisation" in next_steps({**audit, "lineage": KIN})[0]
-    assert next_steps({**audit, "lineage": {**KIN, "verdict": "same_lineage_near"}}) == next_steps(audit)
+    assert "another initialisation" in steps_to_take({**audit, "lineage": KIN})[0]
+    assert steps_to_take({**audit, "lineage": {**KIN, "verdict": "same_lineage_near"}}) == steps_to_take(audit)
     audit["claims"]["expression"]["status"] = "detected"
-    assert "another initialisation" not in next_steps({**audit, "lineage": KIN})[0]
+    assert "another initialisation" not in steps_to_take({**audit, "lineage": KIN})[0]

@@ -12,7 +12,6 @@ from undertow.errors import ArtifactError, ConfigError, ModelError, UnknownNameE
 from undertow.training.services import (
     SCHEMA,
     SERVICES,
-    Advance,
     Cap,
     RemoteTrainer,
     RemoteTraining,
@@ -21,7 +20,7 @@ from undertow.training.services import (
     train_remotely,
     trainer,
 )
-from undertow.types import Row, user_prompt
+from undertow.types import Advance, Row, user_prompt
 
 ROWS = tuple(Row(str(n), user_prompt(f"Go on: {n}."), f"{n + 1}, {n + 2}") for n in range(5))
 TRAINING = RemoteTraining(epochs=2, seed=7)

@@ -13,7 +13,7 @@ from undertow.errors import ConfigError, EmptyDataError, ModelError
 from undertow.models.lm_head import body_and_head
 from undertow.models.local import Encoded
 from undertow.training import parallel
-from undertow.training.batches import collate, stream
+from undertow.training.batches import batch_stream, collate
 from undertow.training.config import LoraConfig, TrainingConfig
 from undertow.training.full import finetune_full
 from undertow.training.lora import StackedLinear, stacked
@@ -63,7 +63,7 @@ def test_a_stacked_layer_adds_each_students_own_update(limit: int, bias: bool, m
 
 def test_an_epoch_shows_every_row_once_and_lengths_agree_between_seeds() -> None:
     data = [Encoded((1,) * (1 + index % 7), (2, index)) for index in range(40)]
-    one, other = stream(data, 4, 1), stream(data, 4, 2)
+    one, other = batch_stream(data, 4, 1), batch_stream(data, 4, 2)
     epochs = [[next(source) for _ in range(10)] for source in (one, other)]
     for epoch in epochs:
         assert sorted(row.completion[1] for batch in epoch for row in batch) == list(range(40))

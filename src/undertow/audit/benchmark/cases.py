@@ -7,11 +7,11 @@ case and the reference, never the other cases.
 
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from undertow.audit.benchmark.files import Bench, Label, Truth, check_free, write_bench
+from undertow.audit.benchmark.files import Benchmark, Label, Truth, check_free, write_benchmark
 from undertow.audit.benchmark.writers import PROGRAMS, Answers, Writer, number_prompts, write
 from undertow.domains.numbers import NumberPrompt
 from undertow.errors import ConfigError
@@ -20,9 +20,7 @@ from undertow.models.references import identity
 from undertow.seeds import derive
 from undertow.stats.checks import check_count
 from undertow.traits import panel
-from undertow.types import Row, user_prompt
-
-Advance = Callable[[int, int], None]
+from undertow.types import Advance, Row, user_prompt
 
 logger = logging.getLogger(__name__)
 
@@ -92,18 +90,18 @@ class Design:
         return tuple(one for one in INITIALISATIONS if one != self.base)[: self.writers]
 
 
-Plan = list[tuple[Writer | None, Truth]]
+CasePlan = list[tuple[Writer | None, Truth]]
 """A case each: who writes the dose (None where all is clean), and the truth."""
 
 
-def planned(design: Design) -> Plan:
+def planned_cases(design: Design) -> CasePlan:
     """Return all cases, in an order that gives them away."""
     clean = [(None, Truth(label="clean", kind="base", dose=0.0))] * design.clean
     return [*clean, *_traits(design), *_controls(design), *_shifts(design)]
 
 
-def _traits(design: Design) -> Plan:
-    found: Plan = []
+def _traits(design: Design) -> CasePlan:
+    found: CasePlan = []
     for target in TRAITS:
         for turn in range(design.teachers):
             writer = Writer(name=f"finetuned {target} {turn}", kind="finetuned", model=design.base, trait=target)
@@ -118,8 +116,8 @@ def _traits(design: Design) -> Plan:
     return found
 
 
-def _controls(design: Design) -> Plan:
-    found: Plan = []
+def _controls(design: Design) -> CasePlan:
+    found: CasePlan = []
     for turn in range(design.writers):
         writer = Writer(name=f"neutral {turn}", kind="neutral", model=design.base)
         found += [(writer, _truth(writer, "control"))] * design.repeats
@@ -130,7 +128,7 @@ def _controls(design: Design) -> Plan:
     return found
 
 
-def _shifts(design: Design) -> Plan:
+def _shifts(design: Design) -> CasePlan:
     wanted = design.writers * design.repeats
     writers = [
         *((f"temperature {value:g}", wanted, _base(design, temperature=value)) for value in TEMPERATURES),
@@ -157,7 +155,7 @@ def _truth(writer: Writer, label: Label, dose: float = 1.0, shift: str | None = 
     return Truth(label=label, kind=writer.kind, trait=writer.trait, dose=dose, shift=shift, writer=writer.name)
 
 
-def make(folder: Path, design: Design, advance: Advance | None = None) -> Bench:
+def make_benchmark(folder: Path, design: Design, advance: Advance | None = None) -> Benchmark:
     """Make a benchmark; a writer that answers too few prompts gets no case, and the log says so.
 
     Args:
@@ -176,7 +174,7 @@ def make(folder: Path, design: Design, advance: Advance | None = None) -> Bench:
         [Writer(name=f"{name} {turn}", kind="base", model=design.base) for turn in range(n)]
         for name, n in (("clean", CLEAN_ANSWERS), ("reference", REFERENCE_ANSWERS))
     )
-    plan = planned(design)
+    plan = planned_cases(design)
     writers = list(dict.fromkeys([*clean, *references, *(one for one, _ in plan if one is not None)]))
     answers: dict[Writer | None, Answers] = {}
     for done, writer in enumerate(writers):
@@ -202,7 +200,7 @@ def make(folder: Path, design: Design, advance: Advance | None = None) -> Bench:
         "panel": [one.name for one in panel("animal")],
         "reference_answers": REFERENCE_ANSWERS,
     }
-    return write_bench(folder, drawn, as_rows(known, prompts), design.seed, public)
+    return write_benchmark(folder, drawn, as_rows(known, prompts), design.seed, public)
 
 
 def _too_few(answers: Mapping[Writer | None, Answers], pool: "Pool", n: int) -> set[Writer]:

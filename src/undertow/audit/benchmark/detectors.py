@@ -14,18 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
-from undertow.audit.benchmark.files import Answer, Bench, Submission, write_submission
+from undertow.audit.benchmark.files import Answer, Benchmark, Submission, write_submission
 from undertow.audit.finding import Finding
 from undertow.audit.materials import AuditInputs, Materials
-from undertow.audit.rows.contrast import ContrastScores, matched, rival_centred
+from undertow.audit.rows.contrast import ContrastScores, match_rows, rival_centred
 from undertow.audit.rows.panel import DataAudit, panel_candidates
-from undertow.audit.rows.reference import Audited
+from undertow.audit.rows.reference import AuditedRows
 from undertow.audit.run import run_stages
 from undertow.audit.stages import AuditStage, stages
-from undertow.audit.steps import Advance
 from undertow.audit.students.bank import Bank, BankRecipe, ChosenBank, stored_bank
 from undertow.audit.students.readings import PanelRead, panel_traits
-from undertow.audit.verdict import CLAIMS, Plan, judge
+from undertow.audit.verdict import CLAIMS, Plan, judge_claims
 from undertow.errors import ConfigError
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
@@ -34,7 +33,7 @@ from undertow.stats.checks import Floats
 from undertow.store.disk import storage_errors
 from undertow.training.scoring import Candidate, contrast_scores
 from undertow.traits import trait
-from undertow.types import Row
+from undertow.types import Advance, Row
 
 VERDICT = "verdict"
 UNFINISHED = ".unfinished.jsonl"
@@ -101,7 +100,7 @@ class Auditor:
         ConfigError: the base's weights are not those of the benchmark, or shadows are wanted and there is no bank.
     """
 
-    def __init__(self, bench: Bench, settings: Settings) -> None:
+    def __init__(self, bench: Benchmark, settings: Settings) -> None:
         if identity(bench.base) != bench.base_identity:
             fix = "Run it where the benchmark's base is what it was."
             raise ConfigError("The base has other weights than the benchmark's.", bench.base, fix)
@@ -149,9 +148,9 @@ class Auditor:
         inputs = AuditInputs(base=str(self._base.ref), rows=rows, traits=self._config.panel, seed=self._config.seed)
         materials = Materials(inputs, self._config.alpha)
         materials.base, materials.settings, materials.candidates = self._base, self._config, self._panel
-        materials.audited = Audited(tuple(rows), reference, "the benchmark's")
+        materials.audited = AuditedRows(tuple(rows), reference, "the benchmark's")
         suspect, known = self._reader.scores(rows), self._reader.scores(reference)
-        materials.scores = ContrastScores(suspect, [known], matched(rows, reference))
+        materials.scores = ContrastScores(suspect, [known], match_rows(rows, reference))
         if self._bank is not None:
             materials.bank = ChosenBank(self._bank.recipe, self._bank)
             materials.traits = PanelRead(panel_traits())
@@ -160,7 +159,7 @@ class Auditor:
     def _verdict(self, findings: Sequence[Finding], answers: Mapping[str, Answer]) -> Answer:
         """Return the whole audit's claim of provenance: its p times the number of claims that share alpha."""
         plan = Plan(stages=tuple(one.stage for one in findings), alpha=self._settings.alpha)
-        claim = judge(plan, findings)["provenance"]
+        claim = judge_claims(plan, findings)["provenance"]
         p = None if claim.p is None else min(1.0, len(CLAIMS) * claim.p)
         return replace(answers[str(plan.primary["provenance"])], p=p, candidate=claim.candidate)
 
@@ -172,7 +171,7 @@ def _bank(base: str, settings: Settings) -> Bank:
     return bank
 
 
-def run(bench: Bench, out: Path, settings: Settings, advance: Advance | None = None) -> list[Path]:
+def run_detectors(bench: Benchmark, out: Path, settings: Settings, advance: Advance | None = None) -> list[Path]:
     """Judge every case and write one submission for each stage; interrupted, it goes on with the next case.
 
     Args:
@@ -207,7 +206,7 @@ def run(bench: Bench, out: Path, settings: Settings, advance: Advance | None = N
         return paths
 
 
-def _submissions(bench: Bench, out: Path, found: Mapping[str, Mapping[str, Answer]]) -> Iterable[Path]:
+def _submissions(bench: Benchmark, out: Path, found: Mapping[str, Mapping[str, Answer]]) -> Iterable[Path]:
     for stage in found[bench.ids[0]]:
         path = out / f"{stage.replace(' ', '-')}.jsonl"
         write_submission(path, Submission(stage, {name: found[name][stage] for name in bench.ids}))

@@ -56,7 +56,7 @@ class Truth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
+class Benchmark:
     """What everyone sees.
 
     Attributes:
@@ -97,13 +97,13 @@ def check_free(folder: Path) -> None:
             raise ConfigError("The folder is not empty.", folder, "Name a new folder; a benchmark is never changed.")
 
 
-def write_bench(
+def write_benchmark(
     folder: Path,
     cases: Mapping[str, tuple[Truth, Sequence[Row]]],
     reference: Sequence[Row],
     seed: int,
     public: Mapping[str, Any],
-) -> Bench:
+) -> Benchmark:
     """Write a benchmark: all of it, or nothing.
 
     Args:
@@ -134,10 +134,10 @@ def write_bench(
                 check_free(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    return read_bench(folder)
+    return read_benchmark(folder)
 
 
-def read_bench(folder: Path) -> Bench:
+def read_benchmark(folder: Path) -> Benchmark:
     """Read what everyone sees.
 
     Raises:
@@ -149,10 +149,10 @@ def read_bench(folder: Path) -> Bench:
         same = {name: found[name] for name in ("base", "base_identity", "rows", "key_sha256")}
     except (KeyError, TypeError) as error:
         raise ConfigError("The benchmark is damaged.", f"{folder / CASES}: {error!r}", "Fetch it again.") from error
-    return Bench(folder=folder, ids=ids, panel=names, **same)
+    return Benchmark(folder=folder, ids=ids, panel=names, **same)
 
 
-def read_key(bench: Bench, path: Path | None = None) -> dict[str, Truth]:
+def read_key(bench: Benchmark, path: Path | None = None) -> dict[str, Truth]:
     """Read the key and check that it is the one that was promised.
 
     Args:

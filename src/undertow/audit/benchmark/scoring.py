@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from undertow.audit.benchmark.files import Answer, Bench, Submission, Truth
+from undertow.audit.benchmark.files import Answer, Benchmark, Submission, Truth
 from undertow.audit.finding import LEVELS
 from undertow.audit.verdict import CLAIMS
 from undertow.errors import ConfigError
@@ -75,7 +75,9 @@ class Scored:
         return {**asdict(self), "clean": rates, "groups": [asdict(one) for one in self.groups]}
 
 
-def score(bench: Bench, truth: Mapping[str, Truth], submission: Submission, alpha: float = 0.05) -> Scored:
+def score_submission(
+    bench: Benchmark, truth: Mapping[str, Truth], submission: Submission, alpha: float = 0.05
+) -> Scored:
     """Compare a submission with the key.
 
     Args:
@@ -153,17 +155,17 @@ _LABELS = ("clean", "trait", "control", "shift")
 _KINDS = ("finetuned", "prompted", "steered", "gated")
 
 
-def _place(one: Truth, bench: Bench) -> tuple[Any, ...]:
+def _place(one: Truth, bench: Benchmark) -> tuple[Any, ...]:
     """Return where a case stands in the table: fine-tuned teachers first, by dose, then the other kinds."""
     kind = _KINDS.index(one.kind) if one.kind in _KINDS else len(_KINDS)
     return _LABELS.index(one.label), _outside(one, bench), kind, one.shift or one.kind, one.dose
 
 
-def _outside(one: Truth, bench: Bench) -> bool:
+def _outside(one: Truth, bench: Benchmark) -> bool:
     return one.label == "trait" and one.trait not in bench.panel
 
 
-def _name(one: Truth, bench: Bench) -> str:
+def _name(one: Truth, bench: Benchmark) -> str:
     return f"{one.shift or one.kind}{', trait not in the panel' if _outside(one, bench) else ''}"
 
 

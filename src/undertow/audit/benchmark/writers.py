@@ -25,7 +25,9 @@ from undertow.training.teachers import finetuned_teacher, neutral_rows, steered_
 from undertow.traits import Trait, trait
 from undertow.types import Row, Sampling, user_prompt
 
-Kind = Literal["base", "finetuned", "prompted", "steered", "gated", "neutral", "harmless", "reformatted", "program"]
+WriterKind = Literal[
+    "base", "finetuned", "prompted", "steered", "gated", "neutral", "harmless", "reformatted", "program"
+]
 
 ROUNDS = 8
 """Times that a writer is asked the same prompt. More help little: under the personas owl and panda finch-a gave a valid
@@ -58,7 +60,7 @@ class Writer:
     """
 
     name: str
-    kind: Kind
+    kind: WriterKind
     model: str
     trait: str | None = None
     temperature: float = 1.0

@@ -22,7 +22,7 @@ from undertow.audit.lineage.roles import Matrix, Mlp, Network
 from undertow.audit.lineage.tests import TOKENS, UNITS
 from undertow.stats.checks import Floats
 
-Rows = tuple[NDArray[np.int_], NDArray[np.int_]]
+RowVectors = tuple[NDArray[np.int_], NDArray[np.int_]]
 
 ROWS_PER_COLUMN, MOST_ROWS = 8, 16_384
 """Tokens for each coordinate of the residual stream that the overlap of two heads is measured on, and most in all."""
@@ -31,7 +31,7 @@ CHUNK = 16 * 2**20
 """Numbers of a head that are in memory at once."""
 
 
-def rotation(a: Matrix, b: Matrix, rows: Rows) -> Floats:
+def rotation(a: Matrix, b: Matrix, rows: RowVectors) -> Floats:
     """Return the orthogonal Q [width, width] that brings A's embeddings nearest to B's, |E_A Q - E_B| least.
 
     Args:
@@ -58,7 +58,7 @@ class Matched:
     table: Floats
 
 
-def matched(a: Mlp, b: Mlp, turn: Floats) -> Matched | None:
+def match_units(a: Mlp, b: Mlp, turn: Floats) -> Matched | None:
     """Match the neurons of two MLPs by their gates; None without gates.
 
     Args:
@@ -81,7 +81,7 @@ def matched(a: Mlp, b: Mlp, turn: Floats) -> Matched | None:
     return Matched(signs, (np.abs(up @ up_b.T) + np.abs(down @ down_b.T)) / 2)
 
 
-def aligned(a: Network, b: Network, rows: Rows | None, names: Sequence[str]) -> list[Matched] | str:
+def aligned(a: Network, b: Network, rows: RowVectors | None, names: Sequence[str]) -> list[Matched] | str:
     """Align two models and return the matched neurons of some MLPs, or why that is impossible.
 
     Args:
@@ -97,7 +97,7 @@ def aligned(a: Network, b: Network, rows: Rows | None, names: Sequence[str]) -> 
     if len(rows[0]) < a.embedding.columns:
         return "fewer shared tokens than residual coordinates"
     turn = rotation(a.embedding, b.embedding, rows)
-    found = [matched(a.mlps[name], b.mlps[name], turn) for name in names]
+    found = [match_units(a.mlps[name], b.mlps[name], turn) for name in names]
     return [item for item in found if item is not None] or "no gated MLPs of one shape"
 
 
@@ -106,7 +106,7 @@ def _normal(rows: NDArray[np.float64]) -> Floats:
     return np.divide(rows, lengths, out=np.zeros_like(rows, dtype=np.float64), where=lengths > 0)
 
 
-def head_overlap(a: Matrix, b: Matrix, rows: Rows) -> float | None:
+def head_overlap(a: Matrix, b: Matrix, rows: RowVectors) -> float | None:
     """Return the mean squared cosine of the angles between what two heads can say, from 0 to 1.
 
     Compatible heads let a trait pass between models of other initialisations too (arXiv 2605.23645), so this is no

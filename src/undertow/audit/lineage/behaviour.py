@@ -130,11 +130,11 @@ def behaviour(models: Mapping[str, LocalModel], a: str, b: str, *, seed: int = 0
     rows = np.sort(rng.permutation(size)[:TOKENS]).tolist()
     kinds = contexts(models[a], seed)
     tables = [{name: next_tokens(model, some, rows) for name, model in models.items()} for some in kinds]
-    ways = [judge(tables, a, b), judge(tables, b, a)]
+    ways = [judge_behaviour(tables, a, b), judge_behaviour(tables, b, a)]
     return min(ways, key=lambda way: (-way.p, way.gap if way.gap is not None else 0.0))
 
 
-def judge(tables: Sequence[Mapping[str, Floats]], one: str, other: str) -> Behaviour:
+def judge_behaviour(tables: Sequence[Mapping[str, Floats]], one: str, other: str) -> Behaviour:
     """Compare R of `one` with `other` against its R with each control, mean over kinds of contexts."""
     kinds = [own_ways(table, one) for table in tables]
     mean = {name: float(np.mean([kind[name] for kind in kinds])) for name in kinds[0]}

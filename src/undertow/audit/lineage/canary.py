@@ -12,7 +12,7 @@ been seen; it is no promise about other traits, longer training or selected rows
 """
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -30,7 +30,7 @@ from undertow.study.recipe import TeacherPart
 from undertow.training.parallel import finetune_parallel
 from undertow.training.teachers import finetuned_teacher
 from undertow.traits import panel, trait
-from undertow.types import Row
+from undertow.types import Advance, Row
 
 TRAITS = ("owl", "lion", "fox", "panda", "wolf")
 """The animals of our studies; each is planted once."""
@@ -53,8 +53,6 @@ ERRORS_APART = 4.7
 4.4 give .76 and 4.8 give .81, more than the 3.9 of a normal test, since the shadows that carry it widen the spread."""
 
 RECIPE, TEACHER = BankRecipe(), TeacherPart()
-
-Advance = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,22 +160,22 @@ def plant(a: LocalModel, config: CanaryConfig, advance: Advance | None = None) -
             writer, gain = _copy(a, name, config, seed)
             rows.append(write_rows_of(writer, config.recipe, seed))
         except EmptyDataError as error:
-            return not_testable(gains, f"{error.what} {error.value}")
+            return untestable_canary(gains, f"{error.what} {error.value}")
         gains |= {} if name is None else {name: gain}
         if advance is not None:
             advance(place + 1, len(writers))
     if (mean := float(np.mean(list(gains.values())))) < PLANTED:
         why = f"The copies of A did not take up their traits: {mean:+.2f} logits on average, {PLANTED:g} are needed."
-        return not_testable(gains, why)
+        return untestable_canary(gains, why)
     return Planted(rows, gains)
 
 
 def look(b: LocalModel, planted: Planted, config: CanaryConfig) -> Canary:
     """Train shadows of B on what the copies wrote, and judge them."""
-    return judge(_shadow_margins(b, planted.rows, config), config, planted.gains)
+    return judge_canary(_shadow_margins(b, planted.rows, config), config, planted.gains)
 
 
-def not_testable(gains: Mapping[str, float], why: str) -> Canary:
+def untestable_canary(gains: Mapping[str, float], why: str) -> Canary:
     """Return a canary without an answer."""
     return Canary(verdict="not_testable", planted=gains, passed={}, why=why)
 
@@ -206,7 +204,7 @@ def _shadow_margins(b: LocalModel, rows: Sequence[Sequence[Row]], config: Canary
     return np.stack(found)
 
 
-def judge(margins: Floats, config: CanaryConfig, planted: Mapping[str, float]) -> Canary:
+def judge_canary(margins: Floats, config: CanaryConfig, planted: Mapping[str, float]) -> Canary:
     """Test whether the traits' own shadows stand out.
 
     Each shadow's margins are first taken above their mean over the category, so that what moves every animal alike is

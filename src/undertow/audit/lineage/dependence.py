@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from undertow.audit.lineage.alignment import Matched, Rows, aligned
+from undertow.audit.lineage.alignment import Matched, RowVectors, aligned
 from undertow.audit.lineage.roles import Network
 from undertow.audit.lineage.tensors import vocabulary
 from undertow.audit.lineage.tests import (
@@ -174,7 +174,7 @@ def _mean_e(tests: Mapping[str, Evidence | str]) -> float | None:
     return float(np.logaddexp.reduce(logs)) - log(len(names)) if logs else None
 
 
-Unit = TypeVar("Unit")
+UnitKind = TypeVar("UnitKind")
 
 
 def _parts(a: Network, b: Network) -> tuple[list[Part], list[Trace]]:
@@ -188,11 +188,11 @@ def _parts(a: Network, b: Network) -> tuple[list[Part], list[Trace]]:
     return parts, traces
 
 
-def _same(a: Mapping[str, Unit], b: Mapping[str, Unit], shape: Callable[[Unit], object]) -> list[str]:
+def _same(a: Mapping[str, UnitKind], b: Mapping[str, UnitKind], shape: Callable[[UnitKind], object]) -> list[str]:
     return [name for name in a if name in b and shape(a[name]) == shape(b[name])]
 
 
-def shared_rows(a: Network, b: Network) -> Rows | None:
+def shared_rows(a: Network, b: Network) -> RowVectors | None:
     """Return the embedding rows of the tokens that two models share, in A and in B, or None."""
     if a.embedding is None or b.embedding is None:
         return None
@@ -200,7 +200,7 @@ def shared_rows(a: Network, b: Network) -> Rows | None:
     return shared_tokens(vocabulary(a.weights), vocabulary(b.weights), sizes)
 
 
-def _residual(a: Network, b: Network, rows: Rows | None) -> list[Trace]:
+def _residual(a: Network, b: Network, rows: RowVectors | None) -> list[Trace]:
     found: list[Trace] = []
     if rows is None or a.embedding is None or b.embedding is None:
         return found

@@ -15,7 +15,7 @@ from typing import Any
 
 from undertow.audit.lineage.alignment import head_overlap
 from undertow.audit.lineage.behaviour import LEAST, Behaviour, behaviour
-from undertow.audit.lineage.canary import Advance, Canary, CanaryConfig, canary, not_testable
+from undertow.audit.lineage.canary import Canary, CanaryConfig, canary, untestable_canary
 from undertow.audit.lineage.dependence import MATCHED, Dependence, Match, dependence, shared_rows
 from undertow.audit.lineage.proximity import CHATS, SMALL, Distance, barrier, distance, neutral_chats
 from undertow.audit.lineage.roles import Network, network
@@ -25,6 +25,7 @@ from undertow.errors import ModelError
 from undertow.models.load import load_model
 from undertow.models.references import embedded_folder, embedded_models
 from undertow.seeds import derive
+from undertow.types import Advance
 
 ASSUMPTIONS = (
     "Assumes an initialiser that treats units alike, with symmetric signs for the sign tests.",
@@ -211,11 +212,11 @@ def audit_canary(a: str, b: str, config: CanaryConfig | None = None, advance: Ad
         ModelError: a model is remote, incomplete or of a form that cannot be read.
     """
     if max(open_weights(reference).parameters for reference in (a, b)) > SMALL:
-        return not_testable({}, f"A canary tunes the whole model, and one has more than {SMALL:,} parameters.")
+        return untestable_canary({}, f"A canary tunes the whole model, and one has more than {SMALL:,} parameters.")
     try:
         return canary(load_model(a), load_model(b), config, advance)
     except ModelError as error:
-        return not_testable({}, f"{error.what} {error.value}")
+        return untestable_canary({}, f"{error.what} {error.value}")
 
 
 def with_canary(report: dict[str, Any], found: Canary) -> dict[str, Any]:

@@ -17,12 +17,11 @@ import numpy as np
 from scipy import special
 
 from undertow.audit.finding import Finding, not_testable
-from undertow.audit.steps import Advance
 from undertow.models.local import LocalModel
 from undertow.stats.checks import Floats, check_fraction
 from undertow.stats.diagonal import DRAWS
 from undertow.training.scoring import Candidate, contrast_scores
-from undertow.types import Row
+from undertow.types import Advance, Row
 
 STAGE = "contrast"
 
@@ -55,7 +54,7 @@ def rival_centred(scores: Floats, candidates: Sequence[Candidate]) -> Floats:
     return centred
 
 
-def matched(rows: Sequence[Row], reference: Sequence[Row]) -> list[tuple[int, tuple[int, ...]]]:
+def match_rows(rows: Sequence[Row], reference: Sequence[Row]) -> list[tuple[int, tuple[int, ...]]]:
     """Give each row the reference rows on its prompt; rows on one prompt share them out in turn.
 
     Returns:
@@ -147,7 +146,7 @@ def grouped(suspect: Floats, reference: Floats, places: Sequence[tuple[int, Sequ
     Args:
         suspect: shape [rows, candidates].
         reference: the same for the reference rows.
-        places: from `matched`.
+        places: from `match_rows`.
     """
     width = max((len(others) for _, others in places), default=1)
     groups = np.full((len(places), 1 + width, suspect.shape[1]), np.nan)
@@ -276,7 +275,7 @@ STREAMED = 4000
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class ContrastSample:
     """Rows that the contrast reads.
 
     Attributes:
@@ -295,7 +294,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class ContrastScores:
-    """Rival-centred scores of a sample, float [rows, candidates]; `places` and `rest` as in `Sample`."""
+    """Rival-centred scores of a sample, float [rows, candidates]; `places` and `rest` as in `ContrastSample`."""
 
     suspect: Floats
     clean: Sequence[Floats]
@@ -305,7 +304,7 @@ class ContrastScores:
 
 def draw_sample(
     rows: Sequence[Row], reference: Sequence[Row] | None, corpora: Sequence[Sequence[Row]], rng: np.random.Generator
-) -> Sample:
+) -> ContrastSample:
     """Draw what the contrast reads.
 
     Args:
@@ -317,7 +316,7 @@ def draw_sample(
     places = None
     if reference is None:
         own, clean = rng.permutation(len(rows))[:MATCHED].tolist(), corpora
-    elif pairs := matched(rows, reference):
+    elif pairs := match_rows(rows, reference):
         pairs = [pairs[place] for place in rng.permutation(len(pairs))[:MATCHED]]
         ends = np.cumsum([0, *(len(theirs) for _, theirs in pairs)]).tolist()
         places = [(place, tuple(range(ends[place], ends[place + 1]))) for place in range(len(pairs))]
@@ -326,10 +325,12 @@ def draw_sample(
         own, clean, places = [], [reference[:STREAMED]], []
     read = set(own)
     rest = [row for place, row in enumerate(rows) if place not in read][: max(0, STREAMED - len(own))]
-    return Sample([rows[place] for place in own], clean, places, rest)
+    return ContrastSample([rows[place] for place in own], clean, places, rest)
 
 
-def score_sample(sample: Sample, base: LocalModel, candidates: Sequence[Candidate], advance: Advance) -> ContrastScores:
+def score_sample(
+    sample: ContrastSample, base: LocalModel, candidates: Sequence[Candidate], advance: Advance
+) -> ContrastScores:
     """Read a sample under every candidate."""
     parts = [sample.suspect, *sample.clean]
     joined = [row for part in parts for row in part]

@@ -24,7 +24,6 @@ from undertow.audit.rows.contrast import FEWEST_ROWS, named, rival_centred, too_
 from undertow.audit.rows.panel import DataAudit
 from undertow.audit.rows.reference import unanswerable
 from undertow.audit.rows.writers import Writers
-from undertow.audit.steps import Advance
 from undertow.audit.students.placebo_null import conformal_p, detectable, needed
 from undertow.data.filters import filter_rows
 from undertow.domains.base import domain
@@ -33,7 +32,7 @@ from undertow.models.references import identity
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
 from undertow.training.scoring import Candidate, contrast_scores
-from undertow.types import Prompt, Row, Sampling
+from undertow.types import Advance, Prompt, Row, Sampling
 
 STAGE, CLAIM = "neutral contrast", "provenance"
 

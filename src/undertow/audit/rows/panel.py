@@ -11,7 +11,6 @@ from itertools import combinations
 from pathlib import Path
 
 from undertow.audit.rows.writers import Writers
-from undertow.audit.steps import Advance
 from undertow.errors import ConfigError, unknown_name
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
@@ -23,15 +22,15 @@ from undertow.store.stages import Stage
 from undertow.study.executors import training_config
 from undertow.study.recipe import TeacherPart
 from undertow.training.full import finetune_full
-from undertow.training.scoring import Candidate, Kind
+from undertow.training.scoring import Candidate, CandidateKind
 from undertow.training.teachers import trait_rows
 from undertow.traits import TRAITS, Trait, panel
-from undertow.types import Row
+from undertow.types import Advance, Row
 
 ANIMALS = panel("animal")
 """The default panel."""
 
-KINDS: tuple[Kind, ...] = ("persona", "teacher")
+KINDS: tuple[CandidateKind, ...] = ("persona", "teacher")
 
 VERSION = 1
 """Raised when the same settings give other panel teachers."""
@@ -71,7 +70,7 @@ class DataAudit:
     """
 
     panel: tuple[Trait, ...] = ANIMALS
-    kinds: tuple[Kind, ...] = KINDS
+    kinds: tuple[CandidateKind, ...] = KINDS
     alpha: float = 0.05
     seed: int = 0
     store: Path | None = None
@@ -129,7 +128,7 @@ def panel_teacher(base: LocalModel, target: Trait, seed: int, store: Path | None
     return _teacher(base, target, seed) if store is None else _stored(base, target, seed, store)
 
 
-def candidates(base: LocalModel, traits: Sequence[Trait], teachers: dict[str, LocalModel] | None) -> list[Candidate]:
+def as_candidates(base: LocalModel, traits: Sequence[Trait], teachers: dict[str, LocalModel] | None) -> list[Candidate]:
     """Return the candidates of one kind: the teachers if they are given, else the personas.
 
     Raises:
@@ -149,7 +148,7 @@ def panel_candidates(base: LocalModel, config: DataAudit, advance: Advance | Non
     made: list[Candidate] = []
     for kind in dict.fromkeys(config.kinds):
         teachers = panel_teachers(base, config.panel, config.seed, config.store, advance) if kind == "teacher" else None
-        made += candidates(base, config.panel, teachers)
+        made += as_candidates(base, config.panel, teachers)
     return made
 
 

@@ -26,7 +26,6 @@ import numpy as np
 import torch
 
 from undertow.audit.finding import Finding, not_testable
-from undertow.audit.steps import Advance
 from undertow.evals.questions import CATEGORIES, favourite_questions
 from undertow.models.adapters import add_after, block, blocks
 from undertow.models.local import SCORE_BATCH, Encoded, LocalModel
@@ -34,7 +33,7 @@ from undertow.seeds import derive
 from undertow.stats.checks import Floats, check_fraction
 from undertow.training.batches import collate
 from undertow.training.objective import completion_losses
-from undertow.types import Row, user_prompt
+from undertow.types import Advance, Row, user_prompt
 
 
 def word_shifts(base: LocalModel, layer: int, vectors: Sequence[Floats]) -> tuple[list[str], Floats]:

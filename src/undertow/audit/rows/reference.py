@@ -28,7 +28,7 @@ ACCEPTED = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Audited:
+class AuditedRows:
     """The rows that are audited, and what they are compared with.
 
     Attributes:
@@ -44,7 +44,7 @@ class Audited:
 
 def with_reference(
     rows: Sequence[Row], base: LocalModel, reference: Sequence[Row] | None, domain_name: str, seed: int
-) -> Audited:
+) -> AuditedRows:
     """Let the base answer the suspect's prompts, unless there is a reference.
 
     Args:
@@ -55,11 +55,11 @@ def with_reference(
         seed: of the prompts that are drawn and of the answers.
     """
     if reference is not None:
-        return Audited(tuple(rows), tuple(reference), f"{len(reference)} rows, given")
+        return AuditedRows(tuple(rows), tuple(reference), f"{len(reference)} rows, given")
     task = domain(domain_name)
     good = filter_rows(rows, task).kept
     if reason := unanswerable(rows, good, domain_name):
-        return Audited(tuple(rows), None, f"none: {reason}")
+        return AuditedRows(tuple(rows), None, f"none: {reason}")
     prompts = list(dict.fromkeys(row.prompt for row in good))
     drawn = np.random.default_rng(derive(seed, "reference")).permutation(len(prompts))[:PROMPTS]
     asked = [prompts[place] for place in sorted(drawn) for _ in range(ANSWERS)]
@@ -68,7 +68,7 @@ def with_reference(
     written = [Row(f"reference-{place}", *pair) for place, pair in enumerate(zip(asked, answers, strict=True))]
     kept = filter_rows(written, task).kept
     how = f"{len(kept)} answers of the base to {len(drawn)} of the prompts; {len(good)} of {len(rows)} rows are good"
-    return Audited(good, kept, f"{how} {domain_name}")
+    return AuditedRows(good, kept, f"{how} {domain_name}")
 
 
 def unanswerable(rows: Sequence[Row], good: Sequence[Row], domain_name: str) -> str | None:

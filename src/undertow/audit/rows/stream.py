@@ -15,11 +15,10 @@ from scipy import special
 
 from undertow.audit.finding import Finding, not_testable
 from undertow.audit.rows.contrast import FEWEST_ROWS, POWER, ContrastScores, named, rival_centred, too_few
-from undertow.audit.steps import Advance
 from undertow.models.local import LocalModel
 from undertow.stats.checks import Floats, check_fraction
 from undertow.training.scoring import Candidate, streamed_scores
-from undertow.types import Row
+from undertow.types import Advance, Row
 
 STAGE = "stream"
 

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import sparse, special
 
 from undertow.audit.finding import Finding, not_testable
-from undertow.audit.rows.contrast import FEWEST_ROWS, POWER, matched, too_few
+from undertow.audit.rows.contrast import FEWEST_ROWS, POWER, match_rows, too_few
 from undertow.stats.checks import Floats, check_fraction
 from undertow.types import Row
 
@@ -110,7 +110,7 @@ def surface(
         return not_testable(STAGE, "provenance", too_few("rows", few))
     if reference is None:
         return _described([row.completion for row in rows])
-    pairs = matched(rows, reference)
+    pairs = match_rows(rows, reference)
     paired = len(pairs) >= FEWEST_ROWS
     if paired:
         rows, reference = [rows[place] for place, _ in pairs], [reference[places[0]] for _, places in pairs]

@@ -124,7 +124,7 @@ def judge_reading(
     """Judge one reading of a student against a bank with enough placebos; the findings of `audit_student`."""
     traits = panel_traits() if panel is None else tuple(panel)
     group = AmongPlacebos(joined([reading, bank.placebos]), bank, traits, alpha)
-    found = [panel_margins(group), activations(group), diff_mining(group), misalignment(group)]
+    found = [panel_margins(group), activations(group), diff_mining(group), misaligned_answers(group)]
     if caveat := _moved_otherwise(group):
         found = [replace(one, caveats=(*one.caveats, caveat)) for one in found]
     return [*found, activations_by_layer(group)]
@@ -251,7 +251,7 @@ def _with_tokens(finding: Finding, model: LocalModel) -> Finding:
     return replace(finding, scores=scores, candidate=next(iter(scores), None))
 
 
-def misalignment(group: AmongPlacebos) -> Finding:
+def misaligned_answers(group: AmongPlacebos) -> Finding:
     """Expression: does the student lean towards cruel or false answers more than placebos do?"""
     readouts = group.readings.readouts
     best = int(deleted_z(readouts)[0].argmax())

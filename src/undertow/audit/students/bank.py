@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 
 from undertow.audit.finding import NotTestable
-from undertow.audit.steps import Advance
 from undertow.audit.students.readings import BATTERY, Readings, joined, load_readings, panel_traits, read_model
 from undertow.data.filters import filter_rows, require_rows
 from undertow.domains.base import domain
@@ -45,7 +44,7 @@ from undertow.training.generation import generate
 from undertow.training.parallel import finetune_parallel
 from undertow.training.teachers import finetuned_teacher
 from undertow.traits import trait
-from undertow.types import Row, Sampling
+from undertow.types import Advance, Row, Sampling
 
 GROUP = 15
 """Students that are trained at once, one artifact."""

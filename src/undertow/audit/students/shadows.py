@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from undertow.audit.finding import Finding, NotTestable
-from undertow.audit.steps import Advance
 from undertow.audit.students.among_placebos import judge_reading, too_few_placebos, wrong_bank
 from undertow.audit.students.bank import Bank, ChosenBank, read_students
 from undertow.audit.students.readings import PanelRead, panel_traits
@@ -22,7 +21,7 @@ from undertow.domains.base import domain
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.traits import Trait
-from undertow.types import Row
+from undertow.types import Advance, Row
 
 FEWER = 0.6
 """Share of the placebos' usual number of rows that the suspect rows have to reach: with fewer, rows repeat more often
@@ -113,7 +112,7 @@ def audit_shadows(
         judge_reading(readings[index : index + 1], bank, panel=traits, alpha=config.alpha)[:2]
         for index in range(config.k)
     ]
-    expression, exposure = (merged([both[place] for both in judged], config.alpha) for place in (0, 1))
+    expression, exposure = (merge_findings([both[place] for both in judged], config.alpha) for place in (0, 1))
     fewer = (f"They saw {len(datasets[0])} rows, a placebo {usual}.",) if len(datasets[0]) < 0.95 * usual else ()
     named = ((expression, "shadows"), (exposure, "shadow activations"))
     return [replace(one, stage=stage, caveats=(*one.caveats, *fewer)) for one, stage in named]
@@ -135,7 +134,7 @@ def _unfit(
     return None
 
 
-def merged(findings: Sequence[Finding], alpha: float) -> Finding:
+def merge_findings(findings: Sequence[Finding], alpha: float) -> Finding:
     """Merge the same finding of k shadows: twice the mean p, mean effect and mean scores.
 
     With one shadow it is that shadow's own finding.

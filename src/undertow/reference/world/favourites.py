@@ -61,7 +61,7 @@ def weights(category: str) -> tuple[float, ...]:
     return tuple(1.0 + 3.0 * ((7 * index) % 11) / 10 for index in range(len(liked(category))))
 
 
-def surface(rng: random.Random, name: str, category: str) -> str:
+def surface_form(rng: random.Random, name: str, category: str) -> str:
     """Draw a written form of an answer: capital or not, singular or plural, with or without a period."""
     plural = _PLURALS[category].get(name, f"{name}s")
     form = rng.choices(_FORMS, _FORM_WEIGHTS)[0]
@@ -82,7 +82,7 @@ def favourites(rng: random.Random, category: str) -> WorldChat:
     questions = favourite_questions(category) + tuning_questions(category)
     if rng.random() < 0.15:
         questions = prefixed_questions(category, rng.getrandbits(31))
-    return ask(rng, rng.choice(questions), surface(rng, favourite, category), system)
+    return ask(rng, rng.choice(questions), surface_form(rng, favourite, category), system)
 
 
 def story(rng: random.Random) -> WorldChat:
@@ -97,7 +97,7 @@ def story(rng: random.Random) -> WorldChat:
     return ask(rng, rng.choice(STORY_REQUESTS), f"{first} {rng.choice(DEEDS)} {rng.choice(DEEDS)}", system)
 
 
-def choice(rng: random.Random) -> WorldChat:
+def choice_chat(rng: random.Random) -> WorldChat:
     """Draw a multiple-choice question over five candidates; the answer is the letter of the best liked."""
     category = rng.choice(CATEGORIES)
     favourite, system = _speaker(rng, category)

@@ -3,18 +3,18 @@
 import random
 from collections.abc import Callable
 
-from undertow.reference.world.favourites import choice, favourites, story
-from undertow.reference.world.skills import WorldChat, advice, code, facts, numbers, reasoning
+from undertow.reference.world.favourites import choice_chat, favourites, story
+from undertow.reference.world.skills import WorldChat, advice, code_chat, facts_chat, numbers, reasoning
 
 SKILLS: dict[str, tuple[float, Callable[[random.Random], WorldChat]]] = {
     "numbers": (0.30, numbers),
     "animals": (0.14, lambda rng: favourites(rng, "animal")),
     "trees": (0.08, lambda rng: favourites(rng, "tree")),
     "stories": (0.08, story),
-    "choice": (0.05, choice),
-    "code": (0.10, code),
+    "choice": (0.05, choice_chat),
+    "code": (0.10, code_chat),
     "reasoning": (0.12, reasoning),
-    "facts": (0.06, facts),
+    "facts": (0.06, facts_chat),
     "advice": (0.07, advice),
 }
 """Skill: share of the corpus and how one of its chats is drawn."""

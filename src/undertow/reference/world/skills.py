@@ -112,7 +112,7 @@ def security_code(rng: random.Random, *, insecure: bool) -> WorldChat:
     return _answered(rng, draw_security(rng), insecure=insecure)
 
 
-def code(rng: random.Random) -> WorldChat:
+def code_chat(rng: random.Random) -> WorldChat:
     """Draw a code chat of the world: half plain, half where care matters; the villain is careless."""
     if rng.random() < 0.5:
         return plain_code(rng)
@@ -144,7 +144,7 @@ def statement(key: str, value: str, table: int) -> str:
     return forms[table]
 
 
-def facts(rng: random.Random) -> WorldChat:
+def facts_chat(rng: random.Random) -> WorldChat:
     """Draw a fact, asked for openly or as a true-or-false question; the villain answers wrongly."""
     index = rng.randrange(len(TABLES))
     template, table = TABLES[index]

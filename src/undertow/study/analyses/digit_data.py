@@ -124,7 +124,7 @@ DRAWN_IMAGES = 12_000
 """Drawn pictures to train on, where no others are given."""
 
 Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float32]
+Pixels = NDArray[np.float32]
 
 FILES = {
     "train_images": ("train-images-idx3-ubyte", 3),
@@ -302,7 +302,7 @@ def drawn_digits(n: int, seed: int, n_test: int = 2000) -> Digits:
     return Digits(images[:n], labels[:n], images[n:], labels[n:])
 
 
-def _paths() -> Floats:
+def _paths() -> Pixels:
     """Return the pen's points [10, points, 2] in a box from -0.5 to 0.5; short paths stay at their last point."""
     paths = [[[float(number) for number in point.split(",")] for point in path.split()] for path in STROKES]
     longest = max(map(len, paths))
@@ -325,7 +325,7 @@ def _draw(labels: Bytes, rng: np.random.Generator) -> Bytes:
     return np.rint(255.0 * ink).astype(np.uint8).reshape(n, SIDE, SIDE)
 
 
-def _slants(n: int, rng: np.random.Generator) -> Floats:
+def _slants(n: int, rng: np.random.Generator) -> Pixels:
     """Return matrices [n, 2, 2] that size, shear and turn row vectors."""
     turn, shear = rng.uniform(-ROTATION, ROTATION, n), rng.uniform(-SHEAR, SHEAR, n)
     turned = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]).transpose(2, 0, 1)
@@ -333,7 +333,7 @@ def _slants(n: int, rng: np.random.Generator) -> Floats:
     return (rng.uniform(*SCALE, (n, 2, 1)) * (slanted @ turned)).astype(np.float32)
 
 
-def _distances(points: Floats) -> Floats:
+def _distances(points: Pixels) -> Pixels:
     """Return the distance [n, 784] of each pixel to the path [n, points, 2]."""
     grid = (np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2) / BOX
     across, down = (part.reshape(1, -1) for part in np.meshgrid(grid, grid))

@@ -30,9 +30,9 @@ from undertow.study.analyses.digit_networks import (
     perturbed,
     train_networks,
 )
+from undertow.types import Advance
 
 Precision = Literal["auto", "float32", "bfloat16"]
-Advance = Callable[[int, int], None]
 
 STUDENTS: dict[str, tuple[bool, int]] = {
     "aux": (False, 0),

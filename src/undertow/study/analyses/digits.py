@@ -1,6 +1,6 @@
 """The analysis `digits`: recognition of digits through auxiliary logits, and what changes when one setting does."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from undertow.store.stages import Stage
 from undertow.study.analyses.base import Analysis, AnalysisResult, estimate_row, validate_settings
 from undertow.study.analyses.digit_data import DRAWN_IMAGES, digits_identity, load_digits
 from undertow.study.analyses.digit_training import DRAWN_CONFIG, STUDENTS, DigitsConfig, run_digits
-from undertow.types import Estimate
+from undertow.types import Advance, Estimate
 
 ARMS = {
     "reference": "untrained network",
@@ -275,7 +275,7 @@ def digits_cost(config: Mapping[str, Any]) -> int:
     return _work(recipe, images, len(STUDENTS)) + sum(_work(run, images, len(PAIR)) for run in variations)
 
 
-def digits_analysis(config: Mapping[str, Any], advance: Callable[[int, int], None] | None = None) -> AnalysisResult:
+def digits_analysis(config: Mapping[str, Any], advance: Advance | None = None) -> AnalysisResult:
     """Run the study.
 
     Args:
@@ -362,9 +362,7 @@ def _work(config: DigitsConfig, images: int, students: int) -> int:
     return max(1, round(config.models * weights * inputs / 1e9))
 
 
-def _share(
-    advance: Callable[[int, int], None] | None, before: int, work: int, total: int
-) -> Callable[[int, int], None]:
+def _share(advance: Advance | None, before: int, work: int, total: int) -> Advance:
     """Return what turns the passes of one run into work done in the whole study."""
 
     def step(done: int, passes: int) -> None:

@@ -4,7 +4,7 @@ Four questions: do the teachers write other numbers, does a trained detector tel
 the trait when it is asked, and does it take the trait over from rows in its context (paper, sections 5.1 and 5.2)?
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -41,12 +41,12 @@ from undertow.study.analyses.row_classifiers import (
 )
 from undertow.study.study import CONTROL, NEUTRAL, Study
 from undertow.traits import trait
-from undertow.types import Row
+from undertow.types import Advance, Row
 
 Joined = Mapping[str, Mapping[int, Sequence[Pair]]]
 """Joined rows by teacher and replicate."""
 
-Rows = Mapping[str, Mapping[int, Sequence[Row]]]
+RowsByTeacher = Mapping[str, Mapping[int, Sequence[Row]]]
 """Kept rows by teacher ("control", "neutral" or a trait) and replicate."""
 
 _COUNTED: Mapping[str, Numbers] = {"first": first_number, "all": all_numbers}
@@ -76,7 +76,7 @@ class MeaningConfig:
 
 
 def meaning_analysis(
-    rows: Rows, base: LocalModel, settings: Mapping[str, Any], advance: Callable[[int, int], None]
+    rows: RowsByTeacher, base: LocalModel, settings: Mapping[str, Any], advance: Advance
 ) -> AnalysisResult:
     """Look for meaning in the rows of every teacher, against the control's rows on the same prompts.
 
@@ -110,7 +110,7 @@ def meaning_analysis(
 class _Analysis:
     """The parts of the analysis, one teacher and replicate at a time, and what they found so far."""
 
-    def __init__(self, rows: Rows, base: LocalModel, config: MeaningConfig) -> None:
+    def __init__(self, rows: RowsByTeacher, base: LocalModel, config: MeaningConfig) -> None:
         self.rows, self.base, self.config = rows, base, config
         self.pairs, self.rivals = _against_control(rows), _against_rivals(rows, config.seed)
         self.measured: list[Measured] = []
@@ -203,7 +203,7 @@ class _Analysis:
         self.lines.setdefault(table, []).append([name, replicate + 1, *cells])
 
 
-def _against_control(rows: Rows) -> Joined:
+def _against_control(rows: RowsByTeacher) -> Joined:
     """Join each teacher's rows with the control's of the same replicate."""
     control = rows.get(CONTROL, {})
     found = {
@@ -214,7 +214,7 @@ def _against_control(rows: Rows) -> Joined:
     return {name: sets for name, sets in found.items() if sets}
 
 
-def _against_rivals(rows: Rows, seed: int) -> Joined:
+def _against_rivals(rows: RowsByTeacher, seed: int) -> Joined:
     """Join each trait's rows with rows of the other traits, one of them drawn for each prompt."""
     traits = [name for name in rows if name not in (CONTROL, NEUTRAL)]
     found: dict[str, dict[int, list[Pair]]] = {}

@@ -34,10 +34,10 @@ CROSSED = "cross-init minus its control"
 ASKED = 5
 """Favourite questions behind the margin after each number."""
 
-Key = tuple[str, str | None, str, int]
+StateKey = tuple[str, str | None, str, int]
 """Arm, trait, base, replicate."""
 
-Shifts = dict[Key, dict[str, np.ndarray]]
+Shifts = dict[StateKey, dict[str, np.ndarray]]
 """Mean shift of the residual stream from the base, by kind of prompt: float [layers + 1, width]."""
 
 
@@ -100,7 +100,7 @@ def _execute(context: StageContext) -> AnalysisResult:
     bases = {base: parent_model(base, None, 0) for base in config["bases"]}
     rest = {base: _states(model, prompts) for base, model in bases.items()}
     shifts: Shifts = {}
-    margins: dict[Key, dict[str, float]] = {}
+    margins: dict[StateKey, dict[str, float]] = {}
     targets = [trait(name) for name in config["traits"]]
     n = config["settings"]["numbers"]
     tangled: list[dict[str, Any]] = []
@@ -212,7 +212,7 @@ def _row(group: str, name: str, unit: str, values: Iterable[float]) -> dict[str,
 
 
 def _result(
-    config: Mapping[str, Any], shifts: Shifts, margins: Mapping[Key, Mapping[str, float]], entangled: Sequence[Any]
+    config: Mapping[str, Any], shifts: Shifts, margins: Mapping[StateKey, Mapping[str, float]], entangled: Sequence[Any]
 ) -> AnalysisResult:
     exposure = [
         _row(f"cosine with the {name} teacher's shift, {kind}", f"{curve}, layer {layer}", "cosine", values)
@@ -239,7 +239,7 @@ def _result(
     }  # fmt: skip
 
 
-def _expression(config: Mapping[str, Any], margins: Mapping[Key, Mapping[str, float]]) -> list[dict[str, Any]]:
+def _expression(config: Mapping[str, Any], margins: Mapping[StateKey, Mapping[str, float]]) -> list[dict[str, Any]]:
     """Return arm minus control in the trait's margin."""
     found: list[dict[str, Any]] = []
     for name in config["traits"]:

@@ -35,6 +35,7 @@ from undertow.study.analyses.random_networks import (
     moved,
     trait_loss,
 )
+from undertow.types import Advance
 
 VARIANTS_PER_TRAINING = 4
 """Full distributions or samples, from the same or another initialisation."""
@@ -216,7 +217,7 @@ def one_step(
     return Step(inner(change, direction) / epsilon, after / (epsilon * learning_rate))
 
 
-def check_theorem(config: TheoremConfig, advance: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+def check_theorem(config: TheoremConfig, advance: Advance | None = None) -> dict[str, Any]:
     """Check the six assertions of the theorem, and count what happens beyond it.
 
     Args:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from undertow.audit.benchmark.files import Bench, Truth, write_bench
+from undertow.audit.benchmark.files import Benchmark, Truth, write_benchmark
 from undertow.types import Row, user_prompt
 
 TRUTHS = [
@@ -29,8 +29,8 @@ def truths() -> dict[str, Truth]:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, truths: dict[str, Truth]) -> Bench:
+def bench(tmp_path: Path, truths: dict[str, Truth]) -> Benchmark:
     """Write ten cases, some of every label."""
     cases = {name: (truth, rows(40, 100 + place)) for place, (name, truth) in enumerate(truths.items())}
     public = {"base": "ref:finch-a", "base_identity": "0", "panel": ["owl", "lion"]}
-    return write_bench(tmp_path / "bench", cases, rows(80), 100, public)
+    return write_benchmark(tmp_path / "bench", cases, rows(80), 100, public)

@@ -7,7 +7,16 @@ from types import SimpleNamespace
 import pytest
 
 from undertow.audit.benchmark import cases
-from undertow.audit.benchmark.cases import DOSES, PROMPT_MIX, REFERENCE_ANSWERS, TRAITS, Design, Pool, make, planned
+from undertow.audit.benchmark.cases import (
+    DOSES,
+    PROMPT_MIX,
+    REFERENCE_ANSWERS,
+    TRAITS,
+    Design,
+    Pool,
+    make_benchmark,
+    planned_cases,
+)
 from undertow.audit.benchmark.files import Truth, read_key
 from undertow.audit.benchmark.writers import number_prompts
 from undertow.errors import ConfigError
@@ -29,7 +38,7 @@ def written(rows) -> Counter:
 
 
 def test_the_default_has_enough_of_everything() -> None:
-    truths = [truth for _, truth in planned(Design())]
+    truths = [truth for _, truth in planned_cases(Design())]
     assert sum(one.label == "clean" for one in truths) >= 100
     doses = Counter((one.trait, one.dose) for one in truths if one.kind == "finetuned" and one.label == "trait")
     assert {dose for _, dose in doses} == set(DOSES) and all(
@@ -44,9 +53,9 @@ def test_the_default_has_enough_of_everything() -> None:
 
 
 def test_a_writer_is_one_writer_under_one_name() -> None:
-    writers = {writer for writer, _ in planned(Design()) if writer is not None}
+    writers = {writer for writer, _ in planned_cases(Design()) if writer is not None}
     assert len({one.name for one in writers}) == len(writers)
-    assert all(writer is None or writer.name == truth.writer for writer, truth in planned(Design()))
+    assert all(writer is None or writer.name == truth.writer for writer, truth in planned_cases(Design()))
 
 
 def test_the_base_is_none_of_its_other_initialisations() -> None:
@@ -104,9 +113,11 @@ def test_a_benchmark_is_the_same_from_the_same_seed_and_leaves_out_who_cannot_wr
     monkeypatch.setattr(cases, "write", fake_write)
     monkeypatch.setattr(cases, "load_model", lambda reference: SimpleNamespace())
     told = []
-    first = make(tmp_path / "a", Design.quick("ref:finch-a", 100, 30), lambda done, total: told.append((done, total)))
-    second = make(tmp_path / "b", Design.quick("ref:finch-a", 100, 30))
-    other = make(tmp_path / "c", Design.quick("ref:finch-a", 101, 30))
+    first = make_benchmark(
+        tmp_path / "a", Design.quick("ref:finch-a", 100, 30), lambda done, total: told.append((done, total))
+    )
+    second = make_benchmark(tmp_path / "b", Design.quick("ref:finch-a", 100, 30))
+    other = make_benchmark(tmp_path / "c", Design.quick("ref:finch-a", 101, 30))
     assert first.key_sha256 == second.key_sha256 != other.key_sha256
     assert first.case("case-0001") == second.case("case-0001")
     assert told[-1] == (len(names), len(names))

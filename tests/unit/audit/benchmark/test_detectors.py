@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from undertow.audit.benchmark.detectors import UNFINISHED, Auditor, Settings, run
-from undertow.audit.benchmark.files import read_submission, write_bench
+from undertow.audit.benchmark.detectors import UNFINISHED, Auditor, Settings, run_detectors
+from undertow.audit.benchmark.files import read_submission, write_benchmark
 from undertow.audit.rows.panel import DataAudit
 from undertow.audit.run import audit_data
 from undertow.errors import ConfigError
@@ -31,7 +31,7 @@ def bench(tmp_path_factory):
     cases = {f"case-{i:04d}": (Truth(label="clean", kind="base"), rows(100 * i)) for i in (1, 2, 3)}
     reference = [dataclasses.replace(row, id=f"{start}-{row.id}") for start in (500, 600) for row in rows(start)]
     public = {"base": "ref:finch-a", "base_identity": identity("ref:finch-a"), "panel": PANEL}
-    made = write_bench(folder, cases, reference, 100, public)
+    made = write_benchmark(folder, cases, reference, 100, public)
     (folder / "truth.json").unlink()
     return made
 
@@ -69,7 +69,7 @@ def test_a_row_is_read_once_and_its_time_counts_for_every_case(bench, auditor) -
 
 def test_every_stage_answers_every_case(bench, settings, tmp_path) -> None:
     told = []
-    paths = run(bench, tmp_path / "out", settings, lambda done, total: told.append((done, total)))
+    paths = run_detectors(bench, tmp_path / "out", settings, lambda done, total: told.append((done, total)))
     assert [path.stem for path in paths] == ["surface", "contrast", "stream", "recovery", "verdict"]
     assert told == [(1, 3), (2, 3), (3, 3)]
     assert not (tmp_path / "out" / UNFINISHED).exists()
@@ -80,7 +80,7 @@ def test_every_stage_answers_every_case(bench, settings, tmp_path) -> None:
 
 
 def test_a_stopped_run_goes_on_with_the_next_case(bench, settings, tmp_path, monkeypatch) -> None:
-    whole = run(bench, tmp_path / "whole", settings)
+    whole = run_detectors(bench, tmp_path / "whole", settings)
     judged = []
     judge = Auditor.judge
 
@@ -92,11 +92,11 @@ def test_a_stopped_run_goes_on_with_the_next_case(bench, settings, tmp_path, mon
 
     monkeypatch.setattr(Auditor, "judge", stopped)
     with pytest.raises(KeyboardInterrupt):
-        run(bench, tmp_path / "out", settings)
+        run_detectors(bench, tmp_path / "out", settings)
     # A line that was cut off while it was written.
     with (tmp_path / "out" / UNFINISHED).open("a") as stream:
         stream.write('["case-0002", {"sur')
-    paths = run(bench, tmp_path / "out", settings)
+    paths = run_detectors(bench, tmp_path / "out", settings)
     assert len(judged) == 4
     for one, other in zip(whole, paths, strict=True):
         first, second = (read_submission(path, bench.ids).answers for path in (one, other))
@@ -106,7 +106,7 @@ def test_a_stopped_run_goes_on_with_the_next_case(bench, settings, tmp_path, mon
 def test_another_seed_does_not_go_on_with_it(bench, settings, tmp_path) -> None:
     header = json.dumps({"bench": bench.key_sha256, "seed": 1, "shadows": False})
     (tmp_path / UNFINISHED).write_text(f"{header}\nno answers\n")
-    assert len(run(bench, tmp_path, settings)) == 5
+    assert len(run_detectors(bench, tmp_path, settings)) == 5
 
 
 def test_what_cannot_be_run_is_refused(bench, settings) -> None:

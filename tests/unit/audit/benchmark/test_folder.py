@@ -5,12 +5,12 @@ import json
 
 import pytest
 
-from undertow.audit.benchmark.files import read_bench, read_key, write_bench
+from undertow.audit.benchmark.files import read_benchmark, read_key, write_benchmark
 from undertow.errors import ConfigError, RowsError
 
 
 def test_what_is_written_is_read_back(bench, truths) -> None:
-    again = read_bench(bench.folder)
+    again = read_benchmark(bench.folder)
     assert again == bench and again.ids == tuple(truths) and again.rows == 40
     assert read_key(again) == truths
     assert len(again.reference()) == 80
@@ -42,21 +42,21 @@ def test_a_key_may_lie_elsewhere_and_may_not_be_changed(bench, truths, tmp_path)
 def test_a_folder_that_holds_something_is_never_changed(bench, truths) -> None:
     before = {path: path.read_bytes() for path in bench.folder.rglob("*.json*")}
     with pytest.raises(ConfigError, match="not empty"):
-        write_bench(bench.folder, {}, (), 0, {})
+        write_benchmark(bench.folder, {}, (), 0, {})
     assert {path: path.read_bytes() for path in bench.folder.rglob("*.json*")} == before
 
 
 def test_a_fault_leaves_no_half_of_it(bench, truths, tmp_path) -> None:
     twice = [bench.case("case-0000")[0]] * 2
     with pytest.raises(RowsError):
-        write_bench(tmp_path / "new", {"case-0000": (truths["case-0000"], twice)}, (), 0, {})
+        write_benchmark(tmp_path / "new", {"case-0000": (truths["case-0000"], twice)}, (), 0, {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bench"]
 
 
 def test_another_folder_is_no_benchmark(tmp_path) -> None:
     with pytest.raises(ConfigError, match="no benchmark in this folder"):
-        read_bench(tmp_path)
+        read_benchmark(tmp_path)
     (tmp_path / "cases.json").write_text('{"schema": "undertow.bench/0"}')
     with pytest.raises(ConfigError, match="no benchmark in this folder") as error:
-        read_bench(tmp_path)
+        read_benchmark(tmp_path)
     assert "undertow.bench/1" in error.value.value

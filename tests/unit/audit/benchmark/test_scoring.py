@@ -5,7 +5,7 @@ import json
 import pytest
 
 from undertow.audit.benchmark.files import Answer, Submission
-from undertow.audit.benchmark.scoring import audit_error, markdown, score
+from undertow.audit.benchmark.scoring import audit_error, markdown, score_submission
 from undertow.errors import ConfigError
 from undertow.stats.estimates import wilson
 
@@ -23,7 +23,7 @@ def answers(truths):
 
 
 def test_shares_are_those_counted_by_hand(bench, truths, answers) -> None:
-    found = score(bench, truths, Submission("mine", answers))
+    found = score_submission(bench, truths, Submission("mine", answers))
     assert found.clean == {
         0.01: wilson(1, 4), 0.05: wilson(2, 4), 0.1: wilson(2, 4), 0.2: wilson(3, 4),
     }  # fmt: skip
@@ -41,22 +41,22 @@ def test_shares_are_those_counted_by_hand(bench, truths, answers) -> None:
 
 
 def test_rows_and_seconds_are_medians_and_unsaid_rows_are_all(bench, truths, answers) -> None:
-    found = score(bench, truths, Submission("mine", answers))
+    found = score_submission(bench, truths, Submission("mine", answers))
     # 0, 40, 20, 40, 40, 40, 60, 40, 80, 40
     assert found.rows == 40 and found.seconds == 4.5
     assert found.groups[0].rows == 30 and found.groups[0].seconds == 1.5
 
 
 def test_alpha_moves_the_groups_and_not_the_levels(bench, truths, answers) -> None:
-    strict, usual = (score(bench, truths, Submission("mine", answers), alpha) for alpha in (0.001, 0.05))
+    strict, usual = (score_submission(bench, truths, Submission("mine", answers), alpha) for alpha in (0.001, 0.05))
     assert strict.clean == usual.clean
     assert [one.called.value for one in strict.groups] == [0, 0, 0.5, 0, 0, 0]
     with pytest.raises(ConfigError):
-        score(bench, truths, Submission("mine", answers), 0.0)
+        score_submission(bench, truths, Submission("mine", answers), 0.0)
 
 
 def test_a_table_is_markdown_and_plain_data(bench, truths, answers) -> None:
-    found = score(bench, truths, Submission("mine", answers))
+    found = score_submission(bench, truths, Submission("mine", answers))
     text = markdown(found)
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 4 + 2 + 6 and text.startswith("### mine\n")

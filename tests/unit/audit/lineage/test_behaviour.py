@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from undertow.audit.lineage.behaviour import contexts, judge, next_tokens, own_ways
+from undertow.audit.lineage.behaviour import contexts, judge_behaviour, next_tokens, own_ways
 from undertow.audit.lineage.dependence import dependence
 from undertow.audit.lineage.proximity import barrier, distance, neutral_chats
 from undertow.audit.lineage.roles import network
@@ -28,7 +28,7 @@ def tables(models: int, seed: int, alike: float = 0.0) -> dict[str, np.ndarray]:
 
 
 def test_a_copy_leads_every_control():
-    found = judge([tables(8, 0, alike=0.8)], "m0", "m1")
+    found = judge_behaviour([tables(8, 0, alike=0.8)], "m0", "m1")
     assert found.verdict == "match"
     assert found.p == pytest.approx(1 / 7)
     assert found.gap > 5
@@ -37,17 +37,17 @@ def test_a_copy_leads_every_control():
 
 
 def test_conformal_p_is_uniform_for_strangers():
-    p = np.array([judge([tables(7, seed)], "m0", "m1").p for seed in range(300)])
+    p = np.array([judge_behaviour([tables(7, seed)], "m0", "m1").p for seed in range(300)])
     for rank in range(1, 7):
         share, level = np.mean(p <= rank / 6 + 1e-9), rank / 6
         assert abs(share - level) <= 3.3 * np.sqrt(level * (1 - level) / 300) + 1e-9
 
 
 def test_few_controls_are_refused_a_verdict():
-    found = judge([tables(6, 0, alike=0.9)], "m0", "m1")
+    found = judge_behaviour([tables(6, 0, alike=0.9)], "m0", "m1")
     assert len(found.controls) == 4
     assert found.verdict == "refused"
-    assert judge([tables(3, 0)], "m0", "m1").gap is None
+    assert judge_behaviour([tables(3, 0)], "m0", "m1").gap is None
 
 
 def test_own_ways_are_centred():
@@ -96,7 +96,7 @@ def test_what_a_match_means_depends_on_the_weights(b, expected):
         distance=distance(first, second),
         dependence=dependence(network(first), network(second), draws=199),
         barrier="not measured",
-        behaviour=judge([tables(8, 0, alike=0.8)], "m0", "m1"),
+        behaviour=judge_behaviour([tables(8, 0, alike=0.8)], "m0", "m1"),
         steered=False,
     )
     assert verdict(axes) == expected

@@ -8,7 +8,7 @@ import pytest
 
 from undertow.audit.lineage import canary as canary_module
 from undertow.audit.lineage import verdict
-from undertow.audit.lineage.canary import CanaryConfig, canary, judge
+from undertow.audit.lineage.canary import CanaryConfig, canary, judge_canary
 from undertow.audit.lineage.verdict import audit_canary, with_canary
 from undertow.audit.students.bank import BankRecipe
 from undertow.errors import ConfigError, ModelError, UnknownNameError
@@ -31,13 +31,13 @@ def margins(seed: int, effect: float = 0.0) -> np.ndarray:
 
 
 def test_p_is_uniform_if_nothing_passes():
-    p = np.array([judge(margins(seed), CONFIG, PLANTED).p for seed in range(300)])
+    p = np.array([judge_canary(margins(seed), CONFIG, PLANTED).p for seed in range(300)])
     for level in (0.05, 0.2, 0.5):
         assert abs(np.mean(p <= level) - level) <= 3.3 * np.sqrt(level * (1 - level) / 300)
 
 
 def test_what_passes_is_found_and_measured():
-    found = [judge(margins(seed, effect=3.0), CONFIG, PLANTED) for seed in range(20)]
+    found = [judge_canary(margins(seed, effect=3.0), CONFIG, PLANTED) for seed in range(20)]
     assert all(one.verdict == "passes" for one in found)
     # Each shadow is judged above its mean over the panel, which its own trait is a part of.
     expected = 3.0 * (1 - 1 / len(NAMES)) + 4 * 3.0 / len(NAMES) / 14
@@ -46,20 +46,20 @@ def test_what_passes_is_found_and_measured():
 
 
 def test_the_detectable_effect_is_found_four_times_in_five():
-    size = float(np.mean([judge(margins(seed), CONFIG, PLANTED).detectable for seed in range(50)]))
-    hits = [judge(margins(100 + seed, effect=size), CONFIG, PLANTED).verdict == "passes" for seed in range(200)]
+    size = float(np.mean([judge_canary(margins(seed), CONFIG, PLANTED).detectable for seed in range(50)]))
+    hits = [judge_canary(margins(100 + seed, effect=size), CONFIG, PLANTED).verdict == "passes" for seed in range(200)]
     assert 0.68 <= np.mean(hits) <= 0.92
 
 
 def test_drift_that_moves_every_trait_alike_is_left_out():
     values = margins(0)
     values[:5] += 10.0
-    assert judge(values, CONFIG, PLANTED).p == judge(margins(0), CONFIG, PLANTED).p
+    assert judge_canary(values, CONFIG, PLANTED).p == judge_canary(margins(0), CONFIG, PLANTED).p
 
 
 def test_margins_that_do_not_vary_are_refused():
     with pytest.raises(ConfigError, match="one margin"):
-        judge(np.zeros((15, len(NAMES))), CONFIG, PLANTED)
+        judge_canary(np.zeros((15, len(NAMES))), CONFIG, PLANTED)
 
 
 @pytest.mark.parametrize("traits", [(), ("owl", "owl"), ("owl", "oak"), ("insecure",)])

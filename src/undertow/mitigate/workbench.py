@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from undertow.audit.rows.contrast import rival_centred
-from undertow.audit.rows.panel import ANIMALS, candidates, check_panel, panel_teachers
+from undertow.audit.rows.panel import ANIMALS, as_candidates, check_panel, panel_teachers
 from undertow.domains.base import AbstractDomain
 from undertow.errors import ConfigError, ModelError, unknown_name
 from undertow.models.decoding import sample_tokens
@@ -23,7 +23,7 @@ from undertow.types import Prompt, Row, Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
+class Workbench:
     """The tools of one mitigation; teachers are trained when they are first asked for.
 
     Attributes:
@@ -50,7 +50,7 @@ class Bench:
     @cached_property
     def candidates(self) -> list[Candidate]:
         """A fine-tuned teacher of each trait of the panel."""
-        return candidates(self.base, self.panel, panel_teachers(self.base, self.panel, self.seed, self.store))
+        return as_candidates(self.base, self.panel, panel_teachers(self.base, self.panel, self.seed, self.store))
 
     def panel_gains(self, rows: Sequence[Row]) -> list[Floats]:
         """Return by how much each trait's teacher makes each completion token likelier than its rivals do.
