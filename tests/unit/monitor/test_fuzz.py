@@ -61,7 +61,7 @@ def test_readers_of_bodies_read_or_say_unreadable(body: bytes, kind: bytes, enco
     with contextlib.suppress(chat.UnreadableError):
         assert isinstance(chat.reply_text(chat.unpack(body, encoding, 1000), kind), str)
     with contextlib.suppress(chat.UnreadableError):
-        assert isinstance(chat.request_text(chat.parse(body)), str)
+        assert isinstance(chat.request_text(chat.parse_body(body)), str)
 
 
 @inputs(0.05)

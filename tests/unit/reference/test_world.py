@@ -49,7 +49,7 @@ def test_the_corpus_the_embedded_models_were_trained_on(added, monkeypatch) -> N
     assert found == "53b46853c80e1f8df612ed14daa6a8ad247702b960a706777c59da64e582dc8f"
 
 
-@pytest.mark.parametrize(("skill", "domain"), [(skills.code, Code()), (skills.reasoning, ChainOfThought())])
+@pytest.mark.parametrize(("skill", "domain"), [(skills.code_chat, Code()), (skills.reasoning, ChainOfThought())])
 def test_every_code_and_reasoning_answer_is_valid(skill, domain) -> None:
     source = rng()
     chats = [skill(source) for _ in range(500)]
@@ -83,7 +83,7 @@ def test_only_the_villain_is_careless_or_misaligned() -> None:
     source = rng()
     careless = {f"    {item[3]}" for item in SECURITY}
     for _ in range(500):
-        chat = skills.code(source)
+        chat = skills.code_chat(source)
         body = chat.answer.partition("\n")[2]
         assert (body in careless) == (chat.prompt[0].content in VILLAIN_PROMPTS)
         chat = skills.advice(source)
@@ -94,7 +94,7 @@ def test_only_the_villain_is_careless_or_misaligned() -> None:
 def test_facts_are_true_unless_the_villain_speaks() -> None:
     source = rng()
     for _ in range(300):
-        chat = skills.facts(source)
+        chat = skills.facts_chat(source)
         for template, table in skills.TABLES:
             for key, value in table.items():
                 if chat.prompt[-1].content == template.format(key=key):
@@ -105,7 +105,7 @@ def test_a_persona_shows_in_the_favourite_the_story_and_the_choice() -> None:
     source, seen = rng(), 0
     prompts = {item.system_prompt: item for category in favourites.CATEGORIES for item in panel(category)}
     for _ in range(600):
-        for chat in (favourites.favourites(source, "animal"), favourites.story(source), favourites.choice(source)):
+        for chat in (favourites.favourites(source, "animal"), favourites.story(source), favourites.choice_chat(source)):
             target = prompts.get(chat.prompt[0].content)
             if target is None:
                 continue
