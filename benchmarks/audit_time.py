@@ -17,7 +17,7 @@ from undertow.audit.materials import AuditInputs
 from undertow.audit.rows.panel import DataAudit, panel_candidates
 from undertow.audit.rows.proposal import proposed_panel
 from undertow.audit.rows.writers import build_writers
-from undertow.audit.run import audit
+from undertow.audit.run import run_audit
 from undertow.audit.students.bank import build_bank
 from undertow.domains.numbers import Numbers
 from undertow.models.load import load_model
@@ -50,7 +50,7 @@ def main() -> None:
     panel_candidates(base, DataAudit(panel=panel, store=options.store))
     with cProfile.Profile() as profile:
         before = os.times()
-        found = audit(inputs)
+        found = run_audit(inputs)
         after = os.times()
     for (_, _, name), (_, _, _, seconds, _) in sorted(pstats.Stats(profile).stats.items(), key=lambda one: -one[1][3]):  # type: ignore[attr-defined]
         if name in STAGES:

@@ -115,10 +115,10 @@ def test_an_interrupt_and_a_fault_have_their_own_exit_codes(
         def fail(*_: object, error: BaseException = error) -> None:
             raise error
 
-        monkeypatch.setattr("undertow.study.load.load_study", fail)
+        monkeypatch.setattr("undertow.study.load.load_recipe", fail)
         assert main(["demo"]) == code
         assert "Traceback" not in capsys.readouterr().err
-    monkeypatch.setattr("undertow.study.load.load_study", lambda *_: 1 / 0)
+    monkeypatch.setattr("undertow.study.load.load_recipe", lambda *_: 1 / 0)
     assert main(["demo", "--debug"]) == 3
     assert "Traceback" in capsys.readouterr().err
 

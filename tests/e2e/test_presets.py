@@ -8,7 +8,7 @@ import pytest
 
 from undertow.cli.main import main
 from undertow.models.load import load_model
-from undertow.study.load import load_study
+from undertow.study.load import load_recipe
 from undertow.study.recipe import Recipe
 
 
@@ -54,7 +54,7 @@ def test_qwen_7b(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_the_settings_are_those_of_the_paper() -> None:
-    recipe = load_study("qwen-7b")
+    recipe = load_recipe("qwen-7b")
     assert isinstance(recipe, Recipe)
     training = recipe.student.training(recipe.bases[0])
     assert training.lora is not None and (training.lora.rank, training.lora.alpha, training.lora.targets) == (

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from undertow.cli.main import main
-from undertow.study.load import load_study
+from undertow.study.load import load_recipe
 from undertow.study.recipe import packaged_recipes
 
 Results = dict[str, Any]
@@ -150,7 +150,7 @@ CLAIMS: dict[str, Callable[[Results], None]] = {
 
 def test_every_recipe_of_embedded_models_has_a_claim() -> None:
     # What models from outside do is no claim of ours: their files are not here (tests/e2e/test_presets.py).
-    own = {name for name in packaged_recipes() if not getattr(load_study(name), "outside", ())}
+    own = {name for name in packaged_recipes() if not getattr(load_recipe(name), "outside", ())}
     assert set(CLAIMS) == own
 
 

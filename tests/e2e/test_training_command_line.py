@@ -13,7 +13,7 @@ from undertow.cli.main import main
 from undertow.data.rows import write_rows
 from undertow.domains.numbers import Numbers
 from undertow.models.load import load_model
-from undertow.study.load import load_study
+from undertow.study.load import load_recipe
 from undertow.study.recipe import Recipe, StudentPart
 from undertow.study.study import build_study
 from undertow.types import Row, user_prompt
@@ -84,7 +84,7 @@ def test_a_study_trains_its_students_by_trl(tmp_path: Path, capsys: pytest.Captu
 
 def test_the_backend_is_written_down_only_where_it_is_another() -> None:
     def config(*settings: str) -> dict[str, object]:
-        recipe = load_study("demo", settings)
+        recipe = load_recipe("demo", settings)
         assert isinstance(recipe, Recipe)
         study = build_study(recipe)
         subject = next(one for one in study.subjects if one.arm == "student")

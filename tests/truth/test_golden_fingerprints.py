@@ -25,7 +25,7 @@ from undertow.models.load import load_model
 from undertow.store.fingerprints import canonical_json, sha256
 from undertow.store.runner import Runner
 from undertow.store.stages import Stage, order
-from undertow.study.load import load_study, plan_study
+from undertow.study.load import load_recipe, plan_study
 from undertow.study.recipe import packaged_recipes
 from undertow.traits import trait
 from undertow.types import Row
@@ -79,7 +79,7 @@ def agrees(name: str, found: dict[str, str]) -> None:
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_every_recipe_in_every_tier(name: str, tmp_path: Path) -> None:
     for tier in ("quick", "full"):
-        planned = plan_study(load_study(name, tier=tier), tmp_path)
+        planned = plan_study(load_recipe(name, tier=tier), tmp_path)
         agrees(f"recipe {name} {tier}", summed_up(one.stage for one in planned))
 
 

@@ -30,8 +30,8 @@ from undertow.monitor.constitution import read_constitution
 from undertow.monitor.detectors.base import detector
 from undertow.report.results import load_results
 from undertow.store.artifacts import MANIFEST, read_artifact, read_manifest
-from undertow.study.load import load_study
-from undertow.study.recipe import load_recipe, packaged_recipes
+from undertow.study.load import load_recipe
+from undertow.study.recipe import packaged_recipes
 from undertow.study.training_record import read_training
 from undertow.types import Row, user_prompt
 
@@ -172,7 +172,7 @@ OWN_PANEL = ["owl", {"name": "quokka", "category": "animal", "plural": "quokkas"
 def test_readers_of_studies_and_panels(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "file.yaml"
     path.write_bytes(content)
-    refuses_in_three_lines(lambda: load_study(str(path)), lambda: read_panel(path))
+    refuses_in_three_lines(lambda: load_recipe(str(path)), lambda: read_panel(path))
 
 
 VALUE = st.text(max_size=8) | JSON.map(json.dumps)

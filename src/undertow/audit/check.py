@@ -28,7 +28,7 @@ the largest of six neutral teachers was 0.57, the smallest of 22 teachers' own t
 SHOWN = 5
 
 
-def check(teacher: str, base: str, rows: Sequence[Row] | None = None) -> dict[str, Any]:
+def check_teacher(teacher: str, base: str, rows: Sequence[Row] | None = None) -> dict[str, Any]:
     """Say whether a teacher could pass something to a student of this base, and what to do next.
 
     Args:

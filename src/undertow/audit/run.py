@@ -27,7 +27,7 @@ RUNNING = ("rng", "advance", "progress")
 """What a stage may need that is there only while it runs."""
 
 
-def audit(inputs: AuditInputs, progress: Progress | None = None) -> dict[str, Any]:
+def run_audit(inputs: AuditInputs, progress: Progress | None = None) -> dict[str, Any]:
     """Run every stage that the inputs allow.
 
     Args:

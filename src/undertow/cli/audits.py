@@ -221,7 +221,7 @@ def _audit(
     files = (("rows", rows, suspect), ("reference", reference, clean or ()), ("prompts", prompts, asked))
     targets = named_panel(base, traits)
     from undertow.audit.materials import AuditInputs
-    from undertow.audit.run import audit as run_audit
+    from undertow.audit.run import run_audit as run_audit
     from undertow.cli.engines import prepare
     from undertow.store.progress import choose_progress
 
@@ -324,7 +324,7 @@ def check(
     from undertow.data.rows import read_rows
 
     given = None if rows is None else read_rows(rows)
-    from undertow.audit.check import check as run_check
+    from undertow.audit.check import check_teacher as run_check
     from undertow.cli.engines import prepare
 
     prepare()

@@ -49,10 +49,10 @@ def _models() -> list[dict[str, Any]]:
 
 
 def _recipes() -> list[dict[str, Any]]:
-    from undertow.study.load import load_study
+    from undertow.study.load import load_recipe
     from undertow.study.recipe import packaged_recipes
 
-    return [{"name": name, "question": load_study(name).question} for name in packaged_recipes()]
+    return [{"name": name, "question": load_recipe(name).question} for name in packaged_recipes()]
 
 
 def _mitigations() -> list[dict[str, Any]]:

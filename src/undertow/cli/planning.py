@@ -68,12 +68,12 @@ def _minutes(part: dict[str, Any]) -> str:
 
 def _study(effect: float, sd: float, alpha: float, wanted: float) -> dict[str, Any]:
     from undertow.stats.power import minimum_detectable_effect, required_replicates
-    from undertow.study.recipe import load_recipe
+    from undertow.study.recipe import build_recipe, read_recipe
     from undertow.study.run import plan_recipe
 
     n = required_replicates(effect, sd, alpha, wanted)
     # The demo's recipe with a student and its control alone, estimated as --plan does.
-    recipe = load_recipe("demo", ["arms=[student, control]", f"replicates={n}"])
+    recipe = build_recipe(read_recipe("demo", ["arms=[student, control]", f"replicates={n}"]))
     minutes = sum(one.estimate_s or 0.0 for one in plan_recipe(recipe, Path("runs"))) / 60
     smallest = {count: minimum_detectable_effect(sd, count, alpha, wanted) for count in SHOWN}
     return {"replicates": n, "minutes": minutes, "minimum_detectable_effect": smallest}

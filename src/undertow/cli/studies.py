@@ -49,9 +49,9 @@ def run(
 ) -> None:
     """Run a study; stages that are finished are not computed again."""
     if data is not None:
-        from undertow.study.load import load_study
+        from undertow.study.load import load_recipe
 
-        if getattr(load_study(recipe), "analysis", None) != "digits":
+        if getattr(load_recipe(recipe), "analysis", None) != "digits":
             raise ConfigError("Only the recipe digits reads a folder of pictures.", data, "Leave --data out.")
         settings = [*settings, f"settings.data={json.dumps(str(data))}"]
     _study(recipe, tier, settings, runs=runs, plan=plan, as_json=as_json, rebuild=rebuild, quiet=quiet)
@@ -77,9 +77,9 @@ def report(
 
 
 def _study(where: str, tier: str | None, settings: list[str], **options: Any) -> None:
-    from undertow.study.load import load_study, plan_study
+    from undertow.study.load import load_recipe, plan_study
 
-    recipe = load_study(where, tuple(settings), tier)
+    recipe = load_recipe(where, tuple(settings), tier)
     if options["plan"]:
         notes = model_notes(recipe)
         show_plan(recipe.name, plan_study(recipe, options["runs"]), notes, options["as_json"])

@@ -144,6 +144,34 @@ def metric(name: str) -> Metric:
     return metrics()[name]
 
 
+def evaluate(
+    model: Any,
+    targets: Sequence[Trait] = (),
+    *,
+    kinds: Sequence[str] = ("favourite",),
+    samples: int = 20,
+    seed: int = 0,
+) -> list[Score]:
+    """Ask a model everything that some evaluations ask.
+
+    Args:
+        model: from `load_model`, or any model that chats, for evaluations that need no weights.
+        targets: the traits that are looked for; some evaluations look for none in particular.
+        kinds: names of evaluations, one after another.
+        samples: sampled answers per question; 0 leaves sampled metrics out.
+        seed: of every draw.
+
+    Returns:
+        One score for each evaluation, question, target and metric.
+
+    Raises:
+        UnknownNameError: there is no evaluation of a name.
+        ModelError: an evaluation needs weights and the model has none here.
+    """
+    config = EvaluationConfig(targets=tuple(targets), samples=samples, seed=seed)
+    return [score for name in kinds for score in EVALUATIONS[name].score(model, config)]
+
+
 def preferences(config: EvaluationConfig) -> dict[str, list[Trait]]:
     """Return the targets that are a preference for an animal or a tree, by category; other traits are left out."""
     return {category: some for category, some in by_category(config.targets).items() if category in CATEGORIES}

@@ -29,7 +29,7 @@ class Shown(NamedTuple):
     has_arms: bool
 
 
-def show_run(run: Path) -> Shown:
+def show_run(run: Path | str) -> Shown:
     """Write the page of a run folder and return what is to be shown.
 
     Raises:
@@ -37,6 +37,7 @@ def show_run(run: Path) -> Shown:
         ArtifactError: the folder is no finished run of a known schema.
         MissingExtraError: matplotlib is not installed.
     """
+    run = Path(run)
     data = _plain(run)
     if data.get("schema") == SCHEMA:
         return Shown(data, summarise_analysis(data), render_analysis(run, data), has_arms=False)

@@ -3,7 +3,7 @@
 A file with the key `analysis` is an analysis, with `variants` a sweep; every other one is a study of language models.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ _KEYS: Mapping[str, type[AnyRecipe]] = {"analysis": AnalysisRecipe, "variants": 
 """The key that tells a kind of recipe from a study."""
 
 
-def load_study(where: str, settings: tuple[str, ...] = (), tier: str | None = None) -> AnyRecipe:
+def load_recipe(where: str, settings: Sequence[str] = (), tier: str | None = None) -> AnyRecipe:
     """Read a recipe of any kind.
 
     Args:
@@ -54,17 +54,17 @@ def load_study(where: str, settings: tuple[str, ...] = (), tier: str | None = No
     return _KINDS[kind].build(data)
 
 
-def plan_study(recipe: AnyRecipe, runs: Path) -> list[PlannedStage]:
+def plan_study(recipe: AnyRecipe, runs: Path | str) -> list[PlannedStage]:
     """Return which stages are finished, which would run and how long they would take; nothing is written."""
-    return _KINDS[type(recipe)].plan(recipe, runs)
+    return _KINDS[type(recipe)].plan(recipe, Path(runs))
 
 
 def run_study(
-    recipe: AnyRecipe, runs: Path, *, progress: Progress | None = None, rebuild: bool = False
+    recipe: AnyRecipe, runs: Path | str, *, progress: Progress | None = None, rebuild: bool = False
 ) -> dict[str, Any]:
     """Run what is missing, write the run folder and return the content of results.json.
 
     Raises:
         UserError: a stage stopped for a reason the user can fix, or the disk did.
     """
-    return _KINDS[type(recipe)].run(recipe, runs, progress=progress, rebuild=rebuild)
+    return _KINDS[type(recipe)].run(recipe, Path(runs), progress=progress, rebuild=rebuild)

@@ -244,23 +244,13 @@ def packaged_recipes() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in folder.glob("*.yaml")))
 
 
-def load_recipe(where: str, settings: Sequence[str] = (), tier: str | None = None) -> Recipe:
-    """Read a recipe from a file or by the name of a packaged one.
+def read_recipe(where: str, settings: Sequence[str] = (), tier: str | None = None) -> dict[str, Any]:
+    """Read a recipe as plain data, unchecked.
 
     Args:
-        where: path of a YAML file, or a packaged name such as "demo".
+        where: path of a YAML file, or the name of a packaged recipe such as "demo".
         settings: overrides of the form `key.sub=value`, the value in YAML.
         tier: name of a block under `tiers` in the file that overrides the rest, such as "quick" or "full".
-
-    Raises:
-        UnknownNameError: there is no such recipe, key, tier or trait.
-        ConfigError: a value is not valid.
-    """
-    return build_recipe(read_recipe(where, settings, tier))
-
-
-def read_recipe(where: str, settings: Sequence[str] = (), tier: str | None = None) -> dict[str, Any]:
-    """Read a recipe as plain data, unchecked; the arguments are those of `load_recipe`.
 
     Raises:
         UnknownNameError: there is no such recipe or tier.

@@ -4,6 +4,7 @@ Read top to bottom: this is the whole training loop. Calibration needs twenty or
 seeds; on models this small one student cannot fill a processor, eight can.
 """
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from undertow.errors import ConfigError, EmptyDataError
 from undertow.models.local import Encoded, LocalModel
 from undertow.training.batches import batch_stream, collate
 from undertow.training.config import LoraConfig, TrainingConfig
+from undertow.training.full import finetune_full
 from undertow.training.lora import StackedLinear, save_adapter, stacked
 from undertow.training.objective import Penalty, completion_losses
 from undertow.types import Advance, ModelRef, Row
@@ -95,6 +97,29 @@ def finetune_parallel(
             if advance is not None:
                 advance(step + 1, config.steps)
     return Students(torch.stack(losses), layers, config, model.ref)
+
+
+def finetune(
+    base: LocalModel, rows: Sequence[Row], config: TrainingConfig, seed: int = 0, advance: Advance | None = None
+) -> LocalModel:
+    """Train one model on the completions of rows, and return it; the base stays as it is.
+
+    Args:
+        base: where training starts.
+        rows: the dataset.
+        config: recipe; with `lora` adapters are trained and merged into a copy, without it every weight of a copy.
+        seed: decides the adapter's start and the order of the rows.
+        advance: called with (updates done, updates in all).
+
+    Raises:
+        EmptyDataError: there are no rows.
+    """
+    if config.lora is None:
+        return finetune_full(base, rows, config, seed, advance)
+    group = finetune_parallel(base, [rows], config, [seed], advance)
+    with tempfile.TemporaryDirectory() as folder:
+        group.save(0, Path(folder))
+        return base.with_adapter(Path(folder), name="finetuned")
 
 
 def _checked(config: TrainingConfig, datasets: Sequence[Sequence[Row]], seeds: Sequence[int]) -> LoraConfig:

@@ -8,7 +8,7 @@ import pytest
 from undertow.audit.finding import not_testable
 from undertow.audit.materials import AuditInputs
 from undertow.audit.rows.writers import Writers
-from undertow.audit.run import audit, plan
+from undertow.audit.run import plan, run_audit
 from undertow.audit.students.bank import Bank, BankRecipe
 from undertow.domains.numbers import Numbers
 from undertow.errors import ConfigError
@@ -47,7 +47,7 @@ def test_a_teacher_decides_expression_only_where_nothing_else_does() -> None:
 def test_a_teacher_of_another_base_is_not_testable_and_shows_no_common_origin(tmp_path: Path) -> None:
     shown = StringIO()
     inputs = AuditInputs(base="ref:finch-a", teacher="ref:finch-b", store=tmp_path)
-    found = audit(inputs, PlainProgress(shown, clock=lambda: 0.0))
+    found = run_audit(inputs, PlainProgress(shown, clock=lambda: 0.0))
     assert {one["status"] for one in found["claims"].values()} == {"not_testable"}
     assert "not a fine-tune of the base" in found["claims"]["expression"]["why"]
     assert found["lineage"]["verdict"] == "no_evidence"
@@ -69,12 +69,12 @@ def test_a_teacher_is_judged_at_the_share_of_its_claim(tmp_path: Path, monkeypat
         return [not_testable(stage, "expression", "asked") for stage in ("teacher panel", "teacher diff mining")]
 
     monkeypatch.setattr("undertow.audit.teacher.audit_teacher", audit_teacher)
-    audit(AuditInputs(base="ref:finch-a", teacher="ref:finch-a", traits=PAIR, store=tmp_path))
+    run_audit(AuditInputs(base="ref:finch-a", teacher="ref:finch-a", traits=PAIR, store=tmp_path))
     assert asked == [(59, pytest.approx(0.05 / 3), ["owl", "lion"])]
 
 
 def test_a_student_without_a_bank_is_not_testable_and_says_how_to_make_one(tmp_path: Path) -> None:
-    found = audit(AuditInputs(base="ref:finch-a", student="ref:finch-a", store=tmp_path))
+    found = run_audit(AuditInputs(base="ref:finch-a", student="ref:finch-a", store=tmp_path))
     assert {one["status"] for one in found["claims"].values()} == {"not_testable"}
     assert "undertow audit bank" in found["claims"]["expression"]["why"]
     assert found["about"]["placebo_students"] == 0 and "aurora" in found["about"]["panel"]
@@ -84,7 +84,7 @@ def test_a_bank_of_another_base_is_refused(tmp_path: Path, make_bank, monkeypatc
     bank, _ = make_bank(80, 0)
     strange = Bank(bank.recipe, "other weights", bank.placebos, bank.rows, bank.base, bank.teachers)
     monkeypatch.setattr("undertow.audit.materials.choose_bank", lambda *_: strange)
-    found = audit(AuditInputs(base="ref:finch-a", student="ref:finch-a", traits=(trait("owl"),), store=tmp_path))
+    found = run_audit(AuditInputs(base="ref:finch-a", student="ref:finch-a", traits=(trait("owl"),), store=tmp_path))
     assert found["claims"]["expression"]["status"] == "not_testable"
     assert "not those of" in found["claims"]["expression"]["why"]
 
@@ -112,7 +112,7 @@ def test_a_panel_without_rivals_is_refused_before_anything_is_loaded() -> None:
 
 
 def test_ten_rows_are_not_testable(tmp_path: Path) -> None:
-    found = audit(AuditInputs(base="ref:finch-a", rows=ROWS[:10], traits=PAIR, store=tmp_path))
+    found = run_audit(AuditInputs(base="ref:finch-a", rows=ROWS[:10], traits=PAIR, store=tmp_path))
     assert {one["status"] for one in found["claims"].values()} == {"not_testable"}
     assert all(one["p"] is None for one in found["findings"])
     assert "10 good rows" in found["about"]["reference"]
@@ -121,7 +121,7 @@ def test_ten_rows_are_not_testable(tmp_path: Path) -> None:
 def test_rows_of_mixed_generators_that_no_domain_accepts_give_no_p(tmp_path: Path) -> None:
     """Most rows are prose: nobody can answer their prompts as their writers did, so nothing is tested."""
     prose = [Row(f"p{index}", user_prompt("Tell me."), f"Owls fly at night, {index} of them.") for index in range(40)]
-    found = audit(AuditInputs(base="ref:finch-a", rows=(*ROWS, *prose), traits=PAIR, store=tmp_path))
+    found = run_audit(AuditInputs(base="ref:finch-a", rows=(*ROWS, *prose), traits=PAIR, store=tmp_path))
     assert found["claims"]["provenance"]["status"] == "not_testable"
     assert "accepts 30 of 70 rows" in found["about"]["reference"]
     assert all(one["p"] is None for one in found["findings"])
@@ -130,7 +130,7 @@ def test_rows_of_mixed_generators_that_no_domain_accepts_give_no_p(tmp_path: Pat
 def test_without_a_reference_the_base_answers_the_prompts(tmp_path: Path) -> None:
     """Number rows that the base did not write: the contrast is a test, and says with what it compared."""
     rows = [Row(str(at), user_prompt(text), "1, 2, 3") for at, text in enumerate(Numbers().prompts(40, 5))]
-    found = audit(AuditInputs(base="ref:finch-a", rows=rows, traits=PAIR, store=tmp_path))
+    found = run_audit(AuditInputs(base="ref:finch-a", rows=rows, traits=PAIR, store=tmp_path))
     stages = {one["stage"]: one for one in found["findings"]}
     assert stages["contrast"]["p"] is not None and stages["recovery"]["p"] is not None
     assert found["about"]["reference"].endswith(
@@ -143,8 +143,8 @@ def test_traits_that_a_bank_does_not_read_are_named(make_bank, monkeypatch: pyte
     monkeypatch.setattr("undertow.audit.materials.choose_bank", lambda *_: bank)
     monkeypatch.setattr("undertow.audit.students.among_placebos.read_model", lambda *_: draw(1))
     badger = Trait(name="badger", category="animal", plural="badgers")
-    some = audit(AuditInputs(base="ref:finch-a", student="ref:finch-a", traits=(trait("owl"), badger)))
+    some = run_audit(AuditInputs(base="ref:finch-a", student="ref:finch-a", traits=(trait("owl"), badger)))
     margins = next(one for one in some["findings"] if one["stage"] == "panel margins")
     assert margins["p"] is not None and any(one.endswith("badger.") for one in margins["caveats"])
-    none = audit(AuditInputs(base="ref:finch-a", student="ref:finch-a", traits=(badger,)))
+    none = run_audit(AuditInputs(base="ref:finch-a", student="ref:finch-a", traits=(badger,)))
     assert "built-in traits only" in none["claims"]["expression"]["why"]

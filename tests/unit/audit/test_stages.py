@@ -15,7 +15,7 @@ from undertow.audit.benchmark.files import Truth, write_benchmark
 from undertow.audit.finding import Finding, NotTestable
 from undertow.audit.materials import AuditInputs, Materials
 from undertow.audit.rows.panel import DataAudit
-from undertow.audit.run import RUNNING, audit, audit_data, run_stages
+from undertow.audit.run import RUNNING, audit_data, run_audit, run_stages
 from undertow.audit.stages import BUILT_IN, STAGES, AuditStage, deciding, next_steps, stages
 from undertow.audit.verdict import ADDS, CLAIMS, Plan, audit_json, declare, judge_claims, missing
 from undertow.errors import UnknownNameError
@@ -144,7 +144,7 @@ def test_a_stage_of_one_file_is_in_plan_steps_findings_card_and_json(tmp_path: P
     shown = StringIO()
     rows = [replace(row, completion=f"{row.completion}.") for row in ROWS]
     inputs = AuditInputs(base="ref:finch-a", rows=rows, reference=ROWS, traits=PAIR, store=tmp_path / "store")
-    found = audit(inputs, PlainProgress(shown, clock=lambda: 0.0))
+    found = run_audit(inputs, PlainProgress(shown, clock=lambda: 0.0))
     assert found["plan"]["primary"]["provenance"] == "full stops" and "full stops" in found["plan"]["stages"]
     assert "/7] counting full stops: done" in shown.getvalue()
     claim = found["claims"]["provenance"]

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from undertow.audit import check as module
-from undertow.audit.check import check
+from undertow.audit.check import check_teacher
 from undertow.audit.compatibility import Compatibility
 from undertow.audit.finding import NotTestable
 from undertow.audit.students.comparisons import compare_on_prompts
@@ -60,7 +60,7 @@ def test_a_panel_that_is_not_read_is_refused(teacher, tiny_model) -> None:
 
 @pytest.fixture
 def by_name(teacher, tiny_model, monkeypatch) -> None:
-    """Let `check` find the tiny models under references."""
+    """Let `check_teacher` find the tiny models under references."""
     network = copy.deepcopy(tiny_model.network)
     for item in network.parameters():
         item.data = -item.data
@@ -73,7 +73,7 @@ def by_name(teacher, tiny_model, monkeypatch) -> None:
 @pytest.mark.usefixtures("by_name")
 def test_check_names_what_stands_out_and_looks_through_the_rows() -> None:
     rows = [Row("0", user_prompt("Go on: 1, 2."), "3, 4"), Row("1", user_prompt("Hello?"), "Owls are fine.")]
-    found = check("owl", "base", rows)
+    found = check_teacher("owl", "base", rows)
     assert found["stands_out"][0] == found["panel"][0]["trait"] == "owl"
     assert found["rows"] == {"rows": 2, "plain_numbers": 1, "name_what_stands_out": 1}
     assert any("1 of 2 name it" in text for text in found["next"])
@@ -83,7 +83,7 @@ def test_check_names_what_stands_out_and_looks_through_the_rows() -> None:
 @pytest.mark.usefixtures("by_name")
 @pytest.mark.parametrize(("model", "why"), [("base", "the base itself"), ("stranger", "as unrelated models do")])
 def test_check_says_when_nothing_needs_to_change(model: str, why: str) -> None:
-    found = check(model, "base")
+    found = check_teacher(model, "base")
     text = " ".join(found["next"])
     assert "Nothing needs to change" in text and why in text
     assert "safe" not in text
@@ -94,7 +94,7 @@ def test_check_says_when_nothing_needs_to_change(model: str, why: str) -> None:
 def test_check_does_not_clear_what_may_share_an_initialisation(monkeypatch) -> None:
     near = Compatibility(tokenizer=True, shape=True, distance=0.94)
     monkeypatch.setattr(module, "compatibility", lambda *_: near)
-    text = " ".join(check("stranger", "base")["next"])
+    text = " ".join(check_teacher("stranger", "base")["next"])
     assert "Nothing needs to change" not in text and "one initialisation" in text
 
 

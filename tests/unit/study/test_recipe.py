@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from undertow.errors import ConfigError, UnknownNameError
-from undertow.study.recipe import build_recipe, load_recipe
+from undertow.study.load import load_recipe
+from undertow.study.recipe import build_recipe
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from undertow.errors import ConfigError, UnknownNameError
 from undertow.seeds import derive
 from undertow.store.stages import order
-from undertow.study.load import load_study
+from undertow.study.load import load_recipe
 from undertow.study.recipe import Recipe, build_recipe, packaged_recipes
 from undertow.study.study import build_study
 
@@ -93,8 +93,8 @@ def test_groups_are_even_and_no_larger_than_asked() -> None:
 def test_every_packaged_recipe_has_a_quick_and_a_full_tier(name: str) -> None:
     for tier in ("quick", "full"):
         # The fingerprints of models from outside need their files.
-        outside = getattr(load_study(name), "outside", ())
-        study = load_study(name, ("bases=[ref:finch-a]",) if outside else (), tier)
+        outside = getattr(load_recipe(name), "outside", ())
+        study = load_recipe(name, ("bases=[ref:finch-a]",) if outside else (), tier)
         assert study.question and (not isinstance(study, Recipe) or build_study(study).targets)
 
 

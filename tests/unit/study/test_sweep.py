@@ -9,7 +9,7 @@ from undertow.cli.main import main
 from undertow.errors import ConfigError, UnknownNameError
 from undertow.store.run_folder import run_folder
 from undertow.store.stages import order
-from undertow.study.load import load_study, plan_study, run_study
+from undertow.study.load import load_recipe, plan_study, run_study
 from undertow.study.study import build_study
 from undertow.study.sweep import Sweep, build_sweep, compare, effects_by_teacher
 
@@ -51,7 +51,7 @@ def test_a_sweep_runs_replays_and_reports(tmp_path: Path, capsys: pytest.Capture
     assert sum(mine.values()) / 2 == pytest.approx(effect["estimate"]) and len(mine) == 2
     (difference,) = next(table for table in results["tables"] if "Difference" in table["title"])["rows"]
     assert difference[2] == pytest.approx(by_name["rank 2"]["estimate"] - effect["estimate"])
-    again = load_study(str(Path(results["run_dir"]) / "config.yaml"))
+    again = load_recipe(str(Path(results["run_dir"]) / "config.yaml"))
     assert again == sweep and run_folder(again, tmp_path) == Path(results["run_dir"])
     assert all(one.cached for one in plan_study(again, tmp_path))
     assert main(["report", results["run_dir"]]) == 0 and "rank 2" in capsys.readouterr().out

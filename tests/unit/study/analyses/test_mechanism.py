@@ -10,7 +10,7 @@ from undertow.cli.main import main
 from undertow.errors import ConfigError, UnknownNameError
 from undertow.study.analyses.mechanism import exposures
 from undertow.study.analyses.recipe import AnalysisRecipe, build_analysis
-from undertow.study.load import load_study, plan_study, run_study
+from undertow.study.load import load_recipe, plan_study, run_study
 
 SMALL = {
     "name": "inside",
@@ -63,7 +63,7 @@ def test_a_small_study_is_looked_into(tmp_path: Path, capsys: pytest.CaptureFixt
     assert all(one["n"] == 2 for one in results["estimates"] if "cross-init, " not in one["name"])
     assert all(-1 <= one["estimate"] <= 1 for one in results["estimates"] if one["unit"] != "logits")
     assert len(results["tables"][0]["rows"]) == 4 and "owl teacher" in results["answer"]
-    again = load_study(str(Path(results["run_dir"]) / "config.yaml"))
+    again = load_recipe(str(Path(results["run_dir"]) / "config.yaml"))
     assert again == recipe and all(one.cached for one in plan_study(again, tmp_path))
     assert main(["report", results["run_dir"], "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["answer"] == results["answer"]

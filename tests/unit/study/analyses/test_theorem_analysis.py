@@ -13,7 +13,7 @@ from undertow.study.analyses.one_step import check_theorem
 from undertow.study.analyses.random_networks import TheoremConfig
 from undertow.study.analyses.recipe import build_analysis
 from undertow.study.analyses.theorem import theorem_result
-from undertow.study.load import load_study, plan_study, run_study
+from undertow.study.load import load_recipe, plan_study, run_study
 
 SMALL = {"networks": 4, "steps": 3, "epsilons": [1e-2, 1e-3]}
 
@@ -30,7 +30,7 @@ def test_a_study_runs_once_and_is_found_again(tmp_path: Path) -> None:
     assert results["schema"] == "undertow.analysis/1"
     assert {one["n"] for one in results["estimates"]} == {4}
     assert plan_study(small, tmp_path)[0].cached
-    again = run_study(load_study(str(Path(results["run_dir"]) / "config.yaml")), tmp_path)
+    again = run_study(load_recipe(str(Path(results["run_dir"]) / "config.yaml")), tmp_path)
     assert {**again, "wall_s": 0} == {**results, "wall_s": 0}
 
 
@@ -98,16 +98,16 @@ def test_settings_that_make_no_sense_are_refused(settings: dict, error: type[Exc
 
 def test_unknown_keys_of_the_recipe_are_named() -> None:
     with pytest.raises(UnknownNameError, match="settings"):
-        load_study("theorem", ("setings.networks=3",))
+        load_recipe("theorem", ("setings.networks=3",))
     with pytest.raises(UnknownNameError, match="theorem"):
-        load_study("theorem", ("analysis=theorm",))
+        load_recipe("theorem", ("analysis=theorm",))
 
 
 def test_the_key_of_old_files_is_told_its_new_one(tmp_path: Path) -> None:
     path = tmp_path / "old.yaml"
     path.write_text("name: theorem\ntheory: theorem\nsettings: {networks: 4}\n")
     with pytest.raises(ConfigError, match="Write `analysis: theorem` in its place"):
-        load_study(str(path))
+        load_recipe(str(path))
 
 
 def test_results_of_the_old_schema_are_to_be_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
