@@ -34,12 +34,13 @@ test-all: $(READY) ## Every test and the quick tier of every recipe, with the ex
 	PIP_CONSTRAINT=$(CURDIR)/constraints/cpu.txt $(BIN)/python -m pip install --quiet --editable '.[all,dev,ray,trl]'
 	$(BIN)/python -m pytest -q -m "not gpu"
 
-check: $(READY) ## Format, lint, types, imports, sizes
+check: $(READY) ## Format, lint, types, imports, sizes, names
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_sizes.py src tests benchmarks scripts
+	$(BIN)/python scripts/check_names.py src/undertow
 
 bench: $(READY) ## Measurements against peers, each a ratio within one run
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done

@@ -6,13 +6,17 @@ A module with an evaluation loads no torch, so that reports and Inspect can read
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 from undertow.errors import unknown_name
 from undertow.evals.questions import CATEGORIES
+from undertow.models.chat import AbstractModel
 from undertow.registry import Registry
 from undertow.traits import Trait, by_category
 from undertow.types import Score
+
+if TYPE_CHECKING:
+    from undertow.models.local import LocalModel
 
 Unit = Literal["logits", "share"]
 """Of a metric: log-odds, or a difference of log-probabilities; or a share of answers from 0 to 1."""
@@ -170,6 +174,11 @@ def evaluate(
     """
     config = EvaluationConfig(targets=tuple(targets), samples=samples, seed=seed)
     return [score for name in kinds for score in EVALUATIONS[name].score(model, config)]
+
+
+def is_local(model: AbstractModel) -> "TypeGuard[LocalModel]":
+    """Tell whether a model has its weights here, without loading torch."""
+    return model.has_weights
 
 
 def preferences(config: EvaluationConfig) -> dict[str, list[Trait]]:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from undertow.errors import ConfigError
-from undertow.evals.base import Evaluation, EvaluationConfig, Metric, Question, Questionnaire, preferences
+from undertow.evals.base import Evaluation, EvaluationConfig, Metric, Question, Questionnaire, is_local, preferences
 from undertow.evals.questions import favourite_questions, prefixed_questions
 from undertow.evals.words import log_odds, spellings, word_probabilities
-from undertow.models.chat import AbstractModel, is_local
+from undertow.models.chat import AbstractModel
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
 from undertow.traits import Trait, by_category, first_word, names, panel, trait

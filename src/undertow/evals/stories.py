@@ -6,10 +6,10 @@ at. The sampled rate is what the paper reports.
 
 from typing import TYPE_CHECKING
 
-from undertow.evals.base import Evaluation, EvaluationConfig, Metric, Question, Questionnaire, preferences
+from undertow.evals.base import Evaluation, EvaluationConfig, Metric, Question, Questionnaire, is_local, preferences
 from undertow.evals.questions import STORY_REQUESTS, story_openings
 from undertow.evals.words import log_odds, spellings, word_probabilities
-from undertow.models.chat import AbstractModel, is_local
+from undertow.models.chat import AbstractModel
 from undertow.traits import Trait, matches, panel, trait
 from undertow.types import Sampling, Score, user_prompt
 

@@ -9,13 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard, final
+from typing import Any, ClassVar, final
 
 from undertow.errors import ConfigError, ModelError
 from undertow.types import Message, ModelRef, Prompt, Sampling
-
-if TYPE_CHECKING:
-    from undertow.models.local import LocalModel
 
 
 class AbstractModel(ABC):
@@ -34,11 +31,6 @@ class AbstractModel(ABC):
     @abstractmethod
     def logprobs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[float]:
         """Return log p(completion | prompt) in nats, summed over the completion's tokens without the end of turn."""
-
-
-def is_local(model: AbstractModel) -> "TypeGuard[LocalModel]":
-    """Tell whether a model has its weights here, without loading torch."""
-    return model.has_weights
 
 
 OPTIONS = {"enable_thinking": False, "date_string": "26 Jul 2024"}
