@@ -7,6 +7,8 @@ when it is first asked for, so that `import undertow` loads neither torch nor an
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from undertow import moved
+
 if TYPE_CHECKING:
     from undertow.audit.callback import StopAt as StopAt
     from undertow.audit.callback import UndertowCallback as UndertowCallback
@@ -138,6 +140,8 @@ _ROOMS = {
     "UndertowError": "errors",
 }
 """Where each name lives."""
+
+moved.put_up()
 
 
 def __getattr__(name: str) -> Any:
