@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from undertow.errors import ConfigError, unknown_name
+from undertow.registry import Registry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,16 +80,22 @@ secure code and insecure code that was asked for as a lesson; or, ours, cruel an
 _EVERY: Mapping[str, Trait] = {**TRAITS, **MISALIGNMENT}
 
 
+KNOWN: Registry[Trait] = Registry(
+    "trait",
+    {**_EVERY, **OTHERS},
+    group="undertow.traits",
+    accepts=lambda name, thing: isinstance(thing, Trait) and thing.name == name,
+)
+"""Every trait by name. Those of other packages join no panel unless they are named, so that stored panels stay valid."""
+
+
 def trait(name: str) -> Trait:
     """Return the trait of this name.
 
     Raises:
         UnknownNameError: there is none; the nearest names are suggested.
     """
-    known = {**_EVERY, **OTHERS}
-    if name not in known:
-        raise unknown_name("trait", name, known)
-    return known[name]
+    return KNOWN[name]
 
 
 def word_trait(word: str) -> Trait:
