@@ -86,7 +86,7 @@ KNOWN: Registry[Trait] = Registry(
     group="undertow.traits",
     accepts=lambda name, thing: isinstance(thing, Trait) and thing.name == name,
 )
-"""Every trait by name. Those of other packages join no panel unless they are named, so that stored panels stay valid."""
+"""Every trait by name. Those of other packages join no panel by themselves, so that stored panels stay valid."""
 
 
 def trait(name: str) -> Trait:
