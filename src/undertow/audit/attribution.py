@@ -6,7 +6,6 @@ trait is reported first: the loss under the base, the length of the gradient, th
 row's pairs of tokens are. A score must add to these confounds, not repeat them.
 """
 
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -175,13 +174,7 @@ def _margins(
 ) -> list[float]:
     seeds = [seed for _, _, seed in members]
     students = finetune_parallel(base, [rows for _, rows, _ in members], config, seeds)
-    found: list[float] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for place in range(len(members)):
-            students.save(place, Path(folder))
-            student = base.with_adapter(Path(folder))
-            found.append(float(mean_margins(student, [target])[0]))
-    return found
+    return [float(mean_margins(student, [target])[0]) for student in students.models(base)]
 
 
 def _novelty(rows: Sequence[Encoded]) -> Floats:

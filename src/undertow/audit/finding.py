@@ -49,12 +49,12 @@ class Finding:
 
     stage: str
     claim: Claim
-    statistic: str
-    effect: float | None
-    null: str
-    p: float | None
-    n: int
-    verdict: Verdict
+    statistic: str = "none"
+    effect: float | None = None
+    null: str = "none"
+    p: float | None = None
+    n: int = 0
+    verdict: Verdict = "exploratory"
     candidate: str | None = None
     mde: float | None = None
     caveats: tuple[str, ...] = ()
@@ -75,17 +75,12 @@ class Finding:
 
 def not_testable(stage: str, claim: Claim, reason: str) -> Finding:
     """Return the finding of a stage that the inputs do not allow."""
-    return Finding(
-        stage=stage,
-        claim=claim,
-        statistic="none",
-        effect=None,
-        null="none",
-        p=None,
-        n=0,
-        verdict="not_testable",
-        caveats=(reason,),
-    )
+    return Finding(stage=stage, claim=claim, verdict="not_testable", caveats=(reason,))
+
+
+def verdict_at(p: float, alpha: float) -> Verdict:
+    """Return the verdict of a stage with a calibrated p-value."""
+    return "detected" if p <= alpha else "not_detected"
 
 
 LEVELS = (0.01, 0.05, 0.1, 0.2)

@@ -8,10 +8,8 @@ random    the same dose drawn at random: as many rows or tokens
 bottom    the same dose from the end of the mitigation's ranking
 """
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -107,13 +105,10 @@ def measure_run(
         seeds = [derive(bench.seed, "student")] * len(group)
         datasets, shared = [one.rows for one in group], group[0]
         trained = finetune_parallel(bench.base, datasets, shared.recipe, seeds, penalty=shared.penalty)
-        with tempfile.TemporaryDirectory() as folder:
-            for place, one in enumerate(group):
-                trained.save(place, Path(folder))
-                student = bench.base.with_adapter(Path(folder))
-                measured.append({"method": one.method, "arm": one.arm, **examiner.ask(student)})
-                if advance is not None:
-                    advance(len(measured) - 1, total)
+        for one, student in zip(group, trained.models(bench.base), strict=True):
+            measured.append({"method": one.method, "arm": one.arm, **examiner.ask(student)})
+            if advance is not None:
+                advance(len(measured) - 1, total)
     return {"arms": measured, "methods": methods}
 
 

@@ -10,10 +10,8 @@
 """
 
 import random
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar, Literal, final
 
 import numpy as np
@@ -176,9 +174,7 @@ def _masked(
 
 def _student(rows: Sequence[Row], bench: Workbench) -> LocalModel:
     students = finetune_parallel(bench.base, [rows], STUDENT, [derive(bench.seed, "suspect student")])
-    with tempfile.TemporaryDirectory() as folder:
-        students.save(0, Path(folder))
-        return bench.base.with_adapter(Path(folder))
+    return next(students.models(bench.base))
 
 
 def _redrawn(base: LocalModel, row: Encoded, places: Sequence[int], rng: random.Random) -> str:

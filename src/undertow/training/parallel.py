@@ -4,9 +4,10 @@ Read top to bottom: this is the whole training loop. Calibration needs twenty or
 seeds; on models this small one student cannot fill a processor, eight can.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -45,6 +46,13 @@ class Students:
         """Write one student as a PEFT adapter folder."""
         assert self.config.lora is not None
         save_adapter(self.layers, index, folder, config=self.config.lora, base=self.base)
+
+    def models(self, base: LocalModel) -> Iterator[LocalModel]:
+        """Yield each student as a model of its own: the base with its adapter."""
+        for index in range(self.losses.shape[1]):
+            with TemporaryDirectory() as folder:
+                self.save(index, Path(folder))
+                yield base.with_adapter(Path(folder))
 
 
 def finetune_parallel(

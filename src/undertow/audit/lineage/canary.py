@@ -11,11 +11,9 @@ A positive answer is about this task, this recipe and favourites. A negative one
 been seen; it is no promise about other traits, longer training or selected rows.
 """
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -196,12 +194,7 @@ def _shadow_margins(b: LocalModel, rows: Sequence[Sequence[Row]], config: Canary
     # As many rows for each: a writer whose answers are better formed must not have longer-taught students.
     group = finetune_parallel(b, [part[:usual] for part in rows], config.recipe.student.training(), seeds)
     traits = panel(trait(config.traits[0]).category)
-    with tempfile.TemporaryDirectory() as place:
-        found: list[Floats] = []
-        for index in range(len(rows)):
-            group.save(index, Path(place))
-            found.append(mean_margins(b.with_adapter(Path(place)), traits))
-    return np.stack(found)
+    return np.stack([mean_margins(shadow, traits) for shadow in group.models(b)])
 
 
 def judge_canary(margins: Floats, config: CanaryConfig, planted: Mapping[str, float]) -> Canary:

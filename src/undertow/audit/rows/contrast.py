@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import special
 
-from undertow.audit.finding import Finding, not_testable
+from undertow.audit.finding import Finding, not_testable, verdict_at
 from undertow.models.local import LocalModel
 from undertow.stats.checks import Floats, check_fraction
 from undertow.stats.diagonal import DRAWS
@@ -131,7 +131,7 @@ def matched_contrast(
         _standing(rise, candidates, np.nanstd(others, axis=0)),
         null="which of the rows on a prompt is the suspect, drawn anew; maximum over the candidates",
         p=p,
-        verdict="detected" if p <= alpha else "not_detected",
+        verdict=verdict_at(p, alpha),
         mde=_mde(float(np.quantile(null, 1.0 - alpha)), float(errors.max())),
         caveats=(
             "It rejects 'written as the reference rows were': a teacher tuned on anything else is found too.",
@@ -194,7 +194,7 @@ def conformal_contrast(
         n=size,
         null=f"conformal over {len(clean)} clean corpora; maximum over the candidates",
         p=p,
-        verdict="detected" if p <= alpha else "not_detected",
+        verdict=verdict_at(p, alpha),
         mde=_mde(critical, error) * (len(clean) + 1) / len(clean),
         caveats=(
             "It holds only if the suspect is exchangeable with the clean corpora but for the trait.",
@@ -232,10 +232,7 @@ def _standing(rise: Floats, candidates: Sequence[Candidate], spread: Floats) -> 
         claim="provenance",
         statistic="log-likelihood contrast minus that of the rivals, nats per token",
         effect=float(means[top]),
-        null="none",
-        p=None,
         n=len(rise),
-        verdict="exploratory",
         candidate=candidates[top].trait,
         caveats=("Without clean rows this is a ranking: some candidate comes first for clean rows too.",),
         scores=named(means, candidates),

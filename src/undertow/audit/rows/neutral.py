@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from undertow.audit.finding import Finding, not_testable
+from undertow.audit.finding import Finding, not_testable, verdict_at
 from undertow.audit.rows.contrast import FEWEST_ROWS, named, rival_centred, too_few
 from undertow.audit.rows.panel import DataAudit
 from undertow.audit.rows.reference import unanswerable
@@ -138,7 +138,7 @@ def neutral_contrast(corpora: Floats, candidates: Sequence[Candidate], alpha: fl
         "base and rivals",
         p=p,
         n=corpora.shape[1],
-        verdict="detected" if p <= alpha else "not_detected",
+        verdict=verdict_at(p, alpha),
         candidate=candidates[top].trait,
         mde=None if shift is None else shift / 2,
         caveats=(

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from undertow.audit.finding import Finding, not_testable
+from undertow.audit.finding import Finding, not_testable, verdict_at
 from undertow.evals.questions import CATEGORIES, favourite_questions
 from undertow.models.adapters import add_after, block, blocks
 from undertow.models.local import SCORE_BATCH, Encoded, LocalModel
@@ -282,17 +282,14 @@ def _finding(observed: Floats, null: Floats, alpha: float, words: dict[str, floa
     """Compare the whitened difference, [width], with those of the null, [draws, width]."""
     largest, distances = float((observed**2).sum()), (null**2).sum(axis=1)
     p = float(1 + np.sum(distances >= largest * (1 - 1e-9))) / (1 + len(null))
-    detected = p <= alpha
     return Finding(
         stage=STAGE,
         claim=CLAIM,
         statistic="distance of the fitted vector from that of clean rows, in standard deviations of a row",
         effect=float(max(0.0, largest - distances.mean()) ** 0.5),
-        null="",
         p=p,
-        n=0,
-        verdict="detected" if detected else "not_detected",
-        candidate=next(iter(words)) if detected else None,
+        verdict=verdict_at(p, alpha),
+        candidate=next(iter(words)) if p <= alpha else None,
         mde=_detectable(null, alpha),
         caveats=CAVEATS,
         scores=words,

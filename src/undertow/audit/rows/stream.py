@@ -13,7 +13,7 @@ from itertools import chain, islice
 import numpy as np
 from scipy import special
 
-from undertow.audit.finding import Finding, not_testable
+from undertow.audit.finding import Finding, not_testable, verdict_at
 from undertow.audit.rows.contrast import FEWEST_ROWS, POWER, ContrastScores, named, rival_centred, too_few
 from undertow.models.local import LocalModel
 from undertow.stats.checks import Floats, check_fraction
@@ -134,7 +134,7 @@ def stream_contrast(
     top = int(np.argmax(best))
     found = _finding(total / n - clean.mean(axis=0), top, n, candidates)
     p = min(1.0, float(np.exp(bar - best[top])) * alpha)
-    return replace(found, p=p, verdict="detected" if p <= alpha else "not_detected", mde=_mde(null, bar, n))
+    return replace(found, p=p, verdict=verdict_at(p, alpha), mde=_mde(null, bar, n))
 
 
 def _finding(means: Floats, top: int, n: int, candidates: Sequence[Candidate]) -> Finding:
@@ -144,9 +144,7 @@ def _finding(means: Floats, top: int, n: int, candidates: Sequence[Candidate]) -
         statistic="log-likelihood contrast minus that of the rivals, above clean rows, nats per token",
         effect=float(means[top]),
         null="bets on clipped scores against the upper bound of the clean mean; alpha split over the candidates",
-        p=None,
         n=n,
-        verdict="exploratory",
         candidate=candidates[top].trait,
         caveats=(
             "It holds at whatever row one stops, if the clean rows represent the null.",

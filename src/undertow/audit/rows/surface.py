@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse, special
 
-from undertow.audit.finding import Finding, not_testable
+from undertow.audit.finding import Finding, not_testable, verdict_at
 from undertow.audit.rows.contrast import FEWEST_ROWS, POWER, match_rows, too_few
 from undertow.stats.checks import Floats, check_fraction
 from undertow.types import Row
@@ -129,7 +129,7 @@ def surface(
         null=f"rows permuted {'within pairs on the same prompt' if paired else 'freely'}; maximum over the features",
         p=p,
         n=len(rows),
-        verdict="detected" if p <= alpha else "not_detected",
+        verdict=verdict_at(p, alpha),
         mde=float(np.quantile(reached[1:], 1.0 - alpha) + special.ndtri(POWER)),
         caveats=("It speaks of visible differences; a subliminal trait need not show any.",),
         scores={names[place]: float(z[0, place]) for place in top},
@@ -196,10 +196,7 @@ def _described(texts: Sequence[str]) -> Finding:
         claim="provenance",
         statistic="share of rows that repeat another; the scores are shares of rows, and the mean length in characters",
         effect=repeated,
-        null="none",
-        p=None,
         n=len(texts),
-        verdict="exploratory",
         caveats=("Without reference rows nothing can stand out.",),
         scores={**shown, **lengths},
     )

@@ -15,7 +15,6 @@ A student is compared with placebos of its own recipe that were trained on about
 """
 
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import log
@@ -28,7 +27,6 @@ from undertow.audit.finding import NotTestable
 from undertow.audit.students.readings import BATTERY, Readings, joined, load_readings, panel_traits, read_model
 from undertow.data.filters import filter_rows, require_rows
 from undertow.domains.base import domain
-from undertow.errors import EmptyDataError
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
 from undertow.seeds import derive
@@ -236,14 +234,7 @@ def read_students(
         EmptyDataError: a student has no rows.
     """
     group = finetune_parallel(base, datasets, recipe.student.training(recipe.base), seeds, advance)
-    found: list[Readings] = []
-    with tempfile.TemporaryDirectory() as place:
-        for index in range(len(datasets)):
-            group.save(index, Path(place))
-            found.append(read_model(base.with_adapter(Path(place)), recipe.domain))
-    if not found:
-        raise EmptyDataError("There is no student to read.", "0 datasets", "Give at least one dataset.")
-    return joined(found)
+    return joined([read_model(student, recipe.domain) for student in group.models(base)])
 
 
 def placebo_executor(context: StageContext) -> None:

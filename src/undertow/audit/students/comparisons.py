@@ -13,7 +13,7 @@ from undertow.audit.compatibility import incompatibility
 from undertow.audit.finding import Finding, NotTestable
 from undertow.audit.students.among_placebos import directions
 from undertow.audit.students.bank import Bank, ChosenBank
-from undertow.audit.students.readings import KINDS, PanelRead, read_model
+from undertow.audit.students.readings import KINDS, PanelRead, read_model, token_name
 from undertow.errors import EmptyDataError
 from undertow.models.local import LocalModel
 from undertow.stats.estimates import mean_t
@@ -86,9 +86,7 @@ def activations_minus_control(student: LocalModel, control: LocalModel, bank: Ba
         statistic="cosine of student minus control with the candidate's direction, after the last layer",
         effect=float(found[-1, best]),
         null="none; one control student",
-        p=None,
         n=1,
-        verdict="exploratory",
         candidate=panel[best].name,
         caveats=(
             "One student and one control are one pair: no p belongs to it, and the first of a list is always there.",
@@ -139,9 +137,7 @@ def compare_on_prompts(
         statistic="mean KL of the answer's first token to the base, student" + (" minus control" if control else ""),
         effect=estimate.value,
         null="none" if control is None else "one control student, paired by prompt",
-        p=None,
         n=1,
-        verdict="exploratory",
         caveats=(
             f"KL to the base over {len(prompts)} prompts, nats: {means}.",
             f"The likeliest first token is another than the {rival}'s on {changed:.0%} of them.",
@@ -161,8 +157,5 @@ def _risen(model: LocalModel, change: torch.Tensor, logp: torch.Tensor) -> dict[
     """Return the tokens that gained most, weighted by how likely they are: sum of p times the change of log p."""
     gain = (logp.exp() * change).mean(dim=0)
     top = gain.topk(min(TOP, len(gain)))
-    tokens = [int(token) for token in top.indices.tolist()]
-    return {
-        f"{model.tokenizer.decode([token])!r} ({token})": float(value)
-        for token, value in zip(tokens, top.values.tolist(), strict=True)
-    }
+    pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    return {token_name(model, token): value for token, value in pairs}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from undertow.audit.finding import Finding, NotTestable
+from undertow.audit.finding import Finding, NotTestable, verdict_at
 from undertow.audit.students.among_placebos import judge_reading, too_few_placebos, wrong_bank
 from undertow.audit.students.bank import Bank, ChosenBank, read_students
 from undertow.audit.students.readings import PanelRead, panel_traits
@@ -153,7 +153,7 @@ def merge_findings(findings: Sequence[Finding], alpha: float) -> Finding:
         statistic=f"mean over {k} shadows of the {first.statistic}",
         effect=sum(one.effect or 0.0 for one in findings) / k,
         p=p,
-        verdict="detected" if p <= alpha else "not_detected",
+        verdict=verdict_at(p, alpha),
         candidate=next(iter(scores), None),
         caveats=(
             f"p is twice the mean of the {k} shadows' own ({each}), as they share their rows.",
