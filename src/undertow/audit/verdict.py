@@ -6,7 +6,7 @@ moves nothing.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypedDict, get_args
 
@@ -90,9 +90,9 @@ class ClaimStatus:
     """
 
     status: str
-    p: float | None
-    mde: float | None
-    candidate: str | None
+    p: float | None = None
+    mde: float | None = None
+    candidate: str | None = None
     why: str
 
 
@@ -111,7 +111,7 @@ def _status(claim: Claim, plan: Plan, findings: Sequence[Finding]) -> ClaimStatu
     stage = next((one for one in able if one.name == plan.primary[claim]), None)
     if stage is None:
         why = f"{' or '.join(one.name for one in able)} would decide it, from {_inputs_of(able)}"
-        return ClaimStatus(status="not_testable", p=None, mde=None, candidate=None, why=why)
+        return ClaimStatus(status="not_testable", why=why)
     mine = [one for one in findings if one.stage == stage.name]
     if len(mine) != 1:
         fix = "Report each planned stage once, as not_testable if need be."
@@ -119,7 +119,7 @@ def _status(claim: Claim, plan: Plan, findings: Sequence[Finding]) -> ClaimStatu
     one = mine[0]
     if one.p is None or one.verdict in ("not_testable", "exploratory"):
         why = "; ".join(one.caveats) or f"{stage.name} has no calibrated p-value for these inputs"
-        return ClaimStatus(status="not_testable", p=None, mde=None, candidate=None, why=why)
+        return ClaimStatus(status="not_testable", why=why)
     against = f"{one.statistic}, against {one.null}: p = {one.p:.2g}, bound {plan.share:.3g}"
     if one.p <= plan.share:
         why = f"{stage.meaning}. {against}"
@@ -129,7 +129,7 @@ def _status(claim: Claim, plan: Plan, findings: Sequence[Finding]) -> ClaimStatu
         f". {text.format(other=p[other], own=one.p)}" for other, text in stage.despite.items() if other in p
     )
     seen = "" if one.mde is None else f"; an effect of {one.mde:.3g} would have been seen in 4 of 5 cases"
-    return ClaimStatus(status="not_detected", p=one.p, mde=one.mde, candidate=None, why=f"{against}{seen}")
+    return ClaimStatus(status="not_detected", p=one.p, mde=one.mde, why=f"{against}{seen}")
 
 
 def _inputs_of(able: Sequence[AuditStage]) -> str:
@@ -167,13 +167,9 @@ def audit_json(plan: Plan, findings: Sequence[Finding], about: Mapping[str, Any]
         findings: of all stages, each with its own share of alpha.
         about: what was audited: references, digests, counts, seconds. The date (UTC) and the version are added.
     """
-    claims = judge_claims(plan, findings)
     return {
         "schema": "undertow.audit/1",
-        "claims": {
-            claim: {"status": one.status, "p": one.p, "mde": one.mde, "candidate": one.candidate, "why": one.why}
-            for claim, one in claims.items()
-        },
+        "claims": {claim: asdict(one) for claim, one in judge_claims(plan, findings).items()},
         "alpha": plan.alpha,
         "plan": {"stages": list(plan.stages), "primary": dict(plan.primary), "alpha_of_each_claim": plan.share},
         "findings": [one.to_json() for one in findings],
