@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from undertow.audit.finding import Finding, not_testable, verdict_at
+from undertow.audit.finding import Finding, NotTestable, verdict_at
 from undertow.evals.questions import CATEGORIES, favourite_questions
 from undertow.models.adapters import add_after, block, blocks
 from undertow.models.local import SCORE_BATCH, Encoded, LocalModel
@@ -101,7 +101,7 @@ def _singular(form: str, known: set[str]) -> str:
     return form
 
 
-STAGE, CLAIM = "recovery", "provenance"
+STAGE = "recovery"
 LEAST_ROWS, MOST_ROWS = 20, 4_000
 """Rows of a set: fewer are not tested; of more, as many are drawn at random."""
 DRAWS = 999
@@ -149,15 +149,15 @@ def audit_recovery(
         of a row; `scores` holds the words that the vector raises most, in units of the largest by chance.
 
     Raises:
+        NotTestable: there are no clean rows or sets, or too few, or all rows are the same.
         ConfigError: alpha lies outside (0, 1).
     """
     check_fraction("alpha", alpha)
     if not clean:
-        return not_testable(STAGE, CLAIM, "There are no clean rows to compare with.")
+        raise NotTestable("There are no clean rows to compare with.")
     rng = np.random.default_rng(derive(seed, STAGE))
     sets = [rows, *_clean_sets(clean)]
-    if (reason := _untestable(sets, alpha)) is not None:
-        return not_testable(STAGE, CLAIM, reason)
+    _check_sizes(sets, alpha)
     sizes = [min(len(some), MOST_ROWS) for some in sets]
     if len(sets) > 2:
         sizes = [min(sizes)] * len(sets)
@@ -165,7 +165,7 @@ def audit_recovery(
     layer = (len(blocks(base.network)) - 1) // 3
     gradients, length = row_gradients(base, [row for some in drawn for row in some], layer, advance)
     if not np.ptp(gradients, axis=0).any():
-        return not_testable(STAGE, CLAIM, "All rows are the same.")
+        raise NotTestable("All rows are the same.")
     if len(sets) == 2:
         observed, null = _permuted(gradients, sizes, rng)
         how = f"{len(null)} permutations of all rows"
@@ -231,13 +231,14 @@ def _batch_gradients(network: Any, rows: Sequence[Encoded], layer: int) -> tuple
     return gradient.sum(dim=1).double().cpu().numpy(), float(length)
 
 
-def _untestable(sets: Sequence[Sequence[Row]], alpha: float) -> str | None:
+def _check_sizes(sets: Sequence[Sequence[Row]], alpha: float) -> None:
     if (least := min(map(len, sets))) < LEAST_ROWS or len(sets) < 2:
-        return f"A set has {least} rows; at least {LEAST_ROWS} are needed in the suspect and in each clean set."
+        needed = f"at least {LEAST_ROWS} are needed in the suspect and in each clean set."
+        raise NotTestable(f"A set has {least} rows; {needed}")
     nulls = DRAWS if len(sets) == 2 else len(sets) - 1
     if alpha * (nulls + 1) < 1:
-        return f"{nulls} comparisons cannot reach alpha = {alpha:g}: give {ceil(1 / alpha) - 1} clean sets, or one."
-    return None
+        needed = f"give {ceil(1 / alpha) - 1} clean sets, or one."
+        raise NotTestable(f"{nulls} comparisons cannot reach alpha = {alpha:g}: {needed}")
 
 
 def _clean_sets(clean: Sequence[Row] | Sequence[Sequence[Row]]) -> list[Sequence[Row]]:
@@ -284,7 +285,7 @@ def _finding(observed: Floats, null: Floats, alpha: float, words: dict[str, floa
     p = float(1 + np.sum(distances >= largest * (1 - 1e-9))) / (1 + len(null))
     return Finding(
         stage=STAGE,
-        claim=CLAIM,
+        claim="provenance",
         statistic="distance of the fitted vector from that of clean rows, in standard deviations of a row",
         effect=float(max(0.0, largest - distances.mean()) ** 0.5),
         p=p,
