@@ -78,6 +78,16 @@ def not_testable(stage: str, claim: Claim, reason: str) -> Finding:
     return Finding(stage=stage, claim=claim, verdict="not_testable", caveats=(reason,))
 
 
+def refuse(reason: str | None) -> None:
+    """Refuse to test where there is a reason against it.
+
+    Raises:
+        NotTestable: there is one.
+    """
+    if reason is not None:
+        raise NotTestable(reason)
+
+
 def verdict_at(p: float, alpha: float) -> Verdict:
     """Return the verdict of a stage with a calibrated p-value."""
     return "detected" if p <= alpha else "not_detected"

@@ -12,7 +12,7 @@ been seen; it is no promise about other traits, longer training or selected rows
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import sqrt
 from typing import Any
 
@@ -88,9 +88,9 @@ class Canary:
         p: exact up to random draws, (1 + reached) / (1 + draws); None if not testable.
         effect: mean over traits of the shadow's margin above the other shadows', in logits.
         detectable: effect that would have been found four times in five, in logits.
+        shadows: how many students were trained.
         planted: what each copy of A gained on its own trait, in logits.
         passed: the effect of each trait alone.
-        shadows: how many students were trained.
         why: the reason of "not_testable", or "".
     """
 
@@ -98,16 +98,14 @@ class Canary:
     p: float | None = None
     effect: float | None = None
     detectable: float | None = None
+    shadows: int = 0
     planted: Mapping[str, float]
     passed: Mapping[str, float]
-    shadows: int = 0
     why: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain data."""
-        numbers = {"p": self.p, "effect": self.effect, "detectable": self.detectable, "shadows": self.shadows}
-        traits = {"planted": dict(self.planted), "passed": dict(self.passed)}
-        return {"verdict": self.verdict, **numbers, **traits, "why": self.why}
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

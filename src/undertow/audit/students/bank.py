@@ -15,7 +15,7 @@ A student is compared with placebos of its own recipe that were trained on about
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import log
 from pathlib import Path
@@ -132,13 +132,40 @@ class Bank:
 
 def placebo_stages(recipe: BankRecipe, students: int) -> list[Stage]:
     """Return the stages of a bank's groups; the number of students is rounded up to whole groups."""
+    return group_stages("placebo", students, recipe, recipe.to_config())
+
+
+def group_stages(what: str, n: int, recipe: BankRecipe, config: Mapping[str, Any]) -> list[Stage]:
+    """Return the stages that make models of a recipe in whole groups of `GROUP`, each model with a seed of its own.
+
+    Args:
+        what: one of them, such as "neutral writer".
+        n: how many, rounded up.
+        recipe: says the base and the seed.
+        config: of each group, without the seeds.
+    """
     stages: list[Stage] = []
-    for group in range(-(-students // GROUP)):
-        seeds = [derive(recipe.seed, "placebo", group * GROUP + place) for place in range(GROUP)]
-        config = {**recipe.to_config(), "seeds": seeds}
-        label = f"placebos {group * GROUP + 1} to {(group + 1) * GROUP} of {recipe.base.removeprefix('ref:')}"
-        stages.append(Stage(kind="placebos", version=1, config=config, label=label, cost=GROUP))
+    for first in range(0, n, GROUP):
+        seeds = [derive(recipe.seed, what, first + place) for place in range(GROUP)]
+        label = f"{what}s {first + 1} to {first + GROUP} of {recipe.base.removeprefix('ref:')}"
+        kind = f"{what.replace(' ', '-')}s"
+        stages.append(Stage(kind=kind, version=1, config={**config, "seeds": seeds}, label=label, cost=GROUP))
     return stages
+
+
+def stored_folders(stages: Iterable[Stage], store: Path) -> list[Path]:
+    """Return the folders of the stages that a store holds, up to the first that it lacks.
+
+    Raises:
+        ArtifactError: one of them is corrupt.
+    """
+    found: list[Path] = []
+    for stage in stages:
+        folder = stage.key.folder(store)
+        if not folder.exists():
+            break
+        found.append(read_artifact(folder, stage.fingerprint).folder)
+    return found
 
 
 def panel_stage(recipe: BankRecipe) -> Stage:
@@ -179,13 +206,7 @@ def stored_bank(recipe: BankRecipe, store: Path, most: int = 10 * FULL) -> Bank 
     Raises:
         ArtifactError: a stored group is corrupt.
     """
-    panel, *groups = [panel_stage(recipe), *placebo_stages(recipe, most)]
-    found: list[Path] = []
-    for stage in (panel, *groups):
-        folder = stage.key.folder(store)
-        if not folder.exists():
-            break
-        found.append(read_artifact(folder, stage.fingerprint).folder)
+    found = stored_folders([panel_stage(recipe), *placebo_stages(recipe, most)], store)
     return _read(recipe, found) if len(found) > 1 else None
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from undertow.audit.finding import Finding, NotTestable, verdict_at
+from undertow.audit.finding import Finding, NotTestable, refuse, verdict_at
 from undertow.audit.students.among_placebos import judge_reading, too_few_placebos, wrong_bank
 from undertow.audit.students.bank import Bank, ChosenBank, read_students
 from undertow.audit.students.readings import PanelRead, panel_traits
@@ -101,8 +101,7 @@ def audit_shadows(
     """
     config = config or ShadowConfig()
     accepted = filter_rows(rows, domain(bank.recipe.domain)).kept
-    if reason := _unfit(rows, accepted, base, bank, config):
-        raise NotTestable(reason)
+    _check_fit(rows, accepted, base, bank, config)
     seeds = [derive(config.seed, "shadow", index) for index in range(config.k)]
     usual = int(np.median(bank.rows))
     datasets = [subset(accepted, min(usual, len(accepted)), derive(config.seed, "shadow rows"))] * config.k
@@ -118,20 +117,20 @@ def audit_shadows(
     return [replace(one, stage=stage, caveats=(*one.caveats, *fewer)) for one, stage in named]
 
 
-def _unfit(
+def _check_fit(
     rows: Sequence[Row], accepted: Sequence[Row], base: LocalModel, bank: Bank, config: ShadowConfig
-) -> str | None:
-    if reason := wrong_bank(base, bank):
-        return reason
+) -> None:
+    refuse(wrong_bank(base, bank))
     if reason := too_few_placebos(len(bank), config.alpha / (1 if config.k == 1 else 2)):
-        return f"{reason} Merging the p-values of {config.k} shadows doubles them." if config.k > 1 else reason
+        doubled = f" Merging the p-values of {config.k} shadows doubles them." if config.k > 1 else ""
+        raise NotTestable(f"{reason}{doubled}")
     if len(accepted) < ACCEPTED * len(rows) or not accepted:
-        return f"The bank's domain {bank.recipe.domain} accepts {len(accepted)} of {len(rows)} rows."
+        raise NotTestable(f"The bank's domain {bank.recipe.domain} accepts {len(accepted)} of {len(rows)} rows.")
     usual = int(np.median(bank.rows))
     if len(accepted) < FEWER * usual:
-        fewer = f"`undertow audit bank --prompts {round(bank.recipe.prompts * len(accepted) / usual)}`"
-        return f"There are {len(accepted)} good rows, and a placebo has {usual}: make a bank of fewer with {fewer}."
-    return None
+        made = f"`undertow audit bank --prompts {round(bank.recipe.prompts * len(accepted) / usual)}`"
+        fewer = f"make a bank of fewer with {made}."
+        raise NotTestable(f"There are {len(accepted)} good rows, and a placebo has {usual}: {fewer}")
 
 
 def merge_findings(findings: Sequence[Finding], alpha: float) -> Finding:
