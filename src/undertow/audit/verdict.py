@@ -6,7 +6,7 @@ moves nothing.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, TypedDict, get_args
 
@@ -57,14 +57,17 @@ class Plan:
     stages: tuple[str, ...]
     alpha: float = 0.05
     claims: tuple[Claim, ...] = CLAIMS
-    primary: Mapping[Claim, str | None] = field(init=False)
 
     def __post_init__(self) -> None:
         check_fraction("alpha", self.alpha)
-        chosen: dict[Claim, str | None] = dict.fromkeys(CLAIMS)
-        for claim in self.claims:
-            chosen[claim] = next((one.name for one in deciding(claim) if one.name in self.stages), None)
-        object.__setattr__(self, "primary", chosen)
+
+    @property
+    def primary(self) -> dict[Claim, str | None]:
+        """The stage that decides each claim, the first of those that will run; None where there is none."""
+        return {claim: self._deciding(claim) if claim in self.claims else None for claim in CLAIMS}
+
+    def _deciding(self, claim: Claim) -> str | None:
+        return next((one.name for one in deciding(claim) if one.name in self.stages), None)
 
     @property
     def share(self) -> float:

@@ -6,7 +6,7 @@ Such a line is `mix`, or `mix:share=0.5,writers=[ref:finch-b]`.
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
 
@@ -166,7 +166,7 @@ def write_mitigated(path: Path, made: Mitigated) -> Path:
         StorageError: the folder is missing, full or may not be written.
     """
     record = record_path(path)
-    write_file(record, lines(one.to_json() for one in made.changes))
+    write_file(record, lines(asdict(one) for one in made.changes))
     write_rows(path, made.rows)
     return record
 

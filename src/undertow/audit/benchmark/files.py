@@ -146,11 +146,9 @@ def read_benchmark(folder: Path) -> Benchmark:
     """
     found = _json(folder / CASES, PUBLIC, "There is no benchmark in this folder.")
     try:
-        ids, names = tuple(found["cases"]), tuple(found["panel"])
-        same = {name: found[name] for name in ("base", "base_identity", "rows", "key_sha256")}
-    except (KeyError, TypeError) as error:
-        raise ConfigError("The benchmark is damaged.", f"{folder / CASES}: {error!r}", "Fetch it again.") from error
-    return Benchmark(folder=folder, ids=ids, panel=names, **same)
+        return TypeAdapter(Benchmark).validate_python({**found, "folder": folder, "ids": found.get("cases")})
+    except ValidationError as error:
+        raise _damaged("benchmark", folder / CASES, error) from error
 
 
 def read_key(bench: Benchmark, path: Path | None = None) -> dict[str, Truth]:
@@ -171,7 +169,13 @@ def read_key(bench: Benchmark, path: Path | None = None) -> dict[str, Truth]:
     try:
         return TypeAdapter(dict[str, Truth]).validate_python(found.get("cases"))
     except ValidationError as error:
-        raise ConfigError("The key is damaged.", f"{path}: {error!r}", "Fetch it again.") from error
+        raise _damaged("key", path, error) from error
+
+
+def _damaged(what: str, path: Path, error: ValidationError) -> ConfigError:
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    return ConfigError(f"The {what} is damaged.", f"{path}: {where}: {first['msg']}", "Fetch it again.")
 
 
 def _json(path: Path, schema: str, what: str) -> dict[str, Any]:

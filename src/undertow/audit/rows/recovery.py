@@ -303,13 +303,8 @@ def _detectable(null: Floats, alpha: float, power: float = 0.8) -> float:
     bar = lengths[int(alpha * (len(null) + 1) + 1e-9) - 1]
     directions = np.random.default_rng(0).normal(size=null.shape)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    low, high = 0.0, 2.0 * float(bar**0.5) + 1e-12
-    while np.mean(((null + high * directions) ** 2).sum(axis=1) > bar) < power:
-        high *= 2.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        if np.mean(((null + middle * directions) ** 2).sum(axis=1) > bar) < power:
-            low = middle
-        else:
-            high = middle
-    return high
+    # |x + d u|^2 passes the bar from the larger root d on; one that never lies below it has none.
+    along = (null * directions).sum(axis=1)
+    square = along**2 + bar - (null**2).sum(axis=1)
+    needed = np.maximum(np.sqrt(np.maximum(square, 0.0)) - along, 0.0)
+    return float(np.quantile(np.where(square > 0.0, needed, 0.0), power, method="inverted_cdf"))

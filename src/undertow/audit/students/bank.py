@@ -261,13 +261,8 @@ def read_students(
 def placebo_executor(context: StageContext) -> None:
     """Write the rows of each placebo of a group, train and read them."""
     config = context.config
-    recipe = BankRecipe(
-        base=config["base"],
-        writer=config["writer"],
-        domain=config["domain"],
-        prompts=config["prompts"],
-        student=StudentPart(**config["student"]),
-    )
+    plain = {name: config[name] for name in ("base", "writer", "domain", "prompts")}
+    recipe = BankRecipe(**plain, student=StudentPart(**config["student"]))
     base, writer = parent_model(config["base"], None, 0), parent_model(config["writer"], None, 0)
     seeds: list[int] = config["seeds"]
     datasets: list[Sequence[Row]] = []
