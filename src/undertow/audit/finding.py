@@ -137,12 +137,12 @@ def check_audit(
     on_planted = [_call(stage, planted, seed) for seed in range(draws)]
     p_clean = tuple(p for p in on_clean if isinstance(p, float))
     p_planted = tuple(p for p in on_planted if isinstance(p, float))
-    levels = sorted({*LEVELS, alpha})
+    again, different, levels = _call(stage, clean, 0), len({*p_clean, *p_planted}), sorted({*LEVELS, alpha})
     checks = [
         _answers("clean", on_clean),
         _answers("planted", on_planted),
-        _repeatable(on_clean[0], _call(stage, clean, 0)),
-        _varies(p_clean + p_planted),
+        Check("the same data give the same p-value", on_clean[0] == again, f"{on_clean[0]} and {again}"),
+        Check("the p-value depends on the data", different > 1, f"{different} different values"),
         *(_size(p_clean, level, FALSE_ALARM / len(levels)) for level in levels),
         _power(p_planted, alpha, power, draws),
     ]
@@ -172,15 +172,6 @@ def _answers(kind: str, found: list[float | str]) -> Check:
     wrong = [f"seed {seed}: {what}" for seed, what in enumerate(found) if isinstance(what, str)]
     why = f"{len(wrong)} of {len(found)} without one; {wrong[0]}" if wrong else f"{len(found)} of {len(found)}"
     return Check(f"a p-value in (0, 1] for every {kind} data set", not wrong, why)
-
-
-def _repeatable(first: float | str, again: float | str) -> Check:
-    return Check("the same data give the same p-value", first == again, f"{first} and {again}")
-
-
-def _varies(found: tuple[float, ...]) -> Check:
-    different = len(set(found))
-    return Check("the p-value depends on the data", different > 1, f"{different} different values")
 
 
 def _size(found: tuple[float, ...], level: float, false_alarm: float) -> Check:
