@@ -19,7 +19,7 @@ from undertow.audit.attribution import STUDENT
 from undertow.evals.favourite import mean_margins
 from undertow.evals.questions import favourite_questions
 from undertow.evals.words import log_odds, spellings, word_probabilities
-from undertow.mitigate.base import DataMitigation, Mitigated, Pick
+from undertow.mitigate.base import DataMitigation, Pick
 from undertow.mitigate.registry import Mitigation, mitigation
 from undertow.mitigate.workbench import Workbench
 from undertow.models.local import LocalModel
@@ -132,7 +132,7 @@ def _prepare(
             made = method.apply(rows, bench, pick)
             students.append(Prepared(method=text, arm=pick, rows=made.rows, recipe=plain))
             if pick == "targeted":
-                methods[text] = _described(made)
+                methods[text] = {"rows": len(made.rows), "changed": made.changed, "cost": asdict(made.cost)}
     return students, methods
 
 
@@ -141,10 +141,6 @@ def picks(method: Mitigation) -> tuple[Pick, ...]:
     if not isinstance(method, DataMitigation) or not method.random_arm:
         return ("targeted",)
     return ("targeted", "random", "bottom") if method.chooses else ("targeted", "random")
-
-
-def _described(made: Mitigated) -> dict[str, Any]:
-    return {"rows": len(made.rows), "changed": made.changed, "cost": asdict(made.cost)}
 
 
 def _groups(students: Sequence[Prepared]) -> Iterator[list[Prepared]]:
