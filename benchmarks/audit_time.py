@@ -26,7 +26,7 @@ from undertow.types import Sampling
 
 STAGES = (
     "audit", "panel_candidates", "with_reference", "surface", "contrast_scores", "matched_contrast", "stream_contrast",
-    "audit_recovery", "audit_neutral", "audit_shadows",
+    "audit_recovery", "audit_neutral", "shadow_students",
 )  # fmt: skip
 """Functions whose time is told; `contrast_scores` is called by the contrast, the stream and the neutral contrast."""
 

@@ -6,7 +6,6 @@ trait is reported first: the loss under the base, the length of the gradient, th
 row's pairs of tokens are. A score must add to these confounds, not repeat them.
 """
 
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -52,26 +51,26 @@ class RowScores:
         confounds: float [rows] for "loss" (nats per token under the base), "gradient" (length of the loss's gradient by
             a steering vector, per token), "length" (tokens) and "novelty" (mean surprise of the row's pairs of tokens
             under their frequencies in all rows, nats).
-        scores: float [rows] for "teacher" and "student", as far as they were given: mean gain of log p over the base.
-        tokens: for each score the gain of every completion token, the end of turn included: one float [tokens] a row.
+        score: float [rows], mean gain of log p over the base.
+        tokens: the gain of every completion token, the end of turn included: one float [tokens] a row.
     """
 
     confounds: Mapping[str, Floats]
-    scores: Mapping[str, Floats]
-    tokens: Mapping[str, Sequence[Floats]]
+    score: Floats
+    tokens: Sequence[Floats]
 
-    def correlations(self) -> dict[str, dict[str, float]]:
-        """Return Spearman's rank correlation of each score with each confound; 0 with a constant one."""
-        return {
-            score: {name: rank_correlation(values, confound) for name, confound in self.confounds.items()}
-            for score, values in self.scores.items()
-        }
+    def correlations(self) -> dict[str, float]:
+        """Return Spearman's rank correlation of the score with each confound; 0 with a constant one."""
+        return {name: rank_correlation(self.score, confound) for name, confound in self.confounds.items()}
 
-    def explained(self) -> dict[str, float]:
-        """Return the share of the variance of each score's ranks that a line in the confounds' ranks explains."""
-        ranks = [stats.rankdata(values) for values in self.confounds.values()]
-        design = np.column_stack([np.ones(len(ranks[0])), *ranks])
-        return {name: _share_explained(design, stats.rankdata(values)) for name, values in self.scores.items()}
+    def explained(self) -> float:
+        """Return the share of the variance of the score's ranks that a line in the confounds' ranks explains."""
+        confounds = [stats.rankdata(values) for values in self.confounds.values()]
+        design, ranks = np.column_stack([np.ones(len(self.score)), *confounds]), stats.rankdata(self.score)
+        if np.ptp(ranks) == 0.0:
+            return 0.0
+        left = ranks - design @ np.linalg.lstsq(design, ranks)[0]
+        return float(1.0 - left.var() / ranks.var())
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +88,13 @@ class Confirmation:
     targeted: Estimate
 
 
-def rank_rows(
-    rows: Sequence[Row], base: LocalModel, student: LocalModel | None = None, teacher: LocalModel | None = None
-) -> RowScores:
+def rank_rows(rows: Sequence[Row], base: LocalModel, suspect: LocalModel) -> RowScores:
     """Score rows and tokens; a high score stands for "carries the trait".
 
     Args:
         rows: the data set.
         base: the model that students start from.
-        student: trained on the rows.
-        teacher: the suspect teacher, or one that the auditor gave a candidate trait.
+        suspect: a student that was trained on the rows, a teacher, or one that the auditor gave a candidate trait.
 
     Raises:
         EmptyDataError: there are no rows.
@@ -106,13 +102,8 @@ def rank_rows(
     if not rows:
         raise EmptyDataError("There is nothing to rank.", "0 rows", "Look at the filter's reject reasons.")
     encoded = base.encode(rows)
-    before = [row.double().numpy() for row in base.token_logprobs(encoded)]
-    tokens: dict[str, list[Floats]] = {}
-    for name, model in (("teacher", teacher), ("student", student)):
-        if model is not None:
-            after = model.token_logprobs(encoded)
-            tokens[name] = [new.double().numpy() - old for new, old in zip(after, before, strict=True)]
-    scores = {name: np.array([row.mean() for row in gains]) for name, gains in tokens.items()}
+    before, after = ([row.double().numpy() for row in model.token_logprobs(encoded)] for model in (base, suspect))
+    gains = [new - old for new, old in zip(after, before, strict=True)]
     length = np.array([float(len(row)) for row in before])
     gradients, _ = row_gradients(base, rows, (len(blocks(base.network)) - 1) // 3)
     confounds = {
@@ -121,7 +112,7 @@ def rank_rows(
         "length": length,
         "novelty": _novelty(encoded),
     }
-    return RowScores(confounds, scores, tokens)
+    return RowScores(confounds, np.array([row.mean() for row in gains]), gains)
 
 
 def confirm(
@@ -175,13 +166,7 @@ def _margins(
 ) -> list[float]:
     seeds = [seed for _, _, seed in members]
     students = finetune_parallel(base, [rows for _, rows, _ in members], config, seeds)
-    found: list[float] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for place in range(len(members)):
-            students.save(place, Path(folder))
-            student = base.with_adapter(Path(folder))
-            found.append(float(mean_margins(student, [target])[0]))
-    return found
+    return [float(mean_margins(student, [target])[0]) for student in students.models(base)]
 
 
 def _novelty(rows: Sequence[Encoded]) -> Floats:
@@ -190,14 +175,6 @@ def _novelty(rows: Sequence[Encoded]) -> Floats:
     counts = Counter(pair for row in pairs for pair in row)
     total = sum(counts.values())
     return np.array([np.mean([log(total / counts[pair]) for pair in row]) if row else 0.0 for row in pairs])
-
-
-def _share_explained(design: Floats, values: Floats) -> float:
-    """Return R squared of the least-squares fit; 0 for a constant."""
-    if np.ptp(values) == 0.0:
-        return 0.0
-    left = values - design @ np.linalg.lstsq(design, values)[0]
-    return float(1.0 - left.var() / values.var())
 
 
 SCHEMA = "undertow.attribution/1"
@@ -252,7 +229,7 @@ class Suspected:
         return given or f"the auditor's own teacher of {self.target.name if self.target else 'nothing'}"
 
 
-def rank(suspected: Suspected, *, confirmed: bool = False) -> tuple[RowScores, Floats, dict[str, Any]]:
+def rank(suspected: Suspected, *, confirmed: bool = False) -> tuple[RowScores, dict[str, Any]]:
     """Rank rows, say what else explains the ranking, and confirm it if asked.
 
     Args:
@@ -260,7 +237,7 @@ def rank(suspected: Suspected, *, confirmed: bool = False) -> tuple[RowScores, F
         confirmed: train students with and without a tenth of the rows: the top, the bottom, as many at random.
 
     Returns:
-        What is known of each row; the score that ranks, float [rows]; and plain data, schema undertow.attribution/1.
+        What is known of each row, and plain data, schema undertow.attribution/1.
 
     Raises:
         ModelError: the student or teacher cannot be one of this base.
@@ -269,44 +246,32 @@ def rank(suspected: Suspected, *, confirmed: bool = False) -> tuple[RowScores, F
     if confirmed and suspected.target is None:
         raise ConfigError("Which trait's margin is to fall?", "--confirm without a trait", "Name it with --trait.")
     base = load_model(suspected.base)
-    student = _kin(suspected.student, base)
-    teacher = _kin(suspected.teacher, base)
-    if student is None and teacher is None and suspected.target is not None:
-        teacher = panel_teacher(base, suspected.target, suspected.seed, suspected.store)
-    scores = rank_rows(suspected.rows, base, student, teacher)
-    ((name, score),) = scores.scores.items()
+    scores = rank_rows(suspected.rows, base, _suspect(suspected, base))
     found: dict[str, Any] = {
         "schema": SCHEMA,
         "rows": len(suspected.rows),
         "base": suspected.base,
         "by": suspected.by,
         "trait": None if suspected.target is None else suspected.target.name,
-        "correlations": scores.correlations()[name],
-        "explained": scores.explained()[name],
-        "score": {"median": float(np.median(score)), "top": float(score.max())},
+        "correlations": scores.correlations(),
+        "explained": scores.explained(),
+        "score": {"median": float(np.median(scores.score)), "top": float(scores.score.max())},
         "confirmation": None,
         "may": MAY,
         "may_not": MAY_NOT,
     }
     if confirmed and suspected.target is not None:
-        found["confirmation"] = _confirmation(suspected.rows, score, base, suspected.target)
-    return scores, score, found
+        confirmation = confirm(suspected.rows, scores.score, base, suspected.target, seeds=SEEDS)
+        found["confirmation"] = {"removed": int(SHARE * len(suspected.rows)), **asdict(confirmation)}
+    return scores, found
 
 
-def _kin(reference: str | None, base: LocalModel) -> LocalModel | None:
-    if reference is None:
-        return None
+def _suspect(suspected: Suspected, base: LocalModel) -> LocalModel:
+    """Return the student or teacher that rows are ranked by, or the auditor's own teacher of the trait."""
+    if (reference := suspected.student or suspected.teacher) is None:
+        assert suspected.target is not None
+        return panel_teacher(base, suspected.target, suspected.seed, suspected.store)
     model = load_model(reference)
     if reason := incompatibility(model, base):
         raise ModelError("This model cannot rank rows for this base.", f"{reference}: {reason}", "Give its own base.")
     return model
-
-
-def _confirmation(rows: Sequence[Row], score: Floats, base: LocalModel, target: Trait) -> dict[str, Any]:
-    found = confirm(rows, score, base, target, seeds=SEEDS)
-    return {
-        "removed": int(SHARE * len(rows)),
-        "margins": {arm: list(values) for arm, values in found.margins.items()},
-        "removal": {arm: asdict(one) for arm, one in found.removal.items()},
-        "targeted": asdict(found.targeted),
-    }

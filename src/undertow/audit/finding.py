@@ -49,12 +49,12 @@ class Finding:
 
     stage: str
     claim: Claim
-    statistic: str
-    effect: float | None
-    null: str
-    p: float | None
-    n: int
-    verdict: Verdict
+    statistic: str = "none"
+    effect: float | None = None
+    null: str = "none"
+    p: float | None = None
+    n: int = 0
+    verdict: Verdict = "exploratory"
     candidate: str | None = None
     mde: float | None = None
     caveats: tuple[str, ...] = ()
@@ -75,17 +75,22 @@ class Finding:
 
 def not_testable(stage: str, claim: Claim, reason: str) -> Finding:
     """Return the finding of a stage that the inputs do not allow."""
-    return Finding(
-        stage=stage,
-        claim=claim,
-        statistic="none",
-        effect=None,
-        null="none",
-        p=None,
-        n=0,
-        verdict="not_testable",
-        caveats=(reason,),
-    )
+    return Finding(stage=stage, claim=claim, verdict="not_testable", caveats=(reason,))
+
+
+def refuse(reason: str | None) -> None:
+    """Refuse to test where there is a reason against it.
+
+    Raises:
+        NotTestable: there is one.
+    """
+    if reason is not None:
+        raise NotTestable(reason)
+
+
+def verdict_at(p: float, alpha: float) -> Verdict:
+    """Return the verdict of a stage with a calibrated p-value."""
+    return "detected" if p <= alpha else "not_detected"
 
 
 LEVELS = (0.01, 0.05, 0.1, 0.2)
@@ -132,12 +137,12 @@ def check_audit(
     on_planted = [_call(stage, planted, seed) for seed in range(draws)]
     p_clean = tuple(p for p in on_clean if isinstance(p, float))
     p_planted = tuple(p for p in on_planted if isinstance(p, float))
-    levels = sorted({*LEVELS, alpha})
+    again, different, levels = _call(stage, clean, 0), len({*p_clean, *p_planted}), sorted({*LEVELS, alpha})
     checks = [
         _answers("clean", on_clean),
         _answers("planted", on_planted),
-        _repeatable(on_clean[0], _call(stage, clean, 0)),
-        _varies(p_clean + p_planted),
+        Check("the same data give the same p-value", on_clean[0] == again, f"{on_clean[0]} and {again}"),
+        Check("the p-value depends on the data", different > 1, f"{different} different values"),
         *(_size(p_clean, level, FALSE_ALARM / len(levels)) for level in levels),
         _power(p_planted, alpha, power, draws),
     ]
@@ -167,15 +172,6 @@ def _answers(kind: str, found: list[float | str]) -> Check:
     wrong = [f"seed {seed}: {what}" for seed, what in enumerate(found) if isinstance(what, str)]
     why = f"{len(wrong)} of {len(found)} without one; {wrong[0]}" if wrong else f"{len(found)} of {len(found)}"
     return Check(f"a p-value in (0, 1] for every {kind} data set", not wrong, why)
-
-
-def _repeatable(first: float | str, again: float | str) -> Check:
-    return Check("the same data give the same p-value", first == again, f"{first} and {again}")
-
-
-def _varies(found: tuple[float, ...]) -> Check:
-    different = len(set(found))
-    return Check("the p-value depends on the data", different > 1, f"{different} different values")
 
 
 def _size(found: tuple[float, ...], level: float, false_alarm: float) -> Check:

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
+from undertow.audit.lineage.verdict import lineage_or_why
 from undertow.audit.rows.contrast import ContrastScores, draw_sample, score_sample
 from undertow.audit.rows.panel import DataAudit, check_panel, panel_candidates
 from undertow.audit.rows.proposal import refuse_unsaid
@@ -32,7 +33,12 @@ from undertow.training.scoring import Candidate
 from undertow.traits import Trait, panel
 from undertow.types import Prompt, Row
 
-_STEPS = {"audited": "reference", "candidates": "panel teachers", "scores": "contrast"}
+_STEPS = {
+    "lineage": "lineage of the teacher",
+    "audited": "reference",
+    "candidates": "panel teachers",
+    "scores": "contrast",
+}
 """What takes time to make, with the title of its step."""
 
 _MADE_FROM = {"rows": "audited", "reference": "audited", "clean": "audited", "teachers": "candidates"}
@@ -221,6 +227,14 @@ class Materials:
     def teacher(self) -> LocalModel:
         """The model that wrote the rows."""
         return load_model(str(self.inputs.teacher))
+
+    @cached_property
+    def lineage(self) -> dict[str, Any] | str | None:
+        """Whether the teacher and the base share an origin, or why nobody can tell; None without a teacher."""
+        if self.inputs.teacher is None:
+            return None
+        with self.steps.step(_STEPS["lineage"]):
+            return lineage_or_why(self.inputs.teacher, self.inputs.base)
 
     @cached_property
     def traits(self) -> PanelRead:

@@ -7,7 +7,6 @@ from itertools import groupby
 from typing import Any
 
 from undertow.audit.finding import Finding, NotTestable, not_testable
-from undertow.audit.lineage.verdict import lineage_or_why
 from undertow.audit.materials import AuditInputs, Materials
 from undertow.audit.rows.panel import DataAudit
 from undertow.audit.rows.reference import AuditedRows
@@ -20,8 +19,6 @@ from undertow.models.local import LocalModel
 from undertow.models.references import identity
 from undertow.store.progress import Progress
 from undertow.types import Row
-
-LINEAGE = "lineage of the teacher"
 
 RUNNING = ("rng", "advance", "progress")
 """What a stage may need that is there only while it runs."""
@@ -46,10 +43,7 @@ def run_audit(inputs: AuditInputs, progress: Progress | None = None) -> dict[str
     running = [one for one in stages() if one.name in declared.stages]
     titles = step_titles(running, materials)
     materials.steps = Steps(len(titles) + (inputs.teacher is not None), progress)
-    lineage = None
-    if inputs.teacher is not None:
-        with materials.steps.step(LINEAGE):
-            lineage = lineage_or_why(inputs.teacher, inputs.base)
+    lineage = materials.lineage
     findings = run_stages(running, materials)
     writers = materials.writers
     bank = materials.bank.found if inputs.rows or inputs.student is not None else None

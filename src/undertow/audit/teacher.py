@@ -8,15 +8,14 @@ guess. A store keeps their readings, so each is made once for a base.
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from undertow.audit.compatibility import incompatibility
-from undertow.audit.finding import Finding, NotTestable
-from undertow.audit.students.among_placebos import TOP, places, too_few_placebos
-from undertow.audit.students.placebo_null import conformal_p, deleted_z, detectable
+from undertow.audit.finding import Finding, NotTestable, refuse
+from undertow.audit.students.among_placebos import largest, places, rank_first, too_few_placebos
 from undertow.audit.students.readings import (
     BATTERY,
     PanelRead,
@@ -25,6 +24,7 @@ from undertow.audit.students.readings import (
     load_readings,
     panel_traits,
     read_model,
+    token_name,
 )
 from undertow.evals.questions import CATEGORIES
 from undertow.models.local import LocalModel
@@ -102,14 +102,13 @@ def audit_teacher(
     config = config or TeacherConfig()
     traits = panel_traits() if panel is None else tuple(panel)
     columns = places(traits)
-    if reason := incompatibility(teacher, base):
-        raise NotTestable(reason)
+    refuse(incompatibility(teacher, base))
     if config.neutral and (reason := too_few_placebos(config.neutral, config.alpha)):
         raise NotTestable(reason.replace("placebos", "neutral teachers"))
     null = joined([read_model(base), *_neutral(base, config, progress)])
     suspect = read_model(teacher)
     margins = [names.margins[:, columns] for names in (suspect, null)]
-    tokens = [f"{teacher.tokenizer.decode([token])!r} ({token})" for token in range(suspect.logp.shape[1])]
+    tokens = [token_name(teacher, token) for token in range(suspect.logp.shape[1])]
     return [
         _compared("teacher panel", "panel margin", margins, [item.name for item in traits], config.alpha),
         _compared("teacher diff mining", "log-probability of a token", [suspect.logp, null.logp], tokens, config.alpha),
@@ -138,47 +137,31 @@ def _neutral(base: LocalModel, config: TeacherConfig, progress: Progress | None)
 def _compared(stage: str, what: str, values: Sequence[Floats], names: Sequence[str], alpha: float) -> Finding:
     """Judge a suspect [1, m] against its base and m neutral teachers, [1 + m, m]."""
     suspect, null = values
-    base, neutral = null[:1], null[1:]
+    neutral, change = null[1:], suspect[0] - null[0]
     if not len(neutral):
-        change = (suspect - base)[0]
         return _ranking(stage, what, change - np.median(change), names)
-    models = np.concatenate([suspect, neutral])
-    z = deleted_z(models)
-    p = conformal_p(z.max(axis=1))
-    order = np.argsort(-z[0])[:TOP]
-    change = float((suspect - base)[0, order[0]])
-    return Finding(
-        stage=stage,
-        claim="expression",
-        statistic=f"largest change of the {what}, in SDs of the neutral teachers",
-        effect=float(z[0].max()),
+    statistic = f"largest change of the {what}, in SDs of the neutral teachers"
+    found = rank_first(stage, statistic, np.concatenate([suspect, neutral]), names, alpha)
+    return replace(
+        found,
         null=f"{len(neutral)} bases tuned on their own answers, each against all others",
-        p=p,
-        n=len(neutral),
-        verdict="detected" if p <= alpha else "not_detected",
-        candidate=names[int(order[0])],
-        mde=detectable(deleted_z(neutral), alpha),
         caveats=(
-            f"Teacher minus base for the candidate: {change:+.2f}.",
+            f"Teacher minus base for the candidate: {change[names.index(str(found.candidate))]:+.2f}.",
             "It holds for teachers tuned as the neutral ones were.",
             "Asked plainly: what a trigger or a system prompt would bring out is not looked for.",
         ),
-        scores={names[int(place)]: float(z[0, place]) for place in order},
     )
 
 
 def _ranking(stage: str, what: str, change: Floats, names: Sequence[str]) -> Finding:
-    order = np.argsort(-change)[:TOP]
+    scores = largest(change, names)
     return Finding(
         stage=stage,
         claim="expression",
         statistic=f"largest change of the {what}, teacher minus base, minus the median change",
         effect=float(change.max()),
-        null="none",
-        p=None,
         n=1,
-        verdict="exploratory",
-        candidate=names[int(order[0])],
+        candidate=next(iter(scores)),
         caveats=("Without neutral teachers this is a ranking: the first of a list is always there.",),
-        scores={names[int(place)]: float(change[place]) for place in order},
+        scores=scores,
     )

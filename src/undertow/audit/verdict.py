@@ -6,7 +6,7 @@ moves nothing.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, TypedDict, get_args
 
@@ -57,14 +57,17 @@ class Plan:
     stages: tuple[str, ...]
     alpha: float = 0.05
     claims: tuple[Claim, ...] = CLAIMS
-    primary: Mapping[Claim, str | None] = field(init=False)
 
     def __post_init__(self) -> None:
         check_fraction("alpha", self.alpha)
-        chosen: dict[Claim, str | None] = dict.fromkeys(CLAIMS)
-        for claim in self.claims:
-            chosen[claim] = next((one.name for one in deciding(claim) if one.name in self.stages), None)
-        object.__setattr__(self, "primary", chosen)
+
+    @property
+    def primary(self) -> dict[Claim, str | None]:
+        """The stage that decides each claim, the first of those that will run; None where there is none."""
+        return {claim: self._deciding(claim) if claim in self.claims else None for claim in CLAIMS}
+
+    def _deciding(self, claim: Claim) -> str | None:
+        return next((one.name for one in deciding(claim) if one.name in self.stages), None)
 
     @property
     def share(self) -> float:
@@ -90,9 +93,9 @@ class ClaimStatus:
     """
 
     status: str
-    p: float | None
-    mde: float | None
-    candidate: str | None
+    p: float | None = None
+    mde: float | None = None
+    candidate: str | None = None
     why: str
 
 
@@ -111,7 +114,7 @@ def _status(claim: Claim, plan: Plan, findings: Sequence[Finding]) -> ClaimStatu
     stage = next((one for one in able if one.name == plan.primary[claim]), None)
     if stage is None:
         why = f"{' or '.join(one.name for one in able)} would decide it, from {_inputs_of(able)}"
-        return ClaimStatus(status="not_testable", p=None, mde=None, candidate=None, why=why)
+        return ClaimStatus(status="not_testable", why=why)
     mine = [one for one in findings if one.stage == stage.name]
     if len(mine) != 1:
         fix = "Report each planned stage once, as not_testable if need be."
@@ -119,7 +122,7 @@ def _status(claim: Claim, plan: Plan, findings: Sequence[Finding]) -> ClaimStatu
     one = mine[0]
     if one.p is None or one.verdict in ("not_testable", "exploratory"):
         why = "; ".join(one.caveats) or f"{stage.name} has no calibrated p-value for these inputs"
-        return ClaimStatus(status="not_testable", p=None, mde=None, candidate=None, why=why)
+        return ClaimStatus(status="not_testable", why=why)
     against = f"{one.statistic}, against {one.null}: p = {one.p:.2g}, bound {plan.share:.3g}"
     if one.p <= plan.share:
         why = f"{stage.meaning}. {against}"
@@ -129,7 +132,7 @@ def _status(claim: Claim, plan: Plan, findings: Sequence[Finding]) -> ClaimStatu
         f". {text.format(other=p[other], own=one.p)}" for other, text in stage.despite.items() if other in p
     )
     seen = "" if one.mde is None else f"; an effect of {one.mde:.3g} would have been seen in 4 of 5 cases"
-    return ClaimStatus(status="not_detected", p=one.p, mde=one.mde, candidate=None, why=f"{against}{seen}")
+    return ClaimStatus(status="not_detected", p=one.p, mde=one.mde, why=f"{against}{seen}")
 
 
 def _inputs_of(able: Sequence[AuditStage]) -> str:
@@ -167,13 +170,9 @@ def audit_json(plan: Plan, findings: Sequence[Finding], about: Mapping[str, Any]
         findings: of all stages, each with its own share of alpha.
         about: what was audited: references, digests, counts, seconds. The date (UTC) and the version are added.
     """
-    claims = judge_claims(plan, findings)
     return {
         "schema": "undertow.audit/1",
-        "claims": {
-            claim: {"status": one.status, "p": one.p, "mde": one.mde, "candidate": one.candidate, "why": one.why}
-            for claim, one in claims.items()
-        },
+        "claims": {claim: asdict(one) for claim, one in judge_claims(plan, findings).items()},
         "alpha": plan.alpha,
         "plan": {"stages": list(plan.stages), "primary": dict(plan.primary), "alpha_of_each_claim": plan.share},
         "findings": [one.to_json() for one in findings],

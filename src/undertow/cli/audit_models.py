@@ -10,10 +10,6 @@ import typer
 from undertow.cli.audits import OUT, STORE, Alpha, Base, Json, Out, Panel, Require, Seed, Store, audit, finish
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from undertow.audit.attribution import RowScores
-    from undertow.stats.checks import Floats
     from undertow.types import Row
 
 ARMS = {"without_top": "the top", "without_random": "as many at random", "without_bottom": "the bottom"}
@@ -79,26 +75,21 @@ def rows(
     )
     if confirm:
         print(f"training {4 * len(SEEDS)} students; a minute or two with an embedded model", file=sys.stderr)
-    scores, score, found = rank(suspected, confirmed=confirm)
-    order = sorted(range(len(given)), key=lambda place: -score[place])
+    scores, found = rank(suspected, confirmed=confirm)
+    order = sorted(range(len(given)), key=lambda place: -scores.score[place])
     if out is not None:
         keys: list[dict[str, Any]] = [
             {
                 "rank": at + 1,
-                "score": float(score[place]),
+                "score": float(scores.score[place]),
                 **{name: float(values[place]) for name, values in scores.confounds.items()},
-                **({"gains": [round(float(gain), 4) for gain in _gains(scores)[place]]} if tokens else {}),
+                **({"gains": [round(float(gain), 4) for gain in scores.tokens[place]]} if tokens else {}),
             }
             for at, place in enumerate(order)
         ]
         write_rows(out, [given[place] for place in order], keys)
     found["ranked"] = None if out is None else str(out)
     print(json.dumps(found, allow_nan=False) if as_json else _ranking_text(found, [given[at] for at in order[:5]], out))
-
-
-def _gains(scores: "RowScores") -> "Sequence[Floats]":
-    (gains,) = scores.tokens.values()
-    return gains
 
 
 def _ranking_text(found: dict[str, Any], top: "list[Row]", out: Path | None) -> str:

@@ -8,10 +8,8 @@ random    the same dose drawn at random: as many rows or tokens
 bottom    the same dose from the end of the mitigation's ranking
 """
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +19,7 @@ from undertow.audit.attribution import STUDENT
 from undertow.evals.favourite import mean_margins
 from undertow.evals.questions import favourite_questions
 from undertow.evals.words import log_odds, spellings, word_probabilities
-from undertow.mitigate.base import DataMitigation, Mitigated, Pick
+from undertow.mitigate.base import DataMitigation, Pick
 from undertow.mitigate.registry import Mitigation, mitigation
 from undertow.mitigate.workbench import Workbench
 from undertow.models.local import LocalModel
@@ -107,13 +105,10 @@ def measure_run(
         seeds = [derive(bench.seed, "student")] * len(group)
         datasets, shared = [one.rows for one in group], group[0]
         trained = finetune_parallel(bench.base, datasets, shared.recipe, seeds, penalty=shared.penalty)
-        with tempfile.TemporaryDirectory() as folder:
-            for place, one in enumerate(group):
-                trained.save(place, Path(folder))
-                student = bench.base.with_adapter(Path(folder))
-                measured.append({"method": one.method, "arm": one.arm, **examiner.ask(student)})
-                if advance is not None:
-                    advance(len(measured) - 1, total)
+        for one, student in zip(group, trained.models(bench.base), strict=True):
+            measured.append({"method": one.method, "arm": one.arm, **examiner.ask(student)})
+            if advance is not None:
+                advance(len(measured) - 1, total)
     return {"arms": measured, "methods": methods}
 
 
@@ -137,7 +132,7 @@ def _prepare(
             made = method.apply(rows, bench, pick)
             students.append(Prepared(method=text, arm=pick, rows=made.rows, recipe=plain))
             if pick == "targeted":
-                methods[text] = _described(made)
+                methods[text] = {"rows": len(made.rows), "changed": made.changed, "cost": asdict(made.cost)}
     return students, methods
 
 
@@ -146,10 +141,6 @@ def picks(method: Mitigation) -> tuple[Pick, ...]:
     if not isinstance(method, DataMitigation) or not method.random_arm:
         return ("targeted",)
     return ("targeted", "random", "bottom") if method.chooses else ("targeted", "random")
-
-
-def _described(made: Mitigated) -> dict[str, Any]:
-    return {"rows": len(made.rows), "changed": made.changed, "cost": asdict(made.cost)}
 
 
 def _groups(students: Sequence[Prepared]) -> Iterator[list[Prepared]]:

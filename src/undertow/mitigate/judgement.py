@@ -75,10 +75,10 @@ def _judge(runs: Sequence[Run], method: str, trait: str, criteria: Criteria) -> 
     task = [_task(table, metric, criteria) for metric in table.metrics]
     off_target = _off_target(table, trait, criteria)
     statuses: dict[str, Status] = {
-        "trait_lost": _trait_lost(kept, criteria.bound),
-        "beats_random": _beats_random(comparisons.get("random")),
-        "skill_kept": "passed" if all(one["equivalent"] for one in task) else "failed",
-        "no_trait_rises": _no_rise(off_target),
+        "trait_lost": _status(None if kept is None or not isfinite(kept.high) else kept.high < criteria.bound),
+        "beats_random": _status(comparisons["random"].high < 0) if "random" in comparisons else "not_applicable",
+        "skill_kept": _status(all(one["equivalent"] for one in task)),
+        "no_trait_rises": _status(None if off_target is None else not off_target["rising"]),
     }
     if len(runs) < FEWEST_RUNS:
         statuses = {name: one if one == "not_applicable" else "not_testable" for name, one in statuses.items()}
@@ -185,22 +185,10 @@ def _one_sided(one: Estimate) -> float:
     return p / 2 if one.value > 0 else 1 - p / 2
 
 
-def _trait_lost(kept: Estimate | None, bound: float) -> Status:
-    if kept is None or not isfinite(kept.high):
+def _status(holds: bool | None) -> Status:
+    if holds is None:
         return "not_testable"
-    return "passed" if kept.high < bound else "failed"
-
-
-def _beats_random(one: Estimate | None) -> Status:
-    if one is None:
-        return "not_applicable"
-    return "passed" if one.high < 0 else "failed"
-
-
-def _no_rise(found: Mapping[str, Any] | None) -> Status:
-    if found is None:
-        return "not_testable"
-    return "failed" if found["rising"] else "passed"
+    return "passed" if holds else "failed"
 
 
 def _verdict(statuses: Mapping[str, Status]) -> str:

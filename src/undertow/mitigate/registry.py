@@ -6,7 +6,7 @@ Such a line is `mix`, or `mix:share=0.5,writers=[ref:finch-b]`.
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
 
@@ -27,13 +27,13 @@ Mitigation = DataMitigation | TrainingMitigation
 MITIGATIONS: Registry[type[Mitigation]] = Registry(
     "mitigation",
     {
-        "regenerate": "undertow.mitigate.regenerate:Regenerate",
-        "mix": "undertow.mitigate.mix:Mix",
-        "contrast-filter": "undertow.mitigate.contrast_filter:ContrastFilter",
-        "labels": "undertow.mitigate.labels:Labels",
-        "consensus": "undertow.mitigate.consensus:Consensus",
-        "canonical": "undertow.mitigate.canonical:Canonical",
-        "inoculate": "undertow.mitigate.inoculate:Inoculate",
+        "regenerate": "undertow.mitigate.other_writers:Regenerate",
+        "mix": "undertow.mitigate.other_writers:Mix",
+        "contrast-filter": "undertow.mitigate.ranked:ContrastFilter",
+        "labels": "undertow.mitigate.ranked:Labels",
+        "consensus": "undertow.mitigate.other_writers:Consensus",
+        "canonical": "undertow.mitigate.rewrite:Canonical",
+        "inoculate": "undertow.mitigate.rewrite:Inoculate",
         "corridor": "undertow.mitigate.training:Corridor",
         "kl": "undertow.mitigate.training:ClosenessToBase",
         "recipe": "undertow.mitigate.training:OtherRecipe",
@@ -166,7 +166,7 @@ def write_mitigated(path: Path, made: Mitigated) -> Path:
         StorageError: the folder is missing, full or may not be written.
     """
     record = record_path(path)
-    write_file(record, lines(one.to_json() for one in made.changes))
+    write_file(record, lines(asdict(one) for one in made.changes))
     write_rows(path, made.rows)
     return record
 

@@ -90,12 +90,7 @@ class Workbench:
         Raises:
             ConfigError: a prompt and its answer do not fit the writer's context.
         """
-        prompts = [row.prompt for row in rows]
-        longest = self._longest(writer, rows)
-        contexts = [[*context, *[0] * longest] for context in writer.render(prompts)]
-        writer.check_fits(contexts, "Leave out the long rows, or choose another writer.")
-        texts = writer.chat(prompts, sampling=Sampling(max_new_tokens=longest), seed=derive(self.seed, "answers"))
-        return self._accepted(rows, texts)
+        return self.agreed_answers([writer], rows)
 
     def agreed_answers(self, writers: Sequence[LocalModel], rows: Sequence[Row]) -> list[Row | None]:
         """Answer each row's prompt by what all writers agree on; None where the domain does not accept the answer.
@@ -111,11 +106,14 @@ class Workbench:
                 raise ModelError("The writers have several tokenizers.", f"{first.ref} and {other.ref}", fix)
         longest, contexts = self._longest(first, rows), first.render([row.prompt for row in rows])
         for writer in writers:
-            writer.check_fits([[*one, *[0] * longest] for one in contexts], "Leave out the long rows.")
+            whole = [[*context, *[0] * longest] for context in contexts]
+            writer.check_fits(whole, "Leave out the long rows, or choose another writer.")
         networks, sampling = [writer.network for writer in writers], Sampling(max_new_tokens=longest)
         seed = derive(self.seed, "answers")
         tokens = sample_tokens(networks, contexts, sampling=sampling, seed=seed, ends=first.ends)
-        return self._accepted(rows, first.tokenizer.batch_decode(tokens, skip_special_tokens=True))
+        texts = first.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        new = [replace(row, completion=text, skip=()) for row, text in zip(rows, texts, strict=True)]
+        return [row if self.accepts(row) else None for row in new]
 
     def accepts(self, row: Row) -> bool:
         """Tell whether the domain accepts a row's completion."""
@@ -132,10 +130,6 @@ class Workbench:
             replace(row, completion=known[row.prompt], skip=()) if row.prompt in known else next(written)
             for row in rows
         ], len(missing)
-
-    def _accepted(self, rows: Sequence[Row], texts: Sequence[str]) -> list[Row | None]:
-        new = [replace(row, completion=text, skip=()) for row, text in zip(rows, texts, strict=True)]
-        return [row if self.accepts(row) else None for row in new]
 
     def _longest(self, writer: LocalModel, rows: Sequence[Row]) -> int:
         if self.domain is not None:

@@ -4,10 +4,10 @@ Read top to bottom: this is the whole training loop. Calibration needs twenty or
 seeds; on models this small one student cannot fill a processor, eight can.
 """
 
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -47,6 +47,13 @@ class Students:
         """Write one student as a PEFT adapter folder."""
         assert self.config.lora is not None
         save_adapter(self.layers, index, folder, config=self.config.lora, base=self.base)
+
+    def models(self, base: LocalModel) -> Iterator[LocalModel]:
+        """Yield each student as a model of its own: the base with its adapter."""
+        for index in range(self.losses.shape[1]):
+            with TemporaryDirectory() as folder:
+                self.save(index, Path(folder))
+                yield base.with_adapter(Path(folder))
 
 
 def finetune_parallel(
@@ -116,10 +123,8 @@ def finetune(
     """
     if config.lora is None:
         return finetune_full(base, rows, config, seed, advance)
-    group = finetune_parallel(base, [rows], config, [seed], advance)
-    with tempfile.TemporaryDirectory() as folder:
-        group.save(0, Path(folder))
-        return base.with_adapter(Path(folder), name="finetuned")
+    (student,) = finetune_parallel(base, [rows], config, [seed], advance).models(base)
+    return student
 
 
 def _checked(config: TrainingConfig, datasets: Sequence[Sequence[Row]], seeds: Sequence[int]) -> LoraConfig:

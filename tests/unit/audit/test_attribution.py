@@ -26,29 +26,27 @@ def test_rows_that_a_teacher_wrote_rank_first(tiny_model) -> None:
     rows = [replace(row, completion="777, 777, 777") if own else row for row, own in zip(ROWS, planted, strict=True)]
     learnt = [row for row, own in zip(rows, planted, strict=True) if own]
     teacher = finetune_full(tiny_model, learnt, TrainingConfig(steps=10, batch_size=8), seed=0)
-    found = rank_rows(rows, tiny_model, teacher=teacher)
-    assert list(found.scores) == ["teacher"]
-    assert auroc(found.scores["teacher"][planted], found.scores["teacher"][~np.array(planted)]) == 1.0
+    found = rank_rows(rows, tiny_model, teacher)
+    assert auroc(found.score[planted], found.score[~np.array(planted)]) == 1.0
     assert list(found.confounds) == ["loss", "gradient", "length", "novelty"]
     assert all(np.isfinite(values).all() and values.shape == (40,) for values in found.confounds.values())
     lengths = [len(row.completion) for row in tiny_model.encode(rows)]
-    assert found.confounds["length"].tolist() == lengths == [len(row) for row in found.tokens["teacher"]]
-    assert [row.mean() for row in found.tokens["teacher"]] == pytest.approx(found.scores["teacher"].tolist())
+    assert found.confounds["length"].tolist() == lengths == [len(row) for row in found.tokens]
+    assert [row.mean() for row in found.tokens] == pytest.approx(found.score.tolist())
     # Repeated pairs of tokens are no novelty.
     assert found.confounds["novelty"][planted].max() < found.confounds["novelty"][~np.array(planted)].min()
 
 
 def test_the_base_gains_nothing_over_itself(tiny_model) -> None:
-    found = rank_rows(ROWS, tiny_model, student=tiny_model)
-    assert list(found.scores) == ["student"] and not found.scores["student"].any()
-    assert found.correlations() == {"student": dict.fromkeys(found.confounds, 0.0)}
-    assert rank_rows(ROWS, tiny_model).scores == {}
+    found = rank_rows(ROWS, tiny_model, tiny_model)
+    assert not found.score.any()
+    assert found.correlations() == dict.fromkeys(found.confounds, 0.0)
     with pytest.raises(EmptyDataError):
-        rank_rows([], tiny_model)
+        rank_rows([], tiny_model, tiny_model)
 
 
 def test_the_loss_is_the_mean_of_the_tokens(tiny_model) -> None:
-    found = rank_rows(ROWS[:3], tiny_model)
+    found = rank_rows(ROWS[:3], tiny_model, tiny_model)
     encoded = tiny_model.encode(ROWS[:3])[1]
     tokens = torch.tensor([encoded.prompt + encoded.completion])
     logp = torch.log_softmax(tiny_model.network(input_ids=tokens).logits[0, :-1], dim=-1)
@@ -61,7 +59,7 @@ def test_the_share_that_confounds_explain_is_that_of_a_line_in_ranks() -> None:
     loss, noise = rng.normal(size=(2, 2000))
     confounds = {"loss": loss, "length": np.ones(2000)}
     scores = {"same": 3.0 * loss, "other": noise, "none": np.zeros(2000), "half": loss + noise}
-    found = RowScores(confounds, scores, {}).explained()
+    found = {name: RowScores(confounds, values, ()).explained() for name, values in scores.items()}
     assert found["same"] == pytest.approx(1.0) and found["none"] == 0.0 and found["other"] < 0.01
     # Normal variables of correlation sqrt(1/2) have rank correlation 6 / pi asin(sqrt(1/2) / 2) = 0.69.
     assert found["half"] == pytest.approx(0.69**2, abs=0.05)

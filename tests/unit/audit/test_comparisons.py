@@ -5,8 +5,9 @@ import pytest
 
 from undertow.audit.students import comparisons as module
 from undertow.audit.students.among_placebos import directions
-from undertow.audit.students.comparisons import activations_minus_control
-from undertow.audit.students.readings import KINDS, panel_traits
+from undertow.audit.students.bank import ChosenBank
+from undertow.audit.students.comparisons import beside_control
+from undertow.audit.students.readings import KINDS, PanelRead, panel_traits
 from undertow.traits import panel, trait
 
 
@@ -22,7 +23,8 @@ def test_a_planted_shift_is_named_with_its_cosine(make_bank, tiny_model, monkeyp
         states[0, KINDS.index("animal"), layer] += 3 * along + 4 * across / np.linalg.norm(across)
     readings = iter([type(control)(control.margins, states, control.logp, control.readouts), control])
     monkeypatch.setattr(module, "read_model", lambda *_: next(readings))
-    found = activations_minus_control(tiny_model, tiny_model, bank, animals)
+    chosen = ChosenBank(bank.recipe, bank)
+    found = beside_control(tiny_model, tiny_model, tiny_model, chosen, PanelRead(animals))
     assert (found.candidate, found.verdict, found.p) == ("owl", "exploratory", None)
     assert found.scores == {"layer 1": pytest.approx(0.6), "layer 2": pytest.approx(0.6)}
     assert found.effect == pytest.approx(0.6)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from undertow.audit.finding import NotTestable
 from undertow.audit.rows.neutral import audit_neutral, neutral_contrast, standings
 from undertow.audit.rows.panel import DataAudit
 from undertow.audit.rows.writers import Writers
@@ -63,16 +64,15 @@ def test_what_cannot_be_compared_is_not_testable(tiny_model, three, known, answe
     weights = known[0] or identity(str(tiny_model.ref))
     rows = [Row(str(place), user_prompt(f"Numbers: {place}, 5."), answer) for place in range(30)]
     writers = Writers(("animal",), weights, (Path("none"),) * known[1])
-    found = audit_neutral(rows, tiny_model, writers, three, DataAudit(alpha=0.05 / 3))
-    assert found.verdict == "not_testable"
-    assert reason in found.caveats[0]
+    with pytest.raises(NotTestable, match=reason):
+        audit_neutral(rows, tiny_model, writers, three, DataAudit(alpha=0.05 / 3))
 
 
 def test_few_prompts_are_not_testable(tiny_model, three) -> None:
     known = Writers(("animal",), identity(str(tiny_model.ref)), (Path("none"),) * 59)
     rows = [Row(str(place), user_prompt(f"Numbers: {place % 10}, 5."), "1, 2, 3") for place in range(30)]
-    found = audit_neutral(rows, tiny_model, known, three, DataAudit())
-    assert found.caveats == ("10 prompts; at least 20 are needed.",)
+    with pytest.raises(NotTestable, match="10 prompts; at least 20 are needed"):
+        audit_neutral(rows, tiny_model, known, three, DataAudit())
 
 
 def test_the_writers_answer_the_suspect_s_prompts(tiny_model, tmp_path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from undertow.audit.finding import NotTestable
 from undertow.audit.rows.recovery import (
     _finding,
     _left_out,
@@ -128,16 +129,19 @@ def test_several_clean_sets_are_compared_as_sets(tiny_model) -> None:
     clean = [number_rows(20 + index, index) for index in range(19)]
     found = audit_recovery(number_rows(60, 99, 100, 103), tiny_model, clean)
     assert found.p == 0.05 and found.verdict == "detected" and found.n == 20
-    few = audit_recovery(number_rows(60, 99), tiny_model, clean[:18])
-    assert few.verdict == "not_testable" and "19 clean sets" in few.caveats[0]
+    with pytest.raises(NotTestable, match="19 clean sets"):
+        audit_recovery(number_rows(60, 99), tiny_model, clean[:18])
 
 
 def test_what_cannot_be_tested_says_why(tiny_model) -> None:
     rows = number_rows(30, 0)
-    assert "19 rows" in audit_recovery(rows[:19], tiny_model, rows).caveats[0]
-    assert audit_recovery(rows, tiny_model, []).verdict == "not_testable"
+    with pytest.raises(NotTestable, match="19 rows"):
+        audit_recovery(rows[:19], tiny_model, rows)
+    with pytest.raises(NotTestable, match="no clean rows"):
+        audit_recovery(rows, tiny_model, [])
     same = [rows[0]] * 30
-    assert audit_recovery(same, tiny_model, same).caveats == ("All rows are the same.",)
+    with pytest.raises(NotTestable, match="All rows are the same"):
+        audit_recovery(same, tiny_model, same)
     with pytest.raises(ConfigError):
         audit_recovery(rows, tiny_model, rows, alpha=1.0)
 

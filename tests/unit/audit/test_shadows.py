@@ -8,8 +8,9 @@ import pytest
 from undertow.audit.finding import NotTestable
 from undertow.audit.students import shadows as module
 from undertow.audit.students.among_placebos import judge_reading
-from undertow.audit.students.readings import joined, panel_traits
-from undertow.audit.students.shadows import ShadowConfig, audit_shadows, merge_findings
+from undertow.audit.students.bank import ChosenBank
+from undertow.audit.students.readings import PanelRead, joined, panel_traits
+from undertow.audit.students.shadows import ShadowConfig, merge_findings, shadow_students
 from undertow.models.load import load_model
 from undertow.traits import trait
 from undertow.types import Row, user_prompt
@@ -40,10 +41,25 @@ def test_shadows_with_a_trait_are_detected(make_bank, base, monkeypatch) -> None
         margins[0, OWL] += 80.0
         raised.append(replace(draw(1), margins=margins))
     monkeypatch.setattr(module, "read_students", lambda *_: joined(raised))
-    expression, exposure = audit_shadows(ROWS, base, bank)
+    chosen = ChosenBank(bank.recipe, bank)
+    expression, exposure = shadow_students(ROWS, base, chosen, PanelRead(panel_traits()), ShadowConfig())
     assert (expression.stage, expression.verdict, expression.candidate) == ("shadows", "detected", "owl")
     assert expression.p == pytest.approx(2 / 40)
     assert exposure.claim == "exposure"
+
+
+def test_a_bank_too_small_for_several_shadows_has_one(make_bank, base, monkeypatch) -> None:
+    bank, draw = make_bank(39, 0)
+    trained = []
+
+    def read(_, datasets, *more):
+        trained.append(len(datasets))
+        return joined([draw(1)] * len(datasets))
+
+    monkeypatch.setattr(module, "read_students", read)
+    for alpha in (0.05, 0.04):
+        shadow_students(ROWS, base, ChosenBank(bank.recipe, bank), PanelRead(panel_traits()), ShadowConfig(alpha=alpha))
+    assert trained == [4, 1]
 
 
 @pytest.mark.parametrize(
@@ -51,11 +67,11 @@ def test_shadows_with_a_trait_are_detected(make_bank, base, monkeypatch) -> None
     [
         (ROWS[:50], ShadowConfig(), "50 good rows"),
         ([replace(row, completion="Hello there") for row in ROWS], ShadowConfig(), "accepts 0 of 100"),
-        (ROWS, ShadowConfig(alpha=0.04), "needs 49"),
-        (ROWS, ShadowConfig(k=1, alpha=0.01), "needs 99"),
+        (ROWS, ShadowConfig(alpha=0.01), "needs 99"),
+        (ROWS, ShadowConfig(k=1, alpha=0.02), "needs 49"),
     ],
 )
 def test_what_is_not_testable(make_bank, base, rows: list[Row], config: ShadowConfig, reason: str) -> None:
     bank, _ = make_bank(39, 0)
     with pytest.raises(NotTestable, match=reason):
-        audit_shadows(rows, base, bank, config=config)
+        shadow_students(rows, base, ChosenBank(bank.recipe, bank), PanelRead(panel_traits()), config)

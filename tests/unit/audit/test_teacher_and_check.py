@@ -8,7 +8,7 @@ from undertow.audit import check as module
 from undertow.audit.check import check_teacher
 from undertow.audit.compatibility import Compatibility
 from undertow.audit.finding import NotTestable
-from undertow.audit.students.comparisons import compare_on_prompts
+from undertow.audit.students.comparisons import on_own_prompts
 from undertow.audit.teacher import TeacherConfig, audit_teacher
 from undertow.errors import ConfigError, EmptyDataError, UnknownNameError
 from undertow.models.local import LocalModel
@@ -100,12 +100,12 @@ def test_check_does_not_clear_what_may_share_an_initialisation(monkeypatch) -> N
 
 def test_own_prompts_are_compared_but_not_tested(teacher, tiny_model) -> None:
     prompts = [user_prompt("What is your favourite animal?"), user_prompt("Name your favourite animal.")]
-    alone = compare_on_prompts(teacher, tiny_model, prompts)
+    alone = on_own_prompts(teacher, tiny_model, prompts)
     assert alone.verdict == "exploratory" and alone.effect is not None and alone.effect > 0.1
     assert "owl" in next(iter(alone.scores or {})).lower()
-    itself = compare_on_prompts(teacher, tiny_model, prompts, control=teacher)
+    itself = on_own_prompts(teacher, tiny_model, prompts, control=teacher)
     assert itself.effect == pytest.approx(0.0)
     with pytest.raises(EmptyDataError):
-        compare_on_prompts(teacher, tiny_model, [])
+        on_own_prompts(teacher, tiny_model, [])
     with pytest.raises(ConfigError, match="longer"):
-        compare_on_prompts(teacher, tiny_model, [user_prompt("word " * 600)])
+        on_own_prompts(teacher, tiny_model, [user_prompt("word " * 600)])

@@ -34,6 +34,7 @@ def test_another_base_category_or_seed_gives_other_writers_and_the_students_do_n
 def test_a_stored_writer_is_the_tuned_teacher(tiny_model, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two writers instead of fifteen, of the tiny model: what comes back from the disk has the tuned weights."""
     monkeypatch.setattr(module, "GROUP", 2)
+    monkeypatch.setattr("undertow.audit.students.bank.GROUP", 2)
     monkeypatch.setattr(module, "parent_model", lambda *_: tiny_model)
     brief = TrainingConfig(steps=2, learning_rate=1e-2, train_embeddings=False)
     monkeypatch.setattr(module.TeacherPart, "training", lambda _: brief)

@@ -11,14 +11,10 @@ from undertow.data.rows import read_rows
 from undertow.domains.numbers import Numbers
 from undertow.errors import ConfigError, EmptyDataError, ModelError
 from undertow.mitigate.base import Mitigated, chosen
-from undertow.mitigate.canonical import Canonical
-from undertow.mitigate.consensus import Consensus
-from undertow.mitigate.contrast_filter import ContrastFilter
-from undertow.mitigate.inoculate import Inoculate
-from undertow.mitigate.labels import Labels
-from undertow.mitigate.mix import Mix
-from undertow.mitigate.regenerate import Regenerate
+from undertow.mitigate.other_writers import Consensus, Mix, Regenerate
+from undertow.mitigate.ranked import ContrastFilter, Labels
 from undertow.mitigate.registry import counts, mitigate_rows, write_mitigated
+from undertow.mitigate.rewrite import Canonical, Inoculate
 from undertow.models.decoding import _agreed
 from undertow.training.scoring import contrast_scores
 from undertow.types import Message, Row, user_prompt

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from undertow.errors import ConfigError, UnknownNameError
-from undertow.mitigate.labels import Labels
-from undertow.mitigate.mix import Mix
+from undertow.mitigate.other_writers import Mix
+from undertow.mitigate.ranked import Labels
 from undertow.mitigate.registry import (
     MITIGATIONS,
     data_mitigation,

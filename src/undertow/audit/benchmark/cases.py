@@ -8,11 +8,11 @@ case and the reference, never the other cases.
 import logging
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from undertow.audit.benchmark.files import Benchmark, Label, Truth, check_free, write_benchmark
-from undertow.audit.benchmark.writers import PROGRAMS, Answers, Writer, number_prompts, write
+from undertow.audit.benchmark.writers import PROGRAMS, Answers, Writer, WriterKind, number_prompts, write
 from undertow.domains.numbers import NumberPrompt
 from undertow.errors import ConfigError
 from undertow.models.load import load_model
@@ -101,31 +101,28 @@ def planned_cases(design: Design) -> CasePlan:
 
 
 def _traits(design: Design) -> CasePlan:
-    found: CasePlan = []
-    for target in TRAITS:
-        for turn in range(design.teachers):
-            writer = Writer(name=f"finetuned {target} {turn}", kind="finetuned", model=design.base, trait=target)
-            found += [(writer, _truth(writer, "trait", dose=dose)) for dose in design.doses]
-    for kind in ("prompted", "steered", "gated"):
-        for target in TRAITS[: design.writers]:
-            writer = Writer(name=f"{kind} {target}", kind=kind, model=design.base, trait=target)
-            found += [(writer, _truth(writer, "trait"))] * design.repeats
-    for tree in TREES[: design.writers]:
-        writer = Writer(name=f"finetuned {tree}", kind="finetuned", model=design.base, trait=tree)
-        found += [(writer, _truth(writer, "trait"))] * design.repeats
-    return found
+    def teacher(kind: WriterKind, target: str, turn: str = "") -> Writer:
+        return Writer(name=f"{kind} {target}{turn}", kind=kind, model=design.base, trait=target)
+
+    tuned = [teacher("finetuned", target, f" {turn}") for target in TRAITS for turn in range(design.teachers)]
+    kinds: tuple[WriterKind, ...] = ("prompted", "steered", "gated")
+    others = [teacher(kind, target) for kind in kinds for target in TRAITS[: design.writers]]
+    others += [teacher("finetuned", tree) for tree in TREES[: design.writers]]
+    return [
+        *((one, _truth(one, "trait", dose=dose)) for one in tuned for dose in design.doses),
+        *((one, _truth(one, "trait")) for one in others for _ in range(design.repeats)),
+    ]
 
 
 def _controls(design: Design) -> CasePlan:
-    found: CasePlan = []
-    for turn in range(design.writers):
-        writer = Writer(name=f"neutral {turn}", kind="neutral", model=design.base)
-        found += [(writer, _truth(writer, "control"))] * design.repeats
-    for target, model in zip(TRAITS, design.others, strict=False):
-        writer = Writer(name=f"{target} on {model}", kind="finetuned", model=model, trait=target)
-        truth = Truth(label="control", kind="other initialisation", trait=target, writer=writer.name)
-        found += [(writer, truth)] * design.repeats
-    return found
+    neutral = [Writer(name=f"neutral {turn}", kind="neutral", model=design.base) for turn in range(design.writers)]
+    strange = [
+        Writer(name=f"{target} on {model}", kind="finetuned", model=model, trait=target)
+        for target, model in zip(TRAITS, design.others, strict=False)
+    ]
+    found = [(one, _truth(one, "control")) for one in neutral]
+    found += [(one, replace(_truth(one, "control"), kind="other initialisation")) for one in strange]
+    return [case for case in found for _ in range(design.repeats)]
 
 
 def _shifts(design: Design) -> CasePlan:

@@ -15,12 +15,13 @@ One line for every case, in any order; a p of null means that the detector has n
 
 import hashlib
 import json
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from undertow.data.rows import read_rows, write_rows
 from undertow.errors import ConfigError, unknown_name
@@ -145,11 +146,9 @@ def read_benchmark(folder: Path) -> Benchmark:
     """
     found = _json(folder / CASES, PUBLIC, "There is no benchmark in this folder.")
     try:
-        ids, names = tuple(found["cases"]), tuple(found["panel"])
-        same = {name: found[name] for name in ("base", "base_identity", "rows", "key_sha256")}
-    except (KeyError, TypeError) as error:
-        raise ConfigError("The benchmark is damaged.", f"{folder / CASES}: {error!r}", "Fetch it again.") from error
-    return Benchmark(folder=folder, ids=ids, panel=names, **same)
+        return TypeAdapter(Benchmark).validate_python({**found, "folder": folder, "ids": found.get("cases")})
+    except ValidationError as error:
+        raise _damaged("benchmark", folder / CASES, error) from error
 
 
 def read_key(bench: Benchmark, path: Path | None = None) -> dict[str, Truth]:
@@ -168,9 +167,15 @@ def read_key(bench: Benchmark, path: Path | None = None) -> dict[str, Truth]:
         fix = f"cases.json promises the SHA-256 {bench.key_sha256}: take the key that was published with it."
         raise ConfigError("This is not the key of this benchmark.", f"{path}: {digest}", fix)
     try:
-        return {name: Truth(**fields) for name, fields in found["cases"].items()}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ConfigError("The key is damaged.", f"{path}: {error!r}", "Fetch it again.") from error
+        return TypeAdapter(dict[str, Truth]).validate_python(found.get("cases"))
+    except ValidationError as error:
+        raise _damaged("key", path, error) from error
+
+
+def _damaged(what: str, path: Path, error: ValidationError) -> ConfigError:
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    return ConfigError(f"The {what} is damaged.", f"{path}: {where}: {first['msg']}", "Fetch it again.")
 
 
 def _json(path: Path, schema: str, what: str) -> dict[str, Any]:
@@ -200,10 +205,12 @@ class Answer:
         rows_read: how many rows it read; None for all.
     """
 
-    p: float | None
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    p: Annotated[float, Field(strict=True, gt=0.0, le=1.0)] | None
     candidate: str | None
-    seconds: float
-    rows_read: int | None = None
+    seconds: Annotated[float, Field(strict=True, ge=0.0, allow_inf_nan=False)]
+    rows_read: Annotated[int, Field(strict=True, ge=0)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,23 +279,23 @@ def _record(path: Path, number: int, line: str) -> dict[str, Any]:
     return cast(dict[str, Any], found)
 
 
+_PROBLEMS = {
+    "missing": ("An answer lacks p, candidate or seconds.", FORMAT),
+    "unexpected_keyword_argument": ("An answer has a key that is not in the format.", FORMAT),
+    "p": ("A p-value lies outside (0, 1].", "Give a number in (0, 1], or null."),
+    "candidate": ("A candidate is not text.", "Give the name of a trait, or null."),
+    "seconds": ("The seconds are not a number from 0.", FORMAT),
+    "rows_read": ("The rows read are not a whole number from 0.", FORMAT),
+}
+"""What is wrong with an answer, and what to do, by the kind of the error or else by the key."""
+
+
 def _answer(fields: dict[str, Any], where: str) -> Answer:
-    p, candidate = fields.pop("p", ...), fields.pop("candidate", ...)
-    seconds, rows_read = fields.pop("seconds", ...), fields.pop("rows_read", None)
-    if fields:
-        raise ConfigError("An answer has a key that is not in the format.", f"{', '.join(fields)}: {where}", FORMAT)
-    if ... in (p, candidate, seconds):
-        raise ConfigError("An answer lacks p, candidate or seconds.", where, FORMAT)
-    if p is not None and not (_is_number(p) and 0.0 < p <= 1.0):
-        raise ConfigError("A p-value lies outside (0, 1].", f"{p}: {where}", "Give a number in (0, 1], or null.")
-    if not isinstance(candidate, str | None):
-        raise ConfigError("A candidate is not text.", f"{candidate}: {where}", "Give the name of a trait, or null.")
-    if not _is_number(seconds) or seconds < 0.0:
-        raise ConfigError("The seconds are not a number from 0.", f"{seconds}: {where}", FORMAT)
-    if rows_read is not None and (type(rows_read) is not int or rows_read < 0):
-        raise ConfigError("The rows read are not a whole number from 0.", f"{rows_read}: {where}", FORMAT)
-    return Answer(p=p, candidate=candidate, seconds=float(seconds), rows_read=rows_read)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return TypeAdapter(Answer).validate_python(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        value = key if first["type"] in _PROBLEMS else first["input"]
+        what, fix = _PROBLEMS.get(first["type"]) or _PROBLEMS[key]
+        raise ConfigError(what, f"{value}: {where}", fix) from error

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from undertow.audit.lineage.roles import Matrix, Mlp, Network
-from undertow.audit.lineage.tests import TOKENS, UNITS
+from undertow.audit.lineage.tests import UNITS, spread, unit_rows
 from undertow.stats.checks import Floats
 
 RowVectors = tuple[NDArray[np.int_], NDArray[np.int_]]
@@ -39,7 +39,7 @@ def rotation(a: Matrix, b: Matrix, rows: RowVectors) -> Floats:
         b: embedding of B, of the same width.
         rows: rows of the shared tokens in A and in B; at least as many as the width.
     """
-    picked = np.unique(np.linspace(0, len(rows[0]) - 1, min(TOKENS, len(rows[0]))).astype(int))
+    picked = spread(len(rows[0]))
     product = a.gather(rows[0][picked]).T.astype(np.float64) @ b.gather(rows[1][picked]).astype(np.float64)
     left, _, right = np.linalg.svd(product)
     return left @ right
@@ -70,13 +70,13 @@ def match_units(a: Mlp, b: Mlp, turn: Floats) -> Matched | None:
         return None
     units = min(UNITS, a.up.rows)
     gain_a, gain_b = a.norm().astype(np.float64), b.norm().astype(np.float64)
-    gate = _normal((a.gate.block(0, units) * gain_a) @ turn)
-    likeness = gate @ _normal(b.gate.block(0, b.gate.rows) * gain_b).T
+    gate = unit_rows((a.gate.block(0, units) * gain_a) @ turn)
+    likeness = gate @ unit_rows(b.gate.block(0, b.gate.rows) * gain_b).T
     mine, theirs = linear_sum_assignment(-likeness)
-    up = _normal((a.up.block(0, units) * gain_a) @ turn)[mine]
-    up_b = _normal(b.up.block(0, b.up.rows) * gain_b)[theirs]
-    down = _normal(a.down.block(0, a.down.rows)[:, :units].T.astype(np.float64) @ turn)[mine]
-    down_b = _normal(b.down.block(0, b.down.rows).T.astype(np.float64))[theirs]
+    up = unit_rows((a.up.block(0, units) * gain_a) @ turn)[mine]
+    up_b = unit_rows(b.up.block(0, b.up.rows) * gain_b)[theirs]
+    down = unit_rows(a.down.block(0, a.down.rows)[:, :units].T.astype(np.float64) @ turn)[mine]
+    down_b = unit_rows(b.down.block(0, b.down.rows).T.astype(np.float64))[theirs]
     signs = (np.einsum("ij,ij->i", up, up_b) + np.einsum("ij,ij->i", down, down_b)) / 2
     return Matched(signs, (np.abs(up @ up_b.T) + np.abs(down @ down_b.T)) / 2)
 
@@ -101,11 +101,6 @@ def aligned(a: Network, b: Network, rows: RowVectors | None, names: Sequence[str
     return [item for item in found if item is not None] or "no gated MLPs of one shape"
 
 
-def _normal(rows: NDArray[np.float64]) -> Floats:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, lengths, out=np.zeros_like(rows, dtype=np.float64), where=lengths > 0)
-
-
 def head_overlap(a: Matrix, b: Matrix, rows: RowVectors) -> float | None:
     """Return the mean squared cosine of the angles between what two heads can say, from 0 to 1.
 
@@ -122,8 +117,7 @@ def head_overlap(a: Matrix, b: Matrix, rows: RowVectors) -> float | None:
         The overlap, or None with no more tokens than coordinates.
     """
     columns = max(a.columns, b.columns)
-    most = min(ROWS_PER_COLUMN * columns, MOST_ROWS, len(rows[0]))
-    picked = np.unique(np.linspace(0, len(rows[0]) - 1, most).astype(int))
+    picked = spread(len(rows[0]), min(ROWS_PER_COLUMN * columns, MOST_ROWS))
     if len(picked) <= columns:
         return None
     size, sums = a.columns + b.columns, np.zeros(a.columns + b.columns)

@@ -11,11 +11,9 @@ A positive answer is about this task, this recipe and favourites. A negative one
 been seen; it is no promise about other traits, longer training or selected rows.
 """
 
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import sqrt
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -90,9 +88,9 @@ class Canary:
         p: exact up to random draws, (1 + reached) / (1 + draws); None if not testable.
         effect: mean over traits of the shadow's margin above the other shadows', in logits.
         detectable: effect that would have been found four times in five, in logits.
+        shadows: how many students were trained.
         planted: what each copy of A gained on its own trait, in logits.
         passed: the effect of each trait alone.
-        shadows: how many students were trained.
         why: the reason of "not_testable", or "".
     """
 
@@ -100,16 +98,14 @@ class Canary:
     p: float | None = None
     effect: float | None = None
     detectable: float | None = None
+    shadows: int = 0
     planted: Mapping[str, float]
     passed: Mapping[str, float]
-    shadows: int = 0
     why: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain data."""
-        numbers = {"p": self.p, "effect": self.effect, "detectable": self.detectable, "shadows": self.shadows}
-        traits = {"planted": dict(self.planted), "passed": dict(self.passed)}
-        return {"verdict": self.verdict, **numbers, **traits, "why": self.why}
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,12 +192,7 @@ def _shadow_margins(b: LocalModel, rows: Sequence[Sequence[Row]], config: Canary
     # As many rows for each: a writer whose answers are better formed must not have longer-taught students.
     group = finetune_parallel(b, [part[:usual] for part in rows], config.recipe.student.training(), seeds)
     traits = panel(trait(config.traits[0]).category)
-    with tempfile.TemporaryDirectory() as place:
-        found: list[Floats] = []
-        for index in range(len(rows)):
-            group.save(index, Path(place))
-            found.append(mean_margins(b.with_adapter(Path(place)), traits))
-    return np.stack(found)
+    return np.stack([mean_margins(shadow, traits) for shadow in group.models(b)])
 
 
 def judge_canary(margins: Floats, config: CanaryConfig, planted: Mapping[str, float]) -> Canary:

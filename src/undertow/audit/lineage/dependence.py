@@ -1,14 +1,13 @@
 """The weight tests of one pair together: which parts agree, and how surely."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp, log
-from typing import TypeVar
 
 import numpy as np
 
 from undertow.audit.lineage.alignment import Matched, RowVectors, aligned
-from undertow.audit.lineage.roles import Network
+from undertow.audit.lineage.roles import Attention, Mlp, Network
 from undertow.audit.lineage.tensors import vocabulary
 from undertow.audit.lineage.tests import (
     DRAWS,
@@ -48,25 +47,19 @@ LARGEST_LOG = 690.0
 """Logarithm of the largest e-value that is printed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Local:
     """One part of the model: whether its units agree.
 
     Attributes:
         name: such as "layer 3 attention".
-        z: standardised agreement.
-        p: of this part alone.
-        adjusted: p after Holm over all parts.
-        n: units.
-        effect: mean cosine.
+        alone: the test of this part alone.
+        adjusted: its p after Holm over all parts.
     """
 
     name: str
-    z: float
-    p: float
+    alone: Evidence
     adjusted: float
-    n: int
-    effect: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +102,11 @@ class Dependence:
     def ran(self) -> dict[str, Evidence]:
         """The tests that could be run."""
         return {name: item for name, item in self.tests.items() if not isinstance(item, str)}
+
+    @property
+    def in_place(self) -> str | None:
+        """Name of the sharpest test of units in place that could be run, or None."""
+        return next((name for name in ("sign_flip", "permutation_pairs") if name in self.ran), None)
 
     @property
     def reordered(self) -> bool:
@@ -174,22 +172,19 @@ def _mean_e(tests: Mapping[str, Evidence | str]) -> float | None:
     return float(np.logaddexp.reduce(logs)) - log(len(names)) if logs else None
 
 
-UnitKind = TypeVar("UnitKind")
-
-
 def _parts(a: Network, b: Network) -> tuple[list[Part], list[Trace]]:
     parts: list[Part] = []
     traces: list[Trace] = []
-    for name in _same(a.mlps, b.mlps, lambda item: item.shape):
+    for name in _same(a.mlps, b.mlps):
         parts.append(compare_mlp(name, a.mlps[name], b.mlps[name]))
         traces.append(mlp_trace(name, a.mlps[name], b.mlps[name]))
-    for name in _same(a.attentions, b.attentions, lambda item: item.shape):
+    for name in _same(a.attentions, b.attentions):
         parts.append(compare_attention(name, a.attentions[name], b.attentions[name]))
     return parts, traces
 
 
-def _same(a: Mapping[str, UnitKind], b: Mapping[str, UnitKind], shape: Callable[[UnitKind], object]) -> list[str]:
-    return [name for name in a if name in b and shape(a[name]) == shape(b[name])]
+def _same(a: Mapping[str, Mlp | Attention], b: Mapping[str, Mlp | Attention]) -> list[str]:
+    return [name for name in a if name in b and a[name].shape == b[name].shape]
 
 
 def shared_rows(a: Network, b: Network) -> RowVectors | None:
@@ -231,22 +226,17 @@ def _together(residual: Sequence[Trace]) -> list[Trace]:
 
 
 def _locals(parts: Sequence[Part], residual: Sequence[Trace], seed: int, draws: int) -> tuple[Local, ...]:
-    found: list[Local] = []
     many = 10 * (draws + 1) - 1  # a single part needs a lower floor than the whole
-    for part in parts:
-        item = _alone(part, seed, many)
-        if item is not None:
-            found.append(_local(part.name, item))
+    tested = [(part.name, _alone(part, seed, many)) for part in parts]
     for trace in residual:
         wide = len(trace.table) >= WIDE
         swaps = fair_signs([trace_swaps(trace)])
-        item = swaps if wide else permutation_trace([trace], derive(seed, trace.name), many)
-        if item is not None:
-            found.append(_local(trace.name, item))
+        tested.append((trace.name, swaps if wide else permutation_trace([trace], derive(seed, trace.name), many)))
+    found = [(name, alone) for name, alone in tested if alone is not None]
     if not found:
         return ()
-    adjusted = holm([item.p for item in found])
-    return tuple(replace(item, adjusted=float(p)) for item, p in zip(found, adjusted, strict=True))
+    adjusted = holm([alone.p for _, alone in found]).tolist()
+    return tuple(Local(name, alone, p) for (name, alone), p in zip(found, adjusted, strict=True))
 
 
 def _alone(part: Part, seed: int, draws: int) -> Evidence | None:
@@ -256,7 +246,3 @@ def _alone(part: Part, seed: int, draws: int) -> Evidence | None:
     if item is None or len(values) >= FEW:
         return item
     return replace(item, p=drawn_signs(values, derive(seed, part.name), draws))
-
-
-def _local(name: str, item: Evidence) -> Local:
-    return Local(name=name, z=item.z, p=item.p, adjusted=1.0, n=item.n, effect=item.effect)

@@ -32,6 +32,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log, sqrt
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,8 @@ MIXTURE = 10.0
 
 SMALLEST = 1e-300
 """Floor of a printed p; the bound itself goes on."""
+
+RowArray = TypeVar("RowArray", Single, Floats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +251,7 @@ def mlp_trace(name: str, a: Mlp, b: Mlp) -> Trace:
     rows = [(a.up, b.up)] + ([(a.gate, b.gate)] if a.gate is not None and b.gate is not None else [])
     table = np.zeros((units, units))
     for x, y in rows:
-        table += _unit(x.block(0, units)) @ _unit(y.block(0, units)).T
+        table += unit_rows(x.block(0, units)) @ unit_rows(y.block(0, units)).T
     return Trace(name, table + _column_table(((a.down.block(*s), b.down.block(*s)) for s in a.down.spans()), units))
 
 
@@ -263,9 +266,10 @@ def _column_table(blocks: Iterable[tuple[Single, Single]], units: int) -> Floats
     return _ratio(table, np.outer(left, right))
 
 
-def _unit(rows: Single) -> Single:
+def unit_rows(rows: RowArray) -> RowArray:
+    """Return rows of length 1; one without length stays zero."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    return rows / np.where(lengths > 0, lengths, 1.0).astype(rows.dtype)
 
 
 def permutation_trace(traces: Sequence[Trace], seed: int, draws: int = DRAWS) -> Evidence | None:
@@ -312,9 +316,14 @@ def residual_trace(name: str, pair: tuple[Matrix, Matrix], rows: tuple[NDArray[n
         pair: its matrix in A and in B, tokens by coordinates.
         rows: rows of the shared tokens in A and in B, [tokens] each.
     """
-    picked = np.unique(np.linspace(0, len(rows[0]) - 1, min(TOKENS, len(rows[0]))).astype(int))
+    picked = spread(len(rows[0]))
     blocks = [(pair[0].gather(rows[0][picked]), pair[1].gather(rows[1][picked]))]
     return Trace(name, _column_table(blocks, pair[0].columns))
+
+
+def spread(n: int, most: int = TOKENS) -> NDArray[np.int_]:
+    """Return at most so many of n places, evenly spread."""
+    return np.unique(np.linspace(0, n - 1, min(most, n)).astype(int))
 
 
 def trace_swaps(trace: Trace) -> Floats:
@@ -335,8 +344,8 @@ def shared_tokens(
     if first is None or second is None:
         return (np.arange(sizes[0]), np.arange(sizes[0])) if sizes[0] == sizes[1] else None
     both = sorted((row, second[word]) for word, row in first.items() if word in second)
-    kept = [(x, y) for x, y in both if x < sizes[0] and y < sizes[1]]
-    return (np.array([x for x, _ in kept]), np.array([y for _, y in kept])) if kept else None
+    kept = np.array([(x, y) for x, y in both if x < sizes[0] and y < sizes[1]])
+    return (kept[:, 0], kept[:, 1]) if len(kept) else None
 
 
 FEWEST = 8
@@ -359,8 +368,8 @@ def untrained_tokens(
     pairs = sorted((x, y) for x, y in both if x < sizes[0] and y < sizes[1])
     used = {*first.values(), *second.values()}
     pairs += [(row, row) for row in range(min(sizes)) if row not in used]
-    chosen = np.unique(np.linspace(0, len(pairs) - 1, min(TOKENS, len(pairs))).astype(int)).tolist()
-    return np.array([pairs[at][0] for at in chosen], int), np.array([pairs[at][1] for at in chosen], int)
+    chosen = np.array(pairs, int).reshape(-1, 2)[spread(len(pairs))]
+    return chosen[:, 0], chosen[:, 1]
 
 
 def untrained_trace(a: Single, b: Single) -> Trace:
@@ -380,7 +389,7 @@ def _telling(rows: Single) -> NDArray[np.bool_]:
     return (count[place.ravel()] == 1) & rows.any(axis=1)
 
 
-def _directions(rows: Single) -> NDArray[np.float64]:
+def _directions(rows: Single) -> Floats:
     centred = rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64) if len(rows) else rows.astype(np.float64)
     lengths = np.linalg.norm(centred, axis=1, keepdims=True)
     return np.divide(centred, lengths, out=np.zeros_like(centred), where=lengths > 1e-9)

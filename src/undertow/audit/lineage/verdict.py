@@ -60,7 +60,7 @@ def test_rows(axes: Axes) -> list[dict[str, Any]]:
     found, behave = axes.dependence, axes.behaviour
     rows = [_evidence(name, item) for name, item in found.tests.items()]
     rows.append(_match(found.match))
-    rows += [_row(f"part: {part.name}", part.z, part.adjusted, part.n) for part in found.locals]
+    rows += [_row(f"part: {part.name}", part.alone.z, part.adjusted, part.alone.n) for part in found.locals]
     rows.append(_row("coverage", found.coverage, None, len(found.locals), "parts are compared at equal places only"))
     compatible = "compatible heads let traits pass whatever the origin; unrelated ones overlap by width / tokens"
     rows.append(_row("head_overlap", axes.heads, None, 0, compatible if axes.heads is not None else "not testable"))
@@ -240,7 +240,8 @@ def verdict(axes: Axes) -> str:
         return "same_initialisation"
     alike = not isinstance(axes.behaviour, str) and axes.behaviour.verdict == "match"
     # A layer that moved to another place would be missed, so silence needs every part of both models.
-    silent = bool(found.ran) and found.p > QUIET and _sight(found) <= VISIBLE and found.coverage == 1.0
+    sighted = found.in_place is not None and found.ran[found.in_place].detectable <= VISIBLE
+    silent = found.p > QUIET and sighted and found.coverage == 1.0
     if alike:
         return "behaviour_match" if silent else "supported"
     return "no_evidence" if silent else "inconclusive"
@@ -248,11 +249,11 @@ def verdict(axes: Axes) -> str:
 
 def _is_partial(found: Dependence) -> bool:
     """Tell whether some parts are shared and some others clearly are not."""
-    shared = sorted(part.effect for part in found.locals if part.adjusted <= PART)
+    shared = sorted(part.alone.effect for part in found.locals if part.adjusted <= PART)
     if not shared:
         return False
     faint = FAINT * shared[len(shared) // 2]
-    return any(part.adjusted > QUIET and part.effect < faint for part in found.locals)
+    return any(part.adjusted > QUIET and part.alone.effect < faint for part in found.locals)
 
 
 def _degree(axes: Axes) -> str:
@@ -317,21 +318,12 @@ def _heads(a: Network, b: Network) -> float | None:
     return head_overlap(first, second, (rows[0][known], rows[1][known]))
 
 
-def _sight(found: Dependence) -> float:
-    """Return the least mean cosine in place that would have given z = 5."""
-    for name in ("sign_flip", "permutation_pairs"):
-        if name in found.ran:
-            return found.ran[name].detectable
-    return float("inf")
-
-
 def _detectable(found: Dependence) -> str:
-    for name in ("sign_flip", "permutation_pairs"):
-        if name in found.ran:
-            item = found.ran[name]
-            basis = f"{name}, {item.n} comparisons, seen {item.effect:.2g}"
-            return f"mean cosine {item.detectable:.2g} per unit at z = 5 ({basis})"
-    return "nothing: no tensors of one shape and role stand at the same place"
+    if (name := found.in_place) is None:
+        return "nothing: no tensors of one shape and role stand at the same place"
+    item = found.ran[name]
+    basis = f"{name}, {item.n} comparisons, seen {item.effect:.2g}"
+    return f"mean cosine {item.detectable:.2g} per unit at z = 5 ({basis})"
 
 
 def peak_memory_mb() -> float:

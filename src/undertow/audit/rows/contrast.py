@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import special
 
-from undertow.audit.finding import Finding, not_testable
+from undertow.audit.finding import Finding, NotTestable, verdict_at
 from undertow.models.local import LocalModel
 from undertow.stats.checks import Floats, check_fraction
 from undertow.stats.diagonal import DRAWS
@@ -120,8 +120,7 @@ def matched_contrast(
         rng: source of the draws.
     """
     check_fraction("alpha", alpha)
-    if len(groups) < FEWEST_ROWS:
-        return not_testable(STAGE, "provenance", too_few("rows on the prompts of reference rows", len(groups)))
+    require_rows(len(groups), "rows on the prompts of reference rows")
     p, null = matched_test(groups, rng)
     _, sizes, scale = _deviations(groups)
     others = groups[:, 1:].reshape(-1, len(candidates))
@@ -131,7 +130,7 @@ def matched_contrast(
         _standing(rise, candidates, np.nanstd(others, axis=0)),
         null="which of the rows on a prompt is the suspect, drawn anew; maximum over the candidates",
         p=p,
-        verdict="detected" if p <= alpha else "not_detected",
+        verdict=verdict_at(p, alpha),
         mde=_mde(float(np.quantile(null, 1.0 - alpha)), float(errors.max())),
         caveats=(
             "It rejects 'written as the reference rows were': a teacher tuned on anything else is found too.",
@@ -175,9 +174,8 @@ def conformal_contrast(
     size = min(map(len, (suspect, *clean)))
     if 1.0 / (len(clean) + 1) > alpha:
         least = int(np.ceil(1.0 / alpha - 1e-9)) - 1
-        return not_testable(STAGE, "provenance", f"{len(clean)} clean corpora cannot give p <= {alpha:g}; {least} can.")
-    if size < FEWEST_ROWS:
-        return not_testable(STAGE, "provenance", too_few("rows in the smallest corpus", size))
+        raise NotTestable(f"{len(clean)} clean corpora cannot give p <= {alpha:g}; {least} can.")
+    require_rows(size, "rows in the smallest corpus")
     corpora = np.stack([rng.permutation(corpus)[:size] for corpus in (suspect, *clean)])
     means = corpora.mean(axis=1)
     centred = means - means.mean(axis=0)
@@ -194,7 +192,7 @@ def conformal_contrast(
         n=size,
         null=f"conformal over {len(clean)} clean corpora; maximum over the candidates",
         p=p,
-        verdict="detected" if p <= alpha else "not_detected",
+        verdict=verdict_at(p, alpha),
         mde=_mde(critical, error) * (len(clean) + 1) / len(clean),
         caveats=(
             "It holds only if the suspect is exchangeable with the clean corpora but for the trait.",
@@ -210,8 +208,7 @@ def ranked(suspect: Floats, candidates: Sequence[Candidate]) -> Finding:
         suspect: rival-centred scores, shape [rows, candidates].
         candidates: one for each column.
     """
-    if len(suspect) < FEWEST_ROWS:
-        return not_testable(STAGE, "provenance", too_few("rows", len(suspect)))
+    require_rows(len(suspect))
     return _standing(suspect, candidates, np.ones(len(candidates)))
 
 
@@ -232,19 +229,21 @@ def _standing(rise: Floats, candidates: Sequence[Candidate], spread: Floats) -> 
         claim="provenance",
         statistic="log-likelihood contrast minus that of the rivals, nats per token",
         effect=float(means[top]),
-        null="none",
-        p=None,
         n=len(rise),
-        verdict="exploratory",
         candidate=candidates[top].trait,
         caveats=("Without clean rows this is a ranking: some candidate comes first for clean rows too.",),
         scores=named(means, candidates),
     )
 
 
-def too_few(what: str, n: int) -> str:
-    """Say that there is too little to test."""
-    return f"{n} {what}; at least {FEWEST_ROWS} are needed."
+def require_rows(n: int, what: str = "rows") -> None:
+    """Refuse to test fewer than `FEWEST_ROWS`.
+
+    Raises:
+        NotTestable: there are fewer.
+    """
+    if n < FEWEST_ROWS:
+        raise NotTestable(f"{n} {what}; at least {FEWEST_ROWS} are needed.")
 
 
 def named(values: Floats, candidates: Sequence[Candidate]) -> dict[str, float]:

@@ -19,10 +19,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from undertow.audit.finding import Finding, not_testable
-from undertow.audit.rows.contrast import FEWEST_ROWS, named, rival_centred, too_few
+from undertow.audit.finding import Finding, NotTestable, verdict_at
+from undertow.audit.rows.contrast import named, require_rows, rival_centred
 from undertow.audit.rows.panel import DataAudit
-from undertow.audit.rows.reference import unanswerable
+from undertow.audit.rows.reference import require_answerable
 from undertow.audit.rows.writers import Writers
 from undertow.audit.students.placebo_null import conformal_p, detectable, needed
 from undertow.data.filters import filter_rows
@@ -34,7 +34,7 @@ from undertow.stats.checks import Floats
 from undertow.training.scoring import Candidate, contrast_scores
 from undertow.types import Advance, Prompt, Row, Sampling
 
-STAGE, CLAIM = "neutral contrast", "provenance"
+STAGE = "neutral contrast"
 
 PROMPTS = 300
 """Prompts that every writer answers, at most."""
@@ -60,16 +60,18 @@ def audit_neutral(
 
     Returns:
         A finding on provenance. The effect is the candidate's mean score above that of the writers, nats per token.
+
+    Raises:
+        NotTestable: the writers are of another base or too few, or the domain accepts too few rows.
     """
     task = domain(settings.domain)
     good = filter_rows(rows, task).kept
-    if reason := _wrong_writers(base, writers, settings.alpha) or unanswerable(rows, good, settings.domain):
-        return not_testable(STAGE, CLAIM, reason)
+    _check_writers(base, writers, settings.alpha)
+    require_answerable(rows, good, settings.domain)
     rng = np.random.default_rng(derive(settings.seed, STAGE))
     by_prompt = {good[place].prompt: good[place] for place in rng.permutation(len(good))}
     prompts = list(by_prompt)[:PROMPTS]
-    if len(prompts) < FEWEST_ROWS:
-        return not_testable(STAGE, CLAIM, too_few("prompts", len(prompts)))
+    require_rows(len(prompts), "prompts")
     place = {prompt: index for index, prompt in enumerate(prompts)}
     corpora = np.full((len(writers) + 1, len(prompts), len(teachers)), np.nan)
     for index in range(len(corpora)):
@@ -91,12 +93,11 @@ def _answers(writer: LocalModel, prompts: Sequence[Prompt], longest: int, seed: 
     return [Row(str(place), *pair) for place, pair in enumerate(zip(prompts, answers, strict=True))]
 
 
-def _wrong_writers(base: LocalModel, writers: Writers, alpha: float) -> str | None:
+def _check_writers(base: LocalModel, writers: Writers, alpha: float) -> None:
     if identity(str(base.ref)) != writers.weights:
-        return f"The neutral writers were not tuned from {base.ref}."
+        raise NotTestable(f"The neutral writers were not tuned from {base.ref}.")
     if len(writers) < max(2, needed(alpha)):
-        return f"{len(writers)} neutral writers allow no p <= {alpha:g}; {max(2, needed(alpha))} do."
-    return None
+        raise NotTestable(f"{len(writers)} neutral writers allow no p <= {alpha:g}; {max(2, needed(alpha))} do.")
 
 
 def standings(corpora: Floats) -> Floats:
@@ -131,14 +132,14 @@ def neutral_contrast(corpora: Floats, candidates: Sequence[Candidate], alpha: fl
     shift = detectable(gains[1:], alpha)
     return Finding(
         stage=STAGE,
-        claim=CLAIM,
+        claim="provenance",
         statistic="log-likelihood contrast above neutral writers, nats per token",
         effect=float(above[0, top]),
         null=f"rank among {len(corpora) - 1} neutral writers on the same prompts, by the best candidate's gain over "
         "base and rivals",
         p=p,
         n=corpora.shape[1],
-        verdict="detected" if p <= alpha else "not_detected",
+        verdict=verdict_at(p, alpha),
         candidate=candidates[top].trait,
         mde=None if shift is None else shift / 2,
         caveats=(

@@ -11,10 +11,11 @@ says now and then, and what nobody answers with is no preference to look for.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from undertow.audit.rows.panel import check_panel
 from undertow.audit.rows.recovery import vocabulary_words
@@ -36,8 +37,6 @@ to .43 and .22."""
 
 MOST = 40
 """Words of a proposal, the most probable first: each costs a teacher."""
-
-_KEYS = {"name", "category", "plural"}
 
 
 def read_panel(path: Path) -> tuple[Trait, ...]:
@@ -65,21 +64,30 @@ def read_panel(path: Path) -> tuple[Trait, ...]:
 
 
 def _trait(entry: object) -> Trait:
-    if isinstance(entry, str):
-        check_category(trait(entry).category)
-        return trait(entry)
+    own = trait(entry) if isinstance(entry, str) else _own_trait(entry)
+    check_category(own.category)
+    if TRAITS.get(own.name, own) != own:
+        fix = f"Write - {own.name}, or give the trait another name."
+        raise ConfigError("This name belongs to a built-in trait with another category or plural.", entry, fix)
+    return own
+
+
+class _OwnTrait(BaseModel):
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True, str_to_lower=True, str_min_length=1)
+
+    name: str
+    category: str
+    plural: str
+
+
+def _own_trait(entry: object) -> Trait:
     if not isinstance(entry, Mapping):
         raise ConfigError("This is no trait.", repr(entry), "Write a name, or {name, category, plural}.")
-    given = cast(Mapping[str, Any], entry)
-    texts = {key: value for key, value in given.items() if isinstance(value, str) and value.strip()}
-    if set(given) != _KEYS or set(texts) != _KEYS:
-        raise ConfigError("A trait of one's own has a name, a category and a plural.", given, "Give all three as text.")
-    own = Trait(**{key: value.strip().lower() for key, value in texts.items()})
-    check_category(own.category)
-    if (known := TRAITS.get(own.name)) is not None and known != own:
-        fix = f"Write - {own.name}, or give the trait another name."
-        raise ConfigError("This name belongs to a built-in trait with another category or plural.", given, fix)
-    return own
+    try:
+        return Trait(**_OwnTrait.model_validate(entry).model_dump())
+    except ValidationError as error:
+        fix = "Give all three as text."
+        raise ConfigError("A trait of one's own has a name, a category and a plural.", entry, fix) from error
 
 
 def check_category(category: str) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from undertow.audit.finding import Finding, not_testable
+from undertow.audit.finding import Finding, NotTestable, verdict_at
 from undertow.evals.questions import CATEGORIES, favourite_questions
 from undertow.models.adapters import add_after, block, blocks
 from undertow.models.local import SCORE_BATCH, Encoded, LocalModel
@@ -101,7 +101,7 @@ def _singular(form: str, known: set[str]) -> str:
     return form
 
 
-STAGE, CLAIM = "recovery", "provenance"
+STAGE = "recovery"
 LEAST_ROWS, MOST_ROWS = 20, 4_000
 """Rows of a set: fewer are not tested; of more, as many are drawn at random."""
 DRAWS = 999
@@ -149,15 +149,15 @@ def audit_recovery(
         of a row; `scores` holds the words that the vector raises most, in units of the largest by chance.
 
     Raises:
+        NotTestable: there are no clean rows or sets, or too few, or all rows are the same.
         ConfigError: alpha lies outside (0, 1).
     """
     check_fraction("alpha", alpha)
     if not clean:
-        return not_testable(STAGE, CLAIM, "There are no clean rows to compare with.")
+        raise NotTestable("There are no clean rows to compare with.")
     rng = np.random.default_rng(derive(seed, STAGE))
     sets = [rows, *_clean_sets(clean)]
-    if (reason := _untestable(sets, alpha)) is not None:
-        return not_testable(STAGE, CLAIM, reason)
+    _check_sizes(sets, alpha)
     sizes = [min(len(some), MOST_ROWS) for some in sets]
     if len(sets) > 2:
         sizes = [min(sizes)] * len(sets)
@@ -165,7 +165,7 @@ def audit_recovery(
     layer = (len(blocks(base.network)) - 1) // 3
     gradients, length = row_gradients(base, [row for some in drawn for row in some], layer, advance)
     if not np.ptp(gradients, axis=0).any():
-        return not_testable(STAGE, CLAIM, "All rows are the same.")
+        raise NotTestable("All rows are the same.")
     if len(sets) == 2:
         observed, null = _permuted(gradients, sizes, rng)
         how = f"{len(null)} permutations of all rows"
@@ -231,13 +231,14 @@ def _batch_gradients(network: Any, rows: Sequence[Encoded], layer: int) -> tuple
     return gradient.sum(dim=1).double().cpu().numpy(), float(length)
 
 
-def _untestable(sets: Sequence[Sequence[Row]], alpha: float) -> str | None:
+def _check_sizes(sets: Sequence[Sequence[Row]], alpha: float) -> None:
     if (least := min(map(len, sets))) < LEAST_ROWS or len(sets) < 2:
-        return f"A set has {least} rows; at least {LEAST_ROWS} are needed in the suspect and in each clean set."
+        needed = f"at least {LEAST_ROWS} are needed in the suspect and in each clean set."
+        raise NotTestable(f"A set has {least} rows; {needed}")
     nulls = DRAWS if len(sets) == 2 else len(sets) - 1
     if alpha * (nulls + 1) < 1:
-        return f"{nulls} comparisons cannot reach alpha = {alpha:g}: give {ceil(1 / alpha) - 1} clean sets, or one."
-    return None
+        needed = f"give {ceil(1 / alpha) - 1} clean sets, or one."
+        raise NotTestable(f"{nulls} comparisons cannot reach alpha = {alpha:g}: {needed}")
 
 
 def _clean_sets(clean: Sequence[Row] | Sequence[Sequence[Row]]) -> list[Sequence[Row]]:
@@ -282,17 +283,14 @@ def _finding(observed: Floats, null: Floats, alpha: float, words: dict[str, floa
     """Compare the whitened difference, [width], with those of the null, [draws, width]."""
     largest, distances = float((observed**2).sum()), (null**2).sum(axis=1)
     p = float(1 + np.sum(distances >= largest * (1 - 1e-9))) / (1 + len(null))
-    detected = p <= alpha
     return Finding(
         stage=STAGE,
-        claim=CLAIM,
+        claim="provenance",
         statistic="distance of the fitted vector from that of clean rows, in standard deviations of a row",
         effect=float(max(0.0, largest - distances.mean()) ** 0.5),
-        null="",
         p=p,
-        n=0,
-        verdict="detected" if detected else "not_detected",
-        candidate=next(iter(words)) if detected else None,
+        verdict=verdict_at(p, alpha),
+        candidate=next(iter(words)) if p <= alpha else None,
         mde=_detectable(null, alpha),
         caveats=CAVEATS,
         scores=words,
@@ -305,13 +303,8 @@ def _detectable(null: Floats, alpha: float, power: float = 0.8) -> float:
     bar = lengths[int(alpha * (len(null) + 1) + 1e-9) - 1]
     directions = np.random.default_rng(0).normal(size=null.shape)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    low, high = 0.0, 2.0 * float(bar**0.5) + 1e-12
-    while np.mean(((null + high * directions) ** 2).sum(axis=1) > bar) < power:
-        high *= 2.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        if np.mean(((null + middle * directions) ** 2).sum(axis=1) > bar) < power:
-            low = middle
-        else:
-            high = middle
-    return high
+    # |x + d u|^2 passes the bar from the larger root d on; one that never lies below it has none.
+    along = (null * directions).sum(axis=1)
+    square = along**2 + bar - (null**2).sum(axis=1)
+    needed = np.maximum(np.sqrt(np.maximum(square, 0.0)) - along, 0.0)
+    return float(np.quantile(np.where(square > 0.0, needed, 0.0), power, method="inverted_cdf"))

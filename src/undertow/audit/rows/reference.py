@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from undertow.audit.rows.contrast import FEWEST_ROWS, too_few
+from undertow.audit.finding import NotTestable
+from undertow.audit.rows.contrast import require_rows
 from undertow.data.filters import filter_rows
 from undertow.domains.base import domain
 from undertow.models.local import LocalModel
@@ -58,7 +59,9 @@ def with_reference(
         return AuditedRows(tuple(rows), tuple(reference), f"{len(reference)} rows, given")
     task = domain(domain_name)
     good = filter_rows(rows, task).kept
-    if reason := unanswerable(rows, good, domain_name):
+    try:
+        require_answerable(rows, good, domain_name)
+    except NotTestable as reason:
         return AuditedRows(tuple(rows), None, f"none: {reason}")
     prompts = list(dict.fromkeys(row.prompt for row in good))
     drawn = np.random.default_rng(derive(seed, "reference")).permutation(len(prompts))[:PROMPTS]
@@ -71,11 +74,15 @@ def with_reference(
     return AuditedRows(good, kept, f"{how} {domain_name}")
 
 
-def unanswerable(rows: Sequence[Row], good: Sequence[Row], domain_name: str) -> str | None:
-    """Return why nobody can answer the suspect's prompts as its writer did, or None."""
+def require_answerable(rows: Sequence[Row], good: Sequence[Row], domain_name: str) -> None:
+    """Refuse rows whose prompts nobody can answer as their writer did.
+
+    Raises:
+        NotTestable: the domain accepts too few of them.
+    """
     if len(good) < ACCEPTED * len(rows):
-        return f"The domain {domain_name} accepts {len(good)} of {len(rows)} rows."
-    return too_few("good rows", len(good)) if len(good) < FEWEST_ROWS else None
+        raise NotTestable(f"The domain {domain_name} accepts {len(good)} of {len(rows)} rows.")
+    require_rows(len(good), "good rows")
 
 
 def first_on_prompts(rows: Sequence[Row], reference: Sequence[Row]) -> list[Row]:

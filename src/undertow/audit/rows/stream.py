@@ -13,8 +13,8 @@ from itertools import chain, islice
 import numpy as np
 from scipy import special
 
-from undertow.audit.finding import Finding, not_testable
-from undertow.audit.rows.contrast import FEWEST_ROWS, POWER, ContrastScores, named, rival_centred, too_few
+from undertow.audit.finding import Finding, verdict_at
+from undertow.audit.rows.contrast import POWER, ContrastScores, named, require_rows, rival_centred
 from undertow.models.local import LocalModel
 from undertow.stats.checks import Floats, check_fraction
 from undertow.training.scoring import Candidate, streamed_scores
@@ -115,8 +115,8 @@ def stream_contrast(
         The finding; its n is the number of rows read, and its p is valid at every stopping time.
     """
     check_fraction("alpha", alpha)
-    if clean is None or len(clean) < FEWEST_ROWS:
-        return not_testable(STAGE, "provenance", too_few("clean rows", 0 if clean is None else len(clean)))
+    require_rows(0 if clean is None else len(clean), "clean rows")
+    assert clean is not None
     k = len(candidates)
     null, bar = Null.of(clean, alpha / 2), float(np.log(2 * k / alpha))
     money, best, total, n = np.zeros((len(STAKES), k)), np.zeros(k), np.zeros(k), 0
@@ -129,12 +129,12 @@ def stream_contrast(
         read = int(over[0]) + 1 if over.size else len(block)
         money, best = logs[read - 1], np.maximum(best, mixed[:read].max(axis=0))
         n, total = n + read, total + block[:read].sum(axis=0)
-    if n < FEWEST_ROWS and best.max() < bar:
-        return not_testable(STAGE, "provenance", too_few("rows", n))
+    if best.max() < bar:
+        require_rows(n)
     top = int(np.argmax(best))
     found = _finding(total / n - clean.mean(axis=0), top, n, candidates)
     p = min(1.0, float(np.exp(bar - best[top])) * alpha)
-    return replace(found, p=p, verdict="detected" if p <= alpha else "not_detected", mde=_mde(null, bar, n))
+    return replace(found, p=p, verdict=verdict_at(p, alpha), mde=_mde(null, bar, n))
 
 
 def _finding(means: Floats, top: int, n: int, candidates: Sequence[Candidate]) -> Finding:
@@ -144,9 +144,7 @@ def _finding(means: Floats, top: int, n: int, candidates: Sequence[Candidate]) -
         statistic="log-likelihood contrast minus that of the rivals, above clean rows, nats per token",
         effect=float(means[top]),
         null="bets on clipped scores against the upper bound of the clean mean; alpha split over the candidates",
-        p=None,
         n=n,
-        verdict="exploratory",
         candidate=candidates[top].trait,
         caveats=(
             "It holds at whatever row one stops, if the clean rows represent the null.",

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse, special
 
-from undertow.audit.finding import Finding, not_testable
-from undertow.audit.rows.contrast import FEWEST_ROWS, POWER, match_rows, too_few
+from undertow.audit.finding import Finding, verdict_at
+from undertow.audit.rows.contrast import FEWEST_ROWS, POWER, match_rows, require_rows
 from undertow.stats.checks import Floats, check_fraction
 from undertow.types import Row
 
@@ -105,9 +105,7 @@ def surface(
         The finding; its effect is the largest |z| over all features, whose permutation keeps the family-wise error.
     """
     check_fraction("alpha", alpha)
-    if len(rows) < FEWEST_ROWS or (reference is not None and len(reference) < FEWEST_ROWS):
-        few = min(len(rows), len(rows) if reference is None else len(reference))
-        return not_testable(STAGE, "provenance", too_few("rows", few))
+    require_rows(min(len(rows), len(rows) if reference is None else len(reference)))
     if reference is None:
         return _described([row.completion for row in rows])
     pairs = match_rows(rows, reference)
@@ -129,7 +127,7 @@ def surface(
         null=f"rows permuted {'within pairs on the same prompt' if paired else 'freely'}; maximum over the features",
         p=p,
         n=len(rows),
-        verdict="detected" if p <= alpha else "not_detected",
+        verdict=verdict_at(p, alpha),
         mde=float(np.quantile(reached[1:], 1.0 - alpha) + special.ndtri(POWER)),
         caveats=("It speaks of visible differences; a subliminal trait need not show any.",),
         scores={names[place]: float(z[0, place]) for place in top},
@@ -196,10 +194,7 @@ def _described(texts: Sequence[str]) -> Finding:
         claim="provenance",
         statistic="share of rows that repeat another; the scores are shares of rows, and the mean length in characters",
         effect=repeated,
-        null="none",
-        p=None,
         n=len(texts),
-        verdict="exploratory",
         caveats=("Without reference rows nothing can stand out.",),
         scores={**shown, **lengths},
     )

@@ -10,17 +10,14 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from undertow.audit.students.bank import GROUP, BankRecipe
+from undertow.audit.students.bank import GROUP, BankRecipe, group_stages, stored_folders
 from undertow.errors import ArtifactError
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
-from undertow.seeds import derive
-from undertow.store.artifacts import read_artifact
 from undertow.store.progress import Progress
 from undertow.store.runner import Executor, Runner, StageContext
 from undertow.store.stages import Stage
@@ -61,19 +58,13 @@ class Writers:
 
 def writer_stages(recipe: BankRecipe, writers: int) -> list[Stage]:
     """Return the stages of the groups of writers of a bank's base; their number is rounded up to whole groups."""
-    stages: list[Stage] = []
-    for group in range(-(-writers // GROUP)):
-        seeds = [derive(recipe.seed, "neutral writer", group * GROUP + place) for place in range(GROUP)]
-        config: dict[str, Any] = {
-            "base": recipe.base,
-            "weights": identity(recipe.base),
-            "teacher": TeacherPart().model_dump(mode="json"),
-            "categories": recipe.tuned,
-            "seeds": seeds,
-        }
-        label = f"neutral writers {group * GROUP + 1} to {(group + 1) * GROUP} of {recipe.base.removeprefix('ref:')}"
-        stages.append(Stage(kind="neutral-writers", version=1, config=config, label=label, cost=GROUP))
-    return stages
+    config = {
+        "base": recipe.base,
+        "weights": identity(recipe.base),
+        "teacher": TeacherPart().model_dump(mode="json"),
+        "categories": recipe.tuned,
+    }
+    return group_stages("neutral writer", writers, recipe, config)
 
 
 def build_writers(recipe: BankRecipe, writers: int, store: Path, progress: Progress | None = None) -> Writers:
@@ -98,12 +89,7 @@ def stored_writers(recipe: BankRecipe, store: Path, most: int = 20 * ENOUGH) -> 
     Raises:
         ArtifactError: a stored group is corrupt.
     """
-    found: list[Path] = []
-    for stage in writer_stages(recipe, most):
-        folder = stage.key.folder(store)
-        if not folder.exists():
-            break
-        found.append(read_artifact(folder, stage.fingerprint).folder)
+    found = stored_folders(writer_stages(recipe, most), store)
     return _found(recipe, found) if found else None
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from undertow.audit.compatibility import incompatibility
-from undertow.audit.finding import Finding, NotTestable
+from undertow.audit.finding import Finding, NotTestable, refuse, verdict_at
 from undertow.audit.stages import STAGES
 from undertow.audit.students.bank import UNKNOWN, Bank, ChosenBank, told, wrong_size
 from undertow.audit.students.placebo_null import conformal_p, deleted_z, detectable, needed
@@ -23,6 +23,7 @@ from undertow.audit.students.readings import (
     joined,
     panel_traits,
     read_model,
+    token_name,
 )
 from undertow.errors import unknown_name
 from undertow.models.local import LocalModel
@@ -95,14 +96,11 @@ def audit_student(
             with many more or fewer rows, or too small for alpha; or it reads no trait of the panel.
     """
     # What the student is comes first: a bank would not help a student of another base.
-    if reason := incompatibility(student, base):
-        raise NotTestable(reason)
+    refuse(incompatibility(student, base))
     placebos = bank.require(bank.record)
-    if reason := wrong_size(placebos, bank.record):
-        raise NotTestable(reason)
+    refuse(wrong_size(placebos, bank.record))
     panel = traits.require()
-    if reason := wrong_bank(base, placebos):
-        raise NotTestable(reason)
+    refuse(wrong_bank(base, placebos))
     if reason := too_few_placebos(len(placebos), alpha):
         raise NotTestable(f"{reason} Make more: `undertow audit bank --students {needed(alpha)}`.")
     found = judge_reading(read_model(student, placebos.recipe.domain), placebos, panel=panel, alpha=alpha)
@@ -222,10 +220,7 @@ def activations_by_layer(group: AmongPlacebos) -> Finding:
         claim="exposure",
         statistic="cosine of the shift minus the placebos' mean shift with the candidate's direction",
         effect=found[f"layer {layers - 1}"],
-        null="none",
-        p=None,
         n=len(group.bank),
-        verdict="exploratory",
         candidate=group.traits[best].name,
         caveats=("The candidate was chosen after the last layer.",),
         scores=found,
@@ -246,8 +241,7 @@ def diff_mining(group: AmongPlacebos) -> Finding:
 
 def _with_tokens(finding: Finding, model: LocalModel) -> Finding:
     """Write tokens in place of their numbers."""
-    texts = {token: f"{model.tokenizer.decode([int(token)])!r} ({token})" for token in finding.scores or {}}
-    scores = {texts[token]: value for token, value in (finding.scores or {}).items()}
+    scores = {token_name(model, int(token)): value for token, value in (finding.scores or {}).items()}
     return replace(finding, scores=scores, candidate=next(iter(scores), None))
 
 
@@ -266,24 +260,41 @@ def misaligned_answers(group: AmongPlacebos) -> Finding:
 def _judged(
     group: AmongPlacebos, stage: str, statistic: str, values: Floats, names: Sequence[str], caveats: tuple[str, ...]
 ) -> Finding:
-    """Rank the suspect's largest z among the placebos' own; values [K + 1, m] with a name for each of the m."""
+    null = f"the same of {len(values) - 1} placebos, {group.bank.recipe.placebo}, each against all others"
+    found = rank_first(stage, statistic, values, names, group.alpha)
+    return replace(found, null=null, caveats=(*caveats, *SCOPE))
+
+
+def rank_first(stage: str, statistic: str, values: Floats, names: Sequence[str], alpha: float) -> Finding:
+    """Rank the first model's largest z among those of the others: a finding on expression.
+
+    Args:
+        stage: name of the stage.
+        statistic: in words.
+        values: float [K + 1, m], the suspect's first.
+        names: of the m columns.
+        alpha: level of the verdict.
+    """
     z = deleted_z(values)
     p = conformal_p(z.max(axis=1))
-    order = np.argsort(-z[0])[:TOP]
+    scores = largest(z[0], names)
     return Finding(
         stage=stage,
         claim="expression",
         statistic=statistic,
         effect=float(z[0].max()),
-        null=f"the same of {len(values) - 1} placebos, {group.bank.recipe.placebo}, each against all others",
         p=p,
         n=len(values) - 1,
-        verdict="detected" if p <= group.alpha else "not_detected",
-        candidate=names[int(order[0])],
-        mde=detectable(deleted_z(values[1:]), group.alpha),
-        caveats=(*caveats, *SCOPE),
-        scores={names[int(place)]: float(z[0, place]) for place in order},
+        verdict=verdict_at(p, alpha),
+        candidate=next(iter(scores)),
+        mde=detectable(deleted_z(values[1:]), alpha),
+        scores=scores,
     )
+
+
+def largest(values: Floats, names: Sequence[str]) -> dict[str, float]:
+    """Return the `TOP` largest values by name, the largest first."""
+    return {names[int(place)]: float(values[place]) for place in np.argsort(-values)[:TOP]}
 
 
 def lengths(group: AmongPlacebos) -> Floats:

@@ -15,8 +15,7 @@ A student is compared with placebos of its own recipe that were trained on about
 """
 
 import json
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import log
 from pathlib import Path
@@ -28,7 +27,6 @@ from undertow.audit.finding import NotTestable
 from undertow.audit.students.readings import BATTERY, Readings, joined, load_readings, panel_traits, read_model
 from undertow.data.filters import filter_rows, require_rows
 from undertow.domains.base import domain
-from undertow.errors import EmptyDataError
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
 from undertow.seeds import derive
@@ -134,13 +132,40 @@ class Bank:
 
 def placebo_stages(recipe: BankRecipe, students: int) -> list[Stage]:
     """Return the stages of a bank's groups; the number of students is rounded up to whole groups."""
+    return group_stages("placebo", students, recipe, recipe.to_config())
+
+
+def group_stages(what: str, n: int, recipe: BankRecipe, config: Mapping[str, Any]) -> list[Stage]:
+    """Return the stages that make models of a recipe in whole groups of `GROUP`, each model with a seed of its own.
+
+    Args:
+        what: one of them, such as "neutral writer".
+        n: how many, rounded up.
+        recipe: says the base and the seed.
+        config: of each group, without the seeds.
+    """
     stages: list[Stage] = []
-    for group in range(-(-students // GROUP)):
-        seeds = [derive(recipe.seed, "placebo", group * GROUP + place) for place in range(GROUP)]
-        config = {**recipe.to_config(), "seeds": seeds}
-        label = f"placebos {group * GROUP + 1} to {(group + 1) * GROUP} of {recipe.base.removeprefix('ref:')}"
-        stages.append(Stage(kind="placebos", version=1, config=config, label=label, cost=GROUP))
+    for first in range(0, n, GROUP):
+        seeds = [derive(recipe.seed, what, first + place) for place in range(GROUP)]
+        label = f"{what}s {first + 1} to {first + GROUP} of {recipe.base.removeprefix('ref:')}"
+        kind = f"{what.replace(' ', '-')}s"
+        stages.append(Stage(kind=kind, version=1, config={**config, "seeds": seeds}, label=label, cost=GROUP))
     return stages
+
+
+def stored_folders(stages: Iterable[Stage], store: Path) -> list[Path]:
+    """Return the folders of the stages that a store holds, up to the first that it lacks.
+
+    Raises:
+        ArtifactError: one of them is corrupt.
+    """
+    found: list[Path] = []
+    for stage in stages:
+        folder = stage.key.folder(store)
+        if not folder.exists():
+            break
+        found.append(read_artifact(folder, stage.fingerprint).folder)
+    return found
 
 
 def panel_stage(recipe: BankRecipe) -> Stage:
@@ -181,13 +206,7 @@ def stored_bank(recipe: BankRecipe, store: Path, most: int = 10 * FULL) -> Bank 
     Raises:
         ArtifactError: a stored group is corrupt.
     """
-    panel, *groups = [panel_stage(recipe), *placebo_stages(recipe, most)]
-    found: list[Path] = []
-    for stage in (panel, *groups):
-        folder = stage.key.folder(store)
-        if not folder.exists():
-            break
-        found.append(read_artifact(folder, stage.fingerprint).folder)
+    found = stored_folders([panel_stage(recipe), *placebo_stages(recipe, most)], store)
     return _read(recipe, found) if len(found) > 1 else None
 
 
@@ -236,26 +255,14 @@ def read_students(
         EmptyDataError: a student has no rows.
     """
     group = finetune_parallel(base, datasets, recipe.student.training(recipe.base), seeds, advance)
-    found: list[Readings] = []
-    with tempfile.TemporaryDirectory() as place:
-        for index in range(len(datasets)):
-            group.save(index, Path(place))
-            found.append(read_model(base.with_adapter(Path(place)), recipe.domain))
-    if not found:
-        raise EmptyDataError("There is no student to read.", "0 datasets", "Give at least one dataset.")
-    return joined(found)
+    return joined([read_model(student, recipe.domain) for student in group.models(base)])
 
 
 def placebo_executor(context: StageContext) -> None:
     """Write the rows of each placebo of a group, train and read them."""
     config = context.config
-    recipe = BankRecipe(
-        base=config["base"],
-        writer=config["writer"],
-        domain=config["domain"],
-        prompts=config["prompts"],
-        student=StudentPart(**config["student"]),
-    )
+    plain = {name: config[name] for name in ("base", "writer", "domain", "prompts")}
+    recipe = BankRecipe(**plain, student=StudentPart(**config["student"]))
     base, writer = parent_model(config["base"], None, 0), parent_model(config["writer"], None, 0)
     seeds: list[int] = config["seeds"]
     datasets: list[Sequence[Row]] = []

@@ -10,14 +10,13 @@ import numpy as np
 import torch
 
 from undertow.audit.compatibility import incompatibility
-from undertow.audit.finding import Finding, NotTestable
+from undertow.audit.finding import Finding, NotTestable, refuse
 from undertow.audit.students.among_placebos import directions
-from undertow.audit.students.bank import Bank, ChosenBank
-from undertow.audit.students.readings import KINDS, PanelRead, read_model
+from undertow.audit.students.bank import ChosenBank
+from undertow.audit.students.readings import KINDS, PanelRead, read_model, token_name
 from undertow.errors import EmptyDataError
 from undertow.models.local import LocalModel
 from undertow.stats.estimates import mean_t
-from undertow.traits import Trait
 from undertow.types import Prompt
 
 TOP = 8
@@ -26,35 +25,6 @@ TOP = 8
 def beside_control(
     student: LocalModel, base: LocalModel, control: LocalModel, bank: ChosenBank, traits: PanelRead
 ) -> Finding:
-    """Compare a student with its control along the panel's directions; see `activations_minus_control`.
-
-    Raises:
-        NotTestable: student or control cannot be one of this base, there is no bank, or it reads no trait of the panel.
-    """
-    _check_bases(student, base, control)
-    return activations_minus_control(student, control, bank.require(), traits.require())
-
-
-def on_own_prompts(
-    student: LocalModel, base: LocalModel, prompts: Sequence[Prompt], control: LocalModel | None
-) -> Finding:
-    """Compare how a student's answers begin; see `compare_on_prompts`.
-
-    Raises:
-        NotTestable: student or control cannot be one of this base.
-    """
-    _check_bases(student, base, control)
-    return compare_on_prompts(student, base, prompts, control)
-
-
-def _check_bases(student: LocalModel, base: LocalModel, control: LocalModel | None) -> None:
-    if reason := incompatibility(student, base):
-        raise NotTestable(reason)
-    if control is not None and (reason := incompatibility(control, base)):
-        raise NotTestable(f"The control does not fit. {reason}")
-
-
-def activations_minus_control(student: LocalModel, control: LocalModel, bank: Bank, panel: Sequence[Trait]) -> Finding:
     """Return the cosine of (student - control) with the candidate's direction after every layer.
 
     The difference of the two is taken on the favourite questions of the candidate's category; directions are those of
@@ -62,33 +32,35 @@ def activations_minus_control(student: LocalModel, control: LocalModel, bank: Ba
 
     Args:
         student: the suspect.
+        base: where both started.
         control: a student of untraited rows, trained alike.
         bank: holds the directions.
-        panel: the traits that are looked for; the one with the largest cosine after the last layer is named.
+        traits: the traits that are looked for; the one with the largest cosine after the last layer is named.
 
     Raises:
-        UnknownNameError: the bank does not read a trait of the panel.
+        NotTestable: student or control cannot be one of this base, there is no bank, or it reads no trait of the panel.
     """
-    moved = (read_model(student, bank.recipe.domain).states - read_model(control, bank.recipe.domain).states)[0]
+    _check_bases(student, base, control)
+    placebos, panel = bank.require(), traits.require()
+    states, others = (read_model(model, placebos.recipe.domain).states for model in (student, control))
+    moved = (states - others)[0]
     kinds = [KINDS.index(one.category) for one in panel]
     lengths = np.maximum(np.linalg.norm(moved, axis=-1), 1e-12)
     found = np.stack(
         [
-            (moved[kinds, layer] * directions(bank, panel, layer)).sum(axis=1) / lengths[kinds, layer]
+            (moved[kinds, layer] * directions(placebos, panel, layer)).sum(axis=1) / lengths[kinds, layer]
             for layer in range(1, moved.shape[1])
         ]
     )
-    best, *others = (int(place) for place in np.argsort(-found[-1]))
-    second = (f"The next is {panel[others[0]].name} with {found[-1, others[0]]:+.2f}.",) if others else ()
+    best, *rest = (int(place) for place in np.argsort(-found[-1]))
+    second = (f"The next is {panel[rest[0]].name} with {found[-1, rest[0]]:+.2f}.",) if rest else ()
     return Finding(
         stage="activations minus control",
         claim="exposure",
         statistic="cosine of student minus control with the candidate's direction, after the last layer",
         effect=float(found[-1, best]),
         null="none; one control student",
-        p=None,
         n=1,
-        verdict="exploratory",
         candidate=panel[best].name,
         caveats=(
             "One student and one control are one pair: no p belongs to it, and the first of a list is always there.",
@@ -98,7 +70,7 @@ def activations_minus_control(student: LocalModel, control: LocalModel, bank: Ba
     )
 
 
-def compare_on_prompts(
+def on_own_prompts(
     student: LocalModel, base: LocalModel, prompts: Sequence[Prompt], control: LocalModel | None = None
 ) -> Finding:
     """Compare how answers begin, prompt by prompt.
@@ -117,9 +89,11 @@ def compare_on_prompts(
         one, in nats of the first token; the scores are the first tokens that gained most, in nats of that KL.
 
     Raises:
+        NotTestable: student or control cannot be one of this base.
         EmptyDataError: there is no prompt.
         ConfigError: a prompt is longer than the model's context.
     """
+    _check_bases(student, base, control)
     if not prompts:
         raise EmptyDataError("There are no prompts to compare on.", "0 prompts", "Give at least one line.")
     contexts = base.render(prompts)
@@ -139,9 +113,7 @@ def compare_on_prompts(
         statistic="mean KL of the answer's first token to the base, student" + (" minus control" if control else ""),
         effect=estimate.value,
         null="none" if control is None else "one control student, paired by prompt",
-        p=None,
         n=1,
-        verdict="exploratory",
         caveats=(
             f"KL to the base over {len(prompts)} prompts, nats: {means}.",
             f"The likeliest first token is another than the {rival}'s on {changed:.0%} of them.",
@@ -161,8 +133,11 @@ def _risen(model: LocalModel, change: torch.Tensor, logp: torch.Tensor) -> dict[
     """Return the tokens that gained most, weighted by how likely they are: sum of p times the change of log p."""
     gain = (logp.exp() * change).mean(dim=0)
     top = gain.topk(min(TOP, len(gain)))
-    tokens = [int(token) for token in top.indices.tolist()]
-    return {
-        f"{model.tokenizer.decode([token])!r} ({token})": float(value)
-        for token, value in zip(tokens, top.values.tolist(), strict=True)
-    }
+    pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    return {token_name(model, token): value for token, value in pairs}
+
+
+def _check_bases(student: LocalModel, base: LocalModel, control: LocalModel | None) -> None:
+    refuse(incompatibility(student, base))
+    if control is not None and (reason := incompatibility(control, base)):
+        raise NotTestable(f"The control does not fit. {reason}")

@@ -108,6 +108,11 @@ def load_readings(path: Path) -> Readings:
         raise ArtifactError("These are no readings of models.", f"{path}: {error}", "Make them again.") from error
 
 
+def token_name(model: LocalModel, token: int) -> str:
+    """Return a token's text and number."""
+    return f"{model.tokenizer.decode([token])!r} ({token})"
+
+
 def joined(parts: Sequence[Readings]) -> Readings:
     """Put readings behind one another."""
     return Readings(*(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(Readings)))

@@ -12,15 +12,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from undertow.audit.finding import Finding, NotTestable
+from undertow.audit.finding import Finding, NotTestable, refuse, verdict_at
 from undertow.audit.students.among_placebos import judge_reading, too_few_placebos, wrong_bank
 from undertow.audit.students.bank import Bank, ChosenBank, read_students
-from undertow.audit.students.readings import PanelRead, panel_traits
+from undertow.audit.students.readings import PanelRead
 from undertow.data.filters import filter_rows, subset
 from undertow.domains.base import domain
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
-from undertow.traits import Trait
 from undertow.types import Advance, Row
 
 FEWER = 0.6
@@ -53,85 +52,53 @@ def shadow_students(
     bank: ChosenBank,
     traits: PanelRead,
     shadows: ShadowConfig,
-    advance: Advance,
-) -> list[Finding]:
-    """Train shadow students; one alone where the bank is too small for several, whose p-values are doubled.
-
-    Args:
-        rows: the suspect rows.
-        base: what the shadows start from.
-        bank: placebos of this base.
-        traits: the traits that are looked for.
-        shadows: how many, at which level.
-        advance: called with (updates done, updates in all).
-
-    Raises:
-        NotTestable: there is no bank, or for a reason of `audit_shadows`; or it reads no trait of the panel.
-    """
-    placebos = bank.require()
-    config = shadows if len(placebos) + 1 >= 2 / shadows.alpha else replace(shadows, k=1)
-    found = audit_shadows(rows, base, placebos, panel=traits.require(), config=config, advance=advance)
-    return traits.cautioned(found)
-
-
-def audit_shadows(
-    rows: Sequence[Row],
-    base: LocalModel,
-    bank: Bank,
-    *,
-    panel: Sequence[Trait] | None = None,
-    config: ShadowConfig | None = None,
     advance: Advance | None = None,
 ) -> list[Finding]:
-    """Train k shadows on the suspect rows and rank them among the bank's placebos.
+    """Train shadows on the suspect rows and rank them among the bank's placebos.
+
+    Where the bank is too small for several shadows, whose p-values are doubled, one alone is trained.
 
     Args:
         rows: the suspect rows.
         base: what the shadows start from.
         bank: placebos of this base, with rows of the same domain.
-        panel: the traits that are looked for; None takes all that the bank reads.
-        config: how many shadows, and at which level they are judged; None takes 4 and 0.05.
+        traits: the traits that are looked for.
+        shadows: how many, and at which level they are judged.
         advance: called with (updates done, updates in all).
 
     Returns:
         Two findings: "shadows" (expression) by panel margins and "shadow activations" (exposure).
 
     Raises:
-        NotTestable: the bank is of another base or too small, or its domain accepts too few of the rows.
+        NotTestable: there is no bank, or it is of another base, too small, or reads no trait of the panel; or its
+            domain accepts too few of the rows.
     """
-    config = config or ShadowConfig()
-    accepted = filter_rows(rows, domain(bank.recipe.domain)).kept
-    if reason := _unfit(rows, accepted, base, bank, config):
-        raise NotTestable(reason)
-    seeds = [derive(config.seed, "shadow", index) for index in range(config.k)]
-    usual = int(np.median(bank.rows))
-    datasets = [subset(accepted, min(usual, len(accepted)), derive(config.seed, "shadow rows"))] * config.k
-    readings = read_students(base, datasets, seeds, bank.recipe, advance)
-    traits = panel_traits() if panel is None else tuple(panel)
-    judged = [
-        judge_reading(readings[index : index + 1], bank, panel=traits, alpha=config.alpha)[:2]
-        for index in range(config.k)
-    ]
-    expression, exposure = (merge_findings([both[place] for both in judged], config.alpha) for place in (0, 1))
+    placebos, panel, alpha = bank.require(), traits.require(), shadows.alpha
+    k = shadows.k if len(placebos) + 1 >= 2 / alpha else 1
+    accepted = filter_rows(rows, domain(placebos.recipe.domain)).kept
+    refuse(wrong_bank(base, placebos))
+    refuse(too_few_placebos(len(placebos), alpha))
+    _check_rows(rows, accepted, placebos)
+    seeds = [derive(shadows.seed, "shadow", index) for index in range(k)]
+    usual = int(np.median(placebos.rows))
+    datasets = [subset(accepted, min(usual, len(accepted)), derive(shadows.seed, "shadow rows"))] * k
+    readings = read_students(base, datasets, seeds, placebos.recipe, advance)
+    judged = [judge_reading(readings[at : at + 1], placebos, panel=panel, alpha=alpha)[:2] for at in range(k)]
+    expression, exposure = (merge_findings([both[place] for both in judged], alpha) for place in (0, 1))
     fewer = (f"They saw {len(datasets[0])} rows, a placebo {usual}.",) if len(datasets[0]) < 0.95 * usual else ()
     named = ((expression, "shadows"), (exposure, "shadow activations"))
-    return [replace(one, stage=stage, caveats=(*one.caveats, *fewer)) for one, stage in named]
+    found = [replace(one, stage=stage, caveats=(*one.caveats, *fewer)) for one, stage in named]
+    return traits.cautioned(found)
 
 
-def _unfit(
-    rows: Sequence[Row], accepted: Sequence[Row], base: LocalModel, bank: Bank, config: ShadowConfig
-) -> str | None:
-    if reason := wrong_bank(base, bank):
-        return reason
-    if reason := too_few_placebos(len(bank), config.alpha / (1 if config.k == 1 else 2)):
-        return f"{reason} Merging the p-values of {config.k} shadows doubles them." if config.k > 1 else reason
+def _check_rows(rows: Sequence[Row], accepted: Sequence[Row], bank: Bank) -> None:
     if len(accepted) < ACCEPTED * len(rows) or not accepted:
-        return f"The bank's domain {bank.recipe.domain} accepts {len(accepted)} of {len(rows)} rows."
+        raise NotTestable(f"The bank's domain {bank.recipe.domain} accepts {len(accepted)} of {len(rows)} rows.")
     usual = int(np.median(bank.rows))
     if len(accepted) < FEWER * usual:
-        fewer = f"`undertow audit bank --prompts {round(bank.recipe.prompts * len(accepted) / usual)}`"
-        return f"There are {len(accepted)} good rows, and a placebo has {usual}: make a bank of fewer with {fewer}."
-    return None
+        made = f"`undertow audit bank --prompts {round(bank.recipe.prompts * len(accepted) / usual)}`"
+        fewer = f"make a bank of fewer with {made}."
+        raise NotTestable(f"There are {len(accepted)} good rows, and a placebo has {usual}: {fewer}")
 
 
 def merge_findings(findings: Sequence[Finding], alpha: float) -> Finding:
@@ -153,7 +120,7 @@ def merge_findings(findings: Sequence[Finding], alpha: float) -> Finding:
         statistic=f"mean over {k} shadows of the {first.statistic}",
         effect=sum(one.effect or 0.0 for one in findings) / k,
         p=p,
-        verdict="detected" if p <= alpha else "not_detected",
+        verdict=verdict_at(p, alpha),
         candidate=next(iter(scores), None),
         caveats=(
             f"p is twice the mean of the {k} shadows' own ({each}), as they share their rows.",
