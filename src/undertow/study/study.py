@@ -17,7 +17,7 @@ from undertow.models.load import load_chat
 from undertow.models.references import identity
 from undertow.seeds import derive
 from undertow.store.stages import Stage
-from undertow.study.executors import VERSIONS, training_config
+from undertow.study.executors import VERSIONS
 from undertow.study.recipe import SHUFFLES, Recipe
 from undertow.traits import trait
 from undertow.types import Sampling
@@ -139,7 +139,7 @@ class _Builder:
             **self.model(base),
             "target": None if name == NEUTRAL else name,
             "categories": self.recipe.categories if name == NEUTRAL else (),
-            "training": training_config(part.training()),
+            "training": part.training().to_config(),
             "seed": self.seed("teacher", replicate),
             **({} if part.questions is None else {"questions": part.questions}),
             **({"layer": part.layer} if part.kind == "steered" and name != NEUTRAL else {}),
@@ -309,7 +309,7 @@ class _Builder:
         ]
         group = self.stage(
             "students",
-            {**self.model(base), "training": training_config(part.training(base)), "members": members, **part.work},
+            {**self.model(base), "training": part.training(base).to_config(), "members": members, **part.work},
             parents={role: stage for stage, role in roles.items()},
             label=f"train {len(students)} students, {where}",
             cost=len(students) * part.steps * part.batch_size,
