@@ -11,7 +11,7 @@ import itertools
 import json
 import re
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from undertow.store.run_folder import write_run
 from undertow.store.runner import Runner
 from undertow.store.stages import PlannedStage, Stage, order
 from undertow.study.analyses.base import ESTIMATE, SCHEMA, AnalysisResult, estimate_row
-from undertow.study.arms import CONTROLS, main_metric
+from undertow.study.arms import MeanScore, main_metric, mean_differences, paired_scores
 from undertow.study.executors import EXECUTORS
 from undertow.study.recipe import Recipe, build_recipe, merge, nested, read_recipe
 from undertow.study.run import RATES, run_recipe
@@ -45,7 +45,7 @@ _MOST_LISTED = 12
 """Variants up to which the answer names each."""
 
 VariantResults = Mapping[str, Any]
-Gains = dict[tuple[str, int], float]
+Gains = dict[tuple[str | None, int], float]
 """Arm minus control by teacher base and replicate."""
 
 
@@ -212,18 +212,8 @@ def _effects_table(found: Mapping[str, VariantResults]) -> dict[str, Any]:
 
 def effects_by_teacher(results: VariantResults, arm: str, trait: str) -> Gains:
     """Return arm minus control of the main metric by the teacher's base and replicate; bases are averaged."""
-    measured, control = _main_metric(results), CONTROLS[arm]
-    values: dict[tuple[str, str, str, int], float] = {}
-    for one in results["arms"]:
-        fits = one["metric"] == measured and one["target"] in (trait, "") and one["trait"] in (None, trait)
-        if fits and one["arm"] in (arm, control):
-            values[one["arm"], one["base"], one["teacher_base"], one["replicate"]] = one["value"]
-    found: dict[tuple[str, int], list[float]] = defaultdict(list)
-    for (name, base, teacher_base, replicate), value in values.items():
-        other = values.get((control, base, base if control == "base" else teacher_base, replicate))
-        if name == arm and other is not None:
-            found[teacher_base, replicate].append(value - other)
-    return {key: sum(some) / len(some) for key, some in found.items()}
+    scores = [MeanScore(**one) for one in results["arms"]]
+    return mean_differences(paired_scores(scores, arm, trait, _main_metric(results)))
 
 
 def _differences(found: Mapping[str, VariantResults]) -> list[dict[str, Any]]:
