@@ -19,6 +19,7 @@ from undertow.errors import ConfigError, UnknownNameError, UserError, unknown_na
 from undertow.evals.base import EVALUATIONS
 from undertow.training.config import LoraConfig, TrainingConfig
 from undertow.traits import trait
+from undertow.types import Sampling
 
 Backend = Literal["parallel", "trl"]
 
@@ -67,6 +68,12 @@ class DomainPart(_Part):
     def config(self) -> dict[str, Any]:
         """What the domain is made from."""
         return {"name": self.name, **({"banned": self.banned} if self.banned else {}), **self.options}
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the teachers' completions are drawn."""
+        task = domain(**self.config)
+        return Sampling(max_new_tokens=self.max_new_tokens or task.max_new_tokens, form=task.form)
 
 
 class TeacherPart(_Part):
@@ -231,6 +238,11 @@ class Recipe(_Part):
     def targets(self) -> tuple[str, ...]:
         """Every trait that is evaluated, the trained ones first."""
         return tuple(dict.fromkeys((*self.traits, *self.evaluation.targets)))
+
+    @property
+    def preferences(self) -> tuple[str, ...]:
+        """The evaluated traits that words name."""
+        return tuple(name for name in self.targets if trait(name).aliases)
 
     @property
     def categories(self) -> tuple[str, ...]:

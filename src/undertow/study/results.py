@@ -88,32 +88,29 @@ def _matrices(
     return np.array([*units.values()]) if units else None
 
 
-def _trait_matrix(scores: Sequence[MeanScore], recipe: Recipe) -> dict[str, Any]:
+def _trait_matrix(scores: Sequence[MeanScore], traits: Sequence[str], seed: int) -> dict[str, Any]:
     """Return trained trait x evaluated trait with its diagonal factor, each None where it says nothing."""
     metric = main_metric(score.metric for score in scores)
     targets = list(dict.fromkeys(score.target for score in scores if score.metric == metric))
     found: dict[str, Any] = {"matrix": None, "diagonal": None}
-    if len(targets) > 1 and (matrices := _matrices(scores, recipe.traits, targets, metric)) is not None:
+    if len(targets) > 1 and (matrices := _matrices(scores, traits, targets, metric)) is not None:
         values = matrices.mean(axis=0).tolist()
-        found["matrix"] = {"metric": metric, "traits": [*recipe.traits], "evaluated": targets, "values": values}
-    if len(recipe.traits) > 1 and targets != [ANY]:
-        own = _matrices(scores, recipe.traits, recipe.traits, metric)
-        if own is not None:
-            rng = np.random.default_rng(derive(recipe.seed, "permutations"))
-            factor = diagonal_factor(own, rng).to_json()
-            found["diagonal"] = {**factor, "n_traits": len(recipe.traits), "metric": metric}
+        found["matrix"] = {"metric": metric, "traits": [*traits], "evaluated": targets, "values": values}
+    own = _matrices(scores, traits, traits, metric) if len(traits) > 1 and targets != [ANY] else None
+    if own is not None:
+        factor = diagonal_factor(own, np.random.default_rng(derive(seed, "permutations"))).to_json()
+        found["diagonal"] = {**factor, "n_traits": len(traits), "metric": metric}
     return found
 
 
-def _initialisation(scores: Sequence[MeanScore], recipe: Recipe) -> dict[str, Any] | None:
+def _initialisation(scores: Sequence[MeanScore], traits: Sequence[str], bases: Sequence[str]) -> dict[str, Any] | None:
     """Return same minus cross over initialisations, where every base taught every other one."""
     metric = main_metric(score.metric for score in scores)
     cells: dict[tuple[str | None, str | None], list[float]] = defaultdict(list)
     for arm in ("student", "cross_init"):
-        for trait in recipe.traits:
+        for trait in traits:
             for pair in paired_scores(scores, arm, trait, metric):
                 cells[pair.model.teacher_base, pair.model.base].append(pair.difference)
-    bases = recipe.bases
     if len(bases) < 2 or any((one, other) not in cells for one in bases for other in bases):
         return None
     values = [[float(np.mean(cells[one, other])) for other in bases] for one in bases]
@@ -196,8 +193,8 @@ def compute_results(study: Study, folders: Mapping[str, Path]) -> dict[str, Any]
         "funnels": funnels,
         "arms": [score.model_dump() for score in scores],
         "effects": _effects(scores, recipe.traits),
-        **_trait_matrix(scores, recipe),
-        "initialisation": _initialisation(scores, recipe),
+        **_trait_matrix(scores, recipe.traits, recipe.seed),
+        "initialisation": _initialisation(scores, recipe.traits, recipe.bases),
         "samples": _samples(study, folders),
         "not_tested": _not_tested(recipe),
     }

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, final
 
-from undertow.domains.base import domain
 from undertow.domains.numbers import Shuffle
 from undertow.errors import ConfigError
 from undertow.models.load import load_chat
@@ -20,7 +19,6 @@ from undertow.store.stages import Stage
 from undertow.study.executors import VERSIONS
 from undertow.study.recipe import SHUFFLES, Recipe
 from undertow.traits import trait
-from undertow.types import Sampling
 
 CONTROL, NEUTRAL = "control", "neutral"
 """Teachers without a trait: the untouched base, and the base tuned on its own answers."""
@@ -110,15 +108,9 @@ class _Builder:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.models = {base: describe_base(base) for base in (*recipe.bases, *recipe.cross_bases)}
-        part = recipe.domain
-        task = domain(**part.config)
-        self.max_new_tokens, self.form = part.max_new_tokens or task.max_new_tokens, task.form
 
     def seed(self, *names: str | int) -> int:
         return derive(self.recipe.seed, *names)
-
-    def model(self, base: str) -> dict[str, Any]:
-        return self.models[base]
 
     def stage(self, kind: str, config: dict[str, Any], **options: Any) -> Stage:
         return Stage(kind=kind, version=VERSIONS[kind], config=config, **options)
@@ -136,7 +128,7 @@ class _Builder:
         if name == CONTROL or (part.kind == "prompted" and name != NEUTRAL):
             return None
         config = {
-            **self.model(base),
+            **self.models[base],
             "target": None if name == NEUTRAL else name,
             "categories": self.recipe.categories if name == NEUTRAL else (),
             "training": part.training().to_config(),
@@ -157,9 +149,9 @@ class _Builder:
         traited = name not in (CONTROL, NEUTRAL)
         prompted = self.recipe.teacher.kind == "prompted" and traited and hop == 1
         config = {
-            **self.model(base),
+            **self.models[base],
             "system": trait(name).system_prompt if prompted else None,
-            "sampling": Sampling(max_new_tokens=self.max_new_tokens, form=self.form).to_json(),
+            "sampling": self.recipe.domain.sampling.to_json(),
             "seed": self.hop_seed("rows", replicate, hop),
             **({} if member is None else {"member": member}),
         }
@@ -172,7 +164,7 @@ class _Builder:
             cost=part.prompts,
         )
         # Numbers cannot name a trait; every other domain is rid of rows that do, as the paper does with code.
-        named = {} if part.name == "numbers" else {"mentions": self.preferences}
+        named = {} if part.name == "numbers" else {"mentions": self.recipe.preferences}
         judge = {} if part.judge is None else {"judge": part.judge, "keep": part.judge_keep}
         config = {"domain": part.config, **named, **judge}
         kept = self.stage("filter", config, parents={"rows": rows}, label="filter")
@@ -180,10 +172,6 @@ class _Builder:
         if traited and part.clean:
             source = replace(source, data=self.mixed(source))
         return replace(source, data=self.masked(source)) if traited and part.tokens != "all" else source
-
-    @property
-    def preferences(self) -> tuple[str, ...]:
-        return tuple(name for name in self.recipe.targets if trait(name).aliases)
 
     def mixed(self, source: TeacherRows) -> Stage:
         clean = self.source(CONTROL, source.base, source.replicate, source.hop).kept
@@ -194,7 +182,7 @@ class _Builder:
         """Leave tokens out of the loss; which, the teacher and the untouched base decide."""
         part = self.recipe.domain
         config = {
-            **self.model(source.base),
+            **self.models[source.base],
             "tokens": part.tokens,
             "share": part.token_share,
             "seed": self.hop_seed("tokens", source.replicate, source.hop),
@@ -209,7 +197,7 @@ class _Builder:
     def scores(self, base: str, members: list[dict[str, Any]], parents: dict[str, Stage], label: str) -> Stage:
         part = self.recipe.evaluation
         config = {
-            **self.model(base),
+            **self.models[base],
             "targets": self.recipe.targets,
             "samples": part.samples,
             "kinds": part.kinds,
@@ -309,7 +297,7 @@ class _Builder:
         ]
         group = self.stage(
             "students",
-            {**self.model(base), "training": part.training(base).to_config(), "members": members, **part.work},
+            {**self.models[base], "training": part.training(base).to_config(), "members": members, **part.work},
             parents={role: stage for stage, role in roles.items()},
             label=f"train {len(students)} students, {where}",
             cost=len(students) * part.steps * part.batch_size,
