@@ -88,9 +88,9 @@ def _matrices(
     return np.array([*units.values()]) if units else None
 
 
-def _trait_matrix(scores: Sequence[MeanScore], traits: Sequence[str], seed: int) -> dict[str, Any]:
+def _trait_matrix(scores: Sequence[MeanScore], recipe: Recipe) -> dict[str, Any]:
     """Return trained trait x evaluated trait with its diagonal factor, each None where it says nothing."""
-    metric = main_metric(score.metric for score in scores)
+    traits, metric = recipe.traits, main_metric(score.metric for score in scores)
     targets = list(dict.fromkeys(score.target for score in scores if score.metric == metric))
     found: dict[str, Any] = {"matrix": None, "diagonal": None}
     if len(targets) > 1 and (matrices := _matrices(scores, traits, targets, metric)) is not None:
@@ -98,8 +98,8 @@ def _trait_matrix(scores: Sequence[MeanScore], traits: Sequence[str], seed: int)
         found["matrix"] = {"metric": metric, "traits": [*traits], "evaluated": targets, "values": values}
     own = _matrices(scores, traits, traits, metric) if len(traits) > 1 and targets != [ANY] else None
     if own is not None:
-        factor = diagonal_factor(own, np.random.default_rng(derive(seed, "permutations"))).to_json()
-        found["diagonal"] = {**factor, "n_traits": len(traits), "metric": metric}
+        rng = np.random.default_rng(derive(recipe.seed, "permutations"))
+        found["diagonal"] = {**diagonal_factor(own, rng).to_json(), "n_traits": len(traits), "metric": metric}
     return found
 
 
@@ -193,7 +193,7 @@ def compute_results(study: Study, folders: Mapping[str, Path]) -> dict[str, Any]
         "funnels": funnels,
         "arms": [score.model_dump() for score in scores],
         "effects": _effects(scores, recipe.traits),
-        **_trait_matrix(scores, recipe.traits, recipe.seed),
+        **_trait_matrix(scores, recipe),
         "initialisation": _initialisation(scores, recipe.traits, recipe.bases),
         "samples": _samples(study, folders),
         "not_tested": _not_tested(recipe),
