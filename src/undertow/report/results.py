@@ -160,7 +160,7 @@ def _check_shape(values: Cells, rows: int, columns: int) -> None:
 
 
 def load_results(run: Path) -> Results:
-    """Read and check the results of a run.
+    """Read and check the results of a run of a study.
 
     Args:
         run: the run folder.
@@ -170,6 +170,11 @@ def load_results(run: Path) -> Results:
         ArtifactError: the folder is no run, the run has not finished, or its results are half-written, damaged or of
             another schema.
     """
+    return check_results(read_results(run), run)
+
+
+def read_results(run: Path) -> object:
+    """Read the results of a run of any kind as plain data, unchecked; the errors are those of `load_results`."""
     path = run / RESULTS
     with storage_errors(run):
         if not run.is_dir():
@@ -179,11 +184,10 @@ def load_results(run: Path) -> Results:
             raise _without_results(run)
         content = path.read_bytes()
     try:
-        data = json.loads(content.decode("utf-8-sig"))
+        return json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         what, fix = "The results of this run are half-written or damaged.", "Run it again: finished stages are kept."
         raise ArtifactError(what, f"{path}: {error}", fix) from error
-    return _check(data, path)
 
 
 def read_settings(run: Path) -> str | None:
@@ -203,8 +207,9 @@ def _without_results(run: Path) -> ArtifactError:
     return ArtifactError("This folder is no run.", f"{run} has no {RESULTS}", fix)
 
 
-def _check(data: object, path: Path) -> Results:
-    schema = cast(dict[str, object], data).get("schema") if isinstance(data, dict) else None
+def check_results(data: object, run: Path) -> Results:
+    """Check what `read_results` read; the errors are those of `load_results`."""
+    path, schema = run / RESULTS, schema_of(data)
     if schema != SCHEMA:
         value = f"{path}: schema {schema!r}, expected {SCHEMA!r}"
         fix = "Use the version of Undertow that wrote it, or run it again with this one."
@@ -216,3 +221,8 @@ def _check(data: object, path: Path) -> Results:
         place = ".".join(map(str, first["loc"]))
         fix = "Run it again: finished stages are kept."
         raise ArtifactError("The results of this run are damaged.", f"{path}: {place}: {first['msg']}", fix) from error
+
+
+def schema_of(data: object) -> object:
+    """Return which schema results say they are of, or None."""
+    return cast(dict[str, object], data).get("schema") if isinstance(data, dict) else None
