@@ -28,7 +28,7 @@ from undertow.store.progress import Progress
 from undertow.store.run_folder import write_run
 from undertow.store.runner import Runner
 from undertow.store.stages import PlannedStage, Stage, order
-from undertow.study.analyses.base import ESTIMATE, SCHEMA, AnalysisResult, estimate_row
+from undertow.study.analyses.base import ESTIMATE, SCHEMA, AnalysisResult, estimate_row, table
 from undertow.study.arms import MeanScore, main_metric, mean_differences, paired_scores
 from undertow.study.executors import EXECUTORS
 from undertow.study.recipe import Recipe, build_recipe, merge, nested, read_recipe
@@ -207,7 +207,7 @@ def _effects_table(found: Mapping[str, VariantResults]) -> dict[str, Any]:
         for effect in results["effects"]
     ]
     columns = ["variant", "arm", "trait", "metric", *ESTIMATE]
-    return {"title": "Every effect", "note": "Arm minus its own control.", "columns": columns, "rows": rows}
+    return table("Every effect", "Arm minus its own control.", columns, rows)
 
 
 def effects_by_teacher(results: VariantResults, arm: str, trait: str) -> Gains:
@@ -234,7 +234,7 @@ def _differences(found: Mapping[str, VariantResults]) -> list[dict[str, Any]]:
         return []
     columns = ["variant", "trait", "difference", "low", "high", "n", "p"]
     note = "Student minus control, minus the same of the first variant; paired by replicate, not corrected for many."
-    return [{"title": f"Difference from {first}", "note": note, "columns": columns, "rows": rows}]
+    return [table(f"Difference from {first}", note, columns, rows)]
 
 
 def _factors(found: Mapping[str, VariantResults]) -> dict[str, Any]:
@@ -244,9 +244,8 @@ def _factors(found: Mapping[str, VariantResults]) -> dict[str, Any]:
         for kind in ("diagonal", "initialisation")
         if (factor := results[kind]) is not None
     ]
-    columns = ["variant", "factor", *ESTIMATE]
     note = "Diagonal: own trait minus others; initialisation: same minus other bases. Empty if neither was measured."
-    return {"title": "Factors", "note": note, "columns": columns, "rows": rows}
+    return table("Factors", note, ["variant", "factor", *ESTIMATE], rows)
 
 
 def _rows_table(found: Mapping[str, VariantResults]) -> dict[str, Any]:
@@ -254,7 +253,7 @@ def _rows_table(found: Mapping[str, VariantResults]) -> dict[str, Any]:
         [name, results["rows"]["raw"], results["rows"]["kept"], results["run_dir"]] for name, results in found.items()
     ]
     note = "Rows of all teachers with a trait; each run folder has a report of its own."
-    return {"title": "Rows and runs", "note": note, "columns": ["variant", "raw", "kept", "run"], "rows": rows}
+    return table("Rows and runs", note, ["variant", "raw", "kept", "run"], rows)
 
 
 MOST_VARIANTS = 1000
