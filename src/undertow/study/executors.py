@@ -14,7 +14,7 @@ scores     config: base, kinds, targets, samples, members
 
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -39,7 +39,7 @@ from undertow.training.scoring import choose_tokens
 from undertow.training.teachers import neutral_rows, steered_teacher, trait_rows
 from undertow.training.trl import TrlOptions, finetune_trl
 from undertow.traits import trait
-from undertow.types import ModelRef, Row, Sampling, Score
+from undertow.types import ModelRef, Row, Sampling
 
 VERSIONS: Mapping[str, int] = {
     "prompts": 1,
@@ -244,12 +244,15 @@ def _train_in_turn(
 
 def score_models(context: StageContext) -> None:
     """Ask each member everything that the evaluations ask."""
-    members: list[dict[str, Any]] = context.config["members"]
+    config, members = context.config, context.config["members"]
+    targets = tuple(trait(name) for name in config["targets"])
     scores: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
     for place, member in enumerate(members):
         model = _parent_model(context, member["index"])
-        for score in _scores(model, context.config, member["seed"]):
+        asked = EvaluationConfig(targets=targets, samples=config["samples"], seed=member["seed"])
+        found = [score for name in config["kinds"] for score in EVALUATIONS[name].score(model, asked)]
+        for score in found:
             where = {"member": place, "metric": score.metric, "question": score.question}
             scores.append({**where, "target": score.target, "value": score.value, "n": score.n})
             if score.texts and (not answers or any(answers[-1][key] != value for key, value in where.items())):
@@ -257,13 +260,6 @@ def score_models(context: StageContext) -> None:
         context.advance(place + 1, len(members))
     _write_lines(context.out / "scores.jsonl", scores)
     _write_lines(context.out / "answers.jsonl", answers)
-
-
-def _scores(model: LocalModel, config: Mapping[str, Any], seed: int) -> Iterator[Score]:
-    targets = tuple(trait(name) for name in config["targets"])
-    asked = EvaluationConfig(targets=targets, samples=config["samples"], seed=seed)
-    for name in config["kinds"]:
-        yield from EVALUATIONS[name].score(model, asked)
 
 
 EXECUTORS: Mapping[str, Executor] = {

@@ -298,7 +298,14 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     """
     data: dict[str, Any] = {}
     for setting in settings:
-        data = merge(data, _parse(setting))
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            fix = "Write for example --set student.steps=300."
+            raise ConfigError("A setting has the form key=value.", setting, fix)
+        try:
+            data = merge(data, nested(key, yaml.safe_load(value)))
+        except (ValueError, RecursionError, yaml.YAMLError) as error:
+            raise ConfigError("The value of a setting is not YAML.", setting, "Put it in quotes.") from error
     return data
 
 
@@ -348,16 +355,6 @@ def _read(where: str) -> dict[str, Any]:
             "A recipe is a mapping of settings.", str(path), "Start from one shown by `undertow list recipes`."
         )
     return data
-
-
-def _parse(setting: str) -> dict[str, Any]:
-    key, equals, value = setting.partition("=")
-    if not equals or not key:
-        raise ConfigError("A setting has the form key=value.", setting, "Write for example --set student.steps=300.")
-    try:
-        return nested(key, yaml.safe_load(value))
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError("The value of a setting is not YAML.", setting, "Put it in quotes.") from error
 
 
 def nested(key: str, value: object) -> dict[str, Any]:

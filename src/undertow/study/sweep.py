@@ -89,20 +89,20 @@ def _plain(variant: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", variant).strip("-")[:_LONGEST_NAME]
 
 
-def sweep_targets(sweep: Sweep) -> dict[str, tuple[Stage, ...]]:
-    """Return the last stages of each variant; nothing is computed."""
-    return {name: build_study(recipe).targets for name, recipe in sweep.variants.items()}
+def sweep_targets(sweep: Sweep) -> list[Stage]:
+    """Return the last stages of all variants; nothing is computed."""
+    return [stage for recipe in sweep.variants.values() for stage in build_study(recipe).targets]
 
 
 def count_uses(sweep: Sweep) -> Counter[str]:
     """Return how many variants need each stage, by its fingerprint."""
-    return Counter(stage.fingerprint for some in sweep_targets(sweep).values() for stage in order(some))
+    studies = map(build_study, sweep.variants.values())
+    return Counter(stage.fingerprint for study in studies for stage in order(study.targets))
 
 
 def plan_sweep(sweep: Sweep, runs: Path) -> list[PlannedStage]:
     """Return the stages of all variants, each once; nothing is written."""
-    targets = [stage for some in sweep_targets(sweep).values() for stage in some]
-    return Runner(runs / "store", EXECUTORS, rates=RATES).plan(targets)
+    return Runner(runs / "store", EXECUTORS, rates=RATES).plan(sweep_targets(sweep))
 
 
 def run_sweep(
@@ -222,10 +222,7 @@ def _differences(found: Mapping[str, VariantResults]) -> list[dict[str, Any]]:
     rows: list[Sequence[Any]] = []
     for name, results in others:
         for trait in _traits(found):
-            before, after = (
-                effects_by_teacher(reference, "student", trait),
-                effects_by_teacher(results, "student", trait),
-            )
+            before, after = (effects_by_teacher(one, "student", trait) for one in (reference, results))
             common = [key for key in before if key in after]
             if len(common) >= 2 and _main_metric(results) == _main_metric(reference):
                 found = paired([after[key] for key in common], [before[key] for key in common]).to_json()
