@@ -3,9 +3,9 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from undertow.errors import unknown_name
 from undertow.registry import Registry
@@ -31,6 +31,11 @@ ESTIMATE = ("estimate", "low", "high", "n", "p")
 """What a row says of its estimate."""
 
 Settings = TypeVar("Settings")
+
+Count = Annotated[int, Field(ge=1)]
+Several = Annotated[int, Field(ge=2)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""Types of settings, which `validate_settings` holds them to."""
 
 
 def _as_stored(found: AnalysisResult) -> AnalysisResult:

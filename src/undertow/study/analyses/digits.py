@@ -5,11 +5,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from undertow.errors import ArtifactError
-from undertow.stats.checks import check_count
 from undertow.stats.comparisons import holm, paired
 from undertow.store.runner import StageContext
 from undertow.store.stages import Stage
-from undertow.study.analyses.base import Analysis, AnalysisResult, estimate_row, table, validate_settings
+from undertow.study.analyses.base import Analysis, AnalysisResult, Several, estimate_row, table, validate_settings
 from undertow.study.analyses.digit_data import DRAWN_IMAGES, digits_identity, load_digits
 from undertow.study.analyses.digit_training import DRAWN_CONFIG, STUDENTS, DigitsConfig, run_digits
 from undertow.types import Advance, Estimate
@@ -216,19 +215,13 @@ class DigitsStudy:
             for others.
         ablations: whether to vary the settings too, one at a time.
         ablation_models: initialisations in each ablation.
-
-    Raises:
-        ConfigError: there are fewer than two of those.
     """
 
     data: str | None = None
     identity: str | None = None
     settings: dict[str, Any] = field(default_factory=dict[str, Any])
     ablations: bool = False
-    ablation_models: int = 10
-
-    def __post_init__(self) -> None:
-        check_count("ablation_models", self.ablation_models, 2)
+    ablation_models: Several = 10
 
 
 class AblationRun(NamedTuple):
