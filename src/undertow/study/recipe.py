@@ -330,11 +330,8 @@ def first_problem(error: ValidationError, recipe: type[BaseModel]) -> UserError:
     place = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         return _unknown_key(first["loc"], recipe)
-    what, value = (
-        f"The setting {place or 'of the recipe'} is not valid.",
-        f"{str(first['input'])[:200]}: {first['msg']}",
-    )
-    return ConfigError(what, value, "Correct it.")
+    what = f"The setting {place or 'of the recipe'} is not valid."
+    return ConfigError(what, repr(first["input"])[:200], f"{first['msg']}.")
 
 
 def _unknown_key(place: Sequence[int | str], recipe: type[BaseModel]) -> UnknownNameError:
