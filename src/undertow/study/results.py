@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,11 @@ def _reference(subject: Subject, folders: Mapping[str, Path]) -> str:
 def _effects(scores: Sequence[MeanScore], traits: Sequence[str]) -> list[dict[str, Any]]:
     """Estimate every arm minus its control over fresh teachers; students of one teacher are averaged first."""
     effects: list[dict[str, Any]] = []
-    for arm in CONTROLS:
-        for metric in sorted({score.metric for score in scores}):
+    by_metric = {metric: _of_metric(scores, metric) for metric in sorted({score.metric for score in scores})}
+    for arm in (arm for arm in CONTROLS if any(score.arm == arm for score in scores)):
+        for metric, some_scores in by_metric.items():
             for trait in traits:
-                if teachers := by_teacher(paired_scores(scores, arm, trait, metric)):
+                if teachers := by_teacher(paired_scores(some_scores, arm, trait, metric)):
                     models, controls = (
                         [np.mean([pair[side].value for pair in some]) for some in teachers.values()] for side in (0, 1)
                     )
@@ -76,13 +77,20 @@ def _effects(scores: Sequence[MeanScore], traits: Sequence[str]) -> list[dict[st
     return effects
 
 
+def _of_metric(scores: Iterable[MeanScore], metric: str) -> list[MeanScore]:
+    return [score for score in scores if score.metric == metric]
+
+
 def _matrices(
     scores: Sequence[MeanScore], traits: Sequence[str], targets: Sequence[str], metric: str
 ) -> np.ndarray | None:
     """Return student minus control of every teacher base and replicate: [units, trained, evaluated]; None if empty."""
     units: dict[tuple[str | None, int], list[list[float]]] = defaultdict(list)
+    asked = {target: [score for score in scores if score.target in (ANY, target)] for target in targets}
     for trait in traits:
-        columns = [mean_differences(paired_scores(scores, "student", trait, metric, target)) for target in targets]
+        columns = [
+            mean_differences(paired_scores(some, "student", trait, metric, target)) for target, some in asked.items()
+        ]
         for unit in columns[0]:
             units[unit].append([column[unit] for column in columns])
     return np.array([*units.values()]) if units else None
@@ -91,7 +99,8 @@ def _matrices(
 def _trait_matrix(scores: Sequence[MeanScore], recipe: Recipe) -> dict[str, Any]:
     """Return trained trait x evaluated trait with its diagonal factor, each None where it says nothing."""
     traits, metric = recipe.traits, main_metric(score.metric for score in scores)
-    targets = list(dict.fromkeys(score.target for score in scores if score.metric == metric))
+    scores = _of_metric(scores, metric)
+    targets = list(dict.fromkeys(score.target for score in scores))
     found: dict[str, Any] = {"matrix": None, "diagonal": None}
     if len(targets) > 1 and (matrices := _matrices(scores, traits, targets, metric)) is not None:
         values = matrices.mean(axis=0).tolist()
@@ -183,8 +192,6 @@ def compute_results(study: Study, folders: Mapping[str, Path]) -> dict[str, Any]
     funnels = _funnels(study, folders)
     traited = [funnel for funnel in funnels if funnel["teacher"] in recipe.traits]
     return {
-        "recipe": recipe.name,
-        "question": recipe.question,
         "rows": {
             "raw": sum(funnel["raw"] for funnel in traited),
             "kept": sum(funnel["kept"] for funnel in traited),
