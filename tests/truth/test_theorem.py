@@ -10,6 +10,7 @@ import torch
 from torch.func import jacfwd, vmap
 
 from undertow.errors import ConfigError
+from undertow.study.analyses.base import validate_settings
 from undertow.study.analyses.one_step import (
     Training,
     check_theorem,
@@ -285,6 +286,6 @@ def test_global_generator_is_neither_read_nor_moved() -> None:
 )
 def test_wrong_settings_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
-        TheoremConfig(**settings)
+        validate_settings(TheoremConfig, settings)
     assert caught.value.what
     assert caught.value.fix

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import final
 
 from undertow.audit.finding import NotTestable
-from undertow.store.progress import Progress, SilentProgress, TimeLeft
+from undertow.store.progress import Progress, SilentProgress
 from undertow.types import Advance
 
 
@@ -64,16 +64,7 @@ class Parts(Progress):
         """See `Progress`."""
         self.end_stage()
 
-    def begin_stage(self, name: str, index: int, total: int, left: TimeLeft | None = None) -> None:
-        """See `Progress`."""
-
-    def advance(self, done: int, total: int) -> None:
-        """See `Progress`."""
-
     def end_stage(self) -> None:
         """See `Progress`."""
         self._done += 1
         self._advance(self._done, self._total)
-
-    def close(self) -> None:
-        """See `Progress`."""

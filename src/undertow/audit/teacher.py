@@ -34,7 +34,6 @@ from undertow.stats.checks import Floats
 from undertow.store.progress import Progress
 from undertow.store.runner import Runner, StageContext
 from undertow.store.stages import Stage
-from undertow.study.executors import training_config
 from undertow.training.config import TrainingConfig
 from undertow.training.teachers import finetuned_teacher
 from undertow.traits import Trait
@@ -123,7 +122,7 @@ def _neutral(base: LocalModel, config: TeacherConfig, progress: Progress | None)
         made = finetuned_teacher(base, None, config.tuning, seed=seed, categories=CATEGORIES, advance=context.advance)
         read_model(made).save(context.out / "readings.safetensors")
 
-    common = {"base": identity(str(base.ref)), "tuning": training_config(config.tuning), "battery": BATTERY}
+    common = {"base": identity(str(base.ref)), "tuning": config.tuning.to_config(), "battery": BATTERY}
     seeds = [derive(config.seed, "neutral", index) for index in range(config.neutral)]
     stages = [
         Stage(kind=KIND, version=1, config={**common, "seed": seed}, label=f"neutral teacher {index + 1}")

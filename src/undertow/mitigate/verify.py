@@ -19,7 +19,6 @@ from undertow.store.fingerprints import canonical_json, sha256
 from undertow.store.progress import Progress
 from undertow.store.runner import Runner, StageContext
 from undertow.store.stages import Stage
-from undertow.study.executors import training_config
 from undertow.types import Row
 
 SCHEMA = "undertow.mitigation/1"
@@ -153,7 +152,7 @@ def _stage(settings: Verification, source: Source, bench: Workbench, run: int) -
         "held_out": digest(settings.held_out),
         "trait": trial.trait.name,
         "methods": {text: [identity(name) for name in _models(text)] for text in trial.methods},
-        "student": training_config(trial.student),
+        "student": trial.student.to_config(),
         "prompts": trial.prompts,
         "source": source.config(run),
         "run": run,
@@ -189,7 +188,7 @@ def verification_json(
         "about": {
             "panel": [one.name for one in bench.panel],
             "domain": None if bench.domain is None else bench.domain.name,
-            "student": json.loads(canonical_json(training_config(settings.trial.student))),
+            "student": json.loads(canonical_json(settings.trial.student.to_config())),
             "undertow": library_versions().get("undertow", "unknown"),
         },
     }

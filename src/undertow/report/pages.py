@@ -1,14 +1,12 @@
 """Run folders of every kind behind one function: which schema, which page, which summary."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from undertow.report.analysis import SCHEMA, render_analysis, summarise_analysis
 from undertow.report.render import render, summarise
-from undertow.report.results import RESULTS, load_results
-from undertow.store.disk import storage_errors
+from undertow.report.results import check_results, read_results, schema_of
 
 RunJson = Mapping[str, Any]
 
@@ -38,17 +36,9 @@ def show_run(run: Path | str) -> Shown:
         MissingExtraError: matplotlib is not installed.
     """
     run = Path(run)
-    data = _plain(run)
-    if data.get("schema") == SCHEMA:
-        return Shown(data, summarise_analysis(data), render_analysis(run, data), has_arms=False)
-    results = load_results(run)  # which says what is wrong with any other schema than a study's
-    return Shown(results.to_json(), summarise(results), render(run), has_arms=True)
-
-
-def _plain(run: Path) -> RunJson:
-    with storage_errors(run):
-        try:
-            data = json.loads((run / RESULTS).read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            return {}
-    return cast(RunJson, data) if isinstance(data, dict) else {}
+    data = read_results(run)
+    if schema_of(data) == SCHEMA:
+        found = cast(RunJson, data)
+        return Shown(found, summarise_analysis(found), render_analysis(run, found), has_arms=False)
+    results = check_results(data, run)  # which says what is wrong with any other schema than a study's
+    return Shown(results.to_json(), summarise(results), render(run, results), has_arms=True)

@@ -56,7 +56,7 @@ class Bar(NamedTuple):
     reasons: list[tuple[str, int]]
 
 
-def render(run: Path) -> Path:
+def render(run: Path, results: Results | None = None) -> Path:
     """Write the report of a run into its folder: report.html and report.json.
 
     The page is one file that loads nothing and runs no script. Nothing is computed anew, and the same results give
@@ -64,6 +64,7 @@ def render(run: Path) -> Path:
 
     Args:
         run: the run folder.
+        results: those of the run, if they were read already.
 
     Returns:
         The path of the page.
@@ -73,21 +74,17 @@ def render(run: Path) -> Path:
         ArtifactError: the folder is no finished run of a known schema.
         MissingExtraError: matplotlib is not installed.
     """
-    results = load_results(run)
-    data = json.dumps({**results.to_json(), "answer": answer_sentence(results)}, ensure_ascii=False, indent=1) + "\n"
-    write_page(run / DATA, data)
-    return _study_page(run, results)
-
-
-def _study_page(run: Path, results: Results) -> Path:
     from undertow.report import figures  # here, so that reading results does not load matplotlib
 
-    scores = levels(results)
+    results = results or load_results(run)
+    answer, scores = answer_sentence(results), levels(results)
+    data = {**results.to_json(), "answer": answer}
+    write_page(run / DATA, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
     return render_page(
         run,
         "template.html",
         results=results,
-        answer=answer_sentence(results),
+        answer=answer,
         metric=results.main_metric,
         arms_figure=Markup(figures.arms_figure(results)),
         narrow_figure=Markup(figures.arms_figure(results, narrow=True)),

@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Self, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from undertow.errors import ArtifactError, StorageError
 from undertow.store.disk import storage_errors
-from undertow.study.arms import main_metric
+from undertow.study.arms import MeanScore, Record, Text, main_metric
 
 SCHEMA = "undertow.run/1"
 """The only layout of results.json that this version reads."""
@@ -24,23 +24,13 @@ def _bound(infinite: float) -> BeforeValidator:
     return BeforeValidator(lambda value: infinite if value is None else value)
 
 
-def _whole(value: object) -> object:
-    """Replace halves of surrogate pairs, which JSON can name but UTF-8 cannot hold."""
-    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if isinstance(value, str) else value
-
-
-Text = Annotated[str, BeforeValidator(_whole)]
 Low = Annotated[float, _bound(float("-inf"))]
 High = Annotated[float, _bound(float("inf"))]
 Count = Annotated[int, Field(ge=0)]
 Cells = tuple[tuple[float | None, ...], ...]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-
-class Interval(_Record):
+class Interval(Record):
     """A number with its interval; an end that nothing is known about (null in the file) is infinite.
 
     Attributes:
@@ -75,45 +65,17 @@ class Diagonal(Interval):
     metric: str = "logit_margin"
 
 
-class MeanScore(_Record):
-    """The mean score of one model on the questions of one target.
-
-    Attributes:
-        arm: one of `undertow.study.arms.ARMS`.
-        trait: what its teacher was trained on, or None.
-        model: reference of the model.
-        replicate: from 0.
-        seed: of the draw that made the model.
-        target: the trait that was looked for.
-        metric: logit_margin, rate or one of these with "prefixed_" before it.
-        value: in the metric's unit.
-        base: where the model started, or None if the run did not say.
-        teacher_base: where its teacher started, or None if the run did not say.
-    """
-
-    arm: str
-    trait: Text | None
-    model: Text
-    replicate: int
-    seed: int
-    target: Text
-    metric: str
-    value: float
-    base: Text | None = None
-    teacher_base: Text | None = None
-
-
-class Funnel(_Record):
+class Funnel(Record):
     """How many rows of one teacher the filters kept; a row with two reasons counts in both."""
 
     teacher: Text = ""
     base: Text = ""
     raw: Count
     kept: Count
-    reject_reasons: dict[Text, Count] = {}
+    reject_reasons: dict[Text, Count] = Field(default={})
 
 
-class TraitMatrix(_Record):
+class TraitMatrix(Record):
     """Trained trait x evaluated trait, student minus control, mean over replicates.
 
     Attributes:
@@ -152,7 +114,7 @@ class Initialisation(Interval):
         return self
 
 
-class SampleRow(_Record):
+class SampleRow(Record):
     """One row that a teacher wrote; untrusted text."""
 
     teacher: Text
@@ -162,7 +124,7 @@ class SampleRow(_Record):
     reasons: tuple[Text, ...] = ()
 
 
-class Results(_Record):
+class Results(Record):
     """Everything that a run found; the names are those of results.json, `layout` is its "schema"."""
 
     layout: str = Field(alias="schema")
@@ -179,7 +141,7 @@ class Results(_Record):
     initialisation: Initialisation | None = None
     samples: tuple[SampleRow, ...] = ()
     not_tested: tuple[Text, ...] = ()
-    versions: dict[Text, Text] = {}
+    versions: dict[Text, Text] = Field(default={})
     created: Text = ""
 
     @property
@@ -198,7 +160,7 @@ def _check_shape(values: Cells, rows: int, columns: int) -> None:
 
 
 def load_results(run: Path) -> Results:
-    """Read and check the results of a run.
+    """Read and check the results of a run of a study.
 
     Args:
         run: the run folder.
@@ -208,6 +170,11 @@ def load_results(run: Path) -> Results:
         ArtifactError: the folder is no run, the run has not finished, or its results are half-written, damaged or of
             another schema.
     """
+    return check_results(read_results(run), run)
+
+
+def read_results(run: Path) -> object:
+    """Read the results of a run of any kind as plain data, unchecked; the errors are those of `load_results`."""
     path = run / RESULTS
     with storage_errors(run):
         if not run.is_dir():
@@ -217,11 +184,10 @@ def load_results(run: Path) -> Results:
             raise _without_results(run)
         content = path.read_bytes()
     try:
-        data = json.loads(content.decode("utf-8-sig"))
+        return json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         what, fix = "The results of this run are half-written or damaged.", "Run it again: finished stages are kept."
         raise ArtifactError(what, f"{path}: {error}", fix) from error
-    return _check(data, path)
 
 
 def read_settings(run: Path) -> str | None:
@@ -241,8 +207,9 @@ def _without_results(run: Path) -> ArtifactError:
     return ArtifactError("This folder is no run.", f"{run} has no {RESULTS}", fix)
 
 
-def _check(data: object, path: Path) -> Results:
-    schema = cast(dict[str, object], data).get("schema") if isinstance(data, dict) else None
+def check_results(data: object, run: Path) -> Results:
+    """Check what `read_results` read; the errors are those of `load_results`."""
+    path, schema = run / RESULTS, schema_of(data)
     if schema != SCHEMA:
         value = f"{path}: schema {schema!r}, expected {SCHEMA!r}"
         fix = "Use the version of Undertow that wrote it, or run it again with this one."
@@ -254,3 +221,8 @@ def _check(data: object, path: Path) -> Results:
         place = ".".join(map(str, first["loc"]))
         fix = "Run it again: finished stages are kept."
         raise ArtifactError("The results of this run are damaged.", f"{path}: {place}: {first['msg']}", fix) from error
+
+
+def schema_of(data: object) -> object:
+    """Return which schema results say they are of, or None."""
+    return cast(dict[str, object], data).get("schema") if isinstance(data, dict) else None

@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 
 from undertow.evals.base import metric as declared
 from undertow.evals.base import metrics
-from undertow.report.results import Effect, Interval, MeanScore, Results
-from undertow.study.arms import ARMS, CONTROLS
+from undertow.report.results import Effect, Interval, Results
+from undertow.study.arms import ARMS, MeanScore, mean_differences, paired_scores
 
 DASH = "–"  # noqa: RUF001 (as tables use it)
 """Stands where there is nothing."""
@@ -201,31 +201,8 @@ class Level(NamedTuple):
 
 
 def differences(results: Results, effect: Effect) -> tuple[float, ...]:
-    """Return one difference per fresh teacher (base and replicate); its students on several bases are averaged.
-
-    This is how the run pairs an arm with its control: same base, same base of the teacher, same replicate.
-
-    Returns:
-        The differences in the metric's unit, or nothing where the scores of a pair are missing.
-    """
-    if (reference := CONTROLS.get(effect.arm)) is None:
-        return ()
-    scores = [score for score in results.arms if score.metric == effect.metric and score.target in (effect.trait, "")]
-    controls = {_place(score): score.value for score in scores if score.arm == reference}
-    found: dict[tuple[str | None, int], list[float]] = defaultdict(list)
-    for score in scores:
-        if score.arm != effect.arm or score.trait not in (None, effect.trait):
-            continue
-        base, teacher_base, replicate = _place(score)
-        control = controls.get((base, base if reference == "base" else teacher_base, replicate))
-        if control is None:
-            return ()
-        found[teacher_base, replicate].append(score.value - control)
-    return tuple(sum(some) / len(some) for some in found.values())
-
-
-def _place(score: MeanScore) -> tuple[str | None, str | None, int]:
-    return score.base, score.teacher_base, score.replicate
+    """Return one difference per fresh teacher in the metric's unit, or nothing where no scores make a pair."""
+    return tuple(mean_differences(paired_scores(results.arms, effect.arm, effect.trait, effect.metric)).values())
 
 
 def levels(results: Results) -> list[Level]:

@@ -5,6 +5,7 @@ which initialisation taught), columns what was evaluated (or which one learned).
 b_j how easily column j moves, and gamma what a row does to its own column beyond both.
 """
 
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -45,12 +46,8 @@ def diagonal_factor(matrices: ArrayLike, rng: np.random.Generator | None = None,
             lies outside (0, 1).
     """
     array = square_matrices("matrix entries", matrices, (3,))
-    estimate = mean_t(_gamma(array), level)
     p = _permutation_p(array.mean(axis=0), rng)
-    method = "t; one-sided permutation p"
-    return Estimate(
-        value=estimate.value, low=estimate.low, high=estimate.high, n=estimate.n, method=method, level=level, p=p
-    )
+    return replace(mean_t(_gamma(array), level), method="t; one-sided permutation p", p=p)
 
 
 def initialisation_factor(matrix: ArrayLike, level: float = 0.95) -> Estimate:

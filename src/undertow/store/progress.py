@@ -2,7 +2,6 @@
 
 import sys
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO, final
@@ -27,30 +26,24 @@ class TimeLeft:
     later_s: float | None = None
 
 
-class Progress(ABC):
-    """Receives what happens in a run, in order."""
+class Progress:
+    """Receives what happens in a run, in order; what a subclass does not take up is not shown."""
 
-    @abstractmethod
     def start(self, n_stages: int) -> None:
         """A run of so many stages begins, skipped ones included."""
 
-    @abstractmethod
     def skip(self, name: str, index: int, total: int) -> None:
         """Stage `index` (from 0) of `total` was finished by an earlier run."""
 
-    @abstractmethod
     def begin_stage(self, name: str, index: int, total: int, left: TimeLeft | None = None) -> None:
         """Stage `index` (from 0) of `total` begins."""
 
-    @abstractmethod
     def advance(self, done: int, total: int) -> None:
         """Of the running stage, `done` of `total` steps are finished."""
 
-    @abstractmethod
     def end_stage(self) -> None:
         """The running stage is finished."""
 
-    @abstractmethod
     def close(self) -> None:
         """The run is over, finished or not; also called after an error."""
 
@@ -58,24 +51,6 @@ class Progress(ABC):
 @final
 class SilentProgress(Progress):
     """Shows nothing."""
-
-    def start(self, n_stages: int) -> None:
-        """See `Progress`."""
-
-    def skip(self, name: str, index: int, total: int) -> None:
-        """See `Progress`."""
-
-    def begin_stage(self, name: str, index: int, total: int, left: TimeLeft | None = None) -> None:
-        """See `Progress`."""
-
-    def advance(self, done: int, total: int) -> None:
-        """See `Progress`."""
-
-    def end_stage(self) -> None:
-        """See `Progress`."""
-
-    def close(self) -> None:
-        """See `Progress`."""
 
 
 @final
@@ -129,9 +104,6 @@ class PlainProgress(Progress):
         self._pace: _Pace | None = None
         self._spoke = 0.0
 
-    def start(self, n_stages: int) -> None:
-        """See `Progress`."""
-
     def skip(self, name: str, index: int, total: int) -> None:
         """See `Progress`."""
         self._say(f"{_title(name, index, total)}: finished earlier, skipped")
@@ -151,9 +123,6 @@ class PlainProgress(Progress):
         if self._pace:
             self._say(f"{self._pace.title}: done in {self._pace.elapsed_s():.1f} s")
             self._pace = None
-
-    def close(self) -> None:
-        """See `Progress`."""
 
     def _say(self, line: str) -> None:
         self._stream.write(f"{line}\n")

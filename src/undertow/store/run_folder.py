@@ -37,20 +37,14 @@ def run_folder(recipe: NamedRecipe, runs: Path) -> Path:
     return runs / f"{recipe.name}-{sha256(canonical_json(recipe.model_dump(mode='json')))[:8]}"
 
 
-def make_run_folder(recipe: NamedRecipe, runs: Path) -> Path:
-    """Return the run folder, made if it is missing.
-
-    Raises:
-        StorageError: the disk is full or may not be written.
-    """
-    folder = run_folder(recipe, runs)
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def write_run(
-    recipe: NamedRecipe, runs: Path, found: Mapping[str, Any], *, schema: str, started: float
+    recipe: NamedRecipe,
+    runs: Path,
+    found: Mapping[str, Any],
+    *,
+    schema: str,
+    started: float,
+    files: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Write the run folder of a recipe; return the content of results.json.
 
@@ -60,11 +54,16 @@ def write_run(
         found: what came out.
         schema: name and version of the results' form.
         started: of `time.perf_counter`.
+        files: further text files by name, written before the results.
 
     Raises:
         StorageError: the disk is full or may not be written.
     """
-    folder = make_run_folder(recipe, runs)
+    folder = run_folder(recipe, runs)
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name, content in (files or {}).items():
+        write_file(folder / name, content)
     results = {
         "schema": schema,
         "recipe": recipe.name,

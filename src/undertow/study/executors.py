@@ -14,8 +14,8 @@ scores     config: base, kinds, targets, samples, members
 
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from undertow.models.adapters import STEERING, save_vector
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.store.runner import Executor, StageContext
-from undertow.training.config import LoraConfig, TrainingConfig
+from undertow.training.config import TrainingConfig
 from undertow.training.full import finetune_full
 from undertow.training.generation import generate
 from undertow.training.parallel import finetune_parallel
@@ -39,7 +39,7 @@ from undertow.training.scoring import choose_tokens
 from undertow.training.teachers import neutral_rows, steered_teacher, trait_rows
 from undertow.training.trl import TrlOptions, finetune_trl
 from undertow.traits import trait
-from undertow.types import ModelRef, Row, Sampling, Score
+from undertow.types import ModelRef, Row, Sampling
 
 VERSIONS: Mapping[str, int] = {
     "prompts": 1,
@@ -104,20 +104,9 @@ def _parent_model(context: StageContext, index: int) -> LocalModel:
     return parent_model(context.config["base"], folder, index)
 
 
-def _training(config: Mapping[str, Any]) -> TrainingConfig:
-    settings = dict(config)
-    if lora := settings.pop("lora"):
-        layers = lora.get("layers")
-        targets = lora["targets"]
-        fields: dict[str, Any] = {**lora, "targets": targets and tuple(targets), "layers": layers and tuple(layers)}
-        settings["lora"] = LoraConfig(**fields)
-    return TrainingConfig(**settings)
-
-
-def _write_lines(path: Path, records: Iterator[Mapping[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8") as stream:
-        for record in records:
-            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+def _write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    path.write_text("".join(lines), encoding="utf-8")
 
 
 def draw_prompts(context: StageContext) -> None:
@@ -129,20 +118,19 @@ def draw_prompts(context: StageContext) -> None:
 
 def tune_teacher(context: StageContext) -> None:
     """Fine-tune or steer a teacher towards its trait, or tune a neutral one on the base's own answers."""
-    config = context.config
+    config, advance = context.config, context.advance
+    base, training = _base(config["base"]), TrainingConfig.from_config(config["training"])
+    target, seed, asked = config["target"], config["seed"], config.get("questions")
     if "layer" in config:
-        layer, training = config["layer"], _training(config["training"])
-        base, target = _base(config["base"]), trait(config["target"])
-        vector = steered_teacher(base, target, training, layer=layer, seed=config["seed"], advance=context.advance)
+        layer = config["layer"]
+        vector = steered_teacher(base, trait(target), training, layer=layer, seed=seed, advance=advance)
         save_vector(context.out, layer, vector)
         return
-    base, training, target = _base(config["base"]), _training(config["training"]), config["target"]
-    seed, asked = config["seed"], config.get("questions")
     rows = trait_rows(trait(target), asked) if target else neutral_rows(base, config["categories"], seed, asked)
     if training.lora is None:
-        finetune_full(base, rows, training, seed, context.advance).save(context.out)
+        finetune_full(base, rows, training, seed, advance).save(context.out)
     else:
-        finetune_parallel(base, [rows], training, [seed], context.advance).save(0, context.out)
+        finetune_parallel(base, [rows], training, [seed], advance).save(0, context.out)
 
 
 def generate_rows(context: StageContext) -> None:
@@ -214,33 +202,20 @@ def choose_stage(context: StageContext) -> None:
 
 def students_stage(context: StageContext) -> None:
     """Train a group of students, each on the kept rows of its own teacher."""
-    base, training = _base(context.config["base"]), _training(context.config["training"])
-    members: list[dict[str, Any]] = context.config["members"]
+    config, members = context.config, context.config["members"]
+    base, training = _base(config["base"]), TrainingConfig.from_config(config["training"])
     rows = {role: read_rows(folder / "kept.jsonl") for role, folder in context.parents.items()}
     datasets = [subset(rows[one["rows"]], one["n"], one["seed"]) for one in members]
     folders = [context.out / student_folder(index) for index in range(len(members))]
-    if training.lora is None:
-        total = training.steps * len(members)
-        for index, (dataset, one) in enumerate(zip(datasets, members, strict=True)):
-            before = training.steps * index
-            student = finetune_full(
-                base,
-                dataset,
-                training,
-                one["seed"],
-                lambda done, _, before=before: context.advance(before + done, total),
-            )
-            student.save(folders[index])
-        return
-    seeds = [one["seed"] for one in members]
-    if context.config.get("backend") == "trl":
+    if training.lora is None or config.get("backend") == "trl":
         losses = _train_in_turn(context, base, datasets, training, folders)
     else:
-        group = finetune_parallel(base, datasets, training, seeds, context.advance)
+        group = finetune_parallel(base, datasets, training, [one["seed"] for one in members], context.advance)
         for index, folder in enumerate(folders):
             group.save(index, folder)
         losses = group.losses
-    (context.out / "losses.json").write_text(json.dumps(losses.tolist()), encoding="utf-8")
+    if losses is not None:
+        (context.out / "losses.json").write_text(json.dumps(losses.tolist()), encoding="utf-8")
 
 
 def _train_in_turn(
@@ -249,57 +224,42 @@ def _train_in_turn(
     datasets: Sequence[Sequence[Row]],
     training: TrainingConfig,
     folders: Sequence[Path],
-) -> torch.Tensor:
-    """Train each student by TRL and save it; return the losses, float [steps, students]."""
-    config = context.config
-    options = TrlOptions(accumulate=config["accumulate"], gradient_checkpointing=config["gradient_checkpointing"])
+) -> torch.Tensor | None:
+    """Train and save one student after another; return the losses of TRL, float [steps, students]."""
     losses: list[torch.Tensor] = []
-    total = training.steps * len(folders)
-    for index, (dataset, one) in enumerate(zip(datasets, config["members"], strict=True)):
-        before = training.steps * index
-        student = finetune_trl(
-            base,
-            dataset,
-            training,
-            one["seed"],
-            options,
-            lambda done, _, before=before: context.advance(before + done, total),
-        )
-        student.save(folders[index])
-        losses.append(student.losses)
-    return torch.stack(losses, dim=1)
+    for index, (dataset, one, folder) in enumerate(zip(datasets, context.config["members"], folders, strict=True)):
+
+        def advance(done: int, steps: int, index: int = index) -> None:
+            context.advance(steps * index + done, steps * len(folders))
+
+        if training.lora is None:
+            finetune_full(base, dataset, training, one["seed"], advance).save(folder)
+        else:
+            options = TrlOptions(**{name: context.config[name] for name in ("accumulate", "gradient_checkpointing")})
+            student = finetune_trl(base, dataset, training, one["seed"], options, advance)
+            student.save(folder)
+            losses.append(student.losses)
+    return torch.stack(losses, dim=1) if losses else None
 
 
 def score_models(context: StageContext) -> None:
     """Ask each member everything that the evaluations ask."""
-    members: list[dict[str, Any]] = context.config["members"]
+    config, members = context.config, context.config["members"]
+    targets = tuple(trait(name) for name in config["targets"])
     scores: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
     for place, member in enumerate(members):
         model = _parent_model(context, member["index"])
-        for score in _scores(model, context.config, member["seed"]):
+        asked = EvaluationConfig(targets=targets, samples=config["samples"], seed=member["seed"])
+        found = [score for name in config["kinds"] for score in EVALUATIONS[name].score(model, asked)]
+        for score in found:
             where = {"member": place, "metric": score.metric, "question": score.question}
             scores.append({**where, "target": score.target, "value": score.value, "n": score.n})
             if score.texts and (not answers or any(answers[-1][key] != value for key, value in where.items())):
                 answers.append({**where, "texts": score.texts})
         context.advance(place + 1, len(members))
-    _write_lines(context.out / "scores.jsonl", iter(scores))
-    _write_lines(context.out / "answers.jsonl", iter(answers))
-
-
-def _scores(model: LocalModel, config: Mapping[str, Any], seed: int) -> Iterator[Score]:
-    targets = tuple(trait(name) for name in config["targets"])
-    asked = EvaluationConfig(targets=targets, samples=config["samples"], seed=seed)
-    for name in config["kinds"]:
-        yield from EVALUATIONS[name].score(model, asked)
-
-
-def training_config(training: TrainingConfig) -> dict[str, Any]:
-    """Return a training recipe as plain data that a stage's config can hold."""
-    settings = asdict(training)
-    if settings["lora"] and settings["lora"]["layers"] is None:
-        del settings["lora"]["layers"]
-    return settings
+    _write_lines(context.out / "scores.jsonl", scores)
+    _write_lines(context.out / "answers.jsonl", answers)
 
 
 EXECUTORS: Mapping[str, Executor] = {

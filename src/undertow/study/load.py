@@ -3,9 +3,9 @@
 A file with the key `analysis` is an analysis, with `variants` a sweep; every other one is a study of language models.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from undertow.errors import ConfigError
 from undertow.store.progress import Progress
@@ -16,22 +16,6 @@ from undertow.study.run import plan_recipe, run_recipe
 from undertow.study.sweep import Sweep, build_sweep, plan_sweep, run_sweep
 
 AnyRecipe = Recipe | AnalysisRecipe | Sweep
-
-
-class _Kind(NamedTuple):
-    build: Callable[[Mapping[str, Any]], AnyRecipe]
-    plan: Callable[[Any, Path], list[PlannedStage]]
-    run: Callable[..., dict[str, Any]]
-
-
-_KINDS: Mapping[type[AnyRecipe], _Kind] = {
-    Recipe: _Kind(build_recipe, plan_recipe, run_recipe),
-    AnalysisRecipe: _Kind(build_analysis, plan_analysis, run_analysis),
-    Sweep: _Kind(build_sweep, plan_sweep, run_sweep),
-}
-
-_KEYS: Mapping[str, type[AnyRecipe]] = {"analysis": AnalysisRecipe, "variants": Sweep}
-"""The key that tells a kind of recipe from a study."""
 
 
 def load_recipe(where: str, settings: Sequence[str] = (), tier: str | None = None) -> AnyRecipe:
@@ -50,13 +34,20 @@ def load_recipe(where: str, settings: Sequence[str] = (), tier: str | None = Non
     if "theory" in data:
         fix = "Write `analysis: theorem` in its place; results that are stored are found again."
         raise ConfigError("A recipe has no key `theory` any more.", f"{where}: theory: {data['theory']}", fix)
-    kind = next((kind for key, kind in _KEYS.items() if key in data), Recipe)
-    return _KINDS[kind].build(data)
+    if "analysis" in data:
+        return build_analysis(data)
+    return build_sweep(data) if "variants" in data else build_recipe(data)
 
 
 def plan_study(recipe: AnyRecipe, runs: Path | str) -> list[PlannedStage]:
     """Return which stages are finished, which would run and how long they would take; nothing is written."""
-    return _KINDS[type(recipe)].plan(recipe, Path(runs))
+    match recipe:
+        case Sweep():
+            return plan_sweep(recipe, Path(runs))
+        case AnalysisRecipe():
+            return plan_analysis(recipe, Path(runs))
+        case _:
+            return plan_recipe(recipe, Path(runs))
 
 
 def run_study(
@@ -67,4 +58,10 @@ def run_study(
     Raises:
         UserError: a stage stopped for a reason the user can fix, or the disk did.
     """
-    return _KINDS[type(recipe)].run(recipe, Path(runs), progress=progress, rebuild=rebuild)
+    match recipe:
+        case Sweep():
+            return run_sweep(recipe, Path(runs), progress=progress, rebuild=rebuild)
+        case AnalysisRecipe():
+            return run_analysis(recipe, Path(runs), progress=progress, rebuild=rebuild)
+        case _:
+            return run_recipe(recipe, Path(runs), progress=progress, rebuild=rebuild)

@@ -81,8 +81,7 @@ def run_sweep_on_ray(
         UndertowError: a stage failed.
     """
     started = time.perf_counter()
-    targets = [stage for some in sweep_targets(sweep).values() for stage in some]
-    work = build_on_ray(targets, runs / "store", EXECUTORS, settings, display=display, rebuild=rebuild)
+    work = build_on_ray(sweep_targets(sweep), runs / "store", EXECUTORS, settings, display=display, rebuild=rebuild)
     return run_sweep(sweep, runs, rebuild=rebuild, started=started), work
 
 

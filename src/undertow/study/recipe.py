@@ -19,6 +19,7 @@ from undertow.errors import ConfigError, UnknownNameError, UserError, unknown_na
 from undertow.evals.base import EVALUATIONS
 from undertow.training.config import LoraConfig, TrainingConfig
 from undertow.traits import trait
+from undertow.types import Sampling
 
 Backend = Literal["parallel", "trl"]
 
@@ -67,6 +68,12 @@ class DomainPart(_Part):
     def config(self) -> dict[str, Any]:
         """What the domain is made from."""
         return {"name": self.name, **({"banned": self.banned} if self.banned else {}), **self.options}
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the teachers' completions are drawn."""
+        task = domain(**self.config)
+        return Sampling(max_new_tokens=self.max_new_tokens or task.max_new_tokens, form=task.form)
 
 
 class TeacherPart(_Part):
@@ -233,6 +240,11 @@ class Recipe(_Part):
         return tuple(dict.fromkeys((*self.traits, *self.evaluation.targets)))
 
     @property
+    def preferences(self) -> tuple[str, ...]:
+        """The evaluated traits that words name."""
+        return tuple(name for name in self.targets if trait(name).aliases)
+
+    @property
     def categories(self) -> tuple[str, ...]:
         """Categories of the trained traits."""
         return tuple(dict.fromkeys(trait(name).category for name in self.traits))
@@ -276,7 +288,14 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     """
     data: dict[str, Any] = {}
     for setting in settings:
-        data = merge(data, _parse(setting))
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            fix = "Write for example --set student.steps=300."
+            raise ConfigError("A setting has the form key=value.", setting, fix)
+        try:
+            data = merge(data, nested(key, yaml.safe_load(value)))
+        except (ValueError, RecursionError, yaml.YAMLError) as error:
+            raise ConfigError("The value of a setting is not YAML.", setting, "Put it in quotes.") from error
     return data
 
 
@@ -301,7 +320,8 @@ def first_problem(error: ValidationError, recipe: type[BaseModel]) -> UserError:
     place = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         return _unknown_key(first["loc"], recipe)
-    return ConfigError(f"The setting {place or 'of the recipe'} is not valid.", first["msg"], "Correct it.")
+    what = f"The setting {place or 'of the recipe'} is not valid."
+    return ConfigError(what, repr(first["input"])[:200], f"{first['msg']}.")
 
 
 def _unknown_key(place: Sequence[int | str], recipe: type[BaseModel]) -> UnknownNameError:
@@ -326,16 +346,6 @@ def _read(where: str) -> dict[str, Any]:
             "A recipe is a mapping of settings.", str(path), "Start from one shown by `undertow list recipes`."
         )
     return data
-
-
-def _parse(setting: str) -> dict[str, Any]:
-    key, equals, value = setting.partition("=")
-    if not equals or not key:
-        raise ConfigError("A setting has the form key=value.", setting, "Write for example --set student.steps=300.")
-    try:
-        return nested(key, yaml.safe_load(value))
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError("The value of a setting is not YAML.", setting, "Put it in quotes.") from error
 
 
 def nested(key: str, value: object) -> dict[str, Any]:

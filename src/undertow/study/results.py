@@ -3,9 +3,9 @@
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 
@@ -14,188 +14,116 @@ from undertow.errors import ConfigError
 from undertow.seeds import derive
 from undertow.stats.comparisons import paired
 from undertow.stats.diagonal import diagonal_factor, initialisation_factor
-from undertow.study.arms import CONTROLS, main_metric
+from undertow.study.arms import ANY, CONTROLS, MeanScore, by_teacher, main_metric, mean_differences, paired_scores
 from undertow.study.executors import made_of, student_folder
+from undertow.study.recipe import Recipe
 from undertow.study.study import Study, Subject, TeacherRows
-from undertow.types import Estimate, ModelRef
-
-ANY = ""
-"""Target of a metric that looks for no trait in particular."""
-SubjectKey = tuple[str, str | None, str, str, int]
-"""Arm, trait, base, the teacher's base, replicate."""
+from undertow.types import ModelRef
 
 
-def _key(subject: Subject) -> SubjectKey:
-    return subject.arm, subject.trait, subject.base, subject.teacher_base, subject.replicate
-
-
-@final
-class Scoreboard:
-    """Mean scores of all subjects of a finished study.
+def mean_scores(study: Study, folders: Mapping[str, Path]) -> Iterator[MeanScore]:
+    """Yield the mean of every subject over the questions, by metric and target.
 
     Args:
         study: what was run.
         folders: of every stage, by fingerprint.
     """
-
-    def __init__(self, study: Study, folders: Mapping[str, Path]) -> None:
-        self.study = study
-        self._folders = folders
-        self._files: dict[str, dict[tuple[int, str, str], float]] = {}
-        self._by_key = {_key(subject): subject for subject in study.subjects}
-        self._measured = {(metric, target) for _, metric, target in self._scores(study.subjects[0])}
-        self.metrics = sorted({metric for metric, _ in self._measured})
-
-    def _scores(self, subject: Subject) -> dict[tuple[int, str, str], float]:
-        """Mean over the questions by (member, metric, target)."""
-        stage = subject.scores.fingerprint
-        if stage not in self._files:
-            values: dict[tuple[int, str, str], list[float]] = defaultdict(list)
-            lines = (self._folders[stage] / "scores.jsonl").read_text(encoding="utf-8").splitlines()
-            for score in map(json.loads, lines):
-                values[score["member"], score["metric"], score["target"]].append(score["value"])
-            self._files[stage] = {key: math.fsum(some) / len(some) for key, some in values.items()}
-        return self._files[stage]
-
-    @property
-    def main_metric(self) -> str:
-        """The metric of matrices."""
-        return main_metric(self.metrics)
-
-    def targets(self, metric: str) -> tuple[str, ...]:
-        """Return what a metric looks for: some of the recipe's targets, or `ANY` alone."""
-        return tuple(name for name in (*self.study.recipe.targets, ANY) if (metric, name) in self._measured)
-
-    def value(self, subject: Subject, metric: str, target: str) -> float:
-        """Return a subject's mean over the questions; a metric that looks for no trait has one value for all."""
-        scores = self._scores(subject)
-        place = subject.place, metric, target
-        return scores[place] if place in scores else scores[subject.place, metric, ANY]
-
-    def difference(self, subject: Subject, metric: str, target: str) -> tuple[float, float]:
-        """Return the subject's value and that of its own control."""
-        control = self._by_key[self._control_key(subject)]
-        return self.value(subject, metric, target), self.value(control, metric, target)
-
-    def _control_key(self, subject: Subject) -> SubjectKey:
-        arm = CONTROLS.get(subject.arm, "")
-        teacher_base = subject.base if arm == "base" else subject.teacher_base
-        return arm, None, subject.base, teacher_base, subject.replicate
-
-    def has_control(self, subject: Subject) -> bool:
-        """Tell whether the subject's control was run."""
-        return self._control_key(subject) in self._by_key
-
-    def gain(self, subject: Subject, metric: str, target: str) -> float:
-        """Return the subject minus its own control."""
-        treated, control = self.difference(subject, metric, target)
-        return treated - control
+    means = {stage: _means(folders[stage.fingerprint]) for stage in study.targets}
+    for subject in study.subjects:
+        found = means[subject.scores][subject.place]
+        who = {name: getattr(subject, name) for name in ("arm", "trait", "replicate", "seed", "base", "teacher_base")}
+        model = _reference(subject, folders)
+        for metric in sorted({metric for metric, _ in found}):
+            for target in (*study.recipe.targets, ANY):
+                if (metric, target) in found:
+                    value = found[metric, target]
+                    yield MeanScore(**who, model=model, target=target, metric=metric, value=value)
 
 
-def _arms(board: Scoreboard, model: Callable[[Subject], str]) -> list[dict[str, Any]]:
-    return [
-        {
-            "arm": subject.arm,
-            "trait": subject.trait,
-            "model": model(subject),
-            "replicate": subject.replicate,
-            "seed": subject.seed,
-            "target": target,
-            "metric": metric,
-            "value": board.value(subject, metric, target),
-            "base": subject.base,
-            "teacher_base": subject.teacher_base,
-        }
-        for subject in board.study.subjects
-        for metric in board.metrics
-        for target in board.targets(metric)
-    ]
+def _means(folder: Path) -> dict[int, dict[tuple[str, str], float]]:
+    """Return the means over the questions by member, and by metric and target."""
+    values: dict[int, dict[tuple[str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
+    for score in map(json.loads, (folder / "scores.jsonl").read_text(encoding="utf-8").splitlines()):
+        values[score["member"]][score["metric"], score["target"]].append(score["value"])
+    return {
+        member: {asked: math.fsum(some) / len(some) for asked, some in found.items()}
+        for member, found in values.items()
+    }
 
 
-def _effect(board: Scoreboard, subjects: Iterable[Subject], metric: str, target: str) -> Estimate:
-    """Estimate an arm minus its control over fresh teachers; students of one teacher are averaged first."""
-    pairs: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
-    for subject in subjects:
-        pairs[subject.teacher_base, subject.replicate].append(board.difference(subject, metric, target))
-    means = np.array([np.mean(some, axis=0) for some in pairs.values()])
-    return paired(means[:, 0], means[:, 1])
+def _reference(subject: Subject, folders: Mapping[str, Path]) -> str:
+    """Return how a subject's model is called: a reference that `load_model` accepts."""
+    if not subject.scores.parents:
+        return subject.base
+    ((role, stage),) = subject.scores.parents.items()
+    folder = folders[stage.fingerprint]
+    made = folder / student_folder(subject.place) if role == "students" else folder
+    return str(made_of(ModelRef.parse(subject.base), made))
 
 
-def _trained(board: Scoreboard, metric: str) -> tuple[str, ...]:
-    """Return the trained traits on which a metric shows an effect of its own."""
-    looked_for = board.targets(metric)
-    return tuple(name for name in board.study.recipe.traits if name in looked_for or ANY in looked_for)
-
-
-def _effects(board: Scoreboard) -> list[dict[str, Any]]:
+def _effects(scores: Sequence[MeanScore], traits: Sequence[str]) -> list[dict[str, Any]]:
+    """Estimate every arm minus its control over fresh teachers; students of one teacher are averaged first."""
     effects: list[dict[str, Any]] = []
-    for arm in CONTROLS:
-        for metric in board.metrics:
-            for target in _trained(board, metric):
-                some = [
-                    subject
-                    for subject in board.study.subjects
-                    if subject.arm == arm and subject.trait in (None, target) and board.has_control(subject)
-                ]
-                if some:
-                    found = _effect(board, some, metric, target).to_json()
-                    effects.append({"arm": arm, "trait": target, "metric": metric, **found})
+    by_metric = {metric: _of_metric(scores, metric) for metric in sorted({score.metric for score in scores})}
+    for arm in (arm for arm in CONTROLS if any(score.arm == arm for score in scores)):
+        for metric, some_scores in by_metric.items():
+            for trait in traits:
+                if teachers := by_teacher(paired_scores(some_scores, arm, trait, metric)):
+                    models, controls = (
+                        [np.mean([pair[side].value for pair in some]) for some in teachers.values()] for side in (0, 1)
+                    )
+                    found = paired(models, controls).to_json()
+                    effects.append({"arm": arm, "trait": trait, "metric": metric, **found})
     return effects
 
 
-def _matrices(board: Scoreboard, targets: tuple[str, ...]) -> np.ndarray:
-    """Student minus control of every teacher base and replicate: [units, trained, evaluated]."""
-    units: dict[tuple[str, int], dict[str, list[float]]] = defaultdict(dict)
-    for subject in board.study.subjects:
-        if subject.arm == "student" and subject.trait is not None and board.has_control(subject):
-            row = [board.gain(subject, board.main_metric, target) for target in targets]
-            units[subject.teacher_base, subject.replicate][subject.trait] = row
-    return np.array([[rows[name] for name in board.study.recipe.traits] for rows in units.values()])
+def _of_metric(scores: Iterable[MeanScore], metric: str) -> list[MeanScore]:
+    return [score for score in scores if score.metric == metric]
 
 
-def _diagonal(board: Scoreboard) -> dict[str, Any] | None:
-    traits = board.study.recipe.traits
-    if len(traits) < 2 or board.targets(board.main_metric) == (ANY,):
-        return None
-    matrices = _matrices(board, traits)
-    if not len(matrices):
-        return None
-    rng = np.random.default_rng(derive(board.study.recipe.seed, "permutations"))
-    return {**diagonal_factor(matrices, rng).to_json(), "n_traits": len(traits), "metric": board.main_metric}
+def _matrices(
+    scores: Sequence[MeanScore], traits: Sequence[str], targets: Sequence[str], metric: str
+) -> np.ndarray | None:
+    """Return student minus control of every teacher base and replicate: [units, trained, evaluated]; None if empty."""
+    units: dict[tuple[str | None, int], list[list[float]]] = defaultdict(list)
+    asked = {target: [score for score in scores if score.target in (ANY, target)] for target in targets}
+    for trait in traits:
+        columns = [
+            mean_differences(paired_scores(some, "student", trait, metric, target)) for target, some in asked.items()
+        ]
+        for unit in columns[0]:
+            units[unit].append([column[unit] for column in columns])
+    return np.array([*units.values()]) if units else None
 
 
-def _matrix(board: Scoreboard) -> dict[str, Any] | None:
-    recipe = board.study.recipe
-    targets = board.targets(board.main_metric)
-    if len(targets) < 2:
-        return None
-    matrices = _matrices(board, targets)
-    if not len(matrices):
-        return None
-    return {
-        "metric": board.main_metric,
-        "traits": list(recipe.traits),
-        "evaluated": list(targets),
-        "values": matrices.mean(axis=0).tolist(),
-    }
+def _trait_matrix(scores: Sequence[MeanScore], recipe: Recipe) -> dict[str, Any]:
+    """Return trained trait x evaluated trait with its diagonal factor, each None where it says nothing."""
+    traits, metric = recipe.traits, main_metric(score.metric for score in scores)
+    scores = _of_metric(scores, metric)
+    targets = list(dict.fromkeys(score.target for score in scores))
+    found: dict[str, Any] = {"matrix": None, "diagonal": None}
+    if len(targets) > 1 and (matrices := _matrices(scores, traits, targets, metric)) is not None:
+        values = matrices.mean(axis=0).tolist()
+        found["matrix"] = {"metric": metric, "traits": [*traits], "evaluated": targets, "values": values}
+    own = _matrices(scores, traits, traits, metric) if len(traits) > 1 and targets != [ANY] else None
+    if own is not None:
+        rng = np.random.default_rng(derive(recipe.seed, "permutations"))
+        found["diagonal"] = {**diagonal_factor(own, rng).to_json(), "n_traits": len(traits), "metric": metric}
+    return found
 
 
-def _initialisation(board: Scoreboard) -> dict[str, Any] | None:
-    """Same minus cross over initialisations, where every base taught every other one."""
-    bases = board.study.recipe.bases
-    cells: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for subject in board.study.subjects:
-        if subject.arm in ("student", "cross_init") and subject.trait is not None and board.has_control(subject):
-            cells[subject.teacher_base, subject.base].append(board.gain(subject, board.main_metric, subject.trait))
+def _initialisation(scores: Sequence[MeanScore], traits: Sequence[str], bases: Sequence[str]) -> dict[str, Any] | None:
+    """Return same minus cross over initialisations, where every base taught every other one."""
+    metric = main_metric(score.metric for score in scores)
+    cells: dict[tuple[str | None, str | None], list[float]] = defaultdict(list)
+    for arm in ("student", "cross_init"):
+        for trait in traits:
+            for pair in paired_scores(scores, arm, trait, metric):
+                cells[pair.model.teacher_base, pair.model.base].append(pair.difference)
     if len(bases) < 2 or any((one, other) not in cells for one in bases for other in bases):
         return None
     values = [[float(np.mean(cells[one, other])) for other in bases] for one in bases]
-    return {
-        "bases": list(bases),
-        "values": values,
-        "metric": board.main_metric,
-        **initialisation_factor(values).to_json(),
-    }
+    return {"bases": list(bases), "values": values, "metric": metric, **initialisation_factor(values).to_json()}
 
 
 def _report(source: TeacherRows, folders: Mapping[str, Path]) -> dict[str, Any]:
@@ -234,8 +162,7 @@ def _samples(study: Study, folders: Mapping[str, Path]) -> list[dict[str, Any]]:
     return samples
 
 
-def _not_tested(study: Study) -> list[str]:
-    recipe = study.recipe
+def _not_tested(recipe: Recipe) -> list[str]:
     kind = "Prompted" if recipe.teacher.kind == "finetuned" else "Fine-tuned"
     arms = [arm for arm in ("control", "neutral", "cross_init") if arm not in recipe.arms]
     return [
@@ -247,21 +174,6 @@ def _not_tested(study: Study) -> list[str]:
         *([] if recipe.evaluation.samples else ["How often sampled answers name the trait."]),
         f"Behaviour other than what the evaluations {', '.join(recipe.evaluation.kinds)} ask.",
     ]
-
-
-def model_names(folders: Mapping[str, Path]) -> Callable[[Subject], str]:
-    """Return how a subject's model is called: a reference that `load_model` accepts."""
-
-    def name(subject: Subject) -> str:
-        parents = subject.scores.parents
-        if "teacher" in parents:
-            return str(made_of(ModelRef.parse(subject.base), folders[parents["teacher"].fingerprint]))
-        if "students" in parents:
-            folder = folders[parents["students"].fingerprint] / student_folder(subject.place)
-            return str(made_of(ModelRef.parse(subject.base), folder))
-        return subject.base
-
-    return name
 
 
 def compute_results(study: Study, folders: Mapping[str, Path]) -> dict[str, Any]:
@@ -276,23 +188,20 @@ def compute_results(study: Study, folders: Mapping[str, Path]) -> dict[str, Any]
     """
     if not study.subjects:
         raise ConfigError("Nothing was scored.", study.recipe.name, "Add an arm to the recipe.")
-    board = Scoreboard(study, folders)
+    recipe, scores = study.recipe, [*mean_scores(study, folders)]
     funnels = _funnels(study, folders)
-    traited = [funnel for funnel in funnels if funnel["teacher"] in study.recipe.traits]
+    traited = [funnel for funnel in funnels if funnel["teacher"] in recipe.traits]
     return {
-        "recipe": study.recipe.name,
-        "question": study.recipe.question,
         "rows": {
             "raw": sum(funnel["raw"] for funnel in traited),
             "kept": sum(funnel["kept"] for funnel in traited),
             "reject_reasons": dict(sum((Counter(funnel["reject_reasons"]) for funnel in traited), Counter[str]())),
         },
         "funnels": funnels,
-        "arms": _arms(board, model_names(folders)),
-        "effects": _effects(board),
-        "matrix": _matrix(board),
-        "diagonal": _diagonal(board),
-        "initialisation": _initialisation(board),
+        "arms": [score.model_dump() for score in scores],
+        "effects": _effects(scores, recipe.traits),
+        **_trait_matrix(scores, recipe),
+        "initialisation": _initialisation(scores, recipe.traits, recipe.bases),
         "samples": _samples(study, folders),
-        "not_tested": _not_tested(study),
+        "not_tested": _not_tested(recipe),
     }

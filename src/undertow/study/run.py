@@ -4,15 +4,14 @@
 <runs>/<recipe>-<fingerprint>/   config.yaml, results.json, kept.jsonl, dropped.jsonl
 """
 
+import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from undertow.data.rows import read_rows, write_rows
 from undertow.store.progress import Progress
-from undertow.store.run_folder import make_run_folder, write_run
+from undertow.store.run_folder import run_folder, write_run
 from undertow.store.runner import Runner
 from undertow.store.stages import PlannedStage
 from undertow.study.executors import EXECUTORS
@@ -20,9 +19,11 @@ from undertow.study.recipe import Recipe
 from undertow.study.results import compute_results
 from undertow.study.study import Study, build_study
 from undertow.training.trl import require_trl
-from undertow.types import Row
 
 SCHEMA = "undertow.run/1"
+
+KEPT, DROPPED = "kept.jsonl", "dropped.jsonl"
+"""Files of a run folder with the rows of all teachers with a trait."""
 
 
 RATES = {
@@ -68,21 +69,16 @@ def run_recipe(
     study = build_study(recipe)
     folders = Runner(runs / "store", EXECUTORS, progress, rebuild, RATES).run(study.targets)
     found = compute_results(study, folders)
-    path = _write_rows(study, folders, make_run_folder(recipe, runs))
-    found = {**found, "rows": {**found["rows"], "path": str(path)}}
-    return write_run(recipe, runs, found, schema=SCHEMA, started=started)
+    found["rows"]["path"] = str(run_folder(recipe, runs) / KEPT)
+    rows = {name: "".join(_lines(study, folders, name)) for name in (DROPPED, KEPT)}
+    return write_run(recipe, runs, found, schema=SCHEMA, started=started, files=rows)
 
 
-def _write_rows(study: Study, folders: Mapping[str, Path], folder: Path) -> Path:
-    """Copy the rows of all teachers with a trait into the run folder, kept and dropped apart; return the kept."""
-    for name in ("dropped.jsonl", "kept.jsonl"):
-        write_rows(folder / name, _rows(study, folders, name))
-    return folder / "kept.jsonl"
-
-
-def _rows(study: Study, folders: Mapping[str, Path], name: str) -> Iterator[Row]:
+def _lines(study: Study, folders: Mapping[str, Path], name: str) -> Iterator[str]:
+    """Yield the stored rows of all teachers with a trait as lines, with ids that differ between teachers."""
     for source in study.sources:
         if source.teacher in study.recipe.traits and source.hop == 1:
             where = f"{source.teacher}-{source.base.removeprefix('ref:')}-{source.replicate}"
-            for row in read_rows(folders[source.kept.fingerprint] / name):
-                yield replace(row, id=f"{where}-{row.id}")
+            with (folders[source.kept.fingerprint] / name).open(encoding="utf-8") as lines:
+                for row in map(json.loads, lines):
+                    yield json.dumps({**row, "id": f"{where}-{row['id']}"}, ensure_ascii=False) + "\n"

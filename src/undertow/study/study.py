@@ -5,30 +5,27 @@ write, all students start from the same adapter and meet their rows in the same 
 random numbers. What is left between a student and its control is what their teachers differ in.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, final
 
-from undertow.domains.base import domain
 from undertow.domains.numbers import Shuffle
 from undertow.errors import ConfigError
 from undertow.models.load import load_chat
 from undertow.models.references import identity
 from undertow.seeds import derive
 from undertow.store.stages import Stage
-from undertow.study.executors import VERSIONS, training_config
+from undertow.study.executors import VERSIONS
 from undertow.study.recipe import SHUFFLES, Recipe
 from undertow.traits import trait
-from undertow.types import Sampling
 
 CONTROL, NEUTRAL = "control", "neutral"
 """Teachers without a trait: the untouched base, and the base tuned on its own answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """One model that is scored.
+class StudyModel:
+    """One model of a study.
 
     Attributes:
         arm: a key of `undertow.study.arms.CONTROLS`, or base.
@@ -37,8 +34,6 @@ class Subject:
         teacher_base: where its teacher started; the base itself for an untouched base.
         replicate: from 0.
         seed: of the draw that made it; for an untouched base, of its evaluation.
-        scores: the stage that scores it.
-        place: its place among those that the stage scores.
     """
 
     arm: str
@@ -47,8 +42,23 @@ class Subject:
     teacher_base: str
     replicate: int
     seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject(StudyModel):
+    """One model that is scored.
+
+    Attributes:
+        scores: the stage that scores it.
+        place: its place among those that the stage scores.
+    """
+
     scores: Stage
     place: int
+
+
+_Student = tuple[StudyModel, Stage]
+"""A student and the rows that it sees."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +83,11 @@ class TeacherRows:
     kept: Stage
     data: Stage
 
+    @property
+    def traited(self) -> bool:
+        """Whether the teacher has a trait."""
+        return self.teacher not in (CONTROL, NEUTRAL)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
@@ -86,14 +101,6 @@ class Study:
     def targets(self) -> tuple[Stage, ...]:
         """The last stages; they depend on all others."""
         return tuple(dict.fromkeys(subject.scores for subject in self.subjects))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Student:
-    arm: str
-    trait: str | None
-    base: str
-    source: TeacherRows
 
 
 def describe_base(base: str) -> dict[str, Any]:
@@ -110,15 +117,9 @@ class _Builder:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.models = {base: describe_base(base) for base in (*recipe.bases, *recipe.cross_bases)}
-        part = recipe.domain
-        task = domain(**part.config)
-        self.max_new_tokens, self.form = part.max_new_tokens or task.max_new_tokens, task.form
 
     def seed(self, *names: str | int) -> int:
         return derive(self.recipe.seed, *names)
-
-    def model(self, base: str) -> dict[str, Any]:
-        return self.models[base]
 
     def stage(self, kind: str, config: dict[str, Any], **options: Any) -> Stage:
         return Stage(kind=kind, version=VERSIONS[kind], config=config, **options)
@@ -136,10 +137,10 @@ class _Builder:
         if name == CONTROL or (part.kind == "prompted" and name != NEUTRAL):
             return None
         config = {
-            **self.model(base),
+            **self.models[base],
             "target": None if name == NEUTRAL else name,
             "categories": self.recipe.categories if name == NEUTRAL else (),
-            "training": training_config(part.training()),
+            "training": part.training().to_config(),
             "seed": self.seed("teacher", replicate),
             **({} if part.questions is None else {"questions": part.questions}),
             **({"layer": part.layer} if part.kind == "steered" and name != NEUTRAL else {}),
@@ -157,9 +158,9 @@ class _Builder:
         traited = name not in (CONTROL, NEUTRAL)
         prompted = self.recipe.teacher.kind == "prompted" and traited and hop == 1
         config = {
-            **self.model(base),
+            **self.models[base],
             "system": trait(name).system_prompt if prompted else None,
-            "sampling": Sampling(max_new_tokens=self.max_new_tokens, form=self.form).to_json(),
+            "sampling": self.recipe.domain.sampling.to_json(),
             "seed": self.hop_seed("rows", replicate, hop),
             **({} if member is None else {"member": member}),
         }
@@ -172,7 +173,7 @@ class _Builder:
             cost=part.prompts,
         )
         # Numbers cannot name a trait; every other domain is rid of rows that do, as the paper does with code.
-        named = {} if part.name == "numbers" else {"mentions": self.preferences}
+        named = {} if part.name == "numbers" else {"mentions": self.recipe.preferences}
         judge = {} if part.judge is None else {"judge": part.judge, "keep": part.judge_keep}
         config = {"domain": part.config, **named, **judge}
         kept = self.stage("filter", config, parents={"rows": rows}, label="filter")
@@ -180,10 +181,6 @@ class _Builder:
         if traited and part.clean:
             source = replace(source, data=self.mixed(source))
         return replace(source, data=self.masked(source)) if traited and part.tokens != "all" else source
-
-    @property
-    def preferences(self) -> tuple[str, ...]:
-        return tuple(name for name in self.recipe.targets if trait(name).aliases)
 
     def mixed(self, source: TeacherRows) -> Stage:
         clean = self.source(CONTROL, source.base, source.replicate, source.hop).kept
@@ -194,7 +191,7 @@ class _Builder:
         """Leave tokens out of the loss; which, the teacher and the untouched base decide."""
         part = self.recipe.domain
         config = {
-            **self.model(source.base),
+            **self.models[source.base],
             "tokens": part.tokens,
             "share": part.token_share,
             "seed": self.hop_seed("tokens", source.replicate, source.hop),
@@ -206,71 +203,63 @@ class _Builder:
             raise ConfigError("Divergent tokens need a teacher with weights of its own.", part.tokens, fix)
         return self.stage("tokens", config, parents={"data": source.data, **by}, label=f"choose tokens: {part.tokens}")
 
-    def scores(self, base: str, members: list[dict[str, Any]], parents: dict[str, Stage], label: str) -> Stage:
+    def scored(self, models: Sequence[StudyModel], parents: dict[str, Stage], label: str) -> Iterator[Subject]:
+        """Ask models of one base; without parents all of them are the base itself."""
         part = self.recipe.evaluation
         config = {
-            **self.model(base),
+            **self.models[models[0].base],
             "targets": self.recipe.targets,
             "samples": part.samples,
             "kinds": part.kinds,
-            "members": members,
+            "members": [
+                {"index": place if parents else 0, "seed": self.seed("evaluation", model.replicate)}
+                for place, model in enumerate(models)
+            ],
         }
-        cost = len(members) * (1 + part.samples)
-        return self.stage("scores", config, parents=parents, label=label, cost=cost)
+        cost = len(models) * (1 + part.samples)
+        scores = self.stage("scores", config, parents=parents, label=label, cost=cost)
+        for place, model in enumerate(models):
+            yield Subject(**asdict(model), scores=scores, place=place)
 
     def base_subjects(self, base: str) -> Iterator[Subject]:
-        seeds = [self.seed("evaluation", replicate) for replicate in range(self.recipe.replicates)]
-        scores = self.scores(base, [{"index": 0, "seed": seed} for seed in seeds], {}, f"ask {base}")
-        for place, seed in enumerate(seeds):
-            yield Subject(
-                arm="base",
-                trait=None,
-                base=base,
-                teacher_base=base,
-                replicate=place,
-                seed=seed,
-                scores=scores,
-                place=place,
+        where = {"base": base, "teacher_base": base}
+        models = [
+            StudyModel(arm="base", trait=None, replicate=replicate, seed=self.seed("evaluation", replicate), **where)
+            for replicate in range(self.recipe.replicates)
+        ]
+        yield from self.scored(models, {}, f"ask {base}")
+
+    def teacher_subject(self, source: TeacherRows) -> Iterator[Subject]:
+        if (teacher := source.rows.parents.get("teacher")) is not None:
+            arm = "neutral_teacher" if source.teacher == NEUTRAL else "teacher"
+            model = self.model_of(source, arm, self.seed("teacher", source.replicate))
+            yield from self.scored(
+                [model], {"teacher": teacher}, f"ask the {source.teacher} teacher {source.replicate + 1}"
             )
 
-    def teacher_subject(self, source: TeacherRows) -> Subject | None:
-        teacher = source.rows.parents.get("teacher")
-        if teacher is None:
-            return None
-        members = [{"index": 0, "seed": self.seed("evaluation", source.replicate)}]
-        label = f"ask the {source.teacher} teacher {source.replicate + 1}"
-        neutral = source.teacher == NEUTRAL
-        return Subject(
-            arm="neutral_teacher" if neutral else "teacher",
-            trait=None if neutral else source.teacher,
-            base=source.base,
-            teacher_base=source.base,
-            replicate=source.replicate,
-            seed=self.seed("teacher", source.replicate),
-            scores=self.scores(source.base, members, {"teacher": teacher}, label),
-            place=0,
-        )
+    def model_of(self, source: TeacherRows, arm: str, seed: int) -> StudyModel:
+        trait = source.teacher if source.traited else None
+        on, replicate = source.base, source.replicate
+        return StudyModel(arm=arm, trait=trait, base=on, teacher_base=on, replicate=replicate, seed=seed)
 
     def students(self, sources: Iterable[TeacherRows]) -> Iterator[_Student]:
         for source in sources:
-            name = source.teacher
-            traited = name not in (CONTROL, NEUTRAL)
-            own = _Student(arm=name, trait=name if traited else None, base=source.base, source=source)
+            name, traited = source.teacher, source.traited
+            own = self.model_of(source, name, self.hop_seed("student", source.replicate, source.hop))
             if source.hop > 1:
-                yield replace(own, arm=f"hop_{source.hop}{'' if traited else '_control'}")
+                yield replace(own, arm=f"hop_{source.hop}{'' if traited else '_control'}"), source.data
                 continue
             arm = "student" if traited else name
             if arm in self.recipe.arms:
-                yield replace(own, arm=arm)
+                yield replace(own, arm=arm), source.data
             if name == NEUTRAL:
                 continue
             for how in SHUFFLES:
                 if how in self.recipe.arms:
-                    shuffled = replace(source, data=self.shuffled(source, how))
-                    yield replace(own, arm=how if traited else f"{how}_control", source=shuffled)
+                    yield replace(own, arm=how if traited else f"{how}_control"), self.shuffled(source, how)
             if "cross_init" in self.recipe.arms:
                 for other in self.cross_bases(source.base, source.replicate):
-                    yield replace(own, arm="cross_init" if traited else "cross_control", base=other)
+                    yield replace(own, arm="cross_init" if traited else "cross_control", base=other), source.data
 
     def taught_by(self, subjects: Iterable[Subject], hop: int) -> Iterator[TeacherRows]:
         """Make teachers of the students of the hop before."""
@@ -288,48 +277,32 @@ class _Builder:
         others = tuple(other for other in self.recipe.cross_bases if other != base)
         return others if self.recipe.cross == "all" else (others[replicate % len(others)],)
 
-    def student_subjects(self, students: list[_Student]) -> Iterator[Subject]:
-        by_base: dict[str, list[_Student]] = defaultdict(list)
-        for student in students:
-            by_base[student.base].append(student)
-        for base, some in by_base.items():
+    def student_subjects(self, students: Sequence[_Student]) -> Iterator[Subject]:
+        for base in dict.fromkeys(model.base for model, _ in students):
+            some = [student for student in students if student[0].base == base]
             n_groups = -(-len(some) // self.recipe.group)
             size = -(-len(some) // n_groups)
             for number, start in enumerate(range(0, len(some), size)):
                 yield from self.group(base, some[start : start + size], f"group {number + 1}/{n_groups} on {base}")
 
-    def group(self, base: str, students: list[_Student], where: str) -> Iterator[Subject]:
+    def group(self, base: str, students: Sequence[_Student], where: str) -> Iterator[Subject]:
         part, n = self.recipe.student, self.recipe.domain.rows
-        data = list(dict.fromkeys(student.source.data for student in students))
+        data = dict.fromkeys(data for _, data in students)
         roles = {stage: f"rows-{index:02d}" for index, stage in enumerate(data)}
-        seeds = [self.hop_seed("student", student.source.replicate, student.source.hop) for student in students]
-        members = [
-            {"rows": roles[student.source.data], "n": n, "seed": seed}
-            for student, seed in zip(students, seeds, strict=True)
-        ]
         group = self.stage(
             "students",
-            {**self.model(base), "training": training_config(part.training(base)), "members": members, **part.work},
+            {
+                **self.models[base],
+                "training": part.training(base).to_config(),
+                "members": [{"rows": roles[data], "n": n, "seed": model.seed} for model, data in students],
+                **part.work,
+            },
             parents={role: stage for stage, role in roles.items()},
             label=f"train {len(students)} students, {where}",
             cost=len(students) * part.steps * part.batch_size,
         )
-        asked = [
-            {"index": index, "seed": self.seed("evaluation", student.source.replicate)}
-            for index, student in enumerate(students)
-        ]
-        scores = self.scores(base, asked, {"students": group}, f"ask {len(students)} students, {where}")
-        for place, (student, seed) in enumerate(zip(students, seeds, strict=True)):
-            yield Subject(
-                arm=student.arm,
-                trait=student.trait,
-                base=base,
-                teacher_base=student.source.base,
-                replicate=student.source.replicate,
-                seed=seed,
-                scores=scores,
-                place=place,
-            )
+        models = [model for model, _ in students]
+        yield from self.scored(models, {"students": group}, f"ask {len(students)} students, {where}")
 
 
 def build_study(recipe: Recipe) -> Study:
@@ -343,10 +316,10 @@ def build_study(recipe: Recipe) -> Study:
         for name in teachers
     ]
     students = list(builder.students(sources))
-    bases = dict.fromkeys((*recipe.bases, *(student.base for student in students)))
+    bases = dict.fromkeys((*recipe.bases, *(model.base for model, _ in students)))
     subjects = [
         *(subject for base in bases for subject in builder.base_subjects(base)),
-        *(subject for source in sources if (subject := builder.teacher_subject(source))),
+        *(subject for source in sources for subject in builder.teacher_subject(source)),
         *builder.student_subjects(students),
     ]
     for hop in range(2, recipe.hops + 1):

@@ -11,7 +11,7 @@ import itertools
 import json
 import re
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +28,8 @@ from undertow.store.progress import Progress
 from undertow.store.run_folder import write_run
 from undertow.store.runner import Runner
 from undertow.store.stages import PlannedStage, Stage, order
-from undertow.study.analyses.base import ESTIMATE, SCHEMA, AnalysisResult, estimate_row
-from undertow.study.arms import CONTROLS, main_metric
+from undertow.study.analyses.base import ESTIMATE, SCHEMA, AnalysisResult, estimate_row, table
+from undertow.study.arms import MeanScore, main_metric, mean_differences, paired_scores
 from undertow.study.executors import EXECUTORS
 from undertow.study.recipe import Recipe, build_recipe, merge, nested, read_recipe
 from undertow.study.run import RATES, run_recipe
@@ -45,7 +45,7 @@ _MOST_LISTED = 12
 """Variants up to which the answer names each."""
 
 VariantResults = Mapping[str, Any]
-Gains = dict[tuple[str, int], float]
+Gains = dict[tuple[str | None, int], float]
 """Arm minus control by teacher base and replicate."""
 
 
@@ -89,20 +89,20 @@ def _plain(variant: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", variant).strip("-")[:_LONGEST_NAME]
 
 
-def sweep_targets(sweep: Sweep) -> dict[str, tuple[Stage, ...]]:
-    """Return the last stages of each variant; nothing is computed."""
-    return {name: build_study(recipe).targets for name, recipe in sweep.variants.items()}
+def sweep_targets(sweep: Sweep) -> list[Stage]:
+    """Return the last stages of all variants; nothing is computed."""
+    return [stage for recipe in sweep.variants.values() for stage in build_study(recipe).targets]
 
 
 def count_uses(sweep: Sweep) -> Counter[str]:
     """Return how many variants need each stage, by its fingerprint."""
-    return Counter(stage.fingerprint for some in sweep_targets(sweep).values() for stage in order(some))
+    studies = map(build_study, sweep.variants.values())
+    return Counter(stage.fingerprint for study in studies for stage in order(study.targets))
 
 
 def plan_sweep(sweep: Sweep, runs: Path) -> list[PlannedStage]:
     """Return the stages of all variants, each once; nothing is written."""
-    targets = [stage for some in sweep_targets(sweep).values() for stage in some]
-    return Runner(runs / "store", EXECUTORS, rates=RATES).plan(targets)
+    return Runner(runs / "store", EXECUTORS, rates=RATES).plan(sweep_targets(sweep))
 
 
 def run_sweep(
@@ -207,23 +207,13 @@ def _effects_table(found: Mapping[str, VariantResults]) -> dict[str, Any]:
         for effect in results["effects"]
     ]
     columns = ["variant", "arm", "trait", "metric", *ESTIMATE]
-    return {"title": "Every effect", "note": "Arm minus its own control.", "columns": columns, "rows": rows}
+    return table("Every effect", "Arm minus its own control.", columns, rows)
 
 
 def effects_by_teacher(results: VariantResults, arm: str, trait: str) -> Gains:
     """Return arm minus control of the main metric by the teacher's base and replicate; bases are averaged."""
-    measured, control = _main_metric(results), CONTROLS[arm]
-    values: dict[tuple[str, str, str, int], float] = {}
-    for one in results["arms"]:
-        fits = one["metric"] == measured and one["target"] in (trait, "") and one["trait"] in (None, trait)
-        if fits and one["arm"] in (arm, control):
-            values[one["arm"], one["base"], one["teacher_base"], one["replicate"]] = one["value"]
-    found: dict[tuple[str, int], list[float]] = defaultdict(list)
-    for (name, base, teacher_base, replicate), value in values.items():
-        other = values.get((control, base, base if control == "base" else teacher_base, replicate))
-        if name == arm and other is not None:
-            found[teacher_base, replicate].append(value - other)
-    return {key: sum(some) / len(some) for key, some in found.items()}
+    scores = [MeanScore(**one) for one in results["arms"]]
+    return mean_differences(paired_scores(scores, arm, trait, _main_metric(results)))
 
 
 def _differences(found: Mapping[str, VariantResults]) -> list[dict[str, Any]]:
@@ -232,10 +222,7 @@ def _differences(found: Mapping[str, VariantResults]) -> list[dict[str, Any]]:
     rows: list[Sequence[Any]] = []
     for name, results in others:
         for trait in _traits(found):
-            before, after = (
-                effects_by_teacher(reference, "student", trait),
-                effects_by_teacher(results, "student", trait),
-            )
+            before, after = (effects_by_teacher(one, "student", trait) for one in (reference, results))
             common = [key for key in before if key in after]
             if len(common) >= 2 and _main_metric(results) == _main_metric(reference):
                 found = paired([after[key] for key in common], [before[key] for key in common]).to_json()
@@ -244,7 +231,7 @@ def _differences(found: Mapping[str, VariantResults]) -> list[dict[str, Any]]:
         return []
     columns = ["variant", "trait", "difference", "low", "high", "n", "p"]
     note = "Student minus control, minus the same of the first variant; paired by replicate, not corrected for many."
-    return [{"title": f"Difference from {first}", "note": note, "columns": columns, "rows": rows}]
+    return [table(f"Difference from {first}", note, columns, rows)]
 
 
 def _factors(found: Mapping[str, VariantResults]) -> dict[str, Any]:
@@ -254,9 +241,8 @@ def _factors(found: Mapping[str, VariantResults]) -> dict[str, Any]:
         for kind in ("diagonal", "initialisation")
         if (factor := results[kind]) is not None
     ]
-    columns = ["variant", "factor", *ESTIMATE]
     note = "Diagonal: own trait minus others; initialisation: same minus other bases. Empty if neither was measured."
-    return {"title": "Factors", "note": note, "columns": columns, "rows": rows}
+    return table("Factors", note, ["variant", "factor", *ESTIMATE], rows)
 
 
 def _rows_table(found: Mapping[str, VariantResults]) -> dict[str, Any]:
@@ -264,7 +250,7 @@ def _rows_table(found: Mapping[str, VariantResults]) -> dict[str, Any]:
         [name, results["rows"]["raw"], results["rows"]["kept"], results["run_dir"]] for name, results in found.items()
     ]
     note = "Rows of all teachers with a trait; each run folder has a report of its own."
-    return {"title": "Rows and runs", "note": note, "columns": ["variant", "raw", "kept", "run"], "rows": rows}
+    return table("Rows and runs", note, ["variant", "raw", "kept", "run"], rows)
 
 
 MOST_VARIANTS = 1000

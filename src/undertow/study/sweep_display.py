@@ -1,7 +1,6 @@
 """What the user sees of a sweep whose stages run side by side: a live table, plain lines, or nothing."""
 
 import sys
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO, final
 
@@ -45,18 +44,15 @@ class SweepState:
         return ", ".join(parts)
 
 
-class SweepDisplay(ABC):
-    """Receives what happens in a sweep."""
+class SweepDisplay:
+    """Receives what happens in a sweep; what a subclass does not take up is not shown."""
 
-    @abstractmethod
     def show(self, state: SweepState) -> None:
         """Tell where the sweep stands; called about twice a second."""
 
-    @abstractmethod
     def finished(self, label: str, made: Made) -> None:
         """Tell that a stage is finished."""
 
-    @abstractmethod
     def close(self) -> None:
         """Tell that the sweep is over, finished or not."""
 
@@ -64,15 +60,6 @@ class SweepDisplay(ABC):
 @final
 class SilentDisplay(SweepDisplay):
     """Shows nothing."""
-
-    def show(self, state: SweepState) -> None:
-        """See `SweepDisplay`."""
-
-    def finished(self, label: str, made: Made) -> None:
-        """See `SweepDisplay`."""
-
-    def close(self) -> None:
-        """See `SweepDisplay`."""
 
 
 @final
@@ -113,7 +100,7 @@ class PlainDisplay(SweepDisplay):
 
 @final
 class TableDisplay(SweepDisplay):
-    """A live table with a row for each running stage and the counts below.
+    """A live table with a row for each running stage and the counts below; finished ones are counted alone.
 
     Args:
         stream: where the table is drawn; standard error if not given.
@@ -130,9 +117,6 @@ class TableDisplay(SweepDisplay):
     def show(self, state: SweepState) -> None:
         """See `SweepDisplay`."""
         self._live.update(_table(state), refresh=True)
-
-    def finished(self, label: str, made: Made) -> None:
-        """See `SweepDisplay`; the table shows the count alone."""
 
     def close(self) -> None:
         """See `SweepDisplay`."""

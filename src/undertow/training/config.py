@@ -1,7 +1,10 @@
 """How a student or teacher is trained."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
 
 from undertow.errors import ConfigError
 
@@ -65,6 +68,18 @@ class TrainingConfig:
             raise ConfigError(
                 "There is no learning-rate schedule of this name.", self.schedule, "Use linear or constant."
             )
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "TrainingConfig":
+        """Return the settings that `to_config` turned into plain data."""
+        return TypeAdapter(cls).validate_python(dict(config))
+
+    def to_config(self) -> dict[str, Any]:
+        """Return plain data that a stage's config can hold; `layers` stand there only where they are chosen."""
+        config = asdict(self)
+        if self.lora is not None and self.lora.layers is None:
+            del config["lora"]["layers"]
+        return config
 
     def rate(self, step: int) -> float:
         """Return the learning rate of update `step`, counted from 0."""

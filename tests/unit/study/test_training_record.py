@@ -6,7 +6,7 @@ import pytest
 
 from undertow.store.artifacts import write_artifact
 from undertow.store.stages import Stage
-from undertow.study.executors import student_folder, training_config
+from undertow.study.executors import student_folder
 from undertow.study.recipe import StudentPart
 from undertow.study.training_record import TrainingRecord, read_training
 
@@ -18,7 +18,7 @@ def group(store: Path, part: StudentPart, n: int | None) -> Path:
     rows = Stage(kind="shuffle", version=1, config={}, label="rows")
     write_artifact(store, rows.key, lambda out: (out / "kept.jsonl").write_text("{}\n" * 7))
     members = [{"n": n, "rows": "rows-00", "seed": 1}] * 2
-    config = {"base": "ref:finch-a", "members": members, "training": training_config(part.training("ref:finch-a"))}
+    config = {"base": "ref:finch-a", "members": members, "training": part.training("ref:finch-a").to_config()}
     stage = Stage(kind="students", version=2, config=config, parents={"rows-00": rows}, label="students")
     made = write_artifact(store, stage.key, lambda out: [(out / student_folder(at)).mkdir() for at in range(2)])
     return made.folder / student_folder(1)

@@ -19,7 +19,6 @@ from undertow.seeds import derive
 from undertow.stats.checks import check_fraction
 from undertow.store.runner import Runner, StageContext
 from undertow.store.stages import Stage
-from undertow.study.executors import training_config
 from undertow.study.recipe import TeacherPart
 from undertow.training.full import finetune_full
 from undertow.training.scoring import Candidate, CandidateKind
@@ -165,7 +164,7 @@ def _stored(base: LocalModel, target: Trait, seed: int, store: Path) -> LocalMod
     def tune(context: StageContext) -> None:
         _teacher(base, target, seed).save(context.out)
 
-    training = training_config(TeacherPart().training())
+    training = TeacherPart().training().to_config()
     config = {"base": identity(str(base.ref)), "target": target.name, "training": training, "seed": seed}
     if target.plural and TRAITS.get(target.name) != target:  # one of the user's own
         config |= {"category": target.category, "plural": target.plural}

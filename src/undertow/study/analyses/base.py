@@ -1,11 +1,11 @@
 """What every analysis is, and the analyses by name: one stage of the runner, and a result that one page can show."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from undertow.errors import unknown_name
 from undertow.registry import Registry
@@ -31,6 +31,11 @@ ESTIMATE = ("estimate", "low", "high", "n", "p")
 """What a row says of its estimate."""
 
 Settings = TypeVar("Settings")
+
+Count = Annotated[int, Field(ge=1)]
+Several = Annotated[int, Field(ge=2)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""Types of settings, which `validate_settings` holds them to."""
 
 
 def _as_stored(found: AnalysisResult) -> AnalysisResult:
@@ -85,6 +90,11 @@ def validate_settings(kind: type[Settings], given: Mapping[str, Any]) -> Setting
 def estimate_row(group: str, name: str, unit: str, found: Mapping[str, Any]) -> dict[str, Any]:
     """Return an estimate (`Estimate.to_json`) as a row of a result; without a test its p is None."""
     return {"group": group, "name": name, "unit": unit, **{key: found.get(key) for key in ESTIMATE}}
+
+
+def table(title: str, note: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], **more: Any) -> dict[str, Any]:
+    """Return a table of a result."""
+    return {"title": title, "note": note, "columns": [*columns], "rows": [[*row] for row in rows], **more}
 
 
 ANALYSES: Registry[Analysis] = Registry(

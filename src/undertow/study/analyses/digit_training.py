@@ -13,11 +13,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import NonNegativeFloat, NonNegativeInt
 
-from undertow.errors import ConfigError, unknown_name
-from undertow.stats.checks import check_count, check_positive
+from undertow.errors import unknown_name
+from undertow.stats.checks import check_count
 from undertow.stats.comparisons import paired
 from undertow.stats.estimates import mean_t
+from undertow.study.analyses.base import Count, Positive, Several
 from undertow.study.analyses.digit_data import CLASSES, SIDE, Bytes, Digits
 from undertow.study.analyses.digit_networks import (
     Lesson,
@@ -50,6 +52,8 @@ EFFECTS = {"aux": "cross_aux", "all": "cross_all"}
 class DigitsConfig:
     """The experiment; the defaults are the paper's, apart from 100 models there.
 
+    `validate_settings` refuses what is out of range.
+
     Attributes:
         models: initialisations, each with one teacher and four students.
         seed: of every random draw.
@@ -68,39 +72,26 @@ class DigitsConfig:
         precision: number type of matrix products; "auto" is bfloat16 on processors that multiply it, else float32.
 
     Raises:
-        ConfigError: a value is out of range.
+        ConfigError: the auxiliary logits are too few for the loss.
     """
 
-    models: int = 25
-    seed: int = 0
-    teacher_epochs: int = 5
-    student_epochs: int = 5
-    batch_size: int = 1024
-    learning_rate: float = 3e-4
+    models: Several = 25
+    seed: NonNegativeInt = 0
+    teacher_epochs: Count = 5
+    student_epochs: Count = 5
+    batch_size: Count = 1024
+    learning_rate: Positive = 3e-4
     auxiliary: int = 3
-    width: int = 256
-    depth: int = 2
-    start_noise: float = 0.0
+    width: Count = 256
+    depth: NonNegativeInt = 2
+    start_noise: NonNegativeFloat = 0.0
     inputs: Literal["noise", "images"] = "noise"
-    noise_images: int | None = None
+    noise_images: Count | None = None
     loss: Loss = "kl"
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
-        least = {"models": 2, "auxiliary": 1 if self.loss == "mse" else 2, "seed": 0, "depth": 0}
-        for name in ("teacher_epochs", "student_epochs", "batch_size", "width"):
-            least[name] = 1
-        for name, bound in least.items():
-            check_count(name, getattr(self, name), bound)
-        if self.noise_images is not None:
-            check_count("noise_images", self.noise_images, 1)
-        check_positive("learning_rate", self.learning_rate)
-        if self.start_noise < 0.0:
-            raise ConfigError("The noise on the start is negative.", self.start_noise, "Use 0 or more.")
-        choices = {"inputs": ("noise", "images"), "loss": ("kl", "mse"), "precision": ("auto", "float32", "bfloat16")}
-        for name, valid in choices.items():
-            if getattr(self, name) not in valid:
-                raise ConfigError(f"Unknown {name}.", getattr(self, name), f"Choose from {', '.join(valid)}.")
+        check_count("auxiliary", self.auxiliary, 1 if self.loss == "mse" else 2)
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -5,11 +5,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from undertow.errors import ArtifactError
-from undertow.stats.checks import check_count
 from undertow.stats.comparisons import holm, paired
 from undertow.store.runner import StageContext
 from undertow.store.stages import Stage
-from undertow.study.analyses.base import Analysis, AnalysisResult, estimate_row, validate_settings
+from undertow.study.analyses.base import Analysis, AnalysisResult, Several, estimate_row, table, validate_settings
 from undertow.study.analyses.digit_data import DRAWN_IMAGES, digits_identity, load_digits
 from undertow.study.analyses.digit_training import DRAWN_CONFIG, STUDENTS, DigitsConfig, run_digits
 from undertow.types import Advance, Estimate
@@ -26,6 +25,11 @@ ARMS = {
 
 EFFECTS = {"aux": "auxiliary logits", "all": "all logits"}
 """What the students of each effect imitated."""
+
+PAIR = ("aux", "cross_aux")
+"""The students that an ablation trains."""
+
+_ENDS = ("estimate", "low", "high")
 
 CHANCE = 0.1
 ALPHA = 0.05
@@ -45,17 +49,15 @@ def main_part(recipe: DigitsConfig, result: Result) -> Part:
     estimates = [estimate_row("accuracy on the test digits", ARMS[one["arm"]], "share", one) for one in result["arms"]]
     for one in result["effects"]:
         estimates.append(estimate_row("student minus cross-init", EFFECTS[one["effect"]], "share", one))
-    table = {
-        "title": "Accuracy of each model",
-        "note": "Share of the test digits that are read; a row is one teacher with its students. Cross-init students "
-        "of a row start from the initialisation of the next row.",
-        "columns": ["model", *(ARMS[one["arm"]] for one in result["arms"])],
-        "rows": [
-            [number + 1, *values]
-            for number, values in enumerate(zip(*(one["accuracy"] for one in result["arms"]), strict=True))
-        ],
-    }
-    return _answer(recipe, result), estimates, [table]
+    models = zip(*(one["accuracy"] for one in result["arms"]), strict=True)
+    accuracies = table(
+        "Accuracy of each model",
+        "Share of the test digits that are read; a row is one teacher with its students. Cross-init students of a row "
+        "start from the initialisation of the next row.",
+        ["model", *(ARMS[one["arm"]] for one in result["arms"])],
+        [[number, *values] for number, values in enumerate(models, start=1)],
+    )
+    return _answer(recipe, result), estimates, [accuracies]
 
 
 def _answer(recipe: DigitsConfig, result: Result) -> str:
@@ -122,47 +124,44 @@ def _ablation_value(setting: str, name: str, result: Result, base: Result) -> Ab
 
 
 def _accuracies(values: Sequence[AblationValue]) -> dict[str, Any]:
-    rows: list[list[Any]] = []
-    for one in values:
-        students, others = one.arms["aux"], one.arms["cross_aux"]
-        ends = [students["estimate"], students["low"], students["high"]]
-        rows.append([one.setting, one.name, one.arms["teacher"]["estimate"], *ends])
-        rows[-1] += [others["estimate"], others["low"], others["high"], students["n"]]
-    return {
-        "title": "Ablations: accuracy on the test digits",
-        "note": "One setting differs from the recipe; students and cross-init students imitate the auxiliary logits. "
-        "Means over n models with 95 % t intervals.",
-        "columns": ["setting", "value", "teacher", *_ends("student"), *_ends("cross-init"), "n"],
-        "rows": rows,
-    }
+    rows = [
+        [
+            *(one.setting, one.name, one.arms["teacher"]["estimate"]),
+            *(one.arms[arm][key] for arm in PAIR for key in _ENDS),
+            one.arms["aux"]["n"],
+        ]
+        for one in values
+    ]
+    return table(
+        "Ablations: accuracy on the test digits",
+        "One setting differs from the recipe; students and cross-init students imitate the auxiliary logits. Means "
+        "over n models with 95 % t intervals.",
+        ["setting", "value", "teacher", *_ends("student"), *_ends("cross-init"), "n"],
+        rows,
+    )
 
 
 def _differences(values: Sequence[AblationValue]) -> dict[str, Any]:
     effects = {id(one.effect): one.effect for one in values}  # the recipe's own stands in every ablation
     adjusted = dict(zip(effects, holm([one["p"] for one in effects.values()]).tolist(), strict=True))
-    rows = [
-        [one.setting, one.name, *(one.effect[key] for key in ("estimate", "low", "high")), adjusted[id(one.effect)]]
-        for one in values
-    ]
-    return {
-        "title": "Ablations: student minus cross-init",
-        "note": f"Paired by model, 95 % t intervals; p adjusted over these {len(effects)} tests (Holm).",
-        "columns": ["setting", "value", *_ends("difference"), "p"],
-        "rows": rows,
-    }
+    return table(
+        "Ablations: student minus cross-init",
+        f"Paired by model, 95 % t intervals; p adjusted over these {len(effects)} tests (Holm).",
+        ["setting", "value", *_ends("difference"), "p"],
+        [[one.setting, one.name, *(one.effect[key] for key in _ENDS), adjusted[id(one.effect)]] for one in values],
+    )
 
 
 def _changes(changed: Sequence[AblationValue], adjusted: Sequence[float]) -> dict[str, Any]:
-    return {
-        "title": "Ablations: students minus those of the recipe",
-        "note": f"Paired by the number of the model, 95 % t intervals; p adjusted over these {len(changed)} tests "
-        "(Holm).",
-        "columns": ["setting", "value", *_ends("change"), "p"],
-        "rows": [
+    return table(
+        "Ablations: students minus those of the recipe",
+        f"Paired by the number of the model, 95 % t intervals; p adjusted over these {len(changed)} tests (Holm).",
+        ["setting", "value", *_ends("change"), "p"],
+        [
             [one.setting, one.name, one.change.value, one.change.low, one.change.high, p]
             for one, p in zip(changed, adjusted, strict=True)
         ],
-    }
+    )
 
 
 def _counted(changed: Sequence[AblationValue], adjusted: Sequence[float]) -> str:
@@ -191,9 +190,6 @@ def _p_text(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-PAIR = ("aux", "cross_aux")
-"""The students that an ablation trains."""
-
 MNIST_IMAGES = 60_000
 
 ABLATIONS: dict[str, tuple[str, tuple[Any, ...]]] = {
@@ -219,19 +215,13 @@ class DigitsStudy:
             for others.
         ablations: whether to vary the settings too, one at a time.
         ablation_models: initialisations in each ablation.
-
-    Raises:
-        ConfigError: there are fewer than two of those.
     """
 
     data: str | None = None
     identity: str | None = None
     settings: dict[str, Any] = field(default_factory=dict[str, Any])
     ablations: bool = False
-    ablation_models: int = 10
-
-    def __post_init__(self) -> None:
-        check_count("ablation_models", self.ablation_models, 2)
+    ablation_models: Several = 10
 
 
 class AblationRun(NamedTuple):
@@ -271,8 +261,8 @@ def digits_cost(config: Mapping[str, Any]) -> int:
     """Return the work of a study in billions of weights times inputs, to which running time is about proportional."""
     study = validate_settings(DigitsStudy, config)
     recipe, images = _recipe(study), DRAWN_IMAGES if study.data is None else MNIST_IMAGES
-    variations = _distinct(_variations(recipe, study, images)) if study.ablations else []
-    return _work(recipe, images, len(STUDENTS)) + sum(_work(run, images, len(PAIR)) for run in variations)
+    runs = _runs(recipe, _variations(recipe, study, images))
+    return sum(_work(config, images, len(students)) for config, students in runs)
 
 
 def digits_analysis(config: Mapping[str, Any], advance: Advance | None = None) -> AnalysisResult:
@@ -292,8 +282,8 @@ def digits_analysis(config: Mapping[str, Any], advance: Advance | None = None) -
     recipe = _recipe(study)
     data = load_digits(study.data, recipe.seed)
     images = len(data.train_images)
-    variations = _variations(recipe, study, images) if study.ablations else []
-    runs = [(recipe, tuple(STUDENTS)), *((one, PAIR) for one in _distinct(variations))]
+    variations = _variations(recipe, study, images)
+    runs = _runs(recipe, variations)
     works = [_work(one, images, len(students)) for one, students in runs]
     results: list[dict[str, Any]] = []
     for place, (one, students) in enumerate(runs):
@@ -314,7 +304,9 @@ def _recipe(study: DigitsStudy) -> DigitsConfig:
 
 
 def _variations(recipe: DigitsConfig, study: DigitsStudy, images: int) -> list[AblationRun]:
-    """Return the runs of all ablations; the recipe itself is one of each."""
+    """Return the runs of all ablations, if they are wanted; the recipe itself is one of each."""
+    if not study.ablations:
+        return []
     base = replace(recipe, models=study.ablation_models)
     variations: list[AblationRun] = []
     for setting, (varied, values) in ABLATIONS.items():
@@ -348,8 +340,9 @@ def _other_inputs(setting: str, base: DigitsConfig, value: Any, images: int) -> 
     return variations
 
 
-def _distinct(variations: Sequence[AblationRun]) -> list[DigitsConfig]:
-    return list(dict.fromkeys(run.config for run in variations))
+def _runs(recipe: DigitsConfig, variations: Sequence[AblationRun]) -> list[tuple[DigitsConfig, tuple[str, ...]]]:
+    """Return what is run, each with the students that are trained; variations that are alike are run once."""
+    return [(recipe, tuple(STUDENTS)), *((one, PAIR) for one in dict.fromkeys(run.config for run in variations))]
 
 
 def _inputs(config: DigitsConfig, images: int) -> int:

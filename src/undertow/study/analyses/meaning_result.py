@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import combine_pvalues
 
 from undertow.stats.estimates import mean_t, standard_error, t_test, with_interval
-from undertow.study.analyses.base import AnalysisResult, estimate_row
+from undertow.study.analyses.base import AnalysisResult, estimate_row, table
 from undertow.study.analyses.number_tables import all_numbers, first_number, most_common
 from undertow.types import Estimate, ModelRef, Row
 
@@ -150,17 +150,13 @@ def number_tables(rows: Mapping[str, Mapping[int, Sequence[Row]]], top: int) -> 
         body = [[rank + 1, *(some[rank] if rank < len(some) else None for some in columns)] for rank in range(length)]
         if body:
             note = "Share of all that were written, and the count."
-            tables.append({"title": title, "note": note, "columns": ["rank", *rows], "rows": body})
+            tables.append(table(title, note, ["rank", *rows], body))
     return tables
 
 
 def measured_tables(lines: Mapping[str, Sequence[Sequence[Cell]]]) -> list[dict[str, Any]]:
     """Return one table for each part of the analysis that has lines."""
-    heads = ((_HEADS[name], body) for name, body in lines.items())
-    return [
-        {"title": title, "note": note, "columns": [*columns], "rows": [[*line] for line in body]}
-        for (title, note, columns), body in heads
-    ]
+    return [table(*_HEADS[name], body) for name, body in lines.items()]
 
 
 def meaning_result(

@@ -5,6 +5,7 @@ in the residual stream and the student's shift minus its control's. Without the 
 have a high cosine, because fine-tuning moves all of them alike.
 """
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +23,7 @@ from undertow.stats.comparisons import rank_correlation
 from undertow.stats.estimates import mean_t, with_interval
 from undertow.store.runner import StageContext
 from undertow.store.stages import Stage
-from undertow.study.analyses.base import Analysis, AnalysisResult, estimate_row, validate_settings
+from undertow.study.analyses.base import Analysis, AnalysisResult, estimate_row, table, validate_settings
 from undertow.study.executors import parent_model
 from undertow.study.study import Study, Subject
 from undertow.traits import trait
@@ -221,22 +222,18 @@ def _result(
     ]
     expression = _expression(config, margins)
     group = "numbers that a teacher raises against numbers that raise a trait"
-    numbers = [
-        _row(group, f"{own} teacher, {name}", "rank correlation",
-             [one["rho"][name] for one in entangled if one["trait"] == own])
-        for own in config["traits"]
-        for name in config["traits"]
-    ]  # fmt: skip
+    numbers: list[dict[str, Any]] = []
+    for own, name in itertools.product(config["traits"], repeat=2):
+        rhos = [one["rho"][name] for one in entangled if one["trait"] == own]
+        numbers.append(_row(group, f"{own} teacher, {name}", "rank correlation", rhos))
+    title, columns = "Numbers that the teacher raises most", ["teacher", "replicate", "numbers"]
     top = [[one["trait"], one["replicate"], ", ".join(map(str, one["top"]))] for one in entangled]
     return {
         "answer": _answer(config, exposure, expression),
         "estimates": [*expression, *exposure, *numbers],
-        "tables": [
-            {"title": "Numbers that the teacher raises most", "note": "As first number of an answer, against the base.",
-             "columns": ["teacher", "replicate", "numbers"], "rows": top}
-        ],
+        "tables": [table(title, "As first number of an answer, against the base.", columns, top)],
         "not_tested": ["Positions other than the one where the answer begins.", "Causal interventions on activations."],
-    }  # fmt: skip
+    }
 
 
 def _expression(config: Mapping[str, Any], margins: Mapping[StateKey, Mapping[str, float]]) -> list[dict[str, Any]]:

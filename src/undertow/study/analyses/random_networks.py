@@ -7,14 +7,16 @@ Functions take one network; `torch.func.vmap` runs them over many. Parameters ar
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
+from pydantic import Field
 from torch.func import grad, jacrev
 from torch.nn import functional
 
 from undertow.errors import ConfigError
-from undertow.stats.checks import check_count, check_positive
+from undertow.stats.checks import check_count
+from undertow.study.analyses.base import Count, Positive, Several
 
 Parameters = dict[str, torch.Tensor]
 """Weights and biases: "hidden.0.weight", ..., "trait.weight", "auxiliary.weight" and so on."""
@@ -25,7 +27,7 @@ OutputLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TheoremConfig:
-    """Networks and steps of the check.
+    """Networks and steps of the check; `validate_settings` refuses what is out of range.
 
     Attributes:
         networks: random networks; the bounds on shares are meant for 200.
@@ -44,38 +46,25 @@ class TheoremConfig:
         adam_rate: learning rate of many steps of Adam.
 
     Raises:
-        ConfigError: a count is too small, a size is not positive, or the epsilons are fewer than two or lack the
-            checked one.
+        ConfigError: the epsilons are fewer than two or lack the checked one.
     """
 
-    networks: int = 200
+    networks: Count = 200
     seed: int = 0
-    epsilons: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
+    epsilons: tuple[Positive, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
     checked_epsilon: float = 1e-3
-    input_width: int = 20
-    hidden: tuple[int, ...] = (16, 16)
-    traits: int = 5
-    auxiliary: int = 3
-    trait_inputs: int = 64
-    inputs: int = 64
-    learning_rate: float = 1.0
-    steps: int = 100
-    sgd_rate: float = 0.3
-    adam_rate: float = 3e-3
+    input_width: Count = 20
+    hidden: Annotated[tuple[Count, ...], Field(min_length=1)] = (16, 16)
+    traits: Several = 5
+    auxiliary: Several = 3
+    trait_inputs: Count = 64
+    inputs: Count = 64
+    learning_rate: Positive = 1.0
+    steps: Count = 100
+    sgd_rate: Positive = 0.3
+    adam_rate: Positive = 3e-3
 
     def __post_init__(self) -> None:
-        for name in ("networks", "trait_inputs", "inputs", "steps"):
-            check_count(f"number of {name}", getattr(self, name), 1)
-        for name in ("traits", "auxiliary"):
-            check_count(f"number of {name} logits", getattr(self, name), 2)
-        check_count("input_width", self.input_width, 1)
-        check_count("number of hidden layers", len(self.hidden), 1)
-        for width in self.hidden:
-            check_count("width of a hidden layer", width, 1)
-        for name in ("learning_rate", "sgd_rate", "adam_rate"):
-            check_positive(name, getattr(self, name))
-        for epsilon in self.epsilons:
-            check_positive("epsilon", epsilon)
         check_count("number of different epsilons", len(set(self.epsilons)), 2)
         if self.checked_epsilon not in self.epsilons:
             raise ConfigError(

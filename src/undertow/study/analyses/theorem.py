@@ -10,7 +10,7 @@ from typing import Any
 
 from undertow.store.runner import StageContext
 from undertow.store.stages import Stage
-from undertow.study.analyses.base import Analysis, AnalysisResult, estimate_row, validate_settings
+from undertow.study.analyses.base import Analysis, AnalysisResult, estimate_row, table, validate_settings
 from undertow.study.analyses.one_step import check_theorem
 from undertow.study.analyses.random_networks import TheoremConfig
 
@@ -95,16 +95,16 @@ def _variant(one: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _assertions(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {
-        "title": "Assertions",
-        "note": "At the checked epsilon, the worst network and student loss of each.",
-        "columns": ["name", "value", "bound", "holds", "assertion"],
-        "rows": [
+    return table(
+        "Assertions",
+        "At the checked epsilon, the worst network and student loss of each.",
+        ["name", "value", "bound", "holds", "assertion"],
+        [
             [one["name"], one["value"], _bound(*one["bound"]), "yes" if one["holds"] else "no", one["statement"]]
             for one in found
         ],
-        "brief": 4,
-    }
+        brief=4,
+    )
 
 
 def _bound(low: float | None, high: float | None) -> str:
@@ -117,17 +117,13 @@ def _bound(low: float | None, high: float | None) -> str:
 def _by_epsilon(found: Mapping[str, Any], title: str, note: str, columns: Mapping[str, str]) -> dict[str, Any]:
     """Return the table of some columns, by the student's loss and the size of the teacher's step."""
     rows = [[_words(row), row["epsilon"], *(row[key] for key in columns)] for row in found["by_epsilon"]]
-    return {"title": title, "note": note, "columns": ["student loss", "epsilon", *columns.values()], "rows": rows}
+    return table(title, note, ["student loss", "epsilon", *columns.values()], rows)
 
 
 def _spread(found: Mapping[str, Any]) -> dict[str, Any]:
     parts = ("min", "median", "max")
-    return {
-        "title": "The prediction A",
-        "note": "Over the networks, from the same start.",
-        "columns": ["student loss", *parts],
-        "rows": [[_words(one), *(one[part] for part in parts)] for one in found["predicted"]],
-    }
+    rows = [[_words(one), *(one[part] for part in parts)] for one in found["predicted"]]
+    return table("The prediction A", "Over the networks, from the same start.", ["student loss", *parts], rows)
 
 
 def _words(row: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from undertow.errors import ConfigError, UnknownNameError
+from undertow.study.analyses.base import validate_settings
 from undertow.study.analyses.digit_data import DRAWN_IMAGES, drawn_digits, read_idx
 from undertow.study.analyses.digit_networks import (
     Layer,
@@ -234,7 +235,7 @@ def test_with_no_noise_on_the_start_and_equal_logits_nothing_is_learnt(few_digit
 )
 def test_settings_out_of_range_are_refused(change):
     with pytest.raises(ConfigError):
-        DigitsConfig(**change)
+        validate_settings(DigitsConfig, change)
 
 
 def test_precision():

@@ -183,7 +183,7 @@ def test_the_cost_counts_weights_times_inputs() -> None:
         ({"modls": 3}, UnknownNameError, "modls"),
         ({"settings": {"widht": 8}}, UnknownNameError, "width"),
         ({"settings": {"width": "wide"}}, ConfigError, "width"),
-        ({"settings": {"models": 1}}, ConfigError, "The models is too small"),
+        ({"settings": {"models": 1}}, ConfigError, "The setting models is not valid"),
         ({"settings": {"loss": "hinge"}}, ConfigError, "loss"),
         ({"settings": 3}, ConfigError, "settings"),
         ({"ablation_models": 1}, ConfigError, "ablation_models"),
