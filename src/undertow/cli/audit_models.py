@@ -9,26 +9,14 @@ import typer
 
 import undertow
 from undertow.audit.benchmark.files import read_benchmark, read_key, read_submission
-from undertow.cli.audits import (
-    OUT,
-    Alpha,
-    AuditorSeed,
-    Base,
-    Out,
-    Panel,
-    Require,
-    Store,
-    audit,
-    check_claims,
-    finish,
-    named_panel,
-)
+from undertow.cli.audits import OUT, Alpha, AuditorSeed, Base, Out, Panel, Require, Store, audit, show_audit
 from undertow.cli.options import STORE, Json, one_step, prepare, show
-from undertow.store.progress import choose_progress
+from undertow.store.progress import Progress
 from undertow.types import Row
 
 if TYPE_CHECKING:
     from undertow.audit.attribution import RowScores
+    from undertow.audit.materials import AuditInputs
     from undertow.stats.checks import Floats
 
 ARMS = {"without_top": "the top", "without_random": "as many at random", "without_bottom": "the bottom"}
@@ -55,13 +43,13 @@ def teacher_command(
     as_json: Json = False,
 ) -> None:
     """Ask what a teacher prefers that its base does not, against bases tuned on their own answers."""
-    check_claims(require)
-    targets = named_panel(base, traits)
-    from undertow.audit.run import audit_teacher_alone
 
-    prepare()
-    inputs = undertow.AuditInputs(base=base, teacher=model, traits=targets, store=store, alpha=alpha, seed=seed)
-    finish(audit_teacher_alone(inputs, neutral, choose_progress()), out, require, as_json)
+    def run(inputs: "AuditInputs", progress: Progress) -> dict[str, Any]:
+        from undertow.audit.run import audit_teacher_alone
+
+        return audit_teacher_alone(inputs, neutral, progress)
+
+    show_audit(base, traits, store, out, require, as_json, alpha=alpha, seed=seed, teacher=model, run=run)
 
 
 @audit.command("rows")

@@ -2,10 +2,10 @@
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,9 +15,12 @@ from undertow.data.rows import read_prompts
 from undertow.errors import ConfigError, unknown_name
 from undertow.store.disk import storage_errors
 from undertow.store.fingerprints import canonical_json, sha256
-from undertow.store.progress import choose_progress
+from undertow.store.progress import Progress, choose_progress
 from undertow.traits import Trait
 from undertow.types import Row
+
+if TYPE_CHECKING:
+    from undertow.audit.materials import AuditInputs
 
 Base = Annotated[str, typer.Option(help="The model that is, or was, trained on the rows: ref:<name> or hf:<path>.")]
 Store = Annotated[Path, typer.Option(help="Where panel teachers, neutral writers and placebo banks are kept.")]
@@ -126,7 +129,7 @@ def data_command(
     as_json: Json = False,
 ) -> None:
     """Audit a row file before anything is trained on it."""
-    _audit(base, traits, store, out, require, as_json, alpha=alpha, seed=seed, rows=rows, reference=reference)
+    show_audit(base, traits, store, out, require, as_json, alpha=alpha, seed=seed, rows=rows, reference=reference)
 
 
 @audit.command("student")
@@ -144,7 +147,7 @@ def student_command(
     as_json: Json = False,
 ) -> None:
     """Audit a trained student against placebo students."""
-    _audit(
+    show_audit(
         base, traits, store, out, require, as_json, alpha=alpha, seed=seed, student=model, control=control,
         prompts=prompts,
     )  # fmt: skip
@@ -168,7 +171,7 @@ def all_command(
 ) -> None:
     """Run what the given rows, student and teacher allow: one verdict, and what each missing input would add."""
     alpha, seed = _alpha_and_seed(settings)
-    _audit(
+    show_audit(
         base, traits, store, out, require, as_json, alpha=alpha, seed=seed, rows=rows, reference=reference,
         student=model, teacher=teacher, control=control, prompts=prompts,
     )  # fmt: skip
@@ -191,7 +194,7 @@ def _alpha_and_seed(settings: list[str]) -> tuple[float, int]:
         raise ConfigError(f"This is no value of {name}.", given[name], fix) from error
 
 
-def _audit(
+def show_audit(
     base: str,
     traits: list[str],
     store: Path,
@@ -207,14 +210,15 @@ def _audit(
     teacher: str | None = None,
     control: str | None = None,
     prompts: Path | None = None,
+    run: "Callable[[AuditInputs, Progress], dict[str, Any]] | None" = None,
 ) -> None:
-    """Read what is named, audit it, and show what came out."""
-    check_claims(require)
+    """Read what is named, audit it by `undertow.run_audit` or by `run`, and show what came out."""
+    _check_claims(require)
     suspect = () if rows is None else undertow.read_rows(rows)
     clean = None if reference is None else undertow.read_rows(reference)
     asked = () if prompts is None else read_prompts(prompts)
     files = (("rows", rows, suspect), ("reference", reference, clean or ()), ("prompts", prompts, asked))
-    targets = named_panel(base, traits)
+    targets = _named_panel(base, traits)
     prepare()
     inputs = undertow.AuditInputs(
         base=base,
@@ -232,10 +236,10 @@ def _audit(
     )
     progress = choose_progress()
     try:
-        found = undertow.run_audit(inputs, progress)
+        found = (run or undertow.run_audit)(inputs, progress)
     finally:
         progress.close()
-    finish(found, out, require, as_json)
+    _finish(found, out, require, as_json)
 
 
 def _digest(path: Path, read: Sequence[Any]) -> str:
@@ -246,7 +250,7 @@ def _digest(path: Path, read: Sequence[Any]) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def check_claims(require: list[str]) -> None:
+def _check_claims(require: list[str]) -> None:
     """Refuse a claim that does not exist, before anything is computed."""
     from undertow.audit.verdict import CLAIMS
 
@@ -255,7 +259,7 @@ def check_claims(require: list[str]) -> None:
             raise unknown_name("claim", claim, CLAIMS)
 
 
-def finish(found: Mapping[str, Any], out: Path, require: list[str], as_json: bool) -> None:
+def _finish(found: Mapping[str, Any], out: Path, require: list[str], as_json: bool) -> None:
     """Write data, card and page, show the verdict, and end with the exit code that it means."""
     from undertow.report.audit import render_audit, summarise_audit, write_audit
 
@@ -276,7 +280,7 @@ def finish(found: Mapping[str, Any], out: Path, require: list[str], as_json: boo
         raise typer.Exit(FOUND)
 
 
-def named_panel(base: str, names: list[str]) -> tuple[Trait, ...]:
+def _named_panel(base: str, names: list[str]) -> tuple[Trait, ...]:
     """Return the traits of a panel; "auto" and files of traits of the user's own may stand among the names."""
     found: list[Trait] = []
     for name in names:

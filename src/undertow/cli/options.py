@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from undertow.data.rows import LoadedRows, bad_lines, load_rows
-from undertow.store.progress import Progress, SilentProgress, TimeLeft, choose_progress
+from undertow.store.progress import Progress, SilentProgress, choose_progress
 from undertow.types import Advance
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def one_step(name: str) -> Generator[Advance]:
     prepare()
     progress = choose_progress()
     progress.start(1)
-    progress.begin_stage(name, 0, 1, TimeLeft())
+    progress.begin_stage(name, 0, 1)
     try:
         yield progress.advance
         progress.end_stage()
