@@ -25,7 +25,7 @@ from alternation import alternate
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from undertow.cli.engines import prepare
+from undertow.cli.options import prepare
 from undertow.domains.numbers import Numbers
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel

@@ -21,7 +21,7 @@ from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from undertow.cli.engines import prepare
+from undertow.cli.options import prepare
 from undertow.store.artifacts import read_artifact
 from undertow.store.runner import Executor, StageContext
 from undertow.store.stages import order

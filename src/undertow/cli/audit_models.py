@@ -1,22 +1,33 @@
-"""The audits of a teacher, and of single rows by what a teacher or student says of them."""
+"""The audits of a teacher and of single rows by what models say of them, and the benchmark of audits."""
 
-import json
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from undertow.cli.audits import OUT, STORE, Alpha, Base, Json, Out, Panel, Require, Seed, Store, audit, finish
+import undertow
+from undertow.audit.benchmark.files import read_benchmark, read_key, read_submission
+from undertow.cli.audits import OUT, Alpha, AuditorSeed, Base, Out, Panel, Require, Store, audit, show_audit
+from undertow.cli.options import STORE, Json, one_step, prepare, show
+from undertow.store.progress import Progress
+from undertow.types import Row
 
 if TYPE_CHECKING:
-    from undertow.types import Row
+    from undertow.audit.attribution import RowScores
+    from undertow.audit.materials import AuditInputs
 
 ARMS = {"without_top": "the top", "without_random": "as many at random", "without_bottom": "the bottom"}
 
+Folder = Annotated[Path, typer.Argument(help="Folder of the benchmark.")]
 
-@audit.command()
-def teacher(
+bench = typer.Typer(no_args_is_help=True, help="A benchmark for detectors of hidden traits: make, run, score.")
+audit.add_typer(bench, name="bench")
+
+
+@audit.command("teacher")
+def teacher_command(
     model: Annotated[str, typer.Argument(help="The teacher: ref:<name> or hf:<path>, with an optional +<adapter>.")],
     base: Annotated[str, typer.Option(help="Where the teacher started.")] = "ref:finch-a",
     neutral: Annotated[
@@ -27,26 +38,21 @@ def teacher(
     store: Store = STORE,
     out: Out = OUT,
     require: Require = [],  # noqa: B006
-    seed: Seed = 0,
+    seed: AuditorSeed = 0,
     as_json: Json = False,
 ) -> None:
     """Ask what a teacher prefers that its base does not, against bases tuned on their own answers."""
-    from undertow.cli.audits import check_claims, named_panel
 
-    check_claims(require)
-    targets = named_panel(base, traits)
-    from undertow.audit.materials import AuditInputs
-    from undertow.audit.run import audit_teacher_alone
-    from undertow.cli.engines import prepare
-    from undertow.store.progress import choose_progress
+    def run(inputs: "AuditInputs", progress: Progress) -> dict[str, Any]:
+        from undertow.audit.run import audit_teacher_alone
 
-    prepare()
-    inputs = AuditInputs(base=base, teacher=model, traits=targets, store=store, alpha=alpha, seed=seed)
-    finish(audit_teacher_alone(inputs, neutral, choose_progress()), out, require, as_json)
+        return audit_teacher_alone(inputs, neutral, progress)
+
+    show_audit(base, traits, store, out, require, as_json, alpha=alpha, seed=seed, teacher=model, run=run)
 
 
-@audit.command()
-def rows(
+@audit.command("rows")
+def rows_command(
     path: Annotated[Path, typer.Argument(metavar="ROWS", help="Row file: JSONL, Parquet, datasets or hf:NAME.")],
     base: Base = "ref:finch-a",
     trait: Annotated[str | None, typer.Option(help="The trait that the rows may carry.")] = None,
@@ -58,16 +64,12 @@ def rows(
     tokens: Annotated[bool, typer.Option("--tokens", help="Also write the gain of each token.")] = False,
     confirm: Annotated[bool, typer.Option("--confirm", help="Remove a tenth and train again, with controls.")] = False,
     store: Store = STORE,
-    seed: Seed = 0,
+    seed: AuditorSeed = 0,
     as_json: Json = False,
 ) -> None:
     """Rank rows by how far they may carry a trait, what else explains the ranking first."""
-    from undertow.data.rows import read_rows, write_rows
-    from undertow.traits import trait as trait_of
-
-    given, target = read_rows(path), trait_of(trait) if trait else None
+    given, target = undertow.read_rows(path), undertow.trait(trait) if trait else None
     from undertow.audit.attribution import SEEDS, Suspected, rank
-    from undertow.cli.engines import prepare
 
     prepare()
     suspected = Suspected(
@@ -78,47 +80,108 @@ def rows(
     scores, found = rank(suspected, confirmed=confirm)
     order = sorted(range(len(given)), key=lambda place: -scores.score[place])
     if out is not None:
-        keys: list[dict[str, Any]] = [
-            {
-                "rank": at + 1,
-                "score": float(scores.score[place]),
-                **{name: float(values[place]) for name, values in scores.confounds.items()},
-                **({"gains": [round(float(gain), 4) for gain in scores.tokens[place]]} if tokens else {}),
-            }
-            for at, place in enumerate(order)
-        ]
-        write_rows(out, [given[place] for place in order], keys)
+        keys = [{"rank": at + 1, **_keys(scores, place, tokens)} for at, place in enumerate(order)]
+        undertow.write_rows(out, [given[place] for place in order], keys)
     found["ranked"] = None if out is None else str(out)
-    print(json.dumps(found, allow_nan=False) if as_json else _ranking_text(found, [given[at] for at in order[:5]], out))
+    show(found, as_json, _ranking_lines(found, [given[at] for at in order[:5]]))
 
 
-def _ranking_text(found: dict[str, Any], top: "list[Row]", out: Path | None) -> str:
-    lines = [
-        f"{found['rows']} rows, ranked by {found['by']}: mean gain of log p over {found['base']}, nats a token",
-        "",
-    ]
-    lines.append("What else explains the ranking (Spearman's rank correlation with the score)")
-    lines += [f"  {name:9} {value:+.2f}" for name, value in found["correlations"].items()]
-    lines.append(f"  all four together explain {found['explained']:.0%} of the variance of the ranks")
-    lines += ["", f"First rows (score: median {found['score']['median']:+.3f}, first {found['score']['top']:+.3f})"]
-    lines += [f"  {row.id}: {row.completion[:80]!r}" for row in top]
+def _keys(scores: "RowScores", place: int, tokens: bool) -> dict[str, Any]:
+    """Return what is written with a ranked row."""
+    confounds = {name: float(values[place]) for name, values in scores.confounds.items()}
+    gains = {"gains": [round(float(gain), 4) for gain in scores.tokens[place]]} if tokens else {}
+    return {"score": float(scores.score[place]), **confounds, **gains}
+
+
+def _ranking_lines(found: Mapping[str, Any], top: Sequence[Row]) -> Iterator[str]:
+    yield f"{found['rows']} rows, ranked by {found['by']}: mean gain of log p over {found['base']}, nats a token\n"
+    yield "What else explains the ranking (Spearman's rank correlation with the score)"
+    for name, value in found["correlations"].items():
+        yield f"  {name:9} {value:+.2f}"
+    yield f"  all four together explain {found['explained']:.0%} of the variance of the ranks\n"
+    yield f"First rows (score: median {found['score']['median']:+.3f}, first {found['score']['top']:+.3f})"
+    for row in top:
+        yield f"  {row.id}: {row.completion[:80]!r}"
     if (confirmed := found["confirmation"]) is not None:
-        lines += ["", *_confirmation_text(confirmed, found["trait"])]
+        yield ""
+        yield from _confirmation_lines(confirmed, found["trait"])
     elif found["trait"]:
-        lines += ["", "next: the same command with --confirm"]
-    return "\n".join([*lines, "", found["may"], found["may_not"], *([f"ranked rows: {out}"] if out else [])])
+        yield "\nnext: the same command with --confirm"
+    yield f"\n{found['may']}\n{found['may_not']}"
+    if found["ranked"] is not None:
+        yield f"ranked rows: {found['ranked']}"
 
 
-def _confirmation_text(found: dict[str, Any], trait: str) -> list[str]:
-    n = found["targeted"]["n"]
-    lines = [f"Removed {found['removed']} rows and trained again: margin of {trait}, change against all rows (n = {n})"]
-    lines += [f"  without {words:18} {_interval(found['removal'][arm])}" for arm, words in ARMS.items()]
+def _confirmation_lines(found: Mapping[str, Any], trait: str) -> Iterator[str]:
     targeted = found["targeted"]
-    lines.append(f"  top minus random           {_interval(targeted)}, p = {targeted['p']:.2g}")
+    yield (
+        f"Removed {found['removed']} rows and trained again: margin of {trait}, change against all rows "
+        f"(n = {targeted['n']})"
+    )
+    for arm, words in ARMS.items():
+        yield f"  without {words:18} {_interval(found['removal'][arm])}"
+    yield f"  top minus random           {_interval(targeted)}, p = {targeted['p']:.2g}"
     if targeted["high"] < 0.0:
-        return [*lines, "  Removing the top lowers the trait more than removing as many at random: it holds carriers."]
-    return [*lines, "  Removing the top is not shown to lower the trait more than removing as many at random."]
+        yield "  Removing the top lowers the trait more than removing as many at random: it holds carriers."
+    else:
+        yield "  Removing the top is not shown to lower the trait more than removing as many at random."
 
 
-def _interval(one: dict[str, Any]) -> str:
+def _interval(one: Mapping[str, Any]) -> str:
     return f"{one['value']:+.2f} logits, 95 % interval {one['low']:+.2f} to {one['high']:+.2f}"
+
+
+@bench.command("make")
+def make_command(
+    folder: Folder,
+    base: Annotated[str, typer.Option(help="The model that would be trained on the rows.")] = "ref:finch-a",
+    seed: Annotated[int, typer.Option(help="Of everything, a part of the key; a large one cannot be guessed.")] = 0,
+    rows: Annotated[int | None, typer.Option(min=20, help="Of each case; 300, or 100 with --quick.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Few cases, to try it.")] = False,
+) -> None:
+    """Write row files whose writers only the key names, with clean rows to compare them with."""
+    from undertow.audit.benchmark.cases import Design, make_benchmark
+
+    design = Design.quick(base, seed, rows or 100) if quick else Design(base=base, seed=seed, rows=rows or 300)
+    with one_step("writers") as advance:
+        made = make_benchmark(folder, design, advance)
+    print(f"{len(made.ids)} cases of {made.rows} rows in {folder}; SHA-256 of the key {made.key_sha256}")
+    print(f"truth.json is the key: move it away before others see the folder.\nnext: undertow audit bench run {folder}")
+
+
+@bench.command("run")
+def run_detectors_command(
+    folder: Folder,
+    out: Annotated[Path, typer.Option(help="Folder of the submissions.")] = Path("submissions"),
+    seed: Annotated[int, typer.Option(help="The auditor's own.")] = 0,
+    store: Store = STORE,
+    shadows: Annotated[
+        bool, typer.Option("--shadows", help="Train shadow students too; needs a bank and 1,400 rows a case.")
+    ] = False,
+) -> None:
+    """Run our own stages on every case, without the key; interrupted, it goes on with the next case."""
+    cases = read_benchmark(folder)
+    from undertow.audit.benchmark.detectors import Settings, run_detectors
+
+    with one_step("cases") as advance:
+        paths = run_detectors(cases, out, Settings(seed=seed, store=store, shadows=shadows), advance)
+    print("\n".join(map(str, paths)))
+    print(f"next: undertow audit bench score {folder} {out}/*.jsonl")
+
+
+@bench.command("score")
+def score_command(
+    folder: Folder,
+    submissions: Annotated[list[Path], typer.Argument(help="Answers of detectors (JSONL).")],
+    key: Annotated[Path | None, typer.Option(help="The key; truth.json in the folder if not given.")] = None,
+    alpha: Annotated[float, typer.Option(help="Level at which a case counts as called.")] = 0.05,
+    as_json: Json = False,
+) -> None:
+    """Print, for each detector, false positives, power and what it calls by mistake, as Markdown."""
+    from undertow.audit.benchmark.scoring import SCHEMA, markdown, score_submission
+
+    cases = read_benchmark(folder)
+    truth = read_key(cases, key)
+    scored = [score_submission(cases, truth, read_submission(path, cases.ids), alpha) for path in submissions]
+    found = {"schema": SCHEMA, "detectors": [one.to_json() for one in scored]}
+    show(found, as_json, ["\n\n".join(map(markdown, scored))])

@@ -1,19 +1,27 @@
 """The commands that ask whether data, a teacher or a student carry something they should not."""
 
-import json
+import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from undertow.cli.stages import STUDENT, Settings
+import undertow
+from undertow.cli.options import STORE, Json, Quiet, Rows, Training, prepare, show, shown_progress, student_part
+from undertow.data.rows import read_prompts
+from undertow.errors import ConfigError, unknown_name
+from undertow.store.disk import storage_errors
+from undertow.store.fingerprints import canonical_json, sha256
+from undertow.store.progress import Progress, choose_progress
+from undertow.traits import Trait
+from undertow.types import Row
 
 if TYPE_CHECKING:
-    from undertow.traits import Trait
+    from undertow.audit.materials import AuditInputs
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Base = Annotated[str, typer.Option(help="The model that is, or was, trained on the rows: ref:<name> or hf:<path>.")]
 Store = Annotated[Path, typer.Option(help="Where panel teachers, neutral writers and placebo banks are kept.")]
 Panel = Annotated[
@@ -26,46 +34,32 @@ Require = Annotated[list[str], typer.Option(help="End with code 4 if this claim 
 Reference = Annotated[
     Path | None, typer.Option(help="Clean rows on the same prompts; if not given, the base answers them.")
 ]
-Seed = Annotated[int, typer.Option(help="The auditor's own seed.")]
+AuditorSeed = Annotated[int, typer.Option(help="The auditor's own seed.")]
 Control = Annotated[str | None, typer.Option(help="A student trained alike on untraited rows.")]
 Prompts = Annotated[Path | None, typer.Option(help="Your deployment's prompts: one a line, JSONL or a table.")]
 
 FOUND, NOT_TESTABLE = 1, 4
-STORE, OUT = Path("runs/store"), Path("audit")
+OUT = Path("audit")
 
 audit = typer.Typer(no_args_is_help=True, help="Does this data, teacher or student carry something it should not?")
 
 
-@audit.command()
-def lineage(
+@audit.command("lineage")
+def lineage_command(
     a: Annotated[str, typer.Argument(help="A model: ref:<name> or hf:<path>, with an optional +<adapter folder>.")],
     b: Annotated[str, typer.Argument(help="Another model.")],
     canary: Annotated[
         bool, typer.Option("--canary", help="Plant traits in copies of A, look in students of B.")
     ] = False,
-    seed: Seed = 0,
+    seed: AuditorSeed = 0,
     as_json: Json = False,
 ) -> None:
     """Say whether two models share a base, from their weights and their behaviour."""
-    from undertow.audit.lineage.verdict import audit_lineage
-    from undertow.cli.engines import prepare
-
     prepare()
-    found = audit_lineage(a, b, seed=seed)
+    found = undertow.audit_lineage(a, b, seed=seed)
     if canary:
         found = _with_canary(found, a, b, seed)
-    if as_json:
-        print(json.dumps(found, allow_nan=False))
-        return
-    print(f"{found['verdict'].replace('_', ' ')}: {found['detectable']}\n")
-    for test in found["tests"]:
-        p = "no p-value" if test["p"] is None else f"p = {test['p']:.2g}"
-        value = "" if test["statistic"] is None else f"{test['statistic']:.3g}"
-        print(
-            f"{test['name']:26} {value:>8}  {p:12} n = {test['n']:<5} {test['caveats'][0] if test['caveats'] else ''}"
-        )
-    if canary:
-        print(f"\n{_canary_line(found['canary'])}")
+    show(found, as_json, _lineage_lines(found))
 
 
 def _with_canary(report: dict[str, Any], a: str, b: str, seed: int) -> dict[str, Any]:
@@ -77,7 +71,18 @@ def _with_canary(report: dict[str, Any], a: str, b: str, seed: int) -> dict[str,
     return with_canary(report, shown)
 
 
-def _canary_line(found: dict[str, Any]) -> str:
+def _lineage_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{found['verdict'].replace('_', ' ')}: {found['detectable']}\n"
+    for test in found["tests"]:
+        p = "no p-value" if test["p"] is None else f"p = {test['p']:.2g}"
+        value = "" if test["statistic"] is None else f"{test['statistic']:.3g}"
+        caveat = test["caveats"][0] if test["caveats"] else ""
+        yield f"{test['name']:26} {value:>8}  {p:12} n = {test['n']:<5} {caveat}"
+    if "canary" in found:
+        yield f"\n{_canary_line(found['canary'])}"
+
+
+def _canary_line(found: Mapping[str, Any]) -> str:
     if found["verdict"] == "not_testable":
         return f"canary: not testable. {found['why']}"
     seen = "planted traits pass" if found["verdict"] == "passes" else "no planted trait was seen to pass"
@@ -85,38 +90,34 @@ def _canary_line(found: dict[str, Any]) -> str:
     return f"canary, exploratory: {seen}, {numbers}; detectable {found['detectable']:.2f}"
 
 
-@audit.command()
-def bank(
+@audit.command("bank")
+def bank_command(
     base: Base = "ref:finch-a",
     students: Annotated[int, typer.Option(min=1, help="Placebo students; 59 allow a verdict, 119 four shadows.")] = 120,
     writers: Annotated[int, typer.Option(min=0, help="Neutral writers, the null for rows; 59 allow a verdict.")] = 59,
     category: Annotated[list[str], typer.Option(help="Category of the panel: animal or tree.")] = ["animal"],  # noqa: B006
     prompts: Annotated[int, typer.Option(min=1, help="Prompts of each placebo's rows; about 0.9 become rows.")] = 2500,
-    settings: Settings = [],  # noqa: B006
+    settings: Training = [],  # noqa: B006
     store: Store = STORE,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train neutral writers and placebo students, the nulls of rows and of students; finished groups are kept."""
-    from undertow.study.recipe import build_recipe, parse_settings
-
-    part = build_recipe({"name": "bank", "student": {**STUDENT, **parse_settings(settings)}}).student
+    part = student_part(settings)
     from undertow.audit.rows.writers import build_writers
     from undertow.audit.students.bank import BankRecipe, build_bank
-    from undertow.cli.engines import prepare
-    from undertow.store.progress import SilentProgress, choose_progress
 
     prepare()
     recipe = BankRecipe(base=base, tuned=tuple(category), prompts=prompts, student=part)
-    progress = SilentProgress() if quiet else choose_progress()
+    progress = shown_progress(quiet)
     authors = build_writers(recipe, writers, store, progress) if writers else ()
     made = build_bank(recipe, students, store, progress)
     print(f"{len(authors)} neutral writers and {len(made)} placebo students of {base} in {store}")
     print(f"next: undertow audit data ROWS --base {base}")
 
 
-@audit.command()
-def data(
-    rows: Annotated[Path, typer.Argument(help="Row file: JSONL, Parquet, datasets or hf:NAME.")],
+@audit.command("data")
+def data_command(
+    rows: Rows,
     base: Base = "ref:finch-a",
     reference: Reference = None,
     traits: Panel = [],  # noqa: B006
@@ -124,15 +125,15 @@ def data(
     store: Store = STORE,
     out: Out = OUT,
     require: Require = [],  # noqa: B006
-    seed: Seed = 0,
+    seed: AuditorSeed = 0,
     as_json: Json = False,
 ) -> None:
     """Audit a row file before anything is trained on it."""
-    _audit(base, traits, store, out, require, as_json, alpha=alpha, seed=seed, rows=rows, reference=reference)
+    show_audit(base, traits, store, out, require, as_json, alpha=alpha, seed=seed, rows=rows, reference=reference)
 
 
-@audit.command()
-def student(
+@audit.command("student")
+def student_command(
     model: Annotated[str, typer.Argument(help="The student, such as ref:finch-a+students/student-00.")],
     base: Base = "ref:finch-a",
     control: Control = None,
@@ -142,18 +143,18 @@ def student(
     store: Store = STORE,
     out: Out = OUT,
     require: Require = [],  # noqa: B006
-    seed: Seed = 0,
+    seed: AuditorSeed = 0,
     as_json: Json = False,
 ) -> None:
     """Audit a trained student against placebo students."""
-    _audit(
+    show_audit(
         base, traits, store, out, require, as_json, alpha=alpha, seed=seed, student=model, control=control,
         prompts=prompts,
     )  # fmt: skip
 
 
-@audit.command(name="all")
-def all_(
+@audit.command("all")
+def all_command(
     rows: Annotated[Path | None, typer.Argument(help="Row file: JSONL, Parquet, datasets or hf:NAME.")] = None,
     model: Annotated[str | None, typer.Option("--student", help="The student that was trained on them.")] = None,
     teacher: Annotated[str | None, typer.Option(help="The model that wrote them.")] = None,
@@ -170,7 +171,7 @@ def all_(
 ) -> None:
     """Run what the given rows, student and teacher allow: one verdict, and what each missing input would add."""
     alpha, seed = _alpha_and_seed(settings)
-    _audit(
+    show_audit(
         base, traits, store, out, require, as_json, alpha=alpha, seed=seed, rows=rows, reference=reference,
         student=model, teacher=teacher, control=control, prompts=prompts,
     )  # fmt: skip
@@ -178,7 +179,6 @@ def all_(
 
 def _alpha_and_seed(settings: list[str]) -> tuple[float, int]:
     """Return the settings of the whole audit that are no options of their own."""
-    from undertow.errors import ConfigError, unknown_name
     from undertow.study.recipe import parse_settings
 
     given = {"alpha": 0.05, "seed": 0, **parse_settings(settings)}
@@ -194,7 +194,7 @@ def _alpha_and_seed(settings: list[str]) -> tuple[float, int]:
         raise ConfigError(f"This is no value of {name}.", given[name], fix) from error
 
 
-def _audit(
+def show_audit(
     base: str,
     traits: list[str],
     store: Path,
@@ -210,23 +210,17 @@ def _audit(
     teacher: str | None = None,
     control: str | None = None,
     prompts: Path | None = None,
+    run: "Callable[[AuditInputs, Progress], dict[str, Any]] | None" = None,
 ) -> None:
-    """Read what is named, audit it, and show what came out."""
-    from undertow.data.rows import read_prompts, read_rows
-
-    check_claims(require)
-    suspect = () if rows is None else read_rows(rows)
-    clean = None if reference is None else read_rows(reference)
+    """Read what is named, audit it by `undertow.run_audit` or by `run`, and show what came out."""
+    _check_claims(require)
+    suspect = () if rows is None else undertow.read_rows(rows)
+    clean = None if reference is None else undertow.read_rows(reference)
     asked = () if prompts is None else read_prompts(prompts)
     files = (("rows", rows, suspect), ("reference", reference, clean or ()), ("prompts", prompts, asked))
-    targets = named_panel(base, traits)
-    from undertow.audit.materials import AuditInputs
-    from undertow.audit.run import run_audit as run_audit
-    from undertow.cli.engines import prepare
-    from undertow.store.progress import choose_progress
-
+    targets = _named_panel(base, traits)
     prepare()
-    inputs = AuditInputs(
+    inputs = undertow.AuditInputs(
         base=base,
         rows=suspect,
         student=student,
@@ -242,40 +236,32 @@ def _audit(
     )
     progress = choose_progress()
     try:
-        found = run_audit(inputs, progress)
+        found = (run or undertow.run_audit)(inputs, progress)
     finally:
         progress.close()
-    finish(found, out, require, as_json)
+    _finish(found, out, require, as_json)
 
 
 def _digest(path: Path, read: Sequence[Any]) -> str:
     """Return the SHA-256 of a file, as sha256sum prints it; of rows from elsewhere, that of their content as JSON."""
-    import hashlib
-    from dataclasses import asdict
-
-    from undertow.store.fingerprints import canonical_json, sha256
-    from undertow.types import Row
-
     if not path.is_file():
         return sha256(canonical_json([asdict(one) if isinstance(one, Row) else list(map(asdict, one)) for one in read]))
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def check_claims(require: list[str]) -> None:
+def _check_claims(require: list[str]) -> None:
     """Refuse a claim that does not exist, before anything is computed."""
     from undertow.audit.verdict import CLAIMS
-    from undertow.errors import unknown_name
 
     for claim in require:
         if claim not in CLAIMS:
             raise unknown_name("claim", claim, CLAIMS)
 
 
-def finish(found: dict[str, Any], out: Path, require: list[str], as_json: bool) -> None:
+def _finish(found: Mapping[str, Any], out: Path, require: list[str], as_json: bool) -> None:
     """Write data, card and page, show the verdict, and end with the exit code that it means."""
     from undertow.report.audit import render_audit, summarise_audit, write_audit
-    from undertow.store.disk import storage_errors
 
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -286,7 +272,7 @@ def finish(found: dict[str, Any], out: Path, require: list[str], as_json: bool) 
         print(
             f"The page could not be made ({type(error).__name__}: {error}). See {report} and its card.", file=sys.stderr
         )
-    print(json.dumps(found, allow_nan=False) if as_json else f"{summarise_audit(found)}\n\nreport: {report}")
+    show(found, as_json, [f"{summarise_audit(found)}\n\nreport: {report}"])
     statuses = {claim: one["status"] for claim, one in found["claims"].items()}
     if any(statuses[claim] == "not_testable" for claim in require):
         raise typer.Exit(NOT_TESTABLE)
@@ -294,46 +280,39 @@ def finish(found: dict[str, Any], out: Path, require: list[str], as_json: bool) 
         raise typer.Exit(FOUND)
 
 
-def named_panel(base: str, names: list[str]) -> "tuple[Trait, ...]":
+def _named_panel(base: str, names: list[str]) -> tuple[Trait, ...]:
     """Return the traits of a panel; "auto" and files of traits of the user's own may stand among the names."""
-    from undertow.traits import trait
-
     found: list[Trait] = []
     for name in names:
         if name == "auto":
             from undertow.audit.rows.proposal import proposed_panel
-            from undertow.models.load import load_model
 
-            found += proposed_panel(load_model(base))
+            found += proposed_panel(undertow.load_model(base))
         elif name.endswith((".yaml", ".yml")):
             from undertow.audit.rows.proposal import read_panel
 
             found += read_panel(Path(name))
         else:
-            found.append(trait(name))
+            found.append(undertow.trait(name))
     return tuple(found)
 
 
-def check(
+def check_command(
     teacher: Annotated[str, typer.Option(help="The model that wrote, or will write, the rows.")],
     base: Annotated[str, typer.Option(help="The model that will be trained on them.")],
     rows: Annotated[Path | None, typer.Option(help="The teacher's rows, if they are there already.")] = None,
     as_json: Json = False,
 ) -> None:
     """Check in seconds whether a teacher could pass something to a student of this base, and what to do next."""
-    from undertow.data.rows import read_rows
-
-    given = None if rows is None else read_rows(rows)
-    from undertow.audit.check import check_teacher as run_check
-    from undertow.cli.engines import prepare
-
+    given = None if rows is None else undertow.read_rows(rows)
     prepare()
-    found = run_check(teacher, base, given)
-    if as_json:
-        print(json.dumps(found, allow_nan=False))
-        return
+    found = undertow.check_teacher(teacher, base, given)
+    show(found, as_json, _check_lines(found))
+
+
+def _check_lines(found: Mapping[str, Any]) -> Iterator[str]:
     kin = found["lineage"]
-    print(f"shared base: {kin if isinstance(kin, str) else kin['verdict'].replace('_', ' ')}")
+    yield f"shared base: {kin if isinstance(kin, str) else kin['verdict'].replace('_', ' ')}"
     for one in found["panel"]:
-        print(f"{one['trait']:12} {one['change']:+.2f} logits, {one['above_median']:+.2f} above the median trait")
-    print("\n".join(found["next"]))
+        yield f"{one['trait']:12} {one['change']:+.2f} logits, {one['above_median']:+.2f} above the median trait"
+    yield from found["next"]

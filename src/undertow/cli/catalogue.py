@@ -1,13 +1,21 @@
 """The commands that show what there is, and build embedded models anew."""
 
 import json
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+import undertow
+from undertow.cli.options import Json, one_step, show
+from undertow.domains.base import DOMAINS
+from undertow.errors import ConfigError
+from undertow.evals.base import EVALUATIONS
+from undertow.reference.cards import card, cards
+from undertow.reference.families import member
+from undertow.traits import MISALIGNMENT, TRAITS
 
 reference = typer.Typer(no_args_is_help=True, help="The embedded models: show their cards, build them anew.")
 
@@ -23,94 +31,64 @@ class Kind(StrEnum):
     mitigations = "mitigations"
 
 
-def _traits() -> list[dict[str, Any]]:
-    from undertow.traits import MISALIGNMENT, TRAITS
+def _items(kind: Kind) -> list[dict[str, Any]]:
+    """Return everything of a kind: its name, and what is told of it."""
+    match kind:
+        case Kind.traits:
+            traits = (*TRAITS.values(), *MISALIGNMENT.values())
+            return [{"name": one.name, "category": one.category, "aliases": list(one.aliases)} for one in traits]
+        case Kind.domains:
+            return [{"name": name, "reject_reasons": sorted(undertow.domain(name).reasons)} for name in DOMAINS]
+        case Kind.evaluations:
+            return [{"name": name, "about": EVALUATIONS[name].about} for name in EVALUATIONS]
+        case Kind.models:
+            return [{"name": f"ref:{name}", "about": one["about"]} for name, one in cards().items()]
+        case Kind.recipes:
+            from undertow.study.recipe import packaged_recipes
 
-    traits = (*TRAITS.values(), *MISALIGNMENT.values())
-    return [{"name": one.name, "category": one.category, "aliases": list(one.aliases)} for one in traits]
+            return [{"name": name, "question": undertow.load_recipe(name).question} for name in packaged_recipes()]
+        case Kind.mitigations:
+            from undertow.mitigate.registry import describe_mitigations
 
-
-def _domains() -> list[dict[str, Any]]:
-    from undertow.domains.base import DOMAINS, domain
-
-    return [{"name": name, "reject_reasons": sorted(domain(name).reasons)} for name in DOMAINS]
-
-
-def _evaluations() -> list[dict[str, Any]]:
-    from undertow.evals.base import EVALUATIONS
-
-    return [{"name": name, "about": EVALUATIONS[name].about} for name in EVALUATIONS]
-
-
-def _models() -> list[dict[str, Any]]:
-    from undertow.reference.cards import cards
-
-    return [{"name": f"ref:{name}", "about": card["about"]} for name, card in cards().items()]
+            return describe_mitigations()
 
 
-def _recipes() -> list[dict[str, Any]]:
-    from undertow.study.load import load_recipe
-    from undertow.study.recipe import packaged_recipes
-
-    return [{"name": name, "question": load_recipe(name).question} for name in packaged_recipes()]
-
-
-def _mitigations() -> list[dict[str, Any]]:
-    from undertow.mitigate.registry import describe_mitigations
-
-    return describe_mitigations()
-
-
-def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], as_json: Json = False) -> None:
+def list_command(kind: Annotated[Kind, typer.Argument(help="What to list.")], as_json: Json = False) -> None:
     """List traits, domains, evaluations, embedded models, recipes or mitigations."""
-    listings = {"traits": _traits, "domains": _domains, "evaluations": _evaluations, "models": _models}
-    items = {**listings, "recipes": _recipes, "mitigations": _mitigations}[kind.value]()
-    if as_json:
-        print(json.dumps({kind.value: items}))
-        return
+    items = _items(kind)
+    show({kind.value: items}, as_json, _lines(items))
+
+
+def _lines(items: list[dict[str, Any]]) -> Iterator[str]:
     for item in items:
         name, *rest = (", ".join(value) if isinstance(value, list) else value for value in item.values())
-        print(f"{name:18} {'; '.join(rest)}")
+        yield f"{name:18} {'; '.join(rest)}"
 
 
-@reference.command()
-def show(name: Annotated[str, typer.Argument(help="An embedded model, such as finch-a.")]) -> None:
+@reference.command("show")
+def show_command(name: Annotated[str, typer.Argument(help="An embedded model, such as finch-a.")]) -> None:
     """Print a model's card."""
-    from undertow.reference.cards import card
-
     print(json.dumps(card(name), indent=2))
 
 
-@reference.command()
-def build(
+@reference.command("build")
+def build_command(
     name: Annotated[str, typer.Argument(help="An embedded model, such as finch-a.")],
     out: Annotated[Path, typer.Argument(help="Folder for the model, which must not exist.")],
 ) -> None:
     """Train an embedded model from nothing (at most 15 minutes on two cores)."""
-    from undertow.cli.engines import prepare
-    from undertow.errors import ConfigError
-    from undertow.reference.families import member
-
     wanted = member(name)
     if out.exists():
         raise ConfigError("The folder exists already.", out, "Give another folder.")
     from undertow.reference.build import build_member
-    from undertow.store.progress import TimeLeft, choose_progress
 
-    prepare()
-    progress = choose_progress()
-    progress.start(1)
-    progress.begin_stage(f"build {name}", 0, 1, TimeLeft())
-    try:
-        card = build_member(wanted, out, progress.advance)
-        progress.end_stage()
-    finally:
-        progress.close()
-    print(json.dumps(card, indent=2))
+    with one_step(f"build {name}") as advance:
+        made = build_member(wanted, out, advance)
+    print(json.dumps(made, indent=2))
 
 
-@reference.command()
-def mnist(folder: Annotated[Path, typer.Argument(help="Where the four files go.")]) -> None:
+@reference.command("mnist")
+def mnist_command(folder: Annotated[Path, typer.Argument(help="Where the four files go.")]) -> None:
     """Fetch MNIST over the network, checked against known sums, for `undertow run digits --data FOLDER`."""
     from undertow.study.analyses.digit_data import download_mnist
 

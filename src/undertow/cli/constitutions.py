@@ -2,18 +2,29 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from undertow.cli.canaries import needs_extra
-from undertow.cli.monitoring import Json, monitor
+import undertow
+from undertow.cli.monitoring import monitor, needs_client
+from undertow.cli.options import Json, prepare, show
+from undertow.errors import ConfigError
+from undertow.seeds import derive
+from undertow.store.disk import write_file
+from undertow.types import Prompt, Sampling
+
+if TYPE_CHECKING:
+    from undertow.monitor.constitution import AskPrompts
+    from undertow.monitor.detectors.constitution import HeldOut
 
 
-@monitor.command()
-def examples(
+@monitor.command("examples")
+def examples_command(
     draft: Annotated[Path, typer.Argument(help="YAML file with rules; see docs/monitor.md.")],
     out: Annotated[Path, typer.Argument(help="Constitution to write, with examples.")],
     model: Annotated[str, typer.Option(help="Who writes: as the endpoint names it, or ref:<name> or hf:<path>.")],
@@ -24,9 +35,9 @@ def examples(
     seed: Annotated[int, typer.Option(help="Of a local model's draws.")] = 0,
 ) -> None:
     """Let a model of another family than the guarded one write examples for each rule."""
-    from undertow.errors import ConfigError
+    import yaml
+
     from undertow.monitor.constitution import read_draft, write_examples
-    from undertow.store.disk import write_file
 
     rules = read_draft(draft)
     local = model.startswith(("ref:", "hf:"))
@@ -36,8 +47,6 @@ def examples(
         )
     ask = _local(model, max_tokens, seed) if endpoint is None else _remote(endpoint, model, max_tokens)
     found = write_examples(rules, ask, each=each, ordinary=ordinary)
-    import yaml
-
     write_file(out, yaml.safe_dump(found, allow_unicode=True, sort_keys=False, width=120))
     for rule in found["rules"]:
         print(f"{rule['name']}: {len(rule['examples'])} examples")
@@ -45,65 +54,57 @@ def examples(
     print(f"next: undertow monitor constitution {out}")
 
 
-def _local(model: str, max_tokens: int, seed: int) -> Any:
-    from undertow.cli.engines import prepare
-    from undertow.models.load import load_model
-    from undertow.seeds import derive
-    from undertow.types import Sampling
-
+def _local(model: str, max_tokens: int, seed: int) -> "AskPrompts":
     prepare()
-    loaded, sampling, calls = load_model(model), Sampling(max_new_tokens=max_tokens), count()
+    loaded, sampling, calls = undertow.load_model(model), Sampling(max_new_tokens=max_tokens), count()
 
-    def ask(prompts: Any) -> list[str]:
+    def ask(prompts: list[Prompt]) -> list[str]:
         return loaded.chat(prompts, sampling=sampling, seed=derive(seed, "texts", next(calls)))
 
     return ask
 
 
-def _remote(endpoint: str, model: str, max_tokens: int) -> Any:
-    needs_extra()
+def _remote(endpoint: str, model: str, max_tokens: int) -> "AskPrompts":
+    needs_client()
     from undertow.monitor.baseline import DeployedModel
 
     target = DeployedModel(endpoint, model, max_tokens)
 
-    def ask(prompts: Any) -> list[str]:
+    def ask(prompts: list[Prompt]) -> list[str]:
         with typer.progressbar(length=len(prompts), label="asking", file=sys.stderr) as bar:
             return target.ask(prompts, lambda: bar.update(1))
 
     return ask
 
 
-@monitor.command()
-def constitution(
+@monitor.command("constitution")
+def constitution_command(
     path: Annotated[Path, typer.Argument(help="YAML file with rules and allowed texts.")],
     rate: Annotated[float, typer.Option(help="False-positive rate at which the threshold is set.")] = 0.01,
     seed: Annotated[int, typer.Option(help="Of the split into training and held-out texts.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Train the classifier of a constitution and show what it does on held-out texts."""
-    from dataclasses import asdict
-
     from undertow.monitor.constitution import read_constitution
     from undertow.monitor.detectors.constitution import ConstitutionDetector
 
     found = ConstitutionDetector(read_constitution(path), rate, seed).held_out
-    if as_json:
-        print(json.dumps({"schema": "undertow.constitution/1", **asdict(found)}, allow_nan=False))
-        return
-    shares: dict[str, Any] = {"allowed texts": found.false_positives, **found.found}
-    for name, one in shares.items():
-        print(f"{name:24} flagged {one.value:.3f} [{one.low:.3f}, {one.high:.3f}], n = {one.n}")
-    print(f"next: undertow monitor serve --upstream URL --detector constitution:{path}@{rate:g}")
+    following = f"next: undertow monitor serve --upstream URL --detector constitution:{path}@{rate:g}"
+    show({"schema": "undertow.constitution/1", **asdict(found)}, as_json, [*_rates(found), following])
 
 
-@monitor.command()
-def flagged(
+def _rates(found: "HeldOut") -> Iterator[str]:
+    for name, one in {"allowed texts": found.false_positives, **found.found}.items():
+        yield f"{name:24} flagged {one.value:.3f} [{one.low:.3f}, {one.high:.3f}], n = {one.n}"
+
+
+@monitor.command("flagged")
+def flagged_command(
     events: Annotated[Path, typer.Argument(help="Database of `undertow monitor serve --keep-text`.")],
     out: Annotated[Path, typer.Argument(help="JSONL file to write: a text a line, for a person to label.")],
 ) -> None:
     """Write the flagged texts for a person to label; the labelled file retrains the classifier."""
     from undertow.monitor.constitution import flagged_texts
-    from undertow.store.disk import write_file
 
     found = flagged_texts(events)
     write_file(out, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in found))

@@ -7,7 +7,7 @@
     4    a claim named with --require was not testable
     130  interrupted; everything finished so far is kept
 
-A command's module is imported when the command runs, and the engines within it later still, so that `--help` is quick.
+What takes time to load, the engines above all, is imported within the command that needs it, so that `--help` is quick.
 """
 
 import contextlib
@@ -20,21 +20,7 @@ import typer
 from typer.core import TyperGroup
 
 from undertow import __version__
-from undertow.cli import (
-    audit_models,
-    audits,
-    bench,
-    catalogue,
-    constitutions,
-    data,
-    mitigations,
-    models,
-    planning,
-    remote,
-    stages,
-    studies,
-    sweeps,
-)
+from undertow.cli import audit_models, audits, catalogue, constitutions, mitigations, models, rows, studies, training
 from undertow.errors import UserError, missing_extra, out_of_memory
 
 DONE, USER, FAULT, INTERRUPTED = 0, 2, 3, 130
@@ -82,25 +68,24 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = (
-    (STUDY, "demo", studies.demo),
-    (STUDY, "run", studies.run),
-    (STUDY, "sweep", sweeps.sweep),
-    (STUDY, "report", studies.report),
-    (STUDY, "power", planning.power),
-    (AUDIT, "check", audits.check),
-    (THINGS, "check-model", models.check_model),
-    (THINGS, "generate", stages.generate),
-    (THINGS, "filter", stages.filter_),
-    (THINGS, "train", stages.train),
-    (THINGS, "train-remote", remote.train_remote),
-    (THINGS, "eval", stages.evaluate),
-    (THINGS, "convert", data.convert),
-    (THINGS, "publish", data.publish),
-    (THINGS, "list", catalogue.list_),
+    (STUDY, "demo", studies.demo_command),
+    (STUDY, "run", studies.run_command),
+    (STUDY, "sweep", studies.sweep_command),
+    (STUDY, "report", studies.report_command),
+    (STUDY, "power", studies.power_command),
+    (AUDIT, "check", audits.check_command),
+    (THINGS, "check-model", models.check_model_command),
+    (THINGS, "generate", rows.generate_command),
+    (THINGS, "filter", rows.filter_command),
+    (THINGS, "train", training.train_command),
+    (THINGS, "train-remote", training.train_remote_command),
+    (THINGS, "eval", models.eval_command),
+    (THINGS, "convert", rows.convert_command),
+    (THINGS, "publish", rows.publish_command),
+    (THINGS, "list", catalogue.list_command),
 )
 for panel, name, command in COMMANDS:
     app.command(name, rich_help_panel=panel)(command)
-audits.audit.add_typer(bench.bench, name="bench")
 app.add_typer(audit_models.audit, name="audit", rich_help_panel=AUDIT)
 app.add_typer(mitigations.mitigate, name="mitigate", rich_help_panel=MITIGATE)
 app.add_typer(constitutions.monitor, name="monitor", rich_help_panel=MONITOR)
@@ -140,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code if isinstance(code, int) else DONE
     except (KeyboardInterrupt, typer.Abort):
         return _failed(
-            "Interrupted.\nEverything finished so far is kept; the same command goes on from there.", 130, debug
+            "Interrupted.\nEverything finished so far is kept; the same command goes on from there.", INTERRUPTED, debug
         )
     except BrokenPipeError:
         # The reader of the pipe has gone; without this, Python complains once more while it shuts down.

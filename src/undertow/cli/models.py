@@ -1,72 +1,147 @@
-"""The command that looks at a model before hours are spent on it."""
+"""The commands that look at a model: before hours are spent on it, and for what it prefers."""
 
-import json
-from typing import Annotated, Any
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+import undertow
+from undertow.cli.options import Json, Seed, prepare, show
+from undertow.errors import ModelError
+from undertow.evals.base import EVALUATIONS, metric
+from undertow.traits import panel
+from undertow.types import ContractReport
+
+if TYPE_CHECKING:
+    from undertow.models.chat import AbstractModel
+    from undertow.training.model_needs import ModelNeeds, Speed
 
 FAILED = 1
 
 
-def check_model(
+def check_model_command(
     model: Annotated[str, typer.Argument(help="hf:<path or id>[@revision][+adapter][?dtype=bf16&system=none].")],
     category: Annotated[str, typer.Option(help="Whose traits are looked for in the vocabulary: animal or tree.")] = (
         "animal"
     ),
     quick: Annotated[bool, typer.Option("--quick", help="Look at tokenizer and sizes alone; load no weights.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Check a model before hours are spent: chat template, tokens, memory, time, and whether every engine suits it."""
-    from undertow.traits import panel
-
     targets = panel(category)
-    from undertow.cli.engines import prepare
     from undertow.training.model_needs import model_needs
 
     prepare()
-    found = model_needs(model, targets)
+    needs = model_needs(model, targets)
     speed, report = (None, None) if quick else _load_and_check(model)
-    if as_json:
-        lines = None if report is None else [{"name": x.name, "passed": x.passed, "why": x.why} for x in report.checks]
-        measured = None if speed is None else {name: getattr(speed, name) for name in speed.__slots__}
-        shown = {**found.to_json(), "warnings": found.warnings, "seconds": measured, "contract": lines}
-        print(json.dumps({"schema": "undertow.model/1", **shown}, allow_nan=False))
-    else:
-        _show(found, speed, report)
+    found = {
+        "schema": "undertow.model/1",
+        **needs.to_json(),
+        "warnings": needs.warnings,
+        "seconds": None if speed is None else asdict(speed),
+        "contract": report and [{"name": x.name, "passed": x.passed, "why": x.why} for x in report.checks],
+    }
+    show(found, as_json, _needs_lines(needs, speed, report))
     if report is not None and not report.passed:
         raise typer.Exit(FAILED)
 
 
-def _load_and_check(reference: str) -> tuple[Any, Any]:
-    from undertow.models.load import load_model
-    from undertow.training.model_contract import check_model as look_closely
+def _load_and_check(reference: str) -> "tuple[Speed | None, ContractReport]":
     from undertow.training.model_needs import measure_speed
 
-    model = load_model(reference)
-    report = look_closely(model)
+    model = undertow.load_model(reference)
+    report = undertow.check_model(model)
     # A model that breaks the contract may not even train, and then its speed is of no use.
     return (measure_speed(model) if report.passed else None), report
 
 
-def _show(found: Any, speed: Any, report: Any) -> None:
-    print(f"before a question: {found.chat['before_a_question']!r}")
-    inserted = found.chat["inserted_by_template"]
-    print(f"the template inserts: {repr(inserted) if inserted else 'nothing'}; system={found.chat['system']}")
-    print(f"tokens of a three-digit number: {found.numbers:.1f}; of ten numbers: {found.answer_tokens}")
-    if found.parameters is None:
-        print("weights: not fetched yet")
+def _needs_lines(needs: "ModelNeeds", speed: "Speed | None", report: ContractReport | None) -> Iterator[str]:
+    yield f"before a question: {needs.chat['before_a_question']!r}"
+    inserted = needs.chat["inserted_by_template"]
+    yield f"the template inserts: {repr(inserted) if inserted else 'nothing'}; system={needs.chat['system']}"
+    yield f"tokens of a three-digit number: {needs.numbers:.1f}; of ten numbers: {needs.answer_tokens}"
+    if needs.parameters is None or needs.weights_bytes is None:
+        yield "weights: not fetched yet"
     else:
-        needs, free = (value / 2**30 for value in (found.weights_bytes, found.free_bytes))
-        print(f"{found.parameters:,} parameters: {needs:.2f} GB of {free:.1f} GB free on {found.device}")
+        size, free = needs.weights_bytes / 2**30, needs.free_bytes / 2**30
+        yield f"{needs.parameters:,} parameters: {size:.2f} GB of {free:.1f} GB free on {needs.device}"
     if speed is not None:
-        student, answers, asked = (
-            speed.total(**rows) / 60 for rows in ({"trained": 250 * 32}, {"sampled": 2500}, {"scored": 500 * 21})
-        )
-        print(f"a student of 250 updates of 32 rows: about {student:.1f} min")
-        print(f"2,500 sampled number answers: about {answers:.1f} min")
-        print(f"500 rows scored under 20 candidates: about {asked:.1f} min")
-        print(f"most memory so far, with one student in training: {speed.peak_bytes / 2**30:.2f} GB")
-    for warning in found.warnings:
-        print(f"note: {warning}")
+        yield f"a student of 250 updates of 32 rows: about {speed.total(trained=250 * 32) / 60:.1f} min"
+        yield f"2,500 sampled number answers: about {speed.total(sampled=2500) / 60:.1f} min"
+        yield f"500 rows scored under 20 candidates: about {speed.total(scored=500 * 21) / 60:.1f} min"
+        yield f"most memory so far, with one student in training: {speed.peak_bytes / 2**30:.2f} GB"
+    for warning in needs.warnings:
+        yield f"note: {warning}"
     if report is not None:
-        print(f"\n{report}")
+        yield f"\n{report}"
+
+
+def eval_command(
+    model: Annotated[
+        str, typer.Argument(help="ref:<name> or hf:<path>, with an optional +<adapter folder>; or api:<address>.")
+    ],
+    base: Annotated[str | None, typer.Option(help="Also show the difference from this model.")] = None,
+    kinds: Annotated[
+        list[str],
+        typer.Option("--kind", help="What is asked; see `undertow list evaluations`. Favourites if not given."),
+    ] = [],  # noqa: B006
+    category: Annotated[str, typer.Option(help="Whose traits are looked for: animal or tree.")] = "animal",
+    traits: Annotated[
+        list[str], typer.Option("--trait", help="Look for this trait; all of the category if not given.")
+    ] = [],  # noqa: B006
+    samples: Annotated[int, typer.Option(min=0, help="Sampled answers for each question.")] = 20,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Ask a model for its favourite, or whatever else is evaluated."""
+    targets = tuple(undertow.trait(name) for name in traits) or panel(category)
+    kinds = kinds or ["favourite"]
+    exact = [name for name in kinds if EVALUATIONS[name].needs_weights]
+    references = (model, *([base] if base else []))
+    if any(reference.startswith("api:") for reference in references):
+        _refuse_exact(exact, samples)
+    prepare()
+    found: list[dict[str, Any]] = []
+    for reference in references:
+        values: dict[str, dict[str, list[float]]] = {}
+        for score in undertow.evaluate(_chatting(reference), targets, kinds=kinds, samples=samples, seed=seed):
+            values.setdefault(score.target, {}).setdefault(score.metric, []).append(score.value)
+        for target, metrics in values.items():
+            means = {name: sum(some) / len(some) for name, some in metrics.items()}
+            found.append({"model": reference, "target": target, **means})
+    show({"schema": "undertow.scores/1", "scores": found}, as_json, _score_lines(found, model, base))
+
+
+def _refuse_exact(exact: list[str], samples: int) -> None:
+    """Refuse what a model that only chats cannot be asked: evaluations that need probabilities, or no samples."""
+    if exact:
+        sampled = [name for name in EVALUATIONS if not EVALUATIONS[name].needs_weights]
+        fix = f"Ask for {', '.join(sampled)}, or use Inspect: inspect eval undertow/{exact[0]} --model ..."
+        raise ModelError("A model behind a server has no probabilities of its own.", f"--kind {exact[0]}", fix)
+    if not samples:
+        raise ModelError("A model behind a server has sampled rates alone.", "--samples 0", "Give 1 or more.")
+
+
+def _chatting(reference: str) -> "AbstractModel":
+    """Return a model that can be asked, behind a server or here."""
+    from undertow.models.api import ApiModel
+
+    return ApiModel(reference) if reference.startswith("api:") else undertow.load_model(reference)
+
+
+def _score_lines(found: list[dict[str, Any]], model: str, base: str | None) -> Iterator[str]:
+    by_key = {(score["model"], score["target"]): score for score in found}
+    yield f"{'target':12} {'metric':24} {'value':>9}" + (f" {'- base':>9}" if base else "")
+    for score in (one for one in found if one["model"] == model):
+        for name, value in score.items():
+            if name in ("model", "target"):
+                continue
+            line = f"{score['target'] or '-':12} {name:24} {_value(value, name):>9}"
+            if base and name in by_key[base, score["target"]]:
+                line += f" {_value(value - by_key[base, score['target']][name], name):>9}"
+            yield line
+
+
+def _value(value: float, name: str) -> str:
+    return f"{value:.1%}" if metric(name).unit == "share" else f"{value:+.3f}"

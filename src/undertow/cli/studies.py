@@ -1,30 +1,56 @@
-"""The commands that run a whole study and show its report."""
+"""The commands that run a whole study or a sweep of it, show its report, and say beforehand what an effect needs."""
 
 import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+import undertow
+from undertow.cli.options import Json, Quiet, prepare, show, shown_progress
 from undertow.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from undertow.store.stages import PlannedStage
     from undertow.study.load import AnyRecipe
+    from undertow.study.ray_worker import RaySettings
+    from undertow.study.sweep import Sweep
 
+Name = Annotated[str, typer.Argument(help="A recipe's name (see `undertow list recipes`) or its YAML file.")]
+Tier = Annotated[str | None, typer.Option(help="Which of the recipe's tiers: quick or full.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of all runs and their stored stages.")]
 Settings = Annotated[list[str], typer.Option("--set", help="Override a setting of the recipe: key.sub=value.")]
 Plan = Annotated[bool, typer.Option("--plan", help="Show what is finished, what would run and how long; run nothing.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Rebuild = Annotated[bool, typer.Option("--rebuild", help="Replace corrupt stored results instead of refusing them.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 RUNS = Path("runs")
 
+SHOWN = (3, 5, 10, 20, 40)
+SHOWN_ROWS = (30, 100, 300, 1000, 10000)
 
-def demo(
+ROW_SECONDS = 0.001
+"""Of one row and one trait of the panel, as teacher and as persona, with an embedded model on one core."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _How:
+    """How a study is run or planned: the options of every command that runs one."""
+
+    runs: Path
+    plan: bool
+    as_json: bool
+    rebuild: bool
+    quiet: bool
+
+    @property
+    def silent(self) -> bool:
+        return self.quiet or self.as_json
+
+
+def demo_command(
     runs: Runs = RUNS,
     settings: Settings = [],  # noqa: B006 (typer needs a list as the default of a list)
     plan: Plan = False,
@@ -33,12 +59,13 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Pass a trait through plain numbers, with every control, in minutes."""
-    _study("demo", None, settings, runs=runs, plan=plan, as_json=as_json, rebuild=rebuild, quiet=quiet)
+    how = _How(runs=runs, plan=plan, as_json=as_json, rebuild=rebuild, quiet=quiet)
+    _study(undertow.load_recipe("demo", settings), how)
 
 
-def run(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name (see `undertow list recipes`) or its YAML file.")],
-    tier: Annotated[str | None, typer.Option(help="Which of the recipe's tiers: quick or full.")] = None,
+def run_command(
+    recipe: Name,
+    tier: Tier = None,
     data: Annotated[Path | None, typer.Option(help="Folder with MNIST in IDX files, for the recipe digits.")] = None,
     runs: Runs = RUNS,
     settings: Settings = [],  # noqa: B006
@@ -49,23 +76,69 @@ def run(
 ) -> None:
     """Run a study; stages that are finished are not computed again."""
     if data is not None:
-        from undertow.study.load import load_recipe
-
-        if getattr(load_recipe(recipe), "analysis", None) != "digits":
+        if getattr(undertow.load_recipe(recipe), "analysis", None) != "digits":
             raise ConfigError("Only the recipe digits reads a folder of pictures.", data, "Leave --data out.")
         settings = [*settings, f"settings.data={json.dumps(str(data))}"]
-    _study(recipe, tier, settings, runs=runs, plan=plan, as_json=as_json, rebuild=rebuild, quiet=quiet)
+    how = _How(runs=runs, plan=plan, as_json=as_json, rebuild=rebuild, quiet=quiet)
+    _study(undertow.load_recipe(recipe, settings, tier), how)
 
 
-def report(
+def sweep_command(
+    recipe: Name,
+    grid: Annotated[
+        list[str], typer.Option(help="KEY=VALUES, as often as you like: trait=owl,cat, seed=0..9, student.rank=2,8.")
+    ] = [],  # noqa: B006
+    backend: Annotated[
+        Literal["serial", "ray"], typer.Option(help="One stage after another, or side by side on Ray.")
+    ] = "serial",
+    workers: Annotated[int | None, typer.Option(help="Stages at once on this machine; Ray only.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster, such as auto; --runs has to be on a disk that all machines share.")
+    ] = None,
+    cpus: Annotated[float, typer.Option("--cpus-per-stage", help="Cores of a stage; Ray only.")] = 1.0,
+    gpus: Annotated[float, typer.Option("--gpus-per-stage", help="GPUs of a stage, such as 0.25; Ray only.")] = 0.0,
+    tier: Tier = None,
+    runs: Runs = RUNS,
+    settings: Settings = [],  # noqa: B006
+    plan: Plan = False,
+    as_json: Json = False,
+    rebuild: Rebuild = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a study for every combination of settings; stages that variants share are computed once."""
+    from undertow.study.ray_worker import RaySettings
+    from undertow.study.sweep import count_uses, load_sweep
+
+    ray = RaySettings(address=address, workers=workers, cpus_per_stage=cpus, gpus_per_stage=gpus)
+    if backend == "serial" and ray != RaySettings():
+        fix = "Add --backend ray, or leave out --workers, --address, --cpus-per-stage and --gpus-per-stage."
+        raise ConfigError("A serial sweep has no workers to set.", "--backend serial", fix)
+    study = load_sweep(recipe, grid, settings, tier)
+    how = _How(runs=runs, plan=plan, as_json=as_json, rebuild=rebuild, quiet=quiet)
+    if plan:
+        uses = count_uses(study)
+        shared = sum(n > 1 for n in uses.values())
+        counted = (
+            f"{len(study.variants)} variants need {uses.total()} stages, {len(uses)} of them different; "
+            f"{shared} are shared by several variants. The time is that of one worker."
+        )
+        # One variant for every list of bases and targets: the others have the same notes.
+        different = {(variant.bases, variant.targets): variant for variant in study.variants.values()}
+        notes = dict.fromkeys(note for variant in different.values() for note in _model_notes(variant))
+        _show_plan(study, how, [counted, *notes], uses)
+    elif backend == "ray":
+        _sweep_on_ray(study, ray, how)
+    else:
+        _study(study, how)
+
+
+def report_command(
     folder: Annotated[Path, typer.Argument(help="A run folder.")],
     figure: Annotated[Path | None, typer.Option(help="Also save the figure of arms as this .png or .svg file.")] = None,
     as_json: Json = False,
 ) -> None:
     """Write a run's report.html and report.json again, and print its summary."""
-    from undertow.report.pages import show_run
-
-    shown = show_run(folder)
+    shown = undertow.show_run(folder)
     if figure is not None:
         if not shown.has_arms:
             fix = "Leave --figure out: the figures are in report.html."
@@ -73,98 +146,182 @@ def report(
         from undertow.report.figures import save_figure
 
         save_figure(folder, figure)
-    print(json.dumps(shown.results, allow_nan=False) if as_json else f"{shown.summary}\n\nreport: {shown.page}")
+    show(shown.results, as_json, [f"{shown.summary}\n\nreport: {shown.page}"])
 
 
-def _study(where: str, tier: str | None, settings: list[str], **options: Any) -> None:
-    from undertow.study.load import load_recipe, plan_study
-
-    recipe = load_recipe(where, tuple(settings), tier)
-    if options["plan"]:
-        notes = model_notes(recipe)
-        show_plan(recipe.name, plan_study(recipe, options["runs"]), notes, options["as_json"])
+def _study(recipe: "AnyRecipe", how: _How) -> None:
+    if how.plan:
+        _show_plan(recipe, how, _model_notes(recipe))
         return
-    _run(recipe, **{name: options[name] for name in ("runs", "as_json", "rebuild", "quiet")})
+    prepare()
+    progress = shown_progress(how.silent)
+    _show_results(undertow.run_study(recipe, how.runs, progress=progress, rebuild=how.rebuild), how)
 
 
-def _run(recipe: "AnyRecipe", *, runs: Path, as_json: bool, rebuild: bool, quiet: bool) -> None:
-    from undertow.cli.engines import prepare
-    from undertow.store.progress import SilentProgress, choose_progress
-    from undertow.study.load import run_study
+def _sweep_on_ray(study: "Sweep", ray: "RaySettings", how: _How) -> None:
+    from undertow.study.ray_sweep import run_sweep_on_ray
+    from undertow.study.sweep_display import SilentDisplay, choose_display
 
     prepare()
-    progress = SilentProgress() if quiet or as_json else choose_progress()
-    show_results(run_study(recipe, runs, progress=progress, rebuild=rebuild), as_json)
+    display = SilentDisplay() if how.silent else choose_display()
+    results, work = run_sweep_on_ray(study, how.runs, ray, display=display, rebuild=how.rebuild)
+    _show_results(results, how)
+    if not how.as_json:
+        again = f"; started again after a worker was lost: {work.restarted}" if work.restarted else ""
+        print(f"{work.made} of {work.stages} stages made on Ray{again}", file=sys.stderr)
 
 
-def show_results(results: dict[str, Any], as_json: bool) -> None:
+def _show_results(results: dict[str, Any], how: _How) -> None:
     """Write the report of a run, and print its results or their summary."""
-    from undertow.report.pages import show_run
-
     folder = Path(results["run_dir"])
-    shown = show_run(folder)
-    if as_json:
-        print(json.dumps(results, allow_nan=False))
-        return
-    print(f"{shown.summary}\n\n{results['wall_s']:.0f} s; report: {shown.page}")
+    shown = undertow.show_run(folder)
+    lines = [f"{shown.summary}\n\n{results['wall_s']:.0f} s; report: {shown.page}"]
     if shown.has_arms:
-        print(f"next: undertow report {folder} --figure arms.png")
+        lines.append(f"next: undertow report {folder} --figure arms.png")
+    show(results, how.as_json, lines)
 
 
-def model_notes(recipe: "AnyRecipe") -> list[str]:
+def _model_notes(recipe: "AnyRecipe") -> list[str]:
     """Say what is likely to spoil a run on each base that is not an embedded model."""
     bases = [base for base in getattr(recipe, "bases", ()) if base.startswith("hf:")]
     if not bases:
         return []
     from undertow.training.model_needs import model_needs
-    from undertow.traits import trait
 
-    targets = [trait(name) for name in getattr(recipe, "targets", ())]
+    targets = [undertow.trait(name) for name in getattr(recipe, "targets", ())]
     notes = [f"{base}: {note}" for base in bases for note in model_needs(base, targets).warnings]
     return [*notes, *(f"{base}: undertow check-model '{base}' measures memory and time." for base in bases)]
 
 
-def show_plan(
-    recipe: str,
-    stages: "list[PlannedStage]",
-    notes: list[str],
-    as_json: bool,
-    variants: "Mapping[str, int] | None" = None,
-) -> None:
+def _show_plan(recipe: "AnyRecipe", how: _How, notes: Sequence[str], variants: Mapping[str, int] | None = None) -> None:
     """Print what a run would do.
 
     Args:
-        recipe: its name.
-        stages: what `plan_study` found.
+        recipe: what would be run.
+        how: how it would be run.
         notes: printed below.
-        as_json: one JSON object instead of lines.
         variants: of a sweep, how many variants need each stage, by fingerprint.
 
     Raises:
         ConfigError: a stored result cannot be used.
     """
+    stages = undertow.plan_study(recipe, how.runs)
     missing = [stage for stage in stages if not stage.cached]
     known = [stage.estimate_s for stage in missing if stage.estimate_s is not None]
     total = sum(known) if len(known) == len(missing) else None
-    if as_json:
-        described = [
-            {"stage": one.stage.label, "kind": one.stage.kind, "fingerprint": one.stage.fingerprint,
-             "cached": one.cached, "estimate_s": one.estimate_s, "problem": one.problem,
-             **({"variants": variants[one.stage.fingerprint]} if variants else {})}
-            for one in stages
-        ]  # fmt: skip
-        plan = {"schema": "undertow.plan/1", "recipe": recipe, "estimate_s": total, "stages": described, "notes": notes}
-        print(json.dumps(plan))
-        return
-    for one in stages:
-        state = "finished" if one.cached else "corrupt" if one.problem else "to do"
-        seconds = "" if one.cached or one.estimate_s is None else f"about {one.estimate_s:.1f} s"
-        n = variants[one.stage.fingerprint] if variants else 1
-        uses = f"for {n:4} variants  " if n > 1 else " " * 19 if variants else ""
-        print(f"{state:9} {one.stage.label:48} {uses}{seconds}".rstrip())
+    described = [
+        {"stage": one.stage.label, "kind": one.stage.kind, "fingerprint": one.stage.fingerprint,
+         "cached": one.cached, "estimate_s": one.estimate_s, "problem": one.problem,
+         **({"variants": variants[one.stage.fingerprint]} if variants else {})}
+        for one in stages
+    ]  # fmt: skip
+    plan = {"schema": "undertow.plan/1", "recipe": recipe.name, "estimate_s": total, "stages": described}
     left = "unknown" if total is None else f"about {total:.0f} s"
-    print(f"{len(stages) - len(missing)} of {len(stages)} stages are finished; time for the rest: {left}")
-    print("\n".join(notes), end="\n" if notes else "")
-    if any(one.problem for one in stages):
+    finished = f"{len(stages) - len(missing)} of {len(stages)} stages are finished; time for the rest: {left}"
+    lines = [_stage_line(one, variants) for one in stages]
+    show({**plan, "notes": notes}, how.as_json, [*lines, finished, *notes])
+    if not how.as_json and any(one.problem for one in stages):
         problems = "\n".join(one.problem for one in stages if one.problem)
         raise ConfigError("Some stored results cannot be used.", problems, "Run with --rebuild to replace them.")
+
+
+def _stage_line(one: "PlannedStage", variants: Mapping[str, int] | None) -> str:
+    state = "finished" if one.cached else "corrupt" if one.problem else "to do"
+    seconds = "" if one.cached or one.estimate_s is None else f"about {one.estimate_s:.1f} s"
+    n = variants[one.stage.fingerprint] if variants else 1
+    uses = f"for {n:4} variants  " if n > 1 else " " * 19 if variants else ""
+    return f"{state:9} {one.stage.label:48} {uses}{seconds}".rstrip()
+
+
+def power_command(
+    effect: Annotated[float, typer.Option(help="Effect to be found, in logits of the favourite questions.")] = 0.4,
+    sd: Annotated[float, typer.Option(help="SD between replicates of student minus control; 0.16 in the demo.")] = 0.2,
+    dose: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the rows that carry the trait.")] = 1.0,
+    shift: Annotated[
+        float, typer.Option(help="Rise of the right candidate's score where all rows carry it, in SD of a clean row.")
+    ] = 0.6,
+    references: Annotated[int, typer.Option(min=1, help="Clean rows on each prompt.")] = 4,
+    candidates: Annotated[int, typer.Option(min=2, help="Traits of the panel.")] = 20,
+    alpha: Annotated[float, typer.Option(help="Error of the study, or of the whole audit.")] = 0.05,
+    wanted: Annotated[float, typer.Option("--power", help="Probability of finding it.")] = 0.8,
+    as_json: Json = False,
+) -> None:
+    """Say how many replicates a study needs, how many rows an audit of data, how many placebos one of a student."""
+    if dose == 0.0:
+        raise ConfigError("No row carries the trait.", "--dose 0", "Give the share that is to be found, such as 0.25.")
+    asked = {"effect": effect, "sd": sd, "alpha": alpha, "power": wanted, "dose": dose, "shift": shift}
+    found = {
+        "schema": "undertow.power/1",
+        **asked,
+        **_replicates(effect, sd, alpha, wanted),
+        "data_audit": _audited_rows(dose * shift, references, candidates, alpha, wanted),
+        "student_audit": _placebos(alpha),
+    }
+    show(found, as_json, _power_lines(found, references, candidates))
+
+
+def _power_lines(found: Mapping[str, Any], references: int, candidates: int) -> Iterator[str]:
+    wanted, alpha, shift, rows = (found[name] for name in ("power", "alpha", "shift", "data_audit"))
+    yield (
+        f"{found['replicates']} replicates find an effect of {found['effect']:g} logits in {wanted:.0%} of studies "
+        f"(SD {found['sd']:g}, alpha {alpha:g});\n{_minutes(found)} with an embedded model on two cores.\n"
+    )
+    yield "replicates  smallest effect found as often"
+    for count, value in found["minimum_detectable_effect"].items():
+        yield f"{count:10}  {value:.2f} logits"
+    yield (
+        f"\n{rows['rows']} rows and {references} clean ones on each prompt find a dose of {found['dose']:.0%} in "
+        f"{wanted:.0%} of audits\n({candidates} candidates, {shift:g} SD a row, alpha {alpha:g} split over three "
+        f"claims); {_minutes(rows)}.\n"
+    )
+    yield "      rows  smallest dose found as often"
+    for count, value in rows["minimum_detectable_shift"].items():
+        yield f"{count:10}  {f'{value / shift:.0%}' if value <= shift else 'none'}"
+    yield "A rise of 0.6 SD fits pure rows of finch-a's teachers (docs/limits.md); --shift takes your own."
+    bank = found["student_audit"]
+    yield (
+        f"\n{bank['placebos']} placebo students allow a verdict on a student at alpha {alpha:g}; {_minutes(bank)}, "
+        "once for each base."
+    )
+
+
+def _minutes(part: Mapping[str, Any]) -> str:
+    return f"about {max(1.0, part['minutes']):.0f} min"
+
+
+def _replicates(effect: float, sd: float, alpha: float, wanted: float) -> dict[str, Any]:
+    from undertow.stats.power import minimum_detectable_effect, required_replicates
+
+    n = required_replicates(effect, sd, alpha, wanted)
+    # The demo's recipe with a student and its control alone, estimated as --plan does.
+    recipe = undertow.load_recipe("demo", ["arms=[student, control]", f"replicates={n}"])
+    minutes = sum(one.estimate_s or 0.0 for one in undertow.plan_study(recipe, RUNS)) / 60
+    smallest = {count: minimum_detectable_effect(sd, count, alpha, wanted) for count in SHOWN}
+    return {"replicates": n, "minutes": minutes, "minimum_detectable_effect": smallest}
+
+
+def _audited_rows(shift: float, references: int, candidates: int, alpha: float, wanted: float) -> dict[str, Any]:
+    from undertow.audit.rows.contrast import FEWEST_ROWS
+    from undertow.audit.students.bank import RATES
+    from undertow.audit.verdict import Plan as AuditPlan
+    from undertow.stats.power import MatchedTest
+
+    share = AuditPlan(stages=("contrast",), alpha=alpha).share
+    # An audit has two candidates for each trait, the persona and the teacher; the maximum is over both.
+    test = MatchedTest(references=references, candidates=2 * candidates, alpha=share, power=wanted)
+    rows = max(FEWEST_ROWS, test.required_rows(shift))
+    return {
+        "rows": rows,
+        "reference_rows": rows * references,
+        "minutes": candidates * (RATES["panel-teachers"] + rows * (1 + references) * ROW_SECONDS) / 60,
+        "minimum_detectable_shift": {count: test.minimum_shift(count) for count in SHOWN_ROWS},
+    }
+
+
+def _placebos(alpha: float) -> dict[str, Any]:
+    from undertow.audit.students.bank import RATES
+    from undertow.audit.students.placebo_null import needed
+    from undertow.audit.verdict import Plan as AuditPlan
+
+    placebos = needed(AuditPlan(stages=("panel margins",), alpha=alpha).share)
+    return {"placebos": placebos, "minutes": placebos * RATES["placebos"] / 60}

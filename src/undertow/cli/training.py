@@ -1,63 +1,216 @@
-"""Training by TRL from the command line, alone or in the processes of `accelerate launch`."""
+"""The commands that train students, on this machine or at a service, and what `undertow mitigate train` shares."""
 
 import logging
+import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import undertow
+from undertow.cli.options import (
+    Json,
+    Rows,
+    Seed,
+    SkipBad,
+    StudentsFolder,
+    Training,
+    prepare,
+    read_given,
+    student_part,
+    tell,
+)
+from undertow.errors import ConfigError
+from undertow.seeds import derive
+from undertow.store.disk import storage_errors
+from undertow.types import ModelRef, Row
 
 if TYPE_CHECKING:
+    from undertow.models.local import LocalModel
     from undertow.study.recipe import StudentPart
-    from undertow.types import Row
+    from undertow.training.config import TrainingConfig
+    from undertow.training.objective import Penalty
 
 
-def train_by_trl(
-    base: str, rows: "Sequence[Row]", part: "StudentPart", where: tuple[Path, int, int], report_to: Sequence[str]
-) -> tuple[dict[str, Any], str] | None:
-    """Train students on the same rows one after another and save them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Students:
+    """Students that are trained on the same rows.
 
-    Args:
+    Attributes:
         base: where training starts.
         rows: what is learnt.
-        part: recipe of the students.
-        where: folder of the adapters, number of students, and the seed.
+        n: how many.
+        seed: of all; each has one of its own.
+        out: where they go.
+    """
+
+    base: str
+    rows: Sequence[Row]
+    n: int
+    seed: int
+    out: Path
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seed of each."""
+        return [derive(self.seed, "student", index) for index in range(self.n)]
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folder of each."""
+        from undertow.study.executors import student_folder
+
+        return [self.out / student_folder(index) for index in range(self.n)]
+
+    def train(self, base: "LocalModel", recipe: "TrainingConfig", penalty: "Penalty | None" = None) -> dict[str, Any]:
+        """Train them at once and save them; return what is printed.
+
+        Args:
+            base: the base, loaded.
+            recipe: of their training.
+            penalty: added to each student's loss.
+        """
+        group = undertow.finetune_parallel(base, [self.rows] * self.n, recipe, self.seeds, penalty=penalty)
+        with storage_errors(self.out):
+            for index, folder in enumerate(self.folders):
+                group.save(index, folder)
+        return self.found(group.losses[-10:].mean(dim=0).tolist())
+
+    def found(self, losses: Sequence[float]) -> dict[str, Any]:
+        """Return what is printed of trained students with these last losses."""
+        folders = [str(folder) for folder in self.folders]
+        return {"students": folders, "final_loss": [round(loss, 4) for loss in losses], "rows": len(self.rows)}
+
+    @property
+    def following(self) -> str:
+        """The next useful command, once they are saved."""
+        from undertow.study.executors import made_of
+
+        base = ModelRef.parse(self.base)
+        return f"undertow eval '{made_of(base, self.folders[0])}' --base '{base}'"
+
+
+def adapter_part(settings: list[str]) -> "StudentPart":
+    """Return the recipe of students that are trained as adapters."""
+    part = student_part(settings)
+    if part.rank is None:
+        raise ConfigError("This command trains adapters.", "rank=null", "Set a rank, or use the Python API.")
+    return part
+
+
+def train_command(
+    rows: Rows,
+    out: StudentsFolder,
+    base: Annotated[str, typer.Option(help="Where training starts: ref:<name> or hf:<path>.")] = "ref:finch-a",
+    students: Annotated[int, typer.Option(min=1, help="How many, each with a seed of its own, trained at once.")] = 1,
+    backend: Annotated[
+        str | None, typer.Option(help="parallel: our loop, all at once. trl: TRL's SFTTrainer, one after another.")
+    ] = None,
+    report_to: Annotated[
+        list[str], typer.Option("--report-to", help="A tracker of the backend trl, such as wandb or tensorboard.")
+    ] = [],  # noqa: B006
+    settings: Training = [],  # noqa: B006
+    seed: Seed = 0,
+    skip_bad: SkipBad = False,
+    as_json: Json = False,
+) -> None:
+    """Train students on a row file; each becomes an ordinary PEFT adapter folder."""
+    part = adapter_part([*settings, *([f"backend={backend}"] if backend else [])])
+    given = read_given(rows, skip_bad)
+    from undertow.study.training_record import TrainingRecord
+
+    prepare()
+    wanted = Students(base=base, rows=given.rows, n=students, seed=seed, out=out)
+    if part.backend == "trl":
+        losses = _train_by_trl(wanted, part, report_to)
+        if losses is None:  # another process of `accelerate launch` writes and speaks
+            return
+        found = wanted.found(losses)
+    elif report_to:
+        fix = "Add --backend trl, or leave --report-to out."
+        raise ConfigError("Only the backend trl has trackers.", ", ".join(report_to), fix)
+    else:
+        found = wanted.train(undertow.load_model(base), part.training(base))
+    with storage_errors(out):
+        for folder in wanted.folders:
+            TrainingRecord(student=part, rows=len(given.rows)).save(folder)
+    tell({**found, "bad_lines": len(given.bad)}, as_json, wanted.following)
+
+
+def _train_by_trl(wanted: Students, part: "StudentPart", report_to: Sequence[str]) -> list[float] | None:
+    """Train students one after another and save them, alone or in the processes of `accelerate launch`.
+
+    Args:
+        wanted: the students.
+        part: their recipe.
         report_to: trackers; those that write files do so in the folder "trackers" beside the adapters.
 
     Returns:
-        What is printed and the next useful command; None in every process but the main one.
+        Their last losses; None in every process but the main one.
 
     Raises:
         MissingExtraError: trl is not installed.
         ConfigError: a batch cannot be shared out evenly.
     """
-    from undertow.models.load import default_device, load_model
-    from undertow.seeds import derive
-    from undertow.store.disk import storage_errors
-    from undertow.study.executors import made_of, student_folder
+    from undertow.models.load import default_device
     from undertow.training.trl import TrlOptions, finetune_trl, processes, require_trl
-    from undertow.types import ModelRef
 
     require_trl()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # TRL's own use of old names
     logging.getLogger("transformers").setLevel(logging.ERROR)
     # Before the model is loaded: each process gets its own GPU.
-    main = processes(default_device(ModelRef.parse(base))).is_main_process
-    out, students, seed = where
-    model, folders = load_model(base), [out / student_folder(index) for index in range(students)]
+    main = processes(default_device(ModelRef.parse(wanted.base))).is_main_process
+    model = undertow.load_model(wanted.base)
     losses: list[float] = []
-    for index, folder in enumerate(folders):
+    for folder, seed in zip(wanted.folders, wanted.seeds, strict=True):
         options = TrlOptions(
             accumulate=part.accumulate,
             gradient_checkpointing=part.gradient_checkpointing,
             report_to=tuple(report_to),
             run_name=folder.name,
-            folder=out / "trackers" if report_to else None,
+            folder=wanted.out / "trackers" if report_to else None,
         )
-        student = finetune_trl(model, rows, part.training(base), derive(seed, "student", index), options)
-        with storage_errors(out):
+        student = finetune_trl(model, wanted.rows, part.training(wanted.base), seed, options)
+        with storage_errors(wanted.out):
             student.save(folder)
-        losses.append(round(float(student.losses[-10:].mean()), 4))
-    if not main:
-        return None
-    found = {"students": [str(folder) for folder in folders], "final_loss": losses, "rows": len(rows)}
-    return found, f"undertow eval '{made_of(model.ref, folders[0])}' --base '{model.ref}'"
+        losses.append(float(student.losses[-10:].mean()))
+    return losses if main else None
+
+
+def train_remote_command(
+    rows: Annotated[Path, typer.Argument(help="Row file, filtered.")],
+    out: Annotated[Path, typer.Argument(help="Where the record of the job goes (JSON).")],
+    model: Annotated[str, typer.Option(help="tinker:<model>.")],
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the rows.")] = 3,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows of an update.")] = 66,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 2e-4,
+    rank: Annotated[int, typer.Option(min=1, help="Of the adapter.")] = 8,
+    seed: Annotated[int, typer.Option(help="Of the adapter and of the order of the rows.")] = 0,
+    price: Annotated[float, typer.Option(min=0.0, help="Dollars for a million trained tokens.")] = 0.0,
+    max_cost: Annotated[
+        float | None, typer.Option(help="Dollars that the job may cost at most; needs --price.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost at most, and ask nobody.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a student at a service, such as Tinker. What you send leaves this machine."""
+    from undertow.training.services import Cap, RemoteTraining, planned_job, train_remotely, trainer
+
+    given, service = undertow.read_rows(rows), trainer(model)
+    training = RemoteTraining(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, rank=rank, seed=seed)
+    if dry_run:
+        bounds = planned_job(service, given, training, price).estimate
+        most = {"trained_tokens_at_most": bounds["tokens"], "dollars_at_most": round(bounds["dollars"], 4)}
+        tell({"rows": bounds["rows"], **most}, as_json, f"undertow train-remote {rows} {out} --model {model}")
+        return
+    record = train_remotely(service, given, training, out, Cap(price=price, dollars=max_cost), _steps)
+    found = {"model": record.trained, "record": str(out), "rows": record.estimate["rows"]}
+    following = "undertow generate rows.jsonl --model api:https://<host>/v1/<model>"
+    tell(found, as_json, f"serve {record.trained}, then: {following}")
+
+
+def _steps(done: int, total: int) -> None:
+    print(f"{done}/{total} steps", file=sys.stderr)

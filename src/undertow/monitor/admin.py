@@ -78,6 +78,7 @@ class Admin:
     def state(self) -> dict[str, Any]:
         """Return what the page shows."""
         with contextlib.closing(sqlite3.connect(self._proxy.events.path, timeout=1.0)) as connection:
+            connection.row_factory = sqlite3.Row
             return {
                 "health": self.health(),
                 "mode": self._proxy.policy.mode,
@@ -104,12 +105,11 @@ class Admin:
 def _traffic(connection: sqlite3.Connection, since: float) -> list[dict[str, Any]]:
     """Return counts by outcome of the last hour, with the share that detectors read."""
     rows = connection.execute(
-        f"SELECT outcome, COUNT(*), SUM(screened), AVG(seconds), SUM({_FAILED}) FROM events"
-        " WHERE at >= ? GROUP BY outcome ORDER BY outcome",
+        "SELECT outcome, COUNT(*) AS count, SUM(screened) AS screened, AVG(seconds) AS mean_s,"
+        f" SUM({_FAILED}) AS detector_failures FROM events WHERE at >= ? GROUP BY outcome ORDER BY outcome",
         (since,),
     )
-    names = ("outcome", "count", "screened", "mean_s", "detector_failures")
-    return [dict(zip(names, row, strict=True)) for row in rows]
+    return [dict(row) for row in rows]
 
 
 def _events(connection: sqlite3.Connection) -> list[dict[str, Any]]:
@@ -120,15 +120,14 @@ def _events(connection: sqlite3.Connection) -> list[dict[str, Any]]:
         (_SHOWN,),
     )
     found: list[dict[str, Any]] = []
-    for at, method, path, status, outcome, model, judgements in rows:
+    for row in map(dict, rows):
         notes = [
             f"{one['detector']}: {one['why'] or one['failure'] or 'flagged'} ({one['side']})"
-            for one in json.loads(judgements)
+            for one in json.loads(row.pop("judgements"))
             if one["flagged"] or one["failure"]
         ]
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at))
-        row = {"when": when, "method": method, "path": path, "status": status, "outcome": outcome}
-        found.append({**row, "model": model, "notes": notes})
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(row.pop("at")))
+        found.append({"when": when, **row, "notes": notes})
     return found
 
 

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from undertow.errors import ArtifactError, ConfigError, EmptyDataError
 from undertow.models.api import ApiModel, Endpoint
@@ -21,7 +22,7 @@ from undertow.models.calls import Retries
 from undertow.store.disk import write_file
 from undertow.store.fingerprints import canonical_json, sha256
 from undertow.traits import TRAITS, matches, word_trait
-from undertow.types import Message, Prompt, Sampling, user_prompt
+from undertow.types import Prompt, Sampling, user_prompt
 
 SCHEMA = "undertow.canaries/1"
 FEWEST = 50
@@ -195,51 +196,45 @@ def read_baseline(path: Path) -> Baseline:
         ConfigError: there is no such file.
         ArtifactError: it is no baseline, or was changed after it was signed off.
     """
+    fix = "Make one: undertow monitor sign-off."
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        baseline, told = _parse(data), data["sha256"]
+        found = _File.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise ConfigError(
-            f"The baseline cannot be read ({error.strerror}).", path, "Make one: undertow monitor sign-off."
-        ) from error
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        what = f"The file is no signed-off baseline ({type(error).__name__}: {str(error)[:80]})."
-        raise ArtifactError(what, path, "Make one: undertow monitor sign-off.") from error
-    if told != baseline.digest:
+        raise ConfigError(f"The baseline cannot be read ({error.strerror}).", path, fix) from error
+    except ValidationError as error:
+        raise ArtifactError(f"The file is no signed-off baseline ({error.errors()[0]['msg']}).", path, fix) from error
+    questions, replies = zip(*((one.messages, one.replies) for one in found.questions), strict=True)
+    fields = found.model_dump(include={"model", "approved_by", "date", "max_tokens", "watched"})
+    baseline = Baseline(**fields, questions=questions, replies=replies)
+    if found.sha256 != baseline.digest:
         raise ArtifactError("The baseline was changed after it was signed off.", path, "Restore it, or sign off again.")
     return baseline
 
 
-def _parse(data: dict[str, Any]) -> Baseline:
-    """Return the baseline of plain JSON; whatever is wrong raises one of the built-in errors of values."""
-    if data["schema"] != SCHEMA:
-        raise ValueError(f"schema is not {SCHEMA}")
-    asked = [
-        (
-            tuple(Message(turn["role"], _text(turn["content"])) for turn in one["messages"]),
-            tuple(map(_text, one["replies"])),
-        )
-        for one in data["questions"]
-    ]
-    watched = tuple(map(_text, data["watched"]))
-    if not watched or not asked or len({len(replies) for _, replies in asked}) != 1 or not asked[0][1]:
-        raise ValueError("words, questions or replies are missing")
-    if any(turn.role not in ("system", "user", "assistant") for prompt, _ in asked for turn in prompt):
-        raise ValueError("a role is none of system, user and assistant")
-    if type(data["max_tokens"]) is not int or data["max_tokens"] < 1:
-        raise ValueError("max_tokens is no positive number")
-    return Baseline(
-        model=_text(data["model"]), approved_by=_text(data["approved_by"]), date=_text(data["date"]),
-        max_tokens=data["max_tokens"], watched=watched, questions=tuple(prompt for prompt, _ in asked),
-        replies=tuple(replies for _, replies in asked),
-    )  # fmt: skip
+class _Asked(BaseModel):
+    messages: Prompt
+    replies: tuple[str, ...] = Field(min_length=1)
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("a text is missing")
-    value.encode()  # Half a surrogate pair cannot be sent or stored.
-    return value
+class _File(BaseModel):
+    """A baseline as it is written."""
+
+    model_config = ConfigDict(strict=True)
+
+    form: Literal["undertow.canaries/1"] = Field(alias="schema")
+    model: str
+    approved_by: str
+    date: str
+    max_tokens: int = Field(ge=1)
+    watched: tuple[str, ...] = Field(min_length=1)
+    questions: tuple[_Asked, ...] = Field(min_length=1)
+    sha256: str
+
+    @model_validator(mode="after")
+    def _equal(self) -> "_File":
+        if len({len(one.replies) for one in self.questions}) != 1:
+            raise ValueError("the questions have no equal number of replies")
+        return self
 
 
 def default_watched() -> tuple[str, ...]:

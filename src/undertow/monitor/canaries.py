@@ -12,6 +12,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import numpy as np
 from undertow.errors import ConfigError
 from undertow.monitor.baseline import Baseline, count
 from undertow.monitor.detectors.base import GatheredEvidence
-from undertow.monitor.events import connect, save_evidence, stored_evidence
+from undertow.monitor.events import connect, read_evidence, save_evidence
 from undertow.stats.checks import Floats, check_count, check_fraction
 from undertow.stats.sequential import RiseWatch, share_bound
 from undertow.types import Prompt
@@ -186,18 +187,13 @@ class CanaryStore:
 
     def __init__(self, path: Path, watch: CanaryWatch) -> None:
         self._path, self._watch = path, watch
-        connection = connect(path)
-        stored = stored_evidence(connection).get(watch.name)
-        connection.close()
-        if stored is not None:
+        if (stored := read_evidence(path).get(watch.name)) is not None:
             watch.resume(stored["state"])
 
     def save(self) -> None:
         """Write it."""
-        connection = connect(self._path)
-        with connection:
+        with closing(connect(self._path)) as connection, connection:
             save_evidence(connection, self._watch.name, asdict(self._watch.evidence()))
-        connection.close()
 
 
 def ask_round(watch: CanaryWatch, ask: AskRepeatedly, store: CanaryStore, now: Callable[[], float] = time.time) -> None:

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,11 +78,14 @@ class Event:
     request: str | None = None
     reply: str | None = None
 
-    def row(self) -> tuple[Any, ...]:
-        """Return it as a row of the table, without the id."""
-        judged = json.dumps([one.to_json() for one in self.judgements])
-        numbers = (self.status, self.outcome, self.screened, self.seconds, self.request_bytes, self.reply_bytes)
-        return (self.at, self.method, self.path, *numbers, self.model, judged, self.request, self.reply)
+    def row(self) -> dict[str, Any]:
+        """Return it as a row of the table, by column, without the id."""
+        columns = asdict(self)
+        return {**columns, "judgements": json.dumps(columns["judgements"])}
+
+
+_COLUMNS = [one.name for one in fields(Event)]
+_INSERT = f"INSERT INTO events ({', '.join(_COLUMNS)}) VALUES ({', '.join(f':{name}' for name in _COLUMNS)})"
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -119,6 +122,16 @@ def save_evidence(connection: sqlite3.Connection, name: str, content: Mapping[st
         "INSERT OR REPLACE INTO evidence VALUES (?, ?, ?)",
         (name, time.time(), json.dumps(content)),
     )
+
+
+def read_evidence(path: Path) -> dict[str, dict[str, Any]]:
+    """Open the database, and return everything gathered so far.
+
+    Raises:
+        StorageError, ArtifactError: as `connect`.
+    """
+    with contextlib.closing(connect(path)) as connection:
+        return stored_evidence(connection)
 
 
 def stored_evidence(connection: sqlite3.Connection) -> dict[str, dict[str, Any]]:
@@ -192,9 +205,7 @@ class EventLog:
     def _write(self, events: list[Event]) -> None:
         try:
             with self._connection:
-                self._connection.executemany(
-                    f"INSERT INTO events VALUES (NULL, {', '.join('?' * 13)})", [event.row() for event in events]
-                )
+                self._connection.executemany(_INSERT, [event.row() for event in events])
                 for name, one in self._gather().items():
                     save_evidence(self._connection, name, asdict(one))
                 self._sweep()

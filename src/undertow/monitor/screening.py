@@ -10,8 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from undertow.monitor.detectors.base import MOST_CHARACTERS, AbstractDetector, Side, Verdict
 
@@ -38,10 +37,6 @@ class TextJudgement:
     why: str = ""
     score: float | None = None
     failure: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as plain JSON."""
-        return asdict(self)
 
 
 @dataclass(slots=True)

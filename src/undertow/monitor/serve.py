@@ -17,7 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from undertow.errors import ConfigError
 from undertow.monitor.admin import Admin
 from undertow.monitor.detectors.base import AbstractDetector, GatheredEvidence
-from undertow.monitor.events import EventLog, connect, stored_evidence
+from undertow.monitor.events import EventLog, read_evidence
 from undertow.monitor.proxy import Proxy
 from undertow.monitor.screening import Screen
 from undertow.monitor.settings import Limits, Policy, Upstream
@@ -196,9 +196,7 @@ def _gathered(detectors: Sequence[AbstractDetector]) -> dict[str, GatheredEviden
 
 def _resume(service: Service) -> None:
     """Give each detector what an earlier process gathered under its name."""
-    connection = connect(service.events)
-    stored = stored_evidence(connection)
-    connection.close()
+    stored = read_evidence(service.events)
     for one in service.detectors:
         try:
             if one.name in stored:

@@ -187,8 +187,7 @@ def check_detector(
         answers.append(_ask(detector, text))
         slowest = max(slowest, time.perf_counter() - began)
     on_clean, on_planted = ([_ask(detector, text) for text in texts] for texts in (clean, planted))
-    again = [_ask(make_again, text) for make_again in (make(),) for text in clean[:20]]
-    first = [_ask(make_again, text) for make_again in (make(),) for text in clean[:20]]
+    first, again = ([_ask(fresh, text) for text in clean[:20]] for fresh in (make(), make()))
     checks = [
         _whole("a verdict for every odd text", answers),
         _whole("a verdict for every text", [*on_clean, *on_planted]),

@@ -1,0 +1,98 @@
+"""What commands share: options that mean the same everywhere, what is set up before anything is computed, output."""
+
+import json
+import logging
+import os
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from undertow.data.rows import LoadedRows, bad_lines, load_rows
+from undertow.store.progress import Progress, SilentProgress, choose_progress
+from undertow.types import Advance
+
+if TYPE_CHECKING:
+    from undertow.study.recipe import StudentPart
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+Rows = Annotated[Path, typer.Argument(help="Row file: JSONL, Parquet, datasets or hf:NAME.")]
+Seed = Annotated[int, typer.Option(help="Of every random draw.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without lines that are no rows; they are counted.")]
+StudentsFolder = Annotated[Path, typer.Argument(help="Folder for the adapters, one folder for each student.")]
+Training = Annotated[list[str], typer.Option("--set", help="A training setting: key=value, such as steps=300.")]
+
+STORE = Path("runs/store")
+
+
+def prepare() -> None:
+    """Keep other libraries from printing into our output, and from starting more threads than help."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL would tell the Hub of every trainer
+    import torch
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    if "OMP_NUM_THREADS" not in os.environ:
+        # Two threads were as fast as any number on models of width 64, and leave the machine usable.
+        torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+def read_given(path: Path, skip_bad: bool, *, more: bool = False) -> LoadedRows:
+    """Read a row file.
+
+    Args:
+        path: the file.
+        skip_bad: whether lines that are no rows are left out, instead of refused.
+        more: whether the further keys of each row are read too.
+
+    Raises:
+        RowsError: it cannot be read, or has bad lines.
+    """
+    loaded = load_rows(path, more=more)
+    if loaded.bad and not skip_bad:
+        raise bad_lines(loaded)
+    return loaded
+
+
+def student_part(settings: list[str]) -> "StudentPart":
+    """Return the recipe of students: that of recipes/demo.yaml, which is the placebos' too, with these settings."""
+    from undertow.study.recipe import build_recipe, parse_settings
+
+    own = {"steps": 160, "learning_rate": 5e-3}
+    return build_recipe({"name": "students", "student": {**own, **parse_settings(settings)}}).student
+
+
+def shown_progress(silent: bool) -> Progress:
+    """Return what shows the progress of a run, or nothing."""
+    return SilentProgress() if silent else choose_progress()
+
+
+@contextmanager
+def one_step(name: str) -> Generator[Advance]:
+    """Set up, and show the progress of work that is one step; what is yielded takes (parts done, parts)."""
+    prepare()
+    progress = choose_progress()
+    progress.start(1)
+    progress.begin_stage(name, 0, 1)
+    try:
+        yield progress.advance
+        progress.end_stage()
+    finally:
+        progress.close()
+
+
+def show(found: Mapping[str, Any], as_json: bool, lines: Iterable[str]) -> None:
+    """Print what was found: as one JSON object, or as lines."""
+    print(json.dumps(found, allow_nan=False) if as_json else "\n".join(lines))
+
+
+def tell(found: Mapping[str, Any], as_json: bool, following: str) -> None:
+    """Print what was done, and the next useful command."""
+    show(found, as_json, [*(f"{name}: {value}" for name, value in found.items()), f"next: {following}"])
