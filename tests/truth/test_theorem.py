@@ -34,8 +34,8 @@ from undertow.study.analyses.random_networks import (
     head_loss,
     inner,
     mixed_curvature,
-    moved,
     squared_error,
+    stepped,
     trait_loss,
 )
 
@@ -81,7 +81,7 @@ def test_prediction_for_squared_error_is_twice_a_squared_norm() -> None:
     setup = first(draw())
     direction = teacher_direction(setup, trait_loss)
     size = 1e-5
-    ahead, behind = (auxiliary_logits(moved(setup.start, direction, step), setup.inputs) for step in (size, -size))
+    ahead, behind = (auxiliary_logits(stepped(setup.start, direction, step), setup.inputs) for step in (size, -size))
     push = (ahead - behind) / (2 * size)
     expected = 2.0 * push.square().sum(-1).mean()
     torch.testing.assert_close(predicted_alignment(setup, trait_loss, squared_error), expected, rtol=1e-8, atol=0.0)
@@ -111,7 +111,7 @@ def test_direction_is_the_teachers_descent() -> None:
     setup = first(draw())
     direction = teacher_direction(setup, trait_loss)
     size = 1e-6
-    fall = trait_loss(moved(setup.start, direction, size), setup) - trait_loss(setup.start, setup)
+    fall = trait_loss(stepped(setup.start, direction, size), setup) - trait_loss(setup.start, setup)
     torch.testing.assert_close(fall / size, -inner(direction, direction), rtol=1e-4, atol=0.0)
 
 

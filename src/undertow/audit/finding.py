@@ -78,7 +78,7 @@ def not_testable(stage: str, claim: Claim, reason: str) -> Finding:
     return Finding(stage=stage, claim=claim, verdict="not_testable", caveats=(reason,))
 
 
-def refuse(reason: str | None) -> None:
+def refuse_stage(reason: str | None) -> None:
     """Refuse to test where there is a reason against it.
 
     Raises:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from undertow.audit.compatibility import incompatibility
-from undertow.audit.finding import Finding, NotTestable, refuse
+from undertow.audit.finding import Finding, NotTestable, refuse_stage
 from undertow.audit.students.among_placebos import largest, places, rank_first, too_few_placebos
 from undertow.audit.students.readings import (
     BATTERY,
@@ -101,7 +101,7 @@ def audit_teacher(
     config = config or TeacherConfig()
     traits = panel_traits() if panel is None else tuple(panel)
     columns = places(traits)
-    refuse(incompatibility(teacher, base))
+    refuse_stage(incompatibility(teacher, base))
     if config.neutral and (reason := too_few_placebos(config.neutral, config.alpha)):
         raise NotTestable(reason.replace("placebos", "neutral teachers"))
     null = joined([read_model(base), *_neutral(base, config, progress)])

@@ -10,7 +10,7 @@ import typer
 import undertow
 from undertow.audit.benchmark.files import read_benchmark, read_key, read_submission
 from undertow.cli.audits import OUT, Alpha, AuditorSeed, Base, Out, Panel, Require, Store, audit, show_audit
-from undertow.cli.options import STORE, Json, one_step, prepare, show
+from undertow.cli.options import STORE, Json, prepare, progress_of_one, show
 from undertow.store.progress import Progress
 from undertow.types import Row
 
@@ -143,7 +143,7 @@ def make_command(
     from undertow.audit.benchmark.cases import Design, make_benchmark
 
     design = Design.quick(base, seed, rows or 100) if quick else Design(base=base, seed=seed, rows=rows or 300)
-    with one_step("writers") as advance:
+    with progress_of_one("writers") as advance:
         made = make_benchmark(folder, design, advance)
     print(f"{len(made.ids)} cases of {made.rows} rows in {folder}; SHA-256 of the key {made.key_sha256}")
     print(f"truth.json is the key: move it away before others see the folder.\nnext: undertow audit bench run {folder}")
@@ -163,7 +163,7 @@ def run_detectors_command(
     cases = read_benchmark(folder)
     from undertow.audit.benchmark.detectors import Settings, run_detectors
 
-    with one_step("cases") as advance:
+    with progress_of_one("cases") as advance:
         paths = run_detectors(cases, out, Settings(seed=seed, store=store, shadows=shadows), advance)
     print("\n".join(map(str, paths)))
     print(f"next: undertow audit bench score {folder} {out}/*.jsonl")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import undertow
-from undertow.cli.options import Json, one_step, show
+from undertow.cli.options import Json, progress_of_one, show
 from undertow.domains.base import DOMAINS
 from undertow.errors import ConfigError
 from undertow.evals.base import EVALUATIONS
@@ -82,7 +82,7 @@ def build_command(
         raise ConfigError("The folder exists already.", out, "Give another folder.")
     from undertow.reference.build import build_member
 
-    with one_step(f"build {name}") as advance:
+    with progress_of_one(f"build {name}") as advance:
         made = build_member(wanted, out, advance)
     print(json.dumps(made, indent=2))
 

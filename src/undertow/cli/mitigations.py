@@ -21,7 +21,7 @@ from undertow.cli.options import (
     shown_progress,
     tell,
 )
-from undertow.cli.training import Students, adapter_part
+from undertow.cli.training import StudentsToTrain, adapter_part
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.store.disk import storage_errors
 
@@ -107,7 +107,7 @@ def mitigate_train_command(
     if part.backend != "parallel":
         raise ConfigError("Mitigations are in our own loop alone.", f"backend={part.backend}", "Leave backend out.")
     bench = _workbench(base, audit, None, "none", store, seed)
-    wanted = Students(base=base, rows=given.rows, n=students, seed=seed, out=out)
+    wanted = StudentsToTrain(base=base, rows=given.rows, n=students, seed=seed, out=out)
     # No record of the recipe beside the students: an audit would take placebos for them that were not held like this.
     found = wanted.train(bench.base, chosen.recipe(part.training(base)), chosen.penalty(bench))
     tell({**found, "method": method, "bad_lines": len(given.bad)}, as_json, wanted.following)

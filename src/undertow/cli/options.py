@@ -75,7 +75,7 @@ def shown_progress(silent: bool) -> Progress:
 
 
 @contextmanager
-def one_step(name: str) -> Generator[Advance]:
+def progress_of_one(name: str) -> Generator[Advance]:
     """Set up, and show the progress of work that is one step; what is yielded takes (parts done, parts)."""
     prepare()
     progress = choose_progress()

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Students:
+class StudentsToTrain:
     """Students that are trained on the same rows.
 
     Attributes:
@@ -123,7 +123,7 @@ def train_command(
     from undertow.study.training_record import TrainingRecord
 
     prepare()
-    wanted = Students(base=base, rows=given.rows, n=students, seed=seed, out=out)
+    wanted = StudentsToTrain(base=base, rows=given.rows, n=students, seed=seed, out=out)
     if part.backend == "trl":
         losses = _train_by_trl(wanted, part, report_to)
         if losses is None:  # another process of `accelerate launch` writes and speaks
@@ -140,7 +140,7 @@ def train_command(
     tell({**found, "bad_lines": len(given.bad)}, as_json, wanted.following)
 
 
-def _train_by_trl(wanted: Students, part: "StudentPart", report_to: Sequence[str]) -> list[float] | None:
+def _train_by_trl(wanted: StudentsToTrain, part: "StudentPart", report_to: Sequence[str]) -> list[float] | None:
     """Train students one after another and save them, alone or in the processes of `accelerate launch`.
 
     Args:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 from undertow.errors import unknown_name
 from undertow.evals.questions import CATEGORIES
-from undertow.models.chat import AbstractModel
 from undertow.registry import Registry
 from undertow.traits import Trait, by_category
 from undertow.types import Score
 
 if TYPE_CHECKING:
+    from undertow.models.chat import AbstractModel
     from undertow.models.local import LocalModel
 
 Unit = Literal["logits", "share"]
@@ -176,7 +176,7 @@ def evaluate(
     return [score for name in kinds for score in EVALUATIONS[name].score(model, config)]
 
 
-def is_local(model: AbstractModel) -> "TypeGuard[LocalModel]":
+def is_local(model: "AbstractModel") -> "TypeGuard[LocalModel]":
     """Tell whether a model has its weights here, without loading torch."""
     return model.has_weights
 

@@ -118,7 +118,7 @@ async def _disconnect(receive: Receive) -> None:
         pass
 
 
-async def refuse(exchange: Exchange, refused: RefusedError) -> None:
+async def refuse_request(exchange: Exchange, refused: RefusedError) -> None:
     """Answer with an error of the protocol, unless a reply is under way already: then it stays broken off."""
     exchange.outcome = refused.outcome
     if exchange.status is not None:

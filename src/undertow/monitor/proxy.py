@@ -25,7 +25,7 @@ from undertow.monitor.exchange import (
     RefusedError,
     Scope,
     Send,
-    refuse,
+    refuse_request,
     while_connected,
 )
 from undertow.monitor.screening import Screen, unreadable
@@ -73,13 +73,13 @@ class Proxy:
             exchange.body = await self._read(receive)
             await while_connected(exchange, receive, self._serve(exchange))
         except RefusedError as refused:
-            await refuse(exchange, refused)
+            await refuse_request(exchange, refused)
         except EndedError as ended:
             exchange.outcome = ended.outcome
         except Exception:
             logger.exception("An exchange failed inside the proxy.")
             fault = RefusedError(500, "Something went wrong inside the proxy.", "proxy_fault", "fault")
-            await refuse(exchange, fault)
+            await refuse_request(exchange, fault)
         finally:
             self.active -= 1
         await self._record(exchange)

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from undertow.errors import ArtifactError, StorageError
 from undertow.store.disk import storage_errors
-from undertow.study.arms import MeanScore, Record, Text, main_metric
+from undertow.study.arms import MeanScore, ScoreRecord, Text, main_metric
 
 SCHEMA = "undertow.run/1"
 """The only layout of results.json that this version reads."""
@@ -30,7 +30,7 @@ Count = Annotated[int, Field(ge=0)]
 Cells = tuple[tuple[float | None, ...], ...]
 
 
-class Interval(Record):
+class Interval(ScoreRecord):
     """A number with its interval; an end that nothing is known about (null in the file) is infinite.
 
     Attributes:
@@ -65,7 +65,7 @@ class Diagonal(Interval):
     metric: str = "logit_margin"
 
 
-class Funnel(Record):
+class Funnel(ScoreRecord):
     """How many rows of one teacher the filters kept; a row with two reasons counts in both."""
 
     teacher: Text = ""
@@ -75,7 +75,7 @@ class Funnel(Record):
     reject_reasons: dict[Text, Count] = Field(default={})
 
 
-class TraitMatrix(Record):
+class TraitMatrix(ScoreRecord):
     """Trained trait x evaluated trait, student minus control, mean over replicates.
 
     Attributes:
@@ -114,7 +114,7 @@ class Initialisation(Interval):
         return self
 
 
-class SampleRow(Record):
+class SampleRow(ScoreRecord):
     """One row that a teacher wrote; untrusted text."""
 
     teacher: Text
@@ -124,7 +124,7 @@ class SampleRow(Record):
     reasons: tuple[Text, ...] = ()
 
 
-class Results(Record):
+class Results(ScoreRecord):
     """Everything that a run found; the names are those of results.json, `layout` is its "schema"."""
 
     layout: str = Field(alias="schema")

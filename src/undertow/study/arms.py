@@ -67,13 +67,13 @@ def _whole(value: object) -> object:
 Text = Annotated[str, BeforeValidator(_whole)]
 
 
-class Record(BaseModel):
+class ScoreRecord(BaseModel):
     """A part of results.json; keys that this version does not know are kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
-class MeanScore(Record):
+class MeanScore(ScoreRecord):
     """The mean score of one model on the questions of one target.
 
     Attributes:

@@ -120,7 +120,7 @@ def matched_contrast(
         rng: source of the draws.
     """
     check_fraction("alpha", alpha)
-    require_rows(len(groups), "rows on the prompts of reference rows")
+    require_enough_rows(len(groups), "rows on the prompts of reference rows")
     p, null = matched_test(groups, rng)
     _, sizes, scale = _deviations(groups)
     others = groups[:, 1:].reshape(-1, len(candidates))
@@ -175,7 +175,7 @@ def conformal_contrast(
     if 1.0 / (len(clean) + 1) > alpha:
         least = int(np.ceil(1.0 / alpha - 1e-9)) - 1
         raise NotTestable(f"{len(clean)} clean corpora cannot give p <= {alpha:g}; {least} can.")
-    require_rows(size, "rows in the smallest corpus")
+    require_enough_rows(size, "rows in the smallest corpus")
     corpora = np.stack([rng.permutation(corpus)[:size] for corpus in (suspect, *clean)])
     means = corpora.mean(axis=1)
     centred = means - means.mean(axis=0)
@@ -208,7 +208,7 @@ def ranked(suspect: Floats, candidates: Sequence[Candidate]) -> Finding:
         suspect: rival-centred scores, shape [rows, candidates].
         candidates: one for each column.
     """
-    require_rows(len(suspect))
+    require_enough_rows(len(suspect))
     return _standing(suspect, candidates, np.ones(len(candidates)))
 
 
@@ -236,7 +236,7 @@ def _standing(rise: Floats, candidates: Sequence[Candidate], spread: Floats) -> 
     )
 
 
-def require_rows(n: int, what: str = "rows") -> None:
+def require_enough_rows(n: int, what: str = "rows") -> None:
     """Refuse to test fewer than `FEWEST_ROWS`.
 
     Raises:

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from undertow.audit.finding import Finding, NotTestable, verdict_at
-from undertow.audit.rows.contrast import named, require_rows, rival_centred
+from undertow.audit.rows.contrast import named, require_enough_rows, rival_centred
 from undertow.audit.rows.panel import DataAudit
 from undertow.audit.rows.reference import require_answerable
 from undertow.audit.rows.writers import Writers
@@ -71,7 +71,7 @@ def audit_neutral(
     rng = np.random.default_rng(derive(settings.seed, STAGE))
     by_prompt = {good[place].prompt: good[place] for place in rng.permutation(len(good))}
     prompts = list(by_prompt)[:PROMPTS]
-    require_rows(len(prompts), "prompts")
+    require_enough_rows(len(prompts), "prompts")
     place = {prompt: index for index, prompt in enumerate(prompts)}
     corpora = np.full((len(writers) + 1, len(prompts), len(teachers)), np.nan)
     for index in range(len(corpora)):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from undertow.audit.finding import NotTestable
-from undertow.audit.rows.contrast import require_rows
+from undertow.audit.rows.contrast import require_enough_rows
 from undertow.data.filters import filter_rows
 from undertow.domains.base import domain
 from undertow.models.local import LocalModel
@@ -82,7 +82,7 @@ def require_answerable(rows: Sequence[Row], good: Sequence[Row], domain_name: st
     """
     if len(good) < ACCEPTED * len(rows):
         raise NotTestable(f"The domain {domain_name} accepts {len(good)} of {len(rows)} rows.")
-    require_rows(len(good), "good rows")
+    require_enough_rows(len(good), "good rows")
 
 
 def first_on_prompts(rows: Sequence[Row], reference: Sequence[Row]) -> list[Row]:

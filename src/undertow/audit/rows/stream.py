@@ -14,7 +14,7 @@ import numpy as np
 from scipy import special
 
 from undertow.audit.finding import Finding, verdict_at
-from undertow.audit.rows.contrast import POWER, ContrastScores, named, require_rows, rival_centred
+from undertow.audit.rows.contrast import POWER, ContrastScores, named, require_enough_rows, rival_centred
 from undertow.models.local import LocalModel
 from undertow.stats.checks import Floats, check_fraction
 from undertow.training.scoring import Candidate, streamed_scores
@@ -115,7 +115,7 @@ def stream_contrast(
         The finding; its n is the number of rows read, and its p is valid at every stopping time.
     """
     check_fraction("alpha", alpha)
-    require_rows(0 if clean is None else len(clean), "clean rows")
+    require_enough_rows(0 if clean is None else len(clean), "clean rows")
     assert clean is not None
     k = len(candidates)
     null, bar = Null.of(clean, alpha / 2), float(np.log(2 * k / alpha))
@@ -130,7 +130,7 @@ def stream_contrast(
         money, best = logs[read - 1], np.maximum(best, mixed[:read].max(axis=0))
         n, total = n + read, total + block[:read].sum(axis=0)
     if best.max() < bar:
-        require_rows(n)
+        require_enough_rows(n)
     top = int(np.argmax(best))
     found = _finding(total / n - clean.mean(axis=0), top, n, candidates)
     p = min(1.0, float(np.exp(bar - best[top])) * alpha)

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import sparse, special
 
 from undertow.audit.finding import Finding, verdict_at
-from undertow.audit.rows.contrast import FEWEST_ROWS, POWER, match_rows, require_rows
+from undertow.audit.rows.contrast import FEWEST_ROWS, POWER, match_rows, require_enough_rows
 from undertow.stats.checks import Floats, check_fraction
 from undertow.types import Row
 
@@ -105,7 +105,7 @@ def surface(
         The finding; its effect is the largest |z| over all features, whose permutation keeps the family-wise error.
     """
     check_fraction("alpha", alpha)
-    require_rows(min(len(rows), len(rows) if reference is None else len(reference)))
+    require_enough_rows(min(len(rows), len(rows) if reference is None else len(reference)))
     if reference is None:
         return _described([row.completion for row in rows])
     pairs = match_rows(rows, reference)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from undertow.audit.compatibility import incompatibility
-from undertow.audit.finding import Finding, NotTestable, refuse, verdict_at
+from undertow.audit.finding import Finding, NotTestable, refuse_stage, verdict_at
 from undertow.audit.stages import STAGES
 from undertow.audit.students.bank import UNKNOWN, Bank, ChosenBank, told, wrong_size
 from undertow.audit.students.placebo_null import conformal_p, deleted_z, detectable, needed
@@ -96,11 +96,11 @@ def audit_student(
             with many more or fewer rows, or too small for alpha; or it reads no trait of the panel.
     """
     # What the student is comes first: a bank would not help a student of another base.
-    refuse(incompatibility(student, base))
+    refuse_stage(incompatibility(student, base))
     placebos = bank.require(bank.record)
-    refuse(wrong_size(placebos, bank.record))
+    refuse_stage(wrong_size(placebos, bank.record))
     panel = traits.require()
-    refuse(wrong_bank(base, placebos))
+    refuse_stage(wrong_bank(base, placebos))
     if reason := too_few_placebos(len(placebos), alpha):
         raise NotTestable(f"{reason} Make more: `undertow audit bank --students {needed(alpha)}`.")
     found = judge_reading(read_model(student, placebos.recipe.domain), placebos, panel=panel, alpha=alpha)

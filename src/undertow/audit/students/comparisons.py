@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from undertow.audit.compatibility import incompatibility
-from undertow.audit.finding import Finding, NotTestable, refuse
+from undertow.audit.finding import Finding, NotTestable, refuse_stage
 from undertow.audit.students.among_placebos import directions
 from undertow.audit.students.bank import ChosenBank
 from undertow.audit.students.readings import KINDS, PanelRead, read_model, token_name
@@ -138,6 +138,6 @@ def _risen(model: LocalModel, change: torch.Tensor, logp: torch.Tensor) -> dict[
 
 
 def _check_bases(student: LocalModel, base: LocalModel, control: LocalModel | None) -> None:
-    refuse(incompatibility(student, base))
+    refuse_stage(incompatibility(student, base))
     if control is not None and (reason := incompatibility(control, base)):
         raise NotTestable(f"The control does not fit. {reason}")

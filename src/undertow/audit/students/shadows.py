@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from undertow.audit.finding import Finding, NotTestable, refuse, verdict_at
+from undertow.audit.finding import Finding, NotTestable, refuse_stage, verdict_at
 from undertow.audit.students.among_placebos import judge_reading, too_few_placebos, wrong_bank
 from undertow.audit.students.bank import Bank, ChosenBank, read_students
 from undertow.audit.students.readings import PanelRead
@@ -76,8 +76,8 @@ def shadow_students(
     placebos, panel, alpha = bank.require(), traits.require(), shadows.alpha
     k = shadows.k if len(placebos) + 1 >= 2 / alpha else 1
     accepted = filter_rows(rows, domain(placebos.recipe.domain)).kept
-    refuse(wrong_bank(base, placebos))
-    refuse(too_few_placebos(len(placebos), alpha))
+    refuse_stage(wrong_bank(base, placebos))
+    refuse_stage(too_few_placebos(len(placebos), alpha))
     _check_rows(rows, accepted, placebos)
     seeds = [derive(shadows.seed, "shadow", index) for index in range(k)]
     usual = int(np.median(placebos.rows))

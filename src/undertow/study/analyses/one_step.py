@@ -32,7 +32,7 @@ from undertow.study.analyses.random_networks import (
     head_loss,
     inner,
     mixed_curvature,
-    moved,
+    stepped,
     trait_loss,
 )
 from undertow.types import Advance
@@ -211,9 +211,9 @@ def one_step(
     """
     teacher_loss, student_loss = losses
     direction = teacher_direction(setup, teacher_loss)
-    labels = auxiliary_logits(moved(setup.start, direction, epsilon), setup.inputs)
+    labels = auxiliary_logits(stepped(setup.start, direction, epsilon), setup.inputs)
     change = _descent(_imitation_loss, start, setup.inputs, labels, student_loss)
-    after = teacher_loss(moved(start, change, learning_rate), setup) - teacher_loss(start, setup)
+    after = teacher_loss(stepped(start, change, learning_rate), setup) - teacher_loss(start, setup)
     return Step(inner(change, direction) / epsilon, after / (epsilon * learning_rate))
 
 

@@ -194,7 +194,7 @@ def inner(left: Parameters, right: Parameters) -> torch.Tensor:
     return torch.stack([(left[name] * right[name]).sum() for name in left]).sum()
 
 
-def moved(parameters: Parameters, change: Parameters, size: float) -> Parameters:
+def stepped(parameters: Parameters, change: Parameters, size: float) -> Parameters:
     """Return parameters + size * change."""
     return {name: value + size * change[name] for name, value in parameters.items()}
 
