@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import undertow
-from undertow.audit.benchmark.files import read_benchmark, read_key, read_submission
 from undertow.cli.audits import OUT, Alpha, AuditorSeed, Base, Out, Panel, Require, Store, audit, show_audit
 from undertow.cli.options import STORE, Json, prepare, progress_of_one, show
 from undertow.store.progress import Progress
@@ -160,6 +159,8 @@ def run_detectors_command(
     ] = False,
 ) -> None:
     """Run our own stages on every case, without the key; interrupted, it goes on with the next case."""
+    from undertow.audit.benchmark.files import read_benchmark
+
     cases = read_benchmark(folder)
     from undertow.audit.benchmark.detectors import Settings, run_detectors
 
@@ -178,6 +179,7 @@ def score_command(
     as_json: Json = False,
 ) -> None:
     """Print, for each detector, false positives, power and what it calls by mistake, as Markdown."""
+    from undertow.audit.benchmark.files import read_benchmark, read_key, read_submission
     from undertow.audit.benchmark.scoring import SCHEMA, markdown, score_submission
 
     cases = read_benchmark(folder)
