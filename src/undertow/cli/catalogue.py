@@ -15,7 +15,7 @@ from undertow.errors import ConfigError
 from undertow.evals.base import EVALUATIONS
 from undertow.reference.cards import card, cards
 from undertow.reference.families import member
-from undertow.traits import MISALIGNMENT, TRAITS
+from undertow.traits import KNOWN, OTHERS
 
 reference = typer.Typer(no_args_is_help=True, help="The embedded models: show their cards, build them anew.")
 
@@ -35,7 +35,7 @@ def _items(kind: Kind) -> list[dict[str, Any]]:
     """Return everything of a kind: its name, and what is told of it."""
     match kind:
         case Kind.traits:
-            traits = (*TRAITS.values(), *MISALIGNMENT.values())
+            traits = [KNOWN[name] for name in KNOWN if name not in OTHERS]
             return [{"name": one.name, "category": one.category, "aliases": list(one.aliases)} for one in traits]
         case Kind.domains:
             return [{"name": name, "reject_reasons": sorted(undertow.domain(name).reasons)} for name in DOMAINS]

@@ -1,6 +1,7 @@
 """An analysis or sweep as one HTML page, and as text for a terminal (schema undertow.analysis/1)."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import groupby
@@ -37,12 +38,14 @@ def render_analysis(run: Path, results: AnalysisJson) -> Path:
         run: the run folder.
         results: the content of its results.json.
     """
-    panels = [_panel_figure(index, *one) for index, one in enumerate(groups(results["estimates"]))]
+    grouped = groups(results["estimates"])
+    panels = [_panel_figure(index, *one) for index, one in enumerate(grouped)]
     lines = [_line_figure(index, one) for index, one in enumerate(results.get("figures", ()))]
     return render_page(
         run,
         "analysis.html",
         results=results,
+        groups=grouped,
         panels=[Markup(figure) for figure in panels],
         lines=[Markup(figure) for figure in lines],
         settings=read_settings(run),
@@ -118,8 +121,13 @@ def _panel(axis: "Axes", name: str, rows: Sequence[Mapping[str, Any]]) -> None:
     axis.set_ylim(max(len(rows), 2) - 0.5, -0.5)
     axis.tick_params(axis="y", length=0)
     axis.spines[["top", "right", "left"]].set_visible(False)
-    axis.set_title(name, fontsize=10, loc="left")
+    _title(axis, name)
     axis.set_xlabel(rows[0]["unit"])
+
+
+def _title(axis: "Axes", text: str) -> None:
+    """Write a title over the whole width: the names beside a panel may leave little of it."""
+    axis.figure.suptitle(textwrap.fill(text, 80), x=0.01, ha="left", fontsize=10)
 
 
 def _line_figure(index: int, figure: Mapping[str, Any]) -> str:
@@ -141,6 +149,6 @@ def _lines(axis: "Axes", figure: Mapping[str, Any]) -> None:
     axis.minorticks_off()
     for side in (axis.xaxis, axis.yaxis):
         side.set_major_formatter("{x:g}")
-    axis.set_title(figure["title"], fontsize=10, loc="left")
+    _title(axis, figure["title"])
     axis.legend(frameon=False, fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
