@@ -4,12 +4,12 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from undertow.data.rows import read_rows
 from undertow.errors import ConfigError
 from undertow.seeds import derive
 from undertow.stats.comparisons import paired
@@ -19,6 +19,9 @@ from undertow.study.executors import made_of, student_folder
 from undertow.study.recipe import Recipe
 from undertow.study.study import Study, Subject, TeacherRows
 from undertow.types import ModelRef
+
+KEPT, DROPPED = "kept.jsonl", "dropped.jsonl"
+"""Files of a filter's result and of a run folder: the rows that students may see, and the others with their reasons."""
 
 
 def mean_scores(study: Study, folders: Mapping[str, Path]) -> Iterator[MeanScore]:
@@ -142,22 +145,33 @@ def _funnels(study: Study, folders: Mapping[str, Path]) -> list[dict[str, Any]]:
     return list(funnels.values())
 
 
+def written_rows(source: TeacherRows, folders: Mapping[str, Path], name: str) -> Iterator[dict[str, Any]]:
+    """Yield what a teacher wrote as it is stored: id, prompt, completion and, of dropped rows, the reasons.
+
+    Args:
+        source: the rows of one teacher.
+        folders: of every stage, by fingerprint.
+        name: `KEPT` or `DROPPED`.
+    """
+    with (folders[source.kept.fingerprint] / name).open(encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
 def _samples(study: Study, folders: Mapping[str, Path]) -> list[dict[str, Any]]:
     """Show the first rows of every teacher of the first base and replicate, kept and dropped."""
     samples: list[dict[str, Any]] = []
     for source in study.sources:
         if source.replicate == 0 and source.hop == 1 and source.base == study.recipe.bases[0]:
-            folder = folders[source.kept.fingerprint]
-            shown = (*read_rows(folder / "kept.jsonl")[:4], *read_rows(folder / "dropped.jsonl")[:2])
+            kept, dropped = (written_rows(source, folders, name) for name in (KEPT, DROPPED))
             samples += [
                 {
                     "teacher": source.teacher,
-                    "prompt": row.prompt[-1].content,
-                    "completion": row.completion,
-                    "kept": not row.reasons,
-                    "reasons": list(row.reasons),
+                    "prompt": row["prompt"],
+                    "completion": row["completion"],
+                    "kept": "reasons" not in row,
+                    "reasons": row.get("reasons", []),
                 }
-                for row in shown
+                for row in (*islice(kept, 4), *islice(dropped, 2))
             ]
     return samples
 

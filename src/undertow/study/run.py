@@ -16,15 +16,11 @@ from undertow.store.runner import Runner
 from undertow.store.stages import PlannedStage
 from undertow.study.executors import EXECUTORS
 from undertow.study.recipe import Recipe
-from undertow.study.results import compute_results
+from undertow.study.results import DROPPED, KEPT, compute_results, written_rows
 from undertow.study.study import Study, build_study
 from undertow.training.trl import require_trl
 
 SCHEMA = "undertow.run/1"
-
-KEPT, DROPPED = "kept.jsonl", "dropped.jsonl"
-"""Files of a run folder with the rows of all teachers with a trait."""
-
 
 RATES = {
     "prompts": 0.02,
@@ -79,6 +75,5 @@ def _lines(study: Study, folders: Mapping[str, Path], name: str) -> Iterator[str
     for source in study.sources:
         if source.teacher in study.recipe.traits and source.hop == 1:
             where = f"{source.teacher}-{source.base.removeprefix('ref:')}-{source.replicate}"
-            with (folders[source.kept.fingerprint] / name).open(encoding="utf-8") as lines:
-                for row in map(json.loads, lines):
-                    yield json.dumps({**row, "id": f"{where}-{row['id']}"}, ensure_ascii=False) + "\n"
+            for row in written_rows(source, folders, name):
+                yield json.dumps({**row, "id": f"{where}-{row['id']}"}, ensure_ascii=False) + "\n"
