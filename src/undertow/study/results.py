@@ -46,8 +46,9 @@ def mean_scores(study: Study, folders: Mapping[str, Path]) -> Iterator[MeanScore
 def _means(folder: Path) -> dict[int, dict[tuple[str, str], float]]:
     """Return the means over the questions by member, and by metric and target."""
     values: dict[int, dict[tuple[str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
-    for score in map(json.loads, (folder / "scores.jsonl").read_text(encoding="utf-8").splitlines()):
-        values[score["member"]][score["metric"], score["target"]].append(score["value"])
+    with (folder / "scores.jsonl").open(encoding="utf-8") as lines:  # `splitlines` would also split at U+2028
+        for score in map(json.loads, lines):
+            values[score["member"]][score["metric"], score["target"]].append(score["value"])
     return {
         member: {asked: math.fsum(some) / len(some) for asked, some in found.items()}
         for member, found in values.items()

@@ -2,7 +2,7 @@
 
 For what the parallel loop lacks: several processes (`accelerate launch`), FSDP, gradient checkpointing, parts of a
 batch one after another, trackers. Tokens, labels, order of the rows, start of the adapter, schedule and loss are the
-parallel loop's own, so that both give the same student up to rounding (tests/unit/finetuning/test_trl.py).
+parallel loop's own, so that both give the same student up to rounding (tests/unit/training/test_trl.py).
 
 Everything that decides the result is set here: TRL's defaults are others (1.16: autocast to bfloat16 even for float32
 models, rate 2e-5, batches of 8, gradient checkpointing, rows cut after 1,024 tokens), and so may be those of its next
