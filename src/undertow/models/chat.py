@@ -6,12 +6,13 @@ student that was trained with such a turn and is asked without it, or the other 
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
 from typing import Any, ClassVar, final
 
-from undertow.errors import ConfigError, ModelError
+from undertow.errors import ConfigError
+from undertow.models.template import ASKED, ChatTemplate, say_once
 from undertow.types import Message, ModelRef, Prompt, Sampling
 
 
@@ -33,17 +34,30 @@ class AbstractModel(ABC):
         """Return log p(completion | prompt) in nats, summed over the completion's tokens without the end of turn."""
 
 
-OPTIONS = {"enable_thinking": False, "date_string": "26 Jul 2024"}
-"""Qwen3's template leaves room for reasoning, and Llama 3's writes the date of the day, unless told otherwise; the date
-is the one that Llama's own template falls back on. Other templates ignore both."""
+@final
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where an answer stands: what the model has read before it, and the answer as the template writes it.
 
-ASKED, ANSWERED, AGAIN, TOLD = "zqasked", "zqanswered", "zqagain", "zqtold"
+    Attributes:
+        prompt: the text before the answer.
+        lead: the end of it, from the end of the question on.
+        answer: the answer, without the end of the turn.
+    """
+
+    prompt: str
+    lead: str
+    answer: str
 
 
 @final
 @dataclass(frozen=True)
 class Chat:
     """A tokenizer's chat template with a policy for prompts that have no system turn.
+
+    A template whose prompt opens a reasoning trace is given an empty one, as Qwen3's own template writes it when
+    reasoning is off: what is sampled, learnt and scored is then the answer. A completion that carries a trace keeps it,
+    and it is opened once.
 
     Attributes:
         tokenizer: with a chat template.
@@ -53,14 +67,35 @@ class Chat:
     tokenizer: Any
     system: str = "default"
 
+    @cached_property
+    def template(self) -> ChatTemplate:
+        """What the tokenizer's template is known to do."""
+        return ChatTemplate(self.tokenizer)
+
     def render(self, prompts: Sequence[Prompt]) -> list[str]:
-        """Return the text of each prompt, up to where the assistant begins to speak.
+        """Return the text of each prompt, up to where the answer begins.
 
         Raises:
-            ModelError: there is no chat template, or it refuses the conversation.
+            ModelError: there is no chat template, it refuses the conversation, or question or answer do not appear.
             ConfigError: the turn that the policy removes cannot be told from the rest of the template.
         """
-        return [self._rendered(prompt, answering=True) for prompt in prompts]
+        return [self._rendered(prompt, answering=True) + self.before_answer for prompt in prompts]
+
+    def start(self, prompt: Prompt, completion: str) -> Start:
+        """Return the text before a completion, and the completion as the template writes it.
+
+        Raises:
+            UserError: as `render`.
+        """
+        template, text = self.template, self._rendered(prompt, answering=True)
+        trace = template.trace
+        if trace is not None and completion.lstrip().startswith(trace.opens):
+            kept = "" if trace.is_open else trace.text
+            lead = template.generation_lead.removesuffix(kept)
+            return Start(text.removesuffix(kept), lead, trace.without_opening(completion.lstrip()))
+        left, right = template.trims
+        answer = completion.lstrip() if left else completion
+        return Start(text + self.before_answer, self.lead, self.space + (answer.rstrip() if right else answer))
 
     def whole(self, prompt: Prompt, answer: str) -> str:
         """Return the text of a conversation with its answer, as the template itself writes it."""
@@ -70,7 +105,7 @@ class Chat:
         bare = turns[0].role != "system"
         if bare and self.system not in ("default", "none"):
             turns = (Message("system", "" if self.system == "empty" else self.system), *turns)
-        text = self._text(turns, answering=answering)
+        text = self.template.write(turns, answering=answering)
         return self._without_inserted(text) if bare and self.system == "none" and self.inserted else text
 
     def _without_inserted(self, text: str) -> str:
@@ -81,77 +116,88 @@ class Chat:
         return start + rest.removeprefix(self.inserted)
 
     def _split_start(self, text: str) -> tuple[str, str]:
-        """Split off the token that begins every text, if the template writes one."""
+        """Split off the token that begins every text, if the template writes one.
+
+        SmolLM2 names as such the token that begins every turn; that one belongs to the turn.
+        """
         start = self.tokenizer.bos_token or ""
-        return (start, text.removeprefix(start)) if start and text.startswith(start) else ("", text)
+        begins = start and text.startswith(start) and not self.template.opening.startswith(start)
+        return (start, text.removeprefix(start)) if begins else ("", text)
 
-    def _text(self, turns: Sequence[Message], *, answering: bool = False) -> str:
-        """Apply the template alone; a system turn that it does not know opens the first user turn."""
-        if self.tokenizer.chat_template is None:
-            fix = "Use an instruction-tuned model, or set the tokenizer's chat_template."
-            raise ModelError("The model has no chat template.", self.tokenizer.name_or_path, fix)
-        if len(turns) > 1 and turns[0].role == "system" and not self.takes_system:
-            told = f"{turns[0].content}\n\n{turns[1].content}".lstrip("\n")
-            turns = (replace(turns[1], content=told), *turns[2:])
-        return self._apply(turns, answering)
-
-    def _apply(self, turns: Sequence[Message], answering: bool) -> str:
-        from jinja2 import TemplateError
-
-        chat = [{"role": turn.role, "content": turn.content} for turn in turns]
-        try:
-            return self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=answering, **OPTIONS)
-        except TemplateError as error:
-            roles = ", ".join(turn.role for turn in turns)
-            raise ModelError(
-                "The chat template refuses this conversation.", f"{roles}: {error}", "Use other turns."
-            ) from error
-
-    @cached_property
+    @property
     def takes_system(self) -> bool:
         """Whether the template has a system turn; Gemma's refuses it, others leave it out."""
-        try:
-            return TOLD in self._apply((Message("system", TOLD), Message("user", ASKED)), answering=True)
-        except ModelError:
-            return False
-
-    @cached_property
-    def _exchange(self) -> tuple[str, str]:
-        """What stands after an answer at the end, and between an answer and the next question."""
-        once = (Message("user", ASKED), Message("assistant", ANSWERED))
-        closing = self._text(once).partition(ANSWERED)[2]
-        twice = self._text((*once, Message("user", AGAIN))).partition(ANSWERED)[2]
-        return closing, twice.partition(AGAIN)[0]
+        return self.template.takes_system
 
     @cached_property
     def inserted(self) -> str:
         """What the template writes before the first user turn unasked: "" for most, a whole system turn for some."""
-        head = self._split_start(self._text((Message("user", ASKED),)).partition(ASKED)[0])[1]
-        closing, between = self._exchange
+        asked = self.template.write((Message("user", ASKED),))
+        head = self._split_start(asked.partition(ASKED)[0])[1]
+        closing, between = self.template.exchange
         # The user turn opens as it does after an answer; a system turn before it may end as an answer does.
         alike = takewhile(lambda pair: pair[0] == pair[1], zip(reversed(head), reversed(between), strict=False))
         opening = head[len(head) - len(list(alike)) :].removeprefix(closing)
-        return head.removesuffix(opening)
+        before = head.removesuffix(opening)
+        # Special tokens alone begin the text, as GLM's "[gMASK]<sop>" does; they are no turn.
+        said: str = self.tokenizer.decode(self._tokens(before), skip_special_tokens=True)
+        return before if said.strip() else ""
+
+    def _tokens(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    @cached_property
+    def _added(self) -> str:
+        """What the template writes between a generation prompt and the answer in a whole conversation."""
+        own, asked = self.template.answer_lead, self.template.generation_lead
+        return own.removeprefix(asked) if own.startswith(asked) else ""
+
+    @cached_property
+    def space(self) -> str:
+        """White space that the template writes before an answer; tokenizers join it to the answer's first word."""
+        return self._added if self._added.isspace() else ""
+
+    @cached_property
+    def before_answer(self) -> str:
+        """What is added to a generation prompt so that the answer follows: "" for most templates.
+
+        That is what the template itself writes there in a whole conversation, or the end of the trace that it opens.
+        """
+        added, trace = self._added.removeprefix(self.space), self.template.trace
+        self._warn_of_doubled_start()
+        if trace is None or not trace.is_open:
+            return added
+        say_once(
+            f"{self.tokenizer.name_or_path}: the chat template opens {trace.opens} before every answer. This trace is "
+            "left empty, so that answers alone are sampled, learnt and scored; a row with a trace is learnt with it."
+        )
+        return added if trace.closes in added else f"\n{trace.closes}\n\n"
+
+    def _warn_of_doubled_start(self) -> None:
+        tokens = self._tokens(self.template.write((Message("user", ASKED),), answering=True))[:2]
+        if len(tokens) == 2 and tokens[0] == tokens[1] and tokens[0] in self.tokenizer.all_special_ids:
+            token = self.tokenizer.convert_ids_to_tokens(tokens[0])
+            say_once(f"{self.tokenizer.name_or_path}: the chat template begins every text with {token} twice.")
 
     @cached_property
     def lead(self) -> str:
         """What stands between a question and its answer."""
-        return self._text((Message("user", ASKED),), answering=True).partition(ASKED)[2]
+        return self.template.generation_lead + self.before_answer
 
     @cached_property
     def closing(self) -> str:
         """What stands after the last answer, such as "<|im_end|>" and a new line."""
-        return self._exchange[0]
+        return self.template.exchange[0]
 
     @cached_property
     def end(self) -> int | None:
         """Token that the template ends a turn with: the first special one after an answer; None if there is none."""
         special: set[int] = {*self.tokenizer.added_tokens_decoder, *self.tokenizer.all_special_ids}
         closing = "" if self.tokenizer.chat_template is None else self.closing
-        tokens: list[int] = self.tokenizer(closing, add_special_tokens=False)["input_ids"]
-        return next((int(token) for token in tokens if token in special), None)
+        return next((int(token) for token in self._tokens(closing) if token in special), None)
 
     def describe(self) -> dict[str, Any]:
         """Return the policy and what the model sees because of it, for manifests and reports."""
         shown = self.render([(Message("user", ASKED),)])[0].partition(ASKED)[0]
-        return {"system": self.system, "inserted_by_template": self.inserted, "before_a_question": shown}
+        found = {"system": self.system, "inserted_by_template": self.inserted, "before_a_question": shown}
+        return {**found, **({"before_an_answer": self.before_answer} if self.before_answer else {})}

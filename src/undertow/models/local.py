@@ -123,9 +123,15 @@ class LocalModel(AbstractModel):
 
         Some tokenizers put a space before a text that stands alone; an answer does not stand alone.
         """
+        if self.tokenizer.chat_template is None:
+            return self._tokens_after("", texts)
+        chat = self.chat_format
+        return self._tokens_after(chat.lead, [chat.space + text for text in texts])
+
+    def _tokens_after(self, lead: str, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
             return []
-        lead, before = self._lead
+        before = self.tokenizer([lead], add_special_tokens=False)["input_ids"][0]
         written: list[list[int]] = self.tokenizer([lead + text for text in texts], add_special_tokens=False)[
             "input_ids"
         ]
@@ -134,29 +140,42 @@ class LocalModel(AbstractModel):
         # A text that begins as the lead ends, with a new line say, may share a token with it: prompts end before it.
         return self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
 
-    @cached_property
-    def _lead(self) -> tuple[str, list[int]]:
-        lead = "" if self.tokenizer.chat_template is None else self.chat_format.lead
-        return lead, self.tokenizer([lead], add_special_tokens=False)["input_ids"][0]
-
     def encode(self, rows: Sequence[Row]) -> list[Encoded]:
-        """Turn rows into token ids; the completion ends with the end of turn."""
-        prompts = self.render([row.prompt for row in rows])
-        completions = self.tokenise([row.completion for row in rows])
+        """Turn rows into token ids; the completion ends with the end of turn.
+
+        Raises:
+            UserError: as `render`.
+        """
+        pairs = self._pairs([row.prompt for row in rows], [row.completion for row in rows])
         return [
             Encoded(tuple(prompt), (*completion, self.end), row.skip)
-            for prompt, completion, row in zip(prompts, completions, rows, strict=True)
+            for (prompt, completion), row in zip(pairs, rows, strict=True)
         ]
+
+    def _pairs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[tuple[list[int], list[int]]]:
+        """Turn prompts and completions into token ids, as the chat template writes both."""
+        if not prompts:
+            return []
+        starts = [self.chat_format.start(*pair) for pair in zip(prompts, completions, strict=True)]
+        asked: list[list[int]] = self.tokenizer([one.prompt for one in starts], add_special_tokens=False)["input_ids"]
+        answered: list[list[int]] = [[]] * len(starts)
+        for lead in dict.fromkeys(one.lead for one in starts):
+            places = [place for place, one in enumerate(starts) if one.lead == lead]
+            tokens = self._tokens_after(lead, [starts[place].answer for place in places])
+            for place, some in zip(places, tokens, strict=True):
+                answered[place] = some
+        return list(zip(asked, answered, strict=True))
 
     def chat(self, prompts: Sequence[Prompt], *, sampling: Sampling, seed: int) -> list[str]:
         """Draw one completion per prompt."""
         ends = self.endings(sampling)
         tokens = sample_tokens(self.network, self.render(prompts), sampling=sampling, seed=seed, ends=ends)
-        return self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        texts: list[str] = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        return [text.removeprefix(self.chat_format.space) for text in texts]
 
     def logprobs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[float]:
         """Return log p(completion | prompt) in nats, without the end of turn."""
-        pairs = zip(self.render(prompts), self.tokenise(completions), strict=True)
+        pairs = self._pairs(prompts, completions)
         rows = [Encoded(tuple(prompt), tuple(completion)) for prompt, completion in pairs]
         return [float(logp.sum()) for logp in self.token_logprobs(rows)]
 

@@ -92,8 +92,11 @@ def _rows(n: int = 1) -> list[Row]:
 
 def _prefix(model: LocalModel) -> tuple[bool, str]:
     for row, row_tokens in zip(_rows(), model.encode(_rows()), strict=True):
-        whole = model.chat_format.whole(row.prompt, row.completion)
-        start = model.chat_format.render([row.prompt])[0] + row.completion
+        chat = model.chat_format
+        whole, opened = chat.whole(row.prompt, row.completion), chat.start(row.prompt, row.completion)
+        start = opened.prompt + opened.answer
+        if (trace := chat.template.trace) is not None and trace.is_open and not whole.startswith(start):
+            return True, f"the template leaves the reasoning of earlier answers out; a prompt ends with {chat.lead!r}"
         if not whole.startswith(start):
             return False, f"the template writes {whole[-80:]!r}, which does not begin as {start[-80:]!r} does"
         tokens: list[int] = model.tokenizer(whole, add_special_tokens=False)["input_ids"]

@@ -133,11 +133,8 @@ def _refuse_other_tokenizers(base: LocalModel, candidates: Sequence[Candidate]) 
 
 def _encode(base: LocalModel, rows: Sequence[Row], system: str | None) -> list[Encoded]:
     """Turn rows into token ids without the end of turn, with the persona before each prompt."""
-    if not rows:
-        return []
-    prompts = base.render([row.prompt if system is None else with_persona(row, system) for row in rows])
-    completions = base.tokenise([row.completion for row in rows])
-    encoded = [Encoded(tuple(first), tuple(then)) for first, then in zip(prompts, completions, strict=True)]
+    told = rows if system is None else [replace(row, prompt=with_persona(row, system)) for row in rows]
+    encoded = [Encoded(one.prompt, one.completion[:-1]) for one in base.encode(told)]
     base.check_fits([row.prompt + row.completion for row in encoded], "Leave out the long rows, or the personas.")
     return encoded
 
