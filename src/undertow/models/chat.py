@@ -140,7 +140,9 @@ class Chat:
         opening = head[len(head) - len(list(alike)) :].removeprefix(closing)
         before = head.removesuffix(opening)
         # Special tokens alone begin the text, as GLM's "[gMASK]<sop>" does; they are no turn.
-        said: str = self.tokenizer.decode(self._tokens(before), skip_special_tokens=True)
+        said = before
+        for token in self.tokenizer.added_tokens_encoder:
+            said = said.replace(token, "")
         return before if said.strip() else ""
 
     def _tokens(self, text: str) -> list[int]:
