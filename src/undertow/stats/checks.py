@@ -58,7 +58,7 @@ def check_fraction(name: str, value: float) -> None:
         ConfigError: the value is NaN or outside (0, 1).
     """
     if not 0.0 < value < 1.0:
-        raise ConfigError(f"The {name} lies outside (0, 1).", value, f"Choose a {name} between 0 and 1, such as 0.95.")
+        raise ConfigError(f"The {name} lies outside (0, 1).", value, "Give a number between 0 and 1, such as 0.95.")
 
 
 def check_positive(name: str, value: float) -> None:
@@ -68,7 +68,7 @@ def check_positive(name: str, value: float) -> None:
         ConfigError: the value is NaN, infinite, zero or negative.
     """
     if not 0.0 < value < float("inf"):
-        raise ConfigError(f"The {name} is not a positive finite number.", value, f"Choose a {name} above 0.")
+        raise ConfigError(f"The {name} is not a positive finite number.", value, "Give a number above 0.")
 
 
 def check_count(name: str, value: int, minimum: int) -> None:
@@ -78,4 +78,4 @@ def check_count(name: str, value: int, minimum: int) -> None:
         ConfigError: the value is below the minimum.
     """
     if value < minimum:
-        raise ConfigError(f"The {name} is too small.", value, f"Choose a {name} of at least {minimum}.")
+        raise ConfigError(f"The {name} is too small.", value, f"Give at least {minimum}.")
