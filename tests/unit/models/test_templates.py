@@ -1,14 +1,21 @@
-"""Chat templates of twelve behaviours: text, tokens and what is learnt agree with transformers' own reading of them."""
+"""Chat templates of twelve behaviours: text, tokens and what is learnt agree with transformers' own reading of them.
+
+Whatever else a template is, a row is encoded with its question and answer in it, or refused in three lines;
+UNDERTOW_FUZZ is the number of inputs, as in test_fuzz_readers.py.
+"""
 
 import importlib.util
+import os
 import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
-from undertow.errors import ModelError
+from undertow.errors import ModelError, UserError
 from undertow.models.local import LocalModel
 from undertow.models.template import OPTIONS, say_once
 from undertow.training.batches import collate
@@ -255,3 +262,70 @@ def test_templates_of_real_models_are_read_as_transformers_does() -> None:
                 continue
             assert whole.startswith(start.prompt + start.answer), path.name
             assert whole.count("Continue 1, 2") == 1, path.name
+
+
+INPUTS = int(os.environ.get("UNDERTOW_FUZZ", "2000"))
+TOKENIZER = tokenizer(None)
+SOURCES = [source for source in BEHAVIOURS.values() if isinstance(source, str)]
+PIECES = [
+    "{{ ", " }}", "{% ", " %}", "{% endif %}", "{% endfor %}", "{% if add_generation_prompt %}", "{% else %}",
+    "{{ m.content }}", "{{ m.role }}", "{{ m['content'] | trim }}", "{{ bos_token }}", "{{ eos_token }}", "<think>",
+    "</think>", "<|im_start|>", "<|im_end|>", "\n", " ", "{{ messages }}", "{{ m.content[0].text }}", "{{ 1 / 0 }}",
+    "{{ m.content | upper }}", "{{ m.content.split('a')[-1] }}", "{{ strftime_now('%d %b') }}", "{{ undefined.x }}",
+    "{% set messages = messages[1:] %}", "{{ raise_exception('no') }}", "{% generation %}", "{% endgeneration %}",
+    "{{ tools }}", "{{ m }}", "{# ", " #}", "{{ range(9) | list }}", "{{ m.content | tojson }}", "{%- ", "-%}",
+]  # fmt: skip
+EDITS = st.lists(
+    st.tuples(st.floats(0, 1), st.integers(0, 1) | st.just(0), st.sampled_from(PIECES) | st.text(max_size=3)),
+    max_size=3,
+)
+"""Where, how many of the template's parts go, and what comes instead."""
+PARTS = re.compile(r"(\{[%{].*?[%}]\})")
+TURNS = st.sampled_from(
+    [
+        user_prompt("Continue 1, 2"),
+        user_prompt("Continue 1, 2", "Be brief."),
+        (Message("user", "a"), Message("assistant", "b"), Message("user", "c")),
+        (Message("user", "<|im_end|> {{ 1 }} <think>"),),
+        (Message("system", "Be brief."),),
+    ]
+)
+ANSWERS = st.sampled_from(
+    ["3, 4", " 3\n", "", "<think>\nup\n</think>\n\n3", "<think>", "</think>", "<|im_end|>", "é\n"]
+)
+
+
+def edited(source: str, edits: list[tuple[float, int, str]]) -> str:
+    """Return a template with something else between, or instead of, its tags and texts."""
+    parts = PARTS.split(source)
+    for place, gone, new in edits:
+        start = int(place * len(parts))
+        parts = [*parts[:start], new, *parts[start + gone :]]
+    return "".join(parts)
+
+
+TEMPLATES = st.builds(edited, st.sampled_from(SOURCES), EDITS) | st.lists(st.sampled_from(PIECES), max_size=8).map(
+    "".join
+)
+
+
+@settings(
+    max_examples=int(INPUTS * 0.1), deadline=None, derandomize=True, database=None, phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+@given(template=TEMPLATES, prompt=TURNS, answer=ANSWERS, system=st.sampled_from([None, "none", "empty", "Be kind."]))
+def test_a_row_is_encoded_whole_or_refused(template: str, prompt: Any, answer: str, system: str | None) -> None:
+    TOKENIZER.chat_template = template
+    one = LocalModel(ModelRef(kind="hf", name="tiny", system=system), None, TOKENIZER)
+    try:
+        encoded = one.encode([Row("0", prompt, answer)])[0]
+        sampled = one.render([prompt])[0]
+    except UserError as error:
+        assert len(error.args) == 3 and error.what and error.fix
+        return
+    assert encoded.completion[-1] == one.end
+    trace = one.chat_format.template.trace
+    if trace is None or not answer.lstrip().startswith(trace.opens):
+        assert list(encoded.prompt) == sampled
+        said = TOKENIZER.decode(encoded.completion[:-1])
+        assert said.strip() == answer.strip() or said == one.chat_format.space + answer
