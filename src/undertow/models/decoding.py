@@ -9,6 +9,7 @@ that is digits and separators alone covers some characters of the form, so a pla
 come. The model chooses the digits; it can write nothing else, not even a stray word that a filter would have to find.
 """
 
+import inspect
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -148,6 +149,15 @@ def _buckets(prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
             yield rows[start : start + BATCH]
 
 
+def cached(network: Any, cache: Any) -> dict[str, Any]:
+    """Return the arguments that let a network use a cache, and go on from what is in it.
+
+    The cache is called `past_key_values`, and `cache` from transformers 5.24 on, which warns of the old name.
+    """
+    named = "cache" if "cache" in inspect.signature(network.forward).parameters else "past_key_values"
+    return {named: cache, "use_cache": True}
+
+
 @torch.inference_mode()
 def _decode(
     networks: Sequence[Any], tokens: torch.Tensor, uniform: torch.Tensor, sampling: Sampling, ends: Sequence[int] | Form
@@ -162,10 +172,11 @@ def _decode(
     drawn = torch.full((len(tokens), sampling.max_new_tokens), ends[0], device=tokens.device)
     alive = torch.arange(len(tokens), device=tokens.device)
     caches = [DynamicCache() for _ in networks]
+    options = [cached(network, cache) for network, cache in zip(networks, caches, strict=True)]
     for step in range(sampling.max_new_tokens):
         logits = [
-            network(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
-            for network, cache in zip(networks, caches, strict=True)
+            network(input_ids=tokens, logits_to_keep=1, **some).logits[:, -1]
+            for network, some in zip(networks, options, strict=True)
         ]
         scores = _agreed(logits)
         if form is not None:

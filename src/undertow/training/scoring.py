@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from undertow.errors import ModelError
+from undertow.models.decoding import cached
 from undertow.models.lm_head import body_and_head
 from undertow.models.local import SCORE_BATCH, Encoded, LocalModel
 from undertow.stats.checks import Floats
@@ -171,7 +172,7 @@ class _Reader:
         """
         body, head = body_and_head(self._model.network)
         batch = collate([self._rows[index] for index in picked]).to(self._model.device)
-        options = {"past_key_values": self._start(body, len(picked)), "use_cache": True} if self._shared else {}
+        options = cached(body, self._start(body, len(picked))) if self._shared else {}
         output: Any = body(input_ids=batch.tokens, **{"use_cache": False, **options})
         logp = head.logprobs(output.last_hidden_state[batch.rows, batch.positions], batch.targets).double().cpu()
         rows = batch.rows.cpu()
@@ -185,7 +186,7 @@ class _Reader:
         if self._cache is None:
             self._cache = DynamicCache()
             tokens = torch.tensor([self._shared], device=self._model.device)
-            body(input_ids=tokens, past_key_values=self._cache, use_cache=True)
+            body(input_ids=tokens, **cached(body, self._cache))
         cache = copy.deepcopy(self._cache)
         cache.batch_repeat_interleave(n)
         return cache
