@@ -27,6 +27,7 @@ TIMEOUT_S = 120.0
 CONNECT_S = 10.0
 CONCURRENCY = 16
 
+
 def check_reachable(ref: ModelRef, dialect: Dialect) -> Endpoint | None:
     """Refuse, without sending anything, what cannot be asked; return where the server listens, None for Inspect's.
 

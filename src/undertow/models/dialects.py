@@ -24,7 +24,8 @@ LIMITS = ("max_tokens", "max_completion_tokens")
 _OURS = {"model": "--model", "messages": "the prompts", "stream": "nothing", "n": "-n"}
 _UNSUPPORTED = re.compile(
     r"(un|not |n't )support|not (permitted|allowed|accepted|available|recogni[sz]ed|a valid)|unrecogni[sz]ed|unknown"
-    r"|unexpected|extra[_ ]|forbidden|deprecated|instead|only the default|no longer|cannot find|invalid (parameter|arg)",
+    r"|unexpected|extra[_ ]|forbidden|deprecated|instead|only the default|no longer|cannot find"
+    r"|invalid (parameter|argument)",
     re.IGNORECASE,
 )
 """Words of a refusal that say that something may not be sent at all, unlike "must be at most 4096"."""

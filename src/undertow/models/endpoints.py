@@ -192,7 +192,9 @@ def _refuse_keys(url: str, query: str) -> None:
         what = "The query of an address may hold a key, which is then written into files."
         raise ConfigError(what, f"{url}?{named[0][:40]}=...", f"Leave it out and set {KEY}.")
     if not query.isascii() or re.search(r"\s", query):
-        raise ConfigError("The query of an address is no part of a URL.", url, "Write it as in a browser, %20 for a space.")
+        raise ConfigError(
+            "The query of an address is no part of a URL.", url, "Write it as in a browser, %20 for a space."
+        )
 
 
 def without_keys(text: str, key: str | None = None) -> str:

@@ -21,7 +21,7 @@ FATAL = frozenset({401, 402, 404, 405})
 """Statuses that every other call would get too: a wrong key, no money, a model or address that does not exist."""
 
 ODD_TRIES = 3
-"""How often a reply that is no answer and no status is asked for again: it is a fault of the server, rarely of the day."""
+"""How often a reply that is no answer and names no status is asked for again: another try rarely cures it."""
 
 _SAID = 200
 _NAMES = {"rate_limit_exceeded": 429, "too_many_requests": 429, "server_error": 500, "overloaded_error": 529,
@@ -103,7 +103,7 @@ def _no_json(content: bytes, key: str | None) -> Fault:
     fault = _no_completion("is not JSON")
     fault.said = _said(content, None, key)
     # A reply that begins as JSON was cut off on its way; a page or a stream is what this server sends.
-    if not content.lstrip()[:1] in (b"{", b"["):
+    if content.lstrip()[:1] not in (b"{", b"["):
         fault.most = ODD_TRIES
         fault.reason = f"the reply is no chat completion but {_kind(content)}: {fault.said[:100]}".removesuffix(": ")
     return fault

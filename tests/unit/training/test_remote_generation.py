@@ -10,11 +10,14 @@ from pytest_socket import enable_socket, socket_allow_hosts
 
 from undertow.cli.main import main
 from undertow.errors import ArtifactError, ConfigError, MissingExtraError, ModelError, StorageError
-from undertow.models.api import ApiModel, endpoint
+from undertow.models.api import ApiModel
+from undertow.models.endpoints import endpoint
 from undertow.models.calls import Prices, Retries
 from undertow.models.servers import served
 from undertow.training.model_contract import check_model
-from undertow.training.remote_generation import RemoteConfig, _open, journal_path, reasons, remote_rows
+from undertow.training.remote_generation import reasons, remote_rows
+from undertow.training.remote_journal import journal_path, open_journal
+from undertow.training.remote_run import RemoteConfig
 from undertow.types import ModelRef, Sampling, user_prompt
 
 spec = importlib.util.spec_from_file_location("bench_api", Path(__file__).parents[3] / "benchmarks" / "api.py")
@@ -93,7 +96,7 @@ def test_a_line_that_a_kill_cut_off_is_asked_again_and_two_processes_never_write
     assert remote_rows(ref(server), PROMPTS, out, config()).rows == first.rows
     assert server.seen["ok"] == 21
     of = json.loads(journal.read_text().splitlines()[0])["of"]
-    with _open(journal, of, 20), pytest.raises(StorageError, match="Another process"):
+    with open_journal(journal, of, 20), pytest.raises(StorageError, match="Another process"):
         remote_rows(ref(server), PROMPTS, out, config())
 
 
