@@ -92,6 +92,8 @@ class _Order:
         first = next(row.completion for row, some in zip(rows, reasons, strict=True) if some)
         limit = f"{cut} of {n} were cut at {self.sampling.max_new_tokens} tokens (--max-tokens N); " if cut else ""
         named = ", ".join(f"{count} {reason}" for reason, count in invalid.items())
+        thinking = sum(row.completion.lstrip().startswith("<think>") for row in rows)
+        limit += f"{thinking} of {n} begin with reasoning (--extra-body may turn it off); " if thinking else ""
         shown = repr(first[:FIRST_SHOWN]) + ("..." if len(first) > FIRST_SHOWN else "")
         why = f"{n - valid} of {n} are not what the domain {self.domain.name} accepts ({named}); "
         return {**found, "why": f"{why}{limit}the first of them: {shown}"}
@@ -123,7 +125,7 @@ def generate_command(
     price: Annotated[
         str | None, typer.Option(help="Dollars for a million tokens of prompt and completion: 0.13,0.40.")
     ] = None,
-    max_cost: Annotated[float | None, typer.Option(min=0, help="Stop before this many dollars; needs --price.")] = None,
+    max_cost: Annotated[float | None, typer.Option(help="Stop before this many dollars; needs --price.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show rows, tokens and price; ask nothing.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -254,7 +256,7 @@ def _by_server(order: _Order, model: str, config: "RemoteConfig", dry_run: bool)
         "failed": len(found.failed),
         "reused": found.reused,
         "reasons": reasons(found.failed),
-        **({"empty": empty} if empty else {}),
+        **({"empty": f"{empty} (see --max-tokens and --extra-body)"} if empty else {}),
         "dollars": round(found.cost, 6),
         "model": model,
         **({"server": dict(found.server)} if found.server else {}),

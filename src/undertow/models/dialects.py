@@ -148,15 +148,18 @@ class Talk:
         learnt: called with each new one.
         answered: whether the server has answered; then the dialect stays as it is.
         renamed: whether the longest answer has got its other name already.
+        refusals: requests that the server refused for good, before it answered.
     """
 
     dialect: Dialect = field(default_factory=Dialect)
     learnt: Callable[[Dialect], None] = lambda dialect: None
     answered: bool = False
     renamed: bool = False
+    refusals: int = 0
 
     def learn(self, fault: Fault) -> bool:
         """Take what a refusal says of the request; tell whether another attempt is written in another way."""
+        self.refusals += not (self.answered or fault.again)
         if self.answered or fault.status not in (400, 422):
             return False
         found = self.dialect.after(fault.said if fault.body is None else fault.body)

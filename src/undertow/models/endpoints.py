@@ -27,7 +27,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PATH = "/chat/completions"
 
 _AZURE = ".azure.com"
-_SCHEMES = ("http://", "https://")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_HOST = re.compile(r"(localhost|[\w-]+(\.[\w-]+)+)?:[0-9]+(/|$)|localhost/")
 _RULES = tuple(
     re.compile(rule)
     for rule in (
@@ -145,7 +146,7 @@ def remote_ref(text: str) -> ModelRef:
 
 def is_served_by_url(ref: ModelRef) -> bool:
     """Tell whether a reference holds the URL of a server; else Inspect or vLLM reads it."""
-    return ref.kind == "api" and ref.name.startswith(_SCHEMES)
+    return ref.kind == "api" and _URL.match(ref.name) is not None
 
 
 def endpoint(ref: ModelRef) -> Endpoint | None:
@@ -159,6 +160,8 @@ def endpoint(ref: ModelRef) -> Endpoint | None:
         raise ConfigError("This is no model behind a server.", str(ref), fix)
     address = str(ref).removeprefix("api:")
     if not is_served_by_url(ref):
+        if _HOST.match(address):
+            raise ConfigError("The address has no scheme.", str(ref), f"Write api:http://{address} or api:https://...")
         return None
     before, found, model = address.partition("#")
     if found:
@@ -180,7 +183,8 @@ def _no_model(address: str) -> ConfigError:
     parts = urlsplit(plain) if plain.count("[") == plain.count("]") else None
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts else "api:..."
     before, _, last = shown.rpartition("/")
-    example = f"api:{before}#{last}" if parts and parts.path.strip("/") else "api:http://127.0.0.1:8000/v1/my-model"
+    named = parts is not None and parts.path.strip("/") and not re.fullmatch(r"v[0-9]+", last)
+    example = f"api:{before}#{last}" if named else "api:http://127.0.0.1:8000/v1/my-model"
     fix = f"Write <address>/v1/<model>, or <address>#<model> for a server without /v1, such as {example}."
     return ConfigError("The address does not say which of its parts is the model's name.", f"api:{shown}", fix)
 

@@ -59,7 +59,7 @@ def read_reply(status: int, headers: Mapping[str, str], content: bytes, key: str
         if 300 <= status < 400:
             to = headers.get("location", "").partition("?")[0]
             fault.reason = f"status {status}: the server sends elsewhere, to {_shown(to, key) or 'nowhere'}"
-            fault.fatal = True
+            fault.fatal, fault.said = True, ""
         raise fault
     if body is None:
         raise _no_json(content, key)

@@ -22,7 +22,7 @@ from undertow.models.servers import is_started_here, vllm_program
 from undertow.store.disk import storage_errors
 from undertow.store.fingerprints import canonical_json, sha256
 from undertow.training.remote_journal import EMPTY, check_journal, journal_path, open_journal
-from undertow.training.remote_run import MORE_ROOM, RemoteConfig, RemoteRun
+from undertow.training.remote_run import RemoteConfig, RemoteRun, fix_of_empty
 from undertow.types import Advance, ModelRef, Prompt, Row
 
 
@@ -106,8 +106,8 @@ def remote_rows(
     with storage_errors(out.parent), open_journal(path, _fingerprint(ref, prompts, config), len(prompts)) as journal:
         reused = journal.answered
         talk = Talk(config.dialect.learnt(journal.server), lambda found: journal.write({"server": found.to_json()}))
-        run = RemoteRun(journal, config, prompts, advance or (lambda done, total: None))
-        asyncio.run(run.all(ref, talk))
+        run = RemoteRun(journal, config, prompts, talk, advance or (lambda done, total: None))
+        asyncio.run(run.all(ref))
         known = journal.known
     if run.stopped:
         reason = f"{ref}: {run.stopped}; {journal.answered} of {len(prompts)} rows are safe in {path}"
@@ -148,7 +148,7 @@ def _nothing(ref: ModelRef, failed: Mapping[int, str]) -> ModelError:
     said = empty_words(failed, len(failed))
     others = {reason: count for reason, count in reasons(failed).items() if not reason.startswith(EMPTY)}
     why = "; ".join(filter(None, (said, *(f"{count} times: {reason}" for reason, count in others.items()))))
-    fix = MORE_ROOM if said else "Look what the server says; the same command asks these rows again."
+    fix = fix_of_empty(failed.values()) if said else "See what the server says; the same command asks again."
     return ModelError("No answer can be written as a row.", f"{ref}: {why[:600]}", fix)
 
 

@@ -6,7 +6,7 @@ not one for each row. A run ends early when the server is gone, refuses every ro
 
 import asyncio
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 
@@ -21,9 +21,9 @@ from undertow.types import Advance, ModelRef, Prompt, Sampling
 
 MORE_ROOM = (
     'Give --max-tokens N, or --extra-body \'{"chat_template_kwargs": {"enable_thinking": false}}\' where the server '
-    "lets reasoning be turned off; the same command asks these rows again."
+    "lets reasoning be turned off."
 )
-
+REFUSES = "The server or its model refuses these questions: ask another model, or for another domain."
 
 DEAD_AFTER = 5
 """Rows in succession that no attempt got an answer for: then the server is at fault, and the run stops."""
@@ -67,7 +67,9 @@ class RemoteConfig:
     def __post_init__(self) -> None:
         if self.max_cost is not None and not (isfinite(self.max_cost) and self.max_cost >= 0):
             raise ConfigError(
-                "The cap on the cost is no finite number from 0.", self.max_cost, "Give dollars, such as 5."
+                "The cap on the cost is no finite number from 0.",
+                f"max_cost={self.max_cost}",
+                "Give dollars, such as 5.",
             )
         if self.concurrency < 1:
             raise ConfigError("Nothing may be asked at once.", self.concurrency, "Set concurrency to 1 or more.")
@@ -85,6 +87,7 @@ class RemoteRun:
         journal: where answers go.
         config: how the server is asked.
         prompts: of all rows.
+        talk: how the server wants to be asked.
         advance: called with (rows done, prompts).
         stopped: why it ended early; "" if it did not.
         fix: what to do then.
@@ -97,6 +100,7 @@ class RemoteRun:
     journal: Journal
     config: RemoteConfig
     prompts: Sequence[Prompt]
+    talk: Talk
     advance: Advance
     stopped: str = ""
     fix: str = ""
@@ -106,13 +110,8 @@ class RemoteRun:
     empty: int = 0
     some: bool = False
 
-    async def all(self, ref: ModelRef, talk: Talk) -> None:
-        """Ask for every row, or stop early.
-
-        Args:
-            ref: where the server is.
-            talk: how it is asked.
-        """
+    async def all(self, ref: ModelRef) -> None:
+        """Ask for every row of the server that a reference names, or stop early."""
         known, journal = self.journal.known, self.journal
         missing = [place for place in range(len(self.prompts)) if not journal.is_answered(place)]
         if not missing:
@@ -124,7 +123,7 @@ class RemoteRun:
         self.some = journal.answered > 0
         config, budget = self.config, Budget(self.config.prices, self.config.max_cost, journal.cost)
         places = iter(missing)
-        async with asking(ref, config.concurrency, config.timeout_s, talk) as ask:
+        async with asking(ref, config.concurrency, config.timeout_s, self.talk) as ask:
             caller = Caller(ask, config.sampling, budget, config.retries)
             for place in places:
                 await self._row(caller, place)
@@ -165,24 +164,31 @@ class RemoteRun:
         self.journal.write({"row": place, "failed": reason, **made})
         self.empty += reason.startswith(EMPTY)
         if not self.some and self.empty >= EMPTY_AFTER:
-            self._stop(f"the first {EMPTY_AFTER} answers are empty, the last of them: {reason}", MORE_ROOM)
+            self._stop(f"the first {EMPTY_AFTER} answers are empty, the last of them: {reason}", fix_of_empty([reason]))
 
     def _failed(self, place: int, fault: Fault, answered: bool) -> None:
         self.journal.write({"row": place, "failed": fault.reason, "attempts": fault.attempts, "cost": fault.cost})
         if fault.again:
             self.failures += 1
         else:
-            # Numbers differ where a server names the request; before any answer the status alone has to do.
-            words = re.sub(r"[0-9a-f]*[0-9][0-9a-f-]*", "#", fault.said or fault.reason) if answered else ""
+            # Numbers differ where a server names the request.
+            words = re.sub(r"[0-9a-f]*[0-9][0-9a-f-]*", "#", fault.said or fault.reason)
             same = (fault.status, words) == self.refused
             self.refused, self.refusals = (fault.status, words), self.refusals + 1 if same else 1
         gone = fault.again and (self.failures >= DEAD_AFTER or not answered)
-        if fault.fatal or gone or self.refusals >= REFUSED_AFTER:
-            self._stop(fault.reason, _fix(fault))
+        refused = max(self.refusals, 0 if answered else self.talk.refusals) >= REFUSED_AFTER
+        if fault.fatal or gone or refused:
+            said = f" ({fault.said[:100]})" if fault.said and fault.said[:100] not in fault.reason else ""
+            self._stop(fault.reason + said, _fix(fault))
 
     def _stop(self, why: str, fix: str) -> None:
         if not self.stopped:
             self.stopped, self.fix = why, fix
+
+
+def fix_of_empty(reasons: Iterable[str]) -> str:
+    """Say what to do about answers without text, by their reasons."""
+    return MORE_ROOM if any("cut" in one or "reasoning" in one for one in reasons) else REFUSES
 
 
 def _fix(fault: Fault) -> str:

@@ -11,8 +11,8 @@ from pytest_socket import enable_socket, socket_allow_hosts
 from undertow.cli.main import main
 from undertow.errors import ArtifactError, ConfigError, MissingExtraError, ModelError, StorageError
 from undertow.models.api import ApiModel
-from undertow.models.endpoints import endpoint
 from undertow.models.calls import Prices, Retries
+from undertow.models.endpoints import endpoint
 from undertow.models.servers import served
 from undertow.training.model_contract import check_model
 from undertow.training.remote_generation import reasons, remote_rows
