@@ -231,7 +231,7 @@ class ApiModel(AbstractModel):
             async def one(prompt: Prompt, seed: int | None) -> str:
                 async with room:
                     answer = await caller.call(prompt, seed)
-                self.asked += 1
+                self.asked, self.talk.answered = self.asked + 1, True
                 self.empty.update([answer.empty] if answer.empty else [])
                 done()
                 return answer.text

@@ -9,11 +9,12 @@ import pytest
 
 from undertow.cli.main import main
 from undertow.data.rows import read_rows
-from undertow.errors import ModelError
+from undertow.errors import ArtifactError, ModelError
 from undertow.models.calls import Prices, Retries
 from undertow.models.dialects import Dialect
 from undertow.models.endpoints import remote_ref
-from undertow.training.remote_generation import empty_words, remote_rows
+from undertow.store.fingerprints import canonical_json, sha256
+from undertow.training.remote_generation import check_run, empty_words, remote_rows
 from undertow.training.remote_journal import journal_path
 from undertow.training.remote_run import RemoteConfig
 from undertow.types import Sampling, user_prompt
@@ -99,7 +100,7 @@ REFUSED = {
         always((400, {"object": "error", "message": "Invalid model"}, {})),
         3,
         "400: Invalid model",
-        "400|name",
+        "model's name",
     ),
     "other words each time": (lambda k, body: error(400, f"bad, request {'abc'[k % 3]}"), 3, "400: bad", "complains"),
     "both names of the limit": (always(error(400, "max_tokens: not supported")), 3, "not supported", "--token-limit"),
@@ -184,6 +185,40 @@ def test_a_form_that_is_given_is_sent_from_the_first_row(fake, config, tmp_path:
         assert set(body) == {"model", "messages", "max_completion_tokens", "stream", "chat_template_kwargs"}
 
 
+def test_a_journal_belongs_to_what_decides_its_rows(fake, config, tmp_path: Path) -> None:
+    server, other, out = fake(always(chat("7, 8"))), fake(always(chat("9"))), tmp_path / "rows.jsonl"
+    remote_rows(ref(server), PROMPTS, out, config())
+    turns = [[[turn.role, turn.content] for turn in prompt] for prompt in PROMPTS]
+    of = sha256(canonical_json([str(ref(server)), turns, config().sampling.to_json(), 100]))
+    assert json.loads(journal_path(out).read_text().splitlines()[0])["of"] == of, "as before servers had dialects"
+    for changed in (config(dialect=Dialect(seed=False)), config(dialect=Dialect(extra={"top_k": 1}))):
+        with pytest.raises(ArtifactError, match="other rows"):
+            check_run(ref(server), PROMPTS, out, changed)
+    check_run(ref(server), PROMPTS, out, config(dialect=Dialect(limit="max_completion_tokens")))
+    # A server that is started for each run has another port each time.
+    out = tmp_path / "own.jsonl"
+    remote_rows(ref(server), PROMPTS, out, config(known_as="api:vllm/m"))
+    assert remote_rows(ref(other), PROMPTS, out, config(known_as="api:vllm/m")).reused == N and not other.bodies
+
+
+def test_what_cannot_be_written_is_refused_before_anything_is_sent(fake, tmp_path: Path, monkeypatch, capsys) -> None:
+    server = fake(always(chat("7, 8")))
+    (tmp_path / "folder.jsonl").mkdir()
+    monkeypatch.setattr("undertow.training.remote_generation.find_spec", lambda name: None)
+    for out in (tmp_path / "none" / "x.jsonl", tmp_path / "folder.jsonl", tmp_path / "x.parquet", "hf:me/rows"):
+        said: list[str] = []
+        for more in ([], ["--dry-run"]):
+            assert main(["generate", str(out), "--model", str(ref(server)), "-n", "2", *more]) == 2
+            said.append(capsys.readouterr().err)
+        assert said[0] == said[1] and len(said[0].splitlines()) == 3
+    odd = (["--price", "nan,1"], ["--price", "1,1", "--max-cost", "nan"], ["--price", "1,1", "--max-cost", "inf"])
+    for more in odd:
+        assert main(["generate", str(tmp_path / "x.jsonl"), "--model", str(ref(server)), *more]) == 2
+        assert more[-1] in capsys.readouterr().err
+    assert main(["generate", str(tmp_path / "x.jsonl"), "--model", "api:vllm/"]) == 2
+    assert not server.bodies and not list(tmp_path.glob("*.journal"))
+
+
 def test_refusals_between_answers_do_not_end_a_run_and_three_in_succession_do(fake, config, tmp_path: Path) -> None:
     def some(k: int, body: dict[str, Any]) -> Answer:
         return error(400, f"refused, id {k}") if k % 2 else chat("7, 8")
@@ -191,9 +226,9 @@ def test_refusals_between_answers_do_not_end_a_run_and_three_in_succession_do(fa
     found = remote_rows(ref(fake(some)), PROMPTS, tmp_path / "a.jsonl", config(concurrency=1))
     assert (len(found.rows), len(found.failed)) == (6, 6)
     server = fake(lambda k, body: chat("7, 8") if k <= 5 else error(400, f"refused, id {k}f{k}"))
-    with pytest.raises(ModelError, match="5 of 12 rows are safe"):
-        remote_rows(ref(server), PROMPTS, tmp_path / "b.jsonl", config(concurrency=4))
-    assert 8 <= len(server.bodies) <= 11, "three, and those under way"
+    with pytest.raises(ModelError, match="5 of 36 rows are safe"):
+        remote_rows(ref(server), PROMPTS * 3, tmp_path / "b.jsonl", config(concurrency=4))
+    assert 8 <= len(server.bodies) <= 14, "three after the last answer, and those under way before and after it"
 
 
 def test_pauses_are_as_long_as_the_server_asks_and_no_longer_than_two_minutes(fake, config, waits, tmp_path) -> None:
