@@ -116,13 +116,17 @@ async def _post(client: Any, place: Endpoint, body: dict[str, Any], timeout_s: f
         async with asyncio.timeout(timeout_s + CONNECT_S):
             reply = await client.post(place.target, json=body)
     except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-        fault = Fault(f"the server does not answer: nothing can be reached at {place.url}")
+        why = without_keys(str(error), place.key)[:100]
+        fault = Fault(f"the server does not answer: nothing can be reached at {place.url} ({why})")
         fault.unreachable = True
         raise fault from error
     except (httpx2.TimeoutException, TimeoutError) as error:
-        raise Fault(f"no answer within {timeout_s:g} s", charged=True) from error
+        fault = Fault(f"no answer within {timeout_s:g} s", charged=True)
+        fault.slow = True
+        raise fault from error
     except httpx2.RequestError as error:
-        raise Fault("the connection broke", charged=True) from error
+        why = without_keys(str(error), place.key)[:100] or type(error).__name__
+        raise Fault(f"the connection broke ({why})", charged=True) from error
     return read_reply(reply.status_code, reply.headers, reply.content, place.key)
 
 

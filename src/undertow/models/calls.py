@@ -21,7 +21,7 @@ LONGEST_WAIT_S = 120.0
 """A server that asks to wait longer than this is not waited for."""
 
 FIRST_TRIES = 3
-"""How often a server that never answered is tried when nothing listens there: it was not started, or is elsewhere."""
+"""How often a server that never answered is tried when it says nothing at all: it was not started, or is elsewhere."""
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +69,7 @@ class Fault(Exception):
         said: the server's own words, or how the reply begins.
         body: the reply as JSON, if it is any.
         unreachable: whether nothing listens there.
+        slow: whether no answer came in time.
         most: attempts that are worth while, 0 for as many as of any fault.
         after_s: seconds that the server asks to wait.
         attempts: calls made, once the last has failed.
@@ -80,7 +81,7 @@ class Fault(Exception):
         self.reason, self.again, self.charged, self.fatal = reason, again, charged, fatal
         self.status, self.lacks, self.said = 0, "", ""
         self.body: Any = None
-        self.unreachable, self.most = False, 0
+        self.unreachable, self.slow, self.most = False, False, 0
         self.after_s, self.attempts, self.cost = 0.0, 1, 0.0
 
 
@@ -179,7 +180,7 @@ class Retries:
     def left(self, attempt: int, fault: Fault, answered: bool) -> bool:
         """Tell whether another attempt may be made after this one, counted from 1."""
         most = min(self.tries, fault.most or self.tries)
-        if fault.unreachable and not answered:
+        if (fault.unreachable or fault.slow) and not answered:
             most = min(most, FIRST_TRIES)
         return fault.again and fault.after_s <= LONGEST_WAIT_S and attempt < most
 

@@ -25,7 +25,7 @@ _OURS = {"model": "--model", "messages": "the prompts", "stream": "nothing", "n"
 _UNSUPPORTED = re.compile(
     r"(un|not |n't )support|not (permitted|allowed|accepted|available|recogni[sz]ed|a valid)|unrecogni[sz]ed|unknown"
     r"|unexpected|extra[_ ]|forbidden|deprecated|instead|only the default|no longer|cannot find"
-    r"|invalid (parameter|argument)",
+    r"|invalid (parameter|argument)|only [0-9.]+ (is|are)",
     re.IGNORECASE,
 )
 """Words of a refusal that say that something may not be sent at all, unlike "must be at most 4096"."""
@@ -101,9 +101,10 @@ class Dialect:
             refusal: the server's reply, as JSON or text.
         """
         said = refusal if isinstance(refusal, str) else json.dumps(refusal)
+        # A part of a longer name, such as that of a model, is no name.
+        named = _named(refusal) or set(re.findall(r"(?<![\w/.-])[A-Za-z_]+(?![\w/-])", said))
         if not _UNSUPPORTED.search(said):
-            return None
-        named = _named(refusal) or set(re.findall(r"[A-Za-z_]+", said))
+            named &= {"seed"}  # any complaint: it is a number of our making
         learnt = self
         if self.limit in named and self.limit in LIMITS:
             learnt = replace(learnt, limit=LIMITS[1 - LIMITS.index(self.limit)])

@@ -41,7 +41,7 @@ _RULES = tuple(
 """How an address without a # is read: the first that fits decides."""
 
 _SECRET = re.compile(r"key|token|secret|sig|passw|auth|cred|code|bearer", re.IGNORECASE)
-_RANDOM = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9_+/=-]{20,}")
+_RANDOM = re.compile(r"sk-|(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{16,}")
 
 
 def web_address(url: str, whose: str) -> SplitResult:
@@ -191,7 +191,7 @@ def _no_model(address: str) -> ConfigError:
 
 def _refuse_keys(url: str, query: str) -> None:
     pairs = parse_qsl(query, keep_blank_values=True)
-    named = [name for name, value in pairs if _SECRET.search(name) or _RANDOM.fullmatch(value)]
+    named = [name for name, value in pairs if _SECRET.search(name) or _RANDOM.search(value)]
     if named:
         what = "The query of an address may hold a key, which is then written into files."
         raise ConfigError(what, f"{url}?{named[0][:40]}=...", f"Leave it out and set {KEY}.")

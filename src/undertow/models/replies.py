@@ -166,6 +166,8 @@ def _answer(body: Any) -> Reply:
         text = ""
     if not isinstance(text, str):
         raise _no_completion(f"has no text in {path}.content")
+    if finish == "error":
+        raise _no_completion("ends in an error of the server")
     end = _plain(str(finish or "stop"))[:40]
     empty = "" if text.strip() else why_empty(end, thought=thought, refused=refused, tool=_inside(inner, "tool_calls"))
     counted = [_inside(body, "usage", name) for name in ("prompt_tokens", "completion_tokens")]

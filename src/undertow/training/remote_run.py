@@ -129,9 +129,12 @@ class RemoteRun:
                 await self._row(caller, place)
                 if caller.answered or self.stopped:
                     break
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(config.concurrency, len(missing))):
-                    group.create_task(self._work(caller, places))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(min(config.concurrency, len(missing))):
+                        group.create_task(self._work(caller, places))
+            except ExceptionGroup as errors:  # a full disk is to be told as one
+                raise errors.exceptions[0] from None
 
     async def _work(self, caller: Caller, places: Iterator[int]) -> None:
         for place in places:
@@ -193,8 +196,8 @@ def fix_of_empty(reasons: Iterable[str]) -> str:
 
 def _fix(fault: Fault) -> str:
     """Say what to do about a fault that ends a run."""
-    if fault.unreachable:
-        return f"Start the server or correct the address, then {_ON}"
+    if fault.unreachable or fault.slow:
+        return f"Look whether the server runs and the address is right, then {_ON}"
     if fault.status in (401, 403):
         return f"Set {KEY} to a key that it takes, then {_ON}"
     if fault.status in (404, 405) or 300 <= fault.status < 400:

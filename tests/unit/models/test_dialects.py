@@ -19,6 +19,9 @@ TAUGHT = {
     "Unknown model: seed": Dialect(seed=False),  # the name of a part is enough; it costs one request
     "temperature and seed are not supported": Dialect(seed=False, temperature=False),
     "Invalid model": None,
+    "Unknown model: org/seed-oss": None,
+    "seed must be below 2147483648": Dialect(seed=False),
+    "invalid temperature: only 0.6 is allowed for this model": Dialect(temperature=False),
     "messages: unsupported role": None,
 }
 

@@ -24,6 +24,9 @@ READ = {
     f"{AZURE}/openai/deployments/mine?api-version=2024-10-21": (
         f"{AZURE}/openai/deployments/mine/chat/completions?api-version=2024-10-21", "mine"
     ),
+    "https://h/v1/m?api-version=2024-10-21-preview&deployment=eu-west": (
+        "https://h/v1/chat/completions?api-version=2024-10-21-preview&deployment=eu-west", "m"
+    ),
     f"{AZURE}/openai/deployments/mine?api-version=2024-10-21#gpt-4o": (
         f"{AZURE}/openai/deployments/mine/chat/completions?api-version=2024-10-21", "gpt-4o"
     ),

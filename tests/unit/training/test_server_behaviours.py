@@ -1,6 +1,8 @@
 """Servers as they are: what each behaviour costs in requests, and whether it ends in rows or in their own words."""
 
+import errno
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,13 @@ import pytest
 
 from undertow.cli.main import main
 from undertow.data.rows import read_rows
-from undertow.errors import ArtifactError, ModelError
+from undertow.errors import ArtifactError, ModelError, StorageError
 from undertow.models.calls import Prices, Retries
 from undertow.models.dialects import Dialect
 from undertow.models.endpoints import remote_ref
 from undertow.store.fingerprints import canonical_json, sha256
 from undertow.training.remote_generation import check_run, empty_words, remote_rows
-from undertow.training.remote_journal import journal_path
+from undertow.training.remote_journal import Journal, journal_path
 from undertow.training.remote_run import RemoteConfig
 from undertow.types import Sampling, user_prompt
 
@@ -87,6 +89,8 @@ RIGHT = {
     "busy in a reply of 200": (first(within(message="Provider returned error", code=429)), N + 1),
     "fault of no code in a reply of 200": (first(within(message="busy")), N + 1),
     "fault within the choice": (first((200, {"choices": [{"error": {"code": 502, "message": "x"}}]}, {})), N + 1),
+    "answer that broke off": (first(chat("7,", "error")), N + 1),
+    "complaint of a seed": (unless("seed", error(400, "seed must be below 2147483648")), N + 1),
     "cut off once": (first((200, CUT, {})), N + 1),
 }
 """Behaviour and requests for twelve rows."""
@@ -110,6 +114,8 @@ REFUSED = {
     "refusal in 200": (always(within(message="No such voice", code=400)), 3, "400: No such voice", "complains"),
     "refusal of a provider": (always(within(message="Provider error", code=400, metadata=BEHIND)), 3, "no system", "."),
     "no code in 200": (always(within(message="Something odd")), 3, "Something odd", "OpenAI-compatible"),
+    "plain text in 200": (always((200, {"error": "not loaded"}, {})), 3, "status 200: not loaded", "address"),
+    "nothing in 200": (always((200, b"", {})), 3, "but empty", "address"),
     "empty choices": (always((200, {"choices": []}, {})), 3, r"has no choices\[0\] \(\{", "OpenAI-compatible"),
     "page of a proxy": (always((200, PAGE, {})), 3, "a page, .*Bad gateway of the proxy", "address"),
     "stream": (always((200, b"data: {}\n\ndata: [DONE]\n\n", {})), 3, "a stream: data", "address"),
@@ -240,7 +246,30 @@ def test_pauses_are_as_long_as_the_server_asks_and_no_longer_than_two_minutes(fa
 def test_a_server_that_is_not_there_is_given_up_soon(fake, config, waits, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="nothing can be reached") as caught:
         remote_rows(remote_ref("api:http://127.0.0.1:9/v1/m"), PROMPTS, tmp_path / "rows.jsonl", config())
-    assert len(waits) == 2 and sum(waits) < 2 and "Start the server" in caught.value.fix
+    assert len(waits) == 2 and sum(waits) < 2 and "server runs" in caught.value.fix
+
+
+def test_a_server_that_says_nothing_is_asked_three_times(fake, config, waits, tmp_path: Path) -> None:
+    def silent(k: int, body: dict[str, Any]) -> Answer:
+        time.sleep(0.3)
+        return chat("7, 8")
+
+    with pytest.raises(ModelError, match="no answer within"):
+        remote_rows(ref(fake(silent)), PROMPTS, tmp_path / "rows.jsonl", config(timeout_s=0.05))
+    assert len(waits) == 2
+
+
+def test_a_disk_that_fills_up_is_told_as_one(fake, config, tmp_path: Path, monkeypatch) -> None:
+    write = Journal.write
+
+    def full(self: Journal, record: dict[str, Any]) -> None:
+        if len(self.known) >= 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, record)
+
+    monkeypatch.setattr(Journal, "write", full)
+    with pytest.raises(StorageError, match="No space is left"):
+        remote_rows(ref(fake(always(chat("7, 8")))), PROMPTS, tmp_path / "rows.jsonl", config())
 
 
 def test_empty_answers_are_counted_by_reason_and_are_no_rows(fake, config, tmp_path: Path) -> None:
