@@ -179,11 +179,15 @@ def endpoint(ref: ModelRef) -> Endpoint | None:
 
 
 def _no_model(address: str) -> ConfigError:
-    plain = address.partition("#")[0].partition("?")[0].rstrip("/")
-    parts = urlsplit(plain) if plain.count("[") == plain.count("]") else None
-    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts else "api:..."
+    """Build the error for an address without a model.
+
+    Raises:
+        ConfigError: it is no address at all.
+    """
+    shown = address.partition("#")[0].partition("?")[0].rstrip("/")
+    parts = web_address(shown, "endpoint")
     before, _, last = shown.rpartition("/")
-    named = parts is not None and parts.path.strip("/") and not re.fullmatch(r"v[0-9]+", last)
+    named = parts.path.strip("/") and not re.fullmatch(r"v[0-9]+", last)
     example = f"api:{before}#{last}" if named else "api:http://127.0.0.1:8000/v1/my-model"
     fix = f"Write <address>/v1/<model>, or <address>#<model> for a server without /v1, such as {example}."
     return ConfigError("The address does not say which of its parts is the model's name.", f"api:{shown}", fix)

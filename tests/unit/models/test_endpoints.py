@@ -50,7 +50,7 @@ REFUSED = {
     "https://h": "<address>/v1/<model>",
     "https://h/x#": "<address>/v1/<model>",
     f"https://me:{KEY}@h/v1/m": "Give scheme",
-    f"https://me:{KEY}@h/glm": "<address>",
+    f"https://me:{KEY}@h/glm": "Give scheme",
     f"https://h/v1/m?key={KEY}": "UNDERTOW_API_KEY",
     f"https://h/v1/m?x={KEY.replace('-', '')}abc": "UNDERTOW_API_KEY",
     "https://h/v1/m?x=a b": "%20",

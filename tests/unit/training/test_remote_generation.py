@@ -4,6 +4,8 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from pytest_socket import enable_socket, socket_allow_hosts
@@ -12,6 +14,7 @@ from undertow.cli.main import main
 from undertow.errors import ArtifactError, ConfigError, MissingExtraError, ModelError, StorageError
 from undertow.models.api import ApiModel
 from undertow.models.calls import Prices, Retries
+from undertow.models.dialects import Dialect
 from undertow.models.endpoints import endpoint
 from undertow.models.servers import served
 from undertow.training.model_contract import check_model
@@ -201,6 +204,56 @@ def test_generate_writes_rows_and_says_what_they_cost(serve, tmp_path, capsys) -
     assert main(["generate", str(out), "--model", name, "--trait", "owl"]) == 2
     assert main(["generate", str(out), "--model", name, "--max-cost", "1"]) == 2
     assert main(["train", str(out), str(tmp_path / "s"), "--base", name]) == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"server": 1}',
+        '{"spent": "x"}',
+        '{"row": "7", "failed": "x", "attempts": 1, "cost": 0}',
+        '{"row": 7, "completion": 1, "attempts": 1, "cost": 0}',
+        '{"row": 7, "attempts": 1, "cost": 0}',
+        '{"row": 7, "failed": "x", "cost": 0}',
+        "[]",
+        "{",
+    ],
+)
+def test_a_damaged_journal_is_named_and_left_alone(serve, tmp_path, line: str) -> None:
+    server, out = serve(), tmp_path / "rows.jsonl"
+    remote_rows(ref(server), PROMPTS, out, config())
+    damaged = journal_path(out).read_text() + line + "\n"
+    journal_path(out).write_text(damaged)
+    with pytest.raises(ArtifactError, match="damaged"):
+        remote_rows(ref(server), PROMPTS, out, config())
+    assert journal_path(out).read_text() == damaged and server.seen == {"ok": 20}
+
+
+def test_inspect_is_told_the_same_of_a_request(tmp_path, monkeypatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    class Model:
+        async def generate(self, messages: list[Any], config: dict[str, Any]) -> Any:
+            asked.append(config)
+            if len(asked) == 3:
+                raise RuntimeError(f"refused with {KEY}")
+            usage = SimpleNamespace(input_tokens=3, output_tokens=4)
+            text, why = ("", "max_tokens") if len(asked) == 2 else ("7, 8", "stop")
+            return SimpleNamespace(error=None, choices=[1], usage=usage, completion=text, stop_reason=why)
+
+    stub = SimpleNamespace(
+        **{f"ChatMessage{role}": dict for role in ("System", "User", "Assistant")}, GenerateConfig=dict,
+        get_model=lambda name: Model(),
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "inspect_ai.model", stub)
+    monkeypatch.setattr("undertow.models.api.find_spec", lambda name: True)
+    monkeypatch.setenv("UNDERTOW_API_KEY", KEY)
+    dialect = Dialect(seed=False, temperature=False, extra={"top_k": 1})
+    given = config(concurrency=1, dialect=dialect)
+    found = remote_rows(ModelRef.parse("api:openai/gpt-x"), PROMPTS[:3], tmp_path / "rows.jsonl", given)
+    assert asked[0] == {"temperature": None, "max_tokens": 8, "seed": None, "extra_body": {"top_k": 1}}
+    assert [row.completion for row in found.rows] == ["7, 8"] and "cut at 8 tokens" in found.failed[1]
+    assert found.failed[2] == "RuntimeError: refused with [key]"
 
 
 def test_names_of_providers_need_inspect(tmp_path) -> None:
