@@ -12,8 +12,8 @@ from undertow.models.replies import read_reply
 
 KEY = "sk-secret-0123456789"
 NAMES = (
-    "choices", "message", "content", "error", "code", "usage", "prompt_tokens", "completion_tokens", "type", "text", "raw",
-    "finish_reason", "metadata", "refusal", "reasoning_content", "tool_calls", "detail", "loc", "param",
+    "choices", "message", "content", "error", "code", "usage", "prompt_tokens", "completion_tokens", "type", "text",
+    "raw", "finish_reason", "metadata", "refusal", "reasoning_content", "tool_calls", "detail", "loc", "param",
 )  # fmt: skip
 ATOMS = st.sampled_from(
     [None, True, 0, 429, -3, float("nan"), "", "429", "seed", "length", "\ud83d", KEY, "max_tokens?"]
