@@ -27,13 +27,16 @@ TIMEOUT_S = 120.0
 CONNECT_S = 10.0
 CONCURRENCY = 16
 
+INSPECT_EXTRA = ("openai", "openai-api", "sglang", "vllm")
+"""Inspect's providers that get extra parts of a request; it leaves them out for the others, without a word."""
+
 
 def check_reachable(ref: ModelRef, dialect: Dialect) -> Endpoint | None:
     """Refuse, without sending anything, what cannot be asked; return where the server listens, None for Inspect's.
 
     Raises:
-        ConfigError: the address names no model or holds a key, the key cannot be sent, or Inspect cannot be told the
-            name of the limit.
+        ConfigError: the address names no model or holds a key, the key cannot be sent, or Inspect cannot be told what
+            the dialect says.
         MissingExtraError: a package is not installed.
     """
     found = endpoint(ref)
@@ -44,6 +47,9 @@ def check_reachable(ref: ModelRef, dialect: Dialect) -> Endpoint | None:
         if dialect.limit != LIMITS[0]:
             fix = "Leave --token-limit-name out: Inspect knows the names of its providers."
             raise ConfigError("Only a server's own address takes a name of the limit.", str(ref), fix)
+        if dialect.extra and ref.name.partition("/")[0] not in INSPECT_EXTRA:
+            fix = f"Give the server's own address, api:https://..., or one of Inspect's {', '.join(INSPECT_EXTRA)}."
+            raise ConfigError("Inspect hands extra parts of a request to some providers alone.", str(ref), fix)
         if find_spec("inspect_ai") is None:
             raise _no_inspect(ref)
     return found

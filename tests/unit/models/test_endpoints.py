@@ -83,6 +83,8 @@ def test_names_of_providers_are_left_to_inspect(monkeypatch: pytest.MonkeyPatch)
         check_reachable(remote_ref("api:http://h/v1/m"), Dialect())
     with pytest.raises(ConfigError, match="--token-limit-name"):
         check_reachable(remote_ref("api:openai/gpt-x"), Dialect(limit="max_completion_tokens"))
+    with pytest.raises(ConfigError, match="openai-api"):
+        check_reachable(remote_ref("api:anthropic/x"), Dialect(extra={"top_k": 1}))
 
 
 def test_where_the_key_goes(monkeypatch: pytest.MonkeyPatch) -> None:
