@@ -158,7 +158,7 @@ def endpoint(ref: ModelRef) -> Endpoint | None:
     if ref.kind != "api":
         fix = "Write api:http://<host>:<port>/v1/<model>."
         raise ConfigError("This is no model behind a server.", str(ref), fix)
-    address = str(ref).removeprefix("api:")
+    address = str(ref).removeprefix("api:") if ref.revision or ref.adapter else ref.name
     if not is_served_by_url(ref):
         if _HOST.match(address):
             raise ConfigError("The address has no scheme.", str(ref), f"Write api:http://{address} or api:https://...")

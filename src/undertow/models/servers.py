@@ -40,7 +40,7 @@ def served(ref: ModelRef, start_s: float = START_S) -> Generator[ModelRef]:
         yield ref
         return
     program = vllm_program(ref)
-    port, (model, of, added) = _free_port(), _parts(str(ref).removeprefix(f"api:{PREFIX}"))
+    port, (model, of, added) = _free_port(), _parts(ref)
     adapter = ["--enable-lora", "--lora-modules", f"adapter={added}"] if added else []
     revision = ["--revision", of] if of else []
     command = [program, "serve", model, "--host", "127.0.0.1", "--port", str(port), *revision, *adapter]
@@ -66,7 +66,7 @@ def vllm_program(ref: ModelRef) -> str:
     Raises:
         ModelError: there is none, or the reference names no model for it.
     """
-    if not _parts(str(ref).removeprefix(f"api:{PREFIX}"))[0]:
+    if not _parts(ref)[0]:
         raise ModelError("This names no model for vLLM.", str(ref), f"Write api:{PREFIX}<path or id>.")
     program = shutil.which("vllm")
     if program is None:
@@ -75,9 +75,12 @@ def vllm_program(ref: ModelRef) -> str:
     return program
 
 
-def _parts(text: str) -> tuple[str, str, str]:
-    """Return model, revision and adapter folder of `<path or id>[@revision][+<adapter folder>]`; "" for none."""
-    left, _, adapter = text.partition("+")
+def _parts(ref: ModelRef) -> tuple[str, str, str]:
+    """Return model, revision and adapter folder, "" for none, whether the reference has read them apart or not."""
+    name = ref.name.removeprefix(PREFIX)
+    if ref.revision or ref.adapter:
+        return name, ref.revision or "", ref.adapter or ""
+    left, _, adapter = name.partition("+")
     model, _, revision = left.partition("@")
     return model, revision, adapter
 
