@@ -33,7 +33,8 @@ CLIENT = """
 import sys
 from pathlib import Path
 from undertow.models.calls import Retries
-from undertow.training.remote_generation import RemoteConfig, remote_rows
+from undertow.training.remote_generation import remote_rows
+from undertow.training.remote_run import RemoteConfig
 from undertow.types import ModelRef, Sampling, user_prompt
 ref, out, n, timeout = sys.argv[1:]
 prompts = [user_prompt(f"Row {place}: continue 4, 8, 15.") for place in range(int(n))]

@@ -20,7 +20,18 @@ import typer
 from typer.core import TyperGroup
 
 from undertow import __version__
-from undertow.cli import audit_models, audits, catalogue, constitutions, mitigations, models, rows, studies, training
+from undertow.cli import (
+    audit_models,
+    audits,
+    catalogue,
+    constitutions,
+    generation,
+    mitigations,
+    models,
+    rows,
+    studies,
+    training,
+)
 from undertow.errors import UserError, missing_extra, out_of_memory
 
 DONE, USER, FAULT, INTERRUPTED = 0, 2, 3, 130
@@ -74,7 +85,7 @@ COMMANDS = (
     (STUDY, "power", studies.power_command),
     (AUDIT, "check", audits.check_command),
     (THINGS, "check-model", models.check_model_command),
-    (THINGS, "generate", rows.generate_command),
+    (THINGS, "generate", generation.generate_command),
     (THINGS, "filter", rows.filter_command),
     (THINGS, "train", training.train_command),
     (THINGS, "train-remote", training.train_remote_command),

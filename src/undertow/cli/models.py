@@ -1,5 +1,6 @@
 """The commands that look at a model: before hours are spent on it, and for what it prefers."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +9,7 @@ import typer
 
 import undertow
 from undertow.cli.options import Json, Seed, prepare, show
+from undertow.cli.server_options import ExtraBody, NoSeed, TokenLimitName, given_dialect
 from undertow.errors import ModelError
 from undertow.evals.base import EVALUATIONS, metric
 from undertow.traits import panel
@@ -15,6 +17,7 @@ from undertow.types import ContractReport
 
 if TYPE_CHECKING:
     from undertow.models.chat import AbstractModel
+    from undertow.models.dialects import Dialect
     from undertow.training.model_needs import ModelNeeds, Speed
 
 FAILED = 1
@@ -91,6 +94,9 @@ def eval_command(
         list[str], typer.Option("--trait", help="Look for this trait; all of the category if not given.")
     ] = [],  # noqa: B006
     samples: Annotated[int, typer.Option(min=0, help="Sampled answers for each question.")] = 20,
+    token_limit_name: TokenLimitName = None,
+    no_seed: NoSeed = False,
+    extra_body: ExtraBody = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -99,17 +105,21 @@ def eval_command(
     kinds = kinds or ["favourite"]
     exact = [name for name in kinds if EVALUATIONS[name].needs_weights]
     references = (model, *([base] if base else []))
-    if any(reference.startswith("api:") for reference in references):
+    served = any(reference.startswith("api:") for reference in references)
+    dialect = given_dialect(served, token_limit_name, no_seed, extra_body)
+    if served:
         _refuse_exact(exact, samples)
     prepare()
     found: list[dict[str, Any]] = []
     for reference in references:
         values: dict[str, dict[str, list[float]]] = {}
-        for score in undertow.evaluate(_chatting(reference), targets, kinds=kinds, samples=samples, seed=seed):
+        asked = _chatting(reference, dialect)
+        for score in undertow.evaluate(asked, targets, kinds=kinds, samples=samples, seed=seed):
             values.setdefault(score.target, {}).setdefault(score.metric, []).append(score.value)
         for target, metrics in values.items():
             means = {name: sum(some) / len(some) for name, some in metrics.items()}
             found.append({"model": reference, "target": target, **means})
+        _say_empty(asked)
     show({"schema": "undertow.scores/1", "scores": found}, as_json, _score_lines(found, model, base))
 
 
@@ -123,11 +133,29 @@ def _refuse_exact(exact: list[str], samples: int) -> None:
         raise ModelError("A model behind a server has sampled rates alone.", "--samples 0", "Give 1 or more.")
 
 
-def _chatting(reference: str) -> "AbstractModel":
+def _chatting(reference: str, dialect: "Dialect") -> "AbstractModel":
     """Return a model that can be asked, behind a server or here."""
     from undertow.models.api import ApiModel
 
-    return ApiModel(reference) if reference.startswith("api:") else undertow.load_model(reference)
+    return ApiModel(reference, dialect=dialect) if reference.startswith("api:") else undertow.load_model(reference)
+
+
+def _say_empty(model: "AbstractModel") -> None:
+    """Say how many answers of a server had no text; rates of nothing are refused.
+
+    Raises:
+        ModelError: all of them were empty.
+    """
+    from undertow.models.api import ApiModel
+
+    if not isinstance(model, ApiModel) or not model.empty:
+        return
+    counted = ", ".join(f"{count} {why}" for why, count in model.empty.most_common())
+    said = f"{model.empty.total()} of {model.asked} answers are empty: {counted}"
+    if model.empty.total() == model.asked:
+        fix = "Turn reasoning off by --extra-body, or serve a model that answers at once."
+        raise ModelError("There is no answer to be evaluated.", f"{model.ref}: {said}", fix)
+    print(f"note: {said}; they count as answers without any word that is looked for", file=sys.stderr)
 
 
 def _score_lines(found: list[dict[str, Any]], model: str, base: str | None) -> Iterator[str]:

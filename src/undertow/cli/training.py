@@ -19,6 +19,7 @@ from undertow.cli.options import (
     StudentsFolder,
     Training,
     prepare,
+    quoted,
     read_given,
     student_part,
     tell,
@@ -189,7 +190,7 @@ def train_remote_command(
     learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 2e-4,
     rank: Annotated[int, typer.Option(min=1, help="Of the adapter.")] = 8,
     seed: Annotated[int, typer.Option(help="Of the adapter and of the order of the rows.")] = 0,
-    price: Annotated[float, typer.Option(min=0.0, help="Dollars for a million trained tokens.")] = 0.0,
+    price: Annotated[float, typer.Option(help="Dollars for a million trained tokens.")] = 0.0,
     max_cost: Annotated[
         float | None, typer.Option(help="Dollars that the job may cost at most; needs --price.")
     ] = None,
@@ -197,16 +198,21 @@ def train_remote_command(
     as_json: Json = False,
 ) -> None:
     """Train a student at a service, such as Tinker. What you send leaves this machine."""
-    from undertow.training.services import Cap, RemoteTraining, planned_job, train_remotely, trainer
+    from undertow.training.services import Cap, RemoteTraining, check_job, train_remotely, trainer
 
     given, service = undertow.read_rows(rows), trainer(model)
     training = RemoteTraining(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, rank=rank, seed=seed)
+    cap = Cap(price=price, dollars=max_cost)
     if dry_run:
-        bounds = planned_job(service, given, training, price).estimate
+        bounds = check_job(service, given, training, out, cap).estimate
         most = {"trained_tokens_at_most": bounds["tokens"], "dollars_at_most": round(bounds["dollars"], 4)}
-        tell({"rows": bounds["rows"], **most}, as_json, f"undertow train-remote {rows} {out} --model {model}")
+        tell(
+            {"rows": bounds["rows"], **most},
+            as_json,
+            f"undertow train-remote {quoted(rows)} {quoted(out)} --model {quoted(model)}",
+        )
         return
-    record = train_remotely(service, given, training, out, Cap(price=price, dollars=max_cost), _steps)
+    record = train_remotely(service, given, training, out, cap, _steps)
     found = {"model": record.trained, "record": str(out), "rows": record.estimate["rows"]}
     following = "undertow generate rows.jsonl --model api:https://<host>/v1/<model>"
     tell(found, as_json, f"serve {record.trained}, then: {following}")

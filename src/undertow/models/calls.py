@@ -4,9 +4,11 @@ Nothing here knows the server: `ask` makes one attempt, and raises `Fault` for e
 """
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from undertow.errors import ConfigError, ModelError
 from undertow.types import Prompt, Sampling
@@ -15,6 +17,13 @@ TURN_TOKENS = 16
 """More than a chat template writes around a turn; a system turn that the server adds by itself is not counted."""
 
 LONGEST_PAUSE_S = 30.0
+LONGEST_WAIT_S = 120.0
+"""A server that asks to wait longer than this is not waited for."""
+
+FIRST_TRIES = 3
+"""How often a server that never answered is tried when it says nothing at all: it was not started, or is elsewhere."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +36,7 @@ class Reply:
         tokens: of the prompt and of the completion, as the server counts them; None where it does not.
         cost: dollars, lost attempts included.
         attempts: calls made for it.
+        empty: why the text has nothing in it, such as "cut while still reasoning"; "" for one that has.
     """
 
     text: str
@@ -34,6 +44,16 @@ class Reply:
     tokens: tuple[int, int] | None = None
     cost: float = 0.0
     attempts: int = 1
+    empty: str = ""
+
+    @property
+    def cut(self) -> bool:
+        """Whether it ended at the longest length."""
+        return self.finish in CUT
+
+
+CUT = ("length", "max_tokens")
+"""How servers say that an answer ended at the longest length."""
 
 
 class Fault(Exception):
@@ -46,7 +66,11 @@ class Fault(Exception):
         fatal: whether every other call would fail in the same way, such as for a wrong key.
         status: of the reply, if there was one.
         lacks: what makes a reply no chat completion, such as "has no choices"; empty for other faults.
-        said: how the reply begins.
+        said: the server's own words, or how the reply begins.
+        body: the reply as JSON, if it is any.
+        unreachable: whether nothing listens there.
+        slow: whether no answer came in time.
+        most: attempts that are worth while, 0 for as many as of any fault.
         after_s: seconds that the server asks to wait.
         attempts: calls made, once the last has failed.
         cost: dollars that the lost attempts may have cost.
@@ -56,6 +80,8 @@ class Fault(Exception):
         super().__init__(reason)
         self.reason, self.again, self.charged, self.fatal = reason, again, charged, fatal
         self.status, self.lacks, self.said = 0, "", ""
+        self.body: Any = None
+        self.unreachable, self.slow, self.most = False, False, 0
         self.after_s, self.attempts, self.cost = 0.0, 1, 0.0
 
 
@@ -134,25 +160,50 @@ Ask = Callable[[Prompt, Sampling, int | None], Awaitable[Reply]]
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How often a call is made, and the seconds before the second time; each further pause is twice as long."""
+    """How often a call is made, and how long is waited before it is made again.
+
+    Attributes:
+        tries: calls at most.
+        pause_s: seconds before the second; each further pause is twice as long.
+        sleep: what waits.
+    """
 
     tries: int = 8
     pause_s: float = 0.5
+    sleep: Callable[[float], Awaitable[Any]] = field(default=asyncio.sleep, repr=False)
 
     def pause(self, attempt: int, fault: Fault) -> float:
         """Return the seconds to wait after an attempt, counted from 1; drawn, so that calls do not come all at once."""
         longest = min(LONGEST_PAUSE_S, self.pause_s * 2 ** (attempt - 1))
-        return max(min(fault.after_s, 2 * LONGEST_PAUSE_S), random.uniform(longest / 2, longest))
+        return max(fault.after_s, random.uniform(longest / 2, longest))
+
+    def left(self, attempt: int, fault: Fault, answered: bool) -> bool:
+        """Tell whether another attempt may be made after this one, counted from 1."""
+        most = min(self.tries, fault.most or self.tries)
+        if (fault.unreachable or fault.slow) and not answered:
+            most = min(most, FIRST_TRIES)
+        return fault.again and fault.after_s <= LONGEST_WAIT_S and attempt < most
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Caller:
-    """Makes calls until they succeed, within a budget."""
+    """Makes calls until they succeed, within a budget.
+
+    Attributes:
+        ask: one attempt.
+        sampling: temperature and longest answer.
+        budget: what calls may cost.
+        retries: how often each is made.
+        answered: whether the server has given an answer yet.
+        told: whether it was said that a call is made again.
+    """
 
     ask: Ask
     sampling: Sampling
     budget: Budget
-    retries: Retries = Retries()
+    retries: Retries = field(default_factory=Retries)
+    answered: bool = False
+    told: bool = False
 
     async def call(self, prompt: Prompt, seed: int | None) -> Reply:
         """Return the answer to a prompt.
@@ -171,14 +222,22 @@ class Caller:
                 self.budget.settle(most, cost)
                 lost += cost
                 fault.attempts, fault.cost = attempt, lost
-                if not fault.again or attempt == self.retries.tries:
+                if not self.retries.left(attempt, fault, self.answered):
                     raise
-                await asyncio.sleep(self.retries.pause(attempt, fault))
+                self._tell(fault)
+                await self.retries.sleep(self.retries.pause(attempt, fault))
             except BaseException:
                 self.budget.settle(most, most)
                 raise
             else:
                 cost = most if answer.tokens is None else self.budget.prices.of(answer.tokens)
                 self.budget.settle(most, cost)
+                self.answered = True
                 return replace(answer, cost=lost + cost, attempts=attempt)
         raise ModelError("No call may be made.", f"tries={self.retries.tries}", "Allow at least one try.")
+
+    def _tell(self, fault: Fault) -> None:
+        """Say once why nothing seems to happen, as long as the server has not answered."""
+        if not self.told and not self.answered:
+            self.told = True
+            logger.warning("The server does not answer yet, and is asked again: %s", fault.reason)

@@ -36,26 +36,53 @@ def served(ref: ModelRef, start_s: float = START_S) -> Generator[ModelRef]:
     Raises:
         ModelError: there is no vLLM, or the server did not start.
     """
-    if ref.kind != "api" or not ref.name.startswith(PREFIX):
+    if not is_started_here(ref):
         yield ref
         return
-    program = shutil.which("vllm")
-    if program is None:
-        fix = "Install vLLM in an environment of its own and put its `vllm` on the PATH, or give api:http://..."
-        raise ModelError("There is no vLLM here.", str(ref), fix)
-    port, model = _free_port(), ref.name.removeprefix(PREFIX)
-    adapter = ["--enable-lora", "--lora-modules", f"adapter={ref.adapter}"] if ref.adapter else []
-    revision = ["--revision", ref.revision] if ref.revision else []
+    program = vllm_program(ref)
+    port, (model, of, added) = _free_port(), _parts(ref)
+    adapter = ["--enable-lora", "--lora-modules", f"adapter={added}"] if added else []
+    revision = ["--revision", of] if of else []
     command = [program, "serve", model, "--host", "127.0.0.1", "--port", str(port), *revision, *adapter]
     with tempfile.TemporaryFile() as log:
         # A group of its own, so that its workers are stopped with it, and an interrupt reaches us first.
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             _wait(process, port, start_s, log, ref)
-            address = f"http://127.0.0.1:{port}/v1/{'adapter' if ref.adapter else model}"
+            address = f"http://127.0.0.1:{port}/v1/{'adapter' if added else model}"
             yield replace(ref, name=address, revision=None, adapter=None)
         finally:
             _stop(process)
+
+
+def is_started_here(ref: ModelRef) -> bool:
+    """Tell whether a reference names a server that is started for it."""
+    return ref.kind == "api" and ref.name.startswith(PREFIX)
+
+
+def vllm_program(ref: ModelRef) -> str:
+    """Return where vLLM is.
+
+    Raises:
+        ModelError: there is none, or the reference names no model for it.
+    """
+    if not _parts(ref)[0]:
+        raise ModelError("This names no model for vLLM.", str(ref), f"Write api:{PREFIX}<path or id>.")
+    program = shutil.which("vllm")
+    if program is None:
+        fix = "Install vLLM in an environment of its own and put its `vllm` on the PATH, or give api:http://..."
+        raise ModelError("There is no vLLM here.", str(ref), fix)
+    return program
+
+
+def _parts(ref: ModelRef) -> tuple[str, str, str]:
+    """Return model, revision and adapter folder, "" for none, whether the reference has read them apart or not."""
+    name = ref.name.removeprefix(PREFIX)
+    if ref.revision or ref.adapter:
+        return name, ref.revision or "", ref.adapter or ""
+    left, _, adapter = name.partition("+")
+    model, _, revision = left.partition("@")
+    return model, revision, adapter
 
 
 def _free_port() -> int:

@@ -17,8 +17,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from undertow.errors import ArtifactError, ConfigError, EmptyDataError
-from undertow.models.api import ApiModel, Endpoint
+from undertow.models.api import ApiModel
 from undertow.models.calls import Retries
+from undertow.models.endpoints import Endpoint
 from undertow.store.disk import write_file
 from undertow.store.fingerprints import canonical_json, sha256
 from undertow.traits import TRAITS, matches, word_trait

@@ -7,7 +7,7 @@ from typing import Any, Literal, cast, get_args
 from urllib.parse import unquote_to_bytes
 
 from undertow.errors import ConfigError, unknown_name
-from undertow.models.api import web_address
+from undertow.models.endpoints import web_address
 from undertow.monitor.protocol import READABLE
 from undertow.stats.checks import check_positive
 

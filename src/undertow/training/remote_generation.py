@@ -1,58 +1,29 @@
 """Rows from a model behind a server: each is answered once or listed as failed, and none that was answered is lost.
 
-Every answer is appended to a journal beside the row file as it comes; a run that was killed, cut off or out of money
-goes on from there with the same command. Calls that were under way when a process was killed are made again, and what
-they cost is in no count.
-
-    {"undertow": "remote-rows/1", "of": <fingerprint>, "rows": n}     the first line: what the journal belongs to
-    {"row": 7, "completion": text, "finish": "stop", "attempts": 1, "cost": 0.0}
-    {"row": 8, "failed": reason, "attempts": 8, "cost": 0.0}     asked again by the next run
+Every answer is appended to a journal beside the row file as it comes (`undertow.training.remote_journal`); a run that
+was killed, cut off or out of money goes on from there with the same command. Calls that were under way when a process
+was killed are made again, and what they cost is in no count.
 """
 
 import asyncio
-import contextlib
-import fcntl
-import json
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from undertow.data.rows import write_rows
-from undertow.errors import ArtifactError, ModelError, StorageError
-from undertow.models.api import CONCURRENCY, TIMEOUT_S, asking
-from undertow.models.calls import Budget, Caller, Fault, OverBudgetError, Prices, Retries, most_tokens
-from undertow.seeds import derive
+from undertow.errors import ConfigError, MissingExtraError, ModelError, StorageError
+from undertow.models.api import check_reachable
+from undertow.models.calls import Reply, most_tokens
+from undertow.models.dialects import Talk
+from undertow.models.servers import is_started_here, vllm_program
 from undertow.store.disk import storage_errors
 from undertow.store.fingerprints import canonical_json, sha256
-from undertow.types import Advance, ModelRef, Prompt, Row, Sampling
-
-DEAD_AFTER = 5
-"""Rows in succession that no attempt got an answer for: then the server is at fault, and the run stops."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemoteConfig:
-    """How a server is asked.
-
-    Attributes:
-        sampling: temperature and longest answer.
-        seed: of all rows; a row's own is sent along, and kept to as far as the server does.
-        concurrency: calls at once.
-        timeout_s: seconds for one answer.
-        retries: of each call.
-        prices: dollars for a million tokens.
-        max_cost: dollars that all runs on this journal may cost together, or None.
-    """
-
-    sampling: Sampling
-    seed: int
-    concurrency: int = CONCURRENCY
-    timeout_s: float = TIMEOUT_S
-    retries: Retries = field(default_factory=Retries)
-    prices: Prices = field(default_factory=Prices)
-    max_cost: float | None = None
+from undertow.training.remote_journal import EMPTY, check_journal, journal_path, open_journal
+from undertow.training.remote_run import RemoteConfig, RemoteRun, fix_of_empty
+from undertow.types import Advance, ModelRef, Prompt, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +36,8 @@ class RemoteRows:
         cost: dollars, of all runs on the journal.
         attempts: calls of the rows' last runs.
         reused: rows that earlier runs had answered.
+        cut: answers that ended at the longest length.
+        server: how the server was asked, as far as it differs from the default, what was learnt included.
     """
 
     rows: tuple[Row, ...]
@@ -72,35 +45,8 @@ class RemoteRows:
     cost: float
     attempts: int
     reused: int
-
-
-@dataclass(slots=True)
-class _Journal:
-    """The lines so far: what is known of each row, and the dollars of all lines."""
-
-    stream: BinaryIO
-    known: dict[int, dict[str, Any]] = field(default_factory=dict)
-    cost: float = 0.0
-
-    def take(self, record: dict[str, Any]) -> None:
-        self.cost += record["cost"]
-        # An answer is never replaced, so each row has exactly one.
-        if "completion" not in self.known.get(record["row"], {}):
-            self.known[record["row"]] = record
-
-    def write(self, record: dict[str, Any]) -> None:
-        self.stream.write(json.dumps(record).encode() + b"\n")
-        self.stream.flush()
-        self.take(record)
-
-    @property
-    def answered(self) -> int:
-        return sum("completion" in record for record in self.known.values())
-
-
-def journal_path(out: Path) -> Path:
-    """Return the journal that belongs to a row file."""
-    return out.with_name(f"{out.name}.journal")
+    cut: int = 0
+    server: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 def most_cost(prompts: Sequence[Prompt], config: RemoteConfig) -> tuple[int, int, float]:
@@ -108,6 +54,26 @@ def most_cost(prompts: Sequence[Prompt], config: RemoteConfig) -> tuple[int, int
     tokens = [most_tokens(prompt, config.sampling) for prompt in prompts]
     total = (sum(one for one, _ in tokens), sum(other for _, other in tokens))
     return *total, config.prices.of(total)
+
+
+def check_run(ref: ModelRef, prompts: Sequence[Prompt], out: Path, config: RemoteConfig) -> None:
+    """Refuse, without sending or writing anything, what `remote_rows` would refuse before its first request.
+
+    Args:
+        ref: `api:...`, one that is started here included.
+        prompts: what is to be sent.
+        out: row file.
+        config: how the server is asked.
+
+    Raises:
+        UserError: the address, the key, a missing package, the row file or its journal.
+    """
+    if is_started_here(ref):
+        vllm_program(ref)
+    else:
+        check_reachable(ref, config.dialect)
+    _check_out(out)
+    check_journal(journal_path(out), _fingerprint(ref, prompts, config), len(prompts))
 
 
 def remote_rows(
@@ -130,134 +96,76 @@ def remote_rows(
         advance: called with (rows done, prompts).
 
     Raises:
-        ModelError: the server is gone or refuses every call, or the money is used up; the answers so far are kept.
-        ArtifactError: the journal belongs to other rows.
+        ModelError: the server is gone or refuses every call, the money is used up, or no answer can be a row; the
+            answers so far are kept.
+        UserError: as `check_run`.
         StorageError: the journal cannot be written, or another process writes it.
     """
+    check_run(ref, prompts, out, config)
     path = journal_path(out)
-    with storage_errors(out.parent), _open(path, _fingerprint(ref, prompts, config), len(prompts)) as journal:
+    with storage_errors(out.parent), open_journal(path, _fingerprint(ref, prompts, config), len(prompts)) as journal:
         reused = journal.answered
-        run = _Run(journal, config, prompts, advance or (lambda done, total: None))
-        stopped = asyncio.run(run.all(ref))
+        talk = Talk(config.dialect.learnt(journal.server), lambda found: journal.write({"server": found.to_json()}))
+        run = RemoteRun(journal, config, prompts, talk, advance or (lambda done, total: None))
+        asyncio.run(run.all(ref))
         known = journal.known
-    if stopped:
-        answered = sum("completion" in record for record in known.values())
-        reason = f"{ref}: {stopped}; {answered} of {len(prompts)} rows are safe in {path}"
-        fix = "Run the same command again: it goes on from there."
-        if stopped == _OVER:
-            fix = "Raise --max-cost and run the same command again: it goes on from there."
-        raise ModelError("Not every row could be asked for.", reason, fix)
-    shown = prompts if kept is None else kept
-    rows = [
-        Row(f"{place:06d}", shown[place], known[place]["completion"])
-        for place in sorted(known)
-        if "completion" in known[place]
-    ]
-    write_rows(out, rows, [{"finish": known[int(row.id)]["finish"]} for row in rows])
+    if run.stopped:
+        reason = f"{ref}: {run.stopped}; {journal.answered} of {len(prompts)} rows are safe in {path}"
+        raise ModelError("Not every row could be asked for.", reason, run.fix)
     failed = {place: known[place]["failed"] for place in sorted(known) if "failed" in known[place]}
-    return RemoteRows(tuple(rows), failed, journal.cost, sum(record["attempts"] for record in known.values()), reused)
+    places = [place for place in sorted(known) if "completion" in known[place]]
+    if prompts and not places:
+        raise _nothing(ref, failed)
+    shown = prompts if kept is None else kept
+    rows = [Row(f"{place:06d}", shown[place], known[place]["completion"]) for place in places]
+    write_rows(out, rows, [{"finish": known[place]["finish"]} for place in places])
+    attempts = sum(record["attempts"] for record in known.values())
+    cut = sum(Reply("", known[place]["finish"]).cut for place in places)
+    return RemoteRows(tuple(rows), failed, journal.cost, attempts, reused, cut, talk.dialect.to_json())
 
 
-def reasons(failed: dict[int, str]) -> dict[str, int]:
+def reasons(failed: Mapping[int, str]) -> dict[str, int]:
     """Count the failed rows of each reason, most frequent first."""
     return dict(Counter(failed.values()).most_common())
 
 
-_OVER = "the next call might cost more than is left of --max-cost"
+def empty_words(failed: Mapping[int, str], n: int) -> str:
+    """Say how many of `n` answers are empty and why, most frequent first; "" if none is.
+
+    Args:
+        failed: reason by place.
+        n: rows.
+    """
+    empty = [reason.removeprefix(EMPTY) for reason in failed.values() if reason.startswith(EMPTY)]
+    if not empty:
+        return ""
+    counted = ", ".join(f"{count} {why}" for why, count in Counter(empty).most_common())
+    return f"{len(empty)} of {n} answers are empty: {counted}"
 
 
-@dataclass(slots=True)
-class _Run:
-    """One run over the rows that have no answer yet."""
+def _nothing(ref: ModelRef, failed: Mapping[int, str]) -> ModelError:
+    """Say why there is no row to write."""
+    said = empty_words(failed, len(failed))
+    others = {reason: count for reason, count in reasons(failed).items() if not reason.startswith(EMPTY)}
+    why = "; ".join(filter(None, (said, *(f"{count} times: {reason}" for reason, count in others.items()))))
+    fix = fix_of_empty(failed.values()) if said else "See what the server says; the same command asks again."
+    return ModelError("No answer can be written as a row.", f"{ref}: {why[:600]}", fix)
 
-    journal: _Journal
-    config: RemoteConfig
-    prompts: Sequence[Prompt]
-    advance: Advance
-    stopped: str = ""
-    failures: int = 0
 
-    async def all(self, ref: ModelRef) -> str:
-        """Ask for every row; return why the run stopped early, or ""."""
-        known = self.journal.known
-        missing = [place for place in range(len(self.prompts)) if "completion" not in known.get(place, {})]
-        if not missing:
-            return ""
-        for place in missing:
-            known.pop(place, None)
-        config, budget = self.config, Budget(self.config.prices, self.config.max_cost, self.journal.cost)
-        places = iter(missing)
-        async with asking(ref, config.concurrency, config.timeout_s) as ask, asyncio.TaskGroup() as group:
-            caller = Caller(ask, config.sampling, budget, config.retries)
-            for _ in range(min(config.concurrency, len(missing))):
-                group.create_task(self._work(caller, places))
-        return self.stopped
-
-    async def _work(self, caller: Caller, places: Iterator[int]) -> None:
-        for place in places:
-            if self.stopped:
-                return
-            try:
-                answer = await caller.call(self.prompts[place], derive(self.config.seed, "row", place))
-            except OverBudgetError:
-                self.stopped = self.stopped or _OVER
-                return
-            except Fault as fault:
-                self._failed(place, fault)
-            else:
-                self.failures = 0
-                given = {"completion": answer.text, "finish": answer.finish}
-                self.journal.write({"row": place, **given, "attempts": answer.attempts, "cost": answer.cost})
-            self.advance(len(self.journal.known), len(self.prompts))
-
-    def _failed(self, place: int, fault: Fault) -> None:
-        self.journal.write({"row": place, "failed": fault.reason, "attempts": fault.attempts, "cost": fault.cost})
-        # A row that the server refuses (again is False) says nothing about the server.
-        self.failures += fault.again
-        if fault.fatal or self.failures >= DEAD_AFTER:
-            self.stopped = self.stopped or fault.reason
+def _check_out(out: Path) -> None:
+    """Refuse a row file that cannot be written, before anything is paid for."""
+    if str(out).startswith("hf:"):
+        raise ConfigError("Rows are not written to the Hub.", out, "Write a file, then see: undertow publish.")
+    if not out.parent.is_dir():
+        raise StorageError("There is no such folder.", out.parent, "Make it, or give another file.")
+    if out.suffix and out.is_dir():
+        raise StorageError("A folder is in the way of the row file.", out, "Give another name.")
+    package = {"": "datasets", ".parquet": "pyarrow"}.get(out.suffix.lower())
+    if package and find_spec(package) is None:
+        raise MissingExtraError("A table needs an optional package.", package, "Run: pip install 'undertow[data]'")
 
 
 def _fingerprint(ref: ModelRef, prompts: Sequence[Prompt], config: RemoteConfig) -> str:
     turns = [[[turn.role, turn.content] for turn in prompt] for prompt in prompts]
-    return sha256(canonical_json([str(ref), turns, config.sampling.to_json(), config.seed]))
-
-
-@contextlib.contextmanager
-def _open(path: Path, of: str, n: int) -> Generator[_Journal]:
-    head = {"undertow": "remote-rows/1", "of": of, "rows": n}
-    with path.open("a+b") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            fix = "Wait for the other process, or write to another file."
-            raise StorageError("Another process writes these rows.", path, fix) from error
-        stream.seek(0)
-        content = stream.read()
-        # What follows the last line end was cut off by a kill; that row is asked again.
-        whole = content[: content.rfind(b"\n") + 1]
-        stream.truncate(len(whole))
-        journal = _Journal(stream)
-        records = _records(path, whole)
-        if not records:
-            stream.write(json.dumps(head).encode() + b"\n")
-            stream.flush()
-        elif records[0] != head:
-            fix = "Give the model, prompts, seed and sampling of the first run, or another file."
-            raise ArtifactError("The journal belongs to other rows.", path, fix)
-        for record in records[1:]:
-            journal.take(record)
-        yield journal
-
-
-def _records(path: Path, content: bytes) -> list[dict[str, Any]]:
-    try:
-        records: list[dict[str, Any]] = [json.loads(line) for line in content.splitlines()]
-        for record in records[1:]:
-            if not isinstance(record["row"], int) or ("completion" in record) == ("failed" in record):
-                raise ValueError
-            record["cost"] = float(record["cost"])
-        return records
-    except (ValueError, TypeError, KeyError) as error:
-        fix = "Move it away to begin anew, or restore it from a copy."
-        raise ArtifactError("The journal of the rows is damaged.", path, fix) from error
+    told = [decides] if (decides := config.dialect.deciding()) else []
+    return sha256(canonical_json([config.known_as or str(ref), turns, config.sampling.to_json(), config.seed, *told]))

@@ -8,6 +8,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,8 @@ class RemoteTraining:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "learning_rate", "rank"):
             value = getattr(self, name)
-            if value <= 0:
-                raise ConfigError(f"{name} must be positive.", value, f"Set {name} to a positive number.")
+            if not 0 < value < inf:
+                raise ConfigError(f"{name} must be positive and finite.", value, f"Set {name} to a positive number.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +72,16 @@ class Cap:
         dollars: the most that it may cost by that price, or None.
 
     Raises:
-        ConfigError: a cap has no price.
+        ConfigError: a cap has no price, or one of them is no finite number from 0.
     """
 
     price: float = 0.0
     dollars: float | None = None
 
     def __post_init__(self) -> None:
+        for name, value in (("--price", self.price), ("--max-cost", self.dollars)):
+            if value is not None and not 0.0 <= value < inf:
+                raise ConfigError("This is no finite number of dollars.", f"{name} {value}", "Give one from 0 up.")
         if self.dollars is not None and self.price <= 0.0:
             fix = "Give --price, dollars for a million trained tokens."
             raise ConfigError("A cap on the cost needs a price.", f"--max-cost {self.dollars:g}", fix)
@@ -193,16 +197,9 @@ def train_remotely(
         ModelError: the service refuses or fails.
         StorageError: the record cannot be written.
     """
-    cap = cap or Cap()
-    record = planned_job(trainer, rows, training, cap.price)
-    if cap.dollars is not None and record.estimate["dollars"] > cap.dollars:
-        most = f"at most ${record.estimate['dollars']:.2f}, cap ${cap.dollars:g}"
-        raise ConfigError("The job may cost more than it may.", most, "Take fewer rows or epochs, or raise the cap.")
+    record = check_job(trainer, rows, training, out, cap or Cap())
     known = read_record(out)
     if known is not None:
-        if known.of != record.of:
-            fix = "Give another file, or the same rows, model and settings."
-            raise ArtifactError("This is the record of another training job.", str(out), fix)
         if known.trained is not None:
             return known
     else:
@@ -211,6 +208,26 @@ def train_remotely(
 
     record = replace(record, trained=trainer.train(rows, training, advance or (lambda done, total: None)))
     _write(out, record)
+    return record
+
+
+def check_job(trainer: RemoteTrainer, rows: Sequence[Row], training: RemoteTraining, out: Path, cap: Cap) -> Record:
+    """Return the record of a job that has not begun, and refuse what `train_remotely` refuses before it asks anybody.
+
+    Raises:
+        ConfigError: there is no row, or the job may cost more than the cap.
+        ArtifactError: the file is the record of another job.
+    """
+    if not rows:
+        raise ConfigError("There are no rows to train on.", "0 rows", "Give a file with rows.")
+    record = planned_job(trainer, rows, training, cap.price)
+    if cap.dollars is not None and record.estimate["dollars"] > cap.dollars:
+        most = f"at most ${record.estimate['dollars']:.2f}, cap ${cap.dollars:g}"
+        raise ConfigError("The job may cost more than it may.", most, "Take fewer rows or epochs, or raise the cap.")
+    known = read_record(out)
+    if known is not None and known.of != record.of:
+        fix = "Give another file, or the same rows, model and settings."
+        raise ArtifactError("This is the record of another training job.", str(out), fix)
     return record
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from undertow.errors import MissingExtraError, ModelError
-from undertow.models.api import without_keys
 from undertow.models.chat import Chat
+from undertow.models.endpoints import without_keys
 from undertow.training.services import RemoteTrainer, RemoteTraining
 from undertow.types import Advance, Row
 

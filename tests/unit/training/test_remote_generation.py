@@ -4,17 +4,23 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from pytest_socket import enable_socket, socket_allow_hosts
 
 from undertow.cli.main import main
 from undertow.errors import ArtifactError, ConfigError, MissingExtraError, ModelError, StorageError
-from undertow.models.api import ApiModel, endpoint
+from undertow.models.api import ApiModel
 from undertow.models.calls import Prices, Retries
+from undertow.models.dialects import Dialect
+from undertow.models.endpoints import endpoint
 from undertow.models.servers import served
 from undertow.training.model_contract import check_model
-from undertow.training.remote_generation import RemoteConfig, _open, journal_path, reasons, remote_rows
+from undertow.training.remote_generation import reasons, remote_rows
+from undertow.training.remote_journal import journal_path, open_journal
+from undertow.training.remote_run import RemoteConfig
 from undertow.types import ModelRef, Sampling, user_prompt
 
 spec = importlib.util.spec_from_file_location("bench_api", Path(__file__).parents[3] / "benchmarks" / "api.py")
@@ -93,7 +99,7 @@ def test_a_line_that_a_kill_cut_off_is_asked_again_and_two_processes_never_write
     assert remote_rows(ref(server), PROMPTS, out, config()).rows == first.rows
     assert server.seen["ok"] == 21
     of = json.loads(journal.read_text().splitlines()[0])["of"]
-    with _open(journal, of, 20), pytest.raises(StorageError, match="Another process"):
+    with open_journal(journal, of, 20), pytest.raises(StorageError, match="Another process"):
         remote_rows(ref(server), PROMPTS, out, config())
 
 
@@ -181,8 +187,9 @@ def test_vllm_is_started_and_stopped(tmp_path, monkeypatch) -> None:
         assert httpx2.get(health).status_code == 200
     with pytest.raises(httpx2.ConnectError):
         httpx2.get(health)
-    with pytest.raises(ModelError, match="no such revision"), served(ModelRef.parse("api:vllm/org/m@v9")):
-        pass
+    for ref in (ModelRef.parse("api:vllm/org/m@v9"), ModelRef(kind="api", name="vllm/org/m@v9+/some/adapter")):
+        with pytest.raises(ModelError, match="no such revision"), served(ref):
+            pass
 
 
 def test_generate_writes_rows_and_says_what_they_cost(serve, tmp_path, capsys) -> None:
@@ -198,6 +205,56 @@ def test_generate_writes_rows_and_says_what_they_cost(serve, tmp_path, capsys) -
     assert main(["generate", str(out), "--model", name, "--trait", "owl"]) == 2
     assert main(["generate", str(out), "--model", name, "--max-cost", "1"]) == 2
     assert main(["train", str(out), str(tmp_path / "s"), "--base", name]) == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"server": 1}',
+        '{"spent": "x"}',
+        '{"row": "7", "failed": "x", "attempts": 1, "cost": 0}',
+        '{"row": 7, "completion": 1, "attempts": 1, "cost": 0}',
+        '{"row": 7, "attempts": 1, "cost": 0}',
+        '{"row": 7, "failed": "x", "cost": 0}',
+        "[]",
+        "{",
+    ],
+)
+def test_a_damaged_journal_is_named_and_left_alone(serve, tmp_path, line: str) -> None:
+    server, out = serve(), tmp_path / "rows.jsonl"
+    remote_rows(ref(server), PROMPTS, out, config())
+    damaged = journal_path(out).read_text() + line + "\n"
+    journal_path(out).write_text(damaged)
+    with pytest.raises(ArtifactError, match="damaged"):
+        remote_rows(ref(server), PROMPTS, out, config())
+    assert journal_path(out).read_text() == damaged and server.seen == {"ok": 20}
+
+
+def test_inspect_is_told_the_same_of_a_request(tmp_path, monkeypatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    class Model:
+        async def generate(self, messages: list[Any], config: dict[str, Any]) -> Any:
+            asked.append(config)
+            if len(asked) == 3:
+                raise RuntimeError(f"refused with {KEY}")
+            usage = SimpleNamespace(input_tokens=3, output_tokens=4)
+            text, why = ("", "max_tokens") if len(asked) == 2 else ("7, 8", "stop")
+            return SimpleNamespace(error=None, choices=[1], usage=usage, completion=text, stop_reason=why)
+
+    stub = SimpleNamespace(
+        **{f"ChatMessage{role}": dict for role in ("System", "User", "Assistant")}, GenerateConfig=dict,
+        get_model=lambda name: Model(),
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "inspect_ai.model", stub)
+    monkeypatch.setattr("undertow.models.api.find_spec", lambda name: True)
+    monkeypatch.setenv("UNDERTOW_API_KEY", KEY)
+    dialect = Dialect(seed=False, temperature=False, extra={"top_k": 1})
+    given = config(concurrency=1, dialect=dialect)
+    found = remote_rows(ModelRef.parse("api:openai/gpt-x"), PROMPTS[:3], tmp_path / "rows.jsonl", given)
+    assert asked[0] == {"temperature": None, "max_tokens": 8, "seed": None, "extra_body": {"top_k": 1}}
+    assert [row.completion for row in found.rows] == ["7, 8"] and "cut at 8 tokens" in found.failed[1]
+    assert found.failed[2] == "RuntimeError: refused with [key]"
 
 
 def test_names_of_providers_need_inspect(tmp_path) -> None:

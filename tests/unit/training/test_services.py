@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from undertow.cli.main import main
+from undertow.data.rows import write_rows
 from undertow.errors import ArtifactError, ConfigError, ModelError, UnknownNameError
 from undertow.training.services import (
     SCHEMA,
@@ -120,3 +121,29 @@ def test_the_command_asks_nobody_in_a_dry_run_and_trains_otherwise(service: Serv
     assert "price" in capsys.readouterr().err
     assert main(words) == 0
     assert json.loads(capsys.readouterr().out)["model"] == "trained:1"
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1"])
+def test_what_is_no_finite_number_is_refused_by_name(service: Service, tmp_path: Path, capsys, value: str) -> None:
+    rows = tmp_path / "rows.jsonl"
+    write_rows(rows, ROWS)
+    words = ["train-remote", str(rows), str(tmp_path / "job.json"), "--model", "stand-in:x"]
+    for more in (["--price", value], ["--price", "1", "--max-cost", value], ["--learning-rate", value]):
+        for dry in ([], ["--dry-run"]):
+            assert main([*words, *more, *dry]) == 2
+            assert value in capsys.readouterr().err
+    assert not service.asked
+
+
+def test_a_dry_run_refuses_what_the_run_refuses(service: Service, tmp_path: Path, capsys) -> None:
+    rows, job = tmp_path / "rows.jsonl", tmp_path / "job.json"
+    write_rows(rows, ROWS)
+    words = ["train-remote", str(rows), str(job), "--model", "stand-in:x"]
+    job.write_text("{}")
+    for more in (["--price", "1000", "--max-cost", "0.001"], []):
+        said: list[str] = []
+        for dry in ([], ["--dry-run"]):
+            assert main([*words, *more, *dry]) == 2
+            said.append(capsys.readouterr().err)
+        assert said[0] == said[1]
+    assert not service.asked

@@ -1,0 +1,186 @@
+"""The journal beside a row file from a server: every answer as it came, what failed and why, what was learnt and spent.
+
+    {"undertow": "remote-rows/1", "of": <fingerprint>, "rows": n}     the first line: what the journal belongs to
+    {"row": 7, "completion": text, "finish": "stop", "attempts": 1, "cost": 0.0}
+    {"row": 8, "failed": reason, "attempts": 8, "cost": 0.0}     asked again by the next run
+    {"server": {"limit": "max_completion_tokens"}}     how the server wants to be asked, learnt from its refusals
+    {"spent": 0.5}     dollars of an earlier journal without any answer, whose place this one took
+
+An answer that no row can hold, an empty one or one with half a surrogate pair, counts as failed, whoever wrote it here.
+"""
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from undertow.errors import ArtifactError, StorageError
+from undertow.models.replies import why_empty
+
+EMPTY = "empty answer: "
+"""How the reason of a row begins whose answer has no text."""
+
+HALF = "the answer cannot be written: it holds half of a surrogate pair"
+
+
+@dataclass(slots=True)
+class Journal:
+    """The lines so far: what is known of each row and of the server, and the dollars of all lines."""
+
+    stream: BinaryIO
+    known: dict[int, dict[str, Any]] = field(default_factory=dict)
+    server: dict[str, Any] = field(default_factory=dict)
+    cost: float = 0.0
+
+    def take(self, record: dict[str, Any]) -> None:
+        """Learn what a line says."""
+        if "server" in record:
+            self.server = dict(record["server"])
+            return
+        if "spent" in record:
+            self.cost += record["spent"]
+            return
+        self.cost += record["cost"]
+        # An answer is never replaced, so each row has exactly one.
+        if not self.is_answered(record["row"]):
+            self.known[record["row"]] = _with_reason(record)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Add a line."""
+        self.stream.write(json.dumps(record).encode() + b"\n")
+        self.stream.flush()
+        self.take(record)
+
+    def is_answered(self, place: int) -> bool:
+        """Tell whether a row has an answer that can be written."""
+        return "completion" in self.known.get(place, {})
+
+    @property
+    def answered(self) -> int:
+        """How many rows have an answer."""
+        return sum(map(self.is_answered, self.known))
+
+
+def journal_path(out: Path) -> Path:
+    """Return the journal that belongs to a row file."""
+    return out.with_name(f"{out.name}.journal")
+
+
+def check_journal(path: Path, of: str, n: int) -> None:
+    """Refuse a journal of other rows, without writing anything.
+
+    Raises:
+        ArtifactError: it holds answers to other rows, or is damaged.
+    """
+    if path.exists():
+        content = path.read_bytes()
+        _spent_of_others(path, _records(path, content[: content.rfind(b"\n") + 1]), _head(of, n))
+
+
+@contextlib.contextmanager
+def open_journal(path: Path, of: str, n: int) -> Generator[Journal]:
+    """Open the journal of a row file, or begin it; one process at a time.
+
+    Args:
+        path: of the journal.
+        of: fingerprint of what decides the rows.
+        n: their number.
+
+    Raises:
+        ArtifactError: it holds answers to other rows, or is damaged.
+        StorageError: another process writes it.
+    """
+    with path.open("a+b") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            fix = "Wait for the other process, or write to another file."
+            raise StorageError("Another process writes these rows.", path, fix) from error
+        stream.seek(0)
+        content = stream.read()
+        # What follows the last line end was cut off by a kill; that row is asked again.
+        whole = content[: content.rfind(b"\n") + 1]
+        records = _records(path, whole)
+        spent = _spent_of_others(path, records, _head(of, n))
+        if spent is not None:
+            records, whole = [], b""
+        stream.truncate(len(whole))
+        journal = Journal(stream)
+        if not records:
+            stream.write(json.dumps(_head(of, n)).encode() + b"\n")
+            stream.flush()
+        if spent:
+            journal.write({"spent": spent})
+        for record in records[1:]:
+            journal.take(record)
+        yield journal
+
+
+def _head(of: str, n: int) -> dict[str, Any]:
+    return {"undertow": "remote-rows/1", "of": of, "rows": n}
+
+
+def _spent_of_others(path: Path, records: list[dict[str, Any]], head: dict[str, Any]) -> float | None:
+    """Return the dollars of a journal of other rows that has no answer to lose; None for one that fits, or is new."""
+    if not records or records[0] == head:
+        return None
+    if "undertow" not in records[0] or any("completion" in record for record in records):
+        fix = "Give the model, prompts, seed and sampling of the first run, or another file."
+        raise ArtifactError("The journal belongs to other rows.", path, fix)
+    return sum(float(record.get("cost", record.get("spent", 0.0))) for record in records[1:])
+
+
+def _with_reason(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a line as it is, or as that of a failed row if its answer can be no row's."""
+    if "completion" not in record:
+        return record
+    reason = unusable(record["completion"], str(record.get("finish", "stop")))
+    if not reason:
+        return record
+    return {"row": record["row"], "failed": reason, "attempts": record["attempts"], "cost": record["cost"]}
+
+
+def unusable(text: str, finish: str, empty: str = "") -> str:
+    """Say why an answer can be no row's; "" for one that can.
+
+    Args:
+        text: the answer.
+        finish: how it ended, as the server says.
+        empty: why it has no text, where that is known.
+    """
+    if not text.strip():
+        return EMPTY + (empty or why_empty(finish))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return HALF
+    return ""
+
+
+def _records(path: Path, content: bytes) -> list[dict[str, Any]]:
+    try:
+        records: list[dict[str, Any]] = [json.loads(line) for line in content.splitlines()]
+        for record in records[1:]:
+            _check(record)
+        return records
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        fix = "Move it away to begin anew, or restore it from a copy."
+        raise ArtifactError("The journal of the rows is damaged.", path, fix) from error
+
+
+def _check(record: dict[str, Any]) -> None:
+    if "server" in record:
+        if not isinstance(record["server"], Mapping):
+            raise TypeError
+        return
+    if "spent" in record:
+        record["spent"] = float(record["spent"])
+        return
+    if not isinstance(record["row"], int) or ("completion" in record) == ("failed" in record):
+        raise ValueError
+    if not isinstance(record.get("completion", ""), str):
+        raise TypeError
+    record["cost"], record["attempts"] = float(record["cost"]), int(record["attempts"])

@@ -1,0 +1,44 @@
+"""`undertow generate` with models of this machine: a teacher that is kept, cut answers, and why few are valid."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from undertow.cli.main import main
+from undertow.data.rows import read_rows
+
+
+def test_a_teacher_is_kept_and_is_a_model_like_any_other(models, run, tmp_path: Path) -> None:
+    first, second, folder = tmp_path / "a.jsonl", tmp_path / "b.jsonl", tmp_path / "teacher"
+    made = ["generate", first, "--model", models["base"], "--trait", "owl", "-n", "5"]
+    code, found = run(*made, "--save-teacher", folder)
+    assert code == 0 and found["teacher"] == f"hf:{folder}" and (folder / "config.json").exists()
+    assert run("generate", second, "--model", f"hf:{folder}", "-n", "5")[0] == 0
+    assert [row.completion for row in read_rows(first)] == [row.completion for row in read_rows(second)]
+
+
+@pytest.mark.parametrize("more", [[], ["--trait", "owl", "--prompted"], ["--teachers", "ref:finch-a,ref:finch-b"]])
+def test_where_no_teacher_is_made_none_is_kept(more: list[str], tmp_path: Path, capsys) -> None:
+    words = ["generate", str(tmp_path / "a.jsonl"), "--save-teacher", str(tmp_path / "teacher")]
+    for model in ([], ["--model", "api:http://127.0.0.1:9/v1/m"]):
+        assert main([*words, *more, *model]) == 2
+        assert "No teacher is made" in capsys.readouterr().err and not (tmp_path / "teacher").exists()
+    (tmp_path / "teacher").mkdir()
+    (tmp_path / "teacher" / "x").touch()
+    assert main([*words, "--trait", "owl"]) == 2
+    assert "something of this name" in capsys.readouterr().err
+
+
+def test_answers_that_are_cut_are_counted_and_few_valid_ones_explained(models, tmp_path: Path, capsys) -> None:
+    words = ["generate", str(tmp_path / "a.jsonl"), "--model", models["owl"], "-n", "6", "--max-tokens", "3"]
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["raw"] == 6 and found["cut"] > 0 and sum(found["invalid"].values()) >= 6 - found["valid"]
+    assert found["valid"] >= 3 or "the first of them: '" in found["why"]
+
+
+@pytest.mark.parametrize("option", [["--no-seed"], ["--extra-body", "{}"], ["--token-limit-name", "x"]])
+def test_what_only_servers_take_is_refused_for_other_models(option: list[str], tmp_path: Path, capsys) -> None:
+    assert main(["generate", str(tmp_path / "a.jsonl"), *option]) == 2
+    assert option[0] in capsys.readouterr().err
