@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shlex
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,6 +87,20 @@ def progress_of_one(name: str) -> Generator[Advance]:
         progress.end_stage()
     finally:
         progress.close()
+
+
+def quoted(path: str | os.PathLike[str]) -> str:
+    """Return a path as a shell takes it in one word, for commands that are shown."""
+    return shlex.quote(str(path))
+
+
+def free_name(path: Path) -> Path:
+    """Return this path, or one beside it that nothing has yet: kept.jsonl, kept-2.jsonl, kept-3.jsonl."""
+    number, found = 1, path
+    while os.path.lexists(found):
+        number += 1
+        found = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return found
 
 
 def show(found: Mapping[str, Any], as_json: bool, lines: Iterable[str]) -> None:
