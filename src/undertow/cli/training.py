@@ -19,6 +19,7 @@ from undertow.cli.options import (
     StudentsFolder,
     Training,
     prepare,
+    quoted,
     read_given,
     student_part,
     tell,
@@ -181,7 +182,7 @@ def _train_by_trl(wanted: StudentsToTrain, part: "StudentPart", report_to: Seque
 
 
 def train_remote_command(
-    rows: Annotated[Path, typer.Argument(help="Row file, filtered.")],
+    rows: Rows,
     out: Annotated[Path, typer.Argument(help="Where the record of the job goes (JSON).")],
     model: Annotated[str, typer.Option(help="tinker:<model>.")],
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the rows.")] = 3,
@@ -199,12 +200,16 @@ def train_remote_command(
     """Train a student at a service, such as Tinker. What you send leaves this machine."""
     from undertow.training.services import Cap, RemoteTraining, planned_job, train_remotely, trainer
 
-    given, service = undertow.read_rows(rows), trainer(model)
+    given, service = read_given(rows).rows, trainer(model)
     training = RemoteTraining(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, rank=rank, seed=seed)
     if dry_run:
         bounds = planned_job(service, given, training, price).estimate
         most = {"trained_tokens_at_most": bounds["tokens"], "dollars_at_most": round(bounds["dollars"], 4)}
-        tell({"rows": bounds["rows"], **most}, as_json, f"undertow train-remote {rows} {out} --model {model}")
+        tell(
+            {"rows": bounds["rows"], **most},
+            as_json,
+            f"undertow train-remote {quoted(rows)} {quoted(out)} --model {model}",
+        )
         return
     record = train_remotely(service, given, training, out, Cap(price=price, dollars=max_cost), _steps)
     found = {"model": record.trained, "record": str(out), "rows": record.estimate["rows"]}

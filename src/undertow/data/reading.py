@@ -163,7 +163,12 @@ class ReadingReport:
         return set(self.shapes) <= _OWN and set(self.notes) <= _QUIET and self.reading == Reading()
 
     def __str__(self) -> str:
-        kinds = " and ".join(f"{n} rows of the shape {name}" for name, n in self.shapes.most_common()) or "0 rows"
+        kinds = (
+            " and ".join(
+                f"{n} {'row' if n == 1 else 'rows'} of the shape {name}" for name, n in self.shapes.most_common()
+            )
+            or "0 rows"
+        )
         first = f"{self.source}: {kinds}{f', read with {self.reading}' if str(self.reading) else ''}"
         return "; ".join([first, *(_said(name, self.notes[name]) for name in sorted(self.notes, key=_order))])
 

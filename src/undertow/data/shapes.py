@@ -174,8 +174,8 @@ SHAPES = (
 """Every shape, in the order of precedence."""
 
 NAMES = tuple(dict.fromkeys(one.name for one in SHAPES))
-KNOWN = " or ".join(" and ".join(one.keys) for one in SHAPES).replace(" or ", ", or ")
-"""The keys of all shapes, as messages list them."""
+KNOWN = ", or ".join(" and ".join(one.keys) for one in SHAPES if one.name != "batch")
+"""The keys of the shapes that one can give one's own rows, as messages list them."""
 
 _WRITTEN = ("messages", "prompt", "completion")
 _SYSTEM = ("system", "system_prompt")
