@@ -336,12 +336,16 @@ def _line(number: int, record: dict[str, Any]) -> bytes:
 
 
 def _unwritable(record: Mapping[str, Any]) -> str:
-    for key, value in record.items():
-        try:
-            json.dumps({key: value}, ensure_ascii=False, allow_nan=False).encode()
-        except (TypeError, ValueError, RecursionError):
-            return key
-    return ", ".join(map(str, record))
+    """Return the first key that JSON cannot hold, by itself or with what stands under it."""
+    return next(key for key, value in record.items() if not _is_json({key: value}))
+
+
+def _is_json(record: Mapping[str, Any]) -> bool:
+    try:
+        json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _is_plain(row: Row) -> bool:

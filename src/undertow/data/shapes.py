@@ -264,7 +264,7 @@ def _fitting(record: Record, reading: Reading) -> list[SourceShape]:
         hint = (
             "Rows of continued pre-training have text and no prompt; a row needs both what is asked and what is learnt."
         )
-        raise UnknownShapeError(_missing(record, asked), record, hint if is_text else "")
+        raise UnknownShapeError(_missing(record, asked if name else ()), record, hint if is_text else "")
     return found
 
 
@@ -274,9 +274,9 @@ def _missing(record: Record, asked: Sequence[SourceShape]) -> str:
         there = [key for key in shape.keys if record.get(key) is not None]
         if shape.keys[0] in there:
             return f"no {next(key for key in shape.keys if key not in there)}"
-    if record.get("text") is not None:
+    if record.get("text") is not None and not asked:
         return "text without a prompt"
-    return "no prompt"
+    return f"no {asked[0].keys[0]}" if asked else "no prompt"
 
 
 def _rivals(turns: Turns, other: SourceShape, record: Record) -> bool:
