@@ -313,8 +313,8 @@ def _checked(rows: Iterable[Row], more: Iterable[Mapping[str, Any]], shape: Shap
             if _read_back(parse_object(json.dumps(own).encode())) != row:
                 raise NotARowError("a field of the row has the wrong type")
             taken = sorted((LOOKED_AT - own.keys()) & extra.keys())
-            if taken and _read_back({**extra, **own}) != row:
-                raise NotARowError(f"its further keys would be read as part of it: {', '.join(taken)}")
+            if taken and not _is_read_as({**extra, **own}, row):
+                raise RowsError("A further key would be read as part of its row.", *_renamed(number, taken))
             _refuse_repeated(row.id, number, first_line)
         except NotARowError as error:
             raise RowsError("A row cannot be written.", f"row {number}: {error}", "Correct or leave it out.") from None
@@ -324,6 +324,18 @@ def _checked(rows: Iterable[Row], more: Iterable[Mapping[str, Any]], shape: Shap
 def _read_back(record: Record) -> Row:
     (row,), _ = rows_of(record, read_record(record, Reading()), Reading(), "")
     return row
+
+
+def _is_read_as(record: Record, row: Row) -> bool:
+    try:
+        return _read_back(record) == row
+    except NotARowError:
+        return False
+
+
+def _renamed(number: int, keys: Iterable[str]) -> tuple[str, str]:
+    fix = "Rename these keys or leave them out; those of another shape may stay beside messages (--shape messages)."
+    return f"row {number}: {', '.join(keys)}", fix
 
 
 def _line(number: int, record: dict[str, Any]) -> bytes:

@@ -218,17 +218,20 @@ def test_columns_of_their_own_meaning_survive_the_round(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"response": "other"}, "say one thing"),
-        ({"tools": ["x"]}, "tool calls are not read"),
-        ({"system": "Hi."}, "its further keys would be read as part of it: system"),
-        ({"skip": [3]}, "its further keys would be read as part of it: skip"),
-        ({"label": False}, "not to be learnt"),
+        ({"response": "other"}, "row 1: response"),
+        ({"tools": ["x"]}, "row 1: tools"),
+        ({"system": "Hi."}, "row 1: system"),
+        ({"skip": [3]}, "row 1: skip"),
+        ({"label": False}, "row 1: label"),
     ],
 )
 def test_further_keys_that_would_change_the_row_are_not_written(more: dict[str, object], said: str, tmp_path: Path):
     with pytest.raises(RowsError, match=said):
         write_rows(tmp_path / "a.jsonl", [ROW], [more])
     assert list(tmp_path.iterdir()) == []
+    if "response" in more:
+        write_rows(tmp_path / "a.jsonl", [ROW], [more], "messages")
+        assert load_rows(tmp_path / "a.jsonl", more=True).more == (more,)
 
 
 @pytest.mark.parametrize("key", ["loop", 1, b"x"])

@@ -373,6 +373,7 @@ FILES = {
     "one object with a list": Case(json.dumps({"data": [PLAIN], "n": 1}, indent=1).encode(), refused="jq -c '.data[]'"),
     "a first line that is no JSON": Case(b"{oops\n" + lines(PLAIN), one(name="000001"), ("not JSON",)),
     "a first line with a key twice": Case(b'{"a": 1, "a": 2}\n' + lines(PLAIN), one(name="000001"), ("the key 'a'",)),
+    "no JSON and a carriage return": Case(b"a\rb,c\nd\n", refused="No line of the file is a JSON object"),
     "no JSON at all": Case(b"Hello,\nworld\n", refused="No line of the file is a JSON object"),
     "gz": Case(gzip.compress(lines(PLAIN)), one(), name="a.jsonl"),
     "bz2": Case(bz2.compress(lines(PLAIN)), one()),
