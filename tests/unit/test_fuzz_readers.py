@@ -146,7 +146,7 @@ PAIRS = (("prompt", "completion"), ("question", "response"), ("question", "answe
          ("instruction", "output"), ("instruction", "generation"))  # fmt: skip
 
 
-def plainly(value: Any) -> list[tuple[str, str]] | None:
+def plainly(value: Any, learnt: bool = True) -> list[tuple[str, str]] | None:
     """Read messages in the plainest way: None where there is anything that needs a rule."""
     roles = {"human": "user", "gpt": "assistant", "bing": "assistant", "bard": "assistant", "chatgpt": "assistant",
              "user": "user", "assistant": "assistant", "system": "system", "developer": "system"}  # fmt: skip
@@ -156,7 +156,7 @@ def plainly(value: Any) -> list[tuple[str, str]] | None:
         if isinstance(what, list):
             what = "".join(part if isinstance(part, str) else part["text"] for part in what)
         found.append((roles[who], what))
-        if one.get("reasoning") and roles[who] == "assistant" and one is value[-1]:
+        if one.get("reasoning") and roles[who] == "assistant" and learnt and one is value[-1]:
             found[-1] = ("assistant", f"<think>\n{one['reasoning']}\n</think>\n\n{what}")
     return found
 
@@ -168,7 +168,13 @@ def readings(record: Any) -> list[list[tuple[str, str]]]:
         question, reply = record.get(asked), record.get(answered)
         if isinstance(question, str) and record.get("input") and asked == "instruction":
             question += f"\n\n{record['input']}" if str(record["input"]).strip() else ""
-        first = [("user", question)] if isinstance(question, str) else plainly(question) if is_talk(question) else None
+        first = (
+            [("user", question)]
+            if isinstance(question, str)
+            else plainly(question, False)
+            if is_talk(question)
+            else None
+        )
         last = [("assistant", reply)] if isinstance(reply, str) else plainly(reply) if is_talk(reply) else None
         if first is not None and last is not None:
             found.append([*first, *last])
