@@ -166,7 +166,9 @@ def student_command(
 
 @audit.command("all")
 def all_command(
-    rows: Annotated[str | None, typer.Argument(help="Row file: JSONL, Parquet, datasets or hf:NAME.")] = None,
+    rows: Annotated[
+        str | None, typer.Argument(help="Row file: JSONL, CSV, Parquet, datasets or hf:NAME, with ?options.")
+    ] = None,
     model: Annotated[str | None, typer.Option("--student", help="The student that was trained on them.")] = None,
     teacher: Annotated[str | None, typer.Option(help="The model that wrote them.")] = None,
     base: Base = "ref:finch-a",
