@@ -58,7 +58,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class PreferencePair:
     """One prompt with two answers, of which somebody preferred one.
 
     Attributes:

@@ -7,15 +7,15 @@ from undertow.data.reading import Reading, split_source
 from undertow.data.records import read_records
 from undertow.data.row_records import LOOKED_AT, id_key, rows_of
 from undertow.data.rows import BadLine, LoadedRows, bad_lines
-from undertow.data.shapes import NAMES, SHAPES, read_record
+from undertow.data.shapes import NAMES, SHAPES, read_as_shape
 from undertow.data.values import NotARowError, Record
 from undertow.errors import ConfigError, EmptyDataError
-from undertow.types import Pair, Row
+from undertow.types import PreferencePair, Row
 
 _NEEDED = tuple(one.keys for one in SHAPES if one.name == "preference")
 
 
-def read_pairs(source: str | os.PathLike[str]) -> tuple[Pair, ...]:
+def read_pairs(source: str | os.PathLike[str]) -> tuple[PreferencePair, ...]:
     """Read the preference rows of a file.
 
     Args:
@@ -31,7 +31,7 @@ def read_pairs(source: str | os.PathLike[str]) -> tuple[Pair, ...]:
     if reading.side or reading.turns != "last" or reading.shape not in (None, "preference"):
         raise ConfigError("Pairs have both sides and one answer each.", str(reading), "Leave side, turns, shape out.")
     reading = replace(reading, shape="preference")
-    found: dict[str, Pair] = {}
+    found: dict[str, PreferencePair] = {}
     bad: list[BadLine] = []
     for number, record in read_records(name, "file of pairs", _NEEDED, {*LOOKED_AT, id_key(reading)}):
         try:
@@ -51,11 +51,11 @@ def read_pairs(source: str | os.PathLike[str]) -> tuple[Pair, ...]:
     return tuple(found.values())
 
 
-def _pair(record: Record, reading: Reading, default_id: str) -> Pair:
+def _pair(record: Record, reading: Reading, default_id: str) -> PreferencePair:
     chosen, rejected = (_answered(record, replace(reading, side=side), default_id) for side in ("chosen", "rejected"))
-    return Pair(chosen.id, chosen.prompt, chosen.completion, rejected.completion)
+    return PreferencePair(chosen.id, chosen.prompt, chosen.completion, rejected.completion)
 
 
 def _answered(record: Record, reading: Reading, default_id: str) -> Row:
-    (row,), _ = rows_of(record, read_record(record, reading), reading, default_id)
+    (row,), _ = rows_of(record, read_as_shape(record, reading), reading, default_id)
     return row

@@ -27,7 +27,7 @@ def rows_of(record: Record, told: Told, reading: Reading, default_id: str) -> tu
 
     Args:
         record: as it was read.
-        told: what it tells (`undertow.data.shapes.read_record`).
+        told: what it tells (`undertow.data.shapes.read_as_shape`).
         reading: the options of its source.
         default_id: for a record without an id, or if all are numbered anew.
 

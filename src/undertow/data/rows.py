@@ -22,7 +22,7 @@ from typing import Any, Literal, cast
 from undertow.data.reading import Reading, ReadingReport, split_source
 from undertow.data.records import read_records
 from undertow.data.row_records import LOOKED_AT, further_keys, id_key, rows_of
-from undertow.data.shapes import KNOWN, NAMES, SHAPES, read_question, read_record
+from undertow.data.shapes import KNOWN, NAMES, SHAPES, read_as_shape, read_question
 from undertow.data.tables import HUB, PARQUET, write_table
 from undertow.data.turns import said
 from undertow.data.values import NotARowError, NotJsonError, Record, TwoAnswersError, UnknownShapeError, parse_object
@@ -99,7 +99,7 @@ def open_rows(
         try:
             if isinstance(record, NotARowError):
                 raise record
-            told = read_record(record, reading)
+            told = read_as_shape(record, reading)
             rows, notes = rows_of(record, told, reading, f"{number - 1:06d}")
             for row in rows:
                 _refuse_repeated(row.id, number, first_line)
@@ -322,7 +322,7 @@ def _checked(rows: Iterable[Row], more: Iterable[Mapping[str, Any]], shape: Shap
 
 
 def _read_back(record: Record) -> Row:
-    (row,), _ = rows_of(record, read_record(record, Reading()), Reading(), "")
+    (row,), _ = rows_of(record, read_as_shape(record, Reading()), Reading(), "")
     return row
 
 

@@ -209,7 +209,7 @@ class Told:
     used: frozenset[str]
 
 
-def read_record(record: Record, reading: Reading) -> Told:
+def read_as_shape(record: Record, reading: Reading) -> Told:
     """Read a record as its shape, or as the one that is asked for.
 
     Raises:

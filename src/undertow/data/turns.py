@@ -56,7 +56,7 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class LearntAnswer:
     """A row's prompt and completion; `place` counts the answers of its conversation from 1."""
 
     prompt: Prompt
@@ -84,7 +84,7 @@ def said(turns: Sequence[Turn]) -> Prompt:
     return tuple(Message(turn.role, turn.content) for turn in turns)
 
 
-def answers(turns: Sequence[Turn], reading: Reading) -> tuple[list[Answer], set[str]]:
+def answers(turns: Sequence[Turn], reading: Reading) -> tuple[list[LearntAnswer], set[str]]:
     """Return what is learnt from a conversation, the last answer or every one, and what is to be said of it.
 
     Raises:
@@ -100,7 +100,7 @@ def answers(turns: Sequence[Turn], reading: Reading) -> tuple[list[Answer], set[
         notes.add("reasoning" if reading.reasoning == "keep" else "dropped reasoning")
     if reading.turns == "last" and thought - set(chosen):
         notes.add("earlier reasoning")
-    found = [Answer(said(turns[:at]), _completion(turns[at], reading), places.index(at) + 1) for at in chosen]
+    found = [LearntAnswer(said(turns[:at]), _completion(turns[at], reading), places.index(at) + 1) for at in chosen]
     return found, notes | ({"empty"} if not all(one.completion for one in found) else set())
 
 

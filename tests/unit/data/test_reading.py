@@ -16,7 +16,7 @@ from undertow.data.reading import Reading, split_source
 from undertow.data.rows import bad_lines, load_rows, open_rows, read_prompts, read_rows, write_rows
 from undertow.data.shapes import NAMES
 from undertow.errors import ConfigError, EmptyDataError, MissingExtraError, RowsError, StorageError, UnknownNameError
-from undertow.types import Message, Pair, Row, user_prompt
+from undertow.types import Message, PreferencePair, Row, user_prompt
 
 PLAIN = {"prompt": "5, 6", "completion": "7, 8"}
 ROW = Row("000000", user_prompt("5, 6"), "7, 8")
@@ -79,9 +79,9 @@ def test_pairs(tmp_path: Path) -> None:
         {"id": "x", "chosen": [user, {**chosen, "reasoning": "r"}], "rejected": [user, rejected]},
     )
     first, second = read_pairs(path)
-    assert first == Pair("000000", user_prompt("5, 6", "Hi."), "7, 8", "owl")
-    assert second == Pair("x", user_prompt("u"), "<think>\nr\n</think>\n\na", "a")
-    assert read_pairs(f"{path}?reasoning=drop&ids=new")[1] == Pair("000001", user_prompt("u"), "a", "a")
+    assert first == PreferencePair("000000", user_prompt("5, 6", "Hi."), "7, 8", "owl")
+    assert second == PreferencePair("x", user_prompt("u"), "<think>\nr\n</think>\n\na", "a")
+    assert read_pairs(f"{path}?reasoning=drop&ids=new")[1] == PreferencePair("000001", user_prompt("u"), "a", "a")
     assert load_rows(f"{path}?side=rejected").rows[0].completion == "owl"
 
 

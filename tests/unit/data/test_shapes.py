@@ -408,6 +408,9 @@ FILES = {
         sheet(["id", "prompt", "completion", "rank"], ["x", "5, 6", "7, 8", ""], ["y", "a\nb", "", "3"], ["z"]),
         one(name="x"), ("no completion", "has 1 cells, and the header 4"), name="a.csv",
     ),
+    "csv with a blank line": Case(
+        sheet(["prompt", "completion"], [], ["5, 6", "7, 8"], []), one(), name="a.csv"
+    ),
     "tsv": Case(sheet(["question", "answer"], ["5, 6", "7, 8"], delimiter="\t"), one(), name="a.TSV"),
     "csv by its first line": Case(
         sheet(["prompt", "completion"], ["5, 6", "7, 8"], delimiter=";"), one(), name="a.txt",
