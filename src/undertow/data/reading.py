@@ -125,6 +125,10 @@ NOTES: Mapping[str, tuple[str, str]] = {
         "have a turn of the developer, which is read as system",
     ),
     "label": ("has the label true and is learnt", "have the label true and are learnt"),
+    "label key": (
+        "has a label that is neither true nor false, which is not read",
+        "have a label that is neither true nor false, which is not read",
+    ),
     "empty": ("has an empty completion", "have an empty completion"),
     "own column": (
         "has a key skip or reasons of another meaning, which is a further key",

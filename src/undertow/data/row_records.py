@@ -59,7 +59,11 @@ def further_keys(record: Record, told: Told, reading: Reading) -> Mapping[str, o
     ours = {id_key(reading), "id"}
     ours |= {"reasons"} if _reasons(record.get("reasons")) is not None else set()
     ours |= {"skip"} if _places(record.get("skip")) is not None else set()
-    return {key: value for key, value in record.items() if key not in ours and key not in told.used}
+    return {
+        key: value
+        for key, value in record.items()
+        if key not in ours and key not in told.used and not (value is None and key in COLUMNS)
+    }
 
 
 def _id(record: Record, key: str, default: str) -> str:

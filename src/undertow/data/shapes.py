@@ -228,13 +228,13 @@ def read_as_shape(record: Record, reading: Reading) -> Told:
             choose = f"leave {' or '.join(key for key in rival.keys if key not in shape.keys)} out"
         keys = [" and ".join(one.keys) for one in (shape, rival)]
         raise NotARowError(f"{keys[0]} say one thing, {keys[1]} another: {choose}")
-    read = {*shape.keys, *shape.further}
-    # What is written has these names, whatever shape it is read from; null holds nothing that could be kept.
-    used = read | {*_WRITTEN, *_SYSTEM, *(key for one in others for key in (*one.keys, *one.further))}
-    used |= {key for key in COLUMNS if record.get(key) is None}
-    lost = any(record.get(key) is not None for key in used - read - {*_SYSTEM})
-    notes = _beside(record) | ({"other shape"} if lost else set())
-    return Told(shape, _with_system(record, turns), frozenset(notes), frozenset(used))
+    read = (*shape.keys, *shape.further)
+    # What is written has these names, whatever shape it is read from.
+    lost = [*_WRITTEN, *(key for one in others for key in (*one.keys, *one.further))]
+    notes = _beside(record)
+    if any(key not in read and record.get(key) is not None for key in lost):
+        notes.add("other shape")
+    return Told(shape, _with_system(record, turns), frozenset(notes), frozenset((*read, *lost, *_SYSTEM)))
 
 
 def read_question(record: Record, reading: Reading) -> Turns:
@@ -258,7 +258,8 @@ def read_question(record: Record, reading: Reading) -> Turns:
 def _fitting(record: Record, reading: Reading) -> list[SourceShape]:
     name = reading.shape or ("preference" if reading.side else None)
     asked = [one for one in SHAPES if name is None or one.name == name]
-    found = [one for one in asked if all(record.get(key) is not None for key in one.keys)]
+    there = {key for key, value in record.items() if value is not None}
+    found = [one for one in asked if there.issuperset(one.keys)]
     if not found:
         is_text = record.get("text") is not None and name is None
         hint = (
@@ -290,9 +291,9 @@ def _rivals(turns: Turns, other: SourceShape, record: Record) -> bool:
 
 
 def _refuse_further(record: Record) -> None:
-    for key, reason in _NOT_READ.items():
-        if not absent(record.get(key)):
-            raise NotARowError(f"{reason} ({key})")
+    for key in record.keys() & _NOT_READ.keys():
+        if not absent(record[key]):
+            raise NotARowError(f"{_NOT_READ[key]} ({key})")
 
 
 def _beside(record: Record) -> set[str]:
@@ -306,7 +307,8 @@ def _beside(record: Record) -> set[str]:
     if label is False:
         raise NotARowError("its label is false: the completion is not to be learnt")
     thought = any(not absent(record.get(key)) for key in ("reasoning_content", "reasoning", "thinking"))
-    return ({"label"} if label is True else set()) | ({"reasoning key"} if thought else set())
+    notes = {"reasoning key"} if thought else set[str]()
+    return notes if label is None else notes | {"label" if label is True else "label key"}
 
 
 def _with_system(record: Record, turns: Turns) -> Turns:

@@ -149,9 +149,8 @@ def _turn(value: object, where: str) -> Turn:
     fields = cast(Record, value) if isinstance(value, dict) else {}
     by_speaker = fields.get("role") is None and fields.get("from") is not None
     role = _speaker(fields, where) if by_speaker else _role(fields, where)
-    for key, reason in _REFUSED.items():
-        if not absent(fields.get(key)):
-            raise NotARowError(f"{reason} ({where}.{key})")
+    if len(fields) > 2:
+        _refuse_held(fields, where)
     key = "value" if by_speaker else "content"
     content, thought, notes = _content(fields.get(key), f"{where}.{key}")
     if role == "assistant":
@@ -162,6 +161,12 @@ def _turn(value: object, where: str) -> Turn:
     notes |= {"name"} if not absent(fields.get("name")) else set()
     notes |= {"developer"} if fields.get("role") == "developer" else set()
     return Turn(role, content, thought, _weight(fields, role, where), frozenset(notes))
+
+
+def _refuse_held(fields: Record, where: str) -> None:
+    for key, reason in _REFUSED.items():
+        if not absent(fields.get(key)):
+            raise NotARowError(f"{reason} ({where}.{key})")
 
 
 def _role(fields: Record, where: str) -> Role:

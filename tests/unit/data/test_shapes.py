@@ -271,7 +271,7 @@ SHAPES = {
     "unpaired preference": Case(
         lines({**PLAIN, "label": True}, {**PLAIN, "label": False}, {**PLAIN, "label": "math"}),
         one() + one(name="000002"), ("its label is false: the completion is not to be learnt",),
-        line="1 has the label true and is learnt",
+        line="1 has the label true and is learnt; 1 has a label that is neither true nor false",
     ),
     "system beside": Case(lines({**PLAIN, "system": "Hi."}), one(user_prompt("5, 6", "Hi."))),
     "system_prompt beside": Case(
