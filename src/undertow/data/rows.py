@@ -281,10 +281,13 @@ class _Unread:
         if self.n == 1 and len(inside) == 1:
             fix = f"Write that list alone into a file: jq -c '.{inside[0]}[]' FILE > rows.jsonl"
             raise RowsError(f"The file is one object, with its records under {inside[0]!r}.", found, fix)
-        what = f"The rows are not of the shape {reading.shape}." if reading.shape else "The rows have no known shape."
         found += f" ({self.first})"
+        if asked := reading.shape or (reading.side and "preference"):
+            keys = ", or ".join(" and ".join(one.keys) for one in SHAPES if one.name == asked)
+            fix = f"Name the keys {keys}, or leave {reading} out, so that the shape is found."
+            raise RowsError(f"The rows are not of the shape {asked}.", found, fix)
         fix = f"Name the keys {KNOWN}; ?shape=NAME behind the file's name takes one of {', '.join(NAMES)}."
-        raise RowsError(f"{what} {self.first.hint}".strip(), found, fix)
+        raise RowsError(f"The rows have no known shape. {self.first.hint}".strip(), found, fix)
 
 
 def _is_list_of_records(value: object) -> bool:

@@ -310,6 +310,9 @@ SHAPES = {
         lines({"messages": [U, MORE], **PLAIN}), one(), options="?shape=completion", line="read with shape=completion"
     ),
     "a shape that is not there": Case(lines(PLAIN), refused="not of the shape sharegpt", options="?shape=sharegpt"),
+    "a side that is not there": Case(
+        lines(PLAIN), refused="Name the keys chosen and rejected, or leave side=chosen out", options="?side=chosen"
+    ),
     "dpo": Case(lines(DPO), refused="?side=chosen or "),
     "dpo, one side": Case(lines(DPO), one(completion="owl"), options="?side=rejected"),
     "dpo of messages": Case(
