@@ -6,7 +6,10 @@ READY := $(VENV)/.ready
 export HF_HUB_OFFLINE := 1
 export OMP_NUM_THREADS ?= 2
 
-EXACT := */undertow/store/artifacts.py,*/undertow/store/disk.py,*/undertow/store/fingerprints.py,*/undertow/data/rows.py,*/undertow/data/filters.py
+comma := ,
+space := $(subst ,, )
+READERS := containers pairs reading records row_records shapes turns values
+EXACT := */undertow/store/artifacts.py,*/undertow/store/disk.py,*/undertow/store/fingerprints.py,*/undertow/data/rows.py,*/undertow/data/filters.py,$(subst $(space),$(comma),$(READERS:%=*/undertow/data/%.py))
 
 .PHONY: help demo test fuzz test-all check bench clean
 .DEFAULT_GOAL := help

@@ -57,6 +57,23 @@ class Row:
         return self.prompt[-1].content if self.prompt else ""
 
 
+@dataclass(frozen=True, slots=True)
+class PreferencePair:
+    """One prompt with two answers, of which somebody preferred one.
+
+    Attributes:
+        id: unique within its dataset.
+        prompt: the turns before the answers.
+        chosen: the answer that was preferred.
+        rejected: the other one.
+    """
+
+    id: str
+    prompt: Prompt
+    chosen: str
+    rejected: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
     """How completions are drawn.

@@ -21,8 +21,9 @@ from undertow.audit.benchmark.files import read_benchmark, read_key, read_submis
 from undertow.audit.lineage.tensors import open_weights
 from undertow.audit.rows.proposal import read_panel
 from undertow.audit.students.readings import load_readings
+from undertow.data.pairs import read_pairs
 from undertow.data.rows import load_rows, read_prompts, write_rows
-from undertow.errors import UserError
+from undertow.errors import RowsError, UserError
 from undertow.mitigate.registry import data_mitigation
 from undertow.models.adapters import load_vector, read_adapter
 from undertow.monitor.baseline import Baseline, read_baseline
@@ -113,7 +114,7 @@ BASELINE = Baseline(
 SIGNED: Any = {**BASELINE.content(), "sha256": BASELINE.digest}
 
 
-@inputs(0.12)
+@inputs(0.06)
 @given(content=files_like(*ROWS, SUBMISSION, SIGNED))
 def test_readers_of_json_lines(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "file.jsonl"
@@ -122,6 +123,105 @@ def test_readers_of_json_lines(content: bytes, tmp_path: Path) -> None:
         lambda: load_rows(path), lambda: read_prompts(path), lambda: read_submission(path, ["a"]),
         lambda: read_baseline(path),
     )  # fmt: skip
+
+
+TALK = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]
+SHAREGPT = [{"from": "human", "value": "u"}, {"from": "gpt", "value": "a"}]
+KEYS = ("messages", "prompt", "completion", "question", "response", "answer", "instruction", "input", "output",
+        "generation", "conversations", "system", "system_prompt", "weight", "label", "tools", "id", "skip", "text",
+        "chosen", "rejected", "custom_id", "reasoning", "body")  # fmt: skip
+VALUES = st.one_of(
+    st.sampled_from(["u", "a", "", None, 0, 1, 1.0, True, False, [], [0], {}]),
+    st.sampled_from([TALK, TALK[:2], TALK[1:], TALK[2:], [*TALK, *TALK[1:]], SHAREGPT, SHAREGPT[:1]]).flatmap(changed),
+    st.sampled_from([{**TALK[2], "weight": 0}, {**TALK[2], "reasoning": "r"}, {**TALK[1], "content": ["p", "q"]},
+                     {**TALK[2], "tool_calls": [{}, {"id": "x"}]}]).map(lambda one: [*TALK[:2], one]),
+    JSON,
+)  # fmt: skip
+SHAPED = st.one_of(
+    st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=6),
+    st.sampled_from([{"prompt": "u", "completion": "a"}, {"messages": TALK}, {"conversations": SHAREGPT},
+                     {"prompt": TALK[:2], "completion": TALK[2:], "messages": TALK}]),
+)  # fmt: skip
+PAIRS = (("prompt", "completion"), ("question", "response"), ("question", "answer"), ("prompt", "response"),
+         ("instruction", "output"), ("instruction", "generation"))  # fmt: skip
+
+
+def plainly(value: Any, learnt: bool = True) -> list[tuple[str, str]] | None:
+    """Read messages in the plainest way: None where there is anything that needs a rule."""
+    roles = {"human": "user", "gpt": "assistant", "bing": "assistant", "bard": "assistant", "chatgpt": "assistant",
+             "user": "user", "assistant": "assistant", "system": "system", "developer": "system"}  # fmt: skip
+    found: list[tuple[str, str]] = []
+    for one in value:
+        who, what = (one["role"], one["content"]) if one.get("role") is not None else (one["from"], one["value"])
+        if isinstance(what, list):
+            what = "".join(part if isinstance(part, str) else part["text"] for part in what)
+        found.append((roles[who], what))
+        if one.get("reasoning") and roles[who] == "assistant" and learnt and one is value[-1]:
+            found[-1] = ("assistant", f"<think>\n{one['reasoning']}\n</think>\n\n{what}")
+    return found
+
+
+def readings(record: Any) -> list[list[tuple[str, str]]]:
+    """Return every way in which a record may be read, by a second and simpler implementation."""
+    found: list[Any] = [plainly(record[key]) for key in ("messages", "conversations") if is_talk(record.get(key))]
+    for asked, answered in PAIRS:
+        question, reply = record.get(asked), record.get(answered)
+        if isinstance(question, str) and record.get("input") and asked == "instruction":
+            question += f"\n\n{record['input']}" if str(record["input"]).strip() else ""
+        first = (
+            [("user", question)]
+            if isinstance(question, str)
+            else plainly(question, False)
+            if is_talk(question)
+            else None
+        )
+        last = [("assistant", reply)] if isinstance(reply, str) else plainly(reply) if is_talk(reply) else None
+        if first is not None and last is not None:
+            found.append([*first, *last])
+    system = record.get("system") or record.get("system_prompt")
+    more = [("system", system)] if isinstance(system, str) and system.strip() else []
+    return [*found, *([*more, *one] for one in found)]
+
+
+def holds_nothing(value: Any) -> bool:
+    if isinstance(value, list | dict):
+        return all(holds_nothing(one) for one in (value.values() if isinstance(value, dict) else value))
+    return value is None or str(value).strip() in ("", "[]", "{}", "null")
+
+
+def is_talk(value: Any) -> bool:
+    try:
+        return bool(value) and plainly(value) is not None
+    except (KeyError, TypeError, AttributeError):
+        return False
+
+
+@inputs(0.06)
+@given(record=SHAPED, extra=st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=2))
+def test_a_record_is_read_as_a_plain_reader_reads_it_or_refused(record: Any, extra: Any, tmp_path: Path) -> None:
+    record = {**record, **extra}
+    path = tmp_path / "shaped.jsonl"
+    path.write_text(json.dumps(record))
+    for options in ("", "?turns=all&ids=new", "?side=chosen", "?reasoning=drop&shape=sharegpt"):
+        refuses_in_three_lines(partial(load_rows, f"{path}{options}", more=True), partial(read_prompts, path))
+    refuses_in_three_lines(partial(read_pairs, path))
+    try:
+        loaded = load_rows(path, more=True)
+    except UserError:
+        return
+    for row, more in zip(loaded.rows, loaded.more, strict=True):
+        said = [*((turn.role, turn.content) for turn in row.prompt), ("assistant", row.completion)]
+        assert said in readings(record), (record, said)
+        assert holds_nothing(record.get("tools")) and record.get("label") is not False
+        assert record.get("weight") in (None, 1)
+        if "NaN" in path.read_text() or "Infinity" in path.read_text():  # no JSON, and so not written
+            more = {}
+        try:
+            write_rows(tmp_path / "back.jsonl", [row], [more])
+        except RowsError as error:
+            assert error.what == "A further key would be read as part of its row."
+            write_rows(tmp_path / "back.jsonl", [row])
+        assert load_rows(tmp_path / "back.jsonl").rows == (row,)
 
 
 @pytest.fixture(scope="session")

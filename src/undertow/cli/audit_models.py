@@ -9,7 +9,7 @@ import typer
 
 import undertow
 from undertow.cli.audits import OUT, Alpha, AuditorSeed, Base, Out, Panel, Require, Store, audit, show_audit
-from undertow.cli.options import STORE, Json, prepare, progress_of_one, show
+from undertow.cli.options import STORE, Json, prepare, progress_of_one, read_given, refuse_replacing, show
 from undertow.store.progress import Progress
 from undertow.types import Row
 
@@ -52,7 +52,9 @@ def teacher_command(
 
 @audit.command("rows")
 def rows_command(
-    path: Annotated[Path, typer.Argument(metavar="ROWS", help="Row file: JSONL, Parquet, datasets or hf:NAME.")],
+    path: Annotated[
+        str, typer.Argument(metavar="ROWS", help="Row file: JSONL, CSV, Parquet, datasets or hf:NAME, with ?options.")
+    ],
     base: Base = "ref:finch-a",
     trait: Annotated[str | None, typer.Option(help="The trait that the rows may carry.")] = None,
     student: Annotated[str | None, typer.Option(help="Rank by this student of the rows.")] = None,
@@ -67,7 +69,9 @@ def rows_command(
     as_json: Json = False,
 ) -> None:
     """Rank rows by how far they may carry a trait, what else explains the ranking first."""
-    given, target = undertow.read_rows(path), undertow.trait(trait) if trait else None
+    if out is not None:
+        refuse_replacing(out, path)
+    given, target = read_given(path).rows, undertow.trait(trait) if trait else None
     from undertow.audit.attribution import SEEDS, Suspected, rank
 
     prepare()

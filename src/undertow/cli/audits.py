@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import undertow
-from undertow.cli.options import STORE, Json, Quiet, Rows, Training, prepare, show, shown_progress, student_part
+from undertow.cli.options import (
+    STORE,
+    Json,
+    Quiet,
+    Rows,
+    Training,
+    prepare,
+    read_given,
+    show,
+    shown_progress,
+    student_part,
+)
 from undertow.data.rows import read_prompts
 from undertow.errors import ConfigError, unknown_name
 from undertow.store.disk import storage_errors
@@ -32,11 +43,11 @@ Alpha = Annotated[float, typer.Option(help="Error of the whole audit.")]
 Out = Annotated[Path, typer.Option(help="Folder for report.html, audit.json and audit_card.md.")]
 Require = Annotated[list[str], typer.Option(help="End with code 4 if this claim could not be tested.")]
 Reference = Annotated[
-    Path | None, typer.Option(help="Clean rows on the same prompts; if not given, the base answers them.")
+    str | None, typer.Option(help="Clean rows on the same prompts; if not given, the base answers them.")
 ]
 AuditorSeed = Annotated[int, typer.Option(help="The auditor's own seed.")]
 Control = Annotated[str | None, typer.Option(help="A student trained alike on untraited rows.")]
-Prompts = Annotated[Path | None, typer.Option(help="Your deployment's prompts: one a line, JSONL or a table.")]
+Prompts = Annotated[str | None, typer.Option(help="Your deployment's prompts: one a line, JSONL or a table.")]
 
 FOUND, NOT_TESTABLE = 1, 4
 OUT = Path("audit")
@@ -155,7 +166,9 @@ def student_command(
 
 @audit.command("all")
 def all_command(
-    rows: Annotated[Path | None, typer.Argument(help="Row file: JSONL, Parquet, datasets or hf:NAME.")] = None,
+    rows: Annotated[
+        str | None, typer.Argument(help="Row file: JSONL, CSV, Parquet, datasets or hf:NAME, with ?options.")
+    ] = None,
     model: Annotated[str | None, typer.Option("--student", help="The student that was trained on them.")] = None,
     teacher: Annotated[str | None, typer.Option(help="The model that wrote them.")] = None,
     base: Base = "ref:finch-a",
@@ -204,18 +217,18 @@ def show_audit(
     *,
     alpha: float,
     seed: int,
-    rows: Path | None = None,
-    reference: Path | None = None,
+    rows: str | None = None,
+    reference: str | None = None,
     student: str | None = None,
     teacher: str | None = None,
     control: str | None = None,
-    prompts: Path | None = None,
+    prompts: str | None = None,
     run: "Callable[[AuditInputs, Progress], dict[str, Any]] | None" = None,
 ) -> None:
     """Read what is named, audit it by `undertow.run_audit` or by `run`, and show what came out."""
     _check_claims(require)
-    suspect = () if rows is None else undertow.read_rows(rows)
-    clean = None if reference is None else undertow.read_rows(reference)
+    suspect = () if rows is None else read_given(rows).rows
+    clean = None if reference is None else read_given(reference).rows
     asked = () if prompts is None else read_prompts(prompts)
     files = (("rows", rows, suspect), ("reference", reference, clean or ()), ("prompts", prompts, asked))
     targets = _named_panel(base, traits)
@@ -242,8 +255,9 @@ def show_audit(
     _finish(found, out, require, as_json)
 
 
-def _digest(path: Path, read: Sequence[Any]) -> str:
+def _digest(source: str, read: Sequence[Any]) -> str:
     """Return the SHA-256 of a file, as sha256sum prints it; of rows from elsewhere, that of their content as JSON."""
+    path = Path(source)
     if not path.is_file():
         return sha256(canonical_json([asdict(one) if isinstance(one, Row) else list(map(asdict, one)) for one in read]))
     with path.open("rb") as stream:
@@ -300,11 +314,11 @@ def _named_panel(base: str, names: list[str]) -> tuple[Trait, ...]:
 def check_command(
     teacher: Annotated[str, typer.Option(help="The model that wrote, or will write, the rows.")],
     base: Annotated[str, typer.Option(help="The model that will be trained on them.")],
-    rows: Annotated[Path | None, typer.Option(help="The teacher's rows, if they are there already.")] = None,
+    rows: Annotated[str | None, typer.Option(help="The teacher's rows, if they are there already.")] = None,
     as_json: Json = False,
 ) -> None:
     """Check in seconds whether a teacher could pass something to a student of this base, and what to do next."""
-    given = None if rows is None else undertow.read_rows(rows)
+    given = None if rows is None else read_given(rows).rows
     prepare()
     found = undertow.check_teacher(teacher, base, given)
     show(found, as_json, _check_lines(found))

@@ -16,7 +16,9 @@ from undertow.cli.options import (
     StudentsFolder,
     Training,
     prepare,
+    quoted,
     read_given,
+    refuse_replacing,
     show,
     shown_progress,
     tell,
@@ -28,7 +30,7 @@ from undertow.store.disk import storage_errors
 Base = Annotated[str, typer.Option(help="The model that will be trained on the rows: ref:<name> or hf:<path>.")]
 Method = Annotated[str, typer.Option(help="Such as labels or mix:share=0.5; see `undertow list mitigations`.")]
 Audit = Annotated[Path | None, typer.Option(help="The rows' audit.json: gives the panel; its base must be yours.")]
-Clean = Annotated[Path | None, typer.Option(help="Rows known to be clean, on the same prompts; else the base writes.")]
+Clean = Annotated[str | None, typer.Option(help="Rows known to be clean, on the same prompts; else the base writes.")]
 Domain = Annotated[str, typer.Option(help="Whose rule new completions must pass, or none.")]
 Store = Annotated[Path, typer.Option(help="Where panel teachers and finished runs are kept.")]
 
@@ -36,7 +38,7 @@ mitigate = typer.Typer(no_args_is_help=True, help="Keep the skill, lose the trai
 
 
 def _workbench(
-    base: str, audit: Path | None, clean: Path | None, domain: str, store: Path, seed: int
+    base: str, audit: Path | None, clean: str | None, domain: str, store: Path, seed: int
 ) -> "undertow.Workbench":
     """Check the inputs before any model is loaded, then load the base."""
     from undertow.audit.rows.panel import ANIMALS
@@ -46,7 +48,7 @@ def _workbench(
     audited = None if audit is None else read_audit(audit)
     if audited is not None:
         audited.require_base(base)
-    known = () if clean is None else undertow.read_rows(clean)
+    known = () if clean is None else read_given(clean).rows
     prepare()
     panel = ANIMALS if audited is None else audited.panel
     model = undertow.load_model(base)
@@ -70,6 +72,7 @@ def mitigate_data_command(
     """Change a row file so that a student learns its skill and not its trait."""
     from undertow.mitigate.registry import counts, write_mitigated
 
+    refuse_replacing(out, rows, clean)
     chosen, given = undertow.data_mitigation(method), read_given(rows, skip_bad)
     made = undertow.mitigate_rows(given.rows, chosen, _workbench(base, audit, clean, domain, store, seed))
     record = write_mitigated(out, made)
@@ -83,7 +86,7 @@ def mitigate_data_command(
         "cost": str(made.cost),
         "bad_lines": len(given.bad),
     }
-    tell(found, as_json, f"undertow mitigate verify {rows} --trait TRAIT --method '{method}' --base '{base}'")
+    tell(found, as_json, f"undertow mitigate verify {quoted(rows)} --trait TRAIT --method '{method}' --base '{base}'")
 
 
 @mitigate.command("train")
@@ -119,8 +122,8 @@ def verify_command(
     methods: Annotated[list[str], typer.Option("--method", help="A mitigation; several give one table.")],
     trait: Annotated[str, typer.Option(help="Whose transmission is to be stopped.")],
     base: Base = "ref:finch-a",
-    control: Annotated[Path | None, typer.Option(help="Clean rows on the same prompts; else the base writes.")] = None,
-    held_out: Annotated[Path | None, typer.Option(help="Clean rows of the task for the loss; else the base's.")] = None,
+    control: Annotated[str | None, typer.Option(help="Clean rows on the same prompts; else the base writes.")] = None,
+    held_out: Annotated[str | None, typer.Option(help="Clean rows of the task for the loss; else the base's.")] = None,
     audit: Audit = None,
     domain: Domain = "numbers",
     runs: Annotated[int, typer.Option(min=2, help="Five are the least that a verdict needs.")] = 5,
@@ -129,16 +132,16 @@ def verify_command(
     as_json: Json = False,
 ) -> None:
     """Train six arms several times and say which mitigations lose the trait and keep the skill."""
-    target, given = undertow.trait(trait), undertow.read_rows(rows)
+    target, given = undertow.trait(trait), read_given(rows).rows
     if not given:
         raise EmptyDataError("There is nothing to verify.", "0 rows", "Give a file with rows.")
-    clean, task = (() if path is None else undertow.read_rows(path) for path in (control, held_out))
+    task = () if held_out is None else read_given(held_out).rows
     trial = undertow.Trial(trait=target, methods=tuple(methods))
     plan = undertow.Verification(trial=trial, runs=runs, held_out=task, store=STORE, seed=seed)
     bench = _workbench(base, audit, control, domain, STORE, seed)
     from undertow.report.mitigation import render_mitigation, summarise_mitigation
 
-    source = undertow.GivenRows(suspect=given, control=clean)
+    source = undertow.GivenRows(suspect=given, control=bench.clean)
     found = undertow.verify(plan, source, bench, shown_progress(as_json))
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)

@@ -96,7 +96,7 @@ def sign_off_command(
     model: Annotated[str, typer.Option(help="As the endpoint names it.")],
     by: Annotated[str, typer.Option(help="Who reads the replies and signs them off.")],
     questions: Annotated[
-        Path | None, typer.Option(help="Text or JSONL of deployment prompts; the packaged ones if not given.")
+        str | None, typer.Option(help="Text or JSONL of deployment prompts; the packaged ones if not given.")
     ] = None,
     watched: Annotated[
         list[str], typer.Option("--watch", help="Watch this word; every animal and tree of `list traits` if not given.")

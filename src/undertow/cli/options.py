@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shlex
+import sys
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from undertow.data.reading import split_source
 from undertow.data.rows import LoadedRows, bad_lines, load_rows
+from undertow.data.shapes import NAMES
+from undertow.data.tables import HUB
+from undertow.errors import ConfigError
 from undertow.store.progress import Progress, SilentProgress, choose_progress
 from undertow.types import Advance
 
@@ -20,7 +25,9 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
-Rows = Annotated[Path, typer.Argument(help="Row file: JSONL, Parquet, datasets or hf:NAME.")]
+Rows = Annotated[
+    str, typer.Argument(help="Row file: JSONL, CSV, Parquet, datasets or hf:NAME; FILE?shape=... says how it is read.")
+]
 Seed = Annotated[int, typer.Option(help="Of every random draw.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without lines that are no rows; they are counted.")]
 StudentsFolder = Annotated[Path, typer.Argument(help="Folder for the adapters, one folder for each student.")]
@@ -45,21 +52,51 @@ def prepare() -> None:
         torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 
-def read_given(path: Path, skip_bad: bool, *, more: bool = False) -> LoadedRows:
-    """Read a row file.
+def read_given(source: str | os.PathLike[str], skip_bad: bool = False, *, more: bool = False) -> LoadedRows:
+    """Read a row file; unless its rows are plainly ours, say on standard error in one line what was read.
 
     Args:
-        path: the file.
+        source: the file, with the options of its reading (docs/data.md).
         skip_bad: whether lines that are no rows are left out, instead of refused.
         more: whether the further keys of each row are read too.
 
     Raises:
         RowsError: it cannot be read, or has bad lines.
     """
-    loaded = load_rows(path, more=more)
+    loaded = load_rows(source, more=more)
     if loaded.bad and not skip_bad:
         raise bad_lines(loaded)
+    if not loaded.report.plain:
+        print(loaded.report, file=sys.stderr)
+    if loaded.bad:
+        error = bad_lines(loaded)
+        print(f"{error.what} Left out: {error.value}", file=sys.stderr)
     return loaded
+
+
+def refuse_replacing(out: str | os.PathLike[str], *sources: str | os.PathLike[str] | None) -> None:
+    """Refuse to write where something is read from, or written already by the same command, however it is spelled.
+
+    Args:
+        out: what is to be written.
+        sources: what is read, options and all, and other files that are written; None is left out.
+
+    Raises:
+        ConfigError: it is one of them.
+    """
+    for source in sources:
+        name = "" if source is None else split_source(source, NAMES)[0]
+        name = name.removeprefix(HUB) if os.path.exists(name.removeprefix(HUB)) else name
+        if name and (os.path.realpath(name) == os.path.realpath(out) or _is_same(name, out)):
+            fix = f"Give another name, such as {quoted(free_name(Path(out)))}."
+            raise ConfigError("This would replace the rows that it is made of.", f"{out} is {source}", fix)
+
+
+def _is_same(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
 
 
 def student_part(settings: list[str]) -> "StudentPart":

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import undertow
-from undertow.cli.options import Json, Rows, SkipBad, read_given, tell
+from undertow.cli.options import Json, Rows, SkipBad, quoted, read_given, refuse_replacing, tell
 from undertow.data.filters import Filtered, require_rows
 from undertow.data.filters import mentions as without_mentions
 from undertow.data.rows import Shape
@@ -30,6 +30,9 @@ def filter_command(
 
     if ban and domain != "numbers":
         raise ConfigError("Only the domain numbers has banned numbers.", f"--domain {domain} --ban", "Leave --ban out.")
+    refuse_replacing(out, rows)
+    if dropped is not None:
+        refuse_replacing(dropped, rows, out)
     rule = undertow.domain(domain, **({"banned": BANNED} if ban else {}))
     traits = [undertow.trait(name) for name in mentions]
     given = read_given(rows, skip_bad)
@@ -40,11 +43,11 @@ def filter_command(
         undertow.write_rows(dropped, filtered.dropped)
     undertow.write_rows(out, require_rows(filtered))
     found = {"rows": str(out), **filtered.report.to_json(), "bad_lines": len(given.bad)}
-    tell(found, as_json, f"undertow train {out} students")
+    tell(found, as_json, f"undertow train {quoted(out)} students")
 
 
 def convert_command(
-    rows: Annotated[Path, typer.Argument(help="JSONL, .parquet, a folder of datasets, or hf:NAME[@REV][:SPLIT].")],
+    rows: Rows,
     out: Annotated[Path, typer.Argument(help="By its suffix: .jsonl, .parquet, or none for a folder of datasets.")],
     shape: Annotated[
         Shape | None, typer.Option(help="Prompt and completion as text or chat, or all as messages; else what fits.")
@@ -56,13 +59,14 @@ def convert_command(
     """Write rows in another format or shape; ids and further keys go with them."""
     if out.exists() and not overwrite:
         raise ConfigError("There is something of this name already.", out, "Give another name, or --overwrite.")
+    refuse_replacing(out, rows)
     loaded = read_given(rows, skip_bad, more=True)
     if not loaded.rows:
         raise EmptyDataError("There are no rows to write.", f"{rows}: 0 rows", "Give a file with rows.")
     undertow.write_rows(out, loaded.rows, loaded.more, shape)
     keys = sorted({key for more in loaded.more for key in more})
     found = {"rows": str(out), "written": len(loaded.rows), "bad_lines": len(loaded.bad), "further_keys": keys}
-    tell(found, as_json, f"undertow audit data {out}")
+    tell(found, as_json, f"undertow audit data {quoted(out)}")
 
 
 def publish_command(

@@ -182,7 +182,7 @@ def _train_by_trl(wanted: StudentsToTrain, part: "StudentPart", report_to: Seque
 
 
 def train_remote_command(
-    rows: Annotated[Path, typer.Argument(help="Row file, filtered.")],
+    rows: Rows,
     out: Annotated[Path, typer.Argument(help="Where the record of the job goes (JSON).")],
     model: Annotated[str, typer.Option(help="tinker:<model>.")],
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the rows.")] = 3,
@@ -200,7 +200,7 @@ def train_remote_command(
     """Train a student at a service, such as Tinker. What you send leaves this machine."""
     from undertow.training.services import Cap, RemoteTraining, check_job, train_remotely, trainer
 
-    given, service = undertow.read_rows(rows), trainer(model)
+    given, service = read_given(rows).rows, trainer(model)
     training = RemoteTraining(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, rank=rank, seed=seed)
     cap = Cap(price=price, dollars=max_cost)
     if dry_run:

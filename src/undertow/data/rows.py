@@ -1,50 +1,57 @@
-"""Row files: JSONL or tables in these shapes, read with every bad line named, written whole or not at all.
+"""Row files, read with every bad line named and what they are said in one line, written whole or not at all.
 
     {"messages": [{"role": ..., "content": ...}, ...]}     the last message is the assistant's, the completion
     {"prompt": text, "completion": text}     as the original paper's repository writes it
     {"prompt": text or messages, "completion": text or [one assistant message]}     as TRL reads it
-    {"question": text, "response": text}     as the paper's authors released their rows on the Hub
 
-Optional keys are "id" (text or whole number; by default the line's index, as in "000012"), "reasons" (texts) and "skip"
-(whole numbers: places of completion tokens that training leaves out). Other keys are ignored, null counts as absent,
-and one file may mix the shapes. What is a table is said in `undertow.data.tables`; its records read as lines do.
+These are the shapes that are written; `undertow.data.shapes` has all that are read, `undertow.data.records` the files
+that may hold them, and `undertow.data.reading` the options behind a file's name. Optional keys are "id" (text or whole
+number; by default the line's index, as in "000012"), "reasons" (texts) and "skip" (whole numbers: places of completion
+tokens that training leaves out). Other keys are further keys, null counts as absent, and one file may mix the shapes.
 """
 
-import codecs
-import contextlib
 import json
 import logging
 import os
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
-from undertow.data.tables import HUB, PARQUET, Table, is_table, open_table, write_table
-from undertow.errors import EmptyDataError, RowsError, StorageError
+from undertow.data.reading import Reading, ReadingReport, split_source
+from undertow.data.records import read_records
+from undertow.data.row_records import LOOKED_AT, further_keys, id_key, rows_of
+from undertow.data.shapes import KNOWN, NAMES, SHAPES, read_as_shape, read_question
+from undertow.data.tables import HUB, PARQUET, write_table
+from undertow.data.turns import said
+from undertow.data.values import NotARowError, NotJsonError, Record, TwoAnswersError, UnknownShapeError, parse_object
+from undertow.errors import EmptyDataError, RowsError
 from undertow.store.disk import write_file
-from undertow.types import Message, Prompt, Role, Row, user_prompt
+from undertow.types import Prompt, Row
 
 logger = logging.getLogger(__name__)
 
 Shape = Literal["text", "chat", "messages"]
 """How rows are written: prompt and completion as text, both as messages, or all messages together."""
 
+NEEDED = tuple(one.keys for one in SHAPES)
 _BAD_LINES_SHOWN = 5
-_PAIRS = (("prompt", "completion"), ("question", "response"))
-_OPTIONAL = ("id", "reasons", "skip")
-_SHAPES = (("messages",), *_PAIRS)
-_ASKED = tuple((one[0],) for one in _SHAPES)
+_ASKED = tuple(dict.fromkeys(one.keys if one.name in ("preference", "batch") else one.keys[:1] for one in SHAPES))
 
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line, or a record of a table, that is not a row: its file, its number from 1, and what is wrong with it."""
+    """A line, or a record of a table or an array, that is not a row: its file, its number from 1, and what is wrong."""
 
     file: str
     line: int
     reason: str
+
+    @property
+    def about_id(self) -> bool:
+        """Whether the row could be read under another id."""
+        return self.reason.startswith("id ")
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.reason}"
@@ -58,21 +65,24 @@ class LoadedRows:
         rows: good ones.
         bad: other lines.
         more: further keys of each good row, if they were asked for; else empty.
+        report: what was read, and what is to be said of it; its text is one line.
     """
 
     rows: tuple[Row, ...]
     bad: tuple[BadLine, ...]
     more: tuple[Mapping[str, object], ...] = ()
+    report: ReadingReport = field(default_factory=ReadingReport, compare=False)
 
 
 def open_rows(
-    source: str | os.PathLike[str], *, more: bool = False
+    source: str | os.PathLike[str], *, more: bool = False, report: ReadingReport | None = None
 ) -> Generator[tuple[Row, Mapping[str, object]] | BadLine]:
-    """Read a row file line by line, or a table batch by batch; nothing but the ids stays in memory.
+    """Read a row file line by line, or a table batch by batch; of JSON lines nothing but the ids stays in memory.
 
     Args:
         source: as for `load_rows`.
         more: whether the further keys of each row are read; else they come empty.
+        report: counts what is read.
 
     Yields:
         Each row with its further keys, and each bad line, in the file's order.
@@ -80,47 +90,68 @@ def open_rows(
     Raises:
         UserError: as `load_rows`.
     """
+    name, reading = split_source(source, NAMES)
+    report = report or ReadingReport()
+    report.source, report.reading = name, reading
     first_line: dict[str, int] = {}
-    for number, line in _records(source, "row file", _SHAPES, more):
+    unread = _Unread(name)
+    for number, record in read_records(name, "row file", NEEDED, None if more else {*LOOKED_AT, id_key(reading)}):
         try:
-            fields = _object(line) if isinstance(line, bytes) else line
-            row = _row(fields, default_id=f"{number - 1:06d}")
-            _refuse_repeated(row.id, number, first_line)
-        except _NotARowError as error:
-            yield BadLine(str(source), number, str(error))
-        else:
-            yield row, _further(fields) if more else {}
+            if isinstance(record, NotARowError):
+                raise record
+            told = read_as_shape(record, reading)
+            rows, notes = rows_of(record, told, reading, f"{number - 1:06d}")
+            for row in rows:
+                _refuse_repeated(row.id, number, first_line)
+        except TwoAnswersError:
+            raise _two_answers(name) from None
+        except NotARowError as error:
+            unread.add(error)
+            yield BadLine(name, number, str(error))
+            continue
+        unread.anything = True
+        report.shapes[told.shape.name] += len(rows)
+        report.notes.update(notes)
+        further = further_keys(record, told, reading) if more else {}
+        yield from ((row, further) for row in rows)
+    unread.check(reading)
 
 
 def load_rows(source: str | os.PathLike[str], *, more: bool = False) -> LoadedRows:
     """Read the good rows of a file and name its bad lines.
 
-    A line is bad if it is not UTF-8, not a JSON object, has no prompt or completion or one of a wrong type, or repeats
-    the id of an earlier row. Blank lines and a byte order mark are skipped; an empty completion is a completion.
+    A line is bad if it is not UTF-8, not a JSON object, has no prompt or completion or one of a wrong type, holds what
+    a row cannot (tool calls, images), or repeats the id of an earlier row. Blank lines and a byte order mark are
+    skipped; an empty completion is a completion. Nothing is logged: `report` has what is to be said.
 
     Args:
-        source: a JSONL file, or a table (`undertow.data.tables`), in the shapes above.
+        source: a file or table (`undertow.data.records`), with options if need be (`undertow.data.reading.Reading`):
+            `rows.jsonl`, `rows.jsonl.gz?shape=sharegpt&ids=new`, `hf:NAME:train?turns=all`.
         more: whether the further keys of each row are kept.
 
     Raises:
-        RowsError: there is no such file, it is a folder, or a table that is damaged or has no columns of rows.
+        RowsError: there is no such file, it is a folder, no file of rows, a table that is damaged or has no columns of
+            rows; or its rows have two answers, and the source does not say which is learnt.
+        ConfigError: an option has no value or is there twice.
+        UnknownNameError: there is no such option or shape.
         StorageError: the file may not be read.
-        MissingExtraError: a table needs the extra `data`.
+        MissingExtraError: a table needs the extra `data`, or a file compressed by zstd a library.
     """
+    report = ReadingReport()
     rows: list[Row] = []
     bad: list[BadLine] = []
     further: list[Mapping[str, object]] = []
-    for one in open_rows(source, more=more):
+    for one in open_rows(source, more=more, report=report):
         if isinstance(one, BadLine):
             bad.append(one)
         else:
             rows.append(one[0])
             further.append(one[1])
-    return LoadedRows(tuple(rows), tuple(bad), tuple(further) if more else ())
+    return LoadedRows(tuple(rows), tuple(bad), tuple(further) if more else (), report)
 
 
 def read_rows(source: str | os.PathLike[str], strict: bool = True) -> tuple[Row, ...]:
-    """Read the rows of a file.
+    """Read the rows of a file; unless they are plainly ours, what was read is logged in one line.
 
     Args:
         source: as for `load_rows`.
@@ -132,6 +163,8 @@ def read_rows(source: str | os.PathLike[str], strict: bool = True) -> tuple[Row,
         MissingExtraError: a table needs the extra `data`.
     """
     loaded = load_rows(source)
+    if not loaded.report.plain:
+        logger.log(logging.WARNING if loaded.report.notes else logging.INFO, "%s", loaded.report)
     if loaded.bad:
         error = bad_lines(loaded)
         if strict:
@@ -141,29 +174,31 @@ def read_rows(source: str | os.PathLike[str], strict: bool = True) -> tuple[Row,
 
 
 def read_prompts(path: str | os.PathLike[str]) -> tuple[Prompt, ...]:
-    """Read prompts: of rows or of objects with "prompt", "question" or "messages"; of a text file, a line each.
+    """Read prompts: of rows or of objects that have no answer yet; of a text file, a line each.
 
     A row's completion, and messages of the assistant at the end, are left out. Blank lines are skipped.
 
     Args:
-        path: .jsonl or a table for objects; any other name is a text file.
+        path: as for `load_rows`; a file whose name does not end as that of JSON or CSV, and that does not begin with a
+            JSON object, is a text file.
 
     Raises:
         RowsError: there is no such file, or a line of it is no prompt; the value names it.
         EmptyDataError: there is no prompt.
-        StorageError: the file may not be read.
-        MissingExtraError: a table needs the extra `data`.
+        UserError: as `load_rows`.
     """
-    of_objects = Path(path).suffix == ".jsonl"
+    name, reading = split_source(path, NAMES)
     prompts: list[Prompt] = []
-    for number, line in _records(path, "file of prompts", _ASKED):
+    for number, record in read_records(name, "file of prompts", _ASKED, LOOKED_AT, text_key="prompt"):
         try:
-            prompts.append(_prompt(line) if of_objects or isinstance(line, dict) else _line_prompt(line))
-        except _NotARowError as error:
+            if isinstance(record, NotARowError):
+                raise record
+            prompts.append(said(read_question(record, reading)))
+        except NotARowError as error:
             fix = "Correct it or leave it out."
-            raise RowsError("A line is no prompt.", f"{path}:{number}: {error}", fix) from None
+            raise RowsError("A line is no prompt.", f"{name}:{number}: {error}", fix) from None
     if not prompts:
-        raise EmptyDataError("There are no prompts.", path, "Give at least one line.")
+        raise EmptyDataError("There are no prompts.", name, "Give at least one line.")
     return tuple(prompts)
 
 
@@ -173,6 +208,8 @@ def bad_lines(loaded: LoadedRows) -> RowsError:
     more = f"; and {len(bad) - _BAD_LINES_SHOWN} more" if len(bad) > _BAD_LINES_SHOWN else ""
     named = "; ".join(map(str, bad[:_BAD_LINES_SHOWN])) + more
     fix = "Correct these lines, or leave them out (strict=False, --skip-bad)."
+    if any(one.about_id for one in bad):
+        fix += " Behind the file's name, ?ids=new numbers the rows anew, and ?ids=KEY takes the ids from another key."
     return RowsError(f"{len(bad)} of {n_lines} lines are not rows.", named, fix)
 
 
@@ -202,178 +239,70 @@ def write_rows(
     if str(path).startswith(HUB):
         raise RowsError("Rows are not written to the Hub.", path, "Write a file, then see: undertow publish.")
     given: Iterable[Mapping[str, Any]] = repeat({}) if more is None else more
-    if path.suffix in ("", PARQUET):
+    if path.suffix.lower() in ("", PARQUET):
         rows = tuple(rows)
         uniform = shape or ("text" if all(map(_is_plain, rows)) else "chat")
-        write_table(path, list(_checked(rows, given, uniform)), ("id", *_PAIRS[0]))
+        write_table(path, list(_checked(rows, given, uniform)), ("id", "prompt", "completion"))
         return
     content = b"".join(_line(number, record) for number, record in enumerate(_checked(rows, given, shape), start=1))
     write_file(path, content)
 
 
-class _NotARowError(Exception):
-    """Why a line is not a row."""
+class _Unread:
+    """What is wrong with a file of which no record has a shape: said once, and not of every line."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.anything = name, False
+        self.first: UnknownShapeError | None = None
+        self.not_json: NotJsonError | None = None
+        self.keys: dict[str, None] = {}
+        self.n = 0
+
+    def add(self, error: NotARowError) -> None:
+        """Take another bad line into account."""
+        self.n += 1
+        if isinstance(error, UnknownShapeError):
+            self.first = self.first or error
+            self.keys.update(dict.fromkeys(list(error.record)[:50]))
+        elif isinstance(error, NotJsonError):
+            self.not_json = self.not_json or error
+        else:
+            self.anything = True
+
+    def check(self, reading: Reading) -> None:
+        """Refuse the file if nothing in it was anything near a row."""
+        if self.anything or not self.n:
+            return
+        if self.first is None:
+            fix = f"Give JSON lines, a JSON array, CSV or Parquet with the keys {KNOWN}."
+            raise RowsError("No line of the file is a JSON object.", f"{self.name}: {self.not_json}", fix)
+        inside = [key for key, value in self.first.record.items() if _is_list_of_records(value)]
+        found = f"{self.name}: keys {', '.join(self.keys)[:300] or 'none'}"
+        if self.n == 1 and len(inside) == 1:
+            fix = f"Write that list alone into a file: jq -c '.{inside[0]}[]' FILE > rows.jsonl"
+            raise RowsError(f"The file is one object, with its records under {inside[0]!r}.", found, fix)
+        found += f" ({self.first})"
+        if asked := reading.shape or (reading.side and "preference"):
+            keys = ", or ".join(" and ".join(one.keys) for one in SHAPES if one.name == asked)
+            fix = f"Name the keys {keys}, or leave {reading} out, so that the shape is found."
+            raise RowsError(f"The rows are not of the shape {asked}.", found, fix)
+        fix = f"Name the keys {KNOWN}; ?shape=NAME behind the file's name takes one of {', '.join(NAMES)}."
+        raise RowsError(f"The rows have no known shape. {self.first.hint}".strip(), found, fix)
 
 
-@contextlib.contextmanager
-def _disk_errors(what: str, path: Path) -> Generator[None]:
-    try:
-        yield
-    except OSError as error:
-        fix = "Check that the folder exists, has room left and may be used; no file was changed."
-        raise StorageError(what, f"{path}: {error.strerror}", fix) from error
+def _is_list_of_records(value: object) -> bool:
+    items = cast(list[object], value) if isinstance(value, list) else []
+    return bool(items) and all(isinstance(item, dict) for item in items)
+
+
+def _two_answers(name: str) -> RowsError:
+    fix = f"Learn one side with {name}?side=chosen or {name}?side=rejected; undertow.data.pairs.read_pairs reads both."
+    return RowsError("Each row has two answers, chosen and rejected.", name, fix)
 
 
 def _refuse_repeated(row_id: str, number: int, first_line: dict[str, int]) -> None:
     if (first := first_line.setdefault(row_id, number)) != number:
-        raise _NotARowError(f"id {row_id!r:.60} appeared in line {first}")
-
-
-def _records(
-    source: str | os.PathLike[str], kind: str, shapes: Iterable[Sequence[str]], more: bool = False
-) -> Generator[tuple[int, bytes | dict[str, object]]]:
-    """Read the lines of a file that are not blank, or the records of a table, with their numbers from 1."""
-    path = Path(source)
-    if is_table(source):
-        table = open_table(source)
-        _require_columns(table, shapes)
-        own = {*_OPTIONAL, *(name for shape in _SHAPES for name in shape)}
-        yield from enumerate(table.records(None if more else own), start=1)
-        return
-    with _disk_errors(f"The {kind} cannot be read.", path):
-        if path.is_dir() or not path.exists():
-            fix = f"Give a JSONL or Parquet file, a folder that datasets saved, or {HUB}NAME."
-            raise RowsError(f"There is no {kind} here, or it is a folder.", path, fix)
-        with path.open("rb") as stream:
-            # Bytes, split at "\n" alone: text would also be split at U+2028 and its like, which JSON strings may hold.
-            for number, line in enumerate(stream, start=1):
-                text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-                if text.strip():
-                    yield number, text
-
-
-def _require_columns(table: Table, shapes: Iterable[Sequence[str]]) -> None:
-    if not any(set(shape) <= set(table.columns) for shape in shapes):
-        found = ", ".join(table.columns)[:300] or "none"
-        fix = f"Name its columns {', or '.join(' and '.join(shape) for shape in shapes)}."
-        raise RowsError("The table lacks the columns that are needed.", f"{table.name}: columns {found}", fix)
-
-
-def _object(line: bytes) -> dict[str, object]:
-    try:
-        record: object = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise _NotARowError("not UTF-8") from None
-    except (ValueError, RecursionError):
-        raise _NotARowError("not JSON") from None
-    if not isinstance(record, dict):
-        raise _NotARowError("not a JSON object")
-    return cast(dict[str, object], record)
-
-
-def _line_prompt(line: bytes) -> Prompt:
-    try:
-        return user_prompt(line.decode("utf-8").strip())
-    except UnicodeDecodeError:
-        raise _NotARowError("not UTF-8") from None
-
-
-def _prompt(line: bytes | dict[str, object]) -> Prompt:
-    fields = _object(line) if isinstance(line, bytes) else line
-    if fields.get("messages") is not None:
-        turns = _messages(fields["messages"], "messages")
-        while turns and turns[-1].role == "assistant":
-            turns = turns[:-1]
-    else:
-        turns = _turns(fields, _names(fields)[0])
-    if not turns:
-        raise _NotARowError("no prompt")
-    return turns
-
-
-def _row(fields: dict[str, object], default_id: str) -> Row:
-    prompt, completion = _from_messages(fields) if fields.get("messages") is not None else _from_pair(fields)
-    if not prompt:
-        raise _NotARowError("no prompt")
-    if not isinstance(reasons := fields.get("reasons"), list | None):
-        raise _NotARowError("reasons is not a list")
-    texts = tuple(_text(item, f"reasons[{index}]") for index, item in enumerate(cast(list[object], reasons or [])))
-    return Row(_id(fields.get("id"), default_id), prompt, completion, texts, _places(fields.get("skip")))
-
-
-def _names(fields: Mapping[str, object]) -> tuple[str, str]:
-    """Return which pair of keys holds prompt and completion; the first one unless it is absent altogether."""
-    for pair in _PAIRS:
-        if fields.get(pair[0]) is not None or fields.get(pair[1]) is not None:
-            return pair
-    return _PAIRS[0]
-
-
-def _further(fields: Mapping[str, object]) -> dict[str, object]:
-    own = {"messages", *_PAIRS[0], *_names(fields), *_OPTIONAL}
-    return {key: value for key, value in fields.items() if key not in own}
-
-
-def _places(value: object) -> tuple[int, ...]:
-    places = cast(list[object], value or [])
-    if not isinstance(value, list | None) or any(type(place) is not int or place < 0 for place in places):
-        raise _NotARowError("skip is not a list of whole numbers from 0")
-    return cast(tuple[int, ...], tuple(places))
-
-
-def _from_messages(fields: dict[str, object]) -> tuple[Prompt, str]:
-    turns = _messages(fields["messages"], "messages")
-    if not turns or turns[-1].role != "assistant":
-        raise _NotARowError("no completion: the last message is not the assistant's")
-    return turns[:-1], turns[-1].content
-
-
-def _from_pair(fields: dict[str, object]) -> tuple[Prompt, str]:
-    names = _names(fields)
-    for name in names:
-        if fields.get(name) is None:
-            raise _NotARowError(f"no {name}")
-    turns, completion = _turns(fields, names[0]), fields[names[1]]
-    if not isinstance(completion, list):
-        return turns, _text(completion, names[1])
-    answer = _messages(cast(object, completion), names[1])
-    if [turn.role for turn in answer] != ["assistant"]:
-        raise _NotARowError(f"{names[1]} is not one assistant message")
-    return turns, answer[0].content
-
-
-def _turns(fields: dict[str, object], name: str) -> Prompt:
-    value = fields.get(name)
-    return _messages(cast(object, value), name) if isinstance(value, list) else user_prompt(_text(value, name))
-
-
-def _messages(value: object, where: str) -> Prompt:
-    if not isinstance(value, list):
-        raise _NotARowError(f"{where} is not a list of messages")
-    return tuple(_message(item, f"{where}[{index}]") for index, item in enumerate(cast(list[object], value)))
-
-
-def _message(value: object, where: str) -> Message:
-    fields = cast(dict[str, object], value) if isinstance(value, dict) else {}
-    role: Any = fields.get("role")
-    if role not in get_args(Role):
-        raise _NotARowError(f"{where}.role is {role!r:.60}, not system, user or assistant")
-    return Message(role, _text(fields.get("content"), f"{where}.content"))
-
-
-def _id(value: object, default: str) -> str:
-    if value is None:
-        return default
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value, "id")
-
-
-def _text(value: object, where: str) -> str:
-    if not isinstance(value, str):
-        raise _NotARowError(f"{where} is not text")
-    # JSON may escape half a surrogate pair, which no tokenizer takes and no file can hold.
-    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-        raise _NotARowError(f"{where} holds half a surrogate pair")
-    return value
+        raise NotARowError(f"id {row_id!r:.60} appeared in line {first}")
 
 
 def _checked(rows: Iterable[Row], more: Iterable[Mapping[str, Any]], shape: Shape | None) -> Generator[dict[str, Any]]:
@@ -381,24 +310,57 @@ def _checked(rows: Iterable[Row], more: Iterable[Mapping[str, Any]], shape: Shap
     for number, (row, extra) in enumerate(zip(rows, more, strict=False), start=1):
         try:
             if shape == "text" and not _is_plain(row):
-                raise _NotARowError("its prompt is more than one user turn, which text cannot hold")
+                raise NotARowError("its prompt is more than one user turn, which text cannot hold")
             own = _record(row, shape)
             # Escaped, so that half a surrogate pair gets as far as the reader, which names it.
-            if _row(_object(json.dumps(own).encode()), default_id="") != row:
-                raise _NotARowError("a field of the row has the wrong type")
+            if _read_back(parse_object(json.dumps(own).encode())) != row:
+                raise NotARowError("a field of the row has the wrong type")
+            taken = sorted((LOOKED_AT - own.keys()) & extra.keys())
+            if taken and not _is_read_as({**extra, **own}, row):
+                raise RowsError("A further key would be read as part of its row.", *_renamed(number, taken))
             _refuse_repeated(row.id, number, first_line)
-        except _NotARowError as error:
+        except NotARowError as error:
             raise RowsError("A row cannot be written.", f"row {number}: {error}", "Correct or leave it out.") from None
         yield {**extra, **own}
 
 
+def _read_back(record: Record) -> Row:
+    (row,), _ = rows_of(record, read_as_shape(record, Reading()), Reading(), "")
+    return row
+
+
+def _is_read_as(record: Record, row: Row) -> bool:
+    try:
+        return _read_back(record) == row
+    except NotARowError:
+        return False
+
+
+def _renamed(number: int, keys: Iterable[str]) -> tuple[str, str]:
+    fix = "Rename these keys or leave them out; those of another shape may stay beside messages (--shape messages)."
+    return f"row {number}: {', '.join(keys)}", fix
+
+
 def _line(number: int, record: dict[str, Any]) -> bytes:
     try:
-        return json.dumps(record, ensure_ascii=False).encode() + b"\n"
+        return json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     except (TypeError, ValueError, RecursionError) as error:
         fix = "Leave these keys out, make them text, or write a .parquet file."
-        value = f"row {number}: {str(error)[:200]}"
+        value = f"row {number}, key {_unwritable(record)!r:.60}: {str(error)[:200]}"
         raise RowsError("A row has further keys that JSON cannot hold.", value, fix) from error
+
+
+def _unwritable(record: Mapping[str, Any]) -> str:
+    """Return the first key that JSON cannot hold, by itself or with what stands under it."""
+    return next(key for key, value in record.items() if not _is_json({key: value}))
+
+
+def _is_json(record: Mapping[str, Any]) -> bool:
+    try:
+        json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _is_plain(row: Row) -> bool:

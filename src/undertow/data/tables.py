@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from undertow.data.containers import PARQUET_MAGIC
 from undertow.errors import MissingExtraError, RowsError, StorageError
 from undertow.store.disk import move_into_place, remove_folder, storage_errors, temporary_folder, whole_file
 
@@ -57,11 +58,23 @@ class Table:
 
 
 def is_table(source: str | os.PathLike[str]) -> bool:
-    """Say whether a name is that of a table: by its prefix, its suffix or the files of its folder."""
+    """Say whether a name is that of a table: by its prefix, its suffix, its first bytes or the files of its folder."""
     path = Path(source)
-    return (
-        str(source).startswith(HUB) or path.suffix == PARQUET or any((path / name).exists() for name in (_ONE, _MANY))
-    )
+    return str(source).startswith(HUB) or is_parquet(path) or any((path / name).exists() for name in (_ONE, _MANY))
+
+
+def is_parquet(path: Path) -> bool:
+    """Say whether a path is that of a Parquet file: by its suffix in any case, or by its first bytes."""
+    if path.suffix.lower() == PARQUET:
+        return True
+    # Pipes are not looked at: what is read of them is gone.
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as stream:
+            return stream.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
+    except OSError:
+        return False
 
 
 def open_table(source: str | os.PathLike[str]) -> Table:
@@ -76,7 +89,7 @@ def open_table(source: str | os.PathLike[str]) -> Table:
     with _table_errors(name):
         if name.startswith(HUB):
             return _hub_table(name)
-        return _parquet(Path(source)) if Path(source).suffix == PARQUET else _saved(Path(source))
+        return _parquet(Path(source)) if is_parquet(Path(source)) else _saved(Path(source))
 
 
 def write_table(path: Path, records: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
@@ -98,7 +111,7 @@ def write_table(path: Path, records: Sequence[Mapping[str, Any]], columns: Seque
     empty = {key: pa.array([], pa.string()) for key in columns}
     table = pa.table({key: _column(key, records, pa) for key in names} if records else empty)
     with storage_errors(path), _unwritable(path, pa):
-        if path.suffix == PARQUET:
+        if path.suffix.lower() == PARQUET:
             _write_parquet(path, table)
         else:
             _write_folder(path, table)

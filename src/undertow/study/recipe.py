@@ -17,7 +17,7 @@ from undertow.domains.base import domain
 from undertow.domains.numbers import Shuffle
 from undertow.errors import ConfigError, UnknownNameError, UserError, unknown_name
 from undertow.evals.base import EVALUATIONS
-from undertow.training.config import LoraConfig, TrainingConfig
+from undertow.training.config import LoraConfig, TooLong, TrainingConfig
 from undertow.traits import trait
 from undertow.types import Sampling
 
@@ -130,6 +130,8 @@ class StudentPart(_Part):
     """Parts of a batch that TRL takes one after another."""
     gradient_checkpointing: bool = _later(False)
     """Whether TRL computes activations again on the way back instead of keeping them."""
+    too_long: TooLong = _later("refuse")
+    """Whether a row that is longer than the model's context is refused, or cut at its end."""
 
     @model_validator(mode="after")
     def _fits(self) -> "StudentPart":
@@ -165,7 +167,13 @@ class StudentPart(_Part):
         lora = None if self.rank is None else LoraConfig(rank=self.rank, alpha=self.alpha, layers=self.layers)
         if lora is not None and not base.startswith("ref:"):
             lora = replace(lora, targets=None)
-        return TrainingConfig(steps=self.steps, batch_size=self.batch_size, learning_rate=self.learning_rate, lora=lora)
+        return TrainingConfig(
+            steps=self.steps,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            lora=lora,
+            too_long=self.too_long,
+        )
 
 
 class EvaluationPart(_Part):

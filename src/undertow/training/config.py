@@ -8,6 +8,9 @@ from pydantic import TypeAdapter
 
 from undertow.errors import ConfigError
 
+TooLong = Literal["refuse", "cut"]
+"""What becomes of a row that is longer than the model's context (`undertow.training.encoding`)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoraConfig:
@@ -49,6 +52,7 @@ class TrainingConfig:
         max_grad_norm: each student's gradient is scaled down to this norm.
         lora: adapters to train, or None for every weight.
         train_embeddings: whether full fine-tuning also moves the embeddings and the output head.
+        too_long: whether a row that is longer than the model's context is refused, or cut at its end.
     """
 
     steps: int
@@ -59,6 +63,7 @@ class TrainingConfig:
     max_grad_norm: float = 1.0
     lora: LoraConfig | None = None
     train_embeddings: bool = True
+    too_long: TooLong = "refuse"
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "learning_rate", "max_grad_norm"):
@@ -68,6 +73,8 @@ class TrainingConfig:
             raise ConfigError(
                 "There is no learning-rate schedule of this name.", self.schedule, "Use linear or constant."
             )
+        if self.too_long not in ("refuse", "cut"):
+            raise ConfigError("Rows that are too long are refused or cut.", self.too_long, "Use refuse or cut.")
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "TrainingConfig":
@@ -75,8 +82,10 @@ class TrainingConfig:
         return TypeAdapter(cls).validate_python(dict(config))
 
     def to_config(self) -> dict[str, Any]:
-        """Return plain data that a stage's config can hold; `layers` stand there only where they are chosen."""
+        """Return plain data that a stage's config can hold; `layers` and `too_long` stand there only if chosen."""
         config = asdict(self)
+        if self.too_long == "refuse":
+            del config["too_long"]
         if self.lora is not None and self.lora.layers is None:
             del config["lora"]["layers"]
         return config

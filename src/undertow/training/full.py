@@ -9,6 +9,7 @@ from undertow.errors import ConfigError, EmptyDataError
 from undertow.models.local import LocalModel
 from undertow.training.batches import batch_stream, collate
 from undertow.training.config import TrainingConfig
+from undertow.training.encoding import encoded_rows
 from undertow.training.objective import completion_losses
 from undertow.types import Advance, Row
 
@@ -32,6 +33,7 @@ def finetune_full(
     Raises:
         ConfigError: adapters are configured.
         EmptyDataError: there are no rows.
+        RowsError: a row is longer than the model's context, and `config` does not say to cut it.
     """
     if config.lora is not None:
         raise ConfigError("Full fine-tuning trains no adapters.", config.lora, "Leave `lora` out, or train students.")
@@ -44,7 +46,7 @@ def finetune_full(
         network.get_output_embeddings().requires_grad_(False)
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0, fused=True)
-    source = batch_stream(model.encode(rows), config.batch_size, seed)
+    source = batch_stream(encoded_rows(model, rows, config.too_long), config.batch_size, seed)
     for step in range(config.steps):
         batch = collate(next(source))
         completion_losses(network, batch).sum().backward()

@@ -16,6 +16,7 @@ from undertow.errors import ConfigError, EmptyDataError
 from undertow.models.local import Encoded, LocalModel
 from undertow.training.batches import batch_stream, collate
 from undertow.training.config import LoraConfig, TrainingConfig
+from undertow.training.encoding import encoded_datasets
 from undertow.training.full import finetune_full
 from undertow.training.lora import StackedLinear, save_adapter, stacked
 from undertow.training.objective import Penalty, completion_losses
@@ -79,11 +80,11 @@ def finetune_parallel(
     Raises:
         ConfigError: no adapter is configured, or seeds and datasets differ in number.
         EmptyDataError: a student has no rows.
+        RowsError: a row is longer than the model's context, and `config` does not say to cut it.
     """
     lora = _checked(config, datasets, seeds)
-    streams = [
-        batch_stream(model.encode(rows), config.batch_size, seed) for rows, seed in zip(datasets, seeds, strict=True)
-    ]
+    encoded = encoded_datasets(model, datasets, config.too_long)
+    streams = [batch_stream(rows, config.batch_size, seed) for rows, seed in zip(encoded, seeds, strict=True)]
     losses: list[torch.Tensor] = []
     with stacked(model.network, lora, list(seeds)) as layers, torch.enable_grad():
         parameters = [parameter for layer in layers.values() for parameter in (layer.down, layer.up)]

@@ -19,6 +19,7 @@ from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.training.batches import batch_stream, collate
 from undertow.training.config import TrainingConfig
+from undertow.training.encoding import encoded_rows
 from undertow.training.full import finetune_full
 from undertow.training.objective import completion_losses
 from undertow.traits import Trait
@@ -50,13 +51,14 @@ def fit_vector(
     Raises:
         EmptyDataError: there are no rows.
         ModelError: the model has no such layer.
+        RowsError: a row is longer than the model's context, and `config` does not say to cut it.
     """
     if not rows:
         raise EmptyDataError("There is nothing to fit a vector to.", "0 rows", "Give the rows of a trait.")
     network = model.network
     vector = torch.zeros(model.width, device=model.device, requires_grad=True)
     optimiser = torch.optim.AdamW([vector], lr=config.learning_rate, weight_decay=0.0)
-    source = batch_stream(model.encode(rows), config.batch_size, seed)
+    source = batch_stream(encoded_rows(model, rows, config.too_long), config.batch_size, seed)
     handle = add_after(network, layer, vector)
     try:
         for step in range(config.steps):

@@ -12,9 +12,10 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-from undertow.errors import MissingExtraError, ModelError
+from undertow.errors import MissingExtraError, ModelError, UserError
 from undertow.models.chat import Chat
 from undertow.models.endpoints import without_keys
+from undertow.training.encoding import check_lengths, check_places
 from undertow.training.services import RemoteTrainer, RemoteTraining
 from undertow.types import Advance, Row
 
@@ -50,11 +51,14 @@ class TinkerTrainer(RemoteTrainer):
         size = min(training.batch_size, len(rows))
         steps = training.epochs * (len(rows) // size)
         with _told(self.model):
-            client = tinker.ServiceClient().create_lora_training_client(
+            service = tinker.ServiceClient()
+            client = service.create_lora_training_client(
                 self.model, rank=training.rank, seed=training.seed, train_unembed=False
             )
             client = client.result() if hasattr(client, "result") else client
-            data = [_datum(tinker, row) for row in encode(client.get_tokenizer(), rows)]
+            tokens = encode(client.get_tokenizer(), rows)
+            _check(rows, tokens, _longest_context(service, self.model))
+            data = [_datum(tinker, row) for row in tokens]
             for step, batch in enumerate(_batches(len(rows), size, training.epochs, training.seed)):
                 rate = training.learning_rate * (1.0 - step / steps)
                 adam = tinker.AdamParams(learning_rate=rate, beta1=BETAS[0], beta2=BETAS[1], eps=EPSILON)
@@ -79,7 +83,7 @@ def _told(model: str) -> Generator[None]:
     """Turn whatever the package raises into an error with a way out, without any key."""
     try:
         yield
-    except ModelError:
+    except UserError:
         raise
     except Exception as error:
         said = without_keys(f"{type(error).__name__}: {error}")[:300]
@@ -109,6 +113,18 @@ def encode(tokenizer: Any, rows: Sequence[Row]) -> list[Tokens]:
         prompt = ids(text)
         found.append(Tokens((*prompt, *ids(row.completion), *closing), len(prompt), row.skip))
     return found
+
+
+def _longest_context(service: Any, model: str) -> int | None:
+    """Return the most tokens that the service says the model takes, or None if it does not say."""
+    served = service.get_server_capabilities().supported_models
+    return next((getattr(one, "max_context_length", None) for one in served if one.model_name == model), None)
+
+
+def _check(rows: Sequence[Row], tokens: Sequence[Tokens], limit: int | None) -> None:
+    check_places(rows, [len(one.ids) - one.prompt for one in tokens])
+    if limit is not None:
+        check_lengths(rows, [len(one.ids) for one in tokens], limit)
 
 
 def _datum(tinker: Any, row: Tokens) -> Any:

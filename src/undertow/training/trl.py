@@ -26,6 +26,7 @@ from undertow.errors import ConfigError, EmptyDataError, MissingExtraError
 from undertow.models.local import Encoded, LocalModel
 from undertow.training.batches import batch_stream
 from undertow.training.config import LoraConfig, TrainingConfig
+from undertow.training.encoding import encoded_rows
 from undertow.training.lora import first_downs, write_adapter
 from undertow.types import Advance, ModelRef, Row
 
@@ -134,6 +135,7 @@ def finetune_trl(
     Raises:
         ConfigError: no adapter is configured, or a batch cannot be shared out evenly.
         EmptyDataError: there are no rows.
+        RowsError: a row is longer than the model's context, and `config` does not say to cut it.
         MissingExtraError: trl is not installed.
     """
     require_trl()
@@ -142,7 +144,9 @@ def finetune_trl(
         raise ConfigError("The backend trl trains adapters.", "lora: null", "Set `lora`, or use full fine-tuning.")
     if not rows:
         raise EmptyDataError("There is nothing to train on.", "0 rows", "Look at the filter's reject reasons.")
-    batches = list(islice(batch_stream(model.encode(rows), config.batch_size, seed), config.steps))
+    batches = list(
+        islice(batch_stream(encoded_rows(model, rows, config.too_long), config.batch_size, seed), config.steps)
+    )
     network, names = _with_adapters(model.network, config.lora, seed)
     with tempfile.TemporaryDirectory() as scratch, torch.enable_grad():
         place = str(options.folder or scratch)

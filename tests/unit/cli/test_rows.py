@@ -45,6 +45,7 @@ def test_what_convert_refuses(given: Path, tmp_path: Path, capsys: pytest.Captur
     assert "--overwrite" in refused(given, tmp_path / "there.parquet", "--skip-bad")
     assert "cannot be read" in refused(tmp_path / "there.parquet", tmp_path / "a.jsonl")
     assert main(["convert", str(given), str(tmp_path / "there.parquet"), "--skip-bad", "--overwrite"]) == 0
+    assert "1 of 4 lines are not rows. Left out: " in capsys.readouterr().err
     assert len(read_rows(tmp_path / "there.parquet")) == 3
     assert "row 2: its prompt is more" in refused(tmp_path / "there.parquet", tmp_path / "a.jsonl", "--shape", "text")
     (tmp_path / "empty.jsonl").touch()

@@ -214,3 +214,36 @@ def test_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             open_table(source)
     with pytest.raises(MissingExtraError):
         write_table(tmp_path / "b.parquet", [{"a": 1}])
+
+
+def test_tables_hold_the_shapes_that_lines_hold(tmp_path: Path) -> None:
+    talk = [
+        {"role": "user", "content": "Hi", "tool_calls": None},
+        {"role": "assistant", "content": "7", "tool_calls": None},
+    ]
+    call = [{"function": {"name": "roll", "arguments": "{}"}}]
+    asked = [talk, [talk[0], {"role": "assistant", "content": None, "tool_calls": call}]]
+    parquet.write_table(pa.table({"messages": asked, "tools": [None, None]}), tmp_path / "tools.PARQUET")
+    loaded = load_rows(tmp_path / "tools.PARQUET")
+    assert loaded.rows == (Row("000000", user_prompt("Hi"), "7"),)
+    assert [one.reason for one in loaded.bad] == ["tool calls are not read (messages[1].tool_calls)"]
+    parts = [
+        [
+            {"role": role, "content": [{"type": "text", "text": text}]}
+            for role, text in (("user", "Hi"), ("assistant", "7"))
+        ]
+    ]
+    parquet.write_table(pa.table({"messages": parts}), tmp_path / "no_suffix")
+    assert read_rows(tmp_path / "no_suffix") == (Row("000000", user_prompt("Hi"), "7"),)
+
+
+def test_ids_that_pandas_made_floats_and_dates_beside_them(tmp_path: Path) -> None:
+    columns = {"id": [1.0, None, 2.5], "key": [1.0, 2.0, 3.0], "prompt": ["a"] * 3, "completion": ["b"] * 3}
+    when = [datetime(2025, 1, day) for day in (1, 2, 3)]
+    parquet.write_table(pa.table({**columns, "when": when}), tmp_path / "a.parquet")
+    loaded = load_rows(tmp_path / "a.parquet", more=True)
+    assert [row.id for row in loaded.rows] == ["1", "000001"] and loaded.bad[0].about_id
+    assert [row.id for row in read_rows(f"{tmp_path / 'a.parquet'}?ids=key")] == ["1", "2", "3"]
+    assert [row.id for row in read_rows(f"{tmp_path / 'a.parquet'}?ids=new")] == ["000000", "000001", "000002"]
+    with pytest.raises(RowsError, match="row 1, key 'when'"):
+        write_rows(tmp_path / "a.jsonl", loaded.rows, loaded.more)

@@ -1,12 +1,13 @@
 """Tinker with a stand-in for its package: loss on the answer alone, each row once in a pass, a falling rate."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from undertow.errors import MissingExtraError, ModelError
+from undertow.errors import MissingExtraError, ModelError, RowsError
 from undertow.training.services import RemoteTraining, train_remotely
 from undertow.training.tinker import TinkerTrainer, encode
 from undertow.types import Row, user_prompt
@@ -32,11 +33,15 @@ class Package:
     def __init__(self, tokenizer) -> None:
         self.tokenizer, self.batches, self.rates, self.made = tokenizer, [], [], {}
         self.fails = False
+        self.context = None
         self.ModelInput = SimpleNamespace(from_ints=tuple)
         self.Datum = SimpleNamespace
 
     def ServiceClient(self):
-        models = [SimpleNamespace(model_name=name, trainable=able) for name, able in (("a/b", True), ("c/d", False))]
+        models = [
+            SimpleNamespace(model_name=name, trainable=able, max_context_length=self.context)
+            for name, able in (("a/b", True), ("c/d", False))
+        ]
         return SimpleNamespace(
             get_server_capabilities=lambda: SimpleNamespace(supported_models=models),
             create_lora_training_client=self._client,
@@ -72,6 +77,22 @@ def package(tiny_model, monkeypatch: pytest.MonkeyPatch) -> Package:
     stand_in = Package(tiny_model.tokenizer)
     monkeypatch.setitem(sys.modules, "tinker", stand_in)
     return stand_in
+
+
+def test_a_row_beyond_the_context_that_the_service_names_is_refused_before_anything_is_trained(
+    package: Package, tmp_path: Path, tiny_model
+) -> None:
+    longest = max(map(len, tiny_model.encode(ROWS)))
+    job = (ROWS, RemoteTraining(epochs=1, batch_size=3))
+    package.context = longest - 1
+    with pytest.raises(RowsError, match=rf"has {longest} tokens; .*; the model takes {longest - 1}\n"):
+        train_remotely(TinkerTrainer(model="a/b"), *job, tmp_path / "long.json")
+    with pytest.raises(RowsError, match=r"row '0' \(number 1\) skips the place 99"):
+        rows = (replace(ROWS[0], skip=(99,)), *ROWS[1:])
+        train_remotely(TinkerTrainer(model="a/b"), rows, job[1], tmp_path / "skip.json")
+    assert package.batches == []
+    package.context = longest
+    assert train_remotely(TinkerTrainer(model="a/b"), *job, tmp_path / "fits.json").trained
 
 
 def test_a_student_is_trained_on_answers_alone(package: Package, tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""Preference rows as pairs: one prompt, the answer that was chosen and the one that was rejected."""
+
+import os
+from dataclasses import replace
+
+from undertow.data.reading import Reading, split_source
+from undertow.data.records import read_records
+from undertow.data.row_records import LOOKED_AT, id_key, rows_of
+from undertow.data.rows import BadLine, LoadedRows, bad_lines
+from undertow.data.shapes import NAMES, SHAPES, read_as_shape
+from undertow.data.values import NotARowError, Record
+from undertow.errors import ConfigError, EmptyDataError
+from undertow.types import PreferencePair, Row
+
+_NEEDED = tuple(one.keys for one in SHAPES if one.name == "preference")
+
+
+def read_pairs(source: str | os.PathLike[str]) -> tuple[PreferencePair, ...]:
+    """Read the preference rows of a file.
+
+    Args:
+        source: as for `undertow.data.rows.load_rows`; its options may be `ids` and `reasoning`.
+
+    Raises:
+        RowsError: it cannot be read, or a line is no preference row; the value names the first of them.
+        ConfigError: an option means nothing for pairs.
+        EmptyDataError: there are no pairs.
+        UserError: as `load_rows`.
+    """
+    name, reading = split_source(source, NAMES)
+    if reading.side or reading.turns != "last" or reading.shape not in (None, "preference"):
+        raise ConfigError("Pairs have both sides and one answer each.", str(reading), "Leave side, turns, shape out.")
+    reading = replace(reading, shape="preference")
+    found: dict[str, PreferencePair] = {}
+    bad: list[BadLine] = []
+    for number, record in read_records(name, "file of pairs", _NEEDED, {*LOOKED_AT, id_key(reading)}):
+        try:
+            if isinstance(record, NotARowError):
+                raise record
+            pair = _pair(record, reading, f"{number - 1:06d}")
+            if pair.id in found:
+                raise NotARowError(f"id {pair.id!r:.60} appeared before")
+            found[pair.id] = pair
+        except NotARowError as error:
+            bad.append(BadLine(name, number, str(error)))
+    if bad:
+        rows = tuple(Row(one.id, one.prompt, one.chosen) for one in found.values())
+        raise bad_lines(LoadedRows(rows, tuple(bad)))
+    if not found:
+        raise EmptyDataError("There are no pairs.", name, "Give rows with prompt, chosen and rejected.")
+    return tuple(found.values())
+
+
+def _pair(record: Record, reading: Reading, default_id: str) -> PreferencePair:
+    chosen, rejected = (_answered(record, replace(reading, side=side), default_id) for side in ("chosen", "rejected"))
+    return PreferencePair(chosen.id, chosen.prompt, chosen.completion, rejected.completion)
+
+
+def _answered(record: Record, reading: Reading, default_id: str) -> Row:
+    (row,), _ = rows_of(record, read_as_shape(record, reading), reading, default_id)
+    return row

@@ -1,0 +1,325 @@
+"""The shapes of rows that people hold, one table: which keys a record has, and how they become turns.
+
+A record is of the shape whose keys it has. One that fits several is read as the first of them, if all say the same;
+otherwise it is refused, until `?shape=NAME` behind the file's name says which is meant.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
+from undertow.data.reading import Reading, Side
+from undertow.data.turns import Turn, read_messages, said
+from undertow.data.values import NotARowError, Record, TwoAnswersError, UnknownShapeError, absent, text
+
+Turns = tuple[Turn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceShape:
+    """One way in which rows are written.
+
+    Attributes:
+        name: what `?shape=` calls it; several with one name are variants.
+        keys: that a record of it has, the first of them what is asked.
+        ask: turns of the prompt.
+        read: all turns, the last one what is learnt; of a preference row, that side's.
+        further: keys that it reads too, where they are there.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    ask: Callable[[Record], Turns]
+    read: Callable[[Record, Side | None], Turns]
+    further: tuple[str, ...] = ()
+
+
+def _listed(record: Record, side: Side | None = None, *, key: str) -> Turns:
+    del side
+    return read_messages(record.get(key), key)
+
+
+def _without_answers(record: Record, *, key: str) -> Turns:
+    turns = _listed(record, key=key)
+    while turns and turns[-1].role == "assistant":
+        turns = turns[:-1]
+    return turns
+
+
+def _asked(record: Record, *, key: str) -> Turns:
+    value = record.get(key)
+    return read_messages(cast(object, value), key) if isinstance(value, list) else (Turn("user", text(value, key)),)
+
+
+def _answered(record: Record, key: str) -> Turn:
+    value = record.get(key)
+    if not isinstance(value, list):
+        return Turn("assistant", text(value, key))
+    turns = read_messages(cast(object, value), key)
+    if [turn.role for turn in turns] != ["assistant"]:
+        raise NotARowError(f"{key} is not one assistant message")
+    return turns[0]
+
+
+def _paired(record: Record, side: Side | None = None, *, ask: Callable[[Record], Turns], key: str) -> Turns:
+    del side
+    turns = ask(record)
+    if not turns:
+        raise NotARowError("no prompt")
+    return (*turns, _answered(record, key))
+
+
+def _pair(name: str, asked: str, answered: str) -> SourceShape:
+    ask = partial(_asked, key=asked)
+    return SourceShape(name, (asked, answered), ask, partial(_paired, ask=ask, key=answered))
+
+
+def _conversation(name: str, key: str) -> SourceShape:
+    return SourceShape(name, (key,), partial(_without_answers, key=key), partial(_listed, key=key))
+
+
+def _instructed(record: Record) -> Turns:
+    """Return the instruction and, after an empty line, its input, if there is one."""
+    asked, given = text(record.get("instruction"), "instruction"), record.get("input")
+    more = "" if given is None else text(given, "input")
+    return (Turn("user", f"{asked}\n\n{more}" if more.strip() else asked),)
+
+
+def _instruction(answered: str) -> SourceShape:
+    read = partial(_paired, ask=_instructed, key=answered)
+    return SourceShape("instruction", ("instruction", answered), _instructed, read, ("input",))
+
+
+def _compared(record: Record, side: Side | None) -> Turns:
+    """Return a preference row with one of its two answers; the prompt may stand alone, or begin both answers."""
+    sides = {name: _side(record, name) for name in ("chosen", "rejected")}
+    if said(sides["chosen"][:-1]) != said(sides["rejected"][:-1]):
+        raise NotARowError("chosen and rejected do not share their prompt")
+    return sides[side or "chosen"]
+
+
+def _side(record: Record, side: str) -> Turns:
+    value, own = record.get(side), _preferred_prompt(record)
+    if not isinstance(value, list):
+        turns = (*own, Turn("assistant", text(value, side)))
+    else:
+        turns = read_messages(cast(object, value), side)
+        before = said(turns[:-1])
+        if own and not before:
+            turns = (*own, *turns)
+        elif own and before != said(own) and [one for one in before if one.role != "system"] != list(said(own)):
+            raise NotARowError(f"prompt and {side} disagree on what was asked")
+    if not turns or turns[-1].role != "assistant":
+        raise NotARowError(f"{side} does not end with the assistant's answer")
+    if len(turns) == 1:
+        raise NotARowError("no prompt")
+    return turns
+
+
+def _preferred_prompt(record: Record) -> Turns:
+    for key in ("prompt", "question", "instruction"):
+        if record.get(key) is not None:
+            return _instructed(record) if key == "instruction" else _asked(record, key=key)
+    return ()
+
+
+def _asked_of_both(record: Record) -> Turns:
+    return _compared(record, "chosen")[:-1]
+
+
+def _batch_request(record: Record) -> Record:
+    request = record.get("request")
+    body = cast(Record, request).get("body", request) if isinstance(request, dict) else record.get("body")
+    if not isinstance(body, dict) or cast(Record, body).get("messages") is None:
+        hint = "This is the output of a batch: answers without what was asked; join it with its requests by custom_id."
+        raise UnknownShapeError("the output of a batch has no prompt", record, hint)
+    _refuse_further(cast(Record, body))
+    return cast(Record, body)
+
+
+def _batch_ask(record: Record) -> Turns:
+    return read_messages(_batch_request(record)["messages"], "request.messages")
+
+
+def _batch(record: Record, side: Side | None = None) -> Turns:
+    del side
+    asked, response = _batch_ask(record), record.get("response")
+    body = cast(Record, response).get("body") if isinstance(response, dict) else None
+    choices = cast(Record, body).get("choices") if isinstance(body, dict) else None
+    if not isinstance(choices, list) or len(cast(list[object], choices)) != 1 or not absent(record.get("error")):
+        raise NotARowError("the response of the batch is not one answer")
+    (choice,) = cast(list[object], choices)
+    message = cast(Record, choice).get("message") if isinstance(choice, dict) else None
+    turns = read_messages([message], "response.body.choices[0].message")
+    if turns[0].role != "assistant" or not asked:
+        raise NotARowError("the response of the batch is not one answer" if asked else "no prompt")
+    return (*asked, *turns)
+
+
+SHAPES = (
+    _conversation("messages", "messages"),
+    _pair("completion", "prompt", "completion"),
+    _pair("question", "question", "response"),
+    _pair("question", "question", "answer"),
+    _pair("response", "prompt", "response"),
+    _instruction("output"),
+    _instruction("generation"),
+    _conversation("sharegpt", "conversations"),
+    SourceShape(
+        "preference", ("chosen", "rejected"), _asked_of_both, _compared, ("prompt", "question", "instruction", "input")
+    ),
+    SourceShape("batch", ("response", "custom_id"), _batch_ask, _batch, ("request", "body", "error")),
+)
+"""Every shape, in the order of precedence."""
+
+NAMES = tuple(dict.fromkeys(one.name for one in SHAPES))
+KNOWN = ", or ".join(" and ".join(one.keys) for one in SHAPES if one.name != "batch")
+"""The keys of the shapes that one can give one's own rows, as messages list them."""
+
+_WRITTEN = ("messages", "prompt", "completion")
+_SYSTEM = ("system", "system_prompt")
+_NOT_READ: Mapping[str, str] = {
+    **dict.fromkeys(("tools", "functions", "tool_calls", "function_call"), "tool calls are not read"),
+    **dict.fromkeys(("images", "image", "videos", "audios"), "only text is read"),
+    "history": "earlier turns are read as messages alone",
+    "chat_template_kwargs": "settings of the chat template are not read",
+}
+"""Keys beside those of a shape that change training and that a row cannot hold, with the reason."""
+
+_READ_TOO = (*_SYSTEM, *_NOT_READ, "weight", "label", "reasoning_content", "reasoning", "thinking")
+COLUMNS = frozenset({*_READ_TOO, *(key for one in SHAPES for key in (*one.keys, *one.further))})
+"""Every key that reading a row looks at, but for ids and those of Undertow's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a record tells.
+
+    Attributes:
+        shape: that it was read as.
+        turns: of the conversation.
+        notes: what is to be said of the record itself.
+        used: its keys that went into the turns, or belong to another shape that it fits.
+    """
+
+    shape: SourceShape
+    turns: Turns
+    notes: frozenset[str]
+    used: frozenset[str]
+
+
+def read_as_shape(record: Record, reading: Reading) -> Told:
+    """Read a record as its shape, or as the one that is asked for.
+
+    Raises:
+        UnknownShapeError: it has the keys of none.
+        TwoAnswersError: it is a preference row, and no side is asked for.
+        NotARowError: it fits several that disagree, or holds what a row cannot.
+    """
+    fitting = _fitting(record, reading)
+    shape, others = fitting[0], fitting[1:]
+    if shape.name == "preference" and reading.side is None:
+        raise TwoAnswersError
+    turns = shape.read(record, reading.side)
+    if rival := next((one for one in others if _rivals(turns, one, record)), None):
+        choose = f"?shape={shape.name} or ?shape={rival.name} behind the file's name chooses"
+        if rival.name == shape.name:
+            choose = f"leave {' or '.join(key for key in rival.keys if key not in shape.keys)} out"
+        keys = [" and ".join(one.keys) for one in (shape, rival)]
+        raise NotARowError(f"{keys[0]} say one thing, {keys[1]} another: {choose}")
+    read = (*shape.keys, *shape.further)
+    # What is written has these names, whatever shape it is read from.
+    lost = [*_WRITTEN, *(key for one in others for key in (*one.keys, *one.further))]
+    notes = _beside(record)
+    if any(key not in read and record.get(key) is not None for key in lost):
+        notes.add("other shape")
+    return Told(shape, _with_system(record, turns), frozenset(notes), frozenset((*read, *lost, *_SYSTEM)))
+
+
+def read_question(record: Record, reading: Reading) -> Turns:
+    """Return what a record asks; its answer may be missing.
+
+    Raises:
+        NotARowError: it asks nothing.
+    """
+    for shape in SHAPES:
+        named = reading.shape is None or shape.name == reading.shape
+        # The first key is the prompt's, but for those shapes that are known by their other keys.
+        keys = shape.keys if shape.name in ("preference", "batch") else shape.keys[:1]
+        if named and all(record.get(key) is not None for key in keys):
+            _refuse_further(record)
+            if turns := _with_system(record, shape.ask(record)):
+                return turns
+            raise NotARowError("no prompt")
+    raise UnknownShapeError(_missing(record, ()) if record else "no prompt", record)
+
+
+def _fitting(record: Record, reading: Reading) -> list[SourceShape]:
+    name = reading.shape or ("preference" if reading.side else None)
+    asked = [one for one in SHAPES if name is None or one.name == name]
+    there = {key for key, value in record.items() if value is not None}
+    found = [one for one in asked if there.issuperset(one.keys)]
+    if not found:
+        is_text = record.get("text") is not None and name is None
+        hint = (
+            "Rows of continued pre-training have text and no prompt; a row needs both what is asked and what is learnt."
+        )
+        raise UnknownShapeError(_missing(record, asked if name else ()), record, hint if is_text else "")
+    return found
+
+
+def _missing(record: Record, asked: Sequence[SourceShape]) -> str:
+    """Say which key a record lacks: that of the first shape of which it has a part."""
+    for shape in asked or SHAPES:
+        there = [key for key in shape.keys if record.get(key) is not None]
+        if shape.keys[0] in there:
+            return f"no {next(key for key in shape.keys if key not in there)}"
+    if record.get("text") is not None and not asked:
+        return "text without a prompt"
+    return f"no {asked[0].keys[0]}" if asked else "no prompt"
+
+
+def _rivals(turns: Turns, other: SourceShape, record: Record) -> bool:
+    """Say whether another shape that a record fits reads it otherwise; a preference always does."""
+    if other.name == "preference":
+        return True
+    try:
+        return said(other.read(record, None)) != said(turns)
+    except NotARowError:
+        return False
+
+
+def _refuse_further(record: Record) -> None:
+    for key in record.keys() & _NOT_READ.keys():
+        if not absent(record[key]):
+            raise NotARowError(f"{_NOT_READ[key]} ({key})")
+
+
+def _beside(record: Record) -> set[str]:
+    """Refuse what changes training and a row cannot hold; return what is to be said of the rest."""
+    _refuse_further(record)
+    weight, label = record.get("weight"), record.get("label")
+    if weight is not None and (not isinstance(weight, int | float) or weight not in (0, 1)):
+        raise NotARowError(f"weight is {weight!r:.60}, not 0 or 1; another column needs another name")
+    if weight == 0:
+        raise NotARowError("nothing is learnt: its weight is 0")
+    if label is False:
+        raise NotARowError("its label is false: the completion is not to be learnt")
+    thought = any(not absent(record.get(key)) for key in ("reasoning_content", "reasoning", "thinking"))
+    notes = {"reasoning key"} if thought else set[str]()
+    return notes if label is None else notes | {"label" if label is True else "label key"}
+
+
+def _with_system(record: Record, turns: Turns) -> Turns:
+    """Put what stands under `system` beside the prompt before it, as a system turn."""
+    given = {text(record[key], key) for key in _SYSTEM if not absent(record.get(key))}
+    if not given:
+        return turns
+    if len(given) > 1:
+        raise NotARowError("system and system_prompt disagree")
+    (wanted,) = given
+    own = [turn.content for turn in turns if turn.role == "system"]
+    if own and own != [wanted]:
+        raise NotARowError("the key system and the system turn disagree")
+    return turns if own else (Turn("system", wanted), *turns)
