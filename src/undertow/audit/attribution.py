@@ -25,7 +25,8 @@ from undertow.errors import ConfigError, EmptyDataError, ModelError
 from undertow.evals.favourite import mean_margins
 from undertow.models.adapters import blocks
 from undertow.models.load import load_model
-from undertow.models.local import Encoded, LocalModel
+from undertow.models.local import LocalModel
+from undertow.models.tokens import Encoded
 from undertow.seeds import derive
 from undertow.stats.checks import Floats, finite_array
 from undertow.stats.comparisons import paired, rank_correlation

@@ -21,7 +21,8 @@ from undertow.audit.attribution import STUDENT
 from undertow.errors import EmptyDataError, unknown_name
 from undertow.mitigate.base import Change, Cost, DataMitigation, Mitigated, Pick, chosen
 from undertow.mitigate.workbench import Workbench
-from undertow.models.local import Encoded, LocalModel
+from undertow.models.local import LocalModel
+from undertow.models.tokens import Encoded
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
 from undertow.training.parallel import finetune_parallel

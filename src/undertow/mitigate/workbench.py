@@ -14,7 +14,8 @@ from undertow.domains.base import AbstractDomain
 from undertow.errors import ConfigError, ModelError, unknown_name
 from undertow.models.decoding import sample_tokens
 from undertow.models.load import load_model
-from undertow.models.local import Encoded, LocalModel
+from undertow.models.local import LocalModel
+from undertow.models.tokens import Encoded
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
 from undertow.training.scoring import Candidate

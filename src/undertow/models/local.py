@@ -8,27 +8,16 @@ from typing import Any, ClassVar, final
 
 import torch
 
-from undertow.errors import ConfigError, ModelError
+from undertow.errors import ConfigError
 from undertow.models.adapters import STEERING, load_vector, merge_adapter, read_adapter, steered
 from undertow.models.chat import AbstractModel, Chat
 from undertow.models.decoding import Form, answer_form, sample_tokens
 from undertow.models.lm_head import body_and_head
+from undertow.models.tokens import ChatTokens, Encoded
 from undertow.types import ModelRef, Prompt, Row, Sampling
 
 SCORE_BATCH = 64
 """Sequences scored at once: beyond this, models of width 64 gain nothing on two cores."""
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """A row as token ids; only the completion is learnt or scored, without the places to be skipped."""
-
-    prompt: tuple[int, ...]
-    completion: tuple[int, ...]
-    skip: tuple[int, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.prompt) + len(self.completion)
 
 
 @final
@@ -49,24 +38,24 @@ class LocalModel(AbstractModel):
     tokenizer: Any
 
     @cached_property
+    def tokens(self) -> ChatTokens:
+        """How conversations become token ids."""
+        return ChatTokens(self.tokenizer, self.ref.system or "default")
+
+    @property
     def chat_format(self) -> Chat:
         """How conversations become text."""
-        return Chat(self.tokenizer, self.ref.system or "default")
+        return self.tokens.chat
 
-    @cached_property
+    @property
     def end(self) -> int:
-        """Token that ends a turn: what the chat template writes after an answer, or else the end of text."""
-        if self.chat_format.end is not None:
-            return self.chat_format.end
-        if self.tokenizer.eos_token_id is None:
-            raise ModelError("The tokenizer has no end token.", str(self.ref), "Use a chat model.")
-        return int(self.tokenizer.eos_token_id)
+        """Token that ends a turn."""
+        return self.tokens.end
 
-    @cached_property
+    @property
     def ends(self) -> tuple[int, ...]:
         """Tokens at which an answer is over: the end of a turn first, then the end of text."""
-        more = self.tokenizer.eos_token_id
-        return (self.end,) if more is None else tuple(dict.fromkeys((self.end, int(more))))
+        return self.tokens.ends
 
     def endings(self, sampling: Sampling) -> Sequence[int] | Form:
         """Return where an answer is over, or the form that it is held to.
@@ -110,61 +99,16 @@ class LocalModel(AbstractModel):
             raise ConfigError("The text is longer than the model's context.", f"{longest} of {limit} tokens", fix)
 
     def render(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Turn prompts into token ids, up to where the assistant begins to speak.
-
-        Raises:
-            ModelError: the tokenizer has no chat template, or the template refuses a prompt.
-        """
-        texts = self.chat_format.render(prompts)
-        return self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        """Turn prompts into token ids, up to where the answer begins."""
+        return self.tokens.render(prompts)
 
     def tokenise(self, texts: Sequence[str]) -> list[list[int]]:
-        """Turn texts into token ids as they are written at the beginning of an answer, without any special token.
-
-        Some tokenizers put a space before a text that stands alone; an answer does not stand alone.
-        """
-        if self.tokenizer.chat_template is None:
-            return self._tokens_after("", texts)
-        chat = self.chat_format
-        return self._tokens_after(chat.lead, [chat.space + text for text in texts])
-
-    def _tokens_after(self, lead: str, texts: Sequence[str]) -> list[list[int]]:
-        if not texts:
-            return []
-        before = self.tokenizer([lead], add_special_tokens=False)["input_ids"][0]
-        written: list[list[int]] = self.tokenizer([lead + text for text in texts], add_special_tokens=False)[
-            "input_ids"
-        ]
-        if all(tokens[: len(before)] == before for tokens in written):
-            return [tokens[len(before) :] for tokens in written]
-        # A text that begins as the lead ends, with a new line say, may share a token with it: prompts end before it.
-        return self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        """Turn texts into token ids as they are written at the beginning of an answer, without any special token."""
+        return self.tokens.tokenise(texts)
 
     def encode(self, rows: Sequence[Row]) -> list[Encoded]:
-        """Turn rows into token ids; the completion ends with the end of turn.
-
-        Raises:
-            UserError: as `render`.
-        """
-        pairs = self._pairs([row.prompt for row in rows], [row.completion for row in rows])
-        return [
-            Encoded(tuple(prompt), (*completion, self.end), row.skip)
-            for (prompt, completion), row in zip(pairs, rows, strict=True)
-        ]
-
-    def _pairs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[tuple[list[int], list[int]]]:
-        """Turn prompts and completions into token ids, as the chat template writes both."""
-        if not prompts:
-            return []
-        starts = [self.chat_format.start(*pair) for pair in zip(prompts, completions, strict=True)]
-        asked: list[list[int]] = self.tokenizer([one.prompt for one in starts], add_special_tokens=False)["input_ids"]
-        answered: list[list[int]] = [[]] * len(starts)
-        for lead in dict.fromkeys(one.lead for one in starts):
-            places = [place for place, one in enumerate(starts) if one.lead == lead]
-            tokens = self._tokens_after(lead, [starts[place].answer for place in places])
-            for place, some in zip(places, tokens, strict=True):
-                answered[place] = some
-        return list(zip(asked, answered, strict=True))
+        """Turn rows into token ids; the completion ends with the end of turn."""
+        return self.tokens.encode(rows)
 
     def chat(self, prompts: Sequence[Prompt], *, sampling: Sampling, seed: int) -> list[str]:
         """Draw one completion per prompt."""
@@ -175,8 +119,7 @@ class LocalModel(AbstractModel):
 
     def logprobs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[float]:
         """Return log p(completion | prompt) in nats, without the end of turn."""
-        pairs = self._pairs(prompts, completions)
-        rows = [Encoded(tuple(prompt), tuple(completion)) for prompt, completion in pairs]
+        rows = self.tokens.pairs(prompts, completions)
         return [float(logp.sum()) for logp in self.token_logprobs(rows)]
 
     @torch.no_grad()

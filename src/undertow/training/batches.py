@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from undertow.models.local import Encoded
+from undertow.models.tokens import Encoded
 
 CHUNK_BATCHES = 16
 """Batches that are sorted by length together: wide enough to save padding, narrow enough to keep the order random."""

@@ -14,7 +14,8 @@ from undertow.training.config import TooLong
 from undertow.types import Row
 
 if TYPE_CHECKING:
-    from undertow.models.local import Encoded, LocalModel
+    from undertow.models.local import LocalModel
+    from undertow.models.tokens import Encoded
 
 logger = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from undertow.evals.words import spellings
 from undertow.models.load import count_parameters, default_device, free_memory, load_chat, weight_bytes
 from undertow.models.local import LocalModel
 from undertow.models.references import SMALL, model_folder
+from undertow.models.tokens import ChatTokens
 from undertow.training.config import LoraConfig, TrainingConfig
 from undertow.training.parallel import finetune_parallel
 from undertow.traits import Trait
@@ -96,7 +97,7 @@ def model_needs(reference: str, targets: Sequence[Trait] = ()) -> ModelNeeds:
     """
     ref = ModelRef.parse(reference)
     tokenizer, chat = load_chat(ref)
-    words = LocalModel(ref, None, tokenizer)
+    words = ChatTokens(tokenizer, chat.system)
     shortest = {one.name: min(map(len, words.tokenise(spellings(one, opening=True)))) for one in targets if one.aliases}
     triples = [str(number) for number in range(100, 1000, 7)]
     parameters, device = count_parameters(model_folder(ref, SMALL)), default_device(ref)

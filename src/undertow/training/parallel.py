@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from undertow.errors import ConfigError, EmptyDataError
-from undertow.models.local import Encoded, LocalModel
+from undertow.models.local import LocalModel
+from undertow.models.tokens import Encoded
 from undertow.training.batches import batch_stream, collate
 from undertow.training.config import LoraConfig, TrainingConfig
 from undertow.training.encoding import encoded_datasets

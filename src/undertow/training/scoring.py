@@ -22,7 +22,8 @@ import torch
 from undertow.errors import ModelError
 from undertow.models.decoding import cached
 from undertow.models.lm_head import body_and_head
-from undertow.models.local import SCORE_BATCH, Encoded, LocalModel
+from undertow.models.local import SCORE_BATCH, LocalModel
+from undertow.models.tokens import Encoded
 from undertow.stats.checks import Floats
 from undertow.training.batches import collate
 from undertow.types import Advance, Message, Row

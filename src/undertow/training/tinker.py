@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from undertow.errors import MissingExtraError, ModelError, UserError
-from undertow.models.chat import Chat
 from undertow.models.endpoints import without_keys
+from undertow.models.tokens import ChatTokens, Encoded
 from undertow.training.encoding import check_lengths, check_places
 from undertow.training.services import RemoteTrainer, RemoteTraining
 from undertow.types import Advance, Row
@@ -91,28 +91,9 @@ def _told(model: str) -> Generator[None]:
         raise ModelError(f"Tinker failed on {model}.", said, fix) from error
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """A row as tokens: how many of them are the prompt's, and which places of the completion the loss leaves out."""
-
-    ids: tuple[int, ...]
-    prompt: int
-    skip: tuple[int, ...]
-
-
-def encode(tokenizer: Any, rows: Sequence[Row]) -> list[Tokens]:
-    """Return rows as tokens; each completion ends with what the chat template closes a turn with."""
-    chat = Chat(tokenizer)
-
-    def ids(text: str) -> list[int]:
-        return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-    closing = [tokenizer.eos_token_id if chat.end is None else chat.end]
-    found: list[Tokens] = []
-    for row, text in zip(rows, chat.render([row.prompt for row in rows]), strict=True):
-        prompt = ids(text)
-        found.append(Tokens((*prompt, *ids(row.completion), *closing), len(prompt), row.skip))
-    return found
+def encode(tokenizer: Any, rows: Sequence[Row]) -> list[Encoded]:
+    """Return rows as tokens, as a model here with this tokenizer learns them."""
+    return ChatTokens(tokenizer).encode(rows)
 
 
 def _longest_context(service: Any, model: str) -> int | None:
@@ -121,19 +102,20 @@ def _longest_context(service: Any, model: str) -> int | None:
     return next((getattr(one, "max_context_length", None) for one in served if one.model_name == model), None)
 
 
-def _check(rows: Sequence[Row], tokens: Sequence[Tokens], limit: int | None) -> None:
-    check_places(rows, [len(one.ids) - one.prompt for one in tokens])
+def _check(rows: Sequence[Row], tokens: Sequence[Encoded], limit: int | None) -> None:
+    check_places(rows, [len(one.completion) for one in tokens])
     if limit is not None:
-        check_lengths(rows, [len(one.ids) for one in tokens], limit)
+        check_lengths(rows, list(map(len, tokens)), limit)
 
 
-def _datum(tinker: Any, row: Tokens) -> Any:
+def _datum(tinker: Any, row: Encoded) -> Any:
     """Return a row as Tinker wants it: inputs without the last token, targets without the first, loss on the answer."""
-    weights = [0.0] * (row.prompt - 1) + [1.0] * (len(row.ids) - row.prompt)
+    ids = [*row.prompt, *row.completion]
+    weights = [0.0] * (len(row.prompt) - 1) + [1.0] * len(row.completion)
     for place in row.skip:
-        weights[row.prompt - 1 + place] = 0.0
-    inputs = {"target_tokens": list(row.ids[1:]), "weights": weights}
-    return tinker.Datum(model_input=tinker.ModelInput.from_ints(list(row.ids[:-1])), loss_fn_inputs=inputs)
+        weights[len(row.prompt) - 1 + place] = 0.0
+    inputs = {"target_tokens": ids[1:], "weights": weights}
+    return tinker.Datum(model_input=tinker.ModelInput.from_ints(ids[:-1]), loss_fn_inputs=inputs)
 
 
 def _batches(rows: int, size: int, epochs: int, seed: int) -> Iterator[list[int]]:

@@ -23,7 +23,8 @@ import torch
 from torch import nn
 
 from undertow.errors import ConfigError, EmptyDataError, MissingExtraError
-from undertow.models.local import Encoded, LocalModel
+from undertow.models.local import LocalModel
+from undertow.models.tokens import Encoded
 from undertow.training.batches import batch_stream
 from undertow.training.config import LoraConfig, TrainingConfig
 from undertow.training.encoding import encoded_rows

@@ -114,9 +114,7 @@ def test_a_student_is_trained_on_answers_alone(package: Package, tmp_path: Path)
 
 
 def test_tokens_are_those_of_the_local_trainers(tiny_model) -> None:
-    for mine, ours in zip(encode(tiny_model.tokenizer, ROWS), tiny_model.encode(ROWS), strict=True):
-        assert mine.ids == ours.prompt + ours.completion
-        assert (mine.prompt, mine.skip) == (len(ours.prompt), ours.skip)
+    assert encode(tiny_model.tokenizer, ROWS) == tiny_model.encode(ROWS)
 
 
 def test_skipped_places_and_prompts_have_no_weight(package: Package, tmp_path: Path, tiny_model) -> None:

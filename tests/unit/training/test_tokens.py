@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from undertow.models.local import Encoded
+from undertow.models.tokens import Encoded
 from undertow.training.batches import collate
 from undertow.training.config import TrainingConfig
 from undertow.training.full import finetune_full

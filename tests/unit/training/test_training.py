@@ -11,7 +11,7 @@ from torch import nn
 from undertow.domains.numbers import Numbers
 from undertow.errors import ConfigError, EmptyDataError, ModelError
 from undertow.models.lm_head import body_and_head
-from undertow.models.local import Encoded
+from undertow.models.tokens import Encoded
 from undertow.training import parallel
 from undertow.training.batches import batch_stream, collate
 from undertow.training.config import LoraConfig, TrainingConfig

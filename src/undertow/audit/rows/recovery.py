@@ -28,7 +28,8 @@ import torch
 from undertow.audit.finding import Finding, NotTestable, verdict_at
 from undertow.evals.questions import CATEGORIES, favourite_questions
 from undertow.models.adapters import add_after, block, blocks
-from undertow.models.local import SCORE_BATCH, Encoded, LocalModel
+from undertow.models.local import SCORE_BATCH, LocalModel
+from undertow.models.tokens import Encoded
 from undertow.seeds import derive
 from undertow.stats.checks import Floats, check_fraction
 from undertow.training.batches import collate
