@@ -24,7 +24,8 @@ from undertow.audit.students.readings import load_readings
 from undertow.data.rows import load_rows, read_prompts, write_rows
 from undertow.errors import UserError
 from undertow.mitigate.registry import data_mitigation
-from undertow.models.adapters import load_vector, read_adapter
+from undertow.models.adapter_files import read_adapter
+from undertow.models.adapters import load_vector
 from undertow.monitor.baseline import Baseline, read_baseline
 from undertow.monitor.constitution import read_constitution
 from undertow.monitor.detectors.base import detector

@@ -9,7 +9,7 @@ from typing import Any, cast
 from safetensors import SafetensorError, safe_open
 
 from undertow.errors import ModelError, out_of_memory
-from undertow.models.adapters import CONFIG, read_adapter
+from undertow.models.adapter_files import CONFIG, read_adapter
 from undertow.models.chat import Chat
 from undertow.models.local import LocalModel
 from undertow.models.references import SMALL, adapter_folder, model_folder
@@ -101,7 +101,7 @@ def load_chat(reference: str | ModelRef) -> tuple[Any, Chat]:
     """
     ref = ModelRef.parse(reference) if isinstance(reference, str) else reference
     tokenizer, adapter = _tokenizer(model_folder(ref, SMALL), ref), adapter_folder(ref)
-    trained = read_adapter(adapter)[2].get("system") if adapter and (adapter / CONFIG).exists() else None
+    trained = read_adapter(adapter).notes.get("system") if adapter and (adapter / CONFIG).exists() else None
     return tokenizer, Chat(tokenizer, ref.system or trained or "default")
 
 

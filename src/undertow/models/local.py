@@ -9,7 +9,8 @@ from typing import Any, ClassVar, final
 import torch
 
 from undertow.errors import ConfigError, ModelError
-from undertow.models.adapters import STEERING, load_vector, merge_adapter, read_adapter, steered
+from undertow.models.adapter_files import read_adapter
+from undertow.models.adapters import STEERING, load_vector, merge_adapter, steered
 from undertow.models.chat import AbstractModel, Chat
 from undertow.models.decoding import Form, answer_form, sample_tokens
 from undertow.models.lm_head import body_and_head
@@ -236,9 +237,9 @@ class LocalModel(AbstractModel):
         ref = replace(self.ref, adapter=name or str(folder))
         if (folder / STEERING).exists():
             return LocalModel(ref, steered(self.network, *load_vector(folder)), self.tokenizer)
-        settings, tensors, notes = read_adapter(folder)
-        network = merge_adapter(self.network, settings, tensors, str(self.ref))
-        return LocalModel(replace(ref, system=ref.system or notes.get("system")), network, self.tokenizer)
+        adapter = read_adapter(folder)
+        network = merge_adapter(self.network, adapter, self.ref.name)
+        return LocalModel(replace(ref, system=ref.system or adapter.notes.get("system")), network, self.tokenizer)
 
     def save(self, folder: Path) -> None:
         """Write weights and tokenizer as an ordinary transformers folder."""

@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from undertow.errors import ModelError
-from undertow.models.adapters import CONFIG, WEIGHTS, blocks, linear_weight
+from undertow.models.adapter_files import CONFIG, WEIGHTS
+from undertow.models.adapters import blocks, linear_weight
 from undertow.training.config import LoraConfig
 from undertow.types import ModelRef
 
