@@ -3,7 +3,7 @@
 import copy
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -117,11 +117,7 @@ Pairs = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
 
 def _plain_pairs(adapter: AdapterFiles) -> Pairs | None:
     """Return the factors of an adapter that is nothing but A and B of linear layers; None for any other."""
-    settings = adapter.settings
-    scaled = (
-        isinstance(settings.get("r"), int) and settings["r"] > 0 and isinstance(settings.get("lora_alpha"), int | float)
-    )
-    if adapter.kind != "LORA" or not scaled or not all(_is_plain(name, value) for name, value in settings.items()):
+    if unusual_settings(adapter.settings):
         return None
     downs, ups = (
         {name.removesuffix(end): value for name, value in adapter.tensors.items() if name.endswith(end)}
@@ -133,12 +129,31 @@ def _plain_pairs(adapter: AdapterFiles) -> Pairs | None:
     return {name.removeprefix(PREFIX): (down, ups[name]) for name, down in downs.items()}
 
 
+def unusual_settings(settings: Mapping[str, Any], allowed: Collection[str] = ()) -> list[str]:
+    """Return the settings with which an adapter is something else than W + scale * B A; none for plain LoRA.
+
+    Args:
+        settings: of the adapter.
+        allowed: further ones that may have any value.
+    """
+    found = [name for name, value in settings.items() if name not in allowed and not _is_plain(name, value)]
+    rank, alpha = settings.get("r"), settings.get("lora_alpha")
+    kind = [] if settings.get("peft_type") == "LORA" else ["peft_type"]
+    scaled = isinstance(rank, int) and rank > 0 and isinstance(alpha, int | float)
+    return sorted({*found, *kind, *([] if scaled else ["r and lora_alpha"])})
+
+
 def _is_plain(name: str, value: object) -> bool:
     if name == "bias":
         return value == "none"
     if name == "init_lora_weights":
         return isinstance(value, bool)
     return name in _PLAIN_SETTINGS or not value
+
+
+def scale_of(settings: Mapping[str, Any]) -> float:
+    """Return what B A is multiplied with; the settings are those of plain LoRA."""
+    return settings["lora_alpha"] / (math.sqrt(settings["r"]) if settings.get("use_rslora") else settings["r"])
 
 
 def _check_fits(network: Any, pairs: Pairs, base: str) -> None:
@@ -179,7 +194,7 @@ def _covers_all(network: Any, pairs: Pairs, settings: Mapping[str, Any]) -> bool
 
 def _merge_plain(network: Any, pairs: Pairs, settings: Mapping[str, Any]) -> Any:
     changed = copy.deepcopy(network)
-    scale = settings["lora_alpha"] / (math.sqrt(settings["r"]) if settings.get("use_rslora") else settings["r"])
+    scale = scale_of(settings)
     for path, (down, up) in pairs.items():
         weight = linear_weight(changed.get_submodule(path))
         weight += (scale * (up.to(weight.device) @ down.to(weight.device))).to(weight.dtype)

@@ -132,7 +132,7 @@ def _check_consumed(made: Any, adapter: AdapterFiles) -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        held = cast(dict[str, torch.Tensor], get_peft_model_state_dict(made, save_embedding_layers=False))
+        held = get_peft_model_state_dict(made, save_embedding_layers=False)
     whole = cast(dict[str, torch.Tensor], made.state_dict())
     read = {name: held.get(name, whole.get(name)) for name in adapter.tensors}
     missing = sorted(held.keys() - adapter.tensors.keys())

@@ -1,7 +1,7 @@
 """Every kind of adapter that the installed PEFT knows, and every option of LoRA: as PEFT has it, or refused by name.
 
-Nothing is trained: all tensors of an adapter are random, so that each of them matters. Not tested here: quantised bases,
-and kinds that need a GPU.
+Nothing is trained: all tensors of an adapter are random, so that each of them matters. Not tested here: quantised
+bases, and kinds that need a GPU.
 """
 
 import copy
@@ -133,7 +133,12 @@ LINEAR_ALONE = (
 )  # fmt: skip
 """Kinds that PEFT itself does not put on GPT-2's layers."""
 
-ON_BASES = [(kind, base) for kind in MERGED for base in BASES if base != "gpt2" or kind not in LINEAR_ALONE]
+ON_BASES = [
+    pytest.param(kind, base, marks=[pytest.mark.slow] if base == "tied" else [])
+    for kind in MERGED
+    for base in BASES
+    if base != "gpt2" or kind not in LINEAR_ALONE
+]
 REFUSED = [("BEFT", "llama"), ("BEFT", "tied")]
 """Biases where the layers have none."""
 
