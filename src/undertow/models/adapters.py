@@ -178,6 +178,8 @@ def _covers_all(network: Any, pairs: Pairs, settings: Mapping[str, Any]) -> bool
     shapes_fit = all(
         down.ndim == up.ndim == 2 and len(down) == up.shape[1] == settings["r"] for down, up in pairs.values()
     )
+    if targets is None and shapes_fit:  # PEFT always writes them; without them the file itself says what is adapted
+        return all(_is_linear(network.get_submodule(path)) for path in pairs)
     if not isinstance(targets, list) or not shapes_fit:
         return False
     wanted = [layers] if isinstance(layers, int) else layers
