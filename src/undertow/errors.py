@@ -111,6 +111,7 @@ EXTRAS = {
     "httpx2": "api",
     "datasets": "data",
     "pyarrow": "data",
+    "gguf": "gguf",
 }
 """The extra that brings a package, by the name that is imported."""
 

@@ -82,6 +82,18 @@ def _tensors(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
 
 
+def embedding_rows(adapter: AdapterFiles) -> int | None:
+    """Return how many tokens the whole embeddings in an adapter's file have; None if it holds none.
+
+    That goes by the names that transformers gives embeddings; where the model is there, its own embeddings tell.
+    """
+    ends = tuple(f".{name}{layer}.weight" for name in _EMBEDDINGS for layer in ("", ".base_layer"))
+    return next((int(value.shape[0]) for name, value in adapter.tensors.items() if name.endswith(ends)), None)
+
+
+_EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings")
+
+
 def listed(names: list[str], most: int = 6) -> str:
     """Return some names and how many more there are."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
