@@ -97,7 +97,7 @@ _EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embedd
 def listed(names: list[str], most: int = 6) -> str:
     """Return some names and how many more there are."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
+    return ", ".join(name if name and name.isprintable() else ascii(name) for name in names[:most]) + rest
 
 
 def refuse_other_base(settings: Mapping[str, Any], base: str) -> None:

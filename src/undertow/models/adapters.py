@@ -139,7 +139,7 @@ def unusual_settings(settings: Mapping[str, Any], allowed: Collection[str] = ())
     found = [name for name, value in settings.items() if name not in allowed and not _is_plain(name, value)]
     rank, alpha = settings.get("r"), settings.get("lora_alpha")
     kind = [] if settings.get("peft_type") == "LORA" else ["peft_type"]
-    scaled = isinstance(rank, int) and rank > 0 and isinstance(alpha, int | float)
+    scaled = isinstance(rank, int) and rank > 0 and isinstance(alpha, int | float) and math.isfinite(alpha)
     return sorted({*found, *kind, *([] if scaled else ["r and lora_alpha"])})
 
 
@@ -180,9 +180,9 @@ def _covers_all(network: Any, pairs: Pairs, settings: Mapping[str, Any]) -> bool
     )
     if targets is None and shapes_fit:  # PEFT always writes them; without them the file itself says what is adapted
         return all(_is_linear(network.get_submodule(path)) for path in pairs)
-    if not isinstance(targets, list) or not shapes_fit:
-        return False
     wanted = [layers] if isinstance(layers, int) else layers
+    if not isinstance(targets, list) or not isinstance(wanted, list | None) or not shapes_fit:
+        return False
     named = {
         path: module
         for path, module in network.named_modules()

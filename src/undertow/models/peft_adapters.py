@@ -45,8 +45,8 @@ def apply_with_peft(network: Any, adapter: AdapterFiles) -> Any:
     _resize(base, adapter)
     made = _unmerged(base, adapter, seed=0)
     _check_consumed(made, adapter)
-    tokens = _probe(base, adapter)
     with _peft_at_work(adapter):
+        tokens = _probe(base, adapter)
         wanted = _logits(made, tokens)
     if _may_be_random(adapter) and not _agree(wanted, _logits(_unmerged(base, adapter, seed=1), tokens)):
         raise _refused(adapter, "its files do not hold all of it, and PEFT draws the rest anew")
@@ -239,4 +239,5 @@ _NEVER_AT_FAULT = ("peft_type", "task_type", "base_model_name_or_path", "peft_ve
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return line if line.isprintable() else ascii(line)

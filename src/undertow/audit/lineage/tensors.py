@@ -168,7 +168,7 @@ def _adapter(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Adapter:
     found = read_adapter(folder)
     fix = "Merge it into the weights first."
     if unusual := unusual_settings(found.settings, _ALSO_READ):
-        value = f"{folder}: {found.kind}: {', '.join(unusual)}"
+        value = f"{folder}: {found.kind}" + (f" with {', '.join(unusual)}" if found.kind == "LORA" else "")
         raise ModelError("The lineage of this kind of adapter is not read.", value, fix)
     scale, turned = scale_of(found.settings), bool(found.settings.get("fan_in_fan_out"))
     updates: dict[str, tuple[Single, Single, float, bool]] = {}
