@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from safetensors import SafetensorError, safe_open
 
-from undertow.errors import ModelError
+from undertow.errors import ModelError, listed
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 PREFIX = "base_model.model."
@@ -92,12 +92,6 @@ def embedding_rows(adapter: AdapterFiles) -> int | None:
 
 
 _EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings")
-
-
-def listed(names: list[str], most: int = 6) -> str:
-    """Return some names and how many more there are."""
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(name if name and name.isprintable() else ascii(name) for name in names[:most]) + rest
 
 
 def refuse_other_base(settings: Mapping[str, Any], base: str) -> None:

@@ -6,8 +6,8 @@ A kind or a setting that a later PEFT brings is refused by its name until somebo
 import dataclasses
 from typing import Any, cast
 
-from undertow.errors import ModelError
-from undertow.models.adapter_files import CONFIG, AdapterFiles, listed
+from undertow.errors import ModelError, listed
+from undertow.models.adapter_files import CONFIG, AdapterFiles
 
 MERGED = (
     "ADALORA", "ADAMSS", "BEFT", "BOFT", "C3A", "DEFT", "DELORA", "FOURIERFT", "FROD", "GLORA", "GRALORA", "HIRA",

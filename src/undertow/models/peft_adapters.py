@@ -14,8 +14,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from undertow.errors import ModelError, out_of_memory
-from undertow.models.adapter_files import PREFIX, AdapterFiles, listed
+from undertow.errors import ModelError, listed, out_of_memory
+from undertow.models.adapter_files import PREFIX, AdapterFiles
 from undertow.models.adapter_kinds import check_kind
 from undertow.models.lm_head import check_head
 

@@ -10,8 +10,7 @@ from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
-from undertow.errors import ModelError, UserError, unknown_name
-from undertow.models.adapter_files import listed
+from undertow.errors import ModelError, UserError, listed, unknown_name
 from undertow.models.gguf_files import file_hash, gguf_in, is_gguf, unpacked
 from undertow.models.templates import read_template
 from undertow.types import ModelRef
