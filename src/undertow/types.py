@@ -321,7 +321,7 @@ def _split(kind: str, rest: str, end: int) -> ModelRef:
     if not name or behind is None or (rest.startswith('"') and not re.fullmatch(_PART, rest[:end], re.S)):
         raise ConfigError("This is not a model reference.", f"{kind}:{rest}", f"Write {_FORM}.")
     adapter, written = behind["adapter"], behind["options"]
-    if kind == "hf" and adapter and written and not adapter.startswith('"'):
+    if kind != "api" and adapter and written and not adapter.startswith('"'):
         adapter, written = _longest_adapter(adapter, written)
     if written and kind == "api":
         raise ConfigError("A remote model has no options.", f"api:{name}", "Leave out what follows the question mark.")

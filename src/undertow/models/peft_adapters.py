@@ -41,33 +41,34 @@ def apply_with_peft(network: Any, adapter: AdapterFiles) -> Any:
             would answer otherwise than the unmerged one.
     """
     check_kind(adapter)
-    base = _in_float32(network)
-    _resize(base, adapter)
-    made = _unmerged(base, adapter, seed=0)
+    made = _unmerged(network, adapter, seed=0)
     _check_consumed(made, adapter)
     with _peft_at_work(adapter):
-        tokens = _probe(base, adapter)
+        tokens = _probe(made, adapter)
         wanted = _logits(made, tokens)
-    if _may_be_random(adapter) and not _agree(wanted, _logits(_unmerged(base, adapter, seed=1), tokens)):
+    if _may_be_random(adapter) and not _agree(wanted, _logits(_unmerged(network, adapter, seed=1), tokens)):
         raise _refused(adapter, "its files do not hold all of it, and PEFT draws the rest anew")
-    reason = ""
-    for untied in (False, True):
-        if untied:
-            made = _unmerged(base, adapter, seed=0)
-            _give_each_its_own(made)
-        merged, reason = _merged(made, base, adapter)
-        if merged is not None and _agree(wanted, _logits(merged, tokens)):
-            check_head(merged)
-            return _as_it_was(merged, network)
-        reason = reason or "merged, it gives other logits than PEFT"
-    raise _refused(adapter, reason)
+    merged, reason = _merged(made, network, adapter)
+    if merged is None or not _agree(wanted, _logits(merged, tokens)):
+        del made, merged
+        made = _unmerged(network, adapter, seed=0)
+        _give_each_its_own(made)
+        merged, reason = _merged(made, network, adapter)
+    if merged is None or not _agree(wanted, _logits(merged, tokens)):
+        raise _refused(adapter, reason or "merged, it gives other logits than PEFT")
+    check_head(merged)
+    return _as_it_was(merged, network)
 
 
-def _in_float32(network: Any) -> Any:
-    """Return a copy with parameters in float32; buffers such as rotary frequencies stay as they are."""
+def _prepared(network: Any, adapter: AdapterFiles) -> Any:
+    """Return a copy with parameters in float32 and as many tokens as the adapter has.
+
+    Buffers such as rotary frequencies stay as they are.
+    """
     changed = copy.deepcopy(network)
     for parameter in changed.parameters():
         parameter.data = parameter.data.float()
+    _resize(changed, adapter)
     return changed
 
 
@@ -106,12 +107,13 @@ def _rows(adapter: AdapterFiles, name: str) -> int | None:
     return None
 
 
-def _unmerged(base: Any, adapter: AdapterFiles, seed: int) -> Any:
+def _unmerged(network: Any, adapter: AdapterFiles, seed: int) -> Any:
     from peft import PeftModel
 
+    base = _prepared(network, adapter)
     with _peft_at_work(adapter), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return PeftModel.from_pretrained(copy.deepcopy(base), str(adapter.folder)).eval()
+        return PeftModel.from_pretrained(base, str(adapter.folder)).eval()
 
 
 @contextlib.contextmanager
@@ -150,8 +152,9 @@ def _same(one: torch.Tensor, other: torch.Tensor | None) -> bool:
     return bool(torch.equal(one.to(other.device, other.dtype), other))
 
 
-def _probe(base: Any, adapter: AdapterFiles) -> torch.Tensor:
+def _probe(made: Any, adapter: AdapterFiles) -> torch.Tensor:
     """Return int64 [1, tokens]: some tokens of the whole vocabulary, and those that were trained on their own."""
+    base = made.get_base_model()
     rows = base.get_input_embeddings().weight.shape[0]
     limit = getattr(base.config.get_text_config(), "max_position_embeddings", None) or PROBED
     settings = adapter.settings
@@ -197,7 +200,7 @@ def _give_each_its_own(made: Any) -> None:
             module.all_tied_weights_keys = {}
 
 
-def _merged(made: Any, base: Any, adapter: AdapterFiles) -> tuple[Any | None, str]:
+def _merged(made: Any, network: Any, adapter: AdapterFiles) -> tuple[Any | None, str]:
     """Return the network without anything of PEFT on it, or why that cannot be had."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -210,7 +213,7 @@ def _merged(made: Any, base: Any, adapter: AdapterFiles) -> tuple[Any | None, st
     for module in merged.modules():
         if type(module).__module__.startswith("peft.") or module._forward_hooks or module._forward_pre_hooks:
             return None, f"merged, it still needs PEFT's {type(module).__name__}"
-    more = sorted(merged.state_dict().keys() - base.state_dict().keys())
+    more = sorted(merged.state_dict().keys() - network.state_dict().keys())
     if more and not adapter.settings.get("layer_replication"):
         return None, f"merged, the model has {listed(more, 3)}, which its architecture has not"
     return merged, ""
