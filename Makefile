@@ -28,7 +28,8 @@ test: $(READY) ## Quick tests with the coverage gates
 	$(BIN)/coverage report --fail-under=100 --include='*/undertow/stats/*,$(EXACT)'
 
 fuzz: $(READY) ## 100,000 inputs over the HTTP surface and every file reader (2,000 in `make test`)
-	UNDERTOW_FUZZ=100000 $(BIN)/python -m pytest -q tests/unit/test_fuzz_readers.py tests/unit/monitor/test_fuzz.py
+	UNDERTOW_FUZZ=100000 $(BIN)/python -m pytest -q tests/unit/test_fuzz_readers.py tests/unit/monitor/test_fuzz.py \
+		tests/unit/models/test_adapters_fuzz.py
 
 test-all: $(READY) ## Every test and the quick tier of every recipe, with the extras that have large packages
 	PIP_CONSTRAINT=$(CURDIR)/constraints/cpu.txt $(BIN)/python -m pip install --quiet --editable '.[all,dev,ray,trl]'

@@ -19,9 +19,10 @@ from undertow.models.adapter_files import PREFIX, AdapterFiles
 from undertow.models.adapter_kinds import check_kind
 from undertow.models.lm_head import check_head
 
-AGREEMENT, RELATIVE = 1e-4, 1e-5
+AGREEMENT, RELATIVE = 3e-5, 1e-5
 """Largest difference of a logit between the merged and the unmerged model, both in float32: so much, or such a part of
-the largest logit, since rounding grows with the logits."""
+the largest logit, since rounding grows with the logits. Tiny models differ by up to 2e-5; where the probe's tokens show
+more, as with RandLora's sums of many large numbers, other tokens may show a hundred times that."""
 
 PROBED = 48
 """Tokens, spread over the vocabulary, after which logits are compared."""
