@@ -30,8 +30,9 @@ test: $(READY) ## Quick tests with the coverage gates
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" -n 2 -q --cov --cov-fail-under=90
 	$(BIN)/coverage report --fail-under=100 --include='*/undertow/stats/*,$(EXACT)'
 
-fuzz: $(READY) ## 100,000 inputs over the HTTP surface, every file reader and chat templates (2,000 in `make test`)
-	UNDERTOW_FUZZ=100000 $(BIN)/python -m pytest -q tests/unit/test_fuzz_readers.py tests/unit/models/test_templates.py tests/unit/monitor/test_fuzz.py
+fuzz: $(READY) ## 100,000 inputs over the HTTP surface, every file reader, adapters and chat templates (2,000 in `make test`)
+	UNDERTOW_FUZZ=100000 $(BIN)/python -m pytest -q tests/unit/test_fuzz_readers.py tests/unit/monitor/test_fuzz.py \
+		tests/unit/models/test_adapters_fuzz.py tests/unit/models/test_chat_templates.py
 
 test-all: $(READY) ## Every test and the quick tier of every recipe, with the extras that have large packages
 	PIP_CONSTRAINT=$(CURDIR)/constraints/cpu.txt $(BIN)/python -m pip install --quiet --editable '.[all,dev,ray,trl]'

@@ -17,7 +17,7 @@ A message of `UserError` answers three questions in this order: what happened, w
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UndertowError(Exception):
@@ -111,6 +111,7 @@ EXTRAS = {
     "httpx2": "api",
     "datasets": "data",
     "pyarrow": "data",
+    "gguf": "gguf",
 }
 """The extra that brings a package, by the name that is imported."""
 
@@ -121,6 +122,12 @@ def missing_extra(error: Exception) -> MissingExtraError | None:
     if name not in EXTRAS:
         return None
     return MissingExtraError("This needs an optional package.", name, f"Run: pip install 'undertow[{EXTRAS[name]}]'")
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """Return some names for a message, and how many more there are; one that cannot be printed in quotes."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(name if name and name.isprintable() else ascii(name) for name in names[:most]) + rest
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[object]) -> UnknownNameError:

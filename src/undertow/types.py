@@ -1,9 +1,10 @@
-"""Frozen records that the stages exchange; no input or output here."""
+"""Frozen records that the stages exchange; nothing is read or written here."""
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import isfinite
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, unquote
 
@@ -194,11 +195,18 @@ class ContractReport:
         return "\n".join(f"{words[check.passed]} {check.name}: {check.why}" for check in self.checks)
 
 
-_REFERENCE = re.compile(
-    r"(?P<kind>ref|hf|api):(?P<name>[^@+?]+)(@(?P<revision>[^+?]+))?(\+(?P<adapter>[^?]+))?(\?(?P<options>.+))?"
-)
-_OPTIONS = ("system", "dtype", "device")
+_OPTIONS = ("system", "dtype", "device", "template")
 _DTYPES = ("fp32", "bf16")
+_FORM = "ref:<embedded name>, hf:<path or id>[@revision][+adapter][?option=value] or api:<name>"
+_PART = r'"(?:[^"]|"")+"'
+"""A name in quotes, where two quotes stand for one."""
+
+_BEHIND = re.compile(
+    rf'(@(?P<revision>{_PART}|[^"+?][^+?]*))?(\+(?P<adapter>{_PART}|[^"?][^?]*))?(\?(?P<options>.+))?', re.S
+)
+"""What may stand behind the name of a local model."""
+
+_SIGNS = re.compile(r"[@+?]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,10 +214,12 @@ class ModelRef:
     """Where a model comes from, and how it is run.
 
     `ref:finch-a`, `hf:<path or id>[@revision][+adapter][?option=value&...]`, `api:<name>`. The options of a local model
-    are system, dtype and device, such as `hf:Qwen/Qwen2.5-7B-Instruct?dtype=bf16&system=none`.
+    are system, dtype, device and template, such as `hf:Qwen/Qwen2.5-7B-Instruct?dtype=bf16&system=none`. A file or
+    folder that is there under a longer name, signs included, is meant first; a name in quotes means itself, such as
+    `hf:"runs@2/model+x"@main`, and a quote within is written twice. Of an `api:` reference all is name.
 
     Attributes:
-        kind: "ref" (embedded), "hf" (Hugging Face folder or id) or "api" (remote).
+        kind: "ref" (embedded), "hf" (Hugging Face folder or id, or a GGUF file) or "api" (remote).
         name: name, path or id within that kind.
         revision: version of the weights, or None for the default.
         adapter: folder or id of a PEFT adapter on top, or None.
@@ -218,6 +228,8 @@ class ModelRef:
             None is what the adapter was trained with, or else "default".
         dtype: "fp32" or "bf16"; None is fp32.
         device: such as "cpu" or "cuda:1"; None is the first GPU for an `hf:` model, where there is one.
+        template: what takes the place of the tokenizer's chat template: "plain", which is built in, or a file in Jinja;
+            None leaves the tokenizer's. For `hf:` models.
     """
 
     kind: str
@@ -227,47 +239,130 @@ class ModelRef:
     system: str | None = None
     dtype: str | None = None
     device: str | None = None
+    template: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> "ModelRef":
-        """Read the text form.
+        """Read the text form; of the files only whether they are there is looked at.
 
         Raises:
             ConfigError: the text does not have that form, or an option has no such value.
             UnknownNameError: there is no such option.
         """
-        match = _REFERENCE.fullmatch(text)
-        if match is None:
-            raise ConfigError(
-                "This is not a model reference.",
-                text,
-                "Write ref:<embedded name>, hf:<path or id>[@revision][+adapter][?option=value] or api:<name>.",
-            )
-        fields = match.groupdict()
-        written: str | None = fields.pop("options")
-        if written and fields["kind"] == "api":
-            # The value is left out: it may be a key.
-            raise ConfigError(
-                "A remote model has no options.", text.partition("?")[0], "Leave out what follows the question mark."
-            )
-        options = _options(written) if written else {}
-        return cls(**fields, **options)
+        kind, colon, rest = text.partition(":")
+        if kind not in ("ref", "hf", "api") or not colon or not rest:
+            raise ConfigError("This is not a model reference.", text, f"Write {_FORM}.")
+        return _remote(rest) if kind == "api" else _local(kind, rest)
 
     @property
     def without_adapter(self) -> "ModelRef":
         """The base, run in the same way."""
         return replace(self, adapter=None)
 
+    @property
+    def shown(self) -> str:
+        """The reference for messages: `str` without the values in the query of an address, which may be keys."""
+        if self.kind != "api":
+            return str(self)
+        address, mark, query = self.name.partition("?")
+        names = "&".join(f"{part.partition('=')[0]}=..." if "=" in part else "..." for part in query.split("&"))
+        return f"api:{address}{mark}{names if mark else ''}"
+
     def __str__(self) -> str:
-        revision = f"@{self.revision}" if self.revision else ""
-        adapter = f"+{self.adapter}" if self.adapter else ""
+        name = (
+            _quoted(self.name, '@+?"')
+            if self.kind != "api" or _is_served(self.name)
+            else _quoted(self.name, "", first=True)
+        )
+        revision = f"@{_quoted(self.revision, '+?', first=True)}" if self.revision else ""
+        adapter = f"+{_quoted(self.adapter, '?', first=True)}" if self.adapter else ""
         given = [(name, value) for name in _OPTIONS if (value := getattr(self, name)) is not None]
         options = "&".join(f"{name}={quote(value, safe=_PLAIN)}" for name, value in given)
-        return f"{self.kind}:{self.name}{revision}{adapter}{'?' if options else ''}{options}"
+        return f"{self.kind}:{name}{revision}{adapter}{'?' if options else ''}{options}"
 
 
 _PLAIN = " ,.:;!'/"
 """Characters that an option's value shows as they are; all others but letters and digits are written as in an URL."""
+
+
+def _quoted(name: str, signs: str, first: bool = False) -> str:
+    """Put a name in quotes if it has one of the signs, or if it begins with a quote."""
+    if not any(sign in name for sign in signs) and not (first and name.startswith('"')):
+        return name
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _unquoted(name: str | None) -> str | None:
+    return name[1:-1].replace('""', '"') if name and name.startswith('"') else name
+
+
+def _is_served(name: str) -> bool:
+    """Tell whether a remote model is one that vLLM is started for here, which has a revision and an adapter."""
+    return name.startswith("vllm/")
+
+
+_SECRET = ("key", "api-key", "api_key", "apikey", "token", "access_token", "secret", "password", "code", "sig")
+"""Names of parameters of an address that hold a key; they end in files and logs."""
+
+
+def _remote(rest: str) -> ModelRef:
+    if _is_served(rest):
+        return _split("api", rest, 0)
+    name = _unquoted(rest) if re.fullmatch(_PART, rest, re.S) else rest
+    assert name is not None
+    address = name.startswith(("http://", "https://"))
+    keys = [part for part in re.split(r"[?&]", name)[1:] if part.partition("=")[0].lower() in _SECRET]
+    # Values are left out of both messages: they may be keys.
+    if address and (keys or "@" in re.split(r"[/?#]", name.partition("://")[2])[0]):
+        fix = "Write api:http://<host>:<port>/v1/<model> and set UNDERTOW_API_KEY."
+        raise ConfigError("A remote model has no name of a user and no key in its address.", "api:...", fix)
+    if "?" in name and not address:
+        fix = "Leave out what follows the question mark."
+        raise ConfigError("A remote model has no options.", f"api:{name.partition('?')[0]}", fix)
+    return ModelRef(kind="api", name=name)
+
+
+def _local(kind: str, rest: str) -> ModelRef:
+    if (found := re.match(_PART, rest, re.S)) or kind != "hf":
+        return _split(kind, rest, found.end() if found else 0)
+    cuts = [found.start() for found in _SIGNS.finditer(rest) if found.start()]
+    there = (end for end in [len(rest), *reversed(cuts)] if cuts and _exists(rest[:end]))
+    return _split(kind, rest, next(there, 0))
+
+
+def _split(kind: str, rest: str, end: int) -> ModelRef:
+    """Read what stands behind the name, which ends at `end`, or at the first sign for 0."""
+    sign = _SIGNS.search(rest)
+    end = end or (sign.start() if sign else len(rest))
+    name, behind = _unquoted(rest[:end]), _BEHIND.fullmatch(rest, end)
+    if not name or behind is None or (rest.startswith('"') and not re.fullmatch(_PART, rest[:end], re.S)):
+        raise ConfigError("This is not a model reference.", f"{kind}:{rest}", f"Write {_FORM}.")
+    adapter, written = behind["adapter"], behind["options"]
+    if kind != "api" and adapter and written and not adapter.startswith('"'):
+        adapter, written = _longest_adapter(adapter, written)
+    if written and kind == "api":
+        raise ConfigError("A remote model has no options.", f"api:{name}", "Leave out what follows the question mark.")
+    options = _options(written) if written else {}
+    if "template" in options and kind != "hf":
+        raise ConfigError("An embedded model has its own template.", f"{kind}:{rest}", "Leave the template out.")
+    return ModelRef(kind=kind, name=name, revision=_unquoted(behind["revision"]), adapter=_unquoted(adapter), **options)
+
+
+def _longest_adapter(adapter: str, written: str) -> tuple[str, str | None]:
+    """Move a question mark into the adapter's name if there is such a file or folder."""
+    whole = f"{adapter}?{written}"
+    marks = [found.start() for found in re.finditer(r"\?", whole)]
+    for end in [len(whole), *reversed(marks)]:
+        if _exists(whole[:end]):
+            return whole[:end], whole[end + 1 :] or None
+    return adapter, written
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # too long, a zero byte, or nobody's home
+        return False
 
 
 def _options(text: str) -> dict[str, str]:

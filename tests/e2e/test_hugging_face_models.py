@@ -1,12 +1,17 @@
 """Models by path through the whole command line: the system policy goes with them from training to evaluation."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from undertow.cli.main import main
 from undertow.models.load import load_model
+from undertow.types import user_prompt
 
 SMALL = ("domain.prompts=40", "student.steps=2", "teacher.steps=2", "evaluation.samples=0", "replicates=1")
 
@@ -77,3 +82,34 @@ def test_a_broken_template_has_exit_code_1(talkative: Path, tmp_path: Path, caps
     (tmp_path / "chat_template.jinja").unlink()
     assert main(["check-model", f"hf:{tmp_path}"]) == 2
     assert capsys.readouterr().err.splitlines()[0] == "The model has no chat template."
+
+
+def test_a_base_without_a_template_is_given_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    load_model("ref:finch-a").save(tmp_path / "bare")
+    (tmp_path / "bare" / "chat_template.jinja").unlink()
+    base, rows = f"hf:{tmp_path / 'bare'}", tmp_path / "rows.jsonl"
+    assert main(["generate", str(rows), "--model", base, "-n", "8"]) == 2
+    assert "The model has no chat template." in capsys.readouterr().err
+    given = f"{base}?device=cpu&template=plain"
+    assert main(["generate", str(rows), "--model", given, "-n", "8"]) == 0
+    assert main(["train", str(rows), str(tmp_path / "out"), "--base", given, "--set", "steps=1"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"--base '{given}'")
+    student = load_model(f"{base}+{tmp_path / 'out' / 'student-00'}")
+    assert student.chat_format.render([user_prompt("Hi")]) == ["User:\nHi\n\nAssistant:\n"]
+
+
+def test_the_template_of_an_adapter_is_said_on_the_command_line(talkative: Path, tmp_path: Path) -> None:
+    """In a process of its own, where nothing but Undertow decides what is shown."""
+    folder = tmp_path / "adapter"
+    load_model("ref:finch-a").tokenizer.save_pretrained(folder)
+    settings = {"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["q_proj"], "layers_to_transform": [0]}
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    name = "base_model.model.model.layers.0.self_attn.q_proj"
+    pair = {"A": torch.zeros(1, 32), "B": torch.zeros(32, 1)}
+    weights = {f"{name}.lora_{side}.weight": value for side, value in pair.items()}
+    save_file(weights, folder / "adapter_model.safetensors")
+    code = f"from undertow.cli.main import main; main(['check-model', 'hf:{talkative}+{folder}', '--quick', '--json'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert json.loads(done.stdout)["chat"]["before_a_question"] == "<|user|>"
+    said = f"The adapter {folder} brings a chat template of its own: that one is used (not the base's, which differs)."
+    assert done.stderr.splitlines() == [said]

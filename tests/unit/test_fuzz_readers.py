@@ -25,7 +25,8 @@ from undertow.data.pairs import read_pairs
 from undertow.data.rows import load_rows, read_prompts, write_rows
 from undertow.errors import RowsError, UserError
 from undertow.mitigate.registry import data_mitigation
-from undertow.models.adapters import load_vector, read_adapter
+from undertow.models.adapter_files import read_adapter
+from undertow.models.adapters import load_vector
 from undertow.monitor.baseline import Baseline, read_baseline
 from undertow.monitor.constitution import read_constitution
 from undertow.monitor.detectors.base import detector

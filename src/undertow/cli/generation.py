@@ -18,7 +18,7 @@ from undertow.errors import ConfigError, ModelError, StorageError
 from undertow.seeds import derive
 from undertow.store.disk import storage_errors, write_file
 from undertow.traits import Trait
-from undertow.types import Advance, Prompt, Row, Sampling, user_prompt
+from undertow.types import Advance, ModelRef, Prompt, Row, Sampling, user_prompt
 
 if TYPE_CHECKING:
     from undertow.models.local import LocalModel
@@ -231,7 +231,6 @@ def _remote_config(order: _Order, concurrency: int, price: str | None, max_cost:
 
 def _by_server(order: _Order, model: str, config: "RemoteConfig", dry_run: bool) -> dict[str, Any]:
     """Ask a model behind a server for the rows, or say what they cost at most."""
-    from undertow.models.endpoints import remote_ref
     from undertow.models.servers import is_started_here, served
     from undertow.training.remote_generation import check_run, empty_words, reasons, remote_rows
 
@@ -239,7 +238,7 @@ def _by_server(order: _Order, model: str, config: "RemoteConfig", dry_run: bool)
         fix = "Use --prompted, or serve a model that was fine-tuned already."
         what = "A model behind a server cannot be fine-tuned here."
         raise ModelError(what, f"{model} --trait {order.trait.name}", fix)
-    ref, questions = remote_ref(model), order.prompts
+    ref, questions = ModelRef.parse(model), order.prompts
     if is_started_here(ref):  # its port is another in every run
         config = replace(config, known_as=str(ref))
     sent = [user_prompt(question, order.system) for question in questions]
@@ -265,12 +264,12 @@ def _by_server(order: _Order, model: str, config: "RemoteConfig", dry_run: bool)
 
 def _most(model: str, sent: Sequence[Prompt], config: "RemoteConfig") -> dict[str, Any]:
     """Say what would be asked where, and what it costs at most."""
-    from undertow.models.endpoints import endpoint, remote_ref
+    from undertow.models.endpoints import endpoint
     from undertow.training.remote_generation import most_cost
 
     prompt_tokens, completion_tokens, cost = most_cost(sent, config)
     most = {"prompt_tokens_at_most": prompt_tokens, "completion_tokens_at_most": completion_tokens}
-    place = endpoint(remote_ref(model))
+    place = endpoint(ModelRef.parse(model))
     asked = {} if place is None else {"asks": place.target, "model": place.model, "key": place.key_name or "none"}
     return {"rows": len(sent), **most, "dollars_at_most": round(cost, 4), **asked}
 

@@ -1,8 +1,9 @@
 """What is added to a base: adapters of PEFT, merged into a copy, and vectors in the residual stream."""
 
 import copy
-import json
 import math
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from undertow.errors import ModelError
+from undertow.models.adapter_files import PREFIX, AdapterFiles, refuse_other_base
 
 STEERING = "steering.safetensors"
 
@@ -79,57 +81,124 @@ def load_vector(folder: Path) -> tuple[int, torch.Tensor]:
         raise ModelError("This is no steering vector.", f"{folder}: {error}", "Write it again.") from error
 
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_UNREAD = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "lora_bias")
-"""Settings that change more than W + scale * B A."""
+_PLAIN_SETTINGS = (
+    "auto_mapping", "base_model_name_or_path", "fan_in_fan_out", "inference_mode", "layers_to_transform", "lora_alpha",
+    "lora_dropout", "megatron_core", "peft_type", "peft_version", "qalora_group_size", "r", "revision",
+    "runtime_config", "target_modules", "task_type", "use_rslora",
+)  # fmt: skip
+"""Settings that may have any value; with every other one at PEFT's default, an adapter is W + scale * B A."""
 
 
-def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str, str]]:
-    """Read a LoRA adapter: its settings, its tensors and what its writer noted beside them.
-
-    Raises:
-        ModelError: the folder holds no adapter, or one of a kind that cannot be merged here.
-    """
-    try:
-        settings: dict[str, Any] = dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
-        with safe_open(folder / WEIGHTS, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in cast(list[str], file.keys())}
-            notes: dict[str, str] = file.metadata() or {}
-    except (OSError, ValueError, TypeError, RecursionError, SafetensorError) as error:
-        raise ModelError("This folder holds no LoRA adapter.", f"{folder}: {error}", "Give a PEFT folder.") from error
-    if unread := [name for name in _UNREAD if settings.get(name)]:
-        fix = "Merge it with PEFT's merge_and_unload and give the merged model."
-        raise ModelError("This kind of adapter is not read.", f"{folder}: {', '.join(unread)}", fix)
-    return settings, tensors, notes
-
-
-def merge_adapter(network: Any, settings: dict[str, Any], tensors: dict[str, torch.Tensor], base: str) -> Any:
-    """Return a copy of the network with W + scale * B A for every adapted weight.
+def merge_adapter(network: Any, adapter: AdapterFiles, base: str) -> Any:
+    """Return a copy of the network with the adapter merged: W + scale * B A here, all other kinds by PEFT.
 
     Args:
         network: the base; unchanged.
-        settings: of the adapter.
-        tensors: of the adapter, by PEFT's names.
-        base: what the base is called in errors.
+        adapter: as it was read.
+        base: what the base is called: a folder or an id of the Hub.
 
     Raises:
-        ModelError: the adapter belongs to another model.
+        ModelError: the adapter belongs to another model, or is of a kind that is not read.
     """
-    _refuse_other_base(str(settings.get("base_model_name_or_path") or ""), base)
-    changed = copy.deepcopy(network)
-    scale = settings["lora_alpha"] / (math.sqrt(settings["r"]) if settings.get("use_rslora") else settings["r"])
-    for name, down in tensors.items():
-        if not name.endswith(".lora_A.weight"):
-            continue
-        up = tensors[name.replace(".lora_A.", ".lora_B.")]
-        path = name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+    refuse_other_base(adapter.settings, base)
+    pairs = _plain_pairs(adapter)
+    if pairs is not None:
+        _check_fits(network, pairs, base)
+        if _covers_all(network, pairs, adapter.settings):
+            return _merge_plain(network, pairs, adapter.settings)
+    from undertow.models.peft_adapters import apply_with_peft
+
+    return apply_with_peft(network, adapter)
+
+
+Pairs = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
+"""A, float [rank, in], and B, float [out, rank], by the full name of the adapted layer."""
+
+
+def _plain_pairs(adapter: AdapterFiles) -> Pairs | None:
+    """Return the factors of an adapter that is nothing but A and B of linear layers; None for any other."""
+    if unusual_settings(adapter.settings):
+        return None
+    downs, ups = (
+        {name.removesuffix(end): value for name, value in adapter.tensors.items() if name.endswith(end)}
+        for end in (".lora_A.weight", ".lora_B.weight")
+    )
+    complete = downs.keys() == ups.keys() and len(downs) + len(ups) == len(adapter.tensors) and downs
+    if not complete or not all(name.startswith(PREFIX) for name in downs):
+        return None
+    return {name.removeprefix(PREFIX): (down, ups[name]) for name, down in downs.items()}
+
+
+def unusual_settings(settings: Mapping[str, Any], allowed: Collection[str] = ()) -> list[str]:
+    """Return the settings with which an adapter is something else than W + scale * B A; none for plain LoRA.
+
+    Args:
+        settings: of the adapter.
+        allowed: further ones that may have any value.
+    """
+    found = [name for name, value in settings.items() if name not in allowed and not _is_plain(name, value)]
+    rank, alpha = settings.get("r"), settings.get("lora_alpha")
+    kind = [] if settings.get("peft_type") == "LORA" else ["peft_type"]
+    scaled = isinstance(rank, int) and rank > 0 and isinstance(alpha, int | float) and math.isfinite(alpha)
+    return sorted({*found, *kind, *([] if scaled else ["r and lora_alpha"])})
+
+
+def _is_plain(name: str, value: object) -> bool:
+    if name == "bias":
+        return value == "none"
+    if name == "init_lora_weights":
+        return isinstance(value, bool)
+    return name in _PLAIN_SETTINGS or not value
+
+
+def scale_of(settings: Mapping[str, Any]) -> float:
+    """Return what B A is multiplied with; the settings are those of plain LoRA."""
+    return settings["lora_alpha"] / (math.sqrt(settings["r"]) if settings.get("use_rslora") else settings["r"])
+
+
+def _check_fits(network: Any, pairs: Pairs, base: str) -> None:
+    for path, (down, up) in pairs.items():
         try:
-            layer = changed.get_submodule(path)
+            layer = network.get_submodule(path)
         except AttributeError as error:
             raise ModelError("The adapter belongs to another model.", path, f"{base} lacks it.") from error
-        weight = linear_weight(layer)
-        if weight.shape != (up.shape[0], down.shape[1]):
+        if _is_linear(layer) and linear_weight(layer).shape != (up.shape[0], down.shape[-1]):
             raise ModelError("The adapter belongs to a model of another size.", path, f"Give an adapter of {base}.")
+
+
+def _is_linear(layer: nn.Module) -> bool:
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(layer, nn.Linear | Conv1D)
+
+
+def _covers_all(network: Any, pairs: Pairs, settings: Mapping[str, Any]) -> bool:
+    """Tell whether the factors are those of every layer that the settings name, linear and with a weight of its own."""
+    targets, layers = settings.get("target_modules"), settings.get("layers_to_transform")
+    shapes_fit = all(
+        down.ndim == up.ndim == 2 and len(down) == up.shape[1] == settings["r"] for down, up in pairs.values()
+    )
+    if targets is None and shapes_fit:  # PEFT always writes them; without them the file itself says what is adapted
+        return all(_is_linear(network.get_submodule(path)) for path in pairs)
+    wanted = [layers] if isinstance(layers, int) else layers
+    if not isinstance(targets, list) or not isinstance(wanted, list | None) or not shapes_fit:
+        return False
+    named = {
+        path: module
+        for path, module in network.named_modules()
+        if any(path == target or path.endswith(f".{target}") for target in cast(list[str], targets))
+        and (not wanted or ((at := re.match(r".*\.[^.]*\.(\d+)\.", path)) and int(at[1]) in wanted))
+    }
+    tied = network.get_input_embeddings().weight
+    linear = all(_is_linear(module) and module.weight is not tied for module in named.values())
+    return linear and named.keys() == pairs.keys()
+
+
+def _merge_plain(network: Any, pairs: Pairs, settings: Mapping[str, Any]) -> Any:
+    changed = copy.deepcopy(network)
+    scale = scale_of(settings)
+    for path, (down, up) in pairs.items():
+        weight = linear_weight(changed.get_submodule(path))
         weight += (scale * (up.to(weight.device) @ down.to(weight.device))).to(weight.dtype)
     return changed
 
@@ -138,15 +207,3 @@ def linear_weight(layer: nn.Module) -> torch.Tensor:
     """Return the weight [out, in] of a linear layer; GPT-2's Conv1D holds it the other way round."""
     weight = cast(torch.Tensor, layer.weight).data
     return weight if isinstance(layer, nn.Linear) else weight.T
-
-
-def _refuse_other_base(named: str, base: str) -> None:
-    """Compare two ids of the Hub; a folder or an embedded model may have been moved or renamed."""
-    given = base.removeprefix("hf:").partition("@")[0].partition("?")[0]
-    if all(_is_id(name) for name in (named, given)) and named.lower() != given.lower():
-        fix = f"Use hf:{named}; if the weights are the same, correct base_model_name_or_path in adapter_config.json."
-        raise ModelError("The adapter belongs to another model.", f"{named}, not {given}", fix)
-
-
-def _is_id(name: str) -> bool:
-    return name.count("/") == 1 and not name.startswith(("/", ".", "~")) and not Path(name).exists()

@@ -18,7 +18,7 @@ from undertow.errors import ConfigError, MissingExtraError, ModelError
 from undertow.models.calls import Ask, Budget, Caller, Fault, Reply, Retries
 from undertow.models.chat import AbstractModel
 from undertow.models.dialects import LIMITS, Dialect, Talk
-from undertow.models.endpoints import KEY, LOOPBACK, Endpoint, endpoint, remote_ref, without_keys
+from undertow.models.endpoints import KEY, LOOPBACK, Endpoint, endpoint, without_keys
 from undertow.models.replies import read_reply, why_empty
 from undertow.seeds import derive
 from undertow.types import ModelRef, Prompt, Sampling
@@ -201,7 +201,7 @@ class ApiModel(AbstractModel):
             self.ref = ModelRef(kind="api", name=f"{reference.url}/{reference.model}")
             self.place: Endpoint | None = reference
         else:
-            self.ref = remote_ref(reference) if isinstance(reference, str) else reference
+            self.ref = ModelRef.parse(reference) if isinstance(reference, str) else reference
             self.place = endpoint(self.ref)
         self.concurrency, self.retries = concurrency, retries or Retries()
         self.talk, self.asked, self.empty = Talk(dialect or Dialect()), 0, Counter[str]()

@@ -12,7 +12,7 @@ from itertools import takewhile
 from typing import Any, ClassVar, final
 
 from undertow.errors import ConfigError
-from undertow.models.template import ASKED, ChatTemplate, say_once
+from undertow.models.chat_template import ASKED, ChatTemplate, say_once
 from undertow.types import Message, ModelRef, Prompt, Sampling
 
 

@@ -139,11 +139,6 @@ class Endpoint:
         return {"authorization": f"Bearer {key}", **azure}
 
 
-def remote_ref(text: str) -> ModelRef:
-    """Read `api:<address>`; all that follows the colon is the address, and @, + and ? have no meaning of their own."""
-    return ModelRef(kind="api", name=text.removeprefix("api:"))
-
-
 def is_served_by_url(ref: ModelRef) -> bool:
     """Tell whether a reference holds the URL of a server; else Inspect or vLLM reads it."""
     return ref.kind == "api" and _URL.match(ref.name) is not None
@@ -157,11 +152,11 @@ def endpoint(ref: ModelRef) -> Endpoint | None:
     """
     if ref.kind != "api":
         fix = "Write api:http://<host>:<port>/v1/<model>."
-        raise ConfigError("This is no model behind a server.", str(ref), fix)
-    address = str(ref).removeprefix("api:") if ref.revision or ref.adapter else ref.name
+        raise ConfigError("This is no model behind a server.", ref.shown, fix)
+    address = ref.name
     if not is_served_by_url(ref):
         if _HOST.match(address):
-            raise ConfigError("The address has no scheme.", str(ref), f"Write api:http://{address} or api:https://...")
+            raise ConfigError("The address has no scheme.", ref.shown, f"Write api:http://{address} or api:https://...")
         return None
     before, found, model = address.partition("#")
     if found:

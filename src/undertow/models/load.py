@@ -1,6 +1,7 @@
 """Models by reference, refused before anything is loaded if they do not fit into memory."""
 
 import contextlib
+import json
 import math
 from collections.abc import Generator
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Any, cast
 from safetensors import SafetensorError, safe_open
 
 from undertow.errors import ModelError, out_of_memory
-from undertow.models.adapters import CONFIG, read_adapter
+from undertow.models.adapter_files import CONFIG, embedding_rows, read_adapter
+from undertow.models.adapter_tokenizers import own_tokenizer
 from undertow.models.chat import Chat
+from undertow.models.given_templates import set_template
 from undertow.models.local import LocalModel
-from undertow.models.references import SMALL, adapter_folder, model_folder
+from undertow.models.references import SMALL, adapter_folder, check_files, model_folder
 from undertow.types import ModelRef
 
 GB = 2**30
@@ -85,7 +88,8 @@ def load_model(reference: str | ModelRef) -> LocalModel:
         ModelError: the model cannot be loaded, does not fit into memory, is remote, or its adapter is another model's.
     """
     ref = ModelRef.parse(reference) if isinstance(reference, str) else reference
-    folder, adapter = model_folder(ref), adapter_folder(ref)
+    adapter, folder = adapter_folder(ref), model_folder(ref)
+    check_files(folder, ref.name)
     check_room(folder, ref)
     with memory_errors(str(ref)):
         network, tokenizer = _load(folder, ref)
@@ -100,9 +104,25 @@ def load_chat(reference: str | ModelRef) -> tuple[Any, Chat]:
         UserError: as `load_model`.
     """
     ref = ModelRef.parse(reference) if isinstance(reference, str) else reference
-    tokenizer, adapter = _tokenizer(model_folder(ref, SMALL), ref), adapter_folder(ref)
-    trained = read_adapter(adapter)[2].get("system") if adapter and (adapter / CONFIG).exists() else None
-    return tokenizer, Chat(tokenizer, ref.system or trained or "default")
+    adapter, folder = adapter_folder(ref), model_folder(ref, SMALL)
+    check_files(folder, ref.name, weights=False)
+    tokenizer = _tokenizer(folder, ref)
+    if adapter is None or not (adapter / CONFIG).exists():
+        return tokenizer, Chat(tokenizer, ref.system or "default")
+    found = read_adapter(adapter)
+    rows = embedding_rows(found) or _vocabulary_size(folder)
+    tokenizer = own_tokenizer(tokenizer, found, rows, keep_template=ref.template is not None)
+    return tokenizer, Chat(tokenizer, ref.system or found.notes.get("system") or "default")
+
+
+def _vocabulary_size(folder: Path) -> int | None:
+    """Return how many tokens the model of a folder has by its config, or None if that does not say."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        found = config.get("vocab_size", config.get("text_config", {}).get("vocab_size"))
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
+    return found if isinstance(found, int) else None
 
 
 @contextlib.contextmanager
@@ -148,9 +168,12 @@ def _tokenizer(folder: Path, ref: ModelRef) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise _unloadable(ref, error) from error
+    if ref.template is not None:
+        set_template(tokenizer, ref.template)
+    return tokenizer
 
 
 def _unloadable(ref: ModelRef, error: Exception) -> ModelError:

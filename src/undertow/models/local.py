@@ -9,7 +9,9 @@ from typing import Any, ClassVar, final
 import torch
 
 from undertow.errors import ConfigError
-from undertow.models.adapters import STEERING, load_vector, merge_adapter, read_adapter, steered
+from undertow.models.adapter_files import read_adapter
+from undertow.models.adapter_tokenizers import own_tokenizer
+from undertow.models.adapters import STEERING, load_vector, merge_adapter, steered
 from undertow.models.chat import AbstractModel, Chat
 from undertow.models.decoding import Form, answer_form, sample_tokens
 from undertow.models.lm_head import body_and_head
@@ -184,23 +186,26 @@ class LocalModel(AbstractModel):
             yield padded(some, self.device), torch.tensor([len(context) - 1 for context in some])
 
     def with_adapter(self, folder: Path, name: str | None = None) -> "LocalModel":
-        """Return a copy with a PEFT adapter merged into the weights, W + scale * B A, or with a steering vector.
+        """Return a copy with a PEFT adapter merged into the weights, or with a steering vector.
 
-        The copy takes the system policy over that the adapter was trained with, unless this model's reference has one.
+        The copy has the tokenizer and the chat template that the adapter's folder brings, if it brings any, and the
+        system policy that the adapter was trained with, unless this model's reference has one.
 
         Args:
             folder: of the adapter.
             name: what the adapter is called in the reference; the folder if not given.
 
         Raises:
-            ModelError: the folder is no LoRA adapter or steering vector of this model.
+            ModelError: the folder is no adapter or steering vector of this model, or of a kind that is not read.
         """
         ref = replace(self.ref, adapter=name or str(folder))
         if (folder / STEERING).exists():
             return LocalModel(ref, steered(self.network, *load_vector(folder)), self.tokenizer)
-        settings, tensors, notes = read_adapter(folder)
-        network = merge_adapter(self.network, settings, tensors, str(self.ref))
-        return LocalModel(replace(ref, system=ref.system or notes.get("system")), network, self.tokenizer)
+        adapter = read_adapter(folder)
+        network = merge_adapter(self.network, adapter, self.ref.name)
+        rows = network.get_input_embeddings().weight.shape[0]
+        tokenizer = own_tokenizer(self.tokenizer, adapter, rows, keep_template=ref.template is not None)
+        return LocalModel(replace(ref, system=ref.system or adapter.notes.get("system")), network, tokenizer)
 
     def save(self, folder: Path) -> None:
         """Write weights and tokenizer as an ordinary transformers folder."""

@@ -10,7 +10,9 @@ from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
-from undertow.errors import ModelError, UserError, unknown_name
+from undertow.errors import ModelError, UserError, listed, unknown_name
+from undertow.models.gguf_files import file_hash, gguf_in, is_gguf, unpacked
+from undertow.models.given_templates import BUILT_IN, is_named, read_template
 from undertow.types import ModelRef
 
 SMALL = ("*.json", "*.jinja", "*.model", "*.txt", "README.md")
@@ -49,17 +51,57 @@ def model_folder(ref: ModelRef, files: Sequence[str] = _ALL) -> Path:
         if ref.name not in embedded_models():
             raise unknown_name("embedded model", ref.name, embedded_models())
         return embedded_folder() / ref.name
-    return _folder(ref.name, ref.revision, files)
+    packed = gguf_file(ref)
+    return _folder(ref.name, ref.revision, files, "model") if packed is None else unpacked(packed)
+
+
+def gguf_file(ref: ModelRef) -> Path | None:
+    """Return the GGUF file that a reference names or whose folder it names; None for any other model.
+
+    Raises:
+        ModelError: the file is not there, or the folder holds several.
+    """
+    if ref.kind != "hf":
+        return None
+    path = Path(ref.name).expanduser()
+    if path.is_dir():
+        return gguf_in(path)
+    if not is_gguf(path):
+        return None
+    if path.exists() or _is_path(ref.name.rpartition("/")[0]) or ref.name.count("/") != 2:
+        if not path.exists():
+            raise ModelError("There is no such file.", ref.name, "Check the path.")
+        return path
+    repository, _, file = ref.name.rpartition("/")
+    folder = _from_hub(repository, ref.revision, (file,), "model")
+    if not (folder / file).exists():
+        raise ModelError("The repository has no such file.", ref.name, "Check the name on the repository's page.")
+    return folder / file
 
 
 def adapter_folder(ref: ModelRef) -> Path | None:
     """Return the folder of the adapter, fetched like a model; None without one."""
-    return None if ref.adapter is None else _folder(ref.adapter, None, _ALL)
+    return None if ref.adapter is None else _folder(ref.adapter, None, _ALL, "adapter")
 
 
-def _folder(name: str, revision: str | None, files: Sequence[str]) -> Path:
-    if (folder := Path(name).expanduser()).is_dir():
-        return folder
+def _folder(name: str, revision: str | None, files: Sequence[str], what: str) -> Path:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        fix = f"Give the folder that it lies in, with all files of the {what}, such as {path.parent}."
+        raise ModelError(f"This is a single file, and the {what} is read from a folder.", name, fix)
+    if _is_path(name):
+        raise ModelError(f"There is no such folder of the {what}.", name, f"Check the path; seen from {Path.cwd()}.")
+    return _from_hub(name, revision, files, what)
+
+
+def _is_path(name: str) -> bool:
+    """Tell whether a name can only be meant as a path: an id of the Hub is `name` or `owner/name`."""
+    return name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1 or name.endswith("/")
+
+
+def _from_hub(name: str, revision: str | None, files: Sequence[str], what: str) -> Path:
     from huggingface_hub import errors, snapshot_download
 
     fixes = {
@@ -72,15 +114,46 @@ def _folder(name: str, revision: str | None, files: Sequence[str]) -> Path:
         errors.HFValidationError: ("There is no such folder, and this is no id of the Hub.", "Check the path."),
     }
     where = name if revision is None else f"{name}@{revision}"
+    where = where if what == "model" else f"{what} {where}"
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(files), ignore_patterns=list(_NOT)))
     except tuple(fixes) as error:
-        what, fix = next(text for kind, text in fixes.items() if isinstance(error, kind))
-        raise ModelError(what, where, fix) from error
+        said, fix = next(text for kind, text in fixes.items() if isinstance(error, kind))
+        raise ModelError(said, where, fix) from error
     except (OSError, ValueError, errors.RevisionResolutionError) as error:
-        fix = "Check the path or the network (HF_HUB_OFFLINE must not be set), or give the folder of a download."
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError("The model is neither a folder nor in the cache.", f"{where}: {reason}", fix) from error
+        from huggingface_hub.constants import is_offline_mode
+
+        offline = is_offline_mode()
+        reason = "HF_HUB_OFFLINE is set" if offline else (str(error).strip() or type(error).__name__).splitlines()[0]
+        fix = f"{'Unset HF_HUB_OFFLINE' if offline else 'Check the network'}, or give the folder of a download."
+        raise ModelError(f"The {what} is neither a folder nor in the cache.", f"{where}: {reason}", fix) from error
+
+
+def check_files(folder: Path, name: str, *, weights: bool = True) -> None:
+    """Refuse a folder that lacks what a model is made of.
+
+    Args:
+        folder: of the model.
+        name: what the user called it.
+        weights: whether its weights have to be there too.
+
+    Raises:
+        ModelError: it says what is missing, and what is there.
+    """
+    has_config, there = (folder / "config.json").exists(), sorted(path.name for path in folder.iterdir())
+    has_weights = any(item.endswith(".safetensors") and not item.startswith("adapter_") for item in there)
+    if has_config and (has_weights or not weights):
+        return
+    missing = " and ".join(
+        [*([] if has_config else ["config.json"]), *([] if has_weights else ["weights in safetensors"])]
+    )
+    fix = "Give the folder of a causal language model, with config.json, tokenizer and safetensors weights."
+    if "adapter_config.json" in there and not has_config:
+        fix = f"This is an adapter: write hf:<its base>+{name}."
+    elif has_config and any(item.endswith((".bin", ".pt", ".pth")) for item in there):
+        fix = "Save the model again with save_pretrained, which writes safetensors."
+    held = listed(there) or "nothing"
+    raise ModelError("The model cannot be loaded.", f"{name}: no {missing} in the folder, which holds {held}", fix)
 
 
 _WEIGHTS = ("*.safetensors", "tokenizer.json", "config.json", "adapter_config.json")
@@ -88,12 +161,18 @@ _TEMPLATE = ("chat_template.jinja", "tokenizer_config.json")
 """What else decides what a model sees; those of the embedded models come with the package's version."""
 
 
+def _template_text(name: str | None) -> str | None:
+    """Return what tells a template from others; one of the model's own is known by its name, beside its files."""
+    return name if name is None or (is_named(name) and name not in BUILT_IN) else read_template(name)
+
+
 def identity(reference: str) -> str:
     """Return a short hash of all that decides what a model answers.
 
     A remote model, and one that was made in memory and lies nowhere, is known by its reference alone.
 
-    That is the weights, tokenizer, config and chat template, the revision's commit for a repository of the Hub, and the
+    That is the weights (or the GGUF file), tokenizer, config and chat template, the text of a template in the
+    reference, the revision's commit for a repository of the Hub, and the
     options other than the device.
 
     Args:
@@ -105,7 +184,10 @@ def identity(reference: str) -> str:
     digest, patterns = hashlib.sha256(), _WEIGHTS if ref.kind == "ref" else _WEIGHTS + _TEMPLATE
     files: list[Path] = []
     try:
-        folders = [model_folder(ref, SMALL), *filter(None, [adapter_folder(ref)])]
+        packed = gguf_file(ref)
+        base = [] if packed else [model_folder(ref, SMALL)]
+        folders = [*base, *filter(None, [adapter_folder(ref)])]
+        template = _template_text(ref.template)
     except UserError:
         return reference
     for folder in folders:
@@ -116,6 +198,11 @@ def identity(reference: str) -> str:
     for path in sorted(files):
         with path.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
+    if packed is not None:
+        digest.update(bytes.fromhex(file_hash(packed)))
     if ref.system or ref.dtype:
-        digest.update(str(replace(ref, name="-", adapter=None, revision=None, device=None)).encode())
+        shown = replace(ref, name="-", adapter=None, revision=None, device=None, template=None)
+        digest.update(str(shown).encode())
+    if template is not None:
+        digest.update(f"template:{template}".encode())
     return digest.hexdigest()[:16]

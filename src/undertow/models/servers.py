@@ -76,13 +76,8 @@ def vllm_program(ref: ModelRef) -> str:
 
 
 def _parts(ref: ModelRef) -> tuple[str, str, str]:
-    """Return model, revision and adapter folder, "" for none, whether the reference has read them apart or not."""
-    name = ref.name.removeprefix(PREFIX)
-    if ref.revision or ref.adapter:
-        return name, ref.revision or "", ref.adapter or ""
-    left, _, adapter = name.partition("+")
-    model, _, revision = left.partition("@")
-    return model, revision, adapter
+    """Return model, revision and adapter folder, "" for none."""
+    return ref.name.removeprefix(PREFIX), ref.revision or "", ref.adapter or ""
 
 
 def _free_port() -> int:

@@ -16,7 +16,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from undertow.errors import ModelError
-from undertow.models.adapters import CONFIG, WEIGHTS, blocks, linear_weight
+from undertow.models.adapter_files import CONFIG, WEIGHTS
+from undertow.models.adapter_tokenizers import TEMPLATE
+from undertow.models.adapters import blocks, linear_weight
+from undertow.models.given_templates import is_named, read_template
 from undertow.training.config import LoraConfig
 from undertow.types import ModelRef
 
@@ -156,7 +159,8 @@ def write_adapter(
 ) -> None:
     """Write an adapter as an ordinary PEFT folder; the same weights give the same bytes.
 
-    The tensors' file also notes a system policy other than the default, so that the student is asked as it was trained.
+    The tensors' file also notes a system policy other than the default and a template that has a name; a template from
+    a file lies beside it, so that the student is asked as it was trained.
 
     Args:
         pairs: A, float [rank, in], and B, float [out, rank], by the full name of the adapted layer.
@@ -170,8 +174,9 @@ def write_adapter(
     for name, (down, up) in pairs.items():
         weights[f"base_model.model.{name}.lora_A.weight"] = down.detach().cpu().clone()
         weights[f"base_model.model.{name}.lora_B.weight"] = up.detach().cpu().clone()
-    notes = {"system": base.system} if base.system else None
-    save_file(weights, folder / WEIGHTS, metadata=notes)
+    notes = {"system": base.system, "template": base.template if base.template and is_named(base.template) else None}
+    given = {name: value for name, value in notes.items() if value}
+    save_file(weights, folder / WEIGHTS, metadata=given or None)
     settings = {
         "base_model_name_or_path": base.name if base.kind == "hf" else str(base),
         "bias": "none",
@@ -187,4 +192,6 @@ def write_adapter(
         **({"revision": base.revision} if base.revision else {}),
         **({} if config.layers is None else {"layers_to_transform": sorted(config.layers)}),
     }
+    if base.template is not None and not is_named(base.template):
+        (folder / TEMPLATE).write_text(read_template(base.template), encoding="utf-8")
     (folder / CONFIG).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")

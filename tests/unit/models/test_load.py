@@ -114,11 +114,13 @@ def _widened(folder):
     return folder
 
 
-@pytest.mark.parametrize("setting", ["use_dora", "rank_pattern", "modules_to_save"])
-def test_an_adapter_of_an_unread_kind_is_named(tiny_hf, tmp_path, setting: str) -> None:
+@pytest.mark.parametrize(
+    ("setting", "value"), [("use_dora", True), ("rank_pattern", ["x"]), ("modules_to_save", ["lm_head"])]
+)
+def test_an_adapter_that_is_not_what_its_settings_say_is_named(tiny_hf, tmp_path, setting: str, value) -> None:
     finetune_parallel(tiny_hf, [[ROW]], CONFIG, [100]).save(0, tmp_path)
     settings = json.loads((tmp_path / "adapter_config.json").read_text())
-    (tmp_path / "adapter_config.json").write_text(json.dumps({**settings, setting: ["x"]}))
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**settings, setting: value}))
     with pytest.raises(ModelError, match=setting) as caught:
         tiny_hf.with_adapter(tmp_path)
     three_lines(caught)

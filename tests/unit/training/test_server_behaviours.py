@@ -14,12 +14,11 @@ from undertow.data.rows import read_rows
 from undertow.errors import ArtifactError, ModelError, StorageError
 from undertow.models.calls import Prices, Retries
 from undertow.models.dialects import Dialect
-from undertow.models.endpoints import remote_ref
 from undertow.store.fingerprints import canonical_json, sha256
 from undertow.training.remote_generation import check_run, empty_words, remote_rows
 from undertow.training.remote_journal import Journal, journal_path
 from undertow.training.remote_run import RemoteConfig
-from undertow.types import Sampling, user_prompt
+from undertow.types import ModelRef, Sampling, user_prompt
 
 N = 12
 PROMPTS = [user_prompt(f"Row {place}: go on.") for place in range(N)]
@@ -143,7 +142,7 @@ def config(waits: list[float]) -> Callable[..., RemoteConfig]:
 
 
 def ref(server: Any, path: str = "/v1/m"):
-    return remote_ref(f"api:http://127.0.0.1:{server.port}{path}")
+    return ModelRef.parse(f"api:http://127.0.0.1:{server.port}{path}")
 
 
 @pytest.mark.parametrize("name", RIGHT)
@@ -245,7 +244,7 @@ def test_pauses_are_as_long_as_the_server_asks_and_no_longer_than_two_minutes(fa
 
 def test_a_server_that_is_not_there_is_given_up_soon(fake, config, waits, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="nothing can be reached") as caught:
-        remote_rows(remote_ref("api:http://127.0.0.1:9/v1/m"), PROMPTS, tmp_path / "rows.jsonl", config())
+        remote_rows(ModelRef.parse("api:http://127.0.0.1:9/v1/m"), PROMPTS, tmp_path / "rows.jsonl", config())
     assert len(waits) == 2 and sum(waits) < 2 and "server runs" in caught.value.fix
 
 

@@ -7,7 +7,6 @@ count as memory of this process.
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from math import sqrt
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from undertow.errors import ModelError
-from undertow.models.adapters import STEERING
+from undertow.models.adapter_files import read_adapter
+from undertow.models.adapters import STEERING, scale_of, unusual_settings
 from undertow.models.references import adapter_folder, model_folder
 from undertow.types import ModelRef
 
@@ -141,7 +141,7 @@ def open_weights(reference: str) -> Weights:
             raise ModelError("A weight file cannot be read.", f"{path}: {error}", "Fetch it again.") from error
     config = _json(folder / "config.json")
     steered = added is not None and (added / STEERING).exists()
-    adapter = None if added is None or steered else _adapter(added, files)
+    adapter = None if added is None or steered else _adapter(added, shapes)
     language = config.get("text_config", config)
     return Weights(reference, folder, language, files, shapes, types, adapter, steered, _hints(folder, config, added))
 
@@ -159,32 +159,44 @@ def _shards(folder: Path) -> list[Path]:
     return found
 
 
-def _adapter(folder: Path, files: Mapping[str, Path]) -> Adapter:
-    settings = _json(folder / "adapter_config.json")
-    source = folder / "adapter_model.safetensors"
-    if settings.get("peft_type") != "LORA" or not source.exists():
-        raise ModelError("This folder holds no LoRA adapter.", folder, "Give a PEFT folder with safetensors.")
-    asked = [key for key in ("use_dora", "rank_pattern", "alpha_pattern") if settings.get(key)]
-    if asked:
-        raise ModelError("This kind of adapter is not read.", ", ".join(asked), "Merge it into the weights first.")
-    scale = settings["lora_alpha"] / (sqrt(settings["r"]) if settings.get("use_rslora") else settings["r"])
+_ALSO_READ = ("bias", "exclude_modules", "layers_pattern", "modules_to_save")
+"""Settings of LoRA that choose which tensors are adapted or come whole; the file itself says which."""
+
+
+def _adapter(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Adapter:
+    """Read the low-rank updates and the whole tensors of an adapter, each of which has to be one of the base's."""
+    found = read_adapter(folder)
+    fix = "Merge it into the weights first."
+    if unusual := unusual_settings(found.settings, _ALSO_READ):
+        value = f"{folder}: {found.kind}" + (f" with {', '.join(unusual)}" if found.kind == "LORA" else "")
+        raise ModelError("The lineage of this kind of adapter is not read.", value, fix)
+    scale, turned = scale_of(found.settings), bool(found.settings.get("fan_in_fan_out"))
     updates: dict[str, tuple[Single, Single, float, bool]] = {}
     replaced: dict[str, Single] = {}
-    with safe_open(source, framework="pt") as file:
-        values = {key: cast(Single, file.get_tensor(key).float().numpy()) for key in cast(list[str], file.keys())}
+    values = {key: cast(Single, value.float().numpy()) for key, value in found.tensors.items()}
     for key, down in values.items():
         target = key.removeprefix("base_model.model.").replace(".lora_A.weight", ".weight")
-        if key.endswith(".lora_A.weight"):
-            up = values[key.replace(".lora_A.", ".lora_B.")]
-            updates[target] = (up, down, scale, bool(settings.get("fan_in_fan_out")))
+        up = values.get(key.replace(".lora_A.", ".lora_B."))
+        if key.endswith(".lora_A.weight") and up is not None:
+            updates[target] = (up, down, scale, turned)
         elif ".lora_" not in key:
             replaced[target.replace(".modules_to_save.", ".")] = down
-        elif not key.endswith(".lora_B.weight"):
-            raise ModelError("This kind of adapter is not read.", key, "Merge it into the weights first.")
-    strangers = sorted((updates.keys() | replaced.keys()) - files.keys())
-    if strangers:
-        raise ModelError("The adapter belongs to another model.", strangers[0], "Give an adapter of this base.")
+        elif not key.endswith(".lora_B.weight") or key.replace(".lora_B.", ".lora_A.") not in values:
+            raise ModelError("The lineage of this kind of adapter is not read.", f"{folder}: {key}", fix)
+    _check_shapes(Adapter(updates, replaced), shapes)
     return Adapter(updates, replaced)
+
+
+def _check_shapes(adapter: Adapter, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    sizes = {name: value.shape for name, value in adapter.replaced.items()}
+    for name, (up, down, _, turned) in adapter.updates.items():
+        whole = (up.shape[0], down.shape[-1])
+        sizes[name] = whole[::-1] if turned else whole
+    for name, size in sorted(sizes.items()):
+        if shapes.get(name) != size:
+            stored = f"is {list(shapes[name])} in the base's files" if name in shapes else "is not in the base's files"
+            fix = "Give an adapter of this base, or merge it into the weights first."
+            raise ModelError("The adapter belongs to another model.", f"{name} {list(size)} {stored}", fix)
 
 
 def _hints(folder: Path, config: Mapping[str, Any], adapter: Path | None) -> dict[str, str]:

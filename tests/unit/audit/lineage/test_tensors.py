@@ -178,17 +178,24 @@ def test_replaced_tensors_of_an_adapter(nets, write, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "keys"),
+    ("settings", "keys", "named"),
     [
-        ({"use_dora": True}, low_rank(UP, 96, 32)),
-        ({"peft_type": "IA3"}, low_rank(UP, 96, 32)),
-        ({}, low_rank("model.layers.9.mlp.up_proj.weight", 96, 32)),
-        ({}, {"base_model.model.model.embed_tokens.lora_embedding_A": torch.ones(2, 160)}),
+        ({"use_dora": True}, low_rank(UP, 96, 32), "use_dora"),
+        ({"peft_type": "IA3"}, low_rank(UP, 96, 32), "IA3"),
+        ({"trainable_token_indices": [1]}, low_rank(UP, 96, 32), "trainable_token_indices"),
+        ({"init_lora_weights": "pissa"}, low_rank(UP, 96, 32), "init_lora_weights"),
+        ({"layer_replication": [[0, 1]]}, low_rank(UP, 96, 32), "layer_replication"),
+        ({"lora_alpha": None}, low_rank(UP, 96, 32), "lora_alpha"),
+        ({}, low_rank("model.layers.9.mlp.up_proj.weight", 96, 32), "is not in the base's files"),
+        ({}, low_rank(UP, 95, 32), r"\[95, 32\] is \[96, 32\] in the base's files"),
+        ({}, {"base_model.model.lm_head.weight": torch.ones(170, 32)}, r"\[170, 32\] is \[160, 32\]"),
+        ({}, {"base_model.model.model.embed_tokens.lora_embedding_A": torch.ones(2, 160)}, "lora_embedding_A"),
+        ({}, {"base_model.model." + UP.replace("weight", "lora_B.weight"): torch.ones(96, 2)}, "lora_B"),
     ],
 )
-def test_adapters_that_cannot_be_merged_are_refused(nets, write, tmp_path, settings, keys):
+def test_adapters_that_cannot_be_merged_are_refused(nets, write, tmp_path, settings, keys, named):
     folder = adapter(tmp_path / "adapter", keys, **settings)
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError, match=named):
         open_weights(f"{write('a', nets.draw(0))}+{folder}")
 
 

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from undertow.errors import ModelError, UserError
+from undertow.models.chat_template import OPTIONS, say_once
 from undertow.models.local import LocalModel
-from undertow.models.template import OPTIONS, say_once
 from undertow.training.batches import collate
 from undertow.types import Message, ModelRef, Row, user_prompt
 
