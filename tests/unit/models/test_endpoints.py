@@ -6,7 +6,8 @@ from undertow.cli.main import main
 from undertow.errors import ConfigError, MissingExtraError
 from undertow.models.api import ApiModel, check_reachable
 from undertow.models.dialects import Dialect
-from undertow.models.endpoints import Endpoint, endpoint, remote_ref, without_keys
+from undertow.models.endpoints import Endpoint, endpoint, without_keys
+from undertow.types import ModelRef
 
 KEY = "sk-secret-0123456789"
 GOOGLE, AZURE = "https://generativelanguage.googleapis.com", "https://r.openai.azure.com"
@@ -38,7 +39,7 @@ READ = {
 
 @pytest.mark.parametrize("address", READ)
 def test_what_an_address_names(address: str) -> None:
-    ref = remote_ref(f"api:{address}")
+    ref = ModelRef.parse(f"api:{address}")
     place = endpoint(ref)
     assert place is not None and (place.target, place.model) == READ[address]
     assert str(ref) == f"api:{address}" and ApiModel(f"api:{address}").place == place
@@ -65,7 +66,7 @@ REFUSED = {
 @pytest.mark.parametrize("address", REFUSED)
 def test_what_is_refused_with_what_to_write_and_without_the_key(address: str, capsys) -> None:
     with pytest.raises(ConfigError) as caught:
-        endpoint(remote_ref(f"api:{address}"))
+        endpoint(ModelRef.parse(f"api:{address}"))
     said = str(caught.value)
     assert REFUSED[address] in caught.value.fix and KEY not in said and KEY.replace("-", "") not in said
     for more in ([], ["--dry-run"]):
@@ -75,16 +76,16 @@ def test_what_is_refused_with_what_to_write_and_without_the_key(address: str, ca
 
 
 def test_names_of_providers_are_left_to_inspect(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert endpoint(remote_ref("api:openai/gpt-x@1")) is None
+    assert endpoint(ModelRef.parse("api:openai/gpt-x@1")) is None
     monkeypatch.setattr("undertow.models.api.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match="Inspect"):
-        check_reachable(remote_ref("api:openai/gpt-x"), Dialect())
+        check_reachable(ModelRef.parse("api:openai/gpt-x"), Dialect())
     with pytest.raises(MissingExtraError, match="httpx2"):
-        check_reachable(remote_ref("api:http://h/v1/m"), Dialect())
+        check_reachable(ModelRef.parse("api:http://h/v1/m"), Dialect())
     with pytest.raises(ConfigError, match="--token-limit-name"):
-        check_reachable(remote_ref("api:openai/gpt-x"), Dialect(limit="max_completion_tokens"))
+        check_reachable(ModelRef.parse("api:openai/gpt-x"), Dialect(limit="max_completion_tokens"))
     with pytest.raises(ConfigError, match="openai-api"):
-        check_reachable(remote_ref("api:anthropic/x"), Dialect(extra={"top_k": 1}))
+        check_reachable(ModelRef.parse("api:anthropic/x"), Dialect(extra={"top_k": 1}))
 
 
 def test_where_the_key_goes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,5 +100,5 @@ def test_where_the_key_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     for odd in ("sk-ä", "a\nb"):
         monkeypatch.setenv("UNDERTOW_API_KEY", odd)
         with pytest.raises(ConfigError, match="cannot be sent") as caught:
-            check_reachable(remote_ref("api:https://h/v1/m"), Dialect())
+            check_reachable(ModelRef.parse("api:https://h/v1/m"), Dialect())
         assert odd not in str(caught.value)

@@ -2,14 +2,15 @@
 
 import json
 import logging
+import shutil
 from dataclasses import replace
 
 import pytest
 
 from undertow.errors import ConfigError, ModelError
-from undertow.models import adapter_tokenizers
 from undertow.models.adapter_files import AdapterFiles
 from undertow.models.adapter_tokenizers import own_tokenizer
+from undertow.models.chat_template import say_once
 from undertow.models.load import load_chat, load_model
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
@@ -28,7 +29,7 @@ OWN = (
 @pytest.fixture
 def said(caplog):
     """Return a function that gives what was said since it was last called."""
-    adapter_tokenizers._say.cache_clear()
+    say_once.cache_clear()
     caplog.set_level(logging.WARNING, "undertow")
 
     def lines() -> list[str]:
@@ -71,8 +72,8 @@ def test_a_base_without_a_template_is_given_the_plain_one(bare) -> None:
 def test_a_file_takes_the_place_of_the_tokenizer_s_template(tiny_folder, tmp_path) -> None:
     (tmp_path / "own.jinja").write_text(OWN)
     reference = f"hf:{tiny_folder}?template={tmp_path / 'own.jinja'}"
-    assert load_model(reference).chat_format.render([ROW.prompt]) == ["### user:\nHi|### "]
-    assert load_chat(reference)[1].render([ROW.prompt]) == ["### user:\nHi|### "]
+    assert load_model(reference).chat_format.render([ROW.prompt]) == ["### user:\nHi|### assistant:\n"]
+    assert load_chat(reference)[1].render([ROW.prompt]) == ["### user:\nHi|### assistant:\n"]
     assert str(load_model(reference).ref) == reference
 
 
@@ -124,7 +125,7 @@ def test_an_adapter_s_own_template_is_used_and_said_once(tiny_hf, tiny_folder, t
     assert said() == []
     (folder / "chat_template.jinja").write_text(OWN)
     for model in (tiny_hf.with_adapter(folder), load_model(f"hf:{tiny_folder}+{folder}")):
-        assert model.chat_format.render([ROW.prompt]) == ["### user:\nHi|### "]
+        assert model.chat_format.render([ROW.prompt]) == ["### user:\nHi|### assistant:\n"]
     (line,) = said()
     assert str(folder) in line and "not the base's, which differs" in line
     assert identity(f"hf:{tiny_folder}+{folder}") != before
@@ -180,3 +181,17 @@ def test_the_reference_of_a_trained_model_keeps_the_template(tiny_hf, tmp_path) 
     ref = replace(tiny_hf.ref, template="plain")
     model = LocalModel(ref, tiny_hf.network, tiny_hf.tokenizer).with_adapter(adapter(tiny_hf, tmp_path / "a"))
     assert str(model.ref).endswith("template=plain")
+
+
+def test_one_of_several_templates_of_a_model_is_chosen_by_its_name(tiny_hf, tiny_folder, tmp_path) -> None:
+    folder = tmp_path / "several"
+    shutil.copytree(tiny_folder, folder)
+    tokenizer = load_chat(f"hf:{folder}")[0]
+    tokenizer.chat_template = {"chat": tokenizer.chat_template, "own": OWN}
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ModelError, match="several chat templates") as caught:
+        load_model(f"hf:{folder}").render([ROW.prompt])
+    assert "chat, own" in str(caught.value.fix)
+    assert load_model(f"hf:{folder}?template=chat").render([ROW.prompt]) == tiny_hf.render([ROW.prompt])
+    assert load_chat(f"hf:{folder}?template=own")[1].render([ROW.prompt]) == ["### user:\nHi|### assistant:\n"]
+    assert identity(f"hf:{folder}?template=own") != identity(f"hf:{folder}?template=chat")

@@ -187,7 +187,7 @@ def test_vllm_is_started_and_stopped(tmp_path, monkeypatch) -> None:
         assert httpx2.get(health).status_code == 200
     with pytest.raises(httpx2.ConnectError):
         httpx2.get(health)
-    for ref in (ModelRef.parse("api:vllm/org/m@v9"), ModelRef(kind="api", name="vllm/org/m@v9+/some/adapter")):
+    for ref in (ModelRef.parse("api:vllm/org/m@v9"), ModelRef.parse("api:vllm/org/m@v9+/some/adapter")):
         with pytest.raises(ModelError, match="no such revision"), served(ref):
             pass
 
