@@ -19,8 +19,8 @@ SMALL = ("*.json", "*.jinja", "*.model", "*.txt", "README.md")
 """Everything but the weights."""
 
 _ALL = ("*.safetensors", *SMALL)
-_NOT = ("consolidated*", "*/*")
-"""Other forms of the same weights that some repositories hold."""
+_NOT = ("consolidated*", *(f"*/{pattern}" for pattern in _ALL if not pattern.endswith(".jinja")))
+"""Other forms of the same weights that some repositories hold; templates by name lie in a folder of their own."""
 
 
 def embedded_folder() -> Path:
@@ -157,7 +157,7 @@ def check_files(folder: Path, name: str, *, weights: bool = True) -> None:
 
 
 _WEIGHTS = ("*.safetensors", "tokenizer.json", "config.json", "adapter_config.json")
-_TEMPLATE = ("chat_template.jinja", "tokenizer_config.json")
+_TEMPLATE = ("chat_template.jinja", "additional_chat_templates/*.jinja", "tokenizer_config.json")
 """What else decides what a model sees; those of the embedded models come with the package's version."""
 
 

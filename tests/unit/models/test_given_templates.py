@@ -188,6 +188,7 @@ def test_one_of_several_templates_of_a_model_is_chosen_by_its_name(tiny_hf, tiny
     shutil.copytree(tiny_folder, folder)
     tokenizer = load_chat(f"hf:{folder}")[0]
     tokenizer.chat_template = {"chat": tokenizer.chat_template, "own": OWN}
+    (folder / "chat_template.jinja").unlink()
     tokenizer.save_pretrained(folder)
     with pytest.raises(ModelError, match="several chat templates") as caught:
         load_model(f"hf:{folder}").render([ROW.prompt])
