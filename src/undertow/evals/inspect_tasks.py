@@ -56,11 +56,11 @@ class UndertowAPI(ModelAPI):
         """Answer a conversation.
 
         Raises:
-            ModelError: tools are offered.
+            ModelError: tools are offered, or a tool has answered.
         """
-        if tools:
+        prompt = tuple(Message(turn.role, turn.text) for turn in input if turn.role != "tool")
+        if tools or len(prompt) < len(input):
             raise ModelError("These models use no tools.", self.model_name, "Choose a task without tools.")
-        prompt: Any = tuple(Message(turn.role, turn.text) for turn in input)
         temperature = 1.0 if config.temperature is None else config.temperature
         sampling = Sampling(temperature=temperature, max_new_tokens=config.max_tokens or LONGEST)
         async with self.lock:
@@ -134,7 +134,7 @@ def _task_of(evaluation: Evaluation, questionnaire: Questionnaire) -> Callable[.
         config = GenerateConfig(temperature=1.0, max_tokens=questionnaire.max_tokens)
         return Task(dataset=samples, scorer=judge(evaluation.name), config=config)
 
-    return task(made, name=evaluation.name)
+    return task(name=evaluation.name)(made)
 
 
 for _name in EVALUATIONS:
