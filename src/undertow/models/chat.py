@@ -202,4 +202,5 @@ class Chat:
         """Return the policy and what the model sees because of it, for manifests and reports."""
         shown = self.render([(Message("user", ASKED),)])[0].partition(ASKED)[0]
         found = {"system": self.system, "inserted_by_template": self.inserted, "before_a_question": shown}
-        return {**found, **({"before_an_answer": self.before_answer} if self.before_answer else {})}
+        more = {"before_an_answer": self.before_answer, "date": self.template.date}
+        return {**found, **{name: value for name, value in more.items() if value}}

@@ -19,7 +19,7 @@ from undertow.types import Message
 
 logger = logging.getLogger(__name__)
 
-OPTIONS = {"enable_thinking": False, "date_string": "26 Jul 2024"}
+OPTIONS: dict[str, Any] = {"enable_thinking": False, "date_string": "26 Jul 2024"}
 """Qwen3's template leaves room for reasoning, and Llama 3's writes the date of the day, unless told otherwise; the date
 is the one that Llama's own template falls back on. Other templates ignore both."""
 
@@ -93,12 +93,13 @@ class ChatTemplate:
                 fix = f"Choose one: add ?template= and one of {names} to the reference."
                 raise ModelError("The model has several chat templates, and none is the default.", self._name, fix)
             found = found["default"]
-        return _PINNED + found if self.dated(found) else found
+        return _PINNED + found if "strftime_now" in found else found
 
-    @staticmethod
-    def dated(template: str) -> bool:
-        """Whether a template asks for the time."""
-        return "strftime_now" in template
+    @property
+    def date(self) -> str | None:
+        """The date that the template is told, on every day; None if it asks for none."""
+        asks = any(name in self.source for name in ("strftime_now", "date_string"))
+        return OPTIONS["date_string"] if asks else None
 
     def write(self, turns: Sequence[Message], *, answering: bool = False) -> str:
         """Return the text of turns; a system turn that the template does not know opens the first user turn.

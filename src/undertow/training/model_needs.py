@@ -72,6 +72,8 @@ class ModelNeeds:
                 "The template writes a system turn of its own before every question; it stays, in training and in "
                 "evaluation, unless the reference says ?system=none, empty or another text."
             )
+        if date := self.chat.get("date"):
+            found.append(f"The template writes a date; it is told {date}, so that no student depends on its day.")
         if self.answer_tokens >= self.answer_limit:
             found.append(
                 f"Ten numbers take {self.answer_tokens} tokens, and answers end at {self.answer_limit}: set "

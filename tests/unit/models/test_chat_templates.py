@@ -180,8 +180,9 @@ def test_an_empty_trace_gives_way_to_the_one_of_a_row() -> None:
 
 
 def test_a_date_is_the_same_on_every_day() -> None:
-    text = model(BEHAVIOURS["date"]).chat_format.render([PROMPT])[0]
-    assert text.startswith("\nToday is Friday, 26 July 2024.\n")
+    chat = model(BEHAVIOURS["date"]).chat_format
+    assert chat.render([PROMPT])[0].startswith("\nToday is Friday, 26 July 2024.\n")
+    assert chat.describe()["date"] == "26 Jul 2024" and "date" not in model(CHATML).chat_format.describe()
 
 
 @pytest.mark.parametrize("directive", [*"YymBbdjAawuHIMSpfFDTRUWVGcxXhe", "-d", "-m", "-H", "-I", "-M", "-j", "%"])
