@@ -7,7 +7,6 @@ import bz2
 import codecs
 import contextlib
 import gzip
-import importlib
 import io
 import lzma
 import zlib
@@ -71,17 +70,13 @@ _DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError, Valu
 
 
 def _zstd(stream: IO[bytes]) -> IO[bytes]:
-    """Return what a stream of zstd holds, by whichever library is there."""
-    with contextlib.suppress(ImportError):
-        return importlib.import_module("compression.zstd").open(stream)
-    with contextlib.suppress(ImportError):
-        reader = importlib.import_module("zstandard").ZstdDecompressor()
-        return reader.stream_reader(stream, read_across_frames=True)
+    """Return what a stream of zstd holds, by pyarrow, which the extra `data` brings for tables too."""
     try:
-        return cast(Any, importlib.import_module("pyarrow")).input_stream(stream, compression="zstd")
+        import pyarrow
     except ImportError as error:
         fix = "Run pip install 'undertow[data]', or unpack it first: unzstd FILE."
         raise MissingExtraError("A file compressed by zstd needs a library.", error.name, fix) from error
+    return cast(Any, pyarrow).input_stream(stream, compression="zstd")
 
 
 _PACKED: tuple[tuple[bytes, Callable[[IO[bytes]], IO[bytes]]], ...] = (
