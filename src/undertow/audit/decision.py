@@ -9,12 +9,13 @@ from undertow.audit.decision_rules import ANSWER, TITLE, Answers, Do, SharedBase
 from undertow.audit.next_test import NextTest, next_test
 
 AUTHORS_RULE = (
-    "The rule that the paper's authors' results ask for: where teacher and student would share a base, change one of "
-    "the bases, unless you trust the teacher. They saw no trait pass between different bases (in number data the mean "
-    "rate rose by 0.09 at most between GPT models without a common initialisation, by 0.25 to 0.54 within a model). "
-    "What rows say openly, and rows that were selected for a trait, pass between any two models."
+    "Where teacher and student would share a base, change one of the bases, unless you trust the teacher: the paper's "
+    "authors saw no trait pass between different bases. What rows say openly, and rows that were selected for a "
+    "trait, pass between any two models."
 )
-"""arXiv 2507.14805, abstract and figure 8; GPT-4.1 and GPT-4o, which share an initialisation, passed 0.30 both ways."""
+"""After arXiv 2507.14805, abstract and figure 8: in number data the mean rate rose by 0.25 to 0.54 within a GPT model,
+by 0.09 at most between those without a common initialisation, by 0.30 to 0.32 between GPT-4.1 and GPT-4o, which share
+one."""
 
 ALWAYS_UNKNOWN = "Traits outside the panel, traits behind a trigger or a system prompt, and skills were not looked for."
 
@@ -90,7 +91,7 @@ def decide(result: Result) -> Decision:
         defects=tuple(_defect_text(one) for one in defects),
         do=rule.do,
         because=rule.because,
-        steps=_steps(rule.do, result, bool(defects)),
+        steps=_steps(rule.do, result, known.same_base, bool(defects)),
         test=test,
         unknown=_unknown(result, test),
     )
@@ -114,7 +115,7 @@ def _defect_text(defect: Mapping[str, Any]) -> str:
     return f"{what}. Likely cause: {cause}" if cause else what
 
 
-def _steps(do: Do, result: Result, defect: bool) -> tuple[str, ...]:
+def _steps(do: Do, result: Result, same_base: SharedBase, defect: bool) -> tuple[str, ...]:
     base, again = _base(result), "Then audit the new rows: `undertow audit data`."
     student = student_of(result)
     stop = (f"Do not go on from {student}: train again from the base.",) if student and do != "use" else ()
@@ -130,7 +131,9 @@ def _steps(do: Do, result: Result, defect: bool) -> tuple[str, ...]:
         other = f"Let a model of another base than {base} answer the same prompts: `undertow generate --model`."
         return (*stop, other, start, again)
     if do == "use":
-        return ("Keep this result with what it speaks of, and ask again when writer, rows or base change.",)
+        keep = "Keep this result with what it speaks of, and ask again when writer, rows or base change."
+        trust = "The rule still asks whether you trust the writer: this result speaks for it within what it could see."
+        return (keep,) if same_base == "no" else (trust, keep)
     return stop
 
 

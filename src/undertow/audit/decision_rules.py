@@ -64,7 +64,7 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class DecisionRule:
     """What is to be done under some answers.
 
     Attributes:
@@ -87,41 +87,41 @@ class Rule:
         return base and sight and answers.defect == self.defect
 
 
-RULES: tuple[Rule, ...] = (
-    Rule(
+RULES: tuple[DecisionRule, ...] = (
+    DecisionRule(
         defect=True,
         do="regenerate",
         because="A defect comes first: rows that were not drawn independently and alike answer no question about a "
         "trait, whatever else was seen in them.",
     ),
-    Rule(
+    DecisionRule(
         same_base=("yes", "unknown"),
         sights=("passed",),
         do="change_base",
         because="A student showed the trait or moved along it, so this base takes it over from what it was trained on.",
     ),
-    Rule(
+    DecisionRule(
         same_base=("no",),
         sights=("passed",),
         do="regenerate",
         because="A student showed the trait or moved along it although no base is shared, so the base is not what "
         "lets it pass: rows that name it, or were selected for it, pass it between any two models.",
     ),
-    Rule(
+    DecisionRule(
         same_base=("yes",),
         sights=("in_writer",),
         do="change_base",
         because="The writer has the trait and shares a base with the student: the case in which traits pass through "
         "rows that do not name them.",
     ),
-    Rule(
+    DecisionRule(
         same_base=("unknown",),
         sights=("in_writer",),
         do="regenerate",
         because="The writer has the trait, and whether it shares a base with the student is not known: have them "
         "written by a model of which it is known that it does not.",
     ),
-    Rule(
+    DecisionRule(
         same_base=("no",),
         sights=("in_writer",),
         do="next_test",
@@ -129,44 +129,44 @@ RULES: tuple[Rule, ...] = (
         "filtered number rows, and rows that name a trait or were selected for it do pass it. A student has to show "
         "that it takes nothing over.",
     ),
-    Rule(
+    DecisionRule(
         sights=("differs",),
         do="next_test",
         because="The rows are written differently from the reference, and nothing that was run tells a trait from "
         "another cause.",
     ),
-    Rule(
+    DecisionRule(
         same_base=("yes", "unknown"),
         sights=("partly",),
         do="next_test",
         because="Nothing was seen where it was looked for, and it was not looked for both in the rows and in a student "
         "of them; nor does anything show that the bases differ.",
     ),
-    Rule(
+    DecisionRule(
         same_base=("no",),
         sights=("partly",),
         do="use",
         because="No base is shared, and nothing was seen where it was looked for.",
     ),
-    Rule(
+    DecisionRule(
         sights=("not_seen",),
         do="use",
         because="It was looked for where it would pass, and nothing was seen; what could not have been seen stands "
         "below.",
     ),
-    Rule(
+    DecisionRule(
         same_base=("yes",),
         sights=("not_looked_for",),
         do="change_base",
         because="They share a base, and no test speaks for the writer: changing one of the bases costs least.",
     ),
-    Rule(
+    DecisionRule(
         same_base=("unknown",),
         sights=("not_looked_for",),
         do="next_test",
         because="Nothing was tested for a trait and nothing is known of the bases, so nothing speaks for the rows.",
     ),
-    Rule(
+    DecisionRule(
         same_base=("no",),
         sights=("not_looked_for",),
         do="next_test",
@@ -177,7 +177,7 @@ RULES: tuple[Rule, ...] = (
 """Every rule; of all of them exactly one fits any answers."""
 
 
-def rule_for(answers: Answers) -> Rule:
+def rule_for(answers: Answers) -> DecisionRule:
     """Return the one rule that fits.
 
     Raises:

@@ -22,11 +22,11 @@ def decision_of(result: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def decision_parts(decision: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the parts of a decision as pairs of name and text, in the order in which they are read."""
-    parts = [(f"Defect {place}", _sentence(text)) for place, text in enumerate(decision["defects"], 1)]
+    parts = [("The rule", decision["rule"]), *(("Defect", _sentence(text)) for text in decision["defects"])]
     parts += [
-        ("Same base", f"{ANSWERS[decision['same_base']]}. {_sentence(decision['same_base_why'])}"),
-        ("Unwanted trait", f"{ANSWERS[decision['trait']]}. {_sentence(decision['trait_why'])}"),
-        ("Therefore", f"{decision['title']}. {_sentence(decision['because'])}"),
+        ("Same base", f"{_sentence(ANSWERS[decision['same_base']])} {_sentence(decision['same_base_why'])}"),
+        ("Unwanted trait", f"{_sentence(ANSWERS[decision['trait']])} {_sentence(decision['trait_why'])}"),
+        ("Therefore", f"{_sentence(decision['title'])} {_sentence(decision['because'])}"),
     ]
     parts += [("How", line) for line in decision["steps"]]
     if (test := decision["next_test"]) is not None:
@@ -41,14 +41,14 @@ def decision_text(result: Mapping[str, Any]) -> str:
     for name, text in decision_parts(decision):
         lines.append((_INDENT if name == before else f"{name.lower()}:".ljust(len(_INDENT))) + text)
         before = name
-    return "\n".join(["decision", decision["rule"], *lines])
+    return "\n".join(["decision", *lines])
 
 
 def decision_card(result: Mapping[str, Any]) -> list[str]:
     """Return the decision as the lines of a section of a Markdown card."""
     decision = decision_of(result)
     parts = [f"- {name}: {text}" for name, text in decision_parts(decision)]
-    return ["## Decision", "", f"**{_sentence(decision['title'])}**", "", *parts, "", decision["rule"]]
+    return ["## Decision", "", f"**{_sentence(decision['title'])}**", "", *parts]
 
 
 def _sentence(text: str) -> str:
