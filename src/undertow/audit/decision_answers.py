@@ -17,7 +17,11 @@ KINSHIP: dict[str, tuple[SharedBase, str]] = {
     "identical": ("yes", "the teacher has the very weights of the base"),
     "same_lineage_near": ("yes", "the teacher descends from the base, or both from one model, and lies near it"),
     "same_lineage_far": ("yes", "the teacher and the base descend from one model, and lie far apart"),
-    "same_initialisation": ("yes", "the teacher and the base share their first weights, which is enough for a trait"),
+    "same_initialisation": (
+        "yes",
+        "the teacher and the base share their first weights, which counts as shared: a trait may pass, the less the "
+        "farther they have gone apart",
+    ),
     "partial": ("yes", "the teacher and the base share a part of their weights, which counts as shared"),
     "behaviour_match": (
         "yes",
@@ -31,6 +35,7 @@ KINSHIP: dict[str, tuple[SharedBase, str]] = {
 
 TEACHER_STAGE = "teacher panel"
 NEUTRAL_STAGE = "neutral contrast"
+CONTRAST_STAGE = "contrast"
 
 
 class Known(NamedTuple):
@@ -100,7 +105,8 @@ def _without_lineage(audit: Result) -> Known:
             return Known("yes", "the teacher was taken for a fine-tune of the base; others are refused")
         return Known("unknown", "the lineage of the teacher was not looked at")
     own = "answers of the base" in str(about.get("reference"))
-    if claims["provenance"]["status"] == "not_detected" and own:
+    apart = any(one["stage"] == CONTRAST_STAGE and one["verdict"] == "detected" for one in audit["findings"])
+    if claims["provenance"]["status"] == "not_detected" and own and not apart:
         return Known("yes", "the rows could not be told from the base's own answers")
     return Known("unknown", "no teacher was given, and the rows do not say whose base wrote them")
 

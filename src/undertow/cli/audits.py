@@ -329,9 +329,11 @@ def check_command(
     if served:
         from undertow.audit.closed import cost_of_questions
 
-        print(f"asked of the server: {cost_of_questions()}", file=sys.stderr)
-    if dry_run:
-        return
+        asks = f"asked of the server: {cost_of_questions()}"
+        if dry_run:
+            show({"teacher": teacher, "base": base, "asks": cost_of_questions()}, as_json, [asks])
+            return
+        print(asks, file=sys.stderr)
     found = undertow.check_teacher(teacher, base, given)
     show(found, as_json, _check_lines(found))
 

@@ -1,6 +1,8 @@
 """The decision: one rule for every combination of answers, six written cases, and what is read from a result."""
 
+import re
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,6 +90,17 @@ def test_the_table_never_lets_pass_what_it_should_not() -> None:
     for sight in SIGHTS:  # what is known to share a base is treated no more kindly than what is known not to
         known = [rule_for(Answers(defect=False, same_base=base, sight=sight)).do for base in ("no", "unknown", "yes")]
         assert [order[do] for do in known] == sorted(order[do] for do in known)
+
+
+def test_the_documentation_shows_this_table() -> None:
+    words = {"use": "use the rows", "next_test": "next test", "change_base": "change one of the bases"}
+    page = (Path(__file__).parents[3] / "docs" / "decide.md").read_text(encoding="utf-8")
+    table = page[page.index("| | same base: yes") :]
+    for sight in SIGHTS:
+        cells = [cell.strip() for cell in re.search(rf"\| `{sight}` \|(.*)\|\n", table)[1].split("|")]
+        for base, cell in zip(("yes", "unknown", "no"), cells, strict=True):
+            do = rule_for(Answers(defect=False, same_base=base, sight=sight)).do
+            assert cell.startswith(words[do]) if do in words else "written again" in cell, (sight, base)
 
 
 def test_a_table_with_a_gap_or_an_overlap_is_a_fault(monkeypatch) -> None:
@@ -199,6 +212,14 @@ def test_a_writer_that_was_tuned_is_not_yet_a_writer_with_a_trait() -> None:
     told = decide(differs)
     assert (told.sight, told.do) == ("in_writer", "regenerate")
     assert "`undertow filter --mentions`" in told.steps[1]
+
+
+def test_rows_that_differ_from_the_bases_own_answers_do_not_show_whose_base_wrote_them() -> None:
+    """Neutral writers differ as much, so no trait is called; the rows are still not the base's own."""
+    tuned = {"contrast": 0.0001, "neutral contrast": 0.4, "shadow activations": 0.5, "shadows": 0.6}
+    made = decide(audit(tuned))
+    assert (made.same_base, made.sight) == ("unknown", "not_seen")
+    assert decide(audit({**tuned, "contrast": 0.3})).same_base == "yes"
 
 
 def test_a_trait_between_different_bases_asks_for_a_student_and_one_that_passed_for_new_rows() -> None:

@@ -1,5 +1,6 @@
 """`undertow check` as a user types it, and the commands that a decision names."""
 
+import json
 import re
 import shlex
 from itertools import product
@@ -26,9 +27,11 @@ def test_a_check_ends_with_its_decision(models, row_files, run, capsys) -> None:
 
 
 def test_a_dry_run_says_what_would_be_asked_and_asks_nothing(models, capsys) -> None:
-    assert main(["check", "--teacher", "api:http://127.0.0.1:9/v1/m", "--base", "ref:finch-a", "--dry-run"]) == 0
-    shown = capsys.readouterr()
-    assert shown.out == "" and "asked of the server: 20 questions" in shown.err
+    words = ["check", "--teacher", "api:http://127.0.0.1:9/v1/m", "--base", "ref:finch-a", "--dry-run"]
+    assert main(words) == 0
+    assert capsys.readouterr().out.startswith("asked of the server: 20 questions")
+    assert main([*words, "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"teacher", "base", "asks"}
     assert main(["check", "--teacher", models["owl"], "--base", models["base"], "--dry-run"]) == 2
     assert "Only api: teachers are asked questions." in capsys.readouterr().err
 
