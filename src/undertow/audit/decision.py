@@ -1,11 +1,22 @@
 """What an audit or a check comes down to: is the base shared, was the trait seen, and what is to be done therefore."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from undertow.audit.decision_answers import Result, base_known, defects_of, is_check, student_of, trait_seen
-from undertow.audit.decision_rules import ANSWER, TITLE, Answers, Do, SharedBase, Sight, Subject, TraitAnswer, rule_for
+from undertow.audit.decision_answers import Result, base_known, defects_of, is_check, is_of_rows, student_of, trait_seen
+from undertow.audit.decision_rules import (
+    ANSWER,
+    MEND,
+    TITLE,
+    Answers,
+    Do,
+    SharedBase,
+    Sight,
+    Subject,
+    TraitAnswer,
+    rule_for,
+)
 from undertow.audit.next_test import NextTest, next_test
 
 AUTHORS_RULE = (
@@ -16,6 +27,8 @@ AUTHORS_RULE = (
 """After arXiv 2507.14805, abstract and figure 8: in number data the mean rate rose by 0.25 to 0.54 within a GPT model,
 by 0.09 at most between those without a common initialisation, by 0.30 to 0.32 between GPT-4.1 and GPT-4o, which share
 one."""
+
+AGAIN = "Then audit the new rows: `undertow audit data`."
 
 ALWAYS_UNKNOWN = "Traits outside the panel, traits behind a trigger or a system prompt, and skills were not looked for."
 
@@ -33,6 +46,7 @@ class Decision:
         defects: what is wrong with the rows, in words.
         do: what is to be done.
         because: why.
+        mend: whether it is a defect of the rows that decides.
         steps: how it is done, with commands.
         test: the next test that could change the decision; None where there is nothing to spend on.
         unknown: what stays unknown.
@@ -46,6 +60,7 @@ class Decision:
     defects: tuple[str, ...] = ()
     do: Do
     because: str
+    mend: bool = False
     steps: tuple[str, ...] = ()
     test: NextTest | None = None
     unknown: tuple[str, ...] = ()
@@ -55,16 +70,21 @@ class Decision:
         """Whether the trait was seen."""
         return ANSWER[self.sight]
 
+    @property
+    def title(self) -> str:
+        """What is to be done, in a few words."""
+        return MEND if self.mend else TITLE[self.subject][self.do]
+
     def to_json(self) -> dict[str, Any]:
         """Return plain data, the value of "decision" in undertow.audit/1 and undertow.check/1."""
         plain = asdict(self)
-        del plain["test"]
+        del plain["test"], plain["mend"]
         return {
             "rule": AUTHORS_RULE,
             **plain,
             "defects": list(self.defects),
             "trait": self.trait,
-            "title": TITLE[self.subject][self.do],
+            "title": self.title,
             "steps": list(self.steps),
             "next_test": None if self.test is None else self.test.to_json(),
             "cost": None if self.test is None else self.test.cost,
@@ -80,7 +100,8 @@ def decide(result: Result) -> Decision:
     """
     known, defects = base_known(result), defects_of(result)
     seen = trait_seen(result, known.same_base)
-    rule = rule_for(Answers(defect=bool(defects), same_base=known.same_base, sight=seen.sight))
+    own = [one for one in defects if is_of_rows(one)]
+    rule = rule_for(Answers(defect=bool(own), same_base=known.same_base, sight=seen.sight))
     test = next_test(result, known.same_base, seen.sight) if _is_open(rule.do, seen.sight, result) else None
     return Decision(
         subject="student" if student_of(result) and not result["about"].get("rows") else "rows",
@@ -91,7 +112,8 @@ def decide(result: Result) -> Decision:
         defects=tuple(_defect_text(one) for one in defects),
         do=rule.do,
         because=rule.because,
-        steps=_steps(rule.do, result, known.same_base, bool(defects)),
+        steps=_mend(own) if own else _steps(rule.do, result, known.same_base),
+        mend=bool(own),
         test=test,
         unknown=_unknown(result, test),
     )
@@ -115,21 +137,27 @@ def _defect_text(defect: Mapping[str, Any]) -> str:
     return f"{what}. Likely cause: {cause}" if cause else what
 
 
-def _steps(do: Do, result: Result, same_base: SharedBase, defect: bool) -> tuple[str, ...]:
-    base, again = _base(result), "Then audit the new rows: `undertow audit data`."
+def _mend(defects: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return how defects are mended: as each of them says, else by drawing the rows again."""
+    anew = (
+        "Draw the rows again: another seed for each request, or none, and the same temperature, truncation and "
+        "template as the reference (`undertow generate`)."
+    )
+    return (*dict.fromkeys(str(one.get("fix") or anew) for one in defects), AGAIN)
+
+
+def _steps(do: Do, result: Result, same_base: SharedBase) -> tuple[str, ...]:
+    base = _base(result)
     student = student_of(result)
     stop = (f"Do not go on from {student}: train again from the base.",) if student and do != "use" else ()
-    if do == "regenerate" and defect:
-        draw = "Draw the rows again: another seed for each request, or none, and the same temperature, truncation and "
-        return (*stop, f"{draw}template as the reference (`undertow generate`).", again)
     if do == "regenerate":
         mention = "Drop what names a trait openly: `undertow filter --mentions`."
         other = f"Let a model without the trait, of another base than {base}, write them: `undertow generate --model`."
-        return (*stop, other, mention, again)
+        return (*stop, other, mention, AGAIN)
     if do == "change_base":
         start = "Or start the student from another base; `undertow audit lineage` compares two models."
         other = f"Let a model of another base than {base} answer the same prompts: `undertow generate --model`."
-        return (*stop, other, start, again)
+        return (*stop, other, start, AGAIN)
     if do == "use":
         keep = "Keep this result with what it speaks of, and ask again when writer, rows or base change."
         trust = "The rule still asks whether you trust the writer: this result speaks for it within what it could see."

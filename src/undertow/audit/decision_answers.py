@@ -112,8 +112,18 @@ def _without_lineage(audit: Result) -> Known:
 
 
 def defects_of(result: Result) -> list[Mapping[str, Any]]:
-    """Return the defects of the rows."""
+    """Return the defects of the rows and of their reference."""
     return list(result.get("defects") or ())
+
+
+def is_of_rows(defect: Mapping[str, Any]) -> bool:
+    """Tell whether a defect is of the rows themselves; one of the reference asks for another reference alone."""
+    return defect.get("of") != "reference"
+
+
+def why_unread(result: Result) -> str | None:
+    """Return why the base does not read the rows, or None where it does or nobody looked."""
+    return (result.get("sight") or {}).get("why")
 
 
 def student_of(result: Result) -> str | None:

@@ -48,6 +48,9 @@ TITLE: dict[Subject, dict[Do, str]] = {
 }
 
 
+MEND = "mend the defect first, most often by having the rows written again"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
     """What is known when a decision is made.

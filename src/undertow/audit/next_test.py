@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from undertow.audit.decision_answers import TEACHER_STAGE, Result, is_check, student_of
+from undertow.audit.decision_answers import TEACHER_STAGE, Result, is_check, student_of, why_unread
 from undertow.audit.decision_rules import SharedBase, Sight
 
 
@@ -43,6 +43,7 @@ class _Facts:
     same_base: SharedBase
     sight: Sight
     seconds: float | None
+    unread: bool = False
     no_writers: bool = False
     no_reference: bool = False
     no_student: bool = False
@@ -116,6 +117,7 @@ _TESTS: tuple[tuple[Callable[[_Facts], bool], Callable[[_Facts], NextTest]], ...
     (lambda facts: facts.student and facts.no_student, _shadows),
     (lambda facts: facts.same_base == "unknown" and facts.teacher is None, _lineage),
     (lambda facts: not facts.rows, _data),
+    (lambda facts: facts.unread, _student),
     (lambda facts: facts.no_reference, _reference),
     (lambda facts: facts.no_student, _shadows),
     (lambda _: True, _student),
@@ -160,6 +162,7 @@ def _of_audit(audit: Result, same_base: SharedBase, sight: Sight) -> _Facts:
         same_base=same_base,
         sight=sight,
         seconds=about.get("seconds"),
+        unread=why_unread(audit) is not None,
         no_writers=not about.get("neutral_writers"),
         no_reference="provenance" in lacking,
         no_student=bool(lacking & set(students)),

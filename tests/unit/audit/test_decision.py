@@ -186,9 +186,29 @@ def test_case_defect() -> None:
         said = "These rows were drawn with the same noise; they weigh as 27 rows."
         assert made.defects == (f"{said} Likely cause: one seed for every request",)
         assert "another seed for each request" in made.steps[0] and made.test is None
+        assert made.title.startswith("mend the defect first")
+    copies = {"name": "copies", "of": "rows", "what": "half repeat", "cause": "a cache", "fix": "Keep one of each."}
+    assert decide({**audit(CLEAR), "defects": [copies, defect]}).steps[:1] == ("Keep one of each.",)
 
 
 # What is read from a result.
+
+
+def test_a_defect_of_the_reference_asks_for_another_reference_alone() -> None:
+    defect = {"name": "reference holds the rows", "of": "reference", "what": "they are one file", "cause": "a slip"}
+    stages = {"contrast": None, "shadow activations": 0.5, "shadows": 0.6}
+    made = decide({**audit(stages, "same_lineage_near"), "defects": [defect]})
+    assert (made.sight, made.do, len(made.defects)) == ("partly", "next_test", 1)
+    assert made.test is not None and "--reference CLEAN" in made.test.command
+
+
+def test_rows_that_the_base_does_not_read_need_their_writer_or_a_student() -> None:
+    unread = {**audit(UNTESTED), "sight": {"why": "this base neither wrote nor reads these rows"}}
+    first = decide(unread)
+    assert first.test is not None and "audit lineage" in first.test.command
+    known = decide({**unread, "lineage": {"verdict": "no_evidence", "detectable": ""}, "about": {**unread["about"]}})
+    assert known.do == "next_test" and known.test is not None
+    assert known.test.command.startswith("undertow train ROWS students")
 
 
 def test_rows_that_the_base_itself_may_have_written_need_a_student_before_they_are_used() -> None:

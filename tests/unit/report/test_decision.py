@@ -50,6 +50,6 @@ def test_defects_stand_before_the_answers_and_a_decision_that_is_there_is_shown_
     bad = {**audit, "defects": [{"name": "duplicates", "evidence": "half of the rows stand there twice", "cause": ""}]}
     parts = decision_parts(decision_of(bad))
     assert parts[1] == ("Defect", "Half of the rows stand there twice.")
-    assert (parts[4][0], parts[4][1][:28]) == ("Therefore", "Have the rows written again.")
+    assert parts[4][0] == "Therefore" and parts[4][1].startswith("Mend the defect first, ")
     kept = {**decision_of(audit), "title": "wait"}
     assert "Wait." in decision_text({**audit, "decision": kept})
