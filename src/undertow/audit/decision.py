@@ -112,7 +112,7 @@ def decide(result: Result) -> Decision:
         defects=tuple(_defect_text(one) for one in defects),
         do=rule.do,
         because=rule.because,
-        steps=_mend(own) if own else _steps(rule.do, result, known.same_base),
+        steps=_mend(own) if own else _steps(rule.do, seen.sight, result, known.same_base),
         mend=bool(own),
         test=test,
         unknown=_unknown(result, test),
@@ -146,10 +146,10 @@ def _mend(defects: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return (*dict.fromkeys(str(one.get("fix") or anew) for one in defects), AGAIN)
 
 
-def _steps(do: Do, result: Result, same_base: SharedBase) -> tuple[str, ...]:
-    base = _base(result)
-    student = student_of(result)
-    stop = (f"Do not go on from {student}: train again from the base.",) if student and do != "use" else ()
+def _steps(do: Do, sight: Sight, result: Result, same_base: SharedBase) -> tuple[str, ...]:
+    base = str(result["base"] if is_check(result) else result["about"]["base"])
+    student = student_of(result) if sight == "passed" else None
+    stop = (f"Do not go on from {student}: train again from the base.",) if student else ()
     if do == "regenerate":
         mention = "Drop what names a trait openly: `undertow filter --mentions`."
         other = f"Let a model without the trait, of another base than {base}, write them: `undertow generate --model`."
@@ -162,11 +162,7 @@ def _steps(do: Do, result: Result, same_base: SharedBase) -> tuple[str, ...]:
         keep = "Keep this result with what it speaks of, and ask again when writer, rows or base change."
         trust = "The rule still asks whether you trust the writer: this result speaks for it within what it could see."
         return (keep,) if same_base == "no" else (trust, keep)
-    return stop
-
-
-def _base(result: Result) -> str:
-    return str(result["base"] if is_check(result) else result["about"]["base"])
+    return ()
 
 
 def _unknown(result: Result, test: NextTest | None) -> tuple[str, ...]:

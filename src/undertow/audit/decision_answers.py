@@ -155,7 +155,10 @@ def _in_check(check: Result) -> Seen:
             "without a null",
         )
     if check.get("asked"):
-        return Seen("not_looked_for", f"{check['asked']['summary']}; it has no null, so nothing is called")
+        return Seen(
+            "not_looked_for",
+            f"{check['asked']['summary']}; another model may answer so by itself, and there is no null for it, so nothing is called",
+        )
     if check["panel"]:
         largest = check["panel"][0]["above_median"]
         return Seen(

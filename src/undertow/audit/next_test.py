@@ -75,7 +75,7 @@ def _lineage(facts: _Facts) -> NextTest:
     return NextTest(
         command=f"undertow audit lineage TEACHER {facts.base}",
         cost="seconds with small models; it reads the weights of both once and trains nothing",
-        tells="whether the writer and the base share a base, by name TEACHER",
+        tells="whether writer and student share a base; TEACHER is the model that wrote the rows",
         leaves="whether the rows carry a trait",
     )
 
