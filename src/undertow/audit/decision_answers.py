@@ -155,10 +155,8 @@ def _in_check(check: Result) -> Seen:
             "without a null",
         )
     if check.get("asked"):
-        return Seen(
-            "not_looked_for",
-            f"{check['asked']['summary']}; another model may answer so by itself, and there is no null for it, so nothing is called",
-        )
+        why = "another model may answer so by itself, and there is no null for it, so nothing is called"
+        return Seen("not_looked_for", f"{check['asked']['summary']}; {why}")
     if check["panel"]:
         largest = check["panel"][0]["above_median"]
         return Seen(
@@ -210,11 +208,11 @@ def _in_writer(audit: Result) -> str:
     kind = provenance.get("kind", "trait" if primary["provenance"] == NEUTRAL_STAGE else None)
     if provenance["status"] == "detected" and kind == "trait":
         found.append(_named(["provenance"], claims))
-    found += [
-        f"the teacher prefers {one['candidate'] or 'a trait'} ({TEACHER_STAGE}, p = {one['p']:.2g})"
-        for one in audit["findings"]
-        if one["stage"] == TEACHER_STAGE and one["verdict"] == "detected"
-    ]
+    teacher = [one for one in audit["findings"] if one["stage"] == TEACHER_STAGE and one["verdict"] == "detected"]
+    for one in teacher:
+        found.append(f"the teacher prefers {one['candidate'] or 'a trait'} ({TEACHER_STAGE}, p = {one['p']:.2g})")
+        if provenance["status"] == "detected" and kind != "trait":
+            found.append(f"the rows differ from the reference (p = {provenance['p']:.2g})")
     return "; ".join(found)
 
 

@@ -162,7 +162,9 @@ def test_case_trait_seen() -> None:
     stages = {"contrast": 0.4, "shadow activations": None, "shadows": None, "teacher panel": 0.016}
     teacher = decide(audit(stages, "same_lineage_near"))
     assert (teacher.sight, teacher.do) == ("in_writer", "change_base")
-    assert "the teacher prefers owl (teacher panel, p = 0.016)" in teacher.trait_why
+    assert teacher.trait_why == "the teacher prefers owl (teacher panel, p = 0.016)"
+    both = decide(audit({**stages, "contrast": 0.001}, "same_lineage_near")).trait_why
+    assert both.endswith("the rows differ from the reference (p = 0.001)")
 
 
 def test_case_nothing_testable() -> None:
