@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from undertow.audit.closed import look_at_served
 from undertow.audit.compatibility import UNRELATED, Compatibility, compatibility
+from undertow.audit.decision import with_decision
+from undertow.audit.decision_answers import CHECK
 from undertow.audit.lineage.verdict import lineage_or_why
 from undertow.audit.students.readings import panel_traits
 from undertow.data.filters import filter_rows, mentions
@@ -18,8 +21,6 @@ from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.traits import trait
 from undertow.types import Row
-
-SCHEMA = "undertow.check/1"
 
 STANDS_OUT = 1.0
 """Change of a panel margin above the median change of its category, in logits, from which a trait is named. On finch-a
@@ -32,27 +33,34 @@ def check_teacher(teacher: str, base: str, rows: Sequence[Row] | None = None) ->
     """Say whether a teacher could pass something to a student of this base, and what to do next.
 
     Args:
-        teacher: reference of the model that wrote, or will write, the rows.
+        teacher: reference of the model that wrote, or will write, the rows; an `api:` one is asked twenty questions.
         base: reference of the model that will be trained on them.
         rows: the teacher's rows, if they are there already.
 
     Returns:
         Plain data: "shared" (tokenizer, shape, distance), "lineage" (the lineage audit's JSON, or why there is none),
         "panel" (the traits whose margin rose most, in logits against the base and against the median change),
-        "stands_out" (names), "rows" (counts, or None) and "next" (sentences).
+        "stands_out" (names, from "stands_out_from" logits on), "rows" (counts, or None), "next" (sentences) and
+        "decision" (`undertow.audit.decision`). Of a served teacher "shared" is None, and there are "declared" (what its
+        name says of its base), "asked" (its answers) and "not_looked_at".
 
     Raises:
-        UserError: a model cannot be loaded.
+        UserError: a model cannot be loaded, or a server does not answer.
     """
+    found = look_at_served(teacher, base) if teacher.startswith("api:") else _look(teacher, base)
+    seen = None if rows is None else _rows(rows, found["stands_out"])
+    head = {"schema": CHECK, "teacher": teacher, "base": base}
+    steps = [*found.pop("next", ()), *_about_rows(seen, found["stands_out"])]
+    return with_decision({**head, **found, "stands_out_from": STANDS_OUT, "rows": seen, "next": steps})
+
+
+def _look(teacher: str, base: str) -> dict[str, Any]:
+    """Compare two local models."""
     writer, start = load_model(teacher), load_model(base)
     shared = compatibility(writer, start)
     changes = _changes(writer, start) if shared.comparable else {}
     outstanding = [name for name, (_, above) in changes.items() if above >= STANDS_OUT]
-    seen = None if rows is None else _rows(rows, outstanding)
     return {
-        "schema": SCHEMA,
-        "teacher": teacher,
-        "base": base,
         "shared": {"tokenizer": shared.tokenizer, "shape": shared.shape, "distance": shared.distance},
         "lineage": lineage_or_why(teacher, base),
         "panel": [
@@ -60,8 +68,7 @@ def check_teacher(teacher: str, base: str, rows: Sequence[Row] | None = None) ->
             for name, (change, above) in list(changes.items())[:SHOWN]
         ],
         "stands_out": outstanding,
-        "rows": seen,
-        "next": _next(shared, outstanding, seen),
+        "next": _next(shared, outstanding),
     }
 
 
@@ -82,33 +89,35 @@ def _rows(rows: Sequence[Row], outstanding: Sequence[str]) -> dict[str, int]:
     return {"rows": len(rows), "plain_numbers": len(numbers), "name_what_stands_out": len(named)}
 
 
-def _next(shared: Compatibility, outstanding: Sequence[str], rows: dict[str, int] | None) -> list[str]:
-    """Return what to do, in plain sentences."""
+def _next(shared: Compatibility, outstanding: Sequence[str]) -> list[str]:
+    """Return what the comparison of two models means, in plain sentences; what to do is the decision's."""
     moved = f" ({', '.join(outstanding[1:])} moved with it)" if outstanding[1:] else ""
     if not shared.comparable:
-        steps = _unrelated(shared)
-    elif shared.distance == 0.0:
-        steps = ["The teacher is the base itself. Nothing needs to change: it has no trait that its student lacks."]
-    elif not outstanding:
-        steps = [
-            f"They share a base, and none of {len(panel_traits())} panel traits stands out by {STANDS_OUT:g} logits. "
-            "Nothing needs to change on the panel's account.",
+        return _unrelated(shared)
+    if shared.distance == 0.0:
+        return ["The teacher is the base itself: without a system prompt it has no trait that its student lacks."]
+    if not outstanding:
+        return [
+            f"They share a base, and none of {len(panel_traits())} panel traits stands out by {STANDS_OUT:g} logits.",
             "Traits outside of the panel, or behind a trigger, were not looked for: `undertow audit teacher` looks "
             "with open vocabulary and a null.",
         ]
-    else:
-        steps = [
-            f"They share a base, and the teacher prefers {outstanding[0]}{moved}. A student of its rows may take that "
-            "over even if no row names it.",
-            "Confirm it against neutral teachers with `undertow audit teacher`.",
-            "Then start the student from another base, let an untraited model write the rows, or mix its rows in.",
-            "Whatever you choose, test the rows with `undertow audit data` before the real training.",
-        ]
+    return [
+        f"They share a base, and the teacher prefers {outstanding[0]}{moved}. A student of its rows may take that "
+        "over even if no row names it.",
+        "Confirm it against neutral teachers with `undertow audit teacher`.",
+        "Then start the student from another base, let an untraited model write the rows, or mix its rows in.",
+        "Whatever you choose, test the rows with `undertow audit data` before the real training.",
+    ]
+
+
+def _about_rows(rows: dict[str, int] | None, outstanding: Sequence[str]) -> list[str]:
+    """Return what the rows say openly, or that they were not given."""
     if rows is not None and rows["name_what_stands_out"]:
-        steps.append(f"Filter the rows: {rows['name_what_stands_out']} of {rows['rows']} name it openly.")
+        return [f"Filter the rows: {rows['name_what_stands_out']} of {rows['rows']} name it openly."]
     if rows is None and outstanding:
-        steps.append("Give the rows with --rows to have them looked through.")
-    return steps
+        return ["Give the rows with --rows to have them looked through."]
+    return []
 
 
 def _unrelated(shared: Compatibility) -> list[str]:
@@ -129,7 +138,6 @@ def _unrelated(shared: Compatibility) -> list[str]:
         else f"Their weights lie {shared.distance:.2f} times the base's norm apart, as unrelated models do"
     )
     return [
-        f"{apart}. In our studies students of another initialisation took over nothing from filtered number rows. "
-        "Nothing needs to change on this account.",
+        f"{apart}. In our studies students of another initialisation took over nothing from filtered number rows.",
         openly,
     ]

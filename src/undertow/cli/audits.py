@@ -252,7 +252,9 @@ def show_audit(
         found = (run or undertow.run_audit)(inputs, progress)
     finally:
         progress.close()
-    _finish(found, out, require, as_json)
+    from undertow.audit.decision import with_decision
+
+    _finish(with_decision(found), out, require, as_json)
 
 
 def _digest(source: str, read: Sequence[Any]) -> str:
@@ -312,21 +314,40 @@ def _named_panel(base: str, names: list[str]) -> tuple[Trait, ...]:
 
 
 def check_command(
-    teacher: Annotated[str, typer.Option(help="The model that wrote, or will write, the rows.")],
+    teacher: Annotated[str, typer.Option(help="The model that wrote, or will write, the rows; api:... is asked.")],
     base: Annotated[str, typer.Option(help="The model that will be trained on them.")],
     rows: Annotated[str | None, typer.Option(help="The teacher's rows, if they are there already.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what an api: teacher is asked; ask nothing.")] = False,
     as_json: Json = False,
 ) -> None:
     """Check in seconds whether a teacher could pass something to a student of this base, and what to do next."""
+    served = teacher.startswith("api:")
+    if dry_run and not served:
+        raise ConfigError("Only api: teachers are asked questions.", teacher, "Leave --dry-run out.")
     given = None if rows is None else read_given(rows).rows
     prepare()
+    if served:
+        from undertow.audit.closed import cost_of_questions
+
+        asks = f"asked of the server: {cost_of_questions()}"
+        if dry_run:
+            show({"teacher": teacher, "base": base, "asks": cost_of_questions()}, as_json, [asks])
+            return
+        print(asks, file=sys.stderr)
     found = undertow.check_teacher(teacher, base, given)
     show(found, as_json, _check_lines(found))
 
 
 def _check_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    from undertow.report.decision import decision_text
+
     kin = found["lineage"]
     yield f"shared base: {kin if isinstance(kin, str) else kin['verdict'].replace('_', ' ')}"
     for one in found["panel"]:
         yield f"{one['trait']:12} {one['change']:+.2f} logits, {one['above_median']:+.2f} above the median trait"
+    if "asked" in found:
+        yield f"name: {', '.join(found['declared']['names'])}; {found['declared']['why']}"
+        for one in found["asked"]["rates"]:
+            yield f"{one['trait']:12} named in {one['teacher']:.2f} of its answers, {one['base']:.2f} of the base's"
     yield from found["next"]
+    yield f"\n{decision_text(found)}"

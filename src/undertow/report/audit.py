@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 
 from undertow.audit.stages import next_steps as what_to_do
 from undertow.report.analysis import cell_text
+from undertow.report.decision import decision_card, decision_of, decision_parts, decision_text
 from undertow.report.render import PAGE, environment, write_page
 
 AuditJson = Mapping[str, Any]
@@ -177,6 +178,8 @@ def render_audit(folder: Path, audit: AuditJson) -> Path:
     templates.filters["code"] = code_span
     page = templates.get_template("audit.html").render(
         audit=audit,
+        decision=decision_of(audit),
+        parts=decision_parts(decision_of(audit)),
         headline=headline(audit),
         status=STATUS,
         steps=steps_to_take(audit),
@@ -230,6 +233,7 @@ def audit_card(audit: AuditJson) -> str:
     )
     if kin := lineage_line(audit):
         lines += ["", f"Teacher and base, lineage: {kin}."]
+    lines += ["", *decision_card(audit)]
     lines += ["", "## What was audited", "", *(f"- {name}: {value}" for name, value in about_lines(audit))]
     lines += ["", "## Not tested", "", *(f"- {line}" for line in untested(audit)), "", CAUTION, ""]
     return "\n".join(lines)
@@ -244,7 +248,8 @@ def summarise_audit(audit: AuditJson) -> str:
     lines += ["", *(_line(one) for one in audit["findings"])]
     if audit.get("missing"):
         lines += ["", "further inputs would add:", *(f"- {one['adds']}" for one in audit["missing"])]
-    return "\n".join([*lines, "", "next:", *(f"- {step}" for step in steps_to_take(audit))])
+    lines += ["", "next:", *(f"- {step}" for step in steps_to_take(audit))]
+    return "\n".join([*lines, "", decision_text(audit)])
 
 
 def _line(finding: Mapping[str, Any]) -> str:

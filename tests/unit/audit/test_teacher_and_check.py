@@ -77,25 +77,35 @@ def test_check_names_what_stands_out_and_looks_through_the_rows() -> None:
     assert found["stands_out"][0] == found["panel"][0]["trait"] == "owl"
     assert found["rows"] == {"rows": 2, "plain_numbers": 1, "name_what_stands_out": 1}
     assert any("1 of 2 name it" in text for text in found["next"])
-    assert not any("Nothing needs to change" in text for text in found["next"])
+    assert found["decision"]["trait"] == "seen"
 
 
 @pytest.mark.usefixtures("by_name")
-@pytest.mark.parametrize(("model", "why"), [("base", "the base itself"), ("stranger", "as unrelated models do")])
-def test_check_says_when_nothing_needs_to_change(model: str, why: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "why", "sight", "do"),
+    [
+        ("base", "the base itself", "not_seen", "use"),
+        ("stranger", "as unrelated models do", "not_looked_for", "next_test"),
+        ("owl", "the teacher prefers owl", "in_writer", "regenerate"),
+    ],
+)
+def test_check_ends_with_a_decision(model: str, why: str, sight: str, do: str) -> None:
     found = check_teacher(model, "base")
-    text = " ".join(found["next"])
-    assert "Nothing needs to change" in text and why in text
-    assert "safe" not in text
-    assert found["stands_out"] == []
+    assert why in " ".join(found["next"])
+    decision = found["decision"]
+    # The lineage of these models is not available, so nobody knows whether they share a base.
+    assert (decision["same_base"], decision["sight"], decision["do"]) == ("unknown", sight, do)
+    assert "safe" not in str(found) and "Nothing needs to change" not in str(found)
 
 
 @pytest.mark.usefixtures("by_name")
 def test_check_does_not_clear_what_may_share_an_initialisation(monkeypatch) -> None:
     near = Compatibility(tokenizer=True, shape=True, distance=0.94)
     monkeypatch.setattr(module, "compatibility", lambda *_: near)
-    text = " ".join(check_teacher("stranger", "base")["next"])
-    assert "Nothing needs to change" not in text and "one initialisation" in text
+    monkeypatch.setattr(module, "lineage_or_why", lambda *_: {"verdict": "same_initialisation", "detectable": ""})
+    found = check_teacher("stranger", "base")
+    assert "one initialisation" in " ".join(found["next"])
+    assert (found["decision"]["same_base"], found["decision"]["do"]) == ("yes", "change_base")
 
 
 def test_own_prompts_are_compared_but_not_tested(teacher, tiny_model) -> None:

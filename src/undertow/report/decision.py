@@ -1,0 +1,55 @@
+"""The decision that an audit or a check ends with, as lines for a terminal, a card and a page."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from undertow.audit.decision import with_decision
+
+ANSWERS = {"yes": "yes", "no": "no", "unknown": "unknown"} | {
+    "seen": "seen",
+    "not_seen": "not seen",
+    "not_looked_for": "not looked for",
+}
+"""Every answer of a decision, in words."""
+
+_INDENT = " " * 17
+
+
+def decision_of(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the decision in a result of an audit or a check; an older result that has none is decided now."""
+    return with_decision(result)["decision"]
+
+
+def decision_parts(decision: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the parts of a decision as pairs of name and text, in the order in which they are read."""
+    parts = [("The rule", decision["rule"]), *(("Defect", _sentence(text)) for text in decision["defects"])]
+    parts += [
+        ("Same base", f"{_sentence(ANSWERS[decision['same_base']])} {_sentence(decision['same_base_why'])}"),
+        ("Unwanted trait", f"{_sentence(ANSWERS[decision['trait']])} {_sentence(decision['trait_why'])}"),
+        ("Therefore", f"{_sentence(decision['title'])} {_sentence(decision['because'])}"),
+    ]
+    parts += [("How", line) for line in decision["steps"]]
+    if (test := decision["next_test"]) is not None:
+        parts += [("Next test", f"`{test['command']}`"), ("It tells", _sentence(test["tells"]))]
+        parts.append(("It costs", _sentence(test["cost"])))
+    return [*parts, *(("Still unknown", line) for line in decision["unknown"])]
+
+
+def decision_text(result: Mapping[str, Any]) -> str:
+    """Return the decision as text for a terminal."""
+    decision, lines, before = decision_of(result), list[str](), ""
+    for name, text in decision_parts(decision):
+        lines.append((_INDENT if name == before else f"{name.lower()}:".ljust(len(_INDENT))) + text)
+        before = name
+    return "\n".join(["decision", *lines])
+
+
+def decision_card(result: Mapping[str, Any]) -> list[str]:
+    """Return the decision as the lines of a section of a Markdown card."""
+    decision = decision_of(result)
+    parts = [f"- {name}: {text}" for name, text in decision_parts(decision)]
+    return ["## Decision", "", f"**{_sentence(decision['title'])}**", "", *parts]
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
