@@ -13,7 +13,7 @@ tokens that training leaves out). Other keys are further keys, null counts as ab
 import json
 import logging
 import os
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
@@ -204,13 +204,26 @@ def read_prompts(path: str | os.PathLike[str]) -> tuple[Prompt, ...]:
 
 def bad_lines(loaded: LoadedRows) -> RowsError:
     """Build the error for a file with bad lines; its value names the first of them and counts the others."""
-    bad, n_lines = loaded.bad, len(loaded.bad) + len(loaded.rows)
-    more = f"; and {len(bad) - _BAD_LINES_SHOWN} more" if len(bad) > _BAD_LINES_SHOWN else ""
-    named = "; ".join(map(str, bad[:_BAD_LINES_SHOWN])) + more
+    bad = loaded.bad
+    return bad_rows(bad, len(bad), len(bad) + len(loaded.rows), any(one.about_id for one in bad))
+
+
+def bad_rows(first: Sequence[BadLine], n_bad: int, n_lines: int, about_id: bool) -> RowsError:
+    """Build the error of `bad_lines` from the first bad lines, how many lines are bad and how many there are.
+
+    Args:
+        first: bad lines, of which five are named.
+        n_bad: all bad lines.
+        n_lines: all lines.
+        about_id: whether some row could be read under another id.
+    """
+    shown = first[:_BAD_LINES_SHOWN]
+    more = f"; and {n_bad - len(shown)} more" if n_bad > len(shown) else ""
+    named = "; ".join(map(str, shown)) + more
     fix = "Correct these lines, or leave them out (strict=False, --skip-bad)."
-    if any(one.about_id for one in bad):
+    if about_id:
         fix += " Behind the file's name, ?ids=new numbers the rows anew, and ?ids=KEY takes the ids from another key."
-    return RowsError(f"{len(bad)} of {n_lines} lines are not rows.", named, fix)
+    return RowsError(f"{n_bad} of {n_lines} lines are not rows.", named, fix)
 
 
 def write_rows(
