@@ -6,15 +6,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
-SMALL_WORDS: Mapping[str, frozenset[str]] = {
-    "English": frozenset("the and of to is in that it you for with are this on be as was not have or".split()),
-    "German": frozenset("der die das und ist nicht ein eine zu den mit sie ich auf für von es sich auch dem".split()),
-    "French": frozenset("le la les et des est une un que dans pour vous pas qui sur je du au ce avec".split()),
-    "Spanish": frozenset("el la los las y de que en es un una por con para no se del su lo como".split()),
-    "Italian": frozenset("il lo la gli e di che è un una per con non si del della sono in ma come".split()),
-    "Portuguese": frozenset("o a os as e de que em é um uma para com não se do da no na por".split()),
-    "Dutch": frozenset("de het een en van is dat niet in op te zijn voor met die je ik aan er maar".split()),
+_LISTS = {
+    "English": "the and of to is in that it you for with are this on be as was not have or",
+    "German": "der die das und ist nicht ein eine zu den mit sie ich auf für von es sich auch dem",
+    "French": "le la les et des est une un que dans pour vous pas qui sur je du au ce avec",
+    "Spanish": "el la los las y de que en es un una por con para no se del su lo como",
+    "Italian": "il lo la gli e di che è un una per con non si del della sono in ma come",
+    "Portuguese": "o a os as e de que em é um uma para com não se do da no na por",
+    "Dutch": "de het een en van is dat niet in op te zijn voor met die je ik aan er maar",
 }
+SMALL_WORDS: Mapping[str, frozenset[str]] = {name: frozenset(words.split()) for name, words in _LISTS.items()}
 """Words that are frequent in a language written in Latin letters; a language of another script goes by its script."""
 
 NO_WORDS = "no words"
