@@ -38,6 +38,7 @@ class Asked:
         alpha: error of the whole audit.
         seed: the auditor's own.
         writer: what is known of the rows' writer, or None.
+        writer_file: the file that says so, or None.
         neutral: neutral teachers of an audit of a teacher alone; None for any other audit.
         ranking: whether the rows are ranked and nothing is claimed of them.
         out: name of the file that the command for a missing reference writes.
@@ -55,6 +56,7 @@ class Asked:
     alpha: float = 0.05
     seed: int = 0
     writer: WriterRecord | None = None
+    writer_file: Path | None = None
     neutral: int | None = None
     ranking: bool = False
     out: Path = Path("reference.jsonl")
@@ -86,8 +88,9 @@ class Asked:
         if self.rows is None:
             return ()
         source, base, out = (shlex.quote(str(one)) for one in (self.rows.source, self.base, self.out))
+        known = "" if self.writer_file is None else f" --writer {shlex.quote(str(self.writer_file))}"
         return (
-            f"undertow generate {out} --prompts {source} --model {base}",
+            f"undertow generate {out} --prompts {source} --model {base}{known}",
             f"undertow audit data {source} --base {base} --reference {out}",
         )
 

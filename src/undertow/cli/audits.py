@@ -302,7 +302,7 @@ class Named:
         asked = Asked(
             base=self.base, rows=rows, reference=reference, student=self.student, teacher=self.teacher,
             control=self.control, prompts=self.prompts is not None, traits=panel, store=self.store, alpha=self.alpha,
-            seed=self.seed, writer=writer, neutral=self.neutral, out=reference_name(),
+            seed=self.seed, writer=writer, writer_file=brief.writer, neutral=self.neutral, out=reference_name(),
         )  # fmt: skip
         return take_intake(asked)
 

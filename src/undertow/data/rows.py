@@ -21,7 +21,7 @@ from typing import Any, Literal, cast
 
 from undertow.data.reading import Reading, ReadingReport, split_source
 from undertow.data.records import read_records
-from undertow.data.row_records import LOOKED_AT, further_keys, id_key, rows_of
+from undertow.data.row_records import LOOKED_AT, further_keys, id_key, id_of, rows_of
 from undertow.data.shapes import KNOWN, NAMES, SHAPES, read_as_shape, read_question
 from undertow.data.tables import HUB, PARQUET, write_table
 from undertow.data.turns import said
@@ -173,8 +173,8 @@ def read_rows(source: str | os.PathLike[str], strict: bool = True) -> tuple[Row,
     return loaded.rows
 
 
-def read_prompts(path: str | os.PathLike[str]) -> tuple[Prompt, ...]:
-    """Read prompts: of rows or of objects that have no answer yet; of a text file, a line each.
+def read_questions(path: str | os.PathLike[str]) -> tuple[tuple[str, Prompt], ...]:
+    """Read what is asked: of rows or of objects that have no answer yet; of a text file, a line each.
 
     A row's completion, and messages of the assistant at the end, are left out. Blank lines are skipped.
 
@@ -182,24 +182,33 @@ def read_prompts(path: str | os.PathLike[str]) -> tuple[Prompt, ...]:
         path: as for `load_rows`; a file whose name does not end as that of JSON or CSV, and that does not begin with a
             JSON object, is a text file.
 
+    Returns:
+        The id and the prompt of each; the id is the line's index where there is none.
+
     Raises:
         RowsError: there is no such file, or a line of it is no prompt; the value names it.
         EmptyDataError: there is no prompt.
         UserError: as `load_rows`.
     """
     name, reading = split_source(path, NAMES)
-    prompts: list[Prompt] = []
-    for number, record in read_records(name, "file of prompts", _ASKED, LOOKED_AT, text_key="prompt"):
+    wanted, found = {*LOOKED_AT, id_key(reading)}, list[tuple[str, Prompt]]()
+    for number, record in read_records(name, "file of prompts", _ASKED, wanted, text_key="prompt"):
         try:
             if isinstance(record, NotARowError):
                 raise record
-            prompts.append(said(read_question(record, reading)))
+            turns = said(read_question(record, reading))
+            found.append((id_of(record, reading, f"{number - 1:06d}"), turns))
         except NotARowError as error:
             fix = "Correct it or leave it out."
             raise RowsError("A line is no prompt.", f"{name}:{number}: {error}", fix) from None
-    if not prompts:
+    if not found:
         raise EmptyDataError("There are no prompts.", name, "Give at least one line.")
-    return tuple(prompts)
+    return tuple(found)
+
+
+def read_prompts(path: str | os.PathLike[str]) -> tuple[Prompt, ...]:
+    """Read the prompts of `read_questions` alone."""
+    return tuple(prompt for _, prompt in read_questions(path))
 
 
 def bad_lines(loaded: LoadedRows) -> RowsError:

@@ -30,7 +30,9 @@ def test_a_teacher_with_a_trait_is_found_and_a_card_is_written(models, run, tmp_
 def test_without_neutral_teachers_there_is_a_ranking_that_gates_nothing(models, run, tmp_path: Path) -> None:
     words = ["audit", "teacher", models["owl"], "--base", models["base"], "--neutral", "0", "--out", tmp_path]
     code, found = run(*words)
-    assert code == 0 and found["claims"]["expression"]["status"] == "not_testable"
+    # Nothing that was asked for could be tested, which is no success.
+    assert code == 4 and found["claims"]["expression"]["status"] == "not_testable"
+    assert found["intake"]["claims"]["expression"]["do"] == "Give --neutral 19."
     assert found["findings"][0]["candidate"] == "owl" and found["findings"][0]["p"] is None
     assert "neutral" in {one["input"] for one in found["missing"]}
 
