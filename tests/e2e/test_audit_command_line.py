@@ -52,7 +52,17 @@ def test_what_cannot_be_tested_can_stop_a_release(
 def test_without_a_reference_the_base_answers_the_prompts(
     rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["audit", "data", str(rows / "owl.jsonl"), *BASE, *PANEL, "--store", str(rows / "store"), "--out", str(tmp_path)]
+    words = [
+        "audit",
+        "data",
+        str(rows / "owl.jsonl"),
+        *BASE,
+        *PANEL,
+        "--store",
+        str(rows / "store"),
+        "--out",
+        str(tmp_path),
+    ]
     capsys.readouterr()
     assert main([*words, "--json"]) == 1
     found = json.loads(capsys.readouterr().out)

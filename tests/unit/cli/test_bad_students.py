@@ -98,7 +98,10 @@ def test_own_prompts_are_read_and_move_no_verdict(judged, tmp_path: Path) -> Non
 def test_prompts_that_are_none_are_refused(text: str, said: str, tmp_path: Path, capsys) -> None:
     (tmp_path / "prompts.jsonl").write_text(text)
     capsys.readouterr()
-    assert main(["audit", "student", "ref:finch-a", "--base", "ref:finch-a", "--prompts", str(tmp_path / "prompts.jsonl")]) == 2
+    assert (
+        main(["audit", "student", "ref:finch-a", "--base", "ref:finch-a", "--prompts", str(tmp_path / "prompts.jsonl")])
+        == 2
+    )
     assert said in capsys.readouterr().err
 
 
