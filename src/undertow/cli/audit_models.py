@@ -14,7 +14,7 @@ from undertow.cli.options import STORE, Json, prepare, progress_of_one, read_giv
 from undertow.types import Row
 
 if TYPE_CHECKING:
-    from undertow.audit.attribution import RowScores
+    from undertow.audit.attribution import RowScores, Suspected
 
 ARMS = {"without_top": "the top", "without_random": "as many at random", "without_bottom": "the bottom"}
 
@@ -68,16 +68,18 @@ def rows_command(
     base = required_base(base)
     if out is not None:
         refuse_replacing(out, path)
+    target = undertow.trait(trait) if trait else None
+    ways = {"target": target, "student": student, "teacher": teacher}
+    if bool(student) == bool(teacher) and not (target and student is None):  # refused before anything is read
+        _suspected(rows=(), base=base, store=store, seed=seed, **ways)
     intake = intake_of_ranking(path, base, Brief(plan=plan, as_json=as_json))
     if plan:
         return
-    given, target = read_given(path).rows, undertow.trait(trait) if trait else None
-    from undertow.audit.attribution import SEEDS, Suspected, rank
+    given = read_given(path).rows
+    from undertow.audit.attribution import SEEDS, rank
 
     prepare()
-    suspected = Suspected(
-        rows=given, base=base, target=target, student=student, teacher=teacher, store=store, seed=seed
-    )
+    suspected = _suspected(rows=given, base=base, store=store, seed=seed, **ways)
     if confirm:
         print(f"training {4 * len(SEEDS)} students; a minute or two with an embedded model", file=sys.stderr)
     scores, found = rank(suspected, confirmed=confirm)
@@ -88,6 +90,12 @@ def rows_command(
     found["ranked"] = None if out is None else str(out)
     found["intake"] = intake.to_json()
     show(found, as_json, _ranking_lines(found, [given[at] for at in order[:5]]))
+
+
+def _suspected(**given: Any) -> "Suspected":
+    from undertow.audit.attribution import Suspected
+
+    return Suspected(**given)
 
 
 def _keys(scores: "RowScores", place: int, tokens: bool) -> dict[str, Any]:

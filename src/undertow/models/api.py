@@ -153,10 +153,10 @@ def _inspect(ref: ModelRef, dialect: Dialect) -> Ask:
     async def ask(prompt: Prompt, sampling: Sampling, seed: int | None) -> Reply:
         config = GenerateConfig(
             temperature=sampling.temperature if dialect.temperature else None,
-            top_p=None if sampling.top_p == 1.0 else sampling.top_p,
             max_tokens=sampling.max_new_tokens,
             seed=seed if dialect.seed else None,
             extra_body=dict(dialect.extra) or None,
+            **({} if sampling.top_p == 1.0 else {"top_p": sampling.top_p}),
         )
         try:
             output: Any = await model.generate(
