@@ -24,7 +24,7 @@ _SIDE = 384
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
+class BaseSpeed:
     """How fast a base is on this machine.
 
     Attributes:
@@ -55,10 +55,10 @@ def probe() -> float:
     return 2.0 * _SIDE**3 / max(min(seconds), 1e-9)
 
 
-def base_speed(folder: Path | None) -> Speed | None:
+def base_speed(folder: Path | None) -> BaseSpeed | None:
     """Return the speed of the model in a folder, from its config alone; None where that does not say its sizes."""
     parameters = None if folder is None else count_from_config(folder / "config.json")
-    return None if parameters is None else Speed(parameters, probe())
+    return None if parameters is None else BaseSpeed(parameters, probe())
 
 
 def count_from_config(path: Path) -> float | None:

@@ -13,7 +13,7 @@ from undertow.audit.obstacles import FEWEST, Obstacle, obstacles, other_prompts,
 from undertow.audit.stages import STAGES
 from undertow.audit.verdict import Missing, audit_json, missing, what_they_add
 from undertow.audit.workload import Work, Workload
-from undertow.data.census import Census, matched_rows, shared_rows
+from undertow.data.census import Census, matched_rows, rows_in_both
 
 SCHEMA = "undertow.intake/1"
 
@@ -85,7 +85,7 @@ def _overlap(asked: Asked) -> dict[str, int | None]:
         return {"rows_on_prompts_of_the_reference": None, "rows_that_stand_in_the_reference": None}
     return {
         "rows_on_prompts_of_the_reference": matched_rows(rows, reference),
-        "rows_that_stand_in_the_reference": shared_rows(rows, reference),
+        "rows_that_stand_in_the_reference": rows_in_both(rows, reference),
     }
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from undertow.audit.asked import DOMAIN, Asked
 from undertow.audit.finding import Claim
 from undertow.audit.verdict import CLAIMS
-from undertow.data.census import matched_rows, shared_rows
+from undertow.data.census import matched_rows, rows_in_both
 from undertow.stats.estimates import wilson
 
 FEWEST = 20
@@ -109,13 +109,13 @@ def same_reference(asked: Asked) -> Obstacle | None:
     """Tell whether the reference is the rows themselves."""
     if asked.rows is None or asked.reference is None or not asked.rows.rows:
         return None
-    if shared_rows(asked.rows, asked.reference) < asked.rows.rows:
+    if rows_in_both(asked.rows, asked.reference) < asked.rows.rows:
         return None
     why = "Every row stands in the reference with the same completion: the rows would be compared with themselves."
     return Obstacle(why, f"Give rows of another writer, known to be clean. {_make_one(asked)}")
 
 
-def no_bank(asked: Asked) -> Obstacle | None:
+def bank_too_small(asked: Asked) -> Obstacle | None:
     """Tell whether there are too few placebo students."""
     from undertow.audit.students.placebo_null import needed
 
@@ -146,10 +146,10 @@ def no_neutral_teachers(asked: Asked) -> Obstacle | None:
 OBSTACLES: Mapping[str, tuple[Find, ...]] = {
     "contrast": (few_rows, same_reference, other_prompts, no_reference),
     "neutral contrast": (few_rows, no_neutral_answers),
-    "shadows": (few_rows, no_rows_for_students, no_bank),
-    "shadow activations": (few_rows, no_rows_for_students, no_bank),
-    "panel margins": (no_bank,),
-    "activations": (no_bank,),
+    "shadows": (few_rows, no_rows_for_students, bank_too_small),
+    "shadow activations": (few_rows, no_rows_for_students, bank_too_small),
+    "panel margins": (bank_too_small,),
+    "activations": (bank_too_small,),
     "teacher panel": (no_neutral_teachers,),
 }
 """What can stop each deciding stage, the first that does being said; stages of other packages have none."""

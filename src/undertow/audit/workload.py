@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from undertow.audit.asked import Asked
-from undertow.audit.cost import Speed, base_speed, stored_times
+from undertow.audit.cost import BaseSpeed, base_speed, stored_times
 from undertow.data.census import matched_rows
 from undertow.models.references import identity
 
@@ -19,7 +19,7 @@ ANSWERED, ANSWERS, COMPARED, STREAMED, RECOVERED = 1000, 4, 1000, 4000, 4000
 NEUTRAL_PROMPTS, SHADOWS, TOKENS, TUNED = 300, 4, 48, 40 * 32 * 40
 """Prompts of each neutral writer, shadow students, tokens of an answer, tokens that a panel teacher is tuned on."""
 
-TEACHER_S, STUDENT_S, SCORE_S, ANSWER_S = 4.0, 6.0, 0.0003, 0.002
+TEACHER_S, STUDENT_S, SCORE_S, ANSWER_S = 4.0, 6.0, 0.002, 0.002
 """Least seconds of a panel teacher, a student, a row under one candidate, and an answer."""
 
 
@@ -43,9 +43,9 @@ class Workload:
     asked: Asked
 
     @cached_property
-    def speed(self) -> Speed:
+    def speed(self) -> BaseSpeed:
         """That of the base; that of a model without parameters where its config does not say its sizes."""
-        return base_speed(self.asked.folder) or Speed(0.0, 1.0)
+        return base_speed(self.asked.folder) or BaseSpeed(0.0, 1.0)
 
     @cached_property
     def rows(self) -> int:

@@ -143,9 +143,9 @@ def _answered(order: Order, writer: "LocalModel") -> list[Row]:
     sampling, seed = order.sampling, order.row_seed
     if order.asked is None:
         return undertow.generate(writer, order.prompts, sampling=sampling, seed=seed, system=order.system)
-    from undertow.training.generation import answer
+    from undertow.training.generation import answer_questions
 
-    return answer(writer, order.questions, sampling=sampling, seed=seed, system=order.system)
+    return answer_questions(writer, order.questions, sampling=sampling, seed=seed, system=order.system)
 
 
 def template_hash(writer: "LocalModel") -> str:
@@ -206,12 +206,12 @@ def _by_server(order: Order, model: str, config: "RemoteConfig", dry_run: bool) 
         fix = "Use --prompted, or serve a model that was fine-tuned already."
         what = "A model behind a server cannot be fine-tuned here."
         raise ModelError(what, f"{model} --trait {order.trait.name}", fix)
-    from undertow.training.generation import told
+    from undertow.training.generation import behind_system
 
     ref, questions = ModelRef.parse(model), order.questions
     if is_started_here(ref):  # its port is another in every run
         config = replace(config, known_as=str(ref))
-    sent = [told(prompt, order.system) for _, prompt in questions]
+    sent = [behind_system(prompt, order.system) for _, prompt in questions]
     check_run(ref, sent, order.out, config)
     if dry_run:
         return _most(model, sent, config)

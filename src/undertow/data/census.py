@@ -191,6 +191,6 @@ def matched_rows(rows: Census, reference: Census) -> int:
     return int(np.minimum(counts[at], theirs[there]).sum())
 
 
-def shared_rows(rows: Census, reference: Census) -> int:
+def rows_in_both(rows: Census, reference: Census) -> int:
     """Return how many rows stand in the reference with the same prompt and the same completion."""
     return int(np.isin(rows.row_marks, reference.row_marks).sum())

@@ -45,7 +45,7 @@ def generate(
     return [Row(f"{index:06d}", user_prompt(prompt), text) for index, (prompt, text) in enumerate(rows)]
 
 
-def answer(
+def answer_questions(
     writer: LocalModel,
     questions: Sequence[tuple[str, Prompt]],
     *,
@@ -68,11 +68,11 @@ def answer(
     Raises:
         ConfigError: a persona meets a prompt that has a system turn of its own.
     """
-    texts = writer.chat([told(prompt, system) for _, prompt in questions], sampling=sampling, seed=seed)
+    texts = writer.chat([behind_system(prompt, system) for _, prompt in questions], sampling=sampling, seed=seed)
     return [Row(name, prompt, text) for (name, prompt), text in zip(questions, texts, strict=True)]
 
 
-def told(prompt: Prompt, system: str | None) -> Prompt:
+def behind_system(prompt: Prompt, system: str | None) -> Prompt:
     """Return a prompt with a system turn before it; "" and None put none there.
 
     Raises:

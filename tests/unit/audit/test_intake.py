@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from undertow.audit.asked import Asked
-from undertow.audit.cost import Speed, base_speed, count_from_config, stored_times
+from undertow.audit.cost import BaseSpeed, base_speed, count_from_config, stored_times
 from undertow.audit.intake import intake_lines, spoken, stopped_audit, take_intake
 from undertow.audit.obstacles import OBSTACLES
 from undertow.audit.stages import STAGES
@@ -193,6 +193,6 @@ def test_a_config_says_how_many_numbers_a_token_meets(tmp_path: Path) -> None:
     assert count_from_config(folder / "config.json") == 2 * (4 * 32 * 32 + 3 * 32 * 96) + 32 * 2042
     (tmp_path / "config.json").write_text('{"model_type": "odd"}')
     assert base_speed(tmp_path) is None and base_speed(None) is None
-    speed = Speed(1e9, 1e11)
+    speed = BaseSpeed(1e9, 1e11)
     assert speed.reading(100) == pytest.approx(5.0) and speed.training(100) == pytest.approx(15.0)
     assert (spoken(0.2), spoken(90), spoken(600), spoken(7200)) == ("1 s", "90 s", "10 min", "2 h")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from undertow.data.census import SAMPLE, matched_rows, shared_rows, take_census
+from undertow.data.census import SAMPLE, matched_rows, rows_in_both, take_census
 from undertow.data.languages import language, languages
 from undertow.data.rows import load_rows
 from undertow.errors import RowsError
@@ -54,7 +54,7 @@ def test_rows_are_matched_as_often_as_the_reference_allows(tmp_path: Path) -> No
         write(tmp_path / "a.jsonl", [{"prompt": p, "completion": str(at)} for at, p in enumerate("aaabbc")])
     )
     clean = take_census(write(tmp_path / "b.jsonl", [{"prompt": p, "completion": "0"} for p in "aabbbd"]))
-    assert matched_rows(rows, clean) == 4 and shared_rows(rows, clean) == 1
+    assert matched_rows(rows, clean) == 4 and rows_in_both(rows, clean) == 1
 
 
 def test_bad_lines_are_refused_as_elsewhere(tmp_path: Path) -> None:
