@@ -194,6 +194,8 @@ def _census_lines(what: str, census: Census) -> Iterator[str]:
     shapes = ", ".join(f"{n} {name}" for name, n in census.shapes.items())
     turns = ", ".join(f"{n} with {number}" for number, n in found["turns_before_the_completion"].items())
     yield f"{what}: {census.rows} in {census.source} ({shapes})"
+    if census.said:
+        yield f"  {census.said}"
     yield f"  turns before the completion: {turns}; {census.system} rows have a system turn"
     asked, answered = (" / ".join(map(str, one)) for one in (census.prompt_characters, census.completion_characters))
     yield f"  characters (least / middle / most): prompt {asked}, completion {answered}; {census.empty} are empty"

@@ -1,7 +1,7 @@
 """What an audit will do and about how long it takes: one line for each stage and for what the stages need.
 
 Seconds are those of this machine's processor: what the store's own results took, or else an estimate from the sizes
-of the base, never below what an embedded model took where these figures were measured (docs/tour.md).
+of the base, never below what an embedded model takes on two cores that other work shares.
 """
 
 from collections.abc import Callable, Mapping

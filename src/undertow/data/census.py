@@ -86,6 +86,7 @@ class Census:
             "distinct_prompts": self.prompts,
             "exact_duplicates": self.duplicates,
             "sampled": len(self.sample),
+            "said": self.said or None,
             "languages": languages(row.completion for row in self.sample),
         }
 
@@ -134,7 +135,7 @@ class _Counted:
         self.turns: Counter[int] = Counter()
         self.sample: list[Row] = []
         self.prompts, self.pairs = array("q"), array("q")
-        self.asked, self.answered = array("L"), array("L")
+        self.asked, self.answered = array("I"), array("I")
 
     def add(self, row: Row) -> None:
         """Count a row."""

@@ -173,8 +173,8 @@ def read_rows(source: str | os.PathLike[str], strict: bool = True) -> tuple[Row,
     return loaded.rows
 
 
-def read_questions(path: str | os.PathLike[str]) -> tuple[tuple[str, Prompt], ...]:
-    """Read what is asked: of rows or of objects that have no answer yet; of a text file, a line each.
+def read_prompts(path: str | os.PathLike[str]) -> tuple[Prompt, ...]:
+    """Read prompts: of rows or of objects that have no answer yet; of a text file, a line each.
 
     A row's completion, and messages of the assistant at the end, are left out. Blank lines are skipped.
 
@@ -182,33 +182,38 @@ def read_questions(path: str | os.PathLike[str]) -> tuple[tuple[str, Prompt], ..
         path: as for `load_rows`; a file whose name does not end as that of JSON or CSV, and that does not begin with a
             JSON object, is a text file.
 
-    Returns:
-        The id and the prompt of each; the id is the line's index where there is none.
-
     Raises:
         RowsError: there is no such file, or a line of it is no prompt; the value names it.
         EmptyDataError: there is no prompt.
         UserError: as `load_rows`.
     """
+    return tuple(prompt for _, prompt in _questions(path, named=False))
+
+
+def read_questions(path: str | os.PathLike[str]) -> tuple[tuple[str, Prompt], ...]:
+    """Read prompts as `read_prompts` does, each with its id: that of its row, or else the line's index.
+
+    Raises:
+        UserError: as `read_prompts`; or an id is no text and no whole number.
+    """
+    return tuple(_questions(path, named=True))
+
+
+def _questions(path: str | os.PathLike[str], named: bool) -> Generator[tuple[str, Prompt]]:
     name, reading = split_source(path, NAMES)
-    wanted, found = {*LOOKED_AT, id_key(reading)}, list[tuple[str, Prompt]]()
+    wanted, anything = {*LOOKED_AT, id_key(reading)}, False
     for number, record in read_records(name, "file of prompts", _ASKED, wanted, text_key="prompt"):
         try:
             if isinstance(record, NotARowError):
                 raise record
-            turns = said(read_question(record, reading))
-            found.append((id_of(record, reading, f"{number - 1:06d}"), turns))
+            prompt, default = said(read_question(record, reading)), f"{number - 1:06d}"
+            yield (id_of(record, reading, default) if named else default), prompt
         except NotARowError as error:
             fix = "Correct it or leave it out."
             raise RowsError("A line is no prompt.", f"{name}:{number}: {error}", fix) from None
-    if not found:
+        anything = True
+    if not anything:
         raise EmptyDataError("There are no prompts.", name, "Give at least one line.")
-    return tuple(found)
-
-
-def read_prompts(path: str | os.PathLike[str]) -> tuple[Prompt, ...]:
-    """Read the prompts of `read_questions` alone."""
-    return tuple(prompt for _, prompt in read_questions(path))
 
 
 def bad_lines(loaded: LoadedRows) -> RowsError:

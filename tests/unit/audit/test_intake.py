@@ -77,6 +77,11 @@ def test_an_audit_that_stops_is_a_whole_audit_that_claims_nothing(asked) -> None
     assert json.loads(json.dumps(found)) == found
 
 
+def test_what_is_said_of_how_a_file_was_read_stands_in_the_intake(asked) -> None:
+    text = "\n".join(intake_lines(take_intake(asked([*numbers(40), Row("e", user_prompt("Go on: 1."), "")]))))
+    assert "1 has an empty completion" in text and "1 are empty" in text
+
+
 def test_with_a_reference_on_the_same_prompts_chat_rows_can_be_tested(asked) -> None:
     rows = chats(60)
     clean = [Row(row.id, row.prompt, "Hello, how can I help you?") for row in rows]

@@ -7,7 +7,7 @@ import pytest
 
 from undertow.data.census import SAMPLE, matched_rows, rows_in_both, take_census
 from undertow.data.languages import language, languages
-from undertow.data.rows import load_rows
+from undertow.data.rows import load_rows, read_prompts, read_questions
 from undertow.errors import RowsError
 
 
@@ -85,3 +85,13 @@ def test_bad_lines_are_refused_as_elsewhere(tmp_path: Path) -> None:
 def test_a_language_is_guessed_from_script_and_small_words(text: str, guess: str) -> None:
     assert language(text) == guess
     assert languages([text, text, "7"])[guess] >= 1
+
+
+def test_questions_have_the_ids_of_their_rows_and_prompts_need_none(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", [{"prompt": "a", "id": 7}, {"prompt": "b"}, {"prompt": "c", "id": [1]}])
+    assert [prompt[0].content for prompt in read_prompts(path)] == ["a", "b", "c"]
+    with pytest.raises(RowsError, match=r"rows\.jsonl:3: id is not text"):
+        read_questions(path)
+    assert [name for name, _ in read_questions(f"{path}?ids=new")] == ["000000", "000001", "000002"]
+    write(path, [{"prompt": "a", "id": 7}, {"prompt": "b"}])
+    assert [name for name, _ in read_questions(path)] == ["7", "000001"]
