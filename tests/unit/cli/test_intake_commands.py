@@ -60,7 +60,7 @@ def test_a_plan_says_all_that_and_writes_nothing(
         assert (
             code == 0 and found["intake"]["claims"]["provenance"]["testable"] and found["intake"]["about_seconds"] > 0
         )
-    code, found = run("audit", "rows", chats, *base[:4], "--plan")
+    code, found = run("audit", "rows", chats, *base[:4], "--plan", "--trait", "owl")
     assert code == 0 and found["intake"]["claims"] == {} and "ranking: 60 rows" in found["intake"]["work"][0]["what"]
     code, found = run("audit", "teacher", models["owl"], *base)
     assert code == 0 and list(found["intake"]["claims"]) == ["expression"]
