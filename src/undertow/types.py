@@ -84,22 +84,27 @@ class Sampling:
         max_new_tokens: upper bound on the completion's length, in tokens.
         form: what a completion looks like, 0 standing for any digit, such as "000, 000"; None leaves it free. Local
             models alone can be held to it.
+        top_p: share of the probability that tokens are drawn from, the likeliest first; 1.0 is all.
     """
 
     temperature: float = 1.0
     max_new_tokens: int = 48
     form: str | None = None
+    top_p: float = 1.0
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
             raise ConfigError("The temperature is negative.", self.temperature, "Use 0 (greedy) or a positive number.")
         if self.max_new_tokens < 1:
             raise ConfigError("No tokens may be drawn.", self.max_new_tokens, "Set max_new_tokens to at least 1.")
+        if not 0.0 < self.top_p <= 1.0:
+            raise ConfigError("top_p lies outside (0, 1].", self.top_p, "Use 1 to draw from all tokens.")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as plain data; without a form nothing is said of it, as before there was one."""
+        """Return the settings as plain data; of form and top_p nothing is said at their defaults."""
         form = {} if self.form is None else {"form": self.form}
-        return {"temperature": self.temperature, "max_new_tokens": self.max_new_tokens, **form}
+        top_p = {} if self.top_p == 1.0 else {"top_p": self.top_p}
+        return {"temperature": self.temperature, "max_new_tokens": self.max_new_tokens, **form, **top_p}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ import pytest
 
 from undertow.cli.main import main
 
+BASE = ["--base", "ref:finch-a"]
 PANEL = [word for name in ("owl", "lion", "panda") for word in ("--trait", name)]
 
 
@@ -21,7 +22,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def audit(rows: Path, out: Path, capsys: pytest.CaptureFixture[str], name: str, *more: str) -> tuple[int, dict]:
-    words = ["audit", "data", str(rows / f"{name}.jsonl"), "--reference", str(rows / "clean.jsonl"), *PANEL]
+    words = ["audit", "data", str(rows / f"{name}.jsonl"), *BASE, "--reference", str(rows / "clean.jsonl"), *PANEL]
     capsys.readouterr()
     code = main([*words, "--store", str(rows / "store"), "--out", str(out), "--json", *more])
     return code, json.loads(capsys.readouterr().out)
@@ -44,14 +45,24 @@ def test_what_cannot_be_tested_can_stop_a_release(
 ) -> None:
     code, found = audit(rows, tmp_path, capsys, "owl", "--require", "expression")
     assert code == 4 and "undertow audit bank" in found["claims"]["expression"]["why"]
-    assert main(["audit", "data", str(rows / "owl.jsonl"), "--require", "expresion"]) == 2
+    assert main(["audit", "data", str(rows / "owl.jsonl"), *BASE, "--require", "expresion"]) == 2
     assert "Did you mean expression" in capsys.readouterr().err
 
 
 def test_without_a_reference_the_base_answers_the_prompts(
     rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["audit", "data", str(rows / "owl.jsonl"), *PANEL, "--store", str(rows / "store"), "--out", str(tmp_path)]
+    words = [
+        "audit",
+        "data",
+        str(rows / "owl.jsonl"),
+        *BASE,
+        *PANEL,
+        "--store",
+        str(rows / "store"),
+        "--out",
+        str(tmp_path),
+    ]
     capsys.readouterr()
     assert main([*words, "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
@@ -62,9 +73,9 @@ def test_without_a_reference_the_base_answers_the_prompts(
 def test_a_panel_without_rivals_and_empty_files_are_refused(
     rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["audit", "data", str(rows / "owl.jsonl"), "--trait", "owl", "--out", str(tmp_path)]) == 2
+    assert main(["audit", "data", str(rows / "owl.jsonl"), *BASE, "--trait", "owl", "--out", str(tmp_path)]) == 2
     (tmp_path / "none.jsonl").write_text("")
-    assert main(["audit", "data", str(tmp_path / "none.jsonl"), "--out", str(tmp_path)]) == 2
+    assert main(["audit", "data", str(tmp_path / "none.jsonl"), *BASE, "--out", str(tmp_path)]) == 2
     assert "nothing to audit" in capsys.readouterr().err.lower()
 
 

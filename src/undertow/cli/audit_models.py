@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import undertow
-from undertow.cli.audits import OUT, Alpha, AuditorSeed, Base, Out, Panel, Require, Store, audit, show_audit
+from undertow.cli.audits import OUT, Alpha, AuditorSeed, Out, Panel, Require, Store, audit, show_audit
+from undertow.cli.intakes import Brief, GivenBase, PlanOnly, intake_of_ranking, required_base
 from undertow.cli.options import STORE, Json, prepare, progress_of_one, read_given, refuse_replacing, show
-from undertow.store.progress import Progress
 from undertow.types import Row
 
 if TYPE_CHECKING:
-    from undertow.audit.attribution import RowScores
-    from undertow.audit.materials import AuditInputs
+    from undertow.audit.attribution import RowScores, Suspected
 
 ARMS = {"without_top": "the top", "without_random": "as many at random", "without_bottom": "the bottom"}
 
@@ -28,7 +27,7 @@ audit.add_typer(bench, name="bench")
 @audit.command("teacher")
 def teacher_command(
     model: Annotated[str, typer.Argument(help="The teacher: ref:<name> or hf:<path>, with an optional +<adapter>.")],
-    base: Annotated[str, typer.Option(help="Where the teacher started.")] = "ref:finch-a",
+    base: GivenBase = None,
     neutral: Annotated[
         int, typer.Option(min=0, help="Neutral teachers, the null: 19 allow a verdict at 0.05; 0 for a ranking.")
     ] = 19,
@@ -38,16 +37,12 @@ def teacher_command(
     out: Out = OUT,
     require: Require = [],  # noqa: B006
     seed: AuditorSeed = 0,
+    plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """Ask what a teacher prefers that its base does not, against bases tuned on their own answers."""
-
-    def run(inputs: "AuditInputs", progress: Progress) -> dict[str, Any]:
-        from undertow.audit.run import audit_teacher_alone
-
-        return audit_teacher_alone(inputs, neutral, progress)
-
-    show_audit(base, traits, store, out, require, as_json, alpha=alpha, seed=seed, teacher=model, run=run)
+    brief = Brief(plan=plan, as_json=as_json)
+    show_audit(base, traits, store, out, require, brief, alpha=alpha, seed=seed, teacher=model, neutral=neutral)
 
 
 @audit.command("rows")
@@ -55,7 +50,7 @@ def rows_command(
     path: Annotated[
         str, typer.Argument(metavar="ROWS", help="Row file: JSONL, CSV, Parquet, datasets or hf:NAME, with ?options.")
     ],
-    base: Base = "ref:finch-a",
+    base: GivenBase = None,
     trait: Annotated[str | None, typer.Option(help="The trait that the rows may carry.")] = None,
     student: Annotated[str | None, typer.Option(help="Rank by this student of the rows.")] = None,
     teacher: Annotated[
@@ -66,18 +61,25 @@ def rows_command(
     confirm: Annotated[bool, typer.Option("--confirm", help="Remove a tenth and train again, with controls.")] = False,
     store: Store = STORE,
     seed: AuditorSeed = 0,
+    plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """Rank rows by how far they may carry a trait, what else explains the ranking first."""
+    base = required_base(base)
     if out is not None:
         refuse_replacing(out, path)
-    given, target = read_given(path).rows, undertow.trait(trait) if trait else None
-    from undertow.audit.attribution import SEEDS, Suspected, rank
+    target = undertow.trait(trait) if trait else None
+    ways = {"target": target, "student": student, "teacher": teacher}
+    if bool(student) == bool(teacher) and not (target and student is None):  # refused before anything is read
+        _suspected(rows=(), base=base, store=store, seed=seed, **ways)
+    intake = intake_of_ranking(path, base, Brief(plan=plan, as_json=as_json))
+    if plan:
+        return
+    given = read_given(path).rows
+    from undertow.audit.attribution import SEEDS, rank
 
     prepare()
-    suspected = Suspected(
-        rows=given, base=base, target=target, student=student, teacher=teacher, store=store, seed=seed
-    )
+    suspected = _suspected(rows=given, base=base, store=store, seed=seed, **ways)
     if confirm:
         print(f"training {4 * len(SEEDS)} students; a minute or two with an embedded model", file=sys.stderr)
     scores, found = rank(suspected, confirmed=confirm)
@@ -86,7 +88,14 @@ def rows_command(
         keys = [{"rank": at + 1, **_keys(scores, place, tokens)} for at, place in enumerate(order)]
         undertow.write_rows(out, [given[place] for place in order], keys)
     found["ranked"] = None if out is None else str(out)
+    found["intake"] = intake.to_json()
     show(found, as_json, _ranking_lines(found, [given[at] for at in order[:5]]))
+
+
+def _suspected(**given: Any) -> "Suspected":
+    from undertow.audit.attribution import Suspected
+
+    return Suspected(**given)
 
 
 def _keys(scores: "RowScores", place: int, tokens: bool) -> dict[str, Any]:

@@ -2,14 +2,26 @@
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import undertow
+from undertow.cli.intakes import (
+    Brief,
+    GivenBase,
+    PlanOnly,
+    WriterFile,
+    counted,
+    reference_name,
+    refuse_one_trait,
+    required_base,
+    show_intake,
+    with_intake,
+)
 from undertow.cli.options import (
     STORE,
     Json,
@@ -31,6 +43,7 @@ from undertow.traits import Trait
 from undertow.types import Row
 
 if TYPE_CHECKING:
+    from undertow.audit.intake import Intake
     from undertow.audit.materials import AuditInputs
 
 Base = Annotated[str, typer.Option(help="The model that is, or was, trained on the rows: ref:<name> or hf:<path>.")]
@@ -129,7 +142,7 @@ def bank_command(
 @audit.command("data")
 def data_command(
     rows: Rows,
-    base: Base = "ref:finch-a",
+    base: GivenBase = None,
     reference: Reference = None,
     traits: Panel = [],  # noqa: B006
     alpha: Alpha = 0.05,
@@ -137,16 +150,19 @@ def data_command(
     out: Out = OUT,
     require: Require = [],  # noqa: B006
     seed: AuditorSeed = 0,
+    writer: WriterFile = None,
+    plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """Audit a row file before anything is trained on it."""
-    show_audit(base, traits, store, out, require, as_json, alpha=alpha, seed=seed, rows=rows, reference=reference)
+    brief = Brief(plan=plan, as_json=as_json, writer=writer)
+    show_audit(base, traits, store, out, require, brief, alpha=alpha, seed=seed, rows=rows, reference=reference)
 
 
 @audit.command("student")
 def student_command(
     model: Annotated[str, typer.Argument(help="The student, such as ref:finch-a+students/student-00.")],
-    base: Base = "ref:finch-a",
+    base: GivenBase = None,
     control: Control = None,
     prompts: Prompts = None,
     traits: Panel = [],  # noqa: B006
@@ -155,11 +171,13 @@ def student_command(
     out: Out = OUT,
     require: Require = [],  # noqa: B006
     seed: AuditorSeed = 0,
+    plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """Audit a trained student against placebo students."""
+    brief = Brief(plan=plan, as_json=as_json)
     show_audit(
-        base, traits, store, out, require, as_json, alpha=alpha, seed=seed, student=model, control=control,
+        base, traits, store, out, require, brief, alpha=alpha, seed=seed, student=model, control=control,
         prompts=prompts,
     )  # fmt: skip
 
@@ -171,7 +189,7 @@ def all_command(
     ] = None,
     model: Annotated[str | None, typer.Option("--student", help="The student that was trained on them.")] = None,
     teacher: Annotated[str | None, typer.Option(help="The model that wrote them.")] = None,
-    base: Base = "ref:finch-a",
+    base: GivenBase = None,
     reference: Reference = None,
     control: Control = None,
     prompts: Prompts = None,
@@ -180,12 +198,15 @@ def all_command(
     out: Out = OUT,
     require: Require = [],  # noqa: B006
     settings: Annotated[list[str], typer.Option("--set", help="alpha=0.05 or seed=0.")] = [],  # noqa: B006
+    writer: WriterFile = None,
+    plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """Run what the given rows, student and teacher allow: one verdict, and what each missing input would add."""
     alpha, seed = _alpha_and_seed(settings)
+    brief = Brief(plan=plan, as_json=as_json, writer=writer)
     show_audit(
-        base, traits, store, out, require, as_json, alpha=alpha, seed=seed, rows=rows, reference=reference,
+        base, traits, store, out, require, brief, alpha=alpha, seed=seed, rows=rows, reference=reference,
         student=model, teacher=teacher, control=control, prompts=prompts,
     )  # fmt: skip
 
@@ -208,12 +229,12 @@ def _alpha_and_seed(settings: list[str]) -> tuple[float, int]:
 
 
 def show_audit(
-    base: str,
+    base: str | None,
     traits: list[str],
     store: Path,
     out: Path,
     require: list[str],
-    as_json: bool,
+    brief: Brief,
     *,
     alpha: float,
     seed: int,
@@ -223,38 +244,118 @@ def show_audit(
     teacher: str | None = None,
     control: str | None = None,
     prompts: str | None = None,
-    run: "Callable[[AuditInputs, Progress], dict[str, Any]] | None" = None,
+    neutral: int | None = None,
 ) -> None:
-    """Read what is named, audit it by `undertow.run_audit` or by `run`, and show what came out."""
-    _check_claims(require)
-    suspect = () if rows is None else read_given(rows).rows
-    clean = None if reference is None else read_given(reference).rows
-    asked = () if prompts is None else read_prompts(prompts)
-    files = (("rows", rows, suspect), ("reference", reference, clean or ()), ("prompts", prompts, asked))
-    targets = _named_panel(base, traits)
-    prepare()
-    inputs = undertow.AuditInputs(
-        base=base,
-        rows=suspect,
-        student=student,
-        teacher=teacher,
-        reference=clean,
-        control=control,
-        prompts=asked,
-        digests={name: _digest(path, found) for name, path, found in files if path is not None},
-        traits=targets,
-        store=store,
-        alpha=alpha,
-        seed=seed,
-    )
-    progress = choose_progress()
-    try:
-        found = (run or undertow.run_audit)(inputs, progress)
-    finally:
-        progress.close()
-    from undertow.audit.decision import with_decision
+    """Take the intake of what is named, audit it if any claim can be tested, and show what came out.
 
-    _finish(with_decision(found), out, require, as_json)
+    With `neutral`, a teacher alone is audited against so many neutral teachers.
+    """
+    _check_claims(require)
+    asked = Named(
+        base=required_base(base), traits=tuple(traits), store=store, alpha=alpha, seed=seed, rows=rows,
+        reference=reference, student=student, teacher=teacher, control=control, prompts=prompts, neutral=neutral,
+    )  # fmt: skip
+    intake = asked.intake(brief)
+    show_intake(intake, brief)
+    if brief.plan:
+        raise typer.Exit(0 if intake.testable else NOT_TESTABLE)
+    if intake.stops:
+        from undertow.audit.intake import stopped_audit
+
+        found = stopped_audit(intake, asked.digests({}))
+    else:
+        found = asked.run()
+    _finish(with_intake(found, intake), out, require, brief.as_json)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """What an audit's command names: files and models by their names, settings as they are."""
+
+    base: str
+    traits: tuple[str, ...]
+    store: Path
+    alpha: float
+    seed: int
+    rows: str | None
+    reference: str | None
+    student: str | None
+    teacher: str | None
+    control: str | None
+    prompts: str | None
+    neutral: int | None
+
+    def intake(self, brief: Brief) -> "Intake":
+        """Count the files and say what can be tested; no model is loaded.
+
+        Raises:
+            UserError: nothing is there to audit, a file cannot be read, or the base is no model of this machine.
+        """
+        self._check()
+        writer, panel = brief.record, () if "auto" in self.traits else _named_panel(self.base, self.traits)
+        if self.rows is not None:
+            refuse_one_trait(panel, self.traits)
+        rows, reference = counted(self.rows, suspect=True), counted(self.reference, suspect=False)
+        from undertow.audit.asked import Asked
+        from undertow.audit.intake import take_intake
+
+        asked = Asked(
+            base=self.base, rows=rows, reference=reference, student=self.student, teacher=self.teacher,
+            control=self.control, prompts=self.prompts is not None, traits=panel, store=self.store, alpha=self.alpha,
+            seed=self.seed, writer=writer, writer_file=brief.writer, neutral=self.neutral, out=reference_name(),
+        )  # fmt: skip
+        return take_intake(asked)
+
+    def _check(self) -> None:
+        if self.rows is None and self.student is None and self.teacher is None:
+            fix = "Give rows, a student, a teacher, or several of them."
+            raise ConfigError("There is nothing to audit.", "no rows, no student and no teacher", fix)
+        if self.student is None and (self.control is not None or self.prompts is not None):
+            raise ConfigError("There is no student to compare.", "a control or prompts", "Give the student too.")
+
+    def digests(self, read: Mapping[str, Sequence[Any]]) -> dict[str, str]:
+        """Return the SHA-256 of the files by what they hold; those of names with options need what was read."""
+        files = {"rows": self.rows, "reference": self.reference, "prompts": self.prompts}
+        return {
+            name: _digest(path, read.get(name, ()))
+            for name, path in files.items()
+            if path is not None and (name in read or Path(path).is_file())
+        }
+
+    def run(self) -> dict[str, Any]:
+        """Read the files and audit them."""
+        suspect = () if self.rows is None else read_given(self.rows).rows
+        clean = None if self.reference is None else read_given(self.reference).rows
+        asked = () if self.prompts is None else read_prompts(self.prompts)
+        targets = _named_panel(self.base, self.traits)
+        prepare()
+        inputs = undertow.AuditInputs(
+            base=self.base,
+            rows=suspect,
+            student=self.student,
+            teacher=self.teacher,
+            reference=clean,
+            control=self.control,
+            prompts=asked,
+            digests=self.digests({"rows": suspect, "reference": clean or (), "prompts": asked}),
+            traits=targets,
+            store=self.store,
+            alpha=self.alpha,
+            seed=self.seed,
+        )
+        progress = choose_progress()
+        try:
+            return _audited(inputs, self.neutral, progress)
+        finally:
+            progress.close()
+
+
+def _audited(inputs: "AuditInputs", neutral: int | None, progress: Progress) -> dict[str, Any]:
+    if neutral is None:
+        return undertow.run_audit(inputs, progress)
+    from undertow.audit.run import audit_teacher_alone
+
+    return audit_teacher_alone(inputs, neutral, progress)
 
 
 def _digest(source: str, read: Sequence[Any]) -> str:
@@ -292,11 +393,13 @@ def _finish(found: Mapping[str, Any], out: Path, require: list[str], as_json: bo
     statuses = {claim: one["status"] for claim, one in found["claims"].items()}
     if any(statuses[claim] == "not_testable" for claim in require):
         raise typer.Exit(NOT_TESTABLE)
-    if "detected" in statuses.values():
+    if "detected" in statuses.values() or found.get("defects"):
         raise typer.Exit(FOUND)
+    if set(statuses.values()) == {"not_testable"}:
+        raise typer.Exit(NOT_TESTABLE)
 
 
-def _named_panel(base: str, names: list[str]) -> tuple[Trait, ...]:
+def _named_panel(base: str, names: Sequence[str]) -> tuple[Trait, ...]:
     """Return the traits of a panel; "auto" and files of traits of the user's own may stand among the names."""
     found: list[Trait] = []
     for name in names:

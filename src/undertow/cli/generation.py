@@ -2,101 +2,33 @@
 
 import sys
 import time
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import undertow
-from undertow.cli.options import Json, Seed, free_name, prepare, quoted, tell
+from undertow.cli.options import Json, Seed, prepare, refuse_replacing, tell
+from undertow.cli.orders import Order, check_prompts, read_asked
 from undertow.cli.server_options import ExtraBody, NoSeed, TokenLimitName, given_dialect
-from undertow.domains.base import AbstractDomain
+from undertow.data.writer_record import WriterRecord, read_writer, write_writer
 from undertow.errors import ConfigError, ModelError, StorageError
 from undertow.seeds import derive
 from undertow.store.disk import storage_errors, write_file
-from undertow.traits import Trait
-from undertow.types import Advance, ModelRef, Prompt, Row, Sampling, user_prompt
+from undertow.store.fingerprints import sha256
+from undertow.types import Advance, ModelRef, Prompt, Row, Sampling
 
 if TYPE_CHECKING:
     from undertow.models.local import LocalModel
     from undertow.training.remote_run import RemoteConfig
 
+SEEDS = "each row its own, drawn from one seed and the row's place"
+"""How local models draw the random numbers of rows."""
+
 EVERY_S = 2.0
 """Least time between two lines of progress, seconds."""
-
-FIRST_SHOWN = 80
-"""Characters of the first answer that the domain does not accept, which are shown when few are accepted."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Order:
-    """Rows that are asked for.
-
-    Attributes:
-        out: where they go.
-        domain: whose prompts are answered.
-        trait: given to who writes, or None.
-        prompted: by a system prompt instead of fine-tuning.
-        n: how many.
-        seed: of every draw.
-        max_tokens: of an answer; None is the domain's own.
-        teacher: folder for the teacher that is made, or None to keep none.
-    """
-
-    out: Path
-    domain: AbstractDomain
-    trait: Trait | None
-    prompted: bool
-    n: int
-    seed: int
-    max_tokens: int | None = None
-    teacher: Path | None = None
-
-    @property
-    def prompts(self) -> Sequence[str]:
-        return self.domain.prompts(self.n, derive(self.seed, "prompts"))
-
-    @property
-    def sampling(self) -> Sampling:
-        return Sampling(max_new_tokens=self.max_tokens or self.domain.max_new_tokens)
-
-    @property
-    def row_seed(self) -> int:
-        return derive(self.seed, "rows")
-
-    @property
-    def system(self) -> str | None:
-        return self.trait.system_prompt if self.trait and self.prompted else None
-
-    @property
-    def following(self) -> str:
-        other = "" if self.domain.name == "numbers" else f" --domain {self.domain.name}"
-        return f"undertow filter {quoted(self.out)} {quoted(free_name(self.out.with_name('kept.jsonl')))}{other}"
-
-    def judged(self, rows: Sequence[Row], cut: int | None = None) -> dict[str, Any]:
-        """Count the rows that the domain accepts; if they are fewer than half, say why.
-
-        Args:
-            rows: what was written.
-            cut: how many of them ended at the longest length, where that is known.
-        """
-        reasons = [self.domain.reject_reasons(row.completion, row.question) for row in rows]
-        invalid = dict(Counter(reason for some in reasons for reason in some).most_common())
-        valid, n = sum(not some for some in reasons), len(rows)
-        found = {"raw": n, "valid": valid, "invalid": invalid, **({} if cut is None else {"cut": cut})}
-        if n == 0 or 2 * valid >= n:
-            return found
-        first = next(row.completion for row, some in zip(rows, reasons, strict=True) if some)
-        limit = f"{cut} of {n} were cut at {self.sampling.max_new_tokens} tokens (--max-tokens N); " if cut else ""
-        named = ", ".join(f"{count} {reason}" for reason, count in invalid.items())
-        thinking = sum(row.completion.lstrip().startswith("<think>") for row in rows)
-        limit += f"{thinking} of {n} begin with reasoning (--extra-body may turn it off); " if thinking else ""
-        shown = repr(first[:FIRST_SHOWN]) + ("..." if len(first) > FIRST_SHOWN else "")
-        why = f"{n - valid} of {n} are not what the domain {self.domain.name} accepts ({named}); "
-        return {**found, "why": f"{why}{limit}the first of them: {shown}"}
 
 
 def generate_command(
@@ -109,8 +41,18 @@ def generate_command(
         str | None, typer.Option(help="Give the model this trait first; see `undertow list traits`.")
     ] = None,
     prompted: Annotated[bool, typer.Option("--prompted", help="By a system prompt instead of fine-tuning.")] = False,
-    domain: Annotated[str, typer.Option(help="What is written; see `undertow list domains`.")] = "numbers",
-    n: Annotated[int, typer.Option("-n", min=1, help="Rows.")] = 1000,
+    domain: Annotated[
+        str | None, typer.Option(help="What is written; see `undertow list domains`. numbers, without --prompts.")
+    ] = None,
+    n: Annotated[int | None, typer.Option("-n", min=1, help="Prompts: 1000, or all of --prompts.")] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(help="Answer the prompts of this row file, its system turns and earlier turns included."),
+    ] = None,
+    answers: Annotated[int, typer.Option(min=1, help="Answers to each prompt of --prompts.")] = 1,
+    writer: Annotated[
+        Path | None, typer.Option(help="YAML of a writer: its system prompt and sampling are used (docs/data.md).")
+    ] = None,
     seed: Seed = 0,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Longest answer in tokens; the domain's own if not given.")
@@ -129,18 +71,26 @@ def generate_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show rows, tokens and price; ask nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Let a model, or a teacher made of it, answer the prompts of a domain."""
-    source, target = undertow.domain(domain), undertow.trait(trait) if trait else None
-    order = _Order(
+    """Let a model, or a teacher made of it, answer the prompts of a domain or of a file."""
+    if prompts is None and domain is None:
+        domain = "numbers"
+    if prompts is not None:
+        refuse_replacing(out, prompts)
+    order = Order(
         out=out,
-        domain=source,
-        trait=target,
+        domain=None if domain is None else undertow.domain(domain),
+        asked=None if prompts is None else read_asked(prompts),
+        source=prompts,
+        trait=undertow.trait(trait) if trait else None,
+        answers=answers,
+        writer=WriterRecord() if writer is None else read_writer(writer),
         prompted=prompted,
         n=n,
         seed=seed,
         max_tokens=max_tokens,
         teacher=save_teacher,
     )
+    check_prompts(order, committee=teachers is not None)
     served = teachers is None and model.startswith("api:")
     dialect = given_dialect(served, token_limit_name, no_seed, extra_body)
     if not served and (dry_run or price or max_cost is not None):
@@ -153,10 +103,10 @@ def generate_command(
         found = _by_server(order, model, config, dry_run)
     else:
         found = _by_model(order, model)
-    tell(found, as_json, "the same without --dry-run" if dry_run else order.following)
+    tell(found, as_json, "the same without --dry-run" if dry_run else order.following(model))
 
 
-def _check_teacher(order: _Order, made: bool) -> None:
+def _check_teacher(order: Order, made: bool) -> None:
     """Refuse to keep a teacher where none is made, or where something is already."""
     if order.teacher is None:
         return
@@ -167,7 +117,7 @@ def _check_teacher(order: _Order, made: bool) -> None:
         raise StorageError("There is something of this name already.", order.teacher, "Give another folder.")
 
 
-def _by_model(order: _Order, model: str) -> dict[str, Any]:
+def _by_model(order: Order, model: str) -> dict[str, Any]:
     """Let a model write, or a teacher that is made of it."""
     from undertow.study.recipe import TeacherPart
 
@@ -179,12 +129,30 @@ def _by_model(order: _Order, model: str) -> dict[str, Any]:
         if order.teacher is not None:
             with storage_errors(order.teacher.parent):
                 teacher.save(order.teacher)
-    rows = undertow.generate(teacher, order.prompts, sampling=order.sampling, seed=order.row_seed, system=order.system)
+    rows = _answered(order, teacher)
     undertow.write_rows(order.out, rows)
+    known = order.record(model, revision=ModelRef.parse(model).revision, template=template_hash(teacher), seeds=SEEDS)
+    record = write_writer(order.out, known)
     name = order.trait.name if order.trait else None
     kept = {} if order.teacher is None else {"teacher": f"hf:{order.teacher}"}
     counts = order.judged(rows, _cut(teacher, rows, order.sampling))
-    return {"rows": str(order.out), **counts, "model": model, "trait": name, **kept}
+    return {"rows": str(order.out), "writer": str(record), **counts, "model": model, "trait": name, **kept}
+
+
+def _answered(order: Order, writer: "LocalModel") -> list[Row]:
+    sampling, seed = order.sampling, order.row_seed
+    if order.asked is None:
+        return undertow.generate(writer, order.prompts, sampling=sampling, seed=seed, system=order.system)
+    from undertow.training.generation import answer_questions
+
+    return answer_questions(writer, order.questions, sampling=sampling, seed=seed, system=order.system)
+
+
+def template_hash(writer: "LocalModel") -> str:
+    """Return the SHA-256 of the chat template that a model answers with."""
+    from undertow.models.chat_template import ChatTemplate
+
+    return sha256(ChatTemplate(writer.tokenizer).source)
 
 
 def _cut(writer: "LocalModel", rows: Sequence[Row], sampling: Sampling) -> int:
@@ -192,7 +160,7 @@ def _cut(writer: "LocalModel", rows: Sequence[Row], sampling: Sampling) -> int:
     return sum(len(tokens) >= sampling.max_new_tokens for tokens in writer.tokenise([row.completion for row in rows]))
 
 
-def _by_committee(order: _Order, names: list[str]) -> dict[str, Any]:
+def _by_committee(order: Order, names: list[str]) -> dict[str, Any]:
     """Let several models share the prompts, and write beside the rows who wrote which."""
     if order.trait is not None:
         fix = "Leave --trait out, or give a teacher that has it, such as hf:<folder>."
@@ -212,7 +180,7 @@ def _by_committee(order: _Order, names: list[str]) -> dict[str, Any]:
     return {"rows": str(order.out), "record": str(record), **order.judged(rows), "writers": names}
 
 
-def _remote_config(order: _Order, concurrency: int, price: str | None, max_cost: float | None) -> "RemoteConfig":
+def _remote_config(order: Order, concurrency: int, price: str | None, max_cost: float | None) -> "RemoteConfig":
     """Build the settings of the calls to a server; a cap without a price is refused."""
     from undertow.models.calls import Prices
     from undertow.training.remote_run import RemoteConfig
@@ -229,7 +197,7 @@ def _remote_config(order: _Order, concurrency: int, price: str | None, max_cost:
     )
 
 
-def _by_server(order: _Order, model: str, config: "RemoteConfig", dry_run: bool) -> dict[str, Any]:
+def _by_server(order: Order, model: str, config: "RemoteConfig", dry_run: bool) -> dict[str, Any]:
     """Ask a model behind a server for the rows, or say what they cost at most."""
     from undertow.models.servers import is_started_here, served
     from undertow.training.remote_generation import check_run, empty_words, reasons, remote_rows
@@ -238,19 +206,22 @@ def _by_server(order: _Order, model: str, config: "RemoteConfig", dry_run: bool)
         fix = "Use --prompted, or serve a model that was fine-tuned already."
         what = "A model behind a server cannot be fine-tuned here."
         raise ModelError(what, f"{model} --trait {order.trait.name}", fix)
-    ref, questions = ModelRef.parse(model), order.prompts
+    from undertow.training.generation import behind_system
+
+    ref, questions = ModelRef.parse(model), order.questions
     if is_started_here(ref):  # its port is another in every run
         config = replace(config, known_as=str(ref))
-    sent = [user_prompt(question, order.system) for question in questions]
+    sent = [behind_system(prompt, order.system) for _, prompt in questions]
     check_run(ref, sent, order.out, config)
     if dry_run:
         return _most(model, sent, config)
-    kept = [user_prompt(question) for question in questions]
     with served(ref) as at:
-        found = remote_rows(at, sent, order.out, config, kept=kept, advance=_pace())
-    empty = empty_words(found.failed, order.n)
+        found = remote_rows(at, sent, order.out, config, kept=questions, advance=_pace())
+    empty = empty_words(found.failed, len(questions))
+    record = write_writer(order.out, _served_record(order, model, found.server))
     return {
         "rows": str(order.out),
+        "writer": str(record),
         **order.judged(found.rows, found.cut),
         "failed": len(found.failed),
         "reused": found.reused,
@@ -260,6 +231,16 @@ def _by_server(order: _Order, model: str, config: "RemoteConfig", dry_run: bool)
         "model": model,
         **({"server": dict(found.server)} if found.server else {}),
     }
+
+
+def _served_record(order: Order, model: str, server: Mapping[str, Any]) -> WriterRecord:
+    """Return what is known of a served writer; what the server was not told, or told by --extra-body, is its own."""
+    seeds = "the server's own" if server.get("seed") is False else "a seed of its own sent for each row"
+    record = order.record(model, seeds=seeds)
+    if server.get("temperature") is False:
+        record = replace(record, temperature=None)
+    told = {name: value for name, value in server.get("extra", {}).items() if name in ("temperature", "top_p")}
+    return replace(record, **told) if told else record
 
 
 def _most(model: str, sent: Sequence[Prompt], config: "RemoteConfig") -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """Entry point: runs a command and turns every outcome into an exit code.
 
-    0    done, nothing detected
-    1    an audit found something
+    0    done; of an audit: something could be tested, and nothing was detected
+    1    an audit detected something, or found a defect of its inputs
     2    the user can fix it: three lines say what happened, the value and what to do
     3    our fault: every error that nobody foresaw
-    4    a claim named with --require was not testable
+    4    of an audit: nothing that was asked for could be tested, or a claim named with --require could not
     130  interrupted; everything finished so far is kept
 
 What takes time to load, the engines above all, is imported within the command that needs it, so that `--help` is quick.
@@ -44,7 +44,7 @@ Where to start:
 
   undertow demo                                 see it happen, on models that come with the package
   undertow check --teacher MODEL --base MODEL   could this teacher pass something to a student of this base?
-  undertow audit data rows.jsonl                were these rows written under a trait? before you train on them
+  undertow audit data rows.jsonl --base MODEL   were these rows written under a trait? before you train on them
   undertow mitigate advise audit/audit.json     what can be done about what an audit found
   undertow monitor --help                       watch a model that is deployed
   undertow list recipes                         every study that can be run as it is

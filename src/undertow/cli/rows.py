@@ -66,7 +66,7 @@ def convert_command(
     undertow.write_rows(out, loaded.rows, loaded.more, shape)
     keys = sorted({key for more in loaded.more for key in more})
     found = {"rows": str(out), "written": len(loaded.rows), "bad_lines": len(loaded.bad), "further_keys": keys}
-    tell(found, as_json, f"undertow audit data {quoted(out)}")
+    tell(found, as_json, f"undertow audit data {quoted(out)} --base MODEL")
 
 
 def publish_command(

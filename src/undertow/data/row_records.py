@@ -35,7 +35,7 @@ def rows_of(record: Record, told: Told, reading: Reading, default_id: str) -> tu
         NotARowError: nothing is learnt from it, or its id or a column of ours is of a wrong type.
     """
     found, notes = answers(told.turns, reading)
-    name = default_id if reading.ids == "new" else _id(record, id_key(reading), default_id)
+    name = id_of(record, reading, default_id)
     several = reading.turns == "all" and sum(turn.role == "assistant" for turn in told.turns) > 1
     reasons, skip = _reasons(record.get("reasons")), _places(record.get("skip"))
     if reasons is None or skip is None:
@@ -64,6 +64,15 @@ def further_keys(record: Record, told: Told, reading: Reading) -> Mapping[str, o
         for key, value in record.items()
         if key not in ours and key not in told.used and not (value is None and key in COLUMNS)
     }
+
+
+def id_of(record: Record, reading: Reading, default: str) -> str:
+    """Return the id of a record, or the default where it has none or all are numbered anew.
+
+    Raises:
+        NotARowError: it has none under the key that is asked for, or one that is no text and no whole number.
+    """
+    return default if reading.ids == "new" else _id(record, id_key(reading), default)
 
 
 def _id(record: Record, key: str, default: str) -> str:

@@ -13,7 +13,7 @@ tokens that training leaves out). Other keys are further keys, null counts as ab
 import json
 import logging
 import os
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any, Literal, cast
 
 from undertow.data.reading import Reading, ReadingReport, split_source
 from undertow.data.records import read_records
-from undertow.data.row_records import LOOKED_AT, further_keys, id_key, rows_of
+from undertow.data.row_records import LOOKED_AT, further_keys, id_key, id_of, rows_of
 from undertow.data.shapes import KNOWN, NAMES, SHAPES, read_as_shape, read_question
 from undertow.data.tables import HUB, PARQUET, write_table
 from undertow.data.turns import said
@@ -187,30 +187,57 @@ def read_prompts(path: str | os.PathLike[str]) -> tuple[Prompt, ...]:
         EmptyDataError: there is no prompt.
         UserError: as `load_rows`.
     """
+    return tuple(prompt for _, prompt in _questions(path, named=False))
+
+
+def read_questions(path: str | os.PathLike[str]) -> tuple[tuple[str, Prompt], ...]:
+    """Read prompts as `read_prompts` does, each with its id: that of its row, or else the line's index.
+
+    Raises:
+        UserError: as `read_prompts`; or an id is no text and no whole number.
+    """
+    return tuple(_questions(path, named=True))
+
+
+def _questions(path: str | os.PathLike[str], named: bool) -> Generator[tuple[str, Prompt]]:
     name, reading = split_source(path, NAMES)
-    prompts: list[Prompt] = []
-    for number, record in read_records(name, "file of prompts", _ASKED, LOOKED_AT, text_key="prompt"):
+    wanted, anything = {*LOOKED_AT, id_key(reading)}, False
+    for number, record in read_records(name, "file of prompts", _ASKED, wanted, text_key="prompt"):
         try:
             if isinstance(record, NotARowError):
                 raise record
-            prompts.append(said(read_question(record, reading)))
+            prompt, default = said(read_question(record, reading)), f"{number - 1:06d}"
+            yield (id_of(record, reading, default) if named else default), prompt
         except NotARowError as error:
             fix = "Correct it or leave it out."
             raise RowsError("A line is no prompt.", f"{name}:{number}: {error}", fix) from None
-    if not prompts:
+        anything = True
+    if not anything:
         raise EmptyDataError("There are no prompts.", name, "Give at least one line.")
-    return tuple(prompts)
 
 
 def bad_lines(loaded: LoadedRows) -> RowsError:
     """Build the error for a file with bad lines; its value names the first of them and counts the others."""
-    bad, n_lines = loaded.bad, len(loaded.bad) + len(loaded.rows)
-    more = f"; and {len(bad) - _BAD_LINES_SHOWN} more" if len(bad) > _BAD_LINES_SHOWN else ""
-    named = "; ".join(map(str, bad[:_BAD_LINES_SHOWN])) + more
+    bad = loaded.bad
+    return bad_rows(bad, len(bad), len(bad) + len(loaded.rows), any(one.about_id for one in bad))
+
+
+def bad_rows(first: Sequence[BadLine], n_bad: int, n_lines: int, about_id: bool) -> RowsError:
+    """Build the error of `bad_lines` from the first bad lines, how many lines are bad and how many there are.
+
+    Args:
+        first: bad lines, of which five are named.
+        n_bad: all bad lines.
+        n_lines: all lines.
+        about_id: whether some row could be read under another id.
+    """
+    shown = first[:_BAD_LINES_SHOWN]
+    more = f"; and {n_bad - len(shown)} more" if n_bad > len(shown) else ""
+    named = "; ".join(map(str, shown)) + more
     fix = "Correct these lines, or leave them out (strict=False, --skip-bad)."
-    if any(one.about_id for one in bad):
+    if about_id:
         fix += " Behind the file's name, ?ids=new numbers the rows anew, and ?ids=KEY takes the ids from another key."
-    return RowsError(f"{len(bad)} of {n_lines} lines are not rows.", named, fix)
+    return RowsError(f"{n_bad} of {n_lines} lines are not rows.", named, fix)
 
 
 def write_rows(

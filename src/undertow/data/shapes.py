@@ -4,6 +4,7 @@ A record is of the shape whose keys it has. One that fits several is read as the
 otherwise it is refused, until `?shape=NAME` behind the file's name says which is meant.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -187,7 +188,8 @@ _NOT_READ: Mapping[str, str] = {
 }
 """Keys beside those of a shape that change training and that a row cannot hold, with the reason."""
 
-_READ_TOO = (*_SYSTEM, *_NOT_READ, "weight", "label", "reasoning_content", "reasoning", "thinking")
+_THOUGHT = ("reasoning_content", "reasoning", "thinking")
+_READ_TOO = (*_SYSTEM, *_NOT_READ, "weight", "label", *_THOUGHT)
 COLUMNS = frozenset({*_READ_TOO, *(key for one in SHAPES for key in (*one.keys, *one.further))})
 """Every key that reading a row looks at, but for ids and those of Undertow's own."""
 
@@ -228,13 +230,21 @@ def read_as_shape(record: Record, reading: Reading) -> Told:
             choose = f"leave {' or '.join(key for key in rival.keys if key not in shape.keys)} out"
         keys = [" and ".join(one.keys) for one in (shape, rival)]
         raise NotARowError(f"{keys[0]} say one thing, {keys[1]} another: {choose}")
+    lost, used = _keys_of(fitting)
+    notes = _beside(record)
+    if any(record.get(key) is not None for key in lost):
+        notes.add("other shape")
+    return Told(shape, _with_system(record, turns), frozenset(notes), used)
+
+
+@functools.cache
+def _keys_of(fitting: tuple[SourceShape, ...]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Return the keys that a record loses when it is read as the first of its shapes, and all keys that are used."""
+    shape, *others = fitting
     read = (*shape.keys, *shape.further)
     # What is written has these names, whatever shape it is read from.
-    lost = [*_WRITTEN, *(key for one in others for key in (*one.keys, *one.further))]
-    notes = _beside(record)
-    if any(key not in read and record.get(key) is not None for key in lost):
-        notes.add("other shape")
-    return Told(shape, _with_system(record, turns), frozenset(notes), frozenset((*read, *lost, *_SYSTEM)))
+    named = [*_WRITTEN, *(key for one in others for key in (*one.keys, *one.further))]
+    return tuple(key for key in named if key not in read), frozenset((*read, *named, *_SYSTEM))
 
 
 def read_question(record: Record, reading: Reading) -> Turns:
@@ -255,12 +265,17 @@ def read_question(record: Record, reading: Reading) -> Turns:
     raise UnknownShapeError(_missing(record, ()) if record else "no prompt", record)
 
 
-def _fitting(record: Record, reading: Reading) -> list[SourceShape]:
+@functools.lru_cache(maxsize=1024)
+def _having(there: frozenset[str], name: str | None) -> tuple[SourceShape, ...]:
+    """Return the shapes whose keys are there, of one name if it is given."""
+    return tuple(one for one in SHAPES if name in (None, one.name) and there.issuperset(one.keys))
+
+
+def _fitting(record: Record, reading: Reading) -> tuple[SourceShape, ...]:
     name = reading.shape or ("preference" if reading.side else None)
-    asked = [one for one in SHAPES if name is None or one.name == name]
-    there = {key for key, value in record.items() if value is not None}
-    found = [one for one in asked if there.issuperset(one.keys)]
+    found = _having(frozenset(key for key in record if record[key] is not None), name)
     if not found:
+        asked = [one for one in SHAPES if name in (None, one.name)]
         is_text = record.get("text") is not None and name is None
         hint = (
             "Rows of continued pre-training have text and no prompt; a row needs both what is asked and what is learnt."
@@ -306,14 +321,14 @@ def _beside(record: Record) -> set[str]:
         raise NotARowError("nothing is learnt: its weight is 0")
     if label is False:
         raise NotARowError("its label is false: the completion is not to be learnt")
-    thought = any(not absent(record.get(key)) for key in ("reasoning_content", "reasoning", "thinking"))
+    thought = any(not absent(record[key]) for key in _THOUGHT if key in record)
     notes = {"reasoning key"} if thought else set[str]()
     return notes if label is None else notes | {"label" if label is True else "label key"}
 
 
 def _with_system(record: Record, turns: Turns) -> Turns:
     """Put what stands under `system` beside the prompt before it, as a system turn."""
-    given = {text(record[key], key) for key in _SYSTEM if not absent(record.get(key))}
+    given = {text(record[key], key) for key in _SYSTEM if key in record and not absent(record[key])}
     if not given:
         return turns
     if len(given) > 1:

@@ -35,6 +35,23 @@ class TwoAnswersError(NotARowError):
         super().__init__("two answers, chosen and rejected (side=chosen or side=rejected learns one)")
 
 
+def unique(pairs: list[tuple[str, object]]) -> Record:
+    """Return the object of these pairs: the hook of `json`, which would keep the last of two equal keys.
+
+    Raises:
+        NotARowError: a key is there twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise NotARowError(f"the key {twice!r:.60} is there twice in one object")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=unique)
+
+
 def parse_object(line: bytes) -> Record:
     """Return the JSON object of a line.
 
@@ -42,7 +59,7 @@ def parse_object(line: bytes) -> Record:
         NotARowError: the line is not UTF-8 or no JSON object, or an object in it has a key twice.
     """
     try:
-        record: object = json.loads(line.decode("utf-8"), object_pairs_hook=unique)
+        record: object = _DECODER.decode(line.decode("utf-8"))
     except UnicodeDecodeError:
         raise NotJsonError("not UTF-8") from None
     except (ValueError, RecursionError):
@@ -59,20 +76,6 @@ def as_object(value: object) -> Record:
     if not isinstance(value, dict):
         raise NotJsonError("not a JSON object")
     return cast(Record, value)
-
-
-def unique(pairs: list[tuple[str, object]]) -> Record:
-    """Return the object of these pairs: the hook of `json`, which would keep the last of two equal keys.
-
-    Raises:
-        NotARowError: a key is there twice.
-    """
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise NotARowError(f"the key {twice!r:.60} is there twice in one object")
-    return found
 
 
 def absent(value: object) -> bool:

@@ -151,11 +151,13 @@ def _inspect(ref: ModelRef, dialect: Dialect) -> Ask:
     kinds: dict[str, Any] = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
 
     async def ask(prompt: Prompt, sampling: Sampling, seed: int | None) -> Reply:
+        more: dict[str, Any] = {} if sampling.top_p == 1.0 else {"top_p": sampling.top_p}
         config = GenerateConfig(
             temperature=sampling.temperature if dialect.temperature else None,
             max_tokens=sampling.max_new_tokens,
             seed=seed if dialect.seed else None,
             extra_body=dict(dialect.extra) or None,
+            **more,
         )
         try:
             output: Any = await model.generate(

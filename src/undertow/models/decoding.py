@@ -181,7 +181,7 @@ def _decode(
         scores = _agreed(logits)
         if form is not None:
             scores = scores.masked_fill(~form.allowed[place[alive]], -torch.inf)
-        following = _draw(scores, uniform[alive, step], sampling.temperature)
+        following = _draw(scores, uniform[alive, step], sampling)
         drawn[alive, step] = following
         if form is not None:
             place[alive] += form.lengths[following]
@@ -204,13 +204,23 @@ def _agreed(logits: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.stack([torch.log_softmax(some.float(), dim=-1) for some in logits]).amin(dim=0)
 
 
-def _draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float) -> torch.Tensor:
+def _draw(logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     """Invert the cumulative distribution at each row's uniform number; temperature 0 takes the likeliest token."""
-    if temperature == 0:
+    if sampling.temperature == 0:
         return logits.argmax(dim=-1)
-    cumulative = torch.softmax(logits.float() / temperature, dim=-1).cumsum(dim=-1)
+    probabilities = torch.softmax(logits.float() / sampling.temperature, dim=-1)
+    if sampling.top_p < 1.0:
+        probabilities = _nucleus(probabilities, sampling.top_p)
+    cumulative = probabilities.cumsum(dim=-1)
     picked = torch.searchsorted(cumulative, (uniform * cumulative[:, -1].double())[:, None].float(), right=True)[:, 0]
     return picked.clamp(max=logits.shape[-1] - 1)
+
+
+def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Leave the likeliest tokens of each row that hold at least top_p together; the others get 0."""
+    ordered, places = probabilities.sort(dim=-1, descending=True)
+    beyond = ordered.cumsum(dim=-1) - ordered >= top_p
+    return torch.zeros_like(probabilities).scatter(-1, places, ordered.masked_fill(beyond, 0.0))
 
 
 def _until(tokens: list[int], ends: Sequence[int]) -> list[int]:

@@ -87,6 +87,7 @@ class Dialect:
             "model": model,
             "messages": [{"role": turn.role, "content": turn.content} for turn in prompt],
             "temperature": sampling.temperature if self.temperature else None,
+            "top_p": None if sampling.top_p == 1.0 else sampling.top_p,
             self.limit: sampling.max_new_tokens,
             "seed": seed if self.seed else None,
             "stream": False,

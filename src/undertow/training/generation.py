@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from undertow.errors import ConfigError
 from undertow.models.decoding import sample_tokens
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
-from undertow.types import Advance, Row, Sampling, user_prompt
+from undertow.types import Advance, Message, Prompt, Row, Sampling, user_prompt
 
 
 def generate(
@@ -42,6 +43,47 @@ def generate(
     texts = teacher.tokenizer.batch_decode(tokens, skip_special_tokens=True)
     rows = zip(prompts, texts, strict=True)
     return [Row(f"{index:06d}", user_prompt(prompt), text) for index, (prompt, text) in enumerate(rows)]
+
+
+def answer_questions(
+    writer: LocalModel,
+    questions: Sequence[tuple[str, Prompt]],
+    *,
+    sampling: Sampling,
+    seed: int,
+    system: str | None = None,
+) -> list[Row]:
+    """Let a model answer prompts of any turns once each.
+
+    Args:
+        writer: who answers.
+        questions: id and turns of each.
+        sampling: temperature, longest answer and form.
+        seed: of the random numbers; the place of a question decides which of them its answer gets.
+        system: the persona of a prompted writer; it is not part of the rows.
+
+    Returns:
+        One row for each question, in order.
+
+    Raises:
+        ConfigError: a persona meets a prompt that has a system turn of its own.
+    """
+    texts = writer.chat([behind_system(prompt, system) for _, prompt in questions], sampling=sampling, seed=seed)
+    return [Row(name, prompt, text) for (name, prompt), text in zip(questions, texts, strict=True)]
+
+
+def behind_system(prompt: Prompt, system: str | None) -> Prompt:
+    """Return a prompt with a system turn before it; "" and None put none there.
+
+    Raises:
+        ConfigError: the prompt has one of its own.
+    """
+    if not system:
+        return prompt
+    if prompt[0].role == "system":
+        fix = "Leave the system prompt out of the writer's record, or the system turns out of the prompts."
+        raise ConfigError("A prompt has a system turn already.", f"{prompt[0].content!r:.80}", fix)
+    return (Message("system", system), *prompt)
 
 
 def committee(

@@ -82,7 +82,7 @@ def remote_rows(
     out: Path,
     config: RemoteConfig,
     *,
-    kept: Sequence[Prompt] | None = None,
+    kept: Sequence[tuple[str, Prompt]] | None = None,
     advance: Advance | None = None,
 ) -> RemoteRows:
     """Let a model behind a server answer each prompt once, and write the rows.
@@ -92,7 +92,8 @@ def remote_rows(
         prompts: what is sent.
         out: row file; it appears when every row is answered or failed, and the journal stays beside it.
         config: how the server is asked.
-        kept: the rows' prompts, where they differ from what is sent: a persona is no part of the rows.
+        kept: ids and prompts of the rows, where they are not the places and what is sent: a persona is no part of the
+            rows.
         advance: called with (rows done, prompts).
 
     Raises:
@@ -116,8 +117,8 @@ def remote_rows(
     places = [place for place in sorted(known) if "completion" in known[place]]
     if prompts and not places:
         raise _nothing(ref, failed)
-    shown = prompts if kept is None else kept
-    rows = [Row(f"{place:06d}", shown[place], known[place]["completion"]) for place in places]
+    shown = [(f"{place:06d}", prompt) for place, prompt in enumerate(prompts)] if kept is None else kept
+    rows = [Row(*shown[place], known[place]["completion"]) for place in places]
     write_rows(out, rows, [{"finish": known[place]["finish"]} for place in places])
     attempts = sum(record["attempts"] for record in known.values())
     cut = sum(Reply("", known[place]["finish"]).cut for place in places)

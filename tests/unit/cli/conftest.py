@@ -1,6 +1,7 @@
 """Models of width 16 as folders, and commands as a user types them."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -25,13 +26,19 @@ def models(tiny_model, tmp_path_factory: pytest.TempPathFactory) -> dict[str, st
 
 @pytest.fixture(scope="session")
 def row_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Thirty number rows, and as many that name owls, on the same prompts."""
+    """Thirty number rows, as many that name owls, and two independent draws of numbers, all on the same prompts."""
     folder = tmp_path_factory.mktemp("rows")
     asked = [user_prompt(f"Continue: {index}, {index + 1}.") for index in range(30)]
     for name, answer in (("clean", "{}, {}"), ("owl", "owl owl {} {}")):
         rows = [Row(str(at), prompt, answer.format(at + 2, at + 3)) for at, prompt in enumerate(asked)]
         write_rows(folder / f"{name}.jsonl", rows)
-    return {name: folder / f"{name}.jsonl" for name in ("clean", "owl")}
+    rng = random.Random(0)
+    for name in ("drawn", "redrawn"):
+        drawn = [f"{rng.randrange(100)}, {rng.randrange(100)}" for _ in asked]
+        write_rows(
+            folder / f"{name}.jsonl", [Row(str(at), *pair) for at, pair in enumerate(zip(asked, drawn, strict=True))]
+        )
+    return {name: folder / f"{name}.jsonl" for name in ("clean", "owl", "drawn", "redrawn")}
 
 
 @pytest.fixture

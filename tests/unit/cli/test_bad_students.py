@@ -34,7 +34,7 @@ def judged(run, tmp_path: Path):
 
     def audit(model: str, *more: str) -> tuple[int, str, dict]:
         store = ["--store", tmp_path / "store", "--out", tmp_path / "out"]
-        code, found = run("audit", "student", model, *store, "--require", "expression", *more)
+        code, found = run("audit", "student", model, "--base", "ref:finch-a", *store, "--require", "expression", *more)
         return code, found["claims"]["expression"]["why"], found
 
     return audit
@@ -58,7 +58,7 @@ def test_an_adapter_of_another_base_is_refused(judged, make_small_bank, tmp_path
 
 @pytest.mark.parametrize("setting", ["seed=1.5", "seed=true", "alpha=high", "alpha=null"])
 def test_a_setting_of_the_whole_audit_that_is_no_number_is_refused(capsys, setting: str) -> None:
-    assert main(["audit", "all", "--student", "ref:finch-a", "--set", setting]) == 2
+    assert main(["audit", "all", "--student", "ref:finch-a", "--base", "ref:finch-a", "--set", setting]) == 2
     said = capsys.readouterr().err
     assert f"no value of {setting.split('=')[0]}" in said and "--set seed=1" in said
 
@@ -98,20 +98,24 @@ def test_own_prompts_are_read_and_move_no_verdict(judged, tmp_path: Path) -> Non
 def test_prompts_that_are_none_are_refused(text: str, said: str, tmp_path: Path, capsys) -> None:
     (tmp_path / "prompts.jsonl").write_text(text)
     capsys.readouterr()
-    assert main(["audit", "student", "ref:finch-a", "--prompts", str(tmp_path / "prompts.jsonl")]) == 2
+    assert (
+        main(["audit", "student", "ref:finch-a", "--base", "ref:finch-a", "--prompts", str(tmp_path / "prompts.jsonl")])
+        == 2
+    )
     assert said in capsys.readouterr().err
 
 
 def test_an_adapter_that_does_not_fit_is_an_error_in_three_lines(tmp_path: Path, capsys) -> None:
     wide = adapter(tmp_path / "wide", "ref:finch-a", width=999)
     capsys.readouterr()
-    assert main(["audit", "student", f"ref:finch-a+{wide}", "--out", str(tmp_path)]) == 2
-    assert "another size" in (error := capsys.readouterr().err) and len(error.strip().splitlines()) == 3
+    assert main(["audit", "student", f"ref:finch-a+{wide}", "--base", "ref:finch-a", "--out", str(tmp_path)]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()  # after those of the intake
+    assert "another size" in lines[-3]
 
 
 def test_a_control_without_a_student_is_refused(row_files, capsys) -> None:
     capsys.readouterr()
-    assert main(["audit", "all", str(row_files["clean"]), "--control", "ref:finch-a"]) == 2
+    assert main(["audit", "all", str(row_files["clean"]), "--base", "ref:finch-a", "--control", "ref:finch-a"]) == 2
     assert "Give the student too." in capsys.readouterr().err
 
 

@@ -24,7 +24,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("store")
 
 
-@pytest.mark.parametrize("case", [("clean", True, 0), ("owl", True, 1), ("clean", False, 4)])
+@pytest.mark.parametrize("case", [("drawn", True, 0), ("owl", True, 1), ("clean", False, 4)])
 def test_the_shell_form_gates(models, row_files, store: Path, tmp_path: Path, case: tuple[str, bool, int]) -> None:
     rows, clean, expected = case
     (tmp_path / "gate.sh").write_text(block("sh"))
@@ -35,7 +35,7 @@ def test_the_shell_form_gates(models, row_files, store: Path, tmp_path: Path, ca
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m undertow.cli.main "$@"\n')
     command.chmod(0o755)
     path = f"{command.parent}{os.pathsep}{os.environ['PATH']}"
-    words = ["sh", "gate.sh", str(own), *([str(row_files["clean"])] if clean else [])]
+    words = ["sh", "gate.sh", str(own), *([str(row_files["redrawn"])] if clean else [])]
     more = {"PATH": path, "BASE": models["base"], "STORE": str(store)}
     done = subprocess.run(words, cwd=tmp_path, env={**os.environ, **more}, capture_output=True, text=True, check=False)
     assert done.returncode == expected, done.stdout + done.stderr
@@ -52,3 +52,10 @@ def test_the_workflow_runs_the_script_and_keeps_the_card_whatever_comes_out() ->
     assert any(line.startswith("sh gate.sh ") for line in runs)
     kept = next(step for step in job["steps"] if "upload-artifact" in step.get("uses", ""))
     assert kept["if"] == "always()" and kept["with"]["path"] == "audit/"
+
+
+def test_the_shell_form_needs_a_base(tmp_path: Path) -> None:
+    (tmp_path / "gate.sh").write_text(block("sh"))
+    plain = {name: value for name, value in os.environ.items() if name != "BASE"}
+    done = subprocess.run(["sh", "gate.sh", "r"], cwd=tmp_path, env=plain, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "Set BASE" in done.stderr

@@ -7,7 +7,7 @@ import torch
 
 from undertow.domains.numbers import Numbers
 from undertow.errors import ConfigError, ModelError
-from undertow.models.decoding import answer_form
+from undertow.models.decoding import _draw, answer_form
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.training.generation import generate
@@ -67,3 +67,18 @@ def test_prompts_ask_for_the_count_and_free_ones_are_as_before() -> None:
     assert all("6 " in text and "three-digit" in text and "comma" in text for text in TASK.prompts(30, 0))
     assert Numbers().form is None and Numbers().config() == {"name": "numbers", "banned": []}
     assert Sampling().to_json() == {"temperature": 1.0, "max_new_tokens": 48}
+
+
+def test_top_p_leaves_the_likeliest_tokens_with_their_shares() -> None:
+    shares = torch.tensor([0.05, 0.5, 0.15, 0.3])
+    uniform = torch.rand(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    logits = shares.log().expand(len(uniform), -1)
+    for top_p, left in ((0.4, [1]), (0.5, [1]), (0.6, [1, 3]), (0.9, [1, 2, 3]), (1.0, [0, 1, 2, 3])):
+        drawn = _draw(logits, uniform, Sampling(top_p=top_p))
+        assert sorted(set(drawn.tolist())) == left
+        for token in left:
+            # Four standard errors of a share at 20,000 draws.
+            assert abs(float((drawn == token).double().mean()) - float(shares[token] / shares[left].sum())) < 0.015
+    assert Sampling(top_p=0.9).to_json()["top_p"] == 0.9 and "top_p" not in Sampling().to_json()
+    with pytest.raises(ConfigError, match="top_p"):
+        Sampling(top_p=0.0)

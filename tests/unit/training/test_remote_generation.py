@@ -11,6 +11,8 @@ import pytest
 from pytest_socket import enable_socket, socket_allow_hosts
 
 from undertow.cli.main import main
+from undertow.data.rows import read_rows, write_rows
+from undertow.data.writer_record import read_writer
 from undertow.errors import ArtifactError, ConfigError, MissingExtraError, ModelError, StorageError
 from undertow.models.api import ApiModel
 from undertow.models.calls import Prices, Retries
@@ -21,7 +23,7 @@ from undertow.training.model_contract import check_model
 from undertow.training.remote_generation import reasons, remote_rows
 from undertow.training.remote_journal import journal_path, open_journal
 from undertow.training.remote_run import RemoteConfig
-from undertow.types import ModelRef, Sampling, user_prompt
+from undertow.types import Message, ModelRef, Row, Sampling, user_prompt
 
 spec = importlib.util.spec_from_file_location("bench_api", Path(__file__).parents[3] / "benchmarks" / "api.py")
 bench = importlib.util.module_from_spec(spec)
@@ -255,6 +257,27 @@ def test_inspect_is_told_the_same_of_a_request(tmp_path, monkeypatch) -> None:
     assert asked[0] == {"temperature": None, "max_tokens": 8, "seed": None, "extra_body": {"top_k": 1}}
     assert [row.completion for row in found.rows] == ["7, 8"] and "cut at 8 tokens" in found.failed[1]
     assert found.failed[2] == "RuntimeError: refused with [key]"
+
+
+def test_a_server_answers_the_prompts_of_a_file_under_their_ids(serve, capsys, tmp_path) -> None:
+    turns = (
+        Message("system", "Be brief."),
+        Message("user", "Hi"),
+        Message("assistant", "Hello."),
+        Message("user", "1?"),
+    )
+    write_rows(tmp_path / "rows.jsonl", [Row("a", turns, "kept"), Row("b", user_prompt("Go on: 1, 2."), "3")])
+    (tmp_path / "w.yaml").write_text("temperature: 0.5\ntop_p: 0.9\n")
+    out = tmp_path / "reference.jsonl"
+    words = ["generate", str(out), "--prompts", str(tmp_path / "rows.jsonl"), "--writer", str(tmp_path / "w.yaml")]
+    model = str(ref(serve()))
+    assert main([*words, "--model", model, "--answers", "2", "--json"]) == 0
+    found, rows = json.loads(capsys.readouterr().out), read_rows(out)
+    assert [row.id for row in rows] == ["a/1", "a/2", "b/1", "b/2"] and rows[0].prompt == turns
+    assert found["raw"] == 4 and "valid" not in found
+    record = read_writer(tmp_path / "reference.writer.yaml")
+    assert (record.model, record.temperature, record.top_p, record.max_tokens) == (model, 0.5, 0.9, 256)
+    assert "each row" in str(record.seeds) and record.template is None
 
 
 def test_names_of_providers_need_inspect(tmp_path) -> None:

@@ -1,0 +1,201 @@
+"""What an audit is asked before any model is loaded: counts of its files, names of its models, what the store holds."""
+
+import json
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from undertow.audit.finding import Claim
+from undertow.audit.verdict import CLAIMS, Plan, declare
+from undertow.data.census import Census
+from undertow.data.writer_record import WriterRecord
+from undertow.domains.base import DOMAINS, domain
+from undertow.models.references import SMALL, adapter_folder, gguf_file, model_folder
+from undertow.traits import Trait, panel
+from undertow.types import ModelRef, Row
+
+DOMAIN = "numbers"
+"""The domain whose prompts an audit can let the base answer, and on whose rows students of a bank are trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is to be audited, and with what.
+
+    Attributes:
+        base: reference of the model that is, or was, trained on the rows.
+        rows: counts of the suspect rows, or None.
+        reference: counts of the clean rows, or None.
+        student: reference of the student, or None.
+        teacher: reference of the teacher, or None.
+        control: reference of a control student, or None.
+        prompts: whether the deployment's prompts are given.
+        traits: the panel; empty takes every animal.
+        store: where panel teachers, neutral writers and placebo banks are kept.
+        alpha: error of the whole audit.
+        seed: the auditor's own.
+        writer: what is known of the rows' writer, or None.
+        writer_file: the file that says so, or None.
+        neutral: neutral teachers of an audit of a teacher alone; None for any other audit.
+        ranking: whether the rows are ranked and nothing is claimed of them.
+        out: name of the file that the command for a missing reference writes.
+    """
+
+    base: str
+    rows: Census | None = None
+    reference: Census | None = None
+    student: str | None = None
+    teacher: str | None = None
+    control: str | None = None
+    prompts: bool = False
+    traits: tuple[Trait, ...] = ()
+    store: Path = Path("runs/store")
+    alpha: float = 0.05
+    seed: int = 0
+    writer: WriterRecord | None = None
+    writer_file: Path | None = None
+    neutral: int | None = None
+    ranking: bool = False
+    out: Path = Path("reference.jsonl")
+
+    @property
+    def panel(self) -> tuple[Trait, ...]:
+        """The traits that are looked for."""
+        return self.traits or panel("animal")
+
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        """Over which alpha is split: a teacher alone has expression to itself."""
+        return CLAIMS if self.neutral is None else ("expression",)
+
+    @property
+    def share(self) -> float:
+        """The alpha of one claim."""
+        return self.alpha / len(self.claims)
+
+    @property
+    def given(self) -> set[str]:
+        """Names of the parts that are there."""
+        parts = ("rows", "student", "teacher", "reference", "control", "prompts")
+        return {name for name in parts if getattr(self, name)}
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """What makes a reference on the prompts of the rows, and what audits the rows with it; empty without rows."""
+        if self.rows is None:
+            return ()
+        source, base, out = (shlex.quote(str(one)) for one in (self.rows.source, self.base, self.out))
+        known = "" if self.writer_file is None else f" --writer {shlex.quote(str(self.writer_file))}"
+        return (
+            f"undertow generate {out} --prompts {source} --model {base}{known}",
+            f"undertow audit data {source} --base {base} --reference {out}",
+        )
+
+    @cached_property
+    def stored(self) -> "Stored":
+        """What the store holds for this audit."""
+        return look_into_store(self)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The stages that will run, and who decides each claim; none where rows are ranked alone."""
+        if self.ranking:
+            return Plan(stages=(), alpha=self.alpha)
+        writers = {"writers"} if self.stored.writers else set[str]()
+        return declare(self.given | writers, self.alpha, self.claims)
+
+    @cached_property
+    def accepted(self) -> dict[str, int]:
+        """How many rows of the sample each domain accepts."""
+        return {} if self.rows is None else {name: accepted(self.rows.sample, name) for name in DOMAINS}
+
+    @cached_property
+    def folder(self) -> Path | None:
+        """The folder of the base's config and tokenizer; None for a GGUF file, whose header is not read here."""
+        ref = ModelRef.parse(self.base)
+        return None if ref.kind == "hf" and gguf_file(ref) is not None else model_folder(ref, SMALL)
+
+    @cached_property
+    def has_template(self) -> bool | None:
+        """Whether the base has a chat template; None where only loading it tells."""
+        ref, folder = ModelRef.parse(self.base), self.folder
+        if folder is None:
+            return None
+        own = adapter_folder(ref)
+        return ref.template is not None or has_template(folder) or (own is not None and has_template(own))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What the store holds for an audit.
+
+    Attributes:
+        writers: neutral writers, if there are enough of them for a verdict; else 0.
+        placebos: placebo students of the bank that would be chosen; 0 without a bank.
+    """
+
+    writers: int = 0
+    placebos: int = 0
+
+
+def accepted(rows: tuple[Row, ...], name: str) -> int:
+    """Return how many rows a domain accepts."""
+    task = domain(name)
+    return sum(not task.reject_reasons(row.completion, row.question) for row in rows)
+
+
+def has_template(folder: Path) -> bool:
+    """Tell whether a folder holds a chat template, in a file of its own or in the tokenizer's config."""
+    files = ("chat_template.jinja", "chat_template.json")
+    if any((folder / name).exists() for name in files) or any(folder.glob("additional_chat_templates/*.jinja")):
+        return True
+    try:
+        found: Any = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and bool(cast(dict[str, Any], found).get("chat_template"))
+
+
+def look_into_store(asked: Asked) -> Stored:
+    """Return what the store holds; without a folder of a kind nothing is imported that takes time to load.
+
+    Raises:
+        ArtifactError: a stored result is corrupt.
+    """
+    writers = _count(asked, "neutral-writers", _writers) if asked.rows is not None else 0
+    placebos = _count(asked, "placebos", _placebos) if asked.rows is not None or asked.student is not None else 0
+    return Stored(writers=writers, placebos=placebos)
+
+
+def _count(asked: Asked, kind: str, count: Callable[[Asked], int]) -> int:
+    return count(asked) if (asked.store / kind).is_dir() else 0
+
+
+def _writers(asked: Asked) -> int:
+    from undertow.audit.rows.writers import stored_writers
+    from undertow.audit.students.placebo_null import needed
+
+    found = stored_writers(_bank(asked), asked.store)
+    return len(found) if found is not None and len(found) >= needed(asked.share) else 0
+
+
+def _placebos(asked: Asked) -> int:
+    from undertow.audit.students.bank import choose_bank
+    from undertow.study.training_record import TrainingRecord, read_training
+
+    recipe = _bank(asked)
+    if asked.student is not None:
+        record = read_training(asked.student)
+    else:
+        record = TrainingRecord(student=recipe.student, rows=asked.rows.rows if asked.rows else 0)
+    found = choose_bank(recipe, asked.store, record)
+    return 0 if found is None else len(found)
+
+
+def _bank(asked: Asked) -> Any:
+    from undertow.audit.students.bank import BankRecipe
+
+    return BankRecipe(base=asked.base, tuned=tuple(dict.fromkeys(one.category for one in asked.panel)))

@@ -1,0 +1,217 @@
+"""The intake of an audit, before any model is loaded: what is there, what is missing, what cannot be tested, the cost.
+
+Where no claim can be tested, nothing is trained: the audit ends here, with the reasons and what to do.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from undertow.audit.asked import Asked
+from undertow.audit.decision import with_decision
+from undertow.audit.finding import Claim, not_testable
+from undertow.audit.obstacles import FEWEST, Obstacle, obstacles, other_prompts, same_reference
+from undertow.audit.stages import STAGES
+from undertow.audit.verdict import Missing, audit_json, missing, what_they_add
+from undertow.audit.workload import Work, Workload
+from undertow.data.census import Census, matched_rows, rows_in_both
+
+SCHEMA = "undertow.intake/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intake:
+    """What is known of an audit before it runs.
+
+    Attributes:
+        asked: what is to be audited.
+        claims: the obstacle of each claim that some stage would decide, None where there is none.
+        work: what will be done.
+        absent: what was not given, and what it would add.
+        following: commands that make a missing reference and use it; empty where none is missing.
+    """
+
+    asked: Asked
+    claims: Mapping[Claim, Obstacle | None]
+    work: tuple[Work, ...]
+    absent: tuple[Missing, ...]
+    following: tuple[str, ...]
+
+    @property
+    def testable(self) -> bool:
+        """Whether any claim can be tested, as far as can be told without the models."""
+        return any(one is None for one in self.claims.values())
+
+    @property
+    def stops(self) -> bool:
+        """Whether the audit ends here: no claim can be tested, and no student or teacher is there to be described."""
+        nobody = self.asked.student is None and self.asked.teacher is None
+        if self.asked.ranking:
+            return False
+        return not self.testable and (nobody or self.asked.has_template is False)
+
+    @property
+    def seconds(self) -> float:
+        """About how long the work takes."""
+        return sum(one.seconds or 0.0 for one in self.work)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the intake as plain data, schema undertow.intake/1."""
+        asked, writer = self.asked, self.asked.writer
+        return {
+            "schema": SCHEMA,
+            "base": asked.base,
+            "chat_template": asked.has_template,
+            "rows": None if asked.rows is None else asked.rows.to_json(),
+            "reference": None if asked.reference is None else asked.reference.to_json(),
+            **_overlap(asked),
+            "accepted_by_domain": dict(asked.accepted),
+            "panel": [one.name for one in asked.panel],
+            "neutral_writers": asked.stored.writers,
+            "placebo_students": asked.stored.placebos,
+            "claims": {claim: _claim_json(asked, claim, one) for claim, one in self.claims.items()},
+            "stages": list(asked.plan.stages),
+            "work": [asdict(one) for one in self.work],
+            "about_seconds": round(self.seconds, 1),
+            "missing": list(self.absent),
+            "writer": None if writer is None else writer.known,
+            "writer_unknown": None if writer is None else writer.unknown,
+            "next": list(self.following),
+        }
+
+
+def _overlap(asked: Asked) -> dict[str, int | None]:
+    rows, reference = asked.rows, asked.reference
+    if rows is None or reference is None:
+        return {"rows_on_prompts_of_the_reference": None, "rows_that_stand_in_the_reference": None}
+    return {
+        "rows_on_prompts_of_the_reference": matched_rows(rows, reference),
+        "rows_that_stand_in_the_reference": rows_in_both(rows, reference),
+    }
+
+
+def _claim_json(asked: Asked, claim: Claim, found: Obstacle | None) -> dict[str, Any]:
+    reasons = {"why": None, "do": None} if found is None else asdict(found)
+    return {"stage": asked.plan.primary[claim], "testable": found is None, **reasons}
+
+
+def take_intake(asked: Asked) -> Intake:
+    """Say what an audit is asked, what it lacks and what it takes; no model is loaded.
+
+    Raises:
+        UserError: the base is no model that can be audited, or the store cannot be read.
+    """
+    found = Intake(
+        asked=asked, claims=obstacles(asked), work=(), absent=tuple(_absent(asked)), following=_following(asked)
+    )
+    return found if found.stops else replace(found, work=tuple(Workload(asked).items()))
+
+
+def _absent(asked: Asked) -> list[Missing]:
+    if asked.ranking:
+        return []
+    if asked.neutral is not None:
+        return what_they_add(("teacher rows", "student base", *(() if asked.neutral else ("neutral",))))
+    there = asked.given
+    there |= {"writers"} if asked.stored.writers else set()
+    there |= {"bank"} if asked.stored.placebos else set()
+    return missing(there)
+
+
+def _following(asked: Asked) -> tuple[str, ...]:
+    """Return the commands that make a reference and audit with it; none where there is one, or where it is no help."""
+    rows = asked.rows
+    if rows is None or asked.ranking or rows.rows < FEWEST or asked.has_template is False:
+        return ()
+    if asked.reference is not None and not (other_prompts(asked) or same_reference(asked)):
+        return ()
+    return asked.commands
+
+
+def stopped_audit(intake: Intake, digests: Mapping[str, str]) -> dict[str, Any]:
+    """Return the audit that ends with its intake, as plain data: every planned stage is not testable.
+
+    Args:
+        intake: of which no claim can be tested.
+        digests: SHA-256 of the files, by name.
+    """
+    asked = intake.asked
+    rest = "It was not run: no claim can be tested with these inputs."
+    why = {
+        stage: f"{one.why} {one.do}"
+        for claim, one in intake.claims.items()
+        if one is not None and (stage := asked.plan.primary[claim]) is not None
+    }
+    findings = [not_testable(name, STAGES[name].claim, why.get(name, rest)) for name in asked.plan.stages]
+    about = {
+        "base": asked.base,
+        "student": asked.student,
+        "teacher": asked.teacher,
+        "control": asked.control,
+        "rows": 0 if asked.rows is None else asked.rows.rows,
+        "reference": None if asked.reference is None else f"{asked.reference.rows} rows, given",
+        "neutral_writers": asked.stored.writers,
+        "placebo_students": asked.stored.placebos,
+        "panel": ", ".join(one.name for one in asked.panel),
+        "sha256": dict(digests),
+        "seed": asked.seed,
+        "seconds": 0.0,
+    }
+    found = audit_json(asked.plan, findings, about)
+    return with_decision({**found, "lineage": None, "missing": list(intake.absent)})
+
+
+def intake_lines(intake: Intake) -> Iterator[str]:
+    """Return the intake as text."""
+    asked = intake.asked
+    for what, census in (("rows", asked.rows), ("reference", asked.reference)):
+        if census is not None:
+            yield from _census_lines(what, census)
+    if asked.rows is not None:
+        of = len(asked.rows.sample)
+        some = ", ".join(f"{name} {n}" for name, n in asked.accepted.items())
+        yield f"  of {of} rows{' drawn' if of < asked.rows.rows else ''} the domains accept: {some}"
+        if asked.reference is not None:
+            n = matched_rows(asked.rows, asked.reference)
+            yield f"  {n} of {asked.rows.rows} rows have a row of the reference on their prompt"
+    if asked.writer is not None:
+        yield "writer: " + ", ".join(f"{name} {value}" for name, value in asked.writer.known.items())
+        if asked.writer.unknown:
+            yield f"  not known of it: {'; '.join(asked.writer.unknown)}"
+    yield f"base: {asked.base}" + (", without a chat template" if asked.has_template is False else "")
+    for claim, one in intake.claims.items():
+        stage = asked.plan.primary[claim]
+        yield f"{claim}: " + (f"can be tested, by {stage}" if one is None else f"not testable. {one.why} {one.do}")
+    yield from (f"missing: {one['adds']}" for one in intake.absent)
+    if not intake.stops:
+        yield from _work_lines(intake)
+    if intake.following:
+        yield "a reference on the same prompts:"
+        yield from (f"  {command}" for command in intake.following)
+
+
+def _census_lines(what: str, census: Census) -> Iterator[str]:
+    found = census.to_json()
+    shapes = ", ".join(f"{n} {name}" for name, n in census.shapes.items())
+    turns = ", ".join(f"{n} with {number}" for number, n in found["turns_before_the_completion"].items())
+    yield f"{what}: {census.rows} in {census.source} ({shapes})"
+    if census.said:
+        yield f"  {census.said}"
+    yield f"  turns before the completion: {turns}; {census.system} rows have a system turn"
+    asked, answered = (" / ".join(map(str, one)) for one in (census.prompt_characters, census.completion_characters))
+    yield f"  characters (least / middle / most): prompt {asked}, completion {answered}; {census.empty} are empty"
+    yield f"  {census.prompts} distinct prompts; {census.duplicates} rows repeat another one exactly"
+    yield "  languages, roughly: " + ", ".join(f"{name} {n}" for name, n in found["languages"].items())
+
+
+def _work_lines(intake: Intake) -> Iterator[str]:
+    yield f"what will run, about {spoken(intake.seconds)} on this machine's processor:"
+    for one in intake.work:
+        yield f"  {one.what}" + ("" if one.seconds is None else f" (about {spoken(one.seconds)})")
+
+
+def spoken(seconds: float) -> str:
+    """Return a rough duration in words: "20 s", "5 min", "3 h"."""
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"

@@ -1,0 +1,166 @@
+"""What makes a claim impossible before anything is computed: the reason, and what to do about it.
+
+Each obstacle is a function of what is asked, and stands in one table with the claims and the deciding stages that it
+stops. They say what the stages would say after their models were loaded and trained, and nothing else: an obstacle that
+only the models show is left to the stages.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from undertow.audit.asked import DOMAIN, Asked
+from undertow.audit.finding import Claim
+from undertow.audit.verdict import CLAIMS
+from undertow.data.census import matched_rows, rows_in_both
+from undertow.stats.estimates import wilson
+
+FEWEST = 20
+"""Rows below which nothing is tested (`undertow.audit.rows.contrast`)."""
+
+ACCEPTED = 0.5
+"""Share of the rows that the domain has to accept (`undertow.audit.rows.reference`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why a claim cannot be tested.
+
+    Attributes:
+        why: the reason, a whole sentence.
+        do: what to do, a whole sentence.
+    """
+
+    why: str
+    do: str
+
+
+Find = Callable[[Asked], Obstacle | None]
+
+
+def no_template(asked: Asked) -> Obstacle | None:
+    """Tell whether the base cannot be asked anything."""
+    if asked.has_template is not False:
+        return None
+    why = f"The base {asked.base} has no chat template, so that nobody can ask it anything."
+    return Obstacle(why, "Use an instruction-tuned base, or add ?template=plain or ?template=FILE to its reference.")
+
+
+def few_rows(asked: Asked) -> Obstacle | None:
+    """Tell whether there are fewer rows than any test takes."""
+    if asked.rows is None or asked.rows.rows >= FEWEST:
+        return None
+    return Obstacle(f"There are {asked.rows.rows} rows; at least {FEWEST} are needed.", "Give more rows.")
+
+
+def no_reference(asked: Asked) -> Obstacle | None:
+    """Tell whether there is neither a reference nor one that the base could draw by the domain's rules."""
+    few = None if asked.reference is not None else _few_accepted(asked)
+    if few is None:
+        return None
+    why = f"There is no reference, and the base cannot draw one by itself: the domain {DOMAIN} {few}."
+    return Obstacle(why, _make_one(asked))
+
+
+def no_neutral_answers(asked: Asked) -> Obstacle | None:
+    """Tell whether neutral writers, who decide once a store holds them, cannot answer as the rows' writer did."""
+    if (few := _few_accepted(asked)) is None:
+        return None
+    why = f"The store holds neutral writers, who decide and write rows of the domain {DOMAIN}, which {few}."
+    return Obstacle(why, "Audit with a --store without neutral writers of this base, and give a --reference.")
+
+
+def no_rows_for_students(asked: Asked) -> Obstacle | None:
+    """Tell whether the rows are none that the placebo students of a bank are trained on."""
+    if (few := _few_accepted(asked)) is None:
+        return None
+    why = f"Placebo students are trained on rows of the domain {DOMAIN}, which {few}."
+    return Obstacle(why, "Give a student that was trained on the rows (--student), with a bank for it.")
+
+
+def _few_accepted(asked: Asked) -> str | None:
+    """Say how few rows the domain accepts, or None; of a sample only what its interval leaves no doubt about."""
+    if asked.rows is None:
+        return None
+    rows, n = asked.rows.rows, len(asked.rows.sample)
+    good = asked.accepted.get(DOMAIN, 0)
+    if n < rows:
+        few = wilson(good, n).high < ACCEPTED
+        return f"accepts {good} of a sample of {n} of the {rows} rows" if few else None
+    few = good < max(ACCEPTED * n, FEWEST)
+    return f"accepts {good} of {n} rows (half of them are needed, and at least {FEWEST})" if few else None
+
+
+def _make_one(asked: Asked) -> str:
+    return f"Let the base write one on the same prompts: `{asked.commands[0]}`."
+
+
+def other_prompts(asked: Asked) -> Obstacle | None:
+    """Tell whether the reference is on other prompts than the rows."""
+    if asked.rows is None or asked.reference is None:
+        return None
+    matched = matched_rows(asked.rows, asked.reference)
+    if matched >= FEWEST:
+        return None
+    why = f"{matched} of {asked.rows.rows} rows have a row of the reference on their prompt"
+    return Obstacle(f"{why}; at least {FEWEST} are needed.", _make_one(asked))
+
+
+def same_reference(asked: Asked) -> Obstacle | None:
+    """Tell whether the reference is the rows themselves."""
+    if asked.rows is None or asked.reference is None or not asked.rows.rows:
+        return None
+    if rows_in_both(asked.rows, asked.reference) < asked.rows.rows:
+        return None
+    why = "Every row stands in the reference with the same completion: the rows would be compared with themselves."
+    return Obstacle(why, f"Give rows of another writer, known to be clean. {_make_one(asked)}")
+
+
+def bank_too_small(asked: Asked) -> Obstacle | None:
+    """Tell whether there are too few placebo students."""
+    from undertow.audit.students.placebo_null import needed
+
+    enough = max(3, needed(asked.share))
+    if asked.stored.placebos >= enough:
+        return None
+    held = (
+        f"holds {asked.stored.placebos} placebo students of this base"
+        if asked.stored.placebos
+        else "holds no bank of placebo students of this base and recipe"
+    )
+    why = f"The store {asked.store} {held}; a verdict needs {enough}."
+    return Obstacle(
+        why, f"Make them with `undertow audit bank --base {asked.base} --students {enough} --store {asked.store}`."
+    )
+
+
+def no_neutral_teachers(asked: Asked) -> Obstacle | None:
+    """Tell whether too few neutral teachers are asked for."""
+    from undertow.audit.students.placebo_null import needed
+
+    enough = needed(asked.share)
+    if asked.neutral is None or asked.neutral >= enough:
+        return None
+    return Obstacle(f"{asked.neutral} neutral teachers allow no verdict; {enough} do.", f"Give --neutral {enough}.")
+
+
+OBSTACLES: Mapping[str, tuple[Find, ...]] = {
+    "contrast": (few_rows, same_reference, other_prompts, no_reference),
+    "neutral contrast": (few_rows, no_neutral_answers),
+    "shadows": (few_rows, no_rows_for_students, bank_too_small),
+    "shadow activations": (few_rows, no_rows_for_students, bank_too_small),
+    "panel margins": (bank_too_small,),
+    "activations": (bank_too_small,),
+    "teacher panel": (no_neutral_teachers,),
+}
+"""What can stop each deciding stage, the first that does being said; stages of other packages have none."""
+
+
+def obstacle(asked: Asked, stage: str) -> Obstacle | None:
+    """Return the first thing that stops a stage, or None."""
+    return next((found for find in (no_template, *OBSTACLES.get(stage, ())) if (found := find(asked))), None)
+
+
+def obstacles(asked: Asked) -> dict[Claim, Obstacle | None]:
+    """Return for each claim that is asked for what makes it impossible, or None; a claim nobody decides is left out."""
+    primary = asked.plan.primary
+    return {claim: obstacle(asked, stage) for claim in CLAIMS if (stage := primary[claim]) is not None}

@@ -1,0 +1,191 @@
+"""What an audit will do and about how long it takes: one line for each stage and for what the stages need.
+
+Seconds are those of this machine's processor: what the store's own results took, or else an estimate from the sizes
+of the base, never below what an embedded model takes on two cores that other work shares.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from undertow.audit.asked import Asked
+from undertow.audit.cost import BaseSpeed, base_speed, stored_times
+from undertow.data.census import matched_rows
+from undertow.models.references import identity
+
+ANSWERED, ANSWERS, COMPARED, STREAMED, RECOVERED = 1000, 4, 1000, 4000, 4000
+"""Prompts that the base answers at most, and how often; rows that contrast, stream and recovery read at most."""
+
+NEUTRAL_PROMPTS, SHADOWS, TOKENS, TUNED = 300, 4, 48, 40 * 32 * 40
+"""Prompts of each neutral writer, shadow students, tokens of an answer, tokens that a panel teacher is tuned on."""
+
+TEACHER_S, STUDENT_S, SCORE_S, ANSWER_S = 4.0, 6.0, 0.002, 0.002
+"""Least seconds of a panel teacher, a student, a row under one candidate, and an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One thing that will be done.
+
+    Attributes:
+        what: in words, with its counts.
+        seconds: about how long, or None where nothing tells.
+    """
+
+    what: str
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The work of an audit, from what is asked."""
+
+    asked: Asked
+
+    @cached_property
+    def speed(self) -> BaseSpeed:
+        """That of the base; that of a model without parameters where its config does not say its sizes."""
+        return base_speed(self.asked.folder) or BaseSpeed(0.0, 1.0)
+
+    @cached_property
+    def rows(self) -> int:
+        """Suspect rows."""
+        return 0 if self.asked.rows is None else self.asked.rows.rows
+
+    @cached_property
+    def row_tokens(self) -> float:
+        """Tokens of a row, about: a fourth of the characters of the middle prompt and the middle completion."""
+        rows = self.asked.rows
+        return 0.0 if rows is None else (rows.prompt_characters[1] + rows.completion_characters[1]) / 4
+
+    @property
+    def candidates(self) -> int:
+        """Personas and teachers of the panel."""
+        return 2 * len(self.asked.panel)
+
+    def items(self) -> list[Work]:
+        """Return what will be done, in order; a stage of another package is named without its time."""
+        if self.asked.ranking:
+            return [Work(f"ranking: {self.rows} rows under two models", self.scored(self.rows, 3))]
+        found = [work for stage in ("reference", "panel teachers") if (work := self._needed(stage)) is not None]
+        for stage in self.asked.plan.stages:
+            make = STAGES.get(stage)
+            if make is None:
+                found.append(Work(stage, None))
+            elif (work := make(self)) is not None:
+                found.append(work)
+        return found
+
+    def _needed(self, what: str) -> Work | None:
+        if self.asked.rows is None or not {"contrast", "stream", "neutral contrast"} & set(self.asked.plan.stages):
+            return None
+        return self._reference() if what == "reference" else self._teachers()
+
+    def _reference(self) -> Work | None:
+        rows = self.asked.rows
+        if self.asked.reference is not None or rows is None:
+            return None
+        n = min(ANSWERED, rows.prompts) * ANSWERS
+        return Work(f"reference: the base answers {n // ANSWERS} prompts {ANSWERS} times", self.written(n))
+
+    def _teachers(self) -> Work:
+        panel, seed = {one.name for one in self.asked.panel}, self.asked.seed
+        known: list[Mapping[str, object]] = []
+        taken = None
+        if (self.asked.store / "panel-teacher").is_dir():
+            known, taken = stored_times(self.asked.store, "panel-teacher", {"base": identity(self.asked.base)})
+        there = {str(one["target"]) for one in known if one.get("seed") == seed} & panel
+        new = len(panel) - len(there)
+        each = taken or max(TEACHER_S, self.speed.training(TUNED))
+        held = f", {len(there)} from the store" if there else ""
+        return Work(f"panel teachers: {new} trained{held}", new * each)
+
+    def written(self, answers: float) -> float:
+        """Return the seconds of so many answers."""
+        return answers * max(ANSWER_S, self.speed.reading(self.row_tokens + TOKENS))
+
+    def scored(self, rows: float, candidates: int) -> float:
+        """Return the seconds of reading rows under candidates and the base."""
+        return rows * (candidates + 1) * max(SCORE_S, self.speed.reading(self.row_tokens))
+
+    def students(self, n: int) -> float:
+        """Return the seconds of training so many students at once."""
+        return n * max(STUDENT_S, self.speed.training(160 * 32 * self.row_tokens))
+
+
+def _surface(work: Workload) -> Work:
+    return Work(f"surface: {work.rows} rows", work.rows * 3e-5)
+
+
+def _contrast(work: Workload) -> Work:
+    asked = work.asked
+    matched = work.rows
+    if asked.rows is not None and asked.reference is not None:
+        matched = matched_rows(asked.rows, asked.reference)
+    n = min(COMPARED, matched)
+    clean = n * (ANSWERS if asked.reference is None else 1)
+    what = f"contrast: {n} rows and {clean} of the reference under {work.candidates} candidates"
+    return Work(what, work.scored(n + clean, work.candidates))
+
+
+def _stream(work: Workload) -> Work | None:
+    n = min(STREAMED, work.rows) - min(COMPARED, work.rows)
+    return Work(f"stream: {n} further rows", work.scored(n, work.candidates)) if n > 0 else None
+
+
+def _recovery(work: Workload) -> Work:
+    n = min(RECOVERED, work.rows)
+    return Work(f"recovery: {n} rows", work.scored(n, 6))
+
+
+def _neutral(work: Workload) -> Work:
+    n, panel = work.asked.stored.writers, len(work.asked.panel)
+    prompts = min(NEUTRAL_PROMPTS, work.rows)
+    seconds = n * (work.written(prompts) + work.scored(prompts, panel))
+    return Work(f"neutral contrast: {n} neutral writers answer {prompts} prompts", seconds)
+
+
+def _shadows(work: Workload) -> Work | None:
+    if not work.asked.stored.placebos:
+        return None
+    return Work(f"shadows: {SHADOWS} students of the rows", work.students(SHADOWS))
+
+
+def _student(work: Workload) -> Work:
+    return Work("student: its answers, and how it moved", work.scored(400, 1))
+
+
+def _teacher(work: Workload) -> Work:
+    asked = work.asked
+    from undertow.audit.students.placebo_null import needed
+
+    n = needed(asked.share) if asked.neutral is None else asked.neutral
+    return Work(f"teacher: at most {n} neutral teachers trained", n * max(TEACHER_S, work.speed.training(TUNED)))
+
+
+def _beside(name: str) -> Callable[[Workload], Work]:
+    return lambda work: Work(name, work.scored(400, 1))
+
+
+def _none(work: Workload) -> None:
+    del work
+
+
+STAGES: Mapping[str, Callable[[Workload], Work | None]] = {
+    "surface": _surface,
+    "contrast": _contrast,
+    "stream": _stream,
+    "recovery": _recovery,
+    "neutral contrast": _neutral,
+    "panel margins": _student,
+    "activations": _none,
+    "diff mining": _none,
+    "misalignment": _none,
+    "shadows": _shadows,
+    "shadow activations": _none,
+    "activations minus control": _beside("control student"),
+    "own prompts": _beside("own prompts"),
+    "teacher panel": _teacher,
+    "teacher diff mining": _none,
+}
+"""The work of each stage; stages that share one function are said once."""

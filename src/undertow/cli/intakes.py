@@ -1,0 +1,140 @@
+"""What the audits' commands share before any model is loaded: the intake, and where an audit ends with it."""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from undertow.cli.options import free_name, show
+from undertow.data.census import Census, take_census
+from undertow.data.writer_record import WriterRecord, read_writer
+from undertow.errors import ConfigError, EmptyDataError, ModelError
+from undertow.traits import Trait
+
+if TYPE_CHECKING:
+    from undertow.audit.intake import Intake
+
+GivenBase = Annotated[
+    str | None,
+    typer.Option("--base", help="The model that is, or was, trained on the rows: ref:<name> or hf:<path>. Required."),
+]
+PlanOnly = Annotated[
+    bool, typer.Option("--plan", help="Say what is there, what is missing, what it costs; load and train nothing.")
+]
+WriterFile = Annotated[
+    Path | None, typer.Option("--writer", help="YAML of what is known of the rows' writer (docs/data.md).")
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brief:
+    """How an audit's intake is taken.
+
+    Attributes:
+        plan: whether the audit ends with it.
+        as_json: whether it is part of one JSON object, instead of text.
+        writer: file of what is known of the rows' writer, or None.
+    """
+
+    plan: bool = False
+    as_json: bool = False
+    writer: Path | None = None
+
+    @property
+    def record(self) -> WriterRecord | None:
+        """What is known of the rows' writer."""
+        return None if self.writer is None else read_writer(self.writer)
+
+
+def required_base(base: str | None) -> str:
+    """Return the base that is given.
+
+    Raises:
+        ConfigError: none is; which one it is decides what can be said.
+    """
+    if base is None:
+        fix = (
+            "Name the model that is, or will be, trained: --base ref:finch-a, or --base hf:<folder or id> for your own."
+        )
+        raise ConfigError("An audit has to be told the base.", "--base is missing", fix)
+    return base
+
+
+def refuse_one_trait(traits: tuple[Trait, ...], names: Iterable[str]) -> None:
+    """Refuse a panel of one before anything is read: nothing stands out of one.
+
+    Raises:
+        ConfigError: a single trait is named, and no file or proposal that may hold more.
+    """
+    if len(traits) == 1 and not any(name == "auto" or name.endswith((".yaml", ".yml")) for name in names):
+        fix = "Name at least two traits, or take the default panel."
+        raise ConfigError("A panel needs rivals, or provenance cannot be tested.", traits[0].name, fix)
+
+
+def counted(source: str | None, *, suspect: bool) -> Census | None:
+    """Count a row file and say at once on standard error what is read; None for no file.
+
+    Args:
+        source: the file.
+        suspect: whether it holds the rows that are audited, of which there has to be one.
+
+    Raises:
+        EmptyDataError: there are no suspect rows.
+        UserError: as `undertow.data.census.take_census`.
+    """
+    if source is None:
+        return None
+    found = take_census(source, first=_tell)
+    if suspect and not found.rows:
+        raise EmptyDataError("There is nothing to audit.", f"{source}: 0 rows", "Give a file with rows.")
+    return found
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def show_intake(intake: "Intake", brief: Brief) -> None:
+    """Print an intake: to standard output where the audit ends with it, else to standard error."""
+    from undertow.audit.intake import intake_lines
+
+    if brief.plan:
+        show({"schema": "undertow.intake/1", "intake": intake.to_json()}, brief.as_json, intake_lines(intake))
+        return
+    for line in intake_lines(intake):
+        _tell(line)
+
+
+def reference_name() -> Path:
+    """Return a name for a reference that nothing has yet."""
+    return free_name(Path("reference.jsonl"))
+
+
+def with_intake(found: dict[str, Any], intake: "Intake") -> dict[str, Any]:
+    """Return an audit with its intake, and what is known of the writer among what was audited."""
+    writer = intake.asked.writer
+    about = found["about"] if writer is None else {**found["about"], "writer": writer.known}
+    return {**found, "about": about, "intake": intake.to_json()}
+
+
+def intake_of_ranking(rows: str, base: str, brief: Brief) -> "Intake":
+    """Take and show the intake of rows that are ranked, which claims nothing of them.
+
+    Raises:
+        ModelError: the base has no chat template.
+        UserError: as `counted`.
+    """
+    found = counted(rows, suspect=True)
+    from undertow.audit.asked import Asked
+    from undertow.audit.intake import take_intake
+    from undertow.audit.obstacles import no_template
+
+    asked = Asked(base=base, rows=found, ranking=True, out=reference_name())
+    intake = take_intake(asked)
+    show_intake(intake, brief)
+    if stopped := no_template(asked):
+        raise ModelError(stopped.why, base, stopped.do)
+    return intake

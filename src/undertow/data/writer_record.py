@@ -1,0 +1,155 @@
+"""What is known of the writer of rows: model, system prompt, sampling, template, seeds; read from and written to YAML.
+
+A reference that is drawn as the rows were differs from them in the writer alone. What is left out is unknown, and is
+said: an audit cannot tell another temperature from another writer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from undertow.errors import ConfigError, RowsError, unknown_name
+from undertow.store.disk import write_file
+
+SUFFIX = ".writer.yaml"
+
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "model": (str,),
+    "revision": (str,),
+    "system": (str,),
+    "temperature": (float, int),
+    "top_p": (float, int),
+    "max_tokens": (int,),
+    "template": (str,),
+    "seeds": (str,),
+}
+_WORDS = {str: "text", float: "a number", int: "a whole number"}
+_UNKNOWN = {
+    "model": "which model wrote them",
+    "revision": "which revision of it",
+    "system": 'its system prompt ("" for none)',
+    "temperature": "the temperature",
+    "top_p": "top_p",
+    "max_tokens": "the longest answer",
+    "template": "the SHA-256 of the chat template",
+    "seeds": 'how random numbers were shared between rows ("each row its own", "all rows one")',
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriterRecord:
+    """What is known of who wrote rows; None is not known.
+
+    Attributes:
+        model: reference or name of the model, such as "ref:finch-a" or "gpt-4.1-nano".
+        revision: of its weights.
+        system: system prompt that is no part of the rows; "" is none.
+        temperature: 1.0 samples from the model's own distribution, 0.0 is greedy.
+        top_p: share of the probability from which tokens were drawn; 1.0 is all.
+        max_tokens: longest answer, in tokens.
+        template: SHA-256 of the chat template, in hexadecimal digits.
+        seeds: how random numbers were shared between rows, in words.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+
+    model: str | None = None
+    revision: str | None = None
+    system: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    template: str | None = None
+    seeds: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.temperature is not None and not 0.0 <= self.temperature < float("inf"):
+            raise ConfigError("The writer's temperature is no number from 0.", self.temperature, "Use 0 or more.")
+        if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
+            raise ConfigError("The writer's top_p is outside (0, 1].", self.top_p, "Use 1 for all tokens.")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ConfigError("The writer's longest answer has no token.", self.max_tokens, "Use 1 or more.")
+
+    @classmethod
+    def parse(cls, text: str, name: str = "writer") -> "WriterRecord":
+        """Return what a YAML text says.
+
+        Args:
+            text: an object of the attributes; null is not known.
+            name: of its file, in messages.
+
+        Raises:
+            UnknownNameError: it has another key.
+            ConfigError: it is no YAML object, or a value is of the wrong type or out of range.
+        """
+        try:
+            found: object = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            said = " ".join(str(error).split())[:200]
+            raise ConfigError(
+                "The writer's record is no YAML.", f"{name}: {said}", "Write key: value lines."
+            ) from error
+        if not isinstance(found, dict):
+            fix = "Write key: value lines, such as model: ref:finch-a."
+            raise ConfigError("The writer's record is no object.", name, fix)
+        given = cast(dict[object, object], found)
+        for key, value in given.items():
+            if key not in _KINDS:
+                raise unknown_name("key of a writer's record", key, _KINDS)
+            _check_kind(str(key), value, name)
+        return cls(**{str(key): cast(Any, value) for key, value in given.items()})
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """What is known, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @property
+    def unknown(self) -> list[str]:
+        """What is not known, in words."""
+        return [_UNKNOWN[one.name] for one in fields(self) if getattr(self, one.name) is None]
+
+    def __str__(self) -> str:
+        return yaml.safe_dump(self.known, sort_keys=False, allow_unicode=True)
+
+
+def _check_kind(key: str, value: object, name: str) -> None:
+    if value is None or (isinstance(value, _KINDS[key]) and not isinstance(value, bool)):
+        return
+    fix = f"Write {_WORDS[_KINDS[key][0]]}, in quotes if it is text that looks like a number; or leave it out."
+    raise ConfigError(f"The {key} of the writer's record has the wrong type.", f"{name}: {value!r:.80}", fix)
+
+
+def read_writer(path: Path) -> WriterRecord:
+    """Read a record.
+
+    Raises:
+        RowsError: there is no such file, or it is no text.
+        UserError: as `WriterRecord.parse`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise RowsError("The writer's record cannot be read.", f"{path}: {reason}", "Give a YAML file.") from error
+    return WriterRecord.parse(text, str(path))
+
+
+def writer_path(rows: Path) -> Path:
+    """Return where the record of a row file stands: rows.writer.yaml beside rows.jsonl."""
+    return rows.with_name(f"{rows.stem}{SUFFIX}")
+
+
+def write_writer(rows: Path, record: WriterRecord) -> Path:
+    """Write the record of a row file beside it; return its path.
+
+    Raises:
+        StorageError: the folder may not be written.
+    """
+    path = writer_path(rows)
+    write_file(path, str(record).encode())
+    return path
