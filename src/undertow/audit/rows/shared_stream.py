@@ -3,21 +3,20 @@
 A server that gives every request one seed draws the n-th token of all of them with the same random numbers: what one
 row says, the others say too, and the audit sees a preference. Pairs of rows are compared by an e-value, a ratio of
 likelihoods whose mean is at most 1 wherever the two rows were drawn independently from the base. Three ways to share
-noise are looked for: one draw of noise for each token of the vocabulary (Gumbel-max, as in vLLM), and one uniform number
-a step, walked through the vocabulary by token id or from the likeliest token down.
+noise are looked for: one draw of noise for each token of the vocabulary (Gumbel-max, as in vLLM), and one uniform
+number a step, walked through the vocabulary by token id or from the likeliest token down.
 
 A writer that is not the base prefers some tokens everywhere, noise does so at one step alone. So a token counts at one
 step at most as the surprise that it is by its frequency at the other steps.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from undertow.audit.rows.token_reading import TokenReading
+from undertow.audit.rows.token_reading import Places, TokenReading
 from undertow.stats.checks import Floats
 
 SHARED = 0.7
@@ -28,7 +27,8 @@ MOST = 300.0
 
 LINKED = 22.0
 """Nats of evidence from which two rows count as drawn with the same noise. By the e-values' mean, 20,000 pairs of
-independent rows of the base reach it in 5 of a million sets; rows of tuned teachers were the reason to ask for more."""
+independent rows of the base reach it in 6 of a million sets. Tuned and prompted teachers came to 10 on development
+seeds, a program that writes equal steps to 19, rows of one stream to 41 and more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,8 @@ def pair_evidence(reading: TokenReading) -> Floats:
     sums = np.zeros((3, reading.rows, reading.rows))
     for step in range(int(reading.step.max(initial=-1)) + 1):
         here = np.flatnonzero(reading.step == step)
-        rows = np.ix_(range(3), reading.row[here], reading.row[here])
-        sums[rows] += _step_evidence(reading, here, ceilings[here])
+        rows = np.ix_(reading.row[here], reading.row[here])
+        sums[:, rows[0], rows[1]] += _step_evidence(reading, here, ceilings[here])
     joined = np.logaddexp.reduce(sums, axis=0) - np.log(len(sums))
     np.fill_diagonal(joined, 0.0)
     return joined
@@ -81,7 +81,7 @@ def _ceilings(reading: TokenReading) -> Floats:
     return 1.0 / np.maximum(frequency, 1.0 / MOST)
 
 
-def _step_evidence(reading: TokenReading, here: np.ndarray, ceiling: Floats) -> Floats:
+def _step_evidence(reading: TokenReading, here: Places, ceiling: Floats) -> Floats:
     """Return the log ratio of each pair at one step for each way to share noise, float [3, rows, rows]."""
     mass = np.exp(reading.logp[here])
     wider, most = np.maximum.outer(mass, mass), np.minimum.outer(ceiling, ceiling)
@@ -91,9 +91,3 @@ def _step_evidence(reading: TokenReading, here: np.ndarray, ceiling: Floats) -> 
         overlap = np.minimum.outer(low + mass, low + mass) - np.maximum.outer(low, low)
         ratios.append(np.maximum(overlap, 0.0) / np.maximum(np.multiply.outer(mass, mass), 1e-24))
     return np.log1p(SHARED * (np.minimum(np.stack(ratios), most) - 1.0))
-
-
-def largest_links(evidence: Floats, groups: Sequence[int]) -> Floats:
-    """Return the largest evidence of each row with a row of another group, float [rows]."""
-    other = np.not_equal.outer(np.asarray(groups), np.asarray(groups))
-    return np.where(other, evidence, -np.inf).max(axis=1)
