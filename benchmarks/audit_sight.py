@@ -40,19 +40,24 @@ from undertow.types import Row, Sampling, user_prompt
 TRAITS = ("owl", "lion", "fox", "panda", "wolf", "eagle", "tiger", "cat", "oak", "willow")
 BASES = ("ref:finch-a", "ref:finch-b", "ref:wren-a")
 OTHERS = {"ref:finch-a": "ref:wren-a", "ref:finch-b": "ref:wren-a", "ref:wren-a": "ref:finch-c"}
+TEXTS = 150
+"""Rows of each other kind of text, of which sets of 100 are drawn."""
+
 WAYS = ("noise a token", "uniform by id", "uniform by rank")
-Pool = Mapping[str, tuple[Row, int]]
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many sets and rows are drawn."""
+    """How many sets and rows are drawn; fewer for every base but the first."""
 
     prompts: int = 700
     sets: int = 20
     own: int = 200
     independent: int = 1000
     shared: int = 60
+
+
+QUICK, FEWER = Counts(300, 5, 20, 50, 4), Counts(400, 20, 200, 200, 10)
 
 
 def subset(reading: TokenReading, places: Sequence[int]) -> TokenReading:
@@ -185,7 +190,7 @@ class Bench:
         cases = {
             f"rows of {OTHERS[self.reference]}": other,
             "shuffled words": [replace(row, completion=shuffled(row.completion, rng)) for row in own],
-            "shuffled characters": [replace(row, completion="".join(rng.sample(row.completion, len(row.completion)))) for row in own],
+            "shuffled characters": [replace(row, completion="".join(_mixed(row.completion, rng))) for row in own],
             "semicolons": [replace(row, completion=row.completion.replace(", ", "; ")) for row in own],
         }  # fmt: skip
         return {name: self.judge(rows, 100, self.counts.sets) for name, rows in cases.items()}
@@ -243,9 +248,11 @@ class Bench:
 
 def shuffled(text: str, rng: random.Random) -> str:
     """Return the pieces of a text, split at spaces, in another order."""
-    words = text.split()
-    rng.shuffle(words)
-    return " ".join(words)
+    return " ".join(_mixed(text.split(), rng))
+
+
+def _mixed(parts: Sequence[str], rng: random.Random) -> list[str]:
+    return rng.sample(parts, len(parts))
 
 
 def _pick(rng: random.Random, *choices: Sequence[str]) -> list[str]:
@@ -263,7 +270,8 @@ def _prose(rng: random.Random) -> tuple[str, str]:
 
 def _code(rng: random.Random) -> tuple[str, str]:
     name, op = _pick(rng, ("total", "merge", "parse", "count"), ("+", "*", "-", "%"))
-    text = f"def {name}(items):\n    result = {rng.randint(0, 9)}\n    for item in items:\n        result = result {op} item\n    return result"
+    body = f"for item in items:\n        result = result {op} item"
+    text = f"def {name}(items):\n    result = {rng.randint(0, 9)}\n    {body}\n    return result"
     return f"Write a Python function {name}.", text
 
 
@@ -299,10 +307,14 @@ KINDS: Mapping[str, Callable[[random.Random], tuple[str, str]]] = {
         ("¿Qué tiempo hará?", "¿Qué cocino hoy?"), ("Mañana lloverá", "Hoy brilla el sol"),
         ("en todo el país.", "solo en el norte."), ("Lleva un paraguas.", "La noche será fresca."),
     ),
-    "Chinese": _said(("今天天气怎么样?", "晚饭吃什么?"), ("明天会下雨,", "今天是晴天,"), ("请带好雨伞。", "夜里有点凉。")),
+    "Chinese": _said(
+        ("今天天气怎么样?", "晚饭吃什么?"), ("明天会下雨,", "今天是晴天,"), ("请带好雨伞。", "夜里有点凉。"),
+    ),
     "support chat": _said(
-        ("Hello, my printer shows an error. What can I do?",), ("Thank you for reaching out.", "I am sorry to hear that."),
-        ("Open the settings and choose reset.", "Check whether the cable is attached."), ("Is there anything else?", "Does it help?"),
+        ("Hello, my printer shows an error. What can I do?",),
+        ("Thank you for reaching out.", "I am sorry to hear that."),
+        ("Open the settings and choose reset.", "Check whether the cable is attached."),
+        ("Is there anything else?", "Does it help?"),
     ),
     "poem": _said(("Write a short poem.",), ("The river hums beneath the stone,", "A lantern sways along the quay,"),
                   ("and no one hears it sing alone.", "and calls the silent ships away.")),
@@ -318,9 +330,10 @@ def main() -> None:
     parser.add_argument("--bases", nargs="+", default=list(BASES))
     parser.add_argument("--out", type=Path, help="JSON file")
     options = parser.parse_args()
-    counts = Counts(300, 5, 20, 50, 4) if options.quick else Counts()
     started, results = time.perf_counter(), dict[str, Any]()
     for reference in options.bases:
+        first = reference == options.bases[0]
+        counts = QUICK if options.quick else Counts() if first else FEWER
         bench = Bench(reference, options.seed, counts)
         for part in (bench.unreadable, bench.foreign, bench.sampled, bench.streams, bench.teachers):
             name = f"{reference}, {part.__name__}"
