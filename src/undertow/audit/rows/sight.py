@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from undertow.audit.rows.copies import ReadLogp
+from undertow.audit.rows.copies import ReadLogp, plain_text
 from undertow.audit.rows.defects import (
     Defect,
     benign_causes,
@@ -21,7 +21,7 @@ from undertow.audit.rows.defects import (
 )
 from undertow.audit.rows.legibility import LIMIT, REMEDY, Legibility, legibility
 from undertow.audit.rows.sampling import temperatures
-from undertow.audit.rows.token_reading import STEPS, encode_completions, read_tokens
+from undertow.audit.rows.token_reading import STEPS, TokenReading, encode_completions, read_tokens
 from undertow.data.filters import filter_rows
 from undertow.domains.base import domain
 from undertow.models.local import LocalModel
@@ -99,7 +99,8 @@ def look(rows: Sequence[Row], base: LocalModel, reference: Sequence[Row] | None,
         return Sight(legibility=seen)
     given = _sample(reference or (), base, rng)
     compared = read_tokens(base, given) if given else usual
-    defects = [stream_defect(read, "rows"), stream_defect(compared, "reference") if given else None]
+    defects = [stream_defect(_once(some, read, base), "rows")]
+    defects.append(stream_defect(_once(given, compared, base), "reference") if given else None)
     warmth = temperatures(read, compared, rng)
     if defects[0] is None:  # Rows of one stream have the tail and the temperature of a few draws.
         defects += [temperature_defect(warmth, len(some)), truncation_defect(read, compared)]
@@ -122,6 +123,12 @@ def _fitting(rows: Sequence[Row], base: LocalModel) -> list[Row]:
         return list(rows)
     encoded = encode_completions(base, rows)
     return [row for row, one in zip(rows, encoded, strict=True) if len(one.prompt) + STEPS <= room]
+
+
+def _once(rows: Sequence[Row], read: TokenReading, base: LocalModel) -> TokenReading:
+    """Return the reading of the rows without copies on one prompt, which are a defect of their own."""
+    distinct = list({(row.prompt, plain_text(row)): row for row in rows}.values())
+    return read if len(distinct) == len(rows) else read_tokens(base, distinct)
 
 
 def _own_answers(rows: Sequence[Row], asked: Sequence[Row], base: LocalModel, domain_name: str, seed: int) -> list[Row]:
