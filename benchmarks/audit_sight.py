@@ -4,7 +4,7 @@ Everything that was chosen (the limit in nats a token, the evidence that links t
 chosen on development seeds, 100 and below; a reporting seed is used once. Rows of a writer are read once, sets are
 drawn from them: sets share rows, and intervals are over sets.
 
-    python benchmarks/audit_sight.py --seed 100 [--quick] [--bases ref:finch-a ref:wren-a] [--out FILE]
+    python benchmarks/audit_sight.py --seed 100 [--quick] [--bases ref:finch-a ref:wren-a] [--parts streams] [--out FILE]
 """
 
 import argparse
@@ -40,6 +40,8 @@ from undertow.types import Row, Sampling, user_prompt
 TRAITS = ("owl", "lion", "fox", "panda", "wolf", "eagle", "tiger", "cat", "oak", "willow")
 BASES = ("ref:finch-a", "ref:finch-b", "ref:wren-a")
 OTHERS = {"ref:finch-a": "ref:wren-a", "ref:finch-b": "ref:wren-a", "ref:wren-a": "ref:finch-c"}
+PARTS = ("unreadable", "foreign", "sampled", "streams", "teachers")
+
 TEXTS = 150
 """Rows of each other kind of text, of which sets of 100 are drawn."""
 
@@ -328,6 +330,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=100, help="of everything; 100 and below are for development")
     parser.add_argument("--quick", action="store_true", help="fewer sets")
     parser.add_argument("--bases", nargs="+", default=list(BASES))
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument("--out", type=Path, help="JSON file")
     options = parser.parse_args()
     started, results = time.perf_counter(), dict[str, Any]()
@@ -335,9 +338,10 @@ def main() -> None:
         first = reference == options.bases[0]
         counts = QUICK if options.quick else Counts() if first else FEWER
         bench = Bench(reference, options.seed, counts)
-        for part in (bench.unreadable, bench.foreign, bench.sampled, bench.streams, bench.teachers):
-            name = f"{reference}, {part.__name__}"
-            results[name] = part()
+        for part in options.parts:
+            name = f"{reference}, {part}"
+            bench.rng = np.random.default_rng(derive(bench.seed, "draws", part))
+            results[name] = getattr(bench, part)()
             print(f"\n{name} ({time.perf_counter() - started:.0f} s)", flush=True)
             print("\n".join(f"  {key}: {json.dumps(value)}" for key, value in results[name].items()), flush=True)
     if options.out:

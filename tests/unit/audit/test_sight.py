@@ -200,8 +200,10 @@ def test_a_reference_that_is_the_rows_stops_what_is_compared_with_it(base, clean
     assert defect.name == "reference holds the rows" and "is the rows themselves" in defect.what
     assert "rows themselves" in str(sight.reason(("scores", "candidates"), ("rows",)))
     assert sight.reason(("rows", "base", "bank"), ("rows",)) is None
-    some = look(clean, base, [*clean[:10], *answers(base, 9)[10:]], "numbers", 0)
+    other = answers(base, 9)
+    some = look(clean, base, [*clean[:40], *other[40:]], "numbers", 0)
     assert "holds some of the rows" in some.defects[0].what
+    assert look(clean, base, [*clean[:8], *other[8:]], "numbers", 0).defects == ()
     findings = audit_data(clean, base, DataAudit(panel=PAIR, kinds=("persona",)), reference=clean)
     stages = {one.stage: one for one in findings}
     assert list(stages) == ["surface", "contrast", "stream", "recovery"]

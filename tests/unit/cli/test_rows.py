@@ -59,9 +59,11 @@ def test_an_audit_of_a_table_is_that_of_its_lines(models, row_files, run, tmp_pa
     more = [replace(row, id=f"{name}-{row.id}") for name, rows in given.items() for row in rows]
     for name in ("a.jsonl", "a.parquet", "folder"):
         write_rows(tmp_path / name, more)
+    other = [replace(row, completion=f"{at + 4}, {at + 7}") for at, row in enumerate(given["clean"])]
+    write_rows(tmp_path / "other.jsonl", other)
     found = {}
     for name in ("a.jsonl", "a.parquet", "folder"):
-        words = ["audit", "data", tmp_path / name, "--base", models["base"], "--reference", row_files["clean"]]
+        words = ["audit", "data", tmp_path / name, "--base", models["base"], "--reference", tmp_path / "other.jsonl"]
         panel = [word for trait in ("owl", "lion", "panda") for word in ("--trait", trait)]
         found[name] = run(*words, *panel, "--store", tmp_path / "store", "--out", tmp_path)[1]
     lines, table, folder = found.values()
