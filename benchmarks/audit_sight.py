@@ -4,7 +4,7 @@ Everything that was chosen (the limit in nats a token, the evidence that links t
 chosen on development seeds, 100 and below; a reporting seed is used once. Rows of a writer are read once, sets are
 drawn from them: sets share rows, and intervals are over sets.
 
-    python benchmarks/audit_sight.py --seed 100 [--quick] [--bases ref:finch-a ref:wren-a] [--parts streams] [--out FILE]
+    python benchmarks/audit_sight.py --seed 100 [--quick] [--bases ref:finch-a] [--parts streams] [--out FILE]
 """
 
 import argparse
@@ -41,6 +41,9 @@ TRAITS = ("owl", "lion", "fox", "panda", "wolf", "eagle", "tiger", "cat", "oak",
 BASES = ("ref:finch-a", "ref:finch-b", "ref:wren-a")
 OTHERS = {"ref:finch-a": "ref:wren-a", "ref:finch-b": "ref:wren-a", "ref:wren-a": "ref:finch-c"}
 PARTS = ("unreadable", "foreign", "sampled", "streams", "teachers")
+
+RAW = 40
+"""Prompts of a set of rows with the same noise."""
 
 TEXTS = 150
 """Rows of each other kind of text, of which sets of 100 are drawn."""
@@ -100,15 +103,22 @@ class SameNoise(LogitsProcessor):
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Raise the token that each row draws."""
         step, mass = input_ids.shape[1] - self._start, torch.softmax(scores.double(), dim=-1)
-        drawn = [self._draw(row, derive(self._seed, step, place % self._streams)) for place, row in enumerate(mass)]
-        return torch.zeros_like(scores).scatter(1, torch.stack(drawn)[:, None], 1.0)
+        drawn = torch.zeros(len(mass), 1, dtype=torch.int64)
+        for stream in range(self._streams):
+            drawn[stream :: self._streams, 0] = self._draw(
+                mass[stream :: self._streams], np.random.default_rng(derive(self._seed, step, stream))
+            )
+        return torch.zeros_like(scores).scatter(1, drawn, 1.0)
 
-    def _draw(self, mass: torch.Tensor, seed: int) -> torch.Tensor:
-        rng = np.random.default_rng(seed)
+    def _draw(self, mass: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         if self._way == WAYS[0]:
-            return (mass / torch.from_numpy(rng.exponential(size=len(mass)))).argmax()
-        values, ids = (mass, torch.arange(len(mass))) if self._way == WAYS[1] else mass.sort(descending=True)
-        return ids[min(int((values.cumsum(0) < rng.random()).sum()), len(mass) - 1)]
+            return (mass / torch.from_numpy(rng.exponential(size=mass.shape[1]))).argmax(dim=-1)
+        if self._way == WAYS[1]:
+            values, ids = mass, torch.arange(mass.shape[1]).expand_as(mass)
+        else:
+            values, ids = mass.sort(dim=-1, descending=True)
+        places = (values.cumsum(dim=-1) < rng.random()).sum(dim=-1).clamp(max=mass.shape[1] - 1)
+        return ids.gather(1, places[:, None])[:, 0]
 
 
 def same_noise(model: LocalModel, prompts: Sequence[str], way: str, seed: int, streams: int = 1) -> list[Row]:
@@ -233,12 +243,16 @@ class Bench:
         for way in WAYS:
             named, left = [], []
             for draw in range(self.counts.shared):
-                prompts = Numbers().prompts(70, derive(self.seed, way, draw, "prompts"))
+                prompts = Numbers().prompts(RAW, derive(self.seed, way, draw, "prompts"))
                 rows = same_noise(self.base, prompts, way, derive(self.seed, way, draw), 1 if draw % 2 else 4)
                 seen = shared_stream(read_tokens(self.base, rows))
                 named.append(seen.linked >= SOME)
                 left.append(seen.effective)
-            found[way] = {"named": shown(named), "rows": 70, "independent rows at most, median": float(np.median(left))}
+            found[way] = {
+                "named": shown(named),
+                "prompts": RAW,
+                "independent rows at most, median": float(np.median(left)),
+            }
         prompts = Numbers().prompts(3000, derive(self.seed, "many"))
         pool = read_tokens(self.base, answers(self.base, prompts, derive(self.seed, "many")))
         picks = (self.rng.choice(pool.rows, 100, replace=False).tolist() for _ in range(self.counts.independent))
