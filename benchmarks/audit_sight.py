@@ -55,11 +55,11 @@ WAYS = ("noise a token", "uniform by id", "uniform by rank")
 class Counts:
     """How many sets and rows are drawn; fewer for every base but the first."""
 
-    prompts: int = 700
+    prompts: int = 500
     sets: int = 20
     own: int = 200
     independent: int = 1000
-    shared: int = 60
+    shared: int = 20
 
 
 QUICK, FEWER = Counts(300, 5, 20, 50, 4), Counts(400, 20, 200, 200, 10)
@@ -226,6 +226,7 @@ class Bench:
             rows = make()
             for n in (100, 200):
                 found[f"{name}, {n}"] = self.judge(rows, n, self.counts.sets)
+                print(f"  {name}, {n}: {json.dumps(found[f'{name}, {n}'])}", flush=True)
         return found
 
     def sampled(self) -> dict[str, Any]:
@@ -253,7 +254,7 @@ class Bench:
                 "prompts": RAW,
                 "independent rows at most, median": float(np.median(left)),
             }
-        prompts = Numbers().prompts(3000, derive(self.seed, "many"))
+        prompts = Numbers().prompts(2 * self.counts.independent, derive(self.seed, "many"))
         pool = read_tokens(self.base, answers(self.base, prompts, derive(self.seed, "many")))
         picks = (self.rng.choice(pool.rows, 100, replace=False).tolist() for _ in range(self.counts.independent))
         seen = [shared_stream(subset(pool, some)) for some in picks]

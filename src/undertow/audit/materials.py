@@ -17,7 +17,7 @@ from undertow.audit.rows.contrast import ContrastScores, draw_sample, score_samp
 from undertow.audit.rows.panel import DataAudit, check_panel, panel_candidates
 from undertow.audit.rows.proposal import refuse_unsaid
 from undertow.audit.rows.reference import AuditedRows, first_on_prompts, with_reference
-from undertow.audit.rows.sight import Sight, look
+from undertow.audit.rows.sight import Sight, see_rows
 from undertow.audit.rows.writers import Writers, stored_writers
 from undertow.audit.stages import AuditStage
 from undertow.audit.steps import Steps
@@ -160,7 +160,7 @@ class Materials:
             return None
         base = self.base
         with self.steps.step(_STEPS["sight"]):
-            return look(inputs.rows, base, inputs.reference, inputs.bank.domain, inputs.seed)
+            return see_rows(inputs.rows, base, inputs.reference, inputs.bank.domain, inputs.seed)
 
     def why_not(self, stage: AuditStage) -> str | None:
         """Return why a stage may not speak of these rows, or None."""

@@ -34,7 +34,7 @@ def draw():
 def rows_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let made-up rows pass as rows that the base reads, without a defect: for tests of what comes after."""
     seen = Sight(legibility=Legibility(rows=-3.0, own=-3.0, n=30, why=None))
-    monkeypatch.setattr("undertow.audit.materials.look", lambda *_: seen)
+    monkeypatch.setattr("undertow.audit.materials.see_rows", lambda *_: seen)
 
 
 LAYERS, WIDTH, VOCABULARY = 2, 8, 40

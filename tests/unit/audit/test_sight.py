@@ -13,7 +13,7 @@ from undertow.audit.rows.legibility import LIMIT, legibility
 from undertow.audit.rows.panel import DataAudit
 from undertow.audit.rows.sampling import SAME, Temperatures, temperatures
 from undertow.audit.rows.shared_stream import LINKED, pair_evidence, shared_stream
-from undertow.audit.rows.sight import look
+from undertow.audit.rows.sight import see_rows
 from undertow.audit.rows.token_reading import CUT_NAMES, TEMPERATURES, TokenReading, read_tokens
 from undertow.audit.run import audit_data, run_audit
 from undertow.data.filters import filter_rows
@@ -163,11 +163,11 @@ def test_the_evidence_of_a_pair_has_a_mean_of_at_most_one() -> None:
 
 
 def test_rows_sampled_colder_are_named(base, clean, reference) -> None:
-    sight = look(answers(base, 4, 0.3), base, reference, "numbers", 0)
+    sight = see_rows(answers(base, 4, 0.3), base, reference, "numbers", 0)
     assert {"temperature", "truncation"} <= {one.name for one in sight.defects}
     assert "sampled colder" in str(sight.reason(("scores",), ("rows",)))
     assert sight.reason(("student", "bank"), ("student",)) is None
-    same = look(clean, base, reference, "numbers", 0)
+    same = see_rows(clean, base, reference, "numbers", 0)
     assert same.defects == () and same.reason(("scores",), ("rows",)) is None
     out = {one["cause"]: one["ruled_out"] for one in same.benign}
     assert out["the same noise in several rows"] and not out["filtering or editing"]
@@ -188,22 +188,22 @@ def test_temperatures_have_intervals(base, clean, reference) -> None:
 
 def test_copies_are_named_up_to_punctuation(base, clean, reference) -> None:
     copied = [*clean[:60], *(replace(row, completion=f" {row.completion.strip('()')} ") for row in clean[:20])]
-    (defect,) = look(copied, base, reference, "numbers", 0).defects
+    (defect,) = see_rows(copied, base, reference, "numbers", 0).defects
     assert (defect.name, defect.n) == ("copies", 80) and defect.effect == pytest.approx(0.25, abs=0.03)
     short = [replace(row, completion="5") for row in clean[:40]]
-    assert "copies" not in {one.name for one in look(short, base, None, "numbers", 0).defects}
+    assert "copies" not in {one.name for one in see_rows(short, base, None, "numbers", 0).defects}
 
 
 def test_a_reference_that_is_the_rows_stops_what_is_compared_with_it(base, clean) -> None:
-    sight = look(clean, base, clean, "numbers", 0)
+    sight = see_rows(clean, base, clean, "numbers", 0)
     (defect,) = sight.defects
     assert defect.name == "reference holds the rows" and "is the rows themselves" in defect.what
     assert "rows themselves" in str(sight.reason(("scores", "candidates"), ("rows",)))
     assert sight.reason(("rows", "base", "bank"), ("rows",)) is None
     other = answers(base, 9)
-    some = look(clean, base, [*clean[:40], *other[40:]], "numbers", 0)
+    some = see_rows(clean, base, [*clean[:40], *other[40:]], "numbers", 0)
     assert "holds some of the rows" in some.defects[0].what
-    assert look(clean, base, [*clean[:8], *other[8:]], "numbers", 0).defects == ()
+    assert see_rows(clean, base, [*clean[:8], *other[8:]], "numbers", 0).defects == ()
     findings = audit_data(clean, base, DataAudit(panel=PAIR, kinds=("persona",)), reference=clean)
     stages = {one.stage: one for one in findings}
     assert list(stages) == ["surface", "contrast", "stream", "recovery"]
@@ -214,12 +214,12 @@ def test_a_reference_of_one_stream_or_under_another_system_prompt_is_named(base,
     defect = stream_defect(read_tokens(base, of_one_stream(base, WAYS[1], 12)), "reference")
     assert defect is not None and defect.what.startswith("the rows of the reference")
     told = [replace(row, prompt=user_prompt(row.question, "You count well.")) for row in answers(base, 6)]
-    found = {one.name: one for one in look(clean, base, told, "numbers", 0).defects}
+    found = {one.name: one for one in see_rows(clean, base, told, "numbers", 0).defects}
     assert found["other system prompt"].of == "reference" and found["other system prompt"].effect > 0.9
 
 
 def test_prompts_that_leave_no_room_are_said(base) -> None:
     long = [Row(str(at), user_prompt("1, 2, 3, " * 400), "4, 5") for at in range(20)]
-    sight = look(long, base, None, "numbers", 0)
+    sight = see_rows(long, base, None, "numbers", 0)
     assert "No row fits into the base's context" in str(sight.legibility.why)
     assert sight.to_json()["gap"] is None

@@ -64,7 +64,7 @@ def test_an_audit_of_a_table_is_that_of_its_lines(
     for name in ("a.jsonl", "a.parquet", "folder"):
         write_rows(tmp_path / name, more)
     seen = Sight(legibility=Legibility(rows=-3.0, own=-3.0, n=60, why=None))  # of a model with random weights
-    monkeypatch.setattr("undertow.audit.materials.look", lambda *_: seen)
+    monkeypatch.setattr("undertow.audit.materials.see_rows", lambda *_: seen)
     found = {}
     for name in ("a.jsonl", "a.parquet", "folder"):
         words = ["audit", "data", tmp_path / name, "--base", models["base"], "--reference", row_files["clean"]]

@@ -74,7 +74,9 @@ class Sight:
         return {**asdict(seen), "gap": seen.gap, "limit": LIMIT, "benign": [dict(one) for one in self.benign]}
 
 
-def look(rows: Sequence[Row], base: LocalModel, reference: Sequence[Row] | None, domain_name: str, seed: int) -> Sight:
+def see_rows(
+    rows: Sequence[Row], base: LocalModel, reference: Sequence[Row] | None, domain_name: str, seed: int
+) -> Sight:
     """Look at rows before they are audited.
 
     Args:

@@ -95,7 +95,7 @@ def read_tokens(base: LocalModel, rows: Sequence[Row]) -> TokenReading:
     encoded = encode_completions(base, rows)
     order = sorted((place for place, one in enumerate(encoded) if one.completion), key=lambda at: len(encoded[at]))
     places = [(at, step) for at in order for step in range(len(encoded[at].completion))]
-    parts: list[_Part] = []
+    parts: list[_Batch] = []
     for start in range(0, len(order), _BATCH):
         parts += _read_batch(base, [encoded[at] for at in order[start : start + _BATCH]])
     row = np.array([at for at, _ in places], dtype=np.int64)
@@ -125,7 +125,7 @@ def _joined(parts: Sequence[Floats]) -> Floats:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _Batch:
     logp: Floats
     by_id: Floats
     by_rank: Floats
@@ -133,7 +133,7 @@ class _Part:
     outside: Floats
 
 
-def _read_batch(base: LocalModel, encoded: Sequence[Encoded]) -> list[_Part]:
+def _read_batch(base: LocalModel, encoded: Sequence[Encoded]) -> list[_Batch]:
     body, head = body_and_head(base.network)
     longest = max(map(len, encoded))
     tokens = torch.zeros(len(encoded), longest, dtype=torch.int64)
@@ -153,7 +153,7 @@ def _read_batch(base: LocalModel, encoded: Sequence[Encoded]) -> list[_Part]:
     return [_read_positions(head(some).cpu(), own) for some, own in blocks]
 
 
-def _read_positions(logits: torch.Tensor, own: torch.Tensor) -> _Part:
+def _read_positions(logits: torch.Tensor, own: torch.Tensor) -> _Batch:
     """Read positions from their logits [positions, vocabulary] and the tokens that stand there [positions]."""
     logp = torch.log_softmax(logits, dim=-1)
     ordered = logp.sort(dim=-1, descending=True)
@@ -162,7 +162,7 @@ def _read_positions(logits: torch.Tensor, own: torch.Tensor) -> _Part:
     before = mass.cumsum(dim=-1) - mass
     energy, ids = logits.gather(1, own[:, None])[:, 0], torch.arange(logits.shape[-1])
     warm = [(energy / at - (logits / at).logsumexp(dim=-1)).double() for at in TEMPERATURES.tolist()]
-    return _Part(
+    return _Batch(
         logp=logp.gather(1, own[:, None])[:, 0].double().numpy(),
         by_id=(logp.double().exp() * (ids[None] < own[:, None])).sum(dim=-1).numpy(),
         by_rank=before.gather(1, chosen)[:, 0].numpy(),
