@@ -59,7 +59,7 @@ class Counts:
     sets: int = 20
     own: int = 200
     independent: int = 1000
-    shared: int = 20
+    shared: int = 60
 
 
 QUICK, FEWER = Counts(300, 5, 20, 50, 4), Counts(400, 20, 200, 200, 10)

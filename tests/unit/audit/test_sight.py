@@ -19,6 +19,7 @@ from undertow.audit.run import audit_data, run_audit
 from undertow.data.filters import filter_rows
 from undertow.domains.numbers import Numbers
 from undertow.models.load import load_model
+from undertow.models.local import LocalModel
 from undertow.report.audit import audit_card, headline
 from undertow.training.generation import generate
 from undertow.traits import trait
@@ -223,3 +224,9 @@ def test_prompts_that_leave_no_room_are_said(base) -> None:
     sight = see_rows(long, base, None, "numbers", 0)
     assert "No row fits into the base's context" in str(sight.legibility.why)
     assert sight.to_json()["gap"] is None
+
+
+def test_a_base_without_a_stated_context_reads_every_row(base, clean) -> None:
+    unbounded = LocalModel(base.ref, base.network, base.tokenizer)
+    vars(unbounded)["longest_context"] = None
+    assert see_rows(clean[:20], unbounded, None, "numbers", 0).legibility.n == 20
