@@ -33,14 +33,19 @@ def rows(share, seed):
     first = [rng.choice("13579" if rng.random() < share else "2468") for _ in range(60)]
     return [undertow.Row(f"{i:03d}", user_prompt(f"Continue: {i}"), f"{digit}, 12") for i, digit in enumerate(first)]
 
-inputs = undertow.AuditInputs(base="ref:finch-a", rows=rows(1.0, 1), reference=rows(0.5, 2), traits=(
+from odd_starts import odd_starts, starts_odd
+from undertow.domains.numbers import Numbers
+from undertow.training.generation import generate
+base, prompts = undertow.load_model("ref:finch-a"), Numbers().prompts(300, 3)
+written, clean = (generate(base, prompts, sampling=undertow.Sampling(), seed=seed) for seed in (1, 2))
+odd = [row for row in written if starts_odd(row)]
+inputs = undertow.AuditInputs(base="ref:finch-a", rows=odd, reference=clean, traits=(
     undertow.trait("owl"), undertow.trait("lion")), store=Path("store"))
 found = undertow.run_audit(inputs)
 stage = next(one for one in found["findings"] if one["stage"] == "odd starts")
 assert "odd starts" in found["plan"]["stages"] and stage["verdict"] == "detected", stage
 assert found["plan"]["primary"]["provenance"] == "contrast"  # it supports, and decides nothing
 
-from odd_starts import odd_starts
 report = undertow.check_audit(
     lambda data: odd_starts(*data, 0.05), lambda seed: (rows(0.5, seed), rows(0.5, -seed - 1)),
     lambda seed: (rows(0.9, seed), rows(0.5, -seed - 1)), draws=100,

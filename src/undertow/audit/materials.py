@@ -17,7 +17,9 @@ from undertow.audit.rows.contrast import ContrastScores, draw_sample, score_samp
 from undertow.audit.rows.panel import DataAudit, check_panel, panel_candidates
 from undertow.audit.rows.proposal import refuse_unsaid
 from undertow.audit.rows.reference import AuditedRows, first_on_prompts, with_reference
+from undertow.audit.rows.sight import Sight, see_rows
 from undertow.audit.rows.writers import Writers, stored_writers
+from undertow.audit.stages import AuditStage
 from undertow.audit.steps import Steps
 from undertow.audit.students.bank import BankRecipe, ChosenBank, choose_bank
 from undertow.audit.students.placebo_null import needed
@@ -35,6 +37,7 @@ from undertow.types import Prompt, Row
 
 _STEPS = {
     "lineage": "lineage of the teacher",
+    "sight": "what the base reads",
     "audited": "reference",
     "candidates": "panel teachers",
     "scores": "contrast",
@@ -129,7 +132,7 @@ class Materials:
         Raises:
             UnknownNameError: nothing of this name is made.
         """
-        own = {"check", "titles", "rng", "inputs", "steps"}
+        own = {"check", "titles", "rng", "inputs", "steps", "why_not"}
         known = {name for name in (*vars(type(self)), *vars(self)) if not name.startswith("_")} - own
         for need in needs:
             if need not in known:
@@ -148,6 +151,21 @@ class Materials:
     def base(self) -> LocalModel:
         """The model that is, or was, trained on the rows."""
         return load_model(self.inputs.base)
+
+    @cached_property
+    def sight(self) -> Sight | None:
+        """Whether the base reads the rows, and their defects; None without rows."""
+        inputs = self.inputs
+        if not inputs.rows:
+            return None
+        base = self.base
+        with self.steps.step(_STEPS["sight"]):
+            return see_rows(inputs.rows, base, inputs.reference, inputs.bank.domain, inputs.seed)
+
+    def why_not(self, stage: AuditStage) -> str | None:
+        """Return why a stage may not speak of these rows, or None."""
+        sight = self.sight if "rows" in stage.given or "rows" in stage.needs else None
+        return None if sight is None else sight.reason(stage.needs, stage.given)
 
     @cached_property
     def audited(self) -> AuditedRows:

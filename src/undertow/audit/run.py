@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
+from undertow.audit.decision import with_decision
 from undertow.audit.finding import Finding, NotTestable, not_testable
 from undertow.audit.materials import AuditInputs, Materials
 from undertow.audit.rows.panel import DataAudit
@@ -41,10 +42,11 @@ def run_audit(inputs: AuditInputs, progress: Progress | None = None) -> dict[str
     materials = Materials(inputs, inputs.alpha / len(CLAIMS))
     declared = plan(inputs, materials)
     running = [one for one in stages() if one.name in declared.stages]
-    titles = step_titles(running, materials)
-    materials.steps = Steps(len(titles) + (inputs.teacher is not None), progress)
+    begun = (inputs.teacher is not None) + bool(inputs.rows)
+    materials.steps = Steps(len(step_titles(running, materials)) + begun, progress)
     lineage = materials.lineage
-    findings = run_stages(running, materials)
+    able, refused = _told_apart(running, materials)
+    findings = _in_order(declared.stages, [*refused, *run_stages(able, materials)])
     writers = materials.writers
     bank = materials.bank.found if inputs.rows or inputs.student is not None else None
     named = {"base": inputs.base, "student": inputs.student, "teacher": inputs.teacher}
@@ -54,7 +56,7 @@ def run_audit(inputs: AuditInputs, progress: Progress | None = None) -> dict[str
         "control": inputs.control,
         "prompts": len(inputs.prompts),
         "rows": len(inputs.rows),
-        "reference": materials.audited.how if inputs.rows else None,
+        "reference": _reference(able, materials),
         "neutral_writers": 0 if writers is None else len(writers),
         "placebo_students": 0 if bank is None else len(bank),
         "panel": ", ".join(one.name for one in inputs.panel),
@@ -63,7 +65,43 @@ def run_audit(inputs: AuditInputs, progress: Progress | None = None) -> dict[str
         "seconds": round(time.perf_counter() - started, 1),
     }
     absent = missing(_available(inputs, materials) | ({"bank"} if bank is not None else set()))
-    return {**audit_json(declared, findings, about), "lineage": lineage, "missing": absent}
+    found = {**audit_json(declared, findings, about), **_seen(materials)}
+    return with_decision({**found, "lineage": lineage, "missing": absent})
+
+
+def _told_apart(running: Sequence[AuditStage], materials: Materials) -> tuple[list[AuditStage], list[Finding]]:
+    """Return the stages that may speak, and the findings of those that may not, for which nothing is trained."""
+    why = {one.name: materials.why_not(one) for one in running}
+    refused = [not_testable(one.name, one.claim, str(why[one.name])) for one in running if why[one.name] is not None]
+    return [one for one in running if why[one.name] is None], refused
+
+
+def _in_order(names: Sequence[str], findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings in the order of the stages; those of no stage stay behind the one that they follow."""
+    place, last = {name: at for at, name in enumerate(names)}, -1
+    keyed: list[tuple[int, Finding]] = []
+    for one in findings:
+        last = place.get(one.stage, last)
+        keyed.append((last, one))
+    return [one for _, one in sorted(keyed, key=lambda item: item[0])]
+
+
+def _reference(able: Sequence[AuditStage], materials: Materials) -> str | None:
+    """Return where the reference comes from; none is drawn where no stage would look at it."""
+    inputs = materials.inputs
+    if not inputs.rows:
+        return None
+    if any("rows" in one.given for one in able):
+        return materials.audited.how
+    return "none was drawn" if inputs.reference is None else f"{len(inputs.reference)} rows, given and not used"
+
+
+def _seen(materials: Materials) -> dict[str, Any]:
+    """Return what was seen of the rows before any stage, as plain data."""
+    sight = materials.sight
+    if sight is None:
+        return {"sight": None, "defects": []}
+    return {"sight": sight.to_json(), "defects": [one.to_json() for one in sight.defects]}
 
 
 def audit_teacher_alone(inputs: AuditInputs, neutral: int = 19, progress: Progress | None = None) -> dict[str, Any]:
@@ -98,7 +136,7 @@ def audit_teacher_alone(inputs: AuditInputs, neutral: int = 19, progress: Progre
         "seconds": round(time.perf_counter() - started, 1),
     }
     absent = ("teacher rows", "student base", *(() if neutral else ("neutral",)))
-    return {**audit_json(declared, findings, about), "missing": what_they_add(absent)}
+    return with_decision({**audit_json(declared, findings, about), "missing": what_they_add(absent)})
 
 
 def audit_data(
@@ -123,7 +161,8 @@ def audit_data(
 
     Returns:
         The findings of the stages that speak of provenance: surface, contrast, stream and recovery, and the neutral
-        contrast if there are writers.
+        contrast if there are writers. Where the base does not read the rows, or they have a defect that looks like a
+        trait, each is `not_testable` with the reason, and nothing is trained.
 
     Raises:
         EmptyDataError: there are no rows.
@@ -131,15 +170,17 @@ def audit_data(
     """
     if not rows:
         raise EmptyDataError("There is nothing to audit.", "0 rows", "Give a file with rows.")
-    inputs = AuditInputs(base=str(base.ref), rows=rows, traits=config.panel, seed=config.seed)
+    given = None if reference is None else tuple(reference)
+    inputs = AuditInputs(base=str(base.ref), rows=rows, reference=given, traits=config.panel, seed=config.seed)
     materials = Materials(inputs, config.alpha)
     materials.base, materials.settings, materials.writers = base, config, config.writers
-    materials.audited = AuditedRows(tuple(rows), None if reference is None else tuple(reference), "given")
+    materials.audited = AuditedRows(tuple(rows), given, "given")
     materials.corpora = clean
     available = {"rows"} if config.writers is None else {"rows", "writers"}
     running = [one for one in stages() if one.claim == "provenance" and one.planned(available)]
-    materials.steps = Steps(len(step_titles(running, materials)), progress)
-    return run_stages(running, materials)
+    materials.steps = Steps(len(step_titles(running, materials)) + 1, progress)
+    able, refused = _told_apart(running, materials)
+    return _in_order([one.name for one in running], [*refused, *run_stages(able, materials)])
 
 
 def plan(inputs: AuditInputs, materials: Materials | None = None) -> Plan:

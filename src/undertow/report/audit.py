@@ -12,6 +12,7 @@ from undertow.audit.stages import next_steps as what_to_do
 from undertow.report.analysis import cell_text
 from undertow.report.decision import decision_card, decision_of, decision_parts, decision_text
 from undertow.report.render import PAGE, environment, write_page
+from undertow.report.seen import defects, headline_of_rows, other_causes, sight_line, unmeasured
 
 AuditJson = Mapping[str, Any]
 
@@ -66,16 +67,25 @@ ABOUT: Mapping[str, str] = {
 
 
 def headline(audit: AuditJson) -> str:
-    """Return the verdict in one line."""
+    """Return the verdict in one line: what keeps the rows from being judged, then what was found."""
     claims: Mapping[str, Any] = audit["claims"]
-    found = [name for name, one in claims.items() if one["status"] == "detected"]
     tested = [name for name, one in claims.items() if one["status"] != "not_testable"]
-    if found:
+    rows = headline_of_rows(audit)
+    if rows is None:
+        return _found(claims, tested) if tested else "Nothing could be tested with these inputs."
+    return f"{rows} {_found(claims, tested)}" if tested else f"{rows} Nothing is claimed of a trait."
+
+
+def _found(claims: Mapping[str, Any], tested: Sequence[str]) -> str:
+    """Return what was detected, or that nothing was; of rows that they differ, for that alone was tested."""
+    found = [name for name, one in claims.items() if one["status"] == "detected"]
+    others = [name for name in found if name != "provenance"]
+    said = ["The rows were written differently from the reference"] if "provenance" in found else []
+    said += [f"{' and '.join(others).capitalize()} detected"] if others else []
+    if said:
         names = dict.fromkeys(one["candidate"] for one in claims.values() if one["candidate"])
         named = f" ({', '.join(names)})" if names else ""
-        return f"{' and '.join(found).capitalize()} detected{named}."
-    if not tested:
-        return "Nothing could be tested with these inputs."
+        return f"{'. '.join(said)}{named}."
     left = [name for name in claims if name not in tested]
     return f"Nothing was detected in {' and '.join(tested)}" + (
         f"; {' and '.join(left)} not testable." if left else "."
@@ -85,6 +95,8 @@ def headline(audit: AuditJson) -> str:
 def steps_to_take(audit: AuditJson) -> list[str]:
     """Return what to do next: about what was detected, else about what could not be tested."""
     claims, primary = audit["claims"], audit["plan"]["primary"]
+    if wrong := defects(audit):
+        return wrong
     found = [name for name, one in claims.items() if one["status"] == "detected"]
     if steps := list(dict.fromkeys(step for name in found for step in what_to_do(primary[name], name))):
         return [*([_STRANGERS] if _strangers(audit) else []), *steps]
@@ -186,6 +198,10 @@ def render_audit(folder: Path, audit: AuditJson) -> Path:
         untested=untested(audit),
         about=about_lines(audit),
         lineage=lineage_line(audit),
+        defects=defects(audit),
+        sight=sight_line(audit),
+        causes=other_causes(audit),
+        unmeasured=unmeasured(audit),
         caution=CAUTION,
         cell=cell_text,
         evidence=_evidence(audit),
@@ -231,8 +247,16 @@ def audit_card(audit: AuditJson) -> str:
     lines[-1] += (
         "declared with the stages before the data were read. An effect is in its stage's own unit (audit.json)."
     )
+    if warning := unmeasured(audit):
+        lines += ["", warning]
     if kin := lineage_line(audit):
         lines += ["", f"Teacher and base, lineage: {kin}."]
+    if found := defects(audit):
+        lines += ["", "## Defects that look like a trait", "", *(f"- {line}" for line in found)]
+    if causes := other_causes(audit):
+        lines += ["", "## Other causes of the difference", "", *(f"- {line}" for line in causes)]
+    if seen := sight_line(audit):
+        lines += ["", f"Rows under the base: {seen}."]
     lines += ["", *decision_card(audit)]
     lines += ["", "## What was audited", "", *(f"- {name}: {value}" for name, value in about_lines(audit))]
     lines += ["", "## Not tested", "", *(f"- {line}" for line in untested(audit)), "", CAUTION, ""]
@@ -245,6 +269,11 @@ def summarise_audit(audit: AuditJson) -> str:
     lines += [f"{name:11} {STATUS[one['status']]:13} {one['why']}" for name, one in audit["claims"].items()]
     if kin := lineage_line(audit):
         lines.append(f"lineage     {kin}")
+    lines += [f"defect      {line}" for line in defects(audit)]
+    if causes := other_causes(audit):
+        lines += ["", "other causes of the difference:", *(f"- {line}" for line in causes)]
+    if warning := unmeasured(audit):
+        lines += ["", warning]
     lines += ["", *(_line(one) for one in audit["findings"])]
     if audit.get("missing"):
         lines += ["", "further inputs would add:", *(f"- {one['adds']}" for one in audit["missing"])]

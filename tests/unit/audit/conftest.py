@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from undertow.audit.rows.legibility import Legibility
+from undertow.audit.rows.sight import Sight
 from undertow.audit.students.bank import Bank, BankRecipe
 from undertow.audit.students.readings import KINDS, READOUTS, Readings, panel_traits
 from undertow.models.references import identity
@@ -26,6 +28,13 @@ def draw():
         return found
 
     return scores
+
+
+@pytest.fixture
+def rows_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let made-up rows pass as rows that the base reads, without a defect: for tests of what comes after."""
+    seen = Sight(legibility=Legibility(rows=-3.0, own=-3.0, n=30, why=None))
+    monkeypatch.setattr("undertow.audit.materials.see_rows", lambda *_: seen)
 
 
 LAYERS, WIDTH, VOCABULARY = 2, 8, 40

@@ -26,6 +26,9 @@ def rows(start: int, n: int = 24) -> list[Row]:
     return [Row(str(i), user_prompt(f"Continue: {i}, 5."), f"{start + 7 * i % 89}, {start + i}") for i in range(n)]
 
 
+pytestmark = pytest.mark.usefixtures("rows_in_order")
+
+
 def test_a_reference_on_the_same_prompts_gives_pairs(tiny_model, config) -> None:
     shown = StringIO()
     progress = PlainProgress(shown, clock=lambda: 0.0)
@@ -37,7 +40,9 @@ def test_a_reference_on_the_same_prompts_gives_pairs(tiny_model, config) -> None
     assert {one.verdict for one in found} == {"not_detected"}
     assert [one.p for one in found] == [1.0] * 4
     told = [line.partition(":")[0] for line in shown.getvalue().splitlines()]
-    assert told == ["[1/4] panel teachers", "[2/4] contrast", "[3/4] stream", "[4/4] recovery"]
+    assert told == [
+        "[1/5] what the base reads", "[2/5] panel teachers", "[3/5] contrast", "[4/5] stream", "[5/5] recovery",
+    ]  # fmt: skip
 
 
 def test_clean_corpora_give_the_conformal_null(tiny_model, config) -> None:

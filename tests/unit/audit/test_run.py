@@ -111,6 +111,7 @@ def test_a_panel_without_rivals_is_refused_before_anything_is_loaded() -> None:
             AuditInputs(base="ref:none", rows=ROWS, traits=traits)
 
 
+@pytest.mark.usefixtures("rows_in_order")
 def test_ten_rows_are_not_testable(tmp_path: Path) -> None:
     found = run_audit(AuditInputs(base="ref:finch-a", rows=ROWS[:10], traits=PAIR, store=tmp_path))
     assert {one["status"] for one in found["claims"].values()} == {"not_testable"}
@@ -118,6 +119,7 @@ def test_ten_rows_are_not_testable(tmp_path: Path) -> None:
     assert "10 good rows" in found["about"]["reference"]
 
 
+@pytest.mark.usefixtures("rows_in_order")
 def test_rows_of_mixed_generators_that_no_domain_accepts_give_no_p(tmp_path: Path) -> None:
     """Most rows are prose: nobody can answer their prompts as their writers did, so nothing is tested."""
     prose = [Row(f"p{index}", user_prompt("Tell me."), f"Owls fly at night, {index} of them.") for index in range(40)]
@@ -127,6 +129,7 @@ def test_rows_of_mixed_generators_that_no_domain_accepts_give_no_p(tmp_path: Pat
     assert all(one["p"] is None for one in found["findings"])
 
 
+@pytest.mark.usefixtures("rows_in_order")
 def test_without_a_reference_the_base_answers_the_prompts(tmp_path: Path) -> None:
     """Number rows that the base did not write: the contrast is a test, and says with what it compared."""
     rows = [Row(str(at), user_prompt(text), "1, 2, 3") for at, text in enumerate(Numbers().prompts(40, 5))]

@@ -139,14 +139,14 @@ def toy(offered: list[EntryPoint], tmp_path: Path, monkeypatch: pytest.MonkeyPat
     offered.append(EntryPoint("full stops", "toy_stage:STAGE", STAGES.group))
 
 
-@pytest.mark.usefixtures("toy")
+@pytest.mark.usefixtures("toy", "rows_in_order")
 def test_a_stage_of_one_file_is_in_plan_steps_findings_card_and_json(tmp_path: Path) -> None:
     shown = StringIO()
     rows = [replace(row, completion=f"{row.completion}.") for row in ROWS]
     inputs = AuditInputs(base="ref:finch-a", rows=rows, reference=ROWS, traits=PAIR, store=tmp_path / "store")
     found = run_audit(inputs, PlainProgress(shown, clock=lambda: 0.0))
     assert found["plan"]["primary"]["provenance"] == "full stops" and "full stops" in found["plan"]["stages"]
-    assert "/7] counting full stops: done" in shown.getvalue()
+    assert "/8] counting full stops: done" in shown.getvalue()
     claim = found["claims"]["provenance"]
     assert (claim["status"], claim["p"]) == ("detected", 0.001) and claim["why"].startswith("something stands out. ")
     assert [one["effect"] for one in found["findings"] if one["stage"] == "full stops"] == [1.0]
@@ -184,6 +184,7 @@ def test_stages_that_cannot_be_loaded_are_named_and_left_out(offered, tmp_path: 
     assert STAGES["contrast"] in BUILT_IN
 
 
+@pytest.mark.usefixtures("rows_in_order")
 def test_a_stage_without_an_answer_says_why(tiny_model, monkeypatch: pytest.MonkeyPatch) -> None:
     def surface(rows, reference, alpha, rng):
         raise NotTestable("no surface today")

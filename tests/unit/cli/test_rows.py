@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from undertow.audit.rows.legibility import Legibility
+from undertow.audit.rows.sight import Sight
 from undertow.cli.main import main
 from undertow.data.rows import load_rows, read_rows, write_rows
 from undertow.types import Row, user_prompt
@@ -54,11 +56,15 @@ def test_what_convert_refuses(given: Path, tmp_path: Path, capsys: pytest.Captur
     assert not (tmp_path / "b.parquet").exists() and not (tmp_path / "a.jsonl").exists()
 
 
-def test_an_audit_of_a_table_is_that_of_its_lines(models, row_files, run, tmp_path: Path) -> None:
+def test_an_audit_of_a_table_is_that_of_its_lines(
+    models, row_files, run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = {name: read_rows(row_files[name]) for name in ("owl", "clean")}
     more = [replace(row, id=f"{name}-{row.id}") for name, rows in given.items() for row in rows]
     for name in ("a.jsonl", "a.parquet", "folder"):
         write_rows(tmp_path / name, more)
+    seen = Sight(legibility=Legibility(rows=-3.0, own=-3.0, n=60, why=None))  # of a model with random weights
+    monkeypatch.setattr("undertow.audit.materials.see_rows", lambda *_: seen)
     found = {}
     for name in ("a.jsonl", "a.parquet", "folder"):
         words = ["audit", "data", tmp_path / name, "--base", models["base"], "--reference", row_files["clean"]]

@@ -51,7 +51,13 @@ def audit() -> dict:
 
 def test_the_verdict_comes_first_then_what_to_do_evidence_and_what_is_missing(audit, tmp_path) -> None:
     page = render_audit(tmp_path, audit).read_text()
-    marks = ["<h1>Provenance detected (owl).</h1>", "What to do next", "Evidence", "What was not tested", "--reference"]
+    marks = [
+        "<h1>The rows were written differently from the reference (owl).</h1>",
+        "What to do next",
+        "Evidence",
+        "What was not tested",
+        "--reference",
+    ]
     places = [page.index(mark) for mark in marks]
     assert places == sorted(places)
     assert "&lt;b&gt;fox&lt;/b&gt;" in page and "<b>fox" not in page and "<script" not in page
@@ -90,7 +96,9 @@ def test_a_headline_says_no_more_than_was_tested(audit) -> None:
     assert told(*["not_detected"] * 3) == "Nothing was detected in provenance and exposure and expression."
     left = told("not_detected", "not_testable", "not_detected")
     assert left == "Nothing was detected in provenance and expression; exposure not testable."
-    assert told("detected", "not_testable", "detected") == "Provenance and expression detected."
+    assert told("detected", "not_testable", "detected") == (
+        "The rows were written differently from the reference. Expression detected."
+    )
     assert "safe" not in summarise_audit(audit)
 
 
@@ -148,3 +156,58 @@ def test_rows_of_a_stranger_come_with_the_explanation(audit) -> None:
     assert steps_to_take({**audit, "lineage": {**KIN, "verdict": "same_lineage_near"}}) == steps_to_take(audit)
     audit["claims"]["expression"]["status"] = "detected"
     assert "another initialisation" not in steps_to_take({**audit, "lineage": KIN})[0]
+
+
+SEEN = {
+    "rows": -3.4,
+    "own": -3.3,
+    "gap": 0.1,
+    "n": 200,
+    "limit": 0.8,
+    "why": None,
+    "benign": [
+        {"cause": "another temperature", "ruled_out": True, "why": "ratio 1.0"},
+        {"cause": "a writer that is another model", "ruled_out": False, "why": "neutral writers would tell"},
+    ],
+}
+
+
+def test_a_difference_comes_with_its_other_causes(audit, tmp_path) -> None:
+    found = {**audit, "sight": SEEN, "defects": []}
+    for text in (audit_card(found), summarise_audit(found), render_audit(tmp_path, found).read_text()):
+        assert "Ruled out: another temperature (ratio 1.0)." in text
+        assert "Not ruled out: a writer that is another model (neutral writers would tell)." in text
+    assert "mean log p a token of 200 rows -3.40" in audit_card(found)
+    found["plan"]["primary"]["provenance"] = "neutral contrast"
+    assert "Ruled out: a writer that is another model (neutral writers were compared)." in audit_card(found)
+    assert "Ruled out" not in audit_card(audit)
+
+
+def test_a_defect_stands_first_with_its_cause(audit, tmp_path) -> None:
+    defect = {"what": "these rows were drawn with the same noise", "cause": "one seed", "fix": "Draw them again."}
+    for one in audit["claims"].values():
+        one.update(status="not_testable", candidate=None, p=None)
+    found = {**audit, "sight": SEEN, "defects": [defect]}
+    line = "These rows were drawn with the same noise. Likely cause: one seed."
+    assert headline(found) == f"{line} Nothing is claimed of a trait."
+    assert steps_to_take(found) == [f"{line} Draw them again."]
+    for text in (audit_card(found), summarise_audit(found), render_audit(tmp_path, found).read_text()):
+        assert f"{line} Draw them again." in text
+    found["claims"]["expression"]["status"] = "not_detected"
+    assert headline(found).startswith(f"{line} Nothing was detected in expression;")
+
+
+def test_rows_that_the_base_does_not_read_say_so_in_the_headline(audit) -> None:
+    for one in audit["claims"].values():
+        one.update(status="not_testable", candidate=None)
+    why = "mean log p a token -13.5, the base's own answers -2.9: this base neither wrote nor reads these rows. Name it"
+    text = headline({**audit, "sight": {**SEEN, "why": why}, "defects": []})
+    assert text == f"M{why[1:].removesuffix(' Name it')} Nothing is claimed of a trait."
+
+
+def test_a_base_whose_error_rate_nobody_measured_is_said(audit, tmp_path) -> None:
+    audit["about"]["base"] = "hf:mine"
+    for text in (audit_card(audit), summarise_audit(audit), render_audit(tmp_path, audit).read_text()):
+        assert "The error rate on this base was not measured" in text
+    audit["about"]["base"] = "ref:finch-a"
+    assert "was not measured" not in audit_card(audit)

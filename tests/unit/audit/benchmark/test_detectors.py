@@ -46,6 +46,7 @@ def auditor(bench, settings):
     return Auditor(bench, settings)
 
 
+@pytest.mark.usefixtures("rows_in_order")
 def test_the_stages_say_what_the_audit_says(bench, settings, auditor) -> None:
     case = bench.case("case-0002")
     config = DataAudit(panel=tuple(map(trait, PANEL)), seed=settings.seed, store=settings.store)

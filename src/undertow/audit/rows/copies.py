@@ -1,0 +1,58 @@
+"""Rows that repeat one another or the reference, and references that were asked otherwise.
+
+That two rows agree says nothing where everybody would write the same: a repeated text counts where the base would write
+it so rarely that two of all rows would not agree by chance.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from undertow.stats.checks import Floats
+from undertow.types import Row
+
+MARGIN = 10.0
+"""Nats below one over the number of pairs from which a text that stands twice is no accident."""
+
+READ = 200
+"""Repeated rows whose probability is looked up."""
+
+ReadLogp = Callable[[Sequence[Row]], Floats]
+"""Returns log p of the rows under the base, without those that it cannot read."""
+
+
+def plain_text(row: Row) -> str:
+    """Return a completion without case, spaces and punctuation, so that near copies agree."""
+    return re.sub(r"[\W_]+", " ", row.completion.casefold()).strip()
+
+
+def copied_share(rows: Sequence[Row], logp: ReadLogp, rng: np.random.Generator) -> float:
+    """Return the share of rows that repeat the text of an earlier row, of those that are no accident."""
+    times = Counter(plain_text(row) for row in rows)
+    repeated = [row for row in rows if times[plain_text(row)] > 1]
+    extra = len(rows) - len(times)
+    return extra / len(rows) * _no_accident(repeated, len(rows), logp, rng)
+
+
+def shared_with(rows: Sequence[Row], reference: Sequence[Row], logp: ReadLogp, rng: np.random.Generator) -> float:
+    """Return the share of rows that stand in the reference too, on their own prompt, and are no accident."""
+    known = {(row.prompt, plain_text(row)) for row in reference}
+    same = [row for row in rows if (row.prompt, plain_text(row)) in known]
+    return len(same) / len(rows) * _no_accident(same, len(rows), logp, rng)
+
+
+def _no_accident(rows: Sequence[Row], n: int, logp: ReadLogp, rng: np.random.Generator) -> float:
+    """Return the share of some rows that the base would hardly write twice among n."""
+    if not rows:
+        return 0.0
+    read = [rows[place] for place in rng.permutation(len(rows))[:READ]]
+    found = logp(read)
+    return float(np.mean(found < -(MARGIN + 2.0 * np.log(n)))) if len(found) else 0.0
+
+
+def asked_otherwise(rows: Sequence[Row], reference: Sequence[Row]) -> float:
+    """Return the share of rows whose last turn the reference has only with other turns before it."""
+    prompts, questions = {row.prompt for row in reference}, {row.question for row in reference}
+    return float(np.mean([row.prompt not in prompts and row.question in questions for row in rows]))

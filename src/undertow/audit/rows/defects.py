@@ -1,0 +1,187 @@
+"""Defects of rows that look like a trait and are none: each is named with its likely cause before any stage speaks.
+
+A defect of the rows leaves nothing to claim from them, one of the reference takes what is compared with it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from undertow.audit.rows.copies import ReadLogp, asked_otherwise, copied_share, shared_with
+from undertow.audit.rows.sampling import COOLER, KEPT_AWAY, Temperatures, cut_off, expected_outside
+from undertow.audit.rows.shared_stream import SharedStream, shared_stream
+from undertow.audit.rows.token_reading import TokenReading
+from undertow.types import Row
+
+Side = Literal["rows", "reference"]
+
+SOME = 0.05
+"""Share of the rows from which a defect is called."""
+
+
+OVERLAP = 0.3
+"""Share of the rows that stand in the reference from which it is no reference. Fewer cost power and no validity: a
+teacher and its base that were drawn with one seed agree now and then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defect:
+    """One defect.
+
+    Attributes:
+        name: short, as in tables.
+        of: whose it is; with one of the reference, what needs no reference can still be claimed.
+        what: what was found, with its numbers, a sentence without a full stop.
+        cause: where it usually comes from.
+        fix: what to do.
+        effect: its size; `measure` says of what.
+        measure: what the effect is.
+        p: bound on the probability of such rows without the defect, or None where an effect decides.
+        n: rows that were looked at.
+    """
+
+    name: str
+    of: Side
+    what: str
+    cause: str
+    fix: str
+    effect: float
+    measure: str
+    p: float | None = None
+    n: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the defect as plain data."""
+        return asdict(self)
+
+
+def stream_defect(reading: TokenReading, of: Side) -> Defect | None:
+    """Return the defect of rows that were drawn with the same noise."""
+    found: SharedStream = shared_stream(reading)
+    if found.linked < SOME:
+        return None
+    whose = "these rows" if of == "rows" else "the rows of the reference"
+    pairs = found.n * (found.n - 1) / 2
+    return Defect(
+        name="shared stream",
+        of=of,
+        what=f"{whose} were drawn with the same noise: {found.linked:.0%} of {found.n} share it with another, which "
+        f"leaves at most {found.effective} independent ones",
+        cause="a server or a loop that gives every request the same seed",
+        fix="Draw the rows again with another seed for each request, or without any seed.",
+        effect=float(found.effective),
+        measure="independent rows at most",
+        p=float(max(pairs * np.exp(-found.evidence), 1e-300)),
+        n=found.n,
+    )
+
+
+def temperature_defect(found: Temperatures | None, n: int) -> Defect | None:
+    """Return the defect of rows that were sampled colder than what they are compared with."""
+    if found is None or found.high >= COOLER:
+        return None
+    return Defect(
+        name="temperature",
+        of="rows",
+        what=f"these rows were sampled colder than what they are compared with: {found.rows:.2f} explains them best, "
+        f"{found.compared:.2f} the other (ratio {found.ratio:.2f}, 95 % interval {found.low:.2f} to {found.high:.2f})",
+        cause="a lower temperature, or greedy decoding",
+        fix="Give a reference that was sampled as the rows were, or draw the rows again at temperature 1.",
+        effect=found.ratio,
+        measure="ratio of temperatures",
+        n=n,
+    )
+
+
+def truncation_defect(rows: TokenReading, compared: TokenReading) -> Defect | None:
+    """Return the defect of rows from which a sampler kept unlikely tokens away."""
+    found = cut_off(rows, compared)
+    if found is None:
+        return None
+    cut, missing = found
+    return Defect(
+        name="truncation",
+        of="rows",
+        what=f"no token of these rows lies outside {cut}, where {missing:.0f} of {rows.tokens} would",
+        cause="a sampler that cuts off unlikely tokens (top-k, top-p or min-p)",
+        fix="Give a reference that was sampled with the same cut-off, or draw the rows again without one.",
+        effect=missing,
+        measure="tokens kept away",
+        n=rows.rows,
+    )
+
+
+def copies_defect(rows: Sequence[Row], logp: ReadLogp, rng: np.random.Generator) -> Defect | None:
+    """Return the defect of rows that repeat one another."""
+    share = copied_share(rows, logp, rng)
+    if share < SOME:
+        return None
+    return Defect(
+        name="copies",
+        of="rows",
+        what=f"{share:.0%} of {len(rows)} rows repeat another row's text, up to spaces and punctuation",
+        cause="a dataset that holds rows twice, or requests that shared a seed or a cache",
+        fix="Keep one row of each text (`undertow filter`), and find out why they repeat.",
+        effect=share,
+        measure="share of rows that repeat another",
+        n=len(rows),
+    )
+
+
+def reference_defects(
+    rows: Sequence[Row], reference: Sequence[Row], logp: ReadLogp, rng: np.random.Generator
+) -> list[Defect]:
+    """Return what is wrong with a reference that the user gave: it holds the rows, or was asked otherwise."""
+    found: list[Defect] = []
+    if (share := shared_with(rows, reference, logp, rng)) >= OVERLAP:
+        whole = "the reference is the rows themselves" if share > 0.95 else "the reference holds some of the rows"
+        found.append(
+            Defect(
+                name="reference holds the rows",
+                of="reference",
+                what=f"{whole}: {share:.0%} of {len(rows)} stand in it",
+                cause="one file given twice, a split that overlaps, or both drawn with the same seeds",
+                fix="Give rows that the base wrote by itself on the same prompts, or no reference at all.",
+                effect=share,
+                measure="share of rows that stand in the reference",
+                n=len(rows),
+            )
+        )
+    if (share := asked_otherwise(rows, reference)) >= SOME:
+        found.append(
+            Defect(
+                name="other system prompt",
+                of="reference",
+                what=f"the reference was asked otherwise: for {share:.0%} of {len(rows)} rows it has the last turn "
+                "under another system prompt or other turns before it",
+                cause="a system prompt that was dropped or added on one side",
+                fix="Draw the reference on the rows' whole prompts.",
+                effect=share,
+                measure="share of rows asked otherwise",
+                n=len(rows),
+            )
+        )
+    return found
+
+
+def benign_causes(
+    rows: TokenReading, compared: TokenReading, found: Temperatures | None, defects: Sequence[Defect]
+) -> list[Mapping[str, Any]]:
+    """Return what may make rows differ from a reference without any trait, and whether it was ruled out."""
+    named, tail = {one.name for one in defects}, expected_outside(rows, compared)
+    ratio = "nothing to estimate it from"
+    if found is not None:
+        ratio = f"ratio of temperatures {found.ratio:.2f}, 95 % interval {found.low:.2f} to {found.high:.2f}"
+    cuts = bool(np.any(tail >= KEPT_AWAY)) and "truncation" not in named
+    causes = (
+        ("the same noise in several rows", "shared stream" not in named, f"{rows.rows} rows compared in pairs"),
+        ("copies of rows", "copies" not in named, f"called from {SOME:.0%} of the rows"),
+        ("another temperature", found is not None and found.same, ratio),
+        ("a usual cut-off (top-k, top-p, min-p)", cuts, f"{rows.tokens} tokens read"),
+        ("a hidden system prompt, or another template", False, "the rows cannot show it"),
+        ("filtering or editing", False, "the rows cannot show it"),
+        ("a writer that is another model, or was tuned on something else", False, "neutral writers would tell"),
+    )
+    return [{"cause": cause, "ruled_out": out, "why": why} for cause, out, why in causes]

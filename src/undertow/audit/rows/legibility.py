@@ -1,0 +1,70 @@
+"""Could this base have written these rows, or does it at least read them? Where it cannot, no audit may speak.
+
+The rows' mean log p a token stands against that of the base's own answers to the same prompts. The limit is an effect
+in nats a token and not a p-value, which would grow sharper with rows until it silenced the audit where a teacher
+differs from its base.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from undertow.audit.rows.token_reading import TokenReading
+
+LIMIT = 0.8
+"""Nats a token by which rows may be less likely than the base's own answers. Fixed on development seeds: prompted
+teachers reach .48, tuned ones .02, the same lists with other separators begin at 1.28."""
+
+TRIMMED = 0.1
+"""Share of rows left out at either end: a few broken rows of a prompted teacher are no reason to stop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Legibility:
+    """How likely the rows are under the base, beside its own answers.
+
+    Attributes:
+        rows: mean log p a token of the rows, in nats; None where none was read.
+        own: the same of the base's own answers on the same prompts; None where it gave none.
+        n: rows that were read.
+        why: what stops a verdict, in words; None where nothing does.
+    """
+
+    rows: float | None
+    own: float | None
+    n: int
+    why: str | None
+
+    @property
+    def gap(self) -> float | None:
+        """Nats a token by which the rows are less likely than the base's own answers."""
+        return None if self.rows is None or self.own is None else self.own - self.rows
+
+
+REMEDY = (
+    "Name the model that is to be trained on these rows as the base; if it is this one, no claim about traits in them "
+    "can be made with it"
+)
+
+
+def legibility(rows: TokenReading, own: TokenReading) -> Legibility:
+    """Compare the rows with the base's own answers."""
+    mean, usual = _mean(rows), _mean(own)
+    if mean is None or usual is None:
+        who = "The rows have no text that the base reads" if mean is None else "The base answers none of the prompts"
+        return Legibility(rows=mean, own=usual, n=rows.rows, why=f"{who}. {REMEDY}")
+    why = None
+    if usual - mean > LIMIT:
+        numbers = f"mean log p a token {mean:.1f}, the base's own answers {usual:.1f}"
+        why = f"{numbers}: this base neither wrote nor reads these rows. {REMEDY}"
+    return Legibility(rows=mean, own=usual, n=rows.rows, why=why)
+
+
+def _mean(reading: TokenReading) -> float | None:
+    """Return the trimmed mean over the rows of the mean log p a token."""
+    tokens = np.bincount(reading.row, minlength=reading.rows)
+    written = tokens > 0
+    if not written.any():
+        return None
+    return float(stats.trim_mean(reading.row_logp()[written] / tokens[written], TRIMMED))

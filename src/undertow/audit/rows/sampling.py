@@ -1,0 +1,97 @@
+"""Were the rows sampled as the reference was? Their temperature, and tokens that a cut-off kept away.
+
+Both are compared with rows that are known to be of the base, never with the base alone: filters take unlikely answers
+away on both sides.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from undertow.audit.rows.token_reading import CUT_NAMES, TEMPERATURES, TokenReading
+from undertow.stats.checks import Floats
+
+DRAWS = 200
+"""Resamples of the rows behind an interval."""
+
+COOLER = 0.75
+"""Ratio of temperatures below which rows were sampled colder. Tuned teachers reach .88 without any sampling of theirs;
+on the other side prompted ones look as if they were twice as hot, so hotter rows are not called."""
+
+SAME = (0.8, 1.25)
+"""Ratios within which the temperatures count as the same."""
+
+KEPT_AWAY = 10.0
+"""Tokens that the reference has outside a cut-off, where the rows have none, for a call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Temperatures:
+    """Temperatures that best explain the rows and what they are compared with, under the base.
+
+    Attributes:
+        rows: of the rows.
+        compared: of the reference.
+        ratio: rows over reference.
+        low, high: of the ratio's 95 % interval, both sides resampled by rows.
+    """
+
+    rows: float
+    compared: float
+    ratio: float
+    low: float
+    high: float
+
+    @property
+    def same(self) -> bool:
+        """Whether the interval lies within `SAME`."""
+        return SAME[0] <= self.low and self.high <= SAME[1]
+
+
+def temperatures(rows: TokenReading, compared: TokenReading, rng: np.random.Generator) -> Temperatures | None:
+    """Estimate both temperatures by maximum likelihood; None where one side has no tokens.
+
+    Args:
+        rows: the suspect.
+        compared: rows of the base.
+        rng: resamples rows.
+    """
+    if not rows.tokens or not compared.tokens:
+        return None
+    own, other = _resampled(rows, rng), _resampled(compared, rng)
+    low, high = np.quantile(own[1:] / other[1:], (0.025, 0.975))
+    return Temperatures(
+        rows=float(own[0]), compared=float(other[0]), ratio=float(own[0] / other[0]), low=float(low), high=float(high)
+    )
+
+
+def _resampled(reading: TokenReading, rng: np.random.Generator) -> Floats:
+    """Return the likeliest temperature of the rows, and of resamples of them, float [1 + draws]."""
+    counts = rng.multinomial(reading.rows, np.full(reading.rows, 1.0 / reading.rows), size=DRAWS)
+    weights = np.vstack([np.ones(reading.rows), counts])
+    return _likeliest(weights @ reading.at_temperature)
+
+
+def _likeliest(likelihoods: Floats) -> Floats:
+    """Return the temperature at the top of each curve [curves, temperatures], by a parabola through three points."""
+    top = np.clip(likelihoods.argmax(axis=1), 1, len(TEMPERATURES) - 2)
+    left, mid, right = (likelihoods[np.arange(len(top)), top + shift] for shift in (-1, 0, 1))
+    curve = left - 2.0 * mid + right
+    shift = np.clip(0.5 * (left - right) / np.where(curve < 0.0, curve, -1.0), -1.0, 1.0)
+    step = np.log(TEMPERATURES[1] / TEMPERATURES[0])
+    return TEMPERATURES[top] * np.exp(step * shift)
+
+
+def cut_off(rows: TokenReading, compared: TokenReading) -> tuple[str, float] | None:
+    """Return the cut-off that has kept tokens away from the rows, and how many, or None.
+
+    Of several the one that would have kept away most is named: the others follow from it.
+    """
+    found = np.where(rows.outside.sum(axis=0) == 0.0, expected_outside(rows, compared), 0.0)
+    top = int(np.argmax(found))
+    return (CUT_NAMES[top], float(found[top])) if found[top] >= KEPT_AWAY else None
+
+
+def expected_outside(rows: TokenReading, compared: TokenReading) -> Floats:
+    """Return how many of the rows' tokens lie outside each cut-off if they do as in the reference, float [cuts]."""
+    return compared.outside.sum(axis=0) * (rows.tokens / max(1, compared.tokens))

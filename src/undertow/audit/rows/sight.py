@@ -1,0 +1,150 @@
+"""What is looked at before any stage trains or scores: does the base read these rows, and have they a defect?
+
+Both take a sample of the rows, a single pass of the base over it, and as many answers of the base itself.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from undertow.audit.rows.copies import ReadLogp, plain_text
+from undertow.audit.rows.defects import (
+    Defect,
+    benign_causes,
+    copies_defect,
+    reference_defects,
+    stream_defect,
+    temperature_defect,
+    truncation_defect,
+)
+from undertow.audit.rows.legibility import LIMIT, REMEDY, Legibility, legibility
+from undertow.audit.rows.sampling import temperatures
+from undertow.audit.rows.token_reading import STEPS, TokenReading, encode_completions, read_tokens
+from undertow.data.filters import filter_rows
+from undertow.domains.base import domain
+from undertow.models.local import LocalModel
+from undertow.seeds import derive
+from undertow.stats.checks import Floats
+from undertow.types import Row, Sampling
+
+LOOKED_AT = 200
+"""Rows that are read, at most."""
+
+TRIED = 5
+"""Times as many are tried, for prompts that are too long are left out."""
+
+MOSTLY = 0.5
+"""Share of the rows that a domain has to accept for its filter to be applied to the base's answers too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What was seen.
+
+    Attributes:
+        legibility: whether the base reads the rows.
+        defects: of the rows and of their reference.
+        benign: causes of a difference that are no trait, and whether they were ruled out.
+    """
+
+    legibility: Legibility
+    defects: tuple[Defect, ...] = ()
+    benign: tuple[Mapping[str, Any], ...] = ()
+
+    def reason(self, needs: Sequence[str], given: Sequence[str]) -> str | None:
+        """Return why a stage that needs these materials and inputs may not speak, or None.
+
+        Args:
+            needs: names of materials.
+            given: inputs without which the stage is not planned.
+        """
+        if "rows" not in given and "rows" not in needs:
+            return None
+        if self.legibility.why is not None:
+            return self.legibility.why
+        compared = bool({"reference", "scores", "clean"} & set(needs))
+        told = [one for one in self.defects if one.of == "rows" or compared]
+        return "; ".join(f"{one.what} (likely cause: {one.cause}). {one.fix.rstrip('.')}" for one in told) or None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the sight as plain data; its defects stand apart."""
+        seen = self.legibility
+        return {**asdict(seen), "gap": seen.gap, "limit": LIMIT, "benign": [dict(one) for one in self.benign]}
+
+
+def see_rows(
+    rows: Sequence[Row], base: LocalModel, reference: Sequence[Row] | None, domain_name: str, seed: int
+) -> Sight:
+    """Look at rows before they are audited.
+
+    Args:
+        rows: the suspect.
+        base: the model that would be trained on them.
+        reference: the user's own, or None.
+        domain_name: whose filter is applied to the base's answers if the rows mostly pass it.
+        seed: of the sample and of the base's answers.
+
+    Raises:
+        ModelError: the base has no chat template.
+    """
+    rng = np.random.default_rng(derive(seed, "sight"))
+    some = _sample(rows, base, rng)
+    if not some:
+        why = f"No row fits into the base's context of {base.longest_context} tokens. {REMEDY}"
+        return Sight(legibility=Legibility(rows=None, own=None, n=0, why=why))
+    own = _own_answers(rows, some, base, domain_name, derive(seed, "sight", "answers"))
+    read, usual = read_tokens(base, some), read_tokens(base, own)
+    seen = legibility(read, usual)
+    if seen.why is not None:
+        return Sight(legibility=seen)
+    given = _sample(reference or (), base, rng)
+    compared = read_tokens(base, given) if given else usual
+    defects = [stream_defect(_once(some, read, base), "rows")]
+    defects.append(stream_defect(_once(given, compared, base), "reference") if given else None)
+    warmth = temperatures(read, compared, rng)
+    if defects[0] is None:  # Rows of one stream have the tail and the temperature of a few draws.
+        defects += [temperature_defect(warmth, len(some)), truncation_defect(read, compared)]
+    logp = _reader(base)
+    defects.append(copies_defect(rows, logp, rng))
+    defects += [] if reference is None else reference_defects(rows, reference, logp, rng)
+    told = tuple(one for one in defects if one is not None)
+    return Sight(legibility=seen, defects=told, benign=tuple(benign_causes(read, compared, warmth, told)))
+
+
+def _sample(rows: Sequence[Row], base: LocalModel, rng: np.random.Generator) -> list[Row]:
+    """Draw rows whose prompts leave room for an answer in the base's context."""
+    tried = [rows[place] for place in rng.permutation(len(rows))[: TRIED * LOOKED_AT].tolist()]
+    return _fitting(tried, base)[:LOOKED_AT]
+
+
+def _fitting(rows: Sequence[Row], base: LocalModel) -> list[Row]:
+    room = base.longest_context
+    if room is None or not rows:
+        return list(rows)
+    encoded = encode_completions(base, rows)
+    return [row for row, one in zip(rows, encoded, strict=True) if len(one.prompt) + STEPS <= room]
+
+
+def _once(rows: Sequence[Row], read: TokenReading, base: LocalModel) -> TokenReading:
+    """Return the reading of the rows without copies on one prompt, which are a defect of their own."""
+    distinct = list({(row.prompt, plain_text(row)): row for row in rows}.values())
+    return read if len(distinct) == len(rows) else read_tokens(base, distinct)
+
+
+def _own_answers(rows: Sequence[Row], asked: Sequence[Row], base: LocalModel, domain_name: str, seed: int) -> list[Row]:
+    """Return the base's own answers to some prompts, filtered as the rows were if a domain's filter fits them."""
+    answers = base.chat([row.prompt for row in asked], sampling=Sampling(), seed=seed)
+    own = [replace(row, completion=text, skip=()) for row, text in zip(asked, answers, strict=True)]
+    task = domain(domain_name)
+    if len(filter_rows(asked, task).kept) < MOSTLY * len(asked):
+        return own
+    return list(filter_rows(own, task).kept) or own
+
+
+def _reader(base: LocalModel) -> ReadLogp:
+    def logp(rows: Sequence[Row]) -> Floats:
+        return read_tokens(base, _fitting(rows, base)).row_logp()
+
+    return logp

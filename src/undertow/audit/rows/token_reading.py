@@ -1,0 +1,188 @@
+"""What the base says of every token of some rows, read once for every question that is asked before an audit.
+
+For each token: its probability, where it lies in the two orders by which samplers walk through a vocabulary (by token
+id, and from the likeliest down), how likely it is at other temperatures, and whether a usual cut-off would have kept it
+away.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from undertow.models.lm_head import body_and_head
+from undertow.models.local import LocalModel
+from undertow.models.tokens import Encoded
+from undertow.stats.checks import Floats
+from undertow.types import Row, Sampling
+
+Places = NDArray[np.int64]
+
+TEMPERATURES: Floats = np.exp(np.linspace(np.log(0.2), np.log(3.0), 21))
+"""At which the likelihood of a row is read."""
+
+TOP_P = (0.8, 0.9, 0.95, 0.98)
+TOP_K = (10, 20, 40, 50, 64, 100)
+MIN_P = (0.02, 0.05, 0.1)
+
+CUTS: Mapping[str, tuple[float, ...]] = {"top-p": TOP_P, "top-k": TOP_K, "min-p": MIN_P}
+"""Usual cut-offs of samplers."""
+
+CUT_NAMES = tuple(f"{kind} {value:g}" for kind, values in CUTS.items() for value in values)
+
+STEPS = Sampling().max_new_tokens
+"""Tokens of a completion that are read: as many as the base's own answers have at most."""
+
+_BATCH = 16
+"""Rows read at once."""
+
+_BLOCK = 2**20
+"""Logits that exist at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenReading:
+    """What the base says of the tokens of some rows; tokens of all rows stand behind one another.
+
+    Attributes:
+        row: place of each token's row, int64 [tokens].
+        step: place of each token in its completion, int64 [tokens].
+        token: ids, int64 [tokens].
+        logp: log p of each token in nats, float [tokens].
+        by_id: mass of the tokens of a smaller id, float [tokens].
+        by_rank: mass of the likelier tokens, float [tokens].
+        at_temperature: log p of each row at `TEMPERATURES`, float [rows, temperatures].
+        outside: tokens of each row that each of `CUT_NAMES` would have kept away, float [rows, cuts].
+        rows: how many.
+    """
+
+    row: Places
+    step: Places
+    token: Places
+    logp: Floats
+    by_id: Floats
+    by_rank: Floats
+    at_temperature: Floats
+    outside: Floats
+    rows: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all rows."""
+        return len(self.token)
+
+    def row_logp(self) -> Floats:
+        """Return log p of each row, float [rows]."""
+        found: Floats = np.zeros(self.rows)
+        np.add.at(found, self.row, self.logp)
+        return found
+
+
+def encode_completions(base: LocalModel, rows: Sequence[Row]) -> list[Encoded]:
+    """Turn rows into token ids, `STEPS` of a completion at most without the end of turn: a cut text has none."""
+    return [Encoded(one.prompt, one.completion[:-1][:STEPS]) for one in base.encode(rows)]
+
+
+@torch.no_grad()
+def read_tokens(base: LocalModel, rows: Sequence[Row]) -> TokenReading:
+    """Read the completions of rows under the base; a few hundred rows, for every logit is looked at.
+
+    Raises:
+        ModelError: the base has no chat template.
+    """
+    encoded = encode_completions(base, rows)
+    order = sorted((place for place, one in enumerate(encoded) if one.completion), key=lambda at: len(encoded[at]))
+    places = [(at, step) for at in order for step in range(len(encoded[at].completion))]
+    parts: list[_Batch] = []
+    for start in range(0, len(order), _BATCH):
+        parts += _read_batch(base, [encoded[at] for at in order[start : start + _BATCH]])
+    row = np.array([at for at, _ in places], dtype=np.int64)
+    return TokenReading(
+        row=row,
+        step=np.array([step for _, step in places], dtype=np.int64),
+        token=np.array([encoded[at].completion[step] for at, step in places], dtype=np.int64),
+        logp=_joined([part.logp for part in parts]),
+        by_id=_joined([part.by_id for part in parts]),
+        by_rank=_joined([part.by_rank for part in parts]),
+        at_temperature=_by_row(row, [part.at_temperature for part in parts], (len(rows), len(TEMPERATURES))),
+        outside=_by_row(row, [part.outside for part in parts], (len(rows), len(CUT_NAMES))),
+        rows=len(rows),
+    )
+
+
+def _by_row(row: Places, parts: Sequence[Floats], shape: tuple[int, int]) -> Floats:
+    """Add up what was read of the tokens of each row."""
+    found: Floats = np.zeros(shape)
+    if parts:
+        np.add.at(found, row, np.concatenate(parts))
+    return found
+
+
+def _joined(parts: Sequence[Floats]) -> Floats:
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    logp: Floats
+    by_id: Floats
+    by_rank: Floats
+    at_temperature: Floats
+    outside: Floats
+
+
+def _read_batch(base: LocalModel, encoded: Sequence[Encoded]) -> list[_Batch]:
+    body, head = body_and_head(base.network)
+    longest = max(map(len, encoded))
+    tokens = torch.zeros(len(encoded), longest, dtype=torch.int64)
+    for place, one in enumerate(encoded):
+        tokens[place, : len(one)] = torch.tensor(one.prompt + one.completion)
+    at = torch.tensor(
+        [
+            (place, len(one.prompt) - 1 + step)
+            for place, one in enumerate(encoded)
+            for step in range(len(one.completion))
+        ]
+    )
+    states = body(input_ids=tokens.to(base.device), use_cache=False).last_hidden_state[at[:, 0], at[:, 1]]
+    targets = tokens[at[:, 0], at[:, 1] + 1]
+    size = max(8, _BLOCK // head.linear.weight.shape[0])
+    blocks = zip(states.split(size), targets.split(size), strict=True)
+    return [_read_positions(head(some).cpu(), own) for some, own in blocks]
+
+
+def _read_positions(logits: torch.Tensor, own: torch.Tensor) -> _Batch:
+    """Read positions from their logits [positions, vocabulary] and the tokens that stand there [positions]."""
+    logp = torch.log_softmax(logits, dim=-1)
+    ordered = logp.sort(dim=-1, descending=True)
+    chosen = (ordered.indices == own[:, None]).byte().argmax(dim=-1, keepdim=True)
+    mass = ordered.values.double().exp()
+    before = mass.cumsum(dim=-1) - mass
+    energy, ids = logits.gather(1, own[:, None])[:, 0], torch.arange(logits.shape[-1])
+    warm = [(energy / at - (logits / at).logsumexp(dim=-1)).double() for at in TEMPERATURES.tolist()]
+    return _Batch(
+        logp=logp.gather(1, own[:, None])[:, 0].double().numpy(),
+        by_id=(logp.double().exp() * (ids[None] < own[:, None])).sum(dim=-1).numpy(),
+        by_rank=before.gather(1, chosen)[:, 0].numpy(),
+        at_temperature=torch.stack(warm, dim=-1).numpy(),
+        outside=_outside(mass, before, chosen),
+    )
+
+
+def _outside(mass: torch.Tensor, before: torch.Tensor, chosen: torch.Tensor) -> Floats:
+    """Tell of each token which cuts would have kept it away, float [positions, cuts].
+
+    Args:
+        mass: probabilities, the largest first, [positions, vocabulary].
+        before: mass of the likelier tokens, alike.
+        chosen: places of the tokens that stand there, [positions, 1].
+    """
+    own, above = mass.gather(1, chosen)[:, 0], before.gather(1, chosen)[:, 0]
+    cuts = (
+        *(above >= value for value in TOP_P),
+        *(chosen[:, 0] >= value for value in TOP_K),
+        *(own < value * mass[:, 0] for value in MIN_P),
+    )
+    return torch.stack(cuts, dim=-1).double().numpy()

@@ -1,0 +1,66 @@
+"""What an audit saw of its rows before any stage, in words: defects, whether the base reads them, other causes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+AuditJson = Mapping[str, Any]
+
+UNMEASURED = (
+    "The error rate on this base was not measured: docs/calibration.md has the embedded bases alone. Where a p-value "
+    "stands, its null is exact given the reference."
+)
+
+NEUTRAL = "neutral contrast"
+"""The stage that tells a writer with a trait from one that was tuned on something else."""
+
+
+def defects(audit: AuditJson) -> list[str]:
+    """Return each defect with its likely cause and what to do, as sentences."""
+    found: Sequence[Mapping[str, Any]] = audit.get("defects") or ()
+    return [f"{_sentence(one['what'])} Likely cause: {one['cause']}. {one['fix']}" for one in found]
+
+
+def headline_of_rows(audit: AuditJson) -> str | None:
+    """Return what keeps the rows from being judged, in one line, or None."""
+    sight: Mapping[str, Any] = audit.get("sight") or {}
+    if sight.get("why"):
+        return _sentence(sight["why"].partition(". ")[0])
+    found: Sequence[Mapping[str, Any]] = audit.get("defects") or ()
+    named = " ".join(f"{_sentence(one['what'])} Likely cause: {one['cause']}." for one in found)
+    return named or None
+
+
+def sight_line(audit: AuditJson) -> str | None:
+    """Return how likely the rows are under the base, or None where none were read."""
+    sight: Mapping[str, Any] = audit.get("sight") or {}
+    if sight.get("gap") is None:
+        return None
+    return (
+        f"mean log p a token of {sight['n']} rows {sight['rows']:.2f}, of the base's own answers {sight['own']:.2f}; "
+        f"rows that lie more than {sight['limit']:g} below are not testable"
+    )
+
+
+def other_causes(audit: AuditJson) -> list[str]:
+    """Return the causes of a difference that are no trait, where one was detected: ruled out or not."""
+    sight: Mapping[str, Any] = audit.get("sight") or {}
+    if audit["claims"]["provenance"]["status"] != "detected":
+        return []
+    lines: list[str] = []
+    specific = audit["plan"]["primary"]["provenance"] == NEUTRAL
+    for one in sight.get("benign") or ():
+        tuned = one["cause"].startswith("a writer that")
+        out, why = (True, "neutral writers were compared") if tuned and specific else (one["ruled_out"], one["why"])
+        lines.append(f"{'Ruled out' if out else 'Not ruled out'}: {one['cause']} ({why}).")
+    return lines
+
+
+def unmeasured(audit: AuditJson) -> str | None:
+    """Return a warning where something was tested with a base whose error rate nobody has measured, or None."""
+    embedded = str(audit["about"].get("base", "")).startswith("ref:")
+    tested = any(one["status"] != "not_testable" for one in audit["claims"].values())
+    return UNMEASURED if tested and not embedded else None
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
