@@ -391,12 +391,12 @@ def _finish(found: Mapping[str, Any], out: Path, require: list[str], as_json: bo
         )
     show(found, as_json, [f"{summarise_audit(found)}\n\nreport: {report}"])
     statuses = {claim: one["status"] for claim, one in found["claims"].items()}
-    if any(statuses[claim] == "not_testable" for claim in require):
-        raise typer.Exit(NOT_TESTABLE)
-    if "detected" in statuses.values() or found.get("defects"):
+    if found.get("defects"):
         raise typer.Exit(FOUND)
-    if set(statuses.values()) == {"not_testable"}:
+    if any(statuses[claim] == "not_testable" for claim in require) or set(statuses.values()) == {"not_testable"}:
         raise typer.Exit(NOT_TESTABLE)
+    if "detected" in statuses.values():
+        raise typer.Exit(FOUND)
 
 
 def _named_panel(base: str, names: Sequence[str]) -> tuple[Trait, ...]:

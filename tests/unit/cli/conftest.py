@@ -1,7 +1,6 @@
 """Models of width 16 as folders, and commands as a user types them."""
 
 import json
-import random
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from undertow.data.rows import write_rows
 from undertow.training.config import TrainingConfig
 from undertow.training.teachers import finetuned_teacher
 from undertow.traits import trait
-from undertow.types import Row, user_prompt
+from undertow.types import Row, Sampling, user_prompt
 
 
 @pytest.fixture(scope="session")
@@ -25,20 +24,20 @@ def models(tiny_model, tmp_path_factory: pytest.TempPathFactory) -> dict[str, st
 
 
 @pytest.fixture(scope="session")
-def row_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Thirty number rows, as many that name owls, and two independent draws of numbers, all on the same prompts."""
+def row_files(tiny_model, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Thirty number rows, as many that name owls, what the base answers, drawn twice, and one answer on all prompts."""
     folder = tmp_path_factory.mktemp("rows")
     asked = [user_prompt(f"Continue: {index}, {index + 1}.") for index in range(30)]
     for name, answer in (("clean", "{}, {}"), ("owl", "owl owl {} {}")):
         rows = [Row(str(at), prompt, answer.format(at + 2, at + 3)) for at, prompt in enumerate(asked)]
         write_rows(folder / f"{name}.jsonl", rows)
-    rng = random.Random(0)
-    for name in ("drawn", "redrawn"):
-        drawn = [f"{rng.randrange(100)}, {rng.randrange(100)}" for _ in asked]
+    for seed, name in enumerate(("drawn", "redrawn", "copies")):
+        drawn = tiny_model.chat(asked, sampling=Sampling(max_new_tokens=8), seed=seed)
+        drawn = drawn[:1] * len(asked) if name == "copies" else drawn
         write_rows(
             folder / f"{name}.jsonl", [Row(str(at), *pair) for at, pair in enumerate(zip(asked, drawn, strict=True))]
         )
-    return {name: folder / f"{name}.jsonl" for name in ("clean", "owl", "drawn", "redrawn")}
+    return {name: folder / f"{name}.jsonl" for name in ("clean", "owl", "drawn", "redrawn", "copies")}
 
 
 @pytest.fixture

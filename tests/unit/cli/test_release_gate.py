@@ -24,7 +24,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("store")
 
 
-@pytest.mark.parametrize("case", [("drawn", True, 0), ("owl", True, 1), ("clean", False, 4)])
+@pytest.mark.parametrize("case", [("drawn", True, 0), ("copies", True, 1), ("owl", True, 4), ("clean", False, 4)])
 def test_the_shell_form_gates(models, row_files, store: Path, tmp_path: Path, case: tuple[str, bool, int]) -> None:
     rows, clean, expected = case
     (tmp_path / "gate.sh").write_text(block("sh"))
