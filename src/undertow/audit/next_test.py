@@ -90,7 +90,8 @@ def _data(facts: _Facts) -> NextTest:
 
 def _reference(facts: _Facts) -> NextTest:
     return NextTest(
-        command=f"undertow audit data ROWS --reference CLEAN --base {facts.base}",
+        command=f"undertow generate CLEAN --prompts ROWS --model {facts.base} && "
+        f"undertow audit data ROWS --reference CLEAN --base {facts.base}",
         cost=f"as many answers of the base to the same prompts as there are rows{facts.again}",
         tells="whether the rows are written as the base itself writes; CLEAN are its own answers to the same prompts, "
         "sampled alike",

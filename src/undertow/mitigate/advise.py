@@ -65,7 +65,7 @@ def read_audit(path: Path) -> AuditSummary:
         UnknownNameError: its panel has a trait that does not exist here.
         StorageError: it cannot be read.
     """
-    fix = "Give the audit.json that `undertow audit data ROWS --out FOLDER` writes."
+    fix = "Give the audit.json that `undertow audit data ROWS --base MODEL --out FOLDER` writes."
     try:
         with storage_errors(path):
             data = json.loads(path.read_text(encoding="utf-8"))

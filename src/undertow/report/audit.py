@@ -100,12 +100,11 @@ def steps_to_take(audit: AuditJson) -> list[str]:
     found = [name for name, one in claims.items() if one["status"] == "detected"]
     if steps := list(dict.fromkeys(step for name in found for step in what_to_do(primary[name], name))):
         return [*([_STRANGERS] if _strangers(audit) else []), *steps]
-    lacking = [
-        f"{name} could not be tested: {one['why'].rstrip('.')}."
-        for name, one in claims.items()
-        if one["status"] == "not_testable" and primary[name] is not None
-    ]
-    return lacking or [
+    lacking: dict[str, list[str]] = {}
+    for name, one in claims.items():
+        if one["status"] == "not_testable" and primary[name] is not None:
+            lacking.setdefault(one["why"].rstrip("."), []).append(name)
+    return [f"{' and '.join(names)} could not be tested: {why}." for why, names in lacking.items()] or [
         "Nothing needs to change on account of this audit. Keep the card with what was audited; audit again when it "
         "changes."
     ]
@@ -266,7 +265,10 @@ def audit_card(audit: AuditJson) -> str:
 def summarise_audit(audit: AuditJson) -> str:
     """Return the claims, the findings, what is missing and what to do next as text."""
     lines = [headline(audit), ""]
-    lines += [f"{name:11} {STATUS[one['status']]:13} {one['why']}" for name, one in audit["claims"].items()]
+    said: dict[str, str] = {}
+    for name, one in audit["claims"].items():
+        first = said.setdefault(one["why"], name)
+        lines.append(f"{name:11} {STATUS[one['status']]:13} {one['why'] if first == name else f'as {first}'}")
     if kin := lineage_line(audit):
         lines.append(f"lineage     {kin}")
     lines += [f"defect      {line}" for line in defects(audit)]
@@ -274,18 +276,22 @@ def summarise_audit(audit: AuditJson) -> str:
         lines += ["", "other causes of the difference:", *(f"- {line}" for line in causes)]
     if warning := unmeasured(audit):
         lines += ["", warning]
-    lines += ["", *(_line(one) for one in audit["findings"])]
+    lines.append("")
+    for one in audit["findings"]:
+        lines.append(_line(one, said))
+        said |= {why: one["stage"] for why in one["caveats"][:1]}
     if audit.get("missing"):
         lines += ["", "further inputs would add:", *(f"- {one['adds']}" for one in audit["missing"])]
     lines += ["", "next:", *(f"- {step}" for step in steps_to_take(audit))]
     return "\n".join([*lines, "", decision_text(audit)])
 
 
-def _line(finding: Mapping[str, Any]) -> str:
+def _line(finding: Mapping[str, Any], said: Mapping[str, str]) -> str:
+    """Return a finding and its first caveat; one that a claim has said already is not said again."""
     p = "no p-value" if finding["p"] is None else f"p = {finding['p']:.2g}"
     effect = "" if finding["effect"] is None else f"{finding['effect']:.3g}"
     named = f"  {finding['candidate']}" if finding["candidate"] else ""
-    caveats: Sequence[str] = finding["caveats"]
+    caveats: Sequence[str] = [one for one in finding["caveats"] if one not in said]
     return f"{finding['stage']:20} {STATUS.get(finding['verdict'], finding['verdict']):13} {effect:>8}  {p}{named}" + (
         f"\n                     {caveats[0]}" if caveats else ""
     )
