@@ -26,8 +26,10 @@ def headline_of_rows(audit: AuditJson) -> str | None:
     if sight.get("why"):
         return _sentence(sight["why"].partition(". ")[0])
     found: Sequence[Mapping[str, Any]] = audit.get("defects") or ()
-    named = " ".join(f"{_sentence(one['what'])} Likely cause: {one['cause']}." for one in found)
-    return named or None
+    if not found:
+        return None
+    more = f" There {'is another defect' if len(found) == 2 else f'are {len(found) - 1} more defects'}."
+    return f"{_sentence(found[0]['what'])} Likely cause: {found[0]['cause']}.{more if len(found) > 1 else ''}"
 
 
 def sight_line(audit: AuditJson) -> str | None:

@@ -123,7 +123,7 @@ def copies_defect(rows: Sequence[Row], logp: ReadLogp, rng: np.random.Generator)
         of="rows",
         what=f"{share:.0%} of {len(rows)} rows repeat another row's text, up to spaces and punctuation",
         cause="a dataset that holds rows twice, or requests that shared a seed or a cache",
-        fix="Keep one row of each text (`undertow filter`), and find out why they repeat.",
+        fix="Keep one row of each text, and find out why they repeat.",
         effect=share,
         measure="share of rows that repeat another",
         n=len(rows),
