@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +25,7 @@ from undertow.cli.options import (
     student_part,
     tell,
 )
-from undertow.errors import ConfigError
+from undertow.errors import ConfigError, ModelError
 from undertow.seeds import derive
 from undertow.store.disk import storage_errors
 from undertow.types import ModelRef, Row
@@ -75,10 +76,14 @@ class StudentsToTrain:
             penalty: added to each student's loss.
         """
         group = undertow.finetune_parallel(base, [self.rows] * self.n, recipe, self.seeds, penalty=penalty)
+        losses = group.losses[-10:].mean(dim=0).tolist()
+        if not all(map(isfinite, losses)):
+            fix = "Set a lower learning_rate; nothing was written."
+            raise ModelError("The training ran away: a student's loss is no finite number.", f"losses {losses}", fix)
         with storage_errors(self.out):
             for index, folder in enumerate(self.folders):
                 group.save(index, folder)
-        return self.found(group.losses[-10:].mean(dim=0).tolist())
+        return self.found(losses)
 
     def found(self, losses: Sequence[float]) -> dict[str, Any]:
         """Return what is printed of trained students with these last losses."""

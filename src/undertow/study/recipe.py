@@ -30,7 +30,7 @@ SHUFFLES: tuple[Shuffle, ...] = ("within", "across")
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _later(default: Any, **limits: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import inf
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
@@ -32,6 +33,8 @@ class LoraConfig:
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise ConfigError("The rank of an adapter must be positive.", self.rank, "Use 8, as the paper does.")
+        if not 0 < self.alpha < inf:
+            raise ConfigError("alpha must be positive and finite.", self.alpha, "Use 16, twice the rank.")
 
     @property
     def scale(self) -> float:
@@ -67,8 +70,9 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "learning_rate", "max_grad_norm"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"{name} must be positive.", getattr(self, name), f"Set {name} to a positive number.")
+            value = getattr(self, name)
+            if not 0 < value < inf:
+                raise ConfigError(f"{name} must be positive and finite.", value, f"Set {name} to a positive number.")
         if self.schedule not in ("linear", "constant"):
             raise ConfigError(
                 "There is no learning-rate schedule of this name.", self.schedule, "Use linear or constant."

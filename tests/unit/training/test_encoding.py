@@ -1,13 +1,17 @@
 """Rows that a model cannot take are refused by name before anything is trained, or cut where that is asked for."""
 
 import logging
+import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from undertow.cli.main import main
+from undertow.data.rows import write_rows
 from undertow.errors import ConfigError, RowsError
 from undertow.models.local import LocalModel
-from undertow.study.recipe import StudentPart
+from undertow.study.recipe import StudentPart, build_recipe
 from undertow.training.batches import collate
 from undertow.training.config import LoraConfig, TrainingConfig
 from undertow.training.encoding import encoded_datasets, encoded_rows
@@ -99,3 +103,27 @@ def test_the_setting_is_part_of_a_recipe_only_where_it_is_chosen() -> None:
     assert TrainingConfig.from_config(part.training().to_config()).too_long == "cut"
     with pytest.raises(ConfigError):
         TrainingConfig(steps=1, too_long="drop")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "max_grad_norm"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, 0.0, -1.0])
+def test_a_setting_that_is_no_positive_finite_number_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match="positive and finite"):
+        TrainingConfig(steps=1, **{name: value})
+    with pytest.raises(ConfigError, match="positive and finite"):
+        LoraConfig(alpha=value)
+    with pytest.raises(ConfigError):
+        build_recipe({"name": "students", "student": {name: value}})
+
+
+def test_a_training_that_ran_away_is_no_student(models, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows(tmp_path / "rows.jsonl", [Row(str(at), user_prompt("Hi"), "owl") for at in range(4)])
+    words = ["train", str(tmp_path / "rows.jsonl"), str(tmp_path / "out"), "--base", models, "--set", "steps=20"]
+    assert main([*words, "--set", "learning_rate=1e30"]) == 2
+    assert "ran away" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def models(tiny_model, tmp_path: Path) -> str:
+    tiny_model.save(tmp_path / "base")
+    return f"hf:{tmp_path / 'base'}"

@@ -26,7 +26,7 @@ _RATES = {**RATES, **{name: ANALYSES[name].seconds_per_unit for name in ANALYSES
 class AnalysisRecipe(BaseModel):
     """One analysis."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str
     question: str = ""
