@@ -113,7 +113,7 @@ def test_a_setting_that_is_no_positive_finite_number_is_refused(name: str, value
     with pytest.raises(ConfigError, match="positive and finite"):
         LoraConfig(alpha=value)
     with pytest.raises(ConfigError):
-        build_recipe({"name": "students", "student": {name: value}})
+        build_recipe({"name": "students", "student": {"learning_rate": value}})
 
 
 def test_a_training_that_ran_away_is_no_student(models, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
