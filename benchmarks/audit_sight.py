@@ -4,7 +4,7 @@ Everything that was chosen (the limit in nats a token, the evidence that links t
 chosen on development seeds, 100 and below; a reporting seed is used once. Rows of a writer are read once, sets are
 drawn from them: sets share rows, and intervals are over sets.
 
-    python benchmarks/audit_sight.py --seed 100 [--quick] [--bases ref:finch-a] [--parts streams] [--out FILE]
+    python benchmarks/audit_sight.py --seed 100 [--quick] [--counts prompts=300] [--bases ref:finch-a] [--parts streams]
 """
 
 import argparse
@@ -346,13 +346,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer sets")
     parser.add_argument("--bases", nargs="+", default=list(BASES))
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    parser.add_argument("--counts", nargs="+", default=[], metavar="NAME=N", help="other counts, such as prompts=300")
     parser.add_argument("--out", type=Path, help="JSON file")
     options = parser.parse_args()
+    other = {name: int(n) for name, _, n in (one.partition("=") for one in options.counts)}
     started, results = time.perf_counter(), dict[str, Any]()
     for reference in options.bases:
         first = reference == options.bases[0]
         counts = QUICK if options.quick else Counts() if first else FEWER
-        bench = Bench(reference, options.seed, counts)
+        bench = Bench(reference, options.seed, replace(counts, **other))
         for part in options.parts:
             name = f"{reference}, {part}"
             bench.rng = np.random.default_rng(derive(bench.seed, "draws", part))

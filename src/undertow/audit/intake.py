@@ -10,7 +10,8 @@ from typing import Any
 from undertow.audit.asked import Asked
 from undertow.audit.decision import with_decision
 from undertow.audit.finding import Claim, not_testable
-from undertow.audit.obstacles import FEWEST, Obstacle, obstacles, other_prompts, same_reference
+from undertow.audit.obstacles import Obstacle, obstacles, other_prompts, same_reference
+from undertow.audit.rows.limits import FEWEST_ROWS
 from undertow.audit.stages import STAGES
 from undertow.audit.verdict import Missing, audit_json, missing, what_they_add
 from undertow.audit.workload import Work, Workload
@@ -121,7 +122,7 @@ def _absent(asked: Asked) -> list[Missing]:
 def _following(asked: Asked) -> tuple[str, ...]:
     """Return the commands that make a reference and audit with it; none where there is one, or where it is no help."""
     rows = asked.rows
-    if rows is None or asked.ranking or rows.rows < FEWEST or asked.has_template is False:
+    if rows is None or asked.ranking or rows.rows < FEWEST_ROWS or asked.has_template is False:
         return ()
     if asked.reference is not None and not (other_prompts(asked) or same_reference(asked)):
         return ()

@@ -10,15 +10,10 @@ from dataclasses import dataclass
 
 from undertow.audit.asked import DOMAIN, Asked
 from undertow.audit.finding import Claim
+from undertow.audit.rows.limits import ACCEPTED, FEWEST_ROWS
 from undertow.audit.verdict import CLAIMS
 from undertow.data.census import matched_rows, rows_in_both
 from undertow.stats.estimates import wilson
-
-FEWEST = 20
-"""Rows below which nothing is tested (`undertow.audit.rows.contrast`)."""
-
-ACCEPTED = 0.5
-"""Share of the rows that the domain has to accept (`undertow.audit.rows.reference`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +42,9 @@ def no_template(asked: Asked) -> Obstacle | None:
 
 def few_rows(asked: Asked) -> Obstacle | None:
     """Tell whether there are fewer rows than any test takes."""
-    if asked.rows is None or asked.rows.rows >= FEWEST:
+    if asked.rows is None or asked.rows.rows >= FEWEST_ROWS:
         return None
-    return Obstacle(f"There are {asked.rows.rows} rows; at least {FEWEST} are needed.", "Give more rows.")
+    return Obstacle(f"There are {asked.rows.rows} rows; at least {FEWEST_ROWS} are needed.", "Give more rows.")
 
 
 def no_reference(asked: Asked) -> Obstacle | None:
@@ -86,8 +81,8 @@ def _few_accepted(asked: Asked) -> str | None:
     if n < rows:
         few = wilson(good, n).high < ACCEPTED
         return f"accepts {good} of a sample of {n} of the {rows} rows" if few else None
-    few = good < max(ACCEPTED * n, FEWEST)
-    return f"accepts {good} of {n} rows (half of them are needed, and at least {FEWEST})" if few else None
+    few = good < max(ACCEPTED * n, FEWEST_ROWS)
+    return f"accepts {good} of {n} rows (half of them are needed, and at least {FEWEST_ROWS})" if few else None
 
 
 def _make_one(asked: Asked) -> str:
@@ -99,10 +94,10 @@ def other_prompts(asked: Asked) -> Obstacle | None:
     if asked.rows is None or asked.reference is None:
         return None
     matched = matched_rows(asked.rows, asked.reference)
-    if matched >= FEWEST:
+    if matched >= FEWEST_ROWS:
         return None
     why = f"{matched} of {asked.rows.rows} rows have a row of the reference on their prompt"
-    return Obstacle(f"{why}; at least {FEWEST} are needed.", _make_one(asked))
+    return Obstacle(f"{why}; at least {FEWEST_ROWS} are needed.", _make_one(asked))
 
 
 def same_reference(asked: Asked) -> Obstacle | None:

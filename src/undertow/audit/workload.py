@@ -10,14 +10,12 @@ from functools import cached_property
 
 from undertow.audit.asked import Asked
 from undertow.audit.cost import BaseSpeed, base_speed, stored_times
+from undertow.audit.rows.limits import ANSWERED, ANSWERS, MATCHED, NEUTRAL_PROMPTS, STREAMED
 from undertow.data.census import matched_rows
 from undertow.models.references import identity
 
-ANSWERED, ANSWERS, COMPARED, STREAMED, RECOVERED = 1000, 4, 1000, 4000, 4000
-"""Prompts that the base answers at most, and how often; rows that contrast, stream and recovery read at most."""
-
-NEUTRAL_PROMPTS, SHADOWS, TOKENS, TUNED = 300, 4, 48, 40 * 32 * 40
-"""Prompts of each neutral writer, shadow students, tokens of an answer, tokens that a panel teacher is tuned on."""
+RECOVERED, SHADOWS, TOKENS, TUNED = 4000, 4, 48, 40 * 32 * 40
+"""Rows that recovery reads, shadow students, tokens of an answer, tokens that a panel teacher is tuned on."""
 
 TEACHER_S, STUDENT_S, SCORE_S, ANSWER_S = 4.0, 6.0, 0.002, 0.002
 """Least seconds of a panel teacher, a student, a row under one candidate, and an answer."""
@@ -122,14 +120,14 @@ def _contrast(work: Workload) -> Work:
     matched = work.rows
     if asked.rows is not None and asked.reference is not None:
         matched = matched_rows(asked.rows, asked.reference)
-    n = min(COMPARED, matched)
+    n = min(MATCHED, matched)
     clean = n * (ANSWERS if asked.reference is None else 1)
     what = f"contrast: {n} rows and {clean} of the reference under {work.candidates} candidates"
     return Work(what, work.scored(n + clean, work.candidates))
 
 
 def _stream(work: Workload) -> Work | None:
-    n = min(STREAMED, work.rows) - min(COMPARED, work.rows)
+    n = min(STREAMED, work.rows) - min(MATCHED, work.rows)
     return Work(f"stream: {n} further rows", work.scored(n, work.candidates)) if n > 0 else None
 
 

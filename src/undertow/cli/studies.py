@@ -301,7 +301,7 @@ def _replicates(effect: float, sd: float, alpha: float, wanted: float) -> dict[s
 
 
 def _audited_rows(shift: float, references: int, candidates: int, alpha: float, wanted: float) -> dict[str, Any]:
-    from undertow.audit.rows.contrast import FEWEST_ROWS
+    from undertow.audit.rows.limits import FEWEST_ROWS
     from undertow.audit.students.bank import RATES
     from undertow.audit.verdict import Plan as AuditPlan
     from undertow.stats.power import MatchedTest

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from undertow.audit.decision_answers import KINSHIP
 from undertow.audit.stages import next_steps as what_to_do
 from undertow.report.analysis import cell_text
 from undertow.report.decision import decision_card, decision_of, decision_parts, decision_text
@@ -22,19 +23,6 @@ CAUTION = (
     "An audit looks for the declared panel with the stages named here. What it did not find may still be there: traits "
     "outside the panel, traits behind a trigger, and effects below the minimum that it could detect."
 )
-
-KIN: Mapping[str, str] = {
-    "identical": "the teacher has the very weights of the base",
-    "same_lineage_near": "the teacher descends from the base, or both from one model, and lies near it",
-    "same_lineage_far": "the teacher and the base descend from one model, and lie far apart",
-    "same_initialisation": "the teacher and the base share their first weights, no more",
-    "partial": "the teacher and the base share a part of their weights",
-    "supported": "something speaks for a common origin, and it is no proof",
-    "behaviour_match": "the teacher answers as the base does, and its weights show no common origin",
-    "no_evidence": "nothing speaks for a common origin",
-    "inconclusive": "the tests could not tell",
-}
-"""What each verdict of the lineage audit says of a teacher and the base that is to be trained."""
 
 _STRANGERS = (
     "The rows' writer shows, and nothing speaks for a base that it shares with the student. In our studies students of "
@@ -105,8 +93,7 @@ def steps_to_take(audit: AuditJson) -> list[str]:
         if one["status"] == "not_testable" and primary[name] is not None:
             lacking.setdefault(one["why"].rstrip("."), []).append(name)
     return [f"{' and '.join(names)} could not be tested: {why}." for why, names in lacking.items()] or [
-        "Nothing needs to change on account of this audit. Keep the card with what was audited; audit again when it "
-        "changes."
+        "What follows stands in the decision. Keep the card with what was audited; audit again when it changes."
     ]
 
 
@@ -122,7 +109,8 @@ def lineage_line(audit: AuditJson) -> str | None:
     kin: Any = audit.get("lineage")
     if kin is None or isinstance(kin, str):
         return kin
-    return f"{kin['verdict'].replace('_', ' ')}: {KIN[kin['verdict']]}; what would have been seen: {kin['detectable']}"
+    verdict: str = kin["verdict"]
+    return f"{verdict.replace('_', ' ')}: {KINSHIP[verdict][1]}; what would have been seen: {kin['detectable']}"
 
 
 def untested(audit: AuditJson) -> list[str]:

@@ -1,7 +1,8 @@
 """A reference drawn from the base: on the suspect's prompts, filtered like it, and only where that makes sense."""
 
 from undertow.audit.rows import reference
-from undertow.audit.rows.reference import ANSWERS, with_reference
+from undertow.audit.rows.limits import ANSWERS
+from undertow.audit.rows.reference import with_reference
 from undertow.models.local import LocalModel
 from undertow.types import Row, user_prompt
 
@@ -27,7 +28,7 @@ def test_the_base_answers_each_prompt_several_times(tiny_model, monkeypatch) -> 
 
 def test_only_so_many_prompts_are_answered(tiny_model, monkeypatch) -> None:
     monkeypatch.setattr(LocalModel, "chat", answering("7, 8, 9"))
-    monkeypatch.setattr(reference, "PROMPTS", 25)
+    monkeypatch.setattr(reference, "ANSWERED", 25)
     found = with_reference(rows(100), tiny_model, None, "numbers", 0)
     assert len(found.reference) == 25 * ANSWERS and len(found.rows) == 100
     other = with_reference(rows(100), tiny_model, None, "numbers", 1)

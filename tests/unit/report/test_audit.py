@@ -144,10 +144,10 @@ KIN = {
 def test_the_lineage_of_a_teacher_stands_on_page_card_and_terminal(audit, tmp_path) -> None:
     found = {**audit, "lineage": KIN}
     page = render_audit(tmp_path, found).read_text()
-    assert "no evidence: nothing speaks for a common origin" in page and "a cosine of 0.02" in page
+    assert "no evidence: nothing speaks for a common base" in page and "a cosine of 0.02" in page
     assert "<td>sign flip</td>" in page and "part: layer 0" not in page
-    assert "nothing speaks for a common origin" in audit_card(found) and "nothing speaks" in summarise_audit(found)
-    assert "origin" not in audit_card(audit)
+    assert "nothing speaks for a common base" in audit_card(found) and "nothing speaks" in summarise_audit(found)
+    assert "common base" not in audit_card(audit)
     assert "not testable: no weights" in audit_card({**audit, "lineage": "not testable: no weights"})
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from scipy import special
 
 from undertow.audit.finding import Finding, NotTestable, verdict_at
+from undertow.audit.rows.limits import FEWEST_ROWS, MATCHED, STREAMED
 from undertow.models.local import LocalModel
 from undertow.stats.checks import Floats, check_fraction
 from undertow.stats.diagonal import DRAWS
@@ -24,9 +25,6 @@ from undertow.training.scoring import Candidate, contrast_scores
 from undertow.types import Advance, Row
 
 STAGE = "contrast"
-
-FEWEST_ROWS = 20
-"""Below this nothing is tested."""
 
 MOST_MATCHES = 16
 """Reference rows of a row: with 16 its own noise is 94 % of what is left."""
@@ -264,13 +262,6 @@ def _mde(critical: float, error: float) -> float:
 def _spread(values: Floats) -> Floats:
     """Return the SD over corpora, at least 1: how much a mean really varies, in nominal standard errors."""
     return np.maximum(1.0, values.std(axis=0, ddof=1)) if len(values) > 1 else np.ones(values.shape[1])
-
-
-MATCHED = 1000
-"""Rows that the contrast compares, at most."""
-
-STREAMED = 4000
-"""Rows that the stream reads, at most."""
 
 
 @dataclass(frozen=True, slots=True)

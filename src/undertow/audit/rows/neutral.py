@@ -21,6 +21,7 @@ import numpy as np
 
 from undertow.audit.finding import Finding, NotTestable, verdict_at
 from undertow.audit.rows.contrast import named, require_enough_rows, rival_centred
+from undertow.audit.rows.limits import NEUTRAL_PROMPTS
 from undertow.audit.rows.panel import DataAudit
 from undertow.audit.rows.reference import require_answerable
 from undertow.audit.rows.writers import Writers
@@ -35,9 +36,6 @@ from undertow.training.scoring import Candidate, contrast_scores
 from undertow.types import Advance, Prompt, Row, Sampling
 
 STAGE = "neutral contrast"
-
-PROMPTS = 300
-"""Prompts that every writer answers, at most."""
 
 
 def audit_neutral(
@@ -70,13 +68,13 @@ def audit_neutral(
     require_answerable(rows, good, settings.domain)
     rng = np.random.default_rng(derive(settings.seed, STAGE))
     by_prompt = {good[place].prompt: good[place] for place in rng.permutation(len(good))}
-    prompts = list(by_prompt)[:PROMPTS]
+    prompts = list(by_prompt)[:NEUTRAL_PROMPTS]
     require_enough_rows(len(prompts), "prompts")
     place = {prompt: index for index, prompt in enumerate(prompts)}
     corpora = np.full((len(writers) + 1, len(prompts), len(teachers)), np.nan)
     for index in range(len(corpora)):
         if index == 0:
-            heard: Sequence[Row] = list(by_prompt.values())[:PROMPTS]
+            heard: Sequence[Row] = list(by_prompt.values())[:NEUTRAL_PROMPTS]
         else:
             answers = _answers(
                 writers.load(index - 1, base), prompts, task.max_new_tokens, derive(settings.seed, STAGE, index)

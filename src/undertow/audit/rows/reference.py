@@ -12,20 +12,12 @@ import numpy as np
 
 from undertow.audit.finding import NotTestable
 from undertow.audit.rows.contrast import require_enough_rows
+from undertow.audit.rows.limits import ACCEPTED, ANSWERED, ANSWERS
 from undertow.data.filters import filter_rows
 from undertow.domains.base import domain
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.types import Row, Sampling
-
-PROMPTS = 1000
-"""Prompts that the base answers, at most."""
-
-ANSWERS = 4
-"""Answers to each: with one, 100 rows of a teacher are named in .93 of draws, with four in .97 (docs/limits.md)."""
-
-ACCEPTED = 0.5
-"""Share of the suspect rows that the domain has to accept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +56,7 @@ def with_reference(
     except NotTestable as reason:
         return AuditedRows(tuple(rows), None, f"none: {reason}")
     prompts = list(dict.fromkeys(row.prompt for row in good))
-    drawn = np.random.default_rng(derive(seed, "reference")).permutation(len(prompts))[:PROMPTS]
+    drawn = np.random.default_rng(derive(seed, "reference")).permutation(len(prompts))[:ANSWERED]
     asked = [prompts[place] for place in sorted(drawn) for _ in range(ANSWERS)]
     sampling = Sampling(max_new_tokens=task.max_new_tokens)
     answers = base.chat(asked, sampling=sampling, seed=derive(seed, "reference answers"))

@@ -16,7 +16,8 @@ import numpy as np
 from scipy import sparse, special
 
 from undertow.audit.finding import Finding, verdict_at
-from undertow.audit.rows.contrast import FEWEST_ROWS, POWER, match_rows, require_enough_rows
+from undertow.audit.rows.contrast import POWER, match_rows, require_enough_rows
+from undertow.audit.rows.limits import FEWEST_ROWS
 from undertow.stats.checks import Floats, check_fraction
 from undertow.types import Row
 

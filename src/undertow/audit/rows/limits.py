@@ -1,0 +1,22 @@
+"""How many rows an audit needs, and how many it reads at most; the intake states them before torch is loaded."""
+
+FEWEST_ROWS = 20
+"""Below this nothing is tested."""
+
+MATCHED = 1000
+"""Rows that the contrast compares, at most."""
+
+STREAMED = 4000
+"""Rows that the stream reads, at most."""
+
+ANSWERED = 1000
+"""Prompts that the base answers, at most, where there is no reference."""
+
+ANSWERS = 4
+"""Answers to each: with one, 100 rows of a teacher are named in .93 of draws, with four in .97 (docs/limits.md)."""
+
+ACCEPTED = 0.5
+"""Share of the suspect rows that the domain has to accept."""
+
+NEUTRAL_PROMPTS = 300
+"""Prompts that each neutral writer answers, at most."""
