@@ -180,20 +180,29 @@ def _in_audit(audit: Result, same_base: SharedBase) -> Seen:
         return Seen("in_writer", writer)
     clear = [name for name in of_student if claims[name]["status"] == "not_detected"]
     provenance = claims["provenance"]["status"]
-    if provenance == "detected" and not (same_base == "no" and clear):
+    if provenance == "detected" and not (same_base == "no" and clear) and _beside_neutral(audit) is None:
         stage = primary["provenance"]
         return Seen("differs", f"the rows differ from the reference ({stage}), which need not be a trait")
     return _unseen(audit, clear, provenance)
 
 
+def _beside_neutral(audit: Result) -> Mapping[str, Any] | None:
+    """Return the finding of the stage that compares with neutral writers, if it could look and saw no trait."""
+    found = (one for one in audit["findings"] if one["stage"] == NEUTRAL_STAGE)
+    return next((one for one in found if one["verdict"] == "not_detected"), None)
+
+
 def _unseen(audit: Result, clear: Sequence[str], provenance: str) -> Seen:
     claims, primary = audit["claims"], audit["plan"]["primary"]
-    tested = [name for name, one in claims.items() if one["status"] == "not_detected"]
-    if not tested:
+    beside = _beside_neutral(audit) if provenance == "detected" else None
+    looked = [_power(name, one, primary[name]) for name, one in claims.items() if one["status"] == "not_detected"]
+    looked += [] if beside is None else [_power("a trait in the rows", beside, NEUTRAL_STAGE)]
+    if not looked:
         return Seen("not_looked_for", _reasons(claims))
-    why = "; ".join(_power(name, claims[name], primary[name]) for name in tested)
+    why = "; ".join(looked)
     if provenance == "detected":
-        why += "; the rows differ from the base's own answers, as those of another base do"
+        others = "neutral writers" if beside is not None else "another base"
+        why += f"; the rows differ from the reference, as those of {others} do"
     in_rows = provenance != "not_testable" or student_of(audit) is not None
     if clear and in_rows:
         return Seen("not_seen", why)
@@ -203,9 +212,9 @@ def _unseen(audit: Result, clear: Sequence[str], provenance: str) -> Seen:
 
 def _in_writer(audit: Result) -> str:
     """Return what shows that the writer has a trait, or nothing."""
-    claims, primary, found = audit["claims"], audit["plan"]["primary"], list[str]()
+    claims, found = audit["claims"], list[str]()
     provenance = claims["provenance"]
-    kind = provenance.get("kind", "trait" if primary["provenance"] == NEUTRAL_STAGE else None)
+    kind = provenance.get("kind")
     if provenance["status"] == "detected" and kind == "trait":
         found.append(_named(["provenance"], claims))
     teacher = [one for one in audit["findings"] if one["stage"] == TEACHER_STAGE and one["verdict"] == "detected"]

@@ -57,11 +57,11 @@ def no_reference(asked: Asked) -> Obstacle | None:
 
 
 def no_neutral_answers(asked: Asked) -> Obstacle | None:
-    """Tell whether neutral writers, who decide once a store holds them, cannot answer as the rows' writer did."""
+    """Tell whether neutral writers, who tell a trait from other tuning, cannot answer as the rows' writer did."""
     if (few := _few_accepted(asked)) is None:
         return None
-    why = f"The store holds neutral writers, who decide and write rows of the domain {DOMAIN}, which {few}."
-    return Obstacle(why, "Audit with a --store without neutral writers of this base, and give a --reference.")
+    why = f"The neutral writers of the store write rows of the domain {DOMAIN}, which {few}."
+    return Obstacle(why, "The contrast tells whether the rows differ from a --reference; a student, whether it passes.")
 
 
 def no_rows_for_students(asked: Asked) -> Obstacle | None:

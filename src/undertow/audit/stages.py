@@ -8,9 +8,9 @@ Nothing here loads a model or torch: a function is named, and looked up when its
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 from undertow.audit.finding import Claim
 from undertow.registry import Registry
@@ -36,8 +36,9 @@ class AuditStage:
         title: of its step, as the user sees it pass; empty for what takes no time.
         meaning: what its detection says, in words.
         next_steps: what to do about it.
-        despite: by the name of another stage, what it means that that one detects something where this one, which
-            decides, does not; "{other}" and "{own}" stand for the two p-values.
+        kind: what its detection says of whoever wrote the rows: "tuned", on anything at all, or "trait". A claim that
+            is detected has the kind of its first stage, unless a later one that could decide it detects too.
+        otherwise: what it means that this stage detects nothing although the claim is detected by the one before it.
     """
 
     name: str
@@ -52,7 +53,8 @@ class AuditStage:
     title: str = ""
     meaning: str = "something stands out"
     next_steps: tuple[str, ...] = ()
-    despite: Mapping[str, str] = field(default_factory=dict[str, str])
+    kind: Literal["tuned", "trait"] | None = None
+    otherwise: str = ""
 
     def planned(self, available: Collection[str]) -> bool:
         """Tell whether inputs allow it."""
@@ -135,9 +137,9 @@ BUILT_IN: tuple[AuditStage, ...] = (
         needs=("scores", "candidates", "alpha", "rng"),
         given=("rows",),
         better_with=("reference",),
-        precedence=20,
-        meaning="whoever wrote the rows differs from the reference along a candidate of the panel; a writer that was "
-        "tuned on something else may do so too (`undertow audit bank` makes neutral writers, which tell the two apart)",
+        precedence=10,
+        kind="tuned",
+        meaning="whoever wrote the rows differs from the reference along a candidate of the panel",
         next_steps=_ROWS,
     ),
     AuditStage(
@@ -157,23 +159,20 @@ BUILT_IN: tuple[AuditStage, ...] = (
         given=("rows",),
         title="recovery",
     ),
-    # It comes before the contrast: of 60 fresh neutral writers the contrast calls .41 from 300 rows, this one none. It
-    # calls 48 of 60 teachers with a trait, the contrast all (benchmarks/audit_neutral.py; docs/calibration.md).
+    # It never turns a detection of the contrast off: it says whether a writer without a trait would be detected too.
     AuditStage(
         name="neutral contrast",
         claim="provenance",
         function="undertow.audit.rows.neutral:audit_neutral",
         needs=("rows", "base", "writers", "teachers", "settings", "advance"),
         given=("rows", "writers"),
-        precedence=10,
+        precedence=20,
+        kind="trait",
         title="neutral writers",
         meaning="the rows fit a candidate of the panel as no neutral writer's, tuned without a trait, do",
+        otherwise="neutral writers, tuned without a trait, stand out as much: the writer was tuned on something, and "
+        "nothing says that it is a trait of the panel, though neither a weak one nor a part of the rows need show",
         next_steps=_ROWS,
-        despite={
-            "contrast": "The contrast calls the rows (p = {other:.2g}), but neutral writers stand out as much "
-            "(p = {own:.2g}): the writer was tuned on something; nothing says that it is a trait of the panel, "
-            "though neither a weak one nor a part of the rows need show"
-        },
     ),
     _MARGINS,
     replace(

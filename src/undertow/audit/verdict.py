@@ -89,6 +89,8 @@ class ClaimStatus:
         p: of the primary stage.
         mde: smallest effect that stage would have detected with power 0.8, in its statistic's unit.
         candidate: the trait that stands out most where something was detected.
+        kind: of a detected provenance, "tuned" or "trait": whether whoever wrote the rows was tuned on anything at all,
+            or stands out among neutral writers too. None for the other claims.
         why: in words.
     """
 
@@ -96,6 +98,7 @@ class ClaimStatus:
     p: float | None = None
     mde: float | None = None
     candidate: str | None = None
+    kind: str | None = None
     why: str
 
 
@@ -119,20 +122,58 @@ def _status(claim: Claim, plan: Plan, findings: Sequence[Finding]) -> ClaimStatu
     if len(mine) != 1:
         fix = "Report each planned stage once, as not_testable if need be."
         raise ConfigError(f"The primary stage of {claim} has {len(mine)} findings.", stage.name, fix)
-    one = mine[0]
-    if one.p is None or one.verdict in ("not_testable", "exploratory"):
+    one, p = mine[0], _tested(mine[0])
+    if p is None:
         why = "; ".join(one.caveats) or f"{stage.name} has no calibrated p-value for these inputs"
         return ClaimStatus(status="not_testable", why=why)
-    against = f"{one.statistic}, against {one.null}: p = {one.p:.2g}, bound {plan.share:.3g}"
-    if one.p <= plan.share:
-        why = f"{stage.meaning}. {against}"
-        return ClaimStatus(status="detected", p=one.p, mde=one.mde, candidate=one.candidate, why=why)
-    p = {other.stage: other.p for other in findings if other.p is not None and other.p <= plan.share}
-    against += "".join(
-        f". {text.format(other=p[other], own=one.p)}" for other, text in stage.despite.items() if other in p
-    )
+    if p <= plan.share:
+        return _detected(stage, one, [two for two in able if two.name in plan.stages and two != stage], plan, findings)
     seen = "" if one.mde is None else f"; an effect of {one.mde:.3g} would have been seen in 4 of 5 cases"
-    return ClaimStatus(status="not_detected", p=one.p, mde=one.mde, why=f"{against}{seen}")
+    return ClaimStatus(status="not_detected", p=p, mde=one.mde, why=f"{_against(one, plan)}{seen}")
+
+
+def _tested(one: Finding) -> float | None:
+    """Return the p-value of a finding that has a calibrated one."""
+    return None if one.verdict in ("not_testable", "exploratory") else one.p
+
+
+def _detected(
+    stage: AuditStage, one: Finding, later: Sequence[AuditStage], plan: Plan, findings: Sequence[Finding]
+) -> ClaimStatus:
+    """Return a detection, with its kind.
+
+    Whether a later stage is looked at at all hangs on the first one's detection, so that each may spend the whole level
+    of the claim (a fixed sequence of tests): the first guards the claim, the later one the word "trait".
+
+    Args:
+        stage: who decides.
+        one: its finding.
+        later: further stages that could decide the claim; those with a kind say more about it.
+        plan: as declared.
+        findings: of all stages.
+    """
+    kind, candidate, whys = stage.kind, one.candidate, [f"{stage.meaning}. {_against(one, plan)}"]
+    for other in later:
+        found = next((two for two in findings if two.stage == other.name), None)
+        if other.kind is None or found is None:
+            continue
+        if (p := _tested(found)) is None:
+            whys.append(f"Whether it is a trait could not be tested by the {other.name}: {'; '.join(found.caveats)}")
+        elif p <= plan.share:
+            kind, candidate = other.kind, found.candidate
+            whys.append(f"{_capital(other.meaning)}. {_against(found, plan)}")
+        else:
+            whys.append(f"{_capital(other.otherwise)}. {_against(found, plan)}")
+    why = ". ".join(text.rstrip(".") for text in whys)
+    return ClaimStatus(status="detected", p=one.p, mde=one.mde, candidate=candidate, kind=kind, why=why)
+
+
+def _against(one: Finding, plan: Plan) -> str:
+    return f"{one.statistic}, against {one.null}: p = {one.p:.2g}, bound {plan.share:.3g}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _inputs_of(able: Sequence[AuditStage]) -> str:

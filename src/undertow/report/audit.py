@@ -68,7 +68,7 @@ def _found(claims: Mapping[str, Any], tested: Sequence[str]) -> str:
     """Return what was detected, or that nothing was; of rows that they differ, for that alone was tested."""
     found = [name for name, one in claims.items() if one["status"] == "detected"]
     others = [name for name in found if name != "provenance"]
-    said = ["The rows were written differently from the reference"] if "provenance" in found else []
+    said = [_of_rows(claims["provenance"].get("kind"))] if "provenance" in found else []
     said += [f"{' and '.join(others).capitalize()} detected"] if others else []
     if said:
         names = dict.fromkeys(one["candidate"] for one in claims.values() if one["candidate"])
@@ -78,6 +78,13 @@ def _found(claims: Mapping[str, Any], tested: Sequence[str]) -> str:
     return f"Nothing was detected in {' and '.join(tested)}" + (
         f"; {' and '.join(left)} not testable." if left else "."
     )
+
+
+def _of_rows(kind: str | None) -> str:
+    """Return what a detected provenance means, by its kind."""
+    if kind == "trait":
+        return "The rows were written differently from the reference, and as no writer without a trait writes"
+    return "The rows were written differently from the reference"
 
 
 def steps_to_take(audit: AuditJson) -> list[str]:

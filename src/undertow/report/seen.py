@@ -10,9 +10,6 @@ UNMEASURED = (
     "stands, its null is exact given the reference."
 )
 
-NEUTRAL = "neutral contrast"
-"""The stage that tells a writer with a trait from one that was tuned on something else."""
-
 
 def defects(audit: AuditJson) -> list[str]:
     """Return each defect with its likely cause and what to do, as sentences."""
@@ -49,7 +46,7 @@ def other_causes(audit: AuditJson) -> list[str]:
     if audit["claims"]["provenance"]["status"] != "detected":
         return []
     lines: list[str] = []
-    specific = audit["plan"]["primary"]["provenance"] == NEUTRAL
+    specific = audit["claims"]["provenance"].get("kind") == "trait"
     for one in sight.get("benign") or ():
         tuned = one["cause"].startswith("a writer that")
         out, why = (True, "neutral writers were compared") if tuned and specific else (one["ruled_out"], one["why"])

@@ -157,7 +157,7 @@ def test_case_trait_seen() -> None:
     passed = decide(audit({**CLEAR, "shadows": 0.004}, "same_lineage_near"))
     assert (passed.same_base, passed.trait, passed.sight, passed.do) == ("yes", "seen", "passed", "change_base")
     assert passed.trait_why == "expression of owl (p = 0.004) detected, in small students of the rows"
-    rows = decide(audit({**CLEAR, "neutral contrast": 0.01}, "same_lineage_far"))
+    rows = decide(audit({**CLEAR, "contrast": 0.001, "neutral contrast": 0.01}, "same_lineage_far"))
     assert (rows.sight, rows.do) == ("in_writer", "change_base") and "provenance of owl" in rows.trait_why
     stages = {"contrast": 0.4, "shadow activations": None, "shadows": None, "teacher panel": 0.016}
     teacher = decide(audit(stages, "same_lineage_near"))
@@ -237,7 +237,7 @@ def test_a_writer_that_was_tuned_is_not_yet_a_writer_with_a_trait() -> None:
 
 
 def test_rows_that_differ_from_the_bases_own_answers_do_not_show_whose_base_wrote_them() -> None:
-    """Neutral writers differ as much, so no trait is called; the rows are still not the base's own."""
+    """Neutral writers differ as much, so no trait was seen in the rows; they are still not the base's own."""
     tuned = {"contrast": 0.0001, "neutral contrast": 0.4, "shadow activations": 0.5, "shadows": 0.6}
     made = decide(audit(tuned))
     assert (made.same_base, made.sight) == ("unknown", "not_seen")

@@ -67,7 +67,7 @@ def test_plan_verdict_page_and_card_know_every_stage(stage: AuditStage, tmp_path
 def test_who_decides_is_an_explicit_order() -> None:
     order = {claim: [one.name for one in deciding(claim)] for claim in CLAIMS}
     assert order == {
-        "provenance": ["neutral contrast", "contrast"],
+        "provenance": ["contrast", "neutral contrast"],
         "exposure": ["activations", "shadow activations"],
         "expression": ["panel margins", "shadows", "teacher panel"],
     }
@@ -90,7 +90,7 @@ def test_what_a_stage_needs_and_nobody_makes_is_named() -> None:
 def test_a_stage_without_next_steps_has_those_of_its_claim() -> None:
     for claim in CLAIMS:
         assert next_steps("a stage that nobody knows", claim) and next_steps("surface", claim)
-    assert next_steps("contrast", "provenance") == deciding("provenance")[1].next_steps
+    assert next_steps("contrast", "provenance") == deciding("provenance")[0].next_steps
 
 
 TOY = '''

@@ -79,15 +79,50 @@ def test_findings_that_claim_too_much_are_refused() -> None:
 def test_the_json_has_the_promised_keys() -> None:
     data = audit_json(Plan(stages=("contrast",)), [finding("contrast", "provenance", 0.01)], {"base": "ref:finch-a"})
     assert data["schema"] == "undertow.audit/1" and set(data["claims"]) == set(CLAIMS)
-    assert set(data["claims"]["provenance"]) == {"status", "p", "mde", "candidate", "why"}
+    assert set(data["claims"]["provenance"]) == {"status", "p", "mde", "candidate", "kind", "why"}
     assert {"stage", "statistic", "effect", "null", "p", "n", "verdict", "caveats"} <= set(data["findings"][0])
 
 
-@pytest.mark.parametrize(("contrast", "neutral", "said"), [(0.001, 0.3, True), (0.001, 0.01, False), (0.3, 0.3, False)])
-def test_a_writer_that_was_tuned_on_anything_is_said_to_be_just_that(contrast, neutral, said: bool) -> None:
-    stages = ("contrast", "neutral contrast")
-    found = [finding(stage, "provenance", p) for stage, p in zip(stages, (contrast, neutral), strict=True)]
-    plan = Plan(stages=stages)
-    assert plan.primary["provenance"] == "neutral contrast"
-    why = judge_claims(plan, found)["provenance"].why
-    assert ("tuned on something; nothing says that it is a trait" in why) is said
+BOTH = Plan(stages=("contrast", "neutral contrast"))
+
+
+def of_rows(contrast: float, neutral: float | None):
+    """Return the claim on provenance from the p-values of the contrast and of the neutral contrast."""
+    second = not_testable("neutral contrast", "provenance", "too few writers")
+    second = second if neutral is None else finding("neutral contrast", "provenance", neutral, candidate="fox")
+    return judge_claims(BOTH, [finding("contrast", "provenance", contrast), second])["provenance"]
+
+
+@pytest.mark.parametrize(
+    ("contrast", "neutral", "status", "kind", "candidate"),
+    [
+        (0.001, 0.01, "detected", "trait", "fox"),
+        (0.001, 0.3, "detected", "tuned", "owl"),
+        (0.001, None, "detected", "tuned", "owl"),
+        (0.3, 0.01, "not_detected", None, None),
+        (0.3, 0.3, "not_detected", None, None),
+    ],
+)
+def test_neutral_writers_say_of_which_kind_a_detection_is_and_never_turn_it_off(
+    contrast: float, neutral: float | None, status: str, kind: str | None, candidate: str | None
+) -> None:
+    assert BOTH.primary["provenance"] == "contrast"
+    claim = of_rows(contrast, neutral)
+    assert (claim.status, claim.kind, claim.candidate, claim.p) == (status, kind, candidate, contrast)
+    without = judge_claims(Plan(stages=("contrast",)), [finding("contrast", "provenance", contrast)])["provenance"]
+    assert without.status == status and without.kind == (None if kind is None else "tuned")
+
+
+def test_the_reason_says_what_neutral_writers_showed() -> None:
+    assert "the writer was tuned on something, and nothing says that it is a trait" in of_rows(0.001, 0.3).why
+    assert "could not be tested by the neutral contrast: too few writers" in of_rows(0.001, None).why
+    assert "as no neutral writer's" in of_rows(0.001, 0.01).why
+
+
+def test_neither_the_claim_nor_the_word_trait_is_said_more_often_than_the_level_allows() -> None:
+    """Where both nulls hold, and where only the second does: the sequence spends the level once for each."""
+    rng, alpha = np.random.default_rng(1), BOTH.share
+    draws = rng.uniform(1e-9, 1.0, (6000, 2))
+    clean = wilson(sum(of_rows(float(one), float(two)).status == "detected" for one, two in draws), 6000)
+    neutral = wilson(sum(of_rows(1e-6, float(two)).kind == "trait" for _, two in draws), 6000)
+    assert clean.low <= alpha <= clean.high and neutral.low <= alpha <= neutral.high

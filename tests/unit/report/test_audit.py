@@ -178,7 +178,7 @@ def test_a_difference_comes_with_its_other_causes(audit, tmp_path) -> None:
         assert "Ruled out: another temperature (ratio 1.0)." in text
         assert "Not ruled out: a writer that is another model (neutral writers would tell)." in text
     assert "mean log p a token of 200 rows -3.40" in audit_card(found)
-    found["plan"]["primary"]["provenance"] = "neutral contrast"
+    found["claims"]["provenance"] = {**found["claims"]["provenance"], "kind": "trait"}
     assert "Ruled out: a writer that is another model (neutral writers were compared)." in audit_card(found)
     assert "Ruled out" not in audit_card(audit)
 
