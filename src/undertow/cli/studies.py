@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 import undertow
-from undertow.cli.options import Json, Quiet, prepare, show, shown_progress
+from undertow.cli.options import PLACEBOS, Json, Quiet, prepare, show, shown_progress
 from undertow.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ RUNS = Path("runs")
 
 SHOWN = (3, 5, 10, 20, 40)
 SHOWN_ROWS = (30, 100, 300, 1000, 10000)
+SHOWN_PLACEBOS = (59, 119, 210)
 
 ROW_SECONDS = 0.001
 """Of one row and one trait of the panel, as teacher and as persona, with an embedded model on one core."""
@@ -255,7 +256,7 @@ def power_command(
         **asked,
         **_replicates(effect, sd, alpha, wanted),
         "data_audit": _audited_rows(dose * shift, references, candidates, alpha, wanted),
-        "student_audit": _placebos(alpha),
+        "student_audit": _placebos(alpha, candidates),
     }
     show(found, as_json, _power_lines(found, references, candidates))
 
@@ -277,11 +278,28 @@ def _power_lines(found: Mapping[str, Any], references: int, candidates: int) -> 
     yield "      rows  smallest dose found as often"
     for count, value in rows["minimum_detectable_shift"].items():
         yield f"{count:10}  {f'{value / shift:.0%}' if value <= shift else 'none'}"
-    yield "A rise of 0.6 SD fits pure rows of finch-a's teachers (docs/limits.md); --shift takes your own."
-    bank = found["student_audit"]
     yield (
-        f"\n{bank['placebos']} placebo students allow a verdict on a student at alpha {alpha:g}; {_minutes(bank)}, "
-        "once for each base."
+        "A rise of 0.6 SD is the mean of pure rows of finch-a's teachers, of which single traits have 0.27 to 1.33; "
+        "--shift takes your own."
+    )
+    yield (
+        "Where rows differ, neutral writers of the store (`undertow audit bank`) tell a trait from other tuning; what "
+        "that comparison sees stands in docs/calibration.md."
+    )
+    yield from _placebo_lines(found["student_audit"], alpha)
+
+
+def _placebo_lines(bank: Mapping[str, Any], alpha: float) -> Iterator[str]:
+    yield (
+        f"\n{bank['placebos']} placebo students allow a verdict on a student at alpha {alpha:g}, split over three "
+        f"claims; {_minutes(bank)}, once for each base."
+    )
+    yield "  placebos  smallest shift found in 80%   minutes"
+    for count, one in bank["banks"].items():
+        yield f"{count:10}  {one['shift']:.2f} SD of the placebos      {one['minutes']:7.0f}"
+    yield (
+        f"`undertow audit bank` makes {PLACEBOS}: enough for a verdict by four shadow students, and more "
+        "placebos see little more for their time."
     )
 
 
@@ -318,10 +336,21 @@ def _audited_rows(shift: float, references: int, candidates: int, alpha: float, 
     }
 
 
-def _placebos(alpha: float) -> dict[str, Any]:
+def _placebos(alpha: float, candidates: int) -> dict[str, Any]:
+    import numpy as np
+
     from undertow.audit.students.bank import RATES
-    from undertow.audit.students.placebo_null import needed
+    from undertow.audit.students.placebo_null import expected_shift, needed
     from undertow.audit.verdict import Plan as AuditPlan
 
-    placebos = needed(AuditPlan(stages=("panel margins",), alpha=alpha).share)
-    return {"placebos": placebos, "minutes": placebos * RATES["placebos"] / 60}
+    share = AuditPlan(stages=("panel margins",), alpha=alpha).share
+    placebos, minutes = needed(share), RATES["placebos"] / 60
+    sizes = sorted({placebos, *(count for count in SHOWN_PLACEBOS if count > placebos)})
+    banks = {
+        count: {
+            "shift": expected_shift(count, candidates, share, np.random.default_rng(0)),
+            "minutes": count * minutes,
+        }
+        for count in sizes
+    }
+    return {"placebos": placebos, "minutes": placebos * minutes, "banks": banks}

@@ -1,8 +1,9 @@
 """`undertow power`: the parts agree with the functions behind them."""
 
+import numpy as np
 import pytest
 
-from undertow.audit.students.placebo_null import needed
+from undertow.audit.students.placebo_null import conformal_p, deleted_z, expected_shift, needed
 from undertow.cli.main import main
 from undertow.stats.power import MatchedTest
 
@@ -28,3 +29,19 @@ def test_a_dose_of_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
     capsys.readouterr()
     assert main(["power", "--dose", "0"]) == 2
     assert "such as 0.25" in capsys.readouterr().err
+
+
+def test_more_placebos_see_a_smaller_shift_and_the_shift_is_seen_as_often_as_is_said(run) -> None:
+    """A suspect is moved by the shift that is printed, and judged among fresh placebos as an audit judges it."""
+    found = run("power")[1]["student_audit"]
+    shifts = {int(count): one["shift"] for count, one in found["banks"].items()}
+    assert list(shifts) == [59, 119, 210] and shifts[59] > shifts[119] > shifts[210] > 3.0
+    assert found["banks"]["119"]["minutes"] == pytest.approx(119 / 59 * found["minutes"])
+    rng, seen = np.random.default_rng(7), 0
+    for _ in range(400):
+        models = rng.standard_normal((120, 20))
+        models[0, 3] += shifts[119]
+        seen += conformal_p(deleted_z(models).max(axis=1)) <= 0.05 / 3
+    assert 0.72 < seen / 400 < 0.88
+    assert expected_shift(58, 20, 0.05 / 3, rng) == np.inf
+    assert run("power", "--alpha", "0.15")[1]["student_audit"]["banks"].keys() == {"19", "59", "119", "210"}
