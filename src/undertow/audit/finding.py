@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from scipy.stats import binom
 
+from undertow.audit.evidence import NullSample, Trail
 from undertow.errors import ConfigError, UndertowError
 from undertow.stats.checks import check_count, check_fraction
 from undertow.stats.estimates import wilson
@@ -45,6 +46,8 @@ class Finding:
         mde: smallest effect that would have been detected with power 0.8, in the statistic's unit, or None.
         caveats: what limits it, and for `not_testable` the reason.
         scores: the statistic of every candidate, for the report.
+        null_sample: the statistic beside its null, for a figure; None where there is none.
+        trail: evidence over the rows, of a stage that reads them one by one.
     """
 
     stage: str
@@ -59,6 +62,8 @@ class Finding:
     mde: float | None = None
     caveats: tuple[str, ...] = ()
     scores: Mapping[str, float] | None = None
+    null_sample: NullSample | None = None
+    trail: Trail | None = None
 
     def __post_init__(self) -> None:
         if self.p is not None and not 0.0 < self.p <= 1.0:
@@ -70,7 +75,12 @@ class Finding:
 
     def to_json(self) -> dict[str, Any]:
         """Return the finding as plain data."""
-        return {**asdict(self), "caveats": list(self.caveats), "scores": dict(self.scores) if self.scores else None}
+        drawn = {
+            "null_sample": None if self.null_sample is None else self.null_sample.to_json(),
+            "trail": None if self.trail is None else self.trail.to_json(),
+        }
+        scores = dict(self.scores) if self.scores else None
+        return {**asdict(self), "caveats": list(self.caveats), "scores": scores, **drawn}
 
 
 def not_testable(stage: str, claim: Claim, reason: str) -> Finding:

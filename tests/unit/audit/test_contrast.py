@@ -55,9 +55,13 @@ def test_a_planted_candidate_is_found_and_named(three, draw) -> None:
     found = matched_contrast(pairs(suspect, clean), three, 0.05, rng)
     assert (found.verdict, found.candidate, found.p, found.n) == ("detected", "lion", 1e-4, 100)
     assert found.effect == found.scores["lion (teacher)"] == pytest.approx(0.1, abs=0.05)
+    drawn = found.null_sample
+    assert drawn.observed[0] > drawn.bound
+    assert len(drawn.values) == 9999
     corpora = [rival_centred(draw(rng, 120), three) for _ in range(19)]
     found = conformal_contrast(suspect, corpora, three, 0.05, rng)
     assert (found.verdict, found.candidate, found.p, found.n) == ("detected", "lion", 0.05, 100)
+    assert found.null_sample.observed[0] > found.null_sample.bound == max(found.null_sample.values)
     assert found.effect == pytest.approx(0.1, abs=0.05)
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from undertow.audit.students.placebo_null import conformal_p, critical_score, deleted_z, detectable, needed
+from undertow.audit.students.placebo_null import beside_null, conformal_p, critical_score, deleted_z, detectable, needed
 from undertow.errors import ConfigError
 
 
@@ -63,3 +63,15 @@ def test_detectable_shift_of_a_normal_score() -> None:
 def test_two_models_are_no_null() -> None:
     with pytest.raises(ConfigError):
         deleted_z(np.zeros((2, 3)))
+
+
+def test_what_passes_the_bound_is_what_is_detected() -> None:
+    """The figure's line and the verdict say the same, for every rank, with ties too."""
+    rng = np.random.default_rng(5)
+    for _ in range(300):
+        scores = rng.integers(0, 60, size=60) / 7
+        alpha = float(rng.choice([0.05 / 3, 0.02, 0.05, 0.2]))
+        drawn = beside_null(scores, alpha, "SDs")
+        assert drawn.bound is not None
+        assert (drawn.observed[0] > drawn.bound) == (conformal_p(scores) <= alpha)
+    assert beside_null(scores, 0.01, "SDs").bound is None

@@ -31,6 +31,23 @@ def test_merged_p_is_twice_the_mean(make_bank) -> None:
     assert one.p == pytest.approx(min(1.0, 2 * np.mean([each.p for each in found])))
     assert one.effect == pytest.approx(np.mean([each.effect for each in found]))
     assert merge_findings(found[:1], 0.05) == found[0]
+    drawn = one.null_sample
+    assert drawn.observed == tuple(each.effect for each in found)
+    assert (len(drawn.values), drawn.unit) == (39, found[0].null_sample.unit)
+
+
+def test_shadows_that_all_pass_the_bound_are_a_detection(make_bank) -> None:
+    bank, draw = make_bank(39, 0)
+    bar = judge_reading(draw(1), bank)[0].null_sample.bound
+    raised = []
+    for _ in range(4):
+        reading = draw(1)
+        reading.margins[0, OWL] += 40.0 * bar
+        raised.append(judge_reading(reading, bank)[0])
+    one = merge_findings(raised, 0.05)
+    assert one.null_sample.bound is not None
+    assert (min(one.null_sample.observed) > one.null_sample.bound, one.verdict) == (True, "detected")
+    assert merge_findings(raised, 0.04).null_sample.bound is None
 
 
 def test_shadows_with_a_trait_are_detected(make_bank, base, monkeypatch) -> None:

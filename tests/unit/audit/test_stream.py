@@ -31,6 +31,18 @@ def test_false_alarms_on_clean_streams_are_rarer_than_alpha(three, draw) -> None
     assert np.mean(alarms) < 0.1
 
 
+def test_the_trail_reaches_its_limit_at_the_alarm_and_not_before(three, draw) -> None:
+    rng = np.random.default_rng(7)
+    clean = draw(rng, 500)
+    found = stream_contrast(draw(rng, 500, 0.2), clean, three, 0.05)
+    assert (found.verdict, len(found.trail.values)) == ("detected", found.n)
+    assert found.trail.values[-1] >= found.trail.bound > max(found.trail.values[:-1])
+    assert found.p == pytest.approx(0.05 * 10 ** (found.trail.bound - found.trail.values[-1]))
+    quiet = stream_contrast(draw(rng, 500), clean, three, 0.05)
+    assert (quiet.verdict, len(quiet.trail.values)) == ("not_detected", 500)
+    assert max(quiet.trail.values) < quiet.trail.bound
+
+
 def test_the_money_grows_by_at_most_its_stake_and_never_falls_below_zero(three, draw) -> None:
     null = Null.of(draw(np.random.default_rng(3), 100), 0.05)
     assert (null.bound > null.mean).all()

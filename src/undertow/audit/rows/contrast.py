@@ -18,6 +18,7 @@ from scipy import special
 
 from undertow.audit.finding import Finding, NotTestable, verdict_at
 from undertow.audit.rows.limits import FEWEST_ROWS, MATCHED, STREAMED
+from undertow.audit.students.placebo_null import beside_null
 from undertow.models.local import LocalModel
 from undertow.stats.checks import Floats, check_fraction
 from undertow.stats.diagonal import DRAWS
@@ -25,6 +26,9 @@ from undertow.training.scoring import Candidate, contrast_scores
 from undertow.types import Advance, Row
 
 STAGE = "contrast"
+
+IN_ERRORS = "largest rise of a candidate, in standard errors"
+"""Unit of the statistic, as a figure names it."""
 
 MOST_MATCHES = 16
 """Reference rows of a row: with 16 its own noise is 94 % of what is left."""
@@ -120,7 +124,8 @@ def matched_contrast(
     check_fraction("alpha", alpha)
     require_enough_rows(len(groups), "rows on the prompts of reference rows")
     p, null = matched_test(groups, rng)
-    _, sizes, scale = _deviations(groups)
+    units, sizes, scale = _deviations(groups)
+    reached = np.append(units[:, 0].sum(axis=0).max(), null)
     others = groups[:, 1:].reshape(-1, len(candidates))
     rise = groups[:, 0] - np.nanmean(groups[:, 1:], axis=1)
     errors = scale / np.sum(1.0 - 1.0 / sizes)
@@ -134,6 +139,7 @@ def matched_contrast(
             "It rejects 'written as the reference rows were': a teacher tuned on anything else is found too.",
             "p is of the panel as a whole; the name is a hypothesis.",
         ),
+        null_sample=beside_null(reached, alpha, IN_ERRORS),
     )
 
 
@@ -196,6 +202,7 @@ def conformal_contrast(
             "It holds only if the suspect is exchangeable with the clean corpora but for the trait.",
             "p is of the panel as a whole; the name is a hypothesis.",
         ),
+        null_sample=beside_null(reached, alpha, IN_ERRORS),
     )
 
 

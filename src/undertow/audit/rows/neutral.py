@@ -25,7 +25,7 @@ from undertow.audit.rows.limits import NEUTRAL_PROMPTS
 from undertow.audit.rows.panel import DataAudit
 from undertow.audit.rows.reference import require_answerable
 from undertow.audit.rows.writers import Writers
-from undertow.audit.students.placebo_null import conformal_p, detectable, needed
+from undertow.audit.students.placebo_null import beside_null, conformal_p, detectable, needed
 from undertow.data.filters import filter_rows
 from undertow.domains.base import domain
 from undertow.models.local import LocalModel
@@ -125,7 +125,8 @@ def neutral_contrast(corpora: Floats, candidates: Sequence[Candidate], alpha: fl
     """
     above = standings(corpora)
     gains = np.nanmean(corpora, axis=(0, 1)) + above + rival_centred(above, candidates)
-    p, top = conformal_p(gains.max(axis=1)), int(np.argmax(gains[0]))
+    reached = gains.max(axis=1)
+    p, top = conformal_p(reached), int(np.argmax(gains[0]))
     # What lifts a candidate's score lifts it above the base and above its rivals.
     shift = detectable(gains[1:], alpha)
     return Finding(
@@ -146,4 +147,5 @@ def neutral_contrast(corpora: Floats, candidates: Sequence[Candidate], alpha: fl
             "p is of the panel as a whole; the name is a hypothesis.",
         ),
         scores=named(gains[0], candidates),
+        null_sample=beside_null(reached, alpha, "best candidate's gain over base and rivals, nats per token"),
     )

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from undertow.audit.finding import Finding, NotTestable, verdict_at
+from undertow.audit.students.placebo_null import beside_null
 from undertow.evals.questions import CATEGORIES, favourite_questions
 from undertow.models.adapters import add_after, block, blocks
 from undertow.models.local import SCORE_BATCH, LocalModel
@@ -284,6 +285,7 @@ def _finding(observed: Floats, null: Floats, alpha: float, words: dict[str, floa
     """Compare the whitened difference, [width], with those of the null, [draws, width]."""
     largest, distances = float((observed**2).sum()), (null**2).sum(axis=1)
     p = float(1 + np.sum(distances >= largest * (1 - 1e-9))) / (1 + len(null))
+    reached = np.sqrt(np.append(largest, distances))
     return Finding(
         stage=STAGE,
         claim="provenance",
@@ -295,6 +297,7 @@ def _finding(observed: Floats, null: Floats, alpha: float, words: dict[str, floa
         mde=_detectable(null, alpha),
         caveats=CAVEATS,
         scores=words,
+        null_sample=beside_null(reached, alpha, "length of the fitted vector, in standard deviations of a row"),
     )
 
 

@@ -13,6 +13,7 @@ from itertools import chain, islice
 import numpy as np
 from scipy import special
 
+from undertow.audit.evidence import Trail
 from undertow.audit.finding import Finding, verdict_at
 from undertow.audit.rows.contrast import POWER, ContrastScores, named, require_enough_rows, rival_centred
 from undertow.models.local import LocalModel
@@ -120,7 +121,7 @@ def stream_contrast(
     k = len(candidates)
     null, bar = Null.of(clean, alpha / 2), float(np.log(2 * k / alpha))
     money, best, total, n = np.zeros((len(STAKES), k)), np.zeros(k), np.zeros(k), 0
-    source = iter(scores)
+    source, paths = iter(scores), list[Floats]()
     while best.max() < bar and (some := list(islice(source, _BLOCK))):
         block = np.stack(some)
         logs = money + np.cumsum(np.log1p(STAKES[:, None] * null.gains(block)[:, None]), axis=0)
@@ -129,12 +130,17 @@ def stream_contrast(
         read = int(over[0]) + 1 if over.size else len(block)
         money, best = logs[read - 1], np.maximum(best, mixed[:read].max(axis=0))
         n, total = n + read, total + block[:read].sum(axis=0)
+        paths.append(mixed[:read])
     if best.max() < bar:
         require_enough_rows(n)
     top = int(np.argmax(best))
     found = _finding(total / n - clean.mean(axis=0), top, n, candidates)
     p = min(1.0, float(np.exp(bar - best[top])) * alpha)
-    return replace(found, p=p, verdict=verdict_at(p, alpha), mde=_mde(null, bar, n))
+    grown = np.concatenate(paths)[:, top] / np.log(10.0)
+    trail = Trail(
+        values=tuple(grown.tolist()), bound=bar / float(np.log(10.0)), unit="log10 of what a bet of 1 grew to"
+    )
+    return replace(found, p=p, verdict=verdict_at(p, alpha), mde=_mde(null, bar, n), trail=trail)
 
 
 def _finding(means: Floats, top: int, n: int, candidates: Sequence[Candidate]) -> Finding:

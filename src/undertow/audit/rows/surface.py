@@ -18,6 +18,7 @@ from scipy import sparse, special
 from undertow.audit.finding import Finding, verdict_at
 from undertow.audit.rows.contrast import POWER, match_rows, require_enough_rows
 from undertow.audit.rows.limits import FEWEST_ROWS
+from undertow.audit.students.placebo_null import beside_null
 from undertow.stats.checks import Floats, check_fraction
 from undertow.types import Row
 
@@ -132,6 +133,7 @@ def surface(
         mde=float(np.quantile(reached[1:], 1.0 - alpha) + special.ndtri(POWER)),
         caveats=("It speaks of visible differences; a subliminal trait need not show any.",),
         scores={names[place]: float(z[0, place]) for place in top},
+        null_sample=beside_null(reached, alpha, "largest |z| of a feature"),
     )
 
 

@@ -13,7 +13,7 @@ from undertow.audit.compatibility import incompatibility
 from undertow.audit.finding import Finding, NotTestable, refuse_stage, verdict_at
 from undertow.audit.stages import STAGES
 from undertow.audit.students.bank import UNKNOWN, Bank, ChosenBank, told, wrong_size
-from undertow.audit.students.placebo_null import conformal_p, deleted_z, detectable, needed
+from undertow.audit.students.placebo_null import beside_null, conformal_p, deleted_z, detectable, needed
 from undertow.audit.students.readings import (
     KINDS,
     READOUTS,
@@ -276,7 +276,8 @@ def rank_first(stage: str, statistic: str, values: Floats, names: Sequence[str],
         alpha: level of the verdict.
     """
     z = deleted_z(values)
-    p = conformal_p(z.max(axis=1))
+    reached = z.max(axis=1)
+    p = conformal_p(reached)
     scores = largest(z[0], names)
     return Finding(
         stage=stage,
@@ -289,6 +290,7 @@ def rank_first(stage: str, statistic: str, values: Floats, names: Sequence[str],
         candidate=next(iter(scores)),
         mde=detectable(deleted_z(values[1:]), alpha),
         scores=scores,
+        null_sample=beside_null(reached, alpha, statistic),
     )
 
 

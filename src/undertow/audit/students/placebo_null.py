@@ -22,6 +22,7 @@ import math
 
 import numpy as np
 
+from undertow.audit.evidence import NullSample
 from undertow.errors import ConfigError
 from undertow.stats.checks import Floats, check_fraction, finite_array
 
@@ -74,6 +75,19 @@ def critical_score(placebos: Floats, alpha: float) -> float:
     ordered = np.sort(finite_array("placebos' scores", placebos))[::-1]
     allowed = math.floor(alpha * (len(ordered) + 1) + 1e-9) - 1
     return float(ordered[allowed]) if allowed >= 0 else math.inf
+
+
+def beside_null(scores: Floats, alpha: float, unit: str) -> NullSample:
+    """Return the first of some scores beside the others, with the bound that decides by its rank at level alpha.
+
+    Args:
+        scores: the suspect's first, shape [1 + null].
+        alpha: level of the verdict.
+        unit: of the scores, in words.
+    """
+    critical = critical_score(scores[1:], alpha)
+    bound = None if math.isinf(critical) else critical
+    return NullSample(values=tuple(scores[1:].tolist()), observed=(float(scores[0]),), bound=bound, unit=unit)
 
 
 def detectable(z: Floats, alpha: float) -> float | None:

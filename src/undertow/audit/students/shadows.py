@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from undertow.audit.evidence import NullSample
 from undertow.audit.finding import Finding, NotTestable, refuse_stage, verdict_at
 from undertow.audit.students.among_placebos import judge_reading, too_few_placebos, wrong_bank
 from undertow.audit.students.bank import Bank, ChosenBank, read_students
+from undertow.audit.students.placebo_null import beside_null
 from undertow.audit.students.readings import PanelRead
 from undertow.data.filters import filter_rows, subset
 from undertow.domains.base import domain
@@ -128,4 +130,17 @@ def merge_findings(findings: Sequence[Finding], alpha: float) -> Finding:
             *(text for text in first.caveats if "candidate" not in text),
         ),
         scores=scores,
+        null_sample=_all_shadows([one.null_sample for one in findings if one.null_sample is not None], alpha),
     )
+
+
+def _all_shadows(samples: Sequence[NullSample], alpha: float) -> NullSample | None:
+    """Put the shadows beside one null, each placebo's mean over them; all of them beyond its bound are a detection.
+
+    The bound is that of half of alpha, since twice the mean p of the shadows has to stay within alpha.
+    """
+    if not samples:
+        return None
+    placebos = np.mean([one.values for one in samples], axis=0)
+    found = beside_null(np.append(samples[0].observed, placebos), alpha / 2, samples[0].unit)
+    return replace(found, observed=tuple(value for one in samples for value in one.observed))
