@@ -1,27 +1,31 @@
-"""How often the neutral contrast calls writers without a trait, and which teachers it finds and names.
+"""What the audit of rows says of writers: detected or not, tuned or with a trait, and under which name.
 
-Writers answer the same number prompts once: neutral teachers of one base, the null; 20 fresh ones; four teachers of
-each of five traits; and writers that are neither, among them the base itself, its answers at a lower temperature,
-another base, and neutral teachers tuned longer or on another category. The panel is every animal, trained with the
-auditor's own seed. Each draw picks prompts; a dose mixes a teacher's rows into the base's. Beside it stands the matched
-contrast with four answers of the base, on the same draws.
+Every writer answers the same number prompts once: the base; neutral teachers as the null and as suspects; teachers of
+ten traits, five each; and writers outside the panel (teachers of trees, of another base, and of a trait that is left
+out of the panel). The panel is every animal, trained with the auditor's own seed. Beside each suspect stand four
+answers of the base for the contrast, and stores of 0, 19, 59 and 119 neutral writers for the kind.
 
-    python benchmarks/audit_neutral.py --seed 100 [--writers 59] [--draws 20] [--cache FOLDER]
+    python benchmarks/audit_neutral.py --seed 100 --base ref:finch-a --cache FOLDER [--only write] [--json FILE]
 
-The scores of every writer are kept in the cache, so that an interrupted run goes on.
+The scores of every writer are kept in the cache, so that an interrupted run goes on. Of suspects without a trait the
+contrast is not asked, and taken to have detected them: their shares are upper bounds.
 """
 
 import argparse
-import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from undertow.audit.rows.contrast import matched_test, rival_centred
+from undertow.audit.rows.names import name_shift
 from undertow.audit.rows.neutral import neutral_contrast
 from undertow.audit.rows.panel import as_candidates, panel_teachers
+from undertow.audit.rows.signatures import Signatures, SignatureWriter
 from undertow.data.filters import filter_rows
 from undertow.domains.numbers import Numbers
 from undertow.models.load import load_model
@@ -34,136 +38,258 @@ from undertow.training.generation import generate
 from undertow.training.scoring import Candidate, contrast_scores
 from undertow.training.teachers import finetuned_teacher
 from undertow.traits import panel, trait
-from undertow.types import Sampling
+from undertow.types import Sampling, user_prompt
 
-TRAITS = ("owl", "lion", "fox", "panda", "wolf")
-PROMPTS, FRESH, REPLICATES, OTHERS, ANSWERS = 300, 20, 4, 6, 4
-SHARE = 0.05 / 3
-CELLS = ((100, 1.0), (300, 1.0), (300, 0.5), (300, 0.25))
-TUNING = {"neutral": {}, "long": {"steps": 80}, "tree": {}, "base": None, "cool": None, "foreign": None}
-"""Settings of the teachers of each group of writers without a trait; None for a base itself."""
-
-FOREIGN = "ref:finch-b"
-"""A base of another initialisation, which learnt the same."""
+TRAITS = ("owl", "lion", "fox", "panda", "wolf", "eagle", "dog", "tiger", "octopus", "elephant")
+TREES = ("cherry", "maple", "oak", "sequoia", "willow")
+PROMPTS, SHARE, STORES, DOSES = 300, 0.05 / 3, (0, 19, 59, 119), (1.0, 0.5, 0.25)
+OWN, REFERENCES, CLEAN_SETS, NEUTRAL, TEACHERS, DRAWS = 24, 4, 100, 100, 5, 1999
+OTHER = {"ref:finch-a": "ref:finch-b", "ref:finch-b": "ref:finch-c"}
+"""A base of another initialisation for each, which learnt the same."""
 
 
 @dataclass
 class Pool:
     """The scores of every writer, each made once and kept."""
 
-    base: LocalModel
-    panel: Sequence[Candidate]
+    name: str
     seed: int
     cache: Path
+    base: LocalModel = field(init=False)
+    teachers: Sequence[Candidate] = field(init=False)
+    personas: Sequence[Candidate] = field(init=False)
 
-    def scores(self, name: str) -> Floats:
+    def __post_init__(self) -> None:
+        self.cache.mkdir(parents=True, exist_ok=True)
+        self.base, animals = load_model(self.name), panel("animal")
+        self.teachers = as_candidates(self.base, animals, panel_teachers(self.base, animals, 0, self.cache / "store"))
+        self.personas = as_candidates(self.base, animals, None)
+
+    @cached_property
+    def prompts(self) -> list[str]:
+        """What every writer answers."""
+        return Numbers().prompts(PROMPTS, derive(self.seed, "prompts"))
+
+    def scores(self, name: str, *, personas: bool = False) -> Floats:
         """Return the scores of a writer, shape [prompts, candidates], NaN where the domain rejects its answer."""
         path = self.cache / f"{name}.npy"
         if not path.exists():
             print(f"writing and scoring {name}", flush=True)
-            np.save(path, self._made(name))
-        return np.load(path)
+            np.save(path, self._made(name, personas))
+        found = np.load(path)
+        return found if personas else found[:, : len(self.teachers)]
 
-    def _made(self, name: str) -> Floats:
-        domain, sampling = Numbers(), Sampling(max_new_tokens=Numbers().max_new_tokens)
-        if name.startswith("cool"):
-            sampling = Sampling(max_new_tokens=sampling.max_new_tokens, temperature=0.8)
-        prompts = domain.prompts(PROMPTS, derive(self.seed, "prompts"))
-        rows = generate(self._writer(name), prompts, sampling=sampling, seed=derive(self.seed, "rows", name))
-        kept = filter_rows(rows, domain).kept
-        found = np.full((PROMPTS, len(self.panel)), np.nan)
-        found[[int(row.id) for row in kept]] = contrast_scores(kept, self.base, self.panel)
+    def _made(self, name: str, personas: bool) -> Floats:
+        domain = Numbers()
+        sampling, seed = Sampling(max_new_tokens=domain.max_new_tokens), derive(self.seed, "rows", name)
+        rows = generate(self._writer(name), self.prompts, sampling=sampling, seed=seed)
+        kept, readers = filter_rows(rows, domain).kept, [*self.teachers, *(self.personas if personas else ())]
+        found = np.full((PROMPTS, len(readers)), np.nan)
+        found[[int(row.id) for row in kept]] = contrast_scores(kept, self.base, readers)
         return found
 
     def _writer(self, name: str) -> LocalModel:
-        group = name.split("-")[0]
-        settings = TUNING.get(group, {})
-        if settings is None:
-            return load_model(FOREIGN) if group == "foreign" else self.base
+        group, seed = name.rpartition("-")[0], derive(self.seed, "teacher", name)
+        if group == "base":
+            return self.base
+        target = group.removeprefix("other-")
         return finetuned_teacher(
-            self.base,
-            trait(group) if group in TRAITS else None,
-            TeacherPart(**settings).training(),
-            seed=derive(self.seed, "teacher", name),
-            categories=("tree",) if group == "tree" else ("animal",),
+            load_model(OTHER[self.name]) if group.startswith("other-") else self.base,
+            None if target in ("null", "neutral", "long", "trees") else trait(target),
+            TeacherPart(**({"steps": 80} if group == "long" else {})).training(),
+            seed=seed,
+            categories=("tree",) if group == "trees" else ("animal",),
         )
 
+    @cached_property
+    def signatures(self) -> Signatures:
+        """Of the panel's teachers, on the prompts of all writers."""
+        path = self.cache / "signatures.npz"
+        if not path.exists():
+            print("writing the signatures", flush=True)
+            domain = Numbers()
+            made = SignatureWriter(
+                self.base,
+                self.teachers,
+                [user_prompt(prompt) for prompt in self.prompts],
+                lambda rows: filter_rows(rows, domain).kept,
+                longest=domain.max_new_tokens,
+                seed=derive(self.seed, "signatures"),
+            ).written
+            np.savez(path, shifts=made.shifts, covariance=made.covariance)
+        found = np.load(path)
+        return Signatures(found["shifts"], found["covariance"])
 
-def shown(hits: Sequence[bool], writers: int) -> str:
-    """Write a share of the draws, with a Wilson interval as if each writer had given one draw."""
-    mean = float(np.mean(hits))
-    share = wilson(round(mean * writers), writers)
-    return f"{mean:.2f} [{share.low:.2f}, {share.high:.2f}]"
+    def groups(self) -> dict[str, list[str]]:
+        """Return the writers of each kind."""
+        return {
+            "null": [f"null-{place}" for place in range(max(STORES))],
+            "planted": [f"{name}-{place}" for place in range(TEACHERS) for name in TRAITS],
+            "neutral": [f"neutral-{place}" for place in range(NEUTRAL)],
+            "trees": [f"{name}-{place}" for place in range(3) for name in TREES],
+            "other base": [f"other-{name}-0" for name in TRAITS],
+            "neutral, tuned twice as long": [f"long-{place}" for place in range(5)],
+            "neutral, tuned on trees": [f"trees-{place}" for place in range(5)],
+        }
+
+    def write(self) -> None:
+        """Make what is not there yet, the base's answers and the null first."""
+        for place in range(OWN):
+            self.scores(f"base-{place}", personas=True)
+        assert self.signatures is not None
+        for group, names in self.groups().items():
+            for name in names:
+                self.scores(name, personas=group == "planted")
 
 
-def judged(suspect: Floats, null: Floats, clean: Floats, panel: Sequence[Candidate]) -> tuple[float, str, float]:
-    """Return p and name of the neutral contrast, and p of the matched contrast."""
-    found = neutral_contrast(np.concatenate([suspect[None], null]), panel, SHARE)
-    groups = rival_centred(
-        np.concatenate([suspect[:, None], clean.transpose(1, 0, 2)], axis=1).reshape(-1, len(panel)), panel
-    )
-    groups = groups.reshape(len(suspect), -1, len(panel))
-    groups = groups[~np.isnan(groups[:, :2, 0]).any(axis=1)]
-    return float(found.p or 1.0), found.candidate or "", matched_test(groups, np.random.default_rng(0), 499)[0]
+@dataclass
+class Judge:
+    """Judges suspects as an audit does."""
+
+    pool: Pool
+    rng: np.random.Generator
+
+    @cached_property
+    def own(self) -> Floats:
+        """The base's answers, shape [answers, prompts, candidates]."""
+        return np.stack([self.pool.scores(f"base-{place}", personas=True) for place in range(OWN)])
+
+    @cached_property
+    def null(self) -> Floats:
+        """The neutral writers of the largest store."""
+        return np.stack([self.pool.scores(name) for name in self.pool.groups()["null"]])
+
+    def contrast(self, suspect: Floats, reference: Floats) -> float:
+        """Return p of the contrast, from scores of both kinds of candidates."""
+        readers = [*self.pool.teachers, *self.pool.personas]
+        groups = np.concatenate([suspect[:, None], reference.transpose(1, 0, 2)], axis=1)
+        groups = rival_centred(groups.reshape(-1, len(readers)), readers).reshape(groups.shape)
+        some = groups[~np.isnan(groups[:, 0, 0]) & ~np.isnan(groups[:, 1:, 0]).all(axis=1)]
+        ordered = np.take_along_axis(some, np.argsort(np.isnan(some[:, :, :1]), axis=1, kind="stable"), axis=1)
+        return matched_test(ordered, self.rng, DRAWS)[0]
+
+    def kinds(self, suspect: Floats, left_out: str | None = None) -> dict[int, bool]:
+        """Tell for each store whether neutral writers leave the suspect a trait."""
+        keep = self._columns(left_out)
+        seen = {}
+        for writers in STORES:
+            enough = 1.0 / (writers + 1) <= SHARE
+            seen[writers] = enough and self._rank(suspect, writers, keep) <= SHARE + 1e-12
+        return seen
+
+    def _rank(self, suspect: Floats, writers: int, keep: Sequence[int]) -> float:
+        corpora = np.concatenate([suspect[None, :, : len(self.pool.teachers)], self.null[:writers]])[:, :, keep]
+        panel_left = [self.pool.teachers[place] for place in keep]
+        found = neutral_contrast(corpora, self._signatures(keep), panel_left, SHARE)
+        assert found.p is not None
+        return found.p
+
+    def name(self, suspect: Floats, left_out: str | None = None) -> str | None:
+        """Return the name that a detection of the contrast is given, against four answers of the base."""
+        keep = self._columns(left_out)
+        usual = np.nanmean(self.own[:REFERENCES, :, : len(self.pool.teachers)], axis=0)
+        shift = np.nanmean(suspect[:, : len(self.pool.teachers)] - usual, axis=0)[keep]
+        return name_shift(shift, self._signatures(keep), [self.pool.teachers[place] for place in keep]).candidate
+
+    def _columns(self, left_out: str | None) -> list[int]:
+        return [place for place, one in enumerate(self.pool.teachers) if one.trait != left_out]
+
+    def _signatures(self, keep: Sequence[int]) -> Signatures:
+        whole, some = self.pool.signatures, np.ix_(keep, keep)
+        return Signatures(whole.shifts[some], whole.covariance[some])
 
 
-def calibrate(pool: Pool, null: Floats, writers: int) -> None:
-    """Print how often fresh neutral writers are called at several levels, one draw of all prompts each."""
-    first = FRESH + len(null)
-    suspects = [pool.scores(f"neutral-{first + place}") for place in range(writers)]
-    found = [neutral_contrast(np.concatenate([one[None], null]), pool.panel, SHARE).p or 1.0 for one in suspects]
-    for alpha in (SHARE, 0.05, 0.1, 0.2):
-        rate = wilson(sum(p <= alpha + 1e-9 for p in found), writers)
-        print(f"P(p <= {alpha:.3f}) = {rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}], n = {writers}")
+def share(hits: Sequence[bool]) -> dict[str, Any]:
+    """Return a share with its Wilson interval."""
+    found = wilson(sum(hits), len(hits))
+    return {"hits": sum(hits), "n": found.n, "value": found.value, "low": found.low, "high": found.high}
+
+
+def planted(judge: Judge, dose: float) -> dict[str, Any]:
+    """Judge the teachers with a trait, some of their rows exchanged for the base's."""
+    cells: list[tuple[str, bool, dict[int, bool], str | None]] = []
+    reference = judge.own[:REFERENCES]
+    for name in judge.pool.groups()["planted"]:
+        rows = judge.pool.scores(name, personas=True)
+        rows = np.where((judge.rng.random(PROMPTS) < dose)[:, None], rows, judge.own[-1])
+        cells.append((name, judge.contrast(rows, reference) <= SHARE, judge.kinds(rows), judge.name(rows)))
+    called = [seen for _, seen, _, _ in cells]
+    kinds = {store: [seen and kind[store] for _, seen, kind, _ in cells] for store in STORES}
+    right = [seen and given == name.rpartition("-")[0] for name, seen, _, given in cells]
+    wrong = [seen and given not in (None, name.rpartition("-")[0]) for name, seen, _, given in cells]
+    lost = sum(small and not large for small, large in zip(kinds[59], kinds[119], strict=True))
+    of_trait = {
+        one: {store: sum(kinds[store][place :: len(TRAITS)]) for store in (59, 119)} for place, one in enumerate(TRAITS)
+    }
+    return {
+        "detected": share(called),
+        "kind trait": {store: share(some) for store, some in kinds.items()},
+        "lost from 59 to 119 writers": lost,
+        "named right": share(right),
+        "named wrongly": share(wrong),
+        "kind trait, by trait, of 5": of_trait,
+    }
+
+
+def without_trait(judge: Judge, names: Sequence[str]) -> dict[str, Any]:
+    """Judge writers that the contrast is taken to have detected."""
+    suspects = [judge.pool.scores(name) for name in names]
+    kinds = [judge.kinds(one) for one in suspects]
+    return {
+        "kind trait": {store: share([one[store] for one in kinds]) for store in STORES},
+        "named": share([judge.name(one) is not None for one in suspects]),
+    }
+
+
+def outside(judge: Judge) -> dict[str, Any]:
+    """Judge the names that writers outside the panel are given; one of another base may be named by its own trait."""
+    groups = judge.pool.groups()
+    given = {
+        "trees": [judge.name(judge.pool.scores(name)) for name in groups["trees"]],
+        "other base": [judge.name(judge.pool.scores(name)) for name in groups["other base"]],
+        "left out of the panel": [judge.name(judge.pool.scores(f"{name}-0"), name) for name in TRAITS[:5]],
+    }
+    found: dict[str, Any] = {group: share([one is not None for one in some]) for group, some in given.items()}
+    return {**found, "all": share([one is not None for some in given.values() for one in some]), "names": given}
+
+
+def clean(judge: Judge) -> dict[str, Any]:
+    """Judge sets of the base's own answers: on each prompt one is the suspect's, four are the reference."""
+    called, kinds = [], []
+    for _ in range(CLEAN_SETS):
+        order = np.argsort(judge.rng.random((OWN, PROMPTS)), axis=0)[: 1 + REFERENCES]
+        rows = np.take_along_axis(judge.own, order[:, :, None], axis=0)
+        called.append(judge.contrast(rows[0], rows[1:]) <= SHARE)
+        kinds.append(judge.kinds(rows[0]) if called[-1] else dict.fromkeys(STORES, False))
+    return {
+        "detected": share(called),
+        "kind trait": {store: share([one[store] for one in kinds]) for store in STORES},
+    }
 
 
 def main() -> None:
-    """Score the pool, draw from it, print."""
+    """Score the pool, judge, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seed", type=int, default=100, help="of everything; 100 and above are for development")
-    parser.add_argument("--draws", type=int, default=20, help="of each suspect and cell")
-    parser.add_argument("--writers", type=int, default=59, help="neutral writers of the null")
-    parser.add_argument("--base", default="ref:finch-a")
-    parser.add_argument("--clean", type=int, default=0, help="so many fresh neutral writers instead of all else")
-    parser.add_argument("--cache", type=Path, help="folder of the scores")
+    parser.add_argument("--seed", type=int, default=100, help="of everything")
+    parser.add_argument("--base", default="ref:finch-a", choices=sorted(OTHER))
+    parser.add_argument("--cache", type=Path, required=True, help="folder of the scores")
+    parser.add_argument("--only", choices=["write"], help="write and score, judge nothing")
+    parser.add_argument("--json", type=Path, help="where the results go")
     options = parser.parse_args()
-    cache: Path = options.cache or Path(tempfile.mkdtemp())
-    cache.mkdir(parents=True, exist_ok=True)
-    base, animals = load_model(options.base), panel("animal")
-    teachers = panel_teachers(base, animals, 0, cache / "store")
-    pool = Pool(base, as_candidates(base, animals, teachers), options.seed, cache)
-    null = np.stack([pool.scores(f"neutral-{FRESH + place}") for place in range(options.writers)])
-    if options.clean:
-        calibrate(pool, null, options.clean)
+    pool = Pool(options.base, options.seed, options.cache)
+    pool.write()
+    if options.only:
         return
-    clean = np.stack([pool.scores(f"base-{place}") for place in range(ANSWERS)])
-    rng = np.random.default_rng(derive(options.seed, "draws"))
-
-    def cell(label: str, names: Sequence[str], n: int, dose: float, right: Callable[[str], str] = str) -> None:
-        found = []
-        for name in names:
-            for _ in range(options.draws):
-                picked = rng.choice(PROMPTS, n, replace=False)
-                suspect, spare = pool.scores(name)[picked], pool.scores(f"base-{ANSWERS}")[picked]
-                suspect = np.where((rng.random(n) < dose)[:, None], suspect, spare)
-                p, named, plain = judged(suspect, null[:, picked], clean[:, picked], pool.panel)
-                found.append((p <= SHARE, named == right(name), plain <= SHARE))
-        neutral, named, plain = (shown(some, len(names)) for some in zip(*found, strict=True))
-        print(
-            f"{label}, {n} rows, dose {dose:g}, {len(names)} writers: called {neutral}; named {named}; contrast {plain}"
-        )
-
-    for n in (100, 300):
-        fresh = [f"neutral-{place}" for place in range(FRESH)]
-        cell("fresh neutral teachers", fresh, n, 1.0)
-        for group in ("long", "tree", "cool", "base", "foreign"):
-            first = ANSWERS + 1 if group == "base" else 0
-            cell(group, [f"{group}-{first + place}" for place in range(2 if group == "cool" else OTHERS)], n, 1.0)
-    for n, dose in CELLS:
-        for name in TRAITS:
-            cell(name, [f"{name}-{place}" for place in range(REPLICATES)], n, dose, lambda one: one.split("-")[0])
-    own = neutral_contrast(null, pool.panel, 0.5)
-    print(f"one of the null among the others, as a check of the path: p = {own.p:.3f}")
+    judge = Judge(pool, np.random.default_rng(derive(options.seed, "judge")))
+    found = {"base": options.base, "seed": options.seed, "rows": PROMPTS, "level": SHARE, "clean": clean(judge)}
+    found |= {f"planted, dose {dose:g}": planted(judge, dose) for dose in DOSES}
+    for group in ("neutral", "neutral, tuned twice as long", "neutral, tuned on trees", "other base", "trees"):
+        found[group] = without_trait(judge, pool.groups()[group])
+    found["names outside the panel"] = outside(judge)
+    text = json.dumps(found, indent=1)
+    print(text)
+    if options.json:
+        options.json.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -196,7 +196,7 @@ def _unseen(audit: Result, clear: Sequence[str], provenance: str) -> Seen:
     claims, primary = audit["claims"], audit["plan"]["primary"]
     beside = _beside_neutral(audit) if provenance == "detected" else None
     looked = [_power(name, one, primary[name]) for name, one in claims.items() if one["status"] == "not_detected"]
-    looked += [] if beside is None else [_power("a trait in the rows", beside, NEUTRAL_STAGE)]
+    looked += [] if beside is None else [f"no trait in the rows by the {NEUTRAL_STAGE}: {_last_word(beside)}"]
     if not looked:
         return Seen("not_looked_for", _reasons(claims))
     why = "; ".join(looked)
@@ -223,6 +223,12 @@ def _in_writer(audit: Result) -> str:
         if provenance["status"] == "detected" and kind != "trait":
             found.append(f"the rows differ from the reference (p = {provenance['p']:.2g})")
     return "; ".join(found)
+
+
+def _last_word(finding: Mapping[str, Any]) -> str:
+    """Return a finding's last caveat, in which a stage without a unit of its own says what it would have seen."""
+    said = str(finding["caveats"][-1]).rstrip(".") if finding["caveats"] else "what it would have seen is not known"
+    return f"{said[:1].lower()}{said[1:]}"
 
 
 def _named(names: Sequence[str], claims: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from undertow.audit.rows.panel import DataAudit, check_panel, panel_candidates
 from undertow.audit.rows.proposal import refuse_unsaid
 from undertow.audit.rows.reference import AuditedRows, first_on_prompts, with_reference
 from undertow.audit.rows.sight import Sight, see_rows
+from undertow.audit.rows.signatures import SignatureWriter, signature_writer
 from undertow.audit.rows.writers import Writers, stored_writers
 from undertow.audit.stages import AuditStage
 from undertow.audit.steps import Steps
@@ -44,7 +45,7 @@ _STEPS = {
 }
 """What takes time to make, with the title of its step."""
 
-_MADE_FROM = {"rows": "audited", "reference": "audited", "clean": "audited", "teachers": "candidates"}
+_MADE_FROM = {"rows": "audited", "reference": "audited", "clean": "audited", "signatures": "candidates"}
 """Materials that come with one of these."""
 
 
@@ -222,6 +223,12 @@ class Materials:
         sample = draw_sample(self.rows, self.reference, self.corpora, self.rng("rows"))
         with self.steps.step(_STEPS["scores"]) as advance:
             return score_sample(sample, self.base, candidates, advance)
+
+    @cached_property
+    def signatures(self) -> SignatureWriter:
+        """Who writes what a candidate's own rows look like; nothing is written before a stage asks for it."""
+        domain_name, seed = self.inputs.bank.domain, self.inputs.seed
+        return signature_writer(self.rows, self.base, self.teachers, domain_name, seed)
 
     @cached_property
     def writers(self) -> Writers | None:

@@ -46,7 +46,7 @@ def run_audit(inputs: AuditInputs, progress: Progress | None = None) -> dict[str
     materials.steps = Steps(len(step_titles(running, materials)) + begun, progress)
     lineage = materials.lineage
     able, refused = _told_apart(running, materials)
-    findings = _in_order(declared.stages, [*refused, *run_stages(able, materials)])
+    findings = _in_order(declared.stages, [*refused, *_with_one_name(run_stages(able, materials))])
     writers = materials.writers
     bank = materials.bank.found if inputs.rows or inputs.student is not None else None
     named = {"base": inputs.base, "student": inputs.student, "teacher": inputs.teacher}
@@ -74,6 +74,14 @@ def _told_apart(running: Sequence[AuditStage], materials: Materials) -> tuple[li
     why = {one.name: materials.why_not(one) for one in running}
     refused = [not_testable(one.name, one.claim, str(why[one.name])) for one in running if why[one.name] is not None]
     return [one for one in running if why[one.name] is None], refused
+
+
+def _with_one_name(findings: Sequence[Finding]) -> list[Finding]:
+    """Leave out the names that other stages along the panel give and the contrast, which looks for rivals, does not."""
+    given = next((one.candidate for one in findings if one.stage == "contrast"), None)
+    along = ("stream", "neutral contrast")
+    other = [one.stage in along and one.candidate != given for one in findings]
+    return [replace(one, candidate=None) if drop else one for one, drop in zip(findings, other, strict=True)]
 
 
 def _in_order(names: Sequence[str], findings: Sequence[Finding]) -> list[Finding]:
@@ -180,7 +188,7 @@ def audit_data(
     running = [one for one in stages() if one.claim == "provenance" and one.planned(available)]
     materials.steps = Steps(len(step_titles(running, materials)) + 1, progress)
     able, refused = _told_apart(running, materials)
-    return _in_order([one.name for one in running], [*refused, *run_stages(able, materials)])
+    return _in_order([one.name for one in running], [*refused, *_with_one_name(run_stages(able, materials))])
 
 
 def plan(inputs: AuditInputs, materials: Materials | None = None) -> Plan:

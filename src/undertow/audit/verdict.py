@@ -88,7 +88,7 @@ class ClaimStatus:
         status: detected, not_detected or not_testable.
         p: of the primary stage.
         mde: smallest effect that stage would have detected with power 0.8, in its statistic's unit.
-        candidate: the trait that stands out most where something was detected.
+        candidate: the trait that a detection names; None where none is named, or nothing was detected.
         kind: of a detected provenance, "tuned" or "trait": whether whoever wrote the rows was tuned on anything at all,
             or stands out among neutral writers too. None for the other claims.
         why: in words.
@@ -152,7 +152,7 @@ def _detected(
         plan: as declared.
         findings: of all stages.
     """
-    kind, candidate, whys = stage.kind, one.candidate, [f"{stage.meaning}. {_against(one, plan)}"]
+    kind, whys = stage.kind, [f"{stage.meaning}. {_against(one, plan)}"]
     for other in later:
         found = next((two for two in findings if two.stage == other.name), None)
         if other.kind is None or found is None:
@@ -160,12 +160,12 @@ def _detected(
         if (p := _tested(found)) is None:
             whys.append(f"Whether it is a trait could not be tested by the {other.name}: {'; '.join(found.caveats)}")
         elif p <= plan.share:
-            kind, candidate = other.kind, found.candidate
+            kind = other.kind
             whys.append(f"{_capital(other.meaning)}. {_against(found, plan)}")
         else:
             whys.append(f"{_capital(other.otherwise)}. {_against(found, plan)}")
     why = ". ".join(text.rstrip(".") for text in whys)
-    return ClaimStatus(status="detected", p=one.p, mde=one.mde, candidate=candidate, kind=kind, why=why)
+    return ClaimStatus(status="detected", p=one.p, mde=one.mde, candidate=one.candidate, kind=kind, why=why)
 
 
 def _against(one: Finding, plan: Plan) -> str:

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from undertow.audit.asked import Asked
 from undertow.audit.cost import BaseSpeed, base_speed, stored_times
-from undertow.audit.rows.limits import ANSWERED, ANSWERS, MATCHED, NEUTRAL_PROMPTS, STREAMED
+from undertow.audit.rows.limits import ANSWERED, ANSWERS, MATCHED, NEUTRAL_PROMPTS, SIGNED, SIGNED_OWN, STREAMED
 from undertow.data.census import matched_rows
 from undertow.models.references import identity
 
@@ -123,6 +123,7 @@ def _contrast(work: Workload) -> Work:
     n = min(MATCHED, matched)
     clean = n * (ANSWERS if asked.reference is None else 1)
     what = f"contrast: {n} rows and {clean} of the reference under {work.candidates} candidates"
+    what += "" if asked.stored.writers else f"; if they differ, {len(asked.panel)} teachers write {SIGNED} rows each"
     return Work(what, work.scored(n + clean, work.candidates))
 
 
@@ -138,9 +139,10 @@ def _recovery(work: Workload) -> Work:
 
 def _neutral(work: Workload) -> Work:
     n, panel = work.asked.stored.writers, len(work.asked.panel)
-    prompts = min(NEUTRAL_PROMPTS, work.rows)
-    seconds = n * (work.written(prompts) + work.scored(prompts, panel))
-    return Work(f"neutral contrast: {n} neutral writers answer {prompts} prompts", seconds)
+    prompts, signed = min(NEUTRAL_PROMPTS, work.rows), (panel + SIGNED_OWN) * SIGNED
+    answers = n * prompts + signed
+    what = f"neutral contrast: {n} neutral writers answer {prompts} prompts, {panel} teachers write {SIGNED} rows each"
+    return Work(what, work.written(answers) + work.scored(answers, panel))
 
 
 def _shadows(work: Workload) -> Work | None:

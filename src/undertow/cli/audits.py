@@ -118,7 +118,7 @@ def _canary_line(found: Mapping[str, Any]) -> str:
 @audit.command("bank")
 def bank_command(
     base: Base = "ref:finch-a",
-    students: Annotated[int, typer.Option(min=1, help="Placebo students; 59 allow a verdict, 119 four shadows.")] = PLACEBOS,
+    students: Annotated[int, typer.Option(min=1, help="Placebos; 59 allow a verdict, 119 four shadows.")] = PLACEBOS,
     writers: Annotated[int, typer.Option(min=0, help="Neutral writers, the null for rows; 59 allow a verdict.")] = 59,
     category: Annotated[list[str], typer.Option(help="Category of the panel: animal or tree.")] = ["animal"],  # noqa: B006
     prompts: Annotated[int, typer.Option(min=1, help="Prompts of each placebo's rows; about 0.9 become rows.")] = 2500,

@@ -96,7 +96,7 @@ def of_rows(contrast: float, neutral: float | None):
 @pytest.mark.parametrize(
     ("contrast", "neutral", "status", "kind", "candidate"),
     [
-        (0.001, 0.01, "detected", "trait", "fox"),
+        (0.001, 0.01, "detected", "trait", "owl"),
         (0.001, 0.3, "detected", "tuned", "owl"),
         (0.001, None, "detected", "tuned", "owl"),
         (0.3, 0.01, "not_detected", None, None),

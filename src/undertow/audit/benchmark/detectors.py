@@ -20,6 +20,7 @@ from undertow.audit.materials import AuditInputs, Materials
 from undertow.audit.rows.contrast import ContrastScores, match_rows, rival_centred
 from undertow.audit.rows.panel import DataAudit, panel_candidates
 from undertow.audit.rows.reference import AuditedRows
+from undertow.audit.rows.signatures import signature_writer
 from undertow.audit.run import run_stages
 from undertow.audit.stages import AuditStage, stages
 from undertow.audit.students.bank import Bank, BankRecipe, ChosenBank, stored_bank
@@ -111,6 +112,10 @@ class Auditor:
         self._config = DataAudit(panel=traits, alpha=settings.alpha, seed=settings.seed, store=settings.store)
         self._panel = panel_candidates(self._base, self._config)
         self._reader = Reader(self._base, self._panel)
+        teachers = [one for one in self._panel if one.kind == "teacher"]
+        self._signatures = signature_writer(
+            list(bench.reference()), self._base, teachers, self._config.domain, settings.seed
+        )
         self._reference: dict[str, list[Row]] = {}
         for row in bench.reference():
             self._reference.setdefault(row.question, []).append(row)
@@ -148,7 +153,10 @@ class Auditor:
         inputs = AuditInputs(base=str(self._base.ref), rows=rows, traits=self._config.panel, seed=self._config.seed)
         materials = Materials(inputs, self._config.alpha)
         materials.base, materials.settings, materials.candidates = self._base, self._config, self._panel
-        materials.audited = AuditedRows(tuple(rows), reference, "the benchmark's")
+        materials.audited, materials.signatures = (
+            AuditedRows(tuple(rows), reference, "the benchmark's"),
+            self._signatures,
+        )
         suspect, known = self._reader.scores(rows), self._reader.scores(reference)
         materials.scores = ContrastScores(suspect, [known], match_rows(rows, reference))
         if self._bank is not None:

@@ -18,6 +18,8 @@ from scipy import special
 
 from undertow.audit.finding import Finding, NotTestable, verdict_at
 from undertow.audit.rows.limits import FEWEST_ROWS, MATCHED, STREAMED
+from undertow.audit.rows.names import name_shift
+from undertow.audit.rows.signatures import SignatureWriter
 from undertow.audit.students.placebo_null import beside_null
 from undertow.models.local import LocalModel
 from undertow.stats.checks import Floats, check_fraction
@@ -337,12 +339,26 @@ def score_sample(
 
 
 def contrast(
-    scores: ContrastScores, candidates: Sequence[Candidate], alpha: float, rng: np.random.Generator
+    scores: ContrastScores,
+    candidates: Sequence[Candidate],
+    signatures: SignatureWriter,
+    alpha: float,
+    rng: np.random.Generator,
 ) -> Finding:
-    """Ask whether a candidate stands out, by the best null that there is: a reference, clean corpora or none."""
-    if scores.places is not None:
-        groups = grouped(scores.suspect, scores.clean[0], scores.places)
-        return matched_contrast(groups, candidates, alpha, rng)
-    if scores.clean:
-        return conformal_contrast(scores.suspect, scores.clean, candidates, alpha, rng)
-    return ranked(scores.suspect, candidates)
+    """Ask whether a candidate stands out, by the best null that there is: a reference, clean corpora or none.
+
+    A name is given to rows that stand out from a reference alone, and only where their shift has one
+    (`undertow.audit.rows.names`).
+    """
+    if scores.places is None:
+        corpora = scores.clean
+        found = conformal_contrast(scores.suspect, corpora, candidates, alpha, rng) if corpora else None
+        return replace(found or ranked(scores.suspect, candidates), candidate=None)
+    groups = grouped(scores.suspect, scores.clean[0], scores.places)
+    found = matched_contrast(groups, candidates, alpha, rng)
+    if found.verdict != "detected":
+        return replace(found, candidate=None)
+    columns = [candidates.index(one) for one in signatures.candidates]
+    shift = np.mean(groups[:, 0] - np.nanmean(groups[:, 1:], axis=1), axis=0)[columns]
+    naming = name_shift(shift, signatures.written, signatures.candidates)
+    return replace(found, candidate=naming.candidate, caveats=(*found.caveats[:1], naming.sentence))

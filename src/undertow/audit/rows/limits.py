@@ -19,4 +19,10 @@ ACCEPTED = 0.5
 """Share of the suspect rows that the domain has to accept."""
 
 NEUTRAL_PROMPTS = 300
-"""Prompts that each neutral writer answers, at most."""
+"""Prompts that each neutral writer and each candidate answers, at most."""
+
+SIGNED = 300
+"""Answers of each candidate that make its signature: with a hundred, a third fewer right names were given."""
+
+SIGNED_OWN = 2
+"""Answers of the base for each of a candidate's."""

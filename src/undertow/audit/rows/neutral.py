@@ -9,10 +9,11 @@ mean over its prompts of x_w(q) less the mean of all m + 1 corpora on q, so that
 prompts can be compared. If the suspect's writer is exchangeable with the neutral writers, so are the corpora, given the
 prompts; and any score that treats all m + 1 alike gives an exact p (`undertow.audit.students.placebo_null`).
 
-The score of a corpus under a candidate is what the candidate gains over the base plus what it gains over its rivals,
-the latter above the average corpus. The rivals alone are not enough: of 59 neutral writers on finch-a three drifted as
-far as a trait moves a teacher, and only half of ten teachers came before all 59. Hardly any candidate reads a neutral
-writer's rows better than the base does, and with that part nine of the ten came first (benchmarks/audit_neutral.py).
+The score is a direction: the largest share of a corpus's distance from the others, squared and in the directions in
+which the others scatter little, that lies along a candidate's signature (`undertow.audit.rows.signatures`). A neutral
+writer that drifted far drifted in many directions; a trait moves its writer in one. (Before, the score was what the
+candidate gains over base and rivals, and one neutral writer in sixty that lay along some candidate, only farther out
+than a teacher at half of the dose, hid it.)
 """
 
 from collections.abc import Sequence
@@ -20,12 +21,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from undertow.audit.finding import Finding, NotTestable, verdict_at
-from undertow.audit.rows.contrast import named, require_enough_rows, rival_centred
-from undertow.audit.rows.limits import NEUTRAL_PROMPTS
+from undertow.audit.rows.contrast import named, require_enough_rows
+from undertow.audit.rows.names import name_shift, shares
 from undertow.audit.rows.panel import DataAudit
 from undertow.audit.rows.reference import require_answerable
+from undertow.audit.rows.signatures import Signatures, SignatureWriter
 from undertow.audit.rows.writers import Writers
-from undertow.audit.students.placebo_null import beside_null, conformal_p, detectable, needed
+from undertow.audit.students.placebo_null import POWER, beside_null, conformal_p, critical_score, needed
 from undertow.data.filters import filter_rows
 from undertow.domains.base import domain
 from undertow.models.local import LocalModel
@@ -37,14 +39,17 @@ from undertow.types import Advance, Prompt, Row, Sampling
 
 STAGE = "neutral contrast"
 
+DOSES = np.arange(1, 61) / 20
+"""Parts of a panel teacher's shift that are tried for the smallest that is seen."""
+
 
 def audit_neutral(
     rows: Sequence[Row],
     base: LocalModel,
     writers: Writers,
-    teachers: Sequence[Candidate],
+    signatures: SignatureWriter,
     settings: DataAudit,
-    advance: Advance | None = None,
+    advance: Advance,
 ) -> Finding:
     """Rank the suspect among corpora of neutral writers on the same prompts.
 
@@ -52,12 +57,13 @@ def audit_neutral(
         rows: the suspect.
         base: what writers and candidates were tuned from.
         writers: neutral writers of this base.
-        teachers: the panel's teachers; a persona is no match for writers that were tuned.
+        signatures: of the panel's teachers, on prompts of the suspect, which the neutral writers answer too; a persona
+            is no match for writers that were tuned.
         settings: domain, level and seed.
         advance: called with (writers heard, writers).
 
     Returns:
-        A finding on provenance. The effect is the candidate's mean score above that of the writers, nats per token.
+        A finding on provenance. The effect is a share between 0 and 1.
 
     Raises:
         NotTestable: the writers are of another base or too few, or the domain accepts too few rows.
@@ -66,24 +72,23 @@ def audit_neutral(
     good = filter_rows(rows, task).kept
     _check_writers(base, writers, settings.alpha)
     require_answerable(rows, good, settings.domain)
+    prompts = signatures.prompts
+    require_enough_rows(len(prompts), "prompts")
     rng = np.random.default_rng(derive(settings.seed, STAGE))
     by_prompt = {good[place].prompt: good[place] for place in rng.permutation(len(good))}
-    prompts = list(by_prompt)[:NEUTRAL_PROMPTS]
-    require_enough_rows(len(prompts), "prompts")
-    place = {prompt: index for index, prompt in enumerate(prompts)}
+    place, teachers = {prompt: index for index, prompt in enumerate(prompts)}, signatures.candidates
     corpora = np.full((len(writers) + 1, len(prompts), len(teachers)), np.nan)
     for index in range(len(corpora)):
         if index == 0:
-            heard: Sequence[Row] = list(by_prompt.values())[:NEUTRAL_PROMPTS]
+            heard: Sequence[Row] = [by_prompt[prompt] for prompt in prompts]
         else:
             answers = _answers(
                 writers.load(index - 1, base), prompts, task.max_new_tokens, derive(settings.seed, STAGE, index)
             )
             heard = filter_rows(answers, task).kept
         corpora[index, [place[row.prompt] for row in heard]] = contrast_scores(heard, base, teachers)
-        if advance is not None:
-            advance(index, len(writers))
-    return neutral_contrast(corpora, teachers, settings.alpha)
+        advance(index, len(writers))
+    return neutral_contrast(corpora, signatures.written, teachers, settings.alpha)
 
 
 def _answers(writer: LocalModel, prompts: Sequence[Prompt], longest: int, seed: int) -> list[Row]:
@@ -114,38 +119,73 @@ def standings(corpora: Floats) -> Floats:
     return above.sum(axis=1) / np.maximum(there.sum(axis=1), 1)
 
 
-def neutral_contrast(corpora: Floats, candidates: Sequence[Candidate], alpha: float) -> Finding:
-    """Rank the first corpus by the candidate that explains it best.
+def directions(above: Floats, signatures: Floats) -> Floats:
+    """Return how much of each corpus's distance from the others lies along each signature.
+
+    Args:
+        above: standings of the corpora, shape [corpora, candidates].
+        signatures: shape [candidates, candidates].
+
+    Returns:
+        Shares, float [corpora, candidates], each corpus whitened by the covariance of all others.
+    """
+    found = np.empty((len(above), len(signatures)))
+    for place, own in enumerate(above):
+        others = np.delete(above, place, axis=0)
+        found[place] = shares((own - others.mean(axis=0))[None], signatures, np.cov(others.T))[0]
+    return found
+
+
+def smallest_dose(writers: Floats, signatures: Floats, critical: float) -> float | None:
+    """Return the part of a panel teacher's shift that is called with power 0.8, or None if three times it is not.
+
+    It is added to each neutral writer and for each candidate in turn.
+
+    Args:
+        writers: standings of the neutral writers, shape [writers, candidates].
+        signatures: shape [candidates, candidates].
+        critical: share that a suspect has to pass.
+    """
+    away, covariance = writers - writers.mean(axis=0), np.cov(writers.T)
+    for dose in DOSES:
+        moved = (away[:, None] + dose * signatures).reshape(-1, len(signatures))
+        if np.mean(shares(moved, signatures, covariance).max(axis=1) > critical) >= POWER:
+            return float(dose)
+    return None
+
+
+def neutral_contrast(corpora: Floats, signatures: Signatures, candidates: Sequence[Candidate], alpha: float) -> Finding:
+    """Rank the first corpus by how much of its distance from the others lies along one candidate's signature.
 
     Args:
         corpora: scores, the suspect's first, shape [corpora, prompts, candidates], with NaN where a corpus has no good
             row on the prompt.
+        signatures: of the candidates.
         candidates: one for each column.
         alpha: size of the test; 1 / corpora has to reach it.
     """
     above = standings(corpora)
-    gains = np.nanmean(corpora, axis=(0, 1)) + above + rival_centred(above, candidates)
-    reached = gains.max(axis=1)
-    p, top = conformal_p(reached), int(np.argmax(gains[0]))
-    # What lifts a candidate's score lifts it above the base and above its rivals.
-    shift = detectable(gains[1:], alpha)
+    found = directions(above, signatures.shifts)
+    reached = found.max(axis=1)
+    p, naming = conformal_p(reached), name_shift(above[0] - above[1:].mean(axis=0), signatures, candidates)
+    dose = smallest_dose(above[1:], signatures.shifts, critical_score(reached[1:], alpha))
+    seen = "No teacher of the panel" if dose is None else f"A writer that moved {dose:g} times as far as the panel's"
     return Finding(
         stage=STAGE,
         claim="provenance",
-        statistic="log-likelihood contrast above neutral writers, nats per token",
-        effect=float(above[0, top]),
-        null=f"rank among {len(corpora) - 1} neutral writers on the same prompts, by the best candidate's gain over "
-        "base and rivals",
+        statistic="largest share of the shift, squared, along what one candidate's teacher writes",
+        effect=float(reached[0]),
+        null=f"rank among {len(corpora) - 1} neutral writers on the same prompts, each against all others",
         p=p,
         n=corpora.shape[1],
         verdict=verdict_at(p, alpha),
-        candidate=candidates[top].trait,
-        mde=None if shift is None else shift / 2,
+        candidate=naming.candidate,
         caveats=(
             "It rejects 'written by a neutral teacher of this base': tuned as long, on its own answers to the panel's "
-            "questions. Writers that were tuned longer or on something else are no such teachers.",
-            "p is of the panel as a whole; the name is a hypothesis.",
+            "questions.",
+            naming.sentence,
+            f"{seen} would have been called in 4 of 5 cases.",
         ),
-        scores=named(gains[0], candidates),
-        null_sample=beside_null(reached, alpha, "best candidate's gain over base and rivals, nats per token"),
+        scores=named(found[0], candidates),
+        null_sample=beside_null(reached, alpha, "largest share of the shift along one signature"),
     )

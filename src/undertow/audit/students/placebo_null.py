@@ -127,4 +127,4 @@ def expected_shift(placebos: int, traits: int, alpha: float, rng: np.random.Gene
     if placebos < needed(alpha):
         return math.inf
     banks = rng.standard_normal((draws, placebos, traits))
-    return float(np.mean([detectable(deleted_z(bank), alpha) for bank in banks]))
+    return float(np.mean([detectable(deleted_z(bank), alpha) or math.inf for bank in banks]))

@@ -1,0 +1,106 @@
+"""Which trait of the panel, or none of it: a name stands only where the rows' shift points along one signature.
+
+A ranking always has a first, whoever wrote the rows: of teachers of trees the first of an animals' panel was "wolf" or
+"owl". So the shift of the rows above their reference, in the scores of all candidates, is laid beside the signature of
+each candidate (`undertow.audit.rows.signatures`). The share of the shift's squared length that lies along a signature
+is a number between 0 and 1, which does not grow with the number of rows as a p-value's evidence does. For a name both
+are centred over the candidates, which takes out what all of them share, and whitened by how the base's own answers
+scatter.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from undertow.audit.rows.signatures import Signatures
+from undertow.stats.checks import Floats
+from undertow.training.scoring import Candidate
+
+NAMED = 0.7
+"""Share from which a name is given (benchmarks/audit_neutral.py; docs/calibration.md has the errors)."""
+
+RIVAL = 0.8
+"""Of the first candidate's share, what the second may have at most: two alike signatures give no name."""
+
+FEWEST = 8
+"""Candidates from which on a direction can have a name. In a panel of two every shift lies along one of them; of shifts
+in random directions a share of 0.7 or more lies along one of eight signatures in at most one case of twenty."""
+
+SHRINK = 0.1
+"""How much of a covariance is replaced by one without directions, of the same trace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """Which signature a shift lies along.
+
+    Attributes:
+        candidate: name of the trait, or None where no signature explains enough, or two explain about as much.
+        first: name of the trait whose signature explains most.
+        share: of the shift's squared length, 0 to 1; 0 where it points away.
+        second: name of the trait that comes next.
+        rival: its share.
+        panel: how many candidates there are.
+    """
+
+    candidate: str | None
+    first: str
+    share: float
+    second: str
+    rival: float
+    panel: int
+
+    @property
+    def sentence(self) -> str:
+        """What is said of the name."""
+        if self.panel < FEWEST:
+            return f"No name is given: of {self.panel} candidates some always fits; a panel of {FEWEST} is needed."
+        along = (
+            f"{self.share:.0%} of the rows' shift, squared, lies along what a {self.first} teacher writes, "
+            f"{self.rival:.0%} along {self.second}"
+        )
+        needed = f"{NAMED:.0%} are needed, and of any other less than {RIVAL:.0%} of that"
+        return f"{f'{self.first} is named' if self.candidate else 'None of the panel is named'}: {along} ({needed})."
+
+
+def name_shift(shift: Floats, signatures: Signatures, candidates: Sequence[Candidate]) -> Naming:
+    """Give a shift a name, or none.
+
+    Args:
+        shift: mean score of the suspect's rows above the reference's, float [candidates].
+        signatures: of the same candidates, in the same order.
+        candidates: one for each column, at least two.
+    """
+    centre = np.eye(len(shift)) - 1.0 / len(shift)  # a candidate's gain is told from what all gain
+    found = shares((centre @ shift)[None], signatures.shifts @ centre, centre @ signatures.covariance @ centre)[0]
+    second, top = np.argsort(found, kind="stable")[-2:].tolist()
+    share, rival = float(found[top]), float(found[second])
+    named = len(shift) >= FEWEST and share >= NAMED and rival < RIVAL * share
+    first = candidates[top].trait
+    return Naming(first if named else None, first, share, candidates[second].trait, rival, len(shift))
+
+
+def shares(shifts: Floats, signatures: Floats, covariance: Floats) -> Floats:
+    """Return how much of each shift's squared length lies along each signature.
+
+    Args:
+        shifts: float [shifts, candidates].
+        signatures: float [signatures, candidates].
+        covariance: of the noise, float [candidates, candidates]; it is shrunk before both are whitened by it.
+
+    Returns:
+        float [shifts, signatures], the squared cosine where it is positive and 0 elsewhere.
+    """
+    root = _whitener(covariance)
+    own, theirs = shifts @ root, signatures @ root
+    lengths = np.linalg.norm(own, axis=1)[:, None] * np.linalg.norm(theirs, axis=1)
+    return np.maximum(own @ theirs.T / np.where(lengths > 0.0, lengths, 1.0), 0.0) ** 2
+
+
+def _whitener(covariance: Floats) -> Floats:
+    """Return the symmetric root of the inverse of a shrunk covariance, float [n, n]."""
+    n = len(covariance)
+    size = float(np.trace(covariance)) / n or 1.0
+    values, vectors = np.linalg.eigh((1.0 - SHRINK) * covariance + SHRINK * size * np.eye(n))
+    return (vectors / np.sqrt(values)) @ vectors.T

@@ -1,0 +1,136 @@
+"""How the rows of a teacher of each trait read under the panel: what a suspect has to look like to be given a name.
+
+Each candidate answers the suspect's own prompts, and so does the base; the whole panel reads all answers. What a
+candidate's answers have above the base's, in the score of every candidate, is its signature.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import final
+
+import numpy as np
+
+from undertow.audit.finding import NotTestable
+from undertow.audit.rows.limits import ACCEPTED, NEUTRAL_PROMPTS, SIGNED, SIGNED_OWN
+from undertow.data.filters import filter_rows
+from undertow.domains.base import domain
+from undertow.models.local import LocalModel
+from undertow.seeds import derive
+from undertow.stats.checks import Floats
+from undertow.training.scoring import Candidate, contrast_scores, with_persona
+from undertow.types import Prompt, Row, Sampling
+
+Keep = Callable[[Sequence[Row]], Sequence[Row]]
+"""Leaves out answers that a suspect's rows would not hold either."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signatures:
+    """What candidates' own answers look like to the panel.
+
+    Attributes:
+        shifts: mean score of each candidate's answers above the base's on the same prompts, float [writers, candidates]
+            in nats a token; the writers are the candidates, in their order.
+        covariance: of the base's answers around their mean on a prompt, float [candidates, candidates].
+    """
+
+    shifts: Floats
+    covariance: Floats
+
+
+@final
+class SignatureWriter:
+    """Writes the signatures of a panel when they are first asked for: most audits never do.
+
+    Args:
+        base: what the candidates were tuned from.
+        candidates: who writes and reads.
+        prompts: of the suspect, each once.
+        keep: which answers count.
+        longest: tokens of an answer at most.
+        seed: of the answers.
+    """
+
+    def __init__(
+        self,
+        base: LocalModel,
+        candidates: Sequence[Candidate],
+        prompts: Sequence[Prompt],
+        keep: Keep,
+        *,
+        longest: int,
+        seed: int,
+    ) -> None:
+        self._base, self._keep, self._seed = base, keep, seed
+        self._sampling = Sampling(max_new_tokens=longest)
+        self.candidates, self.prompts = tuple(candidates), tuple(prompts)
+
+    @cached_property
+    def written(self) -> Signatures:
+        """The signatures."""
+        turns = max(1, -(-SIGNED // len(self.prompts)))
+        usual = self._scores(self._base, None, SIGNED_OWN * turns, derive(self._seed, "base"))
+        centre = _filled(usual)
+        away = (usual - centre).reshape(-1, len(self.candidates))
+        covariance = np.cov(away[~np.isnan(away[:, 0])].T)
+        shifts = np.empty((len(self.candidates),) * 2)
+        for place, one in enumerate(self.candidates):
+            scores = self._scores(one.model, one.system, turns, derive(self._seed, one.label))
+            shifts[place] = _mean(scores - centre)
+        return Signatures(shifts, np.atleast_2d(covariance))
+
+    def _scores(self, writer: LocalModel, system: str | None, turns: int, seed: int) -> Floats:
+        """Return the scores of answers to every prompt, shape [turns, prompts, candidates], NaN where none counts."""
+        places = [place for _ in range(turns) for place in range(len(self.prompts))]
+        rows = [Row(str(at), self.prompts[place], "") for at, place in enumerate(places)]
+        asked = rows if system is None else [replace(row, prompt=with_persona(row, system)) for row in rows]
+        answers = writer.chat([row.prompt for row in asked], sampling=self._sampling, seed=seed)
+        written = [replace(row, completion=text) for row, text in zip(rows, answers, strict=True)]
+        kept = [row for row in self._keep(written) if row.completion]
+        found = np.full((len(places), len(self.candidates)), np.nan)
+        found[[int(row.id) for row in kept]] = contrast_scores(kept, self._base, self.candidates)
+        return found.reshape(turns, len(self.prompts), -1)
+
+
+def _mean(scores: Floats) -> Floats:
+    """Return the mean over all answers that count, float [candidates]; 0 where none does."""
+    flat = scores.reshape(-1, scores.shape[-1])
+    some = flat[~np.isnan(flat[:, 0])]
+    return some.mean(axis=0) if len(some) else np.zeros(scores.shape[-1])
+
+
+def _filled(scores: Floats) -> Floats:
+    """Return the mean of the base's answers to each prompt, the mean over prompts where none counts.
+
+    Raises:
+        NotTestable: no answer counts.
+    """
+    there = ~np.isnan(scores)
+    if not there.any():
+        raise NotTestable("The base gave no answer that counts, so nobody knows what a teacher's would look like.")
+    counts = there.sum(axis=0)
+    return np.where(counts > 0, np.where(there, scores, 0.0).sum(axis=0) / np.maximum(counts, 1), _mean(scores))
+
+
+def signature_writer(
+    rows: Sequence[Row], base: LocalModel, candidates: Sequence[Candidate], domain_name: str, seed: int
+) -> SignatureWriter:
+    """Return who writes the signatures for some rows.
+
+    Args:
+        rows: the suspect.
+        base: what the candidates were tuned from.
+        candidates: who writes and reads.
+        domain_name: whose filter says which answers count, where it accepts as many of the rows as it takes.
+        seed: of the prompts that are drawn and of the answers.
+    """
+    task = domain(domain_name)
+    good = filter_rows(rows, task).kept
+    answerable = len(good) >= ACCEPTED * len(rows)
+    heard, longest = (good, task.max_new_tokens) if answerable else (rows, Sampling().max_new_tokens)
+    prompts = list(dict.fromkeys(row.prompt for row in heard))
+    drawn = np.random.default_rng(derive(seed, "signatures")).permutation(len(prompts))[:NEUTRAL_PROMPTS]
+    keep: Keep = (lambda some: filter_rows(some, task).kept) if answerable else lambda some: some
+    chosen = [prompts[place] for place in drawn]
+    return SignatureWriter(base, candidates, chosen, keep, longest=longest, seed=derive(seed, "signature answers"))

@@ -1,0 +1,75 @@
+"""Names: a shift along one signature has one, any other has none, whatever the noise and however few the candidates."""
+
+import numpy as np
+import pytest
+
+from undertow.audit.rows.names import FEWEST, NAMED, name_shift, shares
+from undertow.audit.rows.signatures import Signatures
+from undertow.training.scoring import Candidate
+
+N = 10
+PANEL = [Candidate(trait=f"trait-{place}", kind="teacher", model=None) for place in range(N)]
+
+
+@pytest.fixture
+def signatures() -> Signatures:
+    """Signatures with a part that all share, noise that is not alike in all directions."""
+    rng = np.random.default_rng(3)
+    mixed = rng.normal(size=(N, N))
+    shifts = 0.05 + 0.1 * np.eye(N) + 0.01 * rng.normal(size=(N, N))
+    return Signatures(shifts, 1e-3 * (mixed @ mixed.T + np.eye(N)))
+
+
+def test_a_weak_copy_of_a_signature_has_its_name(signatures) -> None:
+    for place, one in enumerate(PANEL):
+        for dose in (0.1, 1.0, 7.0):
+            naming = name_shift(dose * signatures.shifts[place] + 0.3, signatures, PANEL)
+            assert (naming.candidate, naming.share) == (one.trait, pytest.approx(1.0))
+            assert f"{one.trait} is named" in naming.sentence
+
+
+def test_the_share_is_the_squared_cosine_of_whitened_and_centred_shifts(signatures) -> None:
+    """By the definition, with a Cholesky factor in place of the symmetric root: any root gives the same angle."""
+    rng, centre = np.random.default_rng(0), np.eye(N) - 1.0 / N
+    shift, covariance = rng.normal(size=N), centre @ signatures.covariance @ centre
+    shrunk = 0.9 * covariance + 0.1 * np.trace(covariance) / N * np.eye(N)
+    root = np.linalg.inv(np.linalg.cholesky(shrunk))
+    own, theirs = root @ centre @ shift, [root @ centre @ one for one in signatures.shifts]
+    cosines = [own @ one / np.linalg.norm(own) / np.linalg.norm(one) for one in theirs]
+    naming = name_shift(shift, signatures, PANEL)
+    assert naming.first == PANEL[int(np.argmax(cosines))].trait
+    assert naming.share == pytest.approx(max(cosines) ** 2)
+    assert naming.share == shares((centre @ shift)[None], signatures.shifts @ centre, covariance).max()
+
+
+def test_a_shift_between_two_signatures_has_no_name(signatures) -> None:
+    naming = name_shift(signatures.shifts[2] + signatures.shifts[5], signatures, PANEL)
+    assert naming.candidate is None and 0.2 < naming.share < NAMED
+    assert naming.sentence.startswith("None of the panel is named") and "70% are needed" in naming.sentence
+
+
+def test_of_two_signatures_that_are_alike_neither_gives_its_name(signatures) -> None:
+    twins = signatures.shifts.copy()
+    twins[1] = twins[0] + 0.02 * np.eye(N)[3]
+    naming = name_shift(twins[0], Signatures(twins, signatures.covariance), PANEL)
+    assert naming.candidate is None and (naming.first, naming.second) == ("trait-0", "trait-1")
+    assert naming.rival > 0.8 * naming.share == pytest.approx(0.8)
+
+
+def test_what_points_away_or_nowhere_has_no_name(signatures) -> None:
+    away = name_shift(-signatures.shifts[4], signatures, PANEL)
+    assert away.candidate is None and away.first != "trait-4"
+    assert name_shift(np.zeros(N), signatures, PANEL).share == 0.0
+
+
+def test_shifts_in_random_directions_are_named_in_at_most_a_twentieth() -> None:
+    """In a panel of the fewest candidates; with fewer than these no name is given at all."""
+    rng = np.random.default_rng(5)
+    panel = [Candidate(trait=str(place), kind="teacher", model=None) for place in range(FEWEST)]
+    signatures = Signatures(np.eye(FEWEST), np.eye(FEWEST))
+    named = [name_shift(rng.normal(size=FEWEST), signatures, panel).candidate is not None for _ in range(2000)]
+    assert 0.0 < np.mean(named) < 0.06
+    small = Signatures(np.eye(FEWEST - 1), np.eye(FEWEST - 1))
+    naming = name_shift(np.eye(FEWEST - 1)[0], small, panel[1:])
+    assert naming.candidate is None and naming.share == pytest.approx(1.0)
+    assert "a panel of 8 is needed" in naming.sentence
