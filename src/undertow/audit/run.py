@@ -46,7 +46,7 @@ def run_audit(inputs: AuditInputs, progress: Progress | None = None) -> dict[str
     materials.steps = Steps(len(step_titles(running, materials)) + begun, progress)
     lineage = materials.lineage
     able, refused = _told_apart(running, materials)
-    findings = _in_order(declared.stages, [*refused, *_with_one_name(run_stages(able, materials))])
+    findings = _in_order(declared.stages, [*refused, *with_one_name(run_stages(able, materials))])
     writers = materials.writers
     bank = materials.bank.found if inputs.rows or inputs.student is not None else None
     named = {"base": inputs.base, "student": inputs.student, "teacher": inputs.teacher}
@@ -76,7 +76,7 @@ def _told_apart(running: Sequence[AuditStage], materials: Materials) -> tuple[li
     return [one for one in running if why[one.name] is None], refused
 
 
-def _with_one_name(findings: Sequence[Finding]) -> list[Finding]:
+def with_one_name(findings: Sequence[Finding]) -> list[Finding]:
     """Leave out the names that other stages along the panel give and the contrast, which looks for rivals, does not."""
     given = next((one.candidate for one in findings if one.stage == "contrast"), None)
     along = ("stream", "neutral contrast")
@@ -188,7 +188,7 @@ def audit_data(
     running = [one for one in stages() if one.claim == "provenance" and one.planned(available)]
     materials.steps = Steps(len(step_titles(running, materials)) + 1, progress)
     able, refused = _told_apart(running, materials)
-    return _in_order([one.name for one in running], [*refused, *_with_one_name(run_stages(able, materials))])
+    return _in_order([one.name for one in running], [*refused, *with_one_name(run_stages(able, materials))])
 
 
 def plan(inputs: AuditInputs, materials: Materials | None = None) -> Plan:

@@ -163,7 +163,8 @@ def test_writers_in_the_store_add_a_stage_and_stop_no_claim(asked) -> None:
     object.__setattr__(plain, "stored", type(plain.stored)(writers=60, placebos=60))
     work = [one["what"] for one in take_intake(plain).to_json()["work"]]
     assert (
-        "neutral contrast: 60 neutral writers answer 60 prompts" in work and "shadows: 4 students of the rows" in work
+        "neutral contrast: 60 neutral writers answer 60 prompts, 17 teachers write 300 rows each" in work
+        and "shadows: 4 students of the rows" in work
     )
 
 

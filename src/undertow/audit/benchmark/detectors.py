@@ -21,7 +21,7 @@ from undertow.audit.rows.contrast import ContrastScores, match_rows, rival_centr
 from undertow.audit.rows.panel import DataAudit, panel_candidates
 from undertow.audit.rows.reference import AuditedRows
 from undertow.audit.rows.signatures import signature_writer
-from undertow.audit.run import run_stages
+from undertow.audit.run import run_stages, with_one_name
 from undertow.audit.stages import AuditStage, stages
 from undertow.audit.students.bank import Bank, BankRecipe, ChosenBank, stored_bank
 from undertow.audit.students.readings import PanelRead, panel_traits
@@ -139,6 +139,8 @@ class Auditor:
             findings += found
             for one in found:
                 answers[one.stage] = Answer(p=one.p, candidate=one.candidate, seconds=round(seconds, 4), rows_read=read)
+        findings = with_one_name(findings)
+        answers = {one.stage: replace(answers[one.stage], candidate=one.candidate) for one in findings}
         provenance = [one for one in findings if one.claim == "provenance"]
         return answers | {VERDICT: self._verdict(provenance, answers)}
 
