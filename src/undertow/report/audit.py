@@ -10,8 +10,8 @@ from markupsafe import Markup, escape
 
 from undertow.audit.decision_answers import KINSHIP
 from undertow.audit.stages import next_steps as what_to_do
-from undertow.report.analysis import cell_text
 from undertow.report.decision import decision_card, decision_of, decision_parts, decision_text
+from undertow.report.numbers import cell_text
 from undertow.report.render import PAGE, environment, write_page
 from undertow.report.seen import defects, headline_of_rows, other_causes, sight_line, unmeasured
 

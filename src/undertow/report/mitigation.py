@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from undertow.report.figures import COLOURS, INK, draw_axes
+from undertow.report.numbers import DASH
 from undertow.report.render import render_page, write_page
-from undertow.report.wording import DASH
 from undertow.stats.estimates import with_interval
 
 if TYPE_CHECKING:
@@ -63,19 +63,20 @@ def render_mitigation(folder: Path, found: Found) -> Path:
         status=STATUS,
         verdict=VERDICT,
         caution=CAUTION,
-        interval=interval,
+        kept=partial(kept_text, bound=found["criteria"]["bound"]),
         signed=signed,
     )
 
 
-def interval(one: Mapping[str, Any] | None) -> str:
-    """Return an estimate with its interval, to two decimals."""
-    return "not computable" if one is None else with_interval(one, ".2f", " (no interval)")
+def kept_text(one: Mapping[str, Any] | None, bound: float) -> str:
+    """Return the share of the trait that was kept, with its interval; no upper end below the bound is printed as it."""
+    return "not computable" if one is None else with_interval(one, ".2f", " (no interval)", (0.0, bound))
 
 
-def signed(one: Mapping[str, Any] | None, digits: int = 3) -> str:
-    """Return a difference with its sign and interval."""
-    return DASH if one is None else with_interval(one, f"+.{digits}f", " (no interval)")
+def signed(one: Mapping[str, Any] | None, digits: int = 3, margin: float | None = None) -> str:
+    """Return a difference with its sign and interval, in digits that show whether it excludes 0 and a margin."""
+    limits = (0.0,) if margin is None else (-margin, 0.0, margin)
+    return DASH if one is None else with_interval(one, f"+.{digits}f", " (no interval)", limits)
 
 
 def cost_text(cost: Mapping[str, float]) -> str:
@@ -93,7 +94,9 @@ def _row(one: Found) -> dict[str, Any]:
         "random": one["targeted_minus"].get("random"),
         "largest": largest,
         "cost": cost_text(one["cost_per_run"]),
-        "task": {metric["metric"]: metric["targeted_minus_full"] for metric in one["task"]},
+        "task": {
+            metric["metric"]: signed(metric["targeted_minus_full"], margin=metric["margin"]) for metric in one["task"]
+        },
     }
 
 
@@ -105,17 +108,17 @@ def summarise_mitigation(found: Found) -> str:
         "",
     ]
     for one in found["mitigations"]:
-        lines += _block(one)
+        lines += _block(one, found["criteria"]["bound"])
     return "\n".join([*lines, CAUTION])
 
 
-def _block(one: Found) -> list[str]:
+def _block(one: Found, bound: float) -> list[str]:
     row = _row(one)
     statuses = "; ".join(f"{CRITERIA[name]}: {STATUS[status]}" for name, status in one["criteria"].items())
     lines = [
         f"{one['method']}: {VERDICT[one['verdict']]}",
-        f"  trait kept {interval(one['normalised_effect'])}; {statuses}",
-        "  " + "; ".join(f"{name} {signed(change)}" for name, change in row["task"].items()),
+        f"  trait kept {kept_text(one['normalised_effect'], bound)}; {statuses}",
+        "  " + "; ".join(f"{name} {change}" for name, change in row["task"].items()),
     ]
     if row["random"] is not None:
         lines.append(f"  targeted - random {signed(row['random'], 2)} logits")
