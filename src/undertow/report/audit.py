@@ -173,6 +173,8 @@ def render_audit(folder: Path, audit: AuditJson) -> Path:
         folder: where it goes.
         audit: schema undertow.audit/1.
     """
+    from undertow.report.nulls import finding_figure  # here, so that the card and the terminal do without matplotlib
+
     templates = environment()
     templates.filters["code"] = code_span
     page = templates.get_template("audit.html").render(
@@ -192,6 +194,7 @@ def render_audit(folder: Path, audit: AuditJson) -> Path:
         caution=CAUTION,
         cell=cell_text,
         evidence=_evidence(audit),
+        figures=[finding_figure(index, finding) for index, finding in enumerate(audit["findings"])],
         primary=set(audit["plan"]["primary"].values()),
     )
     write_page(folder / PAGE, page)
