@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FindingJson = Mapping[str, Any]
 
 _WIDE, _NARROW = (7.0, 2.1), (3.9, 2.4)
-_LETTERS = {_WIDE: 95, _NARROW: 50}
+_LETTERS = {_WIDE: 105, _NARROW: 50}
 """Most letters in a line below the axis."""
 _BINS = 24
 _SPREAD = 2000
@@ -131,7 +131,7 @@ def _null(axis: "Axes", sample: Mapping[str, Any], letters: int) -> None:
         values = np.quantile(values, (np.arange(_SPREAD) + 0.5) / _SPREAD)
     counts, edges = np.histogram(values, bins=bins)
     heights = counts / counts.max()
-    axis.bar(edges[:-1], heights, np.diff(edges), align="edge", color=COLOURS["control"], edgecolor=INK, linewidth=0.3)
+    axis.bar(edges[:-1], heights, np.diff(edges), align="edge", color=COLOURS["control"], alpha=0.45, linewidth=0)
     low, high = min(edges[0], *observed), max(edges[-1], *observed, *([] if bound is None else [bound]))
     room = 0.04 * (high - low) or 0.5
     axis.set_xlim(low - room, high + room)
