@@ -29,8 +29,9 @@ CRITERIA: Mapping[str, str] = {
 
 STATUS = {"passed": "yes", "failed": "no", "not_testable": "not testable", "not_applicable": DASH}
 
-_SIZE_IN = (7.0, 4.2)
+_SIZE_IN, _NARROW_IN = (7.0, 4.2), (3.9, 3.4)
 _COLOUR = {"accepted": COLOURS["neutral"], "rejected": COLOURS["student"], "not_testable": COLOURS["control"]}
+_MARKER = {"accepted": "D", "rejected": "s", "not_testable": "o"}
 _LONGEST = 34
 """Letters of a mitigation's name in the figure."""
 
@@ -58,6 +59,7 @@ def render_mitigation(folder: Path, found: Found) -> Path:
         "mitigation.html",
         found=found,
         figure=Markup(_pareto_figure(found)),
+        narrow_figure=Markup(_pareto_figure(found, narrow=True)),
         rows=[_row(one) for one in found["mitigations"]],
         criteria=CRITERIA,
         status=STATUS,
@@ -127,15 +129,19 @@ def _block(one: Found, bound: float) -> list[str]:
     return [*lines, f"  cost of a run: {row['cost']}; {one['changed']:.0%} of the rows changed", ""]
 
 
-def _pareto_figure(found: Found) -> str:
-    """Draw trait kept against the change of the held-out loss, with intervals: one point for each mitigation."""
+def _pareto_figure(found: Found, narrow: bool = False) -> str:
+    """Draw trait kept against the change of the held-out loss, with intervals: one point for each mitigation.
+
+    The narrow one, for about 370 pixels, leaves the names to the numbered lines above it.
+    """
     points = [one for one in found["mitigations"] if one["normalised_effect"] is not None]
     described = "; ".join(f"{one['method']}: {one['normalised_effect']['estimate']:.2f}" for one in points)
-    paint = partial(_draw, points=points, criteria=found["criteria"])
-    return draw_axes("pareto", _SIZE_IN, paint, f"Trait kept and skill kept by mitigation. {described}.")
+    paint = partial(_draw, points=points, criteria=found["criteria"], named=not narrow)
+    name, size = ("pareto-narrow", _NARROW_IN) if narrow else ("pareto", _SIZE_IN)
+    return draw_axes(name, size, paint, f"Trait kept and skill kept by mitigation. {described}.")
 
 
-def _draw(axis: "Axes", points: Sequence[Mapping[str, Any]], criteria: Mapping[str, float]) -> None:
+def _draw(axis: "Axes", points: Sequence[Found], criteria: Mapping[str, float], named: bool) -> None:
     margin = criteria["held_out_loss"]
     axis.axhspan(-margin, margin, color=_COLOUR["accepted"], alpha=0.08, linewidth=0)
     axis.axvline(criteria["bound"], color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0.5)
@@ -148,12 +154,14 @@ def _draw(axis: "Axes", points: Sequence[Mapping[str, Any]], criteria: Mapping[s
             axis.plot([kept["low"], kept["high"]], [y, y], color=colour, linewidth=1.4)
         if loss["low"] is not None:
             axis.plot([x, x], [loss["low"], loss["high"]], color=colour, linewidth=1.4)
-        axis.plot([x], [y], "D", color=colour, markersize=5.5, markeredgewidth=0)
+        axis.plot([x], [y], _MARKER[one["verdict"]], color=colour, markersize=6, markeredgewidth=0)
         axis.annotate(
             str(place + 1), (x, y), xytext=(5, 4 if place % 2 else -11), textcoords="offset points", fontsize=8
         )
-    axis.set_xlabel("trait kept (1: as without the mitigation, 0: as after clean rows)")
+    axis.set_xlabel("trait kept (1: as without the mitigation," + (" " if named else "\n") + "0: as after clean rows)")
     axis.set_ylabel("change of held-out loss (nats per token)")
     axis.spines[["top", "right"]].set_visible(False)
+    if not named:
+        return
     names = "\n".join(f"{place + 1} {one['method'][:_LONGEST]}" for place, one in enumerate(points))
     axis.text(1.02, 1.0, names, transform=axis.transAxes, va="top", fontsize=7.5)
