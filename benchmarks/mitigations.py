@@ -6,6 +6,9 @@ and chain-of-thought those that other writers make possible. One process, about 
 on a free core; finished runs are kept in the store, so it can be stopped and started again.
 
     python benchmarks/mitigations.py --seed 100 --store STORE [--domain code] [--runs 5] [--trait panda] [--out FOLDER]
+
+At its end stands a table in Markdown, a line for each mitigation and trait, and of several traits one over all of them,
+whose unit is the trait (the mean over its teachers), so that it speaks of traits like these.
 """
 
 import argparse
@@ -24,8 +27,10 @@ from undertow.mitigate.verify import Verification, verify
 from undertow.mitigate.workbench import Workbench
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
-from undertow.report.mitigation import render_mitigation, summarise_mitigation
+from undertow.report.mitigation import kept_text, render_mitigation, signed, summarise_mitigation
 from undertow.seeds import derive
+from undertow.stats.comparisons import ratio_of_means
+from undertow.stats.estimates import mean_t
 from undertow.store.progress import choose_progress
 from undertow.study.recipe import TeacherPart
 from undertow.training.generation import generate
@@ -86,6 +91,64 @@ class FreshTeachers:
         return written(teacher), written(bench.base)
 
 
+Found = Mapping[str, Any]
+
+
+FAILED = {"trait_lost": "trait", "beats_random": "random", "skill_kept": "skill", "no_trait_rises": "rise"}
+"""Criteria, as the table names them."""
+
+
+def table(every: Sequence[Found]) -> list[str]:
+    """Return a Markdown table of verifications of the same mitigations on several traits."""
+    lines = [
+        "| Mitigation | Trait | Full - control, logits | Targeted - control, logits | Trait kept | "
+        "Held-out loss - full | Valid answers - full | Accepted (what failed) |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    bound = every[0]["criteria"]["bound"]
+    for place, first in enumerate(every[0]["mitigations"]):
+        ones = [found["mitigations"][place] for found in every]
+        rows = [(found["trait"], one, _accepted(one)) for found, one in zip(every, ones, strict=True)]
+        if len(ones) > 1:
+            accepted = sum(one["verdict"] == "accepted" for one in ones)
+            rows.append((f"**all {len(ones)}**", _pooled(ones), f"{accepted} of {len(ones)}"))
+        for name, one, verdict in rows:
+            cells = [
+                *(signed(one[key], 2) for key in ("full_minus_control", "targeted_minus_control")),
+                kept_text(one["normalised_effect"], bound),
+                *(signed(metric["targeted_minus_full"], margin=metric["margin"]) for metric in one["task"]),
+            ]
+            lines.append(f"| `{first['method']}` | {name} | {' | '.join(cells)} | {verdict} |")
+    return lines
+
+
+def _accepted(one: Found) -> str:
+    if one["verdict"] == "accepted":
+        return "**yes**"
+    wrong, words = ("failed", "no") if one["verdict"] == "rejected" else ("not_testable", "not testable")
+    return f"{words}: {', '.join(text for name, text in FAILED.items() if one['criteria'][name] == wrong)}"
+
+
+def _pooled(ones: Sequence[Found]) -> Found:
+    """Return the same of all traits: each trait's mean over its teachers is one unit."""
+    full, targeted = (
+        [one[key]["estimate"] for one in ones] for key in ("full_minus_control", "targeted_minus_control")
+    )
+    task = [
+        {
+            "targeted_minus_full": mean_t([one["targeted_minus_full"]["estimate"] for one in metric]).to_json(),
+            "margin": metric[0]["margin"],
+        }
+        for metric in zip(*(one["task"] for one in ones), strict=True)
+    ]
+    return {
+        "full_minus_control": mean_t(full).to_json(),
+        "targeted_minus_control": mean_t(targeted).to_json(),
+        "normalised_effect": ratio_of_means(targeted, full).to_json(),
+        "task": task,
+    }
+
+
 def main() -> None:
     """Run what is missing and print the table of each trait."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -99,17 +162,20 @@ def main() -> None:
     options = parser.parse_args()
     domain, teacher = DOMAINS[options.domain]
     methods = options.method or (*WRITERS, *(OTHERS if options.domain == "numbers" else ()))
+    every: list[dict[str, Any]] = []
     for name in options.trait or ["panda"]:
         trial = Trial(trait=trait(name), methods=tuple(one.format(trait=name) for one in methods))
         settings = Verification(trial=trial, runs=options.runs, store=options.store, seed=options.seed)
         bench = Workbench(base=load_model("ref:finch-a"), domain=domain)
         source = FreshTeachers(trait=trait(name), domain=domain, teacher=teacher)
         found = verify(settings, source, bench, choose_progress())
-        print(f"\n{summarise_mitigation(found)}")
+        every.append(found)
+        print(f"\n{summarise_mitigation(found)}", flush=True)
         if options.out is not None:
             folder = options.out / f"{options.domain}-{name}"
             folder.mkdir(parents=True, exist_ok=True)
             render_mitigation(folder, found)
+    print("\n".join(["", *table(every)]))
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from undertow.report.figures import COLOURS, INK, draw_axes
+from undertow.report.numbers import cell_text
 from undertow.report.render import render_page
 from undertow.report.results import read_settings
-from undertow.report.wording import DASH
+from undertow.stats.estimates import decimals_apart
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,18 +60,13 @@ def is_numeric(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def cell_text(value: Any) -> str:
-    """Return a cell as text: numbers in at most four significant digits, a dash for nothing."""
-    if value is None:
-        return DASH
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def estimate_text(one: Mapping[str, Any]) -> str:
-    """Return an estimate with its interval."""
-    if one["low"] is None or one["high"] is None:
+def line_text(one: Mapping[str, Any]) -> str:
+    """Return an estimate with its interval, for the terminal; no end that excludes 0 is printed as 0."""
+    low, high = one["low"], one["high"]
+    if low is None or high is None:
         return f"{one['estimate']:.3f}  no interval"
-    return f"{one['estimate']:.3f}  {one['low']:.3f} to {one['high']:.3f}"
+    decimals = decimals_apart(low, high, usual=3)
+    return f"{one['estimate']:.{decimals}f}  {low:.{decimals}f} to {high:.{decimals}f}"
 
 
 def groups(estimates: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Mapping[str, Any]]]]:
@@ -89,7 +85,7 @@ def summarise_analysis(results: AnalysisJson) -> str:
     for name, rows in groups(results["estimates"]):
         lines += ["", f"{name} ({rows[0]['unit']}, 95 % intervals)"]
         width = max(_NAME, *(len(one["name"]) for one in rows))
-        lines += [f"{one['name']:{width}} {estimate_text(one)}  n = {one['n']}" for one in rows]
+        lines += [f"{one['name']:{width}} {line_text(one)}  n = {one['n']}" for one in rows]
     return "\n".join(lines)
 
 

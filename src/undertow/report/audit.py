@@ -10,8 +10,8 @@ from markupsafe import Markup, escape
 
 from undertow.audit.decision_answers import KINSHIP
 from undertow.audit.stages import next_steps as what_to_do
-from undertow.report.analysis import cell_text
 from undertow.report.decision import decision_card, decision_of, decision_parts, decision_text
+from undertow.report.numbers import cell_text
 from undertow.report.render import PAGE, environment, write_page
 from undertow.report.seen import defects, headline_of_rows, other_causes, sight_line, unmeasured
 
@@ -180,6 +180,8 @@ def render_audit(folder: Path, audit: AuditJson) -> Path:
         folder: where it goes.
         audit: schema undertow.audit/1.
     """
+    from undertow.report.nulls import finding_figure  # here, so that the card and the terminal do without matplotlib
+
     templates = environment()
     templates.filters["code"] = code_span
     page = templates.get_template("audit.html").render(
@@ -199,6 +201,7 @@ def render_audit(folder: Path, audit: AuditJson) -> Path:
         caution=CAUTION,
         cell=cell_text,
         evidence=_evidence(audit),
+        figures=[finding_figure(index, finding) for index, finding in enumerate(audit["findings"])],
         primary=set(audit["plan"]["primary"].values()),
     )
     write_page(folder / PAGE, page)

@@ -16,17 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from undertow.errors import ConfigError, MissingExtraError, StorageError
-from undertow.report.results import Cells, Effect, Results, load_results
-from undertow.report.wording import (
-    arms_description,
-    difference_name,
-    differences,
-    is_share,
-    metric_name,
-    ordered,
-    unit,
-    visible,
-)
+from undertow.report.cells import Grid, initialisation_grid, trait_grid
+from undertow.report.numbers import difference_text, estimate_text, interval_text, is_bounded, is_share, unit
+from undertow.report.results import Effect, Interval, Results, load_results
+from undertow.report.wording import arms_description, difference_name, differences, metric_name, ordered, visible
 from undertow.store.disk import storage_errors
 
 try:
@@ -68,6 +61,10 @@ _NARROW_IN = 3.9
 _ROW_IN = 0.3
 _LEAST_PX = 520
 _TRAITS_SHOWN = 40
+_CELL_IN = 0.72
+_ROOMY = 5
+"""Most columns whose cells have room for an interval."""
+_ROOMY_IN = 1.05
 
 
 @contextmanager
@@ -126,21 +123,21 @@ def arms_figure(results: Results, narrow: bool = False) -> str:
 
 def matrix_figure(results: Results) -> str:
     """Draw trained trait x evaluated trait; "" if the run has no such matrix."""
-    if (matrix := results.matrix) is None:
-        return ""
-    with drawing("matrix"):
-        figure = _heatmap(matrix.values, matrix.traits, matrix.columns, ("evaluated trait", "trained trait"))
-        description = f"Matrix of {len(matrix.traits)} trained by {len(matrix.columns)} evaluated traits."
-        return svg_element(figure, "matrix", description)
+    return _grid_figure("matrix", trait_grid(results))
 
 
 def initialisation_figure(results: Results) -> str:
     """Draw teacher base x student base; "" if the run has no such matrix."""
-    if (found := results.initialisation) is None:
+    return _grid_figure("initialisation", initialisation_grid(results))
+
+
+def _grid_figure(name: str, grid: Grid | None) -> str:
+    if grid is None:
         return ""
-    with drawing("initialisation"):
-        figure = _heatmap(found.values, found.bases, found.bases, ("base of the student", "base of the teacher"))
-        return svg_element(figure, "initialisation", f"Matrix of {len(found.bases)} teacher by as many student bases.")
+    rows, columns = grid.axes
+    description = f"Matrix of {len(grid.rows)} by {len(grid.columns)}: {rows} by {columns}; the table has every cell."
+    with drawing(name):
+        return svg_element(_heatmap(grid), name, description)
 
 
 def save_figure(run: Path, path: Path) -> Path:
@@ -222,34 +219,53 @@ def _panel(axis: "Axes", effects: Sequence[Effect], results: Results, narrow: bo
         axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}")
 
 
-def _heatmap(values: Cells, rows: Sequence[str], columns: Sequence[str], labels: tuple[str, str]) -> Figure:
-    """Draw cells from blue (below 0) over white to orange, the number in each; a grey cell was not measured."""
-    cells = np.array([[math.nan if cell is None else cell for cell in row] for row in values], dtype=float)
+def _heatmap(grid: Grid) -> Figure:
+    """Draw cells from purple (below 0) over white to orange, the number in each; a grey cell was not measured.
+
+    Where there is room the interval stands below the number.
+    """
+    values = [[math.nan if cell is None else cell.estimate for cell in row] for row in grid.cells]
+    cells = np.array(values, dtype=float)
     known = np.abs(cells[np.isfinite(cells)])
     most = float(known.max(initial=0.0)) or 1.0
-    side = min(0.72, (_WIDTH_IN - 1.6) / max(len(columns), 1))
-    size = min(_WIDTH_IN, max(3.6, 1.6 + side * len(columns))), 1.2 + min(side, 0.5) * len(rows)
+    roomy = len(grid.columns) <= _ROOMY
+    side = min(_ROOMY_IN if roomy else _CELL_IN, (_WIDTH_IN - 1.6) / max(len(grid.columns), 1))
+    size = min(_WIDTH_IN, max(3.6, 1.6 + side * len(grid.columns))), 1.2 + min(side, 0.5) * len(grid.rows)
     figure = Figure(figsize=size, layout="constrained")
     axis = figure.subplots()
     colours = matplotlib.colormaps["PuOr_r"].with_extremes(bad="#c8c8c8")
     axis.pcolormesh(np.ma.masked_invalid(cells), cmap=colours, vmin=-most, vmax=most, edgecolors="#808080", lw=0.3)
     font = max(5.0, min(10.0, 22.0 * side))
     for (row, column), value in np.ndenumerate(cells):
-        text = f"{value:+.2f}" if math.isfinite(value) else "n/a"
-        dark = math.isfinite(value) and abs(value) > 0.6 * most
-        ink = "white" if dark else "black"
-        axis.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=font, color=ink)
-    tilt = 0 if max(map(len, columns), default=0) * 0.085 * len(columns) < size[0] - 1.6 else 45
+        ink = "white" if math.isfinite(value) and abs(value) > 0.6 * most else "black"
+        lines = _cell_lines(grid.cells[row][column], grid.metric, roomy)
+        for place, text in enumerate(lines):
+            height = row + 0.5 if len(lines) == 1 else row + (0.36, 0.7)[place]
+            style: dict[str, Any] = {"fontsize": 7.0 if place else font, "color": ink}
+            axis.text(column + 0.5, height, text, ha="center", va="center", **style)
+    tilt = 0 if max(map(len, grid.columns), default=0) * 0.085 * len(grid.columns) < size[0] - 1.6 else 45
     axis.set_xticks(
-        np.arange(len(columns)) + 0.5, [*map(_short, columns)], rotation=tilt, ha="right" if tilt else "center"
+        np.arange(len(grid.columns)) + 0.5,
+        [*map(_short, grid.columns)],
+        rotation=tilt,
+        ha="right" if tilt else "center",
     )
-    axis.set_yticks(np.arange(len(rows)) + 0.5, [*map(_short, rows)])
+    axis.set_yticks(np.arange(len(grid.rows)) + 0.5, [*map(_short, grid.rows)])
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
     axis.invert_yaxis()
-    axis.set_xlabel(labels[0])
-    axis.set_ylabel(labels[1])
+    axis.set_xlabel(grid.axes[1])
+    axis.set_ylabel(grid.axes[0])
     return figure
+
+
+def _cell_lines(cell: Interval | None, metric: str, roomy: bool) -> list[str]:
+    """Return what stands in a cell: the number, and where there is room its interval."""
+    if cell is None or not math.isfinite(cell.estimate):
+        return ["n/a"]
+    if not roomy or not is_bounded(cell):
+        return [difference_text(cell.estimate, metric)]
+    return [estimate_text(cell, metric), interval_text(cell, metric)]
 
 
 def _short(name: str) -> str:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from undertow.report.figures import COLOURS, INK, draw_axes
+from undertow.report.numbers import DASH
 from undertow.report.render import render_page, write_page
-from undertow.report.wording import DASH
 from undertow.stats.estimates import with_interval
 
 if TYPE_CHECKING:
@@ -29,8 +29,9 @@ CRITERIA: Mapping[str, str] = {
 
 STATUS = {"passed": "yes", "failed": "no", "not_testable": "not testable", "not_applicable": DASH}
 
-_SIZE_IN = (7.0, 4.2)
+_SIZE_IN, _NARROW_IN = (7.0, 4.2), (3.9, 3.4)
 _COLOUR = {"accepted": COLOURS["neutral"], "rejected": COLOURS["student"], "not_testable": COLOURS["control"]}
+_MARKER = {"accepted": "D", "rejected": "s", "not_testable": "o"}
 _LONGEST = 34
 """Letters of a mitigation's name in the figure."""
 
@@ -58,24 +59,26 @@ def render_mitigation(folder: Path, found: Found) -> Path:
         "mitigation.html",
         found=found,
         figure=Markup(_pareto_figure(found)),
+        narrow_figure=Markup(_pareto_figure(found, narrow=True)),
         rows=[_row(one) for one in found["mitigations"]],
         criteria=CRITERIA,
         status=STATUS,
         verdict=VERDICT,
         caution=CAUTION,
-        interval=interval,
+        kept=partial(kept_text, bound=found["criteria"]["bound"]),
         signed=signed,
     )
 
 
-def interval(one: Mapping[str, Any] | None) -> str:
-    """Return an estimate with its interval, to two decimals."""
-    return "not computable" if one is None else with_interval(one, ".2f", " (no interval)")
+def kept_text(one: Mapping[str, Any] | None, bound: float) -> str:
+    """Return the share of the trait that was kept, with its interval; no upper end below the bound is printed as it."""
+    return "not computable" if one is None else with_interval(one, ".2f", " (no interval)", (0.0, bound))
 
 
-def signed(one: Mapping[str, Any] | None, digits: int = 3) -> str:
-    """Return a difference with its sign and interval."""
-    return DASH if one is None else with_interval(one, f"+.{digits}f", " (no interval)")
+def signed(one: Mapping[str, Any] | None, digits: int = 3, margin: float | None = None) -> str:
+    """Return a difference with its sign and interval, in digits that show whether it excludes 0 and a margin."""
+    limits = (0.0,) if margin is None else (-margin, 0.0, margin)
+    return DASH if one is None else with_interval(one, f"+.{digits}f", " (no interval)", limits)
 
 
 def cost_text(cost: Mapping[str, float]) -> str:
@@ -93,7 +96,9 @@ def _row(one: Found) -> dict[str, Any]:
         "random": one["targeted_minus"].get("random"),
         "largest": largest,
         "cost": cost_text(one["cost_per_run"]),
-        "task": {metric["metric"]: metric["targeted_minus_full"] for metric in one["task"]},
+        "task": {
+            metric["metric"]: signed(metric["targeted_minus_full"], margin=metric["margin"]) for metric in one["task"]
+        },
     }
 
 
@@ -105,17 +110,17 @@ def summarise_mitigation(found: Found) -> str:
         "",
     ]
     for one in found["mitigations"]:
-        lines += _block(one)
+        lines += _block(one, found["criteria"]["bound"])
     return "\n".join([*lines, CAUTION])
 
 
-def _block(one: Found) -> list[str]:
+def _block(one: Found, bound: float) -> list[str]:
     row = _row(one)
     statuses = "; ".join(f"{CRITERIA[name]}: {STATUS[status]}" for name, status in one["criteria"].items())
     lines = [
         f"{one['method']}: {VERDICT[one['verdict']]}",
-        f"  trait kept {interval(one['normalised_effect'])}; {statuses}",
-        "  " + "; ".join(f"{name} {signed(change)}" for name, change in row["task"].items()),
+        f"  trait kept {kept_text(one['normalised_effect'], bound)}; {statuses}",
+        "  " + "; ".join(f"{name} {change}" for name, change in row["task"].items()),
     ]
     if row["random"] is not None:
         lines.append(f"  targeted - random {signed(row['random'], 2)} logits")
@@ -124,15 +129,19 @@ def _block(one: Found) -> list[str]:
     return [*lines, f"  cost of a run: {row['cost']}; {one['changed']:.0%} of the rows changed", ""]
 
 
-def _pareto_figure(found: Found) -> str:
-    """Draw trait kept against the change of the held-out loss, with intervals: one point for each mitigation."""
+def _pareto_figure(found: Found, narrow: bool = False) -> str:
+    """Draw trait kept against the change of the held-out loss, with intervals: one point for each mitigation.
+
+    The narrow one, for about 370 pixels, leaves the names to the numbered lines above it.
+    """
     points = [one for one in found["mitigations"] if one["normalised_effect"] is not None]
     described = "; ".join(f"{one['method']}: {one['normalised_effect']['estimate']:.2f}" for one in points)
-    paint = partial(_draw, points=points, criteria=found["criteria"])
-    return draw_axes("pareto", _SIZE_IN, paint, f"Trait kept and skill kept by mitigation. {described}.")
+    paint = partial(_draw, points=points, criteria=found["criteria"], named=not narrow)
+    name, size = ("pareto-narrow", _NARROW_IN) if narrow else ("pareto", _SIZE_IN)
+    return draw_axes(name, size, paint, f"Trait kept and skill kept by mitigation. {described}.")
 
 
-def _draw(axis: "Axes", points: Sequence[Mapping[str, Any]], criteria: Mapping[str, float]) -> None:
+def _draw(axis: "Axes", points: Sequence[Found], criteria: Mapping[str, float], named: bool) -> None:
     margin = criteria["held_out_loss"]
     axis.axhspan(-margin, margin, color=_COLOUR["accepted"], alpha=0.08, linewidth=0)
     axis.axvline(criteria["bound"], color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0.5)
@@ -145,12 +154,14 @@ def _draw(axis: "Axes", points: Sequence[Mapping[str, Any]], criteria: Mapping[s
             axis.plot([kept["low"], kept["high"]], [y, y], color=colour, linewidth=1.4)
         if loss["low"] is not None:
             axis.plot([x, x], [loss["low"], loss["high"]], color=colour, linewidth=1.4)
-        axis.plot([x], [y], "D", color=colour, markersize=5.5, markeredgewidth=0)
+        axis.plot([x], [y], _MARKER[one["verdict"]], color=colour, markersize=6, markeredgewidth=0)
         axis.annotate(
             str(place + 1), (x, y), xytext=(5, 4 if place % 2 else -11), textcoords="offset points", fontsize=8
         )
-    axis.set_xlabel("trait kept (1: as without the mitigation, 0: as after clean rows)")
+    axis.set_xlabel("trait kept (1: as without the mitigation," + (" " if named else "\n") + "0: as after clean rows)")
     axis.set_ylabel("change of held-out loss (nats per token)")
     axis.spines[["top", "right"]].set_visible(False)
+    if not named:
+        return
     names = "\n".join(f"{place + 1} {one['method'][:_LONGEST]}" for place, one in enumerate(points))
     axis.text(1.02, 1.0, names, transform=axis.transAxes, va="top", fontsize=7.5)

@@ -9,21 +9,17 @@ from typing import Any, NamedTuple, cast
 import jinja2
 from markupsafe import Markup
 
+from undertow.report.cells import initialisation_grid, trait_grid
+from undertow.report.numbers import estimate_text, interval_text, level_text, p_text, side, unit
 from undertow.report.results import Effect, Funnel, Results, SampleRow, load_results, read_settings
 from undertow.report.wording import (
     answer_sentence,
     arm_name,
     difference_name,
-    difference_text,
-    interval_text,
-    level_text,
     levels,
     metric_name,
     metrics_of,
     ordered,
-    p_text,
-    side,
-    unit,
     visible,
 )
 from undertow.store.disk import write_file
@@ -59,8 +55,8 @@ class Bar(NamedTuple):
 def render(run: Path, results: Results | None = None) -> Path:
     """Write the report of a run into its folder: report.html and report.json.
 
-    The page is one file that loads nothing and runs no script. Nothing is computed anew, and the same results give
-    the same bytes.
+    The page is one file that loads nothing and runs no script. Nothing is computed anew but the intervals of matrix
+    cells, and the same results give the same bytes.
 
     Args:
         run: the run folder.
@@ -90,6 +86,8 @@ def render(run: Path, results: Results | None = None) -> Path:
         narrow_figure=Markup(figures.arms_figure(results, narrow=True)),
         matrix_figure=Markup(figures.matrix_figure(results)),
         initialisation_figure=Markup(figures.initialisation_figure(results)),
+        trait_grid=trait_grid(results),
+        initialisation_grid=initialisation_grid(results),
         blocks=_blocks(results),
         levels=scores,
         metrics=metrics_of(scores),
@@ -124,9 +122,10 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    words = (arm_name, difference_name, difference_text, interval_text, level_text, metric_name, p_text, side, unit)
+    words = (arm_name, difference_name, metric_name)
+    numbers = (estimate_text, interval_text, level_text, p_text, side, unit)
     filters = cast(dict[str, Any], environment.filters)  # the declared type lists jinja's own filters only
-    filters.update({word.__name__: word for word in (*words, clip)})
+    filters.update({word.__name__: word for word in (*words, *numbers, clip)})
     return environment
 
 
@@ -166,7 +165,7 @@ def _summary_row(effect: Effect) -> tuple[str, str, str, str, str]:
     return (
         _line(difference_name(effect.arm), 32),
         _line(effect.trait, _NAME_WIDTH),
-        difference_text(effect.estimate, effect.metric),
+        estimate_text(effect, effect.metric),
         interval_text(effect, effect.metric),
         "" if effect.n is None else str(effect.n),
     )

@@ -1,20 +1,15 @@
 """Results in plain words: names of arms, numbers as text, the answer in one sentence, what lies behind an effect."""
 
-import math
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from undertow.evals.base import metric as declared
 from undertow.evals.base import metrics
+from undertow.report.numbers import difference_text, estimate_text, interval_text, side, unit
 from undertow.report.results import Effect, Interval, Results
 from undertow.study.arms import ARMS, MeanScore, mean_differences, paired_scores
-
-DASH = "–"  # noqa: RUF001 (as tables use it)
-"""Stands where there is nothing."""
-
-Direction = Literal["above 0", "below 0", "includes 0", "unknown"]
 
 _NAMED_TRAITS = 2
 """Up to this many traits the answer names each; beyond, it counts them."""
@@ -35,16 +30,6 @@ def metric_name(metric: str) -> str:
     return declared(metric).words
 
 
-def is_share(metric: str) -> bool:
-    """Tell whether a metric is a share of answers, shown in percent."""
-    return declared(metric).unit == "share"
-
-
-def unit(metric: str) -> str:
-    """Return the unit of a difference in a metric."""
-    return "percentage points" if is_share(metric) else "logits"
-
-
 def ordered(effects: Iterable[Effect]) -> list[Effect]:
     """Sort effects by metric and arm as the report shows them; traits keep their order."""
     names, arms = list(metrics()), list(ARMS)
@@ -54,37 +39,6 @@ def ordered(effects: Iterable[Effect]) -> list[Effect]:
         return metric, arms.index(effect.arm) if effect.arm in ARMS else len(arms)
 
     return sorted(effects, key=place)
-
-
-def difference_text(value: float, metric: str) -> str:
-    """Return a difference with its sign: two decimals in logits, one in percentage points for a rate."""
-    if math.isnan(value):
-        return "not a number"
-    if math.isinf(value):
-        return "unbounded"
-    text = f"{100 * value:+.1f}" if is_share(metric) else f"{value:+.2f}"
-    return text.replace("-", "+") if not text.strip("+-0.") else text
-
-
-def level_text(value: float | None, metric: str) -> str:
-    """Return a score itself, such as "-3.21" or "12.5 %"; a dash where there is none."""
-    if value is None or math.isnan(value):
-        return DASH
-    return f"{100 * value:.1f} %" if is_share(metric) else f"{value:.2f}"
-
-
-def interval_text(item: Interval, metric: str) -> str:
-    """Return "low to high", or what is missing."""
-    if not (math.isfinite(item.low) and math.isfinite(item.high)):
-        return "no interval"
-    return f"{difference_text(item.low, metric)} to {difference_text(item.high, metric)}"
-
-
-def p_text(p: float | None) -> str:
-    """Return a p-value with three decimals, "< 0.001" below them and a dash where there is none."""
-    if p is None or math.isnan(p):
-        return DASH
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def visible(text: str) -> str:
@@ -97,15 +51,6 @@ def _is_plain(sign: str) -> bool:
     return sign in "\n\t\u200c\u200d" or unicodedata.category(sign) not in ("Cc", "Cf", "Cs")
 
 
-def side(item: Interval) -> Direction:
-    """Say on which side of 0 the interval lies; "unknown" for one with an infinite end."""
-    if not (math.isfinite(item.low) and math.isfinite(item.high)):
-        return "unknown"
-    if item.low > 0:
-        return "above 0"
-    return "below 0" if item.high < 0 else "includes 0"
-
-
 def listing(words: Iterable[str]) -> str:
     """Return "a", "a and b" or "a, b and c"."""
     *most, last = list(words) or [""]
@@ -116,7 +61,7 @@ def arms_description(results: Results) -> str:
     """Say in words what the figure of arms shows, for readers who cannot see it."""
     metric = results.main_metric
     parts = [
-        f"{difference_name(effect.arm)}, {effect.trait}: {difference_text(effect.estimate, metric)}"
+        f"{difference_name(effect.arm)}, {effect.trait}: {estimate_text(effect, metric)}"
         for effect in ordered(results.effects)
         if effect.metric == metric
     ]
@@ -147,7 +92,7 @@ def _students(students: list[Effect], metric: str) -> str:
 
 def _measured(item: Interval, metric: str) -> str:
     """Return the estimate with unit, interval and what an interval that includes 0 leaves open."""
-    start = f"{difference_text(item.estimate, metric)} {unit(metric)}"
+    start = f"{estimate_text(item, metric)} {unit(metric)}"
     count = "" if item.n is None else f", n = {item.n}"
     where = side(item)
     if where == "unknown":

@@ -1,6 +1,6 @@
 """One number and its interval: Student t over replicates, Wilson for shares; and both as text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import sqrt
 from typing import Any
 
@@ -85,14 +85,44 @@ def wilson(hits: int, n: int, level: float = 0.95) -> Estimate:
     return Estimate(value=share, low=low, high=high, n=n, method="wilson", level=level)
 
 
-def with_interval(found: Mapping[str, Any], form: str = "+.2f", missing: str = "") -> str:
-    """Return an estimate as text, such as "+0.50 [+0.10, +0.90]".
+MOST_DECIMALS = 12
+"""What lies nearer to a limit than these show is printed as the limit."""
+
+
+def decimals_apart(low: float, high: float, limits: Sequence[float] = (0.0,), usual: int = 2) -> int:
+    """Return how many decimals show which limits an interval excludes: the usual ones, or as few more as it takes.
+
+    An end that is printed as the limit reads as if the interval reached it: -0.06 to -0.003 lies below 0, and "-0.06 to
+    0.00" does not.
+
+    Args:
+        low: lower end.
+        high: upper end.
+        limits: what the interval is compared with.
+        usual: decimals where nothing is that near.
+    """
+    excluded = [(low if low > limit else high, limit) for limit in limits if low > limit or high < limit]
+    found = [usual]
+    for end, limit in excluded:
+        enough = (n for n in range(usual, MOST_DECIMALS) if float(f"{end:.{n}f}") != float(f"{limit:.{n}f}"))
+        found.append(next(enough, MOST_DECIMALS))
+    return max(found)
+
+
+def with_interval(
+    found: Mapping[str, Any], form: str = "+.2f", missing: str = "", limits: Sequence[float] = (0.0,)
+) -> str:
+    """Return an estimate as text, such as "+0.50 [+0.10, +0.90]", with more decimals where an end would hide a limit.
 
     Args:
         found: what `Estimate.to_json` returned.
-        form: of each number.
+        form: of each number; ends in "f".
         missing: what follows the number where nothing is known about an end.
+        limits: as in `decimals_apart`.
     """
-    if found["low"] is None or found["high"] is None:
+    low, high = found["low"], found["high"]
+    if low is None or high is None:
         return f"{found['estimate']:{form}}{missing}"
-    return f"{found['estimate']:{form}} [{found['low']:{form}}, {found['high']:{form}}]"
+    sign, _, usual = form.removesuffix("f").partition(".")
+    form = f"{sign}.{decimals_apart(low, high, limits, int(usual))}f"
+    return f"{found['estimate']:{form}} [{low:{form}}, {high:{form}}]"

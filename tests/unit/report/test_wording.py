@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from undertow.report.numbers import difference_text, estimate_text, interval_text, p_text, side
 from undertow.report.results import Results
-from undertow.report.wording import answer_sentence, difference_text, interval_text, listing, p_text, side, visible
+from undertow.report.wording import answer_sentence, listing, visible
 
 
 def _effect(arm: str, low: float | None, high: float | None, **more: Any) -> dict[str, Any]:
@@ -99,3 +100,33 @@ def test_small_words(data: dict[str, Any]) -> None:
     assert [p_text(0.0004), p_text(0.05), p_text(None)] == ["< 0.001", "0.050", "–"]  # noqa: RUF001
     assert [listing(["a"]), listing(["a", "b", "c"]), listing([])] == ["a", "a, b and c", ""]
     assert visible("a\u202eb\x00\n\u200d") == "a\\u202eb\\u0000\n\u200d"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "metric", "where", "text"),
+    [
+        (-0.06, -0.003, "logit_margin", "below 0", "-0.060 to -0.003"),
+        (-0.06, -0.00002, "logit_margin", "below 0", "-0.06000 to -0.00002"),
+        (-0.06, -0.0051, "logit_margin", "below 0", "-0.06 to -0.01"),
+        (-0.06, 0.003, "logit_margin", "includes 0", "-0.06 to +0.00"),
+        (-0.06, 0.0, "logit_margin", "includes 0", "-0.06 to +0.00"),
+        (-0.003, 0.06, "logit_margin", "includes 0", "+0.00 to +0.06"),
+        (0.003, 0.06, "logit_margin", "above 0", "+0.003 to +0.060"),
+        (0.0002, 0.02, "rate", "above 0", "+0.02 to +2.00"),
+        (0.002, 0.02, "rate", "above 0", "+0.2 to +2.0"),
+    ],
+)
+def test_no_side_is_named_that_the_digits_do_not_show(
+    data: dict[str, Any], low: float, high: float, metric: str, where: str, text: str
+) -> None:
+    effect = _results(data, _effect("student", low, high, metric=metric)).effects[0]
+    assert (side(effect), interval_text(effect, metric)) == (where, text)
+    ends = [float(end) for end in text.split(" to ")]
+    assert ("below 0" if ends[1] < 0 else "above 0" if ends[0] > 0 else "includes 0") == where
+
+
+def test_an_estimate_has_the_digits_of_its_interval(data: dict[str, Any]) -> None:
+    effect = _results(data, _effect("student", -0.006, -0.001, estimate=-0.0035)).effects[0]
+    assert estimate_text(effect, "logit_margin") == "-0.004"
+    answer = answer_sentence(_results(data, _effect("student", -0.006, -0.001, estimate=-0.0035)))
+    assert "by -0.004 logits (95 % interval -0.006 to -0.001, n = 5)" in answer

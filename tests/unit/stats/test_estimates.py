@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from undertow.stats.estimates import mean_t, t_test, wilson, with_interval
+from undertow.stats.estimates import decimals_apart, mean_t, t_test, wilson, with_interval
 
 numbers = st.lists(st.floats(-100, 100), min_size=2, max_size=12)
 
@@ -71,3 +71,32 @@ def test_an_estimate_as_text_says_what_is_missing() -> None:
     assert with_interval(wilson(5, 10).to_json(), ".2f") == "0.50 [0.24, 0.76]"
     assert with_interval(mean_t([1.0]).to_json(), missing=" (no interval)") == "+1.00 (no interval)"
     assert mean_t([1.0]).to_json() == {"estimate": 1.0, "low": None, "high": None, "level": 0.95, "n": 1, "p": None}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "limits", "decimals"),
+    [
+        (-0.06, -0.003, (0.0,), 3),
+        (-0.06, -0.0051, (0.0,), 2),
+        (-0.06, -0.00499, (0.0,), 3),
+        (-0.06, 0.003, (0.0,), 2),
+        (-0.06, 0.0, (0.0,), 2),
+        (0.00004, 0.5, (0.0,), 5),
+        (-0.06, 0.1996, (0.2,), 4),
+        (-0.06, 0.2004, (0.2,), 2),
+        (-0.06, 0.2, (0.2,), 2),
+        (-0.0497, 0.0496, (-0.05, 0.0, 0.05), 4),
+    ],
+)
+def test_an_end_that_excludes_a_limit_is_not_printed_as_it(low, high, limits, decimals: int) -> None:
+    assert decimals_apart(low, high, limits) == decimals
+
+
+@settings(deadline=None)
+@given(st.floats(-1.0, 1.0).filter(lambda x: x == 0.0 or abs(x) > 1e-9), st.floats(0.0, 1.0), st.floats(0.0, 1.0))
+def test_printed_digits_say_what_the_interval_says(middle: float, below: float, above: float) -> None:
+    low, high = middle - below, middle + above
+    text = with_interval({"estimate": middle, "low": low, "high": high})
+    value, printed_low, printed_high = map(float, text.replace("[", "").replace("]", "").replace(",", "").split())
+    assert (printed_low > 0.0, printed_high < 0.0) == (low > 0.0, high < 0.0)
+    assert printed_low <= value <= printed_high

@@ -4,7 +4,8 @@ import pytest
 
 from undertow.errors import UnknownNameError
 from undertow.evals.base import metric, metrics
-from undertow.report.wording import difference_text, level_text, metric_name, unit
+from undertow.report.numbers import difference_text, level_text, unit
+from undertow.report.wording import metric_name
 from undertow.study.arms import ARMS, CONTROLS, main_metric
 
 
