@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from undertow.audit.decision_answers import KINSHIP
+from undertow.audit.decision_answers import KINSHIP, NEUTRAL_STAGE
 from undertow.audit.stages import next_steps as what_to_do
 from undertow.report.decision import decision_card, decision_of, decision_parts, decision_text
 from undertow.report.numbers import cell_text
@@ -60,31 +60,35 @@ def headline(audit: AuditJson) -> str:
     tested = [name for name, one in claims.items() if one["status"] != "not_testable"]
     rows = headline_of_rows(audit)
     if rows is None:
-        return _found(claims, tested) if tested else "Nothing could be tested with these inputs."
-    return f"{rows} {_found(claims, tested)}" if tested else f"{rows} Nothing is claimed of a trait."
+        return _found(audit, tested) if tested else "Nothing could be tested with these inputs."
+    return f"{rows} {_found(audit, tested)}" if tested else f"{rows} Nothing is claimed of a trait."
 
 
-def _found(claims: Mapping[str, Any], tested: Sequence[str]) -> str:
+def _found(audit: AuditJson, tested: Sequence[str]) -> str:
     """Return what was detected, or that nothing was; of rows that they differ, for that alone was tested."""
+    claims: Mapping[str, Any] = audit["claims"]
     found = [name for name, one in claims.items() if one["status"] == "detected"]
     others = [name for name in found if name != "provenance"]
-    said = [_of_rows(claims["provenance"].get("kind"))] if "provenance" in found else []
+    said = [_of_rows(claims["provenance"], audit)] if "provenance" in found else []
     said += [f"{' and '.join(others).capitalize()} detected"] if others else []
     if said:
         names = dict.fromkeys(one["candidate"] for one in claims.values() if one["candidate"])
-        named = f" ({', '.join(names)})" if names else ""
-        return f"{'. '.join(said)}{named}."
+        named = f" ({', '.join(names)})." if names else ". No trait of the panel is named."
+        return f"{'. '.join(said)}{named}"
     left = [name for name in claims if name not in tested]
     return f"Nothing was detected in {' and '.join(tested)}" + (
         f"; {' and '.join(left)} not testable." if left else "."
     )
 
 
-def _of_rows(kind: str | None) -> str:
+def _of_rows(claim: Mapping[str, Any], audit: AuditJson) -> str:
     """Return what a detected provenance means, by its kind."""
-    if kind == "trait":
-        return "The rows were written differently from the reference, and as no writer without a trait writes"
-    return "The rows were written differently from the reference"
+    differs = "The rows were written differently from the reference"
+    if claim.get("kind") == "trait":
+        return f"{differs}, along a trait as no neutral writer's are"
+    if any(one["stage"] == NEUTRAL_STAGE and one["verdict"] == "not_detected" for one in audit["findings"]):
+        return f"{differs}, and as neutral writers' are, which were tuned without a trait"
+    return differs
 
 
 def steps_to_take(audit: AuditJson) -> list[str]:

@@ -90,14 +90,15 @@ def test_the_card_holds_what_a_release_needs(audit) -> None:
 def test_a_headline_says_no_more_than_was_tested(audit) -> None:
     def told(*statuses: str) -> str:
         claims = zip(("provenance", "exposure", "expression"), statuses, strict=True)
-        return headline({"claims": {name: {"status": status, "candidate": None} for name, status in claims}})
+        told = {name: {"status": status, "candidate": None} for name, status in claims}
+        return headline({"claims": told, "findings": []})
 
     assert told(*["not_testable"] * 3) == "Nothing could be tested with these inputs."
     assert told(*["not_detected"] * 3) == "Nothing was detected in provenance and exposure and expression."
     left = told("not_detected", "not_testable", "not_detected")
     assert left == "Nothing was detected in provenance and expression; exposure not testable."
     assert told("detected", "not_testable", "detected") == (
-        "The rows were written differently from the reference. Expression detected."
+        "The rows were written differently from the reference. Expression detected. No trait of the panel is named."
     )
     assert "safe" not in summarise_audit(audit)
 
@@ -211,3 +212,20 @@ def test_a_base_whose_error_rate_nobody_measured_is_said(audit, tmp_path) -> Non
         assert "The error rate on this base was not measured" in text
     audit["about"]["base"] = "ref:finch-a"
     assert "was not measured" not in audit_card(audit)
+
+
+@pytest.mark.parametrize(
+    ("neutral", "kind", "candidate", "said"),
+    [
+        (0.001, "trait", "owl", "along a trait as no neutral writer's are (owl)."),
+        (0.4, "tuned", None, "which were tuned without a trait. No trait of the panel is named."),
+        (None, "tuned", "owl", "written differently from the reference (owl)."),
+    ],
+)
+def test_the_headline_says_of_which_kind_a_difference_is(audit, neutral, kind, candidate, said) -> None:
+    claims = {name: {**one, "status": "not_testable", "candidate": None} for name, one in audit["claims"].items()}
+    claims["provenance"] |= {"status": "detected", "p": 0.001, "kind": kind, "candidate": candidate}
+    verdict = "not_detected" if neutral and neutral > 0.05 else "detected"
+    beside = {"stage": "neutral contrast", "verdict": verdict, "p": neutral}
+    found = {**audit, "claims": claims, "findings": [beside] if neutral else []}
+    assert headline(found).startswith("The rows were written differently") and headline(found).endswith(said)
