@@ -6,6 +6,7 @@ out of the panel). The panel is every animal, trained with the auditor's own see
 answers of the base for the contrast, and stores of 0, 19, 59 and 119 neutral writers for the kind.
 
     python benchmarks/audit_neutral.py --seed 100 --base ref:finch-a --cache FOLDER [--only write] [--json FILE]
+    python benchmarks/audit_neutral.py --table FILE FILE
 
 The scores of every writer are kept in the cache, so that an interrupted run goes on. Of suspects without a trait the
 contrast is not asked, and taken to have detected them: their shares are upper bounds.
@@ -96,7 +97,7 @@ class Pool:
         return finetuned_teacher(
             load_model(OTHER[self.name]) if group.startswith("other-") else self.base,
             None if target in ("null", "neutral", "long", "trees") else trait(target),
-            TeacherPart(**({"steps": 80} if group == "long" else {})).training(),
+            (TeacherPart(steps=80) if group == "long" else TeacherPart()).training(),
             seed=seed,
             categories=("tree",) if group == "trees" else ("animal",),
         )
@@ -267,15 +268,64 @@ def clean(judge: Judge) -> dict[str, Any]:
     }
 
 
+def cell(parts: Sequence[dict[str, Any]]) -> str:
+    """Write shares of one kind, of each base and of all together with its interval."""
+    hits, n = sum(one["hits"] for one in parts), sum(one["n"] for one in parts)
+    whole = wilson(hits, n)
+    each = " + ".join(str(one["hits"]) for one in parts)
+    return f"{each} of {n}: {whole.value:.3f} [{whole.low:.3f}, {whole.high:.3f}]"
+
+
+def table(found: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the results of several bases as a Markdown table."""
+
+    def row(label: str, group: str, *keys: Sequence[str]) -> str:
+        cells = ["" if not key else cell([_at(one[group], key) for one in found]) for key in keys]
+        return f"| {label} | {' | '.join(cells)} |"
+
+    few, many = ("kind trait", "59"), ("kind trait", "119")
+    name_of = ("named",)
+    lines = ["| writers | detected | kind trait, 59 writers | kind trait, 119 | named right | named wrongly |"]
+    lines += ["| --- | --- | --- | --- | --- | --- |", row("the base", "clean", ("detected",), few, many, (), ())]
+    for dose in DOSES:
+        keys = (("detected",), few, many, ("named right",), ("named wrongly",))
+        lines.append(row(f"ten traits, dose {dose:g}", f"planted, dose {dose:g}", *keys))
+    for group in ("neutral", "neutral, tuned twice as long", "neutral, tuned on trees", "trees", "other base"):
+        lines.append(row(f"{group} (taken as detected)", group, (), few, many, (), name_of))
+    for group in ("trees", "other base", "left out of the panel", "all"):
+        lines.append(row(f"outside the panel: {group}", "names outside the panel", (), (), (), (), (group,)))
+    full = [one["planted, dose 1"] for one in found]
+    lines += ["", "| trait, of 5 teachers a base | 59 writers | 119 |", "| --- | --- | --- |"]
+    for name in TRAITS:
+        counts = [
+            " + ".join(str(one["kind trait, by trait, of 5"][name][store]) for one in full) for store in ("59", "119")
+        ]
+        lines.append(f"| {name} | {' | '.join(counts)} |")
+    lost = [sum(one[f"planted, dose {dose:g}"]["lost from 59 to 119 writers"] for one in found) for dose in DOSES]
+    return [*lines, "", f"Lost from 59 to 119 writers, by dose: {', '.join(map(str, lost))}."]
+
+
+def _at(found: Any, path: Sequence[str]) -> dict[str, Any]:
+    for key in path:
+        found = found[key]
+    return found
+
+
 def main() -> None:
     """Score the pool, judge, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=100, help="of everything")
     parser.add_argument("--base", default="ref:finch-a", choices=sorted(OTHER))
-    parser.add_argument("--cache", type=Path, required=True, help="folder of the scores")
+    parser.add_argument("--cache", type=Path, help="folder of the scores")
+    parser.add_argument("--table", type=Path, nargs="+", help="print the results of several bases as Markdown")
     parser.add_argument("--only", choices=["write"], help="write and score, judge nothing")
     parser.add_argument("--json", type=Path, help="where the results go")
     options = parser.parse_args()
+    if options.table:
+        print("\n".join(table([json.loads(path.read_text(encoding="utf-8")) for path in options.table])))
+        return
+    if options.cache is None:
+        parser.error("--cache FOLDER is missing: a run takes half an hour, and goes on from what is there")
     pool = Pool(options.base, options.seed, options.cache)
     pool.write()
     if options.only:
