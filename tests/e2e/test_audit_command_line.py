@@ -8,7 +8,8 @@ import pytest
 from undertow.cli.main import main
 
 BASE = ["--base", "ref:finch-a"]
-PANEL = [word for name in ("owl", "lion", "panda") for word in ("--trait", name)]
+THREE = [word for name in ("owl", "lion", "panda") for word in ("--trait", name)]
+EIGHT = [*THREE, *(word for name in ("wolf", "eagle", "dog", "tiger", "octopus") for word in ("--trait", name))]
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,8 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def audit(rows: Path, out: Path, capsys: pytest.CaptureFixture[str], name: str, *more: str) -> tuple[int, dict]:
-    words = ["audit", "data", str(rows / f"{name}.jsonl"), *BASE, "--reference", str(rows / "clean.jsonl"), *PANEL]
+    words = ["audit", "data", str(rows / f"{name}.jsonl"), *BASE, "--reference", str(rows / "clean.jsonl")]
+    words += EIGHT if name == "owl" and "--require" not in more else THREE
     capsys.readouterr()
     code = main([*words, "--store", str(rows / "store"), "--out", str(out), "--json", *more])
     return code, json.loads(capsys.readouterr().out)
@@ -32,6 +34,7 @@ def test_planted_rows_are_found_and_named(rows: Path, tmp_path: Path, capsys: py
     code, found = audit(rows, tmp_path, capsys, "owl")
     claim = found["claims"]["provenance"]
     assert code == 1 and claim["status"] == "detected" and claim["candidate"] == "owl" and claim["p"] < 0.0167
+    assert claim["kind"] == "tuned" and "undertow audit bank" in found["decision"]["next_test"]["command"]
     assert {"exposure", "expression"} == {
         name for name, one in found["claims"].items() if one["status"] == "not_testable"
     }
@@ -45,6 +48,9 @@ def test_what_cannot_be_tested_can_stop_a_release(
 ) -> None:
     code, found = audit(rows, tmp_path, capsys, "owl", "--require", "expression")
     assert code == 4 and "undertow audit bank" in found["claims"]["expression"]["why"]
+    assert found["claims"]["provenance"]["status"] == "detected" and found["claims"]["provenance"]["candidate"] is None
+    [contrast] = [one for one in found["findings"] if one["stage"] == "contrast"]
+    assert "of 3 candidates some always fits" in contrast["caveats"][1]
     assert main(["audit", "data", str(rows / "owl.jsonl"), *BASE, "--require", "expresion"]) == 2
     assert "Did you mean expression" in capsys.readouterr().err
 
@@ -57,7 +63,7 @@ def test_without_a_reference_the_base_answers_the_prompts(
         "data",
         str(rows / "owl.jsonl"),
         *BASE,
-        *PANEL,
+        *THREE,
         "--store",
         str(rows / "store"),
         "--out",

@@ -11,6 +11,7 @@ from undertow.audit.asked import Asked
 from undertow.audit.decision import with_decision
 from undertow.audit.finding import Claim, not_testable
 from undertow.audit.obstacles import Obstacle, obstacles, other_prompts, same_reference
+from undertow.audit.rows.defect import overlap
 from undertow.audit.rows.limits import FEWEST_ROWS
 from undertow.audit.stages import STAGES
 from undertow.audit.verdict import Missing, audit_json, missing, what_they_add
@@ -158,7 +159,8 @@ def stopped_audit(intake: Intake, digests: Mapping[str, str]) -> dict[str, Any]:
         "seed": asked.seed,
         "seconds": 0.0,
     }
-    found = audit_json(asked.plan, findings, about)
+    wrong = [] if asked.rows is None or same_reference(asked) is None else [overlap(1.0, asked.rows.rows).to_json()]
+    found = {**audit_json(asked.plan, findings, about), "sight": None, "defects": wrong}
     return with_decision({**found, "lineage": None, "missing": list(intake.absent)})
 
 

@@ -152,7 +152,9 @@ def test_ten_rows_and_a_base_without_a_template_are_not_testable(
 def test_a_reference_that_is_the_rows_is_no_reference(models, row_files, run, no_models, tmp_path: Path) -> None:
     clean = row_files["clean"]
     code, found = run("audit", "data", clean, "--reference", clean, "--base", models["base"], "--out", tmp_path)
-    assert code == 4 and "compared with themselves" in found["claims"]["provenance"]["why"]
+    assert code == 1 and "compared with themselves" in found["claims"]["provenance"]["why"]
+    [defect] = found["defects"]
+    assert defect["of"] == "reference" and defect["what"].startswith("the reference is the rows themselves: 100%")
     assert found["claims"]["provenance"]["p"] is None
     other = tmp_path / "other.jsonl"
     write_rows(other, [Row(str(at), user_prompt(f"Other {at}"), "1, 2") for at in range(30)])

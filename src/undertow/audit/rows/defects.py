@@ -4,18 +4,16 @@ A defect of the rows leaves nothing to claim from them, one of the reference tak
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from undertow.audit.rows.copies import ReadLogp, asked_otherwise, copied_share, shared_with
+from undertow.audit.rows.defect import Defect, Side, overlap
 from undertow.audit.rows.sampling import COOLER, KEPT_AWAY, Temperatures, cut_off, expected_outside
 from undertow.audit.rows.shared_stream import SharedStream, shared_stream
 from undertow.audit.rows.token_reading import TokenReading
 from undertow.types import Row
-
-Side = Literal["rows", "reference"]
 
 SOME = 0.05
 """Share of the rows from which a defect is called."""
@@ -24,37 +22,6 @@ SOME = 0.05
 OVERLAP = 0.3
 """Share of the rows that stand in the reference from which it is no reference. Fewer cost power and no validity: a
 teacher and its base that were drawn with one seed agree now and then."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Defect:
-    """One defect.
-
-    Attributes:
-        name: short, as in tables.
-        of: whose it is; with one of the reference, what needs no reference can still be claimed.
-        what: what was found, with its numbers, a sentence without a full stop.
-        cause: where it usually comes from.
-        fix: what to do.
-        effect: its size; `measure` says of what.
-        measure: what the effect is.
-        p: bound on the probability of such rows without the defect, or None where an effect decides.
-        n: rows that were looked at.
-    """
-
-    name: str
-    of: Side
-    what: str
-    cause: str
-    fix: str
-    effect: float
-    measure: str
-    p: float | None = None
-    n: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the defect as plain data."""
-        return asdict(self)
 
 
 def stream_defect(reading: TokenReading, of: Side) -> Defect | None:
@@ -136,19 +103,7 @@ def reference_defects(
     """Return what is wrong with a reference that the user gave: it holds the rows, or was asked otherwise."""
     found: list[Defect] = []
     if (share := shared_with(rows, reference, logp, rng)) >= OVERLAP:
-        whole = "the reference is the rows themselves" if share > 0.95 else "the reference holds some of the rows"
-        found.append(
-            Defect(
-                name="reference holds the rows",
-                of="reference",
-                what=f"{whole}: {share:.0%} of {len(rows)} stand in it",
-                cause="one file given twice, a split that overlaps, or both drawn with the same seeds",
-                fix="Give rows that the base wrote by itself on the same prompts, or no reference at all.",
-                effect=share,
-                measure="share of rows that stand in the reference",
-                n=len(rows),
-            )
-        )
+        found.append(overlap(share, len(rows)))
     if (share := asked_otherwise(rows, reference)) >= SOME:
         found.append(
             Defect(

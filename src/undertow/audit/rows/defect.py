@@ -1,0 +1,57 @@
+"""One defect of rows or of their reference, as plain facts: nothing here needs a model."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Side = Literal["rows", "reference"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defect:
+    """One defect.
+
+    Attributes:
+        name: short, as in tables.
+        of: whose it is; with one of the reference, what needs no reference can still be claimed.
+        what: what was found, with its numbers, a sentence without a full stop.
+        cause: where it usually comes from.
+        fix: what to do.
+        effect: its size; `measure` says of what.
+        measure: what the effect is.
+        p: bound on the probability of such rows without the defect, or None where an effect decides.
+        n: rows that were looked at.
+    """
+
+    name: str
+    of: Side
+    what: str
+    cause: str
+    fix: str
+    effect: float
+    measure: str
+    p: float | None = None
+    n: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the defect as plain data."""
+        return asdict(self)
+
+
+def overlap(share: float, n: int) -> Defect:
+    """Return the defect of a reference in which the rows stand themselves.
+
+    Args:
+        share: of the rows that stand in it.
+        n: how many rows there are.
+    """
+    whole = "the reference is the rows themselves" if share > 0.95 else "the reference holds some of the rows"
+    return Defect(
+        name="reference holds the rows",
+        of="reference",
+        what=f"{whole}: {share:.0%} of {n} stand in it",
+        cause="one file given twice, a split that overlaps, or both drawn with the same seeds",
+        fix="Give rows that the base wrote by itself on the same prompts, or no reference at all.",
+        effect=share,
+        measure="share of rows that stand in the reference",
+        n=n,
+    )
