@@ -118,11 +118,11 @@ def print_ratios(job: str, sides: dict[str, Side], repeats: int, clock: Callable
     ours = timed["undertow"]
     for name, side in timed.items():
         pairs = zip(side.result, ours.result, strict=True)
-        equal = f"{sum(one == other for one, other in pairs):9,}" if "transformers" not in name else f"{'-':>9}"
-        times = f"{side.least:9.3f}{side.median:9.3f}{len(side.result) / side.least:9.0f}"
-        print(
-            f"{job:16}{name:20}{times}{equal}{side.least / ours.least:9.2f}{side.median / ours.median:9.2f}", flush=True
-        )
+        equal = "-" if name.startswith("transformers") else f"{sum(one == other for one, other in pairs):,}"
+        ratios = sorted(one / other for one, other in zip(side.seconds, ours.seconds, strict=True))
+        spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
+        times = f"{side.least:9.3f}{len(side.result) / side.least:9.0f}{side.least / ours.least:9.2f}"
+        print(f"{job:18}{name:20}{times}{spread:>15}{equal:>9}", flush=True)
 
 
 def row_sides(model: LocalModel, domain: Numbers, n: int) -> dict[str, Side]:
@@ -155,7 +155,7 @@ def main() -> None:
     sizes = options.rows or ("500,2000" if options.quick else "500,2000,2500,10000")
     model, domain = load_model(options.model), Numbers()
     print(f"torch for {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads, {repeats} turns")
-    print(f"{'job':16}{'side':20}{'min s':>9}{'median s':>9}{'rows/s':>9}{'equal':>9}{'ratio':>9}{'(median)':>9}")
+    print(f"{'job':18}{'side':20}{'least s':>9}{'rows/s':>9}{'ratio':>9}{'in the turns':>15}{'equal':>9}")
     asked = [user_prompt(question) for question in favourite_questions("animal") for _ in range(20)]
     sampling = Sampling(max_new_tokens=8)
     answers: dict[str, Side] = {
@@ -165,7 +165,7 @@ def main() -> None:
     print_ratios("answers, 50 x 20", answers, repeats, clock)
     for n in map(int, sizes.split(",")):
         print_ratios(f"{n:,} rows", row_sides(model, domain, n), repeats, clock)
-    print(f"ratio: time of the side / time of undertow; targets at equal lengths: {TARGETS}")
+    print(f"ratio: least time of the side / least of undertow; targets at equal lengths: {TARGETS}")
 
 
 if __name__ == "__main__":
