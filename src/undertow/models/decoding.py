@@ -21,7 +21,8 @@ from undertow.models.open_texts import ROOM, OpenTexts, takes_padding
 from undertow.types import Advance, Sampling
 
 BATCH = 1024
-"""Rows that decode together at most."""
+"""Rows that decode together at most: at width 32, 2,500 rows took 1.93, 1.55, 1.40 and 1.42 s of one core in batches of
+128, 256, 512 and 1,024, and a thousand short answers gain by being one batch."""
 
 LARGE = 10**7
 """Parameters beyond which a processor computes for most of the time, and more rows together make it no faster."""

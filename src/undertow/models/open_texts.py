@@ -13,7 +13,8 @@ from weakref import WeakKeyDictionary
 import torch
 
 TOKENS_READ = 4096
-"""Tokens that are read at once. At width 32, 64 prompts of 40 tokens take 146 us each on one core, 256 take 204."""
+"""Tokens that are read at once: at width 32, 2,500 rows took 1.56, 1.48 and 1.40 s with 1,024, 2,048 and 4,096. Without
+a limit what passes through a block leaves the cache: 128 prompts of 40 tokens took 144 us each, 256 took 220."""
 
 ROOM = 32
 """Tokens for which there is room in a cache when nothing is known of how many will come."""
