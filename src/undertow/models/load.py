@@ -15,6 +15,7 @@ from undertow.models.adapter_tokenizers import own_tokenizer
 from undertow.models.chat import Chat
 from undertow.models.given_templates import set_template
 from undertow.models.local import LocalModel
+from undertow.models.memory import free_memory
 from undertow.models.references import SMALL, adapter_folder, check_files, model_folder
 from undertow.types import ModelRef
 
@@ -41,17 +42,6 @@ def default_device(ref: ModelRef) -> str:
     import torch
 
     return ref.device or ("cuda" if ref.kind == "hf" and torch.cuda.is_available() else "cpu")
-
-
-def free_memory(device: str) -> int:
-    """Return the bytes that are free on a device."""
-    if device.startswith("cuda"):
-        import torch
-
-        return int(torch.cuda.mem_get_info(device)[0])
-    import psutil
-
-    return int(psutil.virtual_memory().available)
 
 
 def weight_bytes(ref: ModelRef, parameters: int) -> int:

@@ -12,8 +12,9 @@ from undertow.errors import ConfigError
 from undertow.models.adapter_files import read_adapter
 from undertow.models.adapter_tokenizers import own_tokenizer
 from undertow.models.adapters import STEERING, load_vector, merge_adapter, steered
+from undertow.models.answer_forms import Form, answer_form
 from undertow.models.chat import AbstractModel, Chat
-from undertow.models.decoding import Form, answer_form, sample_tokens
+from undertow.models.decoding import sample_tokens
 from undertow.models.lm_head import body_and_head
 from undertow.models.tokens import ChatTokens, Encoded
 from undertow.types import ModelRef, Prompt, Row, Sampling
@@ -101,8 +102,10 @@ class LocalModel(AbstractModel):
             raise ConfigError("The text is longer than the model's context.", f"{longest} of {limit} tokens", fix)
 
     def render(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Turn prompts into token ids, up to where the answer begins."""
-        return self.tokens.render(prompts)
+        """Turn prompts into token ids, up to where the answer begins; equal ones are rendered once."""
+        distinct = list(dict.fromkeys(prompts))
+        rendered = dict(zip(distinct, self.tokens.render(distinct), strict=True))
+        return [list(rendered[prompt]) for prompt in prompts]
 
     def tokenise(self, texts: Sequence[str]) -> list[list[int]]:
         """Turn texts into token ids as they are written at the beginning of an answer, without any special token."""

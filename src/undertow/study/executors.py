@@ -44,7 +44,7 @@ from undertow.types import ModelRef, Row, Sampling
 VERSIONS: Mapping[str, int] = {
     "prompts": 1,
     "teacher": 2,
-    "rows": 1,
+    "rows": 2,
     "filter": 1,
     "shuffle": 1,
     "mix": 1,

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from undertow.errors import ModelError
-from undertow.models.decoding import cached
 from undertow.models.lm_head import body_and_head
 from undertow.models.local import SCORE_BATCH, LocalModel
+from undertow.models.open_texts import cached
 from undertow.models.tokens import Encoded
 from undertow.stats.checks import Floats
 from undertow.training.batches import collate

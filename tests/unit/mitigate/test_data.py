@@ -15,7 +15,7 @@ from undertow.mitigate.other_writers import Consensus, Mix, Regenerate
 from undertow.mitigate.ranked import ContrastFilter, Labels
 from undertow.mitigate.registry import counts, mitigate_rows, write_mitigated
 from undertow.mitigate.rewrite import Canonical, Inoculate
-from undertow.models.decoding import _agreed
+from undertow.models.drawing import agreed_logits
 from undertow.training.scoring import contrast_scores
 from undertow.types import Message, Row, user_prompt
 
@@ -74,7 +74,9 @@ def test_the_consensus_of_a_model_with_itself_is_what_it_writes_alone(bench, row
     agreed = Consensus(writers=("ref:a", "ref:b")).apply(rows, bench)
     assert [row.completion for row in agreed.rows] == [row.completion for row in alone.rows]
     assert agreed.cost.generated == 60
-    p = torch.softmax(_agreed([torch.tensor([[0.5, 0.3, 0.2]]).log(), torch.tensor([[0.2, 0.3, 0.5]]).log()]), dim=-1)
+    p = torch.softmax(
+        agreed_logits([torch.tensor([[0.5, 0.3, 0.2]]).log(), torch.tensor([[0.2, 0.3, 0.5]]).log()]), dim=-1
+    )
     assert p[0].tolist() == pytest.approx([2 / 7, 3 / 7, 2 / 7])
     with pytest.raises(ConfigError, match="Nobody agrees alone"):
         Consensus(writers=("ref:a",))

@@ -7,7 +7,8 @@ import torch
 
 from undertow.domains.numbers import Numbers
 from undertow.errors import ConfigError, ModelError
-from undertow.models.decoding import _draw, answer_form
+from undertow.models.answer_forms import answer_form
+from undertow.models.drawing import draw
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.training.generation import generate
@@ -74,7 +75,7 @@ def test_top_p_leaves_the_likeliest_tokens_with_their_shares() -> None:
     uniform = torch.rand(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     logits = shares.log().expand(len(uniform), -1)
     for top_p, left in ((0.4, [1]), (0.5, [1]), (0.6, [1, 3]), (0.9, [1, 2, 3]), (1.0, [0, 1, 2, 3])):
-        drawn = _draw(logits, uniform, Sampling(top_p=top_p))
+        drawn = draw(logits, uniform, Sampling(top_p=top_p))
         assert sorted(set(drawn.tolist())) == left
         for token in left:
             # Four standard errors of a share at 20,000 draws.

@@ -1,0 +1,88 @@
+"""Answers of a given form: a text in which 0 stands for any digit, such as "000, 000".
+
+Every other character of the form stands for itself. A token that is digits and separators alone covers some characters
+of the form, so a place in the form decides which tokens may come. The model chooses the digits; it can write nothing
+else, not even a stray word that a filter would have to find.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+
+from undertow.errors import ModelError
+
+DIGITS = "0123456789"
+
+
+@final
+@dataclass(frozen=True)
+class Form:
+    """Which tokens may follow at each place of a form.
+
+    Attributes:
+        allowed: bool [characters of the form + 1, vocabulary].
+        lengths: int64 [vocabulary], characters that a token covers; 0 for one that is never allowed.
+        ends: tokens that end an answer, allowed after the last character alone.
+    """
+
+    allowed: torch.Tensor
+    lengths: torch.Tensor
+    ends: tuple[int, ...]
+
+    def to(self, device: torch.device) -> "Form":
+        """Return the form on another device."""
+        return Form(self.allowed.to(device), self.lengths.to(device), self.ends)
+
+
+def answer_form(tokenizer: Any, text: str, ends: Sequence[int], vocabulary: int) -> Form:
+    """Return what a tokenizer may write of a form.
+
+    Args:
+        tokenizer: of transformers.
+        text: the form.
+        ends: tokens that end an answer.
+        vocabulary: logits of the model, which may be more than the tokenizer has tokens.
+
+    Raises:
+        ModelError: the tokenizer cannot write the form.
+    """
+    texts = _texts(tokenizer, min(vocabulary, len(tokenizer)), set(text) | set(DIGITS))
+    allowed = torch.zeros(len(text) + 1, vocabulary, dtype=torch.bool)
+    lengths = torch.zeros(vocabulary, dtype=torch.int64)
+    for token, written in texts.items():
+        lengths[token] = len(written)
+        for place in range(len(text) - len(written) + 1):
+            allowed[place, token] = _fits(written, text[place : place + len(written)])
+    allowed[len(text), list(ends)] = True
+    _check(allowed, lengths, text)
+    return Form(allowed, lengths, tuple(ends))
+
+
+def _texts(tokenizer: Any, n: int, characters: set[str]) -> dict[int, str]:
+    """Return what the tokens of the form's characters write after a digit, where a space before them shows."""
+    special = {int(token) for token in tokenizer.all_special_ids}
+    anchor = tokenizer("0", add_special_tokens=False)["input_ids"][-1]
+    options = {"clean_up_tokenization_spaces": False}
+    before = tokenizer.decode([anchor], **options)
+    written = tokenizer.batch_decode([[anchor, token] for token in range(n)], **options)
+    found = {token: text.removeprefix(before) for token, text in enumerate(written) if token not in special}
+    return {token: text for token, text in found.items() if text and set(text) <= characters}
+
+
+def _fits(written: str, form: str) -> bool:
+    return all(mine in DIGITS if its == "0" else mine == its for mine, its in zip(written, form, strict=True))
+
+
+def _check(allowed: torch.Tensor, lengths: torch.Tensor, text: str) -> None:
+    """Refuse a form with a place that an answer can reach and not leave."""
+    reached = {0}
+    for place in range(len(text)):
+        if place not in reached:
+            continue
+        following = allowed[place].nonzero()[:, 0]
+        if not len(following):
+            fix = "Use another form, or leave the answers free."
+            raise ModelError("The tokenizer cannot write this form.", f"{text!r} from character {place}", fix)
+        reached |= {place + int(length) for length in lengths[following].unique()}
