@@ -1,21 +1,25 @@
 """The commands that look at a model: before hours are spent on it, and for what it prefers."""
 
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import undertow
+from undertow.cli.forecasts import PlanOnly, say_first, show_plan
 from undertow.cli.options import Json, Seed, prepare, show
 from undertow.cli.server_options import ExtraBody, NoSeed, TokenLimitName, given_dialect
 from undertow.errors import ModelError
-from undertow.evals.base import EVALUATIONS, metric
+from undertow.evals.base import EVALUATIONS, EvaluationConfig, metric
+from undertow.store.progress import Progress, TimeLeft, choose_progress
 from undertow.traits import panel
-from undertow.types import ContractReport
+from undertow.types import Advance, ContractReport
 
 if TYPE_CHECKING:
+    from undertow.audit.workload import Work
     from undertow.models.chat import AbstractModel
     from undertow.models.dialects import Dialect
     from undertow.training.model_needs import ModelNeeds, Speed
@@ -98,6 +102,7 @@ def eval_command(
     no_seed: NoSeed = False,
     extra_body: ExtraBody = None,
     seed: Seed = 0,
+    plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """Ask a model for its favourite, or whatever else is evaluated."""
@@ -110,17 +115,63 @@ def eval_command(
     if served:
         _refuse_exact(exact, samples)
     prepare()
+    from undertow.audit.reading_work import evaluation_work
+
+    config = EvaluationConfig(targets=targets, samples=samples, seed=seed)
+    work = evaluation_work(references, kinds, config)
+    every = [one for some in work for one in some]
+    if plan:
+        show_plan({"model": model, "base": base}, every, as_json)
+        return
+    say_first(every)
+    progress = choose_progress()
+    try:
+        found = _evaluated([(one, dialect) for one in references], kinds, config, Steps(work, progress))
+    finally:
+        progress.close()
+    show({"schema": "undertow.scores/1", "scores": found}, as_json, _score_lines(found, model, base))
+
+
+class Steps:
+    """The evaluations of each model as steps that are shown.
+
+    Args:
+        work: of each step.
+        progress: where they are shown.
+    """
+
+    def __init__(self, work: "Sequence[Sequence[Work]]", progress: Progress) -> None:
+        self._seconds = [sum(one.seconds or 0.0 for one in some) for some in work]
+        self._progress, self._at = progress, 0
+        progress.start(len(work))
+
+    @contextmanager
+    def step(self, name: str) -> Generator[Advance]:
+        """Begin the next step; what is yielded takes (parts done, parts)."""
+        left = TimeLeft(stage_s=self._seconds[self._at], later_s=sum(self._seconds[self._at + 1 :]))
+        self._progress.begin_stage(name, self._at, len(self._seconds), left)
+        self._at += 1
+        yield self._progress.advance
+        self._progress.end_stage()
+
+
+def _evaluated(
+    models: "Sequence[tuple[str, Dialect]]", kinds: Sequence[str], config: EvaluationConfig, steps: Steps
+) -> list[dict[str, Any]]:
+    """Ask every model everything; return the mean of each metric by model and target."""
     found: list[dict[str, Any]] = []
-    for reference in references:
+    for reference, dialect in models:
         values: dict[str, dict[str, list[float]]] = {}
         asked = _chatting(reference, dialect)
-        for score in undertow.evaluate(asked, targets, kinds=kinds, samples=samples, seed=seed):
-            values.setdefault(score.target, {}).setdefault(score.metric, []).append(score.value)
+        for kind in kinds:
+            with steps.step(f"{kind} of {reference}") as advance:
+                for score in EVALUATIONS[kind].score(asked, replace(config, advance=advance)):
+                    values.setdefault(score.target, {}).setdefault(score.metric, []).append(score.value)
         for target, metrics in values.items():
             means = {name: sum(some) / len(some) for name, some in metrics.items()}
             found.append({"model": reference, "target": target, **means})
         _say_empty(asked)
-    show({"schema": "undertow.scores/1", "scores": found}, as_json, _score_lines(found, model, base))
+    return found
 
 
 def _refuse_exact(exact: list[str], samples: int) -> None:

@@ -181,7 +181,7 @@ class _Reading:
             logits = self._head(states)
         weights = (logits - logits.amax(dim=1, keepdim=True)).exp_()
         total = weights.sum(dim=1).double().cpu()
-        over = (weights @ self._ends_word).double().cpu() / total
+        over = (weights @ self._ends_word.to(weights.dtype)).double().cpu() / total
         children = tree.children[nodes]
         tokens = tree.tokens[children.clamp(min=0)].to(weights.device)
         following = weights.gather(1, tokens).double().cpu() / total[:, None]

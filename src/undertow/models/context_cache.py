@@ -111,7 +111,7 @@ class Contexts(ABC):
 
     @abstractmethod
     def follow(self, nodes: torch.Tensor) -> torch.Tensor:
-        """Read nodes of the tree after the contexts; the parent of each is the root or was read before.
+        """Read nodes of the tree after the contexts; the parent of each is the root, read before, or among them.
 
         Args:
             nodes: int64 [contexts, n], filled up with `PAD`.
@@ -149,7 +149,7 @@ class CachedContexts(Contexts):
             self._cache.batch_repeat_interleave(len(contexts))
         rests = padded([context[shared:] for context in contexts], torch.device("cpu"))
         self._lengths = torch.tensor([len(context) for context in contexts])
-        read = self._run(rests, output_hidden_states=layers)
+        read = self._run(rests, **_layers(layers))
         rows, last = torch.arange(len(contexts)), self._lengths - shared - 1
         self.ends = read.last_hidden_state[rows, last]
         self.layers = at_ends(read.hidden_states, last) if layers else None
@@ -164,6 +164,8 @@ class CachedContexts(Contexts):
         """See `Contexts`."""
         rows, n, start = torch.arange(len(nodes))[:, None], nodes.shape[1], self._seen.shape[1]
         known = nodes.clamp(min=0)  # the root in place of PAD: a token at the end of the context that nobody sees
+        context, column = (nodes > 0).nonzero(as_tuple=True)
+        self._columns[context, nodes[context, column]] = start + column
         visible = torch.zeros(len(nodes), n, start + n, dtype=torch.bool)
         visible[:, :, :start] = self._seen[:, None]
         visible[:, torch.arange(n), start + torch.arange(n)] = True
@@ -172,14 +174,16 @@ class CachedContexts(Contexts):
             at = self._columns[rows, above.clamp(min=0)]
             visible.scatter_(2, torch.where(above > 0, at, start + torch.arange(n))[:, :, None], True)
         self._seen = torch.nn.functional.pad(self._seen, (0, n), value=False)
-        context, place = (nodes > 0).nonzero(as_tuple=True)
-        self._columns[context, nodes[context, place]] = start + place
         positions = self._lengths[:, None] - 1 + self._tree.depths[known].clamp(min=1)
         return self._run(
             self._tree.tokens[known],
             position_ids=positions.to(self._device),
             attention_mask=_additive(visible, self.ends.dtype).to(self._device),
         ).last_hidden_state
+
+
+def _layers(wanted: bool) -> dict[str, bool]:
+    return {"output_hidden_states": True} if wanted else {}
 
 
 def _additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -213,7 +217,7 @@ class PlainContexts(Contexts):
         for start in range(0, len(texts), SCORE_BATCH):
             some = texts[start : start + SCORE_BATCH]
             last = torch.tensor([len(text) - 1 for text in some])
-            read: Any = self._body(input_ids=padded(some, self._device), use_cache=False, output_hidden_states=layers)
+            read: Any = self._body(input_ids=padded(some, self._device), use_cache=False, **_layers(layers))
             ends.append(read.last_hidden_state[torch.arange(len(some)), last])
             sums += [at_ends(read.hidden_states, last)] if layers else []
         return torch.cat(ends), torch.stack(sums).sum(dim=0) if layers else None
@@ -261,11 +265,11 @@ def _device(network: Any) -> torch.device:
 def blocks(network: Any, contexts: Sequence[Sequence[int]], tree: TokenTree) -> list[Sequence[Sequence[int]]]:
     """Cut contexts into blocks of which the network keeps no more than `KEPT_NUMBERS`, every node of the tree read."""
     longest = max(map(len, contexts), default=0) + len(tree)
-    size = max(1, min(SCORE_BATCH, KEPT_NUMBERS // (longest * _numbers_per_token(network))))
+    size = max(1, min(SCORE_BATCH, KEPT_NUMBERS // (longest * numbers_per_token(network))))
     return [contexts[start : start + size] for start in range(0, len(contexts), size)]
 
 
-def _numbers_per_token(network: Any) -> int:
+def numbers_per_token(network: Any) -> int:
     """Return how many numbers are kept of a token; where the config does not say, as many as two states a layer."""
     config = network.config.get_text_config()
     heads = int(getattr(config, "num_attention_heads", None) or 1)
@@ -284,10 +288,14 @@ def open_contexts(
         tree: what may follow.
         layers: whether the residual stream at the ends is summed up.
     """
-    longest = max(map(len, contexts)) + int(tree.depths.max())
     useful = len(tree) > 1 or shared_beginning(contexts) > 0
-    kept = useful and longest <= _window(network) and keeps_contexts(network)
+    kept = useful and suits(network, max(map(len, contexts)) + int(tree.depths.max()))
     return (CachedContexts if kept else PlainContexts)(network, contexts, tree, layers=layers)
+
+
+def suits(network: Any, longest: int) -> bool:
+    """Tell whether `CachedContexts` suits a network and contexts that with what follows are so long at most."""
+    return longest <= _window(network) and keeps_contexts(network)
 
 
 def _window(network: Any) -> float:

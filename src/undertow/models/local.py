@@ -16,6 +16,7 @@ from undertow.models.chat import AbstractModel, Chat
 from undertow.models.context_cache import NOTHING, SCORE_BATCH, Contexts, blocks, open_contexts, padded
 from undertow.models.decoding import Form, answer_form, sample_tokens
 from undertow.models.lm_head import Head, body_and_head
+from undertow.models.repeated_prompts import completion_logprobs, repeat
 from undertow.models.tokens import ChatTokens, Encoded
 from undertow.types import ModelRef, Prompt, Row, Sampling
 
@@ -138,6 +139,8 @@ class LocalModel(AbstractModel):
     @torch.no_grad()
     def token_logprobs(self, rows: Sequence[Encoded]) -> list[torch.Tensor]:
         """Return log p of every completion token in nats: one float32 [tokens] for each row."""
+        if repeat(self.network, rows):
+            return completion_logprobs(self.network, rows)
         found: list[torch.Tensor] = [torch.empty(0)] * len(rows)
         body, head = body_and_head(self.network)
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]))

@@ -1,5 +1,7 @@
 """Probabilities of words: the tree of spellings against one pass for each beginning of each spelling."""
 
+import copy
+
 import pytest
 import torch
 from transformers import (
@@ -78,11 +80,8 @@ def test_the_tree_says_what_single_passes_say(model: LocalModel) -> None:
 
 
 def test_in_double_precision_no_more_is_left_out_than_was_promised(tiny_model, monkeypatch) -> None:
-    import copy
-
     exact = LocalModel(tiny_model.ref, copy.deepcopy(tiny_model.network).double(), tiny_model.tokenizer)
     monkeypatch.setattr("undertow.models.lm_head.Head._capped", lambda _, logits: logits)
-    exact.__dict__["ends_word"] = exact.ends_word.double()
     words = [spellings(one, opening=True) for one in panel("animal")]
     contexts = _contexts(exact, 3)
     found, expected = word_probabilities(exact, contexts, words), one_by_one(exact, contexts, words)
@@ -91,8 +90,6 @@ def test_in_double_precision_no_more_is_left_out_than_was_promised(tiny_model, m
 
 def test_what_cannot_change_a_word_is_not_read(tiny_model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Spellings of next to no probability cost nothing, and the word is the same."""
-    import copy
-
     network = copy.deepcopy(tiny_model.network)
     model = LocalModel(tiny_model.ref, network, tiny_model.tokenizer)
     head = torch.nn.Linear(16, network.config.vocab_size)
