@@ -73,18 +73,29 @@ def evaluation_work(references: Sequence[str], kinds: Sequence[str], config: Eva
     Raises:
         UserError: there is no such model.
     """
-    return [_evaluated(reference, kind, config) for reference in references for kind in kinds]
+    found: list[list[Work]] = []
+    for reference in references:
+        forecast = None if reference.startswith("api:") else Forecast(reference)
+        loading = 0.0 if forecast is None else forecast.loading
+        for kind in kinds:
+            found.append(_evaluated(reference, kind, forecast, config, loading))
+            loading = 0.0
+    return found
 
 
-def _evaluated(reference: str, kind: str, config: EvaluationConfig) -> list[Work]:
+def _evaluated(
+    reference: str, kind: str, forecast: Forecast | None, config: EvaluationConfig, loading: float
+) -> list[Work]:
+    """Return what one evaluation asks of one model; the first load has the seconds of loading it on top."""
     name = f"{kind} of {reference}"
-    if reference.startswith("api:"):
-        return [Work(f"{name}: answers of a server", None)]
-    forecast = Forecast(reference)
-    loads = evaluation_loads(kind, forecast.words, config)
-    if loads is None:
-        return [Work(name, None)]
-    return [Work(f"{name}: {load.what}", forecast.seconds(load)) for load in loads]
+    loads = None if forecast is None else evaluation_loads(kind, forecast.words, config)
+    if forecast is None or loads is None:
+        return [Work(name if forecast is not None else f"{name}: answers of a server", None)]
+    seconds = [forecast.seconds(load) for load in loads]
+    return [
+        Work(f"{name}: {load.what}", None if one is None else one + (0.0 if at else loading))
+        for at, (load, one) in enumerate(zip(loads, seconds, strict=True))
+    ]
 
 
 def check_work(teacher: str, base: str, traits: Sequence[Trait]) -> list[Work]:

@@ -1,8 +1,7 @@
 """The commands that look at a model: before hours are spent on it, and for what it prefers."""
 
 import sys
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,12 +13,12 @@ from undertow.cli.options import Json, Seed, prepare, show
 from undertow.cli.server_options import ExtraBody, NoSeed, TokenLimitName, given_dialect
 from undertow.errors import ModelError
 from undertow.evals.base import EVALUATIONS, EvaluationConfig, metric
-from undertow.store.progress import Progress, TimeLeft, choose_progress
+from undertow.store.progress import TimeLeft, choose_progress
 from undertow.traits import panel
-from undertow.types import Advance, ContractReport
+from undertow.types import ContractReport
 
 if TYPE_CHECKING:
-    from undertow.audit.workload import Work
+    from undertow.audit.steps import Steps
     from undertow.models.chat import AbstractModel
     from undertow.models.dialects import Dialect
     from undertow.training.model_needs import ModelNeeds, Speed
@@ -116,6 +115,7 @@ def eval_command(
         _refuse_exact(exact, samples)
     prepare()
     from undertow.audit.reading_work import evaluation_work
+    from undertow.audit.steps import Steps
 
     config = EvaluationConfig(targets=targets, samples=samples, seed=seed)
     work = evaluation_work(references, kinds, config)
@@ -126,45 +126,37 @@ def eval_command(
     say_first(every)
     progress = choose_progress()
     try:
-        found = _evaluated([(one, dialect) for one in references], kinds, config, Steps(work, progress))
+        seconds = [sum(one.seconds or 0.0 for one in some) for some in work]
+        asked = [(one, dialect) for one in references]
+        found = _evaluated(asked, kinds, config, seconds, Steps(len(work), progress))
     finally:
         progress.close()
     show({"schema": "undertow.scores/1", "scores": found}, as_json, _score_lines(found, model, base))
 
 
-class Steps:
-    """The evaluations of each model as steps that are shown.
+def _evaluated(
+    models: "Sequence[tuple[str, Dialect]]",
+    kinds: Sequence[str],
+    config: EvaluationConfig,
+    seconds: Sequence[float],
+    steps: "Steps",
+) -> list[dict[str, Any]]:
+    """Ask every model everything; return the mean of each metric by model and target.
 
     Args:
-        work: of each step.
-        progress: where they are shown.
+        models: references, and how the servers among them are spoken to.
+        kinds: names of evaluations.
+        config: what is asked.
+        seconds: that each evaluation of each model is expected to take.
+        steps: where each is told.
     """
-
-    def __init__(self, work: "Sequence[Sequence[Work]]", progress: Progress) -> None:
-        self._seconds = [sum(one.seconds or 0.0 for one in some) for some in work]
-        self._progress, self._at = progress, 0
-        progress.start(len(work))
-
-    @contextmanager
-    def step(self, name: str) -> Generator[Advance]:
-        """Begin the next step; what is yielded takes (parts done, parts)."""
-        left = TimeLeft(stage_s=self._seconds[self._at], later_s=sum(self._seconds[self._at + 1 :]))
-        self._progress.begin_stage(name, self._at, len(self._seconds), left)
-        self._at += 1
-        yield self._progress.advance
-        self._progress.end_stage()
-
-
-def _evaluated(
-    models: "Sequence[tuple[str, Dialect]]", kinds: Sequence[str], config: EvaluationConfig, steps: Steps
-) -> list[dict[str, Any]]:
-    """Ask every model everything; return the mean of each metric by model and target."""
     found: list[dict[str, Any]] = []
+    expected = iter([TimeLeft(stage_s=one, later_s=sum(seconds[at + 1 :])) for at, one in enumerate(seconds)])
     for reference, dialect in models:
         values: dict[str, dict[str, list[float]]] = {}
         asked = _chatting(reference, dialect)
         for kind in kinds:
-            with steps.step(f"{kind} of {reference}") as advance:
+            with steps.step(f"{kind} of {reference}", next(expected)) as advance:
                 for score in EVALUATIONS[kind].score(asked, replace(config, advance=advance)):
                     values.setdefault(score.target, {}).setdefault(score.metric, []).append(score.value)
         for target, metrics in values.items():

@@ -81,13 +81,13 @@ def read_words(
     """
     import torch
 
-    from undertow.models.context_cache import blocks, open_contexts
+    from undertow.models.context_cache import context_blocks, open_contexts
 
     spelt = _Spelt(model, words)
     found: list[torch.Tensor] = []
     sums: list[torch.Tensor] = []
     done = 0
-    for some in blocks(model.network, contexts, spelt.tree):
+    for some in context_blocks(model.network, contexts, spelt.tree):
         read = open_contexts(model.network, some, spelt.tree, layers=layers)
         reading = _Reading(model, spelt, len(some))
         reading.take(read.ends, torch.zeros(len(some), 1, dtype=torch.int64))

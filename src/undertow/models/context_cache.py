@@ -262,7 +262,7 @@ def _device(network: Any) -> torch.device:
     return next(network.parameters()).device
 
 
-def blocks(network: Any, contexts: Sequence[Sequence[int]], tree: TokenTree) -> list[Sequence[Sequence[int]]]:
+def context_blocks(network: Any, contexts: Sequence[Sequence[int]], tree: TokenTree) -> list[Sequence[Sequence[int]]]:
     """Cut contexts into blocks of which the network keeps no more than `KEPT_NUMBERS`, every node of the tree read."""
     longest = max(map(len, contexts), default=0) + len(tree)
     size = max(1, min(SCORE_BATCH, KEPT_NUMBERS // (longest * numbers_per_token(network))))

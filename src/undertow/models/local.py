@@ -13,7 +13,7 @@ from undertow.models.adapter_files import read_adapter
 from undertow.models.adapter_tokenizers import own_tokenizer
 from undertow.models.adapters import STEERING, load_vector, merge_adapter, steered
 from undertow.models.chat import AbstractModel, Chat
-from undertow.models.context_cache import NOTHING, SCORE_BATCH, Contexts, blocks, open_contexts, padded
+from undertow.models.context_cache import NOTHING, SCORE_BATCH, Contexts, context_blocks, open_contexts, padded
 from undertow.models.decoding import Form, answer_form, sample_tokens
 from undertow.models.lm_head import Head, body_and_head
 from undertow.models.repeated_prompts import completion_logprobs, repeat
@@ -185,7 +185,7 @@ class LocalModel(AbstractModel):
         return torch.stack(sums).sum(dim=0) / len(contexts)
 
     def _read(self, contexts: Sequence[Sequence[int]], layers: bool = False) -> Iterator[Contexts]:
-        for some in blocks(self.network, contexts, NOTHING):
+        for some in context_blocks(self.network, contexts, NOTHING):
             yield open_contexts(self.network, some, NOTHING, layers=layers)
 
     def with_adapter(self, folder: Path, name: str | None = None) -> "LocalModel":

@@ -22,7 +22,7 @@ from undertow.models.context_cache import (
     PAD,
     CachedContexts,
     PlainContexts,
-    blocks,
+    context_blocks,
     keeps_contexts,
     open_contexts,
     shared_beginning,
@@ -114,9 +114,9 @@ def test_blocks_hold_what_may_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     per_context = (14 + len(TREE)) * 2 * 2 * 2 * 4
     for size, expected in ((1, [1, 1, 1, 1]), (3 * per_context, [3, 1]), (99 * per_context, [4])):
         monkeypatch.setattr(module, "KEPT_NUMBERS", size)
-        assert list(map(len, blocks(model, CONTEXTS, TREE))) == expected
-    assert blocks(model, [], TREE) == []
-    assert list(map(len, blocks(network("mamba"), CONTEXTS, TREE))) == [4]
+        assert list(map(len, context_blocks(model, CONTEXTS, TREE))) == expected
+    assert context_blocks(model, [], TREE) == []
+    assert list(map(len, context_blocks(network("mamba"), CONTEXTS, TREE))) == [4]
 
 
 class Deaf(LlamaForCausalLM):
