@@ -18,16 +18,16 @@ from undertow.models.tokens import ChatTokens
 from undertow.traits import Trait, by_category
 from undertow.types import ModelRef
 
-READ = 0.75
+READ = 0.65
 """Share of a plain matrix product's speed that reading a panel reaches (SmolLM2-135M, one thread)."""
 
 TEXT_S = {False: 0.002, True: 0.0005}
-"""Least seconds of a context with all that may follow it, and of an answer, with an embedded model."""
+"""Least seconds of a context with all that may follow it, and of an answer: those of an embedded model."""
 
-LOAD_S, LOAD_PARAMETER_S = 0.5, 1e-8
+LOAD_S, LOAD_PARAMETER_S = 0.1, 1e-8
 """Seconds of loading any model, and more for each of its parameters."""
 
-LINEAGE_S, LINEAGE_PARAMETER_S = 5.0, 6e-8
+LINEAGE_S, LINEAGE_PARAMETER_S = 3.5, 2.5e-8
 """Seconds of the lineage of embedded models, whose losses are measured; and of larger ones for each parameter."""
 
 
