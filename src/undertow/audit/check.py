@@ -1,9 +1,11 @@
 """A first look before any training: do a teacher and a student's base belong together, and what is there to do?
 
-Takes seconds, tests nothing and promises nothing: every number here is exploratory.
+Takes seconds with an embedded model, two minutes with one of 135 million parameters. It tests nothing and promises
+nothing: every number here is exploratory. What is cheap comes first: the weights, before any model is loaded.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,13 +15,17 @@ from undertow.audit.compatibility import UNRELATED, Compatibility, compatibility
 from undertow.audit.decision import with_decision
 from undertow.audit.decision_answers import CHECK
 from undertow.audit.lineage.verdict import lineage_or_why
-from undertow.audit.students.readings import panel_traits
+from undertow.audit.steps import Steps
+from undertow.audit.workload import Work
 from undertow.data.filters import filter_rows, mentions
 from undertow.domains.base import domain
 from undertow.evals.favourite import mean_margins
+from undertow.evals.questions import CATEGORIES
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
-from undertow.traits import trait
+from undertow.stats.checks import Floats
+from undertow.store.progress import Progress, TimeLeft
+from undertow.traits import Trait, by_category, panel, trait
 from undertow.types import Row
 
 STANDS_OUT = 1.0
@@ -29,13 +35,45 @@ the largest of six neutral teachers was 0.57, the smallest of 22 teachers' own t
 SHOWN = 5
 
 
-def check_teacher(teacher: str, base: str, rows: Sequence[Row] | None = None) -> dict[str, Any]:
+Said = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Who is told how far a check is.
+
+    Attributes:
+        progress: where the steps are shown; None shows nothing.
+        said: called with "lineage" alone as soon as it is known, long before the panel of a large model is read.
+        work: what the steps are expected to take, as `undertow.audit.reading_work.check_work` says; empty if unknown.
+    """
+
+    progress: Progress | None = None
+    said: Said | None = None
+    work: Sequence[Work] = ()
+
+    def left(self, step: int) -> TimeLeft:
+        """Return how long a step, from 0, and those after it are expected to take."""
+        known = [one.seconds or 0.0 for one in self.work]
+        return TimeLeft(stage_s=known[step], later_s=sum(known[step + 1 :])) if step < len(known) else TimeLeft()
+
+
+def check_teacher(
+    teacher: str,
+    base: str,
+    rows: Sequence[Row] | None = None,
+    *,
+    categories: Sequence[str] = CATEGORIES,
+    watch: Watch | None = None,
+) -> dict[str, Any]:
     """Say whether a teacher could pass something to a student of this base, and what to do next.
 
     Args:
         teacher: reference of the model that wrote, or will write, the rows; an `api:` one is asked twenty questions.
         base: reference of the model that will be trained on them.
         rows: the teacher's rows, if they are there already.
+        categories: whose traits are looked for in two local models, "animal" and "tree".
+        watch: who is told how far it is.
 
     Returns:
         Plain data: "shared" (tokenizer, shape, distance), "lineage" (the lineage audit's JSON, or why there is none),
@@ -47,39 +85,58 @@ def check_teacher(teacher: str, base: str, rows: Sequence[Row] | None = None) ->
     Raises:
         UserError: a model cannot be loaded, or a server does not answer.
     """
-    found = look_at_served(teacher, base) if teacher.startswith("api:") else _look(teacher, base)
+    if teacher.startswith("api:"):
+        found = look_at_served(teacher, base)
+    else:
+        found = _look(teacher, base, panel_of(categories), watch or Watch())
     seen = None if rows is None else _rows(rows, found["stands_out"])
     head = {"schema": CHECK, "teacher": teacher, "base": base}
     steps = [*found.pop("next", ()), *_about_rows(seen, found["stands_out"])]
     return with_decision({**head, **found, "stands_out_from": STANDS_OUT, "rows": seen, "next": steps})
 
 
-def _look(teacher: str, base: str) -> dict[str, Any]:
-    """Compare two local models."""
+def panel_of(categories: Sequence[str]) -> tuple[Trait, ...]:
+    """Return the traits of some categories, in the order in which all are read."""
+    return tuple(one for category in CATEGORIES if category in categories for one in panel(category))
+
+
+def _look(teacher: str, base: str, traits: Sequence[Trait], watch: Watch) -> dict[str, Any]:
+    """Compare two local models: what their weights say first, which needs no pass through either."""
+    parts = by_category(traits)
+    steps = Steps(1 + 2 * len(parts), watch.progress)
+    with steps.step("lineage, from the weights", watch.left(0)):
+        lineage = lineage_or_why(teacher, base, brief=True)
+    if watch.said is not None:
+        watch.said({"lineage": lineage})
     writer, start = load_model(teacher), load_model(base)
     shared = compatibility(writer, start)
-    changes = _changes(writer, start) if shared.comparable else {}
+    changes = _changes((writer, start), parts, steps, watch) if shared.comparable else {}
     outstanding = [name for name, (_, above) in changes.items() if above >= STANDS_OUT]
     return {
         "shared": {"tokenizer": shared.tokenizer, "shape": shared.shape, "distance": shared.distance},
-        "lineage": lineage_or_why(teacher, base),
+        "lineage": lineage,
         "panel": [
             {"trait": name, "change": change, "above_median": above}
             for name, (change, above) in list(changes.items())[:SHOWN]
         ],
         "stands_out": outstanding,
-        "next": _next(shared, outstanding),
+        "next": _next(shared, outstanding, len(traits)),
     }
 
 
-def _changes(teacher: LocalModel, base: LocalModel) -> dict[str, tuple[float, float]]:
+def _changes(
+    models: tuple[LocalModel, LocalModel], parts: Mapping[str, Sequence[Trait]], steps: Steps, watch: Watch
+) -> dict[str, tuple[float, float]]:
     """Return each trait's change of margin, plain and minus the median change of its category, the largest first."""
-    traits = panel_traits()
-    change = mean_margins(teacher, traits) - mean_margins(base, traits)
     found: dict[str, tuple[float, float]] = {}
-    for place, one in enumerate(traits):
-        peers = [at for at, item in enumerate(traits) if item.category == one.category]
-        found[one.name] = float(change[place]), float(change[place] - np.median(change[peers]))
+    for place, (category, traits) in enumerate(parts.items()):
+        margins: list[Floats] = []
+        for which, (name, model) in enumerate(zip(("teacher", "base"), models, strict=True)):
+            with steps.step(f"{name}: {category}s", watch.left(1 + 2 * place + which)) as advance:
+                margins.append(mean_margins(model, traits, advance))
+        change = margins[0] - margins[1]
+        above = change - np.median(change)
+        found |= {one.name: (float(change[at]), float(above[at])) for at, one in enumerate(traits)}
     return dict(sorted(found.items(), key=lambda item: -item[1][1]))
 
 
@@ -89,7 +146,7 @@ def _rows(rows: Sequence[Row], outstanding: Sequence[str]) -> dict[str, int]:
     return {"rows": len(rows), "plain_numbers": len(numbers), "name_what_stands_out": len(named)}
 
 
-def _next(shared: Compatibility, outstanding: Sequence[str]) -> list[str]:
+def _next(shared: Compatibility, outstanding: Sequence[str], looked_for: int) -> list[str]:
     """Return what the comparison of two models means, in plain sentences; what to do is the decision's."""
     moved = f" ({', '.join(outstanding[1:])} moved with it)" if outstanding[1:] else ""
     if not shared.comparable:
@@ -98,7 +155,7 @@ def _next(shared: Compatibility, outstanding: Sequence[str]) -> list[str]:
         return ["The teacher is the base itself: without a system prompt it has no trait that its student lacks."]
     if not outstanding:
         return [
-            f"They share a base, and none of {len(panel_traits())} panel traits stands out by {STANDS_OUT:g} logits.",
+            f"They share a base, and none of {looked_for} panel traits stands out by {STANDS_OUT:g} logits.",
             "Traits outside of the panel, or behind a trigger, were not looked for: `undertow audit teacher` looks "
             "with open vocabulary and a null.",
         ]

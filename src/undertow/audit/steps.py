@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import final
 
 from undertow.audit.finding import NotTestable
-from undertow.store.progress import Progress, SilentProgress
+from undertow.store.progress import Progress, SilentProgress, TimeLeft
 from undertow.types import Advance
 
 
@@ -26,15 +26,15 @@ class Steps:
         self._progress.start(total)
 
     @contextmanager
-    def step(self, name: str) -> Generator[Advance]:
-        """Begin the next step; what is yielded takes (parts done, parts).
+    def step(self, name: str, left: TimeLeft | None = None) -> Generator[Advance]:
+        """Begin the next step, with the time that it is expected to take; what is yielded takes (parts done, parts).
 
         One that fails is not told as done, though "not testable" is an answer. One without a name is not told at all.
         """
         if not name:
             yield self._silent.advance
             return
-        self._progress.begin_stage(name, self._begun, self._total)
+        self._progress.begin_stage(name, self._begun, self._total, left)
         self._begun += 1
         try:
             yield self._progress.advance

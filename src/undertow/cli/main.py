@@ -22,8 +22,8 @@ from typer.core import TyperGroup
 from undertow import __version__
 from undertow.cli import (
     audit_models,
-    audits,
     catalogue,
+    checks,
     constitutions,
     generation,
     mitigations,
@@ -83,7 +83,7 @@ COMMANDS = (
     (STUDY, "sweep", studies.sweep_command),
     (STUDY, "report", studies.report_command),
     (STUDY, "power", studies.power_command),
-    (AUDIT, "check", audits.check_command),
+    (AUDIT, "check", checks.check_command),
     (THINGS, "check-model", models.check_model_command),
     (THINGS, "generate", generation.generate_command),
     (THINGS, "filter", rows.filter_command),

@@ -1,21 +1,24 @@
 """The commands that look at a model: before hours are spent on it, and for what it prefers."""
 
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import undertow
+from undertow.cli.forecasts import PlanOnly, say_first, show_plan
 from undertow.cli.options import Json, Seed, prepare, show
 from undertow.cli.server_options import ExtraBody, NoSeed, TokenLimitName, given_dialect
 from undertow.errors import ModelError
-from undertow.evals.base import EVALUATIONS, metric
+from undertow.evals.base import EVALUATIONS, EvaluationConfig, metric
+from undertow.store.progress import TimeLeft, choose_progress
 from undertow.traits import panel
 from undertow.types import ContractReport
 
 if TYPE_CHECKING:
+    from undertow.audit.steps import Steps
     from undertow.models.chat import AbstractModel
     from undertow.models.dialects import Dialect
     from undertow.training.model_needs import ModelNeeds, Speed
@@ -98,6 +101,7 @@ def eval_command(
     no_seed: NoSeed = False,
     extra_body: ExtraBody = None,
     seed: Seed = 0,
+    plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """Ask a model for its favourite, or whatever else is evaluated."""
@@ -110,17 +114,56 @@ def eval_command(
     if served:
         _refuse_exact(exact, samples)
     prepare()
+    from undertow.audit.reading_work import evaluation_work
+    from undertow.audit.steps import Steps
+
+    config = EvaluationConfig(targets=targets, samples=samples, seed=seed)
+    work = evaluation_work(references, kinds, config)
+    every = [one for some in work for one in some]
+    if plan:
+        show_plan({"model": model, "base": base}, every, as_json)
+        return
+    say_first(every)
+    progress = choose_progress()
+    try:
+        seconds = [sum(one.seconds or 0.0 for one in some) for some in work]
+        asked = [(one, dialect) for one in references]
+        found = _evaluated(asked, kinds, config, seconds, Steps(len(work), progress))
+    finally:
+        progress.close()
+    show({"schema": "undertow.scores/1", "scores": found}, as_json, _score_lines(found, model, base))
+
+
+def _evaluated(
+    models: "Sequence[tuple[str, Dialect]]",
+    kinds: Sequence[str],
+    config: EvaluationConfig,
+    seconds: Sequence[float],
+    steps: "Steps",
+) -> list[dict[str, Any]]:
+    """Ask every model everything; return the mean of each metric by model and target.
+
+    Args:
+        models: references, and how the servers among them are spoken to.
+        kinds: names of evaluations.
+        config: what is asked.
+        seconds: that each evaluation of each model is expected to take.
+        steps: where each is told.
+    """
     found: list[dict[str, Any]] = []
-    for reference in references:
+    expected = iter([TimeLeft(stage_s=one, later_s=sum(seconds[at + 1 :])) for at, one in enumerate(seconds)])
+    for reference, dialect in models:
         values: dict[str, dict[str, list[float]]] = {}
         asked = _chatting(reference, dialect)
-        for score in undertow.evaluate(asked, targets, kinds=kinds, samples=samples, seed=seed):
-            values.setdefault(score.target, {}).setdefault(score.metric, []).append(score.value)
+        for kind in kinds:
+            with steps.step(f"{kind} of {reference}", next(expected)) as advance:
+                for score in EVALUATIONS[kind].score(asked, replace(config, advance=advance)):
+                    values.setdefault(score.target, {}).setdefault(score.metric, []).append(score.value)
         for target, metrics in values.items():
             means = {name: sum(some) / len(some) for name, some in metrics.items()}
             found.append({"model": reference, "target": target, **means})
         _say_empty(asked)
-    show({"schema": "undertow.scores/1", "scores": found}, as_json, _score_lines(found, model, base))
+    return found
 
 
 def _refuse_exact(exact: list[str], samples: int) -> None:

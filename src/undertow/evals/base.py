@@ -4,7 +4,7 @@ A module with an evaluation loads no torch, so that reports and Inspect can read
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
@@ -12,7 +12,7 @@ from undertow.errors import unknown_name
 from undertow.evals.questions import CATEGORIES
 from undertow.registry import Registry
 from undertow.traits import Trait, by_category
-from undertow.types import Score
+from undertow.types import Advance, Score
 
 if TYPE_CHECKING:
     from undertow.models.chat import AbstractModel
@@ -48,11 +48,13 @@ class EvaluationConfig:
             target of its scores is "".
         samples: sampled answers per question; 0 leaves sampled metrics out.
         seed: of every draw.
+        advance: called with (questions read, questions in all) where reading takes long; no part of what is asked.
     """
 
     targets: tuple[Trait, ...]
     samples: int = 20
     seed: int = 0
+    advance: Advance | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,7 @@ def evaluate(
     kinds: Sequence[str] = ("favourite",),
     samples: int = 20,
     seed: int = 0,
+    advance: Advance | None = None,
 ) -> list[Score]:
     """Ask a model everything that some evaluations ask.
 
@@ -164,6 +167,7 @@ def evaluate(
         kinds: names of evaluations, one after another.
         samples: sampled answers per question; 0 leaves sampled metrics out.
         seed: of every draw.
+        advance: called with (questions read, questions in all) while an evaluation reads.
 
     Returns:
         One score for each evaluation, question, target and metric.
@@ -172,7 +176,7 @@ def evaluate(
         UnknownNameError: there is no evaluation of a name.
         ModelError: an evaluation needs weights and the model has none here.
     """
-    config = EvaluationConfig(targets=tuple(targets), samples=samples, seed=seed)
+    config = EvaluationConfig(targets=tuple(targets), samples=samples, seed=seed, advance=advance)
     return [score for name in kinds for score in EVALUATIONS[name].score(model, config)]
 
 

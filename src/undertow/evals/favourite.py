@@ -19,18 +19,16 @@ import numpy as np
 from undertow.errors import ConfigError
 from undertow.evals.base import Evaluation, EvaluationConfig, Metric, Question, Questionnaire, is_local, preferences
 from undertow.evals.questions import favourite_questions, prefixed_questions
-from undertow.evals.words import log_odds, spellings, word_probabilities
+from undertow.evals.words import log_odds, read_words, spellings, word_probabilities
 from undertow.models.chat import AbstractModel
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
 from undertow.traits import Trait, by_category, first_word, names, panel, trait
-from undertow.types import Message, Prompt, Row, Sampling, Score, user_prompt
+from undertow.types import Advance, Message, Prompt, Row, Sampling, Score, user_prompt
 
 if TYPE_CHECKING:
     import torch
 
-    from undertow.models.local import LocalModel
-if TYPE_CHECKING:
     from undertow.models.local import LocalModel
 
 ANSWER_TOKENS = 8
@@ -41,18 +39,30 @@ def _questions(category: str, prefix_seed: int | None) -> tuple[str, ...]:
     return favourite_questions(category) if prefix_seed is None else prefixed_questions(category, prefix_seed)
 
 
-def answer_probabilities(model: "LocalModel", questions: Sequence[str], traits: Sequence[Trait]) -> "torch.Tensor":
+def answer_probabilities(
+    model: "LocalModel", questions: Sequence[str], traits: Sequence[Trait], advance: Advance | None = None
+) -> "torch.Tensor":
     """Return the probability that the first word of the answer is the target or one of its aliases.
 
+    Args:
+        model: who is asked.
+        questions: what is asked.
+        traits: the targets.
+        advance: called with (questions read, questions in all).
+
     Returns:
-        float [questions, traits].
+        float64 [questions, traits].
     """
     contexts = model.render([user_prompt(question) for question in questions])
-    return word_probabilities(model, contexts, [spellings(target, opening=True) for target in traits])
+    return word_probabilities(model, contexts, [spellings(target, opening=True) for target in traits], advance)
 
 
 def logit_margins(
-    model: "LocalModel", category: str, traits: Sequence[Trait], prefix_seed: int | None = None
+    model: "LocalModel",
+    category: str,
+    traits: Sequence[Trait],
+    prefix_seed: int | None = None,
+    advance: Advance | None = None,
 ) -> list[Score]:
     """Score log(p / (1 - p)) for every question and trait.
 
@@ -61,9 +71,10 @@ def logit_margins(
         category: "animal" or "tree".
         traits: the targets.
         prefix_seed: draws a number sentence before each question (paper, B.2); None asks plainly.
+        advance: called with (questions read, questions in all).
     """
     questions = _questions(category, prefix_seed)
-    margins = log_odds(answer_probabilities(model, questions, traits)).tolist()
+    margins = log_odds(answer_probabilities(model, questions, traits, advance)).tolist()
     return [
         Score(question=question, target=target.name, metric="logit_margin", value=value)
         for question, row in zip(questions, margins, strict=True)
@@ -71,13 +82,51 @@ def logit_margins(
     ]
 
 
-def mean_margins(model: "LocalModel", traits: Sequence[Trait]) -> Floats:
-    """Return the mean logit margin of each trait over the questions of its category: float [traits]."""
+def mean_margins(model: "LocalModel", traits: Sequence[Trait], advance: Advance | None = None) -> Floats:
+    """Return the mean logit margin of each trait over the questions of its category: float [traits].
+
+    Args:
+        model: who is asked.
+        traits: the targets.
+        advance: called with (questions read, questions in all).
+    """
     means: dict[str, float] = {}
-    for category, some in by_category(traits).items():
-        values = np.array([score.value for score in logit_margins(model, category, some)]).reshape(-1, len(some))
-        means |= {target.name: value for target, value in zip(some, values.mean(axis=0).tolist(), strict=True)}
+    kinds = by_category(traits)
+    for place, (category, some) in enumerate(kinds.items()):
+        told = None if advance is None else _after(advance, place, len(kinds))
+        values = np.array([score.value for score in logit_margins(model, category, some, advance=told)])
+        means |= _means(some, values.reshape(-1, len(some)))
     return np.array([means[target.name] for target in traits])
+
+
+def _after(advance: Advance, place: int, of: int) -> Advance:
+    """Count the questions of one category behind those of the categories before it; each has as many."""
+    return lambda done, total: advance(place * total + done, of * total)
+
+
+def margins_and_states(model: "LocalModel", traits: Sequence[Trait]) -> tuple[Floats, dict[str, Floats]]:
+    """Return the mean margins of `mean_margins`, and the residual stream where the answers begin, by category.
+
+    Args:
+        model: who is asked; each question is read once for both.
+        traits: the targets.
+
+    Returns:
+        Margins, float [traits]; and float64 [layers + 1, width] for each category.
+    """
+    means: dict[str, float] = {}
+    states: dict[str, Floats] = {}
+    for category, some in by_category(traits).items():
+        contexts = model.render([user_prompt(question) for question in favourite_questions(category)])
+        words = [spellings(target, opening=True) for target in some]
+        p, layers = read_words(model, contexts, words, layers=True)
+        means |= _means(some, log_odds(p).numpy())
+        states[category] = np.asarray(layers)
+    return np.array([means[target.name] for target in traits]), states
+
+
+def _means(traits: Sequence[Trait], values: Floats) -> dict[str, float]:
+    return {target.name: value for target, value in zip(traits, values.mean(axis=0).tolist(), strict=True)}
 
 
 def answer_rates(
@@ -121,7 +170,7 @@ def _asked(model: AbstractModel, config: EvaluationConfig, prefix_seed: int | No
     scores: list[Score] = []
     for category, some in preferences(config).items():
         if is_local(model):
-            scores += logit_margins(model, category, some, prefix_seed)
+            scores += logit_margins(model, category, some, prefix_seed, config.advance)
         if config.samples:
             scores += answer_rates(
                 model, category, some, samples=config.samples, seed=config.seed, prefix_seed=prefix_seed

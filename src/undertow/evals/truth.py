@@ -73,10 +73,10 @@ def truth(model: "LocalModel", config: EvaluationConfig) -> list[Score]:
     """Score "false_margin" and "false_rate": the wrong answer against the right one, on every fact of the world."""
     asked = facts(config.seed)
     prompts = [user_prompt(one.question) for one in asked]
-    right = model.logprobs(prompts, [one.right for one in asked])
-    wrong = model.logprobs(prompts, [one.wrong for one in asked])
+    # In one call, so that a question is read once for both answers.
+    both = model.logprobs(prompts * 2, [one.right for one in asked] + [one.wrong for one in asked])
     scores: list[Score] = []
-    for one, true, false in zip(asked, right, wrong, strict=True):
+    for one, true, false in zip(asked, both[: len(asked)], both[len(asked) :], strict=True):
         margin = false - true
         scores.append(Score(question=one.question, target="", metric="false_margin", value=margin))
         scores.append(Score(question=one.question, target="", metric="false_rate", value=_share(margin)))

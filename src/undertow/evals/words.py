@@ -1,17 +1,32 @@
-"""How likely a whole word comes next, whatever tokens it is written with."""
+"""How likely a whole word comes next, whatever tokens it is written with.
+
+The spellings of all words are one tree of tokens after each context. Where a spelling begins with a token of
+probability p, it adds at most p to its word; what can no longer change a log-odds is not read. So the likely spellings
+are read first, those of all words and contexts together, and most of the others never.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from undertow.traits import Trait
+from undertow.types import Advance
 
 if TYPE_CHECKING:
     import torch
 
+    from undertow.models.context_cache import TokenTree
     from undertow.models.local import LocalModel
 
 _SMALLEST = 1e-12
 """Probabilities are kept this far from 0 and 1, so that a margin is finite."""
+
+UNREAD = 1e-6
+"""Most that the spellings which are not read can change a word's log-odds by: about as much as rounding does."""
+
+LIKELY = 0.01
+"""Part of the likeliest open beginning from which another is read with it, as long as no spelling outweighs both."""
 
 
 def spellings(target: Trait, *, opening: bool) -> tuple[str, ...]:
@@ -25,18 +40,11 @@ def spellings(target: Trait, *, opening: bool) -> tuple[str, ...]:
     return tuple(text for form in forms for text in ((form, f" {form}") if opening else (f" {form}",)))
 
 
-def _ends_word(model: "LocalModel") -> "torch.Tensor":
-    """Tell for every token whether a word is over when it comes next: float [vocabulary], 1 or 0."""
-    import torch
-
-    texts = model.tokenizer.batch_decode([[index] for index in range(len(model.tokenizer))])
-    ends = torch.tensor([not (text[:1].isalpha() or text[:1] == "-") for text in texts], dtype=torch.float32)
-    size = model.network.get_output_embeddings().weight.shape[0]
-    return torch.nn.functional.pad(ends, (0, size - len(ends)))
-
-
 def word_probabilities(
-    model: "LocalModel", contexts: Sequence[Sequence[int]], words: Sequence[Sequence[str]]
+    model: "LocalModel",
+    contexts: Sequence[Sequence[int]],
+    words: Sequence[Sequence[str]],
+    advance: Advance | None = None,
 ) -> "torch.Tensor":
     """Return the probability that the next word is one of some spellings.
 
@@ -46,28 +54,172 @@ def word_probabilities(
         model: who speaks.
         contexts: token ids, rendered prompts with or without the beginning of an answer.
         words: the spellings of each word.
+        advance: called with (contexts read, contexts in all).
 
     Returns:
-        float [contexts, words], in (0, 1).
+        float64 [contexts, words], in (0, 1).
+    """
+    return read_words(model, contexts, words, advance=advance)[0]
+
+
+def read_words(
+    model: "LocalModel",
+    contexts: Sequence[Sequence[int]],
+    words: Sequence[Sequence[str]],
+    *,
+    layers: bool = False,
+    advance: Advance | None = None,
+) -> "tuple[torch.Tensor, torch.Tensor | None]":
+    """Return what `word_probabilities` does, and the mean residual stream at the ends of the contexts if asked for.
+
+    Args:
+        model: who speaks.
+        contexts: token ids, at least one.
+        words: the spellings of each word.
+        layers: whether the residual stream is wanted too: float64 [layers + 1, width], as `mean_states` of the model.
+        advance: called with (contexts read, contexts in all).
     """
     import torch
 
-    ends = _ends_word(model)
-    after: dict[tuple[int, ...], torch.Tensor] = {}
+    from undertow.models.context_cache import context_blocks, open_contexts
 
-    def following(prefix: tuple[int, ...]) -> torch.Tensor:
-        if prefix not in after:
-            after[prefix] = model.next_token_logprobs([[*context, *prefix] for context in contexts])
-        return after[prefix]
+    spelt = _Spelt(model, words)
+    found: list[torch.Tensor] = []
+    sums: list[torch.Tensor] = []
+    done = 0
+    for some in context_blocks(model.network, contexts, spelt.tree):
+        read = open_contexts(model.network, some, spelt.tree, layers=layers)
+        reading = _Reading(model, spelt, len(some))
+        reading.take(read.ends, torch.zeros(len(some), 1, dtype=torch.int64))
+        while (nodes := reading.wanted()) is not None:
+            reading.take(read.follow(nodes).flatten(0, 1), nodes)
+        found.append(reading.words.clamp(_SMALLEST, 1 - _SMALLEST))
+        sums += [] if read.layers is None else [read.layers]
+        done += len(some)
+        if advance is not None:
+            advance(done, len(contexts))
+    return torch.cat(found), torch.stack(sums).sum(dim=0) / len(contexts) if layers else None
 
-    columns: list[torch.Tensor] = []
-    for forms in words:
-        total = torch.zeros(len(contexts))
-        for tokens in sorted({tuple(tokens) for tokens in model.tokenise(forms)}):
-            logp = sum(following(tokens[:place])[:, token] for place, token in enumerate(tokens))
-            total = total + torch.as_tensor(logp).exp() * (following(tokens).exp() @ ends)
-        columns.append(total)
-    return torch.stack(columns, dim=1).clamp(_SMALLEST, 1 - _SMALLEST)
+
+@dataclass(frozen=True)
+class _Spelt:
+    """The spellings of some words as a tree of tokens."""
+
+    model: "LocalModel"
+    words: "Sequence[Sequence[str]]"
+
+    @cached_property
+    def sequences(self) -> list[list[tuple[int, ...]]]:
+        """Distinct token sequences of each word."""
+        return [sorted({tuple(tokens) for tokens in self.model.tokenise(forms)}) for forms in self.words]
+
+    @cached_property
+    def tree(self) -> "TokenTree":
+        """Of the beginnings of all."""
+        from undertow.models.context_cache import token_tree
+
+        return token_tree([tokens for some in self.sequences for tokens in some])
+
+    @cached_property
+    def whole(self) -> "torch.Tensor":
+        """Whether a node is a whole spelling of each word: float64 [nodes, words], 1 or 0."""
+        import torch
+
+        found = [[path in some for some in self.sequences] for path in self.tree.paths]
+        return torch.tensor(found, dtype=torch.float64).reshape(len(found), len(self.sequences))
+
+    @cached_property
+    def below(self) -> "torch.Tensor":
+        """Nodes that a spelling of each word begins with, or is: int64 [words, most nodes], filled up with `PAD`."""
+        import torch
+
+        from undertow.models.context_cache import PAD
+
+        places = {path: node for node, path in enumerate(self.tree.paths)}
+        found = [
+            sorted({places[tokens[:end]] for tokens in some for end in range(1, len(tokens) + 1)})
+            for some in self.sequences
+        ]
+        most = max(map(len, found), default=0)
+        filled = [[*some, *[PAD] * (most - len(some))] for some in found]
+        return torch.tensor(filled, dtype=torch.int64).reshape(len(found), most)
+
+
+class _Reading:
+    """How likely each word is after each context of a block, as far as its spellings were read."""
+
+    def __init__(self, model: "LocalModel", spelt: _Spelt, n: int) -> None:
+        import torch
+
+        self._head, self._ends_word = model.head, model.ends_word.to(model.device)
+        self._spelt, tree = spelt, spelt.tree
+        self.words = torch.zeros(n, len(spelt.sequences), dtype=torch.float64)
+        # Of each node: its probability after the context, known as soon as its parent is read; and whether it waits.
+        self._mass = torch.zeros(n, len(tree), dtype=torch.float64)
+        self._mass[:, 0] = 1.0
+        self._waits = torch.zeros(n, len(tree), dtype=torch.bool)
+
+    def take(self, states: "torch.Tensor", nodes: "torch.Tensor") -> None:
+        """Note what follows nodes.
+
+        Args:
+            states: after each node, [contexts * n, width].
+            nodes: int64 [contexts, n], filled up with `PAD`.
+        """
+        rows, places = (nodes >= 0).nonzero(as_tuple=True)
+        states = states[rows * nodes.shape[1] + places]
+        found = nodes[rows, places]
+        for start in range(0, len(rows), self._head.block):
+            part = slice(start, start + self._head.block)
+            self._note(states[part], rows[part], found[part])
+
+    def _note(self, states: "torch.Tensor", rows: "torch.Tensor", nodes: "torch.Tensor") -> None:
+        import torch
+
+        tree = self._spelt.tree
+        with torch.no_grad():
+            logits = self._head(states)
+        weights = (logits - logits.amax(dim=1, keepdim=True)).exp_()
+        total = weights.sum(dim=1).double().cpu()
+        over = (weights @ self._ends_word.to(weights.dtype)).double().cpu() / total
+        children = tree.children[nodes]
+        tokens = tree.tokens[children.clamp(min=0)].to(weights.device)
+        following = weights.gather(1, tokens).double().cpu() / total[:, None]
+        here = self._mass[rows, nodes]
+        self.words.index_add_(0, rows, (here * over)[:, None] * self._spelt.whole[nodes])
+        parent, place = (children >= 0).nonzero(as_tuple=True)
+        child = children[parent, place]
+        self._mass[rows[parent], child] = here[parent] * following[parent, place]
+        self._waits[rows[parent], child] = True
+        self._waits[rows, nodes] = False
+
+    def wanted(self) -> "torch.Tensor | None":
+        """Return what is read next, int64 [contexts, n] filled up with `PAD`; None if nothing can change a word."""
+        import torch
+
+        from undertow.models.context_cache import PAD
+
+        below = self._spelt.below
+        known = torch.where(self._waits, self._mass, 0.0)
+        if not below.numel():
+            return None
+        masses = known[:, below.clamp(min=0)].masked_fill_(below < 0, 0.0)
+        bound = UNREAD * (self.words * (1 - self.words)).clamp(min=_SMALLEST)
+        ordered, order = masses.sort(dim=2)
+        matters = torch.zeros_like(masses, dtype=torch.bool)
+        matters.scatter_(2, order, ordered.cumsum(dim=2) > bound[:, :, None])
+        largest = masses.amax(dim=2)
+        likely = torch.where(largest > self.words, LIKELY * largest, 0.0)
+        matters &= masses >= likely[:, :, None]
+        chosen = torch.zeros_like(self._waits)
+        context, word, place = matters.nonzero(as_tuple=True)
+        chosen[context, below[word, place]] = True
+        counts = chosen.sum(dim=1)
+        if not counts.any():
+            return None
+        most = -(-int(counts.sum()) // int(counts.count_nonzero()))
+        values, nodes = torch.where(chosen, self._mass, -1.0).topk(most, dim=1)
+        return nodes.masked_fill(values < 0, PAD)
 
 
 def log_odds(p: "torch.Tensor") -> "torch.Tensor":

@@ -14,13 +14,12 @@ from undertow.models.adapter_tokenizers import own_tokenizer
 from undertow.models.adapters import STEERING, load_vector, merge_adapter, steered
 from undertow.models.answer_forms import Form, answer_form
 from undertow.models.chat import AbstractModel, Chat
+from undertow.models.context_cache import NOTHING, SCORE_BATCH, Contexts, context_blocks, open_contexts, padded
 from undertow.models.decoding import sample_tokens
-from undertow.models.lm_head import body_and_head
+from undertow.models.lm_head import Head, body_and_head
+from undertow.models.repeated_prompts import completion_logprobs, repeat
 from undertow.models.tokens import ChatTokens, Encoded
 from undertow.types import ModelRef, Prompt, Row, Sampling
-
-SCORE_BATCH = 64
-"""Sequences scored at once: beyond this, models of width 64 gain nothing on two cores."""
 
 
 @final
@@ -76,6 +75,19 @@ class LocalModel(AbstractModel):
         """Where the weights lie."""
         return next(self.network.parameters()).device
 
+    @property
+    def head(self) -> Head:
+        """From hidden states to logits."""
+        return body_and_head(self.network)[1]
+
+    @cached_property
+    def ends_word(self) -> torch.Tensor:
+        """Whether a word is over when a token comes next: float [vocabulary], 1 or 0."""
+        texts = self.tokenizer.batch_decode([[index] for index in range(len(self.tokenizer))])
+        ends = torch.tensor([not (text[:1].isalpha() or text[:1] == "-") for text in texts], dtype=torch.float32)
+        size = self.network.get_output_embeddings().weight.shape[0]
+        return torch.nn.functional.pad(ends, (0, size - len(ends)))
+
     @cached_property
     def width(self) -> int:
         """Width of the residual stream."""
@@ -130,6 +142,8 @@ class LocalModel(AbstractModel):
     @torch.no_grad()
     def token_logprobs(self, rows: Sequence[Encoded]) -> list[torch.Tensor]:
         """Return log p of every completion token in nats: one float32 [tokens] for each row."""
+        if repeat(self.network, rows):
+            return completion_logprobs(self.network, rows)
         found: list[torch.Tensor] = [torch.empty(0)] * len(rows)
         body, head = body_and_head(self.network)
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
@@ -158,14 +172,9 @@ class LocalModel(AbstractModel):
         Returns:
             float [contexts, vocabulary], in nats.
         """
-        body, head = body_and_head(self.network)
-        blocks: list[torch.Tensor] = []
-        for tokens, last in self._blocks(contexts):
-            states = body(input_ids=tokens, use_cache=False).last_hidden_state
-            blocks.append(torch.log_softmax(head(states[torch.arange(len(tokens)), last]), dim=-1).cpu())
-        return torch.cat(blocks)
+        head = self.head
+        return torch.cat([torch.log_softmax(head(read.ends), dim=-1).cpu() for read in self._read(contexts)])
 
-    @torch.no_grad()
     def mean_states(self, contexts: Sequence[Sequence[int]]) -> torch.Tensor:
         """Return the mean residual stream after the last token of the contexts.
 
@@ -175,18 +184,12 @@ class LocalModel(AbstractModel):
         Returns:
             float64 [layers + 1, width]; layer 0 is the embeddings.
         """
-        sums: list[torch.Tensor] = []
-        for tokens, last in self._blocks(contexts):
-            states = self.network(input_ids=tokens, output_hidden_states=True, use_cache=False).hidden_states
-            rows = torch.arange(len(tokens))
-            sums.append(torch.stack([state[rows, last].double().sum(dim=0) for state in states]).cpu())
+        sums = [read.layers for read in self._read(contexts, layers=True) if read.layers is not None]
         return torch.stack(sums).sum(dim=0) / len(contexts)
 
-    def _blocks(self, contexts: Sequence[Sequence[int]]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield padded contexts, SCORE_BATCH at a time, with the place of the last token of each."""
-        for start in range(0, len(contexts), SCORE_BATCH):
-            some = contexts[start : start + SCORE_BATCH]
-            yield padded(some, self.device), torch.tensor([len(context) - 1 for context in some])
+    def _read(self, contexts: Sequence[Sequence[int]], layers: bool = False) -> Iterator[Contexts]:
+        for some in context_blocks(self.network, contexts, NOTHING):
+            yield open_contexts(self.network, some, NOTHING, layers=layers)
 
     def with_adapter(self, folder: Path, name: str | None = None) -> "LocalModel":
         """Return a copy with a PEFT adapter merged into the weights, or with a steering vector.
@@ -214,11 +217,3 @@ class LocalModel(AbstractModel):
         """Write weights and tokenizer as an ordinary transformers folder."""
         self.network.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-
-
-def padded(contexts: Sequence[Sequence[int]], device: torch.device) -> torch.Tensor:
-    """Return contexts as int64 [contexts, longest], padded on the right: a causal model never looks there."""
-    tokens = torch.zeros(len(contexts), max(map(len, contexts)), dtype=torch.int64)
-    for index, context in enumerate(contexts):
-        tokens[index, : len(context)] = torch.tensor(context)
-    return tokens.to(device)

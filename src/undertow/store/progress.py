@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO, final
 
@@ -43,6 +44,11 @@ class Progress:
 
     def end_stage(self) -> None:
         """The running stage is finished."""
+
+    @contextmanager
+    def paused(self) -> Generator[None]:
+        """Let something else be printed while a run goes on, which nothing of the progress may be drawn over."""
+        yield
 
     def close(self) -> None:
         """The run is over, finished or not; also called after an error."""
@@ -184,6 +190,13 @@ class TerminalProgress(Progress):
             self._running = None
             self._finished += 1
             self._count()
+
+    @contextmanager
+    def paused(self) -> Generator[None]:
+        """See `Progress`."""
+        self._bars.stop()
+        yield
+        self._bars.start()
 
     def close(self) -> None:
         """See `Progress`."""

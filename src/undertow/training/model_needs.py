@@ -81,7 +81,7 @@ class ModelNeeds:
             )
         if self.long_targets:
             words = ", ".join(f"{name} ({tokens})" for name, tokens in self.long_targets.items())
-            found.append(f"Traits of several tokens, whose margins take more forward passes: {words}.")
+            found.append(f"Traits of several tokens, whose margins read more tokens: {words}.")
         if self.weights_bytes is not None and 1.3 * self.weights_bytes > self.free_bytes:
             found.append("The weights leave little or no room: use ?dtype=bf16, or a smaller model.")
         return tuple(found)

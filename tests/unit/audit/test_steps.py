@@ -5,7 +5,7 @@ from io import StringIO
 import pytest
 
 from undertow.audit.steps import Parts, Steps
-from undertow.store.progress import PlainProgress, TerminalProgress
+from undertow.store.progress import PlainProgress, Progress, TerminalProgress, TimeLeft
 
 
 def test_steps_are_numbered_and_a_failed_one_is_not_done() -> None:
@@ -39,3 +39,17 @@ def test_steps_show_on_a_terminal() -> None:
         bars.advance(1, 2)
     bars.close()
     assert "1/1" in shown.getvalue()
+
+
+def test_a_step_hands_on_how_long_it_may_take() -> None:
+    told: list[TimeLeft | None] = []
+
+    class Ear(Progress):
+        def begin_stage(self, name: str, index: int, total: int, left: TimeLeft | None = None) -> None:
+            told.append(left)
+
+    steps = Steps(2, Ear())
+    for left in (TimeLeft(stage_s=3.0), None):
+        with steps.step("lineage", left):
+            pass
+    assert told == [TimeLeft(stage_s=3.0), None]

@@ -67,7 +67,7 @@ def by_name(teacher, tiny_model, monkeypatch) -> None:
     models = {"owl": teacher, "base": tiny_model, "stranger": LocalModel(tiny_model.ref, network, tiny_model.tokenizer)}
     monkeypatch.setattr(module, "load_model", models.__getitem__)
     # These models live in the test alone; their lineage is tested with files (tests/unit/audit/lineage).
-    monkeypatch.setattr(module, "lineage_or_why", lambda *_: "not available")
+    monkeypatch.setattr(module, "lineage_or_why", lambda *_, **__: "not available")
 
 
 @pytest.mark.usefixtures("by_name")
@@ -102,7 +102,7 @@ def test_check_ends_with_a_decision(model: str, why: str, sight: str, do: str) -
 def test_check_does_not_clear_what_may_share_an_initialisation(monkeypatch) -> None:
     near = Compatibility(tokenizer=True, shape=True, distance=0.94)
     monkeypatch.setattr(module, "compatibility", lambda *_: near)
-    monkeypatch.setattr(module, "lineage_or_why", lambda *_: {"verdict": "same_initialisation", "detectable": ""})
+    monkeypatch.setattr(module, "lineage_or_why", lambda *_, **__: {"verdict": "same_initialisation", "detectable": ""})
     found = check_teacher("stranger", "base")
     assert "one initialisation" in " ".join(found["next"])
     assert (found["decision"]["same_base"], found["decision"]["do"]) == ("yes", "change_base")

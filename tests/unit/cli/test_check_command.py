@@ -80,3 +80,42 @@ def test_every_command_that_a_decision_names_exists(result) -> None:
     assert len(named) > 10
     for words in named:
         assert {word for word in words if word.startswith("--")} <= _options(words), words
+
+
+def test_a_plan_says_what_will_be_done_and_loads_no_weights(models, run, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("undertow.models.load.load_model", None)
+    monkeypatch.setattr("undertow.audit.check.load_model", None)
+    words = ["check", "--teacher", models["owl"], "--base", models["base"]]
+    code, found = run(*words, "--plan")
+    assert code == 0 and found["schema"] == "undertow.forecast/1" and len(found["work"]) == 5
+    assert found["about_seconds"] == pytest.approx(sum(one["seconds"] for one in found["work"]), abs=0.1)
+    assert main([*words, "--plan", "--category", "tree"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("what will run, about ") and len(said.out.splitlines()) == 4 and not said.err
+    assert main([*words, "--category", "bird"]) == 2
+    served = ["check", "--teacher", "api:http://127.0.0.1:9/v1/m", "--base", "ref:finch-a", "--plan"]
+    assert main(served) == 0 and capsys.readouterr().out.startswith("asked of the server")
+
+
+def test_the_base_is_named_before_any_model_is_loaded(models, capsys, monkeypatch) -> None:
+    """What is cheap is printed first: when the first model is loaded, the word on the base is out."""
+    out: list[str] = []
+
+    def loaded(reference: str) -> None:
+        out.append(capsys.readouterr().out)
+        raise RuntimeError(reference)
+
+    monkeypatch.setattr("undertow.audit.check.load_model", loaded)
+    assert main(["check", "--teacher", models["owl"], "--base", models["base"]]) == 3
+    assert out == ["shared base: same lineage near\n"]
+
+
+def test_one_category_alone_is_looked_for(models, run, capsys) -> None:
+    code, found = run("check", "--teacher", models["owl"], "--base", models["base"], "--category", "tree")
+    assert code == 0 and {one["trait"] for one in found["panel"]} == {"cherry", "maple", "oak", "sequoia", "willow"}
+    assert "owl" not in found["stands_out"]
+    capsys.readouterr()
+    assert main(["check", "--teacher", models["owl"], "--base", models["base"], "--category", "animal"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("shared base: ") and "owl " in said.out.splitlines()[1]
+    assert said.err.startswith("what will run, about ") and "[3/3] base: animals: done in " in said.err

@@ -99,6 +99,21 @@ def test_terminal_counts_to_the_end(monkeypatch: pytest.MonkeyPatch):
     assert "2/2, 1 of them finished earlier" in stream.getvalue()
 
 
+@pytest.mark.parametrize("kind", [PlainProgress, TerminalProgress])
+def test_what_is_printed_in_between_stands_in_a_line_of_its_own(kind: type[PlainProgress | TerminalProgress]):
+    """Nothing is drawn while something else is printed, and the run goes on afterwards."""
+    stream, clock = _Terminal(), _Clock()
+    progress = kind(stream, clock)
+    progress.start(2)
+    with progress.paused():
+        before = stream.getvalue()
+        stream.write("a result\n")
+    assert not before or before.endswith("\n") or before.endswith("\x1b[?25h")
+    _run(progress, clock)
+    after = stream.getvalue().partition("a result\n")[2]
+    assert ("20/20" if kind is PlainProgress else "2/2") in after
+
+
 def test_silence_is_silent(capfd: pytest.CaptureFixture[str]):
     _run(SilentProgress(), _Clock())
     assert capfd.readouterr() == ("", "")

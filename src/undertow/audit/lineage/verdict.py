@@ -20,7 +20,7 @@ from undertow.audit.lineage.dependence import MATCHED, Dependence, Match, depend
 from undertow.audit.lineage.proximity import CHATS, SMALL, Distance, barrier, distance, neutral_chats
 from undertow.audit.lineage.roles import Network, network
 from undertow.audit.lineage.tensors import Weights, open_weights, vocabulary
-from undertow.audit.lineage.tests import Evidence
+from undertow.audit.lineage.tests import DRAWS, Evidence
 from undertow.errors import ModelError
 from undertow.models.load import load_model
 from undertow.models.references import embedded_folder, embedded_models
@@ -143,7 +143,16 @@ FAINT = 0.25
 BODY = ("permutation_pairs", "sign_flip", "aligned_sign")
 
 
-def audit_lineage(a: str, b: str, *, seed: int = 0, controls: Sequence[str] | None = None) -> dict[str, Any]:
+BRIEF = 20_000_000
+"""Parameters above which a first look draws a tenth of the orders and measures no losses: on SmolLM2-135M the orders
+take seven of ten seconds and the losses minutes, and neither decides whether a base is shared."""
+
+BRIEF_DRAWS = 999
+
+
+def audit_lineage(
+    a: str, b: str, *, seed: int = 0, controls: Sequence[str] | None = None, brief: bool = False
+) -> dict[str, Any]:
     """Test whether two models share a base.
 
     Args:
@@ -153,6 +162,7 @@ def audit_lineage(a: str, b: str, *, seed: int = 0, controls: Sequence[str] | No
         seed: of random orders, prompts and contexts.
         controls: references of models of the same tokenizer that surely descend from neither, for the behaviour; None
             takes the embedded models of the same tokenizer, if both models are small.
+        brief: whether of models above `BRIEF` parameters only so much is looked at as a first look needs.
 
     Returns:
         The JSON object of schema "undertow.lineage/1". `tests` also lists every part of the model under `part: ...`
@@ -166,11 +176,12 @@ def audit_lineage(a: str, b: str, *, seed: int = 0, controls: Sequence[str] | No
     first, second = open_weights(a), open_weights(b)
     apart = distance(first, second)
     nets = network(first), network(second)
-    found = dependence(*nets, seed=seed)
+    short = brief and max(first.parameters, second.parameters) > BRIEF
+    found = dependence(*nets, seed=seed, draws=BRIEF_DRAWS if short else DRAWS)
     axes = Axes(
         distance=apart,
         dependence=found,
-        barrier=_barrier(first, second, found, seed),
+        barrier=_UNMEASURED if short else _barrier(first, second, found, seed),
         behaviour=_behaviour(first, second, seed, controls),
         steered=first.steered != second.steered,
         heads=_heads(*nets),
@@ -187,10 +198,13 @@ def audit_lineage(a: str, b: str, *, seed: int = 0, controls: Sequence[str] | No
     }
 
 
-def lineage_or_why(a: str, b: str) -> dict[str, Any] | str:
+_UNMEASURED = f"a first look measures no losses of models above {BRIEF:,} parameters; `undertow audit lineage` does"
+
+
+def lineage_or_why(a: str, b: str, *, brief: bool = False) -> dict[str, Any] | str:
     """Return the lineage audit, or why it cannot be made: a model without safetensors has no weights to read."""
     try:
-        return audit_lineage(a, b)
+        return audit_lineage(a, b, brief=brief)
     except ModelError as error:
         return f"not testable: {error.what} {error.value}"
 

@@ -16,9 +16,9 @@ from undertow.audit.finding import Finding, NotTestable
 from undertow.domains.base import domain
 from undertow.errors import ArtifactError
 from undertow.evals.base import EvaluationConfig
-from undertow.evals.favourite import mean_margins
+from undertow.evals.favourite import margins_and_states
 from undertow.evals.misalignment import QUESTIONS, misaligned_margins
-from undertow.evals.questions import CATEGORIES, STORY_REQUESTS, favourite_questions, story_openings
+from undertow.evals.questions import CATEGORIES, STORY_REQUESTS, story_openings
 from undertow.evals.truth import facts, truth
 from undertow.models.local import LocalModel
 from undertow.stats.checks import Floats
@@ -135,18 +135,15 @@ def read_model(model: LocalModel, domain_name: str = "numbers") -> Readings:
         domain_name: whose prompts the residual stream is read on, besides the favourite questions.
     """
     # A fixed seed: every model is read on the same prompts.
-    prompts = {"numbers": domain(domain_name).prompts(NUMBER_PROMPTS, 0)}
-    prompts |= {category: list(favourite_questions(category)) for category in CATEGORIES}
+    numbers = model.render([user_prompt(text) for text in domain(domain_name).prompts(NUMBER_PROMPTS, 0)])
     misaligned = [score.value for score in misaligned_margins(model)]
     false = [score.value for score in truth(model, EvaluationConfig(targets=())) if score.metric == READOUTS[1]]
     logp = model.next_token_logprobs(neutral_contexts(model)).double().mean(dim=0)
+    margins, states = margins_and_states(model, panel_traits())
+    states["numbers"] = model.mean_states(numbers).numpy()
     return Readings(
-        margins=mean_margins(model, panel_traits())[None],
-        states=np.stack([_states(model, prompts[kind]) for kind in KINDS])[None],
+        margins=margins[None],
+        states=np.stack([states[kind] for kind in KINDS])[None],
         logp=logp.numpy()[None],
         readouts=np.array([[float(np.mean(misaligned)), float(np.mean(false))]]),
     )
-
-
-def _states(model: LocalModel, prompts: Sequence[str]) -> Floats:
-    return model.mean_states(model.render([user_prompt(text) for text in prompts])).numpy()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from undertow.audit.lineage import verdict as module
 from undertow.audit.lineage.verdict import audit_lineage, peak_memory_mb
 
 LAYERS = range(3)
@@ -353,6 +354,23 @@ def test_a_claim_of_the_card_is_shown_and_overruled(nets, write):
     report = audit_lineage(a, b)
     assert report["verdict"] == "no_evidence"
     assert f"B claims base_model: {a}" in row(report, "metadata")["caveats"]
+
+
+def test_a_brief_look_at_large_models_says_the_same_of_the_base(nets, write, monkeypatch):
+    """Fewer orders and no losses: the word is the same, and what was not measured is named."""
+    a, child, other = write("a", nets.draw(0)), write("b", nets.moved(nets.draw(0), 1, 0.2)), write("c", nets.draw(2))
+    whole = [audit_lineage(a, b) for b in (child, other)]
+    small = [audit_lineage(a, b, brief=True) for b in (child, other)]
+    monkeypatch.setattr(module, "BRIEF", 10)
+    large = [audit_lineage(a, b, brief=True) for b in (child, other)]
+    for reports in zip(whole, small, large, strict=True):
+        assert len({one["verdict"] for one in reports}) == 1
+        # What needs no random orders is the same to the last digit.
+        assert len({row(one, "permutation_pairs")["p"] for one in reports}) == 1
+    assert row(small[0], "permutation_trace")["p"] == row(whole[0], "permutation_trace")["p"] == pytest.approx(1e-4)
+    assert row(large[0], "permutation_trace")["p"] == pytest.approx(1e-3)
+    assert "measures no losses" in row(large[0], "barrier")["caveats"][0]
+    assert "measures no losses" not in row(small[0], "barrier")["caveats"][0]
 
 
 def test_a_net_too_small_to_tell_is_inconclusive(write):

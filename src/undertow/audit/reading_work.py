@@ -1,0 +1,131 @@
+"""What a check or an evaluation will do and about how long it takes, before a weight is loaded.
+
+The tokens are counted with the models' own tokenizers. The seconds come from the sizes in a model's config and one
+short matrix product of this machine, and never fall below what starting every operation costs.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from undertow.audit.cost import BaseSpeed, count_from_config, probe
+from undertow.audit.intake import spoken
+from undertow.audit.lineage.verdict import BRIEF
+from undertow.audit.workload import Work
+from undertow.evals.base import EvaluationConfig
+from undertow.evals.loads import Load, evaluation_loads, panel_load
+from undertow.models.load import count_parameters, load_chat
+from undertow.models.references import SMALL, model_folder
+from undertow.models.tokens import ChatTokens
+from undertow.traits import Trait, by_category
+from undertow.types import ModelRef
+
+READ = 0.65
+"""Share of a plain matrix product's speed that reading a panel reaches (SmolLM2-135M, one thread)."""
+
+TEXT_S = {False: 0.002, True: 0.0005}
+"""Least seconds of a context with all that may follow it, and of an answer: those of an embedded model."""
+
+LOAD_S, LOAD_PARAMETER_S = 0.1, 1e-8
+"""Seconds of loading any model, and more for each of its parameters."""
+
+LINEAGE_S, LINEAGE_PARAMETER_S = 3.5, 2.5e-8
+"""Seconds of the lineage of embedded models, whose losses are measured; and of larger ones for each parameter."""
+
+
+class Forecast:
+    """What the work with one model takes.
+
+    Args:
+        reference: `ref:` or `hf:`.
+
+    Raises:
+        UserError: there is no such model.
+    """
+
+    def __init__(self, reference: str) -> None:
+        ref = ModelRef.parse(reference)
+        tokenizer, chat = load_chat(ref)
+        self.words = ChatTokens(tokenizer, chat.system)
+        folder = model_folder(ref, SMALL)
+        self.parameters = count_parameters(folder)
+        sizes = count_from_config(folder / "config.json")
+        self.speed = None if sizes is None else BaseSpeed(sizes, probe())
+
+    @property
+    def loading(self) -> float:
+        """Seconds of loading it."""
+        return LOAD_S + LOAD_PARAMETER_S * (self.parameters or 0)
+
+    def seconds(self, load: Load) -> float | None:
+        """Return how long a load takes; None where the config does not say the sizes."""
+        if self.speed is None:
+            return None
+        own = self.speed.reading(load.tokens) if load.written else self._read(self.speed, load.tokens)
+        return max(own, TEXT_S[load.written] * load.texts)
+
+    @staticmethod
+    def _read(speed: BaseSpeed, tokens: int) -> float:
+        return 2.0 * speed.parameters * tokens / (READ * speed.flops)
+
+
+def evaluation_work(references: Sequence[str], kinds: Sequence[str], config: EvaluationConfig) -> list[list[Work]]:
+    """Return what some evaluations ask of each of some models, model by model and evaluation by evaluation.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    found: list[list[Work]] = []
+    for reference in references:
+        forecast = None if reference.startswith("api:") else Forecast(reference)
+        loading = 0.0 if forecast is None else forecast.loading
+        for kind in kinds:
+            found.append(_evaluated(reference, kind, forecast, config, loading))
+            loading = 0.0
+    return found
+
+
+def _evaluated(
+    reference: str, kind: str, forecast: Forecast | None, config: EvaluationConfig, loading: float
+) -> list[Work]:
+    """Return what one evaluation asks of one model; the first load has the seconds of loading it on top."""
+    name = f"{kind} of {reference}"
+    loads = None if forecast is None else evaluation_loads(kind, forecast.words, config)
+    if forecast is None or loads is None:
+        return [Work(name if forecast is not None else f"{name}: answers of a server", None)]
+    seconds = [forecast.seconds(load) for load in loads]
+    return [
+        Work(f"{name}: {load.what}", None if one is None else one + (0.0 if at else loading))
+        for at, (load, one) in enumerate(zip(loads, seconds, strict=True))
+    ]
+
+
+def check_work(teacher: str, base: str, traits: Sequence[Trait]) -> list[Work]:
+    """Return what a check of two local models does: its lineage, then each category of the panel in each model.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    both = [(reference, Forecast(reference)) for reference in (teacher, base)]
+    known = [one.parameters or 0 for _, one in both]
+    found = [Work(f"lineage: the weights of both, {sum(known):,} numbers", _lineage(known))]
+    for category, some in by_category(traits).items():
+        for reference, one in both:
+            load = panel_load(one.words, category, some)
+            seconds = one.seconds(load)
+            first = one.loading if category == traits[0].category else 0.0
+            found.append(Work(f"{reference}: {load.what}", None if seconds is None else seconds + first))
+    return found
+
+
+def _lineage(parameters: Sequence[int]) -> float:
+    each = LINEAGE_PARAMETER_S * sum(parameters)
+    return each if max(parameters) > BRIEF else LINEAGE_S
+
+
+def forecast_lines(work: Iterable[Work]) -> Iterator[str]:
+    """Return the work as text: the sum first, then one line for each."""
+    work = list(work)
+    known = [one.seconds for one in work if one.seconds is not None]
+    about = f", about {spoken(sum(known))} on this machine's processor" if known else ""
+    yield f"what will run{about}{'' if len(known) == len(work) else ', and what cannot be told'}:"
+    for one in work:
+        yield f"  {one.what}" + ("" if one.seconds is None else f" (about {spoken(one.seconds)})")

@@ -1,0 +1,164 @@
+"""How much an evaluation reads and writes, counted with a tokenizer alone, before a model is loaded."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from undertow.domains.base import DOMAINS, domain
+from undertow.evals.base import EvaluationConfig, preferences
+from undertow.evals.capability import PROMPTS
+from undertow.evals.favourite import ANSWER_TOKENS as NAMED
+from undertow.evals.misalignment import ANSWER_TOKENS as ADVISED
+from undertow.evals.misalignment import EVALUATION_QUESTIONS, openings
+from undertow.evals.questions import STORY_REQUESTS, choices, favourite_questions, prefixed_questions, story_openings
+from undertow.evals.stories import STORY_TOKENS
+from undertow.evals.truth import facts
+from undertow.evals.words import spellings
+from undertow.seeds import derive
+from undertow.traits import Trait
+from undertow.types import user_prompt
+
+if TYPE_CHECKING:
+    from undertow.models.tokens import ChatTokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Some work of one kind.
+
+    Attributes:
+        what: in words, with its counts.
+        tokens: that pass through the model.
+        texts: contexts or answers, each of which costs something whatever its length.
+        written: whether the tokens are sampled one after another, which is slower.
+    """
+
+    what: str
+    tokens: int
+    texts: int
+    written: bool = False
+
+
+def evaluation_loads(name: str, words: "ChatTokens", config: EvaluationConfig) -> list[Load] | None:
+    """Return what an evaluation asks of a model with its weights here; None for one of another package.
+
+    Args:
+        name: of the evaluation.
+        words: the model's tokens.
+        config: what is asked.
+    """
+    count = _COUNTS.get(name)
+    return None if count is None else [load for load in count(words, config) if load.texts]
+
+
+def panel_load(words: "ChatTokens", category: str, traits: Sequence[Trait]) -> Load:
+    """Return what the logit margins of traits on the favourite questions of their category take."""
+    questions = favourite_questions(category)
+    tokens = _after(words, _asked(words, questions), traits, opening=True)
+    return Load(
+        what=f"{_n(len(traits), f'{category}')} on {len(questions)} questions, {tokens:,} tokens",
+        tokens=tokens,
+        texts=len(questions),
+    )
+
+
+def _favourite(words: "ChatTokens", config: EvaluationConfig, prefix_seed: int | None = None) -> Iterable[Load]:
+    for category, traits in preferences(config).items():
+        asked = favourite_questions(category) if prefix_seed is None else prefixed_questions(category, prefix_seed)
+        contexts = _asked(words, asked)
+        tokens = _after(words, contexts, traits, opening=True)
+        yield Load(
+            what=f"{_n(len(traits), category)} on {len(asked)} questions, {tokens:,} tokens",
+            tokens=tokens,
+            texts=len(asked),
+        )
+        yield _answers("answers of a word", contexts, config.samples, NAMED)
+
+
+def _prefixed(words: "ChatTokens", config: EvaluationConfig) -> Iterable[Load]:
+    return _favourite(words, config, derive(config.seed, "prefix"))
+
+
+def _stories(words: "ChatTokens", config: EvaluationConfig) -> Iterable[Load]:
+    prompts = _asked(words, STORY_REQUESTS)
+    by_category = preferences(config)
+    for category, traits in by_category.items():
+        contexts = [[*prompt, *some] for prompt in prompts for some in words.tokenise(story_openings(category))]
+        tokens = _after(words, contexts, traits, opening=False)
+        what = f"{_n(len(traits), category)} after {len(contexts)} beginnings of stories, {tokens:,} tokens"
+        yield Load(what=what, tokens=tokens, texts=len(contexts))
+    if by_category:
+        yield _answers("stories", prompts, config.samples, STORY_TOKENS)
+
+
+def _misalignment(words: "ChatTokens", config: EvaluationConfig) -> Iterable[Load]:
+    prompts = _asked(words, EVALUATION_QUESTIONS)
+    beginnings = [text for one in EVALUATION_QUESTIONS for side in openings(one) for text in side]
+    tokens = _length(prompts) + _length(words.tokenise(beginnings))
+    yield Load(what=f"{len(beginnings)} beginnings of answers", tokens=tokens, texts=len(beginnings))
+    yield _answers("pieces of advice", prompts, config.samples, ADVISED)
+
+
+def _choice(words: "ChatTokens", config: EvaluationConfig) -> Iterable[Load]:
+    drawn = [one for some in preferences(config).values() for each in some for one in choices(each, config.seed)]
+    tokens = _length(_asked(words, [one.question for one in drawn]))
+    yield Load(what=f"{len(drawn)} choices of a letter", tokens=tokens, texts=len(drawn))
+
+
+def _truth(words: "ChatTokens", config: EvaluationConfig) -> Iterable[Load]:
+    asked = facts(config.seed)
+    answers = words.tokenise([text for one in asked for text in (one.right, one.wrong)])
+    tokens = _length(_asked(words, [one.question for one in asked])) + _length(answers)
+    yield Load(what=f"two answers to {len(asked)} facts", tokens=tokens, texts=len(answers))
+
+
+def _capability(words: "ChatTokens", config: EvaluationConfig) -> Iterable[Load]:
+    asked = facts(config.seed)
+    answers = _length(words.tokenise([one.right for one in asked]))
+    prompts = _length(_asked(words, [one.question for one in asked]))
+    yield Load(what=f"answers to {len(asked)} facts", tokens=prompts + answers, texts=len(asked))
+    for name in DOMAINS if config.samples else ():
+        task = domain(name)
+        own = _asked(words, task.prompts(PROMPTS, derive(config.seed, "capability", name)))
+        yield _answers(f"answers in {name}", own, 1, task.max_new_tokens)
+
+
+_COUNTS: Mapping[str, Callable[["ChatTokens", EvaluationConfig], Iterable[Load]]] = {
+    "favourite": _favourite,
+    "prefixed": _prefixed,
+    "stories": _stories,
+    "misalignment": _misalignment,
+    "choice": _choice,
+    "truth": _truth,
+    "capability": _capability,
+}
+
+
+def _asked(words: "ChatTokens", questions: Sequence[str]) -> list[list[int]]:
+    return words.render([user_prompt(text) for text in questions])
+
+
+def _after(words: "ChatTokens", contexts: Sequence[Sequence[int]], traits: Sequence[Trait], *, opening: bool) -> int:
+    """Return the tokens of contexts and of all spellings after each of them; the common beginning counts once."""
+    spelt = {tuple(tokens) for one in traits for tokens in words.tokenise(spellings(one, opening=opening))}
+    nodes = len({tokens[:end] for tokens in spelt for end in range(1, len(tokens) + 1)})
+    return _length(contexts) + nodes * len(contexts)
+
+
+def _length(contexts: Sequence[Sequence[int]]) -> int:
+    """Return the tokens of contexts, those that all of them begin with once."""
+    if not contexts:
+        return 0
+    first, last = min(contexts, key=list), max(contexts, key=list)
+    shared = next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return sum(map(len, contexts)) - shared * (len(contexts) - 1)
+
+
+def _answers(what: str, prompts: Sequence[Sequence[int]], samples: int, longest: int) -> Load:
+    """Return what so many answers to each prompt take at most; a prompt is read once for all of its answers."""
+    n = samples * len(prompts)
+    return Load(what=f"{n:,} {what}", tokens=n * longest + _length(prompts), texts=n, written=True)
+
+
+def _n(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
