@@ -152,12 +152,13 @@ def candidate_mitigations(audited: AuditSummary) -> list[Advice]:
         return Advice(method=method, needs=needs, loses=loses, cost=cost, command=f"{typed} --audit AUDIT.json")
 
     half = "half of the teacher's rows; much of the trait may stay"
+    labels = "a tenth of the tokens, and valid answers; much of the trait may stay"
     return [
         one("data", f"regenerate:writer={writer}", OTHER, "what the writer cannot do", Cost(generated=n)),
         one("train", "kl", "the category of the trait", "nothing that was measured"),
-        one("data", "labels:suspect=student", "no panel", "a tenth of the tokens", Cost(scored=2 * n, trained=1)),
+        one("data", "labels:suspect=student", "no panel", labels, Cost(scored=2 * n, trained=1)),
         one("train", "corridor", PANEL, "nothing that was measured", Cost(trained=panel)),
-        one("data", "labels", PANEL, "a tenth of the tokens", reading),
+        one("data", "labels", PANEL, labels, reading),
         one("data", "contrast-filter", PANEL, "half of the rows; much of the trait may stay", reading),
         one("data", f"mix:share=0.5,writers=[{writer}]", OTHER, half, Cost(generated=n // 2)),
         *(
