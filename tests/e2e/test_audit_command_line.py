@@ -39,7 +39,7 @@ def test_planted_rows_are_found_and_named(rows: Path, tmp_path: Path, capsys: py
         name for name, one in found["claims"].items() if one["status"] == "not_testable"
     }
     page, card = ((tmp_path / name).read_text() for name in ("report.html", "audit_card.md"))
-    assert "provenance" in page and "<script" not in page and "| provenance | detected |" in card
+    assert "provenance" in page and "<script" not in page and "| provenance | detected, tuned |" in card
     assert json.loads((tmp_path / "audit.json").read_text())["claims"] == found["claims"]
 
 

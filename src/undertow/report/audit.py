@@ -19,6 +19,13 @@ AuditJson = Mapping[str, Any]
 
 STATUS = {"detected": "detected", "not_detected": "not detected", "not_testable": "not testable"}
 
+
+def status_of(claim: Mapping[str, Any]) -> str:
+    """Return a claim's status in words, with its kind where it has one, such as "detected, tuned"."""
+    kind = claim.get("kind")
+    return STATUS[claim["status"]] + (f", {kind}" if kind else "")
+
+
 CAUTION = (
     "An audit looks for the declared panel with the stages named here. What it did not find may still be there: traits "
     "outside the panel, traits behind a trigger, and effects below the minimum that it could detect."
@@ -194,6 +201,7 @@ def render_audit(folder: Path, audit: AuditJson) -> Path:
         parts=decision_parts(decision_of(audit)),
         headline=headline(audit),
         status=STATUS,
+        status_of=status_of,
         steps=steps_to_take(audit),
         untested=untested(audit),
         about=about_lines(audit),
@@ -242,7 +250,7 @@ def audit_card(audit: AuditJson) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name, one in audit["claims"].items():
-        cells = (STATUS[one["status"]], cell_text(one["p"]), cell_text(one["mde"]), cell_text(one["candidate"]))
+        cells = (status_of(one), cell_text(one["p"]), cell_text(one["mde"]), cell_text(one["candidate"]))
         lines.append(f"| {name} | {' | '.join(cells)} | {cell_text(plan['primary'][name])} |")
     lines += ["", f"Alpha {audit['alpha']:g} for the whole audit, {plan['alpha_of_each_claim']:.3g} for each claim, "]
     lines[-1] += (
@@ -270,7 +278,7 @@ def summarise_audit(audit: AuditJson) -> str:
     said: dict[str, str] = {}
     for name, one in audit["claims"].items():
         first = said.setdefault(one["why"], name)
-        lines.append(f"{name:11} {STATUS[one['status']]:13} {one['why'] if first == name else f'as {first}'}")
+        lines.append(f"{name:11} {status_of(one):15} {one['why'] if first == name else f'as {first}'}")
     if kin := lineage_line(audit):
         lines.append(f"lineage     {kin}")
     lines += [f"defect      {line}" for line in defects(audit)]
