@@ -77,10 +77,17 @@ def _told_apart(running: Sequence[AuditStage], materials: Materials) -> tuple[li
 
 
 def with_one_name(findings: Sequence[Finding]) -> list[Finding]:
-    """Leave out the names that other stages along the panel give and the contrast, which looks for rivals, does not."""
-    given = next((one.candidate for one in findings if one.stage == "contrast"), None)
-    along = ("stream", "neutral contrast")
-    other = [one.stage in along and one.candidate != given for one in findings]
+    """Leave out the traits of the panel that other stages of the rows name and the contrast does not.
+
+    A word that stands in no panel, as recovery finds, stays a hypothesis of its own.
+    """
+    contrast = next((one for one in findings if one.stage == "contrast"), None)
+    if contrast is None:
+        return list(findings)
+    panel = {label.partition(" (")[0] for label in contrast.scores or ()}
+    other = [
+        one.claim == "provenance" and one.candidate in panel and one.candidate != contrast.candidate for one in findings
+    ]
     return [replace(one, candidate=None) if drop else one for one, drop in zip(findings, other, strict=True)]
 
 

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from undertow.audit.finding import Finding
 from undertow.audit.rows.names import FEWEST, NAMED, name_shift, shares
 from undertow.audit.rows.signatures import Signatures
+from undertow.audit.run import with_one_name
 from undertow.training.scoring import Candidate
 
 N = 10
@@ -73,3 +75,20 @@ def test_shifts_in_random_directions_are_named_in_at_most_a_twentieth() -> None:
     naming = name_shift(np.eye(FEWEST - 1)[0], small, panel[1:])
     assert naming.candidate is None and naming.share == pytest.approx(1.0)
     assert "a panel of 8 is needed" in naming.sentence
+
+
+def test_the_contrast_s_name_is_the_only_one_of_the_panel() -> None:
+    """The stream and recovery always have a first; a word outside the panel is no name of it and stays."""
+
+    def finding(stage: str, candidate: str | None, scores=None) -> Finding:
+        return Finding(stage=stage, claim="provenance", candidate=candidate, scores=scores)
+
+    scores = {"owl (teacher)": 0.3, "wolf (teacher)": 0.1}
+    for given, kept in (("owl", ["owl", "owl", None]), (None, [None, None, None])):
+        found = [finding("contrast", given, scores), finding("stream", "owl"), finding("recovery", "wolf")]
+        assert [one.candidate for one in with_one_name(found)] == kept
+    maple = finding("recovery", "maple")
+    assert with_one_name([finding("contrast", None, scores), maple])[1] == maple
+    assert with_one_name([maple]) == [maple]
+    student = Finding(stage="panel margins", claim="expression", candidate="wolf")
+    assert with_one_name([finding("contrast", None, scores), student])[1].candidate == "wolf"
