@@ -116,7 +116,7 @@ class Pool:
                 lambda rows: filter_rows(rows, domain).kept,
                 longest=domain.max_new_tokens,
                 seed=derive(self.seed, "signatures"),
-            ).written
+            ).written()
             np.savez(path, shifts=made.shifts, covariance=made.covariance)
         found = np.load(path)
         return Signatures(found["shifts"], found["covariance"])

@@ -35,7 +35,8 @@ KINSHIP: dict[str, tuple[SharedBase, str]] = {
 
 TEACHER_STAGE = "teacher panel"
 NEUTRAL_STAGE = "neutral contrast"
-CONTRAST_STAGE = "contrast"
+STAGES_OF_ROWS = ("contrast", NEUTRAL_STAGE)
+"""Stages that tell rows from those of their reference, or from a neutral writer's."""
 
 
 class Known(NamedTuple):
@@ -105,7 +106,7 @@ def _without_lineage(audit: Result) -> Known:
             return Known("yes", "the teacher was taken for a fine-tune of the base; others are refused")
         return Known("unknown", "the lineage of the teacher was not looked at")
     own = "answers of the base" in str(about.get("reference"))
-    apart = any(one["stage"] == CONTRAST_STAGE and one["verdict"] == "detected" for one in audit["findings"])
+    apart = any(one["stage"] in STAGES_OF_ROWS and one["verdict"] == "detected" for one in audit["findings"])
     if claims["provenance"]["status"] == "not_detected" and own and not apart:
         return Known("yes", "the rows could not be told from the base's own answers")
     return Known("unknown", "no teacher was given, and the rows do not say whose base wrote them")
@@ -187,7 +188,12 @@ def _in_audit(audit: Result, same_base: SharedBase) -> Seen:
 
 
 def _beside_neutral(audit: Result) -> Mapping[str, Any] | None:
-    """Return the finding of the stage that compares with neutral writers, if it could look and saw no trait."""
+    """Return the finding of the stage that compares with neutral writers, if it could look and saw no trait.
+
+    A named trait is not unseen: it counts as a difference that nothing told from a trait.
+    """
+    if audit["claims"]["provenance"]["candidate"] is not None:
+        return None
     found = (one for one in audit["findings"] if one["stage"] == NEUTRAL_STAGE)
     return next((one for one in found if one["verdict"] == "not_detected"), None)
 

@@ -227,8 +227,7 @@ class Materials:
     @cached_property
     def signatures(self) -> SignatureWriter:
         """Who writes what a candidate's own rows look like; nothing is written before a stage asks for it."""
-        domain_name, seed = self.inputs.bank.domain, self.inputs.seed
-        return signature_writer(self.rows, self.base, self.teachers, domain_name, seed)
+        return signature_writer(self.rows, self.base, self.teachers, self.settings.domain, self.inputs.seed)
 
     @cached_property
     def writers(self) -> Writers | None:

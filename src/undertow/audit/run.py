@@ -9,6 +9,7 @@ from typing import Any
 from undertow.audit.decision import with_decision
 from undertow.audit.finding import Finding, NotTestable, not_testable
 from undertow.audit.materials import AuditInputs, Materials
+from undertow.audit.rows.names import with_one_name
 from undertow.audit.rows.panel import DataAudit
 from undertow.audit.rows.reference import AuditedRows
 from undertow.audit.stages import AuditStage, stages
@@ -74,21 +75,6 @@ def _told_apart(running: Sequence[AuditStage], materials: Materials) -> tuple[li
     why = {one.name: materials.why_not(one) for one in running}
     refused = [not_testable(one.name, one.claim, str(why[one.name])) for one in running if why[one.name] is not None]
     return [one for one in running if why[one.name] is None], refused
-
-
-def with_one_name(findings: Sequence[Finding]) -> list[Finding]:
-    """Leave out the traits of the panel that other stages of the rows name and the contrast does not.
-
-    A word that stands in no panel, as recovery finds, stays a hypothesis of its own.
-    """
-    contrast = next((one for one in findings if one.stage == "contrast"), None)
-    if contrast is None:
-        return list(findings)
-    panel = {label.partition(" (")[0] for label in contrast.scores or ()}
-    other = [
-        one.claim == "provenance" and one.candidate in panel and one.candidate != contrast.candidate for one in findings
-    ]
-    return [replace(one, candidate=None) if drop else one for one, drop in zip(findings, other, strict=True)]
 
 
 def _in_order(names: Sequence[str], findings: Sequence[Finding]) -> list[Finding]:

@@ -1,8 +1,8 @@
 """From the findings of the stages to three claims, by a plan that is fixed before any data are read.
 
 Each claim has one primary stage; alpha is split over the three claims (Bonferroni), so that the probability of any
-false claim on clean inputs is at most alpha if each primary p-value holds. Every other stage is supporting evidence and
-moves nothing.
+false claim on clean inputs is at most alpha if each primary p-value holds. What a later stage of the same claim may add
+is the kind of a detection. Every other stage is supporting evidence and moves nothing.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -91,6 +91,7 @@ class ClaimStatus:
         candidate: the trait that a detection names; None where none is named, or nothing was detected.
         kind: of a detected provenance, "tuned" or "trait": whether whoever wrote the rows was tuned on anything at all,
             or stands out among neutral writers too. None for the other claims.
+        stage: who decided it: the primary stage, or the next one that could look; None where none could.
         why: in words.
     """
 
@@ -99,6 +100,7 @@ class ClaimStatus:
     mde: float | None = None
     candidate: str | None = None
     kind: str | None = None
+    stage: str | None = None
     why: str
 
 
@@ -113,23 +115,27 @@ def judge_claims(plan: Plan, findings: Iterable[Finding]) -> dict[Claim, ClaimSt
 
 
 def _status(claim: Claim, plan: Plan, findings: Sequence[Finding]) -> ClaimStatus:
-    able = deciding(claim)
-    stage = next((one for one in able if one.name == plan.primary[claim]), None)
-    if stage is None:
+    able, first = deciding(claim), plan.primary[claim]
+    if first is None:
         why = f"{' or '.join(one.name for one in able)} would decide it, from {_inputs_of(able)}"
         return ClaimStatus(status="not_testable", why=why)
-    mine = [one for one in findings if one.stage == stage.name]
-    if len(mine) != 1:
+    planned = [one for one in able if one.name == first or (one.kind is not None and one.name in plan.stages)]
+    reported = {one.name: [two for two in findings if two.stage == one.name] for one in planned}
+    if len(reported[first]) != 1:
         fix = "Report each planned stage once, as not_testable if need be."
-        raise ConfigError(f"The primary stage of {claim} has {len(mine)} findings.", stage.name, fix)
-    one, p = mine[0], _tested(mine[0])
-    if p is None:
-        why = "; ".join(one.caveats) or f"{stage.name} has no calibrated p-value for these inputs"
+        raise ConfigError(f"The primary stage of {claim} has {len(reported[first])} findings.", first, fix)
+    pairs = [(one, reported[one.name][0]) for one in planned if len(reported[one.name]) == 1]
+    # Where the primary stage cannot look, the next one of a kind that can decides; no p-value has a say in which it is.
+    at = next((place for place, (_, one) in enumerate(pairs) if _tested(one) is not None), None)
+    if at is None:
+        why = "; ".join(pairs[0][1].caveats) or f"{first} has no calibrated p-value for these inputs"
         return ClaimStatus(status="not_testable", why=why)
-    if p <= plan.share:
-        return _detected(stage, one, [two for two in able if two.name in plan.stages and two != stage], plan, findings)
+    stage, one = pairs[at]
+    p = _tested(one)
+    if p is not None and p <= plan.share:
+        return _detected(stage, one, pairs[at + 1 :], plan)
     seen = "" if one.mde is None else f"; an effect of {one.mde:.3g} would have been seen in 4 of 5 cases"
-    return ClaimStatus(status="not_detected", p=p, mde=one.mde, why=f"{_against(one, plan)}{seen}")
+    return ClaimStatus(status="not_detected", p=p, mde=one.mde, stage=stage.name, why=f"{_against(one, plan)}{seen}")
 
 
 def _tested(one: Finding) -> float | None:
@@ -137,35 +143,33 @@ def _tested(one: Finding) -> float | None:
     return None if one.verdict in ("not_testable", "exploratory") else one.p
 
 
-def _detected(
-    stage: AuditStage, one: Finding, later: Sequence[AuditStage], plan: Plan, findings: Sequence[Finding]
-) -> ClaimStatus:
+def _detected(stage: AuditStage, one: Finding, later: Sequence[tuple[AuditStage, Finding]], plan: Plan) -> ClaimStatus:
     """Return a detection, with its kind.
 
-    Whether a later stage is looked at at all hangs on the first one's detection, so that each may spend the whole level
-    of the claim (a fixed sequence of tests): the first guards the claim, the later one the word "trait".
+    Whether a later stage is looked at at all hangs on the detection of the one before it, so that each may spend the
+    whole level of the claim (a fixed sequence of tests): the first guards the claim, a later one the word "trait".
 
     Args:
         stage: who decides.
         one: its finding.
-        later: further stages that could decide the claim; those with a kind say more about it.
+        later: further stages that could decide the claim, with their findings; those with a kind say more about it.
         plan: as declared.
-        findings: of all stages.
     """
-    kind, whys = stage.kind, [f"{stage.meaning}. {_against(one, plan)}"]
-    for other in later:
-        found = next((two for two in findings if two.stage == other.name), None)
-        if other.kind is None or found is None:
-            continue
-        if (p := _tested(found)) is None:
+    kind, whys = stage.kind, [f"{_capital(stage.meaning)}. {_against(one, plan)}"]
+    for other, found in ((other, found) for other, found in later if other.kind is not None):
+        p = _tested(found)
+        if p is None:
             whys.append(f"Whether it is a trait could not be tested by the {other.name}: {'; '.join(found.caveats)}")
-        elif p <= plan.share:
-            kind = other.kind
-            whys.append(f"{_capital(other.meaning)}. {_against(found, plan)}")
-        else:
-            whys.append(f"{_capital(other.otherwise)}. {_against(found, plan)}")
+            break
+        if p > plan.share:
+            whys.append(f"{_capital(other.otherwise or f'{other.name} detects nothing')}. {_against(found, plan)}")
+            break
+        kind = other.kind
+        whys.append(f"{_capital(other.meaning)}. {_against(found, plan)}")
     why = ". ".join(text.rstrip(".") for text in whys)
-    return ClaimStatus(status="detected", p=one.p, mde=one.mde, candidate=one.candidate, kind=kind, why=why)
+    return ClaimStatus(
+        status="detected", p=one.p, mde=one.mde, candidate=one.candidate, kind=kind, stage=stage.name, why=why
+    )
 
 
 def _against(one: Finding, plan: Plan) -> str:

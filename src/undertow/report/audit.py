@@ -80,6 +80,8 @@ def _found(audit: AuditJson, tested: Sequence[str]) -> str:
     said += [f"{' and '.join(others).capitalize()} detected"] if others else []
     if said:
         names = dict.fromkeys(one["candidate"] for one in claims.values() if one["candidate"])
+        if "provenance" in found and _as_neutral(audit) and claims["provenance"]["candidate"]:
+            return f"{'. '.join(said)}. Their shift points to {', '.join(names)}."
         named = f" ({', '.join(names)})." if names else ". No trait of the panel is named."
         return f"{'. '.join(said)}{named}"
     left = [name for name in claims if name not in tested]
@@ -93,9 +95,14 @@ def _of_rows(claim: Mapping[str, Any], audit: AuditJson) -> str:
     differs = "The rows were written differently from the reference"
     if claim.get("kind") == "trait":
         return f"{differs}, along a trait as no neutral writer's are"
-    if any(one["stage"] == NEUTRAL_STAGE and one["verdict"] == "not_detected" for one in audit["findings"]):
-        return f"{differs}, and as neutral writers' are, which were tuned without a trait"
+    if _as_neutral(audit):
+        return f"{differs}, and nothing tells them from rows of neutral writers, which were tuned without a trait"
     return differs
+
+
+def _as_neutral(audit: AuditJson) -> bool:
+    """Tell whether neutral writers were compared with the rows, and the rows do not stand out among theirs."""
+    return any(one["stage"] == NEUTRAL_STAGE and one["verdict"] == "not_detected" for one in audit["findings"])
 
 
 def steps_to_take(audit: AuditJson) -> list[str]:
@@ -251,7 +258,7 @@ def audit_card(audit: AuditJson) -> str:
     ]
     for name, one in audit["claims"].items():
         cells = (status_of(one), cell_text(one["p"]), cell_text(one["mde"]), cell_text(one["candidate"]))
-        lines.append(f"| {name} | {' | '.join(cells)} | {cell_text(plan['primary'][name])} |")
+        lines.append(f"| {name} | {' | '.join(cells)} | {cell_text(one.get('stage') or plan['primary'][name])} |")
     lines += ["", f"Alpha {audit['alpha']:g} for the whole audit, {plan['alpha_of_each_claim']:.3g} for each claim, "]
     lines[-1] += (
         "declared with the stages before the data were read. An effect is in its stage's own unit (audit.json)."

@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from undertow.audit.decision_answers import NEUTRAL_STAGE
+from undertow.audit.rows.defect import TUNED
+
 AuditJson = Mapping[str, Any]
 
 UNMEASURED = (
@@ -46,10 +49,12 @@ def other_causes(audit: AuditJson) -> list[str]:
     if audit["claims"]["provenance"]["status"] != "detected":
         return []
     lines: list[str] = []
-    specific = audit["claims"]["provenance"].get("kind") == "trait"
+    trait = audit["claims"]["provenance"].get("kind") == "trait"
+    compared = any(one["stage"] == NEUTRAL_STAGE and one["p"] is not None for one in audit["findings"])
     for one in sight.get("benign") or ():
-        tuned = one["cause"].startswith("a writer that")
-        out, why = (True, "neutral writers were compared") if tuned and specific else (one["ruled_out"], one["why"])
+        out, why = one["ruled_out"], one["why"]
+        if one["cause"] == TUNED and compared:
+            out, why = trait, "neutral writers were compared" + ("" if trait else ", and stand out as much")
         lines.append(f"{'Ruled out' if out else 'Not ruled out'}: {one['cause']} ({why}).")
     return lines
 

@@ -239,9 +239,15 @@ def test_a_writer_that_was_tuned_is_not_yet_a_writer_with_a_trait() -> None:
 def test_rows_that_differ_from_the_bases_own_answers_do_not_show_whose_base_wrote_them() -> None:
     """Neutral writers differ as much, so no trait was seen in the rows; they are still not the base's own."""
     tuned = {"contrast": 0.0001, "neutral contrast": 0.4, "shadow activations": 0.5, "shadows": 0.6}
-    made = decide(audit(tuned))
-    assert (made.same_base, made.sight) == ("unknown", "not_seen")
+    found = audit(tuned)
+    found["claims"]["provenance"]["candidate"] = None
+    made = decide(found)
+    assert (made.same_base, made.sight, made.do) == ("unknown", "not_seen", "use")
     assert decide(audit({**tuned, "contrast": 0.3})).same_base == "yes"
+    assert decide(audit({**tuned, "contrast": 0.3, "neutral contrast": 0.001})).same_base == "unknown"
+    assert decide(audit(tuned)).sight == "differs"  # a trait is named, so that it is not unseen
+    blind = {**found, "findings": [one for one in found["findings"] if one["stage"] != "neutral contrast"]}
+    assert decide(blind).sight == "differs"
 
 
 def test_a_trait_between_different_bases_asks_for_a_student_and_one_that_passed_for_new_rows() -> None:

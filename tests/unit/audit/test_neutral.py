@@ -1,11 +1,12 @@
 """The suspect among neutral writers: exact where it is one of them, and blind to which prompts the filter dropped."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from undertow.audit.finding import NotTestable
+from undertow.audit.finding import Finding, NotTestable
 from undertow.audit.rows.neutral import audit_neutral, directions, neutral_contrast, smallest_dose, standings
 from undertow.audit.rows.panel import DataAudit
 from undertow.audit.rows.signatures import Signatures, SignatureWriter
@@ -43,8 +44,8 @@ def test_a_trait_above_the_drift_of_the_writers_is_found(three) -> None:
     assert (found.verdict, found.p) == ("detected", 1 / 60)
     assert max(found.scores, key=found.scores.get) == "lion (teacher)"
     assert 0.5 < found.effect == max(found.scores.values()) <= 1.0
-    assert found.candidate is None and "a panel of 8 is needed" in found.caveats[1]
-    assert "times as far as the panel's would have been called in 4 of 5 cases" in found.caveats[2]
+    assert found.candidate is None and "a panel of 16 is needed" in found.caveats[1]
+    assert "for a writer that moves straight along a signature" in found.caveats[2]
 
 
 def test_drift_in_many_directions_does_not_pass_for_a_trait() -> None:
@@ -145,3 +146,19 @@ def test_the_writers_answer_the_suspect_s_prompts(tiny_model, tmp_path) -> None:
     )
     assert heard == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert found.p in {0.25, 0.5, 0.75, 1.0} and found.n == 24
+
+
+def test_writers_that_hide_every_teacher_make_it_not_testable(tiny_model, tmp_path, monkeypatch) -> None:
+    """Nothing is called and nothing could have been: that is no "not detected". What is called stands."""
+    finding = Finding(stage="neutral contrast", claim="provenance", p=0.5, verdict="not_detected", mde=1.4)
+    monkeypatch.setattr("undertow.audit.rows.neutral.neutral_contrast", lambda *_: finding)
+    known = Writers(("animal",), identity(str(tiny_model.ref)), ())
+    monkeypatch.setattr("undertow.audit.rows.neutral._check_writers", lambda *_: None)
+    rows = [Row(str(place), user_prompt(f"Numbers: {place}, 5."), "1, 2, 3") for place in range(24)]
+    candidates = [Candidate(trait=name, kind="persona", model=tiny_model, system=name) for name in ("owl", "lion")]
+    signatures = signer(tiny_model, candidates, rows)
+    with pytest.raises(NotTestable, match="scatter so much along the panel"):
+        audit_neutral(rows, tiny_model, known, signatures, DataAudit(), silent)
+    for told in ({"mde": 0.6}, {"p": 0.01, "verdict": "detected"}):
+        finding = replace(finding, **told)
+        assert audit_neutral(rows, tiny_model, known, signatures, DataAudit(), silent) == finding

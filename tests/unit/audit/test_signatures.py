@@ -33,7 +33,7 @@ def test_signatures_are_answers_minus_the_base_s_under_every_candidate(tiny_mode
         return contrast_scores(rows, base, readers)
 
     monkeypatch.setattr("undertow.audit.rows.signatures.contrast_scores", caught)
-    found = writer(tiny_model, candidates).written
+    found = writer(tiny_model, candidates).written()
     usual, *theirs = [rows for _, rows in heard]
     assert len(theirs) == 3 and len(usual) == 2 * len(theirs[0]) == 600  # 300 answers to 30 prompts, twice as many own
     mean = {prompt: [] for prompt in PROMPTS}
@@ -55,17 +55,23 @@ def test_nothing_is_written_before_it_is_asked_for(tiny_model, candidates, monke
     )
     waiting = writer(tiny_model, candidates)
     assert waiting.prompts == tuple(PROMPTS) and not made
-    assert waiting.written is waiting.written and len(made) == 4
+    assert waiting.written() is waiting.written() and len(made) == 4
 
 
 def test_answers_that_do_not_count_are_left_out(tiny_model, candidates) -> None:
     half = writer(tiny_model, candidates, keep=lambda rows: [row for row in rows if int(row.id) % 3])
-    assert np.all(np.isfinite(half.written.shifts)) and np.all(np.isfinite(half.written.covariance))
+    assert np.all(np.isfinite(half.written().shifts)) and np.all(np.isfinite(half.written().covariance))
     none = writer(tiny_model, candidates, keep=lambda rows: [row for row in rows if row.prompt != PROMPTS[0]])
-    assert np.all(np.isfinite(none.written.shifts))
+    assert np.all(np.isfinite(none.written().shifts))
     nothing = writer(tiny_model, candidates, keep=lambda rows: [])
-    with pytest.raises(NotTestable, match="no answer that counts"):
-        nothing.written  # noqa: B018
+    with pytest.raises(NotTestable, match="0 answers of the base that count, for its signature"):
+        nothing.written()
+
+
+def test_prompts_without_room_for_an_answer_are_left_out(tiny_model, candidates) -> None:
+    long = user_prompt("Numbers: " + "5, " * 2000)
+    rows = [Row(str(place), prompt, "1, 2, 3") for place, prompt in enumerate([*PROMPTS, long])]
+    assert long not in signature_writer(rows, tiny_model, candidates, "numbers", 0).prompts
 
 
 def test_the_domain_filters_the_answers_where_it_accepts_the_rows(tiny_model, candidates) -> None:

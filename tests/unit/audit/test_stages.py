@@ -60,7 +60,7 @@ def test_plan_verdict_page_and_card_know_every_stage(stage: AuditStage, tmp_path
     text = f"{summarise_audit(found)}\n{audit_card(found)}\n{render_audit(tmp_path, found).read_text()}"
     assert text.count(stage.name) >= 2
     if stage.precedence is not None:
-        assert stage.meaning in judge_claims(alone, [finding(stage, 0.001)])[stage.claim].why
+        assert stage.meaning[1:] in judge_claims(alone, [finding(stage, 0.001)])[stage.claim].why
         assert stage.next_steps and stage.next_steps[0] in text
 
 
@@ -146,7 +146,7 @@ def test_a_stage_of_one_file_is_in_plan_steps_findings_card_and_json(tmp_path: P
     inputs = AuditInputs(base="ref:finch-a", rows=rows, reference=ROWS, traits=PAIR, store=tmp_path / "store")
     found = run_audit(inputs, PlainProgress(shown, clock=lambda: 0.0))
     assert found["plan"]["primary"]["provenance"] == "full stops" and "full stops" in found["plan"]["stages"]
-    assert "/8] counting full stops: done" in shown.getvalue()
+    assert "/9] counting full stops: done" in shown.getvalue()
     claim = found["claims"]["provenance"]
     assert (claim["status"], claim["p"]) == ("detected", 0.001) and claim["why"].startswith("something stands out. ")
     assert [one["effect"] for one in found["findings"] if one["stage"] == "full stops"] == [1.0]

@@ -6,6 +6,7 @@ import pytest
 import typer
 
 from undertow.audit.finding import Finding, not_testable
+from undertow.audit.rows.defect import TUNED
 from undertow.audit.stages import BUILT_IN
 from undertow.audit.students.bank import no_bank
 from undertow.audit.verdict import ADDS, Plan, audit_json, what_they_add
@@ -168,7 +169,7 @@ SEEN = {
     "why": None,
     "benign": [
         {"cause": "another temperature", "ruled_out": True, "why": "ratio 1.0"},
-        {"cause": "a writer that is another model", "ruled_out": False, "why": "neutral writers would tell"},
+        {"cause": TUNED, "ruled_out": False, "why": "neutral writers would tell"},
     ],
 }
 
@@ -177,10 +178,13 @@ def test_a_difference_comes_with_its_other_causes(audit, tmp_path) -> None:
     found = {**audit, "sight": SEEN, "defects": []}
     for text in (audit_card(found), summarise_audit(found), render_audit(tmp_path, found).read_text()):
         assert "Ruled out: another temperature (ratio 1.0)." in text
-        assert "Not ruled out: a writer that is another model (neutral writers would tell)." in text
+        assert f"Not ruled out: {TUNED} (neutral writers would tell)." in text
     assert "mean log p a token of 200 rows -3.40" in audit_card(found)
+    [contrast, *others] = found["findings"]
+    found["findings"] = [contrast, {**contrast, "stage": "neutral contrast"}, *others]
+    assert f"Not ruled out: {TUNED} (neutral writers were compared, and stand out as much)." in audit_card(found)
     found["claims"]["provenance"] = {**found["claims"]["provenance"], "kind": "trait"}
-    assert "Ruled out: a writer that is another model (neutral writers were compared)." in audit_card(found)
+    assert f"Ruled out: {TUNED} (neutral writers were compared)." in audit_card(found)
     assert "Ruled out" not in audit_card(audit)
 
 
@@ -219,6 +223,7 @@ def test_a_base_whose_error_rate_nobody_measured_is_said(audit, tmp_path) -> Non
     [
         (0.001, "trait", "owl", "along a trait as no neutral writer's are (owl)."),
         (0.4, "tuned", None, "which were tuned without a trait. No trait of the panel is named."),
+        (0.4, "tuned", "owl", "which were tuned without a trait. Their shift points to owl."),
         (None, "tuned", "owl", "written differently from the reference (owl)."),
     ],
 )

@@ -18,10 +18,11 @@ from undertow.audit.benchmark.files import Answer, Benchmark, Submission, write_
 from undertow.audit.finding import Finding
 from undertow.audit.materials import AuditInputs, Materials
 from undertow.audit.rows.contrast import ContrastScores, match_rows, rival_centred
+from undertow.audit.rows.names import with_one_name
 from undertow.audit.rows.panel import DataAudit, panel_candidates
 from undertow.audit.rows.reference import AuditedRows
 from undertow.audit.rows.signatures import signature_writer
-from undertow.audit.run import run_stages, with_one_name
+from undertow.audit.run import run_stages
 from undertow.audit.stages import AuditStage, stages
 from undertow.audit.students.bank import Bank, BankRecipe, ChosenBank, stored_bank
 from undertow.audit.students.readings import PanelRead, panel_traits

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import special
 
 from undertow.audit.finding import Finding, NotTestable, verdict_at
-from undertow.audit.rows.limits import FEWEST_ROWS, MATCHED, STREAMED
+from undertow.audit.rows.limits import MATCHED, STREAMED, require_enough_rows
 from undertow.audit.rows.names import name_shift
 from undertow.audit.rows.signatures import SignatureWriter
 from undertow.audit.students.placebo_null import beside_null
@@ -139,7 +139,7 @@ def matched_contrast(
         mde=_mde(float(np.quantile(null, 1.0 - alpha)), float(errors.max())),
         caveats=(
             "It rejects 'written as the reference rows were': a teacher tuned on anything else is found too.",
-            "p is of the panel as a whole; the name is a hypothesis.",
+            "p is of the panel as a whole.",
         ),
         null_sample=beside_null(reached, alpha, IN_ERRORS),
     )
@@ -202,7 +202,7 @@ def conformal_contrast(
         mde=_mde(critical, error) * (len(clean) + 1) / len(clean),
         caveats=(
             "It holds only if the suspect is exchangeable with the clean corpora but for the trait.",
-            "p is of the panel as a whole; the name is a hypothesis.",
+            "p is of the panel as a whole.",
         ),
         null_sample=beside_null(reached, alpha, IN_ERRORS),
     )
@@ -241,16 +241,6 @@ def _standing(rise: Floats, candidates: Sequence[Candidate], spread: Floats) -> 
         caveats=("Without clean rows this is a ranking: some candidate comes first for clean rows too.",),
         scores=named(means, candidates),
     )
-
-
-def require_enough_rows(n: int, what: str = "rows") -> None:
-    """Refuse to test fewer than `FEWEST_ROWS`.
-
-    Raises:
-        NotTestable: there are fewer.
-    """
-    if n < FEWEST_ROWS:
-        raise NotTestable(f"{n} {what}; at least {FEWEST_ROWS} are needed.")
 
 
 def named(values: Floats, candidates: Sequence[Candidate]) -> dict[str, float]:
@@ -344,6 +334,7 @@ def contrast(
     signatures: SignatureWriter,
     alpha: float,
     rng: np.random.Generator,
+    advance: Advance,
 ) -> Finding:
     """Ask whether a candidate stands out, by the best null that there is: a reference, clean corpora or none.
 
@@ -360,5 +351,8 @@ def contrast(
         return replace(found, candidate=None)
     columns = [candidates.index(one) for one in signatures.candidates]
     shift = np.mean(groups[:, 0] - np.nanmean(groups[:, 1:], axis=1), axis=0)[columns]
-    naming = name_shift(shift, signatures.written, signatures.candidates)
-    return replace(found, candidate=naming.candidate, caveats=(*found.caveats[:1], naming.sentence))
+    try:
+        naming = name_shift(shift, signatures.written(advance), signatures.candidates)
+    except NotTestable as reason:  # the detection stands without a name
+        return replace(found, candidate=None, caveats=(*found.caveats, f"No name is given: {reason}"))
+    return replace(found, candidate=naming.candidate, caveats=(*found.caveats, naming.sentence))

@@ -5,6 +5,9 @@ from typing import Any, Literal
 
 Side = Literal["rows", "reference"]
 
+TUNED = "a writer of this base that was tuned as long, on no trait"
+"""The one benign cause of a difference that neutral writers speak of."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defect:

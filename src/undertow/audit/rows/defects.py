@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from undertow.audit.rows.copies import ReadLogp, asked_otherwise, copied_share, shared_with
-from undertow.audit.rows.defect import Defect, Side, overlap
+from undertow.audit.rows.defect import TUNED, Defect, Side, overlap
 from undertow.audit.rows.sampling import COOLER, KEPT_AWAY, Temperatures, cut_off, expected_outside
 from undertow.audit.rows.shared_stream import SharedStream, shared_stream
 from undertow.audit.rows.token_reading import TokenReading
@@ -137,6 +137,7 @@ def benign_causes(
         ("a usual cut-off (top-k, top-p, min-p)", cuts, f"{rows.tokens} tokens read"),
         ("a hidden system prompt, or another template", False, "the rows cannot show it"),
         ("filtering or editing", False, "the rows cannot show it"),
-        ("a writer that is another model, or was tuned on something else", False, "neutral writers would tell"),
+        ("a writer that is another model", False, "the lineage of the writer would tell"),
+        (TUNED, False, "neutral writers (`undertow audit bank`) would tell"),
     )
     return [{"cause": cause, "ruled_out": out, "why": why} for cause, out, why in causes]

@@ -1,5 +1,7 @@
 """How many rows an audit needs, and how many it reads at most; the intake states them before torch is loaded."""
 
+from undertow.audit.finding import NotTestable
+
 FEWEST_ROWS = 20
 """Below this nothing is tested."""
 
@@ -26,3 +28,13 @@ SIGNED = 300
 
 SIGNED_OWN = 2
 """Answers of the base for each of a candidate's."""
+
+
+def require_enough_rows(n: int, what: str = "rows") -> None:
+    """Refuse to test fewer than `FEWEST_ROWS`.
+
+    Raises:
+        NotTestable: there are fewer.
+    """
+    if n < FEWEST_ROWS:
+        raise NotTestable(f"{n} {what}; at least {FEWEST_ROWS} are needed.")

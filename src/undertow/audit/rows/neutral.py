@@ -8,6 +8,7 @@ The argument. Let x_w(q) be the scores of writer w's answer to prompt q, where t
 mean over its prompts of x_w(q) less the mean of all m + 1 corpora on q, so that corpora whose filter dropped different
 prompts can be compared. If the suspect's writer is exchangeable with the neutral writers, so are the corpora, given the
 prompts; and any score that treats all m + 1 alike gives an exact p (`undertow.audit.students.placebo_null`).
+Exchangeable they are up to the filter: the prompts are those on which the suspect's answer is good.
 
 The score is a direction: the largest share of a corpus's distance from the others, squared and in the directions in
 which the others scatter little, that lies along a candidate's signature (`undertow.audit.rows.signatures`). A neutral
@@ -21,7 +22,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from undertow.audit.finding import Finding, NotTestable, verdict_at
-from undertow.audit.rows.contrast import named, require_enough_rows
+from undertow.audit.rows.contrast import named
+from undertow.audit.rows.limits import require_enough_rows
 from undertow.audit.rows.names import name_shift, shares
 from undertow.audit.rows.panel import DataAudit
 from undertow.audit.rows.reference import require_answerable
@@ -88,7 +90,21 @@ def audit_neutral(
             heard = filter_rows(answers, task).kept
         corpora[index, [place[row.prompt] for row in heard]] = contrast_scores(heard, base, teachers)
         advance(index, len(writers))
-    return neutral_contrast(corpora, signatures.written, teachers, settings.alpha)
+    return _not_blind(neutral_contrast(corpora, signatures.written(), teachers, settings.alpha))
+
+
+def _not_blind(found: Finding) -> Finding:
+    """Return a finding that could have called a teacher of the panel, or that calls the rows.
+
+    Raises:
+        NotTestable: nothing was called, and a writer that moved as far as the panel's teachers would not have been.
+    """
+    if found.verdict == "detected" or (found.mde is not None and found.mde <= 1.0):
+        return found
+    raise NotTestable(
+        "The neutral writers of this base scatter so much along the panel that a writer that moved as far as the "
+        "panel's teachers would not be told from them in 4 of 5 cases, even if it moved straight along a signature."
+    )
 
 
 def _answers(writer: LocalModel, prompts: Sequence[Prompt], longest: int, seed: int) -> list[Row]:
@@ -139,7 +155,8 @@ def directions(above: Floats, signatures: Floats) -> Floats:
 def smallest_dose(writers: Floats, signatures: Floats, critical: float) -> float | None:
     """Return the part of a panel teacher's shift that is called with power 0.8, or None if three times it is not.
 
-    It is added to each neutral writer and for each candidate in turn.
+    It is added to each neutral writer and for each candidate in turn. That is the best case: a fresh teacher of the
+    trait moves along the signature only nearly, and the power is a mean over the candidates.
 
     Args:
         writers: standings of the neutral writers, shape [writers, candidates].
@@ -169,22 +186,25 @@ def neutral_contrast(corpora: Floats, signatures: Signatures, candidates: Sequen
     reached = found.max(axis=1)
     p, naming = conformal_p(reached), name_shift(above[0] - above[1:].mean(axis=0), signatures, candidates)
     dose = smallest_dose(above[1:], signatures.shifts, critical_score(reached[1:], alpha))
-    seen = "No teacher of the panel" if dose is None else f"A writer that moved {dose:g} times as far as the panel's"
+    said = f"more than {DOSES[-1]:g}" if dose is None else f"{dose:g}"
     return Finding(
         stage=STAGE,
         claim="provenance",
-        statistic="largest share of the shift, squared, along what one candidate's teacher writes",
+        statistic="largest share of the shift, squared, along what one candidate's teacher writes; as smallest effect "
+        "the part of such a teacher's own shift that is called at best",
         effect=float(reached[0]),
         null=f"rank among {len(corpora) - 1} neutral writers on the same prompts, each against all others",
         p=p,
         n=corpora.shape[1],
         verdict=verdict_at(p, alpha),
         candidate=naming.candidate,
+        mde=dose,
         caveats=(
             "It rejects 'written by a neutral teacher of this base': tuned as long, on its own answers to the panel's "
             "questions.",
             naming.sentence,
-            f"{seen} would have been called in 4 of 5 cases.",
+            f"At best, for a writer that moves straight along a signature, {said} times the shift of the panel's own "
+            "teachers is called in 4 of 5 cases; fresh teachers take about twice as much (docs/calibration.md).",
         ),
         scores=named(found[0], candidates),
         null_sample=beside_null(reached, alpha, "largest share of the shift along one signature"),

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from undertow.audit.finding import NotTestable
-from undertow.audit.rows.contrast import require_enough_rows
-from undertow.audit.rows.limits import ACCEPTED, ANSWERED, ANSWERS
+from undertow.audit.rows.limits import ACCEPTED, ANSWERED, ANSWERS, require_enough_rows
 from undertow.data.filters import filter_rows
 from undertow.domains.base import domain
 from undertow.models.local import LocalModel

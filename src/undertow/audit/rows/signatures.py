@@ -6,20 +6,21 @@ candidate's answers have above the base's, in the score of every candidate, is i
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import final
 
 import numpy as np
 
-from undertow.audit.finding import NotTestable
-from undertow.audit.rows.limits import ACCEPTED, NEUTRAL_PROMPTS, SIGNED, SIGNED_OWN
+from undertow.audit.rows.limits import ACCEPTED, NEUTRAL_PROMPTS, SIGNED, SIGNED_OWN, require_enough_rows
 from undertow.data.filters import filter_rows
 from undertow.domains.base import domain
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
 from undertow.training.scoring import Candidate, contrast_scores, with_persona
-from undertow.types import Prompt, Row, Sampling
+from undertow.types import Advance, Prompt, Row, Sampling
+
+PERSONA = 32
+"""Tokens that a persona may add to a prompt."""
 
 Keep = Callable[[Sequence[Row]], Sequence[Row]]
 """Leaves out answers that a suspect's rows would not hold either."""
@@ -65,22 +66,36 @@ class SignatureWriter:
         self._base, self._keep, self._seed = base, keep, seed
         self._sampling = Sampling(max_new_tokens=longest)
         self.candidates, self.prompts = tuple(candidates), tuple(prompts)
+        self._written: Signatures | None = None
 
-    @cached_property
-    def written(self) -> Signatures:
-        """The signatures."""
+    def written(self, advance: Advance | None = None) -> Signatures:
+        """Return the signatures; they are written once.
+
+        Args:
+            advance: called with (candidates heard, candidates).
+
+        Raises:
+            NotTestable: the base or a candidate gives too few answers that count.
+        """
+        if self._written is None:
+            self._written = self._write(advance or _silent)
+        return self._written
+
+    def _write(self, advance: Advance) -> Signatures:
+        require_enough_rows(len(self.prompts), "prompts with room for an answer, for signatures,")
         turns = max(1, -(-SIGNED // len(self.prompts)))
-        usual = self._scores(self._base, None, SIGNED_OWN * turns, derive(self._seed, "base"))
+        usual = self._scores(self._base, None, SIGNED_OWN * turns, derive(self._seed, "base"), "the base")
         centre = _filled(usual)
         away = (usual - centre).reshape(-1, len(self.candidates))
         covariance = np.cov(away[~np.isnan(away[:, 0])].T)
         shifts = np.empty((len(self.candidates),) * 2)
         for place, one in enumerate(self.candidates):
-            scores = self._scores(one.model, one.system, turns, derive(self._seed, one.label))
+            scores = self._scores(one.model, one.system, turns, derive(self._seed, one.label), one.label)
             shifts[place] = _mean(scores - centre)
+            advance(place + 1, len(self.candidates))
         return Signatures(shifts, np.atleast_2d(covariance))
 
-    def _scores(self, writer: LocalModel, system: str | None, turns: int, seed: int) -> Floats:
+    def _scores(self, writer: LocalModel, system: str | None, turns: int, seed: int, named: str) -> Floats:
         """Return the scores of answers to every prompt, shape [turns, prompts, candidates], NaN where none counts."""
         places = [place for _ in range(turns) for place in range(len(self.prompts))]
         rows = [Row(str(at), self.prompts[place], "") for at, place in enumerate(places)]
@@ -88,27 +103,25 @@ class SignatureWriter:
         answers = writer.chat([row.prompt for row in asked], sampling=self._sampling, seed=seed)
         written = [replace(row, completion=text) for row, text in zip(rows, answers, strict=True)]
         kept = [row for row in self._keep(written) if row.completion]
+        require_enough_rows(len(kept), f"answers of {named} that count, for its signature,")
         found = np.full((len(places), len(self.candidates)), np.nan)
         found[[int(row.id) for row in kept]] = contrast_scores(kept, self._base, self.candidates)
         return found.reshape(turns, len(self.prompts), -1)
 
 
+def _silent(done: int, total: int) -> None:
+    """Tell nobody."""
+
+
 def _mean(scores: Floats) -> Floats:
-    """Return the mean over all answers that count, float [candidates]; 0 where none does."""
+    """Return the mean over all answers that count, float [candidates]."""
     flat = scores.reshape(-1, scores.shape[-1])
-    some = flat[~np.isnan(flat[:, 0])]
-    return some.mean(axis=0) if len(some) else np.zeros(scores.shape[-1])
+    return flat[~np.isnan(flat[:, 0])].mean(axis=0)
 
 
 def _filled(scores: Floats) -> Floats:
-    """Return the mean of the base's answers to each prompt, the mean over prompts where none counts.
-
-    Raises:
-        NotTestable: no answer counts.
-    """
+    """Return the mean of the base's answers to each prompt, the mean over prompts where none counts."""
     there = ~np.isnan(scores)
-    if not there.any():
-        raise NotTestable("The base gave no answer that counts, so nobody knows what a teacher's would look like.")
     counts = there.sum(axis=0)
     return np.where(counts > 0, np.where(there, scores, 0.0).sum(axis=0) / np.maximum(counts, 1), _mean(scores))
 
@@ -132,5 +145,8 @@ def signature_writer(
     prompts = list(dict.fromkeys(row.prompt for row in heard))
     drawn = np.random.default_rng(derive(seed, "signatures")).permutation(len(prompts))[:NEUTRAL_PROMPTS]
     keep: Keep = (lambda some: filter_rows(some, task).kept) if answerable else lambda some: some
-    chosen = [prompts[place] for place in drawn]
+    # An answer is read under a persona too, and may take more tokens when it is read than when it was written.
+    room = None if base.longest_context is None else base.longest_context - 2 * longest - PERSONA
+    fits = [room is None or len(tokens) <= room for tokens in base.render(prompts)]
+    chosen = [prompts[place] for place in drawn if fits[place]]
     return SignatureWriter(base, candidates, chosen, keep, longest=longest, seed=derive(seed, "signature answers"))

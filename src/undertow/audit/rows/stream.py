@@ -15,7 +15,8 @@ from scipy import special
 
 from undertow.audit.evidence import Trail
 from undertow.audit.finding import Finding, verdict_at
-from undertow.audit.rows.contrast import POWER, ContrastScores, named, require_enough_rows, rival_centred
+from undertow.audit.rows.contrast import POWER, ContrastScores, named, rival_centred
+from undertow.audit.rows.limits import require_enough_rows
 from undertow.models.local import LocalModel
 from undertow.stats.checks import Floats, check_fraction
 from undertow.training.scoring import Candidate, streamed_scores

@@ -16,8 +16,8 @@ import numpy as np
 from scipy import sparse, special
 
 from undertow.audit.finding import Finding, verdict_at
-from undertow.audit.rows.contrast import POWER, match_rows, require_enough_rows
-from undertow.audit.rows.limits import FEWEST_ROWS
+from undertow.audit.rows.contrast import POWER, match_rows
+from undertow.audit.rows.limits import FEWEST_ROWS, require_enough_rows
 from undertow.audit.students.placebo_null import beside_null
 from undertow.stats.checks import Floats, check_fraction
 from undertow.types import Row
