@@ -41,7 +41,8 @@ def test_a_reference_on_the_same_prompts_gives_pairs(tiny_model, config) -> None
     assert [one.p for one in found] == [1.0] * 4
     told = [line.partition(":")[0] for line in shown.getvalue().splitlines()]
     assert told == [
-        "[1/5] what the base reads", "[2/5] panel teachers", "[3/5] contrast", "[4/5] stream", "[5/5] recovery",
+        "[1/6] what the base reads", "[2/6] panel teachers", "[3/6] contrast", "[4/6] names", "[5/6] stream",
+        "[6/6] recovery",
     ]  # fmt: skip
 
 

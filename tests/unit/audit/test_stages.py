@@ -148,7 +148,7 @@ def test_a_stage_of_one_file_is_in_plan_steps_findings_card_and_json(tmp_path: P
     assert found["plan"]["primary"]["provenance"] == "full stops" and "full stops" in found["plan"]["stages"]
     assert "/9] counting full stops: done" in shown.getvalue()
     claim = found["claims"]["provenance"]
-    assert (claim["status"], claim["p"]) == ("detected", 0.001) and claim["why"].startswith("something stands out. ")
+    assert (claim["status"], claim["p"]) == ("detected", 0.001) and claim["why"].startswith("Something stands out. ")
     assert [one["effect"] for one in found["findings"] if one["stage"] == "full stops"] == [1.0]
     assert "full stops" in audit_card(found) and "full stops" in render_audit(tmp_path, found).read_text()
     assert "undertow audit rows" in summarise_audit(found) and json.loads(json.dumps(found)) == found
