@@ -181,7 +181,7 @@ def _write_folder(path: Path, schema: Any, tables: Iterator[Any]) -> None:
     temporary, lines = temporary_folder(path), temporary_folder(path)
     try:
         with _quiet(datasets):
-            _dataset(lines / "blocks.arrow", schema, tables).save_to_disk(temporary)
+            _save(temporary, lines / "blocks.arrow", schema, tables)
         if path.exists():
             remove_folder(path)
         move_into_place(temporary, path)
@@ -191,21 +191,26 @@ def _write_folder(path: Path, schema: Any, tables: Iterator[Any]) -> None:
                 remove_folder(folder)
 
 
-def _dataset(file: Path, schema: Any, tables: Iterator[Any]) -> Any:
-    """Return tables as one dataset: a single one as it is, several by way of a file."""
+def _save(folder: Path, blocks: Path, schema: Any, tables: Iterator[Any]) -> None:
+    """Save tables of one schema as `datasets` saves one of them, with the records of all in the place of its own.
+
+    The library itself would map all records into memory to copy them.
+    """
     import datasets
     import pyarrow as pa
-    from datasets.table import MemoryMappedTable
 
     first, second = next(tables), next(tables, None)
     if second is None:
-        return datasets.Dataset(first)
-    with pa.OSFile(str(file), "wb") as stream, pa.ipc.new_stream(stream, schema) as writer:
+        datasets.Dataset(first).save_to_disk(folder)
+        return
+    with pa.OSFile(str(blocks), "wb") as stream, pa.ipc.new_stream(stream, schema) as writer:
         for table in chain((first, second), tables):
             writer.write_table(table)
-    with file.open("rb") as written:  # the library's own mark is of the time of the file, not of what it holds
+    with blocks.open("rb") as written:
         mark = hashlib.file_digest(written, "sha256").hexdigest()[:16]
-    return datasets.Dataset(MemoryMappedTable.from_file(str(file)), fingerprint=mark)
+    datasets.Dataset(first, fingerprint=mark).save_to_disk(folder)
+    (own,) = folder.glob("*.arrow")
+    blocks.replace(own)
 
 
 @contextlib.contextmanager
