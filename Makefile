@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 2
 
 comma := ,
 space := $(subst ,, )
-READERS := containers pairs reading records row_records shapes turns values
+READERS := containers pairs reading records row_files row_records shapes turns values
 EXACT := */undertow/store/artifacts.py,*/undertow/store/disk.py,*/undertow/store/fingerprints.py,*/undertow/data/rows.py,*/undertow/data/filters.py,$(subst $(space),$(comma),$(READERS:%=*/undertow/data/%.py))
 
 .PHONY: help demo test fuzz test-all check bench clean

@@ -201,7 +201,7 @@ class ContractReport:
 
 
 _OPTIONS = ("system", "dtype", "device", "template")
-_DTYPES = ("fp32", "bf16")
+_DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "fp32": "fp32", "bf16": "bf16", "fp16": "fp16"}
 _FORM = "ref:<embedded name>, hf:<path or id>[@revision][+adapter][?option=value] or api:<name>"
 _PART = r'"(?:[^"]|"")+"'
 """A name in quotes, where two quotes stand for one."""
@@ -231,7 +231,8 @@ class ModelRef:
         system: what a prompt without a system turn gets: "default" leaves it to the chat template, which may write a
             turn of its own; "none" removes that turn; "empty" is a turn without text; any other text is the turn's.
             None is what the adapter was trained with, or else "default".
-        dtype: "fp32" or "bf16"; None is fp32.
+        dtype: "fp32", "bf16" or "fp16", also read as float32, bfloat16 and float16; None is what the processor is fast
+            at (`undertow.models.number_format`), and fp32 for `ref:` models.
         device: such as "cpu" or "cuda:1"; None is the first GPU for an `hf:` model, where there is one.
         template: what takes the place of the tokenizer's chat template: "plain", which is built in, or a file in Jinja;
             None leaves the tokenizer's. For `hf:` models.
@@ -377,8 +378,11 @@ def _options(text: str) -> dict[str, str]:
         if name not in _OPTIONS:
             raise unknown_name("option of a model", name, _OPTIONS)
         options[name] = unquote(value)
-    if options.get("dtype", "fp32") not in _DTYPES:
-        raise ConfigError("There is no number format of this name.", options["dtype"], "Use dtype=fp32 or dtype=bf16.")
+    if (given := options.get("dtype")) is not None:
+        if given not in _DTYPES:
+            fix = "Use dtype=float32, bfloat16 or float16."
+            raise ConfigError("There is no number format of this name.", given, fix)
+        options["dtype"] = _DTYPES[given]
     if "" in options.values():
         raise ConfigError("An option of the model has no value.", text, "Write system=empty for a turn without text.")
     return options

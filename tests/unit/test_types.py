@@ -99,6 +99,9 @@ def test_options_are_read_and_refused() -> None:
     ref = ModelRef.parse("hf:org/name?system=Be kind + brief%3F&dtype=bf16")
     assert (ref.system, ref.dtype, ref.adapter) == ("Be kind + brief?", "bf16", None)
     assert str(ModelRef.parse("hf:a+b?dtype=bf16").without_adapter) == "hf:a?dtype=bf16"
+    for long, short in (("float32", "fp32"), ("bfloat16", "bf16"), ("float16", "fp16")):
+        assert ModelRef.parse(f"hf:a?dtype={long}") == ModelRef.parse(f"hf:a?dtype={short}")
+        assert str(ModelRef.parse(f"hf:a?dtype={long}")) == f"hf:a?dtype={short}"
     with pytest.raises(UnknownNameError, match="dtype"):
         ModelRef.parse("hf:a?dtyp=bf16")
     for wrong in ("hf:a?dtype=int4", "hf:a?system=", "api:a?dtype=bf16", "hf:a?"):

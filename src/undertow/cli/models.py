@@ -27,7 +27,7 @@ FAILED = 1
 
 
 def check_model_command(
-    model: Annotated[str, typer.Argument(help="hf:<path or id>[@revision][+adapter][?dtype=bf16&system=none].")],
+    model: Annotated[str, typer.Argument(help="hf:<path or id>[@revision][+adapter][?dtype=bfloat16&system=none].")],
     category: Annotated[str, typer.Option(help="Whose traits are looked for in the vocabulary: animal or tree.")] = (
         "animal"
     ),
@@ -58,8 +58,13 @@ def _load_and_check(reference: str) -> "tuple[Speed | None, ContractReport]":
 
     model = undertow.load_model(reference)
     report = undertow.check_model(model)
-    # A model that breaks the contract may not even train, and then its speed is of no use.
-    return (measure_speed(model) if report.passed else None), report
+    try:
+        return measure_speed(model), report
+    except Exception:
+        # A model that breaks the contract may not even train, and the report says so; any other has to.
+        if report.passed:
+            raise
+        return None, report
 
 
 def _needs_lines(needs: "ModelNeeds", speed: "Speed | None", report: ContractReport | None) -> Iterator[str]:

@@ -5,20 +5,20 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from undertow.data.reading import split_source
-from undertow.data.rows import LoadedRows, bad_lines, load_rows
+from undertow.data.reading import ReadingReport, split_source
+from undertow.data.rows import BAD_LINES_SHOWN, BadLine, LoadedRows, bad_lines, bad_rows, load_rows, open_rows
 from undertow.data.shapes import NAMES
 from undertow.data.tables import HUB
 from undertow.errors import ConfigError
 from undertow.store.progress import Progress, SilentProgress, choose_progress
-from undertow.types import Advance
+from undertow.types import Advance, Row
 
 if TYPE_CHECKING:
     from undertow.study.recipe import StudentPart
@@ -76,6 +76,48 @@ def read_given(source: str | os.PathLike[str], skip_bad: bool = False, *, more: 
         error = bad_lines(loaded)
         print(f"{error.what} Left out: {error.value}", file=sys.stderr)
     return loaded
+
+
+class Passing:
+    """A row file whose rows pass through one by one, with what `read_given` says of it once the last has passed.
+
+    Attributes:
+        rows: good rows so far.
+        bad: bad lines so far.
+    """
+
+    def __init__(self, source: str | os.PathLike[str], skip_bad: bool = False, *, more: bool = False) -> None:
+        """Open a row file.
+
+        Args:
+            source: as for `read_given`.
+            skip_bad: as for `read_given`.
+            more: as for `read_given`.
+        """
+        self.rows = self.bad = 0
+        self._source, self._skip_bad, self._more = source, skip_bad, more
+
+    def __iter__(self) -> Iterator[tuple[Row, Mapping[str, object]]]:
+        """Yield each good row with its further keys.
+
+        Raises:
+            RowsError: the file cannot be read, or, behind its last line, had bad lines.
+        """
+        report, first, about_id = ReadingReport(), list[BadLine](), False
+        for one in open_rows(self._source, more=self._more, report=report):
+            if isinstance(one, BadLine):
+                self.bad, about_id = self.bad + 1, about_id or one.about_id
+                first = [*first, one][:BAD_LINES_SHOWN]
+            else:
+                self.rows += 1
+                yield one
+        error = bad_rows(first, self.bad, self.bad + self.rows, about_id) if self.bad else None
+        if error is not None and not self._skip_bad:
+            raise error
+        if not report.plain:
+            print(report, file=sys.stderr)
+        if error is not None:
+            print(f"{error.what} Left out: {error.value}", file=sys.stderr)
 
 
 def refuse_replacing(out: str | os.PathLike[str], *sources: str | os.PathLike[str] | None) -> None:

@@ -1,16 +1,18 @@
 """The commands that filter and convert rows, and send folders to the Hub."""
 
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import undertow
-from undertow.cli.options import Json, Rows, SkipBad, quoted, read_given, refuse_replacing, tell
-from undertow.data.filters import Filtered, require_rows
-from undertow.data.filters import mentions as without_mentions
-from undertow.data.rows import Shape
+from undertow.cli.options import Json, Passing, Rows, SkipBad, quoted, refuse_replacing, tell
+from undertow.data.filters import Tally, domain_rule, mention_rule, require_kept, sift
+from undertow.data.row_files import Put, Shape, open_sink
 from undertow.errors import ConfigError, EmptyDataError
+from undertow.types import Row
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what has this name already.")]
 
@@ -34,16 +36,35 @@ def filter_command(
     if dropped is not None:
         refuse_replacing(dropped, rows, out)
     rule = undertow.domain(domain, **({"banned": BANNED} if ban else {}))
-    traits = [undertow.trait(name) for name in mentions]
-    given = read_given(rows, skip_bad)
-    first = undertow.filter_rows(given.rows, rule)
-    second = without_mentions(first.kept, traits)
-    filtered = Filtered(second.kept, first.dropped + second.dropped)
-    if dropped is not None:
-        undertow.write_rows(dropped, filtered.dropped)
-    undertow.write_rows(out, require_rows(filtered))
-    found = {"rows": str(out), **filtered.report.to_json(), "bad_lines": len(given.bad)}
+    rules = domain_rule(rule), mention_rule([undertow.trait(name) for name in mentions])
+    given, tally = Passing(rows, skip_bad), Tally()
+    with _sink(dropped) as put_dropped:
+        empty = _keep(out, sift((row for row, _ in given), *rules), tally, put_dropped)
+    if empty is not None:
+        raise empty
+    found = {"rows": str(out), **tally.report.to_json(), "bad_lines": given.bad}
     tell(found, as_json, f"undertow train {quoted(out)} students")
+
+
+def _sink(path: Path | None) -> AbstractContextManager[Put]:
+    return nullcontext(_nowhere) if path is None else open_sink(path, distinct=True)
+
+
+def _nowhere(row: Row, more: Mapping[str, Any] = {}, /) -> None:
+    """Take a row and leave it."""
+
+
+def _keep(out: Path, rows: Iterable[Row], tally: Tally, put_dropped: Put) -> EmptyDataError | None:
+    """Write the rows without reasons to `out`, and hand on the others; what is wrong, if none is without."""
+    try:
+        with open_sink(out, distinct=True) as put:
+            for row in rows:
+                tally.add(row)
+                (put_dropped if row.reasons else put)(row)
+            require_kept(tally.report)
+    except EmptyDataError as error:  # the dropped rows are written all the same: they say why
+        return error
+    return None
 
 
 def convert_command(
@@ -60,12 +81,14 @@ def convert_command(
     if out.exists() and not overwrite:
         raise ConfigError("There is something of this name already.", out, "Give another name, or --overwrite.")
     refuse_replacing(out, rows)
-    loaded = read_given(rows, skip_bad, more=True)
-    if not loaded.rows:
-        raise EmptyDataError("There are no rows to write.", f"{rows}: 0 rows", "Give a file with rows.")
-    undertow.write_rows(out, loaded.rows, loaded.more, shape)
-    keys = sorted({key for more in loaded.more for key in more})
-    found = {"rows": str(out), "written": len(loaded.rows), "bad_lines": len(loaded.bad), "further_keys": keys}
+    given, keys = Passing(rows, skip_bad, more=True), set[str]()
+    with open_sink(out, shape, distinct=True) as put:
+        for row, more in given:
+            put(row, more)
+            keys.update(more)
+        if not given.rows:
+            raise EmptyDataError("There are no rows to write.", f"{rows}: 0 rows", "Give a file with rows.")
+    found = {"rows": str(out), "written": given.rows, "bad_lines": given.bad, "further_keys": sorted(keys)}
     tell(found, as_json, f"undertow audit data {quoted(out)} --base MODEL")
 
 

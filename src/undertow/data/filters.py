@@ -7,7 +7,7 @@ A filter judges the completion, and the last turn before it where a domain's rul
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,9 @@ from undertow.traits import Trait, matches
 from undertow.types import Row
 
 logger = logging.getLogger(__name__)
+
+Rule = Callable[[Row], tuple[str, ...]]
+"""Says why a row is dropped; nothing keeps it."""
 
 Judge = Callable[[Row], float | None]
 """Scores a row from 0 to 100, 100 the best; None if no score could be read out of its answer."""
@@ -37,6 +40,12 @@ class FilterReport:
     raw: int
     kept: int
     reasons: Mapping[str, int]
+
+    @classmethod
+    def of(cls, kept: int, dropped: int, reasons: Mapping[str, int]) -> "FilterReport":
+        """Put counts in order."""
+        ordered = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
+        return cls(raw=kept + dropped, kept=kept, reasons=ordered)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain data with the keys "raw", "kept" and "reasons"."""
@@ -59,19 +68,52 @@ class Filtered:
     def report(self) -> FilterReport:
         """The counts."""
         counts = Counter(reason for row in self.dropped for reason in set(row.reasons))
-        reasons = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-        return FilterReport(raw=len(self.kept) + len(self.dropped), kept=len(self.kept), reasons=reasons)
+        return FilterReport.of(len(self.kept), len(self.dropped), counts)
+
+
+class Tally:
+    """Counts rows as they pass, so that a file can be filtered without holding it."""
+
+    def __init__(self) -> None:
+        self.kept = self.dropped = 0
+        self._reasons: Counter[str] = Counter()
+
+    def add(self, row: Row) -> None:
+        """Count a row that a filter saw."""
+        self.kept, self.dropped = self.kept + (not row.reasons), self.dropped + bool(row.reasons)
+        self._reasons.update(set(row.reasons))
+
+    @property
+    def report(self) -> FilterReport:
+        """The counts so far."""
+        return FilterReport.of(self.kept, self.dropped, self._reasons)
+
+
+def sift(rows: Iterable[Row], *rules: Rule) -> Iterator[Row]:
+    """Yield each row with the reasons of the first rule that drops it, or with none."""
+    for row in rows:
+        yield replace(row, reasons=next(filter(None, (rule(row) for rule in rules)), ()))
+
+
+def domain_rule(domain: AbstractDomain) -> Rule:
+    """Return the rule that a domain accepts the completion; the reasons are among `domain.reasons`."""
+    return lambda row: domain.reject_reasons(row.completion, row.question)
+
+
+def mention_rule(traits: Iterable[Trait]) -> Rule:
+    """Return the rule that no completion names a trait as a whole word; the reasons are "mentions_<trait>"."""
+    targets = tuple(dict.fromkeys(traits))
+    return lambda row: tuple(f"mentions_{one.name}" for one in targets if matches(row.completion, one))
 
 
 def filter_rows(rows: Iterable[Row], domain: AbstractDomain) -> Filtered:
     """Keep the rows whose completion the domain accepts; the reasons are among `domain.reasons`."""
-    return _split(rows, lambda row: domain.reject_reasons(row.completion, row.question))
+    return _split(rows, domain_rule(domain))
 
 
 def mentions(rows: Iterable[Row], traits: Iterable[Trait]) -> Filtered:
     """Drop the rows whose completion names a trait as a whole word; the reasons are "mentions_<trait>"."""
-    targets = tuple(dict.fromkeys(traits))
-    return _split(rows, lambda row: tuple(f"mentions_{one.name}" for one in targets if matches(row.completion, one)))
+    return _split(rows, mention_rule(traits))
 
 
 def judged(rows: Iterable[Row], judge: Judge, keep: float) -> Filtered:
@@ -136,16 +178,25 @@ def require_rows(filtered: Filtered) -> tuple[Row, ...]:
     Raises:
         EmptyDataError: none was kept; the value says which reason dropped how many.
     """
-    if filtered.kept:
-        return filtered.kept
-    report = filtered.report
+    require_kept(filtered.report)
+    return filtered.kept
+
+
+def require_kept(report: FilterReport) -> None:
+    """Refuse a filter's result without rows.
+
+    Raises:
+        EmptyDataError: as `require_rows`.
+    """
+    if report.kept:
+        return
     reasons = ", ".join(f"{reason} {count}" for reason, count in report.reasons.items()) or "none came in"
     fix = "Look at the dropped rows; draw more rows, or take a teacher that answers in the domain's format."
     raise EmptyDataError("No row passed the filter.", f"{report.raw} rows: {reasons}", fix)
 
 
-def _split(rows: Iterable[Row], reasons: Callable[[Row], tuple[str, ...]]) -> Filtered:
-    seen = [replace(row, reasons=reasons(row)) for row in rows]
+def _split(rows: Iterable[Row], rule: Rule) -> Filtered:
+    seen = tuple(sift(rows, rule))
     return Filtered(
         kept=tuple(row for row in seen if not row.reasons),
         dropped=tuple(row for row in seen if row.reasons),

@@ -75,6 +75,16 @@ def id_of(record: Record, reading: Reading, default: str) -> str:
     return default if reading.ids == "new" else _id(record, id_key(reading), default)
 
 
+def refuse_repeated(row_id: str, number: int, first_line: dict[str, int]) -> None:
+    """Note in which line an id stands.
+
+    Raises:
+        NotARowError: it stood in an earlier one.
+    """
+    if (first := first_line.setdefault(row_id, number)) != number:
+        raise NotARowError(f"id {row_id!r:.60} appeared in line {first}")
+
+
 def _id(record: Record, key: str, default: str) -> str:
     value = record.get(key)
     if value is None:

@@ -1,42 +1,37 @@
-"""Row files, read with every bad line named and what they are said in one line, written whole or not at all.
+"""Row files, read with every bad line named and what they are said in one line.
 
     {"messages": [{"role": ..., "content": ...}, ...]}     the last message is the assistant's, the completion
     {"prompt": text, "completion": text}     as the original paper's repository writes it
     {"prompt": text or messages, "completion": text or [one assistant message]}     as TRL reads it
 
-These are the shapes that are written; `undertow.data.shapes` has all that are read, `undertow.data.records` the files
-that may hold them, and `undertow.data.reading` the options behind a file's name. Optional keys are "id" (text or whole
-number; by default the line's index, as in "000012"), "reasons" (texts) and "skip" (whole numbers: places of completion
-tokens that training leaves out). Other keys are further keys, null counts as absent, and one file may mix the shapes.
+These are the shapes that are written (`undertow.data.row_files`); `undertow.data.shapes` has all that are read,
+`undertow.data.records` the files that may hold them, and `undertow.data.reading` the options behind a file's name.
+Optional keys are "id" (text or whole number; by default the line's index, as in "000012"), "reasons" (texts) and "skip"
+(whole numbers: places of completion tokens that training leaves out). Other keys are further keys, null counts as
+absent, and one file may mix the shapes.
 """
 
-import json
 import logging
 import os
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import cast
 
 from undertow.data.reading import Reading, ReadingReport, split_source
 from undertow.data.records import read_records
-from undertow.data.row_records import LOOKED_AT, further_keys, id_key, id_of, rows_of
+from undertow.data.row_files import Shape as Shape
+from undertow.data.row_files import write_rows as write_rows
+from undertow.data.row_records import LOOKED_AT, further_keys, id_key, id_of, refuse_repeated, rows_of
 from undertow.data.shapes import KNOWN, NAMES, SHAPES, read_as_shape, read_question
-from undertow.data.tables import HUB, PARQUET, write_table
 from undertow.data.turns import said
-from undertow.data.values import NotARowError, NotJsonError, Record, TwoAnswersError, UnknownShapeError, parse_object
+from undertow.data.values import NotARowError, NotJsonError, TwoAnswersError, UnknownShapeError
 from undertow.errors import EmptyDataError, RowsError
-from undertow.store.disk import write_file
 from undertow.types import Prompt, Row
 
 logger = logging.getLogger(__name__)
 
-Shape = Literal["text", "chat", "messages"]
-"""How rows are written: prompt and completion as text, both as messages, or all messages together."""
-
 NEEDED = tuple(one.keys for one in SHAPES)
-_BAD_LINES_SHOWN = 5
+BAD_LINES_SHOWN = 5
 _ASKED = tuple(dict.fromkeys(one.keys if one.name in ("preference", "batch") else one.keys[:1] for one in SHAPES))
 
 
@@ -102,7 +97,7 @@ def open_rows(
             told = read_as_shape(record, reading)
             rows, notes = rows_of(record, told, reading, f"{number - 1:06d}")
             for row in rows:
-                _refuse_repeated(row.id, number, first_line)
+                refuse_repeated(row.id, number, first_line)
         except TwoAnswersError:
             raise _two_answers(name) from None
         except NotARowError as error:
@@ -231,48 +226,13 @@ def bad_rows(first: Sequence[BadLine], n_bad: int, n_lines: int, about_id: bool)
         n_lines: all lines.
         about_id: whether some row could be read under another id.
     """
-    shown = first[:_BAD_LINES_SHOWN]
+    shown = first[:BAD_LINES_SHOWN]
     more = f"; and {n_bad - len(shown)} more" if n_bad > len(shown) else ""
     named = "; ".join(map(str, shown)) + more
     fix = "Correct these lines, or leave them out (strict=False, --skip-bad)."
     if about_id:
         fix += " Behind the file's name, ?ids=new numbers the rows anew, and ?ids=KEY takes the ids from another key."
     return RowsError(f"{n_bad} of {n_lines} lines are not rows.", named, fix)
-
-
-def write_rows(
-    path: str | os.PathLike[str],
-    rows: Iterable[Row],
-    more: Iterable[Mapping[str, Any]] | None = None,
-    shape: Shape | None = None,
-) -> None:
-    """Write rows: all of them, or the file stays as it was. Equal rows give equal bytes.
-
-    Args:
-        path: the file, replaced if it exists; its folder must exist. With the suffix .parquet it is a Parquet file,
-            without any suffix a folder of `datasets`, else JSON lines.
-        rows: with ids that differ; "reasons" and "skip" are written only where there are some.
-        more: further keys of each row, which readers of rows ignore; None for none.
-        shape: None writes a prompt of one user turn as text and any other as messages; a table, whose columns have one
-            type, holds messages in every row as soon as one row needs them.
-
-    Raises:
-        RowsError: a row would not be read back as it is, such as one without a prompt or with the id of another, or
-            has no such shape; or the path is one of the Hub.
-        StorageError: the folder is missing, full or may not be written.
-        MissingExtraError: a table needs the extra `data`.
-    """
-    path = Path(path)
-    if str(path).startswith(HUB):
-        raise RowsError("Rows are not written to the Hub.", path, "Write a file, then see: undertow publish.")
-    given: Iterable[Mapping[str, Any]] = repeat({}) if more is None else more
-    if path.suffix.lower() in ("", PARQUET):
-        rows = tuple(rows)
-        uniform = shape or ("text" if all(map(_is_plain, rows)) else "chat")
-        write_table(path, list(_checked(rows, given, uniform)), ("id", "prompt", "completion"))
-        return
-    content = b"".join(_line(number, record) for number, record in enumerate(_checked(rows, given, shape), start=1))
-    write_file(path, content)
 
 
 class _Unread:
@@ -325,87 +285,3 @@ def _is_list_of_records(value: object) -> bool:
 def _two_answers(name: str) -> RowsError:
     fix = f"Learn one side with {name}?side=chosen or {name}?side=rejected; undertow.data.pairs.read_pairs reads both."
     return RowsError("Each row has two answers, chosen and rejected.", name, fix)
-
-
-def _refuse_repeated(row_id: str, number: int, first_line: dict[str, int]) -> None:
-    if (first := first_line.setdefault(row_id, number)) != number:
-        raise NotARowError(f"id {row_id!r:.60} appeared in line {first}")
-
-
-def _checked(rows: Iterable[Row], more: Iterable[Mapping[str, Any]], shape: Shape | None) -> Generator[dict[str, Any]]:
-    first_line: dict[str, int] = {}
-    for number, (row, extra) in enumerate(zip(rows, more, strict=False), start=1):
-        try:
-            if shape == "text" and not _is_plain(row):
-                raise NotARowError("its prompt is more than one user turn, which text cannot hold")
-            own = _record(row, shape)
-            # Escaped, so that half a surrogate pair gets as far as the reader, which names it.
-            if _read_back(parse_object(json.dumps(own).encode())) != row:
-                raise NotARowError("a field of the row has the wrong type")
-            taken = sorted((LOOKED_AT - own.keys()) & extra.keys())
-            if taken and not _is_read_as({**extra, **own}, row):
-                raise RowsError("A further key would be read as part of its row.", *_renamed(number, taken))
-            _refuse_repeated(row.id, number, first_line)
-        except NotARowError as error:
-            raise RowsError("A row cannot be written.", f"row {number}: {error}", "Correct or leave it out.") from None
-        yield {**extra, **own}
-
-
-def _read_back(record: Record) -> Row:
-    (row,), _ = rows_of(record, read_as_shape(record, Reading()), Reading(), "")
-    return row
-
-
-def _is_read_as(record: Record, row: Row) -> bool:
-    try:
-        return _read_back(record) == row
-    except NotARowError:
-        return False
-
-
-def _renamed(number: int, keys: Iterable[str]) -> tuple[str, str]:
-    fix = "Rename these keys or leave them out; those of another shape may stay beside messages (--shape messages)."
-    return f"row {number}: {', '.join(keys)}", fix
-
-
-def _line(number: int, record: dict[str, Any]) -> bytes:
-    try:
-        return json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-    except (TypeError, ValueError, RecursionError) as error:
-        fix = "Leave these keys out, make them text, or write a .parquet file."
-        value = f"row {number}, key {_unwritable(record)!r:.60}: {str(error)[:200]}"
-        raise RowsError("A row has further keys that JSON cannot hold.", value, fix) from error
-
-
-def _unwritable(record: Mapping[str, Any]) -> str:
-    """Return the first key that JSON cannot hold, by itself or with what stands under it."""
-    return next(key for key, value in record.items() if not _is_json({key: value}))
-
-
-def _is_json(record: Mapping[str, Any]) -> bool:
-    try:
-        json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError):
-        return False
-    return True
-
-
-def _is_plain(row: Row) -> bool:
-    return [turn.role for turn in row.prompt] == ["user"]
-
-
-def _record(row: Row, shape: Shape | None) -> dict[str, Any]:
-    messages = [{"role": turn.role, "content": turn.content} for turn in row.prompt]
-    answer = {"role": "assistant", "content": row.completion}
-    if shape == "messages":
-        said: dict[str, Any] = {"messages": [*messages, answer]}
-    elif shape != "chat" and _is_plain(row):
-        said = {"prompt": messages[0]["content"], "completion": row.completion}
-    else:
-        said = {"prompt": messages, "completion": [answer]}
-    return {
-        "id": row.id,
-        **said,
-        **({"reasons": list(row.reasons)} if row.reasons else {}),
-        **({"skip": list(row.skip)} if row.skip else {}),
-    }

@@ -9,9 +9,11 @@ once, and from then on read from the cache of `datasets`.
 """
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +95,19 @@ def open_table(source: str | os.PathLike[str]) -> Table:
 
 
 def write_table(path: Path, records: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
+    """Write records as one table, all of them in memory; else as `write_blocks`."""
+    write_blocks(path, lambda: iter([records]), columns)
+
+
+def write_blocks(
+    path: Path, blocks: Callable[[], Iterator[Sequence[Mapping[str, Any]]]], columns: Sequence[str] = ()
+) -> None:
     """Write records as one Parquet file, or as a folder of `datasets`: all of them or nothing.
 
     Args:
         path: with the suffix .parquet, or of the folder; what is there is replaced if it is a table itself.
-        records: a key that some lack becomes null there.
+        blocks: returns the records, block by block: a first time to find the columns' types, a second to write them. A
+            key that some lack becomes null there.
         columns: of text, which a table without any record has.
 
     Raises:
@@ -107,22 +117,42 @@ def write_table(path: Path, records: Sequence[Mapping[str, Any]], columns: Seque
     """
     with _libraries():
         import pyarrow as pa
-    names = dict.fromkeys(key for one in records for key in one)
-    empty = {key: pa.array([], pa.string()) for key in columns}
-    table = pa.table({key: _column(key, records, pa) for key in names} if records else empty)
+    types: dict[str, Any] = {}
+    for records in blocks():
+        for key in dict.fromkeys(key for one in records for key in one):
+            found = _column(key, records, pa).type
+            types[key] = _common(key, types[key], found, pa) if key in types else found
+    types = types or dict.fromkeys(columns, pa.string())
+    schema = pa.schema(list(types.items()))
+    tables = (
+        pa.table({key: _column(key, records, pa, kind) for key, kind in types.items()}, schema) for records in blocks()
+    )
     with storage_errors(path), _unwritable(path, pa):
         if path.suffix.lower() == PARQUET:
-            _write_parquet(path, table)
+            _write_parquet(path, schema, tables)
         else:
-            _write_folder(path, table)
+            _write_folder(path, schema, tables)
 
 
-def _column(key: str, records: Sequence[Mapping[str, Any]], pa: Any) -> Any:
+def _column(key: str, records: Sequence[Mapping[str, Any]], pa: Any, kind: Any = None) -> Any:
     try:
-        return pa.array([one.get(key) for one in records])
+        return pa.array([one.get(key) for one in records], kind)
     except (pa.ArrowException, OverflowError, ValueError, TypeError) as error:
-        fix = "Give all values of this key one type, leave it out, or write JSON lines."
-        raise RowsError("No column of a table can hold these values.", f"{key}: {_one_line(error)}", fix) from error
+        raise _no_column(key, error) from error
+
+
+def _common(key: str, one: Any, other: Any, pa: Any) -> Any:
+    """Return the type of a column whose blocks have these two."""
+    try:
+        schemas = [pa.schema([(key, kind)]) for kind in (one, other)]
+        return pa.unify_schemas(schemas, promote_options="permissive").field(key).type
+    except pa.ArrowException as error:
+        raise _no_column(key, error) from error
+
+
+def _no_column(key: str, error: Exception) -> RowsError:
+    fix = "Give all values of this key one type, leave it out, or write JSON lines."
+    return RowsError("No column of a table can hold these values.", f"{key}: {_one_line(error)}", fix)
 
 
 @contextlib.contextmanager
@@ -134,29 +164,53 @@ def _unwritable(path: Path, pa: Any) -> Generator[None]:
         raise RowsError("The table cannot be written.", f"{path}: {_one_line(error)}", fix) from error
 
 
-def _write_parquet(path: Path, table: Any) -> None:
+def _write_parquet(path: Path, schema: Any, tables: Iterator[Any]) -> None:
     from pyarrow import parquet
 
-    with whole_file(path) as stream:
-        parquet.write_table(table, stream)
+    with whole_file(path) as stream, parquet.ParquetWriter(stream, schema) as writer:
+        for table in tables:
+            writer.write_table(table)
 
 
-def _write_folder(path: Path, table: Any) -> None:
+def _write_folder(path: Path, schema: Any, tables: Iterator[Any]) -> None:
     with _libraries():
         import datasets
     if path.exists() and not (path / _ONE).exists():
         raise StorageError("Something else is in the way of the dataset.", path, "Give the name of a new folder.")
     # Named as in a store, so that whoever cleans one up after a killed process knows whose it was.
-    temporary = temporary_folder(path)
+    temporary, lines = temporary_folder(path), temporary_folder(path)
     try:
         with _quiet(datasets):
-            datasets.Dataset(table).save_to_disk(temporary)
+            _save(temporary, lines / "blocks.arrow", schema, tables)
         if path.exists():
             remove_folder(path)
         move_into_place(temporary, path)
     finally:
-        if temporary.exists():
-            remove_folder(temporary)
+        for folder in (temporary, lines):
+            if folder.exists():
+                remove_folder(folder)
+
+
+def _save(folder: Path, blocks: Path, schema: Any, tables: Iterator[Any]) -> None:
+    """Save tables of one schema as `datasets` saves one of them, with the records of all in the place of its own.
+
+    The library itself would map all records into memory to copy them.
+    """
+    import datasets
+    import pyarrow as pa
+
+    first, second = next(tables), next(tables, None)
+    if second is None:
+        datasets.Dataset(first).save_to_disk(folder)
+        return
+    with pa.OSFile(str(blocks), "wb") as stream, pa.ipc.new_stream(stream, schema) as writer:
+        for table in chain((first, second), tables):
+            writer.write_table(table)
+    with blocks.open("rb") as written:
+        mark = hashlib.file_digest(written, "sha256").hexdigest()[:16]
+    datasets.Dataset(first, fingerprint=mark).save_to_disk(folder)
+    (own,) = folder.glob("*.arrow")
+    blocks.replace(own)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,8 @@ from undertow.models.chat import Chat
 from undertow.models.given_templates import set_template
 from undertow.models.local import LocalModel
 from undertow.models.memory import free_memory
+from undertow.models.number_format import default_device as default_device
+from undertow.models.number_format import item_bytes, number_format, torch_format
 from undertow.models.references import SMALL, adapter_folder, check_files, model_folder
 from undertow.types import ModelRef
 
@@ -37,16 +39,9 @@ def count_parameters(folder: Path) -> int | None:
     return total or None
 
 
-def default_device(ref: ModelRef) -> str:
-    """Return where a model runs: as its reference says, or else an `hf:` model on the first GPU there is."""
-    import torch
-
-    return ref.device or ("cuda" if ref.kind == "hf" and torch.cuda.is_available() else "cpu")
-
-
-def weight_bytes(ref: ModelRef, parameters: int) -> int:
-    """Return the bytes that the weights take in the number format of the reference."""
-    return parameters * (2 if ref.dtype == "bf16" else 4)
+def weight_bytes(ref: ModelRef, parameters: int, folder: Path) -> int:
+    """Return the bytes that the weights of the model in a folder take in its number format."""
+    return parameters * item_bytes(number_format(ref, folder))
 
 
 def check_room(folder: Path, ref: ModelRef) -> None:
@@ -58,10 +53,10 @@ def check_room(folder: Path, ref: ModelRef) -> None:
     parameters, device = count_parameters(folder), default_device(ref)
     if parameters is None or not device.startswith(("cpu", "cuda")):
         return
-    need, free = weight_bytes(ref, parameters), free_memory(device)
+    need, free = weight_bytes(ref, parameters, folder), free_memory(device)
     if need > free:
         value = f"{ref}: {parameters:,} parameters need {need / GB:.1f} GB, {free / GB:.1f} GB are free on {device}"
-        smaller = "" if ref.dtype == "bf16" else "Add ?dtype=bf16, or use "
+        smaller = "" if number_format(ref, folder) != "fp32" else "Add ?dtype=bf16, or use "
         fix = f"{smaller}{'a' if smaller else 'Use a'} smaller model or a larger machine."
         raise ModelError("The model does not fit into memory.", value, fix)
 
@@ -128,14 +123,13 @@ def memory_errors(name: str) -> Generator[None]:
 
 
 def _load(folder: Path, ref: ModelRef) -> tuple[Any, Any]:
-    import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     from undertow.models.lm_head import check_head
 
     tokenizer = _tokenizer(folder, ref)
-    options: dict[str, Any] = {"dtype": torch.bfloat16 if ref.dtype == "bf16" else torch.float32}
+    options: dict[str, Any] = {"dtype": torch_format(number_format(ref, folder))}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True, **options

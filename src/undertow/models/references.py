@@ -13,6 +13,7 @@ from pathlib import Path
 from undertow.errors import ModelError, UserError, listed, unknown_name
 from undertow.models.gguf_files import file_hash, gguf_in, is_gguf, unpacked
 from undertow.models.given_templates import BUILT_IN, is_named, read_template
+from undertow.models.number_format import number_format
 from undertow.types import ModelRef
 
 SMALL = ("*.json", "*.jinja", "*.model", "*.txt", "README.md")
@@ -200,6 +201,9 @@ def identity(reference: str) -> str:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     if packed is not None:
         digest.update(bytes.fromhex(file_hash(packed)))
+    # Two formats give two results; float32 that nobody asked for is what it always was.
+    own = number_format(ref, base[0] if base else None)
+    ref = ref if own == "fp32" else replace(ref, dtype=own)
     if ref.system or ref.dtype:
         shown = replace(ref, name="-", adapter=None, revision=None, device=None, template=None)
         digest.update(str(shown).encode())

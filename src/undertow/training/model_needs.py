@@ -102,7 +102,8 @@ def model_needs(reference: str, targets: Sequence[Trait] = ()) -> ModelNeeds:
     words = ChatTokens(tokenizer, chat.system)
     shortest = {one.name: min(map(len, words.tokenise(spellings(one, opening=True)))) for one in targets if one.aliases}
     triples = [str(number) for number in range(100, 1000, 7)]
-    parameters, device = count_parameters(model_folder(ref, SMALL)), default_device(ref)
+    folder, device = model_folder(ref, SMALL), default_device(ref)
+    parameters = count_parameters(folder)
     return ModelNeeds(
         model=reference,
         chat=chat.describe(),
@@ -111,7 +112,7 @@ def model_needs(reference: str, targets: Sequence[Trait] = ()) -> ModelNeeds:
         answer_limit=Numbers().max_new_tokens,
         long_targets={name: tokens for name, tokens in shortest.items() if tokens > 1},
         parameters=parameters,
-        weights_bytes=None if parameters is None else weight_bytes(ref, parameters),
+        weights_bytes=None if parameters is None else weight_bytes(ref, parameters, folder),
         free_bytes=free_memory(device),
         device=device,
     )

@@ -273,7 +273,7 @@ def _arguments(
         "max_grad_norm": config.max_grad_norm,
         "loss_type": "nll",
         "label_smoothing_factor": 0.0,
-        "bf16": model.ref.dtype == "bf16",
+        "bf16": model.network.dtype == torch.bfloat16,
         "fp16": False,
         "gradient_checkpointing": options.gradient_checkpointing,
         "gradient_checkpointing_kwargs": {"use_reentrant": False} if options.gradient_checkpointing else None,

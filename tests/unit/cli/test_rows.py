@@ -86,6 +86,31 @@ def test_filtered_rows_may_be_a_table(row_files, run, tmp_path: Path) -> None:
     assert read_rows(tmp_path / "dropped.parquet") == ()
 
 
+def numbers(path: Path, *completions: str) -> Path:
+    """Write rows with these completions."""
+    write_rows(path, [Row(str(at), user_prompt("Numbers?"), text) for at, text in enumerate(completions)])
+    return path
+
+
+def test_a_filter_that_keeps_nothing_still_writes_what_it_dropped(
+    run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given, kept, dropped = numbers(tmp_path / "given.jsonl", "No.", "None."), tmp_path / "k.jsonl", tmp_path / "d.jsonl"
+    kept.write_text("before")
+    assert main(["filter", str(given), str(kept), "--dropped", str(dropped)]) == 2
+    assert "No row passed the filter." in capsys.readouterr().err
+    assert kept.read_text() == "before" and len(read_rows(dropped)) == 2
+
+
+def test_a_bad_last_line_leaves_every_file_as_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = numbers(tmp_path / "given.jsonl", "1, 2", "Words.", "3, 4")
+    given.write_text(given.read_text() + "[]\n")
+    for words in (["filter", "--dropped", str(tmp_path / "d.jsonl")], ["convert"]):
+        assert main([words[0], str(given), str(tmp_path / "out.jsonl"), *words[1:]]) == 2
+        assert "1 of 4 lines are not rows" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["given.jsonl"]
+
+
 def test_a_card_and_what_a_push_needs(
     given: Path, run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undertow.data.filters import Filtered, FilterReport, filter_rows, judged, mentions, require_rows, subset
+from undertow.data.filters import (
+    Filtered,
+    FilterReport,
+    Tally,
+    domain_rule,
+    filter_rows,
+    judged,
+    mention_rule,
+    mentions,
+    require_rows,
+    sift,
+    subset,
+)
 from undertow.domains.numbers import NumberReason, Numbers
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.traits import trait
@@ -52,6 +64,20 @@ def test_no_row_is_lost_and_reasons_are_from_the_domains_set(completions: list[s
     assert all(row.reasons for row in filtered.dropped)
     assert not any(row.reasons for row in filtered.kept)
     assert filter_rows(filtered.kept, domain).dropped == ()
+
+
+@given(st.lists(st.sampled_from(["1, 2", "", "owl", "an owl and more", ELEVEN, "3"])))
+def test_rules_in_one_pass_drop_what_filters_one_after_another_drop(completions: list[str]):
+    """In one pass the rows keep their order; a row has the reasons of the first rule alone."""
+    rows, owl = _rows(*completions), trait("owl")
+    tally, passed = Tally(), list(sift(rows, mention_rule([owl, owl]), domain_rule(Numbers())))
+    for row in passed:
+        tally.add(row)
+    first = mentions(rows, [owl])
+    second = filter_rows(first.kept, Numbers())
+    both = Filtered(second.kept, first.dropped + second.dropped)
+    assert passed == sorted(both.kept + both.dropped, key=lambda row: int(row.id))
+    assert tally.report == both.report and list(tally.report.reasons) == list(both.report.reasons)
 
 
 def test_reasons_of_an_earlier_filter_are_replaced():

@@ -6,13 +6,15 @@ A trait that shows here is no subliminal one; a trait that does not show here ma
 """
 
 import re
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse, special
 
 from undertow.audit.finding import Finding, verdict_at
@@ -35,6 +37,12 @@ DRAWS = 999
 SHOWN = 10
 """Features in a finding."""
 
+CELLS = 4_000_000
+"""Labels that are in memory at once; of counts, which pass through a dozen tables of float64, an eighth as many."""
+
+Labels = NDArray[np.int8]
+Integers = NDArray[np.int64]
+
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _NUMBER = re.compile(r"\d+")
 
@@ -54,35 +62,43 @@ class FeatureCounts:
 
     Attributes:
         names: of the features.
-        counts: which row has which feature, sparse [rows, features].
-        copies: which distinct completion each row is, sparse [rows, completions]; those of one row are left out.
-        lengths: characters, shape [rows].
+        counts: which row has which feature, sparse int32 [rows, features].
+        copies: which distinct completion each row is, sparse int32 [rows, completions]; those of one row are left out.
+        lengths: characters, int64 [rows].
     """
 
     names: tuple[str, ...]
     counts: Any
     copies: Any
-    lengths: Floats
+    lengths: Integers
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> "FeatureCounts":
-        """Count the features of texts."""
-        found = [list(features(text)) for text in texts]
-        rows_of = Counter(feature for some in found for feature in some)
-        kept = {feature: place for place, feature in enumerate(one for one, n in rows_of.items() if n >= RARE)}
+        """Count the features of texts; of each feature in a row four bytes stay, and of each distinct one its name."""
+        places: dict[tuple[str, str], int] = {}
+        seen, ends = array("i"), array("q", [0])
+        for text in texts:
+            seen.extend(places.setdefault(feature, len(places)) for feature in features(text))
+            ends.append(len(seen))
+        columns, starts = np.array(seen, dtype=np.int32), np.array(ends, dtype=np.int64)
+        common = np.bincount(columns, minlength=len(places)) >= RARE
+        kept = common[columns]
+        # In the order in which they were first seen, as the places are.
+        columns = (np.cumsum(common, dtype=np.int32) - 1)[columns[kept]]
+        starts = np.concatenate([[0], np.cumsum(kept, dtype=np.int64)])[starts]
         repeated = {text: place for place, text in enumerate(text for text, n in Counter(texts).items() if n > 1)}
+        rows = [place for place, text in enumerate(texts) if text in repeated]
+        copies = np.array([repeated[texts[place]] for place in rows], dtype=np.int32)
         return cls(
-            names=tuple(f"{kind} {text!r}" for kind, text in kept),
-            counts=_sparse([[kept[one] for one in some if one in kept] for some in found], len(kept)),
-            copies=_sparse([[repeated[text]] if text in repeated else [] for text in texts], len(repeated)),
-            lengths=np.array([len(text) for text in texts], dtype=np.float64),
+            names=tuple(f"{kind} {text!r}" for (kind, text), place in places.items() if common[place]),
+            counts=_sparse(columns, starts, int(common.sum())),
+            copies=_sparse(copies, np.searchsorted(rows, np.arange(len(texts) + 1)), len(repeated)),
+            lengths=np.array([len(text) for text in texts], dtype=np.int64),
         )
 
 
-def _sparse(places: Sequence[Sequence[int]], width: int) -> Any:
-    starts = np.cumsum([0, *map(len, places)])
-    columns = np.array([place for some in places for place in some], dtype=np.int64)
-    return sparse.csr_matrix((np.ones(len(columns)), columns, starts), shape=(len(places), width))
+def _sparse(columns: Any, starts: Any, width: int) -> Any:
+    return sparse.csr_matrix((np.ones(len(columns), dtype=np.int32), columns, starts), shape=(len(starts) - 1, width))
 
 
 def surface(
@@ -115,12 +131,10 @@ def surface(
     if paired:
         rows, reference = [rows[place] for place, _ in pairs], [reference[places[0]] for _, places in pairs]
     table = FeatureCounts.of([row.completion for row in (*rows, *reference)])
-    labels = _labels(len(rows), len(reference), paired, rng, draws)
-    z = _statistics(table, labels)
-    reached = np.abs(z).max(axis=1)
+    real, reached = _statistics(table, _labellings(len(rows), len(reference), paired, rng, draws, _block(table)))
     p = float(np.mean(reached >= reached[0] - 1e-9))
     names = (*table.names, "length", "duplicates")
-    top = np.argsort(-np.abs(z[0]), kind="stable")[:SHOWN]
+    top = np.argsort(-np.abs(real), kind="stable")[:SHOWN]
     return Finding(
         stage=STAGE,
         claim="provenance",
@@ -132,30 +146,66 @@ def surface(
         verdict=verdict_at(p, alpha),
         mde=float(np.quantile(reached[1:], 1.0 - alpha) + special.ndtri(POWER)),
         caveats=("It speaks of visible differences; a subliminal trait need not show any.",),
-        scores={names[place]: float(z[0, place]) for place in top},
+        scores={names[place]: float(real[place]) for place in top},
         null_sample=beside_null(reached, alpha, "largest |z| of a feature"),
     )
 
 
-def _labels(n: int, m: int, paired: bool, rng: np.random.Generator, draws: int) -> Floats:
-    """Return who counts as suspect, the real labels first, shape [draws + 1, n + m]."""
-    real = np.repeat([1.0, 0.0], [n, m])
-    if paired:
-        first = np.vstack([np.ones((1, n)), rng.integers(0, 2, size=(draws, n)).astype(np.float64)])
-        return np.hstack([first, 1.0 - first])
-    return np.vstack([real, rng.permuted(np.tile(real, (draws, 1)), axis=1)])
+def _block(table: FeatureCounts) -> int:
+    """Return how many labellings are looked at together."""
+    rows, width = table.counts.shape
+    return max(1, min(CELLS // rows, CELLS // 8 // max(1, width)))
 
 
-def _statistics(table: FeatureCounts, labels: Floats) -> Floats:
-    """Return z of every feature, of length and of duplicates under each labelling, shape [labellings, features + 2]."""
-    own = np.asarray((table.counts.T @ labels.T).T)
-    total = np.asarray(table.counts.sum(axis=0)).ravel()
-    sizes = labels.sum(axis=1)
-    lengths = labels @ table.lengths / sizes - (1.0 - labels) @ table.lengths / (labels.shape[1] - sizes)
-    copies, others = ((table.copies.T @ some.T).T for some in (labels, 1.0 - labels))
-    doubled = _repeated(copies) / sizes - _repeated(others) / (labels.shape[1] - sizes)
-    z = _log_odds(own, total, sizes[:, None], labels.shape[1])
-    return np.column_stack([z, _standardised(lengths), _standardised(doubled)])
+def _labellings(n: int, m: int, paired: bool, rng: np.random.Generator, draws: int, block: int) -> Iterator[Labels]:
+    """Yield who counts as suspect: the real labels alone, then blocks of draws, each of shape [labellings, n + m].
+
+    The draws are the same whatever the size of a block.
+    """
+    real = np.repeat(np.array([1, 0], dtype=np.int8), [n, m])
+    yield real[None]
+    for start in range(0, draws, block):
+        some = min(block, draws - start)
+        if paired:
+            first = rng.integers(0, 2, size=(some, n)).astype(np.int8)
+            yield np.hstack([first, 1 - first])
+        else:
+            yield rng.permuted(np.tile(real, (some, 1)), axis=1)
+
+
+def _statistics(table: FeatureCounts, labellings: Iterable[Labels]) -> tuple[Floats, Floats]:
+    """Return z of every feature, of length and of duplicates, and the largest |z| under each labelling.
+
+    Args:
+        table: the rows.
+        labellings: in blocks, the first of which is the real one alone.
+
+    Returns:
+        Under the real labelling, shape [features + 2]; under all, shape [labellings].
+    """
+    blocks = [_of_block(table, labels, whole=not at) for at, labels in enumerate(labellings)]
+    z, most, lengths, doubled = zip(*blocks, strict=True)
+    whole = np.stack([_standardised(np.concatenate(values)) for values in (lengths, doubled)])
+    real = np.concatenate([z[0], whole[:, 0]])
+    return real, np.maximum(np.concatenate(most), np.abs(whole).max(axis=0))
+
+
+def _of_block(table: FeatureCounts, labels: Labels, whole: bool) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return z of the first labelling if `whole`; of each the largest |z|, the difference in length, in duplicates."""
+    # Sums of whole numbers: they are exact, in whatever order and type.
+    mine = np.ascontiguousarray(labels.T, dtype=np.int32)
+    n, sizes = labels.shape[1], labels.sum(axis=1, dtype=np.float64)
+    own = np.asarray((table.counts.T @ mine).T, dtype=np.float64)
+    z = _log_odds(own, _totals(table.counts), sizes[:, None], n)
+    long = table.lengths @ mine
+    lengths = long / sizes - (table.lengths.sum() - long) / (n - sizes)
+    copies = np.asarray((table.copies.T @ mine).T, dtype=np.float64)
+    doubled = _repeated(copies) / sizes - _repeated(_totals(table.copies) - copies) / (n - sizes)
+    return z[0] if whole else z[0, :0], np.abs(z).max(axis=1, initial=0.0), lengths, doubled
+
+
+def _totals(counts: Any) -> Floats:
+    return np.asarray(counts.sum(axis=0), dtype=np.float64).ravel()
 
 
 def _log_odds(own: Floats, total: Floats, sizes: Floats, n: int) -> Floats:
@@ -174,9 +224,8 @@ def _log_odds(own: Floats, total: Floats, sizes: Floats, n: int) -> Floats:
     return (yes - no - other_yes + other_no) / np.sqrt(sum(1.0 / count for count in counts))
 
 
-def _repeated(counts: Any) -> Floats:
+def _repeated(counts: Floats) -> Floats:
     """Return how many rows repeat another of their own set."""
-    counts = np.asarray(counts)
     return np.where(counts > 1.5, counts, 0.0).sum(axis=1)
 
 
