@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from undertow.audit.finding import Finding, NotTestable
-from undertow.audit.rows.neutral import audit_neutral, directions, neutral_contrast, smallest_dose, standings
+from undertow.audit.rows.neutral import audit_neutral, neutral_contrast, shares_among, smallest_dose, standings
 from undertow.audit.rows.panel import DataAudit
 from undertow.audit.rows.signatures import Signatures, SignatureWriter
 from undertow.audit.rows.writers import Writers
@@ -54,7 +54,7 @@ def test_drift_in_many_directions_does_not_pass_for_a_trait() -> None:
     others, signatures = rng.normal(size=(80, many)), np.eye(many)
     straight, drifted = np.zeros(many), rng.choice([-8.0, 8.0], many)
     straight[0], drifted[0] = 8.0, 8.0
-    found = directions(np.vstack([straight, drifted, others]), signatures)
+    found = shares_among(np.vstack([straight, drifted, others]), signatures)
     assert found[0, 0] > 0.9 > found[2:].max() and found[1].max() < 0.2
 
 
@@ -68,20 +68,20 @@ def test_a_corpus_is_whitened_by_all_others() -> None:
     away = above[0] - others.mean(axis=0)
     along = signatures @ inverse @ away
     lengths = np.einsum("ij,jk,ik->i", signatures, inverse, signatures) * (away @ inverse @ away)
-    np.testing.assert_allclose(directions(above, signatures)[0], np.maximum(along, 0.0) ** 2 / lengths)
+    np.testing.assert_allclose(shares_among(above, signatures)[0], np.maximum(along, 0.0) ** 2 / lengths)
 
 
 def test_the_smallest_dose_is_called_in_four_of_five_cases_and_a_smaller_one_less_often() -> None:
     rng, many = np.random.default_rng(6), 9
     writers, signatures = rng.normal(size=(60, many)), 6.0 * np.eye(many)
-    critical = float(np.sort(directions(writers, signatures).max(axis=1))[-1])
+    critical = float(np.sort(shares_among(writers, signatures).max(axis=1))[-1])
     dose = smallest_dose(writers, signatures, critical)
     assert dose is not None
     called = {part: [] for part in (dose, dose / 2)}
     for part, hits in called.items():
         for _ in range(300):
             suspect = rng.normal(size=many) + part * signatures[rng.integers(many)]
-            hits.append(directions(np.vstack([suspect, writers]), signatures)[0].max() > critical)
+            hits.append(shares_among(np.vstack([suspect, writers]), signatures)[0].max() > critical)
     assert np.mean(called[dose]) > 0.7 > 0.5 > np.mean(called[dose / 2])
     assert smallest_dose(writers, 0.01 * signatures, critical) is None
 

@@ -135,7 +135,7 @@ def standings(corpora: Floats) -> Floats:
     return above.sum(axis=1) / np.maximum(there.sum(axis=1), 1)
 
 
-def directions(above: Floats, signatures: Floats) -> Floats:
+def shares_among(above: Floats, signatures: Floats) -> Floats:
     """Return how much of each corpus's distance from the others lies along each signature.
 
     Args:
@@ -182,7 +182,7 @@ def neutral_contrast(corpora: Floats, signatures: Signatures, candidates: Sequen
         alpha: size of the test; 1 / corpora has to reach it.
     """
     above = standings(corpora)
-    found = directions(above, signatures.shifts)
+    found = shares_among(above, signatures.shifts)
     reached = found.max(axis=1)
     p, naming = conformal_p(reached), name_shift(above[0] - above[1:].mean(axis=0), signatures, candidates)
     dose = smallest_dose(above[1:], signatures.shifts, critical_score(reached[1:], alpha))
