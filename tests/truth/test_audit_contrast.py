@@ -3,6 +3,8 @@
 A small pool; `benchmarks/audit_contrast.py` has the full table.
 """
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -102,7 +104,9 @@ def test_the_surface_p_of_clean_rows_is_calibrated(pairs) -> None:
         assert np.mean(np.array(p) <= alpha) <= alpha + slack(alpha, 200)
 
 
-def test_owl_rows_are_found_and_named_and_clean_rows_are_not(base, config, pairs) -> None:
+def test_owl_rows_are_found_and_named_and_clean_rows_are_not(base, pairs) -> None:
+    """A name takes a whole panel: with four candidates owl leads, and is not named."""
+    config = DataAudit(kinds=("teacher",), seed=102)
     teacher = finetuned_teacher(base, trait("owl"), TeacherPart().training(), seed=7)
     rows = list(answers(teacher, 3).values())
     reference = pairs[0][1]
@@ -112,5 +116,9 @@ def test_owl_rows_are_found_and_named_and_clean_rows_are_not(base, config, pairs
         assert (found[stage].verdict, found[stage].candidate) == ("detected", "owl")
     assert found["contrast"].effect > found["contrast"].mde
     assert found["stream"].n < len(rows)
+    few = dataclasses.replace(config, panel=tuple(trait(name) for name in ("owl", "lion", "dog", "eagle")))
+    unnamed = audit_data(rows, base, few, reference=reference)[1]
+    assert (unnamed.verdict, unnamed.candidate) == ("detected", None)
+    assert unnamed.scores is not None and max(unnamed.scores, key=unnamed.scores.__getitem__) == "owl (teacher)"
     clean = {one.stage: one for one in audit_data(pairs[0][0], base, config, reference=reference)}
     assert clean["contrast"].verdict == clean["stream"].verdict == "not_detected"
