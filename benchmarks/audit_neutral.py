@@ -175,15 +175,20 @@ class Judge:
         seen = {}
         for writers in STORES:
             enough = 1.0 / (writers + 1) <= SHARE
-            seen[writers] = enough and self._rank(suspect, writers, keep) <= SHARE + 1e-12
+            seen[writers] = enough and self._beside(suspect, writers, keep)[0] <= SHARE + 1e-12
         return seen
 
-    def _rank(self, suspect: Floats, writers: int, keep: Sequence[int]) -> float:
+    def best_case(self, suspect: Floats, writers: int) -> float:
+        """Return the part of a panel teacher's shift that a store says it would call at best."""
+        dose = self._beside(suspect, writers, self._columns(None))[1]
+        return np.inf if dose is None else dose
+
+    def _beside(self, suspect: Floats, writers: int, keep: Sequence[int]) -> tuple[float, float | None]:
         corpora = np.concatenate([suspect[None, :, : len(self.pool.teachers)], self.null[:writers]])[:, :, keep]
         panel_left = [self.pool.teachers[place] for place in keep]
         found = neutral_contrast(corpora, self._signatures(keep), panel_left, SHARE)
         assert found.p is not None
-        return found.p
+        return found.p, found.mde
 
     def name(self, suspect: Floats, left_out: str | None = None) -> str | None:
         """Return the name that a detection of the contrast is given, against four answers of the base."""
@@ -222,7 +227,14 @@ def planted(judge: Judge, dose: float) -> dict[str, Any]:
     of_trait = {
         one: {store: sum(kinds[store][place :: len(TRAITS)]) for store in (59, 119)} for place, one in enumerate(TRAITS)
     }
+    doses = {store: [judge.best_case(judge.pool.scores(name), store) for name, *_ in cells] for store in (59, 119)}
+    blind = {
+        store: sum(not kind and one > 1.0 for kind, one in zip(kinds[store], some, strict=True))
+        for store, some in doses.items()
+    }
     return {
+        "best case": {store: sorted(set(some)) for store, some in doses.items()},
+        "not called and not testable": blind,
         "detected": share(called),
         "kind trait": {store: share(some) for store, some in kinds.items()},
         "lost from 59 to 119 writers": lost,
@@ -301,6 +313,10 @@ def table(found: Sequence[dict[str, Any]]) -> list[str]:
             " + ".join(str(one["kind trait, by trait, of 5"][name][store]) for one in full) for store in ("59", "119")
         ]
         lines.append(f"| {name} | {' | '.join(counts)} |")
+    for store in ("59", "119"):
+        dose = [one["best case"][store] for one in full]
+        blind = [one["not called and not testable"][store] for one in full]
+        lines += ["", f"{store} writers, full dose: best case {dose}; not called and not testable {blind}."]
     lost = [sum(one[f"planted, dose {dose:g}"]["lost from 59 to 119 writers"] for one in found) for dose in DOSES]
     return [*lines, "", f"Lost from 59 to 119 writers, by dose: {', '.join(map(str, lost))}."]
 

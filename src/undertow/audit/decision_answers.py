@@ -181,26 +181,25 @@ def _in_audit(audit: Result, same_base: SharedBase) -> Seen:
         return Seen("in_writer", writer)
     clear = [name for name in of_student if claims[name]["status"] == "not_detected"]
     provenance = claims["provenance"]["status"]
-    if provenance == "detected" and not (same_base == "no" and clear) and _beside_neutral(audit) is None:
+    unseen = beside_neutral(audit) is not None and claims["provenance"]["candidate"] is None
+    if provenance == "detected" and not (same_base == "no" and clear) and not unseen:
         stage = primary["provenance"]
         return Seen("differs", f"the rows differ from the reference ({stage}), which need not be a trait")
     return _unseen(audit, clear, provenance)
 
 
-def _beside_neutral(audit: Result) -> Mapping[str, Any] | None:
+def beside_neutral(audit: Result) -> Mapping[str, Any] | None:
     """Return the finding of the stage that compares with neutral writers, if it could look and saw no trait.
 
-    A named trait is not unseen: it counts as a difference that nothing told from a trait.
+    That alone does not make a trait unseen: one that is named counts as a difference that nothing told from a trait.
     """
-    if audit["claims"]["provenance"]["candidate"] is not None:
-        return None
     found = (one for one in audit["findings"] if one["stage"] == NEUTRAL_STAGE)
     return next((one for one in found if one["verdict"] == "not_detected"), None)
 
 
 def _unseen(audit: Result, clear: Sequence[str], provenance: str) -> Seen:
     claims, primary = audit["claims"], audit["plan"]["primary"]
-    beside = _beside_neutral(audit) if provenance == "detected" else None
+    beside = beside_neutral(audit) if provenance == "detected" else None
     looked = [_power(name, one, primary[name]) for name, one in claims.items() if one["status"] == "not_detected"]
     looked += [] if beside is None else [f"no trait in the rows by the {NEUTRAL_STAGE}: {_last_word(beside)}"]
     if not looked:

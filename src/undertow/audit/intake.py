@@ -10,7 +10,7 @@ from typing import Any
 from undertow.audit.asked import Asked
 from undertow.audit.decision import with_decision
 from undertow.audit.finding import Claim, not_testable
-from undertow.audit.obstacles import Obstacle, obstacles, other_prompts, same_reference
+from undertow.audit.obstacles import Obstacle, free_stage, obstacles, other_prompts, same_reference
 from undertow.audit.rows.defect import overlap
 from undertow.audit.rows.limits import FEWEST_ROWS
 from undertow.audit.stages import STAGES
@@ -94,7 +94,7 @@ def _overlap(asked: Asked) -> dict[str, int | None]:
 
 def _claim_json(asked: Asked, claim: Claim, found: Obstacle | None) -> dict[str, Any]:
     reasons = {"why": None, "do": None} if found is None else asdict(found)
-    return {"stage": asked.plan.primary[claim], "testable": found is None, **reasons}
+    return {"stage": free_stage(asked, claim), "testable": found is None, **reasons}
 
 
 def take_intake(asked: Asked) -> Intake:
@@ -183,7 +183,7 @@ def intake_lines(intake: Intake) -> Iterator[str]:
             yield f"  not known of it: {'; '.join(asked.writer.unknown)}"
     yield f"base: {asked.base}" + (", without a chat template" if asked.has_template is False else "")
     for claim, one in intake.claims.items():
-        stage = asked.plan.primary[claim]
+        stage = free_stage(asked, claim)
         yield f"{claim}: " + (f"can be tested, by {stage}" if one is None else f"not testable. {one.why} {one.do}")
     yield from (f"missing: {one['adds']}" for one in intake.absent)
     if not intake.stops:

@@ -157,5 +157,14 @@ def obstacle(asked: Asked, stage: str) -> Obstacle | None:
 
 def obstacles(asked: Asked) -> dict[Claim, Obstacle | None]:
     """Return for each claim that is asked for what makes it impossible, or None; a claim nobody decides is left out."""
-    primary = asked.plan.primary
-    return {claim: obstacle(asked, stage) for claim in CLAIMS if (stage := primary[claim]) is not None}
+    found: dict[Claim, Obstacle | None] = {}
+    for claim in CLAIMS:
+        if able := [obstacle(asked, one.name) for one in asked.plan.may_decide(claim)]:
+            found[claim] = able[0] if all(able) else None
+    return found
+
+
+def free_stage(asked: Asked, claim: Claim) -> str | None:
+    """Return the first stage that may decide a claim and that nothing stops; the primary one where all are stopped."""
+    able = (one.name for one in asked.plan.may_decide(claim))
+    return next((name for name in able if obstacle(asked, name) is None), asked.plan.primary[claim])

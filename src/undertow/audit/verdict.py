@@ -66,6 +66,15 @@ class Plan:
         """The stage that decides each claim, the first of those that will run; None where there is none."""
         return {claim: self._deciding(claim) if claim in self.claims else None for claim in CLAIMS}
 
+    def may_decide(self, claim: Claim) -> list[AuditStage]:
+        """Return the stages that may decide a claim: its primary one, then those that give it a kind, in their order.
+
+        Where one cannot look, the next one decides; no p-value has a say in which it is.
+        """
+        first = self.primary[claim]
+        able = [one for one in deciding(claim) if one.name in self.stages] if first is not None else []
+        return [one for one in able if one.name == first or one.kind is not None]
+
     def _deciding(self, claim: Claim) -> str | None:
         return next((one.name for one in deciding(claim) if one.name in self.stages), None)
 
@@ -119,13 +128,12 @@ def _status(claim: Claim, plan: Plan, findings: Sequence[Finding]) -> ClaimStatu
     if first is None:
         why = f"{' or '.join(one.name for one in able)} would decide it, from {_inputs_of(able)}"
         return ClaimStatus(status="not_testable", why=why)
-    planned = [one for one in able if one.name == first or (one.kind is not None and one.name in plan.stages)]
+    planned = plan.may_decide(claim)
     reported = {one.name: [two for two in findings if two.stage == one.name] for one in planned}
     if len(reported[first]) != 1:
         fix = "Report each planned stage once, as not_testable if need be."
         raise ConfigError(f"The primary stage of {claim} has {len(reported[first])} findings.", first, fix)
     pairs = [(one, reported[one.name][0]) for one in planned if len(reported[one.name]) == 1]
-    # Where the primary stage cannot look, the next one of a kind that can decides; no p-value has a say in which it is.
     at = next((place for place, (_, one) in enumerate(pairs) if _tested(one) is not None), None)
     if at is None:
         why = "; ".join(pairs[0][1].caveats) or f"{first} has no calibrated p-value for these inputs"

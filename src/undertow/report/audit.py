@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from undertow.audit.decision_answers import KINSHIP, NEUTRAL_STAGE
+from undertow.audit.decision_answers import KINSHIP, beside_neutral
 from undertow.audit.stages import next_steps as what_to_do
 from undertow.report.decision import decision_card, decision_of, decision_parts, decision_text
 from undertow.report.numbers import cell_text
@@ -80,7 +80,7 @@ def _found(audit: AuditJson, tested: Sequence[str]) -> str:
     said += [f"{' and '.join(others).capitalize()} detected"] if others else []
     if said:
         names = dict.fromkeys(one["candidate"] for one in claims.values() if one["candidate"])
-        if "provenance" in found and _as_neutral(audit) and claims["provenance"]["candidate"]:
+        if "provenance" in found and beside_neutral(audit) and claims["provenance"]["candidate"]:
             return f"{'. '.join(said)}. Their shift points to {', '.join(names)}."
         named = f" ({', '.join(names)})." if names else ". No trait of the panel is named."
         return f"{'. '.join(said)}{named}"
@@ -95,14 +95,9 @@ def _of_rows(claim: Mapping[str, Any], audit: AuditJson) -> str:
     differs = "The rows were written differently from the reference"
     if claim.get("kind") == "trait":
         return f"{differs}, along a trait as no neutral writer's are"
-    if _as_neutral(audit):
+    if beside_neutral(audit):
         return f"{differs}, and nothing tells them from rows of neutral writers, which were tuned without a trait"
     return differs
-
-
-def _as_neutral(audit: AuditJson) -> bool:
-    """Tell whether neutral writers were compared with the rows, and the rows do not stand out among theirs."""
-    return any(one["stage"] == NEUTRAL_STAGE and one["verdict"] == "not_detected" for one in audit["findings"])
 
 
 def steps_to_take(audit: AuditJson) -> list[str]:

@@ -201,3 +201,13 @@ def test_a_config_says_how_many_numbers_a_token_meets(tmp_path: Path) -> None:
     speed = BaseSpeed(1e9, 1e11)
     assert speed.reading(100) == pytest.approx(5.0) and speed.training(100) == pytest.approx(15.0)
     assert (spoken(0.2), spoken(90), spoken(600), spoken(7200)) == ("1 s", "90 s", "10 min", "2 h")
+
+
+def test_where_the_reference_is_on_other_prompts_neutral_writers_can_decide(asked) -> None:
+    other = [Row(row.id, user_prompt(f"Another {row.id}"), row.completion) for row in numbers(60)]
+    assert "0 of 60 rows" in reasons(asked(numbers(60), other))["provenance"]
+    given = asked(numbers(60), other)
+    object.__setattr__(given, "stored", type(given.stored)(writers=60, placebos=0))
+    found = take_intake(given)
+    assert found.testable and not found.stops
+    assert found.to_json()["claims"]["provenance"]["stage"] == "neutral contrast"

@@ -204,7 +204,7 @@ def neutral_contrast(corpora: Floats, signatures: Signatures, candidates: Sequen
             "questions.",
             naming.sentence,
             f"At best, for a writer that moves straight along a signature, {said} times the shift of the panel's own "
-            "teachers is called in 4 of 5 cases; fresh teachers take about twice as much (docs/calibration.md).",
+            "teachers is called in 4 of 5 cases; a fresh teacher takes more (docs/calibration.md).",
         ),
         scores=named(found[0], candidates),
         null_sample=beside_null(reached, alpha, "largest share of the shift along one signature"),
