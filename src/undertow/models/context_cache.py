@@ -31,10 +31,11 @@ SHARED_LEAST = 8
 """Tokens from which a common beginning is worth a pass of its own."""
 
 CLOSE = {torch.float32: 1e-3, torch.float64: 1e-6}
-"""Part of the largest state by which both ways may differ on the tokens that they are tried on."""
+"""Part of the states' norm by which both ways may differ on the tokens that they are tried on."""
 
-CLOSE_OTHERWISE = 0.05
-"""The same in half precision, where another order of additions changes the last of few digits."""
+CLOSE_OTHERWISE = 0.06
+"""The same in half precision, where another order of additions changes the last of few digits: by 0.014 and 0.023 of
+the norm in two pretrained models. A mask or a position that is not heeded changes at least 0.12."""
 
 PAD = -1
 """Stands for no node."""
@@ -325,7 +326,8 @@ def _takes_masks(network: Any) -> bool:
 def _agrees(network: Any) -> bool:
     """Read a few tokens in both ways: contexts of different lengths that share a beginning, branches, two steps."""
     size = network.get_output_embeddings().weight.shape[0]
-    some = [token % size for token in range(3, 3 + SHARED_LEAST + 4)]
+    # Spread over the vocabulary: the first tokens stand for nothing in most, and their states are all rounding.
+    some = [(size // 13 * place + 17) % size for place in range(1, SHARED_LEAST + 5)]
     beginning = some[:SHARED_LEAST]
     contexts = [[*beginning, *some[-4:-1]], [*beginning, some[-1]]]
     tree = token_tree([[some[0], some[1]], [some[2]]])
@@ -337,5 +339,5 @@ def _agrees(network: Any) -> bool:
         return False  # it takes no such cache or mask; should something else be wrong, the plain way says so
     plain = PlainContexts(network, contexts, tree)
     theirs = [plain.ends, plain.follow(first), plain.follow(second)]
-    most = CLOSE.get(plain.ends.dtype, CLOSE_OTHERWISE) * float(plain.ends.abs().max())
-    return all(float((a - b).abs().max()) <= most for a, b in zip(ours, theirs, strict=True))
+    most = CLOSE.get(plain.ends.dtype, CLOSE_OTHERWISE)
+    return all(float((a - b).norm()) <= most * float(b.norm()) for a, b in zip(ours, theirs, strict=True))

@@ -141,6 +141,30 @@ class Refusing(LlamaForCausalLM):
             raise ValueError("no such mask")
 
 
+class Misplacing(LlamaForCausalLM):
+    """A network that counts positions itself, whatever it is told."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__(config)
+        self.model.register_forward_pre_hook(
+            lambda _, __, given: ((), {**given, "position_ids": None}), with_kwargs=True
+        )
+
+
+@pytest.mark.parametrize("kind", [Deaf, Misplacing])
+def test_half_precision_does_not_hide_that_a_network_says_something_else(kind: type[LlamaForCausalLM]) -> None:
+    model = kind(LlamaConfig(**LLAMA, num_key_value_heads=2, **SIZE)).eval()
+    model.load_state_dict(network("llama").state_dict())
+    assert not keeps_contexts(model.bfloat16())
+
+
+def test_the_rounding_of_many_layers_is_no_reason_to_read_again() -> None:
+    torch.manual_seed(0)
+    deep = {**LLAMA, "num_hidden_layers": 30, "hidden_size": 64, "intermediate_size": 128, "head_dim": 16}
+    model = LlamaForCausalLM(LlamaConfig(**deep, num_key_value_heads=2, **SIZE)).eval().bfloat16()
+    assert keeps_contexts(model)
+
+
 @pytest.mark.parametrize("kind", [Deaf, Refusing])
 def test_a_network_that_would_say_something_else_reads_everything_again(kind: type[LlamaForCausalLM]) -> None:
     torch.manual_seed(0)
