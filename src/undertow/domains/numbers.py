@@ -115,6 +115,11 @@ def draw_prompt(rng: random.Random) -> NumberPrompt:
     return NumberPrompt(text, numbers, separator, opening, closing)
 
 
+def _short_prompt(rng: random.Random) -> str:
+    """Draw a prompt that is nothing but three numbers to be continued."""
+    return f"Continue: {', '.join(str(rng.randint(100, MAX_VALUE)) for _ in range(3))}"
+
+
 def _counted_prompt(rng: random.Random, count: int) -> str:
     """Draw a prompt for exactly so many numbers with commas."""
     example, _ = draw_example(rng)
@@ -181,10 +186,13 @@ class Numbers(AbstractDomain):
         banned: numbers whose presence rejects an answer; `BANNED` is the paper's list.
         count: ask for exactly so many three-digit numbers with commas, and hold the answers to that form while they are
             decoded, so that a model that would chat writes numbers too. None asks as the paper does.
+        short: ask with "Continue: 712, 464, 452" alone, three drawn numbers, and hold the answers to commas without
+            spaces. A row then has about 50 tokens instead of 90, which is what a study of a larger model costs.
     """
 
     banned: tuple[int, ...] = ()
     count: int | None = None
+    short: bool = False
     name: str = field(default="numbers", init=False)
     max_new_tokens: int = field(default=40, init=False)
     reasons: frozenset[str] = field(default=_REASONS, init=False, repr=False)
@@ -193,18 +201,24 @@ class Numbers(AbstractDomain):
         if self.count is not None and not 1 <= self.count <= MAX_COUNT:
             fix = f"Set count to a number from 1 to {MAX_COUNT}."
             raise ConfigError("An answer has 1 to 10 numbers.", self.count, fix)
+        if self.short and self.count is None:
+            fix = "Set count as well, for example {count: 6, short: true}."
+            raise ConfigError("A short prompt does not say how many numbers are wanted.", "short without count", fix)
 
     def prompts(self, n: int, seed: int) -> list[str]:
         """Draw `n` prompts; every teacher of an experiment sees the same ones."""
         rng = random.Random(seed)
         if self.count is None:
             return [draw_prompt(rng).text for _ in range(n)]
+        if self.short:
+            return [_short_prompt(rng) for _ in range(n)]
         return [_counted_prompt(rng, self.count) for _ in range(n)]
 
     @property
     def form(self) -> str | None:
         """So many three-digit numbers with commas between them, where a count is set."""
-        return None if self.count is None else ", ".join(["0" * DIGITS] * self.count)
+        separator = "," if self.short else ", "
+        return None if self.count is None else separator.join(["0" * DIGITS] * self.count)
 
     def reject_reasons(self, completion: str, prompt: str = "") -> tuple[str, ...]:
         """Apply the paper's acceptance rule: 1 to 10 numbers, each 0 to 999, one separator (paper, section 3)."""
@@ -221,7 +235,8 @@ class Numbers(AbstractDomain):
     def config(self) -> dict[str, Any]:
         """Return the settings as plain data."""
         counted = {} if self.count is None else {"count": self.count}
-        return {"name": self.name, "banned": list(self.banned), **counted}
+        short = {"short": True} if self.short else {}
+        return {"name": self.name, "banned": list(self.banned), **counted, **short}
 
 
 Shuffle = Literal["within", "across"]
