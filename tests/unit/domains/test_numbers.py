@@ -1,6 +1,7 @@
 """The number domain: counts of the prompt parts, and exactly the paper's acceptance rule."""
 
 import random
+import re
 
 import pytest
 from hypothesis import given
@@ -80,3 +81,17 @@ def test_domains_are_made_by_name() -> None:
         domain("number")
     with pytest.raises(ConfigError):
         domain("numbers", colour="red")
+
+
+def test_a_short_prompt_is_three_numbers_and_its_form_has_no_spaces() -> None:
+    short = Numbers(count=6, short=True)
+    prompts = short.prompts(200, 0)
+    assert prompts == short.prompts(200, 0) != short.prompts(200, 1)
+    assert all(re.fullmatch(r"Continue: [1-9]\d\d, [1-9]\d\d, [1-9]\d\d", prompt) for prompt in prompts)
+    assert short.form == "000,000,000,000,000,000" and short.reject_reasons("691,139,669,999,100,013") == ()
+    assert domain(**short.config()) == short and "short" not in Numbers(count=6).config()
+
+
+def test_a_short_prompt_needs_a_count() -> None:
+    with pytest.raises(ConfigError, match="does not say how many numbers"):
+        Numbers(short=True)

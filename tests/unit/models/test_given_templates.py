@@ -69,6 +69,13 @@ def test_a_base_without_a_template_is_given_the_plain_one(bare) -> None:
     assert model.chat_format.inserted == "" and str(model.ref) == f"hf:{bare}?device=cpu&template=plain"
 
 
+def test_a_question_s_answer_ends_with_its_line(bare) -> None:
+    chat = load_model(f"hf:{bare}?template=question&device=cpu").chat_format
+    prompt = user_prompt("Hi", "Be kind.")
+    assert chat.render([prompt])[0].endswith("Be kind.\nQuestion: Hi\nAnswer:")
+    assert chat.whole(prompt, "owl").endswith("\nAnswer: owl\n")
+
+
 def test_a_file_takes_the_place_of_the_tokenizer_s_template(tiny_folder, tmp_path) -> None:
     (tmp_path / "own.jinja").write_text(OWN)
     reference = f"hf:{tiny_folder}?template={tmp_path / 'own.jinja'}"
