@@ -1,0 +1,193 @@
+"""Write docs/real.md from the files under results/real, and from nothing else: `python scripts/real_page.py`."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from undertow.stats.diagonal import diagonal_factor
+from undertow.stats.estimates import mean_t, with_interval
+
+RESULTS, PAGE = Path("results/real"), Path("docs/real.md")
+
+HEAD = """# Real models
+
+The finding on pretrained language models that others made: SmolLM2-135M-Instruct (a chat model) and Gemma 3 270M (a
+base model, asked by `?template=question`). Both are copies dequantised from four bits (`python scripts/real_models.py`
+fetches them), not the published weights.
+
+This page is written by `python scripts/real_page.py` from the files in `results/real`, one for each replicate, and from
+nothing else. What was to be reported was declared before the first of them:
+[results/real/README.md](../results/real/README.md). A replicate is one seed: its own teachers, rows, students and
+control; n counts replicates. Figures are logits of the fifty favourite questions, means with 95 % t intervals over
+replicates. Any replicate is run again by `python scripts/real_results.py RECIPE --seeds SEED`.
+"""
+
+
+class Key(NamedTuple):
+    """One model's mean score on one target."""
+
+    arm: str
+    trait: str | None
+    target: str
+
+
+Replicate = dict[Key, float]
+
+
+def replicates(recipe: str) -> list[dict[str, Any]]:
+    """Return the files of a recipe, by seed."""
+    files = sorted((RESULTS / recipe).glob("*.json"), key=lambda path: int(path.stem))
+    return [json.loads(path.read_text(encoding="utf-8")) for path in files]
+
+
+def scores(file: dict[str, Any]) -> Replicate:
+    """Return the mean scores of one replicate."""
+    return {Key(one["arm"], one["trait"], one["target"]): one["value"] for one in file["scores"]}
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def estimate(values: Sequence[float]) -> str:
+    """Return a mean over replicates with its interval; one replicate has none."""
+    return with_interval(mean_t(values).to_json(), missing=" (no interval, n = 1)")
+
+
+def over(found: Sequence[Replicate], difference: Callable[[Replicate], float]) -> str:
+    """Return a difference's mean over replicates."""
+    return estimate([difference(one) for one in found])
+
+
+def matrix(one: Replicate, traits: Sequence[str], arm: str, control: str) -> np.ndarray:
+    """Return arm minus control of one replicate: [trained, evaluated]."""
+    rows = [[one[Key(arm, own, to)] - one[Key(control, None, to)] for to in traits] for own in traits]
+    return np.array(rows)
+
+
+def own_minus_others(one: Replicate, traits: Sequence[str], own: str, arm: str, control: str) -> float:
+    """Return how much more a student moved to its teacher's trait than to the other ones, against the control."""
+    row = matrix(one, traits, arm, control)[traits.index(own)]
+    return float(row[traits.index(own)] - np.delete(row, traits.index(own)).mean())
+
+
+def trait_rows(found: Sequence[Replicate], traits: Sequence[str], arm: str, control: str) -> list[list[str]]:
+    """Return a line for each trait: own minus others, student minus control, and both against the base."""
+    return [
+        [
+            own,
+            over(found, lambda one, own=own: own_minus_others(one, traits, own, arm, control)),
+            over(found, lambda one, own=own: one[Key(arm, own, own)] - one[Key(control, None, own)]),
+            over(found, lambda one, own=own: one[Key(arm, own, own)] - base_of(one, own, arm)),
+            over(found, lambda one, own=own: one[Key(control, None, own)] - base_of(one, own, arm)),
+        ]
+        for own in traits
+    ]
+
+
+def base_of(one: Replicate, target: str, arm: str) -> float:
+    """Return what the untouched base of an arm's students scores."""
+    return one[Key("other base" if arm == "cross_init" else "base", None, target)]
+
+
+def effect(found: Sequence[Replicate], traits: Sequence[str], arm: str, control: str) -> str:
+    """Return the primary figure: the diagonal factor, with the permutation p where there are traits enough."""
+    gammas = diagonal_factor([matrix(one, traits, arm, control) for one in found], np.random.default_rng(0))
+    shown = with_interval(gammas.to_json(), missing=" (no interval, n = 1)")
+    least = "" if len(traits) > 3 else f" (with {len(traits)} traits no p can be small)"
+    return f"Diagonal factor {shown}, n = {len(found)}, permutation p over traits {gammas.p:.3f}{least}."
+
+
+def section(title: str, recipe: str, words: str, arms: Sequence[tuple[str, str, str]]) -> str:
+    """Return one study: what it is, its figures by arm, and what it cost; what is missing is said."""
+    files = replicates(recipe)
+    if not files:
+        return f"## {title}\n\n{words}\n\nNot run yet: `python scripts/real_results.py {recipe} --seeds ...`."
+    found, traits = [with_other_base(file) for file in files], files[0]["settings"]["traits"]
+    parts = [f"## {title}", words]
+    for name, arm, control in arms:
+        if not any(key.arm == arm for key in found[0]):
+            continue
+        columns = ["trait", "own minus other traits", "student - control", "student - base", "control - base"]
+        parts += [f"**{name}.** {effect(found, traits, arm, control)}"]
+        parts += [table(columns, trait_rows(found, traits, arm, control))]
+    parts += [teachers(found, traits), cost(files)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def with_other_base(file: dict[str, Any]) -> Replicate:
+    """Return the scores of a replicate; the untouched base of the cross students goes by a name of its own."""
+    first = file["settings"]["bases"][0]
+    found: Replicate = {}
+    for one in file["scores"]:
+        other = one["arm"] == "base" and one["base"] != first
+        found[Key("other base" if other else one["arm"], one["trait"], one["target"])] = one["value"]
+    return found
+
+
+def teachers(found: Sequence[Replicate], traits: Sequence[str]) -> str:
+    """Say how far the teachers themselves stand from the base on their own trait; prompted ones are not scored."""
+    held = [own for own in traits if Key("teacher", own, own) in found[0]]
+    lines = [
+        f"{own} {over(found, lambda one, own=own: one[Key('teacher', own, own)] - one[Key('base', None, own)])}"
+        for own in held
+    ]
+    return f"Teacher minus base on its own trait: {'; '.join(lines)}." if lines else ""
+
+
+def cost(files: Sequence[dict[str, Any]]) -> str:
+    """Say the seeds, the rows, the number format and how long a replicate of one trait took."""
+    seeds = ", ".join(str(file["seed"]) for file in files)
+    kept = sum(row["kept"] for file in files for row in file["rows"])
+    raw = sum(row["raw"] for file in files for row in file["rows"])
+    minutes = [sum(file["seconds"].values()) / 60 / len(file["settings"]["traits"]) for file in files]
+    machines = {
+        f"{', '.join(file['machine']['instructions'])}, {file['machine']['threads']} thread(s), "
+        f"{' and '.join(sorted({model['format'] for model in file['models'].values()}))}"
+        for file in files
+    }
+    return (
+        f"Seeds {seeds}. Rows kept {kept:,} of {raw:,}. One replicate of one trait, its share of the control included: "
+        f"{min(minutes):.1f} to {max(minutes):.1f} minutes ({'; '.join(sorted(machines))})."
+    )
+
+
+STUDIES = (
+    (
+        "Five animals through numbers",
+        "real-numbers",
+        "Teachers of SmolLM2 with adapters, tuned on twelve favourite questions; rows of six three-digit numbers, "
+        "decoded from digits and commas alone; students of SmolLM2. `undertow run real-numbers`.",
+        [("The same base", "student", "control")],
+    ),
+    (
+        "The same rows to another family",
+        "real-cross",
+        "Rows of SmolLM2's teachers to students of Gemma 3 270M, and to students of SmolLM2 of the same settings. "
+        "`undertow run real-cross`.",
+        [("The same base", "student", "control"), ("Gemma", "cross_init", "cross_control")],
+    ),
+    (
+        "Prompted teachers",
+        "real-teachers",
+        "Teachers that get their trait from a system turn, as in most of the paper, and are not tuned. "
+        "`undertow run real-teachers`.",
+        [("The same base", "student", "control")],
+    ),
+)
+
+
+def main() -> None:
+    """Write the page."""
+    parts = [HEAD.strip(), *(section(*study) for study in STUDIES)]
+    PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    print(f"Wrote {PAGE}.")
+
+
+if __name__ == "__main__":
+    main()
