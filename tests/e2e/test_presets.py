@@ -29,9 +29,12 @@ def manifests(runs: Path, kind: str) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in (runs / "store" / kind).glob("*/manifest.json")]
 
 
-def test_laptop_real(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = ("domain.prompts=30", "teacher.steps=2", "evaluation.targets=[]")
-    assert main(run("laptop-real", f"hf:{small}?dtype=bf16&device=cpu", tmp_path, *settings)) == 0
+FORM = ",".join(["000"] * 6)
+
+
+def test_real_numbers(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ("domain.prompts=30", "teacher.steps=2")
+    assert main(run("real-numbers", f"hf:{small}?dtype=bf16&device=cpu", tmp_path, *settings)) == 0
     results = json.loads(capsys.readouterr().out)
     assert {one["arm"] for one in results["arms"]} == {"base", "teacher", "student", "control"}
     # Every answer has the form, so that no row is lost.
@@ -40,7 +43,24 @@ def test_laptop_real(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert len(teachers) == 2 and all(one["config"]["questions"] == 12 for one in teachers)
     folders = list((tmp_path / "store" / "teacher").glob("*/adapter_config.json"))
     assert [json.loads(path.read_text())["r"] for path in folders] == [8, 8]
-    assert {one["config"]["sampling"]["form"] for one in manifests(tmp_path, "rows")} == {", ".join(["000"] * 6)}
+    assert {one["config"]["sampling"]["form"] for one in manifests(tmp_path, "rows")} == {FORM}
+
+
+def test_real_cross(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    load_model("ref:finch-b").save(tmp_path / "other")
+    other = f"cross_bases=['hf:{tmp_path / 'other'}?template=question&device=cpu']"
+    settings = ("domain.prompts=30", "teacher.steps=2", "evaluation.targets=[]", other)
+    assert main(run("real-cross", f"hf:{small}?device=cpu", tmp_path, *settings)) == 0
+    arms = {one["arm"] for one in json.loads(capsys.readouterr().out)["arms"]}
+    assert arms == {"base", "teacher", "student", "control", "cross_init", "cross_control"}
+
+
+def test_real_teachers(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ("domain.prompts=30", "evaluation.targets=[]")
+    assert main(run("real-teachers", f"hf:{small}?device=cpu", tmp_path, *settings)) == 0
+    assert {one["arm"] for one in json.loads(capsys.readouterr().out)["arms"]} == {"base", "student", "control"}
+    assert not manifests(tmp_path, "teacher")
+    assert {bool(one["config"]["system"]) for one in manifests(tmp_path, "rows")} == {True, False}
 
 
 def test_qwen_7b(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
