@@ -23,7 +23,7 @@ from undertow.types import Row
 
 SCHEMA = "undertow.mitigation/1"
 KIND = "mitigation-run"
-VERSION = 1
+VERSION = 2
 """Raised when the same settings give other measurements."""
 
 

@@ -44,15 +44,16 @@ from undertow.types import ModelRef, Row, Sampling
 VERSIONS: Mapping[str, int] = {
     "prompts": 1,
     "teacher": 3,
+    "adapter-teacher": 4,
     "rows": 2,
     "filter": 1,
     "shuffle": 1,
     "mix": 1,
     "tokens": 1,
-    "students": 2,
+    "students": 3,
     "scores": 3,
 }
-"""Raised when the same config gives another result."""
+"""Raised when the same config gives another result; an adapter-teacher is a teacher that trains adapters."""
 
 
 def student_folder(index: int) -> str:

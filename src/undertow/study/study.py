@@ -145,7 +145,9 @@ class _Builder:
             **({} if part.questions is None else {"questions": part.questions}),
             **({"layer": part.layer} if part.kind == "steered" and name != NEUTRAL else {}),
         }
-        return self.stage("teacher", config, label=f"make the {name} teacher {replicate + 1}", cost=part.steps)
+        trainer = "adapter-teacher" if part.rank is not None and "layer" not in config else "teacher"
+        label = f"make the {name} teacher {replicate + 1}"
+        return Stage(kind="teacher", version=VERSIONS[trainer], config=config, label=label, cost=part.steps)
 
     def source(self, name: str, base: str, replicate: int, hop: int = 1) -> TeacherRows:
         """Lay out the rows of a teacher; at a later hop, those of the untouched base on that hop's prompts."""

@@ -15,21 +15,21 @@ import torch
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.models.local import LocalModel
 from undertow.models.tokens import Encoded
+from undertow.training.allocation import kept_memory
+from undertow.training.attention import own_attention
 from undertow.training.batches import batch_stream, collate
 from undertow.training.config import LoraConfig, TrainingConfig
 from undertow.training.encoding import encoded_datasets
 from undertow.training.full import finetune_full
 from undertow.training.lora import StackedLinear, save_adapter, stacked
-from undertow.training.objective import Penalty, completion_losses
+from undertow.training.objective import Penalty
+from undertow.training.student_loss import student_losses
 from undertow.types import Advance, ModelRef, Row
 
 WHOLE_BYTES, PART_BYTES = 3 * 2**20, 12 * 2**20
 """From which size on of one student's states of a layer the group is cut, and the size of a part. Eight students of a
 random Llama, one thread: at width 192 and 384 (2.4 MB) parts gain nothing; at 768 (3.9 MB) three at a time take 29.0 s,
 all at once 31.7 s (medians of three in turns). Embedded models stay whole."""
-
-FILLER = Encoded((0,), ())
-"""Takes a place in a block without being learnt, where a student has fewer rows than a batch."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,12 @@ def finetune_parallel(
     encoded = encoded_datasets(model, datasets, config.too_long)
     streams = [batch_stream(rows, config.batch_size, seed) for rows, seed in zip(encoded, seeds, strict=True)]
     losses: list[torch.Tensor] = []
-    with stacked(model.network, lora, list(seeds)) as layers, torch.enable_grad():
+    with (
+        kept_memory(),
+        own_attention(model.network),
+        stacked(model.network, lora, list(seeds)) as layers,
+        torch.enable_grad(),
+    ):
         parameters = [parameter for layer in layers.values() for parameter in (layer.down, layer.up)]
         optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0, fused=True)
         for step in range(config.steps):
@@ -161,8 +166,9 @@ def _backward(
     for layer in layers:
         layer.part = part
     size = max(map(len, batches))
-    batch = collate([row for rows in batches for row in [*rows, *[FILLER] * (size - len(rows))]])
-    mean = completion_losses(network, batch, groups=len(batches))
+    # A prompt without a completion is not learnt; it fills the block of a student that has fewer rows than a batch.
+    batch = collate([row for rows in batches for row in [*rows, *[Encoded(rows[0].prompt, ())] * (size - len(rows))]])
+    mean = student_losses(network, batch, groups=len(batches))
     (mean if penalty is None else mean + penalty(network, len(batches))).sum().backward()
     return mean.detach()
 

@@ -132,10 +132,10 @@ class Bank:
 
 def placebo_stages(recipe: BankRecipe, students: int) -> list[Stage]:
     """Return the stages of a bank's groups; the number of students is rounded up to whole groups."""
-    return group_stages("placebo", students, recipe, recipe.to_config())
+    return group_stages("placebo", students, recipe, recipe.to_config(), version=2)
 
 
-def group_stages(what: str, n: int, recipe: BankRecipe, config: Mapping[str, Any]) -> list[Stage]:
+def group_stages(what: str, n: int, recipe: BankRecipe, config: Mapping[str, Any], version: int = 1) -> list[Stage]:
     """Return the stages that make models of a recipe in whole groups of `GROUP`, each model with a seed of its own.
 
     Args:
@@ -143,13 +143,14 @@ def group_stages(what: str, n: int, recipe: BankRecipe, config: Mapping[str, Any
         n: how many, rounded up.
         recipe: says the base and the seed.
         config: of each group, without the seeds.
+        version: of their kind of stage, raised when the same config gives another result.
     """
     stages: list[Stage] = []
     for first in range(0, n, GROUP):
         seeds = [derive(recipe.seed, what, first + place) for place in range(GROUP)]
         label = f"{what}s {first + 1} to {first + GROUP} of {recipe.base.removeprefix('ref:')}"
         kind = f"{what.replace(' ', '-')}s"
-        stages.append(Stage(kind=kind, version=1, config={**config, "seeds": seeds}, label=label, cost=GROUP))
+        stages.append(Stage(kind=kind, version=version, config={**config, "seeds": seeds}, label=label, cost=GROUP))
     return stages
 
 
