@@ -369,12 +369,12 @@ def _digest(source: str, read: Sequence[Any]) -> str:
     """Return the SHA-256 of a file, as sha256sum prints it; of rows from elsewhere, that of their content as JSON."""
     path = Path(source)
     if not path.is_file():
-        return _digest_of_content(read)
+        return digest_of_content(read)
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _digest_of_content(read: Sequence[Any]) -> str:
+def digest_of_content(read: Sequence[Any]) -> str:
     """Return the SHA-256 of the canonical JSON of a list, whose items are written one by one."""
     found = hashlib.sha256(b"[")
     for place, one in enumerate(read):

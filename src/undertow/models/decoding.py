@@ -1,9 +1,9 @@
 """The decode loop: sampling many short completions from a local model, free ones or those of a given form.
 
-Equal prompts are read once, and prompts of several lengths decode together where the network can tell padding from text
-(`undertow.models.open_texts`); rows that have ended leave the batch. Every row has its own random numbers, drawn from
-the seed and the row's place alone: what is sampled for a row does not depend, up to rounding, on which rows share its
-batch.
+Equal prompts are read once, and so is what rows of one prompt have drawn alike, as long as that is much. Prompts of
+several lengths decode together where the network can tell padding from text (`undertow.models.open_texts`); rows that
+have ended leave the batch. Every row has its own random numbers, drawn from the seed and the row's place alone: what is
+sampled for a row does not depend, up to rounding, on which rows share its batch.
 """
 
 from collections.abc import Iterator, Sequence
