@@ -1,7 +1,8 @@
 """Sampling: `undertow.models.decoding` against a loop over prompts of equal length, and `generate` of transformers.
 
-Twenty answers to each of fifty questions, and 500 to 10,000 rows of numbers. The loop over equal lengths, which renders
-and reads every prompt anew, draws with the same random numbers, so its texts must be the same but for ties of rounding.
+Twenty and a hundred answers to each of fifty questions, and 500 to 10,000 rows of numbers. The loop over equal lengths,
+which renders and reads every prompt anew, draws with the same random numbers, so its texts must be the same but for
+ties of rounding.
 The peer decodes batches of prompts sorted by length, padded on the left where they differ, as many rows at once as
 undertow does and a quarter of them. All sides sample at temperature 1 from the whole vocabulary.
 
@@ -141,6 +142,16 @@ def row_sides(model: LocalModel, domain: Numbers, n: int) -> dict[str, Side]:
     return {"undertow": ours, "equal lengths": by_length, **peers}
 
 
+def answer_sides(model: LocalModel, each: int) -> dict[str, Side]:
+    """Return the sides of so many answers to each of the favourite questions."""
+    asked = [user_prompt(question) for question in favourite_questions("animal") for _ in range(each)]
+    given = {"sampling": Sampling(max_new_tokens=8), "seed": 0}
+    return {
+        "undertow": partial(model.chat, asked, **given),
+        "equal lengths": partial(chat_by_length, model, asked, **given),
+    }
+
+
 def main() -> None:
     """Sample, compare and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -156,13 +167,8 @@ def main() -> None:
     model, domain = load_model(options.model), Numbers()
     print(f"torch for {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads, {repeats} turns")
     print(f"{'job':18}{'side':20}{'least s':>9}{'rows/s':>9}{'ratio':>9}{'in the turns':>15}{'equal':>9}")
-    asked = [user_prompt(question) for question in favourite_questions("animal") for _ in range(20)]
-    sampling = Sampling(max_new_tokens=8)
-    answers: dict[str, Side] = {
-        "undertow": partial(model.chat, asked, sampling=sampling, seed=0),
-        "equal lengths": partial(chat_by_length, model, asked, sampling=sampling, seed=0),
-    }
-    print_ratios("answers, 50 x 20", answers, repeats, clock)
+    for each in (20, 100):
+        print_ratios(f"answers, 50 x {each}", answer_sides(model, each), repeats, clock)
     for n in map(int, sizes.split(",")):
         print_ratios(f"{n:,} rows", row_sides(model, domain, n), repeats, clock)
     print(f"ratio: least time of the side / least of undertow; targets at equal lengths: {TARGETS}")

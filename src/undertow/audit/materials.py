@@ -177,12 +177,12 @@ class Materials:
             return with_reference(inputs.rows, base, inputs.reference, inputs.bank.domain, inputs.seed)
 
     @property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> Sequence[Row]:
         """The suspect rows."""
         return self.audited.rows
 
     @property
-    def reference(self) -> tuple[Row, ...] | None:
+    def reference(self) -> Sequence[Row] | None:
         """Clean rows on the same prompts, or None."""
         return self.audited.reference
 

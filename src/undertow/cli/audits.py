@@ -26,19 +26,20 @@ from undertow.cli.options import (
     PLACEBOS,
     STORE,
     Json,
+    Passing,
     Quiet,
     Rows,
     Training,
     prepare,
-    read_given,
     show,
     shown_progress,
     student_part,
 )
+from undertow.data.kept_rows import KeptRows
 from undertow.data.rows import read_prompts
 from undertow.errors import ConfigError, unknown_name
 from undertow.store.disk import storage_errors
-from undertow.store.fingerprints import canonical_json, sha256
+from undertow.store.fingerprints import canonical_json
 from undertow.store.progress import Progress, choose_progress
 from undertow.traits import Trait
 from undertow.types import Row
@@ -325,8 +326,8 @@ class Named:
 
     def run(self) -> dict[str, Any]:
         """Read the files and audit them."""
-        suspect = () if self.rows is None else read_given(self.rows).rows
-        clean = None if self.reference is None else read_given(self.reference).rows
+        suspect = () if self.rows is None else _kept(self.rows)
+        clean = None if self.reference is None else _kept(self.reference)
         asked = () if self.prompts is None else read_prompts(self.prompts)
         targets = _named_panel(self.base, self.traits)
         prepare()
@@ -351,6 +352,11 @@ class Named:
             progress.close()
 
 
+def _kept(source: str) -> KeptRows:
+    """Read a row file once; its rows stay on the disk."""
+    return KeptRows(row for row, _ in Passing(source))
+
+
 def _audited(inputs: "AuditInputs", neutral: int | None, progress: Progress) -> dict[str, Any]:
     if neutral is None:
         return undertow.run_audit(inputs, progress)
@@ -363,9 +369,19 @@ def _digest(source: str, read: Sequence[Any]) -> str:
     """Return the SHA-256 of a file, as sha256sum prints it; of rows from elsewhere, that of their content as JSON."""
     path = Path(source)
     if not path.is_file():
-        return sha256(canonical_json([asdict(one) if isinstance(one, Row) else list(map(asdict, one)) for one in read]))
+        return digest_of_content(read)
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest_of_content(read: Sequence[Any]) -> str:
+    """Return the SHA-256 of the canonical JSON of a list, whose items are written one by one."""
+    found = hashlib.sha256(b"[")
+    for place, one in enumerate(read):
+        plain = asdict(one) if isinstance(one, Row) else list(map(asdict, one))
+        found.update(("," if place else "").encode() + canonical_json(plain).encode())
+    found.update(b"]")
+    return found.hexdigest()
 
 
 def _check_claims(require: list[str]) -> None:

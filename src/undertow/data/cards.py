@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import yaml
 
-from undertow.data.rows import load_rows
+from undertow.data.rows import BadLine, open_rows
 from undertow.errors import ConfigError, HubError, MissingExtraError, UserError
 from undertow.store.artifacts import MANIFEST, Artifact, Manifest, library_versions, read_artifact, read_manifest
 from undertow.store.disk import storage_errors, write_file
@@ -194,14 +194,24 @@ def _row_counts(folder: Path, files: Sequence[str]) -> dict[str, int]:
     for name in files:
         if "/" not in name and name.endswith((".jsonl", ".parquet")):
             try:
-                loaded = load_rows(folder / name)
+                n = _rows_alone(folder / name)
             except MissingExtraError:
                 raise
             except UserError:
                 continue
-            if loaded.rows and not loaded.bad:
-                counts[name] = len(loaded.rows)
+            if n:
+                counts[name] = n
     return counts
+
+
+def _rows_alone(path: Path) -> int:
+    """Return the number of rows of a file; 0 if any line of it is none."""
+    n = 0
+    for one in open_rows(path):
+        if isinstance(one, BadLine):
+            return 0
+        n += 1
+    return n
 
 
 def _origin(folder: Path, files: Sequence[str], artifact: Artifact | None) -> _Origin:

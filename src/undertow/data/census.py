@@ -1,8 +1,7 @@
 """What a row file holds, counted in one pass: no row stays in memory but those of a sample.
 
-Of each row two numbers are kept, 8 bytes each, that stand for its prompt and for prompt and completion together; and
-its lengths. Numbers that stand for different texts are equal by chance in about 3 of 100 million files of a million
-rows.
+Of each row two marks are kept (`undertow.data.marks`), that of its prompt and that of prompt and completion together;
+and its lengths.
 """
 
 import os
@@ -14,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, cast, final
 
 import numpy as np
-import numpy.typing as npt
 
 from undertow.data.languages import languages
+from undertow.data.marks import Marks, as_marks
 from undertow.data.reading import ReadingReport
 from undertow.data.rows import BadLine, bad_rows, open_rows
 from undertow.types import Row
@@ -26,8 +25,6 @@ SAMPLE = 1000
 
 SHOWN = 5
 """Bad lines that are kept to be named."""
-
-Marks = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,13 +164,9 @@ class _Counted:
             completion_characters=_spread(self.answered),
             said="" if report.plain else str(report),
             sample=tuple(self.sample),
-            prompt_marks=_marks(self.prompts),
-            row_marks=_marks(self.pairs),
+            prompt_marks=as_marks(self.prompts),
+            row_marks=as_marks(self.pairs),
         )
-
-
-def _marks(numbers: "array[int]") -> Marks:
-    return np.frombuffer(numbers, dtype=np.int64) if numbers else np.empty(0, dtype=np.int64)
 
 
 def _spread(lengths: "array[int]") -> tuple[int, int, int]:

@@ -10,6 +10,7 @@ once, and from then on read from the cache of `datasets`.
 
 import contextlib
 import hashlib
+import json
 import os
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -238,13 +239,25 @@ def _parquet(path: Path) -> Table:
 
 
 def _saved(path: Path) -> Table:
+    """Open a folder of `datasets` as the streams it consists of; the library would map all of it into memory."""
     with _libraries():
-        import datasets
+        import pyarrow as pa
     if (path / _MANY).exists():
         splits = [item.name for item in sorted(path.iterdir()) if (item / _ONE).exists()]
         fix = f"Give one of them: {', '.join(str(path / name) for name in splits) or 'none is there'}."
         raise RowsError("The folder holds several splits.", path, fix)
-    return _of_dataset(str(path), datasets.load_from_disk(path))
+    state: Any = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    files = [str(path / one["filename"]) for one in state["_data_files"]]
+
+    def batches(columns: list[str]) -> Iterator[Any]:
+        for name in files:
+            with pa.OSFile(name) as stream, pa.ipc.open_stream(stream) as reader:
+                for batch in reader:
+                    chosen = batch.select(columns)
+                    yield from (chosen.slice(start, _BATCH) for start in range(0, len(chosen), _BATCH))
+
+    with pa.OSFile(files[0]) as stream, pa.ipc.open_stream(stream) as reader:
+        return Table(str(path), tuple(reader.schema.names), batches)
 
 
 def _hub_table(source: str) -> Table:

@@ -1,13 +1,12 @@
 """The decode loop: sampling many short completions from a local model, free ones or those of a given form.
 
-Equal prompts are read once, and prompts of several lengths decode together where the network can tell padding from text
-(`undertow.models.open_texts`); rows that have ended leave the batch. Every row has its own random numbers, drawn from
-the seed and the row's place alone: what is sampled for a row does not depend, up to rounding, on which rows share its
-batch.
+Equal prompts are read once, and so is what rows of one prompt have drawn alike, as long as that is much. Prompts of
+several lengths decode together where the network can tell padding from text (`undertow.models.open_texts`); rows that
+have ended leave the batch. Every row has its own random numbers, drawn from the seed and the row's place alone: what is
+sampled for a row does not depend, up to rounding, on which rows share its batch.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
 from typing import Any
 
 import torch
@@ -30,6 +29,10 @@ LARGE = 10**7
 LARGE_BATCH = 64
 """Rows of a large model that decode together on a processor: of 135 million parameters, 96 rows took 44.5 s at once,
 45.2 s in two batches and 48.1 s in three; with fewer at once, the first are done sooner."""
+
+
+SHARED = 0.9
+"""Texts that rows share are kept as long as they are no more than this part of the rows."""
 
 
 def sample_tokens(
@@ -132,7 +135,7 @@ def _decode(
     over, uniform = torch.tensor(ends, device=device), uniform.to(device)
     alive, written = torch.arange(len(prompts), device=device), torch.zeros(len(places), dtype=torch.int64).to(device)
     drawn = torch.full((len(prompts), sampling.max_new_tokens), ends[0], device=device)
-    # Until the first token is drawn, rows of one prompt share its text; then each has its own.
+    # As long as many rows have drawn the same tokens behind the same prompt, they share a text; then each has its own.
     text: torch.Tensor | None = torch.tensor([places[prompt] for prompt in prompts], device=device)
     for step in range(sampling.max_new_tokens):
         scores = agreed_logits([some.logits for some in opened])
@@ -143,14 +146,29 @@ def _decode(
         going = _dense(~torch.isin(following, over))
         if len(going) == 0 or step + 1 == sampling.max_new_tokens:
             break
-        source = going if text is None else text[going]
-        alive, following, written, text = alive[going], following[going], written[source], None
+        alive, following = alive[going], following[going]
+        source, following, text = (going, following, None) if text is None else _shared(text[going], following)
+        written = written[source]
         if form is not None:
             written += form.lengths[following]
         for some in opened:
             some.take(source)
             some.write(following)
-    return [_until(row, ends) for row in drawn.tolist()]
+    return _until_the_end(drawn, over)
+
+
+def _shared(text: torch.Tensor, following: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Return what the next texts were, what is written to each, and the text of each row; None if each has its own.
+
+    Args:
+        text: int64 [rows], the text of each row so far.
+        following: int64 [rows], what it goes on with.
+    """
+    size = int(following.max()) + 1
+    distinct, own = torch.unique(text * size + following, return_inverse=True)
+    if len(distinct) > SHARED * len(text):
+        return text, following, None
+    return distinct // size, distinct % size, own
 
 
 def _dense(going: torch.Tensor) -> torch.Tensor:
@@ -165,5 +183,7 @@ def _dense(going: torch.Tensor) -> torch.Tensor:
     return order
 
 
-def _until(tokens: list[int], ends: Sequence[int]) -> list[int]:
-    return list(takewhile(lambda token: token not in ends, tokens))
+def _until_the_end(drawn: torch.Tensor, over: torch.Tensor) -> list[list[int]]:
+    """Return the tokens of each row [rows, tokens] that stand before its first end."""
+    lengths = (~torch.isin(drawn, over)).cumprod(dim=1).sum(dim=1).tolist()
+    return [tokens[:length] for tokens, length in zip(drawn.tolist(), lengths, strict=True)]

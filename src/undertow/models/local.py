@@ -1,6 +1,6 @@
 """A transformers causal language model with its tokenizer, in this process."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -115,9 +115,10 @@ class LocalModel(AbstractModel):
 
     def render(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Turn prompts into token ids, up to where the answer begins; equal ones are rendered once."""
-        distinct = list(dict.fromkeys(prompts))
-        rendered = dict(zip(distinct, self.tokens.render(distinct), strict=True))
-        return [list(rendered[prompt]) for prompt in prompts]
+        distinct: dict[Prompt, int] = {}
+        places = [distinct.setdefault(prompt, len(distinct)) for prompt in prompts]
+        rendered = self.tokens.render(list(distinct))
+        return [list(rendered[place]) for place in places]
 
     def tokenise(self, texts: Sequence[str]) -> list[list[int]]:
         """Turn texts into token ids as they are written at the beginning of an answer, without any special token."""
@@ -131,8 +132,14 @@ class LocalModel(AbstractModel):
         """Draw one completion per prompt."""
         ends = self.endings(sampling)
         tokens = sample_tokens(self.network, self.render(prompts), sampling=sampling, seed=seed, ends=ends)
-        texts: list[str] = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        return [text.removeprefix(self.chat_format.space) for text in texts]
+        return [text.removeprefix(self.chat_format.space) for text in self.texts_of(tokens)]
+
+    def texts_of(self, answers: Iterable[Sequence[int]]) -> list[str]:
+        """Turn the token ids of answers into texts, without special tokens; equal ones are read once."""
+        distinct: dict[tuple[int, ...], int] = {}
+        places = [distinct.setdefault(tuple(answer), len(distinct)) for answer in answers]
+        texts: list[str] = self.tokenizer.batch_decode(list(map(list, distinct)), skip_special_tokens=True)
+        return [texts[place] for place in places]
 
     def logprobs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[float]:
         """Return log p(completion | prompt) in nats, without the end of turn."""

@@ -40,8 +40,7 @@ def generate(
         ends=teacher.endings(sampling),
         advance=advance,
     )
-    texts = teacher.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-    rows = zip(prompts, texts, strict=True)
+    rows = zip(prompts, teacher.texts_of(tokens), strict=True)
     return [Row(f"{index:06d}", user_prompt(prompt), text) for index, (prompt, text) in enumerate(rows)]
 
 

@@ -12,7 +12,8 @@ An answer that no row can hold, an empty one or one with half a surrogate pair, 
 import contextlib
 import fcntl
 import json
-from collections.abc import Generator, Mapping
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +23,8 @@ from undertow.models.replies import why_empty
 
 EMPTY = "empty answer: "
 """How the reason of a row begins whose answer has no text."""
+
+_KEPT = ("row", "completion", "failed", "finish", "attempts", "cost")
 
 HALF = "the answer cannot be written: it holds half of a surrogate pair"
 
@@ -76,8 +79,10 @@ def check_journal(path: Path, of: str, n: int) -> None:
         ArtifactError: it holds answers to other rows, or is damaged.
     """
     if path.exists():
-        content = path.read_bytes()
-        _spent_of_others(path, _records(path, content[: content.rfind(b"\n") + 1]), _head(of, n))
+        with path.open("rb") as stream:
+            records = _records(path, stream)
+            _spent_of_others(path, records, _head(of, n))
+            deque(records, maxlen=0)  # what is damaged is found now, and not behind the first paid answer
 
 
 @contextlib.contextmanager
@@ -100,22 +105,19 @@ def open_journal(path: Path, of: str, n: int) -> Generator[Journal]:
             fix = "Wait for the other process, or write to another file."
             raise StorageError("Another process writes these rows.", path, fix) from error
         stream.seek(0)
-        content = stream.read()
-        # What follows the last line end was cut off by a kill; that row is asked again.
-        whole = content[: content.rfind(b"\n") + 1]
-        records = _records(path, whole)
+        whole = sum(len(line) for line in stream if line.endswith(b"\n"))
+        stream.seek(0)
+        records, journal = _records(path, stream), Journal(stream)
         spent = _spent_of_others(path, records, _head(of, n))
-        if spent is not None:
-            records, whole = [], b""
-        stream.truncate(len(whole))
-        journal = Journal(stream)
-        if not records:
+        for record in records:
+            journal.take(record)
+        # What follows the last line end was cut off by a kill; that row is asked again.
+        stream.truncate(whole if spent is None else 0)
+        if not whole or spent is not None:
             stream.write(json.dumps(_head(of, n)).encode() + b"\n")
             stream.flush()
         if spent:
             journal.write({"spent": spent})
-        for record in records[1:]:
-            journal.take(record)
         yield journal
 
 
@@ -123,18 +125,27 @@ def _head(of: str, n: int) -> dict[str, Any]:
     return {"undertow": "remote-rows/1", "of": of, "rows": n}
 
 
-def _spent_of_others(path: Path, records: list[dict[str, Any]], head: dict[str, Any]) -> float | None:
-    """Return the dollars of a journal of other rows that has no answer to lose; None for one that fits, or is new."""
-    if not records or records[0] == head:
+def _spent_of_others(path: Path, records: Iterator[dict[str, Any]], head: dict[str, Any]) -> float | None:
+    """Return the dollars of a journal of other rows that has no answer to lose; None for one that fits, or is new.
+
+    Of one that fits, the first line is taken from the records, and of one of others all are.
+    """
+    first = next(records, None)
+    if first is None or first == head:
         return None
-    if "undertow" not in records[0] or any("completion" in record for record in records):
-        fix = "Give the model, prompts, seed and sampling of the first run, or another file."
-        raise ArtifactError("The journal belongs to other rows.", path, fix)
-    return sum(float(record.get("cost", record.get("spent", 0.0))) for record in records[1:])
+    spent, known = 0.0, "undertow" in first
+    for record in records if known else (first,):
+        if not known or "completion" in record:
+            fix = "Give the model, prompts, seed and sampling of the first run, or another file."
+            raise ArtifactError("The journal belongs to other rows.", path, fix)
+        spent += float(record.get("cost", record.get("spent", 0.0)))
+    return spent
 
 
 def _with_reason(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a line as it is, or as that of a failed row if its answer can be no row's."""
+    """Return what is kept of a line; if its answer can be no row's, that of a failed row."""
+    # Each line has names of its own, which take more room than its answer.
+    record = {name: record[name] for name in _KEPT if name in record}
     if "completion" not in record:
         return record
     reason = unusable(record["completion"], str(record.get("finish", "stop")))
@@ -160,12 +171,14 @@ def unusable(text: str, finish: str, empty: str = "") -> str:
     return ""
 
 
-def _records(path: Path, content: bytes) -> list[dict[str, Any]]:
+def _records(path: Path, stream: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """Yield what the whole lines say, one after another."""
     try:
-        records: list[dict[str, Any]] = [json.loads(line) for line in content.splitlines()]
-        for record in records[1:]:
-            _check(record)
-        return records
+        for place, line in enumerate(one for one in stream if one.endswith(b"\n")):
+            record: dict[str, Any] = json.loads(line)
+            if place:
+                _check(record)
+            yield record
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         fix = "Move it away to begin anew, or restore it from a copy."
         raise ArtifactError("The journal of the rows is damaged.", path, fix) from error

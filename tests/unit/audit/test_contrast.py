@@ -9,14 +9,12 @@ from undertow.audit.finding import NotTestable
 from undertow.audit.rows.contrast import (
     conformal_contrast,
     grouped,
-    match_rows,
     matched_contrast,
     matched_test,
     ranked,
     rival_centred,
 )
 from undertow.training.scoring import Candidate
-from undertow.types import Row, user_prompt
 
 
 def test_rivals_are_the_other_candidates_of_the_same_kind() -> None:
@@ -26,17 +24,6 @@ def test_rivals_are_the_other_candidates_of_the_same_kind() -> None:
     np.testing.assert_allclose(centred[:, 1], scores[:, 1] - (scores[:, 0] + scores[:, 2]) / 2)
     np.testing.assert_allclose(centred[:, 5], scores[:, 5] - (scores[:, 3] + scores[:, 4]) / 2)
     np.testing.assert_allclose(rival_centred(scores + 7.0, panel), centred)
-
-
-def test_rows_are_matched_by_prompt_each_once() -> None:
-    def rows(text: str) -> list[Row]:
-        return [Row(str(place), user_prompt(prompt), "1") for place, prompt in enumerate(text)]
-
-    assert match_rows(rows("abca"), rows("caab")) == [(0, (1,)), (1, (3,)), (2, (0,)), (3, (2,))]
-    assert match_rows(rows("aab"), rows("xa")) == [(0, (1,))]
-    assert match_rows(rows("ab"), rows("aaab")) == [(0, (0, 1, 2)), (1, (3,))]
-    assert match_rows(rows("aa"), rows("aaa")) == [(0, (0, 2)), (1, (1,))]
-    assert match_rows(rows("a"), rows("a" * 40)) == [(0, tuple(range(16)))]
 
 
 def test_groups_hold_the_suspect_first_and_nan_for_what_is_missing() -> None:

@@ -41,6 +41,26 @@ def test_a_planted_first_number_is_found_and_shown(matched: bool) -> None:
     assert ("within pairs" in found.null) == matched
 
 
+@pytest.mark.parametrize("matched", [True, False])
+def test_of_many_rows_some_are_drawn_and_it_is_said(matched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, clean = draw(1, 200, "87", 0.3, matched), draw(2, 200, matched=matched)
+    whole = surface(rows, clean, 0.05, np.random.default_rng(0))
+    assert not any("drawn at random" in text for text in whole.caveats)
+    monkeypatch.setattr("undertow.audit.rows.surface.SURFACED", 150)
+    some = surface(rows, clean, 0.05, np.random.default_rng(0))
+    assert (some.n, some.verdict) == (150, "detected") and "87" in next(iter(some.scores))
+    assert some.caveats[-1] == "It looked at 150 of 200 rows, drawn at random."
+    described = surface(rows, None, 0.05, np.random.default_rng(0))
+    assert (described.n, described.caveats[-1]) == (150, some.caveats[-1])
+
+
+def test_repeated_rows_are_counted_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [Row(str(n), user_prompt("q"), text) for n, text in enumerate(["a"] * 30 + [f"b{n}" for n in range(70)])]
+    for most in (1000, 40):
+        monkeypatch.setattr("undertow.audit.rows.surface.SURFACED", most)
+        assert surface(rows, None, 0.05, np.random.default_rng(0)).effect == 0.3
+
+
 def test_length_and_duplicates_are_found() -> None:
     clean, rng = draw(3, 100), np.random.default_rng(1)
     longer = [Row(row.id, row.prompt, row.completion + ", 1") for row in draw(4, 100)]

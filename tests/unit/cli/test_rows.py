@@ -1,15 +1,18 @@
 """`undertow convert` and `undertow publish`, and tables wherever a command takes a row file."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from undertow.audit.rows.legibility import Legibility
 from undertow.audit.rows.sight import Sight
+from undertow.cli.audits import digest_of_content
 from undertow.cli.main import main
+from undertow.data.kept_rows import KeptRows
 from undertow.data.rows import load_rows, read_rows, write_rows
+from undertow.store.fingerprints import canonical_json, sha256
 from undertow.types import Row, user_prompt
 
 
@@ -75,6 +78,14 @@ def test_an_audit_of_a_table_is_that_of_its_lines(
     assert lines["findings"] == table["findings"] == folder["findings"] and lines["claims"] == table["claims"]
     digests = [one["about"]["sha256"] for one in found.values()]
     assert len({one["rows"] for one in digests}) == 3 and len({one["reference"] for one in digests}) == 1
+
+
+def test_the_digest_of_rows_that_are_no_file_is_that_of_their_canonical_json() -> None:
+    rows = (Row("a", user_prompt("é", "s"), "1"), Row("b", user_prompt("q"), "", ("format",), (3,)))
+    prompts = [row.prompt for row in rows]
+    for read in (rows, KeptRows(rows), prompts, ()):
+        plain = [asdict(one) if isinstance(one, Row) else [asdict(turn) for turn in one] for one in read]
+        assert digest_of_content(read) == sha256(canonical_json(plain))
 
 
 def test_filtered_rows_may_be_a_table(row_files, run, tmp_path: Path) -> None:

@@ -127,6 +127,34 @@ def test_splits_are_named(tmp_path: Path) -> None:
     assert f"{tmp_path}/saved/train" in refused(tmp_path / "saved")
 
 
+def test_a_folder_is_read_as_the_streams_that_datasets_wrote(tmp_path: Path) -> None:
+    """Several files, more records than a batch, columns of which the library shows some, rows that were picked."""
+    asked = [f"q{n}" for n in range(2500)]
+    whole = datasets.Dataset.from_dict(
+        {"completion": ["1"] * 2500, "prompt": asked, "more": [{"a": [n]} for n in range(2500)]}
+    )
+    whole.save_to_disk(tmp_path / "files", num_shards=3)
+    whole.select(range(7, 2500, 2)).save_to_disk(tmp_path / "picked")
+    whole.with_format("numpy", columns=["prompt"]).save_to_disk(tmp_path / "shown")
+    whole.select([]).save_to_disk(tmp_path / "none")
+    for name, places in (("files", range(2500)), ("picked", range(7, 2500, 2)), ("shown", range(2500))):
+        read = load_rows(tmp_path / name, more=True)
+        assert [row.question for row in read.rows] == [asked[place] for place in places]
+        assert list(read.more) == [{"more": {"a": [place]}} for place in places]
+    table = open_table(tmp_path / "files")
+    assert table.columns == ("completion", "prompt", "more")
+    assert {tuple(one) for one in table.records(["prompt"])} == {("prompt",)}
+
+
+def test_a_batch_of_a_folder_may_be_as_long_as_the_file(tmp_path: Path) -> None:
+    write_rows(tmp_path / "folder", ROWS[:1])
+    (file,) = (tmp_path / "folder").glob("*.arrow")
+    records = pa.record_batch({"prompt": ["q"] * 2100, "completion": [str(n) for n in range(2100)]})
+    with pa.OSFile(str(file), "wb") as stream, pa.ipc.new_stream(stream, records.schema) as writer:
+        writer.write_batch(records)
+    assert [row.completion for row in read_rows(tmp_path / "folder")] == [str(n) for n in range(2100)]
+
+
 def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no such Parquet file" in refused(tmp_path / "none.parquet")
     assert "no such dataset" in refused(f"hf:{tmp_path}/none")

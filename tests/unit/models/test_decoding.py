@@ -10,6 +10,7 @@ import torch
 from undertow.models import decoding, memory, open_texts
 from undertow.models.chat_template import say_once
 from undertow.models.decoding import sample_tokens
+from undertow.models.drawing import draw
 from undertow.models.local import LocalModel
 from undertow.models.open_texts import OpenTexts, takes_padding
 from undertow.training.generation import generate
@@ -270,6 +271,42 @@ def test_equal_prompts_are_rendered_and_read_once(tiny_model: LocalModel, monkey
     contexts = tiny_model.render([user_prompt("Go.")] * 2)
     contexts[0].append(0)
     assert contexts[1] == contexts[0][:-1]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3_text"])
+def test_rows_that_drew_the_same_tokens_share_a_text(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, prompts, written = network_of(kind), prompts_of(8)[:4] * 12, list[int]()
+
+    class Recorded(OpenTexts):  # type: ignore[misc]
+        def write(self, tokens: torch.Tensor) -> None:
+            written.append(len(tokens))
+            super().write(tokens)
+
+    monkeypatch.setattr(decoding, "OpenTexts", Recorded)
+    sampling = Sampling(max_new_tokens=8, temperature=0.3)
+    together = sample_tokens(network, prompts, sampling=sampling, seed=1, ends=ENDS)
+    assert together == drawn_plainly([network], prompts, sampling, 1)
+    distinct = {(*prompt, *answer[:1]) for prompt, answer in zip(prompts, together, strict=True) if answer}
+    assert written[0] == len(distinct) < sum(map(bool, together))
+    shared, written[:] = sum(written), []
+    monkeypatch.setattr(decoding, "SHARED", 0.0)
+    assert sample_tokens(network, prompts, sampling=sampling, seed=1, ends=ENDS) == together
+    assert written[0] == sum(map(bool, together)) and sum(written) > shared
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.7, top_p=0.8), Sampling(temperature=0.0)])
+def test_rows_of_one_text_and_texts_in_blocks_are_drawn_as_each_alone(
+    sampling: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(5)
+    logits = 3.0 * torch.randn(9, 40, generator=generator)
+    text = torch.randint(0, 9, (50,), generator=generator)
+    uniform = torch.rand(50, generator=generator, dtype=torch.float64)
+    alone = torch.cat([draw(logits[at : at + 1], uniform[row : row + 1], sampling) for row, at in enumerate(text)])
+    assert draw(logits, uniform, sampling, text).tolist() == draw(logits[text], uniform, sampling).tolist()
+    assert draw(logits, uniform, sampling, text).tolist() == alone.tolist()
+    monkeypatch.setattr("undertow.models.drawing.BLOCK", 7)
+    assert draw(logits[text], uniform, sampling).tolist() == alone.tolist()
 
 
 @torch.inference_mode()

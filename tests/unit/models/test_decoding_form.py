@@ -83,3 +83,11 @@ def test_top_p_leaves_the_likeliest_tokens_with_their_shares() -> None:
     assert Sampling(top_p=0.9).to_json()["top_p"] == 0.9 and "top_p" not in Sampling().to_json()
     with pytest.raises(ConfigError, match="top_p"):
         Sampling(top_p=0.0)
+
+
+def test_rows_that_share_a_text_keep_the_form(tiny_hf: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    sampling = Sampling(max_new_tokens=12, form="00, 0", temperature=0.05)
+    asked = [user_prompt("Go.")] * 30
+    shared = tiny_hf.chat(asked, sampling=sampling, seed=3)
+    monkeypatch.setattr("undertow.models.decoding.SHARED", 0.0)
+    assert tiny_hf.chat(asked, sampling=sampling, seed=3) == shared and len(set(shared)) < 15

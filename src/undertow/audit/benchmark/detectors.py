@@ -17,7 +17,8 @@ import numpy as np
 from undertow.audit.benchmark.files import Answer, Benchmark, Submission, write_submission
 from undertow.audit.finding import Finding
 from undertow.audit.materials import AuditInputs, Materials
-from undertow.audit.rows.contrast import ContrastScores, match_rows, rival_centred
+from undertow.audit.rows.contrast import ContrastScores, rival_centred
+from undertow.audit.rows.matching import match_rows
 from undertow.audit.rows.names import with_one_name
 from undertow.audit.rows.panel import DataAudit, panel_candidates
 from undertow.audit.rows.reference import AuditedRows

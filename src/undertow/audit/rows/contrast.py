@@ -9,15 +9,16 @@ What is read is bounded: the contrast takes `MATCHED` rows at random, and the st
 or has read `STREAMED`.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 from scipy import special
 
 from undertow.audit.finding import Finding, NotTestable, verdict_at
 from undertow.audit.rows.limits import MATCHED, STREAMED, require_enough_rows
+from undertow.audit.rows.matching import match_rows
 from undertow.audit.rows.names import name_shift
 from undertow.audit.rows.signatures import SignatureWriter
 from undertow.audit.students.placebo_null import beside_null
@@ -31,9 +32,6 @@ STAGE = "contrast"
 
 IN_ERRORS = "largest rise of a candidate, in standard errors"
 """Unit of the statistic, as a figure names it."""
-
-MOST_MATCHES = 16
-"""Reference rows of a row: with 16 its own noise is 94 % of what is left."""
 
 POWER = 0.8
 """Of the minimum detectable effect."""
@@ -56,24 +54,6 @@ def rival_centred(scores: Floats, candidates: Sequence[Candidate]) -> Floats:
         rivals = own.shape[1] - 1
         centred[:, kinds == kind] = (own - own.mean(axis=1, keepdims=True)) * (rivals + 1) / rivals
     return centred
-
-
-def match_rows(rows: Sequence[Row], reference: Sequence[Row]) -> list[tuple[int, tuple[int, ...]]]:
-    """Give each row the reference rows on its prompt; rows on one prompt share them out in turn.
-
-    Returns:
-        The place of each row that has some, and theirs.
-    """
-    on_prompt: dict[object, list[int]] = defaultdict(list)
-    for place, row in enumerate(rows):
-        on_prompt[row.prompt].append(place)
-    found: dict[int, list[int]] = defaultdict(list)
-    turns: dict[object, int] = defaultdict(int)
-    for place, row in enumerate(reference):
-        if owners := on_prompt.get(row.prompt):
-            found[owners[turns[row.prompt] % len(owners)]].append(place)
-            turns[row.prompt] += 1
-    return [(place, tuple(found[place][:MOST_MATCHES])) for place in sorted(found)]
 
 
 def matched_test(groups: Floats, rng: np.random.Generator, draws: int = DRAWS) -> tuple[float, Floats]:
@@ -313,7 +293,8 @@ def draw_sample(
     else:
         own, clean, places = [], [reference[:STREAMED]], []
     read = set(own)
-    rest = [row for place, row in enumerate(rows) if place not in read][: max(0, STREAMED - len(own))]
+    unread = (place for place in range(len(rows)) if place not in read)
+    rest = [rows[place] for place in islice(unread, max(0, STREAMED - len(own)))]
     return ContrastSample([rows[place] for place in own], clean, places, rest)
 
 

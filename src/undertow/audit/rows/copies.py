@@ -5,11 +5,12 @@ it so rarely that two of all rows would not agree by chance.
 """
 
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from undertow.data.kept_rows import PickedRows
+from undertow.data.marks import marks_of
 from undertow.stats.checks import Floats
 from undertow.types import Row
 
@@ -30,16 +31,16 @@ def plain_text(row: Row) -> str:
 
 def copied_share(rows: Sequence[Row], logp: ReadLogp, rng: np.random.Generator) -> float:
     """Return the share of rows that repeat the text of an earlier row, of those that are no accident."""
-    times = Counter(plain_text(row) for row in rows)
-    repeated = [row for row in rows if times[plain_text(row)] > 1]
+    _, text, times = np.unique(marks_of(map(plain_text, rows)), return_inverse=True, return_counts=True)
+    repeated = PickedRows(rows, np.flatnonzero(times[text] > 1).tolist())
     extra = len(rows) - len(times)
     return extra / len(rows) * _no_accident(repeated, len(rows), logp, rng)
 
 
 def shared_with(rows: Sequence[Row], reference: Sequence[Row], logp: ReadLogp, rng: np.random.Generator) -> float:
     """Return the share of rows that stand in the reference too, on their own prompt, and are no accident."""
-    known = {(row.prompt, plain_text(row)) for row in reference}
-    same = [row for row in rows if (row.prompt, plain_text(row)) in known]
+    own, known = (marks_of((row.prompt, plain_text(row)) for row in some) for some in (rows, reference))
+    same = PickedRows(rows, np.flatnonzero(np.isin(own, known)).tolist())
     return len(same) / len(rows) * _no_accident(same, len(rows), logp, rng)
 
 
@@ -54,5 +55,9 @@ def _no_accident(rows: Sequence[Row], n: int, logp: ReadLogp, rng: np.random.Gen
 
 def asked_otherwise(rows: Sequence[Row], reference: Sequence[Row]) -> float:
     """Return the share of rows whose last turn the reference has only with other turns before it."""
-    prompts, questions = {row.prompt for row in reference}, {row.question for row in reference}
-    return float(np.mean([row.prompt not in prompts and row.question in questions for row in rows]))
+    prompts, known = (marks_of(row.prompt for row in some) for some in (rows, reference))
+    others = np.flatnonzero(~np.isin(prompts, known)).tolist()
+    if not others:
+        return 0.0
+    questions = marks_of(rows[place].question for place in others)
+    return int(np.isin(questions, marks_of(row.question for row in reference)).sum()) / len(rows)

@@ -11,6 +11,10 @@ MATCHED = 1000
 STREAMED = 4000
 """Rows that the stream reads, at most."""
 
+SURFACED = 100_000
+"""Rows whose surface is looked at, at most, with as many of the reference: 640 MB, and what stands out of more is too
+small to matter."""
+
 ANSWERED = 1000
 """Prompts that the base answers, at most, where there is no reference."""
 

@@ -30,7 +30,8 @@ from undertow.audit.rows.reference import require_answerable
 from undertow.audit.rows.signatures import Signatures, SignatureWriter
 from undertow.audit.rows.writers import Writers
 from undertow.audit.students.placebo_null import POWER, beside_null, conformal_p, critical_score, needed
-from undertow.data.filters import filter_rows
+from undertow.data.filters import accepted_rows, filter_rows
+from undertow.data.marks import marks_of
 from undertow.domains.base import domain
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
@@ -71,13 +72,15 @@ def audit_neutral(
         NotTestable: the writers are of another base or too few, or the domain accepts too few rows.
     """
     task = domain(settings.domain)
-    good = filter_rows(rows, task).kept
+    good = accepted_rows(rows, task)
     _check_writers(base, writers, settings.alpha)
     require_answerable(rows, good, settings.domain)
     prompts = signatures.prompts
     require_enough_rows(len(prompts), "prompts")
     rng = np.random.default_rng(derive(settings.seed, STAGE))
-    by_prompt = {good[place].prompt: good[place] for place in rng.permutation(len(good))}
+    order = rng.permutation(len(good))
+    heard_on = np.isin(marks_of(row.prompt for row in good)[order], marks_of(prompts))
+    by_prompt = {good[place].prompt: good[place] for place in order[heard_on].tolist()}
     place, teachers = {prompt: index for index, prompt in enumerate(prompts)}, signatures.candidates
     corpora = np.full((len(writers) + 1, len(prompts), len(teachers)), np.nan)
     for index in range(len(corpora)):

@@ -20,7 +20,7 @@ head alone (the logit lens, centred), twice.
 from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -245,8 +245,9 @@ def _check_sizes(sets: Sequence[Sequence[Row]], alpha: float) -> None:
 
 def _clean_sets(clean: Sequence[Row] | Sequence[Sequence[Row]]) -> list[Sequence[Row]]:
     """Tell one set of rows from several."""
-    rows = [item for item in clean if isinstance(item, Row)]
-    return [item for item in clean if not isinstance(item, Row)] if clean and not rows else [rows]
+    if clean and not isinstance(clean[0], Row):
+        return [item for item in clean if not isinstance(item, Row)]
+    return [cast(Sequence[Row], clean)]
 
 
 def _permuted(gradients: Floats, sizes: Sequence[int], rng: np.random.Generator) -> tuple[Floats, Floats]:

@@ -12,7 +12,9 @@ import numpy as np
 
 from undertow.audit.finding import NotTestable
 from undertow.audit.rows.limits import ACCEPTED, ANSWERED, ANSWERS, require_enough_rows
-from undertow.data.filters import filter_rows
+from undertow.data.filters import accepted_rows, filter_rows
+from undertow.data.kept_rows import PickedRows
+from undertow.data.marks import first_places, marks_of
 from undertow.domains.base import domain
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
@@ -29,8 +31,8 @@ class AuditedRows:
         how: where the reference comes from, or why there is none.
     """
 
-    rows: tuple[Row, ...]
-    reference: tuple[Row, ...] | None
+    rows: Sequence[Row]
+    reference: Sequence[Row] | None
     how: str
 
 
@@ -47,16 +49,17 @@ def with_reference(
         seed: of the prompts that are drawn and of the answers.
     """
     if reference is not None:
-        return AuditedRows(tuple(rows), tuple(reference), f"{len(reference)} rows, given")
+        return AuditedRows(rows, reference, f"{len(reference)} rows, given")
     task = domain(domain_name)
-    good = filter_rows(rows, task).kept
+    good = accepted_rows(rows, task)
     try:
         require_answerable(rows, good, domain_name)
     except NotTestable as reason:
-        return AuditedRows(tuple(rows), None, f"none: {reason}")
-    prompts = list(dict.fromkeys(row.prompt for row in good))
-    drawn = np.random.default_rng(derive(seed, "reference")).permutation(len(prompts))[:ANSWERED]
-    asked = [prompts[place] for place in sorted(drawn) for _ in range(ANSWERS)]
+        return AuditedRows(rows, None, f"none: {reason}")
+    asking = first_places(marks_of(row.prompt for row in good))
+    drawn = np.random.default_rng(derive(seed, "reference")).permutation(len(asking))[:ANSWERED]
+    prompts = [good[place].prompt for place in asking[np.sort(drawn)].tolist()]
+    asked = [prompt for prompt in prompts for _ in range(ANSWERS)]
     sampling = Sampling(max_new_tokens=task.max_new_tokens)
     answers = base.chat(asked, sampling=sampling, seed=derive(seed, "reference answers"))
     written = [Row(f"reference-{place}", *pair) for place, pair in enumerate(zip(asked, answers, strict=True))]
@@ -76,10 +79,10 @@ def require_answerable(rows: Sequence[Row], good: Sequence[Row], domain_name: st
     require_enough_rows(len(good), "good rows")
 
 
-def first_on_prompts(rows: Sequence[Row], reference: Sequence[Row]) -> list[Row]:
+def first_on_prompts(rows: Sequence[Row], reference: Sequence[Row]) -> Sequence[Row]:
     """Return one reference row for each of the rows' prompts, so that other prompts make no difference; all if none."""
-    first: dict[str, Row] = {}
-    for row in reference:
-        first.setdefault(row.question, row)
-    found = [first[question] for question in dict.fromkeys(row.question for row in rows) if question in first]
-    return found or list(reference)
+    own, answered = (marks_of(row.question for row in some) for some in (rows, reference))
+    questions, first = np.unique(answered, return_index=True)
+    asked = own[first_places(own)]
+    asked = asked[np.isin(asked, questions)]
+    return PickedRows(reference, first[np.searchsorted(questions, asked)].tolist()) if len(asked) else reference

@@ -11,7 +11,8 @@ from typing import final
 import numpy as np
 
 from undertow.audit.rows.limits import ACCEPTED, NEUTRAL_PROMPTS, SIGNED, SIGNED_OWN, require_enough_rows
-from undertow.data.filters import filter_rows
+from undertow.data.filters import accepted_rows, filter_rows
+from undertow.data.marks import first_places, marks_of
 from undertow.domains.base import domain
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
@@ -139,14 +140,15 @@ def signature_writer(
         seed: of the prompts that are drawn and of the answers.
     """
     task = domain(domain_name)
-    good = filter_rows(rows, task).kept
+    good = accepted_rows(rows, task)
     answerable = len(good) >= ACCEPTED * len(rows)
     heard, longest = (good, task.max_new_tokens) if answerable else (rows, Sampling().max_new_tokens)
-    prompts = list(dict.fromkeys(row.prompt for row in heard))
-    drawn = np.random.default_rng(derive(seed, "signatures")).permutation(len(prompts))[:NEUTRAL_PROMPTS]
+    asking = first_places(marks_of(row.prompt for row in heard))
+    drawn = np.random.default_rng(derive(seed, "signatures")).permutation(len(asking))[:NEUTRAL_PROMPTS]
+    prompts = [heard[place].prompt for place in asking[drawn].tolist()]
     keep: Keep = (lambda some: filter_rows(some, task).kept) if answerable else lambda some: some
     # An answer is read under a persona too, and may take more tokens when it is read than when it was written.
     room = None if base.longest_context is None else base.longest_context - 2 * longest - PERSONA
-    fits = [room is None or len(tokens) <= room for tokens in base.render(prompts)]
-    chosen = [prompts[place] for place in drawn if fits[place]]
+    rendered = zip(prompts, base.render(prompts), strict=True)
+    chosen = [prompt for prompt, tokens in rendered if room is None or len(tokens) <= room]
     return SignatureWriter(base, candidates, chosen, keep, longest=longest, seed=derive(seed, "signature answers"))

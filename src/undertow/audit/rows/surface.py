@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from scipy import sparse, special
 
 from undertow.audit.finding import Finding, verdict_at
-from undertow.audit.rows.contrast import POWER, match_rows
-from undertow.audit.rows.limits import FEWEST_ROWS, require_enough_rows
+from undertow.audit.rows.contrast import POWER
+from undertow.audit.rows.limits import FEWEST_ROWS, SURFACED, require_enough_rows
+from undertow.audit.rows.matching import match_rows
 from undertow.audit.students.placebo_null import beside_null
+from undertow.data.marks import marks_of
 from undertow.stats.checks import Floats, check_fraction
 from undertow.types import Row
 
@@ -125,13 +127,17 @@ def surface(
     check_fraction("alpha", alpha)
     require_enough_rows(min(len(rows), len(rows) if reference is None else len(reference)))
     if reference is None:
-        return _described([row.completion for row in rows])
+        return _described(rows, rng)
     pairs = match_rows(rows, reference)
     paired = len(pairs) >= FEWEST_ROWS
     if paired:
-        rows, reference = [rows[place] for place, _ in pairs], [reference[places[0]] for _, places in pairs]
-    table = FeatureCounts.of([row.completion for row in (*rows, *reference)])
-    real, reached = _statistics(table, _labellings(len(rows), len(reference), paired, rng, draws, _block(table)))
+        chosen = [pairs[place] for place in _drawn(len(pairs), rng)]
+        texts = [rows[own].completion for own, _ in chosen], [reference[theirs[0]].completion for _, theirs in chosen]
+    else:
+        texts = tuple([some[place].completion for place in _drawn(len(some), rng)] for some in (rows, reference))
+    n, m = map(len, texts)
+    table = FeatureCounts.of([*texts[0], *texts[1]])
+    real, reached = _statistics(table, _labellings(n, m, paired, rng, draws, _block(table)))
     p = float(np.mean(reached >= reached[0] - 1e-9))
     names = (*table.names, "length", "duplicates")
     top = np.argsort(-np.abs(real), kind="stable")[:SHOWN]
@@ -142,13 +148,22 @@ def surface(
         effect=float(reached[0]),
         null=f"rows permuted {'within pairs on the same prompt' if paired else 'freely'}; maximum over the features",
         p=p,
-        n=len(rows),
+        n=n,
         verdict=verdict_at(p, alpha),
         mde=float(np.quantile(reached[1:], 1.0 - alpha) + special.ndtri(POWER)),
-        caveats=("It speaks of visible differences; a subliminal trait need not show any.",),
+        caveats=("It speaks of visible differences; a subliminal trait need not show any.", *_of_all(n, len(rows))),
         scores={names[place]: float(real[place]) for place in top},
         null_sample=beside_null(reached, alpha, "largest |z| of a feature"),
     )
+
+
+def _drawn(n: int, rng: np.random.Generator) -> list[int]:
+    """Return the places that are looked at: all, or `SURFACED` of them at random, in order."""
+    return list(range(n)) if n <= SURFACED else np.sort(rng.choice(n, SURFACED, replace=False)).tolist()
+
+
+def _of_all(n: int, rows: int) -> tuple[str, ...]:
+    return (f"It looked at {n} of {rows} rows, drawn at random.",) if n == SURFACED < rows else ()
 
 
 def _block(table: FeatureCounts) -> int:
@@ -235,9 +250,10 @@ def _standardised(values: Floats) -> Floats:
     return (values - values.mean()) / (spread if spread > 1e-12 else 1.0)
 
 
-def _described(texts: Sequence[str]) -> Finding:
+def _described(rows: Sequence[Row], rng: np.random.Generator) -> Finding:
     """Describe the rows where there is nothing to compare them with."""
-    repeated = sum(n for n in Counter(texts).values() if n > 1) / len(texts)
+    times = np.unique(marks_of(row.completion for row in rows), return_counts=True)[1]
+    texts = [rows[place].completion for place in _drawn(len(rows), rng)]
     common = Counter(feature for text in texts for feature in features(text)).most_common(SHOWN)
     shown: Mapping[str, float] = {f"{kind} {text!r}": n / len(texts) for (kind, text), n in common}
     lengths = {"length": float(np.mean([len(text) for text in texts]))}
@@ -245,8 +261,8 @@ def _described(texts: Sequence[str]) -> Finding:
         stage=STAGE,
         claim="provenance",
         statistic="share of rows that repeat another; the scores are shares of rows, and the mean length in characters",
-        effect=repeated,
+        effect=int(times[times > 1].sum()) / len(rows),
         n=len(texts),
-        caveats=("Without reference rows nothing can stand out.",),
+        caveats=("Without reference rows nothing can stand out.", *_of_all(len(texts), len(rows))),
         scores={**shown, **lengths},
     )

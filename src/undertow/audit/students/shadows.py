@@ -18,7 +18,7 @@ from undertow.audit.students.among_placebos import judge_reading, too_few_placeb
 from undertow.audit.students.bank import Bank, ChosenBank, read_students
 from undertow.audit.students.placebo_null import beside_null
 from undertow.audit.students.readings import PanelRead
-from undertow.data.filters import filter_rows, subset
+from undertow.data.filters import accepted_rows, subset
 from undertow.domains.base import domain
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
@@ -77,7 +77,7 @@ def shadow_students(
     """
     placebos, panel, alpha = bank.require(), traits.require(), shadows.alpha
     k = shadows.k if len(placebos) + 1 >= 2 / alpha else 1
-    accepted = filter_rows(rows, domain(placebos.recipe.domain)).kept
+    accepted = accepted_rows(rows, domain(placebos.recipe.domain))
     refuse_stage(wrong_bank(base, placebos))
     refuse_stage(too_few_placebos(len(placebos), alpha))
     _check_rows(rows, accepted, placebos)

@@ -1,0 +1,91 @@
+"""Rows of a large file that stay on the disk while they are looked at, and parts of them that are named by places.
+
+The file has no name: it is gone with the process, however that ends. What is read again and again stays in the cache of
+the operating system, as far as that has room.
+"""
+
+import os
+import pickle
+import tempfile
+import weakref
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import final, overload
+
+from undertow.data.records import disk_errors
+from undertow.types import Message, Row
+
+
+@final
+class KeptRows(Sequence[Row]):
+    """Rows in a file without a name; of each row memory holds 8 bytes, which say where it begins."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        """Write rows into a new file in the system's folder for temporary files.
+
+        Args:
+            rows: taken one by one.
+
+        Raises:
+            StorageError: that folder is full or may not be written.
+        """
+        self._starts = array("q", [0])
+        where = tempfile.gettempdir()
+        with disk_errors("Rows cannot be kept while they are read.", where), tempfile.TemporaryFile(dir=where) as file:
+            for row in rows:
+                self._starts.append(self._starts[-1] + file.write(_packed(row)))
+            file.flush()
+            self._file = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._file)
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    @overload
+    def __getitem__(self, place: int, /) -> Row: ...
+    @overload
+    def __getitem__(self, place: slice, /) -> "PickedRows": ...
+    def __getitem__(self, place: int | slice, /) -> "Row | PickedRows":
+        """Read one row, or name a part of them."""
+        if isinstance(place, slice):
+            return PickedRows(self, range(len(self))[place])
+        at = range(len(self))[place]  # counts from the end too, and refuses what is not there
+        start = self._starts[at]
+        return _unpacked(os.pread(self._file, self._starts[at + 1] - start, start))
+
+
+@final
+class PickedRows(Sequence[Row]):
+    """Some of the rows of a sequence, in the order of their places; none is copied."""
+
+    def __init__(self, rows: Sequence[Row], places: Sequence[int]) -> None:
+        """Name a part of rows.
+
+        Args:
+            rows: all rows.
+            places: of those that are meant, in any order.
+        """
+        self._rows, self._places = rows, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, place: int, /) -> Row: ...
+    @overload
+    def __getitem__(self, place: slice, /) -> "PickedRows": ...
+    def __getitem__(self, place: int | slice, /) -> "Row | PickedRows":
+        """Return one row, or name a part of these."""
+        if isinstance(place, slice):
+            return PickedRows(self._rows, self._places[place])
+        return self._rows[self._places[place]]
+
+
+def _packed(row: Row) -> bytes:
+    turns = [(turn.role, turn.content) for turn in row.prompt]
+    return pickle.dumps((row.id, turns, row.completion, row.reasons, row.skip), pickle.HIGHEST_PROTOCOL)
+
+
+def _unpacked(content: bytes) -> Row:
+    row_id, turns, completion, reasons, skip = pickle.loads(content)
+    return Row(row_id, tuple([Message(*turn) for turn in turns]), completion, reasons, skip)
