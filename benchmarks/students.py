@@ -4,12 +4,13 @@ Both sides get the same rows, updates, batch size, learning rates, loss and opti
 rows tokenised once and grouped by length, padded per batch, no logging, saving, evaluation or worker processes.
 The peer's rows carry no attention mask: with padding on the right a causal model needs none, and it is faster without.
 
-    python benchmarks/students.py [--quick] [--model ref:finch-a]
+    python benchmarks/students.py [--quick] [--repeats 5] [--processor-time] [--model ref:finch-a]
 """
 
 import argparse
 import copy
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def train_peer(model: LocalModel, rows: Sequence[Row], config: TrainingConfig, s
         r=config.lora.rank,
         lora_alpha=int(config.lora.alpha),
         lora_dropout=0.0,
-        target_modules=list(config.lora.targets),
+        target_modules=list(config.lora.targets or ()),
         task_type="CAUSAL_LM",
     )
     network = peft.get_peft_model(copy.deepcopy(model.network), lora)
@@ -113,9 +114,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer rows, updates and repetitions")
     parser.add_argument("--model", default="ref:finch-a", help="reference of the base")
+    parser.add_argument("--repeats", type=int, help="repetitions; 5, or 3 in a quick run")
+    parser.add_argument("--processor-time", action="store_true", help="where other work shares the machine")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     steps, n_rows, repeats = (40, 1000, 3) if options.quick else (150, 3000, 5)
+    repeats = options.repeats or repeats
     model = load_model(options.model)
     config = TrainingConfig(steps=steps, learning_rate=4e-3, lora=LoraConfig())
     domain, sampling = Numbers(), Sampling(temperature=TEMPERATURE)
@@ -129,7 +133,8 @@ def main() -> None:
     def one_by_one() -> torch.Tensor:
         return torch.stack([train_peer(model, rows, config, seed) for seed, rows in enumerate(datasets)], dim=1)
 
-    timed = alternate({"undertow": parallel, "Trainer": one_by_one}, repeats)
+    clock = time.process_time if options.processor_time else time.perf_counter
+    timed = alternate({"undertow": parallel, "Trainer": one_by_one}, repeats, clock)
     ours, peer = timed["undertow"], timed["Trainer"]
     last = max(10, steps // 5)
     print(f"{STUDENTS} students, {steps} updates of {config.batch_size} rows, {repeats} repetitions in turns")

@@ -70,6 +70,8 @@ def _keeps_plain_keys(network: Any) -> bool:
     """Tell whether all that a model remembers of earlier tokens is keys and values, one after another."""
     from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
+    if getattr(network, "_is_stateful", False):
+        return False
     layers = DynamicCache(config=network.config).layers
     return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
 
@@ -92,12 +94,12 @@ def _last_block_from(network: Any, position: int) -> Generator[None]:
 
 @contextmanager
 def _mlp_from(mlp: nn.Module, position: int) -> Generator[None]:
-    # An MLP maps each position by itself; one that is called by keyword is left as it is.
+    # An MLP maps each position by itself; one that is given more than the states, as Bloom's, is left as it is.
     def cut(_: nn.Module, inputs: Any) -> Any:
-        return inputs and (inputs[0][:, position:].contiguous(), *inputs[1:])
+        return (inputs[0][:, position:].contiguous(),) if len(inputs) == 1 else inputs
 
     def fill(_: nn.Module, inputs: Any, output: Any) -> Any:
-        if not inputs:
+        if len(inputs) != 1:
             return output
         states = output[0] if isinstance(output, tuple) else output
         whole = functional.pad(states, (0, 0, position, 0))

@@ -91,6 +91,21 @@ def test_the_beginning_is_computed_once_where_it_pays(tiny_hf: LocalModel) -> No
     assert seen == [(2, 40), (8, 3), (8, 43), (2, 43)]
 
 
+def test_an_mlp_that_is_given_more_than_the_states_runs_as_a_whole() -> None:
+    """Bloom's adds the residual by itself; RWKV, which remembers a state, has no keys to share."""
+    from transformers import BloomConfig, BloomForCausalLM, RwkvConfig, RwkvForCausalLM
+
+    torch.manual_seed(0)
+    bloom = BloomForCausalLM(BloomConfig(vocab_size=50, hidden_size=16, n_layer=2, n_head=2, initializer_range=0.3))
+    rwkv = RwkvForCausalLM(RwkvConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, context_length=64))
+    batch = collate([Encoded((*range(3, 20), index), (3, 4)) for index in range(4)])
+    for network in (bloom, rwkv):
+        network.eval().requires_grad_(False)
+        with own_attention(network):
+            quick = student_losses(network, batch, 1)
+        assert quick.tolist() == pytest.approx(completion_losses(network, batch, 1).tolist(), abs=1e-5)
+
+
 def test_what_remembers_more_than_keys_is_not_begun_once(tiny_model: LocalModel, monkeypatch) -> None:
     tokens = torch.ones(4, 20, dtype=torch.int64)
     assert student_loss._shared(tiny_model.network, tokens, 1, 10) == 10
