@@ -64,7 +64,7 @@ class Parts(Progress):
         """See `Progress`."""
         self.end_stage()
 
-    def end_stage(self) -> None:
+    def end_stage(self, index: int | None = None) -> None:
         """See `Progress`."""
         self._done += 1
         self._advance(self._done, self._total)

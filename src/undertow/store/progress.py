@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO, final
@@ -28,7 +28,10 @@ class TimeLeft:
 
 
 class Progress:
-    """Receives what happens in a run, in order; what a subclass does not take up is not shown."""
+    """Receives what happens in a run, in order; what a subclass does not take up is not shown.
+
+    Several stages may run at once: each is known by its index. A caller who runs one at a time need not give it.
+    """
 
     def start(self, n_stages: int) -> None:
         """A run of so many stages begins, skipped ones included."""
@@ -39,11 +42,11 @@ class Progress:
     def begin_stage(self, name: str, index: int, total: int, left: TimeLeft | None = None) -> None:
         """Stage `index` (from 0) of `total` begins."""
 
-    def advance(self, done: int, total: int) -> None:
-        """Of the running stage, `done` of `total` steps are finished."""
+    def advance(self, done: int, total: int, index: int | None = None) -> None:
+        """Of a running stage, `done` of `total` steps are finished."""
 
-    def end_stage(self) -> None:
-        """The running stage is finished."""
+    def end_stage(self, index: int | None = None) -> None:
+        """A running stage is finished."""
 
     @contextmanager
     def paused(self) -> Generator[None]:
@@ -67,7 +70,7 @@ class _Pace:
         self.title = title
         self._left = left or TimeLeft()
         self._clock = clock
-        self._started = clock()
+        self._started = self.spoke = clock()
 
     def elapsed_s(self) -> float:
         return self._clock() - self._started
@@ -86,6 +89,11 @@ class _Pace:
 
 def _title(name: str, index: int, total: int) -> str:
     return f"[{index + 1}/{total}] {name}"
+
+
+def _which(index: int | None, running: Mapping[int, object]) -> int:
+    """Return the index of the stage that is meant: the last that began where none is given, -1 where none runs."""
+    return next(reversed(list(running)), -1) if index is None else index
 
 
 def _minutes(seconds: float | None) -> str:
@@ -107,8 +115,7 @@ class PlainProgress(Progress):
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
-        self._pace: _Pace | None = None
-        self._spoke = 0.0
+        self._running: dict[int, _Pace] = {}
 
     def skip(self, name: str, index: int, total: int) -> None:
         """See `Progress`."""
@@ -116,29 +123,28 @@ class PlainProgress(Progress):
 
     def begin_stage(self, name: str, index: int, total: int, left: TimeLeft | None = None) -> None:
         """See `Progress`."""
-        self._pace = _Pace(_title(name, index, total), left, self._clock)
-        self._spoke = self._clock()
+        self._running[index] = _Pace(_title(name, index, total), left, self._clock)
 
-    def advance(self, done: int, total: int) -> None:
+    def advance(self, done: int, total: int, index: int | None = None) -> None:
         """See `Progress`."""
-        if self._pace and self._clock() - self._spoke >= _QUIET_S:
-            self._say(f"{self._pace.title}: {self._pace.in_words(done, total)}")
+        pace = self._running.get(_which(index, self._running))
+        if pace and self._clock() - pace.spoke >= _QUIET_S:
+            pace.spoke = self._clock()
+            self._say(f"{pace.title}: {pace.in_words(done, total)}")
 
-    def end_stage(self) -> None:
+    def end_stage(self, index: int | None = None) -> None:
         """See `Progress`."""
-        if self._pace:
-            self._say(f"{self._pace.title}: done in {self._pace.elapsed_s():.1f} s")
-            self._pace = None
+        if pace := self._running.pop(_which(index, self._running), None):
+            self._say(f"{pace.title}: done in {pace.elapsed_s():.1f} s")
 
     def _say(self, line: str) -> None:
         self._stream.write(f"{line}\n")
         self._stream.flush()
-        self._spoke = self._clock()
 
 
 @final
 class TerminalProgress(Progress):
-    """Two live bars: the running stage and the whole run.
+    """Live bars: one for each running stage and one for the whole run.
 
     Args:
         stream: where the bars are drawn; standard error if not given.
@@ -157,7 +163,7 @@ class TerminalProgress(Progress):
         self._run = self._bars.add_task("stages", total=None, words="")
         self._clock = clock
         self._skipped = 0
-        self._running: tuple[_Pace, TaskID] | None = None
+        self._running: dict[int, tuple[_Pace, TaskID]] = {}
         self._finished, self._n_stages = 0, 0
 
     def start(self, n_stages: int) -> None:
@@ -175,19 +181,18 @@ class TerminalProgress(Progress):
     def begin_stage(self, name: str, index: int, total: int, left: TimeLeft | None = None) -> None:
         """See `Progress`."""
         pace = _Pace(_title(name, index, total), left, self._clock)
-        self._running = pace, self._bars.add_task(pace.title, total=None, words=pace.in_words(0, 0))
+        self._running[index] = pace, self._bars.add_task(pace.title, total=None, words=pace.in_words(0, 0))
 
-    def advance(self, done: int, total: int) -> None:
+    def advance(self, done: int, total: int, index: int | None = None) -> None:
         """See `Progress`."""
-        if self._running:
-            pace, bar = self._running
+        if found := self._running.get(_which(index, self._running)):
+            pace, bar = found
             self._bars.update(bar, completed=done, total=total, words=pace.in_words(done, total))
 
-    def end_stage(self) -> None:
+    def end_stage(self, index: int | None = None) -> None:
         """See `Progress`."""
-        if self._running:
-            self._bars.remove_task(self._running[1])
-            self._running = None
+        if found := self._running.pop(_which(index, self._running), None):
+            self._bars.remove_task(found[1])
             self._finished += 1
             self._count()
 

@@ -6,9 +6,11 @@ it takes is estimated from how long stages of its kind took before.
 """
 
 import contextlib
+import heapq
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, final
 
@@ -73,6 +75,31 @@ def order(targets: Iterable[Stage]) -> tuple[Stage, ...]:
         else:
             ordered[pending.pop()] = None
     return tuple(ordered)
+
+
+def makespan(seconds: Mapping[Stage, float], workers: int) -> float:
+    """Return after how many seconds some stages are finished, side by side.
+
+    Each begins as soon as its parents are finished and a worker is free; of several that can, the first one.
+
+    Args:
+        seconds: how long each of them takes; parents that are not among them are finished.
+        workers: stages at once.
+    """
+    stages = list(seconds)
+    places = {stage: place for place, stage in enumerate(stages)}
+    sorter = TopologicalSorter({one: [parent for parent in one.parents.values() if parent in places] for one in stages})
+    sorter.prepare()
+    now, ready, running = 0.0, list[int](), list[tuple[float, int]]()
+    while sorter.is_active():
+        for stage in sorter.get_ready():
+            heapq.heappush(ready, places[stage])
+        while ready and len(running) < workers:
+            place = heapq.heappop(ready)
+            heapq.heappush(running, (now + seconds[stages[place]], place))
+        now, place = heapq.heappop(running)
+        sorter.done(stages[place])
+    return now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,15 +10,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from undertow.models.load import check_room
+from undertow.models.references import SMALL, model_folder
 from undertow.store.progress import Progress
 from undertow.store.run_folder import run_folder, write_run
 from undertow.store.runner import Runner
+from undertow.store.side_by_side import run_stages
 from undertow.store.stages import PlannedStage
 from undertow.study.executors import EXECUTORS
 from undertow.study.recipe import Recipe
 from undertow.study.results import DROPPED, KEPT, compute_results, written_rows
 from undertow.study.study import Study, build_study
 from undertow.training.trl import require_trl
+from undertow.types import ModelRef
 
 SCHEMA = "undertow.run/1"
 
@@ -43,7 +47,7 @@ def plan_recipe(recipe: Recipe, runs: Path) -> list[PlannedStage]:
 
 
 def run_recipe(
-    recipe: Recipe, runs: Path, *, progress: Progress | None = None, rebuild: bool = False
+    recipe: Recipe, runs: Path, *, progress: Progress | None = None, rebuild: bool = False, workers: int = 1
 ) -> dict[str, Any]:
     """Run what is missing of a recipe, and write its run folder.
 
@@ -52,6 +56,7 @@ def run_recipe(
         runs: folder of all runs.
         progress: told about every stage.
         rebuild: replace corrupt artifacts instead of refusing them.
+        workers: stages at once (`undertow.store.side_by_side`).
 
     Returns:
         The content of results.json.
@@ -63,11 +68,22 @@ def run_recipe(
     if recipe.student.backend == "trl":
         require_trl()  # before hours go into rows that no student can then be trained on
     study = build_study(recipe)
-    folders = Runner(runs / "store", EXECUTORS, progress, rebuild, RATES).run(study.targets)
+    check_memory(recipe, workers)
+    folders = run_stages(Runner(runs / "store", EXECUTORS, progress, rebuild, RATES), study.targets, workers)
     found = compute_results(study, folders)
     found["rows"]["path"] = str(run_folder(recipe, runs) / KEPT)
     rows = {name: "".join(_lines(study, folders, name)) for name in (DROPPED, KEPT)}
     return write_run(recipe, runs, found, schema=SCHEMA, started=started, files=rows)
+
+
+def check_memory(recipe: Recipe, workers: int) -> None:
+    """Refuse more workers than models fit into the memory that is free, before any of them is started.
+
+    Raises:
+        ModelError: the weights of a base, once for each worker, do not fit.
+    """
+    for ref in map(ModelRef.parse, (*recipe.bases, *recipe.cross_bases) if workers > 1 else ()):
+        check_room(model_folder(ref, SMALL), ref, workers)
 
 
 def _lines(study: Study, folders: Mapping[str, Path], name: str) -> Iterator[str]:
