@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 import undertow
+from undertow.cli.forecasts import announced, time_left
 from undertow.cli.options import (
     STORE,
     Json,
@@ -112,7 +113,12 @@ def mitigate_train_command(
     bench = _workbench(base, audit, None, "none", store, seed)
     wanted = StudentsToTrain(base=base, rows=given.rows, n=students, seed=seed, out=out)
     # No record of the recipe beside the students: an audit would take placebos for them that were not held like this.
-    found = wanted.train(bench.base, chosen.recipe(part.training(base)), chosen.penalty(bench))
+    recipe = chosen.recipe(part.training(base))
+    work = [wanted.work(recipe)]
+    with announced(work) as steps:
+        penalty = chosen.penalty(bench)
+        with steps.step("students", time_left(work, 0)) as advance:
+            found = wanted.train(bench.base, recipe, penalty, advance)
     tell({**found, "method": method, "bad_lines": len(given.bad)}, as_json, wanted.following)
 
 

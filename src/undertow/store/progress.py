@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 _QUIET_S = 10.0
 """Least time between two plain lines of the same stage, in seconds."""
 
+_MOST_OFF = 4.0
+"""By how much at most one stage corrects what is expected of those after it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeLeft:
@@ -71,20 +74,35 @@ class _Pace:
         self._left = left or TimeLeft()
         self._clock = clock
         self._started = self.spoke = clock()
+        self._first: tuple[int, float] | None = None
 
     def elapsed_s(self) -> float:
         return self._clock() - self._started
 
     def in_words(self, done: int, total: int) -> str:
-        """Return steps, rate, time left in the stage and in the whole run."""
+        """Return steps, rate, time left in the stage and in the whole run.
+
+        What was expected of the run is corrected by how much slower or faster than expected this stage is.
+        """
         elapsed_s = self.elapsed_s()
-        if done and elapsed_s > 0:
-            steps, left_s = f"{done}/{total}, {done / elapsed_s:.3g}/s, ", elapsed_s * (total - done) / done
-        else:
-            steps, left_s = "", self._left.stage_s
+        self._first = self._first or ((done, elapsed_s) if done else None)
+        rate = self._rate(done, elapsed_s)
         later_s = self._left.later_s
+        if rate is None:
+            steps, left_s = "", self._left.stage_s
+        else:
+            steps, left_s = f"{done}/{total}, {rate:.3g}/s, ", (total - done) / rate
+            if later_s is not None and self._left.stage_s:
+                later_s *= min(_MOST_OFF, max(1 / _MOST_OFF, (elapsed_s + left_s) / self._left.stage_s))
         all_s = None if left_s is None or later_s is None else left_s + later_s
         return f"{steps}{_minutes(left_s)} left, {_minutes(all_s)} in all"
+
+    def _rate(self, done: int, elapsed_s: float) -> float | None:
+        """Return the steps a second since the first of them, which also warms up."""
+        if self._first is None or not elapsed_s > 0:
+            return None
+        first, first_s = self._first
+        return (done - first) / (elapsed_s - first_s) if done > first and elapsed_s > first_s else done / elapsed_s
 
 
 def _title(name: str, index: int, total: int) -> str:
@@ -127,10 +145,11 @@ class PlainProgress(Progress):
 
     def advance(self, done: int, total: int, index: int | None = None) -> None:
         """See `Progress`."""
-        pace = self._running.get(_which(index, self._running))
-        if pace and self._clock() - pace.spoke >= _QUIET_S:
-            pace.spoke = self._clock()
-            self._say(f"{pace.title}: {pace.in_words(done, total)}")
+        if pace := self._running.get(_which(index, self._running)):
+            words = pace.in_words(done, total)  # also where they are not said: the first step is noted
+            if self._clock() - pace.spoke >= _QUIET_S:
+                pace.spoke = self._clock()
+                self._say(f"{pace.title}: {words}")
 
     def end_stage(self, index: int | None = None) -> None:
         """See `Progress`."""

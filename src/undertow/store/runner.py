@@ -10,7 +10,7 @@ from undertow.errors import ArtifactError, UndertowError, UserError, out_of_memo
 from undertow.store.artifacts import Artifact, read_artifact, remove_artifact, write_artifact
 from undertow.store.disk import remove_leftovers, storage_errors
 from undertow.store.progress import Progress, SilentProgress, TimeLeft
-from undertow.store.stages import Estimates, PlannedStage, Stage, order
+from undertow.store.stages import Estimates, Expected, PlannedStage, Stage, order
 from undertow.types import Advance
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ class Runner:
         progress: told about every stage; silent if not given.
         rebuild: replace results that are corrupt, or made from other parents than those that are there now.
         rates: seconds per unit of cost by kind, used for estimates until the store holds a result of that kind.
+        forecast: the same for stages of `hf:` bases, whose rates are their own.
     """
 
     def __init__(
@@ -56,12 +57,14 @@ class Runner:
         progress: Progress | None = None,
         rebuild: bool = False,
         rates: Mapping[str, float] | None = None,
+        forecast: Expected | None = None,
     ) -> None:
         self.store = store
         self.executors = executors
         self.progress = progress or SilentProgress()
         self._rebuild = rebuild
         self.rates = rates or {}
+        self.forecast = forecast
 
     def plan(self, targets: Iterable[Stage]) -> list[PlannedStage]:
         """Return what a run would do, in order; nothing is written.
@@ -71,7 +74,7 @@ class Runner:
         """
         planned: list[PlannedStage] = []
         found: dict[Stage, Artifact] = {}
-        estimates = Estimates(self.store, self.rates)
+        estimates = Estimates(self.store, self.rates, self.forecast)
         for stage in order(targets):
             problem = None
             try:
@@ -136,7 +139,7 @@ class Runner:
     def _finish_all(self, stages: Sequence[Stage], done: dict[Stage, Artifact]) -> None:
         """Add what is missing to `done`."""
         missing = set(stages) - set(done)
-        estimates = Estimates(self.store, self.rates)
+        estimates = Estimates(self.store, self.rates, self.forecast)
         for index, stage in enumerate(stages):
             # Another process may have made it meanwhile.
             artifact = done.pop(stage, None) or self._usable(stage)

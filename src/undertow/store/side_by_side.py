@@ -176,7 +176,7 @@ class _Flow:
         self._places = {stage: place for place, stage in enumerate(stages)}
         self._todo = dict.fromkeys(missing)
         self._begun: dict[Stage, float] = {}
-        self._estimates = Estimates(runner.store, runner.rates)
+        self._estimates = Estimates(runner.store, runner.rates, runner.forecast)
         self._sorter = TopologicalSorter(
             {stage: [parent for parent in stage.parents.values() if parent in self._todo] for stage in missing}
         )

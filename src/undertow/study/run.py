@@ -18,6 +18,7 @@ from undertow.store.runner import Runner
 from undertow.store.side_by_side import run_stages
 from undertow.store.stages import PlannedStage
 from undertow.study.executors import EXECUTORS
+from undertow.study.forecast import StageForecast
 from undertow.study.recipe import Recipe
 from undertow.study.results import DROPPED, KEPT, compute_results, written_rows
 from undertow.study.study import Study, build_study
@@ -43,7 +44,7 @@ holds measured ones."""
 
 def plan_recipe(recipe: Recipe, runs: Path) -> list[PlannedStage]:
     """Return which stages are finished, which would run and how long they would take; nothing is written."""
-    return Runner(runs / "store", EXECUTORS, rates=RATES).plan(build_study(recipe).targets)
+    return Runner(runs / "store", EXECUTORS, rates=RATES, forecast=StageForecast()).plan(build_study(recipe).targets)
 
 
 def run_recipe(
@@ -69,7 +70,9 @@ def run_recipe(
         require_trl()  # before hours go into rows that no student can then be trained on
     study = build_study(recipe)
     check_memory(recipe, workers)
-    folders = run_stages(Runner(runs / "store", EXECUTORS, progress, rebuild, RATES), study.targets, workers)
+    folders = run_stages(
+        Runner(runs / "store", EXECUTORS, progress, rebuild, RATES, StageForecast()), study.targets, workers
+    )
     found = compute_results(study, folders)
     found["rows"]["path"] = str(run_folder(recipe, runs) / KEPT)
     rows = {name: "".join(_lines(study, folders, name)) for name in (DROPPED, KEPT)}

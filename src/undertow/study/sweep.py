@@ -32,6 +32,7 @@ from undertow.store.stages import PlannedStage, Stage, order
 from undertow.study.analyses.base import ESTIMATE, SCHEMA, AnalysisResult, estimate_row, table
 from undertow.study.arms import MeanScore, main_metric, mean_differences, paired_scores
 from undertow.study.executors import EXECUTORS
+from undertow.study.forecast import StageForecast
 from undertow.study.recipe import Recipe, build_recipe, merge, nested, read_recipe
 from undertow.study.run import RATES, check_memory, run_recipe
 from undertow.study.study import build_study
@@ -103,7 +104,7 @@ def count_uses(sweep: Sweep) -> Counter[str]:
 
 def plan_sweep(sweep: Sweep, runs: Path) -> list[PlannedStage]:
     """Return the stages of all variants, each once; nothing is written."""
-    return Runner(runs / "store", EXECUTORS, rates=RATES).plan(sweep_targets(sweep))
+    return Runner(runs / "store", EXECUTORS, rates=RATES, forecast=StageForecast()).plan(sweep_targets(sweep))
 
 
 def run_sweep(
@@ -132,7 +133,7 @@ def run_sweep(
     if workers > 1:
         for recipe in sweep.variants.values():
             check_memory(recipe, workers)
-        runner = Runner(runs / "store", EXECUTORS, progress, rebuild, RATES)
+        runner = Runner(runs / "store", EXECUTORS, progress, rebuild, RATES, StageForecast())
         build_side_by_side(runner, sweep_targets(sweep), workers)
         progress = None  # told already
     found = {

@@ -110,12 +110,12 @@ def test_plain_lines_of_stages_that_run_at_once_are_each_its_own():
     stream, clock = io.StringIO(), _Clock()
     _run_two(PlainProgress(stream, clock), clock)
     assert stream.getvalue().splitlines() == [
-        "[1/3] owl: 2/8, 0.167/s, 0:36 left, 0:56 in all",
-        "[3/3] fox: 2/4, 0.167/s, 0:12 left, 0:52 in all",
-        "[1/3] owl: 4/8, 0.167/s, 0:24 left, 0:44 in all",
-        "[3/3] fox: 4/4, 0.167/s, 0:00 left, 0:40 in all",
+        "[1/3] owl: 2/8, 0.167/s, 0:36 left, 1:00 in all",
+        "[3/3] fox: 2/4, 0.167/s, 0:12 left, 1:00 in all",
+        "[1/3] owl: 4/8, 0.167/s, 0:24 left, 0:48 in all",
+        "[3/3] fox: 4/4, 0.167/s, 0:00 left, 0:48 in all",
         "[3/3] fox: done in 24.0 s",
-        "[1/3] owl: 8/8, 0.167/s, 0:00 left, 0:20 in all",
+        "[1/3] owl: 8/8, 0.167/s, 0:00 left, 0:24 in all",
         "[1/3] owl: done in 48.0 s",
     ]
 

@@ -16,6 +16,7 @@ from undertow.store.side_by_side import run_stages
 from undertow.store.stages import PlannedStage, Stage
 from undertow.study import executors
 from undertow.study.analyses.base import ANALYSES, RESULT, SCHEMA, validate_settings
+from undertow.study.forecast import StageForecast
 from undertow.study.recipe import Recipe, build_recipe, first_problem
 from undertow.study.run import RATES, check_memory
 from undertow.study.study import build_study
@@ -73,7 +74,7 @@ def build_analysis(data: Mapping[str, Any]) -> AnalysisRecipe:
 
 def plan_analysis(recipe: AnalysisRecipe, runs: Path) -> list[PlannedStage]:
     """Return which stages are finished, which would run and how long; nothing is written."""
-    return Runner(runs / "store", _EXECUTORS, rates=_RATES).plan([_stage(recipe)])
+    return Runner(runs / "store", _EXECUTORS, rates=_RATES, forecast=StageForecast()).plan([_stage(recipe)])
 
 
 def run_analysis(
@@ -88,7 +89,7 @@ def run_analysis(
     stage = _stage(recipe)
     if recipe.study is not None:
         check_memory(recipe.study, workers)
-    runner = Runner(runs / "store", _EXECUTORS, progress, rebuild, _RATES)
+    runner = Runner(runs / "store", _EXECUTORS, progress, rebuild, _RATES, StageForecast())
     folder = run_stages(runner, [stage], workers)[stage.fingerprint]
     found = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     return write_run(recipe, runs, ANALYSES[recipe.analysis].present(found), schema=SCHEMA, started=started)
