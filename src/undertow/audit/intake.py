@@ -54,6 +54,11 @@ class Intake:
         return not self.testable and (nobody or self.asked.has_template is False)
 
     @property
+    def expected(self) -> dict[str, float]:
+        """About how long each step of the audit takes, by its title."""
+        return {} if self.asked.ranking else Workload(self.asked).expected()
+
+    @property
     def seconds(self) -> float:
         """About how long the work takes."""
         return sum(one.seconds or 0.0 for one in self.work)

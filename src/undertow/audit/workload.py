@@ -11,6 +11,7 @@ from functools import cached_property
 from undertow.audit.asked import Asked
 from undertow.audit.cost import stored_times
 from undertow.audit.rows.limits import ANSWERED, ANSWERS, MATCHED, NEUTRAL_PROMPTS, SIGNED, SIGNED_OWN, STREAMED
+from undertow.audit.stages import STAGES as REGISTERED
 from undertow.data.census import matched_rows
 from undertow.models.references import identity
 from undertow.models.speed import BaseSpeed, base_speed
@@ -62,6 +63,15 @@ class Workload:
             elif (work := make(self)) is not None:
                 found.append(work)
         return found
+
+    def expected(self) -> dict[str, float]:
+        """Return the seconds of the steps that an audit shows, by their titles, as far as they are known."""
+        works = {what: self._needed(what) for what in ("reference", "panel teachers")}
+        for name in self.asked.plan.stages:
+            if (make := STAGES.get(name)) is not None:
+                # The rows are read in a step of the contrast's name; the stage itself only names.
+                works[name if name == "contrast" else REGISTERED[name].title or name] = make(self)
+        return {title: work.seconds for title, work in works.items() if work is not None and work.seconds is not None}
 
     def _needed(self, what: str) -> Work | None:
         if self.asked.rows is None or not {"contrast", "stream", "neutral contrast"} & set(self.asked.plan.stages):
