@@ -17,7 +17,7 @@ from undertow.data.census import take_census
 from undertow.data.rows import write_rows
 from undertow.data.writer_record import WriterRecord
 from undertow.models.references import embedded_folder, identity
-from undertow.models.speed import BaseSpeed, base_speed, count_from_config
+from undertow.models.speed import READ, TRAINED, WRITTEN, BaseSpeed, base_speed, count_from_config
 from undertow.store.artifacts import write_artifact
 from undertow.store.fingerprints import ArtifactKey
 from undertow.types import Message, ModelRef, Row, user_prompt
@@ -201,7 +201,8 @@ def test_a_config_says_how_many_numbers_a_token_meets(tmp_path: Path) -> None:
     ref = ModelRef.parse("ref:finch-a")
     assert base_speed(ref, tmp_path) is None and base_speed(ref, None) is None
     speed = BaseSpeed(1e9, 1e11)
-    assert speed.writing(100) == pytest.approx(5.0) and speed.training(100) == pytest.approx(15.0)
+    assert speed.reading(100) == pytest.approx(2.0 / READ) and speed.writing(100) == pytest.approx(2.0 / WRITTEN)
+    assert speed.training(100) == pytest.approx(6.0 / TRAINED)
     assert (spoken(0.2), spoken(90), spoken(600), spoken(7200)) == ("1 s", "90 s", "10 min", "2 h")
 
 

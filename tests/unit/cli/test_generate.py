@@ -71,3 +71,10 @@ def test_a_plan_of_a_committee_names_each_writer(models, tmp_path: Path, capsys)
     assert main(["generate", str(tmp_path / "a.jsonl"), "--teachers", names, "-n", "7", "--plan"]) == 0
     shown = capsys.readouterr().out
     assert "4 answers of up to" in shown and "3 answers of up to" in shown
+
+
+def test_a_verification_says_how_many_students_it_trains(row_files, tmp_path: Path, capsys) -> None:
+    words = ["mitigate", "verify", str(row_files["clean"]), "--trait", "owl", "--method", "mix:share=0.5"]
+    words += ["--method", "labels", "--runs", "2", "--out", str(tmp_path / "out"), "--plan"]
+    assert main(words) == 0
+    assert "2 runs of up to 8 students" in capsys.readouterr().out and not (tmp_path / "out").exists()
