@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from undertow.models.load import check_room
+from undertow.models.number_format import settle_format
 from undertow.models.references import SMALL, model_folder
 from undertow.store.progress import Progress
 from undertow.store.run_folder import run_folder, write_run
@@ -69,7 +70,7 @@ def run_recipe(
     if recipe.student.backend == "trl":
         require_trl()  # before hours go into rows that no student can then be trained on
     study = build_study(recipe)
-    check_memory(recipe, workers)
+    prepare_workers(recipe, workers)
     folders = run_stages(
         Runner(runs / "store", EXECUTORS, progress, rebuild, RATES, StageForecast()), study.targets, workers
     )
@@ -79,13 +80,16 @@ def run_recipe(
     return write_run(recipe, runs, found, schema=SCHEMA, started=started, files=rows)
 
 
-def check_memory(recipe: Recipe, workers: int) -> None:
-    """Refuse more workers than models fit into the memory that is free, before any of them is started.
+def prepare_workers(recipe: Recipe, workers: int) -> None:
+    """Refuse more workers than models fit into the memory that is free, and let all have one number format.
 
     Raises:
         ModelError: the weights of a base, once for each worker, do not fit.
     """
-    for ref in map(ModelRef.parse, (*recipe.bases, *recipe.cross_bases) if workers > 1 else ()):
+    refs = [ModelRef.parse(base) for base in ((*recipe.bases, *recipe.cross_bases) if workers > 1 else ())]
+    if any(ref.kind == "hf" for ref in refs):
+        settle_format()
+    for ref in refs:
         check_room(model_folder(ref, SMALL), ref, workers)
 
 

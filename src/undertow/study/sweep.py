@@ -34,7 +34,7 @@ from undertow.study.arms import MeanScore, main_metric, mean_differences, paired
 from undertow.study.executors import EXECUTORS
 from undertow.study.forecast import StageForecast
 from undertow.study.recipe import Recipe, build_recipe, merge, nested, read_recipe
-from undertow.study.run import RATES, check_memory, run_recipe
+from undertow.study.run import RATES, prepare_workers, run_recipe
 from undertow.study.study import build_study
 
 SHOWN = ("student", "hop_2", "hop_3", "hop_4", "cross_init", "neutral")
@@ -132,7 +132,7 @@ def run_sweep(
     started = time.perf_counter() if started is None else started
     if workers > 1:
         for recipe in sweep.variants.values():
-            check_memory(recipe, workers)
+            prepare_workers(recipe, workers)
         runner = Runner(runs / "store", EXECUTORS, progress, rebuild, RATES, StageForecast())
         build_side_by_side(runner, sweep_targets(sweep), workers)
         progress = None  # told already

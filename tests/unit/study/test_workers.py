@@ -10,7 +10,7 @@ from undertow.models import load as loading
 from undertow.store.artifacts import read_manifest
 from undertow.store.stages import order
 from undertow.study.load import load_recipe, plan_study, run_study
-from undertow.study.run import check_memory
+from undertow.study.run import prepare_workers
 from undertow.study.study import build_study
 
 SMALL = [
@@ -56,12 +56,12 @@ def test_workers_that_do_not_fit_into_memory_are_refused(monkeypatch: pytest.Mon
     recipe = load_recipe("demo")
     free = 20 * 2**20  # finch-a has 2.4 MB
     monkeypatch.setattr(loading, "free_memory", lambda device: free)
-    check_memory(recipe, 2)
+    prepare_workers(recipe, 2)
     with pytest.raises(ModelError, match="So many workers do not fit into memory") as caught:
-        check_memory(recipe, 100)
+        prepare_workers(recipe, 100)
     assert "ref:finch-a 100 times" in str(caught.value) and "fewer --workers" in caught.value.fix
     free = 0
-    check_memory(recipe, 1)  # which the model's own loading refuses
+    prepare_workers(recipe, 1)  # which the model's own loading refuses
 
 
 def test_less_than_one_worker_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from undertow.study import executors
 from undertow.study.analyses.base import ANALYSES, RESULT, SCHEMA, validate_settings
 from undertow.study.forecast import StageForecast
 from undertow.study.recipe import Recipe, build_recipe, first_problem
-from undertow.study.run import RATES, check_memory
+from undertow.study.run import RATES, prepare_workers
 from undertow.study.study import build_study
 
 _EXECUTORS: Mapping[str, Executor] = {**executors.EXECUTORS, **{name: ANALYSES[name].run for name in ANALYSES}}
@@ -88,7 +88,7 @@ def run_analysis(
     started = time.perf_counter()
     stage = _stage(recipe)
     if recipe.study is not None:
-        check_memory(recipe.study, workers)
+        prepare_workers(recipe.study, workers)
     runner = Runner(runs / "store", _EXECUTORS, progress, rebuild, _RATES, StageForecast())
     folder = run_stages(runner, [stage], workers)[stage.fingerprint]
     found = json.loads((folder / RESULT).read_text(encoding="utf-8"))
