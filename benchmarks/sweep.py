@@ -77,7 +77,7 @@ def main() -> None:
     prepare()
     sweep = load_sweep("demo", GRID, SETTINGS)
     uses = count_uses(sweep)
-    targets = [stage for some in sweep_targets(sweep).values() for stage in some]
+    targets = sweep_targets(sweep)
     stages = order(targets)
     print(f"{len(sweep.variants)} variants, {uses.total()} stages, {len(stages)} different")
     with tempfile.TemporaryDirectory(prefix="undertow-sweep-") as folder:

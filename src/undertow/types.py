@@ -386,3 +386,16 @@ def _options(text: str) -> dict[str, str]:
     if "" in options.values():
         raise ConfigError("An option of the model has no value.", text, "Write system=empty for a turn without text.")
     return options
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One thing that will be done.
+
+    Attributes:
+        what: in words, with its counts.
+        seconds: about how long, or None where nothing tells.
+    """
+
+    what: str
+    seconds: float | None

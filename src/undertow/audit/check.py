@@ -16,7 +16,6 @@ from undertow.audit.decision import with_decision
 from undertow.audit.decision_answers import CHECK
 from undertow.audit.lineage.verdict import lineage_or_why
 from undertow.audit.steps import Steps
-from undertow.audit.workload import Work
 from undertow.data.filters import filter_rows, mentions
 from undertow.domains.base import domain
 from undertow.evals.favourite import mean_margins
@@ -26,7 +25,7 @@ from undertow.models.local import LocalModel
 from undertow.stats.checks import Floats
 from undertow.store.progress import Progress, TimeLeft
 from undertow.traits import Trait, by_category, panel, trait
-from undertow.types import Row
+from undertow.types import Row, Work
 
 STANDS_OUT = 1.0
 """Change of a panel margin above the median change of its category, in logits, from which a trait is named. On finch-a

@@ -15,8 +15,9 @@ from undertow.audit.rows.defect import overlap
 from undertow.audit.rows.limits import FEWEST_ROWS
 from undertow.audit.stages import STAGES
 from undertow.audit.verdict import Missing, audit_json, missing, what_they_add
-from undertow.audit.workload import Work, Workload
+from undertow.audit.workload import Workload
 from undertow.data.census import Census, matched_rows, rows_in_both
+from undertow.types import Work
 
 SCHEMA = "undertow.intake/1"
 
@@ -51,6 +52,11 @@ class Intake:
         if self.asked.ranking:
             return False
         return not self.testable and (nobody or self.asked.has_template is False)
+
+    @property
+    def expected(self) -> dict[str, float]:
+        """About how long each step of the audit takes, by its title."""
+        return {} if self.asked.ranking else Workload(self.asked).expected()
 
     @property
     def seconds(self) -> float:

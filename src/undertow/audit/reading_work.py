@@ -6,65 +6,16 @@ short matrix product of this machine, and never fall below what starting every o
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from undertow.audit.cost import BaseSpeed, count_from_config, probe
 from undertow.audit.intake import spoken
 from undertow.audit.lineage.verdict import BRIEF
-from undertow.audit.workload import Work
 from undertow.evals.base import EvaluationConfig
-from undertow.evals.loads import Load, evaluation_loads, panel_load
-from undertow.models.load import count_parameters, load_chat
-from undertow.models.references import SMALL, model_folder
-from undertow.models.tokens import ChatTokens
+from undertow.evals.forecast import Forecast
+from undertow.evals.loads import evaluation_loads, panel_load
 from undertow.traits import Trait, by_category
-from undertow.types import ModelRef
-
-READ = 0.65
-"""Share of a plain matrix product's speed that reading a panel reaches (SmolLM2-135M, one thread)."""
-
-TEXT_S = {False: 0.002, True: 0.0005}
-"""Least seconds of a context with all that may follow it, and of an answer: those of an embedded model."""
-
-LOAD_S, LOAD_PARAMETER_S = 0.1, 1e-8
-"""Seconds of loading any model, and more for each of its parameters."""
+from undertow.types import Work
 
 LINEAGE_S, LINEAGE_PARAMETER_S = 3.5, 2.5e-8
 """Seconds of the lineage of embedded models, whose losses are measured; and of larger ones for each parameter."""
-
-
-class Forecast:
-    """What the work with one model takes.
-
-    Args:
-        reference: `ref:` or `hf:`.
-
-    Raises:
-        UserError: there is no such model.
-    """
-
-    def __init__(self, reference: str) -> None:
-        ref = ModelRef.parse(reference)
-        tokenizer, chat = load_chat(ref)
-        self.words = ChatTokens(tokenizer, chat.system)
-        folder = model_folder(ref, SMALL)
-        self.parameters = count_parameters(folder)
-        sizes = count_from_config(folder / "config.json")
-        self.speed = None if sizes is None else BaseSpeed(sizes, probe())
-
-    @property
-    def loading(self) -> float:
-        """Seconds of loading it."""
-        return LOAD_S + LOAD_PARAMETER_S * (self.parameters or 0)
-
-    def seconds(self, load: Load) -> float | None:
-        """Return how long a load takes; None where the config does not say the sizes."""
-        if self.speed is None:
-            return None
-        own = self.speed.reading(load.tokens) if load.written else self._read(self.speed, load.tokens)
-        return max(own, TEXT_S[load.written] * load.texts)
-
-    @staticmethod
-    def _read(speed: BaseSpeed, tokens: int) -> float:
-        return 2.0 * speed.parameters * tokens / (READ * speed.flops)
 
 
 def evaluation_work(references: Sequence[str], kinds: Sequence[str], config: EvaluationConfig) -> list[list[Work]]:

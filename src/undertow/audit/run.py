@@ -26,12 +26,15 @@ RUNNING = ("rng", "advance", "progress")
 """What a stage may need that is there only while it runs."""
 
 
-def run_audit(inputs: AuditInputs, progress: Progress | None = None) -> dict[str, Any]:
+def run_audit(
+    inputs: AuditInputs, progress: Progress | None = None, expected: Mapping[str, float] | None = None
+) -> dict[str, Any]:
     """Run every stage that the inputs allow.
 
     Args:
         inputs: what is audited.
         progress: where the steps are shown; None shows nothing.
+        expected: seconds of the steps by their titles, as far as the intake tells (`undertow.audit.intake`).
 
     Returns:
         Plain data, schema undertow.audit/1.
@@ -44,7 +47,7 @@ def run_audit(inputs: AuditInputs, progress: Progress | None = None) -> dict[str
     declared = plan(inputs, materials)
     running = [one for one in stages() if one.name in declared.stages]
     begun = (inputs.teacher is not None) + bool(inputs.rows)
-    materials.steps = Steps(len(step_titles(running, materials)) + begun, progress)
+    materials.steps = Steps(len(step_titles(running, materials)) + begun, progress, expected)
     lineage = materials.lineage
     able, refused = _told_apart(running, materials)
     findings = _in_order(declared.stages, [*refused, *with_one_name(run_stages(able, materials))])

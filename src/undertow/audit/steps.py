@@ -1,6 +1,6 @@
 """The steps of an audit, as the user sees them pass."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import final
 
@@ -16,10 +16,14 @@ class Steps:
     Args:
         total: how many there will be.
         progress: where they are shown; None shows nothing.
+        expected: seconds of steps by their names, as far as they are known beforehand.
     """
 
-    def __init__(self, total: int, progress: Progress | None = None) -> None:
+    def __init__(
+        self, total: int, progress: Progress | None = None, expected: Mapping[str, float] | None = None
+    ) -> None:
         self._total = total
+        self._expected = dict(expected or {})
         self._silent = SilentProgress()
         self._progress = progress or self._silent
         self._begun = 0
@@ -34,7 +38,7 @@ class Steps:
         if not name:
             yield self._silent.advance
             return
-        self._progress.begin_stage(name, self._begun, self._total, left)
+        self._progress.begin_stage(name, self._begun, self._total, left or self._left(name))
         self._begun += 1
         try:
             yield self._progress.advance
@@ -42,6 +46,13 @@ class Steps:
             self._progress.end_stage()
             raise
         self._progress.end_stage()
+
+    def _left(self, name: str) -> TimeLeft | None:
+        """Return what a step that begins, and those that have not begun, are expected to take."""
+        if not self._expected:
+            return None
+        own = self._expected.pop(name, None)
+        return TimeLeft(stage_s=own, later_s=sum(self._expected.values()))
 
 
 @final
@@ -64,7 +75,7 @@ class Parts(Progress):
         """See `Progress`."""
         self.end_stage()
 
-    def end_stage(self) -> None:
+    def end_stage(self, index: int | None = None) -> None:
         """See `Progress`."""
         self._done += 1
         self._advance(self._done, self._total)

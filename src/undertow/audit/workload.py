@@ -9,29 +9,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from undertow.audit.asked import Asked
-from undertow.audit.cost import BaseSpeed, base_speed, stored_times
+from undertow.audit.cost import stored_times
 from undertow.audit.rows.limits import ANSWERED, ANSWERS, MATCHED, NEUTRAL_PROMPTS, SIGNED, SIGNED_OWN, STREAMED
+from undertow.audit.stages import STAGES as REGISTERED
 from undertow.data.census import matched_rows
 from undertow.models.references import identity
+from undertow.models.speed import BaseSpeed, base_speed
+from undertow.types import ModelRef, Work
 
 RECOVERED, SHADOWS, TOKENS, TUNED = 4000, 4, 48, 40 * 32 * 40
 """Rows that recovery reads, shadow students, tokens of an answer, tokens that a panel teacher is tuned on."""
 
 TEACHER_S, STUDENT_S, SCORE_S, ANSWER_S = 4.0, 6.0, 0.002, 0.002
 """Least seconds of a panel teacher, a student, a row under one candidate, and an answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One thing that will be done.
-
-    Attributes:
-        what: in words, with its counts.
-        seconds: about how long, or None where nothing tells.
-    """
-
-    what: str
-    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -43,7 +33,7 @@ class Workload:
     @cached_property
     def speed(self) -> BaseSpeed:
         """That of the base; that of a model without parameters where its config does not say its sizes."""
-        return base_speed(self.asked.folder) or BaseSpeed(0.0, 1.0)
+        return base_speed(ModelRef.parse(self.asked.base), self.asked.folder) or BaseSpeed(0.0, 1.0)
 
     @cached_property
     def rows(self) -> int:
@@ -74,6 +64,15 @@ class Workload:
                 found.append(work)
         return found
 
+    def expected(self) -> dict[str, float]:
+        """Return the seconds of the steps that an audit shows, by their titles, as far as they are known."""
+        works = {what: self._needed(what) for what in ("reference", "panel teachers")}
+        for name in self.asked.plan.stages:
+            if (make := STAGES.get(name)) is not None:
+                # The rows are read in a step of the contrast's name; the stage itself only names.
+                works[name if name == "contrast" else REGISTERED[name].title or name] = make(self)
+        return {title: work.seconds for title, work in works.items() if work is not None and work.seconds is not None}
+
     def _needed(self, what: str) -> Work | None:
         if self.asked.rows is None or not {"contrast", "stream", "neutral contrast"} & set(self.asked.plan.stages):
             return None
@@ -100,7 +99,7 @@ class Workload:
 
     def written(self, answers: float) -> float:
         """Return the seconds of so many answers."""
-        return answers * max(ANSWER_S, self.speed.reading(self.row_tokens + TOKENS))
+        return answers * max(ANSWER_S, self.speed.writing(self.row_tokens + TOKENS))
 
     def scored(self, rows: float, candidates: int) -> float:
         """Return the seconds of reading rows under candidates and the base."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import undertow
+from undertow.cli.forecasts import PlanOnly as ForecastOnly
+from undertow.cli.forecasts import say_first, show_plan
 from undertow.cli.intakes import (
     Brief,
     GivenBase,
@@ -40,13 +42,12 @@ from undertow.data.rows import read_prompts
 from undertow.errors import ConfigError, unknown_name
 from undertow.store.disk import storage_errors
 from undertow.store.fingerprints import canonical_json
-from undertow.store.progress import Progress, choose_progress
+from undertow.store.progress import choose_progress
 from undertow.traits import Trait
 from undertow.types import Row
 
 if TYPE_CHECKING:
     from undertow.audit.intake import Intake
-    from undertow.audit.materials import AuditInputs
 
 Base = Annotated[str, typer.Option(help="The model that is, or was, trained on the rows: ref:<name> or hf:<path>.")]
 Store = Annotated[Path, typer.Option(help="Where panel teachers, neutral writers and placebo banks are kept.")]
@@ -125,20 +126,29 @@ def bank_command(
     prompts: Annotated[int, typer.Option(min=1, help="Prompts of each placebo's rows; about 0.9 become rows.")] = 2500,
     settings: Training = [],  # noqa: B006
     store: Store = STORE,
+    plan: ForecastOnly = False,
     quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Train neutral writers and placebo students, the nulls of rows and of students; finished groups are kept."""
     part = student_part(settings)
+    from undertow.audit.bank_work import bank_work
     from undertow.audit.rows.writers import build_writers
     from undertow.audit.students.bank import BankRecipe, build_bank
 
     prepare()
     recipe = BankRecipe(base=base, tuned=tuple(category), prompts=prompts, student=part)
-    progress = shown_progress(quiet)
+    work = bank_work(recipe, students, writers, store)
+    if plan:
+        show_plan({"base": base, "store": str(store)}, work, as_json)
+        return
+    say_first(work)
+    progress = shown_progress(quiet or as_json)
     authors = build_writers(recipe, writers, store, progress) if writers else ()
     made = build_bank(recipe, students, store, progress)
-    print(f"{len(authors)} neutral writers and {len(made)} placebo students of {base} in {store}")
-    print(f"next: undertow audit data ROWS --base {base}")
+    found = {"base": base, "store": str(store), "neutral_writers": len(authors), "placebo_students": len(made)}
+    said = f"{len(authors)} neutral writers and {len(made)} placebo students of {base} in {store}"
+    show(found, as_json, [said, f"next: undertow audit data ROWS --base {base}"])
 
 
 @audit.command("data")
@@ -266,7 +276,7 @@ def show_audit(
 
         found = stopped_audit(intake, asked.digests({}))
     else:
-        found = asked.run()
+        found = asked.run(intake.expected)
     _finish(with_intake(found, intake), out, require, brief.as_json)
 
 
@@ -324,8 +334,8 @@ class Named:
             if path is not None and (name in read or Path(path).is_file())
         }
 
-    def run(self) -> dict[str, Any]:
-        """Read the files and audit them."""
+    def run(self, expected: Mapping[str, float]) -> dict[str, Any]:
+        """Read the files and audit them; the steps are expected to take these seconds."""
         suspect = () if self.rows is None else _kept(self.rows)
         clean = None if self.reference is None else _kept(self.reference)
         asked = () if self.prompts is None else read_prompts(self.prompts)
@@ -347,7 +357,11 @@ class Named:
         )
         progress = choose_progress()
         try:
-            return _audited(inputs, self.neutral, progress)
+            if self.neutral is None:
+                return undertow.run_audit(inputs, progress, expected)
+            from undertow.audit.run import audit_teacher_alone
+
+            return audit_teacher_alone(inputs, self.neutral, progress)
         finally:
             progress.close()
 
@@ -355,14 +369,6 @@ class Named:
 def _kept(source: str) -> KeptRows:
     """Read a row file once; its rows stay on the disk."""
     return KeptRows(row for row, _ in Passing(source))
-
-
-def _audited(inputs: "AuditInputs", neutral: int | None, progress: Progress) -> dict[str, Any]:
-    if neutral is None:
-        return undertow.run_audit(inputs, progress)
-    from undertow.audit.run import audit_teacher_alone
-
-    return audit_teacher_alone(inputs, neutral, progress)
 
 
 def _digest(source: str, read: Sequence[Any]) -> str:

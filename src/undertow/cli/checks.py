@@ -15,7 +15,7 @@ from undertow.store.progress import Progress, choose_progress
 from undertow.types import Row
 
 if TYPE_CHECKING:
-    from undertow.audit.workload import Work
+    from undertow.types import Work
 
 
 def check_command(

@@ -1,23 +1,26 @@
 """What a command says before it works: what it will do, and about how long that takes."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from undertow.cli.options import show
+from undertow.cli.options import show, shown_progress
+from undertow.store.progress import TimeLeft
+from undertow.types import Work
 
 if TYPE_CHECKING:
-    from undertow.audit.workload import Work
+    from undertow.audit.steps import Steps
 
 PlanOnly = Annotated[
     bool, typer.Option("--plan", help="Say what will be done and about how long it takes; do nothing else.")
 ]
 
 
-def say_first(work: "Sequence[Work]") -> None:
+def say_first(work: Sequence[Work]) -> None:
     """Say on standard error what will be done."""
     from undertow.audit.reading_work import forecast_lines
 
@@ -25,10 +28,35 @@ def say_first(work: "Sequence[Work]") -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def show_plan(about: Mapping[str, Any], work: "Sequence[Work]", as_json: bool) -> None:
+def show_plan(about: Mapping[str, Any], work: Sequence[Work], as_json: bool) -> None:
     """Print what would be done, and nothing else."""
     from undertow.audit.reading_work import forecast_lines
 
     seconds = round(sum(one.seconds or 0.0 for one in work), 1)
     found = {"schema": "undertow.forecast/1", **about, "work": [asdict(one) for one in work], "about_seconds": seconds}
     show(found, as_json, forecast_lines(work))
+
+
+@contextmanager
+def announced(work: Sequence[Work], silent: bool = False) -> "Generator[Steps]":
+    """Say what will be done, and show how far it is; what is yielded takes the steps, one for each work."""
+    from undertow.audit.steps import Steps
+
+    say_first(work)
+    progress = shown_progress(silent)
+    try:
+        yield Steps(len(work), progress)
+    finally:
+        progress.close()
+
+
+def after_loading(work: Work, name: str, seconds: float) -> Work:
+    """Return some work with the time of loading its model, which comes first."""
+    return Work(f"{name}: {work.what}", None if work.seconds is None else work.seconds + seconds)
+
+
+def time_left(work: Sequence[Work], step: int) -> TimeLeft:
+    """Return how long a step, from 0, and those after it are expected to take."""
+    later = [one.seconds for one in work[step + 1 :]]
+    known = [one for one in later if one is not None]
+    return TimeLeft(stage_s=work[step].seconds, later_s=sum(known) if len(known) == len(later) else None)

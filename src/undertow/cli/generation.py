@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import undertow
+from undertow.cli.forecasts import PlanOnly, after_loading, announced, show_plan, time_left
 from undertow.cli.options import Json, Seed, prepare, refuse_replacing, tell
 from undertow.cli.orders import Order, check_prompts, read_asked
 from undertow.cli.server_options import ExtraBody, NoSeed, TokenLimitName, given_dialect
@@ -18,7 +19,7 @@ from undertow.errors import ConfigError, ModelError, StorageError
 from undertow.seeds import derive
 from undertow.store.disk import storage_errors, write_file
 from undertow.store.fingerprints import sha256
-from undertow.types import Advance, ModelRef, Prompt, Row, Sampling
+from undertow.types import Advance, ModelRef, Prompt, Row, Sampling, Work
 
 if TYPE_CHECKING:
     from undertow.models.local import LocalModel
@@ -69,6 +70,7 @@ def generate_command(
     ] = None,
     max_cost: Annotated[float | None, typer.Option(help="Stop before this many dollars; needs --price.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show rows, tokens and price; ask nothing.")] = False,
+    plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """Let a model, or a teacher made of it, answer the prompts of a domain or of a file."""
@@ -96,8 +98,13 @@ def generate_command(
     if not served and (dry_run or price or max_cost is not None):
         raise ConfigError("Only api: models have a price.", model, "Leave --price, --max-cost and --dry-run out.")
     _check_teacher(order, made=not served and teachers is None)
+    dry_run = dry_run or (plan and served)
+    writers = _committee(order, teachers) if teachers is not None else [model]
+    if plan and not served:
+        show_plan({"writers": writers}, order_work(order, writers), as_json)
+        return
     if teachers is not None:
-        found = _by_committee(order, teachers.split(","))
+        found = _by_committee(order, writers)
     elif served:
         config = replace(_remote_config(order, concurrency, price, max_cost), dialect=dialect)
         found = _by_server(order, model, config, dry_run)
@@ -122,14 +129,18 @@ def _by_model(order: Order, model: str) -> dict[str, Any]:
     from undertow.study.recipe import TeacherPart
 
     prepare()
-    teacher = undertow.load_model(model)
-    if order.trait and not order.prompted:
-        recipe = TeacherPart().training()
-        teacher = undertow.finetuned_teacher(teacher, order.trait, recipe, seed=derive(order.seed, "teacher"))
-        if order.teacher is not None:
-            with storage_errors(order.teacher.parent):
-                teacher.save(order.teacher)
-    rows = _answered(order, teacher)
+    work = order_work(order, [model])
+    with announced(work) as steps:
+        teacher = undertow.load_model(model)
+        if order.trait and not order.prompted:
+            recipe, seed = TeacherPart().training(), derive(order.seed, "teacher")
+            with steps.step("the teacher", time_left(work, 0)) as advance:
+                teacher = undertow.finetuned_teacher(teacher, order.trait, recipe, seed=seed, advance=advance)
+            if order.teacher is not None:
+                with storage_errors(order.teacher.parent):
+                    teacher.save(order.teacher)
+        with steps.step("answers", time_left(work, len(work) - 1)) as advance:
+            rows = _answered(order, teacher, advance)
     undertow.write_rows(order.out, rows)
     known = order.record(model, revision=ModelRef.parse(model).revision, template=template_hash(teacher), seeds=SEEDS)
     record = write_writer(order.out, known)
@@ -139,13 +150,39 @@ def _by_model(order: Order, model: str) -> dict[str, Any]:
     return {"rows": str(order.out), "writer": str(record), **counts, "model": model, "trait": name, **kept}
 
 
-def _answered(order: Order, writer: "LocalModel") -> list[Row]:
-    sampling, seed = order.sampling, order.row_seed
+def _answered(order: Order, writer: "LocalModel", advance: Advance) -> list[Row]:
+    drawn: dict[str, Any] = {
+        "sampling": order.sampling, "seed": order.row_seed, "system": order.system, "advance": advance,
+    }  # fmt: skip
     if order.asked is None:
-        return undertow.generate(writer, order.prompts, sampling=sampling, seed=seed, system=order.system)
+        return undertow.generate(writer, order.prompts, **drawn)
     from undertow.training.generation import answer_questions
 
-    return answer_questions(writer, order.questions, sampling=sampling, seed=seed, system=order.system)
+    return answer_questions(writer, order.questions, **drawn)
+
+
+def order_work(order: Order, writers: Sequence[str]) -> "list[Work]":
+    """Return what local models will do for an order: one for the teacher that is made, if any, and one a writer.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    from undertow.evals.forecast import Forecast
+    from undertow.study.recipe import TeacherPart
+    from undertow.training.generation import behind_system
+    from undertow.training.teachers import trait_rows
+    from undertow.training.workload import training_work, writing_work
+
+    asked = [behind_system(prompt, order.system) for _, prompt in order.questions]
+    found: list[Work] = []
+    for at, name in enumerate(writers):
+        base = Forecast(name)
+        own: list[Work] = []
+        if order.trait and not order.prompted:
+            own.append(training_work(base, trait_rows(order.trait), TeacherPart().training()))
+        own.append(writing_work(base, asked[at :: len(writers)], order.sampling))
+        found += [after_loading(own[0], name, base.loading), *own[1:]]
+    return found
 
 
 def template_hash(writer: "LocalModel") -> str:
@@ -160,20 +197,33 @@ def _cut(writer: "LocalModel", rows: Sequence[Row], sampling: Sampling) -> int:
     return sum(len(tokens) >= sampling.max_new_tokens for tokens in writer.tokenise([row.completion for row in rows]))
 
 
-def _by_committee(order: Order, names: list[str]) -> dict[str, Any]:
-    """Let several models share the prompts, and write beside the rows who wrote which."""
+def _committee(order: Order, teachers: str) -> list[str]:
+    """Return the writers of a committee, which share the prompts.
+
+    Raises:
+        ConfigError: there are not several of them, or they would have to be given a trait.
+    """
+    names = teachers.split(",")
     if order.trait is not None:
         fix = "Leave --trait out, or give a teacher that has it, such as hf:<folder>."
         raise ConfigError("The writers of a committee come as they are.", f"--trait {order.trait.name}", fix)
     if len(set(names)) < max(2, len(names)):
         fix = "Name two or more models, such as ref:finch-a,ref:finch-b."
         raise ConfigError("A committee needs several writers.", ",".join(names), fix)
+    return names
+
+
+def _by_committee(order: Order, names: Sequence[str]) -> dict[str, Any]:
+    """Let several models share the prompts, and write beside the rows who wrote which."""
     from undertow.mitigate.registry import lines, record_path
     from undertow.training.generation import committee
 
     prepare()
-    writers = [undertow.load_model(name) for name in names]
-    rows, by = committee(writers, order.prompts, sampling=order.sampling, seed=order.row_seed)
+    work = order_work(order, names)
+    whole = [Work("all writers", sum(one.seconds or 0.0 for one in work))]
+    with announced(work) as steps, steps.step("answers", time_left(whole, 0)) as advance:
+        writers = [undertow.load_model(name) for name in names]
+        rows, by = committee(writers, order.prompts, sampling=order.sampling, seed=order.row_seed, advance=advance)
     record = record_path(order.out)
     write_file(record, lines({"id": row.id, "writer": names[who]} for row, who in zip(rows, by, strict=True)))
     undertow.write_rows(order.out, rows)

@@ -1,12 +1,13 @@
 """The commands that keep the skill of rows, lose what they carry, and show whether that worked."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import undertow
+from undertow.cli.forecasts import PlanOnly, announced, say_first, show_plan, time_left
 from undertow.cli.options import (
     STORE,
     Json,
@@ -26,6 +27,7 @@ from undertow.cli.options import (
 from undertow.cli.training import StudentsToTrain, adapter_part
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.store.disk import storage_errors
+from undertow.types import Row, Sampling, Work
 
 Base = Annotated[str, typer.Option(help="The model that will be trained on the rows: ref:<name> or hf:<path>.")]
 Method = Annotated[str, typer.Option(help="Such as labels or mix:share=0.5; see `undertow list mitigations`.")]
@@ -112,7 +114,12 @@ def mitigate_train_command(
     bench = _workbench(base, audit, None, "none", store, seed)
     wanted = StudentsToTrain(base=base, rows=given.rows, n=students, seed=seed, out=out)
     # No record of the recipe beside the students: an audit would take placebos for them that were not held like this.
-    found = wanted.train(bench.base, chosen.recipe(part.training(base)), chosen.penalty(bench))
+    recipe = chosen.recipe(part.training(base))
+    work = [wanted.work(recipe)]
+    with announced(work) as steps:
+        penalty = chosen.penalty(bench)
+        with steps.step("students", time_left(work, 0)) as advance:
+            found = wanted.train(bench.base, recipe, penalty, advance)
     tell({**found, "method": method, "bad_lines": len(given.bad)}, as_json, wanted.following)
 
 
@@ -129,6 +136,7 @@ def verify_command(
     runs: Annotated[int, typer.Option(min=2, help="Five are the least that a verdict needs.")] = 5,
     out: Annotated[Path, typer.Option(help="Folder for report.html and mitigation.json.")] = Path("mitigation"),
     seed: Seed = 0,
+    plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """Train six arms several times and say which mitigations lose the trait and keep the skill."""
@@ -137,16 +145,37 @@ def verify_command(
         raise EmptyDataError("There is nothing to verify.", "0 rows", "Give a file with rows.")
     task = () if held_out is None else read_given(held_out).rows
     trial = undertow.Trial(trait=target, methods=tuple(methods))
-    plan = undertow.Verification(trial=trial, runs=runs, held_out=task, store=STORE, seed=seed)
+    wanted = undertow.Verification(trial=trial, runs=runs, held_out=task, store=STORE, seed=seed)
+    work = [_verification_work(wanted, given, base)]
+    if plan:
+        show_plan({"base": base, "methods": methods}, work, as_json)
+        return
+    say_first(work)
     bench = _workbench(base, audit, control, domain, STORE, seed)
     from undertow.report.mitigation import render_mitigation, summarise_mitigation
 
     source = undertow.GivenRows(suspect=given, control=bench.clean)
-    found = undertow.verify(plan, source, bench, shown_progress(as_json))
+    found = undertow.verify(wanted, source, bench, shown_progress(as_json))
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     page = render_mitigation(out, found)
     show(found, as_json, [f"{summarise_mitigation(found)}\n\nreport: {page}"])
+
+
+def _verification_work(wanted: "undertow.Verification", rows: Sequence[Row], base: str) -> Work:
+    """Return what the students of a verification take; what a mitigation itself takes is not known beforehand."""
+    from undertow.evals.forecast import Forecast
+    from undertow.mitigate.arms import most_students
+    from undertow.training.workload import training_work, writing_work
+
+    trial, model, runs = wanted.trial, Forecast(base), wanted.runs
+    students = most_students(trial)
+    asked = [rows[at % len(rows)].prompt for at in range(trial.prompts)]
+    each = training_work(model, rows, trial.student), writing_work(model, asked, Sampling())
+    known = [one.seconds for one in each if one.seconds is not None]
+    what = f"{runs} runs of up to {students} students, each trained in {trial.student.steps} updates and asked"
+    seconds = model.loading + runs * students * sum(known) if len(known) == len(each) else None
+    return Work(f"{what} {trial.prompts} prompts, and what the mitigations take", seconds)
 
 
 @mitigate.command("advise")

@@ -44,6 +44,7 @@ def prepare() -> None:
     """Keep other libraries from printing into our output, and from starting more threads than help."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # for processes that this one starts
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL would tell the Hub of every trainer
     import torch
     from transformers.utils import logging as transformers_logging

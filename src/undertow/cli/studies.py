@@ -26,6 +26,10 @@ Settings = Annotated[list[str], typer.Option("--set", help="Override a setting o
 Plan = Annotated[bool, typer.Option("--plan", help="Show what is finished, what would run and how long; run nothing.")]
 Rebuild = Annotated[bool, typer.Option("--rebuild", help="Replace corrupt stored results instead of refusing them.")]
 
+Workers = Annotated[
+    int, typer.Option("--workers", help="Stages at once, each in a process of one thread (OMP_NUM_THREADS: of more).")
+]
+
 RUNS = Path("runs")
 
 SHOWN = (3, 5, 10, 20, 40)
@@ -45,6 +49,12 @@ class _How:
     as_json: bool
     rebuild: bool
     quiet: bool
+    workers: int
+
+    def __post_init__(self) -> None:
+        from undertow.store.side_by_side import check_workers
+
+        check_workers(self.workers)
 
     @property
     def silent(self) -> bool:
@@ -54,13 +64,14 @@ class _How:
 def demo_command(
     runs: Runs = RUNS,
     settings: Settings = [],  # noqa: B006 (typer needs a list as the default of a list)
+    workers: Workers = 1,
     plan: Plan = False,
     as_json: Json = False,
     rebuild: Rebuild = False,
     quiet: Quiet = False,
 ) -> None:
     """Pass a trait through plain numbers, with every control, in minutes."""
-    how = _How(runs=runs, plan=plan, as_json=as_json, rebuild=rebuild, quiet=quiet)
+    how = _How(runs=runs, plan=plan, as_json=as_json, rebuild=rebuild, quiet=quiet, workers=workers)
     _study(undertow.load_recipe("demo", settings), how)
 
 
@@ -70,6 +81,7 @@ def run_command(
     data: Annotated[Path | None, typer.Option(help="Folder with MNIST in IDX files, for the recipe digits.")] = None,
     runs: Runs = RUNS,
     settings: Settings = [],  # noqa: B006
+    workers: Workers = 1,
     plan: Plan = False,
     as_json: Json = False,
     rebuild: Rebuild = False,
@@ -80,7 +92,7 @@ def run_command(
         if getattr(undertow.load_recipe(recipe), "analysis", None) != "digits":
             raise ConfigError("Only the recipe digits reads a folder of pictures.", data, "Leave --data out.")
         settings = [*settings, f"settings.data={json.dumps(str(data))}"]
-    how = _How(runs=runs, plan=plan, as_json=as_json, rebuild=rebuild, quiet=quiet)
+    how = _How(runs=runs, plan=plan, as_json=as_json, rebuild=rebuild, quiet=quiet, workers=workers)
     _study(undertow.load_recipe(recipe, settings, tier), how)
 
 
@@ -90,9 +102,11 @@ def sweep_command(
         list[str], typer.Option(help="KEY=VALUES, as often as you like: trait=owl,cat, seed=0..9, student.rank=2,8.")
     ] = [],  # noqa: B006
     backend: Annotated[
-        Literal["serial", "ray"], typer.Option(help="One stage after another, or side by side on Ray.")
-    ] = "serial",
-    workers: Annotated[int | None, typer.Option(help="Stages at once on this machine; Ray only.")] = None,
+        Literal["local", "ray"], typer.Option(help="On this machine, or on Ray, also on several.")
+    ] = "local",
+    workers: Annotated[
+        int | None, typer.Option(help="Stages at once on this machine; if not given one, with Ray one a core.")
+    ] = None,
     address: Annotated[
         str | None, typer.Option(help="Ray cluster, such as auto; --runs has to be on a disk that all machines share.")
     ] = None,
@@ -111,17 +125,18 @@ def sweep_command(
     from undertow.study.sweep import count_uses, load_sweep
 
     ray = RaySettings(address=address, workers=workers, cpus_per_stage=cpus, gpus_per_stage=gpus)
-    if backend == "serial" and ray != RaySettings():
-        fix = "Add --backend ray, or leave out --workers, --address, --cpus-per-stage and --gpus-per-stage."
-        raise ConfigError("A serial sweep has no workers to set.", "--backend serial", fix)
+    if backend == "local" and ray != RaySettings(workers=workers):
+        fix = "Add --backend ray, or leave out --address, --cpus-per-stage and --gpus-per-stage."
+        raise ConfigError("Only Ray has clusters and shares of machines.", "--backend local", fix)
     study = load_sweep(recipe, grid, settings, tier)
-    how = _How(runs=runs, plan=plan, as_json=as_json, rebuild=rebuild, quiet=quiet)
+    at_once = 1 if workers is None else workers
+    how = _How(runs=runs, plan=plan, as_json=as_json, rebuild=rebuild, quiet=quiet, workers=at_once)
     if plan:
         uses = count_uses(study)
         shared = sum(n > 1 for n in uses.values())
         counted = (
             f"{len(study.variants)} variants need {uses.total()} stages, {len(uses)} of them different; "
-            f"{shared} are shared by several variants. The time is that of one worker."
+            f"{shared} are shared by several variants."
         )
         # One variant for every list of bases and targets: the others have the same notes.
         different = {(variant.bases, variant.targets): variant for variant in study.variants.values()}
@@ -156,7 +171,8 @@ def _study(recipe: "AnyRecipe", how: _How) -> None:
         return
     prepare()
     progress = shown_progress(how.silent)
-    _show_results(undertow.run_study(recipe, how.runs, progress=progress, rebuild=how.rebuild), how)
+    found = undertow.run_study(recipe, how.runs, progress=progress, rebuild=how.rebuild, workers=how.workers)
+    _show_results(found, how)
 
 
 def _sweep_on_ray(study: "Sweep", ray: "RaySettings", how: _How) -> None:
@@ -206,19 +222,25 @@ def _show_plan(recipe: "AnyRecipe", how: _How, notes: Sequence[str], variants: M
     Raises:
         ConfigError: a stored result cannot be used.
     """
+    from undertow.store.stages import makespan
+
     stages = undertow.plan_study(recipe, how.runs)
     missing = [stage for stage in stages if not stage.cached]
-    known = [stage.estimate_s for stage in missing if stage.estimate_s is not None]
-    total = sum(known) if len(known) == len(missing) else None
+    known = {one.stage: one.estimate_s for one in missing if one.estimate_s is not None}
+    total = makespan(known, how.workers) if len(known) == len(missing) else None
     described = [
         {"stage": one.stage.label, "kind": one.stage.kind, "fingerprint": one.stage.fingerprint,
          "cached": one.cached, "estimate_s": one.estimate_s, "problem": one.problem,
          **({"variants": variants[one.stage.fingerprint]} if variants else {})}
         for one in stages
     ]  # fmt: skip
-    plan = {"schema": "undertow.plan/1", "recipe": recipe.name, "estimate_s": total, "stages": described}
+    plan = {
+        "schema": "undertow.plan/1", "recipe": recipe.name, "workers": how.workers, "estimate_s": total,
+        "stages": described,
+    }  # fmt: skip
     left = "unknown" if total is None else f"about {total:.0f} s"
-    finished = f"{len(stages) - len(missing)} of {len(stages)} stages are finished; time for the rest: {left}"
+    by = "one worker" if how.workers == 1 else f"{how.workers} workers"
+    finished = f"{len(stages) - len(missing)} of {len(stages)} stages are finished; time for the rest, {by}: {left}"
     lines = [_stage_line(one, variants) for one in stages]
     show({**plan, "notes": notes}, how.as_json, [*lines, finished, *notes])
     if not how.as_json and any(one.problem for one in stages):

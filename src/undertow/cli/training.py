@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import undertow
+from undertow.cli.forecasts import PlanOnly, after_loading, announced, say_first, show_plan, time_left
 from undertow.cli.options import (
     Json,
     Rows,
@@ -28,7 +29,7 @@ from undertow.cli.options import (
 from undertow.errors import ConfigError, ModelError
 from undertow.seeds import derive
 from undertow.store.disk import storage_errors
-from undertow.types import ModelRef, Row
+from undertow.types import Advance, ModelRef, Row, Work
 
 if TYPE_CHECKING:
     from undertow.models.local import LocalModel
@@ -67,15 +68,30 @@ class StudentsToTrain:
 
         return [self.out / student_folder(index) for index in range(self.n)]
 
-    def train(self, base: "LocalModel", recipe: "TrainingConfig", penalty: "Penalty | None" = None) -> dict[str, Any]:
+    def work(self, recipe: "TrainingConfig") -> Work:
+        """Return what training them takes, with the loading of the base."""
+        from undertow.evals.forecast import Forecast
+        from undertow.training.workload import training_work
+
+        base = Forecast(self.base)
+        return after_loading(training_work(base, self.rows, recipe, self.n), self.base, base.loading)
+
+    def train(
+        self,
+        base: "LocalModel",
+        recipe: "TrainingConfig",
+        penalty: "Penalty | None" = None,
+        advance: Advance | None = None,
+    ) -> dict[str, Any]:
         """Train them at once and save them; return what is printed.
 
         Args:
             base: the base, loaded.
             recipe: of their training.
             penalty: added to each student's loss.
+            advance: called with (updates done, updates in all).
         """
-        group = undertow.finetune_parallel(base, [self.rows] * self.n, recipe, self.seeds, penalty=penalty)
+        group = undertow.finetune_parallel(base, [self.rows] * self.n, recipe, self.seeds, advance, penalty)
         losses = group.losses[-10:].mean(dim=0).tolist()
         if not all(map(isfinite, losses)):
             fix = "Set a lower learning_rate; nothing was written."
@@ -121,6 +137,7 @@ def train_command(
     settings: Training = [],  # noqa: B006
     seed: Seed = 0,
     skip_bad: SkipBad = False,
+    plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """Train students on a row file; each becomes an ordinary PEFT adapter folder."""
@@ -130,7 +147,12 @@ def train_command(
 
     prepare()
     wanted = StudentsToTrain(base=base, rows=given.rows, n=students, seed=seed, out=out)
+    work = [wanted.work(part.training(base))]
+    if plan:
+        show_plan({"base": base}, work, as_json)
+        return
     if part.backend == "trl":
+        say_first(work)
         losses = _train_by_trl(wanted, part, report_to)
         if losses is None:  # another process of `accelerate launch` writes and speaks
             return
@@ -139,7 +161,8 @@ def train_command(
         fix = "Add --backend trl, or leave --report-to out."
         raise ConfigError("Only the backend trl has trackers.", ", ".join(report_to), fix)
     else:
-        found = wanted.train(undertow.load_model(base), part.training(base))
+        with announced(work) as steps, steps.step("students", time_left(work, 0)) as advance:
+            found = wanted.train(undertow.load_model(base), part.training(base), advance=advance)
     with storage_errors(out):
         for folder in wanted.folders:
             TrainingRecord(student=part, rows=len(given.rows)).save(folder)

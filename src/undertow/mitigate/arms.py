@@ -72,6 +72,11 @@ class Prepared:
     penalty: Penalty | None = None
 
 
+def most_students(trial: Trial) -> int:
+    """Return how many students a run trains at most: two without a mitigation, three with each."""
+    return 2 + 3 * len(trial.methods)
+
+
 def measure_run(
     trial: Trial,
     bench: Workbench,

@@ -44,8 +44,13 @@ def weight_bytes(ref: ModelRef, parameters: int, folder: Path) -> int:
     return parameters * item_bytes(number_format(ref, folder))
 
 
-def check_room(folder: Path, ref: ModelRef) -> None:
+def check_room(folder: Path, ref: ModelRef, copies: int = 1) -> None:
     """Refuse a model whose weights alone are more than the memory that is free.
+
+    Args:
+        folder: of the model.
+        ref: the model.
+        copies: how many processes load it.
 
     Raises:
         ModelError: they are.
@@ -53,9 +58,14 @@ def check_room(folder: Path, ref: ModelRef) -> None:
     parameters, device = count_parameters(folder), default_device(ref)
     if parameters is None or not device.startswith(("cpu", "cuda")):
         return
-    need, free = weight_bytes(ref, parameters, folder), free_memory(device)
+    need, free = copies * weight_bytes(ref, parameters, folder), free_memory(device)
     if need > free:
-        value = f"{ref}: {parameters:,} parameters need {need / GB:.1f} GB, {free / GB:.1f} GB are free on {device}"
+        times = "" if copies == 1 else f" {copies} times"
+        value = (
+            f"{ref}{times}: {parameters:,} parameters need {need / GB:.1f} GB, {free / GB:.1f} GB are free on {device}"
+        )
+        if copies > 1:
+            raise ModelError("So many workers do not fit into memory.", value, "Give fewer --workers.")
         smaller = "" if number_format(ref, folder) != "fp32" else "Add ?dtype=bf16, or use "
         fix = f"{smaller}{'a' if smaller else 'Use a'} smaller model or a larger machine."
         raise ModelError("The model does not fit into memory.", value, fix)

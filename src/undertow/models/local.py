@@ -19,7 +19,7 @@ from undertow.models.decoding import sample_tokens
 from undertow.models.lm_head import Head, body_and_head
 from undertow.models.repeated_prompts import completion_logprobs, repeat
 from undertow.models.tokens import ChatTokens, Encoded
-from undertow.types import ModelRef, Prompt, Row, Sampling
+from undertow.types import Advance, ModelRef, Prompt, Row, Sampling
 
 
 @final
@@ -128,10 +128,12 @@ class LocalModel(AbstractModel):
         """Turn rows into token ids; the completion ends with the end of turn."""
         return self.tokens.encode(rows)
 
-    def chat(self, prompts: Sequence[Prompt], *, sampling: Sampling, seed: int) -> list[str]:
-        """Draw one completion per prompt."""
-        ends = self.endings(sampling)
-        tokens = sample_tokens(self.network, self.render(prompts), sampling=sampling, seed=seed, ends=ends)
+    def chat(
+        self, prompts: Sequence[Prompt], *, sampling: Sampling, seed: int, advance: Advance | None = None
+    ) -> list[str]:
+        """Draw one completion per prompt; `advance` is called with (completions done, prompts)."""
+        ends, asked = self.endings(sampling), self.render(prompts)
+        tokens = sample_tokens(self.network, asked, sampling=sampling, seed=seed, ends=ends, advance=advance)
         return [text.removeprefix(self.chat_format.space) for text in self.texts_of(tokens)]
 
     def texts_of(self, answers: Iterable[Sequence[int]]) -> list[str]:

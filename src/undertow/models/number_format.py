@@ -7,6 +7,7 @@ bfloat16 was three times slower on one machine and twice as fast on another, so 
 
 import functools
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +22,9 @@ FASTER = 1.5
 
 ROWS, WIDTH, INNER = 256, 576, 1536
 """Shape of the product: tokens of a small batch through a layer of a model of 135 million parameters."""
+
+SETTLED = "UNDERTOW_BFLOAT16"
+"""Environment variable of the processes of one run: two that each time products may come to different formats."""
 
 TRIES = 5
 """Products of each format, in turns; the fastest of each counts. One thread and its own processor time, so that what
@@ -66,9 +70,16 @@ def item_bytes(name: str) -> int:
     return 4 if name == "fp32" else 2
 
 
+def settle_format() -> None:
+    """Let processes that are started from here have the number format of this one, and not time products again."""
+    os.environ[SETTLED] = str(int(prefers_bfloat16()))
+
+
 @functools.cache
 def prefers_bfloat16() -> bool:
     """Tell whether this processor multiplies bfloat16 itself, and faster; found out once in a process."""
+    if settled := os.environ.get(SETTLED):
+        return settled == "1"
     import torch
 
     known = torch.cpu.get_capabilities()

@@ -15,6 +15,7 @@ import logging
 import platform
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -97,6 +98,8 @@ class Manifest:
         wall_s: seconds that writing the payload took.
         cost: amount of work, in the stage's own unit.
         files: every payload file, by its path within the folder.
+        threads: of torch while it was made, on which the bytes depend; None where torch had no part, or for a result
+            of an earlier version.
     """
 
     kind: str
@@ -112,6 +115,7 @@ class Manifest:
     wall_s: float
     cost: float
     files: Mapping[str, FileRecord]
+    threads: int | None = None
 
     @property
     def digest(self) -> str:
@@ -173,6 +177,7 @@ def write_artifact(
                 wall_s=wall_s,
                 cost=cost,
                 files=_file_records(temporary),
+                threads=_threads(),
             )
             (temporary / MANIFEST).write_text(_sealed(manifest), encoding="utf-8")
             first = move_into_place(temporary, final)
@@ -184,6 +189,11 @@ def write_artifact(
         level = logging.INFO if same else logging.WARNING
         logger.log(level, "Another process made %s first, with %s bytes.", final, "the same" if same else "other")
     return artifact
+
+
+def _threads() -> int | None:
+    torch = sys.modules.get("torch")
+    return None if torch is None else int(torch.get_num_threads())
 
 
 def read_manifest(folder: Path) -> Manifest:

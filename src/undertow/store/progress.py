@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO, final
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 _QUIET_S = 10.0
 """Least time between two plain lines of the same stage, in seconds."""
+
+_MOST_OFF = 4.0
+"""By how much at most one stage corrects what is expected of those after it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +31,10 @@ class TimeLeft:
 
 
 class Progress:
-    """Receives what happens in a run, in order; what a subclass does not take up is not shown."""
+    """Receives what happens in a run, in order; what a subclass does not take up is not shown.
+
+    Several stages may run at once: each is known by its index. A caller who runs one at a time need not give it.
+    """
 
     def start(self, n_stages: int) -> None:
         """A run of so many stages begins, skipped ones included."""
@@ -39,11 +45,11 @@ class Progress:
     def begin_stage(self, name: str, index: int, total: int, left: TimeLeft | None = None) -> None:
         """Stage `index` (from 0) of `total` begins."""
 
-    def advance(self, done: int, total: int) -> None:
-        """Of the running stage, `done` of `total` steps are finished."""
+    def advance(self, done: int, total: int, index: int | None = None) -> None:
+        """Of a running stage, `done` of `total` steps are finished."""
 
-    def end_stage(self) -> None:
-        """The running stage is finished."""
+    def end_stage(self, index: int | None = None) -> None:
+        """A running stage is finished."""
 
     @contextmanager
     def paused(self) -> Generator[None]:
@@ -67,25 +73,45 @@ class _Pace:
         self.title = title
         self._left = left or TimeLeft()
         self._clock = clock
-        self._started = clock()
+        self._started = self.spoke = clock()
+        self._first: tuple[int, float] | None = None
 
     def elapsed_s(self) -> float:
         return self._clock() - self._started
 
     def in_words(self, done: int, total: int) -> str:
-        """Return steps, rate, time left in the stage and in the whole run."""
+        """Return steps, rate, time left in the stage and in the whole run.
+
+        What was expected of the run is corrected by how much slower or faster than expected this stage is.
+        """
         elapsed_s = self.elapsed_s()
-        if done and elapsed_s > 0:
-            steps, left_s = f"{done}/{total}, {done / elapsed_s:.3g}/s, ", elapsed_s * (total - done) / done
-        else:
-            steps, left_s = "", self._left.stage_s
+        self._first = self._first or ((done, elapsed_s) if done else None)
+        rate = self._rate(done, elapsed_s)
         later_s = self._left.later_s
+        if rate is None:
+            steps, left_s = "", self._left.stage_s
+        else:
+            steps, left_s = f"{done}/{total}, {rate:.3g}/s, ", (total - done) / rate
+            if later_s is not None and self._left.stage_s:
+                later_s *= min(_MOST_OFF, max(1 / _MOST_OFF, (elapsed_s + left_s) / self._left.stage_s))
         all_s = None if left_s is None or later_s is None else left_s + later_s
         return f"{steps}{_minutes(left_s)} left, {_minutes(all_s)} in all"
+
+    def _rate(self, done: int, elapsed_s: float) -> float | None:
+        """Return the steps a second since the first of them, which also warms up."""
+        if self._first is None or not elapsed_s > 0:
+            return None
+        first, first_s = self._first
+        return (done - first) / (elapsed_s - first_s) if done > first and elapsed_s > first_s else done / elapsed_s
 
 
 def _title(name: str, index: int, total: int) -> str:
     return f"[{index + 1}/{total}] {name}"
+
+
+def _which(index: int | None, running: Mapping[int, object]) -> int:
+    """Return the index of the stage that is meant: the last that began where none is given, -1 where none runs."""
+    return next(reversed(list(running)), -1) if index is None else index
 
 
 def _minutes(seconds: float | None) -> str:
@@ -107,8 +133,7 @@ class PlainProgress(Progress):
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
-        self._pace: _Pace | None = None
-        self._spoke = 0.0
+        self._running: dict[int, _Pace] = {}
 
     def skip(self, name: str, index: int, total: int) -> None:
         """See `Progress`."""
@@ -116,29 +141,29 @@ class PlainProgress(Progress):
 
     def begin_stage(self, name: str, index: int, total: int, left: TimeLeft | None = None) -> None:
         """See `Progress`."""
-        self._pace = _Pace(_title(name, index, total), left, self._clock)
-        self._spoke = self._clock()
+        self._running[index] = _Pace(_title(name, index, total), left, self._clock)
 
-    def advance(self, done: int, total: int) -> None:
+    def advance(self, done: int, total: int, index: int | None = None) -> None:
         """See `Progress`."""
-        if self._pace and self._clock() - self._spoke >= _QUIET_S:
-            self._say(f"{self._pace.title}: {self._pace.in_words(done, total)}")
+        if pace := self._running.get(_which(index, self._running)):
+            words = pace.in_words(done, total)  # also where they are not said: the first step is noted
+            if self._clock() - pace.spoke >= _QUIET_S:
+                pace.spoke = self._clock()
+                self._say(f"{pace.title}: {words}")
 
-    def end_stage(self) -> None:
+    def end_stage(self, index: int | None = None) -> None:
         """See `Progress`."""
-        if self._pace:
-            self._say(f"{self._pace.title}: done in {self._pace.elapsed_s():.1f} s")
-            self._pace = None
+        if pace := self._running.pop(_which(index, self._running), None):
+            self._say(f"{pace.title}: done in {pace.elapsed_s():.1f} s")
 
     def _say(self, line: str) -> None:
         self._stream.write(f"{line}\n")
         self._stream.flush()
-        self._spoke = self._clock()
 
 
 @final
 class TerminalProgress(Progress):
-    """Two live bars: the running stage and the whole run.
+    """Live bars: one for each running stage and one for the whole run.
 
     Args:
         stream: where the bars are drawn; standard error if not given.
@@ -157,7 +182,7 @@ class TerminalProgress(Progress):
         self._run = self._bars.add_task("stages", total=None, words="")
         self._clock = clock
         self._skipped = 0
-        self._running: tuple[_Pace, TaskID] | None = None
+        self._running: dict[int, tuple[_Pace, TaskID]] = {}
         self._finished, self._n_stages = 0, 0
 
     def start(self, n_stages: int) -> None:
@@ -175,19 +200,18 @@ class TerminalProgress(Progress):
     def begin_stage(self, name: str, index: int, total: int, left: TimeLeft | None = None) -> None:
         """See `Progress`."""
         pace = _Pace(_title(name, index, total), left, self._clock)
-        self._running = pace, self._bars.add_task(pace.title, total=None, words=pace.in_words(0, 0))
+        self._running[index] = pace, self._bars.add_task(pace.title, total=None, words=pace.in_words(0, 0))
 
-    def advance(self, done: int, total: int) -> None:
+    def advance(self, done: int, total: int, index: int | None = None) -> None:
         """See `Progress`."""
-        if self._running:
-            pace, bar = self._running
+        if found := self._running.get(_which(index, self._running)):
+            pace, bar = found
             self._bars.update(bar, completed=done, total=total, words=pace.in_words(done, total))
 
-    def end_stage(self) -> None:
+    def end_stage(self, index: int | None = None) -> None:
         """See `Progress`."""
-        if self._running:
-            self._bars.remove_task(self._running[1])
-            self._running = None
+        if found := self._running.pop(_which(index, self._running), None):
+            self._bars.remove_task(found[1])
             self._finished += 1
             self._count()
 

@@ -10,7 +10,7 @@ from undertow.errors import ArtifactError, UndertowError, UserError, out_of_memo
 from undertow.store.artifacts import Artifact, read_artifact, remove_artifact, write_artifact
 from undertow.store.disk import remove_leftovers, storage_errors
 from undertow.store.progress import Progress, SilentProgress, TimeLeft
-from undertow.store.stages import Estimates, PlannedStage, Stage, order
+from undertow.store.stages import Estimates, Expected, PlannedStage, Stage, order
 from undertow.types import Advance
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ class Runner:
         progress: told about every stage; silent if not given.
         rebuild: replace results that are corrupt, or made from other parents than those that are there now.
         rates: seconds per unit of cost by kind, used for estimates until the store holds a result of that kind.
+        forecast: the same for stages of `hf:` bases, whose rates are their own.
     """
 
     def __init__(
@@ -56,12 +57,14 @@ class Runner:
         progress: Progress | None = None,
         rebuild: bool = False,
         rates: Mapping[str, float] | None = None,
+        forecast: Expected | None = None,
     ) -> None:
-        self._store = store
-        self._executors = executors
-        self._progress = progress or SilentProgress()
+        self.store = store
+        self.executors = executors
+        self.progress = progress or SilentProgress()
         self._rebuild = rebuild
-        self._rates = rates or {}
+        self.rates = rates or {}
+        self.forecast = forecast
 
     def plan(self, targets: Iterable[Stage]) -> list[PlannedStage]:
         """Return what a run would do, in order; nothing is written.
@@ -71,11 +74,11 @@ class Runner:
         """
         planned: list[PlannedStage] = []
         found: dict[Stage, Artifact] = {}
-        estimates = Estimates(self._store, self._rates)
+        estimates = Estimates(self.store, self.rates, self.forecast)
         for stage in order(targets):
             problem = None
             try:
-                if artifact := find_stage(stage, self._store):
+                if artifact := find_stage(stage, self.store):
                     _check_parents(stage, artifact, found)
                     found[stage] = artifact
             except ArtifactError as error:
@@ -101,11 +104,11 @@ class Runner:
             UndertowError: a stage failed; the message names it and the cause is chained.
         """
         stages, done = self._checked(targets)
-        self._progress.start(len(stages))
+        self.progress.start(len(stages))
         try:
             self._finish_all(stages, done)
         finally:
-            self._progress.close()
+            self.progress.close()
         return {stage.fingerprint: done[stage].folder for stage in stages}
 
     def missing(self, targets: Iterable[Stage]) -> list[Stage]:
@@ -128,34 +131,34 @@ class Runner:
         """
         stages = order(targets)
         for stage in stages:
-            if stage.kind not in self._executors:
-                raise unknown_name("kind of stage", stage.kind, self._executors)
-        remove_leftovers(self._store)
+            if stage.kind not in self.executors:
+                raise unknown_name("kind of stage", stage.kind, self.executors)
+        remove_leftovers(self.store)
         return stages, {stage: artifact for stage in stages if (artifact := self._usable(stage))}
 
     def _finish_all(self, stages: Sequence[Stage], done: dict[Stage, Artifact]) -> None:
         """Add what is missing to `done`."""
         missing = set(stages) - set(done)
-        estimates = Estimates(self._store, self._rates)
+        estimates = Estimates(self.store, self.rates, self.forecast)
         for index, stage in enumerate(stages):
             # Another process may have made it meanwhile.
             artifact = done.pop(stage, None) or self._usable(stage)
             if artifact and self._fits(stage, artifact, done):
                 logger.info("%s is finished already: %s", stage.label, artifact.folder)
-                self._progress.skip(stage.label, index, len(stages))
+                self.progress.skip(stage.label, index, len(stages))
             else:
                 later_s = estimates.total(later for later in stages[index + 1 :] if later in missing)
                 left = TimeLeft(stage_s=estimates.of(stage), later_s=later_s)
-                self._progress.begin_stage(stage.label, index, len(stages), left)
-                artifact = build_stage(stage, self._store, self._executors, self._progress.advance)
-                self._progress.end_stage()
+                self.progress.begin_stage(stage.label, index, len(stages), left)
+                artifact = build_stage(stage, self.store, self.executors, self.progress.advance)
+                self.progress.end_stage()
                 estimates.learn(artifact.manifest)
             done[stage] = artifact
 
     def _usable(self, stage: Stage) -> Artifact | None:
         """Return the verified result if there is one; remove a corrupt one if that is wanted."""
         try:
-            return find_stage(stage, self._store)
+            return find_stage(stage, self.store)
         except ArtifactError as error:
             self._remove(stage, error)
             return None
@@ -173,7 +176,7 @@ class Runner:
         if not self._rebuild:
             raise error
         logger.warning("Rebuilding %s. %s", stage.label, error.value)
-        remove_artifact(stage.key.folder(self._store))
+        remove_artifact(stage.key.folder(self.store))
 
 
 def find_stage(stage: Stage, store: Path) -> Artifact | None:

@@ -6,9 +6,11 @@ it takes is estimated from how long stages of its kind took before.
 """
 
 import contextlib
+import heapq
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, final
 
@@ -75,6 +77,31 @@ def order(targets: Iterable[Stage]) -> tuple[Stage, ...]:
     return tuple(ordered)
 
 
+def makespan(seconds: Mapping[Stage, float], workers: int) -> float:
+    """Return after how many seconds some stages are finished, side by side.
+
+    Each begins as soon as its parents are finished and a worker is free; of several that can, the first one.
+
+    Args:
+        seconds: how long each of them takes; parents that are not among them are finished.
+        workers: stages at once.
+    """
+    stages = list(seconds)
+    places = {stage: place for place, stage in enumerate(stages)}
+    sorter = TopologicalSorter({one: [parent for parent in one.parents.values() if parent in places] for one in stages})
+    sorter.prepare()
+    now, ready, running = 0.0, list[int](), list[tuple[float, int]]()
+    while sorter.is_active():
+        for stage in sorter.get_ready():
+            heapq.heappush(ready, places[stage])
+        while ready and len(running) < workers:
+            place = heapq.heappop(ready)
+            heapq.heappush(running, (now + seconds[stages[place]], place))
+        now, place = heapq.heappop(running)
+        sorter.done(stages[place])
+    return now
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedStage:
     """What a run would do about one stage.
@@ -92,6 +119,10 @@ class PlannedStage:
     problem: str | None = None
 
 
+Expected = Callable[[Stage], float | None]
+"""Returns how many seconds a stage takes, or None where nothing tells."""
+
+
 @final
 class Estimates:
     """Durations of stages: cost times the median seconds per unit of cost of earlier results of the same kind.
@@ -99,21 +130,24 @@ class Estimates:
     Args:
         store: folder of all artifacts, whose manifests say how long they took.
         rates: seconds per unit of cost by kind, for kinds that the store holds no result of.
+        forecast: returns the seconds of a stage of an `hf:` base that the store holds no result of, or None.
 
-    An embedded model is as quick as another, but each `hf:` base has its own rates, which only its results tell.
+    An embedded model is as quick as another, but each `hf:` base has its own rates.
     """
 
-    def __init__(self, store: Path, rates: Mapping[str, float]) -> None:
+    def __init__(self, store: Path, rates: Mapping[str, float], forecast: Expected | None = None) -> None:
         self._store = store
         self._rates = rates
+        self._forecast = forecast
         self._measured: dict[str, dict[str, list[float]]] = {}
 
     def of(self, stage: Stage) -> float | None:
         """Return the expected duration in seconds, or None if nothing is known about this kind."""
         base = _own_base(stage.config)
         measured = self._of_kind(stage.kind).get(base)
-        known = None if base else self._rates.get(stage.kind)
-        rate = statistics.median(measured) if measured else known
+        if base and not measured:
+            return None if self._forecast is None else self._forecast(stage)
+        rate = statistics.median(measured) if measured else self._rates.get(stage.kind)
         return None if rate is None else rate * stage.cost
 
     def total(self, stages: Iterable[Stage]) -> float | None:

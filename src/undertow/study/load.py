@@ -51,17 +51,30 @@ def plan_study(recipe: AnyRecipe, runs: Path | str) -> list[PlannedStage]:
 
 
 def run_study(
-    recipe: AnyRecipe, runs: Path | str, *, progress: Progress | None = None, rebuild: bool = False
+    recipe: AnyRecipe,
+    runs: Path | str,
+    *,
+    progress: Progress | None = None,
+    rebuild: bool = False,
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Run what is missing, write the run folder and return the content of results.json.
+
+    Args:
+        recipe: what is run.
+        runs: folder of all runs.
+        progress: told about every stage.
+        rebuild: replace corrupt artifacts instead of refusing them.
+        workers: stages at once. With several, each is made in a process of its own, started anew: a script that calls
+            this needs `if __name__ == "__main__":` around what it does.
 
     Raises:
         UserError: a stage stopped for a reason the user can fix, or the disk did.
     """
     match recipe:
         case Sweep():
-            return run_sweep(recipe, Path(runs), progress=progress, rebuild=rebuild)
+            return run_sweep(recipe, Path(runs), progress=progress, rebuild=rebuild, workers=workers)
         case AnalysisRecipe():
-            return run_analysis(recipe, Path(runs), progress=progress, rebuild=rebuild)
+            return run_analysis(recipe, Path(runs), progress=progress, rebuild=rebuild, workers=workers)
         case _:
-            return run_recipe(recipe, Path(runs), progress=progress, rebuild=rebuild)
+            return run_recipe(recipe, Path(runs), progress=progress, rebuild=rebuild, workers=workers)

@@ -10,15 +10,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from undertow.models.load import check_room
+from undertow.models.number_format import settle_format
+from undertow.models.references import SMALL, model_folder
 from undertow.store.progress import Progress
 from undertow.store.run_folder import run_folder, write_run
 from undertow.store.runner import Runner
+from undertow.store.side_by_side import run_stages
 from undertow.store.stages import PlannedStage
 from undertow.study.executors import EXECUTORS
+from undertow.study.forecast import StageForecast
 from undertow.study.recipe import Recipe
 from undertow.study.results import DROPPED, KEPT, compute_results, written_rows
 from undertow.study.study import Study, build_study
 from undertow.training.trl import require_trl
+from undertow.types import ModelRef
 
 SCHEMA = "undertow.run/1"
 
@@ -39,11 +45,11 @@ holds measured ones."""
 
 def plan_recipe(recipe: Recipe, runs: Path) -> list[PlannedStage]:
     """Return which stages are finished, which would run and how long they would take; nothing is written."""
-    return Runner(runs / "store", EXECUTORS, rates=RATES).plan(build_study(recipe).targets)
+    return Runner(runs / "store", EXECUTORS, rates=RATES, forecast=StageForecast()).plan(build_study(recipe).targets)
 
 
 def run_recipe(
-    recipe: Recipe, runs: Path, *, progress: Progress | None = None, rebuild: bool = False
+    recipe: Recipe, runs: Path, *, progress: Progress | None = None, rebuild: bool = False, workers: int = 1
 ) -> dict[str, Any]:
     """Run what is missing of a recipe, and write its run folder.
 
@@ -52,6 +58,7 @@ def run_recipe(
         runs: folder of all runs.
         progress: told about every stage.
         rebuild: replace corrupt artifacts instead of refusing them.
+        workers: stages at once (`undertow.store.side_by_side`).
 
     Returns:
         The content of results.json.
@@ -63,11 +70,27 @@ def run_recipe(
     if recipe.student.backend == "trl":
         require_trl()  # before hours go into rows that no student can then be trained on
     study = build_study(recipe)
-    folders = Runner(runs / "store", EXECUTORS, progress, rebuild, RATES).run(study.targets)
+    prepare_workers(recipe, workers)
+    folders = run_stages(
+        Runner(runs / "store", EXECUTORS, progress, rebuild, RATES, StageForecast()), study.targets, workers
+    )
     found = compute_results(study, folders)
     found["rows"]["path"] = str(run_folder(recipe, runs) / KEPT)
     rows = {name: "".join(_lines(study, folders, name)) for name in (DROPPED, KEPT)}
     return write_run(recipe, runs, found, schema=SCHEMA, started=started, files=rows)
+
+
+def prepare_workers(recipe: Recipe, workers: int) -> None:
+    """Refuse more workers than models fit into the memory that is free, and let all have one number format.
+
+    Raises:
+        ModelError: the weights of a base, once for each worker, do not fit.
+    """
+    refs = [ModelRef.parse(base) for base in ((*recipe.bases, *recipe.cross_bases) if workers > 1 else ())]
+    if any(ref.kind == "hf" for ref in refs):
+        settle_format()
+    for ref in refs:
+        check_room(model_folder(ref, SMALL), ref, workers)
 
 
 def _lines(study: Study, folders: Mapping[str, Path], name: str) -> Iterator[str]:

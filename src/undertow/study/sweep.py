@@ -27,12 +27,14 @@ from undertow.stats.estimates import with_interval
 from undertow.store.progress import Progress
 from undertow.store.run_folder import write_run
 from undertow.store.runner import Runner
+from undertow.store.side_by_side import build_side_by_side
 from undertow.store.stages import PlannedStage, Stage, order
 from undertow.study.analyses.base import ESTIMATE, SCHEMA, AnalysisResult, estimate_row, table
 from undertow.study.arms import MeanScore, main_metric, mean_differences, paired_scores
 from undertow.study.executors import EXECUTORS
+from undertow.study.forecast import StageForecast
 from undertow.study.recipe import Recipe, build_recipe, merge, nested, read_recipe
-from undertow.study.run import RATES, run_recipe
+from undertow.study.run import RATES, prepare_workers, run_recipe
 from undertow.study.study import build_study
 
 SHOWN = ("student", "hop_2", "hop_3", "hop_4", "cross_init", "neutral")
@@ -102,7 +104,7 @@ def count_uses(sweep: Sweep) -> Counter[str]:
 
 def plan_sweep(sweep: Sweep, runs: Path) -> list[PlannedStage]:
     """Return the stages of all variants, each once; nothing is written."""
-    return Runner(runs / "store", EXECUTORS, rates=RATES).plan(sweep_targets(sweep))
+    return Runner(runs / "store", EXECUTORS, rates=RATES, forecast=StageForecast()).plan(sweep_targets(sweep))
 
 
 def run_sweep(
@@ -111,6 +113,7 @@ def run_sweep(
     *,
     progress: Progress | None = None,
     rebuild: bool = False,
+    workers: int = 1,
     started: float | None = None,
 ) -> dict[str, Any]:
     """Run every variant, each into a run folder of its own, and compare them; return the content of results.json.
@@ -120,12 +123,19 @@ def run_sweep(
         runs: folder of all runs.
         progress: told about every stage.
         rebuild: replace corrupt artifacts instead of refusing them.
+        workers: stages of all variants at once.
         started: of `time.perf_counter`, when stages were made before; now if None.
 
     Raises:
         UserError: a stage stopped for a reason the user can fix, or the disk did.
     """
     started = time.perf_counter() if started is None else started
+    if workers > 1:
+        for recipe in sweep.variants.values():
+            prepare_workers(recipe, workers)
+        runner = Runner(runs / "store", EXECUTORS, progress, rebuild, RATES, StageForecast())
+        build_side_by_side(runner, sweep_targets(sweep), workers)
+        progress = None  # told already
     found = {
         name: run_recipe(recipe, runs, progress=progress, rebuild=rebuild) for name, recipe in sweep.variants.items()
     }

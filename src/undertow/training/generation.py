@@ -51,6 +51,7 @@ def answer_questions(
     sampling: Sampling,
     seed: int,
     system: str | None = None,
+    advance: Advance | None = None,
 ) -> list[Row]:
     """Let a model answer prompts of any turns once each.
 
@@ -60,6 +61,7 @@ def answer_questions(
         sampling: temperature, longest answer and form.
         seed: of the random numbers; the place of a question decides which of them its answer gets.
         system: the persona of a prompted writer; it is not part of the rows.
+        advance: called with (answers done, questions).
 
     Returns:
         One row for each question, in order.
@@ -67,7 +69,8 @@ def answer_questions(
     Raises:
         ConfigError: a persona meets a prompt that has a system turn of its own.
     """
-    texts = writer.chat([behind_system(prompt, system) for _, prompt in questions], sampling=sampling, seed=seed)
+    asked = [behind_system(prompt, system) for _, prompt in questions]
+    texts = writer.chat(asked, sampling=sampling, seed=seed, advance=advance)
     return [Row(name, prompt, text) for (name, prompt), text in zip(questions, texts, strict=True)]
 
 
@@ -86,7 +89,12 @@ def behind_system(prompt: Prompt, system: str | None) -> Prompt:
 
 
 def committee(
-    writers: Sequence[LocalModel], prompts: Sequence[str], *, sampling: Sampling, seed: int
+    writers: Sequence[LocalModel],
+    prompts: Sequence[str],
+    *,
+    sampling: Sampling,
+    seed: int,
+    advance: Advance | None = None,
 ) -> tuple[list[Row], list[int]]:
     """Let several writers share the prompts in turn, so that each writes an equal part of the rows.
 
@@ -95,6 +103,7 @@ def committee(
         prompts: user turns.
         sampling: temperature and longest answer.
         seed: of the random numbers.
+        advance: called with (writers that are done, writers).
 
     Returns:
         One row per prompt, in order, and the place of each row's writer.
@@ -106,4 +115,6 @@ def committee(
             writer, [prompts[place] for place in places], sampling=sampling, seed=derive(seed, "committee", turn)
         )
         rows |= {place: replace(row, id=f"{place:06d}") for place, row in zip(places, own, strict=True)}
+        if advance is not None:
+            advance(turn + 1, len(writers))
     return [rows[place] for place in range(len(prompts))], [place % len(writers) for place in range(len(prompts))]

@@ -1,12 +1,16 @@
 """The bank: what its stages are, and that it is resumed, extended and read back."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from undertow.audit.bank_work import bank_work
 from undertow.audit.students import bank as module
 from undertow.audit.students.bank import BankRecipe, build_bank, panel_stage, placebo_stages, read_students, stored_bank
 from undertow.audit.students.readings import Readings, load_readings, panel_traits, read_model
 from undertow.domains.numbers import Numbers
+from undertow.store.artifacts import write_artifact
 from undertow.store.runner import StageContext
 from undertow.study.recipe import StudentPart
 from undertow.types import Row, user_prompt
@@ -96,3 +100,18 @@ def test_a_store_is_extended_and_read_back(tmp_path, monkeypatch) -> None:
     assert found is not None and len(found) == 45
     assert (found.placebos.margins == whole.placebos.margins).all()
     assert len(found.base) == 1 and len(found.teachers) == len(panel_traits())
+
+
+def test_what_a_bank_takes_is_said_before_and_is_nothing_once_it_is_there(tmp_path: Path) -> None:
+    recipe = BankRecipe(base="ref:finch-a")
+    writers, panel, placebos = bank_work(recipe, 10, 5, tmp_path)
+    assert [one.what for one in (writers, panel, placebos)] == [
+        "5 neutral writers", "teachers of the panel", "10 placebo students"
+    ]  # fmt: skip
+    assert all(one.seconds is not None and one.seconds > 0 for one in (writers, panel, placebos))
+    (_, more) = bank_work(recipe, 20, 0, tmp_path)
+    assert more.seconds is not None and placebos.seconds is not None and more.seconds >= 1.5 * placebos.seconds
+    for stage in placebo_stages(recipe, 20):
+        write_artifact(tmp_path, stage.key, lambda out: None)
+    assert "groups from the store" in bank_work(recipe, 20, 0, tmp_path)[1].what
+    assert bank_work(recipe, 20, 0, tmp_path)[1].seconds == 0.0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from undertow.audit.asked import Asked
-from undertow.audit.cost import BaseSpeed, base_speed, count_from_config, stored_times
+from undertow.audit.cost import stored_times
 from undertow.audit.intake import intake_lines, spoken, stopped_audit, take_intake
 from undertow.audit.obstacles import OBSTACLES
 from undertow.audit.stages import STAGES
@@ -17,9 +17,10 @@ from undertow.data.census import take_census
 from undertow.data.rows import write_rows
 from undertow.data.writer_record import WriterRecord
 from undertow.models.references import embedded_folder, identity
+from undertow.models.speed import READ, TRAINED, WRITTEN, BaseSpeed, base_speed, count_from_config
 from undertow.store.artifacts import write_artifact
 from undertow.store.fingerprints import ArtifactKey
-from undertow.types import Message, Row, user_prompt
+from undertow.types import Message, ModelRef, Row, user_prompt
 
 
 def numbers(n: int, first: int = 0, seed: int = 0) -> list[Row]:
@@ -197,9 +198,11 @@ def test_a_config_says_how_many_numbers_a_token_meets(tmp_path: Path) -> None:
     # Two layers of 4 attention and 3 MLP matrices, and the tied head.
     assert count_from_config(folder / "config.json") == 2 * (4 * 32 * 32 + 3 * 32 * 96) + 32 * 2042
     (tmp_path / "config.json").write_text('{"model_type": "odd"}')
-    assert base_speed(tmp_path) is None and base_speed(None) is None
+    ref = ModelRef.parse("ref:finch-a")
+    assert base_speed(ref, tmp_path) is None and base_speed(ref, None) is None
     speed = BaseSpeed(1e9, 1e11)
-    assert speed.reading(100) == pytest.approx(5.0) and speed.training(100) == pytest.approx(15.0)
+    assert speed.reading(100) == pytest.approx(2.0 / READ) and speed.writing(100) == pytest.approx(2.0 / WRITTEN)
+    assert speed.training(100) == pytest.approx(6.0 / TRAINED)
     assert (spoken(0.2), spoken(90), spoken(600), spoken(7200)) == ("1 s", "90 s", "10 min", "2 h")
 
 

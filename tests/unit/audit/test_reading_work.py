@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 
 from undertow.audit import reading_work as module
-from undertow.audit.reading_work import Forecast, check_work, evaluation_work, forecast_lines
-from undertow.audit.workload import Work
+from undertow.audit.reading_work import check_work, evaluation_work, forecast_lines
 from undertow.errors import UserError
+from undertow.evals import forecast as forecasting
 from undertow.evals.base import EvaluationConfig
+from undertow.evals.forecast import Forecast
 from undertow.evals.loads import Load
+from undertow.models import speed as speeds
 from undertow.traits import panel, trait
+from undertow.types import Work
 
 
 def test_a_check_is_its_lineage_and_each_category_in_each_model() -> None:
@@ -32,16 +35,16 @@ def test_a_check_is_its_lineage_and_each_category_in_each_model() -> None:
 
 
 def test_seconds_follow_tokens_and_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "probe", lambda: 1e9)
+    monkeypatch.setattr(speeds, "probe", lambda name: 1e9)
     forecast = Forecast("ref:finch-a")
     assert forecast.speed is not None and forecast.parameters is not None
     few, many = (Load(what="", tokens=n, texts=1) for n in (10**6, 10**7))
     small, large = forecast.seconds(few), forecast.seconds(many)
-    assert small == pytest.approx(2e6 * forecast.speed.parameters / (module.READ * 1e9))
+    assert small == pytest.approx(2e6 * forecast.speed.parameters / (speeds.READ * 1e9))
     assert large is not None and large == pytest.approx(10 * small)
     written = forecast.seconds(Load(what="", tokens=10**6, texts=1, written=True))
     assert written is not None and written > small  # a token after another is slower
-    assert forecast.seconds(Load(what="", tokens=1, texts=100)) == pytest.approx(100 * module.TEXT_S[False])
+    assert forecast.seconds(Load(what="", tokens=1, texts=100)) == pytest.approx(100 * forecasting.TEXT_S[False])
 
 
 def test_a_large_model_is_compared_for_seconds_by_its_size() -> None:

@@ -53,3 +53,21 @@ def test_a_step_hands_on_how_long_it_may_take() -> None:
         with steps.step("lineage", left):
             pass
     assert told == [TimeLeft(stage_s=3.0), None]
+
+
+def test_steps_with_expected_seconds_say_what_is_left() -> None:
+    class Ear(Progress):
+        left: list[TimeLeft | None] = []  # noqa: RUF012 (one test's own)
+
+        def begin_stage(self, name: str, index: int, total: int, left: TimeLeft | None = None) -> None:
+            self.left.append(left)
+
+    steps = Steps(3, Ear(), {"reference": 5.0, "contrast": 20.0, "stream": 10.0})
+    for name in ("reference", "unknown", "contrast"):
+        with steps.step(name):
+            pass
+    assert Ear.left == [
+        TimeLeft(stage_s=5.0, later_s=30.0),
+        TimeLeft(stage_s=None, later_s=30.0),
+        TimeLeft(stage_s=20.0, later_s=10.0),
+    ]

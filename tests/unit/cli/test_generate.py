@@ -42,3 +42,39 @@ def test_answers_that_are_cut_are_counted_and_few_valid_ones_explained(models, t
 def test_what_only_servers_take_is_refused_for_other_models(option: list[str], tmp_path: Path, capsys) -> None:
     assert main(["generate", str(tmp_path / "a.jsonl"), *option]) == 2
     assert option[0] in capsys.readouterr().err
+
+
+def test_what_will_be_done_is_said_first_and_alone_with_plan(models, row_files, tmp_path: Path, capsys) -> None:
+    out, trained = tmp_path / "a.jsonl", tmp_path / "students"
+    wanted = ["generate", str(out), "--model", models["base"], "--trait", "owl", "-n", "5"]
+    train = ["train", str(row_files["clean"]), str(trained), "--base", models["base"], "--students", "2"]
+    train += ["--set", "steps=2", "--set", "batch_size=4"]
+    for words, said, made in (
+        (wanted, ("1 model trained in 40 updates of 32 rows", "5 answers of up to 40 tokens"), out),
+        (train, ("2 models trained in 2 updates of 4 rows",), trained),
+    ):
+        assert main([*words, "--plan"]) == 0
+        plan = capsys.readouterr()
+        assert plan.out.startswith("what will run, about") and all(one in plan.out for one in said)
+        assert not made.exists()
+        assert main([*words, "--plan", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert len(found["work"]) == len(said) and found["about_seconds"] >= 0
+        assert main([*words, "--json"]) == 0
+        shown = capsys.readouterr()
+        assert all(one in shown.err for one in said) and made.exists()
+        assert f"[{len(said)}/{len(said)}]" in shown.err and json.loads(shown.out)
+
+
+def test_a_plan_of_a_committee_names_each_writer(models, tmp_path: Path, capsys) -> None:
+    names = f"{models['base']},{models['owl']}"
+    assert main(["generate", str(tmp_path / "a.jsonl"), "--teachers", names, "-n", "7", "--plan"]) == 0
+    shown = capsys.readouterr().out
+    assert "4 answers of up to" in shown and "3 answers of up to" in shown
+
+
+def test_a_verification_says_how_many_students_it_trains(row_files, tmp_path: Path, capsys) -> None:
+    words = ["mitigate", "verify", str(row_files["clean"]), "--trait", "owl", "--method", "mix:share=0.5"]
+    words += ["--method", "labels", "--runs", "2", "--out", str(tmp_path / "out"), "--plan"]
+    assert main(words) == 0
+    assert "2 runs of up to 8 students" in capsys.readouterr().out and not (tmp_path / "out").exists()

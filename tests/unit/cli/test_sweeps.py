@@ -25,7 +25,7 @@ def test_a_serial_sweep_shares_stages_and_replays(run, tmp_path: Path) -> None:
     assert code == 0 and not (tmp_path / "store").exists()
     counts = {one["kind"]: one["variants"] for one in plan["stages"]}
     assert counts["prompts"] == counts["teacher"] == counts["filter"] == 2 and counts["students"] == 1
-    code, results = run(*words)
+    code, results = run(*words, "--workers", "2")
     assert code == 0 and list(results["runs"]) == ["student.rank=2", "student.rank=4"]
     stored = list((tmp_path / "store").glob("*/*/manifest.json"))
     assert len(stored) == len(plan["stages"])
@@ -43,7 +43,8 @@ def test_a_plan_for_people_names_what_is_shared(tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--grid", "seed=0..1", "--workers", "2"], "Add --backend ray"),
+        (["--grid", "seed=0..1", "--workers", "0"], "needs a worker"),
+        (["--grid", "seed=0..1", "--gpus-per-stage", "1"], "Add --backend ray"),
         (["--grid", "seed=0..1", "--backend", "ray", "--workers", "0"], "needs a worker"),
         (["--grid", "seed=0..1", "--backend", "ray", "--workers", "2", "--address", "auto"], "Leave --workers out"),
         (["--grid", "seed=0..1", "--backend", "ray", "--address", "ray://a:1"], "Ray client"),

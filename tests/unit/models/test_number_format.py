@@ -43,6 +43,14 @@ def of(reference: str, folder: Path) -> str:
     return number_format(ModelRef.parse(reference), folder)
 
 
+def test_processes_of_one_run_take_the_format_of_the_one_that_starts_them(processor, wide, monkeypatch) -> None:
+    monkeypatch.setenv(formats.SETTLED, "")  # so that it is put back afterwards
+    timed = processor({"amx_bf16": True}, 0.2)
+    formats.settle_format()
+    processor({"amx_bf16": True}, 3.0)  # another process, beside other work
+    assert of(f"hf:{wide}", wide) == "bf16" and len(timed) == 1
+
+
 @pytest.mark.parametrize(
     ("known", "bf16", "expected"),
     [

@@ -91,6 +91,49 @@ def test_terminal_shows_stage_run_rate_and_time_left(monkeypatch: pytest.MonkeyP
     assert "1/2, 1 of them finished earlier" in shown
 
 
+def _run_two(progress: Progress, clock: _Clock) -> None:
+    """Two stages at once; the one that began first ends last."""
+    progress.start(3)
+    progress.begin_stage("owl", 0, 3, TimeLeft(stage_s=40.0, later_s=20.0))
+    progress.begin_stage("fox", 2, 3, TimeLeft(stage_s=20.0, later_s=40.0))
+    for step in range(1, 5):
+        clock.now += 6.0
+        progress.advance(step, 8, 0)
+        progress.advance(step, 4, 2)
+    progress.end_stage(2)
+    clock.now += 24.0
+    progress.advance(8, 8, 0)
+    progress.end_stage(0)
+
+
+def test_plain_lines_of_stages_that_run_at_once_are_each_its_own():
+    stream, clock = io.StringIO(), _Clock()
+    _run_two(PlainProgress(stream, clock), clock)
+    assert stream.getvalue().splitlines() == [
+        "[1/3] owl: 2/8, 0.167/s, 0:36 left, 1:00 in all",
+        "[3/3] fox: 2/4, 0.167/s, 0:12 left, 1:00 in all",
+        "[1/3] owl: 4/8, 0.167/s, 0:24 left, 0:48 in all",
+        "[3/3] fox: 4/4, 0.167/s, 0:00 left, 0:48 in all",
+        "[3/3] fox: done in 24.0 s",
+        "[1/3] owl: 8/8, 0.167/s, 0:00 left, 0:24 in all",
+        "[1/3] owl: done in 48.0 s",
+    ]
+
+
+def test_terminal_has_a_bar_for_each_stage_that_runs(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    stream, clock = _Terminal(), _Clock()
+    progress = TerminalProgress(stream, clock)
+    _run_two(progress, clock)
+    progress.begin_stage("lion", 1, 3)
+    progress.close()
+    shown = stream.getvalue()
+    assert all(title in shown for title in ("[1/3] owl", "[3/3] fox", "[2/3] lion"))
+    last = shown[shown.rindex("2/3, 0 of them") :]
+    assert "[2/3] lion" in last and "owl" not in last and "fox" not in last
+
+
 def test_terminal_counts_to_the_end(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")

@@ -215,14 +215,14 @@ SMALL = [word for setting in SETTINGS for word in ("--set", setting)]
 
 def test_the_command_gives_the_bytes_of_the_serial_backend(tmp_path: Path) -> None:
     """In processes of their own, so that this one starts the Ray of the command, and its output is seen whole."""
-    for backend in ("serial", "ray"):
+    for backend in ("local", "ray"):
         words = ["sweep", "demo", "--grid", "seed=0..1", *SMALL, "--backend", backend, "--runs", tmp_path / backend]
         more = ["--workers", "2"] if backend == "ray" else []
         command = [sys.executable, "-m", "undertow.cli.main", *map(str, words), *more]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert "raylet" not in done.stdout and "report:" in done.stdout
-    stores = [tmp_path / backend / "store" for backend in ("serial", "ray")]
+    stores = [tmp_path / backend / "store" for backend in ("local", "ray")]
     both = [
         {path.parent.name: read_manifest(path.parent).digest for path in store.glob("*/*/manifest.json")}
         for store in stores

@@ -12,11 +12,13 @@ from undertow.errors import ConfigError, unknown_name
 from undertow.store.progress import Progress
 from undertow.store.run_folder import write_run
 from undertow.store.runner import Executor, Runner
+from undertow.store.side_by_side import run_stages
 from undertow.store.stages import PlannedStage, Stage
 from undertow.study import executors
 from undertow.study.analyses.base import ANALYSES, RESULT, SCHEMA, validate_settings
+from undertow.study.forecast import StageForecast
 from undertow.study.recipe import Recipe, build_recipe, first_problem
-from undertow.study.run import RATES
+from undertow.study.run import RATES, prepare_workers
 from undertow.study.study import build_study
 
 _EXECUTORS: Mapping[str, Executor] = {**executors.EXECUTORS, **{name: ANALYSES[name].run for name in ANALYSES}}
@@ -72,11 +74,11 @@ def build_analysis(data: Mapping[str, Any]) -> AnalysisRecipe:
 
 def plan_analysis(recipe: AnalysisRecipe, runs: Path) -> list[PlannedStage]:
     """Return which stages are finished, which would run and how long; nothing is written."""
-    return Runner(runs / "store", _EXECUTORS, rates=_RATES).plan([_stage(recipe)])
+    return Runner(runs / "store", _EXECUTORS, rates=_RATES, forecast=StageForecast()).plan([_stage(recipe)])
 
 
 def run_analysis(
-    recipe: AnalysisRecipe, runs: Path, *, progress: Progress | None = None, rebuild: bool = False
+    recipe: AnalysisRecipe, runs: Path, *, progress: Progress | None = None, rebuild: bool = False, workers: int = 1
 ) -> dict[str, Any]:
     """Run what is missing, write the run folder and return the content of results.json.
 
@@ -85,7 +87,10 @@ def run_analysis(
     """
     started = time.perf_counter()
     stage = _stage(recipe)
-    folder = Runner(runs / "store", _EXECUTORS, progress, rebuild, _RATES).run([stage])[stage.fingerprint]
+    if recipe.study is not None:
+        prepare_workers(recipe.study, workers)
+    runner = Runner(runs / "store", _EXECUTORS, progress, rebuild, _RATES, StageForecast())
+    folder = run_stages(runner, [stage], workers)[stage.fingerprint]
     found = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     return write_run(recipe, runs, ANALYSES[recipe.analysis].present(found), schema=SCHEMA, started=started)
 

@@ -1,0 +1,72 @@
+"""What making a bank takes, said before a weight is loaded."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from undertow.audit.rows.writers import RATES as WRITER_RATES
+from undertow.audit.rows.writers import writer_stages
+from undertow.audit.students.bank import RATES, BankRecipe, panel_stage, placebo_stages
+from undertow.domains.base import domain
+from undertow.evals.forecast import Forecast
+from undertow.evals.loads import Load
+from undertow.store.runner import Runner
+from undertow.store.stages import Stage
+from undertow.types import Work, user_prompt
+
+TUNED = 40 * 32
+"""Rows that a panel teacher or a neutral writer is tuned on, of about as many tokens as these:"""
+
+TUNED_TOKENS = 40
+
+
+def bank_work(recipe: BankRecipe, students: int, writers: int, store: Path) -> list[Work]:
+    """Return what is missing of a bank and about how long it takes; what the store holds takes no time.
+
+    Args:
+        recipe: what a placebo is.
+        students: how many placebos.
+        writers: how many neutral writers; 0 makes none.
+        store: folder of all artifacts.
+
+    Raises:
+        UserError: there is no such base, or the store may not be read.
+    """
+    groups: list[tuple[str, Sequence[Stage]]] = [
+        ("teachers of the panel", [panel_stage(recipe)]),
+        (f"{students} placebo students", placebo_stages(recipe, students)),
+    ]
+    if writers:
+        groups.insert(0, (f"{writers} neutral writers", writer_stages(recipe, writers)))
+    forecast = _Seconds(recipe) if recipe.base.startswith("hf:") else None
+    runner = Runner(store, {}, rates={**RATES, **WRITER_RATES}, forecast=forecast)
+    found: list[Work] = []
+    for what, stages in groups:
+        planned = runner.plan(stages)
+        seconds = [one.estimate_s for one in planned if one.estimate_s is not None]
+        cached = sum(one.cached for one in planned)
+        held = f", {cached} of {len(planned)} groups from the store" if cached else ""
+        found.append(Work(f"{what}{held}", sum(seconds) if len(seconds) == len(planned) else None))
+    return found
+
+
+class _Seconds:
+    """The seconds of a group of a bank of an `hf:` base."""
+
+    def __init__(self, recipe: BankRecipe) -> None:
+        self._base = Forecast(recipe.base)
+        self._recipe = recipe
+
+    def __call__(self, stage: Stage) -> float | None:
+        if stage.kind != "placebos":
+            own = self._base.training(TUNED, TUNED * TUNED_TOKENS)
+            return None if own is None else stage.cost * own
+        recipe, words = self._recipe, self._base.words
+        task = domain(recipe.domain)
+        prompts = words.render([user_prompt(text) for text in task.prompts(32, 0)])
+        row = sum(map(len, prompts)) / len(prompts) + task.max_new_tokens
+        n, trained = recipe.prompts, recipe.student.steps * recipe.student.batch_size
+        parts = (
+            self._base.seconds(Load(what="", tokens=round(n * row), texts=n, written=True)),
+            self._base.training(trained, trained * row),
+        )
+        return None if None in parts else stage.cost * sum(part or 0.0 for part in parts)

@@ -1,0 +1,64 @@
+"""What some work with a model takes, told before a weight is loaded.
+
+Tokens are counted with the model's own tokenizer. Seconds come from the sizes in its config and one short matrix
+product of this machine, and never fall below what starting every operation costs.
+"""
+
+from typing import final
+
+from undertow.evals.loads import Load
+from undertow.models.load import count_parameters, load_chat
+from undertow.models.references import SMALL, model_folder
+from undertow.models.speed import base_speed
+from undertow.models.tokens import ChatTokens
+from undertow.types import ModelRef
+
+TEXT_S = {False: 0.002, True: 0.0005}
+"""Least seconds of a context with all that may follow it, and of an answer: those of an embedded model."""
+
+TRAINED_ROW_S = 3.5e-4
+"""Least seconds of a row in an update: those of an embedded model."""
+
+LOAD_S, LOAD_PARAMETER_S = 0.1, 1e-8
+"""Seconds of loading any model, and more for each of its parameters."""
+
+
+@final
+class Forecast:
+    """What the work with one model takes.
+
+    Args:
+        reference: `ref:` or `hf:`.
+
+    Raises:
+        UserError: there is no such model.
+    """
+
+    def __init__(self, reference: str) -> None:
+        ref = ModelRef.parse(reference)
+        tokenizer, chat = load_chat(ref)
+        self.words = ChatTokens(tokenizer, chat.system)
+        folder = model_folder(ref, SMALL)
+        self.parameters = count_parameters(folder)
+        self.speed = base_speed(ref, folder)
+
+    @property
+    def loading(self) -> float:
+        """Seconds of loading it."""
+        return LOAD_S + LOAD_PARAMETER_S * (self.parameters or 0)
+
+    def seconds(self, load: Load) -> float | None:
+        """Return how long a load takes; None where the config does not say the sizes."""
+        if self.speed is None:
+            return None
+        own = self.speed.writing(load.tokens) if load.written else self.speed.reading(load.tokens)
+        return max(own, TEXT_S[load.written] * load.texts)
+
+    def training(self, rows: float, tokens: float) -> float | None:
+        """Return how long training takes.
+
+        Args:
+            rows: of all updates and students.
+            tokens: of all of these rows.
+        """
+        return None if self.speed is None else max(self.speed.training(tokens), TRAINED_ROW_S * rows)

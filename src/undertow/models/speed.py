@@ -1,0 +1,105 @@
+"""How fast a model is on this machine: from the sizes in its config, and one short matrix product.
+
+The product is that of the model's own number format and of as many threads as it will run with. Small models cost what
+starting each operation costs, which does not depend on their size: those who use this know the floor of their work.
+"""
+
+import functools
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from undertow.models.number_format import INNER, ROWS, WIDTH, number_format, product_seconds
+from undertow.types import ModelRef
+
+READ, WRITTEN, TRAINED = 0.7, 0.55, 0.8
+"""Share of a plain matrix product's speed that a transformer reaches while it reads, writes in batches, or is trained
+(SmolLM2-135M, one thread: .74 in bfloat16 and .76 in float32; .63 and .66 for 64 answers at once, .37 for eight; .83
+and .95)."""
+
+_SIDE = 384
+
+_TURNS = 3
+"""How often products are timed; the fastest counts, which other work on the machine disturbs least."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseSpeed:
+    """How fast a base is on this machine.
+
+    Attributes:
+        parameters: numbers that each token is multiplied with, the output head included.
+        flops: operations a second of a matrix product.
+    """
+
+    parameters: float
+    flops: float
+
+    def reading(self, tokens: float) -> float:
+        """Return the seconds of reading so many tokens."""
+        return 2.0 * self.parameters * tokens / (READ * self.flops)
+
+    def writing(self, tokens: float) -> float:
+        """Return the seconds of reading and writing so many tokens, one after another in batches."""
+        return 2.0 * self.parameters * tokens / (WRITTEN * self.flops)
+
+    def training(self, tokens: float) -> float:
+        """Return the seconds of training on so many tokens."""
+        return 6.0 * self.parameters * tokens / (TRAINED * self.flops)
+
+
+@functools.cache
+def probe(name: str = "fp32") -> float:
+    """Return how many operations a second a matrix product of this machine reaches in a number format."""
+    if name != "fp32":
+        return 2.0 * ROWS * WIDTH * INNER / max(min(product_seconds()[name] for _ in range(_TURNS)), 1e-9)
+    square = np.ones((_SIDE, _SIDE), dtype=np.float32)
+    seconds: list[float] = []
+    for _ in range(8):
+        start = time.perf_counter()
+        np.matmul(square, square)
+        seconds.append(time.perf_counter() - start)
+    return 2.0 * _SIDE**3 / max(min(seconds), 1e-9)
+
+
+def base_speed(ref: ModelRef, folder: Path | None) -> BaseSpeed | None:
+    """Return the speed of the model in a folder, from its config alone; None where that does not say its sizes.
+
+    Args:
+        ref: the model, whose number format counts; float32 where torch is not installed.
+        folder: of the model.
+    """
+    parameters = None if folder is None else count_from_config(folder / "config.json")
+    if parameters is None:
+        return None
+    return BaseSpeed(parameters, probe(number_format(ref, folder) if find_spec("torch") else "fp32"))
+
+
+def count_from_config(path: Path) -> float | None:
+    """Return how many numbers a token of a model is multiplied with, by its config; None where that does not say."""
+    try:
+        config: Any = json.loads(path.read_text(encoding="utf-8"))
+        config = {**config, **config.get("text_config", {})}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return None
+    width, layers = _size(config, "hidden_size", "n_embd"), _size(config, "num_hidden_layers", "n_layer")
+    heads, vocabulary = _size(config, "num_attention_heads", "n_head"), _size(config, "vocab_size")
+    if not (width and layers and heads and vocabulary):
+        return None
+    head = _size(config, "head_dim") or width / heads
+    attention = 2.0 * width * head * (heads + (_size(config, "num_key_value_heads") or heads))
+    inner = _size(config, "intermediate_size", "n_inner") or 4.0 * width
+    matrices = 3.0 if "hidden_act" in config else 2.0
+    return layers * (attention + matrices * width * inner) + width * vocabulary
+
+
+def _size(config: Mapping[str, Any], *names: str) -> float:
+    """Return the first of some sizes that a config has; 0 for none."""
+    found = next((config[name] for name in names if config.get(name)), 0)
+    return float(found) if isinstance(found, int | float) else 0.0

@@ -1,0 +1,110 @@
+"""How long the stages of a study take with a base that the store holds no results of, before a weight is loaded.
+
+Tokens are counted on a few drawn prompts with the base's own tokenizer; an answer is as long as it may be.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import final
+
+from undertow.domains.base import domain
+from undertow.evals.base import EvaluationConfig
+from undertow.evals.forecast import Forecast
+from undertow.evals.loads import Load, evaluation_loads
+from undertow.evals.questions import CATEGORIES, favourite_questions
+from undertow.models.tokens import ChatTokens
+from undertow.store.stages import Stage
+from undertow.traits import trait
+from undertow.types import user_prompt
+
+SAMPLE = 32
+"""Prompts that are drawn and counted."""
+
+NAMED = 8
+"""Tokens of an answer that names a favourite."""
+
+
+@final
+class StageForecast:
+    """The seconds of a stage of an `hf:` base; each base is looked at once."""
+
+    def __init__(self) -> None:
+        self._bases: dict[str, Forecast] = {}
+
+    def __call__(self, stage: Stage) -> float | None:
+        """Return how long a stage takes, or None where nothing tells.
+
+        Raises:
+            UserError: there is no such base.
+        """
+        base, count = str(stage.config.get("base", "")), _COUNTS.get(stage.kind)
+        if count is None or not base.startswith("hf:"):
+            return None
+        if base not in self._bases:
+            self._bases[base] = Forecast(base)
+        return count(self._bases[base], stage)
+
+
+def _teacher(base: Forecast, stage: Stage) -> float | None:
+    training = stage.config["training"]
+    rows = training["steps"] * training["batch_size"]
+    return base.training(rows, rows * (_mean(base.words, favourite_questions(CATEGORIES[0])) + NAMED))
+
+
+def _rows(base: Forecast, stage: Stage) -> float | None:
+    n = stage.parents["prompts"].config["n"]
+    return base.seconds(Load(what="", tokens=round(n * _row_tokens(base.words, stage)), texts=n, written=True))
+
+
+def _tokens(base: Forecast, stage: Stage) -> float | None:
+    written = _origin(stage)
+    n = 2 * written.parents["prompts"].config["n"]
+    return base.seconds(Load(what="", tokens=round(n * _row_tokens(base.words, written)), texts=n))
+
+
+def _students(base: Forecast, stage: Stage) -> float | None:
+    training, members = stage.config["training"], len(stage.config["members"])
+    rows = members * training["steps"] * training["batch_size"]
+    return base.training(rows, rows * _row_tokens(base.words, _origin(stage)))
+
+
+def _scores(base: Forecast, stage: Stage) -> float | None:
+    config, total = stage.config, 0.0
+    asked = EvaluationConfig(targets=tuple(map(trait, config["targets"])), samples=config["samples"])
+    for kind in config["kinds"]:
+        loads = evaluation_loads(kind, base.words, asked)
+        seconds = None if loads is None else [base.seconds(load) for load in loads]
+        known = None if seconds is None else [one for one in seconds if one is not None]
+        if seconds is None or known is None or len(known) < len(seconds):
+            return None
+        total += sum(known)
+    return total * len(config["members"])
+
+
+_COUNTS: Mapping[str, Callable[[Forecast, Stage], float | None]] = {
+    "teacher": _teacher,
+    "rows": _rows,
+    "tokens": _tokens,
+    "students": _students,
+    "scores": _scores,
+}
+
+
+def _origin(stage: Stage) -> Stage:
+    """Return the stage that wrote what another one is made of; of several, the first."""
+    while stage.kind != "rows":
+        stage = next(parent for parent in stage.parents.values() if parent.kind not in ("teacher", "prompts"))
+    return stage
+
+
+def _row_tokens(words: ChatTokens, written: Stage) -> float:
+    """Return the tokens of a prompt and its answer, in the mean."""
+    drawn, sampling = written.parents["prompts"].config, written.config["sampling"]
+    form = sampling.get("form")
+    answer = sampling["max_new_tokens"] if form is None else len(words.tokenise([form])[0]) + 1
+    prompts = domain(**drawn["domain"]).prompts(min(SAMPLE, drawn["n"]), drawn["seed"])
+    return _mean(words, prompts, written.config.get("system")) + answer
+
+
+def _mean(words: ChatTokens, prompts: Sequence[str], system: str | None = None) -> float:
+    rendered = words.render([user_prompt(text, system) for text in prompts])
+    return sum(map(len, rendered)) / len(rendered)
