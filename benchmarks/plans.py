@@ -26,7 +26,7 @@ AIM = 1.5
 RUN = {
     FINCH: ["demo", "arms=[student, control]", "replicates=2", "domain.prompts=1000", "student.steps=80"],
     "hf": [
-        "laptop-real", "replicates=1", "domain.prompts=48", "teacher={steps: 2, batch_size: 8}",
+        "real-numbers", "replicates=1", "domain.prompts=48", "teacher={steps: 2, batch_size: 8}",
         "student={steps: 3, batch_size: 8}", "evaluation={samples: 1, targets: [lion]}",
     ],
 }  # fmt: skip

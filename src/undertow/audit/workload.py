@@ -10,7 +10,16 @@ from functools import cached_property
 
 from undertow.audit.asked import Asked
 from undertow.audit.cost import stored_times
-from undertow.audit.rows.limits import ANSWERED, ANSWERS, MATCHED, NEUTRAL_PROMPTS, SIGNED, SIGNED_OWN, STREAMED
+from undertow.audit.rows.limits import (
+    ANSWERED,
+    ANSWERS,
+    MATCHED,
+    NEUTRAL_PROMPTS,
+    SIGNED,
+    SIGNED_OWN,
+    STREAMED,
+    SURFACED,
+)
 from undertow.audit.stages import STAGES as REGISTERED
 from undertow.data.census import matched_rows
 from undertow.models.references import identity
@@ -111,7 +120,8 @@ class Workload:
 
 
 def _surface(work: Workload) -> Work:
-    return Work(f"surface: {work.rows} rows", work.rows * 3e-5)
+    n = min(SURFACED, work.rows)
+    return Work(f"surface: {n} rows", n * 3e-5)
 
 
 def _contrast(work: Workload) -> Work:

@@ -8,7 +8,6 @@ from typing import final
 
 from undertow.evals.loads import Load
 from undertow.models.load import count_parameters, load_chat
-from undertow.models.number_format import number_format
 from undertow.models.references import SMALL, model_folder
 from undertow.models.speed import base_speed
 from undertow.models.tokens import ChatTokens
@@ -42,8 +41,6 @@ class Forecast:
         folder = model_folder(ref, SMALL)
         self.parameters = count_parameters(folder)
         self.speed = base_speed(ref, folder)
-        # In half precision SmolLM2 does not go on from what it keeps closely enough, and reads its contexts again.
-        self.half = number_format(ref, folder) != "fp32"
 
     @property
     def loading(self) -> float:
@@ -54,8 +51,7 @@ class Forecast:
         """Return how long a load takes; None where the config does not say the sizes."""
         if self.speed is None:
             return None
-        tokens = load.apart if self.half and load.apart else load.tokens
-        own = self.speed.writing(tokens) if load.written else self.speed.reading(tokens)
+        own = self.speed.writing(load.tokens) if load.written else self.speed.reading(load.tokens)
         return max(own, TEXT_S[load.written] * load.texts)
 
     def training(self, rows: float, tokens: float) -> float | None:

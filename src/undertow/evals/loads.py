@@ -31,15 +31,12 @@ class Load:
         tokens: that pass through the model.
         texts: contexts or answers, each of which costs something whatever its length.
         written: whether the tokens are sampled one after another, which is slower.
-        apart: tokens where a network cannot go on from what it keeps of a context, and reads it again with every path
-            that follows it; 0 where nothing follows.
     """
 
     what: str
     tokens: int
     texts: int
     written: bool = False
-    apart: int = 0
 
 
 def evaluation_loads(name: str, words: "ChatTokens", config: EvaluationConfig) -> list[Load] | None:
@@ -62,7 +59,6 @@ def panel_load(words: "ChatTokens", category: str, traits: Sequence[Trait]) -> L
         what=f"{_n(len(traits), f'{category}')} on {len(questions)} questions, {tokens:,} tokens",
         tokens=tokens,
         texts=len(questions),
-        apart=_apart(words, _asked(words, questions), traits, opening=True),
     )
 
 
@@ -75,7 +71,6 @@ def _favourite(words: "ChatTokens", config: EvaluationConfig, prefix_seed: int |
             what=f"{_n(len(traits), category)} on {len(asked)} questions, {tokens:,} tokens",
             tokens=tokens,
             texts=len(asked),
-            apart=_apart(words, contexts, traits, opening=True),
         )
         yield _answers("answers of a word", contexts, config.samples, NAMED)
 
@@ -146,11 +141,6 @@ def _asked(words: "ChatTokens", questions: Sequence[str]) -> list[list[int]]:
 def _after(words: "ChatTokens", contexts: Sequence[Sequence[int]], traits: Sequence[Trait], *, opening: bool) -> int:
     """Return the tokens of contexts and of all spellings after each of them; the common beginning counts once."""
     return _length(contexts) + _nodes(words, traits, opening) * len(contexts)
-
-
-def _apart(words: "ChatTokens", contexts: Sequence[Sequence[int]], traits: Sequence[Trait], *, opening: bool) -> int:
-    """Return the tokens of every context read alone and once more with each beginning of a spelling after it."""
-    return (1 + _nodes(words, traits, opening)) * sum(len(one) + 1 for one in contexts)
 
 
 def _nodes(words: "ChatTokens", traits: Sequence[Trait], opening: bool) -> int:

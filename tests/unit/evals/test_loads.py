@@ -58,17 +58,3 @@ def test_a_panel_counts_as_many_tokens_as_may_be_read(tiny_model, monkeypatch: p
     mean_margins(tiny_model, traits)
     assert load.texts == 50 and load.what.startswith("5 trees on 50 questions")
     assert 0.5 * load.tokens < sum(read) <= 1.1 * load.tokens
-
-
-def test_contexts_that_are_read_again_with_each_path_are_counted_so() -> None:
-    from undertow.evals.forecast import Forecast
-    from undertow.evals.loads import panel_load
-    from undertow.traits import panel
-
-    base = Forecast("ref:finch-a")
-    few, many = (panel_load(base.words, "animal", panel("animal")[:n]) for n in (2, 6))
-    assert few.apart > few.tokens and many.apart > 2 * few.apart
-    together = base.seconds(many)
-    base.half = True  # a network that cannot go on from what it keeps
-    apart = base.seconds(many)
-    assert together is not None and apart is not None and apart >= together

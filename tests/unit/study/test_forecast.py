@@ -15,7 +15,7 @@ SMALL = ["replicates=1", "domain.prompts=40", "student.steps=30", "evaluation={s
 
 
 def seconds(base: Path, *settings: str) -> dict[str, float]:
-    recipe = load_recipe("laptop-real", [f"bases=['hf:{base}']", *SMALL, *settings])
+    recipe = load_recipe("real-numbers", [f"bases=['hf:{base}']", *SMALL, *settings])
     found: dict[str, float] = {}
     for one in plan_study(recipe, Path("nowhere")):
         assert one.estimate_s is not None
@@ -35,7 +35,7 @@ def test_every_stage_of_an_unknown_base_has_its_seconds(tiny_folder: Path, monke
 
 
 def test_what_the_store_measured_goes_before_the_forecast(tiny_folder: Path, tmp_path: Path) -> None:
-    recipe = load_recipe("laptop-real", [f"bases=['hf:{tiny_folder}']", *SMALL])
+    recipe = load_recipe("real-numbers", [f"bases=['hf:{tiny_folder}']", *SMALL])
     stage = next(one.stage for one in plan_study(recipe, tmp_path) if one.stage.kind == "teacher")
     forecast = StageForecast()
     assert Estimates(tmp_path, {}, forecast).of(stage) == forecast(stage)
