@@ -24,7 +24,7 @@ $(READY): pyproject.toml constraints/cpu.txt
 	touch $@
 
 demo: $(READY) ## Pass a trait through plain numbers, and show it
-	$(BIN)/undertow demo
+	$(BIN)/undertow demo --workers 2
 
 test: $(READY) ## Quick tests with the coverage gates
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" -n 2 -q --cov --cov-fail-under=90
