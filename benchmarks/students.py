@@ -33,7 +33,7 @@ STUDENTS = 8
 TEMPERATURE = 0.7
 """Of the rows: below 1, so that there is something to learn from the base's own answers."""
 IGNORED = -100
-TARGET = 3.0
+TARGET = 2.4
 
 
 class LossTrainer(Trainer):
@@ -146,7 +146,7 @@ def main() -> None:
     print("final loss, undertow - Trainer, per student:", " ".join(f"{value:+.4f}" for value in difference.tolist()))
     print(f"mean difference {difference.mean():+.4f} +- {difference.std() / STUDENTS**0.5:.4f} (standard error)")
     print(f"Trainer / undertow: {peer.least / ours.least:.2f} (min), {peer.median / ours.median:.2f} (median)", end="")
-    print(f"; target {TARGET:.0f}")
+    print(f"; target {TARGET:g}")
 
 
 if __name__ == "__main__":
