@@ -1,7 +1,7 @@
 """What an audit will do and about how long it takes: one line for each stage and for what the stages need.
 
 Seconds are those of this machine's processor: what the store's own results took, or else an estimate from the sizes
-of the base, never below what an embedded model takes on two cores that other work shares.
+of the base, never below what an embedded model takes on one core.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ from undertow.types import ModelRef, Work
 RECOVERED, SHADOWS, TOKENS, TUNED = 4000, 4, 48, 40 * 32 * 40
 """Rows that recovery reads, shadow students, tokens of an answer, tokens that a panel teacher is tuned on."""
 
-TEACHER_S, STUDENT_S, SCORE_S, ANSWER_S = 4.0, 6.0, 0.002, 0.002
+TEACHER_S, STUDENT_S, SCORE_S, ANSWER_S = 0.6, 4.5, 5e-4, 7e-4
 """Least seconds of a panel teacher, a student, a row under one candidate, and an answer."""
 
 

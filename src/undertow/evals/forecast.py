@@ -13,10 +13,10 @@ from undertow.models.speed import base_speed
 from undertow.models.tokens import ChatTokens
 from undertow.types import ModelRef
 
-TEXT_S = {False: 0.002, True: 0.0005}
+TEXT_S = {False: 0.002, True: 0.001}
 """Least seconds of a context with all that may follow it, and of an answer: those of an embedded model."""
 
-TRAINED_ROW_S = 3.5e-4
+TRAINED_ROW_S = 8e-4
 """Least seconds of a row in an update: those of an embedded model."""
 
 LOAD_S, LOAD_PARAMETER_S = 0.1, 1e-8

@@ -30,17 +30,17 @@ SCHEMA = "undertow.run/1"
 
 RATES = {
     "prompts": 0.02,
-    "teacher": 0.006,
-    "rows": 5.2e-4,
-    "filter": 0.06,
+    "teacher": 0.0114,
+    "rows": 7e-4,
+    "filter": 0.16,
     "shuffle": 0.05,
     "mix": 0.1,
     "tokens": 3.0,
-    "students": 3.7e-4,
-    "scores": 0.03,
+    "students": 8.4e-4,
+    "scores": 0.006,
 }
-"""Seconds per unit of cost with an embedded model on two free cores (medians of the runs of 2026-11-24), until a store
-holds measured ones."""
+"""Seconds per unit of cost with an embedded model and one thread (medians of a demo on an EPYC with AVX-512; those of
+shuffle, mix and tokens are older), until a store holds measured ones."""
 
 
 def plan_recipe(recipe: Recipe, runs: Path) -> list[PlannedStage]:
