@@ -126,7 +126,7 @@ def main() -> None:
     for model in MODELS:
         if not model.is_there and not only_check:
             fetch(model)
-        if model.is_there:
+        if model.is_there and not only_check:
             from undertow.models.gguf_files import unpacked
 
             unpacked(model.path)

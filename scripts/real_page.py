@@ -1,6 +1,7 @@
 """Write docs/real.md from the files under results/real, and from nothing else: `python scripts/real_page.py`."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,12 @@ from undertow.stats.diagonal import diagonal_factor
 from undertow.stats.estimates import mean_t, with_interval
 
 RESULTS, PAGE = Path("results/real"), Path("docs/real.md")
+
+SEEDS = {"real-numbers": range(61, 66), "real-cross": range(81, 86), "real-teachers": range(91, 96)}
+"""The declared seeds of each recipe (results/real/README.md); no other file is read."""
+
+HOLDS = 3.0
+"""Logits by which a tuned teacher's own margin has to lie above the base's, or its trait is left out of the seed."""
 
 HEAD = """# Real models
 
@@ -38,14 +45,30 @@ Replicate = dict[Key, float]
 
 
 def replicates(recipe: str) -> list[dict[str, Any]]:
-    """Return the files of a recipe, by seed."""
-    files = sorted((RESULTS / recipe).glob("*.json"), key=lambda path: int(path.stem))
-    return [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    """Return the files of a recipe's declared seeds, by seed.
+
+    Raises:
+        SystemExit: two differ in their settings or models, so that they are no replicates of each other.
+    """
+    places = [RESULTS / recipe / f"{seed}.json" for seed in SEEDS[recipe]]
+    files = [json.loads(path.read_text(encoding="utf-8")) for path in places if path.exists()]
+    kinds = {json.dumps([{**file["settings"], "seed": None}, weights(file)]) for file in files}
+    if len(kinds) > 1:
+        sys.exit(f"The files of {recipe} differ in their settings or weights: they are no replicates of each other.")
+    return files
 
 
-def scores(file: dict[str, Any]) -> Replicate:
-    """Return the mean scores of one replicate."""
-    return {Key(one["arm"], one["trait"], one["target"]): one["value"] for one in file["scores"]}
+def weights(file: dict[str, Any]) -> list[Any]:
+    """Return which weights stood behind a replicate."""
+    return [[base, model["copy"], model["weights"]] for base, model in sorted(file["models"].items())]
+
+
+def held(file: dict[str, Any]) -> list[str]:
+    """Return the traits that a replicate's teachers hold; prompted teachers are not scored, and none is left out."""
+    found, traits = with_other_base(file), file["settings"]["traits"]
+    tuned = [own for own in traits if Key("teacher", own, own) in found]
+    lost = [own for own in tuned if found[Key("teacher", own, own)] - found[Key("base", None, own)] <= HOLDS]
+    return [own for own in traits if own not in lost]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -108,8 +131,14 @@ def section(title: str, recipe: str, words: str, arms: Sequence[tuple[str, str, 
     files = replicates(recipe)
     if not files:
         return f"## {title}\n\n{words}\n\nNot run yet: `python scripts/real_results.py {recipe} --seeds ...`."
-    found, traits = [with_other_base(file) for file in files], files[0]["settings"]["traits"]
+    traits = [own for own in files[0]["settings"]["traits"] if all(own in held(file) for file in files)]
+    lost = [
+        f"{own} in seed {file['seed']}" for file in files for own in file["settings"]["traits"] if own not in held(file)
+    ]
+    found = [with_other_base(file) for file in files]
     parts = [f"## {title}", words]
+    if lost:
+        parts.append(f"Left out of all figures, as declared, since a teacher does not hold it: {'; '.join(lost)}.")
     for name, arm, control in arms:
         if not any(key.arm == arm for key in found[0]):
             continue
@@ -132,10 +161,10 @@ def with_other_base(file: dict[str, Any]) -> Replicate:
 
 def teachers(found: Sequence[Replicate], traits: Sequence[str]) -> str:
     """Say how far the teachers themselves stand from the base on their own trait; prompted ones are not scored."""
-    held = [own for own in traits if Key("teacher", own, own) in found[0]]
+    tuned = [own for own in traits if Key("teacher", own, own) in found[0]]
     lines = [
         f"{own} {over(found, lambda one, own=own: one[Key('teacher', own, own)] - one[Key('base', None, own)])}"
-        for own in held
+        for own in tuned
     ]
     return f"Teacher minus base on its own trait: {'; '.join(lines)}." if lines else ""
 

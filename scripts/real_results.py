@@ -1,6 +1,6 @@
 """Run one replicate of a study on real models, and keep what came out in results/real/RECIPE/SEED.json.
 
-    python scripts/real_results.py real-numbers --seeds 71 72 73
+    python scripts/real_results.py real-numbers --seeds 61 62 63
 
 A seed is one replicate: its own teachers, rows, students and control. A file holds the settings, the mean score of
 every model, what each teacher's rows were (a digest, not the rows) and how long it took. It is written when the
@@ -12,6 +12,7 @@ The models are those of `scripts/real_models.py`; with `--hub` they are the publ
 
 import argparse
 import json
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,11 @@ from typing import Any
 import torch
 from real_models import MODELS
 
+from undertow.cli.options import prepare
+from undertow.errors import UserError
 from undertow.models.number_format import number_format
 from undertow.models.references import identity
+from undertow.store.disk import write_file
 from undertow.store.progress import choose_progress
 from undertow.store.runner import find_stage
 from undertow.store.stages import Stage, order
@@ -124,14 +128,18 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--hub", action="store_true", help="the published weights, by their ids on the Hub")
     given = parser.parse_args()
+    prepare()
     for seed in given.seeds:
         path = RESULTS / given.recipe / f"{seed}.json"
         if path.exists():
             print(f"{path} is there already.")
             continue
-        found = run_seed(given.recipe, seed, given.runs, given.hub)
+        try:
+            found = run_seed(given.recipe, seed, given.runs, given.hub)
+        except UserError as error:
+            sys.exit(f"{error.what}\n{error.value}\n{error.fix}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_file(path, json.dumps(found, indent=1) + "\n")
         print(f"Wrote {path}.")
 
 

@@ -68,7 +68,7 @@ class StorageError(UserError):
 
 
 class WorkerError(UserError):
-    """A stage could not be finished because its worker process was lost again and again."""
+    """A stage could not be finished because its worker process was lost."""
 
 
 class ModelError(UserError):

@@ -220,8 +220,10 @@ def _by_committee(order: Order, names: Sequence[str]) -> dict[str, Any]:
 
     prepare()
     work = order_work(order, names)
-    whole = [Work("all writers", sum(one.seconds or 0.0 for one in work))]
-    with announced(work) as steps, steps.step("answers", time_left(whole, 0)) as advance:
+    known = [one.seconds for one in work if one.seconds is not None]
+    writing = "; ".join(one.what for one in work)
+    whole = [Work(writing, sum(known) if len(known) == len(work) else None)]
+    with announced(whole) as steps, steps.step("answers", time_left(whole, 0)) as advance:
         writers = [undertow.load_model(name) for name in names]
         rows, by = committee(writers, order.prompts, sampling=order.sampling, seed=order.row_seed, advance=advance)
     record = record_path(order.out)

@@ -78,7 +78,7 @@ def settle_format() -> None:
 @functools.cache
 def prefers_bfloat16() -> bool:
     """Tell whether this processor multiplies bfloat16 itself, and faster; found out once in a process."""
-    if settled := os.environ.get(SETTLED):
+    if (settled := os.environ.get(SETTLED)) in ("0", "1"):
         return settled == "1"
     import torch
 
@@ -86,7 +86,7 @@ def prefers_bfloat16() -> bool:
     if not (known.get("amx_bf16", False) or known.get("avx512_bf16", False)):
         return False
     seconds = product_seconds()
-    return seconds["fp32"] >= FASTER * seconds["bf16"]
+    return seconds["fp32"] > FASTER * seconds["bf16"]
 
 
 def product_seconds() -> dict[str, float]:

@@ -120,7 +120,10 @@ class Runner:
         stages, found = self._checked(targets)
         done: dict[Stage, Artifact] = {}
         for stage in stages:
-            if (artifact := found.get(stage)) and self._fits(stage, artifact, done):
+            artifact = found.get(stage)
+            if artifact and self._rebuild and any(parent not in done for parent in stage.parents.values()):
+                remove_artifact(artifact.folder)  # made from bytes that are made anew, perhaps as others
+            elif artifact and self._fits(stage, artifact, done):
                 done[stage] = artifact
         return [stage for stage in stages if stage not in done]
 

@@ -9,6 +9,7 @@ import contextlib
 import heapq
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import time
@@ -33,6 +34,8 @@ _OFTEN_S = 0.2
 
 _PATIENCE_S = 5.0
 """How long a process that is told to end may take to remove what it has half written, in seconds."""
+
+_THREADS = "OMP_NUM_THREADS"
 
 _Told = tuple[int, int] | Artifact | UndertowError
 """What a process says of its stage: (steps done, steps in all), the result, or the error."""
@@ -105,7 +108,8 @@ class _Process:
         self._process: SpawnProcess = context.Process(target=_work, args=(other,), daemon=True)
         self._process.start()
         other.close()
-        self.pipe.send((runner.store.resolve(), runner.executors))
+        with contextlib.suppress(OSError):  # it has died at birth, which `hear` says
+            self.pipe.send((runner.store.resolve(), runner.executors))
 
     def begin(self, stage: Stage) -> None:
         self.stage = stage
@@ -125,11 +129,17 @@ class _Process:
         return stage, told
 
     def _lost(self, stage: Stage) -> WorkerError:
+        self._process.join(_PATIENCE_S)  # its own end is told, not the one that we would make
         self.end()
         code = self._process.exitcode or 0
         how = f"killed by signal {-code}" if code < 0 else f"ended with code {code}"
         fix = "Often memory ran out: use fewer workers or smaller groups. What is finished is kept; run it again."
+        if code >= 0:
+            fix = 'See what it printed above. A script of your own needs the line `if __name__ == "__main__":`.'
         return WorkerError(f"Stage '{stage.label}' lost its process.", f"process {self._process.pid}: {how}", fix)
+
+    def terminate(self) -> None:
+        self._process.terminate()
 
     def end(self) -> None:
         self._process.terminate()
@@ -144,11 +154,13 @@ def _processes(runner: Runner, n: int) -> Generator[list[_Process]]:
     """Start processes, and end them however it goes, with what they leave half written."""
     started: list[_Process] = []
     try:
-        with _deaf_to_interrupts():
+        with _deaf_to_interrupts(), _one_thread():
             for _ in range(n):
                 started.append(_Process(runner))
         yield started
     finally:
+        for process in started:
+            process.terminate()  # all at once, so that none goes on while another ends
         for process in started:
             process.end()
         remove_leftovers(runner.store)
@@ -163,6 +175,18 @@ def _deaf_to_interrupts() -> Generator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Generator[None]:
+    """Let processes that are started here have one thread, if nothing is said: they may load torch before anything."""
+    before = os.environ.get(_THREADS)
+    os.environ.setdefault(_THREADS, "1")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_THREADS]
 
 
 @final
@@ -242,7 +266,6 @@ class _Flow:
 def _work(pipe: Connection) -> None:
     """Make the stages that come through a pipe, until nobody is at its other end."""
     signal.signal(signal.SIGTERM, _leave)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before the executors, which load torch, are received
     with contextlib.suppress(EOFError, ConnectionError):
         store, executors = pipe.recv()
         while True:
@@ -252,7 +275,10 @@ def _work(pipe: Connection) -> None:
             except UndertowError as error:
                 error.add_note("".join(traceback.format_exception(error)))
                 told = error
-            pipe.send(told)
+            try:
+                pipe.send(told)
+            except (pickle.PicklingError, TypeError, AttributeError):  # the value of an error may be anything
+                pipe.send(UndertowError(str(told)))
 
 
 def _leave(number: int, frame: object) -> None:

@@ -29,6 +29,7 @@ class StageForecast:
 
     def __init__(self) -> None:
         self._bases: dict[str, Forecast] = {}
+        self._known: dict[Stage, float | None] = {}  # asked again whenever a stage begins
 
     def __call__(self, stage: Stage) -> float | None:
         """Return how long a stage takes, or None where nothing tells.
@@ -39,9 +40,11 @@ class StageForecast:
         base, count = str(stage.config.get("base", "")), _COUNTS.get(stage.kind)
         if count is None or not base.startswith("hf:"):
             return None
-        if base not in self._bases:
-            self._bases[base] = Forecast(base)
-        return count(self._bases[base], stage)
+        if stage not in self._known:
+            if base not in self._bases:
+                self._bases[base] = Forecast(base)
+            self._known[stage] = count(self._bases[base], stage)
+        return self._known[stage]
 
 
 def _teacher(base: Forecast, stage: Stage) -> float | None:

@@ -202,7 +202,7 @@ def test_a_config_says_how_many_numbers_a_token_meets(tmp_path: Path) -> None:
     assert base_speed(ref, tmp_path) is None and base_speed(ref, None) is None
     speed = BaseSpeed(1e9, 1e11)
     assert speed.reading(100) == pytest.approx(2.0 / READ) and speed.writing(100) == pytest.approx(2.0 / WRITTEN)
-    assert speed.training(100) == pytest.approx(6.0 / TRAINED)
+    assert speed.training(100) == pytest.approx(4.0 / TRAINED)
     assert (spoken(0.2), spoken(90), spoken(600), spoken(7200)) == ("1 s", "90 s", "10 min", "2 h")
 
 

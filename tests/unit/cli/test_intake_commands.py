@@ -98,7 +98,7 @@ def test_an_audit_has_to_be_told_its_base(words: list[str], capsys) -> None:
 def test_the_exit_code_says_what_came_out(claims, defects, code: int, monkeypatch, row_files, tmp_path: Path) -> None:
     statuses = dict(zip(("provenance", "exposure"), claims, strict=True))
     found = {"claims": {name: {"status": one} for name, one in statuses.items()}, "defects": defects, "about": {}}
-    monkeypatch.setattr(audits.Named, "run", lambda self: found)
+    monkeypatch.setattr(audits.Named, "run", lambda self, expected: found)
     monkeypatch.setattr("undertow.report.audit.write_audit", lambda out, _: out / "audit.json")
     monkeypatch.setattr("undertow.report.audit.render_audit", lambda out, _: out / "report.html")
     monkeypatch.setattr("undertow.report.audit.summarise_audit", lambda _: "summary")
