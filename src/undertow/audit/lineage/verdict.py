@@ -73,9 +73,8 @@ def audit_lineage(
 
     Returns:
         The JSON object of schema "undertow.lineage/1". `found` says what was seen, `detectable` what would have been.
-        `tests` also lists every part of the model under `part: ...`
-        with its Holm-adjusted p, and what could not be run with the reason. Everything but `peak_memory_mb` depends
-        on the arguments and the files alone.
+        `tests` also lists every part of the model under `part: ...` with its Holm-adjusted p, and what could not be
+        run with the reason. Everything but `peak_memory_mb` depends on the arguments and the files alone.
 
     Raises:
         UnknownNameError: no embedded model has such a name.
