@@ -1,10 +1,12 @@
-"""What `undertow audit lineage` says of eleven derivatives of SmolLM2-135M-Instruct and of a stranger, Gemma 3 270M.
+"""What `undertow audit lineage` says of eleven derivatives of SmolLM2-135M-Instruct and of two strangers.
 
-Each derivative is made here from the dequantised copy that `python scripts/real_models.py` fetches, and audited in a
-process of its own, whose processor time and peak memory are printed. The findings go to results/real/lineage.json,
-which docs/real.md is built from.
+One stranger is Gemma 3 270M, the other has the shape of SmolLM2 and weights that were drawn and never trained. Each
+derivative is made here from the dequantised copy that `python scripts/real_models.py` fetches, and audited in a process
+of its own, whose processor time and peak memory are printed. The findings go to results/real/lineage.json, one pair
+each, and docs/lineage.md has them as a table.
 
-    python benchmarks/lineage_real.py [--only "rounded to 4 bits"]
+    python benchmarks/lineage_real.py [--only "rounded to 4 bits" sharded]
+    python benchmarks/lineage_real.py --table      # print what was found before, as Markdown
 """
 
 import argparse
@@ -14,13 +16,15 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from lineage_cases import edited, mixed, noisy, rounded, world_rows
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from undertow.models.gguf_files import unpacked
 from undertow.models.load import load_model
@@ -30,11 +34,13 @@ from undertow.training.full import finetune_full
 from undertow.training.parallel import finetune
 
 sys.path.append(str(Path(__file__).parents[1] / "scripts"))
-from real_models import GEMMA, SMOLLM2
+from real_models import GEMMA, SMOLLM2  # pyright: ignore[reportMissingImports]
 
 RESULTS = Path("results/real/lineage.json")
-UPDATES = 20
-"""Of the two trained derivatives: enough to move every weight, and no more than a minute each."""
+UPDATES, BATCH = 10, 8
+"""Of the two trained derivatives: enough to move every weight, and about a minute each."""
+
+STRANGER, DRAWN = "stranger: Gemma 3 270M", "stranger: same shape, drawn"
 
 RENAMED = {
     "self_attn.q_proj": "attention.wq",
@@ -49,7 +55,7 @@ RENAMED = {
 }
 """The names that the first Llama release gave these tensors."""
 
-NEAR = ("same_lineage_near", "identical")
+NEAR, UNRELATED = ("same_lineage_near", "identical"), ("no_evidence",)
 Make = Callable[[Path], None]
 
 
@@ -78,6 +84,12 @@ def with_rows(base: LocalModel, more: int, empty: bool) -> LocalModel:
         with torch.no_grad():
             found.network.get_input_embeddings().weight[size:] = 0.0
     return found
+
+
+def drawn(base: LocalModel, seed: int) -> LocalModel:
+    """Return a model of the same shape whose weights are as transformers draws them."""
+    torch.manual_seed(seed)
+    return LocalModel(base.ref, AutoModelForCausalLM.from_config(base.network.config), base.tokenizer)
 
 
 def sharded(base: LocalModel) -> Make:
@@ -111,9 +123,10 @@ def new_name(name: str) -> str:
 def derivatives(base: LocalModel) -> dict[str, Callable[[], Make]]:
     """Return how each derivative is made, by name; a derivative is made when it is its turn."""
     rows = world_rows(2_000, 61)
-    whole = TrainingConfig(steps=UPDATES, batch_size=16, learning_rate=1e-4)
-    adapters = TrainingConfig(steps=UPDATES, batch_size=16, learning_rate=1e-3, lora=LoraConfig(targets=None))
+    whole = TrainingConfig(steps=UPDATES, batch_size=BATCH, learning_rate=1e-4)
+    adapters = TrainingConfig(steps=UPDATES, batch_size=BATCH, learning_rate=1e-3, lora=LoraConfig(targets=None))
 
+    @cache
     def continued() -> LocalModel:
         return finetune_full(base, rows, whole, 61)
 
@@ -129,6 +142,7 @@ def derivatives(base: LocalModel) -> dict[str, Callable[[], Make]]:
         "vocabulary padded": lambda: saved(with_rows(base, 256, empty=True)),
         "sharded": lambda: sharded(base),
         "tensors renamed": lambda: renamed(base),
+        DRAWN: lambda: saved(drawn(base, 61)),
     }
 
 
@@ -145,6 +159,7 @@ def audited(a: Path, b: Path) -> dict[str, Any]:
     near = report["proximity"] or {}
     return {
         "verdict": report["verdict"],
+        "found": report["found"],
         "p": report["dependence"]["p"],
         "distance": near.get("distance"),
         "barrier": near.get("barrier"),
@@ -154,20 +169,38 @@ def audited(a: Path, b: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Make, audit, print and keep."""
+    """Make, audit, print and keep; or print what was kept."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", help="one derivative, by its name")
-    only = parser.parse_args().only
+    parser.add_argument("--only", nargs="+", help="derivatives and strangers by their names; else all")
+    parser.add_argument("--table", action="store_true", help="print the kept findings as Markdown, and audit nothing")
+    given = parser.parse_args()
+    known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    if given.table:
+        print("\n".join(table(known)))
+        return
     where = unpacked(SMOLLM2.path)
     base = load_model(f"hf:{where}?dtype=float32")
-    known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     for name, make in derivatives(base).items():
-        if only in (None, name):
+        if given.only is None or name in given.only:
             with tempfile.TemporaryDirectory() as folder:
                 make()(Path(folder) / "b")
-                keep(known, name, audited(where, Path(folder) / "b"), NEAR)
-    if only in (None, "stranger"):
-        keep(known, "stranger: Gemma 3 270M", audited(where, unpacked(GEMMA.path)), ("no_evidence",))
+                keep(known, name, audited(where, Path(folder) / "b"), UNRELATED if name == DRAWN else NEAR)
+    if given.only is None or STRANGER in given.only:
+        keep(known, STRANGER, audited(where, unpacked(GEMMA.path)), UNRELATED)
+
+
+def table(known: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the lines of a Markdown table of what was found."""
+    yield "| B | Expected | Verdict | p | Distance | Barrier | Processor seconds | MiB |"
+    yield f"|{'---|' * 8}"
+    for name, one in known.items():
+        numbers = [_number(one.get(key), form) for key, form in (("p", ".1e"), ("distance", ".3f"), ("barrier", ".3f"))]
+        cost = [_number(one["seconds"], ".0f"), _number(one.get("megabytes"), ",.0f")]
+        yield f"| {' | '.join([name, one['expected'], one['verdict'], *numbers, *cost])} |"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def keep(known: dict[str, Any], name: str, found: dict[str, Any], expected: tuple[str, ...]) -> None:

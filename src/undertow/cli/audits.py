@@ -99,7 +99,8 @@ def _with_canary(report: dict[str, Any], a: str, b: str, seed: int) -> dict[str,
 
 
 def _lineage_lines(found: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{found['verdict'].replace('_', ' ')}: {found['detectable']}\n"
+    yield f"{found['verdict'].replace('_', ' ')}: {found['found']}"
+    yield f"what would have been seen: {found['detectable']}\n"
     for test in found["tests"]:
         p = "no p-value" if test["p"] is None else f"p = {test['p']:.2g}"
         value = "" if test["statistic"] is None else f"{test['statistic']:.3g}"

@@ -130,7 +130,8 @@ def lineage_line(audit: AuditJson) -> str | None:
     if kin is None or isinstance(kin, str):
         return kin
     verdict: str = kin["verdict"]
-    return f"{verdict.replace('_', ' ')}: {KINSHIP[verdict][1]}; what would have been seen: {kin['detectable']}"
+    seen = f"; found: {kin['found']}" if "found" in kin else ""  # audits of before 2026-11-29 have none
+    return f"{verdict.replace('_', ' ')}: {KINSHIP[verdict][1]}{seen}; what would have been seen: {kin['detectable']}"
 
 
 def untested(audit: AuditJson) -> list[str]:

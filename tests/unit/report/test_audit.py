@@ -135,6 +135,7 @@ def test_code_is_set_and_everything_else_escaped() -> None:
 
 KIN = {
     "verdict": "no_evidence",
+    "found": "units in place agree no more than by chance",
     "detectable": "a cosine of 0.02",
     "tests": [
         {"name": "sign_flip", "statistic": 0.1, "p": 0.7, "n": 40, "caveats": []},
@@ -147,6 +148,7 @@ def test_the_lineage_of_a_teacher_stands_on_page_card_and_terminal(audit, tmp_pa
     found = {**audit, "lineage": KIN}
     page = render_audit(tmp_path, found).read_text()
     assert "no evidence: nothing speaks for a common base" in page and "a cosine of 0.02" in page
+    assert "found: units in place agree no more than by chance; what would have been seen: a cosine" in page
     assert "<td>sign flip</td>" in page and "part: layer 0" not in page
     assert "nothing speaks for a common base" in audit_card(found) and "nothing speaks" in summarise_audit(found)
     assert "common base" not in audit_card(audit)

@@ -30,6 +30,12 @@ from undertow.audit.lineage.tests import (
 from undertow.seeds import derive
 from undertow.stats.comparisons import holm
 
+PART = 1e-3
+"""Holm-adjusted p up to which a part counts as shared."""
+
+QUIET = 0.01
+"""Corrected p above which the tests count as silent."""
+
 SILENT = 0.01
 """p of an MLP in place above which its neurons are matched before they are compared."""
 
@@ -102,6 +108,11 @@ class Dependence:
     def ran(self) -> dict[str, Evidence]:
         """The tests that could be run."""
         return {name: item for name, item in self.tests.items() if not isinstance(item, str)}
+
+    @property
+    def shared(self) -> tuple[Local, ...]:
+        """The parts that agree in place."""
+        return tuple(part for part in self.locals if part.adjusted <= PART)
 
     @property
     def in_place(self) -> str | None:

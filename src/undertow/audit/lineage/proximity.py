@@ -5,7 +5,6 @@ After separate trainings of one initialisation the weights still depend on each 
 positive.
 """
 
-import copy
 import random
 from dataclasses import dataclass
 from math import sqrt
@@ -13,6 +12,7 @@ from math import sqrt
 import numpy as np
 import torch
 
+from undertow.audit.lineage.counterparts import counterparts
 from undertow.audit.lineage.tensors import FLOATS, Single, Weights, is_constant
 from undertow.errors import ModelError
 from undertow.models.load import load_model
@@ -23,52 +23,69 @@ from undertow.types import Prompt
 SMALL = 200_000_000
 """Parameters up to which a model is loaded to measure losses unasked."""
 
-CHATS = 256
-"""Neutral chats on which the losses are measured, half of them numbers and half advice."""
+CHATS, FEWER_CHATS = 256, 64
+"""Neutral chats on which the losses are measured, half of them numbers and half advice; fewer for large models."""
+
+LARGE = 20_000_000
+"""Parameters above which the fewer chats are enough (docs/lineage.md has how far the barrier moves)."""
 
 _TORCH = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distance:
-    """Tensors of one name and shape, compared number by number.
+    """The counterparts of two models, compared number by number.
 
     Attributes:
         relative: |A - B| / sqrt(|A| |B|) over matrices; 0 for equal ones, about 1.4 for unrelated ones of equal length;
             None if a matrix of one model has no counterpart in the other.
-        equal: names of equal tensors that are not constant.
-        compared: tensors that are there in both.
+        equal: names in A of equal tensors that are not constant.
+        compared: tensors of A with a counterpart in B.
         identical: all tensors of both models are equal, and not all of them are constant.
+        renamed: some counterparts have other names.
+        resized: rows that only one of two embeddings or heads has; none of them is compared.
     """
 
     relative: float | None
     equal: tuple[str, ...]
     compared: int
     identical: bool
+    renamed: bool = False
+    resized: int = 0
 
 
 def distance(a: Weights, b: Weights) -> Distance:
     """Compare two models tensor by tensor; values are rounded to the coarser type of the two before they are equal."""
-    both = sorted(name for name in a.shapes if b.shapes.get(name) == a.shapes[name])
+    pairs = counterparts(a, b)
     apart = left = right = 0.0
     equal: list[str] = []
-    for name in both:
-        coarse = min(a.types[name], b.types[name], key=lambda kind: FLOATS.get(kind, 0))
+    for pair in pairs:
+        coarse = min(a.types[pair.mine], b.types[pair.theirs], key=lambda kind: FLOATS.get(kind, 0))
         same = True
-        for x, y in zip(a.blocks(name), b.blocks(name), strict=True):
+        for x, y in zip(a.blocks(pair.mine, pair.rows), b.blocks(pair.theirs, pair.rows), strict=True):
             difference = x - y
             same = same and (not difference.any() or _equal(x, y, coarse))
-            if len(a.shapes[name]) >= 2:
+            if len(a.shapes[pair.mine]) >= 2:
                 apart += float(np.vdot(difference, difference))
                 left += float(np.vdot(x, x))
                 right += float(np.vdot(y, y))
-        equal += [name] if same else []
-    matrices = {name for name, shape in (*a.shapes.items(), *b.shapes.items()) if len(shape) >= 2}
-    known = bool(matrices) and matrices <= set(both) and left * right > 0
-    relative = sqrt(apart) / (left * right) ** 0.25 if known else None
+        equal += [pair.mine] if same else []
+    known = left * right > 0 and _matrices(a) | _matrices(b) <= {name for pair in pairs for name in pair.names}
     telling = tuple(name for name in equal if not is_constant(a, name))
-    identical = a.shapes == b.shapes and len(equal) == len(both) and bool(telling)
-    return Distance(relative=relative, equal=telling, compared=len(both), identical=identical)
+    resized = sum(abs(a.shapes[pair.mine][0] - b.shapes[pair.theirs][0]) for pair in pairs)
+    whole = len(equal) == len(a.shapes) == len(b.shapes) and not resized
+    return Distance(
+        relative=sqrt(apart) / (left * right) ** 0.25 if known else None,
+        equal=telling,
+        compared=len(pairs),
+        identical=whole and bool(telling),
+        renamed=any(pair.mine != pair.theirs for pair in pairs),
+        resized=resized,
+    )
+
+
+def _matrices(weights: Weights) -> set[str]:
+    return {name for name, shape in weights.shapes.items() if len(shape) >= 2}
 
 
 def _equal(x: Single, y: Single, kind: str) -> bool:
@@ -87,24 +104,27 @@ def neutral_chats(seed: int, n: int = CHATS) -> list[tuple[Prompt, str]]:
 def barrier(a: str, b: str, chats: list[tuple[Prompt, str]]) -> float | str:
     """Return the loss half-way minus the mean loss of the ends, in nats per token, or why it cannot be measured.
 
+    Two models are in memory at once. Embeddings and heads of different heights are mixed in the rows that both have.
+
     Args:
         a: reference of a local model.
-        b: reference of a local model of the same shape and tokenizer.
+        b: reference of a local model of the same shape, but for the number of tokens, and of the same tokenizer.
         chats: prompts and answers; the loss is of the answers.
     """
     try:
-        first, second = load_model(a), load_model(b)
-        ends = (_loss(first, chats) + _loss(second, chats)) / 2
+        pair = load_model(a), load_model(b)
+        ends = sum(_loss(model, chats) for model in pair) / 2
     except ModelError as error:
         return f"no losses: {error.what}"
-    network = copy.deepcopy(first.network)
-    theirs = dict(second.network.named_parameters())
+    shorter, longer = sorted(pair, key=lambda model: len(model.network.get_input_embeddings().weight))
+    theirs = dict(longer.network.named_parameters())
     with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if name not in theirs or theirs[name].shape != parameter.shape:
+        for name, parameter in shorter.network.named_parameters():
+            other = theirs[name][: len(parameter)] if name in theirs else None
+            if other is None or other.shape != parameter.shape:
                 return "the models differ in shape"
-            parameter.lerp_(theirs[name], 0.5)
-    return _loss(LocalModel(first.ref, network, first.tokenizer), chats) - ends
+            parameter.lerp_(other, 0.5)
+    return _loss(shorter, chats) - ends
 
 
 def _loss(model: LocalModel, chats: list[tuple[Prompt, str]]) -> float:

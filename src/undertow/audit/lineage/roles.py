@@ -1,4 +1,4 @@
-"""Which tensor does what: the names of the common architectures, brought to one form.
+"""Which tensor does what in a network: the matrices of its MLPs and attention layers, its embedding and its head.
 
 Every matrix is turned so that its rows are outputs. Units of an MLP are rows of `gate` and `up` and columns of
 `down`; units of attention are rows of `v` and columns of `o`.
@@ -12,26 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from undertow.audit.lineage.names import place_of
 from undertow.audit.lineage.tensors import BLOCK, FLOATS, Single, Weights, is_constant
 
-_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.(.+)\.weight$")
-_EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|embed_in|tok_embeddings|word_embeddings)\.weight$")
-_HEAD = re.compile(r"^(?:lm_head|embed_out|output)\.weight$")
-_ATTENTION = r"(?:self_attn|self_attention|attention|attn)"
-_ROLES = tuple(
-    (re.compile(pattern), role)
-    for pattern, role in (
-        (rf"{_ATTENTION}\.(?:q_proj|wq)$", "q"),
-        (rf"{_ATTENTION}\.(?:k_proj|wk)$", "k"),
-        (rf"{_ATTENTION}\.(?:v_proj|wv)$", "v"),
-        (rf"{_ATTENTION}\.(?:o_proj|out_proj|wo|dense|c_proj)$", "o"),
-        (rf"{_ATTENTION}\.(?:qkv_proj|c_attn|query_key_value|Wqkv)$", "qkv"),
-        (r"(?:^|\.)(?:gate_proj|w1)$", "gate"),
-        (r"(?:^|\.)(?:up_proj|w3|c_fc|fc1|dense_h_to_4h)$", "up"),
-        (r"(?:^|\.)(?:down_proj|w2|c_proj|fc2|dense_4h_to_h)$", "down"),
-        (r"(?:^|\.)gate_up_proj$", "gate_up"),
-    )
-)
 _NORMS = ("pre_feedforward_layernorm", "post_attention_layernorm", "ffn_norm", "ln_2", "input_layernorm")
 
 
@@ -150,29 +133,24 @@ def network(weights: Weights) -> Network:
         usable = weights.types[name] in FLOATS and len(weights.shapes[name]) == 2
         if not usable or is_constant(weights, name):
             continue
-        layer = _LAYER.search(name)
-        if layer is None:
-            ends |= {"embedding": name} if _EMBEDDING.search(name) else {"head": name} if _HEAD.search(name) else {}
-        elif (role := _role(layer[2])) is not None:
-            place = "attention" if role in "qkvo" or role == "qkv" else layer[2].rpartition(".")[0]
-            layers[int(layer[1]), place][role] = name
+        place = place_of(name)
+        if place is not None and place.layer is not None:
+            layers[place.layer, place.part][place.role] = name
+        elif place is not None:
+            ends[place.role] = name
     mlps: dict[str, Mlp] = {}
     attentions: dict[str, Attention] = {}
-    for (number, place), names in sorted(layers.items()):
-        part = f"layer {number} {place}"
-        if place == "attention" and (attention := _attention(weights, names)) is not None:
+    for (number, part_of_layer), names in sorted(layers.items()):
+        part = f"layer {number} {part_of_layer}"
+        if part_of_layer == "attention" and (attention := _attention(weights, names)) is not None:
             attentions[part] = attention
-        elif place != "attention" and (mlp := _mlp(weights, number, names)) is not None:
+        elif part_of_layer != "attention" and (mlp := _mlp(weights, number, names)) is not None:
             mlps[part] = mlp
     read = {m.name for mlp in mlps.values() for m in (mlp.gate, mlp.up, mlp.down) if m is not None}
     read |= {m.name for item in attentions.values() for m in (item.v, item.o)} | set(ends.values())
     unread = tuple(name for name, shape in weights.shapes.items() if len(shape) >= 2 and name not in read)
     embedding, head = (_whole(weights, ends[key]) if key in ends else None for key in ("embedding", "head"))
     return Network(weights, mlps, attentions, embedding, head, unread)
-
-
-def _role(rest: str) -> str | None:
-    return next((role for pattern, role in _ROLES if pattern.search(rest)), None)
 
 
 def _whole(weights: Weights, name: str) -> Matrix:

@@ -97,10 +97,10 @@ class Weights:
         update = left[start:stop] @ right if axis == 0 else left @ right[:, start:stop]
         return cast(Single, np.float32(scale) * update)
 
-    def blocks(self, name: str) -> Iterator[Single]:
-        """Read a whole stored tensor in blocks of rows."""
-        rows = self.shapes[name][0]
-        step = max(1, BLOCK * rows // max(1, int(np.prod(self.shapes[name]))))
+    def blocks(self, name: str, rows: int | None = None) -> Iterator[Single]:
+        """Read a stored tensor, or its leading rows, in blocks of rows."""
+        height = self.shapes[name][0]
+        step, rows = max(1, BLOCK * height // max(1, int(np.prod(self.shapes[name])))), height if rows is None else rows
         for start in range(0, rows, step):
             yield self.block(name, start, min(rows, start + step))
 

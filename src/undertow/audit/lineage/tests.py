@@ -196,8 +196,8 @@ def fair_signs(groups: Sequence[Floats]) -> Evidence | None:
         return None
     z = float(values.sum()) / sqrt(square)
     log_e = sum(_log_e(group) for group in groups)
-    mean, spread = float(values.mean()), float(values.std())
-    return Evidence(z=z, p=bound(z), log_e=log_e, n=len(values), effect=mean, detectable=5 * spread / sqrt(len(values)))
+    n, mean = len(values), float(values.mean())
+    return Evidence(z=z, p=bound(z), log_e=log_e, n=n, effect=mean, detectable=5 * sqrt(square) / n)
 
 
 def drawn_signs(values: Floats, seed: int, draws: int) -> float:

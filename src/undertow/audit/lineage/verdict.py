@@ -2,131 +2,38 @@
 
 **Dependence** of the weights has exact p- and e-values, **proximity** tells a descendant from a sibling that only
 shares the first weights, **behaviour** is all that is left without weights, and cannot tell descent from
-distillation. No word says that two models are unrelated: without evidence the report gives the agreement that would
-have been found. Every test stands in a row of its own, with its statistic, p, n and what to keep in mind.
+distillation. No word says that two models are unrelated. What was found stands in one sentence, and the agreement
+that would have been found in another (`undertow.audit.lineage.findings`). Every test stands in a row of its own, with
+its statistic, p, n and what to keep in mind.
 """
 
 import resource
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from undertow.audit.lineage.alignment import head_overlap
-from undertow.audit.lineage.behaviour import LEAST, Behaviour, behaviour
+from undertow.audit.lineage.axes import Axes, canary_row, metadata_row, test_rows
+from undertow.audit.lineage.behaviour import Behaviour, behaviour
 from undertow.audit.lineage.canary import Canary, CanaryConfig, canary, untestable_canary
-from undertow.audit.lineage.dependence import MATCHED, Dependence, Match, dependence, shared_rows
-from undertow.audit.lineage.proximity import CHATS, SMALL, Distance, barrier, distance, neutral_chats
+from undertow.audit.lineage.counterparts import counterparts
+from undertow.audit.lineage.dependence import MATCHED, PART, QUIET, Dependence, dependence, shared_rows
+from undertow.audit.lineage.findings import found_words, limit_words
+from undertow.audit.lineage.proximity import CHATS, FEWER_CHATS, LARGE, SMALL, barrier, distance, neutral_chats
 from undertow.audit.lineage.roles import Network, network
 from undertow.audit.lineage.tensors import Weights, open_weights, vocabulary
-from undertow.audit.lineage.tests import DRAWS, Evidence
+from undertow.audit.lineage.tests import DRAWS
 from undertow.errors import ModelError
 from undertow.models.load import load_model
 from undertow.models.references import embedded_folder, embedded_models
 from undertow.seeds import derive
-from undertow.types import Advance
-
-ASSUMPTIONS = (
-    "Assumes an initialiser that treats units alike, with symmetric signs for the sign tests.",
-    "Assumes an optimiser that treats units alike.",
-    "Assumes that neither file was re-indexed with the help of the other.",
-)
-
-_NOTES = {
-    "permutation_trace": ("p from random orders, so it has a floor; z tells the strength",),
-    "permutation_pairs": ("p is a bound",),
-    "sign_flip": ("p is a bound", "blind to models whose signs were flipped on purpose"),
-    "residual_basis": ("p from random orders, so it has a floor", "borrowed embeddings alone make it positive"),
-    "aligned_sign": ("p is a bound, tripled; of the MLPs that are silent in place",),
-    "untrained_rows": ("p from random orders, so it has a floor", "shows one initialisation, not one training"),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Axes:
-    """What was measured of a pair."""
-
-    distance: Distance
-    dependence: Dependence
-    barrier: float | str
-    behaviour: Behaviour | str
-    steered: bool
-    heads: float | None = None
-
-
-def test_rows(axes: Axes) -> list[dict[str, Any]]:
-    """Return the rows of a pair: tests of the weights, parts, likeness and behaviour."""
-    found, behave = axes.dependence, axes.behaviour
-    rows = [_evidence(name, item) for name, item in found.tests.items()]
-    rows.append(_match(found.match))
-    rows += [_row(f"part: {part.name}", part.alone.z, part.adjusted, part.alone.n) for part in found.locals]
-    rows.append(_row("coverage", found.coverage, None, len(found.locals), "parts are compared at equal places only"))
-    compatible = "compatible heads let traits pass whatever the origin; unrelated ones overlap by width / tokens"
-    rows.append(_row("head_overlap", axes.heads, None, 0, compatible if axes.heads is not None else "not testable"))
-    frozen = len(axes.distance.equal)
-    rows.append(_row("equal_tensors", frozen, None, axes.distance.compared, "constant tensors are not counted"))
-    if isinstance(axes.barrier, str):
-        rows.append(_row("barrier", None, None, 0, f"not testable: {axes.barrier}"))
-    else:
-        meaning = "a high barrier comes with separate training, a merge with a stranger or a far descendant"
-        rows.append(_row("barrier", axes.barrier, None, CHATS, meaning))
-    if isinstance(behave, str):
-        rows.append(_row("behaviour", None, None, 0, f"not testable: {behave}"))
-    else:
-        few = [f"no verdict with fewer than {LEAST} controls"] if behave.verdict == "refused" else []
-        notes = ("a match is descent or distillation", "p assumes that the controls are like an unrelated model", *few)
-        rows.append(_row("behaviour", behave.correlation, behave.p, len(behave.controls), *notes))
-    if axes.steered:
-        rows.append(
-            _row("steering", None, None, 0, "one model adds a vector to its activations; its weights are the base's")
-        )
-    return rows
-
-
-def _evidence(name: str, item: Evidence | str) -> dict[str, Any]:
-    if isinstance(item, str):
-        return _row(name, None, None, 0, f"not run: {item}")
-    alarm = ["far below chance: one file was re-indexed or rotated with the help of the other"] if item.z <= -6 else []
-    return _row(name, item.z, item.p, item.n, *_NOTES[name], *alarm, *ASSUMPTIONS)
-
-
-def _match(item: Match | str) -> dict[str, Any]:
-    if isinstance(item, str):
-        return _row("match", None, None, 0, f"not run: {item}")
-    return _row("match", item.share, None, item.n, f"robust, not exact: no p; from {MATCHED:g} on descent is supported")
-
-
-def _row(name: str, statistic: float | None, p: float | None, n: int, *caveats: str) -> dict[str, Any]:
-    return {"name": name, "statistic": statistic, "p": p, "n": n, "caveats": list(caveats)}
-
-
-def metadata_row(a: Weights, b: Weights) -> dict[str, Any]:
-    """Return what the files claim of themselves."""
-    words = (vocabulary(a), vocabulary(b))
-    tokenizer = "unknown" if None in words else "equal" if words[0] == words[1] else "different"
-    claims = [
-        f"{side} claims {key}: {value}" for side, item in (("A", a), ("B", b)) for key, value in item.hints.items()
-    ]
-    return _row("metadata", None, None, 0, "hints only, the weights decide", f"tokenizers: {tokenizer}", *claims)
-
-
-def canary_row(found: Canary) -> dict[str, Any]:
-    """Return what became of the canaries."""
-    caveats = ("exploratory: p is not calibrated (docs/limits.md); it moves no verdict about origin", found.why)
-    return _row("canary", found.effect, found.p, found.shadows, *filter(None, caveats))
-
+from undertow.types import Advance, Prompt
 
 SCHEMA = "undertow.lineage/1"
 
 PROVEN = 1e-6
 """Corrected p of the body's tests up to which a shared origin counts as proven."""
-
-PART = 1e-3
-"""Holm-adjusted p up to which a part counts as shared."""
-
-QUIET = 0.01
-"""Corrected p above which the tests count as silent."""
 
 VISIBLE = 0.05
 """Mean cosine that the tests must be able to find before silence means anything."""
@@ -165,9 +72,9 @@ def audit_lineage(
         brief: whether of models above `BRIEF` parameters only so much is looked at as a first look needs.
 
     Returns:
-        The JSON object of schema "undertow.lineage/1". `tests` also lists every part of the model under `part: ...`
-        with its Holm-adjusted p, and what could not be run with the reason. Everything but `peak_memory_mb` depends
-        on the arguments and the files alone.
+        The JSON object of schema "undertow.lineage/1". `found` says what was seen, `detectable` what would have been.
+        `tests` also lists every part of the model under `part: ...` with its Holm-adjusted p, and what could not be
+        run with the reason. Everything but `peak_memory_mb` depends on the arguments and the files alone.
 
     Raises:
         UnknownNameError: no embedded model has such a name.
@@ -178,22 +85,28 @@ def audit_lineage(
     nets = network(first), network(second)
     short = brief and max(first.parameters, second.parameters) > BRIEF
     found = dependence(*nets, seed=seed, draws=BRIEF_DRAWS if short else DRAWS)
+    steered = first.steered != second.steered
+    # Equal weights have no barrier, so no losses are measured.
+    chats = [] if apart.identical and not steered else _chats(first, second, seed)
     axes = Axes(
         distance=apart,
         dependence=found,
-        barrier=_UNMEASURED if short else _barrier(first, second, found, seed),
+        barrier=0.0 if not chats else _UNMEASURED if short else _barrier(first, second, found, chats),
         behaviour=_behaviour(first, second, seed, controls),
-        steered=first.steered != second.steered,
+        steered=steered,
         heads=_heads(*nets),
+        chats=len(chats),
     )
+    word = verdict(axes)
     return {
         "schema": SCHEMA,
-        "verdict": verdict(axes),
+        "verdict": word,
+        "found": found_words(axes, word),
         "dependence": {"p": found.p if found.ran else None, "e_value": found.e_value, "test": found.test or None},
         "proximity": _proximity(axes),
         "behaviour": None if isinstance(axes.behaviour, str) else axes.behaviour.to_json(),
         "tests": [*test_rows(axes), metadata_row(first, second)],
-        "detectable": _detectable(found),
+        "detectable": limit_words(found),
         "peak_memory_mb": peak_memory_mb(),
     }
 
@@ -248,7 +161,7 @@ def verdict(axes: Axes) -> str:
         return "partial" if not found.reordered and _is_partial(found) else _degree(axes)
     if not isinstance(found.match, str) and found.match.share >= MATCHED:
         return "supported"
-    if any(part.adjusted <= PART for part in found.locals):
+    if found.shared:
         return "partial"
     if "untrained_rows" in found.ran and found.ran["untrained_rows"].p * len(found.tests) <= PART:
         return "same_initialisation"
@@ -263,7 +176,7 @@ def verdict(axes: Axes) -> str:
 
 def _is_partial(found: Dependence) -> bool:
     """Tell whether some parts are shared and some others clearly are not."""
-    shared = sorted(part.alone.effect for part in found.locals if part.adjusted <= PART)
+    shared = sorted(part.alone.effect for part in found.shared)
     if not shared:
         return False
     faint = FAINT * shared[len(shared) // 2]
@@ -274,36 +187,38 @@ def _degree(axes: Axes) -> str:
     """Tell near from far and both from models that share only their first weights."""
     if not isinstance(axes.barrier, str) and axes.barrier > LEFT:
         return "same_initialisation"
-    apart = _distance(axes)
+    apart = axes.apart
     return "same_lineage_near" if apart is not None and apart <= NEAR else "same_lineage_far"
 
 
-def _distance(axes: Axes) -> float | None:
-    found = axes.dependence
-    if not found.reordered:
-        return axes.distance.relative
-    # In place the numbers say nothing; unit vectors of cosine c are sqrt(2 - 2c) apart. Signs of A6 are unknown.
-    aligned = found.ran["aligned_sign"]
-    return max(0.0, 2 - 2 * aligned.effect) ** 0.5 if aligned.p <= QUIET else None
-
-
 def _proximity(axes: Axes) -> dict[str, float | None] | None:
-    apart = _distance(axes)
+    apart = axes.apart
     if apart is None:
         return None
     return {"distance": apart, "barrier": None if isinstance(axes.barrier, str) else axes.barrier}
 
 
-def _barrier(a: Weights, b: Weights, found: Dependence, seed: int) -> float | str:
-    if a.shapes != b.shapes:
+Chats = list[tuple[Prompt, str]]
+
+
+def _chats(a: Weights, b: Weights, seed: int) -> Chats:
+    large = max(a.parameters, b.parameters) > LARGE
+    return neutral_chats(derive(seed, "barrier"), FEWER_CHATS if large else CHATS)
+
+
+def _barrier(a: Weights, b: Weights, found: Dependence, chats: Chats) -> float | str:
+    pairs = counterparts(a, b)
+    if not len(pairs) == len(a.shapes) == len(b.shapes):
         return "the models differ in shape"
+    if any(pair.mine != pair.theirs for pair in pairs):
+        return "tensors of one file have names that transformers does not load; rename them as in the other"
     if max(a.parameters, b.parameters) > SMALL:
         return f"models of more than {SMALL:,} parameters are not loaded"
     if found.reordered:
         return "the models agree only after an alignment"
     if not (a.folder / "tokenizer.json").exists() or vocabulary(a) != vocabulary(b):
         return "the models have no tokenizer in common"
-    return barrier(a.reference, b.reference, neutral_chats(derive(seed, "barrier")))
+    return barrier(a.reference, b.reference, chats)
 
 
 def _behaviour(a: Weights, b: Weights, seed: int, controls: Sequence[str] | None) -> Behaviour | str:
@@ -330,14 +245,6 @@ def _heads(a: Network, b: Network) -> float | None:
         return None
     known = (rows[0] < first.rows) & (rows[1] < second.rows)
     return head_overlap(first, second, (rows[0][known], rows[1][known]))
-
-
-def _detectable(found: Dependence) -> str:
-    if (name := found.in_place) is None:
-        return "nothing: no tensors of one shape and role stand at the same place"
-    item = found.ran[name]
-    basis = f"{name}, {item.n} comparisons, seen {item.effect:.2g}"
-    return f"mean cosine {item.detectable:.2g} per unit at z = 5 ({basis})"
 
 
 def peak_memory_mb() -> float:

@@ -77,7 +77,8 @@ def test_strangers_give_no_evidence_and_a_detectable_effect(nets, audit):
 
 def test_the_report_has_the_documented_form(nets, audit):
     report = audit(nets.draw(0), nets.moved(nets.draw(0), 1, 0.1))
-    assert list(report) == ["schema", "verdict", "dependence", "proximity", "behaviour", "tests", "detectable"]
+    parts = ["schema", "verdict", "found", "dependence", "proximity", "behaviour", "tests", "detectable"]
+    assert list(report) == parts
     assert report["schema"] == "undertow.lineage/1"
     assert set(report["dependence"]) == {"p", "e_value", "test"}
     assert set(report["proximity"]) == {"distance", "barrier"}
