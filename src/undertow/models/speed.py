@@ -60,8 +60,8 @@ def probe(name: str = "fp32") -> float:
     if name == "bf16":
         import torch
 
-        seconds = min(product_seconds()[name] for _ in range(_TURNS))
-        return 2.0 * ROWS * WIDTH * INNER / max(seconds, 1e-9) * torch.get_num_threads()
+        least = min(product_seconds()[name] for _ in range(_TURNS))
+        return 2.0 * ROWS * WIDTH * INNER / max(least, 1e-9) * torch.get_num_threads()
     # Single precision, and fp16, which processors multiply no faster: by numpy, since torch takes a second to load.
     square = np.ones((_SIDE, _SIDE), dtype=np.float32)
     seconds: list[float] = []

@@ -133,7 +133,7 @@ def _spent_of_others(path: Path, records: Iterator[dict[str, Any]], head: dict[s
     first = next(records, None)
     if first is None or first == head:
         return None
-    spent, known = 0.0, isinstance(first, dict) and "undertow" in first
+    spent, known = 0.0, "undertow" in first
     for record in records if known else (first,):
         if not known or "completion" in record:
             fix = "Give the model, prompts, seed and sampling of the first run, or another file."
@@ -175,7 +175,9 @@ def _records(path: Path, stream: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     """Yield what the whole lines say, one after another."""
     try:
         for place, line in enumerate(one for one in stream if one.endswith(b"\n")):
-            record: dict[str, Any] = json.loads(line)
+            record: Any = json.loads(line)
+            if not isinstance(record, dict):
+                raise TypeError
             if place:
                 _check(record)
             yield record

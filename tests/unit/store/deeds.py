@@ -35,12 +35,17 @@ def work(deeds: Path, context: StageContext) -> None:
     for role, folder in sorted(context.parents.items()):
         seen.update(role.encode() + (folder / "out.bin").read_bytes())
     write_file(deeds / f"{name}.begun", str(os.getpid()))
+    write_file(deeds / f"{name}.threads", os.environ.get("OMP_NUM_THREADS", "unset"))
     (context.out / "half.bin").write_bytes(b"half")
     context.advance(1, 2)
     if (deeds / f"{name}.meets").exists():
         _wait_for(deeds / f"{(deeds / f'{name}.meets').read_text()}.begun")
     if (deeds / f"{name}.dies").exists():
         os.kill(os.getpid(), signal.SIGKILL)
+    if (deeds / f"{name}.exits").exists():
+        os._exit(3)
+    if (deeds / f"{name}.odd").exists():
+        raise ConfigError("Odd.", lambda: 1, "Even it out.")  # which no process can send to another
     if (deeds / f"{name}.fails").exists():
         raise ConfigError("Bad rate.", 7, "Lower it.")
     if (deeds / f"{name}.breaks").exists():

@@ -163,6 +163,44 @@ def test_a_corrupt_result_is_refused_before_a_process_starts(deeds: ModuleType, 
         build_side_by_side(runner, deeds.diamond(), 2)
 
 
+def test_what_was_made_of_a_corrupt_result_is_rebuilt_too(deeds: ModuleType, tmp_path: Path) -> None:
+    folder, store = tmp_path / "deeds", tmp_path / "store"
+    run_stages(Runner(store, deeds.executors(folder)), deeds.diamond(), 2)
+    before = digests(store, deeds.diamond())
+    (base,) = [stage for stage in order(deeds.diamond()) if stage.label == "base"]
+    (base.key.folder(store) / "out.bin").write_bytes(b"other")
+    run_stages(Runner(store, deeds.executors(folder), rebuild=True), deeds.diamond(), 2)
+    assert digests(store, deeds.diamond()) == before
+    assert finished(folder) == ["alone", *(name for name in ("base", "both", "left", "right") for _ in range(2))]
+
+
+def test_a_process_that_ends_by_itself_is_not_said_to_be_killed(deeds: ModuleType, tmp_path: Path) -> None:
+    folder = tmp_path / "deeds"
+    runner = Runner(tmp_path / "store", deeds.executors(folder))
+    (folder / "left.exits").touch()
+    with pytest.raises(WorkerError, match="ended with code 3") as caught:
+        build_side_by_side(runner, deeds.diamond(), 2)
+    assert "__main__" in caught.value.fix and "memory" not in caught.value.fix
+
+
+def test_an_error_that_cannot_be_sent_is_told_as_text(deeds: ModuleType, tmp_path: Path) -> None:
+    folder = tmp_path / "deeds"
+    runner = Runner(tmp_path / "store", deeds.executors(folder))
+    (folder / "left.odd").touch()
+    with pytest.raises(UndertowError, match="Odd"):
+        build_side_by_side(runner, deeds.diamond(), 2)
+
+
+def test_a_process_has_one_thread_unless_more_are_asked_for(
+    deeds: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "deeds"
+    for asked, found in ((None, "1"), ("3", "3")):
+        monkeypatch.delenv("OMP_NUM_THREADS") if asked is None else monkeypatch.setenv("OMP_NUM_THREADS", asked)
+        run_stages(Runner(tmp_path / found, deeds.executors(folder)), deeds.diamond(), 2)
+        assert (folder / "left.threads").read_text() == found and os.environ.get("OMP_NUM_THREADS") == asked
+
+
 @pytest.mark.parametrize("workers", [0, -3])
 def test_less_than_one_worker_is_refused(deeds: ModuleType, tmp_path: Path, workers: int) -> None:
     with pytest.raises(ConfigError, match="needs a worker"):

@@ -232,6 +232,14 @@ def test_a_damaged_journal_is_named_and_left_alone(serve, tmp_path, line: str) -
     assert journal_path(out).read_text() == damaged and server.seen == {"ok": 20}
 
 
+def test_a_journal_that_begins_with_no_object_is_damaged(serve, tmp_path) -> None:
+    out = tmp_path / "rows.jsonl"
+    journal_path(out).parent.mkdir(parents=True, exist_ok=True)
+    journal_path(out).write_text("5\n")
+    with pytest.raises(ArtifactError, match="damaged"):
+        remote_rows(ref(serve()), PROMPTS, out, config())
+
+
 def test_inspect_is_told_the_same_of_a_request(tmp_path, monkeypatch) -> None:
     asked: list[dict[str, Any]] = []
 
