@@ -51,7 +51,7 @@ def check_workers(workers: int) -> None:
         raise ConfigError("A run needs a worker.", f"--workers {workers}", "Give --workers 1 or more.")
 
 
-def run_stages(runner: Runner, targets: Iterable[Stage], workers: int) -> dict[str, Path]:
+def finish_stages(runner: Runner, targets: Iterable[Stage], workers: int) -> dict[str, Path]:
     """Make every missing result, side by side if there are several workers; return and raise as `Runner.run` does.
 
     Args:
@@ -271,7 +271,7 @@ def _work(pipe: Connection) -> None:
         while True:
             stage: Stage = pipe.recv()
             try:
-                told = find_stage(stage, store) or build_stage(stage, store, executors, _Reporter(pipe))
+                told = find_stage(stage, store) or build_stage(stage, store, executors, _Teller(pipe))
             except UndertowError as error:
                 error.add_note("".join(traceback.format_exception(error)))
                 told = error
@@ -287,7 +287,7 @@ def _leave(number: int, frame: object) -> None:
 
 
 @final
-class _Reporter:
+class _Teller:
     """Says how far a stage is, not too often."""
 
     def __init__(self, pipe: Connection) -> None:

@@ -16,7 +16,7 @@ from undertow.models.references import SMALL, model_folder
 from undertow.store.progress import Progress
 from undertow.store.run_folder import run_folder, write_run
 from undertow.store.runner import Runner
-from undertow.store.side_by_side import run_stages
+from undertow.store.side_by_side import finish_stages
 from undertow.store.stages import PlannedStage
 from undertow.study.executors import EXECUTORS
 from undertow.study.forecast import StageForecast
@@ -71,7 +71,7 @@ def run_recipe(
         require_trl()  # before hours go into rows that no student can then be trained on
     study = build_study(recipe)
     prepare_workers(recipe, workers)
-    folders = run_stages(
+    folders = finish_stages(
         Runner(runs / "store", EXECUTORS, progress, rebuild, RATES, StageForecast()), study.targets, workers
     )
     found = compute_results(study, folders)

@@ -14,7 +14,7 @@ from undertow.errors import ArtifactError, ConfigError, UndertowError, WorkerErr
 from undertow.store.artifacts import read_manifest
 from undertow.store.progress import Progress, TimeLeft
 from undertow.store.runner import Runner
-from undertow.store.side_by_side import build_side_by_side, run_stages
+from undertow.store.side_by_side import build_side_by_side, finish_stages
 from undertow.store.stages import Stage, makespan, order
 
 HERE = Path(__file__).parent
@@ -74,7 +74,7 @@ def _meet(folder: Path) -> None:
 def test_the_bytes_and_folders_are_those_of_a_serial_run(deeds: ModuleType, tmp_path: Path) -> None:
     targets, stores = deeds.diamond(), [tmp_path / "one", tmp_path / "two"]
     found = [
-        run_stages(Runner(store, deeds.executors(tmp_path / f"deeds-{workers}")), targets, workers)
+        finish_stages(Runner(store, deeds.executors(tmp_path / f"deeds-{workers}")), targets, workers)
         for workers, store in zip((1, 2), stores, strict=True)
     ]
     assert digests(stores[0], targets) == digests(stores[1], targets)
@@ -165,11 +165,11 @@ def test_a_corrupt_result_is_refused_before_a_process_starts(deeds: ModuleType, 
 
 def test_what_was_made_of_a_corrupt_result_is_rebuilt_too(deeds: ModuleType, tmp_path: Path) -> None:
     folder, store = tmp_path / "deeds", tmp_path / "store"
-    run_stages(Runner(store, deeds.executors(folder)), deeds.diamond(), 2)
+    finish_stages(Runner(store, deeds.executors(folder)), deeds.diamond(), 2)
     before = digests(store, deeds.diamond())
     (base,) = [stage for stage in order(deeds.diamond()) if stage.label == "base"]
     (base.key.folder(store) / "out.bin").write_bytes(b"other")
-    run_stages(Runner(store, deeds.executors(folder), rebuild=True), deeds.diamond(), 2)
+    finish_stages(Runner(store, deeds.executors(folder), rebuild=True), deeds.diamond(), 2)
     assert digests(store, deeds.diamond()) == before
     assert finished(folder) == ["alone", *(name for name in ("base", "both", "left", "right") for _ in range(2))]
 
@@ -197,14 +197,14 @@ def test_a_process_has_one_thread_unless_more_are_asked_for(
     folder = tmp_path / "deeds"
     for asked, found in ((None, "1"), ("3", "3")):
         monkeypatch.delenv("OMP_NUM_THREADS") if asked is None else monkeypatch.setenv("OMP_NUM_THREADS", asked)
-        run_stages(Runner(tmp_path / found, deeds.executors(folder)), deeds.diamond(), 2)
+        finish_stages(Runner(tmp_path / found, deeds.executors(folder)), deeds.diamond(), 2)
         assert (folder / "left.threads").read_text() == found and os.environ.get("OMP_NUM_THREADS") == asked
 
 
 @pytest.mark.parametrize("workers", [0, -3])
 def test_less_than_one_worker_is_refused(deeds: ModuleType, tmp_path: Path, workers: int) -> None:
     with pytest.raises(ConfigError, match="needs a worker"):
-        run_stages(Runner(tmp_path, deeds.executors(tmp_path / "deeds")), deeds.diamond(), workers)
+        finish_stages(Runner(tmp_path, deeds.executors(tmp_path / "deeds")), deeds.diamond(), workers)
 
 
 def _chain(n: int) -> list[Stage]:

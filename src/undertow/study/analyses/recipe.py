@@ -12,7 +12,7 @@ from undertow.errors import ConfigError, unknown_name
 from undertow.store.progress import Progress
 from undertow.store.run_folder import write_run
 from undertow.store.runner import Executor, Runner
-from undertow.store.side_by_side import run_stages
+from undertow.store.side_by_side import finish_stages
 from undertow.store.stages import PlannedStage, Stage
 from undertow.study import executors
 from undertow.study.analyses.base import ANALYSES, RESULT, SCHEMA, validate_settings
@@ -90,7 +90,7 @@ def run_analysis(
     if recipe.study is not None:
         prepare_workers(recipe.study, workers)
     runner = Runner(runs / "store", _EXECUTORS, progress, rebuild, _RATES, StageForecast())
-    folder = run_stages(runner, [stage], workers)[stage.fingerprint]
+    folder = finish_stages(runner, [stage], workers)[stage.fingerprint]
     found = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     return write_run(recipe, runs, ANALYSES[recipe.analysis].present(found), schema=SCHEMA, started=started)
 
