@@ -49,9 +49,10 @@ def test_of_many_rows_some_are_drawn_and_it_is_said(matched: bool, monkeypatch: 
     monkeypatch.setattr("undertow.audit.rows.surface.SURFACED", 150)
     some = surface(rows, clean, 0.05, np.random.default_rng(0))
     assert (some.n, some.verdict) == (150, "detected") and "87" in next(iter(some.scores))
-    assert some.caveats[-1] == "It looked at 150 of 200 rows, drawn at random."
+    cut = ["pairs of rows"] if matched else ["rows", "reference rows"]
+    assert list(some.caveats[1:]) == [f"It looked at 150 of 200 {what}, drawn at random." for what in cut]
     described = surface(rows, None, 0.05, np.random.default_rng(0))
-    assert (described.n, described.caveats[-1]) == (150, some.caveats[-1])
+    assert (described.n, described.caveats[-1]) == (150, "It looked at 150 of 200 rows, drawn at random.")
 
 
 def test_repeated_rows_are_counted_in_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,6 +136,8 @@ def surface(
     else:
         texts = tuple([some[place].completion for place in _drawn(len(some), rng)] for some in (rows, reference))
     n, m = map(len, texts)
+    cut = _cut(n, len(pairs), "pairs of rows") if paired else _cut(n, len(rows), "rows")
+    cut += () if paired else _cut(m, len(reference), "reference rows")
     table = FeatureCounts.of([*texts[0], *texts[1]])
     real, reached = _statistics(table, _labellings(n, m, paired, rng, draws, _block(table)))
     p = float(np.mean(reached >= reached[0] - 1e-9))
@@ -151,7 +153,7 @@ def surface(
         n=n,
         verdict=verdict_at(p, alpha),
         mde=float(np.quantile(reached[1:], 1.0 - alpha) + special.ndtri(POWER)),
-        caveats=("It speaks of visible differences; a subliminal trait need not show any.", *_of_all(n, len(rows))),
+        caveats=("It speaks of visible differences; a subliminal trait need not show any.", *cut),
         scores={names[place]: float(real[place]) for place in top},
         null_sample=beside_null(reached, alpha, "largest |z| of a feature"),
     )
@@ -162,8 +164,8 @@ def _drawn(n: int, rng: np.random.Generator) -> list[int]:
     return list(range(n)) if n <= SURFACED else np.sort(rng.choice(n, SURFACED, replace=False)).tolist()
 
 
-def _of_all(n: int, rows: int) -> tuple[str, ...]:
-    return (f"It looked at {n} of {rows} rows, drawn at random.",) if n == SURFACED < rows else ()
+def _cut(n: int, there: int, what: str) -> tuple[str, ...]:
+    return (f"It looked at {n:,} of {there:,} {what}, drawn at random.",) if n < there else ()
 
 
 def _block(table: FeatureCounts) -> int:
@@ -263,6 +265,6 @@ def _described(rows: Sequence[Row], rng: np.random.Generator) -> Finding:
         statistic="share of rows that repeat another; the scores are shares of rows, and the mean length in characters",
         effect=int(times[times > 1].sum()) / len(rows),
         n=len(texts),
-        caveats=("Without reference rows nothing can stand out.", *_of_all(len(texts), len(rows))),
+        caveats=("Without reference rows nothing can stand out.", *_cut(len(texts), len(rows), "rows")),
         scores={**shown, **lengths},
     )
