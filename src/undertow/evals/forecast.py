@@ -13,7 +13,7 @@ from undertow.models.speed import base_speed
 from undertow.models.tokens import ChatTokens
 from undertow.types import ModelRef
 
-TEXT_S = {False: 0.002, True: 0.001}
+TEXT_S = {False: 0.002, True: 0.0008}
 """Least seconds of a context with all that may follow it, and of an answer: those of an embedded model."""
 
 TRAINED_ROW_S = 8e-4

@@ -142,6 +142,7 @@ def test_an_interrupt_ends_the_processes_and_leaves_nothing_half_written(tmp_pat
     run = subprocess.Popen(
         [sys.executable, str(HERE / "deeds.py"), str(store), str(folder)],
         start_new_session=True, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # the tests themselves may run deaf to it
     )  # fmt: skip
     while not all((folder / f"{name}.begun").exists() for name in ("left", "right")):
         assert run.poll() is None

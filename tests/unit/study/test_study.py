@@ -94,7 +94,7 @@ def test_every_packaged_recipe_has_a_quick_and_a_full_tier(name: str) -> None:
     for tier in ("quick", "full"):
         # The fingerprints of models from outside need their files.
         outside = getattr(load_recipe(name), "outside", ())
-        study = load_recipe(name, ("bases=[ref:finch-a]",) if outside else (), tier)
+        study = load_recipe(name, ("bases=[ref:finch-a]", "cross_bases=[ref:finch-b]") if outside else (), tier)
         assert study.question and (not isinstance(study, Recipe) or build_study(study).targets)
 
 
