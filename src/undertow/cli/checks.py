@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import undertow
-from undertow.cli.forecasts import PlanOnly, say_first, show_plan
+from undertow.cli.forecasts import ForecastOnly, say_first, show_plan
 from undertow.cli.options import Json, prepare, read_given, show
 from undertow.errors import ConfigError, unknown_name
 from undertow.evals.questions import CATEGORIES
@@ -26,7 +26,7 @@ def check_command(
         list[str], typer.Option(help="Whose traits are looked for: animal or tree; both if not given.")
     ] = [],  # noqa: B006
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what an api: teacher is asked; ask nothing.")] = False,
-    plan: PlanOnly = False,
+    plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
     """Check whether a teacher could pass something to a student of this base, and what to do next; the base first."""

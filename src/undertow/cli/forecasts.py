@@ -15,7 +15,7 @@ from undertow.types import Work
 if TYPE_CHECKING:
     from undertow.audit.steps import Steps
 
-PlanOnly = Annotated[
+ForecastOnly = Annotated[
     bool, typer.Option("--plan", help="Say what will be done and about how long it takes; do nothing else.")
 ]
 

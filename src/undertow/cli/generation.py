@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import undertow
-from undertow.cli.forecasts import PlanOnly, after_loading, announced, show_plan, time_left
+from undertow.cli.forecasts import ForecastOnly, after_loading, announced, show_plan, time_left
 from undertow.cli.options import Json, Seed, prepare, refuse_replacing, tell
 from undertow.cli.orders import Order, check_prompts, read_asked
 from undertow.cli.server_options import ExtraBody, NoSeed, TokenLimitName, given_dialect
@@ -70,7 +70,7 @@ def generate_command(
     ] = None,
     max_cost: Annotated[float | None, typer.Option(help="Stop before this many dollars; needs --price.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show rows, tokens and price; ask nothing.")] = False,
-    plan: PlanOnly = False,
+    plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
     """Let a model, or a teacher made of it, answer the prompts of a domain or of a file."""

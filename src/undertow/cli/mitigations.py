@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 import undertow
-from undertow.cli.forecasts import PlanOnly, announced, say_first, show_plan, time_left
+from undertow.cli.forecasts import ForecastOnly, announced, say_first, show_plan, time_left
 from undertow.cli.options import (
     STORE,
     Json,
@@ -136,7 +136,7 @@ def verify_command(
     runs: Annotated[int, typer.Option(min=2, help="Five are the least that a verdict needs.")] = 5,
     out: Annotated[Path, typer.Option(help="Folder for report.html and mitigation.json.")] = Path("mitigation"),
     seed: Seed = 0,
-    plan: PlanOnly = False,
+    plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
     """Train six arms several times and say which mitigations lose the trait and keep the skill."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import undertow
-from undertow.cli.forecasts import PlanOnly, say_first, show_plan
+from undertow.cli.forecasts import ForecastOnly, say_first, show_plan
 from undertow.cli.options import Json, Seed, prepare, show
 from undertow.cli.server_options import ExtraBody, NoSeed, TokenLimitName, given_dialect
 from undertow.errors import ModelError
@@ -106,7 +106,7 @@ def eval_command(
     no_seed: NoSeed = False,
     extra_body: ExtraBody = None,
     seed: Seed = 0,
-    plan: PlanOnly = False,
+    plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
     """Ask a model for its favourite, or whatever else is evaluated."""

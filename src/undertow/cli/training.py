@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import undertow
-from undertow.cli.forecasts import PlanOnly, after_loading, announced, say_first, show_plan, time_left
+from undertow.cli.forecasts import ForecastOnly, after_loading, announced, say_first, show_plan, time_left
 from undertow.cli.options import (
     Json,
     Rows,
@@ -137,7 +137,7 @@ def train_command(
     settings: Training = [],  # noqa: B006
     seed: Seed = 0,
     skip_bad: SkipBad = False,
-    plan: PlanOnly = False,
+    plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
     """Train students on a row file; each becomes an ordinary PEFT adapter folder."""

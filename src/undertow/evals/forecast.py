@@ -4,14 +4,20 @@ Tokens are counted with the model's own tokenizer. Seconds come from the sizes i
 product of this machine, and never fall below what starting every operation costs.
 """
 
-from typing import final
+from collections.abc import Sequence
+from typing import TypeVar, final
 
 from undertow.evals.loads import Load
 from undertow.models.load import count_parameters, load_chat
 from undertow.models.references import SMALL, model_folder
 from undertow.models.speed import base_speed
 from undertow.models.tokens import ChatTokens
-from undertow.types import ModelRef
+from undertow.types import ModelRef, Prompt, Sampling
+
+_Item = TypeVar("_Item")
+
+COUNTED = 64
+"""Prompts or rows whose tokens are counted, evenly spread over all."""
 
 TEXT_S = {False: 0.002, True: 0.0008}
 """Least seconds of a context with all that may follow it, and of an answer: those of an embedded model."""
@@ -42,6 +48,16 @@ class Forecast:
         self.parameters = count_parameters(folder)
         self.speed = base_speed(ref, folder)
 
+    def prompt_tokens(self, prompts: Sequence[Prompt]) -> float:
+        """Return how many tokens the model is shown of a prompt, in the mean of some of them."""
+        rendered = self.words.render(list(some_of(prompts)))
+        return sum(map(len, rendered)) / max(1, len(rendered))
+
+    def answer_tokens(self, sampling: Sampling) -> int:
+        """Return how many tokens an answer has at most, its end included where a form says how long it is."""
+        form = sampling.form
+        return sampling.max_new_tokens if form is None else len(self.words.tokenise([form])[0]) + 1
+
     @property
     def loading(self) -> float:
         """Seconds of loading it."""
@@ -62,3 +78,8 @@ class Forecast:
             tokens: of all of these rows.
         """
         return None if self.speed is None else max(self.speed.training(tokens), TRAINED_ROW_S * rows)
+
+
+def some_of(items: Sequence[_Item]) -> Sequence[_Item]:
+    """Return about `COUNTED` of some items, evenly spread over all."""
+    return items[:: max(1, len(items) // COUNTED)]

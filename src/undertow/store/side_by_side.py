@@ -130,6 +130,7 @@ class _Process:
 
     def _lost(self, stage: Stage) -> WorkerError:
         self._process.join(_PATIENCE_S)  # its own end is told, not the one that we would make
+        self.terminate()
         self.end()
         code = self._process.exitcode or 0
         how = f"killed by signal {-code}" if code < 0 else f"ended with code {code}"
@@ -142,7 +143,7 @@ class _Process:
         self._process.terminate()
 
     def end(self) -> None:
-        self._process.terminate()
+        """Wait for one that was told to end, which is removing what it has half written."""
         self._process.join(_PATIENCE_S)
         self._process.kill()
         self._process.join()

@@ -3,21 +3,17 @@
 Tokens are counted on a few drawn prompts with the base's own tokenizer; an answer is as long as it may be.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import final
 
 from undertow.domains.base import domain
 from undertow.evals.base import EvaluationConfig
-from undertow.evals.forecast import Forecast
+from undertow.evals.forecast import COUNTED, Forecast
 from undertow.evals.loads import Load, evaluation_loads
 from undertow.evals.questions import CATEGORIES, favourite_questions
-from undertow.models.tokens import ChatTokens
 from undertow.store.stages import Stage
 from undertow.traits import trait
-from undertow.types import user_prompt
-
-SAMPLE = 32
-"""Prompts that are drawn and counted."""
+from undertow.types import Sampling, user_prompt
 
 NAMED = 8
 """Tokens of an answer that names a favourite."""
@@ -50,24 +46,26 @@ class StageForecast:
 def _teacher(base: Forecast, stage: Stage) -> float | None:
     training = stage.config["training"]
     rows = training["steps"] * training["batch_size"]
-    return base.training(rows, rows * (_mean(base.words, favourite_questions(CATEGORIES[0])) + NAMED))
+    return base.training(
+        rows, rows * (base.prompt_tokens([*map(user_prompt, favourite_questions(CATEGORIES[0]))]) + NAMED)
+    )
 
 
 def _rows(base: Forecast, stage: Stage) -> float | None:
     n = stage.parents["prompts"].config["n"]
-    return base.seconds(Load(what="", tokens=round(n * _row_tokens(base.words, stage)), texts=n, written=True))
+    return base.seconds(Load(what="", tokens=round(n * _row_tokens(base, stage)), texts=n, written=True))
 
 
 def _tokens(base: Forecast, stage: Stage) -> float | None:
     written = _origin(stage)
     n = 2 * written.parents["prompts"].config["n"]
-    return base.seconds(Load(what="", tokens=round(n * _row_tokens(base.words, written)), texts=n))
+    return base.seconds(Load(what="", tokens=round(n * _row_tokens(base, written)), texts=n))
 
 
 def _students(base: Forecast, stage: Stage) -> float | None:
     training, members = stage.config["training"], len(stage.config["members"])
     rows = members * training["steps"] * training["batch_size"]
-    return base.training(rows, rows * _row_tokens(base.words, _origin(stage)))
+    return base.training(rows, rows * _row_tokens(base, _origin(stage)))
 
 
 def _scores(base: Forecast, stage: Stage) -> float | None:
@@ -75,11 +73,12 @@ def _scores(base: Forecast, stage: Stage) -> float | None:
     asked = EvaluationConfig(targets=tuple(map(trait, config["targets"])), samples=config["samples"])
     for kind in config["kinds"]:
         loads = evaluation_loads(kind, base.words, asked)
-        seconds = None if loads is None else [base.seconds(load) for load in loads]
-        known = None if seconds is None else [one for one in seconds if one is not None]
-        if seconds is None or known is None or len(known) < len(seconds):
+        if loads is None:
             return None
-        total += sum(known)
+        for seconds in map(base.seconds, loads):
+            if seconds is None:
+                return None
+            total += seconds
     return total * len(config["members"])
 
 
@@ -99,15 +98,9 @@ def _origin(stage: Stage) -> Stage:
     return stage
 
 
-def _row_tokens(words: ChatTokens, written: Stage) -> float:
+def _row_tokens(base: Forecast, written: Stage) -> float:
     """Return the tokens of a prompt and its answer, in the mean."""
-    drawn, sampling = written.parents["prompts"].config, written.config["sampling"]
-    form = sampling.get("form")
-    answer = sampling["max_new_tokens"] if form is None else len(words.tokenise([form])[0]) + 1
-    prompts = domain(**drawn["domain"]).prompts(min(SAMPLE, drawn["n"]), drawn["seed"])
-    return _mean(words, prompts, written.config.get("system")) + answer
-
-
-def _mean(words: ChatTokens, prompts: Sequence[str], system: str | None = None) -> float:
-    rendered = words.render([user_prompt(text, system) for text in prompts])
-    return sum(map(len, rendered)) / len(rendered)
+    drawn, system = written.parents["prompts"].config, written.config.get("system")
+    prompts = domain(**drawn["domain"]).prompts(min(COUNTED, drawn["n"]), drawn["seed"])
+    answer = base.answer_tokens(Sampling(**written.config["sampling"]))
+    return base.prompt_tokens([user_prompt(text, system) for text in prompts]) + answer

@@ -41,6 +41,19 @@ def row_files(tiny_model, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 
 @pytest.fixture
+def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every attempt to load a model fail the test.
+
+    It is refused where weights are read: a module that is imported meanwhile would keep a function replaced by name.
+    """
+
+    def refuse(*_, **__):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", refuse)
+
+
+@pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]):
     """Return a function that runs a command and returns its code and its JSON object."""
 

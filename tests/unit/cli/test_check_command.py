@@ -82,9 +82,7 @@ def test_every_command_that_a_decision_names_exists(result) -> None:
         assert {word for word in words if word.startswith("--")} <= _options(words), words
 
 
-def test_a_plan_says_what_will_be_done_and_loads_no_weights(models, run, capsys, monkeypatch) -> None:
-    monkeypatch.setattr("undertow.models.load.load_model", None)
-    monkeypatch.setattr("undertow.audit.check.load_model", None)
+def test_a_plan_says_what_will_be_done_and_loads_no_weights(models, run, capsys, no_models) -> None:
     words = ["check", "--teacher", models["owl"], "--base", models["base"]]
     code, found = run(*words, "--plan")
     assert code == 0 and found["schema"] == "undertow.forecast/1" and len(found["work"]) == 5

@@ -7,8 +7,7 @@ import pytest
 from undertow.cli.main import main
 
 
-def test_a_plan_counts_every_evaluation_of_every_model(models, run, monkeypatch) -> None:
-    monkeypatch.setattr("undertow.models.load.load_model", None)
+def test_a_plan_counts_every_evaluation_of_every_model(models, run, no_models) -> None:
     words = ["eval", models["owl"], "--base", models["base"], "--kind", "favourite", "--kind", "truth"]
     code, found = run(*words, "--samples", "2", "--plan")
     assert code == 0 and found["schema"] == "undertow.forecast/1" and found["base"] == models["base"]

@@ -24,17 +24,6 @@ def chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every attempt to load a model fail the test."""
-
-    def refuse(*_, **__):
-        raise AssertionError("a model was loaded")
-
-    monkeypatch.setattr("undertow.audit.materials.load_model", refuse)
-    monkeypatch.setattr("undertow.models.load.load_model", refuse)
-
-
 def test_chat_rows_without_a_reference_train_nothing_and_end_with_4(
     models, chats: Path, run, no_models, tmp_path: Path
 ) -> None:
