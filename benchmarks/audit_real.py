@@ -103,7 +103,7 @@ def called(pool: Floats, candidates: list[Candidate], n: int, draws: int, rng: n
         for name, level in levels.items():
             hits[name] += found.p <= level
     shares = {
-        name: {"level": levels[name], **wilson(hits[name], draws).to_json(), "called": hits[name]} for name in hits
+        name: {"alpha": levels[name], **wilson(hits[name], draws).to_json(), "called": hits[name]} for name in hits
     }
     return {"n": n, "draws": draws, **shares, "mde": {"median": float(np.median(mde)), "unit": "nats per token"}}
 
