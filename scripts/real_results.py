@@ -8,12 +8,15 @@ replicate is finished, and a seed that has a file is not run again: another mach
 `scripts/real_page.py` makes docs/real.md of the files alone.
 
 The models are those of `scripts/real_models.py`; with `--hub` they are the published weights, by their ids on the Hub.
+`--set KEY=VALUE` tries the script with other settings; what it finds then goes to another folder than results/real.
 """
 
 import argparse
 import json
 import sys
+import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +55,9 @@ def published(text: str) -> str:
     return text
 
 
-def run_seed(name: str, seed: int, runs: Path, hub: bool) -> dict[str, Any]:
+def run_seed(name: str, seed: int, runs: Path, *, hub: bool = False, settings: Sequence[str] = ()) -> dict[str, Any]:
     """Run one replicate and return what is kept of it."""
-    data = {**read_recipe(name), "seed": seed, "replicates": 1}
+    data = {**read_recipe(name, settings), "seed": seed, "replicates": 1}
     recipe = build_recipe(data if hub else localised(data))
     found = run_recipe(recipe, runs, progress=choose_progress())
     study = build_study(recipe)
@@ -67,7 +70,7 @@ def run_seed(name: str, seed: int, runs: Path, hub: bool) -> dict[str, Any]:
         "scores": [score(one) for one in found["arms"]],
         "rows": [written(source, runs / "store") for source in study.sources],
         "seconds": seconds(study, runs / "store"),
-        "machine": {"instructions": instructions(), "threads": torch.get_num_threads(), "torch": torch.__version__},
+        "machine": machine(),
     }
 
 
@@ -114,6 +117,13 @@ def duration(stage: Stage, store: Path) -> float:
     return artifact.manifest.wall_s
 
 
+def machine() -> dict[str, Any]:
+    """Say what it ran on; a GPU is named where models go to one."""
+    device = {"device": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    found = {"instructions": instructions(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    return {**found, **device}
+
+
 def instructions() -> list[str]:
     """Name the instruction sets that decide how fast numbers are multiplied here."""
     known = torch.cpu.get_capabilities()
@@ -126,16 +136,25 @@ def main() -> None:
     parser.add_argument("recipe")
     parser.add_argument("--seeds", type=int, nargs="+", required=True)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the files go")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no further seed after so many")
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--hub", action="store_true", help="the published weights, by their ids on the Hub")
     given = parser.parse_args()
+    if given.settings and given.results.resolve() == RESULTS.resolve():
+        parser.error("what other settings find is no reported result: give --results another folder")
     prepare()
+    started = time.monotonic()
     for seed in given.seeds:
-        path = RESULTS / given.recipe / f"{seed}.json"
+        path = given.results / given.recipe / f"{seed}.json"
         if path.exists():
             print(f"{path} is there already.")
             continue
+        if time.monotonic() - started > 60 * given.minutes:
+            print(f"{given.minutes:g} minutes are over: the same command goes on with seed {seed}.")
+            break
         try:
-            found = run_seed(given.recipe, seed, given.runs, given.hub)
+            found = run_seed(given.recipe, seed, given.runs, hub=given.hub, settings=given.settings)
         except UserError as error:
             sys.exit(f"{error.what}\n{error.value}\n{error.fix}")
         path.parent.mkdir(parents=True, exist_ok=True)
