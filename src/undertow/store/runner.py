@@ -36,6 +36,13 @@ class StageContext:
 Executor = Callable[[StageContext], None]
 """Does the work of one kind of stage; equal config and parents give equal bytes."""
 
+Finished = Callable[[Stage, Path], None]
+"""Is told every stage whose result is there, and the folder of it."""
+
+
+def _no_one(stage: Stage, folder: Path) -> None:
+    """Is told of a result, and does nothing."""
+
 
 @final
 class Runner:
@@ -48,6 +55,9 @@ class Runner:
         rebuild: replace results that are corrupt, or made from other parents than those that are there now.
         rates: seconds per unit of cost by kind, used for estimates until the store holds a result of that kind.
         forecast: the same for stages of `hf:` bases, whose rates are their own.
+
+    Attributes:
+        finished: set it to be told every result that a run finds or makes, as soon as it is there.
     """
 
     def __init__(
@@ -65,6 +75,7 @@ class Runner:
         self._rebuild = rebuild
         self.rates = rates or {}
         self.forecast = forecast
+        self.finished: Finished = _no_one
 
     def plan(self, targets: Iterable[Stage]) -> list[PlannedStage]:
         """Return what a run would do, in order; nothing is written.
@@ -157,6 +168,7 @@ class Runner:
                 self.progress.end_stage()
                 estimates.learn(artifact.manifest)
             done[stage] = artifact
+            self.finished(stage, artifact.folder)
 
     def _usable(self, stage: Stage) -> Artifact | None:
         """Return the verified result if there is one; remove a corrupt one if that is wanted."""

@@ -90,6 +90,7 @@ def build_side_by_side(runner: Runner, targets: Iterable[Stage], workers: int) -
         for place, stage in enumerate(stages):
             if stage not in missing:
                 runner.progress.skip(stage.label, place, len(stages))
+                runner.finished(stage, stage.key.folder(runner.store))
         if missing:
             with _processes(runner, min(workers, len(missing))) as processes:
                 _Flow(runner, stages, list(missing), processes).finish()
@@ -197,7 +198,7 @@ class _Flow:
     def __init__(
         self, runner: Runner, stages: Sequence[Stage], missing: Sequence[Stage], processes: list[_Process]
     ) -> None:
-        self._progress, self._processes = runner.progress, processes
+        self._progress, self._finished, self._processes = runner.progress, runner.finished, processes
         self._places = {stage: place for place, stage in enumerate(stages)}
         self._todo = dict.fromkeys(missing)
         self._begun: dict[Stage, float] = {}
@@ -255,6 +256,7 @@ class _Flow:
         self._estimates.learn(told.manifest)
         del self._begun[stage], self._todo[stage]
         self._progress.end_stage(place)
+        self._finished(stage, told.folder)
         self._sorter.done(stage)
         return None
 

@@ -31,7 +31,7 @@ def mean_scores(study: Study, folders: Mapping[str, Path]) -> Iterator[MeanScore
         study: what was run.
         folders: of every stage, by fingerprint.
     """
-    means = {stage: _means(folders[stage.fingerprint]) for stage in study.targets}
+    means = {stage: subject_means(folders[stage.fingerprint]) for stage in study.targets}
     for subject in study.subjects:
         found = means[subject.scores][subject.place]
         who = {name: getattr(subject, name) for name in ("arm", "trait", "replicate", "seed", "base", "teacher_base")}
@@ -43,7 +43,7 @@ def mean_scores(study: Study, folders: Mapping[str, Path]) -> Iterator[MeanScore
                     yield MeanScore(**who, model=model, target=target, metric=metric, value=value)
 
 
-def _means(folder: Path) -> dict[int, dict[tuple[str, str], float]]:
+def subject_means(folder: Path) -> dict[int, dict[tuple[str, str], float]]:
     """Return the means over the questions by member, and by metric and target."""
     values: dict[int, dict[tuple[str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
     with (folder / "scores.jsonl").open(encoding="utf-8") as lines:  # `splitlines` would also split at U+2028

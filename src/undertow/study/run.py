@@ -18,6 +18,7 @@ from undertow.store.run_folder import run_folder, write_run
 from undertow.store.runner import Runner
 from undertow.store.side_by_side import finish_stages
 from undertow.store.stages import PlannedStage
+from undertow.study.early_signs import EarlySigns
 from undertow.study.executors import EXECUTORS
 from undertow.study.forecast import StageForecast
 from undertow.study.recipe import Recipe
@@ -71,10 +72,12 @@ def run_recipe(
         require_trl()  # before hours go into rows that no student can then be trained on
     study = build_study(recipe)
     prepare_workers(recipe, workers)
-    folders = finish_stages(
-        Runner(runs / "store", EXECUTORS, progress, rebuild, RATES, StageForecast()), study.targets, workers
-    )
+    signs = EarlySigns(study)
+    runner = Runner(runs / "store", EXECUTORS, progress, rebuild, RATES, StageForecast())
+    runner.finished = signs.look
+    folders = finish_stages(runner, study.targets, workers)
     found = compute_results(study, folders)
+    found["not_tested"] += signs.found
     found["rows"]["path"] = str(run_folder(recipe, runs) / KEPT)
     rows = {name: "".join(_lines(study, folders, name)) for name in (DROPPED, KEPT)}
     return write_run(recipe, runs, found, schema=SCHEMA, started=started, files=rows)

@@ -31,6 +31,7 @@ from undertow.store.side_by_side import build_side_by_side
 from undertow.store.stages import PlannedStage, Stage, order
 from undertow.study.analyses.base import ESTIMATE, SCHEMA, AnalysisResult, estimate_row, table
 from undertow.study.arms import MeanScore, main_metric, mean_differences, paired_scores
+from undertow.study.early_signs import looked_at_by_all
 from undertow.study.executors import EXECUTORS
 from undertow.study.forecast import StageForecast
 from undertow.study.recipe import Recipe, build_recipe, merge, nested, read_recipe
@@ -134,6 +135,7 @@ def run_sweep(
         for recipe in sweep.variants.values():
             prepare_workers(recipe, workers)
         runner = Runner(runs / "store", EXECUTORS, progress, rebuild, RATES, StageForecast())
+        runner.finished = looked_at_by_all(map(build_study, sweep.variants.values()))
         build_side_by_side(runner, sweep_targets(sweep), workers)
         progress = None  # told already
     found = {

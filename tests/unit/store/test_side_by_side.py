@@ -226,3 +226,20 @@ def test_the_time_of_stages_side_by_side() -> None:
     assert makespan(dict.fromkeys(_chain(5), 2.0), 3) == 10.0  # no worker shortens a chain
     assert makespan(dict.fromkeys(_chain(5)[2:], 2.0), 3) == 6.0  # parents that are not among them are finished
     assert makespan({**dict.fromkeys(_chain(3), 1.0), free[0]: 5.0}, 2) == 5.0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_whoever_asks_is_told_each_result_that_is_found_or_made(
+    deeds: ModuleType, tmp_path: Path, workers: int
+) -> None:
+    targets, store, told = deeds.diamond(), tmp_path / "store", dict[Stage, bool]()
+
+    def look(stage: Stage, folder: Path) -> None:
+        told[stage] = (folder / "manifest.json").exists()
+
+    for again in range(2):
+        told.clear()
+        runner = Runner(store, deeds.executors(tmp_path))
+        runner.finished = look
+        finish_stages(runner, targets, workers)
+        assert told == dict.fromkeys(order(targets), True), again
