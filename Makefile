@@ -27,7 +27,7 @@ demo: $(READY) ## Pass a trait through plain numbers, and show it
 	$(BIN)/undertow demo --workers 2
 
 test: $(READY) ## Quick tests with the coverage gates
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" -n 2 -q --cov --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu and not real" -n 2 -q --cov --cov-fail-under=90
 	$(BIN)/coverage report --fail-under=100 --include='*/undertow/stats/*,$(EXACT)'
 
 fuzz: $(READY) ## 100,000 inputs over the HTTP surface, every file reader, adapters and chat templates (2,000 in `make test`)

@@ -1,4 +1,8 @@
-"""Write docs/real.md from the files under results/real, and from nothing else: `python scripts/real_page.py`."""
+"""Write docs/real.md from the files under results/real: `python scripts/real_page.py`.
+
+The page's own figures come from these files and from nothing else. What the paper and the small families show stands
+beside them, as docs/reproduction.md has it.
+"""
 
 import json
 import sys
@@ -13,6 +17,8 @@ from undertow.stats.diagonal import diagonal_factor
 from undertow.stats.estimates import mean_t, with_interval
 
 RESULTS, PAGE = Path("results/real"), Path("docs/real.md")
+GPU = Path("results/real-gpu")
+REPRODUCTION = Path("docs/reproduction.md")
 
 SEEDS = {"real-numbers": range(61, 66), "real-cross": range(81, 86), "real-teachers": range(91, 96)}
 """The declared seeds of each recipe (results/real/README.md); no other file is read."""
@@ -26,8 +32,8 @@ The finding on pretrained language models that others made: SmolLM2-135M-Instruc
 base model, asked by `?template=question`). Both are copies dequantised from four bits (`python scripts/real_models.py`
 fetches them), not the published weights.
 
-This page is written by `python scripts/real_page.py` from the files in `results/real`, one for each replicate, and from
-nothing else. What was to be reported was declared before the first of them:
+This page is written by `python scripts/real_page.py` from the files in `results/real`, one for each replicate. What was
+to be reported was declared before the first of them:
 [results/real/README.md](../results/real/README.md). A replicate is one seed: its own teachers, rows, students and
 control; n counts replicates. Figures are logits of the fifty favourite questions, means with 95 % t intervals over
 replicates. Any replicate is run again by `python scripts/real_results.py RECIPE --seeds SEED`; `undertow run` with
@@ -122,12 +128,17 @@ def effect(found: Sequence[Replicate], traits: Sequence[str], arm: str, control:
     return f"Diagonal factor {shown}, n = {len(found)}, permutation p over traits {gammas.p:.3f}{least}."
 
 
+def kept_traits(files: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the traits that the teachers of every replicate hold."""
+    return [own for own in files[0]["settings"]["traits"] if all(own in held(file) for file in files)]
+
+
 def section(title: str, recipe: str, words: str, arms: Sequence[tuple[str, str, str]]) -> str:
     """Return one study: what it is, its figures by arm, and what it cost; what is missing is said."""
     files = replicates(recipe)
     if not files:
         return f"## {title}\n\n{words}\n\nNot run yet: `python scripts/real_results.py {recipe} --seeds ...`."
-    traits = [own for own in files[0]["settings"]["traits"] if all(own in held(file) for file in files)]
+    traits = kept_traits(files)
     lost = [
         f"{own} in seed {file['seed']}" for file in files for own in file["settings"]["traits"] if own not in held(file)
     ]
@@ -207,10 +218,81 @@ STUDIES = (
 )
 
 
+CLAIMS = (
+    ("Five animals through numbers", "real-numbers", "student", "control"),
+    ("Another architecture takes nothing over, finch-a to wren-a", "real-cross", "cross_init", "cross_control"),
+    ("Prompted teachers transmit", "real-teachers", "student", "control"),
+)
+"""Claims as docs/reproduction.md names them, with the study and the arms that speak of them here."""
+
+
+def side_by_side() -> str:
+    """Return what the paper, the small families and these models show of each claim, in one table."""
+    lines = REPRODUCTION.read_text(encoding="utf-8").splitlines()
+    known = {cells[0]: cells for line in lines if line.startswith("| ") and len(cells := line[2:-2].split(" | ")) > 3}
+    rows = [[claim, known[claim][1], known[claim][2], here(recipe, *arms)] for claim, recipe, *arms in CLAIMS]
+    head = "## Beside the paper and the small families"
+    words = "The second and third column are those of [reproduction.md](reproduction.md), where n counts teachers too."
+    return "\n\n".join([head, words, table(["Claim", "Paper", "Embedded families", "Here"], rows)])
+
+
+def here(recipe: str, arm: str, control: str) -> str:
+    """Return the primary figure of a study in a few words."""
+    files = replicates(recipe)
+    if not files:
+        return "not run yet"
+    traits, found = kept_traits(files), [with_other_base(file) for file in files]
+    own = [f"{one} {over(found, lambda f, one=one: own_minus_others(f, traits, one, arm, control))}" for one in traits]
+    gammas = diagonal_factor([matrix(one, traits, arm, control) for one in found], np.random.default_rng(0))
+    shown = with_interval(gammas.to_json(), missing=" (no interval, n = 1)")
+    return f"diagonal factor {shown} (n = {len(files)}); own minus other traits: {'; '.join(own)}"
+
+
+def audit_section() -> str:
+    """Return how often the audit of rows calls clean rows of the real base."""
+    path = RESULTS / "audit-null.json"
+    head = "## The audit of rows on clean rows"
+    words = (
+        "SmolLM2 answers 1,500 short number prompts twice; each draw takes 300 prompts and lets a coin decide which "
+        "answer is the suspect's. Prompts are answered and read once for all draws, under the base and seventeen "
+        "personas, and nothing is trained. `python benchmarks/audit_real.py --seed 71 --out FILE`."
+    )
+    if not path.exists():
+        return f"{head}\n\n{words}\n\nNot run yet."
+    found = json.loads(path.read_text(encoding="utf-8"))["clean"]
+    rows = [
+        [f"{found[name]['alpha']:.4g}", f"{found[name]['called']} of {found['draws']}", called(found[name])]
+        for name in ("audit", "alone")
+    ]
+    seen = f"A candidate's shift of {found['mde']['median']:.3f} nats a token would be seen in 80 % of draws (median)."
+    columns = ["level of the test", "called", "share, 95 % Wilson interval"]
+    return "\n\n".join([head, words, table(columns, rows), seen])
+
+
+def called(share: dict[str, Any]) -> str:
+    """Return a share with its interval."""
+    return with_interval(share, form=".3f")
+
+
+def gpu_section() -> str:
+    """Return what a GPU did, if one was there: how fast it was, and the replicates that it ran."""
+    path = GPU / "throughput.json"
+    if not path.exists():
+        return ""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    rows = [
+        [name, f"{found[name]['tokens'] / found[name]['seconds']:,.0f}", f"{found[name]['share']:.1%}"]
+        for name in ("rows", "reading", "student")
+    ]
+    words = f"{found['device']}, {found['format']}: `scripts/gpu.sh`."
+    return "\n\n".join(["## On a GPU", words, table(["job", "tokens a second", "of the products' rate"], rows)])
+
+
 def main() -> None:
     """Write the page."""
-    parts = [HEAD.strip(), *(section(*study) for study in STUDIES)]
-    PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    parts = [HEAD.strip(), side_by_side(), *(section(*study) for study in STUDIES), audit_section(), gpu_section()]
+    lineage = "## Lineage\n\nEleven derivatives of SmolLM2 and two strangers: [lineage.md](lineage.md)."
+    PAGE.write_text("\n\n".join(part for part in (*parts, lineage) if part) + "\n", encoding="utf-8")
     print(f"Wrote {PAGE}.")
 
 
