@@ -1,6 +1,5 @@
 """The audits of a teacher and of single rows by what models say of them, and the benchmark of audits."""
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,16 +71,17 @@ def rows_command(
     ways = {"target": target, "student": student, "teacher": teacher}
     if bool(student) == bool(teacher) and not (target and student is None):  # refused before anything is read
         _suspected(rows=(), base=base, store=store, seed=seed, **ways)
-    intake = intake_of_ranking(path, base, Brief(plan=plan, as_json=as_json))
+    from undertow.audit.asked import Ranking
+
+    ranking = Ranking(own=None if student or teacher else target, confirmed=confirm)
+    intake = intake_of_ranking(path, base, Brief(plan=plan, as_json=as_json), ranking, store=store, seed=seed)
     if plan:
         return
     given = read_given(path).rows
-    from undertow.audit.attribution import SEEDS, rank
+    from undertow.audit.attribution import rank
 
     prepare()
     suspected = _suspected(rows=given, base=base, store=store, seed=seed, **ways)
-    if confirm:
-        print(f"training {4 * len(SEEDS)} students; a minute or two with an embedded model", file=sys.stderr)
     scores, found = rank(suspected, confirmed=confirm)
     order = sorted(range(len(given)), key=lambda place: -scores.score[place])
     if out is not None:

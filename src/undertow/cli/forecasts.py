@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from undertow.audit.work_lines import forecast_lines
 from undertow.cli.options import show, shown_progress
 from undertow.store.progress import TimeLeft
 from undertow.types import Work
@@ -22,16 +23,12 @@ ForecastOnly = Annotated[
 
 def say_first(work: Sequence[Work]) -> None:
     """Say on standard error what will be done."""
-    from undertow.audit.reading_work import forecast_lines
-
     for line in forecast_lines(work):
         print(line, file=sys.stderr, flush=True)
 
 
 def show_plan(about: Mapping[str, Any], work: Sequence[Work], as_json: bool) -> None:
     """Print what would be done, and nothing else."""
-    from undertow.audit.reading_work import forecast_lines
-
     seconds = round(sum(one.seconds or 0.0 for one in work), 1)
     found = {"schema": "undertow.forecast/1", **about, "work": [asdict(one) for one in work], "about_seconds": seconds}
     show(found, as_json, forecast_lines(work))

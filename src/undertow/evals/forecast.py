@@ -12,7 +12,7 @@ from undertow.models.load import count_parameters, load_chat
 from undertow.models.references import SMALL, model_folder
 from undertow.models.speed import base_speed
 from undertow.models.tokens import ChatTokens
-from undertow.types import ModelRef, Prompt, Sampling
+from undertow.types import ModelRef, Prompt, Row, Sampling
 
 _Item = TypeVar("_Item")
 
@@ -52,6 +52,12 @@ class Forecast:
         """Return how many tokens the model is shown of a prompt, in the mean of some of them."""
         rendered = self.words.render(list(some_of(prompts)))
         return sum(map(len, rendered)) / max(1, len(rendered))
+
+    def row_tokens(self, rows: Sequence[Row]) -> float:
+        """Return how many tokens a row has, prompt and completion, in the mean of some of them."""
+        some = some_of(rows)
+        answers = self.words.tokenise([row.completion for row in some])
+        return self.prompt_tokens([row.prompt for row in some]) + sum(map(len, answers)) / max(1, len(some))
 
     def answer_tokens(self, sampling: Sampling) -> int:
         """Return how many tokens an answer has at most, its end included where a form says how long it is."""

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from undertow.audit import reading_work as module
-from undertow.audit.reading_work import check_work, evaluation_work, forecast_lines
+from undertow.audit.reading_work import check_work, evaluation_work
+from undertow.audit.work_lines import forecast_lines
 from undertow.errors import UserError
 from undertow.evals import forecast as forecasting
 from undertow.evals.base import EvaluationConfig
