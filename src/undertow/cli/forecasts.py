@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from undertow.audit.work_lines import forecast_lines
-from undertow.cli.options import show, shown_progress
-from undertow.store.progress import TimeLeft
+from undertow.cli.options import show
+from undertow.store.progress import TimeLeft, choose_progress
 from undertow.types import Work
 
 if TYPE_CHECKING:
@@ -35,14 +35,20 @@ def show_plan(about: Mapping[str, Any], work: Sequence[Work], as_json: bool) -> 
 
 
 @contextmanager
-def announced(work: Sequence[Work], silent: bool = False) -> "Generator[Steps]":
-    """Say what will be done, and show how far it is; what is yielded takes the steps, one for each work."""
+def announced(work: Sequence[Work], titles: Sequence[str] = ()) -> "Generator[Steps]":
+    """Say what will be done, and show how far it is; what is yielded takes the steps, one for each work.
+
+    Args:
+        work: what will be done.
+        titles: of the steps, where those who take them do not know how long each is expected to take.
+    """
     from undertow.audit.steps import Steps
 
     say_first(work)
-    progress = shown_progress(silent)
+    progress = choose_progress()
+    expected = {title: one.seconds for title, one in zip(titles, work, strict=False) if one.seconds is not None}
     try:
-        yield Steps(len(work), progress)
+        yield Steps(len(work), progress, expected)
     finally:
         progress.close()
 
