@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import undertow
-from undertow.cli.forecasts import ForecastOnly, announced, show_plan, time_left
+from undertow.cli.forecasts import ForecastOnly, announced_as_one, show_plan
 from undertow.cli.options import Json, prepare, show
 from undertow.domains.base import DOMAINS
 from undertow.errors import ConfigError
@@ -92,7 +92,7 @@ def build_command(
     prepare()
     from undertow.reference.build import build_member
 
-    with announced(work) as steps, steps.step(f"build {name}", time_left(work, 0)) as advance:
+    with announced_as_one(work, f"build {name}") as advance:
         made = build_member(wanted, out, advance)
     print(json.dumps(made, indent=None if as_json else 2))
 

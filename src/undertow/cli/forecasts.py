@@ -11,7 +11,7 @@ import typer
 from undertow.audit.work_lines import forecast_lines
 from undertow.cli.options import show
 from undertow.store.progress import TimeLeft, choose_progress
-from undertow.types import Work
+from undertow.types import Advance, Work
 
 if TYPE_CHECKING:
     from undertow.audit.steps import Steps
@@ -49,6 +49,23 @@ def announced(work: Sequence[Work], titles: Sequence[str] = ()) -> "Generator[St
     expected = {title: one.seconds for title, one in zip(titles, work, strict=False) if one.seconds is not None}
     try:
         yield Steps(len(work), progress, expected)
+    finally:
+        progress.close()
+
+
+@contextmanager
+def announced_as_one(work: Sequence[Work], title: str) -> Generator[Advance]:
+    """Say what will be done, and show how far all of it is as one step; what is yielded takes (parts done, parts)."""
+    from undertow.audit.steps import Steps
+
+    say_first(work)
+    seconds = [one.seconds for one in work]
+    known = [one for one in seconds if one is not None]
+    left = TimeLeft(stage_s=sum(known) if len(known) == len(seconds) else None, later_s=0.0)
+    progress = choose_progress()
+    try:
+        with Steps(1, progress).step(title, left) as advance:
+            yield advance
     finally:
         progress.close()
 
