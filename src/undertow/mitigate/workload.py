@@ -59,7 +59,7 @@ def mitigation_work(method: DataMitigation, rows: Sequence[Row], tools: Tools) -
     Raises:
         UserError: the base or a writer is no model of this machine.
     """
-    job, count = _Job(rows, tools), _COUNTS.get(method.name)
+    job, count = _Mitigating(rows, tools), _COUNTS.get(method.name)
     found = {method.name: Work(method.name, None)} if count is None else count(method, job)
     first, work = next(iter(found.items()))
     seconds = None if work.seconds is None else work.seconds + job.base.loading
@@ -67,7 +67,7 @@ def mitigation_work(method: DataMitigation, rows: Sequence[Row], tools: Tools) -
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Mitigating:
     rows: Sequence[Row]
     tools: Tools
 
@@ -105,19 +105,19 @@ class _Job:
         return {TEACHERS: timed, **self.read(len(tools.panel) + 1)}
 
 
-def _rule(method: Any, job: _Job) -> dict[str, Work]:
+def _rule(method: Any, job: _Mitigating) -> dict[str, Work]:
     return {method.name: Work(f"{len(job.rows):,} rows changed by a rule, once {job.tools.base} is loaded", 0.0)}
 
 
-def _regenerate(method: Any, job: _Job) -> dict[str, Work]:
+def _regenerate(method: Any, job: _Mitigating) -> dict[str, Work]:
     return job.written([method.writer], job.rows)
 
 
-def _consensus(method: Any, job: _Job) -> dict[str, Work]:
+def _consensus(method: Any, job: _Mitigating) -> dict[str, Work]:
     return job.written(method.writers, job.rows)
 
 
-def _mix(method: Any, job: _Job) -> dict[str, Work]:
+def _mix(method: Any, job: _Mitigating) -> dict[str, Work]:
     # Which rows are drawn changes hardly anything: as many of the first stand for them.
     some = job.rows[: int(method.share * len(job.rows))]
     if not method.writers:
@@ -130,12 +130,12 @@ def _mix(method: Any, job: _Job) -> dict[str, Work]:
     return found
 
 
-def _contrast_filter(method: Any, job: _Job) -> dict[str, Work]:
+def _contrast_filter(method: Any, job: _Mitigating) -> dict[str, Work]:
     del method
     return job.by_panel()
 
 
-def _labels(method: Any, job: _Job) -> dict[str, Work]:
+def _labels(method: Any, job: _Mitigating) -> dict[str, Work]:
     from undertow.audit.attribution import STUDENT as RECIPE
 
     if method.suspect == "student":
@@ -152,7 +152,7 @@ def _labels(method: Any, job: _Job) -> dict[str, Work]:
     return found
 
 
-_COUNTS: Mapping[str, Callable[[Any, _Job], dict[str, Work]]] = {
+_COUNTS: Mapping[str, Callable[[Any, _Mitigating], dict[str, Work]]] = {
     "regenerate": _regenerate,
     "mix": _mix,
     "contrast-filter": _contrast_filter,
