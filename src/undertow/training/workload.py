@@ -13,12 +13,13 @@ def writing_work(base: Forecast, prompts: Sequence[Prompt], sampling: Sampling) 
 
     Args:
         base: who writes.
-        prompts: what is answered, once each.
+        prompts: what is answered, each as often as it stands here.
         sampling: of the answers.
     """
     n, answer = len(prompts), base.answer_tokens(sampling)
     tokens = round(n * (base.prompt_tokens(prompts) + answer))
-    seconds = base.seconds(Load(what="", tokens=tokens, texts=n, written=True))
+    distinct = len(set(prompts))
+    seconds = base.seconds(Load(what="", tokens=tokens, texts=n, written=True, prompts=distinct))
     return Work(f"{n:,} answers of up to {answer} tokens, {tokens:,} tokens in all", seconds)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from undertow.audit.steps import Steps
 from undertow.audit.workload import SCORE_S
-from undertow.evals.forecast import TEXT_S, TRAINED_ROW_S, Forecast
+from undertow.evals.forecast import PROMPT_S, TOKEN_S, TRAINED_ROW_S, Forecast
 from undertow.mitigate.registry import data_mitigation
 from undertow.mitigate.workload import Tools, mitigation_work
 from undertow.store.progress import Progress, TimeLeft
@@ -68,9 +68,11 @@ def test_a_rule_takes_the_loading_of_the_base_alone(rows, tools: Tools) -> None:
 def test_seconds_follow_rows_and_models(tools: Tools) -> None:
     few, many = number_rows(50), number_rows(500)
     loading = Forecast(BASE).loading
-    for method, each in (("regenerate:writer=ref:finch-a", TEXT_S[True]), ("mix:share=0.5", 0.5 * TEXT_S[True])):
+    for method, n in (("regenerate:writer=ref:finch-a", 500), ("mix:share=0.5", 250)):
         (one,) = planned(method, many, tools).values()
-        assert one.seconds == pytest.approx(500 * each + loading)
+        tokens = int(one.what.split(" tokens in all")[0].rsplit(" ", 1)[1].replace(",", ""))
+        assert one.what.startswith(f"answers of ref:finch-a: {n} answers")
+        assert one.seconds == pytest.approx(n * PROMPT_S + tokens * TOKEN_S + loading)
     teachers, read = planned("contrast-filter", many, tools).values()
     assert teachers.what == "panel teachers: 3 trained"
     assert read.what.startswith("500 rows read by 4 models") and read.seconds == pytest.approx(2000 * SCORE_S)
