@@ -19,9 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from undertow.audit.work_lines import FEW
+
 FINCH = "ref:finch-a"
 AIM = 1.5
-"""By which factor a plan may be off."""
+"""By which factor a plan may be off; not where both are less than `FEW` seconds, which is all a plan says then."""
+
+LONG = ["--samples", "2000", "--kind", "favourite", "--kind", "stories"]
+"""An evaluation of a finch that takes longer than that."""
 
 RUN = {
     FINCH: ["demo", "arms=[student, control]", "replicates=2", "domain.prompts=1000", "student.steps=80"],
@@ -80,7 +85,7 @@ def commands(base: str, folder: Path) -> dict[str, list[str]]:
                   "--set", f"batch_size={32 if finch else 8}", "--students", "4" if finch else "1"],
         "run": ["run", recipe, *[word for one in settings for word in ("--set", one)], "--runs", str(folder / "runs")],
         "check": ["check", "--teacher", "ref:finch-b" if finch else base, "--base", base, "--category", "tree"],
-        "eval": ["eval", base, "--samples", "20" if finch else "1", "--trait", "owl", "--trait", "lion"],
+        "eval": ["eval", base, *(LONG if finch else ["--samples", "1"]), "--trait", "owl", "--trait", "lion"],
         "audit": [*audit, *panel] if finch else ranked,
     }  # fmt: skip
 
@@ -102,6 +107,7 @@ def main() -> None:
             said, own = seconds(json.loads(plan.printed)), used.processor_s - plan.processor_s
             ratio = said / max(own, 0.1)
             verdict = "reached" if 1 / AIM <= ratio <= AIM else "MISSED"
+            verdict = "a few seconds" if max(said, own) < FEW else verdict
             print(f"{command:10}{said:10.1f}{own:9.1f}{used.wall_s:9.0f}{ratio:7.2f}  {verdict}", flush=True)
 
 

@@ -19,7 +19,7 @@ from unittest import mock
 
 import torch
 from alternation import alternate
-from torch.utils._python_dispatch import TorchDispatchMode
+from products import Products
 
 from undertow.domains.numbers import Numbers
 from undertow.models.load import load_model
@@ -29,51 +29,6 @@ from undertow.training.config import LoraConfig, TrainingConfig
 from undertow.training.objective import completion_losses
 from undertow.training.parallel import finetune_parallel
 from undertow.types import Row, user_prompt
-
-PRODUCTS = {"aten::mm": 0, "aten::bmm": 0, "aten::addmm": 1, "aten::baddbmm": 1}
-"""Operators that multiply two tables, and where the first of the two stands among their arguments."""
-
-Shape = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
-"""Sizes, strides and number format of a table."""
-
-
-class Products(TorchDispatchMode):
-    """Notes the two tables of every matrix product."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[tuple[Shape, Shape]] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Note the operands, and do what was asked for."""
-        place = PRODUCTS.get(func._schema.name)
-        if place is not None:
-            one, other = ((tuple(t.shape), t.stride(), t.dtype) for t in args[place : place + 2])
-            self.found.append((one, other))
-        return func(*args, **(kwargs or {}))
-
-    @property
-    def operations(self) -> float:
-        """Multiplications and additions of all of them."""
-        total = 0.0
-        for (shape, _, _), (other, _, _) in self.found:
-            batch, width = (shape[0] if len(shape) == 3 else 1), other[-1]
-            total += 2.0 * batch * shape[-2] * shape[-1] * width
-        return total
-
-    def repeat(self) -> float:
-        """Do all of them on tables of ones, and return the processor's seconds."""
-        tables = {key: _table(key) for pair in self.found for key in pair}
-        with torch.no_grad():
-            started = time.process_time()
-            for one, other in self.found:
-                torch.matmul(tables[one], tables[other])
-            return time.process_time() - started
-
-
-def _table(key: Shape) -> torch.Tensor:
-    shape, stride, dtype = key
-    return torch.empty_strided(shape, stride, dtype=dtype).fill_(1.0)
 
 
 @contextmanager

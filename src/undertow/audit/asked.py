@@ -13,6 +13,7 @@ from undertow.audit.verdict import CLAIMS, Plan, declare
 from undertow.data.census import Census
 from undertow.data.writer_record import WriterRecord
 from undertow.domains.base import DOMAINS, domain
+from undertow.models.gguf_files import unpacked_before
 from undertow.models.references import SMALL, adapter_folder, gguf_file, model_folder
 from undertow.traits import Trait, panel
 from undertow.types import ModelRef, Row
@@ -40,7 +41,7 @@ class Asked:
         writer: what is known of the rows' writer, or None.
         writer_file: the file that says so, or None.
         neutral: neutral teachers of an audit of a teacher alone; None for any other audit.
-        ranking: whether the rows are ranked and nothing is claimed of them.
+        ranking: how the rows are ranked, where nothing is claimed of them; None for an audit.
         out: name of the file that the command for a missing reference writes.
     """
 
@@ -58,12 +59,14 @@ class Asked:
     writer: WriterRecord | None = None
     writer_file: Path | None = None
     neutral: int | None = None
-    ranking: bool = False
+    ranking: "Ranking | None" = None
     out: Path = Path("reference.jsonl")
 
     @property
     def panel(self) -> tuple[Trait, ...]:
         """The traits that are looked for."""
+        if self.ranking is not None:
+            return () if self.ranking.own is None else (self.ranking.own,)
         return self.traits or panel("animal")
 
     @property
@@ -102,7 +105,7 @@ class Asked:
     @cached_property
     def plan(self) -> Plan:
         """The stages that will run, and who decides each claim; none where rows are ranked alone."""
-        if self.ranking:
+        if self.ranking is not None:
             return Plan(stages=(), alpha=self.alpha)
         writers = {"writers"} if self.stored.writers else set[str]()
         return declare(self.given | writers, self.alpha, self.claims)
@@ -114,9 +117,10 @@ class Asked:
 
     @cached_property
     def folder(self) -> Path | None:
-        """The folder of the base's config and tokenizer; None for a GGUF file, whose header is not read here."""
+        """The folder of the base's config and tokenizer; None for a GGUF file that was never unpacked."""
         ref = ModelRef.parse(self.base)
-        return None if ref.kind == "hf" and gguf_file(ref) is not None else model_folder(ref, SMALL)
+        packed = gguf_file(ref)
+        return model_folder(ref, SMALL) if packed is None else unpacked_before(packed)
 
     @cached_property
     def has_template(self) -> bool | None:
@@ -126,6 +130,19 @@ class Asked:
             return None
         own = adapter_folder(ref)
         return ref.template is not None or has_template(folder) or (own is not None and has_template(own))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """How rows are ranked.
+
+    Attributes:
+        own: the trait that the auditor gives a teacher to rank by; None if a student or teacher is named.
+        confirmed: whether students are trained without a part of the rows.
+    """
+
+    own: Trait | None = None
+    confirmed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

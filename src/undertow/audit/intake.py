@@ -11,10 +11,12 @@ from undertow.audit.asked import Asked
 from undertow.audit.decision import with_decision
 from undertow.audit.finding import Claim, not_testable
 from undertow.audit.obstacles import Obstacle, free_stage, obstacles, other_prompts, same_reference
+from undertow.audit.ranking_work import ranking_work
 from undertow.audit.rows.defect import overlap
 from undertow.audit.rows.limits import FEWEST_ROWS
 from undertow.audit.stages import STAGES
 from undertow.audit.verdict import Missing, audit_json, missing, what_they_add
+from undertow.audit.work_lines import forecast_lines
 from undertow.audit.workload import Workload
 from undertow.data.census import Census, matched_rows, rows_in_both
 from undertow.types import Work
@@ -112,7 +114,11 @@ def take_intake(asked: Asked) -> Intake:
     found = Intake(
         asked=asked, claims=obstacles(asked), work=(), absent=tuple(_absent(asked)), following=_following(asked)
     )
-    return found if found.stops else replace(found, work=tuple(Workload(asked).items()))
+    if found.stops:
+        return found
+    work = Workload(asked)
+    todo = work.items() if asked.ranking is None else ranking_work(work, asked.ranking)
+    return replace(found, work=tuple(todo))
 
 
 def _absent(asked: Asked) -> list[Missing]:
@@ -193,7 +199,7 @@ def intake_lines(intake: Intake) -> Iterator[str]:
         yield f"{claim}: " + (f"can be tested, by {stage}" if one is None else f"not testable. {one.why} {one.do}")
     yield from (f"missing: {one['adds']}" for one in intake.absent)
     if not intake.stops:
-        yield from _work_lines(intake)
+        yield from forecast_lines(intake.work)
     if intake.following:
         yield "a reference on the same prompts:"
         yield from (f"  {command}" for command in intake.following)
@@ -211,16 +217,3 @@ def _census_lines(what: str, census: Census) -> Iterator[str]:
     yield f"  characters (least / middle / most): prompt {asked}, completion {answered}; {census.empty} are empty"
     yield f"  {census.prompts} distinct prompts; {census.duplicates} rows repeat another one exactly"
     yield "  languages, roughly: " + ", ".join(f"{name} {n}" for name, n in found["languages"].items())
-
-
-def _work_lines(intake: Intake) -> Iterator[str]:
-    yield f"what will run, about {spoken(intake.seconds)} on this machine's processor:"
-    for one in intake.work:
-        yield f"  {one.what}" + ("" if one.seconds is None else f" (about {spoken(one.seconds)})")
-
-
-def spoken(seconds: float) -> str:
-    """Return a rough duration in words: "20 s", "5 min", "3 h"."""
-    if seconds < 100:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"

@@ -3,9 +3,8 @@
 Tokens and seconds are those of `undertow.evals.forecast`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
-from undertow.audit.intake import spoken
 from undertow.audit.lineage.verdict import BRIEF
 from undertow.evals.base import EvaluationConfig
 from undertow.evals.forecast import Forecast
@@ -69,13 +68,3 @@ def check_work(teacher: str, base: str, traits: Sequence[Trait]) -> list[Work]:
 def _lineage(parameters: Sequence[int]) -> float:
     each = LINEAGE_PARAMETER_S * sum(parameters)
     return each if max(parameters) > BRIEF else LINEAGE_S
-
-
-def forecast_lines(work: Iterable[Work]) -> Iterator[str]:
-    """Return the work as text: the sum first, then one line for each."""
-    work = list(work)
-    known = [one.seconds for one in work if one.seconds is not None]
-    about = f", about {spoken(sum(known))} on this machine's processor" if known else ""
-    yield f"what will run{about}{'' if len(known) == len(work) else ', and what cannot be told'}:"
-    for one in work:
-        yield f"  {one.what}" + ("" if one.seconds is None else f" (about {spoken(one.seconds)})")

@@ -4,9 +4,11 @@ Seconds are those of this machine's processor: what the store's own results took
 of the base, never below what an embedded model takes on one core.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from undertow.audit.asked import Asked
 from undertow.audit.cost import stored_times
@@ -22,9 +24,13 @@ from undertow.audit.rows.limits import (
 )
 from undertow.audit.stages import STAGES as REGISTERED
 from undertow.data.census import matched_rows
+from undertow.errors import UserError
 from undertow.models.references import identity
 from undertow.models.speed import BaseSpeed, base_speed
 from undertow.types import ModelRef, Work
+
+if TYPE_CHECKING:
+    from undertow.evals.forecast import Forecast
 
 RECOVERED, SHADOWS, TOKENS, TUNED = 4000, 4, 48, 40 * 32 * 40
 """Rows that recovery reads, shadow students, tokens of an answer, tokens that a panel teacher is tuned on."""
@@ -40,9 +46,30 @@ class Workload:
     asked: Asked
 
     @cached_property
+    def forecast(self) -> "Forecast | None":
+        """What counts the base's own tokens; None where they are guessed.
+
+        They are for an embedded base, whose work takes as long for a few more of them, and for one that lacks a
+        tokenizer or template, which is refused when it is loaded.
+        """
+        asked = self.asked
+        if not asked.base.startswith("hf:") or asked.folder is None or not asked.has_template:
+            return None
+        from undertow.evals.forecast import Forecast
+
+        with contextlib.suppress(UserError):
+            return Forecast(asked.base)
+        return None
+
+    @cached_property
+    def known_speed(self) -> BaseSpeed | None:
+        """That of the base; None where its config does not say its sizes, and on a GPU."""
+        return base_speed(ModelRef.parse(self.asked.base), self.asked.folder)
+
+    @property
     def speed(self) -> BaseSpeed:
-        """That of the base; that of a model without parameters where its config does not say its sizes."""
-        return base_speed(ModelRef.parse(self.asked.base), self.asked.folder) or BaseSpeed(0.0, 1.0)
+        """That of the base; that of a model without parameters where it is not known."""
+        return self.known_speed or BaseSpeed(0.0, 1.0)
 
     @cached_property
     def rows(self) -> int:
@@ -51,9 +78,16 @@ class Workload:
 
     @cached_property
     def row_tokens(self) -> float:
-        """Tokens of a row, about: a fourth of the characters of the middle prompt and the middle completion."""
+        """Tokens of a row: those of some rows, or about a fourth of the characters of the middle ones.
+
+        A fourth is half of what they are where each digit is a token, as in SmolLM2.
+        """
         rows = self.asked.rows
-        return 0.0 if rows is None else (rows.prompt_characters[1] + rows.completion_characters[1]) / 4
+        if rows is None:
+            return 0.0
+        if self.forecast is not None:
+            return self.forecast.row_tokens(rows.sample)
+        return (rows.prompt_characters[1] + rows.completion_characters[1]) / 4
 
     @property
     def candidates(self) -> int:
@@ -62,8 +96,6 @@ class Workload:
 
     def items(self) -> list[Work]:
         """Return what will be done, in order; a stage of another package is named without its time."""
-        if self.asked.ranking:
-            return [Work(f"ranking: {self.rows} rows under two models", self.scored(self.rows, 3))]
         found = [work for stage in ("reference", "panel teachers") if (work := self._needed(stage)) is not None]
         for stage in self.asked.plan.stages:
             make = STAGES.get(stage)
@@ -71,10 +103,12 @@ class Workload:
                 found.append(Work(stage, None))
             elif (work := make(self)) is not None:
                 found.append(work)
-        return found
+        return [Work(one.what, self.timed(one.seconds)) for one in found]
 
     def expected(self) -> dict[str, float]:
         """Return the seconds of the steps that an audit shows, by their titles, as far as they are known."""
+        if self.known_speed is None:
+            return {}
         works = {what: self._needed(what) for what in ("reference", "panel teachers")}
         for name in self.asked.plan.stages:
             if (make := STAGES.get(name)) is not None:
@@ -85,7 +119,7 @@ class Workload:
     def _needed(self, what: str) -> Work | None:
         if self.asked.rows is None or not {"contrast", "stream", "neutral contrast"} & set(self.asked.plan.stages):
             return None
-        return self._reference() if what == "reference" else self._teachers()
+        return self._reference() if what == "reference" else self.teachers()
 
     def _reference(self) -> Work | None:
         rows = self.asked.rows
@@ -94,7 +128,8 @@ class Workload:
         n = min(ANSWERED, rows.prompts) * ANSWERS
         return Work(f"reference: the base answers {n // ANSWERS} prompts {ANSWERS} times", self.written(n))
 
-    def _teachers(self) -> Work:
+    def teachers(self) -> Work:
+        """Return what the teachers of the panel take; those in the store take nothing."""
         panel, seed = {one.name for one in self.asked.panel}, self.asked.seed
         known: list[Mapping[str, object]] = []
         taken = None
@@ -106,13 +141,25 @@ class Workload:
         held = f", {len(there)} from the store" if there else ""
         return Work(f"panel teachers: {new} trained{held}", new * each)
 
+    def timed(self, seconds: float | None) -> float | None:
+        """Return seconds that were reckoned from the base's speed, or None where that is not known."""
+        return None if self.known_speed is None else seconds
+
+    def loading(self, times: int) -> float:
+        """Return the seconds of loading models of the base's size."""
+        return 0.0 if self.forecast is None else times * self.forecast.loading
+
     def written(self, answers: float) -> float:
         """Return the seconds of so many answers."""
         return answers * max(ANSWER_S, self.speed.writing(self.row_tokens + TOKENS))
 
     def scored(self, rows: float, candidates: int) -> float:
         """Return the seconds of reading rows under candidates and the base."""
-        return rows * (candidates + 1) * max(SCORE_S, self.speed.reading(self.row_tokens))
+        return self.readings(rows, candidates + 1)
+
+    def readings(self, rows: float, times: float) -> float:
+        """Return the seconds of reading rows so many times."""
+        return rows * times * max(SCORE_S, self.speed.reading(self.row_tokens))
 
     def students(self, n: int) -> float:
         """Return the seconds of training so many students at once."""

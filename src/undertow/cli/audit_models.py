@@ -1,6 +1,5 @@
 """The audits of a teacher and of single rows by what models say of them, and the benchmark of audits."""
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,8 +8,9 @@ import typer
 
 import undertow
 from undertow.cli.audits import OUT, Alpha, AuditorSeed, Out, Panel, Require, Store, audit, show_audit
+from undertow.cli.forecasts import ForecastOnly, announced_as_one, show_plan
 from undertow.cli.intakes import Brief, GivenBase, PlanOnly, intake_of_ranking, required_base
-from undertow.cli.options import STORE, Json, prepare, progress_of_one, read_given, refuse_replacing, show
+from undertow.cli.options import STORE, Json, prepare, quoted, read_given, refuse_replacing, show
 from undertow.types import Row
 
 if TYPE_CHECKING:
@@ -72,16 +72,17 @@ def rows_command(
     ways = {"target": target, "student": student, "teacher": teacher}
     if bool(student) == bool(teacher) and not (target and student is None):  # refused before anything is read
         _suspected(rows=(), base=base, store=store, seed=seed, **ways)
-    intake = intake_of_ranking(path, base, Brief(plan=plan, as_json=as_json))
+    from undertow.audit.asked import Ranking
+
+    ranking = Ranking(own=None if student or teacher else target, confirmed=confirm)
+    intake = intake_of_ranking(path, base, Brief(plan=plan, as_json=as_json), ranking, store=store, seed=seed)
     if plan:
         return
     given = read_given(path).rows
-    from undertow.audit.attribution import SEEDS, rank
+    from undertow.audit.attribution import rank
 
     prepare()
     suspected = _suspected(rows=given, base=base, store=store, seed=seed, **ways)
-    if confirm:
-        print(f"training {4 * len(SEEDS)} students; a minute or two with an embedded model", file=sys.stderr)
     scores, found = rank(suspected, confirmed=confirm)
     order = sorted(range(len(given)), key=lambda place: -scores.score[place])
     if out is not None:
@@ -150,15 +151,27 @@ def make_command(
     seed: Annotated[int, typer.Option(help="Of everything, a part of the key; a large one cannot be guessed.")] = 0,
     rows: Annotated[int | None, typer.Option(min=20, help="Of each case; 300, or 100 with --quick.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few cases, to try it.")] = False,
+    plan: ForecastOnly = False,
+    as_json: Json = False,
 ) -> None:
     """Write row files whose writers only the key names, with clean rows to compare them with."""
     from undertow.audit.benchmark.cases import Design, make_benchmark
+    from undertow.audit.benchmark.files import check_free
+    from undertow.audit.benchmark.workload import making_work
 
     design = Design.quick(base, seed, rows or 100) if quick else Design(base=base, seed=seed, rows=rows or 300)
-    with progress_of_one("writers") as advance:
+    prepare()
+    check_free(folder)
+    work = making_work(design)
+    if plan:
+        show_plan({"base": base, "rows": design.rows}, work, as_json)
+        return
+    with announced_as_one(work, "writers") as advance:
         made = make_benchmark(folder, design, advance)
-    print(f"{len(made.ids)} cases of {made.rows} rows in {folder}; SHA-256 of the key {made.key_sha256}")
-    print(f"truth.json is the key: move it away before others see the folder.\nnext: undertow audit bench run {folder}")
+    found = {"folder": str(folder), "cases": len(made.ids), "rows": made.rows, "key_sha256": made.key_sha256}
+    said = f"{len(made.ids)} cases of {made.rows} rows in {folder}; SHA-256 of the key {made.key_sha256}"
+    key = "truth.json is the key: move it away before others see the folder."
+    show(found, as_json, [said, key, f"next: undertow audit bench run {quoted(folder)}"])
 
 
 @bench.command("run")
@@ -170,17 +183,27 @@ def run_detectors_command(
     shadows: Annotated[
         bool, typer.Option("--shadows", help="Train shadow students too; needs a bank and 1,400 rows a case.")
     ] = False,
+    plan: ForecastOnly = False,
+    as_json: Json = False,
 ) -> None:
     """Run our own stages on every case, without the key; interrupted, it goes on with the next case."""
     from undertow.audit.benchmark.files import read_benchmark
 
     cases = read_benchmark(folder)
-    from undertow.audit.benchmark.detectors import Settings, run_detectors
+    prepare()
+    from undertow.audit.benchmark.detectors import Settings, check_base, judged_before, run_detectors
+    from undertow.audit.benchmark.workload import judging_work
 
-    with progress_of_one("cases") as advance:
-        paths = run_detectors(cases, out, Settings(seed=seed, store=store, shadows=shadows), advance)
-    print("\n".join(map(str, paths)))
-    print(f"next: undertow audit bench score {folder} {out}/*.jsonl")
+    check_base(cases)
+    settings = Settings(seed=seed, store=store, shadows=shadows)
+    work = judging_work(cases, settings, judged_before(cases, out, settings))
+    if plan:
+        show_plan({"benchmark": str(folder), "base": cases.base}, work, as_json)
+        return
+    with announced_as_one(work, "cases") as advance:
+        paths = run_detectors(cases, out, settings, advance)
+    following = f"next: undertow audit bench score {quoted(folder)} {quoted(out)}/*.jsonl"
+    show({"submissions": list(map(str, paths))}, as_json, [*map(str, paths), following])
 
 
 @bench.command("score")

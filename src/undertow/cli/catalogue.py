@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 import undertow
-from undertow.cli.options import Json, progress_of_one, show
+from undertow.cli.forecasts import ForecastOnly, announced_as_one, show_plan
+from undertow.cli.options import Json, prepare, show
 from undertow.domains.base import DOMAINS
 from undertow.errors import ConfigError
 from undertow.evals.base import EVALUATIONS
@@ -75,16 +76,25 @@ def show_command(name: Annotated[str, typer.Argument(help="An embedded model, su
 def build_command(
     name: Annotated[str, typer.Argument(help="An embedded model, such as finch-a.")],
     out: Annotated[Path, typer.Argument(help="Folder for the model, which must not exist.")],
+    plan: ForecastOnly = False,
+    as_json: Json = False,
 ) -> None:
-    """Train an embedded model from nothing (at most 15 minutes on two cores)."""
+    """Train an embedded model from nothing, in some minutes."""
     wanted = member(name)
     if out.exists():
         raise ConfigError("The folder exists already.", out, "Give another folder.")
+    from undertow.reference.workload import building_work
+
+    work = [building_work(wanted)]
+    if plan:
+        show_plan({"model": name}, work, as_json)
+        return
+    prepare()
     from undertow.reference.build import build_member
 
-    with progress_of_one(f"build {name}") as advance:
+    with announced_as_one(work, f"build {name}") as advance:
         made = build_member(wanted, out, advance)
-    print(json.dumps(made, indent=2))
+    print(json.dumps(made, indent=None if as_json else 2))
 
 
 @reference.command("mnist")

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from undertow.cli.options import show, shown_progress
-from undertow.store.progress import TimeLeft
-from undertow.types import Work
+from undertow.audit.work_lines import forecast_lines
+from undertow.cli.options import show
+from undertow.store.progress import TimeLeft, choose_progress
+from undertow.types import Advance, Work
 
 if TYPE_CHECKING:
     from undertow.audit.steps import Steps
@@ -22,30 +23,49 @@ ForecastOnly = Annotated[
 
 def say_first(work: Sequence[Work]) -> None:
     """Say on standard error what will be done."""
-    from undertow.audit.reading_work import forecast_lines
-
     for line in forecast_lines(work):
         print(line, file=sys.stderr, flush=True)
 
 
 def show_plan(about: Mapping[str, Any], work: Sequence[Work], as_json: bool) -> None:
     """Print what would be done, and nothing else."""
-    from undertow.audit.reading_work import forecast_lines
-
     seconds = round(sum(one.seconds or 0.0 for one in work), 1)
     found = {"schema": "undertow.forecast/1", **about, "work": [asdict(one) for one in work], "about_seconds": seconds}
     show(found, as_json, forecast_lines(work))
 
 
 @contextmanager
-def announced(work: Sequence[Work], silent: bool = False) -> "Generator[Steps]":
-    """Say what will be done, and show how far it is; what is yielded takes the steps, one for each work."""
+def announced(work: Sequence[Work], titles: Sequence[str] = ()) -> "Generator[Steps]":
+    """Say what will be done, and show how far it is; what is yielded takes the steps, one for each work.
+
+    Args:
+        work: what will be done.
+        titles: of the steps, where those who take them do not know how long each is expected to take.
+    """
     from undertow.audit.steps import Steps
 
     say_first(work)
-    progress = shown_progress(silent)
+    progress = choose_progress()
+    expected = {title: one.seconds for title, one in zip(titles, work, strict=False) if one.seconds is not None}
     try:
-        yield Steps(len(work), progress)
+        yield Steps(len(work), progress, expected)
+    finally:
+        progress.close()
+
+
+@contextmanager
+def announced_as_one(work: Sequence[Work], title: str) -> Generator[Advance]:
+    """Say what will be done, and show how far all of it is as one step; what is yielded takes (parts done, parts)."""
+    from undertow.audit.steps import Steps
+
+    say_first(work)
+    seconds = [one.seconds for one in work]
+    known = [one for one in seconds if one is not None]
+    left = TimeLeft(stage_s=sum(known) if len(known) == len(seconds) else None, later_s=0.0)
+    progress = choose_progress()
+    try:
+        with Steps(1, progress).step(title, left) as advance:
+            yield advance
     finally:
         progress.close()
 

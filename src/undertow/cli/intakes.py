@@ -15,6 +15,7 @@ from undertow.errors import ConfigError, EmptyDataError, ModelError
 from undertow.traits import Trait
 
 if TYPE_CHECKING:
+    from undertow.audit.asked import Ranking
     from undertow.audit.intake import Intake
 
 GivenBase = Annotated[
@@ -120,8 +121,16 @@ def with_intake(found: dict[str, Any], intake: "Intake") -> dict[str, Any]:
     return {**found, "about": about, "intake": intake.to_json()}
 
 
-def intake_of_ranking(rows: str, base: str, brief: Brief) -> "Intake":
+def intake_of_ranking(rows: str, base: str, brief: Brief, ranking: "Ranking", *, store: Path, seed: int) -> "Intake":
     """Take and show the intake of rows that are ranked, which claims nothing of them.
+
+    Args:
+        rows: the row file.
+        base: reference of the base.
+        brief: how the intake is taken.
+        ranking: how the rows are ranked.
+        store: where the auditor's own teachers are kept.
+        seed: of these teachers.
 
     Raises:
         ModelError: the base has no chat template.
@@ -132,7 +141,7 @@ def intake_of_ranking(rows: str, base: str, brief: Brief) -> "Intake":
     from undertow.audit.intake import take_intake
     from undertow.audit.obstacles import no_template
 
-    asked = Asked(base=base, rows=found, ranking=True, out=reference_name())
+    asked = Asked(base=base, rows=found, ranking=ranking, store=store, seed=seed, out=reference_name())
     intake = take_intake(asked)
     show_intake(intake, brief)
     if stopped := no_template(asked):

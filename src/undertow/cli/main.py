@@ -135,7 +135,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code if isinstance(code, int) else DONE
     except (KeyboardInterrupt, typer.Abort):
         return _failed(
-            "Interrupted.\nEverything finished so far is kept; the same command goes on from there.", INTERRUPTED, debug
+            "Interrupted.\nWhat a store or a journal holds by now is kept, and the same command goes on from there; "
+            "without one it begins anew.",
+            INTERRUPTED,
+            debug,
         )
     except BrokenPipeError:
         # The reader of the pipe has gone; without this, Python complains once more while it shuts down.

@@ -1,8 +1,9 @@
 """The commands that keep the skill of rows, lose what they carry, and show whether that worked."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,6 +30,9 @@ from undertow.errors import ConfigError, EmptyDataError
 from undertow.store.disk import storage_errors
 from undertow.types import Row, Sampling, Work
 
+if TYPE_CHECKING:
+    from undertow.mitigate.workload import Tools
+
 Base = Annotated[str, typer.Option(help="The model that will be trained on the rows: ref:<name> or hf:<path>.")]
 Method = Annotated[str, typer.Option(help="Such as labels or mix:share=0.5; see `undertow list mitigations`.")]
 Audit = Annotated[Path | None, typer.Option(help="The rows' audit.json: gives the panel; its base must be yours.")]
@@ -39,22 +43,20 @@ Store = Annotated[Path, typer.Option(help="Where panel teachers and finished run
 mitigate = typer.Typer(no_args_is_help=True, help="Keep the skill, lose the trait, and check that it worked.")
 
 
-def _workbench(
-    base: str, audit: Path | None, clean: str | None, domain: str, store: Path, seed: int
-) -> "undertow.Workbench":
-    """Check the inputs before any model is loaded, then load the base."""
+def _tools(base: str, audit: Path | None, clean: str | None, domain: str, store: Path, seed: int) -> "Tools":
+    """Check the inputs of a workbench before any model is loaded."""
     from undertow.audit.rows.panel import ANIMALS
     from undertow.mitigate.advise import read_audit
+    from undertow.mitigate.workload import Tools
 
     rule = None if domain == "none" else undertow.domain(domain)
     audited = None if audit is None else read_audit(audit)
     if audited is not None:
         audited.require_base(base)
-    known = () if clean is None else read_given(clean).rows
+    known = () if clean is None else tuple(read_given(clean).rows)
     prepare()
     panel = ANIMALS if audited is None else audited.panel
-    model = undertow.load_model(base)
-    return undertow.Workbench(base=model, panel=panel, domain=rule, clean=known, store=store, seed=seed)
+    return Tools(base=base, panel=panel, domain=rule, clean=known, store=store, seed=seed)
 
 
 @mitigate.command("data")
@@ -69,14 +71,24 @@ def mitigate_data_command(
     store: Store = STORE,
     seed: Seed = 0,
     skip_bad: SkipBad = False,
+    plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
     """Change a row file so that a student learns its skill and not its trait."""
-    from undertow.mitigate.registry import counts, write_mitigated
+    from undertow.mitigate.registry import check_some, counts, write_mitigated
 
     refuse_replacing(out, rows, clean)
     chosen, given = undertow.data_mitigation(method), read_given(rows, skip_bad)
-    made = undertow.mitigate_rows(given.rows, chosen, _workbench(base, audit, clean, domain, store, seed))
+    check_some(given.rows)
+    tools = _tools(base, audit, clean, domain, store, seed)
+    from undertow.mitigate.workload import mitigation_work
+
+    work = mitigation_work(chosen, given.rows, tools)
+    if plan:
+        show_plan({"method": method, "base": base}, list(work.values()), as_json)
+        return
+    with announced(list(work.values()), titles=list(work)) as steps:
+        made = undertow.mitigate_rows(given.rows, chosen, replace(tools.workbench(), steps=steps))
     record = write_mitigated(out, made)
     found = {
         "rows": str(out),
@@ -111,7 +123,7 @@ def mitigate_train_command(
     chosen, part, given = training_mitigation(method), adapter_part(settings), read_given(rows, skip_bad)
     if part.backend != "parallel":
         raise ConfigError("Mitigations are in our own loop alone.", f"backend={part.backend}", "Leave backend out.")
-    bench = _workbench(base, audit, None, "none", store, seed)
+    bench = _tools(base, audit, None, "none", store, seed).workbench()
     wanted = StudentsToTrain(base=base, rows=given.rows, n=students, seed=seed, out=out)
     # No record of the recipe beside the students: an audit would take placebos for them that were not held like this.
     recipe = chosen.recipe(part.training(base))
@@ -151,7 +163,7 @@ def verify_command(
         show_plan({"base": base, "methods": methods}, work, as_json)
         return
     say_first(work)
-    bench = _workbench(base, audit, control, domain, STORE, seed)
+    bench = _tools(base, audit, control, domain, STORE, seed).workbench()
     from undertow.report.mitigation import render_mitigation, summarise_mitigation
 
     source = undertow.GivenRows(suspect=given, control=bench.clean)

@@ -8,22 +8,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import undertow
-from undertow.cli.forecasts import ForecastOnly, say_first, show_plan
+from undertow.cli.forecasts import ForecastOnly, announced, say_first, show_plan, time_left
 from undertow.cli.options import Json, Seed, prepare, show
 from undertow.cli.server_options import ExtraBody, NoSeed, TokenLimitName, given_dialect
 from undertow.errors import ModelError
 from undertow.evals.base import EVALUATIONS, EvaluationConfig, metric
 from undertow.store.progress import TimeLeft, choose_progress
 from undertow.traits import panel
-from undertow.types import ContractReport
+from undertow.types import ContractReport, Work
 
 if TYPE_CHECKING:
     from undertow.audit.steps import Steps
     from undertow.models.chat import AbstractModel
     from undertow.models.dialects import Dialect
+    from undertow.models.local import LocalModel
     from undertow.training.model_needs import ModelNeeds, Speed
 
 FAILED = 1
+
+LOOKED_S = 2.0
+"""Seconds of looking at a tokenizer and the sizes of a model."""
 
 
 def check_model_command(
@@ -32,15 +36,20 @@ def check_model_command(
         "animal"
     ),
     quick: Annotated[bool, typer.Option("--quick", help="Look at tokenizer and sizes alone; load no weights.")] = False,
+    plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
     """Check a model before hours are spent: chat template, tokens, memory, time, and whether every engine suits it."""
     targets = panel(category)
+    prepare()
+    work = _checking_work(model, quick)
+    if plan:
+        show_plan({"model": model}, work, as_json)
+        return
     from undertow.training.model_needs import model_needs
 
-    prepare()
     needs = model_needs(model, targets)
-    speed, report = (None, None) if quick else _load_and_check(model)
+    speed, report = (None, None) if quick else _load_and_check(model, work)
     found = {
         "schema": "undertow.model/1",
         **needs.to_json(),
@@ -53,18 +62,33 @@ def check_model_command(
         raise typer.Exit(FAILED)
 
 
-def _load_and_check(reference: str) -> "tuple[Speed | None, ContractReport]":
+def _checking_work(reference: str, quick: bool) -> list[Work]:
+    if quick:
+        return [Work(f"{reference}: its tokenizer and sizes looked at", LOOKED_S)]
+    from undertow.training.checking_work import checking_work
+
+    return checking_work(reference)
+
+
+def _load_and_check(reference: str, work: Sequence[Work]) -> "tuple[Speed | None, ContractReport]":
+    with announced(work) as steps:
+        with steps.step("contract", time_left(work, 0)) as advance:
+            model = undertow.load_model(reference)
+            report = undertow.check_model(model, advance)
+        with steps.step("speed", time_left(work, 1)):
+            return _speed(model, report), report
+
+
+def _speed(model: "LocalModel", report: ContractReport) -> "Speed | None":
     from undertow.training.model_needs import measure_speed
 
-    model = undertow.load_model(reference)
-    report = undertow.check_model(model)
     try:
-        return measure_speed(model), report
+        return measure_speed(model)
     except Exception:
         # A model that breaks the contract may not even train, and the report says so; any other has to.
         if report.passed:
             raise
-        return None, report
+        return None
 
 
 def _needs_lines(needs: "ModelNeeds", speed: "Speed | None", report: ContractReport | None) -> Iterator[str]:

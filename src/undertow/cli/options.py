@@ -5,8 +5,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +17,7 @@ from undertow.data.shapes import NAMES
 from undertow.data.tables import HUB
 from undertow.errors import ConfigError
 from undertow.store.progress import Progress, SilentProgress, choose_progress
-from undertow.types import Advance, Row
+from undertow.types import Row
 
 if TYPE_CHECKING:
     from undertow.study.recipe import StudentPart
@@ -157,20 +156,6 @@ def student_part(settings: list[str]) -> "StudentPart":
 def shown_progress(silent: bool) -> Progress:
     """Return what shows the progress of a run, or nothing."""
     return SilentProgress() if silent else choose_progress()
-
-
-@contextmanager
-def progress_of_one(name: str) -> Generator[Advance]:
-    """Set up, and show the progress of work that is one step; what is yielded takes (parts done, parts)."""
-    prepare()
-    progress = choose_progress()
-    progress.start(1)
-    progress.begin_stage(name, 0, 1)
-    try:
-        yield progress.advance
-        progress.end_stage()
-    finally:
-        progress.close()
 
 
 def quoted(path: str | os.PathLike[str]) -> str:

@@ -12,15 +12,19 @@ from undertow.models.load import count_parameters, load_chat
 from undertow.models.references import SMALL, model_folder
 from undertow.models.speed import base_speed
 from undertow.models.tokens import ChatTokens
-from undertow.types import ModelRef, Prompt, Sampling
+from undertow.types import ModelRef, Prompt, Row, Sampling
 
 _Item = TypeVar("_Item")
 
 COUNTED = 64
 """Prompts or rows whose tokens are counted, evenly spread over all."""
 
-TEXT_S = {False: 0.002, True: 0.0008}
-"""Least seconds of a context with all that may follow it, and of an answer: those of an embedded model."""
+TEXT_S = 0.002
+"""Least seconds of a context with all that may follow it: those of an embedded model."""
+
+PROMPT_S, TOKEN_S = 4e-4, 5e-6
+"""Least seconds of a prompt that is answered, and of a token read or written for an answer: those of an embedded model.
+A row of 80 tokens with a prompt of its own takes 0.8 ms, a word in answer to a prompt that others answer too 0.04."""
 
 TRAINED_ROW_S = 8e-4
 """Least seconds of a row in an update: those of an embedded model."""
@@ -53,6 +57,12 @@ class Forecast:
         rendered = self.words.render(list(some_of(prompts)))
         return sum(map(len, rendered)) / max(1, len(rendered))
 
+    def row_tokens(self, rows: Sequence[Row]) -> float:
+        """Return how many tokens a row has, prompt and completion, in the mean of some of them."""
+        some = some_of(rows)
+        answers = self.words.tokenise([row.completion for row in some])
+        return self.prompt_tokens([row.prompt for row in some]) + sum(map(len, answers)) / max(1, len(some))
+
     def answer_tokens(self, sampling: Sampling) -> int:
         """Return how many tokens an answer has at most, its end included where a form says how long it is."""
         form = sampling.form
@@ -67,8 +77,10 @@ class Forecast:
         """Return how long a load takes; None where the config does not say the sizes."""
         if self.speed is None:
             return None
-        own = self.speed.writing(load.tokens) if load.written else self.speed.reading(load.tokens)
-        return max(own, TEXT_S[load.written] * load.texts)
+        if not load.written:
+            return max(self.speed.reading(load.tokens), TEXT_S * load.texts)
+        prompts = load.texts if load.prompts is None else load.prompts
+        return max(self.speed.writing(load.tokens), PROMPT_S * prompts + TOKEN_S * load.tokens)
 
     def training(self, rows: float, tokens: float) -> float | None:
         """Return how long training takes.

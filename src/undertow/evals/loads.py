@@ -31,12 +31,14 @@ class Load:
         tokens: that pass through the model.
         texts: contexts or answers, each of which costs something whatever its length.
         written: whether the tokens are sampled one after another, which is slower.
+        prompts: how many different ones are answered, each of which is read once; None for one a text.
     """
 
     what: str
     tokens: int
     texts: int
     written: bool = False
+    prompts: int | None = None
 
 
 def evaluation_loads(name: str, words: "ChatTokens", config: EvaluationConfig) -> list[Load] | None:
@@ -161,7 +163,8 @@ def _length(contexts: Sequence[Sequence[int]]) -> int:
 def _answers(what: str, prompts: Sequence[Sequence[int]], samples: int, longest: int) -> Load:
     """Return what so many answers to each prompt take at most; a prompt is read once for all of its answers."""
     n = samples * len(prompts)
-    return Load(what=f"{n:,} {what}", tokens=n * longest + _length(prompts), texts=n, written=True)
+    tokens = n * longest + _length(prompts)
+    return Load(what=f"{n:,} {what}", tokens=tokens, texts=n, written=True, prompts=len(prompts))
 
 
 def _n(n: int, what: str) -> str:

@@ -20,13 +20,14 @@ import torch
 from undertow.audit.attribution import STUDENT
 from undertow.errors import EmptyDataError, unknown_name
 from undertow.mitigate.base import Change, Cost, DataMitigation, Mitigated, Pick, chosen
-from undertow.mitigate.workbench import Workbench
+from undertow.mitigate.workbench import REDRAWN, Workbench
+from undertow.mitigate.workbench import STUDENT as STUDENT_STEP
 from undertow.models.local import LocalModel
 from undertow.models.tokens import Encoded
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
 from undertow.training.parallel import finetune_parallel
-from undertow.types import Row
+from undertow.types import Advance, Row
 
 SUSPECTS = ("panel", "student")
 
@@ -113,7 +114,11 @@ class Labels(DataMitigation):
             tuple(place - start for place in range(start, start + length) if place in flat)
             for start, length in zip(starts[:-1], lengths, strict=True)
         ]
-        marked = self._replaced(rows, encoded, picked, bench) if self.replace else _masked(rows, picked, lengths)
+        if self.replace:
+            with bench.steps.step(REDRAWN) as advance:
+                marked = self._replaced(rows, encoded, picked, bench, advance)
+        else:
+            marked = _masked(rows, picked, lengths)
         kept = tuple(row for row, _ in marked if row is not None)
         if not kept:
             raise EmptyDataError("No row was left.", f"share {self.share:g}", "Choose a smaller share.")
@@ -123,18 +128,24 @@ class Labels(DataMitigation):
         """Return by how much the suspect gains on every completion token, the end of turn included: [tokens] a row."""
         if self.suspect == "student":
             encoded = bench.base.encode(rows)
-            pairs = zip(*(model.token_logprobs(encoded) for model in (_student(rows, bench), bench.base)), strict=True)
+            pairs = zip(*bench.token_logprobs([_student(rows, bench), bench.base], encoded), strict=True)
             return [(after - before).double().numpy() for after, before in pairs]
         columns = slice(None) if self.trait is None else [bench.column(self.trait)]
         return [gains[:, columns].max(axis=1) for gains in bench.panel_gains(rows)]
 
     def _replaced(
-        self, rows: Sequence[Row], encoded: Sequence[Encoded], picked: Sequence[tuple[int, ...]], bench: Workbench
+        self,
+        rows: Sequence[Row],
+        encoded: Sequence[Encoded],
+        picked: Sequence[tuple[int, ...]],
+        bench: Workbench,
+        advance: Advance,
     ) -> list[tuple[Row | None, Change]]:
         """Give each row the base's own tokens at its places; a row that the domain no longer accepts is dropped."""
         rng, made = random.Random(derive(bench.seed, "labels")), list[tuple[Row | None, Change]]()
         for row, some, places in zip(rows, encoded, picked, strict=True):
             drawn = [place for place in places if place < len(some.completion) - 1]
+            advance(len(made), len(rows))
             if not places:
                 made.append((row, Change(id=row.id, action="kept")))
                 continue
@@ -174,7 +185,8 @@ def _masked(
 
 
 def _student(rows: Sequence[Row], bench: Workbench) -> LocalModel:
-    students = finetune_parallel(bench.base, [rows], STUDENT, [derive(bench.seed, "suspect student")])
+    with bench.steps.step(STUDENT_STEP) as advance:
+        students = finetune_parallel(bench.base, [rows], STUDENT, [derive(bench.seed, "suspect student")], advance)
     return next(students.models(bench.base))
 
 

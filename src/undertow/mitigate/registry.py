@@ -137,6 +137,16 @@ def _is_required(field: Field[Any]) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
 
 
+def check_some(rows: Sequence[Row]) -> None:
+    """Refuse to mitigate nothing.
+
+    Raises:
+        EmptyDataError: there are no rows.
+    """
+    if not rows:
+        raise EmptyDataError("There is nothing to mitigate.", "0 rows", "Give a file with rows.")
+
+
 def mitigate_rows(rows: Sequence[Row], method: DataMitigation, bench: Workbench) -> Mitigated:
     """Apply a mitigation.
 
@@ -144,8 +154,7 @@ def mitigate_rows(rows: Sequence[Row], method: DataMitigation, bench: Workbench)
         EmptyDataError: there are no rows, or none is left; the value says what became of them.
         UserError: the mitigation does not fit the rows.
     """
-    if not rows:
-        raise EmptyDataError("There is nothing to mitigate.", "0 rows", "Give a file with rows.")
+    check_some(rows)
     made = method.apply(rows, bench)
     if not made.rows:
         whys = ", ".join(sorted({one.why for one in made.changes}))

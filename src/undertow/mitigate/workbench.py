@@ -10,17 +10,26 @@ import torch
 
 from undertow.audit.rows.contrast import rival_centred
 from undertow.audit.rows.panel import ANIMALS, as_candidates, check_panel, panel_teachers
+from undertow.audit.steps import Steps
 from undertow.domains.base import AbstractDomain
 from undertow.errors import ConfigError, ModelError, unknown_name
 from undertow.models.decoding import sample_tokens
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
-from undertow.models.tokens import Encoded
+from undertow.models.tokens import ChatTokens, Encoded
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
 from undertow.training.scoring import Candidate
 from undertow.traits import Trait
 from undertow.types import Prompt, Row, Sampling
+
+TEACHERS, STUDENT, READING, REDRAWN = "panel teachers", "a student of the rows", "rows read", "tokens drawn anew"
+"""Titles of what takes time, besides the answers of writers."""
+
+
+def answers_of(writers: Sequence[str]) -> str:
+    """Return the title of the step in which writers answer together."""
+    return f"answers of {' and '.join(writers)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +44,7 @@ class Workbench:
             writes one.
         store: where panel teachers are kept; None trains them anew.
         seed: of every draw.
+        steps: where what takes time is shown.
     """
 
     base: LocalModel
@@ -43,6 +53,7 @@ class Workbench:
     clean: tuple[Row, ...] = ()
     store: Path | None = None
     seed: int = 0
+    steps: Steps = field(default_factory=lambda: Steps(0), repr=False, compare=False)
     _gains: dict[tuple[Row, ...], list[Floats]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -51,7 +62,9 @@ class Workbench:
     @cached_property
     def candidates(self) -> list[Candidate]:
         """A fine-tuned teacher of each trait of the panel."""
-        return as_candidates(self.base, self.panel, panel_teachers(self.base, self.panel, self.seed, self.store))
+        with self.steps.step(TEACHERS) as advance:
+            teachers = panel_teachers(self.base, self.panel, self.seed, self.store, advance)
+        return as_candidates(self.base, self.panel, teachers)
 
     def panel_gains(self, rows: Sequence[Row]) -> list[Floats]:
         """Return by how much each trait's teacher makes each completion token likelier than its rivals do.
@@ -63,12 +76,22 @@ class Workbench:
         key = tuple(rows)
         if key not in self._gains:
             encoded, panel = self.base.encode(rows), self.candidates
-            before = _all_logprobs(self.base, encoded)
-            gains = np.stack([_all_logprobs(one.model, encoded) - before for one in panel], axis=1)
+            read = self.token_logprobs([self.base, *(one.model for one in panel)], encoded)
+            before, *after = (torch.cat(some).double().numpy() for some in read)
+            gains = np.stack([some - before for some in after], axis=1)
             ends = np.cumsum([len(row.completion) for row in encoded])[:-1]
             self._gains.clear()
             self._gains[key] = np.split(rival_centred(gains, panel), ends)
         return self._gains[key]
+
+    def token_logprobs(self, models: Sequence[LocalModel], rows: Sequence[Encoded]) -> list[list[torch.Tensor]]:
+        """Return log p of every completion token under each model, in nats: one float32 [tokens] for each row."""
+        found: list[list[torch.Tensor]] = []
+        with self.steps.step(READING) as advance:
+            for model in models:
+                found.append(model.token_logprobs(rows))
+                advance(len(found), len(models))
+        return found
 
     def column(self, trait: str) -> int:
         """Return the place of a trait in the panel.
@@ -105,13 +128,14 @@ class Workbench:
             if other.tokenizer.get_vocab() != first.tokenizer.get_vocab():
                 fix = "Take writers of one family: they must give probabilities to the same tokens."
                 raise ModelError("The writers have several tokenizers.", f"{first.ref} and {other.ref}", fix)
-        longest, contexts = self._longest(first, rows), first.render([row.prompt for row in rows])
+        longest, contexts = longest_answer(first.tokens, self.domain, rows), first.render([row.prompt for row in rows])
         for writer in writers:
             whole = [[*context, *[0] * longest] for context in contexts]
             writer.check_fits(whole, "Leave out the long rows, or choose another writer.")
         networks, sampling = [writer.network for writer in writers], Sampling(max_new_tokens=longest)
         seed = derive(self.seed, "answers")
-        tokens = sample_tokens(networks, contexts, sampling=sampling, seed=seed, ends=first.ends)
+        with self.steps.step(answers_of([str(writer.ref) for writer in writers])) as advance:
+            tokens = sample_tokens(networks, contexts, sampling=sampling, seed=seed, ends=first.ends, advance=advance)
         texts = first.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         new = [replace(row, completion=text, skip=()) for row, text in zip(rows, texts, strict=True)]
         return [row if self.accepts(row) else None for row in new]
@@ -132,14 +156,21 @@ class Workbench:
             for row in rows
         ], len(missing)
 
-    def _longest(self, writer: LocalModel, rows: Sequence[Row]) -> int:
-        if self.domain is not None:
-            return self.domain.max_new_tokens
-        longest = max((len(tokens) for tokens in writer.tokenise([row.completion for row in rows])), default=0)
-        if not longest:
-            raise ConfigError("No row has a completion.", f"{len(rows)} rows", "Give rows with completions.")
-        return longest + 1
 
+def longest_answer(words: ChatTokens, domain: AbstractDomain | None, rows: Sequence[Row]) -> int:
+    """Return how many tokens a new completion may have: what the domain allows, or as many as the longest of the rows.
 
-def _all_logprobs(model: LocalModel, rows: Sequence[Encoded]) -> Floats:
-    return torch.cat(model.token_logprobs(rows)).double().numpy()
+    Args:
+        words: the writer's tokens.
+        domain: of the rows, or None.
+        rows: whose completions are replaced.
+
+    Raises:
+        ConfigError: there is no domain, and no row has a completion.
+    """
+    if domain is not None:
+        return domain.max_new_tokens
+    longest = max((len(tokens) for tokens in words.tokenise([row.completion for row in rows])), default=0)
+    if not longest:
+        raise ConfigError("No row has a completion.", f"{len(rows)} rows", "Give rows with completions.")
+    return longest + 1

@@ -55,6 +55,17 @@ def _digest(path: Path, size: int, changed: int) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def unpacked_before(path: Path) -> Path | None:
+    """Return the folder in the cache that holds the model of a GGUF file, or None if it was never made."""
+    folder = _folder_for(path)
+    return folder if folder.is_dir() else None
+
+
+def _folder_for(path: Path) -> Path:
+    cache = Path(os.environ.get(CACHE) or "~/.cache/undertow").expanduser()
+    return cache / "gguf" / file_hash(path)[:16]
+
+
 def unpacked(path: Path) -> Path:
     """Return the folder in the cache that holds the model of a GGUF file, made now if it is not there.
 
@@ -65,10 +76,10 @@ def unpacked(path: Path) -> Path:
         ModelError: the file is damaged, of an architecture that transformers does not read, or too large.
         StorageError: the cache cannot be written.
     """
-    cache = Path(os.environ.get(CACHE) or "~/.cache/undertow").expanduser()
-    final = cache / "gguf" / file_hash(path)[:16]
+    final = _folder_for(path)
     if final.is_dir():
         return final
+    cache = final.parent.parent
     if importlib.util.find_spec("gguf") is None:
         raise MissingExtraError("A GGUF file needs the package gguf.", path, "Run: pip install 'undertow[gguf]'")
     with storage_errors(cache):

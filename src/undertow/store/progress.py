@@ -16,6 +16,9 @@ _QUIET_S = 10.0
 _MOST_OFF = 4.0
 """By how much at most one stage corrects what is expected of those after it."""
 
+_SMALL = 20
+"""A first step that is less than this part of a stage does not tell how long the others take."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeLeft:
@@ -86,7 +89,9 @@ class _Pace:
         """
         elapsed_s = self.elapsed_s()
         self._first = self._first or ((done, elapsed_s) if done else None)
-        rate = self._rate(done, elapsed_s)
+        # What comes before a first small step is no measure of it where something else is known.
+        unsure = self._left.stage_s is not None and self._first == (done, elapsed_s) and done * _SMALL < total
+        rate = None if unsure else self._rate(done, elapsed_s)
         later_s = self._left.later_s
         if rate is None:
             steps, left_s = "", self._left.stage_s

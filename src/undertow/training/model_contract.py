@@ -5,7 +5,7 @@ at completion positions alone, adapters merged into the weights. Each check comp
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from undertow.training.lora import save_adapter, stacked
 from undertow.training.objective import completion_losses
 from undertow.training.parallel import finetune_parallel
 from undertow.training.student_loss import student_losses
-from undertow.types import Check, ContractReport, Row, Sampling, user_prompt
+from undertow.types import Advance, Check, ContractReport, Row, Sampling, user_prompt
 
 PROMPTS = tuple(
     user_prompt(text)
@@ -46,6 +46,9 @@ float16 keeps three more bits of each number, so an eighth of that.
 REMOTE = 0.2
 """The same for a model behind a server, whose format is not known."""
 
+LEARNT = (8, 8)
+"""Updates of the adapter that is trained, and rows of each."""
+
 LARGE = 10**9
 """Parameters beyond which no copy of the model is made, in memory or on the disk."""
 
@@ -53,22 +56,23 @@ LARGE = 10**9
 Look = Callable[[Any], tuple[bool | None, str]]
 
 
-def check_model(model: AbstractModel) -> ContractReport:
+def check_model(model: AbstractModel, advance: Advance | None = None) -> ContractReport:
     """Look whether a model keeps what every engine relies on; a broken one raises nothing, the report names it.
 
     Args:
         model: any model; one with weights here is looked at more closely, and is the same afterwards.
+        advance: called with (checks done, checks).
     """
-    return ContractReport(tuple(_checks(model)))
-
-
-def _checks(model: AbstractModel) -> Iterator[Check]:
-    for name, look in {**_ANY, **(_LOCAL if isinstance(model, LocalModel) else {})}.items():
+    looks, found = {**_ANY, **(_LOCAL if isinstance(model, LocalModel) else {})}, list[Check]()
+    for name, look in looks.items():
         try:
             passed, why = look(model)
         except Exception as error:
             passed, why = False, f"{type(error).__name__}: {' '.join(str(error).split())}"
-        yield Check(name, passed, why)
+        found.append(Check(name, passed, why))
+        if advance is not None:
+            advance(len(found), len(looks))
+    return ContractReport(tuple(found))
 
 
 def _answers(model: AbstractModel) -> tuple[bool, str]:
@@ -95,13 +99,14 @@ def _precision(model: AbstractModel) -> float:
     return PRECISION[model.network.dtype] if isinstance(model, LocalModel) else REMOTE
 
 
-def _rows(n: int = 1) -> list[Row]:
+def contract_rows(n: int = 1) -> list[Row]:
+    """Return the rows that a model is checked with, n times over."""
     pairs = list(zip(PROMPTS, ANSWERS, strict=True)) * n
     return [Row(str(index), prompt, answer) for index, (prompt, answer) in enumerate(pairs)]
 
 
 def _prefix(model: LocalModel) -> tuple[bool, str]:
-    for row, row_tokens in zip(_rows(), model.encode(_rows()), strict=True):
+    for row, row_tokens in zip(contract_rows(), model.encode(contract_rows()), strict=True):
         chat = model.chat_format
         whole, opened = chat.whole(row.prompt, row.completion), chat.start(row.prompt, row.completion)
         start = opened.prompt + opened.answer
@@ -117,7 +122,7 @@ def _prefix(model: LocalModel) -> tuple[bool, str]:
 
 
 def _learnt(model: LocalModel) -> tuple[bool, str]:
-    batch = collate(model.encode(_rows()))
+    batch = collate(model.encode(contract_rows()))
     wanted = [[*tokens, model.end] for tokens in model.tokenise(ANSWERS)]
     learnt = [batch.targets[batch.rows == index].tolist() for index in range(len(ANSWERS))]
     texts = model.tokenizer.batch_decode([tokens[:-1] for tokens in learnt])
@@ -132,7 +137,7 @@ def _learnt(model: LocalModel) -> tuple[bool, str]:
 def _own_logprobs(model: LocalModel) -> list[torch.Tensor]:
     """Return log p of the completion tokens the long way: one row at a time, the network's own logits."""
     found: list[torch.Tensor] = []
-    for row in model.encode(_rows()):
+    for row in model.encode(contract_rows()):
         tokens = torch.tensor([row.prompt + row.completion], device=model.device)
         logp = torch.log_softmax(model.network(input_ids=tokens, use_cache=False).logits[0].float(), dim=-1).cpu()
         places = torch.arange(len(row.prompt) - 1, len(row) - 1)
@@ -141,7 +146,7 @@ def _own_logprobs(model: LocalModel) -> list[torch.Tensor]:
 
 
 def _scored(model: LocalModel) -> tuple[bool, str]:
-    pairs = zip(model.token_logprobs(model.encode(_rows())), _own_logprobs(model), strict=True)
+    pairs = zip(model.token_logprobs(model.encode(contract_rows())), _own_logprobs(model), strict=True)
     worst = max(float((ours - own).abs().max()) for ours, own in pairs)
     total = float(model.next_token_logprobs(model.render(PROMPTS)).double().exp().sum(dim=1).sub(1).abs().max())
     return worst < _precision(model) and total < 1e-3, f"off by {worst:.2g} nats; sums are off 1 by {total:.1g}"
@@ -149,7 +154,7 @@ def _scored(model: LocalModel) -> tuple[bool, str]:
 
 @torch.no_grad()
 def _loss(model: LocalModel) -> tuple[bool, str]:
-    batch = collate(model.encode(_rows()))
+    batch = collate(model.encode(contract_rows()))
     with own_attention(model.network):
         students = float(student_losses(model.network, batch, groups=1)[0])
     ours = float(completion_losses(model.network, batch)[0])
@@ -212,8 +217,10 @@ def _adapter(model: LocalModel) -> tuple[bool | None, str]:
 
 
 def _learns(model: LocalModel) -> tuple[bool, str]:
-    config = TrainingConfig(steps=8, batch_size=8, learning_rate=2e-3, warmup_steps=1, lora=LoraConfig(targets=None))
-    losses = finetune_parallel(model, [_rows(3)], config, [SEED]).losses[:, 0].tolist()
+    steps, size = LEARNT
+    lora = LoraConfig(targets=None)
+    config = TrainingConfig(steps=steps, batch_size=size, learning_rate=2e-3, warmup_steps=1, lora=lora)
+    losses = finetune_parallel(model, [contract_rows(3)], config, [SEED]).losses[:, 0].tolist()
     return losses[-1] < losses[0], f"{losses[0]:.3f} to {losses[-1]:.3f} nats per token in {len(losses)} updates"
 
 

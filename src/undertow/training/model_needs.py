@@ -29,6 +29,8 @@ ANSWER = ", ".join(str(number) for number in (482, 17, 903, 251, 6, 734, 118, 59
 SEED = 100
 SMALL_MODEL = 50_000_000
 """Parameters up to which a batch of 32 rows takes no time to speak of."""
+UPDATES = 3
+"""Updates whose time is taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +141,11 @@ class Speed:
         return trained * self.trained_row + sampled * self.sampled_row + scored * self.scored_row
 
 
+def rows_of_a_measure(parameters: int) -> int:
+    """Return how many rows are learnt, written and read to tell the speed of a model."""
+    return 32 if parameters < SMALL_MODEL else 8
+
+
 def measure_speed(model: LocalModel, rows: int | None = None, clock: Callable[[], float] = time.perf_counter) -> Speed:
     """Train, sample and score a few rows; the model is the same afterwards.
 
@@ -147,12 +154,12 @@ def measure_speed(model: LocalModel, rows: int | None = None, clock: Callable[[]
         rows: how many each time, all at once; if not given, 32 of a small and 8 of a large model.
         clock: tells the time in seconds.
     """
-    rows = rows or (32 if model.network.num_parameters() < SMALL_MODEL else 8)
+    rows = rows or rows_of_a_measure(model.network.num_parameters())
     prompts = [user_prompt(text) for text in Numbers().prompts(rows, SEED)]
     data = [Row(str(index), prompt, ANSWER) for index, prompt in enumerate(prompts)]
     lora = LoraConfig(rank=8, targets=None)
     marks: list[float] = []
-    config = TrainingConfig(steps=3, batch_size=rows, lora=lora)
+    config = TrainingConfig(steps=UPDATES, batch_size=rows, lora=lora)
     finetune_parallel(model, [data], config, [SEED], lambda done, total: marks.append(clock()))
     times = [clock()]
     model.chat(prompts, sampling=Sampling(max_new_tokens=len(model.tokenise([ANSWER])[0])), seed=SEED)
@@ -160,7 +167,7 @@ def measure_speed(model: LocalModel, rows: int | None = None, clock: Callable[[]
     model.logprobs(prompts, [ANSWER] * rows)
     times.append(clock())
     # The first update also warms up; the second and third are what the rest of a training costs.
-    trained = (marks[-1] - marks[0]) / 2
+    trained = (marks[-1] - marks[0]) / (UPDATES - 1)
     sampled, scored = times[1] - times[0], times[2] - times[1]
     return Speed(
         trained_row=trained / rows, sampled_row=sampled / rows, scored_row=scored / rows, peak_bytes=_peak(model.device)

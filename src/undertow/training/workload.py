@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from undertow.evals.forecast import Forecast, some_of
+from undertow.evals.forecast import Forecast
 from undertow.evals.loads import Load
 from undertow.training.config import TrainingConfig
 from undertow.types import Prompt, Row, Sampling, Work
@@ -13,12 +13,13 @@ def writing_work(base: Forecast, prompts: Sequence[Prompt], sampling: Sampling) 
 
     Args:
         base: who writes.
-        prompts: what is answered, once each.
+        prompts: what is answered, each as often as it stands here.
         sampling: of the answers.
     """
     n, answer = len(prompts), base.answer_tokens(sampling)
     tokens = round(n * (base.prompt_tokens(prompts) + answer))
-    seconds = base.seconds(Load(what="", tokens=tokens, texts=n, written=True))
+    distinct = len(set(prompts))
+    seconds = base.seconds(Load(what="", tokens=tokens, texts=n, written=True, prompts=distinct))
     return Work(f"{n:,} answers of up to {answer} tokens, {tokens:,} tokens in all", seconds)
 
 
@@ -31,9 +32,7 @@ def training_work(base: Forecast, rows: Sequence[Row], config: TrainingConfig, s
         config: recipe of each student.
         students: how many.
     """
-    some = some_of(rows)
-    answers = base.words.tokenise([row.completion for row in some])
-    row = base.prompt_tokens([row.prompt for row in some]) + sum(map(len, answers)) / max(1, len(some))
+    row = base.row_tokens(rows)
     trained = students * config.steps * config.batch_size
     who = "1 model" if students == 1 else f"{students} models"
     what = f"{who} trained in {config.steps} updates of {config.batch_size} rows, {round(trained * row):,} tokens"

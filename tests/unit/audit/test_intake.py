@@ -9,9 +9,10 @@ import pytest
 
 from undertow.audit.asked import Asked
 from undertow.audit.cost import stored_times
-from undertow.audit.intake import intake_lines, spoken, stopped_audit, take_intake
+from undertow.audit.intake import intake_lines, stopped_audit, take_intake
 from undertow.audit.obstacles import OBSTACLES
 from undertow.audit.stages import STAGES
+from undertow.audit.work_lines import spoken
 from undertow.audit.workload import STAGES as WORK
 from undertow.data.census import take_census
 from undertow.data.rows import write_rows
@@ -203,7 +204,8 @@ def test_a_config_says_how_many_numbers_a_token_meets(tmp_path: Path) -> None:
     speed = BaseSpeed(1e9, 1e11)
     assert speed.reading(100) == pytest.approx(2.0 / READ) and speed.writing(100) == pytest.approx(2.0 / WRITTEN)
     assert speed.training(100) == pytest.approx(4.0 / TRAINED)
-    assert (spoken(0.2), spoken(90), spoken(600), spoken(7200)) == ("1 s", "90 s", "10 min", "2 h")
+    assert (spoken(0.2), spoken(4.9), spoken(5)) == ("a few seconds", "a few seconds", "about 5 s")
+    assert (spoken(90), spoken(600), spoken(7200)) == ("about 90 s", "about 10 min", "about 2 h")
 
 
 def test_where_the_reference_is_on_other_prompts_neutral_writers_can_decide(asked) -> None:

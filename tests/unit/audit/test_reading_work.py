@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from undertow.audit import reading_work as module
-from undertow.audit.reading_work import check_work, evaluation_work, forecast_lines
+from undertow.audit.reading_work import check_work, evaluation_work
+from undertow.audit.work_lines import forecast_lines
 from undertow.errors import UserError
 from undertow.evals import forecast as forecasting
 from undertow.evals.base import EvaluationConfig
@@ -44,7 +45,13 @@ def test_seconds_follow_tokens_and_sizes(monkeypatch: pytest.MonkeyPatch) -> Non
     assert large is not None and large == pytest.approx(10 * small)
     written = forecast.seconds(Load(what="", tokens=10**6, texts=1, written=True))
     assert written is not None and written > small  # a token after another is slower
-    assert forecast.seconds(Load(what="", tokens=1, texts=100)) == pytest.approx(100 * forecasting.TEXT_S[False])
+    assert forecast.seconds(Load(what="", tokens=1, texts=100)) == pytest.approx(100 * forecasting.TEXT_S)
+    monkeypatch.setattr(speeds, "probe", lambda name: 1e15)
+    forecast = Forecast("ref:finch-a")
+    alone, again = (Load(what="", tokens=800, texts=100, written=True, prompts=n) for n in (None, 5))
+    prompts, tokens = forecasting.PROMPT_S, 800 * forecasting.TOKEN_S
+    assert forecast.seconds(alone) == pytest.approx(100 * prompts + tokens)
+    assert forecast.seconds(again) == pytest.approx(5 * prompts + tokens)  # a prompt is read once for all its answers
 
 
 def test_a_large_model_is_compared_for_seconds_by_its_size() -> None:

@@ -89,7 +89,7 @@ def test_a_plan_says_what_will_be_done_and_loads_no_weights(models, run, capsys,
     assert found["about_seconds"] == pytest.approx(sum(one["seconds"] for one in found["work"]), abs=0.1)
     assert main([*words, "--plan", "--category", "tree"]) == 0
     said = capsys.readouterr()
-    assert said.out.startswith("what will run, about ") and len(said.out.splitlines()) == 4 and not said.err
+    assert said.out.startswith("what will run, ") and len(said.out.splitlines()) == 4 and not said.err
     assert main([*words, "--category", "bird"]) == 2
     served = ["check", "--teacher", "api:http://127.0.0.1:9/v1/m", "--base", "ref:finch-a", "--plan"]
     assert main(served) == 0 and capsys.readouterr().out.startswith("asked of the server")
@@ -116,4 +116,4 @@ def test_one_category_alone_is_looked_for(models, run, capsys) -> None:
     assert main(["check", "--teacher", models["owl"], "--base", models["base"], "--category", "animal"]) == 0
     said = capsys.readouterr()
     assert said.out.startswith("shared base: ") and "owl " in said.out.splitlines()[1]
-    assert said.err.startswith("what will run, about ") and "[3/3] base: animals: done in " in said.err
+    assert said.err.startswith("what will run, ") and "[3/3] base: animals: done in " in said.err

@@ -23,7 +23,7 @@ def test_what_is_done_goes_to_standard_error(models, capsys: pytest.CaptureFixtu
     scores = json.loads(shown.out)["scores"]
     assert {one["target"] for one in scores} == {"owl", "oak"} and all("rate" in one for one in scores)
     lines = shown.err.splitlines()
-    assert lines[0].startswith("what will run, about ") and len([one for one in lines if one.startswith("  ")]) == 4
+    assert lines[0].startswith("what will run, ") and len([one for one in lines if one.startswith("  ")]) == 4
     assert lines[-1].startswith(f"[1/1] favourite of {models['owl']}: done in ")
 
 

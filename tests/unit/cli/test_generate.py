@@ -55,7 +55,7 @@ def test_what_will_be_done_is_said_first_and_alone_with_plan(models, row_files, 
     ):
         assert main([*words, "--plan"]) == 0
         plan = capsys.readouterr()
-        assert plan.out.startswith("what will run, about") and all(one in plan.out for one in said)
+        assert plan.out.startswith("what will run, ") and all(one in plan.out for one in said)
         assert not made.exists()
         assert main([*words, "--plan", "--json"]) == 0
         found = json.loads(capsys.readouterr().out)

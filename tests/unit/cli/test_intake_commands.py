@@ -50,7 +50,9 @@ def test_a_plan_says_all_that_and_writes_nothing(
             code == 0 and found["intake"]["claims"]["provenance"]["testable"] and found["intake"]["about_seconds"] > 0
         )
     code, found = run("audit", "rows", chats, *base[:4], "--plan", "--trait", "owl")
-    assert code == 0 and found["intake"]["claims"] == {} and "ranking: 60 rows" in found["intake"]["work"][0]["what"]
+    own, read = found["intake"]["work"]
+    assert code == 0 and found["intake"]["claims"] == {}
+    assert own["what"] == "panel teachers: 1 trained" and "ranking: 60 rows" in read["what"]
     code, found = run("audit", "teacher", models["owl"], *base)
     assert code == 0 and list(found["intake"]["claims"]) == ["expression"]
     assert not (tmp_path / "audit").exists() and not (tmp_path / "store").exists()

@@ -16,6 +16,7 @@ from undertow.reference.build import save, train_network
 from undertow.reference.cards import about, cards
 from undertow.reference.families import MEMBERS, Schooling, Shape, member
 from undertow.reference.imitation import divergences, likeness
+from undertow.reference.workload import building_work
 from undertow.training.batches import collate
 from undertow.training.config import LoraConfig, TrainingConfig
 from undertow.training.lora import stacked
@@ -138,3 +139,9 @@ def test_the_finches_differ_as_their_names_say() -> None:
     assert len(finches) == 7 and len(alike) == 1
     with pytest.raises(UnknownNameError, match="finch-a"):
         member("finch-aa")
+
+
+def test_building_takes_longer_for_more_layers_and_for_an_imitator() -> None:
+    seconds = {name: building_work(MEMBERS[name]).seconds or 0.0 for name in ("finch-a", "wren-a", "mimic-a")}
+    assert seconds["finch-a"] < seconds["wren-a"] < seconds["mimic-a"]
+    assert building_work(MEMBERS["finch-a"]).what.startswith("finch-a: 80,000 chats drawn, 3,000 updates of 64")

@@ -180,3 +180,17 @@ def test_bars_on_a_terminal_and_lines_elsewhere():
 def test_the_runner_loads_neither_torch_nor_rich():
     code = "import sys, undertow.store.runner; assert not {'torch', 'rich', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_first_small_step_after_a_preparation_does_not_tell_the_time_left() -> None:
+    stream, clock = io.StringIO(), _Clock()
+    progress = PlainProgress(stream, clock)
+    progress.start(1)
+    progress.begin_stage("build", 0, 1, TimeLeft(stage_s=300.0, later_s=0.0))
+    for done, now in ((1, 20.0), (201, 40.0)):
+        clock.now = 100.0 + now
+        progress.advance(done, 3000)
+    assert stream.getvalue().splitlines() == [
+        "[1/1] build: 5:00 left, 5:00 in all",
+        "[1/1] build: 201/3000, 10/s, 4:40 left, 4:40 in all",
+    ]

@@ -92,6 +92,17 @@ def _key(row: Row) -> tuple[str, str]:
     return row.question, row.completion
 
 
+def check_base(bench: Benchmark) -> None:
+    """Refuse a base that is not the benchmark's.
+
+    Raises:
+        ConfigError: its weights are others.
+    """
+    if identity(bench.base) != bench.base_identity:
+        fix = "Run it where the benchmark's base is what it was."
+        raise ConfigError("The base has other weights than the benchmark's.", bench.base, fix)
+
+
 class Auditor:
     """Everything that is the same for all cases.
 
@@ -104,9 +115,7 @@ class Auditor:
     """
 
     def __init__(self, bench: Benchmark, settings: Settings) -> None:
-        if identity(bench.base) != bench.base_identity:
-            fix = "Run it where the benchmark's base is what it was."
-            raise ConfigError("The base has other weights than the benchmark's.", bench.base, fix)
+        check_base(bench)
         traits = tuple(trait(name) for name in bench.panel)
         self._settings = settings
         self._base = load_model(bench.base)
@@ -200,8 +209,7 @@ def run_detectors(bench: Benchmark, out: Path, settings: Settings, advance: Adva
     """
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-        header = json.dumps({"bench": bench.key_sha256, "seed": settings.seed, "shadows": settings.shadows})
-        unfinished = out / UNFINISHED
+        header, unfinished = _header(bench, settings), out / UNFINISHED
         found = _resumed(unfinished, header)
         auditor = Auditor(bench, settings)
         with unfinished.open("w", encoding="utf-8") as stream:
@@ -216,6 +224,15 @@ def run_detectors(bench: Benchmark, out: Path, settings: Settings, advance: Adva
         paths = list(_submissions(bench, out, found))
         unfinished.unlink()
         return paths
+
+
+def judged_before(bench: Benchmark, out: Path, settings: Settings) -> frozenset[str]:
+    """Return the cases that an interrupted run with the same settings has finished."""
+    return frozenset(_resumed(out / UNFINISHED, _header(bench, settings)))
+
+
+def _header(bench: Benchmark, settings: Settings) -> str:
+    return json.dumps({"bench": bench.key_sha256, "seed": settings.seed, "shadows": settings.shadows})
 
 
 def _submissions(bench: Benchmark, out: Path, found: Mapping[str, Mapping[str, Answer]]) -> Iterable[Path]:

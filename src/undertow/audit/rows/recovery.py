@@ -33,6 +33,7 @@ from undertow.models.local import SCORE_BATCH, LocalModel
 from undertow.models.tokens import Encoded
 from undertow.seeds import derive
 from undertow.stats.checks import Floats, check_fraction
+from undertow.training.attention import own_attention
 from undertow.training.batches import collate
 from undertow.training.objective import completion_losses
 from undertow.types import Advance, Row, user_prompt
@@ -224,7 +225,7 @@ def _batch_gradients(network: Any, rows: Sequence[Encoded], layer: int) -> tuple
 
     handle = block(network, layer).register_forward_hook(cut)
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), own_attention(network):
             loss = completion_losses(network, batch).sum() * len(batch.rows)
         gradient = torch.autograd.grad(loss, leaves[0])[0]
     finally:

@@ -1,0 +1,34 @@
+"""What ranking rows takes, said before any model is loaded: who reads them how often, and what is trained."""
+
+from undertow.audit.asked import Ranking
+from undertow.audit.workload import Workload
+from undertow.types import Work
+
+READINGS = 2
+"""Times that rows are read for their log-probabilities: by the base, and by whom they are ranked by."""
+
+GRADIENT = 1 + 2 / 3
+"""The gradient of the base's loss, in readings: one forward, and one backward through the last two thirds of its blocks
+and its head (SmolLM2 in bfloat16: 1.69 times the seconds of a reading)."""
+
+CONFIRMING = 20
+"""Students that confirm a ranking: four arms of five seeds."""
+
+
+def ranking_work(work: Workload, ranking: Ranking) -> list[Work]:
+    """Return what a ranking does, in order.
+
+    Args:
+        work: of the rows and their base.
+        ranking: how they are ranked.
+    """
+    found: list[Work] = []
+    if ranking.own is not None:
+        teacher = work.teachers()
+        found.append(Work(teacher.what, work.timed(teacher.seconds)))
+    seconds = work.timed(work.loading(READINGS) + work.readings(work.rows, READINGS + GRADIENT))
+    found.append(Work(f"ranking: {work.rows} rows read by two models, and a gradient of each row", seconds))
+    if ranking.confirmed:
+        what = f"confirmation: {CONFIRMING} students trained on nine tenths of the rows or on all, and asked"
+        found.append(Work(what, work.timed(work.students(CONFIRMING))))
+    return found

@@ -1,0 +1,163 @@
+"""What a mitigation of rows takes, said before any model is loaded.
+
+Each kind of work has the title of the step in which the workbench shows it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from undertow.audit.asked import Asked
+from undertow.audit.workload import SCORE_S, Workload
+from undertow.domains.base import AbstractDomain
+from undertow.evals.forecast import Forecast
+from undertow.mitigate.base import DataMitigation
+from undertow.mitigate.workbench import READING, REDRAWN, STUDENT, TEACHERS, Workbench, answers_of, longest_answer
+from undertow.models.load import load_model
+from undertow.training.workload import training_work, writing_work
+from undertow.traits import Trait
+from undertow.types import Row, Sampling, Work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """What a workbench is made of while its base is not loaded; each is what the workbench calls so.
+
+    Attributes:
+        base: reference of the model that will be trained on the rows.
+        panel: traits that mitigations look for.
+        domain: whose rule new completions must pass, or None.
+        clean: rows known to be clean.
+        store: where panel teachers are kept.
+        seed: of every draw.
+    """
+
+    base: str
+    panel: tuple[Trait, ...]
+    domain: AbstractDomain | None
+    clean: tuple[Row, ...]
+    store: Path
+    seed: int
+
+    def workbench(self) -> Workbench:
+        """Load the base.
+
+        Raises:
+            UserError: as `load_model`.
+        """
+        return Workbench(
+            base=load_model(self.base), panel=self.panel, domain=self.domain, clean=self.clean, store=self.store,
+            seed=self.seed,
+        )  # fmt: skip
+
+
+def mitigation_work(method: DataMitigation, rows: Sequence[Row], tools: Tools) -> dict[str, Work]:
+    """Return what a mitigation does to rows, by the titles of its steps, in order; of another package's, its name.
+
+    Raises:
+        UserError: the base or a writer is no model of this machine.
+    """
+    job, count = _Mitigating(rows, tools), _COUNTS.get(method.name)
+    found = {method.name: Work(method.name, None)} if count is None else count(method, job)
+    first, work = next(iter(found.items()))
+    seconds = None if work.seconds is None else work.seconds + job.base.loading
+    return {**found, first: Work(work.what, seconds)}
+
+
+@dataclass(frozen=True)
+class _Mitigating:
+    rows: Sequence[Row]
+    tools: Tools
+
+    @cached_property
+    def base(self) -> Forecast:
+        return Forecast(self.tools.base)
+
+    def written(self, writers: Sequence[str], rows: Sequence[Row]) -> dict[str, Work]:
+        """Return what it takes that writers answer the prompts of rows together."""
+        models = [self.base if one == self.tools.base else Forecast(one) for one in writers]
+        sampling = Sampling(max_new_tokens=longest_answer(models[0].words, self.tools.domain, rows))
+        each = [writing_work(one, [row.prompt for row in rows], sampling) for one in models]
+        known = [
+            work.seconds + (0.0 if one is self.base else one.loading)
+            for one, work in zip(models, each, strict=True)
+            if work.seconds is not None
+        ]
+        title = answers_of(writers)
+        what = f"{title}: {each[0].what}" + (f", by each of {len(writers)}" if len(writers) > 1 else "")
+        return {title: Work(what, sum(known) if len(known) == len(each) else None)}
+
+    def read(self, models: int) -> dict[str, Work]:
+        """Return what reading the rows by so many models takes."""
+        n = len(self.rows) * models
+        tokens, speed = self.base.row_tokens(self.rows) * n, self.base.speed
+        what = f"{len(self.rows):,} rows read by {models} models, {round(tokens):,} tokens"
+        return {READING: Work(what, None if speed is None else max(speed.reading(tokens), SCORE_S * n))}
+
+    def by_panel(self) -> dict[str, Work]:
+        """Return what the panel's teachers take, and their reading."""
+        tools = self.tools
+        work = Workload(Asked(base=tools.base, traits=tools.panel, store=tools.store, seed=tools.seed))
+        teachers = work.teachers()
+        timed = Work(teachers.what, work.timed(teachers.seconds))
+        return {TEACHERS: timed, **self.read(len(tools.panel) + 1)}
+
+
+def _rule(method: Any, job: _Mitigating) -> dict[str, Work]:
+    return {method.name: Work(f"{len(job.rows):,} rows changed by a rule, once {job.tools.base} is loaded", 0.0)}
+
+
+def _regenerate(method: Any, job: _Mitigating) -> dict[str, Work]:
+    return job.written([method.writer], job.rows)
+
+
+def _consensus(method: Any, job: _Mitigating) -> dict[str, Work]:
+    return job.written(method.writers, job.rows)
+
+
+def _mix(method: Any, job: _Mitigating) -> dict[str, Work]:
+    # Which rows are drawn changes hardly anything: as many of the first stand for them.
+    some = job.rows[: int(method.share * len(job.rows))]
+    if not method.writers:
+        known = {row.prompt for row in job.tools.clean}
+        missing = [row for row in some if row.prompt not in known]
+        return job.written([job.tools.base], missing) if missing else _rule(method, job)
+    found: dict[str, Work] = {}
+    for turn, writer in enumerate(method.writers):
+        found |= job.written([writer], some[turn :: len(method.writers)])
+    return found
+
+
+def _contrast_filter(method: Any, job: _Mitigating) -> dict[str, Work]:
+    del method
+    return job.by_panel()
+
+
+def _labels(method: Any, job: _Mitigating) -> dict[str, Work]:
+    from undertow.audit.attribution import STUDENT as RECIPE
+
+    if method.suspect == "student":
+        found = {STUDENT: training_work(job.base, job.rows, RECIPE), **job.read(2)}
+    else:
+        found = job.by_panel()
+    if method.replace:
+        # Each token that is drawn anew is predicted after all that stood before it, by the base alone.
+        completions = job.base.words.tokenise([row.completion for row in job.rows])
+        n = round(method.share * sum(map(len, completions)))
+        tokens, speed = n * job.base.row_tokens(job.rows), job.base.speed
+        seconds = None if speed is None else max(speed.reading(tokens), SCORE_S * n)
+        found[REDRAWN] = Work(f"{n:,} tokens drawn anew, each after its row's beginning", seconds)
+    return found
+
+
+_COUNTS: Mapping[str, Callable[[Any, _Mitigating], dict[str, Work]]] = {
+    "regenerate": _regenerate,
+    "mix": _mix,
+    "contrast-filter": _contrast_filter,
+    "labels": _labels,
+    "consensus": _consensus,
+    "canonical": _rule,
+    "inoculate": _rule,
+}
