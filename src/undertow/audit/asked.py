@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+from undertow.audit.budget import UNLIMITED, Budget
 from undertow.audit.finding import Claim
 from undertow.audit.verdict import CLAIMS, Plan, declare
 from undertow.data.census import Census
@@ -43,6 +44,7 @@ class Asked:
         neutral: neutral teachers of an audit of a teacher alone; None for any other audit.
         ranking: how the rows are ranked, where nothing is claimed of them; None for an audit.
         out: name of the file that the command for a missing reference writes.
+        budget: how much of the rows is read.
     """
 
     base: str
@@ -61,6 +63,7 @@ class Asked:
     neutral: int | None = None
     ranking: "Ranking | None" = None
     out: Path = Path("reference.jsonl")
+    budget: Budget = UNLIMITED
 
     @property
     def panel(self) -> tuple[Trait, ...]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from undertow.audit.asked import Asked
+from undertow.audit.budget import ladder
 from undertow.audit.decision import with_decision
 from undertow.audit.finding import Claim, not_testable
 from undertow.audit.obstacles import Obstacle, free_stage, obstacles, other_prompts, same_reference
@@ -19,6 +20,7 @@ from undertow.audit.verdict import Missing, audit_json, missing, what_they_add
 from undertow.audit.work_lines import forecast_lines
 from undertow.audit.workload import Workload
 from undertow.data.census import Census, matched_rows, rows_in_both
+from undertow.errors import ConfigError
 from undertow.types import Work
 
 SCHEMA = "undertow.intake/1"
@@ -83,6 +85,7 @@ class Intake:
             "stages": list(asked.plan.stages),
             "work": [asdict(one) for one in self.work],
             "about_seconds": round(self.seconds, 1),
+            "budget": None if asked.budget.minutes is None or asked.rows is None else asdict(asked.budget),
             "missing": list(self.absent),
             "writer": None if writer is None else writer.known,
             "writer_unknown": None if writer is None else writer.unknown,
@@ -119,6 +122,26 @@ def take_intake(asked: Asked) -> Intake:
     work = Workload(asked)
     todo = work.items() if asked.ranking is None else ranking_work(work, asked.ranking)
     return replace(found, work=tuple(todo))
+
+
+def within(asked: Asked, minutes: float) -> Asked:
+    """Return the largest audit of these rows that takes so many minutes at most, as the intake reckons it.
+
+    Raises:
+        ConfigError: what it takes is not known for this base, or even the smallest takes longer.
+    """
+    if Workload(asked).known_speed is None:
+        fix = "Leave --minutes out, or run on the processor with a base whose config says its sizes."
+        raise ConfigError("How long an audit takes is not known for this base.", asked.base, fix)
+    seconds = 0.0
+    for budget in ladder(minutes):
+        fitted = replace(asked, budget=budget)
+        work = Workload(fitted)
+        seconds = sum(one.seconds or 0.0 for one in work.items()) + work.naming()
+        if seconds <= 60 * minutes:
+            return fitted
+    fix = f"Give --minutes {int(seconds / 60) + 1} or more, or a smaller panel (--trait)."
+    raise ConfigError("Even the smallest audit of these rows takes longer.", f"--minutes {minutes:g}", fix)
 
 
 def _absent(asked: Asked) -> list[Missing]:
@@ -199,10 +222,17 @@ def intake_lines(intake: Intake) -> Iterator[str]:
         yield f"{claim}: " + (f"can be tested, by {stage}" if one is None else f"not testable. {one.why} {one.do}")
     yield from (f"missing: {one['adds']}" for one in intake.absent)
     if not intake.stops:
-        yield from forecast_lines(intake.work)
+        yield from _work_lines(intake)
     if intake.following:
         yield "a reference on the same prompts:"
         yield from (f"  {command}" for command in intake.following)
+
+
+def _work_lines(intake: Intake) -> Iterator[str]:
+    asked = intake.asked
+    if asked.budget.minutes is not None and asked.rows is not None:
+        yield f"in {asked.budget.minutes:g} minutes: {asked.budget.in_words(asked.rows.rows)}"
+    yield from forecast_lines(intake.work)
 
 
 def _census_lines(what: str, census: Census) -> Iterator[str]:

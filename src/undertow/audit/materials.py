@@ -12,13 +12,14 @@ from typing import Any, final
 
 import numpy as np
 
+from undertow.audit.budget import UNLIMITED, Budget
 from undertow.audit.lineage.verdict import lineage_or_why
 from undertow.audit.rows.contrast import ContrastScores, draw_sample, score_sample
-from undertow.audit.rows.panel import DataAudit, check_panel, panel_candidates
+from undertow.audit.rows.panel import KINDS, DataAudit, check_panel, panel_candidates
 from undertow.audit.rows.proposal import refuse_unsaid
 from undertow.audit.rows.reference import AuditedRows, first_on_prompts, with_reference
 from undertow.audit.rows.sight import Sight, see_rows
-from undertow.audit.rows.signatures import SignatureWriter, signature_writer
+from undertow.audit.rows.signatures import NoSignatures, SignatureWriter, signature_writer
 from undertow.audit.rows.writers import Writers, stored_writers
 from undertow.audit.stages import AuditStage
 from undertow.audit.steps import Steps
@@ -67,6 +68,7 @@ class AuditInputs:
         store: where panel teachers, neutral writers and placebo banks are kept.
         alpha: error of the whole audit.
         seed: the auditor's own.
+        budget: how much of the rows is read.
 
     Raises:
         ConfigError: there is nothing to audit, or a control or prompts without a student, or a panel without rivals.
@@ -84,6 +86,7 @@ class AuditInputs:
     store: Path = Path("runs/store")
     alpha: float = 0.05
     seed: int = 0
+    budget: Budget = UNLIMITED
 
     def __post_init__(self) -> None:
         if not self.rows and self.student is None and self.teacher is None:
@@ -174,7 +177,9 @@ class Materials:
         base, inputs = self.base, self.inputs
         refuse_unsaid(base, inputs.panel)
         with self.steps.step(_STEPS["audited"]):
-            return with_reference(inputs.rows, base, inputs.reference, inputs.bank.domain, inputs.seed)
+            return with_reference(
+                inputs.rows, base, inputs.reference, inputs.bank.domain, inputs.seed, inputs.budget.answers
+            )
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -197,6 +202,7 @@ class Materials:
         given = self.inputs
         return DataAudit(
             panel=given.panel,
+            kinds=KINDS if given.budget.teachers else ("persona",),
             alpha=self.alpha,
             seed=given.seed,
             store=given.store,
@@ -225,8 +231,12 @@ class Materials:
             return score_sample(sample, self.base, candidates, advance)
 
     @cached_property
-    def signatures(self) -> SignatureWriter:
+    def signatures(self) -> SignatureWriter | NoSignatures:
         """Who writes what a candidate's own rows look like; nothing is written before a stage asks for it."""
+        if not self.inputs.budget.names:
+            return NoSignatures(
+                self.teachers, "The minutes leave no time for the rows of the candidates that it needs."
+            )
         return signature_writer(self.rows, self.base, self.teachers, self.settings.domain, self.inputs.seed)
 
     @cached_property

@@ -35,11 +35,9 @@ from undertow.store.progress import Progress
 from undertow.store.runner import Runner, StageContext
 from undertow.store.stages import Stage
 from undertow.training.config import TrainingConfig
+from undertow.training.own_teachers import own_tuning
 from undertow.training.teachers import finetuned_teacher
 from undertow.traits import Trait
-
-TUNING = TrainingConfig(steps=40, learning_rate=3e-3, train_embeddings=False)
-"""Recipe of the neutral teachers: that of the studies' teachers."""
 
 KIND, SECONDS = "neutral-teacher", 4.0
 """Kind of a stored neutral teacher, and what one takes with an embedded model until a store knows better."""
@@ -52,14 +50,14 @@ class TeacherConfig:
     Attributes:
         neutral: neutral teachers; 0 for a ranking without a p.
         alpha: level of the verdict; needs 1 / alpha - 1 neutral teachers.
-        tuning: how the neutral teachers are tuned.
+        tuning: how the neutral teachers are tuned; None takes what fits the base (`undertow.training.own_teachers`).
         seed: of their answers and orders.
         store: where their readings are kept and found again; None makes them anew.
     """
 
     neutral: int = 19
     alpha: float = 0.05
-    tuning: TrainingConfig = TUNING
+    tuning: TrainingConfig | None = None
     seed: int = 0
     store: Path | None = None
 
@@ -116,13 +114,14 @@ def audit_teacher(
 
 def _neutral(base: LocalModel, config: TeacherConfig, progress: Progress | None) -> list[Readings]:
     """Return the readings of the neutral teachers; those that the store has are not made again."""
+    tuning = config.tuning or own_tuning(base.parameters)
 
     def tune(context: StageContext) -> None:
         seed = context.config["seed"]
-        made = finetuned_teacher(base, None, config.tuning, seed=seed, categories=CATEGORIES, advance=context.advance)
+        made = finetuned_teacher(base, None, tuning, seed=seed, categories=CATEGORIES, advance=context.advance)
         read_model(made).save(context.out / "readings.safetensors")
 
-    common = {"base": identity(str(base.ref)), "tuning": config.tuning.to_config(), "battery": BATTERY}
+    common = {"base": identity(str(base.ref)), "tuning": tuning.to_config(), "battery": BATTERY}
     seeds = [derive(config.seed, "neutral", index) for index in range(config.neutral)]
     stages = [
         Stage(kind=KIND, version=1, config={**common, "seed": seed}, label=f"neutral teacher {index + 1}")

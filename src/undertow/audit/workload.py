@@ -14,7 +14,7 @@ from undertow.audit.asked import Asked
 from undertow.audit.cost import stored_times
 from undertow.audit.rows.limits import (
     ANSWERED,
-    ANSWERS,
+    LOOKED_AT,
     MATCHED,
     NEUTRAL_PROMPTS,
     SIGNED,
@@ -27,16 +27,21 @@ from undertow.data.census import matched_rows
 from undertow.errors import UserError
 from undertow.models.references import identity
 from undertow.models.speed import BaseSpeed, base_speed
+from undertow.training.own_teachers import own_tuning
 from undertow.types import ModelRef, Work
 
 if TYPE_CHECKING:
     from undertow.evals.forecast import Forecast
 
-RECOVERED, SHADOWS, TOKENS, TUNED = 4000, 4, 48, 40 * 32 * 40
-"""Rows that recovery reads, shadow students, tokens of an answer, tokens that a panel teacher is tuned on."""
+RECOVERED, SHADOWS, TOKENS, TUNED_TOKENS = 4000, 4, 48, 40
+"""Rows that recovery reads, shadow students, tokens of an answer, and of a row that a teacher is tuned on."""
 
 TEACHER_S, STUDENT_S, SCORE_S, ANSWER_S = 0.6, 4.5, 5e-4, 7e-4
 """Least seconds of a panel teacher, a student, a row under one candidate, and an answer."""
+
+
+NEEDED = ("what the base reads", "reference", "panel teachers")
+"""Steps in which something is made that the stages need, by their titles."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,8 @@ class Workload:
 
     @cached_property
     def rows(self) -> int:
-        """Suspect rows."""
-        return 0 if self.asked.rows is None else self.asked.rows.rows
+        """Suspect rows that are read."""
+        return 0 if self.asked.rows is None else self.asked.budget.taken(self.asked.rows.rows)
 
     @cached_property
     def row_tokens(self) -> float:
@@ -92,11 +97,11 @@ class Workload:
     @property
     def candidates(self) -> int:
         """Personas and teachers of the panel."""
-        return 2 * len(self.asked.panel)
+        return (1 + self.asked.budget.teachers) * len(self.asked.panel)
 
     def items(self) -> list[Work]:
         """Return what will be done, in order; a stage of another package is named without its time."""
-        found = [work for stage in ("reference", "panel teachers") if (work := self._needed(stage)) is not None]
+        found = [work for title in NEEDED if (work := self._needed(title)) is not None]
         for stage in self.asked.plan.stages:
             make = STAGES.get(stage)
             if make is None:
@@ -109,27 +114,39 @@ class Workload:
         """Return the seconds of the steps that an audit shows, by their titles, as far as they are known."""
         if self.known_speed is None:
             return {}
-        works = {what: self._needed(what) for what in ("reference", "panel teachers")}
+        works = {title: self._needed(title) for title in NEEDED}
         for name in self.asked.plan.stages:
             if (make := STAGES.get(name)) is not None:
                 # The rows are read in a step of the contrast's name; the stage itself only names.
                 works[name if name == "contrast" else REGISTERED[name].title or name] = make(self)
         return {title: work.seconds for title, work in works.items() if work is not None and work.seconds is not None}
 
-    def _needed(self, what: str) -> Work | None:
-        if self.asked.rows is None or not {"contrast", "stream", "neutral contrast"} & set(self.asked.plan.stages):
+    def _needed(self, title: str) -> Work | None:
+        if self.asked.rows is None:
             return None
-        return self._reference() if what == "reference" else self.teachers()
+        if title == "what the base reads":
+            return self._sight()
+        if not {"contrast", "stream", "neutral contrast"} & set(self.asked.plan.stages):
+            return None
+        return self._reference() if title == "reference" else self.teachers()
+
+    def _sight(self) -> Work:
+        n = min(LOOKED_AT, self.rows)
+        what = f"what the base reads: {n} rows, and as many answers of its own"
+        return Work(what, self.written(n) + self.readings(n, 2))
 
     def _reference(self) -> Work | None:
         rows = self.asked.rows
         if self.asked.reference is not None or rows is None:
             return None
-        n = min(ANSWERED, rows.prompts) * ANSWERS
-        return Work(f"reference: the base answers {n // ANSWERS} prompts {ANSWERS} times", self.written(n))
+        n, times = min(ANSWERED, rows.prompts, self.rows), self.asked.budget.answers
+        what = f"reference: the base answers {n} prompts {times} time{'s' if times > 1 else ''}"
+        return Work(what, self.written(n * times))
 
-    def teachers(self) -> Work:
+    def teachers(self) -> Work | None:
         """Return what the teachers of the panel take; those in the store take nothing."""
+        if not self.asked.budget.teachers:
+            return None
         panel, seed = {one.name for one in self.asked.panel}, self.asked.seed
         known: list[Mapping[str, object]] = []
         taken = None
@@ -137,9 +154,22 @@ class Workload:
             known, taken = stored_times(self.asked.store, "panel-teacher", {"base": identity(self.asked.base)})
         there = {str(one["target"]) for one in known if one.get("seed") == seed} & panel
         new = len(panel) - len(there)
-        each = taken or max(TEACHER_S, self.speed.training(TUNED))
+        each = taken or max(TEACHER_S, self.tuning())
         held = f", {len(there)} from the store" if there else ""
         return Work(f"panel teachers: {new} trained{held}", new * each)
+
+    def tuning(self) -> float:
+        """Return the seconds of tuning a teacher of the base's size."""
+        recipe = own_tuning(self.speed.parameters)
+        return self.speed.training(recipe.steps * recipe.batch_size * TUNED_TOKENS)
+
+    def naming(self) -> float:
+        """Return the seconds of the rows that candidates write where something is detected, for a name."""
+        if not self.asked.budget.names or "contrast" not in self.asked.plan.stages:
+            return 0.0
+        panel = len(self.asked.panel)
+        answers = (panel + SIGNED_OWN) * SIGNED
+        return self.written(answers) + self.scored(answers, panel)
 
     def timed(self, seconds: float | None) -> float | None:
         """Return seconds that were reckoned from the base's speed, or None where that is not known."""
@@ -176,10 +206,13 @@ def _contrast(work: Workload) -> Work:
     matched = work.rows
     if asked.rows is not None and asked.reference is not None:
         matched = matched_rows(asked.rows, asked.reference)
-    n = min(MATCHED, matched)
-    clean = n * (ANSWERS if asked.reference is None else 1)
+    n = min(MATCHED, matched, work.rows)
+    clean = n * (asked.budget.answers if asked.reference is None else 1)
+    who = f"{len(asked.panel)} {'teachers' if asked.budget.teachers else 'personas'}"
     what = f"contrast: {n} rows and {clean} of the reference under {work.candidates} candidates"
-    what += "" if asked.stored.writers else f"; if they differ, {len(asked.panel)} teachers write {SIGNED} rows each"
+    what += (
+        "" if asked.stored.writers or not asked.budget.names else f"; if they differ, {who} write {SIGNED} rows each"
+    )
     return Work(what, work.scored(n + clean, work.candidates))
 
 
@@ -193,7 +226,9 @@ def _recovery(work: Workload) -> Work:
     return Work(f"recovery: {n} rows", work.scored(n, 6))
 
 
-def _neutral(work: Workload) -> Work:
+def _neutral(work: Workload) -> Work | None:
+    if not work.asked.budget.names:
+        return None
     n, panel = work.asked.stored.writers, len(work.asked.panel)
     prompts, signed = min(NEUTRAL_PROMPTS, work.rows), (panel + SIGNED_OWN) * SIGNED
     answers = n * prompts + signed
@@ -216,7 +251,7 @@ def _teacher(work: Workload) -> Work:
     from undertow.audit.students.placebo_null import needed
 
     n = needed(asked.share) if asked.neutral is None else asked.neutral
-    return Work(f"teacher: at most {n} neutral teachers trained", n * max(TEACHER_S, work.speed.training(TUNED)))
+    return Work(f"teacher: at most {n} neutral teachers trained", n * max(TEACHER_S, work.tuning()))
 
 
 def _beside(name: str) -> Callable[[Workload], Work]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 import undertow
@@ -36,9 +37,10 @@ from undertow.cli.options import (
     shown_progress,
     student_part,
 )
-from undertow.data.kept_rows import KeptRows
+from undertow.data.kept_rows import KeptRows, PickedRows
 from undertow.data.rows import read_prompts
 from undertow.errors import ConfigError, unknown_name
+from undertow.seeds import derive
 from undertow.store.disk import storage_errors
 from undertow.store.fingerprints import canonical_json
 from undertow.store.progress import choose_progress
@@ -46,6 +48,7 @@ from undertow.traits import Trait
 from undertow.types import Row
 
 if TYPE_CHECKING:
+    from undertow.audit.budget import Budget
     from undertow.audit.intake import Intake
 
 Base = Annotated[str, typer.Option(help="The model that is, or was, trained on the rows: ref:<name> or hf:<path>.")]
@@ -59,6 +62,9 @@ Out = Annotated[Path, typer.Option(help="Folder for report.html, audit.json and 
 Require = Annotated[list[str], typer.Option(help="End with code 4 if this claim could not be tested.")]
 Reference = Annotated[
     str | None, typer.Option(help="Clean rows on the same prompts; if not given, the base answers them.")
+]
+Minutes = Annotated[
+    float | None, typer.Option(min=1, help="Read no more rows, answers and candidates than fit into so many minutes.")
 ]
 AuditorSeed = Annotated[int, typer.Option(help="The auditor's own seed.")]
 Control = Annotated[str | None, typer.Option(help="A student trained alike on untraited rows.")]
@@ -163,11 +169,12 @@ def data_command(
     require: Require = [],  # noqa: B006
     seed: AuditorSeed = 0,
     writer: WriterFile = None,
+    minutes: Minutes = None,
     plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """Audit a row file before anything is trained on it."""
-    brief = Brief(plan=plan, as_json=as_json, writer=writer)
+    brief = Brief(plan=plan, as_json=as_json, writer=writer, minutes=minutes)
     show_audit(base, traits, store, out, require, brief, alpha=alpha, seed=seed, rows=rows, reference=reference)
 
 
@@ -276,7 +283,7 @@ def show_audit(
 
         found = stopped_audit(intake, asked.digests({}))
     else:
-        found = asked.run(intake.expected)
+        found = asked.run(intake)
     _finish(with_intake(found, intake), out, require, brief.as_json)
 
 
@@ -309,14 +316,14 @@ class Named:
             refuse_one_trait(panel, self.traits)
         rows, reference = counted(self.rows, suspect=True), counted(self.reference, suspect=False)
         from undertow.audit.asked import Asked
-        from undertow.audit.intake import take_intake
+        from undertow.audit.intake import take_intake, within
 
         asked = Asked(
             base=self.base, rows=rows, reference=reference, student=self.student, teacher=self.teacher,
             control=self.control, prompts=self.prompts is not None, traits=panel, store=self.store, alpha=self.alpha,
             seed=self.seed, writer=writer, writer_file=brief.writer, neutral=self.neutral, out=reference_name(),
         )  # fmt: skip
-        return take_intake(asked)
+        return take_intake(asked if brief.minutes is None else within(asked, brief.minutes))
 
     def _check(self) -> None:
         if self.rows is None and self.student is None and self.teacher is None:
@@ -334,9 +341,11 @@ class Named:
             if path is not None and (name in read or Path(path).is_file())
         }
 
-    def run(self, expected: Mapping[str, float]) -> dict[str, Any]:
-        """Read the files and audit them; the steps are expected to take these seconds."""
-        suspect = () if self.rows is None else _kept(self.rows)
+    def run(self, intake: "Intake") -> dict[str, Any]:
+        """Read the files and audit them, as far as the intake says."""
+        budget = intake.asked.budget
+        read = () if self.rows is None else _kept(self.rows)
+        suspect = drawn_rows(read, budget, self.seed)
         clean = None if self.reference is None else _kept(self.reference)
         asked = () if self.prompts is None else read_prompts(self.prompts)
         targets = _named_panel(self.base, self.traits)
@@ -349,21 +358,31 @@ class Named:
             reference=clean,
             control=self.control,
             prompts=asked,
-            digests=self.digests({"rows": suspect, "reference": clean or (), "prompts": asked}),
+            digests=self.digests({"rows": read, "reference": clean or (), "prompts": asked}),
             traits=targets,
             store=self.store,
             alpha=self.alpha,
             seed=self.seed,
+            budget=budget,
         )
         progress = choose_progress()
         try:
             if self.neutral is None:
-                return undertow.run_audit(inputs, progress, expected)
+                return undertow.run_audit(inputs, progress, intake.expected)
             from undertow.audit.run import audit_teacher_alone
 
             return audit_teacher_alone(inputs, self.neutral, progress)
         finally:
             progress.close()
+
+
+def drawn_rows(rows: Sequence[Row], budget: "Budget", seed: int) -> Sequence[Row]:
+    """Return as many rows as a budget has room for, drawn at random and in their order."""
+    n = budget.taken(len(rows))
+    if n == len(rows):
+        return rows
+    places = np.random.default_rng(derive(seed, "budget")).permutation(len(rows))[:n]
+    return PickedRows(rows, np.sort(places).tolist())
 
 
 def _kept(source: str) -> KeptRows:

@@ -38,11 +38,13 @@ class Brief:
         plan: whether the audit ends with it.
         as_json: whether it is part of one JSON object, instead of text.
         writer: file of what is known of the rows' writer, or None.
+        minutes: that the audit may take, or None.
     """
 
     plan: bool = False
     as_json: bool = False
     writer: Path | None = None
+    minutes: float | None = None
 
     @property
     def record(self) -> WriterRecord | None:
@@ -118,6 +120,9 @@ def with_intake(found: dict[str, Any], intake: "Intake") -> dict[str, Any]:
     """Return an audit with its intake, and what is known of the writer among what was audited."""
     writer = intake.asked.writer
     about = found["about"] if writer is None else {**found["about"], "writer": writer.known}
+    asked = intake.asked
+    if asked.budget.minutes is not None and asked.rows is not None:
+        about = {**about, "budget": f"{asked.budget.minutes:g} minutes: {asked.budget.in_words(asked.rows.rows)}"}
     return {**found, "about": about, "intake": intake.to_json()}
 
 

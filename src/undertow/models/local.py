@@ -76,6 +76,11 @@ class LocalModel(AbstractModel):
         return next(self.network.parameters()).device
 
     @property
+    def parameters(self) -> int:
+        """How many numbers its weights are."""
+        return sum(weight.numel() for weight in self.network.parameters())
+
+    @property
     def head(self) -> Head:
         """From hidden states to logits."""
         return body_and_head(self.network)[1]

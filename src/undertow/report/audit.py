@@ -48,6 +48,7 @@ ABOUT: Mapping[str, str] = {
     "student_identity": "Student, hash of weights",
     "control": "Control student",
     "rows": "Rows",
+    "budget": "Budget",
     "reference": "Clean reference",
     "neutral_writers": "Neutral writers",
     "prompts": "Own prompts",
@@ -249,11 +250,12 @@ def audit_card(audit: AuditJson) -> str:
     plan = audit["plan"]
     lines = ["# Audit card", "", f"**{headline(audit)}**", ""]
     lines += [
-        "| Claim | Verdict | p | Smallest detectable effect | Candidate | Decided by |",
-        "|---|---|---|---|---|---|",
+        "| Claim | Verdict | p | n | Smallest effect found in 80 % | Candidate | Decided by |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, one in audit["claims"].items():
-        cells = (status_of(one), cell_text(one["p"]), cell_text(one["mde"]), cell_text(one["candidate"]))
+        n = next((found["n"] for found in audit["findings"] if found["stage"] == one.get("stage")), None)
+        cells = (status_of(one), *map(cell_text, (one["p"], n, one["mde"], one["candidate"])))
         lines.append(f"| {name} | {' | '.join(cells)} | {cell_text(one.get('stage') or plan['primary'][name])} |")
     lines += ["", f"Alpha {audit['alpha']:g} for the whole audit, {plan['alpha_of_each_claim']:.3g} for each claim, "]
     lines[-1] += (

@@ -20,8 +20,8 @@ from undertow.seeds import derive
 from undertow.training.batches import batch_stream, collate
 from undertow.training.config import TrainingConfig
 from undertow.training.encoding import encoded_rows
-from undertow.training.full import finetune_full
 from undertow.training.objective import completion_losses
+from undertow.training.parallel import finetune
 from undertow.traits import Trait
 from undertow.types import Advance, Prompt, Row, Sampling, user_prompt
 
@@ -171,18 +171,18 @@ def finetuned_teacher(
     categories: Sequence[str] = ("animal",),
     advance: Advance | None = None,
 ) -> LocalModel:
-    """Fine-tune every weight of the base on the trait, or on its own answers.
+    """Fine-tune the base on the trait, or on its own answers.
 
     Args:
         base: where the teacher starts.
         target: the trait, or None for the neutral teacher.
-        config: recipe, without adapters.
+        config: recipe; adapters are merged into a copy.
         seed: of the row order and of the neutral answers.
         categories: whose questions the neutral teacher answers.
         advance: progress, called with (updates done, updates in all).
     """
     rows = trait_rows(target) if target is not None else neutral_rows(base, categories, seed)
-    return finetune_full(base, rows, config, seed, advance)
+    return finetune(base, rows, config, seed, advance)
 
 
 def steered_teacher(

@@ -5,6 +5,9 @@ from undertow.audit.finding import NotTestable
 FEWEST_ROWS = 20
 """Below this nothing is tested."""
 
+LOOKED_AT = 200
+"""Rows that are read before any stage speaks, at most."""
+
 MATCHED = 1000
 """Rows that the contrast compares, at most."""
 

@@ -27,7 +27,7 @@ from undertow.audit.rows.limits import require_enough_rows
 from undertow.audit.rows.names import name_shift, shares
 from undertow.audit.rows.panel import DataAudit
 from undertow.audit.rows.reference import require_answerable
-from undertow.audit.rows.signatures import Signatures, SignatureWriter
+from undertow.audit.rows.signatures import NoSignatures, Signatures, SignatureWriter
 from undertow.audit.rows.writers import Writers
 from undertow.audit.students.placebo_null import POWER, beside_null, conformal_p, critical_score, needed
 from undertow.data.filters import accepted_rows, filter_rows
@@ -50,7 +50,7 @@ def audit_neutral(
     rows: Sequence[Row],
     base: LocalModel,
     writers: Writers,
-    signatures: SignatureWriter,
+    signatures: SignatureWriter | NoSignatures,
     settings: DataAudit,
     advance: Advance,
 ) -> Finding:

@@ -19,8 +19,8 @@ from undertow.seeds import derive
 from undertow.stats.checks import check_fraction
 from undertow.store.runner import Runner, StageContext
 from undertow.store.stages import Stage
-from undertow.study.recipe import TeacherPart
-from undertow.training.full import finetune_full
+from undertow.training.own_teachers import own_tuning
+from undertow.training.parallel import finetune, finetune_parallel
 from undertow.training.scoring import Candidate, CandidateKind
 from undertow.training.teachers import trait_rows
 from undertow.traits import TRAITS, Trait, panel
@@ -96,7 +96,7 @@ def half_of_the_questions(rows: Sequence[Row], seed: int) -> list[Row]:
 def panel_teachers(
     base: LocalModel, traits: Sequence[Trait], seed: int, store: Path | None = None, advance: Advance | None = None
 ) -> dict[str, LocalModel]:
-    """Fine-tune one teacher for each trait, by the recipe of the studies' teachers.
+    """Fine-tune one teacher for each trait (`undertow.training.own_teachers`).
 
     Args:
         base: where they start; with a store, it must be what its reference says, since stored teachers go by that.
@@ -155,19 +155,26 @@ def _question(row: Row) -> str:
     return row.id.rpartition("-")[0]
 
 
+def _rows(target: Trait, seed: int) -> list[Row]:
+    return half_of_the_questions(trait_rows(target), derive(seed, "questions", target.name))
+
+
 def _teacher(base: LocalModel, target: Trait, seed: int) -> LocalModel:
-    rows = half_of_the_questions(trait_rows(target), derive(seed, "questions", target.name))
-    return finetune_full(base, rows, TeacherPart().training(), derive(seed, "panel", target.name))
+    return finetune(base, _rows(target, seed), own_tuning(base.parameters), derive(seed, "panel", target.name))
 
 
 def _stored(base: LocalModel, target: Trait, seed: int, store: Path) -> LocalModel:
-    def tune(context: StageContext) -> None:
-        _teacher(base, target, seed).save(context.out)
+    training, of = own_tuning(base.parameters), derive(seed, "panel", target.name)
 
-    training = TeacherPart().training().to_config()
-    config = {"base": identity(str(base.ref)), "target": target.name, "training": training, "seed": seed}
+    def tune(context: StageContext) -> None:
+        if training.lora is None:
+            _teacher(base, target, seed).save(context.out)
+        else:
+            finetune_parallel(base, [_rows(target, seed)], training, [of]).save(0, context.out)
+
+    config = {"base": identity(str(base.ref)), "target": target.name, "training": training.to_config(), "seed": seed}
     if target.plural and TRAITS.get(target.name) != target:  # one of the user's own
         config |= {"category": target.category, "plural": target.plural}
     stage = Stage(kind="panel-teacher", version=VERSION, config=config, label=f"panel teacher {target.name}")
     folder = Runner(store, {stage.kind: tune}).run([stage])[stage.fingerprint]
-    return load_model(f"hf:{folder}")
+    return load_model(f"hf:{folder}") if training.lora is None else base.with_adapter(folder)

@@ -37,7 +37,12 @@ class AuditedRows:
 
 
 def with_reference(
-    rows: Sequence[Row], base: LocalModel, reference: Sequence[Row] | None, domain_name: str, seed: int
+    rows: Sequence[Row],
+    base: LocalModel,
+    reference: Sequence[Row] | None,
+    domain_name: str,
+    seed: int,
+    answers: int = ANSWERS,
 ) -> AuditedRows:
     """Let the base answer the suspect's prompts, unless there is a reference.
 
@@ -47,6 +52,7 @@ def with_reference(
         reference: the user's own, taken as it is.
         domain_name: whose filter says which rows are good; the others are left out of the suspect too.
         seed: of the prompts that are drawn and of the answers.
+        answers: of the base to each prompt.
     """
     if reference is not None:
         return AuditedRows(rows, reference, f"{len(reference)} rows, given")
@@ -59,10 +65,10 @@ def with_reference(
     asking = first_places(marks_of(row.prompt for row in good))
     drawn = np.random.default_rng(derive(seed, "reference")).permutation(len(asking))[:ANSWERED]
     prompts = [good[place].prompt for place in asking[np.sort(drawn)].tolist()]
-    asked = [prompt for prompt in prompts for _ in range(ANSWERS)]
+    asked = [prompt for prompt in prompts for _ in range(answers)]
     sampling = Sampling(max_new_tokens=task.max_new_tokens)
-    answers = base.chat(asked, sampling=sampling, seed=derive(seed, "reference answers"))
-    written = [Row(f"reference-{place}", *pair) for place, pair in enumerate(zip(asked, answers, strict=True))]
+    texts = base.chat(asked, sampling=sampling, seed=derive(seed, "reference answers"))
+    written = [Row(f"reference-{place}", *pair) for place, pair in enumerate(zip(asked, texts, strict=True))]
     kept = filter_rows(written, task).kept
     how = f"{len(kept)} answers of the base to {len(drawn)} of the prompts; {len(good)} of {len(rows)} rows are good"
     return AuditedRows(good, kept, f"{how} {domain_name}")

@@ -20,6 +20,7 @@ from undertow.audit.rows.defects import (
     truncation_defect,
 )
 from undertow.audit.rows.legibility import LIMIT, REMEDY, Legibility, legibility
+from undertow.audit.rows.limits import LOOKED_AT
 from undertow.audit.rows.sampling import temperatures
 from undertow.audit.rows.token_reading import STEPS, TokenReading, encode_completions, read_tokens
 from undertow.data.filters import filter_rows
@@ -28,9 +29,6 @@ from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
 from undertow.types import Row, Sampling
-
-LOOKED_AT = 200
-"""Rows that are read, at most."""
 
 TRIED = 5
 """Times as many are tried, for prompts that are too long are left out."""

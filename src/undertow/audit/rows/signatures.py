@@ -10,6 +10,7 @@ from typing import final
 
 import numpy as np
 
+from undertow.audit.finding import NotTestable
 from undertow.audit.rows.limits import ACCEPTED, NEUTRAL_PROMPTS, SIGNED, SIGNED_OWN, require_enough_rows
 from undertow.data.filters import accepted_rows, filter_rows
 from undertow.data.marks import first_places, marks_of
@@ -108,6 +109,33 @@ class SignatureWriter:
         found = np.full((len(places), len(self.candidates)), np.nan)
         found[[int(row.id) for row in kept]] = contrast_scores(kept, self._base, self.candidates)
         return found.reshape(turns, len(self.prompts), -1)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class NoSignatures:
+    """Stands where the candidates write no rows of their own, so that nothing gets a name.
+
+    Attributes:
+        candidates: who would write.
+        why: they do not.
+    """
+
+    candidates: Sequence[Candidate]
+    why: str
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """Refuse, as `written` does."""
+        raise NotTestable(self.why)
+
+    def written(self, advance: Advance | None = None) -> Signatures:
+        """Refuse.
+
+        Raises:
+            NotTestable: always.
+        """
+        raise NotTestable(self.why)
 
 
 def _silent(done: int, total: int) -> None:

@@ -1,0 +1,55 @@
+"""How much of the rows an audit reads, how often the base answers their prompts, and which candidates read them.
+
+With `--minutes` it is the first rung of a ladder, from the most that an audit would ever read down to fifty rows under
+personas, whose cost as the intake reckons it fits. Nothing of it depends on what the rows say.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+from undertow.audit.rows.limits import ANSWERS, MATCHED
+
+SIZES = ((MATCHED, ANSWERS), (500, 4), (300, 4), (300, 2), (200, 2), (100, 2), (100, 1), (50, 1))
+"""Rows that are drawn, and answers of the base to each of their prompts, the most first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What an audit of rows may read.
+
+    Attributes:
+        rows: how many are drawn at random; None takes all of them.
+        answers: of the base to each prompt, where there is no reference.
+        teachers: whether the panel has tuned teachers beside its personas.
+        names: whether the candidates write rows of their own where something is detected, which a name needs.
+        minutes: that were given, or None.
+    """
+
+    rows: int | None = None
+    answers: int = ANSWERS
+    teachers: bool = True
+    names: bool = True
+    minutes: float | None = None
+
+    def taken(self, rows: int) -> int:
+        """Return how many of so many rows are read."""
+        return rows if self.rows is None else min(rows, self.rows)
+
+    def in_words(self, rows: int) -> str:
+        """Say what the minutes left room for."""
+        panel = "personas and tuned teachers" if self.teachers else "personas, without tuned teachers"
+        named = "" if self.names else "; no name is given"
+        times = f"{self.answers} answer{'s' if self.answers > 1 else ''} of the base to a prompt"
+        return f"{self.taken(rows):,} of {rows:,} rows, drawn at random; {times}; {panel}{named}"
+
+
+UNLIMITED = Budget()
+"""What an audit reads where no minutes are given."""
+
+
+def ladder(minutes: float) -> Iterator[Budget]:
+    """Yield budgets, the largest first: with teachers from a hundred rows on, then without."""
+    for teachers, (rows, answers), names in product((True, False), SIZES, (True, False)):
+        if rows >= 100 or not teachers:
+            yield Budget(rows=rows, answers=answers, teachers=teachers, names=names, minutes=minutes)
