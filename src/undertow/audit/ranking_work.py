@@ -23,7 +23,8 @@ def ranking_work(work: Workload, ranking: Ranking) -> list[Work]:
         ranking: how they are ranked.
     """
     found: list[Work] = []
-    if ranking.own is not None and (teacher := work.teachers()) is not None:
+    if ranking.own is not None:
+        teacher = work.teachers()
         found.append(Work(teacher.what, work.timed(teacher.seconds)))
     seconds = work.timed(work.loading(READINGS) + work.readings(work.rows, READINGS + GRADIENT))
     found.append(Work(f"ranking: {work.rows} rows read by two models, and a gradient of each row", seconds))

@@ -128,7 +128,9 @@ class Workload:
             return self._sight()
         if not {"contrast", "stream", "neutral contrast"} & set(self.asked.plan.stages):
             return None
-        return self._reference() if title == "reference" else self.teachers()
+        if title == "reference":
+            return self._reference()
+        return self.teachers() if self.asked.budget.teachers else None
 
     def _sight(self) -> Work:
         n = min(LOOKED_AT, self.rows)
@@ -143,10 +145,8 @@ class Workload:
         what = f"reference: the base answers {n} prompts {times} time{'s' if times > 1 else ''}"
         return Work(what, self.written(n * times))
 
-    def teachers(self) -> Work | None:
+    def teachers(self) -> Work:
         """Return what the teachers of the panel take; those in the store take nothing."""
-        if not self.asked.budget.teachers:
-            return None
         panel, seed = {one.name for one in self.asked.panel}, self.asked.seed
         known: list[Mapping[str, object]] = []
         taken = None

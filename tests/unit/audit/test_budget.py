@@ -78,7 +78,8 @@ def test_little_time_leaves_out_names_and_teachers_and_says_so(asked: Asked) -> 
     assert take_intake(asked).to_json()["budget"] is None
 
 
-def test_too_few_minutes_are_refused_with_what_it_takes(asked: Asked) -> None:
+def test_too_few_minutes_are_refused_with_what_it_takes(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Workload, "known_speed", BaseSpeed(parameters=1e9, flops=5e10))
     with pytest.raises(ConfigError, match="Even the smallest") as caught:
         within(asked, 1.0)
     enough = float(caught.value.fix.split()[2])
