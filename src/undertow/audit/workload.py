@@ -94,6 +94,16 @@ class Workload:
             return self.forecast.row_tokens(rows.sample)
         return (rows.prompt_characters[1] + rows.completion_characters[1]) / 4
 
+    @cached_property
+    def prompt_tokens(self) -> float:
+        """Tokens of a prompt, counted or guessed as those of a row are."""
+        rows = self.asked.rows
+        if rows is None:
+            return 0.0
+        if self.forecast is not None:
+            return self.forecast.prompt_tokens([row.prompt for row in rows.sample])
+        return rows.prompt_characters[1] / 4
+
     @property
     def candidates(self) -> int:
         """Personas and teachers of the panel."""
@@ -143,7 +153,7 @@ class Workload:
             return None
         n, times = min(ANSWERED, rows.prompts, self.rows), self.asked.budget.answers
         what = f"reference: the base answers {n} prompts {times} time{'s' if times > 1 else ''}"
-        return Work(what, self.written(n * times))
+        return Work(what, self.written(n * times, n))
 
     def teachers(self) -> Work:
         """Return what the teachers of the panel take; those in the store take nothing."""
@@ -179,9 +189,10 @@ class Workload:
         """Return the seconds of loading models of the base's size."""
         return 0.0 if self.forecast is None else times * self.forecast.loading
 
-    def written(self, answers: float) -> float:
-        """Return the seconds of so many answers."""
-        return answers * max(ANSWER_S, self.speed.writing(self.row_tokens + TOKENS))
+    def written(self, answers: float, prompts: float | None = None) -> float:
+        """Return the seconds of so many answers to so many prompts; to as many of them if not given."""
+        asked = self.prompt_tokens * (answers if prompts is None else prompts)
+        return max(ANSWER_S * answers, self.speed.writing(asked + TOKENS * answers))
 
     def scored(self, rows: float, candidates: int) -> float:
         """Return the seconds of reading rows under candidates and the base."""

@@ -33,9 +33,11 @@ else the machine does decides nothing: two processes of one study must come to t
 
 def default_device(ref: ModelRef) -> str:
     """Return where a model runs: as its reference says, or else an `hf:` model on the first GPU there is."""
+    if ref.device is not None or ref.kind != "hf":
+        return ref.device or "cpu"  # torch, which takes a second to load, is not asked
     import torch
 
-    return ref.device or ("cuda" if ref.kind == "hf" and torch.cuda.is_available() else "cpu")
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def number_format(ref: ModelRef, folder: Path | None) -> str:

@@ -10,7 +10,7 @@ from undertow.audit.asked import Asked, Ranking
 from undertow.audit.attribution import ARMS, SEEDS
 from undertow.audit.intake import take_intake
 from undertow.audit.ranking_work import CONFIRMING, GRADIENT
-from undertow.audit.workload import STUDENT_S, TEACHER_S, Workload
+from undertow.audit.workload import STUDENT_S, TEACHER_S, TOKENS, Workload
 from undertow.data.census import take_census
 from undertow.data.rows import write_rows
 from undertow.models import gguf_files, speed
@@ -54,6 +54,10 @@ def test_a_base_of_a_folder_counts_its_own_tokens(rows, tiny_model, tmp_path: Pa
     assert work.known_speed is not None and one.seconds is not None
     readings = (one.seconds - work.loading(2)) / work.known_speed.reading(tokens * len(rows))
     assert readings == pytest.approx(2 + GRADIENT)
+    # Four answers to each of ten prompts read ten prompts.
+    asked_for = 10 * work.prompt_tokens + 40 * TOKENS
+    assert work.written(40, prompts=10) == pytest.approx(work.known_speed.writing(asked_for))
+    assert work.prompt_tokens == pytest.approx(sum(len(row.prompt) for row in encoded) / len(rows))
 
 
 def test_without_sizes_there_is_no_time(rows, tiny_model, tmp_path: Path) -> None:

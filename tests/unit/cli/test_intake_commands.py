@@ -1,5 +1,7 @@
 """`--plan`, `--writer`, `--base` and exit codes of the audits: what is said before any model is loaded."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -151,3 +153,9 @@ def test_a_reference_that_is_the_rows_is_no_reference(models, row_files, run, no
     write_rows(other, [Row(str(at), user_prompt(f"Other {at}"), "1, 2") for at in range(30)])
     code, found = run("audit", "data", clean, "--reference", other, "--base", models["base"], "--out", tmp_path)
     assert code == 4 and "0 of 30 rows" in found["claims"]["provenance"]["why"]
+
+
+def test_an_embedded_base_is_planned_without_torch(row_files, tmp_path: Path) -> None:
+    words = ["audit", "data", str(row_files["clean"]), "--base", "ref:finch-a", "--store", str(tmp_path), "--plan"]
+    code = f"import sys; from undertow.cli.main import main; main({words!r}); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0
