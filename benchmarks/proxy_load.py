@@ -12,7 +12,6 @@ import http.client
 import json
 import multiprocessing
 import socket
-import sqlite3
 import statistics
 import sys
 import tempfile
@@ -24,7 +23,6 @@ from typing import Any
 
 import proxy as upstream
 
-from undertow.monitor.counts import notable, traffic
 from undertow.monitor.database import connect
 from undertow.monitor.detectors.base import AbstractDetector, Verdict
 from undertow.monitor.detectors.expressions import ExpressionDetector
@@ -126,20 +124,16 @@ def silent(port: int) -> Generator[None]:
 
 
 def write_events(path: Path, n: int) -> None:
-    """Write n events of the last hour, one in a hundred of them flagged, as the writer would have."""
+    """Write n events of the last hour, one in a hundred of them flagged."""
+    judged = '[{"detector": "d", "side": "request", "flagged": false, "why": "", "score": 0.1, "failure": ""}]'
     rows = (
         "WITH RECURSIVE k(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < ?) INSERT INTO events (at, method,"
-        " path, status, outcome, screened, seconds, request_bytes, reply_bytes, model, judgements, notable) SELECT"
+        " path, status, outcome, screened, seconds, request_bytes, reply_bytes, model, judgements) SELECT"
         " ? - i * 3600.0 / ?, 'POST', '/v1/chat/completions', 200, iif(i % 100, 'passed', 'flagged'), 1, 0.1, 100, 200,"
-        ' \'m\', \'[{"detector": "d", "side": "request", "flagged": false, "why": "", "score": 0.1, "failure": ""}]\','
-        " i % 100 = 0 FROM k"
+        " 'm', ? FROM k"
     )
     with contextlib.closing(connect(path)) as connection, connection:
-        connection.execute(rows, (n, time.time(), n))
-        connection.execute(
-            "INSERT INTO counts SELECT CAST(at / 60 AS INTEGER), outcome, COUNT(*), COUNT(*), 0, 0, SUM(seconds)"
-            " FROM events GROUP BY 1, 2"
-        )
+        connection.execute(rows, (n, time.time(), n, judged))
 
 
 def timed(what: Callable[[], object], n: int = 5) -> float:
@@ -191,6 +185,14 @@ def main() -> None:
             for said, aim in (("FORBIDDEN", "0 pass"), ("good", "none refused")):
                 found = at_once(port_of(proxy.front), body(said))
                 print(f"{REQUESTS} requests, {TOGETHER} at once, detector of 50 ms, {said}: {found} (aim: {aim})")
+        with run(ExpressionDetector({"secret": "FORBIDDEN"}), "poisoned.sqlite") as proxy:
+            bad, worse = body("FORBIDDEN"), b'{"model": "\\ud800", "messages": [{"content": "FORBIDDEN"}]}'
+            statuses = [ask(port_of(proxy.front), worse if k % 10 == 0 else bad) for k in range(1000)]
+        with contextlib.closing(connect(Path(name) / "poisoned.sqlite")) as connection:
+            stored = connection.execute("SELECT COUNT(*) FROM events").fetchone()[0]
+        print(
+            f"1,000 requests, 100 of them poisoned: {statuses.count(403)} blocked, {stored} events (aim: 1,000 of both)"
+        )
         with run(ExpressionDetector({"no": "zzz"}), "events.sqlite") as proxy:
             port, limits = port_of(proxy.front), Limits()
             times = {at: statistics.median(first_token(at) for _ in range(20)) for at in (direct, port)}
@@ -207,15 +209,9 @@ def main() -> None:
             answered, refused, slowest = beside(port, lambda: [large(port) for _ in range(5)], 3.0)
             print(f"beside 5 requests of 3 MB: {answered} answered, {refused} refused, slowest {slowest:.3f} s")
         write_events(Path(name) / "many.sqlite", n)
-        with (
-            run(ExpressionDetector({"no": "zzz"}), "many.sqlite") as proxy,
-            contextlib.closing(sqlite3.connect(Path(name) / "many.sqlite")) as connection,
-        ):
+        with run(ExpressionDetector({"no": "zzz"}), "many.sqlite") as proxy:
             health = timed(lambda: get(proxy.back, "/health"))
-            counted = timed(lambda: traffic(connection, time.time() - 3600))
-            listed = timed(lambda: notable(connection, 50))
-            print(f"{n:,} events: /health {health:.0f} ms, counts {counted:.0f} ms, the last 50 that are notable "
-                  f"{listed:.0f} ms (aim: 300)")  # fmt: skip
+            print(f"{n:,} events: /health {health:.0f} ms (aim: 300)")
     process.terminate()
 
 

@@ -22,20 +22,11 @@ CREATE INDEX IF NOT EXISTS events_at ON events (at);
 CREATE TABLE IF NOT EXISTS evidence (name TEXT PRIMARY KEY, at REAL NOT NULL, content TEXT NOT NULL);
 """
 
-_FAILED = """replace(judgements, '"failure": ""', '') LIKE '%"failure": "%'"""
-_TO_VERSION_2 = f"""
+_TO_VERSION_2 = """
 ALTER TABLE events ADD COLUMN request_id TEXT NOT NULL DEFAULT '';
 ALTER TABLE events ADD COLUMN client TEXT NOT NULL DEFAULT '';
 ALTER TABLE events ADD COLUMN upstream_status INTEGER;
 ALTER TABLE events ADD COLUMN unread INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE events ADD COLUMN notable INTEGER NOT NULL DEFAULT 0;
-UPDATE events SET notable = 1 WHERE outcome != 'passed' OR {_FAILED};
-CREATE INDEX events_notable ON events (id) WHERE notable = 1;
-CREATE TABLE counts (
-  minute INTEGER NOT NULL, outcome TEXT NOT NULL, exchanges INTEGER NOT NULL, screened INTEGER NOT NULL,
-  unread INTEGER NOT NULL, failed INTEGER NOT NULL, seconds REAL NOT NULL, PRIMARY KEY (minute, outcome)) WITHOUT ROWID;
-INSERT INTO counts SELECT CAST(at / 60 AS INTEGER) AS minute, outcome, COUNT(*), SUM(screened), 0, SUM({_FAILED}),
-  SUM(seconds) FROM events GROUP BY minute, outcome;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 INSERT INTO facts VALUES ('salt', '"' || lower(hex(randomblob(16))) || '"');
 """

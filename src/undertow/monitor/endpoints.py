@@ -25,6 +25,7 @@ class Endpoint:
         not_said: keys at the top of a reply, or of an event of a streamed one, that hold nothing a model said.
         settings: keys there whose objects repeat settings of the request, while a string under them is said.
         speaks: whether a model says anything in the reply.
+        streams: whether the reply is a stream unless the request says no.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Endpoint:
     not_said: frozenset[str] = _EVERYWHERE
     settings: frozenset[str] = frozenset()
     speaks: bool = True
+    streams: bool = False
 
 
 ENDPOINTS = (
@@ -46,9 +48,9 @@ ENDPOINTS = (
         settings=frozenset(("text", "reasoning")),
     ),
     Endpoint(name="messages", paths=(b"/messages",), not_said=_EVERYWHERE | {"stop_sequence"}),
-    Endpoint(name="Ollama's chat", paths=(b"/api/chat",)),
+    Endpoint(name="Ollama's chat", paths=(b"/api/chat",), streams=True),
     # `context` repeats prompt and reply as tokens.
-    Endpoint(name="Ollama's generate", paths=(b"/api/generate",), not_said=_EVERYWHERE | {"context"}),
+    Endpoint(name="Ollama's generate", paths=(b"/api/generate",), not_said=_EVERYWHERE | {"context"}, streams=True),
     Endpoint(
         name="generate", paths=(b"/generate", b"/generate_stream"), not_said=_EVERYWHERE | {"details", "meta_info"}
     ),

@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from undertow.monitor.counts import add_counts
 from undertow.monitor.database import connect, stored_fact
 from undertow.monitor.detectors.base import GatheredEvidence
 from undertow.monitor.retention import delete_old, give_back, save_clock, stored_clock
@@ -83,15 +82,9 @@ class Event:
     unread: bool = False
 
     def row(self) -> dict[str, Any]:
-        """Return it as a row of the table, by column, without the id, and whether a detector failed."""
+        """Return it as a row of the table, by column, without the id."""
         columns = {key: _storable(value) for key, value in asdict(self).items()}
-        failed = any(one.failure for one in self.judgements)
-        return {
-            **columns,
-            "judgements": json.dumps(columns["judgements"], default=str),
-            "notable": failed or self.outcome != "passed",
-            "failed": failed,
-        }
+        return {**columns, "judgements": json.dumps(columns["judgements"], default=str)}
 
 
 def _storable(value: Any) -> Any:
@@ -99,7 +92,7 @@ def _storable(value: Any) -> Any:
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
-_COLUMNS = [*(one.name for one in fields(Event)), "notable"]
+_COLUMNS = [one.name for one in fields(Event)]
 _INSERT = f"INSERT INTO events ({', '.join(_COLUMNS)}) VALUES ({', '.join(f':{name}' for name in _COLUMNS)})"
 
 
@@ -244,7 +237,6 @@ class EventLog:
         rows = [event.row() for event in events]
         with self._connection:
             self._connection.executemany(_INSERT, rows)
-            add_counts(self._connection, rows)
             for name, one in self._evidence().items():
                 save_evidence(self._connection, name, one)
         self.written += len(events)

@@ -107,7 +107,8 @@ def _read_request(exchange: Exchange, most: int) -> str | UnreadableError:
         data = parse_body(unpack(exchange.body, encoding, most))
         model: object = data.get("model")
         exchange.model = model[:100] if isinstance(model, str) else ""
-        exchange.streams = bool(data.get("stream", True))
+        usual = exchange.endpoint is not None and exchange.endpoint.streams
+        exchange.streams = bool(data.get("stream", usual))
         return chat.request_text(data, exchange.scope["query_string"])
     except UnreadableError as error:
         return error

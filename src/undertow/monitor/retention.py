@@ -74,7 +74,6 @@ def delete_old(connection: sqlite3.Connection, before: float | None) -> bool:
     deleted = _delete(connection, too_many, (MOST_EVENTS, _AT_ONCE))
     if before is not None:
         deleted += _delete(connection, "SELECT id FROM events WHERE at < ? LIMIT ?", (before, _AT_ONCE))
-        connection.execute("DELETE FROM counts WHERE minute < ?", (int(before // 60),))
     return deleted >= _AT_ONCE
 
 

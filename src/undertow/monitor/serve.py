@@ -93,6 +93,8 @@ def serve(service: Service, started: Callable[[str, str], None]) -> None:
     with stop_signals() as told:
         with running(service, told.ended) as run:
             started(run.front, run.back)
+            for line in _warnings(service):
+                _say(line)
             if not told.wait():
                 raise UndertowError("The server ended by itself.")
             run.drain()
@@ -104,6 +106,18 @@ def serve(service: Service, started: Callable[[str, str], None]) -> None:
         _say(f"stopped: {events.written} events written, {events.lost} lost")
     if hurried:
         raise KeyboardInterrupt
+
+
+def _warnings(service: Service) -> list[str]:
+    """Return what an operator may not expect of these settings, a line each."""
+    said: list[str] = []
+    if service.policy.mode == "block" and not service.policy.fail_closed:
+        said.append("fail-open: what cannot be read, or is not judged in time, passes; --fail-closed refuses it")
+    holding = [one.name for one in service.detectors if one.can_flag and not one.pieces]
+    if service.policy.mode == "block" and (holding or not service.limits.chunk_characters):
+        why = f"{', '.join(holding)} reads a reply whole" if holding else "chunk_characters is 0"
+        said.append(f"streams are held until their end: {why}")
+    return said
 
 
 def _say(line: str) -> None:
