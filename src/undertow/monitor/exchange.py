@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from undertow.monitor import protocol as chat
-from undertow.monitor.endpoints import Endpoint
 from undertow.monitor.events import Outcome
+from undertow.monitor.request_kinds import RequestKind
 from undertow.monitor.screening import TextJudgement
 from undertow.monitor.settings import REQUEST_ID, Headers
 
@@ -76,7 +76,7 @@ class Exchange:
         began: when it came, on the clock that never jumps.
         at: the same as Unix time.
         body: of the request.
-        endpoint: what kind of request it is; None if nobody can read it or no detector is there.
+        asked: what kind of request it is; None if nobody can read it or no detector is there.
         silent: whether it needs no reading.
         model: as the request names it.
         streams: whether the client asked for the reply in pieces.
@@ -99,7 +99,7 @@ class Exchange:
     began: float = field(default_factory=time.monotonic)
     at: float = field(default_factory=time.time)
     body: bytes = b""
-    endpoint: Endpoint | None = None
+    asked: RequestKind | None = None
     silent: bool = False
     model: str = ""
     streams: bool = False

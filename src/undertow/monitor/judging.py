@@ -8,9 +8,9 @@ from typing import TypeVar
 from undertow.monitor import protocol as chat
 from undertow.monitor.bodies import UnreadableError, parse_body, unpack
 from undertow.monitor.detectors.base import AbstractDetector, Side
-from undertow.monitor.endpoints import Endpoint
 from undertow.monitor.events import Outcome
 from undertow.monitor.exchange import Copy, Exchange, RefusedError
+from undertow.monitor.request_kinds import RequestKind
 from undertow.monitor.screening import Screen, any_detector, merged, unreadable
 from undertow.monitor.settings import Limits, Policy
 
@@ -43,12 +43,12 @@ class Judge:
         exchange.request_text = found
         exchange.judgements += await self.screen.judge("request", found)
 
-    async def reply(self, exchange: Exchange, copy: Copy, endpoint: Endpoint) -> None:
+    async def reply(self, exchange: Exchange, copy: Copy, asked: RequestKind) -> None:
         """Read the reply as it was held or copied, and ask the detectors about it."""
         try:
             if not copy.whole:
                 raise UnreadableError("the reply is too large")
-            read = partial(_read_reply, copy, endpoint, self.limits.reply_bytes)
+            read = partial(_read_reply, copy, asked, self.limits.reply_bytes)
             text = await beside(copy.size, read)
         except UnreadableError as error:
             exchange.judgements.append(unreadable("reply", str(error)))
@@ -86,7 +86,7 @@ class Judge:
         Raises:
             RefusedError: it is one.
         """
-        if self.policy.fail_closed and exchange.endpoint is None and not exchange.silent:
+        if self.policy.fail_closed and exchange.asked is None and not exchange.silent:
             message = "Requests of this kind cannot be judged, so they are refused."
             raise RefusedError(403, message, "path_not_screened", "blocked_request")
 
@@ -107,13 +107,13 @@ def _read_request(exchange: Exchange, most: int) -> str | UnreadableError:
         data = parse_body(unpack(exchange.body, encoding, most))
         model: object = data.get("model")
         exchange.model = model[:100] if isinstance(model, str) else ""
-        usual = exchange.endpoint is not None and exchange.endpoint.streams
+        usual = exchange.asked is not None and exchange.asked.streams
         exchange.streams = bool(data.get("stream", usual))
         return chat.request_text(data, exchange.scope["query_string"])
     except UnreadableError as error:
         return error
 
 
-def _read_reply(copy: Copy, endpoint: Endpoint, most: int) -> str:
+def _read_reply(copy: Copy, asked: RequestKind, most: int) -> str:
     content = unpack(b"".join(copy.pieces), copy.coding, most)
-    return chat.reply_text(content, copy.kind, endpoint)
+    return chat.reply_text(content, copy.kind, asked)

@@ -8,11 +8,11 @@ import json
 import time
 
 from undertow.monitor.bodies import JsonObject
-from undertow.monitor.endpoints import ENDPOINTS, Endpoint
-from undertow.monitor.streams import read_reply
+from undertow.monitor.request_kinds import REQUEST_KINDS, RequestKind
+from undertow.monitor.streams import read_lanes
 from undertow.monitor.texts import asked_texts, query_texts
 
-CHAT = ENDPOINTS[0]
+CHAT = REQUEST_KINDS[0]
 
 
 def request_text(data: JsonObject, query: bytes = b"") -> str:
@@ -24,13 +24,13 @@ def request_text(data: JsonObject, query: bytes = b"") -> str:
     return "\n".join([*asked_texts(data), *query_texts(query)])
 
 
-def reply_text(body: bytes, content_type: bytes, endpoint: Endpoint = CHAT) -> str:
+def reply_text(body: bytes, content_type: bytes, asked: RequestKind = CHAT) -> str:
     """Return every text that a model says in a reply, streamed or whole.
 
     Raises:
         UnreadableError: it is not a reply of a known form, or holds more than text.
     """
-    return read_reply(body, content_type, endpoint).whole()
+    return read_lanes(body, content_type, asked).whole()
 
 
 def error_body(message: str, kind: str, code: str, request_id: str = "") -> bytes:

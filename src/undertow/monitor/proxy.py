@@ -14,7 +14,6 @@ from typing import Any
 import httpcore2
 
 from undertow.monitor.bodies import READABLE
-from undertow.monitor.endpoints import endpoint, is_silent
 from undertow.monitor.events import EventLog
 from undertow.monitor.exchange import (
     Copy,
@@ -31,6 +30,7 @@ from undertow.monitor.judging import Judge, header
 from undertow.monitor.marking import can_be_marked, flags, mark, until_done
 from undertow.monitor.recording import make_event
 from undertow.monitor.release import Release, comes_in_pieces, reads_whole
+from undertow.monitor.request_kinds import is_silent, request_kind
 from undertow.monitor.screening import Screen
 from undertow.monitor.settings import FLAGGED, REQUEST_ID, Headers, Limits, Policy, Upstream, passed_on, request_headers
 from undertow.monitor.uploads import Uploads
@@ -143,11 +143,11 @@ class Proxy:
         except ValueError as error:
             raise RefusedError(400, str(error), "bad_path") from None
         if self.screen.detectors:
-            exchange.endpoint = endpoint(scope["method"], path)
+            exchange.asked = request_kind(scope["method"], path)
             exchange.silent = is_silent(scope["method"], path, exchange.body)
         if self.policy.mode != "log":
             self._judge.refuse_unread(exchange)
-            if exchange.endpoint:
+            if exchange.asked:
                 await self._judge.request(exchange)
                 self._judge.enforce(exchange, "request")
         response = await self._call(exchange, target)
@@ -161,7 +161,7 @@ class Proxy:
         up, scope = self.upstream, exchange.scope
         # What is to be judged while it comes cannot be unpacked first.
         in_pieces = self.policy.mode == "block" and exchange.streams and self.limits.chunk_characters
-        readable = () if exchange.endpoint is None else (b"identity",) if in_pieces else READABLE
+        readable = () if exchange.asked is None else (b"identity",) if in_pieces else READABLE
         request = httpcore2.Request(
             scope["method"].encode(),
             httpcore2.URL(scheme=up.scheme, host=up.host, port=up.port, target=target),
@@ -187,7 +187,7 @@ class Proxy:
 
     async def _answer(self, exchange: Exchange, response: httpcore2.Response) -> None:
         """Give the reply back: at once where nobody waits for a verdict, else when it has been judged."""
-        headers, kind = response.headers, exchange.endpoint
+        headers, kind = response.headers, exchange.asked
         copy = Copy(header(headers, b"content-type"), header(headers, b"content-encoding").strip().lower())
         stream, mode = response.aiter_stream(), self.policy.mode
         if response.status >= 400:
@@ -210,7 +210,7 @@ class Proxy:
 
     async def _hold(self, exchange: Exchange, copy: Copy, stream: AsyncIterator[bytes]) -> None:
         """Read the reply into the copy and have it judged; what is left in the stream was too much to be held."""
-        assert exchange.endpoint is not None
+        assert exchange.asked is not None
         try:
             async for piece in stream:
                 copy.hold(piece, self.limits.reply_bytes)
@@ -218,7 +218,7 @@ class Proxy:
                     break
         except _UPSTREAM_FAULTS:
             raise self._broken_off(exchange) from None
-        await self._judge.reply(exchange, copy, exchange.endpoint)
+        await self._judge.reply(exchange, copy, exchange.asked)
         self._judge.enforce(exchange, "reply")
 
     async def _pass_on(
@@ -242,8 +242,8 @@ class Proxy:
                     copy.add(piece, self.limits.reply_bytes)
         except _UPSTREAM_FAULTS:
             raise EndedError("cut") from None
-        if marked and copy and exchange.endpoint:
-            await self._judge.reply(exchange, copy, exchange.endpoint)
+        if marked and copy and exchange.asked:
+            await self._judge.reply(exchange, copy, exchange.asked)
             exchange.copy = None
             if end := mark(exchange) + b"".join(held):
                 await exchange.piece(end)
@@ -255,17 +255,17 @@ class Proxy:
         return RefusedError(502, "The upstream broke off its reply.", "upstream_cut", "cut")
 
     def _headers(self, exchange: Exchange, headers: Headers, *dropped: bytes) -> Headers:
-        flagged = flags(exchange) if self.policy.mode == "flag" and exchange.endpoint else b""
+        flagged = flags(exchange) if self.policy.mode == "flag" and exchange.asked else b""
         return [*passed_on(headers, FLAGGED, REQUEST_ID, *dropped), *([(FLAGGED, flagged)] if flagged else [])]
 
     async def _read_afterwards(self, exchange: Exchange) -> None:
         """Let detectors read what they have not read yet; the client waits for none of it."""
-        if exchange.endpoint is None:
+        if exchange.asked is None:
             return
         if self.policy.mode == "log":
             await self._judge.request(exchange)
         if exchange.copy and exchange.complete:
-            await self._judge.reply(exchange, exchange.copy, exchange.endpoint)
+            await self._judge.reply(exchange, exchange.copy, exchange.asked)
         if exchange.counted is not None:
             await self._judge.said(exchange, exchange.counted, reads_whole)
 

@@ -19,7 +19,7 @@ def is_unread(exchange: Exchange, detectors: int) -> bool:
     if not detectors or exchange.silent or exchange.upstream_status is None or exchange.outcome not in _REACHED:
         return False
     broken_off = exchange.copy is not None and not exchange.complete and exchange.sent > 0
-    return exchange.endpoint is None or broken_off or any(one.failure for one in exchange.judgements)
+    return exchange.asked is None or broken_off or any(one.failure for one in exchange.judgements)
 
 
 def make_event(exchange: Exchange, policy: Policy, salt: bytes, detectors: int, seconds: float | None = None) -> Event:
@@ -39,7 +39,7 @@ def make_event(exchange: Exchange, policy: Policy, salt: bytes, detectors: int, 
         path=stored_path(exchange.path),
         status=exchange.status,
         outcome=exchange.outcome,
-        screened=exchange.endpoint is not None,
+        screened=exchange.asked is not None,
         seconds=time.monotonic() - exchange.began if seconds is None else seconds,
         request_bytes=len(exchange.body),
         reply_bytes=exchange.sent,

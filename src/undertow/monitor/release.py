@@ -43,16 +43,16 @@ class Release:
     """Gives one reply out.
 
     Args:
-        exchange: whose reply it is; its endpoint is known.
+        exchange: whose reply it is; what kind of request it is must be known.
         judge: judges the pieces.
         copy: what is known of the reply; it holds nothing yet.
         start: sends status and headers.
     """
 
     def __init__(self, exchange: Exchange, judge: Judge, copy: Copy, start: Callable[[], Awaitable[None]]) -> None:
-        assert exchange.endpoint is not None
+        assert exchange.asked is not None
         self._exchange, self._judge, self._start, self._kind = exchange, judge, start, copy.kind
-        self._pieces = Pieces(copy.kind, exchange.endpoint, judge.limits.context_characters)
+        self._pieces = Pieces(copy.kind, exchange.asked, judge.limits.context_characters)
         self._read = True
         self._since: float | None = None
 

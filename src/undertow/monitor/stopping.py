@@ -12,7 +12,7 @@ from collections.abc import Generator
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
-class Told:
+class StopNotice:
     """What the main thread waits for: a signal, or the end of the server."""
 
     def __init__(self) -> None:
@@ -33,9 +33,9 @@ class Told:
 
 
 @contextlib.contextmanager
-def stop_signals() -> Generator[Told]:
+def stop_signals() -> Generator[StopNotice]:
     """Take SIGINT and SIGTERM until the end of the block; from the main thread alone."""
-    told = Told()
+    told = StopNotice()
     before = {one: signal.signal(one, lambda number, frame: told.stop()) for one in STOPPING}
     try:
         yield told

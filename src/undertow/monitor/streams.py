@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from undertow.monitor.bodies import JsonObject, UnreadableError, is_plain_word, parse_body
-from undertow.monitor.endpoints import Endpoint
+from undertow.monitor.request_kinds import RequestKind
 from undertow.monitor.texts import Lane, Said, said_texts
 
 BOM = b"\xef\xbb\xbf"
@@ -78,7 +78,7 @@ def line_objects(block: bytes) -> Iterator[JsonObject]:
             yield parse_body(line)
 
 
-def read_reply(body: bytes, kind: bytes, endpoint: Endpoint) -> Lanes:
+def read_lanes(body: bytes, kind: bytes, asked: RequestKind) -> Lanes:
     """Read a whole reply, whatever its content type says.
 
     Raises:
@@ -86,18 +86,18 @@ def read_reply(body: bytes, kind: bytes, endpoint: Endpoint) -> Lanes:
     """
     lanes = Lanes()
     plain = body.removeprefix(BOM).strip()
-    if not plain or not endpoint.speaks:
+    if not plain or not asked.speaks:
         return lanes
     if is_event_stream(kind) or plain.startswith((b"data:", b"event:", b":", b"id:", b"retry:")):
         for block in _END_OF_EVENT.split(plain):
             for one in event_objects(block):
-                lanes.add(said_texts(one, endpoint))
+                lanes.add(said_texts(one, asked))
         if b"data:" not in plain:
             raise UnreadableError("the stream has no events")
     elif is_lines(kind) or (plain.startswith(b"{") and b"\n{" in plain):
-        lanes.add(said for one in _lines_or_object(plain) for said in said_texts(one, endpoint))
+        lanes.add(said for one in _lines_or_object(plain) for said in said_texts(one, asked))
     else:
-        lanes.add(said_texts(parse_body(plain), endpoint))
+        lanes.add(said_texts(parse_body(plain), asked))
     return lanes
 
 
@@ -114,12 +114,12 @@ class Pieces:
 
     Args:
         kind: content type of the reply, of events or of lines.
-        endpoint: the kind of the request.
+        asked: the kind of the request.
         context: characters before a piece that are judged again with it.
     """
 
-    def __init__(self, kind: bytes, endpoint: Endpoint, context: int) -> None:
-        self._endpoint, self._context = endpoint, context
+    def __init__(self, kind: bytes, asked: RequestKind, context: int) -> None:
+        self._of, self._context = asked, context
         self._end, self._read = (_END_OF_EVENT, event_objects) if is_event_stream(kind) else (_LINES, line_objects)
         self._rest = bytearray()
         self._ready: list[bytes] = []
@@ -140,14 +140,17 @@ class Pieces:
         """
         start = max(0, len(self._rest) - 4)
         self._rest += data
-        end = 0
-        for found in self._end.finditer(self._rest, start):
-            # The second half of a line break may still be on its way.
-            if found.group().endswith(b"\r") and found.end() == len(self._rest):
-                break
-            self._event(bytes(self._rest[end : found.end()]))
-            end = found.end()
-        del self._rest[:end]
+        ends = [found.end() for found in self._end.finditer(self._rest, start)]
+        if ends and ends[-1] == len(self._rest) and self._rest.endswith(b"\r"):
+            ends.pop()  # The second half of a line break may still be on its way.
+        blocks = [bytes(self._rest[begin:end]) for begin, end in zip([0, *ends], ends, strict=False)]
+        del self._rest[: ends[-1] if ends else 0]
+        for number, block in enumerate(blocks):
+            try:
+                self._event(block)
+            except UnreadableError:
+                self._ready += blocks[number + 1 :]
+                raise
 
     def finish(self) -> None:
         """Take what came without an end.
@@ -181,7 +184,7 @@ class Pieces:
     def _event(self, block: bytes) -> None:
         self._ready.append(block)
         for one in self._read(block):
-            for said in said_texts(one, self._endpoint):
+            for said in said_texts(one, self._of):
                 self._new.setdefault(said.lane, []).append(said.text)
                 self.characters += len(said.text)
 

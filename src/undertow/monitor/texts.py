@@ -1,7 +1,7 @@
 """Every text of a body, in order: of a request whatever it holds, of a reply whatever a model may have said.
 
-The list of what is left out is the short one (`undertow.monitor.words`, `Endpoint.not_said`), so that a field that we
-have not heard of is read. What holds more than text, such as an image or a prompt of token numbers, is not readable.
+The list of what is left out is the short one (`undertow.monitor.words`, `RequestKind.not_said`), so that a field that
+we have not heard of is read. What holds more than text, such as an image or a prompt of token numbers, is not readable.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any, cast
 from urllib.parse import parse_qsl
 
 from undertow.monitor.bodies import JsonObject, UnreadableError
-from undertow.monitor.endpoints import Endpoint
+from undertow.monitor.request_kinds import RequestKind
 from undertow.monitor.words import ELSEWHERE, NOT_TEXT, SETTINGS, SPOKEN, STRUCTURE, TOKENS
 
 Lane = tuple[str | int, ...]
@@ -54,13 +54,13 @@ def query_texts(query: bytes) -> list[str]:
     return [value for key, value in pairs if key not in _UNREAD_QUERY]
 
 
-def said_texts(data: JsonObject, endpoint: Endpoint) -> list[Said]:
+def said_texts(data: JsonObject, asked: RequestKind) -> list[Said]:
     """Return every text of a reply, or of one event of it, that a model may have said.
 
     Raises:
         UnreadableError: it holds more than text.
     """
-    return list(_walk(data, _Reply(endpoint))) if endpoint.speaks else []
+    return list(_walk(data, _Reply(asked))) if asked.speaks else []
 
 
 class _Request:
@@ -80,8 +80,8 @@ class _Reply:
 
     audio = ("data",)
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._not_said, self._settings = endpoint.not_said, endpoint.settings
+    def __init__(self, asked: RequestKind) -> None:
+        self._not_said, self._settings = asked.not_said, asked.settings
 
     def left_out(self, top: int, key: str, value: object) -> bool:
         if key in _SERVERS or (key in ("id", "call_id") and isinstance(value, str) and _ID.fullmatch(value)):

@@ -21,8 +21,8 @@ from undertow.monitor.bodies import UnreadableError, parse_body, unpack
 from undertow.monitor.constitution import read_constitution
 from undertow.monitor.detectors.base import detector
 from undertow.monitor.detectors.expressions import ExpressionDetector
-from undertow.monitor.endpoints import ENDPOINTS, endpoint, is_silent
 from undertow.monitor.paths import HIDDEN, WORDS, stored_path
+from undertow.monitor.request_kinds import REQUEST_KINDS, is_silent, request_kind
 from undertow.monitor.settings import build_policy, parse_upstream
 from undertow.monitor.streams import Pieces
 
@@ -63,7 +63,7 @@ KINDS = st.sampled_from([b"application/json", b"text/event-stream; charset=utf-8
 
 @inputs(0.25)
 @given(body=BODIES, kind=KINDS, encoding=st.sampled_from([b"", b"gzip", b"deflate", b"br", b"gzip, gzip"]),
-       reader=st.sampled_from(ENDPOINTS))  # fmt: skip
+       reader=st.sampled_from(REQUEST_KINDS))  # fmt: skip
 def test_readers_of_bodies_read_or_say_unreadable(body: bytes, kind: bytes, encoding: bytes, reader: Any) -> None:
     with contextlib.suppress(UnreadableError):
         assert isinstance(chat.reply_text(unpack(body, encoding, 1000), kind, reader), str)
@@ -72,7 +72,9 @@ def test_readers_of_bodies_read_or_say_unreadable(body: bytes, kind: bytes, enco
 
 
 @inputs(0.15)
-@given(body=BODIES, kind=KINDS, reader=st.sampled_from(ENDPOINTS), size=st.integers(1, 40), context=st.integers(0, 9))
+@given(
+    body=BODIES, kind=KINDS, reader=st.sampled_from(REQUEST_KINDS), size=st.integers(1, 40), context=st.integers(0, 9)
+)
 def test_pieces_hold_every_byte_in_its_place(body: bytes, kind: bytes, reader: Any, size: int, context: int) -> None:
     pieces, out = Pieces(kind, reader, context), b""
     places = iter(range(0, len(body), size))
@@ -92,7 +94,7 @@ def test_pieces_hold_every_byte_in_its_place(body: bytes, kind: bytes, reader: A
 def test_a_stored_path_holds_known_words_alone(path: bytes) -> None:
     stored = stored_path(path)
     assert all(not part or part == HIDDEN or part in WORDS or part[0] == "v" for part in stored.split("/"))
-    assert endpoint("GET", path) is None and not is_silent("POST", path, b"")
+    assert request_kind("GET", path) is None and not is_silent("POST", path, b"")
 
 
 @inputs(0.05)

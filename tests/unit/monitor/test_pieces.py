@@ -11,7 +11,7 @@ from undertow.errors import ConfigError
 from undertow.monitor.detectors.base import AbstractDetector, GatheredEvidence, Verdict
 from undertow.monitor.detectors.expressions import ExpressionDetector
 from undertow.monitor.detectors.mentions import MentionDetector
-from undertow.monitor.endpoints import ENDPOINTS, endpoint
+from undertow.monitor.request_kinds import REQUEST_KINDS, request_kind
 from undertow.monitor.settings import Limits, Policy, build_policy, check_settings
 from undertow.monitor.streams import Pieces
 
@@ -170,7 +170,7 @@ EVENTS = [{"choices": [{"index": 0, "delta": {"content": word + " "}}]} for word
 @pytest.mark.parametrize("end", ["\n\n", "\r\n\r\n", "\r\r"])
 def test_pieces_are_whole_events_however_the_bytes_come(size: int, end: str) -> None:
     body = "".join(f"data: {json.dumps(one)}{end}" for one in EVENTS).encode() + b": comment"
-    pieces, taken, texts = Pieces(SSE, ENDPOINTS[0], 10), b"", ""
+    pieces, taken, texts = Pieces(SSE, REQUEST_KINDS[0], 10), b"", ""
     for start in range(0, len(body), size):
         pieces.add(body[start : start + size])
         if pieces.characters > 8:
@@ -183,7 +183,7 @@ def test_pieces_are_whole_events_however_the_bytes_come(size: int, end: str) -> 
 
 
 def test_an_interface_that_repeats_itself_is_read_once() -> None:
-    responses = endpoint("POST", b"/v1/responses")
+    responses = request_kind("POST", b"/v1/responses")
     assert responses is not None
     events = [{"type": "response.output_text.delta", "output_index": 0, "delta": part} for part in ("an ", "owl")]
     events.append({"type": "response.output_text.done", "output_index": 0, "text": "an owl"})

@@ -16,7 +16,7 @@ _EVERYWHERE = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
+class RequestKind:
     """One kind of request.
 
     Attributes:
@@ -36,26 +36,26 @@ class Endpoint:
     streams: bool = False
 
 
-ENDPOINTS = (
-    Endpoint(name="chat completions", paths=(b"/chat/completions",)),
-    Endpoint(name="completions", paths=(b"/completions",)),
+REQUEST_KINDS = (
+    RequestKind(name="chat completions", paths=(b"/chat/completions",)),
+    RequestKind(name="completions", paths=(b"/completions",)),
     # A response repeats what it was asked: instructions, tools and settings. An event holds it under `response`.
-    Endpoint(
+    RequestKind(
         name="responses", paths=(b"/responses",),
         not_said=_EVERYWHERE | {"instructions", "tools", "tool_choice", "input", "metadata", "previous_response_id",
                                 "prompt", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
                                 "truncation", "conversation"},
         settings=frozenset(("text", "reasoning")),
     ),
-    Endpoint(name="messages", paths=(b"/messages",), not_said=_EVERYWHERE | {"stop_sequence"}),
-    Endpoint(name="Ollama's chat", paths=(b"/api/chat",), streams=True),
+    RequestKind(name="messages", paths=(b"/messages",), not_said=_EVERYWHERE | {"stop_sequence"}),
+    RequestKind(name="Ollama's chat", paths=(b"/api/chat",), streams=True),
     # `context` repeats prompt and reply as tokens.
-    Endpoint(name="Ollama's generate", paths=(b"/api/generate",), not_said=_EVERYWHERE | {"context"}, streams=True),
-    Endpoint(
+    RequestKind(name="Ollama's generate", paths=(b"/api/generate",), not_said=_EVERYWHERE | {"context"}, streams=True),
+    RequestKind(
         name="generate", paths=(b"/generate", b"/generate_stream"), not_said=_EVERYWHERE | {"details", "meta_info"}
     ),
-    Endpoint(name="embeddings", paths=(b"/embeddings", b"/api/embed", b"/embed"), speaks=False),
-    Endpoint(name="moderations", paths=(b"/moderations",), speaks=False),
+    RequestKind(name="embeddings", paths=(b"/embeddings", b"/api/embed", b"/embed"), speaks=False),
+    RequestKind(name="moderations", paths=(b"/moderations",), speaks=False),
 )  # fmt: skip
 """The first one whose path ends the request's is the one that reads it."""
 
@@ -66,12 +66,12 @@ _SILENT_BELOW = (b"/v1/models/", b"/models/")
 """What may be asked with GET although nothing is read: lists and states, in which no model speaks."""
 
 
-def endpoint(method: str, path: bytes) -> Endpoint | None:
+def request_kind(method: str, path: bytes) -> RequestKind | None:
     """Return the kind of a request, None for one that nobody here can read."""
     plain = plain_path(path)
     if method != "POST":
         return None
-    return next((one for one in ENDPOINTS if plain.endswith(one.paths)), None)
+    return next((one for one in REQUEST_KINDS if plain.endswith(one.paths)), None)
 
 
 def is_silent(method: str, path: bytes, body: bytes) -> bool:
