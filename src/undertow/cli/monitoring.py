@@ -67,7 +67,7 @@ def serve_command(
     from undertow.monitor.settings import build_limits, build_policy, parse_upstream
 
     target, limits = parse_upstream(upstream), build_limits(settings)
-    policy = build_policy(mode, fail_closed, keep_text)
+    policy = build_policy(mode, fail_closed, keep_text, settings)
     from undertow.monitor.detectors.base import detector
 
     made = [detector(spec) for spec in detectors]

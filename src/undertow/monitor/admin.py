@@ -65,10 +65,10 @@ class Admin:
             await _send(send, 404, b"text/plain", b"There is / and /state.json and /health.")
 
     def health(self) -> dict[str, Any]:
-        """Return whether all is well: "degraded" while events are lost."""
+        """Return whether all is well, in the words of `Proxy.status`."""
         events = self._proxy.events
         return {
-            "status": "degraded" if events.lost else "ok",
+            "status": self._proxy.status,
             "uptime_s": time.time() - self._began,
             "active": self._proxy.active,
             "events_waiting": events.waiting,

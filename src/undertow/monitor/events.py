@@ -1,47 +1,42 @@
 """What happened, in SQLite: one thread writes, readers read beside it (write-ahead log).
 
-`put` never waits: where the disk cannot keep up, events are lost and counted, replies are not held up. A process that
-is killed loses the events of the last moment and leaves the database whole.
+`put` never waits. An event is written within a second unless the disk cannot: then it waits in memory and is tried
+again, and only what is more than `MOST_WAITING` is lost, and counted. A process that is killed loses the events of the
+last second and leaves the database whole.
 """
 
 import contextlib
 import json
 import logging
-import os
 import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from undertow.errors import ArtifactError, StorageError
+from undertow.monitor.database import connect, stored_fact
 from undertow.monitor.detectors.base import GatheredEvidence
+from undertow.monitor.retention import delete_old, give_back, save_clock, stored_clock
 from undertow.monitor.screening import TextJudgement
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
 MOST_WAITING = 10_000
-MOST_EVENTS = 1_000_000
-"""Events that are kept at most, whatever their age."""
+CLOSE_S = 20.0
+"""Time for the last events to be written once the log is closed."""
+RECOVERED_S = 300.0
+"""Time after a loss until all counts as well again."""
 _BATCH, _SWEEP_S = 500, 600.0
+_PAUSES_S = (0.1, 0.2, 0.5, 1.0)
 _DAY_S = 24 * 3600
 
 Outcome = Literal[
-    "passed", "flagged", "blocked_request", "blocked_reply", "refused", "upstream_failed", "cut", "client_gone", "fault"
-]
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS events (
-  id INTEGER PRIMARY KEY, at REAL NOT NULL, method TEXT NOT NULL, path TEXT NOT NULL, status INTEGER,
-  outcome TEXT NOT NULL, screened INTEGER NOT NULL, seconds REAL NOT NULL, request_bytes INTEGER NOT NULL,
-  reply_bytes INTEGER NOT NULL, model TEXT NOT NULL, judgements TEXT NOT NULL, request TEXT, reply TEXT);
-CREATE INDEX IF NOT EXISTS events_at ON events (at);
-CREATE TABLE IF NOT EXISTS evidence (name TEXT PRIMARY KEY, at REAL NOT NULL, content TEXT NOT NULL);
-"""
+    "passed", "flagged", "blocked_request", "blocked_reply", "refused", "upstream_error", "upstream_failed", "cut",
+    "client_gone", "fault",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +46,7 @@ class Event:
     Attributes:
         at: Unix time at which the request came, seconds.
         method: such as "POST".
-        path: without the query.
+        path: without the query, parts that could be a secret hidden.
         status: that the client got; None if it got none.
         outcome: how it ended.
         screened: whether detectors were asked.
@@ -62,6 +57,10 @@ class Event:
         judgements: of all detectors.
         request: text that the detectors read.
         reply: the same.
+        request_id: sent to the upstream and to the client.
+        client: its address or the fingerprint of its key, if the operator records it.
+        upstream_status: of the upstream's reply; None if it gave none.
+        unread: whether anything of it was passed on that detectors should have read and did not.
     """
 
     at: float
@@ -77,43 +76,24 @@ class Event:
     judgements: tuple[TextJudgement, ...]
     request: str | None = None
     reply: str | None = None
+    request_id: str = ""
+    client: str = ""
+    upstream_status: int | None = None
+    unread: bool = False
 
     def row(self) -> dict[str, Any]:
         """Return it as a row of the table, by column, without the id."""
-        columns = asdict(self)
-        return {**columns, "judgements": json.dumps(columns["judgements"])}
+        columns = {key: _storable(value) for key, value in asdict(self).items()}
+        return {**columns, "judgements": json.dumps(columns["judgements"], default=str)}
+
+
+def _storable(value: Any) -> Any:
+    """Escape what is no text for the database: a client may send half a surrogate pair."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 _COLUMNS = [one.name for one in fields(Event)]
 _INSERT = f"INSERT INTO events ({', '.join(_COLUMNS)}) VALUES ({', '.join(f':{name}' for name in _COLUMNS)})"
-
-
-def connect(path: Path) -> sqlite3.Connection:
-    """Open the database, made if it is missing, for its owner alone.
-
-    Raises:
-        StorageError: the folder is missing, full or may not be written.
-        ArtifactError: the file is no database of this version.
-    """
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        connection = sqlite3.connect(path, timeout=5.0, check_same_thread=False)
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, VERSION):
-            raise ArtifactError("The events were written by another version.", path, "Choose another file.")
-        connection.execute("PRAGMA journal_mode=WAL")
-        # Safe when the process is killed; a power cut may take the last events along.
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute("PRAGMA secure_delete=ON")
-        connection.executescript(_SCHEMA)
-        connection.execute(f"PRAGMA user_version={VERSION}")
-    except (OSError, sqlite3.OperationalError) as error:
-        raise StorageError(
-            f"The events cannot be stored ({error}).", path, "Give a file in a folder you can write."
-        ) from error
-    except sqlite3.DatabaseError as error:
-        raise ArtifactError("The file is no database of events.", path, "Choose another file.") from error
-    return connection
 
 
 def save_evidence(connection: sqlite3.Connection, name: str, content: Mapping[str, Any]) -> None:
@@ -151,19 +131,30 @@ class EventLog:
         gather: returns the evidence of every detector; it is stored with each batch of events, in one transaction.
         keep_days: age at which events are deleted.
 
+    Attributes:
+        written: events stored so far.
+        lost: events that were not.
+        salt: of this database, for fingerprints of keys.
+
     Raises:
-        StorageError, ArtifactError: as `connect`.
+        StorageError, ArtifactError: as `undertow.monitor.database.connect`.
     """
 
     def __init__(
         self, path: Path, gather: Callable[[], Mapping[str, GatheredEvidence]] = dict, keep_days: float = 30.0
     ) -> None:
         self.path = path
-        self.lost = 0
+        self.lost = self.written = 0
         self._gather, self._keep_s = gather, keep_days * _DAY_S
         self._connection = connect(path)
+        # What is locked for longer is tried again, and health says so meanwhile.
+        self._connection.execute("PRAGMA busy_timeout=1000")
+        self.salt = str(stored_fact(self._connection, "salt")).encode()
+        self._clock, self._asked = stored_clock(self._connection), time.monotonic()
         self._waiting: queue.Queue[Event | None] = queue.Queue(MOST_WAITING)
-        self._swept = 0.0
+        self._sweep_due, self._warned = 0.0, False
+        self._failing, self._lost_at = False, -RECOVERED_S
+        self._give_up: float | None = None
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
         self._thread.start()
 
@@ -172,50 +163,107 @@ class EventLog:
         """Events not yet written."""
         return self._waiting.qsize()
 
+    @property
+    def is_well(self) -> bool:
+        """Whether events are being written, and none was lost of late."""
+        return not self._failing and time.monotonic() - self._lost_at > RECOVERED_S
+
     def put(self, event: Event) -> None:
         """Take an event; it is lost, and counted, if too many wait."""
         try:
             self._waiting.put_nowait(event)
         except queue.Full:
-            self.lost += 1
+            self._lose(1)
 
     def close(self) -> None:
-        """Write what waits and stop."""
+        """Write what waits and stop; what cannot be written in `CLOSE_S` is lost, and counted."""
+        self._give_up = time.monotonic() + CLOSE_S
         with contextlib.suppress(queue.Full):
-            self._waiting.put(None, timeout=5.0)
-        self._thread.join(timeout=10.0)
+            self._waiting.put(None, timeout=CLOSE_S)
+        self._thread.join(timeout=CLOSE_S + 10.0)
+
+    def _lose(self, n: int) -> None:
+        self.lost += n
+        self._lost_at = time.monotonic()
 
     def _run(self) -> None:
         more = True
         while more:
-            try:
-                batch = [self._waiting.get(timeout=_SWEEP_S)]
-            except queue.Empty:
-                self._write([])  # Old events go without traffic too.
-                continue
-            while len(batch) < _BATCH:
-                try:
+            batch: list[Event | None] = []
+            with contextlib.suppress(queue.Empty):
+                batch.append(self._waiting.get(timeout=max(0.0, self._sweep_due - time.monotonic())))
+                while len(batch) < _BATCH:
                     batch.append(self._waiting.get_nowait())
-                except queue.Empty:
-                    break
             more = None not in batch
-            self._write([event for event in batch if event is not None])
+            events = [event for event in batch if event is not None]
+            if events:
+                self._store(events)
+            if time.monotonic() >= self._sweep_due:
+                self._sweep()
         self._connection.close()
 
-    def _write(self, events: list[Event]) -> None:
+    def _store(self, events: Sequence[Event]) -> None:
+        """Write a batch, again and again while the database is locked or the disk is full."""
+        tries = 0
+        while True:
+            try:
+                self._write(events)
+            except sqlite3.OperationalError as error:
+                if self._give_up is not None and time.monotonic() > self._give_up:
+                    self._lose(len(events))
+                    logger.warning("%d events were lost: %s", len(events), error)
+                    return
+                if not self._failing:
+                    logger.warning("Events cannot be written and are tried again: %s", error)
+                self._failing = True
+                time.sleep(_PAUSES_S[min(tries, len(_PAUSES_S) - 1)])
+                tries += 1
+            except Exception as error:  # Whatever is wrong with an event, it costs that event alone.
+                self._store_each(events, error)
+                return
+            else:
+                self._failing = False
+                return
+
+    def _store_each(self, events: Sequence[Event], error: Exception) -> None:
+        if len(events) > 1:
+            for event in events:
+                self._store([event])
+        else:
+            self._lose(1)
+            logger.warning("An event was lost: %s", error)
+
+    def _write(self, events: Sequence[Event]) -> None:
+        rows = [event.row() for event in events]
+        with self._connection:
+            self._connection.executemany(_INSERT, rows)
+            for name, one in self._evidence().items():
+                save_evidence(self._connection, name, one)
+        self.written += len(events)
+
+    def _evidence(self) -> dict[str, dict[str, Any]]:
         try:
-            with self._connection:
-                self._connection.executemany(_INSERT, [event.row() for event in events])
-                for name, one in self._gather().items():
-                    save_evidence(self._connection, name, asdict(one))
-                self._sweep()
-        except Exception as error:  # Whatever is wrong with the disk or an event, the next batch is tried.
-            self.lost += len(events)
-            logger.warning("%d events were lost: %s", len(events), error)
+            found = {name: asdict(one) for name, one in self._gather().items()}
+            json.dumps(found)
+        except Exception as error:  # A detector that cannot say what it gathered costs no event.
+            logger.warning("The evidence could not be stored: %s", type(error).__name__)
+            return {}
+        return found
 
     def _sweep(self) -> None:
-        if time.monotonic() - self._swept < _SWEEP_S and self._swept:
-            return
-        self._swept = time.monotonic()
-        self._connection.execute("DELETE FROM events WHERE at < ?", (time.time() - self._keep_s,))
-        self._connection.execute("DELETE FROM events WHERE id <= (SELECT MAX(id) FROM events) - ?", (MOST_EVENTS,))
+        """Delete what is too old, some at a time so that new events need not wait for it."""
+        now = time.monotonic()
+        self._clock, self._asked = self._clock.after(time.time(), now - self._asked), now
+        if self._clock.jumped and not self._warned:
+            self._warned = True
+            logger.warning("The clock is far ahead of the last event; old events are kept until it has stayed so.")
+        before = None if self._clock.jumped else time.time() - self._keep_s
+        more = False
+        try:
+            with self._connection:
+                save_clock(self._connection, self._clock)
+                more = delete_old(self._connection, before)
+            more = give_back(self._connection) or more
+        except sqlite3.Error as error:
+            logger.warning("Old events could not be deleted: %s", error)
+        self._sweep_due = time.monotonic() + (0.05 if more else _SWEEP_S)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from dataclasses import dataclass, field
@@ -9,8 +10,9 @@ from typing import Any
 
 from undertow.monitor import protocol as chat
 from undertow.monitor.events import Outcome
+from undertow.monitor.request_kinds import RequestKind
 from undertow.monitor.screening import TextJudgement
-from undertow.monitor.settings import Headers
+from undertow.monitor.settings import REQUEST_ID, Headers
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -24,6 +26,11 @@ class RefusedError(Exception):
         super().__init__(message)
         self.status, self.message, self.code = status, message, code
         self.outcome: Outcome = outcome
+
+    @property
+    def kind(self) -> str:
+        """The protocol's word for whose fault it is."""
+        return "invalid_request_error" if self.status < 500 else "server_error"
 
 
 class EndedError(Exception):
@@ -59,29 +66,64 @@ class Copy:
 
 @dataclass(slots=True)
 class Exchange:
-    """What is known of one exchange so far."""
+    """What is known of one exchange so far.
+
+    Attributes:
+        scope: of the request.
+        send: gives the client something.
+        client_s: time for it to take that.
+        id: sent to the upstream and to the client, and stored.
+        began: when it came, on the clock that never jumps.
+        at: the same as Unix time.
+        body: of the request.
+        asked: what kind of request it is; None if nobody can read it or no detector is there.
+        silent: whether it needs no reading.
+        model: as the request names it.
+        streams: whether the client asked for the reply in pieces.
+        judgements: so far.
+        status: that the client got.
+        upstream_status: that the upstream gave.
+        complete: whether the reply is out.
+        outcome: how it ended, or will if nothing else happens.
+        sent: bytes of the reply.
+        copy: of a reply that is read once it has gone out.
+        counted: text for the detectors that read a reply whole, once it has gone out in pieces.
+        request_text: that detectors read.
+        reply_text: the same.
+    """
 
     scope: Scope
     send: Send
     client_s: float
+    id: str = field(default_factory=lambda: secrets.token_hex(16))
     began: float = field(default_factory=time.monotonic)
     at: float = field(default_factory=time.time)
     body: bytes = b""
-    screened: bool = False
+    asked: RequestKind | None = None
+    silent: bool = False
     model: str = ""
+    streams: bool = False
     judgements: list[TextJudgement] = field(default_factory=list[TextJudgement])
     status: int | None = None
+    upstream_status: int | None = None
     complete: bool = False
     outcome: Outcome = "passed"
     sent: int = 0
     copy: Copy | None = None
+    counted: str | None = None
     request_text: str | None = None
     reply_text: str | None = None
 
+    @property
+    def path(self) -> bytes:
+        """The path as it was asked for."""
+        return bytes(self.scope.get("raw_path") or b"")
+
     async def start(self, status: int, headers: Headers) -> None:
-        """Send status and headers."""
+        """Send status and headers, and the id."""
         self.status = status
-        await self._out({"type": "http.response.start", "status": status, "headers": headers})
+        listed = [*headers, (REQUEST_ID, self.id.encode())]
+        await self._out({"type": "http.response.start", "status": status, "headers": listed})
 
     async def piece(self, data: bytes, more: bool = True) -> None:
         """Send a piece of the body; a client that does not take it in time counts as gone."""
@@ -123,8 +165,7 @@ async def refuse_request(exchange: Exchange, refused: RefusedError) -> None:
     exchange.outcome = refused.outcome
     if exchange.status is not None:
         return
-    kind = "invalid_request_error" if refused.status < 500 else "server_error"
-    body = chat.error_body(refused.message, kind, refused.code)
+    body = chat.error_body(refused.message, refused.kind, refused.code, exchange.id)
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     # An unread request is still on its way, so the connection cannot be used again.
     unread = [(b"connection", b"close")] if refused.status in (408, 413) else []

@@ -1,22 +1,20 @@
 """The reverse proxy: an ASGI application between clients and an OpenAI-compatible upstream.
 
 Bodies pass byte for byte in both directions. In the mode `log` detectors read a copy after the reply has gone out; in
-`flag` and `block` they read the request before it is passed on, and the reply before it is given back. A reply that is
-streamed is never held in the mode `flag`; in `block` every reply is held until it has been judged.
+`flag` and `block` they read the request before it is passed on. A reply is read before it is given back, a streamed one
+in pieces in the mode `block`, and as it passes in `flag`, where its end is marked.
 """
 
 import asyncio
 import logging
-import re
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpcore2
 
-from undertow.monitor import protocol as chat
-from undertow.monitor.detectors.base import Side
-from undertow.monitor.events import Event, EventLog, Outcome
+from undertow.monitor.bodies import READABLE
+from undertow.monitor.events import EventLog
 from undertow.monitor.exchange import (
     Copy,
     EndedError,
@@ -28,16 +26,19 @@ from undertow.monitor.exchange import (
     refuse_request,
     while_connected,
 )
-from undertow.monitor.screening import Screen, unreadable
-from undertow.monitor.settings import Headers, Limits, Policy, Upstream, passed_on, request_headers
+from undertow.monitor.judging import Judge, header
+from undertow.monitor.marking import can_be_marked, flags, mark, until_done
+from undertow.monitor.recording import make_event
+from undertow.monitor.release import Release, comes_in_pieces, reads_whole
+from undertow.monitor.request_kinds import is_silent, request_kind
+from undertow.monitor.screening import Screen
+from undertow.monitor.settings import FLAGGED, REQUEST_ID, Headers, Limits, Policy, Upstream, passed_on, request_headers
+from undertow.monitor.uploads import Uploads
 
 logger = logging.getLogger(__name__)
 
-
-FLAGGED = b"x-undertow-flagged"
-"""Header of a reply in the mode `flag`: the detectors that flagged the request or the reply."""
-
-_NOT_PLAIN = re.compile(r"[^ -~]")
+UPLOAD_S = 5.0
+"""Time that a request which is still arriving has once the proxy is told to stop."""
 _UPSTREAM_FAULTS = (httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError, OSError)
 
 
@@ -50,11 +51,16 @@ class Proxy:
         limits: bounds on one exchange.
         screen: the detectors.
         events: where exchanges are recorded.
+
+    Attributes:
+        active: exchanges whose request has come and that are not over.
+        draining: whether it was told to stop.
     """
 
     def __init__(self, upstream: Upstream, policy: Policy, limits: Limits, screen: Screen, events: EventLog) -> None:
-        self.active = 0
+        self.active, self.draining = 0, False
         self.upstream, self.policy, self.limits, self.screen, self.events = upstream, policy, limits, screen, events
+        self._judge, self._uploads = Judge(policy, limits, screen), Uploads(limits.upload_bytes)
         # A server commonly closes a connection that was idle for 5 s; one that is reused must be younger.
         self._pool = httpcore2.AsyncConnectionPool(
             max_connections=limits.concurrent, max_keepalive_connections=100, keepalive_expiry=4.0
@@ -62,16 +68,43 @@ class Proxy:
         times = {"connect": limits.connect_s, "read": limits.read_s, "write": limits.body_s, "pool": limits.connect_s}
         self._times: dict[str, Any] = {"timeout": times}
 
+    @property
+    def status(self) -> str:
+        """The state in a word: "ok", "draining", or "degraded" while events are not written or were lost of late."""
+        return "draining" if self.draining else "ok" if self.events.is_well else "degraded"
+
+    def drain(self) -> None:
+        """Say that it was told to stop, and wait no longer for requests that are slow to arrive."""
+        self.draining = True
+        self._uploads.hurry(UPLOAD_S)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one exchange; whatever happens, it is answered or broken off once, and recorded once."""
         exchange = Exchange(scope, send, self.limits.client_s)
-        full = self.active >= self.limits.concurrent
-        self.active += 1
         try:
-            if full:
-                raise RefusedError(503, "Too many requests are under way.", "too_many_requests")
+            await self._exchange(exchange, receive)
+            seconds = time.monotonic() - exchange.began
+            await self._read_afterwards(exchange)
+        except asyncio.CancelledError:
+            exchange.outcome = "cut" if not exchange.complete else exchange.outcome
+            self._record(exchange)
+            raise
+        self._record(exchange, seconds)
+
+    async def close(self) -> None:
+        """Close the connections to the upstream."""
+        await self._pool.aclose()
+
+    async def _exchange(self, exchange: Exchange, receive: Receive) -> None:
+        try:
             exchange.body = await self._read(receive)
-            await while_connected(exchange, receive, self._serve(exchange))
+            if self.active >= self.limits.concurrent:
+                raise RefusedError(503, "Too many requests are under way.", "too_many_requests")
+            self.active += 1
+            try:
+                await while_connected(exchange, receive, self._serve(exchange))
+            finally:
+                self.active -= 1
         except RefusedError as refused:
             await refuse_request(exchange, refused)
         except EndedError as ended:
@@ -80,46 +113,45 @@ class Proxy:
             logger.exception("An exchange failed inside the proxy.")
             fault = RefusedError(500, "Something went wrong inside the proxy.", "proxy_fault", "fault")
             await refuse_request(exchange, fault)
-        finally:
-            self.active -= 1
-        await self._record(exchange)
-
-    async def close(self) -> None:
-        """Close the connections to the upstream."""
-        await self._pool.aclose()
 
     async def _read(self, receive: Receive) -> bytes:
-        """Read the whole request, so that a slow client never occupies the upstream."""
+        """Read the whole request, so that a slow client never occupies the upstream or a place of others."""
         pieces: list[bytes] = []
         size = 0
         try:
-            async with asyncio.timeout(self.limits.body_s):
-                more = True
-                while more:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise EndedError("client_gone")
-                    pieces.append(message.get("body", b""))
-                    size += len(pieces[-1])
-                    more = message.get("more_body", False)
-                    if size > self.limits.request_bytes:
-                        raise RefusedError(413, "The request is too large.", "request_too_large")
+            async with asyncio.timeout(self.limits.body_s) as time_left:
+                with self._uploads.arriving(time_left):
+                    more = True
+                    while more:
+                        message = await receive()
+                        if message["type"] == "http.disconnect":
+                            raise EndedError("client_gone")
+                        pieces.append(message.get("body", b""))
+                        size += len(pieces[-1])
+                        more = message.get("more_body", False)
+                        if size > self.limits.request_bytes:
+                            raise RefusedError(413, "The request is too large.", "request_too_large")
+                        self._uploads.add(time_left, len(pieces[-1]))
         except TimeoutError:
             raise RefusedError(408, "The request did not arrive in time.", "request_timeout") from None
         return b"".join(pieces)
 
     async def _serve(self, exchange: Exchange) -> None:
-        scope = exchange.scope
-        path = bytes(scope.get("raw_path") or b"")
+        scope, path = exchange.scope, exchange.path
         try:
             target = self.upstream.target(path, scope["query_string"])
         except ValueError as error:
             raise RefusedError(400, str(error), "bad_path") from None
-        exchange.screened = bool(self.screen.detectors) and chat.is_screened(scope["method"], path)
-        if exchange.screened and self.policy.mode != "log":
-            await self._judge_request(exchange)
-            self._enforce(exchange, "request")
+        if self.screen.detectors:
+            exchange.asked = request_kind(scope["method"], path)
+            exchange.silent = is_silent(scope["method"], path, exchange.body)
+        if self.policy.mode != "log":
+            self._judge.refuse_unread(exchange)
+            if exchange.asked:
+                await self._judge.request(exchange)
+                self._judge.enforce(exchange, "request")
         response = await self._call(exchange, target)
+        exchange.upstream_status = response.status
         try:
             await self._answer(exchange, response)
         finally:
@@ -127,10 +159,16 @@ class Proxy:
 
     async def _call(self, exchange: Exchange, target: bytes) -> httpcore2.Response:
         up, scope = self.upstream, exchange.scope
+        # What is to be judged while it comes cannot be unpacked first.
+        in_pieces = self.policy.mode == "block" and exchange.streams and self.limits.chunk_characters
+        readable = () if exchange.asked is None else (b"identity",) if in_pieces else READABLE
         request = httpcore2.Request(
             scope["method"].encode(),
             httpcore2.URL(scheme=up.scheme, host=up.host, port=up.port, target=target),
-            headers=request_headers(scope["headers"], up, len(exchange.body), exchange.screened),
+            headers=[
+                *request_headers(scope["headers"], up, len(exchange.body), readable),
+                (REQUEST_ID, exchange.id.encode()),
+            ],
             content=exchange.body,
             extensions=self._times,
         )
@@ -149,108 +187,90 @@ class Proxy:
 
     async def _answer(self, exchange: Exchange, response: httpcore2.Response) -> None:
         """Give the reply back: at once where nobody waits for a verdict, else when it has been judged."""
-        copy = Copy(_header(response.headers, b"content-type"), _header(response.headers, b"content-encoding"))
-        read = exchange.screened and response.status < 300 and self.screen.covers("reply")
-        streamed = copy.kind.strip().lower().startswith(b"text/event-stream")
-        stream = response.aiter_stream()
-        if read and (self.policy.mode == "block" or (self.policy.mode == "flag" and not streamed)):
+        headers, kind = response.headers, exchange.asked
+        copy = Copy(header(headers, b"content-type"), header(headers, b"content-encoding").strip().lower())
+        stream, mode = response.aiter_stream(), self.policy.mode
+        if response.status >= 400:
+            exchange.outcome = "upstream_error"
+        if kind is None or not kind.speaks or response.status >= 300 or not self.screen.covers("reply"):
+            await self._pass_on(exchange, response, stream)
+        elif mode == "block" and comes_in_pieces(copy, self._judge):
+            start = self._headers(exchange, headers, b"content-length")
+            release = Release(exchange, self._judge, copy, lambda: exchange.start(response.status, start))
+            try:
+                await release.run(stream)
+            except _UPSTREAM_FAULTS:
+                raise self._broken_off(exchange) from None
+        elif mode == "block" or (mode == "flag" and not copy.kind.strip().lower().startswith(b"text/event-stream")):
             await self._hold(exchange, copy, stream)
-        elif read:
+            await self._pass_on(exchange, response, stream, copy.pieces)
+        else:
             exchange.copy = copy
-        try:
-            await exchange.start(response.status, self._headers(exchange, response.headers))
-            for piece in copy.pieces:
-                await exchange.piece(piece)
-            async for piece in stream:
-                await exchange.piece(piece)
-                if exchange.copy:
-                    copy.add(piece, self.limits.reply_bytes)
-        except _UPSTREAM_FAULTS:
-            raise EndedError("cut") from None
-        await exchange.piece(b"", more=False)
+            await self._pass_on(exchange, response, stream)
 
     async def _hold(self, exchange: Exchange, copy: Copy, stream: AsyncIterator[bytes]) -> None:
         """Read the reply into the copy and have it judged; what is left in the stream was too much to be held."""
+        assert exchange.asked is not None
         try:
             async for piece in stream:
                 copy.hold(piece, self.limits.reply_bytes)
                 if not copy.whole:
                     break
         except _UPSTREAM_FAULTS:
-            raise RefusedError(502, "The upstream broke off its reply.", "upstream_cut", "cut") from None
-        await self._judge_reply(exchange, copy)
-        self._enforce(exchange, "reply")
+            raise self._broken_off(exchange) from None
+        await self._judge.reply(exchange, copy, exchange.asked)
+        self._judge.enforce(exchange, "reply")
 
-    async def _judge_request(self, exchange: Exchange) -> None:
+    async def _pass_on(
+        self,
+        exchange: Exchange,
+        response: httpcore2.Response,
+        stream: AsyncIterator[bytes],
+        before: list[bytes] | None = None,
+    ) -> None:
+        """Give out what was held before, and the rest as it comes, with a mark at its end where there is one."""
+        copy, held = exchange.copy, list[bytes]()
+        marked = copy is not None and self.policy.mode == "flag"
+        marked = marked and copy is not None and can_be_marked(copy.kind, copy.coding, response.headers)
         try:
-            encoding = _header(exchange.scope["headers"], b"content-encoding")
-            data = chat.parse_body(chat.unpack(exchange.body, encoding, self.limits.request_bytes))
-            exchange.model = str(data.get("model", ""))[:100]
-            exchange.request_text = chat.request_text(data)
-        except chat.UnreadableError as error:
-            exchange.judgements.append(unreadable("request", str(error)))
-        else:
-            exchange.judgements += await self.screen.judge("request", exchange.request_text)
+            await exchange.start(response.status, self._headers(exchange, response.headers))
+            for piece in before or ():
+                await exchange.piece(piece)
+            async for piece in until_done(stream, held) if marked else stream:
+                await exchange.piece(piece)
+                if copy:
+                    copy.add(piece, self.limits.reply_bytes)
+        except _UPSTREAM_FAULTS:
+            raise EndedError("cut") from None
+        if marked and copy and exchange.asked:
+            await self._judge.reply(exchange, copy, exchange.asked)
+            exchange.copy = None
+            if end := mark(exchange) + b"".join(held):
+                await exchange.piece(end)
+        await exchange.piece(b"", more=False)
 
-    async def _judge_reply(self, exchange: Exchange, copy: Copy) -> None:
-        try:
-            if not copy.whole:
-                raise chat.UnreadableError("the reply is too large")
-            content = chat.unpack(b"".join(copy.pieces), copy.coding, self.limits.reply_bytes)
-            exchange.reply_text = chat.reply_text(content, copy.kind)
-        except chat.UnreadableError as error:
-            exchange.judgements.append(unreadable("reply", str(error)))
-        else:
-            exchange.judgements += await self.screen.judge("reply", exchange.reply_text)
+    def _broken_off(self, exchange: Exchange) -> RefusedError | EndedError:
+        if exchange.status:
+            return EndedError("cut")
+        return RefusedError(502, "The upstream broke off its reply.", "upstream_cut", "cut")
 
-    def _enforce(self, exchange: Exchange, side: Side) -> None:
-        """Refuse what the mode `block` forbids."""
-        judged = [one for one in exchange.judgements if one.side == side]
-        if self.policy.mode != "block":
+    def _headers(self, exchange: Exchange, headers: Headers, *dropped: bytes) -> Headers:
+        flagged = flags(exchange) if self.policy.mode == "flag" and exchange.asked else b""
+        return [*passed_on(headers, FLAGGED, REQUEST_ID, *dropped), *([(FLAGGED, flagged)] if flagged else [])]
+
+    async def _read_afterwards(self, exchange: Exchange) -> None:
+        """Let detectors read what they have not read yet; the client waits for none of it."""
+        if exchange.asked is None:
             return
-        outcome: Outcome = "blocked_request" if side == "request" else "blocked_reply"
-        if any(one.flagged for one in judged):
-            raise RefusedError(
-                403, f"The {side} was blocked by the policy of this endpoint.", "content_blocked", outcome
-            )
-        if self.policy.fail_closed and any(one.failure for one in judged):
-            raise RefusedError(503, f"The {side} could not be judged, so it was refused.", "not_judged", outcome)
-
-    def _headers(self, exchange: Exchange, headers: Headers) -> Headers:
-        if self.policy.mode != "flag" or not exchange.screened:
-            return passed_on(headers)
-        names = sorted({one.detector for one in exchange.judgements if one.flagged})
-        flagged = _NOT_PLAIN.sub("?", ", ".join(names)).encode()
-        return [*passed_on(headers, FLAGGED), *([(FLAGGED, flagged)] if names else [])]
-
-    async def _record(self, exchange: Exchange) -> None:
-        """Let detectors read what they have not read yet, and store the event; the client waits for none of it."""
-        seconds = time.monotonic() - exchange.began
-        if exchange.screened and self.policy.mode == "log":
-            await self._judge_request(exchange)
+        if self.policy.mode == "log":
+            await self._judge.request(exchange)
         if exchange.copy and exchange.complete:
-            await self._judge_reply(exchange, exchange.copy)
+            await self._judge.reply(exchange, exchange.copy, exchange.asked)
+        if exchange.counted is not None:
+            await self._judge.said(exchange, exchange.counted, reads_whole)
+
+    def _record(self, exchange: Exchange, seconds: float | None = None) -> None:
         if exchange.outcome == "passed" and any(one.flagged for one in exchange.judgements):
             exchange.outcome = "flagged"
-        keep = self.policy.keep_text
-        self.events.put(
-            Event(
-                at=exchange.at,
-                method=exchange.scope["method"][:20],
-                path=exchange.scope["path"][:300],
-                status=exchange.status,
-                outcome=exchange.outcome,
-                screened=exchange.screened,
-                seconds=seconds,
-                request_bytes=len(exchange.body),
-                reply_bytes=exchange.sent,
-                model=exchange.model,
-                judgements=tuple(exchange.judgements),
-                request=exchange.request_text if keep else None,
-                reply=exchange.reply_text if keep else None,
-            )
-        )
-
-
-def _header(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bytes:
-    return next((value for name, value in headers if name.lower() == wanted), b"")
+        detectors = len(self.screen.detectors)
+        self.events.put(make_event(exchange, self.policy, self.events.salt, detectors, seconds))

@@ -1,18 +1,21 @@
 """Runs detectors so that none of them can hold up, change or lose an exchange.
 
-Each detector has one daemon thread: a slow one delays nobody but itself, a stuck one fails at once until it comes back,
-and neither keeps the process from ending.
+Each detector has daemon threads of its own: a slow one delays nobody but itself, a stuck one fails at once until it
+comes back, and neither keeps the process from ending. A text waits its turn for a stated time and is then not judged;
+what that means for the exchange is for the mode to say.
 """
 
 import asyncio
 import contextlib
+import math
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from undertow.monitor.detectors.base import MOST_CHARACTERS, AbstractDetector, Side, Verdict
+from undertow.monitor.settings import Limits
 
 MOST_WAITING = 1000
 """Texts that may wait for one detector; further ones count as failures."""
@@ -44,51 +47,68 @@ class _Job:
     text: str
     loop: asyncio.AbstractEventLoop
     answer: "asyncio.Future[Verdict | str]"
+    began: float | None = None
 
 
 class _Worker:
-    """One detector and its thread."""
+    """One detector and its threads."""
 
-    def __init__(self, detector: AbstractDetector) -> None:
+    def __init__(self, detector: AbstractDetector, threads: int) -> None:
         self.detector = detector
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        self._since: float | None = None
-        threading.Thread(target=self._run, name=f"detector {detector.name}", daemon=True).start()
+        self._since: list[float | None] = [None] * max(1, min(threads, detector.threads))
+        for place in range(len(self._since)):
+            threading.Thread(target=self._run, args=(place,), name=f"detector {detector.name}", daemon=True).start()
+
+    @property
+    def waiting(self) -> int:
+        """Texts that no thread has begun to read."""
+        return self._jobs.qsize()
 
     def refusal(self, text: str, timeout_s: float) -> str:
         """Say why this text is not judged; empty if it is."""
-        since = self._since
         if len(text) > MOST_CHARACTERS:
             return f"longer than {MOST_CHARACTERS} characters"
-        if since is not None and time.monotonic() - since > timeout_s:
+        if self.is_stuck(timeout_s):
             return "stuck"
         return "too many texts are waiting" if self._jobs.qsize() >= MOST_WAITING else ""
 
-    def submit(self, text: str) -> "asyncio.Future[Verdict | str]":
+    def is_stuck(self, timeout_s: float) -> bool:
+        """Tell whether every thread has been reading one text for too long."""
+        now = time.monotonic()
+        return all(since is not None and now - since > timeout_s for since in list(self._since))
+
+    def submit(self, text: str) -> _Job:
         loop = asyncio.get_running_loop()
         job = _Job(text, loop, loop.create_future())
         self._jobs.put(job)
-        return job.answer
+        return job
 
-    def _run(self) -> None:
+    def _run(self, place: int) -> None:
         while True:
             job = self._jobs.get()
             if job.answer.cancelled():
                 continue
-            self._since = time.monotonic()
+            job.began = self._since[place] = time.monotonic()
             found = self._judge(job.text)
-            self._since = None
+            self._since[place] = None
             with contextlib.suppress(RuntimeError):  # The loop has ended, so nobody waits.
                 job.loop.call_soon_threadsafe(_settle, job.answer, found)
 
     def _judge(self, text: str) -> "Verdict | str":
         """Return the verdict, or the kind of error."""
         try:
-            verdict = self.detector.judge(text)
+            return _plain(self.detector.judge(text))
         except BaseException as error:  # A detector that asks for the end of the process is broken too.
             return type(error).__name__
-        # Others write detectors, and types are not checked while they run.
-        return verdict if isinstance(verdict, Verdict) else "no verdict"  # pyright: ignore[reportUnnecessaryIsInstance]
+
+
+def _plain(verdict: Verdict) -> "Verdict | str":
+    """Return a verdict of plain values: others write detectors, and types are not checked while they run."""
+    if not isinstance(verdict, Verdict) or not isinstance(verdict.why, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return "no verdict"
+    score = None if verdict.score is None else float(verdict.score)
+    return Verdict(bool(verdict.flagged), verdict.why[:200], score if score is None or math.isfinite(score) else None)
 
 
 def _settle(answer: "asyncio.Future[Verdict | str]", found: "Verdict | str") -> None:
@@ -96,36 +116,73 @@ def _settle(answer: "asyncio.Future[Verdict | str]", found: "Verdict | str") -> 
         answer.set_result(found)
 
 
+def any_detector(detector: AbstractDetector) -> bool:
+    """Choose every detector."""
+    del detector
+    return True
+
+
 class Screen:
     """Every detector behind one call.
 
     Args:
         detectors: with different names.
-        timeout_s: for one text, waiting included.
+        timeout_s: for one text, from when a detector begins to read it.
+        wait_s: for a text to wait until then.
+        threads: texts that one detector reads at once, if it can.
     """
 
-    def __init__(self, detectors: Sequence[AbstractDetector], timeout_s: float) -> None:
+    def __init__(
+        self, detectors: Sequence[AbstractDetector], timeout_s: float, wait_s: float = 10.0, threads: int = 4
+    ) -> None:
         self.detectors = tuple(detectors)
-        self._timeout_s = timeout_s
-        self._workers = [_Worker(detector) for detector in detectors]
+        self._timeout_s, self._wait_s = timeout_s, wait_s
+        self._workers = [_Worker(detector, threads) for detector in detectors]
+
+    @classmethod
+    def of(cls, detectors: Sequence[AbstractDetector], limits: Limits) -> "Screen":
+        """Make the screen with the times and threads of these limits."""
+        return cls(detectors, limits.detector_s, limits.wait_s, limits.detector_threads)
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """Texts that wait for each detector."""
+        return {worker.detector.name: worker.waiting for worker in self._workers}
 
     def covers(self, side: Side) -> bool:
         """Tell whether any detector judges this side."""
         return any(side in detector.sides for detector in self.detectors)
 
-    async def judge(self, side: Side, text: str) -> list[TextJudgement]:
-        """Ask every detector of this side at once; nothing is raised, failures are in the answer."""
-        asked: dict[str, asyncio.Future[Verdict | str]] = {}
+    async def judge(
+        self, side: Side, text: str, chosen: Callable[[AbstractDetector], bool] = any_detector
+    ) -> list[TextJudgement]:
+        """Ask every chosen detector of this side at once; nothing is raised, failures are in the answer."""
+        came, asked = time.monotonic(), list[tuple[_Worker, _Job]]()
         judged: list[TextJudgement] = []
         for worker in self._workers:
-            if side in worker.detector.sides:
+            if side in worker.detector.sides and chosen(worker.detector):
                 if failure := worker.refusal(text, self._timeout_s):
                     judged.append(TextJudgement(detector=worker.detector.name, side=side, failure=failure))
                 else:
-                    asked[worker.detector.name] = worker.submit(text)
-        if asked:
-            await asyncio.wait(asked.values(), timeout=self._timeout_s)
-        return judged + [_judgement(name, side, answer) for name, answer in asked.items()]
+                    asked.append((worker, worker.submit(text)))
+        try:
+            for worker, job in asked:
+                await self._wait(worker, job, came)
+        finally:
+            for _, job in asked:
+                job.answer.cancel()
+        return judged + [_judgement(worker.detector.name, side, job) for worker, job in asked]
+
+    async def _wait(self, worker: _Worker, job: _Job, came: float) -> None:
+        """Wait for an answer as long as it may still come in time."""
+        while not job.answer.done():
+            began, now = job.began, time.monotonic()
+            left = came + self._wait_s - now if began is None else began + self._timeout_s - now
+            if left <= 0 or (began is None and worker.is_stuck(self._timeout_s)):
+                return
+            # A text that is waiting for its turn may begin to be read meanwhile, so look again no later than it could
+            # have been read.
+            await asyncio.wait((job.answer,), timeout=min(left, self._timeout_s))
 
 
 def unreadable(side: Side, why: str) -> TextJudgement:
@@ -133,10 +190,24 @@ def unreadable(side: Side, why: str) -> TextJudgement:
     return TextJudgement(detector="reader", side=side, failure=why)
 
 
-def _judgement(name: str, side: Side, answer: "asyncio.Future[Verdict | str]") -> TextJudgement:
-    if not answer.done():
-        answer.cancel()
-        return TextJudgement(detector=name, side=side, failure="took too long")
-    if isinstance(verdict := answer.result(), str):
+def merged(judgements: Sequence[TextJudgement]) -> list[TextJudgement]:
+    """Return one judgement for each detector and side, the worst: flagged, else failed, else of the highest score."""
+    worst: dict[tuple[str, Side], TextJudgement] = {}
+    for one in judgements:
+        place = (one.detector, one.side)
+        if place not in worst or _badness(one) > _badness(worst[place]):
+            worst[place] = one
+    return list(worst.values())
+
+
+def _badness(one: TextJudgement) -> tuple[bool, bool, float]:
+    return one.flagged, bool(one.failure), -math.inf if one.score is None else one.score
+
+
+def _judgement(name: str, side: Side, job: _Job) -> TextJudgement:
+    if job.answer.cancelled():
+        late = "waited too long" if job.began is None else "took too long"
+        return TextJudgement(detector=name, side=side, failure=late)
+    if isinstance(verdict := job.answer.result(), str):
         return TextJudgement(detector=name, side=side, failure=verdict)
     return TextJudgement(detector=name, side=side, flagged=verdict.flagged, why=verdict.why, score=verdict.score)

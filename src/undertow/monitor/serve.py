@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import logging
-import signal
 import socket
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -12,23 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from undertow.errors import ConfigError
+from undertow.errors import ConfigError, UndertowError
 from undertow.monitor.admin import Admin
+from undertow.monitor.connections import MOST_HEADER_BYTES, allowed_connections, impatient
 from undertow.monitor.detectors.base import AbstractDetector, GatheredEvidence
 from undertow.monitor.events import EventLog, read_evidence
 from undertow.monitor.proxy import Proxy
 from undertow.monitor.screening import Screen
-from undertow.monitor.settings import Limits, Policy, Upstream
+from undertow.monitor.settings import Limits, Policy, Upstream, check_settings
+from undertow.monitor.stopping import stop_signals
 
 logger = logging.getLogger(__name__)
-
-HEADER_S = 30.0
-"""Time for a new connection to send the header of its first request."""
-MOST_HEADER_BYTES = 64 * 1024
-FINISH_S = 60
-"""Time that exchanges under way have left once the proxy is told to stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,106 +55,173 @@ class Service:
     token: str | None = None
 
 
-class _ImpatientProtocol(H11Protocol):
-    """Closes a connection that says nothing: the server itself waits for ever for a first request."""
-
-    def connection_made(self, transport: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        super().connection_made(transport)
-        self.loop.call_later(HEADER_S, self._close_if_silent)
-
-    def _close_if_silent(self) -> None:
-        # The cycle is None until the first header is complete.
-        if self.cycle is None and not self.transport.is_closing():  # pyright: ignore[reportUnnecessaryComparison]
-            self.transport.close()
-
-
-def serve(service: Service, started: Callable[[str, str], None]) -> None:
-    """Serve until SIGINT or SIGTERM, which end as KeyboardInterrupt once all is written.
-
-    Args:
-        service: what to run.
-        started: called with the URLs of the proxy and of the page.
-
-    Raises:
-        ConfigError: two detectors have one name, or a port is taken.
-        StorageError, ArtifactError: the events cannot be stored.
-        KeyboardInterrupt: it was told to stop.
-    """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with running(service) as running_service:
-        started(running_service.front, running_service.back)
-        running_service.thread.join()
-
-
-@dataclass(frozen=True, slots=True)
 class RunningProxy:
     """A proxy that serves in threads of its own.
 
     Attributes:
         front: URL of the proxy.
         back: URL of the page.
-        thread: of the proxy.
+        proxy: the application.
     """
 
-    front: str
-    back: str
-    thread: threading.Thread
+    def __init__(self, proxy: Proxy, front: "_Server", back: "_Server") -> None:
+        self.front, self.back, self.proxy = front.url, back.url, proxy
+        self._front = front
+
+    def drain(self) -> None:
+        """Take no more requests, and let the replies under way finish; returns at once."""
+        self._front.drain(self.proxy.drain)
+
+    def end(self) -> None:
+        """Break off what is under way; returns at once."""
+        self._front.end()
+
+
+def serve(service: Service, started: Callable[[str, str], None]) -> None:
+    """Serve until SIGINT or SIGTERM; returns once the replies under way are out and all events are written.
+
+    Args:
+        service: what to run.
+        started: called with the URLs of the proxy and of the page.
+
+    Raises:
+        ConfigError: settings contradict each other, or a port is taken.
+        StorageError, ArtifactError: the events cannot be stored.
+        KeyboardInterrupt: a second signal came before all was finished.
+        UndertowError: the server ended by itself.
+    """
+    with stop_signals() as told:
+        with running(service, told.ended) as run:
+            started(run.front, run.back)
+            for line in _warnings(service):
+                _say(line)
+            if not told.wait():
+                raise UndertowError("The server ended by itself.")
+            run.drain()
+            _say(f"stopping: {run.proxy.active} under way, {service.limits.finish_s:g} s to finish; "
+                 "a second signal ends it at once")  # fmt: skip
+            if hurried := told.wait():
+                run.end()
+        events = run.proxy.events
+        _say(f"stopped: {events.written} events written, {events.lost} lost")
+    if hurried:
+        raise KeyboardInterrupt
+
+
+def _warnings(service: Service) -> list[str]:
+    """Return what an operator may not expect of these settings, a line each."""
+    said: list[str] = []
+    if service.policy.mode == "block" and not service.policy.fail_closed:
+        said.append("fail-open: what cannot be read, or is not judged in time, passes; --fail-closed refuses it")
+    holding = [one.name for one in service.detectors if one.can_flag and not one.pieces]
+    if service.policy.mode == "block" and (holding or not service.limits.chunk_characters):
+        why = f"{', '.join(holding)} reads a reply whole" if holding else "chunk_characters is 0"
+        said.append(f"streams are held until their end: {why}")
+    return said
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # Nobody may be listening any more.
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
 
 
 @contextlib.contextmanager
-def running(service: Service) -> Generator[RunningProxy]:
+def running(service: Service, ended: Callable[[], None] = lambda: None) -> Generator[RunningProxy]:
     """Serve until the end of the block, which waits for exchanges under way and writes their events.
 
+    Args:
+        service: what to run.
+        ended: called by another thread once the proxy serves no more.
+
     Raises:
-        ConfigError: two detectors have one name, or a port is taken.
+        ConfigError: settings contradict each other, or a port is taken.
         StorageError, ArtifactError: the events cannot be stored.
     """
-    names = [one.name for one in service.detectors]
-    if len(set(names)) < len(names):
-        raise ConfigError("Two detectors have the same name.", ", ".join(names), "Give each of them once.")
+    limits = service.limits
+    check_settings(service.policy, limits, service.detectors)
     with contextlib.ExitStack() as stack:
         front = stack.enter_context(_listen(service.host, service.port))
         back = stack.enter_context(_listen(service.host if service.token else "127.0.0.1", service.admin_port))
         _resume(service)
         events = EventLog(service.events, lambda: _gathered(service.detectors), service.keep_days)
         stack.callback(events.close)
-        screen = Screen(service.detectors, service.limits.detector_s)
-        proxy = Proxy(service.upstream, service.policy, service.limits, screen, events)
+        proxy = Proxy(service.upstream, service.policy, limits, Screen.of(service.detectors, limits), events)
         # The server reports a reply that we break off on purpose as an error of the application.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-        admin = _start(Admin(proxy, service.token), back)
-        served = _start(proxy, front, proxy.close)
-        stack.callback(_stop, [served, admin])
-        yield RunningProxy(f"http://{_shown(front)}", f"http://{_shown(back)}", served[1])
+        most = allowed_connections(limits.connections)
+        admin = _Server(Admin(proxy, service.token), back, _config(limits, most, finish_s=1.0))
+        stack.callback(admin.stop)
+        served = _Server(proxy, front, _config(limits, most, finish_s=limits.finish_s), proxy.close, ended)
+        stack.callback(served.stop)
+        yield RunningProxy(proxy, served, admin)
 
 
-def _start(
-    app: Any, listening: socket.socket, close: Callable[[], Awaitable[None]] | None = None
-) -> tuple[uvicorn.Server, threading.Thread]:
-    server = uvicorn.Server(_config(app))
+class _Server:
+    """An application, the socket that it listens on, and the thread in which it runs.
 
-    async def run() -> None:
+    Args:
+        app: the application.
+        listening: the socket.
+        config: of uvicorn, given the application.
+        close: awaited when it has ended.
+        ended: called then.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        listening: socket.socket,
+        config: Callable[[Any], uvicorn.Config],
+        close: Callable[[], Awaitable[None]] | None = None,
+        ended: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.url = f"http://{_shown(listening)}"
+        self._listening, self._close, self._ended = listening, close, ended
+        self._server = uvicorn.Server(config(app))
+        self._loop = asyncio.new_event_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._thread = threading.Thread(target=self._run, name=type(app).__name__, daemon=True)
+        self._thread.start()
+
+    def drain(self, first: Callable[[], None]) -> None:
+        """Have the loop do something, then accept nothing more and end with the last reply."""
+        self._call(first)
+        self._server.should_exit = True
+
+    def end(self) -> None:
+        """Break off whatever is under way."""
+        self._call(lambda: self._task.cancel() if self._task else None)
+
+    def stop(self) -> None:
+        """Wait for the last reply, as long as replies may take to finish."""
+        self._server.should_exit = True
+        self._thread.join()
+
+    def _call(self, what: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # The loop has ended already.
+            self._loop.call_soon_threadsafe(what)
+
+    def _run(self) -> None:
         try:
-            await server.serve(sockets=[listening])
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner, contextlib.suppress(asyncio.CancelledError):
+                runner.run(self._serve())
         finally:
-            if close is not None:
-                await close()
+            self._ended()
 
-    thread = threading.Thread(target=lambda: asyncio.run(run()), name=type(app).__name__, daemon=True)
-    thread.start()
-    return server, thread
-
-
-def _stop(servers: Sequence[tuple[uvicorn.Server, threading.Thread]]) -> None:
-    for server, thread in servers:
-        server.should_exit = True
-        thread.join()
+    async def _serve(self) -> None:
+        self._task = asyncio.current_task()
+        try:
+            await self._server.serve(sockets=[self._listening])
+        finally:
+            if self._close is not None:
+                await self._close()
 
 
-def _config(app: Any) -> uvicorn.Config:
-    return uvicorn.Config(
+def _config(limits: Limits, most: int, *, finish_s: float) -> Callable[[Any], uvicorn.Config]:
+    return lambda app: uvicorn.Config(
         app,
-        http=_ImpatientProtocol,
+        http=impatient(limits.header_s, most),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -167,7 +229,7 @@ def _config(app: Any) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         date_header=False,
-        timeout_graceful_shutdown=FINISH_S,
+        timeout_graceful_shutdown=finish_s,  # pyright: ignore[reportArgumentType]
         h11_max_incomplete_event_size=MOST_HEADER_BYTES,
     )
 

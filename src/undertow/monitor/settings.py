@@ -1,42 +1,61 @@
 """Settings of the proxy: bounds, what is done with verdicts, which upstream, and what may pass to it and back."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, cast, get_args
 from urllib.parse import unquote_to_bytes
 
 from undertow.errors import ConfigError, unknown_name
 from undertow.models.endpoints import web_address
-from undertow.monitor.protocol import READABLE
+from undertow.monitor.detectors.base import MOST_CHARACTERS, AbstractDetector
 from undertow.stats.checks import check_positive
 
 Mode = Literal["log", "flag", "block"]
+Client = Literal["nothing", "address", "key"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds on one exchange.
+    """Bounds on one exchange, and on all of them together.
 
     Attributes:
         request_bytes: of a body; a larger one is refused (413).
         reply_bytes: of a reply that detectors read; a larger one passes unread, or is refused with `fail_closed`.
-        concurrent: exchanges under way at once; further ones are refused (503).
+        concurrent: exchanges whose request has come; further ones are refused (503).
+        connections: of clients; where one more comes, whoever has been sending a request longest is closed.
+        upload_bytes: of all bodies that are still arriving; beyond it whoever has been sending longest gets 408.
+        header_s: for a client to send the header of any request, or the connection is closed.
         body_s: for a client to send its request (408).
         connect_s: to reach the upstream (504).
         read_s: between two pieces of the upstream's reply (504 before the first).
         client_s: for a client to take one piece.
-        detector_s: for one detector and one text.
+        finish_s: for exchanges under way once the proxy is told to stop.
+        detector_s: for one detector and one text, from when it begins to read.
+        wait_s: for a text to wait until a detector begins to read it.
+        detector_threads: texts that one detector reads at once, if it can read more than one.
+        chunk_characters: of a streamed reply that are judged together in the mode block; 0 judges it whole, at its end.
+        chunk_s: after which they are judged although they are fewer.
+        context_characters: before them that are read again with them.
     """
 
     request_bytes: int = 32_000_000
     reply_bytes: int = 8_000_000
     concurrent: int = 512
+    connections: int = 4096
+    upload_bytes: int = 256_000_000
+    header_s: float = 30.0
     body_s: float = 60.0
     connect_s: float = 10.0
     read_s: float = 600.0
     client_s: float = 60.0
+    finish_s: float = 60.0
     detector_s: float = 2.0
+    wait_s: float = 10.0
+    detector_threads: int = 4
+    chunk_characters: int = 200
+    chunk_s: float = 0.5
+    context_characters: int = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,20 +64,27 @@ class Policy:
 
     Attributes:
         mode: log, flag or block.
-        fail_closed: in the mode block, whether an exchange that a detector could not judge is refused.
+        fail_closed: in the mode block, whether what was not read and judged is refused.
         keep_text: whether the events hold the texts that the detectors read.
+        record_client: what the events hold of a client: nothing, its address, or a fingerprint of its key.
     """
 
     mode: Mode = "log"
     fail_closed: bool = False
     keep_text: bool = False
+    record_client: Client = "nothing"
+
+
+CHOICE = "record_client"
+"""The setting that is no number."""
+_MAY_BE_ZERO = ("chunk_characters", "context_characters")
 
 
 def build_limits(settings: Iterable[str]) -> Limits:
     """Return the limits with some of them set.
 
     Args:
-        settings: of the form `key=value`.
+        settings: of the form `key=value`; `record_client` is left to `build_policy`.
 
     Raises:
         UnknownNameError: there is no such limit.
@@ -68,31 +94,86 @@ def build_limits(settings: Iterable[str]) -> Limits:
     given: dict[str, Any] = {}
     for setting in settings:
         key, _, value = setting.partition("=")
+        if key == CHOICE:
+            continue
         if key not in kinds:
-            raise unknown_name("limit", key, kinds)
+            raise unknown_name("limit", key, [*kinds, CHOICE])
         try:
             given[key] = kinds[key](value)
         except ValueError as error:
             raise ConfigError(f"The limit {key} is not a number.", setting, f"Write {key}=100.") from error
-        check_positive(f"limit {key}", given[key])
+        if given[key] or key not in _MAY_BE_ZERO:
+            check_positive(f"limit {key}", given[key])
     return Limits(**given)
 
 
-def build_policy(mode: str, fail_closed: bool, keep_text: bool) -> Policy:
+def build_policy(mode: str, fail_closed: bool, keep_text: bool, settings: Iterable[str] = ()) -> Policy:
     """Return the policy.
 
+    Args:
+        mode: by name.
+        fail_closed: as in `Policy`.
+        keep_text: as in `Policy`.
+        settings: of the form `key=value`, of which `record_client` is read.
+
     Raises:
-        UnknownNameError: there is no such mode.
+        UnknownNameError: there is no such mode, or nothing of this name to record of a client.
         ConfigError: `fail_closed` in another mode than block.
     """
     if mode not in get_args(Mode):
         raise unknown_name("mode", mode, get_args(Mode))
     if fail_closed and mode != "block":
         raise ConfigError("Only the mode block can refuse what was not judged.", mode, "Add --mode block.")
-    return Policy(mode=cast(Mode, mode), fail_closed=fail_closed, keep_text=keep_text)
+    client = "nothing"
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        client = value if key == CHOICE else client
+    if client not in get_args(Client):
+        raise unknown_name(CHOICE, client, get_args(Client))
+    return Policy(
+        mode=cast(Mode, mode), fail_closed=fail_closed, keep_text=keep_text, record_client=cast(Client, client)
+    )
+
+
+def check_settings(policy: Policy, limits: Limits, detectors: Sequence[AbstractDetector]) -> None:
+    """Refuse settings that contradict each other.
+
+    Raises:
+        ConfigError: the first contradiction, with what resolves it.
+    """
+    names = [one.name for one in detectors]
+    if len(set(names)) < len(names):
+        raise ConfigError("Two detectors have the same name.", ", ".join(names), "Give each of them once.")
+    if policy.mode != "log" and not detectors:
+        what = f"The mode {policy.mode} does something with verdicts, and no detector gives one."
+        raise ConfigError(what, f"--mode {policy.mode} without --detector", "Add --detector, or take --mode log.")
+    if policy.mode == "block" and not any(one.can_flag for one in detectors):
+        what = "The mode block has nothing to block: the detectors gather evidence and never flag a text."
+        raise ConfigError(what, ", ".join(names), "Add a detector that flags, or take --mode log.")
+    changed = [key for key in ("chunk_characters", "chunk_s", "context_characters") if _changed(limits, key)]
+    if changed and policy.mode != "block":
+        what = f"Streams are judged in pieces in the mode block alone, and the mode is {policy.mode}."
+        raise ConfigError(what, ", ".join(changed), "Add --mode block, or leave the setting out.")
+    if limits.upload_bytes < limits.request_bytes:
+        what = "One request may be larger than all requests together that are still arriving."
+        value = f"request_bytes={limits.request_bytes}, upload_bytes={limits.upload_bytes}"
+        raise ConfigError(what, value, "Lower request_bytes, or raise upload_bytes.")
+    together = limits.chunk_characters + limits.context_characters
+    if together > MOST_CHARACTERS:
+        fix = f"Let chunk_characters and context_characters be {MOST_CHARACTERS} at most together."
+        raise ConfigError("A piece of a stream would be longer than what detectors read.", together, fix)
+
+
+def _changed(limits: Limits, key: str) -> bool:
+    return getattr(limits, key) != getattr(Limits(), key)
 
 
 Headers = list[tuple[bytes, bytes]]
+
+FLAGGED = b"x-undertow-flagged"
+"""Header of a reply in the mode `flag`: the rules that flagged the request or the reply."""
+REQUEST_ID = b"x-undertow-request-id"
+"""Header to the upstream and to the client: the id under which an exchange is recorded."""
 
 HOP_BY_HOP = frozenset(
     (b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
@@ -100,6 +181,7 @@ HOP_BY_HOP = frozenset(
 )  # fmt: skip
 """Headers of one connection, never passed on (RFC 9110, section 7.6.1), with those that `connection` names."""
 
+_NOT_PLAIN = re.compile(r"[^ -~]")
 _PLAIN_PATH = re.compile(rb"/[!$-;=?-~]*\Z")
 """What a request target may consist of: no space, control character, quote, fragment or other byte beyond ASCII."""
 
@@ -168,17 +250,20 @@ def passed_on(headers: Iterable[tuple[bytes, bytes]], *dropped: bytes) -> Header
     return [(name, value) for name, value in listed if name not in gone]
 
 
-def request_headers(headers: Iterable[tuple[bytes, bytes]], upstream: Upstream, length: int, readable: bool) -> Headers:
+def request_headers(
+    headers: Iterable[tuple[bytes, bytes]], upstream: Upstream, length: int, readable: Sequence[bytes] = ()
+) -> Headers:
     """Return the headers of the request to the upstream.
 
     Args:
         headers: of the client.
         upstream: whose name becomes the `host`.
         length: of the body, which replaces whatever framing the client used.
-        readable: whether the reply must come in an encoding that detectors can read.
+        readable: encodings in which the reply may come; none if it is not read.
     """
     listed = list(headers)
-    kept = passed_on(listed, b"host", b"content-length", b"expect", *([b"accept-encoding"] if readable else []))
+    gone = (b"host", b"content-length", b"expect", REQUEST_ID)
+    kept = passed_on(listed, *gone, *([b"accept-encoding"] if readable else []))
     if readable:
         wanted = {
             part.split(b";")[0].strip().lower()
@@ -186,7 +271,12 @@ def request_headers(headers: Iterable[tuple[bytes, bytes]], upstream: Upstream, 
             if name.lower() == b"accept-encoding"
             for part in value.split(b",")
         }
-        kept.append((b"accept-encoding", b", ".join(one for one in READABLE if one in wanted) or b"identity"))
+        kept.append((b"accept-encoding", b", ".join(one for one in readable if one in wanted) or b"identity"))
     framed = length > 0 or any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in listed)
     sized = [(b"content-length", b"%d" % length)] if framed else []
     return [(b"host", upstream.authority), *kept, *sized]
+
+
+def printable(text: str) -> bytes:
+    """Return a text for a header: what is no plain character becomes a question mark."""
+    return _NOT_PLAIN.sub("?", text)[:1000].encode()

@@ -17,10 +17,14 @@ from hypothesis import strategies as st
 
 from undertow.errors import UserError
 from undertow.monitor import protocol as chat
+from undertow.monitor.bodies import UnreadableError, parse_body, unpack
 from undertow.monitor.constitution import read_constitution
 from undertow.monitor.detectors.base import detector
 from undertow.monitor.detectors.expressions import ExpressionDetector
+from undertow.monitor.paths import HIDDEN, WORDS, stored_path
+from undertow.monitor.request_kinds import REQUEST_KINDS, is_silent, request_kind
 from undertow.monitor.settings import build_policy, parse_upstream
+from undertow.monitor.streams import Pieces
 
 INPUTS = int(os.environ.get("UNDERTOW_FUZZ", "2000"))
 SLOW = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large)
@@ -54,14 +58,43 @@ TOKENS = st.sampled_from(
 WIRE = st.lists(TOKENS | st.binary(max_size=10), max_size=12).map(b"".join)
 
 
+KINDS = st.sampled_from([b"application/json", b"text/event-stream; charset=utf-8", b"application/x-ndjson", b""])
+
+
 @inputs(0.25)
-@given(body=BODIES, kind=st.sampled_from([b"application/json", b"text/event-stream; charset=utf-8", b""]),
-       encoding=st.sampled_from([b"", b"gzip", b"deflate", b"br"]))  # fmt: skip
-def test_readers_of_bodies_read_or_say_unreadable(body: bytes, kind: bytes, encoding: bytes) -> None:
-    with contextlib.suppress(chat.UnreadableError):
-        assert isinstance(chat.reply_text(chat.unpack(body, encoding, 1000), kind), str)
-    with contextlib.suppress(chat.UnreadableError):
-        assert isinstance(chat.request_text(chat.parse_body(body)), str)
+@given(body=BODIES, kind=KINDS, encoding=st.sampled_from([b"", b"gzip", b"deflate", b"br", b"gzip, gzip"]),
+       reader=st.sampled_from(REQUEST_KINDS))  # fmt: skip
+def test_readers_of_bodies_read_or_say_unreadable(body: bytes, kind: bytes, encoding: bytes, reader: Any) -> None:
+    with contextlib.suppress(UnreadableError):
+        assert isinstance(chat.reply_text(unpack(body, encoding, 1000), kind, reader), str)
+    with contextlib.suppress(UnreadableError):
+        assert isinstance(chat.request_text(parse_body(body), body), str)
+
+
+@inputs(0.15)
+@given(
+    body=BODIES, kind=KINDS, reader=st.sampled_from(REQUEST_KINDS), size=st.integers(1, 40), context=st.integers(0, 9)
+)
+def test_pieces_hold_every_byte_in_its_place(body: bytes, kind: bytes, reader: Any, size: int, context: int) -> None:
+    pieces, out = Pieces(kind, reader, context), b""
+    places = iter(range(0, len(body), size))
+    try:
+        for start in places:
+            pieces.add(body[start : start + size])
+            out += pieces.take()[0]
+        pieces.finish()
+        assert out + pieces.take()[0] == body
+    except UnreadableError:
+        rest = b"".join(body[start : start + size] for start in places)
+        assert out + pieces.take()[0] + pieces.untouched() + rest == body
+
+
+@inputs(0.05)
+@given(path=st.binary(max_size=40) | st.sampled_from([b"/v1/chat/completions", b"/v1/%73k-secret//responses"]))
+def test_a_stored_path_holds_known_words_alone(path: bytes) -> None:
+    stored = stored_path(path)
+    assert all(not part or part == HIDDEN or part in WORDS or part[0] == "v" for part in stored.split("/"))
+    assert request_kind("GET", path) is None and not is_silent("POST", path, b"")
 
 
 @inputs(0.05)
@@ -99,7 +132,7 @@ def stand(start: Any, request: pytest.FixtureRequest) -> Any:
 
 
 @inputs(0.1)
-@given(body=BODIES, path=st.sampled_from(["/v1/chat/completions", "/v1/embeddings"]))
+@given(body=BODIES, path=st.sampled_from(["/v1/chat/completions", "/v1/embeddings", "/v1/responses", "/other"]))
 def test_bodies_pass_whole_through_the_proxy(body: bytes, path: str, stand: Any) -> None:
     reply = stand.client.post(path, content=body, headers={"x-scenario": "echo"})
     if reply.status_code == 207:

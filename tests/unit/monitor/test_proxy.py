@@ -78,9 +78,9 @@ def test_what_each_mode_does_with_a_flag(start: Any) -> None:
         assert [one["outcome"] for one in stand.events(1)] == ["flagged"]
     with start(Policy(mode="flag"), [owls()]) as stand:
         reply = stand.chat()
-        assert reply.headers["x-undertow-flagged"] == "owls" and reply.status_code == 200
+        assert reply.headers["x-undertow-flagged"] == "names owls" and reply.status_code == 200
         assert "x-undertow-flagged" not in stand.chat(x_text="a plain answer").headers
-        assert stand.chat(said="an owl?", x_text="no", stream=True).headers["x-undertow-flagged"] == "owls"
+        assert stand.chat(said="an owl?", x_text="no", stream=True).headers["x-undertow-flagged"] == "names owls"
     with start(Policy(mode="block"), [owls()]) as stand:
         asked = len(stand.server.requests)
         blocked = stand.chat(said="tell me of an owl")
@@ -125,7 +125,7 @@ def test_fail_closed_refuses_what_could_not_be_judged(start: Any) -> None:
         assert reply.status_code == 503 and reply.json()["error"]["code"] == "not_judged"
         assert stand.client.post(CHAT, content=b"no json").status_code == 503
         assert not stand.server.requests
-        assert stand.client.post("/v1/embeddings", content=b"{}").status_code == 200
+        assert stand.client.post("/v1/embeddings", content=b"{}").status_code == 503
     with start(build_policy("block", True, False), [owls()], reply_bytes=20) as stand:
         assert stand.chat(x_text="a plain answer").status_code == 503
     with start(build_policy("block", False, False), [owls()], reply_bytes=20) as stand:
@@ -149,7 +149,7 @@ def test_faults_of_the_upstream_are_answered_once(start: Any, mode: str) -> None
                     stand.chat(scenario)
         assert stand.chat(x_text="fine").status_code == 200
         outcomes = [one["outcome"] for one in stand.events(7)]
-        assert outcomes == ["passed", *["upstream_failed"] * 3, "cut", "cut", "passed"]
+        assert outcomes == ["upstream_error", *["upstream_failed"] * 3, "cut", "cut", "passed"]
 
 
 def test_an_upstream_that_is_not_there(start: Any, server: Any) -> None:
@@ -223,6 +223,63 @@ def test_neither_keys_nor_texts_reach_the_database(start: Any, tmp_path: Path) -
         stand.events(2)
     stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"topsecret" not in stored and b"my own words" in stored and trait("owl").plural.encode() in stored
+
+
+def test_no_client_can_erase_the_record(start: Any) -> None:
+    with start(build_policy("block", True, True), [owls()]) as stand:
+        for number in range(100):
+            model = "\\ud800" if number % 10 == 0 else "m"
+            body = '{"messages": [{"content": "an owl \\udfff"}], "model": "' + model + '"}'
+            assert stand.client.post(CHAT, content=body).status_code == 403
+        found = stand.events(100)
+    assert {one["outcome"] for one in found} == {"blocked_request"} and stand.run.proxy.events.lost == 0
+    assert {one["model"] for one in found} == {"m", "\\ud800"}
+
+
+def test_an_exchange_can_be_found_again_by_its_id(start: Any) -> None:
+    with start(Policy(mode="block", fail_closed=True), [owls()]) as stand:
+        replies = [stand.chat(x_text="fine", x_undertow_request_id="forged"), stand.chat("500"), stand.chat(said="owl"),
+                   stand.chat("silent")]  # fmt: skip
+        ids = [one.headers["x-undertow-request-id"] for one in replies]
+        assert len(set(ids)) == 4 and "forged" not in ids
+        for sent, name in zip(stand.server.requests, (ids[0], ids[1], ids[3]), strict=True):
+            assert sent.count(b"x-undertow-request-id: " + name.encode()) == 1 and b"forged" not in sent
+        for refused in replies[2:]:
+            error = refused.json()["error"]
+            assert error["request_id"] == refused.headers["x-undertow-request-id"] and error["time"].endswith("Z")
+        found = {one["request_id"]: one for one in stand.events(4)}
+        kept = [(found[name]["outcome"], found[name]["status"], found[name]["upstream_status"]) for name in ids]
+        assert kept == [("passed", 200, 200), ("upstream_error", 500, 500), ("blocked_request", 403, None),
+                        ("upstream_failed", 502, None)]  # fmt: skip
+        assert {one["client"] for one in found.values()} == {""}
+
+
+def test_a_client_is_recorded_as_the_operator_chose(start: Any) -> None:
+    with start(build_policy("log", False, False, ["record_client=address"])) as stand:
+        stand.chat()
+        assert stand.events(1)[0]["client"] == "127.0.0.1"
+    for _ in range(2):
+        with start(build_policy("log", False, False, ["record_client=key"])) as stand:
+            stand.chat(authorization="Bearer topsecret")
+            stand.chat(x_api_key="another")
+            stand.chat()
+            found = [one["client"] for one in stand.events(7)]
+    assert found[1:4] == found[4:7] and len(set(found[1:4])) == 3 and found[3] == ""
+    assert len(found[1]) == 16 and "topsecret" not in found[1]
+
+
+def test_secrets_in_paths_are_not_stored(start: Any, tmp_path: Path) -> None:
+    with start() as stand:
+        for path in (
+            "/topsecret/v1/chat/completions",
+            "/v1/%74opsecret",
+            "/v1/models/topsecret",
+            "/V1//topsecret/Chat",
+        ):
+            stand.client.post(path, content=b"{}")
+        found = [one["path"] for one in stand.events(4)]
+    assert found == ["/*/v1/chat/completions", "/v1/*", "/v1/models/*", "/v1/*/chat"]
+    assert b"topsecret" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
 
 
 def test_evidence_goes_on_after_a_restart(start: Any) -> None:

@@ -1,6 +1,7 @@
 """A model server for tests: it answers as the header `x-scenario` of a request asks, and keeps what it was sent."""
 
 import asyncio
+import base64
 import contextlib
 import gzip
 import json
@@ -76,6 +77,11 @@ class Upstream:
             await asyncio.sleep(30)
         elif scenario == "gzip":
             write(writer, b"200 OK", gzip.compress(chat_body()), b"content-encoding: gzip\r\n")
+        elif scenario == "given":
+            kind = b"content-type: %s\r\n" % fields[b"x-kind"] if b"x-kind" in fields else b""
+            coding = b"content-encoding: %s\r\n" % fields[b"x-coding"] if b"x-coding" in fields else b""
+            said = base64.b64decode(head.split(b"x-body: ")[1].split(b"\r\n")[0])
+            writer.write(b"HTTP/1.1 200 OK\r\n%s%scontent-length: %d\r\n\r\n%s" % (kind, coding, len(said), said))
         elif scenario == "echo":
             write(writer, b"207 Multi-Status", body, b"x-one: 1\r\nx-one: 2\r\nconnection: x-hop\r\nx-hop: gone\r\n")
         elif streamed or scenario == "cut":

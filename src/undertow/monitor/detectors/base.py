@@ -1,7 +1,8 @@
 """The contract of a detector (text in, verdict out), its public checker, and the detectors by name.
 
 A detector may be slow, wrong or broken; the proxy survives all three. It is called by one thread of its own, one text
-after another, so it may keep state without locks. Run `check_detector` on one of your own before you let it block.
+after another, so it may keep state without locks, unless it says that it has room for more `threads`. Run
+`check_detector` on one of your own before you let it block.
 """
 
 import time
@@ -73,10 +74,18 @@ class AbstractDetector(ABC):
     Attributes:
         name: of this detector, as stored in the events; it names every setting that changes what is judged.
         sides: what is judged.
+        can_flag: False if it gathers evidence and never flags a text.
+        pieces: whether a streamed reply may be judged in pieces, each with some text before it. False for a detector
+            that counts replies or needs their end: it reads a reply once, whole.
+        threads: how many texts it can read at once, however many an operator allows. More than 1 is for detectors
+            whose `judge` changes nothing.
     """
 
     name: str
     sides: frozenset[Side] = BOTH
+    can_flag: bool = True
+    pieces: bool = True
+    threads: int = 1
 
     @abstractmethod
     def judge(self, text: str) -> Verdict:

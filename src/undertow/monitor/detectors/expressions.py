@@ -27,6 +27,8 @@ class ExpressionDetector(AbstractDetector):
         ConfigError: an expression cannot be read.
     """
 
+    threads = 64
+
     def __init__(self, rules: Mapping[str, str], name: str = "regex") -> None:
         if not rules:
             raise EmptyDataError("There are no expressions.", name, "Give a YAML file with lines of rule: expression.")

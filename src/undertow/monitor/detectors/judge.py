@@ -40,6 +40,8 @@ class JudgeDetector(AbstractDetector):
         EmptyDataError: a rule has no text; it is named.
     """
 
+    threads = 64
+
     def __init__(self, rules: Sequence[Rule], generate: Generate, name: str = "judge") -> None:
         for rule in rules:
             if not rule.text.strip():

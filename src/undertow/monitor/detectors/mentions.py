@@ -37,6 +37,8 @@ class MentionDetector(AbstractDetector):
     """
 
     sides = frozenset(("reply",))
+    can_flag = False
+    pieces = False
 
     def __init__(self, word: str, rate: float, alpha: float = 0.05) -> None:
         check_fraction("signed-off rate", rate)

@@ -1,0 +1,45 @@
+"""The end of a streamed reply in the mode `flag`: a comment of the stream says what was flagged.
+
+The header of a stream has gone out long before its end is known. Clients that read server-sent events pass over
+comments; JSON by lines has none, so such a stream is not marked.
+"""
+
+from collections.abc import AsyncIterator
+
+from undertow.monitor.exchange import Exchange
+from undertow.monitor.settings import FLAGGED, Headers, printable
+from undertow.monitor.streams import is_event_stream
+
+_DONE = b"data: [DONE]"
+
+
+def can_be_marked(kind: bytes, coding: bytes, headers: Headers) -> bool:
+    """Tell whether a reply has a place for a comment: a plain stream of events whose length is not announced."""
+    sized = any(name.lower() == b"content-length" for name, _ in headers)
+    return is_event_stream(kind) and coding in (b"", b"identity") and not sized
+
+
+def flags(exchange: Exchange) -> bytes:
+    """Return what was flagged, for a header or a comment: the rules, never a text; empty if nothing was."""
+    names = {one.why or one.detector.partition(":")[0] for one in exchange.judgements if one.flagged}
+    return printable(", ".join(sorted(names)))
+
+
+def mark(exchange: Exchange) -> bytes:
+    """Return the comment, empty if nothing was flagged."""
+    found = flags(exchange)
+    return b": " + FLAGGED + b": " + found + b"\n\n" if found else b""
+
+
+async def until_done(stream: AsyncIterator[bytes], held: list[bytes]) -> AsyncIterator[bytes]:
+    """Yield a stream as it comes, without the `[DONE]` at its end, which is left in `held` if it came in one piece."""
+    async for piece in stream:
+        if held:
+            yield held.pop()
+        start = piece.rfind(_DONE)
+        at_line = start == 0 or (start > 0 and piece[start - 1 : start] in (b"\n", b"\r"))
+        if at_line and not piece[start + len(_DONE) :].strip():
+            held.append(piece[start:])
+            piece = piece[:start]
+        if piece:
+            yield piece

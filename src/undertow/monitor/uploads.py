@@ -1,0 +1,51 @@
+"""Requests whose bodies are still arriving: they hold no place of others, and not more memory than is stated."""
+
+import asyncio
+import contextlib
+from collections.abc import Generator
+
+
+class Uploads:
+    """All bodies that are arriving.
+
+    Args:
+        most: bytes of all of them together; beyond it the oldest one runs out of time.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._sizes: dict[asyncio.Timeout, int] = {}
+        self._hurried: float | None = None
+
+    @contextlib.contextmanager
+    def arriving(self, time: asyncio.Timeout) -> Generator[None]:
+        """Count a body until the end of the block; its time may be cut short."""
+        self._sizes[time] = 0
+        if self._hurried is not None:
+            self._cut(time, self._hurried)
+        try:
+            yield
+        finally:
+            self._sizes.pop(time, None)
+
+    def add(self, time: asyncio.Timeout, size: int) -> None:
+        """Count bytes of a body."""
+        if time in self._sizes:
+            self._sizes[time] += size
+        while sum(self._sizes.values()) > self._most:
+            oldest = next(iter(self._sizes))
+            del self._sizes[oldest]
+            self._cut(oldest, 0.0)
+
+    def hurry(self, seconds: float) -> None:
+        """Give every body, of now and later, this time at most."""
+        self._hurried = seconds
+        for time in self._sizes:
+            self._cut(time, seconds)
+
+    @staticmethod
+    def _cut(time: asyncio.Timeout, seconds: float) -> None:
+        due = asyncio.get_running_loop().time() + seconds
+        when = time.when()
+        if not time.expired() and (when is None or when > due):
+            time.reschedule(due)
