@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from undertow.errors import ArtifactError, StorageError
+from undertow.monitor.counts import keep_counts
 from undertow.monitor.detectors.base import GatheredEvidence
 from undertow.monitor.screening import TextJudgement
 
@@ -106,6 +107,7 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA secure_delete=ON")
         connection.executescript(_SCHEMA)
+        keep_counts(connection)
         connection.execute(f"PRAGMA user_version={VERSION}")
     except (OSError, sqlite3.OperationalError) as error:
         raise StorageError(

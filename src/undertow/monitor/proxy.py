@@ -28,6 +28,7 @@ from undertow.monitor.exchange import (
     refuse_request,
     while_connected,
 )
+from undertow.monitor.rules import flagged_rules
 from undertow.monitor.screening import Screen, unreadable
 from undertow.monitor.settings import Headers, Limits, Policy, Upstream, passed_on, request_headers
 
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 FLAGGED = b"x-undertow-flagged"
-"""Header of a reply in the mode `flag`: the detectors that flagged the request or the reply."""
+"""Header of a reply in the mode `flag`: the rules that the request or the reply broke."""
 
 _NOT_PLAIN = re.compile(r"[^ -~]")
 _UPSTREAM_FAULTS = (httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError, OSError)
@@ -219,7 +220,7 @@ class Proxy:
     def _headers(self, exchange: Exchange, headers: Headers) -> Headers:
         if self.policy.mode != "flag" or not exchange.screened:
             return passed_on(headers)
-        names = sorted({one.detector for one in exchange.judgements if one.flagged})
+        names = flagged_rules(exchange.judgements)
         flagged = _NOT_PLAIN.sub("?", ", ".join(names)).encode()
         return [*passed_on(headers, FLAGGED), *([(FLAGGED, flagged)] if names else [])]
 

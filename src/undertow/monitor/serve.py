@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from undertow.errors import ConfigError
 from undertow.monitor.admin import Admin
 from undertow.monitor.detectors.base import AbstractDetector, GatheredEvidence
 from undertow.monitor.events import EventLog, read_evidence
+from undertow.monitor.locks import only_server
 from undertow.monitor.proxy import Proxy
 from undertow.monitor.screening import Screen
 from undertow.monitor.settings import Limits, Policy, Upstream
+from undertow.monitor.watching import AlarmPlan, AlarmWatch
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class Service:
         port: of the proxy; 0 takes a free one.
         admin_port: of the page; 0 takes a free one.
         token: opens the page to other machines; without one it is bound to loopback.
+        alarms: when they are raised, and who is told.
     """
 
     upstream: Upstream
@@ -58,6 +61,7 @@ class Service:
     port: int = 8790
     admin_port: int = 8791
     token: str | None = None
+    alarms: AlarmPlan = field(default_factory=AlarmPlan)
 
 
 class _ImpatientProtocol(H11Protocol):
@@ -81,7 +85,7 @@ def serve(service: Service, started: Callable[[str, str], None]) -> None:
         started: called with the URLs of the proxy and of the page.
 
     Raises:
-        ConfigError: two detectors have one name, or a port is taken.
+        ConfigError: two detectors have one name, a port is taken, or another server writes this database.
         StorageError, ArtifactError: the events cannot be stored.
         KeyboardInterrupt: it was told to stop.
     """
@@ -111,7 +115,7 @@ def running(service: Service) -> Generator[RunningProxy]:
     """Serve until the end of the block, which waits for exchanges under way and writes their events.
 
     Raises:
-        ConfigError: two detectors have one name, or a port is taken.
+        ConfigError: two detectors have one name, a port is taken, or another server writes this database.
         StorageError, ArtifactError: the events cannot be stored.
     """
     names = [one.name for one in service.detectors]
@@ -120,14 +124,18 @@ def running(service: Service) -> Generator[RunningProxy]:
     with contextlib.ExitStack() as stack:
         front = stack.enter_context(_listen(service.host, service.port))
         back = stack.enter_context(_listen(service.host if service.token else "127.0.0.1", service.admin_port))
+        stack.enter_context(only_server(service.events))
         _resume(service)
+        watch = AlarmWatch(service.events, service.alarms)
+        stack.callback(watch.close)
         events = EventLog(service.events, lambda: _gathered(service.detectors), service.keep_days)
         stack.callback(events.close)
+        watch.start(lambda: events.lost)
         screen = Screen(service.detectors, service.limits.detector_s)
         proxy = Proxy(service.upstream, service.policy, service.limits, screen, events)
         # The server reports a reply that we break off on purpose as an error of the application.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-        admin = _start(Admin(proxy, service.token), back)
+        admin = _start(Admin(proxy, service.token, watch), back)
         served = _start(proxy, front, proxy.close)
         stack.callback(_stop, [served, admin])
         yield RunningProxy(f"http://{_shown(front)}", f"http://{_shown(back)}", served[1])

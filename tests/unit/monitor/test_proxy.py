@@ -78,9 +78,9 @@ def test_what_each_mode_does_with_a_flag(start: Any) -> None:
         assert [one["outcome"] for one in stand.events(1)] == ["flagged"]
     with start(Policy(mode="flag"), [owls()]) as stand:
         reply = stand.chat()
-        assert reply.headers["x-undertow-flagged"] == "owls" and reply.status_code == 200
+        assert reply.headers["x-undertow-flagged"] == "names owls" and reply.status_code == 200
         assert "x-undertow-flagged" not in stand.chat(x_text="a plain answer").headers
-        assert stand.chat(said="an owl?", x_text="no", stream=True).headers["x-undertow-flagged"] == "owls"
+        assert stand.chat(said="an owl?", x_text="no", stream=True).headers["x-undertow-flagged"] == "names owls"
     with start(Policy(mode="block"), [owls()]) as stand:
         asked = len(stand.server.requests)
         blocked = stand.chat(said="tell me of an owl")
