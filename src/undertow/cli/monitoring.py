@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from undertow.errors import MissingExtraError
+from undertow.errors import ConfigError, MissingExtraError, UserError
 
 if TYPE_CHECKING:
+    from undertow.monitor.detectors.base import AbstractDetector
     from undertow.monitor.settings import Limits
     from undertow.monitor.watching import AlarmPlan
 
@@ -72,9 +73,7 @@ def serve_command(
     target = parse_upstream(upstream)
     policy = build_policy(mode, fail_closed, keep_text)
     limits, alarms = _limits_and_alarms(settings, webhooks)
-    from undertow.monitor.detectors.base import detector
-
-    made = [detector(spec) for spec in detectors]
+    made = made_detectors(detectors)
     with _extra("proxy"):
         from undertow.monitor.serve import Service, serve
 
@@ -92,6 +91,72 @@ def serve_command(
         alarms=alarms,
     )
     serve(service, lambda front, back: print(f"proxy: {front}\npage: {back}\nevents: {events}", flush=True))
+
+
+@monitor.command("screen")
+def screen_command(
+    detectors: Detectors,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port for gateways.")] = 8792,
+    admin_port: Annotated[int, typer.Option(help=f"Port of the page; loopback unless {TOKEN} is set.")] = 8793,
+    mode: Annotated[str, typer.Option(help="log (nothing is ever blocked) or block.")] = "block",
+    fail_closed: Annotated[bool, typer.Option("--fail-closed", help="Block what could not be judged.")] = False,
+    events: Annotated[Path, typer.Option(help="Database of events.")] = EVENTS,
+    keep_days: Annotated[float, typer.Option(min=0.0, help="Age at which events are deleted.")] = 30.0,
+    keep_text: Annotated[bool, typer.Option("--keep-text", help="Store what detectors read, keys never.")] = False,
+    webhooks: Webhooks = [],  # noqa: B006
+    settings: Settings = [],  # noqa: B006
+) -> None:
+    """Answer gateways that ask whether a text may pass: LiteLLM's generic guardrail API, and a plain one."""
+    from undertow.monitor.settings import build_policy
+
+    policy = build_policy(mode, fail_closed, keep_text)
+    if policy.mode == "flag":
+        raise ConfigError("A guardrail has no reply to put a header on.", mode, "Choose --mode log or block.")
+    limits, alarms = _limits_and_alarms(settings, webhooks)
+    made = made_detectors(detectors)
+    with _extra("guardrail"):
+        from undertow.monitor.guardrail import LITELLM, SCREEN
+        from undertow.monitor.serve import Service, serve
+
+    service = Service(
+        upstream=None,
+        policy=policy,
+        limits=limits,
+        detectors=made,
+        events=events,
+        keep_days=keep_days,
+        host=host,
+        port=port,
+        admin_port=admin_port,
+        token=os.environ.get(TOKEN) or None,
+        alarms=alarms,
+    )
+
+    def started(front: str, back: str) -> None:
+        print(f"guardrail: {front}{LITELLM}\nplain: {front}{SCREEN}\npage: {back}\nevents: {events}", flush=True)
+
+    serve(service, started)
+
+
+def made_detectors(specifications: list[str]) -> "list[AbstractDetector]":
+    """Make detectors of what an operator writes; one of another package may fail in any way.
+
+    Raises:
+        UserError: one cannot be made.
+    """
+    from undertow.monitor.detectors.base import detector
+
+    made: list[AbstractDetector] = []
+    for one in specifications:
+        try:
+            made.append(detector(one))
+        except UserError:
+            raise
+        except Exception as error:
+            what = f"The detector cannot be made ({type(error).__name__}: {error})."
+            raise ConfigError(what, one, "Correct what follows its name, or ask whoever wrote it.") from error
+    return made
 
 
 def _limits_and_alarms(settings: list[str], webhooks: list[str]) -> "tuple[Limits, AlarmPlan]":

@@ -26,7 +26,6 @@ from undertow.monitor.events import EventLog
 from undertow.monitor.exchange import Receive, Send
 from undertow.monitor.metrics import CONTENT_TYPE, metrics_text
 from undertow.monitor.rules import note
-from undertow.monitor.screening import Screen
 from undertow.monitor.settings import Policy
 from undertow.monitor.watching import AlarmWatch
 
@@ -55,8 +54,8 @@ class Served(Protocol):
         ...
 
     @property
-    def screen(self) -> Screen:
-        """The detectors."""
+    def detectors(self) -> Sequence[AbstractDetector]:
+        """What reads."""
         ...
 
     @property
@@ -137,12 +136,12 @@ class Admin:
             "health": self.health(),
             "mode": served.policy.mode,
             "fail_closed": served.policy.fail_closed,
-            "detectors": [one.name for one in served.screen.detectors],
+            "detectors": [one.name for one in served.detectors],
             "traffic": counts.traffic(connection, _MINUTES, time.time()),
             "totals": counts.totals(connection),
             "events": [_shown_event(one) for one in counts.notable_events(connection, _SHOWN_EVENTS)],
             "evidence": {
-                name: {**one, "needed": _needed(one), "here": name in _names(served.screen.detectors)}
+                name: {**one, "needed": _needed(one), "here": name in _names(served.detectors)}
                 for name, one in counts.evidence_now(connection).items()
             },
             "alarms": [_shown_alarm(one, connection) for one in last_alarms(connection, _SHOWN_ALARMS)],

@@ -56,6 +56,7 @@ class Proxy:
     def __init__(self, upstream: Upstream, policy: Policy, limits: Limits, screen: Screen, events: EventLog) -> None:
         self.active = 0
         self.upstream, self.policy, self.limits, self.screen, self.events = upstream, policy, limits, screen, events
+        self.detectors = screen.detectors
         # A server commonly closes a connection that was idle for 5 s; one that is reused must be younger.
         self._pool = httpcore2.AsyncConnectionPool(
             max_connections=limits.concurrent, max_keepalive_connections=100, keepalive_expiry=4.0

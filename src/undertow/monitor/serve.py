@@ -16,13 +16,15 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from undertow.errors import ConfigError
 from undertow.monitor.admin import Admin
-from undertow.monitor.detectors.base import AbstractDetector, GatheredEvidence
-from undertow.monitor.events import EventLog, read_evidence
-from undertow.monitor.locks import only_server
+from undertow.monitor.detectors.base import AbstractDetector
+from undertow.monitor.events import EventLog
+from undertow.monitor.gathering import gathering
+from undertow.monitor.guarding import TextGuard
+from undertow.monitor.guardrail import Guardrail
 from undertow.monitor.proxy import Proxy
 from undertow.monitor.screening import Screen
 from undertow.monitor.settings import Limits, Policy, Upstream
-from undertow.monitor.watching import AlarmPlan, AlarmWatch
+from undertow.monitor.watching import AlarmPlan
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ class Service:
     """Everything that `serve` needs.
 
     Attributes:
-        upstream: where requests go.
+        upstream: where requests go; None for a guardrail, which gateways ask and which passes nothing on.
         policy: what is done with verdicts.
         limits: bounds on one exchange.
         detectors: with different names.
@@ -51,7 +53,7 @@ class Service:
         alarms: when they are raised, and who is told.
     """
 
-    upstream: Upstream
+    upstream: Upstream | None
     policy: Policy
     limits: Limits
     detectors: Sequence[AbstractDetector]
@@ -124,21 +126,23 @@ def running(service: Service) -> Generator[RunningProxy]:
     with contextlib.ExitStack() as stack:
         front = stack.enter_context(_listen(service.host, service.port))
         back = stack.enter_context(_listen(service.host if service.token else "127.0.0.1", service.admin_port))
-        stack.enter_context(only_server(service.events))
-        _resume(service)
-        watch = AlarmWatch(service.events, service.alarms)
-        stack.callback(watch.close)
-        events = EventLog(service.events, lambda: _gathered(service.detectors), service.keep_days)
-        stack.callback(events.close)
-        watch.start(lambda: events.lost)
-        screen = Screen(service.detectors, service.limits.detector_s)
-        proxy = Proxy(service.upstream, service.policy, service.limits, screen, events)
+        plan = service.alarms
+        events, watch = stack.enter_context(gathering(service.events, service.detectors, service.keep_days, plan))
+        proxy = _application(service, events)
         # The server reports a reply that we break off on purpose as an error of the application.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         admin = _start(Admin(proxy, service.token, watch), back)
         served = _start(proxy, front, proxy.close)
         stack.callback(_stop, [served, admin])
         yield RunningProxy(f"http://{_shown(front)}", f"http://{_shown(back)}", served[1])
+
+
+def _application(service: Service, events: EventLog) -> Proxy | Guardrail:
+    if service.upstream is None:
+        guard = TextGuard(service.policy, service.detectors, service.limits.detector_s, events)
+        return Guardrail(guard, service.limits)
+    screen = Screen(service.detectors, service.limits.detector_s)
+    return Proxy(service.upstream, service.policy, service.limits, screen, events)
 
 
 def _start(
@@ -195,19 +199,3 @@ def _listen(host: str, port: int) -> socket.socket:
 def _shown(listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _gathered(detectors: Sequence[AbstractDetector]) -> dict[str, GatheredEvidence]:
-    found = {one.name: one.evidence() for one in detectors}
-    return {name: evidence for name, evidence in found.items() if evidence is not None}
-
-
-def _resume(service: Service) -> None:
-    """Give each detector what an earlier process gathered under its name."""
-    stored = read_evidence(service.events)
-    for one in service.detectors:
-        try:
-            if one.name in stored:
-                one.resume(stored[one.name]["state"])
-        except Exception:
-            logger.warning("The evidence of %s cannot be read and begins anew.", one.name)
