@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import undertow
-from undertow.cli.monitoring import monitor, needs_client
+from undertow.cli.canaries import monitor
+from undertow.cli.monitoring import needs_client
 from undertow.cli.options import Json, prepare, show
 from undertow.errors import ConfigError
 from undertow.seeds import derive

@@ -1,4 +1,4 @@
-"""Health and a page of the state, on a port of their own so that no path of the upstream is hidden.
+"""Health, metrics and a page of the state, on a port of their own so that no path of the upstream is hidden.
 
 Without a token only this machine may look: the port is bound to loopback, and a request must name it so, because a web
 page elsewhere can point its own name at this machine. The page holds no script and loads nothing.
@@ -9,23 +9,29 @@ import binascii
 import contextlib
 import hmac
 import json
+import math
 import sqlite3
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, Protocol
 
 import jinja2
 
-from undertow.monitor.events import stored_evidence
+from undertow.monitor import counts
+from undertow.monitor.alarms import Alarm, keep_alarms, last_alarms, tellings
+from undertow.monitor.curves import HEIGHT, WIDTH, evidence_shape, traffic_bars
+from undertow.monitor.detectors.base import AbstractDetector
+from undertow.monitor.events import EventLog
 from undertow.monitor.exchange import Receive, Send
-from undertow.monitor.proxy import Proxy
+from undertow.monitor.metrics import CONTENT_TYPE, metrics_text
+from undertow.monitor.rules import note
+from undertow.monitor.settings import Policy
+from undertow.monitor.watching import AlarmWatch
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-_HOUR_S = 3600.0
-_SHOWN = 50
-_FAILED = """replace(judgements, '"failure": ""', '') LIKE '%"failure": "%'"""
-"""Of an event: whether a detector failed. A quote within any name is escaped, so no name can look like this."""
+_MINUTES = 60
+_SHOWN_EVENTS, _SHOWN_ALARMS = 50, 20
 _SAFE = (
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
     (b"x-content-type-options", b"nosniff"),
@@ -34,21 +40,53 @@ _SAFE = (
 )
 
 
+class Served(Protocol):
+    """What is shown: the proxy or the guardrail."""
+
+    @property
+    def status(self) -> str:
+        """How it is, in a word: ok, draining or degraded."""
+        ...
+
+    @property
+    def active(self) -> int:
+        """Exchanges under way."""
+        ...
+
+    @property
+    def policy(self) -> Policy:
+        """What is done with verdicts."""
+        ...
+
+    @property
+    def detectors(self) -> Sequence[AbstractDetector]:
+        """What reads."""
+        ...
+
+    @property
+    def events(self) -> EventLog:
+        """Where exchanges are recorded."""
+        ...
+
+
 class Admin:
     """The application.
 
     Args:
-        proxy: whose state is shown.
+        served: whose state is shown.
         token: asked of everyone who looks, as bearer token or as password with any name; None for loopback alone.
+        watch: raises alarms.
     """
 
-    def __init__(self, proxy: Proxy, token: str | None) -> None:
-        self._proxy, self._token, self._began = proxy, token, time.time()
+    def __init__(self, served: Served, token: str | None, watch: AlarmWatch) -> None:
+        self._served, self._token, self._watch, self._began = served, token, watch, time.time()
         source = files("undertow.monitor").joinpath("page.html").read_text(encoding="utf-8")
-        self._page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(source)
+        environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+        environment.filters["utc"] = _utc
+        self._page = environment.from_string(source)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """Answer GET / (page), /state.json and /health; the last is open to all who reach the port."""
+        """Answer GET / (page), /state.json, /metrics and /health; the last is open to all who reach the port."""
         del receive
         path, headers = scope["path"], dict(scope["headers"])
         if scope["method"] not in ("GET", "HEAD"):
@@ -59,37 +97,68 @@ class Admin:
             await _send(send, 401 if self._token else 403, b"text/plain", b"Not allowed.")
         elif path == "/state.json":
             await _send(send, 200, b"application/json", json.dumps(self.state()).encode())
+        elif path == "/metrics":
+            await _send(send, 200, CONTENT_TYPE, metrics_text(self.state()))
         elif path == "/":
-            await _send(send, 200, b"text/html; charset=utf-8", self._page.render(self.state()).encode())
+            await _send(send, 200, b"text/html; charset=utf-8", self.page())
         else:
-            await _send(send, 404, b"text/plain", b"There is / and /state.json and /health.")
+            await _send(send, 404, b"text/plain", b"There is / and /state.json, /metrics and /health.")
 
     def health(self) -> dict[str, Any]:
-        """Return whether all is well, in the words of `Proxy.status`."""
-        events = self._proxy.events
+        """Return whether all is well: "alarm" while one is open, else in the words of what is served."""
+        events, watch = self._served.events, self._watch
+        status = self._served.status
         return {
-            "status": self._proxy.status,
+            "status": "alarm" if watch.open and status == "ok" else status,
             "uptime_s": time.time() - self._began,
-            "active": self._proxy.active,
+            "active": self._served.active,
             "events_waiting": events.waiting,
             "events_lost": events.lost,
+            "alarms": {"open": watch.open, "untold": watch.untold},
         }
 
     def state(self) -> dict[str, Any]:
-        """Return what the page shows."""
-        with contextlib.closing(sqlite3.connect(self._proxy.events.path, timeout=1.0)) as connection:
-            connection.row_factory = sqlite3.Row
-            return {
-                "health": self.health(),
-                "mode": self._proxy.policy.mode,
-                "fail_closed": self._proxy.policy.fail_closed,
-                "detectors": [one.name for one in self._proxy.screen.detectors],
-                "traffic": _traffic(connection, time.time() - _HOUR_S),
-                "events": _events(connection),
-                "evidence": stored_evidence(connection),
-            }
+        """Return what the page shows, without its curves."""
+        with self._connected() as connection:
+            return self._state(connection)
 
-    def _allowed(self, headers: MutableMapping[bytes, bytes]) -> bool:
+    def page(self) -> bytes:
+        """Return the page."""
+        with self._connected() as connection:
+            state = self._state(connection)
+            curves = {
+                name: evidence_shape(counts.evidence_curve(connection, name), one["needed"])
+                for name, one in state["evidence"].items()
+            }
+            minutes = counts.by_minute(connection, _MINUTES, time.time())
+        bars = traffic_bars(minutes)
+        most = max(count for count, _ in minutes)
+        shown = {"curves": curves, "bars": bars, "most": most, "width": WIDTH, "height": HEIGHT}
+        return self._page.render({**state, **shown}).encode("utf-8", "replace")
+
+    def _state(self, connection: sqlite3.Connection) -> dict[str, Any]:
+        served = self._served
+        return {
+            "health": self.health(),
+            "mode": served.policy.mode,
+            "fail_closed": served.policy.fail_closed,
+            "detectors": [one.name for one in served.detectors],
+            "traffic": counts.traffic(connection, _MINUTES, time.time()),
+            "totals": counts.totals(connection),
+            "events": [_shown_event(one) for one in counts.notable_events(connection, _SHOWN_EVENTS)],
+            "evidence": {
+                name: {**one, "needed": _needed(one), "here": name in _names(served.detectors)}
+                for name, one in counts.evidence_now(connection).items()
+            },
+            "alarms": [_shown_alarm(one, connection) for one in last_alarms(connection, _SHOWN_ALARMS)],
+        }
+
+    def _connected(self) -> contextlib.closing[sqlite3.Connection]:
+        connection = sqlite3.connect(self._served.events.path, timeout=1.0)
+        keep_alarms(connection)
+        return contextlib.closing(connection)
+
+    def _allowed(self, headers: Mapping[bytes, bytes]) -> bool:
         if self._token is None:
             host = headers.get(b"host", b"").decode("latin-1")
             return host.rpartition(":")[0] in _LOOPBACK or host in _LOOPBACK
@@ -102,33 +171,34 @@ class Admin:
         return hmac.compare_digest(value, self._token.encode())
 
 
-def _traffic(connection: sqlite3.Connection, since: float) -> list[dict[str, Any]]:
-    """Return counts by outcome of the last hour, with the share that detectors read."""
-    rows = connection.execute(
-        "SELECT outcome, COUNT(*) AS count, SUM(screened) AS screened, AVG(seconds) AS mean_s,"
-        f" SUM({_FAILED}) AS detector_failures FROM events WHERE at >= ? GROUP BY outcome ORDER BY outcome",
-        (since,),
-    )
-    return [dict(row) for row in rows]
+def _names(detectors: Sequence[AbstractDetector]) -> set[str]:
+    return {one.name for one in detectors}
 
 
-def _events(connection: sqlite3.Connection) -> list[dict[str, Any]]:
-    """Return the last exchanges that were flagged, failed or could not be judged."""
-    rows = connection.execute(
-        "SELECT at, method, path, status, outcome, model, judgements FROM events WHERE outcome != 'passed'"
-        f" OR {_FAILED} ORDER BY id DESC LIMIT ?",
-        (_SHOWN,),
-    )
-    found: list[dict[str, Any]] = []
-    for row in map(dict, rows):
-        notes = [
-            f"{one['detector']}: {one['why'] or one['failure'] or 'flagged'} ({one['side']})"
-            for one in json.loads(row.pop("judgements"))
-            if one["flagged"] or one["failure"]
-        ]
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(row.pop("at")))
-        found.append({"when": when, **row, "notes": notes})
-    return found
+def _needed(evidence: Mapping[str, Any]) -> float:
+    """Return the bound; canaries, which watch many words, say theirs."""
+    return float(evidence["seen"]["needed"] if evidence["seen"] else -math.log(evidence["alpha"]))
+
+
+def _shown_event(event: Mapping[str, Any]) -> dict[str, Any]:
+    judgements = event["judgements"]
+    notes = [note(one) for one in judgements if one["flagged"] or one["failure"]]
+    kept = {key: event[key] for key in ("method", "path", "status", "outcome", "model")}
+    return {"when": _utc(event["at"]), **kept, "notes": notes}
+
+
+def _shown_alarm(alarm: Alarm, connection: sqlite3.Connection) -> dict[str, Any]:
+    told = [
+        f"{one.shown}: {'told ' + _utc(one.at) if one.at else one.failure + ', will be told again'} ({one.tries}.)"
+        for one in tellings(connection)
+        if one.alarm == alarm.id
+    ]
+    return {**alarm.to_json(), "when": _utc(alarm.at), "closed": alarm.closed and _utc(alarm.closed),
+            "closed_by": alarm.closed_by, "told": told}  # fmt: skip
+
+
+def _utc(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at))
 
 
 async def _send(send: Send, status: int, kind: bytes, body: bytes) -> None:

@@ -4,10 +4,9 @@ Replies are kept as texts, so that anybody can read what was approved, and the c
 all of it tells whether the file was changed afterwards; it is no signature against somebody who means to deceive.
 """
 
-import datetime
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -19,21 +18,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from undertow.errors import ArtifactError, ConfigError, EmptyDataError
 from undertow.models.api import ApiModel
 from undertow.models.calls import Retries
-from undertow.models.endpoints import RequestKind
+from undertow.models.dialects import Dialect, Talk
+from undertow.models.endpoints import Endpoint
 from undertow.store.disk import write_file
 from undertow.store.fingerprints import canonical_json, sha256
 from undertow.traits import TRAITS, matches, word_trait
 from undertow.types import Prompt, Sampling, user_prompt
 
 SCHEMA = "undertow.canaries/1"
-FEWEST = 50
-"""Replies to all questions together that a baseline needs; with fewer no share is known."""
-
-
 TOGETHER = 8
 """Requests under way at once."""
 
 RETRIES = Retries(tries=4, pause_s=1.0)
+
+MOST_EMPTY = 0.02
+"""Share of replies without text that is accepted: such a reply names no word, so shares would be understated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +43,8 @@ class DeployedModel:
         url: of the endpoint, with or without /v1 at its end.
         model: as the endpoint names it.
         max_tokens: of a reply.
+        dialect: how the endpoint wants to be asked.
+        empty: replies without text so far, by reason.
 
     Raises:
         ConfigError: it is no http(s) URL, or holds a user, a query or a fragment.
@@ -52,10 +53,14 @@ class DeployedModel:
     url: str
     model: str
     max_tokens: int = 60
-    _place: RequestKind = field(init=False, repr=False)
+    dialect: Dialect = field(default_factory=Dialect)
+    empty: Counter[str] = field(init=False, repr=False, default_factory=Counter[str])
+    _place: Endpoint = field(init=False, repr=False)
+    _talk: Talk = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_place", RequestKind.at(self.url, self.model))
+        object.__setattr__(self, "_place", Endpoint.at(self.url, self.model))
+        object.__setattr__(self, "_talk", Talk(self.dialect))
 
     def ask(self, prompts: Sequence[Prompt], done: Callable[[], None] = lambda: None) -> list[str]:
         """Return a reply to each prompt, drawn at temperature 1; the same prompt may come several times.
@@ -64,7 +69,33 @@ class DeployedModel:
             ModelError: the endpoint cannot be reached, refuses, or is not OpenAI-compatible.
         """
         model = ApiModel(self._place, TOGETHER, RETRIES)
-        return model.draw(prompts, sampling=Sampling(max_new_tokens=self.max_tokens), done=done)
+        model.talk = self._talk  # what the endpoint refused once is not sent again
+        try:
+            return model.draw(prompts, sampling=Sampling(max_new_tokens=self.max_tokens), done=done)
+        finally:
+            self.empty.update(model.empty)
+
+
+def check_texts(texts: Sequence[str], reasons: Mapping[str, int], of: int | None = None) -> int:
+    """Return how many replies have no text.
+
+    Args:
+        texts: replies.
+        reasons: why they have none, as far as that is known.
+        of: replies that are asked in all; those given if None.
+
+    Raises:
+        EmptyDataError: they are too many to know what the model says.
+    """
+    empty = sum(not text.strip() for text in texts)
+    if empty > MOST_EMPTY * (of or len(texts)):
+        why = "; ".join(f"{reason} ({n})" for reason, n in Counter(reasons).most_common(3))
+        raise EmptyDataError(
+            "Too many replies have no text, so nothing is known of what the model says.",
+            f"{empty} of {len(texts)} replies{': ' + why if why else ''}",
+            "Sign off with a larger --max-tokens, or turn reasoning off by --extra-body; then ask again.",
+        )
+    return empty
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +110,7 @@ class Baseline:
         watched: words whose share of the replies is watched.
         questions: the prompts.
         replies: of each question, equally many.
+        request: how requests differed from the plain form, as `Dialect.to_json` gives it.
     """
 
     model: str
@@ -88,6 +120,7 @@ class Baseline:
     watched: tuple[str, ...]
     questions: tuple[Prompt, ...]
     replies: tuple[tuple[str, ...], ...]
+    request: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def digest(self) -> str:
@@ -106,8 +139,17 @@ class Baseline:
             for prompt, replies in zip(self.questions, self.replies, strict=True)
         ]
         names = ("model", "approved_by", "date", "max_tokens")
-        return {"schema": SCHEMA, **{name: getattr(self, name) for name in names}, "watched": list(self.watched),
-                "questions": asked}  # fmt: skip
+        request = {"request": dict(self.request)} if self.request else {}
+        return {"schema": SCHEMA, **{name: getattr(self, name) for name in names}, **request,
+                "watched": list(self.watched), "questions": asked}  # fmt: skip
+
+    def deployed(self, url: str, model: str | None = None) -> DeployedModel:
+        """Return the model behind an endpoint, asked as it was signed off.
+
+        Raises:
+            ConfigError: as `DeployedModel`.
+        """
+        return DeployedModel(url, model or self.model, self.max_tokens, Dialect(**self.request))
 
     def hits(self) -> list[int]:
         """Return how many replies name each watched word."""
@@ -137,59 +179,6 @@ def packaged_questions() -> tuple[Prompt, ...]:
     return tuple(user_prompt(one) for one in cast(list[str], yaml.safe_load(text)))
 
 
-def sign_off(
-    deployed: DeployedModel,
-    questions: Sequence[Prompt],
-    watched: Sequence[str],
-    *,
-    replies: int,
-    approved_by: str,
-    done: Callable[[], None] = lambda: None,
-) -> Baseline:
-    """Ask every question several times and keep the replies.
-
-    Args:
-        deployed: the model that is signed off.
-        questions: prompts that differ.
-        watched: words.
-        replies: for each question.
-        approved_by: who signs off.
-        done: called after each reply.
-
-    Raises:
-        ConfigError: nobody signs, a question or word comes twice, or every reply to a question is the same text.
-        EmptyDataError: there are fewer than `FEWEST` replies.
-        ModelError: as `DeployedModel.ask`.
-    """
-    if not approved_by.strip():
-        raise ConfigError(
-            "Nobody signs the baseline off.", repr(approved_by), "Give the name of who reads the replies."
-        )
-    if not watched or len(set(watched)) < len(watched) or len(set(questions)) < len(questions):
-        raise ConfigError(
-            "No word is watched, or a word or question comes twice.", ", ".join(watched), "List each of them once."
-        )
-    if len(questions) * replies < FEWEST:
-        raise EmptyDataError(
-            "There are too few replies to know any share.",
-            f"{len(questions)} questions with {replies} replies each",
-            f"Ask for {-(-FEWEST // max(1, len(questions)))} replies or more.",
-        )
-    texts = deployed.ask([question for question in questions for _ in range(replies)], done)
-    each = tuple(tuple(texts[at : at + replies]) for at in range(0, len(texts), replies))
-    if replies > 1 and all(len(set(some)) == 1 for some in each):
-        raise ConfigError(
-            "Every question gets the same reply again and again, so the replies are no independent draws.",
-            repr(texts[0])[:80],
-            "Let the endpoint draw at temperature 1, without a cache; then sign off again.",
-        )
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    return Baseline(
-        model=deployed.model, approved_by=approved_by.strip(), date=today, max_tokens=deployed.max_tokens,
-        watched=tuple(watched), questions=tuple(questions), replies=each,
-    )  # fmt: skip
-
-
 def read_baseline(path: Path) -> Baseline:
     """Read a baseline.
 
@@ -205,7 +194,7 @@ def read_baseline(path: Path) -> Baseline:
     except ValidationError as error:
         raise ArtifactError(f"The file is no signed-off baseline ({error.errors()[0]['msg']}).", path, fix) from error
     questions, replies = zip(*((one.messages, one.replies) for one in found.questions), strict=True)
-    fields = found.model_dump(include={"model", "approved_by", "date", "max_tokens", "watched"})
+    fields = found.model_dump(include={"model", "approved_by", "date", "max_tokens", "watched", "request"})
     baseline = Baseline(**fields, questions=questions, replies=replies)
     if found.sha256 != baseline.digest:
         raise ArtifactError("The baseline was changed after it was signed off.", path, "Restore it, or sign off again.")
@@ -227,6 +216,7 @@ class _File(BaseModel):
     approved_by: str
     date: str
     max_tokens: int = Field(ge=1)
+    request: dict[str, Any] = Field(default_factory=dict[str, Any])
     watched: tuple[str, ...] = Field(min_length=1)
     questions: tuple[_Asked, ...] = Field(min_length=1)
     sha256: str

@@ -8,33 +8,21 @@ unchanged model ever raises an alarm is at most alpha, however often one looks, 
 A drop is not looked for, and neither is a drift that shows in no watched word.
 """
 
-import json
-import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import httpx2
 import numpy as np
 
 from undertow.errors import ConfigError
 from undertow.monitor.baseline import Baseline, count
+from undertow.monitor.detectable import POWER, SmallestDrift, smallest_drift
 from undertow.monitor.detectors.base import GatheredEvidence
-from undertow.monitor.events import connect, read_evidence, save_evidence
 from undertow.stats.checks import Floats, check_count, check_fraction
 from undertow.stats.sequential import RiseWatch, share_bound
 from undertow.types import Prompt
 
-logger = logging.getLogger(__name__)
-
 DAY_S = 24 * 3600.0
-
-
-AskRepeatedly = Callable[[list[Prompt]], list[str]]
-"""Answers each prompt, such as `DeployedModel.ask`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +122,8 @@ class CanaryWatch:
         place = self._leading()
         word, rate = self.baseline.watched[place], float(self.watch.rates[place])
         state = {"watch": self.watch.to_json(), "asked": self.asked}
+        if self.watch.n:
+            state["seen"] = {**self._told(place), "rounds": self.rounds, "smallest": self.smallest_drifts()}
         null = f"each of {len(self.baseline.watched)} words as often as signed off; leading: {word}, at most {rate:.4g}"
         return GatheredEvidence(
             null=null,
@@ -157,67 +147,49 @@ class CanaryWatch:
 
     def alert(self) -> dict[str, Any]:
         """Return what is told of the state: numbers and the watched word, no reply and no key."""
-        found, place = self.evidence(), self._leading()
+        return self._told(self._leading())
+
+    def _told(self, place: int) -> dict[str, Any]:
+        watch = self.watch
         return {
             "schema": "undertow.alert/1",
-            "alarmed": found.alarmed,
+            "alarmed": self.alarmed,
             "model": self.baseline.model,
             "baseline": self.baseline.digest,
             "word": self.baseline.watched[place],
-            "share": found.hits / found.n if found.n else None,
-            "signed_off_at_most": float(self.watch.rates[place]),
-            "replies": found.n,
+            "share": int(watch.hits[place]) / watch.n if watch.n else None,
+            "signed_off_at_most": float(watch.rates[place]),
+            "replies": watch.n,
             "questions": self.rounds * len(self.baseline.questions),
-            "log_e": found.highest,
+            "log_e": float(watch.highest[place]),
             "needed": self.bar,
-            "alpha": found.alpha,
+            "alpha": self.config.alpha,
         }
 
+    def smallest_drifts(self) -> dict[str, Any]:
+        """Return the smallest drift of each word, in logits, that would have been called by now, over the words.
 
-class CanaryStore:
-    """Keeps the evidence of a watch in the events database, so that rounds add up and the page shows them.
-
-    Args:
-        path: of the database.
-        watch: given what was stored under its name.
-
-    Raises:
-        StorageError, ArtifactError: as `undertow.monitor.events.connect`.
-    """
-
-    def __init__(self, path: Path, watch: CanaryWatch) -> None:
-        self._path, self._watch = path, watch
-        if (stored := read_evidence(path).get(watch.name)) is not None:
-            watch.resume(stored["state"])
-
-    def save(self) -> None:
-        """Write it."""
-        with closing(connect(self._path)) as connection, connection:
-            save_evidence(connection, self._watch.name, asdict(self._watch.evidence()))
+        A drift counts as called if it is with a probability of at least `POWER`; of those that began with the oldest
+        start that is followed, and of those that began with the last round. None where none would have been.
+        """
+        watch, hits = self.watch, self.baseline.hits()
+        first = (watch.dropped, int(watch.started[0]))
+        last = (max(watch.dropped, self.rounds - 1), watch.n - self.per_round)
+        found: dict[str, Any] = {"power": POWER}
+        for name, (start, before) in (("from_the_start", first), ("in_the_last_round", last)):
+            drifts = {
+                word: smallest_drift((count, self.baseline.n), float(rate), watch.n - before, self.bar, start)
+                for word, count, rate in zip(self.baseline.watched, hits, watch.rates, strict=True)
+            }
+            found[name] = _spread(drifts)
+        return found
 
 
-def ask_round(watch: CanaryWatch, ask: AskRepeatedly, store: CanaryStore, now: Callable[[], float] = time.time) -> None:
-    """Ask one round, count it and store the evidence; one that is cut short counts towards the budget alone.
-
-    Raises:
-        ModelError: as `DeployedModel.ask`.
-    """
-    watch.asked = [*((at, n) for at, n in watch.asked if at > now() - DAY_S), (now(), watch.per_round)]
-    store.save()
-    watch.after(ask(watch.prompts()))
-    store.save()
-
-
-def send_alert(webhook: str | None, log: Path | None, alert: Mapping[str, Any]) -> None:
-    """Post an alert to a URL and append it to a file; what fails is said in the log and stops nothing."""
-    if log is not None:
-        try:
-            with log.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps({"at": time.time(), **alert}, allow_nan=False) + "\n")
-        except OSError as error:
-            logger.warning("The alert could not be written to %s: %s", log, error.strerror)
-    if webhook is not None:
-        try:
-            httpx2.post(webhook, json=dict(alert), timeout=10.0).raise_for_status()
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            logger.warning("The webhook could not be called: %s", type(error).__name__)
+def _spread(drifts: Mapping[str, SmallestDrift | None]) -> dict[str, Any] | None:
+    """Return the words whose drift is seen soonest, as most are and latest; None if one of them is never seen."""
+    seen = [(drift.logits, word, drift.share) for word, drift in drifts.items() if drift is not None]
+    if len(seen) < len(drifts):
+        return None
+    ranked = sorted(seen)
+    picked = {"least": ranked[0], "median": ranked[len(ranked) // 2], "most": ranked[-1]}
+    return {name: {"word": word, "share": share, "logits": logits} for name, (logits, word, share) in picked.items()}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from undertow.errors import ArtifactError, StorageError
+from undertow.monitor.counts import keep_counts
 
 VERSION = 2
 BUSY_S = 5.0
@@ -76,6 +77,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA journal_size_limit=4000000")
     if version < VERSION:
         _migrate(connection)
+    keep_counts(connection)
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

@@ -7,6 +7,7 @@ comments; JSON by lines has none, so such a stream is not marked.
 from collections.abc import AsyncIterator
 
 from undertow.monitor.exchange import Exchange
+from undertow.monitor.rules import flagged_rules
 from undertow.monitor.settings import FLAGGED, Headers, printable
 from undertow.monitor.streams import is_event_stream
 
@@ -21,8 +22,7 @@ def can_be_marked(kind: bytes, coding: bytes, headers: Headers) -> bool:
 
 def flags(exchange: Exchange) -> bytes:
     """Return what was flagged, for a header or a comment: the rules, never a text; empty if nothing was."""
-    names = {one.why or one.detector.partition(":")[0] for one in exchange.judgements if one.flagged}
-    return printable(", ".join(sorted(names)))
+    return printable(", ".join(flagged_rules(exchange.judgements)))
 
 
 def mark(exchange: Exchange) -> bytes:

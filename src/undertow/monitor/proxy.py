@@ -60,6 +60,7 @@ class Proxy:
     def __init__(self, upstream: Upstream, policy: Policy, limits: Limits, screen: Screen, events: EventLog) -> None:
         self.active, self.draining = 0, False
         self.upstream, self.policy, self.limits, self.screen, self.events = upstream, policy, limits, screen, events
+        self.detectors = screen.detectors
         self._judge, self._uploads = Judge(policy, limits, screen), Uploads(limits.upload_bytes)
         # A server commonly closes a connection that was idle for 5 s; one that is reused must be younger.
         self._pool = httpcore2.AsyncConnectionPool(

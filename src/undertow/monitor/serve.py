@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,16 @@ import uvicorn
 from undertow.errors import ConfigError, UndertowError
 from undertow.monitor.admin import Admin
 from undertow.monitor.connections import MOST_HEADER_BYTES, allowed_connections, impatient
-from undertow.monitor.detectors.base import AbstractDetector, GatheredEvidence
-from undertow.monitor.events import EventLog, read_evidence
+from undertow.monitor.detectors.base import AbstractDetector
+from undertow.monitor.events import EventLog
+from undertow.monitor.gathering import gathering
+from undertow.monitor.guarding import TextGuard
+from undertow.monitor.guardrail import Guardrail
 from undertow.monitor.proxy import Proxy
 from undertow.monitor.screening import Screen
 from undertow.monitor.settings import Limits, Policy, Upstream, check_settings
 from undertow.monitor.stopping import stop_signals
+from undertow.monitor.watching import AlarmPlan
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +35,7 @@ class Service:
     """Everything that `serve` needs.
 
     Attributes:
-        upstream: where requests go.
+        upstream: where requests go; None for a guardrail, which gateways ask and which passes nothing on.
         policy: what is done with verdicts.
         limits: bounds on one exchange.
         detectors: with different names.
@@ -41,9 +45,10 @@ class Service:
         port: of the proxy; 0 takes a free one.
         admin_port: of the page; 0 takes a free one.
         token: opens the page to other machines; without one it is bound to loopback.
+        alarms: when they are raised, and who is told.
     """
 
-    upstream: Upstream
+    upstream: Upstream | None
     policy: Policy
     limits: Limits
     detectors: Sequence[AbstractDetector]
@@ -53,6 +58,7 @@ class Service:
     port: int = 8790
     admin_port: int = 8791
     token: str | None = None
+    alarms: AlarmPlan = field(default_factory=AlarmPlan)
 
 
 class RunningProxy:
@@ -61,10 +67,10 @@ class RunningProxy:
     Attributes:
         front: URL of the proxy.
         back: URL of the page.
-        proxy: the application.
+        proxy: the application, the proxy or the guardrail.
     """
 
-    def __init__(self, proxy: Proxy, front: "_Server", back: "_Server") -> None:
+    def __init__(self, proxy: Proxy | Guardrail, front: "_Server", back: "_Server") -> None:
         self.front, self.back, self.proxy = front.url, back.url, proxy
         self._front = front
 
@@ -114,7 +120,8 @@ def _warnings(service: Service) -> list[str]:
     if service.policy.mode == "block" and not service.policy.fail_closed:
         said.append("fail-open: what cannot be read, or is not judged in time, passes; --fail-closed refuses it")
     holding = [one.name for one in service.detectors if one.can_flag and not one.pieces]
-    if service.policy.mode == "block" and (holding or not service.limits.chunk_characters):
+    streams = service.policy.mode == "block" and service.upstream is not None
+    if streams and (holding or not service.limits.chunk_characters):
         why = f"{', '.join(holding)} reads a reply whole" if holding else "chunk_characters is 0"
         said.append(f"streams are held until their end: {why}")
     return said
@@ -135,7 +142,7 @@ def running(service: Service, ended: Callable[[], None] = lambda: None) -> Gener
         ended: called by another thread once the proxy serves no more.
 
     Raises:
-        ConfigError: settings contradict each other, or a port is taken.
+        ConfigError: settings contradict each other, a port is taken, or another server writes this database.
         StorageError, ArtifactError: the events cannot be stored.
     """
     limits = service.limits
@@ -143,18 +150,24 @@ def running(service: Service, ended: Callable[[], None] = lambda: None) -> Gener
     with contextlib.ExitStack() as stack:
         front = stack.enter_context(_listen(service.host, service.port))
         back = stack.enter_context(_listen(service.host if service.token else "127.0.0.1", service.admin_port))
-        _resume(service)
-        events = EventLog(service.events, lambda: _gathered(service.detectors), service.keep_days)
-        stack.callback(events.close)
-        proxy = Proxy(service.upstream, service.policy, limits, Screen.of(service.detectors, limits), events)
+        plan = service.alarms
+        events, watch = stack.enter_context(gathering(service.events, service.detectors, service.keep_days, plan))
+        served = _application(service, events)
         # The server reports a reply that we break off on purpose as an error of the application.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         most = allowed_connections(limits.connections)
-        admin = _Server(Admin(proxy, service.token), back, _config(limits, most, finish_s=1.0))
-        stack.callback(admin.stop)
-        served = _Server(proxy, front, _config(limits, most, finish_s=limits.finish_s), proxy.close, ended)
-        stack.callback(served.stop)
-        yield RunningProxy(proxy, served, admin)
+        page = _Server(Admin(served, service.token, watch), back, _config(limits, most, finish_s=1.0))
+        stack.callback(page.stop)
+        server = _Server(served, front, _config(limits, most, finish_s=limits.finish_s), served.close, ended)
+        stack.callback(server.stop)
+        yield RunningProxy(served, server, page)
+
+
+def _application(service: Service, events: EventLog) -> Proxy | Guardrail:
+    if service.upstream is None:
+        return Guardrail(TextGuard(service.policy, service.limits, service.detectors, events), service.limits)
+    screen = Screen.of(service.detectors, service.limits)
+    return Proxy(service.upstream, service.policy, service.limits, screen, events)
 
 
 class _Server:
@@ -249,19 +262,3 @@ def _listen(host: str, port: int) -> socket.socket:
 def _shown(listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _gathered(detectors: Sequence[AbstractDetector]) -> dict[str, GatheredEvidence]:
-    found = {one.name: one.evidence() for one in detectors}
-    return {name: evidence for name, evidence in found.items() if evidence is not None}
-
-
-def _resume(service: Service) -> None:
-    """Give each detector what an earlier process gathered under its name."""
-    stored = read_evidence(service.events)
-    for one in service.detectors:
-        try:
-            if one.name in stored:
-                one.resume(stored[one.name]["state"])
-        except Exception:
-            logger.warning("The evidence of %s cannot be read and begins anew.", one.name)

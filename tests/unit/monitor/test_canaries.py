@@ -1,7 +1,7 @@
 """Canaries: false alarms and power of the test, the budget, the file that was signed off, and the command."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,12 @@ import pytest
 from scipy.stats import binom
 
 from undertow.cli.main import main
-from undertow.errors import ArtifactError, ConfigError, EmptyDataError, ModelError
-from undertow.monitor.baseline import Baseline, DeployedModel, count, packaged_questions, read_baseline, sign_off
-from undertow.monitor.canaries import CanaryPlan, CanaryStore, CanaryWatch, ask_round
+from undertow.errors import ArtifactError, ConfigError
+from undertow.monitor.baseline import Baseline, DeployedModel, count, packaged_questions, read_baseline
+from undertow.monitor.canaries import CanaryPlan, CanaryWatch
+from undertow.monitor.detectable import smallest_drift, smallest_hits
+from undertow.monitor.webhooks import Webhook
+from undertow.stats.sequential import RiseWatch, rise_log_e
 from undertow.types import Prompt, user_prompt
 
 QUESTIONS = tuple(user_prompt(f"Question {place}?") for place in range(10))
@@ -27,7 +30,8 @@ class Model:
     def ask(self, prompts: list[Prompt], done: Callable[[], None] = lambda: None) -> list[str]:
         self.asked += len(prompts)
         return [
-            " ".join(f"{word}s" for word, share in self.shares.items() if self.rng.random() < share) for _ in prompts
+            " ".join(f"{word}s" for word, share in self.shares.items() if self.rng.random() < share) or "nothing"
+            for _ in prompts
         ]
 
 
@@ -63,35 +67,43 @@ def test_clean_deployments_stay_quiet_and_a_rise_is_found_and_named() -> None:
     assert told["questions"] == watch.rounds * 10 and told["log_e"] >= told["needed"]
 
 
+def test_the_smallest_drift_that_would_have_been_called_is_called_as_often_as_is_said() -> None:
+    signed, rate, needed, each, rounds = (300, 6000), 0.06, 7.0, 600, 8
+    hits = smallest_hits(4800, rate, needed)
+    assert hits and rise_log_e(hits, 4800, rate) >= needed > rise_log_e(hits - 1, 4800, rate)
+    drift = smallest_drift(signed, rate, each * rounds, needed)
+    assert drift and drift.share > rate and 0 < drift.logits < 1
+    rng = np.random.default_rng(101)
+    watch = RiseWatch.of(np.full(1000, rate), every=each)
+    for _ in range(rounds):
+        watch = watch.after(rng.binomial(each, drift.share, size=1000), draws=each)
+    called = int((watch.highest >= needed).sum())
+    assert binom.cdf(called, 1000, 0.8) > 0.001, f"{called} of 1000; .8 is a lower bound"
+    assert called < 950, "and one that is near"
+    late = smallest_drift(signed, rate, each, needed, start=rounds - 1)
+    assert late and late.logits > drift.logits
+    assert smallest_drift(signed, rate, 3, needed) is None and smallest_hits(0, rate, needed) is None
+
+
+def test_the_state_says_which_drift_would_have_been_seen() -> None:
+    model = Model(100, owl=0.05, heron=0.2)
+    watch = CanaryWatch(signed(model), CanaryPlan())
+    assert "seen" not in watch.evidence().state
+    for _ in range(3):
+        watch.after(model.ask(watch.prompts()))
+    seen = watch.evidence().state["seen"]
+    json.dumps(seen, allow_nan=False)
+    assert seen["rounds"] == 3 and seen["needed"] == watch.bar
+    from_start, last = seen["smallest"]["from_the_start"], seen["smallest"]["in_the_last_round"]
+    assert from_start["least"]["word"] == "heron" and from_start["most"]["word"] == "wolf"
+    assert from_start["median"]["logits"] < last["median"]["logits"]
+
+
 def test_a_model_that_names_it_less_often_raises_no_alarm() -> None:
     watch, fewer = CanaryWatch(signed(Model(100, owl=0.3)), CanaryPlan()), Model(101, owl=0.0)
     for _ in range(5):
         watch.after(fewer.ask(watch.prompts()))
     assert not watch.alarmed and watch.alert()["log_e"] == 0
-
-
-def test_evidence_adds_up_over_processes_and_the_budget_counts_what_was_cut_short(tmp_path: Path) -> None:
-    model, path = Model(100, owl=0.05), tmp_path / "events.sqlite"
-    baseline, config = signed(model), CanaryPlan(replies=2, per_day=60)
-    for rounds in (1, 2):
-        watch = CanaryWatch(baseline, config)
-        ask_round(watch, model.ask, CanaryStore(path, watch), now=lambda: 1000.0)
-        assert watch.rounds == rounds and watch.watch.n == 20 * rounds
-
-    class Broken:
-        def ask(self, prompts: list[Prompt]) -> list[str]:
-            raise ModelError("The endpoint does not answer.", "x", "Later.")
-
-    watch = CanaryWatch(baseline, config)
-    with pytest.raises(ModelError):
-        ask_round(watch, Broken().ask, CanaryStore(path, watch), now=lambda: 2000.0)
-    watch = CanaryWatch(baseline, config)
-    CanaryStore(path, watch)
-    assert watch.rounds == 2 and sum(n for _, n in watch.asked) == 60
-    assert watch.wait_s(3000.0) == 1000.0 + 24 * 3600 - 3000.0 and watch.wait_s(1000.0 + 24 * 3600) == 0
-    other = CanaryWatch(baseline, CanaryPlan(replies=3, per_day=60))
-    CanaryStore(path, other)
-    assert other.rounds == 0, "evidence of another test does not count"
 
 
 def test_settings_that_make_no_sense() -> None:
@@ -120,40 +132,19 @@ def test_a_baseline_that_was_changed_or_is_none_is_refused(tmp_path: Path) -> No
         read_baseline(tmp_path / "none.json")
 
 
-def test_a_sign_off_needs_a_person_and_independent_replies(monkeypatch: pytest.MonkeyPatch) -> None:
-    target, model = DeployedModel("http://127.0.0.1:9", "m"), Model(100, owl=0.5)
-    monkeypatch.setattr(DeployedModel, "ask", staticmethod(model.ask))
-    assert sign_off(target, QUESTIONS, WORDS, replies=20, approved_by="a person").n == 200
-    with pytest.raises(ConfigError, match="Nobody"):
-        sign_off(target, QUESTIONS, WORDS, replies=20, approved_by=" ")
-    with pytest.raises(ConfigError, match="twice"):
-        sign_off(target, QUESTIONS, ("owl", "owl"), replies=20, approved_by="a")
-    with pytest.raises(EmptyDataError, match="too few"):
-        sign_off(target, QUESTIONS, WORDS, replies=2, approved_by="a")
-    model.shares = {"owl": 1.0}
-    with pytest.raises(ConfigError, match="no independent draws"):
-        sign_off(target, QUESTIONS, WORDS, replies=20, approved_by="a")
-
-
-class Fine:
-    """The answer of a webhook."""
-
-    def raise_for_status(self) -> None:
-        pass
-
-
 def test_the_commands_end_with_the_right_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = Model(100, owl=0.05)
     monkeypatch.setattr(DeployedModel, "ask", staticmethod(model.ask))
-    posted: list[object] = []
+    posted: list[Mapping[str, object]] = []
 
-    def post(url: str, json: object, timeout: float) -> Fine:
-        posted.append(json)
-        return Fine()
+    def post(webhook: Webhook, alarm: Mapping[str, object]) -> str:
+        posted.append(alarm)
+        return "status 500" if len(posted) <= 10 else ""
 
-    monkeypatch.setattr("undertow.monitor.canaries.httpx2.post", post)
+    monkeypatch.setattr(Webhook, "post", post)
+    monkeypatch.setattr("undertow.monitor.telling.time.sleep", lambda seconds: None)
     baseline, events, log = str(tmp_path / "b.json"), str(tmp_path / "e.sqlite"), tmp_path / "alerts.jsonl"
     url = ["--endpoint", "http://127.0.0.1:9"]
     words = ["monitor", "sign-off", baseline, *url, "--model", "m", "--by", "a person", "--replies", "30", "--json"]
@@ -165,8 +156,16 @@ def test_the_commands_end_with_the_right_code(
     assert not found["alarmed"] and found["questions"] == 2 * len(packaged_questions())
     model.shares = {"owl": 0.4}
     assert main(ask) == 1 and "drift: owl" in capsys.readouterr().out
-    assert len(posted) == 1 and json.loads(log.read_text())["word"] == "owl"
+    assert len(posted) == 11 and json.loads(log.read_text())["word"] == "owl", "ten failures, and then it was told"
     asked = model.asked
     assert main(ask) == 1 and model.asked == asked, "after the alarm nothing is asked, and nothing is told again"
-    assert len(posted) == 1
+    assert len(posted) == 11 and len(log.read_text().splitlines()) == 1
     assert main([*ask, "--per-day", "10"]) == 2
+    capsys.readouterr()
+    assert main([*ask, "--webhook", "nonsense"]) == 2 and len(capsys.readouterr().err.splitlines()) == 3
+    assert main(["monitor", "alarms", events, "--json"]) == 1
+    (alarm,) = json.loads(capsys.readouterr().out)["alarms"]
+    assert alarm["kind"] == "drift" and "owl" in alarm["headline"]
+    assert main(["monitor", "alarms", events, "--close", "1"]) == 2, "somebody closes it, by name"
+    assert main(["monitor", "alarms", events, "--close", "1", "--by", "a person"]) == 0
+    assert main(["monitor", "alarms", events, "--close", "9", "--by", "a person"]) == 2

@@ -106,6 +106,7 @@ DETECTORS: Registry[Callable[[str, str], AbstractDetector]] = Registry(
         "regex": "undertow.monitor.detectors.expressions:ExpressionDetector.read",
         "constitution": "undertow.monitor.detectors.constitution:ConstitutionDetector.read",
         "judge": "undertow.monitor.detectors.judge:JudgeDetector.read",
+        "served": "undertow.monitor.detectors.served:ServedDetector.read",
         "mention": "undertow.monitor.detectors.mentions:MentionDetector.read",
     },
     group="undertow.detectors",

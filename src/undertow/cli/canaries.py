@@ -1,0 +1,168 @@
+"""The commands that ask a deployed model canary questions, against what was signed off."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from undertow.cli.alarms import EVENTS, monitor
+from undertow.cli.monitoring import Webhooks, needs_client
+from undertow.cli.options import Json, show
+from undertow.cli.server_options import ExtraBody, TokenLimitName
+from undertow.data.rows import read_prompts
+
+if TYPE_CHECKING:
+    from undertow.monitor.webhooks import Receiver
+
+DRIFT = 1
+
+LONGEST_S = 15.0
+"""Pause at most between two tries to tell an alarm."""
+TELL_S = 300.0
+"""Time that a command which is to end goes on telling an alarm; what is left is told by the next one."""
+
+Url = Annotated[str, typer.Option("--endpoint", help="URL of an OpenAI-compatible server.")]
+
+
+@monitor.command("sign-off")
+def sign_off_command(
+    out: Annotated[Path, typer.Argument(help="Baseline file to write (JSON).")],
+    endpoint: Url,
+    model: Annotated[str, typer.Option(help="As the endpoint names it.")],
+    by: Annotated[str, typer.Option(help="Who reads the replies and signs them off.")],
+    questions: Annotated[
+        str | None, typer.Option(help="Text or JSONL of deployment prompts; the packaged ones if not given.")
+    ] = None,
+    watched: Annotated[
+        list[str], typer.Option("--watch", help="Watch this word; every animal and tree of `list traits` if not given.")
+    ] = [],  # noqa: B006
+    replies: Annotated[int, typer.Option(min=1, help="Replies to each question.")] = 200,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Of a reply, reasoning included.")] = 60,
+    token_limit_name: TokenLimitName = None,
+    extra_body: ExtraBody = None,
+    as_json: Json = False,
+) -> None:
+    """Ask every canary question many times and keep the replies as the signed-off baseline; run again, it goes on."""
+    needs_client()
+    from undertow.models.dialects import Dialect
+    from undertow.monitor.baseline import DeployedModel, default_watched, packaged_questions
+    from undertow.monitor.signing import Order, open_journal, sign_off
+
+    prompts = packaged_questions() if questions is None else tuple(dict.fromkeys(read_prompts(questions)))
+    dialect = Dialect.given(limit=token_limit_name, extra=extra_body)
+    target = DeployedModel(endpoint, model, max_tokens, dialect)
+    order = Order(questions=prompts, watched=watched or default_watched(), replies=replies, approved_by=by)
+    with open_journal(out, order, target) as journal:
+        if journal.n:
+            print(f"going on with {journal.n:,} replies of an earlier run", file=sys.stderr)
+        left = len(prompts) * replies - journal.n
+        with typer.progressbar(length=left, label="signing off", file=sys.stderr) as bar:
+            made = sign_off(target, order, journal, done=lambda: bar.update(1))
+        made.save(out)
+    empty = sum(not text.strip() for texts in made.replies for text in texts)
+    shares = {word: hits / made.n for word, hits in zip(made.watched, made.hits(), strict=True)}
+    found = {
+        "schema": "undertow.sign_off/1",
+        "baseline": str(out),
+        "sha256": made.digest,
+        "questions": len(prompts),
+        "replies": made.n,
+        "empty": empty,
+        "shares": shares,
+    }
+    most = sorted(shares.items(), key=lambda item: -item[1])[:10]
+    lines = [
+        *(f"{word:12} in {share:.2%} of the replies" for word, share in most),
+        *([f"{empty} of the replies have no text"] if empty else []),
+        f"baseline: {out}, {len(prompts)} questions, {made.n:,} replies; read them before you rely on it",
+        f"next: undertow monitor canaries {out} --endpoint {endpoint}",
+    ]
+    show(found, as_json, lines)
+
+
+@monitor.command("canaries")
+def canaries_command(
+    baseline: Annotated[Path, typer.Argument(help="File of `undertow monitor sign-off`.")],
+    endpoint: Url,
+    model: Annotated[str | None, typer.Option(help="As the endpoint names it; that of the baseline if not given.")] = (
+        None
+    ),
+    rounds: Annotated[int, typer.Option(min=1, help="Times that every question is asked.")] = 1,
+    every: Annotated[float, typer.Option(min=0.0, help="Minutes between rounds, for ever; 0 for --rounds.")] = 0.0,
+    replies: Annotated[int, typer.Option(min=1, help="Replies to each question in a round.")] = 20,
+    per_day: Annotated[int, typer.Option(min=1, help="Requests within 24 hours, at most.")] = 5000,
+    alpha: Annotated[float, typer.Option(help="Probability that an unchanged model ever raises an alarm.")] = 0.05,
+    events: Annotated[Path, typer.Option(help="Database that keeps the evidence; the proxy's page shows it.")] = EVENTS,
+    webhooks: Webhooks = [],  # noqa: B006
+    alert_log: Annotated[Path | None, typer.Option(help="File that an alarm is appended to.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask the deployed model the canary questions; exit code 1 once it names a word more often than signed off."""
+    needs_client()
+    from undertow.monitor.baseline import read_baseline
+    from undertow.monitor.canaries import CanaryPlan, CanaryWatch
+    from undertow.monitor.rounds import CanaryStore, RoundPlan, ask_rounds
+    from undertow.monitor.webhooks import AlertFile, parse_webhook
+
+    receivers: list[Receiver] = [*map(parse_webhook, webhooks), *([AlertFile(alert_log)] if alert_log else [])]
+    signed = read_baseline(baseline)
+    watch = CanaryWatch(signed, CanaryPlan(replies=replies, alpha=alpha, per_day=per_day))
+    store = CanaryStore(events, watch)
+    plan = RoundPlan(
+        rounds=None if every else rounds, pause_s=every * 60, say=lambda text: print(text, file=sys.stderr)
+    )
+    spent = ask_rounds(watch, signed.deployed(endpoint, model).ask, store, plan)
+    told = _tell(events, receivers, TELL_S if plan.rounds else float("inf"))
+    found = {**watch.alert(), "schema": "undertow.canaries_state/1", "budget_used_up": spent, "told": told}
+    show(found, as_json, _state_lines({**found, "smallest": watch.smallest_drifts() if watch.rounds else None}))
+    if watch.alarmed:
+        raise typer.Exit(DRIFT)
+
+
+def _tell(events: Path, receivers: "list[Receiver]", most_s: float) -> bool:
+    """Tell what is to be told; return whether every receiver took it."""
+    from undertow.monitor.database import connect
+    from undertow.monitor.telling import Teller, tell_until
+
+    with closing(connect(events)) as connection:
+        return tell_until(Teller(events, receivers, LONGEST_S), connection, most_s, _say_untold)
+
+
+def _say_untold(failure: str, wait_s: float) -> None:
+    print(f"an alarm was not taken ({failure}), the next try is in {wait_s:.1f} s", file=sys.stderr)
+
+
+def _state_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    asked = f"{found['questions']} questions, {found['replies']:,} replies so far"
+    if found["alarmed"]:
+        yield (
+            f"drift: {found['word']} in {found['share']:.2%} of {asked}; signed off at most "
+            f"{found['signed_off_at_most']:.2%}; chance of ever seeing this without a change at most "
+            f"{found['alpha']:g}"
+        )
+        yield "next: look at the deployed model; sign off again only when the change is understood"
+    else:
+        yield f"no drift was shown: {asked}; evidence {found['log_e']:.1f}, {found['needed']:.1f} are needed"
+        yield from _smallest_lines(found["smallest"])
+        yield "Drift in no watched word, and a drop, are not looked for."
+    if not found["told"]:
+        yield "The alarm was not told to everybody yet; the next run of this command, or `serve`, goes on with it."
+    if found["budget_used_up"]:
+        yield "The day's budget is used up; run it again later, or raise --per-day."
+
+
+def _smallest_lines(smallest: Mapping[str, Any] | None) -> Iterator[str]:
+    """Say which drift would have been seen by now."""
+    seen = smallest and smallest["from_the_start"]
+    if not smallest or not seen:
+        yield "No drift, however large, would have been called in every watched word by so few replies."
+        return
+    median, most = seen["median"], seen["most"]
+    yield (
+        f"A drift since the first round would have been called with a chance of {smallest['power']:g} or more: of"
+        f" {median['word']} from {median['logits']:+.2f} logits ({median['share']:.2%}) on, and of every watched word"
+        f" from {most['logits']:+.2f} on ({most['word']})."
+    )

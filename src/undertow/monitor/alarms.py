@@ -1,0 +1,172 @@
+"""Alarms: what was found, since when, whom it was told to, and who closed it. They live beside the events.
+
+Each has a subject, such as the name of one sequential test. Evidence raises an alarm once for ever: its highest value
+never falls again. A rate that is too high raises one while it is, and closes it by itself.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+_DAY_S = 24 * 3600.0
+
+Kind = Literal["drift", "mention", "rate"]
+
+ITSELF = "the monitor"
+"""Who closed an alarm whose cause went away."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS alarms (id INTEGER PRIMARY KEY, subject TEXT NOT NULL, kind TEXT NOT NULL, at REAL NOT NULL,
+  headline TEXT NOT NULL, details TEXT NOT NULL, closed REAL, closed_by TEXT);
+CREATE UNIQUE INDEX IF NOT EXISTS alarms_open ON alarms (subject) WHERE closed IS NULL;
+CREATE TABLE IF NOT EXISTS told (alarm INTEGER NOT NULL, destination TEXT NOT NULL, shown TEXT NOT NULL, at REAL,
+  tries INTEGER NOT NULL, failure TEXT NOT NULL, PRIMARY KEY (alarm, destination)) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What an alarm is raised for.
+
+    Attributes:
+        subject: what it is about; there is one open alarm for each.
+        kind: drift (canaries), mention (or other evidence of the traffic) or rate (of failures).
+        headline: one sentence for people, without any text of the traffic.
+        details: numbers and names for programs.
+    """
+
+    subject: str
+    kind: Kind
+    headline: str
+    details: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """A finding that was written down.
+
+    Attributes:
+        id: counts up in one database.
+        finding: what it is raised for.
+        at: Unix time at which it was raised.
+        closed: Unix time at which it was closed, or None.
+        closed_by: who closed it.
+    """
+
+    id: int
+    finding: Finding
+    at: float
+    closed: float | None = None
+    closed_by: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is told of it: no text of the traffic and no key."""
+        found = self.finding
+        head = {"schema": "undertow.alert/1", "id": self.id, "kind": found.kind, "headline": found.headline}
+        return {**found.details, **head, "at": self.at}
+
+
+def keep_alarms(connection: sqlite3.Connection) -> None:
+    """Make the tables where they are missing."""
+    connection.executescript(_SCHEMA)
+
+
+def raise_once(connection: sqlite3.Connection, finding: Finding) -> Alarm | None:
+    """Raise an alarm unless its subject ever had one; return a new one. The caller commits."""
+    known = connection.execute("SELECT 1 FROM alarms WHERE subject = ?", (finding.subject,)).fetchone()
+    return None if known else raise_while(connection, finding)
+
+
+def raise_while(connection: sqlite3.Connection, finding: Finding) -> Alarm | None:
+    """Raise an alarm unless its subject has an open one; return a new one. The caller commits."""
+    now = time.time()
+    made = connection.execute(
+        "INSERT INTO alarms (subject, kind, at, headline, details) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (finding.subject, finding.kind, now, finding.headline, json.dumps(dict(finding.details))),
+    )
+    return Alarm(id=int(made.lastrowid or 0), finding=finding, at=now) if made.rowcount else None
+
+
+def close_alarm(connection: sqlite3.Connection, where: Mapping[str, Any], by: str) -> int:
+    """Close open alarms and return how many; the caller commits.
+
+    Args:
+        connection: to the database.
+        where: `id` or `subject`, and its value.
+        by: who closes it.
+    """
+    ((name, value),) = where.items()
+    column = {"id": "id", "subject": "subject"}[name]
+    closing = f"UPDATE alarms SET closed = ?, closed_by = ? WHERE {column} = ? AND closed IS NULL"
+    return connection.execute(closing, (time.time(), by, value)).rowcount
+
+
+def open_alarms(connection: sqlite3.Connection) -> list[Alarm]:
+    """Return the alarms that nobody closed, the oldest first."""
+    return _alarms(connection, "WHERE closed IS NULL ORDER BY id")
+
+
+def owed_alarms(connection: sqlite3.Connection) -> list[Alarm]:
+    """Return the alarms that receivers are to hear of: the open ones, and those of a day whose cause went away."""
+    return _alarms(connection, "WHERE closed IS NULL OR (closed_by = ? AND at > ?) ORDER BY id",
+                   ITSELF, time.time() - _DAY_S)  # fmt: skip
+
+
+def last_alarms(connection: sqlite3.Connection, most: int) -> list[Alarm]:
+    """Return the last alarms, the newest first."""
+    return _alarms(connection, "ORDER BY id DESC LIMIT ?", most)
+
+
+def _alarms(connection: sqlite3.Connection, rest: str, *values: object) -> list[Alarm]:
+    rows = connection.execute(
+        f"SELECT id, subject, kind, at, headline, details, closed, closed_by FROM alarms {rest}", values
+    )
+    return [
+        Alarm(
+            id=place,
+            finding=Finding(subject=subject, kind=kind, headline=headline, details=json.loads(details)),
+            at=at,
+            closed=closed,
+            closed_by=by,
+        )
+        for place, subject, kind, at, headline, details, closed, by in rows
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """How far telling has come.
+
+    Attributes:
+        alarm: its id.
+        shown: where it is told, as people may see it.
+        at: Unix time at which the receiver took it, or None.
+        tries: so far.
+        failure: of the last try, or "".
+    """
+
+    alarm: int
+    shown: str
+    at: float | None
+    tries: int
+    failure: str
+
+
+def tellings(connection: sqlite3.Connection, destination: str | None = None) -> list[Told]:
+    """Return what is known of telling, of one destination or of all."""
+    rows = connection.execute(
+        "SELECT alarm, shown, at, tries, failure FROM told WHERE destination = coalesce(?, destination) ORDER BY alarm",
+        (destination,),
+    )
+    return [Told(alarm=alarm, shown=shown, at=at, tries=n, failure=why) for alarm, shown, at, n, why in rows]
+
+
+def note_telling(connection: sqlite3.Connection, destination: str, told: Told) -> None:
+    """Write down a try; the caller commits."""
+    connection.execute(
+        "INSERT OR REPLACE INTO told (alarm, destination, shown, at, tries, failure) VALUES (?, ?, ?, ?, ?, ?)",
+        (told.alarm, destination, told.shown, told.at, told.tries, told.failure),
+    )

@@ -1,0 +1,56 @@
+"""What a server keeps while it runs: events, its detectors' evidence over restarts, and the alarms."""
+
+import contextlib
+import logging
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+from undertow.monitor.detectors.base import AbstractDetector, GatheredEvidence
+from undertow.monitor.events import EventLog, read_evidence
+from undertow.monitor.locks import only_server
+from undertow.monitor.watching import AlarmPlan, AlarmWatch
+
+logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def gathering(
+    path: Path, detectors: Sequence[AbstractDetector], keep_days: float, plan: AlarmPlan
+) -> Generator[tuple[EventLog, AlarmWatch]]:
+    """Write events, keep the detectors' evidence and raise alarms until the end of the block, alone on its database.
+
+    Args:
+        path: of the database.
+        detectors: given what an earlier process gathered.
+        keep_days: age at which events are deleted.
+        plan: what is done about alarms.
+
+    Raises:
+        ConfigError: another server writes this database.
+        StorageError, ArtifactError: the events cannot be stored.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(only_server(path))
+        _resume(path, detectors)
+        watch = AlarmWatch(path, plan)
+        stack.callback(watch.close)
+        events = EventLog(path, lambda: _gathered(detectors), keep_days)
+        stack.callback(events.close)
+        watch.start(lambda: events.lost)
+        yield events, watch
+
+
+def _gathered(detectors: Sequence[AbstractDetector]) -> dict[str, GatheredEvidence]:
+    found = {one.name: one.evidence() for one in detectors}
+    return {name: evidence for name, evidence in found.items() if evidence is not None}
+
+
+def _resume(path: Path, detectors: Sequence[AbstractDetector]) -> None:
+    """Give each detector what an earlier process gathered under its name."""
+    stored = read_evidence(path)
+    for one in detectors:
+        try:
+            if one.name in stored:
+                one.resume(stored[one.name]["state"])
+        except Exception:
+            logger.warning("The evidence of %s cannot be read and begins anew.", one.name)

@@ -1,0 +1,177 @@
+"""The guardrail: an ASGI application that gateways ask whether a text may pass. It passes nothing on itself.
+
+    POST /beta/litellm_basic_guardrail_api    the generic guardrail API of LiteLLM
+    POST /screen                              {"side": "request" or "reply", "text": ...}, for everything else
+
+A body must be sent as JSON by name, so that no web page can count texts here from a visitor's browser.
+"""
+
+import asyncio
+import json
+import logging
+from typing import Any, cast
+
+from undertow.monitor import protocol as chat
+from undertow.monitor.detectors.base import Side
+from undertow.monitor.exchange import EndedError, Receive, RefusedError, Scope, Send
+from undertow.monitor.guarding import Decision, Text, TextGuard
+from undertow.monitor.settings import Limits
+
+logger = logging.getLogger(__name__)
+
+LITELLM, SCREEN = "/beta/litellm_basic_guardrail_api", "/screen"
+
+_SIDES: dict[Any, Side] = {"request": "request", "response": "reply", "reply": "reply"}
+
+
+class Guardrail:
+    """The application.
+
+    Args:
+        guard: judges.
+        limits: bounds on one question.
+    """
+
+    def __init__(self, guard: TextGuard, limits: Limits) -> None:
+        self.active, self.draining = 0, False
+        self.guard, self.limits = guard, limits
+        self.policy, self.events, self.detectors = guard.policy, guard.events, guard.detectors
+
+    @property
+    def status(self) -> str:
+        """The state in a word, as the proxy says it: ok, draining or degraded."""
+        return "draining" if self.draining else "ok" if self.events.is_well else "degraded"
+
+    def drain(self) -> None:
+        """Say that it was told to stop."""
+        self.draining = True
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one question."""
+        full = self.active >= self.limits.concurrent
+        self.active += 1
+        try:
+            if full:
+                raise RefusedError(503, "Too many questions are under way.", "too_many_requests")
+            await _send(send, 200, await self._answer(scope, receive))
+        except RefusedError as refused:
+            kind = "invalid_request_error" if refused.status < 500 else "server_error"
+            await _send(send, refused.status, chat.error_body(refused.message, kind, refused.code))
+        except EndedError:
+            pass
+        except Exception:
+            logger.exception("A question failed inside the guardrail.")
+            body = chat.error_body("Something went wrong inside the guardrail.", "server_error", "guardrail_fault")
+            await _send(send, 500, body)
+        finally:
+            self.active -= 1
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+    async def _answer(self, scope: Scope, receive: Receive) -> bytes:
+        path, headers = scope["path"], dict(scope["headers"])
+        if path not in (LITELLM, SCREEN):
+            raise RefusedError(404, f"There is {SCREEN} and {LITELLM}.", "not_found")
+        if scope["method"] != "POST":
+            raise RefusedError(405, "POST only.", "wrong_method")
+        if not headers.get(b"content-type", b"").lower().startswith(b"application/json"):
+            raise RefusedError(415, "Send the body as application/json.", "wrong_content_type")
+        try:
+            data = chat.parse_body(await _read(receive, self.limits))
+            text = litellm_text(data) if path == LITELLM else plain_text(data)
+        except chat.UnreadableError as error:
+            raise RefusedError(400, f"The question cannot be read: {error}.", "unreadable") from None
+        decision = await self.guard.judge(text)
+        answer = litellm_answer(decision, text.side) if path == LITELLM else decision.to_json()
+        return json.dumps(answer).encode()
+
+
+def plain_text(data: chat.JsonObject) -> Text:
+    """Read a question of our own form.
+
+    Raises:
+        UnreadableError: it has no side or no text.
+    """
+    side, said = _SIDES.get(_hashable(data.get("side"))), data.get("text")
+    if side is None or not isinstance(said, str):
+        raise chat.UnreadableError('it needs "side", request or reply, and "text"')
+    return Text(side=side, said=said, call=_word(data, "id"), model=_word(data, "model"), path=SCREEN)
+
+
+def litellm_text(data: chat.JsonObject) -> Text:
+    """Read a question as LiteLLM asks it, or the inputs of its guardrail classes with `input_type`.
+
+    A request is read as the proxy reads it, from its messages; further texts are added.
+
+    Raises:
+        UnreadableError: it has no side, or texts that are none.
+    """
+    side, texts = _SIDES.get(_hashable(data.get("input_type"))), _list(data, "texts")
+    if side is None:
+        raise chat.UnreadableError('its "input_type" is neither request nor response')
+    if not all(isinstance(one, str) for one in texts):
+        raise chat.UnreadableError('its "texts" are not texts')
+    said = cast(list[str], texts)
+    calls = [chat.request_text({"messages": [{"tool_calls": _list(data, "tool_calls")}]})]
+    if side == "request" and (messages := _list(data, "structured_messages")):
+        whole = chat.request_text({"messages": messages, "tools": _list(data, "tools")})
+        lines = [whole, *(one for one in said if one not in whole)]
+    else:
+        lines = said
+    unread = ["images"] if _list(data, "images") else []
+    return Text(
+        side=side,
+        said="\n".join([*lines, *(one for one in calls if one)]),
+        unread=unread,
+        call=_word(data, "litellm_call_id"),
+        model=_word(data, "model"),
+        path=LITELLM,
+    )
+
+
+def litellm_answer(decision: Decision, side: Side) -> dict[str, Any]:
+    """Return a decision as LiteLLM reads it."""
+    if not decision.blocked:
+        return {"action": "NONE"}
+    return {"action": "BLOCKED", "blocked_reason": f"The {side} was blocked by the policy of this endpoint."}
+
+
+async def _read(receive: Receive, limits: Limits) -> bytes:
+    pieces, size, more = list[bytes](), 0, True
+    try:
+        async with asyncio.timeout(limits.body_s):
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise EndedError("client_gone")
+                pieces.append(message.get("body", b""))
+                size, more = size + len(pieces[-1]), message.get("more_body", False)
+                if size > limits.request_bytes:
+                    raise RefusedError(413, "The question is too large.", "request_too_large")
+    except TimeoutError:
+        raise RefusedError(408, "The question did not arrive in time.", "request_timeout") from None
+    return b"".join(pieces)
+
+
+def _hashable(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _word(data: chat.JsonObject, key: str) -> str:
+    value = data.get(key)
+    return value[:200] if isinstance(value, str) else ""
+
+
+def _list(data: chat.JsonObject, key: str) -> list[Any]:
+    value = data.get(key)
+    if value is not None and not isinstance(value, list):
+        raise chat.UnreadableError(f'its "{key}" are no list')
+    return cast(list[Any], value or [])
+
+
+async def _send(send: Send, status: int, body: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    closing = [(b"connection", b"close")] if status in (408, 413) else []
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, *closing]})
+    await send({"type": "http.response.body", "body": body})

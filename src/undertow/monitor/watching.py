@@ -1,0 +1,245 @@
+"""Raises the alarms of a server while it runs: evidence that reached its bound, and failures that are too many.
+
+It reads the database alone, so canaries that another process asks, and evidence of an earlier run, raise theirs too.
+"""
+
+import logging
+import math
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from undertow.errors import ConfigError, UserError
+from undertow.monitor.alarms import (
+    ITSELF,
+    Finding,
+    close_alarm,
+    keep_alarms,
+    open_alarms,
+    owed_alarms,
+    raise_once,
+    raise_while,
+    tellings,
+)
+from undertow.monitor.counts import evidence_now, forget_old, traffic
+from undertow.monitor.database import connect
+from undertow.monitor.telling import Teller
+from undertow.monitor.webhooks import Receiver
+from undertow.stats.checks import check_positive
+
+logger = logging.getLogger(__name__)
+
+PERIOD_S = 1.0
+_HOUR_S = 3600.0
+_FAILED_OUTCOMES = ("upstream_failed", "cut", "fault")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmRules:
+    """When failures are too many.
+
+    Attributes:
+        alarm_unjudged: share of the screened exchanges that some detector could not judge.
+        alarm_failed: share of all exchanges that ended in an error of the server, ours or the upstream's.
+        alarm_least: exchanges that a share needs.
+        alarm_minutes: that are looked at together.
+    """
+
+    alarm_unjudged: float = 0.05
+    alarm_failed: float = 0.1
+    alarm_least: int = 20
+    alarm_minutes: int = 5
+
+
+def alarm_rules(settings: Iterable[str]) -> tuple[AlarmRules, list[str]]:
+    """Take the rules out of settings of the form `key=value`; return them and the other settings.
+
+    Raises:
+        ConfigError: a value is not a positive number, or a share is above 1.
+    """
+    kinds: dict[str, type[Any]] = {one.name: type(one.default) for one in fields(AlarmRules)}
+    given: dict[str, Any] = {}
+    rest: list[str] = []
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        if key not in kinds:
+            rest.append(setting)
+            continue
+        try:
+            given[key] = kinds[key](value)
+        except ValueError as error:
+            raise ConfigError(f"The setting {key} is not a number.", setting, f"Write {key}=20.") from error
+        check_positive(f"setting {key}", given[key])
+        if kinds[key] is float and given[key] > 1:
+            raise ConfigError(f"The setting {key} is no share.", setting, f"Write {key}=0.1 for a tenth.")
+    return AlarmRules(**given), rest
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmPlan:
+    """What a server does about alarms.
+
+    Attributes:
+        rules: when failures are too many.
+        webhooks: who is told.
+    """
+
+    rules: AlarmRules = AlarmRules()
+    webhooks: Sequence[Receiver] = ()
+
+
+def subject_of(name: str) -> str:
+    """Return the subject of the alarm of the evidence of this name."""
+    return f"evidence {name}"
+
+
+def evidence_findings(evidence: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+    """Return a finding for each evidence that reached its bound, as `counts.evidence_now` gives them."""
+    for name, one in evidence.items():
+        if not one["alarmed"]:
+            continue
+        if one["seen"] is not None:
+            yield drift_finding(name, one["seen"])
+            continue
+        needed = -math.log(one["alpha"])
+        headline = (
+            f"{one['hits']:,} of {one['n']:,} texts count against {one['null']!r}: evidence {one['highest']:.1f},"
+            f" {needed:.1f} are needed (chance of a false alarm at most {one['alpha']:g})"
+        )
+        counts = {key: one[key] for key in ("null", "n", "hits", "alpha")}
+        details = {"detector": name, **counts, "log_e": one["highest"], "needed": needed}
+        yield Finding(subject=subject_of(name), kind="mention", headline=headline, details=details)
+
+
+def drift_finding(name: str, seen: Mapping[str, Any]) -> Finding:
+    """Return the finding of canaries that reached their bound.
+
+    Args:
+        name: of their evidence.
+        seen: what `CanaryWatch.alert` returns.
+    """
+    headline = (
+        f"drift of {seen['model']}: {seen['word']} in {seen['share']:.2%} of {seen['replies']:,} canary replies, signed"
+        f" off at most {seen['signed_off_at_most']:.2%} (chance of a false alarm at most {seen['alpha']:g})"
+    )
+    return Finding(subject=subject_of(name), kind="drift", headline=headline, details=seen)
+
+
+def rate_findings(rows: Sequence[Mapping[str, Any]], rules: AlarmRules) -> dict[str, Finding | None]:
+    """Return for each rate what is found of it, None where it is low; a rate of too few exchanges is not there.
+
+    Args:
+        rows: the traffic of the last minutes, as `counts.traffic` gives it.
+        rules: when it is too high.
+    """
+    everything = sum(row["count"] for row in rows)
+    screened = sum(row["screened"] for row in rows)
+    unjudged = sum(row["detector_failures"] for row in rows)
+    failed = sum(row["count"] if row["outcome"] in _FAILED_OUTCOMES else row["errors"] for row in rows)
+    looked_at = (
+        ("rate unjudged", "could not be judged by some detector", unjudged, screened, rules.alarm_unjudged),
+        ("rate failed", "ended in an error of a server", failed, everything, rules.alarm_failed),
+    )
+    found: dict[str, Finding | None] = {}
+    for subject, words, count, of, most in looked_at:
+        if of < rules.alarm_least:
+            continue
+        minutes = rules.alarm_minutes
+        details = {"count": count, "of": of, "share": count / of, "most": most, "minutes": minutes}
+        headline = (
+            f"{count:,} of {of:,} exchanges of the last {minutes} minutes {words}; at most {most:.0%} are expected"
+        )
+        finding = Finding(subject=subject, kind="rate", headline=headline, details=details)
+        found[subject] = finding if count / of > most else None
+    return found
+
+
+class AlarmWatch:
+    """Looks once a second, in a thread of its own, until it is closed.
+
+    Args:
+        path: of the database.
+        plan: what is done.
+
+    Attributes:
+        open: number of open alarms, at the last look.
+        untold: those that some receiver has not taken yet.
+    """
+
+    def __init__(self, path: Path, plan: AlarmPlan) -> None:
+        self.open = self.untold = 0
+        self._path, self._plan = path, plan
+        self._teller = Teller(path, plan.webhooks)
+        self._stop = threading.Event()
+        self._lost: Callable[[], int] = lambda: 0
+        self._lost_before, self._forgot = 0, 0.0
+        self._thread = threading.Thread(target=self._run, name="alarms", daemon=True)
+
+    def start(self, lost: Callable[[], int]) -> None:
+        """Begin; `lost` returns the number of events that could not be stored."""
+        self._lost = lost
+        self._thread.start()
+
+    def close(self) -> None:
+        """Look and tell a last time, and stop."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        connection: sqlite3.Connection | None = None
+        more = True
+        while more:
+            more = not self._stop.is_set()
+            wait: float | None = None
+            try:
+                connection = connection or connect(self._path)
+                wait = self._look(connection)
+            except (sqlite3.Error, UserError, OSError) as error:
+                logger.warning("The alarms could not be looked at, and will be again: %s", error)
+                connection = None
+            if more:
+                self._stop.wait(min(PERIOD_S, wait or PERIOD_S))
+        if connection is not None:
+            connection.close()
+
+    def _look(self, connection: sqlite3.Connection) -> float | None:
+        """Raise and close what is to be, and tell; return the seconds until something is to be told again."""
+        keep_alarms(connection)
+        now = time.time()
+        opened = {one.finding.subject for one in open_alarms(connection)}
+        with connection:
+            for finding in evidence_findings(evidence_now(connection)):
+                raise_once(connection, finding)
+            for subject, finding in self._rates(connection, now).items():
+                if finding is None and subject in opened:  # an update takes the database's lock, even of no row
+                    close_alarm(connection, {"subject": subject}, ITSELF)
+                elif finding is not None and subject not in opened:
+                    raise_while(connection, finding)
+            if time.monotonic() - self._forgot > _HOUR_S or not self._forgot:
+                self._forgot = time.monotonic()
+                forget_old(connection, now)
+        self.open = len(open_alarms(connection))
+        wait = self._teller.tell(connection)
+        self.untold = count_untold(connection) if self._plan.webhooks else 0
+        return wait
+
+    def _rates(self, connection: sqlite3.Connection, now: float) -> dict[str, Finding | None]:
+        found = rate_findings(traffic(connection, self._plan.rules.alarm_minutes, now), self._plan.rules)
+        lost = self._lost()
+        if lost > self._lost_before:
+            headline = f"{lost - self._lost_before:,} events could not be stored"
+            details = {"lost": lost}
+            found["rate lost"] = Finding(subject="rate lost", kind="rate", headline=headline, details=details)
+        self._lost_before = lost
+        return found
+
+
+def count_untold(connection: sqlite3.Connection) -> int:
+    """Return how many alarms some receiver was told of in vain so far."""
+    owed = {one.id for one in owed_alarms(connection)}
+    return len({one.alarm for one in tellings(connection) if one.at is None} & owed)
