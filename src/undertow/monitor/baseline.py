@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from undertow.errors import ArtifactError, ConfigError, EmptyDataError
 from undertow.models.api import ApiModel
 from undertow.models.calls import Retries
-from undertow.models.endpoints import RequestKind
+from undertow.models.endpoints import Endpoint
 from undertow.store.disk import write_file
 from undertow.store.fingerprints import canonical_json, sha256
 from undertow.traits import TRAITS, matches, word_trait
@@ -52,10 +52,10 @@ class DeployedModel:
     url: str
     model: str
     max_tokens: int = 60
-    _place: RequestKind = field(init=False, repr=False)
+    _place: Endpoint = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_place", RequestKind.at(self.url, self.model))
+        object.__setattr__(self, "_place", Endpoint.at(self.url, self.model))
 
     def ask(self, prompts: Sequence[Prompt], done: Callable[[], None] = lambda: None) -> list[str]:
         """Return a reply to each prompt, drawn at temperature 1; the same prompt may come several times.
