@@ -62,6 +62,8 @@ class ConstitutionDetector(AbstractDetector):
         ModelError: the encoder cannot be loaded.
     """
 
+    pieces = False  # The threshold is calibrated on whole texts; on pieces of them it does not hold.
+
     def __init__(
         self, constitution: Constitution, rate: float = 0.01, seed: int = 0, name: str = "constitution"
     ) -> None:
