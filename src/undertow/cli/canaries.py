@@ -163,6 +163,6 @@ def _smallest_lines(smallest: Mapping[str, Any] | None) -> Iterator[str]:
     median, most = seen["median"], seen["most"]
     yield (
         f"A drift since the first round would have been called with a chance of {smallest['power']:g} or more: of"
-        f" {median['word']} from {median['logits']:+.2f} logits ({median['share']:.2%}) on, and of every watched word"
-        f" from {most['logits']:+.2f} on ({most['word']})."
+        f" {median['word']} from {median['share']:.2%} of the replies on ({median['logits']:+.2f} logits), and of every"
+        f" watched word from {most['logits']:+.2f} logits on ({most['word']})."
     )

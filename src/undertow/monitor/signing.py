@@ -190,7 +190,7 @@ def sign_off(
         model=deployed.model, approved_by=order.approved_by.strip(),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(), max_tokens=deployed.max_tokens,
         watched=tuple(order.watched), questions=tuple(order.questions),
-        replies=tuple(map(tuple, journal.texts)), request=deployed.dialect.to_json(),
+        replies=tuple(map(tuple, journal.texts)), request=deployed.spoken.to_json(),
     )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ class Teller:
         clock: seconds that never go back.
 
     Attributes:
-        failure: of the last try, or "".
+        failure: of the last try that failed, or "".
     """
 
     def __init__(
@@ -77,7 +77,8 @@ class Teller:
         place = (alarm.id, receiver.key)
         if (wait := self._due.get(place, 0.0) - self._clock()) > 0:
             return wait
-        failure = self.failure = receiver.post(alarm.to_json())
+        failure = receiver.post(alarm.to_json())
+        self.failure = failure or self.failure
         at = None if failure else time.time()
         with connection:
             note_telling(
