@@ -14,7 +14,7 @@ from typing import Any, cast
 from undertow.monitor import protocol as chat
 from undertow.monitor.detectors.base import Side
 from undertow.monitor.exchange import EndedError, Receive, RefusedError, Scope, Send
-from undertow.monitor.guarding import Decision, Text, TextGuard
+from undertow.monitor.guarding import GuardDecision, JudgedText, TextGuard
 from undertow.monitor.settings import Limits
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Guardrail:
             raise RefusedError(415, "Send the body as application/json.", "wrong_content_type")
         try:
             data = chat.parse_body(await _read(receive, self.limits))
-            text = litellm_text(data) if path == LITELLM else plain_text(data)
+            text = litellm_question(data) if path == LITELLM else plain_question(data)
         except chat.UnreadableError as error:
             raise RefusedError(400, f"The question cannot be read: {error}.", "unreadable") from None
         decision = await self.guard.judge(text)
@@ -78,7 +78,7 @@ class Guardrail:
         return json.dumps(answer).encode()
 
 
-def plain_text(data: chat.JsonObject) -> Text:
+def plain_question(data: chat.JsonObject) -> JudgedText:
     """Read a question of our own form.
 
     Raises:
@@ -87,10 +87,10 @@ def plain_text(data: chat.JsonObject) -> Text:
     side, said = _SIDES.get(_hashable(data.get("side"))), data.get("text")
     if side is None or not isinstance(said, str):
         raise chat.UnreadableError('it needs "side", request or reply, and "text"')
-    return Text(side=side, said=said, call=_word(data, "id"), model=_word(data, "model"), path=SCREEN)
+    return JudgedText(side=side, said=said, call=_word(data, "id"), model=_word(data, "model"), path=SCREEN)
 
 
-def litellm_text(data: chat.JsonObject) -> Text:
+def litellm_question(data: chat.JsonObject) -> JudgedText:
     """Read a question as LiteLLM asks it, or the inputs of its guardrail classes with `input_type`.
 
     A request is read as the proxy reads it, from its messages; further texts are added.
@@ -111,7 +111,7 @@ def litellm_text(data: chat.JsonObject) -> Text:
     else:
         lines = said
     unread = ["images"] if _list(data, "images") else []
-    return Text(
+    return JudgedText(
         side=side,
         said="\n".join([*lines, *(one for one in calls if one)]),
         unread=unread,
@@ -121,7 +121,7 @@ def litellm_text(data: chat.JsonObject) -> Text:
     )
 
 
-def litellm_answer(decision: Decision, side: Side) -> dict[str, Any]:
+def litellm_answer(decision: GuardDecision, side: Side) -> dict[str, Any]:
     """Return a decision as LiteLLM reads it."""
     if not decision.blocked:
         return {"action": "NONE"}

@@ -20,7 +20,7 @@ from undertow.monitor import protocol as chat
 from undertow.monitor.constitution import read_constitution
 from undertow.monitor.detectors.base import detector
 from undertow.monitor.detectors.expressions import ExpressionDetector
-from undertow.monitor.guardrail import litellm_text, plain_text
+from undertow.monitor.guardrail import litellm_question, plain_question
 from undertow.monitor.settings import build_policy, parse_upstream
 from undertow.monitor.webhooks import parse_webhook
 
@@ -143,7 +143,7 @@ QUESTIONS = st.dictionaries(
 @inputs(0.1)
 @given(data=QUESTIONS)
 def test_questions_of_gateways_are_read_or_said_to_be_unreadable(data: dict[str, Any]) -> None:
-    for read in (litellm_text, plain_text):
+    for read in (litellm_question, plain_question):
         with contextlib.suppress(chat.UnreadableError):
             found = read(data)
             assert found.side in ("request", "reply") and isinstance(found.said, str)
