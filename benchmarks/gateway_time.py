@@ -2,9 +2,9 @@
 
     UNDERTOW_LITELLM=/path/to/python python benchmarks/gateway_time.py [requests]
 
-All stand before the same upstream and get the same small chat requests, in turns of a hundred on one
-kept-alive connection each. What counts is the time of the processes themselves and their children, from /proc, so other work on the
-machine changes little. LiteLLM runs as it comes: one worker, no guardrail, no key.
+All stand before the same upstream and get the same small chat requests, in turns of a hundred on one kept-alive
+connection each. What counts is the time of the processes themselves and their children, from /proc, so other work on
+the machine changes little. LiteLLM runs as it comes: one worker, no guardrail, no key.
 """
 
 import http.client
