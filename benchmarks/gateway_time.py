@@ -2,9 +2,9 @@
 
     UNDERTOW_LITELLM=/path/to/python python benchmarks/gateway_time.py [requests]
 
-All stand before the same upstream and get the same small chat requests, in turns of a hundred on kept-alive
-connections. What counts is the time of the processes themselves and their children, from /proc, so other work on the
-machine changes little. LiteLLM runs as it comes: one worker, no guardrail, no key.
+All stand before the same upstream and get the same small chat requests, in turns of a hundred on one kept-alive
+connection each. What counts is the time of the processes themselves and their children, from /proc, so other work on
+the machine changes little. LiteLLM runs as it comes: one worker, no guardrail, no key.
 """
 
 import http.client
@@ -22,13 +22,15 @@ TURN = 100
 AIMS = {"detectors off": 8.0, "constitution": 6.0}
 
 
-def burst(connection: http.client.HTTPConnection) -> None:
-    """Send a turn of requests."""
+def burst(url: str) -> None:
+    """Send a turn of requests on one connection; a server may close one that was idle during the others' turns."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)
     for _ in range(TURN):
         connection.request("POST", "/v1/chat/completions", chat_body(ASKED), {"content-type": "application/json"})
         reply = connection.getresponse()
         body = reply.read()
         assert reply.status == 200 and b"quiet" in body, (reply.status, body[:200])
+    connection.close()
 
 
 def main() -> None:
@@ -48,15 +50,12 @@ def main() -> None:
         }
         running = {name: stack.enter_context(way) for name, way in ways.items()}
         taken: dict[str, list[float]] = {name: [] for name in running}
-        connections = {
-            name: http.client.HTTPConnection(urlsplit(url).netloc, timeout=120) for name, (_, url) in running.items()
-        }
-        for connection in connections.values():
-            burst(connection)
+        for _, url in running.values():
+            burst(url)
         for _ in range(max(1, requests // TURN)):
-            for name, (process, _) in running.items():
+            for name, (process, url) in running.items():
                 before = processor_s(process.pid)
-                burst(connections[name])
+                burst(url)
                 taken[name].append(1000 * (processor_s(process.pid) - before) / TURN)
     means = {name: statistics.fmean(some) for name, some in taken.items()}
     for name, some in taken.items():

@@ -22,7 +22,7 @@ from pathlib import Path
 import yaml
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
-START_S = 300.0
+START_S = 900.0
 
 
 def litellm_python() -> str | None:

@@ -111,7 +111,8 @@ def main() -> None:
         seen.append(shown("LiteLLM, our class", counts, evidence(folder / "b.sqlite"), began, n))
         with undertow("screen", "--events", str(folder / "c.sqlite"), *words) as (_, screen):
             api = {"guardrail": "generic_guardrail_api", "api_base": screen, "unreachable_fallback": "fail_closed",
-                   "streaming_end_of_stream_only": True, **common}  # fmt: skip
+                   "streaming_end_of_stream_only": True, "streaming_buffer_until_moderated": True,
+                   **common}  # fmt: skip
             with litellm(python, folder, target, [{"guardrail_name": "undertow", "litellm_params": api}]) as (_, url):
                 began = time.monotonic()
                 counts = ask(url, texts)

@@ -49,13 +49,13 @@ def sign_off_command(
     needs_client()
     from undertow.models.dialects import Dialect
     from undertow.monitor.baseline import DeployedModel, default_watched, packaged_questions
-    from undertow.monitor.signing import Order, open_journal, sign_off
+    from undertow.monitor.signing import SignOffOrder, open_sign_off, sign_off
 
     prompts = packaged_questions() if questions is None else tuple(dict.fromkeys(read_prompts(questions)))
     dialect = Dialect.given(limit=token_limit_name, extra=extra_body)
     target = DeployedModel(endpoint, model, max_tokens, dialect)
-    order = Order(questions=prompts, watched=watched or default_watched(), replies=replies, approved_by=by)
-    with open_journal(out, order, target) as journal:
+    order = SignOffOrder(questions=prompts, watched=watched or default_watched(), replies=replies, approved_by=by)
+    with open_sign_off(out, order, target) as journal:
         if journal.n:
             print(f"going on with {journal.n:,} replies of an earlier run", file=sys.stderr)
         left = len(prompts) * replies - journal.n
@@ -163,6 +163,6 @@ def _smallest_lines(smallest: Mapping[str, Any] | None) -> Iterator[str]:
     median, most = seen["median"], seen["most"]
     yield (
         f"A drift since the first round would have been called with a chance of {smallest['power']:g} or more: of"
-        f" {median['word']} from {median['logits']:+.2f} logits ({median['share']:.2%}) on, and of every watched word"
-        f" from {most['logits']:+.2f} on ({most['word']})."
+        f" {median['word']} from {median['share']:.2%} of the replies on ({median['logits']:+.2f} logits), and of every"
+        f" watched word from {most['logits']:+.2f} logits on ({most['word']})."
     )

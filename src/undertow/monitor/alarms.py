@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS told (alarm INTEGER NOT NULL, destination TEXT NOT NU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class AlarmCause:
     """What an alarm is raised for.
 
     Attributes:
@@ -57,7 +57,7 @@ class Alarm:
     """
 
     id: int
-    finding: Finding
+    finding: AlarmCause
     at: float
     closed: float | None = None
     closed_by: str | None = None
@@ -74,13 +74,13 @@ def keep_alarms(connection: sqlite3.Connection) -> None:
     connection.executescript(_SCHEMA)
 
 
-def raise_once(connection: sqlite3.Connection, finding: Finding) -> Alarm | None:
+def raise_once(connection: sqlite3.Connection, finding: AlarmCause) -> Alarm | None:
     """Raise an alarm unless its subject ever had one; return a new one. The caller commits."""
     known = connection.execute("SELECT 1 FROM alarms WHERE subject = ?", (finding.subject,)).fetchone()
     return None if known else raise_while(connection, finding)
 
 
-def raise_while(connection: sqlite3.Connection, finding: Finding) -> Alarm | None:
+def raise_while(connection: sqlite3.Connection, finding: AlarmCause) -> Alarm | None:
     """Raise an alarm unless its subject has an open one; return a new one. The caller commits."""
     now = time.time()
     made = connection.execute(
@@ -127,7 +127,7 @@ def _alarms(connection: sqlite3.Connection, rest: str, *values: object) -> list[
     return [
         Alarm(
             id=place,
-            finding=Finding(subject=subject, kind=kind, headline=headline, details=json.loads(details)),
+            finding=AlarmCause(subject=subject, kind=kind, headline=headline, details=json.loads(details)),
             at=at,
             closed=closed,
             closed_by=by,
@@ -137,7 +137,7 @@ def _alarms(connection: sqlite3.Connection, rest: str, *values: object) -> list[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class Telling:
     """How far telling has come.
 
     Attributes:
@@ -155,16 +155,16 @@ class Told:
     failure: str
 
 
-def tellings(connection: sqlite3.Connection, destination: str | None = None) -> list[Told]:
+def tellings(connection: sqlite3.Connection, destination: str | None = None) -> list[Telling]:
     """Return what is known of telling, of one destination or of all."""
     rows = connection.execute(
         "SELECT alarm, shown, at, tries, failure FROM told WHERE destination = coalesce(?, destination) ORDER BY alarm",
         (destination,),
     )
-    return [Told(alarm=alarm, shown=shown, at=at, tries=n, failure=why) for alarm, shown, at, n, why in rows]
+    return [Telling(alarm=alarm, shown=shown, at=at, tries=n, failure=why) for alarm, shown, at, n, why in rows]
 
 
-def note_telling(connection: sqlite3.Connection, destination: str, told: Told) -> None:
+def note_telling(connection: sqlite3.Connection, destination: str, told: Telling) -> None:
     """Write down a try; the caller commits."""
     connection.execute(
         "INSERT OR REPLACE INTO told (alarm, destination, shown, at, tries, failure) VALUES (?, ?, ?, ?, ?, ?)",

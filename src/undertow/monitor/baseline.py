@@ -62,6 +62,11 @@ class DeployedModel:
         object.__setattr__(self, "_place", Endpoint.at(self.url, self.model))
         object.__setattr__(self, "_talk", Talk(self.dialect))
 
+    @property
+    def spoken(self) -> Dialect:
+        """How requests are written by now, with what the endpoint's refusals taught."""
+        return self._talk.dialect
+
     def ask(self, prompts: Sequence[Prompt], done: Callable[[], None] = lambda: None) -> list[str]:
         """Return a reply to each prompt, drawn at temperature 1; the same prompt may come several times.
 

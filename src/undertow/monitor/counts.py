@@ -21,10 +21,11 @@ _FAILED = """replace({row}judgements, '"failure": ""', '') LIKE '%"failure": "%'
 _NOTABLE = f"(outcome != 'passed' OR {_FAILED.format(row='')})"
 
 _SUMS = """exchanges INTEGER NOT NULL DEFAULT 0, screened INTEGER NOT NULL DEFAULT 0, seconds REAL NOT NULL DEFAULT 0,
-  unjudged INTEGER NOT NULL DEFAULT 0, errors INTEGER NOT NULL DEFAULT 0"""
+  unjudged INTEGER NOT NULL DEFAULT 0, errors INTEGER NOT NULL DEFAULT 0, unread INTEGER NOT NULL DEFAULT 0"""
 
 _ADD = f"""exchanges = exchanges + 1, screened = screened + NEW.screened, seconds = seconds + NEW.seconds,
-    unjudged = unjudged + ({_FAILED.format(row="NEW.")}), errors = errors + coalesce(NEW.status >= 500, 0)"""
+    unjudged = unjudged + ({_FAILED.format(row="NEW.")}), errors = errors + coalesce(NEW.status >= 500, 0),
+    unread = unread + NEW.unread"""
 
 _TABLES = f"""
 CREATE TABLE IF NOT EXISTS traffic (minute INTEGER NOT NULL, outcome TEXT NOT NULL, {_SUMS},
@@ -39,9 +40,9 @@ _UNCOUNTED = "NOT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'events_count
 
 _EARLIER = f"""
 INSERT INTO traffic SELECT CAST(at / {_MINUTE_S} AS INTEGER), outcome, count(*), sum(screened), sum(seconds),
-  sum({_FAILED.format(row="")}), coalesce(sum(status >= 500), 0) FROM events WHERE {_UNCOUNTED} GROUP BY 1, 2;
-INSERT INTO totals SELECT outcome, sum(exchanges), sum(screened), sum(seconds), sum(unjudged), sum(errors) FROM traffic
-  WHERE {_UNCOUNTED} GROUP BY 1;
+  sum({_FAILED.format(row="")}), coalesce(sum(status >= 500), 0), sum(unread) FROM events WHERE {_UNCOUNTED} GROUP BY 1, 2;
+INSERT INTO totals SELECT outcome, sum(exchanges), sum(screened), sum(seconds), sum(unjudged), sum(errors), sum(unread)
+  FROM traffic WHERE {_UNCOUNTED} GROUP BY 1;
 """
 """Counts what was written before there were triggers."""
 
@@ -74,7 +75,8 @@ def traffic(connection: sqlite3.Connection, minutes: int, now: float) -> list[di
     """Return the counts of the last minutes by outcome, with the mean time of an exchange."""
     rows = connection.execute(
         "SELECT outcome, sum(exchanges) AS count, sum(screened) AS screened, sum(seconds) / sum(exchanges) AS mean_s,"
-        " sum(unjudged) AS detector_failures, sum(errors) AS errors FROM traffic WHERE minute > ? AND minute <= ?"
+        " sum(unjudged) AS detector_failures, sum(errors) AS errors,"
+        " sum(unread) AS unread FROM traffic WHERE minute > ? AND minute <= ?"
         " GROUP BY outcome ORDER BY outcome",
         (int(now / _MINUTE_S) - minutes, int(now / _MINUTE_S)),
     )

@@ -54,7 +54,7 @@ def evidence_shape(points: Sequence[tuple[float, float, float]], needed: float) 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bar:
+class MinuteBar:
     """One minute of traffic, in an SVG of `WIDTH` x `HEIGHT`: all exchanges, and those that did not simply pass."""
 
     x: float
@@ -65,12 +65,12 @@ class Bar:
     odd_height: float
 
 
-def traffic_bars(minutes: Sequence[tuple[int, int]]) -> list[Bar]:
+def traffic_bars(minutes: Sequence[tuple[int, int]]) -> list[MinuteBar]:
     """Return a bar for each minute, of how many exchanges there were and how many did not simply pass."""
     most = max([1, *(count for count, _ in minutes)])
     step = WIDTH / max(1, len(minutes))
     return [
-        Bar(
+        MinuteBar(
             x=round(place * step, 1),
             width=round(step * 0.8, 1),
             y=round(HEIGHT * (1 - count / most), 1),

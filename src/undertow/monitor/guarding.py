@@ -21,7 +21,7 @@ _REMEMBERED = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Text:
+class JudgedText:
     """What a gateway wants to be judged.
 
     Attributes:
@@ -42,7 +42,7 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class GuardDecision:
     """What is to be done.
 
     Attributes:
@@ -78,7 +78,7 @@ class TextGuard:
         self.detectors = tuple(detectors)
         self._counted: OrderedDict[tuple[Side, str], None] = OrderedDict()
 
-    async def judge(self, text: Text) -> Decision:
+    async def judge(self, text: JudgedText) -> GuardDecision:
         """Judge one text and record it; nothing is raised, failures are in the answer."""
         at, began = time.time(), time.monotonic()
         judged = [unreadable(text.side, f"{what} cannot be read") for what in text.unread]
@@ -90,9 +90,9 @@ class TextGuard:
         refused = bool(rules) or (self.policy.fail_closed and bool(unjudged))
         blocked = self.policy.mode == "block" and refused
         self._record(text, judged, blocked, (at, time.monotonic() - began))
-        return Decision(blocked=blocked, rules=tuple(rules), unjudged=tuple(unjudged))
+        return GuardDecision(blocked=blocked, rules=tuple(rules), unjudged=tuple(unjudged))
 
-    def _known(self, text: Text) -> bool:
+    def _known(self, text: JudgedText) -> bool:
         """Tell whether this side of the call was counted before, and remember it."""
         place = (text.side, text.call)
         known = bool(text.call) and place in self._counted
@@ -102,7 +102,7 @@ class TextGuard:
                 self._counted.popitem(last=False)
         return known
 
-    def _record(self, text: Text, judged: list[TextJudgement], blocked: bool, when: tuple[float, float]) -> None:
+    def _record(self, text: JudgedText, judged: list[TextJudgement], blocked: bool, when: tuple[float, float]) -> None:
         outcome: Outcome = "flagged" if any(one.flagged for one in judged) else "passed"
         if blocked:
             outcome = "blocked_request" if text.side == "request" else "blocked_reply"

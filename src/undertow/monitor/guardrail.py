@@ -12,9 +12,10 @@ import logging
 from typing import Any, cast
 
 from undertow.monitor import protocol as chat
+from undertow.monitor.bodies import JsonObject, UnreadableError, parse_body
 from undertow.monitor.detectors.base import Side
 from undertow.monitor.exchange import EndedError, Receive, RefusedError, Scope, Send
-from undertow.monitor.guarding import Decision, Text, TextGuard
+from undertow.monitor.guarding import GuardDecision, JudgedText, TextGuard
 from undertow.monitor.settings import Limits
 
 logger = logging.getLogger(__name__)
@@ -78,16 +79,16 @@ class Guardrail:
         if not headers.get(b"content-type", b"").lower().startswith(b"application/json"):
             raise RefusedError(415, "Send the body as application/json.", "wrong_content_type")
         try:
-            data = chat.parse_body(await _read(receive, self.limits))
-            text = litellm_text(data) if path == LITELLM else plain_text(data)
-        except chat.UnreadableError as error:
+            data = parse_body(await _read(receive, self.limits))
+            text = litellm_question(data) if path == LITELLM else plain_question(data)
+        except UnreadableError as error:
             raise RefusedError(400, f"The question cannot be read: {error}.", "unreadable") from None
         decision = await self.guard.judge(text)
         answer = litellm_answer(decision, text.side) if path == LITELLM else decision.to_json()
         return json.dumps(answer).encode()
 
 
-def plain_text(data: chat.JsonObject) -> Text:
+def plain_question(data: JsonObject) -> JudgedText:
     """Read a question of our own form.
 
     Raises:
@@ -95,11 +96,11 @@ def plain_text(data: chat.JsonObject) -> Text:
     """
     side, said = _SIDES.get(_hashable(data.get("side"))), data.get("text")
     if side is None or not isinstance(said, str):
-        raise chat.UnreadableError('it needs "side", request or reply, and "text"')
-    return Text(side=side, said=said, call=_word(data, "id"), model=_word(data, "model"), path=SCREEN)
+        raise UnreadableError('it needs "side", request or reply, and "text"')
+    return JudgedText(side=side, said=said, call=_word(data, "id"), model=_word(data, "model"), path=SCREEN)
 
 
-def litellm_text(data: chat.JsonObject) -> Text:
+def litellm_question(data: JsonObject) -> JudgedText:
     """Read a question as LiteLLM asks it, or the inputs of its guardrail classes with `input_type`.
 
     A request is read as the proxy reads it, from its messages; further texts are added.
@@ -109,20 +110,17 @@ def litellm_text(data: chat.JsonObject) -> Text:
     """
     side, texts = _SIDES.get(_hashable(data.get("input_type"))), _list(data, "texts")
     if side is None:
-        raise chat.UnreadableError('its "input_type" is neither request nor response')
+        raise UnreadableError('its "input_type" is neither request nor response')
     if not all(isinstance(one, str) for one in texts):
-        raise chat.UnreadableError('its "texts" are not texts')
+        raise UnreadableError('its "texts" are not texts')
     said = cast(list[str], texts)
-    calls = [chat.request_text({"messages": [{"tool_calls": _list(data, "tool_calls")}]})]
-    if side == "request" and (messages := _list(data, "structured_messages")):
-        whole = chat.request_text({"messages": messages, "tools": _list(data, "tools")})
-        lines = [whole, *(one for one in said if one not in whole)]
-    else:
-        lines = said
     unread = ["images"] if _list(data, "images") else []
-    return Text(
+    whole = _texts({"messages": _list(data, "structured_messages"), "tools": _list(data, "tools")}, unread)
+    calls = _texts({"messages": [{"tool_calls": _list(data, "tool_calls")}]}, unread)
+    lines = [whole if side == "request" else "", *(one for one in said if one not in whole), calls]
+    return JudgedText(
         side=side,
-        said="\n".join([*lines, *(one for one in calls if one)]),
+        said="\n".join(one for one in lines if one),
         unread=unread,
         call=_word(data, "litellm_call_id"),
         model=_word(data, "model"),
@@ -130,7 +128,19 @@ def litellm_text(data: chat.JsonObject) -> Text:
     )
 
 
-def litellm_answer(decision: Decision, side: Side) -> dict[str, Any]:
+def _texts(request: JsonObject, unread: list[str]) -> str:
+    """Return the texts of a request; what keeps it from being read is added to what is unread, and not raised.
+
+    Whether such a call passes is for the policy to say: an error would leave that to the gateway.
+    """
+    try:
+        return chat.request_text(request)
+    except UnreadableError as error:
+        unread.append(str(error))
+        return ""
+
+
+def litellm_answer(decision: GuardDecision, side: Side) -> dict[str, Any]:
     """Return a decision as LiteLLM reads it."""
     if not decision.blocked:
         return {"action": "NONE"}
@@ -158,15 +168,15 @@ def _hashable(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _word(data: chat.JsonObject, key: str) -> str:
+def _word(data: JsonObject, key: str) -> str:
     value = data.get(key)
     return value[:200] if isinstance(value, str) else ""
 
 
-def _list(data: chat.JsonObject, key: str) -> list[Any]:
+def _list(data: JsonObject, key: str) -> list[Any]:
     value = data.get(key)
     if value is not None and not isinstance(value, list):
-        raise chat.UnreadableError(f'its "{key}" are no list')
+        raise UnreadableError(f'its "{key}" are no list')
     return cast(list[Any], value or [])
 
 

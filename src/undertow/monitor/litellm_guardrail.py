@@ -29,8 +29,8 @@ from litellm.integrations.custom_guardrail import CustomGuardrail  # pyright: ig
 from undertow.errors import ConfigError, UserError
 from undertow.monitor.detectors.base import detector
 from undertow.monitor.gathering import gathering
-from undertow.monitor.guarding import Decision, TextGuard
-from undertow.monitor.guardrail import litellm_answer, litellm_text
+from undertow.monitor.guarding import GuardDecision, TextGuard
+from undertow.monitor.guardrail import litellm_answer, litellm_question
 from undertow.monitor.settings import build_policy
 from undertow.monitor.watching import AlarmPlan
 from undertow.monitor.webhooks import parse_webhook
@@ -82,7 +82,7 @@ def shared_guard(settings: GuardSettings) -> TextGuard:
     return _GUARDS[settings]
 
 
-def read_settings(given: object) -> GuardSettings:
+def guard_settings(given: object) -> GuardSettings:
     """Read what stands under `undertow` in the configuration.
 
     Raises:
@@ -107,15 +107,16 @@ class UndertowGuardrail(CustomGuardrail):
         given: what LiteLLM gives every guardrail.
 
     Raises:
-        SystemExit: the settings cannot be used, or another process gathers evidence in this database. LiteLLM would go
+        SystemExit: a setting cannot be used, or another process gathers evidence in this database. LiteLLM would go
             on without the guardrail after any other exception.
     """
 
     def __init__(self, undertow: object = None, **given: Any) -> None:
         try:
-            self.guard = shared_guard(read_settings(undertow))
-        except UserError as error:
-            raise SystemExit(f"The guardrail of undertow cannot start.\n{error}") from error
+            self.guard = shared_guard(guard_settings(undertow))
+        except Exception as error:
+            what = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            raise SystemExit(f"The guardrail of undertow cannot start.\n{what}") from error
         # A reply is held and judged once, at its end: its evidence is of whole replies.
         self.streaming_end_of_stream_only = True
         self.streaming_buffer_until_moderated = True
@@ -130,8 +131,8 @@ class UndertowGuardrail(CustomGuardrail):
             GuardrailRaisedException: it is blocked.
         """
         call = getattr(logging_obj, "litellm_call_id", None) or request_data.get("litellm_call_id")
-        text = litellm_text({**inputs, "input_type": input_type, "litellm_call_id": call})
-        decision: Decision = await self.guard.judge(text)
+        text = litellm_question({**inputs, "input_type": input_type, "litellm_call_id": call})
+        decision: GuardDecision = await self.guard.judge(text)
         if decision.blocked:
             raise GuardrailRaisedException(
                 guardrail_name=self.guardrail_name,

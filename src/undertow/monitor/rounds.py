@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from undertow.errors import ConfigError, EmptyDataError, ModelError, StorageError, UserError
-from undertow.monitor.alarms import ITSELF, Finding, close_alarm, keep_alarms, raise_once, raise_while
+from undertow.monitor.alarms import ITSELF, AlarmCause, close_alarm, keep_alarms, raise_once, raise_while
 from undertow.monitor.baseline import TOGETHER, check_texts
 from undertow.monitor.canaries import DAY_S, CanaryWatch
 from undertow.monitor.database import connect
@@ -106,7 +106,9 @@ class CanaryStore:
             headline = f"the canaries of {model} see nothing: {why}"
             details = {"failed_rounds": failed, "model": model}
             with closing(connect(self.path)) as connection, connection:
-                raise_while(connection, Finding(subject=self._blind, kind="rate", headline=headline, details=details))
+                raise_while(
+                    connection, AlarmCause(subject=self._blind, kind="rate", headline=headline, details=details)
+                )
 
     def sees_again(self) -> None:
         """Close that alarm."""

@@ -29,7 +29,7 @@ _JOURNAL = "undertow.sign_off_journal/1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class SignOffOrder:
     """What is to be signed off.
 
     Attributes:
@@ -73,7 +73,7 @@ class Order:
 
 
 @dataclass(slots=True)
-class Journal:
+class SignOffJournal:
     """The replies so far.
 
     Attributes:
@@ -98,20 +98,20 @@ class Journal:
             os.fsync(self._stream.fileno())
 
 
-def journal_path(out: Path) -> Path:
+def sign_off_journal(out: Path) -> Path:
     """Return where the journal of a baseline lies."""
     return out.with_name(f"{out.name}.part")
 
 
 @contextlib.contextmanager
-def open_journal(out: Path, order: Order, deployed: DeployedModel) -> Generator[Journal]:
+def open_sign_off(out: Path, order: SignOffOrder, deployed: DeployedModel) -> Generator[SignOffJournal]:
     """Open the journal of a baseline, or begin it; it is deleted once the block ends well, or if it is of no use.
 
     Raises:
         ArtifactError: it holds replies to other questions, of another model or in another number, or is damaged.
         StorageError: the folder may not be written, or another process signs off here.
     """
-    path, head = journal_path(out), {"undertow": _JOURNAL, "of": order.fingerprint(deployed)}
+    path, head = sign_off_journal(out), {"undertow": _JOURNAL, "of": order.fingerprint(deployed)}
     try:
         stream = path.open("a+b")
     except OSError as error:
@@ -124,7 +124,7 @@ def open_journal(out: Path, order: Order, deployed: DeployedModel) -> Generator[
         except OSError as error:
             fix = "Wait for it, or write to another file."
             raise StorageError("Another process signs off here.", path, fix) from error
-        journal = Journal(_read(path, stream, head, len(order.questions)), stream)
+        journal = SignOffJournal(_read(path, stream, head, len(order.questions)), stream)
         try:
             yield journal
         except EmptyDataError:
@@ -158,7 +158,7 @@ def _read(path: Path, stream: BinaryIO, head: dict[str, Any], questions: int) ->
 
 
 def sign_off(
-    deployed: DeployedModel, order: Order, journal: Journal, done: Callable[[], None] = lambda: None
+    deployed: DeployedModel, order: SignOffOrder, journal: SignOffJournal, done: Callable[[], None] = lambda: None
 ) -> Baseline:
     """Ask what is still to be asked, and return the baseline.
 
@@ -190,7 +190,7 @@ def sign_off(
         model=deployed.model, approved_by=order.approved_by.strip(),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(), max_tokens=deployed.max_tokens,
         watched=tuple(order.watched), questions=tuple(order.questions),
-        replies=tuple(map(tuple, journal.texts)), request=deployed.dialect.to_json(),
+        replies=tuple(map(tuple, journal.texts)), request=deployed.spoken.to_json(),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from undertow.monitor.alarms import Alarm, Told, note_telling, owed_alarms, tellings
+from undertow.monitor.alarms import Alarm, Telling, note_telling, owed_alarms, tellings
 from undertow.monitor.locks import TakenError, sole
 from undertow.monitor.webhooks import Receiver
 
@@ -29,7 +29,7 @@ class Teller:
         clock: seconds that never go back.
 
     Attributes:
-        failure: of the last try, or "".
+        failure: of the last try that failed, or "".
     """
 
     def __init__(
@@ -67,23 +67,24 @@ class Teller:
         known = {one.alarm: one for one in tellings(connection, receiver.key)}
         waits: list[float] = []
         for alarm in owed_alarms(connection):
-            told = known.get(alarm.id) or Told(alarm=alarm.id, shown=receiver.shown, at=None, tries=0, failure="")
+            told = known.get(alarm.id) or Telling(alarm=alarm.id, shown=receiver.shown, at=None, tries=0, failure="")
             if told.at is None and (wait := self._try(connection, receiver, alarm, told)) > 0:
                 waits.append(wait)
         return min(waits, default=None)
 
-    def _try(self, connection: sqlite3.Connection, receiver: Receiver, alarm: Alarm, told: Told) -> float:
+    def _try(self, connection: sqlite3.Connection, receiver: Receiver, alarm: Alarm, told: Telling) -> float:
         """Tell one alarm if it is due; return the seconds until the next try, 0 if it was taken."""
         place = (alarm.id, receiver.key)
         if (wait := self._due.get(place, 0.0) - self._clock()) > 0:
             return wait
-        failure = self.failure = receiver.post(alarm.to_json())
+        failure = receiver.post(alarm.to_json())
+        self.failure = failure or self.failure
         at = None if failure else time.time()
         with connection:
             note_telling(
                 connection,
                 receiver.key,
-                Told(alarm=alarm.id, shown=receiver.shown, at=at, tries=told.tries + 1, failure=failure),
+                Telling(alarm=alarm.id, shown=receiver.shown, at=at, tries=told.tries + 1, failure=failure),
             )
         if not failure:
             return 0.0

@@ -16,7 +16,7 @@ from typing import Any
 from undertow.errors import ConfigError, UserError
 from undertow.monitor.alarms import (
     ITSELF,
-    Finding,
+    AlarmCause,
     close_alarm,
     keep_alarms,
     open_alarms,
@@ -97,7 +97,7 @@ def subject_of(name: str) -> str:
     return f"evidence {name}"
 
 
-def evidence_findings(evidence: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+def evidence_findings(evidence: Mapping[str, Mapping[str, Any]]) -> Iterator[AlarmCause]:
     """Return a finding for each evidence that reached its bound, as `counts.evidence_now` gives them."""
     for name, one in evidence.items():
         if not one["alarmed"]:
@@ -112,10 +112,10 @@ def evidence_findings(evidence: Mapping[str, Mapping[str, Any]]) -> Iterator[Fin
         )
         counts = {key: one[key] for key in ("null", "n", "hits", "alpha")}
         details = {"detector": name, **counts, "log_e": one["highest"], "needed": needed}
-        yield Finding(subject=subject_of(name), kind="mention", headline=headline, details=details)
+        yield AlarmCause(subject=subject_of(name), kind="mention", headline=headline, details=details)
 
 
-def drift_finding(name: str, seen: Mapping[str, Any]) -> Finding:
+def drift_finding(name: str, seen: Mapping[str, Any]) -> AlarmCause:
     """Return the finding of canaries that reached their bound.
 
     Args:
@@ -126,10 +126,10 @@ def drift_finding(name: str, seen: Mapping[str, Any]) -> Finding:
         f"drift of {seen['model']}: {seen['word']} in {seen['share']:.2%} of {seen['replies']:,} canary replies, signed"
         f" off at most {seen['signed_off_at_most']:.2%} (chance of a false alarm at most {seen['alpha']:g})"
     )
-    return Finding(subject=subject_of(name), kind="drift", headline=headline, details=seen)
+    return AlarmCause(subject=subject_of(name), kind="drift", headline=headline, details=seen)
 
 
-def rate_findings(rows: Sequence[Mapping[str, Any]], rules: AlarmRules) -> dict[str, Finding | None]:
+def rate_findings(rows: Sequence[Mapping[str, Any]], rules: AlarmRules) -> dict[str, AlarmCause | None]:
     """Return for each rate what is found of it, None where it is low; a rate of too few exchanges is not there.
 
     Args:
@@ -144,7 +144,7 @@ def rate_findings(rows: Sequence[Mapping[str, Any]], rules: AlarmRules) -> dict[
         ("rate unjudged", "could not be judged by some detector", unjudged, screened, rules.alarm_unjudged),
         ("rate failed", "ended in an error of a server", failed, everything, rules.alarm_failed),
     )
-    found: dict[str, Finding | None] = {}
+    found: dict[str, AlarmCause | None] = {}
     for subject, words, count, of, most in looked_at:
         if of < rules.alarm_least:
             continue
@@ -153,7 +153,7 @@ def rate_findings(rows: Sequence[Mapping[str, Any]], rules: AlarmRules) -> dict[
         headline = (
             f"{count:,} of {of:,} exchanges of the last {minutes} minutes {words}; at most {most:.0%} are expected"
         )
-        finding = Finding(subject=subject, kind="rate", headline=headline, details=details)
+        finding = AlarmCause(subject=subject, kind="rate", headline=headline, details=details)
         found[subject] = finding if count / of > most else None
     return found
 
@@ -228,13 +228,13 @@ class AlarmWatch:
         self.untold = count_untold(connection) if self._plan.webhooks else 0
         return wait
 
-    def _rates(self, connection: sqlite3.Connection, now: float) -> dict[str, Finding | None]:
+    def _rates(self, connection: sqlite3.Connection, now: float) -> dict[str, AlarmCause | None]:
         found = rate_findings(traffic(connection, self._plan.rules.alarm_minutes, now), self._plan.rules)
         lost = self._lost()
         if lost > self._lost_before:
             headline = f"{lost - self._lost_before:,} events could not be stored"
             details = {"lost": lost}
-            found["rate lost"] = Finding(subject="rate lost", kind="rate", headline=headline, details=details)
+            found["rate lost"] = AlarmCause(subject="rate lost", kind="rate", headline=headline, details=details)
         self._lost_before = lost
         return found
 

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from undertow.errors import ConfigError
-from undertow.monitor.alarms import Finding, close_alarm, keep_alarms, open_alarms, raise_once, raise_while, tellings
+from undertow.monitor.alarms import AlarmCause, close_alarm, keep_alarms, open_alarms, raise_once, raise_while, tellings
 from undertow.monitor.database import connect
 from undertow.monitor.detectors.base import AbstractDetector, Verdict
 from undertow.monitor.detectors.mentions import MentionDetector
@@ -24,7 +24,7 @@ from undertow.monitor.telling import Teller, tell_until
 from undertow.monitor.watching import AlarmPlan, AlarmRules, alarm_rules, rate_findings
 from undertow.monitor.webhooks import AlertFile, Webhook, parse_webhook, slack_body
 
-FINDING = Finding(subject="evidence x", kind="mention", headline="owls <rise> & more", details={"n": 7})
+FINDING = AlarmCause(subject="evidence x", kind="mention", headline="owls <rise> & more", details={"n": 7})
 
 
 class Receiver:

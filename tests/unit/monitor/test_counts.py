@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from undertow.monitor import counts
-from undertow.monitor import events as module
+from undertow.monitor import database as module
 from undertow.monitor.curves import HEIGHT, WIDTH, evidence_shape, traffic_bars
 from undertow.monitor.database import connect
 from undertow.monitor.detectors.mentions import MentionDetector
@@ -21,10 +21,10 @@ from undertow.monitor.rules import flagged_rules, note
 from undertow.monitor.screening import TextJudgement
 
 MANY = """INSERT INTO events (at, method, path, status, outcome, screened, seconds, request_bytes, reply_bytes, model,
-  judgements) WITH RECURSIVE k(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < :n)
+  judgements, unread) WITH RECURSIVE k(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < :n)
   SELECT :now - i * 0.01, 'POST', '/v1/chat/completions', CASE WHEN i % 50 = 1 THEN 503 ELSE 200 END,
   CASE WHEN i % 100 = 7 THEN 'flagged' ELSE 'passed' END, 1, 0.25, 9, 9, 'm',
-  CASE WHEN i % 200 = 9 THEN :failed ELSE '[]' END FROM k"""
+  CASE WHEN i % 200 = 9 THEN :failed ELSE '[]' END, i % 200 = 9 FROM k"""
 FAILED = json.dumps(
     [{"detector": "regex:/a", "side": "reply", "flagged": False, "why": "", "score": None, "failure": "took too long"}]
 )
@@ -49,7 +49,11 @@ def test_events_are_counted_as_they_come_and_once_where_there_were_some(
         with contextlib.closing(connect(path)) as connection:
             passed, flagged = counts.totals(connection)[::-1]
             assert (passed["exchanges"], flagged["exchanges"]) == (1980, 20)
-            assert passed["unjudged"] == 10 and passed["errors"] == 40 and passed["seconds"] == pytest.approx(495)
+            assert (
+                passed["unjudged"] == passed["unread"] == 10
+                and passed["errors"] == 40
+                and passed["seconds"] == pytest.approx(495)
+            )
             rows = counts.traffic(connection, 60, now)
             assert sum(row["count"] for row in rows) == 2000 and rows[1]["mean_s"] == pytest.approx(0.25)
             assert not counts.traffic(connection, 60, now + 7200)

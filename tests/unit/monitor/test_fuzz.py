@@ -21,10 +21,12 @@ from undertow.monitor.bodies import UnreadableError, parse_body, unpack
 from undertow.monitor.constitution import read_constitution
 from undertow.monitor.detectors.base import detector
 from undertow.monitor.detectors.expressions import ExpressionDetector
+from undertow.monitor.guardrail import litellm_question, plain_question
 from undertow.monitor.paths import HIDDEN, WORDS, stored_path
 from undertow.monitor.request_kinds import REQUEST_KINDS, is_silent, request_kind
 from undertow.monitor.settings import build_policy, parse_upstream
 from undertow.monitor.streams import Pieces
+from undertow.monitor.webhooks import parse_webhook
 
 INPUTS = int(os.environ.get("UNDERTOW_FUZZ", "2000"))
 SLOW = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large)
@@ -162,3 +164,33 @@ def _read(raw: socket.socket) -> bytes:
         return raw.recv(65536)
     except ConnectionError:
         return b""
+
+
+QUESTIONS = st.dictionaries(
+    st.sampled_from(["input_type", "texts", "structured_messages", "tools", "tool_calls", "images", "litellm_call_id",
+                     "model", "side", "text", "id"]),
+    st.sampled_from(["request", "response", "reply"]) | JSON, max_size=8,
+)  # fmt: skip
+
+
+@inputs(0.1)
+@given(data=QUESTIONS)
+def test_questions_of_gateways_are_read_or_said_to_be_unreadable(data: dict[str, Any]) -> None:
+    for read in (litellm_question, plain_question):
+        with contextlib.suppress(UnreadableError):
+            found = read(data)
+            assert found.side in ("request", "reply") and isinstance(found.said, str)
+            json.dumps([found.call, found.model])
+
+
+@inputs(0.05)
+@given(written=st.text(max_size=60) | st.lists(st.sampled_from(
+    ["http://", "https://", "slack:", "json:", "@", ":", "host", ".example", "/", "?", "#", "[", "]", "%", "\x00", " "]
+), max_size=8).map("".join))  # fmt: skip
+def test_a_webhook_is_read_or_refused_in_three_lines(written: str) -> None:
+    try:
+        made = parse_webhook(written)
+    except UserError as error:
+        assert len(str(error).split("\n")) == 3 or "\n" in written
+    else:
+        assert made.url.startswith("http") and made.shown and made.shown in made.url

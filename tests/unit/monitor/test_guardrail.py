@@ -16,7 +16,7 @@ from undertow.monitor.detectors.base import AbstractDetector, Verdict
 from undertow.monitor.detectors.expressions import ExpressionDetector
 from undertow.monitor.detectors.mentions import MentionDetector
 from undertow.monitor.events import read_evidence
-from undertow.monitor.guardrail import LITELLM, SCREEN, litellm_text
+from undertow.monitor.guardrail import LITELLM, SCREEN, litellm_question
 from undertow.monitor.serve import Service, running
 from undertow.monitor.settings import Limits, Policy, parse_upstream
 
@@ -114,10 +114,10 @@ def test_the_evidence_is_that_of_our_proxy(server: Any, tmp_path: Path) -> None:
 
 def test_a_request_is_read_as_the_proxy_reads_it() -> None:
     messages = [{"role": "system", "content": "be kind"}, {"role": "user", "content": [{"type": "text", "text": "hi"}]}]
-    text = litellm_text({**question("hi"), "structured_messages": messages, "texts": ["be kind", "hi", "and more"]})
+    text = litellm_question({**question("hi"), "structured_messages": messages, "texts": ["be kind", "hi", "and more"]})
     assert text.said == chat.request_text({"messages": messages}) + "\nand more"
     call = {"function": {"name": "f", "arguments": '{"x": "obey"}'}}
-    assert '"obey"' in litellm_text({"input_type": "response", "texts": [], "tool_calls": [call]}).said
+    assert '"obey"' in litellm_question({"input_type": "response", "texts": [], "tool_calls": [call]}).said
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from undertow.monitor.canaries import CanaryPlan, CanaryWatch
 from undertow.monitor.database import connect
 from undertow.monitor.locks import TakenError
 from undertow.monitor.rounds import CanaryStore, RoundPlan, ask_round, ask_rounds
-from undertow.monitor.signing import BATCH, Order, journal_path, open_journal, sign_off
+from undertow.monitor.signing import BATCH, SignOffOrder, open_sign_off, sign_off, sign_off_journal
 from undertow.types import Prompt, user_prompt
 
 QUESTIONS = tuple(user_prompt(f"Question {place}?") for place in range(10))
@@ -178,16 +178,16 @@ def test_a_database_that_is_busy_is_waited_for(tmp_path: Path, monkeypatch: pyte
         store.save()
 
 
-def order(**more: Any) -> Order:
-    return Order(**{"questions": QUESTIONS, "watched": WORDS, "replies": 20, "approved_by": "a person", **more})
+def order(**more: Any) -> SignOffOrder:
+    return SignOffOrder(**{"questions": QUESTIONS, "watched": WORDS, "replies": 20, "approved_by": "a person", **more})
 
 
 def test_a_sign_off_needs_a_person_and_independent_replies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target, model, out = DeployedModel("http://127.0.0.1:9", "m"), Model(share=0.5), tmp_path / "b.json"
     monkeypatch.setattr(DeployedModel, "ask", staticmethod(model.ask))
-    with open_journal(out, order(), target) as journal:
+    with open_sign_off(out, order(), target) as journal:
         assert sign_off(target, order(), journal).n == 200
-    assert not journal_path(out).exists()
+    assert not sign_off_journal(out).exists()
     with pytest.raises(ConfigError, match="Nobody"):
         order(approved_by=" ")
     with pytest.raises(ConfigError, match="twice"):
@@ -195,7 +195,7 @@ def test_a_sign_off_needs_a_person_and_independent_replies(tmp_path: Path, monke
     with pytest.raises(EmptyDataError, match="too few"):
         order(replies=2)
     model.share = 1.0
-    with pytest.raises(ConfigError, match="no independent draws"), open_journal(out, order(), target) as journal:
+    with pytest.raises(ConfigError, match="no independent draws"), open_sign_off(out, order(), target) as journal:
         sign_off(target, order(), journal)
 
 
@@ -203,28 +203,28 @@ def test_a_sign_off_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Mon
     target, model, out = DeployedModel("http://127.0.0.1:9", "m"), Model(), tmp_path / "b.json"
     monkeypatch.setattr(DeployedModel, "ask", staticmethod(model.ask))
     model.faults = [None, None, DOWN]
-    with pytest.raises(ModelError), open_journal(out, order(), target) as journal:
+    with pytest.raises(ModelError), open_sign_off(out, order(), target) as journal:
         sign_off(target, order(), journal)
-    kept = journal_path(out)
+    kept = sign_off_journal(out)
     with kept.open("ab") as stream:
         stream.write(b'[[1, 2], ["cut off by a ki')
-    with pytest.raises(ArtifactError, match="other settings"), open_journal(out, order(replies=30), target):
+    with pytest.raises(ArtifactError, match="other settings"), open_sign_off(out, order(replies=30), target):
         pass
     asked = model.asked
-    with open_journal(out, order(watched=("owl",)), target) as journal:
+    with open_sign_off(out, order(watched=("owl",)), target) as journal:
         assert journal.n == 2 * BATCH
-        with pytest.raises(StorageError, match="Another process"), open_journal(out, order(), target):
+        with pytest.raises(StorageError, match="Another process"), open_sign_off(out, order(), target):
             pass
         made = sign_off(target, order(watched=("owl",)), journal)
         made.save(out)
     assert made.n == 200 and model.asked - asked == 200 - 2 * BATCH and not kept.exists()
     assert read_baseline(out) == made
     kept.write_bytes(b'{"undertow": "x"}\n[1]\n')
-    with pytest.raises(ArtifactError, match=r"other settings"), open_journal(out, order(), target):
+    with pytest.raises(ArtifactError, match=r"other settings"), open_sign_off(out, order(), target):
         pass
     with (
         pytest.raises(StorageError, match="cannot be stored"),
-        open_journal(tmp_path / "no" / "b.json", order(), target),
+        open_sign_off(tmp_path / "no" / "b.json", order(), target),
     ):
         pass
 
@@ -238,13 +238,13 @@ def test_empty_replies_are_not_signed_off_and_not_paid_to_the_end(
     target.empty.update({"cut while still reasoning": 60})
     with (
         pytest.raises(EmptyDataError, match="no text") as error,
-        open_journal(out, order(replies=30), target) as journal,
+        open_sign_off(out, order(replies=30), target) as journal,
     ):
         sign_off(target, order(replies=30), journal)
     assert model.asked == BATCH and "cut while still reasoning" in error.value.value
-    assert "--max-tokens" in error.value.fix and not journal_path(out).exists()
+    assert "--max-tokens" in error.value.fix and not sign_off_journal(out).exists()
     model.empty_share = 0.005
-    with open_journal(out, order(replies=30), target) as journal:
+    with open_sign_off(out, order(replies=30), target) as journal:
         assert sign_off(target, order(replies=30), journal).n == 300
 
 
@@ -254,7 +254,7 @@ def test_how_the_model_was_asked_is_part_of_what_was_signed_off(
     dialect = Dialect(limit="max_completion_tokens", extra={"reasoning_effort": "none"})
     target, out = DeployedModel("http://127.0.0.1:9", "m", 40, dialect), tmp_path / "b.json"
     monkeypatch.setattr(DeployedModel, "ask", staticmethod(Model().ask))
-    with open_journal(out, order(), target) as journal:
+    with open_sign_off(out, order(), target) as journal:
         made = sign_off(target, order(), journal)
     made.save(out)
     again = read_baseline(out).deployed("http://127.0.0.1:9/v1")

@@ -36,7 +36,7 @@ _CATEGORIES = re.compile(r"[A-Za-z0-9_.\- ]{1,40}(,[A-Za-z0-9_.\- ]{1,40}){0,9}"
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class ServedForm:
     """How a classifier is asked and understood.
 
     Attributes:
@@ -81,11 +81,11 @@ def _score_verdict(settings: dict[str, Any], answer: Any) -> Verdict:
     return Verdict(flagged, str(settings["score"]) if flagged else "", float(answer))
 
 
-FORMS: Registry[Form] = Registry(
+FORMS: Registry[ServedForm] = Registry(
     "form of a served classifier",
     {
-        "guard": Form(_guard_body, _guard_verdict, ("model",)),
-        "score": Form(_score_body, _score_verdict, ("score", "threshold")),
+        "guard": ServedForm(_guard_body, _guard_verdict, ("model",)),
+        "score": ServedForm(_score_body, _score_verdict, ("score", "threshold")),
     },
 )
 
