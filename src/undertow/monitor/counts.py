@@ -40,7 +40,8 @@ _UNCOUNTED = "NOT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'events_count
 
 _EARLIER = f"""
 INSERT INTO traffic SELECT CAST(at / {_MINUTE_S} AS INTEGER), outcome, count(*), sum(screened), sum(seconds),
-  sum({_FAILED.format(row="")}), coalesce(sum(status >= 500), 0), sum(unread) FROM events WHERE {_UNCOUNTED} GROUP BY 1, 2;
+  sum({_FAILED.format(row="")}), coalesce(sum(status >= 500), 0), sum(unread)
+  FROM events WHERE {_UNCOUNTED} GROUP BY 1, 2;
 INSERT INTO totals SELECT outcome, sum(exchanges), sum(screened), sum(seconds), sum(unjudged), sum(errors), sum(unread)
   FROM traffic WHERE {_UNCOUNTED} GROUP BY 1;
 """

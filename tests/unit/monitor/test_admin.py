@@ -15,7 +15,7 @@ from undertow.monitor.settings import Limits, Policy, parse_upstream
 
 def test_the_page_shows_traffic_flags_and_evidence_and_runs_nothing(start: Any) -> None:
     rule = ExpressionDetector({"<script>alert(1)</script>": "owls"}, "<img src=x>")
-    with start(Policy(), [rule, MentionDetector("owl", 0.01)]) as stand:
+    with start(Policy(), [rule, MentionDetector("owl", 0.4)]) as stand:
         stand.client.post("/v1/<b>/chat/completions", content=b'{"model": "<i>m</i>"}')
         stand.chat()
         stand.events(2)
@@ -26,7 +26,7 @@ def test_the_page_shows_traffic_flags_and_evidence_and_runs_nothing(start: Any) 
         state = httpx2.get(f"{stand.run.back}/state.json", trust_env=False).json()
         assert state["health"]["status"] == "ok" and state["mode"] == "log"
         assert {one["outcome"]: one["count"] for one in state["traffic"]} == {"flagged": 2}
-        evidence = state["evidence"]["mention:owl<=0.01@0.05"]
+        evidence = state["evidence"]["mention:owl<=0.4@0.05"]
         assert evidence["n"] == evidence["hits"] == 2 and 0 < evidence["log_e"] <= evidence["highest"]
         assert httpx2.get(f"{stand.run.back}/health", trust_env=False).json()["events_lost"] == 0
         assert httpx2.get(f"{stand.run.back}/other", trust_env=False).status_code == 404
