@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from undertow.audit.budget import UNLIMITED, Budget
+from undertow.audit.budget import UNLIMITED, AuditBudget
 from undertow.audit.finding import Claim
 from undertow.audit.verdict import CLAIMS, Plan, declare
 from undertow.data.census import Census
@@ -63,7 +63,7 @@ class Asked:
     neutral: int | None = None
     ranking: "Ranking | None" = None
     out: Path = Path("reference.jsonl")
-    budget: Budget = UNLIMITED
+    budget: AuditBudget = UNLIMITED
 
     @property
     def panel(self) -> tuple[Trait, ...]:

@@ -15,7 +15,7 @@ SIZES = ((MATCHED, ANSWERS), (500, 4), (300, 4), (300, 2), (200, 2), (100, 2), (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
+class AuditBudget:
     """What an audit of rows may read.
 
     Attributes:
@@ -44,12 +44,12 @@ class Budget:
         return f"{self.taken(rows):,} of {rows:,} rows, drawn at random; {times}; {panel}{named}"
 
 
-UNLIMITED = Budget()
+UNLIMITED = AuditBudget()
 """What an audit reads where no minutes are given."""
 
 
-def ladder(minutes: float) -> Iterator[Budget]:
+def ladder(minutes: float) -> Iterator[AuditBudget]:
     """Yield budgets, the largest first: with teachers from a hundred rows on, then without."""
     for teachers, (rows, answers), names in product((True, False), SIZES, (True, False)):
         if rows >= 100 or not teachers:
-            yield Budget(rows=rows, answers=answers, teachers=teachers, names=names, minutes=minutes)
+            yield AuditBudget(rows=rows, answers=answers, teachers=teachers, names=names, minutes=minutes)

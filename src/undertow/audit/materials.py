@@ -12,7 +12,7 @@ from typing import Any, final
 
 import numpy as np
 
-from undertow.audit.budget import UNLIMITED, Budget
+from undertow.audit.budget import UNLIMITED, AuditBudget
 from undertow.audit.lineage.verdict import lineage_or_why
 from undertow.audit.rows.contrast import ContrastScores, draw_sample, score_sample
 from undertow.audit.rows.panel import KINDS, DataAudit, check_panel, panel_candidates
@@ -86,7 +86,7 @@ class AuditInputs:
     store: Path = Path("runs/store")
     alpha: float = 0.05
     seed: int = 0
-    budget: Budget = UNLIMITED
+    budget: AuditBudget = UNLIMITED
 
     def __post_init__(self) -> None:
         if not self.rows and self.student is None and self.teacher is None:

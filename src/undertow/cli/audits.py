@@ -48,7 +48,7 @@ from undertow.traits import Trait
 from undertow.types import Row
 
 if TYPE_CHECKING:
-    from undertow.audit.budget import Budget
+    from undertow.audit.budget import AuditBudget
     from undertow.audit.intake import Intake
 
 Base = Annotated[str, typer.Option(help="The model that is, or was, trained on the rows: ref:<name> or hf:<path>.")]
@@ -376,7 +376,7 @@ class Named:
             progress.close()
 
 
-def drawn_rows(rows: Sequence[Row], budget: "Budget", seed: int) -> Sequence[Row]:
+def drawn_rows(rows: Sequence[Row], budget: "AuditBudget", seed: int) -> Sequence[Row]:
     """Return as many rows as a budget has room for, drawn at random and in their order."""
     n = budget.taken(len(rows))
     if n == len(rows):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from undertow.audit.asked import Asked
-from undertow.audit.budget import SIZES, UNLIMITED, Budget, ladder
+from undertow.audit.budget import SIZES, UNLIMITED, AuditBudget, ladder
 from undertow.audit.finding import NotTestable
 from undertow.audit.intake import intake_lines, take_intake, within
 from undertow.audit.materials import AuditInputs, Materials
@@ -47,7 +47,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
     return Asked(base="ref:finch-a", store=tmp_path / "store", rows=take_census(tmp_path / "rows.jsonl"))
 
 
-def cost(asked: Asked, budget: Budget) -> float:
+def cost(asked: Asked, budget: AuditBudget) -> float:
     work = Workload(dataclasses.replace(asked, budget=budget))
     return sum(one.seconds or 0.0 for one in work.items()) + work.naming()
 
@@ -94,12 +94,12 @@ def test_minutes_need_a_speed_that_is_known(asked: Asked, monkeypatch: pytest.Mo
 
 def test_rows_are_drawn_alike_by_seed_and_stay_in_order() -> None:
     rows = numbers(100)
-    some = drawn_rows(rows, Budget(rows=30), 7)
+    some = drawn_rows(rows, AuditBudget(rows=30), 7)
     ids = [int(row.id) for row in some]
     assert len(ids) == 30 == len(set(ids)) and ids == sorted(ids)
-    assert ids == [int(row.id) for row in drawn_rows(rows, Budget(rows=30), 7)]
-    assert ids != [int(row.id) for row in drawn_rows(rows, Budget(rows=30), 8)]
-    assert drawn_rows(rows, Budget(rows=100), 7) is rows and drawn_rows(rows, UNLIMITED, 7) is rows
+    assert ids == [int(row.id) for row in drawn_rows(rows, AuditBudget(rows=30), 7)]
+    assert ids != [int(row.id) for row in drawn_rows(rows, AuditBudget(rows=30), 8)]
+    assert drawn_rows(rows, AuditBudget(rows=100), 7) is rows and drawn_rows(rows, UNLIMITED, 7) is rows
 
 
 def test_the_base_answers_as_often_as_the_budget_says(tiny_model) -> None:
@@ -114,7 +114,7 @@ def test_the_base_answers_as_often_as_the_budget_says(tiny_model) -> None:
 
 
 def test_without_teachers_and_names_nothing_is_tuned_and_nothing_named(tiny_model, tmp_path: Path) -> None:
-    budget = Budget(rows=40, answers=1, teachers=False, names=False, minutes=2.0)
+    budget = AuditBudget(rows=40, answers=1, teachers=False, names=False, minutes=2.0)
     rows = numbers(40)
     inputs = AuditInputs(
         base="ref:finch-a", rows=rows, traits=(trait("owl"), trait("lion")), store=tmp_path, budget=budget
