@@ -34,6 +34,8 @@ from undertow.stats.checks import check_positive
 logger = logging.getLogger(__name__)
 
 PERIOD_S = 1.0
+QUIET_S = 15.0
+"""Seconds after which an idle server is looked at all the same: exchanges leave the window of the rates."""
 _HOUR_S = 3600.0
 _FAILED_OUTCOMES = ("upstream_failed", "cut", "fault")
 
@@ -159,7 +161,7 @@ def rate_findings(rows: Sequence[Mapping[str, Any]], rules: AlarmRules) -> dict[
 
 
 class AlarmWatch:
-    """Looks once a second, in a thread of its own, until it is closed.
+    """Looks once a second where something was written, in a thread of its own, until it is closed.
 
     Args:
         path: of the database.
@@ -177,6 +179,7 @@ class AlarmWatch:
         self._stop = threading.Event()
         self._lost: Callable[[], int] = lambda: 0
         self._lost_before, self._forgot = 0, 0.0
+        self._version, self._due = -1, 0.0
         self._thread = threading.Thread(target=self._run, name="alarms", daemon=True)
 
     def start(self, lost: Callable[[], int]) -> None:
@@ -195,17 +198,24 @@ class AlarmWatch:
         more = True
         while more:
             more = not self._stop.is_set()
-            wait: float | None = None
             try:
                 connection = connection or connect(self._path)
-                wait = self._look(connection)
+                if not more or self._is_due(connection):
+                    wait = self._look(connection)
+                    self._due = time.monotonic() + (QUIET_S if wait is None else min(QUIET_S, wait or PERIOD_S))
             except (sqlite3.Error, UserError, OSError) as error:
                 logger.warning("The alarms could not be looked at, and will be again: %s", error)
-                connection = None
+                connection, self._due = None, time.monotonic() + PERIOD_S
             if more:
-                self._stop.wait(min(PERIOD_S, wait or PERIOD_S))
+                self._stop.wait(max(0.0, min(PERIOD_S, self._due - time.monotonic())))
         if connection is not None:
             connection.close()
+
+    def _is_due(self, connection: sqlite3.Connection) -> bool:
+        """Tell whether another connection wrote something since the last look, events were lost, or it is time."""
+        before, self._version = self._version, connection.execute("PRAGMA data_version").fetchone()[0]
+        changed = before != self._version or self._lost() != self._lost_before
+        return changed or time.monotonic() >= self._due
 
     def _look(self, connection: sqlite3.Connection) -> float | None:
         """Raise and close what is to be, and tell; return the seconds until something is to be told again."""
