@@ -31,7 +31,7 @@ from undertow.monitor.detectors.base import detector
 from undertow.monitor.gathering import gathering
 from undertow.monitor.guarding import GuardDecision, TextGuard
 from undertow.monitor.guardrail import litellm_answer, litellm_question
-from undertow.monitor.settings import build_policy
+from undertow.monitor.settings import Limits, build_policy
 from undertow.monitor.watching import AlarmPlan
 from undertow.monitor.webhooks import parse_webhook
 
@@ -78,7 +78,7 @@ def shared_guard(settings: GuardSettings) -> TextGuard:
         stack = contextlib.ExitStack()
         events, _ = stack.enter_context(gathering(Path(settings.events), made, settings.keep_days, alarms))
         atexit.register(stack.close)
-        _GUARDS[settings] = TextGuard(policy, made, settings.detector_s, events)
+        _GUARDS[settings] = TextGuard(policy, Limits(detector_s=settings.detector_s), made, events)
     return _GUARDS[settings]
 
 
@@ -96,10 +96,11 @@ def guard_settings(given: object) -> GuardSettings:
     lists = {name: items.get(name, []) for name in ("detectors", "webhooks")}
     if not all(isinstance(one, list) and all(isinstance(text, str) for text in one) for one in lists.values()):
         raise ConfigError("`detectors` and `webhooks` are lists of texts.", lists, fix)
-    return GuardSettings(**{**items, **{name: tuple(texts) for name, texts in lists.items()}})
+    settings: dict[str, Any] = {**items, **{name: tuple(texts) for name, texts in lists.items()}}
+    return GuardSettings(**settings)
 
 
-class UndertowGuardrail(CustomGuardrail):
+class UndertowGuardrail(CustomGuardrail):  # pyright: ignore[reportUntypedBaseClass]
     """What LiteLLM calls with every request and reply.
 
     Args:
