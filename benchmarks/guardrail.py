@@ -4,7 +4,8 @@
 
 The same requests go one after another to our proxy, to LiteLLM with our class inside, and to LiteLLM with its generic
 guardrail API before `undertow monitor screen`; a tenth of them is bad, half of these in the request, half in the reply.
-Twenty streams follow, five of them bad. Prints what was blocked, and the evidence of a mention detector of each.
+Twenty streams follow, five of them bad; our proxy holds them to their end, as LiteLLM does. Prints what was blocked,
+and the evidence of a mention detector of each.
 """
 
 import http.client
@@ -95,7 +96,16 @@ def main() -> None:
         words = [word for one in detectors for word in ("--detector", one)]
         began, seen = time.monotonic(), list[dict[str, float]]()
         with undertow(
-            "serve", "--upstream", target, "--mode", "block", "--events", str(folder / "a.sqlite"), *words
+            "serve",
+            "--upstream",
+            target,
+            "--mode",
+            "block",
+            "--events",
+            str(folder / "a.sqlite"),
+            *words,
+            "--set",
+            "chunk_characters=0",
         ) as (
             _,
             url,

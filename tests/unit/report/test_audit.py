@@ -75,8 +75,9 @@ def test_the_candidate_that_a_stage_names_stands_first_among_its_scores(audit, t
 
 def test_the_card_holds_what_a_release_needs(audit) -> None:
     text = audit_card(audit)
-    assert "| provenance | detected, tuned | 0.001 | 0.25 | owl | contrast |" in text
-    assert "| exposure | not testable | – | – | – | activations |" in text  # noqa: RUF001
+    n = audit["findings"][0]["n"]
+    assert f"| provenance | detected, tuned | 0.001 | {n} | 0.25 | owl | contrast |" in text
+    assert "| exposure | not testable | – | – | – | – | activations |" in text  # noqa: RUF001
     for held in (
         "SHA-256 of rows: ab12",
         "Base, hash of weights: 58dac1e4",
