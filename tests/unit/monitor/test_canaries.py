@@ -144,7 +144,7 @@ def test_the_commands_end_with_the_right_code(
         return "status 500" if len(posted) <= 10 else ""
 
     monkeypatch.setattr(Webhook, "post", post)
-    monkeypatch.setattr("undertow.monitor.telling.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("undertow.monitor.telling.FIRST_PAUSE_S", 0.001)  # it doubles ten times
     baseline, events, log = str(tmp_path / "b.json"), str(tmp_path / "e.sqlite"), tmp_path / "alerts.jsonl"
     url = ["--endpoint", "http://127.0.0.1:9"]
     words = ["monitor", "sign-off", baseline, *url, "--model", "m", "--by", "a person", "--replies", "30", "--json"]
