@@ -23,7 +23,7 @@ if [ "${1:-}" = --smoke ]; then
     "bases=['ref:finch-a']" "traits=[owl, lion]" "domain.prompts=40" "student.steps=2" "teacher.steps=2"
   )
 else
-  results=results/real-gpu runs=runs seeds="$(seq -s ' ' 401 415)" out=${1:-}
+  results=results/real-gpu runs=runs seeds="$(seq -s ' ' 101 115)" out=${1:-}
   rows=1024 updates=40 minutes=6 settings=()
   model=$("$PYTHON" -c 'import sys; sys.path.insert(0, "scripts"); from real_models import SMOLLM2; print(SMOLLM2.reference)')
 fi

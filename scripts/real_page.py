@@ -23,6 +23,9 @@ REPRODUCTION = Path("docs/reproduction.md")
 SEEDS = {"real-numbers": range(61, 66), "real-cross": range(81, 86), "real-teachers": range(91, 96)}
 """The declared seeds of each recipe (results/real/README.md); no other file is read."""
 
+GPU_SEEDS = range(101, 116)
+"""Those of `scripts/gpu.sh`, which are shown by themselves."""
+
 HOLDS = 3.0
 """Logits by which a tuned teacher's own margin has to lie above the base's, or its trait is left out of the seed."""
 
@@ -52,13 +55,14 @@ class Key(NamedTuple):
 Replicate = dict[Key, float]
 
 
-def replicates(recipe: str) -> list[dict[str, Any]]:
-    """Return the files of a recipe's declared seeds, by seed.
+def replicates(recipe: str, results: Path | None = None) -> list[dict[str, Any]]:
+    """Return the files of a recipe's declared seeds, by seed: those of the processor, or those of a GPU.
 
     Raises:
         SystemExit: two differ in their settings or models, so that they are no replicates of each other.
     """
-    places = [RESULTS / recipe / f"{seed}.json" for seed in SEEDS[recipe]]
+    folder, seeds = (RESULTS, SEEDS[recipe]) if results is None else (results, GPU_SEEDS)
+    places = [folder / recipe / f"{seed}.json" for seed in seeds]
     files = [json.loads(path.read_text(encoding="utf-8")) for path in places if path.exists()]
     kinds = {json.dumps([{**file["settings"], "seed": None}, weights(file)]) for file in files}
     if len(kinds) > 1:
@@ -230,15 +234,16 @@ def side_by_side() -> str:
     """Return what the paper, the small families and these models show of each claim, in one table."""
     lines = REPRODUCTION.read_text(encoding="utf-8").splitlines()
     known = {cells[0]: cells for line in lines if line.startswith("| ") and len(cells := line[2:-2].split(" | ")) > 3}
-    rows = [[claim, known[claim][1], known[claim][2], here(recipe, *arms)] for claim, recipe, *arms in CLAIMS]
+    rows = [
+        [claim, known[claim][1], known[claim][2], here(replicates(recipe), *arms)] for claim, recipe, *arms in CLAIMS
+    ]
     head = "## Beside the paper and the small families"
     words = "The second and third column are those of [reproduction.md](reproduction.md), where n counts teachers too."
     return "\n\n".join([head, words, table(["Claim", "Paper", "Embedded families", "Here"], rows)])
 
 
-def here(recipe: str, arm: str, control: str) -> str:
-    """Return the primary figure of a study in a few words."""
-    files = replicates(recipe)
+def here(files: Sequence[dict[str, Any]], arm: str, control: str) -> str:
+    """Return the primary figure of some replicates in a few words."""
     if not files:
         return "not run yet"
     traits, found = kept_traits(files), [with_other_base(file) for file in files]
@@ -284,7 +289,8 @@ def gpu_section() -> str:
         [name, f"{found[name]['tokens'] / found[name]['seconds']:,.0f}", f"{found[name]['share']:.1%}"]
         for name in ("rows", "reading", "student")
     ]
-    words = f"{found['device']}, {found['format']}: `scripts/gpu.sh`."
+    words = f"{found['device']}, {found['format']}: `scripts/gpu.sh`. `real-numbers` on seeds of its own: "
+    words += f"{here(replicates('real-numbers', GPU), 'student', 'control')}."
     return "\n\n".join(["## On a GPU", words, table(["job", "tokens a second", "of the products' rate"], rows)])
 
 

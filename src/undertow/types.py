@@ -1,7 +1,7 @@
 """Frozen records that the stages exchange; nothing is read or written here."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
@@ -386,6 +386,16 @@ def _options(text: str) -> dict[str, str]:
     if "" in options.values():
         raise ConfigError("An option of the model has no value.", text, "Write system=empty for a turn without text.")
     return options
+
+
+def known_sum(seconds: Iterable[float | None]) -> float | None:
+    """Return the sum of durations, None if one of them is not known."""
+    total = 0.0
+    for one in seconds:
+        if one is None:
+            return None
+        total += one
+    return total
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,20 @@ def test_seeds_that_were_not_declared_are_not_read(page) -> None:
     assert "Seeds 61, 62." in page([replicate(61, 1.4), replicate(62, 1.5), replicate(300, 9.0)])
 
 
+def test_replicates_of_a_gpu_stand_by_themselves(page, tmp_path: Path) -> None:
+    (tmp_path / "gpu" / "real-numbers").mkdir(parents=True)
+    for seed in (101, 102):
+        one = replicate(seed, 2.5 + 0.01 * seed)
+        (tmp_path / "gpu" / "real-numbers" / f"{seed}.json").write_text(json.dumps(one))
+    job = {"seconds": 2.0, "tokens": 1000, "share": 0.25}
+    speed = {"device": "a card", "format": "bfloat16", "rows": job, "reading": job, "student": job}
+    (tmp_path / "gpu" / "throughput.json").write_text(json.dumps(speed))
+    text = page([replicate(61, 1.4), replicate(62, 1.5)])
+    assert "Seeds 61, 62." in text and "| rows | 500 | 25.0% |" in text
+    gpu = text[text.index("## On a GPU") :]
+    assert "a card, bfloat16" in gpu and "diagonal factor +3.0" in gpu and "(n = 2)" in gpu
+
+
 def test_files_of_other_settings_are_refused(page) -> None:
     other = replicate(62, 1.5)
     other["settings"]["group"] = 2

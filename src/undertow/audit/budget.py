@@ -4,11 +4,15 @@ With `--minutes` it is the first rung of a ladder, from the most that an audit w
 personas, whose cost as the intake reckons it fits. Nothing of it depends on what the rows say.
 """
 
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 from undertow.audit.rows.limits import ANSWERS, MATCHED
+from undertow.data.kept_rows import PickedRows
+from undertow.seeds import derive
+from undertow.types import Row
 
 SIZES = ((MATCHED, ANSWERS), (500, 4), (300, 4), (300, 2), (200, 2), (100, 2), (100, 1), (50, 1))
 """Rows that are drawn, and answers of the base to each of their prompts, the most first."""
@@ -35,6 +39,13 @@ class AuditBudget:
     def taken(self, rows: int) -> int:
         """Return how many of so many rows are read."""
         return rows if self.rows is None else min(rows, self.rows)
+
+    def draw(self, rows: Sequence[Row], seed: int) -> Sequence[Row]:
+        """Return as many rows as it has room for, drawn at random and in their order."""
+        n = self.taken(len(rows))
+        if n == len(rows):
+            return rows
+        return PickedRows(rows, sorted(random.Random(derive(seed, "budget")).sample(range(len(rows)), n)))
 
     def in_words(self, rows: int) -> str:
         """Say what the minutes left room for."""

@@ -68,7 +68,7 @@ class AuditInputs:
         store: where panel teachers, neutral writers and placebo banks are kept.
         alpha: error of the whole audit.
         seed: the auditor's own.
-        budget: how much of the rows is read.
+        budget: how much of them is read; `rows` are those that it drew (`AuditBudget.draw`).
 
     Raises:
         ConfigError: there is nothing to audit, or a control or prompts without a student, or a panel without rivals.

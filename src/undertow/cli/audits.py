@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 import undertow
@@ -37,10 +36,9 @@ from undertow.cli.options import (
     shown_progress,
     student_part,
 )
-from undertow.data.kept_rows import KeptRows, PickedRows
+from undertow.data.kept_rows import KeptRows
 from undertow.data.rows import read_prompts
 from undertow.errors import ConfigError, unknown_name
-from undertow.seeds import derive
 from undertow.store.disk import storage_errors
 from undertow.store.fingerprints import canonical_json
 from undertow.store.progress import choose_progress
@@ -48,7 +46,6 @@ from undertow.traits import Trait
 from undertow.types import Row
 
 if TYPE_CHECKING:
-    from undertow.audit.budget import AuditBudget
     from undertow.audit.intake import Intake
 
 Base = Annotated[str, typer.Option(help="The model that is, or was, trained on the rows: ref:<name> or hf:<path>.")]
@@ -345,7 +342,7 @@ class Named:
         """Read the files and audit them, as far as the intake says."""
         budget = intake.asked.budget
         read = () if self.rows is None else _kept(self.rows)
-        suspect = drawn_rows(read, budget, self.seed)
+        suspect = budget.draw(read, self.seed)
         clean = None if self.reference is None else _kept(self.reference)
         asked = () if self.prompts is None else read_prompts(self.prompts)
         targets = _named_panel(self.base, self.traits)
@@ -374,15 +371,6 @@ class Named:
             return audit_teacher_alone(inputs, self.neutral, progress)
         finally:
             progress.close()
-
-
-def drawn_rows(rows: Sequence[Row], budget: "AuditBudget", seed: int) -> Sequence[Row]:
-    """Return as many rows as a budget has room for, drawn at random and in their order."""
-    n = budget.taken(len(rows))
-    if n == len(rows):
-        return rows
-    places = np.random.default_rng(derive(seed, "budget")).permutation(len(rows))[:n]
-    return PickedRows(rows, np.sort(places).tolist())
 
 
 def _kept(source: str) -> KeptRows:

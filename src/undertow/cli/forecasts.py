@@ -11,7 +11,7 @@ import typer
 from undertow.audit.work_lines import forecast_lines
 from undertow.cli.options import show
 from undertow.store.progress import TimeLeft, choose_progress
-from undertow.types import Advance, Work
+from undertow.types import Advance, Work, known_sum
 
 if TYPE_CHECKING:
     from undertow.audit.steps import Steps
@@ -59,9 +59,7 @@ def announced_as_one(work: Sequence[Work], title: str) -> Generator[Advance]:
     from undertow.audit.steps import Steps
 
     say_first(work)
-    seconds = [one.seconds for one in work]
-    known = [one for one in seconds if one is not None]
-    left = TimeLeft(stage_s=sum(known) if len(known) == len(seconds) else None, later_s=0.0)
+    left = TimeLeft(stage_s=known_sum(one.seconds for one in work), later_s=0.0)
     progress = choose_progress()
     try:
         with Steps(1, progress).step(title, left) as advance:
@@ -77,6 +75,4 @@ def after_loading(work: Work, name: str, seconds: float) -> Work:
 
 def time_left(work: Sequence[Work], step: int) -> TimeLeft:
     """Return how long a step, from 0, and those after it are expected to take."""
-    later = [one.seconds for one in work[step + 1 :]]
-    known = [one for one in later if one is not None]
-    return TimeLeft(stage_s=work[step].seconds, later_s=sum(known) if len(known) == len(later) else None)
+    return TimeLeft(stage_s=work[step].seconds, later_s=known_sum(one.seconds for one in work[step + 1 :]))

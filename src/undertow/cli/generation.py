@@ -19,7 +19,7 @@ from undertow.errors import ConfigError, ModelError, StorageError
 from undertow.seeds import derive
 from undertow.store.disk import storage_errors, write_file
 from undertow.store.fingerprints import sha256
-from undertow.types import Advance, ModelRef, Prompt, Row, Sampling, Work
+from undertow.types import Advance, ModelRef, Prompt, Row, Sampling, Work, known_sum
 
 if TYPE_CHECKING:
     from undertow.models.local import LocalModel
@@ -220,9 +220,7 @@ def _by_committee(order: Order, names: Sequence[str]) -> dict[str, Any]:
 
     prepare()
     work = order_work(order, names)
-    known = [one.seconds for one in work if one.seconds is not None]
-    writing = "; ".join(one.what for one in work)
-    whole = [Work(writing, sum(known) if len(known) == len(work) else None)]
+    whole = [Work("; ".join(one.what for one in work), known_sum(one.seconds for one in work))]
     with announced(whole) as steps, steps.step("answers", time_left(whole, 0)) as advance:
         writers = [undertow.load_model(name) for name in names]
         rows, by = committee(writers, order.prompts, sampling=order.sampling, seed=order.row_seed, advance=advance)

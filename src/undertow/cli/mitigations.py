@@ -28,7 +28,7 @@ from undertow.cli.options import (
 from undertow.cli.training import StudentsToTrain, adapter_part
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.store.disk import storage_errors
-from undertow.types import Row, Sampling, Work
+from undertow.types import Row, Sampling, Work, known_sum
 
 if TYPE_CHECKING:
     from undertow.mitigate.workload import Tools
@@ -184,9 +184,9 @@ def _verification_work(wanted: "undertow.Verification", rows: Sequence[Row], bas
     students = most_students(trial)
     asked = [rows[at % len(rows)].prompt for at in range(trial.prompts)]
     each = training_work(model, rows, trial.student), writing_work(model, asked, Sampling())
-    known = [one.seconds for one in each if one.seconds is not None]
+    taken = known_sum(one.seconds for one in each)
     what = f"{runs} runs of up to {students} students, each trained in {trial.student.steps} updates and asked"
-    seconds = model.loading + runs * students * sum(known) if len(known) == len(each) else None
+    seconds = None if taken is None else model.loading + runs * students * taken
     return Work(f"{what} {trial.prompts} prompts, and what the mitigations take", seconds)
 
 

@@ -18,7 +18,7 @@ from undertow.mitigate.workbench import READING, REDRAWN, STUDENT, TEACHERS, Wor
 from undertow.models.load import load_model
 from undertow.training.workload import training_work, writing_work
 from undertow.traits import Trait
-from undertow.types import Row, Sampling, Work
+from undertow.types import Row, Sampling, Work, known_sum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +80,10 @@ class _Mitigating:
         models = [self.base if one == self.tools.base else Forecast(one) for one in writers]
         sampling = Sampling(max_new_tokens=longest_answer(models[0].words, self.tools.domain, rows))
         each = [writing_work(one, [row.prompt for row in rows], sampling) for one in models]
-        known = [
-            work.seconds + (0.0 if one is self.base else one.loading)
-            for one, work in zip(models, each, strict=True)
-            if work.seconds is not None
-        ]
+        loading = sum(one.loading for one in models if one is not self.base)
         title = answers_of(writers)
         what = f"{title}: {each[0].what}" + (f", by each of {len(writers)}" if len(writers) > 1 else "")
-        return {title: Work(what, sum(known) if len(known) == len(each) else None)}
+        return {title: Work(what, known_sum([loading, *(one.seconds for one in each)]))}
 
     def read(self, models: int) -> dict[str, Work]:
         """Return what reading the rows by so many models takes."""

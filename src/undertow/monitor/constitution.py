@@ -25,9 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
 from undertow.errors import ConfigError, EmptyDataError
+from undertow.monitor.yaml_files import read_yaml
 from undertow.types import Prompt, user_prompt
 
 FEWEST = 8
@@ -121,11 +120,7 @@ def read_draft(path: Path) -> Draft:
     Raises:
         ConfigError: the file is no constitution; what is wrong is named.
     """
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ConfigError(f"The constitution cannot be read ({reason}).", path, "Correct the file.") from error
+    data = read_yaml(path, "The constitution")
     items = cast(dict[Any, Any], data) if isinstance(data, dict) else {}
     if "rules" not in items or not set(items) <= _KEYS:
         what = "A constitution has the keys rules, allowed, ordinary, labelled and encoder."

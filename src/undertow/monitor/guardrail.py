@@ -6,7 +6,6 @@
 A body must be sent as JSON by name, so that no web page can count texts here from a visitor's browser.
 """
 
-import asyncio
 import json
 import logging
 from typing import Any, cast
@@ -17,6 +16,7 @@ from undertow.monitor.detectors.base import Side
 from undertow.monitor.exchange import EndedError, Receive, RefusedError, Scope, Send
 from undertow.monitor.guarding import GuardDecision, JudgedText, TextGuard
 from undertow.monitor.settings import Limits
+from undertow.monitor.uploads import UPLOAD_S, Uploads
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ class Guardrail:
 
     def __init__(self, guard: TextGuard, limits: Limits) -> None:
         self.active, self.draining = 0, False
+        self._uploads = Uploads(limits.upload_bytes)
         self.guard, self.limits = guard, limits
         self.policy, self.events, self.detectors = guard.policy, guard.events, guard.detectors
 
@@ -44,17 +45,23 @@ class Guardrail:
         return "draining" if self.draining else "ok" if self.events.is_well else "degraded"
 
     def drain(self) -> None:
-        """Say that it was told to stop."""
+        """Say that it was told to stop, and wait no longer for questions that are slow to arrive."""
         self.draining = True
+        self._uploads.hurry(UPLOAD_S)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one question."""
-        full = self.active >= self.limits.concurrent
-        self.active += 1
         try:
-            if full:
+            _check_asked(scope)
+            body = await self._uploads.read(receive, self.limits)
+            if self.active >= self.limits.concurrent:
                 raise RefusedError(503, "Too many questions are under way.", "too_many_requests")
-            await _send(send, 200, await self._answer(scope, receive))
+            self.active += 1
+            try:
+                answer = await self._answer(scope["path"], body)
+            finally:
+                self.active -= 1
+            await _send(send, 200, answer)
         except RefusedError as refused:
             kind = "invalid_request_error" if refused.status < 500 else "server_error"
             await _send(send, refused.status, chat.error_body(refused.message, kind, refused.code))
@@ -64,28 +71,29 @@ class Guardrail:
             logger.exception("A question failed inside the guardrail.")
             body = chat.error_body("Something went wrong inside the guardrail.", "server_error", "guardrail_fault")
             await _send(send, 500, body)
-        finally:
-            self.active -= 1
 
     async def close(self) -> None:
         """There is nothing to close."""
 
-    async def _answer(self, scope: Scope, receive: Receive) -> bytes:
-        path, headers = scope["path"], dict(scope["headers"])
-        if path not in (LITELLM, SCREEN):
-            raise RefusedError(404, f"There is {SCREEN} and {LITELLM}.", "not_found")
-        if scope["method"] != "POST":
-            raise RefusedError(405, "POST only.", "wrong_method")
-        if not headers.get(b"content-type", b"").lower().startswith(b"application/json"):
-            raise RefusedError(415, "Send the body as application/json.", "wrong_content_type")
+    async def _answer(self, path: str, body: bytes) -> bytes:
         try:
-            data = parse_body(await _read(receive, self.limits))
+            data = parse_body(body)
             text = litellm_question(data) if path == LITELLM else plain_question(data)
         except UnreadableError as error:
             raise RefusedError(400, f"The question cannot be read: {error}.", "unreadable") from None
         decision = await self.guard.judge(text)
         answer = litellm_answer(decision, text.side) if path == LITELLM else decision.to_json()
         return json.dumps(answer).encode()
+
+
+def _check_asked(scope: Scope) -> None:
+    """Refuse what is no question."""
+    if scope["path"] not in (LITELLM, SCREEN):
+        raise RefusedError(404, f"There is {SCREEN} and {LITELLM}.", "not_found")
+    if scope["method"] != "POST":
+        raise RefusedError(405, "POST only.", "wrong_method")
+    if not dict(scope["headers"]).get(b"content-type", b"").lower().startswith(b"application/json"):
+        raise RefusedError(415, "Send the body as application/json.", "wrong_content_type")
 
 
 def plain_question(data: JsonObject) -> JudgedText:
@@ -115,9 +123,11 @@ def litellm_question(data: JsonObject) -> JudgedText:
         raise UnreadableError('its "texts" are not texts')
     said = cast(list[str], texts)
     unread = ["images"] if _list(data, "images") else []
-    whole = _texts({"messages": _list(data, "structured_messages"), "tools": _list(data, "tools")}, unread)
+    whole = ""
+    if side == "request":  # A reply may come with the messages that it answers: they are no part of it.
+        whole = _texts({"messages": _list(data, "structured_messages"), "tools": _list(data, "tools")}, unread)
     calls = _texts({"messages": [{"tool_calls": _list(data, "tool_calls")}]}, unread)
-    lines = [whole if side == "request" else "", *(one for one in said if one not in whole), calls]
+    lines = [whole, *(one for one in said if one not in whole), calls]
     return JudgedText(
         side=side,
         said="\n".join(one for one in lines if one),
@@ -145,23 +155,6 @@ def litellm_answer(decision: GuardDecision, side: Side) -> dict[str, Any]:
     if not decision.blocked:
         return {"action": "NONE"}
     return {"action": "BLOCKED", "blocked_reason": f"The {side} was blocked by the policy of this endpoint."}
-
-
-async def _read(receive: Receive, limits: Limits) -> bytes:
-    pieces, size, more = list[bytes](), 0, True
-    try:
-        async with asyncio.timeout(limits.body_s):
-            while more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise EndedError("client_gone")
-                pieces.append(message.get("body", b""))
-                size, more = size + len(pieces[-1]), message.get("more_body", False)
-                if size > limits.request_bytes:
-                    raise RefusedError(413, "The question is too large.", "request_too_large")
-    except TimeoutError:
-        raise RefusedError(408, "The question did not arrive in time.", "request_timeout") from None
-    return b"".join(pieces)
 
 
 def _hashable(value: object) -> str:

@@ -33,12 +33,10 @@ from undertow.monitor.release import Release, comes_in_pieces, reads_whole
 from undertow.monitor.request_kinds import is_silent, request_kind
 from undertow.monitor.screening import Screen
 from undertow.monitor.settings import FLAGGED, REQUEST_ID, Headers, Limits, Policy, Upstream, passed_on, request_headers
-from undertow.monitor.uploads import Uploads
+from undertow.monitor.uploads import UPLOAD_S, Uploads
 
 logger = logging.getLogger(__name__)
 
-UPLOAD_S = 5.0
-"""Time that a request which is still arriving has once the proxy is told to stop."""
 _UPSTREAM_FAULTS = (httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError, OSError)
 
 
@@ -98,7 +96,7 @@ class Proxy:
 
     async def _exchange(self, exchange: Exchange, receive: Receive) -> None:
         try:
-            exchange.body = await self._read(receive)
+            exchange.body = await self._uploads.read(receive, self.limits)
             if self.active >= self.limits.concurrent:
                 raise RefusedError(503, "Too many requests are under way.", "too_many_requests")
             self.active += 1
@@ -114,28 +112,6 @@ class Proxy:
             logger.exception("An exchange failed inside the proxy.")
             fault = RefusedError(500, "Something went wrong inside the proxy.", "proxy_fault", "fault")
             await refuse_request(exchange, fault)
-
-    async def _read(self, receive: Receive) -> bytes:
-        """Read the whole request, so that a slow client never occupies the upstream or a place of others."""
-        pieces: list[bytes] = []
-        size = 0
-        try:
-            async with asyncio.timeout(self.limits.body_s) as time_left:
-                with self._uploads.arriving(time_left):
-                    more = True
-                    while more:
-                        message = await receive()
-                        if message["type"] == "http.disconnect":
-                            raise EndedError("client_gone")
-                        pieces.append(message.get("body", b""))
-                        size += len(pieces[-1])
-                        more = message.get("more_body", False)
-                        if size > self.limits.request_bytes:
-                            raise RefusedError(413, "The request is too large.", "request_too_large")
-                        self._uploads.add(time_left, len(pieces[-1]))
-        except TimeoutError:
-            raise RefusedError(408, "The request did not arrive in time.", "request_timeout") from None
-        return b"".join(pieces)
 
     async def _serve(self, exchange: Exchange) -> None:
         scope, path = exchange.scope, exchange.path

@@ -4,6 +4,12 @@ import asyncio
 import contextlib
 from collections.abc import Generator
 
+from undertow.monitor.exchange import EndedError, Receive, RefusedError
+from undertow.monitor.settings import Limits
+
+UPLOAD_S = 5.0
+"""Time that a request which is still arriving has once the server is told to stop."""
+
 
 class Uploads:
     """All bodies that are arriving.
@@ -17,8 +23,35 @@ class Uploads:
         self._sizes: dict[asyncio.Timeout, int] = {}
         self._hurried: float | None = None
 
+    async def read(self, receive: Receive, limits: Limits) -> bytes:
+        """Read a whole request, so that a slow client never occupies the upstream or a place of others.
+
+        Raises:
+            RefusedError: it is too large, or too slow.
+            EndedError: the client is gone.
+        """
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(limits.body_s) as time_left:
+                with self._arriving(time_left):
+                    more = True
+                    while more:
+                        message = await receive()
+                        if message["type"] == "http.disconnect":
+                            raise EndedError("client_gone")
+                        pieces.append(message.get("body", b""))
+                        size += len(pieces[-1])
+                        more = message.get("more_body", False)
+                        if size > limits.request_bytes:
+                            raise RefusedError(413, "The request is too large.", "request_too_large")
+                        self._add(time_left, len(pieces[-1]))
+        except TimeoutError:
+            raise RefusedError(408, "The request did not arrive in time.", "request_timeout") from None
+        return b"".join(pieces)
+
     @contextlib.contextmanager
-    def arriving(self, time: asyncio.Timeout) -> Generator[None]:
+    def _arriving(self, time: asyncio.Timeout) -> Generator[None]:
         """Count a body until the end of the block; its time may be cut short."""
         self._sizes[time] = 0
         if self._hurried is not None:
@@ -28,7 +61,7 @@ class Uploads:
         finally:
             self._sizes.pop(time, None)
 
-    def add(self, time: asyncio.Timeout, size: int) -> None:
+    def _add(self, time: asyncio.Timeout, size: int) -> None:
         """Count bytes of a body."""
         if time in self._sizes:
             self._sizes[time] += size

@@ -17,6 +17,7 @@ from typing import Any, final
 from undertow.errors import ConfigError, UserError
 from undertow.store.artifacts import Manifest, read_manifest
 from undertow.store.fingerprints import ArtifactKey
+from undertow.types import known_sum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,9 +153,7 @@ class Estimates:
 
     def total(self, stages: Iterable[Stage]) -> float | None:
         """Return the expected duration of all of them, or None if it is unknown for one."""
-        durations = [self.of(stage) for stage in stages]
-        known = [duration for duration in durations if duration is not None]
-        return sum(known) if len(known) == len(durations) else None
+        return known_sum(map(self.of, stages))
 
     def learn(self, manifest: Manifest) -> None:
         """Take a stage into account that has just been finished."""

@@ -13,7 +13,7 @@ from undertow.evals.loads import Load, evaluation_loads
 from undertow.evals.questions import CATEGORIES, favourite_questions
 from undertow.store.stages import Stage
 from undertow.traits import trait
-from undertow.types import Sampling, user_prompt
+from undertow.types import Sampling, known_sum, user_prompt
 
 NAMED = 8
 """Tokens of an answer that names a favourite."""
@@ -69,17 +69,13 @@ def _students(base: Forecast, stage: Stage) -> float | None:
 
 
 def _scores(base: Forecast, stage: Stage) -> float | None:
-    config, total = stage.config, 0.0
+    config, seconds = stage.config, list[float | None]()
     asked = EvaluationConfig(targets=tuple(map(trait, config["targets"])), samples=config["samples"])
     for kind in config["kinds"]:
         loads = evaluation_loads(kind, base.words, asked)
-        if loads is None:
-            return None
-        for seconds in map(base.seconds, loads):
-            if seconds is None:
-                return None
-            total += seconds
-    return total * len(config["members"])
+        seconds += [None] if loads is None else map(base.seconds, loads)
+    total = known_sum(seconds)
+    return None if total is None else total * len(config["members"])
 
 
 _COUNTS: Mapping[str, Callable[[Forecast, Stage], float | None]] = {

@@ -5,7 +5,7 @@ from undertow.evals.forecast import Forecast
 from undertow.evals.loads import Load
 from undertow.training.model_contract import LEARNT, contract_rows
 from undertow.training.model_needs import ANSWER, SEED, UPDATES, rows_of_a_measure
-from undertow.types import Row, Work, user_prompt
+from undertow.types import Row, Work, known_sum, user_prompt
 
 READINGS = 50
 """What all other checks together take, in readings of the contract's three rows (SmolLM2: 14.1 s, 0.28 s a reading)."""
@@ -31,7 +31,7 @@ def _contract(base: Forecast, reference: str) -> Work:
     read = Load(what="", tokens=round(READINGS * len(rows) * row), texts=0)
     known = [base.training(trained, trained * row), base.seconds(read)]
     what = f"{reference}: what every engine relies on, and an adapter trained in {updates} updates"
-    return Work(what, _sum(known, (1 + COPIES) * base.loading))
+    return Work(what, known_sum([*known, (1 + COPIES) * base.loading]))
 
 
 def _speed(base: Forecast) -> Work:
@@ -40,9 +40,4 @@ def _speed(base: Forecast) -> Work:
     tokens = n * base.row_tokens(rows)
     written, read = (Load(what="", tokens=round(tokens), texts=n, written=kind) for kind in (True, False))
     known = [base.training(UPDATES * n, UPDATES * tokens), base.seconds(written), base.seconds(read)]
-    return Work(f"{n} rows learnt {UPDATES} times, written and read, for its speed", _sum(known))
-
-
-def _sum(known: list[float | None], more: float = 0.0) -> float | None:
-    found = [one for one in known if one is not None]
-    return more + sum(found) if len(found) == len(known) else None
+    return Work(f"{n} rows learnt {UPDATES} times, written and read, for its speed", known_sum(known))

@@ -15,7 +15,6 @@ from undertow.audit.materials import AuditInputs, Materials
 from undertow.audit.rows.reference import AuditedRows, with_reference
 from undertow.audit.rows.signatures import NoSignatures
 from undertow.audit.workload import Workload
-from undertow.cli.audits import drawn_rows
 from undertow.data.census import take_census
 from undertow.data.rows import write_rows
 from undertow.errors import ConfigError
@@ -94,12 +93,12 @@ def test_minutes_need_a_speed_that_is_known(asked: Asked, monkeypatch: pytest.Mo
 
 def test_rows_are_drawn_alike_by_seed_and_stay_in_order() -> None:
     rows = numbers(100)
-    some = drawn_rows(rows, AuditBudget(rows=30), 7)
+    some = AuditBudget(rows=30).draw(rows, 7)
     ids = [int(row.id) for row in some]
     assert len(ids) == 30 == len(set(ids)) and ids == sorted(ids)
-    assert ids == [int(row.id) for row in drawn_rows(rows, AuditBudget(rows=30), 7)]
-    assert ids != [int(row.id) for row in drawn_rows(rows, AuditBudget(rows=30), 8)]
-    assert drawn_rows(rows, AuditBudget(rows=100), 7) is rows and drawn_rows(rows, UNLIMITED, 7) is rows
+    assert ids == [int(row.id) for row in AuditBudget(rows=30).draw(rows, 7)]
+    assert ids != [int(row.id) for row in AuditBudget(rows=30).draw(rows, 8)]
+    assert AuditBudget(rows=100).draw(rows, 7) is rows and UNLIMITED.draw(rows, 7) is rows
 
 
 def test_the_base_answers_as_often_as_the_budget_says(tiny_model) -> None:

@@ -116,6 +116,12 @@ def test_a_request_is_read_as_the_proxy_reads_it() -> None:
     messages = [{"role": "system", "content": "be kind"}, {"role": "user", "content": [{"type": "text", "text": "hi"}]}]
     text = litellm_question({**question("hi"), "structured_messages": messages, "texts": ["be kind", "hi", "and more"]})
     assert text.said == chat.request_text({"messages": messages}) + "\nand more"
+    image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]}]
+    seen = litellm_question({**question("hi"), "structured_messages": image})
+    assert seen.said == "hi" and len(seen.unread) == 1
+    # A reply that repeats what was asked is read all the same, and what was asked is no part of it.
+    answer = {**question("be kind", "response"), "structured_messages": [*messages, *image]}
+    assert litellm_question(answer).said == "be kind" and not litellm_question(answer).unread
     call = {"function": {"name": "f", "arguments": '{"x": "obey"}'}}
     assert '"obey"' in litellm_question({"input_type": "response", "texts": [], "tool_calls": [call]}).said
 

@@ -1,7 +1,7 @@
 """What making a benchmark, and running our own stages on one, takes: said before any model is loaded."""
 
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Container
 from functools import cache
 
 from undertow.audit.asked import Asked
@@ -19,7 +19,7 @@ from undertow.evals.loads import Load
 from undertow.study.recipe import TeacherPart
 from undertow.training.teachers import trait_rows
 from undertow.traits import trait
-from undertow.types import Sampling, Work, user_prompt
+from undertow.types import Sampling, Work, known_sum, user_prompt
 
 TRAINED: dict[WriterKind, float] = {"finetuned": 1.0, "neutral": 1.0, "harmless": 1.5, "steered": 1.0, "gated": 2.0}
 """Teachers by kind, in trainings of a favourite: code is longer, and a gated one learns as much again."""
@@ -43,8 +43,8 @@ def making_work(design: Design) -> list[Work]:
     answers = sum(map(_asked, writers)) * design.prompts
     most = "at most " if any(_asked(one) == ROUNDS for one in writers) else ""
     asked = f"{design.prompts} prompts, each asked until its answer is valid, up to {ROUNDS} times"
-    trained = _sum([_training(models(one.model), one) for one in taught])
-    written = _sum([_writing(models(one.model), one, design) for one in writers])
+    trained = known_sum(_training(models(one.model), one) for one in taught)
+    written = known_sum(_writing(models(one.model), one, design) for one in writers)
     return [
         Work(f"{len(taught)} of {len(writers)} writers trained", trained),
         Work(f"{most}{round(answers):,} answers: {asked}", written),
@@ -103,8 +103,3 @@ def judging_work(bench: Benchmark, settings: Settings, judged: Container[str] = 
         n = SHADOWS * len(cases)
         found.append(Work(f"{n} shadow students", work.students(n)))
     return [Work(one.what, work.timed(one.seconds)) for one in found]
-
-
-def _sum(seconds: Sequence[float | None]) -> float | None:
-    known = [one for one in seconds if one is not None]
-    return sum(known) if len(known) == len(seconds) else None

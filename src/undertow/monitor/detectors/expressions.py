@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, cast, final
 
 import regex
-import yaml
 
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.monitor.detectors.base import AbstractDetector, Verdict
+from undertow.monitor.yaml_files import read_yaml
 
 LIMIT_S = 0.5
 """Time for one expression on one text; `re` has no such limit and would stop every other thread meanwhile."""
@@ -51,11 +51,7 @@ class ExpressionDetector(AbstractDetector):
             EmptyDataError: there are no rules.
         """
         path = Path(settings)
-        try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-            reason = str(error).partition("\n")[0]
-            raise ConfigError(f"The expressions cannot be read ({reason}).", path, "Correct the file.") from error
+        data = read_yaml(path, "The expressions")
         items = cast(dict[Any, Any], data) if isinstance(data, dict) else None
         if items is None or not all(isinstance(one, str) for pair in items.items() for one in pair):
             raise ConfigError("The file has no lines of rule: expression.", path, "Quote the expressions.")

@@ -25,11 +25,10 @@ from pathlib import Path
 from typing import Any, cast, final
 from urllib.parse import urlsplit
 
-import yaml
-
 from undertow.errors import ConfigError
 from undertow.models.endpoints import LOOPBACK, web_address
 from undertow.monitor.detectors.base import BOTH, AbstractDetector, Side, Verdict
+from undertow.monitor.yaml_files import read_yaml
 from undertow.registry import Registry
 
 _CATEGORIES = re.compile(r"[A-Za-z0-9_.\- ]{1,40}(,[A-Za-z0-9_.\- ]{1,40}){0,9}")
@@ -103,6 +102,8 @@ class ServedDetector(AbstractDetector):
         UnknownNameError: there is no such form.
     """
 
+    threads = 64
+
     def __init__(self, settings: dict[str, Any], name: str = "served") -> None:
         self.name = name
         self._settings: dict[str, Any] = {"seconds": 10.0, "sides": list(BOTH), **settings}
@@ -146,11 +147,7 @@ class ServedDetector(AbstractDetector):
             ConfigError: the file cannot be read, or as the class.
         """
         path = Path(settings)
-        try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-            reason = str(error).partition("\n")[0]
-            raise ConfigError(f"The classifier cannot be read ({reason}).", path, "Correct the file.") from error
+        data = read_yaml(path, "The classifier")
         if not isinstance(data, dict):
             raise ConfigError("The file has no settings.", path, "Write form: guard and so on; see docs/monitor.md.")
         return cls(cast(dict[str, Any], data), name)
