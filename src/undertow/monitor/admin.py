@@ -106,15 +106,15 @@ class Admin:
 
     def health(self) -> dict[str, Any]:
         """Return whether all is well: "alarm" while one is open, else in the words of what is served."""
-        events, watch = self._served.events, self._watch
+        events, alarms = self._served.events, self._watch.counts
         status = self._served.status
         return {
-            "status": "alarm" if watch.open and status == "ok" else status,
+            "status": "alarm" if alarms.open and status == "ok" else status,
             "uptime_s": time.time() - self._began,
             "active": self._served.active,
             "events_waiting": events.waiting,
             "events_lost": events.lost,
-            "alarms": {"open": watch.open, "untold": watch.untold},
+            "alarms": {"open": alarms.open, "untold": alarms.untold},
         }
 
     def state(self) -> dict[str, Any]:

@@ -160,6 +160,19 @@ def rate_findings(rows: Sequence[Mapping[str, Any]], rules: AlarmRules) -> dict[
     return found
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmCounts:
+    """Alarms at one moment.
+
+    Attributes:
+        open: those that nobody closed.
+        untold: those that some receiver has not taken yet.
+    """
+
+    open: int = 0
+    untold: int = 0
+
+
 class AlarmWatch:
     """Looks once a second where something was written, in a thread of its own, until it is closed.
 
@@ -168,12 +181,11 @@ class AlarmWatch:
         plan: what is done.
 
     Attributes:
-        open: number of open alarms, at the last look.
-        untold: those that some receiver has not taken yet.
+        counts: at the last look, both of the same moment.
     """
 
     def __init__(self, path: Path, plan: AlarmPlan) -> None:
-        self.open = self.untold = 0
+        self.counts = AlarmCounts()
         self._path, self._plan = path, plan
         self._teller = Teller(path, plan.webhooks)
         self._stop = threading.Event()
@@ -233,9 +245,9 @@ class AlarmWatch:
             if time.monotonic() - self._forgot > _HOUR_S or not self._forgot:
                 self._forgot = time.monotonic()
                 forget_old(connection, now)
-        self.open = len(open_alarms(connection))
+        self.counts = count_alarms(connection, self._plan.webhooks)  # before a slow receiver is waited for
         wait = self._teller.tell(connection)
-        self.untold = count_untold(connection) if self._plan.webhooks else 0
+        self.counts = count_alarms(connection, self._plan.webhooks)
         return wait
 
     def _rates(self, connection: sqlite3.Connection, now: float) -> dict[str, AlarmCause | None]:
@@ -249,7 +261,10 @@ class AlarmWatch:
         return found
 
 
-def count_untold(connection: sqlite3.Connection) -> int:
-    """Return how many alarms some receiver was told of in vain so far."""
+def count_alarms(connection: sqlite3.Connection, receivers: Sequence[Receiver]) -> AlarmCounts:
+    """Return how many alarms are open, and how many are owed to one of these receivers."""
     owed = {one.id for one in owed_alarms(connection)}
-    return len({one.alarm for one in tellings(connection) if one.at is None} & owed)
+    untold: set[int] = set()
+    for receiver in receivers:
+        untold |= owed - {told.alarm for told in tellings(connection, receiver.key) if told.at is not None}
+    return AlarmCounts(open=len(open_alarms(connection)), untold=len(untold))

@@ -21,7 +21,7 @@ from undertow.monitor.locks import TakenError, sole
 from undertow.monitor.serve import Service, running
 from undertow.monitor.settings import Limits, Policy, parse_upstream
 from undertow.monitor.telling import Teller, tell_until
-from undertow.monitor.watching import AlarmPlan, AlarmRules, alarm_rules, rate_findings
+from undertow.monitor.watching import AlarmCounts, AlarmPlan, AlarmRules, alarm_rules, count_alarms, rate_findings
 from undertow.monitor.webhooks import AlertFile, Webhook, parse_webhook, slack_body
 
 FINDING = AlarmCause(subject="evidence x", kind="mention", headline="owls <rise> & more", details={"n": 7})
@@ -80,15 +80,18 @@ def test_a_webhook_that_fails_ten_times_is_told_once_even_if_every_try_is_a_proc
     with Receiver(failures=10) as receiver, contextlib.closing(connect(path)) as connection:
         with connection:
             assert raise_once(connection, FINDING) and not raise_once(connection, FINDING)
+        counted = lambda: count_alarms(connection, [Webhook(receiver.url)])  # noqa: E731
+        assert counted() == AlarmCounts(open=1, untold=1), "one that nobody tried to tell yet is untold too"
         for tries in range(1, 11):
             wait = Teller(path, [Webhook(receiver.url)]).tell(connection)  # a fresh one knows what the last one did
             assert wait and wait > 0 and not receiver.took
             (told,) = tellings(connection)
             assert told.at is None and told.tries == tries and told.failure.startswith("status")
+        assert counted().untold == 1 and count_alarms(connection, ()).untold == 0
         assert Teller(path, [Webhook(receiver.url)]).tell(connection) is None
         for _ in range(3):
             assert Teller(path, [Webhook(receiver.url)]).tell(connection) is None
-        assert receiver.asked == 11 and len(receiver.took) == 1
+        assert receiver.asked == 11 and len(receiver.took) == 1 and counted() == AlarmCounts(open=1, untold=0)
         assert receiver.took[0]["headline"] == FINDING.headline and receiver.took[0]["n"] == 7
         assert tellings(connection)[0].shown == receiver.url.split("/")[2], "the secret part is stored nowhere"
         assert b"secret-part" not in path.read_bytes()
