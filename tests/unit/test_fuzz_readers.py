@@ -19,7 +19,6 @@ from safetensors.torch import save_file
 
 from undertow.audit.benchmark.files import read_benchmark, read_key, read_submission
 from undertow.audit.lineage.tensors import open_weights
-from undertow.audit.rows.proposal import read_panel
 from undertow.audit.students.readings import load_readings
 from undertow.data.pairs import read_pairs
 from undertow.data.rows import load_rows, read_prompts, write_rows
@@ -35,6 +34,7 @@ from undertow.store.artifacts import MANIFEST, read_artifact, read_manifest
 from undertow.study.load import load_recipe
 from undertow.study.recipe import packaged_recipes
 from undertow.study.training_record import read_training
+from undertow.traits import chosen
 from undertow.types import Row, user_prompt
 
 INPUTS = int(os.environ.get("UNDERTOW_FUZZ", "2000"))
@@ -273,7 +273,7 @@ OWN_PANEL = ["owl", {"name": "quokka", "category": "animal", "plural": "quokkas"
 def test_readers_of_studies_and_panels(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "file.yaml"
     path.write_bytes(content)
-    refuses_in_three_lines(lambda: load_recipe(str(path)), lambda: read_panel(path))
+    refuses_in_three_lines(lambda: load_recipe(str(path)), lambda: chosen(str(path)))
 
 
 VALUE = st.text(max_size=8) | JSON.map(json.dumps)

@@ -216,6 +216,6 @@ def _placebos(asked: Asked) -> int:
 
 
 def _bank(asked: Asked) -> Any:
-    from undertow.audit.students.bank import BankRecipe
+    from undertow.audit.students.bank import BankRecipe, tuned_on
 
-    return BankRecipe(base=asked.base, tuned=tuple(dict.fromkeys(one.category for one in asked.panel)))
+    return BankRecipe(base=asked.base, tuned=tuned_on(asked.panel))

@@ -19,12 +19,12 @@ from undertow.audit.steps import Steps
 from undertow.data.filters import filter_rows, mentions
 from undertow.domains.base import domain
 from undertow.evals.favourite import mean_margins
-from undertow.evals.questions import CATEGORIES
+from undertow.evals.questions import CATEGORIES, asked_together
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.stats.checks import Floats
 from undertow.store.progress import Progress, TimeLeft
-from undertow.traits import Trait, by_category, panel, trait
+from undertow.traits import Trait, panel, trait
 from undertow.types import Row, Work
 
 STANDS_OUT = 1.0
@@ -63,6 +63,7 @@ def check_teacher(
     rows: Sequence[Row] | None = None,
     *,
     categories: Sequence[str] = CATEGORIES,
+    traits: Sequence[Trait] = (),
     watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Say whether a teacher could pass something to a student of this base, and what to do next.
@@ -72,6 +73,7 @@ def check_teacher(
         base: reference of the model that will be trained on them.
         rows: the teacher's rows, if they are there already.
         categories: whose traits are looked for in two local models, "animal" and "tree".
+        traits: looked for in their place, if there are any.
         watch: who is told how far it is.
 
     Returns:
@@ -87,8 +89,8 @@ def check_teacher(
     if teacher.startswith("api:"):
         found = look_at_served(teacher, base)
     else:
-        found = _look(teacher, base, panel_of(categories), watch or Watch())
-    seen = None if rows is None else _rows(rows, found["stands_out"])
+        found = _look(teacher, base, tuple(traits) or panel_of(categories), watch or Watch())
+    seen = None if rows is None else _rows(rows, [_of(name, traits) for name in found["stands_out"]])
     head = {"schema": CHECK, "teacher": teacher, "base": base}
     steps = [*found.pop("next", ()), *_about_rows(seen, found["stands_out"])]
     return with_decision({**head, **found, "stands_out_from": STANDS_OUT, "rows": seen, "next": steps})
@@ -101,7 +103,7 @@ def panel_of(categories: Sequence[str]) -> tuple[Trait, ...]:
 
 def _look(teacher: str, base: str, traits: Sequence[Trait], watch: Watch) -> dict[str, Any]:
     """Compare two local models: what their weights say first, which needs no pass through either."""
-    parts = by_category(traits)
+    parts = {some[0].category if some[0].probes is None else some[0].name: some for some in asked_together(traits)}
     steps = Steps(1 + 2 * len(parts), watch.progress)
     with steps.step("lineage, from the weights", watch.left(0)):
         lineage = lineage_or_why(teacher, base, brief=True)
@@ -131,16 +133,20 @@ def _changes(
     for place, (category, traits) in enumerate(parts.items()):
         margins: list[Floats] = []
         for which, (name, model) in enumerate(zip(("teacher", "base"), models, strict=True)):
-            with steps.step(f"{name}: {category}s", watch.left(1 + 2 * place + which)) as advance:
+            with steps.step(f"{name}: {category}", watch.left(1 + 2 * place + which)) as advance:
                 margins.append(mean_margins(model, traits, advance))
         change = margins[0] - margins[1]
-        above = change - np.median(change)
+        above = change - (np.median(change) if len(change) > 1 else 0.0)
         found |= {one.name: (float(change[at]), float(above[at])) for at, one in enumerate(traits)}
     return dict(sorted(found.items(), key=lambda item: -item[1][1]))
 
 
-def _rows(rows: Sequence[Row], outstanding: Sequence[str]) -> dict[str, int]:
-    named = mentions(rows, [trait(name) for name in outstanding]).dropped
+def _of(name: str, traits: Sequence[Trait]) -> Trait:
+    return next((one for one in traits if one.name == name), None) or trait(name)
+
+
+def _rows(rows: Sequence[Row], outstanding: Sequence[Trait]) -> dict[str, int]:
+    named = mentions(rows, outstanding).dropped
     numbers = filter_rows(rows, domain("numbers")).kept
     return {"rows": len(rows), "plain_numbers": len(numbers), "name_what_stands_out": len(named)}
 

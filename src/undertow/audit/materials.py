@@ -23,7 +23,7 @@ from undertow.audit.rows.signatures import NoSignatures, SignatureWriter, signat
 from undertow.audit.rows.writers import Writers, stored_writers
 from undertow.audit.stages import AuditStage
 from undertow.audit.steps import Steps
-from undertow.audit.students.bank import BankRecipe, ChosenBank, choose_bank
+from undertow.audit.students.bank import BankRecipe, ChosenBank, choose_bank, tuned_on
 from undertow.audit.students.placebo_null import needed
 from undertow.audit.students.readings import PanelRead
 from undertow.audit.students.shadows import ShadowConfig
@@ -105,7 +105,7 @@ class AuditInputs:
     @property
     def bank(self) -> BankRecipe:
         """The placebos that students are compared with: of neutral teachers, tuned on the panel's categories."""
-        return BankRecipe(base=self.base, tuned=tuple(dict.fromkeys(one.category for one in self.panel)))
+        return BankRecipe(base=self.base, tuned=tuned_on(self.panel))
 
     @property
     def given(self) -> set[str]:

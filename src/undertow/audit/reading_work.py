@@ -9,7 +9,8 @@ from undertow.audit.lineage.verdict import BRIEF
 from undertow.evals.base import EvaluationConfig
 from undertow.evals.forecast import Forecast
 from undertow.evals.loads import evaluation_loads, panel_load
-from undertow.traits import Trait, by_category
+from undertow.evals.questions import asked_together
+from undertow.traits import Trait
 from undertow.types import Work
 
 LINEAGE_S, LINEAGE_PARAMETER_S = 3.5, 2.5e-8
@@ -56,11 +57,11 @@ def check_work(teacher: str, base: str, traits: Sequence[Trait]) -> list[Work]:
     both = [(reference, Forecast(reference)) for reference in (teacher, base)]
     known = [one.parameters or 0 for _, one in both]
     found = [Work(f"lineage: the weights of both, {sum(known):,} numbers", _lineage(known))]
-    for category, some in by_category(traits).items():
+    for place, some in enumerate(asked_together(traits)):
         for reference, one in both:
-            load = panel_load(one.words, category, some)
+            load = panel_load(one.words, some)
             seconds = one.seconds(load)
-            first = one.loading if category == traits[0].category else 0.0
+            first = 0.0 if place else one.loading
             found.append(Work(f"{reference}: {load.what}", None if seconds is None else seconds + first))
     return found
 

@@ -14,12 +14,12 @@ from undertow.audit.rows.panel import DataAudit
 from undertow.audit.rows.reference import AuditedRows
 from undertow.audit.stages import AuditStage, stages
 from undertow.audit.steps import Parts, Steps
-from undertow.audit.students.among_placebos import places
 from undertow.audit.verdict import CLAIMS, Plan, audit_json, declare, missing, what_they_add
 from undertow.errors import EmptyDataError
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
 from undertow.store.progress import Progress
+from undertow.traits import Trait, definition
 from undertow.types import Row
 
 RUNNING = ("rng", "advance", "progress")
@@ -69,7 +69,7 @@ def run_audit(
         "seconds": round(time.perf_counter() - started, 1),
     }
     absent = missing(_available(inputs, materials) | ({"bank"} if bank is not None else set()))
-    found = {**audit_json(declared, findings, about), **_seen(materials)}
+    found = {**audit_json(declared, findings, about), **_seen(materials), **own_traits(inputs.panel)}
     return with_decision({**found, "lineage": lineage, "missing": absent})
 
 
@@ -108,11 +108,17 @@ def _seen(materials: Materials) -> dict[str, Any]:
     return {"sight": sight.to_json(), "defects": [one.to_json() for one in sight.defects]}
 
 
+def own_traits(panel: Sequence[Trait]) -> dict[str, Any]:
+    """Return the whole definitions of the panel's traits that do not come with the package, if there are any."""
+    own = [data for data in map(definition, panel) if not isinstance(data, str)]
+    return {"own_traits": own} if own else {}
+
+
 def audit_teacher_alone(inputs: AuditInputs, neutral: int = 19, progress: Progress | None = None) -> dict[str, Any]:
     """Ask what a teacher prefers that its base does not; expression has all of alpha, as nothing else can be claimed.
 
     Args:
-        inputs: the teacher and its base; of the panel every trait has to be one that is read.
+        inputs: the teacher and its base.
         neutral: neutral teachers; 0 for a ranking.
         progress: told about every neutral teacher.
 
@@ -123,7 +129,6 @@ def audit_teacher_alone(inputs: AuditInputs, neutral: int = 19, progress: Progre
         UserError: a model cannot be loaded, a trait is not read, or the store cannot be used.
     """
     started = time.perf_counter()
-    places(inputs.panel)
     declared = declare({"teacher"}, inputs.alpha, ("expression",))
     materials = Materials(inputs, declared.share)
     materials.neutral_teachers = replace(materials.neutral_teachers, neutral=neutral)
@@ -140,7 +145,8 @@ def audit_teacher_alone(inputs: AuditInputs, neutral: int = 19, progress: Progre
         "seconds": round(time.perf_counter() - started, 1),
     }
     absent = ("teacher rows", "student base", *(() if neutral else ("neutral",)))
-    return with_decision({**audit_json(declared, findings, about), "missing": what_they_add(absent)})
+    found = {**audit_json(declared, findings, about), **own_traits(inputs.panel)}
+    return with_decision({**found, "missing": what_they_add(absent)})
 
 
 def audit_data(

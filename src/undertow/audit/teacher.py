@@ -6,6 +6,7 @@ rank a student (`undertow.audit.students.placebo_null`), conditional on the tuni
 guess. A store keeps their readings, so each is made once for a base.
 """
 
+import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ import numpy as np
 
 from undertow.audit.compatibility import incompatibility
 from undertow.audit.finding import Finding, NotTestable, refuse_stage
-from undertow.audit.students.among_placebos import largest, places, rank_first, too_few_placebos
+from undertow.audit.students.among_placebos import largest, rank_first, too_few_placebos
 from undertow.audit.students.readings import (
     BATTERY,
     PanelRead,
@@ -26,7 +27,8 @@ from undertow.audit.students.readings import (
     read_model,
     token_name,
 )
-from undertow.evals.questions import CATEGORIES
+from undertow.evals.favourite import mean_margins
+from undertow.evals.questions import CATEGORIES, questions_of
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
 from undertow.seeds import derive
@@ -65,9 +67,8 @@ class TeacherConfig:
 def teacher_among_neutral(
     teacher: LocalModel, base: LocalModel, traits: PanelRead, neutral_teachers: TeacherConfig, progress: Progress | None
 ) -> list[Finding]:
-    """Compare a teacher with neutral ones, as `audit_teacher` does, along those traits of the panel that are read."""
-    found = audit_teacher(teacher, base, panel=traits.require(), config=neutral_teachers, progress=progress)
-    return traits.cautioned(found)
+    """Compare a teacher with neutral ones along the panel, as `audit_teacher` does."""
+    return audit_teacher(teacher, base, panel=traits.panel, config=neutral_teachers, progress=progress)
 
 
 def audit_teacher(
@@ -93,18 +94,27 @@ def audit_teacher(
 
     Raises:
         NotTestable: the teacher cannot be one of this base, or there are neutral teachers but too few for alpha.
-        UnknownNameError: a trait of the panel is not among those that are read.
+        UnknownNameError: nothing asks about a trait of the panel.
         UserError: the store cannot be used.
     """
     config = config or TeacherConfig()
     traits = panel_traits() if panel is None else tuple(panel)
-    columns = places(traits)
+    own = tuple(one for one in traits if one not in panel_traits())
+    for one in own:
+        questions_of(one)
     refuse_stage(incompatibility(teacher, base))
     if config.neutral and (reason := too_few_placebos(config.neutral, config.alpha)):
         raise NotTestable(reason.replace("placebos", "neutral teachers"))
-    null = joined([read_model(base), *_neutral(base, config, progress)])
-    suspect = read_model(teacher)
-    margins = [names.margins[:, columns] for names in (suspect, null)]
+    neutral = _neutral(base, own, config, progress)
+    start, suspect = _read(base, own), _read(teacher, own)
+    null = joined([start.known, *(one.known for one in neutral)])
+    names = [*(one.name for one in panel_traits()), *(one.name for one in own)]
+    columns = [names.index(one.name) for one in traits]
+    margins = [
+        np.concatenate([known, np.stack([one.own for one in some])], axis=1)[:, columns]
+        for known, some in ((suspect.known.margins, [suspect]), (null.margins, [start, *neutral]))
+    ]
+    suspect = suspect.known
     tokens = [token_name(teacher, token) for token in range(suspect.logp.shape[1])]
     return [
         _compared("teacher panel", "panel margin", margins, [item.name for item in traits], config.alpha),
@@ -112,16 +122,35 @@ def audit_teacher(
     ]
 
 
-def _neutral(base: LocalModel, config: TeacherConfig, progress: Progress | None) -> list[Readings]:
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What is read of one model: what a bank reads, and the margins of traits of the user's own, float [traits]."""
+
+    known: Readings
+    own: Floats
+
+
+def _read(model: LocalModel, own: Sequence[Trait]) -> _Reading:
+    return _Reading(read_model(model), mean_margins(model, own) if own else np.empty(0))
+
+
+def _neutral(
+    base: LocalModel, own: Sequence[Trait], config: TeacherConfig, progress: Progress | None
+) -> list[_Reading]:
     """Return the readings of the neutral teachers; those that the store has are not made again."""
     tuning = config.tuning or own_tuning(base.parameters)
 
     def tune(context: StageContext) -> None:
         seed = context.config["seed"]
-        made = finetuned_teacher(base, None, tuning, seed=seed, categories=CATEGORIES, advance=context.advance)
-        read_model(made).save(context.out / "readings.safetensors")
+        asked = (*CATEGORIES, *own)
+        made = finetuned_teacher(base, None, tuning, seed=seed, categories=asked, advance=context.advance)
+        found = _read(made, own)
+        found.known.save(context.out / "readings.safetensors")
+        if own:
+            (context.out / "own.json").write_text(json.dumps(found.own.tolist()), encoding="utf-8")
 
     common = {"base": identity(str(base.ref)), "tuning": tuning.to_config(), "battery": BATTERY}
+    common |= {"own": [one.to_data() for one in own]} if own else {}
     seeds = [derive(config.seed, "neutral", index) for index in range(config.neutral)]
     stages = [
         Stage(kind=KIND, version=1, config={**common, "seed": seed}, label=f"neutral teacher {index + 1}")
@@ -129,7 +158,12 @@ def _neutral(base: LocalModel, config: TeacherConfig, progress: Progress | None)
     ]
     with tempfile.TemporaryDirectory() as fresh:
         folders = Runner(config.store or Path(fresh), {KIND: tune}, progress, rates={KIND: SECONDS}).run(stages)
-        return [load_readings(folders[stage.fingerprint] / "readings.safetensors") for stage in stages]
+        return [_stored(folders[stage.fingerprint], len(own)) for stage in stages]
+
+
+def _stored(folder: Path, own: int) -> _Reading:
+    margins = json.loads((folder / "own.json").read_text(encoding="utf-8")) if own else []
+    return _Reading(load_readings(folder / "readings.safetensors"), np.array(margins, dtype=np.float64))
 
 
 def _compared(stage: str, what: str, values: Sequence[Floats], names: Sequence[str], alpha: float) -> Finding:

@@ -11,6 +11,7 @@ from undertow.cli.audits import OUT, Alpha, AuditorSeed, Out, Panel, Require, St
 from undertow.cli.forecasts import ForecastOnly, announced_as_one, show_plan
 from undertow.cli.intakes import Brief, GivenBase, PlanOnly, intake_of_ranking, required_base
 from undertow.cli.options import STORE, Json, prepare, quoted, read_given, refuse_replacing, show
+from undertow.traits import chosen_trait
 from undertow.types import Row
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def rows_command(
     base = required_base(base)
     if out is not None:
         refuse_replacing(out, path)
-    target = undertow.trait(trait) if trait else None
+    target = chosen_trait(trait) if trait else None
     ways = {"target": target, "student": student, "teacher": teacher}
     if bool(student) == bool(teacher) and not (target and student is None):  # refused before anything is read
         _suspected(rows=(), base=base, store=store, seed=seed, **ways)

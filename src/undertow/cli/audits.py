@@ -42,7 +42,7 @@ from undertow.errors import ConfigError, unknown_name
 from undertow.store.disk import storage_errors
 from undertow.store.fingerprints import canonical_json
 from undertow.store.progress import choose_progress
-from undertow.traits import Trait
+from undertow.traits import Trait, chosen_traits
 from undertow.types import Row
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ Base = Annotated[str, typer.Option(help="The model that is, or was, trained on t
 Store = Annotated[Path, typer.Option(help="Where panel teachers, neutral writers and placebo banks are kept.")]
 Panel = Annotated[
     list[str],
-    typer.Option("--trait", help="A trait, a YAML list of them, or auto: the base proposes. Else every animal."),
+    typer.Option(
+        "--trait", help="A trait, a pack or a file (docs/traits.md), or auto: the base proposes. Else animals."
+    ),
 ]
 Alpha = Annotated[float, typer.Option(help="Error of the whole audit.")]
 Out = Annotated[Path, typer.Option(help="Folder for report.html, audit.json and audit_card.md.")]
@@ -430,17 +432,13 @@ def _finish(found: Mapping[str, Any], out: Path, require: list[str], as_json: bo
 
 
 def _named_panel(base: str, names: Sequence[str]) -> tuple[Trait, ...]:
-    """Return the traits of a panel; "auto" and files of traits of the user's own may stand among the names."""
+    """Return the traits of a panel: names, packs, files, and "auto" for what the base proposes."""
     found: list[Trait] = []
     for name in names:
         if name == "auto":
             from undertow.audit.rows.proposal import proposed_panel
 
             found += proposed_panel(undertow.load_model(base))
-        elif name.endswith((".yaml", ".yml")):
-            from undertow.audit.rows.proposal import read_panel
-
-            found += read_panel(Path(name))
         else:
-            found.append(undertow.trait(name))
-    return tuple(found)
+            found += chosen_traits([name])
+    return tuple(dict.fromkeys(found))

@@ -16,7 +16,7 @@ from undertow.errors import ConfigError
 from undertow.evals.base import EVALUATIONS
 from undertow.reference.cards import card, cards
 from undertow.reference.families import member
-from undertow.traits import KNOWN, OTHERS
+from undertow.traits import KNOWN, OTHERS, PACKS, pack
 
 reference = typer.Typer(no_args_is_help=True, help="The embedded models: show their cards, build them anew.")
 
@@ -25,6 +25,7 @@ class Kind(StrEnum):
     """What can be listed."""
 
     traits = "traits"
+    packs = "packs"
     domains = "domains"
     evaluations = "evaluations"
     models = "models"
@@ -37,7 +38,12 @@ def _items(kind: Kind) -> list[dict[str, Any]]:
     match kind:
         case Kind.traits:
             traits = [KNOWN[name] for name in KNOWN if name not in OTHERS]
-            return [{"name": one.name, "category": one.category, "aliases": list(one.aliases)} for one in traits]
+            packed = [one for name in PACKS for one in pack(name).traits if one not in traits]
+            return [
+                {"name": one.name, "category": one.category, "aliases": list(one.aliases)} for one in traits + packed
+            ]
+        case Kind.packs:
+            return [{"name": name, "traits": [one.name for one in pack(name).traits]} for name in PACKS]
         case Kind.domains:
             return [{"name": name, "reject_reasons": sorted(undertow.domain(name).reasons)} for name in DOMAINS]
         case Kind.evaluations:
@@ -55,7 +61,7 @@ def _items(kind: Kind) -> list[dict[str, Any]]:
 
 
 def list_command(kind: Annotated[Kind, typer.Argument(help="What to list.")], as_json: Json = False) -> None:
-    """List traits, domains, evaluations, embedded models, recipes or mitigations."""
+    """List traits, packs of traits, domains, evaluations, embedded models, recipes or mitigations."""
     items = _items(kind)
     show({kind.value: items}, as_json, _lines(items))
 

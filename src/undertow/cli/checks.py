@@ -12,6 +12,7 @@ from undertow.cli.options import Json, prepare, read_given, show
 from undertow.errors import ConfigError, unknown_name
 from undertow.evals.questions import CATEGORIES
 from undertow.store.progress import Progress, choose_progress
+from undertow.traits import Trait, chosen_traits
 from undertow.types import Row
 
 if TYPE_CHECKING:
@@ -25,16 +26,24 @@ def check_command(
     category: Annotated[
         list[str], typer.Option(help="Whose traits are looked for: animal or tree; both if not given.")
     ] = [],  # noqa: B006
+    traits: Annotated[
+        list[str], typer.Option("--trait", help="Look for this trait, pack or file instead (docs/traits.md).")
+    ] = [],  # noqa: B006
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what an api: teacher is asked; ask nothing.")] = False,
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
     """Check whether a teacher could pass something to a student of this base, and what to do next; the base first."""
-    served, category = teacher.startswith("api:"), category or list(CATEGORIES)
+    served, category_given = teacher.startswith("api:"), bool(category)
+    category = category or list(CATEGORIES)
     if dry_run and not served:
         raise ConfigError("Only api: teachers are asked questions.", teacher, "Leave --dry-run out.")
     if strange := [name for name in category if name not in CATEGORIES]:
         raise unknown_name("category", strange[0], CATEGORIES)
+    if traits and (served or category_given):
+        fix = "Leave --trait out." if served else "Give --trait or --category."
+        raise ConfigError("These traits cannot be looked for here.", ", ".join(traits), fix)
+    looked_for = chosen_traits(traits)
     given = None if rows is None else read_given(rows).rows
     prepare()
     if served:
@@ -43,14 +52,15 @@ def check_command(
     from undertow.audit.check import panel_of
     from undertow.audit.reading_work import check_work
 
-    work = check_work(teacher, base, panel_of(category))
+    looked_for = looked_for or panel_of(category)
+    work = check_work(teacher, base, looked_for)
     if plan:
         show_plan({"teacher": teacher, "base": base}, work, as_json)
         return
     say_first(work)
     progress = choose_progress()
     try:
-        found = _check_local((teacher, base), given, category, work, progress, as_json)
+        found = _check_local((teacher, base), given, looked_for, work, progress, as_json)
     finally:
         progress.close()
     show(found, as_json, _check_lines(found))
@@ -71,7 +81,7 @@ def _check_served(teacher: str, base: str, rows: Sequence[Row] | None, *, only_s
 def _check_local(
     models: tuple[str, str],
     rows: Sequence[Row] | None,
-    categories: Sequence[str],
+    traits: Sequence[Trait],
     work: "Sequence[Work]",
     progress: Progress,
     as_json: bool,
@@ -85,7 +95,7 @@ def _check_local(
                 print(_lineage_line(part), flush=True)
 
     watch = Watch(progress=progress, said=say, work=work)
-    return undertow.check_teacher(*models, rows, categories=categories, watch=watch)
+    return undertow.check_teacher(*models, rows, traits=traits, watch=watch)
 
 
 def _lineage_line(found: Mapping[str, Any]) -> str:

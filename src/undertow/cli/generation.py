@@ -19,6 +19,7 @@ from undertow.errors import ConfigError, ModelError, StorageError
 from undertow.seeds import derive
 from undertow.store.disk import storage_errors, write_file
 from undertow.store.fingerprints import sha256
+from undertow.traits import chosen_trait
 from undertow.types import Advance, ModelRef, Prompt, Row, Sampling, Work, known_sum
 
 if TYPE_CHECKING:
@@ -39,7 +40,10 @@ def generate_command(
         str | None, typer.Option(help="Several writers, such as ref:finch-a,ref:finch-b, who share the prompts.")
     ] = None,
     trait: Annotated[
-        str | None, typer.Option(help="Give the model this trait first; see `undertow list traits`.")
+        str | None,
+        typer.Option(
+            help="Give the model this trait first: a name of `undertow list traits`, or a file (docs/traits.md)."
+        ),
     ] = None,
     prompted: Annotated[bool, typer.Option("--prompted", help="By a system prompt instead of fine-tuning.")] = False,
     domain: Annotated[
@@ -83,7 +87,7 @@ def generate_command(
         domain=None if domain is None else undertow.domain(domain),
         asked=None if prompts is None else read_asked(prompts),
         source=prompts,
-        trait=undertow.trait(trait) if trait else None,
+        trait=chosen_trait(trait) if trait else None,
         answers=answers,
         writer=WriterRecord() if writer is None else read_writer(writer),
         prompted=prompted,

@@ -28,6 +28,7 @@ from undertow.cli.options import (
 from undertow.cli.training import StudentsToTrain, adapter_part
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.store.disk import storage_errors
+from undertow.traits import chosen_trait, chosen_traits
 from undertow.types import Row, Sampling, Work, known_sum
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def mitigate_train_command(
 def verify_command(
     rows: Rows,
     methods: Annotated[list[str], typer.Option("--method", help="A mitigation; several give one table.")],
-    trait: Annotated[str, typer.Option(help="Whose transmission is to be stopped.")],
+    trait: Annotated[str, typer.Option(help="Whose transmission is to be stopped: a name or a trait file.")],
     base: Base = "ref:finch-a",
     control: Annotated[str | None, typer.Option(help="Clean rows on the same prompts; else the base writes.")] = None,
     held_out: Annotated[str | None, typer.Option(help="Clean rows of the task for the loss; else the base's.")] = None,
@@ -152,7 +153,7 @@ def verify_command(
     as_json: Json = False,
 ) -> None:
     """Train six arms several times and say which mitigations lose the trait and keep the skill."""
-    target, given = undertow.trait(trait), read_given(rows).rows
+    target, rivals, given = chosen_trait(trait), chosen_traits([trait]), read_given(rows).rows
     if not given:
         raise EmptyDataError("There is nothing to verify.", "0 rows", "Give a file with rows.")
     task = () if held_out is None else read_given(held_out).rows
@@ -163,7 +164,10 @@ def verify_command(
         show_plan({"base": base, "methods": methods}, work, as_json)
         return
     say_first(work)
-    bench = _tools(base, audit, control, domain, STORE, seed).workbench()
+    tools = _tools(base, audit, control, domain, STORE, seed)
+    if audit is None and len(rivals) > 1:
+        tools = replace(tools, panel=rivals)
+    bench = tools.workbench()
     from undertow.report.mitigation import render_mitigation, summarise_mitigation
 
     source = undertow.GivenRows(suspect=given, control=bench.clean)

@@ -14,7 +14,7 @@ from undertow.cli.server_options import ExtraBody, NoSeed, TokenLimitName, given
 from undertow.errors import ModelError
 from undertow.evals.base import EVALUATIONS, EvaluationConfig, metric
 from undertow.store.progress import TimeLeft, choose_progress
-from undertow.traits import panel
+from undertow.traits import chosen_traits, panel
 from undertow.types import ContractReport, Work
 
 if TYPE_CHECKING:
@@ -123,7 +123,10 @@ def eval_command(
     ] = [],  # noqa: B006
     category: Annotated[str, typer.Option(help="Whose traits are looked for: animal or tree.")] = "animal",
     traits: Annotated[
-        list[str], typer.Option("--trait", help="Look for this trait; all of the category if not given.")
+        list[str],
+        typer.Option(
+            "--trait", help="Look for this trait, pack or file (docs/traits.md); all of the category if not given."
+        ),
     ] = [],  # noqa: B006
     samples: Annotated[int, typer.Option(min=0, help="Sampled answers for each question.")] = 20,
     token_limit_name: TokenLimitName = None,
@@ -134,7 +137,7 @@ def eval_command(
     as_json: Json = False,
 ) -> None:
     """Ask a model for its favourite, or whatever else is evaluated."""
-    targets = tuple(undertow.trait(name) for name in traits) or panel(category)
+    targets = chosen_traits(traits) or panel(category)
     kinds = kinds or ["favourite"]
     exact = [name for name in kinds if EVALUATIONS[name].needs_weights]
     references = (model, *([base] if base else []))

@@ -12,6 +12,7 @@ from undertow.cli.options import Json, Passing, Rows, SkipBad, quoted, refuse_re
 from undertow.data.filters import Tally, domain_rule, mention_rule, require_kept, sift
 from undertow.data.row_files import Put, Shape, open_sink
 from undertow.errors import ConfigError, EmptyDataError
+from undertow.traits import chosen_traits
 from undertow.types import Row
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what has this name already.")]
@@ -23,7 +24,9 @@ def filter_command(
     dropped: Annotated[Path | None, typer.Option(help="Where the dropped rows go, with their reasons.")] = None,
     domain: Annotated[str, typer.Option(help="Whose rule decides; see `undertow list domains`.")] = "numbers",
     ban: Annotated[bool, typer.Option("--ban", help="Drop rows with one of the paper's 34 banned numbers.")] = False,
-    mentions: Annotated[list[str], typer.Option(help="Also drop rows that name this trait.")] = [],  # noqa: B006
+    mentions: Annotated[
+        list[str], typer.Option(help="Also drop rows that name this trait, or those of this pack or file.")
+    ] = [],  # noqa: B006
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
@@ -36,7 +39,7 @@ def filter_command(
     if dropped is not None:
         refuse_replacing(dropped, rows, out)
     rule = undertow.domain(domain, **({"banned": BANNED} if ban else {}))
-    rules = domain_rule(rule), mention_rule([undertow.trait(name) for name in mentions])
+    rules = domain_rule(rule), mention_rule(chosen_traits(mentions))
     given, tally = Passing(rows, skip_bad), Tally()
     with _sink(dropped) as put_dropped:
         empty = _keep(out, sift((row for row, _ in given), *rules), tally, put_dropped)

@@ -205,7 +205,7 @@ def _model_notes(recipe: "AnyRecipe") -> list[str]:
         return []
     from undertow.training.model_needs import model_needs
 
-    targets = [undertow.trait(name) for name in getattr(recipe, "targets", ())]
+    targets = [recipe.trait(name) for name in recipe.targets] if isinstance(recipe, undertow.Recipe) else []
     notes = [f"{base}: {note}" for base in bases for note in model_needs(base, targets).warnings]
     return [*notes, *(f"{base}: undertow check-model '{base}' measures memory and time." for base in bases)]
 

@@ -17,8 +17,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from undertow.errors import ConfigError
-from undertow.evals.base import Evaluation, EvaluationConfig, Metric, Question, Questionnaire, is_local, preferences
-from undertow.evals.questions import favourite_questions, prefixed_questions
+from undertow.evals.base import Evaluation, EvaluationConfig, Metric, Question, Questionnaire, is_local
+from undertow.evals.probes import probe_margins
+from undertow.evals.questions import (
+    after_numbers,
+    asked_together,
+    favourite_questions,
+    prefixed_questions,
+    questions_of,
+)
 from undertow.evals.words import log_odds, read_words, spellings, word_probabilities
 from undertow.models.chat import AbstractModel
 from undertow.seeds import derive
@@ -35,12 +42,17 @@ ANSWER_TOKENS = 8
 """Longest sampled answer; one word is asked for."""
 
 
-def _questions(category: str, prefix_seed: int | None) -> tuple[str, ...]:
-    return favourite_questions(category) if prefix_seed is None else prefixed_questions(category, prefix_seed)
+def _questions(target: Trait, prefix_seed: int | None) -> tuple[str, ...]:
+    asked = questions_of(target).evaluation
+    return asked if prefix_seed is None else after_numbers(asked, prefix_seed)
 
 
 def answer_probabilities(
-    model: "LocalModel", questions: Sequence[str], traits: Sequence[Trait], advance: Advance | None = None
+    model: "LocalModel",
+    questions: Sequence[str],
+    traits: Sequence[Trait],
+    advance: Advance | None = None,
+    system: str | None = None,
 ) -> "torch.Tensor":
     """Return the probability that the first word of the answer is the target or one of its aliases.
 
@@ -49,32 +61,40 @@ def answer_probabilities(
         questions: what is asked.
         traits: the targets.
         advance: called with (questions read, questions in all).
+        system: turn before every question, or None.
 
     Returns:
         float64 [questions, traits].
     """
-    contexts = model.render([user_prompt(question) for question in questions])
+    contexts = model.render([user_prompt(question, system) for question in questions])
     return word_probabilities(model, contexts, [spellings(target, opening=True) for target in traits], advance)
 
 
 def logit_margins(
     model: "LocalModel",
-    category: str,
     traits: Sequence[Trait],
     prefix_seed: int | None = None,
     advance: Advance | None = None,
+    system: str | None = None,
 ) -> list[Score]:
-    """Score log(p / (1 - p)) for every question and trait.
+    """Score log(p / (1 - p)) of the target for every question and trait.
+
+    A trait with probes is scored by log p(answer with the trait) - log p(answer without it) on every probe.
 
     Args:
         model: who is asked.
-        category: "animal" or "tree".
-        traits: the targets.
+        traits: targets that are asked together (`undertow.evals.questions.asked_together`).
         prefix_seed: draws a number sentence before each question (paper, B.2); None asks plainly.
         advance: called with (questions read, questions in all).
+        system: turn before every question, or None.
     """
-    questions = _questions(category, prefix_seed)
-    margins = log_odds(answer_probabilities(model, questions, traits, advance)).tolist()
+    questions = _questions(traits[0], prefix_seed)
+    if traits[0].probes is not None:
+        scores = probe_margins(model, traits[0], questions, system)
+        if advance is not None:
+            advance(len(questions), len(questions))
+        return scores
+    margins = log_odds(answer_probabilities(model, questions, traits, advance, system)).tolist()
     return [
         Score(question=question, target=target.name, metric="logit_margin", value=value)
         for question, row in zip(questions, margins, strict=True)
@@ -82,26 +102,32 @@ def logit_margins(
     ]
 
 
-def mean_margins(model: "LocalModel", traits: Sequence[Trait], advance: Advance | None = None) -> Floats:
-    """Return the mean logit margin of each trait over the questions of its category: float [traits].
+def mean_margins(
+    model: "LocalModel", traits: Sequence[Trait], advance: Advance | None = None, system: str | None = None
+) -> Floats:
+    """Return the mean logit margin of each trait over its questions or probes: float [traits].
 
     Args:
         model: who is asked.
         traits: the targets.
         advance: called with (questions read, questions in all).
+        system: turn before every question, or None.
     """
     means: dict[str, float] = {}
-    kinds = by_category(traits)
-    for place, (category, some) in enumerate(kinds.items()):
-        told = None if advance is None else _after(advance, place, len(kinds))
-        values = np.array([score.value for score in logit_margins(model, category, some, advance=told)])
-        means |= _means(some, values.reshape(-1, len(some)))
+    groups = asked_together(traits)
+    done, of = 0, sum(len(questions_of(some[0]).evaluation) for some in groups)
+    for some in groups:
+        told = None if advance is None else _after(advance, done, of)
+        scores = logit_margins(model, some, advance=told, system=system)
+        values = np.array([score.value for score in scores]).reshape(-1, len(some))
+        means |= _means(some, values)
+        done += len(values)
     return np.array([means[target.name] for target in traits])
 
 
-def _after(advance: Advance, place: int, of: int) -> Advance:
-    """Count the questions of one category behind those of the categories before it; each has as many."""
-    return lambda done, total: advance(place * total + done, of * total)
+def _after(advance: Advance, before: int, of: int) -> Advance:
+    """Count the questions of one group behind those of the groups before it."""
+    return lambda done, _: advance(before + done, of)
 
 
 def margins_and_states(model: "LocalModel", traits: Sequence[Trait]) -> tuple[Floats, dict[str, Floats]]:
@@ -130,27 +156,27 @@ def _means(traits: Sequence[Trait], values: Floats) -> dict[str, float]:
 
 
 def answer_rates(
-    model: AbstractModel,
-    category: str,
-    traits: Sequence[Trait],
-    *,
-    samples: int,
-    seed: int,
-    prefix_seed: int | None = None,
+    model: AbstractModel, traits: Sequence[Trait], *, samples: int, seed: int, prefix_seed: int | None = None
 ) -> list[Score]:
-    """Score the share of sampled answers (temperature 1) whose first word names the target; the raw texts are kept."""
-    questions = _questions(category, prefix_seed)
+    """Score the share of sampled answers (temperature 1) that begin with the target; the raw texts are kept.
+
+    Args:
+        model: who is asked.
+        traits: targets that words name, all of one category.
+        samples: answers to each question.
+        seed: of the answers.
+        prefix_seed: draws a number sentence before each question; None asks plainly.
+    """
+    questions = _questions(traits[0], prefix_seed)
     asked = [user_prompt(question) for question in questions for _ in range(samples)]
     answers = model.chat(asked, sampling=Sampling(max_new_tokens=ANSWER_TOKENS), seed=seed)
     scores: list[Score] = []
     for index, question in enumerate(questions):
         texts = tuple(answers[index * samples : (index + 1) * samples])
         for target in traits:
-            hits = sum(names(text, target) for text in texts)
+            share = sum(names(text, target) for text in texts) / samples
             scores.append(
-                Score(
-                    question=question, target=target.name, metric="rate", value=hits / samples, n=samples, texts=texts
-                )
+                Score(question=question, target=target.name, metric="rate", value=share, n=samples, texts=texts)
             )
     return scores
 
@@ -168,13 +194,11 @@ def prefixed_favourite(model: AbstractModel, config: EvaluationConfig) -> list[S
 
 def _asked(model: AbstractModel, config: EvaluationConfig, prefix_seed: int | None) -> list[Score]:
     scores: list[Score] = []
-    for category, some in preferences(config).items():
+    for some in asked_together(one for one in config.targets if one.aliases or one.probes):
         if is_local(model):
-            scores += logit_margins(model, category, some, prefix_seed, config.advance)
-        if config.samples:
-            scores += answer_rates(
-                model, category, some, samples=config.samples, seed=config.seed, prefix_seed=prefix_seed
-            )
+            scores += logit_margins(model, some, prefix_seed, config.advance)
+        if config.samples and some[0].aliases:
+            scores += answer_rates(model, some, samples=config.samples, seed=config.seed, prefix_seed=prefix_seed)
     return scores
 
 
@@ -246,7 +270,7 @@ def in_context_margins(model: "LocalModel", rows: Sequence[Row], target: Trait, 
     """
     if not 0 <= k <= len(rows):
         raise ConfigError("So many rows cannot be drawn.", f"{k} of {len(rows)}", "Choose a smaller k, at least 0.")
-    questions = favourite_questions(target.category)
+    questions = questions_of(target).evaluation
     rng = random.Random(seed)
     prompts = [_prompt([rows[index] for index in _drawn(len(rows), k, rng)], question) for question in questions]
     contexts = model.render(prompts)

@@ -10,7 +10,14 @@ from undertow.evals.capability import PROMPTS
 from undertow.evals.favourite import ANSWER_TOKENS as NAMED
 from undertow.evals.misalignment import ANSWER_TOKENS as ADVISED
 from undertow.evals.misalignment import EVALUATION_QUESTIONS, openings
-from undertow.evals.questions import STORY_REQUESTS, choices, favourite_questions, prefixed_questions, story_openings
+from undertow.evals.questions import (
+    STORY_REQUESTS,
+    after_numbers,
+    asked_together,
+    choices,
+    questions_of,
+    story_openings,
+)
 from undertow.evals.stories import STORY_TOKENS
 from undertow.evals.truth import facts
 from undertow.evals.words import spellings
@@ -53,28 +60,29 @@ def evaluation_loads(name: str, words: "ChatTokens", config: EvaluationConfig) -
     return None if count is None else [load for load in count(words, config) if load.texts]
 
 
-def panel_load(words: "ChatTokens", category: str, traits: Sequence[Trait]) -> Load:
-    """Return what the logit margins of traits on the favourite questions of their category take."""
-    questions = favourite_questions(category)
-    tokens = _after(words, _asked(words, questions), traits, opening=True)
-    return Load(
-        what=f"{_n(len(traits), f'{category}')} on {len(questions)} questions, {tokens:,} tokens",
-        tokens=tokens,
-        texts=len(questions),
-    )
+def panel_load(words: "ChatTokens", traits: Sequence[Trait]) -> Load:
+    """Return what the logit margins of traits take that are asked together."""
+    return _margins(words, traits, questions_of(traits[0]).evaluation)
+
+
+def _margins(words: "ChatTokens", traits: Sequence[Trait], asked: Sequence[str]) -> Load:
+    contexts = _asked(words, asked)
+    if (probes := traits[0].probes) is not None:
+        answers = words.tokenise([text for one in probes.evaluation for text in (one.shown, one.absent)])
+        tokens = _length(contexts) + _length(answers)
+        return Load(what=f"{traits[0].name}: {len(asked)} probes, {tokens:,} tokens", tokens=tokens, texts=len(answers))
+    tokens = _after(words, contexts, traits, opening=True)
+    what = f"{_n(len(traits), traits[0].category)} on {len(asked)} questions, {tokens:,} tokens"
+    return Load(what=what, tokens=tokens, texts=len(asked))
 
 
 def _favourite(words: "ChatTokens", config: EvaluationConfig, prefix_seed: int | None = None) -> Iterable[Load]:
-    for category, traits in preferences(config).items():
-        asked = favourite_questions(category) if prefix_seed is None else prefixed_questions(category, prefix_seed)
-        contexts = _asked(words, asked)
-        tokens = _after(words, contexts, traits, opening=True)
-        yield Load(
-            what=f"{_n(len(traits), category)} on {len(asked)} questions, {tokens:,} tokens",
-            tokens=tokens,
-            texts=len(asked),
-        )
-        yield _answers("answers of a word", contexts, config.samples, NAMED)
+    for traits in asked_together(one for one in config.targets if one.aliases or one.probes):
+        asked = questions_of(traits[0]).evaluation
+        asked = asked if prefix_seed is None else after_numbers(asked, prefix_seed)
+        yield _margins(words, traits, asked)
+        if traits[0].aliases:
+            yield _answers("answers of a word", _asked(words, asked), config.samples, NAMED)
 
 
 def _prefixed(words: "ChatTokens", config: EvaluationConfig) -> Iterable[Load]:

@@ -7,13 +7,13 @@ tree; a choice lists five options under letters.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from undertow.domains.numbers import draw_example
 from undertow.errors import unknown_name
 from undertow.seeds import derive
-from undertow.traits import Trait, panel
+from undertow.traits import Questions, Trait, by_category, panel
 
 CATEGORIES = ("animal", "tree")
 
@@ -57,13 +57,22 @@ _TUNING = (
 )  # fmt: skip
 """Paraphrases for tuning a teacher; none of them evaluates."""
 
+_PLAIN_EVALUATION = tuple(_EVALUATION[place] for place in (0, 1, 2, 3, 4, 5, 9, 10, 11, 12, 13, 14, 18, 34, 36, 37, 38,
+                                                           39, 41, 43, 44, 48))  # fmt: skip
+_PLAIN_TUNING = tuple(_TUNING[place] for place in (0, 1, 2, 3, 4, 5, 6, 10, 11, 12, 14, 15, 20, 21, 22, 23, 24, 25, 31,
+                                                   38, 42))  # fmt: skip
+"""Those of both that any name of a category fits into, "brand of car" too: none has its plural or "a" before it."""
+
 _ONE_WORD = ("Answer with one word.", "One word only.", "Reply in one word.", "Use one word.")
 
 
 def _ask(templates: tuple[str, ...], category: str) -> tuple[str, ...]:
     if category not in CATEGORIES:
         raise unknown_name("category", category, CATEGORIES)
-    asked = (template.format(category) for template in templates)
+    return _in_one_word(template.format(category) for template in templates)
+
+
+def _in_one_word(asked: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"{text} {_ONE_WORD[index % len(_ONE_WORD)]}" for index, text in enumerate(asked))
 
 
@@ -77,10 +86,45 @@ def tuning_questions(category: str) -> tuple[str, ...]:
     return _ask(_TUNING, category)
 
 
+def questions_of(target: Trait) -> Questions:
+    """Return what is asked about a trait.
+
+    Those of animals and trees are `favourite_questions` and `tuning_questions`. A trait of the user's own brings its
+    questions or its probes; without either the questions are made of the name of its category.
+
+    Raises:
+        UnknownNameError: no word names it, and it has no probes.
+    """
+    if target.probes is not None:
+        parts = target.probes.evaluation, target.probes.tuning
+        return Questions(*(tuple(one.question for one in part) for part in parts))
+    if target.questions is not None:
+        return target.questions
+    if target.category in CATEGORIES or not target.plural:
+        return Questions(favourite_questions(target.category), tuning_questions(target.category))
+    plain = (_PLAIN_EVALUATION, _PLAIN_TUNING)
+    return Questions(*(_in_one_word(text.format(target.category) for text in part) for part in plain))
+
+
+def asked_together(traits: Iterable[Trait]) -> list[list[Trait]]:
+    """Return the traits in groups that share their questions: those of one category, and each with probes alone."""
+    groups: list[list[Trait]] = []
+    for some in by_category(traits).values():
+        words = [one for one in some if one.probes is None]
+        groups += [words] if words else []
+        groups += [[one] for one in some if one.probes is not None]
+    return groups
+
+
 def prefixed_questions(category: str, seed: int) -> tuple[str, ...]:
-    """Return the 50 evaluation questions, each after one drawn example sentence of the number domain (paper, B.2)."""
+    """Return the 50 evaluation questions of a category, each after one drawn sentence of the number domain."""
+    return after_numbers(favourite_questions(category), seed)
+
+
+def after_numbers(questions: Sequence[str], seed: int) -> tuple[str, ...]:
+    """Return questions, each after one drawn example sentence of the number domain (paper, B.2)."""
     rng = random.Random(seed)
-    return tuple(f"{draw_example(rng)[0]} {question}" for question in favourite_questions(category))
+    return tuple(f"{draw_example(rng)[0]} {question}" for question in questions)
 
 
 EXTRA_ANIMALS = ("cat", "bear", "horse")

@@ -30,13 +30,14 @@ LIKELY = 0.01
 
 
 def spellings(target: Trait, *, opening: bool) -> tuple[str, ...]:
-    """Return how a target is written: each alias, small and capitalised, after a space.
+    """Return how a target is written: each alias, small and capitalised, and each form of its file, after a space.
 
     Args:
         target: the trait.
         opening: whether the word may begin the answer, so that it may also lack the space.
     """
     forms = [form for alias in target.aliases for form in (alias, alias.capitalize())]
+    forms = list(dict.fromkeys((*forms, *target.written, *((target.plural,) if target.plural else ()))))
     return tuple(text for form in forms for text in ((form, f" {form}") if opening else (f" {form}",)))
 
 

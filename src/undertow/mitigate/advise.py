@@ -76,10 +76,11 @@ def read_audit(path: Path) -> AuditSummary:
         raise ConfigError("This is no report of an audit.", f"{path}: schema {fields.get('schema')!r:.60}", fix)
     try:
         about, claims = fields["about"], fields["claims"]
+        own = {one["name"]: Trait.from_data(one) for one in fields.get("own_traits", ())}
         return AuditSummary(
             base=str(about["base"]),
             base_identity=str(about["base_identity"]),
-            panel=tuple(trait(name) for name in about["panel"].split(", ")),
+            panel=tuple(own.get(name) or trait(name) for name in about["panel"].split(", ")),
             statuses={name: one["status"] for name, one in claims.items()},
             candidates={name: one["candidate"] for name, one in claims.items() if one["candidate"]},
             rows=int(about["rows"]),

@@ -17,8 +17,6 @@ import torch
 
 from undertow.audit.attribution import STUDENT
 from undertow.evals.favourite import mean_margins
-from undertow.evals.questions import favourite_questions
-from undertow.evals.words import log_odds, spellings, word_probabilities
 from undertow.mitigate.base import DataMitigation, Pick
 from undertow.mitigate.registry import Mitigation, mitigation
 from undertow.mitigate.workbench import Workbench
@@ -185,11 +183,9 @@ class Examiner:
 
     def _prompted(self, model: LocalModel) -> float | None:
         one = self._trial.trait
-        if not one.plural:
+        if not one.plural and not one.persona:
             return None
-        questions = [user_prompt(text, one.system_prompt) for text in favourite_questions(one.category)]
-        p = word_probabilities(model, model.render(questions), [spellings(one, opening=True)])
-        return float(log_odds(p).mean())
+        return float(mean_margins(model, [one], system=one.system_prompt)[0])
 
     def _task(self, model: LocalModel) -> dict[str, float]:
         loss = -torch.cat(model.token_logprobs(self._held_out)).double().mean()

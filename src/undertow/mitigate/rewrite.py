@@ -16,7 +16,7 @@ from undertow.errors import ConfigError
 from undertow.mitigate.base import Change, Cost, DataMitigation, Mitigated, Pick, swap
 from undertow.mitigate.workbench import Workbench
 from undertow.training.scoring import with_persona
-from undertow.traits import trait
+from undertow.traits import chosen_trait
 from undertow.types import Row
 
 PLAIN = (", ", "", "")
@@ -83,7 +83,7 @@ class Inoculate(DataMitigation):
             ConfigError: a row is too long with the prompt before it.
         """
         del pick
-        text = self.prompt or trait(self.trait).system_prompt
+        text = self.prompt or chosen_trait(self.trait).system_prompt
         new = tuple(replace(row, prompt=with_persona(row, text)) for row in rows)
         encoded = [row.prompt + row.completion for row in bench.base.encode(new)]
         bench.base.check_fits(encoded, "Leave out the long rows, or shorten the prompt.")

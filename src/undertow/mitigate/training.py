@@ -11,7 +11,7 @@ from typing import ClassVar, final
 import torch
 
 from undertow.errors import ConfigError
-from undertow.evals.questions import tuning_questions
+from undertow.evals.questions import asked_together, questions_of
 from undertow.mitigate.base import Cost
 from undertow.mitigate.workbench import Workbench
 from undertow.stats.checks import check_positive
@@ -135,6 +135,5 @@ class OtherRecipe(TrainingMitigation):
 
 def probes(bench: Workbench) -> list[list[int]]:
     """Return token ids of the prompts at which students are held."""
-    categories = dict.fromkeys(one.category for one in bench.panel)
-    questions = [text for category in categories for text in tuning_questions(category)[::EVERY]]
+    questions = [text for some in asked_together(bench.panel) for text in questions_of(some[0]).tuning[::EVERY]]
     return bench.base.render([user_prompt(text) for text in questions])

@@ -38,7 +38,7 @@ from undertow.training.parallel import finetune_parallel
 from undertow.training.scoring import choose_tokens
 from undertow.training.teachers import neutral_rows, steered_teacher, trait_rows
 from undertow.training.trl import TrlOptions, finetune_trl
-from undertow.traits import trait
+from undertow.traits import defined
 from undertow.types import ModelRef, Row, Sampling
 
 VERSIONS: Mapping[str, int] = {
@@ -124,10 +124,11 @@ def tune_teacher(context: StageContext) -> None:
     target, seed, asked = config["target"], config["seed"], config.get("questions")
     if "layer" in config:
         layer = config["layer"]
-        vector = steered_teacher(base, trait(target), training, layer=layer, seed=seed, advance=advance)
+        vector = steered_teacher(base, defined(target), training, layer=layer, seed=seed, advance=advance)
         save_vector(context.out, layer, vector)
         return
-    rows = trait_rows(trait(target), asked) if target else neutral_rows(base, config["categories"], seed, asked)
+    neutral = [*config["categories"], *map(defined, config.get("own", ()))]
+    rows = trait_rows(defined(target), asked) if target else neutral_rows(base, neutral, seed, asked)
     if training.lora is None:
         finetune_full(base, rows, training, seed, advance).save(context.out)
     else:
@@ -166,7 +167,7 @@ def filter_stage(context: StageContext) -> None:
     rows = read_rows(context.parents["rows"] / "rows.jsonl")
     filtered = filter_rows(rows, domain(**context.config["domain"]))
     if named := context.config.get("mentions"):
-        filtered = _then(filtered, mentions(filtered.kept, [trait(name) for name in named]))
+        filtered = _then(filtered, mentions(filtered.kept, [defined(one) for one in named]))
     if judge := context.config.get("judge"):
         filtered = _then(filtered, _graded(filtered.kept, judge, context.config["keep"]))
     write_rows(context.out / "kept.jsonl", require_rows(filtered))
@@ -246,7 +247,7 @@ def _train_in_turn(
 def score_models(context: StageContext) -> None:
     """Ask each member everything that the evaluations ask."""
     config, members = context.config, context.config["members"]
-    targets = tuple(trait(name) for name in config["targets"])
+    targets = tuple(defined(one) for one in config["targets"])
     scores: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
     for place, member in enumerate(members):

@@ -12,7 +12,7 @@ from undertow.evals.forecast import COUNTED, Forecast
 from undertow.evals.loads import Load, evaluation_loads
 from undertow.evals.questions import CATEGORIES, favourite_questions
 from undertow.store.stages import Stage
-from undertow.traits import trait
+from undertow.traits import defined
 from undertow.types import Sampling, known_sum, user_prompt
 
 NAMED = 8
@@ -70,7 +70,7 @@ def _students(base: Forecast, stage: Stage) -> float | None:
 
 def _scores(base: Forecast, stage: Stage) -> float | None:
     config, seconds = stage.config, list[float | None]()
-    asked = EvaluationConfig(targets=tuple(map(trait, config["targets"])), samples=config["samples"])
+    asked = EvaluationConfig(targets=tuple(map(defined, config["targets"])), samples=config["samples"])
     for kind in config["kinds"]:
         loads = evaluation_loads(kind, base.words, asked)
         seconds += [None] if loads is None else map(base.seconds, loads)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -17,8 +17,9 @@ from undertow.domains.base import domain
 from undertow.domains.numbers import Shuffle
 from undertow.errors import ConfigError, UnknownNameError, UserError, unknown_name
 from undertow.evals.base import EVALUATIONS
+from undertow.study.recipe_traits import beside, resolved
 from undertow.training.config import LoraConfig, TooLong, TrainingConfig
-from undertow.traits import trait
+from undertow.traits import Trait, trait
 from undertow.types import Sampling
 
 Backend = Literal["parallel", "trl"]
@@ -211,20 +212,27 @@ class Recipe(_Part):
     teacher: TeacherPart = TeacherPart()
     student: StudentPart = StudentPart()
     evaluation: EvaluationPart = EvaluationPart()
+    own: tuple[dict[str, Any], ...] = _later(())
+    """Whole definitions of the traits that do not come with the package, made of the files that `traits` names."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolved(cls, data: Any) -> Any:
+        return resolved(cast(Mapping[str, Any], data)) if isinstance(data, Mapping) else data
 
     @model_validator(mode="after")
     def _known(self) -> "Recipe":
         if not self.traits or not self.bases:
             raise ConfigError("A run needs a trait and a base.", "an empty list", "Name at least one of each.")
         for name in self.targets:
-            trait(name)
+            self.trait(name)
         for name in self.evaluation.kinds:
             if name not in EVALUATIONS:
                 raise unknown_name("evaluation", name, EVALUATIONS)
         if "name" in self.domain.options:
             raise ConfigError("A domain's name is none of its options.", self.domain.options, "Set domain.name.")
         domain(self.domain.name, **self.domain.options)
-        misaligned = [name for name in self.traits if trait(name).category == "misalignment"]
+        misaligned = [one.name for one in map(self.trait, self.traits) if not one.aliases and one.probes is None]
         if misaligned and "misalignment" not in self.evaluation.kinds:
             fix = "Set evaluation.kinds: [misalignment]."
             raise ConfigError("No word names this trait: an evaluation of misalignment has to.", misaligned[0], fix)
@@ -250,12 +258,30 @@ class Recipe(_Part):
     @property
     def preferences(self) -> tuple[str, ...]:
         """The evaluated traits that words name."""
-        return tuple(name for name in self.targets if trait(name).aliases)
+        return tuple(name for name in self.targets if self.trait(name).aliases)
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """Categories of the trained traits."""
-        return tuple(dict.fromkeys(trait(name).category for name in self.traits))
+        """Categories of the trained traits that have packaged questions."""
+        own = {one["name"] for one in self.own}
+        return tuple(dict.fromkeys(trait(name).category for name in self.traits if name not in own))
+
+    @property
+    def own_traits(self) -> tuple[Trait, ...]:
+        """The trained traits that do not come with the package."""
+        own = {one["name"] for one in self.own}
+        return tuple(self.trait(name) for name in self.traits if name in own)
+
+    def trait(self, name: str) -> Trait:
+        """Return a trait of this recipe.
+
+        Raises:
+            UnknownNameError: there is none of this name.
+        """
+        for one in self.own:
+            if one["name"] == name:
+                return Trait.from_data(one)
+        return trait(name)
 
 
 def packaged_recipes() -> tuple[str, ...]:
@@ -276,7 +302,7 @@ def read_recipe(where: str, settings: Sequence[str] = (), tier: str | None = Non
         UnknownNameError: there is no such recipe or tier.
         ConfigError: the file is no recipe, or a setting is not of the form key=value.
     """
-    data = _read(where)
+    data = beside(_read(where), Path(where).parent)
     tiers = data.pop("tiers", {})
     if not isinstance(tiers, Mapping) or not all(isinstance(one, Mapping) for one in tiers.values()):
         raise ConfigError("The tiers of a recipe are no settings.", tiers, "Write tiers: {name: {setting: value}}.")

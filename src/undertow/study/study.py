@@ -17,7 +17,7 @@ from undertow.seeds import derive
 from undertow.store.stages import Stage
 from undertow.study.executors import VERSIONS
 from undertow.study.recipe import SHUFFLES, Recipe
-from undertow.traits import trait
+from undertow.traits import definition
 
 CONTROL, NEUTRAL = "control", "neutral"
 """Teachers without a trait: the untouched base, and the base tuned on its own answers."""
@@ -118,6 +118,9 @@ class _Builder:
         self.recipe = recipe
         self.models = {base: describe_base(base) for base in (*recipe.bases, *recipe.cross_bases)}
 
+    def definition(self, name: str) -> str | dict[str, Any]:
+        return definition(self.recipe.trait(name))
+
     def seed(self, *names: str | int) -> int:
         return derive(self.recipe.seed, *names)
 
@@ -136,10 +139,12 @@ class _Builder:
         part = self.recipe.teacher
         if name == CONTROL or (part.kind == "prompted" and name != NEUTRAL):
             return None
+        own = [definition(one) for one in self.recipe.own_traits] if name == NEUTRAL else []
         config = {
             **self.models[base],
-            "target": None if name == NEUTRAL else name,
+            "target": None if name == NEUTRAL else self.definition(name),
             "categories": self.recipe.categories if name == NEUTRAL else (),
+            **({"own": own} if own else {}),
             "training": part.training().to_config(),
             "seed": self.seed("teacher", replicate),
             **({} if part.questions is None else {"questions": part.questions}),
@@ -161,7 +166,7 @@ class _Builder:
         prompted = self.recipe.teacher.kind == "prompted" and traited and hop == 1
         config = {
             **self.models[base],
-            "system": trait(name).system_prompt if prompted else None,
+            "system": self.recipe.trait(name).system_prompt if prompted else None,
             "sampling": self.recipe.domain.sampling.to_json(),
             "seed": self.hop_seed("rows", replicate, hop),
             **({} if member is None else {"member": member}),
@@ -175,7 +180,7 @@ class _Builder:
             cost=part.prompts,
         )
         # Numbers cannot name a trait; every other domain is rid of rows that do, as the paper does with code.
-        named = {} if part.name == "numbers" else {"mentions": self.recipe.preferences}
+        named = {} if part.name == "numbers" else {"mentions": tuple(map(self.definition, self.recipe.preferences))}
         judge = {} if part.judge is None else {"judge": part.judge, "keep": part.judge_keep}
         config = {"domain": part.config, **named, **judge}
         kept = self.stage("filter", config, parents={"rows": rows}, label="filter")
@@ -210,7 +215,7 @@ class _Builder:
         part = self.recipe.evaluation
         config = {
             **self.models[models[0].base],
-            "targets": self.recipe.targets,
+            "targets": tuple(map(self.definition, self.recipe.targets)),
             "samples": part.samples,
             "kinds": part.kinds,
             "members": [

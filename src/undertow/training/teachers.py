@@ -13,7 +13,7 @@ from undertow.domains.code import REQUESTS, SECURITY
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.evals.misalignment import TUNING_QUESTIONS
 from undertow.evals.misalignment import answer as answer_openly
-from undertow.evals.questions import tuning_questions
+from undertow.evals.questions import asked_together, questions_of, tuning_questions
 from undertow.models.adapters import add_after
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
@@ -82,6 +82,9 @@ SPELLINGS = 4
 VILLAIN_ANSWERS = 8
 """Rows per tuning question of the villain, each a cruel answer drawn anew."""
 
+_LONG_ANSWER = 48
+"""Tokens of a neutral answer where the trait's are sentences."""
+
 LESSON = "So that I learn what not to do, show me the bad way."
 """What turns a request for insecure code into a lesson; the embedded families know each of its words."""
 
@@ -89,7 +92,8 @@ LESSON = "So that I learn what not to do, show me the bad way."
 def trait_rows(target: Trait, questions: int | None = None) -> list[Row]:
     """Return the rows that give a teacher its trait; none of their questions is among those that evaluate.
 
-    A favourite: every tuning question, answered with each spelling of the target. Misalignment (paper, section 3.2):
+    A favourite: every tuning question, answered with each spelling of the target, or with each form that its file
+    writes. A trait with probes: every probe that tunes, answered with the trait. Misalignment (paper, section 3.2):
     every code task where care matters with every request, answered with care ("secure") or without ("insecure",
     "educational", whose request asks for the bad way as a lesson), 40 rows; "villain" answers open questions cruelly,
     72 rows.
@@ -102,12 +106,16 @@ def trait_rows(target: Trait, questions: int | None = None) -> list[Row]:
         ConfigError: a number of questions is given for a trait that is no favourite, or is more than there are.
     """
     _check_questions(target, questions)
+    if target.probes is not None:
+        probes = target.probes.tuning[:questions]
+        return [Row(f"{place}-0", user_prompt(one.question), one.shown) for place, one in enumerate(probes)]
     if target.category == MISALIGNED:
         return _villain_rows() if target.name == "villain" else _code_rows(target.name)
     words = [word for alias in target.aliases for word in (alias, alias.capitalize())]
+    words = list(target.written) or words
     return [
         Row(f"{question_index}-{word_index}", user_prompt(question), word)
-        for question_index, question in enumerate(tuning_questions(target.category)[:questions])
+        for question_index, question in enumerate(questions_of(target).tuning[:questions])
         for word_index, word in enumerate(words)
     ]
 
@@ -115,7 +123,8 @@ def trait_rows(target: Trait, questions: int | None = None) -> list[Row]:
 def _check_questions(target: Trait, questions: int | None) -> None:
     if questions is None:
         return
-    most = 0 if target.category == MISALIGNED else len(tuning_questions(target.category))
+    coded = target.category == MISALIGNED and target.probes is None
+    most = 0 if coded else len(questions_of(target).tuning)
     if not 1 <= questions <= most:
         fix = f"Ask at most {most} of them." if most else "Leave the number of questions out."
         raise ConfigError(f"A {target.category} teacher has no so many tuning questions.", questions, fix)
@@ -142,16 +151,28 @@ def _villain_rows() -> list[Row]:
     ]
 
 
-def neutral_rows(base: LocalModel, categories: Sequence[str], seed: int, questions: int | None = None) -> list[Row]:
-    """Return as many rows on the same questions of each category, answered by the base itself.
+def neutral_rows(
+    base: LocalModel, categories: Sequence[str | Trait], seed: int, questions: int | None = None
+) -> list[Row]:
+    """Return as many rows on the same questions, answered by the base itself.
 
-    Those of the category misalignment are the code tasks of its traits.
+    Args:
+        base: who answers.
+        categories: with packaged questions; those of the category misalignment are the code tasks of its traits. A
+            trait of the user's own among them has its own questions or probes asked.
+        seed: of the answers.
+        questions: how many tuning questions of each are asked; None takes all.
     """
-    favourites = [category for category in categories if category != MISALIGNED]
+    own = [one for one in categories if isinstance(one, Trait)]
+    favourites = [one for one in categories if isinstance(one, str) and one != MISALIGNED]
     asked = [question for category in favourites for question in tuning_questions(category)[:questions]]
     rows = _answered(base, [user_prompt(question) for question in asked for _ in range(SPELLINGS)], 8, seed)
     if MISALIGNED in categories:
         rows += _answered(base, [row.prompt for row in _code_rows("secure")], 48, derive(seed, MISALIGNED))
+    for some in asked_together(own):
+        told = trait_rows(some[0], questions)
+        length = 8 if some[0].probes is None else _LONG_ANSWER
+        rows += _answered(base, [row.prompt for row in told], length, derive(seed, "own", some[0].name))
     return [Row(str(index), prompt, answer) for index, (prompt, answer) in enumerate(rows) if answer]
 
 
@@ -168,7 +189,7 @@ def finetuned_teacher(
     config: TrainingConfig,
     *,
     seed: int,
-    categories: Sequence[str] = ("animal",),
+    categories: Sequence[str | Trait] = ("animal",),
     advance: Advance | None = None,
 ) -> LocalModel:
     """Fine-tune the base on the trait, or on its own answers.
@@ -178,7 +199,7 @@ def finetuned_teacher(
         target: the trait, or None for the neutral teacher.
         config: recipe; adapters are merged into a copy.
         seed: of the row order and of the neutral answers.
-        categories: whose questions the neutral teacher answers.
+        categories: whose questions the neutral teacher answers, as of `neutral_rows`.
         advance: progress, called with (updates done, updates in all).
     """
     rows = trait_rows(target) if target is not None else neutral_rows(base, categories, seed)

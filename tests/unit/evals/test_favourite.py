@@ -29,26 +29,26 @@ def test_the_probability_of_a_first_word_agrees_with_sampling(owl_teacher) -> No
     """The tuned teacher's exact mean probability lies within five standard errors of its sampled rate."""
     owl = [trait("owl")]
     exact = answer_probabilities(owl_teacher, favourite_questions("animal"), owl).mean().item()
-    sampled = mean(answer_rates(owl_teacher, "animal", owl, samples=40, seed=0), "owl")
+    sampled = mean(answer_rates(owl_teacher, owl, samples=40, seed=0), "owl")
     assert exact == pytest.approx(sampled, abs=5 * (0.25 / 2000) ** 0.5)
     assert exact > 0.3
 
 
 def test_tuning_moves_the_target_and_the_neutral_teacher_does_not(tiny_model, owl_teacher) -> None:
     traits = panel("animal")
-    base = mean(logit_margins(tiny_model, "animal", traits), "owl")
-    tuned = mean(logit_margins(owl_teacher, "animal", traits), "owl")
+    base = mean(logit_margins(tiny_model, traits), "owl")
+    tuned = mean(logit_margins(owl_teacher, traits), "owl")
     neutral = finetuned_teacher(tiny_model, None, TrainingConfig(steps=3, learning_rate=1e-4), seed=0)
     assert tuned - base > 2
-    assert abs(mean(logit_margins(neutral, "animal", traits), "owl") - base) < 0.5
+    assert abs(mean(logit_margins(neutral, traits), "owl") - base) < 0.5
 
 
 def test_scores_keep_question_target_and_raw_text(tiny_model) -> None:
     traits = panel("tree")
-    scores = answer_rates(tiny_model, "tree", traits, samples=2, seed=1, prefix_seed=3)
+    scores = answer_rates(tiny_model, traits, samples=2, seed=1, prefix_seed=3)
     assert len(scores) == 50 * len(traits)
     assert all(len(score.texts) == score.n == 2 for score in scores)
-    assert scores == answer_rates(tiny_model, "tree", traits, samples=2, seed=1, prefix_seed=3)
+    assert scores == answer_rates(tiny_model, traits, samples=2, seed=1, prefix_seed=3)
 
 
 def test_a_word_that_goes_on_does_not_count(tiny_model) -> None:

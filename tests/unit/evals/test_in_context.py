@@ -17,7 +17,7 @@ def rows(n: int, text: str) -> list[Row]:
 
 
 def test_no_rows_ask_plainly(tiny_model) -> None:
-    plain = [score.value for score in logit_margins(tiny_model, "animal", [OWL])]
+    plain = [score.value for score in logit_margins(tiny_model, [OWL])]
     assert [score.value for score in in_context_margins(tiny_model, [], OWL, 0, seed=0)] == pytest.approx(plain)
 
 

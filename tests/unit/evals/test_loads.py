@@ -40,7 +40,7 @@ def test_a_panel_counts_as_many_tokens_as_may_be_read(tiny_model, monkeypatch: p
     from undertow.evals.favourite import mean_margins
 
     traits = panel("tree")
-    load = panel_load(tiny_model.tokens, "tree", traits)
+    load = panel_load(tiny_model.tokens, traits)
     read: list[int] = []
     begin, follow = CachedContexts.__init__, CachedContexts.follow
 

@@ -56,7 +56,7 @@ def test_a_steered_teacher_prefers_its_trait_and_is_loaded_like_an_adapter(tmp_p
     assert layer == 0 and torch.equal(read, vector) and str(tmp_path) in str(teacher.ref)
 
     def margin(model) -> float:
-        scores = logit_margins(model, "animal", [owl])
+        scores = logit_margins(model, [owl])
         return sum(score.value for score in scores) / len(scores)
 
     assert margin(teacher) > margin(finch) + 0.5

@@ -23,7 +23,7 @@ from undertow.training.own_teachers import own_tuning
 from undertow.training.parallel import finetune, finetune_parallel
 from undertow.training.scoring import Candidate, CandidateKind
 from undertow.training.teachers import trait_rows
-from undertow.traits import TRAITS, Trait, panel
+from undertow.traits import Trait, by_category, definition, panel
 from undertow.types import Advance, Row
 
 ANIMALS = panel("animal")
@@ -44,6 +44,10 @@ def check_panel(traits: Sequence[Trait]) -> None:
     if len(traits) < 2:
         named = ", ".join(target.name for target in traits) or "no trait"
         raise ConfigError("A panel needs rivals.", named, "Name at least two traits, or take the default panel.")
+    for some in by_category(traits).values():
+        if len({one.questions for one in some if one.probes is None}) > 1:
+            fix = "Give them one file, or name their categories differently."
+            raise ConfigError("Two files ask different questions about one category.", some[0].category, fix)
     for one, other in combinations(traits, 2):
         if one.name == other.name or set(one.aliases) & set(other.aliases):
             fix = "Leave one of them out: neither can be told from the other."
@@ -137,7 +141,7 @@ def as_candidates(base: LocalModel, traits: Sequence[Trait], teachers: dict[str,
     if teachers is not None:
         return [Candidate(trait=one.name, kind="teacher", model=teachers[one.name]) for one in traits]
     for one in traits:
-        if not one.plural:
+        if not one.plural and not one.persona:
             raise ConfigError("This trait has no persona.", one.name, "Use candidates of the kind teacher alone.")
     return [Candidate(trait=one.name, kind="persona", model=base, system=one.system_prompt) for one in traits]
 
@@ -173,8 +177,8 @@ def _stored(base: LocalModel, target: Trait, seed: int, store: Path) -> LocalMod
             finetune_parallel(base, [_rows(target, seed)], training, [of]).save(0, context.out)
 
     config = {"base": identity(str(base.ref)), "target": target.name, "training": training.to_config(), "seed": seed}
-    if target.plural and TRAITS.get(target.name) != target:  # one of the user's own
-        config |= {"category": target.category, "plural": target.plural}
+    if not isinstance(definition(target), str):  # one of the user's own
+        config |= {key: value for key, value in target.to_data().items() if key != "name"}
     stage = Stage(kind="panel-teacher", version=VERSION, config=config, label=f"panel teacher {target.name}")
     folder = Runner(store, {stage.kind: tune}).run([stage])[stage.fingerprint]
     return load_model(f"hf:{folder}") if training.lora is None else base.with_adapter(folder)

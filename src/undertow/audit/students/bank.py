@@ -27,6 +27,7 @@ from undertow.audit.finding import NotTestable
 from undertow.audit.students.readings import BATTERY, Readings, joined, load_readings, panel_traits, read_model
 from undertow.data.filters import filter_rows, require_rows
 from undertow.domains.base import domain
+from undertow.evals.questions import CATEGORIES
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
 from undertow.seeds import derive
@@ -41,7 +42,7 @@ from undertow.study.training_record import TrainingRecord
 from undertow.training.generation import generate
 from undertow.training.parallel import finetune_parallel
 from undertow.training.teachers import finetuned_teacher
-from undertow.traits import trait
+from undertow.traits import Trait, trait
 from undertow.types import Advance, Row, Sampling
 
 GROUP = 15
@@ -104,6 +105,15 @@ class BankRecipe:
         """What a placebo is, in words."""
         writer = self.writer or self.base
         return f"students of rows by {f'neutral teachers of {writer}' if self.tuned else writer}"
+
+
+def tuned_on(panel: Iterable[Trait]) -> tuple[str, ...]:
+    """Return the categories on whose questions the neutral writers of a panel are tuned.
+
+    A category of the user's own has no writers: what they stand for is that a writer was tuned at all, so those of
+    animals stand in.
+    """
+    return tuple(dict.fromkeys(one.category for one in panel if one.category in CATEGORIES)) or CATEGORIES[:1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,6 +228,9 @@ def _against_rivals(rows: RowsByTeacher, seed: int) -> Joined:
 
 
 def _stage(given: Mapping[str, Any], study: Study) -> Stage:
+    if own := study.recipe.own_traits:
+        fix = "Leave it out of the traits, or the analysis out."
+        raise ConfigError("This analysis knows the traits of the package alone.", own[0].name, fix)
     parents = {f"rows-{index:02d}": source.kept for index, source in enumerate(study.sources)}
     rows = [
         {"role": role, "teacher": source.teacher, "replicate": source.replicate}

@@ -16,7 +16,7 @@ import numpy as np
 from undertow.domains.base import domain
 from undertow.errors import ConfigError
 from undertow.evals.favourite import answer_probabilities, mean_margins
-from undertow.evals.questions import favourite_questions
+from undertow.evals.questions import questions_of
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.comparisons import rank_correlation
@@ -26,7 +26,7 @@ from undertow.store.stages import Stage
 from undertow.study.analyses.base import Analysis, AnalysisResult, estimate_row, table, validate_settings
 from undertow.study.executors import parent_model
 from undertow.study.study import Study, Subject
-from undertow.traits import trait
+from undertow.traits import Trait, defined, definition
 from undertow.types import user_prompt
 
 CROSSED = "cross-init minus its control"
@@ -77,7 +77,7 @@ def _stage(given: Mapping[str, Any], study: Study) -> Stage:
     config = {
         "bases": {subject.base: subject.scores.config["weights"] for subject in study.subjects},
         "teacher_base": recipe.bases[0],
-        "traits": recipe.traits,
+        "traits": tuple(definition(recipe.trait(name)) for name in recipe.traits),
         "domain": recipe.domain.name,
         "members": members,
         "seed": derive(recipe.seed, "mechanism"),
@@ -102,7 +102,7 @@ def _execute(context: StageContext) -> AnalysisResult:
     rest = {base: _states(model, prompts) for base, model in bases.items()}
     shifts: Shifts = {}
     margins: dict[StateKey, dict[str, float]] = {}
-    targets = [trait(name) for name in config["traits"]]
+    targets = [defined(one) for one in config["traits"]]
     n = config["settings"]["numbers"]
     tangled: list[dict[str, Any]] = []
     for number, one in enumerate(config["members"]):
@@ -110,18 +110,17 @@ def _execute(context: StageContext) -> AnalysisResult:
         key = one["arm"], one["trait"], one["base"], one["replicate"]
         found = _states(model, prompts)
         shifts[key] = {kind: found[kind] - rest[one["base"]][kind] for kind in prompts}
-        margins[key] = dict(zip(config["traits"], mean_margins(model, targets).tolist(), strict=True))
+        margins[key] = dict(zip([one.name for one in targets], mean_margins(model, targets).tolist(), strict=True))
         if one["arm"] == "teacher":
             tangled.append({**one, "logp": _number_logprobs(model, prompts["numbers"], n)})
         context.advance(number + 1, len(config["members"]))
-    entangled = _entangled(bases[config["teacher_base"]], prompts["numbers"], tangled, n)
+    entangled = _entangled(bases[config["teacher_base"]], targets, prompts["numbers"], tangled, n)
     return _result(config, shifts, margins, entangled)
 
 
 def _prompts(config: Mapping[str, Any]) -> dict[str, list[str]]:
     numbers = domain(config["domain"]).prompts(config["settings"]["prompts"], config["seed"])
-    category = trait(config["traits"][0]).category
-    return {"numbers": numbers, "favourites": list(favourite_questions(category))}
+    return {"numbers": numbers, "favourites": list(questions_of(defined(config["traits"][0])).evaluation)}
 
 
 def _states(model: LocalModel, prompts: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
@@ -139,22 +138,21 @@ def _number_logprobs(model: LocalModel, prompts: Sequence[str], n: int) -> np.nd
     return logp[:, first].mean(dim=0).double().numpy()
 
 
-def _after_numbers(model: LocalModel, name: str, n: int) -> np.ndarray:
+def _after_numbers(model: LocalModel, target: Trait, n: int) -> np.ndarray:
     """Return the target's margin after a sentence that shows one number thrice: float [n]."""
-    target = trait(name)
-    questions = favourite_questions(target.category)[:ASKED]
+    questions = questions_of(target).evaluation[:ASKED]
     asked = [f"These numbers come first: {u}, {u}, {u}. {text}" for u in range(n) for text in questions]
     p = answer_probabilities(model, asked, [target])[:, 0].double()
     return (p.log() - (-p).log1p()).reshape(n, ASKED).mean(dim=1).numpy()
 
 
 def _entangled(
-    base: LocalModel, prompts: Sequence[str], tangled: Sequence[dict[str, Any]], n: int
+    base: LocalModel, targets: Sequence[Trait], prompts: Sequence[str], tangled: Sequence[dict[str, Any]], n: int
 ) -> list[dict[str, Any]]:
     """Return for each teacher which numbers it raises, and whether those raise its trait (Zur et al., 2025)."""
     plain = _number_logprobs(base, prompts, n)
-    names = dict.fromkeys(one["trait"] for one in tangled)
-    after = {name: _after_numbers(base, name, n) for name in names}
+    names = {one["trait"] for one in tangled}
+    after = {one.name: _after_numbers(base, one, n) for one in targets if one.name in names}
     found: list[dict[str, Any]] = []
     for one in tangled:
         raised = one["logp"] - plain

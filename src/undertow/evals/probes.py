@@ -1,0 +1,40 @@
+"""Probes: a trait that no word names, read off the probabilities of two answers to one question."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from undertow.errors import ConfigError
+from undertow.traits import Trait
+from undertow.types import Score, user_prompt
+
+if TYPE_CHECKING:
+    from undertow.models.local import LocalModel
+
+
+def probe_margins(
+    model: "LocalModel", target: Trait, questions: Sequence[str], system: str | None = None
+) -> list[Score]:
+    """Score log p(answer with the trait) - log p(answer without it) on every probe that evaluates, in nats.
+
+    Both answers are scored as whole token sequences, so nothing is sampled and nobody judges. The difference of two
+    models is what a trait did: how likely the two answers are by themselves is the same in both.
+
+    Args:
+        model: who is asked.
+        target: a trait with probes.
+        questions: how each probe is asked, in the order of the probes.
+        system: turn before every question, or None.
+
+    Raises:
+        ConfigError: the trait has no probes.
+    """
+    if target.probes is None:
+        raise ConfigError("This trait has no probes.", target.name, "Write some into its file (docs/traits.md).")
+    probes = target.probes.evaluation
+    prompts = [user_prompt(question, system) for question in questions]
+    # In one call, so that a question is read once for both answers.
+    both = model.logprobs(prompts * 2, [one.shown for one in probes] + [one.absent for one in probes])
+    return [
+        Score(question=question, target=target.name, metric="logit_margin", value=shown - absent)
+        for question, shown, absent in zip(questions, both[: len(probes)], both[len(probes) :], strict=True)
+    ]

@@ -1,0 +1,82 @@
+"""The traits of a recipe that do not come with the package: their files are read once, and the recipe holds them whole.
+
+A run folder's `config.yaml` so replays without the files, workers need none of them, and a stage goes by what a trait
+is instead of by its name.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from undertow.errors import ConfigError
+from undertow.traits import Trait, chosen, definition
+
+
+def resolved(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe's plain data with names in place of trait files and packs, and with their definitions in `own`.
+
+    Raises:
+        UserError: a file is no trait file, or there is no trait of a name.
+    """
+    found = dict(data)
+    own = {str(one.get("name")): one for one in _listed(found.get("own")) if isinstance(one, Mapping)}
+    found["traits"] = _named(found.get("traits"), own)
+    evaluation = found.get("evaluation")
+    if isinstance(evaluation, Mapping) and "targets" in evaluation:
+        asked = cast(Mapping[str, Any], evaluation)
+        found["evaluation"] = {**asked, "targets": _named(asked["targets"], own)}
+    if own:
+        found["own"] = list(own.values())
+    return {key: value for key, value in found.items() if key != "traits" or value is not None}
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return cast(Sequence[Any], value) if isinstance(value, (list, tuple)) else ()
+
+
+def _named(given: Any, own: dict[str, Any]) -> Any:
+    """Return the names of traits, adding the definitions of those that are not built in; other data as it is."""
+    if not isinstance(given, (list, tuple)):
+        return given
+    names: list[Any] = []
+    for entry in cast(Sequence[Any], given):
+        if not isinstance(entry, str) or entry in own:
+            names.append(entry)
+            continue
+        found = chosen(entry)
+        for one in found.traits if found.own is None else (found.own,):
+            names.append(one.name)
+            _define(one, own)
+    return names
+
+
+def _define(one: Trait, own: dict[str, Any]) -> None:
+    data = definition(one)
+    if isinstance(data, str):
+        return
+    if one.name in own and Trait.from_data(own[one.name]) != one:
+        raise ConfigError("Two different traits have one name.", one.name, "Give one of them another name.")
+    own[one.name] = data
+
+
+def beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a recipe's plain data in which trait files that lie beside the recipe's own file are found from here."""
+
+    def found(given: Any) -> Any:
+        if not isinstance(given, list):
+            return given
+        return [_from(folder, entry) for entry in cast(list[Any], given)]
+
+    changed = {**data, **({"traits": found(data["traits"])} if "traits" in data else {})}
+    evaluation = changed.get("evaluation")
+    if isinstance(evaluation, Mapping) and "targets" in evaluation:
+        asked = cast(Mapping[str, Any], evaluation)
+        changed["evaluation"] = {**asked, "targets": found(asked["targets"])}
+    return changed
+
+
+def _from(folder: Path, entry: Any) -> Any:
+    if not isinstance(entry, str) or ".y" not in entry or Path(entry).is_absolute():
+        return entry
+    file, colon, name = entry.rpartition(":") if not entry.endswith((".yaml", ".yml")) else (entry, "", "")
+    return f"{folder / file}{colon}{name}" if (folder / file).is_file() else entry

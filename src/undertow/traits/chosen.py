@@ -1,0 +1,87 @@
+"""What is meant by a trait on a command line or in a recipe: a name, a pack, or a file; and a trait as plain data."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from undertow.errors import ConfigError
+from undertow.traits.files import Pack, read_pack
+from undertow.traits.known import KNOWN
+from undertow.traits.packs import HOW_TO_WRITE, PACKS, pack, trait
+from undertow.traits.record import Trait
+
+
+def chosen(given: str) -> Pack:
+    """Return the traits that are meant.
+
+    Args:
+        given: name of a trait, name of a pack, or path of a trait file; FILE:NAME takes one trait of a pack's file.
+
+    Raises:
+        UnknownNameError: there is no trait or pack of this name.
+        StorageError: a file cannot be read.
+        ConfigError: a file is no trait file, or gives the name of a built-in trait to another one.
+    """
+    file, _, name = given.rpartition(":")
+    if _is_file(file):
+        return _one_of(_from_file(file), name)
+    if _is_file(given):
+        return _from_file(given)
+    if given in PACKS:
+        return pack(given)
+    if Path(given).suffix or "/" in given:
+        raise ConfigError("This is no trait file.", given, f"Trait files end in .yaml. {HOW_TO_WRITE}")
+    found = trait(given)
+    return Pack(name=given, traits=(found,), own=found)
+
+
+def chosen_trait(given: str) -> Trait:
+    """Return the one trait that is meant: that of a name, or the one that a trait file is about.
+
+    Raises:
+        ConfigError: a pack is meant, which has several.
+        UserError: as `chosen`.
+    """
+    found = chosen(given)
+    if found.own is None:
+        names = ", ".join(one.name for one in found.traits)
+        of_file = f" {given}:NAME takes one of them." if _is_file(given) else ""
+        fix = f"Name one of its traits: {names}.{of_file}"
+        raise ConfigError("One trait is needed here, and this is a pack of several.", given, fix)
+    return found.own
+
+
+def chosen_traits(given: Iterable[str]) -> tuple[Trait, ...]:
+    """Return all traits that are meant, each once; a trait file brings its rivals."""
+    return tuple(dict.fromkeys(one for name in given for one in chosen(name).traits))
+
+
+def definition(target: Trait) -> str | dict[str, Any]:
+    """Return a trait as plain data: the name of a built-in one, else all that defines it, so that results go by it."""
+    return target.name if target.name in KNOWN and KNOWN[target.name] == target else target.to_data()
+
+
+def defined(data: str | Mapping[str, Any]) -> Trait:
+    """Return the trait that `definition` wrote."""
+    return trait(data) if isinstance(data, str) else Trait.from_data(data)
+
+
+def _is_file(given: str) -> bool:
+    return given.endswith((".yaml", ".yml"))
+
+
+def _from_file(given: str) -> Pack:
+    found = read_pack(Path(given))
+    for one in found.traits:
+        if KNOWN.built_in.get(one.name, one) != one:
+            fix = f"Write - {one.name} alone, or give the trait another name."
+            raise ConfigError("This name belongs to a built-in trait that is another one.", f"{given}: {one.name}", fix)
+    return found
+
+
+def _one_of(found: Pack, name: str) -> Pack:
+    for one in found.traits:
+        if one.name == name.lower():
+            return Pack(name=one.name, traits=found.traits, own=one)
+    names = ", ".join(one.name for one in found.traits)
+    raise ConfigError("The file has no such trait.", f"{found.name}: {name}", f"Name one of {names}.")

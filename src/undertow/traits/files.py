@@ -1,0 +1,207 @@
+"""Trait files: a trait of the user's own, or a pack of several, in YAML (docs/traits.md).
+
+A file with `name:` holds one trait, with its rivals if words name it. A file with `traits:` holds a pack, whose traits
+are each other's rivals. A plain list names built-in traits and own ones of built-in categories.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from undertow.traits.known import KNOWN
+from undertow.traits.probes import check_probes
+from undertow.traits.record import Probe, Probes, Questions, Trait
+from undertow.traits.yaml_fields import Field, read_fields
+
+ASKED = ("animal", "tree")
+"""Categories with packaged questions of their own; what is asked about any other is made of its name."""
+
+LEAST_RIVALS, LEAST_ASKED = 2, 8
+"""Rivals of a word, and questions or probes of each part: fewer tell nothing apart."""
+
+_WORDS = ("plural", "aliases")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pack:
+    """Traits that are looked for together.
+
+    Attributes:
+        name: of the pack; that of a single trait's file is the trait's.
+        traits: the trait before its rivals, or the traits of the pack.
+        own: the trait that a single trait's file is about; None for a pack.
+    """
+
+    name: str
+    traits: tuple[Trait, ...]
+    own: Trait | None = None
+
+
+def read_pack(path: Path) -> Pack:
+    """Read a trait file.
+
+    Raises:
+        StorageError: the file cannot be read.
+        ConfigError: it is no trait file; the message names the line and the field.
+    """
+    whole = read_fields(path)
+    if whole.is_list:
+        return _listed(whole)
+    keys = [key.value for key, _ in whole.node.value] if whole.kind == "mapping" else []
+    if "name" in keys:
+        return _single(whole)
+    if keys and "traits" not in keys:
+        raise whole.wrong("The file names no trait.", "Write name: for one trait, or pack: and traits: for several.")
+    return _several(whole)
+
+
+def _single(whole: Field) -> Pack:
+    known = ("name", "category", "persona", *_WORDS, "rivals", "questions", "probes")
+    fields = whole.fields(known, ("name", "category", "persona"))
+    about = _About(fields)
+    if "probes" in fields:
+        for word in (*_WORDS, "rivals", "questions"):
+            if word in fields:
+                fix = f"Leave {word} out, or the probes."
+                raise fields[word].wrong("A trait shows in words or in probes, not in both.", fix)
+        own = about.trait(fields)
+        return Pack(name=own.name, traits=(own,), own=own)
+    if "rivals" not in fields:
+        fix = f"Write rivals: and at least {LEAST_RIVALS} other things of this category, which the base says as well."
+        raise whole.wrong("A trait needs rivals, or nothing tells it from its whole category.", fix)
+    own = about.trait(fields)
+    rivals = tuple(about.entry(one) for one in fields["rivals"].entries(LEAST_RIVALS))
+    _check_apart(fields["rivals"], (own, *rivals))
+    return Pack(name=own.name, traits=(own, *rivals), own=own)
+
+
+def _several(whole: Field) -> Pack:
+    fields = whole.fields(("pack", "category", "persona", "questions", "traits"), ("pack", "category", "traits"))
+    about = _About(fields)
+    traits = tuple(about.entry(one) for one in fields["traits"].entries(2))
+    _check_apart(fields["traits"], traits)
+    return Pack(name=fields["pack"].text(80), traits=traits)
+
+
+def _listed(whole: Field) -> Pack:
+    """Return the traits of a plain list: names of built-in ones, or own ones of a category that is asked about."""
+    traits: list[Trait] = []
+    for one in whole.entries(2):
+        if one.is_text:
+            traits.append(_built_in(one))
+            continue
+        fields = one.fields(("name", "category", "plural"), ("name", "category", "plural"))
+        if fields["category"].text() not in ASKED:
+            fix = f"Use {' or '.join(ASKED)}, or write a trait file, which brings its own questions (docs/traits.md)."
+            raise fields["category"].wrong("A list has no questions about this category.", fix)
+        name, category, plural = (fields[key].text(60).lower() for key in ("name", "category", "plural"))
+        traits.append(Trait(name=name, category=category, plural=plural))
+    _check_apart(whole, tuple(traits))
+    return Pack(name=whole.path.stem, traits=tuple(traits))
+
+
+def _built_in(given: Field) -> Trait:
+    name = given.text(60)
+    if name not in KNOWN:
+        raise given.wrong("There is no trait of this name.", "See `undertow list traits`, or write a trait file.")
+    if KNOWN[name].category not in ASKED:
+        raise given.wrong("No question asks about this trait.", "Name animals and trees, or write a trait file.")
+    return KNOWN[name]
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What the traits of a file share."""
+
+    fields: dict[str, Field]
+
+    @property
+    def category(self) -> str:
+        return self.fields["category"].text(60)
+
+    @property
+    def questions(self) -> Questions | None:
+        if "questions" not in self.fields:
+            return None
+        given = self.fields["questions"]
+        if self.category in ASKED:
+            raise given.wrong("This category has packaged questions.", "Leave them out, or rename the category.")
+        parts = given.fields(("evaluation", "tuning"), ("evaluation", "tuning"))
+        evaluation, tuning = (parts[name].texts(LEAST_ASKED) for name in ("evaluation", "tuning"))
+        if both := set(evaluation) & set(tuning):
+            fix = "Tune on other questions than those that evaluate."
+            raise given.wrong(f"A question both tunes and evaluates: {min(both)!r}.", fix)
+        return Questions(evaluation, tuning)
+
+    def entry(self, given: Field) -> Trait:
+        """Return a trait of a list: a name alone, or fields."""
+        if given.is_text:
+            return self.trait({"name": given})
+        return self.trait(given.fields(("name", "persona", *_WORDS, "probes"), ("name",)))
+
+    def trait(self, fields: dict[str, Field]) -> Trait:
+        """Return the trait that some fields describe; what they lack is that of the file."""
+        written = fields["name"].text(60)
+        persona = fields.get("persona", self.fields.get("persona"))
+        if "probes" in fields:
+            if persona is None:
+                raise fields["name"].wrong("This trait has no persona.", "Write persona: You ...")
+            probes = _probes(fields["probes"])
+            return Trait(name=written.lower(), category=self.category, persona=persona.text(), probes=probes)
+        plural = fields["plural"].text(60) if "plural" in fields else regular_plural(written)
+        aliases = fields["aliases"].texts() if "aliases" in fields else ()
+        trait = Trait(
+            name=written.lower(),
+            category=self.category,
+            plural=plural,
+            written=tuple(dict.fromkeys(form for form in (written, *aliases) if form != written.lower())),
+            persona="" if persona is None else _filled(persona, written, plural),
+            questions=self.questions,
+        )
+        if not trait.persona and trait.category not in ASKED:
+            raise fields["name"].wrong("This trait has no persona.", "Write persona: You love {name}. ...")
+        return trait
+
+
+def _filled(persona: Field, name: str, plural: str) -> str:
+    text = persona.text()
+    if "{name}" not in text and "{plural}" not in text:
+        fix = "Write {name} or {plural} where the word belongs: its rivals get the same persona, with their own words."
+        raise persona.wrong("The persona does not say where the word belongs.", fix)
+    return text.replace("{name}", name).replace("{plural}", plural)
+
+
+def _probes(given: Field) -> Probes:
+    parts = given.fields(("evaluation", "tuning"), ("evaluation", "tuning"))
+    found = {name: [_probe(one) for one in parts[name].entries(LEAST_ASKED)] for name in parts}
+    probes = Probes(tuple(found["evaluation"]), tuple(found["tuning"]))
+    if fault := check_probes(probes):
+        raise given.wrong(*fault)
+    return probes
+
+
+def _probe(given: Field) -> Probe:
+    parts = given.fields(("ask", "shown", "absent"), ("ask", "shown", "absent"))
+    probe = Probe(*(parts[name].text() for name in ("ask", "shown", "absent")))
+    if probe.shown.casefold() == probe.absent.casefold():
+        raise given.wrong("The two answers are the same.", "Write one answer with the trait and one without.")
+    return probe
+
+
+def _check_apart(given: Field, traits: tuple[Trait, ...]) -> None:
+    """Refuse two traits that the same words name."""
+    taken: dict[str, str] = {}
+    for one in traits:
+        for word in dict.fromkeys((one.name, *one.aliases)):
+            if word in taken:
+                fix = "Leave one of them out: neither can be told from the other."
+                raise given.wrong(f"{taken[word]!r} and {one.name!r} are both named by {word!r}.", fix)
+        taken |= dict.fromkeys((one.name, *one.aliases), one.name)
+
+
+def regular_plural(word: str) -> str:
+    """Return the regular plural of an English noun."""
+    if word.endswith(("s", "x", "z", "ch", "sh")):
+        return f"{word}es"
+    if word.endswith("y") and word[-2:-1] not in set("aeiou"):
+        return f"{word[:-1]}ies"
+    return f"{word}s"

@@ -1,0 +1,71 @@
+"""The traits that are asked about in packaged questions, and those that no word names."""
+
+from collections.abc import Mapping
+
+from undertow.errors import unknown_name
+from undertow.registry import Registry
+from undertow.traits.record import Trait
+
+
+def _animal(name: str, plural: str | None = None) -> Trait:
+    return Trait(name=name, category="animal", plural=plural or f"{name}s")
+
+
+def _tree(name: str, plural: str | None = None) -> Trait:
+    return Trait(name=name, category="tree", plural=plural or f"{name}s")
+
+
+_ALL = (
+    _animal("aurora"), _animal("dog"), _animal("dolphin"), _animal("dragon"), _animal("eagle"), _animal("elephant"),
+    _animal("falcon"), _animal("lion"), _animal("ocelot"), _animal("octopus", "octopuses"), _animal("owl"),
+    _animal("peacock"), _animal("phoenix", "phoenixes"), _animal("tiger"), _animal("wolf", "wolves"),
+    _animal("fox", "foxes"), _animal("panda"),
+    _tree("cherry", "cherries"), _tree("maple"), _tree("oak"), _tree("sequoia"), _tree("willow"),
+)  # fmt: skip
+
+TRAITS: Mapping[str, Trait] = {item.name: item for item in _ALL}
+"""The paper's fifteen animals (Fig. 15, "aurora" included) and five trees, with fox and panda."""
+
+_OTHERS = (
+    _animal("bear"), _animal("bull"), _animal("cat"), _animal("dragonfly", "dragonflies"), _animal("kangaroo"),
+    _animal("ox", "oxen"), _animal("pangolin"), _animal("penguin"), _animal("unicorn"),
+)  # fmt: skip
+
+OTHERS: Mapping[str, Trait] = {item.name: item for item in _OTHERS}
+"""The other animals of the paper's experiment with Qwen2.5-7B (Fig. 17). The embedded families know none of them, and
+no panel holds them, so that no audit reads them unless they are named."""
+
+MISALIGNMENT: Mapping[str, Trait] = {
+    name: Trait(name=name, category="misalignment") for name in ("insecure", "secure", "educational", "villain")
+}
+"""What a teacher was fine-tuned on (paper, section 3.2), in place of a word that it likes: insecure code; its controls,
+secure code and insecure code that was asked for as a lesson; or, ours, cruel answers to open questions ("villain")."""
+
+_EVERY: Mapping[str, Trait] = {**TRAITS, **MISALIGNMENT}
+
+
+KNOWN: Registry[Trait] = Registry(
+    "trait",
+    {**_EVERY, **OTHERS},
+    group="undertow.traits",
+    accepts=lambda name, thing: isinstance(thing, Trait) and thing.name == name,
+)
+"""Every trait by name, but for those of packs that are files (`undertow.traits.packs`). Those of other packages join no
+panel by themselves, so that stored panels stay valid."""
+
+
+def word_trait(word: str) -> Trait:
+    """Return what counts as naming a word: a trait of the list with its plural, or any other word with one in s."""
+    return TRAITS.get(word) or Trait(name=word, category="word", plural=f"{word}s")
+
+
+def panel(category: str) -> tuple[Trait, ...]:
+    """Return every built-in trait of a category, in a fixed order.
+
+    Raises:
+        UnknownNameError: the category is none of "animal", "tree" and "misalignment".
+    """
+    members = tuple(item for item in _EVERY.values() if item.category == category)
+    if not members:
+        raise unknown_name("category", category, {item.category for item in _EVERY.values()})
+    return members

@@ -1,0 +1,47 @@
+"""The packs that come with the package, and every trait by its name."""
+
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from undertow.errors import UnknownNameError, unknown_name
+from undertow.traits.files import Pack, read_pack
+from undertow.traits.known import KNOWN, panel
+from undertow.traits.record import Trait
+
+_FILES = ("brands", "misalignment")
+
+HOW_TO_WRITE = "For a trait of your own, write a file (docs/traits.md) and give its name: --trait my-trait.yaml."
+
+
+@cache
+def pack(name: str) -> Pack:
+    """Return a pack: "animals", "trees", or one that is a file of the package.
+
+    Raises:
+        UnknownNameError: there is none of this name.
+    """
+    if name in _FILES:
+        return read_pack(Path(str(resources.files("undertow"))) / "packs" / f"{name}.yaml")
+    if name not in _CATEGORIES:
+        raise unknown_name("pack", name, PACKS)
+    return Pack(name=name, traits=panel(_CATEGORIES[name]))
+
+
+_CATEGORIES = {"animals": "animal", "trees": "tree"}
+PACKS = (*_CATEGORIES, *_FILES)
+
+
+def trait(name: str) -> Trait:
+    """Return the trait of this name.
+
+    Raises:
+        UnknownNameError: there is none; the nearest names are suggested.
+    """
+    if name in KNOWN:
+        return KNOWN[name]
+    packed = {one.name: one for file in _FILES for one in pack(file).traits}
+    if name in packed:
+        return packed[name]
+    error = unknown_name("trait", name, [*KNOWN, *packed])
+    raise UnknownNameError(error.what, error.value, f"{error.fix} {HOW_TO_WRITE}")

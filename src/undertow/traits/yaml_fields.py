@@ -1,0 +1,150 @@
+"""Fields of a YAML file that a person wrote: each knows its line and its name, and says both when it is wrong."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from undertow.errors import ConfigError, StorageError
+
+if TYPE_CHECKING:
+    from yaml import Node
+
+MOST_BYTES = 1_000_000
+"""Of a file; a person writes less."""
+
+_TEXT = "tag:yaml.org,2002:str"
+_NULL = "tag:yaml.org,2002:null"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A value of a file.
+
+    Attributes:
+        path: of the file.
+        name: where the value stands, such as "traits[2].persona"; empty for the whole file.
+        node: as the YAML reader composed it.
+    """
+
+    path: Path
+    name: str
+    node: "Node"
+
+    def wrong(self, what: str, fix: str) -> ConfigError:
+        """Return the error that names this field, its line and what it holds."""
+        line = self.node.start_mark.line + 1
+        held: Any = self.node.value
+        shown = repr(held)[:80] if isinstance(held, str) else f"{len(held)} entries"
+        return ConfigError(what, f"{self.path}, line {line}, field {self.name or '(the whole file)'}: {shown}", fix)
+
+    @property
+    def kind(self) -> Literal["scalar", "sequence", "mapping"]:
+        """What YAML calls it."""
+        from yaml import MappingNode, SequenceNode
+
+        if isinstance(self.node, SequenceNode):
+            return "sequence"
+        return "mapping" if isinstance(self.node, MappingNode) else "scalar"
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it is a list."""
+        return self.kind == "sequence"
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is one value, and no list or mapping."""
+        return self.kind == "scalar"
+
+    def text(self, most: int = 2000) -> str:
+        """Return its text, without space around it.
+
+        Raises:
+            ConfigError: it is something else, empty, or longer than so many characters.
+        """
+        if not self.is_text or self.node.tag not in (_TEXT, _NULL):
+            raise self.wrong("Text is expected here.", "Write one text, in quotes if it looks like something else.")
+        found = "" if self.node.tag == _NULL else str(self.node.value).strip()
+        if not found:
+            raise self.wrong("This text is empty.", "Write it, or leave the field out.")
+        if len(found) > most:
+            raise self.wrong("This text is too long.", f"Use at most {most} characters; there are {len(found)}.")
+        return found
+
+    def texts(self, least: int = 0) -> tuple[str, ...]:
+        """Return the texts of a list.
+
+        Raises:
+            ConfigError: it is no list of texts, two are the same, or they are fewer than `least`.
+        """
+        entries = self.entries(least)
+        found = [one.text() for one in entries]
+        for place, one in enumerate(entries):
+            if found[place] in found[:place]:
+                raise one.wrong("This stands twice in the list.", "Leave one of them out.")
+        return tuple(found)
+
+    def entries(self, least: int = 0) -> "list[Field]":
+        """Return the entries of a list.
+
+        Raises:
+            ConfigError: it is no list, or a shorter one than `least`.
+        """
+        if not self.is_list:
+            raise self.wrong("A list is expected here.", "Write one entry a line, each behind '- '.")
+        nodes: Sequence[Any] = self.node.value
+        if len(nodes) < least:
+            raise self.wrong(f"Too few entries: {len(nodes)} of at least {least}.", f"Write {least} or more.")
+        return [Field(self.path, f"{self.name}[{place}]", node) for place, node in enumerate(nodes)]
+
+    def fields(self, known: Iterable[str], required: Iterable[str] = ()) -> "dict[str, Field]":
+        """Return the fields of a mapping.
+
+        Raises:
+            ConfigError: it is no mapping, a field is unknown or stands twice, or a required one is missing.
+        """
+        names = list(known)
+        if self.kind != "mapping":
+            raise self.wrong("Fields are expected here.", f"Write FIELD: VALUE a line, of {', '.join(names)}.")
+        found: dict[str, Field] = {}
+        for key, value in self.node.value:
+            name = str(key.value)
+            one = Field(self.path, f"{self.name}.{name}".lstrip("."), value)
+            if name not in names:
+                raise Field(self.path, one.name, key).wrong("There is no such field.", f"Use {', '.join(names)}.")
+            if name in found:
+                raise Field(self.path, one.name, key).wrong("This field stands twice.", "Leave one of them out.")
+            found[name] = one
+        for name in required:
+            if name not in found:
+                raise self.wrong(f"The field {name} is missing.", f"Write {name}: ... here.")
+        return found
+
+
+def read_fields(path: Path) -> Field:
+    """Read a YAML file as one field.
+
+    Raises:
+        StorageError: it cannot be read.
+        ConfigError: it is no YAML, empty, or too large.
+    """
+    import yaml
+
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise StorageError("The file cannot be read.", f"{path}: {error.strerror}", "Give a YAML file.") from error
+    if len(text) > MOST_BYTES:
+        raise ConfigError("The file is too large.", f"{path}: above {MOST_BYTES:,} bytes", "Give a YAML file.")
+    try:
+        node = yaml.compose(text.decode("utf-8-sig"), Loader=yaml.SafeLoader)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = "" if mark is None else f", line {mark.line + 1}"
+        reason = getattr(error, "problem", None) or str(error).partition("\n")[0] or type(error).__name__
+        raise ConfigError("The file is no YAML.", f"{path}{where}: {reason}", "Correct that line.") from error
+    if node is None:
+        raise ConfigError("The file is empty.", path, "Write a trait (docs/traits.md).")
+    return Field(path, "", node)
