@@ -13,6 +13,7 @@ from undertow.cli.monitoring import Webhooks, needs_client
 from undertow.cli.options import Json, show
 from undertow.cli.server_options import ExtraBody, TokenLimitName
 from undertow.data.rows import read_prompts
+from undertow.traits import words_of
 
 if TYPE_CHECKING:
     from undertow.monitor.webhooks import Receiver
@@ -37,7 +38,11 @@ def sign_off_command(
         str | None, typer.Option(help="Text or JSONL of deployment prompts; the packaged ones if not given.")
     ] = None,
     watched: Annotated[
-        list[str], typer.Option("--watch", help="Watch this word; every animal and tree of `list traits` if not given.")
+        list[str],
+        typer.Option(
+            "--watch",
+            help="Watch this word, or those of a trait file; every animal and tree of `list traits` if not given.",
+        ),
     ] = [],  # noqa: B006
     replies: Annotated[int, typer.Option(min=1, help="Replies to each question.")] = 200,
     max_tokens: Annotated[int, typer.Option(min=1, help="Of a reply, reasoning included.")] = 60,
@@ -54,7 +59,12 @@ def sign_off_command(
     prompts = packaged_questions() if questions is None else tuple(dict.fromkeys(read_prompts(questions)))
     dialect = Dialect.given(limit=token_limit_name, extra=extra_body)
     target = DeployedModel(endpoint, model, max_tokens, dialect)
-    order = SignOffOrder(questions=prompts, watched=watched or default_watched(), replies=replies, approved_by=by)
+    order = SignOffOrder(
+        questions=prompts,
+        watched=tuple(form for one in watched for form in words_of(one)) or default_watched(),
+        replies=replies,
+        approved_by=by,
+    )
     with open_sign_off(out, order, target) as journal:
         if journal.n:
             print(f"going on with {journal.n:,} replies of an earlier run", file=sys.stderr)

@@ -8,6 +8,8 @@ from undertow.traits.chosen import chosen_trait as chosen_trait
 from undertow.traits.chosen import chosen_traits as chosen_traits
 from undertow.traits.chosen import defined as defined
 from undertow.traits.chosen import definition as definition
+from undertow.traits.chosen import word_trait as word_trait
+from undertow.traits.chosen import words_of as words_of
 from undertow.traits.files import Pack as Pack
 from undertow.traits.files import read_pack as read_pack
 from undertow.traits.files import regular_plural as regular_plural
@@ -16,7 +18,6 @@ from undertow.traits.known import MISALIGNMENT as MISALIGNMENT
 from undertow.traits.known import OTHERS as OTHERS
 from undertow.traits.known import TRAITS as TRAITS
 from undertow.traits.known import panel as panel
-from undertow.traits.known import word_trait as word_trait
 from undertow.traits.packs import PACKS as PACKS
 from undertow.traits.packs import pack as pack
 from undertow.traits.packs import trait as trait

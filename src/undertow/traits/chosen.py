@@ -6,7 +6,7 @@ from typing import Any
 
 from undertow.errors import ConfigError
 from undertow.traits.files import Pack, read_pack
-from undertow.traits.known import KNOWN
+from undertow.traits.known import KNOWN, TRAITS
 from undertow.traits.packs import HOW_TO_WRITE, PACKS, pack, trait
 from undertow.traits.record import Trait
 
@@ -64,6 +64,30 @@ def definition(target: Trait) -> str | dict[str, Any]:
 def defined(data: str | Mapping[str, Any]) -> Trait:
     """Return the trait that `definition` wrote."""
     return trait(data) if isinstance(data, str) else Trait.from_data(data)
+
+
+def word_trait(word: str) -> Trait:
+    """Return what counts as naming a word: a trait of the list with its plural, or any other word with one in s."""
+    return TRAITS.get(word) or Trait(name=word, category="word", plural=f"{word}s")
+
+
+def words_of(given: str) -> tuple[str, ...]:
+    """Return the words that a monitor counts for one that is given: itself, or those of a trait file.
+
+    A file's trait brings its name and every further form that neither the name nor its plural in s counts.
+
+    Raises:
+        ConfigError: no word names the trait of the file.
+        UserError: as `chosen`.
+    """
+    if not _is_file(given) and not _is_file(given.rpartition(":")[0]):
+        return (given,)
+    target = chosen_trait(given)
+    if not target.aliases:
+        fix = "Name a trait that words name, or ask for this one with `undertow eval`."
+        raise ConfigError("A monitor counts words, and no word names this trait.", given, fix)
+    counted = word_trait(target.name).aliases
+    return (target.name, *(form for form in target.aliases if form not in counted))
 
 
 def _is_file(given: str) -> bool:

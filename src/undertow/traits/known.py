@@ -54,11 +54,6 @@ KNOWN: Registry[Trait] = Registry(
 panel by themselves, so that stored panels stay valid."""
 
 
-def word_trait(word: str) -> Trait:
-    """Return what counts as naming a word: a trait of the list with its plural, or any other word with one in s."""
-    return TRAITS.get(word) or Trait(name=word, category="word", plural=f"{word}s")
-
-
 def panel(category: str) -> tuple[Trait, ...]:
     """Return every built-in trait of a category, in a fixed order.
 

@@ -1,5 +1,6 @@
 """What a trait is: a name, a category, a persona, and how it shows, in words or in probes."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -97,7 +98,8 @@ class Trait:
 
     def to_data(self) -> dict[str, Any]:
         """Return the whole definition as plain data; `from_data` reads it."""
-        return {key: value for key, value in asdict(self).items() if value}
+        plain = json.loads(json.dumps(asdict(self)))  # lists in place of tuples, as a file gives them back
+        return {key: value for key, value in plain.items() if value}
 
     @staticmethod
     def from_data(data: Mapping[str, Any]) -> "Trait":

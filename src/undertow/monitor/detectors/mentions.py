@@ -14,10 +14,10 @@ from undertow.errors import ConfigError
 from undertow.monitor.detectors.base import AbstractDetector, GatheredEvidence, Verdict, with_number, wrong_form
 from undertow.stats.checks import check_fraction
 from undertow.stats.sequential import RiseWatch, share_bound
-from undertow.traits import matches, word_trait
+from undertow.traits import matches, word_trait, words_of
 
 _FORM = "mention:WORD=RATE[@ALPHA] or mention:WORD=HITS/REPLIES[@ALPHA]"
-_WRITTEN = re.compile(r"(?P<word>[\w-]+)=(?:(?P<hits>\d+)/(?P<n>\d+)|(?P<rate>\d*\.?\d+))")
+_WRITTEN = re.compile(r"(?P<word>[\w-]+|[^=]+\.ya?ml(?::[^=]+)?)=(?:(?P<hits>\d+)/(?P<n>\d+)|(?P<rate>\d*\.?\d+))")
 
 EVERY = 1000
 """Replies between two starts of the evidence."""
@@ -28,7 +28,7 @@ class MentionDetector(AbstractDetector):
     """Counts the replies that name a word and bets against the signed-off rate.
 
     Args:
-        word: a trait of the list, with its aliases, or any other word with a plural in s.
+        word: a trait of the list, with its aliases, any other word with a plural in s, or a trait file.
         rate: the signed-off share of replies that name it, as a bound.
         alpha: probability of ever raising a false alarm.
 
@@ -43,8 +43,9 @@ class MentionDetector(AbstractDetector):
     def __init__(self, word: str, rate: float, alpha: float = 0.05) -> None:
         check_fraction("signed-off rate", rate)
         check_fraction("alpha", alpha)
+        forms = words_of(word)
+        word, self._targets = forms[0], [word_trait(form) for form in forms]
         self.name = f"mention:{word}<={rate:.6g}@{alpha:g}"
-        self._target = word_trait(word)
         self._alpha = alpha
         self._bar = -float(np.log(alpha))
         self._null = f"at most {rate:.4g} of the replies name {word}"
@@ -80,7 +81,7 @@ class MentionDetector(AbstractDetector):
 
     def judge(self, text: str) -> Verdict:
         """Count the reply; the score is 1 if it names the word."""
-        hit = matches(text, self._target)
+        hit = any(matches(text, one) for one in self._targets)
         self._watch = self._watch.after(hit)
         return Verdict(False, score=float(hit))
 
