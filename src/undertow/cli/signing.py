@@ -1,5 +1,6 @@
 """The commands for a card that a person signs: accept what it leaves open, compare two, let a release pass or not."""
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from undertow.report.signing.gate import Hindrance
     from undertow.report.signing.reading import StatedCard
 
+_WIDTH = 160
+"""Most signs of a value in the difference of two cards; `--json` has it whole."""
+
 CardPath = Annotated[Path, typer.Argument(metavar="CARD", help="Folder of an audit, or its audit.statement.json.")]
 
 
@@ -35,6 +39,7 @@ def accept_command(
     from undertow.report.signing.acceptance import Acceptance, acceptance_path
     from undertow.report.signing.reading import read_card
     from undertow.report.signing.statement import statement_bytes
+    from undertow.report.wording import visible
     from undertow.store.disk import write_file
 
     stated = read_card(card)
@@ -47,7 +52,7 @@ def accept_command(
     path = acceptance_path(stated.path)
     found = made.to_json(stated.path.name)
     write_file(path, statement_bytes(found))
-    show({**found, "path": str(path)}, as_json, _accepted_lines(stated, made, path))
+    show({**found, "path": str(path)}, as_json, map(visible, _accepted_lines(stated, made, path)))
 
 
 @audit.command("diff")
@@ -59,11 +64,12 @@ def diff_command(
     """Compare two cards; code 1 if a verdict got worse (detected, no longer testable, a new defect), else 0."""
     from undertow.report.signing.difference import card_changes
     from undertow.report.signing.reading import read_card
+    from undertow.report.wording import visible
 
     changes = card_changes(read_card(old), read_card(new))
     worse = any(one.worse for one in changes)
     found = {"schema": "undertow.card-diff/1", "worse": worse, "changes": [one.to_json() for one in changes]}
-    show(found, as_json, _change_lines(changes))
+    show(found, as_json, map(visible, _change_lines(changes)))
     if worse:
         raise typer.Exit(FOUND)
 
@@ -91,6 +97,7 @@ def gate_command(
     from undertow.audit.verdict import CLAIMS
     from undertow.report.signing.gate import Present, hindrances
     from undertow.report.signing.reading import read_card
+    from undertow.report.wording import visible
 
     check_claims(require)
     stated = read_card(card)
@@ -106,7 +113,7 @@ def gate_command(
         "code": code,
         "reasons": [one.to_json() for one in found],
     }
-    show(plain, as_json, _gate_lines(stated, accepted, found))
+    show(plain, as_json, map(visible, _gate_lines(stated, accepted, found)))
     if found:
         raise typer.Exit(code)
 
@@ -193,7 +200,8 @@ def _change_lines(changes: "Sequence[CardChange]") -> Iterator[str]:
             "rates, writer's record, settings, versions and decision are the same."
         )
     for one in changes:
-        yield f"{'worse' if one.worse else 'changed':8} {one.part} {one.name}: {_shown(one.old)} -> {_shown(one.new)}"
+        old, new = (textwrap.shorten(_shown(value), _WIDTH, placeholder=" ...") for value in (one.old, one.new))
+        yield f"{'worse' if one.worse else 'changed':8} {one.part} {one.name}: {old} -> {new}"
 
 
 def _shown(value: Any) -> str:
@@ -202,7 +210,9 @@ def _shown(value: Any) -> str:
         return ", ".join(f"{name} {one}" for name, one in value.items()) or "none"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
-    return "none" if value is None else str(value).replace("not_", "not ")
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return "none" if value is None else str(value).replace("_", " ")
 
 
 def _gate_lines(card: "StatedCard", accepted: "Acceptance | None", found: "Sequence[Hindrance]") -> Iterator[str]:

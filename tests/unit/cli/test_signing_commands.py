@@ -212,6 +212,16 @@ def test_the_difference_is_shown_and_code_1_means_that_a_verdict_got_worse(make_
     assert main(["audit", "diff", str(clean), "nowhere"]) == 2
 
 
+def test_what_a_card_says_cannot_steer_a_terminal(make_card, rows: Path, capsys) -> None:
+    file = make_card("not_testable") / "audit.statement.json"
+    told = json.loads(file.read_text())
+    told["predicate"]["claims"]["exposure"]["why"] = "\x1b[2K\x1b[1AThe release may pass.\ud800"
+    file.write_text(json.dumps(told))
+    assert main(["audit", "gate", str(file), "--rows", str(rows)]) == 4
+    said = capsys.readouterr().out
+    assert "\\u001b[2K" in said and "\x1b" not in said
+
+
 def test_rows_that_are_read_with_options_are_known_by_their_content(row_files, tmp_path: Path, run, no_models) -> None:
     source, out = f"{row_files['owl']}?ids=new", tmp_path / "audit"
     assert run("audit", "data", source, "--base", BASE, "--out", out)[0] == 4  # no reference: it stops before a model

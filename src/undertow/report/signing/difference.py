@@ -7,7 +7,7 @@ from typing import Any
 from undertow.audit.verdict import CLAIMS
 from undertow.report.signing.reading import StatedCard
 
-_CLAIM_PARTS = ("kind", "candidate", "stage", "mde")
+_CLAIM_PARTS = {"kind": "kind", "candidate": "candidate", "stage": "deciding stage", "mde": "smallest effect"}
 _KINDS = (None, "tuned", "trait")
 """Kinds of a detected provenance; each says more than the one before."""
 
@@ -45,7 +45,9 @@ def card_changes(old: StatedCard, new: StatedCard) -> list[CardChange]:
         new: the later one.
     """
     found = [*_claims(old, new), *_defects(old, new)]
-    for part, before, now in _parts(old, new):
+    told = _parts(new)
+    for part, before in _parts(old).items():
+        now = told[part]
         names = [*before, *(name for name in now if name not in before)]
         found += [
             CardChange(part=part, name=name, old=before.get(name), new=now.get(name))
@@ -61,10 +63,10 @@ def _claims(old: StatedCard, new: StatedCard) -> Iterator[CardChange]:
         if before["status"] != now["status"]:
             worse = now["status"] == "detected" or now["status"] == "not_testable"
             yield CardChange(part="claim", name=name, old=before["status"], new=now["status"], worse=worse)
-        for part in _CLAIM_PARTS:
+        for part, words in _CLAIM_PARTS.items():
             if before[part] != now[part]:
                 worse = part == "kind" and before["status"] == now["status"] and _rank(now[part]) > _rank(before[part])
-                yield CardChange(part="claim", name=f"{name}, {part}", old=before[part], new=now[part], worse=worse)
+                yield CardChange(part="claim", name=f"{name}, {words}", old=before[part], new=now[part], worse=worse)
 
 
 def _rank(kind: str | None) -> int:
@@ -80,15 +82,15 @@ def _defects(old: StatedCard, new: StatedCard) -> Iterator[CardChange]:
             yield CardChange(part="defect", name=name, old=told[0], new=told[1], worse=name not in before)
 
 
-def _parts(old: StatedCard, new: StatedCard) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
-    """Yield the parts that are compared name by name."""
-    yield "subject", old.subjects, new.subjects
-    for part in ("base", "models", "reference_rows", "error_rates", "settings", "versions", "decision"):
-        yield part.replace("_", " "), old.predicate[part], new.predicate[part]
-    yield "writer", old.predicate["writer"]["known"], new.predicate["writer"]["known"]
-    yield "lineage", old.predicate["lineage"] or {}, new.predicate["lineage"] or {}
-    yield "abstention", _abstained(old), _abstained(new)
-
-
-def _abstained(card: StatedCard) -> dict[str, str]:
-    return {str(one["of"]): str(one["why"]) for one in card.predicate["abstentions"]}
+def _parts(card: StatedCard) -> dict[str, Mapping[str, Any]]:
+    """Return the parts that are compared name by name."""
+    said = card.predicate
+    plain = ("base", "models", "reference_rows", "error_rates", "settings", "versions")
+    return {
+        "subject": card.subjects,
+        **{part.replace("_", " "): said[part] for part in plain},
+        "writer": said["writer"]["known"],
+        "lineage": {"verdict": (said["lineage"] or {}).get("verdict")},
+        "decision": {"title": said["decision"]["title"]},
+        "abstention": {str(one["of"]): str(one["why"]) for one in said["abstentions"]},
+    }

@@ -115,8 +115,13 @@ CARD_FIELDS = (
     ),
     StatementField("predicate.error_rates.alpha", "number", "level of the whole audit, declared beforehand"),
     StatementField("predicate.error_rates.alpha_of_each_claim", "number", "level of each claim"),
-    StatementField("predicate.error_rates.measured_on", "text or null", "where the error rates were measured; or not"),
+    StatementField(
+        "predicate.error_rates.measured_on", "text or null", "this base, embedded bases, or null: nobody measured them"
+    ),
     StatementField("predicate.error_rates.why", "text", "the same in words, with the place of the figures"),
+    StatementField(
+        "predicate.error_rates.figures", "object or null", "the figures, if they were measured on this base"
+    ),
     StatementField("predicate.writer.known", "object", "what is known of who wrote the rows (`--writer`)"),
     StatementField("predicate.writer.unknown", "list of text", "what is missing of the writer's record"),
     StatementField("predicate.missing", "list", "inputs that were not given, and what each would add"),

@@ -1,6 +1,7 @@
 """Statements read back: what is no statement of ours is refused, with the line or the field."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,7 @@ def read_statement(path: Path, fields: Sequence[StatementField], what: str, fix:
     try:
         content = path.read_bytes()
         text = content.decode()
-        found = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
+        found = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite)
     except OSError as error:
         raise ArtifactError(f"There is no {what} here.", f"{path}: {error.strerror}", fix) from error
     except json.JSONDecodeError as error:
@@ -142,5 +143,10 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _finite(text: str) -> float:
+    """Read a number; one that is too large for a float would be written back as none."""
+    return float(text) if math.isfinite(float(text)) else _no_number(text)
+
+
 def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name:.20} is no number that can be kept")

@@ -11,7 +11,6 @@ from typing import Any
 from undertow.audit.decision import ALWAYS_UNKNOWN
 from undertow.data.writer_record import WriterRecord
 from undertow.report.decision import decision_of
-from undertow.report.seen import UNMEASURED
 from undertow.store.fingerprints import canonical_json
 
 AuditJson = Mapping[str, Any]
@@ -27,10 +26,11 @@ IDENTITY = "undertow_identity"
 
 _IDENTITY = re.compile(r"[0-9a-f]{16}")
 _SETTINGS = ("seed", "rows", "prompts", "budget", "neutral_writers", "neutral_teachers", "placebo_students")
-_MEASURED = (
-    "Measured on the embedded bases: docs/calibration.md of this version of Undertow. What it says of them holds under "
-    "its own settings."
-)
+_MEASURED = {
+    "this base": "The figures were measured on this very base, under the settings that stand with them.",
+    "embedded bases": "Measured on the embedded bases, with its own settings: docs/calibration.md of this version.",
+    None: "Not measured on this base: docs/calibration.md has the embedded bases alone.",
+}
 
 
 def statement_bytes(statement: Mapping[str, Any]) -> bytes:
@@ -130,13 +130,16 @@ def _lineage(audit: AuditJson) -> dict[str, Any] | None:
 
 
 def _error_rates(audit: AuditJson) -> dict[str, Any]:
-    """Return the declared levels, and where the error rates at them were measured."""
-    embedded = str(audit["about"]["base"]).startswith("ref:")
+    """Return the declared levels, and where the error rates at them were measured; the figures if it was this base."""
+    figures: Mapping[str, Any] | None = audit.get("calibration")
+    where = "embedded bases" if str(audit["about"]["base"]).startswith("ref:") else None
+    where = where if figures is None else "this base"
     return {
         "alpha": audit["alpha"],
         "alpha_of_each_claim": audit["plan"]["alpha_of_each_claim"],
-        "measured_on": "embedded bases" if embedded else None,
-        "why": _MEASURED if embedded else UNMEASURED,
+        "measured_on": where,
+        "why": _MEASURED[where],
+        "figures": None if figures is None else dict(figures),
     }
 
 

@@ -85,6 +85,7 @@ def test_versions_writer_and_abstentions_are_compared(make_audit, tmp_path) -> N
     new = make_audit(("not_testable", *CLEAN[1:]))
     new["versions"]["torch"] = "9.9"
     new["intake"] = {"writer": {"temperature": 0.5}, "writer_unknown": []}
+    new["lineage"] = {"verdict": "no_evidence", "detectable": "a shared start"}
     new["claims"]["provenance"]["why"] = "the rows are in another language"
     cards = []
     for name, audit in (("old", old), ("new", new)):
@@ -94,4 +95,5 @@ def test_versions_writer_and_abstentions_are_compared(make_audit, tmp_path) -> N
     found = {(one.part, one.name): (one.old, one.new) for one in card_changes(*cards)}
     assert found[("versions", "torch")][1] == "9.9"
     assert found[("writer", "temperature")] == (None, 0.5)
+    assert found[("lineage", "verdict")] == (None, "no_evidence")
     assert found[("abstention", "provenance")][1] == "the rows are in another language"

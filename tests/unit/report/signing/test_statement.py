@@ -87,7 +87,15 @@ def test_without_a_record_everything_is_unknown_of_the_writer_and_of_a_foreign_b
     assert found is not None
     assert found["predicate"]["writer"]["known"] == {} and len(found["predicate"]["writer"]["unknown"]) == 8
     assert found["predicate"]["error_rates"]["measured_on"] is None
-    assert "not measured" in found["predicate"]["error_rates"]["why"]
+    assert "Not measured" in found["predicate"]["error_rates"]["why"]
+
+
+def test_figures_of_this_base_are_quoted(make_audit) -> None:
+    for base in ("hf:mine", "ref:finch-a"):
+        found = statement_of({**make_audit(base=base), "calibration": {"seed": 72}}, {})
+        assert found is not None
+        rates = found["predicate"]["error_rates"]
+        assert (rates["measured_on"], rates["figures"]) == ("this base", {"seed": 72})
 
 
 def test_what_has_no_digest_has_no_statement_and_keeps_none_of_an_earlier_audit(make_audit, make_card) -> None:
