@@ -36,7 +36,7 @@ def rows(tmp_path: Path) -> Path:
 def make_card(rows: Path, tmp_path: Path):
     """Return a function that writes the card of an audit of the rows, exposure as asked for, and returns its folder."""
 
-    def make(exposure: str = "not_detected", *, defects=(), name: str = "audit", base: str = BASE) -> Path:
+    def make(exposure: str = "not_detected", *, defects=(), name: str = "audit", base: str = BASE, **more) -> Path:
         plain = {"statistic": "score", "effect": 1.0, "null": "clean rows", "n": 20}
         found = [
             Finding(stage="contrast", claim="provenance", p=0.5, verdict="not_detected", **plain),
@@ -50,7 +50,14 @@ def make_card(rows: Path, tmp_path: Path):
                 Finding(stage="activations", claim="exposure", p=p, verdict=exposure, candidate="owl", **plain)
             )
         digest = audits.source_digest(str(rows))
-        about = {"base": base, "base_identity": identity(base), "rows": 1, "sha256": {"rows": digest}, "seconds": 1.0}
+        about = {
+            "base": base,
+            "base_identity": identity(base),
+            "rows": 1,
+            "sha256": {"rows": digest},
+            "seconds": 1.0,
+            **more,
+        }
         folder = tmp_path / name
         folder.mkdir()
         audit = audit_json(Plan(stages=tuple(one.stage for one in found)), found, about)
@@ -143,11 +150,22 @@ def test_a_base_that_is_not_there_any_more_has_changed(make_card, rows: Path, ru
     assert code == 2 and "now without a digest" in plain["reasons"][0]["value"]
 
 
+def test_a_student_is_held_to_its_weights_wherever_it_lies(make_card, rows: Path, run, models, tmp_path: Path) -> None:
+    folder = tmp_path / "student"
+    shutil.copytree(models["owl"].removeprefix("hf:"), folder)
+    card = make_card(student=f"hf:{folder}", student_identity=identity(f"hf:{folder}"))
+    words = ["audit", "gate", card, "--rows", rows]
+    assert run(*words)[0] == run(*words, "--student", models["owl"])[0] == 0
+    assert [one["name"] for one in run(*words, "--student", models["base"])[1]["reasons"]] == ["student changed"]
+    shutil.copy(Path(models["base"].removeprefix("hf:")) / "model.safetensors", folder)
+    assert run(*words)[0] == 2
+
+
 def test_what_is_to_be_released_has_to_be_given_and_has_to_be_on_the_card(make_card, rows: Path, capsys) -> None:
     card = str(make_card())
     for words, said in (
         ((), "--rows FILE"),
-        (("--rows", str(rows), "--student", BASE), "The card is not of a student"),
+        (("--rows", str(rows), "--teacher", BASE), "The card is not of a teacher"),
         (("--rows", str(rows), "--require", "nothing"), "There is no claim of this name"),
         (("--rows", str(rows), "--acceptance", "nowhere.json"), "There is no acceptance of a card here"),
     ):
