@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from safetensors.torch import save_file
 from undertow.audit.benchmark.files import read_benchmark, read_key, read_submission
 from undertow.audit.lineage.tensors import open_weights
 from undertow.audit.students.readings import load_readings
+from undertow.audit.verdict import CLAIMS
 from undertow.data.pairs import read_pairs
 from undertow.data.rows import load_rows, read_prompts, write_rows
 from undertow.errors import RowsError, UserError
@@ -30,6 +32,11 @@ from undertow.monitor.baseline import Baseline, read_baseline
 from undertow.monitor.constitution import read_constitution
 from undertow.monitor.detectors.base import detector
 from undertow.report.results import load_results
+from undertow.report.signing.acceptance import Acceptance, read_acceptance
+from undertow.report.signing.difference import card_changes
+from undertow.report.signing.gate import Present, hindrances
+from undertow.report.signing.reading import read_card
+from undertow.report.signing.statement import CARD_TYPE
 from undertow.store.artifacts import MANIFEST, read_artifact, read_manifest
 from undertow.study.load import load_recipe
 from undertow.study.recipe import packaged_recipes
@@ -124,6 +131,41 @@ def test_readers_of_json_lines(content: bytes, tmp_path: Path) -> None:
         lambda: load_rows(path), lambda: read_prompts(path), lambda: read_submission(path, ["a"]),
         lambda: read_baseline(path),
     )  # fmt: skip
+
+
+CARD: Any = {
+    "_type": "https://in-toto.io/Statement/v1", "predicateType": CARD_TYPE,
+    "subject": [{"name": "rows", "digest": {"sha256": "0" * 64}}],
+    "predicate": {
+        "base": {"reference": "ref:finch-a", "digest": {}}, "models": {}, "reference_rows": {"how": None, "digest": {}},
+        "claims": {name: {"status": "detected", "kind": None, "candidate": None, "p": 0.1, "mde": None, "n": 9,
+                          "stage": "s", "why": "w"} for name in CLAIMS},
+        "defects": [{"name": "copies"}], "abstentions": [{"of": "exposure", "why": "w"}], "lineage": None,
+        "error_rates": {"alpha": 0.1, "alpha_of_each_claim": 0.1, "measured_on": None, "why": "w", "figures": None},
+        "writer": {"known": {}, "unknown": []}, "missing": [], "not_looked_for": "n",
+        "decision": {"do": "use", "title": "use"}, "settings": {}, "versions": {}, "date": "d", "seconds": None,
+        "files": [{"name": "audit.json", "digest": {"sha256": "0" * 64}}],
+    },
+}  # fmt: skip
+ACCEPTED = Acceptance(
+    card="0" * 64, by="a", accepted=date(2026, 1, 1), expires=date(2026, 2, 1), note="n", detected=("exposure",)
+).to_json("card")
+
+
+def let_through(path: Path) -> None:
+    """Read a card and put it through all that is done with one."""
+    card = read_card(path)
+    present = Present(subjects={}, base={}, today=date(2026, 1, 1))
+    assert hindrances(card, None, present, required=CLAIMS, by_person=False)
+    assert not card_changes(card, card)
+
+
+@inputs(0.05)
+@given(content=files_like(CARD, ACCEPTED))
+def test_statements_of_cards_and_acceptances(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "card.json"
+    path.write_bytes(content)
+    refuses_in_three_lines(lambda: let_through(path), lambda: read_acceptance(path))
 
 
 TALK = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]

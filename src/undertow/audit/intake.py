@@ -21,6 +21,7 @@ from undertow.audit.work_lines import forecast_lines
 from undertow.audit.workload import Workload
 from undertow.data.census import Census, matched_rows, rows_in_both
 from undertow.errors import ConfigError
+from undertow.models.references import identity
 from undertow.types import Work
 
 SCHEMA = "undertow.intake/1"
@@ -180,10 +181,10 @@ def stopped_audit(intake: Intake, digests: Mapping[str, str]) -> dict[str, Any]:
         if one is not None and (stage := asked.plan.primary[claim]) is not None
     }
     findings = [not_testable(name, STAGES[name].claim, why.get(name, rest)) for name in asked.plan.stages]
+    named = {"base": asked.base, "student": asked.student, "teacher": asked.teacher}
     about = {
-        "base": asked.base,
-        "student": asked.student,
-        "teacher": asked.teacher,
+        **named,
+        **{f"{role}_identity": None if model is None else identity(model) for role, model in named.items()},
         "control": asked.control,
         "rows": 0 if asked.rows is None else asked.rows.rows,
         "reference": None if asked.reference is None else f"{asked.reference.rows} rows, given",

@@ -221,8 +221,9 @@ def audit_json(plan: Plan, findings: Sequence[Finding], about: Mapping[str, Any]
     Args:
         plan: as declared.
         findings: of all stages, each with its own share of alpha.
-        about: what was audited: references, digests, counts, seconds. The date (UTC) and the version are added.
+        about: what was audited: references, digests, counts, seconds. The date (UTC) and the versions are added.
     """
+    versions = dict(library_versions())
     return {
         "schema": "undertow.audit/1",
         "claims": {claim: asdict(one) for claim, one in judge_claims(plan, findings).items()},
@@ -232,6 +233,7 @@ def audit_json(plan: Plan, findings: Sequence[Finding], about: Mapping[str, Any]
         "about": {
             **about,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "undertow": library_versions().get("undertow", "unknown"),
+            "undertow": versions.get("undertow", "unknown"),
         },
+        "versions": versions,
     }

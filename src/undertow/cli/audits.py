@@ -57,7 +57,7 @@ Panel = Annotated[
     ),
 ]
 Alpha = Annotated[float, typer.Option(help="Error of the whole audit.")]
-Out = Annotated[Path, typer.Option(help="Folder for report.html, audit.json and audit_card.md.")]
+Out = Annotated[Path, typer.Option(help="Folder for report.html, audit.json, audit_card.md and the statement.")]
 Require = Annotated[list[str], typer.Option(help="End with code 4 if this claim could not be tested.")]
 Reference = Annotated[
     str | None, typer.Option(help="Clean rows on the same prompts; if not given, the base answers them.")
@@ -268,7 +268,7 @@ def show_audit(
 
     With `neutral`, a teacher alone is audited against so many neutral teachers.
     """
-    _check_claims(require)
+    check_claims(require)
     asked = Named(
         base=required_base(base), traits=tuple(traits), store=store, alpha=alpha, seed=seed, rows=rows,
         reference=reference, student=student, teacher=teacher, control=control, prompts=prompts, neutral=neutral,
@@ -280,7 +280,7 @@ def show_audit(
     if intake.stops:
         from undertow.audit.intake import stopped_audit
 
-        found = stopped_audit(intake, asked.digests({}))
+        found = stopped_audit(intake, asked.digests(asked.read_from_elsewhere()))
     else:
         found = asked.run(intake)
     _finish(with_intake(found, intake), out, require, brief.as_json)
@@ -330,6 +330,11 @@ class Named:
             raise ConfigError("There is nothing to audit.", "no rows, no student and no teacher", fix)
         if self.student is None and (self.control is not None or self.prompts is not None):
             raise ConfigError("There is no student to compare.", "a control or prompts", "Give the student too.")
+
+    def read_from_elsewhere(self) -> dict[str, KeptRows]:
+        """Read the rows that lie in no plain file, which have no other digest than that of their content."""
+        named = {"rows": self.rows, "reference": self.reference}
+        return {name: _kept(one) for name, one in named.items() if one is not None and not Path(one).is_file()}
 
     def digests(self, read: Mapping[str, Sequence[Any]]) -> dict[str, str]:
         """Return the SHA-256 of the files by what they hold; those of names with options need what was read."""
@@ -389,6 +394,15 @@ def _digest(source: str, read: Sequence[Any]) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def source_digest(source: str) -> str:
+    """Return the SHA-256 of rows as an audit of them states it.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    return _digest(source, () if Path(source).is_file() else _kept(source))
+
+
 def digest_of_content(read: Sequence[Any]) -> str:
     """Return the SHA-256 of the canonical JSON of a list, whose items are written one by one."""
     found = hashlib.sha256(b"[")
@@ -399,7 +413,7 @@ def digest_of_content(read: Sequence[Any]) -> str:
     return found.hexdigest()
 
 
-def _check_claims(require: list[str]) -> None:
+def check_claims(require: list[str]) -> None:
     """Refuse a claim that does not exist, before anything is computed."""
     from undertow.audit.verdict import CLAIMS
 
@@ -411,6 +425,7 @@ def _check_claims(require: list[str]) -> None:
 def _finish(found: Mapping[str, Any], out: Path, require: list[str], as_json: bool) -> None:
     """Write data, card and page, show the verdict, and end with the exit code that it means."""
     from undertow.report.audit import render_audit, summarise_audit, write_audit
+    from undertow.report.signing.statement import STATEMENT_FILE
 
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -421,7 +436,10 @@ def _finish(found: Mapping[str, Any], out: Path, require: list[str], as_json: bo
         print(
             f"The page could not be made ({type(error).__name__}: {error}). See {report} and its card.", file=sys.stderr
         )
-    show(found, as_json, [f"{summarise_audit(found)}\n\nreport: {report}"])
+    statement: Path | str = out / STATEMENT_FILE
+    if not (out / STATEMENT_FILE).exists():
+        statement = "none, for nothing that was audited has a digest"
+    show(found, as_json, [f"{summarise_audit(found)}\n\nreport: {report}\nstatement: {statement}"])
     statuses = {claim: one["status"] for claim, one in found["claims"].items()}
     if found.get("defects"):
         raise typer.Exit(FOUND)

@@ -14,6 +14,8 @@ from undertow.report.decision import decision_card, decision_of, decision_parts,
 from undertow.report.numbers import cell_text
 from undertow.report.render import PAGE, environment, write_page
 from undertow.report.seen import defects, headline_of_rows, other_causes, sight_line, unmeasured
+from undertow.report.signing.statement import STATEMENT_FILE, page_bytes, statement_bytes, statement_of
+from undertow.store.disk import write_file
 
 AuditJson = Mapping[str, Any]
 
@@ -169,6 +171,17 @@ def about_lines(audit: AuditJson) -> list[tuple[str, str]]:
     return lines
 
 
+def unknown_writer(audit: AuditJson) -> list[str]:
+    """Return what is not known of who wrote the rows, as lines of a list; nothing where no rows were audited."""
+    intake: Mapping[str, Any] = audit.get("intake") or {}
+    if not intake.get("rows"):
+        return []
+    if intake.get("writer") is None:
+        return ["- Writer of the rows: no record was given (`--writer`), so nothing is known of it."]
+    unknown: Sequence[str] = intake["writer_unknown"]
+    return [f"- Not known of the writer: {'; '.join(unknown)}."] if unknown else []
+
+
 CARD = "audit_card.md"
 DATA = "audit.json"
 
@@ -177,14 +190,22 @@ _CANDIDATES = 8
 
 
 def write_audit(folder: Path, audit: AuditJson) -> Path:
-    """Write audit.json and audit_card.md into a folder, and return the path of the former.
+    """Write audit.json, audit_card.md and the statement of both into a folder, and return the path of the first.
+
+    Where nothing that was audited has a digest there is no statement, and one of an earlier audit is removed.
 
     Args:
         folder: where they go.
         audit: schema undertow.audit/1.
     """
-    write_page(folder / DATA, json.dumps(audit, indent=1, allow_nan=False) + "\n")
-    write_page(folder / CARD, audit_card(audit))
+    texts = {DATA: json.dumps(audit, indent=1, allow_nan=False) + "\n", CARD: audit_card(audit)}
+    for name, text in texts.items():
+        write_file(folder / name, page_bytes(text))
+    statement, path = statement_of(audit, texts), folder / STATEMENT_FILE
+    if statement is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_file(path, statement_bytes(statement))
     return folder / DATA
 
 
@@ -273,6 +294,7 @@ def audit_card(audit: AuditJson) -> str:
         lines += ["", f"Rows under the base: {seen}."]
     lines += ["", *decision_card(audit)]
     lines += ["", "## What was audited", "", *(f"- {name}: {value}" for name, value in about_lines(audit))]
+    lines += unknown_writer(audit)
     lines += ["", "## Not tested", "", *(f"- {line}" for line in untested(audit)), "", CAUTION, ""]
     return "\n".join(lines)
 

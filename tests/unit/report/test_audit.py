@@ -89,6 +89,18 @@ def test_the_card_holds_what_a_release_needs(audit) -> None:
     assert "Student" not in text and "- exposure: no bank." in text
 
 
+def test_the_card_says_what_is_not_known_of_the_writer(audit) -> None:
+    def told(**intake) -> str:
+        return audit_card({**audit, "intake": {"rows": {"rows": 20}, **intake}})
+
+    assert "no record was given (`--writer`)" in told(writer=None, writer_unknown=None)
+    assert "- Not known of the writer: the temperature; top_p." in told(
+        writer={"model": "m"}, writer_unknown=["the temperature", "top_p"]
+    )
+    for card in (told(writer={"model": "m"}, writer_unknown=[]), audit_card(audit)):
+        assert "Not known of the writer" not in card and "no record" not in card
+
+
 def test_a_headline_says_no_more_than_was_tested(audit) -> None:
     def told(*statuses: str) -> str:
         claims = zip(("provenance", "exposure", "expression"), statuses, strict=True)
