@@ -31,6 +31,7 @@ from undertow.cli import (
     signing,
     studies,
     training,
+    trait_checks,
 )
 from undertow.errors import UserError, missing_extra, out_of_memory
 
@@ -85,6 +86,7 @@ COMMANDS = (
     (STUDY, "power", studies.power_command),
     (AUDIT, "check", checks.check_command),
     (THINGS, "check-model", models.check_model_command),
+    (THINGS, "check-trait", trait_checks.check_trait_command),
     (THINGS, "generate", generation.generate_command),
     (THINGS, "filter", rows.filter_command),
     (THINGS, "train", training.train_command),

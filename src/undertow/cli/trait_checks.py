@@ -1,0 +1,101 @@
+"""`undertow check-trait`: does a trait file, or a pack, hold on a base?"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import undertow
+from undertow.cli.forecasts import ForecastOnly, announced, show_plan, time_left
+from undertow.cli.options import Json, prepare, show
+from undertow.errors import ConfigError
+from undertow.traits import chosen, chosen_traits, pack
+from undertow.types import Work
+
+if TYPE_CHECKING:
+    from undertow.evals.personas import PersonaCheck, PersonaShift
+    from undertow.traits import Trait
+
+DOES_NOT_HOLD = 1
+CONTROLS = 4
+"""Personas of another pack that are the control, unless some are named."""
+
+
+def check_trait_command(
+    trait: Annotated[str, typer.Argument(help="A trait file, a pack, or a name: what is looked into.")],
+    base: Annotated[str, typer.Option(help="The base on which it is to be used: ref:<name> or hf:<path>.")],
+    others: Annotated[
+        list[str], typer.Option("--against", help="Control personas: a name, pack or file; else of animals or trees.")
+    ] = [],  # noqa: B006
+    plan: ForecastOnly = False,
+    as_json: Json = False,
+) -> None:
+    """Check that a trait holds on a base: its own persona moves it, and a persona of another pack does not."""
+    found = chosen(trait)
+    # A file of one trait brings rivals, whose personas are its own with another word.
+    traits = found.traits
+    control = chosen_traits(others) or _control({one.category for one in traits})
+    if both := {one.name for one in traits} & {one.name for one in control}:
+        raise ConfigError("A persona cannot be its own control.", ", ".join(sorted(both)), "Name others --against.")
+    prepare()
+    work = _work(base, traits, len(control))
+    if plan:
+        show_plan({"trait": trait, "base": base}, [work], as_json)
+        return
+    from undertow.evals.personas import check_personas
+
+    with announced([work]) as steps, steps.step("personas", time_left([work], 0)) as advance:
+        checked = check_personas(undertow.load_model(base), traits, control, advance)
+    show(
+        {"schema": "undertow.trait_check/1", "trait": trait, "base": base, **checked.to_json()},
+        as_json,
+        _lines(trait, base, checked),
+    )
+    if not checked.holds:
+        raise typer.Exit(DOES_NOT_HOLD)
+
+
+def _control(categories: set[str]) -> "tuple[Trait, ...]":
+    return pack("trees" if "animal" in categories else "animals").traits[-CONTROLS:]
+
+
+def _work(base: str, traits: "tuple[Trait, ...]", controls: int) -> Work:
+    from undertow.evals.forecast import Forecast
+    from undertow.evals.loads import panel_load
+    from undertow.evals.questions import asked_together
+    from undertow.types import known_sum
+
+    forecast, readings = Forecast(base), 1 + len(traits) + controls
+    each = known_sum(forecast.seconds(panel_load(forecast.words, some)) for some in asked_together(traits))
+    seconds = None if each is None else forecast.loading + readings * each
+    return Work(f"{len(traits)} traits asked about {readings} times: plainly, and behind each persona", seconds)
+
+
+def _lines(trait: str, base: str, checked: "PersonaCheck") -> Iterator[str]:
+    yield f"{'persona':14} {'own trait, logits':28} {'other traits':>12}   plain margin"
+    for one in checked.own:
+        yield f"{_line(one)}   {checked.plain[one.persona]:+.2f}"
+    for one in checked.other:
+        yield _line(one)
+    other = checked.average_other
+    said = (
+        "" if other is None else f"; personas of another pack {other.value:+.2f} [{other.low:+.2f}, {other.high:+.2f}]"
+    )
+    average = checked.average
+    mean = f"{average.value:+.2f}" + (f" [{average.low:+.2f}, {average.high:+.2f}]" if average.n > 1 else "")
+    yield f"own personas move their traits by {mean} in the mean of {average.n}{said}"
+    if checked.holds:
+        yield f"{trait} holds on {base}: ask about it there."
+        return
+    if checked.unmoved:
+        yield f"It does not hold on {base}: its own persona does not move {', '.join(checked.unmoved)}."
+        yield "Use words that this base says, questions that it answers with them, or a plainer persona; a base without "
+        yield "a system turn, or too small for personas, holds none."
+    else:
+        yield f"It does not hold on {base}: personas of another pack move it as well, so it measures no trait of its own."
+
+
+def _line(one: "PersonaShift") -> str:
+    own = "(another pack)" if one.own is None else f"{one.own.value:+.2f} [{one.own.low:+.2f}, {one.own.high:+.2f}]"
+    rest = "" if one.rest is None else f"{one.rest:+.2f}"
+    return f"{one.persona:14} {own:28} {rest:>12}"
