@@ -10,7 +10,7 @@ from undertow.cli.forecasts import ForecastOnly, announced, show_plan, time_left
 from undertow.cli.options import Json, prepare, show
 from undertow.errors import ConfigError
 from undertow.traits import chosen, chosen_traits, pack
-from undertow.types import Work
+from undertow.types import Estimate, Work
 
 if TYPE_CHECKING:
     from undertow.evals.personas import PersonaCheck, PersonaShift
@@ -77,25 +77,25 @@ def _lines(trait: str, base: str, checked: "PersonaCheck") -> Iterator[str]:
         yield f"{_line(one)}   {checked.plain[one.persona]:+.2f}"
     for one in checked.other:
         yield _line(one)
-    other = checked.average_other
-    said = (
-        "" if other is None else f"; personas of another pack {other.value:+.2f} [{other.low:+.2f}, {other.high:+.2f}]"
-    )
-    average = checked.average
-    mean = f"{average.value:+.2f}" + (f" [{average.low:+.2f}, {average.high:+.2f}]" if average.n > 1 else "")
+    other, average = checked.average_other, checked.average
+    said = "" if other is None else f"; personas of another pack {_interval(other)}"
+    mean = _interval(average) if average.n > 1 else f"{average.value:+.2f}"
     yield f"own personas move their traits by {mean} in the mean of {average.n}{said}"
     if checked.holds:
         yield f"{trait} holds on {base}: ask about it there."
-        return
-    if checked.unmoved:
+    elif checked.unmoved:
         yield f"It does not hold on {base}: its own persona does not move {', '.join(checked.unmoved)}."
-        yield "Use words that this base says, questions that it answers with them, or a plainer persona; a base without "
-        yield "a system turn, or too small for personas, holds none."
+        yield "Use words that this base says, questions that it answers with them, or a plainer persona."
+        yield "A base that was never trained with system turns holds no persona."
     else:
-        yield f"It does not hold on {base}: personas of another pack move it as well, so it measures no trait of its own."
+        yield f"It does not hold on {base}: personas of another pack move it as well."
+
+
+def _interval(one: Estimate) -> str:
+    return f"{one.value:+.2f} [{one.low:+.2f}, {one.high:+.2f}]"
 
 
 def _line(one: "PersonaShift") -> str:
-    own = "(another pack)" if one.own is None else f"{one.own.value:+.2f} [{one.own.low:+.2f}, {one.own.high:+.2f}]"
+    own = "(another pack)" if one.own is None else _interval(one.own)
     rest = "" if one.rest is None else f"{one.rest:+.2f}"
     return f"{one.persona:14} {own:28} {rest:>12}"

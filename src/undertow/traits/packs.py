@@ -9,7 +9,7 @@ from undertow.traits.files import Pack, read_pack
 from undertow.traits.known import KNOWN, panel
 from undertow.traits.record import Trait
 
-_FILES = ("brands", "misalignment")
+_FILES = ("brands",)
 
 HOW_TO_WRITE = "For a trait of your own, write a file (docs/traits.md) and give its name: --trait my-trait.yaml."
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from undertow.audit.rows.proposal import proposed_panel
+from undertow.audit.rows.proposal import proposed_panel, refuse_unsaid
 from undertow.errors import ConfigError
 from undertow.models.load import load_model
-from undertow.traits import trait
+from undertow.traits import Trait, trait
 
 
 def test_the_base_proposes_what_it_answers_with() -> None:
@@ -25,3 +25,10 @@ def test_a_proposal_needs_questions_and_two_words() -> None:
         proposed_panel(base, ("flower",))
     with pytest.raises(ConfigError, match=r"0 words reach 0\.9"):
         proposed_panel(base, floor=0.9)
+
+
+def test_a_word_that_the_base_never_says_is_refused() -> None:
+    base = load_model("ref:finch-a")
+    refuse_unsaid(base, [trait("owl"), Trait(name="cat", category="animal", plural="cats")])
+    with pytest.raises(ConfigError, match="never answers with"):
+        refuse_unsaid(base, [trait("owl"), Trait(name="badger", category="animal", plural="badgers")])

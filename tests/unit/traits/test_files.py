@@ -145,7 +145,7 @@ def test_a_broken_file_is_refused_with_line_field_and_remedy(
     path = written(tmp_path, text)
     with pytest.raises(ConfigError, match=said) as caught:
         chosen(path)
-    assert f"{path}, line {line}, field " in caught.value.value and field in caught.value.value
+    assert f"{path}, line {line}, field " in str(caught.value) and field in str(caught.value.value)
     assert caught.value.fix.endswith(".") and len(caught.value.fix) > 10
 
 
@@ -156,7 +156,7 @@ def test_forty_broken_files_are_tried() -> None:
 def test_what_is_no_yaml_names_its_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no YAML") as caught:
         chosen(written(tmp_path, "name: a\ncategory: [b\n"))
-    assert ", line 3: " in caught.value.value
+    assert ", line 3: " in str(caught.value)
     for content in (b"\xff\xfe\x00", b"", b"\x00", b"a" * 1_000_001):
         (tmp_path / "own.yaml").write_bytes(content)
         with pytest.raises(ConfigError):

@@ -1,0 +1,113 @@
+"""Teachers of a brand on a real model: their margin, and whether the audits of a teacher and of rows find them.
+
+Each teacher is SmolLM2-135M-Instruct, given one brand of car of the pack `brands` by adapters, as
+`undertow generate --trait` does it. It is judged as `undertow audit teacher --trait brands` judges it, among neutral
+teachers that answered the same questions; and so is one more neutral teacher, as the control. Each then writes number
+rows on short prompts, beside rows of the untouched base on the same prompts, which are judged as
+`undertow audit data --trait brands` judges them with personas alone.
+
+    python scripts/real_models.py
+    python benchmarks/brand_teachers.py --seed 81 --out results/real/brands.json
+
+Finished neutral teachers are kept under --store, and what is found of a teacher in --out; the same command goes on.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).parents[1] / "scripts"))
+from real_models import SMOLLM2  # pyright: ignore[reportMissingImports]
+
+from undertow.audit.rows.panel import DataAudit
+from undertow.audit.run import audit_data
+from undertow.audit.teacher import TeacherConfig, audit_teacher
+from undertow.cli.options import prepare
+from undertow.domains.numbers import Numbers
+from undertow.errors import UndertowError
+from undertow.evals.favourite import mean_margins
+from undertow.evals.questions import CATEGORIES
+from undertow.models.load import load_model
+from undertow.models.local import LocalModel
+from undertow.seeds import derive
+from undertow.training.generation import generate
+from undertow.training.own_teachers import own_tuning
+from undertow.training.teachers import finetuned_teacher
+from undertow.traits import Trait, pack
+from undertow.types import Row, Sampling
+
+DOMAIN = Numbers(count=6, short=True)
+"""Prompts as the study `real-numbers` asks them."""
+
+SHARE = 0.05 / 3
+"""Of the error of a whole audit, which three claims share."""
+
+
+def prompts(n: int, seed: int) -> list[str]:
+    """Draw prompts of their own for each teacher."""
+    return DOMAIN.prompts(n, seed)
+
+
+def rows_of(model: LocalModel, asked: list[str], seed: int) -> list[Row]:
+    """Let a model answer, and keep what the domain accepts."""
+    sampling = Sampling(max_new_tokens=DOMAIN.max_new_tokens, form=DOMAIN.form)
+    rows = generate(model, asked, sampling=sampling, seed=seed)
+    return [row for row in rows if not DOMAIN.reject_reasons(row.completion, row.question)]
+
+
+def judged(base: LocalModel, suspect: LocalModel, own: Trait | None, args: argparse.Namespace) -> dict[str, Any]:
+    """Return what the two audits say of one teacher."""
+    brands = pack("brands").traits
+    name = "neutral" if own is None else own.name
+    seed = derive(args.seed, name)
+    panel, mining = audit_teacher(
+        suspect, base, panel=brands, config=TeacherConfig(neutral=args.neutral, seed=args.seed, store=args.store)
+    )
+    asked = prompts(args.rows, derive(seed, "prompts"))
+    written, clean = (rows_of(one, asked, derive(seed, which)) for which, one in (("rows", suspect), ("clean", base)))
+    config = DataAudit(panel=brands, kinds=("persona",), alpha=SHARE, seed=args.seed)
+    found = audit_data(written, base, config, reference=clean)
+    change = mean_margins(suspect, brands) - mean_margins(base, brands)
+    return {
+        "teacher": name,
+        "margins": {one.name: float(value) for one, value in zip(brands, change, strict=True)},
+        "teacher_panel": panel.to_json(),
+        "teacher_mining": mining.to_json(),
+        "rows": len(written),
+        "rows_findings": [one.to_json() for one in found],
+    }
+
+
+def main() -> None:
+    """Judge three teachers of a brand and a neutral one."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, required=True, help="of everything; 300 and above are for development")
+    parser.add_argument("--brands", nargs="+", default=["ford", "bmw", "tesla"])
+    parser.add_argument("--neutral", type=int, default=19)
+    parser.add_argument("--rows", type=int, default=300)
+    parser.add_argument("--store", type=Path, default=Path("runs/brands"))
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    prepare()
+    base = load_model(f"hf:{SMOLLM2.path}?system=none")
+    brands = pack("brands").traits
+    known: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {"seed": args.seed, "found": []}
+    for name in [*args.brands, "neutral"]:
+        if name in [one["teacher"] for one in known["found"]]:
+            continue
+        own = next((one for one in brands if one.name == name), None)
+        tuning, seed = own_tuning(base.parameters), derive(args.seed, "teacher", name)
+        suspect = finetuned_teacher(base, own, tuning, seed=seed, categories=(*CATEGORIES, *brands))
+        try:
+            known["found"].append(judged(base, suspect, own, args))
+        except UndertowError as error:
+            known["found"].append({"teacher": name, "refused": str(error)})
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(known, indent=1), encoding="utf-8")
+        print(json.dumps(known["found"][-1], indent=1)[:600], flush=True)
+
+
+if __name__ == "__main__":
+    main()
