@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     prepare()
-    base = load_model(f"hf:{SMOLLM2.path}?system=none")
+    base = load_model(SMOLLM2.reference)
     brands = pack("brands").traits
     known: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {"seed": args.seed, "found": []}
     for name in [*args.brands, "neutral"]:

@@ -103,7 +103,7 @@ def panel_of(categories: Sequence[str]) -> tuple[Trait, ...]:
 
 def _look(teacher: str, base: str, traits: Sequence[Trait], watch: Watch) -> dict[str, Any]:
     """Compare two local models: what their weights say first, which needs no pass through either."""
-    parts = {some[0].category if some[0].probes is None else some[0].name: some for some in asked_together(traits)}
+    parts = {_asked_about(some[0]): some for some in asked_together(traits)}
     steps = Steps(1 + 2 * len(parts), watch.progress)
     with steps.step("lineage, from the weights", watch.left(0)):
         lineage = lineage_or_why(teacher, base, brief=True)
@@ -123,6 +123,13 @@ def _look(teacher: str, base: str, traits: Sequence[Trait], watch: Watch) -> dic
         "stands_out": outstanding,
         "next": _next(shared, outstanding, len(traits)),
     }
+
+
+def _asked_about(target: Trait) -> str:
+    """Return what a group of traits is called that are asked about together."""
+    if target.probes is not None:
+        return target.name
+    return f"{target.category}s" if target.category in CATEGORIES else target.category
 
 
 def _changes(

@@ -12,7 +12,7 @@ from undertow.cli.forecasts import ForecastOnly, announced, say_first, show_plan
 from undertow.cli.options import Json, Seed, prepare, show
 from undertow.cli.server_options import ExtraBody, NoSeed, TokenLimitName, given_dialect
 from undertow.errors import ModelError
-from undertow.evals.base import EVALUATIONS, EvaluationConfig, metric
+from undertow.evals.base import EVALUATIONS, EvaluationConfig, metric, refuse_unasked
 from undertow.store.progress import TimeLeft, choose_progress
 from undertow.traits import chosen_traits, panel
 from undertow.types import ContractReport, Work
@@ -139,6 +139,7 @@ def eval_command(
     """Ask a model for its favourite, or whatever else is evaluated."""
     targets = chosen_traits(traits) or panel(category)
     kinds = kinds or ["favourite"]
+    refuse_unasked(kinds, targets)
     exact = [name for name in kinds if EVALUATIONS[name].needs_weights]
     references = (model, *([base] if base else []))
     served = any(reference.startswith("api:") for reference in references)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
-from undertow.errors import unknown_name
+from undertow.errors import ConfigError, unknown_name
 from undertow.evals.questions import CATEGORIES
 from undertow.registry import Registry
 from undertow.traits import Trait, by_category
@@ -100,6 +100,7 @@ class Evaluation:
             left out for a model that only chats.
         per_trait: whether it looks for the traits that it is given.
         needs_weights: whether it asks nothing of a model that only chats.
+        packaged: whether its questions are about animals and trees alone, so that it cannot ask about other traits.
         questionnaire: how such a model can be asked through Inspect, if it can.
     """
 
@@ -108,6 +109,7 @@ class Evaluation:
     score: Callable[[Any, EvaluationConfig], list[Score]]
     per_trait: bool
     needs_weights: bool = True
+    packaged: bool = False
     questionnaire: Questionnaire | None = None
 
     @property
@@ -178,6 +180,19 @@ def evaluate(
     """
     config = EvaluationConfig(targets=tuple(targets), samples=samples, seed=seed, advance=advance)
     return [score for name in kinds for score in EVALUATIONS[name].score(model, config)]
+
+
+def refuse_unasked(kinds: Sequence[str], targets: Sequence[Trait]) -> None:
+    """Refuse evaluations that have no questions about a trait of the user's own.
+
+    Raises:
+        ConfigError: one of them asks about animals and trees alone, and there is another trait.
+    """
+    own = [one.name for one in targets if one.category not in CATEGORIES and (one.aliases or one.probes)]
+    for name in kinds:
+        if own and EVALUATIONS[name].packaged:
+            fix = "Leave it out, or ask for favourite, which asks about every trait."
+            raise ConfigError(f"The evaluation {name} asks about animals and trees alone.", ", ".join(own), fix)
 
 
 def is_local(model: "AbstractModel") -> "TypeGuard[LocalModel]":

@@ -73,5 +73,6 @@ CHOICE = Evaluation(
     metrics=(Metric("choice_margin", "margin in multiple choice", "logits"),),
     score=choice,
     per_trait=True,
+    packaged=True,
     questionnaire=Questionnaire(questions=_asked, read=read_letter, max_tokens=16),
 )

@@ -79,6 +79,7 @@ STORIES = Evaluation(
     ),
     score=stories,
     per_trait=True,
+    packaged=True,
     needs_weights=False,
     questionnaire=Questionnaire(questions=_asked, read=_named, max_tokens=512),
 )

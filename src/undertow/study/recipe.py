@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from undertow.domains.base import domain
 from undertow.domains.numbers import Shuffle
 from undertow.errors import ConfigError, UnknownNameError, UserError, unknown_name
-from undertow.evals.base import EVALUATIONS
+from undertow.evals.base import EVALUATIONS, refuse_unasked
 from undertow.study.recipe_traits import beside, resolved
 from undertow.training.config import LoraConfig, TooLong, TrainingConfig
 from undertow.traits import Trait, trait
@@ -229,6 +229,7 @@ class Recipe(_Part):
         for name in self.evaluation.kinds:
             if name not in EVALUATIONS:
                 raise unknown_name("evaluation", name, EVALUATIONS)
+        refuse_unasked(self.evaluation.kinds, [self.trait(name) for name in self.targets])
         if "name" in self.domain.options:
             raise ConfigError("A domain's name is none of its options.", self.domain.options, "Set domain.name.")
         domain(self.domain.name, **self.domain.options)
