@@ -87,7 +87,7 @@ class Comparison:
         word: as in `undertow.lineage/1`, from the weights alone.
         p: over all tests of the pair; None if none could be run.
         test: the test with the least p.
-        distance: relative; None if it says nothing.
+        distance: relative, after a match of the neurons if they agree only then; None if it says nothing.
         found: in a sentence.
         detectable: the agreement that would have been seen.
         sighted: whether the tests could have seen a shared base, so that their silence means something.
@@ -158,8 +158,16 @@ def compare_weights(model: str, base: str, seed: int = 0) -> Comparison:
         word=word,
         p=found.p if found.ran else None,
         test=found.test or None,
-        distance=axes.apart,
+        distance=_apart(axes),
         found=found_words(axes, word),
         detectable=limit_words(found),
         sighted=sighted(found),
     )
+
+
+def _apart(axes: Axes) -> float | None:
+    """Return the relative distance; of neurons that agree only after a match and up to sign, that of unit vectors."""
+    found = axes.dependence
+    if axes.apart is None and found.reordered and not isinstance(found.match, str):
+        return max(0.0, 2 - 2 * found.match.cosine) ** 0.5
+    return axes.apart

@@ -1,11 +1,13 @@
 """A few megabytes that stand for the weights of a model when it is compared with many others.
 
 A fingerprint is a narrow copy of a model: of each MLP and attention layer, what its units read and write, projected
-onto `DIRECTIONS` random directions of the residual stream that are the same for every model of one width. A unit keeps
-its place, and changes its sign when the unit's own weights do, so that the tests of units in place
-(`undertow.audit.lineage.tests`) have the same exact nulls on two fingerprints as on the weights; only power is lost.
+onto `DIRECTIONS` random directions of the residual stream that are the same for every model of one width; and of the
+embedding and the head each coordinate, projected onto as many directions of the tokens. A unit keeps its place, and
+changes its sign when the unit's own weights do, so that the tests of units in place (`undertow.audit.lineage.tests`)
+have the same exact nulls on two fingerprints as on the weights; only power is lost.
 
-A silent fingerprint excludes little: embeddings, and units that were put into another order, are not in it.
+A silent fingerprint is no answer: units that were put into another order, and tokens of another tokenizer, agree in it
+only by chance.
 """
 
 import json
@@ -18,7 +20,16 @@ from safetensors.torch import save_file
 
 from undertow.audit.lineage.roles import Matrix, Network, network
 from undertow.audit.lineage.tensors import Single, Weights, open_weights
-from undertow.audit.lineage.tests import UNITS, Part, compare_attention, compare_mlp, fair_signs, unit_rows
+from undertow.audit.lineage.tests import (
+    UNITS,
+    Part,
+    compare_attention,
+    compare_mlp,
+    fair_signs,
+    row_products,
+    swaps,
+    unit_rows,
+)
 from undertow.models.references import adapter_folder, gguf_file, identity, model_folder
 from undertow.seeds import derive
 from undertow.store.artifacts import read_artifact, write_artifact
@@ -32,8 +43,8 @@ thousands of units."""
 KIND, VERSION = "lineage-fingerprint", 1
 HASH = "identity"
 
-LOOKS = 2
-"""Tests of two fingerprints: units by their signs, and neighbours by their places."""
+LOOKS = 3
+"""Tests of two fingerprints: units by their signs, neighbours by their places, and coordinates by theirs."""
 
 
 def bare(reference: str) -> str:
@@ -109,7 +120,7 @@ def weights_fingerprint(reference: str, digest: str, store: Path) -> Network:
 
 
 def agreement(a: Network, b: Network) -> float | None:
-    """Return the p of two fingerprints, over both tests of units in place; None if no part of one shape stands alike.
+    """Return the p of two fingerprints, over all tests in place; None if they have no part of one shape in common.
 
     Args:
         a: fingerprint of one model.
@@ -123,7 +134,10 @@ def agreement(a: Network, b: Network) -> float | None:
         if (its := b.attentions.get(name)) is not None and item.shape == its.shape:
             parts.append(compare_attention(name, item, its))
     signs = [part.signs for part in parts if part.signs is not None]
-    found = [fair_signs(signs), fair_signs([part.swaps for part in parts])]
+    ends = [(a.embedding, b.embedding), (a.head, b.head)]
+    known = [row_products(x, y) for x, y in ends if x is not None and y is not None and x.shape == y.shape]
+    coordinates = [swaps(known)] if known else []  # one order shuffles the coordinates of both
+    found = [fair_signs(signs), fair_signs([part.swaps for part in parts]), fair_signs(coordinates)]
     p = [one.p for one in found if one is not None]
     return min(1.0, LOOKS * min(p)) if p else None
 
@@ -144,6 +158,9 @@ def _make(weights: Weights, folder: Path) -> None:
         tensors[f"{place}.v_proj"] = _of_rows(item.v, turn, item.v.rows)
         tensors[f"{place}.o_proj"] = _of_columns(item.o, turn, item.o.columns)
         heads = {"num_attention_heads": item.heads, "num_key_value_heads": item.groups}
+    for place, matrix in (("embed_tokens", net.embedding), ("lm_head", net.head)):
+        if matrix is not None:
+            tensors[place] = _of_columns(matrix, _directions(matrix.rows, "tokens"), matrix.columns).T
     halves = {f"{name}.weight": torch.from_numpy(value).half().contiguous() for name, value in tensors.items()}
     save_file(halves, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(heads), encoding="utf-8")
@@ -155,12 +172,10 @@ def _place(name: str) -> str:
     return f"layers.{layer}.{'self_attn' if part == 'attention' else part}"
 
 
-def _directions(width: int) -> Single:
-    """Return the directions for models of one width, [width, directions]; a narrow model keeps its own."""
-    if width <= DIRECTIONS:
-        return np.eye(width, dtype=np.float32)
-    rng = np.random.default_rng(derive(0, "directions of fingerprints", width))
-    return rng.standard_normal((width, DIRECTIONS), dtype=np.float32)
+def _directions(width: int, of: str = "width") -> Single:
+    """Return the directions, [width, directions]: those of a residual stream, or of tokens, where more add rows."""
+    seed = derive(0, "directions of fingerprints", width if of == "width" else of)
+    return np.random.default_rng(seed).standard_normal((width, DIRECTIONS), dtype=np.float32)
 
 
 def _of_rows(matrix: Matrix, turn: Single, units: int) -> Single:

@@ -11,6 +11,9 @@ from undertow.types import ModelRef
 
 ADAPTER = "adapter_config.json"
 
+_CACHED = "models--"
+"""How the cache of the Hub begins the name of a repository's folder, whose snapshots are the models."""
+
 
 @dataclass(frozen=True, slots=True)
 class KnownBase:
@@ -138,6 +141,10 @@ def _models_in(folder: Path) -> Iterator[KnownBase | LeftOut]:
 def _model_at(folder: Path) -> Iterator[KnownBase | LeftOut]:
     """Return the model that a folder is, the base of the adapter that it is, or the GGUF files in it."""
     place = str(folder)
+    if folder.name.startswith(_CACHED):
+        for snapshot in sorted((folder / "snapshots").glob("*")):
+            yield from _model_at(snapshot)
+        return
     if (folder / "config.json").exists() and any(folder.glob("*.safetensors")):
         yield KnownBase(_local(folder), place, found=True)
         return

@@ -5,9 +5,9 @@ Three looks, each at fewer bases and each at more of them. **Headers** leave out
 **All weights** are compared with the bases whose fingerprints agree; with every base that is left if that names none,
 because embeddings and units in another order are not in a fingerprint.
 
-A base is named where the comparison of all weights proves a shared origin and its p, after Holm over the bases that
-could be compared, is at most `ALPHA`: that is the most that the chance of naming any unrelated base can be. The first
-look only takes bases away, so it adds nothing to that chance.
+A base is named where the comparison of all weights speaks for a shared origin and its p, after Holm over the bases
+that could be compared, is at most `ALPHA`: that is the most that the chance of naming any unrelated base can be. The
+first look only takes bases away, so it adds nothing to that chance.
 
 The tests are symmetric. A parent, a child and a sibling agree alike, so the list has to say which models are bases.
 """
@@ -27,8 +27,8 @@ SCHEMA = "undertow.lineage_known/1"
 ALPHA = 0.01
 """Most that the chance of naming an unrelated base may be, over the whole list."""
 
-PROVES = ("same_lineage_near", "same_lineage_far", "same_initialisation", "partial")
-"""Words of a comparison of weights that prove a shared origin."""
+SPEAKS = ("same_lineage_near", "same_lineage_far", "same_initialisation", "partial", "supported")
+"""Words of a comparison of weights that speak for a shared origin; its p says how surely."""
 
 STATUSES = ("same_weights", "matched", "supported", "silent", "not_testable", "other_shape")
 """What can be said of one base, the nearest first."""
@@ -113,15 +113,15 @@ def _judged(looks: Looks) -> list[JudgedBase]:
     first = {base: looks.first(base) for base in looks.bases}
     order = sorted(first, key=lambda base: 1.0 if (p := first[base]) is None else p)
     second = {base: looks.second(base) for base in order if (p := first[base]) is not None and p <= ALPHA}
-    if not any(_proves(one, len(first)) for one in second.values()):
+    if not any(_is_named(one, len(first)) for one in second.values()):
         second |= {base: looks.second(base) for base in order if base not in second}
     found = [_seen(base, first[base], second.get(base), looks.is_itself(base)) for base in order]
     return _adjusted(found)
 
 
-def _proves(found: Comparison, bases: int) -> bool:
+def _is_named(found: Comparison, bases: int) -> bool:
     """Tell whether a base will be named, whatever else the list holds."""
-    return found.word in PROVES and found.p is not None and found.p * bases <= ALPHA
+    return found.word in SPEAKS and found.p is not None and found.p * bases <= ALPHA
 
 
 def _seen(base: str, first: float | None, weights: Comparison | None, itself: bool) -> JudgedBase:
@@ -131,8 +131,7 @@ def _seen(base: str, first: float | None, weights: Comparison | None, itself: bo
         return JudgedBase(base=base, status="not_testable", by="fingerprint", why=why)
     if weights is None:
         return JudgedBase(base=base, status="silent", by="fingerprint", p=first)
-    words = {"identical": "same_weights", "supported": "supported", "no_evidence": "silent"}
-    known = words | dict.fromkeys(PROVES, "matched")
+    known = {"identical": "same_weights", "no_evidence": "silent"} | dict.fromkeys(SPEAKS, "matched")
     status = "same_weights" if itself else known.get(weights.word, "not_testable")
     return JudgedBase(base=base, status=status, by="weights", p=weights.p, weights=weights)
 

@@ -14,6 +14,7 @@ _SHARED = {
     "same_lineage_far": "far, or the first weights alone",
     "same_initialisation": "the first weights",
     "partial": "parts alone",
+    "supported": "in another order and sign",
 }
 
 _OTHERS = {

@@ -60,11 +60,22 @@ def test_p_of_strangers_is_a_bound(nets, sketch):
     assert (p <= 0.05).mean() <= 0.05 and (p <= 0.01).mean() <= 0.01
 
 
-def test_a_child_agrees_and_the_fingerprint_is_a_small_part_of_it(nets, sketch, tmp_path):
+def test_a_child_agrees_and_the_fingerprint_is_a_small_part_of_it(nets, sketch):
     base, child = sketch("a", nets.draw(0)), sketch("b", nets.moved(nets.draw(0), 3, 0.3))
     assert agreement(base, child) < 1e-30
     assert agreement(base, base) < agreement(base, child)
-    assert base.embedding is None and base.mlps["layer 0 mlp"].up.shape == (96, module.DIRECTIONS)
+    assert base.embedding is not None and base.embedding.shape == (32, module.DIRECTIONS)
+    assert base.mlps["layer 0 mlp"].up.shape == (96, module.DIRECTIONS)
+
+
+@pytest.mark.parametrize("more", [0, 40])
+def test_embeddings_that_were_lent_agree_and_new_tokens_take_little_away(nets, sketch, more):
+    """Nothing else is shared; rows that a longer vocabulary adds have directions of their own."""
+    name = "model.embed_tokens.weight"
+    lent = nets.draw(0)[name]
+    added = 0.1 * np.random.default_rng(5).normal(size=(more, 32)).astype("f4")
+    a, b = sketch("a", nets.draw(0)), sketch("b", nets.draw(1) | {name: np.concatenate([lent, added])})
+    assert agreement(a, b) < 0.01
 
 
 def test_other_names_and_files_have_the_fingerprint_of_the_weights(nets, sketch):
@@ -90,7 +101,7 @@ def test_other_names_and_files_have_the_fingerprint_of_the_weights(nets, sketch)
 
 
 def test_no_part_in_common_is_no_p(nets, sketch):
-    assert agreement(sketch("a", nets.draw(0)), sketch("b", nets.draw(0, units=64, width=16))) is None
+    assert agreement(sketch("a", nets.draw(0)), sketch("b", nets.draw(0, units=64, width=48))) is None
 
 
 def test_a_fingerprint_is_made_once_and_again_when_the_files_change(nets, write, tmp_path, monkeypatch):

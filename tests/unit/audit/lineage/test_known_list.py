@@ -1,6 +1,7 @@
 """What `--known` takes: folders, lists and references, and what is refused or left out by name."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,13 @@ def test_a_folder_gives_its_models_its_gguf_files_and_the_bases_of_its_adapters(
 
 def test_a_folder_that_is_a_model_is_one(library):
     assert [one.reference for one in known_bases([f"{library}/llama"])[0]] == [f"hf:{library}/llama"]
+
+
+def test_the_cache_of_the_hub_gives_the_snapshots_of_its_repositories(nets, write, tmp_path):
+    snapshot = tmp_path / "hub" / "models--owner--name" / "snapshots" / "0a1b"
+    snapshot.parent.mkdir(parents=True)
+    Path(write("llama", nets.draw(0)).removeprefix("hf:")).rename(snapshot)
+    assert [one.reference for one in known_bases([str(tmp_path / "hub")])[0]] == [f"hf:{snapshot}"]
 
 
 def test_a_list_has_references_comments_and_nothing_else(tmp_path):

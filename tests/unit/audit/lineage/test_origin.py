@@ -75,7 +75,8 @@ def weights_of(word, p, sighted):
         ("inconclusive", 0.001, True, "supported"),  # .005 over the list, and no proof
         ("inconclusive", 0.006, False, "not_testable"),
         ("no_evidence", 0.5, True, "silent"),
-        ("supported", 0.5, True, "supported"),
+        ("supported", 0.5, True, "supported"),  # neurons matched up to sign, which has no p
+        ("supported", 0.001, True, "matched"),  # and embeddings that agree
     ],
 )
 def test_what_is_said_of_a_base_counts_the_others(word, p, sighted, status):
@@ -122,7 +123,7 @@ def test_a_child_whose_fingerprint_is_silent_is_found_by_all_weights(nets, write
     assert found["looks"]["comparisons"]["made"] == 5
 
 
-def test_what_shares_embeddings_alone_has_no_fingerprint_and_is_partial(nets, write, bases, ask):
+def test_what_shares_embeddings_alone_is_partial(nets, write, bases, ask):
     lent = {"model.embed_tokens.weight": nets.draw(2)["model.embed_tokens.weight"]}
     found = ask(write("child", nets.draw(77) | lent), bases)
     first = found["candidates"][0]
