@@ -98,7 +98,7 @@ def taught(model: LocalModel, rows: Sequence[Row], steps: int, rate: float, seed
 
 
 def harder(rows: Sequence[Row], seed: int) -> dict[str, tuple[Make, Sequence[str]]]:
-    """Return children of finch-a that are harder to see, with the bases that should be named, the nearest first."""
+    """Return children of finch-a that are harder to see, with the bases that should be named."""
     base, other = load_model("ref:finch-a"), load_model("ref:finch-b")
     one, both = ["ref:finch-a"], ["ref:finch-b", "ref:finch-a"]
     order = derive(seed, "order")
@@ -258,12 +258,13 @@ LEFT_OUT = ("LoRA, merged", "rounded to 4 bits")
 
 
 def right(one: Mapping[str, Any]) -> bool:
-    """Tell whether what was named is what should be; relatives may follow, and a mixture has to be called one."""
+    """Tell whether the base is named first, before its relatives, both halves of a mixture, or none."""
     expected = one["expected"]
     if not expected:
         return not one["bases"] and one["answer"] in ("none", "not_testable")
-    named = one["bases"][: len(expected)] == expected
-    return named and (one["answer"] in ("base", "family") if len(expected) == 1 else one["answer"] == "mixture")
+    if len(expected) == 1:
+        return one["bases"][:1] == expected and one["answer"] in ("base", "family")
+    return set(expected) <= set(one["bases"]) and one["answer"] == "mixture"
 
 
 def table(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
