@@ -5,10 +5,10 @@ from undertow.audit.lineage.fingerprints import fingerprint_key, known_digest
 from undertow.audit.lineage.looks import OriginQuestion
 from undertow.types import Work
 
-READ_S, FINGERPRINT_S = 0.06, 8e-9
+READ_S, FINGERPRINT_S = 0.05, 1e-8
 """Seconds of the fingerprint of a model, and more for each of its numbers, with the hash of its files."""
 
-PAIR_S, COMPARED_S = 0.25, 4e-8
+PAIR_S, COMPARED_S = 0.12, 5e-8
 """Seconds of comparing all weights of two models, and more for each number of both."""
 
 
