@@ -10,6 +10,7 @@ import undertow
 from undertow.cli.audits import OUT, Alpha, AuditorSeed, Out, Panel, Require, Store, audit, show_audit
 from undertow.cli.forecasts import ForecastOnly, announced_as_one, show_plan
 from undertow.cli.intakes import Brief, GivenBase, PlanOnly, intake_of_ranking, required_base
+from undertow.cli.lineages import lineage_command
 from undertow.cli.options import STORE, Json, prepare, quoted, read_given, refuse_replacing, show
 from undertow.traits import chosen_trait
 from undertow.types import Row
@@ -21,6 +22,7 @@ ARMS = {"without_top": "the top", "without_random": "as many at random", "withou
 
 Folder = Annotated[Path, typer.Argument(help="Folder of the benchmark.")]
 
+audit.command("lineage")(lineage_command)
 bench = typer.Typer(no_args_is_help=True, help="A benchmark for detectors of hidden traits: make, run, score.")
 audit.add_typer(bench, name="bench")
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,53 +73,6 @@ FOUND, NOT_TESTABLE = 1, 4
 OUT = Path("audit")
 
 audit = typer.Typer(no_args_is_help=True, help="Does this data, teacher or student carry something it should not?")
-
-
-@audit.command("lineage")
-def lineage_command(
-    a: Annotated[str, typer.Argument(help="A model: ref:<name> or hf:<path>, with an optional +<adapter folder>.")],
-    b: Annotated[str, typer.Argument(help="Another model.")],
-    canary: Annotated[
-        bool, typer.Option("--canary", help="Plant traits in copies of A, look in students of B.")
-    ] = False,
-    seed: AuditorSeed = 0,
-    as_json: Json = False,
-) -> None:
-    """Say whether two models share a base, from their weights and their behaviour."""
-    prepare()
-    found = undertow.audit_lineage(a, b, seed=seed)
-    if canary:
-        found = _with_canary(found, a, b, seed)
-    show(found, as_json, _lineage_lines(found))
-
-
-def _with_canary(report: dict[str, Any], a: str, b: str, seed: int) -> dict[str, Any]:
-    from undertow.audit.lineage.canary import CanaryConfig
-    from undertow.audit.lineage.verdict import audit_canary, with_canary
-
-    with typer.progressbar(length=100, label="canaries, some minutes", file=sys.stderr) as bar:
-        shown = audit_canary(a, b, CanaryConfig(seed=seed), lambda done, of: bar.update(100 * done // of - bar.pos))
-    return with_canary(report, shown)
-
-
-def _lineage_lines(found: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{found['verdict'].replace('_', ' ')}: {found['found']}"
-    yield f"what would have been seen: {found['detectable']}\n"
-    for test in found["tests"]:
-        p = "no p-value" if test["p"] is None else f"p = {test['p']:.2g}"
-        value = "" if test["statistic"] is None else f"{test['statistic']:.3g}"
-        caveat = test["caveats"][0] if test["caveats"] else ""
-        yield f"{test['name']:26} {value:>8}  {p:12} n = {test['n']:<5} {caveat}"
-    if "canary" in found:
-        yield f"\n{_canary_line(found['canary'])}"
-
-
-def _canary_line(found: Mapping[str, Any]) -> str:
-    if found["verdict"] == "not_testable":
-        return f"canary: not testable. {found['why']}"
-    seen = "planted traits pass" if found["verdict"] == "passes" else "no planted trait was seen to pass"
-    numbers = f"{found['effect']:+.2f} logits, p = {found['p']:.2g} (not calibrated)"
-    return f"canary, exploratory: {seen}, {numbers}; detectable {found['detectable']:.2f}"
 
 
 @audit.command("bank")

@@ -75,10 +75,12 @@ class Match:
     Attributes:
         share: of the neurons, about 1 / units in one layer for random ones.
         n: neurons.
+        cosine: mean of their cosines up to sign.
     """
 
     share: float
     n: int
+    cosine: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +175,8 @@ def _aligned(pairs: Sequence[Matched]) -> Evidence | str:
 
 def _partners(pairs: Sequence[Matched]) -> Match:
     hits = [item.table.argmax(axis=1) == np.arange(len(item.table)) for item in pairs]
-    return Match(float(np.concatenate(hits).mean()), sum(map(len, hits)))
+    cosine = float(np.concatenate([item.table.diagonal() for item in pairs]).mean())
+    return Match(float(np.concatenate(hits).mean()), sum(map(len, hits)), cosine)
 
 
 def _mean_e(tests: Mapping[str, Evidence | str]) -> float | None:

@@ -164,16 +164,16 @@ def compare_mlp(name: str, a: Mlp, b: Mlp) -> Part:
     signs = (pairs[0].cosines()[0] + pairs[1].cosines()[0]) / 2 if a.gate is not None else None
     if a.gate is not None and b.gate is not None:
         pairs.append(row_products(a.gate, b.gate))
-    return Part(name, signs, _swaps(pairs))
+    return Part(name, signs, swaps(pairs))
 
 
 def compare_attention(name: str, a: Attention, b: Attention) -> Part:
     """Compare two attention layers of one shape."""
     pairs = [row_products(a.v, b.v), column_products(a.o, b.o).pooled(a.heads, a.groups)]
-    return Part(name, (pairs[0].cosines()[0] + pairs[1].cosines()[0]) / 2, _swaps(pairs))
+    return Part(name, (pairs[0].cosines()[0] + pairs[1].cosines()[0]) / 2, swaps(pairs))
 
 
-def _swaps(pairs: Sequence[Products]) -> Floats:
+def swaps(pairs: Sequence[Products]) -> Floats:
     """Return in place minus crosswise for each pair of neighbours, as a mean cosine; an odd unit out is dropped."""
     cosines = [item.cosines() for item in pairs]
     difference = sum((own - crossed for own, crossed in cosines), np.zeros(len(pairs[0].own))) / len(pairs)

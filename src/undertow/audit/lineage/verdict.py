@@ -166,12 +166,19 @@ def verdict(axes: Axes) -> str:
     if "untrained_rows" in found.ran and found.ran["untrained_rows"].p * len(found.tests) <= PART:
         return "same_initialisation"
     alike = not isinstance(axes.behaviour, str) and axes.behaviour.verdict == "match"
-    # A layer that moved to another place would be missed, so silence needs every part of both models.
-    sighted = found.in_place is not None and found.ran[found.in_place].detectable <= VISIBLE
-    silent = found.p > QUIET and sighted and found.coverage == 1.0
+    silent = found.p > QUIET and sighted(found)
     if alike:
         return "behaviour_match" if silent else "supported"
     return "no_evidence" if silent else "inconclusive"
+
+
+def sighted(found: Dependence) -> bool:
+    """Tell whether the tests could have seen a shared base, so that their silence means something.
+
+    A layer that moved to another place would be missed, so this needs every part of both models.
+    """
+    visible = found.in_place is not None and found.ran[found.in_place].detectable <= VISIBLE
+    return visible and found.coverage == 1.0
 
 
 def _is_partial(found: Dependence) -> bool:

@@ -1,0 +1,146 @@
+"""The command that asks where weights come from: do two models share a base, or which known base is a model from?"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import undertow
+from undertow.audit.lineage.origin_findings import seen_words
+from undertow.cli.audits import NOT_TESTABLE, AuditorSeed
+from undertow.cli.forecasts import ForecastOnly, announced_as_one, show_plan
+from undertow.cli.options import STORE, Json, prepare, quoted, show
+from undertow.errors import ConfigError
+from undertow.store.disk import write_file
+
+if TYPE_CHECKING:
+    from undertow.audit.lineage.looks import OriginQuestion
+
+
+def lineage_command(
+    a: Annotated[str, typer.Argument(help="A model: ref:<name> or hf:<path>, with an optional +<adapter folder>.")],
+    b: Annotated[str | None, typer.Argument(help="Another model; or give --known.")] = None,
+    known: Annotated[
+        list[str],
+        typer.Option("--known", help="Which of these is A from? A folder of models, a list or a reference."),
+    ] = [],  # noqa: B006
+    canary: Annotated[
+        bool, typer.Option("--canary", help="Plant traits in copies of A, look in students of B.")
+    ] = False,
+    store: Annotated[Path, typer.Option(help="Where fingerprints and comparisons of --known are kept.")] = STORE,
+    out: Annotated[Path | None, typer.Option(help="Also write the JSON object to this file.")] = None,
+    seed: AuditorSeed = 0,
+    plan: ForecastOnly = False,
+    as_json: Json = False,
+) -> None:
+    """Say whether two models share a base, or which of the bases that you know a model is from."""
+    _check(a, b, known, canary, plan)
+    prepare()
+    if b is None:
+        found, lines = _among(a, known, store, seed, plan, as_json)
+        if found is None:
+            return
+    else:
+        found = undertow.audit_lineage(a, b, seed=seed)
+        found = _with_canary(found, a, b, seed) if canary else found
+        lines = _lineage_lines(found)
+    if out is not None:
+        write_file(out, json.dumps(found, allow_nan=False, indent=1) + "\n")
+    show(found, as_json, lines)
+    if found.get("answer") == "not_testable":
+        raise typer.Exit(NOT_TESTABLE)
+
+
+def _check(a: str, b: str | None, known: Sequence[str], canary: bool, plan: bool) -> None:
+    """Refuse what does not go together, before a model is looked at."""
+    if b is None and not known:
+        fix = "Give another model, or --known with a folder, a list or references of bases."
+        raise ConfigError("There is nothing to compare the model with.", a, fix)
+    if b is not None and known:
+        fix = "Leave B out, or give it as one more --known."
+        raise ConfigError("Two questions were asked at once.", f"B is {b}, and --known is given", fix)
+    if known and canary:
+        fix = "Find the base first, then give both models with --canary."
+        raise ConfigError("A canary needs one other model.", "--known and --canary", fix)
+    if b is not None and plan:
+        fix = "Leave --plan out; models above 200 million parameters take about 20 s for each billion of both."
+        raise ConfigError("Only a question with --known has a plan.", f"{a} and {b}", fix)
+
+
+def _among(
+    model: str, known: Sequence[str], store: Path, seed: int, plan: bool, as_json: bool
+) -> tuple[dict[str, Any] | None, Iterator[str]]:
+    """Look for the base among those that are known; with `plan`, say what that takes and return nothing."""
+    from undertow.audit.lineage.looks import question
+    from undertow.audit.lineage.looks_work import looks_work
+    from undertow.audit.lineage.origin import find_base
+
+    asked = question(model, known, store, seed)
+    work = looks_work(asked)
+    if plan:
+        show_plan({"model": model, "known": len(asked.candidates)}, work, as_json)
+        _say_left_out(asked)
+        return None, iter(())
+    with announced_as_one(work, "known bases") as advance:
+        found = find_base(asked, advance)
+    return found, _origin_lines(found)
+
+
+def _say_left_out(asked: "OriginQuestion") -> None:
+    for one in asked.left:
+        print(f"left out: {one.name}: {one.why}. {one.do}", file=sys.stderr)
+
+
+def _origin_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{found['answer'].replace('_', ' ')}: {found['found']}\n"
+    rows = [("base", "what was seen", "p (Holm)", "distance", "compared")]
+    for one in found["candidates"]:
+        p, far = (_number(one[key], form) for key, form in (("p_holm", ".2g"), ("distance", ".2f")))
+        rows.append((one["base"], seen_words(one), p, far, one["by"]))
+    first, second = (max(len(row[at]) for row in rows) for at in (0, 1))
+    for base, seen, p, far, by in rows:
+        yield f"{base:{first}}  {seen:{second}}  {p:>9}  {far:>8}  {by}"
+    for one in found["candidates"]:
+        if one["status"] == "not_testable":
+            yield f"{one['base']}: {one['why']}"
+    for one in found["left_out"]:
+        yield f"left out: {one['name']}: {one['why']}. {one['do']}"
+    yield f"\n{found['limit']}"
+    if found["bases"]:
+        yield f"next: undertow audit lineage {quoted(found['model'])} {quoted(found['bases'][0])}"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _with_canary(report: dict[str, Any], a: str, b: str, seed: int) -> dict[str, Any]:
+    from undertow.audit.lineage.canary import CanaryConfig
+    from undertow.audit.lineage.verdict import audit_canary, with_canary
+
+    with typer.progressbar(length=100, label="canaries, some minutes", file=sys.stderr) as bar:
+        shown = audit_canary(a, b, CanaryConfig(seed=seed), lambda done, of: bar.update(100 * done // of - bar.pos))
+    return with_canary(report, shown)
+
+
+def _lineage_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{found['verdict'].replace('_', ' ')}: {found['found']}"
+    yield f"what would have been seen: {found['detectable']}\n"
+    for test in found["tests"]:
+        p = "no p-value" if test["p"] is None else f"p = {test['p']:.2g}"
+        value = "" if test["statistic"] is None else f"{test['statistic']:.3g}"
+        caveat = test["caveats"][0] if test["caveats"] else ""
+        yield f"{test['name']:26} {value:>8}  {p:12} n = {test['n']:<5} {caveat}"
+    if "canary" in found:
+        yield f"\n{_canary_line(found['canary'])}"
+
+
+def _canary_line(found: Mapping[str, Any]) -> str:
+    if found["verdict"] == "not_testable":
+        return f"canary: not testable. {found['why']}"
+    seen = "planted traits pass" if found["verdict"] == "passes" else "no planted trait was seen to pass"
+    numbers = f"{found['effect']:+.2f} logits, p = {found['p']:.2g} (not calibrated)"
+    return f"canary, exploratory: {seen}, {numbers}; detectable {found['detectable']:.2f}"
