@@ -265,7 +265,7 @@ class Named:
         self._check()
         writer, panel = brief.record, () if "auto" in self.traits else _named_panel(self.base, self.traits)
         if self.rows is not None:
-            refuse_one_trait(panel, self.traits)
+            refuse_one_trait(panel)
         rows, reference = counted(self.rows, suspect=True), counted(self.reference, suspect=False)
         from undertow.audit.asked import Asked
         from undertow.audit.intake import take_intake, within

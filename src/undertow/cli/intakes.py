@@ -1,7 +1,6 @@
 """What the audits' commands share before any model is loaded: the intake, and where an audit ends with it."""
 
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -66,13 +65,13 @@ def required_base(base: str | None) -> str:
     return base
 
 
-def refuse_one_trait(traits: tuple[Trait, ...], names: Iterable[str]) -> None:
+def refuse_one_trait(traits: tuple[Trait, ...]) -> None:
     """Refuse a panel of one before anything is read: nothing stands out of one.
 
     Raises:
-        ConfigError: a single trait is named, and no file or proposal that may hold more.
+        ConfigError: a single trait is named, or is in a file.
     """
-    if len(traits) == 1 and not any(name == "auto" or name.endswith((".yaml", ".yml")) for name in names):
+    if len(traits) == 1:
         fix = "Name at least two traits, or take the default panel."
         raise ConfigError("A panel needs rivals, or provenance cannot be tested.", traits[0].name, fix)
 
