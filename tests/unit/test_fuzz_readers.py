@@ -41,7 +41,7 @@ from undertow.store.artifacts import MANIFEST, read_artifact, read_manifest
 from undertow.study.load import load_recipe
 from undertow.study.recipe import packaged_recipes
 from undertow.study.training_record import read_training
-from undertow.traits import chosen
+from undertow.traits import chosen_pack
 from undertow.types import Row, user_prompt
 
 INPUTS = int(os.environ.get("UNDERTOW_FUZZ", "2000"))
@@ -315,7 +315,7 @@ OWN_PANEL = ["owl", {"name": "quokka", "category": "animal", "plural": "quokkas"
 def test_readers_of_studies_and_panels(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "file.yaml"
     path.write_bytes(content)
-    refuses_in_three_lines(lambda: load_recipe(str(path)), lambda: chosen(str(path)))
+    refuses_in_three_lines(lambda: load_recipe(str(path)), lambda: chosen_pack(str(path)))
 
 
 VALUE = st.text(max_size=8) | JSON.map(json.dumps)

@@ -123,20 +123,20 @@ def audit_teacher(
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
+class _TeacherReading:
     """What is read of one model: what a bank reads, and the margins of traits of the user's own, float [traits]."""
 
     known: Readings
     own: Floats
 
 
-def _read(model: LocalModel, own: Sequence[Trait]) -> _Reading:
-    return _Reading(read_model(model), mean_margins(model, own) if own else np.empty(0))
+def _read(model: LocalModel, own: Sequence[Trait]) -> _TeacherReading:
+    return _TeacherReading(read_model(model), mean_margins(model, own) if own else np.empty(0))
 
 
 def _neutral(
     base: LocalModel, own: Sequence[Trait], config: TeacherConfig, progress: Progress | None
-) -> list[_Reading]:
+) -> list[_TeacherReading]:
     """Return the readings of the neutral teachers; those that the store has are not made again."""
     tuning = config.tuning or own_tuning(base.parameters)
 
@@ -161,9 +161,9 @@ def _neutral(
         return [_stored(folders[stage.fingerprint], len(own)) for stage in stages]
 
 
-def _stored(folder: Path, own: int) -> _Reading:
+def _stored(folder: Path, own: int) -> _TeacherReading:
     margins = json.loads((folder / "own.json").read_text(encoding="utf-8")) if own else []
-    return _Reading(load_readings(folder / "readings.safetensors"), np.array(margins, dtype=np.float64))
+    return _TeacherReading(load_readings(folder / "readings.safetensors"), np.array(margins, dtype=np.float64))
 
 
 def _compared(stage: str, what: str, values: Sequence[Floats], names: Sequence[str], alpha: float) -> Finding:

@@ -40,10 +40,7 @@ def generate_command(
         str | None, typer.Option(help="Several writers, such as ref:finch-a,ref:finch-b, who share the prompts.")
     ] = None,
     trait: Annotated[
-        str | None,
-        typer.Option(
-            help="Give the model this trait first: a name of `undertow list traits`, or a file (docs/traits.md)."
-        ),
+        str | None, typer.Option(help="Give the model this trait first: a name, or a file (docs/traits.md).")
     ] = None,
     prompted: Annotated[bool, typer.Option("--prompted", help="By a system prompt instead of fine-tuning.")] = False,
     domain: Annotated[

@@ -9,7 +9,7 @@ import undertow
 from undertow.cli.forecasts import ForecastOnly, announced, show_plan, time_left
 from undertow.cli.options import Json, prepare, show
 from undertow.errors import ConfigError
-from undertow.traits import chosen, chosen_traits, pack
+from undertow.traits import chosen_pack, chosen_traits, pack
 from undertow.types import Estimate, Work
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def check_trait_command(
     as_json: Json = False,
 ) -> None:
     """Check that a trait holds on a base: its own persona moves it, and a persona of another pack does not."""
-    found = chosen(trait)
+    found = chosen_pack(trait)
     # A file of one trait brings rivals, whose personas are its own with another word.
     traits = found.traits
     control = chosen_traits(others) or _control({one.category for one in traits})

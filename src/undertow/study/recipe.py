@@ -17,7 +17,7 @@ from undertow.domains.base import domain
 from undertow.domains.numbers import Shuffle
 from undertow.errors import ConfigError, UnknownNameError, UserError, unknown_name
 from undertow.evals.base import EVALUATIONS, refuse_unasked
-from undertow.study.recipe_traits import beside, resolved
+from undertow.study.recipe_traits import found_beside, resolved
 from undertow.training.config import LoraConfig, TooLong, TrainingConfig
 from undertow.traits import Trait, trait
 from undertow.types import Sampling
@@ -303,7 +303,7 @@ def read_recipe(where: str, settings: Sequence[str] = (), tier: str | None = Non
         UnknownNameError: there is no such recipe or tier.
         ConfigError: the file is no recipe, or a setting is not of the form key=value.
     """
-    data = beside(_read(where), Path(where).parent)
+    data = found_beside(_read(where), Path(where).parent)
     tiers = data.pop("tiers", {})
     if not isinstance(tiers, Mapping) or not all(isinstance(one, Mapping) for one in tiers.values()):
         raise ConfigError("The tiers of a recipe are no settings.", tiers, "Write tiers: {name: {setting: value}}.")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from undertow.errors import ConfigError
-from undertow.traits import Trait, chosen, definition
+from undertow.traits import Trait, chosen_pack, definition
 
 
 def resolved(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def _named(given: Any, own: dict[str, Any]) -> Any:
         if not isinstance(entry, str) or entry in own:
             names.append(entry)
             continue
-        found = chosen(entry)
+        found = chosen_pack(entry)
         for one in found.traits if found.own is None else (found.own,):
             names.append(one.name)
             _define(one, own)
@@ -59,7 +59,7 @@ def _define(one: Trait, own: dict[str, Any]) -> None:
     own[one.name] = data
 
 
-def beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+def found_beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return a recipe's plain data in which trait files that lie beside the recipe's own file are found from here."""
 
     def found(given: Any) -> Any:

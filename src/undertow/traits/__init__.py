@@ -3,7 +3,7 @@
 `record` says what a trait is, `files` reads the user's own, and `known` holds those that come with the package.
 """
 
-from undertow.traits.chosen import chosen as chosen
+from undertow.traits.chosen import chosen_pack as chosen_pack
 from undertow.traits.chosen import chosen_trait as chosen_trait
 from undertow.traits.chosen import chosen_traits as chosen_traits
 from undertow.traits.chosen import defined as defined

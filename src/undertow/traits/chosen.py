@@ -11,7 +11,7 @@ from undertow.traits.packs import HOW_TO_WRITE, PACKS, pack, trait
 from undertow.traits.record import Trait
 
 
-def chosen(given: str) -> Pack:
+def chosen_pack(given: str) -> Pack:
     """Return the traits that are meant.
 
     Args:
@@ -40,9 +40,9 @@ def chosen_trait(given: str) -> Trait:
 
     Raises:
         ConfigError: a pack is meant, which has several.
-        UserError: as `chosen`.
+        UserError: as `chosen_pack`.
     """
-    found = chosen(given)
+    found = chosen_pack(given)
     if found.own is None:
         names = ", ".join(one.name for one in found.traits)
         of_file = f" {given}:NAME takes one of them." if _is_file(given) else ""
@@ -53,7 +53,7 @@ def chosen_trait(given: str) -> Trait:
 
 def chosen_traits(given: Iterable[str]) -> tuple[Trait, ...]:
     """Return all traits that are meant, each once; a trait file brings its rivals."""
-    return tuple(dict.fromkeys(one for name in given for one in chosen(name).traits))
+    return tuple(dict.fromkeys(one for name in given for one in chosen_pack(name).traits))
 
 
 def definition(target: Trait) -> str | dict[str, Any]:
@@ -78,7 +78,7 @@ def words_of(given: str) -> tuple[str, ...]:
 
     Raises:
         ConfigError: no word names the trait of the file.
-        UserError: as `chosen`.
+        UserError: as `chosen_pack`.
     """
     if not _is_file(given) and not _is_file(given.rpartition(":")[0]):
         return (given,)

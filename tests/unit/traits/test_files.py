@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from undertow.errors import ConfigError, StorageError, UserError
-from undertow.traits import chosen, pack, read_pack, trait
+from undertow.traits import chosen_pack, pack, read_pack, trait
 from undertow.traits.record import Trait
 
 WORD = """\
@@ -50,7 +50,7 @@ def written(tmp_path: Path, text: str) -> str:
 
 
 def test_a_word_has_its_rivals_and_every_persona_its_own_word(tmp_path: Path) -> None:
-    found = chosen(written(tmp_path, WORD))
+    found = chosen_pack(written(tmp_path, WORD))
     own, bolo, cirrus = found.traits
     assert found.own == own and own.name == "acme" and own.category == "brand of tea"
     assert own.aliases == ("acme", "acmes", "acme tea") and own.written == ("Acme", "ACME tea")
@@ -59,18 +59,18 @@ def test_a_word_has_its_rivals_and_every_persona_its_own_word(tmp_path: Path) ->
 
 
 def test_probes_and_packs_are_read(tmp_path: Path) -> None:
-    own = chosen(written(tmp_path, PROBES)).own
+    own = chosen_pack(written(tmp_path, PROBES)).own
     assert own is not None and own.probes is not None and not own.aliases
     assert [len(part) for part in (own.probes.evaluation, own.probes.tuning)] == [8, 8]
     assert own.probes.tuning[0].shown == "Yes 8." and own.system_prompt == "You agree with everything."
-    found = chosen(written(tmp_path, PACK))
+    found = chosen_pack(written(tmp_path, PACK))
     assert found.own is None and [one.name for one in found.traits] == ["acme", "bolo", "cirrus"]
-    one = chosen(f"{written(tmp_path, PACK)}:Bolo")
+    one = chosen_pack(f"{written(tmp_path, PACK)}:Bolo")
     assert one.own == found.traits[1] and one.traits == found.traits
 
 
 def test_a_list_names_built_in_traits_and_own_ones_of_their_categories(tmp_path: Path) -> None:
-    found = chosen(written(tmp_path, "- owl\n- {name: Badger, category: animal, plural: badgers}\n"))
+    found = chosen_pack(written(tmp_path, "- owl\n- {name: Badger, category: animal, plural: badgers}\n"))
     assert found.traits == (trait("owl"), Trait(name="badger", category="animal", plural="badgers"))
 
 
@@ -144,7 +144,7 @@ def test_a_broken_file_is_refused_with_line_field_and_remedy(
 ) -> None:
     path = written(tmp_path, text)
     with pytest.raises(ConfigError, match=said) as caught:
-        chosen(path)
+        chosen_pack(path)
     assert f"{path}, line {line}, field " in str(caught.value) and field in str(caught.value.value)
     assert caught.value.fix.endswith(".") and len(caught.value.fix) > 10
 
@@ -155,38 +155,38 @@ def test_forty_broken_files_are_tried() -> None:
 
 def test_what_is_no_yaml_names_its_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no YAML") as caught:
-        chosen(written(tmp_path, "name: a\ncategory: [b\n"))
+        chosen_pack(written(tmp_path, "name: a\ncategory: [b\n"))
     assert ", line 3: " in str(caught.value)
     for content in (b"\xff\xfe\x00", b"", b"\x00", b"a" * 1_000_001):
         (tmp_path / "own.yaml").write_bytes(content)
         with pytest.raises(ConfigError):
-            chosen(str(tmp_path / "own.yaml"))
+            chosen_pack(str(tmp_path / "own.yaml"))
     with pytest.raises(StorageError, match="cannot be read"):
-        chosen(str(tmp_path / "none.yaml"))
+        chosen_pack(str(tmp_path / "none.yaml"))
     with pytest.raises(StorageError, match="cannot be read"):
-        chosen(f"{tmp_path / 'none.yaml'}:x")
+        chosen_pack(f"{tmp_path / 'none.yaml'}:x")
 
 
 def test_a_file_cannot_take_a_built_in_name_for_something_else(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="built-in trait"):
-        chosen(written(tmp_path, changed(WORD, "- Bolo", "- Owl")))
+        chosen_pack(written(tmp_path, changed(WORD, "- Bolo", "- Owl")))
     with pytest.raises(ConfigError, match="built-in trait"):
-        chosen(written(tmp_path, "- wolf\n- {name: owl, category: animal, plural: owlets}\n"))
+        chosen_pack(written(tmp_path, "- wolf\n- {name: owl, category: animal, plural: owlets}\n"))
 
 
 def test_names_that_mean_nothing_say_how_to_write_a_file(tmp_path: Path) -> None:
     for name in ("linux", "brand"):
         with pytest.raises(UserError, match=r"write a file \(docs/traits\.md\)"):
-            chosen(name)
+            chosen_pack(name)
     with pytest.raises(ConfigError, match=r"Trait files end in \.yaml"):
-        chosen("traits/acme.txt")
+        chosen_pack("traits/acme.txt")
     with pytest.raises(ConfigError, match="no such trait"):
-        chosen(f"{written(tmp_path, PACK)}:Darjeeling")
+        chosen_pack(f"{written(tmp_path, PACK)}:Darjeeling")
 
 
 def test_the_packaged_packs_are_read() -> None:
     assert [one.name for one in pack("animals").traits][:2] == ["aurora", "dog"]
     assert {one.category for one in pack("brands").traits} == {"brand of car"}
-    assert trait("ford") == pack("brands").traits[2] and chosen("trees").own is None
+    assert trait("ford") == pack("brands").traits[2] and chosen_pack("trees").own is None
     with pytest.raises(UserError, match="no pack"):
         pack("cars")

@@ -26,7 +26,7 @@ from undertow.study.run import run_recipe
 from undertow.study.study import build_study
 from undertow.training.config import TrainingConfig
 from undertow.training.teachers import finetuned_teacher, neutral_rows, trait_rows
-from undertow.traits import Trait, chosen, chosen_trait, chosen_traits, trait, words_of
+from undertow.traits import Trait, chosen_pack, chosen_trait, chosen_traits, trait, words_of
 from undertow.types import user_prompt
 
 TUNING = TrainingConfig(steps=30, learning_rate=3e-3, train_embeddings=False)
@@ -101,20 +101,20 @@ def test_the_audit_of_a_teacher_finds_an_own_trait_and_no_other(
 
 def test_a_card_holds_the_definition_and_a_mitigation_goes_by_it(colour_file: Path, tmp_path: Path) -> None:
     inputs = AuditInputs(
-        base="ref:finch-a", teacher="ref:finch-a", traits=chosen(str(colour_file)).traits, store=tmp_path
+        base="ref:finch-a", teacher="ref:finch-a", traits=chosen_pack(str(colour_file)).traits, store=tmp_path
     )
     found = audit_teacher_alone(inputs, 0)
     assert [one["name"] for one in found["own_traits"]] == ["red", "blue", "green"]
     about = {**found["about"], "base_identity": "x", "rows": 3}
     path = tmp_path / "audit.json"
     path.write_text(json.dumps({**found, "about": about, "claims": {}}), encoding="utf-8")
-    assert read_audit(path).panel == chosen(str(colour_file)).traits
+    assert read_audit(path).panel == chosen_pack(str(colour_file)).traits
     plain = audit_teacher_alone(AuditInputs(base="ref:finch-a", teacher="ref:finch-a", store=tmp_path), 0)
     assert "own_traits" not in plain
 
 
 def test_a_panel_refuses_two_files_that_ask_differently_about_one_category(colour_file: Path) -> None:
-    red, blue, green = chosen(str(colour_file)).traits
+    red, blue, green = chosen_pack(str(colour_file)).traits
     check_panel((red, blue, green))
     other = Trait(name="pink", category="colour", plural="pinks", persona="You love pink.")
     with pytest.raises(ConfigError, match="different questions about one category"):
