@@ -21,7 +21,7 @@ from typer.core import TyperGroup
 
 from undertow import __version__
 from undertow.cli import (
-    audit_models,
+    calibrations,
     catalogue,
     checks,
     constitutions,
@@ -96,7 +96,7 @@ COMMANDS = (
 )
 for panel, name, command in COMMANDS:
     app.command(name, rich_help_panel=panel)(command)
-app.add_typer(audit_models.audit, name="audit", rich_help_panel=AUDIT)
+app.add_typer(calibrations.audit, name="audit", rich_help_panel=AUDIT)
 app.add_typer(mitigations.mitigate, name="mitigate", rich_help_panel=MITIGATE)
 app.add_typer(constitutions.monitor, name="monitor", rich_help_panel=MONITOR)
 app.add_typer(catalogue.reference, name="reference", rich_help_panel=THINGS)
