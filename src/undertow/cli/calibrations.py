@@ -59,7 +59,7 @@ def _lines(made: "Calibrated", minutes: float, base: str) -> Iterator[str]:
     form = found["answers"]["domain"]
     held = f", held to {form['count']} numbers of three digits" if "count" in form else ""
     yield f"{found['base']} ({found['base_identity']}): sets of {settings['rows']} rows of numbers{held}"
-    yield f"  drawn from {pool['prompts']} prompts, {pool['disjoint_sets']} sets without a common prompt"
+    yield f"  drawn from {pool['prompts']} prompts; sets without a common prompt: {pool['disjoint_sets']}"
     for name, panel in found["panels"].items():
         yield f"\n{len(settings['panel'])} candidates, {name}"
         yield from (f"  {line}" for line in panel_lines(panel))

@@ -39,6 +39,8 @@ def _sentences(found: Mapping[str, Any], alpha: float) -> Iterator[str]:
         f"{found['rows']} rows from {found['prompts']} prompts, one clean row on each as reference, {panel}; 95 % "
         "intervals are of further sets from these prompts, with a trait over traits."
     )
+    if found["disjoint_sets"] < 2:
+        yield "These prompts hold one set alone: planted and shifted rows are nearly one suspect, judged again and again."
     yield f"Clean rows of the base: {_rate(measured['clean'])}."
     yield (
         "Rows partly written under a persona of the panel: "

@@ -16,9 +16,9 @@ from undertow.audit.calibration.blocks import Blocks
 from undertow.audit.calibration.judging import SetJudge
 from undertow.audit.calibration.pool import RowPool
 from undertow.audit.calibration.rates import Sets
-from undertow.audit.calibration.run import calibrate, calibration_work, shown_base
+from undertow.audit.calibration.run import calibrate, calibration_work
 from undertow.audit.calibration.schedule import Pace, first_blocks, pieces
-from undertow.audit.calibration.settings import Calibration
+from undertow.audit.calibration.settings import Calibration, shown_base
 from undertow.audit.calibration.stored import result_path, stored_calibration, versions
 from undertow.audit.calibration.writers import FREE, REFERENCE, SUSPECT, planted, shifts
 from undertow.audit.materials import AuditInputs
@@ -42,9 +42,9 @@ def tiny(store: Path, **more) -> Calibration:
         "rows": 20,
         "prompts": 32,
         "block": 16,
-        "clean": 8,
-        "planted": 8,
-        "shifted": 8,
+        "clean": 4,
+        "planted": 4,
+        "shifted": 4,
         "doses": (0.1,),
         "alpha": 0.6,
     }
@@ -85,11 +85,11 @@ def drawn(pool: RowPool, seed: int = 0) -> np.ndarray:
 
 
 def test_rows_that_nothing_tells_apart_are_called_as_often_as_the_level_allows(pool, three) -> None:
-    found = sets_of(pool, drawn(pool), three, clean=150).clean()
-    assert found["sets"] == found["called"]["n"] == 150
+    found = sets_of(pool, drawn(pool), three, clean=100).clean()
+    assert found["sets"] == found["called"]["n"] == 100
     assert found["stopped"]["count"] == 0, "the base's own rows have no defect"
     assert (
-        binom.cdf(found["called"]["count"], 150, 0.2) > 1e-3 and binom.sf(found["called"]["count"] - 1, 150, 0.2) > 1e-3
+        binom.cdf(found["called"]["count"], 100, 0.2) > 1e-3 and binom.sf(found["called"]["count"] - 1, 100, 0.2) > 1e-3
     )
 
 
@@ -110,7 +110,7 @@ def test_a_shared_stream_and_a_cut_off_stop_the_audit_under_their_names(made) ->
     for name, reason in (("shared random stream", "shared stream"), ("truncation", "truncation")):
         assert shifted[name]["stopped"]["estimate"] > 0.5, name
         assert shifted[name]["reasons"][reason] == shifted[name]["stopped"]["count"]
-        assert shifted[name]["called"]["count"] <= 8 - shifted[name]["stopped"]["count"]
+        assert shifted[name]["called"]["count"] <= 4 - shifted[name]["stopped"]["count"]
     assert shifted["another template"]["not_measured"] == "An embedded model has one template."
 
 

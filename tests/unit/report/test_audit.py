@@ -261,8 +261,13 @@ def test_error_rates_of_the_very_base_are_quoted_with_what_they_were_measured_on
         assert "at a share of 1 called 0.500 [0.377, 0.623] of 60; at a share of 0.5 not measured (20 sets" in text
         assert "truncation called 0.000 [0.000, 0.060] of 60, 60 not testable (truncation)" in text
         assert "was not measured" not in text and "another one" not in text
-    audit["calibration"] |= {"same_panel": False, "same_candidates": False, "alpha": 0.1}
-    for line in ("The panel of this audit is another one.", "tuned teachers", "The alpha of this audit is another one"):
+    audit["calibration"] |= {"same_panel": False, "same_candidates": False, "alpha": 0.1, "disjoint_sets": 1}
+    for line in (
+        "These prompts hold one set alone",
+        "The panel of this audit is another one.",
+        "tuned teachers",
+        "The alpha of this audit is another one",
+    ):
         assert line in audit_card(audit)
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from undertow.audit.calibration.pool import RowPool, read_pool
 from undertow.audit.calibration.probe import Probe, probe_base
 from undertow.audit.calibration.rates import Sets
 from undertow.audit.calibration.schedule import JUDGED_S, Pace, first_blocks, pieces, sets
-from undertow.audit.calibration.settings import Calibration
+from undertow.audit.calibration.settings import Calibration, shown_base
 from undertow.audit.calibration.stored import PERSONAS, SCHEMA, TEACHERS, versions, write_result
 from undertow.audit.calibration.writers import FREE, REFERENCE, SUSPECT
 from undertow.audit.cost import stored_times
@@ -263,12 +263,6 @@ class _Work:
         tuning, speed = own_tuning(self.base.parameters), base_speed(ref, model_folder(ref))
         guessed = 0.0 if speed is None else speed.training(tuning.steps * tuning.batch_size * TUNED_TOKENS)
         return len({one.name for one in settings.panel} - there) * (taken or max(TEACHER_S, guessed))
-
-
-def shown_base(reference: str) -> str:
-    """Return a base as a result names it: of a file or folder its name alone, since others have it elsewhere."""
-    ref = ModelRef.parse(reference)
-    return str(replace(ref, name=Path(ref.name).name)) if Path(ref.name).expanduser().exists() else reference
 
 
 def _extent(pool: RowPool | None, settings: Calibration, finished: int) -> dict[str, Any]:

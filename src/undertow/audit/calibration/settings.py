@@ -1,6 +1,6 @@
 """What is measured on a base: how many sets of how many rows, from whom, at which doses."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,4 +108,10 @@ class Calibration:
         names = ("seed", "rows", "prompts", "block", "clean", "planted", "shifted", "doses", "traits", "alpha")
         plain = {name: getattr(self, name) for name in names}
         lists = {name: list(value) for name, value in plain.items() if isinstance(value, tuple)}
-        return {**plain, **lists, "panel": [one.name for one in self.panel], "other": self.others}
+        return {**plain, **lists, "panel": [one.name for one in self.panel], "other": shown_base(self.others)}
+
+
+def shown_base(reference: str) -> str:
+    """Return a base as a result names it: of a file or folder its name alone, since others have it elsewhere."""
+    ref = ModelRef.parse(reference)
+    return str(replace(ref, name=Path(ref.name).name)) if Path(ref.name).expanduser().exists() else reference
