@@ -40,7 +40,7 @@ def _sentences(found: Mapping[str, Any], alpha: float) -> Iterator[str]:
         "intervals are of further sets from these prompts, with a trait over traits."
     )
     if found["disjoint_sets"] < 2:
-        yield "These prompts hold one set alone: planted and shifted rows are nearly one suspect, judged again and again."
+        yield "These prompts hold one set alone: planted and shifted rows are nearly one suspect, judged many times."
     yield f"Clean rows of the base: {_rate(measured['clean'])}."
     yield (
         "Rows partly written under a persona of the panel: "
