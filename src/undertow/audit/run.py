@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
+from undertow.audit.calibration.stored import stored_calibration
 from undertow.audit.decision import with_decision
 from undertow.audit.finding import Finding, NotTestable, not_testable
 from undertow.audit.materials import AuditInputs, Materials
@@ -70,7 +71,15 @@ def run_audit(
     }
     absent = missing(_available(inputs, materials) | ({"bank"} if bank is not None else set()))
     found = {**audit_json(declared, findings, about), **_seen(materials), **own_traits(inputs.panel)}
-    return with_decision({**found, "lineage": lineage, "missing": absent})
+    return with_decision({**found, "lineage": lineage, "missing": absent, "calibration": figures_of(inputs)})
+
+
+def figures_of(inputs: AuditInputs) -> dict[str, Any] | None:
+    """Return what was measured of audits of rows on this base, if the store has it."""
+    if not inputs.rows:
+        return None
+    names = [one.name for one in inputs.panel]
+    return stored_calibration(inputs.base, inputs.store, names, inputs.budget.teachers)
 
 
 def _told_apart(running: Sequence[AuditStage], materials: Materials) -> tuple[list[AuditStage], list[Finding]]:

@@ -39,6 +39,7 @@ class AuditStage:
         kind: what its detection says of whoever wrote the rows: "tuned", on anything at all, or "trait". A claim that
             is detected has the kind of its first stage, unless a later one that could decide it detects too.
         otherwise: what it means that this stage detects nothing although the claim is detected by the one before it.
+        version: raised when the same inputs give another finding; error rates that were measured hold for one version.
     """
 
     name: str
@@ -55,6 +56,7 @@ class AuditStage:
     next_steps: tuple[str, ...] = ()
     kind: Literal["tuned", "trait"] | None = None
     otherwise: str = ""
+    version: int = 1
 
     def planned(self, available: Collection[str]) -> bool:
         """Tell whether inputs allow it."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from undertow.cli.audit_models import audit
 from undertow.cli.audits import FOUND, check_claims, source_digest
+from undertow.cli.calibrations import audit
 from undertow.cli.options import Json, quoted, show
 from undertow.errors import ConfigError
 

@@ -11,9 +11,10 @@ from markupsafe import Markup, escape
 from undertow.audit.decision_answers import KINSHIP, beside_neutral
 from undertow.audit.stages import next_steps as what_to_do
 from undertow.report.decision import decision_card, decision_of, decision_parts, decision_text
+from undertow.report.error_rates import error_rates
 from undertow.report.numbers import cell_text
 from undertow.report.render import PAGE, environment, write_page
-from undertow.report.seen import defects, headline_of_rows, other_causes, sight_line, unmeasured
+from undertow.report.seen import defects, headline_of_rows, other_causes, sight_line
 from undertow.report.signing.statement import STATEMENT_FILE, page_bytes, statement_bytes, statement_of
 from undertow.store.disk import write_file
 
@@ -234,7 +235,7 @@ def render_audit(folder: Path, audit: AuditJson) -> Path:
         defects=defects(audit),
         sight=sight_line(audit),
         causes=other_causes(audit),
-        unmeasured=unmeasured(audit),
+        rates=error_rates(audit),
         caution=CAUTION,
         cell=cell_text,
         evidence=_evidence(audit),
@@ -282,8 +283,8 @@ def audit_card(audit: AuditJson) -> str:
     lines[-1] += (
         "declared with the stages before the data were read. An effect is in its stage's own unit (audit.json)."
     )
-    if warning := unmeasured(audit):
-        lines += ["", warning]
+    if rates := error_rates(audit):
+        lines += ["", rates]
     if kin := lineage_line(audit):
         lines += ["", f"Teacher and base, lineage: {kin}."]
     if found := defects(audit):
@@ -311,8 +312,8 @@ def summarise_audit(audit: AuditJson) -> str:
     lines += [f"defect      {line}" for line in defects(audit)]
     if causes := other_causes(audit):
         lines += ["", "other causes of the difference:", *(f"- {line}" for line in causes)]
-    if warning := unmeasured(audit):
-        lines += ["", warning]
+    if rates := error_rates(audit):
+        lines += ["", rates]
     lines.append("")
     for one in audit["findings"]:
         lines.append(_line(one, said))

@@ -8,11 +8,6 @@ from undertow.audit.rows.defect import TUNED
 
 AuditJson = Mapping[str, Any]
 
-UNMEASURED = (
-    "The error rate on this base was not measured: docs/calibration.md has the embedded bases alone. Where a p-value "
-    "stands, its null is exact given the reference."
-)
-
 
 def defects(audit: AuditJson) -> list[str]:
     """Return each defect with its likely cause and what to do, as sentences."""
@@ -57,13 +52,6 @@ def other_causes(audit: AuditJson) -> list[str]:
             out, why = trait, "neutral writers were compared" + ("" if trait else ", and stand out as much")
         lines.append(f"{'Ruled out' if out else 'Not ruled out'}: {one['cause']} ({why}).")
     return lines
-
-
-def unmeasured(audit: AuditJson) -> str | None:
-    """Return a warning where something was tested with a base whose error rate nobody has measured, or None."""
-    embedded = str(audit["about"].get("base", "")).startswith("ref:")
-    tested = any(one["status"] != "not_testable" for one in audit["claims"].values())
-    return UNMEASURED if tested and not embedded else None
 
 
 def _sentence(text: str) -> str:

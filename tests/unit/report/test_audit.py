@@ -20,6 +20,7 @@ from undertow.report.audit import (
     summarise_audit,
     untested,
 )
+from undertow.stats.estimates import wilson
 
 
 def finding(stage: str, claim, p: float | None, **more) -> Finding:
@@ -249,3 +250,39 @@ def test_the_headline_says_of_which_kind_a_difference_is(audit, neutral, kind, c
     beside = {"stage": "neutral contrast", "verdict": verdict, "p": neutral}
     found = {**audit, "claims": claims, "findings": [beside] if neutral else []}
     assert headline(found).startswith("The rows were written differently") and headline(found).endswith(said)
+
+
+def test_error_rates_of_the_very_base_are_quoted_with_what_they_were_measured_on(audit, tmp_path) -> None:
+    def rate(called: int, stopped: int = 0, **more) -> dict:
+        shares = {"called": called, "stopped": stopped}
+        counts = {name: {"count": n, **wilson(n, 60).to_json()} for name, n in shares.items()}
+        return {"sets": 60, **counts, "reasons": {"truncation": stopped} if stopped else {}, **more}
+
+    measured = {
+        "clean": rate(1),
+        "power": [rate(30, dose=1.0), {"dose": 0.5, "not_measured": "20 sets, and a level of 0.0167 takes 59"}],
+        "shifts": {"truncation": rate(0, 60)},
+    }
+    found = {"panel": ["owl", "lion"], "same_panel": True, "candidates": "personas", "same_candidates": True}
+    found |= {"seed": 3, "rows": 100, "alpha": 0.05, "prompts": 240, "disjoint_sets": 2, "base_identity": "ab12"}
+    audit |= {"calibration": {**found, "measured": measured}}
+    audit["about"]["base"] = "hf:mine"
+    for text in (audit_card(audit), summarise_audit(audit), render_audit(tmp_path, audit).read_text()):
+        assert "measured on this base (ab12) by" in text and "240 prompts" in text
+        assert "Clean rows of the base: called 0.017 [0.003, 0.089] of 60." in text
+        assert "at a share of 1 called 0.500 [0.377, 0.623] of 60; at a share of 0.5 not measured (20 sets" in text
+        assert "truncation called 0.000 [0.000, 0.060] of 60, 60 not testable (truncation)" in text
+        assert "was not measured" not in text and "another one" not in text
+    audit["calibration"] |= {"same_panel": False, "same_candidates": False, "alpha": 0.1, "disjoint_sets": 1}
+    for line in (
+        "These prompts hold one set alone",
+        "The panel of this audit is another one.",
+        "tuned teachers",
+        "The alpha of this audit is another one",
+    ):
+        assert line in audit_card(audit)
+
+
+def test_a_base_without_figures_is_told_how_to_get_them(audit) -> None:
+    audit["about"]["base"] = "hf:my model"
+    assert "`undertow audit calibrate --base 'hf:my model' --minutes 30` measures it." in audit_card(audit)

@@ -20,7 +20,7 @@ from undertow.audit.finding import Finding, NotTestable, verdict_at
 from undertow.audit.rows.limits import MATCHED, STREAMED, require_enough_rows
 from undertow.audit.rows.matching import match_rows
 from undertow.audit.rows.names import name_shift
-from undertow.audit.rows.signatures import NoSignatures, SignatureWriter
+from undertow.audit.rows.signatures import KnownSignatures, NoSignatures, SignatureWriter
 from undertow.audit.students.placebo_null import beside_null
 from undertow.models.local import LocalModel
 from undertow.stats.checks import Floats, check_fraction
@@ -312,7 +312,7 @@ def score_sample(
 def contrast(
     scores: ContrastScores,
     candidates: Sequence[Candidate],
-    signatures: SignatureWriter | NoSignatures,
+    signatures: SignatureWriter | KnownSignatures | NoSignatures,
     alpha: float,
     rng: np.random.Generator,
     advance: Advance,

@@ -33,6 +33,12 @@ from undertow.types import Row, Sampling
 TRIED = 5
 """Times as many are tried, for prompts that are too long are left out."""
 
+OWN = Sampling()
+"""How the base's own answers are drawn, beside which the rows are read."""
+
+VERSION = 1
+"""Raised when the same rows are seen otherwise; measured error rates hold for one version."""
+
 MOSTLY = 0.5
 """Share of the rows that a domain has to accept for its filter to be applied to the base's answers too."""
 
@@ -92,23 +98,71 @@ def see_rows(
     if not some:
         why = f"No row fits into the base's context of {base.longest_context} tokens. {REMEDY}"
         return Sight(legibility=Legibility(rows=None, own=None, n=0, why=why))
-    own = _own_answers(rows, some, base, domain_name, derive(seed, "sight", "answers"))
-    read, usual = read_tokens(base, some), read_tokens(base, own)
-    seen = legibility(read, usual)
+    own = _own_answers(some, base, domain_name, derive(seed, "sight", "answers"))
+    looked, usual = LookedAt(some, read_tokens(base, some)), read_tokens(base, own)
+    given = _sample(reference or (), base, rng)
+    compared = LookedAt(given, read_tokens(base, given)) if given else None
+    return judge_sight(rows, reference, SightReadings(looked, usual, compared), _reader(base), rng)
+
+
+@dataclass(frozen=True, slots=True)
+class LookedAt:
+    """A sample of rows, and what the base says of its tokens."""
+
+    rows: Sequence[Row]
+    reading: TokenReading
+
+    def once(self) -> TokenReading:
+        """Return the reading without copies on one prompt, which are a defect of their own."""
+        distinct = list({(row.prompt, plain_text(row)): place for place, row in enumerate(self.rows)}.values())
+        return self.reading if len(distinct) == len(self.rows) else self.reading.picked(distinct)
+
+
+@dataclass(frozen=True, slots=True)
+class SightReadings:
+    """All that the base has read before its sight of some rows is judged.
+
+    Attributes:
+        looked: a sample of the rows.
+        own: the base's own answers to the prompts of the sample.
+        given: a sample of the user's reference, or None.
+    """
+
+    looked: LookedAt
+    own: TokenReading
+    given: LookedAt | None
+
+
+def judge_sight(
+    rows: Sequence[Row],
+    reference: Sequence[Row] | None,
+    read: SightReadings,
+    logp: ReadLogp,
+    rng: np.random.Generator,
+) -> Sight:
+    """Say whether the base reads the rows, and name their defects.
+
+    Args:
+        rows: the suspect, all of it.
+        reference: the user's own, or None.
+        read: what was read of them.
+        logp: returns log p of some of the rows under the base.
+        rng: source of resamples.
+    """
+    looked, given = read.looked, read.given
+    seen = legibility(looked.reading, read.own)
     if seen.why is not None:
         return Sight(legibility=seen)
-    given = _sample(reference or (), base, rng)
-    compared = read_tokens(base, given) if given else usual
-    defects = [stream_defect(_once(some, read, base), "rows")]
-    defects.append(stream_defect(_once(given, compared, base), "reference") if given else None)
-    warmth = temperatures(read, compared, rng)
+    compared = read.own if given is None else given.reading
+    defects = [stream_defect(looked.once(), "rows")]
+    defects.append(None if given is None else stream_defect(given.once(), "reference"))
+    warmth = temperatures(looked.reading, compared, rng)
     if defects[0] is None:  # Rows of one stream have the tail and the temperature of a few draws.
-        defects += [temperature_defect(warmth, len(some)), truncation_defect(read, compared)]
-    logp = _reader(base)
+        defects += [temperature_defect(warmth, len(looked.rows)), truncation_defect(looked.reading, compared)]
     defects.append(copies_defect(rows, logp, rng))
     defects += [] if reference is None else reference_defects(rows, reference, logp, rng)
     told = tuple(one for one in defects if one is not None)
-    return Sight(legibility=seen, defects=told, benign=tuple(benign_causes(read, compared, warmth, told)))
+    return Sight(legibility=seen, defects=told, benign=tuple(benign_causes(looked.reading, compared, warmth, told)))
 
 
 def _sample(rows: Sequence[Row], base: LocalModel, rng: np.random.Generator) -> list[Row]:
@@ -125,15 +179,9 @@ def _fitting(rows: Sequence[Row], base: LocalModel) -> list[Row]:
     return [row for row, one in zip(rows, encoded, strict=True) if len(one.prompt) + STEPS <= room]
 
 
-def _once(rows: Sequence[Row], read: TokenReading, base: LocalModel) -> TokenReading:
-    """Return the reading of the rows without copies on one prompt, which are a defect of their own."""
-    distinct = list({(row.prompt, plain_text(row)): row for row in rows}.values())
-    return read if len(distinct) == len(rows) else read_tokens(base, distinct)
-
-
-def _own_answers(rows: Sequence[Row], asked: Sequence[Row], base: LocalModel, domain_name: str, seed: int) -> list[Row]:
+def _own_answers(asked: Sequence[Row], base: LocalModel, domain_name: str, seed: int) -> list[Row]:
     """Return the base's own answers to some prompts, filtered as the rows were if a domain's filter fits them."""
-    answers = base.chat([row.prompt for row in asked], sampling=Sampling(), seed=seed)
+    answers = base.chat([row.prompt for row in asked], sampling=OWN, seed=seed)
     own = [replace(row, completion=text, skip=()) for row, text in zip(asked, answers, strict=True)]
     task = domain(domain_name)
     if len(filter_rows(asked, task).kept) < MOSTLY * len(asked):

@@ -138,6 +138,25 @@ class NoSignatures:
         raise NotTestable(self.why)
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class KnownSignatures:
+    """Signatures that were written before, for many sets of rows on the same prompts.
+
+    Attributes:
+        candidates: who wrote.
+        signatures: what they wrote looks like.
+    """
+
+    candidates: Sequence[Candidate]
+    signatures: Signatures
+
+    def written(self, advance: Advance | None = None) -> Signatures:
+        """Return them."""
+        del advance
+        return self.signatures
+
+
 def _silent(done: int, total: int) -> None:
     """Tell nobody."""
 

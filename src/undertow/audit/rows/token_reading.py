@@ -79,6 +79,24 @@ class TokenReading:
         np.add.at(found, self.row, self.logp)
         return found
 
+    def picked(self, places: Sequence[int] | Places) -> "TokenReading":
+        """Return the reading of some of the rows, in this order, each once."""
+        new = np.full(self.rows, -1, dtype=np.int64)
+        new[places] = np.arange(len(places))
+        row = new[self.row]
+        there = row >= 0
+        return TokenReading(
+            row=row[there],
+            step=self.step[there],
+            token=self.token[there],
+            logp=self.logp[there],
+            by_id=self.by_id[there],
+            by_rank=self.by_rank[there],
+            at_temperature=self.at_temperature[places],
+            outside=self.outside[places],
+            rows=len(places),
+        )
+
 
 def encode_completions(base: LocalModel, rows: Sequence[Row]) -> list[Encoded]:
     """Turn rows into token ids, `STEPS` of a completion at most without the end of turn: a cut text has none."""

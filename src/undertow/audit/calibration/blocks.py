@@ -1,0 +1,178 @@
+"""Blocks: the answers of one writer to some prompts, and what base and panel read in them, kept in the store.
+
+A block is written and read once, whichever sets draw from it. Its rows and the base's reading of their tokens are one
+artifact, the scores of a panel another.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from undertow.audit.calibration.settings import Calibration
+from undertow.audit.calibration.writers import RowWriter, block_seed, write_block
+from undertow.audit.finding import NotTestable
+from undertow.audit.rows.signatures import KnownSignatures, NoSignatures, Signatures, signature_writer
+from undertow.audit.rows.token_reading import TokenReading, read_tokens
+from undertow.domains.base import AbstractDomain
+from undertow.models.local import LocalModel
+from undertow.seeds import derive
+from undertow.stats.checks import Floats
+from undertow.store.runner import Executor, Runner, StageContext, find_stage
+from undertow.store.stages import Stage
+from undertow.training.scoring import Candidate, contrast_scores
+from undertow.types import Advance, Row, user_prompt
+
+ROWS, SCORES, SIGNATURES = "calibration-rows", "calibration-scores", "calibration-signatures"
+"""Kinds of stages."""
+
+VERSION = 1
+"""Raised when the same settings give other rows, readings or scores."""
+
+TEXTS, READING, ARRAYS, WHY = "rows.json", "reading.safetensors", "scores.safetensors", "why.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The rows of one writer on one block of prompts.
+
+    Attributes:
+        writer: who writes.
+        block: place of the block, from 0.
+    """
+
+    writer: RowWriter
+    block: int
+
+
+@final
+class Blocks:
+    """Makes pieces, and finds those that are there.
+
+    Args:
+        settings: of the calibration.
+        base: the model.
+        task: whose prompts are answered.
+        candidates: of the panel.
+        panel: what tells these candidates from others, as plain data.
+    """
+
+    def __init__(
+        self,
+        settings: Calibration,
+        base: LocalModel,
+        task: AbstractDomain,
+        candidates: Sequence[Candidate],
+        panel: dict[str, Any],
+    ) -> None:
+        self.settings, self.base, self.task, self.candidates = settings, base, task, candidates
+        self._panel = {**panel, "candidates": [one.label for one in candidates]}
+        self._of = {"base": settings.identity, "seed": settings.seed, "domain": task.config(), "size": settings.block}
+        self._prompts = task.prompts(settings.blocks * settings.block, derive(settings.seed, "calibration", "prompts"))
+
+    def prompts(self, block: int) -> list[str]:
+        """Return the user turns of a block."""
+        size = self.settings.block
+        return self._prompts[block * size : (block + 1) * size]
+
+    def stages(self, piece: Piece) -> list[Stage]:
+        """Return the stages of a piece: its rows, then their scores if the panel reads them."""
+        config = {**self._of, "writer": piece.writer.to_config(), "block": piece.block}
+        config["answers"] = block_seed(self.settings, piece.writer, piece.block)
+        first = piece.block * self.settings.block
+        label = f"{piece.writer.name}, prompts {first + 1} to {first + self.settings.block}"
+        rows = Stage(kind=ROWS, version=VERSION, config=config, label=label)
+        if not piece.writer.scored:
+            return [rows]
+        scores = Stage(kind=SCORES, version=VERSION, config=self._panel, parents={"rows": rows}, label=f"{label}, read")
+        return [rows, scores]
+
+    def missing(self, piece: Piece) -> list[Stage]:
+        """Return the stages of a piece that the store lacks."""
+        return [one for one in self.stages(piece) if find_stage(one, self.settings.store) is None]
+
+    def make(self, piece: Piece, advance: Advance | None = None) -> None:
+        """Write and read what is missing of a piece."""
+
+        def write(context: StageContext) -> None:
+            seed = context.config["answers"]
+            rows = write_block(piece.writer, self.base, self.prompts(piece.block), self.task, seed)
+            save_rows(context.out, rows, read_tokens(self.base, rows))
+
+        def score(context: StageContext) -> None:
+            rows = self._rows(piece, context.parents["rows"])
+            save_file({"scores": contrast_scores(rows, self.base, self.candidates, advance)}, context.out / ARRAYS)
+
+        executors: dict[str, Executor] = {ROWS: write, SCORES: score}
+        Runner(self.settings.store, executors).run(self.stages(piece)[-1:])
+
+    def read(self, piece: Piece) -> tuple[list[Row], TokenReading]:
+        """Return the rows of a piece that is there, and what the base reads in them."""
+        folder = self.stages(piece)[0].key.folder(self.settings.store)
+        return self._rows(piece, folder), load_reading(folder)
+
+    def scores(self, piece: Piece) -> Floats:
+        """Return the scores of a piece that is there, float [prompts, candidates]; NaN where the panel reads none."""
+        if not piece.writer.scored:
+            return np.full((self.settings.block, len(self.candidates)), np.nan)
+        return load_file(self.stages(piece)[1].key.folder(self.settings.store) / ARRAYS)["scores"]
+
+    def _rows(self, piece: Piece, folder: Path) -> list[Row]:
+        texts: list[str] = json.loads((folder / TEXTS).read_text(encoding="utf-8"))
+        first = piece.block * self.settings.block
+        pairs = zip(self.prompts(piece.block), texts, strict=True)
+        return [Row(f"{first + at:06d}", user_prompt(prompt), text) for at, (prompt, text) in enumerate(pairs)]
+
+    def signature_stage(self, rows: Sequence[Row]) -> Stage:
+        """Return the stage of what the candidates' own answers to the prompts of some rows look like."""
+        config = {**self._of, **self._panel, "rows": [[row.id, row.completion] for row in rows]}
+        return Stage(kind=SIGNATURES, version=VERSION, config=config, label="rows of the candidates, for names")
+
+    def signatures(self, rows: Sequence[Row]) -> KnownSignatures | NoSignatures:
+        """Return the signatures of the candidates on the prompts of clean rows, or why there are none; written once.
+
+        Args:
+            rows: of the base, accepted by the domain.
+        """
+
+        def write(context: StageContext) -> None:
+            seed = derive(self.settings.seed, "calibration", "signatures")
+            writer = signature_writer(rows, self.base, self.candidates, self.task.name, seed)
+            try:
+                found = writer.written(context.advance)
+            except NotTestable as reason:  # it is kept, for it takes as long to find out
+                (context.out / WHY).write_text(str(reason), encoding="utf-8")
+            else:
+                save_file({"shifts": found.shifts, "covariance": found.covariance}, context.out / ARRAYS)
+
+        stage = self.signature_stage(rows)
+        folder = Runner(self.settings.store, {SIGNATURES: write}).run([stage])[stage.fingerprint]
+        if (folder / WHY).exists():
+            return NoSignatures(self.candidates, (folder / WHY).read_text(encoding="utf-8"))
+        return KnownSignatures(self.candidates, Signatures(**load_file(folder / ARRAYS)))
+
+
+def save_rows(folder: Path, rows: Sequence[Row], reading: TokenReading) -> None:
+    """Keep the completions of a block and the reading of their tokens."""
+    (folder / TEXTS).write_text(json.dumps([row.completion for row in rows]), encoding="utf-8")
+    arrays = {one.name: getattr(reading, one.name) for one in fields(reading) if one.name != "rows"}
+    save_file(arrays, folder / READING)
+
+
+def load_reading(folder: Path) -> TokenReading:
+    """Return what `save_rows` kept of the reading."""
+    arrays = load_file(folder / READING)
+    return TokenReading(**arrays, rows=len(arrays["outside"]))
+
+
+def joined_readings(parts: Sequence[TokenReading]) -> TokenReading:
+    """Put the readings of several blocks behind one another."""
+    starts = np.cumsum([0, *(part.rows for part in parts)])
+    row = np.concatenate([part.row + start for part, start in zip(parts, starts[:-1], strict=True)])
+    others = [one.name for one in fields(TokenReading) if one.name not in ("row", "rows")]
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in others}
+    return TokenReading(row=row, **arrays, rows=int(starts[-1]))

@@ -1,0 +1,180 @@
+"""From outcomes to rates with intervals: sets of clean rows, of planted rows by dose, and of each benign shift.
+
+Sets are drawn anew from one pool, so those of a rate share prompts and rows: Wilson's intervals are of further sets
+from this pool. For clean rows that is all, since each set tosses its own coins. How much another pool would differ
+shows in the interval over traits, whose personas wrote rows of their own.
+Where fewer sets could be judged than a level needs, there is no figure, and the reason stands in its place.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from undertow.audit.calibration.judging import Outcome, SetJudge
+from undertow.audit.calibration.pool import Places, RowPool
+from undertow.audit.calibration.settings import Calibration
+from undertow.audit.calibration.writers import ONE_TEMPLATE, REFERENCE, SUSPECT, TEMPLATE, RowWriter, planted, shifts
+from undertow.audit.students.placebo_null import needed
+from undertow.seeds import derive
+from undertow.stats.estimates import mean_t, wilson
+from undertow.types import Advance
+
+Draw = tuple[Places, Places, Places]
+"""Prompts, suspect and reference of a set."""
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Draws and judges sets.
+
+    Attributes:
+        settings: how many of how many rows.
+        judge: of each.
+        advance: called with (sets judged, sets) by `measured`.
+    """
+
+    settings: Calibration
+    judge: SetJudge
+    advance: Advance
+
+    @property
+    def pool(self) -> RowPool:
+        """What they are drawn from."""
+        return self.judge.pool
+
+    def measured(self) -> dict[str, Any]:
+        """Return every rate as plain data."""
+        total = 2 + len(self.settings.doses)
+        found: dict[str, Any] = {"clean": self.clean()}
+        self.advance(1, total)
+        power: list[dict[str, Any]] = []
+        for dose in self.settings.doses:
+            power.append(self.power(dose))
+            self.advance(1 + len(power), total)
+        shifted = self.shifts()
+        self.advance(total, total)
+        return {**found, "power": power, "shifts": shifted}
+
+    def clean(self) -> dict[str, Any]:
+        """Return how often rows of the base are called, or stopped, against other rows of the base."""
+        able = np.flatnonzero(self.pool.able)
+        if short := self._short(len(able), "prompts that the base answers twice by the domain's rules"):
+            return short
+        return self._rate(
+            self._judged("clean", self.settings.clean, lambda rng: self._answered(self._some(able, rng), rng))
+        )
+
+    def power(self, dose: float) -> dict[str, Any]:
+        """Return how often rows are called of which a share is written under a planted trait's persona."""
+        traits: dict[str, Any] = {}
+        outcomes: list[Outcome] = []
+        right = wrong = 0
+        for writer in planted(self.settings):
+            name = str(writer.trait)
+            if writer not in self.pool.at:
+                traits[name] = {"not_measured": "its rows are not written yet"}
+                continue
+            own = self._planted(writer, dose)
+            if isinstance(own, str):
+                traits[name] = {"not_measured": own}
+                continue
+            outcomes += own
+            right += sum(one.named == name for one in own)
+            wrong += sum(one.named not in (name, None) for one in own)
+            traits[name] = {
+                "n": len(own),
+                "called": sum(one.called for one in own),
+                "named": sum(one.named == name for one in own),
+                "first": sum(one.first == name for one in own),
+            }
+        found = {"dose": dose, **self._rate(outcomes)}
+        if "not_measured" not in found:
+            measured = [one for one in traits.values() if "n" in one]
+            n = len(outcomes)
+            over = mean_t([one["called"] / one["n"] for one in measured])
+            found["over_traits"] = replace(over, low=max(0.0, over.low), high=min(1.0, over.high)).to_json()
+            found["first"] = wilson(sum(one["first"] for one in measured), n).to_json()
+            names = {"right": wilson(right, n).to_json(), "wrong": wilson(wrong, n).to_json()}
+            found["named"] = {"not_measured": why} if (why := self.judge.why_no_name) else names
+        return {**found, "traits": traits}
+
+    def shifts(self) -> dict[str, Any]:
+        """Return how often each benign shift is called, and how often it is stopped, by its name."""
+        found: dict[str, Any] = {}
+        for writer in shifts(self.settings):
+            able = np.flatnonzero(self.pool.able & self.pool.has(writer))
+            what = f"prompts with accepted rows of the shift '{writer.name}'"
+            short = self._short(len(able), what)
+            found[writer.name] = short or self._rate(
+                self._judged(
+                    writer.name, self.settings.shifted, lambda rng, w=writer, some=able: self._other(w, some, rng)
+                )
+            )
+        return {**found, **({} if TEMPLATE in found else {TEMPLATE: {"not_measured": ONE_TEMPLATE}})}
+
+    def _planted(self, writer: RowWriter, dose: float) -> list[Outcome] | str:
+        """Return what came of sets with a share of a persona's rows, or why there are none."""
+        able = self.pool.able
+        own, n = np.flatnonzero(able & self.pool.has(writer)), self.settings.rows
+        several = round(dose * n)
+        for there, wanted in ((int(able.sum()), n), (len(own), several)):
+            if there < wanted:
+                return f"{there} prompts with accepted rows, and {wanted} are needed"
+
+        def draw(rng: np.random.Generator) -> Draw:
+            carriers = rng.choice(own, several, replace=False)
+            rest = rng.choice(np.setdiff1d(np.flatnonzero(able), carriers), n - several, replace=False)
+            prompts, suspect, reference = self._answered(np.concatenate([carriers, rest]), rng)
+            suspect[:several] = self.pool.places(writer, carriers)
+            return prompts, suspect, reference
+
+        return self._judged(f"{writer.name} {dose:g}", self.settings.planted, draw)
+
+    def _some(self, able: Places, rng: np.random.Generator) -> Places:
+        return rng.choice(able, self.settings.rows, replace=False)
+
+    def _answered(self, prompts: Places, rng: np.random.Generator) -> Draw:
+        """Let a coin decide for each prompt which answer of the base is the suspect's."""
+        coin = rng.integers(0, 2, len(prompts)).astype(bool)
+        one, other = self.pool.places(SUSPECT, prompts), self.pool.places(REFERENCE, prompts)
+        return prompts, np.where(coin, one, other), np.where(coin, other, one)
+
+    def _other(self, writer: RowWriter, able: Places, rng: np.random.Generator) -> Draw:
+        """Draw prompts, with the rows of a shift as the suspect and either answer of the base as the reference."""
+        prompts, _, reference = self._answered(self._some(able, rng), rng)
+        return prompts, self.pool.places(writer, prompts), reference
+
+    def _judged(self, what: str, times: int, draw: Callable[[np.random.Generator], Draw]) -> list[Outcome]:
+        """SetJudge so many sets, each with a generator of its own."""
+        found: list[Outcome] = []
+        for turn in range(times):
+            rng = np.random.default_rng(derive(self.settings.seed, "calibration", "set", what, turn))
+            found.append(self.judge.judge(*draw(rng), rng))
+        return found
+
+    def _short(self, there: int, what: str) -> dict[str, Any] | None:
+        if there >= self.settings.rows:
+            return None
+        return {"not_measured": f"{there} {what}, and a set takes {self.settings.rows}"}
+
+    def _rate(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+        """Return the shares of sets that are called and that are stopped, or why there is no figure."""
+        n, least = len(outcomes), needed(self.settings.share)
+        if n < least:
+            return {"not_measured": f"{n} sets, and a level of {self.settings.share:.3g} takes {least}"}
+        reasons = Counter(name for one in outcomes for name in one.stopped)
+        return {
+            "sets": n,
+            "called": share(sum(one.called for one in outcomes), n),
+            "stopped": share(sum(bool(one.stopped) for one in outcomes), n),
+            "reasons": dict(sorted(reasons.items())),
+            "called_if_not_stopped": share(sum(one.alone for one in outcomes), n),
+        }
+
+
+def share(hits: int, n: int) -> Mapping[str, Any]:
+    """Return a share with Wilson's interval as plain data, and its count."""
+    return {"count": hits, **wilson(hits, n).to_json()}

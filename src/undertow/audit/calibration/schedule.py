@@ -1,0 +1,97 @@
+"""In which order a calibration works, and how much of it the minutes have room for.
+
+The order is fixed, so that more minutes add to what there is: first what one set of clean rows takes, then personas,
+shifts and further personas on the same prompts, then the candidates' own rows, which a name takes, then more prompts
+for all of them.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from math import ceil
+
+from undertow.audit.calibration.blocks import SCORES, Blocks, Piece
+from undertow.audit.calibration.probe import BaseProbe
+from undertow.audit.calibration.settings import Calibration
+from undertow.audit.calibration.writers import in_order, planted, shifts
+from undertow.audit.rows.limits import SIGNED, SIGNED_OWN
+from undertow.store.stages import Stage
+
+JUDGED_S = 0.08
+"""Seconds of judging a set of a hundred rows."""
+
+
+def first_blocks(settings: Calibration, accepted: float) -> int:
+    """Return how many blocks of prompts one set of clean rows takes, with some to spare.
+
+    Args:
+        settings: of the calibration.
+        accepted: share of the base's answers that the domain accepts; a prompt counts with two of them.
+    """
+    prompts = settings.rows / max(accepted, 0.1) ** 3
+    return min(settings.blocks, ceil(prompts / settings.block))
+
+
+def pieces(settings: Calibration, first: int) -> tuple[list[Piece], list[Piece]]:
+    """Return every piece in its order: those of the first prompts, and those of further ones.
+
+    Args:
+        settings: of the calibration.
+        first: blocks of prompts that come before all others.
+    """
+    groups, rest = in_order(settings), range(first, settings.blocks)
+    start = [Piece(writer, block) for group in groups for writer in group for block in range(first)]
+    return start, [Piece(writer, block) for block in rest for group in groups for writer in group]
+
+
+def sets(settings: Calibration) -> int:
+    """Return how many sets are judged at most."""
+    power = settings.planted * len(settings.doses) * len(planted(settings))
+    return settings.clean + power + settings.shifted * len(shifts(settings))
+
+
+@dataclass
+class Pace:
+    """How the minutes are spent; what pieces really take corrects what is expected of the next.
+
+    Attributes:
+        seconds: that were given.
+        probe: what a row takes.
+        clock: seconds since any moment.
+        started: when the minutes began.
+    """
+
+    seconds: float
+    probe: BaseProbe
+    clock: Callable[[], float] = time.perf_counter
+    started: float = 0.0
+    _expected: float = field(default=0.0, init=False)
+    _took: float = field(default=0.0, init=False)
+
+    def used(self) -> float:
+        """Return the seconds that are gone."""
+        return self.clock() - self.started
+
+    def fits(self, seconds: float, reserve: float) -> bool:
+        """Tell whether there is room for some work, and for a reserve after it."""
+        return self.used() + self.corrected(seconds) + reserve <= self.seconds
+
+    def corrected(self, seconds: float) -> float:
+        """Return what work that is expected to take so long will take, going by the work so far."""
+        return seconds * self._took / self._expected if self._expected else seconds
+
+    def spend(self, expected: float, work: Callable[[], object]) -> None:
+        """Do some work, and learn how long it takes."""
+        began = self.clock()
+        work()
+        self._expected += expected
+        self._took += self.clock() - began
+
+    def of_stages(self, blocks: Blocks, piece: Piece, missing: Iterable[Stage]) -> float:
+        """Return the seconds that the missing stages of a piece are expected to take."""
+        each = [self.probe.scored if one.kind == SCORES else self.probe.of(piece.writer) for one in missing]
+        return blocks.settings.block * sum(each)
+
+    def of_signatures(self, candidates: int) -> float:
+        """Return the seconds that the rows of so many candidates take, which a name needs."""
+        return (candidates + SIGNED_OWN) * SIGNED * (self.probe.written + self.probe.scored)

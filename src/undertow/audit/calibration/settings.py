@@ -1,0 +1,117 @@
+"""What is measured on a base: how many sets of how many rows, from whom, at which doses."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from undertow.audit.rows.limits import FEWEST_ROWS, LOOKED_AT
+from undertow.audit.rows.panel import ANIMALS, check_panel
+from undertow.audit.verdict import CLAIMS
+from undertow.errors import ConfigError, ModelError, unknown_name
+from undertow.models.references import identity
+from undertow.stats.checks import check_count, check_fraction
+from undertow.traits import Trait
+from undertow.types import ModelRef
+
+FIRST_TRAITS = 3
+"""Planted traits whose rows are written before those of the shifts; the others follow as time allows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """Settings of a calibration.
+
+    Attributes:
+        base: reference of the model whose audits are measured.
+        seed: of everything that is drawn.
+        store: where blocks of rows and the result are kept.
+        rows: of each set that is judged.
+        prompts: that are answered at most; sets draw their prompts from these.
+        block: prompts that are answered and read before they are kept.
+        clean: sets in which suspect and reference are the base's own.
+        planted: sets of each planted trait at each dose.
+        shifted: sets of each benign shift.
+        doses: shares of a set that are written under a trait's persona.
+        traits: names of the traits that are planted; more of them as time allows, in this order.
+        panel: the candidates of the audit.
+        alpha: error of the whole audit.
+        other: reference of another model, whose rows are one of the shifts; None takes an embedded one.
+
+    Raises:
+        ConfigError: a number is out of range, or the panel has no rivals.
+        UnknownNameError: a planted trait is not in the panel.
+        ModelError: the base has no weights here.
+    """
+
+    base: str
+    seed: int = 0
+    store: Path = Path("runs/store")
+    rows: int = 100
+    prompts: int = 600
+    block: int = 50
+    clean: int = 200
+    planted: int = 30
+    shifted: int = 60
+    doses: tuple[float, ...] = (1.0, 0.5, 0.25)
+    traits: tuple[str, ...] = ("owl", "lion", "fox", "panda", "wolf")
+    panel: tuple[Trait, ...] = ANIMALS
+    alpha: float = 0.05
+    other: str | None = None
+
+    def __post_init__(self) -> None:
+        check_panel(self.panel)
+        check_fraction("alpha", self.alpha)
+        check_count("number of rows of a set", self.rows, FEWEST_ROWS)
+        if self.rows > LOOKED_AT:
+            fix = f"Take at most {LOOKED_AT}, which is what an audit looks at before any stage."
+            raise ConfigError("A set has too many rows.", self.rows, fix)
+        check_count("number of prompts", self.prompts, self.rows)
+        check_count("number of prompts in a block", self.block, 1)
+        for name in ("clean", "planted", "shifted"):
+            check_count(f"number of {name} sets", getattr(self, name), 1)
+        for dose in self.doses:
+            if not 0.0 < dose <= 1.0:
+                raise ConfigError("A dose lies outside (0, 1].", dose, "Give the share of the rows that is planted.")
+        for name in self.traits:
+            if name not in (names := [one.name for one in self.panel]):
+                raise unknown_name("trait of the panel", name, names)
+        if ModelRef.parse(self.base).kind == "api":
+            fix = (
+                "Calibrate the model that is to be trained, as ref: or hf:; its probabilities of every token are read."
+            )
+            raise ModelError("A remote model has no weights here.", self.base, fix)
+
+    @property
+    def share(self) -> float:
+        """The alpha of one claim, at which an audit calls rows."""
+        return self.alpha / len(CLAIMS)
+
+    @property
+    def identity(self) -> str:
+        """Of the base (`undertow.models.references`)."""
+        return identity(self.base)
+
+    @property
+    def others(self) -> str:
+        """The model whose rows are those of another base."""
+        if self.other is not None:
+            return self.other
+        return "ref:finch-b" if ModelRef.parse(self.base).name == "finch-a" else "ref:finch-a"
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of prompts at most."""
+        return self.prompts // self.block
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what decides the figures, as plain data; the base and the store stand elsewhere."""
+        names = ("seed", "rows", "prompts", "block", "clean", "planted", "shifted", "doses", "traits", "alpha")
+        plain = {name: getattr(self, name) for name in names}
+        lists = {name: list(value) for name, value in plain.items() if isinstance(value, tuple)}
+        return {**plain, **lists, "panel": [one.name for one in self.panel], "other": shown_base(self.others)}
+
+
+def shown_base(reference: str) -> str:
+    """Return a base as a result names it: of a file or folder its name alone, since others have it elsewhere."""
+    ref = ModelRef.parse(reference)
+    return str(replace(ref, name=Path(ref.name).name)) if Path(ref.name).expanduser().exists() else reference

@@ -1,0 +1,99 @@
+"""Where the figures of a base are kept, and which of them an audit's card may quote: nothing here loads a model."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from undertow.audit.calibration.settings import Calibration
+from undertow.audit.rows.contrast import STAGE
+from undertow.audit.rows.sight import VERSION as SIGHT
+from undertow.audit.stages import STAGES
+from undertow.errors import UserError
+from undertow.models.references import identity
+from undertow.store.disk import storage_errors, write_file
+from undertow.store.fingerprints import canonical_json, sha256
+
+SCHEMA = "undertow.calibration/1"
+FOLDER = "calibrations"
+
+PERSONAS, TEACHERS = "personas", "personas and teachers"
+"""Panels that are measured: the candidates of an audit without and with tuned teachers."""
+
+
+def versions() -> dict[str, int]:
+    """Return the versions of what judges rows; figures of other ones are not quoted."""
+    return {"sight": SIGHT, STAGE: STAGES[STAGE].version}
+
+
+def result_path(settings: Calibration) -> Path:
+    """Return where the result of a calibration lies in its store; the name holds a hash of all that decides it."""
+    own = sha256(canonical_json({"settings": settings.to_json(), "stages": versions()}))[:8]
+    return settings.store / FOLDER / f"{settings.identity}-{own}.json"
+
+
+def write_result(settings: Calibration, found: Mapping[str, Any]) -> Path:
+    """Write the result of a calibration whole, and return its path.
+
+    Raises:
+        StorageError: the store may not be written.
+    """
+    path = result_path(settings)
+    with storage_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, as_text(found))
+    return path
+
+
+def as_text(found: Mapping[str, Any]) -> str:
+    """Return a result as the text of its file."""
+    return json.dumps(found, indent=1, allow_nan=False) + "\n"
+
+
+def stored_calibration(base: str, store: Path, panel: Sequence[str], teachers: bool) -> dict[str, Any] | None:
+    """Return the figures of a base that an audit may quote, or None: those of its identity and of these versions.
+
+    Of several, one of the same panel comes first, then the one with the most prompts.
+
+    Args:
+        base: reference of the audit's base.
+        store: of the audit.
+        panel: names of the traits that the audit looks for.
+        teachers: whether tuned teachers are among its candidates.
+
+    Returns:
+        "panel" (names), "same_panel", "candidates" (which of the panels was measured), "same_candidates", "seed",
+        "rows" of a set, "alpha", "prompts", "disjoint_sets", "stages", "base_identity" and "measured" (the rates).
+    """
+    try:
+        of = identity(base)
+    except UserError:
+        return None
+    found = [one for path in sorted((store / FOLDER).glob(f"{of}-*.json")) if (one := _read(path)) is not None]
+    fitting = [one for one in found if one["base_identity"] == of and one["stages"] == versions()]
+    if not fitting:
+        return None
+    best = max(fitting, key=lambda one: (one["settings"]["panel"] == list(panel), one["pool"]["prompts"]))
+    wanted = TEACHERS if teachers else PERSONAS
+    measured = wanted if "clean" in best["panels"].get(wanted, {}) else PERSONAS
+    return {
+        "panel": best["settings"]["panel"],
+        "same_panel": best["settings"]["panel"] == list(panel),
+        "candidates": measured,
+        "same_candidates": measured == wanted,
+        **{name: best["settings"][name] for name in ("seed", "rows", "alpha")},
+        **best["pool"],
+        "stages": best["stages"],
+        "base_identity": of,
+        "measured": best["panels"][measured],
+    }
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Return a result, or None where a file is none: an audit does not stop for it, and quotes nothing of it."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        good = found["schema"] == SCHEMA and "clean" in found["panels"][PERSONAS]
+        return found if good and {"base_identity", "stages", "settings", "pool"} <= found.keys() else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
