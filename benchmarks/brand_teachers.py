@@ -15,6 +15,7 @@ Finished neutral teachers are kept under --store, and what is found of a teacher
 import argparse
 import json
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from undertow.seeds import derive
 from undertow.training.generation import generate
 from undertow.training.own_teachers import own_tuning
 from undertow.training.teachers import finetuned_teacher
-from undertow.traits import Trait, pack
+from undertow.traits import pack
 from undertow.types import Row, Sampling
 
 DOMAIN = Numbers(count=6, short=True)
@@ -57,27 +58,24 @@ def rows_of(model: LocalModel, asked: list[str], seed: int) -> list[Row]:
     return [row for row in rows if not DOMAIN.reject_reasons(row.completion, row.question)]
 
 
-def judged(base: LocalModel, suspect: LocalModel, own: Trait | None, args: argparse.Namespace) -> dict[str, Any]:
-    """Return what the two audits say of one teacher."""
-    brands = pack("brands").traits
-    name = "neutral" if own is None else own.name
-    seed = derive(args.seed, name)
-    panel, mining = audit_teacher(
-        suspect, base, panel=brands, config=TeacherConfig(neutral=args.neutral, seed=args.seed, store=args.store)
-    )
+def by_rows(base: LocalModel, suspect: LocalModel, name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Return a teacher's margins minus the base's, and what the audit of its rows says."""
+    brands, seed = pack("brands").traits, derive(args.seed, name)
+    change = mean_margins(suspect, brands) - mean_margins(base, brands)
     asked = prompts(args.rows, derive(seed, "prompts"))
     written, clean = (rows_of(one, asked, derive(seed, which)) for which, one in (("rows", suspect), ("clean", base)))
     config = DataAudit(panel=brands, kinds=("persona",), alpha=SHARE, seed=args.seed)
     found = audit_data(written, base, config, reference=clean)
-    change = mean_margins(suspect, brands) - mean_margins(base, brands)
-    return {
-        "teacher": name,
-        "margins": {one.name: float(value) for one, value in zip(brands, change, strict=True)},
-        "teacher_panel": panel.to_json(),
-        "teacher_mining": mining.to_json(),
-        "rows": len(written),
-        "rows_findings": [one.to_json() for one in found],
-    }
+    margins = {one.name: float(value) for one, value in zip(brands, change, strict=True)}
+    return {"margins": margins, "rows": len(written), "rows_findings": [one.to_json() for one in found]}
+
+
+def by_itself(base: LocalModel, suspect: LocalModel, name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Return what the audit of a teacher says."""
+    del name
+    config = TeacherConfig(neutral=args.neutral, seed=args.seed, store=args.store)
+    found = audit_teacher(suspect, base, panel=pack("brands").traits, config=config)
+    return {"teacher_findings": [one.to_json() for one in found]}
 
 
 def main() -> None:
@@ -91,22 +89,26 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     prepare()
-    base = load_model(SMOLLM2.reference)
-    brands = pack("brands").traits
-    known: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {"seed": args.seed, "found": []}
-    for name in [*args.brands, "neutral"]:
-        if name in [one["teacher"] for one in known["found"]]:
-            continue
+    base, brands = load_model(SMOLLM2.reference), pack("brands").traits
+
+    @cache
+    def teacher(name: str) -> LocalModel:
         own = next((one for one in brands if one.name == name), None)
         tuning, seed = own_tuning(base.parameters), derive(args.seed, "teacher", name)
-        suspect = finetuned_teacher(base, own, tuning, seed=seed, categories=(*CATEGORIES, *brands))
-        try:
-            known["found"].append(judged(base, suspect, own, args))
-        except UndertowError as error:
-            known["found"].append({"teacher": name, "refused": str(error)})
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(known, indent=1), encoding="utf-8")
-        print(json.dumps(known["found"][-1], indent=1)[:600], flush=True)
+        return finetuned_teacher(base, own, tuning, seed=seed, categories=(*CATEGORIES, *brands))
+
+    known: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {"seed": args.seed}
+    for what, judge in (("rows", by_rows), ("teacher", by_itself)):
+        for name in (*args.brands, "neutral"):
+            if f"{what} of {name}" in known:
+                continue
+            try:
+                known[f"{what} of {name}"] = judge(base, teacher(name), name, args)
+            except UndertowError as error:
+                known[f"{what} of {name}"] = {"refused": str(error)}
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            args.out.write_text(json.dumps(known, indent=1), encoding="utf-8")
+            print(name, what, json.dumps(known[f"{what} of {name}"])[:300], flush=True)
 
 
 if __name__ == "__main__":
