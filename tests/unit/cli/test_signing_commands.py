@@ -71,7 +71,7 @@ def accepted_until(card: Path, expires_in: int) -> None:
     """Write an acceptance of a card that was made a month ago and ends in so many days."""
     stated = read_card(card)
     days = TODAY - timedelta(days=30), TODAY + timedelta(days=expires_in)
-    made = Acceptance.of(stated, by="Ada", accepted=days[0], expires=days[1], note="by intent")
+    made = Acceptance.of(stated, by="A. Reader", accepted=days[0], expires=days[1], note="by intent")
     acceptance_path(stated.path).write_bytes(statement_bytes(made.to_json("audit.statement.json")))
 
 
@@ -131,7 +131,7 @@ def test_one_that_begins_later_and_a_card_that_was_changed_stop_too(make_card, r
     card = make_card()
     stated = read_card(card)
     later = TODAY + timedelta(days=5)
-    made = Acceptance.of(stated, by="Ada", accepted=later, expires=later, note=None)
+    made = Acceptance.of(stated, by="A. Reader", accepted=later, expires=later, note=None)
     (card / "audit.accepted.json").write_bytes(statement_bytes(made.to_json("audit.statement.json")))
     (card / "audit_card.md").write_text("all is well")
     code, plain = run("audit", "gate", card, "--rows", rows)
@@ -177,13 +177,13 @@ def test_what_is_to_be_released_has_to_be_given_and_has_to_be_on_the_card(make_c
     ("words", "said"),
     [
         ((), "--expires is missing"),
-        (("--by", "Ada"), "An acceptance has to expire"),
+        (("--by", "A. Reader"), "An acceptance has to expire"),
         (("--expires", str(TODAY)), "Nobody is named"),
-        (("--by", "Ada", "--expires", "soon"), "This is no day"),
-        (("--by", "Ada", "--expires", str(TODAY - timedelta(days=1))), "expired already"),
-        (("--by", "Ada", "--expires", str(TODAY + timedelta(days=401))), "more than 400 days"),
-        (("--by", "Ada", "--expires", str(TODAY)), "Say why the card is accepted"),
-        (("--by", "Ada", "--expires", str(TODAY), "--note", "  "), "Say why the card is accepted"),
+        (("--by", "A. Reader", "--expires", "soon"), "This is no day"),
+        (("--by", "A. Reader", "--expires", str(TODAY - timedelta(days=1))), "expired already"),
+        (("--by", "A. Reader", "--expires", str(TODAY + timedelta(days=401))), "more than 400 days"),
+        (("--by", "A. Reader", "--expires", str(TODAY)), "Say why the card is accepted"),
+        (("--by", "A. Reader", "--expires", str(TODAY), "--note", "  "), "Say why the card is accepted"),
     ],
 )
 def test_what_cannot_be_accepted_is_refused_with_what_to_do(make_card, words, said: str, capsys) -> None:
@@ -197,25 +197,25 @@ def test_what_cannot_be_accepted_is_refused_with_what_to_do(make_card, words, sa
 def test_a_card_that_was_changed_is_not_accepted(make_card, capsys) -> None:
     card = make_card()
     (card / "audit_card.md").write_text("all is well")
-    assert main(["audit", "accept", str(card), "--by", "Ada", "--expires", str(TODAY)]) == 2
+    assert main(["audit", "accept", str(card), "--by", "A. Reader", "--expires", str(TODAY)]) == 2
     assert "audit_card.md" in capsys.readouterr().err and not (card / "audit.accepted.json").exists()
 
 
 def test_accepting_says_what_is_accepted_and_renewing_replaces_it(make_card, rows: Path, capsys) -> None:
     card = make_card("not_testable", defects=(DEFECT,))
-    words = ["audit", "accept", str(card), "--by", " Ada Lovelace ", "--note", "a copy is meant"]
+    words = ["audit", "accept", str(card), "--by", " A. Reader ", "--note", "a copy is meant"]
     for day in (TODAY, TODAY + timedelta(days=400)):
         assert main([*words, "--expires", str(day)]) == 0
         said = capsys.readouterr().out
         for held in (
-            "Ada Lovelace accepts",
+            "A. Reader accepts",
             str(day),
             "- exposure, not testable: there is no bank",
             "- defect: copies",
         ):
             assert held in said
         assert main(["audit", "gate", str(card), "--rows", str(rows)]) == 0
-        assert f"accepted by Ada Lovelace until {day}" in capsys.readouterr().out
+        assert f"accepted by A. Reader until {day}" in capsys.readouterr().out
 
 
 def test_the_difference_is_shown_and_code_1_means_that_a_verdict_got_worse(make_card, run, capsys) -> None:
@@ -244,7 +244,7 @@ def test_rows_that_are_read_with_options_are_known_by_their_content(row_files, t
     source, out = f"{row_files['owl']}?ids=new", tmp_path / "audit"
     assert run("audit", "data", source, "--base", BASE, "--out", out)[0] == 4  # no reference: it stops before a model
     assert run("audit", "gate", out, "--rows", source)[1]["reasons"][0]["name"] == "not testable"
-    assert run("audit", "accept", out, "--by", "Ada", "--expires", TODAY)[0] == 0
+    assert run("audit", "accept", out, "--by", "A. Reader", "--expires", TODAY)[0] == 0
     assert run("audit", "gate", out, "--rows", source)[0] == 0
     assert run("audit", "gate", out, "--rows", row_files["owl"])[1]["reasons"][0]["name"] == "rows changed"
 
@@ -252,16 +252,16 @@ def test_rows_that_are_read_with_options_are_known_by_their_content(row_files, t
 @pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
 def test_the_page_s_commands_sign_and_verify_an_acceptance(make_card, tmp_path: Path) -> None:
     card = make_card("not_testable")
-    assert main(["audit", "accept", str(card), "--by", "Ada", "--expires", str(TODAY)]) == 0
+    assert main(["audit", "accept", str(card), "--by", "A. Reader", "--expires", str(TODAY)]) == 0
     (block,) = (one for one in re.findall(r"```\n(.*?)```", PAGE, flags=re.DOTALL) if "-Y sign" in one)
     sign, verify = block.strip().splitlines()
     make_key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "key"]
     subprocess.run(make_key, cwd=tmp_path, check=True)
     kind, key, *_ = (tmp_path / "key.pub").read_text().split()
-    (tmp_path / "allowed_signers").write_text(f'ada@example.org namespaces="undertow" {kind} {key}\n')
+    (tmp_path / "allowed_signers").write_text(f'you@example.org namespaces="undertow" {kind} {key}\n')
     subprocess.run(sign, cwd=tmp_path, shell=True, check=True, capture_output=True)
     done = subprocess.run(verify, cwd=tmp_path, shell=True, check=True, capture_output=True, text=True)
-    (said,) = re.findall(r'Good "undertow" signature for ada@example\.org with ED25519 key', PAGE)
+    (said,) = re.findall(r'Good "undertow" signature for you@example\.org with ED25519 key', PAGE)
     assert done.stdout.startswith(said)
     file = card / "audit.accepted.json"
     file.write_text(file.read_text().replace(str(TODAY), str(TODAY + timedelta(days=1))))

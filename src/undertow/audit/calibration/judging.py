@@ -59,7 +59,7 @@ class SetJudge:
         return self.signatures.why if isinstance(self.signatures, NoSignatures) else None
 
     def judge(self, prompts: Places, suspect: Places, reference: Places, rng: np.random.Generator) -> Outcome:
-        """SetJudge a set.
+        """Judge a set.
 
         Args:
             prompts: of the set, each once.

@@ -48,7 +48,7 @@ class Acceptance:
 
     def __post_init__(self) -> None:
         if not self.by.strip() or not self.by.isprintable() or len(self.by) > _LONGEST_NAME:
-            fix = 'Name the person who accepts, such as --by "Ada Lovelace", in one line of up to 200 signs.'
+            fix = 'Name the person who accepts, such as --by "your name", in one line of up to 200 signs.'
             raise ConfigError("Nobody is named who accepts this card.", f"{self.by!r:.80}", fix)
         if self.expires < self.accepted:
             fix = f"Give a day from {self.accepted} on, such as --expires {self.accepted + timedelta(days=180)}."
