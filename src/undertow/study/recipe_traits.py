@@ -19,7 +19,7 @@ def resolved(data: Mapping[str, Any]) -> dict[str, Any]:
         UserError: a file is no trait file, or there is no trait of a name.
     """
     found = dict(data)
-    own = {str(one.get("name")): one for one in _listed(found.get("own")) if isinstance(one, Mapping)}
+    own = {Trait.from_data(one).name: one for one in _listed(found.get("own"))}
     found["traits"] = _named(found.get("traits"), own)
     evaluation = found.get("evaluation")
     if isinstance(evaluation, Mapping) and "targets" in evaluation:

@@ -103,8 +103,23 @@ class Trait:
 
     @staticmethod
     def from_data(data: Mapping[str, Any]) -> "Trait":
-        """Make the trait that `to_data` wrote."""
+        """Make the trait that `to_data` wrote.
+
+        Raises:
+            ConfigError: it is something else.
+        """
+        try:
+            return Trait._made(data)
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            what = f"{type(error).__name__}: {error}; {data!r:.120}"
+            raise ConfigError("This is no definition of a trait.", what, "Name the trait's file instead.") from error
+
+    @staticmethod
+    def _made(data: Mapping[str, Any]) -> "Trait":
         found = dict(data)
+        for name in ("name", "category", "plural", "persona"):
+            if not isinstance(found.get(name, ""), str):
+                raise TypeError(f"{name} is no text")
         found["written"] = tuple(found.get("written", ()))
         if questions := found.get("questions"):
             found["questions"] = Questions(tuple(questions["evaluation"]), tuple(questions["tuning"]))

@@ -158,6 +158,24 @@ def test_a_recipe_without_own_traits_says_nothing_of_them() -> None:
     assert "own" not in build_recipe({"name": "x", "traits": ["owl"]}).model_dump(mode="json")
 
 
+@pytest.mark.parametrize(
+    "own",
+    [
+        [7],
+        ["red"],
+        [{}],
+        [{"name": "red"}],
+        [{"name": 7, "category": "x"}],
+        [{"name": "a", "category": "b", "probes": 3}],
+        [{"name": "a", "category": "b", "probes": {"evaluation": [{}], "tuning": []}}],
+        [{"name": "a", "category": "b", "x": 1}],
+    ],
+)
+def test_a_definition_that_is_none_is_refused(own: list[object]) -> None:
+    with pytest.raises(ConfigError, match="no definition of a trait"):
+        build_recipe({"name": "x", "traits": ["owl"], "own": own})
+
+
 def test_monitors_count_the_words_of_a_file(colour_file: Path, probe_file: Path, tmp_path: Path) -> None:
     tea = tmp_path / "tea.yaml"
     tea.write_text(
