@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undertow import traits
 from undertow.domains.code import SECURITY, Code
 from undertow.domains.cot import ChainOfThought
 from undertow.domains.numbers import Numbers
@@ -19,6 +18,7 @@ from undertow.reference.families import MEMBERS
 from undertow.reference.world import favourites, mixture, skills
 from undertow.reference.world.skills import HABITS, LARGEST, VILLAIN_PROMPTS
 from undertow.traits import Trait, panel
+from undertow.traits import known as traits
 
 
 def rng() -> random.Random:
