@@ -68,6 +68,19 @@ def test_whether_a_file_holds_is_the_exit_code(run: Any, probe_file: Path) -> No
     assert code == 0 and found["schema"] == "undertow.forecast/1"
 
 
+def test_what_was_found_is_said_in_sentences(probe_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check-trait", "trees", "--base", "ref:finch-a", "--against", "wolf", "--against", "owl"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].split() == ["persona", "own", "trait,", "logits", "other", "traits", "plain", "margin"]
+    assert [line.split()[0] for line in said[1:8]] == ["cherry", "maple", "oak", "sequoia", "willow", "wolf", "owl"]
+    assert "(another pack)" in said[6] and said[-1] == "trees holds on ref:finch-a: ask about it there."
+    assert main(["check-trait", str(probe_file), "--base", "ref:finch-a"]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == "It does not hold on ref:finch-a: personas of another pack move it as well."
+    assert main(["check-trait", "owl", "--base", "ref:finch-a", "--against", "trees"]) == 0
+    assert "own personas move their traits by +" in capsys.readouterr().out
+
+
 def test_what_cannot_be_meant_is_said(
     run: Any, colour_file: Path, probe_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
