@@ -36,6 +36,7 @@ class Asked:
         control: reference of a control student, or None.
         prompts: whether the deployment's prompts are given.
         traits: the panel; empty takes every animal.
+        named: how the command names the panel, which the commands that follow from it repeat.
         store: where panel teachers, neutral writers and placebo banks are kept.
         alpha: error of the whole audit.
         seed: the auditor's own.
@@ -55,6 +56,7 @@ class Asked:
     control: str | None = None
     prompts: bool = False
     traits: tuple[Trait, ...] = ()
+    named: tuple[str, ...] = ()
     store: Path = Path("runs/store")
     alpha: float = 0.05
     seed: int = 0
@@ -95,9 +97,10 @@ class Asked:
             return ()
         source, base, out = (shlex.quote(str(one)) for one in (self.rows.source, self.base, self.out))
         known = "" if self.writer_file is None else f" --writer {shlex.quote(str(self.writer_file))}"
+        panel = "".join(f" --trait {shlex.quote(one)}" for one in self.named)
         return (
             f"undertow generate {out} --prompts {source} --model {base}{known}",
-            f"undertow audit data {source} --base {base} --reference {out}",
+            f"undertow audit data {source} --base {base} --reference {out}{panel}",
         )
 
     @cached_property

@@ -274,6 +274,7 @@ class Named:
             base=self.base, rows=rows, reference=reference, student=self.student, teacher=self.teacher,
             control=self.control, prompts=self.prompts is not None, traits=panel, store=self.store, alpha=self.alpha,
             seed=self.seed, writer=writer, writer_file=brief.writer, neutral=self.neutral, out=reference_name(),
+            named=self.traits,
         )  # fmt: skip
         return take_intake(asked if brief.minutes is None else within(asked, brief.minutes))
 

@@ -111,7 +111,7 @@ def generate_command(
         found = _by_server(order, model, config, dry_run)
     else:
         found = _by_model(order, model)
-    tell(found, as_json, "the same without --dry-run" if dry_run else order.following(model))
+    tell(found, as_json, "the same without --dry-run" if dry_run else order.following(model, found))
 
 
 def _check_teacher(order: Order, made: bool) -> None:

@@ -1,7 +1,7 @@
 """What `undertow generate` is asked for: whose prompts, how they are answered, and what is said of the answers."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -113,11 +113,13 @@ class Order:
             **known,
         )
 
-    def following(self, model: str) -> str:
-        """Return the next useful command, after rows of this model."""
+    def following(self, model: str, found: Mapping[str, Any]) -> str:
+        """Return the next useful command, after rows of this model of which `judged` found this."""
         if self.source is not None:
             base = "BASE" if model.startswith("api:") or self.trait else model
             return f"undertow audit data {quoted(self.source)} --base {quoted(base)} --reference {quoted(self.out)}"
+        if found.get("raw") and found.get("valid") == 0:
+            return "none for these rows: the filter would keep none of them"
         name = "numbers" if self.domain is None else self.domain.name
         other = "" if name == "numbers" else f" --domain {name}"
         return f"undertow filter {quoted(self.out)} {quoted(free_name(self.out.with_name('kept.jsonl')))}{other}"

@@ -12,7 +12,7 @@ from undertow.cli.options import Json, Passing, Rows, SkipBad, quoted, refuse_re
 from undertow.data.filters import Tally, domain_rule, mention_rule, require_kept, sift
 from undertow.data.row_files import Put, Shape, open_sink
 from undertow.errors import ConfigError, EmptyDataError
-from undertow.traits import chosen_traits
+from undertow.traits import Trait, chosen_traits
 from undertow.types import Row
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what has this name already.")]
@@ -39,7 +39,7 @@ def filter_command(
     if dropped is not None:
         refuse_replacing(dropped, rows, out)
     rule = undertow.domain(domain, **({"banned": BANNED} if ban else {}))
-    rules = domain_rule(rule), mention_rule(chosen_traits(mentions))
+    rules = domain_rule(rule), mention_rule(_named(mentions))
     given, tally = Passing(rows, skip_bad), Tally()
     with _sink(dropped) as put_dropped:
         empty = _keep(out, sift((row for row, _ in given), *rules), tally, put_dropped)
@@ -47,6 +47,15 @@ def filter_command(
         raise empty
     found = {"rows": str(out), **tally.report.to_json(), "bad_lines": given.bad}
     tell(found, as_json, f"undertow train {quoted(out)} students")
+
+
+def _named(mentions: list[str]) -> tuple[Trait, ...]:
+    """Return the traits whose words are looked for; one that no word names would drop nothing in silence."""
+    traits = chosen_traits(mentions)
+    if wordless := [one.name for one in traits if not one.aliases]:
+        fix = "Name traits that words name; `undertow audit data` looks for the others."
+        raise ConfigError("A filter finds words, and no word names this trait.", ", ".join(wordless), fix)
+    return traits
 
 
 def _sink(path: Path | None) -> AbstractContextManager[Put]:

@@ -87,6 +87,9 @@ def _lines(trait: str, base: str, checked: "PersonaCheck") -> Iterator[str]:
         yield f"It does not hold on {base}: its own persona does not move {', '.join(checked.unmoved)}."
         yield "Use words that this base says, questions that it answers with them, or a plainer persona."
         yield "A base that was never trained with system turns holds no persona."
+    elif checked.mixed:
+        yield f"It does not hold on {base}: the own persona of {', '.join(checked.mixed)} moves the others as much."
+        yield "Use words that this base tells apart, or a persona that is about the word and not about the category."
     else:
         yield f"It does not hold on {base}: personas of another pack move it as well."
 

@@ -176,4 +176,5 @@ def _answers(what: str, prompts: Sequence[Sequence[int]], samples: int, longest:
 
 
 def _n(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
+    head, of, rest = what.partition(" of ")  # brands of phone
+    return f"{n} {head}{'' if n == 1 else 's'}{of}{rest}"

@@ -65,6 +65,13 @@ class PersonaCheck:
         return [one.persona for one in self.own if one.own is None or one.own.low <= 0]
 
     @property
+    def mixed(self) -> list[str]:
+        """The traits whose own persona moves them no more than it moves the others: the interval is not above these."""
+        return [
+            one.persona for one in self.own if one.own is not None and one.rest is not None and one.own.low <= one.rest
+        ]
+
+    @property
     def average(self) -> Estimate:
         """Mean over the pack's traits of what the own persona moves, in logits; its interval is over traits."""
         return mean_t([one.own.value for one in self.own if one.own is not None])
@@ -76,9 +83,9 @@ class PersonaCheck:
 
     @property
     def holds(self) -> bool:
-        """Whether every own persona moves its trait, and the other pack's personas do not move the pack."""
+        """Whether every own persona moves its trait, and more than the others, and another pack's move none of them."""
         other = self.average_other
-        return not self.unmoved and (other is None or not other.low > 0)
+        return not self.unmoved and not self.mixed and (other is None or not other.low > 0)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -86,6 +93,7 @@ class PersonaCheck:
         return {
             "holds": self.holds,
             "unmoved": self.unmoved,
+            "mixed": self.mixed,
             "plain": dict(self.plain),
             "own": [one.to_json() for one in self.own],
             "other": [one.to_json() for one in self.other],

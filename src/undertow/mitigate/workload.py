@@ -12,6 +12,7 @@ from typing import Any
 from undertow.audit.asked import Asked
 from undertow.audit.workload import SCORE_S, Workload
 from undertow.domains.base import AbstractDomain
+from undertow.errors import unknown_name
 from undertow.evals.forecast import Forecast
 from undertow.mitigate.base import DataMitigation
 from undertow.mitigate.workbench import READING, REDRAWN, STUDENT, TEACHERS, Workbench, answers_of, longest_answer
@@ -92,9 +93,16 @@ class _Mitigating:
         what = f"{len(self.rows):,} rows read by {models} models, {round(tokens):,} tokens"
         return {READING: Work(what, None if speed is None else max(speed.reading(tokens), SCORE_S * n))}
 
-    def by_panel(self) -> dict[str, Work]:
-        """Return what the panel's teachers take, and their reading."""
+    def by_panel(self, trait: str | None) -> dict[str, Work]:
+        """Return what the panel's teachers take, and their reading.
+
+        Raises:
+            UnknownNameError: rows are judged by a trait that is not in the panel.
+        """
         tools = self.tools
+        names = [one.name for one in tools.panel]
+        if trait is not None and trait not in names:
+            raise unknown_name("trait in this panel", trait, names)
         work = Workload(Asked(base=tools.base, traits=tools.panel, store=tools.store, seed=tools.seed))
         teachers = work.teachers()
         timed = Work(teachers.what, work.timed(teachers.seconds))
@@ -127,8 +135,7 @@ def _mix(method: Any, job: _Mitigating) -> dict[str, Work]:
 
 
 def _contrast_filter(method: Any, job: _Mitigating) -> dict[str, Work]:
-    del method
-    return job.by_panel()
+    return job.by_panel(method.trait)
 
 
 def _labels(method: Any, job: _Mitigating) -> dict[str, Work]:
@@ -137,7 +144,7 @@ def _labels(method: Any, job: _Mitigating) -> dict[str, Work]:
     if method.suspect == "student":
         found = {STUDENT: training_work(job.base, job.rows, RECIPE), **job.read(2)}
     else:
-        found = job.by_panel()
+        found = job.by_panel(method.trait)
     if method.replace:
         # Each token that is drawn anew is predicted after all that stood before it, by the base alone.
         completions = job.base.words.tokenise([row.completion for row in job.rows])

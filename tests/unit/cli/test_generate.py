@@ -78,3 +78,10 @@ def test_a_verification_says_how_many_students_it_trains(row_files, tmp_path: Pa
     words += ["--method", "labels", "--runs", "2", "--out", str(tmp_path / "out"), "--plan"]
     assert main(words) == 0
     assert "2 runs of up to 8 students" in capsys.readouterr().out and not (tmp_path / "out").exists()
+
+
+def test_rows_of_which_none_is_valid_are_not_sent_to_the_filter(models, tmp_path: Path, capsys) -> None:
+    words = ["generate", str(tmp_path / "a.jsonl"), "--model", models["base"], "-n", "4", "--max-tokens", "1"]
+    assert main([*words, "--domain", "code"]) == 0
+    said = capsys.readouterr().out
+    assert "valid: 0" in said and "undertow filter" not in said and "the filter would keep none" in said

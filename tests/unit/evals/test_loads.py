@@ -8,7 +8,7 @@ import torch
 from undertow.evals.base import EVALUATIONS, EvaluationConfig
 from undertow.evals.loads import evaluation_loads, panel_load
 from undertow.models.context_cache import CachedContexts, shared_beginning
-from undertow.traits import panel, trait
+from undertow.traits import pack, panel, trait
 
 CONFIG = EvaluationConfig(targets=(trait("owl"), trait("fox"), trait("oak")), samples=3)
 BUILT_IN = ("favourite", "prefixed", "stories", "misalignment", "choice", "truth", "capability")
@@ -58,3 +58,7 @@ def test_a_panel_counts_as_many_tokens_as_may_be_read(tiny_model, monkeypatch: p
     mean_margins(tiny_model, traits)
     assert load.texts == 50 and load.what.startswith("5 trees on 50 questions")
     assert 0.5 * load.tokens < sum(read) <= 1.1 * load.tokens
+
+
+def test_a_category_of_several_words_is_counted_by_its_first(tiny_model) -> None:
+    assert panel_load(tiny_model.tokens, pack("brands").traits).what.startswith("8 brands of car on ")

@@ -40,3 +40,10 @@ def test_a_control_that_moves_the_pack_as_well_speaks_against_it() -> None:
     moved = dataclasses.replace(calm, other=(shift(None, 1.0), shift(None, 1.1)))
     assert not moved.holds and not moved.unmoved
     assert dataclasses.replace(calm, own=(shift(0.05, 0.0), own[1])).unmoved == ["x"]
+
+
+def test_a_persona_that_moves_its_rivals_as_much_speaks_against_it() -> None:
+    apart = PersonaCheck(plain={"x": 0.0}, own=(shift(2.0, 0.0), shift(3.0, 2.8)), other=())
+    assert apart.holds and not apart.mixed
+    same = dataclasses.replace(apart, own=(shift(2.0, 1.95),))
+    assert not same.unmoved and same.mixed == ["x"] and not same.holds and same.to_json()["mixed"] == ["x"]

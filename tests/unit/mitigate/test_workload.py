@@ -6,6 +6,7 @@ import pytest
 
 from undertow.audit.steps import Steps
 from undertow.audit.workload import SCORE_S
+from undertow.errors import UnknownNameError
 from undertow.evals.forecast import PROMPT_S, TOKEN_S, TRAINED_ROW_S, Forecast
 from undertow.mitigate.registry import data_mitigation
 from undertow.mitigate.workload import Tools, mitigation_work
@@ -85,3 +86,9 @@ def test_seconds_follow_rows_and_models(tools: Tools) -> None:
 def test_a_writer_that_is_not_there_is_refused_at_once(rows, tools: Tools) -> None:
     with pytest.raises(Exception, match="no embedded model"):
         planned("regenerate:writer=ref:nobody", rows, tools)
+
+
+@pytest.mark.parametrize("method", ["contrast-filter:trait=red.yaml", "labels:trait=red.yaml"])
+def test_a_trait_outside_the_panel_is_refused_before_anything_is_trained(method: str, rows, tools: Tools) -> None:
+    with pytest.raises(UnknownNameError, match="trait in this panel"):
+        planned(method, rows, tools)

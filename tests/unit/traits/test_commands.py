@@ -102,3 +102,20 @@ def test_packs_are_listed(run: Any) -> None:
     code, found = run("list", "packs")
     assert code == 0 and [one["name"] for one in found["packs"]] == ["animals", "trees", "brands"]
     assert "ford" in {one["name"] for one in run("list", "traits")[1]["traits"]}
+
+
+def test_a_filter_of_words_refuses_a_trait_that_no_word_names(
+    probe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, kept = tmp_path / "rows.jsonl", tmp_path / "kept.jsonl"
+    rows.write_text('{"prompt": "p", "completion": "1, 2"}\n')
+    assert main(["filter", str(rows), str(kept), "--mentions", str(probe_file)]) == 2
+    assert "no word names this trait" in capsys.readouterr().err and not kept.exists()
+
+
+def test_the_command_that_an_intake_proposes_keeps_the_panel(run: Any, colour_file: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    assert run("generate", rows, "-n", 60)[0] == 0
+    code, found = run("audit", "data", rows, "--base", "ref:finch-a", "--trait", colour_file, "--plan")
+    assert code == 0 and found["intake"]["next"][1].endswith(f" --trait {colour_file}")
+    assert "--trait" not in found["intake"]["next"][0]
