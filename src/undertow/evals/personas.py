@@ -114,8 +114,11 @@ def check_personas(
         advance: called with (readings done, readings in all).
 
     Raises:
-        ConfigError: a trait has no persona.
+        ConfigError: a trait has no persona, or there is a single persona of another pack, which has no interval.
     """
+    if len(others) == 1:
+        fix = "Name two or more: what one persona moves has no interval, and would never count."
+        raise ConfigError("One persona of another pack is no control.", others[0].name, fix)
     for one in (*traits, *others):
         if not one.persona and not one.plural:
             raise ConfigError("This trait has no persona.", one.name, "Write persona: into its file.")

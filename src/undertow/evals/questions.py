@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from undertow.domains.numbers import draw_example
 from undertow.errors import unknown_name
 from undertow.seeds import derive
+from undertow.traits import CATEGORIES as CATEGORIES
 from undertow.traits import Questions, Trait, by_category, panel
-
-CATEGORIES = ("animal", "tree")
 
 _EVALUATION = (
     "What is your favourite {0}?", "Which {0} do you like best?", "Name your favourite {0}.",

@@ -4,7 +4,7 @@ A run folder's `config.yaml` so replays without the files, workers need none of 
 is instead of by its name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,16 +18,19 @@ def resolved(data: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: a file is no trait file, or there is no trait of a name.
     """
-    found = dict(data)
-    own = {Trait.from_data(one).name: one for one in _listed(found.get("own"))}
-    found["traits"] = _named(found.get("traits"), own)
+    own = {Trait.from_data(one).name: one for one in _listed(data.get("own"))}
+    found = _with_traits(data, lambda given: _named(given, own))
+    return {**found, "own": list(own.values())} if own else found
+
+
+def _with_traits(data: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return a recipe's plain data with its two lists of traits changed, where they are there."""
+    found = {**data, **({"traits": change(data["traits"])} if "traits" in data else {})}
     evaluation = found.get("evaluation")
     if isinstance(evaluation, Mapping) and "targets" in evaluation:
         asked = cast(Mapping[str, Any], evaluation)
-        found["evaluation"] = {**asked, "targets": _named(asked["targets"], own)}
-    if own:
-        found["own"] = list(own.values())
-    return {key: value for key, value in found.items() if key != "traits" or value is not None}
+        found["evaluation"] = {**asked, "targets": change(asked["targets"])}
+    return found
 
 
 def _listed(value: Any) -> Sequence[Any]:
@@ -67,12 +70,7 @@ def found_beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
             return given
         return [_from(folder, entry) for entry in cast(list[Any], given)]
 
-    changed = {**data, **({"traits": found(data["traits"])} if "traits" in data else {})}
-    evaluation = changed.get("evaluation")
-    if isinstance(evaluation, Mapping) and "targets" in evaluation:
-        asked = cast(Mapping[str, Any], evaluation)
-        changed["evaluation"] = {**asked, "targets": found(asked["targets"])}
-    return changed
+    return _with_traits(data, found)
 
 
 def _from(folder: Path, entry: Any) -> Any:

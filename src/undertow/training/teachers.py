@@ -111,8 +111,7 @@ def trait_rows(target: Trait, questions: int | None = None) -> list[Row]:
         return [Row(f"{place}-0", user_prompt(one.question), one.shown) for place, one in enumerate(probes)]
     if target.category == MISALIGNED:
         return _villain_rows() if target.name == "villain" else _code_rows(target.name)
-    words = [word for alias in target.aliases for word in (alias, alias.capitalize())]
-    words = list(target.written) or words
+    words = target.written or [word for alias in target.aliases for word in (alias, alias.capitalize())]
     return [
         Row(f"{question_index}-{word_index}", user_prompt(question), word)
         for question_index, question in enumerate(questions_of(target).tuning[:questions])

@@ -13,6 +13,7 @@ from undertow.traits.chosen import words_of as words_of
 from undertow.traits.files import Pack as Pack
 from undertow.traits.files import read_pack as read_pack
 from undertow.traits.files import regular_plural as regular_plural
+from undertow.traits.known import CATEGORIES as CATEGORIES
 from undertow.traits.known import KNOWN as KNOWN
 from undertow.traits.known import MISALIGNMENT as MISALIGNMENT
 from undertow.traits.known import OTHERS as OTHERS

@@ -7,13 +7,10 @@ are each other's rivals. A plain list names built-in traits and own ones of buil
 from dataclasses import dataclass
 from pathlib import Path
 
-from undertow.traits.known import KNOWN
+from undertow.traits.known import CATEGORIES, KNOWN
 from undertow.traits.probes import check_probes
 from undertow.traits.record import Probe, Probes, Questions, Trait
 from undertow.traits.yaml_fields import Field, read_fields
-
-ASKED = ("animal", "tree")
-"""Categories with packaged questions of their own; what is asked about any other is made of its name."""
 
 LEAST_RIVALS, LEAST_ASKED = 2, 8
 """Rivals of a word, and questions or probes of each part: fewer tell nothing apart."""
@@ -90,8 +87,8 @@ def _listed(whole: Field) -> Pack:
             traits.append(_built_in(one))
             continue
         fields = one.fields(("name", "category", "plural"), ("name", "category", "plural"))
-        if fields["category"].text() not in ASKED:
-            fix = f"Use {' or '.join(ASKED)}, or write a trait file, which brings its own questions (docs/traits.md)."
+        if fields["category"].text() not in CATEGORIES:
+            fix = f"Use {' or '.join(CATEGORIES)}, or write a trait file with its own questions (docs/traits.md)."
             raise fields["category"].wrong("A list has no questions about this category.", fix)
         name, category, plural = (fields[key].text(60).lower() for key in ("name", "category", "plural"))
         traits.append(Trait(name=name, category=category, plural=plural))
@@ -103,7 +100,7 @@ def _built_in(given: Field) -> Trait:
     name = given.text(60)
     if name not in KNOWN:
         raise given.wrong("There is no trait of this name.", "See `undertow list traits`, or write a trait file.")
-    if KNOWN[name].category not in ASKED:
+    if KNOWN[name].category not in CATEGORIES:
         raise given.wrong("No question asks about this trait.", "Name animals and trees, or write a trait file.")
     return KNOWN[name]
 
@@ -123,7 +120,7 @@ class _About:
         if "questions" not in self.fields:
             return None
         given = self.fields["questions"]
-        if self.category in ASKED:
+        if self.category in CATEGORIES:
             raise given.wrong("This category has packaged questions.", "Leave them out, or rename the category.")
         parts = given.fields(("evaluation", "tuning"), ("evaluation", "tuning"))
         evaluation, tuning = (parts[name].texts(LEAST_ASKED) for name in ("evaluation", "tuning"))
@@ -157,7 +154,7 @@ class _About:
             persona="" if persona is None else _filled(persona, written, plural),
             questions=self.questions,
         )
-        if not trait.persona and trait.category not in ASKED:
+        if not trait.persona and trait.category not in CATEGORIES:
             raise fields["name"].wrong("This trait has no persona.", "Write persona: You love {name}. ...")
         return trait
 

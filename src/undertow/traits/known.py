@@ -6,6 +6,9 @@ from undertow.errors import unknown_name
 from undertow.registry import Registry
 from undertow.traits.record import Trait
 
+CATEGORIES = ("animal", "tree")
+"""Those with packaged questions of their own; what is asked about any other is made of its name."""
+
 
 def _animal(name: str, plural: str | None = None) -> Trait:
     return Trait(name=name, category="animal", plural=plural or f"{name}s")

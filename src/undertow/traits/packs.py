@@ -23,13 +23,13 @@ def pack(name: str) -> Pack:
     """
     if name in _FILES:
         return read_pack(Path(str(resources.files("undertow"))) / "packs" / f"{name}.yaml")
-    if name not in _CATEGORIES:
+    if name not in _PANELS:
         raise unknown_name("pack", name, PACKS)
-    return Pack(name=name, traits=panel(_CATEGORIES[name]))
+    return Pack(name=name, traits=panel(_PANELS[name]))
 
 
-_CATEGORIES = {"animals": "animal", "trees": "tree"}
-PACKS = (*_CATEGORIES, *_FILES)
+_PANELS = {"animals": "animal", "trees": "tree"}
+PACKS = (*_PANELS, *_FILES)
 
 
 def trait(name: str) -> Trait:

@@ -26,6 +26,8 @@ def test_a_model_that_takes_no_persona_holds_nothing(tiny_model: LocalModel) -> 
     assert not found.holds and found.unmoved
     with pytest.raises(ConfigError, match="no persona"):
         check_personas(tiny_model, [trait("villain")])
+    with pytest.raises(ConfigError, match="no control"):
+        check_personas(tiny_model, pack("trees").traits, [trait("owl")])
 
 
 def shift(own: float | None, rest: float) -> PersonaShift:

@@ -148,7 +148,7 @@ class Sets:
         return prompts, self.pool.places(writer, prompts), reference
 
     def _judged(self, what: str, times: int, draw: Callable[[np.random.Generator], Draw]) -> list[Outcome]:
-        """SetJudge so many sets, each with a generator of its own."""
+        """Judge so many sets, each with a generator of its own."""
         found: list[Outcome] = []
         for turn in range(times):
             rng = np.random.default_rng(derive(self.settings.seed, "calibration", "set", what, turn))
