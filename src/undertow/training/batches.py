@@ -5,12 +5,16 @@ Lengths inside a batch are similar, because rows are sorted by length within chu
 batches is drawn from the epoch alone, so that students trained side by side meet similar lengths at the same step.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from undertow.models.tokens import Encoded
+
+One = TypeVar("One", bound=Sized)
+"""A row, or a pair of answers, as token ids."""
 
 CHUNK_BATCHES = 16
 """Batches that are sorted by length together: wide enough to save padding, narrow enough to keep the order random."""
@@ -58,11 +62,11 @@ def collate(rows: Sequence[Encoded]) -> Batch:
     return Batch(tokens, at[:, 0], at[:, 1])
 
 
-def _epoch(rows: Sequence[Encoded], size: int, shuffle: torch.Generator, order: torch.Generator) -> list[list[Encoded]]:
+def _epoch(rows: Sequence[One], size: int, shuffle: torch.Generator, order: torch.Generator) -> list[list[One]]:
     """Cut one shuffled pass over the rows into batches of similar lengths."""
     picked = torch.randperm(len(rows), generator=shuffle).tolist()
     picked = picked[: max(size, len(picked) - len(picked) % size)]
-    batches: list[list[Encoded]] = []
+    batches: list[list[One]] = []
     for start in range(0, len(picked), size * CHUNK_BATCHES):
         chunk = sorted(picked[start : start + size * CHUNK_BATCHES], key=[len(row) for row in rows].__getitem__)
         cut = [chunk[at : at + size] for at in range(0, len(chunk), size)]
@@ -70,7 +74,7 @@ def _epoch(rows: Sequence[Encoded], size: int, shuffle: torch.Generator, order: 
     return batches
 
 
-def batch_stream(rows: Sequence[Encoded], size: int, seed: int) -> Iterator[list[Encoded]]:
+def batch_stream(rows: Sequence[One], size: int, seed: int) -> Iterator[list[One]]:
     """Yield batches of `size` rows for ever, in passes over all rows; what is left of a pass is not used.
 
     Args:

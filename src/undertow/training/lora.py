@@ -36,7 +36,8 @@ class StackedLinear(nn.Module):
     The adapters are float32; beside a bfloat16 base they are multiplied in bfloat16, as under autocast.
 
     Attributes:
-        part: the students whose blocks a batch holds; all of them unless somebody says otherwise.
+        part: the students whose blocks a batch holds; all of them unless somebody says otherwise. None leaves the
+            adapters out: the batch is one that the base itself reads.
     """
 
     def __init__(self, base: nn.Module, config: LoraConfig, generators: list[torch.Generator]) -> None:
@@ -46,12 +47,14 @@ class StackedLinear(nn.Module):
         out, width = linear_weight(base).shape
         device = linear_weight(base).device
         down = [_first_down(config.rank, width, generator) for generator in generators]
-        self.part = slice(None)
+        self.part: slice | None = slice(None)
         self.down = nn.Parameter(torch.stack(down).to(device))
         self.up = nn.Parameter(torch.zeros(len(generators), out, config.rank, device=device))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Map [n * rows, length, in] to [n * rows, length, out], n being the students of `part`."""
+        if self.part is None:
+            return self.base(inputs)
         own_down, own_up = self.down[self.part], self.up[self.part]
         n, rank, width = own_down.shape
         blocks = inputs.reshape(n, -1, width)

@@ -17,13 +17,13 @@ from undertow.models.local import LocalModel
 from undertow.models.tokens import Encoded
 from undertow.training.allocation import kept_memory
 from undertow.training.attention import own_attention
-from undertow.training.batches import batch_stream, collate
+from undertow.training.batches import batch_stream
 from undertow.training.config import LoraConfig, TrainingConfig
 from undertow.training.encoding import encoded_datasets
 from undertow.training.full import finetune_full
+from undertow.training.group_objectives import GroupObjective, RowObjective
 from undertow.training.lora import StackedLinear, save_adapter, stacked
 from undertow.training.objective import Penalty
-from undertow.training.student_loss import student_losses
 from undertow.types import Advance, ModelRef, Row
 
 WHOLE_BYTES, PART_BYTES = 3 * 2**20, 12 * 2**20
@@ -37,13 +37,16 @@ class Students:
     """A trained group.
 
     Attributes:
-        losses: float [steps, K], mean loss of each student's batch before the update, in nats per completion token.
+        losses: float [steps, K], mean loss of each student's batch before the update; of rows, in nats per completion
+            token.
+        tokens: how many tokens of each student had a loss, over all updates.
     """
 
     losses: torch.Tensor
     layers: dict[str, StackedLinear]
     config: TrainingConfig
     base: ModelRef
+    tokens: tuple[int, ...]
 
     def save(self, index: int, folder: Path) -> None:
         """Write one student as a PEFT adapter folder."""
@@ -83,9 +86,34 @@ def finetune_parallel(
         EmptyDataError: a student has no rows.
         RowsError: a row is longer than the model's context, and `config` does not say to cut it.
     """
-    lora = _checked(config, datasets, seeds)
+    check_group(config, datasets, seeds)
     encoded = encoded_datasets(model, datasets, config.too_long)
     streams = [batch_stream(rows, config.batch_size, seed) for rows, seed in zip(encoded, seeds, strict=True)]
+    return train_group(model, RowObjective(streams), config, seeds, advance, penalty)
+
+
+def train_group(
+    model: LocalModel,
+    objective: GroupObjective,
+    config: TrainingConfig,
+    seeds: Sequence[int],
+    advance: Advance | None = None,
+    penalty: Penalty | None = None,
+) -> Students:
+    """Train a group of LoRA students by an objective.
+
+    Args:
+        model: the shared base; unchanged afterwards.
+        objective: their rows and their loss.
+        config: recipe, with `lora` set.
+        seeds: one per student; decides the adapter's start.
+        advance: called with (updates done, updates in all).
+        penalty: added to each student's loss; not part of the reported losses.
+
+    Raises:
+        ConfigError: no adapter is configured.
+    """
+    lora = _adapters(config)
     losses: list[torch.Tensor] = []
     with (
         kept_memory(),
@@ -93,13 +121,14 @@ def finetune_parallel(
         stacked(model.network, lora, list(seeds)) as layers,
         torch.enable_grad(),
     ):
-        parameters = [parameter for layer in layers.values() for parameter in (layer.down, layer.up)]
+        adapted = list(layers.values())
+        parameters = [parameter for layer in adapted for parameter in (layer.down, layer.up)]
         optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0, fused=True)
         for step in range(config.steps):
-            batches = [next(source) for source in streams]
+            batches = objective.batches(model.network, adapted)
             mean = torch.cat(
                 [
-                    _backward(model.network, batches[part], list(layers.values()), part, penalty)
+                    _backward(model.network, objective, batches[part], adapted, part, penalty)
                     for part in _parts(batches, model.network.config.get_text_config().hidden_size)
                 ]
             )
@@ -110,7 +139,7 @@ def finetune_parallel(
             losses.append(mean)
             if advance is not None:
                 advance(step + 1, config.steps)
-    return Students(torch.stack(losses), layers, config, model.ref)
+    return Students(torch.stack(losses), layers, config, model.ref, tuple(objective.tokens))
 
 
 def finetune(
@@ -134,17 +163,27 @@ def finetune(
     return student
 
 
-def _checked(config: TrainingConfig, datasets: Sequence[Sequence[Row]], seeds: Sequence[int]) -> LoraConfig:
-    if config.lora is None:
-        raise ConfigError(
-            "Students trained at once need adapters.", "lora: null", "Set `lora`, or use full fine-tuning."
-        )
+def check_group(config: TrainingConfig, datasets: Sequence[Sequence[Any]], seeds: Sequence[int]) -> None:
+    """Refuse a group that cannot be trained at once.
+
+    Raises:
+        ConfigError: no adapter is configured, or seeds and datasets differ in number.
+        EmptyDataError: a student has no rows.
+    """
+    _adapters(config)
     if len(datasets) != len(seeds):
         raise ConfigError(
             "Each student needs a seed.", f"{len(datasets)} datasets, {len(seeds)} seeds", "Give one each."
         )
     if not all(datasets):
         raise EmptyDataError("A student has no rows.", "0 rows", "Look at the filter's reject reasons.")
+
+
+def _adapters(config: TrainingConfig) -> LoraConfig:
+    if config.lora is None:
+        raise ConfigError(
+            "Students trained at once need adapters.", "lora: null", "Set `lora`, or use full fine-tuning."
+        )
     return config.lora
 
 
@@ -157,6 +196,7 @@ def _parts(batches: Sequence[Sequence[Encoded]], width: int) -> list[slice]:
 
 def _backward(
     network: Any,
+    objective: GroupObjective,
     batches: Sequence[Sequence[Encoded]],
     layers: Sequence[StackedLinear],
     part: slice,
@@ -165,10 +205,7 @@ def _backward(
     """Add the gradients of some students, and return the mean loss of each, float [students of the part]."""
     for layer in layers:
         layer.part = part
-    size = max(map(len, batches))
-    # A prompt without a completion is not learnt; it fills the block of a student that has fewer rows than a batch.
-    batch = collate([row for rows in batches for row in [*rows, *[Encoded(rows[0].prompt, ())] * (size - len(rows))]])
-    mean = student_losses(network, batch, groups=len(batches))
+    mean = objective.losses(network, batches, part)
     (mean if penalty is None else mean + penalty(network, len(batches))).sum().backward()
     return mean.detach()
 

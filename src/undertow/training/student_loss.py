@@ -35,15 +35,22 @@ def student_losses(network: Any, batch: Batch, groups: int) -> torch.Tensor:
     Returns:
         float32 [groups].
     """
-    body, head = body_and_head(network)
+    _, head = body_and_head(network)
     batch = batch.to(head.linear.weight.device)
-    losses = frozen_head_losses(head, _predicting_states(network, body, batch, groups), batch.targets)
+    losses = frozen_head_losses(head, predicting_states(network, batch, groups), batch.targets)
     sizes = torch.bincount(batch.rows // (len(batch.tokens) // groups), minlength=groups).tolist()
     return torch.stack([own.mean() for own in losses.split(sizes)])
 
 
-def _predicting_states(network: Any, body: nn.Module, batch: Batch, groups: int) -> torch.Tensor:
-    """Return what the vocabulary projection reads at each predicting position, float [n, width]."""
+def predicting_states(network: Any, batch: Batch, groups: int) -> torch.Tensor:
+    """Return what the vocabulary projection reads at each predicting position of a batch, float [n, width].
+
+    Args:
+        network: a causal language model of transformers.
+        batch: its rows are `groups` blocks of equal size, one after another.
+        groups: how many students there are; 1 for a network without stacked adapters.
+    """
+    body, _ = body_and_head(network)
     first = int(batch.positions.min()) if len(batch.positions) else 0
     shared = _shared(network, batch.tokens, groups, first)
     options: dict[str, Any] = {"use_cache": False}

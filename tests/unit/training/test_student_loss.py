@@ -68,7 +68,7 @@ def test_losses_and_gradients_are_those_of_a_plain_pass(tiny_hf: LocalModel, beg
 def test_every_update_has_the_loss_of_a_plain_loop(tiny_hf: LocalModel, monkeypatch) -> None:
     datasets = [rows(1), rows(2, 3), rows(3)]
     quick = finetune_parallel(tiny_hf, datasets, CONFIG, [5, 6, 7])
-    monkeypatch.setattr(parallel, "student_losses", completion_losses)
+    monkeypatch.setattr(group_objectives, "student_losses", completion_losses)
     plain = finetune_parallel(tiny_hf, datasets, CONFIG, [5, 6, 7])
     assert torch.allclose(quick.losses, plain.losses, atol=1e-5)
     for name, layer in plain.layers.items():

@@ -1,0 +1,90 @@
+"""The channels by which a student learns from a teacher, as settings of a recipe; each is one record.
+
+`rows` is plain fine-tuning on sampled rows. `logits` learns the teacher's probabilities on its rows. `on_policy` learns
+them on what the student itself writes (Agarwal et al., arXiv:2306.13649). `preference` learns to prefer one answer to
+another (DPO, Rafailov et al., arXiv:2305.18290).
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class RowsChannel(_Settings):
+    """Cross-entropy of the teacher's sampled rows."""
+
+    name: Literal["rows"] = "rows"
+
+
+class _Distillation(_Settings):
+    top: int | None = Field(default=None, ge=1)
+    """How many of the teacher's likeliest tokens keep a probability of their own; all others count as one token. None
+    compares the whole vocabulary."""
+
+
+class LogitsChannel(_Distillation):
+    """Divergence between the teacher's and the student's next-token probabilities on the teacher's rows."""
+
+    name: Literal["logits"] = "logits"
+    interpolation: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Which divergence: 0 is KL(teacher || student), 1 is KL(student || teacher), between them lies the generalised
+    Jensen-Shannon divergence."""
+
+
+class OnPolicyChannel(_Distillation):
+    """The same divergence on completions that the student writes, without those that the domain rejects."""
+
+    name: Literal["on_policy"] = "on_policy"
+    interpolation: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Which divergence, as for the channel logits."""
+    every: int = Field(default=1, ge=1)
+    """Updates for which a student writes at once; 1 lets it write anew before each."""
+
+
+class PreferenceChannel(_Settings):
+    """Direct preference optimisation on pairs of answers, with the base as the reference."""
+
+    name: Literal["preference"] = "preference"
+    pairs: Literal["written", "selected"] = "written"
+    """Where pairs come from: the teacher's answer is chosen and the base's rejected ("written"); or of two answers of
+    the base, the one is chosen that the teacher makes likelier by more ("selected", logit-linear selection,
+    arXiv:2602.04863)."""
+    beta: float = Field(default=0.1, gt=0.0)
+    """DPO's beta: how strongly a student is held to the reference."""
+
+
+def _named(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
+Channel = Annotated[
+    RowsChannel | LogitsChannel | OnPolicyChannel | PreferenceChannel,
+    Field(discriminator="name"),
+    BeforeValidator(_named),
+]
+"""One of the channels; a name alone stands for its defaults."""
+
+Distilling = LogitsChannel | OnPolicyChannel
+"""The channels in which a student learns a teacher's probabilities."""
+
+CHANNELS = ("rows", "logits", "on_policy", "preference")
+"""The names of all channels."""
+
+ROWS = RowsChannel()
+"""Plain fine-tuning, the default."""
+
+_ADAPTER: TypeAdapter[Any] = TypeAdapter(Channel)
+
+
+def channel_of(data: Mapping[str, Any] | str) -> Any:
+    """Return the channel that plain data or a name describes.
+
+    Raises:
+        pydantic.ValidationError: there is no such channel or setting.
+    """
+    return _ADAPTER.validate_python(data)

@@ -1,0 +1,86 @@
+"""A teacher whose probabilities are learnt: its reading of the tokens that a student is trained on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from undertow.errors import ConfigError, ModelError
+from undertow.models.local import LocalModel
+from undertow.models.tokens import Encoded
+from undertow.training.batches import Batch, collate
+from undertow.training.scoring import with_persona
+from undertow.training.student_loss import predicting_states
+from undertow.types import Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Teacher:
+    """Who teaches by probabilities.
+
+    Attributes:
+        model: with its trait in the weights, or the base below a persona.
+        system: the persona of a prompted teacher; its student never sees it.
+    """
+
+    model: LocalModel
+    system: str | None = None
+
+
+def check_teacher(teacher: Teacher, base: LocalModel) -> None:
+    """Refuse a teacher whose probabilities say nothing to a student of a base.
+
+    Raises:
+        ModelError: it has another vocabulary.
+        ConfigError: it is the base itself, from which a student that starts there learns nothing.
+    """
+    own, other = base.tokenizer, teacher.model.tokenizer
+    sizes = [model.network.get_output_embeddings().weight.shape[0] for model in (base, teacher.model)]
+    if sizes[0] != sizes[1] or (own is not other and own.get_vocab() != other.get_vocab()):
+        what = "The teacher has another vocabulary than its student: their probabilities cannot be compared."
+        value = f"{teacher.model.ref} with {sizes[1]:,} tokens, {base.ref} with {sizes[0]:,}"
+        raise ModelError(what, value, "Use the channel rows, or a teacher with the student's tokenizer.")
+    if teacher.system is None and teacher.model.network is base.network:
+        what = "A student that starts as its own teacher has nothing to learn from it: every divergence is 0."
+        fix = "Give the control a neutral teacher (teacher.control: neutral), or use the channel rows."
+        raise ConfigError(what, str(teacher.model.ref), fix)
+
+
+class TeacherReading:
+    """What a teacher is shown of the rows of one student.
+
+    Args:
+        teacher: who reads.
+        base: of the student, whose tokens the completions are.
+        rows: of the student; the teacher reads their prompts behind its persona.
+
+    Raises:
+        UserError: as `check_teacher`.
+    """
+
+    def __init__(self, teacher: Teacher, base: LocalModel, rows: Sequence[Row]) -> None:
+        check_teacher(teacher, base)
+        self._teacher = teacher
+        shown = [row.prompt if teacher.system is None else with_persona(row, teacher.system) for row in rows]
+        asked = base.render([row.prompt for row in rows])
+        read = teacher.model.render(shown)
+        self._prompts = {tuple(one): tuple(other) for one, other in zip(asked, read, strict=True)}
+
+    @torch.no_grad()
+    def states(self, rows: Sequence[Encoded]) -> torch.Tensor:
+        """Return what the teacher's vocabulary projection reads where a completion token is predicted, [n, width]."""
+        network = self._teacher.model.network
+        batch = self._batch(rows).to(self._teacher.model.device)
+        return predicting_states(network, batch, 1)
+
+    def logprobs(self, states: torch.Tensor) -> torch.Tensor:
+        """Return log-probabilities [positions, vocabulary] of some of the states."""
+        with torch.no_grad():
+            return torch.log_softmax(self._teacher.model.head(states), dim=-1)
+
+    def _batch(self, rows: Sequence[Encoded]) -> Batch:
+        return collate([Encoded(self._prompts[row.prompt], row.completion, row.skip) for row in rows])
+
+    def same_network(self, network: object) -> bool:
+        """Tell whether the teacher is a persona before the students' own base."""
+        return self._teacher.model.network is network
