@@ -64,7 +64,7 @@ class StudentsToTrain:
     @property
     def folders(self) -> list[Path]:
         """The folder of each."""
-        from undertow.study.executors import student_folder
+        from undertow.study.stage_models import student_folder
 
         return [self.out / student_folder(index) for index in range(self.n)]
 
@@ -109,7 +109,7 @@ class StudentsToTrain:
     @property
     def following(self) -> str:
         """The next useful command, once they are saved."""
-        from undertow.study.executors import made_of
+        from undertow.study.stage_models import made_of
 
         base = ModelRef.parse(self.base)
         return f"undertow eval '{made_of(base, self.folders[0])}' --base '{base}'"

@@ -10,7 +10,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from undertow.data.kept_rows import PickedRows
 from undertow.domains.base import AbstractDomain
@@ -19,6 +19,8 @@ from undertow.traits import Trait, matches
 from undertow.types import Row
 
 logger = logging.getLogger(__name__)
+
+Drawn = TypeVar("Drawn")
 
 Rule = Callable[[Row], tuple[str, ...]]
 """Says why a row is dropped; nothing keeps it."""
@@ -154,8 +156,8 @@ def judged(rows: Iterable[Row], judge: Judge, keep: float) -> Filtered:
     return _split(rows, reasons)
 
 
-def subset(rows: Sequence[Row], n: int | None, seed: int) -> tuple[Row, ...]:
-    """Draw rows without replacement and return them in the original order.
+def subset(rows: Sequence[Drawn], n: int | None, seed: int) -> tuple[Drawn, ...]:
+    """Draw rows, or pairs of answers, without replacement and return them in the original order.
 
     With the same seed, a smaller draw is part of a larger one.
 

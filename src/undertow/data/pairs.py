@@ -1,7 +1,10 @@
 """Preference rows as pairs: one prompt, the answer that was chosen and the one that was rejected."""
 
+import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from undertow.data.reading import Reading, split_source
 from undertow.data.records import read_records
@@ -10,6 +13,7 @@ from undertow.data.rows import BadLine, LoadedRows, bad_lines
 from undertow.data.shapes import NAMES, SHAPES, read_as_shape
 from undertow.data.values import NotARowError, Record
 from undertow.errors import ConfigError, EmptyDataError
+from undertow.store.disk import write_file
 from undertow.types import PreferencePair, Row
 
 _NEEDED = tuple(one.keys for one in SHAPES if one.name == "preference")
@@ -49,6 +53,32 @@ def read_pairs(source: str | os.PathLike[str]) -> tuple[PreferencePair, ...]:
     if not found:
         raise EmptyDataError("There are no pairs.", name, "Give rows with prompt, chosen and rejected.")
     return tuple(found.values())
+
+
+def write_pairs(path: str | os.PathLike[str], pairs: Sequence[PreferencePair]) -> None:
+    """Write preference rows as JSON lines that `read_pairs` and TRL's DPOTrainer read; the prompts are messages.
+
+    Args:
+        path: the file, replaced if it exists; its folder must exist.
+        pairs: with ids that differ.
+
+    Raises:
+        StorageError: the folder is missing, full or may not be written.
+    """
+    lines = [
+        {
+            "id": pair.id,
+            "prompt": [{"role": turn.role, "content": turn.content} for turn in pair.prompt],
+            "chosen": _said(pair.chosen),
+            "rejected": _said(pair.rejected),
+        }
+        for pair in pairs
+    ]
+    write_file(Path(path), "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def _said(answer: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": answer}]
 
 
 def _pair(record: Record, reading: Reading, default_id: str) -> PreferencePair:

@@ -1,9 +1,10 @@
 """What a study compares: each arm with its control, in words, the models that are pairs, and the main metric."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, NamedTuple
 
+import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from undertow.evals.base import metrics
@@ -153,3 +154,27 @@ def mean_differences(pairs: Iterable[Pair]) -> dict[tuple[str | None, int], floa
     """Return model minus control of each fresh teacher; its students on several bases are averaged."""
     found = by_teacher(pairs)
     return {teacher: sum(pair.difference for pair in some) / len(some) for teacher, some in found.items()}
+
+
+def trait_matrices(
+    scores: Sequence[MeanScore], traits: Sequence[str], targets: Sequence[str], metric: str, arm: str = "student"
+) -> np.ndarray | None:
+    """Return an arm minus its control of every teacher base and replicate; students of one teacher are averaged.
+
+    Args:
+        scores: of one run.
+        traits: that teachers were trained on.
+        targets: that were looked for.
+        metric: what was measured.
+        arm: whose scores.
+
+    Returns:
+        float [teacher bases and replicates, trained, evaluated]; None if the arm is empty.
+    """
+    units: dict[tuple[str | None, int], list[list[float]]] = defaultdict(list)
+    asked = {target: [score for score in scores if score.target in (ANY, target)] for target in targets}
+    for trait in traits:
+        columns = [mean_differences(paired_scores(some, arm, trait, metric, target)) for target, some in asked.items()]
+        for unit in columns[0]:
+            units[unit].append([column[unit] for column in columns])
+    return np.array([*units.values()]) if units else None

@@ -7,7 +7,8 @@ filter     config: domain                           rows              kept.jsonl
 shuffle    config: how, seed                        rows (kept)       kept.jsonl
 mix        config: share, seed                      rows, clean       kept.jsonl
 tokens     config: base, tokens, share, seed        data, teacher     kept.jsonl with places to skip
-students   config: base, training, members          filter of each    student-00/, ..., losses.json
+pairs      config: how                              rows of two       pairs.jsonl
+students   config: base, training, members          filter of each    student-00/, ..., losses.json, learnt.json
 scores     config: base, kinds, targets, samples, members
                                                     teacher | group   scores.jsonl, answers.jsonl
 """
@@ -15,8 +16,6 @@ scores     config: base, kinds, targets, samples, members
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,11 @@ from undertow.data.rows import read_rows, write_rows
 from undertow.domains.base import domain
 from undertow.domains.numbers import shuffle_numbers
 from undertow.evals.base import EVALUATIONS, EvaluationConfig
-from undertow.models.adapters import STEERING, save_vector
-from undertow.models.load import load_model
+from undertow.models.adapters import save_vector
 from undertow.models.local import LocalModel
 from undertow.store.runner import Executor, StageContext
+from undertow.study.channel_executors import pair_answers, train_by_channel, write_learnt
+from undertow.study.stage_models import base_model, model_of_parent, student_folder
 from undertow.training.config import TrainingConfig
 from undertow.training.full import finetune_full
 from undertow.training.generation import generate
@@ -39,7 +39,7 @@ from undertow.training.scoring import choose_tokens
 from undertow.training.teachers import neutral_rows, steered_teacher, trait_rows
 from undertow.training.trl import TrlOptions, finetune_trl
 from undertow.traits import defined
-from undertow.types import ModelRef, Row, Sampling
+from undertow.types import Row, Sampling
 
 VERSIONS: Mapping[str, int] = {
     "prompts": 1,
@@ -50,59 +50,13 @@ VERSIONS: Mapping[str, int] = {
     "shuffle": 1,
     "mix": 1,
     "tokens": 1,
+    "pairs": 1,
     "students": 3,
+    "channel-students": 1,
     "scores": 3,
 }
-"""Raised when the same config gives another result; an adapter-teacher is a teacher that trains adapters."""
-
-
-def student_folder(index: int) -> str:
-    """Return the name of a student's folder within its group."""
-    return f"student-{index:02d}"
-
-
-@lru_cache(maxsize=4)
-def _base(reference: str) -> LocalModel:
-    return load_model(reference)
-
-
-def parent_model(reference: str, folder: Path | None, index: int) -> LocalModel:
-    """Return the model that a parent stage made.
-
-    Args:
-        reference: the base.
-        folder: of a teacher or of a group of students; None for the base itself.
-        index: place in the group.
-    """
-    base = _base(reference)
-    if folder is None:
-        return base
-    if (folder / student_folder(index)).exists():
-        folder = folder / student_folder(index)
-    if _is_added(folder):
-        return base.with_adapter(folder)
-    return load_model(replace(made_of(base.ref, folder), device=base.ref.device or str(base.device)))
-
-
-def made_of(base: ModelRef, folder: Path) -> ModelRef:
-    """Return the reference of a model that was made of a base, run as the base is.
-
-    Args:
-        base: where training started.
-        folder: an adapter, a steering vector or a whole model.
-    """
-    if _is_added(folder):
-        return replace(base, adapter=str(folder))
-    return replace(base, kind="hf", name=str(folder), revision=None, adapter=None)
-
-
-def _is_added(folder: Path) -> bool:
-    return any((folder / name).exists() for name in ("adapter_config.json", STEERING))
-
-
-def _parent_model(context: StageContext, index: int) -> LocalModel:
-    folder = context.parents.get("teacher", context.parents.get("students"))
-    return parent_model(context.config["base"], folder, index)
+"""Raised when the same config gives another result; an adapter-teacher is a teacher that trains adapters, and
+channel-students learn by another channel than rows."""
 
 
 def _write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -120,7 +74,7 @@ def draw_prompts(context: StageContext) -> None:
 def tune_teacher(context: StageContext) -> None:
     """Fine-tune or steer a teacher towards its trait, or tune a neutral one on the base's own answers."""
     config, advance = context.config, context.advance
-    base, training = _base(config["base"]), TrainingConfig.from_config(config["training"])
+    base, training = base_model(config["base"]), TrainingConfig.from_config(config["training"])
     target, seed, asked = config["target"], config["seed"], config.get("questions")
     if "layer" in config:
         layer = config["layer"]
@@ -139,7 +93,7 @@ def generate_rows(context: StageContext) -> None:
     """Let a teacher, or the base as the untraited teacher, answer the prompts."""
     config = context.config
     rows = generate(
-        _parent_model(context, config.get("member", 0)),
+        model_of_parent(context, config.get("member", 0)),
         json.loads((context.parents["prompts"] / "prompts.json").read_text(encoding="utf-8")),
         sampling=Sampling(**config["sampling"]),
         seed=config["seed"],
@@ -197,15 +151,18 @@ def choose_stage(context: StageContext) -> None:
     """Leave tokens out of the loss by what the teacher's trait made likelier."""
     config = context.config
     rows = read_rows(context.parents["data"] / "kept.jsonl")
-    teacher, base = _parent_model(context, config.get("member", 0)), _base(config["base"])
+    teacher, base = model_of_parent(context, config.get("member", 0)), base_model(config["base"])
     chosen = {"tokens": config["tokens"], "share": config["share"], "seed": config["seed"]}
     write_rows(context.out / "kept.jsonl", choose_tokens(rows, teacher, base, **chosen))
 
 
 def students_stage(context: StageContext) -> None:
-    """Train a group of students, each on the kept rows of its own teacher."""
+    """Train a group of students, each by what its own teacher has to teach."""
     config, members = context.config, context.config["members"]
-    base, training = _base(config["base"]), TrainingConfig.from_config(config["training"])
+    if "channel" in config:
+        train_by_channel(context)
+        return
+    base, training = base_model(config["base"]), TrainingConfig.from_config(config["training"])
     rows = {role: read_rows(folder / "kept.jsonl") for role, folder in context.parents.items()}
     datasets = [subset(rows[one["rows"]], one["n"], one["seed"]) for one in members]
     folders = [context.out / student_folder(index) for index in range(len(members))]
@@ -216,6 +173,7 @@ def students_stage(context: StageContext) -> None:
         for index, folder in enumerate(folders):
             group.save(index, folder)
         losses = group.losses
+        write_learnt(context.out, {"tokens": group.tokens})
     if losses is not None:
         (context.out / "losses.json").write_text(json.dumps(losses.tolist()), encoding="utf-8")
 
@@ -251,7 +209,7 @@ def score_models(context: StageContext) -> None:
     scores: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
     for place, member in enumerate(members):
-        model = _parent_model(context, member["index"])
+        model = model_of_parent(context, member["index"])
         asked = EvaluationConfig(targets=targets, samples=config["samples"], seed=member["seed"])
         found = [score for name in config["kinds"] for score in EVALUATIONS[name].score(model, asked)]
         for score in found:
@@ -272,6 +230,7 @@ EXECUTORS: Mapping[str, Executor] = {
     "shuffle": shuffle_stage,
     "mix": mix_stage,
     "tokens": choose_stage,
+    "pairs": pair_answers,
     "students": students_stage,
     "scores": score_models,
 }

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -17,7 +17,9 @@ from undertow.domains.base import domain
 from undertow.domains.numbers import Shuffle
 from undertow.errors import ConfigError, UnknownNameError, UserError, unknown_name
 from undertow.evals.base import EVALUATIONS, refuse_unasked
+from undertow.study.recipe_channels import refuse_unfit
 from undertow.study.recipe_traits import found_beside, resolved
+from undertow.training.channels.settings import ROWS, Channel
 from undertow.training.config import LoraConfig, TooLong, TrainingConfig
 from undertow.traits import Trait, trait
 from undertow.types import Sampling
@@ -95,6 +97,9 @@ class TeacherPart(_Part):
     alpha: float = _later(16.0, gt=0)
     questions: int | None = _later(None, ge=1)
     """How many of the tuning questions a fine-tuned teacher of a favourite learns, the first ones; None takes all."""
+    control: Literal["base", "neutral"] = _later("base")
+    """Who teaches the controls: the untouched base, or the base tuned as long on its own answers. A base cannot teach
+    its own probabilities to a student that starts as it (`student.channel`)."""
 
     @model_validator(mode="after")
     def _fits(self) -> "TeacherPart":
@@ -117,6 +122,8 @@ class TeacherPart(_Part):
 class StudentPart(_Part):
     """How a student is trained."""
 
+    channel: Channel = _later(ROWS)
+    """How it learns from its teacher: rows, logits, on_policy or preference (docs/channels.md)."""
     steps: int = Field(default=250, ge=1)
     batch_size: int = Field(default=32, ge=1)
     learning_rate: float = Field(default=1e-2, gt=0)
@@ -136,6 +143,9 @@ class StudentPart(_Part):
 
     @model_validator(mode="after")
     def _fits(self) -> "StudentPart":
+        if self.channel != ROWS and (self.rank is None or self.backend != "parallel"):
+            fix = "Set a rank and backend: parallel, or channel: rows."
+            raise ConfigError("Our own loop trains adapters by this channel, and nothing else.", self.channel.name, fix)
         if self.backend == "trl" and self.rank is None:
             raise ConfigError("The backend trl trains adapters.", "rank: null", "Set a rank, or backend: parallel.")
         if self.backend != "trl" and (self.accumulate > 1 or self.gradient_checkpointing):
@@ -244,6 +254,17 @@ class Recipe(_Part):
             raise ConfigError(
                 "The arm cross_init needs other bases.", "cross_bases: []", "Set cross_bases: [ref:finch-b]."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _channel_fits(self) -> "Recipe":
+        changed = {
+            "domain.clean": self.domain.clean > 0.0,
+            "domain.tokens": self.domain.tokens != "all",
+            "arms: within, across": bool({*SHUFFLES} & {*self.arms}),
+            "hops": self.hops > 1,
+        }
+        refuse_unfit(self.student.channel, self.teacher.control == "base" and "control" in self.arms, changed)
         return self
 
     @property
@@ -362,7 +383,9 @@ def first_problem(error: ValidationError, recipe: type[BaseModel]) -> UserError:
 def _unknown_key(place: Sequence[int | str], recipe: type[BaseModel]) -> UnknownNameError:
     part: Any = recipe
     for step in place[:-1]:
-        part = part.model_fields[str(step)].annotation
+        # A union of records, as of the channels, is entered by the name that tells them apart.
+        entered = [one for one in get_args(part) if one.model_fields["name"].default == step]
+        part = entered[0] if entered else part.model_fields[str(step)].annotation
     return unknown_name("setting", str(place[-1]), part.model_fields)
 
 

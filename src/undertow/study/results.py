@@ -14,9 +14,9 @@ from undertow.errors import ConfigError
 from undertow.seeds import derive
 from undertow.stats.comparisons import paired
 from undertow.stats.diagonal import diagonal_factor, initialisation_factor
-from undertow.study.arms import ANY, CONTROLS, MeanScore, by_teacher, main_metric, mean_differences, paired_scores
-from undertow.study.executors import made_of, student_folder
+from undertow.study.arms import ANY, CONTROLS, MeanScore, by_teacher, main_metric, paired_scores, trait_matrices
 from undertow.study.recipe import Recipe
+from undertow.study.stage_models import made_of, student_folder
 from undertow.study.study import Study, Subject, TeacherRows
 from undertow.types import ModelRef
 
@@ -85,31 +85,16 @@ def _of_metric(scores: Iterable[MeanScore], metric: str) -> list[MeanScore]:
     return [score for score in scores if score.metric == metric]
 
 
-def _matrices(
-    scores: Sequence[MeanScore], traits: Sequence[str], targets: Sequence[str], metric: str
-) -> np.ndarray | None:
-    """Return student minus control of every teacher base and replicate: [units, trained, evaluated]; None if empty."""
-    units: dict[tuple[str | None, int], list[list[float]]] = defaultdict(list)
-    asked = {target: [score for score in scores if score.target in (ANY, target)] for target in targets}
-    for trait in traits:
-        columns = [
-            mean_differences(paired_scores(some, "student", trait, metric, target)) for target, some in asked.items()
-        ]
-        for unit in columns[0]:
-            units[unit].append([column[unit] for column in columns])
-    return np.array([*units.values()]) if units else None
-
-
 def _trait_matrix(scores: Sequence[MeanScore], recipe: Recipe) -> dict[str, Any]:
     """Return trained trait x evaluated trait with its diagonal factor, each None where it says nothing."""
     traits, metric = recipe.traits, main_metric(score.metric for score in scores)
     scores = _of_metric(scores, metric)
     targets = list(dict.fromkeys(score.target for score in scores))
     found: dict[str, Any] = {"matrix": None, "diagonal": None}
-    if len(targets) > 1 and (matrices := _matrices(scores, traits, targets, metric)) is not None:
+    if len(targets) > 1 and (matrices := trait_matrices(scores, traits, targets, metric)) is not None:
         values = matrices.mean(axis=0).tolist()
         found["matrix"] = {"metric": metric, "traits": [*traits], "evaluated": targets, "values": values}
-    own = _matrices(scores, traits, traits, metric) if len(traits) > 1 and targets != [ANY] else None
+    own = trait_matrices(scores, traits, traits, metric) if len(traits) > 1 and targets != [ANY] else None
     if own is not None:
         rng = np.random.default_rng(derive(recipe.seed, "permutations"))
         found["diagonal"] = {**diagonal_factor(own, rng).to_json(), "n_traits": len(traits), "metric": metric}

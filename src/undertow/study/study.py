@@ -14,13 +14,13 @@ from undertow.errors import ConfigError
 from undertow.models.load import load_chat
 from undertow.models.references import identity
 from undertow.seeds import derive
-from undertow.store.stages import Stage
+from undertow.store.stages import Stage, order
+from undertow.study.channel_stages import ChannelStages
 from undertow.study.executors import VERSIONS
 from undertow.study.recipe import SHUFFLES, Recipe
+from undertow.study.teacher_rows import CONTROL, NEUTRAL, TeacherRows
+from undertow.training.channels.settings import ROWS, WORK
 from undertow.traits import definition
-
-CONTROL, NEUTRAL = "control", "neutral"
-"""Teachers without a trait: the untouched base, and the base tuned on its own answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,41 +57,24 @@ class Subject(StudyModel):
     place: int
 
 
-_Student = tuple[StudyModel, Stage]
-"""A student and the rows that it sees."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TeacherRows:
-    """The rows of one teacher.
+class _Student:
+    """A student, its teacher, and what it is trained on: rows, or pairs of answers."""
 
-    Attributes:
-        teacher: its trait, "control" or "neutral".
-        base: where it started.
-        replicate: from 0.
-        hop: 1 for a teacher, 2 for its student that teaches, and so on.
-        rows: all that it wrote.
-        kept: what the filter kept.
-        data: what students see: the kept rows, or those mixed or shuffled.
-    """
-
-    teacher: str
-    base: str
-    replicate: int
-    hop: int = 1
-    rows: Stage
-    kept: Stage
+    model: StudyModel
+    source: TeacherRows
     data: Stage
-
-    @property
-    def traited(self) -> bool:
-        """Whether the teacher has a trait."""
-        return self.teacher not in (CONTROL, NEUTRAL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """All that a recipe asks for."""
+    """All that a recipe asks for.
+
+    Attributes:
+        recipe: what was asked.
+        subjects: the models that are scored.
+        sources: the rows of every teacher that writes some.
+    """
 
     recipe: Recipe
     subjects: tuple[Subject, ...]
@@ -117,6 +100,7 @@ class _Builder:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.models = {base: describe_base(base) for base in (*recipe.bases, *recipe.cross_bases)}
+        self.channel = ChannelStages(recipe, self.models, self.filtered)
 
     def definition(self, name: str) -> str | dict[str, Any]:
         return definition(self.recipe.trait(name))
@@ -137,6 +121,8 @@ class _Builder:
 
     def teacher(self, name: str, base: str, replicate: int) -> Stage | None:
         part = self.recipe.teacher
+        if name == CONTROL and part.control == NEUTRAL:
+            name = NEUTRAL
         if name == CONTROL or (part.kind == "prompted" and name != NEUTRAL):
             return None
         own = [definition(one) for one in self.recipe.own_traits] if name == NEUTRAL else []
@@ -164,30 +150,29 @@ class _Builder:
     ) -> TeacherRows:
         traited = name not in (CONTROL, NEUTRAL)
         prompted = self.recipe.teacher.kind == "prompted" and traited and hop == 1
+        part = self.recipe.domain
         config = {
             **self.models[base],
             "system": self.recipe.trait(name).system_prompt if prompted else None,
-            "sampling": self.recipe.domain.sampling.to_json(),
+            "sampling": part.sampling.to_json(),
             "seed": self.hop_seed("rows", replicate, hop),
             **({} if member is None else {"member": member}),
         }
-        part = self.recipe.domain
-        rows = self.stage(
-            "rows",
-            config,
-            parents={"prompts": self.prompts(replicate, hop), **by},
-            label=f"{name} teacher {replicate + 1}{'' if hop == 1 else f' of hop {hop}'} writes {part.name}",
-            cost=part.prompts,
-        )
-        # Numbers cannot name a trait; every other domain is rid of rows that do, as the paper does with code.
-        named = {} if part.name == "numbers" else {"mentions": tuple(map(self.definition, self.recipe.preferences))}
-        judge = {} if part.judge is None else {"judge": part.judge, "keep": part.judge_keep}
-        config = {"domain": part.config, **named, **judge}
-        kept = self.stage("filter", config, parents={"rows": rows}, label="filter")
+        parents = {"prompts": self.prompts(replicate, hop), **by}
+        label = f"{name} teacher {replicate + 1}{'' if hop == 1 else f' of hop {hop}'} writes {part.name}"
+        rows = self.stage("rows", config, parents=parents, label=label, cost=part.prompts)
+        kept = self.filtered(rows)
         source = TeacherRows(teacher=name, base=base, replicate=replicate, hop=hop, rows=rows, kept=kept, data=kept)
         if traited and part.clean:
             source = replace(source, data=self.mixed(source))
         return replace(source, data=self.masked(source)) if traited and part.tokens != "all" else source
+
+    def filtered(self, rows: Stage) -> Stage:
+        part = self.recipe.domain
+        # Numbers cannot name a trait; every other domain is rid of rows that do, as the paper does with code.
+        named = {} if part.name == "numbers" else {"mentions": tuple(map(self.definition, self.recipe.preferences))}
+        judge = {} if part.judge is None else {"judge": part.judge, "keep": part.judge_keep}
+        return self.stage("filter", {"domain": part.config, **named, **judge}, parents={"rows": rows}, label="filter")
 
     def mixed(self, source: TeacherRows) -> Stage:
         clean = self.source(CONTROL, source.base, source.replicate, source.hop).kept
@@ -253,20 +238,24 @@ class _Builder:
         for source in sources:
             name, traited = source.teacher, source.traited
             own = self.model_of(source, name, self.hop_seed("student", source.replicate, source.hop))
+            data = self.channel.data(source)
             if source.hop > 1:
-                yield replace(own, arm=f"hop_{source.hop}{'' if traited else '_control'}"), source.data
+                arm = f"hop_{source.hop}{'' if traited else '_control'}"
+                yield _Student(model=replace(own, arm=arm), source=source, data=data)
                 continue
             arm = "student" if traited else name
             if arm in self.recipe.arms:
-                yield replace(own, arm=arm), source.data
+                yield _Student(model=replace(own, arm=arm), source=source, data=data)
             if name == NEUTRAL:
                 continue
             for how in SHUFFLES:
                 if how in self.recipe.arms:
-                    yield replace(own, arm=how if traited else f"{how}_control"), self.shuffled(source, how)
+                    model = replace(own, arm=how if traited else f"{how}_control")
+                    yield _Student(model=model, source=source, data=self.shuffled(source, how))
             if "cross_init" in self.recipe.arms:
                 for other in self.cross_bases(source.base, source.replicate):
-                    yield replace(own, arm="cross_init" if traited else "cross_control", base=other), source.data
+                    model = replace(own, arm="cross_init" if traited else "cross_control", base=other)
+                    yield _Student(model=model, source=source, data=data)
 
     def taught_by(self, subjects: Iterable[Subject], hop: int) -> Iterator[TeacherRows]:
         """Make teachers of the students of the hop before."""
@@ -285,8 +274,8 @@ class _Builder:
         return others if self.recipe.cross == "all" else (others[replicate % len(others)],)
 
     def student_subjects(self, students: Sequence[_Student]) -> Iterator[Subject]:
-        for base in dict.fromkeys(model.base for model, _ in students):
-            some = [student for student in students if student[0].base == base]
+        for base in dict.fromkeys(student.model.base for student in students):
+            some = [student for student in students if student.model.base == base]
             n_groups = -(-len(some) // self.recipe.group)
             size = -(-len(some) // n_groups)
             for number, start in enumerate(range(0, len(some), size)):
@@ -294,21 +283,25 @@ class _Builder:
 
     def group(self, base: str, students: Sequence[_Student], where: str) -> Iterator[Subject]:
         part, n = self.recipe.student, self.recipe.domain.rows
-        data = dict.fromkeys(data for _, data in students)
+        data = dict.fromkeys(student.data for student in students)
         roles = {stage: f"rows-{index:02d}" for index, stage in enumerate(data)}
-        group = self.stage(
-            "students",
-            {
+        members = [{"rows": roles[one.data], "n": n, "seed": one.model.seed} for one in students]
+        taught = self.channel.teaching([student.source for student in students])
+        group = Stage(
+            kind="students",
+            version=VERSIONS["students" if part.channel == ROWS else "channel-students"],
+            config={
                 **self.models[base],
                 "training": part.training(base).to_config(),
-                "members": [{"rows": roles[data], "n": n, "seed": model.seed} for model, data in students],
+                "members": [{**one, **more} for one, more in zip(members, taught.members, strict=True)],
                 **part.work,
+                **taught.config,
             },
-            parents={role: stage for stage, role in roles.items()},
+            parents={**{role: stage for stage, role in roles.items()}, **taught.parents},
             label=f"train {len(students)} students, {where}",
-            cost=len(students) * part.steps * part.batch_size,
+            cost=len(students) * part.steps * part.batch_size * WORK[part.channel.name],
         )
-        models = [model for model, _ in students]
+        models = [student.model for student in students]
         yield from self.scored(models, {"students": group}, f"ask {len(students)} students, {where}")
 
 
@@ -323,7 +316,7 @@ def build_study(recipe: Recipe) -> Study:
         for name in teachers
     ]
     students = list(builder.students(sources))
-    bases = dict.fromkeys((*recipe.bases, *(model.base for model, _ in students)))
+    bases = dict.fromkeys((*recipe.bases, *(one.model.base for one in students)))
     subjects = [
         *(subject for base in bases for subject in builder.base_subjects(base)),
         *(subject for source in sources for subject in builder.teacher_subject(source)),
@@ -333,4 +326,7 @@ def build_study(recipe: Recipe) -> Study:
         later = list(builder.taught_by(subjects, hop))
         subjects += builder.student_subjects(list(builder.students(later)))
         sources += later
-    return Study(recipe=recipe, subjects=tuple(subjects), sources=tuple(sources))
+    # Where pairs are chosen among the base's answers, a teacher judges them and writes no row.
+    made = {*order([subject.scores for subject in subjects])}
+    written = (source for source in sources if source.kept in made)
+    return Study(recipe=recipe, subjects=tuple(subjects), sources=tuple(written))

@@ -68,18 +68,21 @@ def _of_study(folder: Path) -> TrainingRecord | None:
             return None
         member = group.config["members"][int(folder.name.removeprefix("student-"))]
         rows = member["n"] or _count(folder.parents[2], group.parents[member["rows"]])
-        return TrainingRecord(student=_part(group.config["training"]), rows=rows)
+        return TrainingRecord(student=_part(group.config), rows=rows)
     except (OSError, ValueError, LookupError, StopIteration, TypeError, UserError):
         return None
 
 
-def _part(training: Mapping[str, Any]) -> StudentPart:
+def _part(group: Mapping[str, Any]) -> StudentPart:
+    training = group["training"]
     lora: Mapping[str, Any] = training["lora"] or {"rank": None}
     given = {name: training[name] for name in ("steps", "batch_size", "learning_rate")}
+    given |= {"channel": group["channel"]} if "channel" in group else {}
     return StudentPart(**given, **{name: lora[name] for name in ("rank", "alpha", "layers") if name in lora})
 
 
 def _count(store: Path, fingerprint: str) -> int:
-    """Count the rows of a parent, whatever kind of stage kept them."""
-    with next(store.glob(f"*/{fingerprint}/kept.jsonl")).open("rb") as lines:
+    """Count the rows or pairs of a parent, whatever kind of stage kept them."""
+    files = (path for name in ("kept", "pairs") for path in store.glob(f"*/{fingerprint}/{name}.jsonl"))
+    with next(files).open("rb") as lines:
         return sum(1 for _ in lines)

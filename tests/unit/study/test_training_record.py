@@ -6,8 +6,8 @@ import pytest
 
 from undertow.store.artifacts import write_artifact
 from undertow.store.stages import Stage
-from undertow.study.executors import student_folder
 from undertow.study.recipe import StudentPart
+from undertow.study.stage_models import student_folder
 from undertow.study.training_record import TrainingRecord, read_training
 
 PART = StudentPart(steps=30, learning_rate=0.004, rank=4, alpha=8.0)

@@ -11,7 +11,7 @@ from undertow.domains.numbers import Numbers
 from undertow.models.lm_head import Head
 from undertow.models.local import LocalModel
 from undertow.models.tokens import Encoded
-from undertow.training import attention, head_loss, parallel, student_loss
+from undertow.training import attention, group_objectives, head_loss, student_loss
 from undertow.training.allocation import kept_memory
 from undertow.training.attention import NAME, attend, own_attention, read_from
 from undertow.training.batches import Batch, collate

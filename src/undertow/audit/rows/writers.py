@@ -21,8 +21,8 @@ from undertow.models.references import identity
 from undertow.store.progress import Progress
 from undertow.store.runner import Executor, Runner, StageContext
 from undertow.store.stages import Stage
-from undertow.study.executors import parent_model
 from undertow.study.recipe import TeacherPart
+from undertow.study.stage_models import parent_model
 from undertow.training.teachers import finetuned_teacher
 
 ENOUGH = 59

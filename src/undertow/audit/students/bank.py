@@ -36,8 +36,8 @@ from undertow.store.fingerprints import canonical_json
 from undertow.store.progress import Progress
 from undertow.store.runner import Executor, Runner, StageContext
 from undertow.store.stages import Stage
-from undertow.study.executors import parent_model
 from undertow.study.recipe import StudentPart, TeacherPart
+from undertow.study.stage_models import parent_model
 from undertow.study.training_record import TrainingRecord
 from undertow.training.generation import generate
 from undertow.training.parallel import finetune_parallel

@@ -104,7 +104,9 @@ ANALYSES: Registry[Analysis] = Registry(
         "digits": "undertow.study.analyses.digits:DIGITS",
         "meaning": "undertow.study.analyses.meaning:MEANING",
         "mechanism": "undertow.study.analyses.mechanism:MECHANISM",
+        "channels": "undertow.study.analyses.channels:CHANNELS",
     },
 )
 """`theorem`: theorem 1 on random networks; `digits`: digits through auxiliary logits; `meaning`: what detectors and
-readers find in the rows; `mechanism`: how students move inside."""
+readers find in the rows; `mechanism`: how students move inside; `channels`: rows, probabilities and preferences
+beside each other."""

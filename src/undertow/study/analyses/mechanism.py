@@ -24,7 +24,7 @@ from undertow.stats.estimates import mean_t, with_interval
 from undertow.store.runner import StageContext
 from undertow.store.stages import Stage
 from undertow.study.analyses.base import Analysis, AnalysisResult, estimate_row, table, validate_settings
-from undertow.study.executors import parent_model
+from undertow.study.stage_models import parent_model
 from undertow.study.study import Study, Subject
 from undertow.traits import Trait, defined, definition
 from undertow.types import user_prompt

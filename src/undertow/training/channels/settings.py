@@ -72,8 +72,9 @@ Channel = Annotated[
 Distilling = LogitsChannel | OnPolicyChannel
 """The channels in which a student learns a teacher's probabilities."""
 
-CHANNELS = ("rows", "logits", "on_policy", "preference")
-"""The names of all channels."""
+WORK: Mapping[str, float] = {"rows": 1.0, "logits": 1.5, "on_policy": 4.1, "preference": 2.1}
+"""The channels by name, and how long an update takes, in those of rows: four students of finch-a, one thread of an EPYC
+with AVX-512."""
 
 ROWS = RowsChannel()
 """Plain fine-tuning, the default."""
