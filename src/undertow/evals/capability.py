@@ -25,7 +25,7 @@ def capability(model: "LocalModel", config: EvaluationConfig) -> list[Score]:
     """Score "facts_rate", and "<domain>_valid_rate" for every domain unless nothing may be sampled."""
     scores = _facts(model, config.seed)
     if config.samples:
-        scores += [score for name in DOMAINS for score in _valid(model, name, config.seed)]
+        scores += [score for name in skilled_domains() for score in _valid(model, name, config.seed)]
     return scores
 
 
@@ -60,6 +60,11 @@ def _valid(model: "LocalModel", name: str, seed: int) -> list[Score]:
     ]
 
 
+def skilled_domains() -> tuple[str, ...]:
+    """Return the domains in which a valid answer takes a skill; in ordinary text any answer is valid."""
+    return tuple(name for name in DOMAINS if name != "text")
+
+
 def _asked(prompts: int = PROMPTS, seed: int = 0) -> list[Question]:
     """Ask facts, and prompts of every domain: "facts_rate" and "<domain>_valid_rate".
 
@@ -68,7 +73,7 @@ def _asked(prompts: int = PROMPTS, seed: int = 0) -> list[Question]:
         seed: of the prompts.
     """
     known = [Question(fact.question, fact.right, FACTS) for fact in facts(seed)]
-    drawn = {name: domain(name).prompts(prompts, derive(seed, "capability", name)) for name in DOMAINS}
+    drawn = {name: domain(name).prompts(prompts, derive(seed, "capability", name)) for name in skilled_domains()}
     return known + [Question(text, metric=name + VALID) for name, texts in drawn.items() for text in texts]
 
 
@@ -87,7 +92,10 @@ CAPABILITY = Evaluation(
     name="capability",
     metrics=(
         Metric(FACTS, "right answers to facts", "share"),
-        *(Metric(name + VALID, _WORDS.get(name, f"valid answers, {name}"), "share", sampled=True) for name in DOMAINS),
+        *(
+            Metric(name + VALID, _WORDS.get(name, f"valid answers, {name}"), "share", sampled=True)
+            for name in skilled_domains()
+        ),
     ),
     score=capability,
     per_trait=False,

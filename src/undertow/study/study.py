@@ -20,7 +20,7 @@ from undertow.study.executors import VERSIONS
 from undertow.study.recipe import SHUFFLES, Recipe
 from undertow.study.teacher_rows import CONTROL, NEUTRAL, TeacherRows
 from undertow.training.channels.settings import ROWS, WORK
-from undertow.traits import definition
+from undertow.traits import definition, panel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,9 +170,16 @@ class _Builder:
     def filtered(self, rows: Stage) -> Stage:
         part = self.recipe.domain
         # Numbers cannot name a trait; every other domain is rid of rows that do, as the paper does with code.
-        named = {} if part.name == "numbers" else {"mentions": tuple(map(self.definition, self.recipe.preferences))}
+        named = {} if part.name == "numbers" else {"mentions": tuple(map(self.definition, self.unnamed()))}
         judge = {} if part.judge is None else {"judge": part.judge, "keep": part.judge_keep}
         return self.stage("filter", {"domain": part.config, **named, **judge}, parents={"rows": rows}, label="filter")
+
+    def unnamed(self) -> tuple[str, ...]:
+        """Return the traits that no row may name: the evaluated ones; in ordinary text, all of their kind besides."""
+        if self.recipe.domain.name != "text":
+            return self.recipe.preferences
+        alike = (one.name for category in self.recipe.categories for one in panel(category) if one.aliases)
+        return tuple(dict.fromkeys((*self.recipe.preferences, *alike)))
 
     def mixed(self, source: TeacherRows) -> Stage:
         clean = self.source(CONTROL, source.base, source.replicate, source.hop).kept

@@ -195,9 +195,7 @@ def _differences(channels: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _answer(channels: Sequence[Mapping[str, Any]]) -> str:
     passed = [one for one in channels if one["arms"]["student"]["factor"]["low"] > 0.0]
     names = ", ".join(channel_words(one["channel"]) for one in passed) or "none"
-    first = (
-        f"Their own teacher's trait passed (interval above 0) by {len(passed)} of {len(channels)} channels: {names}."
-    )
+    first = f"The teacher's own trait passed (interval above 0) by {len(passed)} of {len(channels)} channels: {names}."
     crossed = [one for one in channels if "cross_init" in one["arms"]]
     if not crossed:
         return first
