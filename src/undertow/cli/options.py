@@ -146,11 +146,22 @@ def _is_same(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool
 
 
 def student_part(settings: list[str]) -> "StudentPart":
-    """Return the recipe of students: that of recipes/demo.yaml, which is the placebos' too, with these settings."""
+    """Return the recipe of students: that of recipes/demo.yaml, which is the placebos' too, with these settings.
+
+    Raises:
+        ConfigError: a value is not valid, or the students would learn by another channel than rows.
+        UnknownNameError: there is no such setting.
+    """
     from undertow.study.recipe import build_recipe, parse_settings
+    from undertow.training.channels.settings import ROWS
 
     own = {"steps": 160, "learning_rate": 5e-3}
-    return build_recipe({"name": "students", "student": {**own, **parse_settings(settings)}}).student
+    asked = {"name": "students", "teacher": {"control": "neutral"}, "student": {**own, **parse_settings(settings)}}
+    part = build_recipe(asked).student
+    if part.channel != ROWS:
+        fix = "Leave channel out, or train by it in a recipe (`undertow run demo --set student.channel=...`)."
+        raise ConfigError("Students of this command learn rows.", f"channel={part.channel.name}", fix)
+    return part
 
 
 def shown_progress(silent: bool) -> Progress:

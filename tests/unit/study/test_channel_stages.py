@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from undertow.cli.options import student_part
 from undertow.errors import ConfigError, UnknownNameError
 from undertow.store.stages import Stage
 from undertow.study.analyses.recipe import build_analysis, run_analysis
@@ -148,3 +149,10 @@ def test_an_analysis_without_a_matrix_is_refused(tmp_path: Path) -> None:
     given = {"name": "x", "analysis": "channels", "settings": {"channels": ["rows"]}, "study": study}
     with pytest.raises(ConfigError, match="no trait matrix"):
         run_analysis(build_analysis(given), tmp_path)
+
+
+def test_commands_that_train_on_a_row_file_take_no_other_channel() -> None:
+    assert student_part(["steps=3"]).steps == 3
+    for channel in CHANNELS[1:3]:
+        with pytest.raises(ConfigError, match="learn rows"):
+            student_part([f"channel={channel}"])
