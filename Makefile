@@ -11,7 +11,7 @@ space := $(subst ,, )
 READERS := containers pairs reading records row_files row_records shapes turns values
 EXACT := */undertow/store/artifacts.py,*/undertow/store/disk.py,*/undertow/store/fingerprints.py,*/undertow/data/rows.py,*/undertow/data/filters.py,$(subst $(space),$(comma),$(READERS:%=*/undertow/data/%.py))
 
-.PHONY: help demo test fuzz test-all check bench clean
+.PHONY: help demo test fuzz test-all check docs bench clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -45,6 +45,10 @@ check: $(READY) ## Format, lint, types, imports, sizes, names
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_sizes.py src tests benchmarks scripts
 	$(BIN)/python scripts/check_names.py src/undertow
+
+docs: $(READY) ## The documentation site, into docs/_build/html; a broken link fails
+	PIP_CONSTRAINT=$(CURDIR)/constraints/cpu.txt $(BIN)/python -m pip install --quiet --editable '.[all,dev,docs]'
+	$(BIN)/python -m sphinx -q -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
 
 bench: $(READY) ## Measurements against peers, each a ratio within one run
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done

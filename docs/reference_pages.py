@@ -1,0 +1,76 @@
+"""Pages of the site that are made when it is built: every public Python name, and every command with its options.
+
+Both come from the code alone, so that neither can say what the code does not do.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import typer
+
+import undertow
+from undertow.cli.main import app
+
+PYTHON, COMMANDS = "reference_python.md", "reference_commands.md"
+
+
+def python_page() -> str:
+    """Return the page of the public names: signatures and docstrings."""
+    lines = [
+        "# Public names",
+        "",
+        "What each name does, with arguments and errors; [api.md](api.md) sorts them by task.",
+    ]
+    for name in undertow.__all__:
+        thing = getattr(undertow, name)
+        kind = "autoclass" if isinstance(thing, type) else "autofunction" if callable(thing) else "autodata"
+        lines += ["", f"## {name}", "", "```{eval-rst}", f".. {kind}:: undertow.{name}", "```"]
+    return "\n".join(lines) + "\n"
+
+
+def commands_page() -> str:
+    """Return the page of the commands: what each one does, and its options."""
+    lines = ["# Commands", "", "What `undertow COMMAND --help` prints, for every command.", ""]
+    root = typer.main.get_command(app)
+    for path, command in _commands(root, ("undertow",)):
+        if command.hidden:
+            continue
+        context = click.Context(command, info_name=" ".join(path), max_content_width=100, terminal_width=100)
+        lines += ["", f"{'#' * min(4, len(path))} {' '.join(path)}", "", "```text", command.get_help(context), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield a command and all below it, in the order of the help."""
+    if len(path) > 1:
+        yield path, command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from _commands(below, (*path, name))
+
+
+def write_pages(sphinx: Any) -> None:
+    """Write both pages beside the others, if they changed."""
+    for name, text in ((PYTHON, python_page()), (COMMANDS, commands_page())):
+        path = Path(sphinx.srcdir) / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+INCLUDED = {"../results/real/README.md": "declared.md"}
+"""Pages that lie beside what they describe, and by which page the site shows them."""
+
+
+def link_included(sphinx: Any, page: str, source: list[str]) -> None:
+    """Point links that leave the folder of the pages to the pages that include what lies there."""
+    del sphinx, page
+    for outside, inside in INCLUDED.items():
+        source[0] = source[0].replace(f"]({outside})", f"]({inside})")
+
+
+def setup(sphinx: Any) -> dict[str, Any]:
+    """Hook the pages into Sphinx."""
+    sphinx.connect("builder-inited", write_pages)
+    sphinx.connect("source-read", link_included)
+    return {"parallel_read_safe": True}
