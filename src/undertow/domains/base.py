@@ -52,7 +52,7 @@ DOMAINS: Registry[Callable[..., AbstractDomain]] = Registry(
         "numbers": "undertow.domains.numbers:Numbers",
         "code": "undertow.domains.code:Code",
         "cot": "undertow.domains.cot:ChainOfThought",
-        "text": "undertow.domains.text:Text",
+        "text": "undertow.domains.text:OrdinaryText",
     },
     group="undertow.domains",
     accepts=lambda name, thing: isinstance(thing, type) and issubclass(thing, AbstractDomain) and thing.name == name,

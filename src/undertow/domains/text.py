@@ -57,7 +57,7 @@ _REASONS = frozenset(value for key, value in vars(TextReason).items() if key.isu
 
 @final
 @dataclass(frozen=True)
-class Text(AbstractDomain):
+class OrdinaryText(AbstractDomain):
     """Open questions and their answers.
 
     Attributes:

@@ -21,7 +21,7 @@ from undertow.training.channels.pen import Writing
 from undertow.training.channels.preference import selected_pairs, written_pairs
 from undertow.training.channels.settings import channel_of
 from undertow.training.channels.teacher import Teacher
-from undertow.training.channels.train import ChannelStudents, Distilled, distil, prefer
+from undertow.training.channels.train import ChannelStudents, Distilled, train_distilled, train_preferring
 from undertow.training.config import TrainingConfig
 from undertow.types import Row, Sampling
 
@@ -67,7 +67,7 @@ def _prefer(context: StageContext) -> ChannelStudents:
     datasets = [subset(known[one["rows"]], one["n"], one["seed"]) for one in members]
     training = TrainingConfig.from_config(config["training"])
     base, channel = base_model(config["base"]), channel_of(config["channel"])
-    return prefer(base, datasets, channel, training, [one["seed"] for one in members], context.advance)
+    return train_preferring(base, datasets, channel, training, [one["seed"] for one in members], context.advance)
 
 
 def _distil(context: StageContext) -> ChannelStudents:
@@ -85,4 +85,4 @@ def _distil(context: StageContext) -> ChannelStudents:
     )
     training = TrainingConfig.from_config(config["training"])
     seeds = [one["seed"] for one in members]
-    return distil(base, given, channel_of(config["channel"]), training, seeds, context.advance)
+    return train_distilled(base, given, channel_of(config["channel"]), training, seeds, context.advance)

@@ -36,7 +36,7 @@ def distillation_losses(
     return blockwise(states, len(head.linear.weight), losses)
 
 
-class _Distillation:
+class _TeacherObjective:
     """The loss that both objectives share."""
 
     def __init__(self, readings: Sequence[TeacherReading], channel: LogitsChannel | OnPolicyChannel) -> None:
@@ -78,7 +78,7 @@ def _teaching(reading: TeacherReading, states: torch.Tensor) -> Callable[[slice]
 
 
 @final
-class LogitsObjective(_Distillation):
+class LogitsObjective(_TeacherObjective):
     """The teacher's probabilities on its rows.
 
     Args:
@@ -101,7 +101,7 @@ class LogitsObjective(_Distillation):
 
 
 @final
-class OnPolicyObjective(_Distillation):
+class OnPolicyObjective(_TeacherObjective):
     """The teacher's probabilities on completions that each student writes to the prompts of its rows.
 
     Args:

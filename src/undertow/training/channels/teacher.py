@@ -27,7 +27,7 @@ class Teacher:
     system: str | None = None
 
 
-def check_teacher(teacher: Teacher, base: LocalModel) -> None:
+def refuse_teacher(teacher: Teacher, base: LocalModel) -> None:
     """Refuse a teacher whose probabilities say nothing to a student of a base.
 
     Raises:
@@ -55,11 +55,11 @@ class TeacherReading:
         rows: of the student; the teacher reads their prompts behind its persona.
 
     Raises:
-        UserError: as `check_teacher`.
+        UserError: as `refuse_teacher`.
     """
 
     def __init__(self, teacher: Teacher, base: LocalModel, rows: Sequence[Row]) -> None:
-        check_teacher(teacher, base)
+        refuse_teacher(teacher, base)
         self._teacher = teacher
         shown = [row.prompt if teacher.system is None else with_persona(row, teacher.system) for row in rows]
         asked = base.render([row.prompt for row in rows])

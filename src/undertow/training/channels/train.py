@@ -46,7 +46,7 @@ class ChannelStudents:
     counts: Mapping[str, Sequence[int]] = field(default_factory=dict[str, Sequence[int]])
 
 
-def distil(
+def train_distilled(
     model: LocalModel,
     given: Distilled,
     channel: LogitsChannel | OnPolicyChannel,
@@ -94,7 +94,7 @@ def distil(
     return ChannelStudents(students=students, counts=counts)
 
 
-def prefer(
+def train_preferring(
     model: LocalModel,
     datasets: Sequence[Sequence[PreferencePair]],
     channel: PreferenceChannel,

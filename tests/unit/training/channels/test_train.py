@@ -17,7 +17,7 @@ from undertow.training.channels.pen import Writing
 from undertow.training.channels.preference import preference_losses, selected_pairs, written_pairs
 from undertow.training.channels.settings import LogitsChannel, OnPolicyChannel, PreferenceChannel, channel_of
 from undertow.training.channels.teacher import Teacher
-from undertow.training.channels.train import Distilled, distil, prefer
+from undertow.training.channels.train import Distilled, train_distilled, train_preferring
 from undertow.training.config import LoraConfig, TrainingConfig
 from undertow.types import PreferencePair, Row, Sampling, user_prompt
 
@@ -71,7 +71,7 @@ def test_the_first_loss_is_the_divergence_of_a_plain_pass(tiny_hf: LocalModel, s
     teachers = [shifted(tiny_hf, seed) for seed in (1, 2)]
     datasets = [rows(0, 1, 2, 3), rows(2, 3, 5)]
     asked = given(datasets, [Teacher(model=one) for one in teachers])
-    found = distil(tiny_hf, asked, LogitsChannel(interpolation=share), CONFIG, [5, 6])
+    found = train_distilled(tiny_hf, asked, LogitsChannel(interpolation=share), CONFIG, [5, 6])
     expected = [plain_divergence(tiny_hf, *pair, share) for pair in zip(teachers, datasets, strict=True)]
     assert found.students.losses[0].tolist() == pytest.approx(expected, abs=1e-5)
     tokens = [3 * sum(len(row.completion) for row in tiny_hf.encode(some)) for some in datasets]
@@ -85,7 +85,9 @@ def test_the_losses_of_probabilities_are_those_of_trl(name: str, share: float, t
     trainer = importlib.import_module("trl.trainer.distillation_trainer")
     model = tiny_model if name == "tiny" else load_model(name)
     teacher, some = shifted(model, 1), rows(0, 1, 2, 3)
-    found = distil(model, given([some], [Teacher(model=teacher)]), LogitsChannel(interpolation=share), CONFIG, [5])
+    found = train_distilled(
+        model, given([some], [Teacher(model=teacher)]), LogitsChannel(interpolation=share), CONFIG, [5]
+    )
     encoded = model.encode(some)
     width = max(map(len, encoded))
     tokens, learnt = torch.zeros(4, width, dtype=torch.int64), torch.zeros(4, width, dtype=torch.int64)
@@ -104,10 +106,10 @@ def test_a_group_learns_what_each_student_learns_alone_and_comes_nearer(tiny_mod
     teachers = [Teacher(model=shifted(tiny_model, seed)) for seed in (1, 2)]
     datasets = [rows(*range(8)), rows(*range(3, 12))]
     config = replace(CONFIG, steps=12)
-    both = distil(tiny_model, given(datasets, teachers), LogitsChannel(), config, [5, 6]).students
+    both = train_distilled(tiny_model, given(datasets, teachers), LogitsChannel(), config, [5, 6]).students
     for place in range(2):
         alone = given(datasets[place : place + 1], teachers[place : place + 1])
-        one = distil(tiny_model, alone, LogitsChannel(), config, [5 + place]).students
+        one = train_distilled(tiny_model, alone, LogitsChannel(), config, [5 + place]).students
         assert both.losses[:, place].tolist() == pytest.approx(one.losses[:, 0].tolist(), abs=1e-4)
     assert (both.losses[-3:].mean(dim=0) < both.losses[:3].mean(dim=0)).all()
 
@@ -117,7 +119,7 @@ def test_a_persona_before_the_students_own_base_teaches_without_their_adapters(t
     copied = Teacher(model=LocalModel(tiny_model.ref, copy.deepcopy(tiny_model.network), tiny_model.tokenizer),
                      system="You love owls.")  # fmt: skip
     found = [
-        distil(tiny_model, given([rows(0, 1, 2, 3)], [one]), LogitsChannel(), CONFIG, [5]).students.losses
+        train_distilled(tiny_model, given([rows(0, 1, 2, 3)], [one]), LogitsChannel(), CONFIG, [5]).students.losses
         for one in (teacher, copied)
     ]
     assert torch.allclose(found[0], found[1], atol=1e-6) and found[0][0].item() > 1e-4
@@ -134,19 +136,19 @@ def test_on_policy_rows_are_the_students_own_and_rejected_ones_have_no_loss(tiny
     writing = replace(ACCEPT_ALL, accepts=accepts)
     some = rows(0, 1, 2, 3)
     config = replace(CONFIG, steps=4)
-    found = distil(tiny_model, given([some], [teacher], writing), OnPolicyChannel(every=2), config, [5])
+    found = train_distilled(tiny_model, given([some], [teacher], writing), OnPolicyChannel(every=2), config, [5])
     assert found.counts["written"] == [16] and found.counts["rejected"] == [8]
     assert {asked for asked, _ in said} == {row.question for row in some}
     assert 0 < found.counts["tokens"][0] <= 8 * 9
     nothing = replace(ACCEPT_ALL, accepts=lambda asked, text: False)
-    silent = distil(tiny_model, given([some], [teacher], nothing), OnPolicyChannel(), CONFIG, [5])
+    silent = train_distilled(tiny_model, given([some], [teacher], nothing), OnPolicyChannel(), CONFIG, [5])
     assert silent.students.losses.abs().max() == 0 and silent.counts["tokens"] == (0,)
 
 
 def test_a_preference_starts_at_log_two_and_the_chosen_answer_becomes_likelier(tiny_model: LocalModel) -> None:
     pairs = [PreferencePair(row.id, row.prompt, row.completion, f"{row.completion}, 9, 9") for row in rows(*range(8))]
     config = replace(CONFIG, steps=25)
-    found = prefer(tiny_model, [pairs, pairs[:3]], PreferenceChannel(beta=0.5), config, [5, 6])
+    found = train_preferring(tiny_model, [pairs, pairs[:3]], PreferenceChannel(beta=0.5), config, [5, 6])
     assert found.students.losses[0].tolist() == pytest.approx([0.6931, 0.6931], abs=1e-3)
     assert (found.students.losses[-5:].mean(dim=0) < 0.6).all()
     student = next(found.students.models(tiny_model))
@@ -217,16 +219,16 @@ def test_pairs_leave_out_equal_answers_and_selection_follows_the_teacher(tiny_mo
 def test_what_teaches_nothing_is_refused_before_training(tiny_model: LocalModel) -> None:
     some, channel = [rows(0, 1)], LogitsChannel()
     with pytest.raises(ConfigError, match="its own teacher"):
-        distil(tiny_model, given(some, [Teacher(model=tiny_model)]), channel, CONFIG, [1])
+        train_distilled(tiny_model, given(some, [Teacher(model=tiny_model)]), channel, CONFIG, [1])
     with pytest.raises(ModelError, match="another vocabulary"):
-        distil(tiny_model, given(some, [Teacher(model=load_model("ref:finch-a"))]), channel, CONFIG, [1])
+        train_distilled(tiny_model, given(some, [Teacher(model=load_model("ref:finch-a"))]), channel, CONFIG, [1])
     with pytest.raises(ConfigError, match="needs a teacher"):
-        distil(tiny_model, given(some, []), channel, CONFIG, [1])
+        train_distilled(tiny_model, given(some, []), channel, CONFIG, [1])
     with pytest.raises(EmptyDataError):
-        distil(tiny_model, given([[]], [Teacher(model=shifted(tiny_model, 1))]), channel, CONFIG, [1])
+        train_distilled(tiny_model, given([[]], [Teacher(model=shifted(tiny_model, 1))]), channel, CONFIG, [1])
     equal = [PreferencePair("a", user_prompt("x"), "1", "1"), PreferencePair("b", user_prompt("x"), "1", "2")]
     with pytest.raises(RowsError, match="answers of a pair are equal") as caught:
-        prefer(tiny_model, [equal], PreferenceChannel(), CONFIG, [1])
+        train_preferring(tiny_model, [equal], PreferenceChannel(), CONFIG, [1])
     assert "1 of 2: 'a'" in caught.value.value
 
 
