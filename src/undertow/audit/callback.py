@@ -35,7 +35,7 @@ from undertow.audit.students.among_placebos import (
 )
 from undertow.audit.students.bank import Bank
 from undertow.audit.students.readings import joined, panel_traits, read_model
-from undertow.errors import ConfigError
+from undertow.errors import ConfigError, UserError
 from undertow.evals.favourite import mean_margins
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
@@ -203,7 +203,11 @@ class UndertowCallback(TrainerCallback):
         if self._rows is not None:
             tokenizer = kwargs.get("processing_class") or self._base.tokenizer
             dataset = getattr(kwargs.get("train_dataloader"), "dataset", None)
-            self._proof.watch(self._rows, getattr(tokenizer, "tokenizer", tokenizer), dataset)
+            try:
+                self._proof.watch(self._rows, getattr(tokenizer, "tokenizer", tokenizer), dataset)
+            except UserError:
+                self._end_proof()
+                raise
 
     def _end_proof(self) -> None:
         if self._proof is not None:

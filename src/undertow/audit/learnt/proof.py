@@ -13,7 +13,7 @@ from typing import Any, NoReturn, final
 import torch
 
 from undertow.audit.learnt.passes import Passes
-from undertow.audit.learnt.watched import Watched, token_ids
+from undertow.audit.learnt.watched import Watched, examples_of
 from undertow.audit.learnt.weights import Weights
 from undertow.errors import ConfigError, listed
 from undertow.types import Row
@@ -30,8 +30,8 @@ class Learnt:
 
     Attributes:
         updates: that were looked at.
-        rows: that went through the model in them; of packed rows each, where their positions were given. A preference
-            pair is two.
+        rows: that went through the model in them, None if that was not seen; of packed rows each, where their positions
+            were given. A preference pair is two.
         unlearnt: those of which no token had loss.
         tokens: with loss, a row, on average.
         trainable: weight tensors that are to be trained.
@@ -42,9 +42,9 @@ class Learnt:
     """
 
     updates: int
-    rows: int
-    unlearnt: int
-    tokens: float
+    rows: int | None
+    unlearnt: int | None
+    tokens: float | None
     trainable: int
     moved: int
     watched: int | None = None
@@ -59,11 +59,14 @@ class Learnt:
         return {f"undertow/learnt/{name}": float(value) for name, value in found.items() if value is not None}
 
     def __str__(self) -> str:
-        watched = "" if self.watched is None else f" Of {self.watched} watched rows {self.found} came, with loss."
-        return (
-            f"First {self.updates} updates: {self.rows} rows, {self.unlearnt} of them without loss, {self.tokens:.1f} "
-            f"tokens with loss a row; {self.moved} of {self.trainable} trainable weight tensors moved.{watched}"
+        rows = (
+            "rows were not seen"
+            if self.rows is None
+            else f"{self.rows} rows, {self.unlearnt} of them without loss, {self.tokens:.1f} tokens with loss a row"
         )
+        watched = "" if self.watched is None else f" Of {self.watched} watched rows {self.found} came, with loss."
+        moved = f"{self.moved} of {self.trainable} trainable weight tensors moved"
+        return f"First {self.updates} updates: {rows}; {moved}.{watched}"
 
 
 @final
@@ -117,21 +120,28 @@ class Proof:
         """Look for rows in the dataset that the Trainer reads, and from now on in what goes through the model.
 
         Raises:
-            ConfigError: a row is not whole in the dataset: cut off, packed away or left out.
+            ConfigError: a row is not whole in the dataset, being cut off, packed away or left out, or it is masked.
             EmptyDataError: there is no row to look for.
         """
         self._watched = Watched(rows, tokenizer)
         if self._watched.left:
             self._unchecked.append(f"{self._watched.left} of the watched rows: too many, or without completion.")
-        examples = token_ids(dataset)
-        if examples is None:
+        if (examples := examples_of(dataset)) is None:
             self._unchecked.append("Whether watched rows are whole in the dataset: it holds no token ids.")
             return
-        if absent := self._watched.absent(examples):
+        absent, masked = self._watched.lost(examples)
+        n = len(self._watched.names)
+        if absent:
             self._fail(
                 "Rows that are watched are not whole in what is trained on.",
-                f"{len(absent)} of {len(self._watched.names)}, such as {listed(absent)}; {len(examples)} examples",
+                f"{len(absent)} of {n}, such as {listed(absent)}; {len(examples)} examples",
                 "They are cut off, packed away or left out: look at max_length and packing, or do not watch them.",
+            )
+        if masked:
+            self._fail(
+                "Rows that are watched are masked in what is trained on.",
+                f"{len(masked)} of {n}, such as {listed(masked)}; all their labels are -100",
+                "Look at what masks them: the prompt and completion columns, roles that are not learnt.",
             )
 
     def before_update(self, optimizer: Any) -> None:
@@ -147,7 +157,7 @@ class Proof:
         self._unlearnt += sum(not any(one.learnt) for one in passed)
         self._tokens += sum(sum(one.learnt) for one in passed)
         if self._watched is not None:
-            self._watched.see(one for one in passed if one.tokens)
+            self._watched.see([one for one in passed if one.tokens])
         last = self._done + 1 >= self.updates
         # A scaler of half precision finds its scale by gradients that are not finite, and leaves those updates out.
         broken = bool(self._weights.broken) and not getattr(self.args, "fp16", False)
@@ -172,8 +182,8 @@ class Proof:
             self._judge_movement(optimizer)
         elif not moved:
             self._unchecked.append("Whether weights move: every update was left out by the loss scaler.")
-        self.close()
         found = self._learnt(len(moved))
+        self.close()
         for sentence in found.unchecked:
             LOG.warning("Not checked: %s", sentence)
         LOG.log(logging.WARNING if found.unlearnt else logging.INFO, "%s", found)
@@ -194,9 +204,9 @@ class Proof:
             )
         return Learnt(
             updates=self._done,
-            rows=self._rows,
-            unlearnt=self._unlearnt,
-            tokens=self._tokens / max(self._rows, 1),
+            rows=self._rows or None,
+            unlearnt=self._unlearnt if self._rows else None,
+            tokens=self._tokens / self._rows if self._rows else None,
             trainable=len(self._weights.names),
             moved=moved,
             watched=None if watched is None else len(watched.names),

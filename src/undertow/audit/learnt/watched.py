@@ -1,32 +1,33 @@
 """Rows that somebody says are trained on, looked for in what is.
 
 They are compared as text without white space, written by the tokenizer itself, so that neither a chat template nor the
-places at which a text is cut into tokens matter. Of texts that hold the row's question before its completion one is
-enough.
+places at which a text is cut into tokens matter. A row is whole where its completion stands behind its question.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
 
 import torch
 
 from undertow.audit.learnt.passes import Sequence as Passed
 from undertow.errors import EmptyDataError
+from undertow.training.trl import IGNORED
 from undertow.types import Row
 
 MOST = 1000
 """Rows that are looked for; of more, the first."""
 _SPACES = str.maketrans("", "", "ĠĊĉč▁ \n\t\r")
 """White space, and how tokenizers write it."""
+_NEXT = "\n"
+"""Between two examples: no text without white space holds it."""
 _TOKENS = ("prompt_ids", "input_ids", "completion_ids", "chosen_ids", "rejected_ids")
 """Columns of token ids: of Trainer and SFTTrainer, and of TRL's trainers of pairs and answers."""
-_NEWLINE = "\n"
 
 
 @final
 class Watched:
-    """Rows as text; a row without a completion has nothing to be looked for.
+    """Rows as text.
 
     Args:
         rows: rows, or texts that have to be learnt.
@@ -34,7 +35,7 @@ class Watched:
 
     Attributes:
         names: of the rows that are looked for: their ids, or the beginnings of the texts.
-        left: how many rows are not.
+        left: how many rows are not, since they are too many or have no completion.
         whole: those that came through the model whole, by their place in `names`.
         learnt: those of them that had loss on some of their tokens.
 
@@ -46,7 +47,7 @@ class Watched:
         self._tokenizer = tokenizer
         self._written: dict[int, str] = {}
         given = [
-            ("", row, row[:40]) if isinstance(row, str) else (row.question, row.completion, row.id) for row in rows
+            ("", one, one[:40]) if isinstance(one, str) else (one.question, one.completion, one.id) for one in rows
         ]
         texts = [(self._text(question), self._text(completion), name) for question, completion, name in given[:MOST]]
         texts = [one for one in texts if one[1]]
@@ -58,36 +59,29 @@ class Watched:
         self.whole: set[int] = set()
         self.learnt: set[int] = set()
 
-    def absent(self, examples: Iterable[Sequence[int]]) -> list[str]:
-        """Return the names of the rows that are whole in none of the examples, each given as token ids."""
-        written = ["".join(self._pieces(ids)) for ids in examples]
-        everything, starts = _NEWLINE.join(written), [0]
-        for one in written:
-            starts.append(starts[-1] + len(one) + 1)
-        return [
-            name
-            for name, text in zip(self.names, self._texts, strict=True)
-            if _place(everything, starts, *text) is None
-        ]
+    def lost(self, examples: Sequence[Passed]) -> tuple[list[str], list[str]]:
+        """Return the names of the rows that are whole in no example, and of those that are masked wherever they are."""
+        found = self._find(examples)
+        absent = [name for name, places in zip(self.names, found, strict=True) if not places]
+        masked = [name for name, places in zip(self.names, found, strict=True) if places and not any(places)]
+        return absent, masked
 
-    def see(self, passed: Iterable[Passed]) -> None:
+    def see(self, passed: Sequence[Passed]) -> None:
         """Note which rows came whole, and which of them had loss."""
-        for one in passed:
-            pieces = self._pieces(one.tokens)
-            text, starts = "".join(pieces), [0]
-            for piece in pieces:
-                starts.append(starts[-1] + len(piece))
-            for number, (question, completion) in enumerate(self._texts):
-                if (at := _place(text, [0], question, completion)) is None:
-                    continue
+        for number, places in enumerate(self._find(passed)):
+            if places:
                 self.whole.add(number)
-                first, last = (bisect_right(starts, place) - 1 for place in (at, at + len(completion) - 1))
-                if any(one.learnt[first : last + 1]):
-                    self.learnt.add(number)
+            if any(places):
+                self.learnt.add(number)
 
     def unlearnt(self) -> list[str]:
         """Return the names of the rows that came whole and never had loss."""
         return [self.names[number] for number in sorted(self.whole - self.learnt)]
+
+    def _find(self, examples: Sequence[Passed]) -> list[list[bool]]:
+        """Return for each row, for each place where it is whole, whether any of its tokens is learnt there."""
+        written = _Written([(self._pieces(one.tokens), one.learnt) for one in examples])
+        return [list(written.places(question, completion)) for question, completion in self._texts]
 
     def _text(self, text: str) -> str:
         return "".join(self._pieces(self._tokenizer(text, add_special_tokens=False)["input_ids"])) if text else ""
@@ -99,36 +93,55 @@ class Watched:
         return [self._written[one] for one in ids]
 
 
-def _place(text: str, starts: Sequence[int], question: str, completion: str) -> int | None:
-    """Return where the completion stands in a text behind the question and within the same example, or None.
+class _Written:
+    """Examples, as pieces of text each of which is learnt or not, in one text that is searched at once."""
 
-    Args:
-        text: one or more examples.
-        starts: where each of them starts, and after the last one, where a next one would; a single one may be [0].
-        question: what stands before the completion; may be empty.
-        completion: what is looked for.
-    """
-    at = text.find(completion)
-    while at >= 0:
-        start = starts[bisect_right(starts, at) - 1]
-        if text.find(question, start, at) >= 0:
-            return at
-        at = text.find(completion, at + 1)
-    return None
+    def __init__(self, examples: Sequence[tuple[Sequence[str], Sequence[bool]]]) -> None:
+        self._text = _NEXT.join("".join(pieces) for pieces, _ in examples)
+        self._examples: list[int] = []
+        self._pieces: list[int] = []
+        self._learnt: list[bool] = []
+        at = 0
+        for pieces, learnt in examples:
+            self._examples.append(at)
+            for piece, flag in zip(pieces, learnt, strict=True):
+                self._pieces.append(at)
+                self._learnt.append(flag)
+                at += len(piece)
+            at += len(_NEXT)
+
+    def places(self, question: str, completion: str) -> Iterator[bool]:
+        """Yield for each place of a completion behind its question whether any piece of it is learnt."""
+        at = self._text.find(completion)
+        while at >= 0:
+            example = self._examples[bisect_right(self._examples, at) - 1]
+            if self._text.find(question, example, at) >= 0:
+                first = bisect_right(self._pieces, at) - 1
+                last = bisect_right(self._pieces, at + len(completion) - 1)
+                yield any(self._learnt[first:last])
+            at = self._text.find(completion, at + 1)
 
 
-def token_ids(dataset: Any) -> list[list[int]] | None:
-    """Return the token ids of each example of a Trainer's dataset, prompts first, or None where it holds none.
+def examples_of(dataset: Any) -> list[Passed] | None:
+    """Return the examples of a Trainer's dataset as token ids, prompts first, or None where it holds none.
 
-    What a dataset draws at random while it is read is not drawn for the training.
+    Where it has labels, a token counts as learnt if its label is not masked, else every token does. What a dataset
+    draws at random while it is read is not drawn for the training.
     """
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__") or not len(dataset):
         return None
     first: Any = dataset[0]
-    keys = [str(key) for key in first if key in _TOKENS] if isinstance(first, Mapping) else []
+    keys = [key for key in _TOKENS if key in first] if isinstance(first, Mapping) else []
     if not keys:
         return None
-    keys.sort(key=_TOKENS.index)
     with torch.random.fork_rng(devices=[]):
         examples: list[Any] = [dataset[place] for place in range(len(dataset))]
-    return [[int(one) for key in keys for one in example[key]] for example in examples]
+    return [_example(one, keys) for one in examples]
+
+
+def _example(example: Any, keys: Sequence[str]) -> Passed:
+    tokens = tuple(int(one) for key in keys for one in example[key])
+    labels = example.get("labels")
+    if labels is None or len(labels) != len(tokens):
+        return Passed(tokens, (True,) * len(tokens))
+    return Passed(tokens, tuple(int(one) != IGNORED for one in labels))
