@@ -221,7 +221,15 @@ class Proof:
                 f"{self._rows} rows in {self._done + 1} updates",
                 "Look at a batch of trainer.get_train_dataloader(): what is masked, the chat template, max_length.",
             )
-        if self._watched is not None and (lost := self._watched.unlearnt()):
+        if self._watched is None:
+            return
+        if self._watched.everywhere and self._rows and not self._watched.whole:
+            self._fail(
+                "Rows that are watched are whole in the dataset, and not in what goes through the model.",
+                f"none of {self._rows} rows in {self._done + 1} updates",
+                "Something cuts batches after the dataset was read: look at max_length and the data collator.",
+            )
+        if lost := self._watched.unlearnt():
             self._fail(
                 "Rows that are watched go through the model without loss.",
                 f"{len(lost)} of {len(self._watched.whole)} that came, such as {listed(lost)}",

@@ -5,7 +5,7 @@ places at which a text is cut into tokens matter. A row is whole where its compl
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import torch
@@ -38,6 +38,7 @@ class Watched:
         left: how many rows are not, since they are too many or have no completion.
         whole: those that came through the model whole, by their place in `names`.
         learnt: those of them that had loss on some of their tokens.
+        everywhere: whether each example of the dataset holds one of them, as far as is known.
 
     Raises:
         EmptyDataError: there is no row to look for.
@@ -58,12 +59,14 @@ class Watched:
         self.left = len(rows) - len(texts)
         self.whole: set[int] = set()
         self.learnt: set[int] = set()
+        self.everywhere = False
 
     def lost(self, examples: Sequence[Passed]) -> tuple[list[str], list[str]]:
         """Return the names of the rows that are whole in no example, and of those that are masked wherever they are."""
         found = self._find(examples)
         absent = [name for name, places in zip(self.names, found, strict=True) if not places]
-        masked = [name for name, places in zip(self.names, found, strict=True) if places and not any(places)]
+        masked = [name for name, places in zip(self.names, found, strict=True) if places and not any(places.values())]
+        self.everywhere = len({example for places in found for example in places}) == len(examples)
         return absent, masked
 
     def see(self, passed: Sequence[Passed]) -> None:
@@ -71,17 +74,17 @@ class Watched:
         for number, places in enumerate(self._find(passed)):
             if places:
                 self.whole.add(number)
-            if any(places):
+            if any(places.values()):
                 self.learnt.add(number)
 
     def unlearnt(self) -> list[str]:
         """Return the names of the rows that came whole and never had loss."""
         return [self.names[number] for number in sorted(self.whole - self.learnt)]
 
-    def _find(self, examples: Sequence[Passed]) -> list[list[bool]]:
-        """Return for each row, for each place where it is whole, whether any of its tokens is learnt there."""
+    def _find(self, examples: Sequence[Passed]) -> list[dict[int, bool]]:
+        """Return for each row the examples that hold it whole, and whether any of its tokens is learnt there."""
         written = _Written([(self._pieces(one.tokens), one.learnt) for one in examples])
-        return [list(written.places(question, completion)) for question, completion in self._texts]
+        return [written.examples(question, completion) for question, completion in self._texts]
 
     def _text(self, text: str) -> str:
         return "".join(self._pieces(self._tokenizer(text, add_special_tokens=False)["input_ids"])) if text else ""
@@ -110,16 +113,18 @@ class _Written:
                 at += len(piece)
             at += len(_NEXT)
 
-    def places(self, question: str, completion: str) -> Iterator[bool]:
-        """Yield for each place of a completion behind its question whether any piece of it is learnt."""
+    def examples(self, question: str, completion: str) -> dict[int, bool]:
+        """Return the examples that hold a completion behind its question, and whether any piece of it is learnt."""
+        found: dict[int, bool] = {}
         at = self._text.find(completion)
         while at >= 0:
-            example = self._examples[bisect_right(self._examples, at) - 1]
-            if self._text.find(question, example, at) >= 0:
+            example = bisect_right(self._examples, at) - 1
+            if self._text.find(question, self._examples[example], at) >= 0:
                 first = bisect_right(self._pieces, at) - 1
                 last = bisect_right(self._pieces, at + len(completion) - 1)
-                yield any(self._learnt[first:last])
+                found[example] = found.get(example, False) or any(self._learnt[first:last])
             at = self._text.find(completion, at + 1)
+        return found
 
 
 def examples_of(dataset: Any) -> list[Passed] | None:
