@@ -107,5 +107,6 @@ ANALYSES: Registry[Analysis] = Registry(
         "mechanism": "undertow.study.analyses.mechanism:MECHANISM",
     },
 )
-"""`theorem`: theorem 1 on random networks; `theorem-channels`: the same for KL on logits and DPO; `digits`: digits through
-auxiliary logits; `meaning`: what detectors and readers find in the rows; `mechanism`: how students move inside."""
+"""`theorem`: theorem 1 on random networks; `theorem-channels`: the same for KL on logits and for DPO; `digits`: digits
+through auxiliary logits; `meaning`: what detectors and readers find in the rows; `mechanism`: how students move
+inside."""

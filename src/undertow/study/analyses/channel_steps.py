@@ -109,7 +109,7 @@ def wrong_pairs(setup: TeachingSetup, channel: Channel, epsilon: float) -> torch
     lesson = taught(setup, setup.start, teacher_direction(setup, trait_loss), epsilon)
     push = _push(setup, trait_loss)[1]
     pull = channel.pairs(lesson) * (push[..., :, None] - push[..., None, :])
-    return -pull.clamp(max=0.0).sum() / pull.abs().sum()
+    return pull.clamp(max=0.0).abs().sum() / pull.abs().sum()
 
 
 def check_channels(config: ChannelsConfig, advance: Advance | None = None) -> dict[str, Any]:
