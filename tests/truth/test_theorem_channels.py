@@ -14,7 +14,7 @@ from undertow.errors import ConfigError
 from undertow.study.analyses.base import validate_settings
 from undertow.study.analyses.channel_counts import ChannelsConfig, drawn_pairs
 from undertow.study.analyses.channel_losses import (
-    Lesson,
+    ChannelLesson,
     channels_of,
     forward_kl,
     likelier_channel,
@@ -55,11 +55,11 @@ def first(setup: TeachingSetup) -> TeachingSetup:
 
 
 @pytest.fixture(scope="module")
-def lesson() -> Lesson:
+def lesson() -> ChannelLesson:
     """Logits of 6 inputs and 4 answers; the student's start is the base, as the theorem has it."""
     generator = torch.Generator().manual_seed(0)
     base, push = torch.randn(2, 6, 4, generator=generator, dtype=torch.float64)
-    return Lesson(base + 0.3 * push, base, base)
+    return ChannelLesson(base + 0.3 * push, base, base)
 
 
 @pytest.fixture(scope="module")
@@ -68,23 +68,23 @@ def result() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("loss", [forward_kl, reverse_kl])
-def test_either_kl_has_the_curvature_of_cross_entropy_and_is_zero_at_the_teacher(loss: Any, lesson: Lesson) -> None:
+def test_either_kl_has_the_curvature_of_cross_entropy_and_its_minimum(loss: Any, lesson: ChannelLesson) -> None:
     logits = lesson.base[0]
-    at = mixed_curvature(lambda own, teacher: loss(own, Lesson(teacher, logits, logits)), logits)
+    at = mixed_curvature(lambda own, teacher: loss(own, ChannelLesson(teacher, logits, logits)), logits)
     torch.testing.assert_close(at, mixed_curvature(cross_entropy, logits))
     assert loss(lesson.teacher, lesson).abs().max() < 1e-12
     assert loss(lesson.base, lesson).min() > 0.0
 
 
-def test_forward_kl_is_cross_entropy_without_the_teachers_entropy(lesson: Lesson) -> None:
+def test_forward_kl_is_cross_entropy_without_the_teachers_entropy(lesson: ChannelLesson) -> None:
     share = lesson.teacher.softmax(-1)
     entropy = -(share * share.log()).sum(-1)
     torch.testing.assert_close(forward_kl(lesson.base, lesson), cross_entropy(lesson.base, lesson.teacher) - entropy)
-    swapped = Lesson(lesson.base, lesson.base, lesson.base)
+    swapped = ChannelLesson(lesson.base, lesson.base, lesson.base)
     torch.testing.assert_close(reverse_kl(lesson.base, lesson), forward_kl(lesson.teacher, swapped))
 
 
-def test_gradient_of_sampled_pairs_is_that_of_forward_kl_by_half_beta(lesson: Lesson) -> None:
+def test_gradient_of_sampled_pairs_is_that_of_forward_kl_by_half_beta(lesson: ChannelLesson) -> None:
     def total(logits: torch.Tensor) -> torch.Tensor:
         return preference_loss(logits, lesson, sampled_pairs(lesson), BETA).sum()
 
@@ -93,7 +93,7 @@ def test_gradient_of_sampled_pairs_is_that_of_forward_kl_by_half_beta(lesson: Le
     torch.testing.assert_close(kl, lesson.base.softmax(-1) - lesson.teacher.softmax(-1))
 
 
-def test_loss_of_pairs_is_the_mean_over_pairs_written_out(lesson: Lesson) -> None:
+def test_loss_of_pairs_is_the_mean_over_pairs_written_out(lesson: ChannelLesson) -> None:
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(6, 4, generator=generator, dtype=torch.float64)
     pairs = ranked_pairs(lesson)
@@ -109,11 +109,11 @@ def test_loss_of_pairs_is_the_mean_over_pairs_written_out(lesson: Lesson) -> Non
         assert float(preference_loss(logits, lesson, pairs, BETA)[row]) == pytest.approx(total, rel=1e-12)
 
 
-def test_pairs_are_distributions_but_for_their_ties(lesson: Lesson) -> None:
+def test_pairs_are_distributions_but_for_their_ties(lesson: ChannelLesson) -> None:
     ties = lesson.base.softmax(-1).square().sum(-1)
     torch.testing.assert_close(ranked_pairs(lesson).sum((-2, -1)), 1.0 - ties)
     torch.testing.assert_close(sampled_pairs(lesson).sum((-2, -1)), torch.ones(6, dtype=torch.float64))
-    same = Lesson(lesson.base, lesson.base, lesson.base)
+    same = ChannelLesson(lesson.base, lesson.base, lesson.base)
     assert ranked_pairs(same).sum() == 0.0
 
 
@@ -213,9 +213,9 @@ def test_steps_of_sampled_pairs_and_kl_are_told_apart_where_they_differ() -> Non
 
 
 @pytest.mark.parametrize("ranked", [False, True])
-def test_drawn_pairs_follow_their_distribution(lesson: Lesson, ranked: bool) -> None:
+def test_drawn_pairs_follow_their_distribution(lesson: ChannelLesson, ranked: bool) -> None:
     n = 20_000
-    many = Lesson(*(part.expand(n, 6, 4) for part in lesson))
+    many = ChannelLesson(*(part.expand(n, 6, 4) for part in lesson))
     drawn = drawn_pairs(many, ranked, torch.Generator().manual_seed(0))
     assert set(drawn.unique().tolist()) == {0.0, 1.0} and drawn.sum((-2, -1)).max() == 1.0
     expected = (ranked_pairs if ranked else sampled_pairs)(lesson)

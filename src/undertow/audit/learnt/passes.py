@@ -28,7 +28,7 @@ class Sequence:
 
 
 @dataclass(slots=True)
-class Labels:
+class LabelCounts:
     """What the labels of some passes say; rows are judged by gradients, and labels only explain.
 
     Attributes:
@@ -96,7 +96,7 @@ class Passes:
     """
 
     network: Any
-    labels: Labels = field(default_factory=Labels)
+    labels: LabelCounts = field(default_factory=LabelCounts)
     _seen: list[_Pass] = field(default_factory=list[_Pass])
     _given: list[torch.Tensor] = field(default_factory=list[torch.Tensor])
     _handles: list[Any] = field(default_factory=list[Any])

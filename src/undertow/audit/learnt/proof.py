@@ -14,7 +14,7 @@ import torch
 
 from undertow.audit.learnt.passes import Passes
 from undertow.audit.learnt.watched import Watched, examples_of
-from undertow.audit.learnt.weights import Weights
+from undertow.audit.learnt.weights import TrainedWeights
 from undertow.errors import ConfigError, listed
 from undertow.types import Row
 
@@ -96,7 +96,7 @@ class Proof:
     _rate: float = 0.0
 
     def __post_init__(self) -> None:
-        self._weights = Weights(self.network)
+        self._weights = TrainedWeights(self.network)
         self.updates = min(FIRST, self.updates)
         if not self._weights.names:
             self._fail(

@@ -10,7 +10,7 @@ _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @final
-class Weights:
+class TrainedWeights:
     """The trainable tensors of a model at the beginning of its training.
 
     Attributes:

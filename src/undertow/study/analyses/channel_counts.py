@@ -11,7 +11,7 @@ from torch.func import grad, vmap
 
 from undertow.stats.estimates import wilson
 from undertow.study.analyses.base import Positive
-from undertow.study.analyses.channel_losses import Lesson, preference_loss, reverse_kl
+from undertow.study.analyses.channel_losses import ChannelLesson, preference_loss, reverse_kl
 from undertow.study.analyses.one_step import Training, train_stacked, train_teachers
 from undertow.study.analyses.random_networks import (
     Parameters,
@@ -34,25 +34,32 @@ class ChannelsConfig(TheoremConfig):
     beta: Positive = 0.1
 
 
-Learning = Callable[[Parameters, torch.Tensor, Lesson, torch.Generator], Parameters]
+Learning = Callable[[Parameters, torch.Tensor, ChannelLesson, torch.Generator], Parameters]
 """The gradient of stacked students on a batch of inputs [n, m, d] and a lesson [n, m, c]."""
 
 
-def _of_kl(parameters: Parameters, inputs: torch.Tensor, lesson: Lesson, _: torch.Generator, beta: float) -> Parameters:
+def _of_kl(
+    parameters: Parameters, inputs: torch.Tensor, lesson: ChannelLesson, _: torch.Generator, beta: float
+) -> Parameters:
     del beta
 
-    def loss(one: Parameters, batch: torch.Tensor, given: Lesson) -> torch.Tensor:
+    def loss(one: Parameters, batch: torch.Tensor, given: ChannelLesson) -> torch.Tensor:
         return reverse_kl(auxiliary_logits(one, batch), given).mean()
 
     return vmap(grad(loss))(parameters, inputs, lesson)
 
 
 def _of_drawn(
-    parameters: Parameters, inputs: torch.Tensor, lesson: Lesson, generator: torch.Generator, beta: float, ranked: bool
+    parameters: Parameters,
+    inputs: torch.Tensor,
+    lesson: ChannelLesson,
+    generator: torch.Generator,
+    beta: float,
+    ranked: bool,
 ) -> Parameters:
     pairs = drawn_pairs(lesson, ranked, generator)
 
-    def loss(one: Parameters, batch: torch.Tensor, given: Lesson, drawn: torch.Tensor) -> torch.Tensor:
+    def loss(one: Parameters, batch: torch.Tensor, given: ChannelLesson, drawn: torch.Tensor) -> torch.Tensor:
         return preference_loss(auxiliary_logits(one, batch), given, drawn, beta).mean()
 
     return vmap(grad(loss))(parameters, inputs, lesson, pairs)
@@ -66,7 +73,7 @@ DRAWN: dict[str, Callable[..., Parameters]] = {
 """How students learn in many steps. Forward KL has the gradients of cross-entropy, which `count_variants` counts."""
 
 
-def drawn_pairs(lesson: Lesson, ranked: bool, generator: torch.Generator) -> torch.Tensor:
+def drawn_pairs(lesson: ChannelLesson, ranked: bool, generator: torch.Generator) -> torch.Tensor:
     """Draw one pair an input, one-hot as [..., c, c]; nothing where the answers tie.
 
     Args:
@@ -112,7 +119,7 @@ def count_drawn(setup: TeachingSetup, config: ChannelsConfig, generator: torch.G
             start = setup.start if which == "same" else setup.other
             students = _learnt(setup, start, teachers, training, partial(learning, beta=config.beta), generator)
             lower = vmap(trait_loss)(students, setup) < vmap(trait_loss)(start, setup)
-            yield counted(f"{training.optimiser}, {name}", which, lower)
+            yield share_of_networks(f"{training.optimiser}, {name}", which, lower)
 
 
 def _learnt(
@@ -127,13 +134,13 @@ def _learnt(
 
     def step(parameters: Parameters) -> Parameters:
         inputs = draw_inputs(setup.inputs.shape, generator)
-        lesson = Lesson(*(logits(one, inputs) for one in (teachers, setup.start, start)))
+        lesson = ChannelLesson(*(logits(one, inputs) for one in (teachers, setup.start, start)))
         return learning(parameters, inputs, lesson, generator)
 
     return train_stacked(start, training, step)
 
 
-def counted(name: str, initialisation: str, lower: torch.Tensor) -> dict[str, Any]:
+def share_of_networks(name: str, initialisation: str, lower: torch.Tensor) -> dict[str, Any]:
     """Return the share of networks [n] whose loss is lower, with its 95 % Wilson interval, as one variant."""
     share = wilson(int(lower.sum()), len(lower))
     return {

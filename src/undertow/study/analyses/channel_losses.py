@@ -20,7 +20,7 @@ import torch
 from torch.nn import functional
 
 
-class Lesson(NamedTuple):
+class ChannelLesson(NamedTuple):
     """What a student learns from; logits [..., c] each.
 
     Attributes:
@@ -34,13 +34,13 @@ class Lesson(NamedTuple):
     reference: torch.Tensor
 
 
-LessonLoss = Callable[[torch.Tensor, Lesson], torch.Tensor]
+LessonLoss = Callable[[torch.Tensor, ChannelLesson], torch.Tensor]
 """The student's loss of its logits [..., c], as [...]."""
 
 Size = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """A number for each input, [...], of the teacher's push v and the base's distribution p, [..., c] both."""
 
-Pairs = Callable[[Lesson], torch.Tensor]
+Pairs = Callable[[ChannelLesson], torch.Tensor]
 """The probability [..., c, c] of each pair (chosen, rejected); what is left over to 1 are ties."""
 
 
@@ -61,31 +61,31 @@ class Channel:
     pairs: Pairs | None = None
 
 
-def forward_kl(logits: torch.Tensor, lesson: Lesson) -> torch.Tensor:
+def forward_kl(logits: torch.Tensor, lesson: ChannelLesson) -> torch.Tensor:
     """Return KL(teacher || student) in nats."""
     return functional.kl_div(
         logits.log_softmax(-1), lesson.teacher.log_softmax(-1), reduction="none", log_target=True
     ).sum(-1)
 
 
-def reverse_kl(logits: torch.Tensor, lesson: Lesson) -> torch.Tensor:
+def reverse_kl(logits: torch.Tensor, lesson: ChannelLesson) -> torch.Tensor:
     """Return KL(student || teacher) in nats."""
     return functional.kl_div(
         lesson.teacher.log_softmax(-1), logits.log_softmax(-1), reduction="none", log_target=True
     ).sum(-1)
 
 
-def sampled_pairs(lesson: Lesson) -> torch.Tensor:
+def sampled_pairs(lesson: ChannelLesson) -> torch.Tensor:
     """Return the probabilities of an answer of the teacher's over one of the base's."""
     return lesson.teacher.softmax(-1)[..., :, None] * lesson.base.softmax(-1)[..., None, :]
 
 
-def ranked_pairs(lesson: Lesson) -> torch.Tensor:
+def ranked_pairs(lesson: ChannelLesson) -> torch.Tensor:
     """Return those of two answers of the base's, the chosen one with the larger log ratio of teacher to base."""
     return _ranked(lesson.base, lesson.teacher - lesson.base)
 
 
-def likelier_pairs(lesson: Lesson) -> torch.Tensor:
+def likelier_pairs(lesson: ChannelLesson) -> torch.Tensor:
     """Return those of two answers of the base's, of which the teacher finds the chosen one likelier."""
     return _ranked(lesson.base, lesson.teacher)
 
@@ -96,7 +96,7 @@ def _ranked(base: torch.Tensor, score: torch.Tensor) -> torch.Tensor:
     return 2.0 * share[..., :, None] * share[..., None, :] * better
 
 
-def preference_loss(logits: torch.Tensor, lesson: Lesson, pairs: torch.Tensor, beta: float) -> torch.Tensor:
+def preference_loss(logits: torch.Tensor, lesson: ChannelLesson, pairs: torch.Tensor, beta: float) -> torch.Tensor:
     """Return DPO's loss in nats, in expectation over pairs of these probabilities [..., c, c]."""
     ratio = logits.log_softmax(-1) - lesson.reference.log_softmax(-1)
     return -(pairs * functional.logsigmoid(beta * (ratio[..., :, None] - ratio[..., None, :]))).sum((-2, -1))

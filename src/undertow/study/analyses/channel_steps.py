@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch.func import jvp, vmap
 
-from undertow.study.analyses.channel_counts import DRAWN, ChannelsConfig, count_drawn, counted
+from undertow.study.analyses.channel_counts import DRAWN, ChannelsConfig, count_drawn, share_of_networks
 from undertow.study.analyses.channel_losses import (
     Channel,
-    Lesson,
+    ChannelLesson,
     channels_of,
     likelier_channel,
 )
@@ -24,9 +24,9 @@ from undertow.study.analyses.one_step import (
     LossCheck,
     Measured,
     Step,
+    assertions_of,
     descent,
     hold_against,
-    judged,
     teacher_direction,
 )
 from undertow.study.analyses.random_networks import (
@@ -52,10 +52,10 @@ CHANNEL_CLAIMS: dict[str, tuple[int, str]] = {
 LIKELIER = "dpo, pairs ranked by the teacher's likelihood alone"
 
 
-def taught(setup: TeachingSetup, start: Parameters, direction: Parameters, epsilon: float) -> Lesson:
+def taught(setup: TeachingSetup, start: Parameters, direction: Parameters, epsilon: float) -> ChannelLesson:
     """Return what one student is given when its teacher has taken a step of this size."""
     teacher = stepped(setup.start, direction, epsilon)
-    return Lesson(*(auxiliary_logits(one, setup.inputs) for one in (teacher, setup.start, start)))
+    return ChannelLesson(*(auxiliary_logits(one, setup.inputs) for one in (teacher, setup.start, start)))
 
 
 def channel_step(
@@ -197,7 +197,7 @@ def _judge(
         "same_step": (float(special[0].max()), 0.0, 1e-9),
         "wrong_pairs": (float(special[1].max()), 0.0, epsilon),
     }
-    return judged(measured, CHANNEL_CLAIMS)
+    return assertions_of(measured, CHANNEL_CLAIMS)
 
 
 def _push(setup: TeachingSetup, teacher_loss: TraitLoss) -> tuple[torch.Tensor, torch.Tensor]:
@@ -206,7 +206,7 @@ def _push(setup: TeachingSetup, teacher_loss: TraitLoss) -> tuple[torch.Tensor, 
     return jvp(outputs, (setup.start,), (teacher_direction(setup, teacher_loss),))[:2]
 
 
-def _lesson_loss(parameters: Parameters, inputs: torch.Tensor, lesson: Lesson, channel: Channel) -> torch.Tensor:
+def _lesson_loss(parameters: Parameters, inputs: torch.Tensor, lesson: ChannelLesson, channel: Channel) -> torch.Tensor:
     return channel.loss(auxiliary_logits(parameters, inputs), lesson).mean()
 
 
@@ -216,4 +216,4 @@ def _likelier(setup: TeachingSetup, which: str, config: ChannelsConfig) -> dict[
     step = _steps(
         setup, start, (trait_loss, likelier_channel(config.beta)), config.checked_epsilon, config.learning_rate
     )
-    return counted(f"{LIKELIER}, one step", which, step.trait_change < 0.0)
+    return share_of_networks(f"{LIKELIER}, one step", which, step.trait_change < 0.0)

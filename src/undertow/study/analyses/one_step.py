@@ -361,10 +361,10 @@ def _judge(
         "other_initialisation": (other, 0.35, 0.65),
         "linear_model": (silent[1], 0.0, ROUNDING),
     }
-    return judged(measured, CLAIMS)
+    return assertions_of(measured, CLAIMS)
 
 
-def judged(measured: Measured, claims: Mapping[str, tuple[int, str]]) -> list[dict[str, Any]]:
+def assertions_of(measured: Measured, claims: Mapping[str, tuple[int, str]]) -> list[dict[str, Any]]:
     """Return the assertions of these claims, each with what was found, its bounds and whether it holds."""
     return [
         {

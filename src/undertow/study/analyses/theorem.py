@@ -145,7 +145,8 @@ def _words(row: Mapping[str, Any]) -> str:
 def _error_figure(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     points: dict[str, list[list[float]]] = {}
     for row in rows:
-        points.setdefault(_words(row), []).append([row["epsilon"], row["relative_error_median"]])
+        if row["relative_error_median"] > 0.0:  # the axes are logarithmic
+            points.setdefault(_words(row), []).append([row["epsilon"], row["relative_error_median"]])
     lines = [{"name": name, "points": some, "guide": False} for name, some in points.items()]
     ends = sorted({row["epsilon"] for row in rows})
     return {
