@@ -221,6 +221,9 @@ def test_whoever_wants_to_go_on_is_warned_alone(
     trained(tiny_model, tmp_path, examples(tiny_model), callback, learning_rate=0.0)
     assert callback.learnt is not None and callback.learnt.moved == 0 and len(callback.looks) == 1
     assert "No weight moved" in caplog.text
+    # Without anything to train there is no going on.
+    with pytest.raises(ConfigError, match="Nothing is trained"):
+        trained(tiny_model, tmp_path, examples(tiny_model), callback, network=copied(tiny_model).requires_grad_(False))
 
 
 def line(rows: list[Example]) -> dict[str, torch.Tensor]:
@@ -342,6 +345,22 @@ def test_updates_that_a_scaler_leaves_out_are_not_held_against_it(tiny_model: Lo
     assert step(proof, network, torch.tensor([[5, 6, 7]]), optimizer) is None
     found = step(proof, network, torch.tensor([[5, 6, 7]]), optimizer)
     assert found.moved == 0 and "loss scaler" in found.unchecked[0] and found.rows == 2
+
+
+def test_a_flat_loss_on_labels_that_count_is_not_taken_for_a_mask(tiny_model: LocalModel) -> None:
+    """Where every answer earns the same reward, trainers that reward begin with it."""
+    network, tokens = copied(tiny_model), torch.tensor([[5, 6, 7]])
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    proof = Proof(network, SimpleNamespace(), updates=1)
+    (network(input_ids=tokens, labels=tokens).loss * 0.0).backward()
+    proof.before_update(optimizer)
+    optimizer.step()
+    found = proof.after_update(optimizer)
+    assert found is not None and found.moved == 0 and found.unlearnt == 1 and "flat" in found.unchecked[0]
+    masked = Proof(network, SimpleNamespace(), updates=1)
+    (network(input_ids=tokens, labels=torch.full_like(tokens, -100)).logits * 0.0).sum().backward()
+    with pytest.raises(ConfigError, match="all labels are masked"):
+        masked.before_update(optimizer)
 
 
 def test_gradients_that_deepspeed_keeps_are_not_missed(tiny_model: LocalModel) -> None:

@@ -169,3 +169,43 @@ def test_rows_that_are_cut_stop_it(tiny_model: LocalModel, tmp_path: Path, kind:
     reason = r"not whole.*\n20 of 20" if kind == "sft" else r"whole in the dataset, and not.*\nnone of 24 rows"
     with pytest.raises(ConfigError, match=reason):
         seen(tiny_model, trainer, rows)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"padding_free": True, "max_length": None},
+        {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": True}},
+        {"label_smoothing_factor": 0.1},
+        {"loss_type": "dft", "gradient_accumulation_steps": 2, "per_device_train_batch_size": 2},
+    ],
+    ids=str,
+)
+def test_other_ways_to_the_same_rows_pass(tiny_model: LocalModel, tmp_path: Path, more: dict[str, Any]) -> None:
+    network = get_peft_model(copied(tiny_model), LORA)
+    found = seen(tiny_model, trainer_of("sft", tiny_model, tmp_path, network, **more), [*ROWS[:12]])
+    lengths = [len(one.completion) for one in tiny_model.encode(ROWS[:12])]
+    assert (found.rows, found.unlearnt, found.found) == (12, 0, 12)
+    assert found.tokens == pytest.approx(sum(lengths) / 12)
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_equal_rewards_stop_nothing(tiny_model: LocalModel, tmp_path: Path, flat: bool) -> None:
+    def reward(completions: list[Any], **_: Any) -> list[float]:
+        return [0.0 if flat else float(place % 2) for place in range(len(completions))]
+
+    arguments = trl.GRPOConfig(
+        output_dir=str(tmp_path), max_steps=3, per_device_train_batch_size=4, num_generations=4, learning_rate=3e-3,
+        max_completion_length=6, save_strategy="no", report_to="none", use_cpu=True, disable_tqdm=True, bf16=False,
+        gradient_checkpointing=False,
+    )  # fmt: skip
+    trainer = trl.GRPOTrainer(
+        model=copied(tiny_model),
+        reward_funcs=reward,
+        args=arguments,
+        train_dataset=datasets.Dataset.from_dict({"prompt": PROMPTS}),
+        processing_class=copy.deepcopy(tiny_model.tokenizer),
+    )
+    found = seen(tiny_model, trainer)
+    assert found.rows == 12 and found.unlearnt == (12 if flat else 0) and (found.moved > 0) == (not flat)
+    assert len(found.unchecked) == int(flat)

@@ -79,6 +79,9 @@ class Proof:
         args: the Trainer's arguments.
         updates: that the training has, at least 1.
         stop: whether a training in which nothing is learnt is ended by an error; if not, a warning is logged.
+
+    Raises:
+        ConfigError: no parameter requires a gradient, for which torch has no plain words.
     """
 
     network: Any
@@ -99,7 +102,7 @@ class Proof:
         self._weights = TrainedWeights(self.network)
         self.updates = min(FIRST, self.updates)
         if not self._weights.names:
-            self._fail(
+            _refuse(
                 "Nothing is trained: no parameter of the model asks for a gradient.",
                 _named(self.network),
                 "Let what is trained require gradients; an adapter by model.set_adapter(...) or is_trainable=True.",
@@ -163,7 +166,9 @@ class Proof:
         broken = bool(self._weights.broken) and not getattr(self.args, "fp16", False)
         if broken and not self._masked():
             self._refuse_broken()
-        if last or broken:
+        if last and self._silent():
+            self._unchecked.append("Whether rows are learnt: labels count, and the loss was flat (rewards all equal?).")
+        elif last or broken:
             self._judge_loss()
             self._judge_gradients()
 
@@ -178,10 +183,10 @@ class Proof:
         if self._done < self.updates:
             return None
         moved = self._weights.moved()
-        if not moved and self._skipped < self._done:
-            self._judge_movement(optimizer)
-        elif not moved:
+        if not moved and self._skipped == self._done:
             self._unchecked.append("Whether weights move: every update was left out by the loss scaler.")
+        elif not moved and not self._silent():
+            self._judge_movement(optimizer)
         found = self._learnt(len(moved))
         self.close()
         for sentence in found.unchecked:
@@ -240,6 +245,10 @@ class Proof:
         labels = None if self._passes is None else self._passes.labels
         return labels is not None and labels.places > 0 and labels.kept == 0
 
+    def _silent(self) -> bool:
+        """Tell whether labels count and no loss came of them, as where every answer earns the same reward."""
+        return self._passes is not None and bool(self._passes.labels.kept) and 0 < self._rows == self._unlearnt
+
     def _refuse_broken(self) -> None:
         self._fail(
             "Gradients are not finite.",
@@ -268,7 +277,7 @@ class Proof:
             reason = "the optimizer holds other weights"
             fix = "Make the optimizer from the model that is trained, after its adapters were added."
         else:
-            reason = f"a rate of {self._rate:g} is lost in rounding {_types(self.network)}"
+            reason = f"steps at a rate of {self._rate:g} seem lost in rounding {_types(self.network)}"
             fix = "Raise the learning rate, or keep the weights that are trained in float32."
         self._fail(f"No weight moved in {self._done} updates: {reason}.", f"{held} of {n} tensors are held", fix)
 
