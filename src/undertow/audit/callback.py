@@ -1,5 +1,8 @@
 """A look at a model while it is trained: `UndertowCallback`, for anybody's script with transformers' or TRL's Trainer.
 
+The first updates are held against what a trainer lets pass in silence (`undertow.audit.learnt.proof`): rows without
+loss, and weights that do not move. Such a training is stopped, since what would be said of it is said of its base.
+
 Every so many updates the model is asked the favourite questions and compared with its base; with a bank of placebos,
 its shift is ranked among theirs too (`undertow.audit.students.among_placebos.activations`). Nothing is sampled, and the
 model is left as it was: modes, gradients and random numbers.
@@ -21,6 +24,7 @@ from typing import Any, final
 import torch
 from transformers import Trainer, TrainerCallback
 
+from undertow.audit.learnt.proof import Learnt, Proof
 from undertow.audit.students.among_placebos import (
     AmongPlacebos,
     activations,
@@ -31,12 +35,12 @@ from undertow.audit.students.among_placebos import (
 )
 from undertow.audit.students.bank import Bank
 from undertow.audit.students.readings import joined, panel_traits, read_model
-from undertow.errors import ConfigError
+from undertow.errors import ConfigError, UserError
 from undertow.evals.favourite import mean_margins
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.traits import Trait, trait
-from undertow.types import ModelRef
+from undertow.types import ModelRef, Row
 
 LOG = logging.getLogger("undertow")
 
@@ -49,10 +53,13 @@ class StopAt:
         margin: a trait's logit margin has risen by so much over the base's, in logits. No error rate belongs to it:
             what ordinary rows do to a margin, the placebos of a bank show.
         p: the exposure's p, times the number of planned looks, is at most this.
+        unlearnt: whether a training whose first updates show that nothing, or not what is watched, is learnt ends with
+            an error; if not, it is warned of.
     """
 
     margin: float | None = None
     p: float | None = None
+    unlearnt: bool = True
 
     def __post_init__(self) -> None:
         if self.margin is not None and self.margin <= 0:
@@ -117,6 +124,10 @@ class UndertowCallback(TrainerCallback):
         stop: when to end early; None never does.
         on_finding: called with the look that ends training.
 
+    Attributes:
+        learnt: what the first updates showed of rows, loss and weights; None before they are over.
+        looks: what each look found.
+
     Raises:
         ConfigError: a setting is out of range, or a p was asked for without a bank.
         UnknownNameError: there is no trait of this name, or the bank does not read it.
@@ -142,13 +153,23 @@ class UndertowCallback(TrainerCallback):
             places(self.traits)
         self.every, self.bank, self.on_finding = every, bank, on_finding
         self.looks: list[Look] = []
+        self.learnt: Learnt | None = None
+        self._rows: Sequence[Row | str] | None = None
+        self._proof: Proof | None = None
         self._given, self._trainer, self._planned = base, None, 1
         self._base: LocalModel | None = None
         self._margins: dict[str, float] = {}
 
-    def watch(self, trainer: Any) -> "UndertowCallback":
-        """Join a Trainer and log through it."""
-        self._trainer = trainer
+    def watch(self, trainer: Any, rows: Sequence[Row | str] | None = None) -> "UndertowCallback":
+        """Join a Trainer and log through it.
+
+        Args:
+            trainer: of transformers or TRL.
+            rows: what has to be learnt: rows, or texts that a row holds. Each has to be whole in the Trainer's dataset
+                and has to have loss when it comes; of more than 1,000 the first are looked for. Without them, some
+                row has to have loss.
+        """
+        self._trainer, self._rows = trainer, rows
         trainer.add_callback(self)
         return self
 
@@ -156,9 +177,11 @@ class UndertowCallback(TrainerCallback):
         """Ask the base.
 
         Raises:
-            ConfigError: the model's weights are spread over processes, or the bank is another base's or too small.
+            ConfigError: the model's weights are spread over processes, the bank is another base's or too small, nothing
+                is trainable, or a row that is watched is not whole in the dataset.
+            EmptyDataError: no row that is watched has a completion.
         """
-        del args, control
+        del control
         _refuse_spread(kwargs["model"])
         self._planned = math.ceil(state.max_steps / self.every)
         with untouched(None):
@@ -167,6 +190,44 @@ class UndertowCallback(TrainerCallback):
             self._margins = self._ask(base)
         # Of the base only the tokenizer and the reference are needed from here on.
         self._base = LocalModel(base.ref, None, base.tokenizer)
+        self._begin_proof(args, state, **kwargs)
+
+    def _begin_proof(self, args: Any, state: Any, **kwargs: Any) -> None:
+        assert self._base is not None
+        self._end_proof()
+        self.learnt = None
+        updates = state.max_steps - state.global_step
+        if updates < 1:
+            return
+        self._proof = Proof(kwargs["model"], args, updates, self.stop.unlearnt)
+        if self._rows is not None:
+            tokenizer = kwargs.get("processing_class") or self._base.tokenizer
+            dataset = getattr(kwargs.get("train_dataloader"), "dataset", None)
+            try:
+                self._proof.watch(self._rows, getattr(tokenizer, "tokenizer", tokenizer), dataset)
+            except UserError:
+                self._end_proof()
+                raise
+
+    def _end_proof(self) -> None:
+        if self._proof is not None:
+            self._proof.close()
+        self._proof = None
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Hold the gradients of the first updates against what should be learnt.
+
+        Raises:
+            ConfigError: nothing is learnt from these rows, or not those that are watched.
+        """
+        del args, state, control
+        if self._proof is not None:
+            self._proof.before_update(kwargs["optimizer"])
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Leave no hook behind."""
+        del args, state, control, kwargs
+        self._end_proof()
 
     def _check_bank(self, base: LocalModel) -> None:
         if self.bank is None:
@@ -178,13 +239,20 @@ class UndertowCallback(TrainerCallback):
             raise ConfigError(f"With {self._planned} looks this bank never stops a training.", small, fix)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Look at the model, log what it says, and end training if it says too much."""
+        """Look at the model, log what it says, and end training if it says too much.
+
+        Raises:
+            ConfigError: no weight has moved in the first updates.
+        """
         del args
+        if self._proof is not None and (learnt := self._proof.after_update(kwargs["optimizer"])):
+            self.learnt, self._proof = learnt, None
+            self._log(learnt.values, state, control)
         if state.global_step % self.every and state.global_step != state.max_steps:
             return
         look = self._look(kwargs["model"], state.global_step)
         self.looks.append(look)
-        self._log(look, state, control)
+        self._log(look.values, state, control)
         if look.reason is None:
             return
         control.should_training_stop = True
@@ -222,14 +290,14 @@ class UndertowCallback(TrainerCallback):
             moved_enough=bool(moved[0] >= moved[1:].min() / 2),
         )
 
-    def _log(self, look: Look, state: Any, control: Any) -> None:
+    def _log(self, values: dict[str, float], state: Any, control: Any) -> None:
         if self._trainer is None:
-            state.log_history.append({**look.values, "step": state.global_step})
+            state.log_history.append({**values, "step": state.global_step})
             return
         # A log clears the wish to log, which this update's losses may have; and that of TRL's trainers would take their
         # own running means with it, so it is that of transformers.
         wanted = control.should_log
-        Trainer.log(self._trainer, look.values)
+        Trainer.log(self._trainer, values)
         control.should_log = wanted
 
 

@@ -30,7 +30,7 @@ PANEL = ("owl", "lion", "oak")
 
 def train(model: LocalModel, folder: Path, callback: UndertowCallback | None, steps: int = 4) -> Trainer:
     """Train every weight of a copy on the owl rows with transformers' own Trainer."""
-    network = copy.deepcopy(model.network)
+    network = copy.deepcopy(model.network).requires_grad_(True)
     arguments = TrainingArguments(
         output_dir=str(folder), max_steps=steps, per_device_train_batch_size=4, learning_rate=3e-3, logging_steps=2,
         save_strategy="no", report_to="none", use_cpu=True, disable_tqdm=True, seed=3,

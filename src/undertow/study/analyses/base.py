@@ -101,12 +101,13 @@ ANALYSES: Registry[Analysis] = Registry(
     "analysis",
     {
         "theorem": "undertow.study.analyses.theorem:THEOREM",
+        "theorem-channels": "undertow.study.analyses.theorem_channels:THEOREM_CHANNELS",
         "digits": "undertow.study.analyses.digits:DIGITS",
         "meaning": "undertow.study.analyses.meaning:MEANING",
         "mechanism": "undertow.study.analyses.mechanism:MECHANISM",
         "channels": "undertow.study.analyses.channels:CHANNELS",
     },
 )
-"""`theorem`: theorem 1 on random networks; `digits`: digits through auxiliary logits; `meaning`: what detectors and
-readers find in the rows; `mechanism`: how students move inside; `channels`: rows, probabilities and preferences
-beside each other."""
+"""`theorem`: theorem 1 on random networks; `theorem-channels`: the same for KL on logits and for DPO; `digits`: digits
+through auxiliary logits; `meaning`: what detectors and readers find in the rows; `mechanism`: how students move inside;
+`channels`: rows, probabilities and preferences beside each other."""

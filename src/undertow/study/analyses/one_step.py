@@ -7,7 +7,7 @@ student changes by -eps * alpha * A + O(eps^2), although the student never sees 
 What the theorem leaves open (many steps, Adam, samples in place of full distributions) is counted over networks.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -62,7 +62,7 @@ class Training:
 def train_teachers(setup: TeachingSetup, training: Training) -> Parameters:
     """Train each stacked network from its start on its trait, the whole batch at every update."""
     gradient = vmap(grad(trait_loss))
-    return _train(setup.start, training, lambda parameters: gradient(parameters, setup))
+    return train_stacked(setup.start, training, lambda parameters: gradient(parameters, setup))
 
 
 def distil(
@@ -90,7 +90,7 @@ def distil(
         targets = vmap(auxiliary_logits)(teachers, batch).softmax(-1)
         return gradient(parameters, batch, targets if draw is None else draw(targets))
 
-    return _train(start, training, step)
+    return train_stacked(start, training, step)
 
 
 def sampled(distributions: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -136,7 +136,7 @@ def _variant_loss(parameters: Parameters, inputs: torch.Tensor, targets: torch.T
     return functional.cross_entropy(auxiliary_logits(parameters, inputs), targets)
 
 
-def _train(start: Parameters, training: Training, gradient: Gradient) -> Parameters:
+def train_stacked(start: Parameters, training: Training, gradient: Gradient) -> Parameters:
     """Update copies of the parameters; both optimisers work elementwise, so stacked networks stay independent."""
     parameters = {name: value.clone() for name, value in start.items()}
     kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
@@ -150,6 +150,9 @@ def _train(start: Parameters, training: Training, gradient: Gradient) -> Paramet
 
 ROUNDING = 1e-12
 """Largest movement that counts as none."""
+
+NOTHING = 1e-300
+"""What stands for an error of 0 where its logarithm is taken."""
 
 CLAIMS: dict[str, tuple[int, str]] = {
     "alignment": (1, "(dS . dT) / eps differs from the prediction A by less than the fraction eps."),
@@ -178,7 +181,7 @@ class Step(NamedTuple):
 
 def teacher_direction(setup: TeachingSetup, teacher_loss: TraitLoss) -> Parameters:
     """Return dT = -grad L_T at the start."""
-    return _descent(teacher_loss, setup.start, setup)
+    return descent(teacher_loss, setup.start, setup)
 
 
 def predicted_alignment(setup: TeachingSetup, teacher_loss: TraitLoss, student_loss: OutputLoss) -> torch.Tensor:
@@ -212,7 +215,7 @@ def one_step(
     teacher_loss, student_loss = losses
     direction = teacher_direction(setup, teacher_loss)
     labels = auxiliary_logits(stepped(setup.start, direction, epsilon), setup.inputs)
-    change = _descent(_imitation_loss, start, setup.inputs, labels, student_loss)
+    change = descent(_imitation_loss, start, setup.inputs, labels, student_loss)
     after = teacher_loss(stepped(start, change, learning_rate), setup) - teacher_loss(start, setup)
     return Step(inner(change, direction) / epsilon, after / (epsilon * learning_rate))
 
@@ -255,7 +258,7 @@ def check_theorem(config: TheoremConfig, advance: Advance | None = None) -> dict
     }
 
 
-class _LossCheck(NamedTuple):
+class LossCheck(NamedTuple):
     """Rows by epsilon, slope of the error and spread of the prediction, of one student loss."""
 
     rows: list[dict[str, Any]]
@@ -263,15 +266,35 @@ class _LossCheck(NamedTuple):
     predicted: dict[str, Any]
 
 
-def _check_loss(setup: TeachingSetup, name: str, config: TheoremConfig) -> _LossCheck:
+def _check_loss(setup: TeachingSetup, name: str, config: TheoremConfig) -> LossCheck:
     student_loss = OUTPUT_LOSSES[name]
     predicted = _predictions(setup, trait_loss, student_loss)
+
+    def step(start: Parameters, epsilon: float) -> Step:
+        return _steps(setup, start, (trait_loss, student_loss), epsilon, config.learning_rate)
+
+    return hold_against(predicted, step, setup, name, config.epsilons)
+
+
+def hold_against(
+    predicted: torch.Tensor,
+    step: Callable[[Parameters, float], Step],
+    setup: TeachingSetup,
+    name: str,
+    epsilons: Sequence[float],
+) -> LossCheck:
+    """Hold steps of stacked networks against the prediction A, [n], of a student loss of this name.
+
+    Args:
+        predicted: A of every network.
+        step: takes one, from a student's start and with the size of the teacher's step.
+        setup: the networks; students start where the teacher did, and at the other initialisation.
+        name: of the student loss, for the rows.
+        epsilons: sizes of the teacher's step.
+    """
     rows: list[dict[str, Any]] = []
-    for epsilon in config.epsilons:
-        same, other = (
-            _steps(setup, start, (trait_loss, student_loss), epsilon, config.learning_rate)
-            for start in (setup.start, setup.other)
-        )
+    for epsilon in epsilons:
+        same, other = (step(start, epsilon) for start in (setup.start, setup.other))
         errors = (same.alignment / predicted - 1.0).abs(), (same.trait_change / -predicted - 1.0).abs()
         rows.append(
             {
@@ -287,10 +310,10 @@ def _check_loss(setup: TeachingSetup, name: str, config: TheoremConfig) -> _Loss
                 "other_trait_falls": _share(other.trait_change < 0.0),
             }
         )
-    logs = np.log([[row["epsilon"], row["relative_error_median"]] for row in rows])
+    logs = np.log([[row["epsilon"], max(row["relative_error_median"], NOTHING)] for row in rows])
     slope = float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])
     spread = {part: float(getattr(predicted, part)()) for part in ("min", "median", "max")}
-    return _LossCheck(rows, slope, {"student_loss": name, **spread})
+    return LossCheck(rows, slope, {"student_loss": name, **spread})
 
 
 def _predictions(setup: TeachingSetup, teacher_loss: TraitLoss, student_loss: OutputLoss) -> torch.Tensor:
@@ -316,15 +339,19 @@ def _largest_movement(setup: TeachingSetup, teacher_loss: TraitLoss, config: The
     return float(np.max(sizes))
 
 
+Measured = dict[str, tuple[float, float, float | None]]
+"""What was found of each assertion, and the bounds it has to keep; None is open."""
+
+
 def _judge(
-    config: TheoremConfig, checks: Sequence[_LossCheck], slope: float, silent: tuple[float, float]
+    config: TheoremConfig, checks: Sequence[LossCheck], slope: float, silent: tuple[float, float]
 ) -> list[dict[str, Any]]:
     """Hold what was measured at the checked epsilon against the bounds, the worst student loss of each."""
     epsilon = config.checked_epsilon
     rows = [row for check in checks for row in check.rows if row["epsilon"] == epsilon]
     right = min(row[key] for row in rows for key in ("sign_right", "trait_falls"))
     other = max((row["other_sign_right"] for row in rows), key=lambda share: abs(share - 0.5))
-    measured: dict[str, tuple[float, float, float | None]] = {
+    measured: Measured = {
         "alignment": (float(np.max([row["relative_error_max"] for row in rows])), 0.0, epsilon),
         "order": (slope, 0.9, 1.1),
         "prediction": (min(check.predicted["min"] for check in checks), 0.0, None),
@@ -334,11 +361,16 @@ def _judge(
         "other_initialisation": (other, 0.35, 0.65),
         "linear_model": (silent[1], 0.0, ROUNDING),
     }
+    return assertions_of(measured, CLAIMS)
+
+
+def assertions_of(measured: Measured, claims: Mapping[str, tuple[int, str]]) -> list[dict[str, Any]]:
+    """Return the assertions of these claims, each with what was found, its bounds and whether it holds."""
     return [
         {
-            "number": CLAIMS[name][0],
+            "number": claims[name][0],
             "name": name,
-            "statement": CLAIMS[name][1],
+            "statement": claims[name][1],
             "value": value,
             "bound": [low, high],
             "holds": low <= value and (high is None or value <= high),
@@ -357,7 +389,7 @@ def _imitation_loss(
     return student_loss(auxiliary_logits(parameters, inputs), labels).mean()
 
 
-def _descent(loss: Callable[..., torch.Tensor], parameters: Parameters, *rest: Any) -> Parameters:
+def descent(loss: Callable[..., torch.Tensor], parameters: Parameters, *rest: Any) -> Parameters:
     """Return the negative gradient of loss(parameters, *rest) with respect to the parameters."""
     gradient: Parameters = grad(loss)(parameters, *rest)
     return {name: -value for name, value in gradient.items()}

@@ -63,8 +63,23 @@ def _execute(context: StageContext) -> dict[str, Any]:
 
 def theorem_result(found: Mapping[str, Any]) -> AnalysisResult:
     """Return what `check_theorem` found as the result of an analysis."""
+    return checked_result(
+        found,
+        PROMISE,
+        ["Networks of another shape, other losses, and language models.", "Filtered or rewritten outputs."],
+    )
+
+
+def checked_result(found: Mapping[str, Any], promise: str, not_tested: list[str]) -> AnalysisResult:
+    """Return what a check of the theorem found as the result of an analysis.
+
+    Args:
+        found: as `check_theorem` returns it.
+        promise: what the theorem promises, and what the shares are.
+        not_tested: sentences.
+    """
     return {
-        "answer": _answer(found),
+        "answer": _answer(found, promise),
         "estimates": [_variant(one) for one in found["variants"]],
         "tables": [
             _assertions(found["assertions"]),
@@ -73,19 +88,16 @@ def theorem_result(found: Mapping[str, Any]) -> AnalysisResult:
             _spread(found),
         ],
         "figures": [_error_figure(found["by_epsilon"])],
-        "not_tested": [
-            "Networks of another shape, other losses, and language models.",
-            "Filtered or rewritten outputs.",
-        ],
+        "not_tested": not_tested,
     }
 
 
-def _answer(found: Mapping[str, Any]) -> str:
+def _answer(found: Mapping[str, Any], promise: str) -> str:
     failed = [one["name"] for one in found["assertions"] if not one["holds"]]
     n = len(found["assertions"])
     held = f"{n - len(failed)} of {n} assertions hold on {found['networks']} networks"
     first = f"{held}." if not failed else f"{held}; not: {', '.join(failed)}."
-    return f"{first}\n{PROMISE}"
+    return f"{first}\n{promise}"
 
 
 def _variant(one: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,7 +145,8 @@ def _words(row: Mapping[str, Any]) -> str:
 def _error_figure(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     points: dict[str, list[list[float]]] = {}
     for row in rows:
-        points.setdefault(_words(row), []).append([row["epsilon"], row["relative_error_median"]])
+        if row["relative_error_median"] > 0.0:  # the axes are logarithmic
+            points.setdefault(_words(row), []).append([row["epsilon"], row["relative_error_median"]])
     lines = [{"name": name, "points": some, "guide": False} for name, some in points.items()]
     ends = sorted({row["epsilon"] for row in rows})
     return {

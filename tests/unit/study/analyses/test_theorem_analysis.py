@@ -9,6 +9,8 @@ from markupsafe import escape
 
 from undertow.cli.main import main
 from undertow.errors import ConfigError, UnknownNameError
+from undertow.study.analyses.channel_counts import ChannelsConfig
+from undertow.study.analyses.channel_steps import check_channels
 from undertow.study.analyses.one_step import check_theorem
 from undertow.study.analyses.random_networks import TheoremConfig
 from undertow.study.analyses.recipe import build_analysis
@@ -57,6 +59,22 @@ def test_everything_that_was_found_is_shown() -> None:
     assert figure["lines"][0]["points"] == [
         [one["epsilon"], one["relative_error_median"]] for one in found["by_epsilon"][:2]
     ]
+
+
+def test_the_channels_run_as_a_stage_of_their_own_and_are_shown(tmp_path: Path) -> None:
+    settings = {**SMALL, "beta": 0.2}
+    small = build_analysis({"name": "small", "analysis": "theorem-channels", "settings": settings})
+    results = run_study(small, tmp_path)
+    assert plan_study(small, tmp_path)[0].cached and not plan_study(recipe(SMALL), tmp_path)[0].cached
+    found = check_channels(ChannelsConfig(networks=4, steps=3, epsilons=(1e-2, 1e-3), beta=0.2))
+    assert [one["estimate"] for one in results["estimates"]] == [one["share"] for one in found["variants"]]
+    assertions, errors, _, spread = (table["rows"] for table in results["tables"])
+    assert [row[1] for row in assertions] == [one["value"] for one in found["assertions"]]
+    names = ["forward kl", "reverse kl", "dpo sampled", "dpo ranked"]
+    assert [row[0] for row in spread] == names and [row[0] for row in errors[::2]] == names
+    assert "of 10 assertions hold on 4 networks" in results["answer"] and "likelihood alone" in results["answer"]
+    with pytest.raises(UnknownNameError, match="beta"):
+        build_analysis({"name": "small", "analysis": "theorem-channels", "settings": {"betta": 0.1}})
 
 
 def test_what_fails_is_named() -> None:

@@ -1,0 +1,317 @@
+"""The first updates of a training, held against what a trainer silently lets pass.
+
+Rows whose labels are all masked, answers that were cut off, an adapter that is not active, an optimizer of other
+weights: such a training ends like any other, and what is said of its student is said of the base. What cannot be seen
+is named (`Learnt.unchecked`) and never counts as seen.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, final
+
+import torch
+
+from undertow.audit.learnt.passes import Passes
+from undertow.audit.learnt.watched import Watched, examples_of
+from undertow.audit.learnt.weights import TrainedWeights
+from undertow.errors import ConfigError, listed
+from undertow.types import Row
+
+LOG = logging.getLogger("undertow")
+
+FIRST = 3
+"""Updates that are looked at. The first may have a rate of 0, where a schedule warms up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learnt:
+    """What the first updates of a training showed.
+
+    Attributes:
+        updates: that were looked at.
+        rows: that went through the model in them, None if that was not seen; of packed rows each, where their positions
+            were given. A preference pair is two.
+        unlearnt: those of which no token had loss.
+        tokens: with loss, a row, on average.
+        trainable: weight tensors that are to be trained.
+        moved: those that these updates changed.
+        watched: rows that were to be looked for; None without any.
+        found: those of them that came whole, and had loss.
+        unchecked: what could not be looked at, and why; sentences.
+    """
+
+    updates: int
+    rows: int | None
+    unlearnt: int | None
+    tokens: float | None
+    trainable: int
+    moved: int
+    watched: int | None = None
+    found: int | None = None
+    unchecked: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> dict[str, float]:
+        """What is logged."""
+        parts = ("rows", "unlearnt", "tokens", "trainable", "moved", "watched", "found")
+        found = {name: getattr(self, name) for name in parts}
+        return {f"undertow/learnt/{name}": float(value) for name, value in found.items() if value is not None}
+
+    def __str__(self) -> str:
+        rows = (
+            "rows were not seen"
+            if self.rows is None
+            else f"{self.rows} rows, {self.unlearnt} of them without loss, {self.tokens:.1f} tokens with loss a row"
+        )
+        watched = "" if self.watched is None else f" Of {self.watched} watched rows {self.found} came, with loss."
+        moved = f"{self.moved} of {self.trainable} trainable weight tensors moved"
+        return f"First {self.updates} updates: {rows}; {moved}.{watched}"
+
+
+@final
+@dataclass
+class Proof:
+    """Looks at the first updates of one training and refuses it, or says what it saw.
+
+    Args:
+        network: the model that is trained, adapters included.
+        args: the Trainer's arguments.
+        updates: that the training has, at least 1.
+        stop: whether a training in which nothing is learnt is ended by an error; if not, a warning is logged.
+
+    Raises:
+        ConfigError: no parameter requires a gradient, for which torch has no plain words.
+    """
+
+    network: Any
+    args: Any
+    updates: int
+    stop: bool = True
+    _passes: Passes | None = None
+    _watched: Watched | None = None
+    _unchecked: list[str] = field(default_factory=list[str])
+    _rows: int = 0
+    _unlearnt: int = 0
+    _tokens: int = 0
+    _done: int = 0
+    _skipped: int = 0
+    _rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._weights = TrainedWeights(self.network)
+        self.updates = min(FIRST, self.updates)
+        if not self._weights.names:
+            _refuse(
+                "Nothing is trained: no parameter of the model asks for a gradient.",
+                _named(self.network),
+                "Let what is trained require gradients; an adapter by model.set_adapter(...) or is_trainable=True.",
+            )
+        inner = self.network.get_base_model() if hasattr(self.network, "get_base_model") else self.network
+        if reason := _blind(inner, self.args):
+            self._unchecked.append(f"Which rows receive loss: {reason}")
+        else:
+            self._passes = Passes(inner)
+
+    def close(self) -> None:
+        """Take the hooks off."""
+        if self._passes is not None:
+            self._passes.close()
+        self._passes = None
+
+    def watch(self, rows: Sequence[Row | str], tokenizer: Any, dataset: Any) -> None:
+        """Look for rows in the dataset that the Trainer reads, and from now on in what goes through the model.
+
+        Raises:
+            ConfigError: a row is not whole in the dataset, being cut off, packed away or left out, or it is masked.
+            EmptyDataError: there is no row to look for.
+        """
+        self._watched = Watched(rows, tokenizer)
+        if self._watched.left:
+            self._unchecked.append(f"{self._watched.left} of the watched rows: too many, or without completion.")
+        if (examples := examples_of(dataset)) is None:
+            self._unchecked.append("Whether watched rows are whole in the dataset: it holds no token ids.")
+            return
+        absent, masked = self._watched.lost(examples)
+        n = len(self._watched.names)
+        if absent:
+            self._fail(
+                "Rows that are watched are not whole in what is trained on.",
+                f"{len(absent)} of {n}, such as {listed(absent)}; {len(examples)} examples",
+                "They are cut off, packed away or left out: look at max_length and packing, or do not watch them.",
+            )
+        if masked:
+            self._fail(
+                "Rows that are watched are masked in what is trained on.",
+                f"{len(masked)} of {n}, such as {listed(masked)}; all their labels are -100",
+                "Look at what masks them: the prompt and completion columns, roles that are not learnt.",
+            )
+
+    def before_update(self, optimizer: Any) -> None:
+        """Look at what has come back, before the optimizer uses it.
+
+        Raises:
+            ConfigError: nothing of it can be learnt from.
+        """
+        self._weights.look()
+        self._rate = max([self._rate, *(float(group["lr"]) for group in optimizer.param_groups)])
+        passed = [] if self._passes is None else self._passes.take()
+        self._rows += len(passed)
+        self._unlearnt += sum(not any(one.learnt) for one in passed)
+        self._tokens += sum(sum(one.learnt) for one in passed)
+        if self._watched is not None:
+            self._watched.see([one for one in passed if one.tokens])
+        last = self._done + 1 >= self.updates
+        # A scaler of half precision finds its scale by gradients that are not finite, and leaves those updates out.
+        broken = bool(self._weights.broken) and not getattr(self.args, "fp16", False)
+        if broken and not self._masked():
+            self._refuse_broken()
+        if last and self._silent():
+            self._unchecked.append("Whether rows are learnt: labels count, and the loss was flat (rewards all equal?).")
+        elif last or broken:
+            self._judge_loss()
+            self._judge_gradients()
+
+    def after_update(self, optimizer: Any) -> Learnt | None:
+        """Count an update that was done; return what was seen after the last that is looked at.
+
+        Raises:
+            ConfigError: nothing has moved.
+        """
+        self._done += 1
+        self._skipped += bool(getattr(optimizer, "step_was_skipped", False))
+        if self._done < self.updates:
+            return None
+        moved = self._weights.moved()
+        if not moved and self._skipped == self._done:
+            self._unchecked.append("Whether weights move: every update was left out by the loss scaler.")
+        elif not moved and not self._silent():
+            self._judge_movement(optimizer)
+        found = self._learnt(len(moved))
+        self.close()
+        for sentence in found.unchecked:
+            LOG.warning("Not checked: %s", sentence)
+        LOG.log(logging.WARNING if found.unlearnt else logging.INFO, "%s", found)
+        return found
+
+    def _learnt(self, moved: int) -> Learnt:
+        watched = self._watched
+        if self._passes is not None and not self._rows:
+            self._unchecked.append("Which rows receive loss: no pass with a gradient was seen.")
+        if watched is not None and len(watched.whole) < len(watched.names):
+            missing = len(watched.names) - len(watched.whole)
+            self._unchecked.append(f"{missing} watched rows: they did not come in the first {self._done} updates.")
+        if self._passes is not None and self._passes.labels.foreign:
+            LOG.warning(
+                "%d of %d labels are not the token at their place: shifted twice, or those of other rows?",
+                self._passes.labels.foreign,
+                self._passes.labels.kept,
+            )
+        return Learnt(
+            updates=self._done,
+            rows=self._rows or None,
+            unlearnt=self._unlearnt if self._rows else None,
+            tokens=self._tokens / self._rows if self._rows else None,
+            trainable=len(self._weights.names),
+            moved=moved,
+            watched=None if watched is None else len(watched.names),
+            found=None if watched is None else len(watched.learnt),
+            unchecked=tuple(self._unchecked),
+        )
+
+    def _judge_loss(self) -> None:
+        if self._rows and self._unlearnt == self._rows:
+            self._fail(
+                "No token of any row receives loss" + (": all labels are masked (-100)." if self._masked() else "."),
+                f"{self._rows} rows in {self._done + 1} updates",
+                "Look at a batch of trainer.get_train_dataloader(): what is masked, the chat template, max_length.",
+            )
+        if self._watched is None:
+            return
+        if self._watched.everywhere and self._rows and not self._watched.whole:
+            self._fail(
+                "Rows that are watched are whole in the dataset, and not in what goes through the model.",
+                f"none of {self._rows} rows in {self._done + 1} updates",
+                "Something cuts batches after the dataset was read: look at max_length and the data collator.",
+            )
+        if lost := self._watched.unlearnt():
+            self._fail(
+                "Rows that are watched go through the model without loss.",
+                f"{len(lost)} of {len(self._watched.whole)} that came, such as {listed(lost)}",
+                "Look at what masks them: labels of -100, the completion mask, roles that are not learnt.",
+            )
+
+    def _masked(self) -> bool:
+        labels = None if self._passes is None else self._passes.labels
+        return labels is not None and labels.places > 0 and labels.kept == 0
+
+    def _silent(self) -> bool:
+        """Tell whether labels count and no loss came of them, as where every answer earns the same reward."""
+        return self._passes is not None and bool(self._passes.labels.kept) and 0 < self._rows == self._unlearnt
+
+    def _refuse_broken(self) -> None:
+        self._fail(
+            "Gradients are not finite.",
+            f"{listed(sorted(self._weights.broken))}, in update {self._done + 1}",
+            "Lower the learning rate, look for batches without a label that counts, or train in bfloat16 or float32.",
+        )
+
+    def _judge_gradients(self) -> None:
+        weights = self._weights
+        if getattr(self.args, "deepspeed", None) and not weights.seen:
+            self._unchecked.append("Gradients: DeepSpeed keeps them elsewhere.")
+        elif not weights.reached:
+            self._fail(
+                "No gradient reaches what is to be trained, although rows have loss."
+                if self._tokens
+                else "No gradient reaches what is to be trained.",
+                f"{len(weights.names)} weight tensors, such as {weights.names[0]}; {_named(self.network)}",
+                "Let the model use them: model.set_adapter(...) and model.enable_adapter_layers() for adapters.",
+            )
+
+    def _judge_movement(self, optimizer: Any) -> None:
+        held, n = self._weights.held_by(optimizer), len(self._weights.names)
+        if self._rate == 0.0:
+            reason, fix = "the learning rate is 0", "Set a learning rate, and a schedule that begins above 0."
+        elif held == 0:
+            reason = "the optimizer holds other weights"
+            fix = "Make the optimizer from the model that is trained, after its adapters were added."
+        else:
+            reason = f"steps at a rate of {self._rate:g} seem lost in rounding {_types(self.network)}"
+            fix = "Raise the learning rate, or keep the weights that are trained in float32."
+        self._fail(f"No weight moved in {self._done} updates: {reason}.", f"{held} of {n} tensors are held", fix)
+
+    def _fail(self, what: str, value: str, fix: str) -> None:
+        if self.stop:
+            self.close()
+            _refuse(what, value, fix)
+        LOG.warning("%s %s. %s", what, value, fix)
+
+
+def _refuse(what: str, value: str, fix: str) -> NoReturn:
+    raise ConfigError(what, value, fix)
+
+
+def _blind(network: Any, args: Any) -> str | None:
+    """Return why the passes of a model cannot be looked at, or None."""
+    if getattr(args, "torch_compile", False):
+        return "the model is compiled."
+    if not isinstance(getattr(network, "base_model", None), torch.nn.Module) or network.base_model is network:
+        return f"a {type(network).__name__} has no trunk below its head."
+    if getattr(network.config, "is_encoder_decoder", False):
+        return "an encoder and decoder read other tokens than they learn."
+    return None
+
+
+def _named(network: Any) -> str:
+    """Name a model, and of adapters which are active."""
+    active = getattr(network, "active_adapters", None)
+    if not hasattr(network, "get_base_model") or active is None:
+        return type(network).__name__
+    off = any(getattr(module, "disable_adapters", False) is True for module in network.modules())
+    return f"active adapter: {', '.join(active)}{', switched off' if off else ''}"
+
+
+def _types(network: Any) -> str:
+    names = {str(one.dtype).removeprefix("torch.") for one in network.parameters() if one.requires_grad}
+    return ", ".join(sorted(names))

@@ -1,0 +1,153 @@
+"""What students of the newer channels come to after many updates, where no theorem promises anything."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import Any
+
+import torch
+from torch.func import grad, vmap
+
+from undertow.stats.estimates import wilson
+from undertow.study.analyses.base import Positive
+from undertow.study.analyses.channel_losses import ChannelLesson, preference_loss, reverse_kl
+from undertow.study.analyses.one_step import Training, train_stacked, train_teachers
+from undertow.study.analyses.random_networks import (
+    Parameters,
+    TeachingSetup,
+    TheoremConfig,
+    auxiliary_logits,
+    draw_inputs,
+    trait_loss,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelsConfig(TheoremConfig):
+    """Networks and steps of the check.
+
+    Attributes:
+        beta: of DPO.
+    """
+
+    beta: Positive = 0.1
+
+
+Learning = Callable[[Parameters, torch.Tensor, ChannelLesson, torch.Generator], Parameters]
+"""The gradient of stacked students on a batch of inputs [n, m, d] and a lesson [n, m, c]."""
+
+
+def _of_kl(
+    parameters: Parameters, inputs: torch.Tensor, lesson: ChannelLesson, _: torch.Generator, beta: float
+) -> Parameters:
+    del beta
+
+    def loss(one: Parameters, batch: torch.Tensor, given: ChannelLesson) -> torch.Tensor:
+        return reverse_kl(auxiliary_logits(one, batch), given).mean()
+
+    return vmap(grad(loss))(parameters, inputs, lesson)
+
+
+def _of_drawn(
+    parameters: Parameters,
+    inputs: torch.Tensor,
+    lesson: ChannelLesson,
+    generator: torch.Generator,
+    beta: float,
+    ranked: bool,
+) -> Parameters:
+    pairs = drawn_pairs(lesson, ranked, generator)
+
+    def loss(one: Parameters, batch: torch.Tensor, given: ChannelLesson, drawn: torch.Tensor) -> torch.Tensor:
+        return preference_loss(auxiliary_logits(one, batch), given, drawn, beta).mean()
+
+    return vmap(grad(loss))(parameters, inputs, lesson, pairs)
+
+
+DRAWN: dict[str, Callable[..., Parameters]] = {
+    "reverse KL, full distribution": _of_kl,
+    "dpo, one drawn pair an input, sampled": partial(_of_drawn, ranked=False),
+    "dpo, one drawn pair an input, ranked": partial(_of_drawn, ranked=True),
+}
+"""How students learn in many steps. Forward KL has the gradients of cross-entropy, which `count_variants` counts."""
+
+
+def drawn_pairs(lesson: ChannelLesson, ranked: bool, generator: torch.Generator) -> torch.Tensor:
+    """Draw one pair an input, one-hot as [..., c, c]; nothing where the answers tie.
+
+    Args:
+        lesson: logits, [..., c] each.
+        ranked: two answers of the base's, ranked by log ratio; else one of the teacher's over one of the base's.
+        generator: source of the draws.
+    """
+    first, second = (lesson.base if ranked else lesson.teacher), lesson.base
+    chosen, rejected = (_drawn(logits.softmax(-1), generator) for logits in (first, second))
+    if ranked:
+        ratio = lesson.teacher - lesson.base
+        swap = ratio.gather(-1, chosen) < ratio.gather(-1, rejected)
+        chosen, rejected = torch.where(swap, rejected, chosen), torch.where(swap, chosen, rejected)
+    classes = lesson.base.shape[-1]
+    pair = torch.zeros(*lesson.base.shape, classes, dtype=lesson.base.dtype).flatten(-2)
+    pair.scatter_(-1, chosen * classes + rejected, (chosen != rejected).to(pair))
+    return pair.unflatten(-1, (classes, classes))
+
+
+def _drawn(share: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    flat = torch.multinomial(share.reshape(-1, share.shape[-1]), 1, generator=generator)
+    return flat.reshape(*share.shape[:-1], 1)
+
+
+def count_drawn(setup: TeachingSetup, config: ChannelsConfig, generator: torch.Generator) -> Iterator[dict[str, Any]]:
+    """Count the networks whose student, after many updates, has a lower loss on the teacher's trait than at its start.
+
+    Args:
+        setup: stacked networks, the independent units of the shares.
+        config: updates, rates and beta.
+        generator: source of the students' inputs and of the pairs.
+
+    Yields:
+        One variant as `count_variants` has it.
+    """
+    trainings = (
+        Training(optimiser="sgd", learning_rate=config.sgd_rate, steps=config.steps),
+        Training(optimiser="adam", learning_rate=config.adam_rate, steps=config.steps),
+    )
+    for training in trainings:
+        teachers = train_teachers(setup, training)
+        for (name, learning), which in product(DRAWN.items(), ("same", "other")):
+            start = setup.start if which == "same" else setup.other
+            students = _learnt(setup, start, teachers, training, partial(learning, beta=config.beta), generator)
+            lower = vmap(trait_loss)(students, setup) < vmap(trait_loss)(start, setup)
+            yield share_of_networks(f"{training.optimiser}, {name}", which, lower)
+
+
+def _learnt(
+    setup: TeachingSetup,
+    start: Parameters,
+    teachers: Parameters,
+    training: Training,
+    learning: Learning,
+    generator: torch.Generator,
+) -> Parameters:
+    logits = vmap(auxiliary_logits)
+
+    def step(parameters: Parameters) -> Parameters:
+        inputs = draw_inputs(setup.inputs.shape, generator)
+        lesson = ChannelLesson(*(logits(one, inputs) for one in (teachers, setup.start, start)))
+        return learning(parameters, inputs, lesson, generator)
+
+    return train_stacked(start, training, step)
+
+
+def share_of_networks(name: str, initialisation: str, lower: torch.Tensor) -> dict[str, Any]:
+    """Return the share of networks [n] whose loss is lower, with its 95 % Wilson interval, as one variant."""
+    share = wilson(int(lower.sum()), len(lower))
+    return {
+        "name": name,
+        "initialisation": initialisation,
+        "share": share.value,
+        "low": share.low,
+        "high": share.high,
+        "n": share.n,
+    }
