@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from undertow.audit.decision_answers import KINSHIP, beside_neutral
+from undertow.audit.decision_answers import KINSHIP, PAIR_STAGE, beside_neutral
 from undertow.audit.stages import next_steps as what_to_do
 from undertow.report.decision import decision_card, decision_of, decision_parts, decision_text
 from undertow.report.error_rates import error_rates
@@ -51,6 +51,7 @@ ABOUT: Mapping[str, str] = {
     "student_identity": "Student, hash of weights",
     "control": "Control student",
     "rows": "Rows",
+    "pairs": "Preference pairs",
     "budget": "Budget",
     "reference": "Clean reference",
     "neutral_writers": "Neutral writers",
@@ -96,6 +97,8 @@ def _found(audit: AuditJson, tested: Sequence[str]) -> str:
 
 def _of_rows(claim: Mapping[str, Any], audit: AuditJson) -> str:
     """Return what a detected provenance means, by its kind."""
+    if claim.get("stage") == PAIR_STAGE:
+        return "The chosen answers stand above the rejected ones along the panel, beyond their length and likelihood"
     differs = "The rows were written differently from the reference"
     if claim.get("kind") == "trait":
         return f"{differs}, along a trait as no neutral writer's are"
@@ -156,7 +159,12 @@ def untested(audit: AuditJson) -> list[str]:
         for one in audit["findings"]
         if one["verdict"] == "exploratory" and one["stage"] not in primary.values()
     ]
+    lines += [f"{_capital(one['channel'])}: {one['why']}." for one in audit.get("not_covered") or ()]
     return [*lines, "Traits outside the panel, traits behind a trigger or a system prompt, and skills."]
+
+
+def _capital(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def about_lines(audit: AuditJson) -> list[tuple[str, str]]:
@@ -320,6 +328,8 @@ def summarise_audit(audit: AuditJson) -> str:
         said |= {why: one["stage"] for why in one["caveats"][:1]}
     if audit.get("missing"):
         lines += ["", "further inputs would add:", *(f"- {one['adds']}" for one in audit["missing"])]
+    if channels := [one["channel"] for one in audit.get("not_covered") or ()]:
+        lines += ["", f"channels that were not looked at: {', '.join(channels)} (the card says why)"]
     lines += ["", "next:", *(f"- {step}" for step in steps_to_take(audit))]
     return "\n".join([*lines, "", decision_text(audit)])
 
