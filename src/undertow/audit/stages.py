@@ -74,8 +74,8 @@ _ROWS = (
     "--mentions` drops what names a trait openly. Audit the new rows.",
 )
 _PAIRS = (
-    "Ask who chose, and who wrote the two answers: `undertow audit data 'PAIRS?side=chosen'` and `?side=rejected` audit "
-    "each side against the base's own answers. Two clean sides leave the choice itself.",
+    "Ask who chose, and who wrote the two answers: `undertow audit data 'PAIRS?side=chosen'` and `?side=rejected` "
+    "audit each side against the base's own answers. Two clean sides leave the choice itself.",
     "Let a model of another base choose, or draw the pairs again between answers of one writer. Audit the new pairs.",
 )
 _STUDENT = (

@@ -270,10 +270,8 @@ class Named:
         if self.rows is not None:
             refuse_one_trait(panel)
         pairs = counted_pairs(str(self.rows), self.reference, brief) if self.paired else None
-        rows, reference = (
-            counted(None if self.paired else self.rows, suspect=True),
-            counted(self.reference, suspect=False),
-        )
+        rows = None if self.paired else counted(self.rows, suspect=True)
+        reference = counted(self.reference, suspect=False)
         from undertow.audit.asked import Asked
         from undertow.audit.intake import take_intake, within
 

@@ -9,7 +9,7 @@ import typer
 
 from undertow.cli.options import free_name, show
 from undertow.data.census import Census, take_census
-from undertow.data.pairs import PairCensus, count_pairs
+from undertow.data.pairs import PairCensus, count_pairs, read_pairs, refuse_equal_answers
 from undertow.data.writer_record import WriterRecord, read_writer
 from undertow.errors import ConfigError, EmptyDataError, ModelError
 from undertow.traits import Trait
@@ -105,6 +105,7 @@ def counted_pairs(source: str, reference: str | None, brief: Brief) -> PairCensu
         brief: how the intake is taken.
 
     Raises:
+        RowsError: the answers of a pair are equal.
         ConfigError: there is a reference, or the audit is held to minutes, which pairs do not take.
         UserError: as `undertow.data.pairs.count_pairs`.
     """
@@ -114,7 +115,9 @@ def counted_pairs(source: str, reference: str | None, brief: Brief) -> PairCensu
     if brief.minutes is not None:
         fix = "Leave --minutes out; name fewer traits (--trait) for a shorter audit."
         raise ConfigError("An audit of pairs is not held to minutes.", f"--minutes {brief.minutes:g}", fix)
-    return count_pairs(source, first=_tell)
+    found = count_pairs(source, first=_tell)
+    refuse_equal_answers(read_pairs(source))
+    return found
 
 
 def _tell(line: str) -> None:

@@ -1,4 +1,4 @@
-"""What is looked at before pairs are compared: does the base read both answers, and was either side drawn from one stream?
+"""What is looked at before pairs are compared: does the base read both answers, was a side drawn from one stream?
 
 Temperature and truncation are not compared between the sides, as they are between rows and a reference: a preference
 for likely answers makes the chosen ones look colder, which is a choice and no defect; the contrast of pairs takes it
