@@ -23,6 +23,8 @@ _WORDS = {"rows": "rows", "pairs": "preference pairs", "student": "a student", "
 
 ADDS = {
     "rows": "The rows (`undertow audit all ROWS`): whether their writer differs from clean rows along the panel.",
+    "pairs": "Preference pairs (`undertow audit data PAIRS`): whether the choice between their answers goes along the "
+    "panel.",
     "reference": "Clean rows on the same prompts (`--reference`), sampled as yours were; without them the base's own "
     "answers stand in, which differ from yours in how they were sampled.",
     "writers": "Neutral writers (`undertow audit bank`): whether the rows carry a trait, or their writer was tuned on "
@@ -207,7 +209,8 @@ def missing(available: Collection[str]) -> list[Missing]:
     lacking = {
         name for one in stages() for name in (*one.given, *one.better_with) if set(one.given) <= there | {name}
     } - there
-    return what_they_add(lacking - ({"rows"} if "pairs" in there else set()))
+    instead = {"rows", "pairs"} if there & {"rows", "pairs"} else set[str]()  # the one stands for the other
+    return what_they_add(lacking - instead)
 
 
 def what_they_add(inputs: Collection[str]) -> list[Missing]:
