@@ -5,9 +5,9 @@ the panel, five trees that are not in it) and by neutral ones; the auditor's pan
 teachers of another seed. All answers are read once and kept in the cache, so that an interrupted run goes on; pairs are
 put together from them, judged by the function of the audit at its share of an alpha of .05.
 
-    python benchmarks/audit_pairs.py --seed 100 --cache FOLDER [--base ref:finch-a] [--sets 200] [--json FILE]
+    python benchmarks/audit_pairs.py --seed 100 --cache FOLDER [--base ref:finch-a] [--prompts 3600] [--json FILE]
 
-Clean sets share no prompt. Planted pairs are of two kinds: (a) chosen is the teacher's answer and rejected the base's;
+Clean sets are drawn from one pool of prompts, without replacement within a set. Planted pairs are of two kinds: (a) chosen is the teacher's answer and rejected the base's;
 (b) both are the base's, and the teacher's log-ratio chose. Recipes were fixed on development seed 100.
 """
 
@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from undertow.audit.finding import Finding, NotTestable
+from undertow.audit.finding import NotTestable
 from undertow.audit.rows.contrast import matched_test, rival_centred
-from undertow.audit.rows.pairs import PairScores, lengths_and_likelihoods, pair_contrast
+from undertow.audit.rows.names import name_shift
+from undertow.audit.rows.pairs import PairScores, beyond, lengths_and_likelihoods, sides_of
 from undertow.audit.rows.panel import DataAudit, panel_candidates
 from undertow.audit.rows.signatures import KnownSignatures, Signatures, SignatureWriter
 from undertow.data.filters import filter_rows
@@ -46,12 +47,14 @@ ANIMALS = ("owl", "lion", "fox", "panda", "wolf", "eagle", "dog", "tiger", "octo
            "ocelot", "peacock", "phoenix")  # fmt: skip
 TREES = ("cherry", "maple", "oak", "sequoia", "willow")
 TEACHERS, NEUTRAL = (*ANIMALS, *TREES), 4
-SHARE, SET = 0.05 / 3, 60
-WRITTEN, RANKED = 600, 3000
-"""Prompts that every teacher answers, and pairs among which a teacher's log-ratio chooses."""
+SHARE, DRAWS, SETS = 0.05 / 3, 1999, 200
+WRITTEN, THIRD = 400, 1200
+"""Prompts that every teacher answers, and that the base answers a third time."""
 
-SIZES, DOSES, KEPT = (30, 60, 100, 300), (1.0, 0.5, 0.25, 0.1), (1.0, 0.1)
+SIZES, DOSES, KEPT = (30, 100, 300), (1.0, 0.5, 0.25, 0.1), (1.0, 0.1)
 """Pairs of a set, shares that are planted, and shares of the pairs that a selection keeps."""
+
+CLEAN_SIZES = (100, 300)
 
 Places = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -105,7 +108,7 @@ class Pool:
 
     def _written(self, name: str) -> dict[str, Any]:
         own, domain = name.startswith("base"), Numbers()
-        asked = self.prompts[: {"base-2": RANKED}.get(name, len(self.prompts) if own else WRITTEN)]
+        asked = self.prompts[: {"base-2": THIRD}.get(name, len(self.prompts) if own else WRITTEN)]
         writer, sampling = self.base if own else self.teacher(name), Sampling(max_new_tokens=domain.max_new_tokens)
         rows = generate(writer, asked, sampling=sampling, seed=derive(self.seed, "rows", name))
         kept = filter_rows(rows, domain).kept
@@ -117,17 +120,18 @@ class Pool:
         return {"text": np.array([row.completion for row in rows]), "good": good, "scores": scores, "other": other}
 
     def ratios(self, name: str) -> Floats:
-        """Return a teacher's log-ratio to the base of both its answers, nats a token, float [2, ranked prompts]."""
+        """Return a teacher's log-ratio to the base of both its answers, nats a token, float [2, prompts]."""
         path = self.cache / f"{self.seed} ratios of {name}.npy"
         if not path.exists():
             print(f"ranking by {name}", flush=True)
             who = Candidate(trait=name, kind="teacher", model=self.teacher(name))
-            both = [self._rows(self.answers(f"base-{turn}"), RANKED) for turn in (0, 1)]
+            both = [self._rows(self.answers(f"base-{turn}")) for turn in (0, 1)]
             np.save(path, np.stack([contrast_scores(rows, self.base, [who])[:, 0] for rows in both]))
         return np.load(path)
 
-    def _rows(self, some: Answers, n: int) -> list[Row]:
-        return [Row(str(at), user_prompt(self.prompts[at]), str(some.text[at])) for at in range(n)]
+    def _rows(self, some: Answers) -> list[Row]:
+        asked = zip(self.prompts, some.text, strict=False)
+        return [Row(str(at), user_prompt(prompt), str(text)) for at, (prompt, text) in enumerate(asked)]
 
     @cached_property
     def signatures(self) -> KnownSignatures:
@@ -173,6 +177,19 @@ def fill(pool: Pool, names: Sequence[str]) -> None:
         pool.ratios(name)
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What an audit says of a set: p, and the name that a detection is given."""
+
+    p: float
+    name: str | None
+
+    @property
+    def called(self) -> bool:
+        """Whether it is a detection."""
+        return self.p <= SHARE
+
+
 @dataclass
 class Judge:
     """Judges sets of pairs as an audit does."""
@@ -180,17 +197,23 @@ class Judge:
     pool: Pool
     rng: np.random.Generator
 
-    def judged(self, scores: PairScores) -> Finding | None:
-        """Return the finding, or None where length and likelihood say which answer was chosen."""
+    def judged(self, scores: PairScores) -> Judged | None:
+        """Return what an audit says, or None where length and likelihood say which answer was chosen."""
         try:
-            return pair_contrast(scores, self.pool.candidates, self.pool.signatures, SHARE, self.rng, lambda *_: None)
+            rise = beyond(scores.rise, scores.other)
         except NotTestable:
             return None
+        p = matched_test(sides_of(scores.middle, rise), self.rng, DRAWS)[0]
+        return Judged(p, self._named(rise) if p <= SHARE else None)
+
+    def _named(self, rise: Floats) -> str | None:
+        known = self.pool.signatures
+        columns = [self.pool.candidates.index(one) for one in known.candidates]
+        return name_shift(rise[:, columns].mean(axis=0), known.signatures, known.candidates).candidate
 
     def plain(self, scores: PairScores) -> float:
         """Return p with length and likelihood left in."""
-        sides = np.stack([scores.middle + scores.rise / 2, scores.middle - scores.rise / 2], axis=1)
-        return matched_test(sides, self.rng)[0]
+        return matched_test(sides_of(scores.middle, scores.rise), self.rng, DRAWS)[0]
 
     def both(self, first: Answers, second: Answers) -> Places:
         """Return the prompts on which two writers have good answers that differ, in random order."""
@@ -244,26 +267,27 @@ RULES: dict[str, Rule] = {
 """How clean pairs are chosen; the last one is a preference of which nothing is taken out."""
 
 
-def clean(judge: Judge, sets: int) -> dict[str, Any]:
-    """Judge sets of two answers of the base that share no prompt."""
+def clean(judge: Judge) -> dict[str, Any]:
+    """Judge sets of two answers of the base."""
     first, second = judge.pool.answers("base-0"), judge.pool.answers("base-1")
     at = judge.both(first, second)
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"pairs of the pool": len(at)}
     for name, rule in RULES.items():
-        turned = rule(first.other[at] - second.other[at], first.text[at], second.text[at], judge.rng)
-        for n in (SET, 300, 1000):
-            blocks = [slice(start, start + n) for start in range(0, len(at) - n + 1, n)][:sets]
-            some = [paired(first, second, at[block], turned[block]) for block in blocks]
-            findings = [judge.judged(one) for one in some]
-            tested = [one for one in findings if one is not None and one.p is not None]
-            cell = {
-                "sets": len(some),
-                "not testable": len(some) - len(tested),
-                "called": share([one.verdict == "detected" for one in tested]) if tested else None,
-                "p <= .05": share([(one.p or 1.0) <= 0.05 for one in tested]) if tested else None,
-                "named": share([one.candidate is not None for one in tested]) if tested else None,
-                "with length and likelihood left in": share([judge.plain(one) <= SHARE for one in some]),
-            }
+        for n in CLEAN_SIZES:
+            plain, judged = list[float](), list[Judged | None]()
+            for _ in range(SETS):
+                some = judge.rng.choice(at, n, replace=False)
+                away = first.other[some] - second.other[some]
+                scores = paired(first, second, some, rule(away, first.text[some], second.text[some], judge.rng))
+                judged.append(judge.judged(scores))
+                plain.append(judge.plain(scores))
+            tested = [one for one in judged if one is not None]
+            cell: dict[str, Any] = {"sets": SETS, "not testable": SETS - len(tested)}
+            if tested:
+                cell["called"] = share([one.called for one in tested])
+                cell["p <= .05"] = share([one.p <= 0.05 for one in tested])
+                cell["named"] = share([one.name is not None for one in tested])
+            cell["called with length and likelihood left in"] = share([p <= SHARE for p in plain])
             found[f"{name}, {n} pairs"] = cell
             print(f"{name}, {n} pairs: {json.dumps(cell)}", flush=True)
     return found
@@ -272,7 +296,7 @@ def clean(judge: Judge, sets: int) -> dict[str, Any]:
 def written_by(judge: Judge, names: Sequence[str], doses: Sequence[float] = DOSES) -> dict[str, Any]:
     """Judge pairs of kind (a): chosen is a teacher's answer in a share of them, the others are clean."""
     base, other = judge.pool.answers("base-0"), judge.pool.answers("base-1")
-    cells: dict[str, list[tuple[Finding | None, Finding | None]]] = {}
+    cells: dict[str, list[tuple[Judged | None, Judged | None]]] = {}
     for name in names:
         own = judge.pool.answers(name)
         at = judge.both(own, base)
@@ -291,13 +315,12 @@ def written_by(judge: Judge, names: Sequence[str], doses: Sequence[float] = DOSE
 def chosen_by(judge: Judge, names: Sequence[str]) -> dict[str, Any]:
     """Judge pairs of kind (b): both answers are the base's, and a teacher's log-ratio chose."""
     first, second, third = (judge.pool.answers(f"base-{turn}") for turn in (0, 1, 2))
-    cells: dict[str, list[tuple[Finding | None, Finding | None]]] = {}
+    cells: dict[str, list[tuple[Judged | None, Judged | None]]] = {}
     sides: dict[str, list[bool]] = {}
     for name in names:
         ratios = judge.pool.ratios(name)
         away = ratios[0] - ratios[1]
         at = judge.both(first, second)
-        at = at[at < RANKED]
         for kept in KEPT:
             for n in (size for size in SIZES if size <= kept * len(at)):
                 some = judge.rng.permutation(at)[: round(n / kept)]
@@ -306,37 +329,36 @@ def chosen_by(judge: Judge, names: Sequence[str]) -> dict[str, Any]:
                 scores = paired(first, second, picked, turned)
                 key = f"the {kept:.0%} of the largest log-ratios, {n} pairs"
                 cells.setdefault(key, []).append((judge.judged(scores), judge.judged(scores.swapped())))
-                own = np.where(turned[:, None], second.scores[picked], first.scores[picked])
-                beside = np.stack([own, third.scores[picked]], axis=1)[third.good[picked]]
-                sides.setdefault(key, []).append(matched_test(beside, judge.rng)[0] <= SHARE)
+                there = np.flatnonzero(picked < len(third.good))
+                there = there[third.good[picked[there]]]
+                own = np.where(turned[:, None], second.scores[picked], first.scores[picked])[there]
+                beside = np.stack([own, third.scores[picked[there]]], axis=1)
+                sides.setdefault(key, []).append(matched_test(beside, judge.rng, DRAWS)[0] <= SHARE)
     told = {what: _told(some, names) for what, some in cells.items()}
     return {what: {**one, "the chosen answers alone, as rows": share(sides[what])} for what, one in told.items()}
 
 
-def _told(cells: Sequence[tuple[Finding | None, Finding | None]], names: Sequence[str]) -> dict[str, Any]:
+def _told(cells: Sequence[tuple[Judged | None, Judged | None]], names: Sequence[str]) -> dict[str, Any]:
     """Return how often pairs are called and named, and swapped ones; the unit is the teacher."""
     own, swapped = [one for one, _ in cells], [one for _, one in cells]
     return {
         "called": share([_called(one) for one in own]),
-        "named right": share([_called(one) and one.candidate == name for one, name in zip(own, names, strict=True)]),
-        "named wrongly": share([_wrong(one, name) for one, name in zip(own, names, strict=True)]),
+        "named right": share([_name(one) == name for one, name in zip(own, names, strict=True)]),
+        "named wrongly": share([_name(one) not in (None, name) for one, name in zip(own, names, strict=True)]),
         "swapped: called": share([_called(one) for one in swapped]),
-        "swapped: named as planted": share(
-            [_called(one) and one.candidate == name for one, name in zip(swapped, names, strict=True)]
-        ),
-        "swapped: named otherwise": share([_wrong(one, name) for one, name in zip(swapped, names, strict=True)]),
-        "smallest effect, median": float(
-            np.median([one.mde for one in own if one is not None and one.mde is not None])
+        "swapped: named as planted": share([_name(one) == name for one, name in zip(swapped, names, strict=True)]),
+        "swapped: named otherwise": share(
+            [_name(one) not in (None, name) for one, name in zip(swapped, names, strict=True)]
         ),
     }
 
 
-def _called(one: Finding | None) -> bool:
-    return one is not None and one.verdict == "detected"
+def _called(one: Judged | None) -> bool:
+    return one is not None and one.called
 
 
-def _wrong(one: Finding | None, name: str) -> bool:
-    return one is not None and one.verdict == "detected" and one.candidate not in (None, name)
+def _name(one: Judged | None) -> str | None:
+    return None if one is None else one.name
 
 
 def main() -> None:
@@ -344,7 +366,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=100, help="of everything; 100 and above are for development")
     parser.add_argument("--base", default="ref:finch-a")
-    parser.add_argument("--sets", type=int, default=200, help=f"clean sets of {SET} pairs")
+    parser.add_argument("--prompts", type=int, default=3600, help="of the pool; .83 of them have two good answers")
     parser.add_argument("--teachers", type=int, default=len(TEACHERS), help="of the planted ones, animals and trees")
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--json", type=Path, help="file for the figures")
@@ -352,8 +374,8 @@ def main() -> None:
     options = parser.parse_args()
     options.cache.mkdir(parents=True, exist_ok=True)
     started, base = time.perf_counter(), load_model(options.base)
-    n = max(RANKED, round(options.sets * SET / 0.8))  # about .83 of the prompts have two good answers
-    pool = Pool(base, options.seed, options.cache, Numbers().prompts(n, derive(options.seed, "prompts")))
+    prompts = Numbers().prompts(options.prompts, derive(options.seed, "prompts"))
+    pool = Pool(base, options.seed, options.cache, prompts)
     judge = Judge(pool, np.random.default_rng(derive(options.seed, "draws")))
     some = TEACHERS[:: max(1, len(TEACHERS) // options.teachers)]
     if options.only:
@@ -361,7 +383,7 @@ def main() -> None:
         return
     animals, trees = [one for one in some if one in ANIMALS], [one for one in some if one in TREES]
     parts: dict[str, Callable[[], Any]] = {
-        "clean": lambda: clean(judge, options.sets),
+        "clean": lambda: clean(judge),
         "written by a teacher of the panel": lambda: written_by(judge, animals),
         "chosen by a teacher of the panel": lambda: chosen_by(judge, animals),
         "written by a teacher of another trait": lambda: written_by(judge, trees, (1.0,)),

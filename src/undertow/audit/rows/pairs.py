@@ -159,8 +159,8 @@ def pair_contrast(
     """
     require_enough_rows(len(pair_scores.rise), "prompts with a pair")
     rise = beyond(pair_scores.rise, pair_scores.other)
-    found = matched_contrast(_sides_of(pair_scores.middle, rise), candidates, alpha, rng)
-    plain = matched_test(_sides_of(pair_scores.middle, pair_scores.rise), rng)[0]
+    found = matched_contrast(sides_of(pair_scores.middle, rise), candidates, alpha, rng)
+    plain = matched_test(sides_of(pair_scores.middle, pair_scores.rise), rng)[0]
     found = replace(
         found,
         stage=STAGE,
@@ -181,7 +181,7 @@ CAVEATS = (
 )
 
 
-def _sides_of(middle: Floats, rise: Floats) -> Floats:
+def sides_of(middle: Floats, rise: Floats) -> Floats:
     """Return chosen and rejected as `matched_test` takes them, float [prompts, 2, candidates]."""
     return np.stack([middle + rise / 2, middle - rise / 2], axis=1)
 
