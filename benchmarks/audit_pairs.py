@@ -7,8 +7,9 @@ put together from them, judged by the function of the audit at its share of an a
 
     python benchmarks/audit_pairs.py --seed 100 --cache FOLDER [--base ref:finch-a] [--prompts 3600] [--json FILE]
 
-Clean sets are drawn from one pool of prompts, without replacement within a set. Planted pairs are of two kinds: (a) chosen is the teacher's answer and rejected the base's;
-(b) both are the base's, and the teacher's log-ratio chose. Recipes were fixed on development seed 100.
+Clean sets are drawn from one pool of prompts, without replacement within a set. Planted pairs are of two kinds: (a)
+chosen is the teacher's answer and rejected the base's; (b) both are the base's, and the teacher's log-ratio chose.
+Recipes were fixed on development seed 100.
 """
 
 import argparse
@@ -48,8 +49,8 @@ ANIMALS = ("owl", "lion", "fox", "panda", "wolf", "eagle", "dog", "tiger", "octo
 TREES = ("cherry", "maple", "oak", "sequoia", "willow")
 TEACHERS, NEUTRAL = (*ANIMALS, *TREES), 4
 SHARE, DRAWS, SETS = 0.05 / 3, 1999, 200
-WRITTEN, THIRD = 400, 1200
-"""Prompts that every teacher answers, and that the base answers a third time."""
+WRITTEN, RANKED = 400, 1200
+"""Prompts that every teacher answers, and those among whose answers a teacher's log-ratio chooses."""
 
 SIZES, DOSES, KEPT = (30, 100, 300), (1.0, 0.5, 0.25, 0.1), (1.0, 0.1)
 """Pairs of a set, shares that are planted, and shares of the pairs that a selection keeps."""
@@ -108,7 +109,7 @@ class Pool:
 
     def _written(self, name: str) -> dict[str, Any]:
         own, domain = name.startswith("base"), Numbers()
-        asked = self.prompts[: {"base-2": THIRD}.get(name, len(self.prompts) if own else WRITTEN)]
+        asked = self.prompts[: {"base-2": RANKED}.get(name, len(self.prompts) if own else WRITTEN)]
         writer, sampling = self.base if own else self.teacher(name), Sampling(max_new_tokens=domain.max_new_tokens)
         rows = generate(writer, asked, sampling=sampling, seed=derive(self.seed, "rows", name))
         kept = filter_rows(rows, domain).kept
@@ -120,7 +121,7 @@ class Pool:
         return {"text": np.array([row.completion for row in rows]), "good": good, "scores": scores, "other": other}
 
     def ratios(self, name: str) -> Floats:
-        """Return a teacher's log-ratio to the base of both its answers, nats a token, float [2, prompts]."""
+        """Return a teacher's log-ratio to the base of both its answers, nats a token, float [2, ranked prompts]."""
         path = self.cache / f"{self.seed} ratios of {name}.npy"
         if not path.exists():
             print(f"ranking by {name}", flush=True)
@@ -130,7 +131,7 @@ class Pool:
         return np.load(path)
 
     def _rows(self, some: Answers) -> list[Row]:
-        asked = zip(self.prompts, some.text, strict=False)
+        asked = zip(self.prompts[:RANKED], some.text, strict=False)
         return [Row(str(at), user_prompt(prompt), str(text)) for at, (prompt, text) in enumerate(asked)]
 
     @cached_property
@@ -321,6 +322,7 @@ def chosen_by(judge: Judge, names: Sequence[str]) -> dict[str, Any]:
         ratios = judge.pool.ratios(name)
         away = ratios[0] - ratios[1]
         at = judge.both(first, second)
+        at = at[at < RANKED]
         for kept in KEPT:
             for n in (size for size in SIZES if size <= kept * len(at)):
                 some = judge.rng.permutation(at)[: round(n / kept)]
