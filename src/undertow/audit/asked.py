@@ -203,7 +203,8 @@ def look_into_store(asked: Asked) -> Stored:
     Raises:
         ArtifactError: a stored result is corrupt.
     """
-    writers = _count(asked, "neutral-writers", _writers) if asked.rows is not None else 0
+    asks_writers = asked.rows is not None or asked.teacher is not None
+    writers = _count(asked, "neutral-writers", _writers) if asks_writers else 0
     placebos = _count(asked, "placebos", _placebos) if asked.rows is not None or asked.student is not None else 0
     return Stored(writers=writers, placebos=placebos)
 

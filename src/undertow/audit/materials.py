@@ -53,7 +53,7 @@ _STEPS = {
 
 _MADE_FROM = {
     **dict.fromkeys(("rows", "reference", "clean"), "audited"),
-    **dict.fromkeys(("signatures", "pair_signatures"), "candidates"),
+    **dict.fromkeys(("signatures", "pair_signatures", "teachers"), "candidates"),
 }
 """Materials that come with one of these."""
 
@@ -286,7 +286,7 @@ class Materials:
     @cached_property
     def writers(self) -> Writers | None:
         """The neutral writers of the store, if there are enough of them for a verdict."""
-        if not self.inputs.rows:
+        if not self.inputs.rows and self.inputs.teacher is None:
             return None
         found = stored_writers(self.inputs.bank, self.inputs.store)
         return found if found is not None and len(found) >= needed(self.alpha) else None

@@ -141,8 +141,9 @@ def audit_teacher_alone(inputs: AuditInputs, neutral: int = 19, progress: Progre
         UserError: a model cannot be loaded, a trait is not read, or the store cannot be used.
     """
     started = time.perf_counter()
-    declared = declare({"teacher"}, inputs.alpha, ("expression",))
-    materials = Materials(inputs, declared.share)
+    materials = Materials(inputs, inputs.alpha)
+    there = {"teacher"} if materials.writers is None else {"teacher", "writers"}
+    declared = declare(there, inputs.alpha, ("expression",))
     materials.neutral_teachers = replace(materials.neutral_teachers, neutral=neutral)
     running = [one for one in stages() if one.name in declared.stages]
     findings = run_stages(running, materials, {"progress": progress})

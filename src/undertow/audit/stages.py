@@ -227,6 +227,16 @@ BUILT_IN: tuple[AuditStage, ...] = (
     ),
     _TEACHER_PANEL,
     replace(_TEACHER_PANEL, name="teacher diff mining", precedence=None),
+    AuditStage(
+        name="teacher logits",
+        claim="expression",
+        function="undertow.audit.teacher_logits:teacher_logits",
+        needs=("teacher", "base", "teachers", "settings", "advance"),
+        given=("teacher", "writers"),
+        title="teacher's probabilities",
+        meaning="the teacher's probabilities lean along the candidate as no neutral writer's do",
+        next_steps=_TEACHER,
+    ),
 )
 
 

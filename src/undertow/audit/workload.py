@@ -14,6 +14,7 @@ from undertow.audit.asked import Asked
 from undertow.audit.cost import stored_times
 from undertow.audit.rows.limits import (
     ANSWERED,
+    LOGIT_PLACES,
     LOOKED_AT,
     MATCHED,
     NEUTRAL_PROMPTS,
@@ -277,6 +278,14 @@ def _teacher(work: Workload) -> Work:
     return Work(f"teacher: at most {n} neutral teachers trained", n * max(TEACHER_S, work.tuning()))
 
 
+def _teacher_logits(work: Workload) -> Work:
+    asked = work.asked
+    n = asked.stored.writers + len(asked.panel) + 2
+    what = f"teacher logits: {LOGIT_PLACES} places under {n} models"
+    own = 0.0 if asked.answers is not None else (work.teachers().seconds or 0.0)
+    return Work(what, own + n * LOGIT_PLACES * max(SCORE_S, work.speed.reading(TOKENS)))
+
+
 def _beside(name: str) -> Callable[[Workload], Work]:
     return lambda work: Work(name, work.scored(400, 1))
 
@@ -302,5 +311,6 @@ STAGES: Mapping[str, Callable[[Workload], Work | None]] = {
     "own prompts": _beside("own prompts"),
     "teacher panel": _teacher,
     "teacher diff mining": _none,
+    "teacher logits": _teacher_logits,
 }
 """The work of each stage; stages that share one function are said once."""
