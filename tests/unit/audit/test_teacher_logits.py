@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from undertow.audit import teacher_logits as stage
 from undertow.audit.finding import NotTestable
-from undertow.audit.rows.panel import as_candidates
+from undertow.audit.rows.panel import DataAudit, as_candidates
 from undertow.audit.teacher_logits import LeanReader, number_places, places_for, teacher_logits
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
@@ -67,9 +68,8 @@ def test_the_lean_is_the_expected_rise_of_the_contrast(base, panel, places) -> N
     assert np.allclose(lean, 0.0) and drift == pytest.approx(0.0, abs=1e-7) and reader.places == 60
     own, drift = reader.lean(panel[1].model)
     before, after = (one.next_token_logprobs(places).double().numpy() for one in (base, panel[1].model))
-    assert own[1] == pytest.approx(
-        np.mean(np.sum((np.exp(after) - np.exp(before)) * (after - before), axis=1)), rel=1e-3
-    )
+    away = (np.exp(after) - np.exp(before)) * (after - before)
+    assert own[1] == pytest.approx(away.sum(axis=1).mean(), rel=1e-3)
     assert drift == pytest.approx(np.mean(np.sum(np.exp(after) * (after - before), axis=1)), rel=1e-3)
     rng, rises = np.random.default_rng(0), []
     for mass, other, gain in zip(np.exp(after), np.exp(before), after - before, strict=True):
@@ -91,11 +91,14 @@ def test_a_teacher_of_the_panel_leans_as_no_writer_does_and_a_writer_does_not(
     monkeypatch.setattr(stage, "LOGIT_PLACES", 150)
     monkeypatch.setattr(stage, "PROMPTS", 30)
     teacher = finetune(base, trait_rows(TRAITS[1]), TeacherPart().training(), 2)
+    settings = DataAudit(panel=tuple(TRAITS), writers=cast(Any, Shaken(19)))
     told: list[tuple[int, int]] = []
-    found = teacher_logits(teacher, base, panel, Shaken(19), 0.05, 0, lambda *one: told.append(one))
+    found = teacher_logits(teacher, base, panel, settings, lambda *one: told.append(one))
     assert found.verdict == "detected" and found.candidate == "lion" and found.p == 0.05 and found.n == 19
     assert found.stage == "teacher logits" and "KL of teacher to base" in found.caveats[0] and told[-1] == (20, 20)
-    clean = teacher_logits(shaken(base, 99), base, panel, Shaken(19), 0.05, 0, lambda *_: None)
+    clean = teacher_logits(shaken(base, 99), base, panel, settings, lambda *_: None)
     assert clean.verdict == "not_detected" and clean.candidate is None
     with pytest.raises(NotTestable, match="not a fine-tune of the base"):
-        teacher_logits(load_model("ref:finch-b"), base, panel, Shaken(19), 0.05, 0, lambda *_: None)
+        teacher_logits(load_model("ref:finch-b"), base, panel, settings, lambda *_: None)
+    with pytest.raises(NotTestable, match="undertow audit bank"):
+        teacher_logits(teacher, base, panel, DataAudit(panel=tuple(TRAITS)), lambda *_: None)
