@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from undertow.audit.finding import NotTestable
 from undertow.audit.rows.contrast import matched_test, rival_centred
 from undertow.audit.rows.names import name_shift
-from undertow.audit.rows.pairs import PairScores, beyond, lengths_and_likelihoods, sides_of
+from undertow.audit.rows.pairs import LeftOver, PairScores, beyond, flip_test, lengths_and_likelihoods
 from undertow.audit.rows.panel import DataAudit, panel_candidates
 from undertow.audit.rows.signatures import KnownSignatures, Signatures, SignatureWriter
 from undertow.data.filters import filter_rows
@@ -156,7 +156,6 @@ def paired(chosen: Answers, rejected: Answers, at: Places, turned: Mask | None =
     """Put answers together as pairs; those that are turned change places."""
     sign = np.ones(len(at)) if turned is None else np.where(turned, -1.0, 1.0)
     return PairScores(
-        (chosen.scores[at] + rejected.scores[at]) / 2,
         sign[:, None] * (chosen.scores[at] - rejected.scores[at]),
         sign[:, None] * (chosen.other[at] - rejected.other[at]),
     )
@@ -164,9 +163,7 @@ def paired(chosen: Answers, rejected: Answers, at: Places, turned: Mask | None =
 
 def joined(some: PairScores, others: PairScores) -> PairScores:
     """Put two sets of pairs together."""
-    return PairScores(
-        *(np.concatenate([getattr(one, name) for one in (some, others)]) for name in PairScores.__slots__)
-    )
+    return PairScores(np.concatenate([some.rise, others.rise]), np.concatenate([some.other, others.other]))
 
 
 def fill(pool: Pool, names: Sequence[str]) -> None:
@@ -180,9 +177,10 @@ def fill(pool: Pool, names: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Judged:
-    """What an audit says of a set: p, and the name that a detection is given."""
+    """What an audit says of a set: p, p with length and likelihood left in, and the name that a detection is given."""
 
     p: float
+    plain: float
     name: str | None
 
     @property
@@ -201,11 +199,11 @@ class Judge:
     def judged(self, scores: PairScores) -> Judged | None:
         """Return what an audit says, or None where length and likelihood say which answer was chosen."""
         try:
-            rise = beyond(scores.rise, scores.other)
+            left = beyond(scores.rise, scores.other)
         except NotTestable:
             return None
-        p = matched_test(sides_of(scores.middle, rise), self.rng, DRAWS)[0]
-        return Judged(p, self._named(rise) if p <= SHARE else None)
+        p = flip_test(left, self.rng, DRAWS)[0]
+        return Judged(p, self.plain(scores), self._named(left.parts) if p <= SHARE else None)
 
     def _named(self, rise: Floats) -> str | None:
         known = self.pool.signatures
@@ -214,7 +212,7 @@ class Judge:
 
     def plain(self, scores: PairScores) -> float:
         """Return p with length and likelihood left in."""
-        return matched_test(sides_of(scores.middle, scores.rise), self.rng, DRAWS)[0]
+        return flip_test(LeftOver(scores.rise, scores.rise), self.rng, DRAWS)[0]
 
     def both(self, first: Answers, second: Answers) -> Places:
         """Return the prompts on which two writers have good answers that differ, in random order."""
@@ -345,6 +343,7 @@ def _told(cells: Sequence[tuple[Judged | None, Judged | None]], names: Sequence[
     own, swapped = [one for one, _ in cells], [one for _, one in cells]
     return {
         "called": share([_called(one) for one in own]),
+        "called with length and likelihood left in": share([one is not None and one.plain <= SHARE for one in own]),
         "named right": share([_name(one) == name for one, name in zip(own, names, strict=True)]),
         "named wrongly": share([_name(one) not in (None, name) for one, name in zip(own, names, strict=True)]),
         "swapped: called": share([_called(one) for one in swapped]),

@@ -5,9 +5,10 @@ at nothing that the panel sees, it is a coin that says which of the two stands f
 answers of each prompt change places by a fair coin, the largest standing of a candidate against its own in those draws.
 
 Choices are seldom coins. A preference for longer answers, or for likelier ones, moves the scores of all candidates too,
-without any trait. So what the difference in length and in the base's own log-likelihood explains is taken out first,
-and the signs of what is left are drawn (the flip of score contributions of Hemerik, Goeman and Finos 2020,
-doi:10.1111/rssb.12369, with a shift of a candidate as the tested term and the two differences as the others).
+without any trait. Whoever looks at these two alone leaves rises that are, on average, an odd function of the two
+differences, for swapped answers have the opposite rise. So an odd polynomial of the differences in length and in the
+base's own log-likelihood is taken out first, and the signs of what is left are drawn (the flip of score contributions
+of Hemerik, Goeman and Finos 2020, doi:10.1111/rssb.12369, with a shift of a candidate as the tested term).
 """
 
 from collections.abc import Sequence
@@ -15,15 +16,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from undertow.audit.finding import Finding, NotTestable
-from undertow.audit.rows.contrast import matched_contrast, matched_test, rival_centred
+from undertow.audit.finding import Finding, NotTestable, verdict_at
+from undertow.audit.rows.contrast import BLOCK, IN_ERRORS, named, rival_centred, smallest_shift
 from undertow.audit.rows.limits import MATCHED, require_enough_rows
 from undertow.audit.rows.names import name_shift
 from undertow.audit.rows.signatures import KnownSignatures, NoSignatures, SignatureWriter
+from undertow.audit.students.placebo_null import beside_null
 from undertow.data.marks import marks_of
 from undertow.models.local import LocalModel
 from undertow.models.tokens import Encoded
-from undertow.stats.checks import Floats
+from undertow.stats.checks import Floats, check_fraction
+from undertow.stats.diagonal import DRAWS
 from undertow.training.scoring import Candidate, contrast_scores
 from undertow.types import Advance, PreferencePair, Row
 
@@ -46,19 +49,17 @@ class PairScores:
     """How chosen answers stand above rejected ones, one line for each prompt: the mean of its pairs.
 
     Attributes:
-        middle: rival-centred scores of both answers, their mean, float [prompts, candidates].
-        rise: those of the chosen minus those of the rejected, float [prompts, candidates].
+        rise: rival-centred scores of the chosen minus those of the rejected, float [prompts, candidates].
         other: what may explain a rise without a trait, chosen minus rejected, float [prompts, 2]: tokens of the
             answer, and its mean log p a token under the base.
     """
 
-    middle: Floats
     rise: Floats
     other: Floats
 
     def swapped(self) -> "PairScores":
         """Return them with the rejected answers as the chosen ones, the negative control."""
-        return PairScores(self.middle, -self.rise, -self.other)
+        return PairScores(-self.rise, -self.other)
 
 
 def draw_pairs(pairs: Sequence[PreferencePair], rng: np.random.Generator) -> list[PreferencePair]:
@@ -100,7 +101,7 @@ def by_prompt(chosen: Sequence[Row], scores: Floats, other: Floats) -> PairScore
     share /= share.sum(axis=1, keepdims=True)
     first, second = np.split(scores, 2)
     ours, theirs = np.split(other, 2)
-    return PairScores(share @ ((first + second) / 2), share @ (first - second), share @ (ours - theirs))
+    return PairScores(share @ (first - second), share @ (ours - theirs))
 
 
 def lengths_and_likelihoods(rows: Sequence[Row], base: LocalModel) -> Floats:
@@ -110,11 +111,23 @@ def lengths_and_likelihoods(rows: Sequence[Row], base: LocalModel) -> Floats:
     return np.array([(len(one), float(one.double().mean()) if len(one) else 0.0) for one in read]).reshape(-1, 2)
 
 
-def beyond(rise: Floats, other: Floats) -> Floats:
-    """Return what each prompt contributes to the rise once the other differences are taken out, in the rise's unit.
+@dataclass(frozen=True, slots=True)
+class LeftOver:
+    """What each prompt contributes to the rise once other differences are taken out, in the rise's unit.
 
-    The mean over prompts is the rise that a least-squares line through the prompts has where the other differences
-    are 0. Without any other difference these are the rises themselves.
+    Attributes:
+        parts: their mean over prompts is the rise where the other differences are 0, float [prompts, candidates].
+        noise: the same, as large as they would be had nothing been fitted; their signs are drawn.
+    """
+
+    parts: Floats
+    noise: Floats
+
+
+def beyond(rise: Floats, other: Floats) -> LeftOver:
+    """Take out of the rises what an odd polynomial of the other differences explains.
+
+    The mean of the parts is the intercept of a least-squares fit. Without any other difference they are the rises.
 
     Args:
         rise: float [prompts, candidates].
@@ -125,15 +138,42 @@ def beyond(rise: Floats, other: Floats) -> Floats:
     """
     scale = np.sqrt(np.mean(other**2, axis=0))
     unit = other / np.where(scale > 0.0, scale, 1.0)
-    taken = np.linalg.pinv(unit, rcond=1e-8)
-    weight = 1.0 - unit @ taken.sum(axis=1)
+    terms = np.hstack([unit, unit * np.abs(unit), unit**3])
+    hat = terms @ np.linalg.pinv(terms, rcond=1e-8)
+    weight = 1.0 - hat.sum(axis=1)
     left = float(weight.mean())
     if left < LEFT:
         raise NotTestable(
             f"Length and likelihood under the base say which answer was chosen: {left:.1%} of any other shift would be "
             f"left beside them, and {LEFT:.0%} is needed. Give pairs of answers that are about as long and as likely."
         )
-    return (rise - unit @ (taken @ rise)) * (weight / left)[:, None]
+    parts = (rise - hat @ rise) * (weight / left)[:, None]
+    return LeftOver(parts, parts / np.sqrt(np.maximum(1.0 - np.diag(hat), LEFT))[:, None])
+
+
+def flip_test(left: LeftOver, rng: np.random.Generator, draws: int = DRAWS) -> tuple[float, Floats]:
+    """Test "no candidate rises" by drawing the signs of all prompts anew, the same for every candidate.
+
+    The statistic is the largest one-sided t over the candidates (Westfall and Young 1993).
+
+    Args:
+        left: of the pairs.
+        rng: source of the draws.
+        draws: how many.
+
+    Returns:
+        p, and the statistic: first as observed, then in each draw, shape [1 + draws].
+    """
+    sizes = np.sqrt(np.sum(left.noise**2, axis=0))
+    sizes = np.where(sizes > 0.0, sizes, 1.0)
+    units, block = left.noise / sizes, max(1, BLOCK // len(left.noise))
+    reached = np.empty(1 + draws)
+    reached[0] = np.max(left.parts.sum(axis=0) / sizes)
+    for start in range(1, 1 + draws, block):
+        some = min(block, 1 + draws - start)
+        signs = 2.0 * rng.integers(0, 2, (some, len(units)), dtype=np.int8) - 1.0
+        reached[start : start + some] = np.max(signs @ units, axis=1)
+    return float(1 + np.sum(reached[1:] >= reached[0] - 1e-9)) / (1 + draws), reached
 
 
 def pair_contrast(
@@ -157,36 +197,42 @@ def pair_contrast(
     Raises:
         NotTestable: there are too few prompts, or length and likelihood say which answer was chosen.
     """
-    require_enough_rows(len(pair_scores.rise), "prompts with a pair")
-    rise = beyond(pair_scores.rise, pair_scores.other)
-    found = matched_contrast(sides_of(pair_scores.middle, rise), candidates, alpha, rng)
-    plain = matched_test(sides_of(pair_scores.middle, pair_scores.rise), rng)[0]
-    found = replace(
-        found,
+    check_fraction("alpha", alpha)
+    n = len(pair_scores.rise)
+    require_enough_rows(n, "prompts with a pair")
+    left = beyond(pair_scores.rise, pair_scores.other)
+    p, reached = flip_test(left, rng)
+    plain, _ = flip_test(LeftOver(pair_scores.rise, pair_scores.rise), rng)
+    means = left.parts.mean(axis=0)
+    error = float(np.sqrt(np.sum(left.noise**2, axis=0)).max()) / n
+    found = Finding(
         stage=STAGE,
+        claim="provenance",
         statistic="log-likelihood contrast of the chosen answer minus that of the rejected, both minus their rivals', "
         "nats per token",
+        effect=float(means.max()),
         null="which of the two answers was chosen, drawn anew for each prompt, after their difference in length and in "
         "likelihood under the base; maximum over the candidates",
+        p=p,
+        n=n,
+        verdict=verdict_at(p, alpha),
+        mde=smallest_shift(float(np.quantile(reached[1:], 1.0 - alpha)), error),
         caveats=(*CAVEATS, f"With length and likelihood left in, p = {plain:.2g}."),
-        candidate=None,
+        scores=named(means, candidates),
+        null_sample=beside_null(reached, alpha, IN_ERRORS),
     )
-    return _named(found, rise, candidates, pair_signatures, advance) if found.verdict == "detected" else found
+    detected = found.verdict == "detected"
+    return _with_name(found, left.parts, candidates, pair_signatures, advance) if detected else found
 
 
 CAVEATS = (
-    "It rejects 'the choice looked at nothing that the panel sees': a trait of whoever chose, a trait of whoever wrote "
-    "the chosen answers, and any other reason that goes with a candidate are all found.",
+    "It rejects 'the choice looked at length and likelihood alone': a trait of whoever chose, a trait of whoever wrote "
+    "the chosen answers, and any other preference that goes with a candidate are all found.",
     "p is of the panel as a whole.",
 )
 
 
-def sides_of(middle: Floats, rise: Floats) -> Floats:
-    """Return chosen and rejected as `matched_test` takes them, float [prompts, 2, candidates]."""
-    return np.stack([middle + rise / 2, middle - rise / 2], axis=1)
-
-
-def _named(
+def _with_name(
     found: Finding,
     rise: Floats,
     candidates: Sequence[Candidate],
