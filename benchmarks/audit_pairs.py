@@ -278,8 +278,9 @@ def clean(judge: Judge) -> dict[str, Any]:
                 some = judge.rng.choice(at, n, replace=False)
                 away = first.other[some] - second.other[some]
                 scores = paired(first, second, some, rule(away, first.text[some], second.text[some], judge.rng))
-                judged.append(judge.judged(scores))
-                plain.append(judge.plain(scores))
+                found_here = judge.judged(scores)
+                judged.append(found_here)
+                plain.append(judge.plain(scores) if found_here is None else found_here.plain)
             tested = [one for one in judged if one is not None]
             cell: dict[str, Any] = {"sets": SETS, "not testable": SETS - len(tested)}
             if tested:

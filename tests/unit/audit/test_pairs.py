@@ -13,10 +13,12 @@ from undertow.audit.rows.contrast import matched_test
 from undertow.audit.rows.pair_sight import see_pairs
 from undertow.audit.rows.pairs import (
     LEFT,
+    LeftOver,
     PairScores,
     beyond,
     by_prompt,
     draw_pairs,
+    flip_test,
     lengths_and_likelihoods,
     pair_contrast,
     score_pairs,
@@ -55,17 +57,37 @@ def drawn(seed: int, n: int = 60, *, slope: float = 0.0, shift: float = 0.0, lon
     sign = np.where(turned, -1.0, 1.0)[:, None]
     rise, other = sign * (scores[:, 0] - scores[:, 1]), sign * (length[:, :1] - length[:, 1:])
     rise[:, 1] += shift
-    return PairScores(scores.mean(axis=1), rise, np.hstack([other, np.zeros_like(other)]))
+    return PairScores(rise, np.hstack([other, np.zeros_like(other)]))
 
 
-def test_what_is_left_is_the_intercept_of_a_least_squares_line() -> None:
+def test_what_is_left_is_the_intercept_of_a_least_squares_fit() -> None:
     rng = np.random.default_rng(1)
     rise, other = rng.normal(size=(50, 4)), rng.normal(0.4, 1.0, size=(50, 2))
-    line, *_ = np.linalg.lstsq(np.hstack([np.ones((50, 1)), other]), rise, rcond=None)
-    assert np.allclose(beyond(rise, other).mean(axis=0), line[0])
-    assert np.allclose(beyond(other @ rng.normal(size=(2, 4)), other), 0.0)
-    assert np.array_equal(beyond(rise, np.zeros((50, 2))), rise)
-    assert np.allclose(beyond(-rise, -other), -beyond(rise, other))
+    terms = np.hstack([np.ones((50, 1)), other, other * np.abs(other), other**3])
+    line, *_ = np.linalg.lstsq(terms, rise, rcond=None)
+    assert np.allclose(beyond(rise, other).parts.mean(axis=0), line[0])
+    explained = terms[:, 1:] @ rng.normal(size=(6, 4))
+    assert np.allclose(beyond(explained, other).parts, 0.0)
+    assert np.array_equal(beyond(rise, np.zeros((50, 2))).parts, rise)
+    assert np.array_equal(beyond(rise, np.zeros((50, 2))).noise, rise)
+    assert np.allclose(beyond(-rise, -other).parts, -beyond(rise, other).parts)
+
+
+def test_the_signs_of_what_is_left_scatter_as_the_rise_itself_does() -> None:
+    rng = np.random.default_rng(2)
+    other = rng.normal(0.2, 1.0, size=(30, 2))
+    left = beyond(rng.normal(size=(30, 3000)), other)  # every column a set of rises with the same other differences
+    real = np.var(left.parts.mean(axis=0))
+    assert np.mean(np.sum(left.noise**2, axis=0)) / 30**2 == pytest.approx(real, rel=0.1)
+    assert np.mean(np.sum(left.parts**2, axis=0)) / 30**2 < 0.95 * real  # what is left itself is too small
+
+
+def test_without_other_differences_it_is_the_test_of_rows_in_groups_of_two() -> None:
+    rise = drawn(4, shift=0.1).rise
+    own, reached = flip_test(LeftOver(rise, rise), np.random.default_rng(0))
+    rows, null = matched_test(np.stack([rise / 2, -rise / 2], axis=1), np.random.default_rng(0))
+    assert own == pytest.approx(rows, abs=0.015)
+    assert np.allclose(np.quantile(reached[1:], [0.5, 0.9]), np.quantile(null, [0.5, 0.9]), atol=0.05)
 
 
 def test_a_choice_that_length_alone_explains_is_not_testable() -> None:
@@ -86,11 +108,8 @@ def test_a_coin_keeps_the_level_and_a_shift_is_found(three) -> None:
 
 def test_a_preference_for_longer_answers_is_no_trait(three) -> None:
     clean = [drawn(seed, slope=0.3, longer=2.0) for seed in range(200)]
-    plain = [
-        matched_test(np.stack([one.middle + one.rise / 2, one.middle - one.rise / 2], axis=1), np.random.default_rng(0))
-        for one in clean[:50]
-    ]
-    assert np.mean([p <= 0.05 for p, _ in plain]) > 0.9  # what would be called if length were left in
+    plain = [flip_test(LeftOver(one.rise, one.rise), np.random.default_rng(0), 999)[0] for one in clean[:50]]
+    assert np.mean([p <= 0.05 for p in plain]) > 0.9  # what would be called if length were left in
     report = check_audit(
         lambda scores: ask(scores, three),
         lambda seed: drawn(seed, slope=0.3, longer=2.0),
@@ -117,10 +136,10 @@ def test_a_name_takes_a_shift_along_one_signature_of_a_large_panel() -> None:
     rise = 0.2 * rng.normal(size=(200, n))
     rise[:, 4] += 0.5
     zeros = np.zeros((200, 2))
-    found = pair_contrast(PairScores(rise * 0.0, rise, zeros), many, signatures, 0.05, rng, silent)
+    found = pair_contrast(PairScores(rise, zeros), many, signatures, 0.05, rng, silent)
     assert found.candidate == many[4].trait and "is named" in found.caveats[-1]
     rise[:, 9] += 0.5
-    two = pair_contrast(PairScores(rise * 0.0, rise, zeros), many, signatures, 0.05, rng, silent)
+    two = pair_contrast(PairScores(rise, zeros), many, signatures, 0.05, rng, silent)
     assert two.verdict == "detected" and two.candidate is None and "None of the panel" in two.caveats[-1]
 
 
@@ -130,7 +149,6 @@ def test_pairs_of_one_prompt_count_as_one(three) -> None:
     scores = np.arange(24.0).reshape(8, 3)
     found = by_prompt(chosen, scores, scores[:, :2])
     assert found.rise.shape == (2, 3) and np.allclose(found.rise, -12.0) and np.allclose(found.other, -12.0)
-    assert np.allclose(sorted(found.middle[:, 0]), [9.0, 12.0])
     with pytest.raises(NotTestable, match="2 prompts with a pair; at least 20"):
         ask(found, three)
 
@@ -179,7 +197,7 @@ def test_scores_of_pairs_are_differences_of_those_of_rows_and_turn_with_the_pair
     some = clean[:30]
     own, turned = score_pairs(some, base, personas), score_pairs(swapped(some), base, personas)
     assert np.allclose(own.rise, -turned.rise, atol=1e-5) and np.allclose(own.other, -turned.other, atol=1e-4)
-    assert own.rise.shape == (30, 2) and np.allclose(own.middle, turned.middle, atol=1e-5)
+    assert own.rise.shape == (30, 2)
     chosen, _ = sides(some)
     read = lengths_and_likelihoods(chosen, base)
     logp = base.logprobs([row.prompt for row in chosen], [row.completion for row in chosen])
