@@ -32,7 +32,7 @@ def test_a_plan_counts_both_sides_and_loads_nothing(models, run, no_models, tmp_
     assert {one["input"] for one in intake["missing"]} == {"student", "teacher"}
 
 
-def test_few_pairs_end_with_4_before_anything_is_trained(models, run, no_models, tmp_path: Path) -> None:
+def test_few_pairs_end_with_4_before_anything_is_trained(models, run, no_models, tmp_path: Path, capsys) -> None:
     path, store = written(tmp_path / "pairs.jsonl", 19), tmp_path / "store"
     words = ["--base", models["base"], "--store", store, "--out", tmp_path / "audit"]
     code, found = run("audit", "data", path, *words)
@@ -40,6 +40,9 @@ def test_few_pairs_end_with_4_before_anything_is_trained(models, run, no_models,
     assert "pairs on 19 prompts; at least 20" in found["claims"]["provenance"]["why"]
     assert found["about"]["pairs"] == 19 and found["about"]["sha256"]["rows"]
     assert "On-policy distillation: the student writes" in (tmp_path / "audit" / "audit_card.md").read_text()
+    capsys.readouterr()
+    assert main(["mitigate", "advise", str(tmp_path / "audit" / "audit.json")]) == 2
+    assert "this audit is of pairs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
