@@ -8,7 +8,9 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from undertow.audit.asked import DOMAIN
 from undertow.audit.decision_answers import KINSHIP, PAIR_STAGE, beside_neutral
+from undertow.audit.rows.limits import ACCEPTED
 from undertow.audit.stages import next_steps as what_to_do
 from undertow.report.decision import decision_card, decision_of, decision_parts, decision_text
 from undertow.report.error_rates import error_rates
@@ -39,6 +41,13 @@ _STRANGERS = (
     "another initialisation took over nothing from filtered number rows; whether these rows pass something on is what "
     "exposure and expression test."
 )
+
+TEXT = (
+    "The error rate on plain text: it was measured on ordinary questions of an embedded base alone "
+    "(docs/channels_audit.md), so that of these rows is exploratory. The null is exact if the reference was drawn as "
+    "the rows were."
+)
+"""What is said of rows that are no number rows."""
 
 ABOUT: Mapping[str, str] = {
     "date": "Date (UTC)",
@@ -141,6 +150,15 @@ def lineage_line(audit: AuditJson) -> str | None:
     return f"{verdict.replace('_', ' ')}: {KINSHIP[verdict][1]}{seen}; what would have been seen: {kin['detectable']}"
 
 
+def of_text(audit: AuditJson) -> bool:
+    """Tell whether the rows are mostly no number rows, and their provenance was tested all the same."""
+    intake: Mapping[str, Any] = audit.get("intake") or {}
+    rows, accepted = intake.get("rows"), (intake.get("accepted_by_domain") or {}).get(DOMAIN)
+    if not rows or accepted is None or audit["claims"]["provenance"]["status"] == "not_testable":
+        return False
+    return accepted < ACCEPTED * rows["sampled"]
+
+
 def untested(audit: AuditJson) -> list[str]:
     """Return what the audit did not test, with the reason."""
     claims, primary = audit["claims"], audit["plan"]["primary"]
@@ -159,6 +177,7 @@ def untested(audit: AuditJson) -> list[str]:
         for one in audit["findings"]
         if one["verdict"] == "exploratory" and one["stage"] not in primary.values()
     ]
+    lines += [TEXT] if of_text(audit) else []
     lines += [f"{_capital(one['channel'])}: {one['why']}." for one in audit.get("not_covered") or ()]
     return [*lines, "Traits outside the panel, traits behind a trigger or a system prompt, and skills."]
 
