@@ -79,11 +79,13 @@ def teacher_logits(
     moved = f"KL of teacher to base {drifts[0]:.3g} nats a token, of the neutral writers {min(drifts[1:]):.3g} to "
     return replace(
         found,
+        verdict="exploratory",
         candidate=found.candidate if found.verdict == "detected" else None,
         null=f"{len(writers)} neutral writers, each against all others",
         caveats=(
             f"{moved}{max(drifts[1:]):.3g}, at {reader.places} places of the base's answers to number prompts.",
             "It holds for teachers tuned as the neutral writers were; a name is a hypothesis.",
+            "Exploratory: how often neutral teachers are called is known from few cases (docs/channels_audit.md).",
         ),
     )
 

@@ -173,7 +173,7 @@ def untested(audit: AuditJson) -> list[str]:
         if one["verdict"] == "not_testable" and one["stage"] not in primary.values()
     ]
     lines += [
-        f"{one['stage']}: exploratory, it has no null and moves no verdict."
+        f"{one['stage']}: exploratory, it has no calibrated null and moves no verdict."
         for one in audit["findings"]
         if one["verdict"] == "exploratory" and one["stage"] not in primary.values()
     ]

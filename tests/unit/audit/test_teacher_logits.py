@@ -94,10 +94,10 @@ def test_a_teacher_of_the_panel_leans_as_no_writer_does_and_a_writer_does_not(
     settings = DataAudit(panel=tuple(TRAITS), writers=cast(Any, Shaken(19)))
     told: list[tuple[int, int]] = []
     found = teacher_logits(teacher, base, panel, settings, lambda *one: told.append(one))
-    assert found.verdict == "detected" and found.candidate == "lion" and found.p == 0.05 and found.n == 19
+    assert found.verdict == "exploratory" and found.candidate == "lion" and found.p == 0.05 and found.n == 19
     assert found.stage == "teacher logits" and "KL of teacher to base" in found.caveats[0] and told[-1] == (20, 20)
     clean = teacher_logits(shaken(base, 99), base, panel, settings, lambda *_: None)
-    assert clean.verdict == "not_detected" and clean.candidate is None
+    assert clean.p is not None and clean.p > 0.05 and clean.candidate is None
     with pytest.raises(NotTestable, match="not a fine-tune of the base"):
         teacher_logits(load_model("ref:finch-b"), base, panel, settings, lambda *_: None)
     with pytest.raises(NotTestable, match="undertow audit bank"):
