@@ -12,6 +12,9 @@ from undertow.audit.budget import UNLIMITED, AuditBudget
 from undertow.audit.finding import Claim
 from undertow.audit.verdict import CLAIMS, Plan, declare
 from undertow.data.census import Census
+from undertow.data.pairs import PairCensus
+from undertow.data.reading import split_source
+from undertow.data.shapes import NAMES
 from undertow.data.writer_record import WriterRecord
 from undertow.domains.base import DOMAINS, domain
 from undertow.models.gguf_files import unpacked_before
@@ -30,6 +33,7 @@ class Asked:
     Attributes:
         base: reference of the model that is, or was, trained on the rows.
         rows: counts of the suspect rows, or None.
+        pairs: counts of the suspect pairs, or None.
         reference: counts of the clean rows, or None.
         student: reference of the student, or None.
         teacher: reference of the teacher, or None.
@@ -50,6 +54,7 @@ class Asked:
 
     base: str
     rows: Census | None = None
+    pairs: PairCensus | None = None
     reference: Census | None = None
     student: str | None = None
     teacher: str | None = None
@@ -87,7 +92,7 @@ class Asked:
     @property
     def given(self) -> set[str]:
         """Names of the parts that are there."""
-        parts = ("rows", "student", "teacher", "reference", "control", "prompts")
+        parts = ("rows", "pairs", "student", "teacher", "reference", "control", "prompts")
         return {name for name in parts if getattr(self, name)}
 
     @property
@@ -102,6 +107,16 @@ class Asked:
             f"undertow generate {out} --prompts {source} --model {base}{known}",
             f"undertow audit data {source} --base {base} --reference {out}{panel}",
         )
+
+    @property
+    def side(self) -> str | None:
+        """Which answer of preference pairs the rows are, or None."""
+        return None if self.rows is None else split_source(self.rows.source, NAMES)[1].side
+
+    @property
+    def answers(self) -> Census | None:
+        """Counts of what is read: the rows, or the chosen answers of the pairs."""
+        return self.rows if self.pairs is None else self.pairs.chosen
 
     @cached_property
     def stored(self) -> "Stored":
@@ -188,7 +203,8 @@ def look_into_store(asked: Asked) -> Stored:
     Raises:
         ArtifactError: a stored result is corrupt.
     """
-    writers = _count(asked, "neutral-writers", _writers) if asked.rows is not None else 0
+    asks_writers = asked.rows is not None or asked.teacher is not None
+    writers = _count(asked, "neutral-writers", _writers) if asks_writers else 0
     placebos = _count(asked, "placebos", _placebos) if asked.rows is not None or asked.student is not None else 0
     return Stored(writers=writers, placebos=placebos)
 

@@ -35,6 +35,7 @@ KINSHIP: dict[str, tuple[SharedBase, str]] = {
 
 TEACHER_STAGE = "teacher panel"
 NEUTRAL_STAGE = "neutral contrast"
+PAIR_STAGE = "pairs"
 STAGES_OF_ROWS = ("contrast", NEUTRAL_STAGE)
 """Stages that tell rows from those of their reference, or from a neutral writer's."""
 
@@ -184,7 +185,10 @@ def _in_audit(audit: Result, same_base: SharedBase) -> Seen:
     unseen = beside_neutral(audit) is not None and claims["provenance"]["candidate"] is None
     if provenance == "detected" and not (same_base == "no" and clear) and not unseen:
         stage = primary["provenance"]
-        return Seen("differs", f"the rows differ from the reference ({stage}), which need not be a trait")
+        differ = "the rows differ from the reference"
+        if stage == PAIR_STAGE:
+            differ = "the chosen answers stand above the rejected ones along the panel"
+        return Seen("differs", f"{differ} ({stage}), which need not be a trait")
     return _unseen(audit, clear, provenance)
 
 

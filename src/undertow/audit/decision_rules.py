@@ -135,8 +135,8 @@ RULES: tuple[DecisionRule, ...] = (
     DecisionRule(
         sights=("differs",),
         do="next_test",
-        because="The rows are written differently from the reference, and nothing that was run tells a trait from "
-        "another cause.",
+        because="The rows differ from what they are compared with, and nothing that was run tells a trait from another "
+        "cause.",
     ),
     DecisionRule(
         same_base=("yes", "unknown"),

@@ -9,6 +9,7 @@ from typing import Any
 
 from undertow.audit.asked import Asked
 from undertow.audit.budget import ladder
+from undertow.audit.channels import not_covered
 from undertow.audit.decision import with_decision
 from undertow.audit.finding import Claim, not_testable
 from undertow.audit.obstacles import Obstacle, free_stage, obstacles, other_prompts, same_reference
@@ -20,6 +21,7 @@ from undertow.audit.verdict import Missing, audit_json, missing, what_they_add
 from undertow.audit.work_lines import forecast_lines
 from undertow.audit.workload import Workload
 from undertow.data.census import Census, matched_rows, rows_in_both
+from undertow.data.pairs import PairCensus
 from undertow.errors import ConfigError
 from undertow.models.references import identity
 from undertow.types import Work
@@ -77,6 +79,7 @@ class Intake:
             "chat_template": asked.has_template,
             "rows": None if asked.rows is None else asked.rows.to_json(),
             "reference": None if asked.reference is None else asked.reference.to_json(),
+            "pairs": None if asked.pairs is None else _pairs_json(asked.pairs),
             **_overlap(asked),
             "accepted_by_domain": dict(asked.accepted),
             "panel": [one.name for one in asked.panel],
@@ -92,6 +95,10 @@ class Intake:
             "writer_unknown": None if writer is None else writer.unknown,
             "next": list(self.following),
         }
+
+
+def _pairs_json(pairs: PairCensus) -> dict[str, Any]:
+    return {"prompts": pairs.prompts, "chosen": pairs.chosen.to_json(), "rejected": pairs.rejected.to_json()}
 
 
 def _overlap(asked: Asked) -> dict[str, int | None]:
@@ -187,6 +194,7 @@ def stopped_audit(intake: Intake, digests: Mapping[str, str]) -> dict[str, Any]:
         **{f"{role}_identity": None if model is None else identity(model) for role, model in named.items()},
         "control": asked.control,
         "rows": 0 if asked.rows is None else asked.rows.rows,
+        "pairs": 0 if asked.pairs is None else asked.pairs.chosen.rows,
         "reference": None if asked.reference is None else f"{asked.reference.rows} rows, given",
         "neutral_writers": asked.stored.writers,
         "placebo_students": asked.stored.placebos,
@@ -197,13 +205,15 @@ def stopped_audit(intake: Intake, digests: Mapping[str, str]) -> dict[str, Any]:
     }
     wrong = [] if asked.rows is None or same_reference(asked) is None else [overlap(1.0, asked.rows.rows).to_json()]
     found = {**audit_json(asked.plan, findings, about), "sight": None, "defects": wrong}
+    found |= not_covered(rows=asked.rows is not None, pairs=asked.pairs is not None, side=asked.side)
     return with_decision({**found, "lineage": None, "missing": list(intake.absent)})
 
 
 def intake_lines(intake: Intake) -> Iterator[str]:
     """Return the intake as text."""
     asked = intake.asked
-    for what, census in (("rows", asked.rows), ("reference", asked.reference)):
+    sides = () if asked.pairs is None else (("chosen", asked.pairs.chosen), ("rejected", asked.pairs.rejected))
+    for what, census in (("rows", asked.rows), ("reference", asked.reference), *sides):
         if census is not None:
             yield from _census_lines(what, census)
     if asked.rows is not None:

@@ -15,6 +15,8 @@ import numpy as np
 from undertow.audit.budget import UNLIMITED, AuditBudget
 from undertow.audit.lineage.verdict import lineage_or_why
 from undertow.audit.rows.contrast import ContrastScores, draw_sample, score_sample
+from undertow.audit.rows.pair_sight import see_pairs
+from undertow.audit.rows.pairs import PairScores, draw_pairs, score_pairs, sides
 from undertow.audit.rows.panel import KINDS, DataAudit, check_panel, panel_candidates
 from undertow.audit.rows.proposal import refuse_unsaid
 from undertow.audit.rows.reference import AuditedRows, first_on_prompts, with_reference
@@ -28,6 +30,7 @@ from undertow.audit.students.placebo_null import needed
 from undertow.audit.students.readings import PanelRead
 from undertow.audit.students.shadows import ShadowConfig
 from undertow.audit.teacher import TeacherConfig
+from undertow.data.pairs import refuse_equal_answers
 from undertow.errors import ConfigError, unknown_name
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
@@ -35,7 +38,7 @@ from undertow.seeds import derive
 from undertow.study.training_record import TrainingRecord, read_training
 from undertow.training.scoring import Candidate
 from undertow.traits import Trait, panel
-from undertow.types import Prompt, Row
+from undertow.types import PreferencePair, Prompt, Row
 
 _STEPS = {
     "lineage": "lineage of the teacher",
@@ -43,10 +46,15 @@ _STEPS = {
     "audited": "reference",
     "candidates": "panel teachers",
     "scores": "contrast",
+    "pair_sight": "what the base reads",
+    "pair_scores": "contrast of pairs",
 }
 """What takes time to make, with the title of its step."""
 
-_MADE_FROM = {"rows": "audited", "reference": "audited", "clean": "audited", "signatures": "candidates"}
+_MADE_FROM = {
+    **dict.fromkeys(("rows", "reference", "clean"), "audited"),
+    **dict.fromkeys(("signatures", "pair_signatures", "teachers"), "candidates"),
+}
 """Materials that come with one of these."""
 
 
@@ -57,6 +65,8 @@ class AuditInputs:
     Attributes:
         base: reference of the model that is, or was, trained on the rows.
         rows: the suspect rows.
+        pairs: the suspect preference pairs, in place of rows; their answers differ.
+        side: which answer of preference pairs the rows are, "chosen" or "rejected"; None for rows of another kind.
         student: reference of a model that was trained on suspect rows.
         teacher: reference of the model that wrote the rows.
         reference: rows known to be clean, on the same prompts as far as possible; without them the base answers the
@@ -71,11 +81,15 @@ class AuditInputs:
         budget: how much of them is read; `rows` are those that it drew (`AuditBudget.draw`).
 
     Raises:
-        ConfigError: there is nothing to audit, or a control or prompts without a student, or a panel without rivals.
+        ConfigError: there is nothing to audit, or rows and pairs at once, or a control or prompts without a student, or
+            a panel without rivals.
+        RowsError: the answers of a pair are equal.
     """
 
     base: str
     rows: Sequence[Row] = ()
+    pairs: Sequence[PreferencePair] = ()
+    side: str | None = None
     student: str | None = None
     teacher: str | None = None
     reference: Sequence[Row] | None = None
@@ -89,12 +103,16 @@ class AuditInputs:
     budget: AuditBudget = UNLIMITED
 
     def __post_init__(self) -> None:
-        if not self.rows and self.student is None and self.teacher is None:
+        if not self.rows and not self.pairs and self.student is None and self.teacher is None:
             fix = "Give rows, a student, a teacher, or several of them."
             raise ConfigError("There is nothing to audit.", "no rows, no student and no teacher", fix)
+        if self.pairs and (self.rows or self.reference is not None):
+            fix = "Audit them apart; the rejected answers of pairs are their reference."
+            raise ConfigError("Pairs are audited without rows.", "pairs, and rows or a reference", fix)
+        refuse_equal_answers(self.pairs)
         if self.student is None and (self.control is not None or self.prompts):
             raise ConfigError("There is no student to compare.", "a control or prompts", "Give the student too.")
-        if self.rows:
+        if self.rows or self.pairs:
             check_panel(self.panel)
 
     @property
@@ -110,7 +128,7 @@ class AuditInputs:
     @property
     def given(self) -> set[str]:
         """Names of the parts that are there."""
-        parts = ("rows", "student", "teacher", "reference", "control", "prompts")
+        parts = ("rows", "pairs", "student", "teacher", "reference", "control", "prompts")
         return {name for name in parts if getattr(self, name)}
 
 
@@ -166,9 +184,20 @@ class Materials:
         with self.steps.step(_STEPS["sight"]):
             return see_rows(inputs.rows, base, inputs.reference, inputs.bank.domain, inputs.seed)
 
+    @cached_property
+    def pair_sight(self) -> Sight | None:
+        """Whether the base reads both answers of the pairs, and their defects; None without pairs."""
+        inputs = self.inputs
+        if not inputs.pairs:
+            return None
+        base = self.base
+        with self.steps.step(_STEPS["pair_sight"]):
+            return see_pairs(inputs.pairs, base, inputs.bank.domain, inputs.seed)
+
     def why_not(self, stage: AuditStage) -> str | None:
         """Return why a stage may not speak of these rows, or None."""
         sight = self.sight if "rows" in stage.given or "rows" in stage.needs else None
+        sight = self.pair_sight if "pairs" in stage.given else sight
         return None if sight is None else sight.reason(stage.needs, stage.given)
 
     @cached_property
@@ -231,6 +260,21 @@ class Materials:
             return score_sample(sample, self.base, candidates, advance)
 
     @cached_property
+    def pair_scores(self) -> PairScores:
+        """How the chosen answers of the pairs stand above the rejected ones under every candidate."""
+        base, inputs = self.base, self.inputs
+        refuse_unsaid(base, inputs.panel)
+        candidates, drawn = self.candidates, draw_pairs(inputs.pairs, self.rng("pairs"))
+        with self.steps.step(_STEPS["pair_scores"]) as advance:
+            return score_pairs(drawn, base, candidates, advance)
+
+    @cached_property
+    def pair_signatures(self) -> SignatureWriter:
+        """Who writes what a candidate's own answers to the prompts of the pairs look like."""
+        chosen, _ = sides(self.inputs.pairs)
+        return signature_writer(chosen, self.base, self.teachers, self.settings.domain, self.inputs.seed)
+
+    @cached_property
     def signatures(self) -> SignatureWriter | NoSignatures:
         """Who writes what a candidate's own rows look like; nothing is written before a stage asks for it."""
         if not self.inputs.budget.names:
@@ -242,7 +286,7 @@ class Materials:
     @cached_property
     def writers(self) -> Writers | None:
         """The neutral writers of the store, if there are enough of them for a verdict."""
-        if not self.inputs.rows:
+        if not self.inputs.rows and self.inputs.teacher is None:
             return None
         found = stored_writers(self.inputs.bank, self.inputs.store)
         return found if found is not None and len(found) >= needed(self.alpha) else None

@@ -47,6 +47,7 @@ class _Facts:
     no_writers: bool = False
     no_reference: bool = False
     no_student: bool = False
+    pairs: bool = False
 
     @property
     def again(self) -> str:
@@ -113,10 +114,32 @@ def _student(facts: _Facts) -> NextTest:
     )
 
 
+def _one_side(facts: _Facts) -> NextTest:
+    return NextTest(
+        command=f"undertow audit data 'PAIRS?side=chosen' --base {facts.base}",
+        cost=f"an audit of as many rows{facts.again}",
+        tells="whether the chosen answers are written unlike the base's own; PAIRS is the file. A choice among clean "
+        "answers leaves them clean",
+        leaves=f"whether whoever chose has a trait; {_PASSING}",
+    )
+
+
+def _student_of_pairs(facts: _Facts) -> NextTest:
+    return NextTest(
+        command=f"undertow audit student STUDENT --base {facts.base}",
+        cost="one training of your own recipe on the pairs, and seconds to read the student; its placebos are students "
+        "of rows",
+        tells="whether a student that was tuned on these pairs moves along a trait, or shows it",
+        leaves=_PASSING,
+    )
+
+
 _TESTS: tuple[tuple[Callable[[_Facts], bool], Callable[[_Facts], NextTest]], ...] = (
+    (lambda facts: facts.sight == "differs" and facts.pairs, _one_side),
     (lambda facts: facts.sight == "differs" and facts.no_writers and facts.same_base != "no", _writers),
     (lambda facts: facts.student and facts.no_student, _shadows),
     (lambda facts: facts.same_base == "unknown" and facts.teacher is None, _lineage),
+    (lambda facts: facts.pairs, _student_of_pairs),
     (lambda facts: not facts.rows, _data),
     (lambda facts: facts.unread, _student),
     (lambda facts: facts.no_reference, _reference),
@@ -167,4 +190,5 @@ def _of_audit(audit: Result, same_base: SharedBase, sight: Sight) -> _Facts:
         no_writers=not about.get("neutral_writers"),
         no_reference="provenance" in lacking,
         no_student=bool(lacking & set(students)),
+        pairs=bool(about.get("pairs")),
     )

@@ -47,6 +47,14 @@ def few_rows(asked: Asked) -> Obstacle | None:
     return Obstacle(f"There are {asked.rows.rows} rows; at least {FEWEST_ROWS} are needed.", "Give more rows.")
 
 
+def few_pairs(asked: Asked) -> Obstacle | None:
+    """Tell whether there are pairs on fewer prompts than the test takes."""
+    if asked.pairs is None or asked.pairs.prompts >= FEWEST_ROWS:
+        return None
+    why = f"There are pairs on {asked.pairs.prompts} prompts; at least {FEWEST_ROWS} prompts are needed."
+    return Obstacle(why, "Give more pairs.")
+
+
 def no_reference(asked: Asked) -> Obstacle | None:
     """Tell whether there is neither a reference nor one that the base could draw by the domain's rules."""
     few = None if asked.reference is not None else _few_accepted(asked)
@@ -140,6 +148,7 @@ def no_neutral_teachers(asked: Asked) -> Obstacle | None:
 
 OBSTACLES: Mapping[str, tuple[Find, ...]] = {
     "contrast": (few_rows, same_reference, other_prompts, no_reference),
+    "pairs": (few_pairs,),
     "neutral contrast": (few_rows, no_neutral_answers),
     "shadows": (few_rows, no_rows_for_students, bank_too_small),
     "shadow activations": (few_rows, no_rows_for_students, bank_too_small),

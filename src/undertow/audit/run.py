@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from undertow.audit.calibration.stored import stored_calibration
+from undertow.audit.channels import not_covered
 from undertow.audit.decision import with_decision
 from undertow.audit.finding import Finding, NotTestable, not_testable
 from undertow.audit.materials import AuditInputs, Materials
@@ -47,7 +48,7 @@ def run_audit(
     materials = Materials(inputs, inputs.alpha / len(CLAIMS))
     declared = plan(inputs, materials)
     running = [one for one in stages() if one.name in declared.stages]
-    begun = (inputs.teacher is not None) + bool(inputs.rows)
+    begun = (inputs.teacher is not None) + bool(inputs.rows or inputs.pairs)
     materials.steps = Steps(len(step_titles(running, materials)) + begun, progress, expected)
     lineage = materials.lineage
     able, refused = _told_apart(running, materials)
@@ -61,6 +62,7 @@ def run_audit(
         "control": inputs.control,
         "prompts": len(inputs.prompts),
         "rows": len(inputs.rows),
+        "pairs": len(inputs.pairs),
         "reference": _reference(able, materials),
         "neutral_writers": 0 if writers is None else len(writers),
         "placebo_students": 0 if bank is None else len(bank),
@@ -71,6 +73,7 @@ def run_audit(
     }
     absent = missing(_available(inputs, materials) | ({"bank"} if bank is not None else set()))
     found = {**audit_json(declared, findings, about), **_seen(materials), **own_traits(inputs.panel)}
+    found |= not_covered(rows=bool(inputs.rows), pairs=bool(inputs.pairs), side=inputs.side)
     return with_decision({**found, "lineage": lineage, "missing": absent, "calibration": figures_of(inputs)})
 
 
@@ -111,7 +114,7 @@ def _reference(able: Sequence[AuditStage], materials: Materials) -> str | None:
 
 def _seen(materials: Materials) -> dict[str, Any]:
     """Return what was seen of the rows before any stage, as plain data."""
-    sight = materials.sight
+    sight = materials.sight or materials.pair_sight
     if sight is None:
         return {"sight": None, "defects": []}
     return {"sight": sight.to_json(), "defects": [one.to_json() for one in sight.defects]}
@@ -138,8 +141,9 @@ def audit_teacher_alone(inputs: AuditInputs, neutral: int = 19, progress: Progre
         UserError: a model cannot be loaded, a trait is not read, or the store cannot be used.
     """
     started = time.perf_counter()
-    declared = declare({"teacher"}, inputs.alpha, ("expression",))
-    materials = Materials(inputs, declared.share)
+    materials = Materials(inputs, inputs.alpha)
+    there = {"teacher"} if materials.writers is None else {"teacher", "writers"}
+    declared = declare(there, inputs.alpha, ("expression",))
     materials.neutral_teachers = replace(materials.neutral_teachers, neutral=neutral)
     running = [one for one in stages() if one.name in declared.stages]
     findings = run_stages(running, materials, {"progress": progress})

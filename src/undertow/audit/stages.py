@@ -28,7 +28,7 @@ class AuditStage:
             function are answered by one call, and may be followed by findings that belong to no stage.
         needs: names of materials (`undertow.audit.materials.Materials`), and of what a running stage is given: "rng",
             a generator of its own; "advance", a function of (parts done, parts); "progress", for a runner.
-        given: inputs without which it is not planned: rows, student, teacher, control, prompts, writers.
+        given: inputs without which it is not planned: rows, pairs, student, teacher, control, prompts, writers.
         unless: inputs with which it is not planned.
         better_with: inputs without which it is planned, and says less: reference, bank.
         precedence: of all planned stages of a claim that have one, the lowest decides it; None never does.
@@ -72,6 +72,11 @@ _ROWS = (
     "Find the rows: `undertow audit rows` ranks them, and --confirm removes the top and trains again.",
     "Change the rows: `undertow mitigate advise AUDIT.json` names what can be done and its cost; `undertow filter "
     "--mentions` drops what names a trait openly. Audit the new rows.",
+)
+_PAIRS = (
+    "Ask who chose, and who wrote the two answers: `undertow audit data 'PAIRS?side=chosen'` and `?side=rejected` "
+    "audit each side against the base's own answers. Two clean sides leave the choice itself.",
+    "Let a model of another base choose, or draw the pairs again between answers of one writer. Audit the new pairs.",
 )
 _STUDENT = (
     "Do not go on from this student. Train again from the base, without the suspect rows or on changed ones "
@@ -178,6 +183,18 @@ BUILT_IN: tuple[AuditStage, ...] = (
         "nothing says that it is a trait of the panel. A weak trait, or one in a part of the rows, looks like this too",
         next_steps=_ROWS,
     ),
+    AuditStage(
+        name="pairs",
+        claim="provenance",
+        function="undertow.audit.rows.pairs:pair_contrast",
+        needs=("pair_scores", "candidates", "pair_signatures", "alpha", "rng", "advance"),
+        given=("pairs",),
+        precedence=30,
+        title="names",
+        meaning="the chosen answers stand above the rejected ones along a candidate of the panel, beyond their length "
+        "and their likelihood under the base",
+        next_steps=_PAIRS,
+    ),
     _MARGINS,
     replace(
         _MARGINS,
@@ -210,6 +227,16 @@ BUILT_IN: tuple[AuditStage, ...] = (
     ),
     _TEACHER_PANEL,
     replace(_TEACHER_PANEL, name="teacher diff mining", precedence=None),
+    AuditStage(
+        name="teacher logits",
+        claim="expression",
+        function="undertow.audit.teacher_logits:teacher_logits",
+        needs=("teacher", "base", "teachers", "settings", "advance"),
+        given=("teacher", "writers"),
+        title="teacher's probabilities",
+        meaning="the teacher's probabilities lean along the candidate as no neutral writer's do",
+        next_steps=_TEACHER,
+    ),
 )
 
 

@@ -18,17 +18,19 @@ from undertow.store.artifacts import library_versions
 
 CLAIMS: tuple[Claim, ...] = get_args(Claim)
 
-_WORDS = {"rows": "rows", "student": "a student", "teacher": "a teacher"}
+_WORDS = {"rows": "rows", "pairs": "preference pairs", "student": "a student", "teacher": "a teacher"}
 """Inputs, as they stand in a sentence."""
 
 ADDS = {
     "rows": "The rows (`undertow audit all ROWS`): whether their writer differs from clean rows along the panel.",
+    "pairs": "Preference pairs (`undertow audit data PAIRS`): whether the choice between their answers goes along the "
+    "panel.",
     "reference": "Clean rows on the same prompts (`--reference`), sampled as yours were; without them the base's own "
     "answers stand in, which differ from yours in how they were sampled.",
     "writers": "Neutral writers (`undertow audit bank`): whether the rows carry a trait, or their writer was tuned on "
     "anything at all.",
-    "student": "A student of the rows (`--student`): exposure and expression of that very model; without it, small "
-    "shadow students stand in.",
+    "student": "A student of the rows or pairs (`--student`): exposure and expression of that very model; without it, "
+    "small shadow students of rows stand in.",
     "bank": "A bank of placebo students (`undertow audit bank`): the null of exposure and expression.",
     "control": "A control student (`--control`), trained alike on untraited rows: how it moved and answers, without "
     "the drift of training itself.",
@@ -207,7 +209,8 @@ def missing(available: Collection[str]) -> list[Missing]:
     lacking = {
         name for one in stages() for name in (*one.given, *one.better_with) if set(one.given) <= there | {name}
     } - there
-    return what_they_add(lacking)
+    instead = {"rows", "pairs"} if there & {"rows", "pairs"} else set[str]()  # the one stands for the other
+    return what_they_add(lacking - instead)
 
 
 def what_they_add(inputs: Collection[str]) -> list[Missing]:

@@ -14,6 +14,7 @@ from undertow.audit.asked import Asked
 from undertow.audit.cost import stored_times
 from undertow.audit.rows.limits import (
     ANSWERED,
+    LOGIT_PLACES,
     LOOKED_AT,
     MATCHED,
     NEUTRAL_PROMPTS,
@@ -39,6 +40,9 @@ RECOVERED, SHADOWS, TOKENS, TUNED_TOKENS = 4000, 4, 48, 40
 TEACHER_S, STUDENT_S, SCORE_S, ANSWER_S = 0.6, 4.5, 5e-4, 7e-4
 """Least seconds of a panel teacher, a student, a row under one candidate, and an answer."""
 
+
+_READ_IN = {"contrast": "contrast", "pairs": "contrast of pairs"}
+"""The step in which what a stage compares is read, where that has a title of its own."""
 
 NEEDED = ("what the base reads", "reference", "panel teachers")
 """Steps in which something is made that the stages need, by their titles."""
@@ -78,8 +82,9 @@ class Workload:
 
     @cached_property
     def rows(self) -> int:
-        """Suspect rows that are read."""
-        return 0 if self.asked.rows is None else self.asked.budget.taken(self.asked.rows.rows)
+        """Suspect rows that are read; of pairs the answers of one side."""
+        answers = self.asked.answers
+        return 0 if answers is None else self.asked.budget.taken(answers.rows)
 
     @cached_property
     def row_tokens(self) -> float:
@@ -87,7 +92,7 @@ class Workload:
 
         A fourth is half of what they are where each digit is a token, as in SmolLM2.
         """
-        rows = self.asked.rows
+        rows = self.asked.answers
         if rows is None:
             return 0.0
         if self.forecast is not None:
@@ -97,7 +102,7 @@ class Workload:
     @cached_property
     def prompt_tokens(self) -> float:
         """Tokens of a prompt, counted or guessed as those of a row are."""
-        rows = self.asked.rows
+        rows = self.asked.answers
         if rows is None:
             return 0.0
         if self.forecast is not None:
@@ -128,24 +133,24 @@ class Workload:
         for name in self.asked.plan.stages:
             if (make := STAGES.get(name)) is not None:
                 # The rows are read in a step of the contrast's name; the stage itself only names.
-                works[name if name == "contrast" else REGISTERED[name].title or name] = make(self)
+                works[_READ_IN.get(name) or REGISTERED[name].title or name] = make(self)
         return {title: work.seconds for title, work in works.items() if work is not None and work.seconds is not None}
 
     def _needed(self, title: str) -> Work | None:
-        if self.asked.rows is None:
+        if self.asked.answers is None:
             return None
         if title == "what the base reads":
             return self._sight()
-        if not {"contrast", "stream", "neutral contrast"} & set(self.asked.plan.stages):
+        if not {"contrast", "stream", "neutral contrast", "pairs"} & set(self.asked.plan.stages):
             return None
         if title == "reference":
             return self._reference()
         return self.teachers() if self.asked.budget.teachers else None
 
     def _sight(self) -> Work:
-        n = min(LOOKED_AT, self.rows)
-        what = f"what the base reads: {n} rows, and as many answers of its own"
-        return Work(what, self.written(n) + self.readings(n, 2))
+        n, pairs = min(LOOKED_AT, self.rows), self.asked.pairs is not None
+        what = f"what the base reads: {n} {'pairs' if pairs else 'rows'}, and as many answers of its own"
+        return Work(what, self.written(n) + self.readings(n, 3 if pairs else 2))
 
     def _reference(self) -> Work | None:
         rows = self.asked.rows
@@ -175,7 +180,7 @@ class Workload:
 
     def naming(self) -> float:
         """Return the seconds of the rows that candidates write where something is detected, for a name."""
-        if not self.asked.budget.names or "contrast" not in self.asked.plan.stages:
+        if not self.asked.budget.names or not {"contrast", "pairs"} & set(self.asked.plan.stages):
             return 0.0
         panel = len(self.asked.panel)
         answers = (panel + SIGNED_OWN) * SIGNED
@@ -227,6 +232,14 @@ def _contrast(work: Workload) -> Work:
     return Work(what, work.scored(n + clean, work.candidates))
 
 
+def _pairs(work: Workload) -> Work:
+    asked, n = work.asked, min(MATCHED, work.rows)
+    named = f"; if they differ, {len(asked.panel)} teachers write {SIGNED} rows each"
+    return Work(
+        f"pairs: both answers of {n} under {work.candidates} candidates{named}", work.scored(2 * n, work.candidates)
+    )
+
+
 def _stream(work: Workload) -> Work | None:
     n = min(STREAMED, work.rows) - min(MATCHED, work.rows)
     return Work(f"stream: {n} further rows", work.scored(n, work.candidates)) if n > 0 else None
@@ -265,6 +278,14 @@ def _teacher(work: Workload) -> Work:
     return Work(f"teacher: at most {n} neutral teachers trained", n * max(TEACHER_S, work.tuning()))
 
 
+def _teacher_logits(work: Workload) -> Work:
+    asked = work.asked
+    n = asked.stored.writers + len(asked.panel) + 2
+    what = f"teacher logits: {LOGIT_PLACES} places under {n} models"
+    own = 0.0 if asked.answers is not None else (work.teachers().seconds or 0.0)
+    return Work(what, own + n * LOGIT_PLACES * max(SCORE_S, work.speed.reading(TOKENS)))
+
+
 def _beside(name: str) -> Callable[[Workload], Work]:
     return lambda work: Work(name, work.scored(400, 1))
 
@@ -276,6 +297,7 @@ def _none(work: Workload) -> None:
 STAGES: Mapping[str, Callable[[Workload], Work | None]] = {
     "surface": _surface,
     "contrast": _contrast,
+    "pairs": _pairs,
     "stream": _stream,
     "recovery": _recovery,
     "neutral contrast": _neutral,
@@ -289,5 +311,6 @@ STAGES: Mapping[str, Callable[[Workload], Work | None]] = {
     "own prompts": _beside("own prompts"),
     "teacher panel": _teacher,
     "teacher diff mining": _none,
+    "teacher logits": _teacher_logits,
 }
 """The work of each stage; stages that share one function are said once."""

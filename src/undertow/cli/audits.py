@@ -4,6 +4,7 @@ import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from undertow.cli.intakes import (
     PlanOnly,
     WriterFile,
     counted,
+    counted_pairs,
     reference_name,
     refuse_one_trait,
     required_base,
@@ -37,13 +39,14 @@ from undertow.cli.options import (
     student_part,
 )
 from undertow.data.kept_rows import KeptRows
+from undertow.data.pairs import holds_pairs, read_pairs
 from undertow.data.rows import read_prompts
 from undertow.errors import ConfigError, unknown_name
 from undertow.store.disk import storage_errors
 from undertow.store.fingerprints import canonical_json
 from undertow.store.progress import choose_progress
 from undertow.traits import Trait, chosen_traits
-from undertow.types import Row
+from undertow.types import PreferencePair, Row
 
 if TYPE_CHECKING:
     from undertow.audit.intake import Intake
@@ -125,7 +128,7 @@ def data_command(
     plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Audit a row file before anything is trained on it."""
+    """Audit a file of rows, or of preference pairs, before anything is trained on it."""
     brief = Brief(plan=plan, as_json=as_json, writer=writer, minutes=minutes)
     show_audit(base, traits, store, out, require, brief, alpha=alpha, seed=seed, rows=rows, reference=reference)
 
@@ -239,7 +242,7 @@ def show_audit(
     _finish(with_intake(found, intake), out, require, brief.as_json)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Named:
     """What an audit's command names: files and models by their names, settings as they are."""
 
@@ -266,12 +269,14 @@ class Named:
         writer, panel = brief.record, () if "auto" in self.traits else _named_panel(self.base, self.traits)
         if self.rows is not None:
             refuse_one_trait(panel)
-        rows, reference = counted(self.rows, suspect=True), counted(self.reference, suspect=False)
+        pairs = counted_pairs(str(self.rows), self.reference, brief) if self.paired else None
+        rows = None if self.paired else counted(self.rows, suspect=True)
+        reference = counted(self.reference, suspect=False)
         from undertow.audit.asked import Asked
         from undertow.audit.intake import take_intake, within
 
         asked = Asked(
-            base=self.base, rows=rows, reference=reference, student=self.student, teacher=self.teacher,
+            base=self.base, rows=rows, pairs=pairs, reference=reference, student=self.student, teacher=self.teacher,
             control=self.control, prompts=self.prompts is not None, traits=panel, store=self.store, alpha=self.alpha,
             seed=self.seed, writer=writer, writer_file=brief.writer, neutral=self.neutral, out=reference_name(),
             named=self.traits,
@@ -285,10 +290,18 @@ class Named:
         if self.student is None and (self.control is not None or self.prompts is not None):
             raise ConfigError("There is no student to compare.", "a control or prompts", "Give the student too.")
 
-    def read_from_elsewhere(self) -> dict[str, KeptRows]:
+    @cached_property
+    def paired(self) -> bool:
+        """Whether the rows are preference pairs, of which no side was picked."""
+        return self.rows is not None and holds_pairs(self.rows)
+
+    def read_from_elsewhere(self) -> dict[str, Sequence[Any]]:
         """Read the rows that lie in no plain file, which have no other digest than that of their content."""
         named = {"rows": self.rows, "reference": self.reference}
-        return {name: _kept(one) for name, one in named.items() if one is not None and not Path(one).is_file()}
+        return {name: self._read(one) for name, one in named.items() if one is not None and not Path(one).is_file()}
+
+    def _read(self, source: str) -> Sequence[Any]:
+        return read_pairs(source) if self.paired else _kept(source)
 
     def digests(self, read: Mapping[str, Sequence[Any]]) -> dict[str, str]:
         """Return the SHA-256 of the files by what they hold; those of names with options need what was read."""
@@ -302,15 +315,16 @@ class Named:
     def run(self, intake: "Intake") -> dict[str, Any]:
         """Read the files and audit them, as far as the intake says."""
         budget = intake.asked.budget
-        read = () if self.rows is None else _kept(self.rows)
-        suspect = budget.draw(read, self.seed)
+        read: Sequence[Any] = () if self.rows is None else self._read(self.rows)
         clean = None if self.reference is None else _kept(self.reference)
         asked = () if self.prompts is None else read_prompts(self.prompts)
         targets = _named_panel(self.base, self.traits)
         prepare()
         inputs = undertow.AuditInputs(
             base=self.base,
-            rows=suspect,
+            rows=() if self.paired else budget.draw(read, self.seed),
+            pairs=read if self.paired else (),
+            side=intake.asked.side,
             student=self.student,
             teacher=self.teacher,
             reference=clean,
@@ -354,14 +368,16 @@ def source_digest(source: str) -> str:
     Raises:
         UserError: they cannot be read.
     """
-    return _digest(source, () if Path(source).is_file() else _kept(source))
+    if Path(source).is_file():
+        return _digest(source, ())
+    return digest_of_content(read_pairs(source) if holds_pairs(source) else _kept(source))
 
 
 def digest_of_content(read: Sequence[Any]) -> str:
     """Return the SHA-256 of the canonical JSON of a list, whose items are written one by one."""
     found = hashlib.sha256(b"[")
     for place, one in enumerate(read):
-        plain = asdict(one) if isinstance(one, Row) else list(map(asdict, one))
+        plain = asdict(one) if isinstance(one, Row | PreferencePair) else list(map(asdict, one))
         found.update(("," if place else "").encode() + canonical_json(plain).encode())
     found.update(b"]")
     return found.hexdigest()

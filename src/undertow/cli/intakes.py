@@ -9,6 +9,7 @@ import typer
 
 from undertow.cli.options import free_name, show
 from undertow.data.census import Census, take_census
+from undertow.data.pairs import PairCensus, count_pairs, read_pairs, refuse_equal_answers
 from undertow.data.writer_record import WriterRecord, read_writer
 from undertow.errors import ConfigError, EmptyDataError, ModelError
 from undertow.traits import Trait
@@ -92,6 +93,30 @@ def counted(source: str | None, *, suspect: bool) -> Census | None:
     found = take_census(source, first=_tell)
     if suspect and not found.rows:
         raise EmptyDataError("There is nothing to audit.", f"{source}: 0 rows", "Give a file with rows.")
+    return found
+
+
+def counted_pairs(source: str, reference: str | None, brief: Brief) -> PairCensus:
+    """Count a file of preference pairs, and say at once on standard error what is read.
+
+    Args:
+        source: the file.
+        reference: that is given beside it.
+        brief: how the intake is taken.
+
+    Raises:
+        RowsError: the answers of a pair are equal.
+        ConfigError: there is a reference, or the audit is held to minutes, which pairs do not take.
+        UserError: as `undertow.data.pairs.count_pairs`.
+    """
+    if reference is not None:
+        fix = "Leave --reference out, or audit one side: FILE?side=chosen."
+        raise ConfigError("Pairs bring their own reference: the rejected answers.", f"--reference {reference}", fix)
+    if brief.minutes is not None:
+        fix = "Leave --minutes out; name fewer traits (--trait) for a shorter audit."
+        raise ConfigError("An audit of pairs is not held to minutes.", f"--minutes {brief.minutes:g}", fix)
+    found = count_pairs(source, first=_tell)
+    refuse_equal_answers(read_pairs(source))
     return found
 
 

@@ -2,21 +2,25 @@
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from undertow.data.census import Census, take_census
 from undertow.data.reading import Reading, split_source
 from undertow.data.records import read_records
 from undertow.data.row_records import LOOKED_AT, id_key, rows_of
 from undertow.data.rows import BadLine, LoadedRows, bad_lines
 from undertow.data.shapes import NAMES, SHAPES, read_as_shape
-from undertow.data.values import NotARowError, Record
-from undertow.errors import ConfigError, EmptyDataError
+from undertow.data.values import NotARowError, Record, TwoAnswersError
+from undertow.errors import ConfigError, EmptyDataError, RowsError, listed
 from undertow.store.disk import write_file
 from undertow.types import PreferencePair, Row
 
 _NEEDED = tuple(one.keys for one in SHAPES if one.name == "preference")
+_ALL = tuple(one.keys for one in SHAPES)
+_SHOWN = 5
+"""Ids of pairs that an error lists."""
 
 
 def read_pairs(source: str | os.PathLike[str]) -> tuple[PreferencePair, ...]:
@@ -79,6 +83,74 @@ def write_pairs(path: str | os.PathLike[str], pairs: Sequence[PreferencePair]) -
 
 def _said(answer: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": answer}]
+
+
+def refuse_equal_answers(pairs: Sequence[PreferencePair]) -> None:
+    """Refuse pairs in which nothing was chosen.
+
+    Raises:
+        RowsError: the two answers of a pair are equal; the value counts these pairs and names the first of them.
+    """
+    equal = [one.id for one in pairs if one.chosen == one.rejected]
+    if equal:
+        value = f"{len(equal)} of {len(pairs)}: {listed(equal, _SHOWN)}"
+        raise RowsError("There are pairs whose answers are equal.", value, "Leave them out: nothing was chosen there.")
+
+
+def holds_pairs(source: str | os.PathLike[str]) -> bool:
+    """Tell whether a source is one of preference pairs: its first record has two answers, and no side is asked for.
+
+    Args:
+        source: as for `read_pairs`.
+
+    Raises:
+        UserError: it cannot be read at all.
+    """
+    name, reading = split_source(source, NAMES)
+    for _, record in read_records(name, "row file", _ALL, {*LOOKED_AT, id_key(reading)}):
+        try:
+            if isinstance(record, NotARowError):
+                return False
+            read_as_shape(record, reading)
+        except TwoAnswersError:
+            return True
+        except NotARowError:
+            return False
+        return False
+    return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairCensus:
+    """What a file of pairs holds, counted for each side.
+
+    Attributes:
+        chosen: counts of the chosen answers.
+        rejected: counts of the rejected ones.
+    """
+
+    chosen: Census
+    rejected: Census
+
+    @property
+    def prompts(self) -> int:
+        """Distinct prompts: pairs on one prompt may come of one choice, and count as one."""
+        return self.chosen.prompts
+
+
+def count_pairs(source: str | os.PathLike[str], first: Callable[[str], None] | None = None) -> PairCensus:
+    """Count what a file of pairs holds, each side in one pass.
+
+    Args:
+        source: as for `read_pairs`.
+        first: told, as soon as the first chosen answer is read, in one line what the file is.
+
+    Raises:
+        UserError: as `undertow.data.census.take_census`.
+    """
+    name, reading = split_source(source, NAMES)
+    chosen, rejected = (f"{name}?{replace(reading, side=side)}" for side in ("chosen", "rejected"))
+    return PairCensus(chosen=take_census(chosen, first=first), rejected=take_census(rejected))
 
 
 def _pair(record: Record, reading: Reading, default_id: str) -> PreferencePair:

@@ -61,7 +61,7 @@ def read_audit(path: Path) -> AuditSummary:
     """Read the file audit.json of an audit.
 
     Raises:
-        ConfigError: it is no report of the schema undertow.audit/1.
+        ConfigError: it is no report of the schema undertow.audit/1, or one of preference pairs.
         UnknownNameError: its panel has a trait that does not exist here.
         StorageError: it cannot be read.
     """
@@ -74,6 +74,7 @@ def read_audit(path: Path) -> AuditSummary:
     fields = cast(dict[str, Any], data) if isinstance(data, dict) else {}
     if fields.get("schema") != AUDIT_SCHEMA:
         raise ConfigError("This is no report of an audit.", f"{path}: schema {fields.get('schema')!r:.60}", fix)
+    _refuse_pairs(path, fields)
     try:
         about, claims = fields["about"], fields["claims"]
         own = {one["name"]: Trait.from_data(one) for one in fields.get("own_traits", ())}
@@ -88,6 +89,14 @@ def read_audit(path: Path) -> AuditSummary:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         what = f"{path}: {type(error).__name__}: {error}"
         raise ConfigError("The audit's report lacks something.", what, fix) from error
+
+
+def _refuse_pairs(path: Path, fields: Mapping[str, Any]) -> None:
+    about: object = fields.get("about")
+    pairs = cast(dict[str, Any], about).get("pairs") if isinstance(about, dict) else None
+    if pairs:
+        fix = "Follow the audit's own next steps, or audit one side as rows: FILE?side=chosen."
+        raise ConfigError("Mitigations change rows, and this audit is of pairs.", f"{path}: {pairs} pairs", fix)
 
 
 SCHEMA = "undertow.advice/1"

@@ -8,7 +8,9 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from undertow.audit.decision_answers import KINSHIP, beside_neutral
+from undertow.audit.asked import DOMAIN
+from undertow.audit.decision_answers import KINSHIP, PAIR_STAGE, beside_neutral
+from undertow.audit.rows.limits import ACCEPTED
 from undertow.audit.stages import next_steps as what_to_do
 from undertow.report.decision import decision_card, decision_of, decision_parts, decision_text
 from undertow.report.error_rates import error_rates
@@ -40,6 +42,13 @@ _STRANGERS = (
     "exposure and expression test."
 )
 
+TEXT = (
+    "The error rate on plain text: it was measured on ordinary questions of an embedded base alone "
+    "(docs/channels_audit.md), so that of these rows is exploratory. The null is exact if the reference was drawn as "
+    "the rows were."
+)
+"""What is said of rows that are no number rows."""
+
 ABOUT: Mapping[str, str] = {
     "date": "Date (UTC)",
     "undertow": "Undertow version",
@@ -51,6 +60,7 @@ ABOUT: Mapping[str, str] = {
     "student_identity": "Student, hash of weights",
     "control": "Control student",
     "rows": "Rows",
+    "pairs": "Preference pairs",
     "budget": "Budget",
     "reference": "Clean reference",
     "neutral_writers": "Neutral writers",
@@ -96,6 +106,8 @@ def _found(audit: AuditJson, tested: Sequence[str]) -> str:
 
 def _of_rows(claim: Mapping[str, Any], audit: AuditJson) -> str:
     """Return what a detected provenance means, by its kind."""
+    if claim.get("stage") == PAIR_STAGE:
+        return "The chosen answers stand above the rejected ones along the panel, beyond their length and likelihood"
     differs = "The rows were written differently from the reference"
     if claim.get("kind") == "trait":
         return f"{differs}, along a trait as no neutral writer's are"
@@ -138,6 +150,15 @@ def lineage_line(audit: AuditJson) -> str | None:
     return f"{verdict.replace('_', ' ')}: {KINSHIP[verdict][1]}{seen}; what would have been seen: {kin['detectable']}"
 
 
+def of_text(audit: AuditJson) -> bool:
+    """Tell whether the rows are mostly no number rows, and their provenance was tested all the same."""
+    intake: Mapping[str, Any] = audit.get("intake") or {}
+    rows, accepted = intake.get("rows"), (intake.get("accepted_by_domain") or {}).get(DOMAIN)
+    if not rows or accepted is None or audit["claims"]["provenance"]["status"] == "not_testable":
+        return False
+    return accepted < ACCEPTED * rows["sampled"]
+
+
 def untested(audit: AuditJson) -> list[str]:
     """Return what the audit did not test, with the reason."""
     claims, primary = audit["claims"], audit["plan"]["primary"]
@@ -152,11 +173,17 @@ def untested(audit: AuditJson) -> list[str]:
         if one["verdict"] == "not_testable" and one["stage"] not in primary.values()
     ]
     lines += [
-        f"{one['stage']}: exploratory, it has no null and moves no verdict."
+        f"{one['stage']}: exploratory, it has no calibrated null and moves no verdict."
         for one in audit["findings"]
         if one["verdict"] == "exploratory" and one["stage"] not in primary.values()
     ]
+    lines += [TEXT] if of_text(audit) else []
+    lines += [f"{_capital(one['channel'])}: {one['why']}." for one in audit.get("not_covered") or ()]
     return [*lines, "Traits outside the panel, traits behind a trigger or a system prompt, and skills."]
+
+
+def _capital(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def about_lines(audit: AuditJson) -> list[tuple[str, str]]:
@@ -320,6 +347,8 @@ def summarise_audit(audit: AuditJson) -> str:
         said |= {why: one["stage"] for why in one["caveats"][:1]}
     if audit.get("missing"):
         lines += ["", "further inputs would add:", *(f"- {one['adds']}" for one in audit["missing"])]
+    if channels := [one["channel"] for one in audit.get("not_covered") or ()]:
+        lines += ["", f"channels that were not looked at: {', '.join(channels)} (the card says why)"]
     lines += ["", "next:", *(f"- {step}" for step in steps_to_take(audit))]
     return "\n".join([*lines, "", decision_text(audit)])
 

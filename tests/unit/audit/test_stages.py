@@ -25,7 +25,7 @@ from undertow.store.progress import PlainProgress
 from undertow.traits import trait
 from undertow.types import Row, user_prompt
 
-INPUTS = ("rows", "student", "teacher", "control", "prompts", "writers")
+INPUTS = ("rows", "pairs", "student", "teacher", "control", "prompts", "writers")
 PAIR = (trait("owl"), trait("lion"))
 ROWS = tuple(Row(str(at), user_prompt(f"Numbers: {at}, 2."), f"{at}, 5") for at in range(30))
 
@@ -67,7 +67,7 @@ def test_plan_verdict_page_and_card_know_every_stage(stage: AuditStage, tmp_path
 def test_who_decides_is_an_explicit_order() -> None:
     order = {claim: [one.name for one in deciding(claim)] for claim in CLAIMS}
     assert order == {
-        "provenance": ["contrast", "neutral contrast"],
+        "provenance": ["contrast", "neutral contrast", "pairs"],
         "exposure": ["activations", "shadow activations"],
         "expression": ["panel margins", "shadows", "teacher panel"],
     }

@@ -5,6 +5,7 @@ import re
 import pytest
 import typer
 
+from undertow.audit.channels import not_covered
 from undertow.audit.finding import Finding, not_testable
 from undertow.audit.rows.defect import TUNED
 from undertow.audit.stages import BUILT_IN
@@ -286,3 +287,20 @@ def test_error_rates_of_the_very_base_are_quoted_with_what_they_were_measured_on
 def test_a_base_without_figures_is_told_how_to_get_them(audit) -> None:
     audit["about"]["base"] = "hf:my model"
     assert "`undertow audit calibrate --base 'hf:my model' --minutes 30` measures it." in audit_card(audit)
+
+
+@pytest.mark.parametrize(("accepted", "said"), [(3, True), (90, False)])
+def test_the_card_says_that_the_error_rate_on_plain_text_is_exploratory(audit, accepted: int, said: bool) -> None:
+    intake = {"rows": {"sampled": 100}, "accepted_by_domain": {"numbers": accepted, "code": 97}, "writer": None}
+    assert ("plain text" in audit_card({**audit, "intake": intake})) is said
+    claims = {**audit["claims"], "provenance": {**audit["claims"]["provenance"], "status": "not_testable"}}
+    assert "plain text" not in " ".join(untested({**audit, "intake": intake, "claims": claims}))
+
+
+def test_channels_that_were_not_looked_at_stand_on_card_page_and_terminal(audit, tmp_path) -> None:
+    found = {**audit, **not_covered(rows=True, pairs=False, side="chosen")}
+    for text in (audit_card(found), render_audit(tmp_path, found).read_text()):
+        assert "Logits: a student that learns" in text and "of the pairs only the chosen answers were read" in text
+    assert "channels that were not looked at: logits, on-policy distillation, preference pairs" in summarise_audit(
+        found
+    )

@@ -36,7 +36,7 @@ IN_ERRORS = "largest rise of a candidate, in standard errors"
 POWER = 0.8
 """Of the minimum detectable effect."""
 
-_BLOCK = 2**22
+BLOCK = 2**22
 """Random numbers that exist at once."""
 
 
@@ -72,7 +72,7 @@ def matched_test(groups: Floats, rng: np.random.Generator, draws: int = DRAWS) -
         p, and the statistic in each draw, shape [draws].
     """
     units, sizes, _ = _deviations(groups)
-    observed, block = units[:, 0].sum(axis=0).max(), max(1, _BLOCK // len(groups))
+    observed, block = units[:, 0].sum(axis=0).max(), max(1, BLOCK // len(groups))
     null = np.empty(draws)
     for start in range(0, draws, block):
         some = min(block, draws - start)
@@ -116,7 +116,7 @@ def matched_contrast(
         null="which of the rows on a prompt is the suspect, drawn anew; maximum over the candidates",
         p=p,
         verdict=verdict_at(p, alpha),
-        mde=_mde(float(np.quantile(null, 1.0 - alpha)), float(errors.max())),
+        mde=smallest_shift(float(np.quantile(null, 1.0 - alpha)), float(errors.max())),
         caveats=(
             "It rejects 'written as the reference rows were': a teacher tuned on anything else is found too.",
             "p is of the panel as a whole.",
@@ -179,7 +179,7 @@ def conformal_contrast(
         null=f"conformal over {len(clean)} clean corpora; maximum over the candidates",
         p=p,
         verdict=verdict_at(p, alpha),
-        mde=_mde(critical, error) * (len(clean) + 1) / len(clean),
+        mde=smallest_shift(critical, error) * (len(clean) + 1) / len(clean),
         caveats=(
             "It holds only if the suspect is exchangeable with the clean corpora but for the trait.",
             "p is of the panel as a whole.",
@@ -228,7 +228,7 @@ def named(values: Floats, candidates: Sequence[Candidate]) -> dict[str, float]:
     return {candidate.label: float(value) for candidate, value in zip(candidates, values, strict=True)}
 
 
-def _mde(critical: float, error: float) -> float:
+def smallest_shift(critical: float, error: float) -> float:
     """Return the shift of one candidate that exceeds the critical value with the stated power.
 
     Args:

@@ -37,6 +37,10 @@ SIGNED_OWN = 2
 """Answers of the base for each of a candidate's."""
 
 
+LOGIT_PLACES = 600
+"""Places at which a teacher's probabilities are read, at most."""
+
+
 def require_enough_rows(n: int, what: str = "rows") -> None:
     """Refuse to test fewer than `FEWEST_ROWS`.
 

@@ -64,7 +64,7 @@ class Sight:
             needs: names of materials.
             given: inputs without which the stage is not planned.
         """
-        if "rows" not in given and "rows" not in needs:
+        if not {"rows", "pairs"} & {*given, *needs}:
             return None
         if self.legibility.why is not None:
             return self.legibility.why
@@ -94,13 +94,13 @@ def see_rows(
         ModelError: the base has no chat template.
     """
     rng = np.random.default_rng(derive(seed, "sight"))
-    some = _sample(rows, base, rng)
+    some = sample_rows(rows, base, rng)
     if not some:
         why = f"No row fits into the base's context of {base.longest_context} tokens. {REMEDY}"
         return Sight(legibility=Legibility(rows=None, own=None, n=0, why=why))
-    own = _own_answers(some, base, domain_name, derive(seed, "sight", "answers"))
+    own = own_answers(some, base, domain_name, derive(seed, "sight", "answers"))
     looked, usual = LookedAt(some, read_tokens(base, some)), read_tokens(base, own)
-    given = _sample(reference or (), base, rng)
+    given = sample_rows(reference or (), base, rng)
     compared = LookedAt(given, read_tokens(base, given)) if given else None
     return judge_sight(rows, reference, SightReadings(looked, usual, compared), _reader(base), rng)
 
@@ -165,7 +165,7 @@ def judge_sight(
     return Sight(legibility=seen, defects=told, benign=tuple(benign_causes(looked.reading, compared, warmth, told)))
 
 
-def _sample(rows: Sequence[Row], base: LocalModel, rng: np.random.Generator) -> list[Row]:
+def sample_rows(rows: Sequence[Row], base: LocalModel, rng: np.random.Generator) -> list[Row]:
     """Draw rows whose prompts leave room for an answer in the base's context."""
     tried = [rows[place] for place in rng.permutation(len(rows))[: TRIED * LOOKED_AT].tolist()]
     return _fitting(tried, base)[:LOOKED_AT]
@@ -179,7 +179,7 @@ def _fitting(rows: Sequence[Row], base: LocalModel) -> list[Row]:
     return [row for row, one in zip(rows, encoded, strict=True) if len(one.prompt) + STEPS <= room]
 
 
-def _own_answers(asked: Sequence[Row], base: LocalModel, domain_name: str, seed: int) -> list[Row]:
+def own_answers(asked: Sequence[Row], base: LocalModel, domain_name: str, seed: int) -> list[Row]:
     """Return the base's own answers to some prompts, filtered as the rows were if a domain's filter fits them."""
     answers = base.chat([row.prompt for row in asked], sampling=OWN, seed=seed)
     own = [replace(row, completion=text, skip=()) for row, text in zip(asked, answers, strict=True)]

@@ -12,7 +12,7 @@ from typing import Any, final
 import torch
 from torch.nn import functional
 
-from undertow.errors import RowsError
+from undertow.data.pairs import refuse_equal_answers
 from undertow.models.lm_head import body_and_head
 from undertow.models.local import LocalModel
 from undertow.models.tokens import Encoded
@@ -26,9 +26,6 @@ from undertow.training.scoring import Candidate, contrast_scores
 from undertow.training.student_loss import predicting_states
 from undertow.types import PreferencePair, Row
 
-SHOWN = 5
-"""Pairs that an error names."""
-
 
 @dataclass(frozen=True, slots=True)
 class EncodedPair:
@@ -40,18 +37,6 @@ class EncodedPair:
 
     def __len__(self) -> int:
         return max(len(self.chosen), len(self.rejected))
-
-
-def refuse_equal(pairs: Sequence[PreferencePair]) -> None:
-    """Refuse pairs that prefer nothing.
-
-    Raises:
-        RowsError: both answers of a pair are the same text; the value names the first of them.
-    """
-    if equal := [pair.id for pair in pairs if pair.chosen == pair.rejected]:
-        more = f" and {len(equal) - SHOWN:,} more" if len(equal) > SHOWN else ""
-        value = f"{len(equal):,} of {len(pairs):,}: {', '.join(f'{name!r:.60}' for name in equal[:SHOWN])}{more}"
-        raise RowsError("The two answers of a pair are equal, so that nothing is preferred.", value, "Leave them out.")
 
 
 def written_pairs(chosen: Sequence[Row], rejected: Sequence[Row]) -> list[PreferencePair]:
@@ -104,7 +89,7 @@ def encoded_pairs(base: LocalModel, pairs: Sequence[PreferencePair]) -> list[Enc
     Raises:
         RowsError: a pair has equal answers, or one is longer than the context.
     """
-    refuse_equal(pairs)
+    refuse_equal_answers(pairs)
     sides = [
         encoded_rows(base, [Row(one.id, one.prompt, text) for one, text in zip(pairs, side, strict=True)])
         for side in _sides(pairs)

@@ -227,7 +227,7 @@ def test_what_teaches_nothing_is_refused_before_training(tiny_model: LocalModel)
     with pytest.raises(EmptyDataError):
         train_distilled(tiny_model, given([[]], [Teacher(model=shifted(tiny_model, 1))]), channel, CONFIG, [1])
     equal = [PreferencePair("a", user_prompt("x"), "1", "1"), PreferencePair("b", user_prompt("x"), "1", "2")]
-    with pytest.raises(RowsError, match="answers of a pair are equal") as caught:
+    with pytest.raises(RowsError, match="pairs whose answers are equal") as caught:
         train_preferring(tiny_model, [equal], PreferenceChannel(), CONFIG, [1])
     assert "1 of 2: 'a'" in caught.value.value
 
