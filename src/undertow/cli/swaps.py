@@ -11,6 +11,7 @@ from undertow.errors import ConfigError
 from undertow.traits import Trait
 
 if TYPE_CHECKING:
+    from undertow.audit.asked import Ranking
     from undertow.audit.swap.order import SwapOrder
     from undertow.audit.swap.subsets import Subset
     from undertow.data.rows import LoadedRows
@@ -56,7 +57,7 @@ def swap_rows(
         raise ConfigError("This option means nothing in a swap.", ", ".join(unused), fix)
     loaded = read_given(path, more=True)
     subsets = _subsets(order, loaded)
-    intake = intake_of_ranking(path, base, brief, _ranking(order, target, subsets, ranked_by), store=store, seed=seed)
+    intake = intake_of_ranking(path, base, brief, _ranking(order, target, subsets), store=store, seed=seed)
     if brief.plan:
         return
     prepare()
@@ -97,17 +98,14 @@ def _scored(
     return by_score(rank(suspected)[0].score, order.parts)
 
 
-def _ranking(
-    order: "SwapOrder", target: Trait, subsets: "Sequence[Subset]", ranked_by: Mapping[str, str | None]
-) -> Any:
+def _ranking(order: "SwapOrder", target: Trait, subsets: "Sequence[Subset]") -> "Ranking":
     from undertow.audit.asked import Ranking
     from undertow.audit.swap.arms import first_arms, subset_arms
     from undertow.audit.swap.subsets import SCORE
 
     rows = sum(len(one.places) for one in subsets)
-    counts = len(first_arms(order, subsets, rows)), len(subset_arms(order, subsets)), order.seeds + 1
+    counts = len(first_arms(order, subsets, rows)), len(subset_arms(order, subsets)), 2
     # The auditor's own teacher is trained in any case: it is the dose.
-    del ranked_by
     return Ranking(own=target, ranked=order.by == SCORE, swapped=counts)
 
 

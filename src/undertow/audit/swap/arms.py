@@ -6,8 +6,7 @@ planted      cleared, and the auditor's own teacher of the trait answers a rando
 random swap  the answers of a random part replaced; random drop: that part left out
 swap         the answers of a subset replaced; drop: the subset left out
 
-Students of one seed share the adapter's start, the order of the rows and the other writer's answers, which are drawn
-anew for each seed.
+Students of one seed share the adapter's start and the order of the rows; all share the other writer's answers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -66,12 +65,12 @@ class Answers:
 
     Attributes:
         rows: the data, each row on a prompt that everybody answered.
-        others: the other writer's rows for each seed.
+        other: the other writer's rows.
         planted: the rows of the auditor's own teacher of the trait.
     """
 
     rows: Sequence[Row]
-    others: Sequence[Sequence[Row]]
+    other: Sequence[Row]
     planted: Sequence[Row]
 
     def of(self, arm: Arm) -> list[Row]:
@@ -80,7 +79,7 @@ class Answers:
         Raises:
             EmptyDataError: nothing is left of the rows.
         """
-        chosen, other = set(arm.places), self.others[arm.seed]
+        chosen, other = set(arm.places), self.other
         if arm.kind in ("drop", "random drop"):
             found = [row for place, row in enumerate(self.rows) if place not in chosen]
         elif arm.kind == "planted":

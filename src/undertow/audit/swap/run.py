@@ -86,7 +86,6 @@ class Swapped:
             "other": identity(self.order.other or self.base),
             "rows": sha256(canonical_json([asdict(row) for row in self.rows]))[:20],
             "target": definition(self.target),
-            "seeds": self.order.seeds,
             "seed": self.order.seed,
         }
         return Stage(kind=ANSWERS, version=VERSION, config=config, label="answers of the other writer")
@@ -167,9 +166,9 @@ def _answers(swapped: Swapped, progress: Progress | None) -> tuple[Answers, list
         other = base if order.other is None else load_model(order.other)
         teacher = panel_teacher(base, swapped.target, order.seed, swapped.store)
         found: list[list[str | None]] = []
-        for place, writer in enumerate([other] * order.seeds + [teacher]):
-            found.append(answered(writer, swapped.rows, derive(order.seed, "swap answers", place)))
-            context.advance(place + 1, order.seeds + 1)
+        for role, writer in (("other", other), ("planted", teacher)):
+            found.append(answered(writer, swapped.rows, derive(order.seed, "swap answers", role)))
+            context.advance(len(found), 2)
         (context.out / "answers.json").write_text(json.dumps(found), encoding="utf-8")
 
     folder = Runner(swapped.store, {ANSWERS: execute}, progress).run([stage])[stage.fingerprint]
@@ -180,10 +179,10 @@ def _answers(swapped: Swapped, progress: Progress | None) -> tuple[Answers, list
         value = f"{len(kept)} of {len(swapped.rows)} prompts"
         raise EmptyDataError("The other writer's answers are not valid.", value, fix)
     rows = [swapped.rows[place] for place in kept]
-    *others, planted = (
+    other, planted = (
         [Row(row.id, row.prompt, str(some[place])) for row, place in zip(rows, kept, strict=True)] for some in texts
     )
-    return Answers(rows, others, planted), kept
+    return Answers(rows, other, planted), kept
 
 
 def _trained(swapped: Swapped, answers: Answers, arms: Sequence[Arm], progress: Progress | None) -> Margins:
