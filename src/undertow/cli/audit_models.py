@@ -76,9 +76,6 @@ def rows_command(
     if out is not None:
         refuse_replacing(out, path)
     target = chosen_trait(trait) if trait else None
-    ways = {"target": target, "student": student, "teacher": teacher}
-    if bool(student) == bool(teacher) and not (target and student is None):  # refused before anything is read
-        _suspected(rows=(), base=base, store=store, seed=seed, **ways)
     if swap is not None:
         from undertow.cli.swaps import swap_rows
 
@@ -86,6 +83,9 @@ def rows_command(
         brief = Brief(plan=plan, as_json=as_json)
         swap_rows(path, base, target, swap, {"student": student, "teacher": teacher}, unused, store, seed, brief)
         return
+    ways = {"target": target, "student": student, "teacher": teacher}
+    if bool(student) == bool(teacher) and not (target and student is None):  # refused before anything is read
+        _suspected(rows=(), base=base, store=store, seed=seed, **ways)
     from undertow.audit.asked import Ranking
 
     ranking = Ranking(own=None if student or teacher else target, confirmed=confirm)

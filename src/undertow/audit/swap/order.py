@@ -34,7 +34,7 @@ class SwapOrder:
     by: str
     parts: int = 10
     seeds: int = 3
-    randoms: int = 10
+    randoms: int = 8
     other: str | None = None
     drop: bool = True
     alpha: float = 0.05
