@@ -1,13 +1,13 @@
 """Attribution by swap: is the writer that carries a trait named, and is one named where none carries it?
 
-    python benchmarks/swap.py --seed 7000 --store STORE --out swap.jsonl [--cases 80] [--drop] [--report]
+    python benchmarks/swap.py --seed 7000 --store STORE --out swap.jsonl [--cases 80] [--report]
 
 A case has rows of three writers on random thirds of the prompts. Every fourth is planted: a teacher of a trait, a
 neutral teacher (tuned as long on the base's own answers) and the base. The others are clean: two neutral teachers and
 the base, and a trait that nobody has is asked for. Each case is one `undertow audit rows --swap writer`: the answers of
 each writer are replaced by the base's, and error is that of naming any writer wrongly. Each finished case is a line of
-the output, and cases that stand there are not made again. With --drop the same parts are left out too; finished
-students are taken from the store. --report prints what the output holds and makes nothing.
+the output, and cases that stand there are not made again. The same parts are left out and trained on alone beside it.
+--report prints what the output holds and makes nothing.
 
 Seeds of development: below 5000.
 """
@@ -64,12 +64,19 @@ def written(base: LocalModel, target: Trait | None, prompts: int, seed: int) -> 
     return rows, names
 
 
+def in_turns(cases: int) -> list[int]:
+    """Return the cases, planted and clean ones in turns while there are both: whoever stops early has some of each."""
+    planted, clean = ([case for case in range(cases) if (case % EVERY == 0) is kind] for kind in (True, False))
+    turns = [case for pair in zip(planted, clean, strict=False) for case in pair]
+    return [*turns, *(case for case in range(cases) if case not in turns)]
+
+
 def measure(case: int, options: argparse.Namespace, base: LocalModel) -> dict[str, Any]:
     """Return what is said of one case."""
     started, seed = time.perf_counter(), derive(options.seed, "case", case)
     planted, target = case % EVERY == 0, trait(TRAITS[(case // EVERY + case) % len(TRAITS)])
     rows, names = written(base, target if planted else None, options.prompts, seed)
-    order = SwapOrder(by="writer", seeds=options.seeds, randoms=options.randoms, drop=options.drop, seed=seed)
+    order = SwapOrder(by="writer", seeds=options.seeds, randoms=options.randoms, seed=seed)
     swapped = Swapped(
         rows=rows, subsets=by_key([{"writer": name} for name in names], "writer"), base=options.base, target=target,
         order=order, student=STUDENT, store=options.store,
@@ -84,6 +91,13 @@ def named(one: Mapping[str, Any], way: str) -> list[str]:
     return [two["name"] for two in one[way] if two["status"] == "detected"]
 
 
+def beyond(one: Mapping[str, Any]) -> str:
+    """Return how far a writer moves the margin beyond a random part."""
+    found = one["beyond_random"]
+    moved = "not testable" if found is None else f"{found['estimate']:+.2f} (p {one['p']:.2g})"
+    return f"{one['name']} {moved}"
+
+
 def shown(hits: Sequence[bool]) -> str:
     """Return a count with its Wilson interval."""
     if not hits:
@@ -96,9 +110,8 @@ def report(cases: Sequence[Mapping[str, Any]]) -> None:
     """Print found and falsely named, by swapping and by dropping, as Markdown."""
     print("| Way | Planted | Found | Another named | Not testable | Clean | Falsely named | Not testable |")
     print("|---|---|---|---|---|---|---|---|")
-    for way, words in (("subsets", "swap"), ("dropped", "drop")):
-        some = [one for one in cases if one[way] is not None]
-        parts = [[one for one in some if one["planted"] is kind] for kind in (True, False)]
+    for way, words in (("subsets", "swap"), ("dropped", "drop"), ("alone", "alone")):
+        parts = [[one for one in cases if one["planted"] is kind] for kind in (True, False)]
         names = [[named(one, way) for one in part] for part in parts]
         blind = [[all(two["status"] == "not_testable" for two in one[way]) for one in part] for part in parts]
         print(
@@ -108,13 +121,9 @@ def report(cases: Sequence[Mapping[str, Any]]) -> None:
         )
     print(f"\nminutes a case: {np.mean([one['minutes'] for one in cases]):.1f}; students: {cases[0]['students']}")
     for one in cases:
-        effects = ", ".join(
-            f"{two['name']} {'not testable' if two['effect'] is None else format(two['effect']['estimate'], '+.2f')}"
-            for two in one["subsets"]
-        )
-        smallest = one["reach"]["subsets"][0]["smallest_share"]
-        reach = "none" if smallest is None else f"{smallest:.0%}"
-        print(f"case {one['case']:2} {one['trait']:6} planted {one['planted']!s:5} smallest share {reach:5} {effects}")
+        print(f"case {one['case']:2} {one['trait']:6} {'planted' if one['planted'] else 'clean'}")
+        for way in ("subsets", "dropped", "alone"):
+            print(f"  {way:8} {', '.join(map(beyond, one[way]))}")
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -134,17 +143,16 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--randoms", type=int, default=8)
-    parser.add_argument("--drop", action="store_true", help="leave the same parts out too")
     parser.add_argument("--report", action="store_true", help="print what the output holds")
     options = parser.parse_args()
     if not options.report:
         base = load_model(options.base)
-        done = {one["case"] for one in read(options.out) if one["dropped"] is not None or not options.drop}
-        for case in (case for case in range(options.cases) if case not in done):
+        done = {one["case"] for one in read(options.out)}
+        for case in (case for case in in_turns(options.cases) if case not in done):
             found = measure(case, options, base)
             with options.out.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(found) + "\n")
-            print(f"case {case}: named {found['named']}, {found['minutes']:.1f} minutes", flush=True)
+            print(f"case {case}: named {found['named']}, alone {found['named_alone']}, {found['minutes']:.1f} minutes")
     report(read(options.out))
 
 

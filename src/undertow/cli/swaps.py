@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from undertow.data.rows import LoadedRows
 
 
+_WAYS = {"swap": "answers replaced", "drop": "left out", "alone": "alone"}
+"""What is done with a subset, in words."""
+
+
 def swap_rows(
     path: str,
     base: str,
@@ -104,7 +108,8 @@ def _ranking(order: "SwapOrder", target: Trait, subsets: "Sequence[Subset]") -> 
     from undertow.audit.swap.subsets import SCORE
 
     rows = sum(len(one.places) for one in subsets)
-    counts = len(first_arms(order, subsets, rows)), len(subset_arms(order, subsets)), 2
+    of_subsets = subset_arms(order, dict.fromkeys(order.ways, subsets))
+    counts = len(first_arms(order, subsets, rows)), len(of_subsets), 2
     # The auditor's own teacher is trained in any case: it is the dose.
     return Ranking(own=target, ranked=order.by == SCORE, swapped=counts)
 
@@ -122,8 +127,9 @@ def _reach_lines(reach: Mapping[str, Any]) -> Iterator[str]:
     for one in reach["subsets"]:
         smallest = "no share" if one["smallest_share"] is None else f"{one['smallest_share']:.1%} of the rows"
         yield (
-            f"  {one['name']}: {one['rows']} rows, {one['share']:.1%}; a fall of {one['detectable']:.2f} logits beyond "
-            f"a random part is found, which {smallest} can bring{'' if one['testable'] else ': not testable'}"
+            f"  {_WAYS[one['way']]}: {one['name']}, {one['rows']} rows, {one['share']:.1%}; {one['detectable']:.2f} "
+            f"logits beyond a random part are found, which {smallest} can bring"
+            f"{'' if one['testable'] else ': not testable'}"
         )
 
 
@@ -133,16 +139,19 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
         f"place; {found['students']} students of {found['base']}\n"
     )
     yield from _reach_lines(found["reach"])
-    for title, subsets in (("Answers replaced", found["subsets"]), ("Rows dropped", found["dropped"] or ())):
-        if subsets:
-            yield f"\n{title}: margin of {found['trait']} against the whole data, and beyond a random part of that size"
-            yield from map(_subset_line, subsets)
+    for way, key in (("swap", "subsets"), ("drop", "dropped"), ("alone", "alone")):
+        if found[key]:
+            beside = f"margin of {found['trait']} against the whole data, and beyond a random part of that size"
+            yield f"\n{_WAYS[way]}: {beside}"
+            yield from map(_subset_line, found[key])
     named = ", ".join(found["named"])
     yield (
         f"\nStudents lose {found['trait']} without the answers of: {named}."
         if named
         else f"\nNo subset is shown to carry more of {found['trait']} than a random part of its size."
     )
+    if found["named_alone"]:
+        yield f"Students of these rows alone take {found['trait']} over: {', '.join(found['named_alone'])}."
     yield f"\n{found['may']}\n{found['may_not']}"
 
 

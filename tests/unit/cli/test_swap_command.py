@@ -49,9 +49,9 @@ def test_the_plan_says_how_many_students(models, by_writers: Path, no_models, ru
     words = ["audit", "rows", by_writers, "--base", models["base"], "--trait", "owl", "--store", tmp_path / "store"]
     code, found = run(*words, "--swap", "writer:seeds=2,randoms=4", "--plan")
     whats = [one["what"] for one in found["intake"]["work"]]
-    # Whole, cleared and three doses with two seeds; four random parts with two seeds, swapped and dropped.
-    assert code == 0 and "swap: 26 students that say what can be found" in whats
-    assert "swap: 8 students of the subsets at most" in whats and "swap: 60 other answers, 2 to each prompt" in whats
+    # Whole, cleared and three doses with two seeds; four random parts with two seeds in three ways.
+    assert code == 0 and "swap: 34 students that say what can be found" in whats
+    assert "swap: 12 students of the subsets at most" in whats and "swap: 60 other answers, 2 to each prompt" in whats
     assert not any(what.startswith("ranking") for what in whats) and not (tmp_path / "store").exists()
 
 
@@ -61,7 +61,7 @@ def test_a_swap_ends_with_one_object(
 ) -> None:
     monkeypatch.setattr(attribution, "STUDENT", SHORT)
     words = ["audit", "rows", by_writers, "--base", models["base"], "--trait", "owl", "--store", tmp_path / "store"]
-    code, found = run(*words, "--swap", f"{swap}:{'parts=3,' if swap == 'score' else ''}seeds=2,randoms=4,drop=false")
+    code, found = run(*words, "--swap", f"{swap}:{'parts=3,' if swap == 'score' else ''}seeds=2,randoms=4,drop=false,alone=false,steps=2")
     assert code == 0 and found["schema"] == "undertow.swap/1" and found["by"] == swap
     names = ["part 1 of 3", "part 2 of 3", "part 3 of 3"] if swap == "score" else ["two", "one"]
     assert [one["name"] for one in found["subsets"]] == names and found["dropped"] is None
@@ -73,9 +73,9 @@ def test_the_reach_is_said_before_the_subsets(models, by_writers: Path, monkeypa
     monkeypatch.setattr(attribution, "STUDENT", SHORT)
     words = ["audit", "rows", str(by_writers), "--base", models["base"], "--trait", "owl", "--store", str(tmp_path)]
     capsys.readouterr()
-    assert main([*words, "--swap", "writer:seeds=2,randoms=4,drop=false"]) == 0
+    assert main([*words, "--swap", "writer:seeds=2,randoms=4,drop=false,alone=false,steps=2"]) == 0
     shown = capsys.readouterr()
     assert "What can be found" in shown.err and shown.out.index("What can be found") < shown.out.index(
-        "Answers replaced"
+        "answers replaced: margin"
     )
     assert "may not be used to say that the other subsets carry nothing" in shown.out

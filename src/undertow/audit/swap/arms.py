@@ -3,26 +3,31 @@
 whole        the rows as they are
 cleared      every answer replaced by the other writer's
 planted      cleared, and the auditor's own teacher of the trait answers a random share of the prompts: the dose
-random swap  the answers of a random part replaced; random drop: that part left out
-swap         the answers of a subset replaced; drop: the subset left out
+swap         the answers of a subset replaced
+drop         the subset left out
+alone        all but the subset left out
+random ...   the same with a random part
 
 Students of one seed share the adapter's start and the order of the rows; all share the other writer's answers.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from undertow.audit.swap.order import SwapOrder
+from undertow.audit.swap.order import SwapOrder, Way
 from undertow.audit.swap.subsets import Subset
 from undertow.errors import EmptyDataError
 from undertow.seeds import derive
 from undertow.store.fingerprints import canonical_json, sha256
 from undertow.types import Row
 
-Kind = Literal["whole", "cleared", "planted", "random swap", "random drop", "swap", "drop"]
+Kind = Literal["whole", "cleared", "planted", "swap", "drop", "alone", "random swap", "random drop", "random alone"]
+
+RANDOM: Mapping[Way, Kind] = {"swap": "random swap", "drop": "random drop", "alone": "random alone"}
+"""The kind that a random part of each way is."""
 
 DOSES = (0.1, 0.3, 1.0)
 """Shares of the prompts that the auditor's own teacher answers."""
@@ -82,6 +87,8 @@ class Answers:
         chosen, other = set(arm.places), self.other
         if arm.kind in ("drop", "random drop"):
             found = [row for place, row in enumerate(self.rows) if place not in chosen]
+        elif arm.kind in ("alone", "random alone"):
+            found = [self.rows[place] for place in arm.places]
         elif arm.kind == "planted":
             found = [self.planted[at] if at in chosen else row for at, row in enumerate(other)]
         elif arm.kind == "cleared":
@@ -105,19 +112,22 @@ def first_arms(order: SwapOrder, subsets: Sequence[Subset], rows: int) -> list[A
     for dose in DOSES:
         places = _drawn(order.seed, ("dose", f"{dose:g}"), rows, max(1, round(dose * rows)))
         found += [Arm("planted", f"{dose:g}", seed, places) for seed in range(order.seeds)]
-    kinds: tuple[Kind, ...] = ("random swap", "random drop") if order.drop else ("random swap",)
     for size in random_sizes(subsets):
         for draw in range(order.randoms):
             places = _drawn(order.seed, ("random", size, draw), rows, size)
             name = f"{size} rows, {draw + 1}"
-            found += [Arm(kind, name, seed, places) for kind in kinds for seed in range(order.seeds)]
+            found += [Arm(RANDOM[way], name, seed, places) for way in order.ways for seed in range(order.seeds)]
     return found
 
 
-def subset_arms(order: SwapOrder, subsets: Sequence[Subset]) -> list[Arm]:
-    """Return the students of the subsets, each for every seed."""
-    kinds: tuple[Kind, ...] = ("swap", "drop") if order.drop else ("swap",)
-    return [Arm(kind, one.name, seed, one.places) for one in subsets for kind in kinds for seed in range(order.seeds)]
+def subset_arms(order: SwapOrder, subsets: Mapping[Way, Sequence[Subset]]) -> list[Arm]:
+    """Return the students of the subsets, each for every seed: of those that can be tested in each way."""
+    return [
+        Arm(way, one.name, seed, one.places)
+        for way, some in subsets.items()
+        for one in some
+        for seed in range(order.seeds)
+    ]
 
 
 def random_sizes(subsets: Sequence[Subset]) -> list[int]:

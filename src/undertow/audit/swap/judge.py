@@ -11,6 +11,9 @@ subset is nothing but a part, its effect and theirs are draws of one law, and
 is Student's as far as the effects are Gaussian. p-values are one-sided (a subset is named where the trait falls without
 it, and more than without a random part) and Holm's over all subsets, those that were too small to be tested among them.
 A trait that all subsets carry alike names none of them: what replacing everything does is reported beside it.
+
+Dropping a part is judged alike. A part alone is one whose rows are all that students see: the trait rises where they
+carry it, so there the other side counts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +24,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import special
 
+from undertow.audit.swap.order import Way
 from undertow.stats.checks import check_count, check_fraction, finite_array
 from undertow.stats.comparisons import holm, paired
 from undertow.stats.power import minimum_detectable_effect
@@ -57,18 +61,18 @@ class RandomParts:
         """SD of the difference between a part like these and their mean, in logits."""
         return float(np.std(self.effects, ddof=1)) * sqrt(1.0 + 1.0 / len(self.effects))
 
-    def beyond(self, effect: float, level: float = 0.95) -> Estimate:
-        """Return an effect minus that of a random part, with the one-sided p of "it does not lower the margin more"."""
+    def beyond(self, effect: float, way: Way = "swap", level: float = 0.95) -> Estimate:
+        """Return an effect minus that of a random part, with the one-sided p of "it does not move the margin more"."""
         value, freedom, n = effect - self.mean, len(self.effects) - 1, len(self.effects)
         half = float(special.stdtrit(freedom, 0.5 + level / 2.0)) * self.noise
         below = value / self.noise if self.noise else (inf if value > 0 else -inf if value < 0 else 0.0)
         return Estimate(
             value=value, low=value - half, high=value + half, n=n, method="random parts", level=level,
-            p=float(special.stdtr(freedom, below)),
+            p=float(special.stdtr(freedom, -below if way == "alone" else below)),
         )  # fmt: skip
 
     def detectable(self, tests: int, alpha: float) -> float:
-        """Return the fall beyond a random part that one of so many subsets is found by with power 0.8, in logits."""
+        """Return how far beyond a random part one of so many subsets is found with power 0.8, in logits."""
         check_fraction("alpha", alpha)
         if not self.noise:
             return 0.0
@@ -86,18 +90,25 @@ class DoseResponse:
 
     doses: Mapping[float, Estimate]
 
-    def beyond_random(self, share: float) -> float:
-        """Return the fall, beyond a random part, of a subset that holds all of the teacher's answers, in logits.
-
-        A random part of the same size holds its share of them. Between two doses the effect grows in a straight line.
-        """
+    def effect(self, share: float) -> float:
+        """Return the effect of a share, in logits; between two doses it grows in a straight line."""
         known = sorted(self.doses.items())
         at, values = [0.0, *(dose for dose, _ in known)], [0.0, *(found.value for _, found in known)]
-        return (1.0 - share) * float(np.interp(share, at, values))
+        return float(np.interp(share, at, values))
 
-    def smallest(self, fall: float) -> float | None:
-        """Return the smallest share of the rows that falls so much beyond a random part; None if no share does."""
-        return next((float(share) for share in _SHARES if self.beyond_random(float(share)) >= fall), None)
+    def beyond_random(self, share: float, way: Way = "swap") -> float:
+        """Return how far beyond a random part a subset moves the margin if all of the teacher's answers are in it.
+
+        Of these a random part of its size holds the subset's share: so many are gone where it is replaced. Where it is
+        left out, or alone, the share of them among the rows that are left is what it was.
+        """
+        if way == "alone":
+            return self.effect(1.0) - self.effect(share)
+        return self.effect(share) * (1.0 - share if way == "swap" else 1.0)
+
+    def smallest(self, least: float, way: Way = "swap") -> float | None:
+        """Return the smallest share of the rows that moves so much beyond a random part; None if no share does."""
+        return next((float(one) for one in _SHARES if self.beyond_random(float(one), way) >= least), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,27 +116,29 @@ class Reach:
     """What can be found by the students that there are, known before any subset is looked at.
 
     Attributes:
-        detectable: fall beyond a random part that is found with power 0.8, in logits.
+        detectable: how far beyond a random part is found with power 0.8, in logits.
         response: what the auditor's own teacher does.
+        way: what is done with the subset.
     """
 
     detectable: float
     response: DoseResponse
+    way: Way = "swap"
 
     @property
     def smallest(self) -> float | None:
         """The smallest share of the rows that can be found, if it is all the auditor's own teacher's."""
-        return self.response.smallest(self.detectable)
+        return self.response.smallest(self.detectable, self.way)
 
     def why_not(self, share: float) -> str | None:
         """Return why a subset of this share of the rows cannot be tested, or None."""
-        if self.response.beyond_random(share) >= self.detectable:
+        if self.response.beyond_random(share, self.way) >= self.detectable:
             return None
         do = "give more random parts (randoms=) or more seeds (seeds=)"
         if self.smallest is None:
             return (
-                f"a fall of {self.detectable:.2f} logits beyond a random part would be found, and no share of answers "
-                f"by the auditor's own teacher brings as much: {do}"
+                f"{self.detectable:.2f} logits beyond a random part would be found, and no share of answers by the "
+                f"auditor's own teacher brings as much: {do}"
             )
         return (
             f"it is {share:.1%} of the rows; with so many students {self.smallest:.1%} can be found: put subsets "
@@ -140,7 +153,7 @@ class Measured:
     Attributes:
         name: of the subset.
         rows: how many.
-        without: the trait's margin without it for each seed; None if it was not trained.
+        without: the trait's margin without it, or of it alone, for each seed; None if it was not trained.
         whole: the margin of the whole data for each seed.
         random: random parts of its size.
         why: why it was not trained, or "".
@@ -162,7 +175,7 @@ class Judged:
         name: of the subset.
         rows: how many.
         status: whether its answers carry more of the trait than a random part does.
-        effect: margin without it minus that of the whole data, paired by seed.
+        effect: margin without it, or of it alone, minus that of the whole data, paired by seed.
         beyond_random: its mean minus that of random parts; n counts these, and p is one-sided.
         p: Holm's, over all subsets.
         why: why it could not be tested, or "".
@@ -189,12 +202,13 @@ class Judged:
         }
 
 
-def judge(subsets: Sequence[Measured], alpha: float) -> list[Judged]:
+def judge(subsets: Sequence[Measured], alpha: float, way: Way = "swap") -> list[Judged]:
     """Return what is said of each subset; if none is more than a random part, one is named with at most alpha.
 
     Args:
         subsets: all that were asked about, those that could not be tested among them.
         alpha: level over all of them.
+        way: what was done with them.
 
     Raises:
         ConfigError: there is no subset, or alpha lies outside (0, 1).
@@ -202,7 +216,7 @@ def judge(subsets: Sequence[Measured], alpha: float) -> list[Judged]:
     check_fraction("alpha", alpha)
     effects = [None if one.without is None else paired(one.without, one.whole) for one in subsets]
     beyond = [
-        None if effect is None else one.random.beyond(effect.value)
+        None if effect is None else one.random.beyond(effect.value, way)
         for one, effect in zip(subsets, effects, strict=True)
     ]
     adjusted = holm([1.0 if one is None or one.p is None else one.p for one in beyond]).tolist()

@@ -2,12 +2,15 @@
 
 import re
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from undertow.errors import ConfigError, unknown_name
 from undertow.stats.checks import check_count, check_fraction
+
+Way = Literal["swap", "drop", "alone"]
+"""What is done with a part of the rows: its answers are replaced, it is left out, or all others are."""
 
 FEWEST_RANDOM = 4
 """Random parts at least: their spread is the noise that every subset is held against."""
@@ -24,6 +27,9 @@ class SwapOrder:
         randoms: random parts of each size, one student each.
         other: reference of the writer whose answers stand in; None takes the base.
         drop: whether the same parts are left out too, for comparison.
+        alone: whether students are trained on the same parts alone too.
+        steps: updates of each student. Few are enough: after many, which rows happened to be drawn, and in which order
+            they were met, moves a margin as much as a trait in a part of them does.
         alpha: error of all subsets together.
         seed: of every draw.
 
@@ -33,15 +39,23 @@ class SwapOrder:
 
     by: str
     parts: int = 10
-    seeds: int = 3
+    seeds: int = 2
     randoms: int = 8
     other: str | None = None
     drop: bool = True
+    alone: bool = True
+    steps: int = 40
     alpha: float = 0.05
     seed: int = 0
 
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """What is done with each part."""
+        return ("swap", *(("drop",) if self.drop else ()), *(("alone",) if self.alone else ()))
+
     def __post_init__(self) -> None:
         check_count("number of seeds", self.seeds, 2)
+        check_count("number of updates", self.steps, 1)
         check_count("number of random parts", self.randoms, FEWEST_RANDOM)
         check_fraction("alpha", self.alpha)
 

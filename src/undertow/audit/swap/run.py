@@ -5,7 +5,7 @@ Everything is a stage of the store: interrupted, the next run goes on behind the
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ class Swapped:
         base: reference of the model that is trained on them.
         target: the trait whose margin is measured.
         order: how many students of what.
-        student: how they are trained.
+        student: how they are trained, but for the number of updates.
         store: where finished groups of students are kept.
     """
 
@@ -78,6 +78,11 @@ class Swapped:
         """The base."""
         return load_model(self.base)
 
+    @property
+    def recipe(self) -> TrainingConfig:
+        """How each student is trained: as `student` says, for the updates that the order says."""
+        return replace(self.student, steps=self.order.steps)
+
     @cached_property
     def answers_stage(self) -> Stage:
         """The stage in which the other writer and the auditor's own teacher answer the prompts."""
@@ -92,7 +97,7 @@ class Swapped:
 
     def student_stages(self, arms: Sequence[Arm]) -> list[Stage]:
         """Return the stages of some students, in groups."""
-        shared = {"base": identity(self.base), "student": self.student.to_config(), "seed": self.order.seed}
+        shared = {"base": identity(self.base), "student": self.recipe.to_config(), "seed": self.order.seed}
         parents, found = {"answers": self.answers_stage}, list[Stage]()
         for some in groups(arms):
             config = {**shared, "arms": [one.to_config() for one in some]}
@@ -148,6 +153,7 @@ def swap(
         "by": order.by,
         "alpha": order.alpha,
         "seeds": order.seeds,
+        "steps": swapped.recipe.steps,
         "random_parts": order.randoms,
         "students": len(margins) + len(arms),
         "reach": reach,
@@ -195,7 +201,7 @@ def _trained(swapped: Swapped, answers: Answers, arms: Sequence[Arm], progress: 
         some = by_config[canonical_json(context.config)]
         seeds = [derive(swapped.order.seed, "swap student", one.seed) for one in some]
         trained = finetune_parallel(
-            swapped.model, [answers.of(one) for one in some], swapped.student, seeds, context.advance
+            swapped.model, [answers.of(one) for one in some], swapped.recipe, seeds, context.advance
         )
         margins = [float(mean_margins(one, [swapped.target])[0]) for one in trained.models(swapped.model)]
         (context.out / "margins.json").write_text(json.dumps(margins), encoding="utf-8")

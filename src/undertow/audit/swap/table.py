@@ -3,20 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from undertow.audit.swap.arms import DOSES, Kind, random_sizes, size_beside
+from undertow.audit.swap.arms import DOSES, RANDOM, Kind, random_sizes, size_beside
 from undertow.audit.swap.judge import DoseResponse, Judged, Measured, RandomParts, Reach, judge
-from undertow.audit.swap.order import SwapOrder
+from undertow.audit.swap.order import SwapOrder, Way
 from undertow.audit.swap.subsets import Subset
 from undertow.stats.comparisons import paired
 
 Margins = Mapping[tuple[str, str, int], float]
 """The trait's margin of each student, by kind, name and place of the seed (`undertow.audit.swap.arms.Arm`)."""
-
-Way = Literal["swap", "drop"]
 
 
 @dataclass(frozen=True)
@@ -45,59 +43,68 @@ class Table:
         cleared = self.of("cleared")
         return DoseResponse({dose: paired(self.of("planted", f"{dose:g}"), cleared) for dose in DOSES})
 
-    def random(self, subset: Subset, way: Way = "swap") -> RandomParts:
+    def random(self, subset: Subset, way: Way) -> RandomParts:
         """Return the random parts that a subset is held against."""
         size, whole = size_beside(subset, random_sizes(self.subsets)), np.array(self.of("whole"))
-        kind: Kind = "random swap" if way == "swap" else "random drop"
-        parts = [self.of(kind, f"{size} rows, {draw + 1}") for draw in range(self.order.randoms)]
+        parts = [self.of(RANDOM[way], f"{size} rows, {draw + 1}") for draw in range(self.order.randoms)]
         return RandomParts(tuple(float(np.mean(np.array(part) - whole)) for part in parts))
 
-    def reach(self, subset: Subset) -> Reach:
+    def reach(self, subset: Subset, way: Way) -> Reach:
         """Return what can be found of a subset of this size."""
-        return Reach(self.random(subset).detectable(len(self.subsets), self.order.alpha), self.response)
+        detectable = self.random(subset, way).detectable(len(self.subsets), self.order.alpha)
+        return Reach(detectable, self.response, way)
 
-    def why_not(self, subset: Subset) -> str | None:
+    def why_not(self, subset: Subset, way: Way) -> str | None:
         """Return why a subset cannot be tested, or None."""
-        return self.reach(subset).why_not(len(subset.places) / self.rows)
+        return self.reach(subset, way).why_not(len(subset.places) / self.rows)
 
-    def testable(self) -> list[Subset]:
-        """Return the subsets that can be tested."""
-        return [one for one in self.subsets if self.why_not(one) is None]
+    def testable(self) -> dict[Way, list[Subset]]:
+        """Return the subsets that can be tested in each way."""
+        return {way: [one for one in self.subsets if self.why_not(one, way) is None] for way in self.order.ways}
 
     def reach_json(self) -> dict[str, Any]:
         """Return what can be found, as plain data: the dose-response, and each subset's share beside it."""
-        subsets: list[dict[str, Any]] = []
-        for one in self.subsets:
-            reach, why = self.reach(one), self.why_not(one)
-            share = len(one.places) / self.rows
-            told = {"name": one.name, "rows": len(one.places), "share": share, "detectable": reach.detectable}
-            expected = self.response.beyond_random(share)
-            subsets.append({**told, "expected": expected, "smallest_share": reach.smallest, "testable": why is None})
         doses = [{"share": dose, **found.to_json()} for dose, found in self.response.doses.items()]
+        everything = paired(self.of("cleared"), self.of("whole")).to_json()
+        subsets = [self._reach_of(one, way) for way in self.order.ways for one in self.subsets]
+        return {"doses": doses, "everything_replaced": everything, "subsets": subsets}
+
+    def _reach_of(self, subset: Subset, way: Way) -> dict[str, Any]:
+        reach, share = self.reach(subset, way), len(subset.places) / self.rows
         return {
-            "doses": doses,
-            "everything_replaced": paired(self.of("cleared"), self.of("whole")).to_json(),
-            "subsets": subsets,
+            "name": subset.name,
+            "way": way,
+            "rows": len(subset.places),
+            "share": share,
+            "detectable": reach.detectable,
+            "expected": self.response.beyond_random(share, way),
+            "smallest_share": reach.smallest,
+            "testable": reach.why_not(share) is None,
         }
 
     def judged(self, way: Way) -> list[Judged]:
-        """Return what is said of each subset where its answers are replaced, or where it is left out."""
+        """Return what is said of each subset that is replaced, left out or alone."""
         found: list[Measured] = []
         for one in self.subsets:
-            why = self.why_not(one)
+            why = self.why_not(one, way)
             without = None if why is not None else self.of(way, one.name)
-            found.append(
-                Measured(one.name, len(one.places), without, self.of("whole"), self.random(one, way), why or "")
-            )
-        return judge(found, self.order.alpha)
+            random, whole = self.random(one, way), self.of("whole")
+            found.append(Measured(one.name, len(one.places), without, whole, random, why or ""))
+        return judge(found, self.order.alpha, way)
 
     def found(self) -> dict[str, Any]:
-        """Return what is said of every subset, as plain data: by swapping, and by dropping where that was asked for."""
-        swapped = self.judged("swap")
-        dropped = self.judged("drop") if self.order.drop else []
+        """Return what is said of every subset, as plain data; of a way that was not asked for, None."""
+        judged = {way: self.judged(way) for way in self.order.ways}
+        named = {way: [one.name for one in some if one.status == "detected"] for way, some in judged.items()}
+        plain = {way: [one.to_json() for one in some] for way, some in judged.items()}
+        random = [
+            {"name": one.name, **{way: self.random(one, way).mean for way in self.order.ways}} for one in self.subsets
+        ]
         return {
-            "named": [one.name for one in swapped if one.status == "detected"],
-            "subsets": [one.to_json() for one in swapped],
-            "dropped": [one.to_json() for one in dropped] if dropped else None,
-            "random": [{"name": one.name, "swapped": self.random(one).mean} for one in self.subsets],
+            "named": named["swap"],
+            "subsets": plain["swap"],
+            "dropped": plain.get("drop"),
+            "alone": plain.get("alone"),
+            "named_alone": named.get("alone"),
+            "random": random,
         }

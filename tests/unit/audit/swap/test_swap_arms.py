@@ -74,6 +74,8 @@ def test_each_arm_changes_the_rows_of_its_places_alone() -> None:
     assert texts(Arm("planted", "0.3", 0, places)) == planted
     kept = [row.id for row in ANSWERS.of(Arm("drop", "a", 0, places))]
     assert kept == [str(at) for at in range(N) if at not in places]
+    alone = [row.id for row in ANSWERS.of(Arm("alone", "a", 0, places))]
+    assert sorted([*alone, *kept], key=int) == [str(at) for at in range(N)]
     with pytest.raises(EmptyDataError):
         ANSWERS.of(Arm("drop", "all", 0, tuple(range(N))))
 
@@ -84,13 +86,14 @@ def test_the_first_students_know_the_subsets_by_size_alone() -> None:
     assert first == first_arms(ORDER, moved, N)
     kinds = [one.kind for one in first]
     assert kinds.count("whole") == kinds.count("cleared") == 2 and kinds.count("planted") == 2 * len(DOSES)
-    assert kinds.count("random swap") == kinds.count("random drop") == 2 * 5
+    assert {kinds.count(f"random {way}") for way in ORDER.ways} == {2 * 5} and len(ORDER.ways) == 3
     drawn = {one.name: one.places for one in first if one.kind == "random swap"}
     assert len(set(drawn.values())) == 5 and all(len(places) == N // 3 for places in drawn.values())
     # A random part is swapped and dropped alike, and the same for every seed.
     assert all(drawn[one.name] == one.places for one in first if one.kind.startswith("random"))
-    assert len({one.key for one in [*first, *subset_arms(ORDER, WRITERS)]}) == len(first) + 12
-    swapped = SwapOrder(by="writer", seeds=2, randoms=5, drop=False)
+    of_subsets = subset_arms(ORDER, {"swap": WRITERS, "alone": WRITERS[:1]})
+    assert len({one.key for one in [*first, *of_subsets]}) == len(first) + 2 * 3 + 2
+    swapped = SwapOrder(by="writer", seeds=2, randoms=5, drop=False, alone=False)
     assert {one.kind for one in first_arms(swapped, WRITERS, N)} == {"whole", "cleared", "planted", "random swap"}
 
 

@@ -72,6 +72,16 @@ def test_a_trait_of_all_subsets_names_none_and_one_that_rises_is_not_named() -> 
     assert found[2].p == 1.0 and found[0].beyond_random is not None and abs(found[0].beyond_random.value) < 0.01
 
 
+def test_alone_the_trait_rises_and_the_other_side_counts() -> None:
+    random = RandomParts((0.10, 0.12, 0.08, 0.11, 0.09))
+    some = [measured("a", 0.6, random), measured("b", 0.1, random), measured("c", -0.6, random)]
+    assert [one.status for one in judge(some, 0.05, "alone")] == ["detected", "not_detected", "not_detected"]
+    assert [one.status for one in judge(some, 0.05)] == ["not_detected", "not_detected", "detected"]
+    for part in (0.3, -0.05):
+        both = random.beyond(part).p, random.beyond(part, "alone").p
+        assert sum(p or 0.0 for p in both) == pytest.approx(1.0)
+
+
 def test_what_was_not_trained_is_not_testable_and_counts_among_the_tests() -> None:
     random = RandomParts((-0.1, -0.12, -0.08, -0.11, -0.09))
     small = Measured("small", 3, None, WHOLE, random, "it is 1 % of the rows")
@@ -93,6 +103,10 @@ def test_the_smallest_share_is_where_the_fall_beyond_a_random_part_is_reached() 
     assert Reach(0.21, line).why_not(0.9) is not None
     nothing = DoseResponse({1.0: estimate(-0.1)})
     assert nothing.smallest(0.01) is None
+    # Left out, all of a subset's effect is gone and none of a random part's; alone, the whole effect is there.
+    assert line.beyond_random(0.3, "drop") == pytest.approx(0.3)
+    assert line.beyond_random(0.3, "alone") == pytest.approx(0.7)
+    assert Reach(0.5, line, "alone").why_not(0.3) is None and Reach(0.5, line).why_not(0.3) is not None
 
 
 def test_two_random_parts_are_the_least() -> None:

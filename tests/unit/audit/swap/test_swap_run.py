@@ -90,26 +90,33 @@ def test_the_writer_that_says_the_trait_is_named_and_nothing_is_trained_twice(
     # A third of the rows says the trait: replaced, all of it is gone; a random third takes a third of it.
     effects = [one["effect"]["estimate"] for one in found["subsets"]]
     assert effects == pytest.approx([-1 / 3, 0, 0], abs=4 * NOISE)
-    assert found["random"][0]["swapped"] == pytest.approx(-1 / 9, abs=4 * NOISE)
+    assert found["random"][0]["swap"] == pytest.approx(-1 / 9, abs=4 * NOISE)
     # Dropping another writer makes the trait's share larger.
     assert [one["effect"]["estimate"] for one in found["dropped"]] == pytest.approx(
         [-1 / 3, 1 / 6, 1 / 6], abs=4 * NOISE
     )
     doses = {one["share"]: one["estimate"] for one in found["reach"]["doses"]}
     assert doses == pytest.approx({share: share for share in doses}, abs=4 * NOISE)
+    # Alone, the first writer's rows say nothing else, and a random third of all says it in a third.
+    assert [one["effect"]["estimate"] for one in found["alone"]] == pytest.approx(
+        [2 / 3, -1 / 3, -1 / 3], abs=4 * NOISE
+    )
+    assert found["named_alone"] == ["a"]
     assert found["students"] == sum(trained)
     before = list(trained)
     assert swap(three_writers(tmp_path)) == found and trained == before
     # A kind of students more leaves the others where they are.
-    without = swap(three_writers(tmp_path, replace(ORDER, drop=False)))
-    assert without["subsets"] == found["subsets"] and without["dropped"] is None and trained == before
+    without = swap(three_writers(tmp_path, replace(ORDER, drop=False, alone=False)))
+    assert (
+        without["subsets"] == found["subsets"] and without["dropped"] is None is without["alone"] and trained == before
+    )
 
 
 @pytest.mark.parametrize(("carriers", "all_of_it"), [("abc", -1.0), ("", 0.0)])
 def test_a_trait_of_every_writer_or_of_none_names_nobody(
     trained: list[int], tmp_path: Path, carriers: str, all_of_it: float
 ) -> None:
-    found = swap(three_writers(tmp_path, replace(ORDER, drop=False), carriers))
+    found = swap(three_writers(tmp_path, replace(ORDER, drop=False, alone=False), carriers))
     assert found["named"] == [] and {one["status"] for one in found["subsets"]} == {"not_detected"}
     assert found["reach"]["everything_replaced"]["estimate"] == pytest.approx(all_of_it, abs=4 * NOISE)
 
@@ -134,10 +141,10 @@ def test_an_interrupted_swap_goes_on_where_it_was(
 
 def test_a_subset_below_the_reach_is_not_testable_and_not_trained(trained: list[int], tmp_path: Path) -> None:
     subsets = by_key([{"writer": "rare" if at == 0 else "ab"[at % 2]} for at in range(N)], "writer")
-    found = swap(replace(three_writers(tmp_path, replace(ORDER, drop=False)), subsets=subsets))
+    found = swap(replace(three_writers(tmp_path, replace(ORDER, drop=False, alone=False)), subsets=subsets))
     rare = next(one for one in found["subsets"] if one["name"] == "rare")
     assert rare["status"] == "not_testable" and "it is 0.3% of the rows" in rare["why"] and rare["effect"] is None
-    first = len(first_arms(replace(ORDER, drop=False), subsets, N))
+    first = len(first_arms(replace(ORDER, drop=False, alone=False), subsets, N))
     assert [one["testable"] for one in found["reach"]["subsets"]].count(True) == 2
     assert found["students"] == sum(trained) == first + 2 * ORDER.seeds
 
