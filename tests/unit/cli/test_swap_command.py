@@ -61,7 +61,11 @@ def test_a_swap_ends_with_one_object(
 ) -> None:
     monkeypatch.setattr(attribution, "STUDENT", SHORT)
     words = ["audit", "rows", by_writers, "--base", models["base"], "--trait", "owl", "--store", tmp_path / "store"]
-    code, found = run(*words, "--swap", f"{swap}:{'parts=3,' if swap == 'score' else ''}seeds=2,randoms=4,drop=false,alone=false,steps=2")
+    code, found = run(
+        *words,
+        "--swap",
+        f"{swap}:{'parts=3,' if swap == 'score' else ''}seeds=2,randoms=4,drop=false,alone=false,steps=2",
+    )
     assert code == 0 and found["schema"] == "undertow.swap/1" and found["by"] == swap
     names = ["part 1 of 3", "part 2 of 3", "part 3 of 3"] if swap == "score" else ["two", "one"]
     assert [one["name"] for one in found["subsets"]] == names and found["dropped"] is None

@@ -132,11 +132,14 @@ def swap(
         Plain data, schema undertow.swap/1.
 
     Raises:
-        EmptyDataError: fewer than half of the rows have an answer of everybody, or nothing is left of them.
+        EmptyDataError: fewer than half of the rows, or no row of a subset, have a valid answer of everybody.
         UserError: a model cannot be loaded, or the store cannot be used.
     """
     order, (answers, kept) = swapped.order, _answers(swapped, progress)
     subsets, n = tuple(among(swapped.subsets, kept)), len(answers.rows)
+    if gone := {one.name for one in swapped.subsets} - {one.name for one in subsets}:
+        fix = "Leave these rows out, or name a writer that answers their prompts as they do (other=)."
+        raise EmptyDataError("Nobody answered a prompt of this subset validly.", ", ".join(sorted(gone)), fix)
     margins = _trained(swapped, answers, first_arms(order, subsets, n), progress)
     before = Table(order, subsets, n, margins)
     reach = before.reach_json()

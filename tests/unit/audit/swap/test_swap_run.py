@@ -154,3 +154,12 @@ def test_a_writer_that_cannot_answer_is_refused(trained: list[int], tmp_path: Pa
     with pytest.raises(EmptyDataError, match="0 of 300 prompts"):
         swap(three_writers(tmp_path))
     assert not trained
+
+
+def test_a_subset_that_nobody_can_answer_is_refused_by_name(trained: list[int], tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(
+        running, "answered", lambda writer, rows, _: [None if at % 3 == 1 else "7" for at in range(len(rows))]
+    )
+    with pytest.raises(EmptyDataError, match="b"):
+        swap(three_writers(tmp_path))
+    assert not trained
