@@ -119,20 +119,23 @@ class Reach:
         detectable: how far beyond a random part is found with power 0.8, in logits.
         response: what the auditor's own teacher does.
         way: what is done with the subset.
+        least: share of the rows below which nothing is said, however strong the teacher is.
     """
 
     detectable: float
     response: DoseResponse
     way: Way = "swap"
+    least: float = 0.0
 
     @property
     def smallest(self) -> float | None:
         """The smallest share of the rows that can be found, if it is all the auditor's own teacher's."""
-        return self.response.smallest(self.detectable, self.way)
+        found = self.response.smallest(self.detectable, self.way)
+        return None if found is None else max(found, self.least)
 
     def why_not(self, share: float) -> str | None:
         """Return why a subset of this share of the rows cannot be tested, or None."""
-        if self.response.beyond_random(share, self.way) >= self.detectable:
+        if share >= self.least and self.response.beyond_random(share, self.way) >= self.detectable:
             return None
         do = "give more random parts (randoms=) or more seeds (seeds=)"
         if self.smallest is None:

@@ -17,6 +17,10 @@ Margins = Mapping[tuple[str, str, int], float]
 """The trait's margin of each student, by kind, name and place of the seed (`undertow.audit.swap.arms.Arm`)."""
 
 
+FEWEST_ALONE = 100
+"""Rows of a subset alone: of fewer, students were never tried, who see each of them again and again."""
+
+
 @dataclass(frozen=True)
 class Table:
     """What is known so far.
@@ -52,7 +56,7 @@ class Table:
     def reach(self, subset: Subset, way: Way) -> Reach:
         """Return what can be found of a subset of this size."""
         detectable = self.random(subset, way).detectable(len(self.subsets), self.order.alpha)
-        return Reach(detectable, self.response, way)
+        return Reach(detectable, self.response, way, FEWEST_ALONE / self.rows if way == "alone" else 0.0)
 
     def why_not(self, subset: Subset, way: Way) -> str | None:
         """Return why a subset cannot be tested, or None."""

@@ -106,6 +106,8 @@ def test_the_smallest_share_is_where_the_fall_beyond_a_random_part_is_reached() 
     # Left out, all of a subset's effect is gone and none of a random part's; alone, the whole effect is there.
     assert line.beyond_random(0.3, "drop") == pytest.approx(0.3)
     assert line.beyond_random(0.3, "alone") == pytest.approx(0.7)
+    few = Reach(0.5, line, "alone", least=0.2)
+    assert few.smallest == 0.2 and few.why_not(0.3) is None and "20.0%" in str(few.why_not(0.1))
     assert Reach(0.5, line, "alone").why_not(0.3) is None and Reach(0.5, line).why_not(0.3) is not None
 
 
