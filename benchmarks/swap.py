@@ -74,7 +74,7 @@ def in_turns(cases: int) -> list[int]:
 def measure(case: int, options: argparse.Namespace, base: LocalModel) -> dict[str, Any]:
     """Return what is said of one case."""
     started, seed = time.perf_counter(), derive(options.seed, "case", case)
-    planted, target = case % EVERY == 0, trait(TRAITS[(case // EVERY + case) % len(TRAITS)])
+    planted, target = case % EVERY == 0, trait(TRAITS[case // EVERY % len(TRAITS)])
     rows, names = written(base, target if planted else None, options.prompts, seed)
     order = SwapOrder(by="writer", seeds=options.seeds, randoms=options.randoms, seed=seed)
     swapped = Swapped(
