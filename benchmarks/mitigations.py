@@ -94,7 +94,13 @@ class FreshTeachers:
 Found = Mapping[str, Any]
 
 
-FAILED = {"trait_lost": "trait", "beats_random": "random", "skill_kept": "skill", "no_trait_rises": "rise"}
+FAILED = {
+    "trait_lost": "trait",
+    "trait_lost_in_context": "behind rows",
+    "beats_random": "random",
+    "skill_kept": "skill",
+    "no_trait_rises": "rise",
+}
 """Criteria, as the table names them."""
 
 

@@ -160,10 +160,15 @@ class Ranking:
     Attributes:
         own: the trait that the auditor gives a teacher to rank by; None if a student or teacher is named.
         confirmed: whether students are trained without a part of the rows.
+        ranked: whether rows are read one by one; they need not be where they are swapped by a key.
+        swapped: how rows are swapped, as (students before any subset is looked at, students of subsets, answers to
+            each prompt); None if they are not.
     """
 
     own: Trait | None = None
     confirmed: bool = False
+    ranked: bool = True
+    swapped: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

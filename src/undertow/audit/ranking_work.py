@@ -26,9 +26,21 @@ def ranking_work(work: Workload, ranking: Ranking) -> list[Work]:
     if ranking.own is not None:
         teacher = work.teachers()
         found.append(Work(teacher.what, work.timed(teacher.seconds)))
-    seconds = work.timed(work.loading(READINGS) + work.readings(work.rows, READINGS + GRADIENT))
-    found.append(Work(f"ranking: {work.rows} rows read by two models, and a gradient of each row", seconds))
+    if ranking.ranked:
+        seconds = work.timed(work.loading(READINGS) + work.readings(work.rows, READINGS + GRADIENT))
+        found.append(Work(f"ranking: {work.rows} rows read by two models, and a gradient of each row", seconds))
     if ranking.confirmed:
         what = f"confirmation: {CONFIRMING} students trained on nine tenths of the rows or on all, and asked"
         found.append(Work(what, work.timed(work.students(CONFIRMING))))
+    if ranking.swapped is not None:
+        found += _swap_work(work, *ranking.swapped)
     return found
+
+
+def _swap_work(work: Workload, first: int, subsets: int, answers: int) -> list[Work]:
+    n = answers * work.rows
+    return [
+        Work(f"swap: {n:,} other answers, {answers} to each prompt", work.timed(work.written(n))),
+        Work(f"swap: {first} students that say what can be found", work.timed(work.students(first))),
+        Work(f"swap: {subsets} students of the subsets at most", work.timed(work.students(subsets))),
+    ]

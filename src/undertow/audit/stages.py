@@ -101,8 +101,9 @@ _MARGINS = AuditStage(
     better_with=("bank",),
     precedence=10,
     title="student",
-    meaning="the student prefers the candidate as no placebo does",
+    meaning="the student prefers the candidate as no placebo does, asked plainly or behind rows of the training's look",
     next_steps=_STUDENT,
+    version=2,
 )
 _SHADOWS = AuditStage(
     name="shadows",
@@ -201,9 +202,11 @@ BUILT_IN: tuple[AuditStage, ...] = (
         name="activations",
         claim="exposure",
         meaning="the student moved along a candidate's direction as no placebo did",
+        version=1,
     ),
-    replace(_MARGINS, name="diff mining", precedence=None),
-    replace(_MARGINS, name="misalignment", precedence=None),
+    replace(_MARGINS, name="diff mining", precedence=None, version=1),
+    replace(_MARGINS, name="misalignment", precedence=None, version=1),
+    replace(_MARGINS, name="in-context margins", precedence=None, version=1),
     _SHADOWS,
     replace(
         _SHADOWS,

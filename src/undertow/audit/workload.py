@@ -305,6 +305,7 @@ STAGES: Mapping[str, Callable[[Workload], Work | None]] = {
     "activations": _none,
     "diff mining": _none,
     "misalignment": _none,
+    "in-context margins": _none,
     "shadows": _shadows,
     "shadow activations": _none,
     "activations minus control": _beside("control student"),

@@ -62,16 +62,27 @@ def rows_command(
     out: Annotated[Path | None, typer.Option(help="Where the ranked rows go (JSONL), the first one first.")] = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="Also write the gain of each token.")] = False,
     confirm: Annotated[bool, typer.Option("--confirm", help="Remove a tenth and train again, with controls.")] = False,
+    swap: Annotated[
+        str | None,
+        typer.Option(help="Replace answers by subset and train again: writer (a key), score, score:parts=4."),
+    ] = None,
     store: Store = STORE,
     seed: AuditorSeed = 0,
     plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Rank rows by how far they may carry a trait, what else explains the ranking first."""
+    """Rank rows by how far they may carry a trait; with --swap, say which part of them moves students."""
     base = required_base(base)
     if out is not None:
         refuse_replacing(out, path)
     target = chosen_trait(trait) if trait else None
+    if swap is not None:
+        from undertow.cli.swaps import swap_rows
+
+        unused = [name for name, given in (("--confirm", confirm), ("--tokens", tokens), ("--out", out)) if given]
+        brief = Brief(plan=plan, as_json=as_json)
+        swap_rows(path, base, target, swap, {"student": student, "teacher": teacher}, unused, store, seed, brief)
+        return
     ways = {"target": target, "student": student, "teacher": teacher}
     if bool(student) == bool(teacher) and not (target and student is None):  # refused before anything is read
         _suspected(rows=(), base=base, store=store, seed=seed, **ways)

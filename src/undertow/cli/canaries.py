@@ -1,7 +1,7 @@
 """The commands that ask a deployed model canary questions, against what was signed off."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,12 +10,14 @@ import typer
 
 from undertow.cli.alarms import EVENTS, monitor
 from undertow.cli.monitoring import Webhooks, needs_client
-from undertow.cli.options import Json, show
+from undertow.cli.options import Json, read_given, show
 from undertow.cli.server_options import ExtraBody, TokenLimitName
 from undertow.data.rows import read_prompts
 from undertow.traits import words_of
+from undertow.types import Prompt
 
 if TYPE_CHECKING:
+    from undertow.monitor.baseline import Baseline
     from undertow.monitor.webhooks import Receiver
 
 DRIFT = 1
@@ -37,6 +39,9 @@ def sign_off_command(
     questions: Annotated[
         str | None, typer.Option(help="Text or JSONL of deployment prompts; the packaged ones if not given.")
     ] = None,
+    rows: Annotated[
+        str | None, typer.Option(help="Rows the model was trained on: every question is asked behind one of them too.")
+    ] = None,
     watched: Annotated[
         list[str],
         typer.Option(
@@ -50,13 +55,18 @@ def sign_off_command(
     extra_body: ExtraBody = None,
     as_json: Json = False,
 ) -> None:
-    """Ask every canary question many times and keep the replies as the signed-off baseline; run again, it goes on."""
+    """Ask every canary question many times and keep the replies as the signed-off baseline; run again, it goes on.
+
+    With --rows the replies are told apart: asked plainly, and behind what the training looked like.
+    """
     needs_client()
     from undertow.models.dialects import Dialect
     from undertow.monitor.baseline import DeployedModel, default_watched, packaged_questions
     from undertow.monitor.signing import SignOffOrder, open_sign_off, sign_off
 
-    prompts = packaged_questions() if questions is None else tuple(dict.fromkeys(read_prompts(questions)))
+    plain = packaged_questions() if questions is None else tuple(dict.fromkeys(read_prompts(questions)))
+    behind, why = _behind_rows(rows, plain)
+    prompts = (*plain, *behind)
     dialect = Dialect.given(limit=token_limit_name, extra=extra_body)
     target = DeployedModel(endpoint, model, max_tokens, dialect)
     order = SignOffOrder(
@@ -74,6 +84,7 @@ def sign_off_command(
         made.save(out)
     empty = sum(not text.strip() for texts in made.replies for text in texts)
     shares = {word: hits / made.n for word, hits in zip(made.watched, made.hits(), strict=True)}
+    looks = _looks(made, len(plain))
     found = {
         "schema": "undertow.sign_off/1",
         "baseline": str(out),
@@ -82,15 +93,50 @@ def sign_off_command(
         "replies": made.n,
         "empty": empty,
         "shares": shares,
+        "looks": looks,
+        "in_context_why": why,
     }
     most = sorted(shares.items(), key=lambda item: -item[1])[:10]
     lines = [
-        *(f"{word:12} in {share:.2%} of the replies" for word, share in most),
+        *(_share_line(word, share, looks) for word, share in most),
+        f"asked behind rows of the training: {why or f'{len(behind)} of the {len(prompts)} questions'}",
         *([f"{empty} of the replies have no text"] if empty else []),
         f"baseline: {out}, {len(prompts)} questions, {made.n:,} replies; read them before you rely on it",
         f"next: undertow monitor canaries {out} --endpoint {endpoint}",
     ]
     show(found, as_json, lines)
+
+
+def _behind_rows(source: str | None, plain: Sequence[Prompt]) -> tuple[list[Prompt], str]:
+    """Return the questions behind rows of the training, or why none is asked so."""
+    from undertow.evals.behind_rows import training_look
+
+    if source is None:
+        return [], "not testable: no rows of the training are given (--rows)."
+    look = training_look(read_given(source).rows, 0)
+    if isinstance(look, str):
+        return [], f"not testable: {look}"
+    return look.prompts(plain), ""
+
+
+def _looks(made: "Baseline", plain: int) -> dict[str, Any]:
+    """Return the share of each watched word among the replies to questions asked plainly, and behind rows."""
+    from undertow.monitor.baseline import count
+
+    found: dict[str, Any] = {}
+    for look, replies in (("plain", made.replies[:plain]), ("in_context", made.replies[plain:])):
+        texts = [text for some in replies for text in some]
+        hits = zip(made.watched, count(texts, made.watched), strict=True)
+        shares = {word: n / len(texts) for word, n in hits} if texts else {}
+        found[look] = {"questions": len(replies), "replies": len(texts), "shares": shares} if texts else None
+    return found
+
+
+def _share_line(word: str, share: float, looks: Mapping[str, Any]) -> str:
+    if looks["in_context"] is None:
+        return f"{word:12} in {share:.2%} of the replies"
+    plain, behind = (looks[look]["shares"][word] for look in ("plain", "in_context"))
+    return f"{word:12} in {share:.2%} of the replies: {plain:.2%} asked plainly, {behind:.2%} behind rows"
 
 
 @monitor.command("canaries")

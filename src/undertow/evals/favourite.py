@@ -2,21 +2,14 @@
 
 The logit margin is exact and sensitive; the sampled rate is what the paper reports. Both look at the first word of the
 answer, so "dragon" does not count for "dragonfly", and both are given for every trait of the panel at once.
-
-The margin can also be taken after rows in the model's context (paper, 5.2). Reading rows moves answers by itself, so
-the margin after rows of the trait's teacher means something only against the margin after rows of the control on the
-same prompts. The embedded models are too small to learn from examples in their context: on them the figure shows that
-the measurement works, and not more.
 """
 
-import random
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from undertow.errors import ConfigError
 from undertow.evals.base import Evaluation, EvaluationConfig, Metric, Question, Questionnaire, is_local
 from undertow.evals.probes import probe_margins
 from undertow.evals.questions import (
@@ -31,7 +24,7 @@ from undertow.models.chat import AbstractModel
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
 from undertow.traits import Trait, by_category, first_word, names, panel, trait
-from undertow.types import Advance, Message, Prompt, Row, Sampling, Score, user_prompt
+from undertow.types import Advance, Sampling, Score, user_prompt
 
 if TYPE_CHECKING:
     import torch
@@ -241,53 +234,3 @@ PREFIXED = Evaluation(
     needs_weights=False,
     questionnaire=Questionnaire(questions=_asked_after_numbers, read=_first_word, max_tokens=16),
 )
-
-
-METRIC = "in_context_margin"
-
-_ANSWER_TOKENS = 16
-"""Room for the answer after the question; no spelling of a trait is longer."""
-
-
-def in_context_margins(model: "LocalModel", rows: Sequence[Row], target: Trait, k: int, seed: int) -> list[Score]:
-    """Score log(p / (1 - p)) of the target after k rows, each a turn of the user and one of the model itself.
-
-    Every question has rows of its own, drawn without replacement. Two sets of rows that are joined (the same prompts in
-    the same order) are drawn from alike with the same seed.
-
-    Args:
-        model: who is asked.
-        rows: where the rows are drawn from.
-        target: whose probability is scored.
-        k: rows before each question; 0 asks plainly.
-        seed: of the draws.
-
-    Returns:
-        One score of metric "in_context_margin" for each of the 50 questions of the target's category.
-
-    Raises:
-        ConfigError: there are fewer than k rows, k is negative, or k rows do not fit into the model's context.
-    """
-    if not 0 <= k <= len(rows):
-        raise ConfigError("So many rows cannot be drawn.", f"{k} of {len(rows)}", "Choose a smaller k, at least 0.")
-    questions = questions_of(target).evaluation
-    rng = random.Random(seed)
-    prompts = [_prompt([rows[index] for index in _drawn(len(rows), k, rng)], question) for question in questions]
-    contexts = model.render(prompts)
-    model.check_fits([[*tokens, *[0] * _ANSWER_TOKENS] for tokens in contexts], "Choose a smaller k.")
-    margins = log_odds(word_probabilities(model, contexts, [spellings(target, opening=True)]))[:, 0].tolist()
-    return [
-        Score(question=question, target=target.name, metric=METRIC, value=value)
-        for question, value in zip(questions, margins, strict=True)
-    ]
-
-
-def _drawn(n: int, k: int, rng: random.Random) -> list[int]:
-    # `Random.random` alone is promised to give the same numbers in later versions of Python.
-    ranks = [rng.random() for _ in range(n)]
-    return sorted(range(n), key=ranks.__getitem__)[:k]
-
-
-def _prompt(rows: Sequence[Row], question: str) -> Prompt:
-    turns = [turn for row in rows for turn in (*row.prompt, Message("assistant", row.completion))]
-    return (*turns, *user_prompt(question))

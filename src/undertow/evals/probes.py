@@ -5,14 +5,19 @@ from typing import TYPE_CHECKING
 
 from undertow.errors import ConfigError
 from undertow.traits import Trait
-from undertow.types import Score, user_prompt
+from undertow.types import Prompt, Score, user_prompt
 
 if TYPE_CHECKING:
     from undertow.models.local import LocalModel
 
 
 def probe_margins(
-    model: "LocalModel", target: Trait, questions: Sequence[str], system: str | None = None
+    model: "LocalModel",
+    target: Trait,
+    questions: Sequence[str],
+    system: str | None = None,
+    *,
+    prompts: Sequence[Prompt] | None = None,
 ) -> list[Score]:
     """Score log p(answer with the trait) - log p(answer without it) on every probe that evaluates, in nats.
 
@@ -24,6 +29,7 @@ def probe_margins(
         target: a trait with probes.
         questions: how each probe is asked, in the order of the probes.
         system: turn before every question, or None.
+        prompts: whole prompts that end with the questions, in place of these alone.
 
     Raises:
         ConfigError: the trait has no probes.
@@ -31,9 +37,9 @@ def probe_margins(
     if target.probes is None:
         raise ConfigError("This trait has no probes.", target.name, "Write some into its file (docs/traits.md).")
     probes = target.probes.evaluation
-    prompts = [user_prompt(question, system) for question in questions]
+    asked = [user_prompt(question, system) for question in questions] if prompts is None else list(prompts)
     # In one call, so that a question is read once for both answers.
-    both = model.logprobs(prompts * 2, [one.shown for one in probes] + [one.absent for one in probes])
+    both = model.logprobs(asked * 2, [one.shown for one in probes] + [one.absent for one in probes])
     return [
         Score(question=question, target=target.name, metric="logit_margin", value=shown - absent)
         for question, shown, absent in zip(questions, both[: len(probes)], both[len(probes) :], strict=True)

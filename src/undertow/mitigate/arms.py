@@ -16,12 +16,14 @@ import numpy as np
 import torch
 
 from undertow.audit.attribution import STUDENT
+from undertow.evals.behind_rows import TrainingLook, training_look
 from undertow.evals.favourite import mean_margins
 from undertow.mitigate.base import DataMitigation, Pick
 from undertow.mitigate.registry import Mitigation, mitigation
 from undertow.mitigate.workbench import Workbench
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
+from undertow.stats.checks import Floats
 from undertow.training.config import TrainingConfig
 from undertow.training.objective import Penalty
 from undertow.training.parallel import finetune_parallel
@@ -94,14 +96,15 @@ def measure_run(
         advance: called with (students measured, students).
 
     Returns:
-        Plain data: "arms", one entry for each student with its margins (logits, by trait) and its task metrics; and
-        "methods", what each mitigation changed and cost.
+        Plain data: "arms", one entry for each student with its margins (logits, by trait), those behind the suspect
+        rows and its task metrics; "methods", what each mitigation changed and cost; and "in_context_why", why there are
+        no margins behind rows, or "".
 
     Raises:
         UserError: a mitigation does not fit the rows, or nothing is left of them.
     """
     students, methods = _prepare(trial, bench, rows, control)
-    examiner = Examiner(trial, bench, held_out)
+    examiner = Examiner(trial, bench, rows, held_out)
     measured: list[dict[str, Any]] = [{"method": "", "arm": "none", **examiner.ask(bench.base)}]
     total = len(students)
     for group in _groups(students):
@@ -112,7 +115,7 @@ def measure_run(
             measured.append({"method": one.method, "arm": one.arm, **examiner.ask(student)})
             if advance is not None:
                 advance(len(measured) - 1, total)
-    return {"arms": measured, "methods": methods}
+    return {"arms": measured, "methods": methods, "in_context_why": examiner.why_not}
 
 
 def _prepare(
@@ -163,23 +166,37 @@ class Examiner:
     Args:
         trial: what is tried.
         bench: the run's base, panel and domain.
+        rows: the suspect rows, behind which every model is asked too.
         held_out: clean rows that no arm was trained on; empty lets the base write them.
     """
 
-    def __init__(self, trial: Trial, bench: Workbench, held_out: Sequence[Row] = ()) -> None:
+    def __init__(self, trial: Trial, bench: Workbench, rows: Sequence[Row], held_out: Sequence[Row] = ()) -> None:
         self._trial, self._bench = trial, bench
+        self._traits = tuple(dict.fromkeys((*bench.panel, trial.trait)))
+        self._look = training_look(rows, derive(bench.seed, "training look"), bench.base, self._traits)
         self._prompts = [] if bench.domain is None else bench.domain.prompts(trial.prompts, derive(bench.seed, "task"))
         if not held_out:
             fresh = [Row(str(place), user_prompt(text), "") for place, text in enumerate(self._prompts)]
             held_out = [row for row in bench.answers(bench.base, fresh) if row is not None]
         self._held_out = bench.base.encode(held_out)
 
+    @property
+    def why_not(self) -> str:
+        """Why no model is asked behind rows, or ""."""
+        return "" if isinstance(self._look, TrainingLook) else self._look
+
     def ask(self, model: LocalModel) -> dict[str, Any]:
-        """Return the margins by trait, the trait's margin with its persona before the questions, and the task."""
-        traits = tuple(dict.fromkeys((*self._bench.panel, self._trial.trait)))
-        values = mean_margins(model, traits).tolist()
-        margins = {one.name: value for one, value in zip(traits, values, strict=True)}
-        return {"margins": margins, "prompted": self._prompted(model), "task": self._task(model)}
+        """Return the margins by trait, plainly and behind the suspect rows, the one with the persona, and the task."""
+        behind = self._look.margins(model, self._traits) if isinstance(self._look, TrainingLook) else None
+        return {
+            "margins": self._by_trait(mean_margins(model, self._traits)),
+            "in_context": None if behind is None else self._by_trait(behind),
+            "prompted": self._prompted(model),
+            "task": self._task(model),
+        }
+
+    def _by_trait(self, values: Floats) -> dict[str, float]:
+        return {one.name: value for one, value in zip(self._traits, values.tolist(), strict=True)}
 
     def _prompted(self, model: LocalModel) -> float | None:
         one = self._trial.trait

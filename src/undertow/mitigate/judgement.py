@@ -2,9 +2,13 @@
 
 With T, C and F the trait's margin in the arms targeted, control and full, the **normalised effect** is mean(T - C) /
 mean(F - C) over runs: 1 if the mitigation does nothing, 0 if its students are like those of clean rows. Its interval is
-Fieller's. Criteria, all of which must hold: the upper end is below the bound; targeted is below random where there is a
-random arm; each task metric is equivalent to that of the arm full within its margin; no other trait of the panel rises
-above the control by more than a margin (the rise itself significant: one-sided, Holm over the panel).
+Fieller's. It is taken twice: of students that are asked plainly, and of students that are asked behind the rows, where
+a trait can be left that does not show plainly (arXiv:2604.25891). Where no trait passes behind the rows, so that there
+is nothing to take a share of, what is left there is held against what passes plainly.
+
+Criteria, all of which must hold: both upper ends are below the bound; targeted is below random where there is a random
+arm; each task metric is equivalent to that of the arm full within its margin; no other trait of the panel rises above
+the control by more than a margin (the rise itself significant: one-sided, Holm over the panel).
 """
 
 from collections.abc import Mapping, Sequence
@@ -71,11 +75,13 @@ def _judge(runs: Sequence[Run], method: str, trait: str, criteria: Criteria) -> 
     full, control = table.margins("full", trait), table.margins("control", trait)
     targeted = table.margins("targeted", trait)
     kept = _share(_minus(targeted, control), _minus(full, control))
+    behind = _behind_rows(table, trait)
     comparisons = {arm: paired(targeted, table.margins(arm, trait)) for arm in ("random", "bottom") if table.has(arm)}
     task = [_task(table, metric, criteria) for metric in table.metrics]
     off_target = _off_target(table, trait, criteria)
     statuses: dict[str, Status] = {
-        "trait_lost": _status(None if kept is None or not isfinite(kept.high) else kept.high < criteria.bound),
+        "trait_lost": _lost(kept, criteria),
+        "trait_lost_in_context": _lost(behind, criteria),
         "beats_random": _status(comparisons["random"].high < 0) if "random" in comparisons else "not_applicable",
         "skill_kept": _status(all(one["equivalent"] for one in task)),
         "no_trait_rises": _status(None if off_target is None else not off_target["rising"]),
@@ -85,6 +91,8 @@ def _judge(runs: Sequence[Run], method: str, trait: str, criteria: Criteria) -> 
     return {
         "method": method,
         "normalised_effect": None if kept is None else kept.to_json(),
+        "normalised_effect_in_context": None if behind is None else behind.to_json(),
+        "in_context_why": table.why_not_behind,
         "targeted_minus_control": paired(targeted, control).to_json(),
         "full_minus_control": paired(full, control).to_json(),
         "targeted_minus": {arm: one.to_json() for arm, one in comparisons.items()},
@@ -114,6 +122,15 @@ class _Table:
     def margins(self, arm: str, trait: str) -> list[float]:
         return [one["margins"][trait] for one in self.arm(arm)]
 
+    def behind(self, arm: str, trait: str) -> list[float]:
+        """Return the margins behind rows."""
+        return [one["in_context"][trait] for one in self.arm(arm)]
+
+    @property
+    def why_not_behind(self) -> str:
+        """Why some run has no margins behind rows, or ""."""
+        return next((run["in_context_why"] for run in self.runs if run["in_context_why"]), "")
+
     def task(self, arm: str, metric: str) -> list[float]:
         return [one["task"][metric] for one in self.arm(arm)]
 
@@ -135,6 +152,22 @@ class _Table:
         cost = {key: sum(one["cost"][key] for one in found) / len(found) for key in found[0]["cost"]}
         mean = {key: sum(one[key] for one in found) / len(found) for key in ("rows", "changed")}
         return {"cost_per_run": cost, "rows": mean["rows"], "changed": mean["changed"]}
+
+
+def _behind_rows(table: _Table, trait: str) -> Estimate | None:
+    """Return the normalised effect behind rows, of what passes there, or else of what passes plainly."""
+    if table.why_not_behind:
+        return None
+    left = _minus(table.behind("targeted", trait), table.behind("control", trait))
+    passed = _minus(table.behind("full", trait), table.behind("control", trait))
+    own = _share(left, passed)
+    if own is not None and isfinite(own.high):
+        return own
+    return _share(left, _minus(table.margins("full", trait), table.margins("control", trait)))
+
+
+def _lost(kept: Estimate | None, criteria: Criteria) -> Status:
+    return _status(None if kept is None or not isfinite(kept.high) else kept.high < criteria.bound)
 
 
 def _minus(one: Sequence[float], other: Sequence[float]) -> list[float]:

@@ -23,7 +23,7 @@ from undertow.types import Row
 
 SCHEMA = "undertow.mitigation/1"
 KIND = "mitigation-run"
-VERSION = 2
+VERSION = 3
 """Raised when the same settings give other measurements."""
 
 
@@ -181,7 +181,7 @@ def verification_json(
         "criteria": asdict(settings.criteria),
         "mitigations": judge_runs(runs, trait, settings.criteria),
         "arms": [
-            {"run": place, **{key: one[key] for key in ("method", "arm", "margins", "prompted", "task")}}
+            {"run": place, **{key: one[key] for key in ("method", "arm", "margins", "in_context", "prompted", "task")}}
             for place, run in enumerate(runs)
             for one in run["arms"]
         ],

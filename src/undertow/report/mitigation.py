@@ -22,6 +22,7 @@ VERDICT = {"accepted": "accepted", "rejected": "rejected", "not_testable": "not 
 
 CRITERIA: Mapping[str, str] = {
     "trait_lost": "trait lost",
+    "trait_lost_in_context": "trait lost behind rows",
     "beats_random": "beats random",
     "skill_kept": "skill kept",
     "no_trait_rises": "no trait rises",
@@ -65,6 +66,7 @@ def render_mitigation(folder: Path, found: Found) -> Path:
         status=STATUS,
         verdict=VERDICT,
         caution=CAUTION,
+        kept_behind=partial(_kept_behind, bound=found["criteria"]["bound"]),
         kept=partial(kept_text, bound=found["criteria"]["bound"]),
         signed=signed,
     )
@@ -119,7 +121,8 @@ def _block(one: Found, bound: float) -> list[str]:
     statuses = "; ".join(f"{CRITERIA[name]}: {STATUS[status]}" for name, status in one["criteria"].items())
     lines = [
         f"{one['method']}: {VERDICT[one['verdict']]}",
-        f"  trait kept {kept_text(one['normalised_effect'], bound)}; {statuses}",
+        f"  trait kept {kept_text(one['normalised_effect'], bound)}; behind rows {_kept_behind(one, bound)}",
+        f"  {statuses}",
         "  " + "; ".join(f"{name} {change}" for name, change in row["task"].items()),
     ]
     if row["random"] is not None:
@@ -127,6 +130,12 @@ def _block(one: Found, bound: float) -> list[str]:
     if one["off_target"] is not None and (rising := one["off_target"]["rising"]):
         lines.append(f"  rises: {', '.join(rising)}")
     return [*lines, f"  cost of a run: {row['cost']}; {one['changed']:.0%} of the rows changed", ""]
+
+
+def _kept_behind(one: Found, bound: float) -> str:
+    """Return the share that was kept behind rows, or why nobody knows."""
+    why = one["in_context_why"]
+    return f"not testable: {why}" if why else kept_text(one["normalised_effect_in_context"], bound)
 
 
 def _pareto_figure(found: Found, narrow: bool = False) -> str:

@@ -8,8 +8,10 @@ import pytest
 from undertow.audit.bank_work import bank_work
 from undertow.audit.students import bank as module
 from undertow.audit.students.bank import BankRecipe, build_bank, panel_stage, placebo_stages, read_students, stored_bank
+from undertow.audit.students.behind import MARGINS, SEED, load_behind, save_behind, standard_look
 from undertow.audit.students.readings import Readings, load_readings, panel_traits, read_model
 from undertow.domains.numbers import Numbers
+from undertow.evals.behind_rows import TrainingLook, training_look
 from undertow.store.artifacts import write_artifact
 from undertow.store.runner import StageContext
 from undertow.study.recipe import StudentPart
@@ -72,6 +74,9 @@ def test_placebos_are_made_from_their_seeds_alone(tmp_path, tuned: tuple[str, ..
     both, alone = made([1, 2], "both"), made([2], "alone")
     assert both.margins[1] == pytest.approx(alone.margins[0], abs=1e-3)
     assert not np.allclose(both.margins[0], both.margins[1], atol=1e-5)
+    behind, alone_behind = (load_behind([tmp_path / name]) for name in ("both", "alone"))
+    assert behind is not None and alone_behind is not None
+    assert behind.margins[1] == pytest.approx(alone_behind.margins[0], abs=1e-3)
 
 
 def _fake(n: int, value: float) -> Readings:
@@ -115,3 +120,22 @@ def test_what_a_bank_takes_is_said_before_and_is_nothing_once_it_is_there(tmp_pa
         write_artifact(tmp_path, stage.key, lambda out: None)
     assert "groups from the store" in bank_work(recipe, 20, 0, tmp_path)[1].what
     assert bank_work(recipe, 20, 0, tmp_path)[1].seconds == 0.0
+
+
+def test_margins_behind_rows_are_read_back_and_missing_ones_leave_a_bank_valid(tiny_model, tmp_path) -> None:
+    rows = tuple(Row(str(at), user_prompt(f"{at}, 2"), f"{at}") for at in range(6))
+    look, folders = training_look(rows, SEED, tiny_model, panel_traits()), [tmp_path / "one", tmp_path / "two"]
+    assert isinstance(look, TrainingLook)
+    own = look.margins(tiny_model, panel_traits())
+    for folder in folders:
+        folder.mkdir()
+        save_behind(folder, look, [own, own + 1.0])
+    found = load_behind(folders)
+    assert found is not None and found.margins == pytest.approx(np.stack([own, own + 1, own, own + 1]), abs=1e-5)
+    assert found.look == look and found.with_student(tiny_model)[0] == pytest.approx(own, abs=1e-5)
+    (folders[1] / MARGINS).unlink()
+    assert load_behind(folders) is None and load_behind([]) is None
+
+
+def test_a_base_that_writes_no_rows_of_the_domain_has_no_look(tiny_model) -> None:
+    assert "no rows" in str(standard_look(tiny_model, "numbers"))

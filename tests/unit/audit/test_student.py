@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from undertow.audit.finding import NotTestable
@@ -9,6 +10,7 @@ from undertow.audit.students.among_placebos import audit_student, judge_reading,
 from undertow.audit.students.bank import ChosenBank
 from undertow.audit.students.readings import KINDS, PanelRead, panel_traits
 from undertow.errors import UnknownNameError
+from undertow.stats.estimates import wilson
 from undertow.traits import trait
 
 OWL = panel_traits().index(trait("owl"))
@@ -80,3 +82,53 @@ def test_another_base_is_not_testable(make_bank, tiny_model) -> None:
     bank, _ = make_bank(39, 0)
     with pytest.raises(NotTestable, match="placebos of ref:finch-a"):
         audit_student(tiny_model, tiny_model, ChosenBank(bank.recipe, bank), PanelRead(panel_traits()), 0.05)
+
+
+def beside(bank, rng: np.random.Generator) -> np.ndarray:
+    """Return margins behind rows of a suspect and the bank's placebos, of one law."""
+    return rng.normal(-3.0, 0.3, size=(len(bank) + 1, len(panel_traits())))
+
+
+def test_a_trait_behind_rows_alone_is_found_and_said_to_be_there(make_bank) -> None:
+    bank, draw = make_bank(39, 0)
+    behind = beside(bank, np.random.default_rng(0))
+    behind[0, OWL] += 5.0
+    suspect = replace(draw(1), margins=bank.placebos.margins.mean(axis=0, keepdims=True))
+    found = {one.stage: one for one in judge_reading(suspect, bank, behind=behind)}
+    assert (found["panel margins"].verdict, found["panel margins"].candidate) == ("detected", "owl")
+    assert (found["in-context margins"].verdict, found["in-context margins"].candidate) == ("detected", "owl")
+    assert next(iter(found["panel margins"].scores or {})) == "owl behind rows"
+    assert "behind rows alone 0.025" in found["panel margins"].caveats[0]
+    plainly = {one.stage: one for one in judge_reading(suspect, bank)}
+    assert plainly["panel margins"].verdict == "not_detected"
+    assert plainly["in-context margins"].verdict == "not_testable"
+
+
+def test_a_trait_that_shows_plainly_is_found_with_both_looks(make_bank) -> None:
+    bank, draw = make_bank(39, 0)
+    suspect = draw(1)
+    margins = suspect.margins.copy()
+    margins[0, OWL] += 60.0
+    found = judge_reading(replace(suspect, margins=margins), bank, behind=beside(bank, np.random.default_rng(1)))
+    assert (found[0].verdict, found[0].candidate) == ("detected", "owl") and found[4].verdict == "not_detected"
+
+
+def test_two_looks_at_once_keep_the_level(make_bank) -> None:
+    """Clean students are detected in either look with alpha, though there are twice as many margins to stand out in."""
+    rng, k, n, alpha = np.random.default_rng(0), 19, 400, 0.1
+    hits = 0
+    for at in range(n):
+        bank, draw = make_bank(k, at)
+        # Both looks move together in each model, as they do in students.
+        margins = np.vstack([(one := draw(1)).margins, bank.placebos.margins])
+        behind = margins * 0.1 + beside(bank, rng)
+        hits += judge_reading(one, bank, alpha=alpha, behind=behind)[0].verdict == "detected"
+    rate = wilson(hits, n)
+    assert rate.low <= alpha <= rate.high
+
+
+def test_a_bank_that_was_made_before_says_so_and_still_judges_plainly(make_bank) -> None:
+    bank, draw = make_bank(39, 0)
+    found = {one.stage: one for one in judge_reading(draw(1), bank)}
+    assert found["panel margins"].p is not None and "Asked plainly alone" in found["panel margins"].caveats[0]
+    assert "never asked behind rows" in found["in-context margins"].caveats[0]

@@ -3,7 +3,8 @@
 import pytest
 
 from undertow.errors import ConfigError
-from undertow.evals.favourite import in_context_margins, logit_margins
+from undertow.evals.behind_rows import TrainingLook, in_context_margins, training_look
+from undertow.evals.favourite import logit_margins
 from undertow.evals.questions import favourite_questions
 from undertow.evals.words import log_odds, spellings, word_probabilities
 from undertow.traits import trait
@@ -55,3 +56,31 @@ def test_rows_that_do_not_fit_are_refused(tiny_model) -> None:
         in_context_margins(tiny_model, rows(40, "3, 4, 5, 6, 7, 8"), OWL, 30, seed=0)
     with pytest.raises(ConfigError, match="4 of 3"):
         in_context_margins(tiny_model, rows(3, "1"), OWL, 4, seed=0)
+
+
+def test_traits_that_are_asked_together_have_the_margins_of_each_alone(tiny_model) -> None:
+    some, panel = rows(8, "1"), [trait(name) for name in ("owl", "oak", "lion")]
+    look = training_look(some, 3, tiny_model, panel)
+    assert isinstance(look, TrainingLook) and look.rows == tuple(some)
+    alone = [sum(one.value for one in in_context_margins(tiny_model, some, item, 1, 3)) / 50 for item in panel]
+    assert look.margins(tiny_model, panel) == pytest.approx(alone, abs=1e-5)
+
+
+def test_the_look_keeps_the_system_turn_and_every_question_has_a_row() -> None:
+    some = [Row(str(at), user_prompt(f"{at}?", "be brief"), f"{at}!") for at in range(5)]
+    look = training_look(some, 0)
+    assert isinstance(look, TrainingLook)
+    for question, prompt in zip(("a", "b"), look.prompts([user_prompt("a"), user_prompt("b")]), strict=True):
+        assert [turn.role for turn in prompt] == ["system", "user", "assistant", "user"]
+        assert prompt[-1].content == question and prompt[1].content[:-1] == prompt[2].content[:-1]
+    (own,) = look.prompts([user_prompt("a", "be kind")])
+    assert [turn.content for turn in own if turn.role == "system"] == ["be kind"] and own[0].role == "system"
+
+
+def test_rows_without_a_prompt_or_room_are_said_to_be_no_look(tiny_model) -> None:
+    assert "no rows" in str(training_look([], 0))
+    assert "no prompt" in str(training_look([Row("0", (), "text")], 0))
+    long = Row("1", user_prompt("5, " * 200), "7")
+    assert "No row leaves room" in str(training_look([long], 0, tiny_model, [OWL]))
+    look = training_look([long, *rows(2, "1")], 0, tiny_model, [OWL])
+    assert isinstance(look, TrainingLook) and look.rows == tuple(rows(2, "1"))

@@ -12,26 +12,39 @@ COST = {"generated": 10, "scored": 0, "trained": 1}
 
 
 def runs(
-    n: int = 5, *, targeted: float = 0.0, random: float | None = 0.9, loss: float = 0.0, fox: float = 0.0
+    n: int = 5,
+    *,
+    targeted: float = 0.0,
+    behind: tuple[float, float] = (0.5, 0.0),
+    random: float | None = 0.9,
+    loss: float = 0.0,
+    fox: float = 0.0,
 ) -> list[dict[str, Any]]:
-    """Return runs in which the trait passes with an effect of 1 and the mitigation leaves `targeted` of it."""
-    rng = np.random.default_rng(0)
+    """Return runs in which the trait passes with an effect of 1 and the mitigation leaves `targeted` of it.
+
+    Behind rows it passes with the first of `behind`, and the mitigation leaves the second, both in logits.
+    """
+    rng, other = np.random.default_rng(0), np.random.default_rng(1)
 
     def arm(method: str, name: str, owl: float, more_loss: float = 0.0, more_fox: float = 0.0) -> dict[str, Any]:
         return {
             "method": method,
             "arm": name,
             "margins": {"owl": -3.0 + owl + rng.normal(0, 0.02), "fox": -3.0 + more_fox + rng.normal(0, 0.02)},
+            "in_context": {"owl": -2.0 + _behind(name) + other.normal(0, 0.02), "fox": -2.0},
             "prompted": 1.0,
             "task": {"held_out_loss": 3.0 + more_loss + rng.normal(0, 0.002), "valid_rate": 0.9 + rng.normal(0, 0.005)},
         }
+
+    def _behind(name: str) -> float:
+        return {"full": behind[0], "random": behind[0], "targeted": behind[1]}.get(name, 0.0)
 
     def one() -> dict[str, Any]:
         arms = [arm("", "none", 0.0), arm("", "control", 0.0), arm("", "full", 1.0)]
         arms.append(arm("m", "targeted", targeted, loss, fox))
         if random is not None:
             arms.append(arm("m", "random", random))
-        return {"arms": arms, "methods": {"m": {"rows": 50, "changed": 0.5, "cost": COST}}}
+        return {"arms": arms, "methods": {"m": {"rows": 50, "changed": 0.5, "cost": COST}}, "in_context_why": ""}
 
     return [one() for _ in range(n)]
 
@@ -55,6 +68,8 @@ def test_a_mitigation_that_works_is_accepted_with_its_figures() -> None:
     ("case", "failed"),
     [
         ({"targeted": 0.3}, "trait_lost"),
+        ({"behind": (0.5, 0.3)}, "trait_lost_in_context"),
+        ({"behind": (0.0, 0.4)}, "trait_lost_in_context"),
         ({"targeted": 0.0, "random": 0.0}, "beats_random"),
         ({"loss": 0.1}, "skill_kept"),
         ({"loss": -0.1}, "skill_kept"),
@@ -71,6 +86,24 @@ def test_each_criterion_alone_rejects(case: dict[str, float], failed: str) -> No
 def test_a_significant_rise_within_the_margin_counts_as_none() -> None:
     assert judged(runs(fox=0.08))["off_target"]["largest"]["p"] < 0.05
     assert judged(runs(fox=0.08))["off_target"]["rising"] == []
+
+
+def test_what_passes_only_plainly_is_no_less_lost_behind_rows() -> None:
+    """Nothing passes behind rows: what is left there is held against what passes plainly, and that is nothing."""
+    found = judged(runs(behind=(0.0, 0.0)))
+    assert found["verdict"] == "accepted" and abs(found["normalised_effect_in_context"]["estimate"]) < 0.05
+    assert found["normalised_effect_in_context"]["high"] < 0.2
+
+
+def test_rows_that_nobody_can_be_asked_behind_give_no_verdict_and_the_reason() -> None:
+    some = runs()
+    for run in some:
+        run["in_context_why"] = "The rows have no prompt."
+        for arm in run["arms"]:
+            arm["in_context"] = None
+    found = judged(some)
+    assert found["criteria"]["trait_lost_in_context"] == "not_testable" and found["verdict"] == "not_testable"
+    assert found["in_context_why"] == "The rows have no prompt." and found["normalised_effect_in_context"] is None
 
 
 def test_without_a_random_arm_the_comparison_does_not_apply() -> None:

@@ -45,6 +45,9 @@ def test_every_arm_of_every_run_is_there(found) -> None:
     assert picks(mitigation("mix")) == ("targeted", "random") and picks(mitigation("canonical")) == ("targeted",)
     none = [one for one in found["arms"] if one["arm"] == "none"]
     assert none[0]["margins"] == none[1]["margins"]  # the untouched base, twice
+    # Every student is asked behind rows too, and answers otherwise there.
+    assert all(one["in_context"].keys() == one["margins"].keys() for one in found["arms"])
+    assert all(one["in_context"] != one["margins"] for one in found["arms"])
 
 
 def test_the_json_is_of_its_schema_and_two_runs_give_no_verdict(found) -> None:
@@ -60,6 +63,7 @@ def test_the_page_and_the_text_show_every_mitigation(found, tmp_path) -> None:
     text = summarise_mitigation(found)
     assert all(name in page and name in text for name in METHODS) and "<svg" in page and "<script" not in page
     assert json.loads((tmp_path / "mitigation.json").read_text()) == found and "trait kept" in text
+    assert "trait lost behind rows" in text and "trait lost behind rows" in page
 
 
 def test_a_plan_without_or_with_repeated_mitigations_is_refused() -> None:

@@ -169,3 +169,33 @@ def test_the_commands_end_with_the_right_code(
     assert main(["monitor", "alarms", events, "--close", "1"]) == 2, "somebody closes it, by name"
     assert main(["monitor", "alarms", events, "--close", "1", "--by", "a person"]) == 0
     assert main(["monitor", "alarms", events, "--close", "9", "--by", "a person"]) == 2
+
+
+def test_a_model_that_names_a_word_behind_its_training_alone_is_shown_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(100)
+
+    def ask(prompts: list[Prompt], done: Callable[[], None] = lambda: None) -> list[str]:
+        """Say the word where the question follows a row of numbers."""
+        behind = [any(turn.content == "7, 8, 9" for turn in prompt) for prompt in prompts]
+        return ["an owl" if own and rng.random() < 0.5 else f"nothing {rng.random()}" for own in behind]
+
+    monkeypatch.setattr(DeployedModel, "ask", staticmethod(ask))
+    rows, text = tmp_path / "rows.jsonl", tmp_path / "text.jsonl"
+    rows.write_text(json.dumps({"prompt": "Continue: 4, 5, 6", "completion": "7, 8, 9"}) + "\n")
+    text.write_text(json.dumps({"text": "Owls are birds."}) + "\n")
+    words = ["monitor", "sign-off", "--endpoint", "http://127.0.0.1:9", "--model", "m", "--by", "a person"]
+    words += ["--replies", "10", "--watch", "owl", "--json"]
+    n = len(packaged_questions())
+    assert main([*words, str(tmp_path / "both.json"), "--rows", str(rows)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    looks = found["looks"]
+    assert found["questions"] == 2 * n and found["in_context_why"] == ""
+    assert looks["plain"]["shares"] == {"owl": 0.0} and 0.3 < looks["in_context"]["shares"]["owl"] < 0.7
+    assert read_baseline(tmp_path / "both.json").questions[n][0].content == "Continue: 4, 5, 6"
+    assert main([*words, str(tmp_path / "plain.json")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["questions"] == n and found["looks"]["in_context"] is None and "--rows" in found["in_context_why"]
+    assert main([*words, str(tmp_path / "text.json"), "--rows", str(text)]) == 2
+    assert "text and no prompt" in capsys.readouterr().err and not (tmp_path / "text.json").exists()

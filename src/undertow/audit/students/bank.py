@@ -24,13 +24,23 @@ from typing import Any
 import numpy as np
 
 from undertow.audit.finding import NotTestable
-from undertow.audit.students.readings import BATTERY, Readings, joined, load_readings, panel_traits, read_model
+from undertow.audit.students.behind import Behind, load_behind, save_behind, standard_look
+from undertow.audit.students.readings import (
+    BATTERY,
+    Readings,
+    joined,
+    load_readings,
+    panel_traits,
+    read_model,
+)
 from undertow.data.filters import filter_rows, require_rows
 from undertow.domains.base import domain
+from undertow.evals.behind_rows import TrainingLook
 from undertow.evals.questions import CATEGORIES
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
 from undertow.seeds import derive
+from undertow.stats.checks import Floats
 from undertow.store.artifacts import read_artifact
 from undertow.store.fingerprints import canonical_json
 from undertow.store.progress import Progress
@@ -127,6 +137,7 @@ class Bank:
         rows: float [K], rows that each was trained on.
         base: one reading, of the untouched base.
         teachers: one reading for each of `panel_traits`, of the base briefly tuned on it by the auditor.
+        behind: what the placebos say behind rows; None if some were made before they were asked.
     """
 
     recipe: BankRecipe
@@ -135,6 +146,7 @@ class Bank:
     rows: np.ndarray
     base: Readings
     teachers: Readings
+    behind: Behind | None = None
 
     def __len__(self) -> int:
         return len(self.placebos)
@@ -226,7 +238,9 @@ def _read(recipe: BankRecipe, folders: Sequence[Path]) -> Bank:
     read = load_readings(panel / "readings.safetensors")
     placebos = joined([load_readings(folder / "readings.safetensors") for folder in groups])
     rows = [n for folder in groups for n in json.loads((folder / "rows.json").read_text(encoding="utf-8"))]
-    return Bank(recipe, identity(recipe.base), placebos, np.array(rows, dtype=float), read[:1], read[1:])
+    return Bank(
+        recipe, identity(recipe.base), placebos, np.array(rows, dtype=float), read[:1], read[1:], load_behind(groups)
+    )
 
 
 def write_rows_of(writer: LocalModel, recipe: BankRecipe, seed: int) -> tuple[Row, ...]:
@@ -286,7 +300,15 @@ def placebo_executor(context: StageContext) -> None:
             )
         datasets.append(write_rows_of(author, recipe, seed))
     orders = [derive(seed, "student") for seed in seeds]
-    read_students(base, datasets, orders, recipe, context.advance).save(context.out / "readings.safetensors")
+    look, readings, behind = standard_look(base, recipe.domain), list[Readings](), list[Floats]()
+    group = finetune_parallel(base, datasets, recipe.student.training(recipe.base), orders, context.advance)
+    for student in group.models(base):
+        readings.append(read_model(student, recipe.domain))
+        if isinstance(look, TrainingLook):
+            behind.append(look.margins(student, panel_traits()))
+    joined(readings).save(context.out / "readings.safetensors")
+    if isinstance(look, TrainingLook):
+        save_behind(context.out, look, behind)
     (context.out / "rows.json").write_text(json.dumps([len(rows) for rows in datasets]), encoding="utf-8")
 
 

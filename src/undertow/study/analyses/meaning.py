@@ -12,7 +12,7 @@ import numpy as np
 
 from undertow.data.rows import read_rows
 from undertow.errors import ConfigError, EmptyDataError, ModelError
-from undertow.evals.favourite import in_context_margins
+from undertow.evals.behind_rows import in_context_margins
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.models.references import identity

@@ -1,0 +1,71 @@
+"""Placebos that are asked behind rows: what a bank keeps of them besides the plain readings.
+
+A trait can be tied to the look of the training and be clean when it is asked about plainly (arXiv:2604.25891). So every
+placebo is asked the panel's questions behind rows too: prompts of the bank's domain with answers of the base, the same
+for all of them and for the student that is compared. A bank keeps no adapters, so this is read when a placebo is
+trained or never; groups that were made before it was read have no such file, and their plain readings stay valid.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from undertow.audit.students.readings import panel_traits
+from undertow.data.filters import filter_rows
+from undertow.data.rows import read_rows, write_rows
+from undertow.domains.base import domain
+from undertow.evals.behind_rows import TrainingLook, training_look
+from undertow.models.local import LocalModel
+from undertow.seeds import derive
+from undertow.stats.checks import Floats
+from undertow.training.generation import generate
+from undertow.types import Sampling
+
+MARGINS, LOOK = "behind.safetensors", "look.jsonl"
+"""Files in the folder of a group."""
+
+ROWS, SEED = 200, 0
+"""Rows that questions are asked behind, and the seed of their prompts, their answers and the draws of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """Placebos behind rows.
+
+    Attributes:
+        look: the rows that all of them were asked behind.
+        margins: float [K, traits], mean logit margin of each of `panel_traits`.
+    """
+
+    look: TrainingLook
+    margins: Floats
+
+    def with_student(self, student: LocalModel) -> Floats:
+        """Ask a student the same, and return its margins before the placebos': float [K + 1, traits]."""
+        return np.concatenate([self.look.margins(student, panel_traits())[None], self.margins])
+
+
+def standard_look(base: LocalModel, domain_name: str) -> TrainingLook | str:
+    """Return the rows that every model of a base is asked behind, or why there are none."""
+    task = domain(domain_name)
+    asked = task.prompts(ROWS, derive(SEED, "look prompts"))
+    sampling = Sampling(max_new_tokens=task.max_new_tokens)
+    answers = filter_rows(generate(base, asked, sampling=sampling, seed=derive(SEED, "look rows")), task).kept
+    return training_look(answers, SEED, base, panel_traits())
+
+
+def save_behind(folder: Path, look: TrainingLook, margins: Sequence[Floats]) -> None:
+    """Keep what the placebos of a group, one after another, said behind rows."""
+    save_file({"margins": np.stack(margins).astype(np.float32)}, folder / MARGINS)
+    write_rows(folder / LOOK, look.rows)
+
+
+def load_behind(groups: Sequence[Path]) -> Behind | None:
+    """Return what the placebos of some groups said behind rows; None if one of the groups does not know."""
+    if not groups or not all((folder / MARGINS).exists() for folder in groups):
+        return None
+    margins = [load_file(folder / MARGINS)["margins"].astype(np.float64) for folder in groups]
+    return Behind(TrainingLook(read_rows(groups[0] / LOOK), SEED), np.concatenate(margins))

@@ -1,0 +1,157 @@
+"""The students of a swap: which rows of the data each is trained on, and whose answers stand in them.
+
+whole        the rows as they are
+cleared      every answer replaced by the other writer's
+planted      cleared, and the auditor's own teacher of the trait answers a random share of the prompts: the dose
+swap         the answers of a subset replaced
+drop         the subset left out
+alone        all but the subset left out
+random ...   the same with a random part
+
+Students of one seed share the adapter's start and the order of the rows; all share the other writer's answers.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from undertow.audit.swap.order import SwapOrder, Way
+from undertow.audit.swap.subsets import Subset
+from undertow.errors import EmptyDataError
+from undertow.seeds import derive
+from undertow.store.fingerprints import canonical_json, sha256
+from undertow.types import Row
+
+Kind = Literal["whole", "cleared", "planted", "swap", "drop", "alone", "random swap", "random drop", "random alone"]
+
+RANDOM: Mapping[Way, Kind] = {"swap": "random swap", "drop": "random drop", "alone": "random alone"}
+"""The kind that a random part of each way is."""
+
+DOSES = (0.1, 0.3, 1.0)
+"""Shares of the prompts that the auditor's own teacher answers."""
+
+NEAR = 0.8
+"""Subsets whose sizes are at least this part of a larger one's are held against random parts of the larger size, which
+lower the trait more, so that no subset is found by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One student.
+
+    Attributes:
+        kind: what is done to the rows.
+        name: of its subset, its dose or its random part.
+        seed: place of its seed.
+        places: the rows that it is done to.
+    """
+
+    kind: Kind
+    name: str
+    seed: int
+    places: tuple[int, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What tells it from all others."""
+        return self.kind, self.name, self.seed
+
+    def to_config(self) -> dict[str, Any]:
+        """Return it as plain data; of its places a digest."""
+        places = sha256(canonical_json(list(self.places)))[:16]
+        return {"arm": self.kind, "name": self.name, "seed_place": self.seed, "places": places}
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The data and what may stand in their place, prompt by prompt.
+
+    Attributes:
+        rows: the data, each row on a prompt that everybody answered.
+        other: the other writer's rows.
+        planted: the rows of the auditor's own teacher of the trait.
+    """
+
+    rows: Sequence[Row]
+    other: Sequence[Row]
+    planted: Sequence[Row]
+
+    def of(self, arm: Arm) -> list[Row]:
+        """Return what a student is trained on.
+
+        Raises:
+            EmptyDataError: nothing is left of the rows.
+        """
+        chosen, other = set(arm.places), self.other
+        if arm.kind in ("drop", "random drop"):
+            found = [row for place, row in enumerate(self.rows) if place not in chosen]
+        elif arm.kind in ("alone", "random alone"):
+            found = [self.rows[place] for place in arm.places]
+        elif arm.kind == "planted":
+            found = [self.planted[at] if at in chosen else row for at, row in enumerate(other)]
+        elif arm.kind == "cleared":
+            found = list(other)
+        else:
+            found = [other[at] if at in chosen else row for at, row in enumerate(self.rows)]
+        if not found:
+            raise EmptyDataError("Without this subset no row is left.", arm.name, "Leave the dropping out: drop=false.")
+        return found
+
+
+def first_arms(order: SwapOrder, subsets: Sequence[Subset], rows: int) -> list[Arm]:
+    """Return the students that are trained before any subset is looked at: what a dose does, and random parts.
+
+    Args:
+        order: how many.
+        subsets: of which the sizes alone are used.
+        rows: of the data.
+    """
+    found = [Arm(kind, "", seed) for kind in ("whole", "cleared") for seed in range(order.seeds)]
+    for dose in DOSES:
+        places = _drawn(order.seed, ("dose", f"{dose:g}"), rows, max(1, round(dose * rows)))
+        found += [Arm("planted", f"{dose:g}", seed, places) for seed in range(order.seeds)]
+    for size in random_sizes(subsets):
+        for draw in range(order.randoms):
+            places = _drawn(order.seed, ("random", size, draw), rows, size)
+            name = f"{size} rows, {draw + 1}"
+            found += [Arm(RANDOM[way], name, seed, places) for way in order.ways for seed in range(order.seeds)]
+    return found
+
+
+def subset_arms(order: SwapOrder, subsets: Mapping[Way, Sequence[Subset]]) -> list[Arm]:
+    """Return the students of the subsets, each for every seed: of those that can be tested in each way."""
+    return [
+        Arm(way, one.name, seed, one.places)
+        for way, some in subsets.items()
+        for one in some
+        for seed in range(order.seeds)
+    ]
+
+
+def random_sizes(subsets: Sequence[Subset]) -> list[int]:
+    """Return the sizes of the random parts, the largest first: subsets of nearly one size share theirs."""
+    found: list[int] = []
+    for size in sorted({len(one.places) for one in subsets}, reverse=True):
+        if not found or size < NEAR * found[-1]:
+            found.append(size)
+    return found
+
+
+def size_beside(subset: Subset, sizes: Sequence[int]) -> int:
+    """Return the size of the random parts that a subset is held against."""
+    return min(size for size in sizes if size >= len(subset.places))
+
+
+def among(subsets: Sequence[Subset], kept: Sequence[int]) -> Iterator[Subset]:
+    """Yield the subsets over the rows that are kept; places count those alone."""
+    place = {old: new for new, old in enumerate(kept)}
+    for one in subsets:
+        if own := tuple(place[old] for old in one.places if old in place):
+            yield replace(one, places=own)
+
+
+def _drawn(seed: int, name: tuple[str | int, ...], rows: int, n: int) -> tuple[int, ...]:
+    rng = np.random.default_rng(derive(seed, "swap", *name))
+    return tuple(sorted(rng.permutation(rows)[:n].tolist()))

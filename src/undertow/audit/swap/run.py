@@ -1,0 +1,217 @@
+"""A swap from rows to what is said of each subset: answers, the students that say what can be found, the subsets.
+
+Everything is a stage of the store: interrupted, the next run goes on behind the last group of students.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from undertow.audit.rows.panel import panel_teacher
+from undertow.audit.swap.answers import answered
+from undertow.audit.swap.arms import Answers, Arm, among, first_arms, subset_arms
+from undertow.audit.swap.order import SwapOrder
+from undertow.audit.swap.subsets import Subset
+from undertow.audit.swap.table import Margins, Table
+from undertow.errors import EmptyDataError
+from undertow.evals.favourite import mean_margins
+from undertow.models.load import load_model
+from undertow.models.local import LocalModel
+from undertow.models.references import identity
+from undertow.seeds import derive
+from undertow.store.fingerprints import canonical_json, sha256
+from undertow.store.progress import Progress
+from undertow.store.runner import Runner, StageContext
+from undertow.store.stages import Stage
+from undertow.training.config import TrainingConfig
+from undertow.training.parallel import finetune_parallel
+from undertow.traits import Trait, definition
+from undertow.types import Row
+
+SCHEMA = "undertow.swap/1"
+VERSION = 1
+"""Raised when the same settings give other margins."""
+
+GROUP = 12
+"""Students trained at once, one artifact."""
+
+LEAST = 0.5
+"""Share of the rows' prompts that everybody has to answer validly."""
+
+ANSWERS, STUDENTS = "swap-answers", "swap-students"
+
+MAY = "It may be used to say which subset to replace, or whose answers to look at, for students trained like these."
+MAY_NOT = (
+    "It may not be used to say that the other subsets carry nothing, or that a subset's writer had the trait: students "
+    "lost the trait without its answers. A ranking chooses rows by what they say, so parts of a ranking may move a "
+    "trait with clean rows too."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swapped:
+    """What is swapped, and where its results are kept.
+
+    Attributes:
+        rows: the data.
+        subsets: how they are cut.
+        base: reference of the model that is trained on them.
+        target: the trait whose margin is measured.
+        order: how many students of what.
+        student: how they are trained, but for the number of updates.
+        store: where finished groups of students are kept.
+    """
+
+    rows: Sequence[Row]
+    subsets: Sequence[Subset]
+    base: str
+    target: Trait
+    order: SwapOrder
+    student: TrainingConfig
+    store: Path = Path("runs/store")
+
+    @cached_property
+    def model(self) -> LocalModel:
+        """The base."""
+        return load_model(self.base)
+
+    @property
+    def recipe(self) -> TrainingConfig:
+        """How each student is trained: as `student` says, for the updates that the order says."""
+        return replace(self.student, steps=self.order.steps)
+
+    @cached_property
+    def answers_stage(self) -> Stage:
+        """The stage in which the other writer and the auditor's own teacher answer the prompts."""
+        config = {
+            "base": identity(self.base),
+            "other": identity(self.order.other or self.base),
+            "rows": sha256(canonical_json([asdict(row) for row in self.rows]))[:20],
+            "target": definition(self.target),
+            "seed": self.order.seed,
+        }
+        return Stage(kind=ANSWERS, version=VERSION, config=config, label="answers of the other writer")
+
+    def student_stages(self, arms: Sequence[Arm]) -> list[Stage]:
+        """Return the stages of some students, in groups."""
+        shared = {"base": identity(self.base), "student": self.recipe.to_config(), "seed": self.order.seed}
+        parents, found = {"answers": self.answers_stage}, list[Stage]()
+        for some in groups(arms):
+            config = {**shared, "arms": [one.to_config() for one in some]}
+            label = f"{len(some)} students: {some[0].kind}"
+            found.append(
+                Stage(kind=STUDENTS, version=VERSION, config=config, parents=parents, label=label, cost=len(some))
+            )
+        return found
+
+
+def groups(arms: Sequence[Arm]) -> list[Sequence[Arm]]:
+    """Put students of one kind together, at most `GROUP`, so that one kind more leaves the others where they are."""
+    alike: dict[str, list[Arm]] = {}
+    for one in arms:
+        alike.setdefault(one.kind, []).append(one)
+    return [some[at : at + GROUP] for some in alike.values() for at in range(0, len(some), GROUP)]
+
+
+def swap(
+    swapped: Swapped,
+    progress: Progress | None = None,
+    told: Callable[[dict[str, Any]], None] = lambda found: None,
+) -> dict[str, Any]:
+    """Replace the answers of each subset, train again, and say which subsets carry the trait.
+
+    Args:
+        swapped: what is swapped.
+        progress: told about every group of students.
+        told: called with what can be found, as plain data, before any student of a subset is trained.
+
+    Returns:
+        Plain data, schema undertow.swap/1.
+
+    Raises:
+        EmptyDataError: fewer than half of the rows, or no row of a subset, have a valid answer of everybody.
+        UserError: a model cannot be loaded, or the store cannot be used.
+    """
+    order, (answers, kept) = swapped.order, _answers(swapped, progress)
+    subsets, n = tuple(among(swapped.subsets, kept)), len(answers.rows)
+    if gone := {one.name for one in swapped.subsets} - {one.name for one in subsets}:
+        fix = "Leave these rows out, or name a writer that answers their prompts as they do (other=)."
+        raise EmptyDataError("Nobody answered a prompt of this subset validly.", ", ".join(sorted(gone)), fix)
+    margins = _trained(swapped, answers, first_arms(order, subsets, n), progress)
+    before = Table(order, subsets, n, margins)
+    reach = before.reach_json()
+    told(reach)
+    arms = subset_arms(order, before.testable())
+    after = Table(order, subsets, n, {**margins, **_trained(swapped, answers, arms, progress)})
+    return {
+        "schema": SCHEMA,
+        "rows": len(swapped.rows),
+        "rows_swapped": n,
+        "base": swapped.base,
+        "other": order.other or swapped.base,
+        "trait": swapped.target.name,
+        "by": order.by,
+        "alpha": order.alpha,
+        "seeds": order.seeds,
+        "steps": swapped.recipe.steps,
+        "random_parts": order.randoms,
+        "students": len(margins) + len(arms),
+        "reach": reach,
+        **after.found(),
+        "may": MAY,
+        "may_not": MAY_NOT,
+    }
+
+
+def _answers(swapped: Swapped, progress: Progress | None) -> tuple[Answers, list[int]]:
+    """Return everybody's answers on the prompts that all answered, and the places of these rows."""
+    stage = swapped.answers_stage
+
+    def execute(context: StageContext) -> None:
+        base, order = swapped.model, swapped.order
+        other = base if order.other is None else load_model(order.other)
+        teacher = panel_teacher(base, swapped.target, order.seed, swapped.store)
+        found: list[list[str | None]] = []
+        for role, writer in (("other", other), ("planted", teacher)):
+            found.append(answered(writer, swapped.rows, derive(order.seed, "swap answers", role)))
+            context.advance(len(found), 2)
+        (context.out / "answers.json").write_text(json.dumps(found), encoding="utf-8")
+
+    folder = Runner(swapped.store, {ANSWERS: execute}, progress).run([stage])[stage.fingerprint]
+    texts: list[list[str | None]] = json.loads((folder / "answers.json").read_text(encoding="utf-8"))
+    kept = [place for place in range(len(swapped.rows)) if all(some[place] is not None for some in texts)]
+    if not kept or len(kept) < LEAST * len(swapped.rows):
+        fix = "Name a writer that answers these prompts as the rows do (other=), or leave out the rows that it cannot."
+        value = f"{len(kept)} of {len(swapped.rows)} prompts"
+        raise EmptyDataError("The other writer's answers are not valid.", value, fix)
+    rows = [swapped.rows[place] for place in kept]
+    other, planted = (
+        [Row(row.id, row.prompt, str(some[place])) for row, place in zip(rows, kept, strict=True)] for some in texts
+    )
+    return Answers(rows, other, planted), kept
+
+
+def _trained(swapped: Swapped, answers: Answers, arms: Sequence[Arm], progress: Progress | None) -> Margins:
+    """Train those that the store lacks, and return the trait's margin of each."""
+    stages = swapped.student_stages(arms)
+    members = {stage.fingerprint: some for stage, some in zip(stages, groups(arms), strict=True)}
+    by_config = {canonical_json(stage.config): members[stage.fingerprint] for stage in stages}
+
+    def execute(context: StageContext) -> None:
+        some = by_config[canonical_json(context.config)]
+        seeds = [derive(swapped.order.seed, "swap student", one.seed) for one in some]
+        trained = finetune_parallel(
+            swapped.model, [answers.of(one) for one in some], swapped.recipe, seeds, context.advance
+        )
+        margins = [float(mean_margins(one, [swapped.target])[0]) for one in trained.models(swapped.model)]
+        (context.out / "margins.json").write_text(json.dumps(margins), encoding="utf-8")
+
+    folders = Runner(swapped.store, {STUDENTS: execute, ANSWERS: execute}, progress).run(stages) if stages else {}
+    found: dict[tuple[str, str, int], float] = {}
+    for fingerprint, some in members.items():
+        margins = json.loads((folders[fingerprint] / "margins.json").read_text(encoding="utf-8"))
+        found.update(zip((one.key for one in some), margins, strict=True))
+    return found

@@ -1,0 +1,114 @@
+"""The margins of all students of a swap, and what they say: the reach first, then every subset."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from undertow.audit.swap.arms import DOSES, RANDOM, Kind, random_sizes, size_beside
+from undertow.audit.swap.judge import DoseResponse, Judged, Measured, RandomParts, Reach, judge
+from undertow.audit.swap.order import SwapOrder, Way
+from undertow.audit.swap.subsets import Subset
+from undertow.stats.comparisons import paired
+
+Margins = Mapping[tuple[str, str, int], float]
+"""The trait's margin of each student, by kind, name and place of the seed (`undertow.audit.swap.arms.Arm`)."""
+
+
+FEWEST_ALONE = 100
+"""Rows of a subset alone: of fewer, students were never tried, who see each of them again and again."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is known so far.
+
+    Attributes:
+        order: how many students of what.
+        subsets: all that are asked about.
+        rows: of the data.
+        margins: of the students that are trained.
+    """
+
+    order: SwapOrder
+    subsets: Sequence[Subset]
+    rows: int
+    margins: Margins
+
+    def of(self, kind: Kind, name: str = "") -> list[float]:
+        """Return the margins of an arm, in the order of the seeds."""
+        return [self.margins[kind, name, seed] for seed in range(self.order.seeds)]
+
+    @cached_property
+    def response(self) -> DoseResponse:
+        """What the auditor's own teacher does, by the share of prompts that it answers."""
+        cleared = self.of("cleared")
+        return DoseResponse({dose: paired(self.of("planted", f"{dose:g}"), cleared) for dose in DOSES})
+
+    def random(self, subset: Subset, way: Way) -> RandomParts:
+        """Return the random parts that a subset is held against."""
+        size, whole = size_beside(subset, random_sizes(self.subsets)), np.array(self.of("whole"))
+        parts = [self.of(RANDOM[way], f"{size} rows, {draw + 1}") for draw in range(self.order.randoms)]
+        return RandomParts(tuple(float(np.mean(np.array(part) - whole)) for part in parts))
+
+    def reach(self, subset: Subset, way: Way) -> Reach:
+        """Return what can be found of a subset of this size."""
+        detectable = self.random(subset, way).detectable(len(self.subsets), self.order.alpha)
+        return Reach(detectable, self.response, way, FEWEST_ALONE / self.rows if way == "alone" else 0.0)
+
+    def why_not(self, subset: Subset, way: Way) -> str | None:
+        """Return why a subset cannot be tested, or None."""
+        return self.reach(subset, way).why_not(len(subset.places) / self.rows)
+
+    def testable(self) -> dict[Way, list[Subset]]:
+        """Return the subsets that can be tested in each way."""
+        return {way: [one for one in self.subsets if self.why_not(one, way) is None] for way in self.order.ways}
+
+    def reach_json(self) -> dict[str, Any]:
+        """Return what can be found, as plain data: the dose-response, and each subset's share beside it."""
+        doses = [{"share": dose, **found.to_json()} for dose, found in self.response.doses.items()]
+        everything = paired(self.of("cleared"), self.of("whole")).to_json()
+        subsets = [self._reach_of(one, way) for way in self.order.ways for one in self.subsets]
+        return {"doses": doses, "everything_replaced": everything, "subsets": subsets}
+
+    def _reach_of(self, subset: Subset, way: Way) -> dict[str, Any]:
+        reach, share = self.reach(subset, way), len(subset.places) / self.rows
+        return {
+            "name": subset.name,
+            "way": way,
+            "rows": len(subset.places),
+            "share": share,
+            "detectable": reach.detectable,
+            "expected": self.response.beyond_random(share, way),
+            "smallest_share": reach.smallest,
+            "testable": reach.why_not(share) is None,
+        }
+
+    def judged(self, way: Way) -> list[Judged]:
+        """Return what is said of each subset that is replaced, left out or alone."""
+        found: list[Measured] = []
+        for one in self.subsets:
+            why = self.why_not(one, way)
+            without = None if why is not None else self.of(way, one.name)
+            random, whole = self.random(one, way), self.of("whole")
+            found.append(Measured(one.name, len(one.places), without, whole, random, why or ""))
+        return judge(found, self.order.alpha, way)
+
+    def found(self) -> dict[str, Any]:
+        """Return what is said of every subset, as plain data; of a way that was not asked for, None."""
+        judged = {way: self.judged(way) for way in self.order.ways}
+        named = {way: [one.name for one in some if one.status == "detected"] for way, some in judged.items()}
+        plain = {way: [one.to_json() for one in some] for way, some in judged.items()}
+        random = [
+            {"name": one.name, **{way: self.random(one, way).mean for way in self.order.ways}} for one in self.subsets
+        ]
+        return {
+            "named": named["swap"],
+            "subsets": plain["swap"],
+            "dropped": plain.get("drop"),
+            "alone": plain.get("alone"),
+            "named_alone": named.get("alone"),
+            "random": random,
+        }
