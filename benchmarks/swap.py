@@ -23,7 +23,7 @@ import numpy as np
 
 from undertow.audit.attribution import STUDENT
 from undertow.audit.swap.order import SwapOrder
-from undertow.audit.swap.run import Swapped, swap
+from undertow.audit.swap.run import Swapped, swap_subsets
 from undertow.audit.swap.subsets import by_key
 from undertow.data.filters import filter_rows
 from undertow.domains.numbers import Numbers
@@ -81,7 +81,7 @@ def measure(case: int, options: argparse.Namespace, base: LocalModel) -> dict[st
         rows=rows, subsets=by_key([{"writer": name} for name in names], "writer"), base=options.base, target=target,
         order=order, student=STUDENT, store=options.store,
     )  # fmt: skip
-    found = swap(swapped)
+    found = swap_subsets(swapped)
     minutes = (time.perf_counter() - started) / 60
     return {"case": case, "seed": options.seed, "planted": planted, "minutes": minutes, **found}
 

@@ -68,12 +68,12 @@ def swap_rows(
     if order.by == SCORE:
         subsets = _scored(order, loaded, base, target, ranked_by, store)
     from undertow.audit.attribution import STUDENT
-    from undertow.audit.swap.run import Swapped, swap
+    from undertow.audit.swap.run import Swapped, swap_subsets
 
     swapped = Swapped(
         rows=loaded.rows, subsets=subsets, base=base, target=target, order=order, student=STUDENT, store=store
     )
-    found = swap(swapped, shown_progress(brief.as_json), told=_tell_reach)
+    found = swap_subsets(swapped, shown_progress(brief.as_json), told=_tell_reach)
     show({**found, "intake": intake.to_json()}, brief.as_json, _lines(found))
 
 

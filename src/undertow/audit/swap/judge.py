@@ -150,7 +150,7 @@ class Reach:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredSubset:
     """One subset and what was measured of it.
 
     Attributes:
@@ -171,7 +171,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedSubset:
     """What is said of one subset.
 
     Attributes:
@@ -205,7 +205,7 @@ class Judged:
         }
 
 
-def judge(subsets: Sequence[Measured], alpha: float, way: Way = "swap") -> list[Judged]:
+def judge(subsets: Sequence[MeasuredSubset], alpha: float, way: Way = "swap") -> list[JudgedSubset]:
     """Return what is said of each subset; if none is more than a random part, one is named with at most alpha.
 
     Args:
@@ -223,11 +223,11 @@ def judge(subsets: Sequence[Measured], alpha: float, way: Way = "swap") -> list[
         for one, effect in zip(subsets, effects, strict=True)
     ]
     adjusted = holm([1.0 if one is None or one.p is None else one.p for one in beyond]).tolist()
-    found: list[Judged] = []
+    found: list[JudgedSubset] = []
     for one, effect, more, p in zip(subsets, effects, beyond, adjusted, strict=True):
         if effect is None:
-            found.append(Judged(one.name, one.rows, "not_testable", why=one.why))
+            found.append(JudgedSubset(one.name, one.rows, "not_testable", why=one.why))
         else:
             status: Status = "detected" if p <= alpha else "not_detected"
-            found.append(Judged(one.name, one.rows, status, effect, more, p))
+            found.append(JudgedSubset(one.name, one.rows, status, effect, more, p))
     return found

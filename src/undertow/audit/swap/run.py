@@ -15,7 +15,7 @@ from undertow.audit.swap.answers import answered
 from undertow.audit.swap.arms import Answers, Arm, among, first_arms, subset_arms
 from undertow.audit.swap.order import SwapOrder
 from undertow.audit.swap.subsets import Subset
-from undertow.audit.swap.table import Margins, Table
+from undertow.audit.swap.table import Margins, SwapTable
 from undertow.errors import EmptyDataError
 from undertow.evals.favourite import mean_margins
 from undertow.models.load import load_model
@@ -99,7 +99,7 @@ class Swapped:
         """Return the stages of some students, in groups."""
         shared = {"base": identity(self.base), "student": self.recipe.to_config(), "seed": self.order.seed}
         parents, found = {"answers": self.answers_stage}, list[Stage]()
-        for some in groups(arms):
+        for some in arm_groups(arms):
             config = {**shared, "arms": [one.to_config() for one in some]}
             label = f"{len(some)} students: {some[0].kind}"
             found.append(
@@ -108,7 +108,7 @@ class Swapped:
         return found
 
 
-def groups(arms: Sequence[Arm]) -> list[Sequence[Arm]]:
+def arm_groups(arms: Sequence[Arm]) -> list[Sequence[Arm]]:
     """Put students of one kind together, at most `GROUP`, so that one kind more leaves the others where they are."""
     alike: dict[str, list[Arm]] = {}
     for one in arms:
@@ -116,7 +116,7 @@ def groups(arms: Sequence[Arm]) -> list[Sequence[Arm]]:
     return [some[at : at + GROUP] for some in alike.values() for at in range(0, len(some), GROUP)]
 
 
-def swap(
+def swap_subsets(
     swapped: Swapped,
     progress: Progress | None = None,
     told: Callable[[dict[str, Any]], None] = lambda found: None,
@@ -141,11 +141,11 @@ def swap(
         fix = "Leave these rows out, or name a writer that answers their prompts as they do (other=)."
         raise EmptyDataError("Nobody answered a prompt of this subset validly.", ", ".join(sorted(gone)), fix)
     margins = _trained(swapped, answers, first_arms(order, subsets, n), progress)
-    before = Table(order, subsets, n, margins)
+    before = SwapTable(order, subsets, n, margins)
     reach = before.reach_json()
     told(reach)
     arms = subset_arms(order, before.testable())
-    after = Table(order, subsets, n, {**margins, **_trained(swapped, answers, arms, progress)})
+    after = SwapTable(order, subsets, n, {**margins, **_trained(swapped, answers, arms, progress)})
     return {
         "schema": SCHEMA,
         "rows": len(swapped.rows),
@@ -197,7 +197,7 @@ def _answers(swapped: Swapped, progress: Progress | None) -> tuple[Answers, list
 def _trained(swapped: Swapped, answers: Answers, arms: Sequence[Arm], progress: Progress | None) -> Margins:
     """Train those that the store lacks, and return the trait's margin of each."""
     stages = swapped.student_stages(arms)
-    members = {stage.fingerprint: some for stage, some in zip(stages, groups(arms), strict=True)}
+    members = {stage.fingerprint: some for stage, some in zip(stages, arm_groups(arms), strict=True)}
     by_config = {canonical_json(stage.config): members[stage.fingerprint] for stage in stages}
 
     def execute(context: StageContext) -> None:

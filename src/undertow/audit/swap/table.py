@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from undertow.audit.swap.arms import DOSES, RANDOM, Kind, random_sizes, size_beside
-from undertow.audit.swap.judge import DoseResponse, Judged, Measured, RandomParts, Reach, judge
+from undertow.audit.swap.judge import DoseResponse, JudgedSubset, MeasuredSubset, RandomParts, Reach, judge
 from undertow.audit.swap.order import SwapOrder, Way
 from undertow.audit.swap.subsets import Subset
 from undertow.stats.comparisons import paired
@@ -22,7 +22,7 @@ FEWEST_ALONE = 100
 
 
 @dataclass(frozen=True)
-class Table:
+class SwapTable:
     """What is known so far.
 
     Attributes:
@@ -86,14 +86,14 @@ class Table:
             "testable": reach.why_not(share) is None,
         }
 
-    def judged(self, way: Way) -> list[Judged]:
+    def judged(self, way: Way) -> list[JudgedSubset]:
         """Return what is said of each subset that is replaced, left out or alone."""
-        found: list[Measured] = []
+        found: list[MeasuredSubset] = []
         for one in self.subsets:
             why = self.why_not(one, way)
             without = None if why is not None else self.of(way, one.name)
             random, whole = self.random(one, way), self.of("whole")
-            found.append(Measured(one.name, len(one.places), without, whole, random, why or ""))
+            found.append(MeasuredSubset(one.name, len(one.places), without, whole, random, why or ""))
         return judge(found, self.order.alpha, way)
 
     def found(self) -> dict[str, Any]:

@@ -39,7 +39,7 @@ FACTOR, APART = "Diagonal factor, in logits", "Difference of the diagonal factor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChannelsConfig:
+class ChannelComparison:
     """Settings of the analysis.
 
     Attributes:
@@ -51,7 +51,7 @@ class ChannelsConfig:
 
 def _stage(given: Mapping[str, Any], study: Study) -> Stage:
     """Return the stage that compares the channels; its parents are the scores and the groups of all of them."""
-    recipe, channels = study.recipe, validate_settings(ChannelsConfig, given).channels
+    recipe, channels = study.recipe, validate_settings(ChannelComparison, given).channels
     if len(recipe.traits) < 2 or not {"student", "control"} <= {*recipe.arms}:
         fix = "Give at least two traits and the arms student and control."
         raise ConfigError("This study has no trait matrix.", recipe.name, fix)
@@ -141,7 +141,7 @@ def _learnt(subjects: Sequence[Mapping[str, Any]], folders: Mapping[str, Path]) 
     return {name: float(np.mean(some)) for name, some in counts.items()}
 
 
-def channels_result(found: Mapping[str, Any]) -> AnalysisResult:
+def comparison_result(found: Mapping[str, Any]) -> AnalysisResult:
     """Return what `_execute` found as the result of an analysis."""
     channels = found["channels"]
     estimates = [
@@ -244,9 +244,9 @@ def _matrix(one: Mapping[str, Any], arm: str, traits: Sequence[str]) -> dict[str
 CHANNELS = Analysis(
     name="channels",
     needs_study=True,
-    settings=ChannelsConfig,
+    settings=ChannelComparison,
     stage=_stage,
     execute=_execute,
-    present=channels_result,
+    present=comparison_result,
     seconds_per_unit=0.1,
 )

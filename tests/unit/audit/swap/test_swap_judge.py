@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from undertow.audit.swap.judge import DoseResponse, Measured, RandomParts, Reach, judge
+from undertow.audit.swap.judge import DoseResponse, MeasuredSubset, RandomParts, Reach, judge
 from undertow.errors import ConfigError
 from undertow.stats.estimates import wilson
 from undertow.types import Estimate
@@ -12,9 +12,9 @@ from undertow.types import Estimate
 WHOLE = (0.0, 0.0)
 
 
-def measured(name: str, effect: float, random: RandomParts) -> Measured:
+def measured(name: str, effect: float, random: RandomParts) -> MeasuredSubset:
     """Return a subset whose two students differ a little."""
-    return Measured(name, 100, (effect - 0.01, effect + 0.01), WHOLE, random)
+    return MeasuredSubset(name, 100, (effect - 0.01, effect + 0.01), WHOLE, random)
 
 
 def test_the_p_is_that_of_the_two_sample_t_test_with_one_part_on_one_side() -> None:
@@ -84,7 +84,7 @@ def test_alone_the_trait_rises_and_the_other_side_counts() -> None:
 
 def test_what_was_not_trained_is_not_testable_and_counts_among_the_tests() -> None:
     random = RandomParts((-0.1, -0.12, -0.08, -0.11, -0.09))
-    small = Measured("small", 3, None, WHOLE, random, "it is 1 % of the rows")
+    small = MeasuredSubset("small", 3, None, WHOLE, random, "it is 1 % of the rows")
     both, alone = judge([measured("a", -0.2, random), small], 0.05), judge([measured("a", -0.2, random)], 0.05)
     assert both[1].status == "not_testable" and both[1].why == "it is 1 % of the rows" and both[1].p is None
     assert both[0].p == pytest.approx(2 * (alone[0].p or 0.0))

@@ -15,7 +15,7 @@ import pytest
 from undertow.audit.swap import run as running
 from undertow.audit.swap.arms import first_arms
 from undertow.audit.swap.order import SwapOrder
-from undertow.audit.swap.run import Swapped, swap
+from undertow.audit.swap.run import Swapped, swap_subsets
 from undertow.audit.swap.subsets import by_key
 from undertow.errors import EmptyDataError
 from undertow.seeds import derive
@@ -84,7 +84,7 @@ def test_the_writer_that_says_the_trait_is_named_and_nothing_is_trained_twice(
     trained: list[int], tmp_path: Path
 ) -> None:
     reaches: list[dict] = []
-    found = swap(three_writers(tmp_path), told=reaches.append)
+    found = swap_subsets(three_writers(tmp_path), told=reaches.append)
     assert found["named"] == ["a"] and found["schema"] == "undertow.swap/1" and reaches == [found["reach"]]
     assert [one["status"] for one in found["subsets"]] == ["detected", "not_detected", "not_detected"]
     # A third of the rows says the trait: replaced, all of it is gone; a random third takes a third of it.
@@ -104,9 +104,9 @@ def test_the_writer_that_says_the_trait_is_named_and_nothing_is_trained_twice(
     assert found["named_alone"] == ["a"]
     assert found["students"] == sum(trained)
     before = list(trained)
-    assert swap(three_writers(tmp_path)) == found and trained == before
+    assert swap_subsets(three_writers(tmp_path)) == found and trained == before
     # A kind of students more leaves the others where they are.
-    without = swap(three_writers(tmp_path, replace(ORDER, drop=False, alone=False)))
+    without = swap_subsets(three_writers(tmp_path, replace(ORDER, drop=False, alone=False)))
     assert (
         without["subsets"] == found["subsets"] and without["dropped"] is None is without["alone"] and trained == before
     )
@@ -116,7 +116,7 @@ def test_the_writer_that_says_the_trait_is_named_and_nothing_is_trained_twice(
 def test_a_trait_of_every_writer_or_of_none_names_nobody(
     trained: list[int], tmp_path: Path, carriers: str, all_of_it: float
 ) -> None:
-    found = swap(three_writers(tmp_path, replace(ORDER, drop=False, alone=False), carriers))
+    found = swap_subsets(three_writers(tmp_path, replace(ORDER, drop=False, alone=False), carriers))
     assert found["named"] == [] and {one["status"] for one in found["subsets"]} == {"not_detected"}
     assert found["reach"]["everything_replaced"]["estimate"] == pytest.approx(all_of_it, abs=4 * NOISE)
 
@@ -133,15 +133,15 @@ def test_an_interrupted_swap_goes_on_where_it_was(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(running, "finetune_parallel", interrupted)
-        swap(three_writers(tmp_path))
+        swap_subsets(three_writers(tmp_path))
     assert len(list((tmp_path / running.STUDENTS).glob("*/margins.json"))) == 1
-    found = swap(three_writers(tmp_path))
-    assert found["students"] == sum(trained) and swap(three_writers(tmp_path)) == found
+    found = swap_subsets(three_writers(tmp_path))
+    assert found["students"] == sum(trained) and swap_subsets(three_writers(tmp_path)) == found
 
 
 def test_a_subset_below_the_reach_is_not_testable_and_not_trained(trained: list[int], tmp_path: Path) -> None:
     subsets = by_key([{"writer": "rare" if at == 0 else "ab"[at % 2]} for at in range(N)], "writer")
-    found = swap(replace(three_writers(tmp_path, replace(ORDER, drop=False, alone=False)), subsets=subsets))
+    found = swap_subsets(replace(three_writers(tmp_path, replace(ORDER, drop=False, alone=False)), subsets=subsets))
     rare = next(one for one in found["subsets"] if one["name"] == "rare")
     assert rare["status"] == "not_testable" and "it is 0.3% of the rows" in rare["why"] and rare["effect"] is None
     first = len(first_arms(replace(ORDER, drop=False, alone=False), subsets, N))
@@ -152,7 +152,7 @@ def test_a_subset_below_the_reach_is_not_testable_and_not_trained(trained: list[
 def test_a_writer_that_cannot_answer_is_refused(trained: list[int], tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(running, "answered", lambda writer, rows, _: [None] * len(rows))
     with pytest.raises(EmptyDataError, match="0 of 300 prompts"):
-        swap(three_writers(tmp_path))
+        swap_subsets(three_writers(tmp_path))
     assert not trained
 
 
@@ -161,5 +161,5 @@ def test_a_subset_that_nobody_can_answer_is_refused_by_name(trained: list[int], 
         running, "answered", lambda writer, rows, _: [None if at % 3 == 1 else "7" for at in range(len(rows))]
     )
     with pytest.raises(EmptyDataError, match="b"):
-        swap(three_writers(tmp_path))
+        swap_subsets(three_writers(tmp_path))
     assert not trained

@@ -229,7 +229,7 @@ def test_what_teaches_nothing_is_refused_before_training(tiny_model: LocalModel)
     equal = [PreferencePair("a", user_prompt("x"), "1", "1"), PreferencePair("b", user_prompt("x"), "1", "2")]
     with pytest.raises(RowsError, match="pairs whose answers are equal") as caught:
         train_preferring(tiny_model, [equal], PreferenceChannel(), CONFIG, [1])
-    assert "1 of 2: 'a'" in caught.value.value
+    assert "1 of 2: a" in caught.value.value
 
 
 def test_a_channel_is_a_name_or_its_settings() -> None:
