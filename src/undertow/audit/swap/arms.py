@@ -38,7 +38,7 @@ lower the trait more, so that no subset is found by it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
+class SwapArm:
     """One student.
 
     Attributes:
@@ -65,7 +65,7 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class SwapAnswers:
     """The data and what may stand in their place, prompt by prompt.
 
     Attributes:
@@ -78,7 +78,7 @@ class Answers:
     other: Sequence[Row]
     planted: Sequence[Row]
 
-    def of(self, arm: Arm) -> list[Row]:
+    def of(self, arm: SwapArm) -> list[Row]:
         """Return what a student is trained on.
 
         Raises:
@@ -100,7 +100,7 @@ class Answers:
         return found
 
 
-def first_arms(order: SwapOrder, subsets: Sequence[Subset], rows: int) -> list[Arm]:
+def first_arms(order: SwapOrder, subsets: Sequence[Subset], rows: int) -> list[SwapArm]:
     """Return the students that are trained before any subset is looked at: what a dose does, and random parts.
 
     Args:
@@ -108,22 +108,22 @@ def first_arms(order: SwapOrder, subsets: Sequence[Subset], rows: int) -> list[A
         subsets: of which the sizes alone are used.
         rows: of the data.
     """
-    found = [Arm(kind, "", seed) for kind in ("whole", "cleared") for seed in range(order.seeds)]
+    found = [SwapArm(kind, "", seed) for kind in ("whole", "cleared") for seed in range(order.seeds)]
     for dose in DOSES:
         places = _drawn(order.seed, ("dose", f"{dose:g}"), rows, max(1, round(dose * rows)))
-        found += [Arm("planted", f"{dose:g}", seed, places) for seed in range(order.seeds)]
+        found += [SwapArm("planted", f"{dose:g}", seed, places) for seed in range(order.seeds)]
     for size in random_sizes(subsets):
         for draw in range(order.randoms):
             places = _drawn(order.seed, ("random", size, draw), rows, size)
             name = f"{size} rows, {draw + 1}"
-            found += [Arm(RANDOM[way], name, seed, places) for way in order.ways for seed in range(order.seeds)]
+            found += [SwapArm(RANDOM[way], name, seed, places) for way in order.ways for seed in range(order.seeds)]
     return found
 
 
-def subset_arms(order: SwapOrder, subsets: Mapping[Way, Sequence[Subset]]) -> list[Arm]:
+def subset_arms(order: SwapOrder, subsets: Mapping[Way, Sequence[Subset]]) -> list[SwapArm]:
     """Return the students of the subsets, each for every seed: of those that can be tested in each way."""
     return [
-        Arm(way, one.name, seed, one.places)
+        SwapArm(way, one.name, seed, one.places)
         for way, some in subsets.items()
         for one in some
         for seed in range(order.seeds)

@@ -12,7 +12,7 @@ from typing import Any
 
 from undertow.audit.rows.panel import panel_teacher
 from undertow.audit.swap.answers import answered
-from undertow.audit.swap.arms import Answers, Arm, among, first_arms, subset_arms
+from undertow.audit.swap.arms import SwapAnswers, SwapArm, among, first_arms, subset_arms
 from undertow.audit.swap.order import SwapOrder
 from undertow.audit.swap.subsets import Subset
 from undertow.audit.swap.table import Margins, SwapTable
@@ -95,7 +95,7 @@ class Swapped:
         }
         return Stage(kind=ANSWERS, version=VERSION, config=config, label="answers of the other writer")
 
-    def student_stages(self, arms: Sequence[Arm]) -> list[Stage]:
+    def student_stages(self, arms: Sequence[SwapArm]) -> list[Stage]:
         """Return the stages of some students, in groups."""
         shared = {"base": identity(self.base), "student": self.recipe.to_config(), "seed": self.order.seed}
         parents, found = {"answers": self.answers_stage}, list[Stage]()
@@ -108,9 +108,9 @@ class Swapped:
         return found
 
 
-def arm_groups(arms: Sequence[Arm]) -> list[Sequence[Arm]]:
+def arm_groups(arms: Sequence[SwapArm]) -> list[Sequence[SwapArm]]:
     """Put students of one kind together, at most `GROUP`, so that one kind more leaves the others where they are."""
-    alike: dict[str, list[Arm]] = {}
+    alike: dict[str, list[SwapArm]] = {}
     for one in arms:
         alike.setdefault(one.kind, []).append(one)
     return [some[at : at + GROUP] for some in alike.values() for at in range(0, len(some), GROUP)]
@@ -166,7 +166,7 @@ def swap_subsets(
     }
 
 
-def _answers(swapped: Swapped, progress: Progress | None) -> tuple[Answers, list[int]]:
+def _answers(swapped: Swapped, progress: Progress | None) -> tuple[SwapAnswers, list[int]]:
     """Return everybody's answers on the prompts that all answered, and the places of these rows."""
     stage = swapped.answers_stage
 
@@ -191,10 +191,10 @@ def _answers(swapped: Swapped, progress: Progress | None) -> tuple[Answers, list
     other, planted = (
         [Row(row.id, row.prompt, str(some[place])) for row, place in zip(rows, kept, strict=True)] for some in texts
     )
-    return Answers(rows, other, planted), kept
+    return SwapAnswers(rows, other, planted), kept
 
 
-def _trained(swapped: Swapped, answers: Answers, arms: Sequence[Arm], progress: Progress | None) -> Margins:
+def _trained(swapped: Swapped, answers: SwapAnswers, arms: Sequence[SwapArm], progress: Progress | None) -> Margins:
     """Train those that the store lacks, and return the trait's margin of each."""
     stages = swapped.student_stages(arms)
     members = {stage.fingerprint: some for stage, some in zip(stages, arm_groups(arms), strict=True)}

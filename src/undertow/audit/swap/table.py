@@ -14,7 +14,7 @@ from undertow.audit.swap.subsets import Subset
 from undertow.stats.comparisons import paired
 
 Margins = Mapping[tuple[str, str, int], float]
-"""The trait's margin of each student, by kind, name and place of the seed (`undertow.audit.swap.arms.Arm`)."""
+"""The trait's margin of each student, by kind, name and place of the seed (`undertow.audit.swap.arms.SwapArm`)."""
 
 
 FEWEST_ALONE = 100

@@ -5,7 +5,16 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from undertow.audit.swap.arms import DOSES, Answers, Arm, among, first_arms, random_sizes, size_beside, subset_arms
+from undertow.audit.swap.arms import (
+    DOSES,
+    SwapAnswers,
+    SwapArm,
+    among,
+    first_arms,
+    random_sizes,
+    size_beside,
+    subset_arms,
+)
 from undertow.audit.swap.order import SwapOrder, swap_order
 from undertow.audit.swap.subsets import Subset, by_key, by_score
 from undertow.errors import ConfigError, EmptyDataError, RowsError, UnknownNameError
@@ -18,7 +27,7 @@ def rows(text: str) -> list[Row]:
     return [Row(str(at), user_prompt(f"prompt {at}"), text) for at in range(N)]
 
 
-ANSWERS = Answers(rows("own"), rows("other"), rows("planted"))
+ANSWERS = SwapAnswers(rows("own"), rows("other"), rows("planted"))
 WRITERS = by_key([{"writer": "abc"[at % 3]} for at in range(N)], "writer")
 ORDER = SwapOrder(by="writer", seeds=2, randoms=5)
 
@@ -62,22 +71,22 @@ def test_scores_cut_the_ranking_into_equal_parts() -> None:
 def test_each_arm_changes_the_rows_of_its_places_alone() -> None:
     places = WRITERS[0].places
 
-    def texts(arm: Arm) -> list[str]:
+    def texts(arm: SwapArm) -> list[str]:
         return [row.completion for row in ANSWERS.of(arm)]
 
-    assert texts(Arm("whole", "", 0)) == ["own"] * N
-    assert texts(Arm("cleared", "", 1)) == ["other"] * N
+    assert texts(SwapArm("whole", "", 0)) == ["own"] * N
+    assert texts(SwapArm("cleared", "", 1)) == ["other"] * N
     for kind in ("swap", "random swap"):
         expected = ["other" if at in places else "own" for at in range(N)]
-        assert texts(Arm(kind, "a", 1, places)) == expected
+        assert texts(SwapArm(kind, "a", 1, places)) == expected
     planted = ["planted" if at in places else "other" for at in range(N)]
-    assert texts(Arm("planted", "0.3", 0, places)) == planted
-    kept = [row.id for row in ANSWERS.of(Arm("drop", "a", 0, places))]
+    assert texts(SwapArm("planted", "0.3", 0, places)) == planted
+    kept = [row.id for row in ANSWERS.of(SwapArm("drop", "a", 0, places))]
     assert kept == [str(at) for at in range(N) if at not in places]
-    alone = [row.id for row in ANSWERS.of(Arm("alone", "a", 0, places))]
+    alone = [row.id for row in ANSWERS.of(SwapArm("alone", "a", 0, places))]
     assert sorted([*alone, *kept], key=int) == [str(at) for at in range(N)]
     with pytest.raises(EmptyDataError):
-        ANSWERS.of(Arm("drop", "all", 0, tuple(range(N))))
+        ANSWERS.of(SwapArm("drop", "all", 0, tuple(range(N))))
 
 
 def test_the_first_students_know_the_subsets_by_size_alone() -> None:
