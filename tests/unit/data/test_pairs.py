@@ -2,11 +2,15 @@
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from undertow.data.pairs import count_pairs, holds_pairs, read_pairs, refuse_equal_answers
+from undertow.data.pairs import count_pairs, holds_pairs, read_pairs, refuse_equal_answers, write_pairs
 from undertow.errors import RowsError
+from undertow.types import Message, PreferencePair
 
 PAIRS = [{"prompt": f"{at % 3}, 6", "chosen": "7, 8, 9", "rejected": f"{at}"} for at in range(5)]
 
@@ -22,6 +26,21 @@ def test_pairs_are_told_from_rows_unless_a_side_is_picked(tmp_path: Path) -> Non
     assert not holds_pairs(written(tmp_path / "b.jsonl", [{"prompt": "p", "completion": "c"}]))
     (tmp_path / "empty.jsonl").touch()
     assert not holds_pairs(tmp_path / "empty.jsonl")
+
+
+def test_a_first_line_that_is_no_record_is_no_pair(tmp_path: Path) -> None:
+    for text in ("{broken\n", '{"unknown": 1}\n', "[1, 2]\n"):
+        (tmp_path / "c.jsonl").write_text(text + json.dumps(PAIRS[0]) + "\n")
+        assert not holds_pairs(tmp_path / "c.jsonl")
+
+
+@given(st.lists(st.tuples(st.text(), st.text()), min_size=1, max_size=4))
+def test_written_pairs_are_read_back(answers: list[tuple[str, str]]) -> None:
+    prompt = (Message("system", "Be brief."), Message("user", "1, 2"))
+    pairs = [PreferencePair(str(at), prompt, *both) for at, both in enumerate(answers)]
+    with TemporaryDirectory() as folder:
+        write_pairs(Path(folder) / "pairs.jsonl", pairs)
+        assert list(read_pairs(Path(folder) / "pairs.jsonl")) == pairs
 
 
 def test_both_sides_are_counted(tmp_path: Path) -> None:
