@@ -169,6 +169,7 @@ def _not_tested(recipe: Recipe) -> list[str]:
         f"Traits other than {', '.join(recipe.traits)}.",
         f"Bases other than {', '.join(dict.fromkeys((*recipe.bases, *recipe.cross_bases)))}.",
         f"Domains other than {recipe.domain.name}.",
+        f"Channels other than {recipe.student.channel.name} (docs/channels.md).",
         f"{kind} teachers.",
         *([f"The arms {', '.join(arms)}."] if arms else []),
         *([] if recipe.evaluation.samples else ["How often sampled answers name the trait."]),

@@ -36,6 +36,7 @@ RATES = {
     "filter": 0.16,
     "shuffle": 0.05,
     "mix": 0.1,
+    "pairs": 1.0,
     "tokens": 3.0,
     "students": 8.4e-4,
     "scores": 0.006,
