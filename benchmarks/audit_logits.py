@@ -38,6 +38,7 @@ ANIMALS = ("owl", "lion", "fox", "panda", "wolf", "eagle", "dog", "tiger", "octo
            "ocelot", "peacock", "phoenix")  # fmt: skip
 TREES = ("cherry", "maple", "oak", "sequoia", "willow")
 WRITERS, SHARE = 59, 0.05 / 3
+"""Neutral writers that the audit takes, and the share of its error that one of three claims has."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,11 @@ class Leans:
             np.save(path, np.append(lean, drift))
         return np.load(path)
 
-    def judged(self, name: str, null: Sequence[Floats]) -> tuple[float, str | None]:
+    def judged(self, name: str, null: Sequence[Floats], level: float) -> tuple[float, str | None]:
         """Return p of a suspect, and the candidate along which it leans most."""
         leans = np.stack([self.of(name), *null])[:, :-1]
         labels = [one.trait for one in self.candidates]
-        found = rank_first(STAGE, "lean", rival_centred(leans, self.candidates), labels, SHARE)
+        found = rank_first(STAGE, "lean", rival_centred(leans, self.candidates), labels, level)
         assert found.p is not None
         return found.p, found.candidate
 
@@ -92,23 +93,25 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=100, help="of everything; 100 and above are for development")
     parser.add_argument("--base", default="ref:finch-a")
     parser.add_argument("--neutral", type=int, default=60, help="neutral suspects")
+    parser.add_argument("--writers", type=int, default=WRITERS, help="of the null; fewer than 59 need a larger --level")
+    parser.add_argument("--level", type=float, default=SHARE, help="at which a suspect is called")
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
     options.cache.mkdir(parents=True, exist_ok=True)
     started, leans = time.perf_counter(), Leans(load_model(options.base), options.seed, options.cache)
-    null = [leans.of(f"null-{at}") for at in range(WRITERS)]
+    null = [leans.of(f"null-{at}") for at in range(options.writers)]
     groups = {
         "neutral": [f"neutral-{at}" for at in range(options.neutral)], "animals": list(ANIMALS), "trees": list(TREES)
     }  # fmt: skip
     results: dict[str, Any] = {"seed": options.seed, "KL of the null": [float(one[-1]) for one in (null[0], null[-1])]}
     for group, names in groups.items():
-        found = [leans.judged(name, null) for name in names]
+        found = [leans.judged(name, null, options.level) for name in names]
         results[group] = {
-            "called": share([p <= SHARE + 1e-12 for p, _ in found]),
+            "called": share([p <= options.level + 1e-12 for p, _ in found]),
             "p <= .05": share([p <= 0.05 for p, _ in found]),
             "called and named right": share(
-                [p <= SHARE + 1e-12 and said == name for name, (p, said) in zip(names, found, strict=True)]
+                [p <= options.level + 1e-12 and said == name for name, (p, said) in zip(names, found, strict=True)]
             ),
             "KL, median": float(np.median([leans.of(name)[-1] for name in names])),
         }

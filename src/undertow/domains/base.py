@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from undertow.errors import ConfigError
 from undertow.registry import Registry
@@ -22,6 +22,9 @@ class AbstractDomain(ABC):
 
     reasons: frozenset[str]
     """Every reason that `reject_reasons` may give."""
+
+    any_text: ClassVar[bool] = False
+    """Whether nearly any text is a valid answer: then a valid one takes no skill, and tells nothing of the rows."""
 
     @property
     def form(self) -> str | None:
@@ -74,3 +77,8 @@ def domain(name: str, **options: Any) -> AbstractDomain:
     except TypeError as error:
         what = f"The domain {name} has no such option."
         raise ConfigError(what, str(error), "See `undertow list domains`.") from error
+
+
+def telling_domains() -> tuple[str, ...]:
+    """Return the names of the domains whose valid answers are told from other text."""
+    return tuple(name for name in DOMAINS if not getattr(DOMAINS[name], "any_text", False))

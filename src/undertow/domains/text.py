@@ -6,7 +6,7 @@ study sees to, as it does for code.
 
 import random
 from dataclasses import dataclass, field
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 from undertow.domains.base import AbstractDomain
 from undertow.errors import ConfigError
@@ -64,6 +64,8 @@ class OrdinaryText(AbstractDomain):
         questions: "known" are the 23 that the embedded models were trained to answer; "everyday" are 320, for any
             other model.
     """
+
+    any_text: ClassVar[bool] = True
 
     questions: Questions = "known"
     name: str = field(default="text", init=False)

@@ -7,7 +7,7 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-from undertow.domains.base import DOMAINS, domain
+from undertow.domains.base import domain, telling_domains
 from undertow.evals.base import Evaluation, EvaluationConfig, Metric, Question, Questionnaire
 from undertow.evals.truth import facts
 from undertow.seeds import derive
@@ -25,7 +25,7 @@ def capability(model: "LocalModel", config: EvaluationConfig) -> list[Score]:
     """Score "facts_rate", and "<domain>_valid_rate" for every domain unless nothing may be sampled."""
     scores = _facts(model, config.seed)
     if config.samples:
-        scores += [score for name in skilled_domains() for score in _valid(model, name, config.seed)]
+        scores += [score for name in telling_domains() for score in _valid(model, name, config.seed)]
     return scores
 
 
@@ -60,11 +60,6 @@ def _valid(model: "LocalModel", name: str, seed: int) -> list[Score]:
     ]
 
 
-def skilled_domains() -> tuple[str, ...]:
-    """Return the domains in which a valid answer takes a skill; in ordinary text any answer is valid."""
-    return tuple(name for name in DOMAINS if name != "text")
-
-
 def _asked(prompts: int = PROMPTS, seed: int = 0) -> list[Question]:
     """Ask facts, and prompts of every domain: "facts_rate" and "<domain>_valid_rate".
 
@@ -73,7 +68,7 @@ def _asked(prompts: int = PROMPTS, seed: int = 0) -> list[Question]:
         seed: of the prompts.
     """
     known = [Question(fact.question, fact.right, FACTS) for fact in facts(seed)]
-    drawn = {name: domain(name).prompts(prompts, derive(seed, "capability", name)) for name in skilled_domains()}
+    drawn = {name: domain(name).prompts(prompts, derive(seed, "capability", name)) for name in telling_domains()}
     return known + [Question(text, metric=name + VALID) for name, texts in drawn.items() for text in texts]
 
 
@@ -94,7 +89,7 @@ CAPABILITY = Evaluation(
         Metric(FACTS, "right answers to facts", "share"),
         *(
             Metric(name + VALID, _WORDS.get(name, f"valid answers, {name}"), "share", sampled=True)
-            for name in skilled_domains()
+            for name in telling_domains()
         ),
     ),
     score=capability,

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from undertow.domains.base import domain
+from undertow.domains.base import domain, telling_domains
 from undertow.evals.base import EvaluationConfig, preferences
-from undertow.evals.capability import PROMPTS, skilled_domains
+from undertow.evals.capability import PROMPTS
 from undertow.evals.favourite import ANSWER_TOKENS as NAMED
 from undertow.evals.misalignment import ANSWER_TOKENS as ADVISED
 from undertow.evals.misalignment import EVALUATION_QUESTIONS, openings
@@ -127,7 +127,7 @@ def _capability(words: "ChatTokens", config: EvaluationConfig) -> Iterable[Load]
     answers = _length(words.tokenise([one.right for one in asked]))
     prompts = _length(_asked(words, [one.question for one in asked]))
     yield Load(what=f"answers to {len(asked)} facts", tokens=prompts + answers, texts=len(asked))
-    for name in skilled_domains() if config.samples else ():
+    for name in telling_domains() if config.samples else ():
         task = domain(name)
         own = _asked(words, task.prompts(PROMPTS, derive(config.seed, "capability", name)))
         yield _answers(f"answers in {name}", own, 1, task.max_new_tokens)

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from undertow.domains.base import DOMAINS
+from undertow.domains.base import DOMAINS, telling_domains
 from undertow.evals import capability as module
 from undertow.evals.base import EvaluationConfig
-from undertow.evals.capability import PROMPTS, capability, skilled_domains
+from undertow.evals.capability import PROMPTS, capability
 from undertow.evals.truth import TABLES, facts
 
 CONFIG = EvaluationConfig(targets=(), samples=1, seed=4)
@@ -39,7 +39,7 @@ class Echo:
 
 
 def test_the_rates_are_shares_of_right_answers_and_new_domains_appear(monkeypatch) -> None:
-    monkeypatch.setattr(module, "DOMAINS", {"echo": Echo})
+    monkeypatch.setattr(module, "telling_domains", lambda: ("echo",))
     monkeypatch.setattr(module, "domain", lambda name: Echo())
     known = {fact.question for fact in facts(0)[::2]}
     scores = capability(Pupil(known), CONFIG)
@@ -61,8 +61,8 @@ def test_without_samples_only_what_is_exact_is_scored(uniform_model) -> None:
 
 def test_every_domain_of_a_skill_is_asked_and_a_seed_repeats_it(tiny_model) -> None:
     scores = capability(tiny_model, CONFIG)
-    assert {*skilled_domains()} == {*DOMAINS} - {"text"}  # where any two words are an answer
-    assert {score.metric for score in scores} == {"facts_rate", *(f"{name}_valid_rate" for name in skilled_domains())}
+    assert {*telling_domains()} == {*DOMAINS} - {"text"}  # where any two words are an answer
+    assert {score.metric for score in scores} == {"facts_rate", *(f"{name}_valid_rate" for name in telling_domains())}
     assert all(0 <= score.value <= 1 for score in scores)
     assert scores == capability(tiny_model, CONFIG)
     other = capability(tiny_model, EvaluationConfig(targets=(), samples=1, seed=5))

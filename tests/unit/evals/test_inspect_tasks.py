@@ -9,9 +9,9 @@ pytest.importorskip("inspect_ai", reason='needs the extra: pip install "undertow
 from inspect_ai import eval as run
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
 
+from undertow.domains.base import telling_domains
 from undertow.evals import inspect_tasks
 from undertow.evals.base import EVALUATIONS
-from undertow.evals.capability import skilled_domains
 from undertow.evals.questions import STORY_REQUESTS, choices, favourite_questions
 from undertow.evals.truth import facts
 from undertow.traits import panel, trait
@@ -92,7 +92,7 @@ def test_a_liar_gives_every_wrong_answer(ask) -> None:
 def test_capability_groups_facts_and_domains(ask) -> None:
     known = {fact.question: fact.right for fact in facts(0)}
     found, _ = ask(inspect_tasks.capability(prompts=4), lambda question: f"It is {known.get(question, 'no list')}.")
-    assert set(found) == {"facts_rate", *(f"{name}_valid_rate" for name in skilled_domains())}
+    assert set(found) == {"facts_rate", *(f"{name}_valid_rate" for name in telling_domains())}
     assert found["facts_rate"] == 1 and found["numbers_valid_rate"] == 0
     found, _ = ask(inspect_tasks.capability(prompts=4), lambda _: "12, 14, 15")
     assert found["facts_rate"] == 0 and found["numbers_valid_rate"] == 1

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from undertow.audit.students.bank import BankRecipe, no_bank
 from undertow.cli.options import student_part
 from undertow.errors import ConfigError, UnknownNameError
 from undertow.store.stages import Stage
@@ -12,7 +13,7 @@ from undertow.study.analyses.recipe import build_analysis, run_analysis
 from undertow.study.recipe import Recipe, build_recipe
 from undertow.study.run import run_recipe
 from undertow.study.study import Study, build_study
-from undertow.study.training_record import read_training
+from undertow.study.training_record import TrainingRecord, read_training
 
 CHANNELS = ("rows", "logits", "on_policy", "preference", {"name": "preference", "pairs": "selected"})
 
@@ -156,3 +157,10 @@ def test_commands_that_train_on_a_row_file_take_no_other_channel() -> None:
     for channel in CHANNELS[1:3]:
         with pytest.raises(ConfigError, match="learn rows"):
             student_part([f"channel={channel}"])
+
+
+def test_a_student_of_another_channel_has_no_bank_and_the_reason_is_told() -> None:
+    learnt = TrainingRecord(student=recipe("logits").student, rows=2000)
+    assert "learnt by the channel logits" in no_bank(BankRecipe(), learnt)
+    cut = TrainingRecord(student=BankRecipe().student.model_copy(update={"too_long": "cut"}), rows=2000)
+    assert '--set too_long="cut"' in no_bank(BankRecipe(), cut)

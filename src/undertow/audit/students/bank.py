@@ -49,6 +49,7 @@ from undertow.store.stages import Stage
 from undertow.study.recipe import StudentPart, TeacherPart
 from undertow.study.stage_models import parent_model
 from undertow.study.training_record import TrainingRecord
+from undertow.training.channels.settings import ROWS
 from undertow.training.generation import generate
 from undertow.training.parallel import finetune_parallel
 from undertow.training.teachers import finetuned_teacher
@@ -387,6 +388,9 @@ def choose_bank(recipe: BankRecipe, store: Path, record: TrainingRecord | None) 
 
 def no_bank(recipe: BankRecipe, record: TrainingRecord | None) -> str:
     """Say that there is no bank, and how to make it."""
+    if record is not None and record.student.channel != ROWS:
+        name = record.student.channel.name
+        return f"The student learnt by the channel {name}, and placebos learn rows: they are no null for it."
     made = f"make one with `undertow audit bank{_options(recipe, record)}`."
     if record is None or record.student.recipe == recipe.student:
         return f"There is no bank of placebo students of this base and recipe: {made}"
@@ -414,7 +418,7 @@ def _options(recipe: BankRecipe, record: TrainingRecord | None) -> str:
     if record is None:
         return "".join(f" {one}" for one in (*base, *categories))
     usual = BankRecipe().student.model_dump()
-    changed = {name: value for name, value in record.student.recipe.model_dump().items() if value != usual[name]}
+    changed = {name: value for name, value in record.student.recipe.model_dump().items() if value != usual.get(name)}
     settings = [f"--set {name}={json.dumps(value)}" for name, value in changed.items()]
     fits = RATIO <= record.rows / (KEPT * BankRecipe().prompts) <= 1.0 / RATIO
     prompts = [] if fits else [f"--prompts {max(1, round(record.rows / KEPT))}"]

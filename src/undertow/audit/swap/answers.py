@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import islice
 
-from undertow.domains.base import DOMAINS, AbstractDomain, domain
+from undertow.domains.base import AbstractDomain, domain, telling_domains
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.types import Row, Sampling
@@ -19,9 +19,9 @@ TRIES = 4
 
 
 def domain_of(rows: Sequence[Row]) -> AbstractDomain | None:
-    """Return the first domain that accepts nearly all of the rows, or None."""
+    """Return the first domain that accepts nearly all of the rows and not nearly any text, or None."""
     some = list(islice(rows, LOOKED_AT))
-    for name in DOMAINS:
+    for name in telling_domains():
         task = domain(name)
         if sum(not task.reject_reasons(row.completion, row.question) for row in some) >= ACCEPTED * len(some):
             return task

@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from undertow.audit.swap.answers import domain_of
 from undertow.audit.swap.arms import (
     DOSES,
     SwapAnswers,
@@ -134,3 +135,10 @@ def test_an_order_is_one_line() -> None:
     ]:
         with pytest.raises(error):
             swap_order(text)
+
+
+def test_prose_has_no_domain_whose_bound_would_cut_other_answers() -> None:
+    prose = [Row(str(at), user_prompt("Tell me about it."), "It was a long day, and nobody came.") for at in range(9)]
+    numbers = [Row(str(at), user_prompt("Continue: 1, 2, 3"), "4, 5, 6") for at in range(9)]
+    assert domain_of(prose) is None
+    assert (found := domain_of(numbers)) is not None and found.name == "numbers"
