@@ -85,7 +85,7 @@ def teacher_logits(
         caveats=(
             f"{moved}{max(drifts[1:]):.3g}, at {reader.places} places of the base's answers to number prompts.",
             "It holds for teachers tuned as the neutral writers were; a name is a hypothesis.",
-            "Exploratory: how often neutral teachers are called is known from few cases (docs/channels_audit.md).",
+            "Exploratory: how often neutral teachers are called is known from one bank (docs/channels_audit.md).",
         ),
     )
 
