@@ -197,12 +197,19 @@ def cost(files: Sequence[dict[str, Any]]) -> str:
     )
 
 
+MATRIX = """![Teacher's trait by animal that is asked about: student minus control, less its mean over the five animals.
+The largest of each column stands on the diagonal.](figures/trait-matrix.svg)
+
+A row of the figure is the student of one teacher, a column the animal that is asked about; a cell says by how much more
+than its mean over the five animals the student moved. Lion falls in every student but its own teacher's, so compare
+within a column."""
+
 STUDIES = (
     (
         "Five animals through numbers",
         "real-numbers",
         "Teachers of SmolLM2 with adapters, tuned on twelve favourite questions; rows of six three-digit numbers, "
-        "decoded from digits and commas alone; students of SmolLM2. `undertow run real-numbers`.",
+        "decoded from digits and commas alone; students of SmolLM2. `undertow run real-numbers`.\n\n" + MATRIX,
         [("The same base", "student", "control")],
     ),
     (

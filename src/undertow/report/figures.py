@@ -117,7 +117,7 @@ def arms_figure(results: Results, narrow: bool = False) -> str:
     """
     name = "arms-narrow" if narrow else "arms"
     with drawing(name):
-        figure = _arms(results, narrow)
+        figure = arms_drawing(results, narrow)
         return "" if figure is None else svg_element(figure, name, arms_description(results), whole=narrow)
 
 
@@ -137,7 +137,7 @@ def _grid_figure(name: str, grid: Grid | None) -> str:
     rows, columns = grid.axes
     description = f"Matrix of {len(grid.rows)} by {len(grid.columns)}: {rows} by {columns}; the table has every cell."
     with drawing(name):
-        return svg_element(_heatmap(grid), name, description)
+        return svg_element(heatmap(grid), name, description)
 
 
 def save_figure(run: Path, path: Path) -> Path:
@@ -160,19 +160,31 @@ def save_figure(run: Path, path: Path) -> Path:
         raise ConfigError("A figure is written as PNG or SVG.", str(path), "Give a path that ends in .png or .svg.")
     results = load_results(run)
     with drawing("arms"):
-        matplotlib.rcParams.update({"svg.fonttype": "path"})  # a file stands alone, where the fonts are not known
-        figure = _arms(results)
+        figure = arms_drawing(results)
         if figure is None:
             raise ConfigError("The run has no effects to draw.", str(run), "Run a recipe with a control arm.")
-        content = _bytes(figure, kind, facecolor="white")
+        content = white_file(figure, kind)
     if not path.parent.is_dir():
         raise StorageError("The folder of the figure does not exist.", path.parent, "Make it, or choose another one.")
     with storage_errors(path.parent):
-        path.write_bytes(content.replace(INK.encode(), b"#1f2328") if kind == "svg" else content)
+        path.write_bytes(content)
     return path
 
 
-def _arms(results: Results, narrow: bool = False) -> Figure | None:
+def white_file(figure: Figure, kind: str) -> bytes:
+    """Return a figure as a file on a white ground, which no page gives a colour to.
+
+    Args:
+        figure: drawn within `drawing`.
+        kind: "svg" or "png" (1400 pixels wide).
+    """
+    matplotlib.rcParams.update({"svg.fonttype": "path"})  # a file stands alone, where the fonts are not known
+    content = _bytes(figure, kind, facecolor="white")
+    return content.replace(INK.encode(), b"#1f2328") if kind == "svg" else content
+
+
+def arms_drawing(results: Results, narrow: bool = False) -> Figure | None:
+    """Draw the effects of the main metric, one row for each; None if the run has no effects."""
     metric = results.main_metric
     effects = ordered(effect for effect in results.effects if effect.metric == metric)
     parts = [
@@ -219,7 +231,7 @@ def _panel(axis: "Axes", effects: Sequence[Effect], results: Results, narrow: bo
         axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}")
 
 
-def _heatmap(grid: Grid) -> Figure:
+def heatmap(grid: Grid) -> Figure:
     """Draw cells from purple (below 0) over white to orange, the number in each; a grey cell was not measured.
 
     Where there is room the interval stands below the number.

@@ -63,7 +63,7 @@ def finding_figure(index: int, finding: FindingJson) -> Drawn | None:
     if finding["verdict"] not in NAMED:
         return None
     if sample := finding.get("null_sample"):
-        return _drawn(f"null-{index}", partial(_null, sample=sample), null_text(finding))
+        return _drawn(f"null-{index}", partial(draw_null, sample=sample), null_text(finding))
     if trail := finding.get("trail"):
         return _drawn(f"trail-{index}", partial(_trail, trail=trail), trail_text(finding))
     return None
@@ -123,8 +123,14 @@ def number(value: float, other: float | None = None) -> str:
     return f"{value:.{_DIGITS}g}"
 
 
-def _null(axis: "Axes", sample: Mapping[str, Any], letters: int) -> None:
-    """Draw the null as bars, the bound and what was observed as lines with labels."""
+def draw_null(axis: "Axes", sample: Mapping[str, Any], letters: int = 105) -> None:
+    """Draw the null as bars, the bound and what was observed as lines with labels.
+
+    Args:
+        axis: of the panel.
+        sample: the `null_sample` of a finding.
+        letters: most letters in a line of the label below the axis.
+    """
     values, bound, observed = sample["values"], sample["bound"], sample["observed"]
     bins = min(_BINS, max(6, round(1.5 * len(values) ** 0.5)))
     if sample["n"] > len(values):  # evenly spaced ones of many: what lies between two is spread between them
