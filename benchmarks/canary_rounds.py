@@ -7,8 +7,8 @@ No model is asked: replies to 30 questions are drawn from a known share of one w
 logits from the first round on; bounds and evidence are those of all words of `list traits`, whose shares stay. A budget
 is the requests of a round. Each deployment draws its own sign-off of 200 replies to each question, and is given up
 after `MOST` rounds. Beside it stands the round that `smallest_drift` says: the first whose power for this drift is .8.
-With `--trails` the evidence after each round is written to a file instead, for one share and budget, without drift and with
-each drift: scripts/site_figures.py draws it.
+With `--trails` the evidence after each round is written to a file instead, for one share and budget, without drift and
+with each drift: scripts/site_figures.py draws it.
 """
 
 import argparse

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from undertow.training.teachers import finetuned_teacher as finetuned_teacher
     from undertow.traits import Trait as Trait
     from undertow.traits import trait as trait
+    from undertow.types import Message as Message
     from undertow.types import Row as Row
     from undertow.types import Sampling as Sampling
     from undertow.types import Score as Score
@@ -58,6 +59,7 @@ __all__ = [
     "Finding",
     "GivenRows",
     "LoraConfig",
+    "Message",
     "Recipe",
     "Row",
     "Sampling",
@@ -103,6 +105,7 @@ _ROOMS = {
     "read_rows": "data.rows",
     "write_rows": "data.rows",
     "filter_rows": "data.filters",
+    "Message": "types",
     "Row": "types",
     "Sampling": "types",
     "Score": "types",
