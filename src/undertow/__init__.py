@@ -1,6 +1,6 @@
 """Undertow: study, audit, mitigate and monitor subliminal learning.
 
-This is the front door: every name that is public and stable, described in docs/api.md. A name is imported from its room
+This module offers every name that is public and stable; docs/api.md describes them. A name is imported from its module
 when it is first asked for, so that `import undertow` loads neither torch nor anything else that takes time.
 """
 
@@ -139,7 +139,7 @@ _ROOMS = {
     "check_detector": "monitor.detectors.base",
     "UndertowError": "errors",
 }
-"""Where each name lives."""
+"""The module of each public name, without "undertow."."""
 
 moved.put_up()
 
