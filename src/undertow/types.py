@@ -297,7 +297,7 @@ class ModelRef:
 
     @property
     def shown(self) -> str:
-        """The reference as it may appear in messages: values in the query of an address, which may be keys, are hidden."""
+        """The reference as it may appear in messages: values in an address's query, which may be keys, are hidden."""
         if self.kind != "api":
             return str(self)
         address, mark, query = self.name.partition("?")

@@ -1,4 +1,4 @@
-"""The traits that are asked about in packaged questions, and those that no word names."""
+"""The built-in traits: animals and trees, which packaged questions ask about, and misalignment, which no word names."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from undertow.registry import Registry
 from undertow.traits.record import Trait
 
 CATEGORIES = ("animal", "tree")
-"""Those with packaged questions of their own; what is asked about any other is made of its name."""
+"""Categories with packaged questions of their own; questions about any other category are made from its name."""
 
 
 def _animal(name: str, plural: str | None = None) -> Trait:
@@ -53,12 +53,12 @@ KNOWN: Registry[Trait] = Registry(
     group="undertow.traits",
     accepts=lambda name, thing: isinstance(thing, Trait) and thing.name == name,
 )
-"""Every trait by name, but for those of packs that are files (`undertow.traits.packs`). Those of other packages join no
-panel by themselves, so that stored panels stay valid."""
+"""Every trait by name, except those of packs that are files (`undertow.traits.packs`). Traits of other packages join no
+panel (the fixed list of traits that one trait is compared with) by themselves, so that stored panels stay valid."""
 
 
 def panel(category: str) -> tuple[Trait, ...]:
-    """Return every built-in trait of a category, in a fixed order.
+    """Return every built-in trait of a category in a fixed order: the panel that one of them is compared with.
 
     Raises:
         UnknownNameError: the category is none of "animal", "tree" and "misalignment".
