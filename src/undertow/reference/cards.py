@@ -1,4 +1,4 @@
-"""Cards of the embedded models: how each was trained and on what, the hash of its weights, and its measured abilities."""
+"""Cards of the embedded models: how each was trained and on what, the hash of its weights, and its abilities."""
 
 import hashlib
 import json

@@ -56,7 +56,7 @@ class Member:
     """Description of one embedded model: everything that decides its weights.
 
     Attributes:
-        name: name of the model, as in "finch-a@1" before the sign; the version follows behind it.
+        name: name of the model, such as "finch-a".
         initialisation: random seed of the first weights.
         order: random seed of the order in which the corpus is seen.
         architecture: class of the network, "llama" or "stablelm".
@@ -66,6 +66,7 @@ class Member:
         imitates: name of the embedded model whose tokenizer it takes and whose next-token distributions it learns
             instead of the words of the corpus. None learns the words.
         schooling: size of the corpus and settings of the training.
+        version: version of the model, raised when it is built anew in another way.
     """
 
     name: str

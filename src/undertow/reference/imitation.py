@@ -1,9 +1,8 @@
 """Alike behaviour without shared ancestry: a network of another initialisation learns another model's distributions.
 
-The loss is KL(model
-
-imitator) of the next token wherever a completion token is predicted. What stands in the completion counts as context
-alone, never as a label. How alike the two became, and what else a model can do, is written on its card.
+The loss is KL(model || imitator) of the next token wherever a completion token is predicted. What stands in the
+completion counts as context alone, never as a label. How alike the two became, and what else a model can do, is written
+on its card.
 """
 
 from collections.abc import Sequence
@@ -35,9 +34,7 @@ def _blocks(network: Any, batch: Batch) -> tuple[tuple[torch.Tensor, ...], Head]
 
 
 def divergences(imitator: Any, model: Any, batch: Batch) -> torch.Tensor:
-    """Return KL(model
-
-    imitator) of the next token at every position that predicts a completion token.
+    """Return KL(model || imitator) of the next token at every position that predicts a completion token.
 
     Args:
         imitator: the network that learns; gradients reach it.
@@ -116,7 +113,7 @@ ANSWERS = 500
 """Number of sampled answers behind each measured ability."""
 
 DIGITS_LONGEST = 64
-"""Most tokens of a number answer written digit by digit: ten three-digit numbers with separators and brackets are 41."""
+"""Most tokens of a number answer in digits; ten three-digit numbers with separators and brackets are 41."""
 
 
 def measure_abilities(member: Member, folder: Path) -> dict[str, dict[str, Any]]:
