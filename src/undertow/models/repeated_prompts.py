@@ -1,4 +1,4 @@
-"""Log-probabilities of several completions of each prompt: a prompt is read once, its completions after it as a tree."""
+"""Log-probabilities of several completions of each prompt: the prompt is read once, its completions as a tree."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
