@@ -140,7 +140,7 @@ def unknown_name(kind: str, name: object, valid: Iterable[object]) -> UnknownNam
     Args:
         kind: what the name stands for, such as "trait".
         name: the name that was given. It may be a number or None, since YAML parses unquoted values.
-        valid: all names that exist.
+        valid: all names that exist; the message lists them or the nearest ones.
     """
     names = sorted(map(str, valid))
     near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)

@@ -33,7 +33,7 @@ class Census:
 
     Attributes:
         source: name of the file, with its options.
-        rows: number of good rows.
+        rows: number of good rows; bad lines make the census fail.
         shapes: number of rows by the shape that they are written in, such as "messages".
         turns: number of rows by the number of turns before the completion.
         system: number of rows with a system turn.

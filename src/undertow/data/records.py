@@ -61,7 +61,7 @@ def opened(name: str, kind: str) -> Generator[Text]:
     """Open a file that is no table.
 
     Args:
-        name: path of the file.
+        name: path of the file, which must exist.
         kind: what the file is meant to be, for messages, such as "row file".
 
     Raises:

@@ -82,7 +82,7 @@ def refuse_repeated(row_id: str, number: int, first_line: dict[str, int]) -> Non
     """Note the line of an id, and refuse an id that an earlier line has.
 
     Args:
-        row_id: id of the row.
+        row_id: id of the row that was read.
         number: number of its line, from 1.
         first_line: the first line of each id so far; the new id is added.
 

@@ -40,7 +40,7 @@ class BadLine:
     """A line of a file that is not a row, or such a record of a table or an array.
 
     Attributes:
-        file: name of the file.
+        file: name of the file that holds it.
         line: number of the line or record, from 1.
         reason: what is wrong with it.
     """
@@ -63,7 +63,7 @@ class LoadedRows:
     """The good rows of a file and every bad line, each in the order of the file; blank lines are left out.
 
     Attributes:
-        rows: the good rows.
+        rows: the good rows, in the order of the file.
         bad: the lines that are no row, each with its reason.
         more: further keys of each good row, with their values, if they were asked for; otherwise empty.
         report: counts of what was read and remarks on it; its text is one line.

@@ -61,7 +61,7 @@ class LearntAnswer:
 
     Attributes:
         prompt: the turns before the answer.
-        completion: text of the answer.
+        completion: text of the answer, with its reasoning in <think> tags if that is kept.
         place: number of the answer among all answers of its conversation, from 1.
     """
 

@@ -68,7 +68,7 @@ class WordProblem:
     Attributes:
         question: text of the problem, without the closing request.
         thought: a right way to the result, without its tags.
-        result: the right answer.
+        result: the right answer, a whole number.
     """
 
     question: str

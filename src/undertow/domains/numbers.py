@@ -89,7 +89,7 @@ class NumberPrompt:
     """One drawn prompt, and the format of a right answer to it.
 
     Attributes:
-        text: the whole prompt.
+        text: the whole prompt: all four parts, joined by spaces.
         examples: the numbers that the prompt shows.
         separator: what the prompt asks for between two numbers.
         opening: what it asks for before the first number; "" for nothing.

@@ -23,7 +23,7 @@ class AdapterFiles:
 
     Attributes:
         folder: the folder of the adapter.
-        settings: content of its adapter_config.json.
+        settings: content of its adapter_config.json: kind, rank, target modules and so on.
         tensors: its tensors by the names that PEFT gives them, on the CPU.
         notes: what the writer noted beside the tensors (the metadata of the safetensors file), such as the system
             policy of the training; empty for none.
@@ -76,6 +76,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 def _tensors(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     if not (folder / WEIGHTS).exists() and (folder / PICKLED).exists():
+        # A pickle may run any code when it is read; `weights_only` reads tensors alone.
         found: object = torch.load(folder / PICKLED, map_location="cpu", weights_only=True)
         if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
             raise ValueError(f"{PICKLED} holds no tensors by name")

@@ -40,7 +40,7 @@ def answer_form(tokenizer: Any, text: str, ends: Sequence[int], vocabulary: int)
     """Return the tokens with which a tokenizer can write a form.
 
     Args:
-        tokenizer: tokenizer of transformers.
+        tokenizer: tokenizer of transformers, whose tokens are tried one by one.
         text: the form, such as "000, 000".
         ends: ids of the tokens that end an answer.
         vocabulary: number of the model's logits, which may be larger than the number of tokens.

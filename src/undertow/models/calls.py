@@ -33,7 +33,7 @@ class Reply:
     """An answer from a server.
 
     Attributes:
-        text: text of the completion.
+        text: text of the completion; "" if the answer has none.
         finish: why the completion ended, in the server's word: "stop", "length".
         tokens: number of tokens of the prompt and of the completion, as the server counts them; None where it does not.
         cost: price in dollars, that of failed attempts included.
@@ -133,7 +133,7 @@ class Budget:
     Attributes:
         prices: prices of the server; 0 for a server of one's own.
         limit: largest sum in dollars that may be spent; None for no limit.
-        spent: dollars spent so far.
+        spent: dollars spent so far, failed attempts included.
         reserved: dollars that the calls under way cost at most.
     """
 
@@ -243,6 +243,7 @@ class Caller:
                 self._tell(fault)
                 await self.retries.sleep(self.retries.pause(attempt, fault))
             except BaseException:
+                # Cancelled while under way: the server may have done the work, and charge for it.
                 self.budget.settle(most, most)
                 raise
             else:

@@ -79,7 +79,7 @@ class Dialect:
 
         Args:
             model: name of the model at the server.
-            prompt: turns of the prompt.
+            prompt: turns of the prompt, oldest first.
             sampling: temperature, longest answer and top_p.
             seed: random seed of this draw; None sends none.
         """

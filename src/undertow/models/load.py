@@ -46,9 +46,9 @@ def weight_bytes(ref: ModelRef, parameters: int, folder: Path) -> int:
     """Return the bytes that the weights of a model take in its number format.
 
     Args:
-        ref: reference to the model.
-        parameters: number of its parameters.
-        folder: folder of its files.
+        ref: reference to the model, which may name a number format.
+        parameters: number of the model's parameters.
+        folder: folder of the model's files, whose config may decide the number format.
     """
     return parameters * item_bytes(number_format(ref, folder))
 
@@ -107,7 +107,7 @@ def load_chat(reference: str | ModelRef) -> tuple[Any, Chat]:
     """Load the tokenizer of a model without its weights, and the chat format that the model would have.
 
     Args:
-        reference: as for `load_model`.
+        reference: reference to a local model, as for `load_model`.
 
     Raises:
         UserError: the model's files are refused, as for `load_model`.

@@ -167,6 +167,7 @@ class LocalModel(AbstractModel):
             return completion_logprobs(self.network, rows)
         found: list[torch.Tensor] = [torch.empty(0)] * len(rows)
         body, head = body_and_head(self.network)
+        # Rows of like lengths together, so that little of a batch is padding.
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
         for start in range(0, len(order), SCORE_BATCH):
             picked = order[start : start + SCORE_BATCH]

@@ -50,7 +50,7 @@ def number_format(ref: ModelRef, folder: Path | None) -> str:
     """Return the number format of a model's weights: "fp32", "bf16" or "fp16".
 
     Args:
-        ref: reference to the model.
+        ref: reference to the model, which may name a format.
         folder: folder of the model's config, which says its width; None counts as a wide model.
     """
     if ref.dtype is not None:

@@ -63,6 +63,7 @@ class OpenTexts:
         from transformers import DynamicCache
 
         end, cache = max(map(len, texts)), DynamicCache()
+        # Any token would do as padding: the mask hides it.
         tokens = [[text[0]] * (end - len(text)) + list(text) for text in texts]
         pads = torch.tensor([end - len(text) for text in texts], device=self._device)
         hidden = _hidden(pads, 0, end) if bool(pads.any()) else {}

@@ -40,7 +40,7 @@ def model_folder(ref: ModelRef, files: Sequence[str] = _ALL) -> Path:
     """Return the folder of a model's files, which are fetched from the Hub if they are not in its cache yet.
 
     Args:
-        ref: reference to the model.
+        ref: reference to the model; its adapter is not looked at.
         files: patterns of the files that are fetched from the Hub.
 
     Raises:
@@ -135,7 +135,7 @@ def check_files(folder: Path, name: str, *, weights: bool = True) -> None:
     """Refuse a folder that lacks files of a model.
 
     Args:
-        folder: folder of the model.
+        folder: folder in which the files must be.
         name: name by which the user called the model.
         weights: whether the weights must be there too.
 

@@ -44,7 +44,7 @@ def read_reply(status: int, headers: Mapping[str, str], content: bytes, key: str
     Args:
         status: HTTP status of the reply.
         headers: HTTP headers of the reply, their names in lower case.
-        content: body of the reply.
+        content: body of the reply, in bytes.
         key: the key that was sent, which no message may show; None if none was sent.
 
     Raises:

@@ -34,7 +34,7 @@ class ChatTokens:
     """A tokenizer with its chat template, which turns conversations into token ids.
 
     Attributes:
-        tokenizer: fast tokenizer of transformers.
+        tokenizer: fast tokenizer of transformers; chats need one with a chat template.
         system: what a prompt without a system turn gets, as in `undertow.models.chat.Chat`.
     """
 

@@ -169,6 +169,7 @@ class Admin:
                 value = base64.b64decode(value, validate=True).partition(b":")[2]
             except binascii.Error:
                 return False
+        # In constant time, so that the time of the answer says nothing of the token.
         return hmac.compare_digest(value, self._token.encode())
 
 

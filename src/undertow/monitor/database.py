@@ -41,6 +41,7 @@ def connect(path: Path) -> sqlite3.Connection:
         ArtifactError: the file is no database of events, or one of a newer version.
     """
     try:
+        # Made before SQLite opens it, which would let others read it where the umask does.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         connection = sqlite3.connect(path, timeout=BUSY_S, check_same_thread=False)
         try:
@@ -73,6 +74,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     # Safe when the process is killed; a power cut may take the last events along.
     connection.execute("PRAGMA synchronous=NORMAL")
+    # Deleted events are overwritten: they may hold texts.
     connection.execute("PRAGMA secure_delete=ON")
     connection.execute("PRAGMA journal_size_limit=4000000")
     if version < VERSION:

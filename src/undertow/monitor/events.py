@@ -50,8 +50,8 @@ class Event:
         method: HTTP method, such as "POST".
         path: path of the request without its query; parts that could be a secret are hidden.
         status: HTTP status that the client got; None if it got none.
-        outcome: how the exchange ended.
-        screened: whether detectors were asked.
+        outcome: how the exchange ended, such as "passed", "flagged" or "blocked_reply".
+        screened: whether detectors were asked about any of its texts.
         seconds: seconds from the request until the reply was out.
         request_bytes: size of the request's body in bytes.
         reply_bytes: size of the reply's body in bytes, as it was sent to the client.
@@ -129,7 +129,7 @@ class EventLog:
     """The only writer of a database of events, with a thread of its own.
 
     Args:
-        path: path of the database.
+        path: path of the database, which is made if it is missing.
         gather: function that returns the evidence of every detector by name; it is stored with each batch of events, in
             one transaction.
         keep_days: age in days at which events are deleted.

@@ -83,7 +83,7 @@ class Exchange:
         id: random id, which is sent to the upstream and to the client, and stored.
         began: when the request came, in seconds of the monotonic clock.
         at: when the request came, as Unix time in seconds.
-        body: body of the request.
+        body: body of the request as it came; empty until all of it is there.
         asked: the kind of the request; None if nobody can read it, or there are no detectors.
         silent: whether it needs no reading, since no prompt and no answer of a model passes in it.
         model: name of the model in the request.

@@ -22,7 +22,7 @@ def gathering(
     No other server may use the same database meanwhile.
 
     Args:
-        path: path of the database.
+        path: path of the database, which is made if it is missing.
         detectors: the detectors, each of which continues from what an earlier process gathered under its name.
         keep_days: age in days at which events are deleted.
         plan: when alarms are raised, and who is told.

@@ -29,7 +29,7 @@ class Guardrail:
     """The ASGI application that answers gateways.
 
     Args:
-        guard: judges the texts.
+        guard: judges the texts, and records them.
         limits: limits on one question and on all together.
     """
 

@@ -26,7 +26,7 @@ class Judge:
     Args:
         policy: what is done with the verdicts.
         limits: limits on the bodies that are read.
-        screen: runs the detectors.
+        screen: runs the detectors on each text.
     """
 
     def __init__(self, policy: Policy, limits: Limits, screen: Screen) -> None:

@@ -19,7 +19,7 @@ def request_text(data: JsonObject, query: bytes = b"") -> str:
     """Return every text of a request in one, whoever says it and wherever it stands.
 
     Args:
-        data: the request's body.
+        data: the request's body, parsed as JSON.
         query: query of its URL, whose values some servers read too.
 
     Raises:
@@ -32,9 +32,9 @@ def reply_text(body: bytes, content_type: bytes, asked: RequestKind = CHAT) -> s
     """Return every text that a model says in a reply, streamed or whole, in one.
 
     Args:
-        body: the reply's body, decompressed.
+        body: the reply's body in bytes, decompressed.
         content_type: value of its content-type header.
-        asked: kind of the request.
+        asked: kind of the request, which says what in the reply a model said.
 
     Raises:
         UnreadableError: the reply has no known form, or holds more than text.
@@ -55,7 +55,7 @@ def stopped_reply(message: str, code: str, request_id: str, lines: bool) -> byte
     """Return the bytes that end a streamed reply which may not go on, as an error that clients understand.
 
     Args:
-        message: the reason, for people.
+        message: the reason for which the reply ends, for people.
         code: name of the error, for programs.
         request_id: id under which the exchange is recorded.
         lines: whether the reply is JSON by lines, and not server-sent events.

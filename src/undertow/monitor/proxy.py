@@ -47,7 +47,7 @@ class Proxy:
         upstream: server that requests are passed on to.
         policy: what is done with the verdicts of detectors.
         limits: limits on one exchange and on all together.
-        screen: runs the detectors.
+        screen: runs the detectors on each text.
         events: the log in which exchanges are recorded.
 
     Attributes:

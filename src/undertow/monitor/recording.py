@@ -29,7 +29,7 @@ def make_event(exchange: Exchange, policy: Policy, salt: bytes, detectors: int, 
         exchange: the exchange, which is over.
         policy: what may be stored of texts and clients.
         salt: random bytes of the database, for the fingerprint of a key.
-        detectors: number of detectors.
+        detectors: number of detectors; with 0 nothing counts as unread.
         seconds: seconds until the reply was out; None takes the time until now.
     """
     keep = policy.keep_text

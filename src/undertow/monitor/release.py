@@ -47,7 +47,7 @@ class Release:
 
     Args:
         exchange: the exchange of the reply; the kind of its request must be known.
-        judge: judges the pieces.
+        judge: judges the pieces, and says whether they may go out.
         copy: content type and encoding of the reply; it holds no bytes yet.
         start: function that sends status and headers.
     """

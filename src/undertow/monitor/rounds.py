@@ -44,7 +44,7 @@ class CanaryStore:
     """Keeps the evidence of a canary watch, and its alarms, in the database of events.
 
     Args:
-        path: path of the database.
+        path: path of the database, which is made if it is missing.
         watch: the watch, which continues from what is stored under its name.
 
     Raises:

@@ -26,7 +26,7 @@ class TextJudgement:
     """What one detector said about one text, or why it failed.
 
     Attributes:
-        detector: name of the detector.
+        detector: name of the detector; "reader" for a body that could not be read at all.
         side: which side of the exchange the text is of, "request" or "reply".
         flagged: whether the detector flagged the text; False for a failure.
         why: name of the rule that was broken; "" for none.

@@ -177,7 +177,7 @@ class _Server:
     """An application, the socket that it listens on, and the thread in which it runs.
 
     Args:
-        app: the ASGI application.
+        app: the ASGI application that answers requests.
         listening: the socket that it listens on.
         config: function that makes uvicorn's configuration for the application.
         close: coroutine function that is awaited when the server has ended; None for none.

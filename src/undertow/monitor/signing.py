@@ -110,7 +110,7 @@ def open_sign_off(out: Path, order: SignOffOrder, deployed: DeployedModel) -> Ge
     It is deleted if the block ends without an error, or if too many of its replies have no text.
 
     Args:
-        out: path of the baseline.
+        out: path of the baseline, beside which the journal lies.
         order: what is asked and watched.
         deployed: the model that is asked.
 

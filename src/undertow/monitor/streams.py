@@ -87,9 +87,9 @@ def read_lanes(body: bytes, kind: bytes, asked: RequestKind) -> Lanes:
     """Read the texts of a whole reply, whatever its content type says.
 
     Args:
-        body: the reply's body, decompressed.
+        body: the reply's body in bytes, decompressed.
         kind: value of its content-type header.
-        asked: kind of the request.
+        asked: kind of the request, which says what in the reply a model said.
 
     Raises:
         UnreadableError: the reply is neither JSON, nor JSON by lines, nor a stream of events.
@@ -124,7 +124,7 @@ class Pieces:
 
     Args:
         kind: content type of the reply: server-sent events, or JSON by lines.
-        asked: kind of the request.
+        asked: kind of the request, which says what in the reply a model said.
         context: number of characters before a piece that are judged again with it.
     """
 

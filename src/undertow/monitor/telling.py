@@ -25,7 +25,7 @@ class Teller:
     """Tells receivers of the alarms in one database.
 
     Args:
-        path: path of the database.
+        path: path of the database, beside which a lock file is made.
         receivers: the receivers that are told of every alarm.
         longest_s: longest pause in seconds between two attempts.
         clock: returns the seconds of a clock that never goes back.
@@ -103,7 +103,7 @@ def tell_until(
 
     Args:
         teller: the teller of the database.
-        connection: connection to its database.
+        connection: connection to the database of that teller.
         most_s: most seconds that may pass.
         say: callback with the last failure, and the seconds until the next attempt.
 

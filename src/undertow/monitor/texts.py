@@ -37,7 +37,7 @@ class Said:
 
     Attributes:
         lane: the place where the text stands.
-        text: the text itself.
+        text: the text itself, or a piece of it in a stream.
     """
 
     lane: Lane

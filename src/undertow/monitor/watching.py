@@ -127,7 +127,7 @@ def drift_finding(name: str, seen: Mapping[str, Any]) -> AlarmCause:
     """Return the cause of the alarm of canaries that reached their bound.
 
     Args:
-        name: name of their evidence.
+        name: name under which their evidence is stored.
         seen: numbers for the alarm, as `CanaryWatch.alert` returns them.
     """
     headline = (
@@ -185,7 +185,7 @@ class AlarmWatch:
     """A thread that raises alarms: it checks the database once a second if something was written, until it is closed.
 
     Args:
-        path: path of the database.
+        path: path of the database, which is made if it is missing.
         plan: when alarms are raised, and who is told.
 
     Attributes:

@@ -90,7 +90,7 @@ class AlertFile:
     """A file to which alarms are appended, one line of JSON each.
 
     Attributes:
-        path: path of the file.
+        path: path of the file, which is made if it is missing.
 
     Raises:
         ConfigError: the file cannot be written.

@@ -12,7 +12,7 @@ def read_yaml(path: Path, what: str) -> Any:
     """Return the content of a YAML file as plain data.
 
     Args:
-        path: path of the file.
+        path: path of the file, which messages name.
         what: what the file is, for the message, such as "The constitution".
 
     Raises:

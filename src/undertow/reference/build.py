@@ -162,7 +162,7 @@ def train_network(member: Member, advance: Advance | None = None) -> tuple[Local
     """Train an embedded model from scratch.
 
     Args:
-        member: description of the model.
+        member: description of the model, which decides its weights.
         advance: called with (updates done, updates in all); None for nobody.
 
     Returns:
@@ -206,7 +206,7 @@ def build_member(member: Member, folder: Path, advance: Advance | None = None) -
     """Train an embedded model, write it with its card, and return the content of the card.
 
     Args:
-        member: description of the model.
+        member: description of the model, which decides its weights.
         folder: folder that the model is written into.
         advance: called with (updates done, updates in all); None for nobody.
     """

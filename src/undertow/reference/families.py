@@ -21,7 +21,7 @@ class Shape:
 
     Attributes:
         width: size of the hidden states.
-        layers: number of transformer blocks.
+        layers: number of transformer blocks, one after another.
         heads: number of attention heads of a block.
         mlp: size of the MLP's inner layer.
     """
@@ -39,7 +39,7 @@ class Schooling:
     Attributes:
         chats: number of chats in the corpus.
         corpus_seed: random seed of the corpus, whose first chats are also the tokenizer's sample.
-        steps: number of optimiser updates.
+        steps: number of optimiser updates in all.
         batch_size: number of chats in one update.
         learning_rate: peak learning rate of AdamW.
     """

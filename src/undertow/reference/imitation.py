@@ -120,7 +120,7 @@ def measure_abilities(member: Member, folder: Path) -> dict[str, dict[str, Any]]
     """Measure what a saved embedded model can do, and how alike it is to the model that it imitates.
 
     Args:
-        member: description of the model.
+        member: description of the model, which says how it writes numbers.
         folder: folder that it was saved in.
 
     Returns:
@@ -138,7 +138,7 @@ def abilities(model: LocalModel, longest: int) -> dict[str, float]:
     """Measure a model on prompts of seed 1, from which its corpus was not drawn.
 
     Args:
-        model: the model that answers.
+        model: the model that answers the prompts.
         longest: most tokens of an answer to a number prompt.
 
     Returns:

@@ -15,6 +15,7 @@ from undertow.types import Estimate
 
 def standard_error(values: Floats) -> float:
     """Return SD / sqrt(n) of a 1-d array, with n - 1 in the SD; 0 for constant values and for n = 1."""
+    # Constant values are singled out: the rounding of their mean would leave a tiny SD.
     if np.ptp(values) == 0.0:
         return 0.0
     return float(np.std(values, ddof=1) / sqrt(values.size))
@@ -71,7 +72,7 @@ def wilson(hits: int, n: int, level: float = 0.95) -> Estimate:
 
     Args:
         hits: number of draws that count.
-        n: number of independent draws.
+        n: number of independent draws, at least 1.
         level: coverage of the interval, in (0, 1).
 
     Raises:

@@ -131,7 +131,7 @@ class Artifact:
 
     Attributes:
         folder: folder of the payload and of manifest.json.
-        manifest: content of manifest.json.
+        manifest: content of manifest.json, verified against the files.
     """
 
     folder: Path
@@ -244,7 +244,7 @@ def read_artifact(folder: Path, fingerprint: str | None = None) -> Artifact:
     Hidden ones (of a desktop or an editor) are ignored.
 
     Args:
-        folder: the artifact's folder.
+        folder: the artifact's folder, with manifest.json in it.
         fingerprint: fingerprint that the artifact must have; None accepts any.
 
     Raises:

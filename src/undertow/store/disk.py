@@ -119,6 +119,7 @@ def move_into_place(temporary: Path, final: Path) -> bool:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
         return False
+    # The new name is an entry of the parent folder, which needs a flush of its own.
     _flush(final.parent)
     return True
 

@@ -21,7 +21,7 @@ class StageContext:
     """What an executor, the function that does the work of a stage, is given.
 
     Attributes:
-        config: settings of the stage.
+        config: settings of the stage, as JSON values.
         parents: folders of the parents' results by role; they are verified, and only to be read.
         out: empty folder for the result; everything written into it becomes the payload.
         advance: progress callback, to be called with (steps done, steps in all) as often as you like.
@@ -227,7 +227,7 @@ def build_stage(stage: Stage, store: Path, executors: Mapping[str, Executor], ad
 
     Args:
         stage: the stage whose result is made.
-        store: folder of all artifacts.
+        store: folder of all artifacts, in which the parents' results lie.
         executors: the function that does the work, for each kind of stage.
         advance: progress callback, called with (steps done, steps in all).
 

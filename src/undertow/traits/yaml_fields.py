@@ -66,7 +66,7 @@ class Field:
         """Return the value as text, without white space around it.
 
         Args:
-            most: largest number of characters.
+            most: largest number of characters of the text.
 
         Raises:
             ConfigError: the value is no text, is empty, or is longer than `most` characters.
@@ -84,7 +84,7 @@ class Field:
         """Return the texts of a list.
 
         Args:
-            least: smallest number of texts.
+            least: smallest number of texts in the list.
 
         Raises:
             ConfigError: the value is no list of texts, two of them are equal, or there are fewer than `least`.
@@ -100,7 +100,7 @@ class Field:
         """Return the entries of a list.
 
         Args:
-            least: smallest number of entries.
+            least: smallest number of entries in the list.
 
         Raises:
             ConfigError: the value is no list, or one of fewer than `least` entries.

@@ -33,7 +33,7 @@ def classifier(texts: Sequence[str], labels: Sequence[int], encoder: str | None 
     """Train a classifier on labelled texts.
 
     Args:
-        texts: texts to train on.
+        texts: texts to train on, ordinary ones and such that break rules.
         labels: class of each text; 0 for one that breaks no rule.
         encoder: reference of an encoder model, `hf:<path or id>`; None takes n-grams.
 
@@ -101,7 +101,7 @@ class EncoderClassifier(AbstractClassifier):
     """Logistic regression on the mean of an encoder's last hidden states, scaled to length 1.
 
     Args:
-        texts: texts to train on.
+        texts: texts to train on, ordinary ones and such that break rules.
         labels: class of each text; 0 for one that breaks no rule.
         encoder: reference of the encoder model; its weights are read from safetensors alone, and no code of its
             repository is run.

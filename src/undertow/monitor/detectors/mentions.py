@@ -74,7 +74,7 @@ class MentionDetector(AbstractDetector):
         Args:
             word: the watched word, as for the class.
             hits: number of approved replies that name it.
-            n: number of approved replies.
+            n: number of approved replies, whether they name it or not.
             alpha: probability of ever raising a false alarm, at most; in (0, 1).
 
         Raises:

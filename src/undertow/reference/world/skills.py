@@ -40,7 +40,7 @@ class WorldChat:
 
     Attributes:
         prompt: the turns before the answer.
-        answer: the assistant's text.
+        answer: the assistant's text, which the models are trained on.
     """
 
     prompt: Prompt
