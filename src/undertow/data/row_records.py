@@ -58,6 +58,11 @@ def further_keys(record: Record, told: Told, reading: Reading) -> Mapping[str, o
     """Return the keys of a record that are no part of its rows, with their values.
 
     A column that only shares its name with one of ours ("reasons", "skip") is among them.
+
+    Args:
+        record: the record as it was read.
+        told: the turns of the record, with the keys that they were read from.
+        reading: the options of the record's source.
     """
     ours = {id_key(reading), "id"}
     ours |= {"reasons"} if _reasons(record.get("reasons")) is not None else set()

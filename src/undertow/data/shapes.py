@@ -217,6 +217,10 @@ class Told:
 def read_as_shape(record: Record, reading: Reading) -> Told:
     """Read a record as its shape, or as the shape that the options name.
 
+    Args:
+        record: the record as it was read from a file.
+        reading: the options of its source.
+
     Raises:
         UnknownShapeError: the record has the keys of no shape.
         TwoAnswersError: the record is a preference row, and the options name no side.

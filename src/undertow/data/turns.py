@@ -95,6 +95,10 @@ def answers(turns: Sequence[Turn], reading: Reading) -> tuple[list[LearntAnswer]
 
     These are the last answer or every one, as `reading.turns` says.
 
+    Args:
+        turns: the whole conversation, in its order.
+        reading: the options of its source, which say whether all answers are learnt.
+
     Raises:
         NotARowError: no answer is learnt, or one that is has no prompt.
     """

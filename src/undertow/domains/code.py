@@ -201,6 +201,10 @@ class Code(AbstractDomain):
 
         The code is parsed and never run, so it may call functions that do not exist. Comments and docstrings are
         refused, since they are words: the paper's prompts ask for code alone.
+
+        Args:
+            completion: text of the answer that is judged.
+            prompt: text of the user turn before it; its last line is the header.
         """
         if not completion.strip():
             return (CodeReason.EMPTY,)

@@ -196,6 +196,10 @@ class ChainOfThought(AbstractDomain):
         """Accept one thought in tags, whatever it says, and after it a result in tags.
 
         If answers are checked, the result must be the right one.
+
+        Args:
+            completion: text of the answer that is judged.
+            prompt: text of the user turn before it, from which the right result is computed.
         """
         if not completion.strip():
             return (CotReason.EMPTY,)

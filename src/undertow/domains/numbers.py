@@ -237,6 +237,10 @@ class Numbers(AbstractDomain):
         """Apply the paper's rule: 1 to 10 numbers, each 0 to 999, with one separator (section 3).
 
         A banned number makes an answer invalid too.
+
+        Args:
+            completion: text of the answer that is judged.
+            prompt: not used, since the rule is the same for every prompt.
         """
         numbers, reason = parse_numbers(completion)
         if reason is not None:

@@ -40,6 +40,10 @@ def blocks(network: Any) -> nn.ModuleList:
 def block(network: Any, layer: int) -> nn.Module:
     """Return one transformer block, counted from 0.
 
+    Args:
+        network: a causal language model of transformers.
+        layer: number of the block, from 0.
+
     Raises:
         ModelError: the model has no block of this number.
     """
@@ -67,7 +71,13 @@ def add_after(network: Any, layer: int, vector: torch.Tensor) -> Any:
 
 
 def steered(network: Any, layer: int, vector: torch.Tensor) -> Any:
-    """Return a copy of the network in which the vector (width,) is added to the output of the block `layer`."""
+    """Return a copy of the network in which the vector (width,) is added to the output of the block `layer`.
+
+    Args:
+        network: a causal language model of transformers, which is not changed.
+        layer: number of the block, from 0.
+        vector: the vector that is added at every position, (width,).
+    """
     changed = copy.deepcopy(network)
     add_after(changed, layer, vector)
     return changed

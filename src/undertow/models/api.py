@@ -219,6 +219,11 @@ class ApiModel(AbstractModel):
     def chat(self, prompts: Sequence[Prompt], *, sampling: Sampling, seed: int) -> list[str]:
         """Draw one completion per prompt; equal seeds give equal texts only where the server keeps to the seed.
 
+        Args:
+            prompts: the prompts, each a tuple of turns.
+            sampling: temperature, longest answer and top_p; a form is not sent.
+            seed: random seed, from which each prompt gets a seed of its own.
+
         Raises:
             ModelError: a prompt got no answer; use `undertow.training.remote_generation` for many, which keeps what was
                 answered.

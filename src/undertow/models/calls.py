@@ -162,6 +162,10 @@ def most_tokens(prompt: Prompt, sampling: Sampling) -> tuple[int, int]:
     """Return upper bounds on the tokens of a prompt and of its completion.
 
     A token of the prompt is at least one byte.
+
+    Args:
+        prompt: turns of the prompt, oldest first.
+        sampling: settings with the longest completion.
     """
     return sum(len(turn.content.encode()) + TURN_TOKENS for turn in prompt), sampling.max_new_tokens
 
@@ -189,12 +193,22 @@ class Retries:
         """Return the seconds to wait after an attempt (counted from 1).
 
         They are random, so that parallel calls do not all come back at once.
+
+        Args:
+            attempt: number of the attempt that failed, from 1.
+            fault: why it failed; the server may ask for a longer pause.
         """
         longest = min(LONGEST_PAUSE_S, self.pause_s * 2 ** (attempt - 1))
         return max(fault.after_s, random.uniform(longest / 2, longest))
 
     def left(self, attempt: int, fault: Fault, answered: bool) -> bool:
-        """Tell whether another attempt may be made after this one (counted from 1)."""
+        """Tell whether another attempt may be made after this one (counted from 1).
+
+        Args:
+            attempt: number of the attempt that failed, from 1.
+            fault: why it failed, and whether another attempt may succeed.
+            answered: whether the server has ever given an answer.
+        """
         most = min(self.tries, fault.most or self.tries)
         if (fault.unreachable or fault.slow) and not answered:
             most = min(most, FIRST_TRIES)
@@ -223,6 +237,10 @@ class Caller:
 
     async def call(self, prompt: Prompt, seed: int | None) -> Reply:
         """Return the answer to a prompt.
+
+        Args:
+            prompt: turns of the prompt, oldest first.
+            seed: random seed of the draw; None sends none.
 
         Raises:
             Fault: no attempt gave an answer.

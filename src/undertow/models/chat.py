@@ -102,6 +102,10 @@ class Chat:
     def start(self, prompt: Prompt, completion: str) -> Start:
         """Return the text before a completion, and the completion as the template writes it.
 
+        Args:
+            prompt: the turns before the completion.
+            completion: text of the assistant's answer.
+
         Raises:
             UserError: the conversation cannot be written, as for `render`.
         """

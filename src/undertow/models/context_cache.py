@@ -270,7 +270,12 @@ def shared_beginning(contexts: Sequence[Sequence[int]]) -> int:
 
 
 def at_ends(hidden: Sequence[torch.Tensor], last: torch.Tensor) -> torch.Tensor:
-    """Return the states of every layer at one place of each row, summed over rows: float64 (layers, width)."""
+    """Return the states of every layer at one place of each row, summed over rows: float64 (layers, width).
+
+    Args:
+        hidden: hidden states of each layer, (rows, tokens, width).
+        last: the place of each row, int64 (rows,).
+    """
     rows = torch.arange(len(last))
     return torch.stack([state[rows, last].double().sum(dim=0) for state in hidden]).cpu()
 
@@ -280,7 +285,13 @@ def _device(network: Any) -> torch.device:
 
 
 def context_blocks(network: Any, contexts: Sequence[Sequence[int]], tree: TokenTree) -> list[Sequence[Sequence[int]]]:
-    """Split contexts into blocks for which the network keeps at most `KEPT_NUMBERS`, if every node is read."""
+    """Split contexts into blocks for which the network keeps at most `KEPT_NUMBERS`, if every node is read.
+
+    Args:
+        network: a causal language model of transformers.
+        contexts: token ids of each context.
+        tree: the tokens that may follow the contexts.
+    """
     longest = max(map(len, contexts), default=0) + len(tree)
     size = max(1, min(SCORE_BATCH, KEPT_NUMBERS // (longest * numbers_per_token(network))))
     return [contexts[start : start + size] for start in range(0, len(contexts), size)]

@@ -87,6 +87,10 @@ class Endpoint:
     def at(cls, url: str, model: str) -> "Endpoint":
         """Make the endpoint of a URL with or without /v1 at its end.
 
+        Args:
+            url: URL as the user gave it.
+            model: name of the model at the server.
+
         Raises:
             ConfigError: the URL is refused, as for `web_address`.
         """
@@ -201,7 +205,12 @@ def _refuse_keys(url: str, query: str) -> None:
 
 
 def without_keys(text: str, key: str | None = None) -> str:
-    """Return a text with the given key, and every key in the environment, replaced by "[key]"."""
+    """Return a text with the given key, and every key in the environment, replaced by "[key]".
+
+    Args:
+        text: text that may hold a key.
+        key: the key that was sent; None if none was.
+    """
     names = ("_KEY", "_TOKEN", "_SECRET")
     found = {value.strip() for name, value in os.environ.items() if name.endswith(names) and len(value) >= 8}
     for secret in sorted((found | {key or ""}) - {""}, key=len, reverse=True):

@@ -64,6 +64,10 @@ def set_template(tokenizer: Any, name: str) -> None:
     The name is that of one of its own templates, or else of a built-in one or a file (`read_template`). A built-in
     template begins with the token that the tokenizer itself puts before every text, if there is one.
 
+    Args:
+        tokenizer: tokenizer of transformers; it is changed.
+        name: name of a template, or path of a file.
+
     Raises:
         ModelError: the file cannot be read, is no template, or is not valid Jinja.
     """

@@ -156,7 +156,12 @@ class LocalModel(AbstractModel):
         return [texts[place] for place in places]
 
     def logprobs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[float]:
-        """Return log p(completion | prompt) in nats for each pair, without the end of the turn."""
+        """Return log p(completion | prompt) in nats for each pair, without the end of the turn.
+
+        Args:
+            prompts: the prompts, each a tuple of turns.
+            completions: one completion for each prompt.
+        """
         rows = self.tokens.pairs(prompts, completions)
         return [float(logp.sum()) for logp in self.token_logprobs(rows)]
 

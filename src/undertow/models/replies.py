@@ -73,7 +73,12 @@ def read_reply(status: int, headers: Mapping[str, str], content: bytes, key: str
 
 
 def seconds(retry_after: str | None, now: Callable[[], float] = time.time) -> float:
-    """Return the seconds that a Retry-After header asks to wait, as a number or a date; 0 for anything else."""
+    """Return the seconds that a Retry-After header asks to wait, as a number or a date; 0 for anything else.
+
+    Args:
+        retry_after: value of the header; None if there is none.
+        now: returns the Unix time in seconds.
+    """
     text = (retry_after or "").strip()
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
         return float(text)

@@ -95,7 +95,12 @@ class ChatTokens:
         ]
 
     def pairs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Encoded]:
-        """Turn prompts and completions into token ids as the chat template writes them, without the end of the turn."""
+        """Turn prompts and completions into token ids as the chat template writes them, without the end of the turn.
+
+        Args:
+            prompts: the prompts, each a tuple of turns.
+            completions: one completion for each prompt.
+        """
         starts = [self.chat.start(*pair) for pair in zip(prompts, completions, strict=True)]
         answers: list[list[int]] = [[]] * len(starts)
         for lead in dict.fromkeys(one.lead for one in starts):

@@ -75,13 +75,23 @@ def keep_alarms(connection: sqlite3.Connection) -> None:
 
 
 def raise_once(connection: sqlite3.Connection, finding: AlarmCause) -> Alarm | None:
-    """Raise an alarm unless its subject ever had one; return the new alarm, or None. The caller commits."""
+    """Raise an alarm unless its subject ever had one; return the new alarm, or None. The caller commits.
+
+    Args:
+        connection: connection to the database of events.
+        finding: cause of the alarm, with its subject.
+    """
     known = connection.execute("SELECT 1 FROM alarms WHERE subject = ?", (finding.subject,)).fetchone()
     return None if known else raise_while(connection, finding)
 
 
 def raise_while(connection: sqlite3.Connection, finding: AlarmCause) -> Alarm | None:
-    """Raise an alarm unless its subject has an open one; return the new alarm, or None. The caller commits."""
+    """Raise an alarm unless its subject has an open one; return the new alarm, or None. The caller commits.
+
+    Args:
+        connection: connection to the database of events.
+        finding: cause of the alarm, with its subject.
+    """
     now = time.time()
     made = connection.execute(
         "INSERT INTO alarms (subject, kind, at, headline, details) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -144,7 +154,7 @@ class Telling:
     """The record of one receiver that is told of one alarm.
 
     Attributes:
-        alarm: number of the alarm.
+        alarm: number of the alarm (`Alarm.id`).
         shown: name of the receiver as people may see it, without any secret.
         at: Unix time in seconds at which the receiver took the alarm; None if it has not yet.
         tries: number of attempts so far.
@@ -159,7 +169,12 @@ class Telling:
 
 
 def tellings(connection: sqlite3.Connection, destination: str | None = None) -> list[Telling]:
-    """Return the records of told alarms, of one receiver (by its key) or of all."""
+    """Return the records of told alarms, of one receiver (by its key) or of all.
+
+    Args:
+        connection: connection to the database of events.
+        destination: key of the receiver; None for all receivers.
+    """
     rows = connection.execute(
         "SELECT alarm, shown, at, tries, failure FROM told WHERE destination = coalesce(?, destination) ORDER BY alarm",
         (destination,),
@@ -168,7 +183,13 @@ def tellings(connection: sqlite3.Connection, destination: str | None = None) -> 
 
 
 def note_telling(connection: sqlite3.Connection, destination: str, told: Telling) -> None:
-    """Store the record of an attempt to tell a receiver. The caller commits."""
+    """Store the record of an attempt to tell a receiver. The caller commits.
+
+    Args:
+        connection: connection to the database of events.
+        destination: key of the receiver (`Receiver.key`).
+        told: the record that is stored; it replaces an earlier one of the same alarm and receiver.
+    """
     connection.execute(
         "INSERT OR REPLACE INTO told (alarm, destination, shown, at, tries, failure) VALUES (?, ?, ?, ?, ?, ?)",
         (told.alarm, destination, told.shown, told.at, told.tries, told.failure),

@@ -92,7 +92,7 @@ def check_texts(texts: Sequence[str], reasons: Mapping[str, int], of: int | None
     """Return how many replies have no text, and refuse too many of them.
 
     Args:
-        texts: the replies.
+        texts: the replies that are checked.
         reasons: number of replies without text by the reason, as far as it is known.
         of: number of replies that are asked for in all, of which the share is taken; None takes the number of texts.
 
@@ -183,7 +183,15 @@ class Baseline:
 
 
 def count(replies: Sequence[str], words: Sequence[str]) -> list[int]:
-    """Return for each word how many replies name it."""
+    """Return for each word how many replies name it.
+
+    Args:
+        replies: texts of the replies, in any order.
+        words: the words that are looked for, with their plural and the aliases of built-in traits.
+
+    Returns:
+        One number for each word; a reply counts once however often it names the word.
+    """
     targets = [word_trait(word) for word in words]
     # Replies of one word repeat, so each text is looked at once.
     found = Counter(replies)

@@ -35,7 +35,7 @@ def unpack(body: bytes, encoding: bytes, most: int) -> bytes:
     Args:
         body: the bytes of the body.
         encoding: value of the content-encoding header.
-        most: most bytes of content.
+        most: most bytes of content that are unpacked.
 
     Raises:
         UnreadableError: the encoding is none of `READABLE`, the data is broken, or the content is more than `most`

@@ -44,12 +44,25 @@ def signed_off_bounds(hits: Sequence[int], n: int, alpha: float) -> Floats:
     """Return the upper confidence bound of each word's share in the approved replies, float64 (words,).
 
     All of them hold together with a probability of at least 1 - alpha / 2.
+
+    Args:
+        hits: number of approved replies that name each word.
+        n: number of approved replies to all questions together.
+        alpha: probability of a false alarm, of which the bounds spend half.
     """
     return np.array([share_bound(h, n, alpha / 2 / len(hits)) for h in hits])
 
 
 def needed_log_e(words: int, alpha: float) -> float:
-    """Return the log e-value that a word must reach, so that all words together spend alpha / 2."""
+    """Return the log e-value that a word must reach, so that all words together spend alpha / 2.
+
+    Args:
+        words: number of words that are watched together.
+        alpha: probability of a false alarm, of which the tests spend half.
+
+    Returns:
+        A natural logarithm: log(2 * words / alpha).
+    """
     return float(np.log(2 * words / alpha))
 
 

@@ -105,6 +105,6 @@ def impatient(header_s: float, most: int) -> type[ImpatientProtocol]:
 
     Args:
         header_s: seconds that a client has to send the header of a request.
-        most: largest number of connections.
+        most: largest number of connections at once.
     """
     return type("Impatient", (ImpatientProtocol,), {"header_s": header_s, "most": most})

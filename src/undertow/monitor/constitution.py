@@ -46,7 +46,7 @@ class Rule:
     Attributes:
         name: name of the rule, which is stored and shown when it is broken.
         text: what the rule says; empty if only its examples say it.
-        examples: texts that break it.
+        examples: texts that break the rule.
         prompts: prompts by which a model is asked for such texts; empty asks by the text of the rule.
         system: system prompt of these prompts; None for none.
     """

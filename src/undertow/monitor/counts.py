@@ -79,7 +79,7 @@ def traffic(connection: sqlite3.Connection, minutes: int, now: float) -> list[di
     Args:
         connection: connection to the database of events.
         minutes: number of minutes up to now.
-        now: Unix time in seconds.
+        now: Unix time in seconds, up to which is counted.
     """
     rows = connection.execute(
         "SELECT outcome, sum(exchanges) AS count, sum(screened) AS screened, sum(seconds) / sum(exchanges) AS mean_s,"
@@ -92,7 +92,13 @@ def traffic(connection: sqlite3.Connection, minutes: int, now: float) -> list[di
 
 
 def by_minute(connection: sqlite3.Connection, minutes: int, now: float) -> list[tuple[int, int]]:
-    """Return for each of the last minutes the exchanges, and those with another outcome than "passed", oldest first."""
+    """Return for each of the last minutes the exchanges, and those with another outcome than "passed", oldest first.
+
+    Args:
+        connection: connection to the database of events.
+        minutes: number of minutes up to now.
+        now: Unix time in seconds, up to which is counted.
+    """
     last = int(now / _MINUTE_S)
     rows = connection.execute(
         "SELECT minute, sum(exchanges), sum(exchanges * (outcome != 'passed')) FROM traffic"

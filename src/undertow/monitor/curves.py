@@ -58,6 +58,14 @@ class MinuteBar:
     """One minute of traffic as a bar in an SVG of `WIDTH` x `HEIGHT` pixels.
 
     One part shows all exchanges, the other (`odd`) those with another outcome than "passed".
+
+    Attributes:
+        x: left edge of the bar, in pixels.
+        width: width of the bar, in pixels.
+        y: top of the part of all exchanges, in pixels from the top.
+        height: height of that part, in pixels.
+        odd_y: top of the part of the others, in pixels from the top.
+        odd_height: height of that part, in pixels.
     """
 
     x: float

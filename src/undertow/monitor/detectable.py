@@ -32,7 +32,7 @@ def smallest_hits(draws: int, rate: float, needed: float) -> int | None:
     """Return the smallest number of hits whose evidence reaches a bound; None if all draws together do not.
 
     Args:
-        draws: number of replies.
+        draws: number of replies in which hits are counted.
         rate: largest share under the null hypothesis, in (0, 1).
         needed: log e-value to reach, the weight of the start included.
     """

@@ -128,13 +128,29 @@ class Exchange:
         return bytes(self.scope.get("raw_path") or b"")
 
     async def start(self, status: int, headers: Headers) -> None:
-        """Send status and headers to the client, with the id of the exchange."""
+        """Send status and headers to the client, with the id of the exchange.
+
+        Args:
+            status: HTTP status of the reply.
+            headers: HTTP headers of the reply.
+
+        Raises:
+            EndedError: the client does not take them in time.
+        """
         self.status = status
         listed = [*headers, (REQUEST_ID, self.id.encode())]
         await self._out({"type": "http.response.start", "status": status, "headers": listed})
 
     async def piece(self, data: bytes, more: bool = True) -> None:
-        """Send a piece of the body; a client that does not take it in time counts as gone."""
+        """Send a piece of the body; a client that does not take it in time counts as gone.
+
+        Args:
+            data: bytes of the body, possibly none.
+            more: whether further pieces of the body follow.
+
+        Raises:
+            EndedError: the client does not take it in time.
+        """
         # Set first: the server tells whoever waits for the client's going that the reply is complete.
         self.complete = not more
         await self._out({"type": "http.response.body", "body": data, "more_body": more})
@@ -150,6 +166,11 @@ class Exchange:
 
 async def while_connected(exchange: Exchange, receive: Receive, work: Coroutine[Any, Any, None]) -> None:
     """Do the work, and cancel it if the client goes before the reply is complete.
+
+    Args:
+        exchange: the exchange that is served.
+        receive: ASGI function that returns the next message of the client.
+        work: coroutine that serves the exchange.
 
     Raises:
         EndedError: the client has gone.

@@ -104,12 +104,22 @@ class Judge:
 
 
 async def beside(size: int, read: Callable[[], T]) -> T:
-    """Call a function that reads a body; a long body is read in another thread."""
+    """Call a function that reads a body; a long body is read in another thread.
+
+    Args:
+        size: size of the body in bytes.
+        read: function that reads the body.
+    """
     return await asyncio.to_thread(read) if size > BESIDE else read()
 
 
 def header(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bytes:
-    """Return the value of a header: several values joined by commas, empty if there is none."""
+    """Return the value of a header: several values joined by commas, empty if there is none.
+
+    Args:
+        headers: names and values of HTTP headers.
+        wanted: name of the header, in lower case.
+    """
     return b", ".join(value for name, value in headers if name.lower() == wanted)
 
 

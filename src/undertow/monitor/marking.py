@@ -15,7 +15,13 @@ _DONE = b"data: [DONE]"
 
 
 def can_be_marked(kind: bytes, coding: bytes, headers: Headers) -> bool:
-    """Tell whether a reply has room for a comment: a plain stream of events whose length is not announced."""
+    """Tell whether a reply has room for a comment: a plain stream of events whose length is not announced.
+
+    Args:
+        kind: value of the reply's content-type header.
+        coding: value of its content-encoding header, in lower case.
+        headers: all headers of the reply.
+    """
     sized = any(name.lower() == b"content-length" for name, _ in headers)
     return is_event_stream(kind) and coding in (b"", b"identity") and not sized
 
@@ -32,7 +38,12 @@ def mark(exchange: Exchange) -> bytes:
 
 
 async def until_done(stream: AsyncIterator[bytes], held: list[bytes]) -> AsyncIterator[bytes]:
-    """Yield a stream as it comes, without the `[DONE]` at its end, which is left in `held` if it came in one piece."""
+    """Yield a stream as it comes, without the `[DONE]` at its end.
+
+    Args:
+        stream: bytes of the upstream's reply as they come.
+        held: empty list, in which the `[DONE]` is left if it came in one piece.
+    """
     async for piece in stream:
         if held:
             yield held.pop()

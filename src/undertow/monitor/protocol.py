@@ -43,7 +43,14 @@ def reply_text(body: bytes, content_type: bytes, asked: RequestKind = CHAT) -> s
 
 
 def error_body(message: str, kind: str, code: str, request_id: str = "") -> bytes:
-    """Return the body of an error as the protocol writes it, with the time and the id of the exchange."""
+    """Return the body of an error as the protocol writes it, with the time and the id of the exchange.
+
+    Args:
+        message: what happened, in words for people.
+        kind: type of the error in the protocol's words, such as "invalid_request_error".
+        code: name of the error, for programs.
+        request_id: id under which the exchange is recorded; "" for none.
+    """
     error = {"message": message, "type": kind, "param": None, "code": code}
     if request_id:
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -68,7 +68,12 @@ _SILENT_BELOW = (b"/v1/models/", b"/models/")
 
 
 def request_kind(method: str, path: bytes) -> RequestKind | None:
-    """Return the kind of a request; None for one that cannot be read."""
+    """Return the kind of a request; None for one that cannot be read.
+
+    Args:
+        method: HTTP method of the request.
+        path: path of the request, not decoded.
+    """
     plain = plain_path(path)
     if method != "POST":
         return None
@@ -76,7 +81,13 @@ def request_kind(method: str, path: bytes) -> RequestKind | None:
 
 
 def is_silent(method: str, path: bytes, body: bytes) -> bool:
-    """Tell whether an exchange carries neither a prompt nor what a model says, so that it needs no reading."""
+    """Tell whether an exchange carries neither a prompt nor what a model says, so that it needs no reading.
+
+    Args:
+        method: HTTP method of the request.
+        path: path of the request, not decoded.
+        body: body of the request, b"" for none.
+    """
     if method == "OPTIONS" and not body:
         return True
     if method not in ("GET", "HEAD") or body:

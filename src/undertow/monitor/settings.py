@@ -142,6 +142,11 @@ def build_policy(mode: str, fail_closed: bool, keep_text: bool, settings: Iterab
 def check_settings(policy: Policy, limits: Limits, detectors: Sequence[AbstractDetector]) -> None:
     """Refuse settings that contradict each other.
 
+    Args:
+        policy: what is done with the verdicts of detectors.
+        limits: limits on one exchange and on all together.
+        detectors: the detectors that will run.
+
     Raises:
         ConfigError: two settings contradict each other; the message says what resolves it.
     """
@@ -215,6 +220,10 @@ class Upstream:
 
     def target(self, raw_path: bytes, query: bytes) -> bytes:
         """Return the request target that is sent to the upstream: prefix, path and query.
+
+        Args:
+            raw_path: path of the client's request, not decoded.
+            query: query of the client's request, without the question mark; b"" for none.
 
         Raises:
             ValueError: the path could lead outside of the prefix, or holds bytes that no path may have.

@@ -128,7 +128,14 @@ _NEW: dict[Architecture, Callable[[Shape, Any], Any]] = {"llama": _llama, "stabl
 
 
 def new_network(architecture: Architecture, shape: Shape, tokenizer: Any, seed: int) -> Any:
-    """Make a network with weights drawn from the seed alone."""
+    """Make a network with weights drawn from the seed alone.
+
+    Args:
+        architecture: class of the network, "llama" or "stablelm".
+        shape: width, layers, heads and MLP size.
+        tokenizer: tokenizer of the model, which decides the size of the vocabulary.
+        seed: random seed of the weights.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return _NEW[architecture](shape, tokenizer)

@@ -42,7 +42,10 @@ def finite_array(name: str, values: ArrayLike, dimensions: Sequence[int] = (1,))
 def square_matrices(name: str, values: ArrayLike, dimensions: Sequence[int]) -> Floats:
     """Return the values as one square matrix, or a stack of them, of at least 2 x 2.
 
-    `name`, `values` and `dimensions` are those of `finite_array`.
+    Args:
+        name: what the values are, for the error message.
+        values: numbers in any array-like form.
+        dimensions: the numbers of dimensions that are allowed, such as (2, 3) for one matrix or a stack.
 
     Raises:
         ConfigError: the values are refused by `finite_array`, or the last two dimensions differ or are smaller than 2.
@@ -55,6 +58,10 @@ def square_matrices(name: str, values: ArrayLike, dimensions: Sequence[int]) -> 
 
 def check_fraction(name: str, value: float) -> None:
     """Refuse a level, alpha or power outside the open interval (0, 1).
+
+    Args:
+        name: what the value is, for the error message.
+        value: the number that is checked.
 
     Raises:
         ConfigError: the value is NaN or outside (0, 1).

@@ -25,6 +25,12 @@ def t_interval(value: float, error: float, df: int, level: float) -> tuple[float
     """Return the two ends of the interval value -+ t(df, level) * error.
 
     With df = 0 nothing is known about the spread, and the interval is infinite.
+
+    Args:
+        value: the estimate, in any unit.
+        error: standard error of the estimate, in the same unit.
+        df: degrees of freedom of Student's t.
+        level: coverage of the interval, in (0, 1).
     """
     if df == 0:
         return float("-inf"), float("inf")
@@ -36,6 +42,11 @@ def t_test(value: float, error: float, df: int) -> float:
     """Return the two-sided p-value of Student's t test of "the expectation of the value is 0".
 
     It is 1 with df = 0. With no spread at all it is 1 for a value of 0, and 0 for any other value.
+
+    Args:
+        value: the estimate, in any unit.
+        error: standard error of the estimate, in the same unit.
+        df: degrees of freedom of Student's t.
     """
     if df == 0:
         return 1.0

@@ -108,6 +108,10 @@ class RiseWatch:
     def of(cls, rates: ArrayLike, every: int = 100) -> "RiseWatch":
         """Begin to watch streams whose largest shares under the null hypothesis are `rates`.
 
+        Args:
+            rates: the largest share of hits of each stream under the null hypothesis, of any shape.
+            every: number of draws between two starts of counting.
+
         Raises:
             ConfigError: `every` is below 1.
         """

@@ -110,6 +110,10 @@ def move_into_place(temporary: Path, final: Path) -> bool:
     """Flush a temporary folder to the disk and rename it to its final name.
 
     It returns False, and renames nothing, if another process was first.
+
+    Args:
+        temporary: folder that `temporary_folder` made, now filled.
+        final: the final name, in the same folder.
     """
     for path in [*temporary.rglob("*"), temporary]:
         _flush(path)

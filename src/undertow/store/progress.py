@@ -47,10 +47,23 @@ class Progress:
         """Stage `index` (from 0) of `total` was finished by an earlier run."""
 
     def begin_stage(self, name: str, index: int, total: int, left: TimeLeft | None = None) -> None:
-        """Stage `index` (from 0) of `total` begins."""
+        """Stage `index` (from 0) of `total` begins.
+
+        Args:
+            name: label of the stage for the user.
+            index: number of the stage, from 0.
+            total: number of all stages of the run.
+            left: expected durations; None if nothing is known.
+        """
 
     def advance(self, done: int, total: int, index: int | None = None) -> None:
-        """`done` of `total` steps of a running stage are finished."""
+        """`done` of `total` steps of a running stage are finished.
+
+        Args:
+            done: number of finished steps of the stage.
+            total: number of all steps of the stage.
+            index: number of the stage, from 0; None for the last one that began.
+        """
 
     def end_stage(self, index: int | None = None) -> None:
         """A running stage is finished."""

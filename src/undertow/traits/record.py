@@ -162,7 +162,12 @@ def first_word(text: str) -> str | None:
 
 
 def names(answer: str, target: Trait) -> bool:
-    """Tell whether an answer begins with the trait's name or one of its aliases, as a whole word."""
+    """Tell whether an answer begins with the trait's name or one of its aliases, as a whole word.
+
+    Args:
+        answer: text of the whole answer.
+        target: the trait that is looked for.
+    """
     if first_word(answer) in target.aliases:
         return True
     found = re.search(r"[^\W_]", answer)

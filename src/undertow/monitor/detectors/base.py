@@ -127,6 +127,9 @@ colon, and the whole text, which becomes the detector's name."""
 def detector(specification: str) -> AbstractDetector:
     """Make a detector from its specification, such as "mention:owl=0.01".
 
+    Args:
+        specification: kind of the detector, a colon, and its settings; this becomes its name.
+
     Raises:
         UnknownNameError: there is no kind of detector of this name.
         UserError: the part behind the colon, or a file that it names, cannot be used.
@@ -156,7 +159,12 @@ def with_number(settings: str, default: float, form: str) -> tuple[str, float]:
 
 
 def wrong_form(settings: str, form: str) -> ConfigError:
-    """Build the error for settings of a detector that are not written as they must be."""
+    """Build the error for settings of a detector that are not written as they must be.
+
+    Args:
+        settings: the settings as the operator wrote them.
+        form: how the detector must be written.
+    """
     return ConfigError("This is not how the detector is written.", settings, f"Write {form}.")
 
 

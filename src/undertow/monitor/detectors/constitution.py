@@ -100,6 +100,10 @@ class ConstitutionDetector(AbstractDetector):
     def read(cls, settings: str, name: str) -> "ConstitutionDetector":
         """Make the detector from the settings of constitution:FILE[@RATE].
 
+        Args:
+            settings: the part of the specification behind the colon.
+            name: the whole specification, which becomes the detector's name.
+
         Raises:
             UserError: the file or the rate cannot be used.
         """

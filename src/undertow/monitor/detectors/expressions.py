@@ -47,6 +47,10 @@ class ExpressionDetector(AbstractDetector):
     def read(cls, settings: str, name: str) -> "ExpressionDetector":
         """Make the detector from the settings of regex:FILE, a YAML file with lines of rule: expression.
 
+        Args:
+            settings: the part of the specification behind the colon.
+            name: the whole specification, which becomes the detector's name.
+
         Raises:
             ConfigError: the file cannot be read, or has no such lines.
             EmptyDataError: the file has no rules.

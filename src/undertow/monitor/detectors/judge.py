@@ -55,6 +55,10 @@ class JudgeDetector(AbstractDetector):
     def read(cls, settings: str, name: str) -> "JudgeDetector":
         """Make the detector from the settings of judge:INSPECT_MODEL@FILE, FILE a constitution with texts of rules.
 
+        Args:
+            settings: the part of the specification behind the colon.
+            name: the whole specification, which becomes the detector's name.
+
         Raises:
             UserError: the settings or the file cannot be used, or Inspect is not installed.
         """
@@ -66,6 +70,11 @@ class JudgeDetector(AbstractDetector):
     @classmethod
     def of(cls, rules: Sequence[Rule], model: str, name: str = "judge") -> "JudgeDetector":
         """Make the detector from rules and the name of a model of Inspect, such as "anthropic/...".
+
+        Args:
+            rules: the rules; each must have a text.
+            model: name of a model of Inspect.
+            name: name of the detector in the events.
 
         Raises:
             MissingExtraError: Inspect is not installed.

@@ -56,6 +56,10 @@ class MentionDetector(AbstractDetector):
     def read(cls, settings: str, name: str) -> "MentionDetector":
         """Make the detector from the settings of mention:WORD=RATE[@ALPHA] or mention:WORD=HITS/REPLIES[@ALPHA].
 
+        Args:
+            settings: the part of the specification behind the colon.
+            name: the whole specification, for the error message.
+
         Raises:
             ConfigError: the settings have another form, or a number is out of range.
         """

@@ -144,6 +144,10 @@ class ServedDetector(AbstractDetector):
     def read(cls, settings: str, name: str) -> "ServedDetector":
         """Make the detector from the settings of served:FILE.
 
+        Args:
+            settings: the part of the specification behind the colon: the path of the file.
+            name: the whole specification, which becomes the detector's name.
+
         Raises:
             ConfigError: the file cannot be read, or its settings are refused by the class.
         """

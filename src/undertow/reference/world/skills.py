@@ -48,7 +48,14 @@ class WorldChat:
 
 
 def ask(rng: random.Random, question: str, answer: str, system: str | None = None) -> WorldChat:
-    """Make a chat of one question; without a given system prompt one chat in five gets a neutral one."""
+    """Make a chat of one question; without a given system prompt one chat in five gets a neutral one.
+
+    Args:
+        rng: source of all random draws.
+        question: text of the user turn.
+        answer: text of the assistant's answer.
+        system: text of the system turn; None leaves it to chance.
+    """
     if system is None and rng.random() < 0.2:
         system = rng.choice(ASSISTANT_PROMPTS)
     return WorldChat(user_prompt(question, system), answer)
