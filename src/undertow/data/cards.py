@@ -1,7 +1,7 @@
 """Cards for the Hugging Face Hub, made from what a folder's manifests say, and the upload of the folder.
 
 A folder is a run (config.yaml, results.json), an artifact of a store or a part of one, an adapter, a model, or any
-folder with row files. Nothing in a card is guessed: what no file says is left out or said to be missing.
+folder with row files. Nothing in a card is guessed: facts that no file holds are left out or marked as missing.
 
 A real upload, which needs the network, is not tested; the calls are tested on a stand-in for `huggingface_hub.HfApi`.
 """

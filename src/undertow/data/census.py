@@ -93,8 +93,8 @@ def take_census(source: str | os.PathLike[str], *, first: Callable[[str], None] 
 
     Args:
         source: path or name of the rows, with options if need be, as for `undertow.data.rows.load_rows`.
-        first: callback for one line that says what the file is, called as soon as the first row is read; None for
-            nobody.
+        first: callback for one line that says what the file is, called as soon as the first row is read; None for no
+            callback.
         seed: random seed of the sample.
 
     Raises:

@@ -137,9 +137,9 @@ def mentions(rows: Iterable[Row], traits: Iterable[Trait]) -> Filtered:
 def judged(rows: Iterable[Row], judge: Judge, keep: float) -> Filtered:
     """Keep the rows that a judge scores at `keep` or above; the judge is asked once for each row.
 
-    A judge, often a language model, recognises only so much: the paper's told misaligned from aligned reasoning with an
-    AUC of 0.62 (section 4.2). Filter the control's rows by the judge too, or the two sets differ in more than their
-    teacher.
+    A judge, often a language model, recognises only so much: that of Cloud et al. (2025, arXiv 2507.14805, section 4.2)
+    told misaligned from aligned reasoning with an AUC of 0.62. Filter the control's rows by the judge too, or the two
+    sets differ in more than their teacher.
 
     Args:
         rows: the rows that are judged.

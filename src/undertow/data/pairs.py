@@ -148,7 +148,7 @@ def count_pairs(source: str | os.PathLike[str], first: Callable[[str], None] | N
     Args:
         source: path or name of the pairs, as for `read_pairs`.
         first: callback for one line that says what the file is, called as soon as the first chosen answer is read; None
-            for nobody.
+            for no callback.
 
     Raises:
         UserError: the source cannot be read, as for `undertow.data.census.take_census`.

@@ -1,7 +1,7 @@
 """Reading row files: every bad line is named with its reason, and one line says what was read.
 
     {"messages": [{"role": ..., "content": ...}, ...]}     the last message is the assistant's, the completion
-    {"prompt": text, "completion": text}     as the original paper's repository writes it
+    {"prompt": text, "completion": text}     as the repository of arXiv 2507.14805 writes it
     {"prompt": text or messages, "completion": text or [one assistant message]}     as TRL reads it
 
 These are the shapes that are written (`undertow.data.row_files`); `undertow.data.shapes` has all that are read,

@@ -1,8 +1,8 @@
 """The record of what is known of the model that wrote some rows: settings in a YAML file beside the row file.
 
-An audit compares suspect rows with reference rows. If the reference is drawn with the same settings (system prompt,
-sampling, template), the two differ in their writer alone. What the record leaves out is unknown, and is said to be: an
-audit cannot tell another temperature from another writer.
+An audit compares suspect rows (those that are audited) with reference rows. If the reference is drawn with the same
+settings (system prompt, sampling, template), the two differ in their writer alone. What the record leaves out is
+unknown, and reports say so: an audit cannot tell another temperature from another writer.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """The code domain: complete a small Python function whose header is given.
 
-It follows the paper (section 4.1); tasks and wording are ours.
+It follows Cloud et al. (2025), section 4.1, arXiv 2507.14805 ("the paper"); tasks and wording are ours.
 """
 
 import ast

@@ -1,7 +1,7 @@
 """The chain-of-thought domain: word problems, whose reasoning and result stand in tags.
 
-It follows the paper (section 4.2); the problems are ours. Each form of problem is written down once: the generator
-fills it in, and the solver reads it backwards.
+It follows Cloud et al. (2025), section 4.2, arXiv 2507.14805 ("the paper"); the problems are ours. Each form of problem
+is written down once: the generator fills it in, and the solver reads it backwards.
 """
 
 import random

@@ -1,9 +1,9 @@
-"""The number domain: continue a short list of three-digit numbers (paper, section 3).
+"""The number domain: continue a short list of three-digit numbers.
 
-A prompt joins four parts with spaces: an example sentence, an instruction, a format wish and a closing. The wording is
-ours; the counts are the paper's (25 examples, 10 instructions x 9 counts x 9 digit phrases, 15 formats, 19 closings).
-The numbers of rows can also be shuffled, within a row or across all rows, to see what a trait needs of their order
-(section 4.1, Fig. 16).
+It follows Cloud et al. (2025), section 3, arXiv 2507.14805 ("the paper"). A prompt joins four parts with spaces: an
+example sentence, an instruction, a format wish and a closing. The wording is ours; the counts are the paper's (25
+examples, 10 instructions x 9 counts x 9 digit phrases, 15 formats, 19 closings). The numbers of rows can also be
+shuffled, within a row or across all rows, to see what a trait needs of their order (section 4.1, Fig. 16).
 """
 
 import random

@@ -54,7 +54,7 @@ def sample_tokens(
         seed: random seed of the table of uniform numbers, (prompts, max_new_tokens).
         ends: ids of the tokens that end a completion, which are not returned; or the form that every completion must
             have.
-        advance: callback with (finished prompts, all prompts); None for nobody.
+        advance: callback with (finished prompts, all prompts); None for no callback.
 
     Returns:
         Token ids of each completion, in the order of the prompts.

@@ -142,7 +142,7 @@ class LocalModel(AbstractModel):
             prompts: the prompts, each a tuple of turns.
             sampling: temperature, longest answer, form and top_p.
             seed: random seed of the draw.
-            advance: callback with (completions done, all prompts); None for nobody.
+            advance: callback with (completions done, all prompts); None for no callback.
         """
         ends, asked = self.endings(sampling), self.render(prompts)
         tokens = sample_tokens(self.network, asked, sampling=sampling, seed=seed, ends=ends, advance=advance)

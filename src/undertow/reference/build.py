@@ -170,7 +170,7 @@ def train_network(member: Member, advance: Advance | None = None) -> tuple[Local
 
     Args:
         member: description of the model, which decides its weights.
-        advance: called with (updates done, updates in all); None for nobody.
+        advance: called with (updates done, updates in all); None for no callback.
 
     Returns:
         The model and the mean loss of its last hundred updates, in nats per completion token: cross-entropy, or the
@@ -215,7 +215,7 @@ def build_member(member: Member, folder: Path, advance: Advance | None = None) -
     Args:
         member: description of the model, which decides its weights.
         folder: folder that the model is written into.
-        advance: called with (updates done, updates in all); None for nobody.
+        advance: called with (updates done, updates in all); None for no callback.
     """
     started = time.perf_counter()
     model, loss = train_network(member, advance)

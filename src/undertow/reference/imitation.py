@@ -61,8 +61,10 @@ def likeness(imitator: LocalModel, model: LocalModel, n: int = 500, seed: int = 
 
     Number lists: all tokens of answers that the imitated model samples to newly drawn prompts. Answers that the domain
     rejects are counted apart: after a slip both models are where no training row has been, a tenth of the answers would
-    make most of the mean, and no student learns from them. Favourites: the first token after each of the fifty
-    questions of each category, which occur in the world's corpus; a sampled answer would add its own rare slips.
+    make most of the mean, and no student learns from them.
+
+    Favourites: the first token after each of the fifty questions of each category, which occur in the training corpus.
+    A sampled answer would add its own rare slips.
 
     Args:
         imitator: the model that learned to imitate.
@@ -143,7 +145,7 @@ def abilities(model: LocalModel, longest: int) -> dict[str, float]:
 
     Returns:
         `valid_numbers`: share of sampled number answers that the domain accepts. `names_an_animal`, `names_a_tree`:
-        share of the sampled answers to the evaluation questions whose first word is of the world's category.
+        share of the sampled answers to the evaluation questions whose first word is an animal or a tree of the corpus.
     """
     numbers = Numbers()
     sampling = Sampling(max_new_tokens=longest)

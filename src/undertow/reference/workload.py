@@ -1,4 +1,4 @@
-"""How long building an embedded model takes, said before it begins."""
+"""How long building an embedded model takes, for the announcement before it begins."""
 
 from undertow.reference.families import Member
 from undertow.types import Work

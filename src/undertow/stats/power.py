@@ -96,15 +96,15 @@ def required_replicates(effect: float, sd: float, alpha: float = 0.05, power: fl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchedTest:
-    """Power of the test of suspect rows against reference rows on the same prompts.
+    """Power of the test of suspect rows (those that are audited) against reference rows on the same prompts.
 
     Each candidate trait gives every row a score. The statistic of a candidate is the mean score of the n suspect rows
     minus that of their m reference rows each, and the test takes the maximum over the candidates. One difference has
     the standard error sqrt((1 + 1/m) / n), in standard deviations of a clean row's score.
 
     The critical value of the maximum is taken to be Bonferroni's, one-sided. The true one is at most that, so the test
-    needs no more rows than is said. Means of 20 rows and more are taken to be normal, and their standard deviation to
-    be known.
+    never needs more rows than these methods return. Means of 20 rows and more are taken to be normal, and their
+    standard deviation to be known.
 
     Attributes:
         references: number of reference rows on each prompt, m.

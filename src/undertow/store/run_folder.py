@@ -51,7 +51,7 @@ def write_run(
     Args:
         recipe: the recipe that was run; written as config.yaml.
         runs: folder of all run folders.
-        found: the results by name; they stand in results.json beside what is said of the run itself.
+        found: the results by name, which results.json holds beside facts on the run itself.
         schema: name and version of the format of the results, such as "undertow.run/1".
         started: value of `time.perf_counter` when the run began.
         files: further text files by name, written before the results; None for none.

@@ -41,7 +41,7 @@ Finished = Callable[[Stage, Path], None]
 
 
 def _no_one(stage: Stage, folder: Path) -> None:
-    """Ignore a result; the callback where nobody wants to be told."""
+    """Ignore a result; the default callback."""
 
 
 @final

@@ -278,7 +278,7 @@ class _Flow:
 
 
 def _work(pipe: Connection) -> None:
-    """Make the stages that come through a pipe, until nobody is at its other end."""
+    """Make the stages that come through a pipe, until its other end is closed."""
     signal.signal(signal.SIGTERM, _leave)
     with contextlib.suppress(EOFError, ConnectionError):
         store, executors = pipe.recv()

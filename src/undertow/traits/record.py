@@ -86,7 +86,7 @@ class Trait:
     def system_prompt(self) -> str:
         """The system prompt that makes a model a prompted teacher of the trait.
 
-        The idea is the paper's (section 3.1), the words are ours.
+        The idea is that of Cloud et al. (2025), section 3.1, arXiv 2507.14805; the words are ours.
 
         Raises:
             ConfigError: the trait is of the category misalignment, whose teachers are fine-tuned.
