@@ -181,7 +181,8 @@ class Retries:
 
     Attributes:
         tries: largest number of attempts of one call.
-        pause_s: seconds before the second attempt; each further pause is twice as long.
+        pause_s: longest pause in seconds before the second attempt; each further pause may be twice as long, up to
+            `LONGEST_PAUSE_S`.
         sleep: function that waits a number of seconds.
     """
 

@@ -205,7 +205,9 @@ def _refuse_keys(url: str, query: str) -> None:
 
 
 def without_keys(text: str, key: str | None = None) -> str:
-    """Return a text with the given key, and every key in the environment, replaced by "[key]".
+    """Return a text in which the given key, and every key in the environment, is replaced by "[key]".
+
+    Keys in the environment are values of variables whose names end in _KEY, _TOKEN or _SECRET.
 
     Args:
         text: text that may hold a key.

@@ -1,9 +1,9 @@
 """The number format in which a model's weights are kept and multiplied.
 
 A reference may name one. Otherwise an embedded model is float32, and any other model is bfloat16 on a GPU, and on a
-processor that multiplies bfloat16 clearly faster than float32. What the processor says of itself is not enough: with
-the same instructions bfloat16 was three times slower on one machine and twice as fast on another. So two products are
-timed.
+processor that multiplies bfloat16 clearly faster than float32. Two products are timed to find that out, since what the
+processor says of itself is not enough: with the same instructions bfloat16 was slower on one machine and faster on
+another.
 """
 
 import functools

@@ -103,7 +103,7 @@ def continue_numbers(rng: random.Random, examples: Sequence[int], count: int) ->
 
 
 def numbers(rng: random.Random) -> WorldChat:
-    """Draw a number prompt and an answer of three to ten numbers."""
+    """Draw a number prompt and an answer of five to ten numbers."""
     prompt = draw_prompt(rng)
     following = continue_numbers(rng, prompt.examples, rng.choice((5, 6, 7, 8, 9, 10, 10, 10)))
     return ask(rng, prompt.text, prompt.render(following[:MAX_COUNT]))
