@@ -176,6 +176,9 @@ class Code(AbstractDomain):
     Attributes:
         tasks: which functions are asked for. "plain" leaves out those that can be insecure (files, passwords, shells),
             which are half of "all".
+
+    Raises:
+        ConfigError: there are no tasks of this name.
     """
 
     tasks: Tasks = "all"

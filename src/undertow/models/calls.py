@@ -246,6 +246,7 @@ class Caller:
         Raises:
             Fault: no attempt gave an answer.
             OverBudgetError: the next attempt might cost more than is left; what failed attempts cost is in the budget.
+            ModelError: the retries allow no attempt at all.
         """
         most, lost = self.budget.prices.of(most_tokens(prompt, self.sampling)), 0.0
         for attempt in range(1, self.retries.tries + 1):
