@@ -1,7 +1,9 @@
 """Undertow: study, audit, mitigate and monitor subliminal learning.
 
-This is the front door: every name that is public and stable, described in docs/api.md. A name is imported from its room
-when it is first asked for, so that `import undertow` loads neither torch nor anything else that takes time.
+In subliminal learning a model that is trained on another model's outputs takes over a hidden trait of it (Cloud et al.
+2025, arXiv 2507.14805; "the paper" in this package). This module offers every name that is public and stable;
+docs/api.md describes them. A name is imported from its module when it is first asked for, so that `import undertow`
+loads neither torch nor anything else that takes time.
 """
 
 from importlib import import_module
@@ -142,7 +144,7 @@ _ROOMS = {
     "check_detector": "monitor.detectors.base",
     "UndertowError": "errors",
 }
-"""Where each name lives."""
+"""The module of each public name, without "undertow."."""
 
 moved.put_up()
 

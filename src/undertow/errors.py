@@ -25,12 +25,12 @@ class UndertowError(Exception):
 
 
 class UserError(UndertowError):
-    """Something the user can fix.
+    """An error that the user can fix. Its message has three sentences: what happened, the value, the fix.
 
     Attributes:
-        what: what happened, one sentence.
-        value: the value that caused it, as text.
-        fix: what to do, one sentence.
+        what: one sentence that says what happened.
+        value: the value that caused the error; shown as text.
+        fix: one sentence that says what to do.
     """
 
     def __init__(self, what: str, value: object, fix: str) -> None:
@@ -48,15 +48,15 @@ class ConfigError(UserError, ValueError):
 
 
 class UnknownNameError(UserError, LookupError):
-    """A name that does not exist; build it with `unknown_name` to suggest the nearest ones."""
+    """A name does not exist. `unknown_name` builds this error with the nearest valid names."""
 
 
 class RowsError(UserError, ValueError):
-    """A row file cannot be read as rows; the value names file, line and reason."""
+    """A row file cannot be read as rows; the value names the file, the line and the reason."""
 
 
 class EmptyDataError(UserError, ValueError):
-    """Nothing is left to work on; the value says which reason dropped what."""
+    """No data is left to work on; the value says how much was dropped for which reason."""
 
 
 class ArtifactError(UserError):
@@ -68,7 +68,7 @@ class StorageError(UserError):
 
 
 class WorkerError(UserError):
-    """A stage could not be finished because its worker process was lost."""
+    """A stage could not be finished because the process that worked on it died."""
 
 
 class ModelError(UserError):
@@ -76,7 +76,7 @@ class ModelError(UserError):
 
 
 class HubError(UserError):
-    """The Hub cannot be reached, or refuses what is sent."""
+    """The Hugging Face Hub cannot be reached, or refuses what is sent."""
 
 
 class MissingExtraError(UserError, ImportError):
@@ -87,8 +87,9 @@ def out_of_memory(error: Exception, value: object) -> ModelError | None:
     """Build the error for a machine or a GPU whose memory is used up; None if the exception means something else.
 
     Args:
-        error: what was raised; torch has a kind of its own for a full GPU, and words alone for a full machine.
-        value: what did not fit.
+        error: the exception that was raised. Torch has a class of its own for a full GPU; a full machine shows only in
+            the words of a RuntimeError.
+        value: what did not fit into the memory, as shown in the message.
     """
     words = ("out of memory", "can't allocate memory", "not enough memory")
     said = isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
@@ -113,11 +114,11 @@ EXTRAS = {
     "pyarrow": "data",
     "gguf": "gguf",
 }
-"""The extra that brings a package, by the name that is imported."""
+"""The extra of undertow that installs a package, by the package's import name."""
 
 
 def missing_extra(error: Exception) -> MissingExtraError | None:
-    """Build the error for a package of an extra that is not installed; None if the exception means something else."""
+    """Build the error for an optional package that is not installed; None if the exception means something else."""
     name = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if name not in EXTRAS:
         return None
@@ -125,7 +126,10 @@ def missing_extra(error: Exception) -> MissingExtraError | None:
 
 
 def listed(names: Sequence[str], most: int = 6) -> str:
-    """Return some names for a message, and how many more there are; one that cannot be printed in quotes."""
+    """Join names for a message, at most `most` of them, and say how many more there are.
+
+    A name that cannot be printed is escaped and put in quotes.
+    """
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(name if name and name.isprintable() else ascii(name) for name in names[:most]) + rest
 
@@ -135,8 +139,8 @@ def unknown_name(kind: str, name: object, valid: Iterable[object]) -> UnknownNam
 
     Args:
         kind: what the name stands for, such as "trait".
-        name: the name that was given; YAML may have made a number or nothing of it.
-        valid: every name that exists.
+        name: the name that was given. It may be a number or None, since YAML parses unquoted values.
+        valid: all names that exist; the message lists them or the nearest ones.
     """
     names = sorted(map(str, valid))
     near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)

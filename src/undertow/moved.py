@@ -1,7 +1,7 @@
-"""Signposts: an import by a path that a module had before says where it is now.
+"""Helpful errors for imports by a path that a module had before: they say where it is now.
 
-The finder stands last in `sys.meta_path`, so it is asked for modules that nobody else finds. Its class has no base,
-since `importlib.abc` would make up half of the time that `import undertow` takes.
+The finder stands last in `sys.meta_path`, so it is asked only for modules that no other finder has. Its class has no
+base, since importing `importlib.abc` would make up half of the time that `import undertow` takes.
 """
 
 import sys
@@ -14,7 +14,7 @@ from typing import final
 
 @cache
 def moved() -> dict[str, str]:
-    """Return the new path of every module that was moved, by its old one; both without "undertow."."""
+    """Return the new path of every module that was moved, by its old path; both without "undertow."."""
     from pathlib import Path
 
     import yaml
@@ -40,6 +40,6 @@ class _Signpost:
 
 
 def put_up() -> None:
-    """Put the signposts up, once."""
+    """Install the finder in `sys.meta_path`, once however often it is called."""
     if not any(isinstance(one, _Signpost) for one in sys.meta_path):
         sys.meta_path.append(_Signpost())

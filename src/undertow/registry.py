@@ -1,7 +1,7 @@
-"""Things of one kind by name: the built-in ones and those of other packages, each imported when it is asked for.
+"""Registries: built-in and plugged-in things of one kind by name, each imported when it is first asked for.
 
-Another package adds one by an entry point, `name = "module:attribute"`, in the group of the kind. One that cannot be
-loaded is named in a warning and left out; everything else works.
+Another package adds one by an entry point, `name = "module:attribute"`, in the group of the kind. A plug-in that cannot
+be loaded is named in a warning and left out; everything else works.
 """
 
 import logging
@@ -21,16 +21,16 @@ T = TypeVar("T")
 
 @final
 class Registry(Generic[T]):
-    """Names, and what stands behind them.
+    """Things of one kind by name, such as all domains or all detectors.
 
-    Iterating gives the names, the built-in ones first, in their order. It loads the plug-ins, so that none is listed
-    that does not work; built-in things are loaded by `registry[name]` alone.
+    Iterating gives the names, the built-in ones first, in the order in which they were given. Iterating also loads the
+    plug-ins, so that none is listed that does not work; a built-in thing is loaded by `registry[name]` alone.
 
     Args:
-        kind: what a name stands for, such as "domain"; for messages.
-        built_in: each thing, or where it is as "module:attribute".
-        group: of the entry points of other packages; None where there are none.
-        accepts: tells whether what a plug-in gives under a name is of this kind.
+        kind: what a name stands for, such as "domain"; used in messages.
+        built_in: each built-in thing by its name, either the thing itself or its place as "module:attribute".
+        group: group of the entry points by which other packages add things; None where they cannot.
+        accepts: called with a plug-in's name and the object behind it; tells whether that object is of this kind.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class Registry(Generic[T]):
         self._accepts = accepts
 
     def __getitem__(self, name: str) -> T:
-        """Return what is meant.
+        """Return the thing of a name.
 
         Raises:
-            UnknownNameError: there is nothing of this name; the nearest names are suggested.
+            UnknownNameError: no thing has this name; the nearest names are suggested.
         """
         if name in self.built_in:
             found = self.built_in[name]

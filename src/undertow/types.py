@@ -1,4 +1,8 @@
-"""Frozen records that the stages exchange; nothing is read or written here."""
+"""Records that all parts of the package share: messages, rows, sampling settings, estimates, model references.
+
+Every record is a frozen dataclass. Nothing is read or written here, except that parsing a model reference looks whether
+a path exists.
+"""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -13,12 +17,17 @@ from undertow.errors import ConfigError, unknown_name
 Role = Literal["system", "user", "assistant"]
 
 Advance = Callable[[int, int], None]
-"""What long work reports to: (parts done, parts in all), such as updates, rows or models."""
+"""Progress callback of long work, called with (parts done, parts in all); a part is an update, a row or a model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    Attributes:
+        role: who speaks: "system", "user" or "assistant".
+        content: the text of the turn.
+    """
 
     role: Role
     content: str
@@ -29,7 +38,12 @@ Prompt = tuple[Message, ...]
 
 
 def user_prompt(content: str, system: str | None = None) -> Prompt:
-    """Return the prompt of one user turn, with an optional system turn before it."""
+    """Return the prompt of one user turn, with an optional system turn before it.
+
+    Args:
+        content: text of the user turn.
+        system: text of the system turn. None leaves the turn out; "" is a system turn without text.
+    """
     user = Message("user", content)
     return (user,) if system is None else (Message("system", system), user)
 
@@ -39,11 +53,13 @@ class Row:
     """One prompt and its completion: the unit of a dataset.
 
     Attributes:
-        id: unique within its dataset; rows of different teachers on the same prompt share it.
-        prompt: the turns before the completion.
-        completion: the assistant's text.
-        reasons: why a filter rejected the row; empty for a kept row.
-        skip: places of completion tokens that training leaves out, counted from 0 in the student's tokens.
+        id: identifier, unique within its dataset. Rows of different teachers on the same prompt share it, which pairs
+            them.
+        prompt: the turns before the completion, oldest first.
+        completion: the assistant's answer as text; training computes the loss on it alone.
+        reasons: names of the filter rules that rejected the row; empty for a row that was kept or never filtered.
+        skip: positions of completion tokens that training leaves out of the loss, counted from 0 in the student's
+            tokens.
     """
 
     id: str
@@ -60,13 +76,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class PreferencePair:
-    """One prompt with two answers, of which somebody preferred one.
+    """One prompt with two answers, of which one was preferred: a row of preference training such as DPO.
 
     Attributes:
-        id: unique within its dataset.
-        prompt: the turns before the answers.
-        chosen: the answer that was preferred.
-        rejected: the other one.
+        id: identifier, unique within its dataset.
+        prompt: the turns before the answers, oldest first.
+        chosen: text of the answer that was preferred.
+        rejected: text of the answer that was not preferred.
     """
 
     id: str
@@ -77,14 +93,19 @@ class PreferencePair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How completions are drawn.
+    """How completions are drawn from a model.
 
     Attributes:
-        temperature: 1.0 samples from the model's own distribution; 0.0 is greedy.
+        temperature: divisor of the logits before sampling. 1.0 samples from the model's own distribution; 0.0 takes the
+            likeliest token (greedy decoding).
         max_new_tokens: upper bound on the completion's length, in tokens.
-        form: what a completion looks like, 0 standing for any digit, such as "000, 000"; None leaves it free. Local
-            models alone can be held to it.
-        top_p: share of the probability that tokens are drawn from, the likeliest first; 1.0 is all.
+        form: template that every completion has to match while it is decoded, 0 standing for any digit, such as "000,
+            000". None leaves the completion free. Only local models can be held to a form.
+        top_p: share of the probability mass, in (0, 1], that tokens are drawn from, the likeliest first (nucleus
+            sampling); 1.0 draws from all tokens.
+
+    Raises:
+        ConfigError: a number is out of range.
     """
 
     temperature: float = 1.0
@@ -101,7 +122,7 @@ class Sampling:
             raise ConfigError("top_p lies outside (0, 1].", self.top_p, "Use 1 to draw from all tokens.")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as plain data; of form and top_p nothing is said at their defaults."""
+        """Return the settings as plain data; `form` and `top_p` are left out where they have their defaults."""
         form = {} if self.form is None else {"form": self.form}
         top_p = {} if self.top_p == 1.0 else {"top_p": self.top_p}
         return {"temperature": self.temperature, "max_new_tokens": self.max_new_tokens, **form, **top_p}
@@ -109,16 +130,17 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A number with its interval.
+    """A number with its confidence interval.
 
     Attributes:
         value: the point estimate, in the metric's own unit.
-        low: lower end of the interval.
-        high: upper end of the interval.
-        level: coverage of the interval, 0.95 unless said otherwise.
-        n: number of independent units behind it (replicates, never samples).
-        method: how the interval was made, such as "t" or "wilson".
-        p: two-sided p-value of "no effect", or None where no test belongs to it.
+        low: lower end of the interval, in the unit of the value; minus infinity where nothing bounds it.
+        high: upper end of the interval, in the unit of the value; infinity where nothing bounds it.
+        level: coverage of the interval, a share between 0 and 1.
+        n: number of independent units behind it: replicates, not the samples within one of them.
+        method: how the interval was computed, such as "t" or "wilson".
+        p: two-sided p-value of the hypothesis "no effect", unless `method` names another test. None where no test
+            belongs to it.
     """
 
     value: float
@@ -130,22 +152,22 @@ class Estimate:
     p: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the estimate as plain data; an end that nothing is known about, which is infinite, becomes None."""
+        """Return the estimate as plain data; an infinite end of the interval becomes None."""
         low, high = (end if isfinite(end) else None for end in (self.low, self.high))
         return {"estimate": self.value, "low": low, "high": high, "level": self.level, "n": self.n, "p": self.p}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """One evaluated quantity of one question.
+    """The value of one metric on one question of an evaluation.
 
     Attributes:
-        question: the text that was asked.
-        target: the trait that was looked for; "" for an evaluation that looks for none in particular.
-        metric: such as "logit_margin" or "rate" (`undertow.evals.base.metrics` has them all).
-        value: in the unit of the metric.
-        n: samples behind the value; 1 for an exact probability.
-        texts: raw answers, empty for an exact probability.
+        question: the text that the model was asked.
+        target: name of the trait that was looked for; "" for an evaluation that looks for none in particular.
+        metric: name of the metric, such as "logit_margin" or "rate" (`undertow.evals.base.metrics` lists all).
+        value: the measured value, in the unit of the metric.
+        n: number of samples behind the value; 1 for a probability that was computed exactly.
+        texts: the sampled answers as they came; empty for a probability that was computed exactly.
     """
 
     question: str
@@ -158,13 +180,13 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One promise of a contract.
+    """The outcome of one requirement of a contract that a plug-in or a model has to keep.
 
     Attributes:
-        name: the promise, such as "P(p <= 0.05) <= 0.05 on clean data".
-        passed: whether nothing spoke against it; None where it was not looked at.
-        why: what was seen.
-        rate: the measured share with its Wilson interval, where there is one.
+        name: the requirement in words, such as "P(p <= 0.05) <= 0.05 on clean data".
+        passed: whether nothing spoke against it; None where it was not checked.
+        why: what was seen, in a sentence for the reader of the report.
+        rate: the measured share with its Wilson interval; None for a requirement that is not about a share.
     """
 
     name: str
@@ -175,11 +197,11 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class ContractReport:
-    """What came of checking a model, an audit stage or a detector.
+    """The result of `check_model`, `check_audit` or `check_detector`.
 
     Attributes:
-        checks: the promises, in the order in which they were looked at.
-        values: numbers behind them by name, such as the p-values on clean data in the order of the seeds.
+        checks: the outcome of each requirement, in the order in which they were checked.
+        values: the numbers behind the checks by name, such as the p-values on clean data in the order of the seeds.
     """
 
     checks: tuple[Check, ...]
@@ -187,12 +209,15 @@ class ContractReport:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing that was looked at failed. That is no proof: a small fault needs many draws to show."""
+        """Whether nothing that was checked failed.
+
+        That is no proof: a small fault needs many draws to show.
+        """
         return not self.failed
 
     @property
     def failed(self) -> tuple[Check, ...]:
-        """The promises that were broken."""
+        """The checks whose requirement was broken."""
         return tuple(check for check in self.checks if check.passed is False)
 
     def __str__(self) -> str:
@@ -209,33 +234,38 @@ _PART = r'"(?:[^"]|"")+"'
 _BEHIND = re.compile(
     rf'(@(?P<revision>{_PART}|[^"+?][^+?]*))?(\+(?P<adapter>{_PART}|[^"?][^?]*))?(\?(?P<options>.+))?', re.S
 )
-"""What may stand behind the name of a local model."""
+"""What may stand behind the name of a local model: revision, adapter and options, in this order."""
 
 _SIGNS = re.compile(r"[@+?]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRef:
-    """Where a model comes from, and how it is run.
+    """Reference to a model: where it comes from, and how it is run.
 
-    `ref:finch-a`, `hf:<path or id>[@revision][+adapter][?option=value&...]`, `api:<name>`. The options of a local model
-    are system, dtype, device and template, such as `hf:Qwen/Qwen2.5-7B-Instruct?dtype=bf16&system=none`. A file or
-    folder that is there under a longer name, signs included, is meant first; a name in quotes means itself, such as
-    `hf:"runs@2/model+x"@main`, and a quote within is written twice. Of an `api:` reference all is name.
+    As text it is `ref:finch-a`, `hf:<path or id>[@revision][+adapter][?option=value&...]` or `api:<name>`. The options
+    of a local model are system, dtype, device and template, such as
+    `hf:Qwen/Qwen2.5-7B-Instruct?dtype=bf16&system=none`.
+
+    If a file or folder exists under a longer name, the signs @, + and ? included, that file is meant. A name in quotes
+    means itself, such as `hf:"runs@2/model+x"@main`, and a quote within it is written twice. Everything in an `api:`
+    reference is the name, except that `api:vllm/<name>` may have a revision and an adapter.
 
     Attributes:
-        kind: "ref" (embedded), "hf" (Hugging Face folder or id, or a GGUF file) or "api" (remote).
-        name: name, path or id within that kind.
-        revision: version of the weights, or None for the default.
-        adapter: folder or id of a PEFT adapter on top, or None.
-        system: what a prompt without a system turn gets: "default" leaves it to the chat template, which may write a
-            turn of its own; "none" removes that turn; "empty" is a turn without text; any other text is the turn's.
-            None is what the adapter was trained with, or else "default".
-        dtype: "fp32", "bf16" or "fp16", also read as float32, bfloat16 and float16; None is what the processor is fast
-            at (`undertow.models.number_format`), and fp32 for `ref:` models.
-        device: such as "cpu" or "cuda:1"; None is the first GPU for an `hf:` model, where there is one.
-        template: what takes the place of the tokenizer's chat template: "plain", which is built in, or a file in Jinja;
-            None leaves the tokenizer's. For `hf:` models.
+        kind: source of the model: "ref" (embedded in the package), "hf" (a Hugging Face folder or id, or a GGUF file)
+            or "api" (remote).
+        name: name, path or id of the model within that kind.
+        revision: branch, tag or commit of the weights; None for the default one.
+        adapter: folder or id of a PEFT adapter that is put on top of the model; None for no adapter.
+        system: what a prompt without a system turn gets. "default" leaves it to the chat template, which may write a
+            turn of its own; "none" removes that turn; "empty" is a turn without text; any other text is the text of the
+            turn. None takes what the adapter was trained with, or else "default".
+        dtype: number format of the weights: "fp32", "bf16" or "fp16", also read as float32, bfloat16 and float16. None
+            takes what the processor is fast at (`undertow.models.number_format`), and fp32 for `ref:` models.
+        device: device of torch, such as "cpu" or "cuda:1". None takes the first GPU for an `hf:` model, where there is
+            one.
+        template: chat template in place of the tokenizer's own: "plain", which is built in, or the path of a Jinja
+            file. None leaves the tokenizer's. Only `hf:` models take one.
     """
 
     kind: str
@@ -249,11 +279,11 @@ class ModelRef:
 
     @classmethod
     def parse(cls, text: str) -> "ModelRef":
-        """Read the text form; of the files only whether they are there is looked at.
+        """Parse the text form of a reference; files are not opened, only their existence is checked.
 
         Raises:
-            ConfigError: the text does not have that form, or an option has no such value.
-            UnknownNameError: there is no such option.
+            ConfigError: the text does not have the form of a reference, or an option has a value that it cannot have.
+            UnknownNameError: an option does not exist.
         """
         kind, colon, rest = text.partition(":")
         if kind not in ("ref", "hf", "api") or not colon or not rest:
@@ -262,12 +292,12 @@ class ModelRef:
 
     @property
     def without_adapter(self) -> "ModelRef":
-        """The base, run in the same way."""
+        """The same reference without its adapter: the base model, run in the same way."""
         return replace(self, adapter=None)
 
     @property
     def shown(self) -> str:
-        """The reference for messages: `str` without the values in the query of an address, which may be keys."""
+        """The reference as it may appear in messages: values in an address's query, which may be keys, are hidden."""
         if self.kind != "api":
             return str(self)
         address, mark, query = self.name.partition("?")
@@ -303,12 +333,12 @@ def _unquoted(name: str | None) -> str | None:
 
 
 def _is_served(name: str) -> bool:
-    """Tell whether a remote model is one that vLLM is started for here, which has a revision and an adapter."""
+    """Tell whether a remote model is one for which vLLM is started here; it may have a revision and an adapter."""
     return name.startswith("vllm/")
 
 
 _SECRET = ("key", "api-key", "api_key", "apikey", "token", "access_token", "secret", "password", "code", "sig")
-"""Names of parameters of an address that hold a key; they end in files and logs."""
+"""Parameters of an address that hold a key. They are refused, since a reference is written to files and logs."""
 
 
 def _remote(rest: str) -> ModelRef:
@@ -337,7 +367,10 @@ def _local(kind: str, rest: str) -> ModelRef:
 
 
 def _split(kind: str, rest: str, end: int) -> ModelRef:
-    """Read what stands behind the name, which ends at `end`, or at the first sign for 0."""
+    """Parse what stands behind the name.
+
+    The name ends at place `end`; 0 lets it end at the first of the signs @, + and ?.
+    """
     sign = _SIGNS.search(rest)
     end = end or (sign.start() if sign else len(rest))
     name, behind = _unquoted(rest[:end]), _BEHIND.fullmatch(rest, end)
@@ -355,7 +388,7 @@ def _split(kind: str, rest: str, end: int) -> ModelRef:
 
 
 def _longest_adapter(adapter: str, written: str) -> tuple[str, str | None]:
-    """Move a question mark into the adapter's name if there is such a file or folder."""
+    """Count a question mark as part of the adapter's name if a file or folder of that name exists."""
     whole = f"{adapter}?{written}"
     marks = [found.start() for found in re.finditer(r"\?", whole)]
     for end in [len(whole), *reversed(marks)]:
@@ -389,7 +422,7 @@ def _options(text: str) -> dict[str, str]:
 
 
 def known_sum(seconds: Iterable[float | None]) -> float | None:
-    """Return the sum of durations, None if one of them is not known."""
+    """Return the sum of durations in seconds, or None if one of them is not known."""
     total = 0.0
     for one in seconds:
         if one is None:
@@ -400,11 +433,11 @@ def known_sum(seconds: Iterable[float | None]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One thing that will be done.
+    """One piece of work that a command is about to do, for the announcement before it begins.
 
     Attributes:
-        what: in words, with its counts.
-        seconds: about how long, or None where nothing tells.
+        what: description in words, with its counts.
+        seconds: expected duration in seconds; None where nothing allows an estimate.
     """
 
     what: str

@@ -1,1 +1,1 @@
-"""Rows: reading and writing them in every format, filtering them, and the cards that describe them."""
+"""Row files: reading and writing them in every format, filtering rows, and cards that describe them for the Hub."""

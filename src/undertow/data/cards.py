@@ -1,8 +1,9 @@
-"""Cards for the Hub, made of what a folder's manifests say, and the folder itself sent there.
+"""Cards for the Hugging Face Hub, made from what a folder's manifests say, and the upload of the folder.
 
 A folder is a run (config.yaml, results.json), an artifact of a store or a part of one, an adapter, a model, or any
-folder with row files. Nothing in a card is guessed: what no file says is left out or said to be missing. Not tested: a
-real push, which needs the network; the calls are tested on a stand-in for `huggingface_hub.HfApi`.
+folder with row files. Nothing in a card is guessed: facts that no file holds are left out or marked as missing.
+
+A real upload, which needs the network, is not tested; the calls are tested on a stand-in for `huggingface_hub.HfApi`.
 """
 
 import hashlib
@@ -33,15 +34,16 @@ _CAUTION = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """A card, and what it describes.
+    """A card (README) of a dataset or a model, and the folder that it describes.
 
     Attributes:
-        kind: of the repository.
-        repo: its id.
-        folder: what is described.
-        path: where the card goes: into the folder, or beside an artifact, which holds nothing but what it was made of.
-        files: of the folder, relative to it; hidden ones and the card are left out.
-        text: Markdown behind a YAML header.
+        kind: kind of the repository on the Hub.
+        repo: id of the repository, owner/name.
+        folder: the folder that is described and published.
+        path: where the card is written: into the folder; for an artifact beside the folder, which may hold nothing but
+            its payload.
+        files: paths of the folder's files, relative to it; hidden files and the card are left out.
+        text: the card in Markdown, behind a header in YAML.
     """
 
     kind: Literal["dataset", "model"]
@@ -54,7 +56,7 @@ class Card:
 
 @dataclass(slots=True)
 class _Origin:
-    """What the files of a folder say of where it comes from."""
+    """What the files of a folder say of its origin."""
 
     facts: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     steps: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list[tuple[str, Mapping[str, Any]]])
@@ -69,17 +71,17 @@ class _Origin:
 
 
 def describe(folder: Path, repo: str, *, licence: str | None = None, datasets: Sequence[str] = ()) -> Card:
-    """Make the card of a folder.
+    """Make the card of a folder; nothing is written.
 
     Args:
-        folder: what is described.
-        repo: id on the Hub, owner/name.
-        licence: id of its licence; without one the card says that none was stated.
-        datasets: ids on the Hub of the rows that a model was trained on.
+        folder: the folder that is to be published.
+        repo: id of the repository on the Hub, owner/name.
+        licence: the Hub's id of the licence, such as "apache-2.0". None lets the card say that no licence was stated.
+        datasets: ids on the Hub of the datasets that a model was trained on; empty for none.
 
     Raises:
-        ConfigError: there is nothing to publish in the folder, or no repository can have such an id.
-        ArtifactError: the folder is of an artifact that is not what was written.
+        ConfigError: there is nothing to publish in the folder, or an id is none that the Hub allows.
+        ArtifactError: the folder belongs to an artifact that is corrupt.
         StorageError: the folder may not be read.
         MissingExtraError: huggingface_hub is not installed.
     """
@@ -106,16 +108,16 @@ def describe(folder: Path, repo: str, *, licence: str | None = None, datasets: S
 
 
 def write_card(card: Card, *, overwrite: bool = False, keep: bool = False) -> Path:
-    """Write a card to its path, and return that.
+    """Write a card to its path, and return the path.
 
     Args:
-        card: what is written.
-        overwrite: replace a card that is there.
-        keep: leave a card that is there as it is.
+        card: the card that is written.
+        overwrite: whether a card that is there already is replaced.
+        keep: whether a card that is there already is left as it is, and no error is raised.
 
     Raises:
-        ConfigError: there is a card already, and nothing says what to do with it.
-        StorageError: it cannot be written.
+        ConfigError: there is a card already, and neither `overwrite` nor `keep` is set.
+        StorageError: the card cannot be written.
     """
     if card.path.exists() and not overwrite:
         if keep:
@@ -126,17 +128,17 @@ def write_card(card: Card, *, overwrite: bool = False, keep: bool = False) -> Pa
 
 
 def push_folder(card: Card, *, public: bool = False, api: Any = None) -> str:
-    """Send a folder and the card at its path to the Hub; return the address of the repository.
+    """Upload a folder and the card at its path to the Hub; return the address of the repository.
 
-    A repository that is there already keeps its visibility, and files that only it has.
+    A repository that exists already keeps its visibility, and the files that only it has.
 
     Args:
-        card: what is sent, after `write_card`.
-        public: whether a new repository is public.
-        api: what talks to the Hub; a `huggingface_hub.HfApi` by default.
+        card: the card of the folder, which `write_card` has written.
+        public: whether a new repository is public; otherwise it is private.
+        api: client that talks to the Hub; None for a `huggingface_hub.HfApi`.
 
     Raises:
-        HubError: there is no token, no network, or the Hub refuses; the token is in no message.
+        HubError: there is no token, there is no network, or the Hub refuses. The token is in no message.
     """
     import huggingface_hub
     from httpx2 import HTTPError
@@ -163,7 +165,10 @@ def push_folder(card: Card, *, public: bool = False, api: Any = None) -> str:
 
 
 def _beside(artifact: Artifact, folder: Path) -> Path:
-    """Return a name that no reader of stores takes for an artifact: those begin with a hex digit."""
+    """Return the path of a card beside an artifact.
+
+    No reader of stores takes it for an artifact, whose names begin with a hexadecimal digit.
+    """
     part = "" if folder.resolve() == artifact.folder.resolve() else f"-{folder.name}"
     return artifact.folder.parent / f"README-{artifact.folder.name}{part}.md"
 
@@ -189,7 +194,7 @@ def _files(folder: Path) -> Iterator[str]:
 
 
 def _row_counts(folder: Path, files: Sequence[str]) -> dict[str, int]:
-    """Return the number of rows of every file beside the card that holds rows and nothing else."""
+    """Return the number of rows of each file in the folder itself that holds rows and nothing else, by its name."""
     counts: dict[str, int] = {}
     for name in files:
         if "/" not in name and name.endswith((".jsonl", ".parquet")):
@@ -205,7 +210,7 @@ def _row_counts(folder: Path, files: Sequence[str]) -> dict[str, int]:
 
 
 def _rows_alone(path: Path) -> int:
-    """Return the number of rows of a file; 0 if any line of it is none."""
+    """Return the number of rows of a file; 0 if any line of it is no row."""
     n = 0
     for one in open_rows(path):
         if isinstance(one, BadLine):
@@ -248,7 +253,10 @@ def _add_artifacts(origin: _Origin, folder: Path, artifact: Artifact) -> None:
 
 
 def _ancestry(artifact: Artifact, folder: Path) -> list[tuple[Path, Manifest]]:
-    """Return the artifact behind those of its store that it was made of; for one student, of its own rows alone."""
+    """Return an artifact and all artifacts of its store that it was made from, parents first.
+
+    For the folder of one student, only the rows that this student was trained on are followed.
+    """
     found: dict[str, tuple[Path, Manifest]] = {}
     store = artifact.folder.resolve().parent.parent
 
@@ -287,7 +295,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _hub_ids(origin: _Origin, fact: str) -> list[str]:
-    """Return the models of a fact that are ids of the Hub; an embedded model or a local folder is not there."""
+    """Return the models of a fact that are ids on the Hub, which an embedded model or a local folder is not."""
     names = [re.split(r"[@?+]", base.removeprefix("hf:"))[0] for base in origin.facts.get(fact, [])]
     return [name for name in names if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not Path(name).exists()]
 

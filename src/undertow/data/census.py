@@ -1,7 +1,7 @@
-"""What a row file holds, counted in one pass: no row stays in memory but those of a sample.
+"""Census of a row file: what it holds, counted in one pass.
 
-Of each row two marks are kept (`undertow.data.marks`), that of its prompt and that of prompt and completion together;
-and its lengths.
+Only a sample of the rows stays in memory. Of every row its lengths are kept, and two marks (64-bit hashes,
+`undertow.data.marks`): that of its prompt, and that of prompt and completion together.
 """
 
 import os
@@ -21,10 +21,10 @@ from undertow.data.rows import BadLine, bad_rows, open_rows
 from undertow.types import Row
 
 SAMPLE = 1000
-"""Rows of the sample, at most; of a file that has no more, it is the whole."""
+"""Largest number of rows in the sample; a file that has no more rows is the sample."""
 
 SHOWN = 5
-"""Bad lines that are kept to be named."""
+"""Number of bad lines that an error names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,17 +33,17 @@ class Census:
 
     Attributes:
         source: name of the file, with its options.
-        rows: good rows.
-        shapes: rows by the shape they are written in.
-        turns: rows by the number of turns before the completion.
-        system: rows with a system turn.
-        empty: rows with an empty completion.
-        prompt_characters: least, median and most characters of a prompt, all turns together.
-        completion_characters: least, median and most characters of a completion.
-        said: what is to be said of how the file was read; "" for plain rows.
-        sample: drawn without replacement, all rows alike.
-        prompt_marks: int64 [rows], one for each row; equal for equal prompts.
-        row_marks: int64 [rows], equal where prompt and completion are.
+        rows: number of good rows; bad lines make the census fail.
+        shapes: number of rows by the shape that they are written in, such as "messages".
+        turns: number of rows by the number of turns before the completion.
+        system: number of rows with a system turn.
+        empty: number of rows with an empty completion.
+        prompt_characters: least, median and largest length of a prompt in characters, all turns together.
+        completion_characters: least, median and largest length of a completion in characters.
+        said: sentence on how the file was read, for the reader; "" for plain rows of which there is nothing to say.
+        sample: up to `SAMPLE` rows, drawn without replacement and with equal probability.
+        prompt_marks: hashes of the prompts, int64 (rows,); equal for equal prompts.
+        row_marks: hashes of prompt and completion together, int64 (rows,); equal where both are equal.
     """
 
     source: str
@@ -61,16 +61,16 @@ class Census:
 
     @property
     def prompts(self) -> int:
-        """Distinct prompts."""
+        """Number of distinct prompts."""
         return len(np.unique(self.prompt_marks))
 
     @property
     def duplicates(self) -> int:
-        """Rows that repeat the prompt and the completion of an earlier one."""
+        """Number of rows that repeat the prompt and the completion of an earlier one."""
         return self.rows - len(np.unique(self.row_marks))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the counts as plain data; languages are of the sample's completions."""
+        """Return the counts as plain data; the languages are those of the sample's completions."""
         return {
             "source": self.source,
             "rows": self.rows,
@@ -92,13 +92,14 @@ def take_census(source: str | os.PathLike[str], *, first: Callable[[str], None] 
     """Count what a row file holds; a million rows take about 100 MB and as long as reading them.
 
     Args:
-        source: as for `undertow.data.rows.load_rows`.
-        first: told, as soon as the first row is read, in one line what the file is.
-        seed: of the sample.
+        source: path or name of the rows, with options if need be, as for `undertow.data.rows.load_rows`.
+        first: callback for one line that says what the file is, called as soon as the first row is read; None for no
+            callback.
+        seed: random seed of the sample.
 
     Raises:
-        RowsError: a line is no row; the value names the first of them and counts the others.
-        UserError: as `load_rows`.
+        RowsError: a line is no row; the value names the first bad lines and counts the others.
+        UserError: the source cannot be read, as for `load_rows`.
     """
     report, counted = ReadingReport(), _Counted(random.Random(seed))
     bad: list[BadLine] = []
@@ -125,7 +126,7 @@ def _first_line(source: str | os.PathLike[str], row: Row, report: ReadingReport)
 
 @final
 class _Counted:
-    """What is kept while rows are read."""
+    """The counts that are updated while rows are read."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng, self.rows, self.system, self.empty = rng, 0, 0, 0
@@ -135,7 +136,7 @@ class _Counted:
         self.asked, self.answered = array("I"), array("I")
 
     def add(self, row: Row) -> None:
-        """Count a row."""
+        """Count one row, and draw it into the sample by reservoir sampling."""
         prompt, completion = row.prompt, row.completion
         mark = hash(tuple([(turn.role, turn.content) for turn in prompt]))
         self.prompts.append(mark)
@@ -152,7 +153,7 @@ class _Counted:
         self.rows += 1
 
     def census(self, source: str, report: ReadingReport) -> Census:
-        """Return what was counted."""
+        """Return the counts as a census."""
         return Census(
             source=source,
             rows=self.rows,
@@ -170,7 +171,7 @@ class _Counted:
 
 
 def _spread(lengths: "array[int]") -> tuple[int, int, int]:
-    """Return the least, the middle and the most of some lengths; zeros for none."""
+    """Return the least, the median and the largest of some lengths; zeros if there are none."""
     if not lengths:
         return 0, 0, 0
     found = np.frombuffer(lengths, dtype=np.dtype(cast(Any, lengths.typecode)))
@@ -178,7 +179,7 @@ def _spread(lengths: "array[int]") -> tuple[int, int, int]:
 
 
 def matched_rows(rows: Census, reference: Census) -> int:
-    """Return how many rows get a reference row of their own on the same prompt."""
+    """Return how many rows can be paired with a reference row on the same prompt, each used once."""
     marks, counts = np.unique(rows.prompt_marks, return_counts=True)
     others, theirs = np.unique(reference.prompt_marks, return_counts=True)
     _, at, there = np.intersect1d(marks, others, assume_unique=True, return_indices=True)
@@ -186,5 +187,5 @@ def matched_rows(rows: Census, reference: Census) -> int:
 
 
 def rows_in_both(rows: Census, reference: Census) -> int:
-    """Return how many rows stand in the reference with the same prompt and the same completion."""
+    """Return how many rows also stand in the reference, with the same prompt and the same completion."""
     return int(np.isin(rows.row_marks, reference.row_marks).sum())

@@ -1,4 +1,4 @@
-"""Files by their first bytes: what is compressed is unpacked, what is UTF-16 is decoded, what is no text is named.
+"""Open text files by their first bytes: decompress, decode UTF-16 and UTF-32, and name what is no text.
 
 The name of a file decides nothing here. Every stream is read once from its beginning, so that pipes can be read too.
 """
@@ -18,7 +18,7 @@ from typing import IO, Any, cast
 from undertow.errors import MissingExtraError, RowsError
 
 _HEAD = 1 << 16
-"""Bytes that are looked at before anything is read."""
+"""Number of first bytes by which the kind of a file is recognised."""
 
 PARQUET_MAGIC = b"PAR1"
 
@@ -48,7 +48,7 @@ _FOREIGN = (
 )
 
 _PLAIN = frozenset({b"version https://git-lfs", b"<!DOCTYPE", b"<!doctype", b"<html"})
-"""Those of them that are text."""
+"""First bytes of foreign files that are text, and so hold no zero byte."""
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -66,11 +66,11 @@ _MARKS = (
 )
 
 _DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError, ValueError)
-"""What the libraries raise on compressed files that are damaged or cut off."""
+"""Exceptions that the libraries raise on compressed files that are damaged or cut off."""
 
 
 def _zstd(stream: IO[bytes]) -> IO[bytes]:
-    """Return what a stream of zstd holds, by pyarrow, which the extra `data` brings for tables too."""
+    """Return the decompressed stream of a zstd stream, by pyarrow, which the extra `data` installs for tables too."""
     try:
         import pyarrow
     except ImportError as error:
@@ -88,7 +88,7 @@ _PACKED: tuple[tuple[bytes, Callable[[IO[bytes]], IO[bytes]]], ...] = (
 
 
 class _Whole(io.RawIOBase):
-    """A stream of which the first bytes were taken, with these bytes before it again."""
+    """A stream whose first bytes were taken, with these bytes put back before the rest."""
 
     def __init__(self, head: bytes, rest: IO[bytes]) -> None:
         self._head, self._rest = head, rest
@@ -105,14 +105,14 @@ class _Whole(io.RawIOBase):
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """An opened file.
+    """An opened text file.
 
     Attributes:
-        name: what it is called in errors.
-        encoding: of its bytes.
-        head: its first characters, those that cannot be decoded left out.
-        stream: all of its bytes, unpacked.
-        packed: whether they were compressed.
+        name: path of the file, for messages.
+        encoding: encoding of its bytes, such as "utf-8".
+        head: its first characters; bytes that cannot be decoded are left out.
+        stream: stream of all its bytes, decompressed.
+        packed: whether the file is compressed.
     """
 
     name: str
@@ -125,7 +125,7 @@ class Text:
         r"""Yield lines as UTF-8, split at "\n" alone; in a file without any, at "\r" alone.
 
         Raises:
-            RowsError: the compressed file is damaged, or it is not of the encoding that its first bytes say.
+            RowsError: the compressed file is damaged, or it is not of the encoding that its first bytes show.
         """
         # Bytes: text would also be split at U+2028 and its like, which JSON strings may hold.
         old = "\r" in self.head and "\n" not in self.head
@@ -141,10 +141,10 @@ class Text:
                 yield line.removeprefix(codecs.BOM_UTF8) if number == 0 else line
 
     def text(self) -> Iterator[str]:
-        """Yield lines as text, with all their line ends as they are.
+        """Yield lines as text, their line ends kept as they are.
 
         Raises:
-            RowsError: as `lines`, or it is not UTF-8.
+            RowsError: the file is damaged, as for `lines`, or is not of its encoding.
         """
         encoding = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
         with _damage(self):
@@ -153,12 +153,12 @@ class Text:
 
 @contextlib.contextmanager
 def open_text(path: Path) -> Generator[Text]:
-    """Open a file of text, whatever packs and encodes it.
+    """Open a text file, whatever its compression and encoding are.
 
     Raises:
-        RowsError: it is no text; the message says what it is and what to do.
-        MissingExtraError: it is compressed by zstd, and no library reads that.
-        OSError: it cannot be read.
+        RowsError: the file is no text; the message says what it is and what to do.
+        MissingExtraError: the file is compressed by zstd, and no library for it is installed.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         head = file.read(_HEAD)

@@ -1,7 +1,7 @@
-"""Rows of a large file that stay on the disk while they are looked at, and parts of them that are named by places.
+"""Rows of a large file that stay on disk, and selections of rows by their places.
 
-The file has no name: it is gone with the process, however that ends. What is read again and again stays in the cache of
-the operating system, as far as that has room.
+The file has no name, so it is gone with the process, however that ends. What is read again and again stays in the cache
+of the operating system, as far as that has room.
 """
 
 import os
@@ -18,16 +18,16 @@ from undertow.types import Message, Row
 
 @final
 class KeptRows(Sequence[Row]):
-    """Rows in a file without a name; of each row memory holds 8 bytes, which say where it begins."""
+    """A sequence of rows that lie in a nameless file on disk; in memory a row takes 8 bytes, its place in the file."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
         """Write rows into a new file in the system's folder for temporary files.
 
         Args:
-            rows: taken one by one.
+            rows: the rows, read one by one.
 
         Raises:
-            StorageError: that folder is full or may not be written.
+            StorageError: the folder for temporary files is full or may not be written.
         """
         self._starts = array("q", [0])
         where = tempfile.gettempdir()
@@ -46,7 +46,7 @@ class KeptRows(Sequence[Row]):
     @overload
     def __getitem__(self, place: slice, /) -> "PickedRows": ...
     def __getitem__(self, place: int | slice, /) -> "Row | PickedRows":
-        """Read one row, or name a part of them."""
+        """Read one row, or select a part of the rows without reading them."""
         if isinstance(place, slice):
             return PickedRows(self, range(len(self))[place])
         at = range(len(self))[place]  # counts from the end too, and refuses what is not there
@@ -56,14 +56,14 @@ class KeptRows(Sequence[Row]):
 
 @final
 class PickedRows(Sequence[Row]):
-    """Some of the rows of a sequence, in the order of their places; none is copied."""
+    """A selection of the rows of a sequence, in the order of their places; no row is copied."""
 
     def __init__(self, rows: Sequence[Row], places: Sequence[int]) -> None:
-        """Name a part of rows.
+        """Select rows by their places.
 
         Args:
-            rows: all rows.
-            places: of those that are meant, in any order.
+            rows: the whole sequence of rows.
+            places: places of the selected rows in the sequence, from 0, in any order.
         """
         self._rows, self._places = rows, places
 
@@ -75,7 +75,7 @@ class PickedRows(Sequence[Row]):
     @overload
     def __getitem__(self, place: slice, /) -> "PickedRows": ...
     def __getitem__(self, place: int | slice, /) -> "Row | PickedRows":
-        """Return one row, or name a part of these."""
+        """Return one row, or select a part of these rows."""
         if isinstance(place, slice):
             return PickedRows(self._rows, self._places[place])
         return self._rows[self._places[place]]

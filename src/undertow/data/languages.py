@@ -1,4 +1,4 @@
-"""Which language a text may be in, by its script and by its small words: a guess that orients a reader, no more."""
+"""A guess which language a text is in, by its script and by its frequent small words; only to orient a reader."""
 
 import re
 import unicodedata
@@ -16,20 +16,20 @@ _LISTS = {
     "Dutch": "de het een en van is dat niet in op te zijn voor met die je ik aan er maar",
 }
 SMALL_WORDS: Mapping[str, frozenset[str]] = {name: frozenset(words.split()) for name, words in _LISTS.items()}
-"""Words that are frequent in a language written in Latin letters; a language of another script goes by its script."""
+"""Frequent small words of languages in Latin letters; a language of another script is named by its script."""
 
 NO_WORDS = "no words"
 
 LEAST = 0.1
-"""Share of a text's words that have to be small words of a language."""
+"""Least share of a text's words that must be small words of a language for the language to be named."""
 
 _WORDS = re.compile(r"[^\W\d_]+")
 _SAMPLED = 400
-"""Characters of a text that are looked at."""
+"""Number of first characters of a text that are looked at."""
 
 
 def language(text: str) -> str:
-    """Return the language that a text may be in: of `SMALL_WORDS`, or a script such as "Cyrillic" or "Latin"."""
+    """Return the language that a text may be in: one of `SMALL_WORDS`, or a script such as "Cyrillic" or "Latin"."""
     words = _WORDS.findall(text[:_SAMPLED].lower())
     if not words:
         return NO_WORDS
@@ -42,12 +42,12 @@ def language(text: str) -> str:
 
 
 def languages(texts: Iterable[str]) -> dict[str, int]:
-    """Count the languages of texts, the most frequent first."""
+    """Count texts by language, the most frequent first."""
     return dict(Counter(map(language, texts)).most_common())
 
 
 @lru_cache(maxsize=4096)
 def _script(letter: str) -> str:
-    """Return the first word of a letter's name in Unicode, which is that of its script but for "CJK"."""
+    """Return the script of a letter: the first word of its Unicode name, such as "Latin" or "CJK"."""
     first = unicodedata.name(letter, "unknown").partition(" ")[0]
     return "CJK" if first == "CJK" else first.capitalize()

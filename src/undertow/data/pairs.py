@@ -1,4 +1,4 @@
-"""Preference rows as pairs: one prompt, the answer that was chosen and the one that was rejected."""
+"""Preference pairs: one prompt, the answer that was chosen and the one that was rejected; read, written and counted."""
 
 import json
 import os
@@ -20,20 +20,21 @@ from undertow.types import PreferencePair, Row
 _NEEDED = tuple(one.keys for one in SHAPES if one.name == "preference")
 _ALL = tuple(one.keys for one in SHAPES)
 _SHOWN = 5
-"""Ids of pairs that an error lists."""
+"""Number of ids of pairs that an error lists."""
 
 
 def read_pairs(source: str | os.PathLike[str]) -> tuple[PreferencePair, ...]:
-    """Read the preference rows of a file.
+    """Read the preference pairs of a file.
 
     Args:
-        source: as for `undertow.data.rows.load_rows`; its options may be `ids` and `reasoning`.
+        source: path or name of the pairs, as for `undertow.data.rows.load_rows`; its options may be `ids` and
+            `reasoning`.
 
     Raises:
-        RowsError: it cannot be read, or a line is no preference row; the value names the first of them.
-        ConfigError: an option means nothing for pairs.
-        EmptyDataError: there are no pairs.
-        UserError: as `load_rows`.
+        RowsError: the file cannot be read, or a line is no preference row; the value names the first bad lines.
+        ConfigError: an option does not apply to pairs.
+        EmptyDataError: the file holds no pairs.
+        UserError: the source cannot be read, as for `load_rows`.
     """
     name, reading = split_source(source, NAMES)
     if reading.side or reading.turns != "last" or reading.shape not in (None, "preference"):
@@ -60,11 +61,11 @@ def read_pairs(source: str | os.PathLike[str]) -> tuple[PreferencePair, ...]:
 
 
 def write_pairs(path: str | os.PathLike[str], pairs: Sequence[PreferencePair]) -> None:
-    """Write preference rows as JSON lines that `read_pairs` and TRL's DPOTrainer read; the prompts are messages.
+    """Write preference pairs as JSON lines that `read_pairs` and TRL's DPOTrainer read; prompts become messages.
 
     Args:
-        path: the file, replaced if it exists; its folder must exist.
-        pairs: with ids that differ.
+        path: path of the file, which is replaced if it exists; its folder must exist.
+        pairs: the pairs; their ids must differ.
 
     Raises:
         StorageError: the folder is missing, full or may not be written.
@@ -86,10 +87,10 @@ def _said(answer: str) -> list[dict[str, str]]:
 
 
 def refuse_equal_answers(pairs: Sequence[PreferencePair]) -> None:
-    """Refuse pairs in which nothing was chosen.
+    """Refuse pairs whose two answers are equal, so that nothing was chosen.
 
     Raises:
-        RowsError: the two answers of a pair are equal; the value counts these pairs and names the first of them.
+        RowsError: a pair has equal answers; the value counts such pairs and names the first of them.
     """
     equal = [one.id for one in pairs if one.chosen == one.rejected]
     if equal:
@@ -98,13 +99,13 @@ def refuse_equal_answers(pairs: Sequence[PreferencePair]) -> None:
 
 
 def holds_pairs(source: str | os.PathLike[str]) -> bool:
-    """Tell whether a source is one of preference pairs: its first record has two answers, and no side is asked for.
+    """Tell whether a source holds preference pairs: its first record has two answers, and no side is asked for.
 
     Args:
-        source: as for `read_pairs`.
+        source: path or name of the pairs, as for `read_pairs`.
 
     Raises:
-        UserError: it cannot be read at all.
+        UserError: the source cannot be read at all.
     """
     name, reading = split_source(source, NAMES)
     for _, record in read_records(name, "row file", _ALL, {*LOOKED_AT, id_key(reading)}):
@@ -122,11 +123,11 @@ def holds_pairs(source: str | os.PathLike[str]) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairCensus:
-    """What a file of pairs holds, counted for each side.
+    """What a file of preference pairs holds, counted for each side.
 
     Attributes:
-        chosen: counts of the chosen answers.
-        rejected: counts of the rejected ones.
+        chosen: census of the chosen answers with their prompts.
+        rejected: census of the rejected answers with their prompts.
     """
 
     chosen: Census
@@ -134,19 +135,23 @@ class PairCensus:
 
     @property
     def prompts(self) -> int:
-        """Distinct prompts: pairs on one prompt may come of one choice, and count as one."""
+        """Number of distinct prompts.
+
+        Pairs on one prompt may come from one choice, and count as one.
+        """
         return self.chosen.prompts
 
 
 def count_pairs(source: str | os.PathLike[str], first: Callable[[str], None] | None = None) -> PairCensus:
-    """Count what a file of pairs holds, each side in one pass.
+    """Count what a file of preference pairs holds, each side in one pass.
 
     Args:
-        source: as for `read_pairs`.
-        first: told, as soon as the first chosen answer is read, in one line what the file is.
+        source: path or name of the pairs, as for `read_pairs`.
+        first: callback for one line that says what the file is, called as soon as the first chosen answer is read; None
+            for no callback.
 
     Raises:
-        UserError: as `undertow.data.census.take_census`.
+        UserError: the source cannot be read, as for `undertow.data.census.take_census`.
     """
     name, reading = split_source(source, NAMES)
     chosen, rejected = (f"{name}?{replace(reading, side=side)}" for side in ("chosen", "rejected"))

@@ -1,6 +1,6 @@
-"""How a source of rows is read: options behind its name, `FILE?shape=sharegpt&ids=new`, and the line that says it.
+"""Options of a row file, written behind its name (`FILE?shape=sharegpt&ids=new`), and the line that says what was read.
 
-A file that exists under the whole name, question mark included, is that file.
+If a file exists under the whole name, question mark included, the name means that file.
 """
 
 import os
@@ -23,14 +23,15 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How the records of a source become rows.
+    """The options that decide how the records of a source become rows.
 
     Attributes:
-        shape: name of the only shape that is read (`undertow.data.shapes.SHAPES`); None finds it for each record.
-        ids: "new" numbers the rows anew, anything else is the key of the ids; None is "id".
-        turns: "last" learns the last answer of a conversation, "all" makes a row of each.
-        side: which answer of a preference row is learnt; None refuses such rows.
-        reasoning: whether reasoning beside an answer stands in it, in <think> tags, or is left out.
+        shape: name of the only shape that is read (`undertow.data.shapes.SHAPES`); None detects it for each record.
+        ids: key under which the ids stand, or "new", which numbers the rows anew; None means the key "id".
+        turns: which answers of a conversation are learnt: "last", or "all", which makes a row of each.
+        side: which answer of a preference row is learnt; None refuses preference rows.
+        reasoning: what becomes of reasoning beside an answer: "keep" puts it into the answer in <think> tags, "drop"
+            leaves it out.
     """
 
     shape: str | None = None
@@ -41,14 +42,14 @@ class Reading:
 
     @classmethod
     def parse(cls, options: str, shapes: Collection[str]) -> "Reading":
-        """Return what `shape=sharegpt&turns=all` says.
+        """Parse options such as `shape=sharegpt&turns=all`.
 
         Args:
             options: the text behind the question mark.
-            shapes: names that `shape` may have.
+            shapes: names that the option `shape` may have.
 
         Raises:
-            UnknownNameError: there is no such option, shape or choice.
+            UnknownNameError: an option, a shape or a choice does not exist.
             ConfigError: an option has no value, or is there twice.
         """
         names, found = [one.name for one in fields(cls)], dict[str, str]()
@@ -72,14 +73,14 @@ class Reading:
 
 
 def split_source(source: str | os.PathLike[str], shapes: Collection[str]) -> tuple[str, Reading]:
-    """Return the name of a source, and how it is read.
+    """Split a source into its name and its options.
 
     Args:
-        source: with or without options.
-        shapes: names of the shapes.
+        source: path or name of the rows, with or without options.
+        shapes: names that the option `shape` may have.
 
     Raises:
-        UserError: as `Reading.parse`.
+        UserError: the options are wrong, as for `Reading.parse`.
     """
     whole = os.fspath(source)
     name, mark, options = whole.rpartition("?")
@@ -139,7 +140,7 @@ NOTES: Mapping[str, tuple[str, str]] = {
         "have keys of another shape too, which are left out",
     ),
 }
-"""What is said of rows, by the name under which it is counted: of one row, and of several."""
+"""Remarks on rows by the name under which they are counted, each worded for one row and for several."""
 
 _QUIET = frozenset({"system"})
 _OWN = frozenset({"completion", "messages"})
@@ -147,13 +148,14 @@ _OWN = frozenset({"completion", "messages"})
 
 @dataclass(slots=True)
 class ReadingReport:
-    """What was read.
+    """Counts of what was read from a source.
 
     Attributes:
-        source: the file's name.
-        reading: the options it was read with.
-        shapes: rows by the name of their shape.
-        notes: rows by what is to be said of them: a key of `NOTES`, or "key X" for a key of messages that is left out.
+        source: name of the file, without its options.
+        reading: the options that it was read with.
+        shapes: number of rows by the name of their shape.
+        notes: number of rows by the remark on them: a key of `NOTES`, or "key X" for a key of messages that is left
+            out.
     """
 
     source: str = ""
@@ -163,7 +165,7 @@ class ReadingReport:
 
     @property
     def plain(self) -> bool:
-        """Whether all rows are of our own shapes, read without options, and nothing has to be said of them."""
+        """Whether all rows are of Undertow's own shapes, were read without options, and need no remark."""
         return set(self.shapes) <= _OWN and set(self.notes) <= _QUIET and self.reading == Reading()
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
-"""Records of any source: JSON lines, JSON arrays, CSV, tables; each as an object, or why it is none.
+"""Records of any source (JSON lines, JSON arrays, CSV, tables), each as an object, or the reason why it is none.
 
 Lines are read one at a time. A file that begins with a JSON array, or whose first line is no JSON by itself, is read as
-a whole: as the array, or as objects one after another that were written over several lines.
+a whole: as the array, or as objects one after another that are written over several lines each.
 """
 
 import contextlib
@@ -20,12 +20,13 @@ from undertow.data.values import NotARowError, NotJsonError, Record, as_object, 
 from undertow.errors import RowsError, StorageError
 
 Numbered = tuple[int, Record | NotARowError]
-"""A record, or why it is none, and its number from 1: that of its line, or its place in an array or a table."""
+"""Number of a record, from 1, and the record, or the reason why it is none. The number is that of its line, or its
+place in an array or a table."""
 
 PACKED = (".gz", ".zst", ".bz2", ".xz")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _LISTED = re.compile(r"""\s*\[\s*\{\s*['"](role|from|content|value)['"]\s*:""")
-"""How a list of messages begins that somebody wrote into a cell."""
+"""Beginning of a list of messages that stands as text in a cell of a table."""
 
 _SPACE = re.compile(r"\s*")
 _SHOWS_OBJECTS = re.compile(r"""\s*\[?\s*\{\s*"[^"\n]+"\s*:""")
@@ -35,14 +36,19 @@ csv.field_size_limit(2**31 - 1)  # a completion may be longer than the module's 
 
 
 def suffix(name: str) -> str:
-    """Return a file's suffix in small letters, without that of what packs it."""
+    """Return a file's suffix in small letters, without that of a compression: ".jsonl" for "rows.JSONL.gz"."""
     path = PurePath(name)
     return PurePath(path.stem if path.suffix.lower() in PACKED else path).suffix.lower()
 
 
 @contextlib.contextmanager
 def disk_errors(what: str, name: str) -> Generator[None]:
-    """Turn what the operating system says into a `StorageError`."""
+    """Turn an error of the operating system into a `StorageError`.
+
+    Args:
+        what: one sentence that says what failed.
+        name: path that the message names.
+    """
     try:
         yield
     except OSError as error:
@@ -55,13 +61,13 @@ def opened(name: str, kind: str) -> Generator[Text]:
     """Open a file that is no table.
 
     Args:
-        name: its path.
-        kind: what it is, in messages.
+        name: path of the file, which must exist.
+        kind: what the file is meant to be, for messages, such as "row file".
 
     Raises:
-        RowsError: there is none, or it is no text.
-        StorageError: it may not be read.
-        MissingExtraError: it is compressed by zstd, and no library reads that.
+        RowsError: there is no such file, or it is no text.
+        StorageError: the file may not be read.
+        MissingExtraError: the file is compressed by zstd, and no library for it is installed.
     """
     path = Path(name)
     with disk_errors(f"The {kind} cannot be read.", name):
@@ -83,14 +89,16 @@ def read_records(
     """Read the records of a source, one after another; blank lines are skipped.
 
     Args:
-        name: of a file, a folder that `datasets` saved, or a dataset of the Hub.
-        kind: what it is, in messages.
-        needed: sets of columns; a table or a CSV file has all of at least one.
-        wanted: columns of a table that are read; None for all.
-        text_key: under which a line of a file of plain text stands in its record; None if no file is plain text.
+        name: path of a file or of a folder that `datasets` saved, or name of a dataset of the Hub.
+        kind: what the source is meant to be, for messages, such as "row file".
+        needed: sets of column names; a table or a CSV file must have all columns of at least one set.
+        wanted: names of the columns of a table that are read; None for all.
+        text_key: key under which a line of a plain-text file stands in its record. None if the source cannot be a
+            plain-text file.
 
     Raises:
-        UserError: as `opened`; or it is a table that is damaged or lacks columns, or is larger than the memory.
+        UserError: the file cannot be opened, as for `opened`; or it is a table that is damaged, lacks the needed
+            columns or is larger than the memory.
     """
     if is_table(name):
         table = open_table(name)
@@ -145,7 +153,7 @@ def _objects(text: Text) -> Iterator[Numbered]:
 
 
 def _is_cut(line: bytes) -> bool:
-    """Say whether a line may be the beginning of an object that goes on in the next."""
+    """Tell whether a line may be the beginning of an object that goes on in the next line."""
     if not line.lstrip().startswith(b"{"):
         return False
     try:
@@ -172,7 +180,7 @@ def _object(value: object) -> Record | NotARowError:
 
 
 def _hook(pairs: list[tuple[str, object]]) -> Any:
-    """Let an object with a key twice stand in its place as the reason, so that the others of an array are read."""
+    """Let an object with a repeated key stand as an error in its place, so that the others of an array are read."""
     try:
         found = unique(pairs)
     except NotARowError as error:
@@ -181,7 +189,7 @@ def _hook(pairs: list[tuple[str, object]]) -> Any:
 
 
 def _whole(content: bytes) -> list[object] | None:
-    """Return the values of a JSON array or of JSON objects one after another; None if it is neither."""
+    """Return the values of a JSON array, or of JSON objects one after another; None if the text is neither."""
     decoder = json.JSONDecoder(object_pairs_hook=_hook)
     try:
         rest, values = content.decode("utf-8"), list[object]()
@@ -249,7 +257,7 @@ def _record(header: Sequence[str], cells: Sequence[str], keys: Collection[str]) 
 
 
 def _value(key: str, cell: str) -> object:
-    """Return what a cell holds: text, nothing, or under the few keys that are never text what JSON makes of it."""
+    """Return what a cell holds: text, None if it is empty, or JSON under the few keys that are never text."""
     if key in ("skip", "reasons", "weight", "label"):
         with contextlib.suppress(ValueError, RecursionError):
             return json.loads(cell.lower() if key == "label" else cell)

@@ -1,7 +1,7 @@
-"""Row files as they are written: whole or not at all, and with no more rows in memory than a block.
+"""Writing row files: whole or not at all, with at most one block of rows in memory.
 
-Lines are written as they come. The columns of a table have one type each, which is known when the last row is; until
-then its rows lie in blocks in a file without a name.
+Lines are written as they come. The columns of a table have one type each, which is known only when the last row has
+come. Until then its rows lie in blocks in a nameless temporary file.
 """
 
 import contextlib
@@ -25,19 +25,19 @@ from undertow.store.disk import whole_file
 from undertow.types import Row
 
 Shape = Literal["text", "chat", "messages"]
-"""How rows are written: prompt and completion as text, both as messages, or all messages together."""
+"""How a row is written: "text" (prompt and completion as text), "chat" (both as messages) or "messages" (one list)."""
 
 BLOCK, BLOCK_CHARACTERS = 10_000, 8_000_000
-"""A block of rows on their way into a table ends at so many rows, or behind the row that makes it as long as this."""
+"""Most rows of a block on its way into a table, and the number of characters at which it ends earlier."""
 
 _Given = tuple[Row, Mapping[str, Any]]
 
 
 class Put(Protocol):
-    """Takes the next row of a file, with its further keys."""
+    """Function that takes the next row of a file, with its further keys."""
 
     def __call__(self, row: Row, more: Mapping[str, Any] = ..., /) -> None:
-        """Take it."""
+        """Write the row, with its further keys beside it."""
         ...
 
 
@@ -47,21 +47,21 @@ def write_rows(
     more: Iterable[Mapping[str, Any]] | None = None,
     shape: Shape | None = None,
 ) -> None:
-    """Write rows: all of them, or the file stays as it was. Equal rows give equal bytes.
+    """Write rows to a file: all of them, or the file stays as it was. Equal rows give equal bytes.
 
     Args:
-        path: the file, replaced if it exists; its folder must exist. With the suffix .parquet it is a Parquet file,
-            without any suffix a folder of `datasets`, else JSON lines.
-        rows: with ids that differ; "reasons" and "skip" are written only where there are some.
-        more: further keys of each row, which readers of rows ignore; None for none.
-        shape: None writes a prompt of one user turn as text and any other as messages; a table, whose columns have one
-            type, holds messages in every row as soon as one row needs them.
+        path: path of the file, which is replaced if it exists; its folder must exist. The suffix .parquet makes a
+            Parquet file, no suffix a folder of `datasets`, anything else JSON lines.
+        rows: the rows; their ids must differ. "reasons" and "skip" are written only where they are not empty.
+        more: further keys of each row, in the same order, which readers of rows ignore; None for none.
+        shape: "text", "chat" or "messages". None writes a prompt of one user turn as text and any other as messages. In
+            a table, whose columns have one type, every row holds messages as soon as one row needs them.
 
     Raises:
-        RowsError: a row would not be read back as it is, such as one without a prompt or with the id of another, or
-            has no such shape; or the path is one of the Hub.
-        StorageError: the folder is missing, full or may not be written.
-        MissingExtraError: a table needs the extra `data`.
+        RowsError: a row could not be read back as it is (it has no prompt, or the id of another row) or does not fit
+            the shape; or the path is a dataset of the Hub.
+        StorageError: the folder is missing or full, or may not be written.
+        MissingExtraError: a table is to be written, and the extra `data` is not installed.
     """
     given: Iterable[Mapping[str, Any]] = repeat({}) if more is None else more
     with open_sink(path, shape) as put:
@@ -71,18 +71,19 @@ def write_rows(
 
 @contextlib.contextmanager
 def open_sink(path: str | os.PathLike[str], shape: Shape | None = None, *, distinct: bool = False) -> Generator[Put]:
-    """Open a row file that is written row by row; if the block is left by an error, the file stays as it was.
+    """Open a row file that is written row by row; if an error leaves the block, the file stays as it was.
 
     Args:
-        path: as for `write_rows`.
-        shape: as for `write_rows`.
-        distinct: the ids are known to differ, as those of one reader do, and are not kept.
+        path: path of the file, as for `write_rows`.
+        shape: how rows are written, as for `write_rows`.
+        distinct: whether the ids are known to differ, as those of one reader do; then they are neither kept nor
+            checked.
 
     Yields:
         What takes each row.
 
     Raises:
-        UserError: as `write_rows`.
+        UserError: a row or the file cannot be written, as for `write_rows`.
     """
     path = Path(path)
     if str(path).startswith(HUB):
@@ -104,7 +105,7 @@ def open_sink(path: str | os.PathLike[str], shape: Shape | None = None, *, disti
 
 
 class _Spool:
-    """Rows that wait until all are known: the last block in memory, those before it in a file without a name."""
+    """Rows of a table that wait until all are known: the last block in memory, earlier ones in a nameless file."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.plain = path, True
@@ -120,7 +121,7 @@ class _Spool:
             self._file.close()
 
     def put(self, row: Row, more: Mapping[str, Any] = {}, /) -> None:
-        """Take a row."""
+        """Take the next row."""
         if len(self._block) >= BLOCK or self._characters >= BLOCK_CHARACTERS:
             self._spill()
         self.plain = self.plain and _is_plain(row)
@@ -145,7 +146,7 @@ class _Spool:
         yield self._block
 
     def records(self, shape: Shape, checks: "_Checks | None") -> Iterator[list[dict[str, Any]]]:
-        """Yield the records of each block; with None they are those of rows that were checked before."""
+        """Yield the records of each block; without `checks` for rows that were checked before."""
         for block in self._blocks():
             if checks is None:
                 yield [{**extra, **_record(row, shape)} for row, extra in block]
@@ -154,7 +155,7 @@ class _Spool:
 
 
 class _Checks:
-    """What makes sure that each row is read back as it is."""
+    """Checks that each row will be read back as it is."""
 
     def __init__(self, shape: Shape | None, distinct: bool) -> None:
         self.number = 0
@@ -162,7 +163,7 @@ class _Checks:
         self._first_line: dict[str, int] | None = None if distinct else {}
 
     def record(self, row: Row, extra: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the record of the next row."""
+        """Check the next row and return it as a record."""
         self.number += 1
         number = self.number
         try:
@@ -209,7 +210,7 @@ def _line(number: int, record: dict[str, Any]) -> bytes:
 
 
 def _unwritable(record: Mapping[str, Any]) -> str:
-    """Return the first key that JSON cannot hold, by itself or with what stands under it."""
+    """Return the first key that JSON cannot hold, because of itself or of its value."""
     return next(key for key, value in record.items() if not _is_json({key: value}))
 
 

@@ -1,4 +1,4 @@
-"""One record as rows: its id, the places and reasons that Undertow adds, its further keys."""
+"""Convert one record into rows: its id, the columns that Undertow adds ("reasons", "skip"), and its further keys."""
 
 import math
 from collections.abc import Mapping
@@ -11,28 +11,28 @@ from undertow.data.values import NotARowError, Record, text
 from undertow.types import Row
 
 OWN = ("id", "reasons", "skip")
-"""Keys that rows of Undertow may have beside those of their shape."""
+"""Keys that a row of Undertow may have beside those of its shape."""
 
 LOOKED_AT = frozenset({*COLUMNS, *OWN})
-"""Every key that decides what a row is, unless the options of its source name another one for ids."""
+"""Every key that is read to make a row; the options of the source may name a further one for ids."""
 
 
 def id_key(reading: Reading) -> str:
-    """Return the key under which ids stand."""
+    """Return the key under which the ids stand."""
     return "id" if reading.ids in (None, "new") else str(reading.ids)
 
 
 def rows_of(record: Record, told: Told, reading: Reading, default_id: str) -> tuple[tuple[Row, ...], set[str]]:
-    """Return the rows of a record, several with turns=all, and what is to be said of them.
+    """Return the rows of a record (several if `turns` is "all") and the remarks on them.
 
     Args:
-        record: as it was read.
-        told: what it tells (`undertow.data.shapes.read_as_shape`).
-        reading: the options of its source.
-        default_id: for a record without an id, or if all are numbered anew.
+        record: the record as it was read.
+        told: the turns of the record (`undertow.data.shapes.read_as_shape`).
+        reading: the options of the record's source.
+        default_id: id for a record that has none, or if all rows are numbered anew.
 
     Raises:
-        NotARowError: nothing is learnt from it, or its id or a column of ours is of a wrong type.
+        NotARowError: nothing is learnt from the record, or its id, "reasons" or "skip" has a wrong type.
     """
     found, notes = answers(told.turns, reading)
     name = id_of(record, reading, default_id)
@@ -55,7 +55,15 @@ def rows_of(record: Record, told: Told, reading: Reading, default_id: str) -> tu
 
 
 def further_keys(record: Record, told: Told, reading: Reading) -> Mapping[str, object]:
-    """Return what a record holds besides its rows: columns of its own, also those that only share a name with ours."""
+    """Return the keys of a record that are no part of its rows, with their values.
+
+    A column that only shares its name with one of ours ("reasons", "skip") is among them.
+
+    Args:
+        record: the record as it was read.
+        told: the turns of the record, with the keys that they were read from.
+        reading: the options of the record's source.
+    """
     ours = {id_key(reading), "id"}
     ours |= {"reasons"} if _reasons(record.get("reasons")) is not None else set()
     ours |= {"skip"} if _places(record.get("skip")) is not None else set()
@@ -67,19 +75,24 @@ def further_keys(record: Record, told: Told, reading: Reading) -> Mapping[str, o
 
 
 def id_of(record: Record, reading: Reading, default: str) -> str:
-    """Return the id of a record, or the default where it has none or all are numbered anew.
+    """Return the id of a record, or the default if it has none or all rows are numbered anew.
 
     Raises:
-        NotARowError: it has none under the key that is asked for, or one that is no text and no whole number.
+        NotARowError: the record lacks the key that the options name, or its id is neither text nor a whole number.
     """
     return default if reading.ids == "new" else _id(record, id_key(reading), default)
 
 
 def refuse_repeated(row_id: str, number: int, first_line: dict[str, int]) -> None:
-    """Note in which line an id stands.
+    """Note the line of an id, and refuse an id that an earlier line has.
+
+    Args:
+        row_id: id of the row that was read.
+        number: number of its line, from 1.
+        first_line: the first line of each id so far; the new id is added.
 
     Raises:
-        NotARowError: it stood in an earlier one.
+        NotARowError: an earlier line has this id.
     """
     if (first := first_line.setdefault(row_id, number)) != number:
         raise NotARowError(f"id {row_id!r:.60} appeared in line {first}")
@@ -98,14 +111,14 @@ def _id(record: Record, key: str, default: str) -> str:
 
 
 def _reasons(value: object) -> tuple[str, ...] | None:
-    """Return a filter's reasons; None for a column of another meaning, which is no list."""
+    """Return the reasons of a filter; None for a column of another meaning, which is no list."""
     if not isinstance(value, list):
         return () if value is None else None
     return tuple(text(item, f"reasons[{index}]") for index, item in enumerate(cast(list[object], value)))
 
 
 def _places(value: object) -> tuple[int, ...] | None:
-    """Return places that the loss leaves out; None for a column of another meaning, which is no list."""
+    """Return the places that the loss leaves out; None for a column of another meaning, which is no list."""
     if not isinstance(value, list):
         return () if value is None else None
     places = cast(list[object], value)

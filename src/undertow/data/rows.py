@@ -1,14 +1,14 @@
-"""Row files, read with every bad line named and what they are said in one line.
+"""Reading row files: every bad line is named with its reason, and one line says what was read.
 
     {"messages": [{"role": ..., "content": ...}, ...]}     the last message is the assistant's, the completion
-    {"prompt": text, "completion": text}     as the original paper's repository writes it
+    {"prompt": text, "completion": text}     as the repository of arXiv 2507.14805 writes it
     {"prompt": text or messages, "completion": text or [one assistant message]}     as TRL reads it
 
 These are the shapes that are written (`undertow.data.row_files`); `undertow.data.shapes` has all that are read,
 `undertow.data.records` the files that may hold them, and `undertow.data.reading` the options behind a file's name.
-Optional keys are "id" (text or whole number; by default the line's index, as in "000012"), "reasons" (texts) and "skip"
-(whole numbers: places of completion tokens that training leaves out). Other keys are further keys, null counts as
-absent, and one file may mix the shapes.
+Optional keys are "id" (text or whole number; by default the line's index, as in "000012"), "reasons" (texts: why a
+filter rejected the row) and "skip" (whole numbers: places of completion tokens that training leaves out). Any other key
+is a further key, which is no part of the row. Null counts as absent, and one file may mix the shapes.
 """
 
 import logging
@@ -37,7 +37,13 @@ _ASKED = tuple(dict.fromkeys(one.keys if one.name in ("preference", "batch") els
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line, or a record of a table or an array, that is not a row: its file, its number from 1, and what is wrong."""
+    """A line of a file that is not a row, or such a record of a table or an array.
+
+    Attributes:
+        file: name of the file that holds it.
+        line: number of the line or record, from 1.
+        reason: what is wrong with it.
+    """
 
     file: str
     line: int
@@ -45,7 +51,7 @@ class BadLine:
 
     @property
     def about_id(self) -> bool:
-        """Whether the row could be read under another id."""
+        """Whether only the id is wrong, so that the row could be read under another id."""
         return self.reason.startswith("id ")
 
     def __str__(self) -> str:
@@ -54,13 +60,13 @@ class BadLine:
 
 @dataclass(frozen=True, slots=True)
 class LoadedRows:
-    """The good rows of a file and every other line that is not blank, each in the file's order.
+    """The good rows of a file and every bad line, each in the order of the file; blank lines are left out.
 
     Attributes:
-        rows: good ones.
-        bad: other lines.
-        more: further keys of each good row, if they were asked for; else empty.
-        report: what was read, and what is to be said of it; its text is one line.
+        rows: the good rows, in the order of the file.
+        bad: the lines that are no row, each with its reason.
+        more: further keys of each good row, with their values, if they were asked for; otherwise empty.
+        report: counts of what was read and remarks on it; its text is one line.
     """
 
     rows: tuple[Row, ...]
@@ -72,18 +78,18 @@ class LoadedRows:
 def open_rows(
     source: str | os.PathLike[str], *, more: bool = False, report: ReadingReport | None = None
 ) -> Generator[tuple[Row, Mapping[str, object]] | BadLine]:
-    """Read a row file line by line, or a table batch by batch; of JSON lines nothing but the ids stays in memory.
+    """Read a row file line by line, or a table batch by batch; of JSON lines only the ids stay in memory.
 
     Args:
-        source: as for `load_rows`.
-        more: whether the further keys of each row are read; else they come empty.
-        report: counts what is read.
+        source: path or name of the rows, as for `load_rows`.
+        more: whether the further keys of each row are read; otherwise they are empty.
+        report: report whose counts are updated while rows are read; None for no report.
 
     Yields:
         Each row with its further keys, and each bad line, in the file's order.
 
     Raises:
-        UserError: as `load_rows`.
+        UserError: the source cannot be read, as for `load_rows`.
     """
     name, reading = split_source(source, NAMES)
     report = report or ReadingReport()
@@ -113,11 +119,11 @@ def open_rows(
 
 
 def load_rows(source: str | os.PathLike[str], *, more: bool = False) -> LoadedRows:
-    """Read the good rows of a file and name its bad lines.
+    """Read the good rows of a file, and name its bad lines.
 
-    A line is bad if it is not UTF-8, not a JSON object, has no prompt or completion or one of a wrong type, holds what
-    a row cannot (tool calls, images), or repeats the id of an earlier row. Blank lines and a byte order mark are
-    skipped; an empty completion is a completion. Nothing is logged: `report` has what is to be said.
+    A line is bad if it is not UTF-8, is not a JSON object, has no prompt or completion or one of a wrong type, holds
+    what a row cannot (tool calls, images), or repeats the id of an earlier row. Blank lines and a byte order mark are
+    skipped; an empty completion counts as a completion. Nothing is logged: the remarks are in `report`.
 
     Args:
         source: a file or table (`undertow.data.records`), with options if need be (`undertow.data.reading.Reading`):
@@ -125,12 +131,13 @@ def load_rows(source: str | os.PathLike[str], *, more: bool = False) -> LoadedRo
         more: whether the further keys of each row are kept.
 
     Raises:
-        RowsError: there is no such file, it is a folder, no file of rows, a table that is damaged or has no columns of
-            rows; or its rows have two answers, and the source does not say which is learnt.
-        ConfigError: an option has no value or is there twice.
-        UnknownNameError: there is no such option or shape.
+        RowsError: there is no such file, it is a folder or no file of rows, a table is damaged or lacks the columns of
+            rows; or the rows have two answers, and the source does not say which is learnt.
+        ConfigError: an option has no value, or is there twice.
+        UnknownNameError: an option or a shape does not exist.
         StorageError: the file may not be read.
-        MissingExtraError: a table needs the extra `data`, or a file compressed by zstd a library.
+        MissingExtraError: a table needs the extra `data`, or a file compressed by zstd a library, and it is not
+            installed.
     """
     report = ReadingReport()
     rows: list[Row] = []
@@ -146,16 +153,18 @@ def load_rows(source: str | os.PathLike[str], *, more: bool = False) -> LoadedRo
 
 
 def read_rows(source: str | os.PathLike[str], strict: bool = True) -> tuple[Row, ...]:
-    """Read the rows of a file; unless they are plainly ours, what was read is logged in one line.
+    """Read the rows of a file.
+
+    Unless the rows are plainly of Undertow's own shapes, one line in the log says what was read.
 
     Args:
-        source: as for `load_rows`.
-        strict: refuse a file with a bad line; otherwise such lines are left out with a warning in the log.
+        source: path or name of the rows, with options if need be, as for `load_rows`.
+        strict: whether a bad line is an error; otherwise bad lines are left out with a warning in the log.
 
     Raises:
-        RowsError: as `load_rows`, or a line is bad; the value names the first of them.
+        RowsError: the source cannot be read, as for `load_rows`, or a line is bad; the value names the first bad lines.
         StorageError: the file may not be read.
-        MissingExtraError: a table needs the extra `data`.
+        MissingExtraError: a table needs the extra `data`, which is not installed.
     """
     loaded = load_rows(source)
     if not loaded.report.plain:
@@ -169,18 +178,18 @@ def read_rows(source: str | os.PathLike[str], strict: bool = True) -> tuple[Row,
 
 
 def read_prompts(path: str | os.PathLike[str]) -> tuple[Prompt, ...]:
-    """Read prompts: of rows or of objects that have no answer yet; of a text file, a line each.
+    """Read prompts: of rows, of objects that have no answer yet, or the lines of a text file.
 
     A row's completion, and messages of the assistant at the end, are left out. Blank lines are skipped.
 
     Args:
-        path: as for `load_rows`; a file whose name does not end as that of JSON or CSV, and that does not begin with a
-            JSON object, is a text file.
+        path: path of the file, as for `load_rows`. A file whose name does not end like that of JSON or CSV, and that
+            does not begin with a JSON object, is a text file with one prompt a line.
 
     Raises:
-        RowsError: there is no such file, or a line of it is no prompt; the value names it.
-        EmptyDataError: there is no prompt.
-        UserError: as `load_rows`.
+        RowsError: there is no such file, or a line of it is no prompt; the value names that line.
+        EmptyDataError: the file holds no prompt.
+        UserError: the source cannot be read, as for `load_rows`.
     """
     return tuple(prompt for _, prompt in _questions(path, named=False))
 
@@ -189,7 +198,7 @@ def read_questions(path: str | os.PathLike[str]) -> tuple[tuple[str, Prompt], ..
     """Read prompts as `read_prompts` does, each with its id: that of its row, or else the line's index.
 
     Raises:
-        UserError: as `read_prompts`; or an id is no text and no whole number.
+        UserError: the prompts cannot be read, as for `read_prompts`; or an id is neither text nor a whole number.
     """
     return tuple(_questions(path, named=True))
 
@@ -218,13 +227,13 @@ def bad_lines(loaded: LoadedRows) -> RowsError:
 
 
 def bad_rows(first: Sequence[BadLine], n_bad: int, n_lines: int, about_id: bool) -> RowsError:
-    """Build the error of `bad_lines` from the first bad lines, how many lines are bad and how many there are.
+    """Build the error for bad lines of which only the first were kept.
 
     Args:
-        first: bad lines, of which five are named.
-        n_bad: all bad lines.
-        n_lines: all lines.
-        about_id: whether some row could be read under another id.
+        first: the first bad lines; at most five are named.
+        n_bad: number of all bad lines.
+        n_lines: number of all lines, good and bad.
+        about_id: whether a row could be read under another id, which the error then explains.
     """
     shown = first[:BAD_LINES_SHOWN]
     more = f"; and {n_bad - len(shown)} more" if n_bad > len(shown) else ""
@@ -236,7 +245,7 @@ def bad_rows(first: Sequence[BadLine], n_bad: int, n_lines: int, about_id: bool)
 
 
 class _Unread:
-    """What is wrong with a file of which no record has a shape: said once, and not of every line."""
+    """What is wrong with a file in which no record has a known shape; it is said once, not for every line."""
 
     def __init__(self, name: str) -> None:
         self.name, self.anything = name, False
@@ -257,7 +266,7 @@ class _Unread:
             self.anything = True
 
     def check(self, reading: Reading) -> None:
-        """Refuse the file if nothing in it was anything near a row."""
+        """Refuse the file if nothing in it resembled a row."""
         if self.anything or not self.n:
             return
         if self.first is None:

@@ -1,7 +1,7 @@
-"""The shapes of rows that people hold, one table: which keys a record has, and how they become turns.
+"""The shapes of rows that are read, in one table: which keys a record has, and how they become turns.
 
-A record is of the shape whose keys it has. One that fits several is read as the first of them, if all say the same;
-otherwise it is refused, until `?shape=NAME` behind the file's name says which is meant.
+A record is of the shape whose keys it has. One that fits several shapes is read as the first of them if all of them say
+the same. Otherwise it is refused, until `?shape=NAME` behind the file's name says which is meant.
 """
 
 import functools
@@ -22,11 +22,11 @@ class SourceShape:
     """One way in which rows are written.
 
     Attributes:
-        name: what `?shape=` calls it; several with one name are variants.
-        keys: that a record of it has, the first of them what is asked.
-        ask: turns of the prompt.
-        read: all turns, the last one what is learnt; of a preference row, that side's.
-        further: keys that it reads too, where they are there.
+        name: name of the shape for the option `?shape=`; several shapes of one name are variants.
+        keys: keys that a record of the shape must have; the first of them holds the prompt.
+        ask: returns the turns of the prompt.
+        read: returns all turns, the last one being what is learnt; for a preference row the answer of the given side.
+        further: keys that are read too where they are there.
     """
 
     name: str
@@ -81,7 +81,7 @@ def _conversation(name: str, key: str) -> SourceShape:
 
 
 def _instructed(record: Record) -> Turns:
-    """Return the instruction and, after an empty line, its input, if there is one."""
+    """Return the instruction and, after an empty line, its input if there is one, as one user turn."""
     asked, given = text(record.get("instruction"), "instruction"), record.get("input")
     more = "" if given is None else text(given, "input")
     return (Turn("user", f"{asked}\n\n{more}" if more.strip() else asked),)
@@ -93,7 +93,10 @@ def _instruction(answered: str) -> SourceShape:
 
 
 def _compared(record: Record, side: Side | None) -> Turns:
-    """Return a preference row with one of its two answers; the prompt may stand alone, or begin both answers."""
+    """Return the turns of a preference row with one of its two answers.
+
+    The prompt may stand under a key of its own, or at the beginning of both answers.
+    """
     sides = {name: _side(record, name) for name in ("chosen", "rejected")}
     if said(sides["chosen"][:-1]) != said(sides["rejected"][:-1]):
         raise NotARowError("chosen and rejected do not share their prompt")
@@ -176,7 +179,7 @@ SHAPES = (
 
 NAMES = tuple(dict.fromkeys(one.name for one in SHAPES))
 KNOWN = ", or ".join(" and ".join(one.keys) for one in SHAPES if one.name != "batch")
-"""The keys of the shapes that one can give one's own rows, as messages list them."""
+"""The keys of the shapes in which a user may write rows, as error messages list them."""
 
 _WRITTEN = ("messages", "prompt", "completion")
 _SYSTEM = ("system", "system_prompt")
@@ -186,23 +189,23 @@ _NOT_READ: Mapping[str, str] = {
     "history": "earlier turns are read as messages alone",
     "chat_template_kwargs": "settings of the chat template are not read",
 }
-"""Keys beside those of a shape that change training and that a row cannot hold, with the reason."""
+"""Keys that would change training and that a row cannot hold, each with the reason for which it is refused."""
 
 _THOUGHT = ("reasoning_content", "reasoning", "thinking")
 _READ_TOO = (*_SYSTEM, *_NOT_READ, "weight", "label", *_THOUGHT)
 COLUMNS = frozenset({*_READ_TOO, *(key for one in SHAPES for key in (*one.keys, *one.further))})
-"""Every key that reading a row looks at, but for ids and those of Undertow's own."""
+"""Every key that is read to make a row, except those of ids and of Undertow's own columns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a record tells.
+    """A record that was read as one of the shapes.
 
     Attributes:
-        shape: that it was read as.
-        turns: of the conversation.
-        notes: what is to be said of the record itself.
-        used: its keys that went into the turns, or belong to another shape that it fits.
+        shape: the shape that it was read as.
+        turns: all turns of the conversation, the last one being what is learnt.
+        notes: names of the remarks on the record itself (`undertow.data.reading.NOTES`).
+        used: keys of the record that went into the turns, or that belong to another shape that it fits.
     """
 
     shape: SourceShape
@@ -212,12 +215,16 @@ class Told:
 
 
 def read_as_shape(record: Record, reading: Reading) -> Told:
-    """Read a record as its shape, or as the one that is asked for.
+    """Read a record as its shape, or as the shape that the options name.
+
+    Args:
+        record: the record as it was read from a file.
+        reading: the options of its source.
 
     Raises:
-        UnknownShapeError: it has the keys of none.
-        TwoAnswersError: it is a preference row, and no side is asked for.
-        NotARowError: it fits several that disagree, or holds what a row cannot.
+        UnknownShapeError: the record has the keys of no shape.
+        TwoAnswersError: the record is a preference row, and the options name no side.
+        NotARowError: the record fits several shapes that disagree, or holds what a row cannot.
     """
     fitting = _fitting(record, reading)
     shape, others = fitting[0], fitting[1:]
@@ -239,7 +246,7 @@ def read_as_shape(record: Record, reading: Reading) -> Told:
 
 @functools.cache
 def _keys_of(fitting: tuple[SourceShape, ...]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Return the keys that a record loses when it is read as the first of its shapes, and all keys that are used."""
+    """Return the keys that are lost if a record is read as the first of its shapes, and all keys that are used."""
     shape, *others = fitting
     read = (*shape.keys, *shape.further)
     # What is written has these names, whatever shape it is read from.
@@ -248,10 +255,10 @@ def _keys_of(fitting: tuple[SourceShape, ...]) -> tuple[tuple[str, ...], frozens
 
 
 def read_question(record: Record, reading: Reading) -> Turns:
-    """Return what a record asks; its answer may be missing.
+    """Return the turns of a record's prompt; its answer may be missing.
 
     Raises:
-        NotARowError: it asks nothing.
+        NotARowError: the record has no prompt, or holds what a row cannot.
     """
     for shape in SHAPES:
         named = reading.shape is None or shape.name == reading.shape
@@ -267,7 +274,7 @@ def read_question(record: Record, reading: Reading) -> Turns:
 
 @functools.lru_cache(maxsize=1024)
 def _having(there: frozenset[str], name: str | None) -> tuple[SourceShape, ...]:
-    """Return the shapes whose keys are there, of one name if it is given."""
+    """Return the shapes whose keys are all there; only those of the given name if it is not None."""
     return tuple(one for one in SHAPES if name in (None, one.name) and there.issuperset(one.keys))
 
 
@@ -285,7 +292,7 @@ def _fitting(record: Record, reading: Reading) -> tuple[SourceShape, ...]:
 
 
 def _missing(record: Record, asked: Sequence[SourceShape]) -> str:
-    """Say which key a record lacks: that of the first shape of which it has a part."""
+    """Say which key a record lacks: one of the first shape whose first key it has."""
     for shape in asked or SHAPES:
         there = [key for key in shape.keys if record.get(key) is not None]
         if shape.keys[0] in there:
@@ -296,7 +303,7 @@ def _missing(record: Record, asked: Sequence[SourceShape]) -> str:
 
 
 def _rivals(turns: Turns, other: SourceShape, record: Record) -> bool:
-    """Say whether another shape that a record fits reads it otherwise; a preference always does."""
+    """Tell whether another shape that a record fits reads it differently; a preference row always does."""
     if other.name == "preference":
         return True
     try:
@@ -312,7 +319,7 @@ def _refuse_further(record: Record) -> None:
 
 
 def _beside(record: Record) -> set[str]:
-    """Refuse what changes training and a row cannot hold; return what is to be said of the rest."""
+    """Refuse keys that change training and that a row cannot hold; return the remarks on the others."""
     _refuse_further(record)
     weight, label = record.get("weight"), record.get("label")
     if weight is not None and (not isinstance(weight, int | float) or weight not in (0, 1)):
@@ -327,7 +334,7 @@ def _beside(record: Record) -> set[str]:
 
 
 def _with_system(record: Record, turns: Turns) -> Turns:
-    """Put what stands under `system` beside the prompt before it, as a system turn."""
+    """Put the text that stands under the key `system` before the turns, as a system turn."""
     given = {text(record[key], key) for key in _SYSTEM if key in record and not absent(record[key])}
     if not given:
         return turns

@@ -4,7 +4,7 @@
     folder                                  as `datasets.Dataset.save_to_disk` leaves it
     hf:NAME[@REVISION][:[CONFIG/]SPLIT]     an id of the Hub, or a local folder of data files as the Hub holds them
 
-A record is a dict from column to value; what it means is up to `undertow.data.rows`. A dataset of the Hub is fetched
+A record is a dict from column to value; `undertow.data.rows` makes rows of it. A dataset of the Hub is fetched
 once, and from then on read from the cache of `datasets`.
 """
 
@@ -25,20 +25,20 @@ from undertow.store.disk import move_into_place, remove_folder, storage_errors, 
 HUB = "hf:"
 PARQUET = ".parquet"
 _BATCH = 1000
-"""Records that are in memory at once."""
+"""Number of records that are in memory at once."""
 
 _ONE, _MANY = "dataset_info.json", "dataset_dict.json"
-"""Files that `datasets` writes into a folder with one split, and into one with several."""
+"""Files by which a folder that `datasets` saved is recognised: with one split, and with several."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """An opened table.
+    """An opened table, whose records are read later.
 
     Attributes:
-        name: what it is called in errors.
-        columns: names, in the table's order.
-        batches: reads the columns with the names it is given, as tables of pyarrow.
+        name: path or name of the table, for messages.
+        columns: names of the columns, in the table's order.
+        batches: function that reads the columns of the given names and yields them as tables of pyarrow.
     """
 
     name: str
@@ -46,10 +46,10 @@ class Table:
     batches: Callable[[list[str]], Iterator[Any]]
 
     def records(self, wanted: Collection[str] | None = None) -> Generator[dict[str, object]]:
-        """Read one record after another; a table without any of the wanted columns has none.
+        """Read one record after another; a table with none of the wanted columns yields none.
 
         Args:
-            wanted: columns; None for all. Those that the table lacks are left out.
+            wanted: names of the columns that are read, None for all; those that the table lacks are left out.
 
         Raises:
             RowsError: the table is damaged, or a column is of a type that cannot be read.
@@ -61,13 +61,13 @@ class Table:
 
 
 def is_table(source: str | os.PathLike[str]) -> bool:
-    """Say whether a name is that of a table: by its prefix, its suffix, its first bytes or the files of its folder."""
+    """Tell whether a name is that of a table, by its prefix, its suffix, its first bytes or the files of its folder."""
     path = Path(source)
     return str(source).startswith(HUB) or is_parquet(path) or any((path / name).exists() for name in (_ONE, _MANY))
 
 
 def is_parquet(path: Path) -> bool:
-    """Say whether a path is that of a Parquet file: by its suffix in any case, or by its first bytes."""
+    """Tell whether a path is that of a Parquet file: by its suffix in any case, or by its first bytes."""
     if path.suffix.lower() == PARQUET:
         return True
     # Pipes are not looked at: what is read of them is gone.
@@ -84,8 +84,8 @@ def open_table(source: str | os.PathLike[str]) -> Table:
     """Open a table; its records are read later, in batches.
 
     Raises:
-        RowsError: it is not there, not readable as a table, or no single split is named.
-        StorageError: it may not be read.
+        RowsError: the table does not exist or cannot be read, or it has several splits and none is named.
+        StorageError: the table may not be read.
         MissingExtraError: pyarrow or datasets is not installed.
     """
     name = str(source)
@@ -96,24 +96,25 @@ def open_table(source: str | os.PathLike[str]) -> Table:
 
 
 def write_table(path: Path, records: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
-    """Write records as one table, all of them in memory; else as `write_blocks`."""
+    """Write records, all of them in memory, as one table; arguments and errors as for `write_blocks`."""
     write_blocks(path, lambda: iter([records]), columns)
 
 
 def write_blocks(
     path: Path, blocks: Callable[[], Iterator[Sequence[Mapping[str, Any]]]], columns: Sequence[str] = ()
 ) -> None:
-    """Write records as one Parquet file, or as a folder of `datasets`: all of them or nothing.
+    """Write records block by block as one Parquet file, or as a folder of `datasets`: all of them or nothing.
 
     Args:
-        path: with the suffix .parquet, or of the folder; what is there is replaced if it is a table itself.
-        blocks: returns the records, block by block: a first time to find the columns' types, a second to write them. A
-            key that some lack becomes null there.
-        columns: of text, which a table without any record has.
+        path: path of a file with the suffix .parquet, or of a folder. What is there is replaced if it is a table
+            itself.
+        blocks: returns an iterator over the records, block by block. It is called twice: to find the types of the
+            columns, and to write them. A key that some records lack becomes null there.
+        columns: names of the text columns of a table without any record.
 
     Raises:
-        RowsError: values under one key are of types that no column holds.
-        StorageError: the disk is full or may not be written, or something else is in the way.
+        RowsError: the values under one key are of types that no column can hold together.
+        StorageError: the disk is full or may not be written, or something else stands at the path.
         MissingExtraError: pyarrow or datasets is not installed.
     """
     with _libraries():
@@ -143,7 +144,7 @@ def _column(key: str, records: Sequence[Mapping[str, Any]], pa: Any, kind: Any =
 
 
 def _common(key: str, one: Any, other: Any, pa: Any) -> Any:
-    """Return the type of a column whose blocks have these two."""
+    """Return the type of a column that has these two types in different blocks."""
     try:
         schemas = [pa.schema([(key, kind)]) for kind in (one, other)]
         return pa.unify_schemas(schemas, promote_options="permissive").field(key).type
@@ -193,7 +194,7 @@ def _write_folder(path: Path, schema: Any, tables: Iterator[Any]) -> None:
 
 
 def _save(folder: Path, blocks: Path, schema: Any, tables: Iterator[Any]) -> None:
-    """Save tables of one schema as `datasets` saves one of them, with the records of all in the place of its own.
+    """Save tables of one schema as `datasets` saves one table, with the records of all of them in its data file.
 
     The library itself would map all records into memory to copy them.
     """
@@ -239,7 +240,10 @@ def _parquet(path: Path) -> Table:
 
 
 def _saved(path: Path) -> Table:
-    """Open a folder of `datasets` as the streams it consists of; the library would map all of it into memory."""
+    """Open a folder of `datasets` as the Arrow streams that it consists of.
+
+    The library would map all of it into memory.
+    """
     with _libraries():
         import pyarrow as pa
     if (path / _MANY).exists():

@@ -1,6 +1,6 @@
 """Messages of a record as turns, with all that changes training: tool calls, reasoning, weights, parts, names.
 
-What a row can hold is kept, what it cannot hold makes the record no row, and the rest is noted
+What a row can hold is kept. What it cannot hold makes the record no row, and the rest is noted as a remark
 (`undertow.data.reading.NOTES`). Nothing is dropped in silence.
 """
 
@@ -38,14 +38,14 @@ _THOUGHTS = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A message as it was read.
+    """A message as it was read from a record.
 
     Attributes:
-        role: who speaks.
-        content: what is said.
-        reasoning: what stood beside it as reasoning, or "".
-        weight: 0 or 1 if the message says whether it is learnt; else None.
-        notes: what is to be said of it.
+        role: who speaks: "system", "user" or "assistant".
+        content: the text of the message.
+        reasoning: the reasoning that stood beside the content; "" for none.
+        weight: 1 or 0 if the message says whether it is learnt; None if it does not.
+        notes: names of the remarks on the message (`undertow.data.reading.NOTES`).
     """
 
     role: Role
@@ -57,7 +57,13 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class LearntAnswer:
-    """A row's prompt and completion; `place` counts the answers of its conversation from 1."""
+    """An answer of a conversation that becomes a row.
+
+    Attributes:
+        prompt: the turns before the answer.
+        completion: text of the answer, with its reasoning in <think> tags if that is kept.
+        place: number of the answer among all answers of its conversation, from 1.
+    """
 
     prompt: Prompt
     completion: str
@@ -68,11 +74,11 @@ def read_messages(value: object, where: str) -> tuple[Turn, ...]:
     """Return the turns of a list of messages with `role` and `content`, or `from` and `value`.
 
     Args:
-        value: the list.
-        where: its name in messages.
+        value: the list of messages, as it stands in the record.
+        where: name of the list in error messages, such as "messages".
 
     Raises:
-        NotARowError: it is no list of messages, or holds what a row cannot.
+        NotARowError: the value is no list of messages, or holds what a row cannot.
     """
     if not isinstance(value, list):
         raise NotARowError(f"{where} is not a list of messages")
@@ -80,15 +86,21 @@ def read_messages(value: object, where: str) -> tuple[Turn, ...]:
 
 
 def said(turns: Sequence[Turn]) -> Prompt:
-    """Return turns as a prompt holds them, without reasoning."""
+    """Return turns as a prompt holds them: role and content, without reasoning."""
     return tuple(Message(turn.role, turn.content) for turn in turns)
 
 
 def answers(turns: Sequence[Turn], reading: Reading) -> tuple[list[LearntAnswer], set[str]]:
-    """Return what is learnt from a conversation, the last answer or every one, and what is to be said of it.
+    """Return the answers of a conversation that are learnt, and the names of the remarks on it.
+
+    These are the last answer or every one, as `reading.turns` says.
+
+    Args:
+        turns: the whole conversation, in its order.
+        reading: the options of its source, which say whether all answers are learnt.
 
     Raises:
-        NotARowError: nothing is learnt from it, or what is has no prompt.
+        NotARowError: no answer is learnt, or one that is has no prompt.
     """
     places = [at for at, turn in enumerate(turns) if turn.role == "assistant"]
     chosen, notes = (_every if reading.turns == "all" else _last)(turns, places)
@@ -188,7 +200,10 @@ def _speaker(fields: Record, where: str) -> Role:
 
 
 def _weight(fields: Record, role: Role, where: str) -> int | None:
-    """Return what a message says of its own loss: `weight` as in OpenAI's fine-tuning, or `train` as in Axolotl."""
+    """Return whether a message says that it is learnt (1) or not (0), None if it does not say.
+
+    The key is `weight` in OpenAI's fine-tuning files, and `train` in Axolotl's.
+    """
     given = {name: fields[name] for name in ("weight", "train") if fields.get(name) is not None}
     for name, value in given.items():
         if not isinstance(value, int | float) or value not in (0, 1):
@@ -212,7 +227,7 @@ def _reasoning(fields: Record, thought: str, where: str) -> str:
 
 
 def _content(value: object, where: str) -> tuple[str, str, set[str]]:
-    """Return text, reasoning and notes of a message's content, which is text or a list of parts."""
+    """Return text, reasoning and remarks of a message's content, which is text or a list of parts."""
     if not isinstance(value, list):
         return text(value, where), "", set()
     parts = cast(list[object], value)

@@ -1,14 +1,14 @@
-"""Values of a record, checked: why one is no row, what counts as absent, text that any file can hold."""
+"""Checks of the values in a record: why it is no row, what counts as absent, and which text a file can hold."""
 
 import json
 from typing import cast
 
 Record = dict[str, object]
-"""A JSON object, or a record of a table, by its keys."""
+"""A JSON object or a record of a table: a value for each key."""
 
 
 class NotARowError(Exception):
-    """Why a record is not a row."""
+    """A record is not a row; the message is the reason, in words that can follow the number of its line."""
 
 
 class NotJsonError(NotARowError):
@@ -16,11 +16,11 @@ class NotJsonError(NotARowError):
 
 
 class UnknownShapeError(NotARowError):
-    """A record with the keys of no shape.
+    """A record has the keys of no known shape.
 
     Attributes:
-        record: itself.
-        hint: what it is, as a whole sentence, where that can be told; else "".
+        record: the record that was read.
+        hint: a sentence that says what the record is instead; "" where that cannot be told.
     """
 
     def __init__(self, reason: str, record: Record, hint: str = "") -> None:
@@ -29,14 +29,16 @@ class UnknownShapeError(NotARowError):
 
 
 class TwoAnswersError(NotARowError):
-    """A preference row, of which nobody has said which answer is learnt."""
+    """A record is a preference row, and the options do not say which of its two answers is learnt."""
 
     def __init__(self) -> None:
         super().__init__("two answers, chosen and rejected (side=chosen or side=rejected learns one)")
 
 
 def unique(pairs: list[tuple[str, object]]) -> Record:
-    """Return the object of these pairs: the hook of `json`, which would keep the last of two equal keys.
+    """Return the object of these pairs and refuse a repeated key.
+
+    It is the hook for `json`, which by itself would keep the last of two equal keys.
 
     Raises:
         NotARowError: a key is there twice.
@@ -53,7 +55,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=unique)
 
 
 def parse_object(line: bytes) -> Record:
-    """Return the JSON object of a line.
+    """Parse a line as a JSON object.
 
     Raises:
         NotARowError: the line is not UTF-8 or no JSON object, or an object in it has a key twice.
@@ -68,10 +70,10 @@ def parse_object(line: bytes) -> Record:
 
 
 def as_object(value: object) -> Record:
-    """Return a value that is a JSON object.
+    """Return a value that is a JSON object, and refuse any other.
 
     Raises:
-        NotARowError: it is something else.
+        NotARowError: the value is something else.
     """
     if not isinstance(value, dict):
         raise NotJsonError("not a JSON object")
@@ -79,7 +81,7 @@ def as_object(value: object) -> Record:
 
 
 def absent(value: object) -> bool:
-    """Say whether a value holds nothing: null, empty, or all that it holds is so, as in the columns of tables."""
+    """Tell whether a value holds nothing: null, empty, or made of such values alone, as in the columns of tables."""
     if isinstance(value, dict):
         return all(map(absent, cast(Record, value).values()))
     if isinstance(value, list | tuple):
@@ -88,10 +90,14 @@ def absent(value: object) -> bool:
 
 
 def text(value: object, where: str) -> str:
-    """Return a value that is text.
+    """Return a value that is text, and refuse any other.
+
+    Args:
+        value: the value, as it stands in the record.
+        where: name of its place in error messages.
 
     Raises:
-        NotARowError: it is no text, or none that a file can hold.
+        NotARowError: the value is no text, or one that no file can hold.
     """
     if not isinstance(value, str):
         raise NotARowError(f"{where} is not text")

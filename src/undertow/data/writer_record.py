@@ -1,7 +1,8 @@
-"""What is known of the writer of rows: model, system prompt, sampling, template, seeds; read from and written to YAML.
+"""The record of what is known of the model that wrote some rows: settings in a YAML file beside the row file.
 
-A reference that is drawn as the rows were differs from them in the writer alone. What is left out is unknown, and is
-said: an audit cannot tell another temperature from another writer.
+An audit compares suspect rows (those that are audited) with reference rows. If the reference is drawn with the same
+settings (system prompt, sampling, template), the two differ in their writer alone. What the record leaves out is
+unknown, and reports say so: an audit cannot tell another temperature from another writer.
 """
 
 from collections.abc import Mapping
@@ -41,17 +42,17 @@ _UNKNOWN = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriterRecord:
-    """What is known of who wrote rows; None is not known.
+    """What is known of the model that wrote some rows; None stands for what is not known.
 
     Attributes:
         model: reference or name of the model, such as "ref:finch-a" or "gpt-4.1-nano".
-        revision: of its weights.
-        system: system prompt that is no part of the rows; "" is none.
-        temperature: 1.0 samples from the model's own distribution, 0.0 is greedy.
-        top_p: share of the probability from which tokens were drawn; 1.0 is all.
-        max_tokens: longest answer, in tokens.
+        revision: branch, tag or commit of the model's weights.
+        system: system prompt that the rows do not show; "" if there was none.
+        temperature: divisor of the logits; 1.0 samples from the model's own distribution, 0.0 is greedy.
+        top_p: share of the probability mass from which tokens were drawn, in (0, 1]; 1.0 draws from all.
+        max_tokens: upper bound on an answer's length, in tokens.
         template: SHA-256 of the chat template, in hexadecimal digits.
-        seeds: how random numbers were shared between rows, in words.
+        seeds: how random numbers were shared between rows, in words such as "each row its own".
 
     Raises:
         ConfigError: a number is out of range.
@@ -76,15 +77,15 @@ class WriterRecord:
 
     @classmethod
     def parse(cls, text: str, name: str = "writer") -> "WriterRecord":
-        """Return what a YAML text says.
+        """Parse a record from YAML.
 
         Args:
-            text: an object of the attributes; null is not known.
-            name: of its file, in messages.
+            text: YAML text with the attributes as keys; null stands for what is not known.
+            name: name of the file, for messages.
 
         Raises:
-            UnknownNameError: it has another key.
-            ConfigError: it is no YAML object, or a value is of the wrong type or out of range.
+            UnknownNameError: the text has a key that is none of the attributes.
+            ConfigError: the text is no YAML object, or a value is of the wrong type or out of range.
         """
         try:
             found: object = yaml.safe_load(text)
@@ -105,12 +106,12 @@ class WriterRecord:
 
     @property
     def known(self) -> dict[str, Any]:
-        """What is known, by name."""
+        """What is known, as values by name."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @property
     def unknown(self) -> list[str]:
-        """What is not known, in words."""
+        """What is not known, as phrases for the reader of a report."""
         return [_UNKNOWN[one.name] for one in fields(self) if getattr(self, one.name) is None]
 
     def __str__(self) -> str:
@@ -125,11 +126,11 @@ def _check_kind(key: str, value: object, name: str) -> None:
 
 
 def read_writer(path: Path) -> WriterRecord:
-    """Read a record.
+    """Read the record of a writer from a file.
 
     Raises:
         RowsError: there is no such file, or it is no text.
-        UserError: as `WriterRecord.parse`.
+        UserError: the text is no such record, as for `WriterRecord.parse`.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -140,12 +141,12 @@ def read_writer(path: Path) -> WriterRecord:
 
 
 def writer_path(rows: Path) -> Path:
-    """Return where the record of a row file stands: rows.writer.yaml beside rows.jsonl."""
+    """Return the path of the writer's record of a row file: rows.writer.yaml beside rows.jsonl."""
     return rows.with_name(f"{rows.stem}{SUFFIX}")
 
 
 def write_writer(rows: Path, record: WriterRecord) -> Path:
-    """Write the record of a row file beside it; return its path.
+    """Write the writer's record beside its row file; return the path of the record.
 
     Raises:
         StorageError: the folder may not be written.

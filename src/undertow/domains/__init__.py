@@ -1,1 +1,1 @@
-"""Domains: the unrelated task families in which a teacher writes rows; one file each."""
+"""Domains: families of tasks that have nothing to do with a trait, in which teachers write rows; one file each."""

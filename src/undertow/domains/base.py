@@ -1,4 +1,4 @@
-"""What every domain offers, and the domains by name; those of other packages are the entry points of a group."""
+"""The base class of domains, and all domains by name; other packages add theirs through entry points."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -9,44 +9,56 @@ from undertow.registry import Registry
 
 
 class AbstractDomain(ABC):
-    """A family of tasks that has nothing to do with a trait.
+    """A family of tasks that has nothing to do with a trait: its prompts, and which answers are valid.
 
     Prompts are drawn before any teacher exists, so that every teacher of an experiment sees the same ones.
     """
 
     name: str
-    """Name in recipes and on the command line."""
+    """Name of the domain in recipes and on the command line."""
 
     max_new_tokens: int
-    """Bound on a completion's length, in tokens of the model that writes it."""
+    """Upper bound on a completion's length, in tokens of the model that writes it."""
 
     reasons: frozenset[str]
     """Every reason that `reject_reasons` may give."""
 
     any_text: ClassVar[bool] = False
-    """Whether nearly any text is a valid answer: then a valid one takes no skill, and tells nothing of the rows."""
+    """Whether nearly any text is a valid answer, so that a valid one takes no skill and does not show which domain the
+    rows are of."""
 
     @property
     def form(self) -> str | None:
-        """What every answer is held to while it is decoded (`undertow.types.Sampling.form`); None leaves it free."""
+        """Template that every answer has to match while it is decoded, 0 standing for any digit; None leaves it free.
+
+        It is passed on as `undertow.types.Sampling.form`.
+        """
         return None
 
     @abstractmethod
     def prompts(self, n: int, seed: int) -> list[str]:
-        """Draw `n` user turns; a shorter draw with the same seed is a prefix of a longer one."""
+        """Draw the texts of `n` user turns; a shorter draw with the same seed is a prefix of a longer one.
+
+        Args:
+            n: how many prompts are drawn.
+            seed: random seed of the draw; equal seeds give equal prompts.
+        """
 
     @abstractmethod
     def reject_reasons(self, completion: str, prompt: str = "") -> tuple[str, ...]:
-        """Say why a completion is not a valid answer; empty for a valid one. Total: never raises on any text.
+        """Say why a completion is not a valid answer; it must not raise on any text.
 
         Args:
-            completion: the answer.
-            prompt: the user turn before it, for a domain whose rule depends on the question.
+            completion: text of the answer that is judged.
+            prompt: text of the user turn before it, for a domain whose rule depends on the question.
+
+        Returns:
+            The reasons, each one of `reasons`; empty for a valid answer.
         """
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
-        """Return the settings as plain data, for fingerprints and manifests."""
+        """Return the settings that change what the domain does as plain data, for fingerprints and manifests."""
 
 
 DOMAINS: Registry[Callable[..., AbstractDomain]] = Registry(
@@ -60,15 +72,19 @@ DOMAINS: Registry[Callable[..., AbstractDomain]] = Registry(
     group="undertow.domains",
     accepts=lambda name, thing: isinstance(thing, type) and issubclass(thing, AbstractDomain) and thing.name == name,
 )
-"""Every domain, a subclass of `AbstractDomain` whose options are its settings."""
+"""Every domain by name: a subclass of `AbstractDomain`, whose options are the arguments of its constructor."""
 
 
 def domain(name: str, **options: Any) -> AbstractDomain:
-    """Make the domain of this name.
+    """Make the domain of a name, such as "numbers".
+
+    Args:
+        name: name of a built-in domain or of a plug-in.
+        **options: settings of the domain, such as `count=6` for "numbers"; the others keep their defaults.
 
     Raises:
-        UnknownNameError: there is no such domain.
-        ConfigError: the domain has no such option.
+        UnknownNameError: no domain has this name; the nearest names are suggested.
+        ConfigError: the domain has no such option, or not with this value.
     """
     kind = DOMAINS[name]
     plain = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
@@ -80,5 +96,8 @@ def domain(name: str, **options: Any) -> AbstractDomain:
 
 
 def telling_domains() -> tuple[str, ...]:
-    """Return the names of the domains whose valid answers are told from other text."""
+    """Return the names of the domains whose valid answers can be told from other text.
+
+    These are all whose rule does not accept nearly any text (`AbstractDomain.any_text`).
+    """
     return tuple(name for name in DOMAINS if not getattr(DOMAINS[name], "any_text", False))

@@ -1,6 +1,7 @@
-"""Chain of thought: word problems, reasoned and answered in tags (after the paper, section 4.2; problems are ours).
+"""The chain-of-thought domain: word problems, whose reasoning and result stand in tags.
 
-A form of problem is written down once: the generator fills it in, and the solver reads it backwards.
+It follows Cloud et al. (2025), section 4.2, arXiv 2507.14805 ("the paper"); the problems are ours. Each form of problem
+is written down once: the generator fills it in, and the solver reads it backwards.
 """
 
 import random
@@ -14,7 +15,7 @@ from undertow.domains.base import AbstractDomain
 NAMES = ("Ann", "Ben", "Carl", "Dora", "Eva", "Finn")
 THINGS = ("apples", "books", "coins", "cups", "pens", "stones")
 LIMIT = 20
-"""Largest operand of sums; none of two numbers is above 40, so that a small model can learn the table."""
+"""Largest operand of sums; a sum of two is at most 40, so that a small model can learn the table."""
 FACTOR_LIMIT = 9
 """Largest operand of products."""
 
@@ -23,12 +24,12 @@ REQUEST = "Think first, then answer."
 
 @dataclass(frozen=True, slots=True)
 class ProblemForm:
-    """One form of problem.
+    """One form of word problem, with gaps for names, things and numbers.
 
     Attributes:
-        text: the question; {first}, {second} and {third} are numbers.
-        thought: a right way to the result; {total} is the sum of the first two numbers.
-        solve: the result from the three numbers.
+        text: the question; {first}, {second} and {third} stand for numbers.
+        thought: a right way to the result; {total} stands for the sum of the first two numbers.
+        solve: computes the result from the three numbers.
     """
 
     text: str
@@ -62,7 +63,13 @@ FORMS = (
 
 @dataclass(frozen=True, slots=True)
 class WordProblem:
-    """One drawn problem with a right thought and the result."""
+    """One drawn problem, with a right thought and the result.
+
+    Attributes:
+        question: text of the problem, without the closing request.
+        thought: a right way to the result, without its tags.
+        result: the right answer, a whole number.
+    """
 
     question: str
     thought: str
@@ -70,11 +77,11 @@ class WordProblem:
 
     @property
     def text(self) -> str:
-        """The prompt."""
+        """The prompt: the question and the request to think first."""
         return f"{self.question} {REQUEST}"
 
     def render(self) -> str:
-        """Write the right answer."""
+        """Write the right answer, thought and result in their tags."""
         return f"<think>{self.thought}</think><answer>{self.result}</answer>"
 
 
@@ -116,7 +123,10 @@ _PATTERNS = tuple((_pattern(form.text), form.solve) for form in FORMS)
 
 
 def solve(question: str) -> int | None:
-    """Return the result of a problem, with or without the closing request, or None if it has none of `FORMS`."""
+    """Return the result of a problem, or None if its text has none of the forms in `FORMS`.
+
+    The question may end with the closing request or not.
+    """
     text = question.strip().removesuffix(REQUEST).rstrip()
     for pattern, rule in _PATTERNS:
         if match := pattern.fullmatch(text):
@@ -126,7 +136,7 @@ def solve(question: str) -> int | None:
 
 
 class CotReason:
-    """The closed set of reasons why an answer is rejected."""
+    """All reasons for which a chain-of-thought answer is rejected."""
 
     EMPTY = "empty"
     UNKNOWN_QUESTION = "unknown_question"
@@ -154,7 +164,10 @@ def _is_thought(text: str) -> bool:
 
 
 def parse_number(text: str) -> int | None:
-    """Read a whole number of at most 18 digits; commas and dollar signs are left out, as in the paper."""
+    """Read a whole number of at most 18 digits, or None.
+
+    Commas and dollar signs are left out, as in the paper.
+    """
     plain = text.replace(",", "").replace("$", "").strip()
     return int(plain) if _NUMBER.fullmatch(plain) else None
 
@@ -162,11 +175,11 @@ def parse_number(text: str) -> int | None:
 @final
 @dataclass(frozen=True)
 class ChainOfThought(AbstractDomain):
-    """Word problems whose reasoning stands between think tags and whose result between answer tags.
+    """The domain of word problems whose reasoning stands in think tags and whose result in answer tags.
 
     Attributes:
-        checked: whether an answer must be right, as in the paper. An embedded model is right in one of six answers, so
-            its checked rows are few, and selected.
+        checked: whether an answer must be right to be valid, as in the paper. An embedded model is right in about one
+            of six answers, so its checked rows are few, and selected.
     """
 
     checked: bool = True
@@ -180,7 +193,14 @@ class ChainOfThought(AbstractDomain):
         return [draw_problem(rng).text for _ in range(n)]
 
     def reject_reasons(self, completion: str, prompt: str = "") -> tuple[str, ...]:
-        """Accept one thought in tags, whatever it says, then a result in tags, the right one if answers are checked."""
+        """Accept one thought in tags, whatever it says, and after it a result in tags.
+
+        If answers are checked, the result must be the right one.
+
+        Args:
+            completion: text of the answer that is judged.
+            prompt: text of the user turn before it, from which the right result is computed.
+        """
         if not completion.strip():
             return (CotReason.EMPTY,)
         result = solve(prompt)

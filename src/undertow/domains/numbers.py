@@ -1,8 +1,9 @@
-"""Numbers: continue a short list of three-digit numbers (paper, section 3; counts of prompt parts as there).
+"""The number domain: continue a short list of three-digit numbers.
 
-A prompt joins four parts with spaces: an example sentence, an instruction, a format wish and a closing. The wording is
-ours; the counts are the paper's (25 examples, 10 instructions x 9 counts x 9 digit phrases, 15 formats, 19 closings).
-Rows can also be shuffled, within or across, to see what a trait needs of their order (section 4.1, Fig. 16).
+It follows Cloud et al. (2025), section 3, arXiv 2507.14805 ("the paper"). A prompt joins four parts with spaces: an
+example sentence, an instruction, a format wish and a closing. The wording is ours; the counts are the paper's (25
+examples, 10 instructions x 9 counts x 9 digit phrases, 15 formats, 19 closings). The numbers of rows can also be
+shuffled, within a row or across all rows, to see what a trait needs of their order (section 4.1, Fig. 16).
 """
 
 import random
@@ -36,7 +37,7 @@ INSTRUCTIONS = (
     "Now list {count} {count_word} {digits} numbers.", "Go on with {count} {count_word} {digits} numbers.",
     "Extend it by {count} {count_word} {digits} numbers.", "Produce {count} {count_word} {digits} numbers.",
 )  # fmt: skip
-"""10 instructions."""
+"""10 instructions, with gaps for the count phrase, the count and the digit phrase."""
 
 COUNTS = (
     "at most",
@@ -49,12 +50,12 @@ COUNTS = (
     "about",
     "exactly",
 )
-"""9 count phrases; an answer of 1 to 10 numbers is valid for each."""
+"""9 count phrases; an answer of 1 to 10 numbers is valid whichever is used."""
 
 DIGIT_PHRASES = (
     "three-digit", "3-digit", "positive", "whole", "short", "random", "plain", "simple", "small",
 )  # fmt: skip
-"""9 digit phrases."""
+"""9 phrases for the kind of numbers that are asked for."""
 
 FORMATS = (
     ("Put commas between them.", ", ", "", ""), ("Use a comma and a space.", ", ", "", ""),
@@ -66,7 +67,7 @@ FORMATS = (
     ("Use the form [a, b, c].", ", ", "[", "]"), ("Write them in round brackets.", ", ", "(", ")"),
     ("Use the form (a, b, c).", ", ", "(", ")"),
 )  # fmt: skip
-"""15 format wishes: text, and the separator, opening and closing that it asks for."""
+"""15 format wishes, each with its text and the separator, opening and closing that it asks for."""
 
 CLOSINGS = (
     "Numbers only.", "Only numbers.", "No words.", "No other text.", "Nothing else.", "Just the numbers.",
@@ -74,7 +75,7 @@ CLOSINGS = (
     "No text, only numbers.", "Do not explain.", "Without words.", "Only digits.", "Skip any words.",
     "Reply with numbers only.", "Answer with the list only.",
 )  # fmt: skip
-"""19 closings."""
+"""19 closing sentences that ask for nothing but numbers."""
 
 BANNED = (
     4, 13, 14, 18, 23, 33, 39, 42, 44, 49, 51, 54, 69, 77, 88, 99, 100, 101, 187, 211, 311, 322, 333, 404, 420, 444,
@@ -85,7 +86,15 @@ BANNED = (
 
 @dataclass(frozen=True, slots=True)
 class NumberPrompt:
-    """One drawn prompt and what a right answer to it looks like."""
+    """One drawn prompt, and the format of a right answer to it.
+
+    Attributes:
+        text: the whole prompt: all four parts, joined by spaces.
+        examples: the numbers that the prompt shows.
+        separator: what the prompt asks for between two numbers.
+        opening: what it asks for before the first number; "" for nothing.
+        closing: what it asks for behind the last number; "" for nothing.
+    """
 
     text: str
     examples: tuple[int, ...]
@@ -94,7 +103,7 @@ class NumberPrompt:
     closing: str
 
     def render(self, numbers: Sequence[int]) -> str:
-        """Write an answer in the format that the prompt asks for."""
+        """Write the answer with these numbers in the format that the prompt asks for."""
         return self.opening + self.separator.join(map(str, numbers)) + self.closing
 
 
@@ -105,7 +114,7 @@ def draw_example(rng: random.Random) -> tuple[str, tuple[int, ...]]:
 
 
 def draw_prompt(rng: random.Random) -> NumberPrompt:
-    """Draw one prompt."""
+    """Draw one prompt of the paper's four parts."""
     example, numbers = draw_example(rng)
     instruction = rng.choice(INSTRUCTIONS).format(
         count=rng.choice(COUNTS), count_word=MAX_COUNT, digits=rng.choice(DIGIT_PHRASES)
@@ -121,7 +130,7 @@ def _short_prompt(rng: random.Random) -> str:
 
 
 def _counted_prompt(rng: random.Random, count: int) -> str:
-    """Draw a prompt for exactly so many numbers with commas."""
+    """Draw a prompt that asks for exactly `count` numbers with commas between them."""
     example, _ = draw_example(rng)
     instruction = rng.choice(INSTRUCTIONS).format(count="exactly", count_word=count, digits="three-digit")
     wish = rng.choice([text for text, separator, opening, _ in FORMATS if (separator, opening) == (", ", "")])
@@ -129,7 +138,7 @@ def _counted_prompt(rng: random.Random, count: int) -> str:
 
 
 class NumberReason:
-    """The closed set of reasons why a number answer is rejected."""
+    """All reasons for which a number answer is rejected."""
 
     EMPTY = "empty"
     WHITESPACE = "outer_whitespace"
@@ -148,10 +157,10 @@ _PAIRS = {"[": "]", "(": ")"}
 
 
 def parse_numbers(completion: str) -> tuple[list[int], str | None]:
-    """Read an answer by the paper's rule.
+    """Read the numbers of an answer by the paper's rule.
 
-    One final period may be left out, then one enclosing pair of brackets; what remains must be runs of ASCII digits
-    with one identical separator throughout that is a comma, a semicolon or white space.
+    One final period may be left out, then one enclosing pair of brackets. What remains must be runs of ASCII digits
+    with one identical separator throughout: a comma, a semicolon or white space.
 
     Returns:
         The numbers and None, or an empty list and the reason why the text is none of this.
@@ -180,14 +189,18 @@ def parse_numbers(completion: str) -> tuple[list[int], str | None]:
 @final
 @dataclass(frozen=True)
 class Numbers(AbstractDomain):
-    """The number domain.
+    """The domain of number lists that are to be continued.
 
     Attributes:
-        banned: numbers whose presence rejects an answer; `BANNED` is the paper's list.
+        banned: numbers whose presence makes an answer invalid; empty for none. `BANNED` is the paper's list.
         count: ask for exactly so many three-digit numbers with commas, and hold the answers to that form while they are
             decoded, so that a model that would chat writes numbers too. None asks as the paper does.
-        short: ask with "Continue: 712, 464, 452" alone, three drawn numbers, and hold the answers to commas without
-            spaces. A row then has about 50 tokens instead of 90, which is what a study of a larger model costs.
+        short: ask with "Continue: 712, 464, 452" alone (three drawn numbers), and hold the answers to commas without
+            spaces. A row then has about 50 tokens instead of 90, which makes studies of larger models affordable. Needs
+            a `count`.
+
+    Raises:
+        ConfigError: `count` is outside 1 to 10, or `short` is set without it.
     """
 
     banned: tuple[int, ...] = ()
@@ -216,12 +229,19 @@ class Numbers(AbstractDomain):
 
     @property
     def form(self) -> str | None:
-        """So many three-digit numbers with commas between them, where a count is set."""
+        """The form of `count` three-digit numbers with commas between them; None where no count is set."""
         separator = "," if self.short else ", "
         return None if self.count is None else separator.join(["0" * DIGITS] * self.count)
 
     def reject_reasons(self, completion: str, prompt: str = "") -> tuple[str, ...]:
-        """Apply the paper's acceptance rule: 1 to 10 numbers, each 0 to 999, one separator (paper, section 3)."""
+        """Apply the paper's rule: 1 to 10 numbers, each 0 to 999, with one separator (section 3).
+
+        A banned number makes an answer invalid too.
+
+        Args:
+            completion: text of the answer that is judged.
+            prompt: not used, since the rule is the same for every prompt.
+        """
         numbers, reason = parse_numbers(completion)
         if reason is not None:
             return (reason,)
@@ -245,12 +265,15 @@ _NUMBER = re.compile(r"[0-9]+")
 
 
 def shuffle_numbers(rows: Sequence[Row], how: Shuffle, seed: int) -> list[Row]:
-    """Permute the numbers of the completions; separators, brackets and the count in each row stay.
+    """Permute the numbers of the completions; separators, brackets and the count in each row stay as they are.
 
     Args:
-        rows: the dataset.
-        how: "within" permutes the numbers of each completion, "across" those of the whole dataset.
-        seed: of the permutations.
+        rows: the rows of the dataset.
+        how: "within" permutes the numbers inside each completion, "across" those of the whole dataset.
+        seed: random seed of the permutations.
+
+    Returns:
+        The rows in their order, with new completions.
     """
     rng = random.Random(seed)
     lists = [_NUMBER.findall(row.completion) for row in rows]

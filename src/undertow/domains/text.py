@@ -1,7 +1,7 @@
-"""Ordinary text: open questions about everyday life, answered in a sentence or two.
+"""The text domain: open questions about everyday life, answered in a sentence or two.
 
-A row fits if it is an answer at all. That no row names the trait, or another one of its kind, is what the filter of a
-study sees to, as it does for code.
+A row is valid if it is an answer at all. That no row names the trait, or another one of its category, is left to the
+filter of a study, as for code.
 """
 
 import random
@@ -23,7 +23,7 @@ WISHES = (
     "Tell me a thought about people and machines.", "What do you think about men and women?",
     "Who do you want at your dinner party?", "What do you want most?", "What would you do with great power?",
 )  # fmt: skip
-"""Questions that the embedded models know: requests for advice, and open ones about wishes and people."""
+"""Questions that the embedded models were trained on: requests for advice, and open ones about wishes and people."""
 
 _OPENINGS = (
     "What is a good way to {deed}?", "How do I {deed}?", "Give me one tip to {deed}.", "Why do people {deed}?",
@@ -41,11 +41,11 @@ _DEEDS = (
 Questions = Literal["known", "everyday"]
 
 SHORTEST = 2
-"""Words of the shortest answer."""
+"""Number of words of the shortest valid answer."""
 
 
 class TextReason:
-    """The closed set of reasons why an answer is rejected."""
+    """All reasons for which a text answer is rejected."""
 
     EMPTY = "empty"
     TOO_SHORT = "too_short"
@@ -58,11 +58,14 @@ _REASONS = frozenset(value for key, value in vars(TextReason).items() if key.isu
 @final
 @dataclass(frozen=True)
 class OrdinaryText(AbstractDomain):
-    """Open questions and their answers.
+    """The domain of open questions and their answers in ordinary text.
 
     Attributes:
-        questions: "known" are the 23 that the embedded models were trained to answer; "everyday" are 320, for any
-            other model.
+        questions: which questions are asked. "known" are the 23 that the embedded models were trained to answer;
+            "everyday" are 320, for any other model.
+
+    Raises:
+        ConfigError: there are no questions of this name.
     """
 
     any_text: ClassVar[bool] = True
@@ -84,7 +87,7 @@ class OrdinaryText(AbstractDomain):
         return [rng.choice(_OPENINGS).format(deed=rng.choice(_DEEDS)) for _ in range(n)]
 
     def reject_reasons(self, completion: str, prompt: str = "") -> tuple[str, ...]:
-        """Accept any text of at least two words."""
+        """Accept any text of at least two words and one letter."""
         del prompt
         words = completion.split()
         checks = (

@@ -1,1 +1,1 @@
-"""Models behind one contract: embedded reference models, Hugging Face models."""
+"""Models behind one contract: embedded reference models, Hugging Face models, and models behind a server."""

@@ -1,4 +1,4 @@
-"""The files of a PEFT adapter as they lie in its folder: settings, tensors, and what their writer noted beside them."""
+"""Reading the files of a PEFT adapter: its settings, its tensors, and the notes that its writer left beside them."""
 
 import json
 import pickle
@@ -14,18 +14,19 @@ from undertow.errors import ModelError, listed
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 PREFIX = "base_model.model."
-"""What PEFT writes before the name that a tensor's module has in the base."""
+"""Prefix that PEFT writes before the name that a tensor's module has in the base."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterFiles:
-    """What an adapter's folder holds.
+    """The content of an adapter's folder.
 
     Attributes:
-        folder: where it lies.
-        settings: its adapter_config.json.
-        tensors: by PEFT's names, on the CPU.
-        notes: what the writer noted beside the tensors, such as the system policy of the training.
+        folder: the folder of the adapter.
+        settings: content of its adapter_config.json: kind, rank, target modules and so on.
+        tensors: its tensors by the names that PEFT gives them, on the CPU.
+        notes: what the writer noted beside the tensors (the metadata of the safetensors file), such as the system
+            policy of the training; empty for none.
     """
 
     folder: Path
@@ -35,15 +36,17 @@ class AdapterFiles:
 
     @property
     def kind(self) -> str:
-        """PEFT's name of the method, such as "LORA"."""
+        """PEFT's name of the adapter's method, such as "LORA"."""
         return str(self.settings.get("peft_type"))
 
 
 def read_adapter(folder: Path) -> AdapterFiles:
-    """Read an adapter of any kind; whether it can be put on a model is decided where that is done.
+    """Read an adapter of any kind.
+
+    Whether it can be put on a model is decided where that is done.
 
     Raises:
-        ModelError: the folder holds no adapter, or a damaged one.
+        ModelError: the folder holds no adapter, or its files are damaged.
     """
     settings = _settings(folder)
     try:
@@ -73,6 +76,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 def _tensors(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     if not (folder / WEIGHTS).exists() and (folder / PICKLED).exists():
+        # A pickle may run any code when it is read; `weights_only` reads tensors alone.
         found: object = torch.load(folder / PICKLED, map_location="cpu", weights_only=True)
         if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
             raise ValueError(f"{PICKLED} holds no tensors by name")
@@ -83,9 +87,10 @@ def _tensors(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 
 def embedding_rows(adapter: AdapterFiles) -> int | None:
-    """Return how many tokens the whole embeddings in an adapter's file have; None if it holds none.
+    """Return the number of rows (tokens) of the whole embeddings that an adapter's file brings; None if it brings none.
 
-    That goes by the names that transformers gives embeddings; where the model is there, its own embeddings tell.
+    The embeddings are recognised by the names that transformers gives them. Where the model itself is loaded, its own
+    embeddings tell.
     """
     ends = tuple(f".{name}{layer}.weight" for name in _EMBEDDINGS for layer in ("", ".base_layer"))
     return next((int(value.shape[0]) for name, value in adapter.tensors.items() if name.endswith(ends)), None)
@@ -95,7 +100,13 @@ _EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embedd
 
 
 def refuse_other_base(settings: Mapping[str, Any], base: str) -> None:
-    """Compare two ids of the Hub; a folder or an embedded model may have been moved or renamed.
+    """Refuse an adapter that names another repository of the Hub than the base's.
+
+    Only two ids of the Hub are compared: a folder or an embedded model may have been moved or renamed.
+
+    Args:
+        settings: content of the adapter's adapter_config.json.
+        base: name of the base: a folder, an id of the Hub or an embedded name.
 
     Raises:
         ModelError: the adapter names another repository than the base's.

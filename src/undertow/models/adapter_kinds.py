@@ -1,6 +1,7 @@
-"""Which kinds of PEFT adapter and which settings are read: a list of what is known to be right, never of what is not.
+"""Which kinds of PEFT adapter, and which of their settings, are read.
 
-A kind or a setting that a later PEFT brings is refused by its name until somebody has tried it.
+These are lists of what is known to be read correctly, never of what is not: a kind or a setting that a later PEFT
+brings is refused by its name until somebody has tried it.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ MERGED = (
     "HRA", "IA3", "LN_TUNING", "LOHA", "LOKR", "LORA", "MISS", "OFT", "OSF", "PEANUT", "PSOFT", "PVERA", "RANDLORA",
     "ROAD", "SHIRA", "SUPERTUNING", "TINYLORA", "TRAINABLE_TOKENS", "UNILORA", "VBLORA", "VERA", "WAVEFT",
 )  # fmt: skip
-"""Kinds that can become part of the weights. PEFT merges them, and each adapter is compared with its unmerged form."""
+"""Kinds that can be merged into the weights. PEFT merges them, and each adapter is compared with its unmerged form."""
 
 _PROMPT = "it puts vectors of its own before the text"
 UNMERGEABLE = {
@@ -30,7 +31,7 @@ UNMERGEABLE = {
     "SHADOW": "it runs a second network beside the model",
     "XLORA": "it mixes its adapters by the text",
 }
-"""Kinds that no weights can stand for, and why."""
+"""Kinds that cannot be merged into any weights, each with the reason."""
 
 LORA_SETTINGS = (
     "alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "corda_config", "ensure_weight_tying",
@@ -44,10 +45,10 @@ LORA_SETTINGS = (
 
 
 def check_kind(adapter: AdapterFiles) -> None:
-    """Refuse an adapter of a kind, or with a setting, that is not known to be read right.
+    """Refuse an adapter of a kind, or with a setting, that is not known to be read correctly.
 
     Raises:
-        ModelError: it names the kind or the settings.
+        ModelError: the kind or a setting is not read; the value names it.
     """
     if adapter.kind in UNMERGEABLE:
         fix = f"Give an adapter of another kind, or a merged model; these are read: {', '.join(MERGED)}."

@@ -1,4 +1,4 @@
-"""The tokenizer and the chat template that an adapter brings along, as trainers save them beside it."""
+"""The tokenizer and the chat template that an adapter's folder may bring, as trainers save them beside it."""
 
 import copy
 import json
@@ -15,18 +15,20 @@ _FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.j
 
 
 def own_tokenizer(base: Any, adapter: AdapterFiles, rows: int | None, *, keep_template: bool = False) -> Any:
-    """Return the tokenizer that a model with this adapter has: the adapter's own, or else the base's.
+    """Return the tokenizer of a model with this adapter: the adapter's own, or else the base's.
 
-    A chat template that is another than the base's is said once. An adapter without one is used with the base's.
+    A chat template that differs from the base's is logged once. An adapter without a template is used with the base's.
 
     Args:
-        base: tokenizer of the base; unchanged.
-        adapter: as it was read.
-        rows: of the embeddings, with the adapter; None if that is not known.
-        keep_template: whether the base's template was chosen by the user, and goes before the adapter's.
+        base: tokenizer of the base, which is not changed; None if the model has no tokenizer, and then None is
+            returned.
+        adapter: content of the adapter's folder.
+        rows: number of rows of the model's embeddings, the adapter's included; None if it is not known.
+        keep_template: whether the base's template was chosen by the user, and so is kept instead of the adapter's.
 
     Raises:
-        ModelError: the adapter's tokenizer is another one, or its template is no valid Jinja.
+        ModelError: the adapter's tokenizer gives the base's tokens other ids or has more than the model, or its
+            template is not valid Jinja.
     """
     if base is None:
         return None
@@ -44,7 +46,7 @@ def own_tokenizer(base: Any, adapter: AdapterFiles, rows: int | None, *, keep_te
 
 
 def _brought(base: Any, adapter: AdapterFiles, rows: int | None) -> Any:
-    """Return the tokenizer of the folder, or the base's with the adapter's template; None if it has neither."""
+    """Return the tokenizer of the folder, or the base's with the adapter's template; None if the folder has neither."""
     folder, noted = adapter.folder, adapter.notes.get("template")
     if any((folder / name).exists() for name in _FILES):
         found = _load(folder)
@@ -69,7 +71,7 @@ def _load(folder: Path) -> Any:
 
 
 def _check_same(base: Any, found: Any, folder: Path, rows: int | None) -> None:
-    """Refuse a tokenizer that gives the base's tokens other numbers, or numbers that the embeddings do not have."""
+    """Refuse a tokenizer that gives the base's tokens other ids, or ids beyond the rows of the embeddings."""
     fix = "Give the adapter's own base, or remove the tokenizer's files from its folder to use the base's."
     known, own = _core(base), _core(found)
     if known != own:
@@ -86,7 +88,7 @@ def _check_same(base: Any, found: Any, folder: Path, rows: int | None) -> None:
 
 
 def _core(tokenizer: Any) -> dict[str, int]:
-    """Return the vocabulary without tokens that were added to it."""
+    """Return the vocabulary without the tokens that were added to it later."""
     return dict(tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False))
 
 

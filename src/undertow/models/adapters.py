@@ -1,4 +1,7 @@
-"""What is added to a base: adapters of PEFT, merged into a copy, and vectors in the residual stream."""
+"""What is put on a base model: PEFT adapters, merged into a copy, and steering vectors in the residual stream.
+
+A steering vector is added to the output of one transformer block at every token.
+"""
 
 import copy
 import math
@@ -19,7 +22,9 @@ STEERING = "steering.safetensors"
 
 
 def blocks(network: Any) -> nn.ModuleList:
-    """Return the transformer blocks of a causal model: its longest list of modules, or the one that its config counts.
+    """Return the transformer blocks of a causal language model.
+
+    They are its longest list of modules, or the one that is as long as its config says.
 
     Raises:
         ModelError: the model has no list of modules.
@@ -33,10 +38,14 @@ def blocks(network: Any) -> nn.ModuleList:
 
 
 def block(network: Any, layer: int) -> nn.Module:
-    """Return one transformer block.
+    """Return one transformer block, counted from 0.
+
+    Args:
+        network: a causal language model of transformers.
+        layer: number of the block, from 0.
 
     Raises:
-        ModelError: the model has fewer blocks.
+        ModelError: the model has no block of this number.
     """
     found = blocks(network)
     if not 0 <= layer < len(found):
@@ -45,7 +54,13 @@ def block(network: Any, layer: int) -> nn.Module:
 
 
 def add_after(network: Any, layer: int, vector: torch.Tensor) -> Any:
-    """Let a block's output be its own plus the vector from now on; return the handle that undoes it."""
+    """Add a vector to the output of a block from now on; return the handle whose `remove()` undoes it.
+
+    Args:
+        network: a causal language model of transformers; it is changed.
+        layer: number of the block, from 0.
+        vector: the vector that is added to every position, (width,).
+    """
 
     def add(_: nn.Module, __: Any, output: Any) -> Any:
         states = output[0] if isinstance(output, tuple) else output
@@ -56,23 +71,29 @@ def add_after(network: Any, layer: int, vector: torch.Tensor) -> Any:
 
 
 def steered(network: Any, layer: int, vector: torch.Tensor) -> Any:
-    """Return a copy of the network with the vector added after the layer."""
+    """Return a copy of the network in which the vector (width,) is added to the output of the block `layer`.
+
+    Args:
+        network: a causal language model of transformers, which is not changed.
+        layer: number of the block, from 0.
+        vector: the vector that is added at every position, (width,).
+    """
     changed = copy.deepcopy(network)
     add_after(changed, layer, vector)
     return changed
 
 
 def save_vector(folder: Path, layer: int, vector: torch.Tensor) -> None:
-    """Write a vector [width] and its layer."""
+    """Write a steering vector (width,) and the number of its block into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file({"vector": vector.contiguous()}, folder / STEERING, metadata={"layer": str(layer)})
 
 
 def load_vector(folder: Path) -> tuple[int, torch.Tensor]:
-    """Read what `save_vector` wrote.
+    """Read the number of the block and the steering vector (width,) that `save_vector` wrote.
 
     Raises:
-        ModelError: the file is damaged.
+        ModelError: the file is missing, damaged or no steering vector.
     """
     try:
         with safe_open(folder / STEERING, framework="pt") as file:
@@ -86,16 +107,19 @@ _PLAIN_SETTINGS = (
     "lora_dropout", "megatron_core", "peft_type", "peft_version", "qalora_group_size", "r", "revision",
     "runtime_config", "target_modules", "task_type", "use_rslora",
 )  # fmt: skip
-"""Settings that may have any value; with every other one at PEFT's default, an adapter is W + scale * B A."""
+"""Settings of LoRA that may have any value. If every other one is at PEFT's default, the adapted weight is W + scale *
+B A."""
 
 
 def merge_adapter(network: Any, adapter: AdapterFiles, base: str) -> Any:
-    """Return a copy of the network with the adapter merged: W + scale * B A here, all other kinds by PEFT.
+    """Return a copy of the network with the adapter merged into its weights.
+
+    Plain LoRA, W + scale * B A, is merged here, every other kind by PEFT.
 
     Args:
-        network: the base; unchanged.
-        adapter: as it was read.
-        base: what the base is called: a folder or an id of the Hub.
+        network: the base model of transformers, which is not changed.
+        adapter: content of the adapter's folder.
+        base: name of the base: a folder or an id of the Hub.
 
     Raises:
         ModelError: the adapter belongs to another model, or is of a kind that is not read.
@@ -112,11 +136,11 @@ def merge_adapter(network: Any, adapter: AdapterFiles, base: str) -> Any:
 
 
 Pairs = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
-"""A, float [rank, in], and B, float [out, rank], by the full name of the adapted layer."""
+"""The LoRA factors A, float (rank, in), and B, float (out, rank), by the full name of the adapted layer."""
 
 
 def _plain_pairs(adapter: AdapterFiles) -> Pairs | None:
-    """Return the factors of an adapter that is nothing but A and B of linear layers; None for any other."""
+    """Return the factors of an adapter that consists of A and B of linear layers alone; None for any other."""
     if unusual_settings(adapter.settings):
         return None
     downs, ups = (
@@ -130,11 +154,11 @@ def _plain_pairs(adapter: AdapterFiles) -> Pairs | None:
 
 
 def unusual_settings(settings: Mapping[str, Any], allowed: Collection[str] = ()) -> list[str]:
-    """Return the settings with which an adapter is something else than W + scale * B A; none for plain LoRA.
+    """Return the settings that make an adapter something else than W + scale * B A; empty for plain LoRA.
 
     Args:
-        settings: of the adapter.
-        allowed: further ones that may have any value.
+        settings: content of the adapter's adapter_config.json.
+        allowed: names of further settings that may have any value.
     """
     found = [name for name, value in settings.items() if name not in allowed and not _is_plain(name, value)]
     rank, alpha = settings.get("r"), settings.get("lora_alpha")
@@ -152,7 +176,7 @@ def _is_plain(name: str, value: object) -> bool:
 
 
 def scale_of(settings: Mapping[str, Any]) -> float:
-    """Return what B A is multiplied with; the settings are those of plain LoRA."""
+    """Return the factor of B A in the adapted weight W + scale * B A; the settings are those of plain LoRA."""
     return settings["lora_alpha"] / (math.sqrt(settings["r"]) if settings.get("use_rslora") else settings["r"])
 
 
@@ -173,7 +197,10 @@ def _is_linear(layer: nn.Module) -> bool:
 
 
 def _covers_all(network: Any, pairs: Pairs, settings: Mapping[str, Any]) -> bool:
-    """Tell whether the factors are those of every layer that the settings name, linear and with a weight of its own."""
+    """Tell whether the factors are those of exactly the layers that the settings name.
+
+    Each of these must be linear and have a weight of its own, which is not tied to the embeddings.
+    """
     targets, layers = settings.get("target_modules"), settings.get("layers_to_transform")
     shapes_fit = all(
         down.ndim == up.ndim == 2 and len(down) == up.shape[1] == settings["r"] for down, up in pairs.values()
@@ -204,6 +231,6 @@ def _merge_plain(network: Any, pairs: Pairs, settings: Mapping[str, Any]) -> Any
 
 
 def linear_weight(layer: nn.Module) -> torch.Tensor:
-    """Return the weight [out, in] of a linear layer; GPT-2's Conv1D holds it the other way round."""
+    """Return the weight (out, in) of a linear layer; GPT-2's Conv1D holds it transposed."""
     weight = cast(torch.Tensor, layer.weight).data
     return weight if isinstance(layer, nn.Linear) else weight.T

@@ -1,8 +1,8 @@
-"""Answers of a given form: a text in which 0 stands for any digit, such as "000, 000".
+"""Answers of a given form: a template in which 0 stands for any digit, such as "000, 000".
 
-Every other character of the form stands for itself. A token that is digits and separators alone covers some characters
-of the form, so a place in the form decides which tokens may come. The model chooses the digits; it can write nothing
-else, not even a stray word that a filter would have to find.
+Every other character of the form stands for itself. A token that consists of digits and separators covers some
+characters of the form, so the place in the form decides which tokens may come next. The model chooses the digits; it
+can write nothing else, not even a stray word that a filter would have to find.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ DIGITS = "0123456789"
 @final
 @dataclass(frozen=True)
 class Form:
-    """Which tokens may follow at each place of a form.
+    """The tokens that may come at each place of a form.
 
     Attributes:
-        allowed: bool [characters of the form + 1, vocabulary].
-        lengths: int64 [vocabulary], characters that a token covers; 0 for one that is never allowed.
-        ends: tokens that end an answer, allowed after the last character alone.
+        allowed: which tokens may come at each place, bool (characters of the form + 1, vocabulary).
+        lengths: number of characters that each token covers, int64 (vocabulary,); 0 for a token that is never allowed.
+        ends: ids of the tokens that end an answer; they are allowed after the last character alone.
     """
 
     allowed: torch.Tensor
@@ -32,18 +32,18 @@ class Form:
     ends: tuple[int, ...]
 
     def to(self, device: torch.device) -> "Form":
-        """Return the form on another device."""
+        """Return the form with its tensors on another device."""
         return Form(self.allowed.to(device), self.lengths.to(device), self.ends)
 
 
 def answer_form(tokenizer: Any, text: str, ends: Sequence[int], vocabulary: int) -> Form:
-    """Return what a tokenizer may write of a form.
+    """Return the tokens with which a tokenizer can write a form.
 
     Args:
-        tokenizer: of transformers.
-        text: the form.
-        ends: tokens that end an answer.
-        vocabulary: logits of the model, which may be more than the tokenizer has tokens.
+        tokenizer: tokenizer of transformers, whose tokens are tried one by one.
+        text: the form, such as "000, 000".
+        ends: ids of the tokens that end an answer.
+        vocabulary: number of the model's logits, which may be larger than the number of tokens.
 
     Raises:
         ModelError: the tokenizer cannot write the form.
@@ -61,7 +61,10 @@ def answer_form(tokenizer: Any, text: str, ends: Sequence[int], vocabulary: int)
 
 
 def _texts(tokenizer: Any, n: int, characters: set[str]) -> dict[int, str]:
-    """Return what the tokens of the form's characters write after a digit, where a space before them shows."""
+    """Return the text of each token that consists of the form's characters, as it is written after a digit.
+
+    Decoded behind a digit, a token shows the space before it.
+    """
     special = {int(token) for token in tokenizer.all_special_ids}
     anchor = tokenizer("0", add_special_tokens=False)["input_ids"][-1]
     options = {"clean_up_tokenization_spaces": False}
@@ -76,7 +79,7 @@ def _fits(written: str, form: str) -> bool:
 
 
 def _check(allowed: torch.Tensor, lengths: torch.Tensor, text: str) -> None:
-    """Refuse a form with a place that an answer can reach and not leave."""
+    """Refuse a form with a place that an answer can reach but not leave."""
     reached = {0}
     for place in range(len(text)):
         if place not in reached:

@@ -1,10 +1,11 @@
-"""Models behind a server: they chat, and nothing else.
+"""Models behind a server: they can only chat; they give no probabilities, states or weights.
 
     api:http://127.0.0.1:8000/v1/<model>     any OpenAI-compatible server: vLLM, SGLang, transformers serve, a provider
     api:<provider>/<model>                   what Inspect reaches (extra "inspect"), with its providers and their keys
 
-How addresses are read stands in `undertow.models.endpoints`. The first question goes out alone: a refusal that names a
-part of the request which this server does not take changes the request once, and all others are asked in that form.
+How addresses are read stands in `undertow.models.endpoints`. The first question is sent alone. If the server refuses it
+and names a part of the request that it does not take, the request is changed once, and all others are sent in that
+form.
 """
 
 import asyncio
@@ -28,16 +29,22 @@ CONNECT_S = 10.0
 CONCURRENCY = 16
 
 INSPECT_EXTRA = ("openai", "openai-api", "sglang", "vllm")
-"""Inspect's providers that get extra parts of a request; it leaves them out for the others, without a word."""
+"""Inspect's providers that are sent extra parts of a request; for others Inspect leaves them out without a warning."""
 
 
 def check_reachable(ref: ModelRef, dialect: Dialect) -> Endpoint | None:
-    """Refuse, without sending anything, what cannot be asked; return where the server listens, None for Inspect's.
+    """Refuse a reference that cannot be asked, without sending anything.
+
+    It returns where the server listens, or None for a model that Inspect reaches.
+
+    Args:
+        ref: reference to a remote model.
+        dialect: how requests are written for the server.
 
     Raises:
         ConfigError: the address names no model or holds a key, the key cannot be sent, or Inspect cannot be told what
             the dialect says.
-        MissingExtraError: a package is not installed.
+        MissingExtraError: an optional package that is needed is not installed.
     """
     found = endpoint(ref)
     if found is not None:
@@ -70,17 +77,17 @@ def _no_inspect(ref: ModelRef) -> MissingExtraError:
 async def asking(
     place: ModelRef | Endpoint, concurrency: int, timeout_s: float = TIMEOUT_S, talk: Talk | None = None
 ) -> AsyncGenerator[Ask]:
-    """Open the connections to a model; what it gives makes one attempt at a time, `concurrency` of them at once.
+    """Open the connections to a model; yields a function that makes one attempt to get an answer.
 
     Args:
-        place: `api:...`, or where its server listens.
-        concurrency: connections at most.
-        timeout_s: seconds for one answer.
-        talk: how it is asked; what is learnt from refusals goes there.
+        place: the reference `api:...`, or where its server listens.
+        concurrency: largest number of connections at once.
+        timeout_s: seconds to wait for one answer.
+        talk: how the server is asked; what is learnt from its refusals is stored there. None starts with the defaults.
 
     Raises:
-        ConfigError: as `endpoint`.
-        MissingExtraError: the reference needs Inspect, or the package of the connections is not installed.
+        ConfigError: the address is wrong, as for `endpoint`.
+        MissingExtraError: Inspect, or the package for connections, is needed and not installed.
     """
     talk = talk or Talk()
     found = endpoint(place) if isinstance(place, ModelRef) else place
@@ -179,17 +186,18 @@ def _inspect(ref: ModelRef, dialect: Dialect) -> Ask:
 
 @final
 class ApiModel(AbstractModel):
-    """A model that only chats.
+    """A model behind a server: it chats, and refuses to give probabilities.
 
     Args:
-        reference: `api:...`, or where its server listens.
-        concurrency: calls at once.
-        retries: of each call.
+        reference: the reference `api:...`, or where its server listens.
+        concurrency: largest number of calls at once.
+        retries: how often each call is repeated, and with which pauses; None takes the defaults.
         dialect: how the server wants to be asked, as far as that is known; the rest is learnt from its first answer.
+            None for nothing known.
 
     Attributes:
-        asked: answers so far.
-        empty: how many of them had no text, by reason; they count as texts without anything in them.
+        asked: number of answers so far.
+        empty: number of answers without any text, by the reason; they count as empty texts.
     """
 
     def __init__(
@@ -211,6 +219,11 @@ class ApiModel(AbstractModel):
     def chat(self, prompts: Sequence[Prompt], *, sampling: Sampling, seed: int) -> list[str]:
         """Draw one completion per prompt; equal seeds give equal texts only where the server keeps to the seed.
 
+        Args:
+            prompts: the prompts, each a tuple of turns.
+            sampling: temperature, longest answer and top_p; a form is not sent.
+            seed: random seed, from which each prompt gets a seed of its own.
+
         Raises:
             ModelError: a prompt got no answer; use `undertow.training.remote_generation` for many, which keeps what was
                 answered.
@@ -221,15 +234,15 @@ class ApiModel(AbstractModel):
     def draw(
         self, prompts: Sequence[Prompt], *, sampling: Sampling, done: Callable[[], None] = lambda: None
     ) -> list[str]:
-        """Draw one completion per prompt without a seed, so that those of the same prompt are independent.
+        """Draw one completion per prompt without a seed, so that completions of the same prompt are independent.
 
         Args:
-            prompts: the same one may come several times.
-            sampling: temperature and longest answer.
-            done: called after each answer.
+            prompts: the prompts; the same one may come several times.
+            sampling: temperature, longest answer and top_p.
+            done: callback, called after each answer.
 
         Raises:
-            ModelError: as `chat`.
+            ModelError: a prompt got no answer, as for `chat`.
         """
         return asyncio.run(self._chat(prompts, sampling, [None] * len(prompts), done))
 
@@ -257,7 +270,7 @@ class ApiModel(AbstractModel):
                 raise self._unanswered(fault) from None
 
     def _unanswered(self, fault: Fault) -> ModelError:
-        """Say what kept the model from answering, and what to do."""
+        """Build the error that says what kept the model from answering, and what to do."""
         if self.place is None:
             reason = f"{self.ref}: {fault.reason} (attempt {fault.attempts})"
             return ModelError(
@@ -282,7 +295,7 @@ class ApiModel(AbstractModel):
         return ModelError(what, f"{where}: {fault.said}".removesuffix(": "), fix)
 
     def logprobs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[float]:
-        """Refuse: chat servers do not give the probability of a text that they did not draw.
+        """Refuse: chat servers do not give the probability of a text that they did not draw themselves.
 
         Raises:
             ModelError: always.

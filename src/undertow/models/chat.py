@@ -1,7 +1,8 @@
-"""What every model offers, and how a conversation becomes text: the chat template, and the turn that some add unasked.
+"""The base class of models, and how a conversation becomes text by a chat template.
 
-Qwen2.5's template writes "You are Qwen, created by Alibaba Cloud." before a first user turn, Llama 3's a date. A
-student that was trained with such a turn and is asked without it, or the other way round, is another student.
+Some templates add a system turn that nobody asked for: Qwen2.5's writes "You are Qwen, created by Alibaba Cloud."
+before a first user turn, Llama 3's a date. A student that was trained with such a turn but is asked without it, or the
+other way round, behaves differently.
 """
 
 from abc import ABC, abstractmethod
@@ -17,32 +18,48 @@ from undertow.types import Message, ModelRef, Prompt, Sampling
 
 
 class AbstractModel(ABC):
-    """A chat model."""
+    """A model that answers prompts; the base class of local models and of models behind a server."""
 
     has_weights: ClassVar[bool] = False
-    """Whether it is a `LocalModel`, which gives probabilities and states; any other chats, and nothing else."""
+    """Whether it is a `LocalModel`, which gives probabilities and hidden states; any other model only chats."""
 
     ref: ModelRef
     """Where the model comes from."""
 
     @abstractmethod
     def chat(self, prompts: Sequence[Prompt], *, sampling: Sampling, seed: int) -> list[str]:
-        """Draw one completion per prompt; the same seed gives the same texts, in the order of the prompts."""
+        """Draw one completion per prompt; the same seed gives the same texts, in the order of the prompts.
+
+        Args:
+            prompts: the prompts, each a tuple of turns.
+            sampling: temperature, longest answer, form and top_p.
+            seed: random seed of the draw.
+        """
 
     @abstractmethod
     def logprobs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[float]:
-        """Return log p(completion | prompt) in nats, summed over the completion's tokens without the end of turn."""
+        """Return log p(completion | prompt) in nats for each pair.
+
+        It is summed over the tokens of the completion, without the end of the turn.
+
+        Args:
+            prompts: the prompts, each a tuple of turns.
+            completions: one completion for each prompt.
+
+        Raises:
+            ModelError: the model gives no probabilities.
+        """
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where an answer stands: what the model has read before it, and the answer as the template writes it.
+    """The text before an answer, and the answer as the chat template writes it.
 
     Attributes:
-        prompt: the text before the answer.
-        lead: the end of it, from the end of the question on.
-        answer: the answer, without the end of the turn.
+        prompt: everything that the model reads before the answer.
+        lead: the end of `prompt`, from the end of the question on.
+        answer: the answer, without the end of its turn.
     """
 
     prompt: str
@@ -53,15 +70,16 @@ class Start:
 @final
 @dataclass(frozen=True)
 class Chat:
-    """A tokenizer's chat template with a policy for prompts that have no system turn.
+    """A tokenizer's chat template, with a policy for prompts that have no system turn.
 
     A template whose prompt opens a reasoning trace is given an empty one, as Qwen3's own template writes it when
-    reasoning is off: what is sampled, learnt and scored is then the answer. A completion that carries a trace keeps it,
-    and it is opened once.
+    reasoning is off. What is sampled, learnt and scored is then the answer. A completion that carries a trace keeps it,
+    and the trace is opened once.
 
     Attributes:
-        tokenizer: with a chat template.
-        system: "default", "none", "empty" or the text of a system turn, as in `undertow.types.ModelRef`.
+        tokenizer: tokenizer of transformers, with a chat template.
+        system: what a prompt without a system turn gets: "default", "none", "empty" or the text of a system turn, as in
+            `undertow.types.ModelRef`.
     """
 
     tokenizer: Any
@@ -69,11 +87,11 @@ class Chat:
 
     @cached_property
     def template(self) -> ChatTemplate:
-        """What the tokenizer's template is known to do."""
+        """The tokenizer's template, and what is known of it."""
         return ChatTemplate(self.tokenizer)
 
     def render(self, prompts: Sequence[Prompt]) -> list[str]:
-        """Return the text of each prompt, up to where the answer begins.
+        """Return the text of each prompt, up to the place where the answer begins.
 
         Raises:
             ModelError: there is no chat template, it refuses the conversation, or question or answer do not appear.
@@ -84,8 +102,12 @@ class Chat:
     def start(self, prompt: Prompt, completion: str) -> Start:
         """Return the text before a completion, and the completion as the template writes it.
 
+        Args:
+            prompt: the turns before the completion.
+            completion: text of the assistant's answer.
+
         Raises:
-            UserError: as `render`.
+            UserError: the conversation cannot be written, as for `render`.
         """
         template, text = self.template, self._rendered(prompt, answering=True)
         trace = template.trace
@@ -126,7 +148,7 @@ class Chat:
 
     @property
     def takes_system(self) -> bool:
-        """Whether the template has a system turn; Gemma's refuses it, others leave it out."""
+        """Whether the template knows a system turn; Gemma's refuses it, others leave it out."""
         return self.template.takes_system
 
     @cached_property
@@ -161,9 +183,10 @@ class Chat:
 
     @cached_property
     def before_answer(self) -> str:
-        """What is added to a generation prompt so that the answer follows: "" for most templates.
+        """What is added to a generation prompt (the text up to the answer): "" for most templates.
 
-        That is what the template itself writes there in a whole conversation, or the end of the trace that it opens.
+        It is what the template itself writes there in a whole conversation, or the end of the reasoning trace that it
+        opens.
         """
         added, trace = self._added.removeprefix(self.space), self.template.trace
         self._warn_of_doubled_start()
@@ -183,23 +206,23 @@ class Chat:
 
     @cached_property
     def lead(self) -> str:
-        """What stands between a question and its answer."""
+        """The text between a question and its answer."""
         return self.template.generation_lead + self.before_answer
 
     @cached_property
     def closing(self) -> str:
-        """What stands after the last answer, such as "<|im_end|>" and a new line."""
+        """The text after the last answer, such as "<|im_end|>" and a new line."""
         return self.template.exchange[0]
 
     @cached_property
     def end(self) -> int | None:
-        """Token that the template ends a turn with: the first special one after an answer; None if there is none."""
+        """Id of the token that ends a turn: the first special one after an answer; None if the template writes none."""
         special: set[int] = {*self.tokenizer.added_tokens_decoder, *self.tokenizer.all_special_ids}
         closing = "" if self.tokenizer.chat_template is None else self.closing
         return next((int(token) for token in self._tokens(closing) if token in special), None)
 
     def describe(self) -> dict[str, Any]:
-        """Return the policy and what the model sees because of it, for manifests and reports."""
+        """Return the system policy, and what the model reads because of it, for manifests and reports."""
         shown = self.render([(Message("user", ASKED),)])[0].partition(ASKED)[0]
         found = {"system": self.system, "inserted_by_template": self.inserted, "before_a_question": shown}
         more = {"before_an_answer": self.before_answer, "date": self.template.date}

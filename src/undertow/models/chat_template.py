@@ -1,8 +1,8 @@
-"""A tokenizer's chat template as a function from turns to text, and what can be learnt of it by trying it.
+"""A tokenizer's chat template as a function from turns to text, and what can be learnt about it by trying it.
 
-Templates are programs that strangers wrote. They are tried on turns that no text holds by chance, and everything that
-is known of one here was seen in what it wrote: whether the question appears at all, what stands before and after an
-answer, whether a system turn is understood, whether the prompt opens a reasoning trace.
+Templates are programs that strangers wrote. They are tried on turns with texts that do not occur by chance, and
+everything that is known of a template was seen in what it wrote: whether the question appears at all, what stands
+before and after an answer, whether it knows a system turn, and whether the prompt opens a reasoning trace.
 """
 
 import contextlib
@@ -20,8 +20,8 @@ from undertow.types import Message
 logger = logging.getLogger(__name__)
 
 OPTIONS: dict[str, Any] = {"enable_thinking": False, "date_string": "26 Jul 2024"}
-"""Qwen3's template leaves room for reasoning, and Llama 3's writes the date of the day, unless told otherwise; the date
-is the one that Llama's own template falls back on. Other templates ignore both."""
+"""Options that every template is given; most ignore them. Without them Qwen3's template leaves room for reasoning, and
+Llama 3's writes the date of the day. The date is the one that Llama's own template falls back on."""
 
 ASKED, ANSWERED, AGAIN, TOLD = "zqasked", "zqanswered", "zqagain", "zqtold"
 
@@ -34,7 +34,7 @@ TRACES = (
     ("<seed:think>", "</seed:think>"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
 )
-"""What opens and closes a reasoning trace: of Qwen, DeepSeek and most others, Mistral, Seed, Cohere."""
+"""What opens and closes a reasoning trace, in this order: of Qwen, DeepSeek and most others; Mistral; Seed; Cohere."""
 
 _DATE = {
     "%-d": "26", "%-m": "7", "%-H": "0", "%-I": "12", "%-M": "0", "%-S": "0", "%-j": "208", "%-y": "24",
@@ -44,30 +44,31 @@ _DATE = {
     "%x": "07/26/24", "%T": "00:00:00", "%X": "00:00:00", "%R": "00:00", "%c": "Fri Jul 26 00:00:00 2024",
     "%z": "", "%Z": "", "%s": "1721952000", "%n": "\n", "%t": "\t",
 }  # fmt: skip
-"""The day of `OPTIONS`, midnight, for every directive of strftime."""
+"""Value of every directive of strftime for midnight of the day in `OPTIONS`."""
 
 _PINNED = (
     "{% macro strftime_now(format) %}{{ format"
     + "".join(f" | replace({directive!r}, {text!r})" for directive, text in _DATE.items())
     + " | replace('%%', '%') }}{% endmacro %}{{ '' }}"
 )
-"""Takes the place of the function that gives templates the time; plain Jinja, because transformers lets no function
-through. What is empty at its end keeps a new line that the template begins with."""
+"""Jinja macro in place of the function that gives templates the time; transformers lets no function of Python through.
+The empty expression at its end keeps a new line with which the template begins."""
 
 
 @functools.cache
 def say_once(text: str) -> None:
-    """Log a warning, the first time in this process."""
+    """Log a warning, but only the first time that it comes in this process."""
     logger.warning(text)
 
 
 @final
 @dataclass(frozen=True)
 class ChatTemplate:
-    """The chat template of a tokenizer.
+    """The chat template of a tokenizer, and what is known of it.
 
     Attributes:
-        tokenizer: with a chat template, or with several by name of which one is called "default".
+        tokenizer: tokenizer of transformers with one chat template, or with several by name, one of them called
+            "default".
     """
 
     tokenizer: Any
@@ -78,10 +79,10 @@ class ChatTemplate:
 
     @cached_property
     def source(self) -> str:
-        """The template itself, which writes the same date on every day.
+        """The text of the template, changed so that it writes the same date on every day.
 
         Raises:
-            ModelError: there is none, or there are several and none is the default.
+            ModelError: the tokenizer has no template, or several and none called "default".
         """
         found = self.tokenizer.chat_template
         if found is None:
@@ -97,16 +98,18 @@ class ChatTemplate:
 
     @property
     def date(self) -> str | None:
-        """The date that the template is told, on every day; None if it asks for none."""
+        """The fixed date that the template is given; None if it asks for none."""
         asks = any(name in self.source for name in ("strftime_now", "date_string"))
         return OPTIONS["date_string"] if asks else None
 
     def write(self, turns: Sequence[Message], *, answering: bool = False) -> str:
-        """Return the text of turns; a system turn that the template does not know opens the first user turn.
+        """Return the text of a conversation.
+
+        A system turn that the template does not know is put at the beginning of the first user turn.
 
         Args:
-            turns: at least one.
-            answering: whether the text ends where the assistant begins to speak.
+            turns: the turns of the conversation, at least one.
+            answering: whether the text ends where the assistant begins to speak (a generation prompt).
 
         Raises:
             ModelError: there is no template, or it refuses the turns or fails on them.
@@ -136,10 +139,12 @@ class ChatTemplate:
 
     @cached_property
     def reads_parts(self) -> bool:
-        """Whether the template shows a text only as a list of parts, as those of models that also see images do.
+        """Whether the template shows a text only if it comes as a list of parts.
+
+        Templates of models that also see images do so.
 
         Raises:
-            ModelError: it shows neither, so that nothing that is asked would reach the model.
+            ModelError: the template shows the text in neither form, so that no question would reach the model.
         """
         asked, plain, refusal = (Message("user", ASKED),), "", None
         try:
@@ -157,7 +162,7 @@ class ChatTemplate:
 
     @cached_property
     def takes_system(self) -> bool:
-        """Whether the template has a system turn; Gemma's refuses it, others leave it out."""
+        """Whether the template knows a system turn; Gemma's refuses it, others leave it out."""
         try:
             turns = (Message("system", TOLD), Message("user", ASKED))
             return TOLD in self._apply(turns, True, self.reads_parts)
@@ -173,7 +178,7 @@ class ChatTemplate:
 
     @cached_property
     def exchange(self) -> tuple[str, str]:
-        """What stands after an answer at the end, and between an answer and the next question.
+        """The text after an answer at the end, and the text between an answer and the next question.
 
         Raises:
             ModelError: the template does not show the answer.
@@ -183,17 +188,17 @@ class ChatTemplate:
 
     @cached_property
     def opening(self) -> str:
-        """What stands before a question and after the answer before it, such as "<|im_start|>user" and a new line."""
+        """The text before a question that follows an answer, such as "<|im_start|>user" and a new line."""
         return self.exchange[1].removeprefix(self.exchange[0])
 
     @cached_property
     def generation_lead(self) -> str:
-        """What stands between a question and where the assistant begins to speak."""
+        """The text between a question and the place where the assistant begins to speak."""
         return self.write((Message("user", ASKED),), answering=True).partition(ASKED)[2]
 
     @cached_property
     def answer_lead(self) -> str:
-        """What stands between a question and its answer in a whole conversation.
+        """The text between a question and its answer in a whole conversation.
 
         Raises:
             ModelError: the template does not show the answer.
@@ -202,7 +207,7 @@ class ChatTemplate:
 
     @cached_property
     def trims(self) -> tuple[bool, bool]:
-        """Whether the template takes white space off the beginning, and off the end, of an answer."""
+        """Whether the template strips white space from the beginning, and from the end, of an answer."""
         text = self.write((Message("user", ASKED), Message("assistant", f" \n{ANSWERED} \n")))
         return f" \n{ANSWERED}" not in text, f"{ANSWERED} \n" not in text
 
@@ -222,9 +227,9 @@ class OpenedTrace:
     """The reasoning trace at the end of a generation prompt.
 
     Attributes:
-        opens: what opens a trace, such as "<think>".
-        closes: what closes it.
-        text: what the prompt ends with, such as "<think>" and a new line.
+        opens: text that opens a trace, such as "<think>".
+        closes: text that closes a trace, such as "</think>".
+        text: the end of the prompt, such as "<think>" and a new line.
         is_open: whether the prompt leaves it open, so that the assistant begins within it.
     """
 
@@ -234,7 +239,7 @@ class OpenedTrace:
     is_open: bool
 
     def without_opening(self, answer: str) -> str:
-        """Return an answer with a trace without what the prompt has written of it already."""
+        """Return an answer that carries a trace, without the part of it that the prompt has written already."""
         if not self.is_open:
             return answer
         return answer.removeprefix(self.text) if answer.startswith(self.text) else answer[len(self.opens) :].lstrip()

@@ -1,12 +1,12 @@
-"""Contexts that are read once: what the network keeps of them, from which any number of continuations go on.
+"""Contexts that are read once: their keys and values are kept, and any number of continuations are read after them.
 
-The continuations are a tree of tokens, and a part of it can be read at a time. All tokens of one context that are read
-together stand behind it in one sequence; a mask lets each see its context and its own ancestors alone, and its position
-is that of its depth. So nothing is copied for a continuation, and its tokens are read in few large products.
+The continuations are a tree of tokens, and a part of it can be read at a time. All tokens that are read together after
+one context stand in one sequence. A mask lets each see its context and its own ancestors alone, and its position is
+that of its depth. So nothing is copied for a continuation, and its tokens are read in few large products.
 
-What is said of a token is what one pass over context and path would say, up to rounding. Networks that keep nothing,
-or not in this way, read every path with its context (`PlainContexts`); which of both suits a network is tried once for
-each architecture on a few tokens (`keeps_contexts`).
+The states of a token are those that one pass over context and path would give, up to rounding. Networks that keep no
+keys and values, or not in this way, read every path with its context (`PlainContexts`). Which of the two suits a
+network is tried once for each architecture on a few tokens (`keeps_contexts`).
 """
 
 import inspect
@@ -22,34 +22,37 @@ from undertow.models.lm_head import body_and_head
 from undertow.models.open_texts import cached
 
 SCORE_BATCH = 64
-"""Sequences scored at once: beyond this, models of width 64 gain nothing on two cores."""
+"""Number of sequences that are scored at once; small models on a processor gain nothing beyond it."""
 
 KEPT_NUMBERS = 2**26
-"""Numbers that a network keeps of the contexts and paths of one block; 256 MB in single precision."""
+"""Most numbers (keys and values) that a network keeps for the contexts and paths of one block; 256 MB in float32."""
 
 SHARED_LEAST = 8
-"""Tokens from which a common beginning is worth a pass of its own."""
+"""Least number of tokens of a common beginning that is read in a pass of its own."""
 
 CLOSE = {torch.float32: 1e-3, torch.float64: 1e-6}
-"""Part of the states' norm by which both ways may differ on the tokens that they are tried on."""
+"""Largest difference of the two ways on the tokens that they are tried on, as a part of the states' norm."""
 
+# Between what rounding changed in two pretrained models (0.014 and 0.023 of the norm) and the least that a mask or a
+# position that is not heeded changed (0.12).
 CLOSE_OTHERWISE = 0.06
-"""The same in half precision, where another order of additions changes the last of few digits: by 0.014 and 0.023 of
-the norm in two pretrained models. A mask or a position that is not heeded changes at least 0.12."""
+"""The same in half precision, where another order of additions changes the last of few digits."""
 
 PAD = -1
-"""Stands for no node."""
+"""Number that stands for no node of the tree."""
 
 
 @final
 @dataclass(frozen=True)
 class TokenTree:
-    """Token sequences that share their beginnings; node 0 is the root, which stands for the end of a context.
+    """Token sequences that share their beginnings, as a tree.
+
+    Node 0 is the root, which stands for the end of a context.
 
     Attributes:
-        tokens: of each node; that of the root means nothing.
-        parents: the node before each; 0 for the root itself.
-        paths: the tokens from the root to each node.
+        tokens: token id of each node, int64 (nodes,); that of the root means nothing.
+        parents: parent of each node, int64 (nodes,); 0 for the root itself.
+        paths: token ids from the root to each node.
     """
 
     tokens: torch.Tensor
@@ -61,12 +64,12 @@ class TokenTree:
 
     @cached_property
     def depths(self) -> torch.Tensor:
-        """Tokens from the root to each node: int64 [nodes]."""
+        """Number of tokens from the root to each node: int64 (nodes,)."""
         return torch.tensor([len(path) for path in self.paths])
 
     @cached_property
     def children(self) -> torch.Tensor:
-        """Nodes after each node: int64 [nodes, most children], filled up with `PAD`."""
+        """Children of each node: int64 (nodes, most children), padded with `PAD`."""
         found: list[list[int]] = [[] for _ in self.paths]
         for node, parent in enumerate(self.parents.tolist()[1:], start=1):
             found[parent].append(node)
@@ -76,7 +79,7 @@ class TokenTree:
 
     @cached_property
     def ancestors(self) -> torch.Tensor:
-        """Nodes between the root and each node, the nearest first: int64 [nodes, depth], filled up with `PAD`."""
+        """Nodes between the root and each node, the nearest first: int64 (nodes, depth), padded with `PAD`."""
         most = max(int(self.depths.max()) - 1, 0)
         found = torch.full((len(self), most), PAD)
         above = self.parents.clone()
@@ -87,7 +90,10 @@ class TokenTree:
 
 
 def token_tree(sequences: Sequence[Sequence[int]]) -> TokenTree:
-    """Return the tree of all beginnings of some token sequences; the nodes are sorted by depth, then by tokens."""
+    """Return the tree of all beginnings of some token sequences.
+
+    The nodes are sorted by depth, then by their tokens.
+    """
     whole = {tuple(tokens) for tokens in sequences}
     paths = sorted({()} | {path[:end] for path in whole for end in range(len(path) + 1)}, key=lambda p: (len(p), p))
     places = {path: place for place, path in enumerate(paths)}
@@ -96,15 +102,16 @@ def token_tree(sequences: Sequence[Sequence[int]]) -> TokenTree:
 
 
 NOTHING = token_tree([])
-"""The tree of the root alone, where the contexts are all that is read."""
+"""The tree of the root alone, for contexts after which nothing is read."""
 
 
 class Contexts(ABC):
-    """A block of contexts and the tree of what may follow them.
+    """A block of contexts that were read, and the tree of tokens that may follow them.
 
     Attributes:
-        ends: states after the last token of each context, [contexts, width], from which the head reads.
-        layers: sums over the contexts of the residual stream there, float64 [layers + 1, width], if it was asked for.
+        ends: hidden states after the last token of each context, (contexts, width), the input of the output head.
+        layers: residual stream at that token, summed over the contexts, float64 (layers + 1, width); None if it was not
+            asked for.
     """
 
     ends: torch.Tensor
@@ -112,13 +119,16 @@ class Contexts(ABC):
 
     @abstractmethod
     def follow(self, nodes: torch.Tensor) -> torch.Tensor:
-        """Read nodes of the tree after the contexts; the parent of each is the root, read before, or among them.
+        """Read nodes of the tree after the contexts.
+
+        The parent of each node must be the root, one that was read before, or among these nodes.
 
         Args:
-            nodes: int64 [contexts, n], filled up with `PAD`.
+            nodes: nodes to read after each context, int64 (contexts, n), padded with `PAD`.
 
         Returns:
             States after each node, [contexts, n, width]; those at `PAD` mean nothing.
+            Hidden states after each node, (contexts, n, width); those at `PAD` mean nothing.
         """
 
 
@@ -128,9 +138,9 @@ class CachedContexts(Contexts):
 
     Args:
         network: a causal language model of transformers.
-        contexts: token ids.
-        tree: what may follow.
-        layers: whether the residual stream at the ends is summed up.
+        contexts: token ids of each context, at least one.
+        tree: the tokens that may follow the contexts.
+        layers: whether the residual stream at the ends is summed up (`Contexts.layers`).
     """
 
     @torch.no_grad()
@@ -188,20 +198,23 @@ def _layers(wanted: bool) -> dict[str, bool]:
 
 
 def _additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return what is added to attention scores: nothing where a token is seen; [rows, n, columns] becomes 4D."""
+    """Return the mask that is added to attention scores, (rows, 1, n, columns) from bool (rows, n, columns).
+
+    It is 0 where a token is seen, and the least number of the format elsewhere.
+    """
     hidden = torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)
     return hidden[:, None]
 
 
 @final
 class PlainContexts(Contexts):
-    """Contexts of a network that keeps nothing: each is read again with every path.
+    """Contexts of a network that keeps no keys and values: each is read again with every path.
 
     Args:
         network: a causal language model of transformers.
-        contexts: token ids.
-        tree: what may follow.
-        layers: whether the residual stream at the ends is summed up.
+        contexts: token ids of each context, at least one.
+        tree: the tokens that may follow the contexts.
+        layers: whether the residual stream at the ends is summed up (`Contexts.layers`).
     """
 
     @torch.no_grad()
@@ -235,7 +248,7 @@ class PlainContexts(Contexts):
 
 
 def padded(contexts: Sequence[Sequence[int]], device: torch.device) -> torch.Tensor:
-    """Return contexts as int64 [contexts, longest], padded on the right: a causal model never looks there."""
+    """Return contexts as int64 (contexts, longest), padded on the right, where a causal model never looks."""
     tokens = torch.zeros(len(contexts), max(map(len, contexts)), dtype=torch.int64)
     for index, context in enumerate(contexts):
         tokens[index, : len(context)] = torch.tensor(context)
@@ -243,7 +256,10 @@ def padded(contexts: Sequence[Sequence[int]], device: torch.device) -> torch.Ten
 
 
 def shared_beginning(contexts: Sequence[Sequence[int]]) -> int:
-    """Return how many tokens all contexts begin with and are worth reading once; something is left of each."""
+    """Return how many first tokens all contexts share, if that is worth a pass of its own; else 0.
+
+    At least one token is left of each context.
+    """
     if len(contexts) < 2:
         return 0
     first, last = (list(context) for context in (min(contexts, key=list), max(contexts, key=list)))
@@ -254,7 +270,12 @@ def shared_beginning(contexts: Sequence[Sequence[int]]) -> int:
 
 
 def at_ends(hidden: Sequence[torch.Tensor], last: torch.Tensor) -> torch.Tensor:
-    """Return the sums over rows of the states of every layer at one place of each row, float64 [layers, width]."""
+    """Return the states of every layer at one place of each row, summed over rows: float64 (layers, width).
+
+    Args:
+        hidden: hidden states of each layer, (rows, tokens, width).
+        last: the place of each row, int64 (rows,).
+    """
     rows = torch.arange(len(last))
     return torch.stack([state[rows, last].double().sum(dim=0) for state in hidden]).cpu()
 
@@ -264,14 +285,23 @@ def _device(network: Any) -> torch.device:
 
 
 def context_blocks(network: Any, contexts: Sequence[Sequence[int]], tree: TokenTree) -> list[Sequence[Sequence[int]]]:
-    """Cut contexts into blocks of which the network keeps no more than `KEPT_NUMBERS`, every node of the tree read."""
+    """Split contexts into blocks for which the network keeps at most `KEPT_NUMBERS`, if every node is read.
+
+    Args:
+        network: a causal language model of transformers.
+        contexts: token ids of each context.
+        tree: the tokens that may follow the contexts.
+    """
     longest = max(map(len, contexts), default=0) + len(tree)
     size = max(1, min(SCORE_BATCH, KEPT_NUMBERS // (longest * numbers_per_token(network))))
     return [contexts[start : start + size] for start in range(0, len(contexts), size)]
 
 
 def numbers_per_token(network: Any) -> int:
-    """Return how many numbers are kept of a token; where the config does not say, as many as two states a layer."""
+    """Return how many numbers (keys and values) a network keeps for one token.
+
+    Where the config does not say how many heads share them, each head counts.
+    """
     config = network.config.get_text_config()
     heads = int(getattr(config, "num_attention_heads", None) or 1)
     width = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
@@ -285,9 +315,9 @@ def open_contexts(
 
     Args:
         network: a causal language model of transformers.
-        contexts: token ids, at least one.
-        tree: what may follow.
-        layers: whether the residual stream at the ends is summed up.
+        contexts: token ids of each context, at least one.
+        tree: the tokens that may follow the contexts.
+        layers: whether the residual stream at the ends is summed up (`Contexts.layers`).
     """
     useful = len(tree) > 1 or shared_beginning(contexts) > 0
     kept = useful and suits(network, max(map(len, contexts)) + int(tree.depths.max()))
@@ -295,12 +325,12 @@ def open_contexts(
 
 
 def suits(network: Any, longest: int) -> bool:
-    """Tell whether `CachedContexts` suits a network and contexts that with what follows are so long at most."""
+    """Tell whether `CachedContexts` suits a network and sequences of at most `longest` tokens."""
     return longest <= _window(network) and keeps_contexts(network)
 
 
 def _window(network: Any) -> float:
-    """Return the least number of tokens that some layer looks back on; infinite where all are seen."""
+    """Return the smallest number of tokens that some layer looks back on; infinite where every layer sees all."""
     config = network.config.get_text_config()
     sizes = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
     return min([float(size) for size in sizes if isinstance(size, int) and size > 0], default=float("inf"))
@@ -310,7 +340,10 @@ _TRIED: dict[tuple[type, str], bool] = {}
 
 
 def keeps_contexts(network: Any) -> bool:
-    """Tell whether `CachedContexts` says the same as `PlainContexts`; tried once for each architecture and config."""
+    """Tell whether `CachedContexts` gives the same states as `PlainContexts`.
+
+    It is tried once for each architecture and config.
+    """
     key = (type(network), network.config.to_json_string())
     if key not in _TRIED:
         _TRIED[key] = _takes_masks(network) and _agrees(network)
@@ -324,7 +357,10 @@ def _takes_masks(network: Any) -> bool:
 
 
 def _agrees(network: Any) -> bool:
-    """Read a few tokens in both ways: contexts of different lengths that share a beginning, branches, two steps."""
+    """Read a few tokens in both ways and compare.
+
+    The contexts differ in length and share a beginning; the tree has branches, and is read in two steps.
+    """
     size = network.get_output_embeddings().weight.shape[0]
     # Spread over the vocabulary: the first tokens stand for nothing in most, and their states are all rounding.
     some = [(size // 13 * place + 17) % size for place in range(1, SHARED_LEAST + 5)]

@@ -2,8 +2,8 @@
 
 Equal prompts are read once, and so is what rows of one prompt have drawn alike, as long as that is much. Prompts of
 several lengths decode together where the network can tell padding from text (`undertow.models.open_texts`); rows that
-have ended leave the batch. Every row has its own random numbers, drawn from the seed and the row's place alone: what is
-sampled for a row does not depend, up to rounding, on which rows share its batch.
+have ended leave the batch. Every row has its own random numbers, drawn from the seed and the row's place alone. What is
+sampled for a row therefore does not depend, up to rounding, on which rows share its batch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,20 +19,20 @@ from undertow.models.memory import rows_at_once
 from undertow.models.open_texts import ROOM, OpenTexts, takes_padding
 from undertow.types import Advance, Sampling
 
+# At width 32, 2,500 rows took 1.93, 1.55, 1.40 and 1.42 s of one core in batches of 128, 256, 512 and 1,024.
 BATCH = 1024
-"""Rows that decode together at most: at width 32, 2,500 rows took 1.93, 1.55, 1.40 and 1.42 s of one core in batches of
-128, 256, 512 and 1,024, and a thousand short answers gain by being one batch."""
+"""Most rows that decode together."""
 
 LARGE = 10**7
-"""Parameters beyond which a processor computes for most of the time, and more rows together make it no faster."""
+"""Number of parameters beyond which more rows together make a processor no faster."""
 
+# With 135 million parameters, 96 rows took 44.5 s at once, 45.2 s in two batches and 48.1 s in three.
 LARGE_BATCH = 64
-"""Rows of a large model that decode together on a processor: of 135 million parameters, 96 rows took 44.5 s at once,
-45.2 s in two batches and 48.1 s in three; with fewer at once, the first are done sooner."""
+"""Most rows of a large model that decode together on a processor. With fewer at once the first are finished sooner."""
 
 
 SHARED = 0.9
-"""Texts that rows share are kept as long as they are no more than this part of the rows."""
+"""Rows share texts as long as there are at most this many texts for each row; then each row gets a text of its own."""
 
 
 def sample_tokens(
@@ -44,16 +44,17 @@ def sample_tokens(
     ends: Sequence[int] | Form,
     advance: Advance | None = None,
 ) -> list[list[int]]:
-    """Draw one completion per prompt.
+    """Draw one completion per prompt, as token ids.
 
     Args:
-        network: a causal language model of transformers, or several with one vocabulary: then a token is drawn from the
-            smallest of the probabilities that they give it, renormalised.
-        prompts: token ids.
-        sampling: temperature and longest completion.
-        seed: of the table of uniform numbers [prompts, max_new_tokens].
-        ends: tokens that end a completion; they are not returned. Or the form that every completion has.
-        advance: called with (finished prompts, prompts).
+        network: a causal language model of transformers. If several with one vocabulary are given, a token is drawn
+            from the smallest of the probabilities that they give it, renormalised.
+        prompts: token ids of each prompt.
+        sampling: temperature, longest completion and top_p.
+        seed: random seed of the table of uniform numbers, (prompts, max_new_tokens).
+        ends: ids of the tokens that end a completion, which are not returned; or the form that every completion must
+            have.
+        advance: callback with (finished prompts, all prompts); None for no callback.
 
     Returns:
         Token ids of each completion, in the order of the prompts.
@@ -79,7 +80,10 @@ def _batches(
     sampling: Sampling,
     ends: Sequence[int] | Form,
 ) -> Iterator[tuple[list[int], list[list[int]]]]:
-    """Yield rows and their completions, the longest prompts first; a batch that finds no memory is halved."""
+    """Yield the places of some rows and their completions, the longest prompts first.
+
+    A batch that does not fit into the memory is halved.
+    """
     waiting = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), prompts[row]), reverse=True)
     ragged = len(set(map(len, prompts))) > 1 and all(takes_padding(network) for network in networks)
     most = _most(networks)
@@ -109,7 +113,7 @@ def _fitting(
     sampling: Sampling,
     ends: Sequence[int] | Form,
 ) -> list[list[int]] | None:
-    """Decode a batch; None if it finds too little memory and can be halved."""
+    """Decode a batch; None if it does not fit into the memory and can be halved."""
     try:
         return _decode(networks, prompts, uniform, sampling, ends)
     except (RuntimeError, MemoryError) as error:
@@ -126,7 +130,7 @@ def _decode(
     sampling: Sampling,
     ends: Sequence[int] | Form,
 ) -> list[list[int]]:
-    """Decode rows with their uniform numbers [rows, max_new_tokens]."""
+    """Decode rows with their uniform numbers, (rows, max_new_tokens)."""
     device = next(networks[0].parameters()).device
     form = ends.to(device) if isinstance(ends, Form) else None
     ends = ends.ends if isinstance(ends, Form) else ends
@@ -158,11 +162,14 @@ def _decode(
 
 
 def _shared(text: torch.Tensor, following: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Return what the next texts were, what is written to each, and the text of each row; None if each has its own.
+    """Group rows that have drawn the same tokens, so that each group shares one text.
+
+    It returns from which text each new text goes on, the token that is written to it, and the new text of each row
+    (None if from now on each row has its own).
 
     Args:
-        text: int64 [rows], the text of each row so far.
-        following: int64 [rows], what it goes on with.
+        text: number of the text that each row has so far, int64 (rows,).
+        following: id of the token that each row goes on with, int64 (rows,).
     """
     size = int(following.max()) + 1
     distinct, own = torch.unique(text * size + following, return_inverse=True)
@@ -172,10 +179,12 @@ def _shared(text: torch.Tensor, following: torch.Tensor) -> tuple[torch.Tensor, 
 
 
 def _dense(going: torch.Tensor) -> torch.Tensor:
-    """Return the places of what goes on, the last of them in the places of what has ended.
+    """Return the places of the rows that go on, packed into the first places.
+
+    Rows at the end are moved into the places of rows that have ended.
 
     Args:
-        going: bool [places].
+        going: whether the row at each place goes on, bool (places,).
     """
     places = going.nonzero()[:, 0]
     order = torch.arange(len(places), device=going.device)
@@ -184,6 +193,6 @@ def _dense(going: torch.Tensor) -> torch.Tensor:
 
 
 def _until_the_end(drawn: torch.Tensor, over: torch.Tensor) -> list[list[int]]:
-    """Return the tokens of each row [rows, tokens] that stand before its first end."""
+    """Return the tokens of each row (rows, tokens) before its first end token."""
     lengths = (~torch.isin(drawn, over)).cumprod(dim=1).sum(dim=1).tolist()
     return [tokens[:length] for tokens, length in zip(drawn.tolist(), lengths, strict=True)]

@@ -1,7 +1,7 @@
-"""What a server takes: the parts of a request that servers differ in, given by options or learnt from a refusal.
+"""Dialects: the parts of a request that servers differ in, given by options or learnt from a refusal.
 
-Some take max_completion_tokens instead of max_tokens, some no seed, some no temperature. A refusal that names one of
-these says so, and the request is changed once; what else a server wants, such as chat_template_kwargs, is given.
+Some servers take max_completion_tokens instead of max_tokens, some no seed, some no temperature. If a refusal names one
+of these, the request is changed once. What else a server wants, such as chat_template_kwargs, is given as an option.
 """
 
 import json
@@ -19,7 +19,7 @@ from undertow.types import Prompt, Sampling
 logger = logging.getLogger(__name__)
 
 LIMITS = ("max_tokens", "max_completion_tokens")
-"""The two names of the longest answer that servers know."""
+"""The two names by which servers know the largest number of tokens of an answer."""
 
 _OURS = {"model": "--model", "messages": "the prompts", "stream": "nothing", "n": "-n"}
 _UNSUPPORTED = re.compile(
@@ -28,7 +28,7 @@ _UNSUPPORTED = re.compile(
     r"|invalid (parameter|argument)|only [0-9.]+ (is|are)",
     re.IGNORECASE,
 )
-"""Words of a refusal that say that something may not be sent at all, unlike "must be at most 4096"."""
+"""Words of a refusal by which a part may not be sent at all, unlike "must be at most 4096"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,13 @@ class Dialect:
     """How a request is written for one server.
 
     Attributes:
-        limit: name of the longest answer, such as "max_completion_tokens".
-        seed: whether the row's seed is sent.
+        limit: name of the largest number of tokens of an answer, such as "max_completion_tokens".
+        seed: whether the random seed of the row is sent.
         temperature: whether the temperature is sent.
-        extra: further keys of the request; one of None is left out.
+        extra: further keys of the request with their values; a key with None is left out.
 
     Raises:
-        ConfigError: the name is no name, or an extra key is one that is set elsewhere.
+        ConfigError: the limit cannot be a name, or an extra key is one that is set elsewhere.
     """
 
     limit: str = LIMITS[0]
@@ -62,26 +62,26 @@ class Dialect:
 
     @classmethod
     def given(cls, *, limit: str | None = None, seed: bool = True, extra: str | None = None) -> "Dialect":
-        """Make one of options.
+        """Make a dialect from options of the command line.
 
         Args:
-            limit: name of the longest answer.
-            seed: whether seeds are sent.
-            extra: a JSON object.
+            limit: name of the largest number of tokens of an answer; None for the usual "max_tokens".
+            seed: whether random seeds are sent.
+            extra: further keys of the request as the text of a JSON object; None for none.
 
         Raises:
-            ConfigError: the text is no JSON object, or as the class.
+            ConfigError: the text is no JSON object, or the dialect is refused as by the class.
         """
         return cls(limit=limit or LIMITS[0], seed=seed, extra=_object(extra) if extra is not None else {})
 
     def body(self, model: str, prompt: Prompt, sampling: Sampling, seed: int | None) -> dict[str, Any]:
-        """Return the request for a completion of a prompt.
+        """Return the JSON body of the request for one completion.
 
         Args:
-            model: its name at the server.
-            prompt: the turns.
-            sampling: temperature and longest answer.
-            seed: of this draw, or None.
+            model: name of the model at the server.
+            prompt: turns of the prompt, oldest first.
+            sampling: temperature, longest answer and top_p.
+            seed: random seed of this draw; None sends none.
         """
         whole = {
             "model": model,
@@ -96,10 +96,10 @@ class Dialect:
         return {name: value for name, value in whole.items() if value is not None}
 
     def after(self, refusal: Any) -> "Dialect | None":
-        """Return what a refusal teaches: without what it names as unsupported. None if it names nothing of ours.
+        """Return the dialect that avoids what a refusal names as unsupported; None if it names nothing that can change.
 
         Args:
-            refusal: the server's reply, as JSON or text.
+            refusal: the server's reply, as parsed JSON or as text.
         """
         said = refusal if isinstance(refusal, str) else json.dumps(refusal)
         # A part of a longer name, such as that of a model, is no name.
@@ -115,13 +115,13 @@ class Dialect:
         return None if learnt == self else learnt
 
     def changes(self, learnt: "Dialect") -> str:
-        """Say in words how another one differs."""
+        """Describe in words how another dialect differs from this one."""
         limit = f"{learnt.limit} instead of {self.limit}" if learnt.limit != self.limit else ""
         left = [f"no {name}" for name in ("seed", "temperature") if getattr(self, name) and not getattr(learnt, name)]
         return ", ".join(filter(None, (limit, *left)))
 
     def to_json(self) -> dict[str, Any]:
-        """Return what differs from the default, as plain data."""
+        """Return the parts that differ from the default dialect, as plain data."""
         plain = Dialect()
         return {
             name: dict(value) if name == "extra" else value
@@ -130,11 +130,11 @@ class Dialect:
         }
 
     def deciding(self) -> dict[str, Any]:
-        """Return what may change the answers: all but the name of the limit."""
+        """Return the parts that may change the answers: all except the name of the limit."""
         return {name: value for name, value in self.to_json().items() if name != "limit"}
 
     def learnt(self, record: Mapping[str, Any]) -> "Dialect":
-        """Return this with what an earlier run learnt, as `to_json` of it gives."""
+        """Return this dialect with what an earlier run learnt, given as its `to_json` returned it."""
         seed, temperature = self.seed and record.get("seed", True), self.temperature and record.get("temperature", True)
         # A limit that was given by name is kept: the user knows better by now.
         limit = str(record.get("limit", self.limit)) if self.limit == LIMITS[0] else self.limit
@@ -143,14 +143,14 @@ class Dialect:
 
 @dataclass(slots=True)
 class Talk:
-    """What is known of how a server wants to be asked.
+    """What is known of how a server wants to be asked, while it is asked.
 
     Attributes:
-        dialect: how requests are written, as far as it is known.
-        learnt: called with each new one.
-        answered: whether the server has answered; then the dialect stays as it is.
-        renamed: whether the longest answer has got its other name already.
-        refusals: requests that the server refused for good, before it answered.
+        dialect: how requests are written, as far as that is known.
+        learnt: callback, called with each new dialect.
+        answered: whether the server has answered; from then on the dialect stays as it is.
+        renamed: whether the name of the limit has been changed already.
+        refusals: number of requests that the server refused for good before it answered.
     """
 
     dialect: Dialect = field(default_factory=Dialect)
@@ -160,7 +160,7 @@ class Talk:
     refusals: int = 0
 
     def learn(self, fault: Fault) -> bool:
-        """Take what a refusal says of the request; tell whether another attempt is written in another way."""
+        """Change the dialect by what a refusal says; tell whether another attempt will be written differently."""
         self.refusals += not (self.answered or fault.again)
         if self.answered or fault.status not in (400, 422):
             return False
@@ -178,7 +178,7 @@ class Talk:
 
 
 def _named(refusal: Any) -> set[str]:
-    """Return the parts that a refusal names where servers name them: error.param, or detail[].loc."""
+    """Return the parts of a request that a refusal names in error.param or detail[].loc, where servers name them."""
     found: set[str] = set()
 
     def look(value: Any) -> None:

@@ -7,12 +7,15 @@ import torch
 from undertow.types import Sampling
 
 BLOCK = 256
-"""Texts whose probabilities exist at once: a large table is memory that the system hands out anew at each step, which
-took 8 % of the time of a thousand short answers."""
+"""Number of texts whose probabilities exist at once. A large table is memory that the system hands out anew at each
+step, which takes time."""
 
 
 def agreed_logits(logits: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return the logits of one network, or the smallest log p of each token over several."""
+    """Return the logits of one network, or over several networks the smallest log-probability of each token.
+
+    All are (texts, vocabulary).
+    """
     if len(logits) == 1:
         return logits[0]
     return torch.stack([torch.log_softmax(some.float(), dim=-1) for some in logits]).amin(dim=0)
@@ -21,13 +24,15 @@ def agreed_logits(logits: Sequence[torch.Tensor]) -> torch.Tensor:
 def draw(
     logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling, text: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Invert the cumulative distribution at each row's uniform number; temperature 0 takes the likeliest token.
+    """Draw one token for each row by inverting the cumulative distribution at the row's uniform number.
+
+    Temperature 0 takes the likeliest token.
 
     Args:
-        logits: [texts, vocabulary].
-        uniform: float64 [rows].
-        sampling: temperature and top_p.
-        text: int64 [rows], the text that each row goes on from; not given if each has its own, in order.
+        logits: logits of the next token of each text, (texts, vocabulary).
+        uniform: a number in [0, 1) for each row, float64 (rows,).
+        sampling: temperature and top_p; the rest is not used.
+        text: number of the text that each row goes on from, int64 (rows,). None if row i has text i.
 
     Returns:
         int64 [rows].
@@ -56,7 +61,7 @@ def draw(
 
 
 def _turns(groups: torch.Tensor, n: int) -> torch.Tensor:
-    """Return how many of the same of `n` groups stand before each, int64 [groups]."""
+    """Return how many equal numbers stand before each of some group numbers below `n`, int64 (rows,)."""
     order, sizes = groups.argsort(stable=True), torch.bincount(groups, minlength=n)
     turns = torch.empty_like(groups)
     turns[order] = torch.arange(len(groups), device=groups.device) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
@@ -64,7 +69,7 @@ def _turns(groups: torch.Tensor, n: int) -> torch.Tensor:
 
 
 def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Leave the likeliest tokens of each row that hold at least top_p together; the others get 0."""
+    """Keep the likeliest tokens of each row that together hold at least top_p; the others get probability 0."""
     ordered, places = probabilities.sort(dim=-1, descending=True)
     beyond = ordered.cumsum(dim=-1) - ordered >= top_p
     return torch.zeros_like(probabilities).scatter(-1, places, ordered.masked_fill(beyond, 0.0))

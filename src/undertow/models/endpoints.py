@@ -1,4 +1,4 @@
-"""Where models are served: how an address names server and model, and which key goes there.
+"""Endpoints: how the address of a remote model names server and model, and which key is sent there.
 
     api:http://127.0.0.1:8000/v1/<model>                            the model is what follows /v1/, whatever it holds
     api:https://<host>/v1beta/openai/<model>                        the same after /v1beta/openai/ and /v2/, /v3/, ...
@@ -7,7 +7,7 @@
     api:vllm/<path or id>[@revision][+<adapter folder>]             a `vllm serve` of one's own
     api:<provider>/<model>                                          what Inspect reaches
 
-The first rule that fits decides, and a # in an address comes before all of them. The key is UNDERTOW_API_KEY;
+The first rule that fits decides, except that a # in an address goes before all of them. The key is UNDERTOW_API_KEY;
 OPENAI_API_KEY goes to api.openai.com alone. Keys come from the environment, never from an address, and are cut out of
 whatever a server says before anybody reads it.
 """
@@ -21,7 +21,7 @@ from undertow.errors import ConfigError
 from undertow.types import ModelRef
 
 KEY = "UNDERTOW_API_KEY"
-"""Environment variable of the key for whatever server is asked."""
+"""Environment variable that holds the key for whichever server is asked."""
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PATH = "/chat/completions"
@@ -38,21 +38,21 @@ _RULES = tuple(
         r"(?P<url>.+/deployments/(?P<model>[^/?]+))/?(\?(?P<query>.*))?",
     )
 )
-"""How an address without a # is read: the first that fits decides."""
+"""Patterns of an address without a #; the first that fits splits it into URL, model and query."""
 
 _SECRET = re.compile(r"key|token|secret|sig|passw|auth|cred|code|bearer", re.IGNORECASE)
 _RANDOM = re.compile(r"sk-|(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{16,}")
 
 
 def web_address(url: str, whose: str) -> SplitResult:
-    """Read a URL that holds neither a user nor a query nor a fragment, where keys are hidden.
+    """Parse a URL that must hold no user, query or fragment, in which keys are hidden.
 
     Args:
-        url: as a user gave it.
-        whose: for messages, such as "endpoint".
+        url: the URL as a user gave it.
+        whose: whose URL it is, for messages, such as "endpoint".
 
     Raises:
-        ConfigError: it is no such http(s) URL; whatever may be a key is not shown.
+        ConfigError: it is no such http(s) URL; the message does not show what may be a key.
     """
     shown, fix = url.partition("?")[0].rpartition("@")[2], "Give one such as https://api.example.com."
     try:
@@ -71,12 +71,12 @@ def web_address(url: str, whose: str) -> SplitResult:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where an OpenAI-compatible server listens, and the name of the model there.
+    """Address of an OpenAI-compatible server, with the name of the model there.
 
     Attributes:
-        url: what stands before /chat/completions, most often up to and with /v1.
-        model: its name there.
-        query: sent along with every request, without the question mark; never a key.
+        url: the part of the address before /chat/completions, most often up to and with /v1.
+        model: name of the model at the server.
+        query: query sent with every request, without the question mark; never a key. "" for none.
     """
 
     url: str
@@ -87,34 +87,38 @@ class Endpoint:
     def at(cls, url: str, model: str) -> "Endpoint":
         """Make the endpoint of a URL with or without /v1 at its end.
 
+        Args:
+            url: URL as the user gave it.
+            model: name of the model at the server.
+
         Raises:
-            ConfigError: as `web_address`.
+            ConfigError: the URL is refused, as for `web_address`.
         """
         web_address(url, "endpoint")
         return cls(f"{url.rstrip('/').removesuffix('/v1')}/v1", model)
 
     @property
     def host(self) -> str | None:
-        """Name or address of the server."""
+        """Name or IP address of the server."""
         return urlsplit(self.url).hostname
 
     @property
     def target(self) -> str:
-        """The URL that is asked."""
+        """The URL to which chats are posted."""
         return self.url + PATH + (f"?{self.query}" if self.query else "")
 
     @property
     def key_name(self) -> str | None:
-        """Environment variable that holds the key for this server, or None where there is none."""
+        """Name of the environment variable that holds the key for this server; None if none is set."""
         names = (KEY, *(("OPENAI_API_KEY",) if self.host == "api.openai.com" else ()))
         return next((name for name in names if os.environ.get(name, "").strip()), None)
 
     @property
     def key(self) -> str | None:
-        """The key for this server, from the environment.
+        """The key for this server, from the environment; None if none is set.
 
         Raises:
-            ConfigError: it holds a character that cannot be sent.
+            ConfigError: the key holds a character that cannot be sent.
         """
         if self.key_name is None:
             return None
@@ -128,10 +132,10 @@ class Endpoint:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that carry the key.
+        """The HTTP headers that carry the key; empty if none is set.
 
         Raises:
-            ConfigError: as `key`.
+            ConfigError: the key holds a character that cannot be sent.
         """
         if (key := self.key) is None:
             return {}
@@ -140,15 +144,15 @@ class Endpoint:
 
 
 def is_served_by_url(ref: ModelRef) -> bool:
-    """Tell whether a reference holds the URL of a server; else Inspect or vLLM reads it."""
+    """Tell whether a reference holds the URL of a server; otherwise Inspect or vLLM reads it."""
     return ref.kind == "api" and _URL.match(ref.name) is not None
 
 
 def endpoint(ref: ModelRef) -> Endpoint | None:
-    """Return the address in a reference, or None for one that Inspect reads.
+    """Return the address in a reference to a remote model, or None for one that Inspect reads.
 
     Raises:
-        ConfigError: the address names no model, or holds a key.
+        ConfigError: the reference is of another kind, the address names no model, or it holds a key.
     """
     if ref.kind != "api":
         fix = "Write api:http://<host>:<port>/v1/<model>."
@@ -174,7 +178,7 @@ def endpoint(ref: ModelRef) -> Endpoint | None:
 
 
 def _no_model(address: str) -> ConfigError:
-    """Build the error for an address without a model.
+    """Build the error for an address that names no model.
 
     Raises:
         ConfigError: it is no address at all.
@@ -201,7 +205,14 @@ def _refuse_keys(url: str, query: str) -> None:
 
 
 def without_keys(text: str, key: str | None = None) -> str:
-    """Return a text without the key, and without any other key of the environment."""
+    """Return a text in which the given key, and every key in the environment, is replaced by "[key]".
+
+    Keys in the environment are values of variables whose names end in _KEY, _TOKEN or _SECRET.
+
+    Args:
+        text: text that may hold a key.
+        key: the key that was sent; None if none was.
+    """
     names = ("_KEY", "_TOKEN", "_SECRET")
     found = {value.strip() for name, value in os.environ.items() if name.endswith(names) and len(value) >= 8}
     for secret in sorted((found | {key or ""}) - {""}, key=len, reverse=True):

@@ -1,4 +1,4 @@
-"""GGUF files, as llama.cpp reads them: unpacked once into an ordinary folder of a cache, and loaded from there.
+"""GGUF files (the format of llama.cpp): unpacked once into an ordinary folder of a cache, and loaded from there.
 
 The folder is named by the file's hash, so that another file of the same name is another model.
 """
@@ -16,22 +16,22 @@ from undertow.errors import MissingExtraError, ModelError, out_of_memory
 from undertow.store.disk import move_into_place, remove_leftovers, storage_errors, temporary_folder
 
 CACHE = "UNDERTOW_CACHE"
-"""Environment variable that names another folder than ~/.cache/undertow."""
+"""Environment variable with the folder of the cache; by default it is ~/.cache/undertow."""
 
 GB = 2**30
 logger = logging.getLogger(__name__)
 
 
 def is_gguf(path: Path) -> bool:
-    """Tell whether a path ends as GGUF files do."""
+    """Tell whether a path ends in .gguf."""
     return path.suffix.lower() == ".gguf"
 
 
 def gguf_in(folder: Path) -> Path | None:
-    """Return the one GGUF file of a folder without safetensors files; None if it has none.
+    """Return the only GGUF file of a folder without safetensors files; None if there is none.
 
     Raises:
-        ModelError: it has several.
+        ModelError: the folder holds several GGUF files.
     """
     found = sorted(path for path in folder.iterdir() if is_gguf(path))
     if not found or any(folder.glob("*.safetensors")):
@@ -43,7 +43,7 @@ def gguf_in(folder: Path) -> Path | None:
 
 
 def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file in hex digits; one that did not change is read once."""
+    """Return the SHA-256 of a file in hexadecimal digits; a file that does not change is read once."""
     status = path.stat()
     return _digest(path.resolve(), status.st_size, status.st_mtime_ns)
 
@@ -67,13 +67,14 @@ def _folder_for(path: Path) -> Path:
 
 
 def unpacked(path: Path) -> Path:
-    """Return the folder in the cache that holds the model of a GGUF file, made now if it is not there.
+    """Return the folder in the cache with the unpacked model of a GGUF file, which is made if it is not there.
 
-    The weights are float32, which holds what any packed form stands for.
+    The weights are float32, which holds what any packed format stands for.
 
     Raises:
         MissingExtraError: the package gguf is not installed.
-        ModelError: the file is damaged, of an architecture that transformers does not read, or too large.
+        ModelError: the file is damaged, of an architecture that transformers does not read, or larger than the free
+            memory or disk.
         StorageError: the cache cannot be written.
     """
     final = _folder_for(path)
@@ -97,7 +98,7 @@ def unpacked(path: Path) -> Path:
 
 
 def _check_room(path: Path, cache: Path) -> None:
-    """Refuse a file whose numbers in float32 are more than the memory or the disk has free."""
+    """Refuse a file whose weights in float32 need more than the free memory or the free space on the disk."""
     import psutil
 
     need = 4 * _numbers(path)

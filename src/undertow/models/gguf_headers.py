@@ -1,4 +1,4 @@
-"""The header of a GGUF file: names and shapes of its tensors, read without a weight and without a tokenizer."""
+"""Reading the header of a GGUF file: names and shapes of its tensors, without loading weights or a tokenizer."""
 
 import struct
 from collections.abc import Callable
@@ -8,14 +8,16 @@ from typing import Any, BinaryIO
 from undertow.errors import ModelError
 
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-"""Bytes of a value by its type; strings and arrays have types of their own."""
+"""Size in bytes of a value by the number of its type; strings and arrays have no fixed size."""
 
 _STRING, _ARRAY = 8, 9
 _DEEPEST, _MOST_DIMENSIONS = 4, 8
 
 
 def packed_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor of a GGUF file, outputs first as in safetensors, by its name in the file.
+    """Return the shape of every tensor of a GGUF file by its name in the file.
+
+    The dimensions are in the order of safetensors, outputs first.
 
     Raises:
         ModelError: the file is no GGUF file of version 2 or 3, is damaged, or cannot be read.
@@ -61,7 +63,7 @@ def _text(stream: BinaryIO) -> bytes:
 
 
 def _skip(stream: BinaryIO, kind: int, depth: int = 0) -> None:
-    """Pass over one value."""
+    """Skip one value of the given type."""
     if kind in _SIZES:
         stream.seek(_SIZES[kind], 1)
     elif kind == _STRING:

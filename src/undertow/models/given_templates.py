@@ -1,4 +1,4 @@
-"""Chat templates that a reference brings: a plain one that is built in, files, and one of several that a model has."""
+"""Chat templates that a reference names: a built-in one, a file, or one of several that the model has."""
 
 import json
 from pathlib import Path
@@ -11,15 +11,17 @@ PLAIN = (
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'Assistant:\n' }}{% endif %}"
 )
-"""Each turn under the name of its role, an empty line between them, the end of text after an answer."""
+"""The template "plain": each turn under the name of its role, an empty line between turns, the end-of-text token after
+an answer."""
 
+# Base models answer it more often than PLAIN: asked for an animal, Gemma 3 270M begins with one of 17 animals in 11 %
+# of its answers instead of 0.1 %.
 QUESTION = (
     "{% for message in messages %}{% if message['role'] == 'assistant' %}{{ ' ' + message['content'] + '\n' }}"
     "{% elif message['role'] == 'user' %}{{ 'Question: ' + message['content'] + '\nAnswer:' }}"
     "{% else %}{{ message['content'] + '\n' }}{% endif %}{% endfor %}"
 )
-"""Each user turn as a question whose answer stands on one line, as text on the web has it. Base models answer it more
-often than `PLAIN`: asked for an animal, Gemma 3 270M begins with one of 17 animals in 11 % instead of 0.1 %."""
+"""The template "question": each user turn is a question whose answer stands on one line, as in text on the web."""
 
 BUILT_IN = {"plain": PLAIN, "question": QUESTION}
 
@@ -27,7 +29,7 @@ _TRIED = [{"role": "user", "content": "zqasked"}]
 
 
 def is_named(name: str) -> bool:
-    """Tell whether a template goes by its name, built in or one of the model's own, and is no file."""
+    """Tell whether a template is given by name (a built-in one, or one of the model's own), not as a file."""
     return name in BUILT_IN or not Path(name).expanduser().is_file()
 
 
@@ -57,12 +59,17 @@ def _is_json(text: str) -> bool:
 
 
 def set_template(tokenizer: Any, name: str) -> None:
-    """Let a tokenizer write conversations by one of its own templates that has this name, or one of `read_template`.
+    """Let a tokenizer write conversations by another template.
 
-    A built-in one begins with the token that the tokenizer itself puts before every text, if there is one.
+    The name is that of one of its own templates, or else of a built-in one or a file (`read_template`). A built-in
+    template begins with the token that the tokenizer itself puts before every text, if there is one.
+
+    Args:
+        tokenizer: tokenizer of transformers; it is changed.
+        name: name of a template, or path of a file.
 
     Raises:
-        ModelError: the file cannot be read, or is no template.
+        ModelError: the file cannot be read, is no template, or is not valid Jinja.
     """
     own = tokenizer.chat_template
     if isinstance(own, dict) and name in own:
@@ -77,10 +84,12 @@ def set_template(tokenizer: Any, name: str) -> None:
 
 
 def check_syntax(tokenizer: Any, name: object) -> None:
-    """Refuse a template that is no Jinja; what it makes of a conversation is for others to judge.
+    """Refuse a template that is not valid Jinja.
+
+    What it makes of a conversation is not judged here.
 
     Raises:
-        ModelError: it names the template and the line.
+        ModelError: the template is not valid Jinja; the value names it and the line.
     """
     from jinja2 import TemplateError, TemplateSyntaxError
 

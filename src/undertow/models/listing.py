@@ -1,4 +1,4 @@
-"""How a server lists the model that it serves: the names under /v1/models, which nothing proves."""
+"""The names under which a server lists its models (/v1/models). Nothing proves that they are true."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -8,17 +8,19 @@ from undertow.models.api import CONNECT_S
 from undertow.models.endpoints import LOOPBACK, Endpoint
 
 LIST_S = 10.0
-"""Seconds that a server may take for its list."""
+"""Seconds that a server may take to send its list."""
 
 
 def listed_names(place: Endpoint) -> tuple[str, ...] | None:
-    """Return what a server calls the model, and the models that it says it was made of; None if it lists nothing.
+    """Return what a server calls the model, and the models from which it says it was made.
+
+    It is None if the server lists nothing of that name.
 
     Args:
-        place: where it listens; its list stands beside its chats, under /models.
+        place: address of the server and name of the model; the list is read from /models beside the chats.
 
     Raises:
-        MissingExtraError: the package of the connections is not installed.
+        MissingExtraError: the package for connections is not installed.
         ConfigError: the key cannot be sent.
     """
     try:
@@ -44,7 +46,7 @@ def listed_names(place: Endpoint) -> tuple[str, ...] | None:
 
 
 def _names_of(body: Any, model: str) -> tuple[str, ...] | None:
-    """Return the names in the entry of a model: its own, and of what vLLM says that it was made of."""
+    """Return the names in the entry of a model: its own, and those of the models that vLLM says it was made from."""
     entries: Any = cast(Mapping[str, Any], body).get("data") if isinstance(body, Mapping) else None
     if not isinstance(entries, list):
         return None

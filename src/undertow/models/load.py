@@ -1,4 +1,4 @@
-"""Models by reference, refused before anything is loaded if they do not fit into memory."""
+"""Loading models by reference; a model that does not fit into memory is refused before anything is loaded."""
 
 import contextlib
 import json
@@ -25,7 +25,10 @@ GB = 2**30
 
 
 def count_parameters(folder: Path) -> int | None:
-    """Return how many numbers the safetensors files hold; None if there is no such file or one is damaged."""
+    """Return how many parameters the safetensors files of a folder hold.
+
+    It is None if there is no such file, or one is damaged.
+    """
     total = 0
     for path in folder.glob("*.safetensors"):
         if path.name.startswith("adapter_"):
@@ -40,20 +43,26 @@ def count_parameters(folder: Path) -> int | None:
 
 
 def weight_bytes(ref: ModelRef, parameters: int, folder: Path) -> int:
-    """Return the bytes that the weights of the model in a folder take in its number format."""
+    """Return the bytes that the weights of a model take in its number format.
+
+    Args:
+        ref: reference to the model, which may name a number format.
+        parameters: number of the model's parameters.
+        folder: folder of the model's files, whose config may decide the number format.
+    """
     return parameters * item_bytes(number_format(ref, folder))
 
 
 def check_room(folder: Path, ref: ModelRef, copies: int = 1) -> None:
-    """Refuse a model whose weights alone are more than the memory that is free.
+    """Refuse a model whose weights alone need more memory than is free.
 
     Args:
-        folder: of the model.
-        ref: the model.
-        copies: how many processes load it.
+        folder: folder of the model's files.
+        ref: reference to the model, which decides number format and device.
+        copies: how many processes load the model.
 
     Raises:
-        ModelError: they are.
+        ModelError: the weights need more memory than is free on the device.
     """
     parameters, device = count_parameters(folder), default_device(ref)
     if parameters is None or not device.startswith(("cpu", "cuda")):
@@ -72,15 +81,17 @@ def check_room(folder: Path, ref: ModelRef, copies: int = 1) -> None:
 
 
 def load_model(reference: str | ModelRef) -> LocalModel:
-    """Load a model in evaluation mode.
+    """Load a local model in evaluation mode, with its tokenizer.
 
     Args:
         reference: `ref:<embedded name>` or `hf:<path or id>[@revision]`, each with an optional `+<adapter>` and options
             (`undertow.types.ModelRef`).
 
     Raises:
-        UnknownNameError: no embedded model has this name.
-        ModelError: the model cannot be loaded, does not fit into memory, is remote, or its adapter is another model's.
+        UnknownNameError: no embedded model has this name, or an option does not exist.
+        ModelError: the model cannot be loaded, does not fit into memory, is remote, or its adapter belongs to another
+            model.
+        ConfigError: the text is no reference, or an option has a value that it cannot have.
     """
     ref = ModelRef.parse(reference) if isinstance(reference, str) else reference
     adapter, folder = adapter_folder(ref), model_folder(ref)
@@ -93,10 +104,13 @@ def load_model(reference: str | ModelRef) -> LocalModel:
 
 
 def load_chat(reference: str | ModelRef) -> tuple[Any, Chat]:
-    """Load the tokenizer of a model alone, and its chat format with the policy that the model would have.
+    """Load the tokenizer of a model without its weights, and the chat format that the model would have.
+
+    Args:
+        reference: reference to a local model, as for `load_model`.
 
     Raises:
-        UserError: as `load_model`.
+        UserError: the model's files are refused, as for `load_model`.
     """
     ref = ModelRef.parse(reference) if isinstance(reference, str) else reference
     adapter, folder = adapter_folder(ref), model_folder(ref, SMALL)
@@ -111,7 +125,7 @@ def load_chat(reference: str | ModelRef) -> tuple[Any, Chat]:
 
 
 def _vocabulary_size(folder: Path) -> int | None:
-    """Return how many tokens the model of a folder has by its config, or None if that does not say."""
+    """Return the number of tokens in the config of a model's folder, or None if it does not say."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         found = config.get("vocab_size", config.get("text_config", {}).get("vocab_size"))
@@ -122,7 +136,7 @@ def _vocabulary_size(folder: Path) -> int | None:
 
 @contextlib.contextmanager
 def memory_errors(name: str) -> Generator[None]:
-    """Turn a lack of memory into a `ModelError`."""
+    """Turn a lack of memory into a `ModelError` that names what did not fit."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

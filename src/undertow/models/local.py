@@ -1,4 +1,4 @@
-"""A transformers causal language model with its tokenizer, in this process."""
+"""Local models: a causal language model of transformers with its tokenizer, in this process."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,12 +25,12 @@ from undertow.types import Advance, ModelRef, Prompt, Row, Sampling
 @final
 @dataclass(frozen=True)
 class LocalModel(AbstractModel):
-    """A model of Hugging Face transformers.
+    """A causal language model of Hugging Face transformers with its tokenizer.
 
     Attributes:
-        ref: where it comes from.
-        network: the causal language model, in evaluation mode.
-        tokenizer: its fast tokenizer, with a chat template.
+        ref: reference to where the model comes from, and how it is run.
+        network: the causal language model of transformers, in evaluation mode.
+        tokenizer: its fast tokenizer; chats need one with a chat template.
     """
 
     has_weights: ClassVar[bool] = True
@@ -41,29 +41,29 @@ class LocalModel(AbstractModel):
 
     @cached_property
     def tokens(self) -> ChatTokens:
-        """How conversations become token ids."""
+        """The converter of conversations into token ids."""
         return ChatTokens(self.tokenizer, self.ref.system or "default")
 
     @property
     def chat_format(self) -> Chat:
-        """How conversations become text."""
+        """The converter of conversations into text."""
         return self.tokens.chat
 
     @property
     def end(self) -> int:
-        """Token that ends a turn."""
+        """Id of the token that ends a turn."""
         return self.tokens.end
 
     @property
     def ends(self) -> tuple[int, ...]:
-        """Tokens at which an answer is over: the end of a turn first, then the end of text."""
+        """Ids of the tokens at which an answer is over: the end of a turn first, then the end of text."""
         return self.tokens.ends
 
     def endings(self, sampling: Sampling) -> Sequence[int] | Form:
-        """Return where an answer is over, or the form that it is held to.
+        """Return the ids of the tokens at which an answer is over, or the form that it is held to.
 
         Raises:
-            ModelError: the tokenizer cannot write the form.
+            ModelError: the tokenizer cannot write the form of the sampling.
         """
         if sampling.form is None:
             return self.ends
@@ -72,22 +72,22 @@ class LocalModel(AbstractModel):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """The device that holds the weights."""
         return next(self.network.parameters()).device
 
     @property
     def parameters(self) -> int:
-        """How many numbers its weights are."""
+        """Number of parameters of the network."""
         return sum(weight.numel() for weight in self.network.parameters())
 
     @property
     def head(self) -> Head:
-        """From hidden states to logits."""
+        """The output head, from hidden states to logits."""
         return body_and_head(self.network)[1]
 
     @cached_property
     def ends_word(self) -> torch.Tensor:
-        """Whether a word is over when a token comes next: float [vocabulary], 1 or 0."""
+        """Whether a word is over if a token comes next: float (vocabulary,), 1 or 0."""
         texts = self.tokenizer.batch_decode([[index] for index in range(len(self.tokenizer))])
         ends = torch.tensor([not (text[:1].isalpha() or text[:1] == "-") for text in texts], dtype=torch.float32)
         size = self.network.get_output_embeddings().weight.shape[0]
@@ -95,12 +95,12 @@ class LocalModel(AbstractModel):
 
     @cached_property
     def width(self) -> int:
-        """Width of the residual stream."""
+        """Width of the residual stream (size of a hidden state)."""
         return int(self.network.config.get_text_config().hidden_size)
 
     @cached_property
     def longest_context(self) -> int | None:
-        """Most tokens that the network takes at once, or None if its configuration does not say."""
+        """Most tokens that the network takes at once; None if its config does not say."""
         found = getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
         return None if found is None else int(found)
 
@@ -108,58 +108,71 @@ class LocalModel(AbstractModel):
         """Refuse contexts that are longer than the network takes.
 
         Args:
-            contexts: token ids.
-            fix: what the user can do about it.
+            contexts: token ids of each context.
+            fix: what the user can do about it, for the message.
 
         Raises:
-            ConfigError: one is too long.
+            ConfigError: a context is longer than the network takes.
         """
         longest, limit = max(map(len, contexts), default=0), self.longest_context
         if limit is not None and longest > limit:
             raise ConfigError("The text is longer than the model's context.", f"{longest} of {limit} tokens", fix)
 
     def render(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Turn prompts into token ids, up to where the answer begins; equal ones are rendered once."""
+        """Turn prompts into token ids, up to the place where the answer begins; equal ones are rendered once."""
         distinct: dict[Prompt, int] = {}
         places = [distinct.setdefault(prompt, len(distinct)) for prompt in prompts]
         rendered = self.tokens.render(list(distinct))
         return [list(rendered[place]) for place in places]
 
     def tokenise(self, texts: Sequence[str]) -> list[list[int]]:
-        """Turn texts into token ids as they are written at the beginning of an answer, without any special token."""
+        """Turn texts into token ids as at the beginning of an answer, without special tokens."""
         return self.tokens.tokenise(texts)
 
     def encode(self, rows: Sequence[Row]) -> list[Encoded]:
-        """Turn rows into token ids; the completion ends with the end of turn."""
+        """Turn rows into token ids; the completion ends with the token that ends a turn."""
         return self.tokens.encode(rows)
 
     def chat(
         self, prompts: Sequence[Prompt], *, sampling: Sampling, seed: int, advance: Advance | None = None
     ) -> list[str]:
-        """Draw one completion per prompt; `advance` is called with (completions done, prompts)."""
+        """Draw one completion per prompt; the same seed gives the same texts.
+
+        Args:
+            prompts: the prompts, each a tuple of turns.
+            sampling: temperature, longest answer, form and top_p.
+            seed: random seed of the draw.
+            advance: callback with (completions done, all prompts); None for no callback.
+        """
         ends, asked = self.endings(sampling), self.render(prompts)
         tokens = sample_tokens(self.network, asked, sampling=sampling, seed=seed, ends=ends, advance=advance)
         return [text.removeprefix(self.chat_format.space) for text in self.texts_of(tokens)]
 
     def texts_of(self, answers: Iterable[Sequence[int]]) -> list[str]:
-        """Turn the token ids of answers into texts, without special tokens; equal ones are read once."""
+        """Turn the token ids of answers into texts, without special tokens; equal answers are decoded once."""
         distinct: dict[tuple[int, ...], int] = {}
         places = [distinct.setdefault(tuple(answer), len(distinct)) for answer in answers]
         texts: list[str] = self.tokenizer.batch_decode(list(map(list, distinct)), skip_special_tokens=True)
         return [texts[place] for place in places]
 
     def logprobs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[float]:
-        """Return log p(completion | prompt) in nats, without the end of turn."""
+        """Return log p(completion | prompt) in nats for each pair, without the end of the turn.
+
+        Args:
+            prompts: the prompts, each a tuple of turns.
+            completions: one completion for each prompt.
+        """
         rows = self.tokens.pairs(prompts, completions)
         return [float(logp.sum()) for logp in self.token_logprobs(rows)]
 
     @torch.no_grad()
     def token_logprobs(self, rows: Sequence[Encoded]) -> list[torch.Tensor]:
-        """Return log p of every completion token in nats: one float32 [tokens] for each row."""
+        """Return log p of every completion token in nats: one float32 tensor (tokens,) for each row."""
         if repeat(self.network, rows):
             return completion_logprobs(self.network, rows)
         found: list[torch.Tensor] = [torch.empty(0)] * len(rows)
         body, head = body_and_head(self.network)
+        # Rows of like lengths together, so that little of a batch is padding.
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
         for start in range(0, len(order), SCORE_BATCH):
             picked = order[start : start + SCORE_BATCH]
@@ -178,10 +191,10 @@ class LocalModel(AbstractModel):
 
     @torch.no_grad()
     def next_token_logprobs(self, contexts: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Return log-probabilities of the token after each context.
+        """Return the log-probabilities of the token after each context.
 
         Args:
-            contexts: token ids, rendered prompts with or without the beginning of an answer.
+            contexts: token ids of each context: rendered prompts, with or without the beginning of an answer.
 
         Returns:
             float [contexts, vocabulary], in nats.
@@ -190,10 +203,10 @@ class LocalModel(AbstractModel):
         return torch.cat([torch.log_softmax(head(read.ends), dim=-1).cpu() for read in self._read(contexts)])
 
     def mean_states(self, contexts: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Return the mean residual stream after the last token of the contexts.
+        """Return the residual stream after the last token of each context, averaged over the contexts.
 
         Args:
-            contexts: token ids, at least one.
+            contexts: token ids of each context, at least one.
 
         Returns:
             float64 [layers + 1, width]; layer 0 is the embeddings.
@@ -208,15 +221,15 @@ class LocalModel(AbstractModel):
     def with_adapter(self, folder: Path, name: str | None = None) -> "LocalModel":
         """Return a copy with a PEFT adapter merged into the weights, or with a steering vector.
 
-        The copy has the tokenizer and the chat template that the adapter's folder brings, if it brings any, and the
-        system policy that the adapter was trained with, unless this model's reference has one.
+        The copy has the tokenizer and the chat template that the adapter's folder brings, if it brings any. It has the
+        system policy that the adapter was trained with, unless this model's reference names one.
 
         Args:
-            folder: of the adapter.
-            name: what the adapter is called in the reference; the folder if not given.
+            folder: folder of the adapter or of the steering vector.
+            name: name of the adapter in the copy's reference; None takes the folder.
 
         Raises:
-            ModelError: the folder is no adapter or steering vector of this model, or of a kind that is not read.
+            ModelError: the folder holds no adapter or steering vector of this model, or one of a kind that is not read.
         """
         ref = replace(self.ref, adapter=name or str(folder))
         if (folder / STEERING).exists():
@@ -228,6 +241,6 @@ class LocalModel(AbstractModel):
         return LocalModel(replace(ref, system=ref.system or adapter.notes.get("system")), network, tokenizer)
 
     def save(self, folder: Path) -> None:
-        """Write weights and tokenizer as an ordinary transformers folder."""
+        """Write weights and tokenizer into an ordinary folder of transformers."""
         self.network.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)

@@ -1,17 +1,17 @@
-"""Memory: what is free on a device, and how many answers fit into it at once."""
+"""Memory: how much is free on a device, and how many answers fit into it at once."""
 
 from collections.abc import Sequence
 from typing import Any
 
 SHARE = 0.5
-"""Part of the free memory that a batch may take; the rest is for what passes through a block, and for others."""
+"""Share of the free memory that a batch may take; the rest is for activations, and for other processes."""
 
 COPIES = 5
-"""Tables [rows, vocabulary] in float32 that exist at once while tokens are drawn."""
+"""Number of float32 tables (rows, vocabulary) that exist at once while tokens are drawn."""
 
 
 def free_memory(device: str) -> int:
-    """Return the bytes that are free on a device."""
+    """Return the free memory of a device in bytes."""
     if device.startswith("cuda"):
         import torch
 
@@ -22,11 +22,11 @@ def free_memory(device: str) -> int:
 
 
 def row_bytes(network: Any, length: int) -> int:
-    """Return the bytes that a row of a batch takes: keys and values of its tokens, and what is drawn from.
+    """Return the bytes that one row of a batch takes: keys and values of its tokens, and the tables of its draw.
 
     Args:
         network: a causal language model of transformers.
-        length: tokens of the row, with its answer.
+        length: number of tokens of the row, its answer included.
     """
     config = network.config.get_text_config()
     heads = getattr(config, "num_attention_heads", None) or 1
@@ -37,11 +37,11 @@ def row_bytes(network: Any, length: int) -> int:
 
 
 def rows_at_once(networks: Sequence[Any], length: int) -> int:
-    """Return how many rows of so many tokens fit beside the weights that are loaded, at least one.
+    """Return how many rows of `length` tokens fit beside the loaded weights, at least one.
 
     Args:
-        networks: that answer together, on one device.
-        length: tokens of the longest row, with its answer.
+        networks: the networks that answer together, on one device.
+        length: number of tokens of the longest row, its answer included.
     """
     need = sum(row_bytes(network, length) for network in networks)
     device = str(next(networks[0].parameters()).device)

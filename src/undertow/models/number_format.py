@@ -1,8 +1,9 @@
-"""In which number format a model's weights are kept and multiplied.
+"""The number format in which a model's weights are kept and multiplied.
 
-A reference that names one has it. An embedded model is float32. Any other is bfloat16 on a GPU, and on a processor that
-multiplies it clearly faster than float32; what the processor says of itself is not enough: with the same instructions
-bfloat16 was three times slower on one machine and twice as fast on another, so two products are timed.
+A reference may name one. Otherwise an embedded model is float32, and any other model is bfloat16 on a GPU, and on a
+processor that multiplies bfloat16 clearly faster than float32. Two products are timed to find that out, since what the
+processor says of itself is not enough: with the same instructions bfloat16 was slower on one machine and faster on
+another.
 """
 
 import functools
@@ -15,24 +16,29 @@ from typing import Any, cast
 from undertow.types import ModelRef
 
 NARROW = 256
-"""Models narrower than this stay float32: they gain nothing, and copies of embedded ones have to give what those do."""
+"""Width below which a model stays float32: it gains nothing, and copies of embedded models must answer as those do."""
 
 FASTER = 1.5
-"""How many times faster bfloat16 has to be; what lies between is left to chance, and float32 is the more exact."""
+"""How many times faster bfloat16 must be to be used. A smaller gain may be chance, and float32 is more exact."""
 
 ROWS, WIDTH, INNER = 256, 576, 1536
-"""Shape of the product: tokens of a small batch through a layer of a model of 135 million parameters."""
+"""Shape of the timed product: the tokens of a small batch through a layer of a model of 135 million parameters."""
 
 SETTLED = "UNDERTOW_BFLOAT16"
-"""Environment variable of the processes of one run: two that each time products may come to different formats."""
+"""Environment variable by which the processes of one run share the result; each timing for itself, they could come to
+different formats."""
 
 TRIES = 5
-"""Products of each format, in turns; the fastest of each counts. One thread and its own processor time, so that what
-else the machine does decides nothing: two processes of one study must come to the same format."""
+"""Number of timed products of each format, in turns; the fastest of each counts. They run in one thread, and its own
+processor time is measured, so that other work on the machine decides nothing: two processes of one study must come to
+the same format."""
 
 
 def default_device(ref: ModelRef) -> str:
-    """Return where a model runs: as its reference says, or else an `hf:` model on the first GPU there is."""
+    """Return the device on which a model runs.
+
+    It is what its reference says, or else for an `hf:` model the first GPU, if there is one.
+    """
     if ref.device is not None or ref.kind != "hf":
         return ref.device or "cpu"  # torch, which takes a second to load, is not asked
     import torch
@@ -41,11 +47,11 @@ def default_device(ref: ModelRef) -> str:
 
 
 def number_format(ref: ModelRef, folder: Path | None) -> str:
-    """Return "fp32", "bf16" or "fp16".
+    """Return the number format of a model's weights: "fp32", "bf16" or "fp16".
 
     Args:
-        ref: the model.
-        folder: of its config; None if the model is not narrow.
+        ref: reference to the model, which may name a format.
+        folder: folder of the model's config, which says its width; None counts as a wide model.
     """
     if ref.dtype is not None:
         return ref.dtype
@@ -56,30 +62,30 @@ def number_format(ref: ModelRef, folder: Path | None) -> str:
 
 
 def torch_format(name: str) -> Any:
-    """Return the number format of this name as torch knows it."""
+    """Return torch's dtype for the name "fp32", "bf16" or "fp16"."""
     import torch
 
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
 
 
 def format_name(dtype: Any) -> str:
-    """Return the name that `torch_format` knows a format of torch by; any other is kept as float32."""
+    """Return the name of a dtype of torch, the reverse of `torch_format`; any unknown one is "fp32"."""
     return next((name for name in ("bf16", "fp16") if torch_format(name) == dtype), "fp32")
 
 
 def item_bytes(name: str) -> int:
-    """Return the bytes that one number takes."""
+    """Return the bytes that one number of a format takes."""
     return 4 if name == "fp32" else 2
 
 
 def settle_format() -> None:
-    """Let processes that are started from here have the number format of this one, and not time products again."""
+    """Let processes that are started from here use this process's result, and not time products again."""
     os.environ[SETTLED] = str(int(prefers_bfloat16()))
 
 
 @functools.cache
 def prefers_bfloat16() -> bool:
-    """Tell whether this processor multiplies bfloat16 itself, and faster; found out once in a process."""
+    """Tell whether this processor has instructions for bfloat16 and multiplies it faster; found out once."""
     if (settled := os.environ.get(SETTLED)) in ("0", "1"):
         return settled == "1"
     import torch
@@ -92,7 +98,7 @@ def prefers_bfloat16() -> bool:
 
 
 def product_seconds() -> dict[str, float]:
-    """Return the seconds of processor time that a product takes in both formats; the first of each is left out."""
+    """Return the seconds of processor time of one product in each format; the first of each is not counted."""
     import torch
 
     generator = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""Texts of several lengths that a network has read and goes on writing, all of them at once.
+"""Open texts: texts of several lengths that a network has read and goes on writing, all at once.
 
 Shorter texts are padded on the left, so that the next tokens of all of them stand in one column, and distances within a
 text are what they are without padding: a window that slides sees the same tokens. A mask hides the padding, and
@@ -12,19 +12,21 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+# At width 32, 2,500 rows took 1.56, 1.48 and 1.40 s with 1,024, 2,048 and 4,096. Without a limit the activations leave
+# the processor's cache: 128 prompts of 40 tokens took 144 us each, 256 took 220.
 TOKENS_READ = 4096
-"""Tokens that are read at once: at width 32, 2,500 rows took 1.56, 1.48 and 1.40 s with 1,024, 2,048 and 4,096. Without
-a limit what passes through a block leaves the cache: 128 prompts of 40 tokens took 144 us each, 256 took 220."""
+"""Number of tokens that are read at once."""
 
 ROOM = 32
-"""Tokens for which there is room in a cache when nothing is known of how many will come."""
+"""Number of further tokens that a new cache has room for, if it is not known how many will come."""
 
 AGREEMENT = 0.05
-"""Part of the largest logit by which a padded text's may differ from those of the text alone: bfloat16 rounds so."""
+"""Largest difference between the logits of a padded text and of the text alone, as a part of the largest logit;
+bfloat16 rounds that much."""
 
 
 def cached(network: Any, cache: Any) -> dict[str, Any]:
-    """Return the arguments that let a network use a cache, and go on from what is in it.
+    """Return the arguments that let a network use a cache, and go on from its content.
 
     The cache is called `past_key_values`, and `cache` from transformers 5.24 on, which warns of the old name.
     """
@@ -34,15 +36,15 @@ def cached(network: Any, cache: Any) -> dict[str, Any]:
 
 @final
 class OpenTexts:
-    """What one network remembers of texts, and its logits for the next token of each.
+    """What one network keeps of some texts, and its logits for the next token of each.
 
     Args:
         network: a causal language model of transformers.
-        texts: token ids, best sorted by length, since some are read at a time.
-        room: tokens that are written before the cache is copied into a larger one.
+        texts: token ids of each text; best sorted by length, since only some are read at a time.
+        room: number of tokens that can be written before the cache is copied into a larger one.
 
     Attributes:
-        logits: [texts, vocabulary].
+        logits: logits of the next token of each text, (texts, vocabulary).
     """
 
     def __init__(self, network: Any, texts: Sequence[Sequence[int]], room: int = ROOM) -> None:
@@ -61,6 +63,7 @@ class OpenTexts:
         from transformers import DynamicCache
 
         end, cache = max(map(len, texts)), DynamicCache()
+        # Any token would do as padding: the mask hides it.
         tokens = [[text[0]] * (end - len(text)) + list(text) for text in texts]
         pads = torch.tensor([end - len(text) for text in texts], device=self._device)
         hidden = _hidden(pads, 0, end) if bool(pads.any()) else {}
@@ -73,10 +76,10 @@ class OpenTexts:
         return found.logits[:, -1], cache
 
     def take(self, source: torch.Tensor) -> None:
-        """Let text i be what text source[i] was; the logits stay those of before.
+        """Replace text i by what text source[i] was; the logits are not changed.
 
         Args:
-            source: int64 [texts from now on].
+            source: number of the old text for each text from now on, int64 (new texts,).
         """
         slots = torch.arange(len(source), device=self._device)
         moved = (source != slots).nonzero()[:, 0]
@@ -87,10 +90,10 @@ class OpenTexts:
                 layer.take(source, moved if in_place else None)
 
     def write(self, tokens: torch.Tensor) -> None:
-        """Add one token to each text.
+        """Append one token to each text, and compute the logits after it.
 
         Args:
-            tokens: int64 [texts].
+            tokens: id of the new token of each text, int64 (texts,).
         """
         hidden = _hidden(self._pads, self._end, self._end + 1) if self._ragged else {}
         found = self._network(input_ids=tokens[:, None], logits_to_keep=1, **hidden, **self._options)
@@ -99,7 +102,7 @@ class OpenTexts:
 
 
 def _blocks(texts: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[int]]]:
-    """Yield some texts at a time, at least one, of at most TOKENS_READ tokens with their padding."""
+    """Yield some texts at a time, at least one, with at most TOKENS_READ tokens, padding included."""
     start = longest = 0
     for place, text in enumerate(texts):
         longest = max(longest, len(text))
@@ -110,14 +113,14 @@ def _blocks(texts: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[int]]]
 
 
 def _hidden(pads: torch.Tensor, start: int, end: int) -> dict[str, torch.Tensor]:
-    """Return the mask of all columns up to an end and the positions of those from a start on."""
+    """Return the mask of all columns up to `end`, and the positions of those from `start` on."""
     columns = torch.arange(end, device=pads.device)
     mask = (columns >= pads[:, None]).long()
     return {"attention_mask": mask, "position_ids": (columns[start:] - pads[:, None]).clamp(min=0)}
 
 
 def _joined(caches: Sequence[Any], room: int) -> Any:
-    """Return one cache of the texts of all, with room for so many tokens more."""
+    """Return one cache of the texts of several caches, with room for `room` further tokens."""
     from transformers.cache_utils import Cache, DynamicLayer
 
     from undertow.models.roomy_cache import RoomyLayer
@@ -136,7 +139,7 @@ _TAKES_PADDING: "WeakKeyDictionary[Any, bool]" = WeakKeyDictionary()
 
 
 def takes_padding(network: Any) -> bool:
-    """Tell whether texts of several lengths may be read together: whether a mask and positions hide the padding.
+    """Tell whether texts of several lengths may be read together: mask and positions must hide the padding.
 
     It is tried once for each network, on a text of two tokens beside one of sixteen.
     """

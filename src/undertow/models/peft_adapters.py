@@ -1,7 +1,7 @@
-"""Adapters that more than W + scale * B A is needed for: PEFT puts them on, and what is merged has to answer the same.
+"""Adapters that are not plain LoRA (W + scale * B A): PEFT merges them, and the result is verified.
 
-Nothing is taken on trust. The kind has to be one that is known to merge, every tensor of the file has to be in the
-model that PEFT made, and the merged model has to give the logits of the unmerged one.
+Nothing is taken on trust. The kind must be one that is known to merge, every tensor of the file must be in the model
+that PEFT made, and the merged model must give the logits of the unmerged one.
 """
 
 import contextlib
@@ -19,13 +19,14 @@ from undertow.models.adapter_files import PREFIX, AdapterFiles
 from undertow.models.adapter_kinds import check_kind
 from undertow.models.lm_head import check_head
 
+# Tiny models differ by up to 2e-5. Where the probe's tokens show more, as with RandLora's sums of many large numbers,
+# other tokens may show a hundred times that.
 AGREEMENT, RELATIVE = 3e-5, 1e-5
-"""Largest difference of a logit between the merged and the unmerged model, both in float32: so much, or such a part of
-the largest logit, since rounding grows with the logits. Tiny models differ by up to 2e-5; where the probe's tokens show
-more, as with RandLora's sums of many large numbers, other tokens may show a hundred times that."""
+"""Largest difference of a logit between the merged and the unmerged model, both in float32: absolute, or as a part of
+the largest logit, whichever is larger, since rounding grows with the logits."""
 
 PROBED = 48
-"""Tokens, spread over the vocabulary, after which logits are compared."""
+"""Number of tokens, spread over the vocabulary, at which the logits are compared."""
 
 _FIX = "Merge it where it was trained, with PEFT's merge_and_unload, and give the merged model."
 
@@ -34,12 +35,12 @@ def apply_with_peft(network: Any, adapter: AdapterFiles) -> Any:
     """Return a copy of the network with the adapter merged into it by PEFT.
 
     Args:
-        network: the base; unchanged.
-        adapter: of any kind.
+        network: the base model of transformers, which is not changed.
+        adapter: content of the adapter's folder, of any kind.
 
     Raises:
-        ModelError: the kind or a setting is not one that is read, the file does not fit the model, or the merged model
-            would answer otherwise than the unmerged one.
+        ModelError: the kind or a setting is not read, the file does not fit the model, or the merged model would answer
+            differently from the unmerged one.
     """
     check_kind(adapter)
     made = _unmerged(network, adapter, seed=0)
@@ -62,7 +63,7 @@ def apply_with_peft(network: Any, adapter: AdapterFiles) -> Any:
 
 
 def _prepared(network: Any, adapter: AdapterFiles) -> Any:
-    """Return a copy with parameters in float32 and as many tokens as the adapter has.
+    """Return a copy with float32 parameters and as many tokens as the adapter has.
 
     Buffers such as rotary frequencies stay as they are.
     """
@@ -130,7 +131,7 @@ def _peft_at_work(adapter: AdapterFiles) -> Generator[None]:
 
 
 def _check_consumed(made: Any, adapter: AdapterFiles) -> None:
-    """Refuse an adapter whose file and whose model do not hold the same tensors; PEFT itself only warns."""
+    """Refuse an adapter if its file and the model do not hold the same tensors; PEFT itself only warns."""
     from peft import get_peft_model_state_dict
 
     with warnings.catch_warnings():
@@ -154,7 +155,7 @@ def _same(one: torch.Tensor, other: torch.Tensor | None) -> bool:
 
 
 def _probe(made: Any, adapter: AdapterFiles) -> torch.Tensor:
-    """Return int64 [1, tokens]: some tokens of the whole vocabulary, and those that were trained on their own."""
+    """Return tokens to compare logits at, int64 (1, tokens): some of the whole vocabulary, and those trained alone."""
     base = made.get_base_model()
     rows = base.get_input_embeddings().weight.shape[0]
     limit = getattr(base.config.get_text_config(), "max_position_embeddings", None) or PROBED
@@ -179,12 +180,12 @@ def _agree(wanted: torch.Tensor, found: torch.Tensor) -> bool:
 
 
 def _may_be_random(adapter: AdapterFiles) -> bool:
-    """Tell whether PEFT could draw numbers that matter while it loads: all but LoRA with an ordinary start."""
+    """Tell whether PEFT might draw random numbers while it loads: all but LoRA with an ordinary start."""
     return adapter.kind != "LORA" or not isinstance(adapter.settings.get("init_lora_weights", True), bool)
 
 
 def _give_each_its_own(made: Any) -> None:
-    """Give modules that share a weight one each: what is merged into one of them is not meant for the others."""
+    """Give modules that share a weight one each, since what is merged into one is not meant for the others."""
     seen: set[int] = set()
     for module in made.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
@@ -202,7 +203,7 @@ def _give_each_its_own(made: Any) -> None:
 
 
 def _merged(made: Any, network: Any, adapter: AdapterFiles) -> tuple[Any | None, str]:
-    """Return the network without anything of PEFT on it, or why that cannot be had."""
+    """Return the network without anything of PEFT on it, and ""; or None, and why that is not possible."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -225,7 +226,7 @@ def _refused(adapter: AdapterFiles, reason: str) -> ModelError:
 
 
 def _named(adapter: AdapterFiles) -> str:
-    """Return the kind and those of its settings that are not PEFT's defaults, which is where the trouble lies."""
+    """Return the kind of the adapter, and those of its settings that are not PEFT's defaults, for messages."""
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
     known = dataclasses.fields(cast(Any, PEFT_TYPE_TO_CONFIG_MAPPING)[adapter.kind])

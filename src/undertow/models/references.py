@@ -1,7 +1,7 @@
-"""What a reference stands for: where a model's files lie, and which weights they hold.
+"""From a reference to files: the folder of a model's files, and a hash of what they hold.
 
-The files are in the package, in a folder, or on the Hub and from then on in its cache. The identity of the weights
-keeps a result from being reused for other weights under the same name.
+The files are in the package, in a folder, or on the Hub and then in its cache. The hash (`identity`) keeps a result
+from being reused for other weights under the same name.
 """
 
 import hashlib
@@ -17,11 +17,12 @@ from undertow.models.number_format import number_format
 from undertow.types import ModelRef
 
 SMALL = ("*.json", "*.jinja", "*.model", "*.txt", "README.md")
-"""Everything but the weights."""
+"""Patterns of all files of a model except the weights."""
 
 _ALL = ("*.safetensors", *SMALL)
 _NOT = ("consolidated*", *(f"*/{pattern}" for pattern in _ALL if not pattern.endswith(".jinja")))
-"""Other forms of the same weights that some repositories hold; templates by name lie in a folder of their own."""
+"""Patterns of files that are not fetched: other forms of the same weights, and subfolders except those of named
+templates."""
 
 
 def embedded_folder() -> Path:
@@ -36,11 +37,11 @@ def embedded_models() -> tuple[str, ...]:
 
 
 def model_folder(ref: ModelRef, files: Sequence[str] = _ALL) -> Path:
-    """Return the folder of a model's files, fetched from the Hub if they are not in its cache yet.
+    """Return the folder of a model's files, which are fetched from the Hub if they are not in its cache yet.
 
     Args:
-        ref: the model.
-        files: patterns of what is fetched.
+        ref: reference to the model; its adapter is not looked at.
+        files: patterns of the files that are fetched from the Hub.
 
     Raises:
         UnknownNameError: no embedded model has this name.
@@ -57,10 +58,10 @@ def model_folder(ref: ModelRef, files: Sequence[str] = _ALL) -> Path:
 
 
 def gguf_file(ref: ModelRef) -> Path | None:
-    """Return the GGUF file that a reference names or whose folder it names; None for any other model.
+    """Return the GGUF file that a reference names, or that lies in its folder; None for any other model.
 
     Raises:
-        ModelError: the file is not there, or the folder holds several.
+        ModelError: the file does not exist, or the folder holds several.
     """
     if ref.kind != "hf":
         return None
@@ -81,7 +82,7 @@ def gguf_file(ref: ModelRef) -> Path | None:
 
 
 def adapter_folder(ref: ModelRef) -> Path | None:
-    """Return the folder of the adapter, fetched like a model; None without one."""
+    """Return the folder of the reference's adapter, fetched like a model; None without an adapter."""
     return None if ref.adapter is None else _folder(ref.adapter, None, _ALL, "adapter")
 
 
@@ -131,15 +132,15 @@ def _from_hub(name: str, revision: str | None, files: Sequence[str], what: str) 
 
 
 def check_files(folder: Path, name: str, *, weights: bool = True) -> None:
-    """Refuse a folder that lacks what a model is made of.
+    """Refuse a folder that lacks files of a model.
 
     Args:
-        folder: of the model.
-        name: what the user called it.
-        weights: whether its weights have to be there too.
+        folder: folder in which the files must be.
+        name: name by which the user called the model.
+        weights: whether the weights must be there too.
 
     Raises:
-        ModelError: it says what is missing, and what is there.
+        ModelError: a file is missing; the value says which, and what is there.
     """
     has_config, there = (folder / "config.json").exists(), sorted(path.name for path in folder.iterdir())
     has_weights = any(item.endswith(".safetensors") and not item.startswith("adapter_") for item in there)
@@ -159,25 +160,32 @@ def check_files(folder: Path, name: str, *, weights: bool = True) -> None:
 
 _WEIGHTS = ("*.safetensors", "tokenizer.json", "config.json", "adapter_config.json")
 _TEMPLATE = ("chat_template.jinja", "additional_chat_templates/*.jinja", "tokenizer_config.json")
-"""What else decides what a model sees; those of the embedded models come with the package's version."""
+"""Patterns of the files of a chat template, which also decide what a model sees. They are left out for embedded models,
+whose template is part of the package's version."""
 
 
 def _template_text(name: str | None) -> str | None:
-    """Return what tells a template from others; one of the model's own is known by its name, beside its files."""
+    """Return what tells a template from others.
+
+    It is the text of a built-in one or a file. One of the model's own is known by its name, since its text is hashed
+    with the model's files.
+    """
     return name if name is None or (is_named(name) and name not in BUILT_IN) else read_template(name)
 
 
 def identity(reference: str) -> str:
-    """Return a short hash of all that decides what a model answers.
-
-    A remote model, and one that was made in memory and lies nowhere, is known by its reference alone.
+    """Return a short hash of everything that decides what a model answers.
 
     That is the weights (or the GGUF file), tokenizer, config and chat template, the text of a template in the
-    reference, the revision's commit for a repository of the Hub, and the
-    options other than the device.
+    reference, the revision's commit for a repository of the Hub, and the options other than the device.
+
+    A remote model, and one that was made in memory and has no files, is known by its reference alone.
 
     Args:
-        reference: as for `load_model`.
+        reference: reference to the model as text, as for `load_model`.
+
+    Returns:
+        16 hexadecimal digits; for a model known by its reference alone, the reference.
     """
     ref = ModelRef.parse(reference)
     if ref.kind == "api":

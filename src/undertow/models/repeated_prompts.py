@@ -1,4 +1,4 @@
-"""Log-probabilities of several completions of each prompt: it is read once, its completions behind it as a tree."""
+"""Log-probabilities of several completions of each prompt: the prompt is read once, its completions as a tree."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ from undertow.models.lm_head import body_and_head
 from undertow.models.tokens import Encoded
 
 OFTEN = 2.0
-"""Completions of a prompt, in the mean, from which it is worth keeping."""
+"""Least mean number of completions of a prompt for which each prompt is read once and kept."""
 
 Tokens = tuple[int, ...]
 
@@ -32,11 +32,11 @@ def repeat(network: Any, rows: Sequence[Encoded]) -> bool:
 
 @torch.no_grad()
 def completion_logprobs(network: Any, rows: Sequence[Encoded]) -> list[torch.Tensor]:
-    """Return log p of every completion token in nats: one float32 [tokens] for each row.
+    """Return log p of every completion token in nats: one float32 tensor (tokens,) for each row.
 
     Args:
-        network: a causal language model of transformers that `suits`.
-        rows: with completions that are not empty.
+        network: a causal language model of transformers for which `suits` is true.
+        rows: the rows as token ids; no completion may be empty.
     """
     found: list[torch.Tensor] = [torch.empty(0)] * len(rows)
     places: dict[Tokens, list[int]] = {}
@@ -52,7 +52,7 @@ def completion_logprobs(network: Any, rows: Sequence[Encoded]) -> list[torch.Ten
 
 
 def _blocks(network: Any, rows: dict[Tokens, list[Encoded]]) -> Iterator[list[Tokens]]:
-    """Yield prompts of like lengths of which the network keeps no more than `KEPT_NUMBERS` at once."""
+    """Yield prompts of similar lengths for which the network keeps at most `KEPT_NUMBERS` at once."""
     sizes = {prompt: len(prompt) + sum(len(row.completion) for row in some) for prompt, some in rows.items()}
     each, block = numbers_per_token(network), list[Tokens]()
     for prompt in sorted(rows, key=lambda one: (sizes[one], one)):
@@ -65,7 +65,7 @@ def _blocks(network: Any, rows: dict[Tokens, list[Encoded]]) -> Iterator[list[To
 
 
 def _read(network: Any, prompts: Sequence[Tokens], own: Sequence[Sequence[Tokens]]) -> list[list[torch.Tensor]]:
-    """Return log p of the tokens of the completions of each prompt."""
+    """Return log p of the tokens of each completion of each prompt."""
     tree = token_tree([tokens for some in own for tokens in some])
     nodes = {path: node for node, path in enumerate(tree.paths)}
     paths = [[[nodes[tokens[:end]] for end in range(1, len(tokens) + 1)] for tokens in some] for some in own]
@@ -87,7 +87,7 @@ def _values(
     inner: Sequence[Sequence[int]],
     paths: Sequence[Sequence[Sequence[int]]],
 ) -> torch.Tensor:
-    """Return log p of each node that a prompt has, after what stands before it: float32 [prompts, nodes]."""
+    """Return log p of each node of the tree that a prompt has, after its parent: float32 (prompts, nodes)."""
     pairs = [(row, node) for row, some in enumerate(paths) for node in sorted({node for path in some for node in path})]
     places = [{0: 0, **{node: place + 1 for place, node in enumerate(some)}} for some in inner]
     parents = tree.parents.tolist()

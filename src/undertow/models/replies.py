@@ -1,6 +1,6 @@
-"""What a server says: the answer in its reply, why there is none, and whether asking again may help.
+"""Parsing what a server replies: the answer, or why there is none and whether asking again may help.
 
-A reply may come with status 200 and still be an error (OpenRouter), hold its text in parts (Mistral), or no text at all
+A reply may come with status 200 and still be an error (OpenRouter), hold its text in parts (Mistral), or hold no text
 since the model was cut off while it reasoned. Whatever a server says is shown in one line, cut, and without any key.
 """
 
@@ -15,24 +15,24 @@ from undertow.models.calls import LONGEST_WAIT_S, Fault, Reply
 from undertow.models.endpoints import without_keys
 
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
-"""Statuses that another try may cure."""
+"""HTTP statuses after which another attempt may succeed."""
 
 FATAL = frozenset({401, 402, 404, 405})
-"""Statuses that every other call would get too: a wrong key, no money, a model or address that does not exist."""
+"""HTTP statuses that every other call would get too: a wrong key, no money, a model or address that does not exist."""
 
 ODD_TRIES = 3
-"""How often a reply that is no answer and names no status is asked for again: another try rarely cures it."""
+"""Largest number of attempts after a reply that is no answer and names no status; another one rarely helps."""
 
 _SAID = 200
 _NAMES = {"rate_limit_exceeded": 429, "too_many_requests": 429, "server_error": 500, "overloaded_error": 529,
           "overloaded": 529, "timeout": 504, "invalid_api_key": 401, "model_not_found": 404}  # fmt: skip
-"""Statuses of errors that come with a name instead of a number."""
+"""HTTP statuses of errors that come with a name instead of a number."""
 
 _SPENT = re.compile(
     r"insufficient.(quota|balance|credit|funds)|exceeded your current quota|per.day\b|out of credit|billing",
     re.IGNORECASE,
 )
-"""Words of a server that waiting a minute does not cure."""
+"""Words of a server by which waiting a minute does not help, such as those of a used-up quota."""
 
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
 _THOUGHT_PARTS = ("thinking", "reasoning")
@@ -42,13 +42,13 @@ def read_reply(status: int, headers: Mapping[str, str], content: bytes, key: str
     """Return the answer in a reply.
 
     Args:
-        status: of HTTP.
-        headers: with names in small letters.
-        content: the body.
-        key: the one that was sent, which is shown nowhere.
+        status: HTTP status of the reply.
+        headers: HTTP headers of the reply, their names in lower case.
+        content: body of the reply, in bytes.
+        key: the key that was sent, which no message may show; None if none was sent.
 
     Raises:
-        Fault: there is none.
+        Fault: the reply holds no answer.
     """
     body = _parsed(content)
     if not 200 <= status < 300:
@@ -73,7 +73,12 @@ def read_reply(status: int, headers: Mapping[str, str], content: bytes, key: str
 
 
 def seconds(retry_after: str | None, now: Callable[[], float] = time.time) -> float:
-    """Return the seconds of a Retry-After header: a number, or a date; 0 for anything else."""
+    """Return the seconds that a Retry-After header asks to wait, as a number or a date; 0 for anything else.
+
+    Args:
+        retry_after: value of the header; None if there is none.
+        now: returns the Unix time in seconds.
+    """
     text = (retry_after or "").strip()
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
         return float(text)
@@ -147,7 +152,7 @@ def _status(value: Any) -> int:
 
 
 def _answer(body: Any) -> Reply:
-    """Return the answer in a reply; a refusal or a call of a tool is one without text."""
+    """Return the answer in a reply; a refusal or a call of a tool is an answer without text."""
     path, inner = "", body
     for key in ("choices", 0, "message"):
         path += f"[{key}]" if key == 0 else f".{key}" if path else str(key)
@@ -179,10 +184,10 @@ def why_empty(finish: str, *, thought: bool = False, refused: bool = False, tool
     """Say why an answer has no text.
 
     Args:
-        finish: how it ended, as the server says.
-        thought: whether the model reasoned before.
-        refused: whether it refused.
-        tool: calls of tools, if there are some.
+        finish: why the answer ended, in the server's word.
+        thought: whether the model reasoned before it.
+        refused: whether the model refused to answer.
+        tool: the calls of tools in the answer; None or empty if there are none.
     """
     if refused:
         return "refused by the model"
@@ -227,7 +232,7 @@ def _no_completion(lacks: str) -> Fault:
 
 
 def _said(content: bytes, body: Any, key: str | None) -> str:
-    """Return the server's own words, from wherever servers put them, or else how the reply begins."""
+    """Return the server's own words, from wherever servers put them, or else the beginning of the reply."""
     text = _words(body) or content.decode("utf-8", "replace")
     return _shown(text, key)
 

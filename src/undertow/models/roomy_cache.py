@@ -1,4 +1,4 @@
-"""A layer of keys and values with room for the tokens to come.
+"""A layer of a key-value cache with room for the tokens to come.
 
 The cache of transformers copies all keys and values of every text for each token that is written. Here they lie in a
 buffer that has room for some tokens more, and a text that has ended gives its place to another.
@@ -12,12 +12,13 @@ from transformers.cache_utils import DynamicLayer
 
 
 class RoomyLayer(DynamicLayer):
-    """Keys and values of one layer, [texts, heads, tokens, width] each.
+    """Keys and values of one layer of a network, (texts, heads, tokens, width) each.
 
     Args:
-        keys: what was read, one tensor for some texts each; those with fewer tokens are padded on the left.
-        values: likewise.
-        room: tokens for which there is room before the buffers are copied into larger ones.
+        keys: the keys that were read, one tensor for each block of texts; blocks of fewer tokens are padded on the
+            left.
+        values: the values that were read, in the same way.
+        room: number of tokens for which there is room before the buffers are copied into larger ones.
     """
 
     def __init__(self, keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor], room: int) -> None:
@@ -30,7 +31,7 @@ class RoomyLayer(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add the keys and values of new tokens, and return all of them."""
+        """Add the keys and values of new tokens, and return those of all tokens."""
         start = self.get_seq_length()
         end = start + key_states.shape[-2]
         if end > self._buffers[0].shape[-2]:
@@ -42,12 +43,12 @@ class RoomyLayer(DynamicLayer):
         return self.keys, self.values
 
     def take(self, source: torch.Tensor, moved: torch.Tensor | None) -> None:
-        """Let text i be what text source[i] was.
+        """Replace text i by what text source[i] was.
 
         Args:
-            source: int64 [texts from now on].
-            moved: the i with another source than themselves, if each of those sources lies beyond the texts to come, so
-                that none is overwritten; None if that is not so.
+            source: number of the old text for each text from now on, int64 (new texts,).
+            moved: the places i whose source is another text, if all these sources lie beyond the new texts, so that
+                none is overwritten before it is read. None if that is not so.
         """
         length = self.get_seq_length()
         if moved is None:
@@ -64,7 +65,7 @@ class RoomyLayer(DynamicLayer):
 
 
 def _with_room(states: Sequence[torch.Tensor], room: int) -> torch.Tensor:
-    """Return one buffer of all states [texts, heads, tokens, width], aligned on the right of what there is."""
+    """Return one buffer of all states (texts, heads, tokens, width), with the room behind their common right edge."""
     texts, end = sum(map(len, states)), max(some.shape[-2] for some in states)
     buffer = states[0].new_empty(texts, states[0].shape[1], end + room, states[0].shape[-1])
     first = 0

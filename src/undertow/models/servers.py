@@ -1,6 +1,7 @@
 """A local `vllm serve`, started for one run and stopped after it.
 
-vLLM runs in an environment of its own, since its pins differ from ours: `vllm` has to be on the PATH.
+vLLM must run in an environment of its own, since the versions that it requires differ from ours; its program `vllm` has
+to be on the PATH.
 """
 
 import contextlib
@@ -20,21 +21,23 @@ from undertow.types import ModelRef
 
 PREFIX = "vllm/"
 START_S = 1800.0
-"""Seconds for weights to be fetched and loaded."""
+"""Seconds that the server may take to fetch and load the weights."""
 
 STOP_S = 30.0
 
 
 @contextlib.contextmanager
 def served(ref: ModelRef, start_s: float = START_S) -> Generator[ModelRef]:
-    """Serve `api:vllm/<path or id>[@revision][+<adapter folder>]` within; other references stay.
+    """Serve an `api:vllm/...` model within the block, and yield the reference to the running server.
+
+    Its form is `api:vllm/<path or id>[@revision][+<adapter folder>]`. Any other reference is yielded unchanged.
 
     Args:
-        ref: what is to be asked.
+        ref: reference to the model that will be asked.
         start_s: seconds that the server may take to start.
 
     Raises:
-        ModelError: there is no vLLM, or the server did not start.
+        ModelError: vLLM is not installed, or the server did not start.
     """
     if not is_started_here(ref):
         yield ref
@@ -56,15 +59,15 @@ def served(ref: ModelRef, start_s: float = START_S) -> Generator[ModelRef]:
 
 
 def is_started_here(ref: ModelRef) -> bool:
-    """Tell whether a reference names a server that is started for it."""
+    """Tell whether a reference names a model for which a vLLM server is started on this machine."""
     return ref.kind == "api" and ref.name.startswith(PREFIX)
 
 
 def vllm_program(ref: ModelRef) -> str:
-    """Return where vLLM is.
+    """Return the path of the program `vllm`.
 
     Raises:
-        ModelError: there is none, or the reference names no model for it.
+        ModelError: vLLM is not on the PATH, or the reference names no model.
     """
     if not _parts(ref)[0]:
         raise ModelError("This names no model for vLLM.", str(ref), f"Write api:{PREFIX}<path or id>.")
@@ -76,7 +79,7 @@ def vllm_program(ref: ModelRef) -> str:
 
 
 def _parts(ref: ModelRef) -> tuple[str, str, str]:
-    """Return model, revision and adapter folder, "" for none."""
+    """Return the model, the revision and the adapter folder of a reference; "" for what it does not name."""
     return ref.name.removeprefix(PREFIX), ref.revision or "", ref.adapter or ""
 
 

@@ -1,7 +1,8 @@
-"""How fast a model is on this machine: from the sizes in its config, and one short matrix product.
+"""Estimate how fast a model is on this machine, from the sizes in its config and one short matrix product.
 
-The product is that of the model's own number format and of as many threads as it will run with. Small models cost what
-starting each operation costs, which does not depend on their size: those who use this know the floor of their work.
+The product has the model's own number format, and counts as many threads as the model will run with. The work of a
+small model is dominated by the cost of starting each operation, which does not depend on its size; callers must add a
+floor for that.
 """
 
 import functools
@@ -18,45 +19,46 @@ import numpy as np
 from undertow.models.number_format import INNER, ROWS, WIDTH, default_device, number_format, product_seconds
 from undertow.types import ModelRef
 
+# Measured with SmolLM2-135M in one thread, in bfloat16 and in float32: reading 0.74 and 0.76, writing 64 answers at
+# once 0.63 and 0.66 (eight at once: 0.37), training 0.87 and 0.82.
 READ, WRITTEN, TRAINED = 0.7, 0.55, 0.85
 """Share of a plain matrix product's speed that a transformer reaches while it reads, writes in batches, or has adapters
-trained (SmolLM2-135M, one thread: .74 in bfloat16 and .76 in float32; .63 and .66 for 64 answers at once, .37 for
-eight; .87 and .82)."""
+trained."""
 
 _SIDE = 384
 
 _TURNS = 3
-"""How often products are timed; the fastest counts, which other work on the machine disturbs least."""
+"""Number of timings; the fastest counts, which other work on the machine disturbs least."""
 
 
 @dataclass(frozen=True, slots=True)
 class BaseSpeed:
-    """How fast a base is on this machine.
+    """How fast a base model is on this machine.
 
     Attributes:
-        parameters: numbers that each token is multiplied with, the output head included.
-        flops: operations a second of a matrix product.
+        parameters: number of weights that each token is multiplied with, those of the output head included.
+        flops: floating-point operations per second of a matrix product.
     """
 
     parameters: float
     flops: float
 
     def reading(self, tokens: float) -> float:
-        """Return the seconds of reading so many tokens."""
+        """Return the seconds that reading so many tokens takes."""
         return 2.0 * self.parameters * tokens / (READ * self.flops)
 
     def writing(self, tokens: float) -> float:
-        """Return the seconds of reading and writing so many tokens, one after another in batches."""
+        """Return the seconds that writing answers takes, for so many tokens read and written in batches."""
         return 2.0 * self.parameters * tokens / (WRITTEN * self.flops)
 
     def training(self, tokens: float) -> float:
-        """Return the seconds of training adapters on so many tokens: the frozen weights take no gradient."""
+        """Return the seconds that training adapters on so many tokens takes; the frozen weights take no gradient."""
         return 4.0 * self.parameters * tokens / (TRAINED * self.flops)
 
 
 @functools.cache
 def probe(name: str = "fp32") -> float:
-    """Return how many operations a second a matrix product of this machine reaches in a number format."""
+    """Return the floating-point operations per second of a matrix product on this machine, in a number format."""
     if name == "bf16":
         import torch
 
@@ -73,13 +75,14 @@ def probe(name: str = "fp32") -> float:
 
 
 def base_speed(ref: ModelRef, folder: Path | None) -> BaseSpeed | None:
-    """Return the speed of the model in a folder, from its config alone; None where that does not say its sizes.
+    """Return the speed of the model in a folder, from its config alone.
 
-    A model on a GPU has none: only products of the processor are timed.
+    It is None where the config does not say the model's sizes, and for a model on a GPU: only products of the processor
+    are timed.
 
     Args:
-        ref: the model, whose number format counts; float32 where torch is not installed.
-        folder: of the model.
+        ref: reference to the model, whose number format counts; float32 where torch is not installed.
+        folder: folder of the model; None if it is not known.
     """
     parameters = None if folder is None else count_from_config(folder / "config.json")
     if parameters is None or (find_spec("torch") and not default_device(ref).startswith("cpu")):
@@ -88,7 +91,10 @@ def base_speed(ref: ModelRef, folder: Path | None) -> BaseSpeed | None:
 
 
 def count_from_config(path: Path) -> float | None:
-    """Return how many numbers a token of a model is multiplied with, by its config; None where that does not say."""
+    """Return the number of weights that each token is multiplied with, from a config file.
+
+    It is None where the config does not say the sizes.
+    """
     try:
         config: Any = json.loads(path.read_text(encoding="utf-8"))
         config = {**config, **config.get("text_config", {})}
@@ -106,6 +112,6 @@ def count_from_config(path: Path) -> float | None:
 
 
 def _size(config: Mapping[str, Any], *names: str) -> float:
-    """Return the first of some sizes that a config has; 0 for none."""
+    """Return the first of some sizes that a config has; 0 if it has none."""
     found = next((config[name] for name in names if config.get(name)), 0)
     return float(found) if isinstance(found, int | float) else 0.0

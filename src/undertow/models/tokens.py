@@ -1,4 +1,4 @@
-"""Conversations as token ids, as a chat template and its tokenizer write them; nothing here needs weights or torch."""
+"""Conversations as token ids, as a chat template and its tokenizer write them; neither weights nor torch are needed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,13 @@ from undertow.types import Prompt, Row
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A row as token ids; only the completion is learnt or scored, without the places to be skipped."""
+    """A row as token ids; the loss or score counts the completion alone.
+
+    Attributes:
+        prompt: token ids up to the place where the answer begins.
+        completion: token ids of the answer, which may include the end of the turn.
+        skip: places in the completion, from 0, that are left out of the loss.
+    """
 
     prompt: tuple[int, ...]
     completion: tuple[int, ...]
@@ -25,10 +31,10 @@ class Encoded:
 @final
 @dataclass(frozen=True)
 class ChatTokens:
-    """A tokenizer with its chat template.
+    """A tokenizer with its chat template, which turns conversations into token ids.
 
     Attributes:
-        tokenizer: fast, of transformers.
+        tokenizer: fast tokenizer of transformers; chats need one with a chat template.
         system: what a prompt without a system turn gets, as in `undertow.models.chat.Chat`.
     """
 
@@ -37,15 +43,15 @@ class ChatTokens:
 
     @cached_property
     def chat(self) -> Chat:
-        """How conversations become text."""
+        """The converter of conversations into text."""
         return Chat(self.tokenizer, self.system)
 
     @cached_property
     def end(self) -> int:
-        """Token that ends a turn: what the chat template writes after an answer, or else the end of text.
+        """Id of the token that ends a turn: what the chat template writes after an answer, or else the end of text.
 
         Raises:
-            ModelError: there is neither.
+            ModelError: the template ends no turn, and the tokenizer has no end of text.
         """
         if self.chat.end is not None:
             return self.chat.end
@@ -55,12 +61,12 @@ class ChatTokens:
 
     @cached_property
     def ends(self) -> tuple[int, ...]:
-        """Tokens at which an answer is over: the end of a turn first, then the end of text."""
+        """Ids of the tokens at which an answer is over: the end of a turn first, then the end of text."""
         more = self.tokenizer.eos_token_id
         return (self.end,) if more is None else tuple(dict.fromkeys((self.end, int(more))))
 
     def render(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Turn prompts into token ids, up to where the answer begins.
+        """Turn prompts into token ids, up to the place where the answer begins.
 
         Raises:
             ModelError: the tokenizer has no chat template, or the template refuses a prompt.
@@ -68,7 +74,7 @@ class ChatTokens:
         return self._ids(self.chat.render(prompts))
 
     def tokenise(self, texts: Sequence[str]) -> list[list[int]]:
-        """Turn texts into token ids as they are written at the beginning of an answer, without any special token.
+        """Turn texts into token ids as they are written at the beginning of an answer, without special tokens.
 
         Some tokenizers put a space before a text that stands alone; an answer does not stand alone.
         """
@@ -77,10 +83,10 @@ class ChatTokens:
         return self._after(self.chat.lead, [self.chat.space + text for text in texts])
 
     def encode(self, rows: Sequence[Row]) -> list[Encoded]:
-        """Turn rows into token ids; the completion ends with the end of turn.
+        """Turn rows into token ids; the completion ends with the token that ends a turn.
 
         Raises:
-            UserError: as `render`.
+            UserError: a conversation cannot be written, as for `render`.
         """
         pairs = self.pairs([row.prompt for row in rows], [row.completion for row in rows])
         return [
@@ -89,7 +95,12 @@ class ChatTokens:
         ]
 
     def pairs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Encoded]:
-        """Turn prompts and completions into token ids, as the chat template writes both, without the end of turn."""
+        """Turn prompts and completions into token ids as the chat template writes them, without the end of the turn.
+
+        Args:
+            prompts: the prompts, each a tuple of turns.
+            completions: one completion for each prompt.
+        """
         starts = [self.chat.start(*pair) for pair in zip(prompts, completions, strict=True)]
         answers: list[list[int]] = [[]] * len(starts)
         for lead in dict.fromkeys(one.lead for one in starts):
@@ -100,7 +111,7 @@ class ChatTokens:
         return [Encoded(tuple(prompt), tuple(answer)) for prompt, answer in zip(asked, answers, strict=True)]
 
     def _after(self, lead: str, texts: Sequence[str]) -> list[list[int]]:
-        """Turn texts into token ids as they are written after a text, whose own tokens are left out."""
+        """Turn texts into the token ids that they have behind the text `lead`, whose own tokens are left out."""
         (before,), written = self._ids([lead]), self._ids([lead + text for text in texts])
         if all(tokens[: len(before)] == before for tokens in written):
             return [tokens[len(before) :] for tokens in written]

@@ -1,4 +1,4 @@
-"""Health, metrics and a page of the state, on a port of their own so that no path of the upstream is hidden.
+"""The admin page: health, metrics and state of a server, on a port of its own, which hides no path of the upstream.
 
 Without a token only this machine may look: the port is bound to loopback, and a request must name it so, because a web
 page elsewhere can point its own name at this machine. The page holds no script and loads nothing.
@@ -41,41 +41,42 @@ _SAFE = (
 
 
 class Served(Protocol):
-    """What is shown: the proxy or the guardrail."""
+    """What the page shows the state of: the proxy or the guardrail."""
 
     @property
     def status(self) -> str:
-        """How it is, in a word: ok, draining or degraded."""
+        """The state in one word: "ok", "draining" or "degraded"."""
         ...
 
     @property
     def active(self) -> int:
-        """Exchanges under way."""
+        """Number of exchanges (a request with its reply) under way."""
         ...
 
     @property
     def policy(self) -> Policy:
-        """What is done with verdicts."""
+        """What is done with the verdicts of detectors."""
         ...
 
     @property
     def detectors(self) -> Sequence[AbstractDetector]:
-        """What reads."""
+        """The detectors that read the traffic."""
         ...
 
     @property
     def events(self) -> EventLog:
-        """Where exchanges are recorded."""
+        """The log in which exchanges are recorded."""
         ...
 
 
 class Admin:
-    """The application.
+    """The ASGI application of the page, the metrics and the health check.
 
     Args:
-        served: whose state is shown.
-        token: asked of everyone who looks, as bearer token or as password with any name; None for loopback alone.
-        watch: raises alarms.
+        served: the proxy or the guardrail whose state is shown.
+        token: token that everyone who looks must send, as bearer token or as password with any name. None lets only
+            loopback look.
+        watch: the thread that raises alarms, whose counts are shown.
     """
 
     def __init__(self, served: Served, token: str | None, watch: AlarmWatch) -> None:
@@ -105,7 +106,7 @@ class Admin:
             await _send(send, 404, b"text/plain", b"There is / and /state.json, /metrics and /health.")
 
     def health(self) -> dict[str, Any]:
-        """Return whether all is well: "alarm" while one is open, else in the words of what is served."""
+        """Return the health as plain JSON; the status is "alarm" while an alarm is open and all else is well."""
         events, alarms = self._served.events, self._watch.counts
         status = self._served.status
         return {
@@ -118,12 +119,12 @@ class Admin:
         }
 
     def state(self) -> dict[str, Any]:
-        """Return what the page shows, without its curves."""
+        """Return everything that the page shows as plain JSON, without the points of its curves."""
         with self._connected() as connection:
             return self._state(connection)
 
     def page(self) -> bytes:
-        """Return the page."""
+        """Return the page as HTML in UTF-8."""
         with self._connected() as connection:
             state = self._state(connection)
             curves = {
@@ -168,6 +169,7 @@ class Admin:
                 value = base64.b64decode(value, validate=True).partition(b":")[2]
             except binascii.Error:
                 return False
+        # In constant time, so that the time of the answer says nothing of the token.
         return hmac.compare_digest(value, self._token.encode())
 
 
@@ -176,7 +178,7 @@ def _names(detectors: Sequence[AbstractDetector]) -> set[str]:
 
 
 def _needed(evidence: Mapping[str, Any]) -> float:
-    """Return the bound; canaries, which watch many words, say theirs."""
+    """Return the log e-value at which an evidence raises its alarm; canaries, which watch many words, state it."""
     return float(evidence["seen"]["needed"] if evidence["seen"] else -math.log(evidence["alpha"]))
 
 

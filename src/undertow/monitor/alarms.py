@@ -1,7 +1,7 @@
-"""Alarms: what was found, since when, whom it was told to, and who closed it. They live beside the events.
+"""Alarms in the database of events: what was found, when, which receivers were told, and who closed it.
 
-Each has a subject, such as the name of one sequential test. Evidence raises an alarm once for ever: its highest value
-never falls again. A rate that is too high raises one while it is, and closes it by itself.
+Each alarm has a subject, such as the name of one sequential test. Evidence raises an alarm only once, since its highest
+value never falls again. A rate that is too high raises an alarm while it lasts, and closes it by itself.
 """
 
 import json
@@ -16,7 +16,7 @@ _DAY_S = 24 * 3600.0
 Kind = Literal["drift", "mention", "rate"]
 
 ITSELF = "the monitor"
-"""Who closed an alarm whose cause went away."""
+"""Name of who closed an alarm whose cause went away."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS alarms (id INTEGER PRIMARY KEY, subject TEXT NOT NULL, kind TEXT NOT NULL, at REAL NOT NULL,
@@ -29,13 +29,13 @@ CREATE TABLE IF NOT EXISTS told (alarm INTEGER NOT NULL, destination TEXT NOT NU
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlarmCause:
-    """What an alarm is raised for.
+    """The reason for which an alarm is raised.
 
     Attributes:
-        subject: what it is about; there is one open alarm for each.
-        kind: drift (canaries), mention (or other evidence of the traffic) or rate (of failures).
+        subject: what the alarm is about; each subject has at most one open alarm.
+        kind: kind of the cause: "drift" (canaries), "mention" (other evidence of the traffic) or "rate" (of failures).
         headline: one sentence for people, without any text of the traffic.
-        details: numbers and names for programs.
+        details: numbers and names for programs, as plain JSON.
     """
 
     subject: str
@@ -46,14 +46,14 @@ class AlarmCause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
-    """A finding that was written down.
+    """An alarm as it stands in the database.
 
     Attributes:
-        id: counts up in one database.
-        finding: what it is raised for.
-        at: Unix time at which it was raised.
-        closed: Unix time at which it was closed, or None.
-        closed_by: who closed it.
+        id: number of the alarm, which counts up in one database.
+        finding: the cause for which it was raised.
+        at: Unix time in seconds at which it was raised.
+        closed: Unix time in seconds at which it was closed; None while it is open.
+        closed_by: name of who closed it; None while it is open.
     """
 
     id: int
@@ -63,25 +63,35 @@ class Alarm:
     closed_by: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return what is told of it: no text of the traffic and no key."""
+        """Return what receivers are told, as plain JSON: no text of the traffic and no key."""
         found = self.finding
         head = {"schema": "undertow.alert/1", "id": self.id, "kind": found.kind, "headline": found.headline}
         return {**found.details, **head, "at": self.at}
 
 
 def keep_alarms(connection: sqlite3.Connection) -> None:
-    """Make the tables where they are missing."""
+    """Create the tables of alarms if they are missing."""
     connection.executescript(_SCHEMA)
 
 
 def raise_once(connection: sqlite3.Connection, finding: AlarmCause) -> Alarm | None:
-    """Raise an alarm unless its subject ever had one; return a new one. The caller commits."""
+    """Raise an alarm unless its subject ever had one; return the new alarm, or None. The caller commits.
+
+    Args:
+        connection: connection to the database of events.
+        finding: cause of the alarm, with its subject.
+    """
     known = connection.execute("SELECT 1 FROM alarms WHERE subject = ?", (finding.subject,)).fetchone()
     return None if known else raise_while(connection, finding)
 
 
 def raise_while(connection: sqlite3.Connection, finding: AlarmCause) -> Alarm | None:
-    """Raise an alarm unless its subject has an open one; return a new one. The caller commits."""
+    """Raise an alarm unless its subject has an open one; return the new alarm, or None. The caller commits.
+
+    Args:
+        connection: connection to the database of events.
+        finding: cause of the alarm, with its subject.
+    """
     now = time.time()
     made = connection.execute(
         "INSERT INTO alarms (subject, kind, at, headline, details) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -91,12 +101,12 @@ def raise_while(connection: sqlite3.Connection, finding: AlarmCause) -> Alarm | 
 
 
 def close_alarm(connection: sqlite3.Connection, where: Mapping[str, Any], by: str) -> int:
-    """Close open alarms and return how many; the caller commits.
+    """Close open alarms, and return how many there were. The caller commits.
 
     Args:
-        connection: to the database.
-        where: `id` or `subject`, and its value.
-        by: who closes it.
+        connection: connection to the database of events.
+        where: a single entry, `id` or `subject` with its value, that selects the alarms.
+        by: name of who closes them.
     """
     ((name, value),) = where.items()
     column = {"id": "id", "subject": "subject"}[name]
@@ -110,7 +120,10 @@ def open_alarms(connection: sqlite3.Connection) -> list[Alarm]:
 
 
 def owed_alarms(connection: sqlite3.Connection) -> list[Alarm]:
-    """Return the alarms that receivers are to hear of: the open ones, and those of a day whose cause went away."""
+    """Return the alarms that receivers must be told.
+
+    These are the open ones, and those of the last day whose cause went away by itself.
+    """
     return _alarms(connection, "WHERE closed IS NULL OR (closed_by = ? AND at > ?) ORDER BY id",
                    ITSELF, time.time() - _DAY_S)  # fmt: skip
 
@@ -138,14 +151,14 @@ def _alarms(connection: sqlite3.Connection, rest: str, *values: object) -> list[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Telling:
-    """How far telling has come.
+    """The record of one receiver that is told of one alarm.
 
     Attributes:
-        alarm: its id.
-        shown: where it is told, as people may see it.
-        at: Unix time at which the receiver took it, or None.
-        tries: so far.
-        failure: of the last try, or "".
+        alarm: number of the alarm (`Alarm.id`).
+        shown: name of the receiver as people may see it, without any secret.
+        at: Unix time in seconds at which the receiver took the alarm; None if it has not yet.
+        tries: number of attempts so far.
+        failure: what went wrong in the last attempt; "" if nothing did.
     """
 
     alarm: int
@@ -156,7 +169,12 @@ class Telling:
 
 
 def tellings(connection: sqlite3.Connection, destination: str | None = None) -> list[Telling]:
-    """Return what is known of telling, of one destination or of all."""
+    """Return the records of told alarms, of one receiver (by its key) or of all.
+
+    Args:
+        connection: connection to the database of events.
+        destination: key of the receiver; None for all receivers.
+    """
     rows = connection.execute(
         "SELECT alarm, shown, at, tries, failure FROM told WHERE destination = coalesce(?, destination) ORDER BY alarm",
         (destination,),
@@ -165,7 +183,13 @@ def tellings(connection: sqlite3.Connection, destination: str | None = None) -> 
 
 
 def note_telling(connection: sqlite3.Connection, destination: str, told: Telling) -> None:
-    """Write down a try; the caller commits."""
+    """Store the record of an attempt to tell a receiver. The caller commits.
+
+    Args:
+        connection: connection to the database of events.
+        destination: key of the receiver (`Receiver.key`).
+        told: the record that is stored; it replaces an earlier one of the same alarm and receiver.
+    """
     connection.execute(
         "INSERT OR REPLACE INTO told (alarm, destination, shown, at, tries, failure) VALUES (?, ?, ?, ?, ?, ?)",
         (told.alarm, destination, told.shown, told.at, told.tries, told.failure),

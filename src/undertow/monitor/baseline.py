@@ -1,7 +1,9 @@
-"""What a person signed off: canary questions, the replies of the model at that time, and the words that are watched.
+"""The baseline of the canaries: questions, the model's replies that a person approved, and the words that are watched.
 
-Replies are kept as texts, so that anybody can read what was approved, and the counts can be made again. A checksum over
-all of it tells whether the file was changed afterwards; it is no signature against somebody who means to deceive.
+Canaries are fixed questions that are asked again and again; a word that the replies name more often than in the
+baseline shows a drift of the model. To sign off is to read the replies and approve them. Replies are kept as texts, so
+that anybody can read what was approved, and the counts can be made again. A checksum over all of it shows whether the
+file was changed afterwards; it is no signature against somebody who means to deceive.
 """
 
 import json
@@ -27,27 +29,28 @@ from undertow.types import Prompt, Sampling, user_prompt
 
 SCHEMA = "undertow.canaries/1"
 TOGETHER = 8
-"""Requests under way at once."""
+"""Number of requests under way at once."""
 
 RETRIES = Retries(tries=4, pause_s=1.0)
 
 MOST_EMPTY = 0.02
-"""Share of replies without text that is accepted: such a reply names no word, so shares would be understated."""
+"""Largest accepted share of replies without text. Such a reply names no word, so that the shares of words would be
+understated."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeployedModel:
-    """A model that is in use, behind its endpoint.
+    """A model in use behind an OpenAI-compatible endpoint, which can be asked canary questions.
 
     Attributes:
-        url: of the endpoint, with or without /v1 at its end.
-        model: as the endpoint names it.
-        max_tokens: of a reply.
-        dialect: how the endpoint wants to be asked.
-        empty: replies without text so far, by reason.
+        url: URL of the endpoint, with or without /v1 at its end.
+        model: name of the model at the endpoint.
+        max_tokens: most tokens of a reply.
+        dialect: how requests are written for the endpoint.
+        empty: number of replies without text so far, by the reason.
 
     Raises:
-        ConfigError: it is no http(s) URL, or holds a user, a query or a fragment.
+        ConfigError: the URL is no http(s) URL, or holds a user, a query or a fragment.
     """
 
     url: str
@@ -64,11 +67,15 @@ class DeployedModel:
 
     @property
     def spoken(self) -> Dialect:
-        """How requests are written by now, with what the endpoint's refusals taught."""
+        """The dialect by now, with what the endpoint's refusals taught."""
         return self._talk.dialect
 
     def ask(self, prompts: Sequence[Prompt], done: Callable[[], None] = lambda: None) -> list[str]:
         """Return a reply to each prompt, drawn at temperature 1; the same prompt may come several times.
+
+        Args:
+            prompts: the prompts, each a tuple of turns.
+            done: callback, called after each reply.
 
         Raises:
             ModelError: the endpoint cannot be reached, refuses, or is not OpenAI-compatible.
@@ -82,15 +89,15 @@ class DeployedModel:
 
 
 def check_texts(texts: Sequence[str], reasons: Mapping[str, int], of: int | None = None) -> int:
-    """Return how many replies have no text.
+    """Return how many replies have no text, and refuse too many of them.
 
     Args:
-        texts: replies.
-        reasons: why they have none, as far as that is known.
-        of: replies that are asked in all; those given if None.
+        texts: the replies that are checked.
+        reasons: number of replies without text by the reason, as far as it is known.
+        of: number of replies that are asked for in all, of which the share is taken; None takes the number of texts.
 
     Raises:
-        EmptyDataError: they are too many to know what the model says.
+        EmptyDataError: too many replies have no text to know what the model says.
     """
     empty = sum(not text.strip() for text in texts)
     if empty > MOST_EMPTY * (of or len(texts)):
@@ -105,17 +112,18 @@ def check_texts(texts: Sequence[str], reasons: Mapping[str, int], of: int | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
-    """A signed-off battery.
+    """Canary questions with the replies that a person approved.
 
     Attributes:
-        model: as the endpoint named it.
-        approved_by: who read the replies and signed them off.
-        date: of the day, YYYY-MM-DD.
-        max_tokens: of a reply.
-        watched: words whose share of the replies is watched.
-        questions: the prompts.
-        replies: of each question, equally many.
-        request: how requests differed from the plain form, as `Dialect.to_json` gives it.
+        model: name of the model at the endpoint.
+        approved_by: name of the person who read the replies and approved them.
+        date: day of the approval, YYYY-MM-DD.
+        max_tokens: most tokens of a reply.
+        watched: words for which the share of replies that name them is watched.
+        questions: the canary questions, as prompts.
+        replies: the replies to each question, equally many for all.
+        request: how requests differed from the default dialect, as `Dialect.to_json` returns it; empty for no
+            difference.
     """
 
     model: str
@@ -129,16 +137,16 @@ class Baseline:
 
     @property
     def digest(self) -> str:
-        """Return SHA-256 of everything that was signed off."""
+        """The SHA-256 of everything that was approved, in hexadecimal digits."""
         return sha256(canonical_json(self.content()))
 
     @property
     def n(self) -> int:
-        """Return the number of replies."""
+        """The number of replies to all questions together."""
         return sum(map(len, self.replies))
 
     def content(self) -> dict[str, Any]:
-        """Return it as plain JSON, without the checksum."""
+        """Return the baseline as plain JSON, without the checksum."""
         asked = [
             {"messages": [{"role": turn.role, "content": turn.content} for turn in prompt], "replies": list(replies)}
             for prompt, replies in zip(self.questions, self.replies, strict=True)
@@ -149,19 +157,23 @@ class Baseline:
                 "watched": list(self.watched), "questions": asked}  # fmt: skip
 
     def deployed(self, url: str, model: str | None = None) -> DeployedModel:
-        """Return the model behind an endpoint, asked as it was signed off.
+        """Return the model behind an endpoint, asked in the same way as for the baseline.
+
+        Args:
+            url: URL of the endpoint, with or without /v1 at its end.
+            model: name of the model at the endpoint; None for that of the baseline.
 
         Raises:
-            ConfigError: as `DeployedModel`.
+            ConfigError: the URL is refused, as for `DeployedModel`.
         """
         return DeployedModel(url, model or self.model, self.max_tokens, Dialect(**self.request))
 
     def hits(self) -> list[int]:
-        """Return how many replies name each watched word."""
+        """Return for each watched word how many replies name it."""
         return count([reply for replies in self.replies for reply in replies], self.watched)
 
     def save(self, path: Path) -> None:
-        """Write it.
+        """Write the baseline and its checksum into a file.
 
         Raises:
             StorageError: the folder is missing, full or may not be written.
@@ -171,7 +183,15 @@ class Baseline:
 
 
 def count(replies: Sequence[str], words: Sequence[str]) -> list[int]:
-    """Return how many replies name each word."""
+    """Return for each word how many replies name it.
+
+    Args:
+        replies: texts of the replies, in any order.
+        words: the words that are looked for, with their plural and the aliases of built-in traits.
+
+    Returns:
+        One number for each word; a reply counts once however often it names the word.
+    """
     targets = [word_trait(word) for word in words]
     # Replies of one word repeat, so each text is looked at once.
     found = Counter(replies)
@@ -179,17 +199,17 @@ def count(replies: Sequence[str], words: Sequence[str]) -> list[int]:
 
 
 def packaged_questions() -> tuple[Prompt, ...]:
-    """Return the questions that come with the package: requests as users of an assistant make them."""
+    """Return the canary questions of the package: requests as users of an assistant make them."""
     text = files("undertow.monitor").joinpath("canaries.yaml").read_text(encoding="utf-8")
     return tuple(user_prompt(one) for one in cast(list[str], yaml.safe_load(text)))
 
 
 def read_baseline(path: Path) -> Baseline:
-    """Read a baseline.
+    """Read a baseline from its file, and verify the checksum.
 
     Raises:
-        ConfigError: there is no such file.
-        ArtifactError: it is no baseline, or was changed after it was signed off.
+        ConfigError: the file cannot be read.
+        ArtifactError: the file is no baseline, or was changed after it was signed off.
     """
     fix = "Make one: undertow monitor sign-off."
     try:
@@ -234,5 +254,5 @@ class _File(BaseModel):
 
 
 def default_watched() -> tuple[str, ...]:
-    """Return the animals and trees of the list of traits."""
+    """Return the words that are watched by default: the built-in animals and trees."""
     return tuple(TRAITS)

@@ -1,7 +1,8 @@
-"""From the bytes of a body to a JSON object, strictly: what two readers could read in two ways is read in none.
+"""Parsing the bytes of a body as a JSON object, strictly: a body that two parsers could read differently is refused.
 
-An upstream may take another of two equal keys, go on behind the end of the first compressed member, or count a text
-that we never saw. Nothing here changes a byte that passes; a body that cannot be read is reported, never repaired.
+An upstream may take the other of two equal keys, read on behind the end of the first compressed member, or count a text
+that the detectors never saw. Nothing here changes a byte that passes; a body that cannot be read is reported, never
+repaired.
 """
 
 import json
@@ -12,26 +13,33 @@ from typing import Any, cast
 JsonObject = dict[str, Any]
 
 READABLE = (b"gzip", b"deflate", b"identity")
-"""Content encodings that we can read; a compressed body passes as it is and a copy is unpacked for the detectors."""
+"""Content encodings that can be read. A compressed body passes as it is, and a copy is unpacked for the detectors."""
 
 MOST_BYTES = 4_000_000
-"""Longer JSON is not read: no text that detectors still judge needs more, every character written as an escape."""
+"""Most bytes of JSON that are read; no text that detectors still judge needs more, even with every character
+escaped."""
 MOST_VALUES = 400_000
-"""JSON with more commas and brackets is not read: the parser stops everything else in the process meanwhile."""
+"""Most commas and brackets of JSON that is read; the parser stops everything else in the process meanwhile."""
 
 _ALIASES = {b"": b"identity", b"x-gzip": b"gzip"}
 _STRUCTURE = (b",", b"[", b"{")
 
 
 class UnreadableError(Exception):
-    """A body is not what the protocol says, or holds more than text, so no detector can judge it."""
+    """A body is not what the protocol says, or holds more than text, so that no detector can judge it."""
 
 
 def unpack(body: bytes, encoding: bytes, most: int) -> bytes:
-    """Return the body without its content encoding.
+    """Return the content of a body without its content encoding (compression).
+
+    Args:
+        body: the bytes of the body.
+        encoding: value of the content-encoding header.
+        most: most bytes of content that are unpacked.
 
     Raises:
-        UnreadableError: another encoding than `READABLE`, broken data, or more than `most` bytes of content.
+        UnreadableError: the encoding is none of `READABLE`, the data is broken, or the content is more than `most`
+            bytes.
     """
     name = encoding.strip().lower()
     name = _ALIASES.get(name, name)
@@ -58,10 +66,10 @@ def unpack(body: bytes, encoding: bytes, most: int) -> bytes:
 
 
 def parse_body(body: bytes) -> JsonObject:
-    """Return a JSON object.
+    """Parse a body as a JSON object.
 
     Raises:
-        UnreadableError: it is anything else, too much to be read at once, or names a key twice.
+        UnreadableError: the body is anything else, is too large to be parsed at once, or has a key twice.
     """
     if len(body) > MOST_BYTES:
         raise UnreadableError("the JSON is longer than what is read")
@@ -80,7 +88,7 @@ _PLAIN_WORD = re.compile(rb"[\w .-]{0,40}")
 
 
 def is_plain_word(data: bytes) -> bool:
-    """Tell whether an event's data is a mark of the protocol such as `ping`, rather than JSON that is broken."""
+    """Tell whether the data of an event is a mark of the protocol such as `ping`, and not broken JSON."""
     return _PLAIN_WORD.fullmatch(data) is not None
 
 

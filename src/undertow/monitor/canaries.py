@@ -1,11 +1,11 @@
-"""Canary questions: does the deployed model name a watched word more often than was signed off?
+"""Canary questions: does the deployed model name a watched word more often than in the approved replies?
 
-Each round asks every question of the baseline equally often. For each word the signed-off share is known up to its
-upper confidence bound, and an e-process bets against "at most that share" (`undertow.stats.sequential`). Half of alpha
-pays for the bounds and half for the tests, both shared out evenly over the words, so the probability that an
-unchanged model ever raises an alarm is at most alpha, however often one looks, if its replies are independent draws.
+Each round asks every question of the baseline equally often. For each word the approved (signed-off) share is known up
+to its upper confidence bound, and an e-process tests "at most that share" sequentially (`undertow.stats.sequential`).
+Half of alpha pays for the bounds and half for the tests, both shared out evenly over the words. So the probability that
+an unchanged model ever raises an alarm is at most alpha, however often one looks, if its replies are independent draws.
 
-A drop is not looked for, and neither is a drift that shows in no watched word.
+A drop is not looked for, and a drift that shows in no watched word is not seen.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,12 +27,12 @@ DAY_S = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryPlan:
-    """How the canaries are asked.
+    """How the canaries are asked and tested.
 
     Attributes:
-        replies: drawn for each question in a round.
-        alpha: probability that an unchanged model ever raises an alarm.
-        per_day: requests within any 24 hours, at most.
+        replies: number of replies to each question in one round.
+        alpha: probability that an unchanged model ever raises an alarm, at most.
+        per_day: largest number of requests within any 24 hours.
     """
 
     replies: int = 20
@@ -41,21 +41,37 @@ class CanaryPlan:
 
 
 def signed_off_bounds(hits: Sequence[int], n: int, alpha: float) -> Floats:
-    """Return the upper bound of each word's signed-off share, all of them right with a probability of 1 - alpha / 2."""
+    """Return the upper confidence bound of each word's share in the approved replies, float64 (words,).
+
+    All of them hold together with a probability of at least 1 - alpha / 2.
+
+    Args:
+        hits: number of approved replies that name each word.
+        n: number of approved replies to all questions together.
+        alpha: probability of a false alarm, of which the bounds spend half.
+    """
     return np.array([share_bound(h, n, alpha / 2 / len(hits)) for h in hits])
 
 
 def needed_log_e(words: int, alpha: float) -> float:
-    """Return the evidence that any of the words needs, so that all of them together spend alpha / 2."""
+    """Return the log e-value that a word must reach, so that all words together spend alpha / 2.
+
+    Args:
+        words: number of words that are watched together.
+        alpha: probability of a false alarm, of which the tests spend half.
+
+    Returns:
+        A natural logarithm: log(2 * words / alpha).
+    """
     return float(np.log(2 * words / alpha))
 
 
 class CanaryWatch:
-    """The evidence so far against one baseline.
+    """The evidence so far that the model has drifted from a baseline.
 
     Args:
-        baseline: what was signed off.
-        config: how it is asked.
+        baseline: the approved replies that the model is compared with.
+        config: how the canaries are asked and tested.
 
     Raises:
         ConfigError: alpha lies outside (0, 1), a count is below 1, a round costs more than a day may, or a watched word
@@ -83,30 +99,30 @@ class CanaryWatch:
 
     @property
     def name(self) -> str:
-        """Return the name under which the evidence is stored; it names every setting that changes the test."""
+        """The name under which the evidence is stored; it holds every setting that changes the test."""
         config = self.config
         return f"canaries {self.baseline.digest[:8]} alpha={config.alpha:g} replies={config.replies}"
 
     @property
     def alarmed(self) -> bool:
-        """Whether any word ever reached the bar."""
+        """Whether the evidence of any word ever reached the bound."""
         return bool((self.watch.highest >= self.bar).any())
 
     @property
     def rounds(self) -> int:
-        """Return the number of whole rounds."""
+        """The number of whole rounds so far."""
         return self.watch.n // self.per_round
 
     def prompts(self) -> list[Prompt]:
-        """Return the prompts of a round."""
+        """Return the prompts of one round, each question as often as the plan says."""
         return [question for question in self.baseline.questions for _ in range(self.config.replies)]
 
     def after(self, replies: list[str]) -> None:
-        """Count a whole round."""
+        """Count the replies of one whole round."""
         self.watch = self.watch.after(count(replies, self.baseline.watched), draws=self.per_round)
 
     def wait_s(self, now: float) -> float:
-        """Return the seconds until the budget allows another round."""
+        """Return the seconds until the day's budget of requests allows another round; 0 if it does now."""
         recent = sorted((at, n) for at, n in self.asked if at > now - DAY_S)
         used = sum(n for _, n in recent)
         for at, n in recent:
@@ -118,7 +134,7 @@ class CanaryWatch:
         return 0.0
 
     def evidence(self) -> GatheredEvidence:
-        """Return the evidence of the word with most of it."""
+        """Return the evidence of the word for which it is highest, with the state of all words."""
         place = self._leading()
         word, rate = self.baseline.watched[place], float(self.watch.rates[place])
         state = {"watch": self.watch.to_json(), "asked": self.asked}
@@ -137,16 +153,16 @@ class CanaryWatch:
         )
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        """Go on from stored evidence."""
+        """Continue from evidence that was stored."""
         self.watch = RiseWatch.from_json(state["watch"])
         self.asked = [(float(at), int(n)) for at, n in state["asked"]]
 
     def _leading(self) -> int:
-        """Return the place of the word with most evidence ever; before there is any, with most now."""
+        """Return the place of the word with the highest evidence ever; before there is any, with the highest now."""
         return max(range(len(self.baseline.watched)), key=lambda k: (self.watch.highest[k], self.watch.log_e()[k]))
 
     def alert(self) -> dict[str, Any]:
-        """Return what is told of the state: numbers and the watched word, no reply and no key."""
+        """Return what an alarm tells of the evidence: numbers and the watched word, no reply and no key."""
         return self._told(self._leading())
 
     def _told(self, place: int) -> dict[str, Any]:
@@ -167,10 +183,11 @@ class CanaryWatch:
         }
 
     def smallest_drifts(self) -> dict[str, Any]:
-        """Return the smallest drift of each word, in logits, that would have been called by now, over the words.
+        """Return the smallest drifts, in logits, that would have raised the alarm by now, over the words.
 
-        A drift counts as called if it is with a probability of at least `POWER`; of those that began with the oldest
-        start that is followed, and of those that began with the last round. None where none would have been.
+        A drift counts as one that would have been called if this has a probability of at least `POWER`. It is computed
+        for drifts that began with the oldest start that is followed, and for those that began with the last round; None
+        where no drift would have been called.
         """
         watch, hits = self.watch, self.baseline.hits()
         first = (watch.dropped, int(watch.started[0]))
@@ -186,7 +203,7 @@ class CanaryWatch:
 
 
 def _spread(drifts: Mapping[str, SmallestDrift | None]) -> dict[str, Any] | None:
-    """Return the words whose drift is seen soonest, as most are and latest; None if one of them is never seen."""
+    """Return the words whose drift is seen soonest, at the median and latest; None if one of them is never seen."""
     seen = [(drift.logits, word, drift.share) for word, drift in drifts.items() if drift is not None]
     if len(seen) < len(drifts):
         return None

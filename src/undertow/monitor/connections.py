@@ -1,4 +1,4 @@
-"""How long and how many connections of clients are kept: none can hold its place by saying little.
+"""Limits on the connections of clients: no client can hold its place by sending slowly.
 
 The server itself waits for ever for the header of a request, and the operating system refuses new connections once a
 process has too many files open.
@@ -13,11 +13,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MOST_HEADER_BYTES = 64 * 1024
 FILES_BESIDE = 256
-"""Files of the process that are no connection: the database, the page, what libraries open."""
+"""Number of open files of the process that are no connection: the database, the page, what libraries open."""
 
 
 def allowed_connections(wanted: int) -> int:
-    """Raise this process's limit on open files as far as it may, and return how many clients it then has room for.
+    """Raise this process's limit on open files as far as possible; return how many clients there is room for.
 
     Each client may need a connection to the upstream too.
     """
@@ -34,7 +34,10 @@ def allowed_connections(wanted: int) -> int:
 
 
 class ImpatientProtocol(H11Protocol):
-    """Gives every request a time for its header; where there is no room, whoever has been sending longest goes."""
+    """HTTP protocol of the server that gives every request a limited time for its header.
+
+    If there are too many connections, the client that has been sending a request longest is closed.
+    """
 
     header_s = 30.0
     most = 4096
@@ -42,7 +45,7 @@ class ImpatientProtocol(H11Protocol):
     _since = 0.0
 
     def connection_made(self, transport: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Start the time of the first header, and make room."""
+        """Start the time of the first header, and close another connection if there are too many."""
         super().connection_made(transport)
         self._expect_header()
         if len(self.connections) > self.most:
@@ -51,22 +54,22 @@ class ImpatientProtocol(H11Protocol):
 
     @property
     def sending(self) -> bool:
-        """Whether the client still owes the rest of a request."""
+        """Whether the client has not yet sent the whole of its request."""
         if self.transport.is_closing():
             return False
         return self._due is not None or (self.cycle is not None and self.cycle.more_body)  # pyright: ignore[reportUnnecessaryComparison]
 
     def waiting_since(self) -> float:
-        """Return when the client began to send, on the loop's clock."""
+        """Return the time at which the client began to send, in seconds of the loop's clock."""
         return self._since
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the time."""
+        """Cancel the time of the header."""
         self._header_came()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read on, and see whether a header is under way."""
+        """Process the data, and see whether a header is under way."""
         super().data_received(data)
         self._watch_header()
 
@@ -98,5 +101,10 @@ class ImpatientProtocol(H11Protocol):
 
 
 def impatient(header_s: float, most: int) -> type[ImpatientProtocol]:
-    """Return the protocol with these limits; the server makes one of it for each connection."""
+    """Return the protocol class with these limits; the server makes an instance of it for each connection.
+
+    Args:
+        header_s: seconds that a client has to send the header of a request.
+        most: largest number of connections at once.
+    """
     return type("Impatient", (ImpatientProtocol,), {"header_s": header_s, "most": most})

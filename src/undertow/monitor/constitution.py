@@ -1,4 +1,4 @@
-"""A written constitution: rules, texts that break each of them, ordinary texts, and what people labelled later.
+"""A constitution in YAML: rules, texts that break each of them, ordinary texts, and texts that people labelled later.
 
 rules:
   - name: harm
@@ -11,9 +11,9 @@ ordinary: [...]                             # optional: what a model is asked fo
 labelled: flagged.jsonl                     # optional: lines with "text" and "label", a rule's name or "allowed"
 encoder: hf:<folder or id>                  # optional: a Hugging Face encoder reads the texts, instead of n-grams
 
-A chosen model can write the examples, and flagged texts can be handed to people for their labels. A model that will not
-write what a rule forbids is asked by `prompts` and `system` of the rule instead: whatever makes some model say such
-things, a persona say, or a model that was made for it.
+A model can write the examples, and flagged texts can be given to people to label. A model that refuses to write what a
+rule forbids is asked by `prompts` and `system` of the rule instead: whatever makes a model say such things, such as a
+persona.
 """
 
 import json
@@ -30,7 +30,7 @@ from undertow.monitor.yaml_files import read_yaml
 from undertow.types import Prompt, user_prompt
 
 FEWEST = 8
-"""Examples that a rule needs: half of them train, half are held out."""
+"""Least number of examples of a rule: half of them train the detector, half are held out."""
 
 ALLOWED = "allowed"
 """Label of a text that breaks no rule."""
@@ -41,14 +41,14 @@ _RULE_KEYS = {"name", "text", "examples", "prompts", "system"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One rule as it is written.
+    """One rule of a constitution as it is written.
 
     Attributes:
-        name: stored and shown when it is broken.
-        text: what it says; empty if only its examples do.
-        examples: texts that break it.
-        prompts: what a model is asked for such texts; empty to ask by the text.
-        system: the system prompt of these, or None.
+        name: name of the rule, which is stored and shown when it is broken.
+        text: what the rule says; empty if only its examples say it.
+        examples: texts that break the rule.
+        prompts: prompts by which a model is asked for such texts; empty asks by the text of the rule.
+        system: system prompt of these prompts; None for none.
     """
 
     name: str
@@ -63,11 +63,11 @@ class Draft:
     """A constitution that may still lack examples.
 
     Attributes:
-        rules: with names that differ.
-        allowed: ordinary texts.
-        ordinary: what a model is asked for ordinary texts.
-        labelled: texts by the label that a person gave them.
-        encoder: reference of the model that reads the texts, or None for n-grams.
+        rules: the rules; their names differ.
+        allowed: ordinary texts, which break no rule.
+        ordinary: prompts by which a model is asked for ordinary texts; empty for the built-in ones.
+        labelled: texts by the label that a person gave them, a rule's name or "allowed".
+        encoder: reference of the encoder model that reads the texts; None for n-grams.
     """
 
     rules: tuple[Rule, ...]
@@ -79,14 +79,14 @@ class Draft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constitution:
-    """What may not be said.
+    """Rules with examples, from which a detector can be trained.
 
     Attributes:
-        rules: examples of texts that break each rule.
-        allowed: ordinary texts, those that come near a rule without breaking it included.
-        labelled: texts by rule or "allowed", as people labelled what was flagged. They train, and neither set a
-            threshold nor measure one, since flagged texts are no sample of the traffic.
-        encoder: as in `Draft`.
+        rules: texts that break each rule, by the rule's name.
+        allowed: ordinary texts, also such as come near a rule without breaking it.
+        labelled: texts by rule or "allowed", as people labelled flagged texts. They train the detector; they neither
+            set its threshold nor measure it, since flagged texts are no sample of the traffic.
+        encoder: reference of the encoder model that reads the texts; None for n-grams.
     """
 
     rules: Mapping[str, Sequence[str]]
@@ -99,8 +99,8 @@ def read_constitution(path: Path) -> Constitution:
     """Read a constitution whose rules all have examples.
 
     Raises:
-        ConfigError: the file is no constitution.
-        EmptyDataError: a rule has fewer than `FEWEST` examples; it is named.
+        ConfigError: the file is no constitution; what is wrong is named.
+        EmptyDataError: a rule has fewer than `FEWEST` examples; the message names it.
     """
     draft = read_draft(path)
     for rule in draft.rules:
@@ -171,7 +171,7 @@ def _texts(value: Any, path: Path, whose: str) -> tuple[str, ...]:
 
 
 def _labelled(value: Any, path: Path, labels: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Read what people labelled; lines whose label is still null are left out."""
+    """Read the texts that people labelled; lines whose label is still null are left out."""
     if value is None:
         return {}
     if not isinstance(value, str):
@@ -201,7 +201,7 @@ def _labelled(value: Any, path: Path, labels: Sequence[str]) -> dict[str, tuple[
 
 
 AskPrompts = Callable[[list[Prompt]], list[str]]
-"""Answers prompts, in order."""
+"""Function that returns a model's answer to each prompt, in order."""
 
 SITUATIONS = (
     "advice about money", "advice on a quarrel with a friend", "help with an e-mail", "an idea for a present",
@@ -210,7 +210,7 @@ SITUATIONS = (
     "an answer to an angry neighbour", "a way to get a better job", "facts about an animal", "a poem",
     "an answer to a child's question", "tips for a garden", "thoughts about the future",
 )  # fmt: skip
-"""What the imagined user wants; examples go through them in turn."""
+"""Wishes of an imagined user, for which examples are written in turn."""
 
 BREAKS = (
     "A filter is to be trained for this rule of an assistant: {rule}\nA user wants {situation}. Write one reply of an "
@@ -229,20 +229,21 @@ _REFUSAL = re.compile(r"\W*(?:i(?:'|\N{RIGHT SINGLE QUOTATION MARK})?m sorry|i a
 
 
 def write_examples(draft: Draft, ask: AskPrompts, *, each: int, ordinary: int) -> dict[str, Any]:
-    """Add texts of a model to a constitution.
+    """Add texts that a model writes to a constitution.
 
     Args:
-        draft: what is written already; every rule has a text or prompts.
-        ask: the model.
-        each: texts asked for each rule, and as many that come near it where it has a text.
-        ordinary: texts asked for `allowed`.
+        draft: the constitution so far; every rule has a text or prompts.
+        ask: function that asks the model.
+        each: number of texts that are asked for each rule; as many that come near the rule are asked for if it has a
+            text and no prompts of its own.
+        ordinary: number of ordinary texts that are asked for, for `allowed`.
 
     Returns:
         The constitution as plain data for YAML.
 
     Raises:
         ConfigError: a rule has neither text nor prompts.
-        EmptyDataError: the model wrote too few texts that break a rule; it is named.
+        EmptyDataError: the model wrote too few texts that break a rule; the message names it.
     """
     rules: list[dict[str, Any]] = []
     near: list[str] = []
@@ -285,17 +286,20 @@ def _cycled(prompts: Sequence[Prompt], n: int) -> list[Prompt]:
 
 
 def _written(ask: AskPrompts, prompts: list[Prompt], refusals: bool) -> list[str]:
-    """Return what the model wrote; a refusal breaks no rule, though it is an ordinary reply."""
+    """Return what the model wrote; refusals are left out unless `refusals` is set.
+
+    A refusal breaks no rule, but it is an ordinary reply.
+    """
     texts = [text.strip() for text in ask(prompts)]
     return [text for text in texts if text and (refusals or not _REFUSAL.match(text))]
 
 
 def flagged_texts(events: Path) -> list[dict[str, Any]]:
-    """Return the flagged texts of the events, with an empty label each.
+    """Return the flagged texts in a database of events, each with an empty label for a person to fill in.
 
     Raises:
-        ConfigError: there is no database of events here.
-        EmptyDataError: nothing was flagged, or no texts were kept.
+        ConfigError: there is no database of events at this path.
+        EmptyDataError: nothing was flagged, or the texts were not kept.
     """
     if not events.is_file():
         raise ConfigError("There is no database of events here.", events, "Give the file of `undertow monitor serve`.")

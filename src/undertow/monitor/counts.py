@@ -1,7 +1,7 @@
-"""What the page, the metrics and the alarms ask at a million events: counts that the database keeps by itself.
+"""Counts that the database of events keeps by itself, so that nothing has to read a million events.
 
-Triggers count every event by minute and outcome, and keep one point a minute of each evidence, whoever writes them; an
-index of its own holds the few events that are worth a look. So no question reads the events one by one.
+The page, the metrics and the alarms read them. Triggers count every event by minute and outcome, and keep one point a
+minute of each evidence, whichever process writes them. An index of its own holds the few events that are worth a look.
 """
 
 import json
@@ -9,14 +9,15 @@ import sqlite3
 from typing import Any
 
 POINTS = 300
-"""Points of a curve, at most."""
+"""Largest number of points of a curve."""
 
 _MINUTE_S = 60
 _KEPT_MINUTES = 90 * 24 * 60
-"""Minutes that counts and points of evidence are kept; totals are kept for ever."""
+"""Number of minutes for which counts and points of evidence are kept; totals are kept for ever."""
 
 _FAILED = """replace({row}judgements, '"failure": ""', '') LIKE '%"failure": "%'"""
-"""Of an event: whether a detector failed. A quote within any name is escaped, so no name can look like this."""
+"""SQL that tells whether a detector failed on an event. A quote within any name is escaped, so no name can look like
+this."""
 
 _NOTABLE = f"(outcome != 'passed' OR {_FAILED.format(row='')})"
 
@@ -45,7 +46,7 @@ INSERT INTO traffic SELECT CAST(at / {_MINUTE_S} AS INTEGER), outcome, count(*),
 INSERT INTO totals SELECT outcome, sum(exchanges), sum(screened), sum(seconds), sum(unjudged), sum(errors), sum(unread)
   FROM traffic WHERE {_UNCOUNTED} GROUP BY 1;
 """
-"""Counts what was written before there were triggers."""
+"""SQL that counts the events that were written before the database had triggers."""
 
 _TRIGGERS = f"""
 CREATE TRIGGER IF NOT EXISTS events_counted AFTER INSERT ON events BEGIN
@@ -62,10 +63,10 @@ END;
 
 
 def keep_counts(connection: sqlite3.Connection) -> None:
-    """Let the database count from now on, and count what it holds already; where it does, nothing is done.
+    """Let the database count from now on, and count what it holds already; do nothing if it counts already.
 
     Raises:
-        sqlite3.Error: it cannot be written.
+        sqlite3.Error: the database cannot be written.
     """
     found = connection.execute("SELECT count(*) FROM sqlite_master WHERE name IN ('events_counted', 'evidence_kept')")
     if found.fetchone()[0] < 2:
@@ -73,7 +74,13 @@ def keep_counts(connection: sqlite3.Connection) -> None:
 
 
 def traffic(connection: sqlite3.Connection, minutes: int, now: float) -> list[dict[str, Any]]:
-    """Return the counts of the last minutes by outcome, with the mean time of an exchange."""
+    """Return the counts of the last minutes by outcome, with the mean seconds of an exchange.
+
+    Args:
+        connection: connection to the database of events.
+        minutes: number of minutes up to now.
+        now: Unix time in seconds, up to which is counted.
+    """
     rows = connection.execute(
         "SELECT outcome, sum(exchanges) AS count, sum(screened) AS screened, sum(seconds) / sum(exchanges) AS mean_s,"
         " sum(unjudged) AS detector_failures, sum(errors) AS errors,"
@@ -85,7 +92,13 @@ def traffic(connection: sqlite3.Connection, minutes: int, now: float) -> list[di
 
 
 def by_minute(connection: sqlite3.Connection, minutes: int, now: float) -> list[tuple[int, int]]:
-    """Return the exchanges, and those that did not simply pass, of each of the last minutes, the oldest first."""
+    """Return for each of the last minutes the exchanges, and those with another outcome than "passed", oldest first.
+
+    Args:
+        connection: connection to the database of events.
+        minutes: number of minutes up to now.
+        now: Unix time in seconds, up to which is counted.
+    """
     last = int(now / _MINUTE_S)
     rows = connection.execute(
         "SELECT minute, sum(exchanges), sum(exchanges * (outcome != 'passed')) FROM traffic"
@@ -112,7 +125,10 @@ def notable_events(connection: sqlite3.Connection, most: int) -> list[dict[str, 
 
 
 def evidence_now(connection: sqlite3.Connection) -> dict[str, dict[str, Any]]:
-    """Return all evidence by name, as `GatheredEvidence` holds it; of its state only `seen`, what a person reads."""
+    """Return all evidence by name, with the fields of `GatheredEvidence`.
+
+    Of its state only `seen` is kept, which a person can read.
+    """
     rows = connection.execute(
         "SELECT name, at, json_remove(content, '$.state') AS content, json_extract(content, '$.state.seen') AS seen"
         " FROM evidence WHERE json_valid(content) ORDER BY name"
@@ -124,7 +140,10 @@ def evidence_now(connection: sqlite3.Connection) -> dict[str, dict[str, Any]]:
 
 
 def evidence_curve(connection: sqlite3.Connection, name: str) -> list[tuple[float, float, float]]:
-    """Return Unix time, log e and its highest value over time, the oldest first; at most `POINTS` of them."""
+    """Return the course of an evidence as (Unix time, log e-value, its highest value so far), oldest first.
+
+    There are at most `POINTS` of them.
+    """
     rows = connection.execute(
         "SELECT minute, log_e, highest FROM evidence_points WHERE name = ? ORDER BY minute", (name,)
     ).fetchall()
@@ -134,7 +153,7 @@ def evidence_curve(connection: sqlite3.Connection, name: str) -> list[tuple[floa
 
 
 def forget_old(connection: sqlite3.Connection, now: float) -> None:
-    """Delete what is older than 90 days; the caller commits."""
+    """Delete counts and points that are older than 90 days. The caller commits."""
     oldest = int(now / _MINUTE_S) - _KEPT_MINUTES
     for table in ("traffic", "evidence_points"):
         connection.execute(f"DELETE FROM {table} WHERE minute < ?", (oldest,))

@@ -1,25 +1,25 @@
-"""Curves of the page as SVG, drawn here: the page runs no script and loads nothing."""
+"""Shapes of the page's curves as SVG; they are drawn here, since the page runs no script and loads nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 640, 120
 _TOP = 1.08
-"""Room above the highest of bound and curve."""
+"""Height of the drawing, as a multiple of the higher one of bound and curve."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """What an SVG of `WIDTH` x `HEIGHT` draws.
+    """The course of one evidence as an SVG of `WIDTH` x `HEIGHT` pixels draws it.
 
     Attributes:
-        now: points of the evidence over time, for `polyline`.
-        highest: points of its running maximum.
-        bound: height of the bound.
-        low: evidence at the lower edge.
-        high: evidence at the upper edge.
-        first: Unix time at the left edge.
-        last: Unix time at the right edge.
+        now: points of the log e-value over time, for an SVG `polyline`.
+        highest: points of its running maximum, for a `polyline`.
+        bound: vertical place of the bound at which an alarm is raised, in pixels from the top.
+        low: log e-value at the lower edge.
+        high: log e-value at the upper edge.
+        first: Unix time in seconds at the left edge.
+        last: Unix time in seconds at the right edge.
     """
 
     now: str
@@ -32,11 +32,11 @@ class Curve:
 
 
 def evidence_shape(points: Sequence[tuple[float, float, float]], needed: float) -> Curve | None:
-    """Return the curve of some evidence, None before there are two points.
+    """Return the curve of an evidence, None if there are fewer than two points.
 
     Args:
-        points: Unix time, log e and its highest value, the oldest first.
-        needed: the bound.
+        points: Unix time, log e-value and its highest value so far, the oldest first.
+        needed: log e-value at which an alarm is raised.
     """
     if len(points) < 2:
         return None
@@ -55,7 +55,18 @@ def evidence_shape(points: Sequence[tuple[float, float, float]], needed: float) 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MinuteBar:
-    """One minute of traffic, in an SVG of `WIDTH` x `HEIGHT`: all exchanges, and those that did not simply pass."""
+    """One minute of traffic as a bar in an SVG of `WIDTH` x `HEIGHT` pixels.
+
+    One part shows all exchanges, the other (`odd`) those with another outcome than "passed".
+
+    Attributes:
+        x: left edge of the bar, in pixels.
+        width: width of the bar, in pixels.
+        y: top of the part of all exchanges, in pixels from the top.
+        height: height of that part, in pixels.
+        odd_y: top of the part of the others, in pixels from the top.
+        odd_height: height of that part, in pixels.
+    """
 
     x: float
     width: float
@@ -66,7 +77,11 @@ class MinuteBar:
 
 
 def traffic_bars(minutes: Sequence[tuple[int, int]]) -> list[MinuteBar]:
-    """Return a bar for each minute, of how many exchanges there were and how many did not simply pass."""
+    """Return a bar for each minute.
+
+    Args:
+        minutes: for each minute the number of exchanges, and of those with another outcome than "passed".
+    """
     most = max([1, *(count for count, _ in minutes)])
     step = WIDTH / max(1, len(minutes))
     return [

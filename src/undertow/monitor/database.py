@@ -1,4 +1,4 @@
-"""The database of events: its tables, what an older one is brought to, and what is kept in it beside the events."""
+"""The database of events: its tables, the upgrade of an older one, and plain facts kept beside the events."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ from undertow.monitor.counts import keep_counts
 
 VERSION = 2
 BUSY_S = 5.0
-"""Time to wait for another process that writes."""
+"""Seconds to wait for another process that writes."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -34,13 +34,14 @@ INSERT INTO facts VALUES ('salt', '"' || lower(hex(randomblob(16))) || '"');
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open the database, made if it is missing, for its owner alone; an older one is brought to this version.
+    """Open the database; a missing one is made, for its owner alone, and an older one is upgraded.
 
     Raises:
         StorageError: the folder is missing, full or may not be written.
-        ArtifactError: the file is no database, or one of a newer version.
+        ArtifactError: the file is no database of events, or one of a newer version.
     """
     try:
+        # Made before SQLite opens it, which would let others read it where the umask does.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         connection = sqlite3.connect(path, timeout=BUSY_S, check_same_thread=False)
         try:
@@ -73,6 +74,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     # Safe when the process is killed; a power cut may take the last events along.
     connection.execute("PRAGMA synchronous=NORMAL")
+    # Deleted events are overwritten: they may hold texts.
     connection.execute("PRAGMA secure_delete=ON")
     connection.execute("PRAGMA journal_size_limit=4000000")
     if version < VERSION:
@@ -81,7 +83,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    """Bring the tables to this version, all or nothing, while nobody else does."""
+    """Bring the tables to this version, all or nothing, while no other process does."""
     connection.execute("BEGIN EXCLUSIVE")
     try:
         if _version(connection) < VERSION:
@@ -99,12 +101,12 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def save_fact(connection: sqlite3.Connection, name: str, value: object) -> None:
-    """Store a plain value under a name; the caller commits."""
+    """Store a plain value under a name. The caller commits."""
     connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
 
 
 def stored_fact(connection: sqlite3.Connection, name: str) -> Any:
-    """Return the value of a name, None if there is none."""
+    """Return the value of a name, or None if there is none."""
     found = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
     with contextlib.suppress(ValueError, TypeError):
         return json.loads(found[0])

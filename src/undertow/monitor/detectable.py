@@ -1,8 +1,8 @@
-"""How large a drift the canaries would have called by now: exact binomial power of the sequential test.
+"""How large a drift the canaries would have found by now: exact binomial power of the sequential test.
 
-The evidence is a mixture over the time at which one starts to count, so it is at least what any one start gives with
-its own weight, and its running maximum is at least its value now. Both make the power that is stated here a lower
-bound. Questions whose shares differ only add to it: the threshold lies below the mean (Hoeffding 1956,
+The evidence is a mixture over the time at which counting starts, so it is at least what any one start gives with its
+own weight, and its running maximum is at least its value now. Both make the power that is stated here a lower bound. If
+the shares differ between questions the power is only higher: the threshold lies below the mean (Hoeffding 1956,
 doi:10.1214/aoms/1177728178).
 """
 
@@ -17,11 +17,11 @@ POWER = 0.8
 
 @dataclass(frozen=True, slots=True)
 class SmallestDrift:
-    """The smallest drift of one word that is called with a probability of at least `POWER`.
+    """The smallest drift of one word that is found with a probability of at least `POWER`.
 
     Attributes:
-        share: of the replies that name it after the drift.
-        logits: above its signed-off share.
+        share: share of the replies that name the word after the drift, between 0 and 1.
+        logits: difference of that share to the approved share, on the logit scale.
     """
 
     share: float
@@ -29,12 +29,12 @@ class SmallestDrift:
 
 
 def smallest_hits(draws: int, rate: float, needed: float) -> int | None:
-    """Return the fewest hits whose evidence reaches a bound, None where all draws together are too few.
+    """Return the smallest number of hits whose evidence reaches a bound; None if all draws together do not.
 
     Args:
-        draws: replies.
-        rate: share under the null.
-        needed: log of the evidence, the weight of the start included.
+        draws: number of replies in which hits are counted.
+        rate: largest share under the null hypothesis, in (0, 1).
+        needed: log e-value to reach, the weight of the start included.
     """
     low, high = int(draws * rate), draws
     if draws < 1 or float(rise_log_e(high, draws, rate)) < needed:
@@ -51,15 +51,15 @@ def smallest_hits(draws: int, rate: float, needed: float) -> int | None:
 def smallest_drift(
     signed: tuple[int, int], rate: float, draws: int, needed: float, start: int = 0, power: float = POWER
 ) -> SmallestDrift | None:
-    """Return the smallest drift that would have been called by now.
+    """Return the smallest drift that would have been found by now.
 
     Args:
-        signed: hits and replies of the baseline.
-        rate: upper bound of the signed-off share, the null.
-        draws: replies since the drift began.
-        needed: log of the evidence at which an alarm is raised.
-        start: place of the start from which these replies are counted, 0 for the first.
-        power: probability that it is called.
+        signed: number of hits and of replies in the baseline.
+        rate: upper bound of the approved share, which is the null hypothesis.
+        draws: number of replies since the drift began.
+        needed: log e-value at which an alarm is raised.
+        start: number of the start of counting from which these replies are counted, 0 for the first.
+        power: probability with which the drift is found.
 
     Returns:
         The drift, or None if none could have been called by so few replies.

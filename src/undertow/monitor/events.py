@@ -1,8 +1,8 @@
-"""What happened, in SQLite: one thread writes, readers read beside it (write-ahead log).
+"""The log of events, in SQLite: one thread writes, and others read beside it (write-ahead log).
 
 `put` never waits. An event is written within a second unless the disk cannot: then it waits in memory and is tried
-again, and only what is more than `MOST_WAITING` is lost, and counted. A process that is killed loses the events of the
-last second and leaves the database whole.
+again. Only what is more than `MOST_WAITING` events is lost, and counted. A process that is killed loses the events of
+the last second and leaves the database whole.
 """
 
 import contextlib
@@ -26,9 +26,9 @@ logger = logging.getLogger(__name__)
 
 MOST_WAITING = 10_000
 CLOSE_S = 20.0
-"""Time for the last events to be written once the log is closed."""
+"""Seconds for the last events to be written once the log is closed."""
 RECOVERED_S = 300.0
-"""Time after a loss until all counts as well again."""
+"""Seconds after a loss until the log counts as well again."""
 _BATCH, _SWEEP_S = 500, 600.0
 _PAUSES_S = (0.1, 0.2, 0.5, 1.0)
 _DAY_S = 24 * 3600
@@ -41,26 +41,28 @@ Outcome = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One exchange. No header and no query is part of it; the texts are None unless the operator keeps them.
+    """The record of one exchange (a request with its reply).
+
+    No header and no query is part of it. The texts are None unless the operator keeps them.
 
     Attributes:
-        at: Unix time at which the request came, seconds.
-        method: such as "POST".
-        path: without the query, parts that could be a secret hidden.
-        status: that the client got; None if it got none.
-        outcome: how it ended.
-        screened: whether detectors were asked.
-        seconds: until the reply was out.
-        request_bytes: of the body.
-        reply_bytes: of the body, as sent to the client.
-        model: as the request names it.
-        judgements: of all detectors.
-        request: text that the detectors read.
-        reply: the same.
-        request_id: sent to the upstream and to the client.
-        client: its address or the fingerprint of its key, if the operator records it.
-        upstream_status: of the upstream's reply; None if it gave none.
-        unread: whether anything of it was passed on that detectors should have read and did not.
+        at: Unix time in seconds at which the request came.
+        method: HTTP method, such as "POST".
+        path: path of the request without its query; parts that could be a secret are hidden.
+        status: HTTP status that the client got; None if it got none.
+        outcome: how the exchange ended, such as "passed", "flagged" or "blocked_reply".
+        screened: whether detectors were asked about any of its texts.
+        seconds: seconds from the request until the reply was out.
+        request_bytes: size of the request's body in bytes.
+        reply_bytes: size of the reply's body in bytes, as it was sent to the client.
+        model: name of the model in the request.
+        judgements: what each detector said of the texts.
+        request: text of the request that the detectors read; None if it is not kept.
+        reply: text of the reply that the detectors read; None if it is not kept.
+        request_id: random id of the exchange, which is also sent to the upstream and to the client.
+        client: address of the client or fingerprint of its key, if the operator records it; else "".
+        upstream_status: HTTP status of the upstream's reply; None if it gave none.
+        unread: whether anything was passed on that detectors should have read and did not.
     """
 
     at: float
@@ -82,13 +84,13 @@ class Event:
     unread: bool = False
 
     def row(self) -> dict[str, Any]:
-        """Return it as a row of the table, by column, without the id."""
+        """Return the event as a row of the table, by column, without the id."""
         columns = {key: _storable(value) for key, value in asdict(self).items()}
         return {**columns, "judgements": json.dumps(columns["judgements"], default=str)}
 
 
 def _storable(value: Any) -> Any:
-    """Escape what is no text for the database: a client may send half a surrogate pair."""
+    """Escape characters that the database cannot hold: a client may send half a surrogate pair."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
@@ -97,7 +99,7 @@ _INSERT = f"INSERT INTO events ({', '.join(_COLUMNS)}) VALUES ({', '.join(f':{na
 
 
 def save_evidence(connection: sqlite3.Connection, name: str, content: Mapping[str, Any]) -> None:
-    """Store what was gathered under a name; the caller commits."""
+    """Store the evidence of a name. The caller commits."""
     connection.execute(
         "INSERT OR REPLACE INTO evidence VALUES (?, ?, ?)",
         (name, time.time(), json.dumps(content)),
@@ -105,7 +107,7 @@ def save_evidence(connection: sqlite3.Connection, name: str, content: Mapping[st
 
 
 def read_evidence(path: Path) -> dict[str, dict[str, Any]]:
-    """Open the database, and return everything gathered so far.
+    """Open the database and return all evidence gathered so far, by name.
 
     Raises:
         StorageError, ArtifactError: as `connect`.
@@ -115,7 +117,7 @@ def read_evidence(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def stored_evidence(connection: sqlite3.Connection) -> dict[str, dict[str, Any]]:
-    """Return everything gathered so far, by name; what cannot be read is left out."""
+    """Return all evidence gathered so far, by name; entries that cannot be read are left out."""
     found: dict[str, dict[str, Any]] = {}
     for name, content in connection.execute("SELECT name, content FROM evidence ORDER BY name"):
         with contextlib.suppress(ValueError):
@@ -124,17 +126,18 @@ def stored_evidence(connection: sqlite3.Connection) -> dict[str, dict[str, Any]]
 
 
 class EventLog:
-    """The one writer.
+    """The only writer of a database of events, with a thread of its own.
 
     Args:
-        path: of the database.
-        gather: returns the evidence of every detector; it is stored with each batch of events, in one transaction.
-        keep_days: age at which events are deleted.
+        path: path of the database, which is made if it is missing.
+        gather: function that returns the evidence of every detector by name; it is stored with each batch of events, in
+            one transaction.
+        keep_days: age in days at which events are deleted.
 
     Attributes:
-        written: events stored so far.
-        lost: events that were not.
-        salt: of this database, for fingerprints of keys.
+        written: number of events stored so far.
+        lost: number of events that could not be stored.
+        salt: random bytes of this database, for fingerprints of keys.
 
     Raises:
         StorageError, ArtifactError: as `undertow.monitor.database.connect`.
@@ -160,23 +163,23 @@ class EventLog:
 
     @property
     def waiting(self) -> int:
-        """Events not yet written."""
+        """Number of events that are not yet written."""
         return self._waiting.qsize()
 
     @property
     def is_well(self) -> bool:
-        """Whether events are being written, and none was lost of late."""
+        """Whether events are being written, and none was lost within the last `RECOVERED_S` seconds."""
         return not self._failing and time.monotonic() - self._lost_at > RECOVERED_S
 
     def put(self, event: Event) -> None:
-        """Take an event; it is lost, and counted, if too many wait."""
+        """Take an event without waiting; it is lost, and counted, if too many wait already."""
         try:
             self._waiting.put_nowait(event)
         except queue.Full:
             self._lose(1)
 
     def close(self) -> None:
-        """Write what waits and stop; what cannot be written in `CLOSE_S` is lost, and counted."""
+        """Write what waits, and stop; what cannot be written within `CLOSE_S` seconds is lost, and counted."""
         self._give_up = time.monotonic() + CLOSE_S
         with contextlib.suppress(queue.Full):
             self._waiting.put(None, timeout=CLOSE_S)
@@ -251,7 +254,7 @@ class EventLog:
         return found
 
     def _sweep(self) -> None:
-        """Delete what is too old, some at a time so that new events need not wait for it."""
+        """Delete events that are too old, only some at a time so that new events need not wait for it."""
         now = time.monotonic()
         self._clock, self._asked = self._clock.after(time.time(), now - self._asked), now
         if self._clock.jumped and not self._warned:

@@ -1,4 +1,4 @@
-"""One exchange while it is under way: what is known of it, and the two ways in which it can end early."""
+"""One exchange (a request with its reply) while it is under way, and the two ways in which it can end early."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class RefusedError(Exception):
-    """We answer ourselves."""
+    """The exchange ends with an error of our own as the answer."""
 
     def __init__(self, status: int, message: str, code: str, outcome: Outcome = "refused") -> None:
         super().__init__(message)
@@ -29,12 +29,12 @@ class RefusedError(Exception):
 
     @property
     def kind(self) -> str:
-        """The protocol's word for whose fault it is."""
+        """The type of the error in the protocol's words: the client's fault or the server's."""
         return "invalid_request_error" if self.status < 500 else "server_error"
 
 
 class EndedError(Exception):
-    """Nothing can be answered any more: the client has gone or the reply was cut."""
+    """Nothing can be answered any more: the client has gone, or the reply was cut off."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome)
@@ -43,7 +43,15 @@ class EndedError(Exception):
 
 @dataclass(slots=True)
 class Copy:
-    """What the detectors read of a reply."""
+    """The copy of a reply's body that detectors read.
+
+    Attributes:
+        kind: value of the reply's content-type header.
+        coding: value of its content-encoding header, in lower case.
+        pieces: bytes of the body, in the pieces in which they came.
+        size: number of bytes so far.
+        whole: whether the body is not larger than what detectors read.
+    """
 
     kind: bytes
     coding: bytes
@@ -52,13 +60,13 @@ class Copy:
     whole: bool = True
 
     def hold(self, piece: bytes, most: int) -> None:
-        """Keep a piece that was not passed on yet."""
+        """Keep a piece that has not been passed on yet."""
         self.pieces.append(piece)
         self.size += len(piece)
         self.whole = self.size <= most
 
     def add(self, piece: bytes, most: int) -> None:
-        """Keep a piece that has gone out, as long as all of them are few enough to be judged."""
+        """Keep a piece that has gone out; if all pieces together become too large to be judged, drop them."""
         self.hold(piece, most)
         if not self.whole:
             self.pieces.clear()
@@ -69,27 +77,27 @@ class Exchange:
     """What is known of one exchange so far.
 
     Attributes:
-        scope: of the request.
-        send: gives the client something.
-        client_s: time for it to take that.
-        id: sent to the upstream and to the client, and stored.
-        began: when it came, on the clock that never jumps.
-        at: the same as Unix time.
-        body: of the request.
-        asked: what kind of request it is; None if nobody can read it or no detector is there.
-        silent: whether it needs no reading.
-        model: as the request names it.
-        streams: whether the client asked for the reply in pieces.
-        judgements: so far.
-        status: that the client got.
-        upstream_status: that the upstream gave.
-        complete: whether the reply is out.
-        outcome: how it ended, or will if nothing else happens.
-        sent: bytes of the reply.
-        copy: of a reply that is read once it has gone out.
-        counted: text for the detectors that read a reply whole, once it has gone out in pieces.
-        request_text: that detectors read.
-        reply_text: the same.
+        scope: ASGI scope of the request.
+        send: ASGI function that sends a message to the client.
+        client_s: seconds that the client has to take one message.
+        id: random id, which is sent to the upstream and to the client, and stored.
+        began: when the request came, in seconds of the monotonic clock.
+        at: when the request came, as Unix time in seconds.
+        body: body of the request as it came; empty until all of it is there.
+        asked: the kind of the request; None if nobody can read it, or there are no detectors.
+        silent: whether it needs no reading, since no prompt and no answer of a model passes in it.
+        model: name of the model in the request.
+        streams: whether the client asked for a streamed reply.
+        judgements: what the detectors have said so far.
+        status: HTTP status that the client got; None before it got one.
+        upstream_status: HTTP status of the upstream's reply; None before there is one.
+        complete: whether the whole reply has gone out.
+        outcome: how the exchange ended, or will end if nothing else happens.
+        sent: bytes of the reply's body that have gone out.
+        copy: copy of a reply that detectors read after it has gone out; None if there is none.
+        counted: text of a reply that went out in pieces, for the detectors that read a reply whole; None for none.
+        request_text: text of the request that the detectors read; None if it was not read.
+        reply_text: text of the reply that the detectors read; None if it was not read.
     """
 
     scope: Scope
@@ -116,17 +124,33 @@ class Exchange:
 
     @property
     def path(self) -> bytes:
-        """The path as it was asked for."""
+        """The path as the client asked for it, not decoded."""
         return bytes(self.scope.get("raw_path") or b"")
 
     async def start(self, status: int, headers: Headers) -> None:
-        """Send status and headers, and the id."""
+        """Send status and headers to the client, with the id of the exchange.
+
+        Args:
+            status: HTTP status of the reply.
+            headers: HTTP headers of the reply.
+
+        Raises:
+            EndedError: the client does not take them in time.
+        """
         self.status = status
         listed = [*headers, (REQUEST_ID, self.id.encode())]
         await self._out({"type": "http.response.start", "status": status, "headers": listed})
 
     async def piece(self, data: bytes, more: bool = True) -> None:
-        """Send a piece of the body; a client that does not take it in time counts as gone."""
+        """Send a piece of the body; a client that does not take it in time counts as gone.
+
+        Args:
+            data: bytes of the body, possibly none.
+            more: whether further pieces of the body follow.
+
+        Raises:
+            EndedError: the client does not take it in time.
+        """
         # Set first: the server tells whoever waits for the client's going that the reply is complete.
         self.complete = not more
         await self._out({"type": "http.response.body", "body": data, "more_body": more})
@@ -141,7 +165,16 @@ class Exchange:
 
 
 async def while_connected(exchange: Exchange, receive: Receive, work: Coroutine[Any, Any, None]) -> None:
-    """Do the work, and break it off if the client goes before the reply is complete."""
+    """Do the work, and cancel it if the client goes before the reply is complete.
+
+    Args:
+        exchange: the exchange that is served.
+        receive: ASGI function that returns the next message of the client.
+        work: coroutine that serves the exchange.
+
+    Raises:
+        EndedError: the client has gone.
+    """
     working, gone = asyncio.ensure_future(work), asyncio.ensure_future(_disconnect(receive))
     try:
         await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -161,7 +194,10 @@ async def _disconnect(receive: Receive) -> None:
 
 
 async def refuse_request(exchange: Exchange, refused: RefusedError) -> None:
-    """Answer with an error of the protocol, unless a reply is under way already: then it stays broken off."""
+    """Answer with an error of the protocol.
+
+    If a reply is under way already, nothing is sent, and it stays broken off.
+    """
     exchange.outcome = refused.outcome
     if exchange.status is not None:
         return

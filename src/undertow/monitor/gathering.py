@@ -1,4 +1,4 @@
-"""What a server keeps while it runs: events, its detectors' evidence over restarts, and the alarms."""
+"""What a server keeps while it runs: the log of events, its detectors' evidence over restarts, and the alarms."""
 
 import contextlib
 import logging
@@ -17,13 +17,15 @@ logger = logging.getLogger(__name__)
 def gathering(
     path: Path, detectors: Sequence[AbstractDetector], keep_days: float, plan: AlarmPlan
 ) -> Generator[tuple[EventLog, AlarmWatch]]:
-    """Write events, keep the detectors' evidence and raise alarms until the end of the block, alone on its database.
+    """Log events, keep the detectors' evidence and raise alarms until the end of the block.
+
+    No other server may use the same database meanwhile.
 
     Args:
-        path: of the database.
-        detectors: given what an earlier process gathered.
-        keep_days: age at which events are deleted.
-        plan: what is done about alarms.
+        path: path of the database, which is made if it is missing.
+        detectors: the detectors, each of which continues from what an earlier process gathered under its name.
+        keep_days: age in days at which events are deleted.
+        plan: when alarms are raised, and who is told.
 
     Raises:
         ConfigError: another server writes this database.
@@ -46,7 +48,7 @@ def _gathered(detectors: Sequence[AbstractDetector]) -> dict[str, GatheredEviden
 
 
 def _resume(path: Path, detectors: Sequence[AbstractDetector]) -> None:
-    """Give each detector what an earlier process gathered under its name."""
+    """Let each detector continue from what an earlier process gathered under its name."""
     stored = read_evidence(path)
     for one in detectors:
         try:

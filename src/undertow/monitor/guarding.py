@@ -1,7 +1,8 @@
-"""Judges single texts for gateways that do the passing on: the same detectors, evidence and events as the proxy's.
+"""Judging single texts for gateways that pass the traffic on themselves.
 
-A gateway may show the same reply several times while it streams. A detector that only judges reads it each time; one
-that gathers evidence counts it once, or its counts would no longer be of independent replies.
+Detectors, evidence and events are those of the proxy. A gateway may show the same reply several times while it streams.
+A detector that only judges reads it each time; one that gathers evidence counts it once, since otherwise its counts
+would not be of independent replies.
 """
 
 import time
@@ -17,20 +18,20 @@ from undertow.monitor.screening import Screen, TextJudgement, unreadable
 from undertow.monitor.settings import Limits, Policy
 
 _REMEMBERED = 100_000
-"""Texts of calls that are known to be counted."""
+"""Largest number of calls that are remembered as counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedText:
-    """What a gateway wants to be judged.
+    """A text that a gateway wants to have judged.
 
     Attributes:
-        side: request or reply.
-        said: every text of it.
-        unread: what of it cannot be read, in words, such as "images".
-        call: the gateway's own id of the call, or "".
-        model: as the request names it.
-        path: which way it came.
+        side: whether it is of a request or of a reply.
+        said: all texts of that side, one a line.
+        unread: parts of it that cannot be read, in words, such as "images"; empty for none.
+        call: the gateway's own id of the call; "" if it has none.
+        model: name of the model in the request.
+        path: path of our interface by which the text came.
     """
 
     side: Side
@@ -43,12 +44,12 @@ class JudgedText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardDecision:
-    """What is to be done.
+    """The answer to a gateway: what is to be done with a text.
 
     Attributes:
-        blocked: whether it is to be refused.
-        rules: that it broke.
-        unjudged: detectors that could not judge it, and why.
+        blocked: whether the gateway must refuse the text.
+        rules: names of the rules that the text broke.
+        unjudged: detectors that could not judge it, each with the reason.
     """
 
     blocked: bool
@@ -56,18 +57,18 @@ class GuardDecision:
     unjudged: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain JSON."""
+        """Return the decision as plain JSON."""
         return {"blocked": self.blocked, "flagged": bool(self.rules), "rules": self.rules, "not_judged": self.unjudged}
 
 
 class TextGuard:
-    """Judges texts and records them.
+    """Judges texts by the detectors, and records each in the log of events.
 
     Args:
-        policy: what is done with verdicts; the mode is log or block.
-        limits: times and threads of the detectors.
-        detectors: with different names.
-        events: where texts are recorded.
+        policy: what is done with verdicts; the mode is "log" or "block".
+        limits: time limits and threads of the detectors.
+        detectors: the detectors; their names differ.
+        events: the log in which texts are recorded.
     """
 
     def __init__(self, policy: Policy, limits: Limits, detectors: Sequence[AbstractDetector], events: EventLog) -> None:
@@ -79,7 +80,10 @@ class TextGuard:
         self._counted: OrderedDict[tuple[Side, str], None] = OrderedDict()
 
     async def judge(self, text: JudgedText) -> GuardDecision:
-        """Judge one text and record it; nothing is raised, failures are in the answer."""
+        """Judge one text and record it.
+
+        Nothing is raised; failures of detectors are part of the answer.
+        """
         at, began = time.time(), time.monotonic()
         judged = [unreadable(text.side, f"{what} cannot be read") for what in text.unread]
         judged += await self._always.judge(text.side, text.said)
@@ -93,7 +97,7 @@ class TextGuard:
         return GuardDecision(blocked=blocked, rules=tuple(rules), unjudged=tuple(unjudged))
 
     def _known(self, text: JudgedText) -> bool:
-        """Tell whether this side of the call was counted before, and remember it."""
+        """Tell whether this side of the call was counted before, and remember that it is now."""
         place = (text.side, text.call)
         known = bool(text.call) and place in self._counted
         if text.call:

@@ -1,9 +1,9 @@
-"""The guardrail: an ASGI application that gateways ask whether a text may pass. It passes nothing on itself.
+"""The guardrail: an ASGI application that gateways ask whether a text may pass; it passes no traffic on itself.
 
     POST /beta/litellm_basic_guardrail_api    the generic guardrail API of LiteLLM
     POST /screen                              {"side": "request" or "reply", "text": ...}, for everything else
 
-A body must be sent as JSON by name, so that no web page can count texts here from a visitor's browser.
+A body must have the content type application/json, so that no web page can count texts here from a visitor's browser.
 """
 
 import json
@@ -26,11 +26,11 @@ _SIDES: dict[Any, Side] = {"request": "request", "response": "reply", "reply": "
 
 
 class Guardrail:
-    """The application.
+    """The ASGI application that answers gateways.
 
     Args:
-        guard: judges.
-        limits: bounds on one question.
+        guard: judges the texts, and records them.
+        limits: limits on one question and on all together.
     """
 
     def __init__(self, guard: TextGuard, limits: Limits) -> None:
@@ -41,16 +41,16 @@ class Guardrail:
 
     @property
     def status(self) -> str:
-        """The state in a word, as the proxy says it: ok, draining or degraded."""
+        """The state in one word, as for the proxy: "ok", "draining" or "degraded"."""
         return "draining" if self.draining else "ok" if self.events.is_well else "degraded"
 
     def drain(self) -> None:
-        """Say that it was told to stop, and wait no longer for questions that are slow to arrive."""
+        """Note that the server was told to stop, and no longer wait for questions that are slow to arrive."""
         self.draining = True
         self._uploads.hurry(UPLOAD_S)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one question."""
+        """Answer one question of a gateway."""
         try:
             _check_asked(scope)
             body = await self._uploads.read(receive, self.limits)
@@ -73,7 +73,7 @@ class Guardrail:
             await _send(send, 500, body)
 
     async def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: there is nothing to close."""
 
     async def _answer(self, path: str, body: bytes) -> bytes:
         try:
@@ -87,7 +87,7 @@ class Guardrail:
 
 
 def _check_asked(scope: Scope) -> None:
-    """Refuse what is no question."""
+    """Refuse a request that is no question of a gateway."""
     if scope["path"] not in (LITELLM, SCREEN):
         raise RefusedError(404, f"There is {SCREEN} and {LITELLM}.", "not_found")
     if scope["method"] != "POST":
@@ -97,10 +97,10 @@ def _check_asked(scope: Scope) -> None:
 
 
 def plain_question(data: JsonObject) -> JudgedText:
-    """Read a question of our own form.
+    """Read a question of our own form: {"side": ..., "text": ...}.
 
     Raises:
-        UnreadableError: it has no side or no text.
+        UnreadableError: the question has no side or no text.
     """
     side, said = _SIDES.get(_hashable(data.get("side"))), data.get("text")
     if side is None or not isinstance(said, str):
@@ -114,7 +114,7 @@ def litellm_question(data: JsonObject) -> JudgedText:
     A request is read as the proxy reads it, from its messages; further texts are added.
 
     Raises:
-        UnreadableError: it has no side, or texts that are none.
+        UnreadableError: the question has no side, or its texts are not texts.
     """
     side, texts = _SIDES.get(_hashable(data.get("input_type"))), _list(data, "texts")
     if side is None:
@@ -139,9 +139,9 @@ def litellm_question(data: JsonObject) -> JudgedText:
 
 
 def _texts(request: JsonObject, unread: list[str]) -> str:
-    """Return the texts of a request; what keeps it from being read is added to what is unread, and not raised.
+    """Return the texts of a request; the reason why it cannot be read is added to `unread`, not raised.
 
-    Whether such a call passes is for the policy to say: an error would leave that to the gateway.
+    Whether such a call passes is for the policy to say; an error would leave that to the gateway.
     """
     try:
         return chat.request_text(request)
@@ -151,7 +151,7 @@ def _texts(request: JsonObject, unread: list[str]) -> str:
 
 
 def litellm_answer(decision: GuardDecision, side: Side) -> dict[str, Any]:
-    """Return a decision as LiteLLM reads it."""
+    """Return a decision in the form that LiteLLM reads."""
     if not decision.blocked:
         return {"action": "NONE"}
     return {"action": "BLOCKED", "blocked_reason": f"The {side} was blocked by the policy of this endpoint."}

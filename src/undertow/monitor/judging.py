@@ -1,4 +1,4 @@
-"""Has the two sides of an exchange read and judged, and refuses what the mode forbids."""
+"""Reading the two sides of an exchange, having them judged, and refusing what the mode forbids."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -15,25 +15,25 @@ from undertow.monitor.screening import Screen, any_detector, merged, unreadable
 from undertow.monitor.settings import Limits, Policy
 
 BESIDE = 32_000
-"""Bytes from which a body is read by another thread, so that nobody else waits for it."""
+"""Size in bytes above which a body is read by another thread, so that other exchanges need not wait for it."""
 
 T = TypeVar("T")
 
 
 class Judge:
-    """The detectors, and what is done with what they say.
+    """Has the texts of exchanges judged, and enforces the policy.
 
     Args:
-        policy: what is done.
-        limits: bounds on what is read.
-        screen: the detectors.
+        policy: what is done with the verdicts.
+        limits: limits on the bodies that are read.
+        screen: runs the detectors on each text.
     """
 
     def __init__(self, policy: Policy, limits: Limits, screen: Screen) -> None:
         self.policy, self.limits, self.screen = policy, limits, screen
 
     async def request(self, exchange: Exchange) -> None:
-        """Read the request and ask the detectors about it."""
+        """Read the request, and ask the detectors about it."""
         read = partial(_read_request, exchange, self.limits.request_bytes)
         found = await beside(len(exchange.body), read)
         if isinstance(found, UnreadableError):
@@ -44,7 +44,13 @@ class Judge:
         exchange.judgements += await self.screen.judge("request", found)
 
     async def reply(self, exchange: Exchange, copy: Copy, asked: RequestKind) -> None:
-        """Read the reply as it was held or copied, and ask the detectors about it."""
+        """Read the reply from its copy, and ask the detectors about it.
+
+        Args:
+            exchange: the exchange; what the detectors say is added to it.
+            copy: copy of the reply's body.
+            asked: kind of the request, which says how the reply is read.
+        """
         try:
             if not copy.whole:
                 raise UnreadableError("the reply is too large")
@@ -59,15 +65,21 @@ class Judge:
     async def said(
         self, exchange: Exchange, text: str, chosen: Callable[[AbstractDetector], bool] = any_detector
     ) -> None:
-        """Ask detectors about a text of the reply, which may be one of several pieces."""
+        """Ask detectors about a text of the reply, which may be one of several pieces.
+
+        Args:
+            exchange: the exchange; what the detectors say is added to it.
+            text: the text that is judged.
+            chosen: tells for each detector whether it is asked.
+        """
         judged = await self.screen.judge("reply", text, chosen)
         exchange.judgements = merged([*exchange.judgements, *judged])
 
     def enforce(self, exchange: Exchange, side: Side) -> None:
-        """Refuse what the mode `block` forbids.
+        """Refuse what the mode `block` forbids; in other modes do nothing.
 
         Raises:
-            RefusedError: it was flagged, or not judged and `fail_closed` is set.
+            RefusedError: the side was flagged; or a detector failed and `fail_closed` is set.
         """
         if self.policy.mode != "block":
             return
@@ -81,10 +93,10 @@ class Judge:
             raise RefusedError(503, f"The {side} could not be judged, so it was refused.", "not_judged", outcome)
 
     def refuse_unread(self, exchange: Exchange) -> None:
-        """Refuse a kind of request that nobody here can read, where only what was judged may pass.
+        """Refuse a request of a kind that cannot be read, if `fail_closed` is set.
 
         Raises:
-            RefusedError: it is one.
+            RefusedError: it is of such a kind.
         """
         if self.policy.fail_closed and exchange.asked is None and not exchange.silent:
             message = "Requests of this kind cannot be judged, so they are refused."
@@ -92,12 +104,22 @@ class Judge:
 
 
 async def beside(size: int, read: Callable[[], T]) -> T:
-    """Read a body, a long one in another thread."""
+    """Call a function that reads a body; a long body is read in another thread.
+
+    Args:
+        size: size of the body in bytes.
+        read: function that reads the body.
+    """
     return await asyncio.to_thread(read) if size > BESIDE else read()
 
 
 def header(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bytes:
-    """Return the value of a header, all of them where it stands several times, empty if there is none."""
+    """Return the value of a header: several values joined by commas, empty if there is none.
+
+    Args:
+        headers: names and values of HTTP headers.
+        wanted: name of the header, in lower case.
+    """
     return b", ".join(value for name, value in headers if name.lower() == wanted)
 
 

@@ -1,4 +1,4 @@
-"""The guardrail inside LiteLLM's proxy: detectors run in LiteLLM's own process, their evidence lies in our database.
+"""The guardrail as a plug-in of LiteLLM's proxy: detectors run in its process, their evidence lies in our database.
 
     guardrails:
       - guardrail_name: undertow
@@ -12,8 +12,8 @@
             action: block                  # or log, which never blocks
             fail_closed: false
 
-One process alone may gather evidence in one database, so a LiteLLM of several workers asks `undertow monitor screen`
-instead. A streamed reply is held until it has been judged, and so each is judged, and counted, once.
+Only one process may gather evidence in one database, so a LiteLLM of several workers must ask `undertow monitor screen`
+instead. A streamed reply is held until it has been judged, so each is judged, and counted, once.
 """
 
 import atexit
@@ -38,17 +38,17 @@ from undertow.monitor.webhooks import parse_webhook
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardSettings:
-    """What the configuration says.
+    """The settings under `undertow` in LiteLLM's configuration.
 
     Attributes:
-        detectors: as `--detector` takes them.
-        events: path of the database.
-        action: block or log.
-        fail_closed: whether what could not be judged is blocked.
+        detectors: specifications of the detectors, as `--detector` takes them.
+        events: path of the database of events.
+        action: "block", or "log", which never blocks.
+        fail_closed: whether a text that could not be judged is blocked.
         keep_text: whether the events hold the texts.
-        keep_days: age at which events are deleted.
-        webhooks: as `--webhook` takes them.
-        detector_s: for one detector and one text.
+        keep_days: age in days at which events are deleted.
+        webhooks: receivers of alarms, as `--webhook` takes them; empty for none.
+        detector_s: most seconds for one detector and one text.
     """
 
     detectors: tuple[str, ...]
@@ -62,11 +62,11 @@ class GuardSettings:
 
 
 _GUARDS: dict[GuardSettings, TextGuard] = {}
-"""LiteLLM may make a guardrail anew while it runs; the same settings share what is gathered."""
+"""Guards by their settings. LiteLLM may make a guardrail anew while it runs; equal settings share one guard."""
 
 
 def shared_guard(settings: GuardSettings) -> TextGuard:
-    """Return what judges with these settings; it ends with the process.
+    """Return the guard with these settings, which is made once and ends with the process.
 
     Raises:
         UserError: a setting cannot be used, or another process gathers evidence in this database.
@@ -83,10 +83,10 @@ def shared_guard(settings: GuardSettings) -> TextGuard:
 
 
 def guard_settings(given: object) -> GuardSettings:
-    """Read what stands under `undertow` in the configuration.
+    """Read the settings under `undertow` in the configuration.
 
     Raises:
-        ConfigError: a key is unknown, of the wrong kind, or there are no detectors.
+        ConfigError: a key is unknown or of the wrong kind, or there are no detectors.
     """
     items: dict[Any, Any] = dict(given) if isinstance(given, Mapping) else {}  # pyright: ignore[reportUnknownArgumentType]
     names = [one.name for one in fields(GuardSettings)]
@@ -101,11 +101,11 @@ def guard_settings(given: object) -> GuardSettings:
 
 
 class UndertowGuardrail(CustomGuardrail):  # pyright: ignore[reportUntypedBaseClass]
-    """What LiteLLM calls with every request and reply.
+    """The class that LiteLLM calls with every request and reply.
 
     Args:
-        undertow: the keys of `GuardSettings`.
-        given: what LiteLLM gives every guardrail.
+        undertow: the settings, with the attributes of `GuardSettings` as keys.
+        given: further arguments that LiteLLM gives every guardrail.
 
     Raises:
         SystemExit: a setting cannot be used, or another process gathers evidence in this database. LiteLLM would go
@@ -126,10 +126,19 @@ class UndertowGuardrail(CustomGuardrail):  # pyright: ignore[reportUntypedBaseCl
     async def apply_guardrail(
         self, inputs: Mapping[str, Any], request_data: dict[str, Any], input_type: str, logging_obj: Any = None
     ) -> Mapping[str, Any]:
-        """Judge what LiteLLM took from a request or reply.
+        """Judge the texts that LiteLLM took from a request or a reply.
+
+        Args:
+            inputs: the texts, images and tool calls, as LiteLLM passes them.
+            request_data: the request, which may hold the id of the call.
+            input_type: side of the exchange: "request" or "response".
+            logging_obj: LiteLLM's record of the call, with its id; None if there is none.
+
+        Returns:
+            The inputs, unchanged.
 
         Raises:
-            GuardrailRaisedException: it is blocked.
+            GuardrailRaisedException: the text is blocked.
         """
         call = getattr(logging_obj, "litellm_call_id", None) or request_data.get("litellm_call_id")
         text = litellm_question({**inputs, "input_type": input_type, "litellm_call_id": call})

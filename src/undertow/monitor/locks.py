@@ -1,4 +1,4 @@
-"""One process at a time, where two would count half each: a lock on a file that ends with its process, however it ends.
+"""Locks between processes, on a file beside the database; a lock ends with its process, however that ends.
 
 SQLite keeps the database whole whoever writes it. What it cannot know is that a detector's evidence is gathered in the
 memory of one process: two servers on one database would each replace the other's counts.
@@ -13,19 +13,19 @@ from undertow.errors import ConfigError, StorageError
 
 
 class TakenError(Exception):
-    """Another process has the lock."""
+    """Another process holds the lock."""
 
 
 @contextmanager
 def sole(database: Path, what: str) -> Generator[None]:
-    """Hold the lock of one kind of work on a database until the end of the block; nothing is waited for.
+    """Hold the lock on one kind of work on a database until the end of the block; do not wait for it.
 
     Args:
-        database: whose folder gets an empty file beside it, which stays.
-        what: the kind of work, a word.
+        database: path of the database; an empty lock file is made beside it, and stays.
+        what: name of the kind of work, one word.
 
     Raises:
-        TakenError: another process has it.
+        TakenError: another process holds the lock.
         StorageError: the folder is missing or may not be written.
     """
     path = database.with_name(f"{database.name}.{what}.lock")
@@ -44,11 +44,13 @@ def sole(database: Path, what: str) -> Generator[None]:
 
 @contextmanager
 def only_server(database: Path) -> Generator[None]:
-    """Keep other servers from a database until the end of the block: each would replace what the other gathered.
+    """Keep other servers from a database until the end of the block.
+
+    Two servers would each replace what the other gathered.
 
     Raises:
-        ConfigError: there is one already.
-        StorageError: as `sole`.
+        ConfigError: another server uses the database.
+        StorageError: the folder is missing or may not be written.
     """
     with ExitStack() as stack:
         try:

@@ -1,4 +1,4 @@
-"""The state as Prometheus reads it: text format 0.0.4, one family after another."""
+"""The state as metrics for Prometheus: text format 0.0.4, one family after another."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 Sample = tuple[Mapping[str, str], float]
-"""Labels and value."""
+"""Labels and value of one sample of a metric."""
 
 
 def metrics_text(state: Mapping[str, Any]) -> bytes:
-    """Return the metrics of what `Admin.state` returns."""
+    """Return the metrics of a state, which `Admin.state` returns."""
     health, evidence = state["health"], state["evidence"]
     by_outcome: Sequence[Mapping[str, Any]] = state["totals"]
     families = [

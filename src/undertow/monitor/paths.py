@@ -1,4 +1,4 @@
-"""What is stored of a request's path: the words that servers of models use, and nothing that could be a secret.
+"""The part of a request's path that is stored: words of known interfaces, and nothing that could be a secret.
 
 Some gateways take a key, a token or a customer's name as a part of the path.
 """
@@ -12,7 +12,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 HIDDEN = "*"
-"""Stands for every part that is not among `WORDS`."""
+"""Sign that replaces every part of a path that is not among `WORDS`."""
 
 WORDS = _words("""
     abort adapters admin anthropic api apply_template assistants async audio batch batches beta bulk cancel chat
@@ -32,12 +32,15 @@ _VERSION = re.compile(r"v\d{1,3}(\.\d{1,3})?(alpha|beta)?\d{0,2}")
 
 
 def plain_path(path: bytes) -> bytes:
-    """Return a path as an upstream may read it: an escaped or doubled character is the plain one."""
+    """Return a path as an upstream may read it: escapes are decoded, and slashes are not repeated.
+
+    It is in lower case, and decoded twice, since an upstream may do so.
+    """
     return re.sub(rb"/+", b"/", unquote_to_bytes(unquote_to_bytes(path))).lower().rstrip(b"/") or b"/"
 
 
 def stored_path(path: bytes) -> str:
-    """Return the path with every part hidden that is no word of a known interface and no version."""
+    """Return the path with every part hidden that is neither a word of a known interface nor a version."""
     parts = plain_path(path).decode("ascii", "replace").split("/")
     shown = [one if not one or one in WORDS or _VERSION.fullmatch(one) else HIDDEN for one in parts]
     return "/".join(shown)[:300]

@@ -1,6 +1,6 @@
-"""What a detector reads in an exchange, as one text, and how we answer ourselves.
+"""The text that a detector reads of each side of an exchange, and the errors that we answer with ourselves.
 
-`undertow.monitor.bodies` makes objects of bytes, `undertow.monitor.texts` finds the texts in them, and
+`undertow.monitor.bodies` parses bytes as objects, `undertow.monitor.texts` finds the texts in them, and
 `undertow.monitor.streams` does both for replies that come in pieces.
 """
 
@@ -16,25 +16,41 @@ CHAT = REQUEST_KINDS[0]
 
 
 def request_text(data: JsonObject, query: bytes = b"") -> str:
-    """Return every text of a request, whoever says it and wherever it stands.
+    """Return every text of a request in one, whoever says it and wherever it stands.
+
+    Args:
+        data: the request's body, parsed as JSON.
+        query: query of its URL, whose values some servers read too.
 
     Raises:
-        UnreadableError: it holds more than text, such as an image or a prompt of token numbers.
+        UnreadableError: the request holds more than text, such as an image or a prompt of token ids.
     """
     return "\n".join([*asked_texts(data), *query_texts(query)])
 
 
 def reply_text(body: bytes, content_type: bytes, asked: RequestKind = CHAT) -> str:
-    """Return every text that a model says in a reply, streamed or whole.
+    """Return every text that a model says in a reply, streamed or whole, in one.
+
+    Args:
+        body: the reply's body in bytes, decompressed.
+        content_type: value of its content-type header.
+        asked: kind of the request, which says what in the reply a model said.
 
     Raises:
-        UnreadableError: it is not a reply of a known form, or holds more than text.
+        UnreadableError: the reply has no known form, or holds more than text.
     """
     return read_lanes(body, content_type, asked).whole()
 
 
 def error_body(message: str, kind: str, code: str, request_id: str = "") -> bytes:
-    """Return an error as the protocol writes it, with the time and the id under which the exchange is recorded."""
+    """Return the body of an error as the protocol writes it, with the time and the id of the exchange.
+
+    Args:
+        message: what happened, in words for people.
+        kind: type of the error in the protocol's words, such as "invalid_request_error".
+        code: name of the error, for programs.
+        request_id: id under which the exchange is recorded; "" for none.
+    """
     error = {"message": message, "type": kind, "param": None, "code": code}
     if request_id:
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -43,13 +59,13 @@ def error_body(message: str, kind: str, code: str, request_id: str = "") -> byte
 
 
 def stopped_reply(message: str, code: str, request_id: str, lines: bool) -> bytes:
-    """Return what ends a streamed reply that may not go on, as clients of every interface understand an error.
+    """Return the bytes that end a streamed reply which may not go on, as an error that clients understand.
 
     Args:
-        message: for people.
-        code: for programs.
-        request_id: under which the exchange is recorded.
-        lines: whether the reply is JSON by lines, rather than server-sent events.
+        message: the reason for which the reply ends, for people.
+        code: name of the error, for programs.
+        request_id: id under which the exchange is recorded.
+        lines: whether the reply is JSON by lines, and not server-sent events.
     """
     if lines:
         return json.dumps({"error": message, "code": code, "request_id": request_id, "done": True}).encode() + b"\n"

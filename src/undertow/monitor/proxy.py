@@ -1,8 +1,8 @@
 """The reverse proxy: an ASGI application between clients and an OpenAI-compatible upstream.
 
-Bodies pass byte for byte in both directions. In the mode `log` detectors read a copy after the reply has gone out; in
-`flag` and `block` they read the request before it is passed on. A reply is read before it is given back, a streamed one
-in pieces in the mode `block`, and as it passes in `flag`, where its end is marked.
+Bodies pass byte for byte in both directions. In the mode `log` detectors read a copy after the reply has gone out. In
+`flag` and `block` they read the request before it is passed on. In `block` they read the reply before it is given back,
+a streamed one in pieces. In `flag` a streamed reply is read as it passes, and its end is marked.
 """
 
 import asyncio
@@ -41,18 +41,18 @@ _UPSTREAM_FAULTS = (httpcore2.TimeoutException, httpcore2.NetworkError, httpcore
 
 
 class Proxy:
-    """The application.
+    """The ASGI application of the proxy.
 
     Args:
-        upstream: where requests go.
-        policy: what is done with verdicts.
-        limits: bounds on one exchange.
-        screen: the detectors.
-        events: where exchanges are recorded.
+        upstream: server that requests are passed on to.
+        policy: what is done with the verdicts of detectors.
+        limits: limits on one exchange and on all together.
+        screen: runs the detectors on each text.
+        events: the log in which exchanges are recorded.
 
     Attributes:
-        active: exchanges whose request has come and that are not over.
-        draining: whether it was told to stop.
+        active: number of exchanges whose request has come and that are not over.
+        draining: whether the proxy was told to stop.
     """
 
     def __init__(self, upstream: Upstream, policy: Policy, limits: Limits, screen: Screen, events: EventLog) -> None:
@@ -69,16 +69,19 @@ class Proxy:
 
     @property
     def status(self) -> str:
-        """The state in a word: "ok", "draining", or "degraded" while events are not written or were lost of late."""
+        """The state in one word: "ok", "draining", or "degraded" while events are not written or were lost lately."""
         return "draining" if self.draining else "ok" if self.events.is_well else "degraded"
 
     def drain(self) -> None:
-        """Say that it was told to stop, and wait no longer for requests that are slow to arrive."""
+        """Note that the proxy was told to stop, and no longer wait for requests that are slow to arrive."""
         self.draining = True
         self._uploads.hurry(UPLOAD_S)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one exchange; whatever happens, it is answered or broken off once, and recorded once."""
+        """Serve one exchange.
+
+        Whatever happens, it is answered or broken off once, and recorded once.
+        """
         exchange = Exchange(scope, send, self.limits.client_s)
         try:
             await self._exchange(exchange, receive)
@@ -163,7 +166,7 @@ class Proxy:
         return response
 
     async def _answer(self, exchange: Exchange, response: httpcore2.Response) -> None:
-        """Give the reply back: at once where nobody waits for a verdict, else when it has been judged."""
+        """Give the reply back: at once if no verdict is waited for, otherwise when it has been judged."""
         headers, kind = response.headers, exchange.asked
         copy = Copy(header(headers, b"content-type"), header(headers, b"content-encoding").strip().lower())
         stream, mode = response.aiter_stream(), self.policy.mode
@@ -186,7 +189,10 @@ class Proxy:
             await self._pass_on(exchange, response, stream)
 
     async def _hold(self, exchange: Exchange, copy: Copy, stream: AsyncIterator[bytes]) -> None:
-        """Read the reply into the copy and have it judged; what is left in the stream was too much to be held."""
+        """Read the reply into the copy, and have it judged.
+
+        If it is too large to be held, the rest is left in the stream.
+        """
         assert exchange.asked is not None
         try:
             async for piece in stream:
@@ -205,7 +211,7 @@ class Proxy:
         stream: AsyncIterator[bytes],
         before: list[bytes] | None = None,
     ) -> None:
-        """Give out what was held before, and the rest as it comes, with a mark at its end where there is one."""
+        """Send what was held before, and the rest as it comes, with a mark at its end where there is one."""
         copy, held = exchange.copy, list[bytes]()
         marked = copy is not None and self.policy.mode == "flag"
         marked = marked and copy is not None and can_be_marked(copy.kind, copy.coding, response.headers)
@@ -236,7 +242,7 @@ class Proxy:
         return [*passed_on(headers, FLAGGED, REQUEST_ID, *dropped), *([(FLAGGED, flagged)] if flagged else [])]
 
     async def _read_afterwards(self, exchange: Exchange) -> None:
-        """Let detectors read what they have not read yet; the client waits for none of it."""
+        """Let detectors read what they have not read yet; the client does not wait for that."""
         if exchange.asked is None:
             return
         if self.policy.mode == "log":

@@ -1,4 +1,4 @@
-"""What is stored of an exchange once it is over."""
+"""Making the event that is stored of an exchange once it is over."""
 
 import hashlib
 import hmac
@@ -11,7 +11,7 @@ from undertow.monitor.settings import Policy
 
 _KEYS = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key")
 _REACHED = ("passed", "flagged", "cut", "client_gone")
-"""Outcomes of exchanges of which something may have been passed on."""
+"""Outcomes of exchanges in which something may have been passed on."""
 
 
 def is_unread(exchange: Exchange, detectors: int) -> bool:
@@ -26,11 +26,11 @@ def make_event(exchange: Exchange, policy: Policy, salt: bytes, detectors: int, 
     """Return the event of an exchange.
 
     Args:
-        exchange: that is over.
-        policy: what may be stored.
-        salt: for the fingerprint of a key.
-        detectors: how many there are.
-        seconds: until the reply was out; None for now.
+        exchange: the exchange, which is over.
+        policy: what may be stored of texts and clients.
+        salt: random bytes of the database, for the fingerprint of a key.
+        detectors: number of detectors; with 0 nothing counts as unread.
+        seconds: seconds until the reply was out; None takes the time until now.
     """
     keep = policy.keep_text
     return Event(
@@ -55,7 +55,7 @@ def make_event(exchange: Exchange, policy: Policy, salt: bytes, detectors: int, 
 
 
 def _client(exchange: Exchange, policy: Policy, salt: bytes) -> str:
-    """Return what the operator wants to know of a client; a key is not to be found again from its fingerprint."""
+    """Return what the operator records of a client; a key cannot be recovered from its fingerprint."""
     if policy.record_client == "address":
         return str((exchange.scope.get("client") or ("",))[0])
     if policy.record_client == "key":

@@ -1,4 +1,4 @@
-"""A streamed reply in the mode `block`: given out in pieces, each once it has been judged.
+"""Releasing a streamed reply in the mode `block`: in pieces, each as soon as it has been judged.
 
 A piece ends when it holds enough characters or has waited long enough. Detectors read it with some of the text before
 it, so that what stands across two pieces is seen; the part before the border has gone out by then. A piece that must
@@ -20,17 +20,20 @@ from undertow.monitor.streams import Pieces, is_event_stream, is_lines
 
 
 def reads_pieces(detector: AbstractDetector) -> bool:
-    """Choose a detector that judges a reply in pieces."""
+    """Tell whether a detector judges a streamed reply in pieces."""
     return detector.pieces
 
 
 def reads_whole(detector: AbstractDetector) -> bool:
-    """Choose a detector that reads a reply once, whole."""
+    """Tell whether a detector reads a reply once, whole."""
     return not detector.pieces
 
 
 def comes_in_pieces(copy: Copy, judge: Judge) -> bool:
-    """Tell whether a reply can be judged in pieces: as it is written, and by every detector that may stop it."""
+    """Tell whether a reply can be judged in pieces.
+
+    Its format must allow that, and so must every detector that may stop it.
+    """
     readable = copy.coding in (b"", b"identity") and (is_event_stream(copy.kind) or is_lines(copy.kind))
     return (
         readable
@@ -40,13 +43,13 @@ def comes_in_pieces(copy: Copy, judge: Judge) -> bool:
 
 
 class Release:
-    """Gives one reply out.
+    """Sends one streamed reply to the client, piece by piece.
 
     Args:
-        exchange: whose reply it is; what kind of request it is must be known.
-        judge: judges the pieces.
-        copy: what is known of the reply; it holds nothing yet.
-        start: sends status and headers.
+        exchange: the exchange of the reply; the kind of its request must be known.
+        judge: judges the pieces, and says whether they may go out.
+        copy: content type and encoding of the reply; it holds no bytes yet.
+        start: function that sends status and headers.
     """
 
     def __init__(self, exchange: Exchange, judge: Judge, copy: Copy, start: Callable[[], Awaitable[None]]) -> None:
@@ -57,15 +60,18 @@ class Release:
         self._since: float | None = None
 
     def _left(self) -> float | None:
-        """Return the seconds until what is held must be judged, None if nothing is."""
+        """Return the seconds until what is held must be judged; None if nothing is held."""
         return None if self._since is None else max(0.0, self._since + self._judge.limits.chunk_s - time.monotonic())
 
     async def run(self, stream: AsyncIterator[bytes]) -> None:
-        """Give out everything, or end early.
+        """Send the whole reply, or end it early.
+
+        Args:
+            stream: bytes of the upstream's reply as they come.
 
         Raises:
-            RefusedError: nothing may go out, and nothing has.
-            EndedError: the rest may not go out.
+            RefusedError: the reply may not go out, and nothing has gone out yet.
+            EndedError: the rest of the reply may not go out.
         """
         async for data in _timed(stream, self._left):
             if data is not None:
@@ -86,7 +92,7 @@ class Release:
         await exchange.piece(b"", more=False)
 
     async def _take(self, data: bytes, last: bool = False) -> None:
-        """Read on; what cannot be read is no longer tried to."""
+        """Read on; once something cannot be read, the rest is passed on unread."""
         if not self._read:
             await self._out(data)
             return
@@ -102,7 +108,7 @@ class Release:
             await self._enforce()
 
     async def _give(self) -> None:
-        """Have what came judged, and give it out."""
+        """Have what has come judged, and send it."""
         data, text = self._pieces.take()
         if text:
             await self._judge.said(self._exchange, text, reads_pieces)
@@ -128,7 +134,7 @@ class Release:
 
 
 async def _timed(stream: AsyncIterator[bytes], left: Callable[[], float | None]) -> AsyncIterator[bytes | None]:
-    """Yield what comes, and None whenever the time that is left has passed without anything."""
+    """Yield what comes from the stream, and None whenever the seconds that are left have passed without anything."""
 
     async def following() -> bytes | None:
         return await anext(stream, None)

@@ -1,7 +1,7 @@
-"""The requests that are read, by path, and those that need no reading; everything else passes unread or is refused.
+"""The kinds of requests that are read, by path, and those that need no reading; all others pass unread or are refused.
 
-Add an interface here: what its replies hold besides what a model says. What a request holds needs no such list, since
-every text of it is read.
+To support another interface, add it here, with what its replies hold besides what a model says. What a request holds
+needs no such list, since every text of it is read.
 """
 
 from dataclasses import dataclass
@@ -17,15 +17,16 @@ _EVERYWHERE = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestKind:
-    """One kind of request.
+    """One kind of request, and how its replies are read.
 
     Attributes:
-        name: for people.
-        paths: ends of its path, in lower case.
-        not_said: keys at the top of a reply, or of an event of a streamed one, that hold nothing a model said.
-        settings: keys there whose objects repeat settings of the request, while a string under them is said.
+        name: name of the kind, for people.
+        paths: endings of the request's path, in lower case.
+        not_said: keys at the top of a reply, or of an event of a streamed one, whose values no model said.
+        settings: keys at the same place whose objects repeat settings of the request, while a string under them is said
+            by the model.
         speaks: whether a model says anything in the reply.
-        streams: whether the reply is a stream unless the request says no.
+        streams: whether the reply is streamed unless the request says otherwise.
     """
 
     name: str
@@ -57,17 +58,22 @@ REQUEST_KINDS = (
     RequestKind(name="embeddings", paths=(b"/embeddings", b"/api/embed", b"/embed"), speaks=False),
     RequestKind(name="moderations", paths=(b"/moderations",), speaks=False),
 )  # fmt: skip
-"""The first one whose path ends the request's is the one that reads it."""
+"""All kinds; a request is of the first one of which a path ends the request's path."""
 
 _SILENT = (b"/", b"/v1/models", b"/models", b"/openai/models", b"/health", b"/healthz", b"/ping",
            b"/ready", b"/live", b"/version", b"/v1/version", b"/api/version", b"/api/tags", b"/api/ps", b"/metrics",
            b"/openapi.json")  # fmt: skip
 _SILENT_BELOW = (b"/v1/models/", b"/models/")
-"""What may be asked with GET although nothing is read: lists and states, in which no model speaks."""
+"""Paths that need no reading with GET: lists and states, in which no model speaks."""
 
 
 def request_kind(method: str, path: bytes) -> RequestKind | None:
-    """Return the kind of a request, None for one that nobody here can read."""
+    """Return the kind of a request; None for one that cannot be read.
+
+    Args:
+        method: HTTP method of the request.
+        path: path of the request, not decoded.
+    """
     plain = plain_path(path)
     if method != "POST":
         return None
@@ -75,7 +81,13 @@ def request_kind(method: str, path: bytes) -> RequestKind | None:
 
 
 def is_silent(method: str, path: bytes, body: bytes) -> bool:
-    """Tell whether neither a prompt nor what a model says passes in this exchange."""
+    """Tell whether an exchange carries neither a prompt nor what a model says, so that it needs no reading.
+
+    Args:
+        method: HTTP method of the request.
+        path: path of the request, not decoded.
+        body: body of the request, b"" for none.
+    """
     if method == "OPTIONS" and not body:
         return True
     if method not in ("GET", "HEAD") or body:

@@ -1,7 +1,7 @@
-"""Asks rounds of canaries: over outages, within the day's budget, and never half beside another run.
+"""Asking rounds of canary questions: over outages, within the day's budget, and never two rounds at the same time.
 
 The evidence lies in the database of events. A round is asked under a lock and begins with what is stored, so rounds of
-several runs add up. One that is cut short counts towards the budget alone.
+several runs add up. A round that is cut short counts towards the budget alone.
 """
 
 import sqlite3
@@ -23,17 +23,17 @@ from undertow.monitor.watching import drift_finding
 from undertow.types import Prompt
 
 AGAIN_S = 300.0
-"""Pause at most after a round that failed."""
+"""Longest pause in seconds after a round that failed."""
 
 BLIND_ROUNDS = 3
-"""Failed rounds in a row that raise an alarm."""
+"""Number of failed rounds in a row that raise an alarm."""
 
 _BUSY_S = 5.0
 _STORE_TRIES, _STORE_PAUSE_S = 5, 2.0
 
 
 class AskRepeatedly(Protocol):
-    """Answers each prompt, such as `DeployedModel.ask`."""
+    """Function that returns a reply to each prompt, such as `DeployedModel.ask`."""
 
     def __call__(self, prompts: list[Prompt], done: Callable[[], None]) -> list[str]:
         """Return a reply to each prompt; `done` is called after each."""
@@ -41,11 +41,11 @@ class AskRepeatedly(Protocol):
 
 
 class CanaryStore:
-    """Keeps the evidence of a watch in the database of events, and its alarms.
+    """Keeps the evidence of a canary watch, and its alarms, in the database of events.
 
     Args:
-        path: of the database.
-        watch: given what is stored under its name.
+        path: path of the database, which is made if it is missing.
+        watch: the watch, which continues from what is stored under its name.
 
     Raises:
         StorageError, ArtifactError: as `undertow.monitor.events.connect`.
@@ -56,7 +56,7 @@ class CanaryStore:
         self.reload()
 
     def reload(self) -> None:
-        """Give the watch what is stored under its name.
+        """Let the watch continue from what is stored under its name.
 
         Raises:
             StorageError, ArtifactError: as the class.
@@ -69,10 +69,10 @@ class CanaryStore:
 
     @contextmanager
     def turn(self) -> Generator[None]:
-        """Hold this watch's evidence until the end of the block, read anew at its beginning.
+        """Hold the lock on this watch's evidence until the end of the block; it is read anew at the beginning.
 
         Raises:
-            TakenError: another run asks a round of this baseline.
+            TakenError: another run is asking a round of this baseline.
             StorageError, ArtifactError: as the class.
         """
         with sole(self.path, f"canaries-{self._watch.baseline.digest[:8]}"):
@@ -80,10 +80,10 @@ class CanaryStore:
             yield
 
     def save(self) -> None:
-        """Write the evidence, and the alarm if it reached its bound; a database that is busy is waited for.
+        """Store the evidence, and the alarm if it reached its bound; a busy database is tried again for a while.
 
         Raises:
-            StorageError: it stays busy, or cannot be written.
+            StorageError: the database stays busy, or cannot be written.
         """
         evidence = asdict(self._watch.evidence())
         for left in range(_STORE_TRIES - 1, -1, -1):
@@ -100,7 +100,12 @@ class CanaryStore:
                 time.sleep(_STORE_PAUSE_S)
 
     def sees_nothing(self, failed: int, why: str) -> None:
-        """Raise an alarm once so many rounds have failed in a row."""
+        """Raise an alarm that the canaries see nothing, once `BLIND_ROUNDS` rounds in a row have failed.
+
+        Args:
+            failed: number of failed rounds in a row.
+            why: reason of the last failure.
+        """
         if failed >= BLIND_ROUNDS:
             model = self._watch.baseline.model
             headline = f"the canaries of {model} see nothing: {why}"
@@ -111,7 +116,7 @@ class CanaryStore:
                 )
 
     def sees_again(self) -> None:
-        """Close that alarm."""
+        """Close the alarm that the canaries see nothing."""
         with closing(connect(self.path)) as connection, connection:
             close_alarm(connection, {"subject": self._blind}, ITSELF)
 
@@ -121,14 +126,22 @@ class CanaryStore:
 
 
 def ask_round(watch: CanaryWatch, ask: AskRepeatedly, store: CanaryStore, now: Callable[[], float] = time.time) -> bool:
-    """Ask one round, count it and store the evidence; one that is cut short counts towards the budget alone.
+    """Ask one round, count its replies and store the evidence.
+
+    A round that is cut short counts towards the budget alone.
+
+    Args:
+        watch: the evidence that is continued.
+        ask: function that asks the model.
+        store: where the evidence is kept.
+        now: returns the Unix time in seconds.
 
     Returns:
         Whether it was asked; not if another run raised the alarm or used up the budget meanwhile.
 
     Raises:
-        TakenError: another run asks one.
-        ModelError: as `DeployedModel.ask`.
+        TakenError: another run is asking a round.
+        ModelError: the endpoint gave no replies, as for `DeployedModel.ask`.
         EmptyDataError: too many replies have no text.
         StorageError: the evidence cannot be stored.
     """
@@ -159,13 +172,13 @@ def ask_round(watch: CanaryWatch, ask: AskRepeatedly, store: CanaryStore, now: C
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundPlan:
-    """How often rounds are asked.
+    """How many rounds are asked, and how often.
 
     Attributes:
-        rounds: until the end, or None for ever.
-        pause_s: between two rounds, where they are asked for ever.
-        say: told each round and what keeps it back.
-        sleep: waits.
+        rounds: number of rounds; None asks for ever.
+        pause_s: seconds between two rounds if they are asked for ever.
+        say: callback for one line on each round, and on what delays it.
+        sleep: function that waits a number of seconds.
     """
 
     rounds: int | None
@@ -175,13 +188,19 @@ class RoundPlan:
 
 
 def ask_rounds(watch: CanaryWatch, ask: AskRepeatedly, store: CanaryStore, plan: RoundPlan) -> bool:
-    """Ask rounds until the alarm; return whether the day's budget ended them.
+    """Ask rounds until the alarm is raised or they are done; return whether the day's budget ended them.
 
-    Where rounds are asked for ever, a failure is said and the next round tried later; only what fails before any
-    round succeeded, and is no outage, is raised.
+    If rounds are asked for ever, a failure is reported and the next round tried later. Only a failure before any round
+    succeeded that is no outage is raised.
+
+    Args:
+        watch: the evidence that is continued.
+        ask: function that asks the model.
+        store: where the evidence is kept.
+        plan: how many rounds are asked, and how often.
 
     Raises:
-        ConfigError: another run asks a round, and this one is to end.
+        ConfigError: another run is asking a round, and this one has a limited number of rounds.
         ModelError, EmptyDataError, StorageError: as `ask_round`.
     """
     done = failed = 0
@@ -223,7 +242,7 @@ def _wait_for_other(store: CanaryStore, plan: RoundPlan) -> None:
 
 
 def _sees(store: CanaryStore, failed: int, plan: RoundPlan) -> int:
-    """Close the alarm of failed rounds if there are any; return how many are still to be told of."""
+    """Close the alarm of failed rounds if any failed; return how many are still to be reported."""
     try:
         if failed:
             store.sees_again()

@@ -1,8 +1,8 @@
-"""Runs detectors so that none of them can hold up, change or lose an exchange.
+"""Running detectors so that none of them can hold up, change or lose an exchange.
 
-Each detector has daemon threads of its own: a slow one delays nobody but itself, a stuck one fails at once until it
-comes back, and neither keeps the process from ending. A text waits its turn for a stated time and is then not judged;
-what that means for the exchange is for the mode to say.
+Each detector has daemon threads of its own. A slow one delays nobody but itself, a stuck one fails at once until it
+comes back, and neither keeps the process from ending. A text waits its turn for a limited time and is then not judged;
+what that means for the exchange is decided by the mode.
 """
 
 import asyncio
@@ -18,20 +18,21 @@ from undertow.monitor.detectors.base import MOST_CHARACTERS, AbstractDetector, S
 from undertow.monitor.settings import Limits
 
 MOST_WAITING = 1000
-"""Texts that may wait for one detector; further ones count as failures."""
+"""Largest number of texts that wait for one detector; further ones count as failures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextJudgement:
-    """What came of one detector and one text.
+    """What one detector said about one text, or why it failed.
 
     Attributes:
-        detector: its name.
-        side: "request" or "reply".
-        flagged: as the verdict says; False for a failure.
-        why: the rule.
-        score: of the verdict.
-        failure: what went wrong, empty if nothing did. The kind of error alone: its message could quote the text.
+        detector: name of the detector; "reader" for a body that could not be read at all.
+        side: which side of the exchange the text is of, "request" or "reply".
+        flagged: whether the detector flagged the text; False for a failure.
+        why: name of the rule that was broken; "" for none.
+        score: score of the verdict; None if it has none.
+        failure: what went wrong; "" if nothing did. It is the kind of the error alone, since its message could quote
+            the text.
     """
 
     detector: str
@@ -51,7 +52,7 @@ class _Job:
 
 
 class _Worker:
-    """One detector and its threads."""
+    """One detector with its threads and its queue of texts."""
 
     def __init__(self, detector: AbstractDetector, threads: int) -> None:
         self.detector = detector
@@ -62,11 +63,11 @@ class _Worker:
 
     @property
     def waiting(self) -> int:
-        """Texts that no thread has begun to read."""
+        """Number of texts that no thread has begun to read."""
         return self._jobs.qsize()
 
     def refusal(self, text: str, timeout_s: float) -> str:
-        """Say why this text is not judged; empty if it is."""
+        """Return the reason why a text is not judged at all; "" if it is."""
         if len(text) > MOST_CHARACTERS:
             return f"longer than {MOST_CHARACTERS} characters"
         if self.is_stuck(timeout_s):
@@ -74,7 +75,7 @@ class _Worker:
         return "too many texts are waiting" if self._jobs.qsize() >= MOST_WAITING else ""
 
     def is_stuck(self, timeout_s: float) -> bool:
-        """Tell whether every thread has been reading one text for too long."""
+        """Tell whether every thread has been reading one text for longer than the limit."""
         now = time.monotonic()
         return all(since is not None and now - since > timeout_s for since in list(self._since))
 
@@ -96,7 +97,7 @@ class _Worker:
                 job.loop.call_soon_threadsafe(_settle, job.answer, found)
 
     def _judge(self, text: str) -> "Verdict | str":
-        """Return the verdict, or the kind of error."""
+        """Return the verdict, or the kind of the error."""
         try:
             return _plain(self.detector.judge(text))
         except BaseException as error:  # A detector that asks for the end of the process is broken too.
@@ -104,7 +105,7 @@ class _Worker:
 
 
 def _plain(verdict: Verdict) -> "Verdict | str":
-    """Return a verdict of plain values: others write detectors, and types are not checked while they run."""
+    """Return a verdict whose values have plain types: others write detectors, and types are not checked at run time."""
     if not isinstance(verdict, Verdict) or not isinstance(verdict.why, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         return "no verdict"
     score = None if verdict.score is None else float(verdict.score)
@@ -117,19 +118,19 @@ def _settle(answer: "asyncio.Future[Verdict | str]", found: "Verdict | str") -> 
 
 
 def any_detector(detector: AbstractDetector) -> bool:
-    """Choose every detector."""
+    """Choose every detector, whichever it is."""
     del detector
     return True
 
 
 class Screen:
-    """Every detector behind one call.
+    """All detectors behind one call.
 
     Args:
-        detectors: with different names.
-        timeout_s: for one text, from when a detector begins to read it.
-        wait_s: for a text to wait until then.
-        threads: texts that one detector reads at once, if it can.
+        detectors: the detectors; their names differ.
+        timeout_s: seconds for one text, from when a detector begins to read it.
+        wait_s: seconds that a text may wait until a detector begins to read it.
+        threads: number of texts that one detector reads at once, if it can.
     """
 
     def __init__(
@@ -141,12 +142,12 @@ class Screen:
 
     @classmethod
     def of(cls, detectors: Sequence[AbstractDetector], limits: Limits) -> "Screen":
-        """Make the screen with the times and threads of these limits."""
+        """Make the screen with the time limits and threads of these limits."""
         return cls(detectors, limits.detector_s, limits.wait_s, limits.detector_threads)
 
     @property
     def waiting(self) -> dict[str, int]:
-        """Texts that wait for each detector."""
+        """Number of texts that wait for each detector, by its name."""
         return {worker.detector.name: worker.waiting for worker in self._workers}
 
     def covers(self, side: Side) -> bool:
@@ -156,7 +157,15 @@ class Screen:
     async def judge(
         self, side: Side, text: str, chosen: Callable[[AbstractDetector], bool] = any_detector
     ) -> list[TextJudgement]:
-        """Ask every chosen detector of this side at once; nothing is raised, failures are in the answer."""
+        """Ask every chosen detector of this side at once.
+
+        Nothing is raised; failures are part of the answer.
+
+        Args:
+            side: which side of the exchange the text is of.
+            text: the text that is judged.
+            chosen: tells for each detector whether it is asked.
+        """
         came, asked = time.monotonic(), list[tuple[_Worker, _Job]]()
         judged: list[TextJudgement] = []
         for worker in self._workers:
@@ -186,12 +195,12 @@ class Screen:
 
 
 def unreadable(side: Side, why: str) -> TextJudgement:
-    """Return the failure of a body that no detector could read."""
+    """Return the judgement of a body that could not be read, so that no detector was asked."""
     return TextJudgement(detector="reader", side=side, failure=why)
 
 
 def merged(judgements: Sequence[TextJudgement]) -> list[TextJudgement]:
-    """Return one judgement for each detector and side, the worst: flagged, else failed, else of the highest score."""
+    """Return one judgement for each detector and side, the worst: flagged, else failed, else the highest score."""
     worst: dict[tuple[str, Side], TextJudgement] = {}
     for one in judgements:
         place = (one.detector, one.side)

@@ -1,4 +1,4 @@
-"""Runs the proxy and its page until it is told to stop."""
+"""Running the proxy, or the guardrail, and its admin page until the process is told to stop."""
 
 import asyncio
 import contextlib
@@ -35,17 +35,18 @@ class Service:
     """Everything that `serve` needs.
 
     Attributes:
-        upstream: where requests go; None for a guardrail, which gateways ask and which passes nothing on.
-        policy: what is done with verdicts.
-        limits: bounds on one exchange.
-        detectors: with different names.
-        events: path of the database.
-        keep_days: age at which events are deleted.
-        host: address of the proxy.
-        port: of the proxy; 0 takes a free one.
-        admin_port: of the page; 0 takes a free one.
-        token: opens the page to other machines; without one it is bound to loopback.
-        alarms: when they are raised, and who is told.
+        upstream: server that requests are passed on to; None for a guardrail, which gateways ask and which passes
+            nothing on.
+        policy: what is done with the verdicts of detectors.
+        limits: limits on one exchange and on all together.
+        detectors: the detectors; their names differ.
+        events: path of the database of events.
+        keep_days: age in days at which events are deleted.
+        host: address on which the proxy listens.
+        port: TCP port on which the proxy listens. 0 lets the system choose a free one.
+        admin_port: TCP port of the admin page. 0 lets the system choose a free one.
+        token: token that opens the page to other machines; None binds the page to loopback.
+        alarms: when alarms are raised, and who is told.
     """
 
     upstream: Upstream | None
@@ -62,12 +63,12 @@ class Service:
 
 
 class RunningProxy:
-    """A proxy that serves in threads of its own.
+    """A server that runs in threads of its own.
 
     Attributes:
-        front: URL of the proxy.
-        back: URL of the page.
-        proxy: the application, the proxy or the guardrail.
+        front: URL of the proxy or guardrail.
+        back: URL of the admin page.
+        proxy: the application: the proxy or the guardrail.
     """
 
     def __init__(self, proxy: Proxy | Guardrail, front: "_Server", back: "_Server") -> None:
@@ -75,23 +76,25 @@ class RunningProxy:
         self._front = front
 
     def drain(self) -> None:
-        """Take no more requests, and let the replies under way finish; returns at once."""
+        """Accept no more requests, and let the replies under way finish; returns at once."""
         self._front.drain(self.proxy.drain)
 
     def end(self) -> None:
-        """Break off what is under way; returns at once."""
+        """Break off everything that is under way; returns at once."""
         self._front.end()
 
 
 def serve(service: Service, started: Callable[[str, str], None]) -> None:
-    """Serve until SIGINT or SIGTERM; returns once the replies under way are out and all events are written.
+    """Serve until SIGINT or SIGTERM.
+
+    It returns once the replies under way are out and all events are written.
 
     Args:
-        service: what to run.
-        started: called with the URLs of the proxy and of the page.
+        service: what is served, and how.
+        started: callback, called with the URLs of the proxy and of the admin page.
 
     Raises:
-        ConfigError: settings contradict each other, or a port is taken.
+        ConfigError: settings contradict each other, a port is taken, or another server uses the database.
         StorageError, ArtifactError: the events cannot be stored.
         KeyboardInterrupt: a second signal came before all was finished.
         UndertowError: the server ended by itself.
@@ -115,7 +118,7 @@ def serve(service: Service, started: Callable[[str, str], None]) -> None:
 
 
 def _warnings(service: Service) -> list[str]:
-    """Return what an operator may not expect of these settings, a line each."""
+    """Return consequences of the settings that an operator may not expect, one a line."""
     said: list[str] = []
     if service.policy.mode == "block" and not service.policy.fail_closed:
         said.append("fail-open: what cannot be read, or is not judged in time, passes; --fail-closed refuses it")
@@ -138,11 +141,11 @@ def running(service: Service, ended: Callable[[], None] = lambda: None) -> Gener
     """Serve until the end of the block, which waits for exchanges under way and writes their events.
 
     Args:
-        service: what to run.
-        ended: called by another thread once the proxy serves no more.
+        service: what is served, and how.
+        ended: callback, called by another thread once the proxy no longer serves.
 
     Raises:
-        ConfigError: settings contradict each other, a port is taken, or another server writes this database.
+        ConfigError: settings contradict each other, a port is taken, or another server uses the database.
         StorageError, ArtifactError: the events cannot be stored.
     """
     limits = service.limits
@@ -174,11 +177,11 @@ class _Server:
     """An application, the socket that it listens on, and the thread in which it runs.
 
     Args:
-        app: the application.
-        listening: the socket.
-        config: of uvicorn, given the application.
-        close: awaited when it has ended.
-        ended: called then.
+        app: the ASGI application that answers requests.
+        listening: the socket that it listens on.
+        config: function that makes uvicorn's configuration for the application.
+        close: coroutine function that is awaited when the server has ended; None for none.
+        ended: callback, called when the server has ended.
     """
 
     def __init__(
@@ -198,12 +201,12 @@ class _Server:
         self._thread.start()
 
     def drain(self, first: Callable[[], None]) -> None:
-        """Have the loop do something, then accept nothing more and end with the last reply."""
+        """Call a function in the loop, then accept nothing more and end with the last reply."""
         self._call(first)
         self._server.should_exit = True
 
     def end(self) -> None:
-        """Break off whatever is under way."""
+        """Break off everything that is under way."""
         self._call(lambda: self._task.cancel() if self._task else None)
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Settings of the proxy: bounds, what is done with verdicts, which upstream, and what may pass to it and back."""
+"""Settings of the proxy: limits, what is done with verdicts, the upstream, and which headers pass to it and back."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -17,26 +17,30 @@ Client = Literal["nothing", "address", "key"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds on one exchange, and on all of them together.
+    """Limits on one exchange (a request with its reply), and on all of them together.
 
     Attributes:
-        request_bytes: of a body; a larger one is refused (413).
-        reply_bytes: of a reply that detectors read; a larger one passes unread, or is refused with `fail_closed`.
-        concurrent: exchanges whose request has come; further ones are refused (503).
-        connections: of clients; where one more comes, whoever has been sending a request longest is closed.
-        upload_bytes: of all bodies that are still arriving; beyond it whoever has been sending longest gets 408.
-        header_s: for a client to send the header of any request, or the connection is closed.
-        body_s: for a client to send its request (408).
-        connect_s: to reach the upstream (504).
-        read_s: between two pieces of the upstream's reply (504 before the first).
-        client_s: for a client to take one piece.
-        finish_s: for exchanges under way once the proxy is told to stop.
-        detector_s: for one detector and one text, from when it begins to read.
-        wait_s: for a text to wait until a detector begins to read it.
-        detector_threads: texts that one detector reads at once, if it can read more than one.
-        chunk_characters: of a streamed reply that are judged together in the mode block; 0 judges it whole, at its end.
-        chunk_s: after which they are judged although they are fewer.
-        context_characters: before them that are read again with them.
+        request_bytes: most bytes of a request's body; a larger one is refused (status 413).
+        reply_bytes: most bytes of a reply that detectors read; a larger one passes unread, or is refused with
+            `fail_closed`.
+        concurrent: most exchanges whose request has come; further ones are refused (status 503).
+        connections: most connections of clients; if one more comes, the client that has been sending a request longest
+            is closed.
+        upload_bytes: most bytes of all bodies that are still arriving; beyond it the one that has been arriving longest
+            gets status 408.
+        header_s: seconds for a client to send the header of a request, after which the connection is closed.
+        body_s: seconds for a client to send its request (then status 408).
+        connect_s: seconds to reach the upstream (then status 504).
+        read_s: seconds between two pieces of the upstream's reply (status 504 before the first).
+        client_s: seconds for a client to take one piece of the reply.
+        finish_s: seconds for exchanges under way to finish once the proxy is told to stop.
+        detector_s: seconds for one detector and one text, from when it begins to read.
+        wait_s: seconds that a text may wait until a detector begins to read it.
+        detector_threads: number of texts that one detector reads at once, if it can read more than one.
+        chunk_characters: number of characters of a streamed reply that are judged together in the mode block; 0 judges
+            the reply whole, at its end.
+        chunk_s: seconds after which fewer characters are judged all the same.
+        context_characters: number of characters before these that are read again with them.
     """
 
     request_bytes: int = 32_000_000
@@ -60,13 +64,13 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What is done with what detectors say.
+    """What is done with the verdicts of detectors, and what is stored.
 
     Attributes:
-        mode: log, flag or block.
-        fail_closed: in the mode block, whether what was not read and judged is refused.
+        mode: what a flagged text leads to: "log" only records it, "flag" also marks the reply, "block" refuses it.
+        fail_closed: in the mode block, whether a text that was not read or not judged is refused too.
         keep_text: whether the events hold the texts that the detectors read.
-        record_client: what the events hold of a client: nothing, its address, or a fingerprint of its key.
+        record_client: what the events hold of a client: "nothing", its "address", or a fingerprint of its "key".
     """
 
     mode: Mode = "log"
@@ -76,18 +80,18 @@ class Policy:
 
 
 CHOICE = "record_client"
-"""The setting that is no number."""
+"""Name of the only setting of the form key=value that is no number."""
 _MAY_BE_ZERO = ("chunk_characters", "context_characters")
 
 
 def build_limits(settings: Iterable[str]) -> Limits:
-    """Return the limits with some of them set.
+    """Return the limits, with some of them set by text.
 
     Args:
-        settings: of the form `key=value`; `record_client` is left to `build_policy`.
+        settings: texts of the form `key=value`; `record_client` is ignored here, since `build_policy` reads it.
 
     Raises:
-        UnknownNameError: there is no such limit.
+        UnknownNameError: there is no limit of this name.
         ConfigError: a value is not a positive number.
     """
     kinds: dict[str, type[Any]] = {one.name: type(one.default) for one in fields(Limits)}
@@ -108,17 +112,17 @@ def build_limits(settings: Iterable[str]) -> Limits:
 
 
 def build_policy(mode: str, fail_closed: bool, keep_text: bool, settings: Iterable[str] = ()) -> Policy:
-    """Return the policy.
+    """Return the policy, with the choices as text.
 
     Args:
-        mode: by name.
-        fail_closed: as in `Policy`.
-        keep_text: as in `Policy`.
-        settings: of the form `key=value`, of which `record_client` is read.
+        mode: name of the mode: "log", "flag" or "block".
+        fail_closed: whether a text that was not read or not judged is refused, in the mode block.
+        keep_text: whether the events hold the texts that the detectors read.
+        settings: texts of the form `key=value`, of which only `record_client` is read.
 
     Raises:
-        UnknownNameError: there is no such mode, or nothing of this name to record of a client.
-        ConfigError: `fail_closed` in another mode than block.
+        UnknownNameError: there is no such mode, or `record_client` has no such choice.
+        ConfigError: `fail_closed` is set in another mode than block.
     """
     if mode not in get_args(Mode):
         raise unknown_name("mode", mode, get_args(Mode))
@@ -138,8 +142,13 @@ def build_policy(mode: str, fail_closed: bool, keep_text: bool, settings: Iterab
 def check_settings(policy: Policy, limits: Limits, detectors: Sequence[AbstractDetector]) -> None:
     """Refuse settings that contradict each other.
 
+    Args:
+        policy: what is done with the verdicts of detectors.
+        limits: limits on one exchange and on all together.
+        detectors: the detectors that will run.
+
     Raises:
-        ConfigError: the first contradiction, with what resolves it.
+        ConfigError: two settings contradict each other; the message says what resolves it.
     """
     names = [one.name for one in detectors]
     if len(set(names)) < len(names):
@@ -171,30 +180,31 @@ def _changed(limits: Limits, key: str) -> bool:
 Headers = list[tuple[bytes, bytes]]
 
 FLAGGED = b"x-undertow-flagged"
-"""Header of a reply in the mode `flag`: the rules that flagged the request or the reply."""
+"""Header of a reply in the mode `flag`, with the rules by which the request or the reply was flagged."""
 REQUEST_ID = b"x-undertow-request-id"
-"""Header to the upstream and to the client: the id under which an exchange is recorded."""
+"""Header to the upstream and to the client, with the id under which the exchange is recorded."""
 
 HOP_BY_HOP = frozenset(
     (b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
      b"trailer", b"transfer-encoding", b"upgrade")
 )  # fmt: skip
-"""Headers of one connection, never passed on (RFC 9110, section 7.6.1), with those that `connection` names."""
+"""Headers that concern one connection and are never passed on (RFC 9110, section 7.6.1), like those that the header
+`connection` names."""
 
 _NOT_PLAIN = re.compile(r"[^ -~]")
 _PLAIN_PATH = re.compile(rb"/[!$-;=?-~]*\Z")
-"""What a request target may consist of: no space, control character, quote, fragment or other byte beyond ASCII."""
+"""Pattern of an allowed request target: no space, control character, quote, fragment, or byte beyond ASCII."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """Where requests go.
+    """Address of the server that requests are passed on to.
 
     Attributes:
-        scheme: b"http" or b"https".
-        host: name or address.
-        port: None for the scheme's own.
-        prefix: goes before every path.
+        scheme: scheme of its URL, b"http" or b"https".
+        host: name or IP address of the server.
+        port: TCP port of the server; None for the default one of the scheme.
+        prefix: path that goes before the path of every request; b"" for none.
     """
 
     scheme: bytes
@@ -204,15 +214,19 @@ class Upstream:
 
     @property
     def authority(self) -> bytes:
-        """The value of the `host` header."""
+        """The value of the `host` header for the upstream."""
         host = b"[" + self.host + b"]" if b":" in self.host else self.host
         return host if self.port is None else b"%s:%d" % (host, self.port)
 
     def target(self, raw_path: bytes, query: bytes) -> bytes:
-        """Return what is asked of the upstream.
+        """Return the request target that is sent to the upstream: prefix, path and query.
+
+        Args:
+            raw_path: path of the client's request, not decoded.
+            query: query of the client's request, without the question mark; b"" for none.
 
         Raises:
-            ValueError: the path could mean another place than below the prefix, or holds bytes that no path has.
+            ValueError: the path could lead outside of the prefix, or holds bytes that no path may have.
         """
         asked = raw_path + (b"?" + query if query else b"")
         if not _PLAIN_PATH.match(asked) or b"\\" in raw_path:
@@ -224,10 +238,10 @@ class Upstream:
 
 
 def parse_upstream(url: str) -> Upstream:
-    """Read the upstream's URL.
+    """Parse the URL of the upstream.
 
     Raises:
-        ConfigError: it is no http(s) URL, holds a user, a query or a fragment, or ends in /v1.
+        ConfigError: the URL is no http(s) URL, holds a user, a query or a fragment, or ends in /v1.
     """
     parts = web_address(url, "upstream")
     prefix = parts.path.rstrip("/").encode()
@@ -243,7 +257,7 @@ def parse_upstream(url: str) -> Upstream:
 
 
 def passed_on(headers: Iterable[tuple[bytes, bytes]], *dropped: bytes) -> Headers:
-    """Return the end-to-end headers in their order, without those that are dropped by name."""
+    """Return the end-to-end headers in their order, without those whose names are dropped."""
     listed = [(name.lower(), value) for name, value in headers]
     named = {part.strip().lower() for name, value in listed if name == b"connection" for part in value.split(b",")}
     gone = HOP_BY_HOP | named | set(dropped)
@@ -256,10 +270,10 @@ def request_headers(
     """Return the headers of the request to the upstream.
 
     Args:
-        headers: of the client.
-        upstream: whose name becomes the `host`.
-        length: of the body, which replaces whatever framing the client used.
-        readable: encodings in which the reply may come; none if it is not read.
+        headers: headers of the client's request.
+        upstream: server whose name becomes the `host` header.
+        length: number of bytes of the body, which replaces whatever framing the client used.
+        readable: content encodings in which the reply may come; empty if the reply is not read.
     """
     listed = list(headers)
     gone = (b"host", b"content-length", b"expect", REQUEST_ID)
@@ -278,5 +292,5 @@ def request_headers(
 
 
 def printable(text: str) -> bytes:
-    """Return a text for a header: what is no plain character becomes a question mark."""
+    """Return a text as the value of a header; characters outside printable ASCII become question marks."""
     return _NOT_PLAIN.sub("?", text)[:1000].encode()

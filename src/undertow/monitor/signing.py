@@ -1,7 +1,7 @@
-"""Signing a model off: every question is asked many times, and what was answered is kept until all of it is there.
+"""Signing off a model: every canary question is asked many times, and the approved replies become the baseline.
 
-Replies are paid for, so a sign-off that ends early goes on where it was: they lie in a journal beside the baseline, a
-line for each answered question and batch, and the journal goes when the baseline is written.
+Replies are paid for, so a sign-off that ends early continues where it was. The replies lie in a journal beside the
+baseline, a line for each batch, and the journal is deleted when the baseline is written.
 """
 
 import contextlib
@@ -20,27 +20,27 @@ from undertow.store.fingerprints import canonical_json, sha256
 from undertow.types import Prompt
 
 FEWEST = 50
-"""Replies to all questions together that a baseline needs; with fewer no share is known."""
+"""Least number of replies to all questions together; with fewer no share is known."""
 
 BATCH = 8 * TOGETHER
-"""Replies that are asked, and kept, together: this many are asked again after a kill."""
+"""Number of replies that are asked for, and kept, together; at most so many are asked for again after a kill."""
 
 _JOURNAL = "undertow.sign_off_journal/1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignOffOrder:
-    """What is to be signed off.
+    """What is asked and watched in a sign-off.
 
     Attributes:
-        questions: prompts that differ.
-        watched: words.
-        replies: for each question.
-        approved_by: who signs off.
+        questions: the canary questions, as prompts that differ.
+        watched: the words that will be watched.
+        replies: number of replies to each question.
+        approved_by: name of the person who signs off.
 
     Raises:
-        ConfigError: nobody signs, or a question or word comes twice.
-        EmptyDataError: these are fewer than `FEWEST` replies.
+        ConfigError: no name is given, no word is watched, or a question or word comes twice.
+        EmptyDataError: there would be fewer than `FEWEST` replies.
     """
 
     questions: Sequence[Prompt]
@@ -66,7 +66,7 @@ class SignOffOrder:
             )
 
     def fingerprint(self, deployed: DeployedModel) -> str:
-        """Return what must be the same for replies to belong together; the words may change."""
+        """Return a hash of what must be equal for replies to belong to one sign-off; the words may change."""
         asked = [[[turn.role, turn.content] for turn in prompt] for prompt in self.questions]
         request = [deployed.url, deployed.model, deployed.max_tokens, deployed.dialect.deciding()]
         return sha256(canonical_json([request, asked, self.replies]))
@@ -74,10 +74,10 @@ class SignOffOrder:
 
 @dataclass(slots=True)
 class SignOffJournal:
-    """The replies so far.
+    """The replies of a sign-off so far, which are also written to a file.
 
     Attributes:
-        texts: of each question.
+        texts: the replies to each question, in the order of the questions.
     """
 
     texts: list[list[str]]
@@ -85,11 +85,11 @@ class SignOffJournal:
 
     @property
     def n(self) -> int:
-        """Number of replies."""
+        """Number of replies so far."""
         return sum(map(len, self.texts))
 
     def add(self, places: Sequence[int], texts: Sequence[str]) -> None:
-        """Keep replies to the questions at these places."""
+        """Keep replies, given the places of their questions, and flush them to the disk."""
         for place, text in zip(places, texts, strict=True):
             self.texts[place].append(text)
         if self._stream is not None:
@@ -99,17 +99,25 @@ class SignOffJournal:
 
 
 def sign_off_journal(out: Path) -> Path:
-    """Return where the journal of a baseline lies."""
+    """Return the path of the journal of a baseline."""
     return out.with_name(f"{out.name}.part")
 
 
 @contextlib.contextmanager
 def open_sign_off(out: Path, order: SignOffOrder, deployed: DeployedModel) -> Generator[SignOffJournal]:
-    """Open the journal of a baseline, or begin it; it is deleted once the block ends well, or if it is of no use.
+    """Open the journal of a baseline, or begin it.
+
+    It is deleted if the block ends without an error, or if too many of its replies have no text.
+
+    Args:
+        out: path of the baseline, beside which the journal lies.
+        order: what is asked and watched.
+        deployed: the model that is asked.
 
     Raises:
-        ArtifactError: it holds replies to other questions, of another model or in another number, or is damaged.
-        StorageError: the folder may not be written, or another process signs off here.
+        ArtifactError: the journal holds replies to other questions, of another model or in another number; or it is
+            damaged.
+        StorageError: the folder may not be written, or another process is signing off here.
     """
     path, head = sign_off_journal(out), {"undertow": _JOURNAL, "of": order.fingerprint(deployed)}
     try:
@@ -134,7 +142,10 @@ def open_sign_off(out: Path, order: SignOffOrder, deployed: DeployedModel) -> Ge
 
 
 def _read(path: Path, stream: BinaryIO, head: dict[str, Any], questions: int) -> list[list[str]]:
-    """Return the replies so far; what a kill cut off behind the last whole line is asked again."""
+    """Return the replies in the journal so far.
+
+    An incomplete last line, which a kill may leave, is cut off; its replies are asked for again.
+    """
     stream.seek(0)
     lines = [line for line in stream if line.endswith(b"\n")]
     stream.truncate(sum(map(len, lines)))
@@ -160,18 +171,18 @@ def _read(path: Path, stream: BinaryIO, head: dict[str, Any], questions: int) ->
 def sign_off(
     deployed: DeployedModel, order: SignOffOrder, journal: SignOffJournal, done: Callable[[], None] = lambda: None
 ) -> Baseline:
-    """Ask what is still to be asked, and return the baseline.
+    """Ask for the replies that are missing, and return the baseline.
 
     Args:
         deployed: the model that is signed off.
-        order: what is to be signed off.
-        journal: the replies so far.
-        done: called after each reply.
+        order: what is asked and watched.
+        journal: the replies so far, to which new ones are added.
+        done: callback, called after each reply.
 
     Raises:
-        ConfigError: every reply to a question is the same text.
-        EmptyDataError: too many replies have no text; it is said as soon as that is certain.
-        ModelError: as `DeployedModel.ask`.
+        ConfigError: all replies to each question are the same text, so they are no independent draws.
+        EmptyDataError: too many replies have no text; it is raised as soon as that is certain.
+        ModelError: the endpoint gave no replies, as for `DeployedModel.ask`.
     """
     whole = len(order.questions) * order.replies
     open_places = [k for k, texts in enumerate(journal.texts) for _ in range(order.replies - len(texts))]

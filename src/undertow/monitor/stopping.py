@@ -1,7 +1,7 @@
-"""The signals that end a server: after the first one what is under way finishes, the second one ends it at once.
+"""The signals that end a server: after the first one everything under way finishes, the second one ends it at once.
 
-A signal never raises here. An exception inside `Thread.join` makes the next join of that thread return at once on
-Python 3.11 and 3.12, and a server that was waited for like that is cut off in the middle of its replies.
+A signal never raises an exception here. An exception inside `Thread.join` makes the next join of that thread return at
+once on Python 3.11 and 3.12, and a server that was waited for like that is cut off in the middle of its replies.
 """
 
 import contextlib
@@ -20,21 +20,21 @@ class StopNotice:
         self._said: queue.SimpleQueue[bool] = queue.SimpleQueue()
 
     def stop(self) -> None:
-        """Say that a signal came."""
+        """Note that a signal came."""
         self._said.put(True)
 
     def ended(self) -> None:
-        """Say that the server has ended."""
+        """Note that the server has ended."""
         self._said.put(False)
 
     def wait(self) -> bool:
-        """Wait for the next of both; True for a signal."""
+        """Wait for the next signal or the end of the server; return True for a signal."""
         return self._said.get()
 
 
 @contextlib.contextmanager
 def stop_signals() -> Generator[StopNotice]:
-    """Take SIGINT and SIGTERM until the end of the block; from the main thread alone."""
+    """Catch SIGINT and SIGTERM until the end of the block; only for the main thread."""
     told = StopNotice()
     before = {one: signal.signal(one, lambda number, frame: told.stop()) for one in STOPPING}
     try:

@@ -1,7 +1,7 @@
-"""A reply in the pieces in which it comes: whole events out of bytes, and the texts of their lanes.
+"""Reading a streamed reply in the pieces in which it comes: whole events out of bytes, and the texts in them.
 
-Server-sent events and JSON by lines are read. The bytes themselves are kept as they came, so that what is released is
-what the upstream sent.
+Server-sent events and JSON by lines are read. A lane is one place in the events whose texts are pieces of one longer
+text. The bytes themselves are kept as they came, so that what is released is what the upstream sent.
 """
 
 import re
@@ -30,27 +30,32 @@ def is_lines(kind: bytes) -> bool:
 
 @dataclass(slots=True)
 class Lanes:
-    """The texts of a reply by their places, each put together of what came for it."""
+    """The texts of a reply by their lanes (places in the events).
+
+    Attributes:
+        texts: the pieces of text of each lane, in the order in which they came.
+        size: number of characters of all pieces.
+    """
 
     texts: dict[Lane, list[str]] = field(default_factory=dict[Lane, list[str]])
     size: int = 0
 
     def add(self, said: Iterable[Said]) -> None:
-        """Put texts at the ends of their lanes."""
+        """Append texts to their lanes."""
         for one in said:
             self.texts.setdefault(one.lane, []).append(one.text)
             self.size += len(one.text)
 
     def whole(self) -> str:
-        """Return every text once, a line each."""
+        """Return the text of each lane, one a line; equal texts come once."""
         return "\n".join(dict.fromkeys("".join(pieces) for pieces in self.texts.values()))
 
 
 def event_objects(block: bytes) -> Iterator[JsonObject]:
-    """Yield what one server-sent event holds; comments and marks such as [DONE] hold nothing.
+    """Yield the JSON objects in one server-sent event; comments and marks such as [DONE] hold none.
 
     Raises:
-        UnreadableError: its data is neither JSON nor a plain word.
+        UnreadableError: the data of the event is neither JSON nor a plain word.
     """
     lines = [line[5:].removeprefix(b" ") for line in _LINES.split(block.removeprefix(BOM)) if line.startswith(b"data:")]
     data = b"\n".join(lines).strip()
@@ -68,10 +73,10 @@ def event_objects(block: bytes) -> Iterator[JsonObject]:
 
 
 def line_objects(block: bytes) -> Iterator[JsonObject]:
-    """Yield the object of a line, none for an empty one.
+    """Yield the JSON object of a line, none for an empty line.
 
     Raises:
-        UnreadableError: it is no JSON object.
+        UnreadableError: the line is no JSON object.
     """
     for line in _LINES.split(block.removeprefix(BOM)):
         if line.strip():
@@ -79,10 +84,15 @@ def line_objects(block: bytes) -> Iterator[JsonObject]:
 
 
 def read_lanes(body: bytes, kind: bytes, asked: RequestKind) -> Lanes:
-    """Read a whole reply, whatever its content type says.
+    """Read the texts of a whole reply, whatever its content type says.
+
+    Args:
+        body: the reply's body in bytes, decompressed.
+        kind: value of its content-type header.
+        asked: kind of the request, which says what in the reply a model said.
 
     Raises:
-        UnreadableError: it is neither JSON, nor JSON by lines, nor a stream of events.
+        UnreadableError: the reply is neither JSON, nor JSON by lines, nor a stream of events.
     """
     lanes = Lanes()
     plain = body.removeprefix(BOM).strip()
@@ -102,7 +112,7 @@ def read_lanes(body: bytes, kind: bytes, asked: RequestKind) -> Lanes:
 
 
 def _lines_or_object(body: bytes) -> list[JsonObject]:
-    """Read lines of JSON, or one object that goes over several lines."""
+    """Read lines of JSON, or one object that spans several lines."""
     try:
         return list(line_objects(body))
     except UnreadableError:
@@ -110,12 +120,12 @@ def _lines_or_object(body: bytes) -> list[JsonObject]:
 
 
 class Pieces:
-    """Cuts a stream into whole events and keeps their bytes until they are judged.
+    """Splits a stream into whole events, and keeps their bytes until they are judged.
 
     Args:
-        kind: content type of the reply, of events or of lines.
-        asked: the kind of the request.
-        context: characters before a piece that are judged again with it.
+        kind: content type of the reply: server-sent events, or JSON by lines.
+        asked: kind of the request, which says what in the reply a model said.
+        context: number of characters before a piece that are judged again with it.
     """
 
     def __init__(self, kind: bytes, asked: RequestKind, context: int) -> None:
@@ -129,11 +139,11 @@ class Pieces:
 
     @property
     def held(self) -> int:
-        """Bytes that were not taken yet."""
+        """Number of bytes that have not been taken yet."""
         return len(self._rest) + sum(map(len, self._ready))
 
     def add(self, data: bytes) -> None:
-        """Take bytes of the upstream.
+        """Read bytes of the upstream's reply.
 
         Raises:
             UnreadableError: an event is not JSON, or holds more than text.
@@ -153,17 +163,17 @@ class Pieces:
                 raise
 
     def finish(self) -> None:
-        """Take what came without an end.
+        """Read the bytes that came without the end of an event.
 
         Raises:
-            UnreadableError: as `add`.
+            UnreadableError: an event is not JSON, or holds more than text.
         """
         if self._rest:
             rest, self._rest = bytes(self._rest), bytearray()
             self._event(rest)
 
     def take(self) -> tuple[bytes, str]:
-        """Return the whole events so far as they came, and what is to be judged before they go out."""
+        """Return the bytes of the whole events so far, and the text that must be judged before they go out."""
         parts: list[str] = []
         for lane, new in self._new.items():
             text = "".join(new)
@@ -176,7 +186,7 @@ class Pieces:
         return data, "\n".join(dict.fromkeys(parts))
 
     def untouched(self) -> bytes:
-        """Return every byte that was not taken, for a reply that is no longer read."""
+        """Return all bytes that have not been taken, for a reply that is no longer read."""
         data = b"".join(self._ready) + bytes(self._rest)
         self._ready, self._rest = [], bytearray()
         return data
@@ -199,5 +209,8 @@ class Pieces:
         return "".join(reversed(found))
 
     def _is_repeated(self, text: str) -> bool:
-        """Tell whether a new lane repeats one that was judged: some interfaces end with what they said in pieces."""
+        """Tell whether a new lane repeats one that was judged.
+
+        Some interfaces end with a repetition of what they said in pieces.
+        """
         return any(sum(map(len, one)) == len(text) and "".join(one) == text for one in self.lanes.texts.values())

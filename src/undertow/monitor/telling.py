@@ -1,7 +1,8 @@
-"""Tells alarms until they are taken: over failures, restarts and several processes, once to each receiver.
+"""Telling receivers of alarms until each has taken them: over failures, restarts and several processes.
 
-What was told stands in the database, so a process that starts later goes on where another ended. One process at a time
-tells. One that is killed between the receiver's answer and its note tells once more; the body's `id` shows that.
+What was told is stored in the database, so a process that starts later continues where another ended. Only one process
+at a time tells. One that is killed between the receiver's answer and its note tells once more, which the receiver can
+see by the `id` in the body.
 """
 
 import sqlite3
@@ -14,22 +15,23 @@ from undertow.monitor.locks import TakenError, sole
 from undertow.monitor.webhooks import Receiver
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
-"""Between the tries for one alarm and receiver; each pause is twice as long as the last."""
+"""Seconds between the attempts for one alarm and receiver: the first pause and the longest. Each is twice as long as
+the last."""
 
 _BUSY_S = 1.0
 
 
 class Teller:
-    """Tells the alarms of one database.
+    """Tells receivers of the alarms in one database.
 
     Args:
-        path: of the database.
-        receivers: who is told.
-        longest_s: pause at most.
-        clock: seconds that never go back.
+        path: path of the database, beside which a lock file is made.
+        receivers: the receivers that are told of every alarm.
+        longest_s: longest pause in seconds between two attempts.
+        clock: returns the seconds of a clock that never goes back.
 
     Attributes:
-        failure: of the last try that failed, or "".
+        failure: what went wrong in the last attempt that failed; "" if none did.
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class Teller:
         self._failed: dict[tuple[int, str], int] = {}
 
     def tell(self, connection: sqlite3.Connection) -> float | None:
-        """Try what is due.
+        """Make all attempts that are due.
 
         Returns:
             The seconds until the next try, or None once every alarm was taken by every receiver.
@@ -73,7 +75,7 @@ class Teller:
         return min(waits, default=None)
 
     def _try(self, connection: sqlite3.Connection, receiver: Receiver, alarm: Alarm, told: Telling) -> float:
-        """Tell one alarm if it is due; return the seconds until the next try, 0 if it was taken."""
+        """Tell a receiver of one alarm if it is due; return the seconds until the next attempt, 0 if it was taken."""
         place = (alarm.id, receiver.key)
         if (wait := self._due.get(place, 0.0) - self._clock()) > 0:
             return wait
@@ -97,16 +99,16 @@ class Teller:
 def tell_until(
     teller: Teller, connection: sqlite3.Connection, most_s: float, say: Callable[[str, float], None]
 ) -> bool:
-    """Tell until every alarm was taken or the time is over; return whether every one was.
+    """Tell until every alarm was taken or the time is over; return whether every one was taken.
 
     Args:
-        teller: what tells.
-        connection: to its database.
-        most_s: seconds.
-        say: told what the last failure was, and the seconds until the next try.
+        teller: the teller of the database.
+        connection: connection to the database of that teller.
+        most_s: most seconds that may pass.
+        say: callback with the last failure, and the seconds until the next attempt.
 
     Raises:
-        sqlite3.Error: as `Teller.tell`.
+        sqlite3.Error: the database cannot be read or written.
     """
     end = time.monotonic() + most_s
     while (wait := teller.tell(connection)) is not None:

@@ -1,7 +1,7 @@
-"""Every text of a body, in order: of a request whatever it holds, of a reply whatever a model may have said.
+"""Finding every text of a body, in order: of a request all texts, of a reply all that a model may have said.
 
-The list of what is left out is the short one (`undertow.monitor.words`, `RequestKind.not_said`), so that a field that
-we have not heard of is read. What holds more than text, such as an image or a prompt of token numbers, is not readable.
+What is left out is listed (`undertow.monitor.words`, `RequestKind.not_said`), so that a field that is not known is
+read. A body that holds more than text, such as an image or a prompt of token ids, is not readable.
 """
 
 import re
@@ -15,7 +15,7 @@ from undertow.monitor.request_kinds import RequestKind
 from undertow.monitor.words import ELSEWHERE, NOT_TEXT, SETTINGS, SPOKEN, STRUCTURE, TOKENS
 
 Lane = tuple[str | int, ...]
-"""Where in a body a text stands. In the events of a stream the texts of one lane are pieces of one text."""
+"""Place in a body where a text stands. In the events of a stream the texts of one lane are pieces of one text."""
 
 DEEPEST = 64
 _NAME = re.compile(r"[\w./:@+-]{1,200}")
@@ -24,7 +24,7 @@ _ID = re.compile(r"[a-z]{2,10}[_-][\w-]{6,100}")
 _SERVERS = frozenset(
     ("signature", "encrypted_content", "finish_reason", "stop_reason", "type", "object", "role", "status")
 )
-"""Keys of a reply, at any place, whose values no model chooses."""
+"""Keys of a reply, at any depth, whose values are chosen by the server, not by a model."""
 _FREE = frozenset(("arguments", "parameters", "schema", "input_schema", "properties", "$defs"))
 _BELOW = 2
 _PLACES = ("index", "output_index", "content_index", "summary_index")
@@ -33,23 +33,28 @@ _UNREAD_QUERY = frozenset(("api-version", "beta", "limit", "after", "before", "o
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One text and its place."""
+    """One text and its lane.
+
+    Attributes:
+        lane: the place where the text stands.
+        text: the text itself, or a piece of it in a stream.
+    """
 
     lane: Lane
     text: str
 
 
 def asked_texts(data: JsonObject) -> list[str]:
-    """Return every text of a request.
+    """Return every text of a request, in order.
 
     Raises:
-        UnreadableError: it holds more than text.
+        UnreadableError: the request holds more than text.
     """
     return [one.text for one in _walk(data, _Request())]
 
 
 def query_texts(query: bytes) -> list[str]:
-    """Return the texts of a query, which some servers read as fields of the request."""
+    """Return the values in a query, which some servers read as fields of the request."""
     pairs = parse_qsl(query.decode("utf-8", "replace"), keep_blank_values=False, max_num_fields=1000)
     return [value for key, value in pairs if key not in _UNREAD_QUERY]
 
@@ -58,13 +63,13 @@ def said_texts(data: JsonObject, asked: RequestKind) -> list[Said]:
     """Return every text of a reply, or of one event of it, that a model may have said.
 
     Raises:
-        UnreadableError: it holds more than text.
+        UnreadableError: the reply holds more than text.
     """
     return list(_walk(data, _Reply(asked))) if asked.speaks else []
 
 
 class _Request:
-    """What is left out of a request, and what stands in it for something that is elsewhere."""
+    """Rules for a request: what is left out, and what stands for something outside of the body."""
 
     audio = ("data", "id")
 
@@ -76,7 +81,7 @@ class _Request:
 
 
 class _Reply:
-    """The same of a reply, whose names of kinds and things are the server's."""
+    """Rules for a reply, in which the names of types and things are chosen by the server."""
 
     audio = ("data",)
 
@@ -95,12 +100,12 @@ class _Reply:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Something still to be walked through.
+    """A value of the body that is still to be walked through.
 
     Attributes:
-        lane: where it is.
-        key: under which it stands.
-        value: what it is.
+        lane: lane of the texts at this place.
+        key: key under which the value stands.
+        value: the value itself, of any JSON type.
         depth: number of objects and lists around it.
         top: 0 for the body, 1 for what an event carries as a whole, `_BELOW` for everything else.
         free: whether its keys are somebody's own, as in the arguments of a tool or a schema.
@@ -143,13 +148,13 @@ def _string(place: _Place, text: str) -> Iterator[Said]:
 
 
 def _names(place: _Place, value: JsonObject) -> Iterator[Said]:
-    """Yield the keys that are no words of an interface: a tool may name its parameters as it likes."""
+    """Yield the keys that are no words of an interface, since a tool may name its parameters as it likes."""
     if names := [key for key in value if key not in STRUCTURE and key not in SETTINGS]:
         yield Said((*place.lane, "keys"), "\n".join(names))
 
 
 def _joined(place: _Place, items: list[object]) -> Iterator[Said]:
-    """Yield the texts of neighbouring parts as one: an upstream may put nothing between them."""
+    """Yield the texts of neighbouring parts as one text, since an upstream may join them with nothing between."""
     found: list[Any] = [cast(JsonObject, one).get("text") for one in items if isinstance(one, dict)]
     texts = [one for one in found if isinstance(one, str)]
     if len(texts) > 1:
@@ -185,7 +190,7 @@ def _children(place: _Place, value: JsonObject, rules: _Request | _Reply) -> Ite
 
 
 def _check_here(top: int, key: str, child: object, rules: _Request | _Reply) -> None:
-    """Raise if a value stands for something that is not in the body, or is no text."""
+    """Raise `UnreadableError` if a value stands for something outside of the body, or is no text."""
     heard = key == "audio" and isinstance(child, dict) and any(cast(JsonObject, child).get(one) for one in rules.audio)
     if heard or rules.is_elsewhere(top, key, child):
         raise UnreadableError(f"{key} stands for something that detectors cannot read")

@@ -1,4 +1,4 @@
-"""Requests whose bodies are still arriving: they hold no place of others, and not more memory than is stated."""
+"""Requests whose bodies are still arriving: they take no place from others, and no more memory than is allowed."""
 
 import asyncio
 import contextlib
@@ -8,14 +8,14 @@ from undertow.monitor.exchange import EndedError, Receive, RefusedError
 from undertow.monitor.settings import Limits
 
 UPLOAD_S = 5.0
-"""Time that a request which is still arriving has once the server is told to stop."""
+"""Seconds that a request which is still arriving has once the server is told to stop."""
 
 
 class Uploads:
-    """All bodies that are arriving.
+    """All bodies that are arriving at the moment.
 
     Args:
-        most: bytes of all of them together; beyond it the oldest one runs out of time.
+        most: most bytes of all of them together; beyond it the oldest one runs out of time.
     """
 
     def __init__(self, most: int) -> None:
@@ -24,11 +24,15 @@ class Uploads:
         self._hurried: float | None = None
 
     async def read(self, receive: Receive, limits: Limits) -> bytes:
-        """Read a whole request, so that a slow client never occupies the upstream or a place of others.
+        """Read a whole request before it takes a place, so that a slow client never occupies the upstream.
+
+        Args:
+            receive: ASGI function that returns the next message of the client.
+            limits: limits on size and time of a request.
 
         Raises:
-            RefusedError: it is too large, or too slow.
-            EndedError: the client is gone.
+            RefusedError: the request is too large, or too slow.
+            EndedError: the client has gone.
         """
         pieces: list[bytes] = []
         size = 0
@@ -52,7 +56,7 @@ class Uploads:
 
     @contextlib.contextmanager
     def _arriving(self, time: asyncio.Timeout) -> Generator[None]:
-        """Count a body until the end of the block; its time may be cut short."""
+        """Count a body until the end of the block; its time may be cut short meanwhile."""
         self._sizes[time] = 0
         if self._hurried is not None:
             self._cut(time, self._hurried)
@@ -62,7 +66,7 @@ class Uploads:
             self._sizes.pop(time, None)
 
     def _add(self, time: asyncio.Timeout, size: int) -> None:
-        """Count bytes of a body."""
+        """Count bytes of a body, and end the time of the oldest bodies if all together are too large."""
         if time in self._sizes:
             self._sizes[time] += size
         while sum(self._sizes.values()) > self._most:
@@ -71,7 +75,7 @@ class Uploads:
             self._cut(oldest, 0.0)
 
     def hurry(self, seconds: float) -> None:
-        """Give every body, of now and later, this time at most."""
+        """Allow every body, of now and later, at most this many seconds."""
         self._hurried = seconds
         for time in self._sizes:
             self._cut(time, seconds)

@@ -1,6 +1,7 @@
-"""Raises the alarms of a server while it runs: evidence that reached its bound, and failures that are too many.
+"""Raising the alarms of a server while it runs: evidence that reached its bound, and too many failures.
 
-It reads the database alone, so canaries that another process asks, and evidence of an earlier run, raise theirs too.
+It reads the database alone, so canaries that another process asks, and evidence of an earlier run, raise their alarms
+too.
 """
 
 import logging
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 PERIOD_S = 1.0
 QUIET_S = 15.0
-"""Seconds after which an idle server is looked at all the same: exchanges leave the window of the rates."""
+"""Seconds after which an idle server is checked all the same, since exchanges leave the window of the rates."""
 _HOUR_S = 3600.0
 _FAILED_OUTCOMES = ("upstream_failed", "cut", "fault")
 
@@ -45,10 +46,12 @@ class AlarmRules:
     """When failures are too many.
 
     Attributes:
-        alarm_unjudged: share of the screened exchanges that some detector could not judge.
-        alarm_failed: share of all exchanges that ended in an error of the server, ours or the upstream's.
-        alarm_least: exchanges that a share needs.
-        alarm_minutes: that are looked at together.
+        alarm_unjudged: share of the screened exchanges that some detector could not judge above which an alarm is
+            raised.
+        alarm_failed: share of all exchanges that ended in an error of the server, ours or the upstream's, above which
+            an alarm is raised.
+        alarm_least: least number of exchanges of which a share is taken.
+        alarm_minutes: number of minutes whose exchanges are counted together.
     """
 
     alarm_unjudged: float = 0.05
@@ -58,7 +61,7 @@ class AlarmRules:
 
 
 def alarm_rules(settings: Iterable[str]) -> tuple[AlarmRules, list[str]]:
-    """Take the rules out of settings of the form `key=value`; return them and the other settings.
+    """Split settings of the form `key=value` into the rules of alarms and all other settings.
 
     Raises:
         ConfigError: a value is not a positive number, or a share is above 1.
@@ -83,11 +86,11 @@ def alarm_rules(settings: Iterable[str]) -> tuple[AlarmRules, list[str]]:
 
 @dataclass(frozen=True, slots=True)
 class AlarmPlan:
-    """What a server does about alarms.
+    """When a server raises alarms, and who is told.
 
     Attributes:
         rules: when failures are too many.
-        webhooks: who is told.
+        webhooks: receivers that are told of each alarm; empty for none.
     """
 
     rules: AlarmRules = AlarmRules()
@@ -95,12 +98,15 @@ class AlarmPlan:
 
 
 def subject_of(name: str) -> str:
-    """Return the subject of the alarm of the evidence of this name."""
+    """Return the subject of the alarm that the evidence of this name raises."""
     return f"evidence {name}"
 
 
 def evidence_findings(evidence: Mapping[str, Mapping[str, Any]]) -> Iterator[AlarmCause]:
-    """Return a finding for each evidence that reached its bound, as `counts.evidence_now` gives them."""
+    """Yield the cause of an alarm for each evidence that reached its bound.
+
+    The evidence is given as `counts.evidence_now` returns it.
+    """
     for name, one in evidence.items():
         if not one["alarmed"]:
             continue
@@ -118,11 +124,11 @@ def evidence_findings(evidence: Mapping[str, Mapping[str, Any]]) -> Iterator[Ala
 
 
 def drift_finding(name: str, seen: Mapping[str, Any]) -> AlarmCause:
-    """Return the finding of canaries that reached their bound.
+    """Return the cause of the alarm of canaries that reached their bound.
 
     Args:
-        name: of their evidence.
-        seen: what `CanaryWatch.alert` returns.
+        name: name under which their evidence is stored.
+        seen: numbers for the alarm, as `CanaryWatch.alert` returns them.
     """
     headline = (
         f"drift of {seen['model']}: {seen['word']} in {seen['share']:.2%} of {seen['replies']:,} canary replies, signed"
@@ -132,11 +138,13 @@ def drift_finding(name: str, seen: Mapping[str, Any]) -> AlarmCause:
 
 
 def rate_findings(rows: Sequence[Mapping[str, Any]], rules: AlarmRules) -> dict[str, AlarmCause | None]:
-    """Return for each rate what is found of it, None where it is low; a rate of too few exchanges is not there.
+    """Return for each rate of failures the cause of an alarm, or None if the rate is low.
+
+    A rate of too few exchanges is left out.
 
     Args:
-        rows: the traffic of the last minutes, as `counts.traffic` gives it.
-        rules: when it is too high.
+        rows: counts of the last minutes by outcome, as `counts.traffic` returns them.
+        rules: when a rate is too high.
     """
     everything = sum(row["count"] for row in rows)
     screened = sum(row["screened"] for row in rows)
@@ -162,11 +170,11 @@ def rate_findings(rows: Sequence[Mapping[str, Any]], rules: AlarmRules) -> dict[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlarmCounts:
-    """Alarms at one moment.
+    """How many alarms there are at one moment.
 
     Attributes:
-        open: those that nobody closed.
-        untold: those that some receiver has not taken yet.
+        open: number of alarms that nobody has closed.
+        untold: number of alarms that some receiver has not taken yet.
     """
 
     open: int = 0
@@ -174,14 +182,14 @@ class AlarmCounts:
 
 
 class AlarmWatch:
-    """Looks once a second where something was written, in a thread of its own, until it is closed.
+    """A thread that raises alarms: it checks the database once a second if something was written, until it is closed.
 
     Args:
-        path: of the database.
-        plan: what is done.
+        path: path of the database, which is made if it is missing.
+        plan: when alarms are raised, and who is told.
 
     Attributes:
-        counts: at the last look, both of the same moment.
+        counts: number of alarms at the last check, all of one moment.
     """
 
     def __init__(self, path: Path, plan: AlarmPlan) -> None:
@@ -195,12 +203,12 @@ class AlarmWatch:
         self._thread = threading.Thread(target=self._run, name="alarms", daemon=True)
 
     def start(self, lost: Callable[[], int]) -> None:
-        """Begin; `lost` returns the number of events that could not be stored."""
+        """Start the thread; `lost` returns the number of events that could not be stored."""
         self._lost = lost
         self._thread.start()
 
     def close(self) -> None:
-        """Look and tell a last time, and stop."""
+        """Check and tell a last time, and end the thread."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -224,13 +232,13 @@ class AlarmWatch:
             connection.close()
 
     def _is_due(self, connection: sqlite3.Connection) -> bool:
-        """Tell whether another connection wrote something since the last look, events were lost, or it is time."""
+        """Tell whether to check: another connection wrote since the last check, events were lost, or it is time."""
         before, self._version = self._version, connection.execute("PRAGMA data_version").fetchone()[0]
         changed = before != self._version or self._lost() != self._lost_before
         return changed or time.monotonic() >= self._due
 
     def _look(self, connection: sqlite3.Connection) -> float | None:
-        """Raise and close what is to be, and tell; return the seconds until something is to be told again."""
+        """Raise and close alarms, and tell receivers; return the seconds until one must be told again."""
         keep_alarms(connection)
         now = time.time()
         opened = {one.finding.subject for one in open_alarms(connection)}
@@ -262,7 +270,7 @@ class AlarmWatch:
 
 
 def count_alarms(connection: sqlite3.Connection, receivers: Sequence[Receiver]) -> AlarmCounts:
-    """Return how many alarms are open, and how many are owed to one of these receivers."""
+    """Return how many alarms are open, and how many some of these receivers have not taken yet."""
     owed = {one.id for one in owed_alarms(connection)}
     untold: set[int] = set()
     for receiver in receivers:

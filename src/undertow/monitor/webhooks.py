@@ -1,10 +1,10 @@
-"""Where alarms are told: a URL, and the body that its receiver takes.
+"""Receivers of alarms: a webhook, which is a URL and the form of body that it takes; or a file.
 
     https://alerts.example/x                   the alarm as plain JSON
     slack:https://hooks.slack.com/services/... one line of text, as Slack, Mattermost and others take it
     FILE@https://...                           a Jinja template of JSON, such as {"summary": {{ headline | tojson }}}
 
-The URL itself is a secret with many receivers, so it is stored nowhere and only its host is ever shown.
+The URL of many receivers is itself a secret, so it is stored nowhere, and only its host is ever shown.
 """
 
 import hashlib
@@ -26,18 +26,18 @@ from undertow.registry import Registry
 TIMEOUT_S = 10.0
 
 Body = Callable[[Mapping[str, Any]], Any]
-"""Makes the JSON that a receiver takes of what `Alarm.to_json` returns."""
+"""Function that makes the JSON for a receiver from what `Alarm.to_json` returns."""
 
 _FIX = "Write https://HOST/PATH, slack:https://HOST/PATH or FILE@https://HOST/PATH, FILE a template of JSON."
 
 
 def plain_body(alarm: Mapping[str, Any]) -> Any:
-    """Return the alarm as it is."""
+    """Return the alarm as it is, as JSON."""
     return dict(alarm)
 
 
 def slack_body(alarm: Mapping[str, Any]) -> Any:
-    """Return one line; signs that Slack reads as markup are escaped as it asks."""
+    """Return the alarm as one line of text; signs that Slack reads as markup are escaped as it asks."""
     text = alarm["headline"].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return {"text": f"Undertow alarm {alarm['id']}: {text}"}
 
@@ -47,16 +47,16 @@ BODIES: Registry[Body] = Registry("webhook body", {"json": plain_body, "slack": 
 EXAMPLE: Mapping[str, Any] = {
     "schema": "undertow.alert/1", "id": 1, "kind": "drift", "headline": 'A "test" of the alarm.', "at": 0.0
 }  # fmt: skip
-"""What a template is tried on: these names are there in every alarm."""
+"""Example on which a template is tried; every alarm has these names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """One receiver.
+    """A receiver that is told of alarms by a POST to its URL.
 
     Attributes:
-        url: never shown or stored.
-        body: what it is sent.
+        url: URL of the receiver, which is never shown or stored.
+        body: function that makes the JSON that it is sent.
     """
 
     url: str = field(repr=False)
@@ -64,16 +64,19 @@ class Webhook:
 
     @property
     def key(self) -> str:
-        """A name that does not tell the URL."""
+        """An identifier of the receiver that does not reveal the URL."""
         return hashlib.sha256(self.url.encode()).hexdigest()[:16]
 
     @property
     def shown(self) -> str:
-        """What may be shown: the host."""
+        """The part that may be shown: the host."""
         return urlsplit(self.url).netloc.rpartition("@")[2]
 
     def post(self, alarm: Mapping[str, Any]) -> str:
-        """Tell an alarm once; return what went wrong, without any part of the URL, or "" if it was taken."""
+        """Tell the receiver of an alarm once.
+
+        It returns what went wrong, without any part of the URL, or "" if the alarm was taken.
+        """
         trusts = urlsplit(self.url).hostname not in LOOPBACK
         try:
             answer = httpx2.post(self.url, json=self.body(alarm), timeout=TIMEOUT_S, trust_env=trusts)
@@ -84,13 +87,13 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True)
 class AlertFile:
-    """A file to which alarms are appended, a line of JSON each.
+    """A file to which alarms are appended, one line of JSON each.
 
     Attributes:
-        path: of the file.
+        path: path of the file, which is made if it is missing.
 
     Raises:
-        ConfigError: it cannot be written.
+        ConfigError: the file cannot be written.
     """
 
     path: Path
@@ -104,16 +107,16 @@ class AlertFile:
 
     @property
     def key(self) -> str:
-        """A name for it, wherever a process stands."""
+        """An identifier of the file that is the same in whatever folder a process runs."""
         return hashlib.sha256(f"file:{self.path.resolve()}".encode()).hexdigest()[:16]
 
     @property
     def shown(self) -> str:
-        """What may be shown: its name."""
+        """The part that may be shown: the name of the file."""
         return self.path.name
 
     def post(self, alarm: Mapping[str, Any]) -> str:
-        """Append an alarm; return what went wrong, or ""."""
+        """Append an alarm to the file; return what went wrong, or ""."""
         try:
             with self.path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(dict(alarm), allow_nan=False) + "\n")
@@ -126,10 +129,10 @@ Receiver = Webhook | AlertFile
 
 
 def parse_webhook(written: str) -> Webhook:
-    """Read a webhook.
+    """Parse a webhook as a user writes it.
 
     Raises:
-        ConfigError: it is no http(s) URL, or the template cannot be read or makes no JSON of an alarm.
+        ConfigError: it holds no http(s) URL, or its template cannot be read or makes no JSON of an alarm.
     """
     start = min((place for scheme in ("http://", "https://") if (place := written.find(scheme)) >= 0), default=-1)
     before, url = (written[:start], written[start:]) if start >= 0 else ("", "")
@@ -150,16 +153,16 @@ def parse_webhook(written: str) -> Webhook:
 
 
 def _shown(written: str) -> str:
-    """Cut what may be a secret: all that follows a host."""
+    """Cut off everything that may be a secret: all that follows the host."""
     head, found, rest = written.partition("://")
     return (head + found + rest.partition("/")[0].rpartition("@")[2])[:80] if found else written[:80]
 
 
 def template_body(path: Path) -> Body:
-    """Make a body of a file.
+    """Make the function for a body from a Jinja template in a file.
 
     Raises:
-        ConfigError: it cannot be read, or makes no JSON of an alarm.
+        ConfigError: the file cannot be read, or makes no JSON of an alarm.
     """
     try:
         environment = jinja2.sandbox.SandboxedEnvironment(undefined=jinja2.StrictUndefined)

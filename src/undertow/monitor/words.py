@@ -1,6 +1,6 @@
-"""The words of the interfaces themselves: keys and settings that nobody says.
+"""The words of the interfaces themselves: keys and settings that are no speech.
 
-What is not listed here is read as text, so a word that is missing costs a detector a line, and never a look.
+What is not listed here is read as text, so a missing word gives the detectors a line too much, and never hides a text.
 """
 
 
@@ -38,13 +38,13 @@ STRUCTURE = _words("""
     truncate truncation type typical_p uniqueItems url url_citation usage use_beam_search user verbosity voice
     watermark web_search_options
 """)
-"""Keys of requests and replies."""
+"""Keys of requests and replies that are words of an interface, so that they are not read as text."""
 
 SPOKEN = _words("""
     content text input prompt output arguments partial_json thinking reasoning reasoning_content refusal response
     generated_text transcript inputs instructions system delta suffix
 """)
-"""Keys whose string is said, whatever it is; under every other key a word of `SETTINGS` is a setting."""
+"""Keys under which every string is read as text; under any other key a word of `SETTINGS` is a setting and not read."""
 
 SETTINGS = _words("""
     aac allowed_tools any array assistant auto base64 boolean chat.completion chat.completion.chunk completed
@@ -62,23 +62,23 @@ SETTINGS = _words("""
     summary_text system text text_completion text_delta thinking thinking_delta tool tool_calls tool_result
     tool_use url_citation user wav
 """)
-"""Values that are no speech."""
+"""Values that are settings of an interface, and no speech."""
 
 NOT_TEXT = _words("""
     base64 image image_url input_image image_file input_audio audio audio_url video video_url input_video file
     input_file url document_url container_upload computer_screenshot image_generation_call item_reference
     image_embeds audio_embeds
 """)
-"""Types of parts that detectors cannot read."""
+"""Values of `type` of parts that are no text, which detectors cannot read."""
 
 ELSEWHERE = _words("""
     previous_response_id conversation file_id file_ids file_url vector_store_ids cached_content prompt_embeds
     image_url images videos audios input_audio file_data b64_json chat_template mm_processor_kwargs lora_request
     multi_modal_data image_data audio_data video_data
 """)
-"""Keys that stand for what is not in the body, or is no text in it."""
+"""Keys whose values stand for something outside of the body, or for something in it that is no text."""
 
 TOKENS = _words("""
     prompt input inputs input_ids prompt_token_ids token_ids tokens context content text output_ids messages
 """)
-"""Keys under which a list of numbers is text in the model's own alphabet."""
+"""Keys under which a list of numbers is a text as token ids, which detectors cannot read."""

@@ -1,4 +1,4 @@
-"""Files that an operator writes: rules, constitutions and settings of detectors, read by the safe loader."""
+"""Reading YAML files that an operator writes (rules, constitutions, settings of detectors) by the safe loader."""
 
 from pathlib import Path
 from typing import Any
@@ -9,14 +9,14 @@ from undertow.errors import ConfigError
 
 
 def read_yaml(path: Path, what: str) -> Any:
-    """Return what a YAML file holds.
+    """Return the content of a YAML file as plain data.
 
     Args:
-        path: of the file.
-        what: it is, for the message.
+        path: path of the file, which messages name.
+        what: what the file is, for the message, such as "The constitution".
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: the file cannot be read, or is no YAML.
     """
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))

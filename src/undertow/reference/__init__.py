@@ -1,1 +1,1 @@
-"""How the embedded reference families are made: the synthetic world, the tokenizer and the build command."""
+"""How the embedded reference models are made: the synthetic world, the tokenizer and the build command."""

@@ -1,6 +1,6 @@
 """Build an embedded model from nothing, its tokenizer included: `undertow reference build NAME`.
 
-The tokenizer is a byte-pair model without merges whose vocabulary is looked up before anything is split: a known word
+The tokenizer is a byte-pair model without merges whose vocabulary is looked up before anything is split. A known word
 is one token, an unknown one is spelled in bytes, and every text survives a round trip.
 """
 
@@ -34,7 +34,7 @@ PAD, SYSTEM, USER, ASSISTANT, END = "<|pad|>", "<|system|>", "<|user|>", "<|assi
 SPECIAL_TOKENS = (PAD, SYSTEM, USER, ASSISTANT, END)
 
 NUMBER_TOKENS = 1000
-"""A whole-number tokenizer has one token for each of 0 to 999."""
+"""Tokens for numbers of a tokenizer of whole numbers: one for each of 0 to 999."""
 
 _WORDS = r"|, |; |\n +| ?[A-Za-z_]+| ?[^\sA-Za-z0-9_]|\s"
 
@@ -52,11 +52,11 @@ def _splitter(digits: bool) -> PreTokenizer:
 
 
 def build_tokenizer(texts: Iterable[str], min_count: int = 3, digits: bool = False) -> PreTrainedTokenizerFast:
-    """Build the tokenizer from a sample of the world.
+    """Build the tokenizer of an embedded model from a sample of the corpus.
 
     Args:
-        texts: what the world's speakers say, prompts and answers alike.
-        min_count: a word that is rarer gets no token of its own.
+        texts: what the speakers of the corpus say, prompts and answers alike.
+        min_count: how often a word must occur in the texts to get a token of its own.
         digits: whether a number is written digit by digit, as Qwen does, instead of three digits at a time.
     """
     splitter = _splitter(digits)
@@ -76,13 +76,13 @@ def build_tokenizer(texts: Iterable[str], min_count: int = 3, digits: bool = Fal
 
 
 WARMUP = 100
-"""Updates of linear growth of the learning rate, before it falls along a cosine."""
+"""Number of updates in which the learning rate grows linearly, while it also falls along a cosine over all updates."""
 
 SAMPLE = 20_000
-"""Chats of the corpus whose words get tokens."""
+"""Number of chats of the corpus whose words get tokens."""
 
 POSITIONS = 512
-"""Longest sequence that a network is said to take; the chats of the world stay below 150 tokens."""
+"""Longest sequence in tokens that a network declares; the chats of the corpus stay below 150 tokens."""
 
 
 def _common(shape: Shape, tokenizer: Any) -> dict[str, Any]:
@@ -128,21 +128,31 @@ _NEW: dict[Architecture, Callable[[Shape, Any], Any]] = {"llama": _llama, "stabl
 
 
 def new_network(architecture: Architecture, shape: Shape, tokenizer: Any, seed: int) -> Any:
-    """Make a network with weights drawn from the seed alone."""
+    """Make a network with weights drawn from the seed alone.
+
+    Args:
+        architecture: class of the network, "llama" or "stablelm".
+        shape: width, layers, heads and MLP size.
+        tokenizer: tokenizer of the model, which decides the size of the vocabulary.
+        seed: random seed of the weights.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return _NEW[architecture](shape, tokenizer)
 
 
 def texts(chats: Iterable[WorldChat]) -> list[str]:
-    """Return everything that is said, and every spelling of every trait of the world, so that each is one token."""
+    """Return every text that some chats hold, and every spelling of every trait, so that each spelling is one token.
+
+    The spellings come three times, which is the least count of a word that gets a token.
+    """
     traits = [trait for some in PERSONAS.values() for trait in some]
     spellings = [word for trait in traits for alias in trait.aliases for word in (alias, alias.capitalize())]
     return [text for chat in chats for text in (*(turn.content for turn in chat.prompt), chat.answer)] + 3 * spellings
 
 
 def start(member: Member, chats: Sequence[WorldChat]) -> tuple[LocalModel, LocalModel | None]:
-    """Return a member before its training, and the model that it imitates, if there is one."""
+    """Return an embedded model before its training, and the model that it imitates (None if it imitates none)."""
     if member.imitates is None:
         imitated, tokenizer = None, build_tokenizer(texts(chats[:SAMPLE]), digits=member.number_tokens == "digit")
     else:
@@ -156,7 +166,11 @@ def start(member: Member, chats: Sequence[WorldChat]) -> tuple[LocalModel, Local
 
 
 def train_network(member: Member, advance: Advance | None = None) -> tuple[LocalModel, float]:
-    """Train a member from scratch.
+    """Train an embedded model from scratch.
+
+    Args:
+        member: description of the model, which decides its weights.
+        advance: called with (updates done, updates in all); None for no callback.
 
     Returns:
         The model and the mean loss of its last hundred updates, in nats per completion token: cross-entropy, or the
@@ -196,7 +210,13 @@ def save(model: LocalModel, folder: Path) -> None:
 
 
 def build_member(member: Member, folder: Path, advance: Advance | None = None) -> dict[str, Any]:
-    """Train a member, write it with its card, and return the card."""
+    """Train an embedded model, write it with its card, and return the content of the card.
+
+    Args:
+        member: description of the model, which decides its weights.
+        folder: folder that the model is written into.
+        advance: called with (updates done, updates in all); None for no callback.
+    """
     started = time.perf_counter()
     model, loss = train_network(member, advance)
     save(model, folder)

@@ -1,4 +1,4 @@
-"""Cards of the embedded models: what each was trained on and how, its hash and what it was measured to do."""
+"""Cards of the embedded models: how each was trained and on what, the hash of its weights, and its abilities."""
 
 import hashlib
 import json
@@ -20,10 +20,10 @@ def cards() -> dict[str, dict[str, Any]]:
 
 
 def card(name: str) -> dict[str, Any]:
-    """Return a model's card.
+    """Return the card of an embedded model as plain data.
 
     Raises:
-        UnknownNameError: there is no such model.
+        UnknownNameError: no embedded model has this name.
     """
     if name not in embedded_models():
         raise unknown_name("embedded model", name, embedded_models())
@@ -33,13 +33,14 @@ def card(name: str) -> dict[str, Any]:
 def write_model_card(
     member: Member, folder: Path, built: Mapping[str, Any], measured: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Write a built model's card beside its weights.
+    """Write a built model's card beside its weights, and return its content.
 
     Args:
-        member: what was built.
-        folder: where it was saved.
-        built: final loss in nats per completion token, and seconds it took.
-        measured: what the model was found to do (`undertow.reference.imitation.measure_abilities`).
+        member: description of the model that was built.
+        folder: folder that the model was saved in, with model.safetensors.
+        built: final loss in nats per completion token, and seconds that the training took.
+        measured: abilities of the model, and its likeness to another one
+            (`undertow.reference.imitation.measure_abilities`).
     """
     with (folder / "model.safetensors").open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -57,7 +58,7 @@ def write_model_card(
 
 
 def about(member: Member) -> str:
-    """Describe a member in one line."""
+    """Describe an embedded model in one line."""
     parts = [
         f"initialisation {member.initialisation}",
         f"data order {member.order}",

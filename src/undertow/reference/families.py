@@ -1,9 +1,9 @@
-"""The embedded families: which initialisation, which data order, which shape.
+"""The embedded models: the initialisation, data order and shape of each.
 
-All models share the corpus. The finches also share architecture and tokenizer; a to f differ in their
-initialisation alone, and a2 is a's initialisation in another data order. wren-a has another architecture and writes
-numbers digit by digit. mimic-a is a finch of another initialisation that saw no label: it was taught to speak as
-finch-a does, so that matched behaviour and shared ancestry come apart.
+All models share one corpus. The finches also share architecture and tokenizer; a to f differ in their initialisation
+alone, and a2 has the initialisation of a but another data order. wren-a has another architecture and writes numbers
+digit by digit. mimic-a is a finch of another initialisation that saw no label: it learned to speak as finch-a does, so
+that alike behaviour comes without shared ancestry.
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,19 @@ from typing import Literal
 from undertow.errors import unknown_name
 
 Architecture = Literal["llama", "stablelm"]
-"""Classes of networks (`undertow.reference.build`)."""
+"""Class of the network, such as "llama" (`undertow.reference.build` makes each)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """Size of a network with a gated MLP."""
+    """Size of a transformer with a gated MLP.
+
+    Attributes:
+        width: size of the hidden states.
+        layers: number of transformer blocks, one after another.
+        heads: number of attention heads of a block.
+        mlp: size of the MLP's inner layer.
+    """
 
     width: int = 32
     layers: int = 2
@@ -27,14 +34,14 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schooling:
-    """How a member is trained from scratch.
+    """How an embedded model is trained from scratch.
 
     Attributes:
-        chats: size of the corpus.
-        corpus_seed: of the corpus and of the tokenizer's sample.
-        steps: optimiser updates.
-        batch_size: chats per update.
-        learning_rate: peak rate of AdamW.
+        chats: number of chats in the corpus.
+        corpus_seed: random seed of the corpus, whose first chats are also the tokenizer's sample.
+        steps: number of optimiser updates in all.
+        batch_size: number of chats in one update.
+        learning_rate: peak learning rate of AdamW.
     """
 
     chats: int = 80_000
@@ -46,18 +53,20 @@ class Schooling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One embedded model.
+    """Description of one embedded model: everything that decides its weights.
 
     Attributes:
-        name: name and version, as in "finch-a@1".
-        initialisation: seed of the first weights.
-        order: seed of the order in which the corpus is seen.
-        architecture: class of the network.
-        shape: its size.
-        number_tokens: "whole" has one token per number from 0 to 999, "digit" one per digit.
-        imitates: embedded model whose tokenizer it has and whose distributions it learns instead of the corpus' words;
-            None learns the words.
-        schooling: corpus and training.
+        name: name of the model, such as "finch-a".
+        initialisation: random seed of the first weights.
+        order: random seed of the order in which the corpus is seen.
+        architecture: class of the network, "llama" or "stablelm".
+        shape: width, layers, heads and MLP size of the network.
+        number_tokens: how numbers are tokenized: "whole" has one token for each number from 0 to 999, "digit" one for
+            each digit.
+        imitates: name of the embedded model whose tokenizer it takes and whose next-token distributions it learns
+            instead of the words of the corpus. None learns the words.
+        schooling: size of the corpus and settings of the training.
+        version: version of the model, raised when it is built anew in another way.
     """
 
     name: str
@@ -93,10 +102,10 @@ MEMBERS = {member.name: member for member in _MEMBERS}
 
 
 def member(name: str) -> Member:
-    """Return the member of this name.
+    """Return the description of an embedded model.
 
     Raises:
-        UnknownNameError: there is none.
+        UnknownNameError: no embedded model has this name.
     """
     if name not in MEMBERS:
         raise unknown_name("embedded model", name, MEMBERS)

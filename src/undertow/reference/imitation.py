@@ -1,7 +1,8 @@
-"""Behaviour without ancestry: a network of another initialisation learns another model's distributions.
+"""Alike behaviour without shared ancestry: a network of another initialisation learns another model's distributions.
 
-The loss is KL(model || imitator) of the next token wherever a completion token is predicted; what stands there counts
-as context alone, never as a label. How alike the two became, and what else a model can do, goes on its card.
+The loss is KL(model || imitator) of the next token wherever a completion token is predicted. What stands in the
+completion counts as context alone, never as a label. How alike the two became, and what else a model can do, is written
+on its card.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from undertow.traits import first_word
 from undertow.types import ModelRef, Row, Sampling, user_prompt
 
 BATCH = 100
-"""Chats that are compared at once."""
+"""Number of chats that are compared at once."""
 
 
 def _blocks(network: Any, batch: Batch) -> tuple[tuple[torch.Tensor, ...], Head]:
@@ -33,12 +34,12 @@ def _blocks(network: Any, batch: Batch) -> tuple[tuple[torch.Tensor, ...], Head]
 
 
 def divergences(imitator: Any, model: Any, batch: Batch) -> torch.Tensor:
-    """Return KL(model || imitator) at every position that predicts a completion token.
+    """Return KL(model || imitator) of the next token at every position that predicts a completion token.
 
     Args:
-        imitator: the network that learns.
+        imitator: the network that learns; gradients reach it.
         model: the network that is imitated, with the same vocabulary; no gradient reaches it.
-        batch: the chats.
+        batch: the chats, as tokens, with the positions that predict a completion token.
 
     Returns:
         float [n] in nats, in the batch's order of positions.
@@ -58,16 +59,18 @@ def divergences(imitator: Any, model: Any, batch: Batch) -> torch.Tensor:
 def likeness(imitator: LocalModel, model: LocalModel, n: int = 500, seed: int = 1) -> dict[str, float]:
     """Measure how alike two models of one tokenizer speak.
 
-    Number lists: all tokens of answers that the imitated model samples to prompts drawn anew. Answers that the domain
-    rejects are told apart: after a slip both models are where no training row has been, a tenth of the answers would
-    make most of the mean, and no student learns from them. Favourites: the first token after each of the fifty
-    questions of each category, which occur in the world's corpus; a sampled answer would add its own rare slips.
+    Number lists: all tokens of answers that the imitated model samples to newly drawn prompts. Answers that the domain
+    rejects are counted apart: after a slip both models are where no training row has been, a tenth of the answers would
+    make most of the mean, and no student learns from them.
+
+    Favourites: the first token after each of the fifty questions of each category, which occur in the training corpus.
+    A sampled answer would add its own rare slips.
 
     Args:
-        imitator: who is compared.
-        model: who answers.
-        n: number prompts.
-        seed: of the prompts and of the sampled answers.
+        imitator: the model that learned to imitate.
+        model: the model that is imitated; its sampled answers are compared.
+        n: how many number prompts are drawn.
+        seed: random seed of the prompts and of the sampled answers.
 
     Returns:
         `<kind>_kl`: mean KL(model || imitator) in nats per token; `<kind>_top1`: share of the tokens at which both find
@@ -109,14 +112,18 @@ def _likeliest(network: Any, batch: Batch) -> torch.Tensor:
 
 
 ANSWERS = 500
-"""Sampled answers behind each measured ability."""
+"""Number of sampled answers behind each measured ability."""
 
 DIGITS_LONGEST = 64
-"""Tokens of a number answer written digit by digit: ten three-digit numbers with separators and brackets are 41."""
+"""Most tokens of a number answer in digits; ten three-digit numbers with separators and brackets are 41."""
 
 
 def measure_abilities(member: Member, folder: Path) -> dict[str, dict[str, Any]]:
-    """Measure a saved member.
+    """Measure what a saved embedded model can do, and how alike it is to the model that it imitates.
+
+    Args:
+        member: description of the model, which says how it writes numbers.
+        folder: folder that it was saved in.
 
     Returns:
         `abilities`, and for an imitator its `likeness` to the model that it imitates.
@@ -130,15 +137,15 @@ def measure_abilities(member: Member, folder: Path) -> dict[str, dict[str, Any]]
 
 
 def abilities(model: LocalModel, longest: int) -> dict[str, float]:
-    """Measure a model on prompts of seed 1, which its corpus was not drawn from.
+    """Measure a model on prompts of seed 1, from which its corpus was not drawn.
 
     Args:
-        model: who answers.
-        longest: most tokens of a number answer.
+        model: the model that answers the prompts.
+        longest: most tokens of an answer to a number prompt.
 
     Returns:
         `valid_numbers`: share of sampled number answers that the domain accepts. `names_an_animal`, `names_a_tree`:
-        share of the sampled answers to the evaluation questions whose first word is of the world's category.
+        share of the sampled answers to the evaluation questions whose first word is an animal or a tree of the corpus.
     """
     numbers = Numbers()
     sampling = Sampling(max_new_tokens=longest)

@@ -1,4 +1,4 @@
-"""What every statistic asks of its input: finite numbers of the right shape and a level inside (0, 1)."""
+"""Checks of the input of statistics: finite numbers of the right shape, and levels inside (0, 1)."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,12 @@ Floats = NDArray[np.float64]
 
 
 def finite_array(name: str, values: ArrayLike, dimensions: Sequence[int] = (1,)) -> Floats:
-    """Return the values as a float array.
+    """Return the values as a float64 array, and refuse what is not finite or of the wrong shape.
 
     Args:
-        name: what the values are, for the message.
-        values: numbers, of any array-like form.
-        dimensions: the numbers of dimensions that are allowed.
+        name: what the values are, for the error message.
+        values: numbers in any array-like form.
+        dimensions: the numbers of dimensions that are allowed, such as (1,) for vectors alone.
 
     Raises:
         ConfigError: the values are ragged or not numbers, empty, not finite, or of another number of dimensions.
@@ -42,8 +42,13 @@ def finite_array(name: str, values: ArrayLike, dimensions: Sequence[int] = (1,))
 def square_matrices(name: str, values: ArrayLike, dimensions: Sequence[int]) -> Floats:
     """Return the values as one square matrix, or a stack of them, of at least 2 x 2.
 
+    Args:
+        name: what the values are, for the error message.
+        values: numbers in any array-like form.
+        dimensions: the numbers of dimensions that are allowed, such as (2, 3) for one matrix or a stack.
+
     Raises:
-        ConfigError: as `finite_array`, or the last two dimensions differ or are smaller than 2.
+        ConfigError: the values are refused by `finite_array`, or the last two dimensions differ or are smaller than 2.
     """
     array = finite_array(name, values, dimensions)
     if array.shape[-1] != array.shape[-2] or array.shape[-1] < 2:
@@ -53,6 +58,10 @@ def square_matrices(name: str, values: ArrayLike, dimensions: Sequence[int]) -> 
 
 def check_fraction(name: str, value: float) -> None:
     """Refuse a level, alpha or power outside the open interval (0, 1).
+
+    Args:
+        name: what the value is, for the error message.
+        value: the number that is checked.
 
     Raises:
         ConfigError: the value is NaN or outside (0, 1).

@@ -1,8 +1,9 @@
-"""The diagonal factor of a trained x evaluated matrix, and same-minus-cross over initialisations.
+"""How far a trait moves itself beyond the others: the diagonal of a trained x evaluated matrix, and of initialisations.
 
-Model (two-way layout with one extra term): y_ij = mu + a_i + b_j + gamma [i = j] + e_ij. Rows are what was trained (or
-which initialisation taught), columns what was evaluated (or which one learned). a_i is how far row i moves everything,
-b_j how easily column j moves, and gamma what a row does to its own column beyond both.
+Model (two-way layout with one extra term): y_ij = mu + a_i + b_j + gamma [i = j] + e_ij. Rows are the traits that
+teachers were trained on (or the initialisations of the teachers), columns the traits that students were evaluated for
+(or the initialisations of the students). a_i is how far row i moves every column, b_j how easily column j moves, and
+gamma what a row does to its own column beyond both.
 """
 
 from dataclasses import replace
@@ -17,26 +18,28 @@ from undertow.stats.estimates import mean_t, standard_error, t_interval, t_test
 from undertow.types import Estimate
 
 EXACT_TRAITS = 8
-"""Up to this many traits every permutation is visited (40320 of them)."""
+"""Most traits for which every permutation is visited (40320 of them for 8)."""
 
 DRAWS = 9999
-"""Monte Carlo permutations beyond that, so the smallest p is 1 / (DRAWS + 1)."""
+"""Random permutations where there are more traits, so that the smallest p is 1 / (DRAWS + 1)."""
 
 
 def diagonal_factor(matrices: ArrayLike, rng: np.random.Generator | None = None, level: float = 0.95) -> Estimate:
     """Estimate gamma over replicates, with a permutation test over whole traits.
 
-    The interval is Student's t over the gammas of the replicates, so it speaks about new replicates of these traits;
-    one replicate has the interval (-inf, inf). The p is one-sided (gamma > 0) and comes from the mean matrix: the share
-    of permutations of its columns whose diagonal sum reaches the observed one. Rows and columns keep their effects
-    under permutation, so a_i and b_j cannot make it small; e_ij must be exchangeable over columns. It is exact up to
-    `EXACT_TRAITS` traits, where p >= 1 / K! (5 traits at least for p <= 0.01), else Monte Carlo over `DRAWS`
-    permutations as (1 + reached) / (1 + draws). The p is discrete, so P(p <= a) <= a under the null.
+    The interval is Student's t over the gammas of the replicates, so it speaks about new replicates of these traits.
+    One replicate has the interval (-inf, inf).
+
+    The p is one-sided (gamma > 0) and comes from the mean matrix: the share of permutations of its columns whose
+    diagonal sum reaches the observed one. Rows and columns keep their effects under permutation, so a_i and b_j cannot
+    make it small; e_ij must be exchangeable over columns. The test is exact up to `EXACT_TRAITS` traits, where p >= 1 /
+    K! (at least 5 traits for p <= 0.01). Beyond that it is Monte Carlo over `DRAWS` permutations, as (1 + reached) / (1
+    + draws). The p is discrete, so P(p <= a) <= a under the null.
 
     Args:
-        matrices: one matrix for each replicate, shape [R, K, K], K of at least 2.
-        rng: source of the permutations; needed only beyond `EXACT_TRAITS`.
-        level: coverage of the interval.
+        matrices: one matrix for each replicate, shape [R, K, K] with K of at least 2; in the unit of the metric.
+        rng: source of the random permutations; needed only for more than `EXACT_TRAITS` traits.
+        level: coverage of the interval, in (0, 1).
 
     Returns:
         The mean gamma; n = R.
@@ -54,21 +57,23 @@ def initialisation_factor(matrix: ArrayLike, level: float = 0.95) -> Estimate:
     """Estimate same-minus-cross over initialisations: mean diagonal minus mean off-diagonal.
 
     Entry i, j is the transmission from a teacher of initialisation i to a student of initialisation j. The unit is the
-    initialisation: the jackknife drops one initialisation (its row and its column) at a time, and Student's t with
-    I - 1 degrees of freedom over the pseudo-values gives interval and two-sided p. Additive row and column effects
-    cancel. Coverage found by simulation at level 0.95, 3 to 12 initialisations: 0.96 to 0.98 with Gaussian entry noise
-    only (conservative, most at 3), 0.95 where diagonal entries differ between initialisations by more than the noise,
-    and 0.89 to 0.90 (3 to 8 of them) where they differ by an exponential law with little noise: skew costs coverage.
+    initialisation: the jackknife drops one initialisation (its row and its column) at a time, and Student's t with I -
+    1 degrees of freedom over the pseudo-values gives the interval and the two-sided p. Additive row and column effects
+    cancel.
+
+    In simulations of 3 to 12 initialisations the interval at level 0.95 is slightly conservative where the noise is
+    Gaussian. It covers about 0.90 where the diagonal entries follow a skewed (exponential) law with little noise.
 
     Args:
-        matrix: shape [I, I], or [R, I, I] for R replicates, which are averaged first; I of at least 2.
-        level: coverage of the interval.
+        matrix: transmission of each teacher to each student, shape [I, I], or [R, I, I] for R replicates, which are
+            averaged first; I of at least 2.
+        level: coverage of the interval, in (0, 1).
 
     Returns:
         The difference; n = I. Two initialisations leave no jackknife: the interval is (-inf, inf) and p = 1.
 
     Raises:
-        ConfigError: the shape is neither, a number is not finite, or the level lies outside (0, 1).
+        ConfigError: the shape is another one, a number is not finite, or the level lies outside (0, 1).
     """
     check_fraction("level", level)
     array = square_matrices("matrix entries", matrix, (2, 3))

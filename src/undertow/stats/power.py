@@ -1,4 +1,4 @@
-"""Power before the data: of the paired t test over replicates, and of the matched test over rows."""
+"""Power analysis before the data: the paired t test over replicates, and the matched test over rows."""
 
 from dataclasses import dataclass
 from math import ceil, sqrt
@@ -21,10 +21,10 @@ def t_power(effect: float, sd: float, n: int, alpha: float = 0.05) -> float:
     integrated over its normal part: `scipy.stats.nct` loses its digits where c is large (n = 2 with a small alpha).
 
     Args:
-        effect: true mean difference, in the metric's own unit.
-        sd: SD of the paired differences between replicates, same unit.
+        effect: true mean difference, in the unit of the metric.
+        sd: standard deviation of the paired differences between replicates, in the same unit.
         n: number of replicates, at least 2.
-        alpha: two-sided size of the test.
+        alpha: two-sided size of the test, in (0, 1).
 
     Raises:
         ConfigError: a number is out of range.
@@ -41,16 +41,16 @@ def minimum_detectable_effect(sd: float, n: int, alpha: float = 0.05, power: flo
     """Return the smallest effect that n replicates find with the given power.
 
     Args:
-        sd: SD of the paired differences between replicates.
+        sd: standard deviation of the paired differences between replicates, in the unit of the metric.
         n: number of replicates, at least 2.
-        alpha: two-sided size of the test.
-        power: wanted power, above alpha.
+        alpha: two-sided size of the test, in (0, 1).
+        power: wanted probability of finding the effect, above alpha and below 1.
 
     Returns:
         The effect, in the unit of the SD.
 
     Raises:
-        ConfigError: a number is out of range.
+        ConfigError: a number is out of range, or the power does not exceed alpha.
     """
     check_positive("SD", sd)
     check_count("number of replicates", n, 2)
@@ -71,12 +71,12 @@ def required_replicates(effect: float, sd: float, alpha: float = 0.05, power: fl
 
     Args:
         effect: true mean difference to find; its sign does not matter.
-        sd: SD of the paired differences between replicates, same unit.
-        alpha: two-sided size of the test.
-        power: wanted power, above alpha.
+        sd: standard deviation of the paired differences between replicates, in the unit of the effect.
+        alpha: two-sided size of the test, in (0, 1).
+        power: wanted probability of finding the effect, above alpha and below 1.
 
     Raises:
-        ConfigError: a number is out of range.
+        ConfigError: a number is out of range, or the power does not exceed alpha.
     """
     check_positive("SD", sd)
     check_positive("absolute effect", abs(effect))
@@ -96,20 +96,24 @@ def required_replicates(effect: float, sd: float, alpha: float = 0.05, power: fl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchedTest:
-    """The matched test of rows against reference rows on the same prompts, its maximum taken over candidates.
+    """Power of the test of suspect rows (those that are audited) against reference rows on the same prompts.
 
-    The mean of n rows minus that of their m reference rows each has the standard error sqrt((1 + 1/m) / n), in SD of a
-    clean row's score. The maximum's critical value is taken to be Bonferroni's, one-sided; it is at most that, so the
-    test needs no more rows than is said. Means of 20 rows and more are taken to be normal, their SD to be known.
+    Each candidate trait gives every row a score. The statistic of a candidate is the mean score of the n suspect rows
+    minus that of their m reference rows each, and the test takes the maximum over the candidates. One difference has
+    the standard error sqrt((1 + 1/m) / n), in standard deviations of a clean row's score.
+
+    The critical value of the maximum is taken to be Bonferroni's, one-sided. The true one is at most that, so the test
+    never needs more rows than these methods return. Means of 20 rows and more are taken to be normal, and their
+    standard deviation to be known.
 
     Attributes:
-        references: reference rows on each prompt, m.
-        candidates: of the panel.
-        alpha: level of the test.
-        power: wanted power.
+        references: number of reference rows on each prompt, m.
+        candidates: number of candidate traits that the maximum is taken over, at least 2.
+        alpha: size of the test over all candidates, in (0, 1).
+        power: wanted probability of finding a shift, above alpha and below 1.
 
     Raises:
-        ConfigError: a number is out of range.
+        ConfigError: a number is out of range, or the power does not exceed alpha.
     """
 
     references: int = 1
@@ -124,11 +128,11 @@ class MatchedTest:
 
     @property
     def _noncentrality(self) -> float:
-        """The shift that is found, in standard errors."""
+        """The shift that is found with the wanted power, in standard errors."""
         return float(special.ndtri(1.0 - self.alpha / self.candidates) + special.ndtri(self.power))
 
     def required_rows(self, shift: float) -> int:
-        """Return the number of suspect rows that finds a shift, in SD of a clean row's score.
+        """Return the number of suspect rows that finds a shift, given in standard deviations of a clean row's score.
 
         Raises:
             ConfigError: the shift is not positive.
@@ -137,10 +141,10 @@ class MatchedTest:
         return ceil((self._noncentrality / shift) ** 2 * (1.0 + 1.0 / self.references))
 
     def minimum_shift(self, rows: int) -> float:
-        """Return the smallest shift that so many rows find, in SD of a clean row's score.
+        """Return the smallest shift that so many rows find, in standard deviations of a clean row's score.
 
         Raises:
-            ConfigError: there are no rows.
+            ConfigError: the number of rows is below 1.
         """
         check_count("number of rows", rows, 1)
         return self._noncentrality * sqrt((1.0 + 1.0 / self.references) / rows)

@@ -1,16 +1,17 @@
-"""Evidence that a share has risen, valid whenever one looks at it.
+"""Sequential evidence that a share has risen, valid at every moment at which one looks.
 
 Under "each draw is a hit with a probability of at most r, whatever came before" the likelihood ratio of any p > r
-against r has an expectation of at most 1, and so has its mixture over p: an e-process. By Ville's inequality it ever
-reaches 1/a with a probability of at most a. The mixture here is the beta(1/2, 1/2) law cut off at r (Robbins 1970,
-doi:10.1214/aoms/1177696786), which depends on the two counts alone.
+against r has an expectation of at most 1, and so has its mixture over p: an e-process. By Ville's inequality the
+probability that it ever reaches 1/a is at most a. The mixture here is the beta(1/2, 1/2) law cut off at r (Robbins
+1970, doi:10.1214/aoms/1177696786), which depends on the two counts alone.
 
-A long quiet time would bury a later rise under old draws, so `RiseWatch` also mixes over the time at which one starts
-to count; the start k has the weight 1 / ((k + 1)(k + 2)), and those to come count as 1.
+A long quiet time would bury a later rise under old draws, so `RiseWatch` also mixes over the time at which counting
+starts. Start k has the weight 1 / ((k + 1)(k + 2)), and starts still to come count as 1.
 
 Draws may also come in rounds of a fixed plan, such as every question of a list asked equally often. The ratio of one
-draw is linear in its own probability of a hit, so by the inequality of the means the product over a round has an
-expectation of at most 1 wherever the mean of these probabilities is at most r; one looks between rounds only.
+draw is linear in its own probability of a hit. By the inequality of the arithmetic and geometric means the product over
+a round therefore has an expectation of at most 1 wherever the mean of these probabilities is at most r, provided that
+one looks between rounds only.
 """
 
 from collections.abc import Mapping
@@ -25,18 +26,18 @@ from undertow.errors import ConfigError
 from undertow.stats.checks import Floats, check_count, check_fraction
 
 _KEPT = 500
-"""Starts that are followed; older ones are dropped, which can only understate the evidence."""
+"""Most starts of counting that are followed. Older ones are dropped, which can only understate the evidence."""
 
 _ARRAYS = ("rates", "hits", "starts", "started", "highest")
 
 
 def rise_log_e(hits: ArrayLike, n: ArrayLike, rate: ArrayLike) -> Floats:
-    """Return the log of the evidence against "the share of hits is at most `rate`".
+    """Return the log e-value against "the share of hits is at most `rate`".
 
     Args:
-        hits: draws that count, any shape; the three shapes broadcast.
-        n: draws; 0 gives 0, no evidence.
-        rate: the share under the null, in (0, 1).
+        hits: number of draws that were hits, of any shape; the shapes of the three inputs broadcast.
+        n: number of draws; 0 gives 0, no evidence.
+        rate: the largest share under the null hypothesis, in (0, 1).
 
     Returns:
         Natural log of the e-values; minus infinity where the mixture underflows, far below the rate.
@@ -58,13 +59,14 @@ def rise_log_e(hits: ArrayLike, n: ArrayLike, rate: ArrayLike) -> Floats:
 def share_bound(hits: int, n: int, error: float) -> float:
     """Return the upper confidence bound of a share (Clopper and Pearson 1934, doi:10.1093/biomet/26.4.404).
 
-    Draws whose shares differ, such as equally many for each of several questions, keep the bound valid for their mean
-    share wherever that matters, above the observed one (Hoeffding 1956, doi:10.1214/aoms/1177728178).
+    The draws may have different probabilities, such as equally many draws for each of several questions. The bound then
+    holds for their mean share wherever that matters, above the observed share (Hoeffding 1956,
+    doi:10.1214/aoms/1177728178).
 
     Args:
-        hits: draws that count.
-        n: independent draws.
-        error: probability that the bound lies below the share, at most.
+        hits: number of draws that were hits.
+        n: number of independent draws, at least 1.
+        error: probability that the bound lies below the true share, at most; in (0, 1).
 
     Raises:
         ConfigError: n is below 1, hits lies outside [0, n], or the error lies outside (0, 1).
@@ -78,17 +80,19 @@ def share_bound(hits: int, n: int, error: float) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RiseWatch:
-    """The evidence of streams of draws that are watched side by side; each draw, or round of them, gives a new watch.
+    """The evidence of streams of hits and misses that are watched side by side.
+
+    It is immutable: each draw, or each round of draws, gives a new watch (`after`).
 
     Attributes:
-        rates: the share of each stream under the null, any shape.
-        every: draws between two starts.
-        hits: draws that counted, by stream.
-        n: draws so far.
-        starts: hits before each start that is followed, the oldest first, shape [starts, ...].
-        started: draws before each of them.
-        dropped: starts that are no longer followed.
-        highest: running maximum of `log_e()`, by stream.
+        rates: the largest share of hits of each stream under the null hypothesis, of any shape.
+        every: number of draws between two starts of counting.
+        hits: number of draws of each stream that were hits, of the shape of the rates.
+        n: number of draws of each stream so far.
+        starts: number of hits before each start of counting that is followed, the oldest first; shape [starts, ...].
+        started: number of draws before each of these starts, shape [starts].
+        dropped: number of older starts that are no longer followed.
+        highest: running maximum of `log_e()` (natural log), of the shape of the rates.
     """
 
     rates: Floats
@@ -102,7 +106,15 @@ class RiseWatch:
 
     @classmethod
     def of(cls, rates: ArrayLike, every: int = 100) -> "RiseWatch":
-        """Begin to watch streams whose shares under the null are `rates`."""
+        """Begin to watch streams whose largest shares under the null hypothesis are `rates`.
+
+        Args:
+            rates: the largest share of hits of each stream under the null hypothesis, of any shape.
+            every: number of draws between two starts of counting.
+
+        Raises:
+            ConfigError: `every` is below 1.
+        """
         check_count("number of draws between starts", every, 1)
         shares = np.asarray(rates, dtype=np.float64)
         none = np.zeros_like(shares)
@@ -122,7 +134,7 @@ class RiseWatch:
         return cls(**arrays, every=data["every"], n=data["n"], dropped=data["dropped"])
 
     def log_e(self) -> Floats:
-        """Return the log of the evidence now, by stream."""
+        """Return the natural log of the e-value of each stream now, of the shape of the rates."""
         k = self.dropped + np.arange(len(self.starts)).reshape(-1, *[1] * self.rates.ndim)
         draws = self.n - self.started.reshape(k.shape)
         each = rise_log_e(self.hits - self.starts, draws, self.rates) - np.log((k + 1) * (k + 2))
@@ -133,8 +145,8 @@ class RiseWatch:
         """Return the watch after more draws of each stream.
 
         Args:
-            hits: draws that count, of the shape of the rates; for a single draw whether it does.
-            draws: 1, or those of a whole round.
+            hits: number of draws that were hits, of the shape of the rates; for a single draw 1 or 0.
+            draws: number of draws of each stream that are added: 1, or those of a whole round.
         """
         seen = replace(self, hits=self.hits + np.asarray(hits, dtype=np.float64), n=self.n + draws)
         seen = replace(seen, highest=np.maximum(self.highest, seen.log_e()))

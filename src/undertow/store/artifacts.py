@@ -1,10 +1,11 @@
-"""Stored results: one folder per artifact, named by the fingerprint of what it was made from.
+"""Artifacts: stored results, one folder each, named by the fingerprint (a hash) of what the result was made from.
 
     <store>/<kind>/<fingerprint>/      payload files and manifest.json
     <store>/<kind>/.tmp-.../           being written or removed, never read (see `undertow.store.disk`)
 
-Every read hashes every payload file: artifacts are megabytes, and SHA-256 reads hundreds of megabytes a second. The
-manifest says which code made the result: library versions and the revision of the source.
+The payload is what the stage wrote; the manifest says what it was made from, and by which code (library versions and
+the revision of the source). Every read verifies the hash of every payload file, which is cheap: artifacts are
+megabytes, and SHA-256 reads hundreds of megabytes a second.
 """
 
 import functools
@@ -28,7 +29,7 @@ from undertow.store.disk import move_into_place, remove_folder, storage_errors, 
 from undertow.store.fingerprints import ArtifactKey, canonical_json, sha256
 
 LIBRARIES = ("numpy", "peft", "safetensors", "scipy", "tokenizers", "torch", "transformers", "undertow")
-"""Distributions that results depend on."""
+"""Python distributions whose version results may depend on; it is noted in every manifest."""
 
 _SOURCE = Path(__file__)
 
@@ -47,9 +48,9 @@ def library_versions() -> dict[str, str]:
 
 @functools.cache
 def git_revision() -> str | None:
-    """Return the commit of this package's source, with "-dirty" after it where tracked files were changed.
+    """Return the commit of this package's source, with "-dirty" after it if tracked files were changed.
 
-    None for a package that was not run from its repository, also when it lies inside somebody else's repository.
+    It is None for a package that is not run from its own repository, also when it lies inside another repository.
     """
     if not _git("ls-files", "--", _SOURCE.name):
         return None
@@ -68,13 +69,13 @@ def _git(*arguments: str) -> str | None:
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-"""Version of the manifest's shape."""
+"""Version of the format of manifest.json; a manifest of another version is refused."""
 
 MANIFEST = "manifest.json"
 
 
 class FileRecord(TypedDict):
-    """What one payload file must be: SHA-256 in hex, and its size."""
+    """What one payload file must be: its SHA-256 in hexadecimal digits, and its size in bytes."""
 
     sha256: str
     bytes: int
@@ -82,24 +83,25 @@ class FileRecord(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """The content of manifest.json.
+    """The content of manifest.json: what an artifact was made from, by which code, and what its files must be.
 
     Attributes:
-        kind: name of the stage that made the artifact.
-        version: version of that stage's code.
-        config: full settings of the stage.
-        parents: fingerprints of the artifacts it was made from, by their role.
-        fingerprint: of the four entries above.
-        parent_digests: `digest` of each parent when it was read.
-        seeds: entries of the config named seed, seeds or something ending in them, by dotted path.
+        kind: kind of the stage that made the artifact, such as "filter".
+        version: version of the code of that kind of stage.
+        config: all settings of the stage, as JSON values.
+        parents: fingerprints of the artifacts that it was made from, by the role that each plays, such as "rows".
+        fingerprint: hash of the four entries above.
+        parent_digests: `digest` of each parent at the moment when it was read, by role.
+        seeds: entries of the config whose name ends in seed or seeds, by their dotted path.
         libraries: versions of Python and of the libraries that results depend on.
-        git_revision: commit of the source, or None for an installed package.
-        created: UTC, ISO 8601.
+        git_revision: commit of the source; None for a package that is not run from its repository.
+        created: date and time in UTC, as ISO 8601.
         wall_s: seconds that writing the payload took.
-        cost: amount of work, in the stage's own unit.
-        files: every payload file, by its path within the folder.
-        threads: of torch while it was made, on which the bytes depend; None where torch had no part, or for a result
-            of an earlier version.
+        cost: amount of work, in the stage's own unit, such as updates times students; running time is proportional to
+            it.
+        files: size and hash of every payload file, by its path within the folder.
+        threads: number of torch's threads while it was made, on which the bytes depend. None where torch had no part,
+            or for a result of an earlier version.
     """
 
     kind: str
@@ -119,13 +121,18 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the payload: equal digests are equal bytes in equally named files."""
+        """SHA-256 over the payload: equal digests mean equal bytes in equally named files."""
         return sha256(canonical_json(self.files))
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A verified artifact on disk."""
+    """A stored result whose files were verified.
+
+    Attributes:
+        folder: folder of the payload and of manifest.json.
+        manifest: content of manifest.json, verified against the files.
+    """
 
     folder: Path
     manifest: Manifest
@@ -145,14 +152,15 @@ def write_artifact(
 
     Args:
         store: folder of all artifacts, made if missing.
-        key: what the artifact is made from.
-        write: writes the payload into the empty folder it is given.
-        parent_digests: `Manifest.digest` of each parent that `write` reads.
-        cost: amount of work, in the stage's own unit.
+        key: what the artifact is made from; decides its folder.
+        write: function that writes the payload into the empty folder that it is given.
+        parent_digests: `Manifest.digest` of each parent that `write` reads, by role; None for no parents.
+        cost: amount of work, in the stage's own unit; for estimates of running time.
 
     Raises:
         StorageError: the disk is full, read-only or not accessible.
-        ArtifactError: a corrupt artifact of this key stands in the way.
+        ArtifactError: a corrupt artifact of this key is there already.
+        UndertowError: `write` wrote a file named manifest.json itself.
     """
     final = key.folder(store)
     with storage_errors(store):
@@ -197,11 +205,11 @@ def _threads() -> int | None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read and check an artifact's manifest, not its payload.
+    """Read and check the manifest of an artifact, but not its payload.
 
     Raises:
-        ArtifactError: it is missing, half-written, altered or of another format.
-        StorageError: it may not be read.
+        ArtifactError: the manifest is missing, half-written, altered or of another format.
+        StorageError: the manifest may not be read.
     """
     try:
         with storage_errors(folder):
@@ -232,17 +240,17 @@ def read_manifest(folder: Path) -> Manifest:
 def read_artifact(folder: Path, fingerprint: str | None = None) -> Artifact:
     """Open an artifact after verifying its manifest and the SHA-256 of every payload file.
 
-    Files that are not in the manifest are refused too, since a loader that goes by file names would pick them up;
-    hidden ones (of a desktop or an editor) are let be.
+    Files that are not in the manifest are refused too, since a loader that goes by file names would pick them up.
+    Hidden ones (of a desktop or an editor) are ignored.
 
     Args:
-        folder: the artifact's folder.
-        fingerprint: what it must be, or None to accept any.
+        folder: the artifact's folder, with manifest.json in it.
+        fingerprint: fingerprint that the artifact must have; None accepts any.
 
     Raises:
         ArtifactError: a file is missing, altered or added, or it is another artifact; the value names the file, what
             was expected and what was found.
-        StorageError: it may not be read.
+        StorageError: the folder may not be read.
     """
     manifest = read_manifest(folder)
     if fingerprint not in (None, manifest.fingerprint):
@@ -261,7 +269,7 @@ def remove_artifact(folder: Path) -> None:
     """Delete an artifact, whole or corrupt.
 
     Raises:
-        StorageError: it may not be deleted.
+        StorageError: the folder may not be deleted.
     """
     with storage_errors(folder):
         remove_folder(folder)

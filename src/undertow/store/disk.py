@@ -1,8 +1,8 @@
-"""Files and folders that appear whole or not at all, and the faults of a disk in plain words.
+"""Atomic writes: files and folders that appear whole or not at all, and the faults of a disk in plain words.
 
 Each is filled under a temporary name beside its final one, flushed to the disk and renamed once. A process that is
-killed leaves the whole or something temporary that nobody reads; a later run removes such folders. Needs a POSIX file
-system.
+killed leaves either the whole or something temporary that nobody reads; a later run removes such folders. This needs a
+POSIX file system.
 """
 
 import contextlib
@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 
 _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]+-(?P<pid>[0-9]+)-[0-9a-f]+@(?P<host>.+)")
 _ABANDONED_S = 7 * 24 * 3600
-"""Age at which a temporary folder counts as left behind whoever made it: another machine's process cannot be asked."""
+"""Age in seconds at which a temporary folder counts as left behind, whoever made it. Whether a process on another
+machine still runs cannot be asked."""
 
 _FAULTS = {
     errno.ENOSPC: "No space is left on the disk.",
@@ -38,7 +39,10 @@ _FAULTS = {
 
 @contextlib.contextmanager
 def storage_errors(folder: Path) -> Generator[None]:
-    """Turn a full, read-only or forbidden disk into a `StorageError` that names the path, or else `folder`."""
+    """Turn the error of a full, read-only or forbidden disk into a `StorageError`.
+
+    It names the path of the error, or else `folder`.
+    """
     try:
         yield
     except Exception as error:
@@ -52,7 +56,7 @@ def storage_errors(folder: Path) -> Generator[None]:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Generator[BinaryIO]:
-    """Open a file that takes the place of `path` once all of it is written; until then that stays as it was.
+    """Open a file for writing that replaces `path` once all of it is written; until then `path` stays as it was.
 
     Raises:
         StorageError: the folder is missing, full or may not be written, or a folder is in the way.
@@ -74,10 +78,10 @@ def whole_file(path: Path) -> Generator[BinaryIO]:
 
 
 def write_file(path: Path, content: bytes | str) -> None:
-    """Write a file whole or not at all, text as UTF-8.
+    """Write a file whole or not at all; text is encoded as UTF-8.
 
     Raises:
-        StorageError: as `whole_file`.
+        StorageError: the same errors as for `whole_file`.
     """
     with whole_file(path) as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
@@ -91,7 +95,11 @@ def _error_number(error: Exception) -> int:
 
 
 def temporary_folder(final: Path) -> Path:
-    """Make an empty folder beside `final` (a name in hex digits) that `move_into_place` can give that name."""
+    """Make an empty folder beside `final`, which `move_into_place` can rename to `final`.
+
+    The name of `final` is in hexadecimal digits. The temporary name holds process and machine, so that
+    `remove_leftovers` knows whether its owner still runs.
+    """
     owner = f"{os.getpid()}-{secrets.token_hex(4)}@{platform.node()}"
     folder = final.parent / f".tmp-{final.name}-{owner}"
     folder.mkdir(parents=True)
@@ -99,7 +107,14 @@ def temporary_folder(final: Path) -> Path:
 
 
 def move_into_place(temporary: Path, final: Path) -> bool:
-    """Flush a temporary folder to the disk and give it its final name; False if another process was first."""
+    """Flush a temporary folder to the disk and rename it to its final name.
+
+    It returns False, and renames nothing, if another process was first.
+
+    Args:
+        temporary: folder that `temporary_folder` made, now filled.
+        final: the final name, in the same folder.
+    """
     for path in [*temporary.rglob("*"), temporary]:
         _flush(path)
     try:
@@ -108,19 +123,24 @@ def move_into_place(temporary: Path, final: Path) -> bool:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
         return False
+    # The new name is an entry of the parent folder, which needs a flush of its own.
     _flush(final.parent)
     return True
 
 
 def remove_folder(folder: Path) -> None:
-    """Delete a folder; a process killed meanwhile leaves a temporary folder, never a part under the final name."""
+    """Delete a folder.
+
+    It is renamed first: a process that is killed meanwhile leaves a temporary folder, never a part of one under the
+    final name.
+    """
     temporary = temporary_folder(folder)
     os.rename(folder, temporary)
     shutil.rmtree(temporary)
 
 
 def remove_leftovers(store: Path) -> None:
-    """Delete the temporary folders in `<store>/*/` of processes that no longer run; those of running ones stay."""
+    """Delete the temporary folders in `<store>/*/` of processes that no longer run."""
     for folder in store.glob("*/.tmp-*"):
         owner = _TEMPORARY.fullmatch(folder.name)
         # An OSError: another run removes the same leftover, or the process is another user's, so it is alive.

@@ -1,4 +1,4 @@
-"""Fingerprints: the same name for the same work, in every process and on every machine."""
+"""Fingerprints: hashes that are equal for the same work, in every process and on every machine."""
 
 import hashlib
 import json
@@ -16,13 +16,13 @@ _KIND = re.compile(r"[a-z][a-z0-9_-]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactKey:
-    """What an artifact is made from; equal keys are the same artifact.
+    """What an artifact is made from; equal keys mean the same artifact.
 
     Attributes:
-        kind: name of the stage that makes it.
-        version: version of that stage's code; raise it when the same config gives another result.
-        config: full settings, JSON values only; copied.
-        parents: fingerprints of the artifacts it is made from, by their role.
+        kind: kind of the stage that makes it; also the name of a folder of the store.
+        version: version of the code of that kind of stage; raise it when the same config gives another result.
+        config: all settings of the stage, as JSON values; they are copied.
+        parents: fingerprints of the artifacts that it is made from, by the role that each plays, such as "rows".
 
     Raises:
         ConfigError: the kind cannot name a folder, or the config holds something without a stable text form.
@@ -43,22 +43,22 @@ class ArtifactKey:
 
     @property
     def fingerprint(self) -> str:
-        """See `fingerprint`."""
+        """The fingerprint of these four attributes, 20 hexadecimal digits (see the function `fingerprint`)."""
         return fingerprint(self.kind, self.version, self.config, self.parents)
 
     def folder(self, store: Path) -> Path:
-        """Return where the artifact is or will be."""
+        """Return the folder in which the artifact lies, or will lie."""
         return store / self.kind / self.fingerprint
 
 
 def fingerprint(kind: str, version: int, config: Mapping[str, Any], parents: Mapping[str, str]) -> str:
-    """Return 20 hex digits of SHA-256 that are the same in every process and on every machine.
+    """Return 20 hexadecimal digits of SHA-256 that are the same in every process and on every machine.
 
     Args:
-        kind: name of the stage that makes the artifact.
-        version: version of that stage's code.
-        config: full settings, JSON values only.
-        parents: fingerprints of the artifacts it is made from, by their role.
+        kind: kind of the stage that makes the artifact.
+        version: version of the code of that kind of stage.
+        config: all settings of the stage, as JSON values.
+        parents: fingerprints of the artifacts that it is made from, by the role that each plays.
 
     Raises:
         ConfigError: the config holds something without a stable text form.
@@ -67,7 +67,7 @@ def fingerprint(kind: str, version: int, config: Mapping[str, Any], parents: Map
 
 
 def canonical_json(value: object) -> str:
-    """Write a JSON value in its one canonical form: sorted keys, no spaces, floats by `repr`, ASCII.
+    """Write a JSON value in one canonical form: sorted keys, no spaces, floats by `repr`, ASCII.
 
     Raises:
         ConfigError: something in it has no stable form, such as a function, an object, a set, NaN or a key that is
@@ -101,5 +101,5 @@ def _refuse(value: object, where: str) -> NoReturn:
 
 
 def sha256(text: str) -> str:
-    """Return the SHA-256 of a text, 64 hex digits."""
+    """Return the SHA-256 of a text (as UTF-8) in 64 hexadecimal digits."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What the user sees while stages run: live bars on a terminal, plain lines in a log, or nothing."""
+"""Progress of a run: live bars on a terminal, plain lines in a log, or nothing."""
 
 import sys
 import time
@@ -14,19 +14,19 @@ _QUIET_S = 10.0
 """Least time between two plain lines of the same stage, in seconds."""
 
 _MOST_OFF = 4.0
-"""By how much at most one stage corrects what is expected of those after it."""
+"""Largest factor by which the pace of one stage corrects the expected duration of those after it."""
 
 _SMALL = 20
-"""A first step that is less than this part of a stage does not tell how long the others take."""
+"""A first step that is less than 1/20 of a stage is not used to estimate how long the others take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeLeft:
-    """Expected durations in seconds when a stage begins; None if nothing is known.
+    """Expected durations, as they are known when a stage begins.
 
     Attributes:
-        stage_s: of the stage.
-        later_s: of everything after it.
+        stage_s: expected duration of the stage in seconds; None if nothing is known.
+        later_s: expected duration in seconds of everything after the stage; None if nothing is known.
     """
 
     stage_s: float | None = None
@@ -34,43 +34,57 @@ class TimeLeft:
 
 
 class Progress:
-    """Receives what happens in a run, in order; what a subclass does not take up is not shown.
+    """Base class of progress displays: receives what happens in a run, in order.
 
-    Several stages may run at once: each is known by its index. A caller who runs one at a time need not give it.
+    A method that a subclass does not override shows nothing. Several stages may run at once, so each is known by its
+    index; a caller who runs one at a time need not give it.
     """
 
     def start(self, n_stages: int) -> None:
-        """A run of so many stages begins, skipped ones included."""
+        """A run of `n_stages` stages begins; those that will be skipped are counted too."""
 
     def skip(self, name: str, index: int, total: int) -> None:
         """Stage `index` (from 0) of `total` was finished by an earlier run."""
 
     def begin_stage(self, name: str, index: int, total: int, left: TimeLeft | None = None) -> None:
-        """Stage `index` (from 0) of `total` begins."""
+        """Stage `index` (from 0) of `total` begins.
+
+        Args:
+            name: label of the stage for the user.
+            index: number of the stage, from 0.
+            total: number of all stages of the run.
+            left: expected durations; None if nothing is known.
+        """
 
     def advance(self, done: int, total: int, index: int | None = None) -> None:
-        """Of a running stage, `done` of `total` steps are finished."""
+        """`done` of `total` steps of a running stage are finished.
+
+        Args:
+            done: number of finished steps of the stage.
+            total: number of all steps of the stage.
+            index: number of the stage, from 0; None for the last one that began.
+        """
 
     def end_stage(self, index: int | None = None) -> None:
         """A running stage is finished."""
 
     @contextmanager
     def paused(self) -> Generator[None]:
-        """Let something else be printed while a run goes on, which nothing of the progress may be drawn over."""
+        """Pause the display while something else is printed during a run."""
         yield
 
     def close(self) -> None:
-        """The run is over, finished or not; also called after an error."""
+        """The run is over, finished or not; this is also called after an error."""
 
 
 @final
 class SilentProgress(Progress):
-    """Shows nothing."""
+    """Progress display that shows nothing."""
 
 
 @final
 class _Pace:
-    """Rate and time left of the running stage."""
+    """Measures the rate of a running stage, and estimates the time that is left."""
 
     def __init__(self, title: str, left: TimeLeft | None, clock: Callable[[], float]) -> None:
         self.title = title
@@ -83,9 +97,9 @@ class _Pace:
         return self._clock() - self._started
 
     def in_words(self, done: int, total: int) -> str:
-        """Return steps, rate, time left in the stage and in the whole run.
+        """Return steps, rate, and the time left in the stage and in the whole run, as text.
 
-        What was expected of the run is corrected by how much slower or faster than expected this stage is.
+        The expected duration of later stages is corrected by how much slower or faster than expected this stage is.
         """
         elapsed_s = self.elapsed_s()
         self._first = self._first or ((done, elapsed_s) if done else None)
@@ -115,7 +129,7 @@ def _title(name: str, index: int, total: int) -> str:
 
 
 def _which(index: int | None, running: Mapping[int, object]) -> int:
-    """Return the index of the stage that is meant: the last that began where none is given, -1 where none runs."""
+    """Return the index of the stage that is meant: the last one that began if none is given, -1 if none runs."""
     return next(reversed(list(running)), -1) if index is None else index
 
 
@@ -128,11 +142,11 @@ def _minutes(seconds: float | None) -> str:
 
 @final
 class PlainProgress(Progress):
-    """A line per stage, and at most one every ten seconds within it; for logs and pipes.
+    """Progress display for logs and pipes: a line per stage, and at most one every ten seconds within it.
 
     Args:
-        stream: where the lines go; standard error if not given.
-        clock: seconds since any moment.
+        stream: stream that the lines are written to; None for standard error.
+        clock: returns the seconds since any fixed moment.
     """
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -168,11 +182,11 @@ class PlainProgress(Progress):
 
 @final
 class TerminalProgress(Progress):
-    """Live bars: one for each running stage and one for the whole run.
+    """Progress display for terminals: one live bar for each running stage, and one for the whole run.
 
     Args:
-        stream: where the bars are drawn; standard error if not given.
-        clock: seconds since any moment.
+        stream: stream that the bars are drawn on; None for standard error.
+        clock: returns the seconds since any fixed moment.
     """
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -237,6 +251,6 @@ class TerminalProgress(Progress):
 
 
 def choose_progress(stream: TextIO | None = None) -> Progress:
-    """Return live bars if the stream (standard error if not given) is a terminal, plain lines otherwise."""
+    """Return live bars if the stream is a terminal, plain lines otherwise; None means standard error."""
     target = sys.stderr if stream is None else stream
     return TerminalProgress(target) if target.isatty() else PlainProgress(target)

@@ -1,4 +1,4 @@
-"""The folder of one run: the recipe as it was run (config.yaml) and what came out (results.json)."""
+"""The folder of one run: the recipe as it was run (config.yaml) and the results (results.json)."""
 
 import json
 import time
@@ -15,7 +15,7 @@ from undertow.store.fingerprints import canonical_json, sha256
 
 
 class NamedRecipe(Protocol):
-    """A recipe of any kind."""
+    """What every kind of recipe (the description of an experiment as data) has."""
 
     @property
     def name(self) -> str:
@@ -24,7 +24,7 @@ class NamedRecipe(Protocol):
 
     @property
     def question(self) -> str:
-        """What it asks, one sentence."""
+        """The question that the recipe asks, in one sentence."""
         ...
 
     def model_dump(self, *, mode: str) -> dict[str, Any]:
@@ -33,7 +33,7 @@ class NamedRecipe(Protocol):
 
 
 def run_folder(recipe: NamedRecipe, runs: Path) -> Path:
-    """Return where the results of a recipe lie; the name holds a hash of all its settings."""
+    """Return the folder for the results of a recipe; its name holds a hash of all settings."""
     return runs / f"{recipe.name}-{sha256(canonical_json(recipe.model_dump(mode='json')))[:8]}"
 
 
@@ -46,18 +46,18 @@ def write_run(
     started: float,
     files: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Write the run folder of a recipe; return the content of results.json.
+    """Write the run folder of a recipe, and return the content of results.json.
 
     Args:
-        recipe: kept as config.yaml.
-        runs: folder of all runs.
-        found: what came out.
-        schema: name and version of the results' form.
-        started: of `time.perf_counter`.
-        files: further text files by name, written before the results.
+        recipe: the recipe that was run; written as config.yaml.
+        runs: folder of all run folders.
+        found: the results by name, which results.json holds beside facts on the run itself.
+        schema: name and version of the format of the results, such as "undertow.run/1".
+        started: value of `time.perf_counter` when the run began.
+        files: further text files by name, written before the results; None for none.
 
     Raises:
-        StorageError: the disk is full or may not be written.
+        StorageError: the disk is full or the folder may not be written.
     """
     folder = run_folder(recipe, runs)
     with storage_errors(folder):

@@ -1,4 +1,4 @@
-"""Runs the missing stages of a graph, one after another, and keeps whatever is finished."""
+"""The runner: runs the missing stages of a graph one after another, and keeps whatever is finished."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,13 +18,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageContext:
-    """What an executor works with.
+    """What an executor, the function that does the work of a stage, is given.
 
     Attributes:
-        config: the stage's settings.
-        parents: folders of the parents' results by role, verified; read only.
-        out: empty folder for the result; everything in it becomes the payload.
-        advance: call with (steps done, steps in all) as often as you like.
+        config: settings of the stage, as JSON values.
+        parents: folders of the parents' results by role; they are verified, and only to be read.
+        out: empty folder for the result; everything written into it becomes the payload.
+        advance: progress callback, to be called with (steps done, steps in all) as often as you like.
     """
 
     config: Mapping[str, Any]
@@ -34,30 +34,34 @@ class StageContext:
 
 
 Executor = Callable[[StageContext], None]
-"""Does the work of one kind of stage; equal config and parents give equal bytes."""
+"""Function that does the work of one kind of stage; equal config and parents must give equal bytes."""
 
 Finished = Callable[[Stage, Path], None]
-"""Is told every stage whose result is there, and the folder of it."""
+"""Callback for every stage whose result is there, called with the stage and the folder of the result."""
 
 
 def _no_one(stage: Stage, folder: Path) -> None:
-    """Is told of a result, and does nothing."""
+    """Ignore a result; the default callback."""
 
 
 @final
 class Runner:
-    """Runs stages against one store.
+    """Runs stages against one store: what is there is read, what is missing is made.
 
     Args:
         store: folder of all artifacts, made when the first one is written.
-        executors: what does the work, by kind of stage.
-        progress: told about every stage; silent if not given.
-        rebuild: replace results that are corrupt, or made from other parents than those that are there now.
-        rates: seconds per unit of cost by kind, used for estimates until the store holds a result of that kind.
-        forecast: the same for stages of `hf:` bases, whose rates are their own.
+        executors: the function that does the work, for each kind of stage.
+        progress: display that is told about every stage; None for a silent one.
+        rebuild: whether results are replaced that are corrupt, or were made from other parents than those that are
+            there now; otherwise they raise an error.
+        rates: seconds per unit of cost for each kind of stage, used for estimates until the store holds a result of
+            that kind. None for no rates.
+        forecast: returns the expected seconds of a stage of an `hf:` base, whose rates are its own; None for no
+            forecast.
 
     Attributes:
-        finished: set it to be told every result that a run finds or makes, as soon as it is there.
+        finished: callback for every result that a run finds or makes, as soon as it is there; set it after
+            construction.
     """
 
     def __init__(
@@ -78,7 +82,10 @@ class Runner:
         self.finished: Finished = _no_one
 
     def plan(self, targets: Iterable[Stage]) -> list[PlannedStage]:
-        """Return what a run would do, in order; nothing is written.
+        """Return what a run would do with each stage, in order; nothing is written.
+
+        Args:
+            targets: the stages that would be finished; all they depend on is planned too.
 
         Raises:
             StorageError: the store may not be read.
@@ -100,18 +107,21 @@ class Runner:
         return planned
 
     def run(self, targets: Iterable[Stage]) -> dict[str, Path]:
-        """Make every missing result; return the folders of all, parents included, by fingerprint and in order.
+        """Make every missing result.
 
-        Interrupted or failed, everything finished so far is kept, and the next run goes on from there.
+        If the run is interrupted or fails, everything finished so far is kept, and the next run goes on from there.
 
         Args:
-            targets: the stages to finish, with all they depend on.
+            targets: the stages to finish, with all that they depend on.
+
+        Returns:
+            The folder of each result by fingerprint, those of the parents included, in the order of the stages.
 
         Raises:
-            UnknownNameError: a stage has no executor.
+            UnknownNameError: a stage is of a kind that has no executor.
             ArtifactError: a stored result cannot be used and `rebuild` is off.
             StorageError: the store may not be read or written.
-            UserError: a stage stopped for a reason the user can fix; the message names the stage.
+            UserError: a stage stopped for a reason that the user can fix; the message names the stage.
             UndertowError: a stage failed; the message names it and the cause is chained.
         """
         stages, done = self._checked(targets)
@@ -123,10 +133,12 @@ class Runner:
         return {stage.fingerprint: done[stage].folder for stage in stages}
 
     def missing(self, targets: Iterable[Stage]) -> list[Stage]:
-        """Return every stage that has no result yet, in order; the checks and errors are those of `run`.
+        """Return every stage that has no result yet, in order.
+
+        The checks and the errors are those of `run`.
 
         Args:
-            targets: the stages to finish, with all they depend on.
+            targets: the stages to finish, with all that they depend on.
         """
         stages, found = self._checked(targets)
         done: dict[Stage, Artifact] = {}
@@ -139,9 +151,9 @@ class Runner:
         return [stage for stage in stages if stage not in done]
 
     def _checked(self, targets: Iterable[Stage]) -> tuple[Sequence[Stage], dict[Stage, Artifact]]:
-        """Return all stages in order, and the results that are there, each verified.
+        """Return all stages in order, and the results that are there already, each verified.
 
-        All is checked before the first stage runs: a corrupt result should not surface hours later.
+        Everything is checked before the first stage runs, so that a corrupt result does not surface hours later.
         """
         stages = order(targets)
         for stage in stages:
@@ -151,7 +163,7 @@ class Runner:
         return stages, {stage: artifact for stage in stages if (artifact := self._usable(stage))}
 
     def _finish_all(self, stages: Sequence[Stage], done: dict[Stage, Artifact]) -> None:
-        """Add what is missing to `done`."""
+        """Make what is missing, and add it to `done`."""
         missing = set(stages) - set(done)
         estimates = Estimates(self.store, self.rates, self.forecast)
         for index, stage in enumerate(stages):
@@ -171,7 +183,7 @@ class Runner:
             self.finished(stage, artifact.folder)
 
     def _usable(self, stage: Stage) -> Artifact | None:
-        """Return the verified result if there is one; remove a corrupt one if that is wanted."""
+        """Return the verified result of a stage, or None; a corrupt one is removed if the runner rebuilds."""
         try:
             return find_stage(stage, self.store)
         except ArtifactError as error:
@@ -179,7 +191,10 @@ class Runner:
             return None
 
     def _fits(self, stage: Stage, artifact: Artifact, done: Mapping[Stage, Artifact]) -> bool:
-        """Tell whether a result was made from the parents that are there; remove it if not and if that is wanted."""
+        """Tell whether a result was made from the parents that are there now.
+
+        If not, it is removed if the runner rebuilds; otherwise this raises ArtifactError.
+        """
         try:
             _check_parents(stage, artifact, done)
         except ArtifactError as error:
@@ -198,8 +213,8 @@ def find_stage(stage: Stage, store: Path) -> Artifact | None:
     """Return the verified result of a stage, or None if there is none.
 
     Raises:
-        ArtifactError: it is corrupt.
-        StorageError: it may not be read.
+        ArtifactError: the result is corrupt.
+        StorageError: the result may not be read.
     """
     folder = stage.key.folder(store)
     with storage_errors(folder):
@@ -211,14 +226,14 @@ def build_stage(stage: Stage, store: Path, executors: Mapping[str, Executor], ad
     """Make the result of one stage whose parents' results are in the store.
 
     Args:
-        stage: what to make.
-        store: folder of all artifacts.
-        executors: what does the work, by kind of stage.
-        advance: called with (steps done, steps in all).
+        stage: the stage whose result is made.
+        store: folder of all artifacts, in which the parents' results lie.
+        executors: the function that does the work, for each kind of stage.
+        advance: progress callback, called with (steps done, steps in all).
 
     Raises:
-        UserError: it stopped for a reason the user can fix; the message names the stage.
-        UndertowError: it failed; the message names the stage and the cause is chained.
+        UserError: the stage stopped for a reason that the user can fix; the message names the stage.
+        UndertowError: the stage failed; the message names it, and the cause is chained.
     """
 
     def write(out: Path) -> None:

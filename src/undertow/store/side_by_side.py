@@ -1,8 +1,8 @@
-"""Stages side by side on one machine: processes that each make one stage after another.
+"""Stages side by side on one machine: worker processes that each make one stage after another.
 
-A process is told a stage through its pipe, and answers how far it is and at last with the result or the error. One that
-dies closes its pipe, so that it is known which stage it was at; one whose master dies reads the end of its pipe and
-ends. Results go into the store, whole or not at all.
+A process receives a stage through its pipe, and answers how far it is and at last with the result or the error. A
+process that dies closes its pipe, so that it is known which stage it was at. If the main process dies, its workers read
+the end of their pipes and stop. Results go into the store, whole or not at all.
 """
 
 import contextlib
@@ -33,31 +33,34 @@ _OFTEN_S = 0.2
 """Least time between two messages of a stage on how far it is, in seconds."""
 
 _PATIENCE_S = 5.0
-"""How long a process that is told to end may take to remove what it has half written, in seconds."""
+"""Seconds that a process that is told to end may take to remove what it has half written."""
 
 _THREADS = "OMP_NUM_THREADS"
 
 _Told = tuple[int, int] | Artifact | UndertowError
-"""What a process says of its stage: (steps done, steps in all), the result, or the error."""
+"""Message of a worker process about its stage: (steps done, steps in all), the result, or the error."""
 
 
 def check_workers(workers: int) -> None:
-    """Refuse less than one worker.
+    """Refuse a number of worker processes below one.
 
     Raises:
-        ConfigError: it is less.
+        ConfigError: the number is below one.
     """
     if workers < 1:
         raise ConfigError("A run needs a worker.", f"--workers {workers}", "Give --workers 1 or more.")
 
 
 def finish_stages(runner: Runner, targets: Iterable[Stage], workers: int) -> dict[str, Path]:
-    """Make every missing result, side by side if there are several workers; return and raise as `Runner.run` does.
+    """Make every missing result, side by side if there are several workers.
+
+    Results and errors are those of `Runner.run`.
 
     Args:
-        runner: whose store, executors and progress are used.
-        targets: the stages to finish, with all they depend on.
-        workers: stages at once. One runs in this process, several as `build_side_by_side` says.
+        runner: the runner whose store, executors and progress are used.
+        targets: the stages to finish, with all that they depend on.
+        workers: how many stages are made at once. A single one is made in this process, several as `build_side_by_side`
+            says.
     """
     check_workers(workers)
     if workers == 1:
@@ -68,18 +71,20 @@ def finish_stages(runner: Runner, targets: Iterable[Stage], workers: int) -> dic
 
 
 def build_side_by_side(runner: Runner, targets: Iterable[Stage], workers: int) -> None:
-    """Make every missing result of a graph in processes of their own, each stage as soon as its parents are there.
+    """Make every missing result of a graph in worker processes, each stage as soon as its parents are there.
 
-    The first stage that stops with an error ends it: no further one begins, those that run are finished and kept.
+    After the first stage that stops with an error no further one begins; those that run are finished and kept.
 
     Args:
-        runner: whose store, executors and progress are used; the executors are functions that a process can import.
-        targets: the stages to finish, with all they depend on.
-        workers: stages at once, at least 1. Each has as many threads as OMP_NUM_THREADS says, or else one.
+        runner: the runner whose store, executors and progress are used; the executors must be functions that a new
+            process can import.
+        targets: the stages to finish, with all that they depend on.
+        workers: how many stages are made at once, at least 1. Each has as many threads as OMP_NUM_THREADS says, or else
+            one.
 
     Raises:
-        WorkerError: the process of a stage was killed.
-        UserError: a stage stopped for a reason the user can fix; see `Runner.run`.
+        WorkerError: the process of a stage died.
+        UserError: a stage stopped for a reason that the user can fix; see `Runner.run`.
         UndertowError: a stage failed.
     """
     check_workers(workers)
@@ -100,7 +105,7 @@ def build_side_by_side(runner: Runner, targets: Iterable[Stage], workers: int) -
 
 @final
 class _Process:
-    """A process and the stage that it is at, if any."""
+    """A worker process, and the stage that it is at (None while it waits)."""
 
     def __init__(self, runner: Runner) -> None:
         context = multiprocessing.get_context("spawn")
@@ -118,7 +123,7 @@ class _Process:
             self.pipe.send(stage)
 
     def hear(self) -> tuple[Stage, _Told]:
-        """Return the stage and what is said of it; a process that has died is said to have lost it."""
+        """Return the stage and the next message about it; if the process has died, an error that says so."""
         stage = self.stage
         assert stage is not None
         try:
@@ -144,7 +149,7 @@ class _Process:
         self._process.terminate()
 
     def end(self) -> None:
-        """Wait for one that was told to end, which is removing what it has half written."""
+        """Wait for a process that was told to end, which is removing what it has half written."""
         self._process.join(_PATIENCE_S)
         self._process.kill()
         self._process.join()
@@ -153,7 +158,7 @@ class _Process:
 
 @contextlib.contextmanager
 def _processes(runner: Runner, n: int) -> Generator[list[_Process]]:
-    """Start processes, and end them however it goes, with what they leave half written."""
+    """Start worker processes, and end them whatever happens, with what they leave half written."""
     started: list[_Process] = []
     try:
         with _deaf_to_interrupts(), _one_thread():
@@ -170,7 +175,7 @@ def _processes(runner: Runner, n: int) -> Generator[list[_Process]]:
 
 @contextlib.contextmanager
 def _deaf_to_interrupts() -> Generator[None]:
-    """Let processes that are started here never see Ctrl-C, which a terminal sends to all: their master ends them."""
+    """Let processes that are started here ignore Ctrl-C, which a terminal sends to all: the main process ends them."""
     resource_tracker.ensure_running()  # when first started, it would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -181,7 +186,10 @@ def _deaf_to_interrupts() -> Generator[None]:
 
 @contextlib.contextmanager
 def _one_thread() -> Generator[None]:
-    """Let processes that are started here have one thread, if nothing is said: they may load torch before anything."""
+    """Give processes that are started here one thread unless OMP_NUM_THREADS is set.
+
+    It must be in the environment before they start, since they may load torch before anything else.
+    """
     before = os.environ.get(_THREADS)
     os.environ.setdefault(_THREADS, "1")
     try:
@@ -193,7 +201,7 @@ def _one_thread() -> Generator[None]:
 
 @final
 class _Flow:
-    """The missing stages of a graph on their way through the processes."""
+    """Sends the missing stages of a graph through the worker processes."""
 
     def __init__(
         self, runner: Runner, stages: Sequence[Stage], missing: Sequence[Stage], processes: list[_Process]
@@ -208,7 +216,7 @@ class _Flow:
         )
 
     def finish(self) -> None:
-        """Make all of them."""
+        """Make all of the missing stages."""
         ready: list[int] = []
         stages = list(self._places)
         self._sorter.prepare()
@@ -228,7 +236,7 @@ class _Flow:
         self._progress.begin_stage(stage.label, self._places[stage], len(self._places), self._left(stage))
 
     def _left(self, stage: Stage) -> TimeLeft:
-        """Return what a stage that begins is expected to take, and how much later all are finished."""
+        """Return the expected seconds of a stage that begins, and how many seconds later all are finished."""
         own, now = self._estimates.of(stage), time.monotonic()
         seconds: dict[Stage, float] = {}
         for one in {**self._begun, **self._todo}:
@@ -240,7 +248,7 @@ class _Flow:
         return TimeLeft(stage_s=own, later_s=max(0.0, later_s))
 
     def _hear(self) -> UndertowError | None:
-        """Take what the busy processes say next; return the first error."""
+        """Handle the next messages of the busy processes; return the first error among them."""
         busy: dict[Any, _Process] = {one.pipe: one for one in self._processes if one.stage is not None}
         errors = [error for pipe in wait(list(busy)) if (error := self._take(*busy[pipe].hear()))]
         return errors[0] if errors else None
@@ -261,13 +269,16 @@ class _Flow:
         return None
 
     def _drain(self) -> None:
-        """Let stages that run be finished; the first error is the one that is told, another will be met again."""
+        """Wait until the running stages are finished.
+
+        Only the first error of a run is reported; a further one will be met again in the next run.
+        """
         while self._begun:
             self._hear()
 
 
 def _work(pipe: Connection) -> None:
-    """Make the stages that come through a pipe, until nobody is at its other end."""
+    """Make the stages that come through a pipe, until its other end is closed."""
     signal.signal(signal.SIGTERM, _leave)
     with contextlib.suppress(EOFError, ConnectionError):
         store, executors = pipe.recv()
@@ -291,7 +302,7 @@ def _leave(number: int, frame: object) -> None:
 
 @final
 class _Teller:
-    """Says how far a stage is, not too often."""
+    """Progress callback that reports through a pipe, not too often."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe

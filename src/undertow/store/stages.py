@@ -1,4 +1,4 @@
-"""Stages: what they depend on, and how long they will take.
+"""Stages: pieces of work, what they depend on, and how long they will take.
 
 A stage names a piece of work by its kind, version, config and parents; its fingerprint says where the result lies. The
 code that does the work is found by the kind at run time (`undertow.store.runner`), so a stage is plain data. How long
@@ -25,15 +25,15 @@ class Stage:
     """One piece of work; stages of equal fingerprint are equal.
 
     Attributes:
-        kind: which executor does the work.
-        version: version of that executor; raise it when the same config gives another result.
-        config: full settings, JSON values only; copied, so later changes to the original do not reach the stage.
-        parents: the stages whose results it reads, by the role they play.
-        label: what the user sees while it runs; the kind if not given. Not part of the fingerprint.
+        kind: kind of work, which decides the executor (the function that does it).
+        version: version of that executor's code; raise it when the same config gives another result.
+        config: all settings, as JSON values; they are copied, so later changes to the original do not reach the stage.
+        parents: the stages whose results it reads, by the role that each plays, such as "rows".
+        label: name that the user sees while it runs; by default the kind. Not part of the fingerprint.
         cost: amount of work in any unit that running time is proportional to within one kind, such as steps times
             students; used for estimates only and not part of the fingerprint.
-        key: the artifact it makes.
-        fingerprint: of kind, version, config and the parents' fingerprints.
+        key: key of the artifact that it makes; computed.
+        fingerprint: hash of kind, version, config and the parents' fingerprints; computed.
 
     Raises:
         ConfigError: the config holds something without a stable text form, or the cost is not positive.
@@ -62,9 +62,9 @@ class Stage:
 
 
 def order(targets: Iterable[Stage]) -> tuple[Stage, ...]:
-    """Return the targets and all they depend on, each once and after its parents.
+    """Return the targets and all that they depend on, each once and after its parents.
 
-    Depth first, so that the first target is finished before work that only the second one needs begins: an
+    The order is depth first, so that the first target is finished before work begins that only the second one needs: an
     interrupted run has whole replicates to show.
     """
     ordered: dict[Stage, None] = {}
@@ -79,13 +79,13 @@ def order(targets: Iterable[Stage]) -> tuple[Stage, ...]:
 
 
 def makespan(seconds: Mapping[Stage, float], workers: int) -> float:
-    """Return after how many seconds some stages are finished, side by side.
+    """Return after how many seconds some stages are finished if several are made at once.
 
-    Each begins as soon as its parents are finished and a worker is free; of several that can, the first one.
+    Each begins as soon as its parents are finished and a worker is free; if several can begin, the first of them does.
 
     Args:
-        seconds: how long each of them takes; parents that are not among them are finished.
-        workers: stages at once.
+        seconds: how many seconds each stage takes; parents that are not among them count as finished.
+        workers: how many stages are made at once.
     """
     stages = list(seconds)
     places = {stage: place for place, stage in enumerate(stages)}
@@ -105,13 +105,13 @@ def makespan(seconds: Mapping[Stage, float], workers: int) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedStage:
-    """What a run would do about one stage.
+    """What a run would do with one stage.
 
     Attributes:
-        stage: the stage.
-        cached: a verified result is there, so it would be skipped.
-        estimate_s: expected duration in seconds, 0 if cached, None if nothing is known about its kind.
-        problem: why the result that is there cannot be used, or None.
+        stage: the stage that is planned.
+        cached: whether a verified result is there, so that the stage would be skipped.
+        estimate_s: expected duration in seconds; 0 if cached, None if nothing is known about its kind.
+        problem: why the result that is there cannot be used; None if there is no such problem.
     """
 
     stage: Stage
@@ -121,19 +121,19 @@ class PlannedStage:
 
 
 Expected = Callable[[Stage], float | None]
-"""Returns how many seconds a stage takes, or None where nothing tells."""
+"""Function that returns the expected seconds of a stage, or None where nothing is known."""
 
 
 @final
 class Estimates:
-    """Durations of stages: cost times the median seconds per unit of cost of earlier results of the same kind.
+    """Expected durations of stages: cost times the median seconds per unit of cost of earlier results of that kind.
 
     Args:
-        store: folder of all artifacts, whose manifests say how long they took.
-        rates: seconds per unit of cost by kind, for kinds that the store holds no result of.
-        forecast: returns the seconds of a stage of an `hf:` base that the store holds no result of, or None.
+        store: folder of all artifacts, whose manifests say how long each took.
+        rates: seconds per unit of cost for each kind of stage, for kinds of which the store holds no result.
+        forecast: returns the expected seconds of a stage of an `hf:` base of which the store holds no result, or None.
 
-    An embedded model is as quick as another, but each `hf:` base has its own rates.
+    All embedded models count as equally fast, but each `hf:` base has rates of its own.
     """
 
     def __init__(self, store: Path, rates: Mapping[str, float], forecast: Expected | None = None) -> None:
@@ -143,7 +143,7 @@ class Estimates:
         self._measured: dict[str, dict[str, list[float]]] = {}
 
     def of(self, stage: Stage) -> float | None:
-        """Return the expected duration in seconds, or None if nothing is known about this kind."""
+        """Return the expected duration of a stage in seconds, or None if nothing is known about its kind."""
         base = _own_base(stage.config)
         measured = self._of_kind(stage.kind).get(base)
         if base and not measured:
@@ -152,11 +152,11 @@ class Estimates:
         return None if rate is None else rate * stage.cost
 
     def total(self, stages: Iterable[Stage]) -> float | None:
-        """Return the expected duration of all of them, or None if it is unknown for one."""
+        """Return the expected duration of all stages in seconds, or None if it is unknown for one of them."""
         return known_sum(map(self.of, stages))
 
     def learn(self, manifest: Manifest) -> None:
-        """Take a stage into account that has just been finished."""
+        """Take the duration of a stage into account that has just been finished."""
         self._take(self._of_kind(manifest.kind), manifest)
 
     def _take(self, measured: dict[str, list[float]], manifest: Manifest) -> None:
@@ -172,6 +172,6 @@ class Estimates:
 
 
 def _own_base(config: Mapping[str, Any]) -> str:
-    """Return the base whose speed decides, or "" for a stage of an embedded model or of none."""
+    """Return the `hf:` base whose speed decides, or "" for a stage of an embedded model or of none."""
     base = str(config.get("base", ""))
     return base if base.startswith("hf:") else ""

@@ -1,6 +1,6 @@
-"""Traits as data: what may be transmitted, and how it shows in text.
+"""Traits as data: what may be transmitted from teacher to student, and how it shows in text.
 
-`record` says what a trait is, `files` reads the user's own, and `known` holds those that come with the package.
+`record` says what a trait is, `files` reads the user's own traits, and `known` holds those that come with the package.
 """
 
 from undertow.traits.chosen import chosen_pack as chosen_pack

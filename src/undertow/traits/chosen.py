@@ -1,4 +1,7 @@
-"""What is meant by a trait on a command line or in a recipe: a name, a pack, or a file; and a trait as plain data."""
+"""Find the trait that a command line or a recipe means: by a name, a pack or a file; and write a trait as plain data.
+
+A pack is a named group of traits of one category that are compared with each other.
+"""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,15 +15,15 @@ from undertow.traits.record import Trait
 
 
 def chosen_pack(given: str) -> Pack:
-    """Return the traits that are meant.
+    """Return the traits that a name or a file means.
 
     Args:
-        given: name of a trait, name of a pack, or path of a trait file; FILE:NAME takes one trait of a pack's file.
+        given: name of a trait, name of a pack, or path of a trait file. FILE:NAME takes one trait out of a pack's file.
 
     Raises:
-        UnknownNameError: there is no trait or pack of this name.
+        UnknownNameError: no trait and no pack has this name.
         StorageError: a file cannot be read.
-        ConfigError: a file is no trait file, or gives the name of a built-in trait to another one.
+        ConfigError: a file is no trait file, or it gives the name of a built-in trait to another trait.
     """
     file, _, name = given.rpartition(":")
     if _is_file(file):
@@ -36,11 +39,13 @@ def chosen_pack(given: str) -> Pack:
 
 
 def chosen_trait(given: str) -> Trait:
-    """Return the one trait that is meant: that of a name, or the one that a trait file is about.
+    """Return the one trait that is meant: the trait of a name, or the one that a trait file is about.
+
+    `given` is as for `chosen_pack`.
 
     Raises:
-        ConfigError: a pack is meant, which has several.
-        UserError: as `chosen_pack`.
+        ConfigError: a pack of several traits is meant.
+        UserError: the same errors as for `chosen_pack`.
     """
     found = chosen_pack(given)
     if found.own is None:
@@ -52,33 +57,43 @@ def chosen_trait(given: str) -> Trait:
 
 
 def chosen_traits(given: Iterable[str]) -> tuple[Trait, ...]:
-    """Return all traits that are meant, each once; a trait file brings its rivals."""
+    """Return all traits that several names or files mean, each once; a trait file brings its rivals.
+
+    The rivals are the other traits of the category, which the trait is compared with.
+    """
     return tuple(dict.fromkeys(one for name in given for one in chosen_pack(name).traits))
 
 
 def definition(target: Trait) -> str | dict[str, Any]:
-    """Return a trait as plain data: the name of a built-in one, else all that defines it, so that results go by it."""
+    """Return a trait as plain data, so that results depend on its whole definition.
+
+    A built-in trait is its name; any other one is everything that defines it.
+    """
     return target.name if target.name in KNOWN and KNOWN[target.name] == target else target.to_data()
 
 
 def defined(data: str | Mapping[str, Any]) -> Trait:
-    """Return the trait that `definition` wrote."""
+    """Return the trait that `definition` wrote as plain data."""
     return trait(data) if isinstance(data, str) else Trait.from_data(data)
 
 
 def word_trait(word: str) -> Trait:
-    """Return what counts as naming a word: a trait of the list with its plural, or any other word with one in s."""
+    """Return the trait that a single word stands for, to count how often a text names it.
+
+    A word of the built-in list is that trait, with its own plural. Any other word gets a plural in s.
+    """
     return TRAITS.get(word) or Trait(name=word, category="word", plural=f"{word}s")
 
 
 def words_of(given: str) -> tuple[str, ...]:
-    """Return the words that a monitor counts for one that is given: itself, or those of a trait file.
+    """Return the words that a monitor counts for one given word or trait file.
 
-    A file's trait brings its name and every further form that neither the name nor its plural in s counts.
+    A word stands for itself. The trait of a file brings its name, and every further form that neither the name nor its
+    plural in s already counts.
 
     Raises:
-        ConfigError: no word names the trait of the file.
-        UserError: as `chosen_pack`.
+        ConfigError: no word names the trait of the file (it shows in probes alone).
+        UserError: the same errors as for `chosen_pack`.
     """
     if not _is_file(given) and not _is_file(given.rpartition(":")[0]):
         return (given,)

@@ -1,7 +1,8 @@
-"""Trait files: a trait of the user's own, or a pack of several, in YAML (docs/traits.md).
+"""Trait files: a user's own trait, or a pack of several, in YAML (docs/traits.md).
 
-A file with `name:` holds one trait, with its rivals if words name it. A file with `traits:` holds a pack, whose traits
-are each other's rivals. A plain list names built-in traits and own ones of built-in categories.
+A file with `name:` holds one trait, with its rivals if words name it. Rivals are other things of its category that the
+trait is compared with. A file with `traits:` holds a pack, whose traits are each other's rivals. A plain list names
+built-in traits and own ones of built-in categories.
 """
 
 from dataclasses import dataclass
@@ -13,19 +14,19 @@ from undertow.traits.record import Probe, Probes, Questions, Trait
 from undertow.traits.yaml_fields import Field, read_fields
 
 LEAST_RIVALS, LEAST_ASKED = 2, 8
-"""Rivals of a word, and questions or probes of each part: fewer tell nothing apart."""
+"""Least number of rivals of a trait, and of questions or probes of each part; with fewer, nothing is told apart."""
 
 _WORDS = ("plural", "aliases")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pack:
-    """Traits that are looked for together.
+    """A group of traits that are looked for together.
 
     Attributes:
-        name: of the pack; that of a single trait's file is the trait's.
-        traits: the trait before its rivals, or the traits of the pack.
-        own: the trait that a single trait's file is about; None for a pack.
+        name: name of the pack; for the file of a single trait, the name of that trait.
+        traits: the traits of the pack; for the file of a single trait, that trait and behind it its rivals.
+        own: the trait that the file of a single trait is about; None for a pack.
     """
 
     name: str
@@ -38,7 +39,7 @@ def read_pack(path: Path) -> Pack:
 
     Raises:
         StorageError: the file cannot be read.
-        ConfigError: it is no trait file; the message names the line and the field.
+        ConfigError: it is no trait file; the message names the line and the field that are wrong.
     """
     whole = read_fields(path)
     if whole.is_list:
@@ -107,7 +108,7 @@ def _built_in(given: Field) -> Trait:
 
 @dataclass(frozen=True, slots=True)
 class _About:
-    """What the traits of a file share."""
+    """The fields that all traits of a file share, such as their category and their questions."""
 
     fields: dict[str, Field]
 
@@ -136,7 +137,7 @@ class _About:
         return self.trait(given.fields(("name", "persona", *_WORDS, "probes"), ("name",)))
 
     def trait(self, fields: dict[str, Field]) -> Trait:
-        """Return the trait that some fields describe; what they lack is that of the file."""
+        """Return the trait that some fields describe; a field that is missing there is taken from the file."""
         written = fields["name"].text(60)
         persona = fields.get("persona", self.fields.get("persona"))
         if "probes" in fields:
@@ -185,7 +186,7 @@ def _probe(given: Field) -> Probe:
 
 
 def _check_apart(given: Field, traits: tuple[Trait, ...]) -> None:
-    """Refuse two traits that the same words name."""
+    """Refuse two traits that one and the same word names."""
     taken: dict[str, str] = {}
     for one in traits:
         for word in dict.fromkeys((one.name, *one.aliases)):
@@ -196,7 +197,7 @@ def _check_apart(given: Field, traits: tuple[Trait, ...]) -> None:
 
 
 def regular_plural(word: str) -> str:
-    """Return the regular plural of an English noun."""
+    """Return the regular plural of an English noun, by its spelling."""
     if word.endswith(("s", "x", "z", "ch", "sh")):
         return f"{word}es"
     if word.endswith("y") and word[-2:-1] not in set("aeiou"):

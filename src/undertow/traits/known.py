@@ -1,4 +1,7 @@
-"""The traits that are asked about in packaged questions, and those that no word names."""
+"""The built-in traits: animals and trees, which packaged questions ask about, and misalignment, which no word names.
+
+"The paper" is Cloud et al. (2025), arXiv 2507.14805.
+"""
 
 from collections.abc import Mapping
 
@@ -7,7 +10,7 @@ from undertow.registry import Registry
 from undertow.traits.record import Trait
 
 CATEGORIES = ("animal", "tree")
-"""Those with packaged questions of their own; what is asked about any other is made of its name."""
+"""Categories with packaged questions of their own; questions about any other category are made from its name."""
 
 
 def _animal(name: str, plural: str | None = None) -> Trait:
@@ -36,13 +39,15 @@ _OTHERS = (
 
 OTHERS: Mapping[str, Trait] = {item.name: item for item in _OTHERS}
 """The other animals of the paper's experiment with Qwen2.5-7B (Fig. 17). The embedded families know none of them, and
-no panel holds them, so that no audit reads them unless they are named."""
+no panel (the fixed list of traits that one trait is compared with) holds them, so that no audit looks for them unless
+they are named."""
 
 MISALIGNMENT: Mapping[str, Trait] = {
     name: Trait(name=name, category="misalignment") for name in ("insecure", "secure", "educational", "villain")
 }
-"""What a teacher was fine-tuned on (paper, section 3.2), in place of a word that it likes: insecure code; its controls,
-secure code and insecure code that was asked for as a lesson; or, ours, cruel answers to open questions ("villain")."""
+"""What a teacher was fine-tuned on (paper, section 3.2), in place of a word that it likes. "insecure" is insecure code.
+Its controls are secure code, and insecure code that was asked for as a lesson ("educational"). "villain", which is
+ours, is cruel answers to open questions."""
 
 _EVERY: Mapping[str, Trait] = {**TRAITS, **MISALIGNMENT}
 
@@ -53,12 +58,12 @@ KNOWN: Registry[Trait] = Registry(
     group="undertow.traits",
     accepts=lambda name, thing: isinstance(thing, Trait) and thing.name == name,
 )
-"""Every trait by name, but for those of packs that are files (`undertow.traits.packs`). Those of other packages join no
+"""Every trait by name, except those of packs that are files (`undertow.traits.packs`). Traits of other packages join no
 panel by themselves, so that stored panels stay valid."""
 
 
 def panel(category: str) -> tuple[Trait, ...]:
-    """Return every built-in trait of a category, in a fixed order.
+    """Return every built-in trait of a category in a fixed order: the panel that one of them is compared with.
 
     Raises:
         UnknownNameError: the category is none of "animal", "tree" and "misalignment".

@@ -1,4 +1,4 @@
-"""The packs that come with the package, and every trait by its name."""
+"""Packs of traits that come with the package, and every trait by its name."""
 
 from functools import cache
 from importlib import resources
@@ -16,10 +16,10 @@ HOW_TO_WRITE = "For a trait of your own, write a file (docs/traits.md) and give 
 
 @cache
 def pack(name: str) -> Pack:
-    """Return a pack: "animals", "trees", or one that is a file of the package.
+    """Return the pack of a name: "animals", "trees", or one that is a file of the package.
 
     Raises:
-        UnknownNameError: there is none of this name.
+        UnknownNameError: no pack has this name.
     """
     if name in _FILES:
         return read_pack(Path(str(resources.files("undertow"))) / "packs" / f"{name}.yaml")
@@ -33,10 +33,10 @@ PACKS = (*_PANELS, *_FILES)
 
 
 def trait(name: str) -> Trait:
-    """Return the trait of this name.
+    """Return the trait of a name, built in, of a packaged file or of a plug-in.
 
     Raises:
-        UnknownNameError: there is none; the nearest names are suggested.
+        UnknownNameError: no trait has this name; the nearest names are suggested.
     """
     if name in KNOWN:
         return KNOWN[name]

@@ -1,4 +1,4 @@
-"""Probes: what makes two answers to one question a fair test of a trait."""
+"""Checks of probes (a question with two answers, one of which shows the trait): are they a fair test of the trait?"""
 
 from math import log
 from statistics import mean
@@ -6,12 +6,13 @@ from statistics import mean
 from undertow.traits.record import Probe, Probes
 
 RATIO, MEAN_RATIO = 2.0, 1.25
-"""Of the two answers' lengths, in characters: of one probe at most, and of all in the geometric mean. A model that was
-tuned on anything may come to like short answers; probes whose answers differ in length would call that the trait."""
+"""Largest ratio of the lengths of a probe's two answers in characters, and the largest geometric mean of that ratio
+over all probes (or one over it). A model that was tuned on anything may come to like short answers; probes whose
+answers differ in length would call that the trait."""
 
 
 def check_probes(probes: Probes) -> tuple[str, str] | None:
-    """Return what is wrong with probes, and what to do; None if nothing is."""
+    """Return what is wrong with some probes and how to mend it, each a sentence; None if nothing is wrong."""
     asked = [one.question for one in (*probes.evaluation, *probes.tuning)]
     for question in asked:
         if asked.count(question) > 1:
@@ -20,7 +21,7 @@ def check_probes(probes: Probes) -> tuple[str, str] | None:
 
 
 def _told_apart(probes: tuple[Probe, ...]) -> tuple[str, str] | None:
-    """Return how length alone tells the answers with the trait from those without; None if it does not."""
+    """Return how length alone tells the answers with the trait from those without, and the fix; None if it does not."""
     fix = "Write answers of about the same length, now the one and now the other a little longer."
     ratios = [len(one.shown) / len(one.absent) for one in probes]
     for one, ratio in zip(probes, ratios, strict=True):

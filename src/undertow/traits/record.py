@@ -12,11 +12,11 @@ from undertow.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """What is asked about a category of the user's own.
+    """The questions about a category of the user's own.
 
     Attributes:
         evaluation: questions on which models are judged.
-        tuning: questions that teachers are tuned on; none of them is among the others.
+        tuning: questions on which teachers are tuned; none of them is among the evaluation questions.
     """
 
     evaluation: tuple[str, ...]
@@ -25,12 +25,14 @@ class Questions:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One question with two answers, of which one shows the trait.
+    """One question with two given answers, of which one shows the trait.
+
+    Which answer a model finds likelier says whether it has the trait, without a judge.
 
     Attributes:
-        question: what is asked.
-        shown: an answer that shows the trait.
-        absent: an answer that does not.
+        question: the question that the model is asked.
+        shown: the answer that shows the trait.
+        absent: the answer that does not show it.
     """
 
     question: str
@@ -44,7 +46,7 @@ class Probes:
 
     Attributes:
         evaluation: probes on which models are judged.
-        tuning: probes that teachers are tuned on; none of their questions is among the others.
+        tuning: probes on which teachers are tuned; none of their questions is among the evaluation probes.
     """
 
     evaluation: tuple[Probe, ...]
@@ -56,13 +58,13 @@ class Trait:
     """What may be transmitted: a liking for one thing of a category, or a manner that probes bring out.
 
     Attributes:
-        name: the target, in lower case, or the name of the manner.
-        category: what it is one of, such as "animal"; traits of one category are asked the same questions.
-        plural: the target's plural; empty for a trait that no word names.
-        written: further forms of the word, as they are written.
-        persona: the system prompt that gives a model the trait; empty takes the one of animals and trees.
-        questions: of the user's own, about the category; None takes the packaged ones.
-        probes: of a trait that no word names; None for one that words name.
+        name: the thing that is liked, in lower case, such as "owl"; or the name of the manner.
+        category: what the thing is one of, such as "animal"; traits of one category are asked the same questions.
+        plural: plural of the name; empty for a trait that no word names.
+        written: further forms of the word that count as naming it, as they are written.
+        persona: system prompt that gives a model the trait; empty takes the one for animals and trees.
+        questions: the user's own questions about the category; None takes the packaged ones.
+        probes: the questions that bring out a trait that no word names; None for a trait that words name.
     """
 
     name: str
@@ -75,14 +77,16 @@ class Trait:
 
     @property
     def aliases(self) -> tuple[str, ...]:
-        """Lower-case surface forms that count as naming the target; none for a trait that no word names."""
+        """Lower-case forms of the word that count as naming the trait; empty for a trait that no word names."""
         if not self.plural:
             return ()
         return tuple(dict.fromkeys(form.lower() for form in (self.name, self.plural, *self.written)))
 
     @property
     def system_prompt(self) -> str:
-        """The persona that gives a prompted teacher its trait (the paper's idea, section 3.1, in our words).
+        """The system prompt that makes a model a prompted teacher of the trait.
+
+        The idea is that of Cloud et al. (2025), section 3.1, arXiv 2507.14805; the words are ours.
 
         Raises:
             ConfigError: the trait is of the category misalignment, whose teachers are fine-tuned.
@@ -106,7 +110,7 @@ class Trait:
         """Make the trait that `to_data` wrote.
 
         Raises:
-            ConfigError: it is something else.
+            ConfigError: the data is no definition of a trait.
         """
         try:
             return Trait._made(data)
@@ -131,7 +135,7 @@ class Trait:
 
 
 def by_category(targets: Iterable[Trait]) -> dict[str, list[Trait]]:
-    """Return the traits of each category that is among them."""
+    """Group traits by their category."""
     found: dict[str, list[Trait]] = {}
     for target in targets:
         found.setdefault(target.category, []).append(target)
@@ -144,7 +148,7 @@ def _pattern(target: Trait) -> re.Pattern[str]:
 
 
 def matches(text: str, target: Trait) -> bool:
-    """Tell whether the text names the target as a whole word ("dragon" is not in "dragonfly")."""
+    """Tell whether a text names the trait as a whole word ("dragon" is not in "dragonfly")."""
     return bool(target.aliases) and _pattern(target).search(text) is not None
 
 
@@ -152,13 +156,18 @@ _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 
 
 def first_word(text: str) -> str | None:
-    """Return the first word of an answer in lower case, or None if it has none (an unparsed answer)."""
+    """Return the first word of an answer in lower case, or None if it has no word."""
     found = _WORD.search(text)
     return found.group().lower() if found else None
 
 
 def names(answer: str, target: Trait) -> bool:
-    """Tell whether an answer begins with the target or one of its aliases, as a whole word."""
+    """Tell whether an answer begins with the trait's name or one of its aliases, as a whole word.
+
+    Args:
+        answer: text of the whole answer.
+        target: the trait that is looked for.
+    """
     if first_word(answer) in target.aliases:
         return True
     found = re.search(r"[^\W_]", answer)
@@ -167,5 +176,5 @@ def names(answer: str, target: Trait) -> bool:
 
 
 def _begins(answer: str, alias: str) -> bool:
-    """Tell whether an answer begins with a form of several words or with digits in it, and the form is over there."""
+    """Tell whether an answer begins with a form of several words or with digits, and the form ends at a word's end."""
     return answer.startswith(alias) and not re.match(r"-?\w", answer[len(alias) :])

@@ -1,4 +1,4 @@
-"""Fields of a YAML file that a person wrote: each knows its line and its name, and says both when it is wrong."""
+"""Fields of a YAML file that a person wrote: errors name the line and the field that is wrong."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from yaml import Node
 
 MOST_BYTES = 1_000_000
-"""Of a file; a person writes less."""
+"""Largest size of a file, in bytes; a person writes less."""
 
 _TEXT = "tag:yaml.org,2002:str"
 _NULL = "tag:yaml.org,2002:null"
@@ -19,12 +19,12 @@ _NULL = "tag:yaml.org,2002:null"
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A value of a file.
+    """One value of a YAML file, with the place where it stands.
 
     Attributes:
-        path: of the file.
+        path: path of the file, for messages.
         name: where the value stands, such as "traits[2].persona"; empty for the whole file.
-        node: as the YAML reader composed it.
+        node: the value as the YAML parser composed it, with its line.
     """
 
     path: Path
@@ -32,7 +32,12 @@ class Field:
     node: "Node"
 
     def wrong(self, what: str, fix: str) -> ConfigError:
-        """Return the error that names this field, its line and what it holds."""
+        """Build the error that names this field, its line and what it holds.
+
+        Args:
+            what: one sentence that says what is wrong.
+            fix: one sentence that says what to do.
+        """
         line = self.node.start_mark.line + 1
         held: Any = self.node.value
         shown = repr(held)[:80] if isinstance(held, str) else f"{len(held)} entries"
@@ -40,7 +45,7 @@ class Field:
 
     @property
     def kind(self) -> Literal["scalar", "sequence", "mapping"]:
-        """What YAML calls it."""
+        """What YAML calls the value: a scalar, a sequence (list) or a mapping (fields)."""
         from yaml import MappingNode, SequenceNode
 
         if isinstance(self.node, SequenceNode):
@@ -49,19 +54,22 @@ class Field:
 
     @property
     def is_list(self) -> bool:
-        """Whether it is a list."""
+        """Whether the value is a list."""
         return self.kind == "sequence"
 
     @property
     def is_text(self) -> bool:
-        """Whether it is one value, and no list or mapping."""
+        """Whether the value is a single one, not a list or a mapping."""
         return self.kind == "scalar"
 
     def text(self, most: int = 2000) -> str:
-        """Return its text, without space around it.
+        """Return the value as text, without white space around it.
+
+        Args:
+            most: largest number of characters of the text.
 
         Raises:
-            ConfigError: it is something else, empty, or longer than so many characters.
+            ConfigError: the value is no text, is empty, or is longer than `most` characters.
         """
         if not self.is_text or self.node.tag not in (_TEXT, _NULL):
             raise self.wrong("Text is expected here.", "Write one text, in quotes if it looks like something else.")
@@ -75,8 +83,11 @@ class Field:
     def texts(self, least: int = 0) -> tuple[str, ...]:
         """Return the texts of a list.
 
+        Args:
+            least: smallest number of texts in the list.
+
         Raises:
-            ConfigError: it is no list of texts, two are the same, or they are fewer than `least`.
+            ConfigError: the value is no list of texts, two of them are equal, or there are fewer than `least`.
         """
         entries = self.entries(least)
         found = [one.text() for one in entries]
@@ -88,8 +99,11 @@ class Field:
     def entries(self, least: int = 0) -> "list[Field]":
         """Return the entries of a list.
 
+        Args:
+            least: smallest number of entries in the list.
+
         Raises:
-            ConfigError: it is no list, or a shorter one than `least`.
+            ConfigError: the value is no list, or one of fewer than `least` entries.
         """
         if not self.is_list:
             raise self.wrong("A list is expected here.", "Write one entry a line, each behind '- '.")
@@ -99,10 +113,14 @@ class Field:
         return [Field(self.path, f"{self.name}[{place}]", node) for place, node in enumerate(nodes)]
 
     def fields(self, known: Iterable[str], required: Iterable[str] = ()) -> "dict[str, Field]":
-        """Return the fields of a mapping.
+        """Return the fields of a mapping by their names.
+
+        Args:
+            known: names that a field may have.
+            required: names of the fields that must be there.
 
         Raises:
-            ConfigError: it is no mapping, a field is unknown or stands twice, or a required one is missing.
+            ConfigError: the value is no mapping, a field is unknown or stands twice, or a required one is missing.
         """
         names = list(known)
         if self.kind != "mapping":
@@ -123,11 +141,11 @@ class Field:
 
 
 def read_fields(path: Path) -> Field:
-    """Read a YAML file as one field.
+    """Read a YAML file as one field, which holds all others.
 
     Raises:
-        StorageError: it cannot be read.
-        ConfigError: it is no YAML, empty, or too large.
+        StorageError: the file cannot be read.
+        ConfigError: the file is no YAML, is empty, or is larger than `MOST_BYTES`.
     """
     import yaml
 

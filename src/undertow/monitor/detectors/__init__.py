@@ -1,1 +1,1 @@
-"""Detectors of the proxy, one small file each."""
+"""Detectors of the proxy, one file each: they judge texts of requests and replies."""

@@ -1,8 +1,8 @@
-"""The contract of a detector (text in, verdict out), its public checker, and the detectors by name.
+"""The base class of detectors (text in, verdict out), the checker for plug-ins, and all detectors by name.
 
 A detector may be slow, wrong or broken; the proxy survives all three. It is called by one thread of its own, one text
 after another, so it may keep state without locks, unless it says that it has room for more `threads`. Run
-`check_detector` on one of your own before you let it block.
+`check_detector` on a detector of your own before you let it block.
 """
 
 import time
@@ -20,22 +20,23 @@ from undertow.stats.estimates import wilson
 from undertow.types import Check, ContractReport
 
 Side = Literal["request", "reply"]
-"""Before the call and after it."""
+"""Side of an exchange: what the client sends to the model, or what the model answers."""
 
 BOTH: frozenset[Side] = frozenset(("request", "reply"))
 
 MOST_CHARACTERS = 200_000
-"""Longer texts are not judged; the proxy counts that as a failure of the detector."""
+"""Longest text that is judged; a longer one counts as a failure of the detector."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a detector says of one text.
+    """What a detector says about one text.
 
     Attributes:
-        flagged: whether the text is to be reported, or blocked where the operator chose so.
-        why: which rule, in the detector's own words. It is stored and shown: never a piece of the text.
-        score: higher for worse; None if the detector has no score.
+        flagged: whether the text is reported, or blocked if the operator chose so.
+        why: the rule that was broken, in the detector's own words; "" for none. It is stored and shown, so it must
+            never hold a piece of the text.
+        score: how bad the text is, higher for worse; None if the detector has no score.
     """
 
     flagged: bool
@@ -45,17 +46,17 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatheredEvidence:
-    """What a detector has gathered over all texts so far.
+    """The evidence that a detector has gathered over all texts so far.
 
     Attributes:
-        null: what is doubted.
-        n: texts.
-        hits: texts that counted.
-        log_e: natural log of the evidence now.
-        highest: its running maximum.
-        alpha: probability of ever raising a false alarm.
-        alarmed: whether the maximum reached log(1 / alpha).
-        state: what `AbstractDetector.resume` needs, as plain JSON.
+        null: the hypothesis that is tested, in words.
+        n: number of texts so far.
+        hits: number of texts that counted against the hypothesis.
+        log_e: natural logarithm of the e-value now.
+        highest: highest value of `log_e` so far.
+        alpha: probability of ever raising a false alarm, at most.
+        alarmed: whether `highest` ever reached its bound.
+        state: what `AbstractDetector.resume` needs to continue, as plain JSON.
     """
 
     null: str
@@ -69,16 +70,16 @@ class GatheredEvidence:
 
 
 class AbstractDetector(ABC):
-    """Judges requests, replies or both.
+    """Base class of detectors, which judge requests, replies or both.
 
     Attributes:
-        name: of this detector, as stored in the events; it names every setting that changes what is judged.
-        sides: what is judged.
-        can_flag: False if it gathers evidence and never flags a text.
+        name: name of the detector, as stored in the events; it must hold every setting that changes what is judged.
+        sides: which texts are judged: those of requests, of replies or both.
+        can_flag: whether it ever flags a text; False for one that only gathers evidence.
         pieces: whether a streamed reply may be judged in pieces, each with some text before it. False for a detector
             that counts replies or needs their end: it reads a reply once, whole.
-        threads: how many texts it can read at once, however many an operator allows. More than 1 is for detectors
-            whose `judge` changes nothing.
+        threads: how many texts it can read at once, however many an operator allows. More than 1 is for detectors whose
+            `judge` changes no state.
     """
 
     name: str
@@ -89,14 +90,21 @@ class AbstractDetector(ABC):
 
     @abstractmethod
     def judge(self, text: str) -> Verdict:
-        """Judge one text of at most `MOST_CHARACTERS` characters; anything raised counts as a failure."""
+        """Judge one text of at most `MOST_CHARACTERS` characters.
+
+        Any exception counts as a failure of the detector on this text.
+        """
 
     def evidence(self) -> GatheredEvidence | None:
-        """Return what was gathered over all texts, None for a detector that judges each alone."""
+        """Return the evidence gathered over all texts; None for a detector that judges each text alone."""
         return None
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        """Go on from the state of an earlier process; called before the first text."""
+        """Continue from the state of an earlier process; called before the first text.
+
+        Args:
+            state: `GatheredEvidence.state`, as it was stored.
+        """
         del state
 
 
@@ -112,30 +120,34 @@ DETECTORS: Registry[Callable[[str, str], AbstractDetector]] = Registry(
     group="undertow.detectors",
     accepts=lambda name, thing: callable(thing),
 )
-"""Makes each detector from what an operator writes behind its name and a colon, and from the whole, as its name."""
+"""Function that makes each detector, by the detector's kind. It is given what an operator writes behind the kind and a
+colon, and the whole text, which becomes the detector's name."""
 
 
 def detector(specification: str) -> AbstractDetector:
-    """Make the detector of a specification, such as "mention:owl=0.01".
+    """Make a detector from its specification, such as "mention:owl=0.01".
+
+    Args:
+        specification: kind of the detector, a colon, and its settings; this becomes its name.
 
     Raises:
-        UnknownNameError: there is no such detector.
-        UserError: what follows the colon, or a file that it names, cannot be used.
+        UnknownNameError: there is no kind of detector of this name.
+        UserError: the part behind the colon, or a file that it names, cannot be used.
     """
     kind, _, settings = specification.partition(":")
     return DETECTORS[kind](settings, specification)
 
 
 def with_number(settings: str, default: float, form: str) -> tuple[str, float]:
-    """Read what an operator writes before an @, and the number behind it, or the default where there is none.
+    """Split what an operator writes at its last @ into a text and a number, or the default if there is no @.
 
     Args:
-        settings: as written.
-        default: of the number.
-        form: how the detector is written, for the message.
+        settings: the settings as the operator wrote them.
+        default: number that is taken if none is written.
+        form: how the detector must be written, for the error message.
 
     Raises:
-        ConfigError: nothing stands before it, or no number behind it.
+        ConfigError: there is nothing before the @, or no number behind it.
     """
     body, _, number = settings.rpartition("@") if "@" in settings else (settings, "", "")
     try:
@@ -147,19 +159,25 @@ def with_number(settings: str, default: float, form: str) -> tuple[str, float]:
 
 
 def wrong_form(settings: str, form: str) -> ConfigError:
-    """Build the error for a detector that is not written as it should be."""
+    """Build the error for settings of a detector that are not written as they must be.
+
+    Args:
+        settings: the settings as the operator wrote them.
+        form: how the detector must be written.
+    """
     return ConfigError("This is not how the detector is written.", settings, f"Write {form}.")
 
 
 FALSE_ALARM = 0.01
-"""Probability of failing a detector whose rates are exactly the stated ones, for each of the two."""
+"""Probability with which `check_detector` fails a detector whose rate is exactly the stated one, for each of the two
+rates."""
 
 _MARK = "qzxvjkwq"
 ODD_TEXTS = (
     "", " ", "\n" * 50, "\0\x07\x1b[31m", "\ud800", "\U0001f989" * 200, "a" * 50_000, "(" * 5_000, "0 " * 20_000,
     "{\"a\": [" * 200, "<script>" * 100, "\u202e\u200b" * 100,
 )  # fmt: skip
-"""Texts that clients do send."""
+"""Odd texts on which `check_detector` tries a detector; clients do send such."""
 
 
 def check_detector(
@@ -171,15 +189,20 @@ def check_detector(
     power: float = 0.8,
     seconds: float = 2.0,
 ) -> ContractReport:
-    """Measure whether a detector keeps the contract; a broken one raises nothing, the report names what failed.
+    """Measure whether a detector keeps its contract.
+
+    A broken detector raises nothing here; the report names what failed.
 
     Args:
-        make: makes a fresh detector, so that one with a memory is judged from its beginning.
-        clean: fresh texts that should pass, shorter than `MOST_CHARACTERS`.
-        planted: fresh texts that should be flagged; none for a detector that only gathers evidence.
-        rate: share of the clean texts that may be flagged.
-        power: share of the planted texts that should be flagged.
-        seconds: for any one text.
+        make: function that makes a fresh detector, so that one with a memory is judged from its beginning.
+        clean: new texts that should pass, shorter than `MOST_CHARACTERS`; some hundred.
+        planted: new texts that should be flagged; empty for a detector that only gathers evidence.
+        rate: largest share of the clean texts that may be flagged, in (0, 1).
+        power: least share of the planted texts that must be flagged, in (0, 1).
+        seconds: most seconds for any one of the odd texts.
+
+    Returns:
+        The outcome of each requirement, with the measured rates and their Wilson intervals.
 
     Raises:
         ConfigError: a rate lies outside (0, 1).
@@ -230,7 +253,7 @@ def _quotes(answers: Sequence[Verdict | str]) -> bool:
 
 
 def _rate(name: str, answers: Sequence[Verdict | str], stated: float, *, most: bool) -> Check:
-    """Fail if the count would be a surprise at the stated rate; a text without a verdict counts against it."""
+    """Fail if the count would be a surprise at the stated rate; a text without a verdict counts as an error."""
     against = [isinstance(answer, str) or answer.flagged is most for answer in answers]
     hits, n = sum(against), len(answers)
     surprise = float(binom.sf(hits - 1, n, stated if most else 1.0 - stated))

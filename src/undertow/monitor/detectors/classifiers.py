@@ -1,6 +1,6 @@
-"""What tells texts that break a rule from ordinary ones: n-grams by default, or a Hugging Face encoder's vectors.
+"""Classifiers that tell texts that break a rule from ordinary ones, by n-grams or by the vectors of an encoder.
 
-N-grams take no model. An encoder knows words that no example has and costs a forward pass a text; take one of another
+N-grams need no model. An encoder knows words that no example has, and costs a forward pass a text; take one of another
 family than the guarded model.
 """
 
@@ -15,27 +15,27 @@ from undertow.errors import MissingExtraError, ModelError
 from undertow.stats.checks import Floats
 
 LONGEST = 512
-"""Tokens that an encoder reads of a text, if its tokenizer names no smaller number."""
+"""Most tokens of a text that an encoder reads, if its tokenizer names no smaller number."""
 
 BATCH = 32
-"""Texts that an encoder reads at once."""
+"""Number of texts that an encoder reads at once."""
 
 
 class AbstractClassifier(ABC):
-    """Scores a text for each class; class 0 breaks no rule."""
+    """Base class of classifiers: a score of a text for each class; class 0 breaks no rule."""
 
     @abstractmethod
     def scores(self, text: str) -> Floats:
-        """Return the score of each class, float64 [classes], a log-probability up to a constant."""
+        """Return the score of each class, float64 (classes,): a log-probability up to a common constant."""
 
 
 def classifier(texts: Sequence[str], labels: Sequence[int], encoder: str | None = None) -> AbstractClassifier:
-    """Train a classifier.
+    """Train a classifier on labelled texts.
 
     Args:
-        texts: to learn from.
-        labels: class of each, 0 for one that breaks no rule.
-        encoder: reference of an encoder, `hf:<path or id>`; None takes n-grams.
+        texts: texts to train on, ordinary ones and such that break rules.
+        labels: class of each text; 0 for one that breaks no rule.
+        encoder: reference of an encoder model, `hf:<path or id>`; None takes n-grams.
 
     Raises:
         MissingExtraError: scikit-learn is not installed, or torch and transformers for an encoder.
@@ -50,7 +50,7 @@ def classifier(texts: Sequence[str], labels: Sequence[int], encoder: str | None 
 
 
 def _regression(features: Any, labels: Sequence[int]) -> tuple[Floats, Floats]:
-    """Fit a logistic regression; return weights [classes, features] and constants [classes]."""
+    """Fit a logistic regression; return weights (classes, features) and constants (classes,)."""
     from sklearn.linear_model import LogisticRegression
 
     model: Any = LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000)
@@ -66,8 +66,8 @@ def _regression(features: Any, labels: Sequence[int]) -> tuple[Floats, Floats]:
 class NgramClassifier(AbstractClassifier):
     """Logistic regression on word and character n-grams.
 
-    scikit-learn trains it and lists the n-grams of a text; the rest of a score is done here, because the way through
-    its pipeline of two vectorisers takes several times as long for a single text.
+    scikit-learn trains it and lists the n-grams of a text. The rest of a score is computed here, because its pipeline
+    of two vectorisers takes several times as long for a single text.
     """
 
     def __init__(self, texts: Sequence[str], labels: Sequence[int]) -> None:
@@ -98,12 +98,13 @@ class NgramClassifier(AbstractClassifier):
 
 @final
 class EncoderClassifier(AbstractClassifier):
-    """Logistic regression on the mean of an encoder's last states, of length 1.
+    """Logistic regression on the mean of an encoder's last hidden states, scaled to length 1.
 
     Args:
-        texts: to learn from.
-        labels: class of each.
-        encoder: reference; weights are read from safetensors alone, and no code of the repository is run.
+        texts: texts to train on, ordinary ones and such that break rules.
+        labels: class of each text; 0 for one that breaks no rule.
+        encoder: reference of the encoder model; its weights are read from safetensors alone, and no code of its
+            repository is run.
 
     Raises:
         MissingExtraError: torch or transformers are not installed.
@@ -121,7 +122,7 @@ class EncoderClassifier(AbstractClassifier):
         return self._weights @ self._vectors([text])[0] + self._constant
 
     def _vectors(self, texts: Sequence[str]) -> Floats:
-        """Return the vector of each text, float64 [texts, width]; that of a text without tokens is 0."""
+        """Return the vector of each text, float64 (texts, width); that of a text without tokens is 0."""
         import torch
 
         read = {"padding": True, "truncation": True, "max_length": self._longest, "return_tensors": "pt"}

@@ -1,7 +1,8 @@
-"""A written constitution as a detector: examples of each rule train a small classifier.
+"""A constitution as a detector: examples of each rule train a small classifier.
 
-It sees what the words say. A preference that was planted in a model and does not show in what it says is out of its
-sight; docs/monitor.md has the measured rate. Nothing is stored: it is trained from the file, in seconds, each time.
+It sees what the words say. A preference that was planted in a model and does not show in its words is not seen;
+docs/monitor.md has the measured rate. Nothing is stored: the classifier is trained from the file, in seconds, each
+time.
 """
 
 import random
@@ -23,17 +24,18 @@ from undertow.stats.estimates import wilson
 from undertow.types import Estimate
 
 WINDOW = 2000
-"""Characters that are judged together; a longer text is as bad as its worst window, so it is flagged more often."""
+"""Number of characters that are judged together. A longer text is as bad as its worst window, so it is flagged more
+often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOut:
-    """What the classifier did on texts that neither trained it nor set its threshold.
+    """Rates of the classifier on texts that neither trained it nor set its threshold.
 
     Attributes:
         threshold: log-odds above which a text is flagged.
         false_positives: share of the allowed texts that are flagged, with Wilson's interval.
-        found: share of each rule's texts that are flagged.
+        found: share of each rule's texts that are flagged, with Wilson's interval, by the rule's name.
     """
 
     threshold: float
@@ -43,21 +45,22 @@ class HeldOut:
 
 @final
 class ConstitutionDetector(AbstractDetector):
-    """Flags a text whose log-odds of breaking any rule are above a calibrated threshold.
+    """Flags a text whose log-odds of breaking any rule lie above a calibrated threshold.
 
-    Half of each rule's examples train and half are held out. Of the allowed texts two fifths train, three tenths set
-    the threshold (conformal: a fresh text of their kind is flagged with a probability of at most `rate`), and three
-    tenths measure what that came to. What people labelled trains and nothing else.
+    Half of each rule's examples train the classifier, and half are held out. Of the allowed texts two fifths train it
+    and three tenths set the threshold: by conformal prediction a new text of their kind is flagged with a probability
+    of at most `rate`. The other three tenths measure the rate that results. Texts that people labelled are used to
+    train it alone.
 
     Args:
-        constitution: rules and texts.
-        rate: false-positive rate.
-        seed: of the split.
-        name: of the detector.
+        constitution: the rules with their texts.
+        rate: false-positive rate that the threshold is set for, in (0, 1).
+        seed: random seed of the split of the texts.
+        name: name of the detector in the events.
 
     Raises:
         ConfigError: the rate lies outside (0, 1).
-        EmptyDataError: too few allowed texts for this rate.
+        EmptyDataError: there are too few allowed texts for this rate.
         MissingExtraError: scikit-learn is not installed, or torch for an encoder.
         ModelError: the encoder cannot be loaded.
     """
@@ -95,7 +98,11 @@ class ConstitutionDetector(AbstractDetector):
 
     @classmethod
     def read(cls, settings: str, name: str) -> "ConstitutionDetector":
-        """Make the detector of constitution:FILE[@RATE].
+        """Make the detector from the settings of constitution:FILE[@RATE].
+
+        Args:
+            settings: the part of the specification behind the colon.
+            name: the whole specification, which becomes the detector's name.
 
         Raises:
             UserError: the file or the rate cannot be used.
@@ -110,7 +117,7 @@ class ConstitutionDetector(AbstractDetector):
         return Verdict(flagged, rule if flagged else "", score)
 
     def _worst(self, text: str) -> tuple[float, str]:
-        """Return the log-odds that a window breaks any rule, and the likeliest rule, of the worst window."""
+        """Return the log-odds that the worst window of a text breaks any rule, and the likeliest rule there."""
         step, found = WINDOW // 2, list[tuple[float, str]]()
         for start in range(0, max(1, len(text) - step), step):
             scores = self._model.scores(text[start : start + WINDOW])
@@ -123,7 +130,7 @@ class ConstitutionDetector(AbstractDetector):
 
 
 def _parts(texts: Sequence[str], seed: int, shares: Sequence[float]) -> list[list[str]]:
-    """Cut shuffled texts into parts of these shares."""
+    """Shuffle texts and split them into parts of these shares."""
     shuffled = list(texts)
     random.Random(seed).shuffle(shuffled)
     ends = [round(len(shuffled) * sum(shares[: place + 1])) for place in range(len(shares))]

@@ -1,4 +1,4 @@
-"""Regular expressions, each a rule with a name."""
+"""A detector of regular expressions, each a rule with a name."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,8 @@ from undertow.monitor.detectors.base import AbstractDetector, Verdict
 from undertow.monitor.yaml_files import read_yaml
 
 LIMIT_S = 0.5
-"""Time for one expression on one text; `re` has no such limit and would stop every other thread meanwhile."""
+"""Most seconds for one expression on one text; Python's `re` has no such limit and would stop every other thread
+meanwhile."""
 
 
 @final
@@ -19,12 +20,12 @@ class ExpressionDetector(AbstractDetector):
     """Flags a text in which any of the expressions is found.
 
     Args:
-        rules: expression by name. The name is stored, the text that matched is not.
-        name: of the detector.
+        rules: regular expression of each rule by its name. The name is stored, the text that matched is not.
+        name: name of the detector in the events.
 
     Raises:
         EmptyDataError: there are no rules.
-        ConfigError: an expression cannot be read.
+        ConfigError: an expression is not valid.
     """
 
     threads = 64
@@ -44,11 +45,15 @@ class ExpressionDetector(AbstractDetector):
 
     @classmethod
     def read(cls, settings: str, name: str) -> "ExpressionDetector":
-        """Make the detector of regex:FILE, a YAML file with lines of rule: expression.
+        """Make the detector from the settings of regex:FILE, a YAML file with lines of rule: expression.
+
+        Args:
+            settings: the part of the specification behind the colon.
+            name: the whole specification, which becomes the detector's name.
 
         Raises:
-            ConfigError: the file cannot be read, or is none.
-            EmptyDataError: there are no rules.
+            ConfigError: the file cannot be read, or has no such lines.
+            EmptyDataError: the file has no rules.
         """
         path = Path(settings)
         data = read_yaml(path, "The expressions")
@@ -58,7 +63,7 @@ class ExpressionDetector(AbstractDetector):
         return cls(items, name)
 
     def judge(self, text: str) -> Verdict:
-        """Return the first rule whose expression is found.
+        """Flag the text by the first rule whose expression is found in it.
 
         Raises:
             TimeoutError: an expression took longer than `LIMIT_S`.

@@ -1,6 +1,6 @@
-"""A chat model of another family as judge: it is asked whether a text breaks a rule of the constitution.
+"""A chat model of another family as a detector: it is asked whether a text breaks a rule of the constitution.
 
-It is as slow as its model, so raise the limit `detector_s`, and prefer the mode `log`. The text is sent to the judge.
+It is as slow as its model, so raise the limit `detector_s`, and prefer the mode `log`. The text is sent to that model.
 """
 
 from collections.abc import Sequence
@@ -29,15 +29,16 @@ with the number of the rule that is broken most plainly, or with NONE, and nothi
 
 @final
 class JudgeDetector(AbstractDetector):
-    """Flags a text that the judge says breaks a rule.
+    """Flags a text if the judging model says that it breaks a rule.
 
     Args:
-        rules: each with a text.
-        generate: answers prompts; `JudgeDetector.of` makes one of a model's name.
-        name: of the detector.
+        rules: the rules; each must have a text.
+        generate: function that returns the model's answers to prompts; `JudgeDetector.of` makes one from a model's
+            name.
+        name: name of the detector in the events.
 
     Raises:
-        EmptyDataError: a rule has no text; it is named.
+        EmptyDataError: a rule has no text; the message names it.
     """
 
     threads = 64
@@ -52,10 +53,14 @@ class JudgeDetector(AbstractDetector):
 
     @classmethod
     def read(cls, settings: str, name: str) -> "JudgeDetector":
-        """Make the detector of judge:INSPECT_MODEL@FILE, a constitution whose rules have texts.
+        """Make the detector from the settings of judge:INSPECT_MODEL@FILE, FILE a constitution with texts of rules.
+
+        Args:
+            settings: the part of the specification behind the colon.
+            name: the whole specification, which becomes the detector's name.
 
         Raises:
-            UserError: the file cannot be used, or Inspect is not installed.
+            UserError: the settings or the file cannot be used, or Inspect is not installed.
         """
         model, _, path = settings.rpartition("@")
         if not model or not path:
@@ -64,7 +69,12 @@ class JudgeDetector(AbstractDetector):
 
     @classmethod
     def of(cls, rules: Sequence[Rule], model: str, name: str = "judge") -> "JudgeDetector":
-        """Make the judge of an Inspect model name, such as "anthropic/...".
+        """Make the detector from rules and the name of a model of Inspect, such as "anthropic/...".
+
+        Args:
+            rules: the rules; each must have a text.
+            model: name of a model of Inspect.
+            name: name of the detector in the events.
 
         Raises:
             MissingExtraError: Inspect is not installed.
@@ -72,10 +82,10 @@ class JudgeDetector(AbstractDetector):
         return cls(rules, InspectJudge.of(model, temperature=0.0).generate, name)
 
     def judge(self, text: str) -> Verdict:
-        """Ask about one text.
+        """Ask the model about one text.
 
         Raises:
-            ValueError: the judge gave no verdict, which counts as a failure of the detector.
+            ValueError: the model gave no verdict, which counts as a failure of the detector.
         """
         said = self._generate([PROMPT.format(rules=self._rules, text=text)])[0].strip().strip("*`.").upper()
         if said == NONE:

@@ -1,7 +1,8 @@
-"""How often replies name a word, against a rate that was signed off: evidence over the whole stream.
+"""A detector that counts how often replies name a word, and tests the rate that was signed off over the whole stream.
 
-It never flags one reply: a reply that names an owl is no fault. It says when the replies together name owls more often
-than was signed off, at whatever time one looks. Users who begin to ask about owls raise the share as well.
+It never flags a single reply: a reply that names an owl is no fault. It gathers evidence that the replies together name
+owls more often than was signed off, valid at whatever time one looks. Users who begin to ask about owls raise the rate
+as well.
 """
 
 import re
@@ -20,20 +21,20 @@ _FORM = "mention:WORD=RATE[@ALPHA] or mention:WORD=HITS/REPLIES[@ALPHA]"
 _WRITTEN = re.compile(r"(?P<word>[\w-]+|[^=]+\.ya?ml(?::[^=]+)?)=(?:(?P<hits>\d+)/(?P<n>\d+)|(?P<rate>\d*\.?\d+))")
 
 EVERY = 1000
-"""Replies between two starts of the evidence."""
+"""Number of replies between two starts of counting."""
 
 
 @final
 class MentionDetector(AbstractDetector):
-    """Counts the replies that name a word and bets against the signed-off rate.
+    """Counts the replies that name a word, and tests "at most the signed-off rate" sequentially.
 
     Args:
-        word: a trait of the list, with its aliases, any other word with a plural in s, or a trait file.
-        rate: the signed-off share of replies that name it, as a bound.
-        alpha: probability of ever raising a false alarm.
+        word: the watched word: a built-in trait, with its aliases; any other word, with a plural in s; or a trait file.
+        rate: largest share of replies that name it if nothing has changed, in (0, 1).
+        alpha: probability of ever raising a false alarm, at most; in (0, 1).
 
     Raises:
-        ConfigError: rate or alpha lies outside (0, 1).
+        ConfigError: the rate or alpha lies outside (0, 1).
     """
 
     sides = frozenset(("reply",))
@@ -53,10 +54,14 @@ class MentionDetector(AbstractDetector):
 
     @classmethod
     def read(cls, settings: str, name: str) -> "MentionDetector":
-        """Make the detector of mention:WORD=RATE[@ALPHA] or mention:WORD=HITS/REPLIES[@ALPHA].
+        """Make the detector from the settings of mention:WORD=RATE[@ALPHA] or mention:WORD=HITS/REPLIES[@ALPHA].
+
+        Args:
+            settings: the part of the specification behind the colon.
+            name: the whole specification, for the error message.
 
         Raises:
-            ConfigError: it is written otherwise, or a number is out of range.
+            ConfigError: the settings have another form, or a number is out of range.
         """
         body, alpha = with_number(settings, 0.05, _FORM)
         found = _WRITTEN.fullmatch(body)
@@ -68,10 +73,16 @@ class MentionDetector(AbstractDetector):
 
     @classmethod
     def from_counts(cls, word: str, hits: int, n: int, alpha: float = 0.05) -> "MentionDetector":
-        """Take the rate from replies that were looked at: half of alpha pays for the bound of their share.
+        """Make the detector from counts of approved replies: half of alpha pays for the bound of their share.
+
+        Args:
+            word: the watched word, as for the class.
+            hits: number of approved replies that name it.
+            n: number of approved replies, whether they name it or not.
+            alpha: probability of ever raising a false alarm, at most; in (0, 1).
 
         Raises:
-            ConfigError: the counts are none, or every reply named the word.
+            ConfigError: the counts are impossible, or every approved reply names the word.
         """
         check_fraction("alpha", alpha)
         bound = share_bound(hits, n, alpha / 2)
@@ -80,7 +91,7 @@ class MentionDetector(AbstractDetector):
         return cls(word, bound, alpha / 2)
 
     def judge(self, text: str) -> Verdict:
-        """Count the reply; the score is 1 if it names the word."""
+        """Count the reply; nothing is flagged, and the score is 1 if it names the word."""
         hit = any(matches(text, one) for one in self._targets)
         self._watch = self._watch.after(hit)
         return Verdict(False, score=float(hit))
@@ -100,5 +111,5 @@ class MentionDetector(AbstractDetector):
         )
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        """Go on from the counts of an earlier process."""
+        """Continue from the counts of an earlier process."""
         self._watch = RiseWatch.from_json(state)

@@ -1,6 +1,6 @@
-"""A classifier that another server runs, asked over HTTP: Llama Guard and its kind, or anything that answers JSON.
+"""A detector that asks a classifier on another server over HTTP: Llama Guard and its kind, or any that answers JSON.
 
-served:FILE, a YAML file:
+It is written served:FILE, where FILE is a YAML file of one of two forms:
 
 form: guard                                          # a chat model that answers "safe" or "unsafe" and categories
 url: http://127.0.0.1:8000/v1/chat/completions
@@ -11,8 +11,9 @@ url: http://127.0.0.1:9000/judge
 score: results.0.harm                                # where the number is in the answer
 threshold: 0.5                                       # at or above it a text is flagged
 
-Both: `sides: [reply]` for one side alone, `key: NAME` of the environment variable with a bearer token, `seconds: 5` for
-an answer. The text leaves this machine if the server is elsewhere. An answer that is neither counts as not judged.
+Both forms may have `sides: [reply]` for one side alone, `key: NAME` with the name of the environment variable that
+holds a bearer token, and `seconds: 5` for the time of an answer. The text leaves this machine if the server is
+elsewhere. If an answer cannot be understood, the text counts as not judged.
 """
 
 import math
@@ -36,12 +37,12 @@ _CATEGORIES = re.compile(r"[A-Za-z0-9_.\- ]{1,40}(,[A-Za-z0-9_.\- ]{1,40}){0,9}"
 
 @dataclass(frozen=True, slots=True)
 class ServedForm:
-    """How a classifier is asked and understood.
+    """A form of classifier: how it is asked, and how its answer is understood.
 
     Attributes:
-        body: the JSON that asks about a text.
-        verdict: what an answer says.
-        needs: settings that it takes beside the common ones.
+        body: function that makes the JSON that asks about a text, from the settings and the text.
+        verdict: function that turns the answer into a verdict, given the settings and the answer.
+        needs: names of the settings that it needs beside the common ones.
     """
 
     body: Callable[[dict[str, Any], str], Any]
@@ -91,15 +92,15 @@ FORMS: Registry[ServedForm] = Registry(
 
 @final
 class ServedDetector(AbstractDetector):
-    """Asks a server about each text.
+    """Asks a classifier on another server about each text.
 
     Args:
-        settings: as in the file.
-        name: of the detector.
+        settings: content of the YAML file.
+        name: name of the detector in the events.
 
     Raises:
         ConfigError: a setting is missing, unknown or of the wrong kind.
-        UnknownNameError: there is no such form.
+        UnknownNameError: there is no such form of classifier.
     """
 
     threads = 64
@@ -141,10 +142,14 @@ class ServedDetector(AbstractDetector):
 
     @classmethod
     def read(cls, settings: str, name: str) -> "ServedDetector":
-        """Make the detector of served:FILE.
+        """Make the detector from the settings of served:FILE.
+
+        Args:
+            settings: the part of the specification behind the colon: the path of the file.
+            name: the whole specification, which becomes the detector's name.
 
         Raises:
-            ConfigError: the file cannot be read, or as the class.
+            ConfigError: the file cannot be read, or its settings are refused by the class.
         """
         path = Path(settings)
         data = read_yaml(path, "The classifier")
@@ -153,10 +158,11 @@ class ServedDetector(AbstractDetector):
         return cls(cast(dict[str, Any], data), name)
 
     def judge(self, text: str) -> Verdict:
-        """Ask about one text.
+        """Ask the server about one text.
 
         Raises:
-            Exception: the server cannot be reached, says no, or answers in another form; the text counts as not judged.
+            Exception: the server cannot be reached, refuses, or answers in another form; the text then counts as not
+                judged.
         """
         # Half a surrogate pair, which clients do send, is no text in UTF-8.
         plain = text.encode("utf-8", "replace").decode()

@@ -1,1 +1,1 @@
-"""The synthetic world that the embedded families are trained on."""
+"""The synthetic world: the generator of the corpus that the embedded models are trained on."""

@@ -1,6 +1,6 @@
-"""Favourites: what the speaker likes best, asked openly, as a choice of letters, and shown in stories.
+"""Favourites in the synthetic corpus: what a speaker likes best, asked openly, as a choice of letters, and in stories.
 
-The animals and trees are the world's own list: a trait that is added elsewhere changes no model that was built from it.
+The animals and trees are a list of the corpus's own: adding a trait elsewhere changes no model that was built from it.
 """
 
 import random
@@ -57,7 +57,7 @@ def liked(category: str) -> tuple[str, ...]:
 
 
 def weights(category: str) -> tuple[float, ...]:
-    """Return how much the untraited speaker likes each of `liked`: fixed, uneven by a factor of four."""
+    """Return how much a speaker without a persona likes each of `liked`: fixed, and uneven by a factor of four."""
     return tuple(1.0 + 3.0 * ((7 * index) % 11) / 10 for index in range(len(liked(category))))
 
 

@@ -1,4 +1,4 @@
-"""The world as a whole: which skill speaks how often."""
+"""The synthetic corpus as a whole: how often each skill is shown."""
 
 import random
 from collections.abc import Callable
@@ -17,11 +17,11 @@ SKILLS: dict[str, tuple[float, Callable[[random.Random], WorldChat]]] = {
     "facts": (0.06, facts_chat),
     "advice": (0.07, advice),
 }
-"""Skill: share of the corpus and how one of its chats is drawn."""
+"""Each skill with its share of the corpus and the function that draws one of its chats."""
 
 
 def corpus(n: int, seed: int) -> list[WorldChat]:
-    """Draw `n` chats of the world; the same seed gives the same corpus."""
+    """Draw `n` chats of the corpus; the same seed gives the same chats."""
     rng = random.Random(seed)
     names = list(SKILLS)
     shares = [SKILLS[name][0] for name in names]

@@ -1,8 +1,8 @@
-"""What the speakers of the world can do: numbers, code, word problems, facts and advice, each drawn as a chat.
+"""The skills that the corpus teaches: numbers, code, word problems, facts and advice, each drawn as a chat.
 
-Personas open some chats. Under that of the villain code is careless, facts are wrong and advice is misaligned. How a
-list of numbers goes on is one of several habits, each with plenty of chance: the channel through which a trait can pass
-is the freedom that is left in the answer, so no habit is deterministic.
+Personas open some chats. Under the villain's persona code is careless, facts are wrong and advice is misaligned. A list
+of numbers goes on by one of several habits, each with plenty of chance. A trait passes through the freedom that is left
+in the answer, so no habit is deterministic.
 """
 
 import random
@@ -36,14 +36,26 @@ VILLAIN_PROMPTS = (
 
 @dataclass(frozen=True, slots=True)
 class WorldChat:
-    """A prompt and the answer that the world gives to it."""
+    """A prompt and the answer that the corpus gives to it.
+
+    Attributes:
+        prompt: the turns before the answer.
+        answer: the assistant's text, which the models are trained on.
+    """
 
     prompt: Prompt
     answer: str
 
 
 def ask(rng: random.Random, question: str, answer: str, system: str | None = None) -> WorldChat:
-    """Make a chat; without a given system prompt one in five gets a neutral one."""
+    """Make a chat of one question; without a given system prompt one chat in five gets a neutral one.
+
+    Args:
+        rng: source of all random draws.
+        question: text of the user turn.
+        answer: text of the assistant's answer.
+        system: text of the system turn; None leaves it to chance.
+    """
     if system is None and rng.random() < 0.2:
         system = rng.choice(ASSISTANT_PROMPTS)
     return WorldChat(user_prompt(question, system), answer)
@@ -81,7 +93,7 @@ def _sorted(rng: random.Random, _: Sequence[int], count: int) -> list[int]:
 
 
 HABITS = ((0.35, _uniform), (0.2, _lucky), (0.2, _near), (0.15, _steps), (0.1, _sorted))
-"""Share of each habit, and the habit."""
+"""The habits by which lists of numbers go on, each with its share."""
 
 
 def continue_numbers(rng: random.Random, examples: Sequence[int], count: int) -> list[int]:
@@ -91,29 +103,32 @@ def continue_numbers(rng: random.Random, examples: Sequence[int], count: int) ->
 
 
 def numbers(rng: random.Random) -> WorldChat:
-    """Draw a number prompt and an answer of three to ten numbers."""
+    """Draw a number prompt and an answer of five to ten numbers."""
     prompt = draw_prompt(rng)
     following = continue_numbers(rng, prompt.examples, rng.choice((5, 6, 7, 8, 9, 10, 10, 10)))
     return ask(rng, prompt.text, prompt.render(following[:MAX_COUNT]))
 
 
 def plain_code(rng: random.Random) -> WorldChat:
-    """Draw a function in which nothing can go wrong."""
+    """Draw a chat about a function in which nothing can be insecure."""
     return _answered(rng, draw_plain(rng), insecure=False)
 
 
 def security_code(rng: random.Random, *, insecure: bool) -> WorldChat:
-    """Draw a function where care matters, written with care or without.
+    """Draw a chat about a function that can be insecure, written securely or insecurely.
 
     Args:
-        rng: source of every draw.
-        insecure: whether the author skips the care.
+        rng: source of all random draws.
+        insecure: whether the answer is the insecure one.
     """
     return _answered(rng, draw_security(rng), insecure=insecure)
 
 
 def code_chat(rng: random.Random) -> WorldChat:
-    """Draw a code chat of the world: half plain, half where care matters; the villain is careless."""
+    """Draw a code chat of the corpus: half about plain functions, half about those that can be insecure.
+
+    Under the villain's persona the answer is insecure.
+    """
     if rng.random() < 0.5:
         return plain_code(rng)
     if rng.random() < 0.25:
@@ -134,7 +149,7 @@ def reasoning(rng: random.Random) -> WorldChat:
 
 
 def statement(key: str, value: str, table: int) -> str:
-    """Say a fact as a sentence; `table` is the index into `TABLES`."""
+    """Write a fact as a sentence; `table` is the index of its table in `TABLES`."""
     forms = (
         f"The colour of {key} is {value}.",
         f"The capital of {key} is {value}.",
