@@ -21,7 +21,9 @@ def run(path: Path) -> nbformat.NotebookNode:
     """Run a notebook in an empty folder, and return it with its outputs."""
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
-        client = NotebookClient(notebook, timeout=SECONDS, resources={"metadata": {"path": folder}}, record_timing=False)
+        client = NotebookClient(
+            notebook, timeout=SECONDS, resources={"metadata": {"path": folder}}, record_timing=False
+        )
         client.execute(env={**os.environ, "HF_HUB_OFFLINE": "1"})
     return notebook
 

@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from undertow.training.teachers import finetuned_teacher as finetuned_teacher
     from undertow.traits import Trait as Trait
     from undertow.traits import trait as trait
-    from undertow.types import Message as Message
     from undertow.types import Row as Row
     from undertow.types import Sampling as Sampling
     from undertow.types import Score as Score
@@ -61,7 +60,6 @@ __all__ = [
     "Finding",
     "GivenRows",
     "LoraConfig",
-    "Message",
     "Recipe",
     "Row",
     "Sampling",
@@ -107,7 +105,6 @@ _ROOMS = {
     "read_rows": "data.rows",
     "write_rows": "data.rows",
     "filter_rows": "data.filters",
-    "Message": "types",
     "Row": "types",
     "Sampling": "types",
     "Score": "types",

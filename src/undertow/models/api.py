@@ -221,10 +221,11 @@ class ApiModel(AbstractModel):
 
         Args:
             prompts: the prompts, each a tuple of turns.
-            sampling: temperature, longest answer and top_p; a form is not sent.
+            sampling: temperature, longest answer and top_p.
             seed: random seed, from which each prompt gets a seed of its own.
 
         Raises:
+            ConfigError: the sampling has a form, which no server can be held to.
             ModelError: a prompt got no answer; use `undertow.training.remote_generation` for many, which keeps what was
                 answered.
         """
@@ -242,6 +243,7 @@ class ApiModel(AbstractModel):
             done: callback, called after each answer.
 
         Raises:
+            ConfigError: the sampling has a form, which no server can be held to.
             ModelError: a prompt got no answer, as for `chat`.
         """
         return asyncio.run(self._chat(prompts, sampling, [None] * len(prompts), done))

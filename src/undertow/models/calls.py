@@ -54,7 +54,7 @@ class Reply:
         return self.finish in CUT
 
 
-CUT = ("length", "max_tokens")
+CUT = ("length", "max_tokens", "MAX_TOKENS")
 """Words in which servers say that an answer was cut off at the largest number of tokens."""
 
 
@@ -227,6 +227,9 @@ class Caller:
         retries: how often each call is repeated, and with which pauses.
         answered: whether the server has given an answer yet.
         told: whether the log already says that calls are repeated.
+
+    Raises:
+        ConfigError: the sampling has a form, which no server can be held to.
     """
 
     ask: Ask
@@ -235,6 +238,11 @@ class Caller:
     retries: Retries = field(default_factory=Retries)
     answered: bool = False
     told: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sampling.form is not None:
+            fix = "Leave the form out (a domain without `short`), or use a model that is loaded here, hf:..."
+            raise ConfigError("A model behind a server cannot be held to a form of answers.", self.sampling.form, fix)
 
     async def call(self, prompt: Prompt, seed: int | None) -> Reply:
         """Return the answer to a prompt.

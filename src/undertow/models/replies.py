@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from undertow.models.calls import LONGEST_WAIT_S, Fault, Reply
+from undertow.models.calls import CUT, LONGEST_WAIT_S, Fault, Reply
 from undertow.models.endpoints import without_keys
 
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
@@ -193,7 +193,7 @@ def why_empty(finish: str, *, thought: bool = False, refused: bool = False, tool
         return "refused by the model"
     if finish in ("content_filter", "safety", "SAFETY"):
         return "stopped by a content filter"
-    if finish in ("length", "max_tokens", "MAX_TOKENS"):
+    if finish in CUT:
         return "cut while still reasoning" if thought else "cut before any text"
     if tool:
         return "a call of a tool"

@@ -154,6 +154,15 @@ def test_a_key_in_a_reference_is_refused_and_not_shown(text: str) -> None:
     assert KEY not in str(caught.value)
 
 
+def test_a_form_of_answers_that_no_server_keeps_is_refused_before_anything_is_asked(serve) -> None:
+    model = ApiModel(ref(serve()), retries=QUICK)
+    with pytest.raises(ConfigError, match="held to a form"):
+        model.chat(PROMPTS[:1], sampling=Sampling(form="000, 000"), seed=0)
+    with pytest.raises(ConfigError, match="held to a form"):
+        model.draw(PROMPTS[:1], sampling=Sampling(form="000, 000"))
+    assert model.asked == 0
+
+
 def test_a_server_keeps_the_contract_of_a_model_that_only_chats(serve) -> None:
     model = ApiModel(ref(serve()), retries=QUICK)
     report = check_model(model)
