@@ -1,4 +1,4 @@
-"""What making a benchmark, and running our own stages on one, takes: said before any model is loaded."""
+"""How long making a benchmark, or running the audit's stages on one, takes: estimated before any model is loaded."""
 
 from collections import Counter
 from collections.abc import Container
@@ -31,7 +31,7 @@ at most they are asked `ROUNDS` times."""
 
 
 def making_work(design: Design) -> list[Work]:
-    """Return what the writers of a benchmark take.
+    """Return what training the writers of a benchmark and letting them answer takes, in seconds.
 
     Raises:
         UserError: there is no such base.
@@ -72,15 +72,15 @@ def _writing(base: Forecast, writer: Writer, design: Design) -> float | None:
 
 
 def judging_work(bench: Benchmark, settings: Settings, judged: Container[str] = ()) -> list[Work]:
-    """Return what our own stages take on the cases that are not judged yet.
+    """Return what the audit's own stages take on the cases that are not judged yet, in seconds.
 
     Args:
-        bench: what everyone sees.
+        bench: the public part of the benchmark.
         settings: how the stages are run.
-        judged: cases that an interrupted run has finished.
+        judged: ids of the cases that an interrupted run has finished.
 
     Raises:
-        UserError: a case cannot be read, or the base is no model of this machine.
+        UserError: a case cannot be read, or the base is not on this machine.
     """
     left, panel = [name for name in bench.ids if name not in judged], tuple(map(trait, bench.panel))
     census = take_census(bench.folder / "reference.jsonl")
