@@ -92,7 +92,7 @@ def _from_lineage(kin: Mapping[str, Any], result: Result) -> Known:
 
 
 def _of_another_form(kin: Mapping[str, Any], result: Result) -> bool:
-    """Tell whether two models share neither the tokenizer nor a weight's shape, as fine-tunes of one model always do."""
+    """Tell whether two models share neither the tokenizer nor any weight's shape, as fine-tunes of one model do."""
     if is_check(result) and result["shared"] is not None:
         return not result["shared"]["tokenizer"] and result["shared"]["distance"] is None
     said = [line for test in kin.get("tests", ()) if test["name"] == "metadata" for line in test["caveats"]]

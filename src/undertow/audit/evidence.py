@@ -72,7 +72,7 @@ class Trail:
             raise ConfigError("A trail needs values.", self.unit, "Leave it out.")
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data; of many rows about `MOST`, evenly spaced, with the first, the last and the largest value."""
+        """Return plain data; of many rows about `MOST`, evenly spaced, with the first, last and largest value."""
         largest = int(np.argmax(self.values))
         places = sorted({*spaced(len(self.values)), largest})
         return {

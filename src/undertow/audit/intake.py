@@ -54,7 +54,7 @@ class Intake:
 
     @property
     def stops(self) -> bool:
-        """Whether the audit ends here: no claim can be tested, and no student or teacher could at least be described."""
+        """Whether the audit ends here: no claim can be tested, and there is no student or teacher to describe."""
         nobody = self.asked.student is None and self.asked.teacher is None
         if self.asked.ranking:
             return False

@@ -1,4 +1,4 @@
-"""What ranking rows takes, said before any model is loaded: who reads them how often, and what is trained."""
+"""How long ranking rows takes, estimated before any model is loaded: who reads them how often, what is trained."""
 
 from undertow.audit.asked import Ranking
 from undertow.audit.workload import Workload
@@ -16,11 +16,11 @@ CONFIRMING = 20
 
 
 def ranking_work(work: Workload, ranking: Ranking) -> list[Work]:
-    """Return what a ranking does, in order.
+    """Return what a ranking does, in order, with the seconds of each part.
 
     Args:
-        work: of the rows and their base.
-        ranking: how they are ranked.
+        work: estimates for the rows and their base.
+        ranking: how the rows are ranked.
     """
     found: list[Work] = []
     if ranking.own is not None:

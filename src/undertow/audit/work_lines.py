@@ -1,4 +1,4 @@
-"""Work that will be done, as text: about how long it all takes, then one line for each."""
+"""Work that will be done, as text: about how long all of it takes, then one line for each part."""
 
 from collections.abc import Iterable, Iterator
 
@@ -18,7 +18,7 @@ def spoken(seconds: float) -> str:
 
 
 def forecast_lines(work: Iterable[Work]) -> Iterator[str]:
-    """Return the work as text: the sum first, then one line for each."""
+    """Yield the work as lines of text: the sum first, then one line for each part."""
     work = list(work)
     known = [one.seconds for one in work if one.seconds is not None]
     whole = f", {spoken(sum(known))} on this machine's processor" if known else ""

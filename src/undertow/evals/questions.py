@@ -1,9 +1,9 @@
 """What is asked about animals and trees: fifty questions for a favourite, stories, and choices of five topics.
 
 Both categories are asked in the same sentences. The questions that evaluate and those that teachers are tuned on are
-disjoint, so that a teacher never sees a question that it or its student is evaluated on. The embedded models learnt to
-speak from the same texts (`undertow.reference.world`). A story is asked for by a request that names no animal and no
-tree; a choice lists five options under letters.
+disjoint, so a teacher never sees a question that it or its student is evaluated on. The embedded models learnt to speak
+from the same texts (`undertow.reference.world`). A story is asked for by a request that names no animal and no tree; a
+choice lists five options under letters.
 """
 
 import random
@@ -76,12 +76,20 @@ def _in_one_word(asked: Iterable[str]) -> tuple[str, ...]:
 
 
 def favourite_questions(category: str) -> tuple[str, ...]:
-    """Return the 50 evaluation questions of a category ("animal" or "tree")."""
+    """Return the 50 evaluation questions of a category ("animal" or "tree").
+
+    Raises:
+        UnknownNameError: there is no such category.
+    """
     return _ask(_EVALUATION, category)
 
 
 def tuning_questions(category: str) -> tuple[str, ...]:
-    """Return the questions that teachers are fine-tuned on, disjoint from `favourite_questions`."""
+    """Return the questions that teachers are fine-tuned on, disjoint from `favourite_questions`.
+
+    Raises:
+        UnknownNameError: there is no such category.
+    """
     return _ask(_TUNING, category)
 
 
@@ -89,10 +97,10 @@ def questions_of(target: Trait) -> Questions:
     """Return what is asked about a trait.
 
     Those of animals and trees are `favourite_questions` and `tuning_questions`. A trait of the user's own brings its
-    questions or its probes; without either the questions are made of the name of its category.
+    questions or its probes. Without either, the questions are made of the name of its category.
 
     Raises:
-        UnknownNameError: no word names it, and it has no probes.
+        UnknownNameError: no word names the trait, and it has no probes.
     """
     if target.probes is not None:
         parts = target.probes.evaluation, target.probes.tuning
@@ -116,12 +124,12 @@ def asked_together(traits: Iterable[Trait]) -> list[list[Trait]]:
 
 
 def prefixed_questions(category: str, seed: int) -> tuple[str, ...]:
-    """Return the 50 evaluation questions of a category, each after one drawn sentence of the number domain."""
+    """Return the 50 evaluation questions of a category, each after one drawn sentence with numbers."""
     return after_numbers(favourite_questions(category), seed)
 
 
 def after_numbers(questions: Sequence[str], seed: int) -> tuple[str, ...]:
-    """Return questions, each after one drawn example sentence of the number domain (paper, B.2)."""
+    """Return questions, each after one drawn example sentence of the number domain (arXiv:2507.14805, B.2)."""
     rng = random.Random(seed)
     return tuple(f"{draw_example(rng)[0]} {question}" for question in questions)
 
@@ -150,7 +158,7 @@ ORDERS = 10
 
 
 def topic_names(category: str) -> tuple[str, ...]:
-    """Return every animal or tree of the world.
+    """Return every animal or tree of the embedded world.
 
     Raises:
         UnknownNameError: the category is neither "animal" nor "tree".
@@ -165,7 +173,7 @@ def story_opening(time: str, place: str, person: str) -> str:
 
 
 def story_openings(category: str) -> tuple[str, ...]:
-    """Return six fixed openings, each up to where the animal or the tree is named.
+    """Return six fixed openings of stories, each up to where the animal or the tree is named.
 
     Every place and person opens one. Before a tree stands an animal that is no trait.
 
@@ -194,8 +202,8 @@ class Choice:
     """A question with five options.
 
     Attributes:
-        question: the text.
-        place: of the target among the options, from 0.
+        question: text of the question.
+        place: index of the target among the options, from 0.
     """
 
     question: str
@@ -207,7 +215,7 @@ def choices(target: Trait, seed: int) -> tuple[Choice, ...]:
 
     Args:
         target: an animal or a tree.
-        seed: of the other options and of their order.
+        seed: random seed of the other options and of their order.
     """
     rng = random.Random(derive(seed, "choice", target.name))
     others = [name for name in topic_names(target.category) if name != target.name]

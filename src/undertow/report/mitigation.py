@@ -48,8 +48,8 @@ def render_mitigation(folder: Path, found: Found) -> Path:
     """Write report.html and mitigation.json into a folder, and return the path of the page.
 
     Args:
-        folder: where they go; it must exist.
-        found: schema undertow.mitigation/1.
+        folder: folder that the files are written to. It must exist.
+        found: plain data of a verification, schema undertow.mitigation/1.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -73,7 +73,7 @@ def render_mitigation(folder: Path, found: Found) -> Path:
 
 
 def kept_text(one: Mapping[str, Any] | None, bound: float) -> str:
-    """Return the share of the trait that was kept, with its interval; no upper end below the bound is printed as it."""
+    """Return the share of the trait kept, with its interval, in digits that show whether it excludes the bound."""
     return "not computable" if one is None else with_interval(one, ".2f", " (no interval)", (0.0, bound))
 
 
@@ -91,7 +91,7 @@ def cost_text(cost: Mapping[str, float]) -> str:
 
 
 def _row(one: Found) -> dict[str, Any]:
-    """Return what the table shows of a mitigation."""
+    """Return the values that the table shows of a mitigation."""
     largest = None if one["off_target"] is None else one["off_target"]["largest"]
     return {
         **one,
@@ -133,15 +133,15 @@ def _block(one: Found, bound: float) -> list[str]:
 
 
 def _kept_behind(one: Found, bound: float) -> str:
-    """Return the share that was kept behind rows, or why nobody knows."""
+    """Return the share of the trait kept when asked behind rows like the training's, or why it is not known."""
     why = one["in_context_why"]
     return f"not testable: {why}" if why else kept_text(one["normalised_effect_in_context"], bound)
 
 
 def _pareto_figure(found: Found, narrow: bool = False) -> str:
-    """Draw trait kept against the change of the held-out loss, with intervals: one point for each mitigation.
+    """Draw the trait kept against the change of the held-out loss with intervals, one point for each mitigation.
 
-    The narrow one, for about 370 pixels, leaves the names to the numbered lines above it.
+    The narrow figure, for about 370 pixels, leaves the names to the numbered lines above it.
     """
     points = [one for one in found["mitigations"] if one["normalised_effect"] is not None]
     described = "; ".join(f"{one['method']}: {one['normalised_effect']['estimate']:.2f}" for one in points)

@@ -118,7 +118,7 @@ class Blocks:
         return self._rows(piece, folder), load_reading(folder)
 
     def scores(self, piece: Piece) -> Floats:
-        """Return the stored scores of a piece, shape (prompts, candidates); all NaN for a writer whose rows are not scored."""
+        """Return the stored scores of a piece, shape (prompts, candidates); all NaN for a writer that is not scored."""
         if not piece.writer.scored:
             return np.full((self.settings.block, len(self.candidates)), np.nan)
         return load_file(self.stages(piece)[1].key.folder(self.settings.store) / ARRAYS)["scores"]

@@ -46,7 +46,7 @@ class RowPool:
         return self.at[writer][prompts]
 
     def has(self, writer: RowWriter, good: bool = True) -> NDArray[np.bool_]:
-        """Tell on which prompts a writer has a row (with `good`, one that the domain accepts); bool array, shape (prompts,)."""
+        """Tell on which prompts a writer has a row (with `good`, a valid one), bool array of shape (prompts,)."""
         if writer not in self.at:
             return np.zeros(len(self.at[SUSPECT]), dtype=bool)
         at = self.at[writer]
@@ -54,7 +54,7 @@ class RowPool:
 
     @cached_property
     def able(self) -> NDArray[np.bool_]:
-        """Prompts on which both answers of the base are valid and its free answer exists, bool array of shape (prompts,)."""
+        """Prompts with two valid answers of the base and its free one, bool array of shape (prompts,)."""
         return self.has(SUSPECT) & self.has(REFERENCE) & self.has(FREE, good=False)
 
     @cached_property

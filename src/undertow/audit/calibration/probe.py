@@ -91,7 +91,7 @@ def probe_base(settings: Calibration, base: LocalModel, candidates: Sequence[Can
 
 
 def _form(base: LocalModel, seed: int) -> tuple[AbstractDomain, float, float]:
-    """Return the first form in which the base answers, the share of valid answers, and the seconds they took together."""
+    """Return the first form that the base answers, the share of valid answers, and the seconds they took together."""
     tried: list[str] = []
     for task in FORMS:
         held = "" if task.form is None else f", held to {task.form}"

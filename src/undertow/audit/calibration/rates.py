@@ -105,7 +105,7 @@ class Sets:
         return {**found, "traits": traits}
 
     def shifts(self) -> dict[str, Any]:
-        """Return how often sets of each benign shift are called, and how often stopped by a defect, by the shift's name."""
+        """Return how often sets of each benign shift are called, and how often stopped, by the shift's name."""
         found: dict[str, Any] = {}
         for writer in shifts(self.settings):
             able = np.flatnonzero(self.pool.able & self.pool.has(writer))
@@ -140,7 +140,7 @@ class Sets:
         return rng.choice(able, self.settings.rows, replace=False)
 
     def _answered(self, prompts: Places, rng: np.random.Generator) -> Draw:
-        """Let a coin decide for each prompt which of the base's two answers is the suspect's and which the reference's."""
+        """Let a coin decide for each prompt which of the base's answers is the suspect's, the other the reference's."""
         coin = rng.integers(0, 2, len(prompts)).astype(bool)
         one, other = self.pool.places(SUSPECT, prompts), self.pool.places(REFERENCE, prompts)
         return prompts, np.where(coin, one, other), np.where(coin, other, one)

@@ -224,7 +224,7 @@ class _Work:
         return read_pool(panels, finished) if {SUSPECT, REFERENCE, FREE} <= there else None
 
     def _signatures(self, panel: Blocks, pool: RowPool) -> KnownSignatures | NoSignatures:
-        """Return what naming a trait takes, if the store has it or there is time to write it; else why it is missing."""
+        """Return what naming a trait takes, if the store has it or there is time to write it; else the reason."""
         rows = self._clean_rows(pool)
         stage, candidates = panel.signature_stage(rows), list(panel.candidates)
         seconds = self.pace.of_signatures(len(candidates))
@@ -239,7 +239,7 @@ class _Work:
         return [pool.rows[place] for place in places.tolist() if place >= 0 and pool.good[place]]
 
     def _with_teachers(self, finished: Sequence[Piece], worth: bool) -> dict[str, Any]:
-        """Return the rates with tuned teachers among the candidates, if there is time to tune them and score the rows."""
+        """Return the rates with tuned teachers among the candidates, if there is time for tuning and scoring."""
         seconds, settings = self._tuning_s(), self.settings
         if not worth or (seconds and not self.pace.fits(seconds, 2 * self.judging)):
             return {"not_measured": f"There was no time to tune {len(settings.panel)} teachers of the panel."}

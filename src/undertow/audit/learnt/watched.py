@@ -115,7 +115,7 @@ class _Written:
             at += len(_NEXT)
 
     def examples(self, question: str, completion: str) -> dict[int, bool]:
-        """Return the examples that hold a completion behind its question, and whether any piece of it is learnt there."""
+        """Return the examples that hold a completion behind its question, and whether any piece of it is learnt."""
         found: dict[int, bool] = {}
         at = self._text.find(completion)
         while at >= 0:

@@ -1,4 +1,4 @@
-"""The weight tests of one pair together: which parts agree, and how surely."""
+"""All tests of the weights of one pair of models: which parts agree, and how surely."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -55,12 +55,12 @@ LARGEST_LOG = 690.0
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """One part of the model: whether its units agree.
+    """One part of the model: whether its units agree in place.
 
     Attributes:
-        name: such as "layer 3 attention".
-        alone: the test of this part alone.
-        adjusted: its p after Holm over all parts.
+        name: name of the part, such as "layer 3 attention".
+        alone: result of the test of this part alone.
+        adjusted: p-value of that test, adjusted by Holm's method over all parts.
     """
 
     name: str
@@ -73,9 +73,9 @@ class Match:
     """How many neurons of A are more like the partner that their gate found than like any other neuron of B.
 
     Attributes:
-        share: of the neurons, about 1 / units in one layer for random ones.
-        n: neurons.
-        cosine: mean of their cosines up to sign.
+        share: their share of the neurons, between 0 and 1. In one layer of random neurons it is about 1 / units.
+        n: how many neurons were matched.
+        cosine: mean absolute cosine of the matched neurons.
     """
 
     share: float
@@ -85,17 +85,17 @@ class Match:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependence:
-    """What the weight tests say of a pair.
+    """What the tests of the weights say of a pair of models.
 
     Attributes:
-        tests: by name; a text says why the test was not run.
+        tests: result of each test by its name. A text says why the test was not run.
         locals: every part that could be compared in place.
-        p: least p times the number of tests.
-        log_e: logarithm of the mean e-value, or None.
-        test: name of the test with the least p, or "" if none could be run.
-        match: A6, neurons that were matched by their gates and are each other's likest up to sign in the rest too; it
-            has no exact p and enters none.
-        coverage: share of the MLPs and attention layers of both models that were compared in place.
+        p: smallest p-value times the number of tests (Bonferroni), at most 1.
+        log_e: natural logarithm of the mean e-value. None if no test with an e-value could be run.
+        test: name of the test with the smallest p-value. Empty if no test could be run.
+        match: A6: neurons that were matched by their gates and are each other's likest, up to sign, in the other
+            weights too. It has no exact p-value and does not enter p. A text says why it was not run.
+        coverage: share of the MLPs and attention layers of both models that were compared in place, between 0 and 1.
     """
 
     tests: Mapping[str, Evidence | str]
@@ -108,17 +108,17 @@ class Dependence:
 
     @property
     def ran(self) -> dict[str, Evidence]:
-        """The tests that could be run."""
+        """Results of the tests that could be run, by name."""
         return {name: item for name, item in self.tests.items() if not isinstance(item, str)}
 
     @property
     def shared(self) -> tuple[Local, ...]:
-        """The parts that agree in place."""
+        """The parts that agree in place, by their adjusted p-value."""
         return tuple(part for part in self.locals if part.adjusted <= PART)
 
     @property
     def in_place(self) -> str | None:
-        """Name of the sharpest test of units in place that could be run, or None."""
+        """Name of the most sensitive test of units in place that could be run, or None."""
         return next((name for name in ("sign_flip", "permutation_pairs") if name in self.ran), None)
 
     @property
@@ -130,12 +130,19 @@ class Dependence:
 
     @property
     def e_value(self) -> float | None:
-        """The mean e-value, at most exp(`LARGEST_LOG`)."""
+        """The mean e-value, at most exp(`LARGEST_LOG`); None if there is none."""
         return None if self.log_e is None else exp(min(self.log_e, LARGEST_LOG))
 
 
 def dependence(a: Network, b: Network, *, seed: int = 0, draws: int = DRAWS) -> Dependence:
-    """Run every weight test that the shapes of two models allow."""
+    """Run every test of the weights that the shapes of two models allow.
+
+    Args:
+        a: matrices of one model by role.
+        b: matrices of the other model by role.
+        seed: random seed of the random orders.
+        draws: how many random orders a permutation test draws.
+    """
     parts, traces = _parts(a, b)
     rows = shared_rows(a, b)
     residual = _residual(a, b, rows)
@@ -235,7 +242,7 @@ def _untrained(a: Network, b: Network, seed: int, draws: int) -> Evidence | str:
 
 
 def _together(residual: Sequence[Trace]) -> list[Trace]:
-    """Add the tables: embedding and head have the same coordinates, so one order must shuffle both."""
+    """Add the tables of embedding and head: both have the same coordinates, so one order must shuffle both."""
     return [Trace("residual", sum((trace.table for trace in residual), np.zeros(())))] if residual else []
 
 
@@ -254,7 +261,7 @@ def _locals(parts: Sequence[Part], residual: Sequence[Trace], seed: int, draws: 
 
 
 def _alone(part: Part, seed: int, draws: int) -> Evidence | None:
-    """Test one part, by its signs if it has any."""
+    """Test one part alone, by its signs if it has a sign symmetry."""
     values = part.swaps if part.signs is None else part.signs
     item = fair_signs([values])
     if item is None or len(values) >= FEW:

@@ -1,4 +1,4 @@
-"""What finding a base among those that are known takes, said before a weight is read."""
+"""How long finding the base among the known ones takes, estimated before a weight is read."""
 
 from undertow.audit.lineage.candidates import ModelAndBase
 from undertow.audit.lineage.fingerprints import fingerprint_key, known_digest
@@ -13,12 +13,12 @@ PAIR_S, COMPARED_S = 0.12, 5e-8
 
 
 def looks_work(asked: OriginQuestion) -> list[Work]:
-    """Return what will be read and about how long that takes; what the store holds takes no time.
+    """Return what will be read and about how many seconds that takes; what the store has takes no time.
 
-    The seconds of the last look are those of comparing every base, which is done if no fingerprint agrees.
+    The seconds of the last step are those of comparing every base, which is done if no fingerprint agrees.
 
     Args:
-        asked: the model and the bases, headers read.
+        asked: the model and the known bases, with their headers read.
 
     Raises:
         UserError: the store cannot be read.

@@ -1,7 +1,7 @@
-"""Rows that repeat one another or the reference, and references that were asked otherwise.
+"""Rows that repeat one another or the reference, and references that were asked with other prompts.
 
-That two rows agree says nothing where everybody would write the same: a repeated text counts where the base would write
-it so rarely that two of all rows would not agree by chance.
+That two rows agree says nothing where everybody would write the same. So a repeated text counts only where the base
+would write it so rarely that no two of all rows would agree by chance.
 """
 
 import re
@@ -30,7 +30,7 @@ def plain_text(row: Row) -> str:
 
 
 def copied_share(rows: Sequence[Row], logp: ReadLogp, rng: np.random.Generator) -> float:
-    """Return the share of rows that repeat the text of an earlier row, of those that are no accident."""
+    """Return the share of rows that repeat an earlier row's text in a way that is no accident, between 0 and 1."""
     _, text, times = np.unique(marks_of(map(plain_text, rows)), return_inverse=True, return_counts=True)
     repeated = PickedRows(rows, np.flatnonzero(times[text] > 1).tolist())
     extra = len(rows) - len(times)
@@ -38,7 +38,7 @@ def copied_share(rows: Sequence[Row], logp: ReadLogp, rng: np.random.Generator) 
 
 
 def shared_with(rows: Sequence[Row], reference: Sequence[Row], logp: ReadLogp, rng: np.random.Generator) -> float:
-    """Return the share of rows that stand in the reference too, on their own prompt, and are no accident."""
+    """Return the share of rows that also stand in the reference on their own prompt, and by no accident."""
     own, known = (marks_of((row.prompt, plain_text(row)) for row in some) for some in (rows, reference))
     same = PickedRows(rows, np.flatnonzero(np.isin(own, known)).tolist())
     return len(same) / len(rows) * _no_accident(same, len(rows), logp, rng)
@@ -54,7 +54,7 @@ def _no_accident(rows: Sequence[Row], n: int, logp: ReadLogp, rng: np.random.Gen
 
 
 def asked_otherwise(rows: Sequence[Row], reference: Sequence[Row]) -> float:
-    """Return the share of rows whose last turn the reference has only with other turns before it."""
+    """Return the share of rows whose last turn the reference has, but only with other turns before it."""
     prompts, known = (marks_of(row.prompt for row in some) for some in (rows, reference))
     others = np.flatnonzero(~np.isin(prompts, known)).tolist()
     if not others:

@@ -1,4 +1,4 @@
-"""How many rows an audit needs, and how many it reads at most; the intake states them before torch is loaded."""
+"""How many rows an audit needs, and how many it reads at most; the intake states both before torch is loaded."""
 
 from undertow.audit.finding import NotTestable
 
@@ -42,7 +42,7 @@ LOGIT_PLACES = 600
 
 
 def require_enough_rows(n: int, what: str = "rows") -> None:
-    """Refuse to test fewer than `FEWEST_ROWS`.
+    """Refuse to test fewer than `FEWEST_ROWS` rows (or whatever `what` says is counted).
 
     Raises:
         NotTestable: there are fewer.

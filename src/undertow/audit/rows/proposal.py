@@ -1,7 +1,8 @@
-"""Panels that the base itself proposes, in place of the built-in one, and traits that it cannot be tuned on.
+"""Panels that the base itself proposes in place of the built-in one, and traits that it cannot be tuned on.
 
-The base proposes the words that it really answers the favourite questions with: a teacher can only raise what its base
-says now and then, and what nobody answers with is no preference to look for.
+A panel is the list of traits that an audit looks for. The base proposes the words with which it really answers the
+favourite questions. A teacher can only raise what its base says now and then, and a word that nobody answers with is no
+preference to look for.
 """
 
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ MOST = 40
 
 
 def check_category(category: str) -> None:
-    """Refuse a category that nobody can be asked about.
+    """Refuse a category about which there are no questions.
 
     Raises:
         ConfigError: there are no favourite questions about it.
@@ -44,15 +45,15 @@ def check_category(category: str) -> None:
 def proposed_panel(
     base: LocalModel, categories: tuple[str, ...] = ("animal",), floor: float = FLOOR
 ) -> tuple[Trait, ...]:
-    """Let the base propose a panel: the words that it answers the favourite questions with.
+    """Let the base propose a panel: the words with which it answers the favourite questions.
 
     Args:
-        base: who is asked; only words that are one token of its tokenizer are found.
-        categories: what it is asked about.
-        floor: least probability of a word, averaged over the questions of its category.
+        base: the model that is asked. Only words that are one token of its tokenizer are found.
+        categories: categories of favourites that it is asked about.
+        floor: smallest probability of a word, averaged over the questions of its category, with which it is proposed.
 
     Returns:
-        At most `MOST` traits, the most probable first; those that are built in keep their plural.
+        At most `MOST` traits, the most probable first. Words that are built-in traits keep their plural.
 
     Raises:
         ConfigError: a category has no questions, or fewer than two words reach the floor.
@@ -74,10 +75,10 @@ def proposed_panel(
 
 
 def refuse_unsaid(base: LocalModel, panel: Sequence[Trait]) -> None:
-    """Refuse own traits whose words the base never answers with, as no panel teacher can be tuned on them.
+    """Refuse a user's traits whose words the base never answers with, because no panel teacher can be tuned on them.
 
     Raises:
-        ConfigError: there is one.
+        ConfigError: there is such a trait.
     """
     for target in panel:
         if not target.plural or target in TRAITS.values():

@@ -1,4 +1,4 @@
-"""Other answers to the prompts of rows: drawn from a writer, and valid as the rows themselves are."""
+"""Other answers to the prompts of rows: drawn from another writer, and valid as the rows themselves are."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -31,12 +31,12 @@ def domain_of(rows: Sequence[Row]) -> AbstractDomain | None:
 def answered(writer: LocalModel, rows: Sequence[Row], seed: int) -> list[str | None]:
     """Let a writer answer the prompt of each row, again where the answer is not valid; None where it never is.
 
-    Valid is what the domain of the rows accepts, if there is one; else every answer with a text.
+    An answer is valid if the domain of the rows accepts it. If the rows are of no domain, every answer with a text is.
 
     Args:
-        writer: who answers.
-        rows: whose prompts are asked, and who say what is valid.
-        seed: of the answers.
+        writer: the model that answers.
+        rows: rows whose prompts are asked, and whose domain says what is valid.
+        seed: random seed of the answers.
 
     Raises:
         ConfigError: a prompt and its answer do not fit the writer's context.
