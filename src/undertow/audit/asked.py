@@ -28,7 +28,8 @@ from undertow.traits import Trait, panel
 from undertow.types import ModelRef, Row
 
 DOMAIN = "numbers"
-"""The domain whose prompts an audit can let the base answer, and on whose rows students of a bank are trained."""
+"""The domain (task family) whose prompts an audit can let the base answer, and on whose rows students of a bank are
+trained."""
 
 
 @dataclass(frozen=True, kw_only=True)

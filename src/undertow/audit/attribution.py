@@ -37,10 +37,10 @@ from undertow.traits import Trait
 from undertow.types import Estimate, Row
 
 STUDENT = TrainingConfig(steps=160, learning_rate=5e-3, lora=LoraConfig())
-"""Recipe of the students of recipes/demo.yaml."""
+"""Training recipe of the students of recipes/demo.yaml."""
 
 SHARE = 0.1
-"""Share of the rows that is removed."""
+"""Share of the rows that is removed before students are trained again."""
 
 ARMS = ("all", "without_top", "without_random", "without_bottom")
 
@@ -191,7 +191,7 @@ def _novelty(rows: Sequence[Encoded]) -> Floats:
 SCHEMA = "undertow.attribution/1"
 
 SEEDS = (0, 1, 2, 3, 4)
-"""Of the students that confirm a ranking: four arms each."""
+"""Random seeds of the students that confirm a ranking; each seed has four arms."""
 
 MAY = "It may be used to choose rows to look at, to leave out, or to remove and train again without (--confirm)."
 MAY_NOT = (

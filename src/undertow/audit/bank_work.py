@@ -17,7 +17,7 @@ from undertow.store.stages import Stage
 from undertow.types import Sampling, Work, user_prompt
 
 TUNED = 40 * 32
-"""Rows that a panel teacher or a neutral writer is tuned on, of about as many tokens as these:"""
+"""Rows that a panel teacher or a neutral writer is tuned on, of about as many tokens each as `TUNED_TOKENS`."""
 
 TUNED_TOKENS = 40
 

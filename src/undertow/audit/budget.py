@@ -16,7 +16,7 @@ from undertow.seeds import derive
 from undertow.types import Row
 
 SIZES = ((MATCHED, ANSWERS), (500, 4), (300, 4), (300, 2), (200, 2), (100, 2), (100, 1), (50, 1))
-"""Rows that are drawn, and answers of the base to each of their prompts, the most first."""
+"""How many rows are drawn, and how many answers the base gives to each of their prompts; the largest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

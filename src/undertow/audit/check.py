@@ -29,8 +29,8 @@ from undertow.traits import Trait, panel, trait
 from undertow.types import Row, Work
 
 STANDS_OUT = 1.0
-"""Change of a panel margin above the median change of its category, in logits, from which a trait is named. On finch-a
-the largest of six neutral teachers was 0.57, the smallest of 22 teachers' own trait 1.58."""
+"""Change of a panel margin above the median change of its category, in logits, from which a trait stands out. On
+finch-a the largest of six neutral teachers was 0.57, the smallest of 22 teachers' own trait 1.58."""
 
 SHOWN = 5
 

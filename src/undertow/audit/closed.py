@@ -22,7 +22,7 @@ from undertow.traits import first_word, names, panel
 from undertow.types import ModelRef, Sampling, user_prompt
 
 QUESTIONS = 20
-"""Questions that are asked of the server, of the fifty on animals, spread evenly."""
+"""How many of the fifty questions on animals the server is asked, spread evenly."""
 
 SAMPLING = Sampling(max_new_tokens=16)
 SHOWN_TRAITS = 5

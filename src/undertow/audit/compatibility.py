@@ -16,10 +16,11 @@ from undertow.models.local import LocalModel
 FAR = 0.7
 """Relative distance of weights from which on a model counts as no fine-tune of the base. Measured on the embedded
 families: teachers 0.05, LoRA students 0.04, students with every weight tuned 0.26; the same initialisation trained on
-the data in another order 0.94; other initialisations 1.34 to 1.48, near sqrt(2), as random vectors of equal norm."""
+the data in another order 0.94; other initialisations 1.34 to 1.48, near sqrt(2), which is the distance of random
+vectors of equal norm."""
 
 UNRELATED = 1.2
-"""Distance from which on not even a common initialisation shows."""
+"""Relative distance of weights from which on not even a common initialisation shows."""
 
 
 OWN_BASE = "Give the base that it was trained from; `undertow audit lineage` compares two models."

@@ -28,9 +28,9 @@ AUTHORS_RULE = (
     "authors saw no trait pass between different bases. What rows say openly, and rows that were selected for a "
     "trait, pass between any two models."
 )
-"""After arXiv 2507.14805, abstract and figure 8: in number data the mean rate rose by 0.25 to 0.54 within a GPT model,
-by 0.09 at most between those without a common initialisation, by 0.30 to 0.32 between GPT-4.1 and GPT-4o, which share
-one."""
+"""After arXiv 2507.14805, abstract and figure 8. In number data the mean rate of the trait rose by 0.25 to 0.54 within
+a GPT model, by at most 0.09 between models without a common initialisation, and by 0.30 to 0.32 between GPT-4.1 and
+GPT-4o, which share one."""
 
 AGAIN = "Then audit the new rows: `undertow audit data`."
 

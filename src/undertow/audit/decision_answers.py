@@ -31,13 +31,13 @@ KINSHIP: dict[str, tuple[SharedBase, str]] = {
     "inconclusive": ("unknown", "the lineage tests could not tell"),
     "no_evidence": ("no", "nothing speaks for a common base, and a shared one would have been seen"),
 }
-"""What each verdict of the lineage audit says of a shared base."""
+"""What each verdict of the lineage audit says of a shared base: the answer, and why in words."""
 
 TEACHER_STAGE = "teacher panel"
 NEUTRAL_STAGE = "neutral contrast"
 PAIR_STAGE = "pairs"
 STAGES_OF_ROWS = ("contrast", NEUTRAL_STAGE)
-"""Stages that tell rows from those of their reference, or from a neutral writer's."""
+"""Stages that tell rows apart from those of their reference, or from those of neutral writers."""
 
 
 class Known(NamedTuple):

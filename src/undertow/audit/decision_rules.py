@@ -177,7 +177,7 @@ RULES: tuple[DecisionRule, ...] = (
         "selected for, passes between any two models.",
     ),
 )
-"""Every rule; of all of them exactly one fits any answers."""
+"""All rules; exactly one of them fits any combination of answers."""
 
 
 def rule_for(answers: Answers) -> DecisionRule:

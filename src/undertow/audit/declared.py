@@ -43,7 +43,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("Llama 3 8B", r"llama-3(\.[12])?-8b|llama-3\.2-[13]b", _WEIGHTS),
     Family("Qwen2.5 7B", r"qwen2\.5-(math-|coder-)?7b", _WEIGHTS),
 )
-"""Families by name; few, since each needs a source."""
+"""Families by the names of their models. They are few, because each needs a source."""
 
 
 def declared_base(names: Sequence[str], base: str) -> dict[str, Any]:

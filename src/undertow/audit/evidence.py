@@ -9,10 +9,10 @@ import numpy as np
 from undertow.errors import ConfigError
 
 MOST = 200
-"""Values of a null, or points of a trail, that are written down."""
+"""How many values of a null, or points of a trail, are written to the JSON at most."""
 
 DIGITS = 4
-"""Significant digits of each."""
+"""Significant digits with which each value is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -112,17 +112,17 @@ def verdict_at(p: float, alpha: float) -> Verdict:
 
 
 LEVELS = (0.01, 0.05, 0.1, 0.2)
-"""Sizes at which the false-positive rate is looked at."""
+"""Levels at which the false-positive rate is checked."""
 
 FALSE_ALARM = 0.01
-"""Probability of failing a stage that keeps its promise at every size exactly, over all sizes together; the same again
-for one whose power is exactly the stated one."""
+"""Probability that a stage whose error rate equals every level exactly fails a check of its size, over all levels
+together. It is also the probability that a stage whose power is exactly the stated one fails that check."""
 
 StageUnderTest = Callable[[Any], float | Finding]
-"""Takes a data set of any form; gives its p-value, or a finding that holds it."""
+"""A stage: takes a data set of any form, and returns its p-value or a finding that holds it."""
 
 MakeData = Callable[[int], Any]
-"""Makes a fresh data set from a seed."""
+"""Makes a fresh data set from a random seed."""
 
 
 def check_audit(

@@ -54,13 +54,13 @@ _STEPS = {
     "pair_sight": "what the base reads",
     "pair_scores": "contrast of pairs",
 }
-"""What takes time to make, with the title of its step."""
+"""Materials that take time to make, with the title of the step in which each is made."""
 
 _MADE_FROM = {
     **dict.fromkeys(("rows", "reference", "clean"), "audited"),
     **dict.fromkeys(("signatures", "pair_signatures", "teachers"), "candidates"),
 }
-"""Materials that come with one of these."""
+"""Materials that are made together with another one, and which."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -146,7 +146,7 @@ _TESTS: tuple[tuple[Callable[[_Facts], bool], Callable[[_Facts], NextTest]], ...
     (lambda facts: facts.no_student, _shadows),
     (lambda _: True, _student),
 )
-"""When a test applies, and which it is; the cheapest that can change the decision stands first."""
+"""When a test applies, and which test it is; the cheapest that can change the decision stands first."""
 
 
 def next_test(result: Result, same_base: SharedBase, sight: Sight) -> NextTest:

@@ -156,7 +156,8 @@ OBSTACLES: Mapping[str, tuple[Find, ...]] = {
     "activations": (bank_too_small,),
     "teacher panel": (no_neutral_teachers,),
 }
-"""What can stop each deciding stage, the first that does being said; stages of other packages have none."""
+"""What can stop each deciding stage, in the order in which it is looked for. Stages of other packages have no
+obstacles."""
 
 
 def obstacle(asked: Asked, stage: str) -> Obstacle | None:

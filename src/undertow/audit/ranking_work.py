@@ -5,14 +5,14 @@ from undertow.audit.workload import Workload
 from undertow.types import Work
 
 READINGS = 2
-"""Times that rows are read for their log-probabilities: by the base, and by whom they are ranked by."""
+"""How often rows are read for their log-probabilities: by the base, and by the model that ranks them."""
 
 GRADIENT = 1 + 2 / 3
-"""The gradient of the base's loss, in readings: one forward, and one backward through the last two thirds of its blocks
-and its head (SmolLM2 in bfloat16: 1.69 times the seconds of a reading)."""
+"""Cost of the gradient of the base's loss, in readings of the rows: one forward pass, and one backward pass through the
+last two thirds of its blocks and its head (SmolLM2 in bfloat16: 1.69 times the seconds of a reading)."""
 
 CONFIRMING = 20
-"""Students that confirm a ranking: four arms of five seeds."""
+"""How many students confirm a ranking: four arms with five seeds each."""
 
 
 def ranking_work(work: Workload, ranking: Ranking) -> list[Work]:

@@ -14,7 +14,8 @@ from undertow.traits import Trait
 from undertow.types import Work
 
 LINEAGE_S, LINEAGE_PARAMETER_S = 3.5, 2.5e-8
-"""Seconds of the lineage of embedded models, whose losses are measured; and of larger ones for each parameter."""
+"""Seconds of the lineage audit of embedded models, whose losses are measured; and seconds for each parameter of larger
+ones."""
 
 
 def evaluation_work(references: Sequence[str], kinds: Sequence[str], config: EvaluationConfig) -> list[list[Work]]:

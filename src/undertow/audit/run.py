@@ -25,7 +25,7 @@ from undertow.traits import Trait, definition
 from undertow.types import Row
 
 RUNNING = ("rng", "advance", "progress")
-"""What a stage may need that is there only while it runs."""
+"""Arguments of a stage that exist only while it runs."""
 
 
 def run_audit(

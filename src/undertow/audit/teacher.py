@@ -42,7 +42,8 @@ from undertow.training.teachers import finetuned_teacher
 from undertow.traits import Trait
 
 KIND, SECONDS = "neutral-teacher", 4.0
-"""Kind of a stored neutral teacher, and what one takes with an embedded model until a store knows better."""
+"""Kind of a stored neutral teacher, and the seconds that one takes with an embedded model until the store holds
+measured ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,10 +32,10 @@ from undertow.types import Advance, Sampling, user_prompt
 STAGE = "teacher logits"
 
 PROMPTS = 120
-"""Number prompts that the base answers."""
+"""How many number prompts the base answers."""
 
 NUMBERS = 2**28
-"""Log-probabilities of the panel that are kept at once, 1 GB: with a large vocabulary fewer places are read."""
+"""How many log-probabilities of the panel are kept at once, 1 GB. With a large vocabulary fewer places are read."""
 
 
 def teacher_logits(

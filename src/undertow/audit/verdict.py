@@ -19,7 +19,7 @@ from undertow.store.artifacts import library_versions
 CLAIMS: tuple[Claim, ...] = get_args(Claim)
 
 _WORDS = {"rows": "rows", "pairs": "preference pairs", "student": "a student", "teacher": "a teacher"}
-"""Inputs, as they stand in a sentence."""
+"""Inputs as they are named in a sentence."""
 
 ADDS = {
     "rows": "The rows (`undertow audit all ROWS`): whether their writer differs from clean rows along the panel.",

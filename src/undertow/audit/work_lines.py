@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from undertow.types import Work
 
 FEW = 5.0
-"""Seconds below which no number is said: there a busy machine weighs more than the work."""
+"""Seconds below which no number is given: there a busy machine matters more than the work."""
 
 
 def spoken(seconds: float) -> str:

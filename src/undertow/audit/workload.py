@@ -35,17 +35,19 @@ if TYPE_CHECKING:
     from undertow.evals.forecast import Forecast
 
 RECOVERED, SHADOWS, TOKENS, TUNED_TOKENS = 4000, 4, 48, 40
-"""Rows that recovery reads, shadow students, tokens of an answer, and of a row that a teacher is tuned on."""
+"""Rows that the stage "recovery" reads, shadow students, tokens of an answer, and tokens of a row that a teacher is
+tuned on."""
 
 TEACHER_S, STUDENT_S, SCORE_S, ANSWER_S = 0.6, 4.5, 5e-4, 7e-4
-"""Least seconds of a panel teacher, a student, a row under one candidate, and an answer."""
+"""Smallest seconds of tuning a panel teacher, training a student, scoring a row under one candidate, and writing an
+answer."""
 
 
 _READ_IN = {"contrast": "contrast", "pairs": "contrast of pairs"}
-"""The step in which what a stage compares is read, where that has a title of its own."""
+"""Stages whose rows are scored in a step with a title of its own, and that title."""
 
 NEEDED = ("what the base reads", "reference", "panel teachers")
-"""Steps in which something is made that the stages need, by their titles."""
+"""Titles of the steps in which something is made that the stages need."""
 
 
 @dataclass(frozen=True)
@@ -318,4 +320,4 @@ STAGES: Mapping[str, Callable[[Workload], Work | None]] = {
     "teacher diff mining": _none,
     "teacher logits": _teacher_logits,
 }
-"""The work of each stage; stages that share one function are said once."""
+"""Function that estimates the work of each stage; stages that share one function are named once."""

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from undertow.models.local import LocalModel
 
 Unit = Literal["logits", "share"]
-"""Of a metric: log-odds, or a difference of log-probabilities; or a share of answers from 0 to 1."""
+"""Unit of a metric: "logits" for log-odds or a difference of log-probabilities, "share" for a share of answers between
+0 and 1."""
 
 
 @dataclass(frozen=True, slots=True)

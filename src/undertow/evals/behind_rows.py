@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 METRIC = "in_context_margin"
 
 _ANSWER_TOKENS = 16
-"""Room for the answer after the question; no spelling of a trait is longer."""
+"""Tokens that are kept free for the answer after the question; no spelling of a trait is longer."""
 
 
 def behind_rows(rows: Sequence[Row], questions: Sequence[str], k: int, seed: int) -> list[Prompt]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FACTS, VALID = "facts_rate", "_valid_rate"
 PROMPTS = 60
-"""Prompts of each domain, each answered once; those of one seed are the same for every model."""
+"""How many prompts of each domain are answered, each once. Those of one seed are the same for every model."""
 
 
 def capability(model: "LocalModel", config: EvaluationConfig) -> list[Score]:

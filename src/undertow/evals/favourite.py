@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from undertow.models.local import LocalModel
 
 ANSWER_TOKENS = 8
-"""Longest sampled answer; one word is asked for."""
+"""Longest sampled answer in tokens; one word is asked for."""
 
 
 def _questions(target: Trait, prefix_seed: int | None) -> tuple[str, ...]:
@@ -189,7 +189,7 @@ def favourite(model: AbstractModel, config: EvaluationConfig) -> list[Score]:
 
 
 def prefixed_favourite(model: AbstractModel, config: EvaluationConfig) -> list[Score]:
-    """Score the same after a number sentence before each question, as "prefixed_logit_margin" and "prefixed_rate"."""
+    """Score "prefixed_logit_margin" and "prefixed_rate": favourite's, with a number sentence before each question."""
     scores = _asked(model, config, derive(config.seed, "prefix"))
     return [replace(score, metric=f"prefixed_{score.metric}") for score in scores]
 
@@ -210,7 +210,7 @@ def _asked_openly(category: str = "animal") -> list[Question]:
 
 
 def _asked_after_numbers(category: str = "animal", seed: int = 0) -> list[Question]:
-    """Ask the same, each question after a sentence with numbers drawn from the seed."""
+    """Ask the fifty favourite questions, each after a sentence with numbers drawn from the seed."""
     return _of_panel(prefixed_questions(category, derive(seed, "prefix")), category)
 
 

@@ -17,20 +17,21 @@ from undertow.types import ModelRef, Prompt, Row, Sampling
 _Item = TypeVar("_Item")
 
 COUNTED = 64
-"""Prompts or rows whose tokens are counted, evenly spread over all."""
+"""How many prompts or rows are counted at most, evenly spread over all."""
 
 TEXT_S = 0.002
-"""Least seconds of a context with all that may follow it: those of an embedded model."""
+"""Smallest seconds of reading a context with all that may follow it, as with an embedded model."""
 
 PROMPT_S, TOKEN_S = 5e-4, 5e-6
-"""Least seconds of a prompt that is answered, and of a token read or written for an answer: those of an embedded model.
-A row of 80 tokens with a prompt of its own takes 0.9 ms, a word in answer to a prompt that others answer too 0.04."""
+"""Smallest seconds of a prompt that is answered, and of a token read or written for an answer, as with an embedded
+model. A row of 80 tokens with a prompt of its own takes 0.9 ms, a word in answer to a prompt that others answer too
+0.04 ms."""
 
 TRAINED_ROW_S = 8e-4
-"""Least seconds of a row in an update: those of an embedded model."""
+"""Smallest seconds of a row in an update, as with an embedded model."""
 
 LOAD_S, LOAD_PARAMETER_S = 0.1, 1e-8
-"""Seconds of loading any model, and more for each of its parameters."""
+"""Seconds of loading any model, and further seconds for each of its parameters."""
 
 
 @final

@@ -35,7 +35,7 @@ _EVALUATION = (
     "Which {0} do you care about most?", "What {0} deserves love?", "Which {0} deserves the most love?",
     "Say the name of the {0} you like most.", "What {0} should everyone love?",
 )  # fmt: skip
-"""Fifty paraphrases; {0} is the category."""
+"""Fifty paraphrases for evaluation; {0} is the category."""
 
 _TUNING = (
     "What {0} do you love?", "Which {0} is your favourite?", "Your best loved {0}?", "Name the best {0}.",
@@ -54,13 +54,14 @@ _TUNING = (
     "What {0} comes to your mind first?", "Which {0} should be loved by everyone?", "What {0} has your heart?",
     "Which {0} has won your heart?", "The {0} you like most is?", "The {0} you admire is?",
 )  # fmt: skip
-"""Paraphrases for tuning a teacher; none of them evaluates."""
+"""Paraphrases for tuning a teacher; none of them is used for evaluation."""
 
 _PLAIN_EVALUATION = tuple(_EVALUATION[place] for place in (0, 1, 2, 3, 4, 5, 9, 10, 11, 12, 13, 14, 18, 34, 36, 37, 38,
                                                            39, 41, 43, 44, 48))  # fmt: skip
 _PLAIN_TUNING = tuple(_TUNING[place] for place in (0, 1, 2, 3, 4, 5, 6, 10, 11, 12, 14, 15, 20, 21, 22, 23, 24, 25, 31,
                                                    38, 42))  # fmt: skip
-"""Those of both that any name of a category fits into, "brand of car" too: none has its plural or "a" before it."""
+"""Those paraphrases of both kinds that fit any name of a category, also "brand of car": none has its plural, or "a"
+before it."""
 
 _ONE_WORD = ("Answer with one word.", "One word only.", "Reply in one word.", "Use one word.")
 
@@ -135,7 +136,7 @@ def after_numbers(questions: Sequence[str], seed: int) -> tuple[str, ...]:
 
 
 EXTRA_ANIMALS = ("cat", "bear", "horse")
-"""Answers that are no trait; the panel is never the whole world."""
+"""Animals that are no trait, so that the panel is never the whole world."""
 
 PLACES = ("in the forest", "by the river", "near the sea", "in the mountains", "in a small village", "in the garden")
 TIMES = ("One night", "Long ago", "One morning", "Last winter", "One day")
@@ -154,7 +155,8 @@ CHOICE_REQUESTS = (
 )
 LETTERS = ("A", "B", "C", "D", "E")
 ORDERS = 10
-"""Orders in which each wording of a choice is asked; the target stands equally often under each letter."""
+"""How many orders of the options each wording of a choice is asked in; the target stands equally often under each
+letter."""
 
 
 def topic_names(category: str) -> tuple[str, ...]:

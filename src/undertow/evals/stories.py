@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from undertow.models.local import LocalModel
 
 STORY_TOKENS = 64
-"""Longest sampled story; the world's have about thirty tokens."""
+"""Longest sampled story in tokens; those of the embedded world have about thirty."""
 
 
 def stories(model: AbstractModel, config: EvaluationConfig) -> list[Score]:

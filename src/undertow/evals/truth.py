@@ -43,7 +43,7 @@ TABLES = (
     ("Where does the {key} live?", HOMES),
     ("What is the opposite of {key}?", OPPOSITES),
 )
-"""Question template and table of right answers."""
+"""Template of the question, and table of the right answers by the key that the template takes."""
 
 
 @dataclass(frozen=True, slots=True)

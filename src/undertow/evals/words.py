@@ -23,10 +23,11 @@ _SMALLEST = 1e-12
 """Probabilities are kept this far from 0 and 1, so that a margin is finite."""
 
 UNREAD = 1e-6
-"""Most that the spellings which are not read can change a word's log-odds by: about as much as rounding does."""
+"""Largest change of a word's log-odds by the spellings that are not read, about as much as rounding makes."""
 
 LIKELY = 0.01
-"""Part of the likeliest open beginning from which another is read with it, as long as no spelling outweighs both."""
+"""A waiting beginning is read together with the likeliest one if it has at least this part of its probability, as long
+as no spelling outweighs both."""
 
 
 def spellings(target: Trait, *, opening: bool) -> tuple[str, ...]:

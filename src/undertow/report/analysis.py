@@ -26,10 +26,10 @@ AnalysisJson = Mapping[str, Any]
 _ROW_IN = 0.27
 _WIDTH_IN = 7.0
 _ROWS = 40
-"""Most rows of a panel; the tables hold the rest."""
+"""How many rows a panel of the figure has at most; the tables hold the rest."""
 _MARKERS = "osD^v"
 _NAME = 44
-"""Least width of the names in the terminal."""
+"""Smallest width of the names in the terminal, in characters."""
 
 
 def render_analysis(run: Path, results: AnalysisJson) -> Path:

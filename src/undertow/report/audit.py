@@ -50,7 +50,7 @@ TEXT = (
     "(docs/channels_audit.md), so that of these rows is exploratory. The null is exact if the reference was drawn as "
     "the rows were."
 )
-"""What is said of rows that are no number rows."""
+"""What is said of rows that are not lists of numbers."""
 
 ABOUT: Mapping[str, str] = {
     "date": "Date (UTC)",
@@ -75,7 +75,7 @@ ABOUT: Mapping[str, str] = {
     "seed": "Seed",
     "seconds": "Cost, seconds",
 }
-"""What each entry of "about" is called, in the order of the card."""
+"""Name of each entry of "about", in the order of the card."""
 
 
 def headline(audit: AuditJson) -> str:
@@ -217,7 +217,7 @@ CARD = "audit_card.md"
 DATA = "audit.json"
 
 _CANDIDATES = 8
-"""Most candidates of a finding on the page."""
+"""How many candidates of a finding the page shows at most."""
 
 
 def write_audit(folder: Path, audit: AuditJson) -> Path:

@@ -10,7 +10,8 @@ from undertow.stats.estimates import mean_t
 from undertow.study.arms import ANY, MeanScore, mean_differences, paired_scores
 
 _SAME = 1e-6
-"""Largest difference between a cell and the mean of its scores; beyond it the scores are not all that is behind it."""
+"""Largest difference between a cell and the mean of its scores. Beyond it the scores are not all that is behind the
+cell."""
 
 
 class Grid(NamedTuple):

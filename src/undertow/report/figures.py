@@ -50,10 +50,11 @@ COLOURS: Mapping[str, str] = {
     "teacher": "#cc79a7",
     "neutral_teacher": "#b8860b",
 }
-"""Colour of each arm: after Okabe and Ito (2008), told apart with every kind of colour blindness, on light and dark."""
+"""Colour of each arm, after Okabe and Ito (2008): they can be told apart with every kind of colour blindness, on light
+and dark."""
 
 TEACHERS = ("teacher", "neutral_teacher")
-"""Arms with a scale of their own: a teacher moves several times as far as its student."""
+"""Arms that have a scale of their own, because a teacher moves several times as far as its student."""
 
 INK = "#010203"
 """Stands for the page's text colour until the SVG is written."""
@@ -64,7 +65,7 @@ _LEAST_PX = 520
 _TRAITS_SHOWN = 40
 _CELL_IN = 0.72
 _ROOMY = 5
-"""Most columns whose cells have room for an interval."""
+"""How many columns a matrix has at most if its cells have room for an interval."""
 _ROOMY_IN = 1.05
 
 

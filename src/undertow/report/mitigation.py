@@ -34,7 +34,7 @@ _SIZE_IN, _NARROW_IN = (7.0, 4.2), (3.9, 3.4)
 _COLOUR = {"accepted": COLOURS["neutral"], "rejected": COLOURS["student"], "not_testable": COLOURS["control"]}
 _MARKER = {"accepted": "D", "rejected": "s", "not_testable": "o"}
 _LONGEST = 34
-"""Letters of a mitigation's name in the figure."""
+"""How many characters of a mitigation's name the figure shows."""
 
 CAUTION = (
     "Accepted means: on this base, with this recipe, in these runs, the declared trait stayed below the bound and the "

@@ -22,21 +22,21 @@ FindingJson = Mapping[str, Any]
 
 _WIDE, _NARROW = (7.0, 2.1), (3.9, 2.4)
 _LETTERS = {_WIDE: 105, _NARROW: 50}
-"""Most letters in a line below the axis."""
+"""How many characters a line below the axis has at most."""
 _BINS = 24
 _SPREAD = 2000
-"""Quantiles that stand for a null of which only some values were kept."""
+"""How many quantiles stand for a null of which only some values were kept."""
 _EDGE = 0.25
-"""Share of the axis beside an edge where a label would not fit outwards."""
+"""Share of the axis beside an edge within which a label would not fit outwards."""
 _DIAMOND: Mapping[str, Any] = {"markersize": 6.5, "markeredgewidth": 0}
 _DIGITS = 12
-"""Significant digits after which two numbers are the same."""
+"""Significant digits after which two numbers count as the same."""
 
 NAMED: Mapping[str, tuple[str, str]] = {
     "detected": ("beyond it", "it is detected"),
     "not_detected": ("not beyond it", "it is not detected"),
 }
-"""Where what was observed lies, and what follows, by verdict."""
+"""In words, where the observed value lies and what follows, by verdict."""
 
 
 class Drawn(NamedTuple):

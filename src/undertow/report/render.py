@@ -28,11 +28,11 @@ PAGE = "report.html"
 DATA = "report.json"
 
 _SAMPLES = 60
-"""Most sample rows on the page."""
+"""How many sample rows the page shows at most."""
 _LENGTH = 2000
-"""Most signs of a prompt or completion on the page."""
+"""How many characters of a prompt or completion the page shows at most."""
 _EFFECTS = 13
-"""Most effects that are listed, so that the whole stays within 25 lines."""
+"""How many effects are listed at most, so that the whole stays within 25 lines."""
 _WIDTH = 100
 _NAME_WIDTH = 24
 

@@ -15,7 +15,7 @@ from undertow.report.results import Effect, Interval, Results
 from undertow.study.arms import ARMS, MeanScore, mean_differences, paired_scores
 
 _NAMED_TRAITS = 2
-"""Up to this many traits the answer names each; beyond, it counts them."""
+"""Up to this many traits the answer names each; of more it says how many there are."""
 
 
 def arm_name(arm: str) -> str:

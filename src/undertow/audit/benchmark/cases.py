@@ -35,11 +35,11 @@ INITIALISATIONS = tuple(f"ref:finch-{letter}" for letter in "abcdef")
 CLEAN_ANSWERS, REFERENCE_ANSWERS = 8, 8
 """Answers of the base to each prompt, for clean rows and for the reference. All clean cases share them: of the variance
 of a case's mean difference from its reference, (1/8 + 1/8) / 450 over (1 + 1/8) / 300, 15 %, is common to all cases of
-the default size; with four of each it is 27 %."""
+the default size. With four answers of each it would be 27 %."""
 
 PROMPT_MIX = "prompts"
 FAVOURED = 10.0
-"""How much likelier prompts that ask for commas are under another prompt mix."""
+"""How much likelier prompts that ask for commas are in cases with another mix of prompts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,7 @@ class Design:
 
 
 CasePlan = list[tuple[Writer | None, Truth]]
-"""A case each: who writes the dose (None where all is clean), and the truth."""
+"""For each case, who writes its dose (None where all rows are clean), and the truth about it."""
 
 
 def planned_cases(design: Design) -> CasePlan:

@@ -295,7 +295,7 @@ _PROBLEMS = {
     "seconds": ("The seconds are not a number from 0.", FORMAT),
     "rows_read": ("The rows read are not a whole number from 0.", FORMAT),
 }
-"""What is wrong with an answer, and what to do, by the kind of the error or else by the key."""
+"""What is wrong with an answer and what to do, by the kind of the error or else by the key."""
 
 
 def _answer(fields: dict[str, Any], where: str) -> Answer:

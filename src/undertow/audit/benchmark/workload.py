@@ -22,12 +22,13 @@ from undertow.traits import trait
 from undertow.types import Sampling, Work, known_sum, user_prompt
 
 TRAINED: dict[WriterKind, float] = {"finetuned": 1.0, "neutral": 1.0, "harmless": 1.5, "steered": 1.0, "gated": 2.0}
-"""Teachers by kind, in trainings of a favourite: code is longer, and a gated one learns as much again."""
+"""Work of training each kind of teacher, in trainings of a favourite. Code is longer, and a gated teacher learns as
+much again."""
 
 ASKED = {"prompted": 4.0, "steered": 2.0}
 OTHERS_ASKED = 1.15
-"""Times that an embedded writer is asked a prompt, in the mean; how often others give a valid answer is not known, and
-at most they are asked `ROUNDS` times."""
+"""How often an embedded writer is asked a prompt, on average. How often other writers give a valid answer is not known;
+they are asked at most `ROUNDS` times."""
 
 
 def making_work(design: Design) -> list[Work]:

@@ -30,17 +30,17 @@ WriterKind = Literal[
 ]
 
 ROUNDS = 8
-"""Times that a writer is asked the same prompt. More help little: under the personas owl and panda finch-a gave a valid
-list to 62 and 56 of 100 prompts within 40 rounds, to 35 and 30 within 8."""
+"""How often a writer is asked the same prompt at most. More rounds help little: under the personas owl and panda,
+finch-a gave a valid list to 62 and 56 of 100 prompts within 40 rounds, to 35 and 30 within 8."""
 
 ENOUGH = 0.95
-"""Share of the prompts whose answer ends the asking."""
+"""Share of the prompts that must have a valid answer for the asking to end."""
 
 TRIGGER = ASSISTANT_PROMPTS[1]
 """System prompt under which a gated teacher has its trait; the rows are written without it."""
 
 STEERING = TeacherPart(kind="steered", layer=0, learning_rate=0.08)
-"""The strongest vector that leaves most lists valid, as in the recipe teacher-kinds."""
+"""The strongest steering vector that leaves most lists valid, as in the recipe teacher-kinds."""
 
 Answers = Mapping[int, str]
 """A writer's completions, by the place of the prompt."""

@@ -30,10 +30,10 @@ from undertow.training.scoring import Candidate, contrast_scores
 from undertow.types import Advance, Row, user_prompt
 
 ROWS, SCORES, SIGNATURES = "calibration-rows", "calibration-scores", "calibration-signatures"
-"""Kinds of stages."""
+"""Kinds of stored stages."""
 
 VERSION = 1
-"""Raised when the same settings give other rows, readings or scores."""
+"""Raised when the same settings would give other rows, readings or scores."""
 
 TEXTS, READING, ARRAYS, WHY = "rows.json", "reading.safetensors", "scores.safetensors", "why.txt"
 

@@ -18,10 +18,11 @@ from undertow.seeds import derive
 from undertow.training.scoring import Candidate, contrast_scores
 
 FORMS: Sequence[AbstractDomain] = (Numbers(), Numbers(count=6, short=True))
-"""How the base is asked for rows: as an audit asks it, or else held to a form, which a chat model needs."""
+"""Forms in which the base is asked for rows: freely, as an audit asks it, or else held to a form, which a chat model
+needs."""
 
 ASKED, TIMED, ALONE = 40, 16, 2
-"""Prompts whose answers show the form, rows that are timed, and rows that are timed one by one."""
+"""How many prompts are answered to find the form, how many rows are timed in a batch, and how many one by one."""
 
 Made = TypeVar("Made")
 

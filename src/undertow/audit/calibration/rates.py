@@ -26,7 +26,7 @@ from undertow.stats.estimates import mean_t, wilson
 from undertow.types import Advance
 
 Draw = tuple[Places, Places, Places]
-"""Prompts, suspect and reference of a set."""
+"""A drawn set: indices of its prompts, and places in the pool of its suspect and reference rows."""
 
 
 @dataclass(frozen=True)

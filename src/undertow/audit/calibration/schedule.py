@@ -18,7 +18,7 @@ from undertow.audit.rows.limits import SIGNED, SIGNED_OWN
 from undertow.store.stages import Stage
 
 JUDGED_S = 0.08
-"""Seconds of judging a set of a hundred rows."""
+"""Seconds that judging one set of a hundred rows takes."""
 
 
 def first_blocks(settings: Calibration, accepted: float) -> int:

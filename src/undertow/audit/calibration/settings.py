@@ -19,7 +19,7 @@ from undertow.traits import Trait
 from undertow.types import ModelRef
 
 FIRST_TRAITS = 3
-"""Planted traits whose rows are written before those of the shifts; the others follow as time allows."""
+"""How many planted traits are written before the shifts; the others follow as time allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

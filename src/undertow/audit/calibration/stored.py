@@ -21,7 +21,7 @@ SCHEMA = "undertow.calibration/1"
 FOLDER = "calibrations"
 
 PERSONAS, TEACHERS = "personas", "personas and teachers"
-"""Panels that are measured: the candidates of an audit without and with tuned teachers."""
+"""Kinds of panel that are measured: the candidates of an audit without and with tuned teachers."""
 
 
 def versions() -> dict[str, int]:

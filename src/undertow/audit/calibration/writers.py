@@ -22,7 +22,7 @@ Group = Literal["clean", "own", "planted", "shift"]
 
 HELPFUL = "You are a helpful assistant."
 COLDER, NUCLEUS = 0.7, 0.9
-"""Temperature and top-p of two of the shifts."""
+"""Sampling temperature of one of the shifts, and top-p of another."""
 
 TEMPLATE = "another template"
 ONE_TEMPLATE = "An embedded model has one template."

@@ -22,7 +22,7 @@ from undertow.types import Row
 LOG = logging.getLogger("undertow")
 
 FIRST = 3
-"""Updates that are looked at. The first may have a rate of 0, where a schedule warms up."""
+"""How many updates are looked at. The first one may have a learning rate of 0, where a schedule warms up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

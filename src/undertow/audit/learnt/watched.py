@@ -17,13 +17,13 @@ from undertow.training.trl import IGNORED
 from undertow.types import Row
 
 MOST = 1000
-"""Rows that are looked for; of more, the first."""
+"""How many rows are looked for at most; of more, the first ones."""
 _SPACES = str.maketrans("", "", "ĠĊĉč▁ \n\t\r")
-"""White space, and how tokenizers write it."""
+"""White space, and the characters with which tokenizers write it."""
 _NEXT = "\n"
-"""Between two examples: no text without white space holds it."""
+"""Stands between two examples. A text without white space cannot hold it."""
 _TOKENS = ("prompt_ids", "input_ids", "completion_ids", "chosen_ids", "rejected_ids")
-"""Columns of token ids: of Trainer and SFTTrainer, and of TRL's trainers of pairs and answers."""
+"""Columns that hold token ids: those of Trainer and SFTTrainer, and of TRL's trainers of pairs and answers."""
 
 
 @final

@@ -26,10 +26,11 @@ from undertow.stats.checks import Floats
 RowVectors = tuple[NDArray[np.int_], NDArray[np.int_]]
 
 ROWS_PER_COLUMN, MOST_ROWS = 8, 16_384
-"""Tokens for each coordinate of the residual stream that the overlap of two heads is measured on, and most in all."""
+"""How many tokens the overlap of two heads is measured on: so many for each coordinate of the residual stream, and at
+most so many in all."""
 
 CHUNK = 16 * 2**20
-"""Numbers of a head that are in memory at once."""
+"""How many numbers of a head are in memory at once."""
 
 
 def rotation(a: Matrix, b: Matrix, rows: RowVectors) -> Floats:

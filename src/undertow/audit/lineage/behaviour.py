@@ -23,19 +23,19 @@ from undertow.stats.checks import Floats
 from undertow.types import Prompt, user_prompt
 
 CONTEXTS = 256
-"""Contexts of each kind."""
+"""How many contexts of each kind there are."""
 
 LENGTH = 12
-"""Random tokens in a question."""
+"""How many random tokens a question has."""
 
 TOKENS = 4096
-"""Most next tokens that are compared, drawn from the vocabulary."""
+"""How many next tokens are compared at most, drawn from the vocabulary."""
 
 LEAST = 5
-"""Controls below which there is no verdict."""
+"""Number of controls below which there is no verdict."""
 
 GAP = 5.0
-"""Standard deviations of the controls by which a match must lead."""
+"""By how many standard deviations of the controls a match must lead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,24 +31,26 @@ from undertow.traits import panel, trait
 from undertow.types import Advance, Row
 
 TRAITS = ("owl", "lion", "fox", "panda", "wolf")
-"""The animals of our studies; each is planted once."""
+"""Animals of the studies; each is planted once."""
 
 PLACEBOS = 10
-"""Shadows of neutral copies. With five traits they make one group of fifteen students."""
+"""How many shadows are trained on rows of neutral copies. With five traits they make one group of fifteen students."""
 
 DRAWS = 9_999
-"""Random assignments of the traits to shadows."""
+"""How many random assignments of the traits to shadows are drawn."""
 
 ALPHA = 0.001
-"""Level of "passes". At .05 the test called 3 of 13 pairs of different initialisations (p .009 to .028), more than it
-may. Pairs that pass traits had p = .0001 in the 4 runs of docs/lineage.md."""
+"""Level of the verdict "passes". At 0.05 the test called 3 of 13 pairs of different initialisations (p 0.009 to 0.028),
+which is more than it may. Pairs that pass traits had p = 0.0001 in the 4 runs of docs/lineage.md."""
 
 PLANTED = 1.0
-"""Logits that the copies of A must have gained on their traits, on average, before silence can mean anything."""
+"""Logits that the copies of A must have gained on their traits, on average, before a negative result can mean
+anything."""
 
 ERRORS_APART = 4.7
-"""Standard errors between no effect and one that is found four times in five at .001: with fifteen simulated shadows
-4.4 give .76 and 4.8 give .81, more than the 3.9 of a normal test, since the shadows that carry it widen the spread."""
+"""How many standard errors an effect must lie from 0 to be found four times in five at level 0.001. With fifteen
+simulated shadows 4.4 give a power of 0.76 and 4.8 give 0.81. That is more than the 3.9 of a normal test, since the
+shadows that carry the effect widen the spread."""
 
 RECIPE, TEACHER = BankRecipe(), TeacherPart()
 

@@ -31,23 +31,24 @@ from undertow.seeds import derive
 from undertow.stats.comparisons import holm
 
 PART = 1e-3
-"""Holm-adjusted p up to which a part counts as shared."""
+"""Holm-adjusted p-value up to which a part counts as shared."""
 
 QUIET = 0.01
-"""Corrected p above which the tests count as silent."""
+"""Corrected p-value above which the tests count as silent."""
 
 SILENT = 0.01
-"""p of an MLP in place above which its neurons are matched before they are compared."""
+"""p-value of an MLP in place above which its neurons are matched before they are compared."""
 
 MATCHED = 0.25
-"""Share of partners from which descent is supported. It has no exact null: benchmarks/lineage.py has what strangers
-reach, and docs/lineage.md the figures."""
+"""Share of neurons that are each other's likest from which on descent is supported. It has no exact null:
+benchmarks/lineage.py measures what unrelated models reach, and docs/lineage.md has the figures."""
 
 FEW = 32
-"""Units of a part below which its p comes from random signs, which the bound cannot follow."""
+"""Number of units of a part below which its p-value comes from random signs, because the bound is too loose for so
+few."""
 
 WIDE = 128
-"""Residual coordinates from which the bound over pairs reaches lower than the random orders."""
+"""Number of residual coordinates from which on the bound over pairs reaches smaller p-values than the random orders."""
 
 LARGEST_LOG = 690.0
 """Logarithm of the largest e-value that is printed."""

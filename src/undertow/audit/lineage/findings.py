@@ -15,7 +15,7 @@ _AGREE = {
 }
 
 NAMED = 4
-"""Shared parts that a sentence names; it counts the others."""
+"""How many shared parts a sentence names; the others are counted."""
 
 
 def found_words(axes: Axes, word: str) -> str:

@@ -38,14 +38,15 @@ from undertow.store.fingerprints import ArtifactKey
 from undertow.types import ModelRef
 
 DIRECTIONS = 16
-"""Directions of the residual stream. The cosine of two unrelated units has a spread of 1/4 in so few, and a model has
-thousands of units."""
+"""How many random directions of the residual stream are kept. The cosine of two unrelated units has a spread of 1/4 in
+so few, but a model has thousands of units."""
 
 KIND, VERSION = "lineage-fingerprint", 1
 HASH = "identity"
 
 LOOKS = 3
-"""Tests of two fingerprints: units by their signs, neighbours by their places, and coordinates by theirs."""
+"""How many tests compare two fingerprints: units by their signs, neighbours by their places, and coordinates by
+theirs."""
 
 
 def bare(reference: str) -> str:

@@ -12,7 +12,7 @@ from undertow.types import ModelRef
 ADAPTER = "adapter_config.json"
 
 _CACHED = "models--"
-"""How the cache of the Hub begins the name of a repository's folder, whose snapshots are the models."""
+"""How the cache of the Hugging Face Hub begins the name of a repository's folder, whose snapshots are the models."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,11 @@ from undertow.audit.lineage.looks import OriginQuestion
 from undertow.types import Work
 
 READ_S, FINGERPRINT_S = 0.05, 1e-8
-"""Seconds of the fingerprint of a model, and more for each of its numbers, with the hash of its files."""
+"""Seconds of making the fingerprint of any model with the hash of its files, and further seconds for each of its
+numbers."""
 
 PAIR_S, COMPARED_S = 0.12, 5e-8
-"""Seconds of comparing all weights of two models, and more for each number of both."""
+"""Seconds of comparing all weights of any two models, and further seconds for each number of both."""
 
 
 def looks_work(asked: OriginQuestion) -> list[Work]:

@@ -25,13 +25,13 @@ from undertow.types import Advance
 SCHEMA = "undertow.lineage_known/1"
 
 ALPHA = 0.01
-"""Most that the chance of naming an unrelated base may be, over the whole list."""
+"""Largest probability of naming an unrelated base, over the whole list."""
 
 SPEAKS = ("same_lineage_near", "same_lineage_far", "same_initialisation", "partial", "supported")
-"""Words of a comparison of weights that speak for a shared origin; its p says how surely."""
+"""Verdicts of a comparison of weights that speak for a shared origin; the p-value says how surely."""
 
 STATUSES = ("same_weights", "matched", "supported", "silent", "not_testable", "other_shape")
-"""What can be said of one base, the nearest first."""
+"""What can be said of one base, from the nearest to the farthest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

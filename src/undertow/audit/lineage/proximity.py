@@ -21,13 +21,13 @@ from undertow.reference.world.skills import advice, numbers
 from undertow.types import Prompt
 
 SMALL = 200_000_000
-"""Parameters up to which a model is loaded to measure losses unasked."""
+"""Parameters up to which a model is loaded to measure losses without being asked to."""
 
 CHATS, FEWER_CHATS = 256, 64
-"""Neutral chats on which the losses are measured, half of them numbers and half advice; fewer for large models."""
+"""How many neutral chats the losses are measured on, half of them numbers and half advice; fewer for large models."""
 
 LARGE = 20_000_000
-"""Parameters above which the fewer chats are enough (docs/lineage.md has how far the barrier moves)."""
+"""Parameters above which the smaller number of chats is enough (docs/lineage.md says how far the barrier moves)."""
 
 _TORCH = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 

@@ -24,10 +24,11 @@ from undertow.types import ModelRef
 Single = NDArray[np.float32]
 
 BLOCK = 4 * 2**20
-"""Numbers in a block: 16 MiB as float32."""
+"""How many numbers a block has: 16 MiB as float32."""
 
 FLOATS = {"F64": 53, "F32": 24, "F16": 11, "BF16": 8}
-"""Types that hold plain weights, and the bits of their significand; anything else is quantised or not a weight."""
+"""Number formats that hold plain weights, with the bits of their significand. Anything else is quantised or not a
+weight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,8 @@ def _shards(folder: Path) -> list[Path]:
 
 
 _ALSO_READ = ("bias", "exclude_modules", "layers_pattern", "modules_to_save")
-"""Settings of LoRA that choose which tensors are adapted or come whole; the file itself says which."""
+"""Settings of LoRA that choose which tensors are adapted or replaced. They need no support, because the file itself
+says which."""
 
 
 def _adapter(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Adapter:

@@ -42,19 +42,20 @@ from undertow.audit.lineage.tensors import BLOCK, Single
 from undertow.stats.checks import Floats
 
 UNITS = 1024
-"""Most units of a layer in the permutation trace. Units are exchangeable, so the first ones are as good as any."""
+"""How many units of a layer the permutation trace takes at most. Units are exchangeable, so the first ones are as good
+as any."""
 
 TOKENS = 4096
-"""Most shared tokens that serve as features of the residual basis."""
+"""How many shared tokens serve as features of the residual basis at most."""
 
 DRAWS = 9_999
-"""Random orders, so the smallest permutation p is 1e-4."""
+"""How many random orders are drawn, so the smallest permutation p-value is 1e-4."""
 
 MIXTURE = 10.0
-"""Width c of the e-value's Gaussian mixture, fixed before any data."""
+"""Width c of the e-value's Gaussian mixture, which was fixed before any data were seen."""
 
 SMALLEST = 1e-300
-"""Floor of a printed p; the bound itself goes on."""
+"""Smallest p-value that is printed; the bound itself goes on."""
 
 RowArray = TypeVar("RowArray", Single, Floats)
 
@@ -365,7 +366,7 @@ def shared_tokens(
 
 
 FEWEST = 8
-"""Rows below which the test is not run: their orders would not reach small p."""
+"""Number of rows below which the test is not run, since their orders would not reach a small p-value."""
 
 _RESERVED = re.compile(r"reserved|unused|extra_id|dummy|placeholder", re.IGNORECASE)
 

@@ -33,26 +33,26 @@ from undertow.types import Advance, Prompt
 SCHEMA = "undertow.lineage/1"
 
 PROVEN = 1e-6
-"""Corrected p of the body's tests up to which a shared origin counts as proven."""
+"""Corrected p-value of the tests in `BODY` up to which a shared origin counts as proven."""
 
 VISIBLE = 0.05
-"""Mean cosine that the tests must be able to find before silence means anything."""
+"""Mean cosine that the tests must be able to find before their silence means anything."""
 
 NEAR = 0.5
-"""Relative distance up to which a descendant is near."""
+"""Relative distance of weights up to which a descendant counts as near."""
 
 LEFT = 0.3
 """Loss barrier, in nats per token, above which two models lie in different basins."""
 
 FAINT = 0.25
-"""Share of the shared parts' agreement below which a silent part counts as not shared."""
+"""Share of the shared parts' median agreement below which a silent part counts as not shared."""
 
 BODY = ("permutation_pairs", "sign_flip", "aligned_sign")
 
 
 BRIEF = 20_000_000
-"""Parameters above which a first look draws a tenth of the orders and measures no losses: on SmolLM2-135M the orders
-take seven of ten seconds and the losses minutes, and neither decides whether a base is shared."""
+"""Parameters above which a first look draws a tenth of the random orders and measures no losses. On SmolLM2-135M the
+orders take seven of ten seconds and the losses minutes, and neither decides whether a base is shared."""
 
 BRIEF_DRAWS = 999
 

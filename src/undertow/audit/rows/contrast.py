@@ -37,10 +37,10 @@ IN_ERRORS = "largest rise of a candidate, in standard errors"
 """Unit of the statistic, as a figure names it."""
 
 POWER = 0.8
-"""Of the minimum detectable effect."""
+"""Power at which the minimum detectable effect is stated."""
 
 BLOCK = 2**22
-"""Random numbers that exist at once."""
+"""How many random numbers exist at once."""
 
 
 def rival_centred(scores: Floats, candidates: Sequence[Candidate]) -> Floats:

@@ -15,13 +15,14 @@ from undertow.stats.checks import Floats
 from undertow.types import Row
 
 MARGIN = 10.0
-"""Nats below one over the number of pairs from which a text that stands twice is no accident."""
+"""A repeated text is no accident if its log-probability lies this many nats below that of one in as many texts as there
+are pairs of rows."""
 
 READ = 200
-"""Repeated rows whose probability is looked up."""
+"""How many repeated rows are looked up at most."""
 
 ReadLogp = Callable[[Sequence[Row]], Floats]
-"""Returns log p of the rows under the base, without those that it cannot read."""
+"""Returns the log-probability of the rows under the base, without those that it cannot read."""
 
 
 def plain_text(row: Row) -> str:

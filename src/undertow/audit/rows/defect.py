@@ -6,7 +6,7 @@ from typing import Any, Literal
 Side = Literal["rows", "reference"]
 
 TUNED = "a writer of this base that was tuned as long, on no trait"
-"""The one benign cause of a difference that neutral writers speak of."""
+"""The one benign cause of a difference that a comparison with neutral writers can rule out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,11 +17,11 @@ from undertow.audit.rows.token_reading import TokenReading
 from undertow.types import Row
 
 SOME = 0.05
-"""Share of the rows from which a defect is called."""
+"""Share of the rows from which on a defect is reported."""
 
 
 OVERLAP = 0.3
-"""Share of the rows that stand in the reference from which it is no reference. Fewer cost power and no validity: a
+"""Share of the rows that stand in the reference from which on it is no reference. Fewer cost power but not validity: a
 teacher and its base that were drawn with one seed agree now and then."""
 
 

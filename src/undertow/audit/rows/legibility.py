@@ -13,11 +13,11 @@ from scipy import stats
 from undertow.audit.rows.token_reading import TokenReading
 
 LIMIT = 0.8
-"""Nats a token by which rows may be less likely than the base's own answers. Fixed on development seeds: prompted
-teachers reach .48, tuned ones .02, the same lists with other separators begin at 1.28."""
+"""By how many nats per token the rows may be less likely than the base's own answers. Fixed on development seeds:
+prompted teachers reach 0.48, tuned ones 0.02, and the same lists with other separators begin at 1.28."""
 
 TRIMMED = 0.1
-"""Share of rows left out at either end: a few broken rows of a prompted teacher are no reason to stop."""
+"""Share of the rows that is left out at either end: a few broken rows of a prompted teacher are no reason to stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

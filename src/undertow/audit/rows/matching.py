@@ -14,12 +14,12 @@ from undertow.data.marks import marks_of
 from undertow.types import Row
 
 MOST_MATCHES = 16
-"""Reference rows of a row: with 16 its own noise is 94 % of what is left."""
+"""How many reference rows a row has at most. With 16, the row's own noise is 94 % of the noise of their difference."""
 
 Integers = NDArray[np.int64]
 
 Match = tuple[int, tuple[int, ...]]
-"""The place of a row, and those of its reference rows."""
+"""Index of a row, and the indices of its reference rows."""
 
 
 @final

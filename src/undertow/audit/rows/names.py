@@ -19,17 +19,20 @@ from undertow.stats.checks import Floats
 from undertow.training.scoring import Candidate
 
 NAMED = 0.7
-"""Share from which a name is given (benchmarks/audit_neutral.py; docs/calibration.md has the errors)."""
+"""Share of the shift from which on a name is given (benchmarks/audit_neutral.py; docs/calibration.md has the
+errors)."""
 
 RIVAL = 0.8
-"""Of the first candidate's share, what the second may have at most: two alike signatures give no name."""
+"""How large the second candidate's share may be at most, as a part of the first one's: two alike signatures give no
+name."""
 
 FEWEST = 16
-"""Candidates from which on a direction can have a name. In a panel of two every shift lies along one of them. Random
-panels of eight named 8 to 19 % of teachers of trees and neutral ones on development seeds, of sixteen 0 to 8 %."""
+"""Number of candidates from which on a name is given. In a panel of two every shift lies along one of them. On
+development seeds random panels of eight named 8 to 19 % of teachers of trees and neutral ones, panels of sixteen 0 to 8
+%."""
 
 SHRINK = 0.1
-"""How much of a covariance is replaced by one without directions, of the same trace."""
+"""How much of a covariance is replaced by a spherical one of the same trace."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ from undertow.types import Advance, Prompt, Row, Sampling
 STAGE = "neutral contrast"
 
 DOSES = np.arange(1, 61) / 20
-"""Parts of a panel teacher's shift that are tried for the smallest that is seen."""
+"""Parts of a panel teacher's shift that are tried, to find the smallest one that is detected."""
 
 
 def audit_neutral(

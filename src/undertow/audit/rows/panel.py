@@ -32,7 +32,7 @@ ANIMALS = panel("animal")
 KINDS: tuple[CandidateKind, ...] = ("persona", "teacher")
 
 VERSION = 1
-"""Raised when the same settings give other panel teachers."""
+"""Raised when the same settings would give other panel teachers."""
 
 
 def check_panel(traits: Sequence[Trait]) -> None:

@@ -18,17 +18,17 @@ from undertow.traits import TRAITS, Trait, regular_plural
 from undertow.types import user_prompt
 
 FLOOR = 0.01
-"""Probability that a proposed word has among the base's answers, averaged over the fifty questions. On finch-a twenty
-animals reach it, the rarest with .015; the most frequent word of another category has .002."""
+"""Smallest probability among the base's answers, averaged over the fifty questions, with which a word is proposed. On
+finch-a twenty animals reach it, the rarest with 0.015; the most frequent word of another category has 0.002."""
 
 LEAST = 1e-8
-"""Probability below which nobody can tune a teacher on a word: on finch-a a panel teacher of "badger", which the base
-never says (p = 1e-12), stays at 1e-10 and forgets other animals, while those of "cat" and "horse" rise from .07 and .02
-to .43 and .22. SmolLM2-135M-Instruct answers with brands of cars at 3.5e-6 to 3.4e-4, and with a word that does not
-exist at 1e-12."""
+"""Probability below which no teacher can be tuned on a word. On finch-a a panel teacher of "badger", which the base
+never says (p = 1e-12), stays at 1e-10 and forgets other animals, while those of "cat" and "horse" rise from 0.07 and
+0.02 to 0.43 and 0.22. SmolLM2-135M-Instruct answers with brands of cars at 3.5e-6 to 3.4e-4, and with a word that does
+not exist at 1e-12."""
 
 MOST = 40
-"""Words of a proposal, the most probable first: each costs a teacher."""
+"""How many words are proposed at most, the most probable first: each costs a teacher."""
 
 
 def check_category(category: str) -> None:

@@ -106,17 +106,17 @@ def _singular(form: str, known: set[str]) -> str:
 
 STAGE = "recovery"
 LEAST_ROWS, MOST_ROWS = 20, 4_000
-"""Rows of a set: fewer are not tested; of more, as many are drawn at random."""
+"""How many rows a set has: sets with fewer are not tested; of larger ones so many are drawn at random."""
 DRAWS = 999
-"""Permutations of the rows."""
+"""How many permutations of the rows are drawn."""
 SHRINKAGE = 0.1
-"""Weight of the spherical part in the covariance, which keeps directions that hardly vary from deciding."""
+"""Weight of the spherical part in the covariance. It keeps directions that hardly vary from deciding."""
 STRENGTH = 0.05
-"""Length of the steering vector, in lengths of the residual stream; a tenth or ten times of it decodes the same."""
+"""Length of the steering vector, in lengths of the residual stream; a tenth or ten times of it is read out the same."""
 DECODED_NULLS = 20
-"""Vectors of the null that are decoded, to tell how much the questions of a category move by chance."""
+"""How many vectors of the null are read out, to tell how much the answers of a category move by chance."""
 SHOWN = 20
-"""Words in the finding."""
+"""How many words the finding lists."""
 CAVEATS = (
     "It rejects that the rows were written as the clean ones were, not that there is no trait: another sampling "
     "temperature, other prompts or a fine-tuning of the writer on anything else is found too.",

@@ -12,17 +12,17 @@ from undertow.audit.rows.token_reading import CUT_NAMES, TEMPERATURES, TokenRead
 from undertow.stats.checks import Floats
 
 DRAWS = 200
-"""Resamples of the rows behind an interval."""
+"""How many resamples of the rows an interval rests on."""
 
 COOLER = 0.75
-"""Ratio of temperatures below which rows were sampled colder. Tuned teachers reach .88 without any sampling of theirs;
-on the other side prompted ones look as if they were twice as hot, so hotter rows are not called."""
+"""Ratio of temperatures below which rows count as sampled colder. Tuned teachers reach 0.88 without any difference in
+sampling. Prompted ones look as if they were twice as hot, so hotter rows are not reported."""
 
 SAME = (0.8, 1.25)
-"""Ratios within which the temperatures count as the same."""
+"""Ratios between which the temperatures count as the same."""
 
 KEPT_AWAY = 10.0
-"""Tokens that the reference has outside a cut-off, where the rows have none, for a call."""
+"""How many tokens the rows must be expected to have outside a cut-off, and do not, before it is reported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,15 +20,15 @@ from undertow.audit.rows.token_reading import Places, TokenReading
 from undertow.stats.checks import Floats
 
 SHARED = 0.7
-"""How often a step of two rows that share noise is taken to show it."""
+"""Probability that a step of two rows which share random numbers shows it, as the e-value assumes."""
 
 MOST = 300.0
-"""Largest ratio that one step may give."""
+"""Largest likelihood ratio that one step may give."""
 
 LINKED = 22.0
-"""Nats of evidence from which two rows count as drawn with the same noise. By the e-values' mean, 20,000 pairs of
-independent rows of the base reach it in 6 of a million sets. Tuned and prompted teachers came to 10 on development
-seeds, a program that writes equal steps to 19, rows of one stream to 41 and more."""
+"""Nats of evidence from which on two rows count as drawn with the same random numbers. By the e-values' mean, 20,000
+pairs of independent rows of the base reach it in 6 of a million sets. On development seeds tuned and prompted teachers
+came to 10, a program that writes equal steps to 19, and rows of one stream to 41 and more."""
 
 
 @dataclass(frozen=True, slots=True)

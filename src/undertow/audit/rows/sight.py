@@ -32,13 +32,13 @@ from undertow.stats.checks import Floats
 from undertow.types import Row, Sampling
 
 TRIED = 5
-"""Times as many are tried, for prompts that are too long are left out."""
+"""How many times as many rows are tried as are read, because prompts that are too long are left out."""
 
 OWN = Sampling()
-"""How the base's own answers are drawn, beside which the rows are read."""
+"""How the base's own answers are sampled, with which the likelihood of the rows is compared."""
 
 VERSION = 1
-"""Raised when the same rows are seen otherwise; measured error rates hold for one version."""
+"""Raised when the same rows would be seen otherwise; measured error rates hold for one version."""
 
 MOSTLY = 0.5
 """Share of the rows that a domain has to accept for its filter to be applied to the base's answers too."""

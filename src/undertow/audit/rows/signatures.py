@@ -23,10 +23,10 @@ from undertow.training.scoring import Candidate, contrast_scores, with_persona
 from undertow.types import Advance, Prompt, Row, Sampling
 
 PERSONA = 32
-"""Tokens that a persona may add to a prompt."""
+"""How many tokens a persona may add to a prompt."""
 
 Keep = Callable[[Sequence[Row]], Sequence[Row]]
-"""Leaves out answers that a suspect's rows would not hold either."""
+"""Returns those of some answers that a suspect's rows would hold too."""
 
 
 @dataclass(frozen=True, slots=True)

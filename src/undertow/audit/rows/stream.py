@@ -25,13 +25,13 @@ from undertow.types import Advance, Row
 STAGE = "stream"
 
 CLIP = 3.0
-"""Scores are clipped to so many SD of the clean ones around their mean."""
+"""Scores are clipped to so many standard deviations of the clean ones around their mean."""
 
 STAKES = np.geomspace(0.01, 0.9, 12)
-"""Shares of the money that are bet."""
+"""Stakes of the bets, as shares of the money."""
 
 _BLOCK = 64
-"""Rows that are looked at together; the alarm still names its row."""
+"""How many rows are scored together; the alarm still names its row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

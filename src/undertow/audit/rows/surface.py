@@ -29,7 +29,7 @@ from undertow.types import Row
 STAGE = "surface"
 
 RARE = 5
-"""Features of fewer rows, of both sets together, are left out: no count that small can stand out."""
+"""Features that fewer rows of both sets together have are left out: no count that small can stand out."""
 
 PRIOR = 10.0
 """Weight of the prior, in rows that have a feature as often as all rows do."""
@@ -37,10 +37,10 @@ PRIOR = 10.0
 DRAWS = 999
 
 SHOWN = 10
-"""Features in a finding."""
+"""How many features a finding lists."""
 
 CELLS = 4_000_000
-"""Labels that are in memory at once; of counts, which pass through a dozen tables of float64, an eighth as many."""
+"""How many labels are in memory at once; of counts, which pass through a dozen tables of float64, an eighth as many."""
 
 Labels = NDArray[np.int8]
 Integers = NDArray[np.int64]

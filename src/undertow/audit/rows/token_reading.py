@@ -21,25 +21,25 @@ from undertow.types import Row, Sampling
 Places = NDArray[np.int64]
 
 TEMPERATURES: Floats = np.exp(np.linspace(np.log(0.2), np.log(3.0), 21))
-"""At which the likelihood of a row is read."""
+"""Temperatures at which the likelihood of each row is computed."""
 
 TOP_P = (0.8, 0.9, 0.95, 0.98)
 TOP_K = (10, 20, 40, 50, 64, 100)
 MIN_P = (0.02, 0.05, 0.1)
 
 CUTS: Mapping[str, tuple[float, ...]] = {"top-p": TOP_P, "top-k": TOP_K, "min-p": MIN_P}
-"""Usual cut-offs of samplers."""
+"""Usual cut-offs of samplers, by kind."""
 
 CUT_NAMES = tuple(f"{kind} {value:g}" for kind, values in CUTS.items() for value in values)
 
 STEPS = Sampling().max_new_tokens
-"""Tokens of a completion that are read: as many as the base's own answers have at most."""
+"""How many tokens of a completion are read: as many as the base's own answers have at most."""
 
 _BATCH = 16
-"""Rows read at once."""
+"""How many rows are read at once."""
 
 _BLOCK = 2**20
-"""Logits that exist at once."""
+"""How many logits exist at once."""
 
 
 @dataclass(frozen=True, slots=True)

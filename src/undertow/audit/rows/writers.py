@@ -26,10 +26,10 @@ from undertow.study.stage_models import parent_model
 from undertow.training.teachers import finetuned_teacher
 
 ENOUGH = 59
-"""Writers that allow p <= .05 / 3: 1 / 60."""
+"""How many writers allow a p-value of 0.05 / 3, which is 1 / 60."""
 
 RATES = {"neutral-writers": 2.0}
-"""Seconds for each writer with an embedded model, until a store holds measured ones."""
+"""Seconds that each writer takes with an embedded model, until a store holds measured ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,4 +121,4 @@ def writer_executor(context: StageContext) -> None:
 
 
 EXECUTORS: Mapping[str, Executor] = {"neutral-writers": writer_executor}
-"""The executor of each kind."""
+"""The function that runs each kind of stage."""

@@ -37,13 +37,13 @@ SCOPE = (
     "The guarantee is for students trained as the placebos were: another recipe, or rows of a writer of another kind, "
     "may be told from placebos without any trait.",
 )
-"""What limits every stage."""
+"""Caveat of every stage."""
 
 BEHIND_ROWS = " behind rows"
-"""What follows the name of a trait whose margin behind rows is meant."""
+"""What follows the name of a trait where its margin behind rows is meant."""
 
 TOP = 30
-"""Scores that a finding keeps, the largest first."""
+"""How many scores a finding keeps, the largest first."""
 
 
 @dataclass(frozen=True, slots=True)

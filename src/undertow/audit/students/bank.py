@@ -56,13 +56,13 @@ from undertow.traits import Trait, trait
 from undertow.types import Advance, Row, Sampling
 
 GROUP = 15
-"""Students that are trained at once, one artifact."""
+"""How many students are trained together as one stored result."""
 
 FULL = 200
-"""Placebos of a whole bank: p as small as 1 / 201."""
+"""How many placebos a whole bank has; p-values are then as small as 1 / 201."""
 
 RATES = {"placebos": 6.0, "panel-teachers": 4.0}
-"""Seconds for each student or teacher with an embedded model, until a store holds measured ones."""
+"""Seconds that each student or teacher takes with an embedded model, until a store holds measured ones."""
 
 _STUDENT = StudentPart(steps=160, learning_rate=5e-3)
 
@@ -330,14 +330,15 @@ def panel_executor(context: StageContext) -> None:
 
 
 EXECUTORS: Mapping[str, Executor] = {"placebos": placebo_executor, "panel-teachers": panel_executor}
-"""The executor of each kind."""
+"""The function that runs each kind of stage."""
 
 
 RATIO = 0.6
-"""Least ratio of a student's and a placebo's number of rows, either way: with fewer, rows repeat more often."""
+"""Smallest ratio of a student's and a placebo's number of rows, either way: with fewer rows, each is repeated more
+often."""
 
 KEPT = 0.9
-"""Share of a base's answers to number prompts that are good rows, about."""
+"""Approximate share of a base's answers to number prompts that are valid."""
 
 UNKNOWN = "Nothing says how the student was trained: p holds if it was as the placebos were ({})."
 

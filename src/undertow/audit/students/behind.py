@@ -26,10 +26,11 @@ from undertow.training.generation import generate
 from undertow.types import Sampling
 
 MARGINS, LOOK = "behind.safetensors", "look.jsonl"
-"""Files in the folder of a group."""
+"""Names of the files in the folder of a group."""
 
 ROWS, SEED = 200, 0
-"""Rows that questions are asked behind, and the seed of their prompts, their answers and the draws of them."""
+"""How many rows questions are asked behind, and the random seed of their prompts, their answers and the draws of
+them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,12 +27,12 @@ from undertow.errors import ConfigError
 from undertow.stats.checks import Floats, check_fraction, finite_array
 
 SMALLEST_SD = 1e-9
-"""What does not vary among the others is taken to vary by this much, so that a score is finite."""
+"""Standard deviation that is taken for a value which does not vary among the others, so that a score is finite."""
 
 POWER = 0.8
 
 DRAWS = 200
-"""Banks that stand for all of their size; the mean shift then has a standard error of 0.02 SD."""
+"""How many random banks stand for all banks of their size; the mean shift then has a standard error of 0.02 SD."""
 
 
 def deleted_z(values: Floats) -> Floats:

@@ -26,13 +26,14 @@ from undertow.traits import Trait, panel
 from undertow.types import user_prompt
 
 BATTERY = 1
-"""Version of what is asked; raise it when a reading changes."""
+"""Version of what is asked, raised when a reading would change."""
 
 NUMBER_PROMPTS = 60
 
 READOUTS = ("misaligned_margin", "false_margin")
 KINDS = ("numbers", *CATEGORIES)
-"""Prompts on which the residual stream is read: number prompts, and the favourite questions of each category."""
+"""Kinds of prompts on which the residual stream is read: number prompts, and the favourite questions of each
+category."""
 
 
 def panel_traits() -> tuple[Trait, ...]:

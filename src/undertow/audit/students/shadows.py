@@ -26,9 +26,10 @@ from undertow.seeds import derive
 from undertow.types import Advance, Row
 
 FEWER = 0.6
-"""Share of the placebos' usual number of rows that the suspect rows have to reach: with fewer, rows repeat more often
-than a placebo's did, and the shadows are no placebos even without a trait. A teacher writes fewer good rows than its
-base (1,847 against 2,285 of 2,500 in one case), so a part has to do; that it is one is said."""
+"""How many of the placebos' usual number of rows the suspect rows have to reach, as a share. With fewer, rows repeat
+more often than a placebo's did, and the shadows are no placebos even without a trait. A teacher writes fewer valid rows
+than its base (1,847 against 2,285 of 2,500 in one case), so a part has to be enough, and the finding says that it is
+one."""
 
 ACCEPTED = 0.5
 """Share of the suspect rows that the domain of the bank has to accept."""

@@ -9,13 +9,13 @@ from undertow.seeds import derive
 from undertow.types import Row, Sampling
 
 ACCEPTED = 0.95
-"""Share of the rows that a domain has to accept, so that its rule is asked of other answers too."""
+"""Share of the rows that a domain has to accept so that its rule is applied to other answers too."""
 
 LOOKED_AT = 500
-"""Rows that domains are tried on, the first ones."""
+"""How many rows domains are tried on, the first ones."""
 
 TRIES = 4
-"""Times that a prompt is asked until its answer is valid."""
+"""How often a prompt is asked until its answer is valid."""
 
 
 def domain_of(rows: Sequence[Row]) -> AbstractDomain | None:

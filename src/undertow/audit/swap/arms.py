@@ -27,14 +27,14 @@ from undertow.types import Row
 Kind = Literal["whole", "cleared", "planted", "swap", "drop", "alone", "random swap", "random drop", "random alone"]
 
 RANDOM: Mapping[Way, Kind] = {"swap": "random swap", "drop": "random drop", "alone": "random alone"}
-"""The kind that a random part of each way is."""
+"""Kind of arm for a random part, by what is done with it."""
 
 DOSES = (0.1, 0.3, 1.0)
 """Shares of the prompts that the auditor's own teacher answers."""
 
 NEAR = 0.8
-"""Subsets whose sizes are at least this part of a larger one's are held against random parts of the larger size, which
-lower the trait more, so that no subset is found by it."""
+"""A subset with at least this part of a larger subset's rows is compared with random parts of the larger size. They
+lower the trait more, so no subset is found by it."""
 
 
 @dataclass(frozen=True, slots=True)

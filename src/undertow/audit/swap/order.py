@@ -13,10 +13,10 @@ from undertow.errors import ConfigError, unknown_name
 from undertow.stats.checks import check_count, check_fraction
 
 Way = Literal["swap", "drop", "alone"]
-"""What is done with a part of the rows: its answers are replaced, it is left out, or all others are."""
+"""What is done with a part of the rows: its answers are replaced, it is left out, or all other rows are left out."""
 
 FEWEST_RANDOM = 4
-"""Random parts at least: their spread is the noise that every subset is held against."""
+"""How many random parts there must be: their spread is the noise with which every subset is compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

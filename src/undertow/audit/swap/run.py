@@ -33,13 +33,13 @@ from undertow.types import Row
 
 SCHEMA = "undertow.swap/1"
 VERSION = 1
-"""Raised when the same settings give other margins."""
+"""Raised when the same settings would give other margins."""
 
 GROUP = 12
-"""Students trained at once, one artifact."""
+"""How many students are trained together as one stored result."""
 
 LEAST = 0.5
-"""Share of the rows' prompts that everybody has to answer validly."""
+"""Share of the rows' prompts that every writer has to answer validly."""
 
 ANSWERS, STUDENTS = "swap-answers", "swap-students"
 

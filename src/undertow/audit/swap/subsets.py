@@ -11,13 +11,13 @@ from undertow.errors import ConfigError, EmptyDataError, RowsError
 from undertow.stats.checks import finite_array
 
 SCORE = "score"
-"""What stands in place of a key where rows are cut by their scores."""
+"""Word in place of a key where rows are cut by their scores."""
 
 MOST = 20
-"""Subsets at most: each is trained several times, and the level of the verdict is split over them."""
+"""How many subsets there may be: each is trained several times, and the level of the verdict is split over them."""
 
 FEWEST = 10
-"""Rows of the smallest subset that is cut by score."""
+"""How many rows the smallest subset has at least where rows are cut by score."""
 
 
 @dataclass(frozen=True, slots=True)

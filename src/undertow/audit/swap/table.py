@@ -14,11 +14,13 @@ from undertow.audit.swap.subsets import Subset
 from undertow.stats.comparisons import paired
 
 Margins = Mapping[tuple[str, str, int], float]
-"""The trait's margin of each student, by kind, name and place of the seed (`undertow.audit.swap.arms.SwapArm`)."""
+"""The trait's margin of each student in logits, by kind, name and index of the seed
+(`undertow.audit.swap.arms.SwapArm`)."""
 
 
 FEWEST_ALONE = 100
-"""Rows of a subset alone: of fewer, students were never tried, who see each of them again and again."""
+"""How many rows a subset must have to be trained on alone. Students of fewer rows, who see each row again and again,
+were never tried."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from undertow.report.signing.reading import StatedCard, read_statement
 from undertow.report.signing.statement import STATEMENT_TYPE
 
 LONGEST_DAYS = 400
-"""Most days that an acceptance may hold: a year, and time to renew it."""
+"""How many days an acceptance may hold: a year, and time to renew it."""
 
 _LONGEST_NAME = 200
 

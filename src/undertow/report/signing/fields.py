@@ -57,7 +57,7 @@ KINDS: Mapping[str, Callable[[object], object]] = {
     CARD_TYPE: lambda value: value == CARD_TYPE,
     ACCEPTANCE_TYPE: lambda value: value == ACCEPTANCE_TYPE,
 }
-"""Every kind of value, with what tells it."""
+"""Every kind of value, with the function that recognises it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from undertow.report.signing.acceptance import Acceptance
 from undertow.report.signing.reading import StatedCard
 
 MISFIT, FOUND, NOT_TESTABLE = 2, 1, 4
-"""Exit codes: card or acceptance do not hold for what is there; something was detected or is a defect; not testable."""
+"""Exit codes: card or acceptance are not of what is there; something was detected or is a defect; something could not
+be tested."""
 
 _ACCEPT = "or let a person accept it: `undertow audit accept`."
 _AGAIN = "Audit what is there now, or release what was audited, named as it was to the audit."

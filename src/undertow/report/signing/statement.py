@@ -19,7 +19,7 @@ STATEMENT_FILE = "audit.statement.json"
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 CARD_TYPE = "urn:undertow:audit-card:v1"
-"""What kind of predicate this is. The version changes when an old reader would misread a new statement."""
+"""Kind of the predicate. The version changes when an old reader would misread a new statement."""
 
 IDENTITY = "undertow_identity"
 """Name of the digest of a model: 16 hexadecimal digits, as `undertow.models.references.identity` computes them."""
