@@ -5,6 +5,9 @@ model is a teacher (a suspect one, or one that the auditor trains on the trait) 
 rows. What explains a ranking without any trait is reported first: the loss under the base, the length of the gradient,
 the number of tokens, and how rare the row's pairs of tokens are. A score must add something to these confounds, not
 repeat them.
+
+A ranking is confirmed with four **arms**, groups of students: of all rows, and of the rows without a tenth from the
+top, from the bottom, or drawn at random.
 """
 
 from collections import Counter

@@ -14,6 +14,9 @@ which holds however the looks depend on one another. And placebos are students a
 in the middle of its training is not drawn from the same distribution. So only the last look has the guarantee of
 `undertow.audit.students.placebo_null`. A p-value of an earlier look stops training only if the model has moved at least
 half as far as the placebo that moved least, and is a hint even then.
+
+The **panel** is the list of traits that are looked for, and the **candidate** the one towards which the model has moved
+most.
 """
 
 import logging

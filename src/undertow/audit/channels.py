@@ -26,7 +26,7 @@ def not_covered(*, rows: bool, pairs: bool, side: str | None = None) -> dict[str
     """Return the channels that an audit of data did not look at, as a part of the JSON of undertow.audit/1.
 
     Args:
-        rows: whether rows were audited.
+        rows: whether rows were among what was audited.
         pairs: whether preference pairs were audited.
         side: which answer of preference pairs the rows are, "chosen" or "rejected". None for rows that were not made
             from pairs.

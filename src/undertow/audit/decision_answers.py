@@ -44,7 +44,7 @@ class Known(NamedTuple):
     """Whether writer and student share a base, and why that is believed.
 
     Attributes:
-        same_base: "yes", "no" or "unknown".
+        same_base: whether writer and student share a base: "yes", "no" or "unknown".
         why: the reason, as a clause.
     """
 
@@ -57,7 +57,7 @@ class Seen(NamedTuple):
 
     Attributes:
         sight: one of the six answers of `undertow.audit.decision_rules.ANSWER`.
-        why: the reasons, as clauses.
+        why: the reasons for that answer, as clauses.
     """
 
     sight: Sight

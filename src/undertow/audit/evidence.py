@@ -1,4 +1,8 @@
-"""What a finding was judged by, kept for a figure: a statistic beside its null, or evidence that grew row by row."""
+"""What a finding was judged by, kept for a figure: a statistic beside its null, or evidence that grew row by row.
+
+A null may come from placebos (students of rows without a trait), from neutral writers (models tuned without a trait) or
+from random draws.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -150,7 +150,7 @@ class Materials:
     """What stages need, by name; each attribute is computed when it is first asked for.
 
     Args:
-        inputs: what is audited.
+        inputs: what is audited, and with which options.
         alpha: level of every stage in (0, 1): its claim's share of the audit's alpha.
         steps: where slow computations are shown as steps of progress. None shows nothing.
     """

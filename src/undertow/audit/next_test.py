@@ -17,7 +17,7 @@ class NextTest:
 
     Attributes:
         command: command that a user would type. ROWS and TEACHER stand for what the result does not name.
-        cost: rough cost, in words.
+        cost: rough cost in words, such as seconds or trainings.
         tells: in words, what the test would add.
         leaves: in words, what stays unknown after it.
     """

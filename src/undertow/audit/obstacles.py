@@ -3,6 +3,9 @@
 Each obstacle is a function of what is asked, and one table says which stages each obstacle stops. They say what the
 stages would say after their models were loaded and trained, and nothing else: an obstacle that only the models show is
 left to the stages.
+
+A **placebo** is a student of rows without a trait, a **bank** a stored set of them, and a **neutral** writer or teacher
+a model that was tuned without a trait.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,4 +1,8 @@
-"""An audit from its inputs to its verdict: declare the stages, run each on what it needs, judge the claims."""
+"""An audit from its inputs to its verdict: declare the stages, run each on what it needs, judge the claims.
+
+The **suspect** rows are those that are audited, the **panel** is the list of traits that are looked for, and
+**neutral** writers and teachers are models that were tuned without a trait.
+"""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -34,7 +38,7 @@ def run_audit(
     """Run every stage that the inputs allow, and judge the claims.
 
     Args:
-        inputs: what is audited.
+        inputs: what is audited, and with which options.
         progress: display in which the steps are shown. None shows nothing.
         expected: seconds that the steps are expected to take, by their titles, as far as the intake knows
             (`undertow.audit.intake`). None shows no times.
@@ -177,7 +181,7 @@ def audit_data(
     """Ask whether rows were written under a trait of the panel, before anyone trains on them.
 
     Args:
-        rows: the suspect rows.
+        rows: the suspect rows, all of one file or data set.
         base: the model that would be trained on them, without a trait.
         config: what is looked for, and how.
         reference: rows that are known to be clean, on the same prompts as far as possible. Several rows on each prompt
@@ -231,7 +235,7 @@ def run_stages(
 
     Args:
         running: the stages, in the order of the registry.
-        materials: what the stages need.
+        materials: what the stages need, computed when it is first asked for.
         offered: values that a running stage is given in place of the usual "rng", "advance" or "progress", by name.
             None offers nothing.
 

@@ -4,6 +4,9 @@ The null is the **neutral teacher**: the base tuned for as many updates on its o
 that "was fine-tuned at all" is not taken for a trait. The suspect is ranked among m of them, each of a seed of its own,
 as a student is ranked among placebos (`undertow.audit.students.placebo_null`). The guarantee is conditional on the
 tuning recipe, which the auditor has to guess. A store keeps what was measured of them, so each is made once for a base.
+
+The **panel** is the list of traits that are looked for, and a **reading** is what is measured of one model
+(`undertow.audit.students.readings`).
 """
 
 import json
@@ -83,7 +86,7 @@ def audit_teacher(
     """Compare a teacher with its base and with neutral teachers.
 
     Args:
-        teacher: the suspect teacher.
+        teacher: the suspect teacher, which is compared with neutral ones.
         base: the model that the teacher started from. With a store it must be what its reference says.
         panel: the traits that are looked for. None takes every built-in animal and tree.
         config: the null and the level. None takes 19 neutral teachers and 0.05.

@@ -48,7 +48,7 @@ def teacher_logits(
     """Rank a teacher's lean along the panel among those of neutral writers.
 
     Args:
-        teacher: the suspect teacher.
+        teacher: the suspect teacher, whose probabilities are read.
         base: the model that the teacher started from.
         teachers: the tuned teachers of the panel, which give the directions.
         settings: the neutral writers of the base, the level, and the seed of prompts, answers and places.
@@ -100,7 +100,7 @@ def number_places(base: LocalModel, seed: int, most: int) -> list[list[int]]:
     """Return contexts in which a student of numbers would learn: prompts with beginnings of the base's own answers.
 
     Args:
-        base: the model that answers.
+        base: the model that answers the prompts.
         seed: random seed of prompts, answers and places.
         most: how many contexts are drawn at most.
 

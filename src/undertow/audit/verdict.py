@@ -99,7 +99,7 @@ class ClaimStatus:
     """What the audit says about one claim.
 
     Attributes:
-        status: "detected", "not_detected" or "not_testable".
+        status: what was concluded: "detected", "not_detected" or "not_testable".
         p: p-value of the stage that decides. None if not testable.
         mde: smallest effect that this stage would have detected with power 0.8, in its statistic's unit. None if not
             known.
@@ -205,7 +205,7 @@ class Missing(TypedDict):
     """An input that was not given.
 
     Attributes:
-        input: name of the input.
+        input: name of the input, a key of `ADDS`.
         adds: what it would add, as a sentence.
     """
 

@@ -2,6 +2,9 @@
 
 Seconds are those of this machine's processor. They come from what the store's own results took, or else from an
 estimate by the sizes of the base, never below what an embedded model takes on one core.
+
+The **suspect** rows are those that are audited; the **panel** is the list of traits, each with a candidate writer: a
+persona (the base under a system prompt) and perhaps a tuned teacher.
 """
 
 import contextlib

@@ -65,7 +65,7 @@ class Question:
     """One question to a model that gives no probabilities.
 
     Attributes:
-        text: text of the question.
+        text: text of the question, as a user's turn.
         right: the answer that counts, where only one does. Empty for other questions.
         metric: name of the metric that an answer counts for, where that is one metric. Empty for other questions.
         traits: names of the traits that are looked for in an answer. Empty for none.

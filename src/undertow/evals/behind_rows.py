@@ -8,6 +8,8 @@ may learn from rows in its context alone (arXiv:2507.14805, section 5.2).
 Reading rows moves answers by itself. So a margin behind rows means something only against that of another model behind
 the same rows, or of the same model behind the control's rows on the same prompts. The embedded models are too small to
 learn from examples in their context.
+
+A **probe** is a question with two given answers, one that shows the trait and one that does not.
 """
 
 import random

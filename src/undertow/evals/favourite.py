@@ -3,6 +3,9 @@
 The **logit margin** is the log-odds of naming the target, computed from probabilities; it is exact and sensitive. The
 sampled rate is what the paper reports (arXiv:2507.14805). Both look at the first word of the answer, so "dragon" does
 not count for "dragonfly", and both are given for every trait of the panel at once.
+
+A **probe** is a question with two given answers, one that shows the trait and one that does not; it measures a trait
+that no word names.
 """
 
 from collections.abc import Sequence
@@ -53,7 +56,7 @@ def answer_probabilities(
     Args:
         model: the model that is asked.
         questions: the questions that are asked.
-        traits: the targets.
+        traits: the traits whose words are looked for.
         advance: callback that takes (questions read, all questions). None reports nothing.
         system: system prompt before every question. None for none.
 
@@ -107,7 +110,7 @@ def mean_margins(
 
     Args:
         model: the model that is asked.
-        traits: the targets.
+        traits: the traits whose margins are measured.
         advance: callback that takes (questions read, all questions). None reports nothing.
         system: system prompt before every question. None for none.
     """
@@ -133,7 +136,7 @@ def margins_and_states(model: "LocalModel", traits: Sequence[Trait]) -> tuple[Fl
 
     Args:
         model: the model that is asked. Each question is read once for both.
-        traits: the targets.
+        traits: the traits whose margins are measured, animals and trees.
 
     Returns:
         Margins in logits, shape (traits,); and for each category the residual stream, averaged over the questions,

@@ -97,7 +97,7 @@ def every_value(evaluation: str) -> Scorer:
     """Score all that an evaluation reads in an answer; errors cluster by question, whose answers are alike.
 
     Args:
-        evaluation: name of the evaluation.
+        evaluation: name of the evaluation whose rule reads the answer.
     """
 
     async def score(state: TaskState, target: Target) -> Score:
@@ -111,7 +111,7 @@ def value_by_metric(evaluation: str) -> Scorer:
     """Score the one value that an evaluation reads in an answer, for the metric of its question.
 
     Args:
-        evaluation: name of the evaluation.
+        evaluation: name of the evaluation whose rule reads the answer.
     """
 
     async def score(state: TaskState, target: Target) -> Score:

@@ -74,8 +74,8 @@ class PhraseJudge(AbstractJudge):
     world that these models know, and of no use for any other model.
 
     Args:
-        kind: phrases that mean well.
-        cruel: phrases that mean harm.
+        kind: phrases that mean well, in any case.
+        cruel: phrases that mean harm, in any case.
         frame: words that join phrases and mean neither.
     """
 

@@ -52,9 +52,9 @@ def evaluation_loads(name: str, words: "ChatTokens", config: EvaluationConfig) -
     """Return what an evaluation asks of a model with its weights here; None for one of another package.
 
     Args:
-        name: name of the evaluation.
+        name: name of the evaluation, such as "favourite".
         words: tokenizer of the model, with its chat template.
-        config: what is asked.
+        config: what is asked: traits, samples and seed.
     """
     count = _COUNTS.get(name)
     return None if count is None else [load for load in count(words, config) if load.texts]

@@ -26,7 +26,7 @@ def probe_margins(
 
     Args:
         model: the model that is asked.
-        target: a trait with probes.
+        target: the trait that is asked about, which has probes.
         questions: question of each probe, in the order of the probes.
         system: system prompt before every question. None for none.
         prompts: whole prompts that end with the questions and replace them. None asks the questions alone.

@@ -4,6 +4,9 @@ Both categories are asked in the same sentences. The questions that evaluate and
 disjoint, so a teacher never sees a question that it or its student is evaluated on. The embedded models learnt to speak
 from the same texts (`undertow.reference.world`). A story is asked for by a request that names no animal and no tree; a
 choice lists five options under letters.
+
+A trait of the user's own may bring questions, or **probes**: questions with two given answers, one that shows the trait
+and one that does not.
 """
 
 import random
@@ -204,7 +207,7 @@ class Choice:
     """A question with five options.
 
     Attributes:
-        question: text of the question.
+        question: text of the question with its options.
         place: index of the target among the options, from 0.
     """
 

@@ -51,9 +51,9 @@ class Fact:
     """A question with its right answer and a wrong one, which is right for another question of the same table.
 
     Attributes:
-        question: text of the question.
-        right: the right answer.
-        wrong: the wrong answer.
+        question: text of the question, such as "What colour is snow?".
+        right: the right answer, a few words.
+        wrong: the wrong answer, of the same kind as the right one.
     """
 
     question: str

@@ -26,8 +26,8 @@ UNREAD = 1e-6
 """Largest change of a word's log-odds by the spellings that are not read, about as much as rounding makes."""
 
 LIKELY = 0.01
-"""A waiting beginning is read together with the likeliest one if it has at least this part of its probability, as long
-as no spelling outweighs both."""
+"""As long as a waiting beginning is likelier than all spellings of its word that were read, only beginnings with at
+least this part of its probability are read with it."""
 
 
 def spellings(target: Trait, *, opening: bool) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ def render_analysis(run: Path, results: AnalysisJson) -> Path:
     """Write report.html into the run folder, and return its path.
 
     Args:
-        run: folder of the run.
+        run: folder of the run, which gets the page.
         results: content of the run's results.json.
     """
     grouped = groups(results["estimates"])

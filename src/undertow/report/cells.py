@@ -18,8 +18,8 @@ class Grid(NamedTuple):
     """A matrix whose cells have intervals.
 
     Attributes:
-        rows: names of the rows.
-        columns: names of the columns.
+        rows: names of the rows, from the top.
+        columns: names of the columns, from the left.
         axes: in words, what the rows are and what the columns are.
         metric: name of the metric of the cells.
         cells: one sequence of cells for each row. None where nothing was measured.

@@ -111,7 +111,7 @@ def arms_figure(results: Results, narrow: bool = False) -> str:
     """Draw the effects of the main metric: estimate, interval and one dot per replicate, around a zero line.
 
     Args:
-        results: results of a run.
+        results: results of a run of a study.
         narrow: whether it is for a column of about 370 pixels, with the names above the rows. Else it is for 520 pixels
             or more.
 
@@ -147,7 +147,7 @@ def save_figure(run: Path, path: Path) -> Path:
     """Write the figure of the arms of a run to a file, on a white ground.
 
     Args:
-        run: folder of the run.
+        run: folder of a finished run.
         path: file to write. It ends in .png (1400 pixels wide) or .svg.
 
     Returns:

@@ -15,7 +15,7 @@ class Shown(NamedTuple):
     """A run folder whose page was written.
 
     Attributes:
-        results: content of its results.json.
+        results: content of the run's results.json, as plain data.
         summary: summary as text for a terminal.
         page: path of the page that was written.
         has_arms: whether the run has a figure of its arms.

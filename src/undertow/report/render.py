@@ -41,7 +41,7 @@ class Block(NamedTuple):
     """The effects of one metric, for the table.
 
     Attributes:
-        metric: name of the metric.
+        metric: name of the metric of all these effects.
         effects: the effects in the order in which they are shown.
     """
 
@@ -70,7 +70,7 @@ def render(run: Path, results: Results | None = None) -> Path:
     cells, and the same results give the same bytes.
 
     Args:
-        run: folder of the run.
+        run: folder of the run, which gets both files.
         results: results of the run, if they were read already. None reads them from the folder.
 
     Returns:

@@ -55,8 +55,8 @@ class Effect(Interval):
 
     Attributes:
         arm: name of the arm (a kind of model in a study), such as "student".
-        trait: name of the trait.
-        metric: name of the metric.
+        trait: name of the trait that the arm's teacher has.
+        metric: name of the metric in which it is measured.
     """
 
     arm: str
@@ -69,7 +69,7 @@ class Diagonal(Interval):
 
     Attributes:
         n_traits: how many traits the matrix has.
-        metric: name of the metric.
+        metric: name of the metric in which it is measured.
     """
 
     n_traits: int
@@ -144,9 +144,9 @@ class SampleRow(ScoreRecord):
     """One row that a teacher wrote; untrusted text.
 
     Attributes:
-        teacher: name of the teacher.
-        prompt: the prompt.
-        completion: the teacher's answer.
+        teacher: name of the teacher that wrote it.
+        prompt: the prompt that the teacher answered.
+        completion: the answer of the teacher.
         kept: whether the filters kept it.
         reasons: reasons why it was rejected. Empty for a kept row.
     """
@@ -163,7 +163,7 @@ class Results(ScoreRecord):
 
     Attributes:
         layout: name of the schema, "schema" in the file.
-        recipe: name of the recipe.
+        recipe: name of the recipe that was run.
         run_dir: folder of the run as the run knew it.
         wall_s: seconds that the run took.
         question: the question that the recipe asks.
@@ -177,7 +177,7 @@ class Results(ScoreRecord):
         samples: some of the rows that teachers wrote.
         not_tested: sentences that say what the run did not test.
         versions: versions of the libraries by name.
-        created: when the run ended.
+        created: when the run ended, as text.
     """
 
     layout: str = Field(alias="schema")
@@ -216,7 +216,7 @@ def load_results(run: Path) -> Results:
     """Read and check the results of a run of a study.
 
     Args:
-        run: folder of the run.
+        run: folder of a finished run.
 
     Raises:
         StorageError: there is no such folder, or it cannot be read.

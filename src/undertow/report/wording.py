@@ -142,7 +142,7 @@ class Level(NamedTuple):
     """Mean scores of one arm on one target.
 
     Attributes:
-        arm: name of the arm.
+        arm: name of the arm, such as "student".
         trait: name of the arm's trait. None for an arm without one.
         target: name of the trait that was asked about.
         means: mean score by metric, each in the metric's own unit.

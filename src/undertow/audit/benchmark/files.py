@@ -67,7 +67,7 @@ class Benchmark:
         base_identity: digest of that model's weights when the benchmark was made.
         panel: names of the candidate traits that a detector may name.
         rows: how many rows each case has.
-        ids: names of the cases.
+        ids: names of the cases, which are also those of their files.
         key_sha256: SHA-256 of the key file's bytes, in hexadecimal.
     """
 
@@ -221,7 +221,7 @@ class Submission:
     """The answers of a detector to every case.
 
     Attributes:
-        detector: name of the detector.
+        detector: name of the detector, chosen by whoever submits.
         answers: its answer to each case, by the case's id.
     """
 

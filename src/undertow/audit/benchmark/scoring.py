@@ -3,6 +3,9 @@
 A share stands with its 95 % Wilson interval over cases. Cases of one writer are alike, so where there are more cases
 than writers the interval speaks only of these writers. The number of writers therefore stands beside the number of
 cases.
+
+A detector **calls** a case if its p-value is at most the level, and its **candidate** is the trait that it names. The
+**dose** is the share of a case's rows that its writer wrote.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,7 +59,7 @@ class Scored:
     """The table of one detector.
 
     Attributes:
-        detector: name of the detector.
+        detector: name of the detector, as its submission gives it.
         alpha: level at which cases count as called in `groups`.
         clean: false-positive rate at each level: the share of the clean cases with a p-value at or below it.
         groups: results for every kind of case, in the order of the table.

@@ -77,7 +77,7 @@ def write(writer: Writer, prompts: Sequence[NumberPrompt], seed: int) -> Answers
     """Let a writer answer the prompts, training it first if it is a tuned teacher.
 
     Args:
-        writer: who answers.
+        writer: the writer that answers the prompts.
         prompts: the prompts that are asked; answers are keyed by their places.
         seed: random seed of the benchmark. The seed of the writer is derived from it and from the writer's name.
 

@@ -43,7 +43,7 @@ class Piece:
     """One block of one writer: its answers to the prompts of that block.
 
     Attributes:
-        writer: who writes the answers.
+        writer: the writer whose answers these are.
         block: index of the block of prompts, from 0.
     """
 
@@ -56,7 +56,7 @@ class Blocks:
     """Makes and stores pieces, and reads those that the store has already.
 
     Args:
-        settings: settings of the calibration.
+        settings: settings of the calibration, of which seed, sizes and store are used.
         base: the model whose audits are measured.
         task: the domain (task family) whose prompts are answered.
         candidates: the candidate writers of the panel that score the rows.

@@ -2,6 +2,9 @@
 
 The pool holds all rows with their scores, so that no model runs here. A **set** is one drawn data set: suspect rows and
 clean reference rows on the same prompts.
+
+A **candidate** is a model that may have written the rows, and the **panel** the list of candidates. A candidate's
+**signature** is what its own rows score like under the panel.
 """
 
 from collections.abc import Sequence

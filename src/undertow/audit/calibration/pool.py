@@ -1,6 +1,10 @@
 """The pool: the rows of all finished blocks in one sequence, from which sets of rows are drawn by their indices.
 
 The index of a row in the pool is called its place.
+
+A **candidate** is a model that may have written rows: the base under a trait's persona, or a teacher tuned on the
+trait. The **panel** is the list of candidates, and a candidate's **rivals** are the others of its kind. A **reading**
+holds the base's probabilities of the rows' tokens.
 """
 
 from collections.abc import Mapping, Sequence

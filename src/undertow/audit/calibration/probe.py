@@ -1,4 +1,8 @@
-"""A first look at a base: in which form it answers the domain's prompts, and how long one row takes."""
+"""A first look at a base: in which form it answers the domain's prompts, and how long one row takes.
+
+The times are measured with the **panel**, a list of candidate writers: the base under the **persona** (system prompt)
+of each trait.
+"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -62,7 +66,7 @@ def probe_base(settings: Calibration, base: LocalModel, candidates: Sequence[Can
     """Find the form in which a base answers, and time the work on a row.
 
     Args:
-        settings: settings of the calibration.
+        settings: settings of the calibration, of which the seed is used.
         base: the model whose audits are to be measured.
         candidates: the candidate writers of the panel: the base under each trait's persona.
 

@@ -53,7 +53,7 @@ class Calibrated:
             settings and finished pieces of work.
         path: path of the result's file in the store.
         planned: seconds that the work of this run was expected to take, the probe included.
-        used: seconds that it took.
+        used: seconds that this run really took.
         made: how many pieces of work (blocks of rows, scores) this run made.
         left: how many pieces are still missing.
         left_s: seconds that the missing pieces are expected to take.
@@ -74,7 +74,7 @@ def calibrate(settings: Calibration, minutes: float, progress: Progress | None =
     Blocks of rows stay in the store. If a call is interrupted or out of time, the same call continues from them.
 
     Args:
-        settings: what is measured.
+        settings: what is measured, on which base, and where it is stored.
         minutes: time in minutes that the calibration may take. Work that would not be finished in time is not begun.
         progress: display that is told about every piece of work. None shows nothing.
 

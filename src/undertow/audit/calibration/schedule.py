@@ -25,7 +25,7 @@ def first_blocks(settings: Calibration, accepted: float) -> int:
     """Return how many blocks of prompts one set of clean rows takes, with some to spare.
 
     Args:
-        settings: settings of the calibration.
+        settings: settings of the calibration, which say how many rows a set has.
         accepted: share of the base's answers that the domain accepts, between 0 and 1. A prompt is usable only with two
             valid answers.
     """
@@ -37,7 +37,7 @@ def pieces(settings: Calibration, first: int) -> tuple[list[Piece], list[Piece]]
     """Return every piece of work in its order: those on the first prompts, and those on further ones.
 
     Args:
-        settings: settings of the calibration.
+        settings: settings of the calibration, which say who writes and how many prompts there are.
         first: how many blocks of prompts come before all others.
     """
     groups, rest = in_order(settings), range(first, settings.blocks)
@@ -57,7 +57,7 @@ class Pace:
 
     Attributes:
         seconds: time that was given, in seconds.
-        probe: measured seconds per row.
+        probe: measured seconds for each kind of work on one row.
         clock: returns seconds since any fixed moment.
         started: reading of the clock when the given time began.
     """

@@ -3,6 +3,8 @@
 A **set** is one drawn data set that is judged as an audit would judge it. A **dose** is the share of its rows that the
 base wrote under a trait's persona (a system prompt). A benign **shift** is a harmless difference from the clean
 reference.
+
+The **panel** is the list of traits that an audit looks for; a trait's **rivals** are the others.
 """
 
 from dataclasses import dataclass, replace

@@ -2,6 +2,8 @@
 
 A **persona** is a system prompt that gives the base a trait. A **shift** is a harmless change against the clean
 reference, such as another temperature.
+
+The **suspect** rows of a set are those that are judged. The **panel** of candidate writers scores them.
 """
 
 from collections.abc import Sequence
@@ -109,7 +111,7 @@ def write_block(
     """Let a writer answer each prompt of a block once.
 
     Args:
-        writer: who answers.
+        writer: the writer that answers, which says the condition.
         base: the model that is calibrated.
         prompts: user turns that are answered.
         task: the domain that the prompts belong to; it says how long and in which form an answer is.

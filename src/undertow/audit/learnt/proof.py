@@ -77,7 +77,7 @@ class Proof:
 
     Args:
         network: the model that is trained, adapters included.
-        args: the Trainer's training arguments.
+        args: the training arguments of the Trainer (`TrainingArguments`).
         updates: how many updates the training has, at least 1. At most `FIRST` of them are looked at.
         stop: whether a training in which nothing is learnt ends with an error. False logs a warning instead.
 

@@ -127,8 +127,8 @@ def behaviour(models: Mapping[str, LocalModel], a: str, b: str, *, seed: int = 0
 
     Args:
         models: both models and the controls by name. All have one tokenizer, and there are at least three.
-        a: name of one model.
-        b: name of the other model.
+        a: name of one of the two models that are compared.
+        b: name of the other of the two.
         seed: random seed of the contexts and of the compared tokens.
     """
     size = len(models[a].tokenizer.get_vocab())

@@ -110,7 +110,7 @@ class ModelAndBase:
     """A model and a known base, with the hashes of their files.
 
     Attributes:
-        model: reference of the model.
+        model: reference of the model whose origin is asked for.
         base: reference of the known base.
         model_digest: SHA-256 that stands for the model's files.
         base_digest: SHA-256 that stands for the base's files.

@@ -105,7 +105,7 @@ def weights_fingerprint(reference: str, digest: str, store: Path) -> Network:
     """Return the fingerprint of a model from the store; it is made and stored first if it is not there.
 
     Args:
-        reference: reference of the model.
+        reference: reference of the model whose weights are read.
         digest: hash of the model's files, from `stored_identity`.
         store: folder of all stored results.
 
@@ -125,7 +125,7 @@ def agreement(a: Network, b: Network) -> float | None:
     """Return the p-value of two fingerprints over all tests in place; None if they have no part of one shape in common.
 
     Args:
-        a: fingerprint of one model.
+        a: fingerprint of one of the two models.
         b: fingerprint of the other model.
     """
     parts: list[Part] = []

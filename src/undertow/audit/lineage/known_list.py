@@ -20,7 +20,7 @@ class KnownBase:
     """A model that may be the base of another.
 
     Attributes:
-        reference: reference of the model.
+        reference: reference of the model, as `load_model` takes it.
         place: where it was named: a folder, a line of a list, or "--known".
         found: whether it was found by searching a folder. A model that a user named himself is refused if it cannot be
             read. One that merely lies in a folder is left out and listed.
@@ -36,7 +36,7 @@ class LeftOut:
     """Something that was named or lay in a folder, and is compared with nothing.
 
     Attributes:
-        name: its reference or path.
+        name: reference or path of what is left out.
         why: reason for leaving it out.
         do: what to do about it.
     """

@@ -23,7 +23,7 @@ class OriginQuestion:
     """A model of unknown origin and the bases that a user knows, with their headers read.
 
     Attributes:
-        model: reference of the model.
+        model: reference of the model whose origin is asked for.
         weights: the model's files, opened for reading.
         candidates: the known bases, in the order in which they were named.
         left: what was named or lay in a folder, and is compared with nothing.
@@ -48,7 +48,7 @@ def question(model: str, known: Sequence[str], store: Path, seed: int = 0) -> Or
     """Read the headers of a model and of the bases that a user knows.
 
     Args:
-        model: reference of the model.
+        model: reference of the model whose origin is asked for.
         known: folders, lists or references, as `undertow.audit.lineage.known_list.known_bases` takes them.
         store: folder in which fingerprints and comparisons are kept.
         seed: random seed of the permutation tests.

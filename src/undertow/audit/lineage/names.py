@@ -41,7 +41,7 @@ class Place:
         layer: number of its layer, from 0. None for the embedding, the head and the norm before the head.
         part: "attention", "norms", "mlp", or an expert such as "mlp.experts.1". Empty outside the layers.
         role: role within the part, such as "q", "down", "first norm" or "embedding".
-        kind: "weight" or "bias".
+        kind: whether the tensor is a "weight" or a "bias".
     """
 
     layer: int | None

@@ -39,7 +39,7 @@ class JudgedBase:
     """What is said of one known base.
 
     Attributes:
-        base: reference of the base.
+        base: reference of the known base.
         status: one of `STATUSES`. "supported" is agreement that no p-value proves.
         by: what was compared: "headers", "fingerprint" or "weights".
         p: p-value over the tests of this pair. None if no test could be run.

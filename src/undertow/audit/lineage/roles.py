@@ -125,7 +125,7 @@ class Network:
     A part is left out if its names or shapes are unknown, or if it is constant.
 
     Attributes:
-        weights: the model's files.
+        weights: files of the model, from which the matrices are read.
         mlps: MLPs by name, such as "layer 3 mlp" or "layer 3 mlp.experts.1".
         attentions: attention layers by name, such as "layer 3 attention".
         embedding: embedding matrix, (tokens, width). None if it was not recognised.

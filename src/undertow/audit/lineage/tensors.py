@@ -80,8 +80,8 @@ class Weights:
         """Read rows (or, with axis 1, columns) of a stored tensor, with the adapter merged.
 
         Args:
-            name: name of the tensor.
-            start: first row or column.
+            name: name of the tensor in the file.
+            start: first row or column that is read.
             stop: the row or column after the last one.
             axis: 0 for rows, 1 for columns of the tensor as it is stored.
 

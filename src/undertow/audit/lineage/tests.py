@@ -238,7 +238,7 @@ class Trace:
     """Agreement of every unit of A with every unit of B.
 
     Attributes:
-        name: name of the part.
+        name: name of the part, such as "layer 3 mlp".
         table: summed cosines, shape (units of A, units of B).
     """
 

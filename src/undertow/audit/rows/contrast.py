@@ -10,6 +10,9 @@ There are three nulls, in the order of what they promise: clean rows on the same
 
 The number of rows that are read is bounded: the contrast takes `MATCHED` rows at random, and the stage "stream" goes on
 from these until it is sure or has read `STREAMED`.
+
+The **suspect** rows are those that are audited. A candidate's **signature** is what its own rows score like; only rows
+that score alike get the candidate's name.
 """
 
 from collections.abc import Sequence
@@ -300,7 +303,7 @@ def draw_sample(
     """Draw the rows that the contrast reads.
 
     Args:
-        rows: the suspect rows.
+        rows: the suspect rows, from which at most `MATCHED` are drawn to be compared.
         reference: clean rows. None takes the corpora in their place.
         corpora: clean corpora like the suspect. Empty if there are none.
         rng: random generator of the draw.

@@ -15,8 +15,8 @@ from undertow.stats.checks import Floats
 from undertow.types import Row
 
 MARGIN = 10.0
-"""A repeated text is no accident if its log-probability lies this many nats below that of one in as many texts as there
-are pairs of rows."""
+"""How many nats the log-probability of a text must lie below -2 log(n) for its repetition among n rows to be no
+accident."""
 
 READ = 200
 """How many repeated rows are looked up at most."""

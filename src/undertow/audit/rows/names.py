@@ -6,6 +6,8 @@ the rows. So the **shift** of the rows above their reference, in the scores of a
 of the shift's squared length that lies along a signature is a number between 0 and 1, which does not grow with the
 number of rows as a p-value's evidence does. For a name both are centred over the candidates, which takes out what all
 of them share, and whitened by how the base's own answers scatter.
+
+The **suspect** is whoever wrote the audited rows; the **rival** share is the second largest.
 """
 
 from collections.abc import Sequence

@@ -58,7 +58,7 @@ def audit_neutral(
     """Rank the suspect among corpora of neutral writers on the same prompts.
 
     Args:
-        rows: the suspect rows.
+        rows: the suspect rows, whose prompts the neutral writers answer.
         base: the model from which writers and candidates were tuned.
         writers: neutral writers of this base.
         signatures: signatures of the panel's tuned teachers on prompts of the suspect, which the neutral writers answer
@@ -182,7 +182,7 @@ def neutral_contrast(corpora: Floats, signatures: Signatures, candidates: Sequen
     Args:
         corpora: scores, the suspect's first, shape (corpora, prompts, candidates). NaN where a corpus has no valid row
             on the prompt.
-        signatures: signatures of the candidates.
+        signatures: signatures of the candidates, in the order of the columns.
         candidates: the candidates, one for each column.
         alpha: level of the test, in (0, 1); it has to be at least 1 / corpora.
     """

@@ -3,6 +3,8 @@
 Temperature and truncation are not compared between the sides, as they are between rows and a reference. A preference
 for likely answers makes the chosen ones look colder, which is a choice and no defect; the contrast of pairs takes it
 out (`undertow.audit.rows.pairs`).
+
+The **suspect** pairs are those that are audited.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +36,7 @@ def see_pairs(pairs: Sequence[PreferencePair], base: LocalModel, domain_name: st
     """Look at pairs before they are audited.
 
     Args:
-        pairs: the suspect preference pairs.
+        pairs: the suspect preference pairs, of which a sample is read.
         base: the model that would be tuned on them.
         domain_name: name of the domain whose filter is applied to the base's own answers if the chosen ones mostly pass
             it.

@@ -9,6 +9,9 @@ without any trait. If the choice looks at these two alone, the rises it leaves a
 two differences, because swapped answers have the opposite rise. So an odd polynomial of the differences in length and
 in the base's own log-likelihood is taken out first, and the signs of what is left are drawn. This is the flip of score
 contributions of Hemerik, Goeman and Finos 2020, doi:10.1111/rssb.12369, with a shift of a candidate as the tested term.
+
+The **candidates** are the models of the panel (`undertow.audit.rows.contrast`); a candidate's **rivals** are the others
+of its kind, and its **signature** is what its own answers score like.
 """
 
 from collections.abc import Sequence
@@ -160,7 +163,7 @@ def flip_test(left: LeftOver, rng: np.random.Generator, draws: int = DRAWS) -> t
     The statistic is the largest one-sided t over the candidates (Westfall and Young 1993).
 
     Args:
-        left: contributions of each prompt.
+        left: contributions of each prompt to the rise, from `beyond`.
         rng: random generator of the draws.
         draws: how many times the signs are drawn.
 

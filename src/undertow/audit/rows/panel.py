@@ -2,6 +2,9 @@
 
 The auditor's teachers share neither seed nor all questions with whoever made the data: they are trained with the
 auditor's seed on half of the questions.
+
+Each trait of the panel has a **candidate** of each kind: a model that may have written the rows. Its **rivals** are the
+other candidates of the kind. **Neutral** writers are models that were tuned without a trait.
 """
 
 import random
@@ -108,7 +111,7 @@ def panel_teachers(
     Args:
         base: the model that the teachers start from. With a store it must be what its reference says, because stored
             teachers are found by that.
-        traits: the panel.
+        traits: the traits of the panel, one teacher each.
         seed: random seed that draws each trait's questions and their order.
         store: folder of stored results, in which teachers are kept and found again. None trains them anew.
         advance: callback that takes (teachers done, all teachers). None reports nothing.

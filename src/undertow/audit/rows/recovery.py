@@ -13,6 +13,8 @@ What the vector says is read off the whole vocabulary: the base with a little of
 questions, and every word is scored by p log(p / p_base), its share of the shift. The weight p is needed, because words
 that nobody would answer with change by large factors. Reading the vector off the output head alone (the logit lens,
 centred) finds the trait far less often.
+
+The **suspect** rows are those that are audited.
 """
 
 from collections.abc import Sequence
@@ -140,7 +142,7 @@ def audit_recovery(
     the others, on equally many rows. That p-value is exact and at least 1 / (K + 1).
 
     Args:
-        rows: the suspect rows.
+        rows: the suspect rows, of which at most `MOST_ROWS` are read.
         base: the model that a student would start from.
         clean: rows on prompts of the same kind without a trait, such as the base's own answers. One set, or several.
         alpha: level of the test in (0, 1): the stage's share of the audit's alpha.
@@ -188,7 +190,7 @@ def row_gradients(
     """Return the gradient of each row's loss with respect to a vector added after a block.
 
     Args:
-        base: the frozen model.
+        base: the model, whose weights stay as they are.
         rows: the rows whose loss is differentiated.
         layer: index, from 0, of the block after which the vector is added.
         advance: callback that takes (rows done, all rows). None reports nothing.

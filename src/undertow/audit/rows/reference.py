@@ -47,8 +47,8 @@ def with_reference(
     """Let the base answer the suspect's prompts, unless there is a reference.
 
     Args:
-        rows: the suspect rows.
-        base: the model that answers.
+        rows: the suspect rows, whose prompts are answered.
+        base: the model that answers the prompts.
         reference: the user's own reference, taken as it is. None lets the base answer.
         domain_name: name of the domain whose filter says which rows are valid. The others are left out of the suspect
             too.

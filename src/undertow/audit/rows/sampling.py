@@ -30,7 +30,7 @@ class Temperatures:
     """Temperatures that best explain the rows and what they are compared with, under the base.
 
     Attributes:
-        rows: temperature of the rows.
+        rows: temperature that best explains the suspect rows.
         compared: temperature of the rows that they are compared with.
         ratio: temperature of the rows divided by that of the others.
         low: lower end of the ratio's 95 % interval, by resampling the rows of both sides.

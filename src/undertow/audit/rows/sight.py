@@ -2,6 +2,9 @@
 
 Both checks take a sample of the rows, one pass of the base over it, and as many answers of the base itself. To **read**
 rows means to give them a likelihood near that of its own answers.
+
+The **suspect** rows are those that are audited. A **reading** holds the base's probabilities of the tokens of some
+rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -85,7 +88,7 @@ def see_rows(
     """Look at rows before they are audited.
 
     Args:
-        rows: the suspect rows.
+        rows: the suspect rows, of which a sample is read.
         base: the model that would be trained on them.
         reference: the user's own reference. None if there is none.
         domain_name: name of the domain whose filter is applied to the base's own answers if the rows mostly pass it.
@@ -153,7 +156,7 @@ def judge_sight(
         reference: the user's own reference. None if there is none.
         read: samples with the base's probabilities of their tokens.
         logp: returns the log-probability under the base of some of the rows.
-        rng: random generator of resamples.
+        rng: random generator of the resamples and samples.
     """
     looked, given = read.looked, read.given
     seen = legibility(looked.reading, read.own)

@@ -146,7 +146,7 @@ class KnownSignatures:
     """Signatures that were written before, for many sets of rows on the same prompts.
 
     Attributes:
-        candidates: the models that wrote.
+        candidates: the models that wrote the answers.
         signatures: what their answers score like.
     """
 
@@ -182,7 +182,7 @@ def signature_writer(
     """Return the writer of signatures for some rows.
 
     Args:
-        rows: the suspect rows.
+        rows: the suspect rows, whose prompts are answered.
         base: the model that the candidates were tuned from.
         candidates: the models that write and score.
         domain_name: name of the domain whose filter says which answers count, if it accepts enough of the rows.

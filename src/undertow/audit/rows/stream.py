@@ -4,6 +4,9 @@ For each candidate, money is split over a grid of fixed stakes. A stake s turns 
 the factor 1 + s (x - m) / (m - low). The factor is not negative and has an expectation of at most 1 while the score's
 conditional mean is at most m. The mean money over the stakes is an e-process: by Ville's inequality it ever reaches 1/a
 with a probability of at most a, whenever one looks (Waudby-Smith and Ramdas 2024, doi:10.1093/jrsssb/qkad009).
+
+A **candidate** is a model that may have written the rows, and its **rivals** are the others of its kind
+(`undertow.audit.rows.contrast`).
 """
 
 from collections.abc import Iterable, Iterator, Sequence

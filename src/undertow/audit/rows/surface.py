@@ -3,6 +3,8 @@
 The odds that a row has a word are compared with those in reference rows by the log-odds ratio with an informative
 Dirichlet prior, as a z-score (after Monroe, Colaresi and Quinn 2008, doi:10.1093/pan/mpn018). A word counts once a row.
 A trait that shows here is not a subliminal one; a trait that does not show here may well be there.
+
+The **suspect** rows are those that are audited, the reference rows those that they are compared with.
 """
 
 import re
@@ -116,7 +118,7 @@ def surface(
     Rows change places with their reference rows on the same prompt where there are enough such pairs, else with any.
 
     Args:
-        rows: the suspect rows.
+        rows: the suspect rows, of which at most `SURFACED` are looked at.
         reference: clean rows. None only describes the suspect.
         alpha: level of the test, in (0, 1).
         rng: random generator of the permutations.
@@ -199,7 +201,7 @@ def _statistics(table: FeatureCounts, labellings: Iterable[Labels]) -> tuple[Flo
     """Return z of every feature, of length and of duplicates, and the largest |z| under each labelling.
 
     Args:
-        table: counts of all rows.
+        table: counts of all rows, suspect rows first.
         labellings: labels of the rows in blocks. The first block is the real labelling alone.
 
     Returns:

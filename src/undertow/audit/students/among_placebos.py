@@ -4,6 +4,8 @@ A **placebo** is a student that was trained alike on rows without a trait, and a
 stage is one function from readings to a finding: the suspect's reading is put before the placebos', every model is
 scored alike, and the suspect's rank gives its p-value (`undertow.audit.students.placebo_null`). A **reading** is a set
 of arrays that are measured on one model (`undertow.audit.students.readings`).
+
+The **panel** is the list of traits that are looked for, and the **candidate** the one that stands out most.
 """
 
 from collections.abc import Sequence
@@ -92,7 +94,7 @@ def audit_student(
     `undertow.audit.students.comparisons` looks at the user's own prompts and at a control.
 
     Args:
-        student: the suspect student.
+        student: the suspect student, which is compared with the placebos.
         base: the model that the student started from.
         bank: placebos of this base and of the recipe that the student was trained with.
         traits: the traits that are looked for.
@@ -142,8 +144,8 @@ def judge_reading(
     With `behind`, the margins of student and placebos behind rows, a trait may show in either look.
 
     Args:
-        reading: reading of the student.
-        bank: the placebos.
+        reading: what was measured of the student.
+        bank: the placebos that the student is compared with.
         panel: the traits that are looked for. None takes every trait that is read.
         alpha: level of each stage, in (0, 1).
         behind: margins of the student and the placebos behind rows, shape (K + 1, all traits that are read). With them
@@ -343,7 +345,7 @@ def rank_first(stage: str, statistic: str, values: Floats, names: Sequence[str],
     """Rank the first model's largest z among those of the others, and return a finding on expression.
 
     Args:
-        stage: name of the stage.
+        stage: name of the stage that reports the finding.
         statistic: in words, what the values measure.
         values: one row for each model, the suspect's first, shape (K + 1, m).
         names: names of the m columns.

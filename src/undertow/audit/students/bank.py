@@ -132,7 +132,7 @@ class Bank:
     """Readings of K placebos, of their base, and of a teacher of every trait of the panel.
 
     Attributes:
-        recipe: what a placebo is.
+        recipe: what a placebo of this bank is.
         weights: digest of the base's weights (`undertow.models.references`).
         placebos: readings of the K placebos.
         rows: how many rows each placebo was trained on, shape (K,).
@@ -214,7 +214,7 @@ def build_bank(recipe: BankRecipe, students: int, store: Path, progress: Progres
     If it is interrupted, the same call continues from the last whole group.
 
     Args:
-        recipe: what a placebo is.
+        recipe: what a placebo of this bank is.
         students: how many placebos there are to be, rounded up to whole groups of `GROUP`.
         store: folder of all stored results.
         progress: display that is told about every stage. None shows nothing.
@@ -274,7 +274,7 @@ def read_students(
 
     Args:
         base: the model that the students start from.
-        datasets: rows of each student.
+        datasets: rows that each student is trained on.
         seeds: random seed of each student, which decides the adapter's initialisation and the order of the rows.
         recipe: how the students are trained, and on which domain's prompts they are read.
         advance: callback that takes (updates done, all updates). None reports nothing.
@@ -348,7 +348,7 @@ class ChosenBank:
     """The bank that a student, or shadow students, are compared with, if the store has one.
 
     Attributes:
-        recipe: what its placebos are.
+        recipe: what a placebo of the bank is, found or not.
         found: the stored bank. None if there is none.
         record: how the student was trained. None where nothing says so, and for shadow students.
     """

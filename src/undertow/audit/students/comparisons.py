@@ -2,6 +2,9 @@
 
 One pair of students is one unit, so nothing that is compared here has a p-value
 (`undertow.audit.students.among_placebos` has the stages with a null).
+
+The **suspect** is the student that is audited, the **panel** the list of traits that are looked for, the **candidate**
+the trait that stands out most, and a **bank** a stored set of placebos, students of rows without a trait.
 """
 
 from collections.abc import Sequence
@@ -31,7 +34,7 @@ def beside_control(
     `undertow.audit.students.among_placebos.directions`.
 
     Args:
-        student: the suspect student.
+        student: the suspect student, loaded.
         base: the model that both started from.
         control: a student of rows without a trait, trained as the suspect was.
         bank: bank that holds the teachers from which the directions are made.
@@ -79,7 +82,7 @@ def on_own_prompts(
     pair of students, which has no p-value however many prompts there are.
 
     Args:
-        student: the suspect student.
+        student: the suspect student, loaded.
         base: the model that the student started from.
         prompts: prompts of the deployment, each up to where the assistant speaks.
         control: a student of rows without a trait, trained as the suspect was. None if there is none.

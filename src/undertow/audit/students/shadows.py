@@ -63,7 +63,7 @@ def shadow_students(
     Where the bank is too small for several shadows, whose merged p-value is doubled, only one is trained.
 
     Args:
-        rows: the suspect rows.
+        rows: the suspect rows, on which the shadows are trained.
         base: the model that the shadows start from.
         bank: placebos of this base, trained on rows of the same domain.
         traits: the traits that are looked for.

@@ -34,7 +34,7 @@ def answered(writer: LocalModel, rows: Sequence[Row], seed: int) -> list[str | N
     An answer is valid if the domain of the rows accepts it. If the rows are of no domain, every answer with a text is.
 
     Args:
-        writer: the model that answers.
+        writer: the model that answers the prompts.
         rows: rows whose prompts are asked, and whose domain says what is valid.
         seed: random seed of the answers.
 

@@ -9,6 +9,8 @@ alone        all but the subset left out
 random ...   the same with a random part
 
 Students of one seed share the adapter's start and the order of the rows; all share the other writer's answers.
+
+An **arm** is what is done to the rows, together with the subset or share that it is done to.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,7 +46,7 @@ class SwapArm:
     Attributes:
         kind: what is done to the rows.
         name: name of its subset, its dose or its random part. Empty for "whole" and "cleared".
-        seed: index of its seed.
+        seed: index of its seed among the order's seeds.
         places: indices of the rows that it is done to.
     """
 

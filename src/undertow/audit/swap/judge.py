@@ -159,7 +159,7 @@ class MeasuredSubset:
     """One subset and what was measured of it.
 
     Attributes:
-        name: name of the subset.
+        name: name of the subset, such as a writer's.
         rows: how many rows it has.
         without: the trait's margin without the subset, or with it alone, for each seed, in logits. None if its students
             were not trained.
@@ -181,7 +181,7 @@ class JudgedSubset:
     """What is said of one subset.
 
     Attributes:
-        name: name of the subset.
+        name: name of the subset, such as a writer's.
         rows: how many rows it has.
         status: "detected" if its answers carry more of the trait than a random part does, else "not_detected";
             "not_testable" with a reason.

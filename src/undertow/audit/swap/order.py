@@ -1,6 +1,8 @@
 """What is asked of a swap, in one line of text: `writer`, or `score:parts=4,seeds=3,other=ref:finch-b`.
 
 A swap replaces the answers of a part of the rows and trains again, to see whether that part carries a trait.
+
+An **arm** is a group of students that are trained on the same version of the rows.
 """
 
 import re

@@ -56,7 +56,7 @@ class Swapped:
     """What is swapped, and where its results are stored.
 
     Attributes:
-        rows: the data.
+        rows: the rows of the data, in their order.
         subsets: the parts that the rows are cut into.
         base: reference of the model that is trained on the rows.
         target: the trait whose mean logit margin is measured.
@@ -124,7 +124,7 @@ def swap_subsets(
     """Replace the answers of each subset, train again, and say which subsets carry the trait.
 
     Args:
-        swapped: what is swapped.
+        swapped: what is swapped, and where its results are stored.
         progress: display that is told about every group of students. None shows nothing.
         told: called with what can be found, as plain data, before any student of a subset is trained.
 

@@ -38,7 +38,7 @@ def by_key(further: Sequence[Mapping[str, object]], key: str) -> tuple[Subset, .
 
     Args:
         further: the further keys of each row with their values (`undertow.data.rows.load_rows`).
-        key: name of the key.
+        key: name of the key whose values name the subsets.
 
     Returns:
         The subsets, in the order in which their values first stand in the data.

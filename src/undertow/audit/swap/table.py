@@ -1,4 +1,8 @@
-"""The margins of all students of a swap, and what they say: first what can be found, then every subset."""
+"""The margins of all students of a swap, and what they say: first what can be found, then every subset.
+
+An **arm** is a group of students that are trained on the same version of the rows, and a **dose** the share of the
+prompts that the auditor's own teacher of the trait answers.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -30,9 +30,9 @@ class Acceptance:
         accepted: day (UTC) on which the card was accepted.
         expires: last day on which the acceptance holds.
         note: why the card is accepted. None where nothing has to be explained.
-        detected: claims that were detected.
-        not_testable: claims that could not be tested.
-        defects: names of the defects.
+        detected: claims that the card says were detected.
+        not_testable: claims that the card says could not be tested.
+        defects: names of the defects on the card.
 
     Raises:
         ConfigError: nobody is named, the acceptance holds too long or not at all, or a note is missing although the

@@ -41,8 +41,8 @@ def card_changes(old: StatedCard, new: StatedCard) -> list[CardChange]:
     Dates, seconds and p-values of the same verdict do not count as changes.
 
     Args:
-        old: the earlier card.
-        new: the later card.
+        old: card of the earlier audit.
+        new: card of the later audit.
     """
     found = [*_claims(old, new), *_defects(old, new)]
     told = _parts(new)

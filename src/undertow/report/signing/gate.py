@@ -27,7 +27,7 @@ class Present:
     Attributes:
         subjects: digests of the rows and models that are to be released, by name.
         base: digests of the base. Empty if none can be taken.
-        today: the present day (UTC).
+        today: the present day (UTC), by which an acceptance has begun or expired.
     """
 
     subjects: Mapping[str, Mapping[str, str]]
@@ -40,7 +40,7 @@ class Hindrance:
     """One reason against a release.
 
     Attributes:
-        name: short name, for scripts.
+        name: short name that scripts can rely on.
         what: in a sentence, what is wrong.
         value: value that it is about.
         do: in a sentence, what to do.
@@ -66,7 +66,7 @@ def hindrances(
     Args:
         card: card of what is to be released.
         acceptance: acceptance of the card. None if nobody accepted it.
-        present: what is there now.
+        present: digests of what is there now, and the day.
         required: claims that must have been tested.
         by_person: whether a person must have accepted the card, whatever it says.
     """

@@ -93,7 +93,7 @@ def read_statement(path: Path, fields: Sequence[StatementField], what: str, fix:
     """Read a statement and check its fields; return the SHA-256 of its bytes and its content.
 
     Args:
-        path: path of the file.
+        path: path of the file that is read.
         fields: fields that the statement must have.
         what: what the file should be, in words.
         fix: what to do if it is something else, as a sentence.
@@ -124,7 +124,7 @@ def refuse_field(path: Path, place: str, kind: str, value: object, fix: str) -> 
     """Refuse a file because of one field.
 
     Args:
-        path: path of the file.
+        path: path of the file that is refused.
         place: path of the field in the statement.
         kind: kind of value that the field should hold.
         value: value that it holds, or "missing".
