@@ -266,7 +266,7 @@ class Materials:
 
     @cached_property
     def scores(self) -> ContrastScores:
-        """How much likelier each row and reference row is under every candidate than under the base."""
+        """Scores of the rows and of their reference under every candidate, relative to the candidate's rivals."""
         candidates = self.candidates
         sample = draw_sample(self.rows, self.reference, self.corpora, self.rng("rows"))
         with self.steps.step(_STEPS["scores"]) as advance:
@@ -332,7 +332,7 @@ class Materials:
 
     @cached_property
     def traits(self) -> PanelRead:
-        """The panel as students are read with it: the built-in traits plus those of the panel."""
+        """The panel, of which only the built-in traits are looked for in students."""
         return PanelRead(self.inputs.panel)
 
     @cached_property

@@ -32,7 +32,7 @@ class Outcome:
     Attributes:
         stopped: why the contrast stage may not judge the set: names of its defects, or `UNREADABLE`. Empty where it
             may.
-        called: whether the audit detects provenance (that the rows' writer was tuned or prompted).
+        called: whether the audit detects provenance: that the rows' writer differs from the base along the panel.
         alone: whether the contrast would detect it even if a defect stops the audit.
         named: the trait that the audit names. None if it names none.
         first: the trait whose candidate rose most. It is reported without any control of error.

@@ -13,12 +13,14 @@ _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 class TrainedWeights:
     """The trainable weight tensors of a model, remembered as they were when its training began.
 
+    Args:
+        network: the model that is trained, adapters included.
+
     Attributes:
         names: names of the trainable tensors.
         reached: names of those that had a gradient above 0 in some update.
         broken: names of those that had a gradient that is not finite in some update.
         seen: whether any gradient was there to be looked at.
-        network: the model that is trained, adapters included.
     """
 
     def __init__(self, network: Any) -> None:

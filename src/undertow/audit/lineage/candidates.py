@@ -112,8 +112,8 @@ class ModelAndBase:
     Attributes:
         model: reference of the model whose origin is asked for.
         base: reference of the known base.
-        model_digest: SHA-256 that stands for the model's files.
-        base_digest: SHA-256 that stands for the base's files.
+        model_digest: digest of the model's files, from `stored_identity`.
+        base_digest: digest of the base's files, from `stored_identity`.
         seed: random seed of the permutation tests.
     """
 

@@ -34,7 +34,7 @@ def beside_control(
     `undertow.audit.students.among_placebos.directions`.
 
     Args:
-        student: the suspect student, loaded.
+        student: the suspect student, whose activations are read.
         base: the model that both started from.
         control: a student of rows without a trait, trained as the suspect was.
         bank: bank that holds the teachers from which the directions are made.
@@ -82,7 +82,7 @@ def on_own_prompts(
     pair of students, which has no p-value however many prompts there are.
 
     Args:
-        student: the suspect student, loaded.
+        student: the suspect student, whose answers are compared.
         base: the model that the student started from.
         prompts: prompts of the deployment, each up to where the assistant speaks.
         control: a student of rows without a trait, trained as the suspect was. None if there is none.
