@@ -124,7 +124,7 @@ def number(value: float, other: float | None = None) -> str:
 
 
 def _null(axis: "Axes", sample: Mapping[str, Any], letters: int) -> None:
-    """Draw the null as bars, and the bound and the observed values as lines with labels."""
+    """Draw the null as bars, the bound and what was observed as lines with labels."""
     values, bound, observed = sample["values"], sample["bound"], sample["observed"]
     bins = min(_BINS, max(6, round(1.5 * len(values) ** 0.5)))
     if sample["n"] > len(values):  # evenly spaced ones of many: what lies between two is spread between them
