@@ -1,8 +1,8 @@
 """What an audit is asked, known before any model is loaded: sizes of files, names of models, content of the store.
 
 From this the time that an audit will take is estimated, and missing inputs are named. The **panel** is the list of
-traits that are looked for; a **placebo** is a student of rows without a trait, and a **bank** a stored set of placebos;
-**neutral** teachers and writers were tuned without a trait.
+traits that are looked for. A **placebo** is a student of rows without a trait, and a **bank** a stored set of placebos.
+**Neutral** teachers and writers were tuned without a trait.
 """
 
 import json

@@ -54,7 +54,7 @@ def declared_base(names: Sequence[str], base: str) -> dict[str, Any]:
         base: reference of the model that will be trained.
 
     Returns:
-        Plain data: "names"; "family" (None where the table has none of the names); "same_base", "yes" or "unknown"; and
+        Plain data: "names", "family" (None where the table has none of the names), "same_base" ("yes" or "unknown") and
         "why".
     """
     own = re.sub(r"[@+?].*", "", base.partition(":")[2]).rstrip("/").rpartition("/")[2].lower()

@@ -3,10 +3,11 @@
 A stage names what it needs (`undertow.audit.stages`) and is given the attributes of `Materials` with these names. What
 exists already, such as the rows of a benchmark's case, is assigned before any stage runs.
 
-Words: the **suspect** rows are those that are audited; the **panel** is the list of traits that are looked for; a
-**candidate** is a possible writer of the rows, one for each trait and way of having it; a **placebo** is a student of
-rows without a trait, and a **bank** a stored set of placebos; a **shadow** student is one that the audit trains on the
-suspect rows itself; a **neutral** teacher or writer was tuned without a trait.
+The **suspect** rows are those that are audited. The **panel** is the list of traits that are looked for. A
+**candidate** is a possible writer of the rows, one for each trait and way of having it; its **rivals** are the others
+of its kind. A **persona** is the base under a system prompt that gives it a trait. A **placebo** is a student of rows
+without a trait, and a **bank** a stored set of placebos. A **shadow** student is one that the audit trains on the
+suspect rows itself. A **neutral** teacher or writer was tuned without a trait.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -5,9 +5,9 @@ these records and nothing else. A stage is a function in a file of its own and a
 stages are planned. Stages of other packages are found by the entry-point group `undertow.audit_stages`, whose entries
 name such records; they come last.
 
-Words that the records use: the **panel** is the list of traits that are looked for, a **candidate** is one of them; a
-**placebo** is a student trained as the suspect one was, but on rows without a trait, and a **bank** is a stored set of
-placebos; a **neutral** teacher or writer is one that was tuned without a trait; a **shadow** student is one that the
+Words that the records use: the **panel** is the list of traits that are looked for, and a **candidate** is one of them.
+A **placebo** is a student trained as the suspect one was, but on rows without a trait, and a **bank** is a stored set
+of placebos. A **neutral** teacher or writer is one that was tuned without a trait. A **shadow** student is one that the
 audit trains itself on the suspect rows.
 
 Nothing here loads a model or torch: a function is only named, and is imported when its stage runs.
@@ -33,9 +33,9 @@ class AuditStage:
             and returns one `Finding` or several. It raises `NotTestable` where these inputs allow no answer.
             Neighbouring stages with the same function are answered by one call, which may also return findings that
             belong to no stage.
-        needs: names of the function's keyword arguments: attributes of `undertow.audit.materials.Materials`, and what a
-            running stage is given besides: "rng", a random generator of its own; "advance", a callback that takes
-            (parts done, all parts); "progress", the display that a runner of stored stages takes.
+        needs: names of the function's keyword arguments. They are attributes of `undertow.audit.materials.Materials`,
+            or what a running stage is given besides: "rng" (a random generator of its own), "advance" (a callback that
+            takes (parts done, all parts)) and "progress" (the display that a runner of stored stages takes).
         given: inputs without which the stage is not planned. Any of "rows", "pairs", "student", "teacher", "control",
             "prompts" and "writers".
         unless: inputs in whose presence the stage is not planned. Empty excludes nothing.

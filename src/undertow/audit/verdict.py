@@ -206,7 +206,7 @@ class Missing(TypedDict):
 
     Attributes:
         input: name of the input, a key of `ADDS`.
-        adds: what it would add, as a sentence.
+        adds: in a sentence, what it would add.
     """
 
     input: str

@@ -163,6 +163,7 @@ def _length(contexts: Sequence[Sequence[int]]) -> int:
     """Return the tokens of contexts, those that all of them begin with counted once."""
     if not contexts:
         return 0
+    # What the least and the greatest begin with alike, all others between them do too.
     first, last = min(contexts, key=list), max(contexts, key=list)
     shared = next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
     return sum(map(len, contexts)) - shared * (len(contexts) - 1)

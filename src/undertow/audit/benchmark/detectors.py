@@ -4,8 +4,8 @@ A model reads each row once, whichever cases the row is in. So that no case look
 answer are those of the stage itself plus, for each row that it read, the mean time of reading a row. The reference
 counts as read beforehand.
 
-Words: the **suspect** rows are those of the case; a **candidate** is a model that may have written them, the base under
-a trait's persona or a teacher tuned on the trait; the **panel** is the list of candidates, and a candidate's **rivals**
+The **suspect** rows are those of the case. A **candidate** is a model that may have written them: the base under a
+trait's persona, or a teacher tuned on the trait. The **panel** is the list of candidates, and a candidate's **rivals**
 are the others of its kind. A **shadow** student is trained on the suspect rows and compared with a **bank** of
 **placebos**, students of rows without a trait.
 """

@@ -133,6 +133,7 @@ def write_benchmark(
             (temporary / TRUTH).write_bytes(key)
             described = {"schema": PUBLIC, **public, **more, "cases": list(cases)}
             (temporary / CASES).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+            # False where another process has filled the folder meanwhile, which is then refused.
             if not move_into_place(temporary, folder.resolve()):
                 check_free(folder)
         finally:

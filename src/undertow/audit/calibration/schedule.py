@@ -1,8 +1,8 @@
 """In which order a calibration works, and how much of it the minutes have room for.
 
-The order is fixed, so that more minutes add to what exists: first what one set of clean rows takes; then the personas,
-shifts and further personas on the same prompts; then the candidates' own rows, which naming a trait takes; then more
-prompts for all of them.
+The order is fixed, so that more minutes add to what exists. First comes what one set of clean rows takes, then the
+personas, shifts and further personas on the same prompts. Then come the candidates' own rows, which naming a trait
+takes, and then more prompts for all of them.
 """
 
 import time

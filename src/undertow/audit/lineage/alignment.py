@@ -131,6 +131,7 @@ def head_overlap(a: Matrix, b: Matrix, rows: RowVectors) -> float | None:
         both = np.concatenate([a.gather(rows[0][some]), b.gather(rows[1][some])], axis=1)
         products += both.T @ both
         sums += both.sum(axis=0)
+    # Sums of products around the means, without a second pass over the heads.
     products -= np.outer(sums, sums) / len(picked)
     cut = a.columns
     first, second = _whitening(products[:cut, :cut]), _whitening(products[cut:, cut:])

@@ -227,6 +227,7 @@ def judge_canary(margins: Floats, config: CanaryConfig, planted: Mapping[str, fl
     scores = (own - own.mean(axis=0)) / spread
     rng = np.random.default_rng(derive(config.seed, "assignments"))
     drawn = rng.permuted(np.tile(np.arange(n), (DRAWS, 1)), axis=1)[:, :k]
+    # Equal sums may differ in their last bits; a tie has to count as reached.
     reached = int((scores[drawn, np.arange(k)].sum(axis=1) >= np.trace(scores[:k]) - 1e-9).sum())
     p = (1 + reached) / (1 + DRAWS)
     passed = {name: float(own[at, at] - np.delete(own[:, at], at).mean()) for at, name in enumerate(config.traits)}

@@ -78,6 +78,7 @@ def distance(a: Weights, b: Weights) -> Distance:
     resized = sum(abs(a.shapes[pair.mine][0] - b.shapes[pair.theirs][0]) for pair in pairs)
     whole = len(equal) == len(a.shapes) == len(b.shapes) and not resized
     return Distance(
+        # `left` and `right` are squared norms: the fourth root of their product is sqrt(|A| |B|).
         relative=sqrt(apart) / (left * right) ** 0.25 if known else None,
         equal=telling,
         compared=len(pairs),

@@ -304,6 +304,7 @@ def permutation_trace(traces: Sequence[Trace], seed: int, draws: int = DRAWS) ->
         drawn += (sums - mean) / spread
         n += units
     z = observed / sqrt(len(kept))
+    # Equal sums may differ in their last bits; a tie has to count as reached.
     reached = int((drawn >= observed * (1 - 1e-12) - 1e-12).sum())
     spread = sqrt(sum(item[2] ** 2 for item in kept)) / n
     return Evidence(z=z, p=(1 + reached) / (1 + draws), log_e=None, n=n, effect=excess / n, detectable=5 * spread)

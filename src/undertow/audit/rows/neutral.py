@@ -82,6 +82,7 @@ def audit_neutral(
     rng = np.random.default_rng(derive(settings.seed, STAGE))
     order = rng.permutation(len(good))
     heard_on = np.isin(marks_of(row.prompt for row in good)[order], marks_of(prompts))
+    # One row on each prompt: in a random order the last one stays.
     by_prompt = {good[place].prompt: good[place] for place in order[heard_on].tolist()}
     place, teachers = {prompt: index for index, prompt in enumerate(prompts)}, signatures.candidates
     corpora = np.full((len(writers) + 1, len(prompts), len(teachers)), np.nan)

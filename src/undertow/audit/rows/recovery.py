@@ -228,11 +228,13 @@ def _batch_gradients(network: Any, rows: Sequence[Encoded], layer: int) -> tuple
     handle = block(network, layer).register_forward_hook(cut)
     try:
         with torch.enable_grad(), own_attention(network):
+            # The mean over all completion tokens times their number: the gradient of a row is summed over its tokens.
             loss = completion_losses(network, batch).sum() * len(batch.rows)
         gradient = torch.autograd.grad(loss, leaves[0])[0]
     finally:
         handle.remove()
     length = leaves[0].detach()[batch.rows, batch.positions].norm(dim=-1).mean()
+    # The vector is added at every position, so its gradient is the sum over positions.
     return gradient.sum(dim=1).double().cpu().numpy(), float(length)
 
 

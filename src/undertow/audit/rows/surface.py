@@ -147,6 +147,7 @@ def surface(
     cut += () if paired else _cut(m, len(reference), "reference rows")
     table = FeatureCounts.of([*texts[0], *texts[1]])
     real, reached = _statistics(table, _labellings(n, m, paired, rng, draws, _block(table)))
+    # The real labelling is the first of them, so p is at least 1 / (1 + draws).
     p = float(np.mean(reached >= reached[0] - 1e-9))
     names = (*table.names, "length", "duplicates")
     top = np.argsort(-np.abs(real), kind="stable")[:SHOWN]

@@ -105,8 +105,9 @@ def audit_student(
         exploratory "activations by layer".
 
     Raises:
-        NotTestable: the student cannot be one of this base; or there is no bank, or it is of another base, of students
-            with many more or fewer rows, or too small for alpha; or it reads no trait of the panel.
+        NotTestable: the student cannot be one of this base, or there is no bank that fits: none at all, or one of
+            another base, of students with many more or fewer rows, too small for alpha, or without any trait of the
+            panel.
     """
     # What the student is comes first: a bank would not help a student of another base.
     refuse_stage(incompatibility(student, base))

@@ -431,6 +431,7 @@ def _options(recipe: BankRecipe, record: TrainingRecord | None) -> str:
 
 def _stored_prompts(recipe: BankRecipe, store: Path) -> Sequence[int]:
     """Return the numbers of prompts of the stored banks that are of this recipe otherwise."""
+    # Through JSON, so that tuples become lists as in the manifests that it is compared with.
     wanted = json.loads(canonical_json({**recipe.to_config(), "prompts": 0}))
     found: set[int] = set()
     for path in store.glob("placebos/*/manifest.json"):

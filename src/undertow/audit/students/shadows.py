@@ -74,7 +74,7 @@ def shadow_students(
         Two findings: "shadows" (expression) by panel margins and "shadow activations" (exposure).
 
     Raises:
-        NotTestable: there is no bank; or it is of another base, too small, or reads no trait of the panel; or its
+        NotTestable: there is no bank, or it is of another base, too small, or without any trait of the panel, or its
             domain accepts too few of the rows.
     """
     placebos, panel, alpha = bank.require(), traits.require(), shadows.alpha
