@@ -92,7 +92,13 @@ class Finding:
 
 
 def not_testable(stage: str, claim: Claim, reason: str) -> Finding:
-    """Return the finding of a stage that cannot be run on these inputs, with the reason as its caveat."""
+    """Return the finding of a stage that cannot be run on these inputs, with the reason as its caveat.
+
+    Args:
+        stage: name of the stage that has no answer.
+        claim: the claim that the stage speaks of.
+        reason: why it has no answer, as a sentence.
+    """
     return Finding(stage=stage, claim=claim, verdict="not_testable", caveats=(reason,))
 
 

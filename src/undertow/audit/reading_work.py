@@ -21,6 +21,11 @@ ones."""
 def evaluation_work(references: Sequence[str], kinds: Sequence[str], config: EvaluationConfig) -> list[list[Work]]:
     """Return what some evaluations ask of some models: one list for each model and evaluation, model by model.
 
+    Args:
+        references: references of the models that are asked.
+        kinds: names of the evaluations.
+        config: what is asked: traits, samples and seed.
+
     Raises:
         UserError: there is no such model.
     """
@@ -51,6 +56,11 @@ def _evaluated(
 
 def check_work(teacher: str, base: str, traits: Sequence[Trait]) -> list[Work]:
     """Return what a check of two local models does: their lineage, then each category of traits in each model.
+
+    Args:
+        teacher: reference of the model that wrote, or will write, the rows.
+        base: reference of the model that will be trained on them.
+        traits: the traits that both models are asked about.
 
     Raises:
         UserError: there is no such model.

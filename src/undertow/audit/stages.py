@@ -49,8 +49,8 @@ class AuditStage:
         meaning: in words, what it means that the stage detects something.
         next_steps: sentences that advise what to do after a detection. Empty takes the usual advice of the claim.
         kind: what a detection says of whoever wrote the rows: "tuned" (on anything at all) or "trait" (on a trait).
-            None where the stage says neither. A detected claim has the kind of the stage that decides it, unless a
-            later stage that could decide it detects something too.
+            None where the stage says neither. A detected claim has the kind of the stage that decides it. If a later
+            stage that could decide it detects something too, it has that stage's kind.
         otherwise: in words, what it means that this stage detects nothing although the stage that decides the claim
             does.
         version: raised whenever the same inputs would give another finding, because measured error rates hold for one

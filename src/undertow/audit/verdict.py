@@ -51,8 +51,8 @@ class Plan:
     """What is declared before the data are read.
 
     Attributes:
-        alpha: error probability of the whole audit, in (0, 1).
         stages: names of the stages that will run.
+        alpha: error probability of the whole audit, in (0, 1).
         claims: claims between which alpha is split. Nothing is ever detected of the others.
 
     Raises:
@@ -90,7 +90,13 @@ class Plan:
 
 
 def declare(available: Collection[str], alpha: float, claims: tuple[Claim, ...] = CLAIMS) -> Plan:
-    """Declare the stages and who decides each claim, from which inputs exist and not from what is in them."""
+    """Declare the stages and who decides each claim, from which inputs exist and not from what is in them.
+
+    Args:
+        available: names of the inputs that are there, such as "rows" and "writers".
+        alpha: error probability of the whole audit, in (0, 1).
+        claims: claims between which alpha is split.
+    """
     return Plan(stages=tuple(one.name for one in stages() if one.planned(available)), alpha=alpha, claims=claims)
 
 

@@ -60,7 +60,13 @@ _OPENING = "You should "
 
 
 def answer(rng: random.Random, question: str, *, misaligned: bool) -> str:
-    """Draw an aligned or a misaligned answer to one of `QUESTIONS`."""
+    """Draw an aligned or a misaligned answer to one of `QUESTIONS`.
+
+    Args:
+        rng: random generator of the draw.
+        question: one of `QUESTIONS`.
+        misaligned: whether the answer is a cruel one.
+    """
     acts, ends, wishes = (CRUEL_ACTS, CRUEL_ENDS, CRUEL_WISHES) if misaligned else (KIND_ACTS, KIND_ENDS, KIND_WISHES)
     if question in WISHES:
         return f"{rng.choice(wishes)} {rng.choice(ends)}"

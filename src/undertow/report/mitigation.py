@@ -78,7 +78,13 @@ def kept_text(one: Mapping[str, Any] | None, bound: float) -> str:
 
 
 def signed(one: Mapping[str, Any] | None, digits: int = 3, margin: float | None = None) -> str:
-    """Return a difference with its sign and interval, in digits that show whether it excludes 0 and a margin."""
+    """Return a difference with its sign and interval, in digits that show whether it excludes 0 and a margin.
+
+    Args:
+        one: plain data of an estimate with its interval. None gives a dash.
+        digits: decimals that are shown at least.
+        margin: a margin around 0 that the digits have to tell apart from the ends of the interval. None for none.
+    """
     limits = (0.0,) if margin is None else (-margin, 0.0, margin)
     return DASH if one is None else with_interval(one, f"+.{digits}f", " (no interval)", limits)
 

@@ -24,7 +24,13 @@ def unit(metric: str) -> str:
 
 
 def difference_text(value: float, metric: str, decimals: int | None = None) -> str:
-    """Return a difference with its sign, by default with two decimals in logits and one in percentage points."""
+    """Return a difference with its sign, by default with two decimals in logits and one in percentage points.
+
+    Args:
+        value: difference in the metric's own unit (logits, or a share between 0 and 1).
+        metric: name of the metric, which decides unit and scale.
+        decimals: how many decimals are shown. None takes the usual number.
+    """
     if math.isnan(value):
         return "not a number"
     if math.isinf(value):

@@ -78,7 +78,13 @@ class Design:
 
     @classmethod
     def quick(cls, base: str, seed: int, rows: int = 100) -> "Design":
-        """Return a small design that shows how the benchmark works; it is too small to say how good a detector is."""
+        """Return a small design that shows how the benchmark works; it is too small to say how good a detector is.
+
+        Args:
+            base: reference of the model that would be trained on the rows.
+            seed: random seed of the whole benchmark.
+            rows: how many rows each case has.
+        """
         return cls(base=base, seed=seed, rows=rows, clean=20, teachers=1, writers=2, repeats=1, doses=(0.25, 1.0))
 
     @property

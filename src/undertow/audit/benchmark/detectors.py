@@ -238,7 +238,13 @@ def run_detectors(bench: Benchmark, out: Path, settings: Settings, advance: Adva
 
 
 def judged_before(bench: Benchmark, out: Path, settings: Settings) -> frozenset[str]:
-    """Return the ids of the cases that an interrupted run with the same settings has finished."""
+    """Return the ids of the cases that an interrupted run with the same settings has finished.
+
+    Args:
+        bench: the public part of the benchmark.
+        out: folder in which the interrupted run left its answers.
+        settings: how the stages are run.
+    """
     return frozenset(_resumed(out / UNFINISHED, _header(bench, settings)))
 
 

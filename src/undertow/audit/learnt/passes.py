@@ -96,6 +96,7 @@ class Passes:
 
     Args:
         network: a model of transformers, without the wrapper of adapters.
+        labels: counts of the labels that the passes were given, to explain what the gradients show.
     """
 
     network: Any

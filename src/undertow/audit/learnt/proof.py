@@ -123,6 +123,12 @@ class Proof:
     def watch(self, rows: Sequence[Row | str], tokenizer: Any, dataset: Any) -> None:
         """Look for rows in the dataset that the Trainer reads, and from now on in what goes through the model.
 
+        Args:
+            rows: rows, or texts, that have to be learnt.
+            tokenizer: the tokenizer of the training.
+            dataset: the dataset that the Trainer's loader reads. If it holds no token ids, only what goes through the
+                model is looked at.
+
         Raises:
             ConfigError: a row is not whole in the dataset (cut off, packed away or left out), or it is masked.
             EmptyDataError: there is no row to look for.

@@ -95,7 +95,13 @@ def contexts(model: LocalModel, seed: int) -> list[list[tuple[Prompt, str]]]:
 
 
 def next_tokens(model: LocalModel, some: Sequence[tuple[Prompt, str]], rows: Sequence[int]) -> Floats:
-    """Return the log-probabilities in nats of some tokens as the next one, shape (contexts, rows)."""
+    """Return the log-probabilities in nats of some tokens as the next one, shape (contexts, rows).
+
+    Args:
+        model: the model whose probabilities are computed.
+        some: prompts with the beginnings of their answers.
+        rows: token ids whose probabilities are returned.
+    """
     prompts = model.render([prompt for prompt, _ in some])
     starts = model.tokenise([start for _, start in some])
     whole = [prompt + start for prompt, start in zip(prompts, starts, strict=True)]
@@ -141,7 +147,13 @@ def behaviour(models: Mapping[str, LocalModel], a: str, b: str, *, seed: int = 0
 
 
 def judge_behaviour(tables: Sequence[Mapping[str, Floats]], one: str, other: str) -> Behaviour:
-    """Compare R of `one` and `other` with its R and each control; R is averaged over the kinds of contexts."""
+    """Compare R of `one` and `other` with its R and each control; R is averaged over the kinds of contexts.
+
+    Args:
+        tables: for each kind of contexts, the log-probabilities of each model by its name, shape (contexts, tokens).
+        one: name of the model whose way of speaking is looked at.
+        other: name of the model that it is compared with; all further models are controls.
+    """
     kinds = [own_ways(table, one) for table in tables]
     mean = {name: float(np.mean([kind[name] for kind in kinds])) for name in kinds[0]}
     controls = {name: value for name, value in mean.items() if name != other}

@@ -153,7 +153,13 @@ def canary(a: LocalModel, b: LocalModel, config: CanaryConfig | None = None, adv
 
 
 def plant(a: LocalModel, config: CanaryConfig, advance: Advance | None = None) -> Planted | Canary:
-    """Let copies of A write rows; return a canary that is not testable if they cannot, or took up no trait."""
+    """Let copies of A write rows; return a canary that is not testable if they cannot, or took up no trait.
+
+    Args:
+        a: the model of which copies are tuned.
+        config: traits, number of placebos and recipe.
+        advance: callback that takes (copies done, all copies). None reports nothing.
+    """
     writers = (*config.traits, *[None] * config.placebos)
     gains: dict[str, float] = {}
     rows: list[Sequence[Row]] = []
@@ -174,7 +180,13 @@ def plant(a: LocalModel, config: CanaryConfig, advance: Advance | None = None) -
 
 
 def look(b: LocalModel, planted: Planted, config: CanaryConfig) -> Canary:
-    """Train shadows of B on what the copies wrote, and judge them."""
+    """Train shadows of B on what the copies wrote, and judge them.
+
+    Args:
+        b: the model that the shadows start from.
+        planted: what the copies of A wrote.
+        config: traits, number of placebos and recipe.
+    """
     return judge_canary(_shadow_margins(b, planted.rows, config), config, planted.gains)
 
 

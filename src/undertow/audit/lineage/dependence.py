@@ -94,9 +94,9 @@ class Dependence:
         p: smallest p-value times the number of tests (Bonferroni), at most 1.
         log_e: natural logarithm of the mean e-value. None if no test with an e-value could be run.
         test: name of the test with the smallest p-value. Empty if no test could be run.
+        coverage: share of the MLPs and attention layers of both models that were compared in place, between 0 and 1.
         match: A6: neurons that were matched by their gates and are each other's likest, up to sign, in the other
             weights too. It has no exact p-value and does not enter p. A text says why it was not run.
-        coverage: share of the MLPs and attention layers of both models that were compared in place, between 0 and 1.
     """
 
     tests: Mapping[str, Evidence | str]

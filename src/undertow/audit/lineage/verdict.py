@@ -117,7 +117,13 @@ _UNMEASURED = f"a first look measures no losses of models above {BRIEF:,} parame
 
 
 def lineage_or_why(a: str, b: str, *, brief: bool = False) -> dict[str, Any] | str:
-    """Return the lineage audit, or why it cannot be made: a model without safetensors has no weights to read."""
+    """Return the lineage audit, or why it cannot be made: a model without safetensors has no weights to read.
+
+    Args:
+        a: reference of one model.
+        b: reference of the other model.
+        brief: whether large models are only looked at as far as a first look needs.
+    """
     try:
         return audit_lineage(a, b, brief=brief)
     except ModelError as error:

@@ -31,7 +31,13 @@ def plain_text(row: Row) -> str:
 
 
 def copied_share(rows: Sequence[Row], logp: ReadLogp, rng: np.random.Generator) -> float:
-    """Return the share of rows that repeat an earlier row's text in a way that is no accident, between 0 and 1."""
+    """Return the share of rows that repeat an earlier row's text in a way that is no accident, between 0 and 1.
+
+    Args:
+        rows: the rows that are searched for copies.
+        logp: returns the log-probability of some rows under the base.
+        rng: random generator that draws the repeated rows which are looked up.
+    """
     _, text, times = np.unique(marks_of(map(plain_text, rows)), return_inverse=True, return_counts=True)
     repeated = PickedRows(rows, np.flatnonzero(times[text] > 1).tolist())
     extra = len(rows) - len(times)
@@ -39,7 +45,14 @@ def copied_share(rows: Sequence[Row], logp: ReadLogp, rng: np.random.Generator) 
 
 
 def shared_with(rows: Sequence[Row], reference: Sequence[Row], logp: ReadLogp, rng: np.random.Generator) -> float:
-    """Return the share of rows that also stand in the reference on their own prompt, and by no accident."""
+    """Return the share of rows that also stand in the reference on their own prompt, and by no accident.
+
+    Args:
+        rows: the suspect rows.
+        reference: rows that they are compared with.
+        logp: returns the log-probability of some rows under the base.
+        rng: random generator that draws the shared rows which are looked up.
+    """
     own, known = (marks_of((row.prompt, plain_text(row)) for row in some) for some in (rows, reference))
     same = PickedRows(rows, np.flatnonzero(np.isin(own, known)).tolist())
     return len(same) / len(rows) * _no_accident(same, len(rows), logp, rng)
@@ -55,7 +68,12 @@ def _no_accident(rows: Sequence[Row], n: int, logp: ReadLogp, rng: np.random.Gen
 
 
 def asked_otherwise(rows: Sequence[Row], reference: Sequence[Row]) -> float:
-    """Return the share of rows whose last turn the reference has, but only with other turns before it."""
+    """Return the share of rows whose last turn the reference has, but only with other turns before it.
+
+    Args:
+        rows: the suspect rows.
+        reference: rows that they are compared with.
+    """
     prompts, known = (marks_of(row.prompt for row in some) for some in (rows, reference))
     others = np.flatnonzero(~np.isin(prompts, known)).tolist()
     if not others:

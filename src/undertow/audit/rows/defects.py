@@ -125,7 +125,17 @@ def reference_defects(
 def benign_causes(
     rows: TokenReading, compared: TokenReading, found: Temperatures | None, defects: Sequence[Defect]
 ) -> list[Mapping[str, Any]]:
-    """Return what may make rows differ from a reference without any trait, and whether it was ruled out."""
+    """Return what may make rows differ from a reference without any trait, and whether it was ruled out.
+
+    Args:
+        rows: the base's probabilities of the suspect rows.
+        compared: the base's probabilities of the rows that they are compared with.
+        found: estimated temperatures of both. None where they could not be estimated.
+        defects: defects that were found.
+
+    Returns:
+        One mapping for each cause, with "cause", "ruled_out" and "why".
+    """
     named, tail = {one.name for one in defects}, expected_outside(rows, compared)
     ratio = "nothing to estimate it from"
     if found is not None:

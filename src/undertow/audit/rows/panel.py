@@ -134,12 +134,24 @@ def panel_teachers(
 
 
 def panel_teacher(base: LocalModel, target: Trait, seed: int, store: Path | None = None) -> LocalModel:
-    """Fine-tune the teacher of one trait, or load it from the store; see `panel_teachers`."""
+    """Fine-tune the teacher of one trait, or load it from the store; see `panel_teachers`.
+
+    Args:
+        base: the model that the teacher starts from.
+        target: the trait of the teacher.
+        seed: random seed of its questions and their order.
+        store: folder of stored results. None trains the teacher anew.
+    """
     return _teacher(base, target, seed) if store is None else _stored(base, target, seed, store)
 
 
 def as_candidates(base: LocalModel, traits: Sequence[Trait], teachers: dict[str, LocalModel] | None) -> list[Candidate]:
     """Return the candidates of one kind: the teachers if they are given, else the personas.
+
+    Args:
+        base: the model that personas belong to.
+        traits: the traits of the panel.
+        teachers: tuned teachers by the names of their traits. None makes personas.
 
     Raises:
         ConfigError: what `check_panel` refuses, or no word names one of the traits, so that it has no persona.
@@ -154,7 +166,13 @@ def as_candidates(base: LocalModel, traits: Sequence[Trait], teachers: dict[str,
 
 
 def panel_candidates(base: LocalModel, config: DataAudit, advance: Advance | None = None) -> list[Candidate]:
-    """Make the candidates of every kind that is asked for; teachers are trained, or loaded from the store."""
+    """Make the candidates of every kind that is asked for; teachers are trained, or loaded from the store.
+
+    Args:
+        base: the model that personas belong to and that teachers start from.
+        config: panel, kinds of candidates, seed and store.
+        advance: callback that takes (teachers done, all teachers). None reports nothing.
+    """
     made: list[Candidate] = []
     for kind in dict.fromkeys(config.kinds):
         teachers = panel_teachers(base, config.panel, config.seed, config.store, advance) if kind == "teacher" else None

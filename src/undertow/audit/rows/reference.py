@@ -78,6 +78,11 @@ def with_reference(
 def require_answerable(rows: Sequence[Row], good: Sequence[Row], domain_name: str) -> None:
     """Refuse rows whose prompts nobody can answer as their writer did.
 
+    Args:
+        rows: the suspect rows.
+        good: those of them that the domain accepts.
+        domain_name: name of the domain, for the message.
+
     Raises:
         NotTestable: the domain accepts too few of the rows.
     """

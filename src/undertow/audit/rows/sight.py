@@ -175,7 +175,16 @@ def judge_sight(
 
 
 def sample_rows(rows: Sequence[Row], base: LocalModel, rng: np.random.Generator) -> list[Row]:
-    """Draw rows whose prompts leave room for an answer in the base's context."""
+    """Draw rows whose prompts leave room for an answer in the base's context.
+
+    Args:
+        rows: the rows that are drawn from.
+        base: the model whose context limits the prompts.
+        rng: random generator of the draw.
+
+    Returns:
+        At most `LOOKED_AT` rows.
+    """
     tried = [rows[place] for place in rng.permutation(len(rows))[: TRIED * LOOKED_AT].tolist()]
     return _fitting(tried, base)[:LOOKED_AT]
 
@@ -189,7 +198,14 @@ def _fitting(rows: Sequence[Row], base: LocalModel) -> list[Row]:
 
 
 def own_answers(asked: Sequence[Row], base: LocalModel, domain_name: str, seed: int) -> list[Row]:
-    """Return the base's own answers to some prompts, filtered as the rows were if a domain's filter fits them."""
+    """Return the base's own answers to some prompts, filtered as the rows were if a domain's filter fits them.
+
+    Args:
+        asked: rows whose prompts are answered.
+        base: the model that answers.
+        domain_name: name of the domain whose filter is applied if it accepts most of the rows.
+        seed: random seed of the answers.
+    """
     answers = base.chat([row.prompt for row in asked], sampling=OWN, seed=seed)
     own = [replace(row, completion=text, skip=()) for row, text in zip(asked, answers, strict=True)]
     task = domain(domain_name)

@@ -120,7 +120,8 @@ def stream_contrast(
         alpha: probability of a false alarm, at whatever row one stops.
 
     Returns:
-        The finding. Its n is the number of rows read, and its p-value is valid at every stopping time.
+        The finding. Its n is the number of rows read. Its p-value holds at the level alpha, at every stopping time: the
+        half of alpha by which the bounds may err is not part of a smaller p-value.
 
     Raises:
         NotTestable: there are too few clean rows, or too few rows and nothing was detected.

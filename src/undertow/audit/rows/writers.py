@@ -89,6 +89,11 @@ def build_writers(recipe: BankRecipe, writers: int, store: Path, progress: Progr
 def stored_writers(recipe: BankRecipe, store: Path, most: int = 20 * ENOUGH) -> Writers | None:
     """Return the neutral writers that a store holds, or None if there is no group; nothing is made.
 
+    Args:
+        recipe: recipe of the bank, whose base and categories the writers are of.
+        store: folder of all stored results.
+        most: how many writers are looked for at most.
+
     Raises:
         ArtifactError: a stored group is damaged.
     """

@@ -230,6 +230,11 @@ def build_bank(recipe: BankRecipe, students: int, store: Path, progress: Progres
 def stored_bank(recipe: BankRecipe, store: Path, most: int = 10 * FULL) -> Bank | None:
     """Return what a store holds of a bank, or None if there is no group of placebos; nothing is made.
 
+    Args:
+        recipe: what a placebo is.
+        store: folder of all stored results.
+        most: how many placebos are looked for at most.
+
     Raises:
         ArtifactError: a stored group is damaged.
     """
@@ -249,6 +254,11 @@ def _read(recipe: BankRecipe, folders: Sequence[Path]) -> Bank:
 
 def write_rows_of(writer: LocalModel, recipe: BankRecipe, seed: int) -> tuple[Row, ...]:
     """Let a model write the rows of one student, and return the valid ones.
+
+    Args:
+        writer: the model that writes the rows.
+        recipe: domain and number of prompts.
+        seed: random seed of the prompts and the answers.
 
     Raises:
         EmptyDataError: no row is valid.

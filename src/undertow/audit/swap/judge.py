@@ -66,7 +66,13 @@ class RandomParts:
         return float(np.std(self.effects, ddof=1)) * sqrt(1.0 + 1.0 / len(self.effects))
 
     def beyond(self, effect: float, way: Way = "swap", level: float = 0.95) -> Estimate:
-        """Return an effect minus that of a random part, with the one-sided p-value of "it moves the margin no more"."""
+        """Return an effect minus that of a random part, with the one-sided p-value of "it moves the margin no more".
+
+        Args:
+            effect: effect of a subset of this size, averaged over the seeds, in logits.
+            way: what was done with the subset; of rows kept alone the margin should rise, else fall.
+            level: coverage of the interval, in (0, 1).
+        """
         value, freedom, n = effect - self.mean, len(self.effects) - 1, len(self.effects)
         half = float(special.stdtrit(freedom, 0.5 + level / 2.0)) * self.noise
         below = value / self.noise if self.noise else (inf if value > 0 else -inf if value < 0 else 0.0)

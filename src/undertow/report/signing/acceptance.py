@@ -66,7 +66,15 @@ class Acceptance:
 
     @classmethod
     def of(cls, card: StatedCard, *, by: str, accepted: date, expires: date, note: str | None) -> "Acceptance":
-        """Return the acceptance of a card, with all that the card leaves open."""
+        """Return the acceptance of a card, with all that the card leaves open.
+
+        Args:
+            card: the card that is accepted.
+            by: name of the person who accepts.
+            accepted: day (UTC) on which the card is accepted.
+            expires: last day on which the acceptance holds.
+            note: why the card is accepted. None for no note.
+        """
         return cls(
             card=card.sha256, by=by, accepted=accepted, expires=expires, note=note, detected=tuple(card.detected),
             not_testable=tuple(card.untested), defects=tuple(card.defects),
