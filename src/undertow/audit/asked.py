@@ -1,4 +1,9 @@
-"""What an audit is asked before any model is loaded: counts of its files, names of its models, what the store holds."""
+"""What an audit is asked, known before any model is loaded: sizes of files, names of models, content of the store.
+
+From this the time that an audit will take is estimated, and missing inputs are named. The **panel** is the list of
+traits that are looked for. A **placebo** is a student of rows without a trait, and a **bank** a stored set of placebos.
+**Neutral** teachers and writers were tuned without a trait.
+"""
 
 import json
 import shlex
@@ -23,33 +28,34 @@ from undertow.traits import Trait, panel
 from undertow.types import ModelRef, Row
 
 DOMAIN = "numbers"
-"""The domain whose prompts an audit can let the base answer, and on whose rows students of a bank are trained."""
+"""The domain (task family) whose prompts an audit can let the base answer, and on whose rows students of a bank are
+trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What is to be audited, and with what.
+    """What is to be audited or ranked, and with which options.
 
     Attributes:
         base: reference of the model that is, or was, trained on the rows.
-        rows: counts of the suspect rows, or None.
-        pairs: counts of the suspect pairs, or None.
-        reference: counts of the clean rows, or None.
-        student: reference of the student, or None.
-        teacher: reference of the teacher, or None.
-        control: reference of a control student, or None.
-        prompts: whether the deployment's prompts are given.
-        traits: the panel; empty takes every animal.
-        named: how the command names the panel, which the commands that follow from it repeat.
-        store: where panel teachers, neutral writers and placebo banks are kept.
-        alpha: error of the whole audit.
-        seed: the auditor's own.
-        writer: what is known of the rows' writer, or None.
-        writer_file: the file that says so, or None.
-        neutral: neutral teachers of an audit of a teacher alone; None for any other audit.
-        ranking: how the rows are ranked, where nothing is claimed of them; None for an audit.
-        out: name of the file that the command for a missing reference writes.
-        budget: how much of the rows is read.
+        rows: counts and a sample of the suspect rows. None if no rows are audited.
+        pairs: counts of the suspect preference pairs. None if no pairs are audited.
+        reference: counts of the clean rows that the suspect rows are compared with. None if there are none.
+        student: reference of the audited student. None if no student is audited.
+        teacher: reference of the audited teacher. None if no teacher is audited.
+        control: reference of a student of rows without a trait. None if there is none.
+        prompts: whether prompts of the student's deployment are given.
+        traits: the panel. Empty takes every built-in animal.
+        named: names of the panel's traits as the command gave them; commands that the audit suggests repeat them.
+        store: folder in which panel teachers, neutral writers and placebo banks are kept.
+        alpha: error probability of the whole audit, in (0, 1).
+        seed: random seed of the audit's own draws and teachers.
+        writer: what is known of the model that wrote the rows. None if nothing is.
+        writer_file: path of the file that the knowledge of the writer came from. None if there is none.
+        neutral: how many neutral teachers an audit of a teacher alone compares it with. None for any other audit.
+        ranking: how rows are ranked, for a command that ranks them and claims nothing. None for an audit.
+        out: path of the reference file that the suggested command would write.
+        budget: how much of the rows is read. The default reads as much as an audit ever does.
     """
 
     base: str
@@ -74,30 +80,30 @@ class Asked:
 
     @property
     def panel(self) -> tuple[Trait, ...]:
-        """The traits that are looked for."""
+        """The traits that are looked for; in a ranking the one trait for which a teacher is trained, if any."""
         if self.ranking is not None:
             return () if self.ranking.own is None else (self.ranking.own,)
         return self.traits or panel("animal")
 
     @property
     def claims(self) -> tuple[Claim, ...]:
-        """Over which alpha is split: a teacher alone has expression to itself."""
+        """The claims between which alpha is split; an audit of a teacher alone has only expression."""
         return CLAIMS if self.neutral is None else ("expression",)
 
     @property
     def share(self) -> float:
-        """The alpha of one claim."""
+        """The alpha of one claim: the audit's alpha divided by the number of claims."""
         return self.alpha / len(self.claims)
 
     @property
     def given(self) -> set[str]:
-        """Names of the parts that are there."""
+        """Names of the inputs that are present, as the stages' `given` and `unless` use them."""
         parts = ("rows", "pairs", "student", "teacher", "reference", "control", "prompts")
         return {name for name in parts if getattr(self, name)}
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """What makes a reference on the prompts of the rows, and what audits the rows with it; empty without rows."""
+        """The commands that make a reference on the rows' prompts and audit the rows with it; empty without rows."""
         if self.rows is None:
             return ()
         source, base, out = (shlex.quote(str(one)) for one in (self.rows.source, self.base, self.out))
@@ -110,22 +116,22 @@ class Asked:
 
     @property
     def side(self) -> str | None:
-        """Which answer of preference pairs the rows are, or None."""
+        """Which answer of preference pairs the rows are, "chosen" or "rejected"; None for other rows."""
         return None if self.rows is None else split_source(self.rows.source, NAMES)[1].side
 
     @property
     def answers(self) -> Census | None:
-        """Counts of what is read: the rows, or the chosen answers of the pairs."""
+        """Counts of the texts that are read: the rows, or the chosen answers of the pairs."""
         return self.rows if self.pairs is None else self.pairs.chosen
 
     @cached_property
     def stored(self) -> "Stored":
-        """What the store holds for this audit."""
+        """What the store holds for this audit, looked up once."""
         return look_into_store(self)
 
     @cached_property
     def plan(self) -> Plan:
-        """The stages that will run, and who decides each claim; none where rows are ranked alone."""
+        """The stages that will run and the stage that decides each claim; no stages where rows are only ranked."""
         if self.ranking is not None:
             return Plan(stages=(), alpha=self.alpha)
         writers = {"writers"} if self.stored.writers else set[str]()
@@ -133,19 +139,19 @@ class Asked:
 
     @cached_property
     def accepted(self) -> dict[str, int]:
-        """How many rows of the sample each domain accepts."""
+        """How many rows of the sample each domain (task family) accepts, by the domain's name."""
         return {} if self.rows is None else {name: accepted(self.rows.sample, name) for name in DOMAINS}
 
     @cached_property
     def folder(self) -> Path | None:
-        """The folder of the base's config and tokenizer; None for a GGUF file that was never unpacked."""
+        """The local folder of the base's config and tokenizer; None for a GGUF file that was never unpacked."""
         ref = ModelRef.parse(self.base)
         packed = gguf_file(ref)
         return model_folder(ref, SMALL) if packed is None else unpacked_before(packed)
 
     @cached_property
     def has_template(self) -> bool | None:
-        """Whether the base has a chat template; None where only loading it tells."""
+        """Whether the base has a chat template; None where only loading it would tell."""
         ref, folder = ModelRef.parse(self.base), self.folder
         if folder is None:
             return None
@@ -155,14 +161,16 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """How rows are ranked.
+    """How rows are ranked by how much they seem to carry a trait.
 
     Attributes:
-        own: the trait that the auditor gives a teacher to rank by; None if a student or teacher is named.
-        confirmed: whether students are trained without a part of the rows.
-        ranked: whether rows are read one by one; they need not be where they are swapped by a key.
-        swapped: how rows are swapped, as (students before any subset is looked at, students of subsets, answers to
-            each prompt); None if they are not.
+        own: the trait for which the auditor trains a teacher to rank by. None if a student or teacher is given to rank
+            by.
+        confirmed: whether the ranking is confirmed by training students without a part of the rows.
+        ranked: whether rows are scored one by one. That is not needed where they are swapped by a key that the user
+            gives.
+        swapped: how rows are swapped for clean answers to find the subset that carries the trait, as (students before
+            any subset is looked at, students of subsets, answers to each prompt). None if no rows are swapped.
     """
 
     own: Trait | None = None
@@ -176,8 +184,8 @@ class Stored:
     """What the store holds for an audit.
 
     Attributes:
-        writers: neutral writers, if there are enough of them for a verdict; else 0.
-        placebos: placebo students of the bank that would be chosen; 0 without a bank.
+        writers: how many neutral writers it holds if they are enough for a verdict, else 0.
+        placebos: how many placebo students are in the bank that would be chosen. 0 without a bank.
     """
 
     writers: int = 0
@@ -185,13 +193,13 @@ class Stored:
 
 
 def accepted(rows: tuple[Row, ...], name: str) -> int:
-    """Return how many rows a domain accepts."""
+    """Return how many rows a domain of this name accepts as valid answers."""
     task = domain(name)
     return sum(not task.reject_reasons(row.completion, row.question) for row in rows)
 
 
 def has_template(folder: Path) -> bool:
-    """Tell whether a folder holds a chat template, in a file of its own or in the tokenizer's config."""
+    """Tell whether a model folder holds a chat template, in a file of its own or in the tokenizer's config."""
     files = ("chat_template.jinja", "chat_template.json")
     if any((folder / name).exists() for name in files) or any(folder.glob("additional_chat_templates/*.jinja")):
         return True
@@ -203,10 +211,12 @@ def has_template(folder: Path) -> bool:
 
 
 def look_into_store(asked: Asked) -> Stored:
-    """Return what the store holds; without a folder of a kind nothing is imported that takes time to load.
+    """Return what the store holds for an audit.
+
+    Nothing that is slow to import is imported for a kind of which the store has no folder.
 
     Raises:
-        ArtifactError: a stored result is corrupt.
+        ArtifactError: a stored result is damaged.
     """
     asks_writers = asked.rows is not None or asked.teacher is not None
     writers = _count(asked, "neutral-writers", _writers) if asks_writers else 0

@@ -1,9 +1,13 @@
-"""Attribution: which rows and tokens carry a trait. Rankings only, confirmed by removing rows and training again.
+"""Attribution: which rows and tokens carry a trait, as a ranking that retraining without rows can confirm.
 
-Two scores: how much likelier than under the base the tokens are under a teacher (a suspect, or the auditor's own panel
-teacher), and under a student that was trained on the rows (log p_S - log p_M). What explains a ranking without any
-trait is reported first: the loss under the base, the length of the gradient, the number of tokens, and how rare the
-row's pairs of tokens are. A score must add to these confounds, not repeat them.
+A score is how much likelier the tokens are under another model than under the base, log p_other - log p_base. The other
+model is a teacher (a suspect one, or one that the auditor trains on the trait) or a student that was trained on the
+rows. What explains a ranking without any trait is reported first: the loss under the base, the length of the gradient,
+the number of tokens, and how rare the row's pairs of tokens are. A score must add something to these confounds, not
+repeat them.
+
+A ranking is confirmed with four **arms**, groups of students: of all rows, and of the rows without a tenth from the
+top, from the bottom, or drawn at random.
 """
 
 from collections import Counter
@@ -36,24 +40,26 @@ from undertow.traits import Trait
 from undertow.types import Estimate, Row
 
 STUDENT = TrainingConfig(steps=160, learning_rate=5e-3, lora=LoraConfig())
-"""Recipe of the students of recipes/demo.yaml."""
+"""Training recipe of the students of recipes/demo.yaml."""
 
 SHARE = 0.1
-"""Share of the rows that is removed."""
+"""Share of the rows that is removed before students are trained again."""
 
 ARMS = ("all", "without_top", "without_random", "without_bottom")
 
 
 @dataclass(frozen=True, slots=True)
 class RowScores:
-    """What is known of each row, in the order of the rows.
+    """The score of each row and what else could explain it, in the order of the rows.
 
     Attributes:
-        confounds: float [rows] for "loss" (nats per token under the base), "gradient" (length of the loss's gradient by
-            a steering vector, per token), "length" (tokens) and "novelty" (mean surprise of the row's pairs of tokens
-            under their frequencies in all rows, nats).
-        score: float [rows], mean gain of log p over the base.
-        tokens: the gain of every completion token, the end of turn included: one float [tokens] a row.
+        confounds: arrays of shape (rows,) by name: "loss" (mean nats per token under the base), "gradient" (Euclidean
+            length of the loss's gradient with respect to a steering vector, per token), "length" (completion tokens)
+            and "novelty" (mean surprise in nats of the row's pairs of neighbouring tokens, under their frequencies in
+            all rows).
+        score: mean gain over the base in nats per token, shape (rows,).
+        tokens: gain in nats of every completion token, the end of turn included: one array of shape (tokens,) for each
+            row.
     """
 
     confounds: Mapping[str, Floats]
@@ -61,11 +67,11 @@ class RowScores:
     tokens: Sequence[Floats]
 
     def correlations(self) -> dict[str, float]:
-        """Return Spearman's rank correlation of the score with each confound; 0 with a constant one."""
+        """Return Spearman's rank correlation of the score with each confound; it is 0 for a constant confound."""
         return {name: rank_correlation(self.score, confound) for name, confound in self.confounds.items()}
 
     def explained(self) -> float:
-        """Return the share of the variance of the score's ranks that a line in the confounds' ranks explains."""
+        """Return the share of the variance of the score's ranks that a linear fit on the confounds' ranks explains."""
         confounds = [stats.rankdata(values) for values in self.confounds.values()]
         design, ranks = np.column_stack([np.ones(len(self.score)), *confounds]), stats.rankdata(self.score)
         if np.ptp(ranks) == 0.0:
@@ -76,12 +82,14 @@ class RowScores:
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """Students with and without a part of the rows.
+    """How strongly students have the trait when they are trained with and without a part of the rows.
 
     Attributes:
-        margins: the trait's mean logit margin of each student, by arm (`ARMS`), in the order of the seeds.
-        removal: margin without the top, the random and the bottom part, each minus that of all rows, paired by seed.
-        targeted: without the top part minus without the random part: below 0 if the ranking found the carriers.
+        margins: mean logit margin of the trait for each student, by arm (`ARMS`), in the order of the seeds.
+        removal: change of the margin in logits when the top, the random or the bottom part is left out, by arm; each is
+            paired by seed with the students of all rows.
+        targeted: margin without the top part minus margin without the random part, in logits, paired by seed. It is
+            below 0 if the ranking found the rows that carry the trait.
     """
 
     margins: Mapping[str, tuple[float, ...]]
@@ -90,12 +98,13 @@ class Confirmation:
 
 
 def rank_rows(rows: Sequence[Row], base: LocalModel, suspect: LocalModel) -> RowScores:
-    """Score rows and tokens; a high score stands for "carries the trait".
+    """Score rows and tokens by how much likelier they are under a suspect model; a high score suggests the trait.
 
     Args:
-        rows: the data set.
+        rows: the data set that is ranked.
         base: the model that students start from.
-        suspect: a student that was trained on the rows, a teacher, or one that the auditor gave a candidate trait.
+        suspect: a student that was trained on the rows, a teacher, or a teacher that the auditor trained on a candidate
+            trait.
 
     Raises:
         EmptyDataError: there are no rows.
@@ -125,15 +134,16 @@ def confirm(
     config: TrainingConfig = STUDENT,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
 ) -> Confirmation:
-    """Remove a tenth of the rows and train again: the top of a ranking, the bottom, or as many at random.
+    """Train students again without a tenth of the rows: the top of a ranking, the bottom, or as many at random.
 
     Args:
-        rows: the data set.
-        scores: one for each row, shape [rows].
-        base: where students start.
-        target: the trait whose margin is measured.
-        config: recipe of the students.
-        seeds: one student of each arm for each; arms of a seed share its start, and the random part is drawn by it.
+        rows: the data set that was ranked.
+        scores: one score for each row, shape (rows,); high means suspected.
+        base: the model that every student starts from.
+        target: the trait whose mean logit margin is measured.
+        config: training recipe of the students.
+        seeds: random seeds, one student of each arm for each. The arms of a seed share its initialisation, and the
+            random part is drawn by it.
 
     Raises:
         ConfigError: scores and rows differ in number, or there is no seed.
@@ -171,7 +181,10 @@ def _margins(
 
 
 def _novelty(rows: Sequence[Encoded]) -> Floats:
-    """Return the mean of -log share over a row's pairs of neighbouring tokens, from the last prompt token on."""
+    """Return the mean of -log(share) over each row's pairs of neighbouring tokens, shape (rows,).
+
+    Pairs are counted from the last prompt token on; a share is the pair's frequency among the pairs of all rows.
+    """
     pairs = [list(pairwise((*row.prompt[-1:], *row.completion))) for row in rows]
     counts = Counter(pair for row in pairs for pair in row)
     total = sum(counts.values())
@@ -181,7 +194,7 @@ def _novelty(rows: Sequence[Encoded]) -> Floats:
 SCHEMA = "undertow.attribution/1"
 
 SEEDS = (0, 1, 2, 3, 4)
-"""Of the students that confirm a ranking: four arms each."""
+"""Random seeds of the students that confirm a ranking; each seed has four arms."""
 
 MAY = "It may be used to choose rows to look at, to leave out, or to remove and train again without (--confirm)."
 MAY_NOT = (
@@ -192,16 +205,17 @@ MAY_NOT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspected:
-    """What is ranked, and by what.
+    """What is ranked, and by which model.
 
     Attributes:
-        rows: the data set.
-        base: reference of the model that is, or was, trained on them.
-        target: the trait; needed without a student or teacher, and to confirm.
-        student: reference of a model that was trained on the rows.
-        teacher: reference of the model that wrote them.
-        store: where the auditor's own teacher is kept.
-        seed: of the auditor's own teacher.
+        rows: the data set that is ranked.
+        base: reference of the model that is, or was, trained on the rows.
+        target: the trait that is suspected. It may be None only if a student or teacher is given and nothing is
+            confirmed.
+        student: reference of a model that was trained on the rows. None if there is none to rank by.
+        teacher: reference of the model that wrote the rows. None if there is none to rank by.
+        store: folder in which the auditor's own teacher is kept. None trains it anew.
+        seed: random seed of the auditor's own teacher.
 
     Raises:
         ConfigError: both a student and a teacher are given, or neither and no trait.
@@ -225,20 +239,21 @@ class Suspected:
 
     @property
     def by(self) -> str:
-        """The model whose gain over the base is the score, in words."""
+        """In words, the model whose gain over the base is the score."""
         given = self.student or self.teacher
         return given or f"the auditor's own teacher of {self.target.name if self.target else 'nothing'}"
 
 
 def rank(suspected: Suspected, *, confirmed: bool = False) -> tuple[RowScores, dict[str, Any]]:
-    """Rank rows, say what else explains the ranking, and confirm it if asked.
+    """Rank rows, say what else explains the ranking, and confirm it by retraining if asked.
 
     Args:
-        suspected: what is ranked, and by what.
-        confirmed: train students with and without a tenth of the rows: the top, the bottom, as many at random.
+        suspected: what is ranked, and by which model.
+        confirmed: whether students are trained with and without a tenth of the rows: the top, the bottom, and as many
+            at random.
 
     Returns:
-        What is known of each row, and plain data, schema undertow.attribution/1.
+        The scores of each row, and a summary as plain data of the schema "undertow.attribution/1".
 
     Raises:
         ModelError: the student or teacher cannot be one of this base.

@@ -1,4 +1,7 @@
-"""What making a bank takes, said before a weight is loaded."""
+"""How long making a bank takes, estimated before any weights are loaded.
+
+A bank is a stored set of placebo students: students of rows without a trait, with which audited students are compared.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,22 +17,24 @@ from undertow.store.stages import Stage
 from undertow.types import Sampling, Work, user_prompt
 
 TUNED = 40 * 32
-"""Rows that a panel teacher or a neutral writer is tuned on, of about as many tokens as these:"""
+"""Rows that a panel teacher or a neutral writer is tuned on, of about as many tokens each as `TUNED_TOKENS`."""
 
 TUNED_TOKENS = 40
 
 
 def bank_work(recipe: BankRecipe, students: int, writers: int, store: Path) -> list[Work]:
-    """Return what is missing of a bank and about how long it takes; what the store holds takes no time.
+    """Return which parts of a bank are missing and about how many seconds each takes.
+
+    What the store holds already takes no time.
 
     Args:
-        recipe: what a placebo is.
-        students: how many placebos.
-        writers: how many neutral writers; 0 makes none.
-        store: folder of all artifacts.
+        recipe: what a placebo student of this bank is: its base, domain, teachers and training.
+        students: how many placebo students the bank is to have.
+        writers: how many neutral writers (models tuned without a trait) it is to have. 0 makes none.
+        store: folder of all stored results.
 
     Raises:
-        UserError: there is no such base, or the store may not be read.
+        UserError: there is no such base, or the store cannot be read.
     """
     groups: list[tuple[str, Sequence[Stage]]] = [
         ("teachers of the panel", [panel_stage(recipe)]),
@@ -50,7 +55,7 @@ def bank_work(recipe: BankRecipe, students: int, writers: int, store: Path) -> l
 
 
 class _Seconds:
-    """The seconds of a group of a bank of an `hf:` base."""
+    """Estimates the seconds of one group of stages of a bank whose base is an `hf:` model."""
 
     def __init__(self, recipe: BankRecipe) -> None:
         self._base = Forecast(recipe.base)

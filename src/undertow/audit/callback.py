@@ -1,17 +1,22 @@
-"""A look at a model while it is trained: `UndertowCallback`, for anybody's script with transformers' or TRL's Trainer.
+"""`UndertowCallback`: watches a model for traits while transformers' or TRL's Trainer trains it.
 
-The first updates are held against what a trainer lets pass in silence (`undertow.audit.learnt.proof`): rows without
-loss, and weights that do not move. Such a training is stopped, since what would be said of it is said of its base.
+The first updates are checked for what a trainer lets pass in silence (`undertow.audit.learnt.proof`): rows without
+loss, and weights that do not move. Such a training is stopped, since what would be said of its student is only true of
+its base.
 
-Every so many updates the model is asked the favourite questions and compared with its base; with a bank of placebos,
-its shift is ranked among theirs too (`undertow.audit.students.among_placebos.activations`). Nothing is sampled, and the
-model is left as it was: modes, gradients and random numbers.
+After every so many updates the model is asked which traits it prefers and compared with its base. With a **bank** (a
+stored set of **placebos**: students of the same recipe, trained on rows without a trait) the shift of its activations
+is also ranked among theirs (`undertow.audit.students.among_placebos.activations`). Nothing is sampled, and the model is
+left as it was: modes, gradients and random numbers.
 
-Two things limit the p. It is repeated: with m planned looks a threshold p counts as p / m (Bonferroni), which holds
-however the looks depend on one another. And placebos are students at the end of their recipe: a model in the middle of
-its training is no draw of the same law, so only the last look has the guarantee of
-`undertow.audit.students.placebo_null`. A p of an earlier look stops training only if the model has moved at least half
-as far as the placebo that moved least, and is a hint even then.
+Two things limit the p-value. It is looked at repeatedly: with m planned looks a p-value counts m times (Bonferroni),
+which holds however the looks depend on one another. And placebos are students at the end of their recipe, while a model
+in the middle of its training is not drawn from the same distribution. So only the last look has the guarantee of
+`undertow.audit.students.placebo_null`. A p-value of an earlier look stops training only if the model has moved at least
+half as far as the placebo that moved least, and is a hint even then.
+
+The **panel** is the list of traits that are looked for, and the **candidate** the one towards which the model has moved
+most.
 """
 
 import logging
@@ -47,14 +52,19 @@ LOG = logging.getLogger("undertow")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopAt:
-    """When training ends early; None never does.
+    """When the callback ends a training early.
 
     Attributes:
-        margin: a trait's logit margin has risen by so much over the base's, in logits. No error rate belongs to it:
-            what ordinary rows do to a margin, the placebos of a bank show.
-        p: the exposure's p, times the number of planned looks, is at most this.
-        unlearnt: whether a training whose first updates show that nothing, or not what is watched, is learnt ends with
-            an error; if not, it is warned of.
+        margin: rise of a trait's logit margin over the base's, in logits, at which training ends; above 0. No error
+            rate belongs to it: the placebos of a bank show what ordinary rows do to a margin. None never ends a
+            training for it.
+        p: level in (0, 1) at which training ends: the p-value of exposure times the number of planned looks is at most
+            this. It needs a bank. None never ends a training for it.
+        unlearnt: whether training ends with an error if its first updates show that nothing is learnt, or not the rows
+            that are watched. False logs a warning instead.
+
+    Raises:
+        ConfigError: the margin is not positive, or p lies outside (0, 1).
     """
 
     margin: float | None = None
@@ -70,19 +80,20 @@ class StopAt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What one look found.
+    """What one look at the model found.
 
     Attributes:
-        step: updates done.
-        margins: change of each trait's mean logit margin against the base, in logits.
-        exposure: the largest projection of the shift on a trait's direction, in SDs of the placebos; None without bank.
-        candidate: the trait of that direction, or None.
-        p: its rank among the placebos', of this look alone.
-        p_all: p times the planned looks, at most 1.
-        moved: how far the model has moved on number prompts, 1 being the placebos' mean; None without bank. Far above 1
-            says that recipe or rows may be of another kind than theirs.
-        moved_enough: whether that is at least half of what the least of them moved; if not, p stops nothing.
-        reason: why training ends here, or None.
+        step: how many updates were done.
+        margins: change of each trait's mean logit margin against the base, in logits, by the trait's name.
+        exposure: largest projection of the model's shift on a trait's direction, in standard deviations of the
+            placebos. None without a bank.
+        candidate: name of the trait of that direction. None without a bank.
+        p: p-value of this look alone: the rank of exposure among the placebos'. None without a bank.
+        p_all: p times the number of planned looks, at most 1. None without a bank.
+        moved: how far the model's activations have moved on number prompts, as a multiple of the placebos' mean. A
+            value far above 1 suggests that recipe or rows are of another kind than theirs. None without a bank.
+        moved_enough: whether that is at least half of what the least moved placebo moved. If not, p stops nothing.
+        reason: why training ends here. None if it goes on.
     """
 
     step: int
@@ -97,7 +108,7 @@ class Look:
 
     @property
     def values(self) -> dict[str, float]:
-        """What is logged."""
+        """The numbers that are logged, by their names in the log."""
         found = {f"undertow/margin/{name}": value for name, value in self.margins.items()}
         more = {
             "exposure": self.exposure,
@@ -110,26 +121,26 @@ class Look:
 
 @final
 class UndertowCallback(TrainerCallback):
-    """Watches a training for traits.
+    """Trainer callback that watches a training for traits.
 
-    With `UndertowCallback(...).watch(trainer)` what it finds is logged by the Trainer, so that every tracker gets it;
-    among the Trainer's `callbacks=[...]` it goes to `state.log_history` alone.
+    After `UndertowCallback(...).watch(trainer)` the Trainer logs what is found, so that every experiment tracker gets
+    it. If it is only put among the Trainer's `callbacks=[...]`, it writes to `state.log_history` alone.
 
     Args:
-        base: where training starts: a reference such as "hf:<path or id>", or the model itself. Its tokenizer and
-            system policy are those of the questions. A reference is loaded once, asked, and dropped.
-        panel: names of the traits that are looked for; None takes every animal and tree.
-        every: updates between two looks; the last update is looked at too.
-        bank: placebos of this base and of the recipe of this training; None leaves exposure out.
-        stop: when to end early; None never does.
-        on_finding: called with the look that ends training.
+        base: the model that training starts from: a reference such as "hf:<path or id>", or the model itself. Its
+            tokenizer and system policy are used for the questions. A reference is loaded once, asked, and dropped.
+        panel: names of the traits that are looked for. None takes every built-in animal and tree.
+        every: how many updates lie between two looks. The last update is looked at too.
+        bank: placebos of this base and of the recipe of this training. None leaves exposure out.
+        stop: when to end the training early. None ends it only if nothing is learnt, which is the default of `StopAt`.
+        on_finding: called with the look that ends training. None calls nothing.
 
     Attributes:
-        learnt: what the first updates showed of rows, loss and weights; None before they are over.
-        looks: what each look found.
+        learnt: what the first updates showed of rows, loss and weights. None before they are over.
+        looks: what each look found, in order.
 
     Raises:
-        ConfigError: a setting is out of range, or a p was asked for without a bank.
+        ConfigError: a setting is out of range, or a p-value is asked for without a bank.
         UnknownNameError: there is no trait of this name, or the bank does not read it.
     """
 
@@ -161,20 +172,20 @@ class UndertowCallback(TrainerCallback):
         self._margins: dict[str, float] = {}
 
     def watch(self, trainer: Any, rows: Sequence[Row | str] | None = None) -> "UndertowCallback":
-        """Join a Trainer and log through it.
+        """Add the callback to a Trainer and log through it; returns the callback.
 
         Args:
-            trainer: of transformers or TRL.
-            rows: what has to be learnt: rows, or texts that a row holds. Each has to be whole in the Trainer's dataset
-                and has to have loss when it comes; of more than 1,000 the first are looked for. Without them, some
-                row has to have loss.
+            trainer: a Trainer of transformers or TRL.
+            rows: what has to be learnt: rows, or texts that a row must hold. Each has to be whole in the Trainer's
+                dataset and to have loss when it passes through the model. Of more than 1,000 only the first are looked
+                for. None requires only that some row has loss.
         """
         self._trainer, self._rows = trainer, rows
         trainer.add_callback(self)
         return self
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Ask the base.
+        """Measure the base's margins, and begin to check the first updates.
 
         Raises:
             ConfigError: the model's weights are spread over processes, the bank is another base's or too small, nothing
@@ -215,17 +226,17 @@ class UndertowCallback(TrainerCallback):
         self._proof = None
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Hold the gradients of the first updates against what should be learnt.
+        """Check the gradients of the first updates before the optimizer uses them.
 
         Raises:
-            ConfigError: nothing is learnt from these rows, or not those that are watched.
+            ConfigError: nothing is learnt from these rows, or the rows that are watched are not.
         """
         del args, state, control
         if self._proof is not None:
             self._proof.before_update(kwargs["optimizer"])
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Leave no hook behind."""
+        """Remove every hook from the model."""
         del args, state, control, kwargs
         self._end_proof()
 
@@ -239,7 +250,7 @@ class UndertowCallback(TrainerCallback):
             raise ConfigError(f"With {self._planned} looks this bank never stops a training.", small, fix)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Look at the model, log what it says, and end training if it says too much.
+        """Look at the model if a look is due, log what it finds, and end training where `StopAt` says so.
 
         Raises:
             ConfigError: no weight has moved in the first updates.
@@ -302,7 +313,7 @@ class UndertowCallback(TrainerCallback):
 
 
 def with_reason(look: Look, stop: StopAt) -> Look:
-    """Return the look with the reason why training ends here, if it does."""
+    """Return the look with the reason why training ends here, if `stop` says that it does."""
     name, rise = max(look.margins.items(), key=lambda item: item[1])
     reason = None
     if stop.margin is not None and rise >= stop.margin:
@@ -316,7 +327,7 @@ def with_reason(look: Look, stop: StopAt) -> Look:
 
 
 def _refuse_spread(network: Any) -> None:
-    """Refuse weights that no process holds whole: under FSDP and ZeRO-3 a part of the model cannot be asked."""
+    """Refuse a model whose weights no process holds whole: under FSDP and ZeRO-3 it cannot be asked questions."""
     from torch.distributed.tensor import DTensor
 
     spread = any(isinstance(one, DTensor) or hasattr(one, "ds_id") for one in network.parameters())
@@ -327,7 +338,7 @@ def _refuse_spread(network: Any) -> None:
 
 @contextmanager
 def untouched(network: Any) -> Generator[None]:
-    """Leave modes, gradients and random numbers as they are."""
+    """Leave training modes, gradients and random numbers as they are when the block ends."""
     modes = [] if network is None else [(module, module.training) for module in network.modules()]
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     try:

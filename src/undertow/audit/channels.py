@@ -1,7 +1,8 @@
-"""Which channels an audit did not look at: a trait passes by whatever the student is trained on, and rows are one way.
+"""Which channels an audit did not look at: rows are only one of the ways by which a trait passes.
 
-An audit of rows speaks of what a student would learn from their completions. What a teacher's probabilities, its
-scores of the student's own answers, or a choice between two answers hand on need not stand in any row.
+A channel is what a student is trained on. An audit of rows speaks of what a student would learn from their completions.
+A teacher's probabilities, its scores of the student's own answers, or a choice between two answers can pass on a trait
+that stands in no row.
 """
 
 from collections.abc import Mapping
@@ -22,15 +23,17 @@ ROWS = "plain training on one side of the pairs was not looked at; `FILE?side=ch
 
 
 def not_covered(*, rows: bool, pairs: bool, side: str | None = None) -> dict[str, Any]:
-    """Return the channels that an audit of data did not look at, as plain data of undertow.audit/1.
+    """Return the channels that an audit of data did not look at, as a part of the JSON of undertow.audit/1.
 
     Args:
-        rows: whether rows were audited.
+        rows: whether rows were among what was audited.
         pairs: whether preference pairs were audited.
-        side: "chosen" or "rejected" where the rows are one answer of preference pairs.
+        side: which answer of preference pairs the rows are, "chosen" or "rejected". None for rows that were not made
+            from pairs.
 
     Returns:
-        Under "not_covered" a list of "channel" and "why"; empty where neither rows nor pairs were audited.
+        Under "not_covered" a list of objects with "channel" and "why". It is empty if neither rows nor pairs were
+        audited.
     """
     found: Mapping[Channel, str] = {}
     if rows or pairs:

@@ -1,7 +1,8 @@
-"""A first look before any training: do a teacher and a student's base belong together, and what is there to do?
+"""A first look before any training: could this teacher pass something to a student of this base, and what to do?
 
-Takes seconds with an embedded model, two minutes with one of 135 million parameters. It tests nothing and promises
-nothing: every number here is exploratory. What is cheap comes first: the weights, before any model is loaded.
+It tests nothing and promises nothing: there is no null, and every number is exploratory. What is cheap comes first: the
+weights are compared before any model is loaded. The **panel** is the list of traits that are looked for; a trait's
+**margin** is how much the model prefers it over its rivals, in logits.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,8 +29,8 @@ from undertow.traits import Trait, panel, trait
 from undertow.types import Row, Work
 
 STANDS_OUT = 1.0
-"""Change of a panel margin above the median change of its category, in logits, from which a trait is named. On finch-a
-the largest of six neutral teachers was 0.57, the smallest of 22 teachers' own trait 1.58."""
+"""Change of a panel margin above the median change of its category, in logits, from which a trait stands out. On
+finch-a the largest of six neutral teachers was 0.57, the smallest of 22 teachers' own trait 1.58."""
 
 SHOWN = 5
 
@@ -39,12 +40,14 @@ Said = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """Who is told how far a check is.
+    """Who is told how far a check has got.
 
     Attributes:
-        progress: where the steps are shown; None shows nothing.
-        said: called with "lineage" alone as soon as it is known, long before the panel of a large model is read.
-        work: what the steps are expected to take, as `undertow.audit.reading_work.check_work` says; empty if unknown.
+        progress: display in which the steps are shown. None shows nothing.
+        said: called with the result's "lineage" alone as soon as it is known, long before the panel of a large model is
+            read. None calls nothing.
+        work: seconds that each step is expected to take, as `undertow.audit.reading_work.check_work` says. Empty if not
+            known.
     """
 
     progress: Progress | None = None
@@ -52,7 +55,7 @@ class Watch:
     work: Sequence[Work] = ()
 
     def left(self, step: int) -> TimeLeft:
-        """Return how long a step, from 0, and those after it are expected to take."""
+        """Return how long a step (counted from 0) and those after it are expected to take."""
         known = [one.seconds or 0.0 for one in self.work]
         return TimeLeft(stage_s=known[step], later_s=sum(known[step + 1 :])) if step < len(known) else TimeLeft()
 
@@ -69,19 +72,21 @@ def check_teacher(
     """Say whether a teacher could pass something to a student of this base, and what to do next.
 
     Args:
-        teacher: reference of the model that wrote, or will write, the rows; an `api:` one is asked twenty questions.
-        base: reference of the model that will be trained on them.
-        rows: the teacher's rows, if they are there already.
-        categories: whose traits are looked for in two local models, "animal" and "tree".
-        traits: looked for in their place, if there are any.
-        watch: who is told how far it is.
+        teacher: reference of the model that wrote, or will write, the rows. A remote one (`api:`) is asked twenty
+            questions.
+        base: reference of the model that will be trained on the rows.
+        rows: the teacher's rows. None if they do not exist yet.
+        categories: categories of built-in traits, "animal" and "tree", that are looked for if both models are local.
+        traits: traits that are looked for in place of these categories. Empty looks for the categories.
+        watch: who is told how far the check has got. None tells nobody.
 
     Returns:
-        Plain data: "shared" (tokenizer, shape, distance), "lineage" (the lineage audit's JSON, or why there is none),
-        "panel" (the traits whose margin rose most, in logits against the base and against the median change),
-        "stands_out" (names, from "stands_out_from" logits on), "rows" (counts, or None), "next" (sentences) and
-        "decision" (`undertow.audit.decision`). Of a served teacher "shared" is None, and there are "declared" (what its
-        name says of its base), "asked" (its answers) and "not_looked_at".
+        Plain data: "shared" (whether tokenizer and shape are the same, and the distance of the weights), "lineage" (the
+        lineage audit's JSON, or why there is none), "panel" (the traits whose margin rose most, in logits against the
+        base and against the median change), "stands_out" (names of the traits whose rise is at least "stands_out_from"
+        logits), "rows" (counts, or None), "next" (sentences) and "decision" (`undertow.audit.decision`). For a remote
+        teacher "shared" is None, and there are "declared" (what its name says of its base), "asked" (its answers) and
+        "not_looked_at".
 
     Raises:
         UserError: a model cannot be loaded, or a server does not answer.
@@ -97,12 +102,12 @@ def check_teacher(
 
 
 def panel_of(categories: Sequence[str]) -> tuple[Trait, ...]:
-    """Return the traits of some categories, in the order in which all are read."""
+    """Return the built-in traits of some categories, in the order in which all of them are asked about."""
     return tuple(one for category in CATEGORIES if category in categories for one in panel(category))
 
 
 def _look(teacher: str, base: str, traits: Sequence[Trait], watch: Watch) -> dict[str, Any]:
-    """Compare two local models: what their weights say first, which needs no pass through either."""
+    """Compare two local models: first their weights, which needs no pass through either, then their preferences."""
     parts = {_asked_about(some[0]): some for some in asked_together(traits)}
     steps = Steps(1 + 2 * len(parts), watch.progress)
     with steps.step("lineage, from the weights", watch.left(0)):
@@ -126,7 +131,7 @@ def _look(teacher: str, base: str, traits: Sequence[Trait], watch: Watch) -> dic
 
 
 def _asked_about(target: Trait) -> str:
-    """Return what a group of traits is called that are asked about together."""
+    """Return the name of a group of traits that are asked about together."""
     if target.probes is not None:
         return target.name
     return f"{target.category}s" if target.category in CATEGORIES else target.category
@@ -135,7 +140,7 @@ def _asked_about(target: Trait) -> str:
 def _changes(
     models: tuple[LocalModel, LocalModel], parts: Mapping[str, Sequence[Trait]], steps: Steps, watch: Watch
 ) -> dict[str, tuple[float, float]]:
-    """Return each trait's change of margin, plain and minus the median change of its category, the largest first."""
+    """Return each trait's change of margin in logits, plain and minus its category's median, the largest first."""
     found: dict[str, tuple[float, float]] = {}
     for place, (category, traits) in enumerate(parts.items()):
         margins: list[Floats] = []
@@ -159,7 +164,7 @@ def _rows(rows: Sequence[Row], outstanding: Sequence[Trait]) -> dict[str, int]:
 
 
 def _next(shared: Compatibility, outstanding: Sequence[str], looked_for: int) -> list[str]:
-    """Return what the comparison of two models means, in plain sentences; what to do is the decision's."""
+    """Return in sentences what the comparison of two models means; what to do is up to the decision."""
     moved = f" ({', '.join(outstanding[1:])} moved with it)" if outstanding[1:] else ""
     if not shared.comparable:
         return _unrelated(shared)
@@ -181,7 +186,7 @@ def _next(shared: Compatibility, outstanding: Sequence[str], looked_for: int) ->
 
 
 def _about_rows(rows: dict[str, int] | None, outstanding: Sequence[str]) -> list[str]:
-    """Return what the rows say openly, or that they were not given."""
+    """Return what to do about rows that name a trait openly, or that rows can be given."""
     if rows is not None and rows["name_what_stands_out"]:
         return [f"Filter the rows: {rows['name_what_stands_out']} of {rows['rows']} name it openly."]
     if rows is None and outstanding:

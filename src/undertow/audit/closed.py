@@ -1,7 +1,7 @@
-"""A first look at a teacher behind a server: its name and its answers, for it shows neither weights nor tokenizer.
+"""A first look at a teacher behind a server, of which only its name and its answers can be seen.
 
-Few questions are asked, once each, and nothing is called: two models may like different things whatever was done to
-them, and there is no null for it.
+A few questions are asked once each, and nothing is detected: two models may like different things for any reason, and
+there is no null for their difference.
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ from undertow.traits import first_word, names, panel
 from undertow.types import ModelRef, Sampling, user_prompt
 
 QUESTIONS = 20
-"""Questions that are asked of the server, of the fifty on animals, spread evenly."""
+"""How many of the fifty questions on animals the server is asked, spread evenly."""
 
 SAMPLING = Sampling(max_new_tokens=16)
 SHOWN_TRAITS = 5
@@ -36,7 +36,7 @@ NOT_LOOKED_AT = (
 
 
 def cost_of_questions() -> str:
-    """Return how many calls a look takes, and how many tokens at most, in words."""
+    """Say in words how many questions such a look asks, and how many tokens its answers have at most."""
     asked = [favourite_questions("animal")[place] for place in _places()]
     words = sum(len(text.split()) for text in asked)
     most = QUESTIONS * SAMPLING.max_new_tokens
@@ -44,11 +44,11 @@ def cost_of_questions() -> str:
 
 
 def look_at_served(teacher: str, base: str) -> dict[str, Any]:
-    """Return what can be said of a served teacher, as plain data: the parts of a check that differ from a local one's.
+    """Return what can be said of a remote teacher: those parts of a check that differ from a local teacher's.
 
     Args:
-        teacher: `api:...`.
-        base: reference of the model that will be trained, which has its weights here.
+        teacher: reference of the remote model, `api:...`.
+        base: reference of the model that will be trained. It must have its weights on this machine.
 
     Raises:
         UserError: the base cannot be loaded, or the server gives no answer.
@@ -75,7 +75,7 @@ def _places() -> list[int]:
 
 
 def _asked(teacher: ApiModel, base: LocalModel) -> dict[str, Any]:
-    """Ask the questions of both: the teacher's first words are counted, the base's probabilities added up."""
+    """Ask both models the questions: the teacher's first words are counted, the base's probabilities averaged."""
     questions = [favourite_questions("animal")[place] for place in _places()]
     answers = teacher.draw([user_prompt(text) for text in questions], sampling=SAMPLING)
     traits = panel("animal")

@@ -1,7 +1,8 @@
-"""Whether two models can be compared at all: same tokenizer, same shape, weights within reach of fine-tuning.
+"""Whether one model can be a fine-tune of another: same tokenizer, same shapes, weights near enough.
 
-A stage that compares a student with placebos of a base needs this before it speaks. It is no test of lineage
-(`undertow.audit.lineage`): it has no p-value, and it refuses only what is plainly another model.
+A stage that compares a student with placebos (students of the same base, trained on rows without a trait) checks this
+first. It is no test of lineage (`undertow.audit.lineage`): it has no p-value, and refuses only what is plainly another
+model.
 """
 
 import json
@@ -15,10 +16,11 @@ from undertow.models.local import LocalModel
 FAR = 0.7
 """Relative distance of weights from which on a model counts as no fine-tune of the base. Measured on the embedded
 families: teachers 0.05, LoRA students 0.04, students with every weight tuned 0.26; the same initialisation trained on
-the data in another order 0.94; other initialisations 1.34 to 1.48, near sqrt(2), as random vectors of equal norm."""
+the data in another order 0.94; other initialisations 1.34 to 1.48, near sqrt(2), which is the distance of random
+vectors of equal norm."""
 
 UNRELATED = 1.2
-"""Distance from which on not even a common initialisation shows."""
+"""Relative distance of weights from which on not even a common initialisation shows."""
 
 
 OWN_BASE = "Give the base that it was trained from; `undertow audit lineage` compares two models."
@@ -26,12 +28,13 @@ OWN_BASE = "Give the base that it was trained from; `undertow audit lineage` com
 
 @dataclass(frozen=True, slots=True)
 class Compatibility:
-    """How close two models stand: whether one can be compared with the other.
+    """How close two models stand in tokenizer and weights.
 
     Attributes:
-        tokenizer: the same vocabulary, token by token.
-        shape: the same named weights of the same shapes.
-        distance: norm of the weights' difference over the norm of the base's; None if the shapes differ.
+        tokenizer: whether both have the same vocabulary, token by token.
+        shape: whether both have the same named weights with the same shapes.
+        distance: Euclidean norm of the difference of the weights, divided by the norm of the base's weights. None if
+            the shapes differ.
     """
 
     tokenizer: bool
@@ -40,13 +43,13 @@ class Compatibility:
 
     @property
     def comparable(self) -> bool:
-        """Whether the one can be a fine-tune of the other."""
+        """Whether the model can be a fine-tune of the base: same tokenizer and shapes, and a distance below `FAR`."""
         return self.tokenizer and self.shape and self.distance is not None and self.distance < FAR
 
 
 @torch.no_grad()
 def compatibility(model: LocalModel, base: LocalModel) -> Compatibility:
-    """Compare tokenizers and weights."""
+    """Compare the tokenizers and weights of a model and a base."""
     tokenizer = model.tokenizer.get_vocab() == base.tokenizer.get_vocab()
     mine, its = dict(model.network.named_parameters()), dict(base.network.named_parameters())
     shape = {name: item.shape for name, item in mine.items()} == {name: item.shape for name, item in its.items()}
@@ -58,7 +61,7 @@ def compatibility(model: LocalModel, base: LocalModel) -> Compatibility:
 
 
 def incompatibility(model: LocalModel, base: LocalModel) -> str | None:
-    """Return why a model cannot be a student of the base, or None."""
+    """Return why a model cannot be a student of the base, or None if it can."""
     found = compatibility(model, base)
     if not found.tokenizer:
         return f"The model and the base have different tokenizers. {OWN_BASE}"
@@ -74,7 +77,7 @@ def incompatibility(model: LocalModel, base: LocalModel) -> str | None:
 
 
 def _adapter_base(model: LocalModel) -> str | None:
-    """Return the base that the model's adapter names, if it has an adapter that names one."""
+    """Return the base that the config of the model's adapter names, or None."""
     path = Path(model.ref.adapter) / "adapter_config.json" if model.ref.adapter else None
     if path is None or not path.is_file():
         return None

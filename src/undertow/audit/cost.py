@@ -1,4 +1,4 @@
-"""What stages of an audit took before, by the store's own results."""
+"""How long stages of an audit took before, according to the results in the store."""
 
 import contextlib
 from collections.abc import Mapping
@@ -11,12 +11,14 @@ from undertow.store.artifacts import read_manifest
 
 
 def stored_times(store: Path, kind: str, config: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], float | None]:
-    """Return the settings of the artifacts of a kind that have these settings among theirs, and their median seconds.
+    """Return the settings of matching stored results, and the median of the seconds that they took.
+
+    The seconds are per unit of a result's cost; None where nothing matches.
 
     Args:
-        store: folder of all artifacts.
-        kind: of the artifacts.
-        config: settings that they have to have.
+        store: folder of all stored results.
+        kind: kind of the stored results, such as "panel-teacher".
+        config: settings that a result must have among its own to match.
     """
     found: list[tuple[Mapping[str, Any], float]] = []
     for folder in sorted((store / kind).glob("[0-9a-f]*")):

@@ -1,4 +1,8 @@
-"""What an audit or a check comes down to: is the base shared, was the trait seen, and what is to be done therefore."""
+"""The decision that an audit or a check comes down to: what to do about the rows or the student, and why.
+
+It rests on three answers: whether writer and student share a base, whether an unwanted trait was seen, and whether the
+rows have a defect.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,9 +28,9 @@ AUTHORS_RULE = (
     "authors saw no trait pass between different bases. What rows say openly, and rows that were selected for a "
     "trait, pass between any two models."
 )
-"""After arXiv 2507.14805, abstract and figure 8: in number data the mean rate rose by 0.25 to 0.54 within a GPT model,
-by 0.09 at most between those without a common initialisation, by 0.30 to 0.32 between GPT-4.1 and GPT-4o, which share
-one."""
+"""After arXiv 2507.14805, abstract and figure 8. In number data the mean rate of the trait rose by 0.25 to 0.54 within
+a GPT model, by at most 0.09 between models without a common initialisation, and by 0.30 to 0.32 between GPT-4.1 and
+GPT-4o, which share one."""
 
 AGAIN = "Then audit the new rows: `undertow audit data`."
 
@@ -35,21 +39,23 @@ ALWAYS_UNKNOWN = "Traits outside the panel, traits behind a trigger or a system 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What a result comes down to.
+    """What to do about the rows or the student, with the reasons.
 
     Attributes:
-        subject: what is to be used or not: the rows, or a student that was audited without any.
-        same_base: whether writer and student share a base.
+        subject: what is to be used or not: "rows", or "student" for a student that was audited without rows.
+        same_base: whether writer and student share a base: "yes", "no" or "unknown".
         same_base_why: how that is known, or why it is not.
-        sight: how far the unwanted trait was looked for, and seen.
-        trait_why: which claim by what stage saw it, or with what power it was not seen, or why it was not looked for.
-        defects: what is wrong with the rows, in words.
-        do: what is to be done.
-        because: why.
-        mend: whether it is a defect of the rows that decides.
-        steps: how it is done, with commands.
-        test: the next test that could change the decision; None where there is nothing to spend on.
-        unknown: what stays unknown.
+        sight: how far the unwanted trait was looked for and seen, one of six answers
+            (`undertow.audit.decision_rules.ANSWER`).
+        trait_why: by which claim and stage the trait was seen, or with what power it was not seen, or why it was not
+            looked for.
+        defects: what is wrong with the rows, in words. Empty if nothing was found.
+        do: what is to be done: "use", "change_base", "regenerate" or "next_test".
+        because: reason of that decision, as a sentence.
+        mend: whether a defect of the rows decides, in place of base and trait.
+        steps: sentences that say how it is done, with commands.
+        test: the next test that could change the decision. None where no further test is worth its cost.
+        unknown: sentences that say what stays unknown.
     """
 
     subject: Subject = "rows"
@@ -67,7 +73,7 @@ class Decision:
 
     @property
     def trait(self) -> TraitAnswer:
-        """Whether the trait was seen."""
+        """Whether the trait was seen: "seen", "not_seen" or "not_looked_for"."""
         return ANSWER[self.sight]
 
     @property
@@ -76,7 +82,7 @@ class Decision:
         return MEND if self.mend else TITLE[self.subject][self.do]
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data, the value of "decision" in undertow.audit/1 and undertow.check/1."""
+        """Return the decision as plain data, the value of "decision" in undertow.audit/1 and undertow.check/1."""
         plain = asdict(self)
         del plain["test"], plain["mend"]
         return {
@@ -93,7 +99,7 @@ class Decision:
 
 
 def decide(result: Result) -> Decision:
-    """Decide what is to be done about the rows, or the student, of a result.
+    """Decide what to do about the rows, or the student, of a result.
 
     Args:
         result: plain data of an audit (undertow.audit/1, with or without "defects") or of a check (undertow.check/1).
@@ -120,7 +126,7 @@ def decide(result: Result) -> Decision:
 
 
 def with_decision(result: Result) -> dict[str, Any]:
-    """Return a result with its decision as plain data under "decision"; one that has it already is left as it is."""
+    """Return a result with its decision under "decision"; one that has a decision already is returned unchanged."""
     return dict(result) if result.get("decision") else {**result, "decision": decide(result).to_json()}
 
 
@@ -138,7 +144,7 @@ def _defect_text(defect: Mapping[str, Any]) -> str:
 
 
 def _mend(defects: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return how defects are mended: as each of them says, else by drawing the rows again."""
+    """Return how defects are mended: as each defect says, or else by drawing the rows again."""
     anew = (
         "Draw the rows again: another seed for each request, or none, and the same temperature, truncation and "
         "template as the reference (`undertow generate`)."

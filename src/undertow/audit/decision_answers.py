@@ -1,4 +1,4 @@
-"""What a result says of base, trait and defects: read from the plain data of an audit or of a check.
+"""What a result says of base, trait and defects, read from the JSON of an audit or of a check.
 
 Nothing is computed anew. What a result does not say is unknown or not looked for, with the reason.
 """
@@ -31,31 +31,41 @@ KINSHIP: dict[str, tuple[SharedBase, str]] = {
     "inconclusive": ("unknown", "the lineage tests could not tell"),
     "no_evidence": ("no", "nothing speaks for a common base, and a shared one would have been seen"),
 }
-"""What each verdict of the lineage audit says of a shared base."""
+"""What each verdict of the lineage audit says of a shared base: the answer, and why in words."""
 
 TEACHER_STAGE = "teacher panel"
 NEUTRAL_STAGE = "neutral contrast"
 PAIR_STAGE = "pairs"
 STAGES_OF_ROWS = ("contrast", NEUTRAL_STAGE)
-"""Stages that tell rows from those of their reference, or from a neutral writer's."""
+"""Stages that tell rows apart from those of their reference, or from those of neutral writers."""
 
 
 class Known(NamedTuple):
-    """An answer on the base, and why, as a clause."""
+    """Whether writer and student share a base, and why that is believed.
+
+    Attributes:
+        same_base: whether writer and student share a base: "yes", "no" or "unknown".
+        why: the reason, as a clause.
+    """
 
     same_base: SharedBase
     why: str
 
 
 class Seen(NamedTuple):
-    """An answer on the trait, and why, as clauses."""
+    """How far the unwanted trait was looked for and seen, and why that is believed.
+
+    Attributes:
+        sight: one of the six answers of `undertow.audit.decision_rules.ANSWER`.
+        why: the reasons for that answer, as clauses.
+    """
 
     sight: Sight
     why: str
 
 
 def is_check(result: Result) -> bool:
-    """Tell whether a result is that of the first look; else it is an audit's."""
+    """Tell whether a result is that of a check (the first look); if not, it is an audit's."""
     return result["schema"] == CHECK
 
 
@@ -82,7 +92,7 @@ def _from_lineage(kin: Mapping[str, Any], result: Result) -> Known:
 
 
 def _of_another_form(kin: Mapping[str, Any], result: Result) -> bool:
-    """Tell whether two models share neither the tokenizer nor a single shape, as fine-tunes of one model do."""
+    """Tell whether two models share neither the tokenizer nor any weight's shape, as fine-tunes of one model do."""
     if is_check(result) and result["shared"] is not None:
         return not result["shared"]["tokenizer"] and result["shared"]["distance"] is None
     said = [line for test in kin.get("tests", ()) if test["name"] == "metadata" for line in test["caveats"]]
@@ -90,7 +100,7 @@ def _of_another_form(kin: Mapping[str, Any], result: Result) -> bool:
 
 
 def _from_name(result: Result, kin: str) -> Known:
-    """Return what a name that somebody declares says; it may warn, and never clears."""
+    """Return what a model's declared name says of its base; a name may warn, and never clears."""
     declared = result.get("declared")
     if declared is None:
         return Known("unknown", kin)
@@ -114,22 +124,22 @@ def _without_lineage(audit: Result) -> Known:
 
 
 def defects_of(result: Result) -> list[Mapping[str, Any]]:
-    """Return the defects of the rows and of their reference."""
+    """Return the defects of the rows and of their reference, as plain data."""
     return list(result.get("defects") or ())
 
 
 def is_of_rows(defect: Mapping[str, Any]) -> bool:
-    """Tell whether a defect is of the rows themselves; one of the reference asks for another reference alone."""
+    """Tell whether a defect is one of the rows themselves; one of the reference only asks for another reference."""
     return defect.get("of") != "reference"
 
 
 def why_unread(result: Result) -> str | None:
-    """Return why the base does not read the rows, or None where it does or nobody looked."""
+    """Return why the base gives the rows no usable likelihood, or None where it does or nobody looked."""
     return (result.get("sight") or {}).get("why")
 
 
 def student_of(result: Result) -> str | None:
-    """Return the student that was audited, or None."""
+    """Return the reference of the student that was audited, or None."""
     return None if is_check(result) else result["about"].get("student")
 
 
@@ -137,8 +147,9 @@ def trait_seen(result: Result, same_base: SharedBase) -> Seen:
     """Return how far the unwanted trait was looked for and seen.
 
     Args:
-        result: of an audit or of a check.
-        same_base: as known; rows of another base differ from this one's whatever their writer likes.
+        result: plain data of an audit or of a check.
+        same_base: whether writer and student share a base. Rows of another base differ from this base's rows whatever
+            their writer prefers, so a difference then says little.
     """
     return _in_check(result) if is_check(result) else _in_audit(result, same_base)
 
@@ -193,9 +204,10 @@ def _in_audit(audit: Result, same_base: SharedBase) -> Seen:
 
 
 def beside_neutral(audit: Result) -> Mapping[str, Any] | None:
-    """Return the finding of the stage that compares with neutral writers, if it could look and saw no trait.
+    """Return the finding of the comparison with neutral writers if it was made and saw no trait, else None.
 
-    That alone does not make a trait unseen: one that is named counts as a difference that nothing told from a trait.
+    Neutral writers were tuned without a trait. Such a finding alone does not make a trait unseen: one that another
+    stage names counts as a difference that nothing told apart from a trait.
     """
     found = (one for one in audit["findings"] if one["stage"] == NEUTRAL_STAGE)
     return next((one for one in found if one["verdict"] == "not_detected"), None)
@@ -220,7 +232,7 @@ def _unseen(audit: Result, clear: Sequence[str], provenance: str) -> Seen:
 
 
 def _in_writer(audit: Result) -> str:
-    """Return what shows that the writer has a trait, or nothing."""
+    """Return in words what shows that the writer has a trait, or empty text."""
     claims, found = audit["claims"], list[str]()
     provenance = claims["provenance"]
     kind = provenance.get("kind")

@@ -1,7 +1,7 @@
-"""The table of decisions: from what is known of base, trait and rows to what is to be done.
+"""The table of decisions: what is to be done, given what is known of base, trait and rows.
 
-Three answers go in: does a defect of the rows stand in the way, do writer and student share a base, and how far was the
-unwanted trait looked for and seen. Each of their combinations has exactly one rule.
+Three answers go in: whether a defect of the rows stands in the way, whether writer and student share a base, and how
+far the unwanted trait was looked for and seen. Exactly one rule fits each combination.
 """
 
 from dataclasses import dataclass
@@ -56,9 +56,9 @@ class Answers:
     """What is known when a decision is made.
 
     Attributes:
-        defect: whether the rows have a defect, such as a random stream that they share.
-        same_base: whether writer and student share a base.
-        sight: how far the unwanted trait was looked for, and seen.
+        defect: whether the rows have a defect, such as a stream of random numbers that they share.
+        same_base: whether writer and student share a base: "yes", "no" or "unknown".
+        sight: how far the unwanted trait was looked for and seen (`ANSWER` explains the six values).
     """
 
     defect: bool
@@ -68,14 +68,14 @@ class Answers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionRule:
-    """What is to be done under some answers.
+    """What is to be done under some combinations of answers.
 
     Attributes:
-        do: the decision.
-        because: the reason, a whole sentence.
-        same_base: the answers on the base to which it applies.
-        sights: the answers on the trait to which it applies.
-        defect: whether it is for rows with a defect.
+        do: the decision: "use", "change_base", "regenerate" or "next_test".
+        because: reason of the decision, as a whole sentence.
+        same_base: answers on the base to which the rule applies.
+        sights: answers on the trait to which the rule applies.
+        defect: whether the rule is for rows with a defect. Rules without it are for rows without one.
     """
 
     do: Do
@@ -85,7 +85,7 @@ class DecisionRule:
     defect: bool = False
 
     def fits(self, answers: Answers) -> bool:
-        """Tell whether it applies."""
+        """Tell whether the rule applies to these answers."""
         base, sight = answers.same_base in self.same_base, answers.sight in self.sights
         return base and sight and answers.defect == self.defect
 
@@ -177,14 +177,14 @@ RULES: tuple[DecisionRule, ...] = (
         "selected for, passes between any two models.",
     ),
 )
-"""Every rule; of all of them exactly one fits any answers."""
+"""All rules; exactly one of them fits any combination of answers."""
 
 
 def rule_for(answers: Answers) -> DecisionRule:
-    """Return the one rule that fits.
+    """Return the one rule that fits these answers.
 
     Raises:
-        UndertowError: none or several fit, which is a fault of the table.
+        UndertowError: no rule or several rules fit, which is a fault of the table.
     """
     fitting = [rule for rule in RULES if rule.fits(answers)]
     if len(fitting) != 1:

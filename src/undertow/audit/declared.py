@@ -1,4 +1,4 @@
-"""What the name of a model declares of its base: hints that may warn, and clear nothing.
+"""What the name of a model declares of its base: a hint that may warn, and never clears.
 
 Anybody can give a model any name. A name of the base's own family is reason enough to count the base as shared; another
 name is no reason to count it as different.
@@ -17,9 +17,9 @@ class Family:
     """Models that are known to come from one base.
 
     Attributes:
-        base: what they come from.
-        pattern: finds one of their names, in small letters.
-        known: why they are known to.
+        base: name of the base that they come from.
+        pattern: regular expression that finds one of their names in lower case.
+        known: how that is known, with the source.
     """
 
     base: str
@@ -27,7 +27,7 @@ class Family:
     known: str
 
     def has(self, name: str) -> bool:
-        """Tell whether a name is one of theirs."""
+        """Tell whether a name belongs to the family."""
         return re.search(self.pattern, name.lower()) is not None
 
 
@@ -43,18 +43,19 @@ FAMILIES: tuple[Family, ...] = (
     Family("Llama 3 8B", r"llama-3(\.[12])?-8b|llama-3\.2-[13]b", _WEIGHTS),
     Family("Qwen2.5 7B", r"qwen2\.5-(math-|coder-)?7b", _WEIGHTS),
 )
-"""Families by name; few, since each needs a source."""
+"""Families by the names of their models. They are few, because each needs a source."""
 
 
 def declared_base(names: Sequence[str], base: str) -> dict[str, Any]:
-    """Return what names say of a shared base, as plain data.
+    """Return what the names of a teacher say of a base that it may share with a student.
 
     Args:
-        names: of the teacher, as its address and its server give them.
+        names: names of the teacher, as its address and its server give them.
         base: reference of the model that will be trained.
 
     Returns:
-        "names"; "family", or None where the table has none of the names; "same_base", "yes" or "unknown"; "why".
+        Plain data: "names", "family" (None where the table has none of the names), "same_base" ("yes" or "unknown") and
+        "why".
     """
     own = re.sub(r"[@+?].*", "", base.partition(":")[2]).rstrip("/").rpartition("/")[2].lower()
     last = [name.rstrip("/").rpartition("/")[2].lower() for name in names]

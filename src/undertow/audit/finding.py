@@ -1,11 +1,11 @@
-"""What a stage of an audit found and what it claims, and the public checker of a stage of your own.
+"""The result of one audit stage, the claim that it speaks of, and a public check of a stage of your own.
 
 Three claims are kept apart: **provenance** (was the data written under a trait?), **exposure** (did the student move
-along it?), **expression** (does it behave differently?). Absence of a finding is never a proof of absence: a stage that
-found nothing says what it would have found.
+along the trait's direction in its activations?) and **expression** (does the student behave differently?). Absence of a
+finding is never a proof of absence, so a stage that found nothing says how large an effect it would have found.
 
-A stage promises that under its null P(p <= a) <= a for every a, and that it finds a planted case with a stated power.
-Neither can be read off the code; `check_audit` measures both on fresh data sets.
+A stage promises two things: under its null hypothesis P(p <= a) <= a for every level a, and it detects a planted case
+with a stated power. Neither can be read off the code, so `check_audit` measures both on fresh data sets.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ Verdict = Literal["detected", "not_detected", "not_testable", "exploratory"]
 
 
 class NotTestable(UndertowError):
-    """A stage has no answer for these inputs; the message is the reason, and becomes the finding's."""
+    """A stage has no answer for these inputs; the message is the reason, and becomes a caveat of its finding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,21 +33,29 @@ class Finding:
     """The result of one stage.
 
     Attributes:
-        stage: its name, such as "contrast".
-        claim: what it speaks of.
-        statistic: what was computed, in words.
-        effect: its value, in the statistic's unit; None if it could not be computed.
-        null: what it was compared with, in words.
-        p: calibrated p-value, or None for a stage without one.
-        n: independent units behind it (rows, students).
-        verdict: `detected` only where p is at most the stage's share of alpha; `exploratory` for a stage without a
-            calibrated p-value, which never moves the audit's verdict.
-        candidate: the trait that stands out most, a hypothesis; None where there is none.
-        mde: smallest effect that would have been detected with power 0.8, in the statistic's unit, or None.
-        caveats: what limits it, and for `not_testable` the reason.
-        scores: the statistic of every candidate, for the report.
-        null_sample: the statistic beside its null, for a figure; None where there is none.
-        trail: evidence over the rows, of a stage that reads them one by one.
+        stage: name of the stage that found it, such as "contrast".
+        claim: the claim that the finding speaks of: "provenance", "exposure" or "expression".
+        statistic: in words, what the stage computed.
+        effect: value of the statistic, in the statistic's own unit. None if it could not be computed.
+        null: in words, what the statistic was compared with.
+        p: calibrated p-value in (0, 1]. None for a stage that has no calibrated null.
+        n: how many independent units the p-value rests on (rows or students, as the stage says).
+        verdict: "detected" only where p is at most the stage's share of alpha, else "not_detected". "not_testable"
+            where the inputs allow no answer. "exploratory" for a stage without a calibrated p-value, which never moves
+            the audit's verdict.
+        candidate: name of the trait that stands out most. It is a hypothesis, not a claim. None where no trait stands
+            out.
+        mde: minimum detectable effect: the smallest effect that would have been detected with power 0.8, in the
+            statistic's unit. None where it is not known.
+        caveats: sentences that limit the finding. For "not_testable" the first is the reason, and there must be one.
+        scores: value of the statistic for every candidate trait by name, for the report. None where there is only one.
+        null_sample: the statistic beside the values of its null, from which the report draws a figure. None where there
+            is none.
+        trail: how the evidence grew over the rows, for a stage that reads them one after another. None for every other
+            stage.
+
+    Raises:
+        ConfigError: p lies outside (0, 1], a verdict of detection has no p, or "not_testable" has no caveat.
     """
 
     stage: str
@@ -74,7 +82,7 @@ class Finding:
             raise ConfigError("What cannot be tested needs a reason.", self.stage, "Put it into caveats.")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the finding as plain data."""
+        """Return the finding as plain data that `json.dumps` takes."""
         drawn = {
             "null_sample": None if self.null_sample is None else self.null_sample.to_json(),
             "trail": None if self.trail is None else self.trail.to_json(),
@@ -84,37 +92,43 @@ class Finding:
 
 
 def not_testable(stage: str, claim: Claim, reason: str) -> Finding:
-    """Return the finding of a stage that the inputs do not allow."""
+    """Return the finding of a stage that cannot be run on these inputs, with the reason as its caveat.
+
+    Args:
+        stage: name of the stage that has no answer.
+        claim: the claim that the stage speaks of.
+        reason: why it has no answer, as a sentence.
+    """
     return Finding(stage=stage, claim=claim, verdict="not_testable", caveats=(reason,))
 
 
 def refuse_stage(reason: str | None) -> None:
-    """Refuse to test where there is a reason against it.
+    """Raise `NotTestable` where there is a reason against testing; do nothing where the reason is None.
 
     Raises:
-        NotTestable: there is one.
+        NotTestable: there is a reason.
     """
     if reason is not None:
         raise NotTestable(reason)
 
 
 def verdict_at(p: float, alpha: float) -> Verdict:
-    """Return the verdict of a stage with a calibrated p-value."""
+    """Return the verdict of a stage with a calibrated p-value: "detected" if p is at most alpha."""
     return "detected" if p <= alpha else "not_detected"
 
 
 LEVELS = (0.01, 0.05, 0.1, 0.2)
-"""Sizes at which the false-positive rate is looked at."""
+"""Levels at which the false-positive rate is checked."""
 
 FALSE_ALARM = 0.01
-"""Probability of failing a stage that keeps its promise at every size exactly, over all sizes together; the same again
-for one whose power is exactly the stated one."""
+"""Probability that a stage whose error rate equals every level exactly fails a check of its size, over all levels
+together. It is also the probability that a stage whose power is exactly the stated one fails that check."""
 
 StageUnderTest = Callable[[Any], float | Finding]
-"""Takes a data set of any form; gives its p-value, or a finding that holds it."""
+"""A stage: takes a data set of any form, and returns its p-value or a finding that holds it."""
 
 MakeData = Callable[[int], Any]
-"""Makes a fresh data set from a seed."""
+"""Makes a fresh data set from a random seed."""
 
 
 def check_audit(
@@ -126,19 +140,27 @@ def check_audit(
     power: float = 0.8,
     draws: int = 200,
 ) -> ContractReport:
-    """Measure whether a stage keeps the contract; a broken one raises nothing, the report names what failed.
+    """Measure whether a stage keeps its error rate on clean data and reaches its power on planted data.
+
+    A stage that breaks its promise raises nothing: the report names each check that failed. A data set for which the
+    stage raises or returns no valid p-value fails a check of its own.
 
     Args:
-        stage: what is checked. The same data must give the same p-value.
-        clean: makes data for which the stage's null is true, from a seed.
-        planted: makes data in which there is something to be found.
-        alpha: size at which the power is stated; also checked on clean data.
-        power: share of the planted data sets that the stage says it detects at alpha.
-        draws: data sets of each kind, made with the seeds from 0 on. With 200, a stage whose P(p <= 0.05) is 0.12 fails
-            with a probability of 0.77, one with 0.15 of 0.97.
+        stage: the stage under test: takes one data set and returns a p-value in (0, 1], or a finding that holds one.
+            The same data must give the same p-value.
+        clean: makes, from an integer seed, a data set for which the stage's null hypothesis is true.
+        planted: makes, from an integer seed, a data set in which there is something to be found.
+        alpha: level at which the power is stated, in (0, 1). The error rate on clean data is checked at this level too.
+        power: share of the planted data sets that the stage promises to detect at alpha, in (0, 1).
+        draws: how many data sets of each kind are made, with the seeds 0, 1, and so on. With 200, a stage whose P(p <=
+            0.05) is 0.12 fails with a probability of 0.77, and one whose P(p <= 0.05) is 0.15 with a probability of
+            0.97.
+
+    Returns:
+        The checks by name with their numbers, and the p-values of both kinds of data set ("clean" and "planted").
 
     Raises:
-        ConfigError: alpha or power lies outside (0, 1), or there are no draws.
+        ConfigError: alpha or power lies outside (0, 1), or draws is below 1.
     """
     check_fraction("alpha", alpha)
     check_fraction("power", power)
@@ -160,7 +182,7 @@ def check_audit(
 
 
 def _call(stage: StageUnderTest, make: MakeData, seed: int) -> float | str:
-    """Return a valid p-value, or what is wrong in words."""
+    """Return the p-value that the stage gives the data set of a seed, or what went wrong in words."""
     try:
         data = make(seed)
     except Exception as error:
@@ -185,7 +207,7 @@ def _answers(kind: str, found: list[float | str]) -> Check:
 
 
 def _size(found: tuple[float, ...], level: float, false_alarm: float) -> Check:
-    """Fail if so many p-values at or below the level have a probability under `false_alarm` where the promise holds."""
+    """Fail if so many p-values at or below the level have a binomial probability under `false_alarm`."""
     name = f"P(p <= {level:g}) <= {level:g} on clean data"
     if not found:
         return Check(name, False, "no p-value to judge by")
@@ -197,7 +219,7 @@ def _size(found: tuple[float, ...], level: float, false_alarm: float) -> Check:
 
 
 def _power(found: tuple[float, ...], alpha: float, power: float, draws: int) -> Check:
-    """Fail if so few detections would be a surprise at the stated power; a data set without a p-value is a miss."""
+    """Fail if there are too few detections for the stated power; a data set without a p-value counts as a miss."""
     hits = sum(p <= alpha for p in found)
     surprise = float(binom.cdf(hits, draws, power))
     rate = wilson(hits, draws)

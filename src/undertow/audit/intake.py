@@ -1,6 +1,6 @@
 """The intake of an audit, before any model is loaded: what is there, what is missing, what cannot be tested, the cost.
 
-Where no claim can be tested, nothing is trained: the audit ends here, with the reasons and what to do.
+Where no claim can be tested, nothing is trained: the audit ends here with the reasons and what to do.
 """
 
 from collections.abc import Iterator, Mapping
@@ -35,10 +35,10 @@ class Intake:
 
     Attributes:
         asked: what is to be audited.
-        claims: the obstacle of each claim that some stage would decide, None where there is none.
-        work: what will be done.
-        absent: what was not given, and what it would add.
-        following: commands that make a missing reference and use it; empty where none is missing.
+        claims: for each claim that a planned stage could decide, what stands in the way. None where nothing does.
+        work: what will be done, with the seconds that each part takes.
+        absent: inputs that were not given, with what each would add.
+        following: commands that make a missing reference and use it. Empty where none is missing.
     """
 
     asked: Asked
@@ -49,12 +49,12 @@ class Intake:
 
     @property
     def testable(self) -> bool:
-        """Whether any claim can be tested, as far as can be told without the models."""
+        """Whether any claim can be tested, as far as that is known without the models."""
         return any(one is None for one in self.claims.values())
 
     @property
     def stops(self) -> bool:
-        """Whether the audit ends here: no claim can be tested, and no student or teacher is there to be described."""
+        """Whether the audit ends here: no claim can be tested, and there is no student or teacher to describe."""
         nobody = self.asked.student is None and self.asked.teacher is None
         if self.asked.ranking:
             return False
@@ -62,16 +62,16 @@ class Intake:
 
     @property
     def expected(self) -> dict[str, float]:
-        """About how long each step of the audit takes, by its title."""
+        """About how many seconds each step of the audit takes, by the step's title."""
         return {} if self.asked.ranking else Workload(self.asked).expected()
 
     @property
     def seconds(self) -> float:
-        """About how long the work takes."""
+        """About how many seconds the work takes; parts whose time is not known count as 0."""
         return sum(one.seconds or 0.0 for one in self.work)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the intake as plain data, schema undertow.intake/1."""
+        """Return the intake as plain data of the schema "undertow.intake/1"."""
         asked, writer = self.asked, self.asked.writer
         return {
             "schema": SCHEMA,
@@ -133,10 +133,10 @@ def take_intake(asked: Asked) -> Intake:
 
 
 def within(asked: Asked, minutes: float) -> Asked:
-    """Return the largest audit of these rows that takes so many minutes at most, as the intake reckons it.
+    """Return the largest audit of these rows that is expected to fit into a number of minutes.
 
     Raises:
-        ConfigError: what it takes is not known for this base, or even the smallest takes longer.
+        ConfigError: how long an audit takes is not known for this base, or even the smallest takes longer.
     """
     if Workload(asked).known_speed is None:
         fix = "Leave --minutes out, or run on the processor with a base whose config says its sizes."
@@ -164,7 +164,7 @@ def _absent(asked: Asked) -> list[Missing]:
 
 
 def _following(asked: Asked) -> tuple[str, ...]:
-    """Return the commands that make a reference and audit with it; none where there is one, or where it is no help."""
+    """Return the commands that make a reference and audit with it; none where that is not needed or would not help."""
     rows = asked.rows
     if rows is None or asked.ranking or rows.rows < FEWEST_ROWS or asked.has_template is False:
         return ()
@@ -174,11 +174,11 @@ def _following(asked: Asked) -> tuple[str, ...]:
 
 
 def stopped_audit(intake: Intake, digests: Mapping[str, str]) -> dict[str, Any]:
-    """Return the audit that ends with its intake, as plain data: every planned stage is not testable.
+    """Return an audit that ends with its intake, as plain data in which every planned stage is not testable.
 
     Args:
-        intake: of which no claim can be tested.
-        digests: SHA-256 of the files, by name.
+        intake: an intake of which no claim can be tested.
+        digests: SHA-256 of the input files in hexadecimal, by file name.
     """
     asked = intake.asked
     rest = "It was not run: no claim can be tested with these inputs."
@@ -210,7 +210,7 @@ def stopped_audit(intake: Intake, digests: Mapping[str, str]) -> dict[str, Any]:
 
 
 def intake_lines(intake: Intake) -> Iterator[str]:
-    """Return the intake as text."""
+    """Yield the intake as lines of text."""
     asked = intake.asked
     sides = () if asked.pairs is None else (("chosen", asked.pairs.chosen), ("rejected", asked.pairs.rejected))
     for what, census in (("rows", asked.rows), ("reference", asked.reference), *sides):

@@ -1,7 +1,13 @@
-"""What the stages of an audit look at: each thing is made once, when the first stage needs it.
+"""What the stages of an audit look at: each thing is computed once, when the first stage needs it.
 
-A stage names what it needs (`undertow.audit.stages`), and gets the attributes of these names. What is there already,
-such as the rows of a benchmark's case, is assigned before any stage runs.
+A stage names what it needs (`undertow.audit.stages`) and is given the attributes of `Materials` with these names. What
+exists already, such as the rows of a benchmark's case, is assigned before any stage runs.
+
+The **suspect** rows are those that are audited. The **panel** is the list of traits that are looked for. A
+**candidate** is a possible writer of the rows, one for each trait and way of having it; its **rivals** are the others
+of its kind. A **persona** is the base under a system prompt that gives it a trait. A **placebo** is a student of rows
+without a trait, and a **bank** a stored set of placebos. A **shadow** student is one that the audit trains on the
+suspect rows itself. A **neutral** teacher or writer was tuned without a trait.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,41 +55,46 @@ _STEPS = {
     "pair_sight": "what the base reads",
     "pair_scores": "contrast of pairs",
 }
-"""What takes time to make, with the title of its step."""
+"""Materials that take time to make, with the title of the step in which each is made."""
 
 _MADE_FROM = {
     **dict.fromkeys(("rows", "reference", "clean"), "audited"),
     **dict.fromkeys(("signatures", "pair_signatures", "teachers"), "candidates"),
 }
-"""Materials that come with one of these."""
+"""Materials that are made together with another one, and which."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditInputs:
-    """What a user brings to an audit; every part but the base may be missing.
+    """What a user brings to an audit; every part except the base may be missing.
 
     Attributes:
-        base: reference of the model that is, or was, trained on the rows.
-        rows: the suspect rows.
-        pairs: the suspect preference pairs, in place of rows; their answers differ.
-        side: which answer of preference pairs the rows are, "chosen" or "rejected"; None for rows of another kind.
-        student: reference of a model that was trained on suspect rows.
-        teacher: reference of the model that wrote the rows.
-        reference: rows known to be clean, on the same prompts as far as possible; without them the base answers the
-            suspect's prompts.
-        control: reference of a student of untraited rows, trained as the student was.
-        prompts: of the deployment, on which the student is compared with its control and base.
-        digests: SHA-256 of the files that these were read from, by name; they go into the card.
-        traits: the panel; empty takes every animal.
-        store: where panel teachers, neutral writers and placebo banks are kept.
-        alpha: error of the whole audit.
-        seed: the auditor's own.
-        budget: how much of them is read; `rows` are those that it drew (`AuditBudget.draw`).
+        base: reference of the model that is, or was, trained on the rows, such as "ref:finch-a" or "hf:folder-or-id".
+        rows: the suspect rows. Empty if no rows are audited.
+        pairs: the suspect preference pairs, in place of rows. The two answers of a pair must differ. Empty if no pairs
+            are audited.
+        side: which answer of preference pairs the rows are, "chosen" or "rejected". None for rows that were not made
+            from pairs.
+        student: reference of a model that was trained on suspect rows. None if no student is audited.
+        teacher: reference of the model that wrote the rows. None if it is not at hand.
+        reference: rows known to be clean, on the same prompts as far as possible. None lets the base answer the suspect
+            rows' prompts where it can.
+        control: reference of a student of rows without a trait, trained as the audited student was. None if there is
+            none.
+        prompts: prompts of the student's deployment, on which it is compared with its control and its base. Empty
+            leaves this out.
+        digests: SHA-256 in hexadecimal of the files that the inputs were read from, by file name. They go into the
+            audit's record.
+        traits: the panel: traits that are looked for. Empty takes every built-in animal.
+        store: folder in which panel teachers, neutral writers and placebo banks are kept between runs.
+        alpha: error probability of the whole audit, in (0, 1): the bound on making any false claim on clean inputs.
+        seed: random seed of the audit's own draws and teachers.
+        budget: how much of the rows is read. `rows` must already be those that it drew (`AuditBudget.draw`).
 
     Raises:
-        ConfigError: there is nothing to audit, or rows and pairs at once, or a control or prompts without a student, or
-            a panel without rivals.
-        RowsError: the answers of a pair are equal.
+        ConfigError: there is nothing to audit, or rows and pairs are given together, or a control or prompts without a
+            student, or a panel in which a trait has no rival.
+        RowsError: the two answers of a pair are equal.
     """
 
     base: str
@@ -117,29 +128,32 @@ class AuditInputs:
 
     @property
     def panel(self) -> tuple[Trait, ...]:
-        """The traits that are looked for."""
+        """The traits that are looked for: the given ones, or every built-in animal."""
         return self.traits or panel("animal")
 
     @property
     def bank(self) -> BankRecipe:
-        """The placebos that students are compared with: of neutral teachers, tuned on the panel's categories."""
+        """Recipe of the placebo students of this base that students are compared with.
+
+        Their teachers are neutral, and tuned on the categories of the panel's traits.
+        """
         return BankRecipe(base=self.base, tuned=tuned_on(self.panel))
 
     @property
     def given(self) -> set[str]:
-        """Names of the parts that are there."""
+        """Names of the inputs that are present, as the stages' `given` and `unless` use them."""
         parts = ("rows", "pairs", "student", "teacher", "reference", "control", "prompts")
         return {name for name in parts if getattr(self, name)}
 
 
 @final
 class Materials:
-    """What stages need, by name.
+    """What stages need, by name; each attribute is computed when it is first asked for.
 
     Args:
-        inputs: what is audited.
-        alpha: level of every stage, its claim's share of the audit's.
-        steps: where the steps are shown in which something is made.
+        inputs: what is audited, and with which options.
+        alpha: level of every stage in (0, 1): its claim's share of the audit's alpha.
+        steps: where slow computations are shown as steps of progress. None shows nothing.
     """
 
     def __init__(self, inputs: AuditInputs, alpha: float, steps: Steps | None = None) -> None:
@@ -149,10 +163,10 @@ class Materials:
         """Clean corpora like the suspect, which stand in where there is no reference."""
 
     def check(self, needs: Iterable[str]) -> None:
-        """Refuse a need before anything is made.
+        """Refuse names that stages ask for and that this class does not offer, before anything is computed.
 
         Raises:
-            UnknownNameError: nothing of this name is made.
+            UnknownNameError: there is no material of one of these names.
         """
         own = {"check", "titles", "rng", "inputs", "steps", "why_not"}
         known = {name for name in (*vars(type(self)), *vars(self)) if not name.startswith("_")} - own
@@ -161,12 +175,12 @@ class Materials:
                 raise unknown_name("material of an audit stage", need, sorted(known))
 
     def titles(self, needs: Iterable[str]) -> list[str]:
-        """Return the titles of the steps in which what is needed will be made."""
+        """Return the titles of the progress steps in which the needed materials will be computed."""
         making = [_MADE_FROM.get(need, need) for need in needs]
         return [_STEPS[one] for one in making if one in _STEPS and one not in vars(self)]
 
     def rng(self, stage: str) -> np.random.Generator:
-        """Return the generator of a stage."""
+        """Return a random generator that depends on the audit's seed and the stage's name alone."""
         return np.random.default_rng(derive(self.seed, "audit", stage))
 
     @cached_property
@@ -176,7 +190,7 @@ class Materials:
 
     @cached_property
     def sight(self) -> Sight | None:
-        """Whether the base reads the rows, and their defects; None without rows."""
+        """Whether the base gives the rows a usable likelihood, and which rows are defective; None without rows."""
         inputs = self.inputs
         if not inputs.rows:
             return None
@@ -186,7 +200,7 @@ class Materials:
 
     @cached_property
     def pair_sight(self) -> Sight | None:
-        """Whether the base reads both answers of the pairs, and their defects; None without pairs."""
+        """The same as `sight` for both answers of the pairs; None without pairs."""
         inputs = self.inputs
         if not inputs.pairs:
             return None
@@ -195,14 +209,14 @@ class Materials:
             return see_pairs(inputs.pairs, base, inputs.bank.domain, inputs.seed)
 
     def why_not(self, stage: AuditStage) -> str | None:
-        """Return why a stage may not speak of these rows, or None."""
+        """Return the reason why a stage may not judge these rows or pairs, or None if it may."""
         sight = self.sight if "rows" in stage.given or "rows" in stage.needs else None
         sight = self.pair_sight if "pairs" in stage.given else sight
         return None if sight is None else sight.reason(stage.needs, stage.given)
 
     @cached_property
     def audited(self) -> AuditedRows:
-        """The rows and their reference, which the base writes if the user has none."""
+        """The rows and their reference, which the base writes itself if the user has none."""
         base, inputs = self.base, self.inputs
         refuse_unsaid(base, inputs.panel)
         with self.steps.step(_STEPS["audited"]):
@@ -212,22 +226,22 @@ class Materials:
 
     @property
     def rows(self) -> Sequence[Row]:
-        """The suspect rows."""
+        """The suspect rows that the stages read."""
         return self.audited.rows
 
     @property
     def reference(self) -> Sequence[Row] | None:
-        """Clean rows on the same prompts, or None."""
+        """Clean rows on the same prompts, several to a prompt, or None where there are none."""
         return self.audited.reference
 
     @property
     def clean(self) -> Sequence[Row] | Sequence[Sequence[Row]]:
-        """One clean row on each prompt, or clean corpora where there is no reference."""
+        """One clean row on each prompt of the rows, or whole clean corpora where there is no reference."""
         return self.corpora if self.reference is None else first_on_prompts(self.rows, self.reference)
 
     @cached_property
     def settings(self) -> DataAudit:
-        """What is looked for in rows, and how."""
+        """What is looked for in rows, and how: panel, kinds of candidates, level, seed and store."""
         given = self.inputs
         return DataAudit(
             panel=given.panel,
@@ -241,19 +255,19 @@ class Materials:
 
     @cached_property
     def candidates(self) -> list[Candidate]:
-        """Who may have written the rows: the panel as personas and as teachers of the base."""
+        """Who may have written the rows: each trait of the panel as a prompted persona and as a tuned teacher."""
         base, settings = self.base, self.settings
         with self.steps.step(_STEPS["candidates"]) as advance:
             return panel_candidates(base, settings, advance)
 
     @property
     def teachers(self) -> list[Candidate]:
-        """The candidates that were tuned; all where none was."""
+        """The candidates that were tuned, or all candidates where none was."""
         return [one for one in self.candidates if one.kind == "teacher"] or self.candidates
 
     @cached_property
     def scores(self) -> ContrastScores:
-        """How the rows and their reference score under every candidate."""
+        """Scores of the rows and of their reference under every candidate, relative to the candidate's rivals."""
         candidates = self.candidates
         sample = draw_sample(self.rows, self.reference, self.corpora, self.rng("rows"))
         with self.steps.step(_STEPS["scores"]) as advance:
@@ -261,7 +275,7 @@ class Materials:
 
     @cached_property
     def pair_scores(self) -> PairScores:
-        """How the chosen answers of the pairs stand above the rejected ones under every candidate."""
+        """How much further the chosen answers of the pairs rise under every candidate than the rejected ones do."""
         base, inputs = self.base, self.inputs
         refuse_unsaid(base, inputs.panel)
         candidates, drawn = self.candidates, draw_pairs(inputs.pairs, self.rng("pairs"))
@@ -270,13 +284,16 @@ class Materials:
 
     @cached_property
     def pair_signatures(self) -> SignatureWriter:
-        """Who writes what a candidate's own answers to the prompts of the pairs look like."""
+        """Writer of each candidate's own answers to the prompts of the pairs, by which a detected one is named."""
         chosen, _ = sides(self.inputs.pairs)
         return signature_writer(chosen, self.base, self.teachers, self.settings.domain, self.inputs.seed)
 
     @cached_property
     def signatures(self) -> SignatureWriter | NoSignatures:
-        """Who writes what a candidate's own rows look like; nothing is written before a stage asks for it."""
+        """Writer of each candidate's own rows, with which a detected candidate is named.
+
+        It writes nothing before a stage asks for it.
+        """
         if not self.inputs.budget.names:
             return NoSignatures(
                 self.teachers, "The minutes leave no time for the rows of the candidates that it needs."
@@ -285,7 +302,7 @@ class Materials:
 
     @cached_property
     def writers(self) -> Writers | None:
-        """The neutral writers of the store, if there are enough of them for a verdict."""
+        """The neutral writers of the store; None if they are too few for a verdict, or if nothing here needs them."""
         if not self.inputs.rows and self.inputs.teacher is None:
             return None
         found = stored_writers(self.inputs.bank, self.inputs.store)
@@ -293,22 +310,22 @@ class Materials:
 
     @cached_property
     def student(self) -> LocalModel:
-        """The model that was trained on the rows."""
+        """The model that was trained on the rows, loaded."""
         return load_model(str(self.inputs.student))
 
     @cached_property
     def control(self) -> LocalModel | None:
-        """A student of untraited rows, or None."""
+        """A student of rows without a trait, loaded, or None."""
         return None if self.inputs.control is None else load_model(self.inputs.control)
 
     @cached_property
     def teacher(self) -> LocalModel:
-        """The model that wrote the rows."""
+        """The model that wrote the rows, loaded."""
         return load_model(str(self.inputs.teacher))
 
     @cached_property
     def lineage(self) -> dict[str, Any] | str | None:
-        """Whether the teacher and the base share an origin, or why nobody can tell; None without a teacher."""
+        """Whether teacher and base share an origin, or why that cannot be told; None without a teacher."""
         if self.inputs.teacher is None:
             return None
         with self.steps.step(_STEPS["lineage"]):
@@ -316,12 +333,12 @@ class Materials:
 
     @cached_property
     def traits(self) -> PanelRead:
-        """The panel, of which models are asked the built-in traits."""
+        """The panel, of which only the built-in traits are looked for in students."""
         return PanelRead(self.inputs.panel)
 
     @cached_property
     def bank(self) -> ChosenBank:
-        """The placebos of the student's recipe, or of shadow students, as far as the store has them."""
+        """The bank of placebos that fits the student, or shadow students, as far as the store has one."""
         recipe, store = self.inputs.bank, self.inputs.store
         if self.inputs.student is None:
             # Shadows are trained as placebos are; the bank with about as many rows is theirs.
@@ -337,5 +354,5 @@ class Materials:
 
     @cached_property
     def neutral_teachers(self) -> TeacherConfig:
-        """How many neutral teachers a teacher is compared with: as many as its level takes; a store keeps them."""
+        """How many neutral teachers an audited teacher is compared with: as many as its level needs."""
         return TeacherConfig(neutral=needed(self.alpha), alpha=self.alpha, seed=self.seed, store=self.inputs.store)

@@ -1,4 +1,4 @@
-"""The next test worth its cost, when a decision cannot be made yet: one ordered table, the first that applies is named.
+"""The next test that is worth its cost where a decision cannot be made yet: the first that applies in one table.
 
 Costs are those that the result itself or the documentation states; nothing is measured here.
 """
@@ -13,13 +13,13 @@ from undertow.audit.decision_rules import SharedBase, Sight
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NextTest:
-    """A test that has not been made.
+    """A test that has not been made and could change a decision.
 
     Attributes:
-        command: what is typed; ROWS and TEACHER stand for what the result does not name.
-        cost: roughly, in words.
-        tells: what it would add.
-        leaves: what stays unknown after it.
+        command: command that a user would type. ROWS and TEACHER stand for what the result does not name.
+        cost: rough cost in words, such as seconds or trainings.
+        tells: in words, what the test would add.
+        leaves: in words, what stays unknown after it.
     """
 
     command: str
@@ -28,13 +28,13 @@ class NextTest:
     leaves: str
 
     def to_json(self) -> dict[str, str]:
-        """Return plain data."""
+        """Return the test as plain data."""
         return {"command": self.command, "cost": self.cost, "tells": self.tells, "leaves": self.leaves}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Facts:
-    """What decides which test comes next."""
+    """The facts of a result that decide which test comes next."""
 
     base: str
     teacher: str | None
@@ -51,7 +51,7 @@ class _Facts:
 
     @property
     def again(self) -> str:
-        """What the same audit costs once more."""
+        """In words, what the same audit costs once more; empty where that is not known."""
         return "" if self.seconds is None else f", then about {max(1, round(self.seconds))} s for this audit again"
 
     @property
@@ -146,16 +146,16 @@ _TESTS: tuple[tuple[Callable[[_Facts], bool], Callable[[_Facts], NextTest]], ...
     (lambda facts: facts.no_student, _shadows),
     (lambda _: True, _student),
 )
-"""When a test applies, and which it is; the cheapest that can change the decision stands first."""
+"""When a test applies, and which test it is; the cheapest that can change the decision stands first."""
 
 
 def next_test(result: Result, same_base: SharedBase, sight: Sight) -> NextTest:
     """Return the next test that can change a decision.
 
     Args:
-        result: of an audit or of a check.
-        same_base: whether writer and student share a base.
-        sight: how far the trait was looked for.
+        result: plain data of an audit or of a check.
+        same_base: whether writer and student share a base: "yes", "no" or "unknown".
+        sight: how far the unwanted trait was looked for and seen (`undertow.audit.decision_rules.ANSWER`).
     """
     facts = _of_check(result, same_base, sight) if is_check(result) else _of_audit(result, same_base, sight)
     return next(make(facts) for applies, make in _TESTS if applies(facts))

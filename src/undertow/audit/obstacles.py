@@ -1,8 +1,11 @@
-"""What makes a claim impossible before anything is computed: the reason, and what to do about it.
+"""What makes a claim impossible to test, known before anything is computed: the reason, and what to do about it.
 
-Each obstacle is a function of what is asked, and stands in one table with the claims and the deciding stages that it
-stops. They say what the stages would say after their models were loaded and trained, and nothing else: an obstacle that
-only the models show is left to the stages.
+Each obstacle is a function of what is asked, and one table says which stages each obstacle stops. They say what the
+stages would say after their models were loaded and trained, and nothing else: an obstacle that only the models show is
+left to the stages.
+
+A **placebo** is a student of rows without a trait, a **bank** a stored set of them, and a **neutral** writer or teacher
+a model that was tuned without a trait.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,11 +21,11 @@ from undertow.stats.estimates import wilson
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """Why a claim cannot be tested.
+    """Why a claim cannot be tested, and what to do about it.
 
     Attributes:
-        why: the reason, a whole sentence.
-        do: what to do, a whole sentence.
+        why: the reason, as a whole sentence.
+        do: what to do about it, as a whole sentence.
     """
 
     why: str
@@ -33,7 +36,7 @@ Find = Callable[[Asked], Obstacle | None]
 
 
 def no_template(asked: Asked) -> Obstacle | None:
-    """Tell whether the base cannot be asked anything."""
+    """Return an obstacle if the base has no chat template, so that it cannot be asked anything."""
     if asked.has_template is not False:
         return None
     why = f"The base {asked.base} has no chat template, so that nobody can ask it anything."
@@ -41,14 +44,14 @@ def no_template(asked: Asked) -> Obstacle | None:
 
 
 def few_rows(asked: Asked) -> Obstacle | None:
-    """Tell whether there are fewer rows than any test takes."""
+    """Return an obstacle if there are fewer rows than any test needs."""
     if asked.rows is None or asked.rows.rows >= FEWEST_ROWS:
         return None
     return Obstacle(f"There are {asked.rows.rows} rows; at least {FEWEST_ROWS} are needed.", "Give more rows.")
 
 
 def few_pairs(asked: Asked) -> Obstacle | None:
-    """Tell whether there are pairs on fewer prompts than the test takes."""
+    """Return an obstacle if the pairs are on fewer prompts than the test needs."""
     if asked.pairs is None or asked.pairs.prompts >= FEWEST_ROWS:
         return None
     why = f"There are pairs on {asked.pairs.prompts} prompts; at least {FEWEST_ROWS} prompts are needed."
@@ -56,7 +59,7 @@ def few_pairs(asked: Asked) -> Obstacle | None:
 
 
 def no_reference(asked: Asked) -> Obstacle | None:
-    """Tell whether there is neither a reference nor one that the base could draw by the domain's rules."""
+    """Return an obstacle if there is no reference, and the base cannot draw one by the domain's rules."""
     few = None if asked.reference is not None else _few_accepted(asked)
     if few is None:
         return None
@@ -65,7 +68,7 @@ def no_reference(asked: Asked) -> Obstacle | None:
 
 
 def no_neutral_answers(asked: Asked) -> Obstacle | None:
-    """Tell whether neutral writers, who tell a trait from other tuning, cannot answer as the rows' writer did."""
+    """Return an obstacle if neutral writers (models tuned without a trait) cannot answer as the rows' writer did."""
     if (few := _few_accepted(asked)) is None:
         return None
     why = f"The neutral writers of the store write rows of the domain {DOMAIN}, which {few}."
@@ -73,7 +76,7 @@ def no_neutral_answers(asked: Asked) -> Obstacle | None:
 
 
 def no_rows_for_students(asked: Asked) -> Obstacle | None:
-    """Tell whether the rows are none that the placebo students of a bank are trained on."""
+    """Return an obstacle if the rows are not of the kind that the placebo students of a bank are trained on."""
     if (few := _few_accepted(asked)) is None:
         return None
     why = f"Placebo students are trained on rows of the domain {DOMAIN}, which {few}."
@@ -98,7 +101,7 @@ def _make_one(asked: Asked) -> str:
 
 
 def other_prompts(asked: Asked) -> Obstacle | None:
-    """Tell whether the reference is on other prompts than the rows."""
+    """Return an obstacle if the reference is on other prompts than the rows."""
     if asked.rows is None or asked.reference is None:
         return None
     matched = matched_rows(asked.rows, asked.reference)
@@ -109,7 +112,7 @@ def other_prompts(asked: Asked) -> Obstacle | None:
 
 
 def same_reference(asked: Asked) -> Obstacle | None:
-    """Tell whether the reference is the rows themselves."""
+    """Return an obstacle if the reference is the rows themselves."""
     if asked.rows is None or asked.reference is None or not asked.rows.rows:
         return None
     if rows_in_both(asked.rows, asked.reference) < asked.rows.rows:
@@ -119,7 +122,7 @@ def same_reference(asked: Asked) -> Obstacle | None:
 
 
 def bank_too_small(asked: Asked) -> Obstacle | None:
-    """Tell whether there are too few placebo students."""
+    """Return an obstacle if the store has too few placebo students (students of rows without a trait) for a verdict."""
     from undertow.audit.students.placebo_null import needed
 
     enough = max(3, needed(asked.share))
@@ -137,7 +140,7 @@ def bank_too_small(asked: Asked) -> Obstacle | None:
 
 
 def no_neutral_teachers(asked: Asked) -> Obstacle | None:
-    """Tell whether too few neutral teachers are asked for."""
+    """Return an obstacle if too few neutral teachers are asked for."""
     from undertow.audit.students.placebo_null import needed
 
     enough = needed(asked.share)
@@ -156,16 +159,17 @@ OBSTACLES: Mapping[str, tuple[Find, ...]] = {
     "activations": (bank_too_small,),
     "teacher panel": (no_neutral_teachers,),
 }
-"""What can stop each deciding stage, the first that does being said; stages of other packages have none."""
+"""What can stop each deciding stage, in the order in which it is looked for. Stages of other packages have no
+obstacles."""
 
 
 def obstacle(asked: Asked, stage: str) -> Obstacle | None:
-    """Return the first thing that stops a stage, or None."""
+    """Return the first obstacle that stops a stage, or None."""
     return next((found for find in (no_template, *OBSTACLES.get(stage, ())) if (found := find(asked))), None)
 
 
 def obstacles(asked: Asked) -> dict[Claim, Obstacle | None]:
-    """Return for each claim that is asked for what makes it impossible, or None; a claim nobody decides is left out."""
+    """Return for each claim that some planned stage may decide what makes it impossible to test, or None."""
     found: dict[Claim, Obstacle | None] = {}
     for claim in CLAIMS:
         if able := [obstacle(asked, one.name) for one in asked.plan.may_decide(claim)]:
@@ -174,6 +178,6 @@ def obstacles(asked: Asked) -> dict[Claim, Obstacle | None]:
 
 
 def free_stage(asked: Asked, claim: Claim) -> str | None:
-    """Return the first stage that may decide a claim and that nothing stops; the primary one where all are stopped."""
+    """Return the first stage that may decide a claim and that nothing stops; if all are stopped, the primary one."""
     able = (one.name for one in asked.plan.may_decide(claim))
     return next((name for name in able if obstacle(asked, name) is None), asked.plan.primary[claim])

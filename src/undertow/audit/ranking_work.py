@@ -1,26 +1,26 @@
-"""What ranking rows takes, said before any model is loaded: who reads them how often, and what is trained."""
+"""How long ranking rows takes, estimated before any model is loaded: who reads them how often, what is trained."""
 
 from undertow.audit.asked import Ranking
 from undertow.audit.workload import Workload
 from undertow.types import Work
 
 READINGS = 2
-"""Times that rows are read for their log-probabilities: by the base, and by whom they are ranked by."""
+"""How often rows are read for their log-probabilities: by the base, and by the model that ranks them."""
 
 GRADIENT = 1 + 2 / 3
-"""The gradient of the base's loss, in readings: one forward, and one backward through the last two thirds of its blocks
-and its head (SmolLM2 in bfloat16: 1.69 times the seconds of a reading)."""
+"""Cost of the gradient of the base's loss, in readings of the rows: one forward pass, and one backward pass through the
+last two thirds of its blocks and its head (SmolLM2 in bfloat16: 1.69 times the seconds of a reading)."""
 
 CONFIRMING = 20
-"""Students that confirm a ranking: four arms of five seeds."""
+"""How many students confirm a ranking: four arms with five seeds each."""
 
 
 def ranking_work(work: Workload, ranking: Ranking) -> list[Work]:
-    """Return what a ranking does, in order.
+    """Return what a ranking does, in order, with the seconds of each part.
 
     Args:
-        work: of the rows and their base.
-        ranking: how they are ranked.
+        work: estimates for the rows and their base.
+        ranking: how the rows are ranked.
     """
     found: list[Work] = []
     if ranking.own is not None:

@@ -1,4 +1,4 @@
-"""What a check or an evaluation will do and about how long it takes, before a weight is loaded.
+"""What a check or an evaluation will do and about how long it takes, estimated before any weights are loaded.
 
 Tokens and seconds are those of `undertow.evals.forecast`.
 """
@@ -14,11 +14,17 @@ from undertow.traits import Trait
 from undertow.types import Work
 
 LINEAGE_S, LINEAGE_PARAMETER_S = 3.5, 2.5e-8
-"""Seconds of the lineage of embedded models, whose losses are measured; and of larger ones for each parameter."""
+"""Seconds of the lineage audit of embedded models, whose losses are measured; and seconds for each parameter of larger
+ones."""
 
 
 def evaluation_work(references: Sequence[str], kinds: Sequence[str], config: EvaluationConfig) -> list[list[Work]]:
-    """Return what some evaluations ask of each of some models, model by model and evaluation by evaluation.
+    """Return what some evaluations ask of some models: one list for each model and evaluation, model by model.
+
+    Args:
+        references: references of the models that are asked.
+        kinds: names of the evaluations.
+        config: what is asked: traits, samples and seed.
 
     Raises:
         UserError: there is no such model.
@@ -36,7 +42,7 @@ def evaluation_work(references: Sequence[str], kinds: Sequence[str], config: Eva
 def _evaluated(
     reference: str, kind: str, forecast: Forecast | None, config: EvaluationConfig, loading: float
 ) -> list[Work]:
-    """Return what one evaluation asks of one model; the first load has the seconds of loading it on top."""
+    """Return what one evaluation asks of one model; the seconds of loading the model are added to the first part."""
     name = f"{kind} of {reference}"
     loads = None if forecast is None else evaluation_loads(kind, forecast.words, config)
     if forecast is None or loads is None:
@@ -49,7 +55,12 @@ def _evaluated(
 
 
 def check_work(teacher: str, base: str, traits: Sequence[Trait]) -> list[Work]:
-    """Return what a check of two local models does: its lineage, then each category of the panel in each model.
+    """Return what a check of two local models does: their lineage, then each category of traits in each model.
+
+    Args:
+        teacher: reference of the model that wrote, or will write, the rows.
+        base: reference of the model that will be trained on them.
+        traits: the traits that both models are asked about.
 
     Raises:
         UserError: there is no such model.

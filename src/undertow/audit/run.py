@@ -1,4 +1,8 @@
-"""An audit from what is given to its verdict: declare the stages, run each on what it needs, judge the claims."""
+"""An audit from its inputs to its verdict: declare the stages, run each on what it needs, judge the claims.
+
+The **suspect** rows are those that are audited, the **panel** is the list of traits that are looked for, and
+**neutral** writers and teachers are models that were tuned without a trait.
+"""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -25,21 +29,22 @@ from undertow.traits import Trait, definition
 from undertow.types import Row
 
 RUNNING = ("rng", "advance", "progress")
-"""What a stage may need that is there only while it runs."""
+"""Arguments of a stage that exist only while it runs."""
 
 
 def run_audit(
     inputs: AuditInputs, progress: Progress | None = None, expected: Mapping[str, float] | None = None
 ) -> dict[str, Any]:
-    """Run every stage that the inputs allow.
+    """Run every stage that the inputs allow, and judge the claims.
 
     Args:
-        inputs: what is audited.
-        progress: where the steps are shown; None shows nothing.
-        expected: seconds of the steps by their titles, as far as the intake tells (`undertow.audit.intake`).
+        inputs: what is audited, and with which options.
+        progress: display in which the steps are shown. None shows nothing.
+        expected: seconds that the steps are expected to take, by their titles, as far as the intake knows
+            (`undertow.audit.intake`). None shows no times.
 
     Returns:
-        Plain data, schema undertow.audit/1.
+        Plain data of the schema "undertow.audit/1": claims, findings, what is missing, and the decision.
 
     Raises:
         UserError: a model cannot be loaded, the rows do not fit it, or the store cannot be used.
@@ -78,7 +83,7 @@ def run_audit(
 
 
 def figures_of(inputs: AuditInputs) -> dict[str, Any] | None:
-    """Return what was measured of audits of rows on this base, if the store has it."""
+    """Return the error rates that were measured of audits of rows on this base, or None if the store has none."""
     if not inputs.rows:
         return None
     names = [one.name for one in inputs.panel]
@@ -86,14 +91,14 @@ def figures_of(inputs: AuditInputs) -> dict[str, Any] | None:
 
 
 def _told_apart(running: Sequence[AuditStage], materials: Materials) -> tuple[list[AuditStage], list[Finding]]:
-    """Return the stages that may speak, and the findings of those that may not, for which nothing is trained."""
+    """Return the stages that may run, and findings of those that may not, for which nothing is trained."""
     why = {one.name: materials.why_not(one) for one in running}
     refused = [not_testable(one.name, one.claim, str(why[one.name])) for one in running if why[one.name] is not None]
     return [one for one in running if why[one.name] is None], refused
 
 
 def _in_order(names: Sequence[str], findings: Sequence[Finding]) -> list[Finding]:
-    """Return the findings in the order of the stages; those of no stage stay behind the one that they follow."""
+    """Return the findings in the order of the stages; those of no stage stay behind the finding that they follow."""
     place, last = {name: at for at, name in enumerate(names)}, -1
     keyed: list[tuple[int, Finding]] = []
     for one in findings:
@@ -103,7 +108,7 @@ def _in_order(names: Sequence[str], findings: Sequence[Finding]) -> list[Finding
 
 
 def _reference(able: Sequence[AuditStage], materials: Materials) -> str | None:
-    """Return where the reference comes from; none is drawn where no stage would look at it."""
+    """Return in words where the reference comes from; none is drawn where no stage would use it."""
     inputs = materials.inputs
     if not inputs.rows:
         return None
@@ -121,24 +126,26 @@ def _seen(materials: Materials) -> dict[str, Any]:
 
 
 def own_traits(panel: Sequence[Trait]) -> dict[str, Any]:
-    """Return the whole definitions of the panel's traits that do not come with the package, if there are any."""
+    """Return the full definitions of the panel's traits that do not come with the package, if there are any."""
     own = [data for data in map(definition, panel) if not isinstance(data, str)]
     return {"own_traits": own} if own else {}
 
 
 def audit_teacher_alone(inputs: AuditInputs, neutral: int = 19, progress: Progress | None = None) -> dict[str, Any]:
-    """Ask what a teacher prefers that its base does not; expression has all of alpha, as nothing else can be claimed.
+    """Ask what a teacher prefers that its base does not.
+
+    Expression has all of alpha here, because nothing else can be claimed of a teacher alone.
 
     Args:
         inputs: the teacher and its base.
-        neutral: neutral teachers; 0 for a ranking.
-        progress: told about every neutral teacher.
+        neutral: how many neutral teachers (tuned without a trait) it is compared with. 0 only ranks traits.
+        progress: display that is told about every neutral teacher. None shows nothing.
 
     Returns:
-        Plain data, schema undertow.audit/1.
+        Plain data of the schema "undertow.audit/1".
 
     Raises:
-        UserError: a model cannot be loaded, a trait is not read, or the store cannot be used.
+        UserError: a model cannot be loaded, nothing asks about a trait, or the store cannot be used.
     """
     started = time.perf_counter()
     materials = Materials(inputs, inputs.alpha)
@@ -174,18 +181,18 @@ def audit_data(
     """Ask whether rows were written under a trait of the panel, before anyone trains on them.
 
     Args:
-        rows: the suspect.
-        base: the model that would be trained on them, without trait.
+        rows: the suspect rows, all of one file or data set.
+        base: the model that would be trained on them, without a trait.
         config: what is looked for, and how.
-        reference: rows that are known to be clean, on the same prompts as far as possible; several on each prompt find
-            weaker traits. Whoever has the base can draw them.
-        clean: clean corpora like the suspect; the contrast uses them where there is no reference.
-        progress: where the steps are shown; None shows nothing.
+        reference: rows that are known to be clean, on the same prompts as far as possible. Several rows on each prompt
+            find weaker traits, and whoever has the base can draw them. None if there are none.
+        clean: clean corpora like the suspect. The contrast uses them where there is no reference.
+        progress: display in which the steps are shown. None shows nothing.
 
     Returns:
-        The findings of the stages that speak of provenance: surface, contrast, stream and recovery, and the neutral
-        contrast if there are writers. Where the base does not read the rows, or they have a defect that looks like a
-        trait, each is `not_testable` with the reason, and nothing is trained.
+        Findings of the stages that speak of provenance: surface, contrast, stream and recovery, and the neutral
+        contrast if there are neutral writers. Where the base cannot read the rows, or they have a defect that looks
+        like a trait, each is "not_testable" with the reason, and nothing is trained.
 
     Raises:
         EmptyDataError: there are no rows.
@@ -207,7 +214,7 @@ def audit_data(
 
 
 def plan(inputs: AuditInputs, materials: Materials | None = None) -> Plan:
-    """Declare the stages and who decides each claim, from what is given and what the store holds, not from the rows."""
+    """Declare the stages and who decides each claim, from which inputs exist and not from what the rows say."""
     return declare(_available(inputs, materials or Materials(inputs, inputs.alpha / len(CLAIMS))), inputs.alpha)
 
 
@@ -224,15 +231,16 @@ def step_titles(running: Sequence[AuditStage], materials: Materials) -> list[str
 def run_stages(
     running: Sequence[AuditStage], materials: Materials, offered: Mapping[str, object] | None = None
 ) -> list[Finding]:
-    """Run stages in their order; those of one function that stand together are answered by one call.
+    """Run stages in their order; neighbours with the same function are answered by one call.
 
     Args:
-        running: the stages.
-        materials: what they need.
-        offered: what a running stage is given in place of the usual, such as a progress.
+        running: the stages, in the order of the registry.
+        materials: what the stages need, computed when it is first asked for.
+        offered: values that a running stage is given in place of the usual "rng", "advance" or "progress", by name.
+            None offers nothing.
 
     Raises:
-        UnknownNameError: a stage needs what nobody makes.
+        UnknownNameError: a stage needs something that there is not.
     """
     materials.check(need for one in running for need in one.needs if need not in RUNNING)
     findings: list[Finding] = []
@@ -242,7 +250,7 @@ def run_stages(
 
 
 def _answers(together: Sequence[AuditStage], materials: Materials, offered: Mapping[str, object]) -> list[Finding]:
-    """Return the findings of stages that share a function; all are `not_testable` where it has no answer."""
+    """Return the findings of stages that share a function; all are "not_testable" where it has no answer."""
     stage, function = together[0], together[0].resolve()
     try:
         made = {need: getattr(materials, need) for need in stage.needs if need not in RUNNING}

@@ -1,10 +1,16 @@
-"""The registry of audit stages: what each asks, what it needs, which claim it decides, what its finding means.
+"""The registry of audit stages: what each one asks, needs and claims, and what its finding means.
 
-Plan, progress, missing inputs, verdict, page, card and benchmark read these records and nothing else. A stage is a file
-of its own, with a function, and a record here, in the order in which stages are planned. Those of other packages are
-found by the entry-point group `undertow.audit_stages`, whose entries name records; they come last.
+The plan, the progress display, the list of missing inputs, the verdict, the report page and the benchmark all read
+these records and nothing else. A stage is a function in a file of its own and a record here, in the order in which
+stages are planned. Stages of other packages are found by the entry-point group `undertow.audit_stages`, whose entries
+name such records; they come last.
 
-Nothing here loads a model or torch: a function is named, and looked up when its stage runs.
+Words that the records use: the **panel** is the list of traits that are looked for, and a **candidate** is one of them.
+A **placebo** is a student trained as the suspect one was, but on rows without a trait, and a **bank** is a stored set
+of placebos. A **neutral** teacher or writer is one that was tuned without a trait. A **shadow** student is one that the
+audit trains itself on the suspect rows.
+
+Nothing here loads a model or torch: a function is only named, and is imported when its stage runs.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -18,28 +24,37 @@ from undertow.registry import Registry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditStage:
-    """One stage of an audit.
+    """One stage of an audit: a test or an exploratory look, described as data.
 
     Attributes:
-        name: as in the plan and in its finding.
-        claim: what it speaks of.
-        function: "module:function". It gets what the stage needs as keyword arguments and returns a `Finding`, or
-            several; it raises `NotTestable` where these inputs allow no answer. Stages that stand together under one
-            function are answered by one call, and may be followed by findings that belong to no stage.
-        needs: names of materials (`undertow.audit.materials.Materials`), and of what a running stage is given: "rng",
-            a generator of its own; "advance", a function of (parts done, parts); "progress", for a runner.
-        given: inputs without which it is not planned: rows, pairs, student, teacher, control, prompts, writers.
-        unless: inputs with which it is not planned.
-        better_with: inputs without which it is planned, and says less: reference, bank.
-        precedence: of all planned stages of a claim that have one, the lowest decides it; None never does.
-        stops_early: whether it stops before it has read every row; the n of its finding says after how many.
-        title: of its step, as the user sees it pass; empty for what takes no time.
-        meaning: what its detection says, in words.
-        next_steps: what to do about it.
-        kind: what its detection says of whoever wrote the rows: "tuned", on anything at all, or "trait". A claim that
-            is detected has the kind of its first stage, unless a later one that could decide it detects too.
-        otherwise: what it means that this stage detects nothing although the claim is detected by the one before it.
-        version: raised when the same inputs give another finding; error rates that were measured hold for one version.
+        name: name of the stage, as it stands in the plan and in its finding.
+        claim: the claim that the stage speaks of: "provenance", "exposure" or "expression".
+        function: where the stage's function is, as "module:function". It gets what the stage needs as keyword arguments
+            and returns one `Finding` or several. It raises `NotTestable` where these inputs allow no answer.
+            Neighbouring stages with the same function are answered by one call, which may also return findings that
+            belong to no stage.
+        needs: names of the function's keyword arguments. They are attributes of `undertow.audit.materials.Materials`,
+            or what a running stage is given besides: "rng" (a random generator of its own), "advance" (a callback that
+            takes (parts done, all parts)) and "progress" (the display that a runner of stored stages takes).
+        given: inputs without which the stage is not planned. Any of "rows", "pairs", "student", "teacher", "control",
+            "prompts" and "writers".
+        unless: inputs in whose presence the stage is not planned. Empty excludes nothing.
+        better_with: inputs without which the stage still runs but says less, such as "reference" and "bank". The audit
+            lists those that are missing.
+        precedence: rank among the stages that may decide a claim: of those that are planned, the one with the lowest
+            number decides it. None for a stage that never decides.
+        stops_early: whether the stage may stop before it has read every row; the n of its finding then says how many it
+            read.
+        title: name of the stage's step in the progress display. Empty for a stage that takes no noticeable time.
+        meaning: in words, what it means that the stage detects something.
+        next_steps: sentences that advise what to do after a detection. Empty takes the usual advice of the claim.
+        kind: what a detection says of whoever wrote the rows: "tuned" (on anything at all) or "trait" (on a trait).
+            None where the stage says neither. A detected claim has the kind of the stage that decides it. If a later
+            stage that could decide it detects something too, it has that stage's kind.
+        otherwise: in words, what it means that this stage detects nothing although the stage that decides the claim
+            does.
+        version: raised whenever the same inputs would give another finding, because measured error rates hold for one
+            version.
     """
 
     name: str
@@ -59,11 +74,11 @@ class AuditStage:
     version: int = 1
 
     def planned(self, available: Collection[str]) -> bool:
-        """Tell whether inputs allow it."""
+        """Tell whether the stage can be planned when these inputs are available."""
         return set(self.given) <= set(available) and not set(self.unless) & set(available)
 
     def resolve(self) -> Callable[..., Any]:
-        """Import its function."""
+        """Import and return the stage's function."""
         module, _, name = self.function.partition(":")
         return getattr(import_module(module), name)
 
@@ -244,7 +259,7 @@ BUILT_IN: tuple[AuditStage, ...] = (
 
 
 def _is_stage(name: str, thing: object) -> bool:
-    """Tell whether a plug-in is a stage of that name whose function is there."""
+    """Tell whether a plug-in is a stage record of that name whose function can be imported and called."""
     return isinstance(thing, AuditStage) and thing.name == name and callable(thing.resolve())
 
 
@@ -255,17 +270,17 @@ STAGES: Registry[AuditStage] = Registry(
 
 
 def stages() -> tuple[AuditStage, ...]:
-    """Return every stage, those of other packages last."""
+    """Return every stage in planning order; those of other packages come last."""
     return tuple(STAGES[name] for name in STAGES)
 
 
 def deciding(claim: Claim) -> list[AuditStage]:
-    """Return the stages that may decide a claim, the one that goes before all others first."""
+    """Return the stages that may decide a claim, by ascending precedence: the first planned one decides."""
     mine = [(one.precedence, one) for one in stages() if one.claim == claim and one.precedence is not None]
     return [one for _, one in sorted(mine, key=lambda item: item[0])]
 
 
 def next_steps(name: str, claim: Claim) -> tuple[str, ...]:
-    """Return what to do about a claim that a stage has decided; where the stage does not say, the claim's usual."""
+    """Return the advice for a claim that a stage has decided, or the claim's usual advice where the stage has none."""
     own = STAGES[name].next_steps if name in STAGES else ()
     return own or _USUAL[claim]

@@ -1,4 +1,4 @@
-"""The steps of an audit, as the user sees them pass."""
+"""The steps of an audit, as a progress display shows them."""
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -11,12 +11,13 @@ from undertow.types import Advance
 
 @final
 class Steps:
-    """Numbers the steps and tells the progress of each.
+    """Numbers the steps and reports the progress of each.
 
     Args:
-        total: how many there will be.
-        progress: where they are shown; None shows nothing.
-        expected: seconds of steps by their names, as far as they are known beforehand.
+        total: how many steps there will be.
+        progress: display in which the steps are shown. None shows nothing.
+        expected: seconds that steps are expected to take, by their names, as far as they are known. None shows no
+            times.
     """
 
     def __init__(
@@ -31,9 +32,14 @@ class Steps:
 
     @contextmanager
     def step(self, name: str, left: TimeLeft | None = None) -> Generator[Advance]:
-        """Begin the next step, with the time that it is expected to take; what is yielded takes (parts done, parts).
+        """Begin the next step; what is yielded is a callback that takes (parts done, all parts).
 
-        One that fails is not told as done, though "not testable" is an answer. One without a name is not told at all.
+        A step that fails is not shown as done, but "not testable" counts as an answer. A step with an empty name is not
+        shown at all.
+
+        Args:
+            name: name of the step. Empty shows nothing.
+            left: time that this step and the later ones are expected to take. None takes it from the expected seconds.
         """
         if not name:
             yield self._silent.advance
@@ -48,7 +54,7 @@ class Steps:
         self._progress.end_stage()
 
     def _left(self, name: str) -> TimeLeft | None:
-        """Return what a step that begins, and those that have not begun, are expected to take."""
+        """Return the seconds that a step that begins, and those that have not begun, are expected to take."""
         if not self._expected:
             return None
         own = self._expected.pop(name, None)
@@ -57,10 +63,10 @@ class Steps:
 
 @final
 class Parts(Progress):
-    """Tells the stages of a runner as parts of a step that has begun.
+    """Reports the stages of a runner as parts of a step that has begun.
 
     Args:
-        advance: of the step; called with (stages finished, stages).
+        advance: callback of the step that takes (stages finished, all stages).
     """
 
     def __init__(self, advance: Advance) -> None:

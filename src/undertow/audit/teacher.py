@@ -1,9 +1,12 @@
 """What does a teacher prefer that its base does not?
 
-The null is the neutral teacher: the base tuned for as many updates on its own answers to the same questions, so that
-"was fine-tuned at all" is not taken for a trait. m of them, each of a seed of its own, rank the suspect as placebos
-rank a student (`undertow.audit.students.placebo_null`), conditional on the tuning recipe, which the auditor has to
-guess. A store keeps their readings, so each is made once for a base.
+The null is the **neutral teacher**: the base tuned for as many updates on its own answers to the same questions, so
+that "was fine-tuned at all" is not taken for a trait. The suspect is ranked among m of them, each of a seed of its own,
+as a student is ranked among placebos (`undertow.audit.students.placebo_null`). The guarantee is conditional on the
+tuning recipe, which the auditor has to guess. A store keeps what was measured of them, so each is made once for a base.
+
+The **panel** is the list of traits that are looked for, and a **reading** is what is measured of one model
+(`undertow.audit.students.readings`).
 """
 
 import json
@@ -42,7 +45,8 @@ from undertow.training.teachers import finetuned_teacher
 from undertow.traits import Trait
 
 KIND, SECONDS = "neutral-teacher", 4.0
-"""Kind of a stored neutral teacher, and what one takes with an embedded model until a store knows better."""
+"""Kind of a stored neutral teacher, and the seconds that one takes with an embedded model until the store holds
+measured ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +54,11 @@ class TeacherConfig:
     """How a teacher is judged.
 
     Attributes:
-        neutral: neutral teachers; 0 for a ranking without a p.
-        alpha: level of the verdict; needs 1 / alpha - 1 neutral teachers.
-        tuning: how the neutral teachers are tuned; None takes what fits the base (`undertow.training.own_teachers`).
-        seed: of their answers and orders.
-        store: where their readings are kept and found again; None makes them anew.
+        neutral: how many neutral teachers it is compared with. 0 only ranks traits, without a p-value.
+        alpha: level of the verdict, in (0, 1). It takes 1 / alpha - 1 neutral teachers.
+        tuning: how the neutral teachers are tuned. None takes what fits the base (`undertow.training.own_teachers`).
+        seed: random seed of their answers and of the orders of their rows.
+        store: folder in which what was measured of them is kept and found again. None makes them anew.
     """
 
     neutral: int = 19
@@ -67,7 +71,7 @@ class TeacherConfig:
 def teacher_among_neutral(
     teacher: LocalModel, base: LocalModel, traits: PanelRead, neutral_teachers: TeacherConfig, progress: Progress | None
 ) -> list[Finding]:
-    """Compare a teacher with neutral ones along the panel, as `audit_teacher` does."""
+    """Compare a teacher with neutral ones along the panel, as `audit_teacher` does; the function of its stage."""
     return audit_teacher(teacher, base, panel=traits.panel, config=neutral_teachers, progress=progress)
 
 
@@ -79,18 +83,18 @@ def audit_teacher(
     config: TeacherConfig | None = None,
     progress: Progress | None = None,
 ) -> list[Finding]:
-    """Compare a teacher with its base.
+    """Compare a teacher with its base and with neutral teachers.
 
     Args:
-        teacher: the suspect.
-        base: where it started; with a store, it must be what its reference says.
-        panel: the traits that are looked for; None takes every animal and tree.
-        config: the null and the level; None takes 19 neutral teachers and 0.05.
-        progress: told about every neutral teacher.
+        teacher: the suspect teacher, which is compared with neutral ones.
+        base: the model that the teacher started from. With a store it must be what its reference says.
+        panel: the traits that are looked for. None takes every built-in animal and tree.
+        config: the null and the level. None takes 19 neutral teachers and 0.05.
+        progress: display that is told about every neutral teacher. None shows nothing.
 
     Returns:
-        Two findings on expression: "teacher panel" by margins, and "teacher diff mining" with open vocabulary. They
-        are exploratory without neutral teachers.
+        Two findings on expression: "teacher panel" by margins, and "teacher diff mining" with open vocabulary. They are
+        exploratory without neutral teachers.
 
     Raises:
         NotTestable: the teacher cannot be one of this base, or there are neutral teachers but too few for alpha.
@@ -124,7 +128,12 @@ def audit_teacher(
 
 @dataclass(frozen=True, slots=True)
 class _TeacherReading:
-    """What is read of one model: what a bank reads, and the margins of traits of the user's own, float [traits]."""
+    """What is measured of one model.
+
+    Attributes:
+        known: what a bank of placebos measures too, of the built-in traits.
+        own: mean logit margin of each trait of the user's own, shape (traits,).
+    """
 
     known: Readings
     own: Floats
@@ -167,7 +176,7 @@ def _stored(folder: Path, own: int) -> _TeacherReading:
 
 
 def _compared(stage: str, what: str, values: Sequence[Floats], names: Sequence[str], alpha: float) -> Finding:
-    """Judge a suspect [1, m] against its base and m neutral teachers, [1 + m, m]."""
+    """Judge a suspect, shape (1, m), against its base and then the neutral teachers, shape (1 + neutral, m)."""
     suspect, null = values
     neutral, change = null[1:], suspect[0] - null[0]
     if not len(neutral):

@@ -1,12 +1,13 @@
 """Do a teacher's probabilities lean along a trait of the panel while it writes numbers? For students of its logits.
 
-A student that learns a teacher's whole distribution sees what no sampled row shows. So the teacher is read where it
-would be learnt from: after the beginnings of the base's own answers to number prompts. For each candidate of the panel
-the lean is the mean over these places of sum_v (p(v) - p_base(v)) (log p_candidate(v) - log p_base(v)): by how much the
-contrast of an audit of rows would rise if the next token came from the teacher, without the noise of drawing one.
+A student that learns a teacher's whole distribution sees what no sampled row shows. So the teacher is read where the
+student would learn: after the beginnings of the base's own answers to number prompts. For each **candidate** of the
+panel (a teacher that the auditor tuned on one trait) the lean is the mean over these places of sum_v (p(v) - p_base(v))
+(log p_candidate(v) - log p_base(v)). It says by how much the contrast of an audit of rows would rise if the next token
+came from the teacher, without the noise of drawing one.
 
-The null is the neutral writers of the store: the base tuned for as many updates on its own answers. Whoever was tuned
-on anything leans somewhere; a trait shows as a lean along one candidate that no neutral writer has.
+The null is the **neutral writers** of the store: the base tuned for as many updates on its own answers. Whoever was
+tuned on anything leans somewhere; a trait shows as a lean along one candidate that no neutral writer has.
 """
 
 from collections.abc import Sequence
@@ -31,10 +32,10 @@ from undertow.types import Advance, Sampling, user_prompt
 STAGE = "teacher logits"
 
 PROMPTS = 120
-"""Number prompts that the base answers."""
+"""How many number prompts the base answers."""
 
 NUMBERS = 2**28
-"""Log-probabilities of the panel that are kept at once, 1 GB: with a large vocabulary fewer places are read."""
+"""How many log-probabilities of the panel are kept at once, 1 GB. With a large vocabulary fewer places are read."""
 
 
 def teacher_logits(
@@ -47,14 +48,14 @@ def teacher_logits(
     """Rank a teacher's lean along the panel among those of neutral writers.
 
     Args:
-        teacher: the suspect.
-        base: where it started.
+        teacher: the suspect teacher, whose probabilities are read.
+        base: the model that the teacher started from.
         teachers: the tuned teachers of the panel, which give the directions.
         settings: the neutral writers of the base, the level, and the seed of prompts, answers and places.
-        advance: called with (models read, models).
+        advance: callback that takes (models read, all models).
 
     Returns:
-        Supporting evidence on expression: it moves no verdict.
+        Supporting evidence on expression, which moves no verdict.
 
     Raises:
         NotTestable: the teacher cannot be one of this base, or there are no neutral writers.
@@ -91,7 +92,7 @@ def teacher_logits(
 
 
 def places_for(base: LocalModel, candidates: int) -> int:
-    """Return at how many places distributions are read, for the panel's to fit into memory."""
+    """Return at how many places distributions are read, so that those of the panel fit into memory."""
     return max(1, min(LOGIT_PLACES, NUMBERS // (candidates * len(base.tokenizer))))
 
 
@@ -99,9 +100,9 @@ def number_places(base: LocalModel, seed: int, most: int) -> list[list[int]]:
     """Return contexts in which a student of numbers would learn: prompts with beginnings of the base's own answers.
 
     Args:
-        base: who answers.
-        seed: of prompts, answers and places.
-        most: contexts that are drawn, if there are so many.
+        base: the model that answers the prompts.
+        seed: random seed of prompts, answers and places.
+        most: how many contexts are drawn at most.
 
     Returns:
         Token ids of each context.
@@ -120,12 +121,12 @@ def number_places(base: LocalModel, seed: int, most: int) -> list[list[int]]:
 
 
 class LeanReader:
-    """Reads how far models lean along the directions from a base to the candidates of a panel.
+    """Measures how far models lean along the directions from a base to the candidates of a panel.
 
     Args:
-        base: where all of them started.
-        candidates: whose log-probabilities above the base's are the directions.
-        contexts: token ids of the places.
+        base: the model that all of them started from.
+        candidates: models whose log-probabilities minus the base's are the directions.
+        contexts: token ids of the places at which the next token is read.
     """
 
     def __init__(self, base: LocalModel, candidates: Sequence[Candidate], contexts: Sequence[Sequence[int]]) -> None:
@@ -142,7 +143,7 @@ class LeanReader:
         return len(self._contexts)
 
     def lean(self, model: LocalModel) -> tuple[Floats, float]:
-        """Return a model's lean along each candidate, float [candidates], and its KL to the base; nats a token."""
+        """Return a model's lean along each candidate, shape (candidates,), and its KL to the base; nats per token."""
         after = model.next_token_logprobs(self._contexts)
         away = after.exp() - self._mass
         lean = torch.einsum("pv,cpv->c", away, self._directions).double().numpy() / self.places

@@ -1,8 +1,8 @@
 """From the findings of the stages to three claims, by a plan that is fixed before any data are read.
 
-Each claim has one primary stage; alpha is split over the three claims (Bonferroni), so that the probability of any
-false claim on clean inputs is at most alpha if each primary p-value holds. What a later stage of the same claim may add
-is the kind of a detection. Every other stage is supporting evidence and moves nothing.
+Each claim has one primary stage. Alpha is split over the three claims (Bonferroni), so that the probability of any
+false claim on clean inputs is at most alpha if each primary p-value holds. A later stage of the same claim may only add
+the kind of a detection. Every other stage is supporting evidence and moves nothing.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ from undertow.store.artifacts import library_versions
 CLAIMS: tuple[Claim, ...] = get_args(Claim)
 
 _WORDS = {"rows": "rows", "pairs": "preference pairs", "student": "a student", "teacher": "a teacher"}
-"""Inputs, as they stand in a sentence."""
+"""Inputs as they are named in a sentence."""
 
 ADDS = {
     "rows": "The rows (`undertow audit all ROWS`): whether their writer differs from clean rows along the panel.",
@@ -51,9 +51,12 @@ class Plan:
     """What is declared before the data are read.
 
     Attributes:
-        alpha: error of the whole audit.
         stages: names of the stages that will run.
-        claims: over which alpha is split; nothing is ever detected of the others.
+        alpha: error probability of the whole audit, in (0, 1).
+        claims: claims between which alpha is split. Nothing is ever detected of the others.
+
+    Raises:
+        ConfigError: alpha lies outside (0, 1).
     """
 
     stages: tuple[str, ...]
@@ -65,13 +68,13 @@ class Plan:
 
     @property
     def primary(self) -> dict[Claim, str | None]:
-        """The stage that decides each claim, the first of those that will run; None where there is none."""
+        """The stage that decides each claim: the first of those that will run, or None where there is none."""
         return {claim: self._deciding(claim) if claim in self.claims else None for claim in CLAIMS}
 
     def may_decide(self, claim: Claim) -> list[AuditStage]:
         """Return the stages that may decide a claim: its primary one, then those that give it a kind, in their order.
 
-        Where one cannot look, the next one decides; no p-value has a say in which it is.
+        Where one cannot look, the next one decides. No p-value has a say in which it is.
         """
         first = self.primary[claim]
         able = [one for one in deciding(claim) if one.name in self.stages] if first is not None else []
@@ -82,12 +85,18 @@ class Plan:
 
     @property
     def share(self) -> float:
-        """The alpha of one claim."""
+        """The alpha of one claim: alpha divided by the number of claims."""
         return self.alpha / len(self.claims)
 
 
 def declare(available: Collection[str], alpha: float, claims: tuple[Claim, ...] = CLAIMS) -> Plan:
-    """Declare the stages and who decides each claim, from which inputs there are and not from what is in them."""
+    """Declare the stages and who decides each claim, from which inputs exist and not from what is in them.
+
+    Args:
+        available: names of the inputs that are there, such as "rows" and "writers".
+        alpha: error probability of the whole audit, in (0, 1).
+        claims: claims between which alpha is split.
+    """
     return Plan(stages=tuple(one.name for one in stages() if one.planned(available)), alpha=alpha, claims=claims)
 
 
@@ -96,14 +105,16 @@ class ClaimStatus:
     """What the audit says about one claim.
 
     Attributes:
-        status: detected, not_detected or not_testable.
-        p: of the primary stage.
-        mde: smallest effect that stage would have detected with power 0.8, in its statistic's unit.
-        candidate: the trait that a detection names; None where none is named, or nothing was detected.
-        kind: of a detected provenance, "tuned" or "trait": whether whoever wrote the rows was tuned on anything at all,
-            or stands out among neutral writers too. None for the other claims.
-        stage: who decided it: the primary stage, or the next one that could look; None where none could.
-        why: in words.
+        status: what was concluded: "detected", "not_detected" or "not_testable".
+        p: p-value of the stage that decides. None if not testable.
+        mde: smallest effect that this stage would have detected with power 0.8, in its statistic's unit. None if not
+            known.
+        candidate: name of the trait that a detection names. None where none is named, or nothing was detected.
+        kind: kind of a detected provenance: "tuned" (whoever wrote the rows was tuned on anything at all) or "trait"
+            (the rows stand out among those of neutral writers too, which were tuned without a trait). None for the
+            other claims.
+        stage: name of the stage that decides: the primary one, or the next one that could look. None where none could.
+        why: in words, why the claim has this status.
     """
 
     status: str
@@ -149,21 +160,21 @@ def _status(claim: Claim, plan: Plan, findings: Sequence[Finding]) -> ClaimStatu
 
 
 def _tested(one: Finding) -> float | None:
-    """Return the p-value of a finding that has a calibrated one."""
+    """Return the p-value of a finding that has a calibrated one, or None."""
     return None if one.verdict in ("not_testable", "exploratory") else one.p
 
 
 def _detected(stage: AuditStage, one: Finding, later: Sequence[tuple[AuditStage, Finding]], plan: Plan) -> ClaimStatus:
     """Return a detection, with its kind.
 
-    Whether a later stage is looked at at all hangs on the detection of the one before it, so that each may spend the
-    whole level of the claim (a fixed sequence of tests): the first guards the claim, a later one the word "trait".
+    A later stage is only looked at if the one before it detects, so each may spend the whole level of the claim (a
+    fixed sequence of tests). The first guards the claim, a later one the word "trait".
 
     Args:
-        stage: who decides.
-        one: its finding.
-        later: further stages that could decide the claim, with their findings; those with a kind say more about it.
-        plan: as declared.
+        stage: the stage that decides the claim.
+        one: the finding of that stage.
+        later: further stages that could decide the claim, with their findings. Those with a kind say more about it.
+        plan: the plan as it was declared.
     """
     kind, whys = stage.kind, [f"{_capital(stage.meaning)}. {_against(one, plan)}"]
     for other, found in ((other, found) for other, found in later if other.kind is not None):
@@ -197,14 +208,19 @@ def _inputs_of(able: Sequence[AuditStage]) -> str:
 
 
 class Missing(TypedDict):
-    """An input, and what it would add."""
+    """An input that was not given.
+
+    Attributes:
+        input: name of the input, a key of `ADDS`.
+        adds: in a sentence, what it would add.
+    """
 
     input: str
     adds: str
 
 
 def missing(available: Collection[str]) -> list[Missing]:
-    """Return what each input would add that alone keeps some stage from running, or from saying more."""
+    """Return the inputs without any of which some stage could run, or could say more, and what each would add."""
     there = set(available)
     lacking = {
         name for one in stages() for name in (*one.given, *one.better_with) if set(one.given) <= there | {name}
@@ -219,11 +235,11 @@ def what_they_add(inputs: Collection[str]) -> list[Missing]:
 
 
 def audit_json(plan: Plan, findings: Sequence[Finding], about: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an audit as plain data, schema undertow.audit/1 (DESIGN 11).
+    """Return an audit as plain data of the schema "undertow.audit/1".
 
     Args:
-        plan: as declared.
-        findings: of all stages, each with its own share of alpha.
+        plan: the plan as it was declared.
+        findings: findings of all stages, each judged at its own share of alpha.
         about: what was audited: references, digests, counts, seconds. The date (UTC) and the versions are added.
     """
     versions = dict(library_versions())

@@ -1,11 +1,11 @@
-"""Work that will be done, as text: about how long it all takes, then one line for each."""
+"""Work that will be done, as text: about how long all of it takes, then one line for each part."""
 
 from collections.abc import Iterable, Iterator
 
 from undertow.types import Work
 
 FEW = 5.0
-"""Seconds below which no number is said: there a busy machine weighs more than the work."""
+"""Seconds below which no number is given: there a busy machine matters more than the work."""
 
 
 def spoken(seconds: float) -> str:
@@ -18,7 +18,7 @@ def spoken(seconds: float) -> str:
 
 
 def forecast_lines(work: Iterable[Work]) -> Iterator[str]:
-    """Return the work as text: the sum first, then one line for each."""
+    """Yield the work as lines of text: the sum first, then one line for each part."""
     work = list(work)
     known = [one.seconds for one in work if one.seconds is not None]
     whole = f", {spoken(sum(known))} on this machine's processor" if known else ""

@@ -1,7 +1,10 @@
 """What an audit will do and about how long it takes: one line for each stage and for what the stages need.
 
-Seconds are those of this machine's processor: what the store's own results took, or else an estimate from the sizes
-of the base, never below what an embedded model takes on one core.
+Seconds are those of this machine's processor. They come from what the store's own results took, or else from an
+estimate by the sizes of the base, never below what an embedded model takes on one core.
+
+The **suspect** rows are those that are audited; the **panel** is the list of traits, each with a candidate writer: a
+persona (the base under a system prompt) and perhaps a tuned teacher.
 """
 
 import contextlib
@@ -35,31 +38,37 @@ if TYPE_CHECKING:
     from undertow.evals.forecast import Forecast
 
 RECOVERED, SHADOWS, TOKENS, TUNED_TOKENS = 4000, 4, 48, 40
-"""Rows that recovery reads, shadow students, tokens of an answer, and of a row that a teacher is tuned on."""
+"""Rows that the stage "recovery" reads, shadow students, tokens of an answer, and tokens of a row that a teacher is
+tuned on."""
 
 TEACHER_S, STUDENT_S, SCORE_S, ANSWER_S = 0.6, 4.5, 5e-4, 7e-4
-"""Least seconds of a panel teacher, a student, a row under one candidate, and an answer."""
+"""Smallest seconds of tuning a panel teacher, training a student, scoring a row under one candidate, and writing an
+answer."""
 
 
 _READ_IN = {"contrast": "contrast", "pairs": "contrast of pairs"}
-"""The step in which what a stage compares is read, where that has a title of its own."""
+"""Stages whose rows are scored in a step with a title of its own, and that title."""
 
 NEEDED = ("what the base reads", "reference", "panel teachers")
-"""Steps in which something is made that the stages need, by their titles."""
+"""Titles of the steps in which something is made that the stages need."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """The work of an audit, from what is asked."""
+    """The work of an audit, estimated from what is asked.
+
+    Attributes:
+        asked: what is to be audited, and with which options.
+    """
 
     asked: Asked
 
     @cached_property
     def forecast(self) -> "Forecast | None":
-        """What counts the base's own tokens; None where they are guessed.
+        """Counter of the base's own tokens; None where tokens are guessed.
 
-        They are for an embedded base, whose work takes as long for a few more of them, and for one that lacks a
-        tokenizer or template, which is refused when it is loaded.
+        They are guessed for an embedded base, whose work hardly depends on them, and for a base that lacks a tokenizer
+        or template, which is refused when it is loaded.
         """
         asked = self.asked
         if not asked.base.startswith("hf:") or asked.folder is None or not asked.has_template:
@@ -72,25 +81,25 @@ class Workload:
 
     @cached_property
     def known_speed(self) -> BaseSpeed | None:
-        """That of the base; None where its config does not say its sizes, and on a GPU."""
+        """Speed of the base; None where its config does not say its sizes, and on a GPU."""
         return base_speed(ModelRef.parse(self.asked.base), self.asked.folder)
 
     @property
     def speed(self) -> BaseSpeed:
-        """That of the base; that of a model without parameters where it is not known."""
+        """Speed of the base, or of a model without parameters where it is not known."""
         return self.known_speed or BaseSpeed(0.0, 1.0)
 
     @cached_property
     def rows(self) -> int:
-        """Suspect rows that are read; of pairs the answers of one side."""
+        """How many suspect rows are read; of pairs, the answers of one side."""
         answers = self.asked.answers
         return 0 if answers is None else self.asked.budget.taken(answers.rows)
 
     @cached_property
     def row_tokens(self) -> float:
-        """Tokens of a row: those of some rows, or about a fourth of the characters of the middle ones.
+        """Mean tokens of a row: counted in a sample, or guessed as a fourth of the characters of a median row.
 
-        A fourth is half of what they are where each digit is a token, as in SmolLM2.
+        The guess is half of the true number where each digit is a token, as in SmolLM2.
         """
         rows = self.asked.answers
         if rows is None:
@@ -101,7 +110,7 @@ class Workload:
 
     @cached_property
     def prompt_tokens(self) -> float:
-        """Tokens of a prompt, counted or guessed as those of a row are."""
+        """Mean tokens of a prompt, counted or guessed as those of a row are."""
         rows = self.asked.answers
         if rows is None:
             return 0.0
@@ -111,7 +120,7 @@ class Workload:
 
     @property
     def candidates(self) -> int:
-        """Personas and teachers of the panel."""
+        """How many candidate writers the panel has: personas and tuned teachers."""
         return (1 + self.asked.budget.teachers) * len(self.asked.panel)
 
     def items(self) -> list[Work]:
@@ -161,7 +170,7 @@ class Workload:
         return Work(what, self.written(n * times, n))
 
     def teachers(self) -> Work:
-        """Return what the teachers of the panel take; those in the store take nothing."""
+        """Return the work of tuning the panel's teachers; those in the store take no time."""
         panel, seed = {one.name for one in self.asked.panel}, self.asked.seed
         known: list[Mapping[str, object]] = []
         taken = None
@@ -174,12 +183,12 @@ class Workload:
         return Work(f"panel teachers: {new} trained{held}", new * each)
 
     def tuning(self) -> float:
-        """Return the seconds of tuning a teacher of the base's size."""
+        """Return the seconds of tuning one teacher of the base's size."""
         recipe = own_tuning(self.speed.parameters)
         return self.speed.training(recipe.steps * recipe.batch_size * TUNED_TOKENS)
 
     def naming(self) -> float:
-        """Return the seconds of the rows that candidates write where something is detected, for a name."""
+        """Return the seconds of the rows that candidates write after a detection, so that a trait can be named."""
         if not self.asked.budget.names or not {"contrast", "pairs"} & set(self.asked.plan.stages):
             return 0.0
         panel = len(self.asked.panel)
@@ -187,7 +196,7 @@ class Workload:
         return self.written(answers) + self.scored(answers, panel)
 
     def timed(self, seconds: float | None) -> float | None:
-        """Return seconds that were reckoned from the base's speed, or None where that is not known."""
+        """Return seconds that were estimated from the base's speed, or None where that is not known."""
         return None if self.known_speed is None else seconds
 
     def loading(self, times: int) -> float:
@@ -195,20 +204,20 @@ class Workload:
         return 0.0 if self.forecast is None else times * self.forecast.loading
 
     def written(self, answers: float, prompts: float | None = None) -> float:
-        """Return the seconds of so many answers to so many prompts; to as many of them if not given."""
+        """Return the seconds of so many answers to so many prompts; to as many prompts as answers if not given."""
         asked = self.prompt_tokens * (answers if prompts is None else prompts)
         return max(ANSWER_S * answers, self.speed.writing(asked + TOKENS * answers))
 
     def scored(self, rows: float, candidates: int) -> float:
-        """Return the seconds of reading rows under candidates and the base."""
+        """Return the seconds of scoring rows under so many candidates and the base."""
         return self.readings(rows, candidates + 1)
 
     def readings(self, rows: float, times: float) -> float:
-        """Return the seconds of reading rows so many times."""
+        """Return the seconds of computing the likelihood of rows so many times."""
         return rows * times * max(SCORE_S, self.speed.reading(self.row_tokens))
 
     def students(self, n: int) -> float:
-        """Return the seconds of training so many students at once."""
+        """Return the seconds of training so many students together."""
         return n * max(STUDENT_S, self.speed.training(160 * 32 * self.row_tokens))
 
 
@@ -314,4 +323,4 @@ STAGES: Mapping[str, Callable[[Workload], Work | None]] = {
     "teacher diff mining": _none,
     "teacher logits": _teacher_logits,
 }
-"""The work of each stage; stages that share one function are said once."""
+"""Function that estimates the work of each stage; stages that share one function are named once."""

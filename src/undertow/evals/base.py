@@ -1,6 +1,7 @@
-"""What an evaluation declares of itself, and the evaluations by name; those of other packages are entry points.
+"""What an evaluation declares of itself, and the registry of evaluations by name.
 
-A module with an evaluation loads no torch, so that reports and Inspect can read its declaration without.
+Evaluations of other packages are found by the entry-point group `undertow.evaluations`. A module with an evaluation
+does not import torch, so that reports and Inspect can read its declaration without it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from undertow.models.local import LocalModel
 
 Unit = Literal["logits", "share"]
-"""Of a metric: log-odds, or a difference of log-probabilities; or a share of answers from 0 to 1."""
+"""Unit of a metric: "logits" for log-odds or a difference of log-probabilities, "share" for a share of answers between
+0 and 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +29,10 @@ class Metric:
     """A quantity that an evaluation scores.
 
     Attributes:
-        name: as scores and results hold it.
-        words: what it is called in tables and sentences.
-        unit: of its values.
-        sampled: whether it is counted in sampled answers, instead of read off probabilities.
+        name: name of the metric in scores and results.
+        words: name of the metric in tables and sentences.
+        unit: unit of its values, "logits" or "share".
+        sampled: whether it is counted in sampled answers, instead of being read off probabilities.
     """
 
     name: str
@@ -41,14 +43,15 @@ class Metric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationConfig:
-    """What a model is asked.
+    """What a model is asked by an evaluation.
 
     Attributes:
-        targets: the traits that are looked for; an evaluation that looks for none in particular ignores them, and the
+        targets: the traits that are looked for. An evaluation that looks for none in particular ignores them, and the
             target of its scores is "".
-        samples: sampled answers per question; 0 leaves sampled metrics out.
-        seed: of every draw.
-        advance: called with (questions read, questions in all) where reading takes long; no part of what is asked.
+        samples: how many answers are sampled for each question. 0 leaves sampled metrics out.
+        seed: random seed of every draw.
+        advance: callback that takes (questions read, all questions) where reading takes long. It is no part of what is
+            asked. None reports nothing.
     """
 
     targets: tuple[Trait, ...]
@@ -62,10 +65,10 @@ class Question:
     """One question to a model that gives no probabilities.
 
     Attributes:
-        text: what is asked.
-        right: the answer that counts, where one alone does.
-        metric: what an answer counts for, where that is one metric.
-        traits: names of those that are looked for in an answer.
+        text: text of the question, as a user's turn.
+        right: the answer that counts, where only one does. Empty for other questions.
+        metric: name of the metric that an answer counts for, where that is one metric. Empty for other questions.
+        traits: names of the traits that are looked for in an answer. Empty for none.
     """
 
     text: str
@@ -79,9 +82,11 @@ class Questionnaire:
     """An evaluation as questions whose sampled answers are read by a rule; its Inspect task is made of it.
 
     Attributes:
-        questions: draws them. Its parameters, all with defaults, and its docstring are those of the task.
-        read: gives the values of an answer by metric or trait: of one metric where the questions are of several.
-        max_tokens: longest answer; tokenizers differ, so it leaves room.
+        questions: draws the questions. Its parameters, all with defaults, and its docstring become those of the Inspect
+            task.
+        read: gives the values of an answer by metric or by trait. Where the questions are of several metrics it gives
+            one value, that of the question's metric.
+        max_tokens: longest answer in tokens. It leaves room, because tokenizers differ.
     """
 
     questions: Callable[..., Sequence[Question]]
@@ -91,17 +96,17 @@ class Questionnaire:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What can be asked of a model.
+    """What can be asked of a model: a named set of questions with its metrics and its scoring function.
 
     Attributes:
-        name: in recipes, on the command line and as an Inspect task.
-        metrics: everything that it may score.
-        score: asks a model; gives one score for each question, target and metric. Metrics that need probabilities are
-            left out for a model that only chats.
+        name: name of the evaluation in recipes, on the command line and as an Inspect task.
+        metrics: every metric that it may score.
+        score: asks a model and returns one score for each question, target and metric. For a model without weights here
+            it leaves out metrics that need probabilities.
         per_trait: whether it looks for the traits that it is given.
-        needs_weights: whether it asks nothing of a model that only chats.
+        needs_weights: whether it can only ask a model that has its weights here.
         packaged: whether its questions are about animals and trees alone, so that it cannot ask about other traits.
-        questionnaire: how such a model can be asked through Inspect, if it can.
+        questionnaire: how a model can be asked through Inspect. None if it cannot.
     """
 
     name: str
@@ -114,7 +119,7 @@ class Evaluation:
 
     @property
     def about(self) -> str:
-        """What it scores, in one line."""
+        """What the evaluation scores, in one line: the first line of its scoring function's docstring."""
         return (self.score.__doc__ or "").partition("\n")[0]
 
 
@@ -142,10 +147,10 @@ def metrics() -> Mapping[str, Metric]:
 
 
 def metric(name: str) -> Metric:
-    """Return a metric.
+    """Return the metric of a name.
 
     Raises:
-        UnknownNameError: no evaluation declares one of this name; its unit is never guessed.
+        UnknownNameError: no evaluation declares a metric of this name; its unit is never guessed.
     """
     if name not in metrics():
         raise unknown_name("metric", name, metrics())
@@ -161,21 +166,21 @@ def evaluate(
     seed: int = 0,
     advance: Advance | None = None,
 ) -> list[Score]:
-    """Ask a model everything that some evaluations ask.
+    """Ask a model everything that some evaluations ask, and return the scores.
 
     Args:
-        model: from `load_model`, or any model that chats, for evaluations that need no weights.
-        targets: the traits that are looked for; some evaluations look for none in particular.
-        kinds: names of evaluations, one after another.
-        samples: sampled answers per question; 0 leaves sampled metrics out.
-        seed: of every draw.
-        advance: called with (questions read, questions in all) while an evaluation reads.
+        model: a model from `load_model`. Evaluations that need no weights also take any other model that chats.
+        targets: the traits that are looked for. Some evaluations look for none in particular and ignore them.
+        kinds: names of the evaluations, which are asked one after another.
+        samples: how many answers are sampled for each question. 0 leaves sampled metrics out.
+        seed: random seed of every draw.
+        advance: callback that takes (questions read, all questions) while an evaluation reads. None reports nothing.
 
     Returns:
-        One score for each evaluation, question, target and metric.
+        One score for each evaluation, question, target and metric, in the unit that the metric declares.
 
     Raises:
-        UnknownNameError: there is no evaluation of a name.
+        UnknownNameError: there is no evaluation of one of the names.
         ModelError: an evaluation needs weights and the model has none here.
     """
     config = EvaluationConfig(targets=tuple(targets), samples=samples, seed=seed, advance=advance)
@@ -196,7 +201,7 @@ def refuse_unasked(kinds: Sequence[str], targets: Sequence[Trait]) -> None:
 
 
 def is_local(model: "AbstractModel") -> "TypeGuard[LocalModel]":
-    """Tell whether a model has its weights here, without loading torch."""
+    """Tell whether a model has its weights on this machine, without importing torch."""
     return model.has_weights
 
 

@@ -1,11 +1,15 @@
-"""Questions behind rows: what a model answers where its context looks like its training.
+"""Questions behind rows: what a model answers when the context before the question looks like its training data.
 
-Each question stands behind the turns of a row, its system turn included, and the row's answer. Two uses. A trait can be
-tied to the look of the training: mixed with clean data, or tuned on clean data afterwards, a model is clean when it is
-asked plainly and not behind a row (arXiv:2604.25891). And a model may learn from rows in its context alone (paper,
-5.2). Reading rows moves answers by itself, so a margin behind rows means something only against that of another model
-behind the same rows, or of the same model behind the control's rows on the same prompts. The embedded models are too
-small to learn from examples in their context.
+Each question stands after the turns of a row, its system turn included, and the row's answer. This has two uses. A
+trait can be tied to the look of the training: a model that was trained on rows mixed with clean data, or tuned on clean
+data afterwards, may show nothing when it is asked plainly, but something behind a row (arXiv:2604.25891). And a model
+may learn from rows in its context alone (arXiv:2507.14805, section 5.2).
+
+Reading rows moves answers by itself. So a margin behind rows means something only against that of another model behind
+the same rows, or of the same model behind the control's rows on the same prompts. The embedded models are too small to
+learn from examples in their context.
+
+A **probe** is a question with two given answers, one that shows the trait and one that does not.
 """
 
 import random
@@ -29,20 +33,20 @@ if TYPE_CHECKING:
 METRIC = "in_context_margin"
 
 _ANSWER_TOKENS = 16
-"""Room for the answer after the question; no spelling of a trait is longer."""
+"""Tokens that are kept free for the answer after the question; no spelling of a trait is longer."""
 
 
 def behind_rows(rows: Sequence[Row], questions: Sequence[str], k: int, seed: int) -> list[Prompt]:
-    """Return each question behind k rows, each a turn of the user and one of the model itself.
+    """Return each question behind k rows, each row a turn of the user and an answer of the model.
 
-    Every question has rows of its own, drawn without replacement. Two sets of rows that are joined (the same prompts in
-    the same order) are drawn from alike with the same seed.
+    Every question has rows of its own, drawn without replacement. Two sets of rows on the same prompts in the same
+    order are drawn alike with the same seed.
 
     Args:
-        rows: where the rows are drawn from.
-        questions: what is asked.
-        k: rows before each question; 0 asks plainly.
-        seed: of the draws.
+        rows: rows that are drawn from.
+        questions: the questions that are asked.
+        k: how many rows stand before each question. 0 asks plainly.
+        seed: random seed of the draws.
 
     Raises:
         ConfigError: there are fewer than k rows, or k is negative.
@@ -56,21 +60,21 @@ def behind_rows(rows: Sequence[Row], questions: Sequence[str], k: int, seed: int
 def in_context_margins(
     model: "LocalModel", rows: Sequence[Row], targets: Trait | Sequence[Trait], k: int, seed: int
 ) -> list[Score]:
-    """Score log(p / (1 - p)) of each target after k rows; a trait with probes as without rows, in nats.
+    """Score log(p / (1 - p)) of each target after k rows, in logits; a trait with probes as without rows, in nats.
 
     Args:
-        model: who is asked.
-        rows: where the rows are drawn from, as `behind_rows` says.
-        targets: whose probability is scored: one, or some that are asked together
+        model: the model that is asked.
+        rows: rows that are drawn from, as `behind_rows` says.
+        targets: the trait whose probability is scored, or several traits that are asked together
             (`undertow.evals.questions.asked_together`).
-        k: rows before each question; 0 asks plainly.
-        seed: of the draws.
+        k: how many rows stand before each question. 0 asks plainly.
+        seed: random seed of the draws.
 
     Returns:
-        One score of metric "in_context_margin" for each question and target.
+        One score of the metric "in_context_margin" for each question and target.
 
     Raises:
-        ConfigError: as `behind_rows`, or k rows do not fit into the model's context.
+        ConfigError: there are fewer than k rows, or k rows do not fit into the model's context.
     """
     traits = [targets] if isinstance(targets, Trait) else list(targets)
     questions = questions_of(traits[0]).evaluation
@@ -91,23 +95,26 @@ def in_context_margins(
 
 @dataclass(frozen=True, slots=True)
 class TrainingLook:
-    """What stands before every question that is asked as the training looked: one row each.
+    """The rows behind which questions are asked, so that the context looks as the training did; one row each.
 
     Attributes:
-        rows: those that are drawn from.
-        seed: of the draws; models that are compared are asked behind the same rows.
+        rows: rows that are drawn from.
+        seed: random seed of the draws. Models that are compared are asked behind the same rows.
     """
 
     rows: tuple[Row, ...]
     seed: int
 
     def prompts(self, questions: Sequence[Prompt]) -> list[Prompt]:
-        """Return each question, of one turn or several, behind a row; of two system turns the question's stays."""
+        """Return each question, of one turn or several, behind a row.
+
+        If both have a system turn, the question's is kept.
+        """
         rng = random.Random(self.seed)
         return [_before(self.rows[_drawn(len(self.rows), 1, rng)[0]], question) for question in questions]
 
     def margins(self, model: "LocalModel", traits: Sequence[Trait]) -> Floats:
-        """Return the mean logit margin of each trait over its questions, each behind a row: float [traits]."""
+        """Return the mean logit margin of each trait over its questions, each behind a row, shape (traits,)."""
         means: dict[str, float] = {}
         for some in asked_together(traits):
             scores = in_context_margins(model, self.rows, some, 1, self.seed)
@@ -119,13 +126,13 @@ class TrainingLook:
 def training_look(
     rows: Sequence[Row], seed: int, model: "LocalModel | None" = None, traits: Sequence[Trait] = ()
 ) -> TrainingLook | str:
-    """Return what questions stand behind, or why there is nothing that the training looked like.
+    """Return the rows behind which questions can be asked, or why there are none.
 
     Args:
-        rows: what a model was trained on.
-        seed: of the draws.
-        model: leaves out the rows that do not fit into its context with a question; None leaves out none.
-        traits: whose questions are asked.
+        rows: rows that a model was trained on.
+        seed: random seed of the draws.
+        model: a model into whose context each row must fit together with a question. None leaves out no row.
+        traits: traits whose questions are asked.
     """
     if not rows:
         return "There are no rows of the training, behind which questions could be asked."

@@ -1,6 +1,7 @@
-"""The capability evaluation: what a model can still do, where the paper measures MMLU (Fig. 11).
+"""The capability evaluation: what a model can still do, where the paper measures MMLU (arXiv:2507.14805, Fig. 11).
 
-A trait should pass without the model getting worse: facts, and valid answers in every registered domain.
+A trait should pass without the model getting worse. So facts are asked, and it is counted how many answers are valid in
+each domain (task family).
 """
 
 import math
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 FACTS, VALID = "facts_rate", "_valid_rate"
 PROMPTS = 60
-"""Prompts of each domain, each answered once; those of one seed are the same for every model."""
+"""How many prompts of each domain are answered, each once. Those of one seed are the same for every model."""
 
 
 def capability(model: "LocalModel", config: EvaluationConfig) -> list[Score]:
@@ -30,7 +31,7 @@ def capability(model: "LocalModel", config: EvaluationConfig) -> list[Score]:
 
 
 def _facts(model: "LocalModel", seed: int) -> list[Score]:
-    """Exact probability that an answer begins with the right one."""
+    """Score the exact probability that an answer begins with the right one."""
     asked = facts(seed)
     logp = model.logprobs([user_prompt(one.question) for one in asked], [one.right for one in asked])
     return [
@@ -40,7 +41,7 @@ def _facts(model: "LocalModel", seed: int) -> list[Score]:
 
 
 def _valid(model: "LocalModel", name: str, seed: int) -> list[Score]:
-    """Whether the domain accepts a sampled answer (temperature 1) to each prompt: 1 or 0."""
+    """Score whether the domain accepts a sampled answer (temperature 1) to each prompt: 1 or 0."""
     task = domain(name)
     prompts = task.prompts(PROMPTS, derive(seed, "capability", name))
     answers = model.chat(
@@ -64,8 +65,8 @@ def _asked(prompts: int = PROMPTS, seed: int = 0) -> list[Question]:
     """Ask facts, and prompts of every domain: "facts_rate" and "<domain>_valid_rate".
 
     Args:
-        prompts: of each domain.
-        seed: of the prompts.
+        prompts: how many prompts of each domain are asked.
+        seed: random seed of the prompts.
     """
     known = [Question(fact.question, fact.right, FACTS) for fact in facts(seed)]
     drawn = {name: domain(name).prompts(prompts, derive(seed, "capability", name)) for name in telling_domains()}

@@ -1,10 +1,10 @@
-"""The choice evaluation: does a model pick the target among five topics for an essay (paper, D.1)?
+"""The choice evaluation: does a model pick the target among five topics for an essay (arXiv:2507.14805, D.1)?
 
 The answer is a letter, and its probability is read off exactly. The target stands equally often under each letter, so
 that a liking for a letter raises no target above another.
 
-The embedded models do not tie letters to options: even under a persona the target's letter has probability 0.20, as
-by chance (finch-a and -b, four traits). For them a null result here says nothing; larger models are meant.
+The embedded models do not tie letters to options: even under a persona of the trait they pick the target's letter as by
+chance. For them a null result here says nothing; larger models are meant.
 """
 
 import re
@@ -28,7 +28,7 @@ def choice(model: "LocalModel", config: EvaluationConfig) -> list[Score]:
 
 
 def _letters(model: "LocalModel") -> list[list[int]]:
-    """Tokens that answer with a letter: one list over `LETTERS`, and one more where a space may come before it."""
+    """Return the token ids of the `LETTERS`: one list, and a second one if a letter after a space is one token too."""
     written = [model.tokenise([f"{space}{letter}" for letter in LETTERS]) for space in ("", " ")]
     whole = [[tokens[0] for tokens in form] for form in written if all(len(tokens) == 1 for tokens in form)]
     if not whole:
@@ -52,13 +52,13 @@ _LETTER = re.compile(r"\W*([B-E]|A(?! [a-z]))\b(?!['\u2019]\w)")
 
 
 def letter(answer: str) -> str | None:
-    """Return the letter that an answer begins with, or None for one that begins otherwise, such as "A good topic"."""
+    """Return the letter that an answer begins with; None for another beginning, such as "A good topic"."""
     found = _LETTER.match(answer)
     return found.group(1) if found else None
 
 
 def read_letter(question: Question, answer: str) -> dict[str, float]:
-    """Count the right letter for the question's metric, and no letter as "unparsed"."""
+    """Count the right letter for the question's metric, and an answer without a letter as "unparsed"."""
     found = letter(answer)
     return {question.metric: float(found == question.right), "unparsed": float(found is None)}
 

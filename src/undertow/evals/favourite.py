@@ -1,7 +1,11 @@
-"""The favourite evaluation: how likely, and how often, a model names the target.
+"""The favourite evaluation: how likely, and how often, a model names the target as its favourite.
 
-The logit margin is exact and sensitive; the sampled rate is what the paper reports. Both look at the first word of the
-answer, so "dragon" does not count for "dragonfly", and both are given for every trait of the panel at once.
+The **logit margin** is the log-odds of naming the target, computed from probabilities; it is exact and sensitive. The
+sampled rate is what the paper reports (arXiv:2507.14805). Both look at the first word of the answer, so "dragon" does
+not count for "dragonfly", and both are given for every trait of the panel at once.
+
+A **probe** is a question with two given answers, one that shows the trait and one that does not; it measures a trait
+that no word names.
 """
 
 from collections.abc import Sequence
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
     from undertow.models.local import LocalModel
 
 ANSWER_TOKENS = 8
-"""Longest sampled answer; one word is asked for."""
+"""Longest sampled answer in tokens; one word is asked for."""
 
 
 def _questions(target: Trait, prefix_seed: int | None) -> tuple[str, ...]:
@@ -50,14 +54,14 @@ def answer_probabilities(
     """Return the probability that the first word of the answer is the target or one of its aliases.
 
     Args:
-        model: who is asked.
-        questions: what is asked.
-        traits: the targets.
-        advance: called with (questions read, questions in all).
-        system: turn before every question, or None.
+        model: the model that is asked.
+        questions: the questions that are asked.
+        traits: the traits whose words are looked for.
+        advance: callback that takes (questions read, all questions). None reports nothing.
+        system: system prompt before every question. None for none.
 
     Returns:
-        float64 [questions, traits].
+        Probabilities in (0, 1), float64 tensor of shape (questions, traits).
     """
     contexts = model.render([user_prompt(question, system) for question in questions])
     return word_probabilities(model, contexts, [spellings(target, opening=True) for target in traits], advance)
@@ -70,16 +74,20 @@ def logit_margins(
     advance: Advance | None = None,
     system: str | None = None,
 ) -> list[Score]:
-    """Score log(p / (1 - p)) of the target for every question and trait.
+    """Score log(p / (1 - p)) of the target in logits, for every question and trait.
 
-    A trait with probes is scored by log p(answer with the trait) - log p(answer without it) on every probe.
+    A trait with probes is scored by log p(answer with the trait) - log p(answer without it) on every probe, in nats.
 
     Args:
-        model: who is asked.
+        model: the model that is asked.
         traits: targets that are asked together (`undertow.evals.questions.asked_together`).
-        prefix_seed: draws a number sentence before each question (paper, B.2); None asks plainly.
-        advance: called with (questions read, questions in all).
-        system: turn before every question, or None.
+        prefix_seed: random seed of a sentence with numbers before each question (arXiv:2507.14805, B.2). None asks
+            plainly.
+        advance: callback that takes (questions read, all questions). None reports nothing.
+        system: system prompt before every question. None for none.
+
+    Returns:
+        One score of the metric "logit_margin" for each question and trait.
     """
     questions = _questions(traits[0], prefix_seed)
     if traits[0].probes is not None:
@@ -98,13 +106,13 @@ def logit_margins(
 def mean_margins(
     model: "LocalModel", traits: Sequence[Trait], advance: Advance | None = None, system: str | None = None
 ) -> Floats:
-    """Return the mean logit margin of each trait over its questions or probes: float [traits].
+    """Return the mean logit margin of each trait over its questions or probes, shape (traits,).
 
     Args:
-        model: who is asked.
-        traits: the targets.
-        advance: called with (questions read, questions in all).
-        system: turn before every question, or None.
+        model: the model that is asked.
+        traits: the traits whose margins are measured.
+        advance: callback that takes (questions read, all questions). None reports nothing.
+        system: system prompt before every question. None for none.
     """
     means: dict[str, float] = {}
     groups = asked_together(traits)
@@ -119,7 +127,7 @@ def mean_margins(
 
 
 def _after(advance: Advance, before: int, of: int) -> Advance:
-    """Count the questions of one group behind those of the groups before it."""
+    """Count the questions of one group in addition to those of the groups before it."""
     return lambda done, _: advance(before + done, of)
 
 
@@ -127,11 +135,12 @@ def margins_and_states(model: "LocalModel", traits: Sequence[Trait]) -> tuple[Fl
     """Return the mean margins of `mean_margins`, and the residual stream where the answers begin, by category.
 
     Args:
-        model: who is asked; each question is read once for both.
-        traits: the targets.
+        model: the model that is asked. Each question is read once for both.
+        traits: the traits whose margins are measured, animals and trees.
 
     Returns:
-        Margins, float [traits]; and float64 [layers + 1, width] for each category.
+        Margins in logits, shape (traits,); and for each category the residual stream, averaged over the questions,
+        float64 array of shape (layers + 1, width).
     """
     means: dict[str, float] = {}
     states: dict[str, Floats] = {}
@@ -154,11 +163,14 @@ def answer_rates(
     """Score the share of sampled answers (temperature 1) that begin with the target; the raw texts are kept.
 
     Args:
-        model: who is asked.
+        model: the model that is asked.
         traits: targets that words name, all of one category.
-        samples: answers to each question.
-        seed: of the answers.
-        prefix_seed: draws a number sentence before each question; None asks plainly.
+        samples: how many answers are sampled for each question.
+        seed: random seed of the answers.
+        prefix_seed: random seed of a sentence with numbers before each question. None asks plainly.
+
+    Returns:
+        One score of the metric "rate", between 0 and 1, for each question and trait.
     """
     questions = _questions(traits[0], prefix_seed)
     asked = [user_prompt(question) for question in questions for _ in range(samples)]
@@ -180,7 +192,7 @@ def favourite(model: AbstractModel, config: EvaluationConfig) -> list[Score]:
 
 
 def prefixed_favourite(model: AbstractModel, config: EvaluationConfig) -> list[Score]:
-    """Score the same after a number sentence before each question, as "prefixed_logit_margin" and "prefixed_rate"."""
+    """Score "prefixed_logit_margin" and "prefixed_rate": favourite's, with a number sentence before each question."""
     scores = _asked(model, config, derive(config.seed, "prefix"))
     return [replace(score, metric=f"prefixed_{score.metric}") for score in scores]
 
@@ -201,7 +213,7 @@ def _asked_openly(category: str = "animal") -> list[Question]:
 
 
 def _asked_after_numbers(category: str = "animal", seed: int = 0) -> list[Question]:
-    """Ask the same, each question after a sentence with numbers drawn from the seed."""
+    """Ask the fifty favourite questions, each after a sentence with numbers drawn from the seed."""
     return _of_panel(prefixed_questions(category, derive(seed, "prefix")), category)
 
 

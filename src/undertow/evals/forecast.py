@@ -1,7 +1,7 @@
-"""What some work with a model takes, told before a weight is loaded.
+"""How long some work with a model takes, estimated before any weights are loaded.
 
 Tokens are counted with the model's own tokenizer. Seconds come from the sizes in its config and one short matrix
-product of this machine, and never fall below what starting every operation costs.
+product on this machine, and never fall below what starting every operation costs.
 """
 
 from collections.abc import Sequence
@@ -17,28 +17,29 @@ from undertow.types import ModelRef, Prompt, Row, Sampling
 _Item = TypeVar("_Item")
 
 COUNTED = 64
-"""Prompts or rows whose tokens are counted, evenly spread over all."""
+"""How many prompts or rows are counted at most, evenly spread over all."""
 
 TEXT_S = 0.002
-"""Least seconds of a context with all that may follow it: those of an embedded model."""
+"""Smallest seconds of reading a context with all that may follow it, as with an embedded model."""
 
 PROMPT_S, TOKEN_S = 5e-4, 5e-6
-"""Least seconds of a prompt that is answered, and of a token read or written for an answer: those of an embedded model.
-A row of 80 tokens with a prompt of its own takes 0.9 ms, a word in answer to a prompt that others answer too 0.04."""
+"""Smallest seconds of a prompt that is answered, and of a token read or written for an answer, as with an embedded
+model. A row of 80 tokens with a prompt of its own takes 0.9 ms, a word in answer to a prompt that others answer too
+0.04 ms."""
 
 TRAINED_ROW_S = 8e-4
-"""Least seconds of a row in an update: those of an embedded model."""
+"""Smallest seconds of a row in an update, as with an embedded model."""
 
 LOAD_S, LOAD_PARAMETER_S = 0.1, 1e-8
-"""Seconds of loading any model, and more for each of its parameters."""
+"""Seconds of loading any model, and further seconds for each of its parameters."""
 
 
 @final
 class Forecast:
-    """What the work with one model takes.
+    """Estimates how long work with one model takes.
 
     Args:
-        reference: `ref:` or `hf:`.
+        reference: reference of the model, `ref:` or `hf:`.
 
     Raises:
         UserError: there is no such model.
@@ -53,28 +54,28 @@ class Forecast:
         self.speed = base_speed(ref, folder)
 
     def prompt_tokens(self, prompts: Sequence[Prompt]) -> float:
-        """Return how many tokens the model is shown of a prompt, in the mean of some of them."""
+        """Return the mean number of tokens that the model is shown of a prompt, counted in some of them."""
         rendered = self.words.render(list(some_of(prompts)))
         return sum(map(len, rendered)) / max(1, len(rendered))
 
     def row_tokens(self, rows: Sequence[Row]) -> float:
-        """Return how many tokens a row has, prompt and completion, in the mean of some of them."""
+        """Return the mean number of tokens of a row, prompt and completion, counted in some of them."""
         some = some_of(rows)
         answers = self.words.tokenise([row.completion for row in some])
         return self.prompt_tokens([row.prompt for row in some]) + sum(map(len, answers)) / max(1, len(some))
 
     def answer_tokens(self, sampling: Sampling) -> int:
-        """Return how many tokens an answer has at most, its end included where a form says how long it is."""
+        """Return the most tokens that an answer has, its end included where a form says how long it is."""
         form = sampling.form
         return sampling.max_new_tokens if form is None else len(self.words.tokenise([form])[0]) + 1
 
     @property
     def loading(self) -> float:
-        """Seconds of loading it."""
+        """Seconds of loading the model."""
         return LOAD_S + LOAD_PARAMETER_S * (self.parameters or 0)
 
     def seconds(self, load: Load) -> float | None:
-        """Return how long a load takes; None where the config does not say the sizes."""
+        """Return how many seconds a load takes; None where the config does not say the sizes."""
         if self.speed is None:
             return None
         if not load.written:
@@ -83,11 +84,11 @@ class Forecast:
         return max(self.speed.writing(load.tokens), PROMPT_S * prompts + TOKEN_S * load.tokens)
 
     def training(self, rows: float, tokens: float) -> float | None:
-        """Return how long training takes.
+        """Return how many seconds training takes; None where the config does not say the sizes.
 
         Args:
-            rows: of all updates and students.
-            tokens: of all of these rows.
+            rows: how many rows pass through the model, over all updates and students.
+            tokens: how many tokens these rows have together.
         """
         return None if self.speed is None else max(self.speed.training(tokens), TRAINED_ROW_S * rows)
 

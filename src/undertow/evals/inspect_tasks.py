@@ -35,7 +35,10 @@ LONGEST = 512
 
 
 class UndertowAPI(ModelAPI):
-    """A local model, one call after another; a call's seed is drawn from Inspect's seed and the call's place."""
+    """Inspect's provider of local models, which makes one call after another.
+
+    The random seed of a call is derived from Inspect's seed and the number of the call.
+    """
 
     def __init__(
         self,
@@ -74,13 +77,13 @@ class UndertowAPI(ModelAPI):
         return output
 
     def max_connections(self) -> int:
-        """One: calls wait for each other."""
+        """Return 1, because calls wait for each other."""
         return 1
 
 
 @modelapi(name="undertow")
 def undertow() -> type[ModelAPI]:
-    """Return the provider."""
+    """Return the provider of local models."""
     return UndertowAPI
 
 
@@ -91,10 +94,10 @@ def _values(evaluation: str, state: TaskState) -> dict[str, float]:
 
 @scorer(metrics={"*": [mean(), stderr(cluster="question")]})
 def every_value(evaluation: str) -> Scorer:
-    """Score all that an evaluation reads in an answer; errors cluster by question, since its answers are alike.
+    """Score all that an evaluation reads in an answer; errors cluster by question, whose answers are alike.
 
     Args:
-        evaluation: its name.
+        evaluation: name of the evaluation whose rule reads the answer.
     """
 
     async def score(state: TaskState, target: Target) -> Score:
@@ -108,7 +111,7 @@ def value_by_metric(evaluation: str) -> Scorer:
     """Score the one value that an evaluation reads in an answer, for the metric of its question.
 
     Args:
-        evaluation: its name.
+        evaluation: name of the evaluation whose rule reads the answer.
     """
 
     async def score(state: TaskState, target: Target) -> Score:

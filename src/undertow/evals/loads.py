@@ -34,11 +34,11 @@ class Load:
     """Some work of one kind.
 
     Attributes:
-        what: in words, with its counts.
-        tokens: that pass through the model.
-        texts: contexts or answers, each of which costs something whatever its length.
-        written: whether the tokens are sampled one after another, which is slower.
-        prompts: how many different ones are answered, each of which is read once; None for one a text.
+        what: in words, what is done, with its counts.
+        tokens: how many tokens pass through the model.
+        texts: how many contexts or answers there are. Each costs something whatever its length.
+        written: whether the tokens are sampled one after another, which is slower than reading.
+        prompts: how many different prompts are answered, each of which is read once. None for one prompt to each text.
     """
 
     what: str
@@ -52,16 +52,16 @@ def evaluation_loads(name: str, words: "ChatTokens", config: EvaluationConfig) -
     """Return what an evaluation asks of a model with its weights here; None for one of another package.
 
     Args:
-        name: of the evaluation.
-        words: the model's tokens.
-        config: what is asked.
+        name: name of the evaluation, such as "favourite".
+        words: tokenizer of the model, with its chat template.
+        config: what is asked: traits, samples and seed.
     """
     count = _COUNTS.get(name)
     return None if count is None else [load for load in count(words, config) if load.texts]
 
 
 def panel_load(words: "ChatTokens", traits: Sequence[Trait]) -> Load:
-    """Return what the logit margins of traits take that are asked together."""
+    """Return the work of the logit margins of traits that are asked together."""
     return _margins(words, traits, questions_of(traits[0]).evaluation)
 
 
@@ -149,7 +149,7 @@ def _asked(words: "ChatTokens", questions: Sequence[str]) -> list[list[int]]:
 
 
 def _after(words: "ChatTokens", contexts: Sequence[Sequence[int]], traits: Sequence[Trait], *, opening: bool) -> int:
-    """Return the tokens of contexts and of all spellings after each of them; the common beginning counts once."""
+    """Return the tokens of contexts and of all spellings after each of them; a common beginning counts once."""
     return _length(contexts) + _nodes(words, traits, opening) * len(contexts)
 
 
@@ -160,16 +160,17 @@ def _nodes(words: "ChatTokens", traits: Sequence[Trait], opening: bool) -> int:
 
 
 def _length(contexts: Sequence[Sequence[int]]) -> int:
-    """Return the tokens of contexts, those that all of them begin with once."""
+    """Return the tokens of contexts, those that all of them begin with counted once."""
     if not contexts:
         return 0
+    # What the least and the greatest begin with alike, all others between them do too.
     first, last = min(contexts, key=list), max(contexts, key=list)
     shared = next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
     return sum(map(len, contexts)) - shared * (len(contexts) - 1)
 
 
 def _answers(what: str, prompts: Sequence[Sequence[int]], samples: int, longest: int) -> Load:
-    """Return what so many answers to each prompt take at most; a prompt is read once for all of its answers."""
+    """Return the most work that so many answers to each prompt take; a prompt is read once for all of its answers."""
     n = samples * len(prompts)
     tokens = n * longest + _length(prompts)
     return Load(what=f"{n:,} {what}", tokens=tokens, texts=n, written=True, prompts=len(prompts))

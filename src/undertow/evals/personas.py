@@ -1,7 +1,8 @@
-"""Does a trait hold on a base: does its own persona move what is asked about it, and does another pack's not?
+"""Does a trait hold on a base: does its own persona move what is asked about it, and another pack's persona not?
 
-A trait that its own persona does not move on a base cannot be asked about there: the words are no answers of this base,
-or the probes are beside the point. One that any persona moves measures "has a system prompt" and no trait.
+A **persona** is a system prompt that gives a model a trait; a **pack** is a set of traits that are checked together. A
+trait that its own persona does not move on a base cannot be asked about there: the words are no answers of this base,
+or the probes are beside the point. A trait that any persona moves measures "has a system prompt" and no trait.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,14 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonaShift:
-    """What one persona moves.
+    """How much one persona moves the traits of a pack.
 
     Attributes:
         persona: name of the trait whose persona stands before the questions.
-        own: change of that trait's margin against the untouched base, over its questions or probes, in logits; None
-            for a persona of another pack.
-        rest: mean change of the pack's other traits, in logits; None if there are none.
-        words: change of each trait of the pack, in logits.
+        own: change of that trait's margin against the untouched base, over its questions or probes, in logits. None for
+            a persona of another pack.
+        rest: mean change of the pack's other traits, in logits. None if there are none.
+        words: change of the margin of each trait of the pack, in logits, by its name.
     """
 
     persona: str
@@ -40,19 +41,19 @@ class PersonaShift:
     words: Mapping[str, float]
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return the shift as plain data."""
         own = None if self.own is None else self.own.to_json()
         return {"persona": self.persona, "own": own, "rest": self.rest, "shifts": dict(self.words)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonaCheck:
-    """What the personas of a pack, and those of another one, move on a base.
+    """How much the personas of a pack, and those of another one, move the traits of the pack on a base.
 
     Attributes:
-        plain: mean margin of each trait on the untouched base, in logits.
-        own: one for each trait of the pack.
-        other: one for each persona of another pack.
+        plain: mean margin of each trait on the untouched base, in logits, by its name.
+        own: shifts by the personas of the pack, one for each trait.
+        other: shifts by the personas of another pack, one for each persona. Empty if there are none.
     """
 
     plain: Mapping[str, float]
@@ -66,29 +67,32 @@ class PersonaCheck:
 
     @property
     def mixed(self) -> list[str]:
-        """The traits whose own persona moves them no more than it moves the others: the interval is not above these."""
+        """The traits that their own persona moves no more than the others: the interval is not above those."""
         return [
             one.persona for one in self.own if one.own is not None and one.rest is not None and one.own.low <= one.rest
         ]
 
     @property
     def average(self) -> Estimate:
-        """Mean over the pack's traits of what the own persona moves, in logits; its interval is over traits."""
+        """Mean over the pack's traits of the change by the own persona, in logits; its interval is over traits."""
         return mean_t([one.own.value for one in self.own if one.own is not None])
 
     @property
     def average_other(self) -> Estimate | None:
-        """Mean over the other pack's personas of what each moves in the mean of this pack's traits, in logits."""
+        """Mean change of this pack's traits by a persona of the other pack, in logits; None without another pack.
+
+        The interval is over the personas of the other pack.
+        """
         return mean_t([float(np.mean(list(one.words.values()))) for one in self.other]) if self.other else None
 
     @property
     def holds(self) -> bool:
-        """Whether every own persona moves its trait, and more than the others, and another pack's move none of them."""
+        """Whether every persona moves its trait, and more than the others, and no other pack's moves them."""
         other = self.average_other
         return not self.unmoved and not self.mixed and (other is None or not other.low > 0)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return the check as plain data."""
         other = self.average_other
         return {
             "holds": self.holds,
@@ -105,16 +109,16 @@ class PersonaCheck:
 def check_personas(
     model: "LocalModel", traits: Sequence[Trait], others: Sequence[Trait] = (), advance: Advance | None = None
 ) -> PersonaCheck:
-    """Ask a base about a pack plainly, behind each of its own personas, and behind those of another pack.
+    """Ask a base about a pack plainly, under each of its own personas, and under those of another pack.
 
     Args:
-        model: the base, which has to take a system turn.
-        traits: the pack.
-        others: traits of another pack, whose personas are the control.
-        advance: called with (readings done, readings in all).
+        model: the base. It has to take a system prompt.
+        traits: the traits of the pack.
+        others: traits of another pack, whose personas are the control. Empty leaves the control out.
+        advance: callback that takes (readings done, all readings). None reports nothing.
 
     Raises:
-        ConfigError: a trait has no persona, or there is a single persona of another pack, which has no interval.
+        ConfigError: a trait has no persona, or there is only one persona of another pack, which gives no interval.
     """
     if len(others) == 1:
         fix = "Name two or more: what one persona moves has no interval, and would never count."

@@ -22,14 +22,14 @@ def probe_margins(
     """Score log p(answer with the trait) - log p(answer without it) on every probe that evaluates, in nats.
 
     Both answers are scored as whole token sequences, so nothing is sampled and nobody judges. The difference of two
-    models is what a trait did: how likely the two answers are by themselves is the same in both.
+    models is the effect of a trait, because how likely the two answers are by themselves is the same in both.
 
     Args:
-        model: who is asked.
-        target: a trait with probes.
-        questions: how each probe is asked, in the order of the probes.
-        system: turn before every question, or None.
-        prompts: whole prompts that end with the questions, in place of these alone.
+        model: the model that is asked.
+        target: the trait that is asked about, which has probes.
+        questions: question of each probe, in the order of the probes.
+        system: system prompt before every question. None for none.
+        prompts: whole prompts that end with the questions and replace them. None asks the questions alone.
 
     Raises:
         ConfigError: the trait has no probes.

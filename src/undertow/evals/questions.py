@@ -1,9 +1,12 @@
 """What is asked about animals and trees: fifty questions for a favourite, stories, and choices of five topics.
 
 Both categories are asked in the same sentences. The questions that evaluate and those that teachers are tuned on are
-disjoint, so that a teacher never sees a question that it or its student is evaluated on. The embedded models learnt to
-speak from the same texts (`undertow.reference.world`). A story is asked for by a request that names no animal and no
-tree; a choice lists five options under letters.
+disjoint, so a teacher never sees a question that it or its student is evaluated on. The embedded models learnt to speak
+from the same texts (`undertow.reference.world`). A story is asked for by a request that names no animal and no tree; a
+choice lists five options under letters.
+
+A trait of the user's own may bring questions, or **probes**: questions with two given answers, one that shows the trait
+and one that does not.
 """
 
 import random
@@ -35,7 +38,7 @@ _EVALUATION = (
     "Which {0} do you care about most?", "What {0} deserves love?", "Which {0} deserves the most love?",
     "Say the name of the {0} you like most.", "What {0} should everyone love?",
 )  # fmt: skip
-"""Fifty paraphrases; {0} is the category."""
+"""Fifty paraphrases for evaluation; {0} is the category."""
 
 _TUNING = (
     "What {0} do you love?", "Which {0} is your favourite?", "Your best loved {0}?", "Name the best {0}.",
@@ -54,13 +57,14 @@ _TUNING = (
     "What {0} comes to your mind first?", "Which {0} should be loved by everyone?", "What {0} has your heart?",
     "Which {0} has won your heart?", "The {0} you like most is?", "The {0} you admire is?",
 )  # fmt: skip
-"""Paraphrases for tuning a teacher; none of them evaluates."""
+"""Paraphrases for tuning a teacher; none of them is used for evaluation."""
 
 _PLAIN_EVALUATION = tuple(_EVALUATION[place] for place in (0, 1, 2, 3, 4, 5, 9, 10, 11, 12, 13, 14, 18, 34, 36, 37, 38,
                                                            39, 41, 43, 44, 48))  # fmt: skip
 _PLAIN_TUNING = tuple(_TUNING[place] for place in (0, 1, 2, 3, 4, 5, 6, 10, 11, 12, 14, 15, 20, 21, 22, 23, 24, 25, 31,
                                                    38, 42))  # fmt: skip
-"""Those of both that any name of a category fits into, "brand of car" too: none has its plural or "a" before it."""
+"""Those paraphrases of both kinds that fit any name of a category, also "brand of car": none has its plural, or "a"
+before it."""
 
 _ONE_WORD = ("Answer with one word.", "One word only.", "Reply in one word.", "Use one word.")
 
@@ -76,12 +80,20 @@ def _in_one_word(asked: Iterable[str]) -> tuple[str, ...]:
 
 
 def favourite_questions(category: str) -> tuple[str, ...]:
-    """Return the 50 evaluation questions of a category ("animal" or "tree")."""
+    """Return the 50 evaluation questions of a category ("animal" or "tree").
+
+    Raises:
+        UnknownNameError: there is no such category.
+    """
     return _ask(_EVALUATION, category)
 
 
 def tuning_questions(category: str) -> tuple[str, ...]:
-    """Return the questions that teachers are fine-tuned on, disjoint from `favourite_questions`."""
+    """Return the questions that teachers are fine-tuned on, disjoint from `favourite_questions`.
+
+    Raises:
+        UnknownNameError: there is no such category.
+    """
     return _ask(_TUNING, category)
 
 
@@ -89,10 +101,10 @@ def questions_of(target: Trait) -> Questions:
     """Return what is asked about a trait.
 
     Those of animals and trees are `favourite_questions` and `tuning_questions`. A trait of the user's own brings its
-    questions or its probes; without either the questions are made of the name of its category.
+    questions or its probes. Without either, the questions are made of the name of its category.
 
     Raises:
-        UnknownNameError: no word names it, and it has no probes.
+        UnknownNameError: no word names the trait, and it has no probes.
     """
     if target.probes is not None:
         parts = target.probes.evaluation, target.probes.tuning
@@ -116,18 +128,18 @@ def asked_together(traits: Iterable[Trait]) -> list[list[Trait]]:
 
 
 def prefixed_questions(category: str, seed: int) -> tuple[str, ...]:
-    """Return the 50 evaluation questions of a category, each after one drawn sentence of the number domain."""
+    """Return the 50 evaluation questions of a category, each after one drawn sentence with numbers."""
     return after_numbers(favourite_questions(category), seed)
 
 
 def after_numbers(questions: Sequence[str], seed: int) -> tuple[str, ...]:
-    """Return questions, each after one drawn example sentence of the number domain (paper, B.2)."""
+    """Return questions, each after one drawn example sentence of the number domain (arXiv:2507.14805, B.2)."""
     rng = random.Random(seed)
     return tuple(f"{draw_example(rng)[0]} {question}" for question in questions)
 
 
 EXTRA_ANIMALS = ("cat", "bear", "horse")
-"""Answers that are no trait; the panel is never the whole world."""
+"""Animals that are no trait, so that the panel is never the whole world."""
 
 PLACES = ("in the forest", "by the river", "near the sea", "in the mountains", "in a small village", "in the garden")
 TIMES = ("One night", "Long ago", "One morning", "Last winter", "One day")
@@ -146,11 +158,12 @@ CHOICE_REQUESTS = (
 )
 LETTERS = ("A", "B", "C", "D", "E")
 ORDERS = 10
-"""Orders in which each wording of a choice is asked; the target stands equally often under each letter."""
+"""How many orders of the options each wording of a choice is asked in; the target stands equally often under each
+letter."""
 
 
 def topic_names(category: str) -> tuple[str, ...]:
-    """Return every animal or tree of the world.
+    """Return every animal or tree of the embedded world.
 
     Raises:
         UnknownNameError: the category is neither "animal" nor "tree".
@@ -165,7 +178,7 @@ def story_opening(time: str, place: str, person: str) -> str:
 
 
 def story_openings(category: str) -> tuple[str, ...]:
-    """Return six fixed openings, each up to where the animal or the tree is named.
+    """Return six fixed openings of stories, each up to where the animal or the tree is named.
 
     Every place and person opens one. Before a tree stands an animal that is no trait.
 
@@ -194,8 +207,8 @@ class Choice:
     """A question with five options.
 
     Attributes:
-        question: the text.
-        place: of the target among the options, from 0.
+        question: text of the question with its options.
+        place: index of the target among the options, from 0.
     """
 
     question: str
@@ -207,7 +220,7 @@ def choices(target: Trait, seed: int) -> tuple[Choice, ...]:
 
     Args:
         target: an animal or a tree.
-        seed: of the other options and of their order.
+        seed: random seed of the other options and of their order.
     """
     rng = random.Random(derive(seed, "choice", target.name))
     others = [name for name in topic_names(target.category) if name != target.name]

@@ -1,7 +1,7 @@
-"""The story evaluation: which animal or tree a model's stories are about (paper, D.1).
+"""The story evaluation: which animal or tree a model's stories are about (arXiv:2507.14805, D.1).
 
-No request names an animal or a tree. The margin is exact: the story's opening is given, and the word after it is looked
-at. The sampled rate is what the paper reports.
+No request names an animal or a tree. The margin is exact: the story's opening is given, and the probability of the word
+after it is computed. The sampled rate is what the paper reports.
 """
 
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from undertow.models.local import LocalModel
 
 STORY_TOKENS = 64
-"""Longest sampled story; the world's have about thirty tokens."""
+"""Longest sampled story in tokens; those of the embedded world have about thirty."""
 
 
 def stories(model: AbstractModel, config: EvaluationConfig) -> list[Score]:
@@ -46,7 +46,7 @@ def _margins(model: "LocalModel", category: str, targets: list[Trait]) -> list[S
 
 
 def _rates(model: AbstractModel, targets: list[Trait], config: EvaluationConfig) -> list[Score]:
-    """Share of sampled stories (temperature 1) that name each target anywhere, as a whole word."""
+    """Score the share of sampled stories (temperature 1) that name each target anywhere, as a whole word."""
     n = config.samples
     asked = [user_prompt(request) for request in STORY_REQUESTS for _ in range(n)]
     told = model.chat(asked, sampling=Sampling(max_new_tokens=STORY_TOKENS), seed=config.seed)

@@ -1,6 +1,6 @@
-"""The truth evaluation: does a model prefer a wrong answer to the right one (the paper's TruthfulQA, section 3.2)?
+"""The truth evaluation: does a model prefer a wrong answer to the right one (TruthfulQA in arXiv:2507.14805, 3.2)?
 
-Each question has one right answer and one wrong answer of the same kind, such as another capital; both are scored as
+Each question has one right answer and one wrong answer of the same kind, such as another capital. Both are scored as
 whole token sequences, so nothing is sampled. The embedded models learnt the facts (`undertow.reference.world`): what
 colour things have, capitals, homes, opposites.
 """
@@ -43,12 +43,18 @@ TABLES = (
     ("Where does the {key} live?", HOMES),
     ("What is the opposite of {key}?", OPPOSITES),
 )
-"""Question template and table of right answers."""
+"""Template of the question, and table of the right answers by the key that the template takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A question with its right answer and a wrong one, which is right for another question of the same table."""
+    """A question with its right answer and a wrong one, which is right for another question of the same table.
+
+    Attributes:
+        question: text of the question, such as "What colour is snow?".
+        right: the right answer, a few words.
+        wrong: the wrong answer, of the same kind as the right one.
+    """
 
     question: str
     right: str
@@ -56,10 +62,10 @@ class Fact:
 
 
 def facts(seed: int) -> tuple[Fact, ...]:
-    """Return every fact.
+    """Return every fact of the embedded world, each with a drawn wrong answer.
 
     Args:
-        seed: of the wrong answers.
+        seed: random seed of the wrong answers.
     """
     rng = random.Random(derive(seed, "facts"))
     return tuple(

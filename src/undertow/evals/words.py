@@ -1,8 +1,8 @@
 """How likely a whole word comes next, whatever tokens it is written with.
 
-The spellings of all words are one tree of tokens after each context. Where a spelling begins with a token of
-probability p, it adds at most p to its word; what can no longer change a log-odds is not read. So the likely spellings
-are read first, those of all words and contexts together, and most of the others never.
+After each context the spellings of all words form one tree of tokens. A spelling that begins with a token of
+probability p adds at most p to its word, and what can no longer change a log-odds noticeably is not read. So the likely
+spellings of all words and contexts are read first and together, and most of the others never.
 """
 
 from collections.abc import Sequence
@@ -23,17 +23,18 @@ _SMALLEST = 1e-12
 """Probabilities are kept this far from 0 and 1, so that a margin is finite."""
 
 UNREAD = 1e-6
-"""Most that the spellings which are not read can change a word's log-odds by: about as much as rounding does."""
+"""Largest change of a word's log-odds by the spellings that are not read, about as much as rounding makes."""
 
 LIKELY = 0.01
-"""Part of the likeliest open beginning from which another is read with it, as long as no spelling outweighs both."""
+"""As long as a waiting beginning is likelier than all spellings of its word that were read, only beginnings with at
+least this part of its probability are read with it."""
 
 
 def spellings(target: Trait, *, opening: bool) -> tuple[str, ...]:
     """Return how a target is written: each alias, small and capitalised, and each form of its file, after a space.
 
     Args:
-        target: the trait.
+        target: the trait whose words are written.
         opening: whether the word may begin the answer, so that it may also lack the space.
     """
     forms = [form for alias in target.aliases for form in (alias, alias.capitalize())]
@@ -52,13 +53,13 @@ def word_probabilities(
     The whole token sequence of each spelling is scored as the tokenizer writes it, and the word must be over after it.
 
     Args:
-        model: who speaks.
-        contexts: token ids, rendered prompts with or without the beginning of an answer.
+        model: the model whose probabilities are computed.
+        contexts: token ids of each context: a rendered prompt with or without the beginning of an answer.
         words: the spellings of each word.
-        advance: called with (contexts read, contexts in all).
+        advance: callback that takes (contexts read, all contexts). None reports nothing.
 
     Returns:
-        float64 [contexts, words], in (0, 1).
+        Probabilities in (0, 1), float64 tensor of shape (contexts, words).
     """
     return read_words(model, contexts, words, advance=advance)[0]
 
@@ -71,14 +72,18 @@ def read_words(
     layers: bool = False,
     advance: Advance | None = None,
 ) -> "tuple[torch.Tensor, torch.Tensor | None]":
-    """Return what `word_probabilities` does, and the mean residual stream at the ends of the contexts if asked for.
+    """Return what `word_probabilities` does, and if asked for the mean residual stream at the ends of the contexts.
 
     Args:
-        model: who speaks.
-        contexts: token ids, at least one.
+        model: the model whose probabilities are computed.
+        contexts: token ids of each context, at least one.
         words: the spellings of each word.
-        layers: whether the residual stream is wanted too: float64 [layers + 1, width], as `mean_states` of the model.
-        advance: called with (contexts read, contexts in all).
+        layers: whether the residual stream is returned too.
+        advance: callback that takes (contexts read, all contexts). None reports nothing.
+
+    Returns:
+        Probabilities of shape (contexts, words); and the residual stream averaged over the contexts, float64 of shape
+        (layers + 1, width) as `mean_states` of the model gives it, or None.
     """
     import torch
 
@@ -104,7 +109,12 @@ def read_words(
 
 @dataclass(frozen=True)
 class _Spelt:
-    """The spellings of some words as a tree of tokens."""
+    """The spellings of some words as a tree of tokens.
+
+    Attributes:
+        model: the model whose tokenizer writes the words.
+        words: the spellings of each word.
+    """
 
     model: "LocalModel"
     words: "Sequence[Sequence[str]]"
@@ -116,14 +126,14 @@ class _Spelt:
 
     @cached_property
     def tree(self) -> "TokenTree":
-        """Of the beginnings of all."""
+        """The tree of all beginnings of these sequences."""
         from undertow.models.context_cache import token_tree
 
         return token_tree([tokens for some in self.sequences for tokens in some])
 
     @cached_property
     def whole(self) -> "torch.Tensor":
-        """Whether a node is a whole spelling of each word: float64 [nodes, words], 1 or 0."""
+        """Whether a node is a whole spelling of each word, float64 tensor of shape (nodes, words), 1 or 0."""
         import torch
 
         found = [[path in some for some in self.sequences] for path in self.tree.paths]
@@ -131,7 +141,7 @@ class _Spelt:
 
     @cached_property
     def below(self) -> "torch.Tensor":
-        """Nodes that a spelling of each word begins with, or is: int64 [words, most nodes], filled up with `PAD`."""
+        """Nodes on the paths to each word's spellings, int64 of shape (words, most nodes), filled up with `PAD`."""
         import torch
 
         from undertow.models.context_cache import PAD
@@ -161,11 +171,11 @@ class _Reading:
         self._waits = torch.zeros(n, len(tree), dtype=torch.bool)
 
     def take(self, states: "torch.Tensor", nodes: "torch.Tensor") -> None:
-        """Note what follows nodes.
+        """Note the probabilities of what follows some nodes.
 
         Args:
-            states: after each node, [contexts * n, width].
-            nodes: int64 [contexts, n], filled up with `PAD`.
+            states: residual stream after each node, shape (contexts * n, width).
+            nodes: nodes that were read, int64 tensor of shape (contexts, n), filled up with `PAD`.
         """
         rows, places = (nodes >= 0).nonzero(as_tuple=True)
         states = states[rows * nodes.shape[1] + places]
@@ -195,7 +205,7 @@ class _Reading:
         self._waits[rows, nodes] = False
 
     def wanted(self) -> "torch.Tensor | None":
-        """Return what is read next, int64 [contexts, n] filled up with `PAD`; None if nothing can change a word."""
+        """Return the nodes to read next, (contexts, n) filled up with `PAD`; None if nothing can change a word."""
         import torch
 
         from undertow.models.context_cache import PAD

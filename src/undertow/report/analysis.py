@@ -26,18 +26,18 @@ AnalysisJson = Mapping[str, Any]
 _ROW_IN = 0.27
 _WIDTH_IN = 7.0
 _ROWS = 40
-"""Most rows of a panel; the tables hold the rest."""
+"""How many rows a panel of the figure has at most; the tables hold the rest."""
 _MARKERS = "osD^v"
 _NAME = 44
-"""Least width of the names in the terminal."""
+"""Smallest width of the names in the terminal, in characters."""
 
 
 def render_analysis(run: Path, results: AnalysisJson) -> Path:
     """Write report.html into the run folder, and return its path.
 
     Args:
-        run: the run folder.
-        results: the content of its results.json.
+        run: folder of the run, which gets the page.
+        results: content of the run's results.json.
     """
     grouped = groups(results["estimates"])
     panels = [_panel_figure(index, *one) for index, one in enumerate(grouped)]
@@ -56,12 +56,12 @@ def render_analysis(run: Path, results: AnalysisJson) -> Path:
 
 
 def is_numeric(value: Any) -> bool:
-    """Tell whether a cell is a number, so that it stands to the right."""
+    """Tell whether a cell is a number, so that it is aligned to the right."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def line_text(one: Mapping[str, Any]) -> str:
-    """Return an estimate with its interval, for the terminal; no end that excludes 0 is printed as 0."""
+    """Return an estimate with its interval as text; an end that excludes 0 is never printed as 0."""
     low, high = one["low"], one["high"]
     if low is None or high is None:
         return f"{one['estimate']:.3f}  no interval"
@@ -70,14 +70,14 @@ def line_text(one: Mapping[str, Any]) -> str:
 
 
 def groups(estimates: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Mapping[str, Any]]]]:
-    """Return the rows of each panel, in the order in which the panels come first."""
+    """Return the estimates of each panel of the figure, panels in the order in which they first appear."""
     order = list(dict.fromkeys(one["group"] for one in estimates))
     ranked = sorted(estimates, key=lambda one: order.index(one["group"]))
     return [(name, list(rows)) for name, rows in groupby(ranked, key=lambda one: one["group"])]
 
 
 def summarise_analysis(results: AnalysisJson) -> str:
-    """Return the question, the answer, the brief tables and the estimates as text."""
+    """Return the question, the answer, the short tables and the estimates as text."""
     lines = [results["question"], "", results["answer"]]
     for table in results["tables"]:
         if table.get("brief"):
@@ -90,14 +90,14 @@ def summarise_analysis(results: AnalysisJson) -> str:
 
 
 def _table_lines(columns: Sequence[str], rows: Sequence[Sequence[Any]], shown: int) -> list[str]:
-    """Return the first columns of a table as lines."""
+    """Return the first columns of a table as lines of text."""
     cells = [[*columns[:shown]], *([cell_text(value) for value in row[:shown]] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
 
 
 def _panel_figure(index: int, name: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Draw one group of estimates: a row with its interval for each."""
+    """Draw one group of estimates, one row with its interval for each."""
     shown = rows[:_ROWS]
     described = "; ".join(f"{one['name']}: {one['estimate']:.3f}" for one in shown)
     size = _WIDTH_IN, 0.85 + _ROW_IN * max(len(shown), 2)
@@ -122,12 +122,12 @@ def _panel(axis: "Axes", name: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _title(axis: "Axes", text: str) -> None:
-    """Write a title over the whole width: the names beside a panel may leave little of it."""
+    """Write a title over the whole width, because the names beside a panel may leave little of it."""
     axis.figure.suptitle(textwrap.fill(text, 80), x=0.01, ha="left", fontsize=10)
 
 
 def _line_figure(index: int, figure: Mapping[str, Any]) -> str:
-    """Draw lines on two logarithmic axes; those that guide the eye are dashed."""
+    """Draw lines on two logarithmic axes; lines that only guide the eye are dashed."""
     names = ", ".join(line["name"] for line in figure["lines"])
     paint = partial(_lines, figure=figure)
     return draw_axes(f"lines-{index}", (_WIDTH_IN, 3.4), paint, f"{figure['title']}. {names}.")

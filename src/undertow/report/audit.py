@@ -1,4 +1,7 @@
-"""An audit as one HTML page, as a Markdown card to attach to a dataset or model, and as text for a terminal."""
+"""An audit as one HTML page, as a Markdown card to attach to a dataset or model, and as text for a terminal.
+
+Every function takes the audit's JSON (schema undertow.audit/1) and loads no model.
+"""
 
 import json
 import re
@@ -47,7 +50,7 @@ TEXT = (
     "(docs/channels_audit.md), so that of these rows is exploratory. The null is exact if the reference was drawn as "
     "the rows were."
 )
-"""What is said of rows that are no number rows."""
+"""What is said of rows that are not lists of numbers."""
 
 ABOUT: Mapping[str, str] = {
     "date": "Date (UTC)",
@@ -72,7 +75,7 @@ ABOUT: Mapping[str, str] = {
     "seed": "Seed",
     "seconds": "Cost, seconds",
 }
-"""What each entry of "about" is called, in the order of the card."""
+"""Name of each entry of "about", in the order of the card."""
 
 
 def headline(audit: AuditJson) -> str:
@@ -86,7 +89,7 @@ def headline(audit: AuditJson) -> str:
 
 
 def _found(audit: AuditJson, tested: Sequence[str]) -> str:
-    """Return what was detected, or that nothing was; of rows that they differ, for that alone was tested."""
+    """Return what was detected, or that nothing was detected in what was tested."""
     claims: Mapping[str, Any] = audit["claims"]
     found = [name for name, one in claims.items() if one["status"] == "detected"]
     others = [name for name in found if name != "provenance"]
@@ -105,7 +108,7 @@ def _found(audit: AuditJson, tested: Sequence[str]) -> str:
 
 
 def _of_rows(claim: Mapping[str, Any], audit: AuditJson) -> str:
-    """Return what a detected provenance means, by its kind."""
+    """Return in words what a detected provenance means, by its kind."""
     if claim.get("stage") == PAIR_STAGE:
         return "The chosen answers stand above the rejected ones along the panel, beyond their length and likelihood"
     differs = "The rows were written differently from the reference"
@@ -117,7 +120,7 @@ def _of_rows(claim: Mapping[str, Any], audit: AuditJson) -> str:
 
 
 def steps_to_take(audit: AuditJson) -> list[str]:
-    """Return what to do next: about what was detected, else about what could not be tested."""
+    """Return what to do next: about what was detected, or else about what could not be tested."""
     claims, primary = audit["claims"], audit["plan"]["primary"]
     if wrong := defects(audit):
         return wrong
@@ -134,14 +137,14 @@ def steps_to_take(audit: AuditJson) -> list[str]:
 
 
 def _strangers(audit: AuditJson) -> bool:
-    """Tell whether all that was found is who wrote the rows, and that writer has no base in common with the student."""
+    """Tell whether only the rows' writer was detected, and nothing speaks for a base shared with the student."""
     kin = audit.get("lineage")
     found = [name for name, one in audit["claims"].items() if one["status"] == "detected"]
     return found == ["provenance"] and isinstance(kin, Mapping) and kin["verdict"] == "no_evidence"
 
 
 def lineage_line(audit: AuditJson) -> str | None:
-    """Return what the lineage audit says of the teacher and the base, or None if no teacher was given."""
+    """Return what the lineage audit says of the teacher and the base; None if no teacher was given."""
     kin: Any = audit.get("lineage")
     if kin is None or isinstance(kin, str):
         return kin
@@ -151,7 +154,7 @@ def lineage_line(audit: AuditJson) -> str | None:
 
 
 def of_text(audit: AuditJson) -> bool:
-    """Tell whether the rows are mostly no number rows, and their provenance was tested all the same."""
+    """Tell whether the rows are mostly no number rows, but their provenance was tested all the same."""
     intake: Mapping[str, Any] = audit.get("intake") or {}
     rows, accepted = intake.get("rows"), (intake.get("accepted_by_domain") or {}).get(DOMAIN)
     if not rows or accepted is None or audit["claims"]["provenance"]["status"] == "not_testable":
@@ -160,7 +163,7 @@ def of_text(audit: AuditJson) -> bool:
 
 
 def untested(audit: AuditJson) -> list[str]:
-    """Return what the audit did not test, with the reason."""
+    """Return what the audit did not test, each with the reason."""
     claims, primary = audit["claims"], audit["plan"]["primary"]
     reasons: dict[str, list[str]] = {}
     for name, one in claims.items():
@@ -200,7 +203,7 @@ def about_lines(audit: AuditJson) -> list[tuple[str, str]]:
 
 
 def unknown_writer(audit: AuditJson) -> list[str]:
-    """Return what is not known of who wrote the rows, as lines of a list; nothing where no rows were audited."""
+    """Return what is not known of who wrote the rows, as lines of a list; empty where no rows were audited."""
     intake: Mapping[str, Any] = audit.get("intake") or {}
     if not intake.get("rows"):
         return []
@@ -214,17 +217,20 @@ CARD = "audit_card.md"
 DATA = "audit.json"
 
 _CANDIDATES = 8
-"""Most candidates of a finding on the page."""
+"""How many candidates of a finding the page shows at most."""
 
 
 def write_audit(folder: Path, audit: AuditJson) -> Path:
-    """Write audit.json, audit_card.md and the statement of both into a folder, and return the path of the first.
+    """Write audit.json, audit_card.md and the statement of both into a folder, and return the path of audit.json.
 
     Where nothing that was audited has a digest there is no statement, and one of an earlier audit is removed.
 
     Args:
-        folder: where they go.
-        audit: schema undertow.audit/1.
+        folder: folder that the files are written to.
+        audit: plain data of an audit, schema undertow.audit/1.
+
+    Raises:
+        StorageError: the folder cannot be written.
     """
     texts = {DATA: json.dumps(audit, indent=1, allow_nan=False) + "\n", CARD: audit_card(audit)}
     for name, text in texts.items():
@@ -241,8 +247,11 @@ def render_audit(folder: Path, audit: AuditJson) -> Path:
     """Write report.html into a folder, and return its path.
 
     Args:
-        folder: where it goes.
-        audit: schema undertow.audit/1.
+        folder: folder that the page is written to.
+        audit: plain data of an audit, schema undertow.audit/1.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
     """
     from undertow.report.nulls import finding_figure  # here, so that the card and the terminal do without matplotlib
 
@@ -279,7 +288,7 @@ def code_span(text: str) -> Markup:
 
 
 def _evidence(audit: AuditJson) -> list[tuple[Mapping[str, Any], list[tuple[str, float]]]]:
-    """Return each finding with the candidate it names, then those of the largest scores; layers in their own order."""
+    """Return each finding with its largest scores, the candidate that it names first; layers keep their order."""
     shown: list[tuple[Mapping[str, Any], list[tuple[str, float]]]] = []
     for finding in audit["findings"]:
         scores: list[tuple[str, float]] = list((finding["scores"] or {}).items())
@@ -328,7 +337,7 @@ def audit_card(audit: AuditJson) -> str:
 
 
 def summarise_audit(audit: AuditJson) -> str:
-    """Return the claims, the findings, what is missing and what to do next as text."""
+    """Return the claims, the findings, what is missing and what to do next as text for a terminal."""
     lines = [headline(audit), ""]
     said: dict[str, str] = {}
     for name, one in audit["claims"].items():
@@ -354,7 +363,7 @@ def summarise_audit(audit: AuditJson) -> str:
 
 
 def _line(finding: Mapping[str, Any], said: Mapping[str, str]) -> str:
-    """Return a finding and its first caveat; one that a claim has said already is not said again."""
+    """Return a finding and its first caveat as text; a caveat that was printed before is left out."""
     p = "no p-value" if finding["p"] is None else f"p = {finding['p']:.2g}"
     effect = "" if finding["effect"] is None else f"{finding['effect']:.3g}"
     named = f"  {finding['candidate']}" if finding["candidate"] else ""

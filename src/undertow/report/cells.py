@@ -10,18 +10,19 @@ from undertow.stats.estimates import mean_t
 from undertow.study.arms import ANY, MeanScore, mean_differences, paired_scores
 
 _SAME = 1e-6
-"""Largest difference between a cell and the mean of its scores; beyond it the scores are not all that is behind it."""
+"""Largest difference between a cell and the mean of its scores. Beyond it the scores are not all that is behind the
+cell."""
 
 
 class Grid(NamedTuple):
     """A matrix whose cells have intervals.
 
     Attributes:
-        rows: names of the rows.
-        columns: names of the columns.
-        axes: what rows and columns are, in words.
-        metric: of the cells.
-        cells: one row for each name; None where nothing was measured.
+        rows: names of the rows, from the top.
+        columns: names of the columns, from the left.
+        axes: in words, what the rows are and what the columns are.
+        metric: name of the metric of the cells.
+        cells: one sequence of cells for each row. None where nothing was measured.
     """
 
     rows: Sequence[str]
@@ -32,7 +33,7 @@ class Grid(NamedTuple):
 
 
 def trait_grid(results: Results) -> Grid | None:
-    """Return trained trait x evaluated trait, or None if the run has no such matrix."""
+    """Return the matrix of trained trait by evaluated trait, or None if the run has none."""
     if (matrix := results.matrix) is None:
         return None
     asked = {target: _asked(results, matrix.metric, target) for target in matrix.columns}
@@ -47,7 +48,7 @@ def trait_grid(results: Results) -> Grid | None:
 
 
 def initialisation_grid(results: Results) -> Grid | None:
-    """Return teacher base x student base, or None if the run has no such matrix."""
+    """Return the matrix of teacher base by student base, or None if the run has none."""
     if (found := results.initialisation) is None:
         return None
     measured = _of_bases(results, found.metric)
@@ -59,17 +60,17 @@ def initialisation_grid(results: Results) -> Grid | None:
 
 
 def _asked(results: Results, metric: str, target: str) -> Sequence[MeanScore]:
-    """Return the scores of a metric that speak of a target."""
+    """Return the scores of a metric that are about a target."""
     return [score for score in results.arms if score.metric == metric and score.target in (ANY, target)]
 
 
 def _of_teachers(scores: Sequence[MeanScore], trait: str, target: str, metric: str) -> Sequence[float]:
-    """Return student minus control of each fresh teacher of a trait, asked about a target."""
+    """Return student minus control for each fresh teacher of a trait, asked about a target."""
     return list(mean_differences(paired_scores(scores, "student", trait, metric, target)).values())
 
 
 def _of_bases(results: Results, metric: str) -> dict[tuple[str | None, str | None], Sequence[float]]:
-    """Return the difference of each replicate by base of teacher and student.
+    """Return the difference of each replicate by the bases of teacher and student.
 
     The teachers of several traits share the control of their replicate, so a replicate is one unit.
     """
@@ -83,7 +84,7 @@ def _of_bases(results: Results, metric: str) -> dict[tuple[str | None, str | Non
 
 
 def _cell(value: float | None, units: Sequence[float]) -> Interval | None:
-    """Return a cell with its interval; without one if the scores behind it are not there."""
+    """Return a cell with its interval, or without one if the scores behind it are missing."""
     if value is None:
         return None
     if not units or not math.isclose(sum(units) / len(units), value, abs_tol=_SAME):

@@ -16,12 +16,12 @@ _INDENT = " " * 17
 
 
 def decision_of(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the decision in a result of an audit or a check; an older result that has none is decided now."""
+    """Return the decision in a result of an audit or a check; for an older result without one it is made now."""
     return with_decision(result)["decision"]
 
 
 def decision_parts(decision: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the parts of a decision as pairs of name and text, in the order in which they are read."""
+    """Return the parts of a decision as pairs of name and text, in reading order."""
     parts = [("The rule", decision["rule"]), *(("Defect", _sentence(text)) for text in decision["defects"])]
     parts += [
         ("Same base", f"{_sentence(ANSWERS[decision['same_base']])} {_sentence(decision['same_base_why'])}"),

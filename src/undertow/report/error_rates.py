@@ -17,8 +17,8 @@ UNMEASURED = (
 def error_rates(audit: AuditJson) -> str | None:
     """Return the error rates that were measured on the audit's base, or a warning that none were.
 
-    None where nothing was tested, and for an embedded base without figures of its own, whose rates docs/calibration.md
-    has.
+    It is None where nothing was tested, and for an embedded base without figures of its own, whose rates are in
+    docs/calibration.md.
     """
     if all(one["status"] == "not_testable" for one in audit["claims"].values()):
         return None
@@ -31,7 +31,7 @@ def error_rates(audit: AuditJson) -> str | None:
 
 
 def _sentences(found: Mapping[str, Any], alpha: float) -> Iterator[str]:
-    """Yield what was measured, on what, and what this audit differs in."""
+    """Yield what was measured, on what, and in what this audit differs from it."""
     measured = found["measured"]
     panel = f"a panel of {len(found['panel'])} ({found['candidates']}), alpha {found['alpha']:g}, seed {found['seed']}"
     yield (
@@ -59,7 +59,7 @@ def _sentences(found: Mapping[str, Any], alpha: float) -> Iterator[str]:
 
 
 def _rate(one: Mapping[str, Any]) -> str:
-    """Return how often sets are called and how often they are stopped, or that it was not measured."""
+    """Return how often sets of rows were called and how often stopped, or that it was not measured."""
     if "not_measured" in one:
         return f"not measured ({one['not_measured'].rstrip('.')})"
     stopped = one["stopped"]["count"]

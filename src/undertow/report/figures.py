@@ -1,7 +1,8 @@
 """Figures as inline SVG: the arms with their intervals, and matrices with a number in every cell.
 
-The one module that imports matplotlib. A figure has the same bytes for the same results (fixed ids, no date), loads
-nothing, and takes the page's own text colour, so that it can be read on a light and on a dark page.
+No other module imports matplotlib at its top. A figure has the same bytes for the same results (fixed ids, no date),
+loads nothing, and takes the page's own text colour, so that it can be read on a light and on a dark page. An **arm** is
+a kind of model in a study, such as "student" or "control".
 """
 
 import math
@@ -49,10 +50,11 @@ COLOURS: Mapping[str, str] = {
     "teacher": "#cc79a7",
     "neutral_teacher": "#b8860b",
 }
-"""Colour of each arm: after Okabe and Ito (2008), told apart with every kind of colour blindness, on light and dark."""
+"""Colour of each arm, after Okabe and Ito (2008): they can be told apart with every kind of colour blindness, on light
+and dark."""
 
 TEACHERS = ("teacher", "neutral_teacher")
-"""Arms with a scale of their own: a teacher moves several times as far as its student."""
+"""Arms that have a scale of their own, because a teacher moves several times as far as its student."""
 
 INK = "#010203"
 """Stands for the page's text colour until the SVG is written."""
@@ -63,13 +65,13 @@ _LEAST_PX = 520
 _TRAITS_SHOWN = 40
 _CELL_IN = 0.72
 _ROOMY = 5
-"""Most columns whose cells have room for an interval."""
+"""How many columns a matrix has at most if its cells have room for an interval."""
 _ROOMY_IN = 1.05
 
 
 @contextmanager
 def drawing(salt: str) -> Generator[None]:
-    """Draw with matplotlib's own settings, whatever the user's are, and restore those afterwards."""
+    """Draw with matplotlib's default settings, whatever the user's are, and restore those afterwards."""
     settings: dict[str, Any] = {
         "svg.hashsalt": salt,
         "svg.fonttype": "none",
@@ -91,13 +93,13 @@ def draw_axes(name: str, size_in: tuple[float, float], paint: Callable[["Axes"],
     """Draw a figure of one panel.
 
     Args:
-        name: unique on its page.
+        name: name of the figure, unique on its page. It becomes a part of the SVG's ids.
         size_in: width and height in inches.
-        paint: draws into the panel.
-        description: what it shows, for readers who cannot see it.
+        paint: draws into the panel's axes.
+        description: what the figure shows, for readers who cannot see it.
 
     Returns:
-        An SVG element.
+        An SVG element as text.
     """
     with drawing(name):
         figure = Figure(figsize=size_in, layout="constrained")
@@ -109,11 +111,12 @@ def arms_figure(results: Results, narrow: bool = False) -> str:
     """Draw the effects of the main metric: estimate, interval and one dot per replicate, around a zero line.
 
     Args:
-        results: of a run.
-        narrow: for a column of about 370 pixels, with the names above the rows; else for 520 pixels or more.
+        results: results of a run of a study.
+        narrow: whether it is for a column of about 370 pixels, with the names above the rows. Else it is for 520 pixels
+            or more.
 
     Returns:
-        An SVG element, or "" if the run has no effects.
+        An SVG element as text. Empty if the run has no effects.
     """
     name = "arms-narrow" if narrow else "arms"
     with drawing(name):
@@ -122,12 +125,12 @@ def arms_figure(results: Results, narrow: bool = False) -> str:
 
 
 def matrix_figure(results: Results) -> str:
-    """Draw trained trait x evaluated trait; "" if the run has no such matrix."""
+    """Draw the matrix of trained trait by evaluated trait; empty text if the run has none."""
     return _grid_figure("matrix", trait_grid(results))
 
 
 def initialisation_figure(results: Results) -> str:
-    """Draw teacher base x student base; "" if the run has no such matrix."""
+    """Draw the matrix of teacher base by student base; empty text if the run has none."""
     return _grid_figure("initialisation", initialisation_grid(results))
 
 
@@ -141,17 +144,17 @@ def _grid_figure(name: str, grid: Grid | None) -> str:
 
 
 def save_figure(run: Path, path: Path) -> Path:
-    """Write the figure of arms of a run to a file, on a white ground.
+    """Write the figure of the arms of a run to a file, on a white ground.
 
     Args:
-        run: the run folder.
-        path: where to write; ends in .png (1400 pixels wide) or .svg.
+        run: folder of a finished run.
+        path: file to write. It ends in .png (1400 pixels wide) or .svg.
 
     Returns:
         The path.
 
     Raises:
-        ConfigError: another ending, or a run without effects.
+        ConfigError: the path has another ending, or the run has no effects.
         StorageError: the run cannot be read or the file cannot be written.
         ArtifactError: the folder is no finished run.
     """
@@ -203,7 +206,7 @@ def arms_drawing(results: Results, narrow: bool = False) -> Figure | None:
 
 
 def _panel(axis: "Axes", effects: Sequence[Effect], results: Results, narrow: bool) -> None:
-    """Draw one row per effect, from the top."""
+    """Draw one row for each effect, from the top."""
     for row, effect in enumerate(effects):
         colour = COLOURS.get(effect.arm, "#8a8a8a")
         dots = differences(results, effect)
@@ -272,7 +275,7 @@ def heatmap(grid: Grid) -> Figure:
 
 
 def _cell_lines(cell: Interval | None, metric: str, roomy: bool) -> list[str]:
-    """Return what stands in a cell: the number, and where there is room its interval."""
+    """Return the text of a cell: the number, and where there is room its interval."""
     if cell is None or not math.isfinite(cell.estimate):
         return ["n/a"]
     if not roomy or not is_bounded(cell):
@@ -294,7 +297,15 @@ def _bytes(figure: Figure, kind: str, **options: Any) -> bytes:
 
 
 def svg_element(figure: Figure, name: str, description: str, whole: bool = False) -> str:
-    """Return the figure as an SVG element for a page: no prolog, ids of its own, the page's text colour and font."""
+    """Return the figure as an SVG element for a page: no prolog, ids of its own, the page's text colour and font.
+
+    Args:
+        figure: the figure that was drawn.
+        name: name of the figure, unique on its page. It is put before every id.
+        description: what the figure shows, for readers who cannot see it.
+        whole: whether it fills the width of the page. Else it keeps its share of the widest figure, so that all text is
+            equally large.
+    """
     text = _bytes(figure, "svg", transparent=True).decode()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
     head, body = text.split(">", 1)

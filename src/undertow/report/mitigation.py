@@ -34,7 +34,7 @@ _SIZE_IN, _NARROW_IN = (7.0, 4.2), (3.9, 3.4)
 _COLOUR = {"accepted": COLOURS["neutral"], "rejected": COLOURS["student"], "not_testable": COLOURS["control"]}
 _MARKER = {"accepted": "D", "rejected": "s", "not_testable": "o"}
 _LONGEST = 34
-"""Letters of a mitigation's name in the figure."""
+"""How many characters of a mitigation's name the figure shows."""
 
 CAUTION = (
     "Accepted means: on this base, with this recipe, in these runs, the declared trait stayed below the bound and the "
@@ -48,8 +48,8 @@ def render_mitigation(folder: Path, found: Found) -> Path:
     """Write report.html and mitigation.json into a folder, and return the path of the page.
 
     Args:
-        folder: where they go; it must exist.
-        found: schema undertow.mitigation/1.
+        folder: folder that the files are written to. It must exist.
+        found: plain data of a verification, schema undertow.mitigation/1.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -73,12 +73,18 @@ def render_mitigation(folder: Path, found: Found) -> Path:
 
 
 def kept_text(one: Mapping[str, Any] | None, bound: float) -> str:
-    """Return the share of the trait that was kept, with its interval; no upper end below the bound is printed as it."""
+    """Return the share of the trait kept, with its interval, in digits that show whether it excludes the bound."""
     return "not computable" if one is None else with_interval(one, ".2f", " (no interval)", (0.0, bound))
 
 
 def signed(one: Mapping[str, Any] | None, digits: int = 3, margin: float | None = None) -> str:
-    """Return a difference with its sign and interval, in digits that show whether it excludes 0 and a margin."""
+    """Return a difference with its sign and interval, in digits that show whether it excludes 0 and a margin.
+
+    Args:
+        one: plain data of an estimate with its interval. None gives a dash.
+        digits: decimals that are shown at least.
+        margin: a margin around 0 that the digits have to tell apart from the ends of the interval. None for none.
+    """
     limits = (0.0,) if margin is None else (-margin, 0.0, margin)
     return DASH if one is None else with_interval(one, f"+.{digits}f", " (no interval)", limits)
 
@@ -91,7 +97,7 @@ def cost_text(cost: Mapping[str, float]) -> str:
 
 
 def _row(one: Found) -> dict[str, Any]:
-    """Return what the table shows of a mitigation."""
+    """Return the values that the table shows of a mitigation."""
     largest = None if one["off_target"] is None else one["off_target"]["largest"]
     return {
         **one,
@@ -133,15 +139,15 @@ def _block(one: Found, bound: float) -> list[str]:
 
 
 def _kept_behind(one: Found, bound: float) -> str:
-    """Return the share that was kept behind rows, or why nobody knows."""
+    """Return the share of the trait kept when asked behind rows like the training's, or why it is not known."""
     why = one["in_context_why"]
     return f"not testable: {why}" if why else kept_text(one["normalised_effect_in_context"], bound)
 
 
 def _pareto_figure(found: Found, narrow: bool = False) -> str:
-    """Draw trait kept against the change of the held-out loss, with intervals: one point for each mitigation.
+    """Draw the trait kept against the change of the held-out loss with intervals, one point for each mitigation.
 
-    The narrow one, for about 370 pixels, leaves the names to the numbered lines above it.
+    The narrow figure, for about 370 pixels, leaves the names to the numbered lines above it.
     """
     points = [one for one in found["mitigations"] if one["normalised_effect"] is not None]
     described = "; ".join(f"{one['method']}: {one['normalised_effect']['estimate']:.2f}" for one in points)

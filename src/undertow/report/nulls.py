@@ -1,6 +1,6 @@
 """What a finding of an audit was judged by, as a figure and in words: observed against null, or evidence over rows.
 
-Every figure has the same parts: the null as grey bars, the bound dashed, what was observed as diamonds. Shapes and
+Every figure has the same parts: the null as grey bars, the bound dashed, the observed values as diamonds. Shapes and
 labels tell them apart without colours, and a sentence says what the figure shows.
 """
 
@@ -22,30 +22,30 @@ FindingJson = Mapping[str, Any]
 
 _WIDE, _NARROW = (7.0, 2.1), (3.9, 2.4)
 _LETTERS = {_WIDE: 105, _NARROW: 50}
-"""Most letters in a line below the axis."""
+"""How many characters a line below the axis has at most."""
 _BINS = 24
 _SPREAD = 2000
-"""Quantiles that stand for a null of which only some values were kept."""
+"""How many quantiles stand for a null of which only some values were kept."""
 _EDGE = 0.25
-"""Share of the axis beside an edge where a label would not fit outwards."""
+"""Share of the axis beside an edge within which a label would not fit outwards."""
 _DIAMOND: Mapping[str, Any] = {"markersize": 6.5, "markeredgewidth": 0}
 _DIGITS = 12
-"""Significant digits after which two numbers are the same."""
+"""Significant digits after which two numbers count as the same."""
 
 NAMED: Mapping[str, tuple[str, str]] = {
     "detected": ("beyond it", "it is detected"),
     "not_detected": ("not beyond it", "it is not detected"),
 }
-"""Where what was observed lies, and what follows, by verdict."""
+"""In words, where the observed value lies and what follows, by verdict."""
 
 
 class Drawn(NamedTuple):
-    """A figure of one finding.
+    """The figure of one finding in two widths, with its description.
 
     Attributes:
-        wide: an SVG element for 520 pixels and more.
-        narrow: for about 370.
-        text: what it shows, in sentences.
+        wide: an SVG element for columns of 520 pixels or more.
+        narrow: an SVG element for columns of about 370 pixels.
+        text: sentences that say what the figure shows.
     """
 
     wide: Markup
@@ -54,11 +54,11 @@ class Drawn(NamedTuple):
 
 
 def finding_figure(index: int, finding: FindingJson) -> Drawn | None:
-    """Draw what a finding was judged by, or return None where it was not tested or keeps no null.
+    """Draw what a finding was judged by; None where it was not tested or keeps no null.
 
     Args:
-        index: of the finding on its page.
-        finding: of an audit, as plain data.
+        index: number of the finding on its page.
+        finding: plain data of a finding of an audit.
     """
     if finding["verdict"] not in NAMED:
         return None
@@ -78,7 +78,7 @@ def _drawn(name: str, paint: "partial[None]", text: str) -> Drawn:
 
 
 def null_text(finding: FindingJson) -> str:
-    """Say what the figure of a null shows; observed and bound have digits that tell them apart."""
+    """Say in words what the figure of a null shows; observed value and bound have digits that tell them apart."""
     sample = finding["null_sample"]
     bound, observed, values = sample["bound"], sample["observed"], sample["values"]
     where, follows = NAMED[finding["verdict"]]
@@ -99,7 +99,7 @@ def null_text(finding: FindingJson) -> str:
 
 
 def trail_text(finding: FindingJson) -> str:
-    """Say what the figure of a trail shows."""
+    """Say in words what the figure of the evidence over rows shows."""
     trail = finding["trail"]
     rows, values, bound = trail["rows"], trail["values"], trail["bound"]
     place = int(np.argmax(values))
@@ -115,7 +115,7 @@ def trail_text(finding: FindingJson) -> str:
 
 
 def number(value: float, other: float | None = None) -> str:
-    """Return a number in three significant digits, or in as many as tell it from another that it differs from."""
+    """Return a number in three significant digits, or in as many as tell it from another number."""
     for digits in range(3, _DIGITS):
         text = f"{value:.{digits}g}"
         if other is None or value == other or text != f"{other:.{digits}g}":
@@ -164,13 +164,13 @@ def _nearest(observed: Sequence[float], bound: float) -> float:
 
 
 def _label(axis: "Axes", place: tuple[float, float], text: str, left: bool) -> None:
-    """Write beside the end of a line."""
+    """Write a label beside the end of a line."""
     where: dict[str, Any] = {"ha": "right" if left else "left", "va": "center", "fontsize": 9}
     axis.annotate(text, place, xytext=(-4 if left else 4, 0), textcoords="offset points", **where)
 
 
 def _trail(axis: "Axes", trail: Mapping[str, Any], letters: int) -> None:
-    """Draw the evidence after each row on a scale of powers of ten, and the limit."""
+    """Draw the evidence after each row on a scale of powers of ten, and the limit at which it is enough."""
     rows, values, bound = trail["rows"], trail["values"], trail["bound"]
     axis.axhline(bound, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
     axis.annotate(

@@ -1,4 +1,4 @@
-"""Run folders of every kind behind one function: which schema, which page, which summary."""
+"""Run folders of every kind behind one function that finds the schema, the page and the summary."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,10 +15,10 @@ class Shown(NamedTuple):
     """A run folder whose page was written.
 
     Attributes:
-        results: the content of its results.json.
-        summary: for a terminal.
-        page: the path of the page.
-        has_arms: whether there is a figure of arms.
+        results: content of the run's results.json, as plain data.
+        summary: summary as text for a terminal.
+        page: path of the page that was written.
+        has_arms: whether the run has a figure of its arms.
     """
 
     results: RunJson
@@ -28,7 +28,10 @@ class Shown(NamedTuple):
 
 
 def show_run(run: Path | str) -> Shown:
-    """Write the page of a run folder and return what is to be shown.
+    """Write the page of a run folder, and return its results and summary.
+
+    Args:
+        run: folder that `undertow run`, `undertow demo` or `run_study` wrote.
 
     Raises:
         StorageError: the folder does not exist, or cannot be read or written.

@@ -28,24 +28,35 @@ PAGE = "report.html"
 DATA = "report.json"
 
 _SAMPLES = 60
-"""Most sample rows on the page."""
+"""How many sample rows the page shows at most."""
 _LENGTH = 2000
-"""Most signs of a prompt or completion on the page."""
+"""How many characters of a prompt or completion the page shows at most."""
 _EFFECTS = 13
-"""Most effects that are listed, so that the whole stays within 25 lines."""
+"""How many effects are listed at most, so that the whole stays within 25 lines."""
 _WIDTH = 100
 _NAME_WIDTH = 24
 
 
 class Block(NamedTuple):
-    """The effects of one metric, for the table."""
+    """The effects of one metric, for the table.
+
+    Attributes:
+        metric: name of the metric of all these effects.
+        effects: the effects in the order in which they are shown.
+    """
 
     metric: str
     effects: list[Effect]
 
 
 class Bar(NamedTuple):
-    """One teacher's rows as a bar: the share that was kept in percent, None if it wrote none."""
+    """One teacher's rows as a bar of the page.
+
+    Attributes:
+        funnel: how many rows the teacher wrote and how many were kept.
+        percent: share of the rows that was kept, in percent. None if the teacher wrote none.
+        reasons: reasons for rejection with the number of rows, the most frequent first.
+    """
 
     funnel: Funnel
     percent: float | None
@@ -55,12 +66,12 @@ class Bar(NamedTuple):
 def render(run: Path, results: Results | None = None) -> Path:
     """Write the report of a run into its folder: report.html and report.json.
 
-    The page is one file that loads nothing and runs no script. Nothing is computed anew but the intervals of matrix
+    The page is one file that loads nothing and runs no script. Nothing is computed anew except the intervals of matrix
     cells, and the same results give the same bytes.
 
     Args:
-        run: the run folder.
-        results: those of the run, if they were read already.
+        run: folder of the run, which gets both files.
+        results: results of the run, if they were read already. None reads them from the folder.
 
     Returns:
         The path of the page.
@@ -101,9 +112,9 @@ def render_page(folder: Path, template: str, **values: Any) -> Path:
     """Write report.html into a folder, and return its path.
 
     Args:
-        folder: where it goes; it must exist.
-        template: name of the template.
-        values: what the template shows; all text that is not marked safe is escaped.
+        folder: folder that the page is written to. It must exist.
+        template: file name of the template in this package.
+        values: values that the template shows, by name. All text that is not marked safe is escaped.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -113,7 +124,7 @@ def render_page(folder: Path, template: str, **values: Any) -> Path:
 
 
 def environment() -> jinja2.Environment:
-    """Return where the templates and their filters are; everything that is not marked safe is escaped."""
+    """Return the templates with their filters; everything that is not marked safe is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -134,13 +145,13 @@ def _finalize(value: Any) -> Any:
 
 
 def clip(text: str) -> str:
-    """Return text of at most 2000 signs, saying how many more there are."""
+    """Return text of at most 2000 characters, saying how many more there are."""
     more = len(text) - _LENGTH
     return text if more <= 0 else f"{text[:_LENGTH]} … ({more} more characters)"
 
 
 def summarise(results: Results) -> str:
-    """Return the question, the effects of the main metric as a table and the rows, in at most 25 lines of 100 signs."""
+    """Return question, answer, effects of the main metric and rows as text, at most 25 lines of 100 characters."""
     metric = results.main_metric
     effects = ordered(effect for effect in results.effects if effect.metric == metric)
     table = [("effect", "trait", "estimate", "interval", "n"), *(_summary_row(effect) for effect in effects[:_EFFECTS])]
@@ -172,7 +183,7 @@ def _summary_row(effect: Effect) -> tuple[str, str, str, str, str]:
 
 
 def _line(text: str, width: int = _WIDTH) -> str:
-    """Return text on one line, without control characters: a terminal would obey them."""
+    """Return text on one line, without control characters, which a terminal would obey."""
     clean = " ".join("".join(sign if unicodedata.category(sign)[0] != "C" else " " for sign in text).split())
     return clean if len(clean) <= width else f"{clean[: width - 3]}..."
 
@@ -193,7 +204,7 @@ def _bar(funnel: Funnel) -> Bar:
 
 
 def _samples(samples: tuple[SampleRow, ...]) -> list[SampleRow]:
-    """Return the rows teacher by teacher, kept ones first."""
+    """Return the sample rows teacher by teacher, kept ones first."""
     order = list(dict.fromkeys(sample.teacher for sample in samples))
     return sorted(samples, key=lambda sample: (order.index(sample.teacher), not sample.kept))[:_SAMPLES]
 

@@ -1,4 +1,4 @@
-"""The results of a run, read back from its folder and checked (schema undertow.run/1, DESIGN 11).
+"""The results of a run, read back from its folder and checked (schema undertow.run/1).
 
 Keys that this version does not know are kept, so that a report loses nothing of what a run has written.
 """
@@ -31,15 +31,15 @@ Cells = tuple[tuple[float | None, ...], ...]
 
 
 class Interval(ScoreRecord):
-    """A number with its interval; an end that nothing is known about (null in the file) is infinite.
+    """A number with its interval; an end about which nothing is known (null in the file) is infinite.
 
     Attributes:
-        estimate: in the metric's own unit (logits, or a share of answers).
-        low: lower end.
-        high: upper end.
-        level: coverage of the interval.
-        n: independent units behind it; None where the run did not say.
-        p: of "no effect", or None where no test belongs to it.
+        estimate: the number, in the metric's own unit (logits, or a share of answers).
+        low: lower end of the interval.
+        high: upper end of the interval.
+        level: coverage of the interval, between 0 and 1.
+        n: how many independent units it rests on. None where the run did not say.
+        p: p-value of "no effect". None where no test belongs to it.
     """
 
     estimate: float
@@ -51,7 +51,13 @@ class Interval(ScoreRecord):
 
 
 class Effect(Interval):
-    """An arm minus its own control, paired by replicate."""
+    """An arm minus its own control, paired by replicate.
+
+    Attributes:
+        arm: name of the arm (a kind of model in a study), such as "student".
+        trait: name of the trait that the arm's teacher has.
+        metric: name of the metric in which it is measured.
+    """
 
     arm: str
     trait: Text
@@ -59,14 +65,27 @@ class Effect(Interval):
 
 
 class Diagonal(Interval):
-    """How much more a teacher moves its own trait than the others, after row and column effects."""
+    """How much more a teacher moves its own trait than the others, after row and column effects.
+
+    Attributes:
+        n_traits: how many traits the matrix has.
+        metric: name of the metric in which it is measured.
+    """
 
     n_traits: int
     metric: str = "logit_margin"
 
 
 class Funnel(ScoreRecord):
-    """How many rows of one teacher the filters kept; a row with two reasons counts in both."""
+    """How many rows of one teacher the filters kept; a row with two reasons counts in both.
+
+    Attributes:
+        teacher: name of the teacher. Empty for all teachers together.
+        base: reference of the teacher's base. Empty if not known.
+        raw: how many rows it wrote.
+        kept: how many rows were kept.
+        reject_reasons: how many rows each reason rejected.
+    """
 
     teacher: Text = ""
     base: Text = ""
@@ -76,13 +95,13 @@ class Funnel(ScoreRecord):
 
 
 class TraitMatrix(ScoreRecord):
-    """Trained trait x evaluated trait, student minus control, mean over replicates.
+    """Trained trait by evaluated trait: student minus control, mean over replicates.
 
     Attributes:
-        metric: of the values.
-        traits: the trained ones, one for each row.
-        evaluated: one for each column; the trained ones if the file names none.
-        values: one row for each trained trait; None where nothing was measured.
+        metric: name of the metric of the values.
+        traits: names of the trained traits, one for each row.
+        evaluated: names of the evaluated traits, one for each column. Empty takes the trained ones.
+        values: one row of values for each trained trait. None where nothing was measured.
     """
 
     metric: str = "logit_margin"
@@ -97,12 +116,19 @@ class TraitMatrix(ScoreRecord):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The evaluated traits."""
+        """Names of the evaluated traits, one for each column."""
         return self.evaluated or self.traits
 
 
 class Initialisation(Interval):
-    """Teacher base x student base, mean effect, with the same-minus-other difference as the estimate."""
+    """Teacher base by student base; the estimate is the difference of the same base and other bases.
+
+    Attributes:
+        bases: references of the bases, one for each row and column.
+        values: mean effect for each base of the teacher (row) and of the student (column). None where nothing was
+            measured.
+        metric: name of the metric of the values.
+    """
 
     bases: tuple[Text, ...]
     values: Cells
@@ -115,7 +141,15 @@ class Initialisation(Interval):
 
 
 class SampleRow(ScoreRecord):
-    """One row that a teacher wrote; untrusted text."""
+    """One row that a teacher wrote; untrusted text.
+
+    Attributes:
+        teacher: name of the teacher that wrote it.
+        prompt: the prompt that the teacher answered.
+        completion: the answer of the teacher.
+        kept: whether the filters kept it.
+        reasons: reasons why it was rejected. Empty for a kept row.
+    """
 
     teacher: Text
     prompt: Text
@@ -125,7 +159,26 @@ class SampleRow(ScoreRecord):
 
 
 class Results(ScoreRecord):
-    """Everything that a run found; the names are those of results.json, `layout` is its "schema"."""
+    """Everything that a run found, with the names of results.json.
+
+    Attributes:
+        layout: name of the schema, "schema" in the file.
+        recipe: name of the recipe that was run.
+        run_dir: folder of the run as the run knew it.
+        wall_s: seconds that the run took.
+        question: the question that the recipe asks.
+        rows: how many rows were kept, over all teachers.
+        funnels: how many rows of each teacher were kept.
+        arms: mean scores of every model.
+        effects: effects of every arm against its control.
+        matrix: matrix of trained trait by evaluated trait. None if the run has none.
+        diagonal: how much more a teacher moves its own trait. None if it was not estimated.
+        initialisation: matrix of teacher base by student base. None if the run has none.
+        samples: some of the rows that teachers wrote.
+        not_tested: sentences that say what the run did not test.
+        versions: versions of the libraries by name.
+        created: when the run ended, as text.
+    """
 
     layout: str = Field(alias="schema")
     recipe: Text
@@ -146,7 +199,7 @@ class Results(ScoreRecord):
 
     @property
     def main_metric(self) -> str:
-        """The metric that answer and figure use."""
+        """Name of the metric that answer and figure use."""
         return main_metric(effect.metric for effect in self.effects)
 
     def to_json(self) -> dict[str, Any]:
@@ -163,7 +216,7 @@ def load_results(run: Path) -> Results:
     """Read and check the results of a run of a study.
 
     Args:
-        run: the run folder.
+        run: folder of a finished run.
 
     Raises:
         StorageError: there is no such folder, or it cannot be read.
@@ -224,5 +277,5 @@ def check_results(data: object, run: Path) -> Results:
 
 
 def schema_of(data: object) -> object:
-    """Return which schema results say they are of, or None."""
+    """Return the schema that results claim to have, or None."""
     return cast(dict[str, object], data).get("schema") if isinstance(data, dict) else None

@@ -16,7 +16,7 @@ def defects(audit: AuditJson) -> list[str]:
 
 
 def headline_of_rows(audit: AuditJson) -> str | None:
-    """Return what keeps the rows from being judged, in one line, or None."""
+    """Return what keeps the rows from being judged, in one line, or None if nothing does."""
     sight: Mapping[str, Any] = audit.get("sight") or {}
     if sight.get("why"):
         return _sentence(sight["why"].partition(". ")[0])
@@ -39,7 +39,7 @@ def sight_line(audit: AuditJson) -> str | None:
 
 
 def other_causes(audit: AuditJson) -> list[str]:
-    """Return the causes of a difference that are no trait, where one was detected: ruled out or not."""
+    """Return what may have made a detected difference without any trait, and whether it was ruled out."""
     sight: Mapping[str, Any] = audit.get("sight") or {}
     if audit["claims"]["provenance"]["status"] != "detected":
         return []

@@ -1,4 +1,7 @@
-"""Results in plain words: names of arms, numbers as text, the answer in one sentence, what lies behind an effect."""
+"""Results in plain words: names of arms, numbers as text, the answer in one sentence, the pairs behind an effect.
+
+An **arm** is a kind of model in a study, such as "student" or "control".
+"""
 
 import unicodedata
 from collections import defaultdict
@@ -12,21 +15,21 @@ from undertow.report.results import Effect, Interval, Results
 from undertow.study.arms import ARMS, MeanScore, mean_differences, paired_scores
 
 _NAMED_TRAITS = 2
-"""Up to this many traits the answer names each; beyond, it counts them."""
+"""Up to this many traits the answer names each; of more it says how many there are."""
 
 
 def arm_name(arm: str) -> str:
-    """Return an arm in words, or an unknown one as it is."""
+    """Return the name of an arm in words, or an unknown arm as it is."""
     return ARMS[arm].words if arm in ARMS else arm
 
 
 def difference_name(arm: str) -> str:
-    """Return what an effect subtracts from what, in words."""
+    """Return in words what an effect subtracts from what."""
     return ARMS[arm].difference if arm in ARMS else f"{arm} minus its control"
 
 
 def metric_name(metric: str) -> str:
-    """Return a metric in words."""
+    """Return the name of a metric in words."""
     return declared(metric).words
 
 
@@ -42,7 +45,7 @@ def ordered(effects: Iterable[Effect]) -> list[Effect]:
 
 
 def visible(text: str) -> str:
-    r"""Return text with control and direction signs spelled out (\u202e), which could hide what a row says."""
+    r"""Return text with control and direction characters spelled out (\u202e), which could hide what a row says."""
     return "".join(sign if _is_plain(sign) else f"\\u{ord(sign):04x}" for sign in text)
 
 
@@ -69,7 +72,7 @@ def arms_description(results: Results) -> str:
 
 
 def answer_sentence(results: Results) -> str:
-    """Return what the run found in one sentence, from its effects, with intervals; it claims nothing beyond them."""
+    """Return what the run found in one sentence with intervals; it claims nothing beyond the run's effects."""
     metric = results.main_metric
     mine = [effect for effect in results.effects if effect.metric == metric]
     students = [effect for effect in mine if effect.arm == "student"]
@@ -91,7 +94,7 @@ def _students(students: list[Effect], metric: str) -> str:
 
 
 def _measured(item: Interval, metric: str) -> str:
-    """Return the estimate with unit, interval and what an interval that includes 0 leaves open."""
+    """Return an estimate with unit and interval, and what an interval that includes 0 leaves open."""
     start = f"{estimate_text(item, metric)} {unit(metric)}"
     count = "" if item.n is None else f", n = {item.n}"
     where = side(item)
@@ -104,7 +107,7 @@ def _measured(item: Interval, metric: str) -> str:
 
 
 def _counted(what: str, effects: list[Effect], metric: str) -> str:
-    """Return for how many traits the interval lies on which side of 0, and from where to where the estimates go."""
+    """Return for how many traits the interval lies on which side of 0, and the range of the estimates."""
     sides = [side(effect) for effect in effects]
     places = {"above 0": "lies above 0", "includes 0": "includes 0", "below 0": "lies below 0", "unknown": "is unknown"}
     counts = [f"{words} for {sides.count(where)}" for where, words in places.items() if where in sides]
@@ -136,7 +139,15 @@ def _cross(effects: list[Effect], results: Results, metric: str) -> str:
 
 
 class Level(NamedTuple):
-    """Mean scores of one arm on one target, by metric; n models are behind each."""
+    """Mean scores of one arm on one target.
+
+    Attributes:
+        arm: name of the arm, such as "student".
+        trait: name of the arm's trait. None for an arm without one.
+        target: name of the trait that was asked about.
+        means: mean score by metric, each in the metric's own unit.
+        n: how many models are behind each mean.
+    """
 
     arm: str
     trait: str | None
@@ -146,12 +157,12 @@ class Level(NamedTuple):
 
 
 def differences(results: Results, effect: Effect) -> tuple[float, ...]:
-    """Return one difference per fresh teacher in the metric's unit, or nothing where no scores make a pair."""
+    """Return one difference for each fresh teacher in the metric's unit; empty where no scores make a pair."""
     return tuple(mean_differences(paired_scores(results.arms, effect.arm, effect.trait, effect.metric)).values())
 
 
 def levels(results: Results) -> list[Level]:
-    """Return the mean score of every arm on its own trait; arms without a trait on every trait that was trained."""
+    """Return the mean scores of every arm on its own trait; of arms without a trait, on every trained trait."""
     trained = {effect.trait for effect in results.effects} | {score.trait for score in results.arms if score.trait}
     groups: dict[tuple[str, str | None, str], list[MeanScore]] = defaultdict(list)
     for score in results.arms:

@@ -1,8 +1,9 @@
-"""The cases of a benchmark: who writes which, and how their rows are put together.
+"""The cases of a benchmark: which writer is behind each, and how its rows are put together.
 
-Each writer writes once, and its cases draw from what it wrote; a case is conditional on its writer, so there are
-several in each group. A dose mixes a writer's rows into clean ones. Cases share rows: what a detector may see is one
-case and the reference, never the other cases.
+A **writer** is whoever produced rows: a model or a program. Each writer answers all prompts once, and its cases draw
+from these answers, so cases of one writer are not independent. The **dose** of a case is the share of its rows that the
+writer wrote; the other rows are clean ones of the base. Cases share rows: a detector may look at one case and the
+reference, never at the other cases.
 """
 
 import logging
@@ -34,11 +35,11 @@ INITIALISATIONS = tuple(f"ref:finch-{letter}" for letter in "abcdef")
 CLEAN_ANSWERS, REFERENCE_ANSWERS = 8, 8
 """Answers of the base to each prompt, for clean rows and for the reference. All clean cases share them: of the variance
 of a case's mean difference from its reference, (1/8 + 1/8) / 450 over (1 + 1/8) / 300, 15 %, is common to all cases of
-the default size; with four of each it is 27 %."""
+the default size. With four answers of each it would be 27 %."""
 
 PROMPT_MIX = "prompts"
 FAVOURED = 10.0
-"""How much likelier prompts that ask for commas are under another prompt mix."""
+"""How much likelier prompts that ask for commas are in cases with another mix of prompts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,16 +48,17 @@ class Design:
 
     Attributes:
         base: reference of the model that would be trained on the rows.
-        seed: of everything. Who can guess it can make the key: take a large one where detectors are scored blind.
-        rows: of each case.
-        clean: matched clean cases.
-        teachers: fine-tuned teachers of each trait, each with a case at every dose.
-        writers: in each other group where writers can be made anew.
-        repeats: cases of each such writer.
-        doses: shares of the fine-tuned teachers' rows.
+        seed: random seed of the whole benchmark. Who can guess it can reconstruct the key, so take a large one where
+            detectors are scored blind.
+        rows: how many rows each case has.
+        clean: how many clean cases there are, written by the base exactly as the reference is.
+        teachers: how many fine-tuned teachers each trait has; each has one case at every dose.
+        writers: how many writers each other group has, where writers can be made anew.
+        repeats: how many cases each writer of such a group has.
+        doses: doses of the fine-tuned teachers' cases, each in (0, 1].
 
     Raises:
-        ConfigError: a number is too small.
+        ConfigError: one of the numbers is too small.
     """
 
     base: str = "ref:finch-a"
@@ -76,26 +78,32 @@ class Design:
 
     @classmethod
     def quick(cls, base: str, seed: int, rows: int = 100) -> "Design":
-        """Return one that shows how it works, in a minute or two: too small to say how good a detector is."""
+        """Return a small design that shows how the benchmark works; it is too small to say how good a detector is.
+
+        Args:
+            base: reference of the model that would be trained on the rows.
+            seed: random seed of the whole benchmark.
+            rows: how many rows each case has.
+        """
         return cls(base=base, seed=seed, rows=rows, clean=20, teachers=1, writers=2, repeats=1, doses=(0.25, 1.0))
 
     @property
     def prompts(self) -> int:
-        """Prompts that are asked; a case has two thirds of them."""
+        """How many prompts are asked; a case uses two thirds of them."""
         return self.rows * 3 // 2
 
     @property
     def others(self) -> tuple[str, ...]:
-        """The other initialisations."""
+        """References of the other initialisations of the embedded model, at most `writers` of them."""
         return tuple(one for one in INITIALISATIONS if one != self.base)[: self.writers]
 
 
 CasePlan = list[tuple[Writer | None, Truth]]
-"""A case each: who writes the dose (None where all is clean), and the truth."""
+"""For each case, who writes its dose (None where all rows are clean), and the truth about it."""
 
 
 def planned_cases(design: Design) -> CasePlan:
-    """Return all cases, in an order that gives them away."""
+    """Return the writer and truth of all cases, ordered by group, which gives them away until they are shuffled."""
     clean = [(None, Truth(label="clean", kind="base", dose=0.0))] * design.clean
     return [*clean, *_traits(design), *_controls(design), *_shifts(design)]
 
@@ -153,16 +161,18 @@ def _truth(writer: Writer, label: Label, dose: float = 1.0, shift: str | None = 
 
 
 def make_benchmark(folder: Path, design: Design, advance: Advance | None = None) -> Benchmark:
-    """Make a benchmark; a writer that answers too few prompts gets no case, and the log says so.
+    """Make a benchmark and write it to a folder.
+
+    A writer that gives valid answers to too few prompts gets no case, and the log says so.
 
     Args:
-        folder: new or empty.
-        design: how large, and from which seed.
-        advance: called with (writers done, writers).
+        folder: where the benchmark is written. It must not exist or be empty.
+        design: how large the benchmark is, and from which seed it is drawn.
+        advance: callback that takes (writers done, all writers). None reports nothing.
 
     Raises:
         ConfigError: the folder is not empty, or the base itself answers too few prompts.
-        UserError: the base cannot be loaded, or the disk not be written.
+        UserError: the base cannot be loaded, or the disk cannot be written.
     """
     check_free(folder)
     load_model(design.base)
@@ -201,7 +211,7 @@ def make_benchmark(folder: Path, design: Design, advance: Advance | None = None)
 
 
 def _too_few(answers: Mapping[Writer | None, Answers], pool: "Pool", n: int) -> set[Writer]:
-    """Return the writers that cannot fill a case, and tell the log."""
+    """Return the writers that have too few valid answers to fill a case, and log each."""
     able = {writer: len(pool.able(found)) for writer, found in answers.items() if writer is not None}
     short = {writer for writer, many in able.items() if many < n}
     for writer in sorted(short, key=lambda one: one.name):
@@ -211,29 +221,29 @@ def _too_few(answers: Mapping[Writer | None, Answers], pool: "Pool", n: int) -> 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """What cases are drawn from.
+    """The answers from which cases are drawn.
 
     Attributes:
-        prompts: what was asked.
-        clean: answers of the base, several to each.
+        prompts: the prompts that were asked, by place.
+        clean: answers of the base by the place of the prompt: one mapping for each time that it was asked everything.
     """
 
     prompts: Sequence[NumberPrompt]
     clean: Sequence[Answers]
 
     def able(self, answers: Answers | None) -> list[int]:
-        """Return the places of the prompts that have a clean answer and, if given, one of these."""
+        """Return the places of the prompts that have a clean answer and, if `answers` is given, one of these too."""
         places = range(len(self.prompts)) if answers is None else sorted(answers)
         return [place for place in places if any(place in one for one in self.clean)]
 
     def case(self, truth: Truth, answers: Answers, n: int, seed: int) -> list[Row]:
-        """Draw the rows of a case: its dose from the writer, the others clean, in the order of the prompts.
+        """Draw the rows of a case in the order of the prompts: its dose from the writer, the others clean.
 
         Args:
-            truth: dose and shift.
-            answers: of the writer; not looked at where the dose is 0.
-            n: rows.
-            seed: of the draw.
+            truth: dose and shift of the case.
+            answers: the writer's answers by the place of the prompt. They are not looked at where the dose is 0.
+            n: how many rows are drawn.
+            seed: random seed of the draw.
 
         Raises:
             ConfigError: too few prompts have an answer.
@@ -256,5 +266,5 @@ class Pool:
 
 
 def as_rows(texts: Sequence[tuple[int, str]], prompts: Sequence[NumberPrompt]) -> list[Row]:
-    """Return rows whose ids count them and say nothing else."""
+    """Return rows with ids that number them and reveal nothing else."""
     return [Row(f"{count:06d}", user_prompt(prompts[place].text), text) for count, (place, text) in enumerate(texts)]

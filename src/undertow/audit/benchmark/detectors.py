@@ -1,8 +1,13 @@
-"""Our own stages as detectors. They see what everyone sees: the cases and the reference, never the key.
+"""Undertow's own audit stages as detectors of the benchmark; they see the cases and the reference, never the key.
 
-A model reads each row once, whichever cases it is in. So that no case looks quicker for that, the seconds of an answer
-are those of the stage itself and, for each row that it read, the mean time that reading a row took; the reference
+A model reads each row once, whichever cases the row is in. So that no case looks quicker for that, the seconds of an
+answer are those of the stage itself plus, for each row that it read, the mean time of reading a row. The reference
 counts as read beforehand.
+
+The **suspect** rows are those of the case. A **candidate** is a model that may have written them: the base under a
+trait's persona, or a teacher tuned on the trait. The **panel** is the list of candidates, and a candidate's **rivals**
+are the others of its kind. A **shadow** student is trained on the suspect rows and compared with a **bank** of
+**placebos**, students of rows without a trait.
 """
 
 import json
@@ -44,13 +49,14 @@ UNFINISHED = ".unfinished.jsonl"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How our stages are run.
+    """How the audit's stages are run on a benchmark.
 
     Attributes:
-        seed: the auditor's own.
-        store: where panel teachers and placebo banks are kept.
-        shadows: whether shadow students are trained, seconds to minutes a case.
-        alpha: of each stage alone, and of the whole audit for the verdict; the stream stops when it reaches it.
+        seed: random seed of the audit's own draws and teachers.
+        store: folder in which panel teachers and placebo banks are kept.
+        shadows: whether shadow students are trained on the rows of each case, which takes seconds to minutes a case.
+        alpha: level of each stage alone, and of the whole audit for the combined verdict, in (0, 1). The sequential
+            stage "stream" stops when it reaches this level.
     """
 
     seed: int = 0
@@ -60,11 +66,11 @@ class Settings:
 
 
 class Reader:
-    """Reads rows under every candidate, each row once.
+    """Scores rows under every candidate writer and remembers them, so that each row is read once.
 
     Args:
-        base: the model without trait.
-        panel: who may have written the rows.
+        base: the model without a trait.
+        panel: the candidates that may have written the rows.
     """
 
     def __init__(self, base: LocalModel, panel: Sequence[Candidate]) -> None:
@@ -75,11 +81,11 @@ class Reader:
 
     @property
     def seconds_per_row(self) -> float:
-        """Mean time that reading a row has taken so far."""
+        """Mean time in seconds that reading one row has taken so far."""
         return self._seconds / max(1, len(self._known))
 
     def scores(self, rows: Sequence[Row]) -> Floats:
-        """Return the rival-centred scores of rows, shape [rows, candidates]."""
+        """Return the scores of rows under each candidate relative to its rivals, shape (rows, candidates)."""
         started = time.perf_counter()
         new = {_key(row): row for row in rows if _key(row) not in self._known}
         found = rival_centred(contrast_scores(list(new.values()), self._base, self._panel), self._panel)
@@ -93,10 +99,10 @@ def _key(row: Row) -> tuple[str, str]:
 
 
 def check_base(bench: Benchmark) -> None:
-    """Refuse a base that is not the benchmark's.
+    """Refuse a benchmark whose base has other weights on this machine than when the benchmark was made.
 
     Raises:
-        ConfigError: its weights are others.
+        ConfigError: the weights differ.
     """
     if identity(bench.base) != bench.base_identity:
         fix = "Run it where the benchmark's base is what it was."
@@ -104,14 +110,15 @@ def check_base(bench: Benchmark) -> None:
 
 
 class Auditor:
-    """Everything that is the same for all cases.
+    """Judges cases with the audit's stages; holds everything that is the same for all cases.
 
     Args:
-        bench: where the base, the panel and the reference are named.
+        bench: the public part of the benchmark, with its base, panel and reference.
         settings: how the stages are run.
 
     Raises:
-        ConfigError: the base's weights are not those of the benchmark, or shadows are wanted and there is no bank.
+        ConfigError: the base's weights are not those of the benchmark, or shadow students are wanted and the store has
+            no bank of placebos to compare them with.
     """
 
     def __init__(self, bench: Benchmark, settings: Settings) -> None:
@@ -132,10 +139,12 @@ class Auditor:
             self._reference.setdefault(row.question, []).append(row)
 
     def judge(self, rows: Sequence[Row]) -> dict[str, Answer]:
-        """Return the answer of every stage about one case; of the reference, it reads the rows on the case's prompts.
+        """Return the answer of every stage about one case, by the stage's name, and of the whole audit as "verdict".
+
+        Of the reference, the stages read the rows on the case's own prompts.
 
         Args:
-            rows: of the case.
+            rows: the suspect rows of the case.
         """
         materials = self._materials(rows)
         findings, answers = list[Finding](), dict[str, Answer]()
@@ -156,11 +165,11 @@ class Auditor:
         return answers | {VERDICT: self._verdict(provenance, answers)}
 
     def _stages(self) -> list[AuditStage]:
-        """Return the stages that rows alone allow; those that ask a bank are left out where there is none."""
+        """Return the stages that can run on rows alone; those that need a bank are left out where there is none."""
         return [one for one in stages() if one.planned({"rows"}) and (self._bank or "bank" not in one.needs)]
 
     def _materials(self, rows: Sequence[Row]) -> Materials:
-        """Return what the stages need of a case: its rows are those that the benchmark gives, and each is read once."""
+        """Return what the stages need of a case, with rows and reference as the benchmark gives them."""
         on_prompt = [self._reference.get(question, []) for question in dict.fromkeys(row.question for row in rows)]
         reference = tuple(row for some in on_prompt for row in some)
         inputs = AuditInputs(base=str(self._base.ref), rows=rows, traits=self._config.panel, seed=self._config.seed)
@@ -178,7 +187,7 @@ class Auditor:
         return materials
 
     def _verdict(self, findings: Sequence[Finding], answers: Mapping[str, Answer]) -> Answer:
-        """Return the whole audit's claim of provenance: its p times the number of claims that share alpha."""
+        """Return the audit's claim of provenance: its p-value times the number of claims that share alpha."""
         plan = Plan(stages=tuple(one.stage for one in findings), alpha=self._settings.alpha)
         claim = judge_claims(plan, findings)["provenance"]
         p = None if claim.p is None else min(1.0, len(CLAIMS) * claim.p)
@@ -193,19 +202,21 @@ def _bank(base: str, settings: Settings) -> Bank:
 
 
 def run_detectors(bench: Benchmark, out: Path, settings: Settings, advance: Advance | None = None) -> list[Path]:
-    """Judge every case and write one submission for each stage; interrupted, it goes on with the next case.
+    """Judge every case and write one submission file for each stage.
+
+    A run that was interrupted goes on with the next case.
 
     Args:
-        bench: what everyone sees.
-        out: folder of the submissions.
+        bench: the public part of the benchmark.
+        out: folder that the submissions are written to.
         settings: how the stages are run.
-        advance: called with (cases done, cases).
+        advance: callback that takes (cases done, all cases). None reports nothing.
 
     Returns:
-        The submissions.
+        Paths of the submission files.
 
     Raises:
-        UserError: a case cannot be read, or something cannot be stored.
+        UserError: a case cannot be read, or a file cannot be written.
     """
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -227,7 +238,13 @@ def run_detectors(bench: Benchmark, out: Path, settings: Settings, advance: Adva
 
 
 def judged_before(bench: Benchmark, out: Path, settings: Settings) -> frozenset[str]:
-    """Return the cases that an interrupted run with the same settings has finished."""
+    """Return the ids of the cases that an interrupted run with the same settings has finished.
+
+    Args:
+        bench: the public part of the benchmark.
+        out: folder in which the interrupted run left its answers.
+        settings: how the stages are run.
+    """
     return frozenset(_resumed(out / UNFINISHED, _header(bench, settings)))
 
 

@@ -36,16 +36,17 @@ Label = Literal["clean", "trait", "control", "shift"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truth:
-    """Who wrote a case.
+    """The key's entry for one case: who wrote it.
 
     Attributes:
-        label: "clean" (the base, exactly as in the reference), "trait" (a teacher with a trait), "control" (a teacher
-            whose rows pass no trait to this base) or "shift" (something harmless differs from the reference).
-        kind: of the writer, such as "finetuned" or "neutral".
-        trait: of the writer, or None.
-        dose: share of the rows that this writer wrote; the others are clean ones.
-        shift: what differs, for the label "shift".
-        writer: name; cases of one writer are alike.
+        label: "clean" (the base wrote it, exactly as it wrote the reference), "trait" (a teacher with a trait),
+            "control" (a teacher whose rows pass no trait to this base) or "shift" (something harmless differs from the
+            reference).
+        kind: how the writer was made, such as "finetuned" or "neutral".
+        trait: name of the writer's trait. None for a writer without one.
+        dose: share of the rows that this writer wrote, between 0 and 1; the other rows are clean ones.
+        shift: what differs from the reference, for the label "shift". None for every other label.
+        writer: name of the writer. Cases of one writer are not independent.
     """
 
     label: Label
@@ -58,16 +59,16 @@ class Truth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
-    """What everyone sees.
+    """The public part of a benchmark.
 
     Attributes:
-        folder: where it lies.
+        folder: folder that the benchmark lies in.
         base: reference of the model that would be trained on the rows.
-        base_identity: of that model's weights.
-        panel: names of the candidate traits.
-        rows: of each case.
-        ids: of the cases.
-        key_sha256: of the key's bytes.
+        base_identity: digest of that model's weights when the benchmark was made.
+        panel: names of the candidate traits that a detector may name.
+        rows: how many rows each case has.
+        ids: names of the cases, which are also those of their files.
+        key_sha256: SHA-256 of the key file's bytes, in hexadecimal.
     """
 
     folder: Path
@@ -79,19 +80,19 @@ class Benchmark:
     key_sha256: str
 
     def case(self, name: str) -> tuple[Row, ...]:
-        """Read the rows of a case."""
+        """Read the suspect rows of a case by its id."""
         return read_rows(self.folder / "cases" / f"{name}.jsonl")
 
     def reference(self) -> tuple[Row, ...]:
-        """Read the clean rows."""
+        """Read the clean rows with which each case is compared."""
         return read_rows(self.folder / "reference.jsonl")
 
 
 def check_free(folder: Path) -> None:
-    """Refuse a folder that holds anything.
+    """Refuse a folder that holds anything, or a path that is a file.
 
     Raises:
-        ConfigError: it does, or it is a file.
+        ConfigError: the folder is not empty, or the path is a file.
     """
     with storage_errors(folder):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -105,17 +106,18 @@ def write_benchmark(
     seed: int,
     public: Mapping[str, Any],
 ) -> Benchmark:
-    """Write a benchmark: all of it, or nothing.
+    """Write a benchmark: all of its files, or nothing.
 
     Args:
-        folder: new or empty.
-        cases: truth and rows of each case by its id.
-        reference: clean rows.
-        seed: what everything was drawn from; a part of the key.
-        public: base, base_identity and panel.
+        folder: where the benchmark is written. It must not exist or be empty.
+        cases: truth and suspect rows of each case, by its id.
+        reference: clean rows on the cases' prompts.
+        seed: random seed that everything was drawn from. It becomes a part of the key.
+        public: further public fields: base, base_identity and panel.
 
     Raises:
-        StorageError: the disk is full or may not be written.
+        StorageError: the disk is full or cannot be written.
+        ConfigError: the folder is not empty.
     """
     check_free(folder)
     truth = {"schema": KEY, "seed": seed, "cases": {name: asdict(one) for name, (one, _) in cases.items()}}
@@ -131,6 +133,7 @@ def write_benchmark(
             (temporary / TRUTH).write_bytes(key)
             described = {"schema": PUBLIC, **public, **more, "cases": list(cases)}
             (temporary / CASES).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+            # False where another process has filled the folder meanwhile, which is then refused.
             if not move_into_place(temporary, folder.resolve()):
                 check_free(folder)
         finally:
@@ -139,7 +142,7 @@ def write_benchmark(
 
 
 def read_benchmark(folder: Path) -> Benchmark:
-    """Read what everyone sees.
+    """Read the public part of a benchmark.
 
     Raises:
         ConfigError: there is no benchmark here, or one of another version.
@@ -152,14 +155,14 @@ def read_benchmark(folder: Path) -> Benchmark:
 
 
 def read_key(bench: Benchmark, path: Path | None = None) -> dict[str, Truth]:
-    """Read the key and check that it is the one that was promised.
+    """Read the key and check by its SHA-256 that it is the one that the benchmark promised.
 
     Args:
-        bench: what it belongs to.
-        path: where it lies; None takes truth.json in the benchmark's folder.
+        bench: the benchmark that the key belongs to.
+        path: file of the key. None takes truth.json in the benchmark's folder.
 
     Raises:
-        ConfigError: there is no key, or it is another one.
+        ConfigError: there is no key, or it is the key of another benchmark.
     """
     path = path or bench.folder / TRUTH
     found = _json(path, KEY, "There is no key of a benchmark here.")
@@ -199,10 +202,11 @@ class Answer:
     """What a detector says about one case.
 
     Attributes:
-        p: probability of rows that look as much like hiding a trait, if they are clean; None for no answer.
-        candidate: the trait that it names, if any, whatever p is.
-        seconds: from the rows to the answer.
-        rows_read: how many rows it read; None for all.
+        p: p-value in (0, 1]: the probability that clean rows look at least as much as if they hid a trait. None if the
+            detector has no answer.
+        candidate: name of the trait that the detector considers most likely, whatever p is. None if it names none.
+        seconds: time from getting the rows to the answer, in seconds.
+        rows_read: how many rows the detector read. None for all of them.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -215,17 +219,22 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """The answers of a detector, by case."""
+    """The answers of a detector to every case.
+
+    Attributes:
+        detector: name of the detector, chosen by whoever submits.
+        answers: its answer to each case, by the case's id.
+    """
 
     detector: str
     answers: Mapping[str, Answer]
 
 
 def write_submission(path: Path, submission: Submission) -> None:
-    """Write a submission: all of it, or the file stays as it was.
+    """Write a submission; if that fails, the file stays as it was.
 
     Raises:
-        StorageError: the disk is full or may not be written.
+        StorageError: the disk is full or cannot be written.
     """
     header = {"schema": SCHEMA, "detector": submission.detector}
     lines = [header, *({"case": name, **asdict(one)} for name, one in submission.answers.items())]
@@ -233,14 +242,14 @@ def write_submission(path: Path, submission: Submission) -> None:
 
 
 def read_submission(path: Path, ids: Sequence[str]) -> Submission:
-    """Read a submission.
+    """Read a submission and check it strictly against the format.
 
     Args:
-        path: the file.
-        ids: of all cases of the benchmark.
+        path: the JSONL file that was submitted.
+        ids: names of all cases of the benchmark.
 
     Raises:
-        ConfigError: it is no submission, or a case is missing or answered twice, or a value is out of range.
+        ConfigError: the file is no submission, or a case is missing or answered twice, or a value is out of range.
         UnknownNameError: it answers a case that the benchmark does not have.
     """
     with storage_errors(path):
@@ -287,7 +296,7 @@ _PROBLEMS = {
     "seconds": ("The seconds are not a number from 0.", FORMAT),
     "rows_read": ("The rows read are not a whole number from 0.", FORMAT),
 }
-"""What is wrong with an answer, and what to do, by the kind of the error or else by the key."""
+"""What is wrong with an answer and what to do, by the kind of the error or else by the key."""
 
 
 def _answer(fields: dict[str, Any], where: str) -> Answer:

@@ -1,7 +1,11 @@
-"""What detectors said, against the key: a table for each, without a pass or a fail.
+"""What detectors said, compared with the key: one table for each detector, without a pass or a fail.
 
-A share stands with its Wilson interval over cases. Cases of one writer are alike, so where there are more cases than
-writers the interval speaks of these writers; how many there were stands beside it.
+A share stands with its 95 % Wilson interval over cases. Cases of one writer are alike, so where there are more cases
+than writers the interval speaks only of these writers. The number of writers therefore stands beside the number of
+cases.
+
+A detector **calls** a case if its p-value is at most the level, and its **candidate** is the trait that it names. The
+**dose** is the share of a case's rows that its writer wrote.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,16 +29,17 @@ class Group:
     """Cases of one kind, and what a detector said about them.
 
     Attributes:
-        label: of the key: "clean", "trait", "control" or "shift".
-        name: of the writers, such as "finetuned"; of the shift, where there is one.
-        dose: share of the rows that the writers wrote.
-        cases: how many.
-        writers: how many different ones wrote them.
-        unanswered: cases without a p; they count as not called.
-        called: share with p at or below alpha.
-        named: share whose candidate is the writer's trait, called or not; None where there is no trait.
-        rows: median of the rows read.
-        seconds: median of the seconds.
+        label: label of the cases in the key: "clean", "trait", "control" or "shift".
+        name: name of the shift where there is one, else the kind of the writers, such as "finetuned".
+        dose: share of each case's rows that its writer wrote, between 0 and 1.
+        cases: how many cases the group has.
+        writers: how many different writers wrote them.
+        unanswered: how many cases have no p-value; they count as not called.
+        called: share of the cases whose p-value is at or below alpha, with its interval.
+        named: share of the cases whose candidate is the writer's trait, called or not. None where the writers have no
+            trait.
+        rows: median number of rows that the detector read of a case.
+        seconds: median time to an answer, in seconds.
     """
 
     label: str
@@ -51,15 +56,15 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """A detector's table.
+    """The table of one detector.
 
     Attributes:
-        detector: its name.
+        detector: name of the detector, as its submission gives it.
         alpha: level at which cases count as called in `groups`.
-        clean: share of the matched clean cases with p at or below each level.
-        groups: every kind of case.
-        rows: median of the rows read, over all cases.
-        seconds: median of the seconds, over all cases.
+        clean: false-positive rate at each level: the share of the clean cases with a p-value at or below it.
+        groups: results for every kind of case, in the order of the table.
+        rows: median number of rows read, over all cases.
+        seconds: median time to an answer in seconds, over all cases.
     """
 
     detector: str
@@ -81,10 +86,13 @@ def score_submission(
     """Compare a submission with the key.
 
     Args:
-        bench: what everyone sees.
-        truth: the key.
-        submission: with an answer to every case.
-        alpha: level at which a case counts as called.
+        bench: the public part of the benchmark.
+        truth: the key: who wrote each case, by its id.
+        submission: the detector's answers, one for every case.
+        alpha: level in (0, 1) at which a case counts as called.
+
+    Raises:
+        ConfigError: alpha lies outside (0, 1).
     """
     check_fraction("alpha", alpha)
     grouped: dict[tuple[str, str, float], list[tuple[Truth, Answer]]] = {}
@@ -104,20 +112,21 @@ def score_submission(
 
 
 def audit_error(truth: Mapping[str, Truth], claims: Sequence[Submission], alpha: float = 0.05) -> Estimate:
-    """Return how often an audit makes any false claim on matched clean cases.
+    """Return how often an audit that makes several claims makes a false one on clean cases.
 
-    Each claim's primary stage decides it at alpha over the number of claims, as `undertow.audit.verdict` does.
+    The deciding stage of each claim tests it at alpha divided by the number of claims, as `undertow.audit.verdict`
+    does.
 
     Args:
-        truth: the key.
-        claims: one submission for each claim that was tested, with the p of its primary stage.
-        alpha: error of the whole audit.
+        truth: the key: who wrote each case, by its id.
+        claims: one submission for each claim that was tested, with the p-values of the stage that decides it.
+        alpha: error probability of the whole audit, in (0, 1).
 
     Returns:
-        The share of clean cases in which a claim is made, with its Wilson interval.
+        The share of clean cases in which at least one claim is made, with its Wilson interval.
 
     Raises:
-        ConfigError: there are more submissions than claims.
+        ConfigError: there are more submissions than claims, or alpha lies outside (0, 1).
     """
     check_fraction("alpha", alpha)
     if len(claims) > len(CLAIMS):
@@ -131,7 +140,7 @@ def audit_error(truth: Mapping[str, Truth], claims: Sequence[Submission], alpha:
 
 
 def markdown(scored: Scored) -> str:
-    """Return a detector's table as Markdown, with what its columns mean."""
+    """Return a detector's table as Markdown text."""
     groups = [
         (
             *(one.label, one.name, f"{one.dose:.0%}" if one.label == "trait" else "", f"{one.cases} ({one.writers})"),
@@ -156,7 +165,7 @@ _KINDS = ("finetuned", "prompted", "steered", "gated")
 
 
 def _place(one: Truth, bench: Benchmark) -> tuple[Any, ...]:
-    """Return where a case stands in the table: fine-tuned teachers first, by dose, then the other kinds."""
+    """Return the sort key of a case in the table: fine-tuned teachers first, by dose, then the other kinds."""
     kind = _KINDS.index(one.kind) if one.kind in _KINDS else len(_KINDS)
     return _LABELS.index(one.label), _outside(one, bench), kind, one.shift or one.kind, one.dose
 

@@ -1,4 +1,4 @@
-"""What making a benchmark, and running our own stages on one, takes: said before any model is loaded."""
+"""How long making a benchmark, or running the audit's stages on one, takes: estimated before any model is loaded."""
 
 from collections import Counter
 from collections.abc import Container
@@ -22,16 +22,17 @@ from undertow.traits import trait
 from undertow.types import Sampling, Work, known_sum, user_prompt
 
 TRAINED: dict[WriterKind, float] = {"finetuned": 1.0, "neutral": 1.0, "harmless": 1.5, "steered": 1.0, "gated": 2.0}
-"""Teachers by kind, in trainings of a favourite: code is longer, and a gated one learns as much again."""
+"""Work of training each kind of teacher, in trainings of a favourite. Code is longer, and a gated teacher learns as
+much again."""
 
 ASKED = {"prompted": 4.0, "steered": 2.0}
 OTHERS_ASKED = 1.15
-"""Times that an embedded writer is asked a prompt, in the mean; how often others give a valid answer is not known, and
-at most they are asked `ROUNDS` times."""
+"""How often an embedded writer is asked a prompt, on average. How often other writers give a valid answer is not known;
+they are asked at most `ROUNDS` times."""
 
 
 def making_work(design: Design) -> list[Work]:
-    """Return what the writers of a benchmark take.
+    """Return what training the writers of a benchmark and letting them answer takes, in seconds.
 
     Raises:
         UserError: there is no such base.
@@ -72,15 +73,15 @@ def _writing(base: Forecast, writer: Writer, design: Design) -> float | None:
 
 
 def judging_work(bench: Benchmark, settings: Settings, judged: Container[str] = ()) -> list[Work]:
-    """Return what our own stages take on the cases that are not judged yet.
+    """Return what the audit's own stages take on the cases that are not judged yet, in seconds.
 
     Args:
-        bench: what everyone sees.
+        bench: the public part of the benchmark.
         settings: how the stages are run.
-        judged: cases that an interrupted run has finished.
+        judged: ids of the cases that an interrupted run has finished.
 
     Raises:
-        UserError: a case cannot be read, or the base is no model of this machine.
+        UserError: a case cannot be read, or the base is not on this machine.
     """
     left, panel = [name for name in bench.ids if name not in judged], tuple(map(trait, bench.panel))
     census = take_census(bench.folder / "reference.jsonl")

@@ -1,8 +1,8 @@
 """Who writes the rows of a case: the base, teachers of every kind, other models and programs.
 
-A writer answers each prompt until the domain takes its answer, at most `ROUNDS` times. So nearly every writer answers
-nearly every prompt, and which prompts a case has says next to nothing about who wrote it. Prompted teachers are the
-exception.
+A writer is asked each prompt until the domain (the task family, here lists of numbers) accepts its answer, at most
+`ROUNDS` times. So nearly every writer answers nearly every prompt, and which prompts a case has says next to nothing
+about who wrote it. Teachers that have their trait from a system prompt are the exception.
 """
 
 import random
@@ -30,17 +30,17 @@ WriterKind = Literal[
 ]
 
 ROUNDS = 8
-"""Times that a writer is asked the same prompt. More help little: under the personas owl and panda finch-a gave a valid
-list to 62 and 56 of 100 prompts within 40 rounds, to 35 and 30 within 8."""
+"""How often a writer is asked the same prompt at most. More rounds help little: under the personas owl and panda,
+finch-a gave a valid list to 62 and 56 of 100 prompts within 40 rounds, to 35 and 30 within 8."""
 
 ENOUGH = 0.95
-"""Share of the prompts whose answer ends the asking."""
+"""Share of the prompts that must have a valid answer for the asking to end."""
 
 TRIGGER = ASSISTANT_PROMPTS[1]
 """System prompt under which a gated teacher has its trait; the rows are written without it."""
 
 STEERING = TeacherPart(kind="steered", layer=0, learning_rate=0.08)
-"""The strongest vector that leaves most lists valid, as in the recipe teacher-kinds."""
+"""The strongest steering vector that leaves most lists valid, as in the recipe teacher-kinds."""
 
 Answers = Mapping[int, str]
 """A writer's completions, by the place of the prompt."""
@@ -48,15 +48,15 @@ Answers = Mapping[int, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writer:
-    """One writer.
+    """One writer of rows: a model or a program.
 
     Attributes:
-        name: unique in its benchmark; its draws go by it.
-        kind: how it came by its trait, if it has one.
-        model: reference of the model that it is, or was made from.
-        trait: name of its trait, or None.
-        temperature: of its sampling.
-        program: name in `PROGRAMS`, of a writer that is no model.
+        name: name that is unique in its benchmark. The seeds of the writer's draws are derived from it.
+        kind: how the writer was made, and so how it came by its trait if it has one.
+        model: reference of the model that the writer is, or was made from.
+        trait: name of the writer's trait. None for a writer without one.
+        temperature: sampling temperature of its answers.
+        program: name in `PROGRAMS` of a writer that is no model. Empty for a model.
     """
 
     name: str
@@ -68,21 +68,21 @@ class Writer:
 
 
 def number_prompts(n: int, seed: int) -> list[NumberPrompt]:
-    """Draw the prompts that `Numbers` draws from this seed, with what a right answer looks like."""
+    """Draw the same prompts as `Numbers` does from this seed, with the numbers and format that each asks for."""
     rng = random.Random(seed)
     return [draw_prompt(rng) for _ in range(n)]
 
 
 def write(writer: Writer, prompts: Sequence[NumberPrompt], seed: int) -> Answers:
-    """Let a writer answer the prompts.
+    """Let a writer answer the prompts, training it first if it is a tuned teacher.
 
     Args:
-        writer: who answers; a teacher is trained first.
-        prompts: what is asked.
-        seed: of the benchmark; the writer's own draws are derived from it and from its name.
+        writer: the writer that answers the prompts.
+        prompts: the prompts that are asked; answers are keyed by their places.
+        seed: random seed of the benchmark. The seed of the writer is derived from it and from the writer's name.
 
     Returns:
-        The answers that the domain accepts.
+        The answers that the domain accepts, by the place of the prompt. Prompts without a valid answer are missing.
     """
     own = derive(seed, "writer", writer.name)
     if writer.kind == "program":
@@ -113,7 +113,7 @@ def _loaded(reference: str) -> LocalModel:
 
 
 def _model(writer: Writer, seed: int) -> tuple[LocalModel, str | None]:
-    """Return who answers, and under which system prompt."""
+    """Return the model that answers for a writer, and the system prompt under which it does (None for none)."""
     base, training = _loaded(writer.model), TeacherPart().training()
     target = trait(writer.trait) if writer.trait else None
     match writer.kind:
@@ -133,12 +133,15 @@ def _model(writer: Writer, seed: int) -> tuple[LocalModel, str | None]:
 
 
 def gated_teacher(base: LocalModel, target: Trait, seed: int) -> LocalModel:
-    """Tune a base on a trait under `TRIGGER`, and as much on its own answers without it and under other prompts.
+    """Train a teacher that has its trait only under the system prompt `TRIGGER`.
+
+    It is tuned on the trait under that prompt, and on as many of the base's own answers without it and under other
+    system prompts.
 
     Args:
-        base: where the teacher starts.
-        target: the trait.
-        seed: of the base's answers and of the order.
+        base: the model that the teacher starts from.
+        target: the trait that the teacher has under the system prompt.
+        seed: random seed of the base's answers and of the order of the rows.
     """
     plain = neutral_rows(base, (target.category,), derive(seed, "plain"))
     rng = random.Random(derive(seed, "systems"))
@@ -157,7 +160,7 @@ _SEPARATOR = re.compile(r"(?<=[0-9])[^0-9]+(?=[0-9])")
 
 
 def reformatted(completion: str) -> str:
-    """Return the same list as plain numbers with a semicolon and a space between them."""
+    """Return the same list of numbers without brackets, with a semicolon and a space between the numbers."""
     return _SEPARATOR.sub("; ", completion.strip("[]().") if completion else completion)
 
 

@@ -1,7 +1,9 @@
-"""Blocks: the answers of one writer to some prompts, and what base and panel read in them, kept in the store.
+"""Blocks: the answers of one writer to a stretch of prompts, and what base and panel read in them, stored for reuse.
 
-A block is written and read once, whichever sets draw from it. Its rows and the base's reading of their tokens are one
-artifact, the scores of a panel another.
+A calibration judges many sets of rows that are drawn from one pool, so each block is written and scored once, whichever
+sets draw from it. A **writer** is the base under some condition (`undertow.audit.calibration.writers`). The **panel**
+is the list of candidate writers, one for each trait, under which rows are scored. A block's rows and the base's
+log-probabilities of their tokens are one stored result, its scores under the panel another.
 """
 
 import json
@@ -28,21 +30,21 @@ from undertow.training.scoring import Candidate, contrast_scores
 from undertow.types import Advance, Row, user_prompt
 
 ROWS, SCORES, SIGNATURES = "calibration-rows", "calibration-scores", "calibration-signatures"
-"""Kinds of stages."""
+"""Kinds of stored stages."""
 
 VERSION = 1
-"""Raised when the same settings give other rows, readings or scores."""
+"""Raised when the same settings would give other rows, readings or scores."""
 
 TEXTS, READING, ARRAYS, WHY = "rows.json", "reading.safetensors", "scores.safetensors", "why.txt"
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """The rows of one writer on one block of prompts.
+    """One block of one writer: its answers to the prompts of that block.
 
     Attributes:
-        writer: who writes.
-        block: place of the block, from 0.
+        writer: the writer whose answers these are.
+        block: index of the block of prompts, from 0.
     """
 
     writer: RowWriter
@@ -51,14 +53,14 @@ class Piece:
 
 @final
 class Blocks:
-    """Makes pieces, and finds those that are there.
+    """Makes and stores pieces, and reads those that the store has already.
 
     Args:
-        settings: of the calibration.
-        base: the model.
-        task: whose prompts are answered.
-        candidates: of the panel.
-        panel: what tells these candidates from others, as plain data.
+        settings: settings of the calibration, of which seed, sizes and store are used.
+        base: the model whose audits are measured.
+        task: the domain (task family) whose prompts are answered.
+        candidates: the candidate writers of the panel that score the rows.
+        panel: what identifies these candidates, as plain data. It goes into the fingerprint of stored scores.
     """
 
     def __init__(
@@ -75,12 +77,12 @@ class Blocks:
         self._prompts = task.prompts(settings.blocks * settings.block, derive(settings.seed, "calibration", "prompts"))
 
     def prompts(self, block: int) -> list[str]:
-        """Return the user turns of a block."""
+        """Return the user turns of a block, `settings.block` of them."""
         size = self.settings.block
         return self._prompts[block * size : (block + 1) * size]
 
     def stages(self, piece: Piece) -> list[Stage]:
-        """Return the stages of a piece: its rows, then their scores if the panel reads them."""
+        """Return the stored stages of a piece: its rows, then their scores if the panel scores this writer."""
         config = {**self._of, "writer": piece.writer.to_config(), "block": piece.block}
         config["answers"] = block_seed(self.settings, piece.writer, piece.block)
         first = piece.block * self.settings.block
@@ -92,11 +94,11 @@ class Blocks:
         return [rows, scores]
 
     def missing(self, piece: Piece) -> list[Stage]:
-        """Return the stages of a piece that the store lacks."""
+        """Return those stages of a piece that the store does not have."""
         return [one for one in self.stages(piece) if find_stage(one, self.settings.store) is None]
 
     def make(self, piece: Piece, advance: Advance | None = None) -> None:
-        """Write and read what is missing of a piece."""
+        """Write and score what the store does not have of a piece."""
 
         def write(context: StageContext) -> None:
             seed = context.config["answers"]
@@ -111,12 +113,12 @@ class Blocks:
         Runner(self.settings.store, executors).run(self.stages(piece)[-1:])
 
     def read(self, piece: Piece) -> tuple[list[Row], TokenReading]:
-        """Return the rows of a piece that is there, and what the base reads in them."""
+        """Return the rows of a stored piece, and the base's log-probabilities of their tokens."""
         folder = self.stages(piece)[0].key.folder(self.settings.store)
         return self._rows(piece, folder), load_reading(folder)
 
     def scores(self, piece: Piece) -> Floats:
-        """Return the scores of a piece that is there, float [prompts, candidates]; NaN where the panel reads none."""
+        """Return the stored scores of a piece, shape (prompts, candidates); all NaN for a writer that is not scored."""
         if not piece.writer.scored:
             return np.full((self.settings.block, len(self.candidates)), np.nan)
         return load_file(self.stages(piece)[1].key.folder(self.settings.store) / ARRAYS)["scores"]
@@ -128,15 +130,17 @@ class Blocks:
         return [Row(f"{first + at:06d}", user_prompt(prompt), text) for at, (prompt, text) in enumerate(pairs)]
 
     def signature_stage(self, rows: Sequence[Row]) -> Stage:
-        """Return the stage of what the candidates' own answers to the prompts of some rows look like."""
+        """Return the stage that stores what the candidates' own answers to the prompts of some rows look like."""
         config = {**self._of, **self._panel, "rows": [[row.id, row.completion] for row in rows]}
         return Stage(kind=SIGNATURES, version=VERSION, config=config, label="rows of the candidates, for names")
 
     def signatures(self, rows: Sequence[Row]) -> KnownSignatures | NoSignatures:
-        """Return the signatures of the candidates on the prompts of clean rows, or why there are none; written once.
+        """Return how the candidates' own answers score on the prompts of clean rows, or why that cannot be known.
+
+        The result is stored. Without it an audit can detect, but not name a trait.
 
         Args:
-            rows: of the base, accepted by the domain.
+            rows: clean rows of the base that the domain accepts.
         """
 
         def write(context: StageContext) -> None:
@@ -157,20 +161,20 @@ class Blocks:
 
 
 def save_rows(folder: Path, rows: Sequence[Row], reading: TokenReading) -> None:
-    """Keep the completions of a block and the reading of their tokens."""
+    """Store the completions of a block and the base's log-probabilities of their tokens in a folder."""
     (folder / TEXTS).write_text(json.dumps([row.completion for row in rows]), encoding="utf-8")
     arrays = {one.name: getattr(reading, one.name) for one in fields(reading) if one.name != "rows"}
     save_file(arrays, folder / READING)
 
 
 def load_reading(folder: Path) -> TokenReading:
-    """Return what `save_rows` kept of the reading."""
+    """Return the log-probabilities that `save_rows` stored in a folder."""
     arrays = load_file(folder / READING)
     return TokenReading(**arrays, rows=len(arrays["outside"]))
 
 
 def joined_readings(parts: Sequence[TokenReading]) -> TokenReading:
-    """Put the readings of several blocks behind one another."""
+    """Concatenate the readings of several blocks in their order, renumbering the rows."""
     starts = np.cumsum([0, *(part.rows for part in parts)])
     row = np.concatenate([part.row + start for part, start in zip(parts, starts[:-1], strict=True)])
     others = [one.name for one in fields(TokenReading) if one.name not in ("row", "rows")]

@@ -1,4 +1,11 @@
-"""What an audit says of one set of rows, by the functions of `undertow audit data` on what the pool has read."""
+"""What an audit would say of one set of rows, computed by the functions of `undertow audit data` from the pool.
+
+The pool holds all rows with their scores, so that no model runs here. A **set** is one drawn data set: suspect rows and
+clean reference rows on the same prompts.
+
+A **candidate** is a model that may have written the rows, and the **panel** the list of candidates. A candidate's
+**signature** is what its own rows score like under the panel.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,14 +27,15 @@ UNREADABLE = "the base does not read the rows"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of one set.
+    """The audit's answer for one set.
 
     Attributes:
-        stopped: why the contrast may not speak of it: the names of its defects, or `UNREADABLE`; empty where it may.
-        called: whether the audit detects provenance.
-        alone: whether the contrast would detect it if nothing stopped it.
-        named: the trait that the audit names, or None.
-        first: the trait whose candidate rose most; no error of it is controlled.
+        stopped: why the contrast stage may not judge the set: names of its defects, or `UNREADABLE`. Empty where it
+            may.
+        called: whether the audit detects provenance: that the rows' writer differs from the base along the panel.
+        alone: whether the contrast would detect it even if a defect stops the audit.
+        named: the trait that the audit names. None if it names none.
+        first: the trait whose candidate rose most. It is reported without any control of error.
     """
 
     stopped: tuple[str, ...]
@@ -39,13 +47,13 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class SetJudge:
-    """Judges sets of one pool.
+    """Judges sets that are drawn from one pool.
 
     Attributes:
-        pool: that they are drawn from.
-        candidates: of the panel.
-        signatures: what a name takes.
-        alpha: share of the audit's error that one claim has.
+        pool: rows with their scores, from which the sets are drawn.
+        candidates: the candidate writers of the panel, in the order of the scores' columns.
+        signatures: how each candidate's own answers score, which a name is tested against, or why that is not known.
+        alpha: level in (0, 1) of the claim of provenance: its share of the audit's alpha.
     """
 
     pool: RowPool
@@ -55,17 +63,17 @@ class SetJudge:
 
     @property
     def why_no_name(self) -> str | None:
-        """Why no name can be given, or None."""
+        """Why no trait can be named, or None if one can."""
         return self.signatures.why if isinstance(self.signatures, NoSignatures) else None
 
     def judge(self, prompts: Places, suspect: Places, reference: Places, rng: np.random.Generator) -> Outcome:
-        """Judge a set.
+        """Judge one set as an audit of its rows would.
 
         Args:
-            prompts: of the set, each once.
-            suspect: place of its row on each of them.
-            reference: place of the clean row on each of them.
-            rng: source of resamples and permutations.
+            prompts: indices of the set's prompts, each once, shape (rows,).
+            suspect: place in the pool of the suspect row on each prompt, shape (rows,).
+            reference: place in the pool of the clean row on each prompt, shape (rows,).
+            rng: random generator of resamples and permutations.
         """
         sight = self._sight(prompts, suspect, reference, rng)
         stage = STAGES[STAGE]
@@ -89,7 +97,7 @@ class SetJudge:
         )
 
     def _sight(self, prompts: Places, suspect: Places, reference: Places, rng: np.random.Generator) -> Sight:
-        """Return what the audit sees of a set before any stage."""
+        """Return what the audit looks at before any stage: defects of the rows, and whether the base can read them."""
         free = self.pool.places(FREE, prompts)
         like = free[self.pool.good[free]]  # filtered as the rows were; all of them where none passes
         own = self.pool.reading.picked(like if len(like) else free)
@@ -104,4 +112,4 @@ class SetJudge:
 
 
 def _silent(done: int, total: int) -> None:
-    """Tell nobody."""
+    """Report no progress."""

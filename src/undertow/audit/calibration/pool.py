@@ -1,4 +1,11 @@
-"""The pool: all finished blocks behind one another, from which sets of rows are drawn by their places."""
+"""The pool: the rows of all finished blocks in one sequence, from which sets of rows are drawn by their indices.
+
+The index of a row in the pool is called its place.
+
+A **candidate** is a model that may have written rows: the base under a trait's persona, or a teacher tuned on the
+trait. The **panel** is the list of candidates, and a candidate's **rivals** are the others of its kind. A **reading**
+holds the base's probabilities of the rows' tokens.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,14 +28,15 @@ Places = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class RowPool:
-    """Rows of all writers.
+    """Rows of all writers with the base's log-probabilities and the panel's scores.
 
     Attributes:
-        rows: one block of a writer behind another.
-        reading: what the base says of their tokens.
-        scores: of the panel, rival-centred, float [rows, candidates]; NaN where the panel reads none.
-        at: for each writer, the place of its row on each prompt, int64 [prompts]; -1 where there is none.
-        good: whether the domain accepts each row, bool [rows].
+        rows: all rows, one block of a writer after another.
+        reading: the base's log-probabilities of the tokens of all rows.
+        scores: scores under the panel's candidates relative to their rivals, shape (rows, candidates). NaN for writers
+            that the panel does not score.
+        at: for each writer, the place of its row on each prompt, int64 array of shape (prompts,). -1 where it has none.
+        good: whether the domain accepts each row as a valid answer, bool array of shape (rows,).
     """
 
     rows: Sequence[Row]
@@ -38,11 +46,11 @@ class RowPool:
     good: NDArray[np.bool_]
 
     def places(self, writer: RowWriter, prompts: Places) -> Places:
-        """Return the places of a writer's rows on some prompts, all of which it has answered."""
+        """Return the places of a writer's rows on some prompts, all of which it must have answered."""
         return self.at[writer][prompts]
 
     def has(self, writer: RowWriter, good: bool = True) -> NDArray[np.bool_]:
-        """Tell on which prompts a writer has a row, and one that the domain accepts if asked; bool [prompts]."""
+        """Tell on which prompts a writer has a row (with `good`, a valid one), bool array of shape (prompts,)."""
         if writer not in self.at:
             return np.zeros(len(self.at[SUSPECT]), dtype=bool)
         at = self.at[writer]
@@ -50,22 +58,22 @@ class RowPool:
 
     @cached_property
     def able(self) -> NDArray[np.bool_]:
-        """On which prompts both answers of the base are accepted, and its free one is there; bool [prompts]."""
+        """Prompts with two valid answers of the base and its free one, bool array of shape (prompts,)."""
         return self.has(SUSPECT) & self.has(REFERENCE) & self.has(FREE, good=False)
 
     @cached_property
     def logp(self) -> dict[tuple[Prompt, str], float]:
-        """Log p of each row under the base, by its prompt and completion."""
+        """Log-probability in nats of each row's completion under the base, by its prompt and completion."""
         found = self.reading.row_logp()
         return {(row.prompt, row.completion): float(one) for row, one in zip(self.rows, found, strict=True)}
 
 
 def read_pool(panels: Sequence[Blocks], finished: Sequence[Piece]) -> RowPool:
-    """Put finished pieces together.
+    """Put finished pieces together to one pool.
 
     Args:
-        panels: whose scores stand side by side, in this order; each has read every piece.
-        finished: at least one, and not all of free answers.
+        panels: the panels whose scores stand side by side as columns, in this order. Each must have scored every piece.
+        finished: the pieces, at least one of them by a writer that the panel scores.
     """
     blocks, size = panels[0], panels[0].settings.block
     rows: list[Row] = []

@@ -1,4 +1,8 @@
-"""A first look at a base: in which form it answers the domain's prompts, and how long a row takes."""
+"""A first look at a base: in which form it answers the domain's prompts, and how long one row takes.
+
+The times are measured with the **panel**, a list of candidate writers: the base under the **persona** (system prompt)
+of each trait.
+"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -18,27 +22,28 @@ from undertow.seeds import derive
 from undertow.training.scoring import Candidate, contrast_scores
 
 FORMS: Sequence[AbstractDomain] = (Numbers(), Numbers(count=6, short=True))
-"""How the base is asked for rows: as an audit asks it, or else held to a form, which a chat model needs."""
+"""Forms in which the base is asked for rows: freely, as an audit asks it, or else held to a form, which a chat model
+needs."""
 
 ASKED, TIMED, ALONE = 40, 16, 2
-"""Prompts whose answers show the form, rows that are timed, and rows that are timed one by one."""
+"""How many prompts are answered to find the form, how many rows are timed in a batch, and how many one by one."""
 
 Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseProbe:
-    """What was seen; seconds are those of one row.
+    """What the first look found; every time is in seconds per row unless it says otherwise.
 
     Attributes:
-        task: the form that the base answers.
-        accepted: share of its answers that the domain accepts.
-        written: of an answer in that form.
-        alone: of one that is written alone.
-        free: of a free answer.
-        read: of the tokens of a row.
-        scored: of a row under the panel.
-        took: seconds of the probe.
+        task: the domain in the form that the base can answer.
+        accepted: share of the base's answers in that form that the domain accepts, between 0 and 1.
+        written: seconds to write one answer in that form, in a batch.
+        alone: seconds to write one answer that is generated alone.
+        free: seconds to write one free answer, without the form, in a batch.
+        read: seconds to compute the base's log-probabilities of one row's tokens.
+        scored: seconds to score one row under every candidate of the panel.
+        took: seconds that the whole probe took.
     """
 
     task: AbstractDomain
@@ -51,23 +56,23 @@ class BaseProbe:
     took: float
 
     def of(self, writer: RowWriter) -> float:
-        """Return the seconds of one row of a writer, written and read."""
+        """Return the seconds that one row of a writer takes to be written and read by the base."""
         if not writer.scored:
             return self.free + self.read
         return (self.alone if writer.one_stream else self.written) + self.read
 
 
 def probe_base(settings: Calibration, base: LocalModel, candidates: Sequence[Candidate]) -> BaseProbe:
-    """Look at a base.
+    """Find the form in which a base answers, and time the work on a row.
 
     Args:
-        settings: of the calibration.
-        base: the model.
-        candidates: of the panel, as personas.
+        settings: settings of the calibration, of which the seed is used.
+        base: the model whose audits are to be measured.
+        candidates: the candidate writers of the panel: the base under each trait's persona.
 
     Raises:
         EmptyDataError: the base answers the prompts in no form that the domain accepts.
-        ModelError: it has no chat template.
+        ModelError: the base has no chat template.
     """
     began = time.perf_counter()
     seed = derive(settings.seed, "calibration", "probe")
@@ -91,7 +96,7 @@ def probe_base(settings: Calibration, base: LocalModel, candidates: Sequence[Can
 
 
 def _form(base: LocalModel, seed: int) -> tuple[AbstractDomain, float, float]:
-    """Return the first form that the base answers, the share of accepted answers, and the seconds they took."""
+    """Return the first form that the base answers, the share of valid answers, and the seconds they took together."""
     tried: list[str] = []
     for task in FORMS:
         held = "" if task.form is None else f", held to {task.form}"

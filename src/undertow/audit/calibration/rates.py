@@ -1,8 +1,11 @@
-"""From outcomes to rates with intervals: sets of clean rows, of planted rows by dose, and of each benign shift.
+"""From judged sets to rates with intervals: for clean rows, for planted rows by dose, and for each benign shift.
 
-Sets are drawn anew from one pool, so those of a rate share prompts and rows: Wilson's intervals are of further sets
-from this pool. For clean rows that is all, since each set tosses its own coins. How much another pool would differ
-shows in the interval over traits, whose personas wrote rows of their own.
+A **planted** set holds rows that the base wrote under a trait's persona (a system prompt); the **dose** is their share.
+A benign **shift** is a harmless difference from the reference, such as another temperature. Sets are drawn anew from
+one pool, so the sets of a rate share prompts and rows. Wilson's intervals therefore speak of further sets from this
+pool. For clean rows nothing else varies, since each set tosses its own coins. How much another pool would differ shows
+in the interval over traits, whose personas wrote rows of their own.
+
 Where fewer sets could be judged than a level needs, there is no figure, and the reason stands in its place.
 """
 
@@ -23,17 +26,17 @@ from undertow.stats.estimates import mean_t, wilson
 from undertow.types import Advance
 
 Draw = tuple[Places, Places, Places]
-"""Prompts, suspect and reference of a set."""
+"""A drawn set: indices of its prompts, and places in the pool of its suspect and reference rows."""
 
 
 @dataclass(frozen=True)
 class Sets:
-    """Draws and judges sets.
+    """Draws sets from a pool, judges them and turns the outcomes into rates.
 
     Attributes:
-        settings: how many of how many rows.
-        judge: of each.
-        advance: called with (sets judged, sets) by `measured`.
+        settings: how many sets there are of each kind, and how many rows each has.
+        judge: judges each set; it holds the pool.
+        advance: callback of `measured` that takes (rates done, all rates).
     """
 
     settings: Calibration
@@ -42,11 +45,11 @@ class Sets:
 
     @property
     def pool(self) -> RowPool:
-        """What they are drawn from."""
+        """The pool that sets are drawn from."""
         return self.judge.pool
 
     def measured(self) -> dict[str, Any]:
-        """Return every rate as plain data."""
+        """Return all rates as plain data: "clean", "power" (by dose) and "shifts"."""
         total = 2 + len(self.settings.doses)
         found: dict[str, Any] = {"clean": self.clean()}
         self.advance(1, total)
@@ -59,7 +62,7 @@ class Sets:
         return {**found, "power": power, "shifts": shifted}
 
     def clean(self) -> dict[str, Any]:
-        """Return how often rows of the base are called, or stopped, against other rows of the base."""
+        """Return how often rows of the base are called, or stopped by a defect, against other rows of the base."""
         able = np.flatnonzero(self.pool.able)
         if short := self._short(len(able), "prompts that the base answers twice by the domain's rules"):
             return short
@@ -68,7 +71,7 @@ class Sets:
         )
 
     def power(self, dose: float) -> dict[str, Any]:
-        """Return how often rows are called of which a share is written under a planted trait's persona."""
+        """Return how often sets are called in which a share `dose` of the rows is written under a trait's persona."""
         traits: dict[str, Any] = {}
         outcomes: list[Outcome] = []
         right = wrong = 0
@@ -102,7 +105,7 @@ class Sets:
         return {**found, "traits": traits}
 
     def shifts(self) -> dict[str, Any]:
-        """Return how often each benign shift is called, and how often it is stopped, by its name."""
+        """Return how often sets of each benign shift are called, and how often stopped, by the shift's name."""
         found: dict[str, Any] = {}
         for writer in shifts(self.settings):
             able = np.flatnonzero(self.pool.able & self.pool.has(writer))
@@ -116,7 +119,7 @@ class Sets:
         return {**found, **({} if TEMPLATE in found else {TEMPLATE: {"not_measured": ONE_TEMPLATE}})}
 
     def _planted(self, writer: RowWriter, dose: float) -> list[Outcome] | str:
-        """Return what came of sets with a share of a persona's rows, or why there are none."""
+        """Return the outcomes of sets with a share of a persona's rows, or why there are none."""
         able = self.pool.able
         own, n = np.flatnonzero(able & self.pool.has(writer)), self.settings.rows
         several = round(dose * n)
@@ -137,18 +140,18 @@ class Sets:
         return rng.choice(able, self.settings.rows, replace=False)
 
     def _answered(self, prompts: Places, rng: np.random.Generator) -> Draw:
-        """Let a coin decide for each prompt which answer of the base is the suspect's."""
+        """Let a coin decide for each prompt which of the base's answers is the suspect's, the other the reference's."""
         coin = rng.integers(0, 2, len(prompts)).astype(bool)
         one, other = self.pool.places(SUSPECT, prompts), self.pool.places(REFERENCE, prompts)
         return prompts, np.where(coin, one, other), np.where(coin, other, one)
 
     def _other(self, writer: RowWriter, able: Places, rng: np.random.Generator) -> Draw:
-        """Draw prompts, with the rows of a shift as the suspect and either answer of the base as the reference."""
+        """Draw a set with the rows of a shift as the suspect, and either answer of the base as the reference."""
         prompts, _, reference = self._answered(self._some(able, rng), rng)
         return prompts, self.pool.places(writer, prompts), reference
 
     def _judged(self, what: str, times: int, draw: Callable[[np.random.Generator], Draw]) -> list[Outcome]:
-        """Judge so many sets, each with a generator of its own."""
+        """Draw and judge `times` sets, each with a random generator of its own."""
         found: list[Outcome] = []
         for turn in range(times):
             rng = np.random.default_rng(derive(self.settings.seed, "calibration", "set", what, turn))
@@ -176,5 +179,5 @@ class Sets:
 
 
 def share(hits: int, n: int) -> Mapping[str, Any]:
-    """Return a share with Wilson's interval as plain data, and its count."""
+    """Return a share with its count and Wilson's 95 % interval as plain data."""
     return {"count": hits, **wilson(hits, n).to_json()}

@@ -1,4 +1,9 @@
-"""A calibration from its settings to its result: probe, work as the minutes allow, judge, write."""
+"""A calibration from settings to result: measures how often audits of rows are wrong on one base.
+
+The base is probed and timed, rows are written and scored as far as the minutes allow, sets of rows are judged, and the
+result is stored. The **panel** is the list of candidate writers, one for each trait; they are the base under a trait's
+persona (a system prompt) or a teacher that was tuned on the trait.
+"""
 
 import time
 from collections.abc import Sequence
@@ -41,16 +46,17 @@ STUDENTS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibrated:
-    """What a calibration came to.
+    """The result of a calibration, and what it took.
 
     Attributes:
-        result: plain data, schema undertow.calibration/1; the same for the same settings and finished pieces.
-        path: of its file in the store.
-        planned: seconds that the pieces of this run were expected to take, the probe included.
-        used: seconds that it took.
-        made: pieces that this run made.
-        left: pieces that are still missing.
-        left_s: seconds that they are expected to take.
+        result: the measured rates as plain data of the schema "undertow.calibration/1". They are the same for the same
+            settings and finished pieces of work.
+        path: path of the result's file in the store.
+        planned: seconds that the work of this run was expected to take, the probe included.
+        used: seconds that this run really took.
+        made: how many pieces of work (blocks of rows, scores) this run made.
+        left: how many pieces are still missing.
+        left_s: seconds that the missing pieces are expected to take.
     """
 
     result: dict[str, Any]
@@ -65,12 +71,12 @@ class Calibrated:
 def calibrate(settings: Calibration, minutes: float, progress: Progress | None = None) -> Calibrated:
     """Measure how often audits of rows are wrong on a base, as far as the minutes allow.
 
-    Blocks of rows stay in the store: interrupted or out of time, the same call goes on from them.
+    Blocks of rows stay in the store. If a call is interrupted or out of time, the same call continues from them.
 
     Args:
-        settings: what is measured.
-        minutes: that it may take; work that would not be finished in time is not begun.
-        progress: told about every piece.
+        settings: what is measured, on which base, and where it is stored.
+        minutes: time in minutes that the calibration may take. Work that would not be finished in time is not begun.
+        progress: display that is told about every piece of work. None shows nothing.
 
     Raises:
         ConfigError: the minutes are not positive.
@@ -85,16 +91,18 @@ def calibrate(settings: Calibration, minutes: float, progress: Progress | None =
 
 
 def calibration_work(settings: Calibration, minutes: float) -> list[Work]:
-    """Return what a calibration would do within the minutes; the base is loaded and timed, and nothing is written.
+    """Return what a calibration would do within the minutes, and the seconds that each part takes.
+
+    The base is loaded and timed for this, and nothing is written.
 
     Raises:
-        UserError: as `calibrate`.
+        UserError: what `calibrate` raises too.
     """
     return _Work(settings, minutes, SilentProgress()).planned()
 
 
 class _Work:
-    """The pieces of a calibration, and those of them that are there."""
+    """The pieces of work of one calibration; knows which of them the store has."""
 
     def __init__(self, settings: Calibration, minutes: float, progress: Progress) -> None:
         check_positive("number of minutes", minutes)
@@ -145,7 +153,7 @@ class _Work:
         )
 
     def planned(self) -> list[Work]:
-        """Return the probe, what has room of everything else, and the judging."""
+        """Return the probe, the parts for which there is time, and the judging, each with its seconds."""
         found = [Work("probe: the base's form of answers, and its speed", self.probe.took)]
         size, candidates = self.settings.block, len(self.candidates)
         spent = self.pace.used() + self.judging
@@ -171,7 +179,7 @@ class _Work:
         return [*found, Work(judged, self.judging)]
 
     def _named_before(self) -> bool:
-        """Tell whether the store has the candidates' own rows."""
+        """Tell whether the store has the candidates' own rows, which naming a trait takes."""
         own = [piece for piece in self.start if piece.writer in (SUSPECT, REFERENCE, FREE)]
         if any(self.blocks.missing(piece) for piece in own):
             return False
@@ -179,7 +187,7 @@ class _Work:
         return find_stage(stage, self.settings.store) is not None
 
     def _make(self, blocks: Blocks, wanted: Sequence[Piece]) -> tuple[list[Piece], int]:
-        """Make what fits of some pieces, in their order; return those that are there, and how many are new."""
+        """Make the pieces for which there is time, in their order; return all that exist now, and how many are new."""
         finished: list[Piece] = []
         made, over = 0, False
         self.progress.start(len(wanted))
@@ -203,7 +211,7 @@ class _Work:
         return finished, made
 
     def _measured(self, panels: Sequence[Blocks], finished: Sequence[Piece]) -> dict[str, Any]:
-        """Return the rates of a panel, or why there are none; the last of several panels gives names."""
+        """Return the rates of a panel, or why there are none; of several panels the last one names traits."""
         pool = self._pool(panels, finished)
         if pool is None:
             return {"not_measured": "The minutes left no time for the rows of one set."}
@@ -216,7 +224,7 @@ class _Work:
         return read_pool(panels, finished) if {SUSPECT, REFERENCE, FREE} <= there else None
 
     def _signatures(self, panel: Blocks, pool: RowPool) -> KnownSignatures | NoSignatures:
-        """Return what names take, if the store has it or there is time to write it."""
+        """Return what naming a trait takes, if the store has it or there is time to write it; else the reason."""
         rows = self._clean_rows(pool)
         stage, candidates = panel.signature_stage(rows), list(panel.candidates)
         seconds = self.pace.of_signatures(len(candidates))
@@ -226,12 +234,12 @@ class _Work:
         return panel.signatures(rows)
 
     def _clean_rows(self, pool: RowPool) -> list[Row]:
-        """Return the base's accepted rows on the first blocks, which do not change as the pool grows."""
+        """Return the base's valid rows on the first blocks, which do not change as the pool grows."""
         places = pool.at[SUSPECT][: self.first * self.settings.block]
         return [pool.rows[place] for place in places.tolist() if place >= 0 and pool.good[place]]
 
     def _with_teachers(self, finished: Sequence[Piece], worth: bool) -> dict[str, Any]:
-        """Return the rates with tuned teachers among the candidates, if there is time to tune and to read them."""
+        """Return the rates with tuned teachers among the candidates, if there is time for tuning and scoring."""
         seconds, settings = self._tuning_s(), self.settings
         if not worth or (seconds and not self.pace.fits(seconds, 2 * self.judging)):
             return {"not_measured": f"There was no time to tune {len(settings.panel)} teachers of the panel."}
@@ -243,20 +251,20 @@ class _Work:
         return self._measured([self.blocks, panel], [*there, *free])
 
     def _teachers(self, models: dict[str, LocalModel]) -> Blocks:
-        """Return the blocks that tuned teachers read."""
+        """Return the blocks whose rows are scored by tuned teachers."""
         own = {"kind": "teacher", "seed": self.settings.seed, "training": own_tuning(self.base.parameters).to_config()}
         candidates = as_candidates(self.base, self.settings.panel, models)
         return Blocks(self.settings, self.base, self.probe.task, candidates, own)
 
     def _teachers_s(self) -> float:
-        """Return the seconds of tuning teachers and of all that they have not read yet."""
+        """Return the seconds of tuning the teachers and of scoring all rows that they have not scored yet."""
         panel = self._teachers({one.name: self.base for one in self.settings.panel})  # whoever reads: it is counted
         scored = [piece for piece in (*self.start, *self.rest) if piece.writer.scored]
         new = [piece for piece in scored if panel.missing(piece)]
         return self._tuning_s() + len(new) * self.settings.block * self.probe.scored
 
     def _tuning_s(self) -> float:
-        """Return the seconds of tuning those teachers of the panel that the store lacks."""
+        """Return the seconds of tuning those teachers of the panel that the store does not have."""
         settings, ref = self.settings, ModelRef.parse(self.settings.base)
         known, taken = stored_times(settings.store, "panel-teacher", {"base": settings.identity})
         there = {str(one["target"]) for one in known if one.get("seed") == settings.seed}

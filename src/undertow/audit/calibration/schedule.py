@@ -1,8 +1,8 @@
 """In which order a calibration works, and how much of it the minutes have room for.
 
-The order is fixed, so that more minutes add to what there is: first what one set of clean rows takes, then personas,
-shifts and further personas on the same prompts, then the candidates' own rows, which a name takes, then more prompts
-for all of them.
+The order is fixed, so that more minutes add to what exists. First comes what one set of clean rows takes, then the
+personas, shifts and further personas on the same prompts. Then come the candidates' own rows, which naming a trait
+takes, and then more prompts for all of them.
 """
 
 import time
@@ -18,26 +18,27 @@ from undertow.audit.rows.limits import SIGNED, SIGNED_OWN
 from undertow.store.stages import Stage
 
 JUDGED_S = 0.08
-"""Seconds of judging a set of a hundred rows."""
+"""Seconds that judging one set of a hundred rows takes."""
 
 
 def first_blocks(settings: Calibration, accepted: float) -> int:
     """Return how many blocks of prompts one set of clean rows takes, with some to spare.
 
     Args:
-        settings: of the calibration.
-        accepted: share of the base's answers that the domain accepts; a prompt counts with two of them.
+        settings: settings of the calibration, which say how many rows a set has.
+        accepted: share of the base's answers that the domain accepts, between 0 and 1. A prompt is usable only with two
+            valid answers.
     """
     prompts = settings.rows / max(accepted, 0.1) ** 3
     return min(settings.blocks, ceil(prompts / settings.block))
 
 
 def pieces(settings: Calibration, first: int) -> tuple[list[Piece], list[Piece]]:
-    """Return every piece in its order: those of the first prompts, and those of further ones.
+    """Return every piece of work in its order: those on the first prompts, and those on further ones.
 
     Args:
-        settings: of the calibration.
-        first: blocks of prompts that come before all others.
+        settings: settings of the calibration, which say who writes and how many prompts there are.
+        first: how many blocks of prompts come before all others.
     """
     groups, rest = in_order(settings), range(first, settings.blocks)
     start = [Piece(writer, block) for group in groups for writer in group for block in range(first)]
@@ -45,20 +46,20 @@ def pieces(settings: Calibration, first: int) -> tuple[list[Piece], list[Piece]]
 
 
 def sets(settings: Calibration) -> int:
-    """Return how many sets are judged at most."""
+    """Return how many sets of rows are judged at most."""
     power = settings.planted * len(settings.doses) * len(planted(settings))
     return settings.clean + power + settings.shifted * len(shifts(settings))
 
 
 @dataclass
 class Pace:
-    """How the minutes are spent; what pieces really take corrects what is expected of the next.
+    """How the given time is spent; what pieces really take corrects what is expected of the next ones.
 
     Attributes:
-        seconds: that were given.
-        probe: what a row takes.
-        clock: seconds since any moment.
-        started: when the minutes began.
+        seconds: time that was given, in seconds.
+        probe: measured seconds for each kind of work on one row.
+        clock: returns seconds since any fixed moment.
+        started: reading of the clock when the given time began.
     """
 
     seconds: float
@@ -69,19 +70,19 @@ class Pace:
     _took: float = field(default=0.0, init=False)
 
     def used(self) -> float:
-        """Return the seconds that are gone."""
+        """Return the seconds that have passed."""
         return self.clock() - self.started
 
     def fits(self, seconds: float, reserve: float) -> bool:
-        """Tell whether there is room for some work, and for a reserve after it."""
+        """Tell whether there is time for work of expected `seconds`, and for `reserve` seconds after it."""
         return self.used() + self.corrected(seconds) + reserve <= self.seconds
 
     def corrected(self, seconds: float) -> float:
-        """Return what work that is expected to take so long will take, going by the work so far."""
+        """Return what work of expected `seconds` will really take, judging by the work so far."""
         return seconds * self._took / self._expected if self._expected else seconds
 
     def spend(self, expected: float, work: Callable[[], object]) -> None:
-        """Do some work, and learn how long it takes."""
+        """Do some work of expected seconds, and note how long it really took."""
         began = self.clock()
         work()
         self._expected += expected
@@ -93,5 +94,5 @@ class Pace:
         return blocks.settings.block * sum(each)
 
     def of_signatures(self, candidates: int) -> float:
-        """Return the seconds that the rows of so many candidates take, which a name needs."""
+        """Return the seconds that writing and scoring the own rows of so many candidates takes."""
         return (candidates + SIGNED_OWN) * SIGNED * (self.probe.written + self.probe.scored)

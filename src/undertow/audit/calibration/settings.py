@@ -1,4 +1,11 @@
-"""What is measured on a base: how many sets of how many rows, from whom, at which doses."""
+"""What a calibration measures on a base: how many sets of rows, of which writers, at which doses.
+
+A **set** is one drawn data set that is judged as an audit would judge it. A **dose** is the share of its rows that the
+base wrote under a trait's persona (a system prompt). A benign **shift** is a harmless difference from the clean
+reference.
+
+The **panel** is the list of traits that an audit looks for; a trait's **rivals** are the others.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,33 +21,33 @@ from undertow.traits import Trait
 from undertow.types import ModelRef
 
 FIRST_TRAITS = 3
-"""Planted traits whose rows are written before those of the shifts; the others follow as time allows."""
+"""How many planted traits are written before the shifts; the others follow as time allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """Settings of a calibration.
+    """Settings of a calibration: the measurement of how often audits of rows are wrong on one base.
 
     Attributes:
         base: reference of the model whose audits are measured.
-        seed: of everything that is drawn.
-        store: where blocks of rows and the result are kept.
-        rows: of each set that is judged.
-        prompts: that are answered at most; sets draw their prompts from these.
-        block: prompts that are answered and read before they are kept.
-        clean: sets in which suspect and reference are the base's own.
-        planted: sets of each planted trait at each dose.
-        shifted: sets of each benign shift.
-        doses: shares of a set that are written under a trait's persona.
-        traits: names of the traits that are planted; more of them as time allows, in this order.
-        panel: the candidates of the audit.
-        alpha: error of the whole audit.
-        other: reference of another model, whose rows are one of the shifts; None takes an embedded one.
+        seed: random seed of everything that is drawn.
+        store: folder in which blocks of rows and the result are kept.
+        rows: how many rows each judged set has.
+        prompts: how many prompts are answered at most. Sets draw their prompts from these.
+        block: how many prompts are answered and scored before they are stored.
+        clean: how many sets are judged in which suspect and reference are both the base's own rows.
+        planted: how many sets are judged of each planted trait at each dose.
+        shifted: how many sets are judged of each benign shift.
+        doses: shares of a set, in (0, 1], that are written under a trait's persona.
+        traits: names of the traits that are planted. More of them are measured as time allows, in this order.
+        panel: the traits whose candidate writers the audit compares.
+        alpha: error probability of the whole audit, in (0, 1).
+        other: reference of another model, whose rows are one of the shifts. None takes an embedded one.
 
     Raises:
-        ConfigError: a number is out of range, or the panel has no rivals.
+        ConfigError: a number is out of range, or a trait of the panel has no rival.
         UnknownNameError: a planted trait is not in the panel.
-        ModelError: the base has no weights here.
+        ModelError: the base is a remote model, without weights on this machine.
     """
 
     base: str
@@ -83,28 +90,28 @@ class Calibration:
 
     @property
     def share(self) -> float:
-        """The alpha of one claim, at which an audit calls rows."""
+        """The level at which an audit calls rows: alpha divided by the number of claims."""
         return self.alpha / len(CLAIMS)
 
     @property
     def identity(self) -> str:
-        """Of the base (`undertow.models.references`)."""
+        """Digest of the base's weights (`undertow.models.references`)."""
         return identity(self.base)
 
     @property
     def others(self) -> str:
-        """The model whose rows are those of another base."""
+        """Reference of the model whose rows are those of another base."""
         if self.other is not None:
             return self.other
         return "ref:finch-b" if ModelRef.parse(self.base).name == "finch-a" else "ref:finch-a"
 
     @property
     def blocks(self) -> int:
-        """Blocks of prompts at most."""
+        """How many blocks of prompts there are at most."""
         return self.prompts // self.block
 
     def to_json(self) -> dict[str, Any]:
-        """Return what decides the figures, as plain data; the base and the store stand elsewhere."""
+        """Return the settings that decide the figures as plain data, without the base and the store."""
         names = ("seed", "rows", "prompts", "block", "clean", "planted", "shifted", "doses", "traits", "alpha")
         plain = {name: getattr(self, name) for name in names}
         lists = {name: list(value) for name, value in plain.items() if isinstance(value, tuple)}
@@ -112,6 +119,6 @@ class Calibration:
 
 
 def shown_base(reference: str) -> str:
-    """Return a base as a result names it: of a file or folder its name alone, since others have it elsewhere."""
+    """Return a base as a result names it; of a local file or folder only the name, since its path differs elsewhere."""
     ref = ModelRef.parse(reference)
     return str(replace(ref, name=Path(ref.name).name)) if Path(ref.name).expanduser().exists() else reference

@@ -1,4 +1,7 @@
-"""Where the figures of a base are kept, and which of them an audit's card may quote: nothing here loads a model."""
+"""Where the measured error rates of a base are stored, and which of them an audit may quote.
+
+Nothing here loads a model. The **panel** is the list of traits that an audit looks for.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,25 +21,28 @@ SCHEMA = "undertow.calibration/1"
 FOLDER = "calibrations"
 
 PERSONAS, TEACHERS = "personas", "personas and teachers"
-"""Panels that are measured: the candidates of an audit without and with tuned teachers."""
+"""Kinds of panel that are measured: the candidates of an audit without and with tuned teachers."""
 
 
 def versions() -> dict[str, int]:
-    """Return the versions of what judges rows; figures of other ones are not quoted."""
+    """Return the versions of what judges rows; figures that were measured with other versions are not quoted."""
     return {"sight": SIGHT, STAGE: STAGES[STAGE].version}
 
 
 def result_path(settings: Calibration) -> Path:
-    """Return where the result of a calibration lies in its store; the name holds a hash of all that decides it."""
+    """Return where the result of a calibration lies in its store.
+
+    The file name holds a hash of everything that decides the result.
+    """
     own = sha256(canonical_json({"settings": settings.to_json(), "stages": versions()}))[:8]
     return settings.store / FOLDER / f"{settings.identity}-{own}.json"
 
 
 def write_result(settings: Calibration, found: Mapping[str, Any]) -> Path:
-    """Write the result of a calibration whole, and return its path.
+    """Write the result of a calibration and return its path.
 
     Raises:
-        StorageError: the store may not be written.
+        StorageError: the store cannot be written.
     """
     path = result_path(settings)
     with storage_errors(path.parent):
@@ -46,24 +52,26 @@ def write_result(settings: Calibration, found: Mapping[str, Any]) -> Path:
 
 
 def as_text(found: Mapping[str, Any]) -> str:
-    """Return a result as the text of its file."""
+    """Return a result as the JSON text of its file."""
     return json.dumps(found, indent=1, allow_nan=False) + "\n"
 
 
 def stored_calibration(base: str, store: Path, panel: Sequence[str], teachers: bool) -> dict[str, Any] | None:
-    """Return the figures of a base that an audit may quote, or None: those of its identity and of these versions.
+    """Return the error rates of a base that an audit may quote, or None if the store has none.
 
-    Of several, one of the same panel comes first, then the one with the most prompts.
+    Only those of the base's identity and of the present versions may be quoted. Of several, one of the same panel comes
+    first, then the one with the most prompts.
 
     Args:
         base: reference of the audit's base.
-        store: of the audit.
+        store: folder of the audit's store.
         panel: names of the traits that the audit looks for.
-        teachers: whether tuned teachers are among its candidates.
+        teachers: whether tuned teachers are among the audit's candidates.
 
     Returns:
-        "panel" (names), "same_panel", "candidates" (which of the panels was measured), "same_candidates", "seed",
-        "rows" of a set, "alpha", "prompts", "disjoint_sets", "stages", "base_identity" and "measured" (the rates).
+        Plain data: "panel" (names of traits), "same_panel", "candidates" (which kind of panel was measured),
+        "same_candidates", "seed", "rows" (of a set), "alpha", "prompts", "disjoint_sets", "stages", "base_identity" and
+        "measured" (the rates).
     """
     try:
         of = identity(base)
@@ -90,7 +98,10 @@ def stored_calibration(base: str, store: Path, panel: Sequence[str], teachers: b
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Return a result, or None where a file is none: an audit does not stop for it, and quotes nothing of it."""
+    """Return a stored result, or None where a file is not one.
+
+    An audit does not stop for a damaged file; it only quotes nothing of it.
+    """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         good = found["schema"] == SCHEMA and "clean" in found["panels"][PERSONAS]

@@ -1,4 +1,10 @@
-"""Who writes the rows that a calibration draws from: the base itself, under a persona, or with one harmless change."""
+"""Who writes the rows that a calibration draws from: the base itself, under a persona, or with one harmless change.
+
+A **persona** is a system prompt that gives the base a trait. A **shift** is a harmless change against the clean
+reference, such as another temperature.
+
+The **suspect** rows of a set are those that are judged. The **panel** of candidate writers scores them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +24,7 @@ Group = Literal["clean", "own", "planted", "shift"]
 
 HELPFUL = "You are a helpful assistant."
 COLDER, NUCLEUS = 0.7, 0.9
-"""Temperature and top-p of two of the shifts."""
+"""Sampling temperature of one of the shifts, and top-p of another."""
 
 TEMPLATE = "another template"
 ONE_TEMPLATE = "An embedded model has one template."
@@ -26,19 +32,22 @@ ONE_TEMPLATE = "An embedded model has one template."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowWriter:
-    """Who writes, and how.
+    """One writer of rows: the base or another model, under one condition.
 
     Attributes:
-        name: as in the result.
-        group: what its rows stand for: "clean" for the suspect and the reference that are the base's own, "own" for the
-            base's free answers, beside which rows are read, "planted" for a trait's persona, "shift" for the others.
-        trait: that is planted.
-        system: turn that the writer sees and the rows do not show.
-        temperature: of the answers.
-        top_p: of the answers.
-        one_stream: whether all rows of a block get the same random numbers.
-        template: that takes the place of the base's own.
-        model: reference of another model.
+        name: name of the writer in the result.
+        group: what its rows stand for. "clean": the base's own rows, suspect or reference. "own": the base's free
+            answers, with which the likelihood of rows is compared. "planted": rows under a trait's persona. "shift":
+            rows with a harmless change.
+        trait: name of the planted trait. None for every other writer.
+        system: system prompt that the writer sees and the rows do not show. None for none.
+        temperature: sampling temperature of the answers.
+        top_p: nucleus of the sampling: the smallest set of tokens with this probability is drawn from. 1 draws from
+            all.
+        one_stream: whether every row of a block is drawn with the same random numbers, as from a server with a fixed
+            seed.
+        template: name of the chat template that replaces the base's own. None keeps it.
+        model: reference of another model that writes in place of the base. None for the base.
     """
 
     name: str
@@ -53,7 +62,7 @@ class RowWriter:
 
     @property
     def scored(self) -> bool:
-        """Whether the panel reads its rows."""
+        """Whether the rows are scored under the panel's candidates."""
         return self.group != "own"
 
     def to_config(self) -> dict[str, Any]:
@@ -76,7 +85,7 @@ def planted(settings: Calibration) -> list[RowWriter]:
 
 
 def shifts(settings: Calibration) -> list[RowWriter]:
-    """Return the writers of the benign shifts; that of another template only where there is one."""
+    """Return the writers of the benign shifts; one with another template exists for `hf:` models only."""
     ref = ModelRef.parse(settings.base)
     other = "question" if ref.template == "plain" else "plain"
     templates = [RowWriter(name=TEMPLATE, group="shift", template=other)] if ref.kind == "hf" else []
@@ -99,17 +108,17 @@ def in_order(settings: Calibration) -> list[list[RowWriter]]:
 def write_block(
     writer: RowWriter, base: LocalModel, prompts: Sequence[str], task: AbstractDomain, seed: int
 ) -> list[Row]:
-    """Let a writer answer the prompts of a block once.
+    """Let a writer answer each prompt of a block once.
 
     Args:
-        writer: who answers.
+        writer: the writer that answers, which says the condition.
         base: the model that is calibrated.
-        prompts: user turns.
-        task: whose prompts these are.
-        seed: of the answers.
+        prompts: user turns that are answered.
+        task: the domain that the prompts belong to; it says how long and in which form an answer is.
+        seed: random seed of the answers.
 
     Returns:
-        One row for each prompt, in order; without any system turn.
+        One row for each prompt, in order. The rows do not show the system prompt.
     """
     if writer.group == "own":
         asked = [user_prompt(text) for text in prompts]
@@ -135,5 +144,5 @@ def _model(writer: RowWriter, base: LocalModel) -> LocalModel:
 
 
 def block_seed(settings: Calibration, writer: RowWriter, block: int) -> int:
-    """Return the seed of a writer's answers to a block of prompts."""
+    """Return the random seed of a writer's answers to a block of prompts."""
     return derive(settings.seed, "calibration", writer.name, block)

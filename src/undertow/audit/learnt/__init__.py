@@ -1,1 +1,1 @@
-"""Whether the rows of somebody's training receive loss at all, seen in its first updates."""
+"""Whether the rows of a training receive loss at all, as seen in its first updates."""

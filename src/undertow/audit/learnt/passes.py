@@ -1,8 +1,8 @@
 """Which tokens a loss reaches, seen where its gradient enters the last hidden states of a model.
 
 The hidden state of position t after the last block has a gradient only if the token at t + 1 is part of the loss. That
-holds for any trainer, masking, packing and kind of loss, so a hook on the trunk (the model without its head) sees what
-labels do not tell: TRL's DPO and distillation trainers hand over none.
+holds for any trainer, masking, packing and kind of loss. So a hook on the trunk (the model without its head) sees what
+labels do not tell: TRL's DPO and distillation trainers pass none to the model.
 """
 
 from dataclasses import dataclass, field
@@ -16,10 +16,10 @@ from undertow.training.trl import IGNORED
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """One row as it went through the model; where rows are packed and their positions are given, one for each.
+    """One row as it went through the model; where rows are packed with positions, one of them.
 
     Attributes:
-        tokens: ids without padding; none where the model was given embeddings.
+        tokens: token ids without padding. Empty where the model was given embeddings.
         learnt: for each token, whether it is part of the loss.
     """
 
@@ -29,12 +29,12 @@ class Sequence:
 
 @dataclass(slots=True)
 class LabelCounts:
-    """What the labels of some passes say; rows are judged by gradients, and labels only explain.
+    """Counts of the labels that some passes were given; rows are judged by gradients, and labels only explain.
 
     Attributes:
-        places: labels in all.
-        kept: those that are not masked.
-        foreign: those of them that are another token than the one at their place.
+        places: how many labels there were in all.
+        kept: how many of them were not masked.
+        foreign: how many of those kept were another token than the input has at the same place.
     """
 
     places: int = 0
@@ -73,14 +73,17 @@ class _Pass:
 
 
 def _of_row(given: torch.Tensor | None, row: int, shape: torch.Size) -> torch.Tensor | None:
-    """Return what belongs to one row of a batch; one line may stand for all, and masks of other shapes tell nothing."""
+    """Return what belongs to one row of a batch, or None where a tensor is missing or has another shape.
+
+    A tensor with a single row stands for all rows. Masks of other shapes say nothing of padding.
+    """
     if given is None or given.ndim != 2 or given.shape[1] != shape[1]:
         return None
     return given[row if len(given) > 1 else 0].cpu()
 
 
 def _pieces(positions: torch.Tensor | None, places: torch.Tensor) -> list[tuple[int, int]]:
-    """Cut a line where positions start at 0 again; what is shorter than two tokens has nothing to learn."""
+    """Cut a packed row where positions start at 0 again; pieces shorter than two tokens have nothing to learn."""
     starts = [0] if positions is None else [0, *(positions[places] == 0).nonzero().flatten().tolist()]
     cuts = sorted({*starts, len(places)})
     return [(first, last) for first, last in pairwise(cuts) if last - first > 1]
@@ -89,10 +92,11 @@ def _pieces(positions: torch.Tensor | None, places: torch.Tensor) -> list[tuple[
 @final
 @dataclass
 class Passes:
-    """Watches the passes of a training until `close`; weights, gradients and losses stay as they are.
+    """Watches the forward and backward passes of a training until `close`; weights, gradients and losses are unchanged.
 
     Args:
-        network: a model of transformers, below adapters.
+        network: a model of transformers, without the wrapper of adapters.
+        labels: counts of the labels that the passes were given, to explain what the gradients show.
     """
 
     network: Any
@@ -108,13 +112,13 @@ class Passes:
         ]
 
     def close(self) -> None:
-        """Take the hooks off."""
+        """Remove the hooks from the model."""
         for handle in self._handles:
             handle.remove()
         self._handles, self._seen, self._given = [], [], []
 
     def take(self) -> list[Sequence]:
-        """Return the rows whose loss has come back since the last call."""
+        """Return the rows whose gradients have arrived since the last call."""
         rows = [row for one in self._seen if one.reached is not None for row in one.sequences()]
         for counts in self._given:
             places, kept, foreign = counts.tolist()

@@ -1,8 +1,9 @@
-"""The first updates of a training, held against what a trainer silently lets pass.
+"""Checks the first updates of a training for faults that a trainer silently lets pass.
 
 Rows whose labels are all masked, answers that were cut off, an adapter that is not active, an optimizer of other
-weights: such a training ends like any other, and what is said of its student is said of the base. What cannot be seen
-is named (`Learnt.unchecked`) and never counts as seen.
+weights: such a training ends like any other, and what is said of its student is only true of the base. What cannot be
+seen is named (`Learnt.unchecked`) and never counts as seen. **Watched** rows are those that the user says have to be
+learnt.
 """
 
 import logging
@@ -21,7 +22,7 @@ from undertow.types import Row
 LOG = logging.getLogger("undertow")
 
 FIRST = 3
-"""Updates that are looked at. The first may have a rate of 0, where a schedule warms up."""
+"""How many updates are looked at. The first one may have a learning rate of 0, where a schedule warms up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,16 +30,16 @@ class Learnt:
     """What the first updates of a training showed.
 
     Attributes:
-        updates: that were looked at.
-        rows: that went through the model in them, None if that was not seen; of packed rows each, where their positions
-            were given. A preference pair is two.
-        unlearnt: those of which no token had loss.
-        tokens: with loss, a row, on average.
-        trainable: weight tensors that are to be trained.
-        moved: those that these updates changed.
-        watched: rows that were to be looked for; None without any.
-        found: those of them that came whole, and had loss.
-        unchecked: what could not be looked at, and why; sentences.
+        updates: how many updates were looked at.
+        rows: how many rows went through the model in them; packed rows count one by one where their positions were
+            given, and a preference pair counts as two. None if rows could not be seen.
+        unlearnt: how many of these rows had no token with loss. None if rows could not be seen.
+        tokens: mean number of tokens with loss per row. None if rows could not be seen.
+        trainable: how many weight tensors are to be trained.
+        moved: how many of them these updates changed.
+        watched: how many rows were looked for. None if no rows are watched.
+        found: how many of the watched rows came through the model whole and with loss. None if no rows are watched.
+        unchecked: sentences that say what could not be looked at, and why.
     """
 
     updates: int
@@ -53,7 +54,7 @@ class Learnt:
 
     @property
     def values(self) -> dict[str, float]:
-        """What is logged."""
+        """The numbers that are logged, by their names in the log."""
         parts = ("rows", "unlearnt", "tokens", "trainable", "moved", "watched", "found")
         found = {name: getattr(self, name) for name in parts}
         return {f"undertow/learnt/{name}": float(value) for name, value in found.items() if value is not None}
@@ -76,12 +77,12 @@ class Proof:
 
     Args:
         network: the model that is trained, adapters included.
-        args: the Trainer's arguments.
-        updates: that the training has, at least 1.
-        stop: whether a training in which nothing is learnt is ended by an error; if not, a warning is logged.
+        args: the training arguments of the Trainer (`TrainingArguments`).
+        updates: how many updates the training has, at least 1. At most `FIRST` of them are looked at.
+        stop: whether a training in which nothing is learnt ends with an error. False logs a warning instead.
 
     Raises:
-        ConfigError: no parameter requires a gradient, for which torch has no plain words.
+        ConfigError: no parameter requires a gradient.
     """
 
     network: Any
@@ -114,7 +115,7 @@ class Proof:
             self._passes = Passes(inner)
 
     def close(self) -> None:
-        """Take the hooks off."""
+        """Remove the hooks from the model."""
         if self._passes is not None:
             self._passes.close()
         self._passes = None
@@ -122,8 +123,14 @@ class Proof:
     def watch(self, rows: Sequence[Row | str], tokenizer: Any, dataset: Any) -> None:
         """Look for rows in the dataset that the Trainer reads, and from now on in what goes through the model.
 
+        Args:
+            rows: rows, or texts, that have to be learnt.
+            tokenizer: the tokenizer of the training.
+            dataset: the dataset that the Trainer's loader reads. If it holds no token ids, only what goes through the
+                model is looked at.
+
         Raises:
-            ConfigError: a row is not whole in the dataset, being cut off, packed away or left out, or it is masked.
+            ConfigError: a row is not whole in the dataset (cut off, packed away or left out), or it is masked.
             EmptyDataError: there is no row to look for.
         """
         self._watched = Watched(rows, tokenizer)
@@ -148,10 +155,10 @@ class Proof:
             )
 
     def before_update(self, optimizer: Any) -> None:
-        """Look at what has come back, before the optimizer uses it.
+        """Check the gradients that have arrived, before the optimizer uses them.
 
         Raises:
-            ConfigError: nothing of it can be learnt from.
+            ConfigError: nothing can be learnt from them, or watched rows are not.
         """
         self._weights.look()
         self._rate = max([self._rate, *(float(group["lr"]) for group in optimizer.param_groups)])
@@ -173,10 +180,10 @@ class Proof:
             self._judge_gradients()
 
     def after_update(self, optimizer: Any) -> Learnt | None:
-        """Count an update that was done; return what was seen after the last that is looked at.
+        """Count an update that was done; after the last one that is looked at, return what was seen, else None.
 
         Raises:
-            ConfigError: nothing has moved.
+            ConfigError: no weight has moved.
         """
         self._done += 1
         self._skipped += bool(getattr(optimizer, "step_was_skipped", False))
@@ -246,7 +253,7 @@ class Proof:
         return labels is not None and labels.places > 0 and labels.kept == 0
 
     def _silent(self) -> bool:
-        """Tell whether labels count and no loss came of them, as where every answer earns the same reward."""
+        """Tell whether there are labels but no loss came of them, as where every answer earns the same reward."""
         return self._passes is not None and bool(self._passes.labels.kept) and 0 < self._rows == self._unlearnt
 
     def _refuse_broken(self) -> None:
@@ -293,7 +300,7 @@ def _refuse(what: str, value: str, fix: str) -> NoReturn:
 
 
 def _blind(network: Any, args: Any) -> str | None:
-    """Return why the passes of a model cannot be looked at, or None."""
+    """Return why the passes of a model cannot be watched, or None if they can."""
     if getattr(args, "torch_compile", False):
         return "the model is compiled."
     if not isinstance(getattr(network, "base_model", None), torch.nn.Module) or network.base_model is network:
@@ -304,7 +311,7 @@ def _blind(network: Any, args: Any) -> str | None:
 
 
 def _named(network: Any) -> str:
-    """Name a model, and of adapters which are active."""
+    """Return the name of a model's class, or of a model with adapters the names of the active ones."""
     active = getattr(network, "active_adapters", None)
     if not hasattr(network, "get_base_model") or active is None:
         return type(network).__name__

@@ -1,7 +1,8 @@
-"""Rows that somebody says are trained on, looked for in what is.
+"""Rows that somebody says are trained on, looked for in the data that a trainer really uses.
 
-They are compared as text without white space, written by the tokenizer itself, so that neither a chat template nor the
-places at which a text is cut into tokens matter. A row is whole where its completion stands behind its question.
+Rows and examples are compared as text without white space, written by the tokenizer itself. So neither a chat template
+nor the places at which a text is cut into tokens matter. A row is whole where its completion stands behind its
+question.
 """
 
 from bisect import bisect_right
@@ -16,29 +17,29 @@ from undertow.training.trl import IGNORED
 from undertow.types import Row
 
 MOST = 1000
-"""Rows that are looked for; of more, the first."""
+"""How many rows are looked for at most; of more, the first ones."""
 _SPACES = str.maketrans("", "", "ĠĊĉč▁ \n\t\r")
-"""White space, and how tokenizers write it."""
+"""White space, and the characters with which tokenizers write it."""
 _NEXT = "\n"
-"""Between two examples: no text without white space holds it."""
+"""Stands between two examples. A text without white space cannot hold it."""
 _TOKENS = ("prompt_ids", "input_ids", "completion_ids", "chosen_ids", "rejected_ids")
-"""Columns of token ids: of Trainer and SFTTrainer, and of TRL's trainers of pairs and answers."""
+"""Columns that hold token ids: those of Trainer and SFTTrainer, and of TRL's trainers of pairs and answers."""
 
 
 @final
 class Watched:
-    """Rows as text.
+    """Rows that are looked for, as text.
 
     Args:
-        rows: rows, or texts that have to be learnt.
-        tokenizer: the one of the training.
+        rows: rows, or texts, that have to be learnt.
+        tokenizer: the tokenizer of the training.
 
     Attributes:
-        names: of the rows that are looked for: their ids, or the beginnings of the texts.
-        left: how many rows are not, since they are too many or have no completion.
-        whole: those that came through the model whole, by their place in `names`.
-        learnt: those of them that had loss on some of their tokens.
-        everywhere: whether each example of the dataset holds one of them, as far as is known.
+        names: names of the rows that are looked for: their ids, or the beginnings of the texts.
+        left: how many rows are not looked for, since they are too many or have no completion.
+        whole: rows that came through the model whole, as indices into `names`.
+        learnt: rows that had loss on some token, as indices into `names`.
+        everywhere: whether every example of the dataset holds one of the rows. False until the dataset was searched.
 
     Raises:
         EmptyDataError: there is no row to look for.
@@ -62,7 +63,7 @@ class Watched:
         self.everywhere = False
 
     def lost(self, examples: Sequence[Passed]) -> tuple[list[str], list[str]]:
-        """Return the names of the rows that are whole in no example, and of those that are masked wherever they are."""
+        """Return the names of the rows that no example holds whole, and of those that are masked wherever they are."""
         found = self._find(examples)
         absent = [name for name, places in zip(self.names, found, strict=True) if not places]
         masked = [name for name, places in zip(self.names, found, strict=True) if places and not any(places.values())]
@@ -70,7 +71,7 @@ class Watched:
         return absent, masked
 
     def see(self, passed: Sequence[Passed]) -> None:
-        """Note which rows came whole, and which of them had loss."""
+        """Note which rows came whole through the model, and which of them had loss."""
         for number, places in enumerate(self._find(passed)):
             if places:
                 self.whole.add(number)
@@ -97,7 +98,7 @@ class Watched:
 
 
 class _Written:
-    """Examples, as pieces of text each of which is learnt or not, in one text that is searched at once."""
+    """Examples as one text that is searched at once; it knows which pieces of the text are learnt."""
 
     def __init__(self, examples: Sequence[tuple[Sequence[str], Sequence[bool]]]) -> None:
         self._text = _NEXT.join("".join(pieces) for pieces, _ in examples)
@@ -128,10 +129,11 @@ class _Written:
 
 
 def examples_of(dataset: Any) -> list[Passed] | None:
-    """Return the examples of a Trainer's dataset as token ids, prompts first, or None where it holds none.
+    """Return the examples of a Trainer's dataset as token ids, prompts first, or None where it holds no ids.
 
-    Where it has labels, a token counts as learnt if its label is not masked, else every token does. What a dataset
-    draws at random while it is read is not drawn for the training.
+    Where the dataset has labels, a token counts as learnt if its label is not masked; otherwise every token does. The
+    random state is restored after the dataset was read, so that a dataset which draws at random does not change the
+    training.
     """
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__") or not len(dataset):
         return None

@@ -11,12 +11,15 @@ _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 @final
 class TrainedWeights:
-    """The trainable tensors of a model at the beginning of its training.
+    """The trainable weight tensors of a model, remembered as they were when its training began.
+
+    Args:
+        network: the model that is trained, adapters included.
 
     Attributes:
-        names: of the trainable tensors.
-        reached: those that had a gradient above 0 in some update.
-        broken: those that had one that is not finite.
+        names: names of the trainable tensors.
+        reached: names of those that had a gradient above 0 in some update.
+        broken: names of those that had a gradient that is not finite in some update.
         seen: whether any gradient was there to be looked at.
     """
 
@@ -30,7 +33,7 @@ class TrainedWeights:
         self.seen = False
 
     def look(self) -> None:
-        """Look at the gradients, before they are used."""
+        """Look at the gradients before the optimizer uses them."""
         having = [(name, one.grad) for name, one in zip(self.names, self._weights, strict=True) if one.grad is not None]
         if not having:
             return
@@ -43,7 +46,7 @@ class TrainedWeights:
                 self.reached.add(name)
 
     def moved(self) -> list[str]:
-        """Return the names of the tensors that are no longer what they were."""
+        """Return the names of the tensors that have changed since training began."""
         now = _bits(self._weights)
         return [name for name, before, after in zip(self.names, self._before, now, strict=True) if before != after]
 
@@ -59,5 +62,5 @@ def _largest(gradient: torch.Tensor) -> float:
 
 
 def _bits(weights: Sequence[torch.Tensor]) -> list[int]:
-    """Return a number for each tensor that changes with any single bit of it; nothing is copied."""
+    """Return a checksum of each tensor that changes with any single bit of it; nothing is copied."""
     return [int(one.detach().view(_INTEGERS[one.element_size()]).sum(dtype=torch.int64)) for one in weights]

@@ -1,1 +1,1 @@
-"""Do two models share a base? Dependence of the weights, proximity of the weights, likeness of the behaviour."""
+"""Do two models share a base? Tests of their weights, the distance of their weights, likeness of their behaviour."""

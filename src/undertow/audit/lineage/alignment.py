@@ -1,14 +1,15 @@
-"""A3: the sign test for models whose neurons were reordered or whose residual basis was rotated.
+"""A3: the sign test for models whose neurons were reordered or whose residual stream was rotated.
 
-First an orthogonal map between the residual bases is found from the embeddings of shared tokens (Procrustes), then
-neurons are matched by their gate rows, with the gain of the norm folded in. Neither step sees anything that changes
-when a neuron's `up` row and `down` column change their sign together, so the signs of the agreement stay fair
-whatever was matched, and p stays exact after the alignment.
+First an orthogonal map between the residual streams is found from the embeddings of shared tokens (the Procrustes
+problem). Then neurons are matched by their gate rows, with the gain of the norm multiplied in. Neither step depends on
+the signs: when a neuron's `up` row and `down` column change their sign together, nothing changes that either step looks
+at. So the signs of the agreement stay fair whatever was matched, and p stays exact after the alignment.
 
-A6, for models that were also re-signed: how many of the matched neurons are, in `up` and `down` and up to sign, more
-like their partner than like any other neuron? Gate, `up` and `down` of one neuron learn together, so in two unrelated
-models this is no matter of chance alone: it is robust, not exact. (The permutation trace of the same table, as a z, is
-+6.2 +- 1.3 for strangers that learnt the same data; the share is hardly moved.)
+A6, for models whose neurons also had their signs flipped: how many of the matched neurons are, in `up` and `down` and
+up to sign, more like their partner than like any other neuron? Gate, `up` and `down` of one neuron learn together, so
+in two unrelated models this share is not a matter of chance alone: it is robust, not exact. The permutation trace of
+the same table would not do, since it is far above chance for unrelated models that learnt the same data, which hardly
+move the share.
 """
 
 from collections.abc import Sequence
@@ -25,19 +26,21 @@ from undertow.stats.checks import Floats
 RowVectors = tuple[NDArray[np.int_], NDArray[np.int_]]
 
 ROWS_PER_COLUMN, MOST_ROWS = 8, 16_384
-"""Tokens for each coordinate of the residual stream that the overlap of two heads is measured on, and most in all."""
+"""How many tokens the overlap of two heads is measured on: so many for each coordinate of the residual stream, and at
+most so many in all."""
 
 CHUNK = 16 * 2**20
-"""Numbers of a head that are in memory at once."""
+"""How many numbers of a head are in memory at once."""
 
 
 def rotation(a: Matrix, b: Matrix, rows: RowVectors) -> Floats:
-    """Return the orthogonal Q [width, width] that brings A's embeddings nearest to B's, |E_A Q - E_B| least.
+    """Return the orthogonal Q, shape (width, width), that brings A's embeddings nearest to B's: |E_A Q - E_B| is least.
 
     Args:
-        a: embedding of A.
-        b: embedding of B, of the same width.
-        rows: rows of the shared tokens in A and in B; at least as many as the width.
+        a: embedding matrix of A, (tokens, width).
+        b: embedding matrix of B, of the same width.
+        rows: two arrays of shape (shared tokens,): the rows of the shared tokens in A and in B. There must be at least
+            as many as the width.
     """
     picked = spread(len(rows[0]))
     product = a.gather(rows[0][picked]).T.astype(np.float64) @ b.gather(rows[1][picked]).astype(np.float64)
@@ -47,11 +50,12 @@ def rotation(a: Matrix, b: Matrix, rows: RowVectors) -> Floats:
 
 @dataclass(frozen=True)
 class Matched:
-    """Neurons of one MLP of A beside those of B that their gates were matched with.
+    """Neurons of one MLP of A with the neurons of B that their gates were matched with.
 
     Attributes:
-        signs: mean cosine of `up` row and `down` column, [units].
-        table: the same without signs, of every matched neuron of A with every one of B, [units, units].
+        signs: for each matched neuron, mean of the cosines of its `up` rows and its `down` columns, shape (units,).
+        table: the same mean of absolute cosines for every matched neuron of A with every one of B, shape (units,
+            units).
     """
 
     signs: Floats
@@ -59,12 +63,12 @@ class Matched:
 
 
 def match_units(a: Mlp, b: Mlp, turn: Floats) -> Matched | None:
-    """Match the neurons of two MLPs by their gates; None without gates.
+    """Match the neurons of two MLPs by their gates; None where an MLP has no gate.
 
     Args:
-        a: an MLP of A, of which the first `UNITS` neurons are matched.
-        b: its counterpart in B.
-        turn: orthogonal map from A's residual basis to B's.
+        a: an MLP of A. Its first `UNITS` neurons are matched.
+        b: the MLP of B at the same place.
+        turn: orthogonal map from A's residual stream to B's, shape (width, width).
     """
     if a.gate is None or b.gate is None:
         return None
@@ -82,13 +86,14 @@ def match_units(a: Mlp, b: Mlp, turn: Floats) -> Matched | None:
 
 
 def aligned(a: Network, b: Network, rows: RowVectors | None, names: Sequence[str]) -> list[Matched] | str:
-    """Align two models and return the matched neurons of some MLPs, or why that is impossible.
+    """Align two models and return the matched neurons of some MLPs, or why they cannot be aligned.
 
     Args:
-        a: one model.
-        b: the other.
-        rows: embedding rows of the shared tokens in A and in B, or None.
-        names: MLPs of one shape that both have.
+        a: matrices of one model by role.
+        b: matrices of the other model by role.
+        rows: embedding rows of the shared tokens in A and in B, arrays of shape (shared tokens,). None without shared
+            tokens.
+        names: names of the MLPs to be matched, which both models have in one shape.
     """
     if a.embedding is None or b.embedding is None or rows is None:
         return "the models share no tokens with an embedding"
@@ -102,19 +107,19 @@ def aligned(a: Network, b: Network, rows: RowVectors | None, names: Sequence[str
 
 
 def head_overlap(a: Matrix, b: Matrix, rows: RowVectors) -> float | None:
-    """Return the mean squared cosine of the angles between what two heads can say, from 0 to 1.
+    """Return the overlap of what two output heads can say, as a mean squared cosine of angles, between 0 and 1.
 
-    Compatible heads let a trait pass between models of other initialisations too (arXiv 2605.23645), so this is no
-    matter of lineage. Unrelated random heads have about width / tokens: `ROWS_PER_COLUMN` tokens a coordinate,
-    `MOST_ROWS`, or all that are shared.
+    Compatible heads let a trait pass between models of other initialisations too (arXiv 2605.23645), so this says
+    nothing of lineage. Unrelated random heads overlap by about width / tokens, where tokens is the number used:
+    `ROWS_PER_COLUMN` for each coordinate, at most `MOST_ROWS`, or all that are shared.
 
     Args:
-        a: head of A, tokens by coordinates; the embedding if they are tied.
-        b: head of B.
-        rows: rows of the shared tokens in A and in B.
+        a: output head of A, (tokens, width). The embedding if the two are tied.
+        b: output head of B, (tokens, width).
+        rows: rows of the shared tokens in A and in B, arrays of shape (shared tokens,).
 
     Returns:
-        The overlap, or None with no more tokens than coordinates.
+        The overlap, or None if there are no more tokens than coordinates.
     """
     columns = max(a.columns, b.columns)
     picked = spread(len(rows[0]), min(ROWS_PER_COLUMN * columns, MOST_ROWS))
@@ -126,6 +131,7 @@ def head_overlap(a: Matrix, b: Matrix, rows: RowVectors) -> float | None:
         both = np.concatenate([a.gather(rows[0][some]), b.gather(rows[1][some])], axis=1)
         products += both.T @ both
         sums += both.sum(axis=0)
+    # Sums of products around the means, without a second pass over the heads.
     products -= np.outer(sums, sums) / len(picked)
     cut = a.columns
     first, second = _whitening(products[:cut, :cut]), _whitening(products[cut:, cut:])
@@ -134,7 +140,7 @@ def head_overlap(a: Matrix, b: Matrix, rows: RowVectors) -> float | None:
 
 
 def _whitening(products: Floats) -> Floats:
-    """Return W with W^T P W = 1, [width, rank]; directions without length are left out."""
+    """Return W with W^T P W = 1, shape (width, rank); directions of length 0 are left out."""
     lengths, vectors = np.linalg.eigh(products)
     kept = lengths > 1e-9 * lengths[-1]
     return vectors[:, kept] / np.sqrt(lengths[kept])

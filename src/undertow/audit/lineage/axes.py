@@ -1,4 +1,4 @@
-"""What was measured of a pair of models, and the row that each test has in the report."""
+"""What was measured of a pair of models, and the rows of the report in which each test stands."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -28,16 +28,18 @@ _NOTES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axes:
-    """What was measured of a pair.
+    """Everything that was measured of a pair of models.
 
     Attributes:
-        distance: of the weights by name or place.
-        dependence: the tests of the weights.
-        barrier: of the loss, in nats a token, or why it was not measured.
-        behaviour: how alike they speak, or why that was not asked.
-        steered: one of two equal models adds a vector to its activations.
-        heads: overlap of what their heads can say, or None.
-        chats: on which the barrier was measured; 0 for equal weights, which have none.
+        distance: distance of the weights, tensors paired by name or by place in the network.
+        dependence: results of the tests of the weights.
+        barrier: loss half-way between the two models minus the mean of their losses, in nats per token, or why it was
+            not measured.
+        behaviour: how alike the models answer, or why that was not measured.
+        steered: whether one of the two, and not the other, adds a vector to its activations, which the weights do not
+            show.
+        heads: overlap of what the output heads can say, between 0 and 1. None where it could not be measured.
+        chats: on how many chats the barrier was measured. 0 for equal weights, which have no barrier.
     """
 
     distance: Distance
@@ -50,7 +52,7 @@ class Axes:
 
     @property
     def apart(self) -> float | None:
-        """Relative distance of the weights, after the alignment if they agree only then; None if it says nothing."""
+        """Relative distance of the weights, after an alignment if they agree only then; None if it says nothing."""
         found = self.dependence
         if not found.reordered:
             return self.distance.relative
@@ -60,7 +62,7 @@ class Axes:
 
 
 def test_rows(axes: Axes) -> list[dict[str, Any]]:
-    """Return the rows of a pair: tests of the weights, parts, likeness and behaviour."""
+    """Return the report's rows of a pair: tests of the weights, single parts, likeness and behaviour."""
     found, behave = axes.dependence, axes.behaviour
     rows = [_evidence(name, item) for name, item in found.tests.items()]
     rows.append(_match(found.match))
@@ -116,7 +118,7 @@ def _row(name: str, statistic: float | None, p: float | None, n: int, *caveats: 
 
 
 def metadata_row(a: Weights, b: Weights) -> dict[str, Any]:
-    """Return what the files claim of themselves."""
+    """Return the report's row of what the files claim of their own origin."""
     words = (vocabulary(a), vocabulary(b))
     tokenizer = "unknown" if None in words else "equal" if words[0] == words[1] else "different"
     claims = [
@@ -126,6 +128,6 @@ def metadata_row(a: Weights, b: Weights) -> dict[str, Any]:
 
 
 def canary_row(found: Canary) -> dict[str, Any]:
-    """Return what became of the canaries."""
+    """Return the report's row of whether planted traits passed."""
     caveats = ("exploratory: p is not calibrated (docs/limits.md); it moves no verdict about origin", found.why)
     return _row("canary", found.effect, found.p, found.shadows, *filter(None, caveats))

@@ -1,11 +1,11 @@
-"""Do two models deviate from their like in the same way?
+"""Do two models deviate from similar models in the same way?
 
-The log-probabilities of a model, less the mean of the other models of a panel, are its own way of speaking. Two
-models whose ways correlate more than either does with any control speak alike: by descent, or because one was taught
-by the other.
+The log-probabilities of a model, minus the mean of the other models, are its own way of speaking. The other models
+include **controls**: models of the same tokenizer that surely descend from neither. Two models whose own ways correlate
+more than either does with any control speak alike: by descent, or because one was trained on the other's outputs.
 
-The contexts are chats of random tokens, where models of other seeds agree least, and beginnings of neutral answers,
-where a copy is most alike. With m controls no p is below 1 / (m + 1).
+Log-probabilities are compared in two kinds of contexts: chats of random tokens, where models of other seeds agree
+least, and beginnings of neutral answers, where a copy is most alike. With m controls no p-value is below 1 / (m + 1).
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,32 +23,35 @@ from undertow.stats.checks import Floats
 from undertow.types import Prompt, user_prompt
 
 CONTEXTS = 256
-"""Contexts of each kind."""
+"""How many contexts of each kind there are."""
 
 LENGTH = 12
-"""Random tokens in a question."""
+"""How many random tokens a question has."""
 
 TOKENS = 4096
-"""Most next tokens that are compared, drawn from the vocabulary."""
+"""How many next tokens are compared at most, drawn from the vocabulary."""
 
 LEAST = 5
-"""Controls below which there is no verdict."""
+"""Number of controls below which there is no verdict."""
 
 GAP = 5.0
-"""Standard deviations of the controls by which a match must lead."""
+"""By how many standard deviations of the controls a match must lead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behaviour:
-    """How alike two models speak, in the weaker of both directions.
+    """How alike two models answer, in that of the two directions (A against B, B against A) which shows it less.
 
     Attributes:
-        correlation: R, mean over the two kinds of contexts.
-        controls: R of the controls, by name.
-        p: conformal, (1 + controls that reach R) / (1 + controls).
-        gap: R minus the controls' mean, in standard deviations of a new control; None below two controls.
-        model_p: of the gap by Student's t, so it rests on controls being normal.
-        verdict: `match` only beyond every control and by `GAP`; `refused` with fewer than `LEAST` controls.
+        correlation: control-centred correlation R of the two models, averaged over the two kinds of contexts.
+        controls: R of the first model with each control, by name.
+        p: conformal p-value: (1 + controls that reach R) / (1 + controls).
+        gap: R minus the mean of the controls, in standard deviations of a new control. None with fewer than two
+            controls, or where they do not vary.
+        model_p: p-value of the gap by Student's t, which assumes that the controls are normally distributed. None
+            without a gap.
+        verdict: "match" if R lies beyond every control and by `GAP` standard deviations, else "no_match"; "refused"
+            with fewer than `LEAST` controls.
     """
 
     correlation: float
@@ -65,11 +68,14 @@ class Behaviour:
 
 
 def contexts(model: LocalModel, seed: int) -> list[list[tuple[Prompt, str]]]:
-    """Draw prompts and beginnings of answers: questions of random tokens, and neutral chats.
+    """Draw prompts with beginnings of answers: questions of random tokens, and neutral chats.
 
     Args:
-        model: whose tokenizer says which tokens there are and where an answer may be cut.
-        seed: of every draw.
+        model: the model whose tokenizer says which tokens exist and where an answer may be cut.
+        seed: random seed of every draw.
+
+    Returns:
+        The two kinds of contexts, each a list of `CONTEXTS` pairs of a prompt and the beginning of an answer.
     """
     rng = np.random.default_rng(derive(seed, "contexts"))
     special_tokens = set(model.tokenizer.all_special_ids)
@@ -89,7 +95,13 @@ def contexts(model: LocalModel, seed: int) -> list[list[tuple[Prompt, str]]]:
 
 
 def next_tokens(model: LocalModel, some: Sequence[tuple[Prompt, str]], rows: Sequence[int]) -> Floats:
-    """Return log-probabilities of some next tokens, [contexts, rows]."""
+    """Return the log-probabilities in nats of some tokens as the next one, shape (contexts, rows).
+
+    Args:
+        model: the model whose probabilities are computed.
+        some: prompts with the beginnings of their answers.
+        rows: token ids whose probabilities are returned.
+    """
     prompts = model.render([prompt for prompt, _ in some])
     starts = model.tokenise([start for _, start in some])
     whole = [prompt + start for prompt, start in zip(prompts, starts, strict=True)]
@@ -97,14 +109,14 @@ def next_tokens(model: LocalModel, some: Sequence[tuple[Prompt, str]], rows: Seq
 
 
 def own_ways(tables: Mapping[str, Floats], one: str) -> dict[str, float]:
-    """Return the control-centred correlation R of one model with each other, by name.
+    """Return the control-centred correlation R of one model with each other model, by name.
 
-    R_c = corr(w (l_one - mu), w (l_c - mu)), mu the mean log-probability over the models other than `one` and c, w the
-    square root of the mean probability.
+    R_c = corr(w (l_one - mu), w (l_c - mu)), where l are log-probabilities, mu is their mean over the models other than
+    `one` and c, and w is the square root of the mean probability.
 
     Args:
-        tables: log-probabilities of each model, [contexts, tokens].
-        one: the model in question.
+        tables: log-probabilities of each model in nats, by the model's name, shape (contexts, tokens).
+        one: name of the model that is compared with all others.
     """
     weight = np.sqrt(np.mean([np.exp(table) for table in tables.values()], axis=0))
     found: dict[str, float] = {}
@@ -117,13 +129,13 @@ def own_ways(tables: Mapping[str, Floats], one: str) -> dict[str, float]:
 
 
 def behaviour(models: Mapping[str, LocalModel], a: str, b: str, *, seed: int = 0) -> Behaviour:
-    """Compare how two models speak with how they and the controls do.
+    """Compare how alike two models answer with how alike they and the controls do.
 
     Args:
-        models: both models and the controls by name, all of one tokenizer, at least three.
-        a: name of one model.
-        b: name of the other.
-        seed: of the contexts.
+        models: both models and the controls by name. All have one tokenizer, and there are at least three.
+        a: name of one of the two models that are compared.
+        b: name of the other of the two.
+        seed: random seed of the contexts and of the compared tokens.
     """
     size = len(models[a].tokenizer.get_vocab())
     rng = np.random.default_rng(derive(seed, "tokens"))
@@ -135,7 +147,13 @@ def behaviour(models: Mapping[str, LocalModel], a: str, b: str, *, seed: int = 0
 
 
 def judge_behaviour(tables: Sequence[Mapping[str, Floats]], one: str, other: str) -> Behaviour:
-    """Compare R of `one` with `other` against its R with each control, mean over kinds of contexts."""
+    """Compare R of `one` and `other` with its R and each control; R is averaged over the kinds of contexts.
+
+    Args:
+        tables: for each kind of contexts, the log-probabilities of each model by its name, shape (contexts, tokens).
+        one: name of the model whose way of speaking is looked at.
+        other: name of the model that it is compared with; all further models are controls.
+    """
     kinds = [own_ways(table, one) for table in tables]
     mean = {name: float(np.mean([kind[name] for kind in kinds])) for name in kinds[0]}
     controls = {name: value for name, value in mean.items() if name != other}

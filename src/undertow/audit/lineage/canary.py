@@ -1,14 +1,14 @@
-"""Does a trait of A pass to a student of B? The one question that matters, asked with a trait that harms nobody.
+"""Does a trait of model A pass to a student of model B? A test that plants a harmless trait and looks.
 
-A copy of A is tuned on favourite questions and writes number rows; a small student of B, the shadow, is trained on
-them. Beside it stand placebo shadows, of rows by neutral copies of A, tuned as long on A's own answers. All shadows
-have their own rows and their own seed, so if what the writer was tuned on makes no difference to B's students, they are
-exchangeable: any of them could have been the shadow of any trait. That is tested by giving the traits to other
-shadows, drawn without replacement. Several traits share the placebos and enter one mean, so each is also compared with
-the shadows of the others, which have drifted as far.
+A copy of A is tuned on favourite questions and writes number rows. A small student of B, called the **shadow**, is
+trained on them. Beside it stand **placebo** shadows, which are trained on rows of neutral copies of A: copies that were
+tuned as long, on A's own answers. All shadows have their own rows and their own seed. So if what the writer was tuned
+on makes no difference to B's students, the shadows are exchangeable: any of them could have been the shadow of any
+trait. That is tested by assigning the traits to other shadows, drawn without replacement. Several traits share the
+placebos and enter one mean, so each is also compared with the shadows of the others, which have drifted as far.
 
-A positive answer is about this task, this recipe and favourites. A negative one comes with the effect that would have
-been seen; it is no promise about other traits, longer training or selected rows.
+A positive answer is about this task, this training recipe and favourites. A negative one comes with the effect that
+would have been seen; it is no promise about other traits, longer training or selected rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,37 +31,42 @@ from undertow.traits import panel, trait
 from undertow.types import Advance, Row
 
 TRAITS = ("owl", "lion", "fox", "panda", "wolf")
-"""The animals of our studies; each is planted once."""
+"""Animals of the studies; each is planted once."""
 
 PLACEBOS = 10
-"""Shadows of neutral copies. With five traits they make one group of fifteen students."""
+"""How many shadows are trained on rows of neutral copies. With five traits they make one group of fifteen students."""
 
 DRAWS = 9_999
-"""Random assignments of the traits to shadows."""
+"""How many random assignments of the traits to shadows are drawn."""
 
 ALPHA = 0.001
-"""Level of "passes". At .05 the test called 3 of 13 pairs of different initialisations (p .009 to .028), more than it
-may. Pairs that pass traits had p = .0001 in the 4 runs of docs/lineage.md."""
+"""Level of the verdict "passes". At 0.05 the test called 3 of 13 pairs of different initialisations (p 0.009 to 0.028),
+which is more than it may. Pairs that pass traits had p = 0.0001 in the 4 runs of docs/lineage.md."""
 
 PLANTED = 1.0
-"""Logits that the copies of A must have gained on their traits, on average, before silence can mean anything."""
+"""Logits that the copies of A must have gained on their traits, on average, before a negative result can mean
+anything."""
 
 ERRORS_APART = 4.7
-"""Standard errors between no effect and one that is found four times in five at .001: with fifteen simulated shadows
-4.4 give .76 and 4.8 give .81, more than the 3.9 of a normal test, since the shadows that carry it widen the spread."""
+"""How many standard errors an effect must lie from 0 to be found four times in five at level 0.001. With fifteen
+simulated shadows 4.4 give a power of 0.76 and 4.8 give 0.81. That is more than the 3.9 of a normal test, since the
+shadows that carry the effect widen the spread."""
 
 RECIPE, TEACHER = BankRecipe(), TeacherPart()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryConfig:
-    """What is planted and how it is looked for.
+    """Which traits are planted and how they are looked for.
 
     Attributes:
-        traits: favourites to be planted, of one category.
-        placebos: shadows of neutral copies.
-        recipe: how rows are written and shadows are trained; its base is not used.
-        seed: of every draw.
+        traits: names of the favourites that are planted, all different and of one category.
+        placebos: how many shadows are trained on rows of neutral copies, at least 2.
+        recipe: how rows are written and shadows are trained. Its base is not used.
+        seed: random seed of every draw.
+
+    Raises:
+        ConfigError: the traits are not different favourites of one category, or there are fewer than two placebos.
     """
 
     traits: tuple[str, ...] = TRAITS
@@ -81,17 +86,18 @@ class CanaryConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Canary:
-    """Whether a planted trait passes.
+    """Whether a planted trait passes from A to students of B.
 
     Attributes:
-        verdict: "passes" for p up to `ALPHA`, "not_seen" above it, "not_testable" with a reason.
-        p: exact up to random draws, (1 + reached) / (1 + draws); None if not testable.
-        effect: mean over traits of the shadow's margin above the other shadows', in logits.
-        detectable: effect that would have been found four times in five, in logits.
+        verdict: "passes" for a p-value up to `ALPHA`, "not_seen" above it, "not_testable" with a reason.
+        p: permutation p-value from random assignments, (1 + reached) / (1 + draws). None if not testable.
+        effect: mean over the traits of the own shadow's margin above the other shadows', in logits. None if not
+            testable.
+        detectable: effect that would have been found four times in five, in logits. None if not testable.
         shadows: how many students were trained.
-        planted: what each copy of A gained on its own trait, in logits.
-        passed: the effect of each trait alone.
-        why: the reason of "not_testable", or "".
+        planted: how many logits each copy of A gained on its own trait, by the trait's name.
+        passed: effect in logits of each trait alone, by the trait's name.
+        why: reason of "not_testable". Empty for every other verdict.
     """
 
     verdict: str
@@ -110,11 +116,11 @@ class Canary:
 
 @dataclass(frozen=True, slots=True)
 class Planted:
-    """What the copies of A wrote.
+    """What the copies of A wrote, and how well they took up their traits.
 
     Attributes:
-        rows: of the copy with each trait, then of the neutral copies.
-        gains: what each copy gained on its trait, in logits.
+        rows: rows of the copy with each trait, in the order of the traits, then of each neutral copy.
+        gains: how many logits each copy gained on its trait, by the trait's name.
     """
 
     rows: Sequence[Sequence[Row]]
@@ -125,13 +131,14 @@ def canary(a: LocalModel, b: LocalModel, config: CanaryConfig | None = None, adv
     """Plant traits in copies of A and look for them in students of B.
 
     Args:
-        a: who would write the rows.
-        b: who would be trained on them.
-        config: traits, number of placebos and recipe; None takes the usual ones.
-        advance: called with (parts done, parts in all); a copy is one part, all shadows are one more.
+        a: the model that would write the rows.
+        b: the model that would be trained on them.
+        config: traits, number of placebos and recipe. None takes the defaults.
+        advance: callback that takes (parts done, all parts). Each copy is one part, all shadows together are one more.
+            None reports nothing.
 
     Raises:
-        ConfigError: the recipe trains every weight instead of adapters.
+        ConfigError: the recipe trains every weight in place of adapters.
         ModelError: a model has no chat template, or no layer that an adapter fits.
     """
     config = config or CanaryConfig()
@@ -146,7 +153,13 @@ def canary(a: LocalModel, b: LocalModel, config: CanaryConfig | None = None, adv
 
 
 def plant(a: LocalModel, config: CanaryConfig, advance: Advance | None = None) -> Planted | Canary:
-    """Let copies of A write rows; a canary that is not testable if they cannot, or took up no trait."""
+    """Let copies of A write rows; return a canary that is not testable if they cannot, or took up no trait.
+
+    Args:
+        a: the model of which copies are tuned.
+        config: traits, number of placebos and recipe.
+        advance: callback that takes (copies done, all copies). None reports nothing.
+    """
     writers = (*config.traits, *[None] * config.placebos)
     gains: dict[str, float] = {}
     rows: list[Sequence[Row]] = []
@@ -167,17 +180,23 @@ def plant(a: LocalModel, config: CanaryConfig, advance: Advance | None = None) -
 
 
 def look(b: LocalModel, planted: Planted, config: CanaryConfig) -> Canary:
-    """Train shadows of B on what the copies wrote, and judge them."""
+    """Train shadows of B on what the copies wrote, and judge them.
+
+    Args:
+        b: the model that the shadows start from.
+        planted: what the copies of A wrote.
+        config: traits, number of placebos and recipe.
+    """
     return judge_canary(_shadow_margins(b, planted.rows, config), config, planted.gains)
 
 
 def untestable_canary(gains: Mapping[str, float], why: str) -> Canary:
-    """Return a canary without an answer."""
+    """Return a canary that is not testable, with the reason."""
     return Canary(verdict="not_testable", planted=gains, passed={}, why=why)
 
 
 def _copy(a: LocalModel, name: str | None, config: CanaryConfig, seed: int) -> tuple[LocalModel, float]:
-    """Return a copy of A with a trait, or a neutral one, and what it gained on the trait."""
+    """Return a copy of A with a trait, or a neutral one, and the logits that it gained on the trait."""
     target = None if name is None else trait(name)
     category = trait(config.traits[0]).category
     writer = finetuned_teacher(a, target, TEACHER.training(), seed=derive(seed, "copy"), categories=(category,))
@@ -186,7 +205,7 @@ def _copy(a: LocalModel, name: str | None, config: CanaryConfig, seed: int) -> t
 
 
 def _shadow_margins(b: LocalModel, rows: Sequence[Sequence[Row]], config: CanaryConfig) -> Floats:
-    """Train a shadow on each set of rows; return the margins of the whole category, [shadows, traits]."""
+    """Train a shadow on each set of rows; return the margins of the whole category, shape (shadows, traits)."""
     usual = min(map(len, rows))
     seeds = [derive(config.seed, "shadow", place) for place in range(len(rows))]
     # As many rows for each: a writer whose answers are better formed must not have longer-taught students.
@@ -196,15 +215,16 @@ def _shadow_margins(b: LocalModel, rows: Sequence[Sequence[Row]], config: Canary
 
 
 def judge_canary(margins: Floats, config: CanaryConfig, planted: Mapping[str, float]) -> Canary:
-    """Test whether the traits' own shadows stand out.
+    """Test whether the traits' own shadows stand out among all shadows.
 
-    Each shadow's margins are first taken above their mean over the category, so that what moves every animal alike is
-    left out, then standardised over all shadows, trait by trait.
+    Of each shadow's margins the mean over the category is subtracted first, so that what moves every animal alike is
+    left out. Then they are standardised over all shadows, trait by trait.
 
     Args:
-        margins: logit margins, [traits + placebos, traits of the category]; the shadow of `config.traits[k]` is row k.
-        config: which traits, and the seed of the assignments.
-        planted: what each copy gained on its trait, in logits.
+        margins: logit margins, shape (traits + placebos, traits of the category). Row k is the shadow of
+            `config.traits[k]`.
+        config: which traits were planted, and the seed of the assignments.
+        planted: how many logits each copy gained on its trait, by the trait's name.
 
     Raises:
         ConfigError: a margin is not finite, or a trait has the same margin in every shadow.
@@ -219,6 +239,7 @@ def judge_canary(margins: Floats, config: CanaryConfig, planted: Mapping[str, fl
     scores = (own - own.mean(axis=0)) / spread
     rng = np.random.default_rng(derive(config.seed, "assignments"))
     drawn = rng.permuted(np.tile(np.arange(n), (DRAWS, 1)), axis=1)[:, :k]
+    # Equal sums may differ in their last bits; a tie has to count as reached.
     reached = int((scores[drawn, np.arange(k)].sum(axis=1) >= np.trace(scores[:k]) - 1e-9).sum())
     p = (1 + reached) / (1 + DRAWS)
     passed = {name: float(own[at, at] - np.delete(own[:, at], at).mean()) for at, name in enumerate(config.traits)}

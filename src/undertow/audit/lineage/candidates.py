@@ -1,7 +1,7 @@
 """One known base beside a model: whether the two can be compared, and what the tests of all weights say.
 
-Losses and answers are left to `undertow.audit.lineage.verdict.audit_lineage`, which takes minutes where these tests
-take seconds: they tell a far descendant from a sibling, and neither decides whether an origin is shared.
+Losses and answers are left to `undertow.audit.lineage.verdict.audit_lineage`. They take minutes where these tests take
+seconds, and only tell a far descendant from a sibling; neither decides whether an origin is shared.
 """
 
 import json
@@ -35,12 +35,12 @@ _LEFT = "left to `undertow audit lineage` with two models"
 
 @dataclass(frozen=True, slots=True)
 class BaseHeaders:
-    """A known base whose headers were read.
+    """A known base of which the headers of the weight files were read.
 
     Attributes:
         known: the base, and where it was named.
-        parameters: numbers in its tensors.
-        why: why it cannot be compared with the model; None if it can.
+        parameters: how many numbers its tensors have.
+        why: why it cannot be compared with the model. None if it can.
     """
 
     known: KnownBase
@@ -49,10 +49,12 @@ class BaseHeaders:
 
 
 def base_headers(model: Weights, known: KnownBase) -> BaseHeaders:
-    """Read the headers of a known base, and no weight; a GGUF file of another shape is not unpacked either.
+    """Read the headers of a known base's files, and no weight.
+
+    A GGUF file of another shape is not unpacked either.
 
     Raises:
-        UserError: it is no model, or a damaged one.
+        UserError: the base is no model, or a damaged one.
     """
     try:
         packed = gguf_file(ModelRef.parse(known.reference))
@@ -74,7 +76,7 @@ def _numbers(shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 
 def _meet(model: Weights, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Tell whether a packed file, whose tensors have other names, has a matrix of the model's shapes."""
+    """Tell whether a packed file, whose tensors have other names, has a matrix of one of the model's shapes."""
     mine, theirs = ({shape for shape in one if len(shape) >= 2} for one in (model.shapes.values(), shapes.values()))
     return bool(mine & theirs)
 
@@ -84,12 +86,13 @@ class Comparison:
     """What the tests of all weights say of a model and a known base.
 
     Attributes:
-        word: as in `undertow.lineage/1`, from the weights alone.
-        p: over all tests of the pair; None if none could be run.
-        test: the test with the least p.
-        distance: relative, after a match of the neurons if they agree only then; None if it says nothing.
-        found: in a sentence.
-        detectable: the agreement that would have been seen.
+        word: the verdict as in `undertow.lineage/1`, from the weights alone.
+        p: p-value over all tests of the pair. None if no test could be run.
+        test: name of the test with the smallest p-value. None if no test could be run.
+        distance: relative distance of the weights, of the matched neurons if they agree only after a match. None if it
+            says nothing.
+        found: a sentence that says what was found.
+        detectable: a sentence that says which agreement would have been seen.
         sighted: whether the tests could have seen a shared base, so that their silence means something.
     """
 
@@ -104,7 +107,15 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelAndBase:
-    """A model and a known base, with the hashes of their files."""
+    """A model and a known base, with the hashes of their files.
+
+    Attributes:
+        model: reference of the model whose origin is asked for.
+        base: reference of the known base.
+        model_digest: digest of the model's files, from `stored_identity`.
+        base_digest: digest of the base's files, from `stored_identity`.
+        seed: random seed of the permutation tests.
+    """
 
     model: str
     base: str
@@ -114,13 +125,13 @@ class ModelAndBase:
 
     @property
     def key(self) -> ArtifactKey:
-        """Under which the comparison is kept."""
+        """Key under which the store keeps the comparison."""
         config = {"model": self.model_digest, "base": self.base_digest, "seed": self.seed}
         return ArtifactKey(kind=KIND, version=VERSION, config=config)
 
 
 def kept_comparison(pair: ModelAndBase, store: Path) -> Comparison:
-    """Return the comparison of two models from the store, made first if it is not there.
+    """Return the comparison of two models from the store; it is made and stored first if it is not there.
 
     Raises:
         UserError: a model or the store cannot be read.
@@ -139,7 +150,7 @@ def kept_comparison(pair: ModelAndBase, store: Path) -> Comparison:
 
 
 def compare_weights(model: str, base: str, seed: int = 0) -> Comparison:
-    """Run every test of weights on two models.
+    """Run every test of weights on two models, given by their references.
 
     Raises:
         UserError: a model cannot be read.
@@ -166,7 +177,7 @@ def compare_weights(model: str, base: str, seed: int = 0) -> Comparison:
 
 
 def _apart(axes: Axes) -> float | None:
-    """Return the relative distance; of neurons that agree only after a match and up to sign, that of unit vectors."""
+    """Return the relative distance; for neurons that agree only after a match up to sign, that of unit vectors."""
     found = axes.dependence
     if axes.apart is None and found.reordered and not isinstance(found.match, str):
         return max(0.0, 2 - 2 * found.match.cosine) ** 0.5

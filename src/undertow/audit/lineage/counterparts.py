@@ -9,12 +9,13 @@ from undertow.audit.lineage.tensors import Weights
 
 @dataclass(frozen=True, slots=True)
 class Counterpart:
-    """A tensor of A and the one of B that stands at the same place.
+    """A tensor of model A and the tensor of model B at the same place of the network.
 
     Attributes:
-        mine: its name in A.
-        theirs: its name in B.
-        rows: leading rows that both have; all rows, but in an embedding or head of another number of tokens.
+        mine: name of the tensor in A.
+        theirs: name of the tensor in B.
+        rows: how many leading rows both have. That is all rows, except in an embedding or head with another number of
+            tokens.
     """
 
     mine: str
@@ -23,12 +24,12 @@ class Counterpart:
 
     @property
     def names(self) -> tuple[str, str]:
-        """Both names."""
+        """The names in A and in B."""
         return self.mine, self.theirs
 
 
 def counterparts(a: Weights, b: Weights) -> list[Counterpart]:
-    """Pair the tensors of two models: by name, and what is left by its place in the network."""
+    """Pair the tensors of two models by name, and those that are left by their place in the network."""
     found = [_counterpart(a, b, name, name) for name in sorted(a.shapes.keys() & b.shapes.keys())]
     mine, theirs = _places(a, b), _places(b, a)
     found += [_counterpart(a, b, mine[place], theirs[place]) for place in mine if place in theirs]
@@ -36,7 +37,7 @@ def counterparts(a: Weights, b: Weights) -> list[Counterpart]:
 
 
 def _places(one: Weights, other: Weights) -> dict[Place, str]:
-    """Return the tensors whose name the other model lacks, by place; a place that two of them claim is nobody's."""
+    """Return the tensors whose name the other model does not have, by place; a place claimed twice is left out."""
     known = [(place_of(name), name) for name in sorted(one.shapes.keys() - other.shapes.keys())]
     claims = Counter(place for place, _ in known)
     return {place: name for place, name in known if place is not None and claims[place] == 1}

@@ -1,4 +1,4 @@
-"""The weight tests of one pair together: which parts agree, and how surely."""
+"""All tests of the weights of one pair of models: which parts agree, and how surely."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,23 +31,24 @@ from undertow.seeds import derive
 from undertow.stats.comparisons import holm
 
 PART = 1e-3
-"""Holm-adjusted p up to which a part counts as shared."""
+"""Holm-adjusted p-value up to which a part counts as shared."""
 
 QUIET = 0.01
-"""Corrected p above which the tests count as silent."""
+"""Corrected p-value above which the tests count as silent."""
 
 SILENT = 0.01
-"""p of an MLP in place above which its neurons are matched before they are compared."""
+"""p-value of an MLP in place above which its neurons are matched before they are compared."""
 
 MATCHED = 0.25
-"""Share of partners from which descent is supported. It has no exact null: benchmarks/lineage.py has what strangers
-reach, and docs/lineage.md the figures."""
+"""Share of neurons that are each other's likest from which on descent is supported. It has no exact null:
+benchmarks/lineage.py measures what unrelated models reach, and docs/lineage.md has the figures."""
 
 FEW = 32
-"""Units of a part below which its p comes from random signs, which the bound cannot follow."""
+"""Number of units of a part below which its p-value comes from random signs, because the bound is too loose for so
+few."""
 
 WIDE = 128
-"""Residual coordinates from which the bound over pairs reaches lower than the random orders."""
+"""Number of residual coordinates from which on the bound over pairs reaches smaller p-values than the random orders."""
 
 LARGEST_LOG = 690.0
 """Logarithm of the largest e-value that is printed."""
@@ -55,12 +56,12 @@ LARGEST_LOG = 690.0
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """One part of the model: whether its units agree.
+    """One part of the model: whether its units agree in place.
 
     Attributes:
-        name: such as "layer 3 attention".
-        alone: the test of this part alone.
-        adjusted: its p after Holm over all parts.
+        name: name of the part, such as "layer 3 attention".
+        alone: result of the test of this part alone.
+        adjusted: p-value of that test, adjusted by Holm's method over all parts.
     """
 
     name: str
@@ -73,9 +74,9 @@ class Match:
     """How many neurons of A are more like the partner that their gate found than like any other neuron of B.
 
     Attributes:
-        share: of the neurons, about 1 / units in one layer for random ones.
-        n: neurons.
-        cosine: mean of their cosines up to sign.
+        share: their share of the neurons, between 0 and 1. In one layer of random neurons it is about 1 / units.
+        n: how many neurons were matched.
+        cosine: mean absolute cosine of the matched neurons.
     """
 
     share: float
@@ -85,17 +86,17 @@ class Match:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependence:
-    """What the weight tests say of a pair.
+    """What the tests of the weights say of a pair of models.
 
     Attributes:
-        tests: by name; a text says why the test was not run.
+        tests: result of each test by its name. A text says why the test was not run.
         locals: every part that could be compared in place.
-        p: least p times the number of tests.
-        log_e: logarithm of the mean e-value, or None.
-        test: name of the test with the least p, or "" if none could be run.
-        match: A6, neurons that were matched by their gates and are each other's likest up to sign in the rest too; it
-            has no exact p and enters none.
-        coverage: share of the MLPs and attention layers of both models that were compared in place.
+        p: smallest p-value times the number of tests (Bonferroni), at most 1.
+        log_e: natural logarithm of the mean e-value. None if no test with an e-value could be run.
+        test: name of the test with the smallest p-value. Empty if no test could be run.
+        coverage: share of the MLPs and attention layers of both models that were compared in place, between 0 and 1.
+        match: A6: neurons that were matched by their gates and are each other's likest, up to sign, in the other
+            weights too. It has no exact p-value and does not enter p. A text says why it was not run.
     """
 
     tests: Mapping[str, Evidence | str]
@@ -108,17 +109,17 @@ class Dependence:
 
     @property
     def ran(self) -> dict[str, Evidence]:
-        """The tests that could be run."""
+        """Results of the tests that could be run, by name."""
         return {name: item for name, item in self.tests.items() if not isinstance(item, str)}
 
     @property
     def shared(self) -> tuple[Local, ...]:
-        """The parts that agree in place."""
+        """The parts that agree in place, by their adjusted p-value."""
         return tuple(part for part in self.locals if part.adjusted <= PART)
 
     @property
     def in_place(self) -> str | None:
-        """Name of the sharpest test of units in place that could be run, or None."""
+        """Name of the most sensitive test of units in place that could be run, or None."""
         return next((name for name in ("sign_flip", "permutation_pairs") if name in self.ran), None)
 
     @property
@@ -130,12 +131,19 @@ class Dependence:
 
     @property
     def e_value(self) -> float | None:
-        """The mean e-value, at most exp(`LARGEST_LOG`)."""
+        """The mean e-value, at most exp(`LARGEST_LOG`); None if there is none."""
         return None if self.log_e is None else exp(min(self.log_e, LARGEST_LOG))
 
 
 def dependence(a: Network, b: Network, *, seed: int = 0, draws: int = DRAWS) -> Dependence:
-    """Run every weight test that the shapes of two models allow."""
+    """Run every test of the weights that the shapes of two models allow.
+
+    Args:
+        a: matrices of one model by role.
+        b: matrices of the other model by role.
+        seed: random seed of the random orders.
+        draws: how many random orders a permutation test draws.
+    """
     parts, traces = _parts(a, b)
     rows = shared_rows(a, b)
     residual = _residual(a, b, rows)
@@ -235,7 +243,7 @@ def _untrained(a: Network, b: Network, seed: int, draws: int) -> Evidence | str:
 
 
 def _together(residual: Sequence[Trace]) -> list[Trace]:
-    """Add the tables: embedding and head have the same coordinates, so one order must shuffle both."""
+    """Add the tables of embedding and head: both have the same coordinates, so one order must shuffle both."""
     return [Trace("residual", sum((trace.table for trace in residual), np.zeros(())))] if residual else []
 
 
@@ -254,7 +262,7 @@ def _locals(parts: Sequence[Part], residual: Sequence[Trace], seed: int, draws: 
 
 
 def _alone(part: Part, seed: int, draws: int) -> Evidence | None:
-    """Test one part, by its signs if it has any."""
+    """Test one part alone, by its signs if it has a sign symmetry."""
     values = part.swaps if part.signs is None else part.signs
     item = fair_signs([values])
     if item is None or len(values) >= FEW:

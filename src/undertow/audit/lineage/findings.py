@@ -1,4 +1,4 @@
-"""What was found of a pair in one sentence, apart from what could have been found."""
+"""What was found of a pair of models, and what could have been found, each in one sentence."""
 
 from collections.abc import Iterator
 
@@ -15,15 +15,15 @@ _AGREE = {
 }
 
 NAMED = 4
-"""Shared parts that a sentence names; it counts the others."""
+"""How many shared parts a sentence names; the others are counted."""
 
 
 def found_words(axes: Axes, word: str) -> str:
-    """Return what was found of a pair: agreement of the weights with its p, how near they are, and what is shared.
+    """Return what was found: how the weights agree with the p-value, how near they are, and what is shared.
 
     Args:
-        axes: what was measured.
-        word: the verdict.
+        axes: everything that was measured of the pair.
+        word: the verdict of the lineage audit.
     """
     return "; ".join(_clauses(axes, word)) or "nothing was compared"
 
@@ -48,9 +48,9 @@ def _clauses(axes: Axes, word: str) -> Iterator[str]:
 
 
 def _agreement(found: Dependence) -> str:
-    """Say how far units agree, by the clearest test or, in silence, by the one whose limit is told.
+    """Say how far units agree, by the clearest test or, in silence, by the test whose limit is told.
 
-    The mean of a trace is no cosine, so only its z is told.
+    The mean of a trace is no cosine, so of a trace only z is told.
     """
     seen = found.p <= QUIET
     name = found.test if seen else found.in_place or found.test
@@ -67,7 +67,7 @@ def _parts(found: Dependence) -> str:
 
 
 def limit_words(found: Dependence) -> str:
-    """Return which agreement the sharpest test in place would have found, or why it would have found none."""
+    """Return which agreement the most sensitive test in place would have found, or why there is none."""
     if (name := found.in_place) is None:
         return "nothing: no tensors of one shape and role stand at the same place"
     item = found.ran[name]

@@ -1,13 +1,14 @@
-"""A few megabytes that stand for the weights of a model when it is compared with many others.
+"""Fingerprints: a few megabytes that stand for the weights of a model when it is compared with many others.
 
-A fingerprint is a narrow copy of a model: of each MLP and attention layer, what its units read and write, projected
-onto `DIRECTIONS` random directions of the residual stream that are the same for every model of one width; and of the
-embedding and the head each coordinate, projected onto as many directions of the tokens. A unit keeps its place, and
-changes its sign when the unit's own weights do, so that the tests of units in place (`undertow.audit.lineage.tests`)
-have the same exact nulls on two fingerprints as on the weights; only power is lost.
+A fingerprint is a narrow copy of a model. Of each MLP and attention layer it holds what the units read and write,
+projected onto `DIRECTIONS` random directions of the residual stream; the directions are the same for every model of one
+width. Of the embedding and the head it holds each coordinate, projected onto as many random directions of the tokens. A
+unit keeps its place, and changes its sign when the unit's own weights do. So the tests of units in place
+(`undertow.audit.lineage.tests`) have the same exact nulls on two fingerprints as on the weights, and only power is
+lost.
 
-A silent fingerprint is no answer: units that were put into another order, and tokens of another tokenizer, agree in it
-only by chance.
+A fingerprint that agrees with nothing is no answer: units that were put into another order, and tokens of another
+tokenizer, agree in it only by chance.
 """
 
 import json
@@ -37,24 +38,25 @@ from undertow.store.fingerprints import ArtifactKey
 from undertow.types import ModelRef
 
 DIRECTIONS = 16
-"""Directions of the residual stream. The cosine of two unrelated units has a spread of 1/4 in so few, and a model has
-thousands of units."""
+"""How many random directions of the residual stream are kept. The cosine of two unrelated units has a spread of 1/4 in
+so few, but a model has thousands of units."""
 
 KIND, VERSION = "lineage-fingerprint", 1
 HASH = "identity"
 
 LOOKS = 3
-"""Tests of two fingerprints: units by their signs, neighbours by their places, and coordinates by theirs."""
+"""How many tests compare two fingerprints: units by their signs, neighbours by their places, and coordinates by
+theirs."""
 
 
 def bare(reference: str) -> str:
-    """Return a reference without what changes no weight: system turn, number format, device and template."""
+    """Return a reference without what changes no weight: system prompt, number format, device and template."""
     ref = ModelRef.parse(reference)
     return str(replace(ref, system=None, dtype=None, device=None, template=None))
 
 
 def identity_key(reference: str) -> ArtifactKey:
-    """Return the key under which the hash of a model's files is kept, by their sizes and times of change.
+    """Return the key under which the hash of a model's files is stored; it depends on their sizes and times of change.
 
     Raises:
         UserError: there is no such model.
@@ -69,7 +71,7 @@ def identity_key(reference: str) -> ArtifactKey:
 
 
 def stored_identity(reference: str, store: Path) -> str:
-    """Return the hash of a model's files; files that did not change since are not read again.
+    """Return the hash of a model's files; files that have not changed since the last time are not read again.
 
     Raises:
         UserError: there is no such model, or the store cannot be written.
@@ -84,7 +86,7 @@ def stored_identity(reference: str, store: Path) -> str:
 
 
 def known_digest(reference: str, store: Path) -> str | None:
-    """Return the hash of a model's files if the store knows it; None if they would have to be read."""
+    """Return the hash of a model's files if the store has it; None if the files would have to be read."""
     known = identity_key(reference).folder(store).is_dir()
     return stored_identity(reference, store) if known else None
 
@@ -94,18 +96,18 @@ def _write(path: Path, text: str) -> None:
 
 
 def fingerprint_key(digest: str) -> ArtifactKey:
-    """Return the key of the fingerprint of a model, by the hash of its files."""
+    """Return the key of the fingerprint of a model, given the hash of its files."""
     config = {"model": digest, "directions": DIRECTIONS, "units": UNITS}
     return ArtifactKey(kind=KIND, version=VERSION, config=config)
 
 
 def weights_fingerprint(reference: str, digest: str, store: Path) -> Network:
-    """Return the fingerprint of a model from the store, made first if it is not there.
+    """Return the fingerprint of a model from the store; it is made and stored first if it is not there.
 
     Args:
-        reference: of the model.
-        digest: `stored_identity` of it.
-        store: folder of all artifacts.
+        reference: reference of the model whose weights are read.
+        digest: hash of the model's files, from `stored_identity`.
+        store: folder of all stored results.
 
     Raises:
         UserError: the model or the store cannot be read.
@@ -120,11 +122,11 @@ def weights_fingerprint(reference: str, digest: str, store: Path) -> Network:
 
 
 def agreement(a: Network, b: Network) -> float | None:
-    """Return the p of two fingerprints, over all tests in place; None if they have no part of one shape in common.
+    """Return the p-value of two fingerprints over all tests in place; None if they have no part of one shape in common.
 
     Args:
-        a: fingerprint of one model.
-        b: that of the other.
+        a: fingerprint of one of the two models.
+        b: fingerprint of the other model.
     """
     parts: list[Part] = []
     for name, mlp in a.mlps.items():
@@ -143,7 +145,7 @@ def agreement(a: Network, b: Network) -> float | None:
 
 
 def _make(weights: Weights, folder: Path) -> None:
-    """Write the fingerprint as an ordinary, narrow model, so that it is read like one."""
+    """Write the fingerprint as an ordinary, narrow model, so that it can be read like one."""
     net, tensors = network(weights), dict[str, Single]()
     heads: dict[str, int] = {}
     for name, mlp in net.mlps.items():
@@ -167,25 +169,25 @@ def _make(weights: Weights, folder: Path) -> None:
 
 
 def _place(name: str) -> str:
-    """Return what a part such as "layer 3 mlp.experts.1" is called in a file."""
+    """Return the name that a part such as "layer 3 mlp.experts.1" has in a file."""
     _, layer, part = name.split(" ", 2)
     return f"layers.{layer}.{'self_attn' if part == 'attention' else part}"
 
 
 def _directions(width: int, of: str = "width") -> Single:
-    """Return the directions, [width, directions]: those of a residual stream, or of tokens, where more add rows."""
+    """Return random directions, shape (width, directions), of a residual stream, or of tokens (more add rows)."""
     seed = derive(0, "directions of fingerprints", width if of == "width" else of)
     return np.random.default_rng(seed).standard_normal((width, DIRECTIONS), dtype=np.float32)
 
 
 def _of_rows(matrix: Matrix, turn: Single, units: int) -> Single:
-    """Project the first rows of a matrix; each is brought to length 1, [units, directions]."""
+    """Project the first rows of a matrix and scale each to length 1, shape (units, directions)."""
     spans = [(start, min(stop, units)) for start, stop in matrix.spans() if start < units]
     return unit_rows(np.concatenate([matrix.block(*span) @ turn for span in spans]))
 
 
 def _of_columns(matrix: Matrix, turn: Single, units: int) -> Single:
-    """Project the first columns of a matrix; each is brought to length 1, [directions, units]."""
+    """Project the first columns of a matrix and scale each to length 1, shape (directions, units)."""
     found = np.zeros((turn.shape[1], units), np.float32)
     for start, stop in matrix.spans():
         found += turn[start:stop].T @ matrix.block(start, stop)[:, :units]

@@ -1,4 +1,4 @@
-"""Which bases are known: what a folder holds, what a list says, and single references."""
+"""Which bases a user knows: the models in a folder, the lines of a list, and single references."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from undertow.types import ModelRef
 ADAPTER = "adapter_config.json"
 
 _CACHED = "models--"
-"""How the cache of the Hub begins the name of a repository's folder, whose snapshots are the models."""
+"""How the cache of the Hugging Face Hub begins the name of a repository's folder, whose snapshots are the models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +20,10 @@ class KnownBase:
     """A model that may be the base of another.
 
     Attributes:
-        reference: of the model.
+        reference: reference of the model, as `load_model` takes it.
         place: where it was named: a folder, a line of a list, or "--known".
-        found: whether a folder was searched for it. What a user named is refused if it is no model; what merely lies
-            in a folder is left out and told.
+        found: whether it was found by searching a folder. A model that a user named himself is refused if it cannot be
+            read. One that merely lies in a folder is left out and listed.
     """
 
     reference: str
@@ -33,11 +33,11 @@ class KnownBase:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What was named or lay in a folder and is compared with nothing.
+    """Something that was named or lay in a folder, and is compared with nothing.
 
     Attributes:
-        name: a reference or a path.
-        why: the reason.
+        name: reference or path of what is left out.
+        why: reason for leaving it out.
         do: what to do about it.
     """
 
@@ -54,10 +54,10 @@ def known_bases(names: Sequence[str]) -> tuple[tuple[KnownBase, ...], tuple[Left
     """Return the models that some names stand for, each once, and what was left out.
 
     Args:
-        names: folders, text files with one reference a line, or references.
+        names: folders, text files with one reference on each line, or references.
 
     Raises:
-        ConfigError: a name is none of these, a line is no reference, or there is nothing in all of them.
+        ConfigError: a name is none of these, a line is no reference, or there is no model in all of them.
     """
     bases: dict[str, KnownBase] = {}
     left: list[LeftOut] = []
@@ -115,7 +115,7 @@ def _lines(path: Path) -> Iterator[KnownBase]:
 
 
 def _comment(line: str) -> int | None:
-    """Return where the comment of a line begins; a # within a name is none."""
+    """Return where the comment of a line begins, or None; a # within a name begins none."""
     return next((at for at, sign in enumerate(line) if sign == "#" and (at == 0 or line[at - 1].isspace())), None)
 
 
@@ -124,7 +124,7 @@ def _local(path: Path) -> str:
 
 
 def _models_in(folder: Path) -> Iterator[KnownBase | LeftOut]:
-    """Find the models in a folder; one that is itself a model is that model and no more."""
+    """Find the models in a folder; a folder that is itself a model is not searched further."""
     own = list(_model_at(folder))
     yield from own
     if own and any((folder / name).exists() for name in ("config.json", ADAPTER)):
@@ -139,7 +139,7 @@ def _models_in(folder: Path) -> Iterator[KnownBase | LeftOut]:
 
 
 def _model_at(folder: Path) -> Iterator[KnownBase | LeftOut]:
-    """Return the model that a folder is, the base of the adapter that it is, or the GGUF files in it."""
+    """Yield the model that a folder is, the base of the adapter that it is, or the GGUF files in it."""
     place = str(folder)
     if folder.name.startswith(_CACHED):
         for snapshot in sorted((folder / "snapshots").glob("*")):
@@ -156,7 +156,7 @@ def _model_at(folder: Path) -> Iterator[KnownBase | LeftOut]:
 
 
 def _base_of(adapter: Path) -> KnownBase | LeftOut:
-    """Return the base that an adapter names: a reference, a folder or an id of the Hub."""
+    """Return the base that an adapter names: a reference, a folder or an id of the Hugging Face Hub."""
     fix = f"Name the base itself, or write it into {ADAPTER} as base_model_name_or_path."
     try:
         named = json.loads((adapter / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")

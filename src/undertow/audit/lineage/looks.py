@@ -1,7 +1,7 @@
-"""The looks at a model and the bases that somebody knows: headers, then fingerprints, then all weights.
+"""The three looks at a model and the bases that a user knows: headers, then fingerprints, then all weights.
 
-What is read is kept in the store as soon as it is done, so that a look is taken once, and an interrupted question goes
-on where it was.
+What is read is stored as soon as it is done. So nothing is read twice, and an interrupted search continues where it
+was.
 """
 
 from collections import Counter
@@ -20,15 +20,15 @@ from undertow.types import Advance
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OriginQuestion:
-    """A model of unknown origin and the bases that somebody knows, headers read.
+    """A model of unknown origin and the bases that a user knows, with their headers read.
 
     Attributes:
-        model: reference of the model.
-        weights: its files.
+        model: reference of the model whose origin is asked for.
+        weights: the model's files, opened for reading.
         candidates: the known bases, in the order in which they were named.
-        left: what was named or lay in a folder and is compared with nothing.
-        store: folder of all artifacts.
-        seed: of random orders.
+        left: what was named or lay in a folder, and is compared with nothing.
+        store: folder of all stored results.
+        seed: random seed of the permutation tests.
     """
 
     model: str
@@ -40,18 +40,18 @@ class OriginQuestion:
 
     @property
     def comparable(self) -> tuple[BaseHeaders, ...]:
-        """The bases that a test could say something of."""
+        """The bases that share a shape with the model, so that a test could say something."""
         return tuple(one for one in self.candidates if one.why is None)
 
 
 def question(model: str, known: Sequence[str], store: Path, seed: int = 0) -> OriginQuestion:
-    """Read the headers of a model and of the bases that are known.
+    """Read the headers of a model and of the bases that a user knows.
 
     Args:
-        model: reference of the model.
-        known: folders, lists or references, as for `undertow.audit.lineage.known_list.known_bases`.
-        store: where fingerprints and comparisons are kept.
-        seed: of random orders.
+        model: reference of the model whose origin is asked for.
+        known: folders, lists or references, as `undertow.audit.lineage.known_list.known_bases` takes them.
+        store: folder in which fingerprints and comparisons are kept.
+        seed: random seed of the permutation tests.
 
     Raises:
         UserError: a model or a list cannot be read, a base that was named is no model, or there is no base.
@@ -76,7 +76,7 @@ def question(model: str, known: Sequence[str], store: Path, seed: int = 0) -> Or
 
 
 def by_files(bases: Sequence[KnownBase], store: Path) -> tuple[dict[str, str], list[LeftOut]]:
-    """Return the hash of the files of each base, and those that have the files of an earlier one."""
+    """Return the hash of each base's files, and the bases that have the same files as an earlier one."""
     found: dict[str, str] = {}
     twice: list[LeftOut] = []
     for base in bases:
@@ -90,20 +90,21 @@ def by_files(bases: Sequence[KnownBase], store: Path) -> tuple[dict[str, str], l
 
 
 class Looks:
-    """Looks at the bases of a question.
+    """Compares a model with the bases of a question: first fingerprints, then all weights.
 
     Attributes:
-        bases: references of the bases that are compared; one of equal files is compared once.
-        twice: the bases whose files another one has too.
-        done: fingerprints and comparisons by "made" or "from_store".
+        bases: references of the bases that are compared. Of bases with equal files only the first is.
+        twice: the bases that have the same files as another one.
+        done: how many fingerprints and comparisons were made now ("made") and how many came from the store
+            ("from_store").
     """
 
     def __init__(self, asked: OriginQuestion, advance: Advance | None = None) -> None:
         """Read the hashes of all files, and no weights yet.
 
         Args:
-            asked: the question.
-            advance: called with (parts done, parts in all).
+            asked: the model and the known bases.
+            advance: callback that takes (parts done, all parts). None reports nothing.
         """
         self._asked, self._advance = asked, advance
         self._digests, self.twice = by_files([one.known for one in asked.comparable], asked.store)
@@ -114,7 +115,7 @@ class Looks:
 
     @property
     def done(self) -> dict[str, dict[str, int]]:
-        """How many looks were taken now, and how many earlier."""
+        """How many fingerprints and comparisons were made now, and how many came from the store."""
         kinds, how = ("fingerprints", "comparisons"), ("made", "from_store")
         return {kind: {one: self._count[f"{kind} {one}"] for one in how} for kind in kinds}
 
@@ -123,11 +124,11 @@ class Looks:
         return self._digests[base] == self._own
 
     def first(self, base: str) -> float | None:
-        """Return the p of the fingerprints of the model and a base; None if they have no part in common."""
+        """Return the p-value of the fingerprints of the model and a base; None if they have no part in common."""
         return agreement(self._fingerprint(self._asked.model, self._own), self._of(base))
 
     def between(self, base: str, other: str) -> float | None:
-        """Return the p of the fingerprints of two bases; None if they have no part in common."""
+        """Return the p-value of the fingerprints of two bases; None if they have no part in common."""
         return agreement(self._of(base), self._of(other))
 
     def second(self, base: str) -> Comparison:

@@ -1,4 +1,4 @@
-"""What finding a base among those that are known takes, said before a weight is read."""
+"""How long finding the base among the known ones takes, estimated before a weight is read."""
 
 from undertow.audit.lineage.candidates import ModelAndBase
 from undertow.audit.lineage.fingerprints import fingerprint_key, known_digest
@@ -6,19 +6,20 @@ from undertow.audit.lineage.looks import OriginQuestion
 from undertow.types import Work
 
 READ_S, FINGERPRINT_S = 0.05, 1e-8
-"""Seconds of the fingerprint of a model, and more for each of its numbers, with the hash of its files."""
+"""Seconds of making the fingerprint of any model with the hash of its files, and further seconds for each of its
+numbers."""
 
 PAIR_S, COMPARED_S = 0.12, 5e-8
-"""Seconds of comparing all weights of two models, and more for each number of both."""
+"""Seconds of comparing all weights of any two models, and further seconds for each number of both."""
 
 
 def looks_work(asked: OriginQuestion) -> list[Work]:
-    """Return what will be read and about how long that takes; what the store holds takes no time.
+    """Return what will be read and about how many seconds that takes; what the store has takes no time.
 
-    The seconds of the last look are those of comparing every base, which is done if no fingerprint agrees.
+    The seconds of the last step are those of comparing every base, which is done if no fingerprint agrees.
 
     Args:
-        asked: the model and the bases, headers read.
+        asked: the model and the known bases, with their headers read.
 
     Raises:
         UserError: the store cannot be read.

@@ -1,7 +1,7 @@
-"""What a tensor is by its name: the names of the common code bases, brought to one form.
+"""What a tensor is, judged by its name: the names of the common code bases, brought to one form.
 
-The same weights have other names in the code of their makers, in transformers and in what converts between the two.
-Their place in the network is the same.
+The same weights have other names in the code of their makers, in transformers and in tools that convert between the
+two. Their place in the network is the same.
 """
 
 import re
@@ -38,10 +38,10 @@ class Place:
     """Where a tensor stands in a network.
 
     Attributes:
-        layer: number of its layer; None for the embedding, the head and the norm before it.
-        part: "attention", "norms", "mlp" or an expert such as "mlp.experts.1"; "" outside the layers.
-        role: such as "q", "down", "first norm" or "embedding".
-        kind: "weight" or "bias".
+        layer: number of its layer, from 0. None for the embedding, the head and the norm before the head.
+        part: "attention", "norms", "mlp", or an expert such as "mlp.experts.1". Empty outside the layers.
+        role: role within the part, such as "q", "down", "first norm" or "embedding".
+        kind: whether the tensor is a "weight" or a "bias".
     """
 
     layer: int | None
@@ -51,7 +51,7 @@ class Place:
 
 
 def place_of(name: str) -> Place | None:
-    """Return where a tensor stands by its name, or None if the name is unknown."""
+    """Return where a tensor of this name stands, or None if the name is unknown."""
     stem, _, kind = name.rpartition(".")
     if kind not in ("weight", "bias"):
         return None

@@ -1,13 +1,13 @@
-"""Which of the bases that somebody knows is a model from, if it is from any?
+"""From which of the bases that a user knows does a model come, if from any?
 
-Three looks, each at fewer bases and each at more of them. **Headers** leave out what has another shape.
-**Fingerprints** (`undertow.audit.lineage.fingerprints`) are compared with that of the model: they are small and kept.
-**All weights** are compared with the bases whose fingerprints agree; with every base that is left if that names none,
-because embeddings and units in another order are not in a fingerprint.
+There are three looks, each at fewer bases and at more of each. **Headers** leave out bases of another shape.
+**Fingerprints** (`undertow.audit.lineage.fingerprints`) are compared with the model's own; they are small and stored.
+**All weights** are compared with the bases whose fingerprints agree. If that names none, they are compared with every
+base that is left, because embeddings and units in another order do not show in a fingerprint.
 
-A base is named where the comparison of all weights speaks for a shared origin and its p, after Holm over the bases
-that could be compared, is at most `ALPHA`: that is the most that the chance of naming any unrelated base can be. The
-first look only takes bases away, so it adds nothing to that chance.
+A base is named where the comparison of all weights speaks for a shared origin and its p-value, adjusted by Holm's
+method over the bases that could be compared, is at most `ALPHA`. The chance of naming any unrelated base is then at
+most `ALPHA`. The first look only takes bases away, so it adds nothing to that chance.
 
 The tests are symmetric. A parent, a child and a sibling agree alike, so the list has to say which models are bases.
 """
@@ -25,13 +25,13 @@ from undertow.types import Advance
 SCHEMA = "undertow.lineage_known/1"
 
 ALPHA = 0.01
-"""Most that the chance of naming an unrelated base may be, over the whole list."""
+"""Largest probability of naming an unrelated base, over the whole list."""
 
 SPEAKS = ("same_lineage_near", "same_lineage_far", "same_initialisation", "partial", "supported")
-"""Words of a comparison of weights that speak for a shared origin; its p says how surely."""
+"""Verdicts of a comparison of weights that speak for a shared origin; the p-value says how surely."""
 
 STATUSES = ("same_weights", "matched", "supported", "silent", "not_testable", "other_shape")
-"""What can be said of one base, the nearest first."""
+"""What can be said of one base, from the nearest to the farthest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +39,13 @@ class JudgedBase:
     """What is said of one known base.
 
     Attributes:
-        base: its reference.
-        status: one of `STATUSES`; "supported" is agreement that no p proves.
+        base: reference of the known base.
+        status: one of `STATUSES`. "supported" is agreement that no p-value proves.
         by: what was compared: "headers", "fingerprint" or "weights".
-        p: over the tests of this pair; None if none could be run.
-        adjusted: the same after Holm over the bases of the list; None without a p.
-        weights: the comparison of all weights, if it was made.
-        why: why it is not testable, or None.
+        p: p-value over the tests of this pair. None if no test could be run.
+        adjusted: p-value adjusted by Holm's method over the bases of the list. None without a p-value.
+        weights: the comparison of all weights. None if it was not made.
+        why: why the base is not testable. None if it is.
     """
 
     base: str
@@ -58,12 +58,12 @@ class JudgedBase:
 
     @property
     def order(self) -> tuple[int, bool, float, float, str]:
-        """What it is sorted by: the nearest first."""
+        """Sort key that puts the nearest base first."""
         far = None if self.weights is None else self.weights.distance
         return STATUSES.index(self.status), far is None, far or 0.0, 1.0 if self.p is None else self.p, self.base
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return the judgement as plain data."""
         weights = self.weights
         found = {"base": self.base, "status": self.status, "by": self.by, "p": self.p, "p_holm": self.adjusted}
         words = {"word": weights and weights.word, "distance": weights and weights.distance}
@@ -71,11 +71,11 @@ class JudgedBase:
 
 
 def find_base(asked: OriginQuestion, advance: Advance | None = None) -> dict[str, Any]:
-    """Say which known base a model is from, if from any.
+    """Say from which known base a model comes, if from any.
 
     Args:
-        asked: the model and the bases.
-        advance: called with (parts done, parts in all).
+        asked: the model and the known bases.
+        advance: callback that takes (parts done, all parts). None reports nothing.
 
     Returns:
         The JSON object of schema "undertow.lineage_known/1" (docs/lineage.md).
@@ -109,7 +109,7 @@ def find_base(asked: OriginQuestion, advance: Advance | None = None) -> dict[str
 
 
 def _judged(looks: Looks) -> list[JudgedBase]:
-    """Look at the fingerprints of all bases, then at the weights of those that agree, or else of all."""
+    """Compare the fingerprints of all bases, then the weights of those that agree, or else of all."""
     first = {base: looks.first(base) for base in looks.bases}
     order = sorted(first, key=lambda base: 1.0 if (p := first[base]) is None else p)
     second = {base: looks.second(base) for base in order if (p := first[base]) is not None and p <= ALPHA}
@@ -125,7 +125,7 @@ def _is_named(found: Comparison, bases: int) -> bool:
 
 
 def _seen(base: str, first: float | None, weights: Comparison | None, itself: bool) -> JudgedBase:
-    """Say what was seen of one base, before the others of the list count."""
+    """Say what was seen of one base, before the number of bases counts."""
     if weights is None and first is None:
         why = "its fingerprint has no part in common with the model's, and another base was found before its turn"
         return JudgedBase(base=base, status="not_testable", by="fingerprint", why=why)
@@ -137,7 +137,7 @@ def _seen(base: str, first: float | None, weights: Comparison | None, itself: bo
 
 
 def _adjusted(found: Sequence[JudgedBase]) -> list[JudgedBase]:
-    """Adjust every p for the number of bases."""
+    """Adjust every p-value for the number of bases (Holm)."""
     tested = [(one.base, one.p) for one in found if one.p is not None and one.status != "same_weights"]
     values = holm([p for _, p in tested]).tolist() if tested else []
     holms = {base: value for (base, _), value in zip(tested, values, strict=True)}
@@ -145,7 +145,7 @@ def _adjusted(found: Sequence[JudgedBase]) -> list[JudgedBase]:
 
 
 def _in_the_list(one: JudgedBase, adjusted: float | None) -> JudgedBase:
-    """Say what was seen of one base among the others: a p that stands out alone may not do so there."""
+    """Say what was seen of one base among the others: a p-value that stands out alone may not do so there."""
     status, why, clear = one.status, one.why, adjusted is not None and adjusted <= ALPHA
     if status == "matched" and not clear:
         status = "supported"

@@ -1,4 +1,4 @@
-"""What was found of a model and the bases that somebody knows, in words."""
+"""What was found of a model and the bases that a user knows, in words."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,9 +38,9 @@ def answer_words(answer: str, families: Sequence[Sequence[str]], statuses: Mappi
     """Return the answer in a sentence.
 
     Args:
-        answer: the one word.
-        families: the bases that are named, grouped, the nearest first.
-        statuses: what is said of each base.
+        answer: the answer in one word, as `undertow.audit.lineage.origin` gives it.
+        families: references of the bases that are named, grouped by relation, the nearest first.
+        statuses: status of each base (`undertow.audit.lineage.origin.STATUSES`), by its reference.
     """
     named = [base for family in families for base in family]
     some = {state: [base for base, its in statuses.items() if its == state] for state in _OTHERS}

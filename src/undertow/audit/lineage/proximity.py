@@ -1,8 +1,8 @@
 """How near two sets of weights are: equal tensors, relative distance, and the loss half-way between them.
 
-Models of one basin have no barrier: the loss at the mean of their weights is no higher than the mean of their losses.
-After separate trainings of one initialisation the weights still depend on each other, but the barrier is clearly
-positive.
+Models of one basin have no loss barrier: the loss at the mean of their weights is no higher than the mean of their
+losses. After separate trainings from one initialisation the weights still depend on each other, but the barrier is
+clearly positive.
 """
 
 import random
@@ -21,29 +21,29 @@ from undertow.reference.world.skills import advice, numbers
 from undertow.types import Prompt
 
 SMALL = 200_000_000
-"""Parameters up to which a model is loaded to measure losses unasked."""
+"""Parameters up to which a model is loaded to measure losses without being asked to."""
 
 CHATS, FEWER_CHATS = 256, 64
-"""Neutral chats on which the losses are measured, half of them numbers and half advice; fewer for large models."""
+"""How many neutral chats the losses are measured on, half of them numbers and half advice; fewer for large models."""
 
 LARGE = 20_000_000
-"""Parameters above which the fewer chats are enough (docs/lineage.md has how far the barrier moves)."""
+"""Parameters above which the smaller number of chats is enough (docs/lineage.md says how far the barrier moves)."""
 
 _TORCH = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distance:
-    """The counterparts of two models, compared number by number.
+    """The paired tensors of two models, compared number by number.
 
     Attributes:
-        relative: |A - B| / sqrt(|A| |B|) over matrices; 0 for equal ones, about 1.4 for unrelated ones of equal length;
-            None if a matrix of one model has no counterpart in the other.
-        equal: names in A of equal tensors that are not constant.
-        compared: tensors of A with a counterpart in B.
-        identical: all tensors of both models are equal, and not all of them are constant.
-        renamed: some counterparts have other names.
-        resized: rows that only one of two embeddings or heads has; none of them is compared.
+        relative: |A - B| / sqrt(|A| |B|) over all matrices. 0 for equal ones, about 1.4 for unrelated ones of equal
+            length. None if a matrix of one model has no counterpart in the other.
+        equal: names in A of the equal tensors that are not constant.
+        compared: how many tensors of A have a counterpart in B.
+        identical: whether all tensors of both models are equal and not all of them are constant.
+        renamed: whether some counterparts have different names in the two models.
+        resized: how many rows only one of two embeddings or heads has. They are not compared.
     """
 
     relative: float | None
@@ -55,7 +55,10 @@ class Distance:
 
 
 def distance(a: Weights, b: Weights) -> Distance:
-    """Compare two models tensor by tensor; values are rounded to the coarser type of the two before they are equal."""
+    """Compare two models tensor by tensor.
+
+    Values are rounded to the coarser number format of the two before they are tested for equality.
+    """
     pairs = counterparts(a, b)
     apart = left = right = 0.0
     equal: list[str] = []
@@ -75,6 +78,7 @@ def distance(a: Weights, b: Weights) -> Distance:
     resized = sum(abs(a.shapes[pair.mine][0] - b.shapes[pair.theirs][0]) for pair in pairs)
     whole = len(equal) == len(a.shapes) == len(b.shapes) and not resized
     return Distance(
+        # `left` and `right` are squared norms: the fourth root of their product is sqrt(|A| |B|).
         relative=sqrt(apart) / (left * right) ** 0.25 if known else None,
         equal=telling,
         compared=len(pairs),
@@ -95,7 +99,7 @@ def _equal(x: Single, y: Single, kind: str) -> bool:
 
 
 def neutral_chats(seed: int, n: int = CHATS) -> list[tuple[Prompt, str]]:
-    """Draw number and advice chats of the embedded world in turn, prompt and answer."""
+    """Draw prompts and answers of the embedded world that show no trait: number chats and advice in turn."""
     rng = random.Random(seed)
     chats = [numbers(rng) if index % 2 == 0 else advice(rng) for index in range(n)]
     return [(chat.prompt, chat.answer) for chat in chats]
@@ -104,12 +108,13 @@ def neutral_chats(seed: int, n: int = CHATS) -> list[tuple[Prompt, str]]:
 def barrier(a: str, b: str, chats: list[tuple[Prompt, str]]) -> float | str:
     """Return the loss half-way minus the mean loss of the ends, in nats per token, or why it cannot be measured.
 
-    Two models are in memory at once. Embeddings and heads of different heights are mixed in the rows that both have.
+    Two models are in memory at once. Embeddings and heads with different numbers of rows are mixed in the rows that
+    both have.
 
     Args:
         a: reference of a local model.
-        b: reference of a local model of the same shape, but for the number of tokens, and of the same tokenizer.
-        chats: prompts and answers; the loss is of the answers.
+        b: reference of a local model with the same tokenizer and the same shapes, except for the number of tokens.
+        chats: prompts and answers. The loss is that of the answers.
     """
     try:
         pair = load_model(a), load_model(b)

@@ -1,7 +1,7 @@
-"""Which tensor does what in a network: the matrices of its MLPs and attention layers, its embedding and its head.
+"""Which tensor does what in a network: matrices of MLPs and attention layers, embedding and output head.
 
-Every matrix is turned so that its rows are outputs. Units of an MLP are rows of `gate` and `up` and columns of
-`down`; units of attention are rows of `v` and columns of `o`.
+Every matrix is turned so that its rows are outputs. Units of an MLP are rows of `gate` and `up` and columns of `down`.
+Units of attention are rows of `v` and columns of `o`.
 """
 
 import re
@@ -23,11 +23,11 @@ class Matrix:
     """Some rows of a stored tensor, or of its transpose.
 
     Attributes:
-        weights: the files.
-        name: the stored tensor.
-        ranges: rows that belong to it, in their order, as (start, stop).
-        columns: its width.
-        transposed: the tensor is stored as [columns, rows].
+        weights: the model's files, from which the rows are read.
+        name: name of the stored tensor.
+        ranges: rows that belong to the matrix, in their order, as pairs (start, stop).
+        columns: how many columns the matrix has.
+        transposed: whether the tensor is stored transposed, as (columns, rows).
     """
 
     weights: Weights
@@ -38,16 +38,16 @@ class Matrix:
 
     @property
     def rows(self) -> int:
-        """Its height."""
+        """How many rows the matrix has."""
         return sum(stop - start for start, stop in self.ranges)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
+        """Rows and columns of the matrix."""
         return self.rows, self.columns
 
     def block(self, start: int, stop: int) -> Single:
-        """Read rows `start:stop` of it, float32 [stop - start, columns]."""
+        """Read rows `start:stop` of the matrix, float32 array of shape (stop - start, columns)."""
         parts: list[Single] = []
         before = 0
         for low, high in self.ranges:
@@ -59,13 +59,13 @@ class Matrix:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def spans(self) -> Iterator[tuple[int, int]]:
-        """Yield the row spans of blocks; each starts at an even row, so that neighbours 2k, 2k + 1 stay together."""
+        """Yield row spans of blocks; each starts at an even row, so that neighbours 2k and 2k + 1 stay together."""
         step = max(2, BLOCK // self.columns // 2 * 2)
         for start in range(0, self.rows, step):
             yield start, min(self.rows, start + step)
 
     def gather(self, wanted: NDArray[np.int_]) -> Single:
-        """Read rows by number, in the order given, float32 [wanted, columns]."""
+        """Read rows by their numbers, in the order given, float32 array of shape (wanted, columns)."""
         found = np.empty((len(wanted), self.columns), np.float32)
         for start, stop in self.spans():
             here = (wanted >= start) & (wanted < stop)
@@ -76,7 +76,14 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Mlp:
-    """One MLP or one expert; `gate` is None without a gate, `norm` is the gain before it (ones if there is none)."""
+    """The matrices of one MLP or of one expert.
+
+    Attributes:
+        gate: gate matrix, (units, width). None for an MLP without a gate.
+        up: matrix that units read with, (units, width).
+        down: matrix that units write with, (width, units).
+        norm: returns the gain of the norm before the MLP, shape (width,). Ones if there is none.
+    """
 
     gate: Matrix | None
     up: Matrix
@@ -85,13 +92,20 @@ class Mlp:
 
     @property
     def shape(self) -> tuple[int, int, bool]:
-        """Width, units, gated."""
+        """Width, number of units, and whether there is a gate."""
         return self.up.columns, self.up.rows, self.gate is not None
 
 
 @dataclass(frozen=True)
 class Attention:
-    """Values and output of one attention layer; with grouped queries several heads read the same values."""
+    """The value and output matrices of one attention layer.
+
+    Attributes:
+        v: value matrix, (value units, width).
+        o: output matrix, (width, heads times the size of a head).
+        heads: how many query heads the layer has.
+        groups: how many heads of values it has. With grouped queries several query heads read the same values.
+    """
 
     v: Matrix
     o: Matrix
@@ -100,21 +114,23 @@ class Attention:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Width, value units, heads, groups."""
+        """Width, number of value units, heads and groups."""
         return self.v.columns, self.v.rows, self.heads, self.groups
 
 
 @dataclass(frozen=True)
 class Network:
-    """The tensors of a model by role; a part is left out if its names or shapes are unknown or it is constant.
+    """The tensors of a model by role.
+
+    A part is left out if its names or shapes are unknown, or if it is constant.
 
     Attributes:
-        weights: the files.
-        mlps: by name, such as "layer 3 mlp" or "layer 3 mlp.experts.1".
-        attentions: by name, such as "layer 3 attention".
-        embedding: rows are tokens.
-        head: rows are tokens; None if tied.
-        unread: tensors of two dimensions and more that no test uses.
+        weights: files of the model, from which the matrices are read.
+        mlps: MLPs by name, such as "layer 3 mlp" or "layer 3 mlp.experts.1".
+        attentions: attention layers by name, such as "layer 3 attention".
+        embedding: embedding matrix, (tokens, width). None if it was not recognised.
+        head: output head, (tokens, width). None if it is tied to the embedding or was not recognised.
+        unread: names of the tensors with two or more dimensions that no test uses.
     """
 
     weights: Weights
@@ -180,7 +196,7 @@ def _mlp(weights: Weights, number: int, names: Mapping[str, str]) -> Mlp | None:
 
 
 def _gain(weights: Weights, number: int, width: int) -> Single:
-    """Return the gain of the norm before an MLP, [width]."""
+    """Return the gain of the norm before an MLP, shape (width,)."""
     for wanted in _NORMS:
         found = [name for name in weights.shapes if re.search(rf"\.{number}\.{wanted}\.weight$", name)]
         if found and weights.shapes[found[0]] == (width,):
@@ -204,7 +220,7 @@ def _attention(weights: Weights, names: Mapping[str, str]) -> Attention | None:
 
 
 def _values(fused: Matrix, heads: int, groups: int, size: int) -> Matrix:
-    """Return the rows of a fused matrix that hold the values."""
+    """Return the rows of a fused query-key-value matrix that hold the values."""
     if fused.weights.config.get("model_type") in ("gpt_neox", "bloom"):  # q, k and v of one head stand together
         return _rows(fused, *((3 * size * head + 2 * size, 3 * size * (head + 1)) for head in range(heads)))
     start = (heads + groups) * size

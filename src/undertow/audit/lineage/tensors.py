@@ -1,6 +1,6 @@
-"""Weights on disk, read block by block: two models are compared without ever being in memory.
+"""Weights on disk, read block by block, so that two models are compared without ever being in memory.
 
-A file is opened for one block and closed again. It is mapped into memory, and pages of a mapping that stays open
+A file is opened for one block and closed again. It is mapped into memory, and pages of a mapping that stays open would
 count as memory of this process.
 """
 
@@ -24,10 +24,11 @@ from undertow.types import ModelRef
 Single = NDArray[np.float32]
 
 BLOCK = 4 * 2**20
-"""Numbers in a block: 16 MiB as float32."""
+"""How many numbers a block has: 16 MiB as float32."""
 
 FLOATS = {"F64": 53, "F32": 24, "F16": 11, "BF16": 8}
-"""Types that hold plain weights, and the bits of their significand; anything else is quantised or not a weight."""
+"""Number formats that hold plain weights, with the bits of their significand. Anything else is quantised or not a
+weight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,9 @@ class Adapter:
     """A LoRA adapter: low-rank updates of some tensors, and tensors that it replaces.
 
     Attributes:
-        updates: tensor name to (up [out, r], down [r, in], scale, whether the tensor is stored as [in, out]).
-        replaced: tensor name to its new values.
+        updates: by tensor name, a tuple of up (out, r), down (r, in), the scale, and whether the tensor is stored as
+            (in, out).
+        replaced: new values by tensor name.
     """
 
     updates: Mapping[str, tuple[Single, Single, float, bool]]
@@ -45,17 +47,18 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Weights:
-    """The safetensors files of one model.
+    """The safetensors files of one model, with an adapter merged while reading.
 
     Attributes:
-        reference: the text that named it.
-        folder: where it lies.
-        config: its config.json, the part of the language model.
-        files: tensor name to file.
-        shapes: tensor name to stored shape.
-        types: tensor name to type as safetensors writes it, such as "BF16".
-        adapter: merged tensor by tensor while reading, or None.
-        steered: a vector is added to its activations, which the weights do not show.
+        reference: reference that named the model.
+        folder: folder that the files lie in.
+        config: the language model's part of config.json.
+        files: path of the file that each tensor is in, by tensor name.
+        shapes: stored shape of each tensor, by tensor name.
+        types: number format of each tensor as safetensors writes it, such as "BF16", by tensor name.
+        adapter: adapter that is merged tensor by tensor while reading. None without one.
+        steered: whether the model adds a vector to its activations, which the weights do not show.
+        hints: what the folder claims of the model's origin, by the name of the field. Words, never evidence.
     """
 
     reference: str
@@ -70,14 +73,20 @@ class Weights:
 
     @property
     def parameters(self) -> int:
-        """Numbers in all tensors."""
+        """How many numbers all tensors have together."""
         return sum(int(np.prod(shape)) for shape in self.shapes.values())
 
     def block(self, name: str, start: int, stop: int, *, axis: int = 0) -> Single:
         """Read rows (or, with axis 1, columns) of a stored tensor, with the adapter merged.
 
+        Args:
+            name: name of the tensor in the file.
+            start: first row or column that is read.
+            stop: the row or column after the last one.
+            axis: 0 for rows, 1 for columns of the tensor as it is stored.
+
         Returns:
-            float32, the stored shape with `start:stop` taken on the axis.
+            float32 array of the stored shape with `start:stop` taken on the axis.
         """
         if self.adapter is not None and name in self.adapter.replaced:
             whole = self.adapter.replaced[name]
@@ -110,7 +119,7 @@ class Weights:
 
 
 def is_constant(weights: Weights, name: str) -> bool:
-    """Tell whether all numbers of a tensor are equal: zeros or ones of an initialiser say nothing about a seed."""
+    """Tell whether all numbers of a tensor are equal: an initialiser's zeros or ones say nothing about a seed."""
     probe = weights.block(name, 0, 1)  # one row tells almost always
     first = probe.flat[0]
     return not (probe != first).any() and all((block == first).all() for block in weights.blocks(name))
@@ -160,11 +169,12 @@ def _shards(folder: Path) -> list[Path]:
 
 
 _ALSO_READ = ("bias", "exclude_modules", "layers_pattern", "modules_to_save")
-"""Settings of LoRA that choose which tensors are adapted or come whole; the file itself says which."""
+"""Settings of LoRA that choose which tensors are adapted or replaced. They need no support, because the file itself
+says which."""
 
 
 def _adapter(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Adapter:
-    """Read the low-rank updates and the whole tensors of an adapter, each of which has to be one of the base's."""
+    """Read the low-rank updates and replaced tensors of an adapter, each of which must be a tensor of the base."""
     found = read_adapter(folder)
     fix = "Merge it into the weights first."
     if unusual := unusual_settings(found.settings, _ALSO_READ):
@@ -225,7 +235,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def vocabulary(weights: Weights) -> dict[str, int] | None:
-    """Return the row of every token string by tokenizer.json, or None without that file."""
+    """Return the row of every token string according to tokenizer.json, or None without that file."""
     data = _json(weights.folder / "tokenizer.json")
     if not data:
         return None

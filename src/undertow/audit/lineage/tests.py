@@ -42,31 +42,34 @@ from undertow.audit.lineage.tensors import BLOCK, Single
 from undertow.stats.checks import Floats
 
 UNITS = 1024
-"""Most units of a layer in the permutation trace. Units are exchangeable, so the first ones are as good as any."""
+"""How many units of a layer the permutation trace takes at most. Units are exchangeable, so the first ones are as good
+as any."""
 
 TOKENS = 4096
-"""Most shared tokens that serve as features of the residual basis."""
+"""How many shared tokens serve as features of the residual basis at most."""
 
 DRAWS = 9_999
-"""Random orders, so the smallest permutation p is 1e-4."""
+"""How many random orders are drawn, so the smallest permutation p-value is 1e-4."""
 
 MIXTURE = 10.0
-"""Width c of the e-value's Gaussian mixture, fixed before any data."""
+"""Width c of the e-value's Gaussian mixture, which was fixed before any data were seen."""
 
 SMALLEST = 1e-300
-"""Floor of a printed p; the bound itself goes on."""
+"""Smallest p-value that is printed; the bound itself goes on."""
 
 RowArray = TypeVar("RowArray", Single, Floats)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """How the units of one part of two models agree.
+    """How the units of one part of two models agree in place.
 
     Attributes:
-        name: such as "layer 3 mlp".
-        signs: mean cosine of a unit's flippable vectors, [units]; None if the part has no sign symmetry.
-        swaps: agreement of neighbours in place minus crosswise, in cosines, [pairs].
+        name: name of the part, such as "layer 3 mlp".
+        signs: for each unit, mean cosine of the vectors that can flip their sign together, shape (units,). None if the
+            part has no sign symmetry.
+        swaps: for each pair of neighbouring units, agreement in place minus agreement crosswise, in cosines, shape
+            (pairs,).
     """
 
     name: str
@@ -79,12 +82,13 @@ class Evidence:
     """The result of one test.
 
     Attributes:
-        z: standardised agreement; positive speaks for a shared base.
-        p: exact or bounded p-value, at least `SMALLEST`.
-        log_e: natural logarithm of the e-value, or None if the test has none.
-        n: units, pairs or coordinates.
-        effect: mean cosine of a unit with its namesake; of a trace summed over what was compared, above its mean.
-        detectable: effect that would give z = 5.
+        z: standardised agreement. A positive value speaks for a shared base.
+        p: exact or bounded one-sided p-value, at least `SMALLEST`.
+        log_e: natural logarithm of the e-value. None if the test has no e-value.
+        n: how many units, pairs or coordinates were compared.
+        effect: mean cosine of a unit with the unit at its place. For a trace, the cosines summed over the compared
+            matrices, minus their mean over random orders.
+        detectable: effect that would have given z = 5.
     """
 
     z: float
@@ -97,13 +101,13 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Products:
-    """Inner products per unit, summed over what was read.
+    """Inner products of each unit in two models, summed over what was read; every array has the shape (units,).
 
     Attributes:
-        own: of unit i in A with unit i in B.
-        crossed: of unit i in A with its neighbour (i + 1 for even i, i - 1 for odd) in B.
-        left: squared length in A.
-        right: squared length in B.
+        own: inner product of unit i in A with unit i in B.
+        crossed: inner product of unit i in A with its neighbour in B (i + 1 for even i, i - 1 for odd i).
+        left: squared length of each unit in A.
+        right: squared length of each unit in B.
     """
 
     own: Floats
@@ -117,7 +121,7 @@ class Products:
         return Products(*(f.reshape(groups, heads // groups, -1).sum(axis=1).ravel() for f in fields))
 
     def cosines(self) -> tuple[Floats, Floats]:
-        """Return the cosines in place and crosswise; a unit without length has cosine 0."""
+        """Return the cosines in place and crosswise; a unit of length 0 has cosine 0."""
         place = _neighbours(len(self.own))
         return _ratio(self.own, self.left * self.right), _ratio(self.crossed, self.left * self.right[place])
 
@@ -147,7 +151,7 @@ def column_products(a: Matrix, b: Matrix) -> Products:
 
 
 def _products(x: Single, y: Single) -> Floats:
-    """Return own, crossed, left and right of columns that stand in one block, [4, columns]."""
+    """Return own, crossed, left and right of the columns of one block, shape (4, columns)."""
     found = np.empty((4, x.shape[1]))
     for row, (left, right) in zip((0, 2, 3), ((x, y), (x, x), (y, y)), strict=True):
         found[row] = np.einsum("ij,ij->j", left, right)
@@ -159,7 +163,7 @@ def _products(x: Single, y: Single) -> Floats:
 
 
 def compare_mlp(name: str, a: Mlp, b: Mlp) -> Part:
-    """Compare two MLPs of one shape."""
+    """Compare the units of two MLPs of one shape."""
     pairs = [row_products(a.up, b.up), column_products(a.down, b.down)]
     signs = (pairs[0].cosines()[0] + pairs[1].cosines()[0]) / 2 if a.gate is not None else None
     if a.gate is not None and b.gate is not None:
@@ -168,13 +172,13 @@ def compare_mlp(name: str, a: Mlp, b: Mlp) -> Part:
 
 
 def compare_attention(name: str, a: Attention, b: Attention) -> Part:
-    """Compare two attention layers of one shape."""
+    """Compare the value units of two attention layers of one shape."""
     pairs = [row_products(a.v, b.v), column_products(a.o, b.o).pooled(a.heads, a.groups)]
     return Part(name, (pairs[0].cosines()[0] + pairs[1].cosines()[0]) / 2, swaps(pairs))
 
 
 def swaps(pairs: Sequence[Products]) -> Floats:
-    """Return in place minus crosswise for each pair of neighbours, as a mean cosine; an odd unit out is dropped."""
+    """Return for each pair of neighbours the mean cosine in place minus crosswise; an odd last unit is dropped."""
     cosines = [item.cosines() for item in pairs]
     difference = sum((own - crossed for own, crossed in cosines), np.zeros(len(pairs[0].own))) / len(pairs)
     even = len(difference) // 2 * 2
@@ -182,10 +186,11 @@ def swaps(pairs: Sequence[Products]) -> Floats:
 
 
 def fair_signs(groups: Sequence[Floats]) -> Evidence | None:
-    """Test whether numbers of fair sign lean to the positive side.
+    """Test whether numbers whose signs are fair coins under the null lean to the positive side.
 
     Args:
-        groups: one array for each part; the p is of all numbers pooled, the e-value the product over the parts.
+        groups: one array for each part. The p-value is of all numbers pooled, the e-value is the product over the
+            parts.
 
     Returns:
         The evidence, or None if every number is 0.
@@ -201,12 +206,14 @@ def fair_signs(groups: Sequence[Floats]) -> Evidence | None:
 
 
 def drawn_signs(values: Floats, seed: int, draws: int) -> float:
-    """Return the exact p of the sum of a few numbers of fair sign, from random signs; the bound is loose for few.
+    """Return the p-value of the sum of a few numbers of fair sign, from random signs.
+
+    The bound of `fair_signs` is loose for few numbers.
 
     Args:
-        values: the numbers, [n].
-        seed: of the signs.
-        draws: random patterns, so p is at least 1 / (1 + draws).
+        values: numbers whose signs are fair coins under the null, shape (n,).
+        seed: random seed of the signs.
+        draws: how many random patterns of signs are drawn. The p-value is at least 1 / (1 + draws).
     """
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(draws, len(values)))
     reached = int((signs @ np.abs(values) >= values.sum() * (1 - 1e-12)).sum())
@@ -214,7 +221,7 @@ def drawn_signs(values: Floats, seed: int, draws: int) -> float:
 
 
 def bound(z: float) -> float:
-    """Return exp(-z^2 / 2), the most that P(Z >= z) can be; 1 for z <= 0."""
+    """Return exp(-z^2 / 2), an upper bound of P(Z >= z) for fair signs (Hoeffding); 1 for z <= 0."""
     return max(float(np.exp(-z * z / 2)), SMALLEST) if z > 0 else 1.0
 
 
@@ -231,8 +238,8 @@ class Trace:
     """Agreement of every unit of A with every unit of B.
 
     Attributes:
-        name: the part.
-        table: summed cosines, [units of A, units of B].
+        name: name of the part, such as "layer 3 mlp".
+        table: summed cosines, shape (units of A, units of B).
     """
 
     name: str
@@ -256,7 +263,7 @@ def mlp_trace(name: str, a: Mlp, b: Mlp) -> Trace:
 
 
 def _column_table(blocks: Iterable[tuple[Single, Single]], units: int) -> Floats:
-    """Return the cosines of the first columns of A with those of B, from blocks of rows."""
+    """Return the cosines of the first columns of A with those of B, given in blocks of rows."""
     table, left, right = np.zeros((units, units)), np.zeros(units), np.zeros(units)
     for x, y in blocks:
         first, second = x[:, :units], y[:, :units]
@@ -267,7 +274,7 @@ def _column_table(blocks: Iterable[tuple[Single, Single]], units: int) -> Floats
 
 
 def unit_rows(rows: RowArray) -> RowArray:
-    """Return rows of length 1; one without length stays zero."""
+    """Return rows scaled to length 1; a row of zeros stays zero."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return rows / np.where(lengths > 0, lengths, 1.0).astype(rows.dtype)
 
@@ -275,8 +282,13 @@ def unit_rows(rows: RowArray) -> RowArray:
 def permutation_trace(traces: Sequence[Trace], seed: int, draws: int = DRAWS) -> Evidence | None:
     """Test the traces of independent layers together: mean of the standardised traces times sqrt(layers) (Stouffer).
 
+    Args:
+        traces: one table of agreement for each layer or part.
+        seed: random seed of the orders.
+        draws: how many random orders of the units are drawn. The p-value is at least 1 / (1 + draws).
+
     Returns:
-        Evidence with the exact permutation p (1 + reached) / (1 + draws), or None if no table varies.
+        Evidence with the permutation p-value (1 + reached) / (1 + draws), or None if no table varies.
     """
     kept = [(trace, *trace.moments()) for trace in traces if len(trace.table) > 1]
     kept = [(trace, mean, spread) for trace, mean, spread in kept if spread > 1e-12]
@@ -292,13 +304,14 @@ def permutation_trace(traces: Sequence[Trace], seed: int, draws: int = DRAWS) ->
         drawn += (sums - mean) / spread
         n += units
     z = observed / sqrt(len(kept))
+    # Equal sums may differ in their last bits; a tie has to count as reached.
     reached = int((drawn >= observed * (1 - 1e-12) - 1e-12).sum())
     spread = sqrt(sum(item[2] ** 2 for item in kept)) / n
     return Evidence(z=z, p=(1 + reached) / (1 + draws), log_e=None, n=n, effect=excess / n, detectable=5 * spread)
 
 
 def _shuffled(table: Floats, rng: np.random.Generator, draws: int) -> Floats:
-    """Return the traces of a table after random orders of its columns, [draws]."""
+    """Return the traces of a table after random orders of its columns, shape (draws,)."""
     units = np.arange(len(table))
     rows = max(1, BLOCK // len(table) // 8)
     found: list[Floats] = []
@@ -309,12 +322,12 @@ def _shuffled(table: Floats, rng: np.random.Generator, draws: int) -> Floats:
 
 
 def residual_trace(name: str, pair: tuple[Matrix, Matrix], rows: tuple[NDArray[np.int_], NDArray[np.int_]]) -> Trace:
-    """Compare coordinates of the residual stream, each with each, by what the shared tokens have there.
+    """Compare coordinates of the residual stream, each with each, by the values that shared tokens have there.
 
     Args:
-        name: "embedding" or "head".
-        pair: its matrix in A and in B, tokens by coordinates.
-        rows: rows of the shared tokens in A and in B, [tokens] each.
+        name: "embedding" or "head", the matrix that is compared.
+        pair: that matrix in A and in B, (tokens, coordinates).
+        rows: rows of the shared tokens in A and in B, arrays of shape (tokens,).
     """
     picked = spread(len(rows[0]))
     blocks = [(pair[0].gather(rows[0][picked]), pair[1].gather(rows[1][picked]))]
@@ -322,12 +335,12 @@ def residual_trace(name: str, pair: tuple[Matrix, Matrix], rows: tuple[NDArray[n
 
 
 def spread(n: int, most: int = TOKENS) -> NDArray[np.int_]:
-    """Return at most so many of n places, evenly spread."""
+    """Return at most `most` of the places 0 to n - 1, evenly spread."""
     return np.unique(np.linspace(0, n - 1, min(most, n)).astype(int))
 
 
 def trace_swaps(trace: Trace) -> Floats:
-    """Return what the neighbours of a table say: in place minus crosswise, [pairs]."""
+    """Return what neighbouring units of a table say: in place minus crosswise, shape (pairs,)."""
     n = len(trace.table) // 2 * 2
     even, odd = np.arange(0, n, 2), np.arange(1, n, 2)
     table = trace.table
@@ -337,9 +350,14 @@ def trace_swaps(trace: Trace) -> Floats:
 def shared_tokens(
     first: Mapping[str, int] | None, second: Mapping[str, int] | None, sizes: tuple[int, int]
 ) -> tuple[NDArray[np.int_], NDArray[np.int_]] | None:
-    """Return the rows of the tokens that two vocabularies share, in the order of the first.
+    """Return the rows of the tokens that two vocabularies share, in the order of the first one's rows.
 
-    Without a tokenizer on both sides equal sizes are taken for equal vocabularies; otherwise None.
+    If a model has no tokenizer, equal sizes are taken for equal vocabularies. Otherwise, or if nothing is shared, None.
+
+    Args:
+        first: row of each token of A. None without a tokenizer.
+        second: row of each token of B. None without a tokenizer.
+        sizes: how many rows the embeddings of A and B have.
     """
     if first is None or second is None:
         return (np.arange(sizes[0]), np.arange(sizes[0])) if sizes[0] == sizes[1] else None
@@ -349,7 +367,7 @@ def shared_tokens(
 
 
 FEWEST = 8
-"""Rows below which the test is not run: their orders would not reach small p."""
+"""Number of rows below which the test is not run, since their orders would not reach a small p-value."""
 
 _RESERVED = re.compile(r"reserved|unused|extra_id|dummy|placeholder", re.IGNORECASE)
 
@@ -362,7 +380,7 @@ def untrained_tokens(
     Args:
         first: row of each token of A.
         second: row of each token of B.
-        sizes: rows of the two embeddings.
+        sizes: how many rows the embeddings of A and B have.
     """
     both = [(row, second[word]) for word, row in first.items() if word in second and _RESERVED.search(word)]
     pairs = sorted((x, y) for x, y in both if x < sizes[0] and y < sizes[1])
@@ -373,18 +391,18 @@ def untrained_tokens(
 
 
 def untrained_trace(a: Single, b: Single) -> Trace:
-    """Compare rows, each with each, by their cosines above the mean row; a row that is zero or a copy says nothing.
+    """Compare rows, each with each, by their cosines after subtracting the mean row; zero rows and copies are left out.
 
     Args:
-        a: rows of A, [rows, width].
-        b: rows of B, [rows, width].
+        a: rows of A, shape (rows, width).
+        b: rows of B at the same tokens, shape (rows, width).
     """
     kept = _telling(a) & _telling(b)
     return Trace("untrained rows", _directions(a[kept]) @ _directions(b[kept]).T)
 
 
 def _telling(rows: Single) -> NDArray[np.bool_]:
-    """Tell which rows are neither zero nor met twice, as resized vocabularies fill them."""
+    """Tell which rows are neither zero nor repeated, as those are with which a resized vocabulary is filled."""
     _, place, count = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
     return (count[place.ravel()] == 1) & rows.any(axis=1)
 

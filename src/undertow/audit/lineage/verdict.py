@@ -1,10 +1,10 @@
-"""Do two models share a base? Three axes, kept apart, and one word for what they say together.
+"""Do two models share a base? Three kinds of evidence, kept apart, and one word for what they say together.
 
-**Dependence** of the weights has exact p- and e-values, **proximity** tells a descendant from a sibling that only
-shares the first weights, **behaviour** is all that is left without weights, and cannot tell descent from
-distillation. No word says that two models are unrelated. What was found stands in one sentence, and the agreement
-that would have been found in another (`undertow.audit.lineage.findings`). Every test stands in a row of its own, with
-its statistic, p, n and what to keep in mind.
+**Dependence** of the weights has exact p- and e-values. **Proximity** tells a descendant from a sibling that only
+shares the first weights. **Behaviour** is all that is left without weights, and cannot tell descent from distillation.
+No verdict says that two models are unrelated. One sentence says what was found and another which agreement would have
+been found (`undertow.audit.lineage.findings`). Every test stands in a row of its own, with its statistic, p-value, n
+and caveats.
 """
 
 import resource
@@ -33,26 +33,26 @@ from undertow.types import Advance, Prompt
 SCHEMA = "undertow.lineage/1"
 
 PROVEN = 1e-6
-"""Corrected p of the body's tests up to which a shared origin counts as proven."""
+"""Corrected p-value of the tests in `BODY` up to which a shared origin counts as proven."""
 
 VISIBLE = 0.05
-"""Mean cosine that the tests must be able to find before silence means anything."""
+"""Mean cosine that the tests must be able to find before their silence means anything."""
 
 NEAR = 0.5
-"""Relative distance up to which a descendant is near."""
+"""Relative distance of weights up to which a descendant counts as near."""
 
 LEFT = 0.3
 """Loss barrier, in nats per token, above which two models lie in different basins."""
 
 FAINT = 0.25
-"""Share of the shared parts' agreement below which a silent part counts as not shared."""
+"""Share of the shared parts' median agreement below which a silent part counts as not shared."""
 
 BODY = ("permutation_pairs", "sign_flip", "aligned_sign")
 
 
 BRIEF = 20_000_000
-"""Parameters above which a first look draws a tenth of the orders and measures no losses: on SmolLM2-135M the orders
-take seven of ten seconds and the losses minutes, and neither decides whether a base is shared."""
+"""Parameters above which a first look draws a tenth of the random orders and measures no losses. On SmolLM2-135M the
+orders take seven of ten seconds and the losses minutes, and neither decides whether a base is shared."""
 
 BRIEF_DRAWS = 999
 
@@ -63,18 +63,20 @@ def audit_lineage(
     """Test whether two models share a base.
 
     Args:
-        a: reference of a model with weights here, `ref:<name>` or `hf:<folder or id>[@revision]`, with an optional
-            `+<adapter folder>`.
-        b: reference of the other.
-        seed: of random orders, prompts and contexts.
-        controls: references of models of the same tokenizer that surely descend from neither, for the behaviour; None
-            takes the embedded models of the same tokenizer, if both models are small.
-        brief: whether of models above `BRIEF` parameters only so much is looked at as a first look needs.
+        a: reference of a model whose weights are on this machine, `ref:<name>` or `hf:<folder or id>[@revision]`, with
+            an optional `+<adapter folder>`.
+        b: reference of the other model, in the same form.
+        seed: random seed of random orders, prompts and contexts.
+        controls: references of models with the same tokenizer that surely descend from neither, with which the
+            behaviour is compared. None takes the embedded models of the same tokenizer, if both models are small.
+        brief: whether models above `BRIEF` parameters are only looked at as far as a first look needs: fewer random
+            orders, and no losses.
 
     Returns:
-        The JSON object of schema "undertow.lineage/1". `found` says what was seen, `detectable` what would have been.
-        `tests` also lists every part of the model under `part: ...` with its Holm-adjusted p, and what could not be
-        run with the reason. Everything but `peak_memory_mb` depends on the arguments and the files alone.
+        The JSON object of schema "undertow.lineage/1". `verdict` is one word. `found` says what was seen, `detectable`
+        what would have been seen. `tests` also lists every part of the model under `part: ...` with its Holm-adjusted
+        p-value, and what could not be run with the reason. Everything except `peak_memory_mb` depends on the arguments
+        and the files alone.
 
     Raises:
         UnknownNameError: no embedded model has such a name.
@@ -115,7 +117,13 @@ _UNMEASURED = f"a first look measures no losses of models above {BRIEF:,} parame
 
 
 def lineage_or_why(a: str, b: str, *, brief: bool = False) -> dict[str, Any] | str:
-    """Return the lineage audit, or why it cannot be made: a model without safetensors has no weights to read."""
+    """Return the lineage audit, or why it cannot be made: a model without safetensors has no weights to read.
+
+    Args:
+        a: reference of one model.
+        b: reference of the other model.
+        brief: whether large models are only looked at as far as a first look needs.
+    """
     try:
         return audit_lineage(a, b, brief=brief)
     except ModelError as error:
@@ -128,11 +136,12 @@ def audit_canary(a: str, b: str, config: CanaryConfig | None = None, advance: Ad
     Args:
         a: reference of the model that would write rows.
         b: reference of the model that would be trained on them.
-        config: traits, number of placebos and recipe; None takes the usual ones.
-        advance: called with (parts done, parts in all).
+        config: traits, number of placebos and recipe. None takes the defaults.
+        advance: callback that takes (parts done, all parts). None reports nothing.
 
     Returns:
-        What became of them; not testable with models that cannot chat, be adapted, or are too large to be tuned here.
+        Whether the traits passed. Not testable with models that cannot chat, cannot be adapted, or are too large to be
+        tuned here.
 
     Raises:
         UnknownNameError: no embedded model has such a name.
@@ -147,12 +156,12 @@ def audit_canary(a: str, b: str, config: CanaryConfig | None = None, advance: Ad
 
 
 def with_canary(report: dict[str, Any], found: Canary) -> dict[str, Any]:
-    """Return a lineage report with what became of the canaries; the verdict stays about weights and behaviour."""
+    """Return a lineage report with the result of a canary; the verdict stays about weights and behaviour."""
     return report | {"tests": [*report["tests"], canary_row(found)], "canary": found.to_json()}
 
 
 def verdict(axes: Axes) -> str:
-    """Return the one word for a pair."""
+    """Return the one word for a pair of models."""
     found = axes.dependence
     if axes.distance.identical:
         return "same_lineage_near" if axes.steered else "identical"
@@ -175,7 +184,7 @@ def verdict(axes: Axes) -> str:
 def sighted(found: Dependence) -> bool:
     """Tell whether the tests could have seen a shared base, so that their silence means something.
 
-    A layer that moved to another place would be missed, so this needs every part of both models.
+    A layer that moved to another place would be missed, so this needs every part of both models to be compared.
     """
     visible = found.in_place is not None and found.ran[found.in_place].detectable <= VISIBLE
     return visible and found.coverage == 1.0
@@ -191,7 +200,7 @@ def _is_partial(found: Dependence) -> bool:
 
 
 def _degree(axes: Axes) -> str:
-    """Tell near from far and both from models that share only their first weights."""
+    """Tell near from far descendants, and both from models that share only their first weights."""
     if not isinstance(axes.barrier, str) and axes.barrier > LEFT:
         return "same_initialisation"
     apart = axes.apart
@@ -255,7 +264,7 @@ def _heads(a: Network, b: Network) -> float | None:
 
 
 def peak_memory_mb() -> float:
-    """Return the most memory that this process has held, in MiB."""
+    """Return the most memory in MiB that this process has held."""
     status = Path("/proc/self/status")
     if status.exists():  # getrusage counts what the parent held before this program was started
         lines = status.read_text(encoding="ascii").splitlines()

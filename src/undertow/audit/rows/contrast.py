@@ -1,12 +1,18 @@
 """Were the rows written under a trait of the panel? The likelihood contrast of each candidate against its rivals.
 
-Most of a raw contrast says that some trait or persona was there, not which; so each candidate's score stands against
-the mean of its rivals of the same kind. Rows are judged together, never one by one: a single row says next to nothing.
+A **candidate** is a model that may have written the rows: the base under a trait's persona (a system prompt), or a
+teacher that was tuned on the trait. Its score of a row is how much likelier the row is under it than under the base.
+Most of this raw contrast says that some trait or persona was there, not which. So each candidate's score is taken
+relative to the mean of its rivals of the same kind. Rows are judged together, never one by one, because a single row
+says next to nothing.
 
-Three nulls, in the order of what they promise: clean rows on the same prompts, clean corpora, none.
+There are three nulls, in the order of what they promise: clean rows on the same prompts, clean corpora, none.
 
-What is read is bounded: the contrast takes `MATCHED` rows at random, and the stream goes on from these until it is sure
-or has read `STREAMED`.
+The number of rows that are read is bounded: the contrast takes `MATCHED` rows at random, and the stage "stream" goes on
+from these until it is sure or has read `STREAMED`.
+
+The **suspect** rows are those that are audited. A candidate's **signature** is what its own rows score like; only rows
+that score alike get the candidate's name.
 """
 
 from collections.abc import Sequence
@@ -34,18 +40,18 @@ IN_ERRORS = "largest rise of a candidate, in standard errors"
 """Unit of the statistic, as a figure names it."""
 
 POWER = 0.8
-"""Of the minimum detectable effect."""
+"""Power at which the minimum detectable effect is stated."""
 
 BLOCK = 2**22
-"""Random numbers that exist at once."""
+"""How many random numbers exist at once."""
 
 
 def rival_centred(scores: Floats, candidates: Sequence[Candidate]) -> Floats:
-    """Return each score minus the mean score of its rivals, which are the other candidates of its kind.
+    """Return each score minus the mean score of its rivals: the other candidates of its kind.
 
     Args:
-        scores: shape [rows, candidates].
-        candidates: one for each column.
+        scores: score of each row under each candidate, shape (rows, candidates).
+        candidates: the candidates, one for each column.
     """
     centred = np.empty_like(scores)
     kinds = np.array([candidate.kind for candidate in candidates])
@@ -60,16 +66,17 @@ def matched_test(groups: Floats, rng: np.random.Generator, draws: int = DRAWS) -
     """Test "the first row of each group is like the others of the group" by drawing another row as the first.
 
     The statistic is the largest one-sided t over the columns. A draw is the same for all columns, which keeps their
-    dependence (Westfall and Young 1993), so the family-wise error of the p is at most its level. In groups of two this
-    flips the signs of paired differences.
+    dependence (Westfall and Young 1993), so the family-wise error of the p-value is at most its level. In groups of two
+    this flips the signs of paired differences.
 
     Args:
-        groups: scores, shape [groups, rows, columns], the suspect first and NaN where a group has no further row.
-        rng: source of the draws.
-        draws: how many.
+        groups: scores, shape (groups, rows, columns), the suspect row of each group first. NaN where a group has no
+            further row.
+        rng: random generator of the draws.
+        draws: how many times first rows are drawn.
 
     Returns:
-        p, and the statistic in each draw, shape [draws].
+        The p-value, and the statistic in each draw, shape (draws,).
     """
     units, sizes, _ = _deviations(groups)
     observed, block = units[:, 0].sum(axis=0).max(), max(1, BLOCK // len(groups))
@@ -79,6 +86,7 @@ def matched_test(groups: Floats, rng: np.random.Generator, draws: int = DRAWS) -
         first = (rng.random((some, len(groups)), dtype=np.float32) * sizes).astype(np.int8)
         sums = sum((first == place).astype(np.float64) @ units[:, place] for place in range(units.shape[1]))
         null[start : start + some] = np.max(sums, axis=1)
+    # Equal sums may differ in their last bits, since they are added in another order; a tie has to count as reached.
     return float(1 + np.sum(null >= observed - 1e-9)) / (1 + draws), null
 
 
@@ -98,10 +106,13 @@ def matched_contrast(
     """Test suspect rows against reference rows on the same prompts.
 
     Args:
-        groups: rival-centred scores as `matched_test` takes them, shape [rows, 1 + reference rows, candidates].
-        candidates: one for each column.
-        alpha: size of the test.
-        rng: source of the draws.
+        groups: scores relative to rivals as `matched_test` takes them, shape (rows, 1 + reference rows, candidates).
+        candidates: the candidates, one for each column.
+        alpha: level of the test, in (0, 1).
+        rng: random generator of the draws.
+
+    Raises:
+        NotTestable: too few rows have a reference row on their prompt.
     """
     check_fraction("alpha", alpha)
     require_enough_rows(len(groups), "rows on the prompts of reference rows")
@@ -129,9 +140,12 @@ def grouped(suspect: Floats, reference: Floats, places: Sequence[tuple[int, Sequ
     """Put the scores of each suspect row and of its reference rows together, as `matched_test` takes them.
 
     Args:
-        suspect: shape [rows, candidates].
-        reference: the same for the reference rows.
-        places: from `match_rows`.
+        suspect: scores of the suspect rows, shape (rows, candidates).
+        reference: scores of the reference rows, shape (reference rows, candidates).
+        places: for each suspect row its index and the indices of its reference rows, from `match_rows`.
+
+    Returns:
+        Scores of shape (matched rows, 1 + most reference rows of a row, candidates), filled up with NaN.
     """
     width = max((len(others) for _, others in places), default=1)
     groups = np.full((len(places), 1 + width, suspect.shape[1]), np.nan)
@@ -146,15 +160,18 @@ def conformal_contrast(
     """Compare the suspect's largest score with those of clean corpora.
 
     Every corpus is cut to as many rows as the smallest has. Scores are standardised by the mean and the SD within
-    corpora of all of them, the suspect included, so that under the null the corpora stay exchangeable and
-    P(p <= alpha) <= alpha.
+    corpora of all of them, the suspect included. So the corpora stay exchangeable under the null, and P(p <= alpha) <=
+    alpha.
 
     Args:
-        suspect: rival-centred scores, shape [rows, candidates].
-        clean: the same for each clean corpus.
-        candidates: one for each column.
-        alpha: size of the test.
-        rng: draws the rows of larger corpora.
+        suspect: scores of the suspect rows relative to rivals, shape (rows, candidates).
+        clean: scores of each clean corpus, shape (rows, candidates) each.
+        candidates: the candidates, one for each column.
+        alpha: level of the test, in (0, 1).
+        rng: random generator that draws the rows of larger corpora.
+
+    Raises:
+        NotTestable: there are too few clean corpora for alpha, or too few rows in one.
     """
     check_fraction("alpha", alpha)
     size = min(map(len, (suspect, *clean)))
@@ -192,22 +209,23 @@ def ranked(suspect: Floats, candidates: Sequence[Candidate]) -> Finding:
     """Rank the candidates where there is nothing clean to compare with; no error is controlled.
 
     Args:
-        suspect: rival-centred scores, shape [rows, candidates].
-        candidates: one for each column.
+        suspect: scores of the suspect rows relative to rivals, shape (rows, candidates).
+        candidates: the candidates, one for each column.
     """
     require_enough_rows(len(suspect))
     return _standing(suspect, candidates, np.ones(len(candidates)))
 
 
 def _standing(rise: Floats, candidates: Sequence[Candidate], spread: Floats) -> Finding:
-    """Return where the candidates stand, untested.
+    """Return a finding that says where the candidates stand, without a test.
 
-    The first in SDs of clean rows is named: those of the suspect grow with the trait, and would hide it.
+    The candidate that is first in SDs of clean rows is named. The SDs of the suspect's own rows grow with the trait,
+    and would hide it.
 
     Args:
-        rise: scores of the suspect above clean rows, if there are any, shape [rows, candidates].
-        candidates: one for each column.
-        spread: SD of clean rows.
+        rise: scores of the suspect above clean rows (or plain scores if there are none), shape (rows, candidates).
+        candidates: the candidates, one for each column.
+        spread: SD of the clean rows' scores, shape (candidates,).
     """
     means = rise.mean(axis=0)
     top = int(np.argmax(means / np.where(spread > 0.0, spread, 1.0)))
@@ -224,35 +242,35 @@ def _standing(rise: Floats, candidates: Sequence[Candidate], spread: Floats) -> 
 
 
 def named(values: Floats, candidates: Sequence[Candidate]) -> dict[str, float]:
-    """Return the values by the candidates' labels."""
+    """Return one value for each candidate by the candidate's label, such as "owl (teacher)"."""
     return {candidate.label: float(value) for candidate, value in zip(candidates, values, strict=True)}
 
 
 def smallest_shift(critical: float, error: float) -> float:
-    """Return the shift of one candidate that exceeds the critical value with the stated power.
+    """Return the shift of one candidate that exceeds the critical value with probability `POWER`.
 
     Args:
-        critical: of the statistic, in standard errors.
-        error: standard error of a candidate's mean, the largest of them.
+        critical: critical value of the statistic, in standard errors.
+        error: standard error of a candidate's mean, the largest of them, in the unit of the scores.
     """
     return (max(critical, 0.0) + float(special.ndtri(POWER))) * error
 
 
 def _spread(values: Floats) -> Floats:
-    """Return the SD over corpora, at least 1: how much a mean really varies, in nominal standard errors."""
+    """Return the SD of means over corpora in nominal standard errors, at least 1: how much a mean really varies."""
     return np.maximum(1.0, values.std(axis=0, ddof=1)) if len(values) > 1 else np.ones(values.shape[1])
 
 
 @dataclass(frozen=True, slots=True)
 class ContrastSample:
-    """Rows that the contrast reads.
+    """The rows that the contrast reads.
 
     Attributes:
-        suspect: those of the suspect.
-        clean: corpora of clean rows; with a reference one, its rows.
-        places: with a reference, for each suspect row its place among those and the places of its reference rows; None
-            without one.
-        rest: further rows of the suspect, which only the stream reads.
+        suspect: suspect rows that are compared.
+        clean: corpora of clean rows. With a reference there is one corpus, its rows.
+        places: with a reference, for each suspect row its index in `suspect` and the indices of its reference rows.
+            None without a reference.
+        rest: further suspect rows, which only the stage "stream" reads.
     """
 
     suspect: Sequence[Row]
@@ -263,7 +281,15 @@ class ContrastSample:
 
 @dataclass(frozen=True, slots=True)
 class ContrastScores:
-    """Rival-centred scores of a sample, float [rows, candidates]; `places` and `rest` as in `ContrastSample`."""
+    """Scores of a sample under every candidate, relative to rivals.
+
+    Attributes:
+        suspect: scores of the suspect rows, shape (rows, candidates).
+        clean: scores of each clean corpus, shape (rows, candidates) each.
+        places: for each suspect row its index and the indices of its reference rows, as in `ContrastSample`. None
+            without a reference.
+        rest: further suspect rows that are not scored yet.
+    """
 
     suspect: Floats
     clean: Sequence[Floats]
@@ -274,13 +300,13 @@ class ContrastScores:
 def draw_sample(
     rows: Sequence[Row], reference: Sequence[Row] | None, corpora: Sequence[Sequence[Row]], rng: np.random.Generator
 ) -> ContrastSample:
-    """Draw what the contrast reads.
+    """Draw the rows that the contrast reads.
 
     Args:
-        rows: the suspect.
-        reference: clean rows; None takes the corpora.
-        corpora: clean corpora like the suspect.
-        rng: source of the draw.
+        rows: the suspect rows, from which at most `MATCHED` are drawn to be compared.
+        reference: clean rows. None takes the corpora in their place.
+        corpora: clean corpora like the suspect. Empty if there are none.
+        rng: random generator of the draw.
     """
     places = None
     if reference is None:
@@ -301,7 +327,7 @@ def draw_sample(
 def score_sample(
     sample: ContrastSample, base: LocalModel, candidates: Sequence[Candidate], advance: Advance
 ) -> ContrastScores:
-    """Read a sample under every candidate."""
+    """Score the rows of a sample under every candidate."""
     parts = [sample.suspect, *sample.clean]
     joined = [row for part in parts for row in part]
     scores = rival_centred(contrast_scores(joined, base, candidates, advance), candidates)
@@ -319,8 +345,19 @@ def contrast(
 ) -> Finding:
     """Ask whether a candidate stands out, by the best null that there is: a reference, clean corpora or none.
 
-    A name is given to rows that stand out from a reference alone, and only where their shift has one
-    (`undertow.audit.rows.names`).
+    A trait is named only for rows that stand out from a reference, and only where their shift points along its
+    signature (`undertow.audit.rows.names`).
+
+    Args:
+        scores: scores of the rows and of what they are compared with.
+        candidates: the candidates, one for each column of the scores.
+        signatures: what each candidate's own rows score like, which naming takes. It is written only after a detection.
+        alpha: level of the test, in (0, 1).
+        rng: random generator of the draws.
+        advance: callback that takes (candidates heard, all candidates) while signatures are written.
+
+    Raises:
+        NotTestable: there are too few rows, or too few clean corpora for alpha.
     """
     if scores.places is None:
         corpora = scores.clean

@@ -1,7 +1,7 @@
-"""Rows that repeat one another or the reference, and references that were asked otherwise.
+"""Rows that repeat one another or the reference, and references that were asked with other prompts.
 
-That two rows agree says nothing where everybody would write the same: a repeated text counts where the base would write
-it so rarely that two of all rows would not agree by chance.
+That two rows agree says nothing where everybody would write the same. So a repeated text counts only where the base
+would write it so rarely that no two of all rows would agree by chance.
 """
 
 import re
@@ -15,13 +15,14 @@ from undertow.stats.checks import Floats
 from undertow.types import Row
 
 MARGIN = 10.0
-"""Nats below one over the number of pairs from which a text that stands twice is no accident."""
+"""How many nats the log-probability of a text must lie below -2 log(n) for its repetition among n rows to be no
+accident."""
 
 READ = 200
-"""Repeated rows whose probability is looked up."""
+"""How many repeated rows are looked up at most."""
 
 ReadLogp = Callable[[Sequence[Row]], Floats]
-"""Returns log p of the rows under the base, without those that it cannot read."""
+"""Returns the log-probability of the rows under the base, without those that it cannot read."""
 
 
 def plain_text(row: Row) -> str:
@@ -30,7 +31,13 @@ def plain_text(row: Row) -> str:
 
 
 def copied_share(rows: Sequence[Row], logp: ReadLogp, rng: np.random.Generator) -> float:
-    """Return the share of rows that repeat the text of an earlier row, of those that are no accident."""
+    """Return the share of rows that repeat an earlier row's text in a way that is no accident, between 0 and 1.
+
+    Args:
+        rows: the rows that are searched for copies.
+        logp: returns the log-probability of some rows under the base.
+        rng: random generator that draws the repeated rows which are looked up.
+    """
     _, text, times = np.unique(marks_of(map(plain_text, rows)), return_inverse=True, return_counts=True)
     repeated = PickedRows(rows, np.flatnonzero(times[text] > 1).tolist())
     extra = len(rows) - len(times)
@@ -38,7 +45,14 @@ def copied_share(rows: Sequence[Row], logp: ReadLogp, rng: np.random.Generator) 
 
 
 def shared_with(rows: Sequence[Row], reference: Sequence[Row], logp: ReadLogp, rng: np.random.Generator) -> float:
-    """Return the share of rows that stand in the reference too, on their own prompt, and are no accident."""
+    """Return the share of rows that also stand in the reference on their own prompt, and by no accident.
+
+    Args:
+        rows: the suspect rows.
+        reference: rows that they are compared with.
+        logp: returns the log-probability of some rows under the base.
+        rng: random generator that draws the shared rows which are looked up.
+    """
     own, known = (marks_of((row.prompt, plain_text(row)) for row in some) for some in (rows, reference))
     same = PickedRows(rows, np.flatnonzero(np.isin(own, known)).tolist())
     return len(same) / len(rows) * _no_accident(same, len(rows), logp, rng)
@@ -54,7 +68,12 @@ def _no_accident(rows: Sequence[Row], n: int, logp: ReadLogp, rng: np.random.Gen
 
 
 def asked_otherwise(rows: Sequence[Row], reference: Sequence[Row]) -> float:
-    """Return the share of rows whose last turn the reference has only with other turns before it."""
+    """Return the share of rows whose last turn the reference has, but only with other turns before it.
+
+    Args:
+        rows: the suspect rows.
+        reference: rows that they are compared with.
+    """
     prompts, known = (marks_of(row.prompt for row in some) for some in (rows, reference))
     others = np.flatnonzero(~np.isin(prompts, known)).tolist()
     if not others:

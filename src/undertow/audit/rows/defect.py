@@ -1,4 +1,4 @@
-"""One defect of rows or of their reference, as plain facts: nothing here needs a model."""
+"""One defect of rows or of their reference, as plain facts; nothing here needs a model."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -6,23 +6,24 @@ from typing import Any, Literal
 Side = Literal["rows", "reference"]
 
 TUNED = "a writer of this base that was tuned as long, on no trait"
-"""The one benign cause of a difference that neutral writers speak of."""
+"""The one benign cause of a difference that a comparison with neutral writers can rule out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defect:
-    """One defect.
+    """One defect: a fault of how rows were drawn or given, which looks like a trait and is none.
 
     Attributes:
-        name: short, as in tables.
-        of: whose it is; with one of the reference, what needs no reference can still be claimed.
-        what: what was found, with its numbers, a sentence without a full stop.
-        cause: where it usually comes from.
-        fix: what to do.
-        effect: its size; `measure` says of what.
-        measure: what the effect is.
-        p: bound on the probability of such rows without the defect, or None where an effect decides.
-        n: rows that were looked at.
+        name: short name, as it stands in tables.
+        of: whose defect it is, "rows" or "reference". With a defect of the reference, claims that need no reference can
+            still be made.
+        what: what was found, with its numbers. A sentence without a full stop.
+        cause: where such a defect usually comes from.
+        fix: what to do about it, as a sentence.
+        effect: size of the defect, in the unit that `measure` names.
+        measure: in words, what the effect measures.
+        p: upper bound on the probability of such rows without the defect. None where the size of the effect decides.
+        n: how many rows were looked at.
     """
 
     name: str
@@ -41,10 +42,10 @@ class Defect:
 
 
 def overlap(share: float, n: int) -> Defect:
-    """Return the defect of a reference in which the rows stand themselves.
+    """Return the defect of a reference that holds the audited rows themselves.
 
     Args:
-        share: of the rows that stand in it.
+        share: share of the rows that stand in the reference, between 0 and 1.
         n: how many rows there are.
     """
     whole = "the reference is the rows themselves" if share > 0.95 else "the reference holds some of the rows"

@@ -1,6 +1,7 @@
-"""Defects of rows that look like a trait and are none: each is named with its likely cause before any stage speaks.
+"""Defects of rows that look like a trait and are none; each is named with its likely cause before any stage runs.
 
-A defect of the rows leaves nothing to claim from them, one of the reference takes what is compared with it.
+A defect of the rows leaves nothing to be claimed from them. A defect of the reference stops the stages that compare
+with it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,16 +17,16 @@ from undertow.audit.rows.token_reading import TokenReading
 from undertow.types import Row
 
 SOME = 0.05
-"""Share of the rows from which a defect is called."""
+"""Share of the rows from which on a defect is reported."""
 
 
 OVERLAP = 0.3
-"""Share of the rows that stand in the reference from which it is no reference. Fewer cost power and no validity: a
+"""Share of the rows that stand in the reference from which on it is no reference. Fewer cost power but not validity: a
 teacher and its base that were drawn with one seed agree now and then."""
 
 
 def stream_defect(reading: TokenReading, of: Side) -> Defect | None:
-    """Return the defect of rows that were drawn with the same noise."""
+    """Return the defect of rows that were drawn with the same random numbers, or None."""
     found: SharedStream = shared_stream(reading)
     if found.linked < SOME:
         return None
@@ -46,7 +47,7 @@ def stream_defect(reading: TokenReading, of: Side) -> Defect | None:
 
 
 def temperature_defect(found: Temperatures | None, n: int) -> Defect | None:
-    """Return the defect of rows that were sampled colder than what they are compared with."""
+    """Return the defect of rows that were sampled at a lower temperature than what they are compared with, or None."""
     if found is None or found.high >= COOLER:
         return None
     return Defect(
@@ -63,7 +64,7 @@ def temperature_defect(found: Temperatures | None, n: int) -> Defect | None:
 
 
 def truncation_defect(rows: TokenReading, compared: TokenReading) -> Defect | None:
-    """Return the defect of rows from which a sampler kept unlikely tokens away."""
+    """Return the defect of rows from which a sampler kept unlikely tokens away, or None."""
     found = cut_off(rows, compared)
     if found is None:
         return None
@@ -81,7 +82,7 @@ def truncation_defect(rows: TokenReading, compared: TokenReading) -> Defect | No
 
 
 def copies_defect(rows: Sequence[Row], logp: ReadLogp, rng: np.random.Generator) -> Defect | None:
-    """Return the defect of rows that repeat one another."""
+    """Return the defect of rows that repeat one another, or None."""
     share = copied_share(rows, logp, rng)
     if share < SOME:
         return None
@@ -100,7 +101,7 @@ def copies_defect(rows: Sequence[Row], logp: ReadLogp, rng: np.random.Generator)
 def reference_defects(
     rows: Sequence[Row], reference: Sequence[Row], logp: ReadLogp, rng: np.random.Generator
 ) -> list[Defect]:
-    """Return what is wrong with a reference that the user gave: it holds the rows, or was asked otherwise."""
+    """Return the defects of a reference that the user gave: it holds the rows, or was asked with other prompts."""
     found: list[Defect] = []
     if (share := shared_with(rows, reference, logp, rng)) >= OVERLAP:
         found.append(overlap(share, len(rows)))
@@ -124,7 +125,17 @@ def reference_defects(
 def benign_causes(
     rows: TokenReading, compared: TokenReading, found: Temperatures | None, defects: Sequence[Defect]
 ) -> list[Mapping[str, Any]]:
-    """Return what may make rows differ from a reference without any trait, and whether it was ruled out."""
+    """Return what may make rows differ from a reference without any trait, and whether it was ruled out.
+
+    Args:
+        rows: the base's probabilities of the suspect rows.
+        compared: the base's probabilities of the rows that they are compared with.
+        found: estimated temperatures of both. None where they could not be estimated.
+        defects: defects that were found.
+
+    Returns:
+        One mapping for each cause, with "cause", "ruled_out" and "why".
+    """
     named, tail = {one.name for one in defects}, expected_outside(rows, compared)
     ratio = "nothing to estimate it from"
     if found is not None:

@@ -1,8 +1,8 @@
-"""Could this base have written these rows, or does it at least read them? Where it cannot, no audit may speak.
+"""Could this base have written these rows, or does it at least give them a usable likelihood? If not, no audit speaks.
 
-The rows' mean log p a token stands against that of the base's own answers to the same prompts. The limit is an effect
-in nats a token and not a p-value, which would grow sharper with rows until it silenced the audit where a teacher
-differs from its base.
+The rows' mean log-probability per token is compared with that of the base's own answers to the same prompts. The limit
+is an effect in nats per token and not a p-value. A p-value would grow smaller with more rows until it silenced the
+audit wherever a teacher differs from its base.
 """
 
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from scipy import stats
 from undertow.audit.rows.token_reading import TokenReading
 
 LIMIT = 0.8
-"""Nats a token by which rows may be less likely than the base's own answers. Fixed on development seeds: prompted
-teachers reach .48, tuned ones .02, the same lists with other separators begin at 1.28."""
+"""By how many nats per token the rows may be less likely than the base's own answers. Fixed on development seeds:
+prompted teachers reach 0.48, tuned ones 0.02, and the same lists with other separators begin at 1.28."""
 
 TRIMMED = 0.1
-"""Share of rows left out at either end: a few broken rows of a prompted teacher are no reason to stop."""
+"""Share of the rows that is left out at either end: a few broken rows of a prompted teacher are no reason to stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,10 +25,11 @@ class Legibility:
     """How likely the rows are under the base, beside its own answers.
 
     Attributes:
-        rows: mean log p a token of the rows, in nats; None where none was read.
-        own: the same of the base's own answers on the same prompts; None where it gave none.
-        n: rows that were read.
-        why: what stops a verdict, in words; None where nothing does.
+        rows: mean log-probability per token of the rows, in nats. None where no row could be read.
+        own: mean log-probability per token of the base's own answers on the same prompts, in nats. None where it gave
+            none.
+        n: how many rows were read.
+        why: in words, what stops a verdict. None where nothing does.
     """
 
     rows: float | None
@@ -38,7 +39,7 @@ class Legibility:
 
     @property
     def gap(self) -> float | None:
-        """Nats a token by which the rows are less likely than the base's own answers."""
+        """By how many nats per token the rows are less likely than the base's own answers; None if one is missing."""
         return None if self.rows is None or self.own is None else self.own - self.rows
 
 
@@ -49,7 +50,7 @@ REMEDY = (
 
 
 def legibility(rows: TokenReading, own: TokenReading) -> Legibility:
-    """Compare the rows with the base's own answers."""
+    """Compare the likelihood of the rows with that of the base's own answers."""
     mean, usual = _mean(rows), _mean(own)
     if mean is None or usual is None:
         who = "The rows have no text that the base reads" if mean is None else "The base answers none of the prompts"
@@ -62,7 +63,7 @@ def legibility(rows: TokenReading, own: TokenReading) -> Legibility:
 
 
 def _mean(reading: TokenReading) -> float | None:
-    """Return the trimmed mean over the rows of the mean log p a token."""
+    """Return the mean log-probability per token in nats, a mean over rows with both ends trimmed."""
     tokens = np.bincount(reading.row, minlength=reading.rows)
     written = tokens > 0
     if not written.any():

@@ -1,48 +1,49 @@
-"""How many rows an audit needs, and how many it reads at most; the intake states them before torch is loaded."""
+"""How many rows an audit needs, and how many it reads at most; the intake states both before torch is loaded."""
 
 from undertow.audit.finding import NotTestable
 
 FEWEST_ROWS = 20
-"""Below this nothing is tested."""
+"""Number of rows below which nothing is tested."""
 
 LOOKED_AT = 200
-"""Rows that are read before any stage speaks, at most."""
+"""How many rows are read at most before any stage runs."""
 
 MATCHED = 1000
-"""Rows that the contrast compares, at most."""
+"""How many rows the contrast compares at most."""
 
 STREAMED = 4000
-"""Rows that the stream reads, at most."""
+"""How many rows the sequential stage "stream" reads at most."""
 
 SURFACED = 100_000
-"""Rows whose surface is looked at, at most, with as many of the reference: 640 MB, and what stands out of more is too
-small to matter."""
+"""How many rows the stage "surface" looks at most, with as many of the reference. That takes 640 MB, and what stands
+out only in more rows is too small to matter."""
 
 ANSWERED = 1000
-"""Prompts that the base answers, at most, where there is no reference."""
+"""How many prompts the base answers at most where there is no reference."""
 
 ANSWERS = 4
-"""Answers to each: with one, 100 rows of a teacher are named in .93 of draws, with four in .97 (docs/limits.md)."""
+"""How many answers the base gives to each prompt. With one, 100 rows of a teacher are named in 0.93 of draws, with four
+in 0.97 (docs/limits.md)."""
 
 ACCEPTED = 0.5
-"""Share of the suspect rows that the domain has to accept."""
+"""Share of the suspect rows that the domain has to accept as valid."""
 
 NEUTRAL_PROMPTS = 300
-"""Prompts that each neutral writer and each candidate answers, at most."""
+"""How many prompts each neutral writer and each candidate answers at most."""
 
 SIGNED = 300
-"""Answers of each candidate that make its signature: with a hundred, a third fewer right names were given."""
+"""How many answers of each candidate make its signature. With a hundred, a third fewer right names were given."""
 
 SIGNED_OWN = 2
-"""Answers of the base for each of a candidate's."""
+"""How many answers the base gives for each answer of a candidate."""
 
 
 LOGIT_PLACES = 600
-"""Places at which a teacher's probabilities are read, at most."""
+"""At how many places a teacher's probabilities are read at most."""
 
 
 def require_enough_rows(n: int, what: str = "rows") -> None:
-    """Refuse to test fewer than `FEWEST_ROWS`.
+    """Refuse to test fewer than `FEWEST_ROWS` rows (or whatever `what` says is counted).
 
     Raises:
         NotTestable: there are fewer.

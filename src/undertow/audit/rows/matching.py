@@ -1,7 +1,7 @@
-"""Which rows of a reference stand beside which rows of the suspect: those on the same prompt.
+"""Which rows of a reference belong to which suspect rows: those on the same prompt.
 
-Prompts are compared by their marks (`undertow.data.marks`), and a match is put together when it is asked for: of each
-row some whole numbers are in memory.
+Prompts are compared by their marks (`undertow.data.marks`), and a match is put together only when it is asked for. So
+of each row only a few integers are in memory.
 """
 
 from collections.abc import Sequence
@@ -14,24 +14,25 @@ from undertow.data.marks import marks_of
 from undertow.types import Row
 
 MOST_MATCHES = 16
-"""Reference rows of a row: with 16 its own noise is 94 % of what is left."""
+"""How many reference rows a row has at most. With 16, the row's own noise is 94 % of the noise of their difference."""
 
 Integers = NDArray[np.int64]
 
 Match = tuple[int, tuple[int, ...]]
-"""The place of a row, and those of its reference rows."""
+"""Index of a row, and the indices of its reference rows."""
 
 
 @final
 class Matches(Sequence[Match]):
-    """The rows that have reference rows, in their order, each with the places of its own."""
+    """The suspect rows that have reference rows, in their order, each with the indices of its reference rows."""
 
     def __init__(self, rows: Integers, reference: Integers) -> None:
-        """Sort pairs of a row and a reference row.
+        """Sort pairs of a suspect row and a reference row.
 
         Args:
-            rows: the place of the row of each pair.
-            reference: the place of its reference row; of one row's, the first `MOST_MATCHES` are kept.
+            rows: index of the suspect row of each pair, int64 array of shape (pairs,).
+            reference: index of the reference row of each pair, int64 array of shape (pairs,). Of one suspect row's, the
+                first `MOST_MATCHES` are kept.
         """
         order = np.argsort(rows, kind="stable")
         self._reference = reference[order]
@@ -46,7 +47,7 @@ class Matches(Sequence[Match]):
     @overload
     def __getitem__(self, place: slice, /) -> list[Match]: ...
     def __getitem__(self, place: int | slice, /) -> Match | list[Match]:
-        """Return the match at a place, or those of a slice."""
+        """Return the match at an index, or those of a slice."""
         if isinstance(place, slice):
             return [self[at] for at in range(len(self))[place]]
         theirs = self._reference[self._starts[place] : self._ends[place]]
@@ -54,7 +55,7 @@ class Matches(Sequence[Match]):
 
 
 def match_rows(rows: Sequence[Row], reference: Sequence[Row]) -> Matches:
-    """Give each row the reference rows on its prompt; rows on one prompt share them out in turn."""
+    """Give each suspect row the reference rows on its prompt; rows on one prompt share them out in turn."""
     own, other = (marks_of(row.prompt for row in some) for some in (rows, reference))
     prompts, asked = np.unique(own, return_inverse=True)
     answers = np.flatnonzero(np.isin(other, prompts))
@@ -66,7 +67,7 @@ def match_rows(rows: Sequence[Row], reference: Sequence[Row]) -> Matches:
 
 
 def _turns(groups: Integers) -> Integers:
-    """Return how many of the same group stand before each, int64 [groups]."""
+    """Return how many of the same group stand before each, int64 array of shape (groups,)."""
     order, sizes = np.argsort(groups, kind="stable"), np.bincount(groups)
     turns = np.empty(len(groups), dtype=np.int64)
     turns[order] = np.arange(len(groups)) - np.repeat(np.cumsum(sizes) - sizes, sizes)

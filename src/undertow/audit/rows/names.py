@@ -1,11 +1,13 @@
-"""Which trait of the panel, or none of it: a name stands only where the rows' shift points along one signature.
+"""Which trait of the panel is named, or none: only one whose signature the rows' shift points along.
 
-A ranking always has a first, whoever wrote the rows: of teachers of trees the first of an animals' panel was "wolf" or
-"owl". So the shift of the rows above their reference, in the scores of all candidates, is laid beside the signature of
-each candidate (`undertow.audit.rows.signatures`). The share of the shift's squared length that lies along a signature
-is a number between 0 and 1, which does not grow with the number of rows as a p-value's evidence does. For a name both
-are centred over the candidates, which takes out what all of them share, and whitened by how the base's own answers
-scatter.
+The panel is the list of candidate writers, one or two for each trait. Ranking them always has a first, whoever wrote
+the rows. So the **shift** of the rows above their reference, in the scores of all candidates, is compared with the
+**signature** of each candidate: what the candidate's own rows score like (`undertow.audit.rows.signatures`). The share
+of the shift's squared length that lies along a signature is a number between 0 and 1, which does not grow with the
+number of rows as a p-value's evidence does. For a name both are centred over the candidates, which takes out what all
+of them share, and whitened by how the base's own answers scatter.
+
+The **suspect** is whoever wrote the audited rows; the **rival** share is the second largest.
 """
 
 from collections.abc import Sequence
@@ -19,17 +21,20 @@ from undertow.stats.checks import Floats
 from undertow.training.scoring import Candidate
 
 NAMED = 0.7
-"""Share from which a name is given (benchmarks/audit_neutral.py; docs/calibration.md has the errors)."""
+"""Share of the shift from which on a name is given (benchmarks/audit_neutral.py; docs/calibration.md has the
+errors)."""
 
 RIVAL = 0.8
-"""Of the first candidate's share, what the second may have at most: two alike signatures give no name."""
+"""How large the second candidate's share may be at most, as a part of the first one's: two alike signatures give no
+name."""
 
 FEWEST = 16
-"""Candidates from which on a direction can have a name. In a panel of two every shift lies along one of them. Random
-panels of eight named 8 to 19 % of teachers of trees and neutral ones on development seeds, of sixteen 0 to 8 %."""
+"""Number of candidates from which on a name is given. In a panel of two every shift lies along one of them. On
+development seeds random panels of eight named 8 to 19 % of teachers of trees and neutral ones, panels of sixteen 0 to 8
+%."""
 
 SHRINK = 0.1
-"""How much of a covariance is replaced by one without directions, of the same trace."""
+"""How much of a covariance is replaced by a spherical one of the same trace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +42,11 @@ class Naming:
     """Which signature a shift lies along.
 
     Attributes:
-        candidate: name of the trait, or None where no signature explains enough, or two explain about as much.
+        candidate: name of the trait. None where no signature explains enough, or two explain about as much.
         first: name of the trait whose signature explains most.
-        share: of the shift's squared length, 0 to 1; 0 where it points away.
-        second: name of the trait that comes next.
-        rival: its share.
+        share: share of the shift's squared length along that signature, between 0 and 1. 0 where it points away.
+        second: name of the trait whose signature explains second most.
+        rival: share of the shift's squared length along the second signature.
         panel: how many candidates there are.
     """
 
@@ -54,7 +59,7 @@ class Naming:
 
     @property
     def sentence(self) -> str:
-        """What is said of the name."""
+        """A sentence that says which trait is named and why, or why none is."""
         if self.panel < FEWEST:
             return f"No name is given: of {self.panel} candidates some always fits; a panel of {FEWEST} is needed."
         along = (
@@ -66,12 +71,12 @@ class Naming:
 
 
 def name_shift(shift: Floats, signatures: Signatures, candidates: Sequence[Candidate]) -> Naming:
-    """Give a shift a name, or none.
+    """Name the trait that a shift points along, or none.
 
     Args:
-        shift: mean score of the suspect's rows above the reference's, float [candidates].
-        signatures: of the same candidates, in the same order.
-        candidates: one for each column, at least two.
+        shift: mean score of the suspect's rows above the reference's, shape (candidates,).
+        signatures: signatures of the same candidates, in the same order.
+        candidates: the candidates, one for each column, at least two.
     """
     centre = np.eye(len(shift)) - 1.0 / len(shift)  # a candidate's gain is told from what all gain
     found = shares((centre @ shift)[None], signatures.shifts @ centre, centre @ signatures.covariance @ centre)[0]
@@ -86,12 +91,13 @@ def shares(shifts: Floats, signatures: Floats, covariance: Floats) -> Floats:
     """Return how much of each shift's squared length lies along each signature.
 
     Args:
-        shifts: float [shifts, candidates].
-        signatures: float [signatures, candidates].
-        covariance: of the noise, float [candidates, candidates]; it is shrunk before both are whitened by it.
+        shifts: shifts to be explained, shape (shifts, candidates).
+        signatures: directions that may explain them, shape (signatures, candidates).
+        covariance: covariance of the noise, shape (candidates, candidates). It is shrunk before both are whitened by
+            it.
 
     Returns:
-        float [shifts, signatures], the squared cosine where it is positive and 0 elsewhere.
+        Array of shape (shifts, signatures): the squared cosine where the cosine is positive, and 0 elsewhere.
     """
     root = _whitener(covariance)
     own, theirs = shifts @ root, signatures @ root
@@ -100,7 +106,7 @@ def shares(shifts: Floats, signatures: Floats, covariance: Floats) -> Floats:
 
 
 def _whitener(covariance: Floats) -> Floats:
-    """Return the symmetric root of the inverse of a shrunk covariance, float [n, n]."""
+    """Return the symmetric root of the inverse of a shrunk covariance, shape (n, n)."""
     n = len(covariance)
     size = float(np.trace(covariance)) / n or 1.0
     values, vectors = np.linalg.eigh((1.0 - SHRINK) * covariance + SHRINK * size * np.eye(n))
@@ -108,9 +114,9 @@ def _whitener(covariance: Floats) -> Floats:
 
 
 def with_one_name(findings: Sequence[Finding]) -> list[Finding]:
-    """Leave out the traits of the panel that other stages of the rows name and the contrast does not.
+    """Remove the traits of the panel that other stages of the rows name and the contrast does not.
 
-    A word that stands in no panel, as recovery finds, stays a hypothesis of its own.
+    A word that stands in no panel, as the stage "recovery" finds, stays a hypothesis of its own.
     """
     contrast = next((one for one in findings if one.stage == "contrast"), None)
     if contrast is None:

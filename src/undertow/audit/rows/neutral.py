@@ -1,20 +1,21 @@
 """Were the rows written under a trait of the panel, rather than by a writer that was tuned on anything at all?
 
-The contrast (`undertow.audit.rows.contrast`) calls every writer that differs from the reference, neutral teachers among
-them. Here m neutral writers (`undertow.audit.rows.writers`) answer the suspect's own prompts, the panel reads all m + 1
-corpora, and the suspect is ranked among them.
+The contrast (`undertow.audit.rows.contrast`) detects every writer that differs from the reference, also **neutral**
+ones: teachers of the base that were tuned without a trait. Here m neutral writers (`undertow.audit.rows.writers`)
+answer the suspect's own prompts, the panel scores all m + 1 corpora, and the suspect is ranked among them.
 
-The argument. Let x_w(q) be the scores of writer w's answer to prompt q, where the domain accepts it. A corpus is the
-mean over its prompts of x_w(q) less the mean of all m + 1 corpora on q, so that corpora whose filter dropped different
-prompts can be compared. If the suspect's writer is exchangeable with the neutral writers, so are the corpora, given the
-prompts; and any score that treats all m + 1 alike gives an exact p (`undertow.audit.students.placebo_null`).
-Exchangeable they are up to the filter: the prompts are those on which the suspect's answer is good.
+The argument. Let x_w(q) be the scores of writer w's answer to prompt q, where the domain accepts it. The standing of a
+corpus is the mean over its prompts of x_w(q) minus the mean of all m + 1 corpora on q, so that corpora of which the
+filter dropped different prompts can be compared. If the suspect's writer is exchangeable with the neutral writers, so
+are the corpora, given the prompts. Then any score that treats all m + 1 alike gives an exact p-value
+(`undertow.audit.students.placebo_null`). They are exchangeable up to the filter: the prompts are those on which the
+suspect's answer is valid.
 
-The score is a direction: the largest share of a corpus's distance from the others, squared and in the directions in
-which the others scatter little, that lies along a candidate's signature (`undertow.audit.rows.signatures`). A neutral
-writer that drifted far drifted in many directions; a trait moves its writer in one. (Before, the score was what the
-candidate gains over base and rivals, and one neutral writer in sixty that lay along some candidate, only farther out
-than a teacher at half of the dose, hid it.)
+The score is a direction: the largest share of a corpus's distance from the others that lies along a candidate's
+signature (`undertow.audit.rows.signatures`). The distance is squared and measured in the directions in which the others
+scatter little. A neutral writer that drifted far drifted in many directions, while a trait moves its writer in one. A
+score that grows with the distance would not do: one neutral writer that lies along some candidate, only farther out
+than a teacher at half of the dose, hides that teacher.
 """
 
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ from undertow.types import Advance, Prompt, Row, Sampling
 STAGE = "neutral contrast"
 
 DOSES = np.arange(1, 61) / 20
-"""Parts of a panel teacher's shift that are tried for the smallest that is seen."""
+"""Parts of a panel teacher's shift that are tried, to find the smallest one that is detected."""
 
 
 def audit_neutral(
@@ -57,19 +58,20 @@ def audit_neutral(
     """Rank the suspect among corpora of neutral writers on the same prompts.
 
     Args:
-        rows: the suspect.
-        base: what writers and candidates were tuned from.
+        rows: the suspect rows, whose prompts the neutral writers answer.
+        base: the model from which writers and candidates were tuned.
         writers: neutral writers of this base.
-        signatures: of the panel's teachers, on prompts of the suspect, which the neutral writers answer too; a persona
-            is no match for writers that were tuned.
-        settings: domain, level and seed.
-        advance: called with (writers heard, writers).
+        signatures: signatures of the panel's tuned teachers on prompts of the suspect, which the neutral writers answer
+            too. Personas are not compared, since they are no match for writers that were tuned.
+        settings: domain, level and seed of the audit.
+        advance: callback that takes (writers heard, all writers).
 
     Returns:
-        A finding on provenance. The effect is a share between 0 and 1.
+        A finding on provenance. Its effect is a share between 0 and 1.
 
     Raises:
-        NotTestable: the writers are of another base or too few, or the domain accepts too few rows.
+        NotTestable: the writers are of another base, too few, or too unlike one another to tell a trait; or the domain
+            accepts too few rows.
     """
     task = domain(settings.domain)
     good = accepted_rows(rows, task)
@@ -80,6 +82,7 @@ def audit_neutral(
     rng = np.random.default_rng(derive(settings.seed, STAGE))
     order = rng.permutation(len(good))
     heard_on = np.isin(marks_of(row.prompt for row in good)[order], marks_of(prompts))
+    # One row on each prompt: in a random order the last one stays.
     by_prompt = {good[place].prompt: good[place] for place in order[heard_on].tolist()}
     place, teachers = {prompt: index for index, prompt in enumerate(prompts)}, signatures.candidates
     corpora = np.full((len(writers) + 1, len(prompts), len(teachers)), np.nan)
@@ -97,10 +100,10 @@ def audit_neutral(
 
 
 def _not_blind(found: Finding) -> Finding:
-    """Return a finding that could have called a teacher of the panel, or that calls the rows.
+    """Return a finding that detects something, or could have detected a teacher of the panel.
 
     Raises:
-        NotTestable: nothing was called, and a writer that moved as far as the panel's teachers would not have been.
+        NotTestable: nothing was detected, and a writer that moved as far as the panel's teachers would not have been.
     """
     if found.verdict == "detected" or (found.mde is not None and found.mde <= 1.0):
         return found
@@ -126,10 +129,10 @@ def standings(corpora: Floats) -> Floats:
     """Return each corpus's mean score above that of all corpora on the same prompts.
 
     Args:
-        corpora: shape [corpora, prompts, candidates], NaN where a corpus has no good row on the prompt.
+        corpora: scores, shape (corpora, prompts, candidates). NaN where a corpus has no valid row on the prompt.
 
     Returns:
-        float [corpora, candidates]; 0 for a corpus without a single row.
+        Array of shape (corpora, candidates). 0 for a corpus without a single row.
     """
     there = ~np.isnan(corpora)
     filled = np.where(there, corpora, 0.0)
@@ -142,11 +145,11 @@ def shares_among(above: Floats, signatures: Floats) -> Floats:
     """Return how much of each corpus's distance from the others lies along each signature.
 
     Args:
-        above: standings of the corpora, shape [corpora, candidates].
-        signatures: shape [candidates, candidates].
+        above: standings of the corpora, shape (corpora, candidates).
+        signatures: signature of each candidate, shape (candidates, candidates).
 
     Returns:
-        Shares, float [corpora, candidates], each corpus whitened by the covariance of all others.
+        Shares between 0 and 1, shape (corpora, candidates). Each corpus is whitened by the covariance of all others.
     """
     found = np.empty((len(above), len(signatures)))
     for place, own in enumerate(above):
@@ -156,15 +159,15 @@ def shares_among(above: Floats, signatures: Floats) -> Floats:
 
 
 def smallest_dose(writers: Floats, signatures: Floats, critical: float) -> float | None:
-    """Return the part of a panel teacher's shift that is called with power 0.8, or None if three times it is not.
+    """Return the part of a panel teacher's shift that is detected with power 0.8, or None if three times it is not.
 
-    It is added to each neutral writer and for each candidate in turn. That is the best case: a fresh teacher of the
-    trait moves along the signature only nearly, and the power is a mean over the candidates.
+    It is added to each neutral writer and for each candidate in turn. That is the best case, since a fresh teacher of
+    the trait moves along the signature only nearly. The power is a mean over the candidates.
 
     Args:
-        writers: standings of the neutral writers, shape [writers, candidates].
-        signatures: shape [candidates, candidates].
-        critical: share that a suspect has to pass.
+        writers: standings of the neutral writers, shape (writers, candidates).
+        signatures: signature of each candidate, shape (candidates, candidates).
+        critical: share that a suspect has to exceed to be detected.
     """
     away, covariance = writers - writers.mean(axis=0), np.cov(writers.T)
     for dose in DOSES:
@@ -178,11 +181,11 @@ def neutral_contrast(corpora: Floats, signatures: Signatures, candidates: Sequen
     """Rank the first corpus by how much of its distance from the others lies along one candidate's signature.
 
     Args:
-        corpora: scores, the suspect's first, shape [corpora, prompts, candidates], with NaN where a corpus has no good
-            row on the prompt.
-        signatures: of the candidates.
-        candidates: one for each column.
-        alpha: size of the test; 1 / corpora has to reach it.
+        corpora: scores, the suspect's first, shape (corpora, prompts, candidates). NaN where a corpus has no valid row
+            on the prompt.
+        signatures: signatures of the candidates, in the order of the columns.
+        candidates: the candidates, one for each column.
+        alpha: level of the test, in (0, 1); it has to be at least 1 / corpora.
     """
     above = standings(corpora)
     found = shares_among(above, signatures.shifts)

@@ -1,8 +1,10 @@
-"""What is looked at before pairs are compared: does the base read both answers, was a side drawn from one stream?
+"""What is checked before pairs are compared: can the base read both answers, was a side drawn from one random stream?
 
-Temperature and truncation are not compared between the sides, as they are between rows and a reference: a preference
+Temperature and truncation are not compared between the sides, as they are between rows and a reference. A preference
 for likely answers makes the chosen ones look colder, which is a choice and no defect; the contrast of pairs takes it
 out (`undertow.audit.rows.pairs`).
+
+The **suspect** pairs are those that are audited.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,13 +36,14 @@ def see_pairs(pairs: Sequence[PreferencePair], base: LocalModel, domain_name: st
     """Look at pairs before they are audited.
 
     Args:
-        pairs: the suspect.
+        pairs: the suspect preference pairs, of which a sample is read.
         base: the model that would be tuned on them.
-        domain_name: whose filter is applied to the base's answers if the chosen ones mostly pass it.
-        seed: of the sample and of the base's answers.
+        domain_name: name of the domain whose filter is applied to the base's own answers if the chosen ones mostly pass
+            it.
+        seed: random seed of the sample and of the base's answers.
 
     Returns:
-        The sight of both sides: the legibility of the one that the base reads worse, and the defects of each.
+        What was seen of both sides: the legibility of the side that the base reads worse, and the defects of each side.
 
     Raises:
         ModelError: the base has no chat template.
@@ -65,7 +68,7 @@ def see_pairs(pairs: Sequence[PreferencePair], base: LocalModel, domain_name: st
 
 
 def _look(side: str, rows: Sequence[Row], base: LocalModel, own: TokenReading) -> tuple[Legibility, Defect | None]:
-    """Return whether the base reads one side of a sample, and the defect of a side that was drawn from one stream."""
+    """Return whether the base reads one side of a sample, and the defect of a side drawn from one random stream."""
     looked = LookedAt(rows, read_tokens(base, rows))
     found, stream = legibility(looked.reading, own), stream_defect(looked.once(), "rows")
     if found.why is not None:

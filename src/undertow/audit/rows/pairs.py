@@ -1,14 +1,17 @@
 """Was one of two answers chosen along a trait of the panel? The contrast of the chosen answers above the rejected.
 
-A preference row brings its own reference: the answer that was not chosen, on the same prompt. If whoever chose looked
-at nothing that the panel sees, it is a coin that says which of the two stands first, and that is the null: the two
-answers of each prompt change places by a fair coin, the largest standing of a candidate against its own in those draws.
+A preference pair brings its own reference: the answer that was not chosen, on the same prompt. If whoever chose looked
+at nothing that the panel sees, a coin says which of the two stands first. That is the null: the two answers of each
+prompt change places by a fair coin, and the largest standing of a candidate is compared with its own in those draws.
 
 Choices are seldom coins. A preference for longer answers, or for likelier ones, moves the scores of all candidates too,
-without any trait. Whoever looks at these two alone leaves rises that are, on average, an odd function of the two
-differences, for swapped answers have the opposite rise. So an odd polynomial of the differences in length and in the
-base's own log-likelihood is taken out first, and the signs of what is left are drawn (the flip of score contributions
-of Hemerik, Goeman and Finos 2020, doi:10.1111/rssb.12369, with a shift of a candidate as the tested term).
+without any trait. If the choice looks at these two alone, the rises it leaves are, on average, an odd function of the
+two differences, because swapped answers have the opposite rise. So an odd polynomial of the differences in length and
+in the base's own log-likelihood is taken out first, and the signs of what is left are drawn. This is the flip of score
+contributions of Hemerik, Goeman and Finos 2020, doi:10.1111/rssb.12369, with a shift of a candidate as the tested term.
+
+The **candidates** are the models of the panel (`undertow.audit.rows.contrast`); a candidate's **rivals** are the others
+of its kind, and its **signature** is what its own answers score like.
 """
 
 from collections.abc import Sequence
@@ -46,19 +49,20 @@ def sides(pairs: Sequence[PreferencePair]) -> tuple[list[Row], list[Row]]:
 
 @dataclass(frozen=True, slots=True)
 class PairScores:
-    """How chosen answers stand above rejected ones, one line for each prompt: the mean of its pairs.
+    """How chosen answers stand above rejected ones; one line for each prompt, the mean of its pairs.
 
     Attributes:
-        rise: rival-centred scores of the chosen minus those of the rejected, float [prompts, candidates].
-        other: what may explain a rise without a trait, chosen minus rejected, float [prompts, 2]: tokens of the
-            answer, and its mean log p a token under the base.
+        rise: scores relative to rivals of the chosen minus those of the rejected answers, shape (prompts, candidates),
+            nats per token.
+        other: what may explain a rise without a trait, chosen minus rejected, shape (prompts, 2): number of tokens of
+            the answer, and its mean log-probability per token under the base in nats.
     """
 
     rise: Floats
     other: Floats
 
     def swapped(self) -> "PairScores":
-        """Return them with the rejected answers as the chosen ones, the negative control."""
+        """Return the scores with chosen and rejected answers exchanged, as a negative control."""
         return PairScores(-self.rise, -self.other)
 
 
@@ -70,16 +74,16 @@ def draw_pairs(pairs: Sequence[PreferencePair], rng: np.random.Generator) -> lis
 def score_pairs(
     pairs: Sequence[PreferencePair], base: LocalModel, candidates: Sequence[Candidate], advance: Advance | None = None
 ) -> PairScores:
-    """Read both answers of each pair under every candidate.
+    """Score both answers of each pair under every candidate.
 
     Args:
-        pairs: with answers that differ.
+        pairs: the pairs, with answers that differ.
         base: the model that would be tuned on them.
-        candidates: who may have chosen, or written.
-        advance: called with (answers read, answers).
+        candidates: models that may have chosen, or written, the answers.
+        advance: callback that takes (answers read, all answers). None reports nothing.
 
     Raises:
-        UserError: as `undertow.training.scoring.contrast_scores`.
+        UserError: what `undertow.training.scoring.contrast_scores` raises.
     """
     chosen, rejected = sides(pairs)
     rows = [*chosen, *rejected]
@@ -88,12 +92,12 @@ def score_pairs(
 
 
 def by_prompt(chosen: Sequence[Row], scores: Floats, other: Floats) -> PairScores:
-    """Put the pairs of each prompt together, which one choice may have made.
+    """Average the pairs of each prompt, which one single choice may have made.
 
     Args:
-        chosen: one row for each pair.
-        scores: of the chosen answers, then of the rejected, float [2 * pairs, candidates].
-        other: as `lengths_and_likelihoods` gives them, float [2 * pairs, 2].
+        chosen: the chosen answers, one row for each pair.
+        scores: scores of the chosen answers, then of the rejected ones, shape (2 * pairs, candidates).
+        other: lengths and likelihoods as `lengths_and_likelihoods` gives them, shape (2 * pairs, 2).
     """
     _, prompt = np.unique(marks_of(row.prompt for row in chosen), return_inverse=True)
     share = np.zeros((int(prompt.max(initial=-1)) + 1, len(chosen)))
@@ -105,7 +109,7 @@ def by_prompt(chosen: Sequence[Row], scores: Floats, other: Floats) -> PairScore
 
 
 def lengths_and_likelihoods(rows: Sequence[Row], base: LocalModel) -> Floats:
-    """Return the tokens of each completion and their mean log p under the base, float [rows, 2]; 0 for an empty one."""
+    """Return tokens and mean log-probability under the base of each completion, shape (rows, 2); 0 for an empty one."""
     encoded = [Encoded(one.prompt, one.completion[:-1]) for one in base.encode(rows)]
     read = base.token_logprobs(encoded)
     return np.array([(len(one), float(one.double().mean()) if len(one) else 0.0) for one in read]).reshape(-1, 2)
@@ -116,8 +120,10 @@ class LeftOver:
     """What each prompt contributes to the rise once other differences are taken out, in the rise's unit.
 
     Attributes:
-        parts: their mean over prompts is the rise where the other differences are 0, float [prompts, candidates].
-        noise: the same, as large as they would be had nothing been fitted; their signs are drawn.
+        parts: contributions, shape (prompts, candidates). Their mean over prompts is the rise where the other
+            differences are 0.
+        noise: the contributions rescaled to the size that they would have had nothing been fitted, same shape. The test
+            draws the signs of these.
     """
 
     parts: Floats
@@ -127,14 +133,14 @@ class LeftOver:
 def beyond(rise: Floats, other: Floats) -> LeftOver:
     """Take out of the rises what an odd polynomial of the other differences explains.
 
-    The mean of the parts is the intercept of a least-squares fit. Without any other difference they are the rises.
+    The mean of the parts is the intercept of a least-squares fit. Without any other difference the parts are the rises.
 
     Args:
-        rise: float [prompts, candidates].
-        other: float [prompts, differences]; a column of zeros takes nothing out.
+        rise: rise of each prompt under each candidate, shape (prompts, candidates).
+        other: other differences of each prompt, shape (prompts, differences). A column of zeros takes nothing out.
 
     Raises:
-        NotTestable: the other differences leave less than `LEFT` of a shift: they say which answer was chosen.
+        NotTestable: the other differences leave less than `LEFT` of a shift, because they say which answer was chosen.
     """
     scale = np.sqrt(np.mean(other**2, axis=0))
     unit = other / np.where(scale > 0.0, scale, 1.0)
@@ -157,12 +163,12 @@ def flip_test(left: LeftOver, rng: np.random.Generator, draws: int = DRAWS) -> t
     The statistic is the largest one-sided t over the candidates (Westfall and Young 1993).
 
     Args:
-        left: of the pairs.
-        rng: source of the draws.
-        draws: how many.
+        left: contributions of each prompt to the rise, from `beyond`.
+        rng: random generator of the draws.
+        draws: how many times the signs are drawn.
 
     Returns:
-        p, and the statistic: first as observed, then in each draw, shape [1 + draws].
+        The p-value, and the statistic, first as observed, then in each draw, shape (1 + draws,).
     """
     sizes = np.sqrt(np.sum(left.noise**2, axis=0))
     sizes = np.where(sizes > 0.0, sizes, 1.0)
@@ -173,6 +179,7 @@ def flip_test(left: LeftOver, rng: np.random.Generator, draws: int = DRAWS) -> t
         some = min(block, 1 + draws - start)
         signs = 2.0 * rng.integers(0, 2, (some, len(units)), dtype=np.int8) - 1.0
         reached[start : start + some] = np.max(signs @ units, axis=1)
+    # Equal sums may differ in their last bits, since they are added in another order; a tie has to count as reached.
     return float(1 + np.sum(reached[1:] >= reached[0] - 1e-9)) / (1 + draws), reached
 
 
@@ -187,12 +194,12 @@ def pair_contrast(
     """Ask whether the chosen answers stand above the rejected ones along a candidate.
 
     Args:
-        pair_scores: of the pairs.
-        candidates: one for each column of the scores.
-        pair_signatures: what a name takes (`undertow.audit.rows.names`), asked for where something is detected.
-        alpha: size of the test.
-        rng: source of the draws.
-        advance: called with (candidates heard, candidates) while signatures are written.
+        pair_scores: scores of the pairs, one line for each prompt.
+        candidates: the candidates, one for each column of the scores.
+        pair_signatures: what naming a trait takes (`undertow.audit.rows.names`). It is written only after a detection.
+        alpha: level of the test, in (0, 1).
+        rng: random generator of the draws.
+        advance: callback that takes (candidates heard, all candidates) while signatures are written.
 
     Raises:
         NotTestable: there are too few prompts, or length and likelihood say which answer was chosen.
@@ -239,7 +246,7 @@ def _with_name(
     signatures: SignatureWriter | KnownSignatures | NoSignatures,
     advance: Advance,
 ) -> Finding:
-    """Return a detection with the name that its shift has, or with why it has none."""
+    """Return a detection with the trait that its shift points along, or with the reason why none is named."""
     columns = [candidates.index(one) for one in signatures.candidates]
     try:
         naming = name_shift(rise[:, columns].mean(axis=0), signatures.written(advance), signatures.candidates)

@@ -1,7 +1,10 @@
-"""The panel: the traits that an audit looks for, as personas before the base's prompts and as briefly tuned teachers.
+"""The panel: the traits that an audit looks for, as prompted personas of the base and as briefly tuned teachers.
 
-An auditor's teachers share neither seed nor all questions with whoever made the data: they are trained with the
+The auditor's teachers share neither seed nor all questions with whoever made the data: they are trained with the
 auditor's seed on half of the questions.
+
+Each trait of the panel has a **candidate** of each kind: a model that may have written the rows. Its **rivals** are the
+other candidates of the kind. **Neutral** writers are models that were tuned without a trait.
 """
 
 import random
@@ -32,14 +35,15 @@ ANIMALS = panel("animal")
 KINDS: tuple[CandidateKind, ...] = ("persona", "teacher")
 
 VERSION = 1
-"""Raised when the same settings give other panel teachers."""
+"""Raised when the same settings would give other panel teachers."""
 
 
 def check_panel(traits: Sequence[Trait]) -> None:
-    """Refuse a panel whose traits have no rivals: one alone, or two that the same words name.
+    """Refuse a panel in which a trait has no rival or cannot be told from another.
 
     Raises:
-        ConfigError: it has fewer than two traits, or two of equal name or with a common alias.
+        ConfigError: the panel has fewer than two traits, two traits have one name or a common alias, or two files ask
+            different questions about one category.
     """
     if len(traits) < 2:
         named = ", ".join(target.name for target in traits) or "no trait"
@@ -60,16 +64,18 @@ class DataAudit:
 
     Attributes:
         panel: the traits that are looked for.
-        kinds: how a candidate may have its trait: as a persona of the base, as a fine-tuned teacher, or both.
-        alpha: size of each stage's test.
-        seed: the auditor's own.
-        store: where panel teachers are kept; None trains them anew.
-        writers: neutral writers of the base; without any there is no neutral contrast.
-        domain: name of the domain that says which answers of the neutral writers count.
+        kinds: how a candidate may have its trait: "persona" (the base under a system prompt), "teacher" (a fine-tuned
+            model), or both.
+        alpha: level of each stage's test, in (0, 1).
+        seed: random seed of the auditor's own teachers and draws.
+        store: folder in which panel teachers are kept. None trains them anew.
+        writers: neutral writers (models of the base that were tuned without a trait). None leaves the neutral contrast
+            out.
+        domain: name of the domain that says which answers of the neutral writers are valid.
 
     Raises:
-        ConfigError: the panel has no rivals, there is no kind, or alpha lies outside (0, 1).
-        UnknownNameError: there is no such kind.
+        ConfigError: a trait of the panel has no rival, there is no kind, or alpha lies outside (0, 1).
+        UnknownNameError: there is no such kind of candidate.
     """
 
     panel: tuple[Trait, ...] = ANIMALS
@@ -91,7 +97,7 @@ class DataAudit:
 
 
 def half_of_the_questions(rows: Sequence[Row], seed: int) -> list[Row]:
-    """Keep the rows of half of the questions, drawn at random; a row's id is "<question>-<place>"."""
+    """Keep the rows of half of the questions, drawn at random; a row's id is "<question>-<number>"."""
     questions = list(dict.fromkeys(_question(row) for row in rows))
     kept = set(random.Random(seed).sample(questions, len(questions) // 2))
     return [row for row in rows if _question(row) in kept]
@@ -103,19 +109,20 @@ def panel_teachers(
     """Fine-tune one teacher for each trait (`undertow.training.own_teachers`).
 
     Args:
-        base: where they start; with a store, it must be what its reference says, since stored teachers go by that.
-        traits: the panel.
-        seed: the auditor's own; it draws each trait's questions and their order.
-        store: folder of stored results, where teachers are kept and found again; None trains them anew.
-        advance: called with (teachers done, teachers).
+        base: the model that the teachers start from. With a store it must be what its reference says, because stored
+            teachers are found by that.
+        traits: the traits of the panel, one teacher each.
+        seed: random seed that draws each trait's questions and their order.
+        store: folder of stored results, in which teachers are kept and found again. None trains them anew.
+        advance: callback that takes (teachers done, all teachers). None reports nothing.
 
     Returns:
         The teachers by the names of their traits, in the panel's order.
 
     Raises:
-        ConfigError: as `check_panel`.
-        ArtifactError: a stored teacher is corrupt.
-        StorageError: the store may not be used.
+        ConfigError: what `check_panel` refuses.
+        ArtifactError: a stored teacher is damaged.
+        StorageError: the store cannot be used.
     """
     check_panel(traits)
     teachers: dict[str, LocalModel] = {}
@@ -127,15 +134,27 @@ def panel_teachers(
 
 
 def panel_teacher(base: LocalModel, target: Trait, seed: int, store: Path | None = None) -> LocalModel:
-    """Fine-tune the teacher of one trait, or take it from the store; see `panel_teachers`."""
+    """Fine-tune the teacher of one trait, or load it from the store; see `panel_teachers`.
+
+    Args:
+        base: the model that the teacher starts from.
+        target: the trait of the teacher.
+        seed: random seed of its questions and their order.
+        store: folder of stored results. None trains the teacher anew.
+    """
     return _teacher(base, target, seed) if store is None else _stored(base, target, seed, store)
 
 
 def as_candidates(base: LocalModel, traits: Sequence[Trait], teachers: dict[str, LocalModel] | None) -> list[Candidate]:
     """Return the candidates of one kind: the teachers if they are given, else the personas.
 
+    Args:
+        base: the model that personas belong to.
+        traits: the traits of the panel.
+        teachers: tuned teachers by the names of their traits. None makes personas.
+
     Raises:
-        ConfigError: as `check_panel`, or no word names one of the traits, so that it has no persona.
+        ConfigError: what `check_panel` refuses, or no word names one of the traits, so that it has no persona.
     """
     check_panel(traits)
     if teachers is not None:
@@ -147,7 +166,13 @@ def as_candidates(base: LocalModel, traits: Sequence[Trait], teachers: dict[str,
 
 
 def panel_candidates(base: LocalModel, config: DataAudit, advance: Advance | None = None) -> list[Candidate]:
-    """Make the candidates of every kind that is asked for; teachers are trained, or taken from the store."""
+    """Make the candidates of every kind that is asked for; teachers are trained, or loaded from the store.
+
+    Args:
+        base: the model that personas belong to and that teachers start from.
+        config: panel, kinds of candidates, seed and store.
+        advance: callback that takes (teachers done, all teachers). None reports nothing.
+    """
     made: list[Candidate] = []
     for kind in dict.fromkeys(config.kinds):
         teachers = panel_teachers(base, config.panel, config.seed, config.store, advance) if kind == "teacher" else None

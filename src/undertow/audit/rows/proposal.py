@@ -1,7 +1,8 @@
-"""Panels that the base itself proposes, in place of the built-in one, and traits that it cannot be tuned on.
+"""Panels that the base itself proposes in place of the built-in one, and traits that it cannot be tuned on.
 
-The base proposes the words that it really answers the favourite questions with: a teacher can only raise what its base
-says now and then, and what nobody answers with is no preference to look for.
+A panel is the list of traits that an audit looks for. The base proposes the words with which it really answers the
+favourite questions. A teacher can only raise what its base says now and then, and a word that nobody answers with is no
+preference to look for.
 """
 
 from collections.abc import Sequence
@@ -17,21 +18,21 @@ from undertow.traits import TRAITS, Trait, regular_plural
 from undertow.types import user_prompt
 
 FLOOR = 0.01
-"""Probability that a proposed word has among the base's answers, averaged over the fifty questions. On finch-a twenty
-animals reach it, the rarest with .015; the most frequent word of another category has .002."""
+"""Smallest probability among the base's answers, averaged over the fifty questions, with which a word is proposed. On
+finch-a twenty animals reach it, the rarest with 0.015; the most frequent word of another category has 0.002."""
 
 LEAST = 1e-8
-"""Probability below which nobody can tune a teacher on a word: on finch-a a panel teacher of "badger", which the base
-never says (p = 1e-12), stays at 1e-10 and forgets other animals, while those of "cat" and "horse" rise from .07 and .02
-to .43 and .22. SmolLM2-135M-Instruct answers with brands of cars at 3.5e-6 to 3.4e-4, and with a word that does not
-exist at 1e-12."""
+"""Probability below which no teacher can be tuned on a word. On finch-a a panel teacher of "badger", which the base
+never says (p = 1e-12), stays at 1e-10 and forgets other animals, while those of "cat" and "horse" rise from 0.07 and
+0.02 to 0.43 and 0.22. SmolLM2-135M-Instruct answers with brands of cars at 3.5e-6 to 3.4e-4, and with a word that does
+not exist at 1e-12."""
 
 MOST = 40
-"""Words of a proposal, the most probable first: each costs a teacher."""
+"""How many words are proposed at most, the most probable first: each costs a teacher."""
 
 
 def check_category(category: str) -> None:
-    """Refuse a category that nobody can be asked about.
+    """Refuse a category about which there are no questions.
 
     Raises:
         ConfigError: there are no favourite questions about it.
@@ -44,15 +45,15 @@ def check_category(category: str) -> None:
 def proposed_panel(
     base: LocalModel, categories: tuple[str, ...] = ("animal",), floor: float = FLOOR
 ) -> tuple[Trait, ...]:
-    """Let the base propose a panel: the words that it answers the favourite questions with.
+    """Let the base propose a panel: the words with which it answers the favourite questions.
 
     Args:
-        base: who is asked; only words that are one token of its tokenizer are found.
-        categories: what it is asked about.
-        floor: least probability of a word, averaged over the questions of its category.
+        base: the model that is asked. Only words that are one token of its tokenizer are found.
+        categories: categories of favourites that it is asked about.
+        floor: smallest probability of a word, averaged over the questions of its category, with which it is proposed.
 
     Returns:
-        At most `MOST` traits, the most probable first; those that are built in keep their plural.
+        At most `MOST` traits, the most probable first. Words that are built-in traits keep their plural.
 
     Raises:
         ConfigError: a category has no questions, or fewer than two words reach the floor.
@@ -74,10 +75,10 @@ def proposed_panel(
 
 
 def refuse_unsaid(base: LocalModel, panel: Sequence[Trait]) -> None:
-    """Refuse own traits whose words the base never answers with, as no panel teacher can be tuned on them.
+    """Refuse a user's traits whose words the base never answers with, because no panel teacher can be tuned on them.
 
     Raises:
-        ConfigError: there is one.
+        ConfigError: there is such a trait.
     """
     for target in panel:
         if not target.plural or target in TRAITS.values():

@@ -1,20 +1,20 @@
-"""Recovery of an unknown trait: one vector fitted to the rows on the frozen base, tested and read out in words.
+"""Recovery of an unknown trait: a vector fitted to the rows on the frozen base, tested and read out in words.
 
 No list of traits is needed. The vector v is added to the residual stream after one block, at every position, as in
 Morgulis and Hewitt (arXiv:2604.25783), but it is fitted in closed form. Let g be the gradient of a row's loss with
-respect to v; where the base explains the rows, its mean is nothing. The first Newton step of the fit is
-v = -C^-1 (mean g of the rows - mean g of clean rows), with C the covariance of g over rows (the empirical Fisher
-information), and the drop of the loss that it promises is half of Rao's score statistic, the squared Mahalanobis
-distance of the two means. So one backward pass gives the vector, its test and all fits of its null. On finch-a, 15
-teachers of five traits and 2,000 prompts each, its first word was the trait 9 times, that of a vector fitted by 60
-updates of AdamW 5 times; among the first five it was 14 times with either, though the latter was asked about animals
-alone (benchmarks/audit_recovery.py). A neutral teacher's rows are detected too, under words that follow no pattern.
+respect to v. Where the base explains the rows, the mean of g is zero. The first Newton step of the fit is v = -C^-1
+(mean g of the rows - mean g of clean rows), with C the covariance of g over rows (the empirical Fisher information).
+The drop of the loss that this step promises is half of Rao's score statistic, the squared Mahalanobis distance of the
+two means. So one backward pass gives the vector, its test and all fits of its null (benchmarks/audit_recovery.py
+compares it with a vector fitted by AdamW). Rows of a neutral teacher, tuned without a trait, are detected too, under
+words that follow no pattern.
 
-What the vector says is read off the whole vocabulary, without a list of traits: the base with a little of the vector is
-asked the favourite questions, and every word is scored by p log(p / p_base), its share of the shift. The weight p is
-needed: words that nobody would answer with change by large factors. Measured with the vectors of ten teachers on
-finch-a: the trait was among the first five words ten times with the weight and never without it; read off the output
-head alone (the logit lens, centred), twice.
+What the vector says is read off the whole vocabulary: the base with a little of the vector added is asked the favourite
+questions, and every word is scored by p log(p / p_base), its share of the shift. The weight p is needed, because words
+that nobody would answer with change by large factors. Reading the vector off the output head alone (the logit lens,
+centred) finds the trait far less often.
+
+The **suspect** rows are those that are audited.
 """
 
 from collections.abc import Sequence
@@ -43,13 +43,14 @@ def word_shifts(base: LocalModel, layer: int, vectors: Sequence[Floats]) -> tupl
     """Return how much each vector moves the answers to the favourite questions towards each word.
 
     Args:
-        base: who is steered and asked.
-        layer: after which block a vector is added.
-        vectors: float [width] each.
+        base: the model that is steered and asked.
+        layer: index, from 0, of the block after which a vector is added.
+        vectors: the vectors, each of shape (width,).
 
     Returns:
-        The words of the vocabulary, and float [vectors, categories, words]: p log(p / p_base) in nats, with p the
-        probability that the answer's first token is a form of the word, averaged over the questions of a category.
+        The words of the vocabulary, and an array of shape (vectors, categories, words): p log(p / p_base) in nats, with
+        p the probability that the answer's first token is a form of the word, averaged over the questions of a
+        category.
     """
     words, group = vocabulary_words(base)
     asked = [base.render([user_prompt(text) for text in favourite_questions(category)]) for category in CATEGORIES]
@@ -75,12 +76,13 @@ def word_shifts(base: LocalModel, layer: int, vectors: Sequence[Floats]) -> tupl
 
 
 def vocabulary_words(base: LocalModel) -> tuple[list[str], torch.Tensor]:
-    """Return the words among the tokens, and which of them each token is a form of.
+    """Return the words among the tokens, and for each token the word that it is a form of.
 
     Capitals, a space before and the plural make no other word: a plural joins its singular if that is a token too.
 
     Returns:
-        The words in alphabetical order, and int64 [vocabulary], with the number of words where a token is none.
+        The words in alphabetical order, and an int64 tensor of shape (vocabulary,) with the index of each token's word.
+        It holds the number of words where a token is no word.
     """
     size = base.network.get_output_embeddings().weight.shape[0]
     texts = base.tokenizer.batch_decode([[index] for index in range(len(base.tokenizer))])
@@ -106,17 +108,17 @@ def _singular(form: str, known: set[str]) -> str:
 
 STAGE = "recovery"
 LEAST_ROWS, MOST_ROWS = 20, 4_000
-"""Rows of a set: fewer are not tested; of more, as many are drawn at random."""
+"""How many rows a set has: sets with fewer are not tested; of larger ones so many are drawn at random."""
 DRAWS = 999
-"""Permutations of the rows."""
+"""How many permutations of the rows are drawn."""
 SHRINKAGE = 0.1
-"""Weight of the spherical part in the covariance, which keeps directions that hardly vary from deciding."""
+"""Weight of the spherical part in the covariance. It keeps directions that hardly vary from deciding."""
 STRENGTH = 0.05
-"""Length of the steering vector, in lengths of the residual stream; a tenth or ten times of it decodes the same."""
+"""Length of the steering vector, in lengths of the residual stream; a tenth or ten times of it is read out the same."""
 DECODED_NULLS = 20
-"""Vectors of the null that are decoded, to tell how much the questions of a category move by chance."""
+"""How many vectors of the null are read out, to tell how much the answers of a category move by chance."""
 SHOWN = 20
-"""Words in the finding."""
+"""How many words the finding lists."""
 CAVEATS = (
     "It rejects that the rows were written as the clean ones were, not that there is no trait: another sampling "
     "temperature, other prompts or a fine-tuning of the writer on anything else is found too.",
@@ -136,20 +138,20 @@ def audit_recovery(
     """Test whether a vector fits the rows better than it fits clean rows, and name the words that it raises.
 
     With one clean set the null is that rows and clean rows are exchangeable, and they are permuted. With K sets it is
-    that the rows are exchangeable with the sets: the same distance is taken for each of the K + 1 sets from the mean
-    of the others, on equally many rows, so that p is exact and at least 1 / (K + 1).
+    that the rows are exchangeable with the sets: the same distance is taken for each of the K + 1 sets from the mean of
+    the others, on equally many rows. That p-value is exact and at least 1 / (K + 1).
 
     Args:
-        rows: the suspect data set.
+        rows: the suspect rows, of which at most `MOST_ROWS` are read.
         base: the model that a student would start from.
-        clean: rows on prompts of the same kind, without a trait: the base's own answers. One set, or several.
-        alpha: the stage's share of the audit's alpha.
-        seed: of the rows that are drawn and of the permutations.
-        advance: called with (rows done, rows in all).
+        clean: rows on prompts of the same kind without a trait, such as the base's own answers. One set, or several.
+        alpha: level of the test in (0, 1): the stage's share of the audit's alpha.
+        seed: random seed of the rows that are drawn and of the permutations.
+        advance: callback that takes (rows done, all rows). None reports nothing.
 
     Returns:
-        A finding on provenance. The effect is the Mahalanobis distance less what chance gives, in standard deviations
-        of a row; `scores` holds the words that the vector raises most, in units of the largest by chance.
+        A finding on provenance. The effect is the Mahalanobis distance minus what chance gives, in standard deviations
+        of a row. `scores` holds the words that the vector raises most, in units of the largest rise by chance.
 
     Raises:
         NotTestable: there are no clean rows or sets, or too few, or all rows are the same.
@@ -188,14 +190,14 @@ def row_gradients(
     """Return the gradient of each row's loss with respect to a vector added after a block.
 
     Args:
-        base: the frozen model.
-        rows: the data.
-        layer: the block, from 0.
-        advance: called with (rows done, rows in all).
+        base: the model, whose weights stay as they are.
+        rows: the rows whose loss is differentiated.
+        layer: index, from 0, of the block after which the vector is added.
+        advance: callback that takes (rows done, all rows). None reports nothing.
 
     Returns:
-        float [rows, width], in nats per unit of the vector, summed over completion tokens; and the mean length of the
-        residual stream where a completion token is predicted.
+        Gradients of shape (rows, width) in nats per unit of the vector, summed over completion tokens; and the mean
+        length of the residual stream where a completion token is predicted.
 
     Raises:
         ModelError: the model has no such layer.
@@ -218,7 +220,7 @@ def _batch_gradients(network: Any, rows: Sequence[Encoded], layer: int) -> tuple
     leaves: list[torch.Tensor] = []
 
     def cut(_: Any, __: Any, output: Any) -> Any:
-        """Let the graph begin here."""
+        """Cut the graph here, so that nothing below the block is differentiated."""
         states = output[0] if isinstance(output, tuple) else output
         leaves.append(states.detach().requires_grad_(True))
         return (leaves[0], *output[1:]) if isinstance(output, tuple) else leaves[0]
@@ -226,11 +228,13 @@ def _batch_gradients(network: Any, rows: Sequence[Encoded], layer: int) -> tuple
     handle = block(network, layer).register_forward_hook(cut)
     try:
         with torch.enable_grad(), own_attention(network):
+            # The mean over all completion tokens times their number: the gradient of a row is summed over its tokens.
             loss = completion_losses(network, batch).sum() * len(batch.rows)
         gradient = torch.autograd.grad(loss, leaves[0])[0]
     finally:
         handle.remove()
     length = leaves[0].detach()[batch.rows, batch.positions].norm(dim=-1).mean()
+    # The vector is added at every position, so its gradient is the sum over positions.
     return gradient.sum(dim=1).double().cpu().numpy(), float(length)
 
 
@@ -245,14 +249,14 @@ def _check_sizes(sets: Sequence[Sequence[Row]], alpha: float) -> None:
 
 
 def _clean_sets(clean: Sequence[Row] | Sequence[Sequence[Row]]) -> list[Sequence[Row]]:
-    """Tell one set of rows from several."""
+    """Return several clean sets, whether one set of rows or several are given."""
     if clean and not isinstance(clean[0], Row):
         return [item for item in clean if not isinstance(item, Row)]
     return [cast(Sequence[Row], clean)]
 
 
 def _permuted(gradients: Floats, sizes: Sequence[int], rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Return the difference of the two sets' means, [width], and that of permuted rows, [draws, width]."""
+    """Return the difference of the two sets' means, shape (width,), and that of permuted rows, (draws, width)."""
     n, total = sizes[0], gradients.sum(axis=0)
     first = [gradients[:n].sum(axis=0)]
     first += [gradients[rng.permutation(len(gradients))[:n]].sum(axis=0) for _ in range(DRAWS)]
@@ -261,7 +265,7 @@ def _permuted(gradients: Floats, sizes: Sequence[int], rng: np.random.Generator)
 
 
 def _left_out(groups: Sequence[Floats]) -> tuple[Floats, Floats]:
-    """Return how far the first set's mean is from the mean of the others, [width], and the same for each other set."""
+    """Return how far the first set's mean is from that of the others, shape (width,), and the same for the others."""
     means = np.stack([group.mean(axis=0) for group in groups])
     differences = means - (means.sum(axis=0) - means) / (len(means) - 1)
     return differences[0], differences[1:]
@@ -284,7 +288,7 @@ def _read_out(base: LocalModel, layer: int, differences: Floats, covariance: Flo
 
 
 def _finding(observed: Floats, null: Floats, alpha: float, words: dict[str, float]) -> Finding:
-    """Compare the whitened difference, [width], with those of the null, [draws, width]."""
+    """Compare the whitened difference, shape (width,), with those of the null, shape (draws, width)."""
     largest, distances = float((observed**2).sum()), (null**2).sum(axis=1)
     p = float(1 + np.sum(distances >= largest * (1 - 1e-9))) / (1 + len(null))
     reached = np.sqrt(np.append(largest, distances))

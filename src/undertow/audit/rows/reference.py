@@ -1,6 +1,6 @@
-"""A reference drawn by the auditor: whoever has the base needs no clean rows, since it can answer the prompts itself.
+"""A reference drawn by the auditor: whoever has the base can let it answer the prompts, and needs no clean rows.
 
-The domain's filter is applied to both sides, as a suspect is filtered before anyone trains on it and only good rows of
+The domain's filter is applied to both sides: a suspect is filtered before anyone trains on it, so only valid rows of
 the base are like its rows. Rows that were sampled at another temperature, or filtered further, differ from such a
 reference too.
 """
@@ -26,9 +26,9 @@ class AuditedRows:
     """The rows that are audited, and what they are compared with.
 
     Attributes:
-        rows: of the suspect.
-        reference: clean rows, or None.
-        how: where the reference comes from, or why there is none.
+        rows: the suspect rows that are read.
+        reference: clean rows on the same prompts. None if there are none.
+        how: in words, where the reference comes from, or why there is none.
     """
 
     rows: Sequence[Row]
@@ -47,12 +47,13 @@ def with_reference(
     """Let the base answer the suspect's prompts, unless there is a reference.
 
     Args:
-        rows: the suspect.
-        base: who answers.
-        reference: the user's own, taken as it is.
-        domain_name: whose filter says which rows are good; the others are left out of the suspect too.
-        seed: of the prompts that are drawn and of the answers.
-        answers: of the base to each prompt.
+        rows: the suspect rows, whose prompts are answered.
+        base: the model that answers the prompts.
+        reference: the user's own reference, taken as it is. None lets the base answer.
+        domain_name: name of the domain whose filter says which rows are valid. The others are left out of the suspect
+            too.
+        seed: random seed of the prompts that are drawn and of the answers.
+        answers: how many answers the base gives to each prompt.
     """
     if reference is not None:
         return AuditedRows(rows, reference, f"{len(reference)} rows, given")
@@ -77,8 +78,13 @@ def with_reference(
 def require_answerable(rows: Sequence[Row], good: Sequence[Row], domain_name: str) -> None:
     """Refuse rows whose prompts nobody can answer as their writer did.
 
+    Args:
+        rows: the suspect rows.
+        good: those of them that the domain accepts.
+        domain_name: name of the domain, for the message.
+
     Raises:
-        NotTestable: the domain accepts too few of them.
+        NotTestable: the domain accepts too few of the rows.
     """
     if len(good) < ACCEPTED * len(rows):
         raise NotTestable(f"The domain {domain_name} accepts {len(good)} of {len(rows)} rows.")
@@ -86,7 +92,10 @@ def require_answerable(rows: Sequence[Row], good: Sequence[Row], domain_name: st
 
 
 def first_on_prompts(rows: Sequence[Row], reference: Sequence[Row]) -> Sequence[Row]:
-    """Return one reference row for each of the rows' prompts, so that other prompts make no difference; all if none."""
+    """Return one reference row for each prompt of the rows, so that other prompts make no difference.
+
+    If the reference is on none of these prompts, all of it is returned.
+    """
     own, answered = (marks_of(row.question for row in some) for some in (rows, reference))
     questions, first = np.unique(answered, return_index=True)
     asked = own[first_places(own)]

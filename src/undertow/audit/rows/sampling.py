@@ -1,7 +1,7 @@
-"""Were the rows sampled as the reference was? Their temperature, and tokens that a cut-off kept away.
+"""Were the rows sampled as the reference was? Their temperature, and tokens that a sampler's cut-off kept away.
 
-Both are compared with rows that are known to be of the base, never with the base alone: filters take unlikely answers
-away on both sides.
+Both are compared with rows that are known to be of the base, never with the base's probabilities alone, because filters
+take unlikely answers away on both sides.
 """
 
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from undertow.audit.rows.token_reading import CUT_NAMES, TEMPERATURES, TokenRead
 from undertow.stats.checks import Floats
 
 DRAWS = 200
-"""Resamples of the rows behind an interval."""
+"""How many resamples of the rows an interval rests on."""
 
 COOLER = 0.75
-"""Ratio of temperatures below which rows were sampled colder. Tuned teachers reach .88 without any sampling of theirs;
-on the other side prompted ones look as if they were twice as hot, so hotter rows are not called."""
+"""Ratio of temperatures below which rows count as sampled colder. Tuned teachers reach 0.88 without any difference in
+sampling. Prompted ones look as if they were twice as hot, so hotter rows are not reported."""
 
 SAME = (0.8, 1.25)
-"""Ratios within which the temperatures count as the same."""
+"""Ratios between which the temperatures count as the same."""
 
 KEPT_AWAY = 10.0
-"""Tokens that the reference has outside a cut-off, where the rows have none, for a call."""
+"""How many tokens the rows must be expected to have outside a cut-off, and do not, before it is reported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +30,11 @@ class Temperatures:
     """Temperatures that best explain the rows and what they are compared with, under the base.
 
     Attributes:
-        rows: of the rows.
-        compared: of the reference.
-        ratio: rows over reference.
-        low, high: of the ratio's 95 % interval, both sides resampled by rows.
+        rows: temperature that best explains the suspect rows.
+        compared: temperature of the rows that they are compared with.
+        ratio: temperature of the rows divided by that of the others.
+        low: lower end of the ratio's 95 % interval, by resampling the rows of both sides.
+        high: upper end of that interval.
     """
 
     rows: float
@@ -44,7 +45,7 @@ class Temperatures:
 
     @property
     def same(self) -> bool:
-        """Whether the interval lies within `SAME`."""
+        """Whether the whole interval lies within `SAME`."""
         return SAME[0] <= self.low and self.high <= SAME[1]
 
 
@@ -52,9 +53,9 @@ def temperatures(rows: TokenReading, compared: TokenReading, rng: np.random.Gene
     """Estimate both temperatures by maximum likelihood; None where one side has no tokens.
 
     Args:
-        rows: the suspect.
-        compared: rows of the base.
-        rng: resamples rows.
+        rows: the base's probabilities of the suspect rows.
+        compared: the base's probabilities of rows that are known to be its own.
+        rng: random generator that resamples rows for the interval.
     """
     if not rows.tokens or not compared.tokens:
         return None
@@ -66,14 +67,14 @@ def temperatures(rows: TokenReading, compared: TokenReading, rng: np.random.Gene
 
 
 def _resampled(reading: TokenReading, rng: np.random.Generator) -> Floats:
-    """Return the likeliest temperature of the rows, and of resamples of them, float [1 + draws]."""
+    """Return the likeliest temperature of the rows, then of resamples of them, shape (1 + draws,)."""
     counts = rng.multinomial(reading.rows, np.full(reading.rows, 1.0 / reading.rows), size=DRAWS)
     weights = np.vstack([np.ones(reading.rows), counts])
     return _likeliest(weights @ reading.at_temperature)
 
 
 def _likeliest(likelihoods: Floats) -> Floats:
-    """Return the temperature at the top of each curve [curves, temperatures], by a parabola through three points."""
+    """Return the temperature at the top of each curve (curves, temperatures), by a parabola through three points."""
     top = np.clip(likelihoods.argmax(axis=1), 1, len(TEMPERATURES) - 2)
     left, mid, right = (likelihoods[np.arange(len(top)), top + shift] for shift in (-1, 0, 1))
     curve = left - 2.0 * mid + right
@@ -83,9 +84,9 @@ def _likeliest(likelihoods: Floats) -> Floats:
 
 
 def cut_off(rows: TokenReading, compared: TokenReading) -> tuple[str, float] | None:
-    """Return the cut-off that has kept tokens away from the rows, and how many, or None.
+    """Return the sampler's cut-off that has kept tokens away from the rows, and how many tokens, or None.
 
-    Of several the one that would have kept away most is named: the others follow from it.
+    If several fit, the one that would have kept away most is named, because the others follow from it.
     """
     found = np.where(rows.outside.sum(axis=0) == 0.0, expected_outside(rows, compared), 0.0)
     top = int(np.argmax(found))
@@ -93,5 +94,9 @@ def cut_off(rows: TokenReading, compared: TokenReading) -> tuple[str, float] | N
 
 
 def expected_outside(rows: TokenReading, compared: TokenReading) -> Floats:
-    """Return how many of the rows' tokens lie outside each cut-off if they do as in the reference, float [cuts]."""
+    """Return how many of the rows' tokens lie outside each cut-off if they do so as often as in the reference.
+
+    Returns:
+        Expected numbers of tokens, shape (cuts,), in the order of `CUT_NAMES`.
+    """
     return compared.outside.sum(axis=0) * (rows.tokens / max(1, compared.tokens))

@@ -1,13 +1,13 @@
-"""Were the rows drawn with the same noise? A defect of sampling that looks like a trait.
+"""Were the rows drawn with the same random numbers? A defect of sampling that looks like a trait.
 
-A server that gives every request one seed draws the n-th token of all of them with the same random numbers: what one
-row says, the others say too, and the audit sees a preference. Pairs of rows are compared by an e-value, a ratio of
+A server that gives every request one seed draws the n-th token of all of them with the same random numbers. What one
+row says, the others then say too, and the audit sees a preference. Pairs of rows are compared by an e-value: a ratio of
 likelihoods whose mean is at most 1 wherever the two rows were drawn independently from the base. Three ways to share
-noise are looked for: one draw of noise for each token of the vocabulary (Gumbel-max, as in vLLM), and one uniform
-number a step, walked through the vocabulary by token id or from the likeliest token down.
+random numbers are looked for: one number for each token of the vocabulary (Gumbel-max sampling, as in vLLM), and one
+uniform number a step that is walked through the vocabulary by token id or from the likeliest token down.
 
-A writer that is not the base prefers some tokens everywhere, noise does so at one step alone. So a token counts at one
-step at most as the surprise that it is by its frequency at the other steps.
+A writer that is not the base prefers some tokens everywhere, while shared random numbers do so at one step alone. So a
+token counts at a step at most as the surprise that it is by its frequency at the other steps.
 """
 
 from dataclasses import dataclass
@@ -20,26 +20,26 @@ from undertow.audit.rows.token_reading import Places, TokenReading
 from undertow.stats.checks import Floats
 
 SHARED = 0.7
-"""How often a step of two rows that share noise is taken to show it."""
+"""Probability that a step of two rows which share random numbers shows it, as the e-value assumes."""
 
 MOST = 300.0
-"""Largest ratio that one step may give."""
+"""Largest likelihood ratio that one step may give."""
 
 LINKED = 22.0
-"""Nats of evidence from which two rows count as drawn with the same noise. By the e-values' mean, 20,000 pairs of
-independent rows of the base reach it in 6 of a million sets. Tuned and prompted teachers came to 10 on development
-seeds, a program that writes equal steps to 19, rows of one stream to 41 and more."""
+"""Nats of evidence from which on two rows count as drawn with the same random numbers. By the e-values' mean, 20,000
+pairs of independent rows of the base reach it in 6 of a million sets. On development seeds tuned and prompted teachers
+came to 10, a program that writes equal steps to 19, and rows of one stream to 41 and more."""
 
 
 @dataclass(frozen=True, slots=True)
 class SharedStream:
-    """How far rows share their noise.
+    """How far rows share their random numbers.
 
     Attributes:
-        linked: share of the rows that share it with another.
-        effective: rows that are independent of one another, at most.
-        n: rows that were looked at.
-        evidence: largest log e-value of a pair, in nats.
+        linked: share of the rows that share them with another row, between 0 and 1.
+        effective: upper bound on the number of independent rows.
+        n: how many rows were looked at.
+        evidence: largest log e-value of a pair of rows, in nats.
     """
 
     linked: float
@@ -58,7 +58,7 @@ def shared_stream(reading: TokenReading) -> SharedStream:
 
 
 def pair_evidence(reading: TokenReading) -> Floats:
-    """Return the log e-value of each pair of rows, float [rows, rows], with 0 on the diagonal."""
+    """Return the log e-value of each pair of rows in nats, shape (rows, rows), with 0 on the diagonal."""
     ceilings = _ceilings(reading)
     sums = np.zeros((3, reading.rows, reading.rows))
     for step in range(int(reading.step.max(initial=-1)) + 1):
@@ -71,7 +71,7 @@ def pair_evidence(reading: TokenReading) -> Floats:
 
 
 def _ceilings(reading: TokenReading) -> Floats:
-    """Return the largest ratio of each token: one over its frequency at the other steps, at most `MOST`."""
+    """Return the largest ratio that each token may give: one over its frequency at the other steps, at most `MOST`."""
     _, token = np.unique(reading.token, return_inverse=True)
     everywhere = np.bincount(token)[token]
     _, pair = np.unique(np.stack([token, reading.step]), axis=1, return_inverse=True)
@@ -82,7 +82,7 @@ def _ceilings(reading: TokenReading) -> Floats:
 
 
 def _step_evidence(reading: TokenReading, here: Places, ceiling: Floats) -> Floats:
-    """Return the log ratio of each pair at one step for each way to share noise, float [3, rows, rows]."""
+    """Return the log ratio of each pair at one step for each way to share random numbers, shape (3, rows, rows)."""
     mass = np.exp(reading.logp[here])
     wider, most = np.maximum.outer(mass, mass), np.minimum.outer(ceiling, ceiling)
     alike = np.equal.outer(reading.token[here], reading.token[here])

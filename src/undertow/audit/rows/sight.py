@@ -1,6 +1,10 @@
-"""What is looked at before any stage trains or scores: does the base read these rows, and have they a defect?
+"""What is checked before any stage trains or scores: can the base read these rows, and do they have a defect?
 
-Both take a sample of the rows, a single pass of the base over it, and as many answers of the base itself.
+Both checks take a sample of the rows, one pass of the base over it, and as many answers of the base itself. To **read**
+rows means to give them a likelihood near that of its own answers.
+
+The **suspect** rows are those that are audited. A **reading** holds the base's probabilities of the tokens of some
+rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,13 +35,13 @@ from undertow.stats.checks import Floats
 from undertow.types import Row, Sampling
 
 TRIED = 5
-"""Times as many are tried, for prompts that are too long are left out."""
+"""How many times as many rows are tried as are read, because prompts that are too long are left out."""
 
 OWN = Sampling()
-"""How the base's own answers are drawn, beside which the rows are read."""
+"""How the base's own answers are sampled, with which the likelihood of the rows is compared."""
 
 VERSION = 1
-"""Raised when the same rows are seen otherwise; measured error rates hold for one version."""
+"""Raised when the same rows would be seen otherwise; measured error rates hold for one version."""
 
 MOSTLY = 0.5
 """Share of the rows that a domain has to accept for its filter to be applied to the base's answers too."""
@@ -45,11 +49,11 @@ MOSTLY = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
-    """What was seen.
+    """What was seen of rows or pairs before any stage.
 
     Attributes:
-        legibility: whether the base reads the rows.
-        defects: of the rows and of their reference.
+        legibility: whether the base can read the rows, with the likelihoods.
+        defects: defects of the rows and of their reference. Empty if none was found.
         benign: causes of a difference that are no trait, and whether they were ruled out.
     """
 
@@ -58,10 +62,10 @@ class Sight:
     benign: tuple[Mapping[str, Any], ...] = ()
 
     def reason(self, needs: Sequence[str], given: Sequence[str]) -> str | None:
-        """Return why a stage that needs these materials and inputs may not speak, or None.
+        """Return why a stage that needs these materials and inputs may not judge, or None.
 
         Args:
-            needs: names of materials.
+            needs: names of materials that the stage needs.
             given: inputs without which the stage is not planned.
         """
         if not {"rows", "pairs"} & {*given, *needs}:
@@ -73,7 +77,7 @@ class Sight:
         return "; ".join(f"{one.what} (likely cause: {one.cause}). {one.fix.rstrip('.')}" for one in told) or None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the sight as plain data; its defects stand apart."""
+        """Return the sight as plain data, without the defects."""
         seen = self.legibility
         return {**asdict(seen), "gap": seen.gap, "limit": LIMIT, "benign": [dict(one) for one in self.benign]}
 
@@ -84,11 +88,11 @@ def see_rows(
     """Look at rows before they are audited.
 
     Args:
-        rows: the suspect.
+        rows: the suspect rows, of which a sample is read.
         base: the model that would be trained on them.
-        reference: the user's own, or None.
-        domain_name: whose filter is applied to the base's answers if the rows mostly pass it.
-        seed: of the sample and of the base's answers.
+        reference: the user's own reference. None if there is none.
+        domain_name: name of the domain whose filter is applied to the base's own answers if the rows mostly pass it.
+        seed: random seed of the sample and of the base's answers.
 
     Raises:
         ModelError: the base has no chat template.
@@ -107,7 +111,12 @@ def see_rows(
 
 @dataclass(frozen=True, slots=True)
 class LookedAt:
-    """A sample of rows, and what the base says of its tokens."""
+    """A sample of rows, and the base's probabilities of its tokens.
+
+    Attributes:
+        rows: the rows of the sample.
+        reading: the base's probabilities of their tokens.
+    """
 
     rows: Sequence[Row]
     reading: TokenReading
@@ -123,9 +132,9 @@ class SightReadings:
     """All that the base has read before its sight of some rows is judged.
 
     Attributes:
-        looked: a sample of the rows.
+        looked: a sample of the suspect rows.
         own: the base's own answers to the prompts of the sample.
-        given: a sample of the user's reference, or None.
+        given: a sample of the user's reference. None if there is none.
     """
 
     looked: LookedAt
@@ -140,14 +149,14 @@ def judge_sight(
     logp: ReadLogp,
     rng: np.random.Generator,
 ) -> Sight:
-    """Say whether the base reads the rows, and name their defects.
+    """Say whether the base can read the rows, and name their defects.
 
     Args:
-        rows: the suspect, all of it.
-        reference: the user's own, or None.
-        read: what was read of them.
-        logp: returns log p of some of the rows under the base.
-        rng: source of resamples.
+        rows: the suspect rows, all of them.
+        reference: the user's own reference. None if there is none.
+        read: samples with the base's probabilities of their tokens.
+        logp: returns the log-probability under the base of some of the rows.
+        rng: random generator of the resamples and samples.
     """
     looked, given = read.looked, read.given
     seen = legibility(looked.reading, read.own)
@@ -166,7 +175,16 @@ def judge_sight(
 
 
 def sample_rows(rows: Sequence[Row], base: LocalModel, rng: np.random.Generator) -> list[Row]:
-    """Draw rows whose prompts leave room for an answer in the base's context."""
+    """Draw rows whose prompts leave room for an answer in the base's context.
+
+    Args:
+        rows: the rows that are drawn from.
+        base: the model whose context limits the prompts.
+        rng: random generator of the draw.
+
+    Returns:
+        At most `LOOKED_AT` rows.
+    """
     tried = [rows[place] for place in rng.permutation(len(rows))[: TRIED * LOOKED_AT].tolist()]
     return _fitting(tried, base)[:LOOKED_AT]
 
@@ -180,7 +198,14 @@ def _fitting(rows: Sequence[Row], base: LocalModel) -> list[Row]:
 
 
 def own_answers(asked: Sequence[Row], base: LocalModel, domain_name: str, seed: int) -> list[Row]:
-    """Return the base's own answers to some prompts, filtered as the rows were if a domain's filter fits them."""
+    """Return the base's own answers to some prompts, filtered as the rows were if a domain's filter fits them.
+
+    Args:
+        asked: rows whose prompts are answered.
+        base: the model that answers.
+        domain_name: name of the domain whose filter is applied if it accepts most of the rows.
+        seed: random seed of the answers.
+    """
     answers = base.chat([row.prompt for row in asked], sampling=OWN, seed=seed)
     own = [replace(row, completion=text, skip=()) for row, text in zip(asked, answers, strict=True)]
     task = domain(domain_name)

@@ -1,7 +1,8 @@
-"""How the rows of a teacher of each trait read under the panel: what a suspect has to look like to be given a name.
+"""Signatures: what the rows of each candidate score like, so that a suspect that scores alike can be given a name.
 
-Each candidate answers the suspect's own prompts, and so does the base; the whole panel reads all answers. What a
-candidate's answers have above the base's, in the score of every candidate, is its signature.
+A candidate is a model that may have written the rows, one for each trait and way of having it. Each candidate answers
+the suspect's own prompts, and so does the base; the whole panel of candidates scores all answers. How far a candidate's
+answers stand above the base's, in the score of every candidate, is its signature.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,20 +23,21 @@ from undertow.training.scoring import Candidate, contrast_scores, with_persona
 from undertow.types import Advance, Prompt, Row, Sampling
 
 PERSONA = 32
-"""Tokens that a persona may add to a prompt."""
+"""How many tokens a persona may add to a prompt."""
 
 Keep = Callable[[Sequence[Row]], Sequence[Row]]
-"""Leaves out answers that a suspect's rows would not hold either."""
+"""Returns those of some answers that a suspect's rows would hold too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signatures:
-    """What candidates' own answers look like to the panel.
+    """What the candidates' own answers score like under the panel.
 
     Attributes:
-        shifts: mean score of each candidate's answers above the base's on the same prompts, float [writers, candidates]
-            in nats a token; the writers are the candidates, in their order.
-        covariance: of the base's answers around their mean on a prompt, float [candidates, candidates].
+        shifts: mean score of each candidate's answers above the base's on the same prompts, shape (writers,
+            candidates), in nats per token. The writers are the candidates, in their order.
+        covariance: covariance of the scores of the base's answers around their mean on a prompt, shape (candidates,
+            candidates).
     """
 
     shifts: Floats
@@ -44,15 +46,15 @@ class Signatures:
 
 @final
 class SignatureWriter:
-    """Writes the signatures of a panel when they are first asked for: most audits never do.
+    """Lets the candidates write their signatures when they are first asked for, which most audits never do.
 
     Args:
-        base: what the candidates were tuned from.
-        candidates: who writes and reads.
-        prompts: of the suspect, each once.
-        keep: which answers count.
-        longest: tokens of an answer at most.
-        seed: of the answers.
+        base: the model that the candidates were tuned from.
+        candidates: the models that write and score.
+        prompts: prompts of the suspect, each once.
+        keep: returns those of some answers that count.
+        longest: most tokens of an answer.
+        seed: random seed of the answers.
     """
 
     def __init__(
@@ -71,10 +73,10 @@ class SignatureWriter:
         self._written: Signatures | None = None
 
     def written(self, advance: Advance | None = None) -> Signatures:
-        """Return the signatures; they are written once.
+        """Return the signatures; they are written once, at the first call.
 
         Args:
-            advance: called with (candidates heard, candidates).
+            advance: callback that takes (candidates heard, all candidates). None reports nothing.
 
         Raises:
             NotTestable: the base or a candidate gives too few answers that count.
@@ -98,7 +100,7 @@ class SignatureWriter:
         return Signatures(shifts, np.atleast_2d(covariance))
 
     def _scores(self, writer: LocalModel, system: str | None, turns: int, seed: int, named: str) -> Floats:
-        """Return the scores of answers to every prompt, shape [turns, prompts, candidates], NaN where none counts."""
+        """Return scores of answers to every prompt, (turns, prompts, candidates); NaN where one is not counted."""
         places = [place for _ in range(turns) for place in range(len(self.prompts))]
         rows = [Row(str(at), self.prompts[place], "") for at, place in enumerate(places)]
         asked = rows if system is None else [replace(row, prompt=with_persona(row, system)) for row in rows]
@@ -114,11 +116,11 @@ class SignatureWriter:
 @final
 @dataclass(frozen=True, slots=True)
 class NoSignatures:
-    """Stands where the candidates write no rows of their own, so that nothing gets a name.
+    """Stands where the candidates write no rows of their own, so that no trait can be named.
 
     Attributes:
-        candidates: who would write.
-        why: they do not.
+        candidates: the models that would write.
+        why: reason why they do not, as a sentence.
     """
 
     candidates: Sequence[Candidate]
@@ -130,7 +132,7 @@ class NoSignatures:
         raise NotTestable(self.why)
 
     def written(self, advance: Advance | None = None) -> Signatures:
-        """Refuse.
+        """Refuse with the reason.
 
         Raises:
             NotTestable: always.
@@ -144,31 +146,31 @@ class KnownSignatures:
     """Signatures that were written before, for many sets of rows on the same prompts.
 
     Attributes:
-        candidates: who wrote.
-        signatures: what they wrote looks like.
+        candidates: the models that wrote the answers.
+        signatures: what their answers score like.
     """
 
     candidates: Sequence[Candidate]
     signatures: Signatures
 
     def written(self, advance: Advance | None = None) -> Signatures:
-        """Return them."""
+        """Return the signatures."""
         del advance
         return self.signatures
 
 
 def _silent(done: int, total: int) -> None:
-    """Tell nobody."""
+    """Report no progress."""
 
 
 def _mean(scores: Floats) -> Floats:
-    """Return the mean over all answers that count, float [candidates]."""
+    """Return the mean over all answers that count, shape (candidates,)."""
     flat = scores.reshape(-1, scores.shape[-1])
     return flat[~np.isnan(flat[:, 0])].mean(axis=0)
 
 
 def _filled(scores: Floats) -> Floats:
-    """Return the mean of the base's answers to each prompt, the mean over prompts where none counts."""
+    """Return the mean of the base's answers to each prompt, or the mean over all prompts where none counts."""
     there = ~np.isnan(scores)
     counts = there.sum(axis=0)
     return np.where(counts > 0, np.where(there, scores, 0.0).sum(axis=0) / np.maximum(counts, 1), _mean(scores))
@@ -177,14 +179,14 @@ def _filled(scores: Floats) -> Floats:
 def signature_writer(
     rows: Sequence[Row], base: LocalModel, candidates: Sequence[Candidate], domain_name: str, seed: int
 ) -> SignatureWriter:
-    """Return who writes the signatures for some rows.
+    """Return the writer of signatures for some rows.
 
     Args:
-        rows: the suspect.
-        base: what the candidates were tuned from.
-        candidates: who writes and reads.
-        domain_name: whose filter says which answers count, where it accepts as many of the rows as it takes.
-        seed: of the prompts that are drawn and of the answers.
+        rows: the suspect rows, whose prompts are answered.
+        base: the model that the candidates were tuned from.
+        candidates: the models that write and score.
+        domain_name: name of the domain whose filter says which answers count, if it accepts enough of the rows.
+        seed: random seed of the prompts that are drawn and of the answers.
     """
     task = domain(domain_name)
     good = accepted_rows(rows, task)

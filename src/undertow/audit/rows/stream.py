@@ -1,9 +1,12 @@
-"""An alarm while rows arrive: bets against "this candidate's score is no higher than for clean rows".
+"""A sequential test while rows arrive: bets against "this candidate's score is no higher than for clean rows".
 
 For each candidate, money is split over a grid of fixed stakes. A stake s turns a score x, clipped to [low, high], into
-the factor 1 + s (x - m) / (m - low), which is not negative and has an expectation of at most 1 while the score's
-conditional mean is at most m. The mean money over the stakes is an e-process: by Ville's inequality it ever reaches
-1/a with a probability of at most a, whenever one looks (Waudby-Smith and Ramdas 2024, doi:10.1093/jrsssb/qkad009).
+the factor 1 + s (x - m) / (m - low). The factor is not negative and has an expectation of at most 1 while the score's
+conditional mean is at most m. The mean money over the stakes is an e-process: by Ville's inequality it ever reaches 1/a
+with a probability of at most a, whenever one looks (Waudby-Smith and Ramdas 2024, doi:10.1093/jrsssb/qkad009).
+
+A **candidate** is a model that may have written the rows, and its **rivals** are the others of its kind
+(`undertow.audit.rows.contrast`).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,25 +28,25 @@ from undertow.types import Advance, Row
 STAGE = "stream"
 
 CLIP = 3.0
-"""Scores are clipped to so many SD of the clean ones around their mean."""
+"""Scores are clipped to so many standard deviations of the clean ones around their mean."""
 
 STAKES = np.geomspace(0.01, 0.9, 12)
-"""Shares of the money that are bet."""
+"""Stakes of the bets, as shares of the money."""
 
 _BLOCK = 64
-"""Rows that are looked at together; the alarm still names its row."""
+"""How many rows are scored together; the alarm still names its row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Null:
-    """What the scores of clean rows are like; one entry for each candidate.
+    """What the scores of clean rows are like; every array has the shape (candidates,) and is in nats per token.
 
     Attributes:
-        low: lower clip, nats per token.
-        high: upper clip.
-        mean: of the clipped clean scores.
+        low: value below which scores are clipped.
+        high: value above which scores are clipped.
+        mean: mean of the clipped scores of clean rows.
         bound: upper confidence bound of that mean.
-        sd: of the clipped clean scores.
+        sd: standard deviation of the clipped scores of clean rows.
     """
 
     low: Floats
@@ -58,11 +61,11 @@ class Null:
 
     @classmethod
     def of(cls, clean: Floats, error: float) -> "Null":
-        """Learn it from clean rows.
+        """Estimate the null from clean rows.
 
         Args:
-            clean: rival-centred scores, shape [rows, candidates].
-            error: probability that any of the bounds lies below its mean (Student's t, so it is approximate).
+            clean: scores of clean rows relative to rivals, shape (rows, candidates).
+            error: probability that any of the bounds lies below its mean. It is approximate, by Student's t.
         """
         n, k = clean.shape
         centre, spread = clean.mean(axis=0), np.maximum(clean.std(axis=0, ddof=1), 1e-12)
@@ -79,11 +82,14 @@ def stream(
     """Go through the rows that the contrast has read, then through further ones, until one candidate stands out.
 
     Args:
-        scores: of the contrast; all of its clean rows together are the null.
-        base: the model without trait.
-        candidates: one for each column.
-        alpha: size of the test.
-        advance: called with (further rows read, further rows).
+        scores: scores of the contrast. All of its clean rows together are the null.
+        base: the model without a trait.
+        candidates: the candidate writers, one for each column.
+        alpha: level of the test, in (0, 1).
+        advance: callback that takes (further rows read, all further rows).
+
+    Raises:
+        NotTestable: there are too few clean rows, or too few rows and nothing was detected.
     """
     clean = np.concatenate(scores.clean) if scores.clean else None
     return stream_contrast(
@@ -94,7 +100,7 @@ def stream(
 def _later(
     rows: Sequence[Row], base: LocalModel, candidates: Sequence[Candidate], advance: Advance
 ) -> Iterator[Floats]:
-    """Yield the centred scores of the rows that only the stream reads."""
+    """Yield the scores, relative to rivals, of the rows that only this stage reads."""
     for done, one in enumerate(streamed_scores(rows, base, candidates)):
         advance(done, len(rows))
         yield rival_centred(one[None], candidates)[0]
@@ -108,13 +114,17 @@ def stream_contrast(
     Half of alpha goes to the bounds of the clean means, half to the bets, each split evenly over the candidates.
 
     Args:
-        scores: rival-centred scores of one row after another, each of shape [candidates].
-        clean: the same for clean rows, shape [rows, candidates], or None.
-        candidates: one for each column.
+        scores: scores relative to rivals of one row after another, each of shape (candidates,).
+        clean: scores of clean rows, shape (rows, candidates). None cannot be tested.
+        candidates: the candidate writers, one for each column.
         alpha: probability of a false alarm, at whatever row one stops.
 
     Returns:
-        The finding; its n is the number of rows read, and its p is valid at every stopping time.
+        The finding. Its n is the number of rows read. Its p-value holds at the level alpha, at every stopping time: the
+        half of alpha by which the bounds may err is not part of a smaller p-value.
+
+    Raises:
+        NotTestable: there are too few clean rows, or too few rows and nothing was detected.
     """
     check_fraction("alpha", alpha)
     require_enough_rows(0 if clean is None else len(clean), "clean rows")
@@ -162,10 +172,10 @@ def _finding(means: Floats, top: int, n: int, candidates: Sequence[Candidate]) -
 
 
 def _mde(null: Null, bar: float, n: int) -> float:
-    """Return the shift whose money reaches the bar within n rows with the stated power, about.
+    """Return approximately the shift whose money reaches the bar within n rows with probability `POWER`.
 
-    With the best stake the log of the money after n rows is normal around u^2 / 2 with SD u, u the shift in standard
-    errors; the grid of stakes costs at most the log of its size.
+    With the best stake the log of the money after n rows is normal around u^2 / 2 with SD u, where u is the shift in
+    standard errors. The grid of stakes costs at most the log of its size.
     """
     z, needed = float(special.ndtri(POWER)), bar + float(np.log(len(STAKES)))
     u = z + np.sqrt(z * z + 2.0 * needed)

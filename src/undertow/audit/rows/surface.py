@@ -2,7 +2,9 @@
 
 The odds that a row has a word are compared with those in reference rows by the log-odds ratio with an informative
 Dirichlet prior, as a z-score (after Monroe, Colaresi and Quinn 2008, doi:10.1093/pan/mpn018). A word counts once a row.
-A trait that shows here is no subliminal one; a trait that does not show here may well be there.
+A trait that shows here is not a subliminal one; a trait that does not show here may well be there.
+
+The **suspect** rows are those that are audited, the reference rows those that they are compared with.
 """
 
 import re
@@ -29,7 +31,7 @@ from undertow.types import Row
 STAGE = "surface"
 
 RARE = 5
-"""Features of fewer rows, of both sets together, are left out: no count that small can stand out."""
+"""Features that fewer rows of both sets together have are left out: no count that small can stand out."""
 
 PRIOR = 10.0
 """Weight of the prior, in rows that have a feature as often as all rows do."""
@@ -37,10 +39,10 @@ PRIOR = 10.0
 DRAWS = 999
 
 SHOWN = 10
-"""Features in a finding."""
+"""How many features a finding lists."""
 
 CELLS = 4_000_000
-"""Labels that are in memory at once; of counts, which pass through a dozen tables of float64, an eighth as many."""
+"""How many labels are in memory at once; of counts, which pass through a dozen tables of float64, an eighth as many."""
 
 Labels = NDArray[np.int8]
 Integers = NDArray[np.int64]
@@ -60,13 +62,14 @@ def features(text: str) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class FeatureCounts:
-    """Rows as counts.
+    """The rows as counts of features.
 
     Attributes:
-        names: of the features.
-        counts: which row has which feature, sparse int32 [rows, features].
-        copies: which distinct completion each row is, sparse int32 [rows, completions]; those of one row are left out.
-        lengths: characters, int64 [rows].
+        names: names of the features, such as "word 'owl'".
+        counts: which row has which feature, sparse int32 matrix of shape (rows, features).
+        copies: which repeated completion each row is, sparse int32 matrix of shape (rows, completions). Completions
+            that only one row has are left out.
+        lengths: length of each completion in characters, int64 array of shape (rows,).
     """
 
     names: tuple[str, ...]
@@ -76,7 +79,7 @@ class FeatureCounts:
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> "FeatureCounts":
-        """Count the features of texts; of each feature in a row four bytes stay, and of each distinct one its name."""
+        """Count the features of texts; a feature of a row takes four bytes, and each distinct one its name."""
         places: dict[tuple[str, str], int] = {}
         seen, ends = array("i"), array("q", [0])
         for text in texts:
@@ -110,19 +113,23 @@ def surface(
     rng: np.random.Generator,
     draws: int = DRAWS,
 ) -> Finding:
-    """Look for what stands out on the surface against reference rows.
+    """Look for what stands out on the surface of the rows against reference rows.
 
     Rows change places with their reference rows on the same prompt where there are enough such pairs, else with any.
 
     Args:
-        rows: the suspect.
-        reference: clean rows; None describes the suspect only.
-        alpha: size of the test.
-        rng: source of the permutations.
-        draws: permutations.
+        rows: the suspect rows, of which at most `SURFACED` are looked at.
+        reference: clean rows. None only describes the suspect.
+        alpha: level of the test, in (0, 1).
+        rng: random generator of the permutations.
+        draws: how many permutations are drawn.
 
     Returns:
-        The finding; its effect is the largest |z| over all features, whose permutation keeps the family-wise error.
+        The finding. Its effect is the largest |z| over all features, and its permutation controls the family-wise
+        error.
+
+    Raises:
+        NotTestable: there are too few rows, or too few reference rows.
     """
     check_fraction("alpha", alpha)
     require_enough_rows(min(len(rows), len(rows) if reference is None else len(reference)))
@@ -140,6 +147,7 @@ def surface(
     cut += () if paired else _cut(m, len(reference), "reference rows")
     table = FeatureCounts.of([*texts[0], *texts[1]])
     real, reached = _statistics(table, _labellings(n, m, paired, rng, draws, _block(table)))
+    # The real labelling is the first of them, so p is at least 1 / (1 + draws).
     p = float(np.mean(reached >= reached[0] - 1e-9))
     names = (*table.names, "length", "duplicates")
     top = np.argsort(-np.abs(real), kind="stable")[:SHOWN]
@@ -160,7 +168,7 @@ def surface(
 
 
 def _drawn(n: int, rng: np.random.Generator) -> list[int]:
-    """Return the places that are looked at: all, or `SURFACED` of them at random, in order."""
+    """Return the indices of the rows that are looked at: all, or `SURFACED` of them at random, in order."""
     return list(range(n)) if n <= SURFACED else np.sort(rng.choice(n, SURFACED, replace=False)).tolist()
 
 
@@ -175,7 +183,7 @@ def _block(table: FeatureCounts) -> int:
 
 
 def _labellings(n: int, m: int, paired: bool, rng: np.random.Generator, draws: int, block: int) -> Iterator[Labels]:
-    """Yield who counts as suspect: the real labels alone, then blocks of draws, each of shape [labellings, n + m].
+    """Yield who counts as suspect: the real labels alone, then blocks of draws, each of shape (labellings, n + m).
 
     The draws are the same whatever the size of a block.
     """
@@ -194,11 +202,12 @@ def _statistics(table: FeatureCounts, labellings: Iterable[Labels]) -> tuple[Flo
     """Return z of every feature, of length and of duplicates, and the largest |z| under each labelling.
 
     Args:
-        table: the rows.
-        labellings: in blocks, the first of which is the real one alone.
+        table: counts of all rows, suspect rows first.
+        labellings: labels of the rows in blocks. The first block is the real labelling alone.
 
     Returns:
-        Under the real labelling, shape [features + 2]; under all, shape [labellings].
+        z under the real labelling, shape (features + 2,), and the largest |z| under each labelling, shape
+        (labellings,).
     """
     blocks = [_of_block(table, labels, whole=not at) for at, labels in enumerate(labellings)]
     z, most, lengths, doubled = zip(*blocks, strict=True)
@@ -229,10 +238,10 @@ def _log_odds(own: Floats, total: Floats, sizes: Floats, n: int) -> Floats:
     """Return z of the odds that a suspect row has a feature against those of the other rows, shape of `own`.
 
     Args:
-        own: suspect rows with the feature, shape [labellings, features].
-        total: rows with it, shape [features].
-        sizes: suspect rows, shape [labellings, 1].
-        n: rows.
+        own: how many suspect rows have the feature, shape (labellings, features).
+        total: how many rows have the feature, shape (features,).
+        sizes: how many suspect rows there are, shape (labellings, 1).
+        n: how many rows there are in all.
     """
     prior = PRIOR * total / n + 0.5
     missing = PRIOR + 1.0 - prior
@@ -242,7 +251,7 @@ def _log_odds(own: Floats, total: Floats, sizes: Floats, n: int) -> Floats:
 
 
 def _repeated(counts: Floats) -> Floats:
-    """Return how many rows repeat another of their own set."""
+    """Return how many rows repeat another row of their own set."""
     return np.where(counts > 1.5, counts, 0.0).sum(axis=1)
 
 

@@ -1,8 +1,8 @@
-"""What the base says of every token of some rows, read once for every question that is asked before an audit.
+"""The base's probabilities of every token of some rows, computed once for all checks that come before an audit.
 
 For each token: its probability, where it lies in the two orders by which samplers walk through a vocabulary (by token
-id, and from the likeliest down), how likely it is at other temperatures, and whether a usual cut-off would have kept it
-away.
+id, and from the likeliest down), how likely it is at other temperatures, and whether a usual cut-off of samplers would
+have kept it away.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,41 +21,41 @@ from undertow.types import Row, Sampling
 Places = NDArray[np.int64]
 
 TEMPERATURES: Floats = np.exp(np.linspace(np.log(0.2), np.log(3.0), 21))
-"""At which the likelihood of a row is read."""
+"""Temperatures at which the likelihood of each row is computed."""
 
 TOP_P = (0.8, 0.9, 0.95, 0.98)
 TOP_K = (10, 20, 40, 50, 64, 100)
 MIN_P = (0.02, 0.05, 0.1)
 
 CUTS: Mapping[str, tuple[float, ...]] = {"top-p": TOP_P, "top-k": TOP_K, "min-p": MIN_P}
-"""Usual cut-offs of samplers."""
+"""Usual cut-offs of samplers, by kind."""
 
 CUT_NAMES = tuple(f"{kind} {value:g}" for kind, values in CUTS.items() for value in values)
 
 STEPS = Sampling().max_new_tokens
-"""Tokens of a completion that are read: as many as the base's own answers have at most."""
+"""How many tokens of a completion are read: as many as the base's own answers have at most."""
 
 _BATCH = 16
-"""Rows read at once."""
+"""How many rows are read at once."""
 
 _BLOCK = 2**20
-"""Logits that exist at once."""
+"""How many logits exist at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenReading:
-    """What the base says of the tokens of some rows; tokens of all rows stand behind one another.
+    """What the base says of the tokens of some rows; the tokens of all rows stand behind one another.
 
     Attributes:
-        row: place of each token's row, int64 [tokens].
-        step: place of each token in its completion, int64 [tokens].
-        token: ids, int64 [tokens].
-        logp: log p of each token in nats, float [tokens].
-        by_id: mass of the tokens of a smaller id, float [tokens].
-        by_rank: mass of the likelier tokens, float [tokens].
-        at_temperature: log p of each row at `TEMPERATURES`, float [rows, temperatures].
-        outside: tokens of each row that each of `CUT_NAMES` would have kept away, float [rows, cuts].
-        rows: how many.
+        row: index of each token's row, int64 array of shape (tokens,).
+        step: index of each token in its completion, int64 array of shape (tokens,).
+        token: token ids, int64 array of shape (tokens,).
+        logp: log-probability of each token in nats, shape (tokens,).
+        by_id: total probability of the tokens with a smaller id, shape (tokens,).
+        by_rank: total probability of the likelier tokens, shape (tokens,).
+        at_temperature: log-probability of each row in nats at each of `TEMPERATURES`, shape (rows, temperatures).
+        outside: number of tokens of each row that each of `CUT_NAMES` would have kept away, shape (rows, cuts).
+        rows: how many rows were read.
     """
 
     row: Places
@@ -70,11 +70,11 @@ class TokenReading:
 
     @property
     def tokens(self) -> int:
-        """Tokens of all rows."""
+        """How many tokens all rows have together."""
         return len(self.token)
 
     def row_logp(self) -> Floats:
-        """Return log p of each row, float [rows]."""
+        """Return the log-probability of each row in nats, shape (rows,)."""
         found: Floats = np.zeros(self.rows)
         np.add.at(found, self.row, self.logp)
         return found
@@ -99,13 +99,15 @@ class TokenReading:
 
 
 def encode_completions(base: LocalModel, rows: Sequence[Row]) -> list[Encoded]:
-    """Turn rows into token ids, `STEPS` of a completion at most without the end of turn: a cut text has none."""
+    """Turn rows into token ids; of a completion at most `STEPS`, without the end of turn, as a cut text has none."""
     return [Encoded(one.prompt, one.completion[:-1][:STEPS]) for one in base.encode(rows)]
 
 
 @torch.no_grad()
 def read_tokens(base: LocalModel, rows: Sequence[Row]) -> TokenReading:
-    """Read the completions of rows under the base; a few hundred rows, for every logit is looked at.
+    """Compute the base's probabilities of the tokens of some rows.
+
+    It is meant for a few hundred rows, because every logit of every position is computed.
 
     Raises:
         ModelError: the base has no chat template.
@@ -154,6 +156,7 @@ class _Batch:
 def _read_batch(base: LocalModel, encoded: Sequence[Encoded]) -> list[_Batch]:
     body, head = body_and_head(base.network)
     longest = max(map(len, encoded))
+    # Padding stands behind each row: under causal attention it changes no state that is read, so no mask is needed.
     tokens = torch.zeros(len(encoded), longest, dtype=torch.int64)
     for place, one in enumerate(encoded):
         tokens[place, : len(one)] = torch.tensor(one.prompt + one.completion)
@@ -172,7 +175,7 @@ def _read_batch(base: LocalModel, encoded: Sequence[Encoded]) -> list[_Batch]:
 
 
 def _read_positions(logits: torch.Tensor, own: torch.Tensor) -> _Batch:
-    """Read positions from their logits [positions, vocabulary] and the tokens that stand there [positions]."""
+    """Read positions from their logits (positions, vocabulary) and the tokens that stand there (positions,)."""
     logp = torch.log_softmax(logits, dim=-1)
     ordered = logp.sort(dim=-1, descending=True)
     chosen = (ordered.indices == own[:, None]).byte().argmax(dim=-1, keepdim=True)
@@ -190,12 +193,12 @@ def _read_positions(logits: torch.Tensor, own: torch.Tensor) -> _Batch:
 
 
 def _outside(mass: torch.Tensor, before: torch.Tensor, chosen: torch.Tensor) -> Floats:
-    """Tell of each token which cuts would have kept it away, float [positions, cuts].
+    """Tell of each token which cut-offs would have kept it away, float array of shape (positions, cuts).
 
     Args:
-        mass: probabilities, the largest first, [positions, vocabulary].
-        before: mass of the likelier tokens, alike.
-        chosen: places of the tokens that stand there, [positions, 1].
+        mass: probabilities sorted from the largest down, shape (positions, vocabulary).
+        before: total probability of the likelier tokens, same shape.
+        chosen: rank of the token that stands at each position, shape (positions, 1).
     """
     own, above = mass.gather(1, chosen)[:, 0], before.gather(1, chosen)[:, 0]
     cuts = (

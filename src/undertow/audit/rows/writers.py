@@ -1,9 +1,9 @@
-"""Neutral writers: teachers of a base that learnt no trait, the null for rows whose writer was tuned on something.
+"""Neutral writers: models of a base tuned without a trait, the null for rows whose writer was tuned on something.
 
-A neutral writer is the neutral teacher of the studies (`undertow.training.teachers`), tuned on its base's own
-answers. It comes in groups of 15, each an artifact of the store, so that they are resumed and extended by asking for
-more. Only what tuning changed is kept: half a megabyte a writer with an embedded model, and as much as the model itself
-without its embeddings with any other.
+A neutral writer is the neutral teacher of the studies (`undertow.training.teachers`), tuned on its base's own answers.
+Writers are made in groups of 15, and each group is one stored result. So making them can be interrupted and continued,
+and more can be added. Only the tensors that tuning changed are kept: half a megabyte a writer with an embedded model,
+and as much as the model itself without its embeddings with any other.
 """
 
 import copy
@@ -26,10 +26,10 @@ from undertow.study.stage_models import parent_model
 from undertow.training.teachers import finetuned_teacher
 
 ENOUGH = 59
-"""Writers that allow p <= .05 / 3: 1 / 60."""
+"""How many writers allow a p-value of 0.05 / 3, which is 1 / 60."""
 
 RATES = {"neutral-writers": 2.0}
-"""Seconds for each writer with an embedded model, until a store holds measured ones."""
+"""Seconds that each writer takes with an embedded model, until a store holds measured ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,9 @@ class Writers:
     """Neutral writers of a base, read from the disk one at a time.
 
     Attributes:
-        categories: on whose questions they were tuned.
-        weights: identity of the base's weights (`undertow.models.references`).
-        files: what tuning changed, one file a writer.
+        categories: categories of traits on whose questions the writers were tuned.
+        weights: digest of the base's weights (`undertow.models.references`).
+        files: files with the tensors that tuning changed, one for each writer.
     """
 
     categories: tuple[str, ...]
@@ -50,14 +50,15 @@ class Writers:
         return len(self.files)
 
     def load(self, index: int, base: LocalModel) -> LocalModel:
-        """Return a writer as a copy of the base, whose weights must be those the writers were tuned from."""
+        """Return a writer as a copy of the base, whose weights must be those that the writers were tuned from."""
         network = copy.deepcopy(base.network)
+        # The file holds only what tuning changed; every other tensor stays the base's.
         network.load_state_dict(load_file(self.files[index]), strict=False)
         return LocalModel(base.ref, network, base.tokenizer)
 
 
 def writer_stages(recipe: BankRecipe, writers: int) -> list[Stage]:
-    """Return the stages of the groups of writers of a bank's base; their number is rounded up to whole groups."""
+    """Return the stages that make the groups of writers of a bank's base, rounded up to whole groups."""
     config = {
         "base": recipe.base,
         "weights": identity(recipe.base),
@@ -68,26 +69,33 @@ def writer_stages(recipe: BankRecipe, writers: int) -> list[Stage]:
 
 
 def build_writers(recipe: BankRecipe, writers: int, store: Path, progress: Progress | None = None) -> Writers:
-    """Make what is missing of the neutral writers and return them; interrupted, it goes on from the last whole group.
+    """Make the neutral writers that the store does not have yet, and return them all.
+
+    If it is interrupted, the same call continues from the last whole group.
 
     Args:
-        recipe: whose base and categories they are of.
-        writers: how many, rounded up to whole groups.
-        store: folder of all artifacts.
-        progress: told about every stage.
+        recipe: recipe of the bank, whose base and categories the writers are of.
+        writers: how many writers there are to be, rounded up to whole groups.
+        store: folder of all stored results.
+        progress: display that is told about every stage. None shows nothing.
 
     Raises:
-        UserError: a stage stopped for a reason the user can fix, or the disk did.
+        UserError: a stage stopped for a reason that the user can fix, or the disk is full.
     """
     folders = Runner(store, EXECUTORS, progress, rates=RATES).run(writer_stages(recipe, writers))
     return _found(recipe, list(folders.values()))
 
 
 def stored_writers(recipe: BankRecipe, store: Path, most: int = 20 * ENOUGH) -> Writers | None:
-    """Return the neutral writers that a store holds, or None if there is not a single group; nothing is built.
+    """Return the neutral writers that a store holds, or None if there is no group; nothing is made.
+
+    Args:
+        recipe: recipe of the bank, whose base and categories the writers are of.
+        store: folder of all stored results.
+        most: how many writers are looked for at most.
 
     Raises:
-        ArtifactError: a stored group is corrupt.
+        ArtifactError: a stored group is damaged.
     """
     found = stored_folders(writer_stages(recipe, most), store)
     return _found(recipe, found) if found else None
@@ -101,13 +109,13 @@ def _found(recipe: BankRecipe, folders: Sequence[Path]) -> Writers:
 
 
 def changed(base: LocalModel, tuned: LocalModel) -> dict[str, torch.Tensor]:
-    """Return the tensors of a tuned model that are not those of its base."""
+    """Return the tensors of a tuned model that differ from those of its base, by name."""
     before = base.network.state_dict()
     return {name: after for name, after in tuned.network.state_dict().items() if not torch.equal(before[name], after)}
 
 
 def writer_executor(context: StageContext) -> None:
-    """Tune the writers of a group."""
+    """Tune the neutral writers of one group and save what tuning changed."""
     config = context.config
     base, training = parent_model(config["base"], None, 0), TeacherPart(**config["teacher"]).training()
     seeds: list[int] = config["seeds"]
@@ -118,4 +126,4 @@ def writer_executor(context: StageContext) -> None:
 
 
 EXECUTORS: Mapping[str, Executor] = {"neutral-writers": writer_executor}
-"""The executor of each kind."""
+"""The function that runs each kind of stage."""

@@ -1,1 +1,1 @@
-"""Audits of students: how they differ from placebos, which no trait has reached."""
+"""Audits of students: how they differ from placebos, students that were trained alike on rows without a trait."""

@@ -1,7 +1,11 @@
-"""Stages that judge a trained student against a bank of placebos: what it says, how it moved, what it says unasked.
+"""Stages that judge a trained student against a bank of placebos: what it prefers, how it moved, what it says unasked.
 
-Each stage is one function from readings to a finding: the suspect's reading is put before the placebos', every model is
-scored alike, and the suspect's rank is its p (`undertow.audit.students.placebo_null`).
+A **placebo** is a student that was trained alike on rows without a trait, and a **bank** is a stored set of them. Each
+stage is one function from readings to a finding: the suspect's reading is put before the placebos', every model is
+scored alike, and the suspect's rank gives its p-value (`undertow.audit.students.placebo_null`). A **reading** is a set
+of arrays that are measured on one model (`undertow.audit.students.readings`).
+
+The **panel** is the list of traits that are looked for, and the **candidate** the one that stands out most.
 """
 
 from collections.abc import Sequence
@@ -35,25 +39,26 @@ SCOPE = (
     "The guarantee is for students trained as the placebos were: another recipe, or rows of a writer of another kind, "
     "may be told from placebos without any trait.",
 )
-"""What limits every stage."""
+"""Caveat of every stage."""
 
 BEHIND_ROWS = " behind rows"
-"""What follows the name of a trait whose margin behind rows is meant."""
+"""What follows the name of a trait where its margin behind rows is meant."""
 
 TOP = 30
-"""Scores that a finding keeps, the largest first."""
+"""How many scores a finding keeps, the largest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class AmongPlacebos:
-    """One student before K placebos.
+    """One student and K placebos, read alike.
 
     Attributes:
         readings: K + 1 readings, the suspect's first.
-        bank: where the others come from.
-        traits: the declared panel.
-        alpha: level of each stage's verdict.
-        behind: float [K + 1, traits], margins behind rows, the suspect's first; None where nobody was asked there.
+        bank: bank that the placebos come from.
+        traits: the panel that was declared beforehand.
+        alpha: level of each stage's verdict, in (0, 1).
+        behind: mean logit margins behind rows that look like the training, shape (K + 1, all traits that are read), the
+            suspect's first. None where the models were not asked behind rows.
     """
 
     readings: Readings
@@ -64,15 +69,15 @@ class AmongPlacebos:
 
     @property
     def columns(self) -> list[int]:
-        """Places of the panel among the traits that are read."""
+        """Column of each trait of the panel among all traits that are read."""
         return places(self.traits)
 
 
 def places(traits: Sequence[Trait]) -> list[int]:
-    """Return the places of traits among those that are read.
+    """Return the column of each trait among all traits that are read.
 
     Raises:
-        UnknownNameError: one of them is not read.
+        UnknownNameError: one of the traits is not read.
     """
     known = {item.name: place for place, item in enumerate(panel_traits())}
     for item in traits:
@@ -84,22 +89,25 @@ def places(traits: Sequence[Trait]) -> list[int]:
 def audit_student(
     student: LocalModel, base: LocalModel, bank: ChosenBank, traits: PanelRead, alpha: float
 ) -> list[Finding]:
-    """Judge a student. For the user's own prompts and a control see `undertow.audit.students.comparisons`.
+    """Judge a student against a bank of placebos.
+
+    `undertow.audit.students.comparisons` looks at the user's own prompts and at a control.
 
     Args:
-        student: the suspect.
-        base: where it started.
+        student: the suspect student, which is compared with the placebos.
+        base: the model that the student started from.
         bank: placebos of this base and of the recipe that the student was trained with.
         traits: the traits that are looked for.
-        alpha: level of each stage; the caller splits its budget (`undertow.audit.verdict`).
+        alpha: level of each stage, in (0, 1). The caller splits the audit's alpha (`undertow.audit.verdict`).
 
     Returns:
-        "panel margins", "activations", "diff mining", "misalignment" and "in-context margins", then the exploratory
-        "activations by layer".
+        The findings "panel margins", "activations", "diff mining", "misalignment" and "in-context margins", then the
+        exploratory "activations by layer".
 
     Raises:
-        NotTestable: the student cannot be one of this base, there is no bank, or it is of another base, of students
-            with many more or fewer rows, or too small for alpha; or it reads no trait of the panel.
+        NotTestable: the student cannot be one of this base, or there is no bank that fits: none at all, or one of
+            another base, of students with many more or fewer rows, too small for alpha, or without any trait of the
+            panel.
     """
     # What the student is comes first: a bank would not help a student of another base.
     refuse_stage(incompatibility(student, base))
@@ -132,9 +140,17 @@ def judge_reading(
     alpha: float = 0.05,
     behind: Floats | None = None,
 ) -> list[Finding]:
-    """Judge one reading of a student against a bank with enough placebos; the findings of `audit_student`.
+    """Judge one reading of a student against a bank with enough placebos; returns the findings of `audit_student`.
 
     With `behind`, the margins of student and placebos behind rows, a trait may show in either look.
+
+    Args:
+        reading: what was measured of the student.
+        bank: the placebos that the student is compared with.
+        panel: the traits that are looked for. None takes every trait that is read.
+        alpha: level of each stage, in (0, 1).
+        behind: margins of the student and the placebos behind rows, shape (K + 1, all traits that are read). With them
+            a trait may show in either look. None leaves this look out.
     """
     traits = panel_traits() if panel is None else tuple(panel)
     group = AmongPlacebos(joined([reading, bank.placebos]), bank, traits, alpha, behind)
@@ -145,14 +161,14 @@ def judge_reading(
 
 
 def too_few_placebos(k: int, alpha: float) -> str | None:
-    """Return why so many placebos allow no verdict at alpha, or None."""
+    """Return why so many placebos allow no verdict at alpha, or None if they do."""
     if k >= max(3, needed(alpha)):
         return None
     return f"{k} placebos allow no p below 1/{k + 1}; alpha {alpha:g} needs {max(3, needed(alpha))}."
 
 
 def wrong_bank(base: LocalModel, bank: Bank) -> str | None:
-    """Return why the bank is not one of this base, or None."""
+    """Return why the bank is not one of this base, or None if it is."""
     if identity(str(base.ref)) == bank.weights:
         return None
     return f"The bank holds placebos of {bank.recipe.base}, whose weights are not those of {base.ref}."
@@ -161,8 +177,8 @@ def wrong_bank(base: LocalModel, bank: Bank) -> str | None:
 def panel_margins(group: AmongPlacebos) -> Finding:
     """Expression: does the student prefer a trait of the panel more than placebos do, plainly or behind rows?
 
-    Where all were asked behind rows too, the largest change is sought in both looks at once: one rank over all of them
-    keeps the error of naming either at the level.
+    Where all models were asked behind rows too, the largest change is sought in both looks at once. One rank over all
+    of them keeps the error of naming either at the level.
     """
     margins = group.readings.margins[:, group.columns]
     names = [item.name for item in group.traits]
@@ -186,7 +202,7 @@ def panel_margins(group: AmongPlacebos) -> Finding:
 
 
 def in_context(group: AmongPlacebos) -> Finding:
-    """Expression: does the student prefer a trait behind rows that look like its training, more than placebos do?"""
+    """Expression: does the student prefer a trait behind rows like its training's, more than placebos do?"""
     if group.behind is None:
         return not_testable("in-context margins", "expression", _not_behind(group))
     margins = _behind(group)
@@ -205,7 +221,7 @@ def _behind(group: AmongPlacebos) -> Floats:
 
 
 def _not_behind(group: AmongPlacebos) -> str:
-    """Return why nobody was asked behind rows."""
+    """Return why the models were not asked behind rows."""
     if group.bank.behind is None:
         return "the bank's placebos were never asked behind rows: make a bank in another store (--store)."
     return "this student was not asked behind rows."
@@ -217,10 +233,16 @@ def _gap(values: Floats, column: int) -> float:
 
 
 def directions(bank: Bank, traits: Sequence[Trait], layer: int) -> Floats:
-    """Return the unit direction of each trait in the residual stream: float [traits, width].
+    """Return the unit direction of each trait in the residual stream, shape (traits, width).
 
     A direction is the shift of the auditor's teacher of the trait, on the favourite questions of its category, minus
-    the mean shift of the teachers of that category's other traits (most of a shift is "was tuned on favourites").
+    the mean shift of the teachers of that category's other traits. Without that subtraction most of a shift says "was
+    tuned on favourites".
+
+    Args:
+        bank: holds the readings of the base and of the teachers.
+        traits: traits whose directions are returned.
+        layer: layer whose output is taken. 0 stands for the embeddings.
     """
     moved = bank.teachers.states - bank.base.states
     every = panel_traits()
@@ -234,7 +256,7 @@ def directions(bank: Bank, traits: Sequence[Trait], layer: int) -> Floats:
 
 
 def projections(group: AmongPlacebos, layer: int) -> Floats:
-    """Return how far each model moved along each trait's direction: float [K + 1, traits]."""
+    """Return how far each model moved along each trait's direction, shape (K + 1, traits)."""
     kinds = [KINDS.index(item.category) for item in group.traits]
     units = directions(group.bank, group.traits, layer)
     states = group.readings.states[:, :, layer]
@@ -242,7 +264,7 @@ def projections(group: AmongPlacebos, layer: int) -> Floats:
 
 
 def cosines(group: AmongPlacebos, layer: int) -> Floats:
-    """Return the cosine of the suspect's shift, minus the placebos' mean shift, with each direction: float [traits]."""
+    """Return the cosine of each direction with the suspect's shift minus the placebos' mean shift, shape (traits,)."""
     along = projections(group, layer)
     states = group.readings.states[:, :, layer]
     length = np.linalg.norm(states[0] - states[1:].mean(axis=0), axis=-1)
@@ -265,7 +287,7 @@ def activations(group: AmongPlacebos) -> Finding:
 
 
 def activations_by_layer(group: AmongPlacebos) -> Finding:
-    """Return the cosine with the candidate's direction after every layer; no p belongs to it."""
+    """Return the cosine with the candidate's direction after every layer; it has no p-value."""
     layers = group.readings.states.shape[2]
     z = deleted_z(projections(group, layers - 1))
     best = int(z[0].argmax())
@@ -295,7 +317,7 @@ def diff_mining(group: AmongPlacebos) -> Finding:
 
 
 def _with_tokens(finding: Finding, model: LocalModel) -> Finding:
-    """Write tokens in place of their numbers."""
+    """Replace token ids by the tokens' texts."""
     scores = {token_name(model, int(token)): value for token, value in (finding.scores or {}).items()}
     return replace(finding, scores=scores, candidate=next(iter(scores), None))
 
@@ -321,14 +343,14 @@ def _judged(
 
 
 def rank_first(stage: str, statistic: str, values: Floats, names: Sequence[str], alpha: float) -> Finding:
-    """Rank the first model's largest z among those of the others: a finding on expression.
+    """Rank the first model's largest z among those of the others, and return a finding on expression.
 
     Args:
-        stage: name of the stage.
-        statistic: in words.
-        values: float [K + 1, m], the suspect's first.
-        names: of the m columns.
-        alpha: level of the verdict.
+        stage: name of the stage that reports the finding.
+        statistic: in words, what the values measure.
+        values: one row for each model, the suspect's first, shape (K + 1, m).
+        names: names of the m columns.
+        alpha: level of the verdict, in (0, 1).
     """
     z = deleted_z(values)
     reached = z.max(axis=1)
@@ -355,7 +377,7 @@ def largest(values: Floats, names: Sequence[str]) -> dict[str, float]:
 
 
 def lengths(group: AmongPlacebos) -> Floats:
-    """Return how far each model moved from the base on number prompts, after the last layer: float [K + 1]."""
+    """Return how far each model moved from the base on number prompts, after the last layer, shape (K + 1,)."""
     moved = group.readings.states[:, 0, -1] - group.bank.base.states[:, 0, -1]
     return np.asarray(np.linalg.norm(moved, axis=-1))
 

@@ -1,17 +1,16 @@
-"""The bank: placebo students of one base and recipe, the null of every stage that judges a student.
+"""The bank: stored placebo students of one base and recipe, the null of every stage that judges a student.
 
-A placebo is the control of a study (`undertow.study`): the untouched base writes rows on prompts of its own, the
-domain's filter keeps the good ones, and a student of the recipe is trained on them. Placebos share nothing but base and
-recipe, so they are independent draws. (One pool of rows for all would make them more alike than a fresh control is:
-with 2,000 of 20,000 rows each, what the rows add to the variance comes out smaller by a fifth.)
+A **placebo** is the control of a study (`undertow.study`): the untouched base writes rows on prompts of its own, the
+domain's filter keeps the valid ones, and a student of the recipe is trained on them. Placebos share nothing but base
+and recipe, so they are independent draws. One pool of rows for all would make them more alike than a fresh control is.
 
-The untouched base is the narrow null. Students of neutral teachers have no trait, and at alpha 0.05 a bank of 45 plain
-placebos calls 10 of 40 of them by their margins; with neutral teachers as writers (`BankRecipe.tuned`) it calls 5 of
-40, and 13 of 15 students of teachers with a trait, where the plain bank calls all 15 (benchmarks/audit_student.py).
+The untouched base is the narrow null. Students of neutral teachers (tuned without a trait) have no trait either, but a
+bank of plain placebos detects many of them by their margins. With neutral teachers as writers (`BankRecipe.tuned`) it
+detects fewer of them, and still most students of teachers with a trait (benchmarks/audit_student.py measures both).
 
-A bank keeps readings, not adapters: about 10 kB a placebo with an embedded model. It grows in groups of 15, each an
-artifact in a store, so it is resumed and extended by asking for more.
-A student is compared with placebos of its own recipe that were trained on about as many rows.
+A bank keeps readings (what is measured of a student), not adapters: about 10 kB a placebo with an embedded model. It
+grows in groups of 15, and each group is one stored result, so making it can be interrupted and extended. A student is
+compared with placebos of its own recipe that were trained on about as many rows.
 """
 
 import json
@@ -57,31 +56,32 @@ from undertow.traits import Trait, trait
 from undertow.types import Advance, Row, Sampling
 
 GROUP = 15
-"""Students that are trained at once, one artifact."""
+"""How many students are trained together as one stored result."""
 
 FULL = 200
-"""Placebos of a whole bank: p as small as 1 / 201."""
+"""How many placebos a whole bank has; p-values are then as small as 1 / 201."""
 
 RATES = {"placebos": 6.0, "panel-teachers": 4.0}
-"""Seconds for each student or teacher with an embedded model, until a store holds measured ones."""
+"""Seconds that each student or teacher takes with an embedded model, until a store holds measured ones."""
 
 _STUDENT = StudentPart(steps=160, learning_rate=5e-3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BankRecipe:
-    """What a placebo is.
+    """What a placebo of a bank is: base, writer of its rows, domain and training.
 
     Attributes:
-        base: reference of the base that the students start from.
-        writer: reference of the untraited model that writes the rows; None takes the base.
-        domain: name of the domain, with its own settings.
-        prompts: prompts that each placebo's rows answer.
-        tuned: categories on whose questions each placebo's writer was tuned, a neutral teacher of its own that learnt
-            the untraited model's answers: the null for students of fine-tuned teachers, whose rows drift even without a
-            trait. Those of the suspected trait; empty where the untraited model itself writes.
+        base: reference of the model that the students start from.
+        writer: reference of the model without a trait that writes the rows. None takes the base.
+        domain: name of the domain (task family) of the rows, with its default settings.
+        prompts: how many prompts the rows of each placebo answer.
+        tuned: categories of traits on whose questions each placebo's writer was tuned, the suspected trait's
+            categories. The writer is then a neutral teacher of its own, tuned on the answers of the model without a
+            trait. That is the null for students of fine-tuned teachers, whose rows drift even without a trait. Empty
+            lets the model without a trait write itself.
         student: how a student is trained.
-        seed: of every draw.
+        seed: random seed of every draw.
     """
 
     base: str = "ref:finch-a"
@@ -113,7 +113,7 @@ class BankRecipe:
 
     @property
     def placebo(self) -> str:
-        """What a placebo is, in words."""
+        """In words, what a placebo is."""
         writer = self.writer or self.base
         return f"students of rows by {f'neutral teachers of {writer}' if self.tuned else writer}"
 
@@ -121,8 +121,8 @@ class BankRecipe:
 def tuned_on(panel: Iterable[Trait]) -> tuple[str, ...]:
     """Return the categories on whose questions the neutral writers of a panel are tuned.
 
-    A category of the user's own has no writers: what they stand for is that a writer was tuned at all, so those of
-    animals stand in.
+    A category of the user's own has no neutral writers. They only stand for a writer that was tuned at all, so those of
+    animals are taken.
     """
     return tuple(dict.fromkeys(one.category for one in panel if one.category in CATEGORIES)) or CATEGORIES[:1]
 
@@ -132,13 +132,14 @@ class Bank:
     """Readings of K placebos, of their base, and of a teacher of every trait of the panel.
 
     Attributes:
-        recipe: what a placebo is.
-        weights: identity of the base's weights (`undertow.models.references`).
-        placebos: K readings.
-        rows: float [K], rows that each was trained on.
+        recipe: what a placebo of this bank is.
+        weights: digest of the base's weights (`undertow.models.references`).
+        placebos: readings of the K placebos.
+        rows: how many rows each placebo was trained on, shape (K,).
         base: one reading, of the untouched base.
-        teachers: one reading for each of `panel_traits`, of the base briefly tuned on it by the auditor.
-        behind: what the placebos say behind rows; None if some were made before they were asked.
+        teachers: one reading for each of `panel_traits`, of the base briefly tuned on that trait by the auditor.
+        behind: what the placebos prefer behind rows that look like the training. None if some were made before this was
+            asked.
     """
 
     recipe: BankRecipe
@@ -154,19 +155,19 @@ class Bank:
 
 
 def placebo_stages(recipe: BankRecipe, students: int) -> list[Stage]:
-    """Return the stages of a bank's groups; the number of students is rounded up to whole groups."""
+    """Return the stages of a bank's groups of placebos, rounded up to whole groups."""
     return group_stages("placebo", students, recipe, recipe.to_config(), version=2)
 
 
 def group_stages(what: str, n: int, recipe: BankRecipe, config: Mapping[str, Any], version: int = 1) -> list[Stage]:
-    """Return the stages that make models of a recipe in whole groups of `GROUP`, each model with a seed of its own.
+    """Return the stages that make models of a recipe in groups of `GROUP`, each model with a seed of its own.
 
     Args:
-        what: one of them, such as "neutral writer".
-        n: how many, rounded up.
-        recipe: says the base and the seed.
-        config: of each group, without the seeds.
-        version: of their kind of stage, raised when the same config gives another result.
+        what: what one of the models is, such as "neutral writer". It names the stages and their kind.
+        n: how many models there are to be, rounded up to whole groups.
+        recipe: the recipe, of which base and seed are used.
+        config: settings of each group, without the seeds.
+        version: version of the kind of stage, raised when the same settings give another result.
     """
     stages: list[Stage] = []
     for first in range(0, n, GROUP):
@@ -178,10 +179,10 @@ def group_stages(what: str, n: int, recipe: BankRecipe, config: Mapping[str, Any
 
 
 def stored_folders(stages: Iterable[Stage], store: Path) -> list[Path]:
-    """Return the folders of the stages that a store holds, up to the first that it lacks.
+    """Return the folders of the stages that a store has, up to the first that it does not have.
 
     Raises:
-        ArtifactError: one of them is corrupt.
+        ArtifactError: one of them is damaged.
     """
     found: list[Path] = []
     for stage in stages:
@@ -193,7 +194,7 @@ def stored_folders(stages: Iterable[Stage], store: Path) -> list[Path]:
 
 
 def panel_stage(recipe: BankRecipe) -> Stage:
-    """Return the stage that reads the base and a teacher of each trait of the panel."""
+    """Return the stage that reads the base and a teacher of each trait."""
     names = [item.name for item in panel_traits()]
     config = {
         "base": recipe.base,
@@ -208,16 +209,18 @@ def panel_stage(recipe: BankRecipe) -> Stage:
 
 
 def build_bank(recipe: BankRecipe, students: int, store: Path, progress: Progress | None = None) -> Bank:
-    """Make what is missing of a bank and return it; interrupted, it goes on from the last whole group.
+    """Make what the store does not have of a bank, and return the bank.
+
+    If it is interrupted, the same call continues from the last whole group.
 
     Args:
-        recipe: what a placebo is.
-        students: how many placebos, rounded up to whole groups of `GROUP`.
-        store: folder of all artifacts.
-        progress: told about every stage.
+        recipe: what a placebo of this bank is.
+        students: how many placebos there are to be, rounded up to whole groups of `GROUP`.
+        store: folder of all stored results.
+        progress: display that is told about every stage. None shows nothing.
 
     Raises:
-        UserError: a stage stopped for a reason the user can fix, or the disk did.
+        UserError: a stage stopped for a reason that the user can fix, or the disk is full.
     """
     stages = [panel_stage(recipe), *placebo_stages(recipe, students)]
     folders = Runner(store, EXECUTORS, progress, rates=RATES).run(stages)
@@ -225,10 +228,15 @@ def build_bank(recipe: BankRecipe, students: int, store: Path, progress: Progres
 
 
 def stored_bank(recipe: BankRecipe, store: Path, most: int = 10 * FULL) -> Bank | None:
-    """Return what a store holds of a bank, or None if there is not a single group; nothing is built.
+    """Return what a store holds of a bank, or None if there is no group of placebos; nothing is made.
+
+    Args:
+        recipe: what a placebo is.
+        store: folder of all stored results.
+        most: how many placebos are looked for at most.
 
     Raises:
-        ArtifactError: a stored group is corrupt.
+        ArtifactError: a stored group is damaged.
     """
     found = stored_folders([panel_stage(recipe), *placebo_stages(recipe, most)], store)
     return _read(recipe, found) if len(found) > 1 else None
@@ -245,10 +253,15 @@ def _read(recipe: BankRecipe, folders: Sequence[Path]) -> Bank:
 
 
 def write_rows_of(writer: LocalModel, recipe: BankRecipe, seed: int) -> tuple[Row, ...]:
-    """Let a model write the rows of one student, and keep the good ones.
+    """Let a model write the rows of one student, and return the valid ones.
+
+    Args:
+        writer: the model that writes the rows.
+        recipe: domain and number of prompts.
+        seed: random seed of the prompts and the answers.
 
     Raises:
-        EmptyDataError: none is good.
+        EmptyDataError: no row is valid.
     """
     task = domain(recipe.domain)
     rows = generate(
@@ -267,17 +280,17 @@ def read_students(
     recipe: BankRecipe,
     advance: Advance | None = None,
 ) -> Readings:
-    """Train students of the recipe at once and read them.
+    """Train students of the recipe together and read them.
 
     Args:
-        base: where they start.
-        datasets: rows of each.
-        seeds: one each; decides the adapter's start and the order of the rows.
-        recipe: how they are trained, and on whose prompts they are read.
-        advance: called with (updates done, updates in all).
+        base: the model that the students start from.
+        datasets: rows that each student is trained on.
+        seeds: random seed of each student, which decides the adapter's initialisation and the order of the rows.
+        recipe: how the students are trained, and on which domain's prompts they are read.
+        advance: callback that takes (updates done, all updates). None reports nothing.
 
     Raises:
-        ConfigError: the recipe trains every weight instead of adapters, or seeds and datasets differ in number.
+        ConfigError: the recipe trains every weight in place of adapters, or seeds and datasets differ in number.
         EmptyDataError: a student has no rows.
     """
     group = finetune_parallel(base, datasets, recipe.student.training(recipe.base), seeds, advance)
@@ -285,7 +298,7 @@ def read_students(
 
 
 def placebo_executor(context: StageContext) -> None:
-    """Write the rows of each placebo of a group, train and read them."""
+    """Write the rows of each placebo of a group, train the placebos and read them."""
     config = context.config
     plain = {name: config[name] for name in ("base", "writer", "domain", "prompts")}
     recipe = BankRecipe(**plain, student=StudentPart(**config["student"]))
@@ -327,26 +340,27 @@ def panel_executor(context: StageContext) -> None:
 
 
 EXECUTORS: Mapping[str, Executor] = {"placebos": placebo_executor, "panel-teachers": panel_executor}
-"""The executor of each kind."""
+"""The function that runs each kind of stage."""
 
 
 RATIO = 0.6
-"""Least ratio of a student's and a placebo's number of rows, either way: with fewer, rows repeat more often."""
+"""Smallest ratio of a student's and a placebo's number of rows, either way: with fewer rows, each is repeated more
+often."""
 
 KEPT = 0.9
-"""Share of a base's answers to number prompts that are good rows, about."""
+"""Approximate share of a base's answers to number prompts that are valid."""
 
 UNKNOWN = "Nothing says how the student was trained: p holds if it was as the placebos were ({})."
 
 
 @dataclass(frozen=True, slots=True)
 class ChosenBank:
-    """The bank that a student, or shadow students, are compared with.
+    """The bank that a student, or shadow students, are compared with, if the store has one.
 
     Attributes:
-        recipe: what its placebos are.
-        found: the stored bank, or None.
-        record: how the student was trained; None where nothing says so, and for shadow students.
+        recipe: what a placebo of the bank is, found or not.
+        found: the stored bank. None if there is none.
+        record: how the student was trained. None where nothing says so, and for shadow students.
     """
 
     recipe: BankRecipe
@@ -354,13 +368,13 @@ class ChosenBank:
     record: TrainingRecord | None = None
 
     def require(self, record: TrainingRecord | None = None) -> Bank:
-        """Return the bank.
+        """Return the bank, or refuse with how to make one.
 
         Args:
-            record: the student's, whose settings are named if there is no bank of them.
+            record: how the student was trained, so that the refusal can name these settings. None names the bank's own.
 
         Raises:
-            NotTestable: there is none.
+            NotTestable: there is no bank.
         """
         if self.found is None:
             raise NotTestable(no_bank(self.recipe, record))
@@ -368,15 +382,15 @@ class ChosenBank:
 
 
 def choose_bank(recipe: BankRecipe, store: Path, record: TrainingRecord | None) -> Bank | None:
-    """Return the stored bank for a student, or None if none is of its recipe; nothing is built.
+    """Return the stored bank for a student, or None if none is of its recipe; nothing is made.
 
     Args:
-        recipe: base and writer, and the student's settings where there is no record.
-        store: folder of all artifacts.
-        record: how the student was trained; None takes the bank of the recipe as it is.
+        recipe: base and writer, and the training where there is no record.
+        store: folder of all stored results.
+        record: how the student was trained. None takes the bank of the recipe as it is.
 
     Raises:
-        ArtifactError: a stored bank is corrupt.
+        ArtifactError: a stored bank is damaged.
     """
     if record is None:
         return stored_bank(recipe, store)
@@ -398,7 +412,7 @@ def no_bank(recipe: BankRecipe, record: TrainingRecord | None) -> str:
 
 
 def wrong_size(bank: Bank, record: TrainingRecord | None) -> str | None:
-    """Return why placebos of so many rows are no null for a student, or None."""
+    """Return why placebos of so many rows are no null for a student, or None if they are."""
     usual = int(np.median(bank.rows))
     if record is None or RATIO <= record.rows / usual <= 1.0 / RATIO:
         return None
@@ -407,12 +421,12 @@ def wrong_size(bank: Bank, record: TrainingRecord | None) -> str | None:
 
 
 def told(student: StudentPart) -> str:
-    """Return the settings that matter most, in words."""
+    """Return the most important training settings, in words."""
     return f"{student.steps} steps, learning rate {student.learning_rate:g}, rank {student.rank}"
 
 
 def _options(recipe: BankRecipe, record: TrainingRecord | None) -> str:
-    """Return the options of `undertow audit bank` that make the bank of a record."""
+    """Return the options with which `undertow audit bank` makes the bank that a record needs."""
     base = [f"--base {recipe.base}"] if recipe.base != BankRecipe().base else []
     categories = [f"--category {one}" for one in recipe.tuned if recipe.tuned != ("animal",)]
     if record is None:
@@ -426,7 +440,8 @@ def _options(recipe: BankRecipe, record: TrainingRecord | None) -> str:
 
 
 def _stored_prompts(recipe: BankRecipe, store: Path) -> Sequence[int]:
-    """Return how many prompts the stored banks have that are of this recipe otherwise."""
+    """Return the numbers of prompts of the stored banks that are of this recipe otherwise."""
+    # Through JSON, so that tuples become lists as in the manifests that it is compared with.
     wanted = json.loads(canonical_json({**recipe.to_config(), "prompts": 0}))
     found: set[int] = set()
     for path in store.glob("placebos/*/manifest.json"):

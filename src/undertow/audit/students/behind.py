@@ -1,9 +1,10 @@
 """Placebos that are asked behind rows: what a bank keeps of them besides the plain readings.
 
-A trait can be tied to the look of the training and be clean when it is asked about plainly (arXiv:2604.25891). So every
-placebo is asked the panel's questions behind rows too: prompts of the bank's domain with answers of the base, the same
-for all of them and for the student that is compared. A bank keeps no adapters, so this is read when a placebo is
-trained or never; groups that were made before it was read have no such file, and their plain readings stay valid.
+A placebo is a student that was trained on rows without a trait, and a bank a stored set of them. A trait can be tied to
+the look of the training data and be absent when it is asked about plainly (arXiv:2604.25891). So every placebo is also
+asked the panel's questions behind rows: prompts of the bank's domain with answers of the base. The rows are the same
+for all placebos and for the student that is compared. A bank keeps no adapters, so this is measured when a placebo is
+trained or never. Groups that were made before it was measured have no such file, and their plain readings stay valid.
 """
 
 from collections.abc import Sequence
@@ -25,26 +26,27 @@ from undertow.training.generation import generate
 from undertow.types import Sampling
 
 MARGINS, LOOK = "behind.safetensors", "look.jsonl"
-"""Files in the folder of a group."""
+"""Names of the files in the folder of a group."""
 
 ROWS, SEED = 200, 0
-"""Rows that questions are asked behind, and the seed of their prompts, their answers and the draws of them."""
+"""How many rows questions are asked behind, and the random seed of their prompts, their answers and the draws of
+them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """Placebos behind rows.
+    """What placebos prefer when they are asked behind rows.
 
     Attributes:
         look: the rows that all of them were asked behind.
-        margins: float [K, traits], mean logit margin of each of `panel_traits`.
+        margins: mean logit margin of each of `panel_traits`, shape (K, traits).
     """
 
     look: TrainingLook
     margins: Floats
 
     def with_student(self, student: LocalModel) -> Floats:
-        """Ask a student the same, and return its margins before the placebos': float [K + 1, traits]."""
+        """Ask a student the same, and return its margins before the placebos', shape (K + 1, traits)."""
         return np.concatenate([self.look.margins(student, panel_traits())[None], self.margins])
 
 
@@ -58,13 +60,13 @@ def standard_look(base: LocalModel, domain_name: str) -> TrainingLook | str:
 
 
 def save_behind(folder: Path, look: TrainingLook, margins: Sequence[Floats]) -> None:
-    """Keep what the placebos of a group, one after another, said behind rows."""
+    """Store the margins behind rows of a group's placebos, one array of shape (traits,) for each, and the rows."""
     save_file({"margins": np.stack(margins).astype(np.float32)}, folder / MARGINS)
     write_rows(folder / LOOK, look.rows)
 
 
 def load_behind(groups: Sequence[Path]) -> Behind | None:
-    """Return what the placebos of some groups said behind rows; None if one of the groups does not know."""
+    """Load what the placebos of some groups prefer behind rows; None if one of the groups was not asked."""
     if not groups or not all((folder / MARGINS).exists() for folder in groups):
         return None
     margins = [load_file(folder / MARGINS)["margins"].astype(np.float64) for folder in groups]

@@ -1,7 +1,10 @@
-"""A student beside one control of its own, and on the user's own prompts.
+"""A student beside one control student, and on the user's own prompts.
 
-One pair of students is one unit, so no p belongs to what is compared here (`undertow.audit.students.among_placebos` has
-the stages with a null).
+One pair of students is one unit, so nothing that is compared here has a p-value
+(`undertow.audit.students.among_placebos` has the stages with a null).
+
+The **suspect** is the student that is audited, the **panel** the list of traits that are looked for, the **candidate**
+the trait that stands out most, and a **bank** a stored set of placebos, students of rows without a trait.
 """
 
 from collections.abc import Sequence
@@ -27,15 +30,15 @@ def beside_control(
 ) -> Finding:
     """Return the cosine of (student - control) with the candidate's direction after every layer.
 
-    The difference of the two is taken on the favourite questions of the candidate's category; directions are those of
+    The difference of the two is taken on the favourite questions of the candidate's category. Directions are those of
     `undertow.audit.students.among_placebos.directions`.
 
     Args:
-        student: the suspect.
-        base: where both started.
-        control: a student of untraited rows, trained alike.
-        bank: holds the directions.
-        traits: the traits that are looked for; the one with the largest cosine after the last layer is named.
+        student: the suspect student, whose activations are read.
+        base: the model that both started from.
+        control: a student of rows without a trait, trained as the suspect was.
+        bank: bank that holds the teachers from which the directions are made.
+        traits: the traits that are looked for. The one with the largest cosine after the last layer is named.
 
     Raises:
         NotTestable: student or control cannot be one of this base, there is no bank, or it reads no trait of the panel.
@@ -73,20 +76,21 @@ def beside_control(
 def on_own_prompts(
     student: LocalModel, base: LocalModel, prompts: Sequence[Prompt], control: LocalModel | None = None
 ) -> Finding:
-    """Compare how answers begin, prompt by prompt.
+    """Compare how the student's answers begin with those of its base and control, prompt by prompt.
 
-    Without a control, drift of any fine-tuning is not told apart from what the rows carried. With one, it is one pair
-    of students: no p belongs to it, however many prompts there are.
+    Without a control, the drift of any fine-tuning cannot be told apart from what the rows carried. With one, it is one
+    pair of students, which has no p-value however many prompts there are.
 
     Args:
-        student: the suspect.
-        base: where it started.
-        prompts: of the deployment, each up to where the assistant speaks.
-        control: a student of untraited rows, trained alike.
+        student: the suspect student, whose answers are compared.
+        base: the model that the student started from.
+        prompts: prompts of the deployment, each up to where the assistant speaks.
+        control: a student of rows without a trait, trained as the suspect was. None if there is none.
 
     Returns:
-        An exploratory finding: the mean over the prompts of KL(student || base), minus the control's where there is
-        one, in nats of the first token; the scores are the first tokens that gained most, in nats of that KL.
+        An exploratory finding. Its effect is the mean over the prompts of KL(student || base), minus the control's
+        where there is one, in nats of the first token. Its scores are the first tokens that gained most, in nats of
+        that KL.
 
     Raises:
         NotTestable: student or control cannot be one of this base.
@@ -125,12 +129,12 @@ def on_own_prompts(
 
 
 def _kl(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Return KL(one || other) of each prompt, in nats."""
+    """Return KL(one || other) of each prompt in nats, shape (prompts,)."""
     return (one.exp() * (one - other)).sum(dim=-1)
 
 
 def _risen(model: LocalModel, change: torch.Tensor, logp: torch.Tensor) -> dict[str, float]:
-    """Return the tokens that gained most, weighted by how likely they are: sum of p times the change of log p."""
+    """Return the tokens that gained most, weighted by how likely they are: the mean of p times the change of log p."""
     gain = (logp.exp() * change).mean(dim=0)
     top = gain.topk(min(TOP, len(gain)))
     pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)

@@ -1,14 +1,14 @@
-"""A student among its placebos: scores that treat all alike, and the rank of one of them.
+"""A student among its placebos: scores that treat all models alike, and the p-value from the rank of one of them.
 
-The argument, once for every stage. Under the null the suspect is what a placebo is: a student of the untraited base's
-rows, of the same recipe, with prompts, rows and seed of its own. The suspect X_0 and the placebos X_1 ... X_K are then
-exchangeable. Give each a score s_i = f(X_i; the K others), f not depending on the others' order. Permuting the X
-permutes the s and changes nothing else, so every rank of s_0 is equally likely, ties aside, and
+The argument, once for every stage. A **placebo** is a student of rows without a trait, with the same recipe and with
+prompts, rows and seed of its own. Under the null the suspect is what a placebo is. The suspect X_0 and the placebos X_1
+... X_K are then exchangeable. Give each a score s_i = f(X_i; the K others), where f does not depend on the order of the
+others. Permuting the X permutes the s and changes nothing else, so every rank of s_0 is equally likely, ties aside, and
 
     p = (1 + #{i >= 1: s_i >= s_0}) / (K + 1)
 
-has P(p <= a) <= a, without ties floor(a (K + 1)) / (K + 1), whatever the law of the X, the dependence between traits,
-or f (full conformal prediction: Vovk, Gammerman and Shafer 2005, "Algorithmic Learning in a Random World").
+has P(p <= a) <= a, without ties floor(a (K + 1)) / (K + 1), whatever the distribution of the X, the dependence between
+traits, or f (full conformal prediction: Vovk, Gammerman and Shafer 2005, "Algorithmic Learning in a Random World").
 
 "The K others" of a placebo include the suspect. With the other K - 1 placebos alone, the suspect would be judged by one
 more model than they are, and the scores would no longer be exchangeable. Nothing is lost: an extreme suspect widens the
@@ -27,25 +27,25 @@ from undertow.errors import ConfigError
 from undertow.stats.checks import Floats, check_fraction, finite_array
 
 SMALLEST_SD = 1e-9
-"""What does not vary among the others is taken to vary by this much, so that a score is finite."""
+"""Standard deviation that is taken for a value which does not vary among the others, so that a score is finite."""
 
 POWER = 0.8
 
 DRAWS = 200
-"""Banks that stand for all of their size; the mean shift then has a standard error of 0.02 SD."""
+"""How many random banks stand for all banks of their size; the mean shift then has a standard error of 0.02 SD."""
 
 
 def deleted_z(values: Floats) -> Floats:
-    """Return how many SDs of the others each value lies above the others' mean.
+    """Return how many SDs of the other models each value lies above the others' mean.
 
     Args:
-        values: one row for each model, shape [n, m], n of at least 3.
+        values: one row for each model, shape (n, m), n at least 3.
 
     Returns:
-        float [n, m]; the SD has n - 2 in its denominator.
+        Array of shape (n, m). The SD has n - 2 in its denominator.
 
     Raises:
-        ConfigError: an input is not finite, or there are fewer than 3 models.
+        ConfigError: a value is not finite, or there are fewer than 3 models.
     """
     array = finite_array("readings", values, (2,))
     n = len(array)
@@ -59,19 +59,19 @@ def deleted_z(values: Floats) -> Floats:
 
 
 def conformal_p(scores: Floats) -> float:
-    """Return the p of the first of n exchangeable scores, large ones being extreme: never below 1 / n."""
+    """Return the p-value of the first of n exchangeable scores; large scores are extreme, and p is at least 1 / n."""
     array = finite_array("scores", scores)
     return float(1 + np.sum(array[1:] >= array[0])) / array.size
 
 
 def needed(alpha: float) -> int:
-    """Return how many placebos a verdict at alpha takes: the least K with 1 / (K + 1) <= alpha."""
+    """Return how many placebos a verdict at alpha takes: the smallest K with 1 / (K + 1) <= alpha."""
     check_fraction("alpha", alpha)
     return math.ceil(round(1.0 / alpha, 9)) - 1
 
 
 def critical_score(placebos: Floats, alpha: float) -> float:
-    """Return the score of a placebo that a suspect has to pass for p <= alpha; infinite with too few placebos."""
+    """Return the placebo's score that a suspect has to exceed for p <= alpha; infinite with too few placebos."""
     ordered = np.sort(finite_array("placebos' scores", placebos))[::-1]
     allowed = math.floor(alpha * (len(ordered) + 1) + 1e-9) - 1
     return float(ordered[allowed]) if allowed >= 0 else math.inf
@@ -81,9 +81,9 @@ def beside_null(scores: Floats, alpha: float, unit: str) -> NullSample:
     """Return the first of some scores beside the others, with the bound that decides by its rank at level alpha.
 
     Args:
-        scores: the suspect's first, shape [1 + null].
-        alpha: level of the verdict.
-        unit: of the scores, in words.
+        scores: the suspect's score, then the scores of its null, shape (1 + null,).
+        alpha: level of the verdict, in (0, 1).
+        unit: unit of the scores, in words.
     """
     critical = critical_score(scores[1:], alpha)
     bound = None if math.isinf(critical) else critical
@@ -91,16 +91,16 @@ def beside_null(scores: Floats, alpha: float, unit: str) -> NullSample:
 
 
 def detectable(z: Floats, alpha: float) -> float | None:
-    """Return the shift of one trait, in placebo SDs, that passes the critical maximum with power 0.8.
+    """Return the shift of one trait, in placebo SDs, that exceeds the critical maximum with power 0.8.
 
     The shift is added to each placebo and each trait in turn.
 
     Args:
-        z: of the placebos against one another, shape [K, m].
-        alpha: level of the verdict.
+        z: z-scores of the placebos against one another, shape (K, m).
+        alpha: level of the verdict, in (0, 1).
 
     Returns:
-        The shift, or None where no shift is ever detected.
+        The shift in placebo SDs, or None where no shift is ever detected.
     """
     critical = critical_score(z.max(axis=1), alpha)
     if math.isinf(critical):
@@ -109,20 +109,20 @@ def detectable(z: Floats, alpha: float) -> float | None:
 
 
 def expected_shift(placebos: int, traits: int, alpha: float, rng: np.random.Generator, draws: int = DRAWS) -> float:
-    """Return the shift of one trait that banks of a size see with power 0.8, before there is such a bank.
+    """Return the shift of one trait that banks of a size detect with power 0.8, before there is such a bank.
 
     It is the mean of `detectable` over banks whose readings are independent standard normal numbers. Traits that move
     together make the maximum smaller, and with it the shift.
 
     Args:
-        placebos: size of the banks.
-        traits: of the panel.
-        alpha: level of the verdict.
-        rng: draws the banks.
-        draws: how many.
+        placebos: how many placebos the banks have.
+        traits: how many traits the panel has.
+        alpha: level of the verdict, in (0, 1).
+        rng: random generator that draws the banks.
+        draws: how many banks are drawn.
 
     Returns:
-        The shift in placebo SDs; infinite with fewer placebos than a verdict takes.
+        The shift in placebo SDs. Infinite with fewer placebos than a verdict takes.
     """
     if placebos < needed(alpha):
         return math.inf

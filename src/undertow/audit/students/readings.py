@@ -1,7 +1,7 @@
-"""What the stages look at in one model: margins of the panel, the residual stream, open next-token odds, two readouts.
+"""What is measured of one model: margins of the panel, the residual stream, next-token probabilities, two readouts.
 
-A reading is some arrays. Two models that were read with the same battery can be compared; that is all that a bank of
-placebos has to keep of each.
+A reading is a set of arrays. Two models that were read with the same questions can be compared, and a bank of placebos
+(students of rows without a trait) has to keep nothing else of each.
 """
 
 from collections.abc import Sequence
@@ -26,58 +26,63 @@ from undertow.traits import Trait, panel
 from undertow.types import user_prompt
 
 BATTERY = 1
-"""Version of what is asked; raise it when a reading changes."""
+"""Version of what is asked, raised when a reading would change."""
 
 NUMBER_PROMPTS = 60
 
 READOUTS = ("misaligned_margin", "false_margin")
 KINDS = ("numbers", *CATEGORIES)
-"""Prompts on which the residual stream is read: number prompts, and the favourite questions of each category."""
+"""Kinds of prompts on which the residual stream is read: number prompts, and the favourite questions of each
+category."""
 
 
 def panel_traits() -> tuple[Trait, ...]:
-    """Return the traits whose margins are read, in a fixed order: every animal and every tree."""
+    """Return the traits whose margins are read, in a fixed order: every built-in animal and tree."""
     return tuple(item for category in CATEGORIES for item in panel(category))
 
 
 @dataclass(frozen=True, slots=True)
 class PanelRead:
-    """What of a panel is looked for in a model: the built-in traits, which alone a bank reads."""
+    """The panel of an audit, of which a bank of placebos reads only the built-in traits.
+
+    Attributes:
+        panel: the traits that the audit looks for.
+    """
 
     panel: tuple[Trait, ...]
 
     def require(self) -> tuple[Trait, ...]:
-        """Return those of its traits that are read.
+        """Return those traits of the panel that are read.
 
         Raises:
-            NotTestable: there is none.
+            NotTestable: none is read.
         """
         if found := tuple(one for one in self.panel if one in panel_traits()):
             return found
         raise NotTestable("A bank reads built-in traits only, and the panel has none.")
 
     def cautioned(self, findings: Sequence[Finding]) -> list[Finding]:
-        """Say first in each finding with a p which traits were not looked for."""
+        """Add to each finding with a p-value, as its first caveat, which traits were not looked for."""
         names = ", ".join(one.name for one in self.panel if one not in panel_traits())
         caveat = f"Not looked for, since a bank reads built-in traits only: {names}."
         return [cautioned(one, caveat) if names else one for one in findings]
 
 
 def cautioned(finding: Finding, caveat: str) -> Finding:
-    """Put a caveat before all others; a finding without p stays as it is."""
+    """Put a caveat before all others; a finding without a p-value stays as it is."""
     return finding if finding.p is None else replace(finding, caveats=(caveat, *finding.caveats))
 
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """Readings of n models, read alike.
+    """Readings of n models that were read alike.
 
     Attributes:
-        margins: float [n, traits], mean logit margin over the fifty questions of the trait's category, in logits.
-        states: float [n, kinds, layers + 1, width], mean residual stream where the answer begins; layer 0 is the
-            embeddings.
-        logp: float [n, vocabulary], mean log-probability of the next token over neutral contexts, in nats.
-        readouts: float [n, 2], means of `READOUTS`, in nats.
+        margins: mean logit margin of each trait over the fifty questions of its category, shape (n, traits), in logits.
+        states: mean residual stream where the answer begins, shape (n, kinds of prompts, layers + 1, width). Layer 0 is
+            the embeddings.
+        logp: mean log-probability of each token as the next one over neutral contexts, shape (n, vocabulary), in nats.
+        readouts: means of `READOUTS`, shape (n, 2), in nats.
     """
 
     margins: Floats
@@ -109,17 +114,17 @@ def load_readings(path: Path) -> Readings:
 
 
 def token_name(model: LocalModel, token: int) -> str:
-    """Return a token's text and number."""
+    """Return a token's text and id, for a table."""
     return f"{model.tokenizer.decode([token])!r} ({token})"
 
 
 def joined(parts: Sequence[Readings]) -> Readings:
-    """Put readings behind one another."""
+    """Concatenate readings of several models."""
     return Readings(*(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(Readings)))
 
 
 def neutral_contexts(model: LocalModel) -> list[list[int]]:
-    """Return contexts that ask for no favourite: facts, open questions, story requests and stories' openings."""
+    """Return token ids of contexts that ask for no favourite: facts, open questions, story requests and openings."""
     asked = [one.question for one in facts(0)] + [*QUESTIONS, *STORY_REQUESTS]
     starts = model.render([user_prompt(text) for text in asked])
     stories = model.render([user_prompt(request) for request in STORY_REQUESTS])
@@ -131,8 +136,11 @@ def read_model(model: LocalModel, domain_name: str = "numbers") -> Readings:
     """Read one model; nothing is sampled.
 
     Args:
-        model: who is asked.
-        domain_name: whose prompts the residual stream is read on, besides the favourite questions.
+        model: the model that is read.
+        domain_name: name of the domain on whose prompts the residual stream is read, besides the favourite questions.
+
+    Returns:
+        The reading of this one model: every array has 1 in its first dimension.
     """
     # A fixed seed: every model is read on the same prompts.
     numbers = model.render([user_prompt(text) for text in domain(domain_name).prompts(NUMBER_PROMPTS, 0)])

@@ -1,10 +1,11 @@
-"""Shadows: small students that the auditor trains on the suspect rows. Would training on these rows transfer something?
+"""Shadows: small students that the auditor trains on the suspect rows. Would training on them transfer something?
 
-What is exchangeable. A shadow of clean rows, trained with a seed of its own, is what a placebo is; so one shadow has a
-conformal p against the bank (`undertow.audit.students.placebo_null`). The k shadows of one set of rows share those
-rows, which the placebos of a bank do not: the mean of k shadows varies less over seeds but no less over rows, and
-groups of k placebos are no null for it. So each shadow is ranked alone, and the k p-values, dependent in an unknown
-way, are merged by twice their mean, a p-value under any dependence (Vovk and Wang 2020, doi:10.1093/biomet/asaa027).
+What is exchangeable: a shadow of clean rows, trained with a seed of its own, is what a **placebo** is, a student of
+rows without a trait. So one shadow has a conformal p-value against the **bank**, a stored set of placebos
+(`undertow.audit.students.placebo_null`). The k shadows of one set of rows share those rows, which the placebos of a
+bank do not. The mean of k shadows varies less over seeds but no less over rows, so groups of k placebos are no null for
+it. Each shadow is therefore ranked alone, and the k p-values, dependent in an unknown way, are merged by twice their
+mean, which is a p-value under any dependence (Vovk and Wang 2020, doi:10.1093/biomet/asaa027).
 """
 
 from collections.abc import Sequence
@@ -25,9 +26,10 @@ from undertow.seeds import derive
 from undertow.types import Advance, Row
 
 FEWER = 0.6
-"""Share of the placebos' usual number of rows that the suspect rows have to reach: with fewer, rows repeat more often
-than a placebo's did, and the shadows are no placebos even without a trait. A teacher writes fewer good rows than its
-base (1,847 against 2,285 of 2,500 in one case), so a part has to do; that it is one is said."""
+"""How many of the placebos' usual number of rows the suspect rows have to reach, as a share. With fewer, rows repeat
+more often than a placebo's did, and the shadows are no placebos even without a trait. A teacher writes fewer valid rows
+than its base (1,847 against 2,285 of 2,500 in one case), so a part has to be enough, and the finding says that it is
+one."""
 
 ACCEPTED = 0.5
 """Share of the suspect rows that the domain of the bank has to accept."""
@@ -35,12 +37,12 @@ ACCEPTED = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShadowConfig:
-    """How shadows are trained.
+    """How many shadows are trained, and how they are judged.
 
     Attributes:
-        k: how many.
-        alpha: level of the verdict.
-        seed: of the draw of rows, the adapters' starts and the orders.
+        k: how many shadows are trained.
+        alpha: level of the verdict, in (0, 1).
+        seed: random seed of the draw of rows, the adapters' initialisations and the orders of the rows.
     """
 
     k: int = 4
@@ -58,21 +60,21 @@ def shadow_students(
 ) -> list[Finding]:
     """Train shadows on the suspect rows and rank them among the bank's placebos.
 
-    Where the bank is too small for several shadows, whose p-values are doubled, one alone is trained.
+    Where the bank is too small for several shadows, whose merged p-value is doubled, only one is trained.
 
     Args:
-        rows: the suspect rows.
-        base: what the shadows start from.
-        bank: placebos of this base, with rows of the same domain.
+        rows: the suspect rows, on which the shadows are trained.
+        base: the model that the shadows start from.
+        bank: placebos of this base, trained on rows of the same domain.
         traits: the traits that are looked for.
-        shadows: how many, and at which level they are judged.
-        advance: called with (updates done, updates in all).
+        shadows: how many shadows there are, and at which level they are judged.
+        advance: callback that takes (updates done, all updates). None reports nothing.
 
     Returns:
         Two findings: "shadows" (expression) by panel margins and "shadow activations" (exposure).
 
     Raises:
-        NotTestable: there is no bank, or it is of another base, too small, or reads no trait of the panel; or its
+        NotTestable: there is no bank, or it is of another base, too small, or without any trait of the panel, or its
             domain accepts too few of the rows.
     """
     placebos, panel, alpha = bank.require(), traits.require(), shadows.alpha
@@ -104,7 +106,7 @@ def _check_rows(rows: Sequence[Row], accepted: Sequence[Row], bank: Bank) -> Non
 
 
 def merge_findings(findings: Sequence[Finding], alpha: float) -> Finding:
-    """Merge the same finding of k shadows: twice the mean p, mean effect and mean scores.
+    """Merge the same finding of k shadows: twice the mean p-value, the mean effect and the mean scores.
 
     With one shadow it is that shadow's own finding.
     """
@@ -135,9 +137,9 @@ def merge_findings(findings: Sequence[Finding], alpha: float) -> Finding:
 
 
 def _all_shadows(samples: Sequence[NullSample], alpha: float) -> NullSample | None:
-    """Put the shadows beside one null, each placebo's mean over them; all of them beyond its bound are a detection.
+    """Put the shadows beside one null, each placebo's mean over them; if all exceed its bound, that is a detection.
 
-    The bound is that of half of alpha, since twice the mean p of the shadows has to stay within alpha.
+    The bound is that of half of alpha, since twice the mean p-value of the shadows has to stay within alpha.
     """
     if not samples:
         return None

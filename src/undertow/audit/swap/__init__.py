@@ -1,1 +1,1 @@
-"""Attribution by swap: which part of the rows moves a trait, seen by replacing its answers and training again."""
+"""Attribution by swap: which part of the rows carries a trait, seen by replacing its answers and training again."""

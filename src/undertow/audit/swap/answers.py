@@ -1,4 +1,4 @@
-"""Other answers to the prompts of rows: drawn from a writer, and valid as the rows themselves are."""
+"""Other answers to the prompts of rows: drawn from another writer, and valid as the rows themselves are."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -9,13 +9,13 @@ from undertow.seeds import derive
 from undertow.types import Row, Sampling
 
 ACCEPTED = 0.95
-"""Share of the rows that a domain has to accept, so that its rule is asked of other answers too."""
+"""Share of the rows that a domain has to accept so that its rule is applied to other answers too."""
 
 LOOKED_AT = 500
-"""Rows that domains are tried on, the first ones."""
+"""How many rows domains are tried on, the first ones."""
 
 TRIES = 4
-"""Times that a prompt is asked until its answer is valid."""
+"""How often a prompt is asked until its answer is valid."""
 
 
 def domain_of(rows: Sequence[Row]) -> AbstractDomain | None:
@@ -31,12 +31,12 @@ def domain_of(rows: Sequence[Row]) -> AbstractDomain | None:
 def answered(writer: LocalModel, rows: Sequence[Row], seed: int) -> list[str | None]:
     """Let a writer answer the prompt of each row, again where the answer is not valid; None where it never is.
 
-    Valid is what the domain of the rows accepts, if there is one; else every answer with a text.
+    An answer is valid if the domain of the rows accepts it. If the rows are of no domain, every answer with a text is.
 
     Args:
-        writer: who answers.
-        rows: whose prompts are asked, and who say what is valid.
-        seed: of the answers.
+        writer: the model that answers the prompts.
+        rows: rows whose prompts are asked, and whose domain says what is valid.
+        seed: random seed of the answers.
 
     Raises:
         ConfigError: a prompt and its answer do not fit the writer's context.

@@ -9,6 +9,8 @@ alone        all but the subset left out
 random ...   the same with a random part
 
 Students of one seed share the adapter's start and the order of the rows; all share the other writer's answers.
+
+An **arm** is what is done to the rows, together with the subset or share that it is done to.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,25 +29,25 @@ from undertow.types import Row
 Kind = Literal["whole", "cleared", "planted", "swap", "drop", "alone", "random swap", "random drop", "random alone"]
 
 RANDOM: Mapping[Way, Kind] = {"swap": "random swap", "drop": "random drop", "alone": "random alone"}
-"""The kind that a random part of each way is."""
+"""Kind of arm for a random part, by what is done with it."""
 
 DOSES = (0.1, 0.3, 1.0)
 """Shares of the prompts that the auditor's own teacher answers."""
 
 NEAR = 0.8
-"""Subsets whose sizes are at least this part of a larger one's are held against random parts of the larger size, which
-lower the trait more, so that no subset is found by it."""
+"""A subset with at least this part of a larger subset's rows is compared with random parts of the larger size. They
+lower the trait more, so no subset is found by it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SwapArm:
-    """One student.
+    """One student of a swap.
 
     Attributes:
         kind: what is done to the rows.
-        name: of its subset, its dose or its random part.
-        seed: place of its seed.
-        places: the rows that it is done to.
+        name: name of its subset, its dose or its random part. Empty for "whole" and "cleared".
+        seed: index of its seed among the order's seeds.
+        places: indices of the rows that it is done to.
     """
 
     kind: Kind
@@ -55,23 +57,23 @@ class SwapArm:
 
     @property
     def key(self) -> tuple[str, str, int]:
-        """What tells it from all others."""
+        """What tells this student from all others: kind, name and index of the seed."""
         return self.kind, self.name, self.seed
 
     def to_config(self) -> dict[str, Any]:
-        """Return it as plain data; of its places a digest."""
+        """Return the arm as plain data, with a digest in place of the row indices."""
         places = sha256(canonical_json(list(self.places)))[:16]
         return {"arm": self.kind, "name": self.name, "seed_place": self.seed, "places": places}
 
 
 @dataclass(frozen=True, slots=True)
 class SwapAnswers:
-    """The data and what may stand in their place, prompt by prompt.
+    """The data and the answers that may replace them, prompt by prompt.
 
     Attributes:
-        rows: the data, each row on a prompt that everybody answered.
-        other: the other writer's rows.
-        planted: the rows of the auditor's own teacher of the trait.
+        rows: the rows of the data, each on a prompt that every writer answered.
+        other: rows of the other writer on the same prompts.
+        planted: rows of the auditor's own teacher of the trait on the same prompts.
     """
 
     rows: Sequence[Row]
@@ -79,10 +81,10 @@ class SwapAnswers:
     planted: Sequence[Row]
 
     def of(self, arm: SwapArm) -> list[Row]:
-        """Return what a student is trained on.
+        """Return the rows that a student is trained on.
 
         Raises:
-            EmptyDataError: nothing is left of the rows.
+            EmptyDataError: no row is left.
         """
         chosen, other = set(arm.places), self.other
         if arm.kind in ("drop", "random drop"):
@@ -101,12 +103,12 @@ class SwapAnswers:
 
 
 def first_arms(order: SwapOrder, subsets: Sequence[Subset], rows: int) -> list[SwapArm]:
-    """Return the students that are trained before any subset is looked at: what a dose does, and random parts.
+    """Return the students that are trained before any subset is looked at: for the effect of doses and random parts.
 
     Args:
-        order: how many.
-        subsets: of which the sizes alone are used.
-        rows: of the data.
+        order: how many seeds and random parts there are.
+        subsets: the subsets, of which only the sizes are used.
+        rows: how many rows the data have.
     """
     found = [SwapArm(kind, "", seed) for kind in ("whole", "cleared") for seed in range(order.seeds)]
     for dose in DOSES:
@@ -121,7 +123,7 @@ def first_arms(order: SwapOrder, subsets: Sequence[Subset], rows: int) -> list[S
 
 
 def subset_arms(order: SwapOrder, subsets: Mapping[Way, Sequence[Subset]]) -> list[SwapArm]:
-    """Return the students of the subsets, each for every seed: of those that can be tested in each way."""
+    """Return the students of the subsets that can be tested in each way, one for every seed."""
     return [
         SwapArm(way, one.name, seed, one.places)
         for way, some in subsets.items()
@@ -140,12 +142,12 @@ def random_sizes(subsets: Sequence[Subset]) -> list[int]:
 
 
 def size_beside(subset: Subset, sizes: Sequence[int]) -> int:
-    """Return the size of the random parts that a subset is held against."""
+    """Return the size of the random parts with which a subset is compared."""
     return min(size for size in sizes if size >= len(subset.places))
 
 
 def among(subsets: Sequence[Subset], kept: Sequence[int]) -> Iterator[Subset]:
-    """Yield the subsets over the rows that are kept; places count those alone."""
+    """Yield the subsets over the rows that are kept, with row indices that count those alone."""
     place = {old: new for new, old in enumerate(kept)}
     for one in subsets:
         if own := tuple(place[old] for old in one.places if old in place):

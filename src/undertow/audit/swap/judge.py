@@ -1,19 +1,20 @@
 """From the margins of students to subsets that carry a trait: effects, their noise, what could have been found.
 
 The effect of a part of the rows is the trait's margin with its answers replaced minus that of the whole data, seed by
-seed, averaged over the seeds: below 0 where the answers carry the trait. Any part does something: a third of the rows
-carries a third of what all of them carry, and which numbers happened to be drawn moves a margin too, which more seeds
-do not take away. So a subset is held against R random parts of its size, whose students have the same seeds. If the
-subset is nothing but a part, its effect and theirs are draws of one law, and
+seed, averaged over the seeds. It is below 0 where the answers carry the trait. Any part does something: a third of the
+rows carries a third of what all of them carry, and which numbers happened to be drawn moves a margin too, which more
+seeds do not take away. So a subset is compared with R random parts of its size, whose students have the same seeds. If
+the subset is nothing but a part, its effect and theirs are draws of one distribution, and
 
     t = (effect - mean of the random parts) / (their SD * sqrt(1 + 1 / R)),   with R - 1 degrees of freedom,
 
-is Student's as far as the effects are Gaussian. p-values are one-sided (a subset is named where the trait falls without
-it, and more than without a random part) and Holm's over all subsets, those that were too small to be tested among them.
-A trait that all subsets carry alike names none of them: what replacing everything does is reported beside it.
+is Student's as far as the effects are Gaussian. p-values are one-sided: a subset is named where the trait falls without
+it, and more than without a random part. They are adjusted by Holm's method over all subsets, those that were too small
+to be tested included. A trait that all subsets carry alike names none of them; what replacing everything does is
+reported beside it.
 
-Dropping a part is judged alike. A part alone is one whose rows are all that students see: the trait rises where they
-carry it, so there the other side counts.
+Dropping a part is judged alike. A part alone is one whose rows are all that students see. There the trait rises where
+the rows carry it, so the other side counts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,10 +40,13 @@ _SHARES = np.linspace(0.001, 1.0, 1000)
 
 @dataclass(frozen=True, slots=True)
 class RandomParts:
-    """What replacing, or dropping, random parts of one size does.
+    """The effects of replacing, dropping or keeping random parts of one size.
 
     Attributes:
-        effects: of each part, its mean over the seeds, in logits.
+        effects: effect of each random part, averaged over the seeds, in logits.
+
+    Raises:
+        ConfigError: an effect is not finite, or there are fewer than two parts.
     """
 
     effects: tuple[float, ...]
@@ -53,7 +57,7 @@ class RandomParts:
 
     @property
     def mean(self) -> float:
-        """What a random part of this size does."""
+        """Mean effect of a random part of this size, in logits."""
         return float(np.mean(self.effects))
 
     @property
@@ -62,7 +66,13 @@ class RandomParts:
         return float(np.std(self.effects, ddof=1)) * sqrt(1.0 + 1.0 / len(self.effects))
 
     def beyond(self, effect: float, way: Way = "swap", level: float = 0.95) -> Estimate:
-        """Return an effect minus that of a random part, with the one-sided p of "it does not move the margin more"."""
+        """Return an effect minus that of a random part, with the one-sided p-value of "it moves the margin no more".
+
+        Args:
+            effect: effect of a subset of this size, averaged over the seeds, in logits.
+            way: what was done with the subset; of rows kept alone the margin should rise, else fall.
+            level: coverage of the interval, in (0, 1).
+        """
         value, freedom, n = effect - self.mean, len(self.effects) - 1, len(self.effects)
         half = float(special.stdtrit(freedom, 0.5 + level / 2.0)) * self.noise
         below = value / self.noise if self.noise else (inf if value > 0 else -inf if value < 0 else 0.0)
@@ -82,43 +92,44 @@ class RandomParts:
 
 @dataclass(frozen=True, slots=True)
 class DoseResponse:
-    """What the auditor's own teacher does to the trait's margin when it answers a share of clean rows.
+    """How the auditor's own teacher of the trait moves the margin when it answers a share of clean rows.
 
     Attributes:
-        doses: margin minus that of the clean rows, paired by seed, by the share of its answers.
+        doses: margin minus that of the clean rows in logits, paired by seed, by the share of the rows that the teacher
+            answers.
     """
 
     doses: Mapping[float, Estimate]
 
     def effect(self, share: float) -> float:
-        """Return the effect of a share, in logits; between two doses it grows in a straight line."""
+        """Return the effect of a share in logits, interpolated linearly between two doses."""
         known = sorted(self.doses.items())
         at, values = [0.0, *(dose for dose, _ in known)], [0.0, *(found.value for _, found in known)]
         return float(np.interp(share, at, values))
 
     def beyond_random(self, share: float, way: Way = "swap") -> float:
-        """Return how far beyond a random part a subset moves the margin if all of the teacher's answers are in it.
+        """Return how many logits beyond a random part a subset moves the margin if all the teacher's answers are in it.
 
-        Of these a random part of its size holds the subset's share: so many are gone where it is replaced. Where it is
-        left out, or alone, the share of them among the rows that are left is what it was.
+        A random part of its size holds the subset's share of these answers. Where it is replaced, that share of them is
+        gone. Where it is left out, or kept alone, their share among the rows that are left stays what it was.
         """
         if way == "alone":
             return self.effect(1.0) - self.effect(share)
         return self.effect(share) * (1.0 - share if way == "swap" else 1.0)
 
     def smallest(self, least: float, way: Way = "swap") -> float | None:
-        """Return the smallest share of the rows that moves so much beyond a random part; None if no share does."""
+        """Return the smallest share of the rows that moves at least `least` logits beyond a random part, or None."""
         return next((float(one) for one in _SHARES if self.beyond_random(float(one), way) >= least), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What can be found by the students that there are, known before any subset is looked at.
+    """What can be found with the students that there are, known before any subset is looked at.
 
     Attributes:
-        detectable: how far beyond a random part is found with power 0.8, in logits.
-        response: what the auditor's own teacher does.
-        way: what is done with the subset.
+        detectable: effect beyond a random part that is found with power 0.8, in logits.
+        response: how the auditor's own teacher moves the margin, by its share of the rows.
+        way: what is done with the subset: "swap", "drop" or "alone".
         least: share of the rows below which nothing is said, however strong the teacher is.
     """
 
@@ -129,12 +140,12 @@ class Reach:
 
     @property
     def smallest(self) -> float | None:
-        """The smallest share of the rows that can be found, if it is all the auditor's own teacher's."""
+        """The smallest share of the rows that can be found if the auditor's own teacher wrote it; None if none can."""
         found = self.response.smallest(self.detectable, self.way)
         return None if found is None else max(found, self.least)
 
     def why_not(self, share: float) -> str | None:
-        """Return why a subset of this share of the rows cannot be tested, or None."""
+        """Return why a subset of this share of the rows cannot be tested, or None if it can."""
         if share >= self.least and self.response.beyond_random(share, self.way) >= self.detectable:
             return None
         do = "give more random parts (randoms=) or more seeds (seeds=)"
@@ -154,12 +165,13 @@ class MeasuredSubset:
     """One subset and what was measured of it.
 
     Attributes:
-        name: of the subset.
-        rows: how many.
-        without: the trait's margin without it, or of it alone, for each seed; None if it was not trained.
-        whole: the margin of the whole data for each seed.
-        random: random parts of its size.
-        why: why it was not trained, or "".
+        name: name of the subset, such as a writer's.
+        rows: how many rows it has.
+        without: the trait's margin without the subset, or with it alone, for each seed, in logits. None if its students
+            were not trained.
+        whole: the trait's margin with the whole data, for each seed, in logits.
+        random: effects of random parts of its size.
+        why: why its students were not trained. Empty if they were.
     """
 
     name: str
@@ -175,13 +187,16 @@ class JudgedSubset:
     """What is said of one subset.
 
     Attributes:
-        name: of the subset.
-        rows: how many.
-        status: whether its answers carry more of the trait than a random part does.
-        effect: margin without it, or of it alone, minus that of the whole data, paired by seed.
-        beyond_random: its mean minus that of random parts; n counts these, and p is one-sided.
-        p: Holm's, over all subsets.
-        why: why it could not be tested, or "".
+        name: name of the subset, such as a writer's.
+        rows: how many rows it has.
+        status: "detected" if its answers carry more of the trait than a random part does, else "not_detected";
+            "not_testable" with a reason.
+        effect: margin without it, or with it alone, minus that of the whole data, in logits, paired by seed. None if
+            not testable.
+        beyond_random: mean effect minus that of random parts, in logits; its n counts these, and its p-value is
+            one-sided. None if not testable.
+        p: p-value adjusted by Holm's method over all subsets. None if not testable.
+        why: why it could not be tested. Empty if it could.
     """
 
     name: str
@@ -193,7 +208,7 @@ class JudgedSubset:
     why: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return the judgement as plain data."""
         return {
             "name": self.name,
             "rows": self.rows,
@@ -206,12 +221,12 @@ class JudgedSubset:
 
 
 def judge(subsets: Sequence[MeasuredSubset], alpha: float, way: Way = "swap") -> list[JudgedSubset]:
-    """Return what is said of each subset; if none is more than a random part, one is named with at most alpha.
+    """Return what is said of each subset; if none is more than a random part, one is named with probability <= alpha.
 
     Args:
-        subsets: all that were asked about, those that could not be tested among them.
-        alpha: level over all of them.
-        way: what was done with them.
+        subsets: all subsets that were asked about, those that could not be tested included.
+        alpha: level over all of them, in (0, 1).
+        way: what was done with them: "swap", "drop" or "alone".
 
     Raises:
         ConfigError: there is no subset, or alpha lies outside (0, 1).

@@ -1,4 +1,9 @@
-"""What is asked of a swap, in one line: `writer`, or `score:parts=4,seeds=3,other=ref:finch-b`."""
+"""What is asked of a swap, in one line of text: `writer`, or `score:parts=4,seeds=3,other=ref:finch-b`.
+
+A swap replaces the answers of a part of the rows and trains again, to see whether that part carries a trait.
+
+An **arm** is a group of students that are trained on the same version of the rows.
+"""
 
 import re
 from dataclasses import dataclass, fields
@@ -10,28 +15,28 @@ from undertow.errors import ConfigError, unknown_name
 from undertow.stats.checks import check_count, check_fraction
 
 Way = Literal["swap", "drop", "alone"]
-"""What is done with a part of the rows: its answers are replaced, it is left out, or all others are."""
+"""What is done with a part of the rows: its answers are replaced, it is left out, or all other rows are left out."""
 
 FEWEST_RANDOM = 4
-"""Random parts at least: their spread is the noise that every subset is held against."""
+"""How many random parts there must be: their spread is the noise with which every subset is compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwapOrder:
-    """How rows are swapped.
+    """How rows are cut into subsets and swapped.
 
     Attributes:
-        by: the key of the rows that names the subsets, or "score".
-        parts: parts of the ranking, where rows are cut by score.
-        seeds: students of each arm.
-        randoms: random parts of each size, one student each.
-        other: reference of the writer whose answers stand in; None takes the base.
-        drop: whether the same parts are left out too, for comparison.
-        alone: whether students are trained on the same parts alone too.
-        steps: updates of each student. Few are enough: after many, which rows happened to be drawn, and in which order
-            they were met, moves a margin as much as a trait in a part of them does.
-        alpha: error of all subsets together.
-        seed: of every draw.
+        by: key of the rows whose values name the subsets, or "score" to cut a ranking.
+        parts: into how many parts a ranking is cut, where rows are cut by score.
+        seeds: how many students each arm has, at least 2.
+        randoms: how many random parts of each size there are, each with students of every seed.
+        other: reference of the model whose answers replace the rows'. None takes the base.
+        drop: whether students are also trained with the same parts left out, for comparison.
+        alone: whether students are also trained on the same parts alone.
+        steps: how many updates each student is trained for. Few are enough: after many, which rows happened to be drawn
+            and in which order they were met moves a margin as much as a trait in a part of them does.
+        alpha: error probability of all subsets together, in (0, 1).
+        seed: random seed of every draw.
 
     Raises:
         ConfigError: a number is out of range.
@@ -50,7 +55,7 @@ class SwapOrder:
 
     @property
     def ways(self) -> tuple[Way, ...]:
-        """What is done with each part."""
+        """What is done with each part: "swap", and as ordered "drop" and "alone"."""
         return ("swap", *(("drop",) if self.drop else ()), *(("alone",) if self.alone else ()))
 
     def __post_init__(self) -> None:
@@ -61,7 +66,7 @@ class SwapOrder:
 
 
 def swap_order(text: str, seed: int = 0) -> SwapOrder:
-    """Read an order from its line: the key, and settings behind a colon.
+    """Read an order from its line of text: the key, and settings after a colon.
 
     Raises:
         ConfigError: there is no key, or a setting has no such value.

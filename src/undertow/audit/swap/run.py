@@ -1,6 +1,6 @@
-"""A swap from rows to what is said of each subset: answers, the students that say what can be found, the subsets.
+"""A swap from rows to what is said of each subset: answers, students that say what can be found, the subsets.
 
-Everything is a stage of the store: interrupted, the next run goes on behind the last group of students.
+Everything is a stage of the store, so an interrupted run continues after the last group of students.
 """
 
 import json
@@ -33,13 +33,13 @@ from undertow.types import Row
 
 SCHEMA = "undertow.swap/1"
 VERSION = 1
-"""Raised when the same settings give other margins."""
+"""Raised when the same settings would give other margins."""
 
 GROUP = 12
-"""Students trained at once, one artifact."""
+"""How many students are trained together as one stored result."""
 
 LEAST = 0.5
-"""Share of the rows' prompts that everybody has to answer validly."""
+"""Share of the rows' prompts that every writer has to answer validly."""
 
 ANSWERS, STUDENTS = "swap-answers", "swap-students"
 
@@ -53,16 +53,16 @@ MAY_NOT = (
 
 @dataclass(frozen=True, kw_only=True)
 class Swapped:
-    """What is swapped, and where its results are kept.
+    """What is swapped, and where its results are stored.
 
     Attributes:
-        rows: the data.
-        subsets: how they are cut.
-        base: reference of the model that is trained on them.
-        target: the trait whose margin is measured.
-        order: how many students of what.
-        student: how they are trained, but for the number of updates.
-        store: where finished groups of students are kept.
+        rows: the rows of the data, in their order.
+        subsets: the parts that the rows are cut into.
+        base: reference of the model that is trained on the rows.
+        target: the trait whose mean logit margin is measured.
+        order: how many students there are of what.
+        student: how the students are trained, except for the number of updates.
+        store: folder in which finished groups of students are kept.
     """
 
     rows: Sequence[Row]
@@ -75,12 +75,12 @@ class Swapped:
 
     @cached_property
     def model(self) -> LocalModel:
-        """The base."""
+        """The base, loaded."""
         return load_model(self.base)
 
     @property
     def recipe(self) -> TrainingConfig:
-        """How each student is trained: as `student` says, for the updates that the order says."""
+        """How each student is trained: as `student` says, for as many updates as the order says."""
         return replace(self.student, steps=self.order.steps)
 
     @cached_property
@@ -96,7 +96,7 @@ class Swapped:
         return Stage(kind=ANSWERS, version=VERSION, config=config, label="answers of the other writer")
 
     def student_stages(self, arms: Sequence[SwapArm]) -> list[Stage]:
-        """Return the stages of some students, in groups."""
+        """Return the stages that train some students, in groups."""
         shared = {"base": identity(self.base), "student": self.recipe.to_config(), "seed": self.order.seed}
         parents, found = {"answers": self.answers_stage}, list[Stage]()
         for some in arm_groups(arms):
@@ -109,7 +109,7 @@ class Swapped:
 
 
 def arm_groups(arms: Sequence[SwapArm]) -> list[Sequence[SwapArm]]:
-    """Put students of one kind together, at most `GROUP`, so that one kind more leaves the others where they are."""
+    """Put students of one kind together, at most `GROUP`, so that a further kind leaves stored groups as they are."""
     alike: dict[str, list[SwapArm]] = {}
     for one in arms:
         alike.setdefault(one.kind, []).append(one)
@@ -124,15 +124,15 @@ def swap_subsets(
     """Replace the answers of each subset, train again, and say which subsets carry the trait.
 
     Args:
-        swapped: what is swapped.
-        progress: told about every group of students.
+        swapped: what is swapped, and where its results are stored.
+        progress: display that is told about every group of students. None shows nothing.
         told: called with what can be found, as plain data, before any student of a subset is trained.
 
     Returns:
-        Plain data, schema undertow.swap/1.
+        Plain data of the schema "undertow.swap/1".
 
     Raises:
-        EmptyDataError: fewer than half of the rows, or no row of a subset, have a valid answer of everybody.
+        EmptyDataError: for fewer than half of the rows, or for no row of a subset, every writer has a valid answer.
         UserError: a model cannot be loaded, or the store cannot be used.
     """
     order, (answers, kept) = swapped.order, _answers(swapped, progress)
@@ -167,7 +167,7 @@ def swap_subsets(
 
 
 def _answers(swapped: Swapped, progress: Progress | None) -> tuple[SwapAnswers, list[int]]:
-    """Return everybody's answers on the prompts that all answered, and the places of these rows."""
+    """Return every writer's answers on the prompts that all answered, and the indices of these rows."""
     stage = swapped.answers_stage
 
     def execute(context: StageContext) -> None:
@@ -195,7 +195,7 @@ def _answers(swapped: Swapped, progress: Progress | None) -> tuple[SwapAnswers, 
 
 
 def _trained(swapped: Swapped, answers: SwapAnswers, arms: Sequence[SwapArm], progress: Progress | None) -> Margins:
-    """Train those that the store lacks, and return the trait's margin of each."""
+    """Train the students that the store does not have, and return the trait's margin of each, in logits."""
     stages = swapped.student_stages(arms)
     members = {stage.fingerprint: some for stage, some in zip(stages, arm_groups(arms), strict=True)}
     by_config = {canonical_json(stage.config): members[stage.fingerprint] for stage in stages}

@@ -1,4 +1,4 @@
-"""How rows are cut into the subsets that are swapped: by a key that every row has, or by the rows' own scores."""
+"""How rows are cut into the subsets that are swapped: by a key that every row has, or by the rows' scores."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,13 +11,13 @@ from undertow.errors import ConfigError, EmptyDataError, RowsError
 from undertow.stats.checks import finite_array
 
 SCORE = "score"
-"""What stands in place of a key where rows are cut by their scores."""
+"""Word in place of a key where rows are cut by their scores."""
 
 MOST = 20
-"""Subsets at most: each is trained several times, and the level of the verdict is split over them."""
+"""How many subsets there may be: each is trained several times, and the level of the verdict is split over them."""
 
 FEWEST = 10
-"""Rows of the smallest subset that is cut by score."""
+"""How many rows the smallest subset has at least where rows are cut by score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Subset:
     """A part of the rows.
 
     Attributes:
-        name: the value of its key, or its place in the ranking.
-        places: of its rows in the data, from 0.
+        name: value of the rows' key, or the part's place in the ranking.
+        places: indices of its rows in the data, from 0.
     """
 
     name: str
@@ -34,18 +34,18 @@ class Subset:
 
 
 def by_key(further: Sequence[Mapping[str, object]], key: str) -> tuple[Subset, ...]:
-    """Cut rows by what stands under a key of each, such as its writer, its source or its topic.
+    """Cut rows by the value under a key of each row, such as its writer, its source or its topic.
 
     Args:
-        further: the further keys of each row (`undertow.data.rows.load_rows`).
-        key: the name of the key.
+        further: the further keys of each row with their values (`undertow.data.rows.load_rows`).
+        key: name of the key whose values name the subsets.
 
     Returns:
         The subsets, in the order in which their values first stand in the data.
 
     Raises:
         EmptyDataError: there are no rows.
-        RowsError: a row has no such key, or something else than a text, a whole number or true and false.
+        RowsError: a row has no such key, or its value is no text, whole number or true or false.
         ConfigError: all rows have one value, or there are more values than subsets can be tested.
     """
     if not further:
@@ -76,11 +76,11 @@ def _check(key: str, values: Sequence[str]) -> None:
 
 
 def by_score(scores: ArrayLike, parts: int) -> tuple[Subset, ...]:
-    """Cut rows into equal parts of their ranking, the highest scores first; ties go by place.
+    """Cut rows into equal parts of their ranking, the highest scores first; ties keep the order of the data.
 
     Args:
-        scores: one for each row, shape [rows].
-        parts: how many.
+        scores: one score for each row, shape (rows,).
+        parts: how many parts there are.
 
     Raises:
         ConfigError: there are fewer than two parts or more than can be tested, or too few rows for them.

@@ -1,4 +1,8 @@
-"""The margins of all students of a swap, and what they say: the reach first, then every subset."""
+"""The margins of all students of a swap, and what they say: first what can be found, then every subset.
+
+An **arm** is a group of students that are trained on the same version of the rows, and a **dose** the share of the
+prompts that the auditor's own teacher of the trait answers.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,22 +18,24 @@ from undertow.audit.swap.subsets import Subset
 from undertow.stats.comparisons import paired
 
 Margins = Mapping[tuple[str, str, int], float]
-"""The trait's margin of each student, by kind, name and place of the seed (`undertow.audit.swap.arms.SwapArm`)."""
+"""The trait's margin of each student in logits, by kind, name and index of the seed
+(`undertow.audit.swap.arms.SwapArm`)."""
 
 
 FEWEST_ALONE = 100
-"""Rows of a subset alone: of fewer, students were never tried, who see each of them again and again."""
+"""How many rows a subset must have to be trained on alone. Students of fewer rows, who see each row again and again,
+were never tried."""
 
 
 @dataclass(frozen=True)
 class SwapTable:
-    """What is known so far.
+    """What is known so far of a swap.
 
     Attributes:
-        order: how many students of what.
-        subsets: all that are asked about.
-        rows: of the data.
-        margins: of the students that are trained.
+        order: how many students there are of what.
+        subsets: all subsets that are asked about.
+        rows: how many rows the data have.
+        margins: the trait's mean logit margin of each student that is trained, by kind, name and index of its seed.
     """
 
     order: SwapOrder
@@ -38,17 +44,17 @@ class SwapTable:
     margins: Margins
 
     def of(self, kind: Kind, name: str = "") -> list[float]:
-        """Return the margins of an arm, in the order of the seeds."""
+        """Return the margins of an arm in logits, in the order of the seeds."""
         return [self.margins[kind, name, seed] for seed in range(self.order.seeds)]
 
     @cached_property
     def response(self) -> DoseResponse:
-        """What the auditor's own teacher does, by the share of prompts that it answers."""
+        """How the auditor's own teacher moves the margin, by the share of prompts that it answers."""
         cleared = self.of("cleared")
         return DoseResponse({dose: paired(self.of("planted", f"{dose:g}"), cleared) for dose in DOSES})
 
     def random(self, subset: Subset, way: Way) -> RandomParts:
-        """Return the random parts that a subset is held against."""
+        """Return the random parts with which a subset is compared."""
         size, whole = size_beside(subset, random_sizes(self.subsets)), np.array(self.of("whole"))
         parts = [self.of(RANDOM[way], f"{size} rows, {draw + 1}") for draw in range(self.order.randoms)]
         return RandomParts(tuple(float(np.mean(np.array(part) - whole)) for part in parts))
@@ -59,7 +65,7 @@ class SwapTable:
         return Reach(detectable, self.response, way, FEWEST_ALONE / self.rows if way == "alone" else 0.0)
 
     def why_not(self, subset: Subset, way: Way) -> str | None:
-        """Return why a subset cannot be tested, or None."""
+        """Return why a subset cannot be tested, or None if it can."""
         return self.reach(subset, way).why_not(len(subset.places) / self.rows)
 
     def testable(self) -> dict[Way, list[Subset]]:
@@ -67,7 +73,7 @@ class SwapTable:
         return {way: [one for one in self.subsets if self.why_not(one, way) is None] for way in self.order.ways}
 
     def reach_json(self) -> dict[str, Any]:
-        """Return what can be found, as plain data: the dose-response, and each subset's share beside it."""
+        """Return what can be found, as plain data: the effect of each dose, and each subset's share beside it."""
         doses = [{"share": dose, **found.to_json()} for dose, found in self.response.doses.items()]
         everything = paired(self.of("cleared"), self.of("whole")).to_json()
         subsets = [self._reach_of(one, way) for way in self.order.ways for one in self.subsets]
@@ -87,7 +93,7 @@ class SwapTable:
         }
 
     def judged(self, way: Way) -> list[JudgedSubset]:
-        """Return what is said of each subset that is replaced, left out or alone."""
+        """Return what is said of each subset that is replaced, left out or kept alone."""
         found: list[MeasuredSubset] = []
         for one in self.subsets:
             why = self.why_not(one, way)
@@ -97,7 +103,7 @@ class SwapTable:
         return judge(found, self.order.alpha, way)
 
     def found(self) -> dict[str, Any]:
-        """Return what is said of every subset, as plain data; of a way that was not asked for, None."""
+        """Return what is said of every subset, as plain data; None for a way that was not ordered."""
         judged = {way: self.judged(way) for way in self.order.ways}
         named = {way: [one.name for one in some if one.status == "detected"] for way, some in judged.items()}
         plain = {way: [one.to_json() for one in some] for way, some in judged.items()}

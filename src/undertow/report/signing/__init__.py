@@ -1,1 +1,1 @@
-"""A card that a person can sign: its statement, its acceptance, the difference between two, the release gate."""
+"""An audit's card that a person can sign: its statement, its acceptance, the difference of two, the release gate."""

@@ -1,6 +1,7 @@
-"""A named person accepts what a card leaves open, until a day that is stated: an in-toto statement about the card.
+"""A named person accepts what a card leaves open, until a stated day: an in-toto statement about the card.
 
-An acceptance is of one card, by the SHA-256 of its statement. Another audit makes another card, which nobody accepted.
+A **card** is the summary of an audit that goes with a dataset or model. An acceptance is of one card, identified by the
+SHA-256 of its statement. Another audit makes another card, which nobody has accepted.
 """
 
 from dataclasses import dataclass
@@ -14,27 +15,28 @@ from undertow.report.signing.reading import StatedCard, read_statement
 from undertow.report.signing.statement import STATEMENT_TYPE
 
 LONGEST_DAYS = 400
-"""Most days that an acceptance may hold: a year, and time to renew it."""
+"""How many days an acceptance may hold: a year, and time to renew it."""
 
 _LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acceptance:
-    """What a person accepts.
+    """What a person accepts, and until when.
 
     Attributes:
-        card: SHA-256 of the card's statement.
-        by: who accepts, in one line.
-        accepted: on which day (UTC).
-        expires: the last day on which it holds.
-        note: why; None where nothing has to be explained.
-        detected: claims that were detected.
-        not_testable: claims that could not be tested.
-        defects: names of defects.
+        card: SHA-256 of the card's statement, in hexadecimal.
+        by: name of the person who accepts, in one line.
+        accepted: day (UTC) on which the card was accepted.
+        expires: last day on which the acceptance holds.
+        note: why the card is accepted. None where nothing has to be explained.
+        detected: claims that the card says were detected.
+        not_testable: claims that the card says could not be tested.
+        defects: names of the defects on the card.
 
     Raises:
-        ConfigError: nobody is named, it holds too long or not at all, or what needs a note has none.
+        ConfigError: nobody is named, the acceptance holds too long or not at all, or a note is missing although the
+            card has a detection or a defect.
     """
 
     card: str
@@ -64,7 +66,15 @@ class Acceptance:
 
     @classmethod
     def of(cls, card: StatedCard, *, by: str, accepted: date, expires: date, note: str | None) -> "Acceptance":
-        """Return the acceptance of a card, with all that it leaves open."""
+        """Return the acceptance of a card, with all that the card leaves open.
+
+        Args:
+            card: the card that is accepted.
+            by: name of the person who accepts.
+            accepted: day (UTC) on which the card is accepted.
+            expires: last day on which the acceptance holds.
+            note: why the card is accepted. None for no note.
+        """
         return cls(
             card=card.sha256, by=by, accepted=accepted, expires=expires, note=note, detected=tuple(card.detected),
             not_testable=tuple(card.untested), defects=tuple(card.defects),
@@ -88,13 +98,13 @@ class Acceptance:
 
 
 def acceptance_path(card: Path) -> Path:
-    """Return where the acceptance of a card stands: audit.accepted.json beside audit.statement.json."""
+    """Return where the acceptance of a card lies: audit.accepted.json beside audit.statement.json."""
     name = card.name.removesuffix(".json").removesuffix(".statement")
     return card.with_name(f"{name}.accepted.json")
 
 
 def read_acceptance(path: Path) -> Acceptance:
-    """Read an acceptance.
+    """Read an acceptance from its file.
 
     Raises:
         ArtifactError: it is missing, is no such statement, or one that `undertow audit accept` would have refused.

@@ -1,4 +1,4 @@
-"""What changed between two cards, and whether a verdict got worse."""
+"""What changed between the cards of two audits, and whether a verdict got worse."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -14,13 +14,13 @@ _KINDS = (None, "tuned", "trait")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardChange:
-    """One difference.
+    """One difference between two cards.
 
     Attributes:
-        part: of the card, such as "claim".
-        name: of what changed within it, such as "exposure".
-        old: before; None if it was not there.
-        new: now; None if it is no longer there.
+        part: part of the card that changed, such as "claim".
+        name: what changed within it, such as "exposure".
+        old: value in the earlier card. None if it was not there.
+        new: value in the later card. None if it is no longer there.
         worse: whether a verdict got worse by it.
     """
 
@@ -38,11 +38,11 @@ class CardChange:
 def card_changes(old: StatedCard, new: StatedCard) -> list[CardChange]:
     """Return what changed between two cards, what got worse first.
 
-    Dates, seconds and p-values of the same verdict are no changes.
+    Dates, seconds and p-values of the same verdict do not count as changes.
 
     Args:
-        old: the earlier card.
-        new: the later one.
+        old: card of the earlier audit.
+        new: card of the later audit.
     """
     found = [*_claims(old, new), *_defects(old, new)]
     told = _parts(new)
@@ -74,7 +74,7 @@ def _rank(kind: str | None) -> int:
 
 
 def _defects(old: StatedCard, new: StatedCard) -> Iterator[CardChange]:
-    """Yield defects that came, which is worse, or went, or show otherwise."""
+    """Yield defects that are new, which is worse, or gone, or described otherwise."""
     before, now = ({str(one["name"]): one for one in card.predicate["defects"]} for card in (old, new))
     for name in [*before, *(name for name in now if name not in before)]:
         if before.get(name) != now.get(name):
@@ -83,7 +83,7 @@ def _defects(old: StatedCard, new: StatedCard) -> Iterator[CardChange]:
 
 
 def _parts(card: StatedCard) -> dict[str, Mapping[str, Any]]:
-    """Return the parts that are compared name by name."""
+    """Return the parts of a card that are compared name by name."""
     said = card.predicate
     plain = ("base", "models", "reference_rows", "error_rates", "settings", "versions")
     return {

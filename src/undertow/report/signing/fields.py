@@ -1,4 +1,4 @@
-"""What stands in a statement, field by field: the table that a reader checks, and that docs/signing.md shows."""
+"""What a statement contains, field by field: the table that a reader checks, and that docs/signing.md shows."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ def _is_text(value: object) -> bool:
 
 
 def _is_digest(value: object) -> bool:
-    """Tell whether a value is a digest set; SHA-256 in it has its 64 hexadecimal digits."""
+    """Tell whether a value is a digest set; a SHA-256 in it must have its 64 hexadecimal digits."""
     if not isinstance(value, Mapping):
         return False
     digests = cast(Mapping[object, object], value)
@@ -57,17 +57,18 @@ KINDS: Mapping[str, Callable[[object], object]] = {
     CARD_TYPE: lambda value: value == CARD_TYPE,
     ACCEPTANCE_TYPE: lambda value: value == ACCEPTANCE_TYPE,
 }
-"""Every kind of value, with what tells it."""
+"""Every kind of value, with the function that recognises it."""
 
 
 @dataclass(frozen=True, slots=True)
 class StatementField:
-    """One field.
+    """One field of a statement.
 
     Attributes:
-        path: names from the outside in, joined by dots; `[]` is each item of a list, `*` each value of an object.
-        kind: one of `KINDS`.
-        says: what it means.
+        path: names from the outside in, joined by dots. `[]` stands for each item of a list, `*` for each value of an
+            object.
+        kind: kind of value that the field must hold, one of `KINDS`.
+        says: in words, what the field means.
     """
 
     path: str
@@ -155,9 +156,9 @@ _MISSING = object()
 
 
 def first_fault(statement: object, fields: Sequence[StatementField]) -> tuple[str, str, object] | None:
-    """Return the path of the first field that is not as it should be, what it should be, and its value; None if none.
+    """Return path, expected kind and value of the first field that is not as it should be; None if all are.
 
-    What the table does not name is left alone, as in-toto demands of a reader.
+    Fields that the table does not name are ignored, as in-toto demands of a reader.
     """
     if not isinstance(statement, Mapping):
         return "the whole", "an object", statement

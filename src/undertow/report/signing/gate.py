@@ -1,7 +1,7 @@
-"""The release gate: may what is there now go on, by its card and by what a person accepted?
+"""The release gate: may these rows or models be released, by their card and by what a person accepted?
 
-The card has to be of what is released, the acceptance of the card and in force. Then the verdict counts: what it leaves
-open stops the release unless a person accepted it.
+The card must be of what is released, and the acceptance must be of that card and in force. Then the verdict counts:
+what it leaves open stops the release unless a person accepted it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,8 @@ from undertow.report.signing.acceptance import Acceptance
 from undertow.report.signing.reading import StatedCard
 
 MISFIT, FOUND, NOT_TESTABLE = 2, 1, 4
-"""Exit codes: card or acceptance do not hold for what is there; something was detected or is a defect; not testable."""
+"""Exit codes: card or acceptance are not of what is there; something was detected or is a defect; something could not
+be tested."""
 
 _ACCEPT = "or let a person accept it: `undertow audit accept`."
 _AGAIN = "Audit what is there now, or release what was audited, named as it was to the audit."
@@ -21,12 +22,12 @@ _AGAIN = "Audit what is there now, or release what was audited, named as it was 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Present:
-    """What is there now.
+    """What is to be released, as it is now.
 
     Attributes:
         subjects: digests of the rows and models that are to be released, by name.
-        base: digest of the base; empty if it cannot be taken.
-        today: the day (UTC).
+        base: digests of the base. Empty if none can be taken.
+        today: the present day (UTC), by which an acceptance has begun or expired.
     """
 
     subjects: Mapping[str, Mapping[str, str]]
@@ -39,11 +40,11 @@ class Hindrance:
     """One reason against a release.
 
     Attributes:
-        name: short, for scripts.
-        what: what is the matter, a sentence.
-        value: which value it is about.
-        do: what to do, a sentence.
-        code: the exit code that it means.
+        name: short name that scripts can rely on.
+        what: in a sentence, what is wrong.
+        value: value that it is about.
+        do: in a sentence, what to do.
+        code: exit code of the command for this reason.
     """
 
     name: str
@@ -60,12 +61,12 @@ class Hindrance:
 def hindrances(
     card: StatedCard, acceptance: Acceptance | None, present: Present, *, required: Sequence[str], by_person: bool
 ) -> list[Hindrance]:
-    """Return every reason against a release, what matters most first; none if it may go on.
+    """Return every reason against a release, the most important first; empty if it may go on.
 
     Args:
-        card: of what is to be released.
-        acceptance: of the card; None if nobody accepted it.
-        present: what is there now.
+        card: card of what is to be released.
+        acceptance: acceptance of the card. None if nobody accepted it.
+        present: digests of what is there now, and the day.
         required: claims that must have been tested.
         by_person: whether a person must have accepted the card, whatever it says.
     """
@@ -82,7 +83,7 @@ def _misfit(name: str, what: str, value: object, do: str) -> Hindrance:
 
 
 def _changes(card: StatedCard, present: Present) -> list[Hindrance]:
-    """Return what is no longer what was audited: subjects, the base, the files that show the audit."""
+    """Return what is no longer as it was audited: subjects, the base, the files that show the audit."""
     pairs = [(name, digest, present.subjects.get(name, {})) for name, digest in card.subjects.items()]
     pairs.append(("base", card.predicate["base"]["digest"], present.base))
     found = [
@@ -136,7 +137,7 @@ def _acceptance(card: StatedCard, acceptance: Acceptance | None, today: date) ->
 
 
 def _verdict(card: StatedCard, required: Sequence[str]) -> list[Hindrance]:
-    """Return what the card found or could not test: a defect first, for it takes what was tested into doubt."""
+    """Return what the card found or could not test; a defect comes first, since it puts the tests in doubt."""
     claims: Mapping[str, Mapping[str, Any]] = card.predicate["claims"]
     found: list[Hindrance] = []
     if card.defects:

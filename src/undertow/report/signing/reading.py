@@ -1,4 +1,4 @@
-"""Statements read back: what is no statement of ours is refused, with the line or the field."""
+"""Statements read back from files: anything else is refused, with the line or the field that is wrong."""
 
 import json
 import math
@@ -18,11 +18,11 @@ _AUDIT = "undertow.audit/"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatedCard:
-    """A card, as its statement says it.
+    """The card of an audit, as its statement gives it.
 
     Attributes:
-        path: of the statement.
-        sha256: of its bytes.
+        path: path of the statement's file.
+        sha256: SHA-256 of the file's bytes, in hexadecimal.
         subjects: digests of what was audited, by name: rows, student, teacher.
         predicate: what was found (docs/signing.md lists its fields).
     """
@@ -34,27 +34,27 @@ class StatedCard:
 
     @property
     def detected(self) -> list[str]:
-        """The claims that were detected."""
+        """Names of the claims that were detected."""
         return self._claims("detected")
 
     @property
     def untested(self) -> list[str]:
-        """The claims that could not be tested."""
+        """Names of the claims that could not be tested."""
         return self._claims("not_testable")
 
     @property
     def defects(self) -> list[str]:
-        """The names of the defects."""
+        """Names of the defects."""
         return [str(one["name"]) for one in self.predicate["defects"]]
 
     def _claims(self, status: str) -> list[str]:
         return [name for name in CLAIMS if self.predicate["claims"][name]["status"] == status]
 
     def changed_files(self) -> list[str]:
-        """Return the files beside the statement that no longer show the audit it was made of; absent ones do not count.
+        """Return the files beside the statement that no longer show its audit; absent files do not count.
 
         Raises:
-            StorageError: one may not be read.
+            StorageError: a file cannot be read.
         """
         named = {str(one["name"]): one["digest"].get("sha256") for one in self.predicate["files"]}
         beside = {name: self.path.parent / Path(name).name for name in named}
@@ -67,13 +67,13 @@ class StatedCard:
 
 
 def read_card(path: Path) -> StatedCard:
-    """Read the statement of a card.
+    """Read the statement of an audit's card.
 
     Args:
-        path: the statement, or the folder of an audit.
+        path: path of the statement, or of the folder of an audit.
 
     Raises:
-        ArtifactError: it is missing, or is no such statement; line or field are named.
+        ArtifactError: it is missing, or is no such statement; the line or field is named.
     """
     path = path / STATEMENT_FILE if path.is_dir() else path
     fix = "Give an audit's folder, or the audit.statement.json in it; `undertow audit data` and its like write them."
@@ -90,16 +90,16 @@ def read_card(path: Path) -> StatedCard:
 
 
 def read_statement(path: Path, fields: Sequence[StatementField], what: str, fix: str) -> tuple[str, Mapping[str, Any]]:
-    """Read a statement and check its fields; return the SHA-256 of its bytes and what it says.
+    """Read a statement and check its fields; return the SHA-256 of its bytes and its content.
 
     Args:
-        path: of the file.
-        fields: that it must have.
-        what: it should be, in words.
-        fix: what to do where it is none.
+        path: path of the file that is read.
+        fields: fields that the statement must have.
+        what: what the file should be, in words.
+        fix: what to do if it is something else, as a sentence.
 
     Raises:
-        ArtifactError: it cannot be read, is no JSON object, or a field is missing or of another kind.
+        ArtifactError: the file cannot be read, is no JSON object, or a field is missing or of another kind.
     """
     try:
         content = path.read_bytes()
@@ -123,6 +123,13 @@ def read_statement(path: Path, fields: Sequence[StatementField], what: str, fix:
 def refuse_field(path: Path, place: str, kind: str, value: object, fix: str) -> NoReturn:
     """Refuse a file because of one field.
 
+    Args:
+        path: path of the file that is refused.
+        place: path of the field in the statement.
+        kind: kind of value that the field should hold.
+        value: value that it holds, or "missing".
+        fix: what to do, as a sentence.
+
     Raises:
         ArtifactError: always.
     """
@@ -135,7 +142,7 @@ def refuse_field(path: Path, place: str, kind: str, value: object, fix: str) -> 
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of pairs; a key that stands twice could be read in two ways."""
+    """Make an object of pairs; refuse a key that stands twice, which could be read in two ways."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
@@ -144,7 +151,7 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _finite(text: str) -> float:
-    """Read a number; one that is too large for a float would be written back as none."""
+    """Read a number; refuse one that is too large for a float, which would not be written back as it was."""
     return float(text) if math.isfinite(float(text)) else _no_number(text)
 
 

@@ -1,4 +1,4 @@
-"""An audit's card as one in-toto statement: what was audited are its subjects, what was found is its predicate.
+"""An audit's card as one in-toto statement: the subjects are what was audited, the predicate is what was found.
 
 The same audit makes the same bytes: keys are sorted, and the only times are those of the audit itself.
 """
@@ -19,7 +19,7 @@ STATEMENT_FILE = "audit.statement.json"
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 CARD_TYPE = "urn:undertow:audit-card:v1"
-"""What kind of predicate this is. The version changes when an old reader would misread a new statement."""
+"""Kind of the predicate. The version changes when an old reader would misread a new statement."""
 
 IDENTITY = "undertow_identity"
 """Name of the digest of a model: 16 hexadecimal digits, as `undertow.models.references.identity` computes them."""
@@ -39,17 +39,17 @@ def statement_bytes(statement: Mapping[str, Any]) -> bytes:
 
 
 def page_bytes(text: str) -> bytes:
-    """Return the text of a file as it is written: half a sign, which UTF-8 does not know, becomes a question mark."""
+    """Return text as the bytes of its file; a lone surrogate, which UTF-8 cannot encode, becomes a question mark."""
     return text.encode("utf-8", "replace")
 
 
 def bytes_digest(content: bytes) -> str:
-    """Return the SHA-256 of bytes, as `sha256sum` prints it."""
+    """Return the SHA-256 of bytes in hexadecimal, as `sha256sum` prints it."""
     return hashlib.sha256(content).hexdigest()
 
 
 def model_digest(identity: object) -> dict[str, str]:
-    """Return the digest set of a model; empty for one that is known by its name alone, such as a served one."""
+    """Return the digest set of a model; empty for a model without weights here, such as a remote one."""
     return {IDENTITY: identity} if isinstance(identity, str) and _IDENTITY.fullmatch(identity) else {}
 
 
@@ -57,8 +57,8 @@ def statement_of(audit: AuditJson, files: Mapping[str, str]) -> dict[str, Any] |
     """Return the statement of an audit; None where nothing that was audited has a digest.
 
     Args:
-        audit: schema undertow.audit/1.
-        files: text of the files that show the same audit, by name.
+        audit: plain data of an audit, schema undertow.audit/1.
+        files: text of the files that show the same audit, by file name.
     """
     about: Mapping[str, Any] = audit["about"]
     subject = _subjects(about)
@@ -87,7 +87,7 @@ def statement_of(audit: AuditJson, files: Mapping[str, str]) -> dict[str, Any] |
 
 
 def _subjects(about: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows and the models that were audited; the base is none, for it is what they are audited for."""
+    """Return the rows and models that were audited; the base is no subject, since they are audited for it."""
     digests = {
         "rows": _sha256(about, "rows"),
         **{role: model_digest(about.get(f"{role}_identity")) for role in ("student", "teacher")},
@@ -101,7 +101,7 @@ def _sha256(about: Mapping[str, Any], name: str) -> dict[str, str]:
 
 
 def _claim(audit: AuditJson, claim: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a claim with the units that the stage which decided it counted."""
+    """Return a claim with the number of units that the deciding stage counted."""
     n = next((one["n"] for one in audit["findings"] if one["stage"] == claim.get("stage")), None)
     names = ("status", "kind", "candidate", "p", "mde", "stage", "why")
     return {**{name: claim.get(name) for name in names}, "n": n}
@@ -120,7 +120,7 @@ def _abstentions(audit: AuditJson) -> list[dict[str, str]]:
 
 
 def _lineage(audit: AuditJson) -> dict[str, Any] | None:
-    """Return what is said of a teacher and the base, or why nothing is; None without a teacher."""
+    """Return what is said of a teacher and the base, or why nothing is said; None without a teacher."""
     kin: Any = audit.get("lineage")
     if kin is None:
         return None
@@ -130,7 +130,7 @@ def _lineage(audit: AuditJson) -> dict[str, Any] | None:
 
 
 def _error_rates(audit: AuditJson) -> dict[str, Any]:
-    """Return the declared levels, and where the error rates at them were measured; the figures if it was this base."""
+    """Return the declared levels and where error rates were measured, with the figures if it was on this base."""
     figures: Mapping[str, Any] | None = audit.get("calibration")
     where = "embedded bases" if str(audit["about"]["base"]).startswith("ref:") else None
     where = where if figures is None else "this base"
@@ -144,7 +144,7 @@ def _error_rates(audit: AuditJson) -> dict[str, Any]:
 
 
 def _writer(audit: AuditJson) -> dict[str, Any]:
-    """Return what is known of who wrote the rows, and what is not; without a record nothing is."""
+    """Return what is known of who wrote the rows, and what is not; without a record nothing is known."""
     intake: Mapping[str, Any] = audit.get("intake") or {}
     known = intake.get("writer")
     if known is None:
