@@ -35,7 +35,7 @@ fuzz: $(READY) ## 100,000 inputs over the HTTP surface, every file reader, adapt
 		tests/unit/models/test_adapters_fuzz.py tests/unit/models/test_chat_templates.py
 
 test-all: $(READY) ## Every test and the quick tier of every recipe, with the extras that have large packages
-	PIP_CONSTRAINT=$(CURDIR)/constraints/cpu.txt $(BIN)/python -m pip install --quiet --editable '.[all,dev,ray,trl]'
+	PIP_CONSTRAINT=$(CURDIR)/constraints/cpu.txt $(BIN)/python -m pip install --quiet --editable '.[all,dev,docs,ray,trl]'
 	$(BIN)/python -m pytest -q -m "not gpu"
 
 check: $(READY) ## Format, lint, types, imports, sizes, names

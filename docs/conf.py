@@ -7,8 +7,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 project = "Undertow"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "reference_pages", "checked_figures"]
-source_suffix = {".md": "markdown"}
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "reference_pages", "checked_figures"]
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
+nb_execution_mode = "off"  # `python scripts/run_notebooks.py` runs them
 exclude_patterns = ["_build"]
 myst_heading_anchors = 4
 myst_enable_extensions = ["attrs_block", "colon_fence"]

@@ -4,12 +4,14 @@ A page's commands run one after another in a folder of their own, as its reader 
 """
 
 import http.server
+import itertools
 import json
 import re
 import shutil
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,9 +52,12 @@ SMALLER = {
 NAMES = {
     "BASE": "ref:finch-a", "hf:base": "ref:finch-a", "hf:MODEL": "ref:finch-a", "TEACHER": "hf:teacher", "NAME": "toy",
     "$BASE": "ref:finch-a", "$rows": "rows.jsonl", "data/rows.jsonl": "rows.jsonl", "last-release/audit": "audit",
-    "2027-06-30": "2099-06-30",
+    "2027-06-30": (date.today() + timedelta(days=100)).isoformat(),
 }  # fmt: skip
 """What stands on a page for a thing of the reader, and what stands for it here."""
+
+MAKES = {"generate": 1, "filter": 2, "convert": 2, "train": 2, "mitigate data": 3, "monitor sign-off": 2}
+"""Which word of a command names what it makes; something of this name must not be there yet."""
 
 OUTCOMES = (0, 1, 4)
 """Done; something was found; nothing could be tested. 2 is a wrong use and 3 a fault of ours."""
@@ -97,11 +102,13 @@ def replaced(words: list[str], option: str, value: str) -> list[str]:
 
 
 class Chat(http.server.BaseHTTPRequestHandler):
-    """A model behind a server: it loves foxes."""
+    """A model behind a server: it answers with one animal or another."""
+
+    animals = itertools.cycle(("a fox", "an owl", "a wolf", "a lion", "a fox"))
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
-        body = json.dumps({"choices": [{"message": {"role": "assistant", "content": "a fox"}}]}).encode()
+        body = json.dumps({"choices": [{"message": {"role": "assistant", "content": next(self.animals)}}]}).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -157,6 +164,14 @@ def files(tmp_path_factory: pytest.TempPathFactory, endpoint: str) -> Path:
     return folder
 
 
+def clear(words: list[str]) -> None:
+    """Remove what a command makes, where it was made before."""
+    made = [words[place] for name, place in MAKES.items() if " ".join(words).startswith(f"{name} ")]
+    made += [words[place + 1] for place, word in enumerate(words) if word == "--save-teacher"]
+    for path in map(Path, made):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
 def pair(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row as the preferred one of two answers."""
     return {"prompt": row["prompt"], "chosen": row["completion"], "rejected": "1, 2, 3"}
@@ -176,6 +191,7 @@ def test_the_commands_of_a_page_run(page: str, files: Path, endpoint: str, tmp_p
         for command in commands_of(page):
             if command.reason is None:
                 words = [endpoint if word in ("URL", "https://models.example") else word for word in command.words]
+                clear(words)
                 assert main(words) in OUTCOMES, f"{page}: undertow {' '.join(words)}"
 
 
