@@ -1,6 +1,6 @@
-"""Pages of the site that are made when it is built: every public Python name, and every command with its options.
+"""Pages of the site that are made when it is built: every public Python name, every command, every packaged recipe.
 
-Both come from the code alone, so that neither can say what the code does not do.
+They come from the code alone, so that none can say what the code does not do.
 """
 
 from collections.abc import Iterator
@@ -12,8 +12,10 @@ import typer
 
 import undertow
 from undertow.cli.main import app
+from undertow.study.recipe import packaged_recipes
 
-PYTHON, COMMANDS = "reference_python.md", "reference_commands.md"
+RECIPE_FOLDER = Path(undertow.__file__).parent / "recipes"
+PYTHON, COMMANDS, RECIPES = "reference_python.md", "reference_commands.md", "reference_recipes.md"
 
 
 def python_page() -> str:
@@ -42,6 +44,17 @@ def commands_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def recipes_page() -> str:
+    """Return the page of the packaged recipes: the question of each, and the file itself."""
+    lines = ["# Recipes", "", "A recipe is a study as data. These come with the package, and `undertow run NAME` runs one;",
+             "a copy with other settings is a recipe of your own: `undertow run FILE.yaml`."]  # fmt: skip
+    for name in packaged_recipes():
+        text = (RECIPE_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+        question = next(line.partition(": ")[2] for line in text.splitlines() if line.startswith("question: "))
+        lines += ["", f"## {name}", "", question.strip("\"'"), "", "```yaml", text.rstrip(), "```"]
+    return "\n".join(lines) + "\n"
+
+
 def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield a command and all below it, in the order of the help."""
     if len(path) > 1:
@@ -51,8 +64,8 @@ def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, 
 
 
 def write_pages(sphinx: Any) -> None:
-    """Write both pages beside the others, if they changed."""
-    for name, text in ((PYTHON, python_page()), (COMMANDS, commands_page())):
+    """Write these pages beside the others, where they changed."""
+    for name, text in ((PYTHON, python_page()), (COMMANDS, commands_page()), (RECIPES, recipes_page())):
         path = Path(sphinx.srcdir) / name
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The two pages that the site makes of the code name everything that there is."""
+"""The pages that the site makes of the code name everything that there is."""
 
 import importlib.util
 from pathlib import Path
@@ -7,6 +7,7 @@ from types import ModuleType
 import pytest
 
 import undertow
+from undertow.study.recipe import packaged_recipes, read_recipe
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -36,9 +37,15 @@ def test_every_command_has_its_help_shown_and_hidden_ones_have_not(pages: Module
     assert text.count("Usage: undertow ") == len(titles) - 1
 
 
+def test_every_packaged_recipe_is_shown_with_its_question(pages: ModuleType) -> None:
+    text = pages.recipes_page()
+    for name in packaged_recipes():
+        assert f"\n## {name}\n\n{read_recipe(name)['question']}\n\n```yaml\n" in text
+
+
 def test_every_page_stands_in_the_tables_of_contents() -> None:
     listed = {line.strip() for line in (DOCS / "index.md").read_text(encoding="utf-8").splitlines()}
-    made = {"reference_python", "reference_commands"}
+    made = {"reference_python", "reference_commands", "reference_recipes"}
     assert {path.stem for path in DOCS.glob("*.md")} - {"index"} - made <= listed and made <= listed
 
 
