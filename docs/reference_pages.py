@@ -46,8 +46,12 @@ def commands_page() -> str:
 
 def recipes_page() -> str:
     """Return the page of the packaged recipes: the question of each, and the file itself."""
-    lines = ["# Recipes", "", "A recipe is a study as data. These come with the package, and `undertow run NAME` runs one;",
-             "a copy with other settings is a recipe of your own: `undertow run FILE.yaml`."]  # fmt: skip
+    lines = [
+        "# Recipes",
+        "",
+        "A recipe is a study as data. These come with the package, and `undertow run NAME` runs one;",
+        "a copy with other settings is a recipe of your own: `undertow run FILE.yaml`.",
+    ]
     for name in packaged_recipes():
         text = (RECIPE_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
         question = next(line.partition(": ")[2] for line in text.splitlines() if line.startswith("question: "))
