@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @monitor.command("examples")
 def examples_command(
-    draft: Annotated[Path, typer.Argument(help="YAML file with rules; see docs/monitor.md.")],
+    draft: Annotated[Path, typer.Argument(help="YAML file with rules; see docs/constitution.md.")],
     out: Annotated[Path, typer.Argument(help="Constitution to write, with examples.")],
     model: Annotated[str, typer.Option(help="Who writes: as the endpoint names it, or ref:<name> or hf:<path>.")],
     endpoint: Annotated[str | None, typer.Option(help="URL of an OpenAI-compatible server.")] = None,

@@ -124,7 +124,7 @@ def read_draft(path: Path) -> Draft:
     items = cast(dict[Any, Any], data) if isinstance(data, dict) else {}
     if "rules" not in items or not set(items) <= _KEYS:
         what = "A constitution has the keys rules, allowed, ordinary, labelled and encoder."
-        raise ConfigError(what, path, "See docs/monitor.md for one.")
+        raise ConfigError(what, path, "See docs/constitution.md for one.")
     listed: Any = items["rules"]
     if not isinstance(listed, list) or not listed:
         raise ConfigError("The constitution has no rules.", path, "List each with a name and a text.")

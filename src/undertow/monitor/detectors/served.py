@@ -122,7 +122,7 @@ class ServedDetector(AbstractDetector):
         weakref.finalize(self, self._client.close)
 
     def _check(self) -> None:
-        found, fix = self._settings, "See docs/monitor.md for one."
+        found, fix = self._settings, "See docs/proxy.md for one."
         wanted = {"form", "url", *self._form.needs}
         if not wanted <= set(found) or not set(found) <= wanted | {"sides", "key", "seconds"}:
             listed = ", ".join(sorted(wanted))
@@ -154,7 +154,7 @@ class ServedDetector(AbstractDetector):
         path = Path(settings)
         data = read_yaml(path, "The classifier")
         if not isinstance(data, dict):
-            raise ConfigError("The file has no settings.", path, "Write form: guard and so on; see docs/monitor.md.")
+            raise ConfigError("The file has no settings.", path, "Write form: guard and so on; see docs/proxy.md.")
         return cls(cast(dict[str, Any], data), name)
 
     def judge(self, text: str) -> Verdict:
