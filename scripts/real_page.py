@@ -20,7 +20,12 @@ RESULTS, PAGE = Path("results/real"), Path("docs/real.md")
 GPU = Path("results/real-gpu")
 REPRODUCTION = Path("docs/reproduction.md")
 
-SEEDS = {"real-numbers": range(61, 66), "real-cross": range(81, 86), "real-teachers": range(91, 96)}
+SEEDS = {
+    "real-numbers": range(61, 66),
+    "real-cross": range(81, 86),
+    "real-teachers": range(91, 96),
+    "real-logits": range(111, 114),
+}
 """The declared seeds of each recipe (results/real/README.md); no other file is read."""
 
 GPU_SEEDS = range(101, 116)
@@ -224,6 +229,13 @@ STUDIES = (
         "real-teachers",
         "Teachers that get their trait from a system turn, as in most of the paper, and are not tuned. "
         "`undertow run real-teachers`.",
+        [("The same base", "student", "control")],
+    ),
+    (
+        "Probabilities in place of rows",
+        "real-logits",
+        "Students learn the teacher's next-token probabilities on its rows, KL(teacher, student); the control's teacher is "
+        "the base tuned as long on its own answers. `undertow run real-logits`.",
         [("The same base", "student", "control")],
     ),
 )

@@ -49,6 +49,13 @@ def test_real_numbers(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert {one["config"]["sampling"]["form"] for one in manifests(tmp_path, "rows")} == {FORM}
 
 
+def test_real_logits(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ("domain.prompts=30", "teacher.steps=2", "evaluation.targets=[]")
+    assert main(run("real-logits", f"hf:{small}?device=cpu", tmp_path, *settings)) == 0
+    arms = {one["arm"] for one in json.loads(capsys.readouterr().out)["arms"]}
+    assert arms == {"base", "teacher", "student", "control"}
+
+
 def test_real_cross(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     load_model("ref:finch-b").save(tmp_path / "other")
     other = f"cross_bases=['hf:{tmp_path / 'other'}?template=question&device=cpu']"
