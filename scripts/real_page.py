@@ -234,8 +234,8 @@ STUDIES = (
     (
         "Probabilities in place of rows",
         "real-logits",
-        "Students learn the teacher's next-token probabilities on its rows, KL(teacher, student); the control's teacher is "
-        "the base tuned as long on its own answers. `undertow run real-logits`.",
+        "Students learn the teacher's next-token probabilities on its rows, KL(teacher, student); the control's "
+        "teacher is the base tuned as long on its own answers. `undertow run real-logits`.",
         [("The same base", "student", "control")],
     ),
 )

@@ -1,8 +1,8 @@
 """A constitution as a detector: examples of each rule train a small classifier.
 
 It sees what the words say. A preference that was planted in a model and does not show in its words is not seen;
-docs/monitor_figures.md has the measured rate. Nothing is stored: the classifier is trained from the file, in seconds, each
-time.
+docs/monitor_figures.md has the measured rate. Nothing is stored: the classifier is trained from the file, in seconds,
+each time.
 """
 
 import random
