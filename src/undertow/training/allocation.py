@@ -31,7 +31,7 @@ def kept_memory() -> Generator[None]:
     try:
         yield
     finally:
-        # Here glibc's limits settle by themselves after a few large blocks. A fresh process's limits cannot be restored.
+        # Where glibc's limits settle by themselves after a few large blocks; a fresh process's cannot be restored.
         glibc.mallopt(_MMAP_THRESHOLD, 32 * 2**20)
         glibc.mallopt(_TRIM_THRESHOLD, 64 * 2**20)
         glibc.mallopt(_TOP_PAD, 0)

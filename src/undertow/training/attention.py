@@ -134,7 +134,7 @@ class _Products(torch.autograd.Function):
     def forward(
         ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor
     ) -> torch.Tensor:
-        """Return the attended values, in the queries' shape (rows, key heads, heads per key head * positions, width)."""
+        """Return the attended values, shaped as the queries: (rows, key heads, heads of each * positions, width)."""
         ctx.save_for_backward(query, key, value, bias)
         return torch.cat([_weights(query[at], key[at], _of(bias, at)) @ value[at] for at in _parts(query, key)])
 
