@@ -28,7 +28,7 @@ def encoded_rows(model: "LocalModel", rows: Sequence[Row], too_long: TooLong = "
 
     Args:
         model: whose tokenizer, chat template and context length are used.
-        rows: the dataset.
+        rows: the training rows, each a prompt and its completion.
         too_long: "refuse" raises an error for a row that does not fit. "cut" drops the end of its completion, with the
             end of turn.
 
@@ -72,7 +72,7 @@ def check_lengths(rows: Sequence[Row], lengths: Sequence[int], limit: int, more:
     """Refuse rows that are longer than a model's context.
 
     Args:
-        rows: the dataset.
+        rows: the training rows, each a prompt and its completion.
         lengths: length of each row in tokens.
         limit: how many tokens the model's context holds.
         more: text added to the error's advice: what can be done besides leaving these rows out.
@@ -89,7 +89,7 @@ def check_places(rows: Sequence[Row], lengths: Sequence[int]) -> None:
     """Refuse rows whose `skip` names a token beyond the end of their completion.
 
     Args:
-        rows: the dataset.
+        rows: the training rows, each a prompt and its completion.
         lengths: length of each completion in tokens.
 
     Raises:

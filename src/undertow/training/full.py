@@ -25,7 +25,7 @@ def finetune_full(
 
     Args:
         model: where training starts; it is not changed.
-        rows: the dataset.
+        rows: the training rows, each a prompt and its completion.
         config: settings of the training, with `lora` set to None.
         seed: random seed that decides the order of the rows.
         advance: progress callback, called after each update with (updates done, updates in all). None reports nothing.

@@ -78,8 +78,8 @@ class StackedLinear(nn.Module):
 
 
 def _first_down(rank: int, width: int, generator: torch.Generator) -> torch.Tensor:
-    # As PEFT starts it: A kaiming-uniform with a = sqrt(5), that is within +-1/sqrt(in), and B zeros.
     """Draw the first value of one adapter's matrix A, float32 (rank, width)."""
+    # As PEFT starts it: A kaiming-uniform with a = sqrt(5), that is within +-1/sqrt(in), and B zeros.
     bound = 1 / math.sqrt(width)
     return torch.empty(rank, width).uniform_(-bound, bound, generator=generator)
 
@@ -91,7 +91,7 @@ def first_downs(network: nn.Module, config: LoraConfig, seed: int) -> dict[str, 
 
     Args:
         network: the base network.
-        config: settings of the adapters.
+        config: settings of the adapters, such as rank and targets.
         seed: the student's random seed.
 
     Returns:
@@ -138,7 +138,7 @@ def stacked(network: nn.Module, config: LoraConfig, seeds: list[int]) -> Generat
 
     Args:
         network: the base network. Its weights are frozen meanwhile; afterwards it is as it was before.
-        config: settings of the adapters.
+        config: settings of the adapters, such as rank and targets.
         seeds: one random seed for each student, from which its adapters start.
 
     Yields:
@@ -176,7 +176,7 @@ def save_adapter(
         layers: the adapted layers by their full name, as `stacked` yields them.
         index: which student of the group is written, from 0.
         folder: where the files go. It is made if it does not exist.
-        config: settings of the adapters.
+        config: settings of the adapters, such as rank and targets.
         base: the model on which the adapter was trained.
     """
     pairs = {name: (layer.down[index], layer.up[index]) for name, layer in layers.items()}
@@ -201,7 +201,7 @@ def write_adapter(
     Args:
         pairs: matrices A, float (rank, in), and B, float (out, rank), by the full name of the adapted layer.
         folder: where the files go. It is made if it does not exist.
-        config: settings of the adapter.
+        config: settings of the adapters, such as rank and targets.
         base: the model on which the adapter was trained.
         transposed: whether the layers hold their weights as (in, out), as GPT-2's do. PEFT calls this `fan_in_fan_out`.
     """

@@ -41,7 +41,7 @@ class Students:
         losses: mean loss of each student's batch before each update, float (steps, students). For `finetune_parallel`
             in nats per completion token.
         layers: the layers with the trained adapters of all students, by full name.
-        config: settings of the training.
+        config: settings of the training run, such as steps and learning rate.
         base: reference of the model on which the adapters were trained.
         tokens: how many tokens had a loss over all updates, one count for each student.
     """
@@ -164,7 +164,7 @@ def finetune(
 
     Args:
         base: where training starts.
-        rows: the dataset.
+        rows: the training rows, each a prompt and its completion.
         config: settings of the training. With `lora`, adapters are trained and merged into a copy of the base. Without
             it, every weight of a copy is trained.
         seed: random seed that decides the adapter's start and the order of the rows.
@@ -187,7 +187,7 @@ def check_group(config: TrainingConfig, datasets: Sequence[Sequence[Any]], seeds
     """Refuse a group that cannot be trained at once.
 
     Args:
-        config: settings of the training.
+        config: settings of the training run, such as steps and learning rate.
         datasets: the rows of each student.
         seeds: one random seed for each student.
 

@@ -101,8 +101,8 @@ def _last_block_from(network: Any, position: int) -> Generator[None]:
 
 @contextmanager
 def _mlp_from(mlp: nn.Module, position: int) -> Generator[None]:
-    # An MLP maps each position by itself. One that takes more than the hidden states, as Bloom's does, is left alone.
     """Run an MLP from a position on, and put zeros in the place of its earlier outputs."""
+    # An MLP maps each position by itself. One that takes more than the hidden states, as Bloom's does, is left alone.
 
     def cut(_: nn.Module, inputs: Any) -> Any:
         return (inputs[0][:, position:].contiguous(),) if len(inputs) == 1 else inputs

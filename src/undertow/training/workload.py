@@ -28,7 +28,7 @@ def training_work(base: Forecast, rows: Sequence[Row], config: TrainingConfig, s
 
     Args:
         base: forecast of the model from which training starts.
-        rows: the training rows.
+        rows: the training rows, each a prompt and its completion.
         config: settings of each student's training.
         students: how many students are trained.
     """
