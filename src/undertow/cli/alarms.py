@@ -17,9 +17,16 @@ _SHOWN = 50
 
 @monitor.command("alarms")
 def alarms_command(
-    events: Annotated[Path, typer.Argument(help="Database of the server or of the canaries.")] = EVENTS,
-    close: Annotated[int | None, typer.Option(help="Number of an alarm that is understood.")] = None,
-    by: Annotated[str, typer.Option(help="Who closes it.")] = "",
+    events: Annotated[
+        Path,
+        typer.Argument(
+            help="Database in which `monitor serve`, `screen` or `canaries` keeps its events (their option --events)."
+        ),
+    ] = EVENTS,
+    close: Annotated[
+        int | None, typer.Option(help="Close the alarm of this number, once somebody has understood it. Needs --by.")
+    ] = None,
+    by: Annotated[str, typer.Option(help="Name of the person who closes the alarm; it is stored with it.")] = "",
     as_json: Json = False,
 ) -> None:
     """Show the last alarms, and whom they were told to; exit code 1 while one is open."""

@@ -11,6 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import undertow
+from undertow.cli.audit_options import (
+    Alpha,
+    AuditorSeed,
+    Base,
+    Control,
+    Minutes,
+    Out,
+    Panel,
+    Prompts,
+    Reference,
+    Require,
+    Store,
+)
 from undertow.cli.forecasts import ForecastOnly, say_first, show_plan
 from undertow.cli.intakes import (
     Brief,
@@ -51,40 +64,45 @@ from undertow.types import PreferencePair, Row
 if TYPE_CHECKING:
     from undertow.audit.intake import Intake
 
-Base = Annotated[str, typer.Option(help="The model that is, or was, trained on the rows: ref:<name> or hf:<path>.")]
-Store = Annotated[Path, typer.Option(help="Where panel teachers, neutral writers and placebo banks are kept.")]
-Panel = Annotated[
-    list[str],
-    typer.Option(
-        "--trait", help="A trait, a pack or a file (docs/traits.md), or auto: the base proposes. Else animals."
-    ),
-]
-Alpha = Annotated[float, typer.Option(help="Error of the whole audit.")]
-Out = Annotated[Path, typer.Option(help="Folder for report.html, audit.json, audit_card.md and the statement.")]
-Require = Annotated[list[str], typer.Option(help="End with code 4 if this claim could not be tested.")]
-Reference = Annotated[
-    str | None, typer.Option(help="Clean rows on the same prompts; if not given, the base answers them.")
-]
-Minutes = Annotated[
-    float | None, typer.Option(min=1, help="Read no more rows, answers and candidates than fit into so many minutes.")
-]
-AuditorSeed = Annotated[int, typer.Option(help="The auditor's own seed.")]
-Control = Annotated[str | None, typer.Option(help="A student trained alike on untraited rows.")]
-Prompts = Annotated[str | None, typer.Option(help="Your deployment's prompts: one a line, JSONL or a table.")]
-
 FOUND, NOT_TESTABLE = 1, 4
 OUT = Path("audit")
 
-audit = typer.Typer(no_args_is_help=True, help="Does this data, teacher or student carry something it should not?")
+audit = typer.Typer(no_args_is_help=True, help="Test whether data or models carry a hidden trait.")
 
 
 @audit.command("bank")
 def bank_command(
     base: Base = "ref:finch-a",
-    students: Annotated[int, typer.Option(min=1, help="Placebos; 59 allow a verdict, 119 four shadows.")] = PLACEBOS,
-    writers: Annotated[int, typer.Option(min=0, help="Neutral writers, the null for rows; 59 allow a verdict.")] = 59,
-    category: Annotated[list[str], typer.Option(help="Category of the panel: animal or tree.")] = ["animal"],  # noqa: B006
-    prompts: Annotated[int, typer.Option(min=1, help="Prompts of each placebo's rows; about 0.9 become rows.")] = 2500,
+    students: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Placebo students to train: like the audited student, but on rows without a trait. 59 allow a "
+            "verdict; four shadow students need 119.",
+        ),
+    ] = PLACEBOS,
+    writers: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Neutral writers to train: models fine-tuned on the base's own answers, to which a rows' writer "
+            "is compared. A verdict needs 59.",
+        ),
+    ] = 59,
+    category: Annotated[
+        list[str],
+        typer.Option(
+            help="Category whose questions neutral writers are tuned on: animal or tree. May be given several times."
+        ),
+    ] = ["animal"],  # noqa: B006
+    prompts: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Prompts that are answered for each placebo student. About nine in ten answers are accepted as "
+            "training rows.",
+        ),
+    ] = 2500,
     settings: Training = [],  # noqa: B006
     store: Store = STORE,
     plan: ForecastOnly = False,
@@ -135,7 +153,13 @@ def data_command(
 
 @audit.command("student")
 def student_command(
-    model: Annotated[str, typer.Argument(help="The student, such as ref:finch-a+students/student-00.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="The trained student: a base with its adapter folder, such as ref:finch-a+students/student-00, "
+            "or a whole model."
+        ),
+    ],
     base: GivenBase = None,
     control: Control = None,
     prompts: Prompts = None,
@@ -159,10 +183,24 @@ def student_command(
 @audit.command("all")
 def all_command(
     rows: Annotated[
-        str | None, typer.Argument(help="Row file: JSONL, CSV, Parquet, datasets or hf:NAME, with ?options.")
+        str | None,
+        typer.Argument(
+            help="File of training rows: JSONL, CSV, Parquet, a folder of datasets, or hf:NAME on the Hub. "
+            "Options such as ?shape=... may follow (docs/data.md)."
+        ),
     ] = None,
-    model: Annotated[str | None, typer.Option("--student", help="The student that was trained on them.")] = None,
-    teacher: Annotated[str | None, typer.Option(help="The model that wrote them.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--student",
+            help="The model that was trained on the rows, such as ref:finch-a+students/student-00. Leave it out "
+            "if there is none.",
+        ),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="The model that wrote the rows, such as hf:teacher. Leave it out if it is not at hand."),
+    ] = None,
     base: GivenBase = None,
     reference: Reference = None,
     control: Control = None,
@@ -171,7 +209,14 @@ def all_command(
     store: Store = STORE,
     out: Out = OUT,
     require: Require = [],  # noqa: B006
-    settings: Annotated[list[str], typer.Option("--set", help="alpha=0.05 or seed=0.")] = [],  # noqa: B006
+    settings: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            help="Setting of the audit: alpha=0.05 (probability of a false detection) or seed=0 (random seed). "
+            "May be given twice.",
+        ),
+    ] = [],  # noqa: B006
     writer: WriterFile = None,
     plan: PlanOnly = False,
     as_json: Json = False,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from undertow.cli.audit_models import audit
-from undertow.cli.audits import AuditorSeed, Store
+from undertow.cli.audit_options import AuditorSeed, Store
 from undertow.cli.forecasts import ForecastOnly, show_plan
 from undertow.cli.intakes import GivenBase, required_base
 from undertow.cli.options import STORE, Json, Quiet, prepare, quoted, show, shown_progress
@@ -20,14 +20,21 @@ if TYPE_CHECKING:
 def calibrate_command(
     base: GivenBase = None,
     minutes: Annotated[
-        float, typer.Option(help="Time it may take; the same command with more minutes adds to what there is.")
+        float,
+        typer.Option(
+            help="Minutes that the command may take. Run it again with more minutes to add to what it has measured."
+        ),
     ] = 30.0,
-    rows: Annotated[int, typer.Option(help="Rows of each set that is judged, 20 to 200.")] = 100,
+    rows: Annotated[int, typer.Option(help="Rows in each set that is audited, from 20 to 200.")] = 100,
     other: Annotated[
-        str | None, typer.Option(help="A model whose rows stand for another base's; else an embedded one.")
+        str | None,
+        typer.Option(help="A model of another base, whose rows are audited too. If not given, an embedded model."),
     ] = None,
     seed: AuditorSeed = 0,
-    out: Annotated[Path | None, typer.Option(help="Write the result here too, as JSON.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="JSON file to which the result is also written. It is kept in --store in any case."),
+    ] = None,
     store: Store = STORE,
     plan: ForecastOnly = False,
     quiet: Quiet = False,

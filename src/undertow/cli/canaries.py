@@ -27,30 +27,47 @@ LONGEST_S = 15.0
 TELL_S = 300.0
 """Time that a command which is to end goes on telling an alarm; what is left is told by the next one."""
 
-Url = Annotated[str, typer.Option("--endpoint", help="URL of an OpenAI-compatible server.")]
+Url = Annotated[
+    str, typer.Option("--endpoint", help="URL of the OpenAI-compatible server that runs the deployed model.")
+]
+Questions = Annotated[
+    str | None,
+    typer.Option(
+        help="File of canary questions, one a line or JSONL: best prompts of your deployment. If not given, "
+        "the packaged ones."
+    ),
+]
+TrainedOn = Annotated[
+    str | None,
+    typer.Option(
+        help="Rows that the model was trained on. Every question is then also asked with one of them before it."
+    ),
+]
+Watched = Annotated[
+    list[str],
+    typer.Option(
+        "--watch",
+        help="Word to count in replies, or a trait file with words. May be repeated. If not given, every "
+        "animal and tree of `list traits`.",
+    ),
+]
 
 
 @monitor.command("sign-off")
 def sign_off_command(
-    out: Annotated[Path, typer.Argument(help="Baseline file to write (JSON).")],
+    out: Annotated[
+        Path, typer.Argument(help="JSON file to write: the signed-off replies, with which later replies are compared.")
+    ],
     endpoint: Url,
-    model: Annotated[str, typer.Option(help="As the endpoint names it.")],
-    by: Annotated[str, typer.Option(help="Who reads the replies and signs them off.")],
-    questions: Annotated[
-        str | None, typer.Option(help="Text or JSONL of deployment prompts; the packaged ones if not given.")
-    ] = None,
-    rows: Annotated[
-        str | None, typer.Option(help="Rows the model was trained on: every question is asked behind one of them too.")
-    ] = None,
-    watched: Annotated[
-        list[str],
-        typer.Option(
-            "--watch",
-            help="Watch this word, or those of a trait file; every animal and tree of `list traits` if not given.",
-        ),
-    ] = [],  # noqa: B006
-    replies: Annotated[int, typer.Option(min=1, help="Replies to each question.")] = 200,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Of a reply, reasoning included.")] = 60,
+    model: Annotated[str, typer.Option(help="Name of the model at the endpoint.")],
+    by: Annotated[
+        str, typer.Option(help="Name of the person who reads the replies and approves them; it is stored in the file.")
+    ],
+    questions: Questions = None,
+    rows: TrainedOn = None,
+    watched: Watched = [],  # noqa: B006
+    replies: Annotated[int, typer.Option(min=1, help="How many replies each question gets.")] = 200,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest reply in tokens, with its reasoning.")] = 60,
     token_limit_name: TokenLimitName = None,
     extra_body: ExtraBody = None,
     as_json: Json = False,
@@ -141,19 +158,39 @@ def _share_line(word: str, share: float, looks: Mapping[str, Any]) -> str:
 
 @monitor.command("canaries")
 def canaries_command(
-    baseline: Annotated[Path, typer.Argument(help="File of `undertow monitor sign-off`.")],
+    baseline: Annotated[Path, typer.Argument(help="File that `undertow monitor sign-off` wrote.")],
     endpoint: Url,
-    model: Annotated[str | None, typer.Option(help="As the endpoint names it; that of the baseline if not given.")] = (
-        None
-    ),
-    rounds: Annotated[int, typer.Option(min=1, help="Times that every question is asked.")] = 1,
-    every: Annotated[float, typer.Option(min=0.0, help="Minutes between rounds, for ever; 0 for --rounds.")] = 0.0,
-    replies: Annotated[int, typer.Option(min=1, help="Replies to each question in a round.")] = 20,
-    per_day: Annotated[int, typer.Option(min=1, help="Requests within 24 hours, at most.")] = 5000,
-    alpha: Annotated[float, typer.Option(help="Probability that an unchanged model ever raises an alarm.")] = 0.05,
-    events: Annotated[Path, typer.Option(help="Database that keeps the evidence; the proxy's page shows it.")] = EVENTS,
+    model: Annotated[
+        str | None, typer.Option(help="Name of the model at the endpoint. If not given, the name at the sign-off.")
+    ] = (None),
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds to run now. In each round every question is asked.")] = 1,
+    every: Annotated[
+        float,
+        typer.Option(
+            min=0.0, help="Repeat without end, with this many minutes between rounds. 0 runs --rounds and stops."
+        ),
+    ] = 0.0,
+    replies: Annotated[int, typer.Option(min=1, help="How many replies each question gets in a round.")] = 20,
+    per_day: Annotated[
+        int,
+        typer.Option(min=1, help="Most requests within 24 hours. The command stops or waits when they are used up."),
+    ] = 5000,
+    alpha: Annotated[
+        float,
+        typer.Option(
+            help="Probability that a model that did not change ever raises an alarm, however many rounds are run."
+        ),
+    ] = 0.05,
+    events: Annotated[
+        Path,
+        typer.Option(
+            help="SQLite file for the evidence and the alarms. The page of `monitor serve` shows what is in it."
+        ),
+    ] = EVENTS,
     webhooks: Webhooks = [],  # noqa: B006
-    alert_log: Annotated[Path | None, typer.Option(help="File that an alarm is appended to.")] = None,
+    alert_log: Annotated[
+        Path | None, typer.Option(help="File to which every alarm is appended. None if not given.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Ask the deployed model the canary questions; exit code 1 once it names a word more often than signed off."""

@@ -18,7 +18,7 @@ from undertow.reference.cards import card, cards
 from undertow.reference.families import member
 from undertow.traits import KNOWN, OTHERS, PACKS, pack
 
-reference = typer.Typer(no_args_is_help=True, help="The embedded models: show their cards, build them anew.")
+reference = typer.Typer(no_args_is_help=True, help="Show or rebuild the embedded models.")
 
 
 class Kind(StrEnum):
@@ -60,7 +60,7 @@ def _items(kind: Kind) -> list[dict[str, Any]]:
             return describe_mitigations()
 
 
-def list_command(kind: Annotated[Kind, typer.Argument(help="What to list.")], as_json: Json = False) -> None:
+def list_command(kind: Annotated[Kind, typer.Argument(help="What is listed.")], as_json: Json = False) -> None:
     """List traits, packs of traits, domains, evaluations, embedded models, recipes or mitigations."""
     items = _items(kind)
     show({kind.value: items}, as_json, _lines(items))
@@ -73,15 +73,21 @@ def _lines(items: list[dict[str, Any]]) -> Iterator[str]:
 
 
 @reference.command("show")
-def show_command(name: Annotated[str, typer.Argument(help="An embedded model, such as finch-a.")]) -> None:
+def show_command(
+    name: Annotated[
+        str, typer.Argument(help="Name of an embedded model, such as finch-a (see `undertow list models`).")
+    ],
+) -> None:
     """Print a model's card."""
     print(json.dumps(card(name), indent=2))
 
 
 @reference.command("build")
 def build_command(
-    name: Annotated[str, typer.Argument(help="An embedded model, such as finch-a.")],
-    out: Annotated[Path, typer.Argument(help="Folder for the model, which must not exist.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of an embedded model, such as finch-a (see `undertow list models`).")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder for the new model. It must not exist yet.")],
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
@@ -104,7 +110,7 @@ def build_command(
 
 
 @reference.command("mnist")
-def mnist_command(folder: Annotated[Path, typer.Argument(help="Where the four files go.")]) -> None:
+def mnist_command(folder: Annotated[Path, typer.Argument(help="Folder for the four files.")]) -> None:
     """Fetch MNIST over the network, checked against known sums, for `undertow run digits --data FOLDER`."""
     from undertow.study.analyses.digit_data import download_mnist
 

@@ -20,16 +20,35 @@ if TYPE_CHECKING:
 
 
 def check_command(
-    teacher: Annotated[str, typer.Option(help="The model that wrote, or will write, the rows; api:... is asked.")],
-    base: Annotated[str, typer.Option(help="The model that will be trained on them.")],
-    rows: Annotated[str | None, typer.Option(help="The teacher's rows, if they are there already.")] = None,
+    teacher: Annotated[
+        str,
+        typer.Option(
+            help="The model that wrote, or will write, the rows: ref:NAME, hf:PATH_OR_ID, or api:ADDRESS, which "
+            "is asked over the network."
+        ),
+    ],
+    base: Annotated[str, typer.Option(help="The model that will be trained on the rows: ref:NAME or hf:PATH_OR_ID.")],
+    rows: Annotated[
+        str | None, typer.Option(help="File of the teacher's rows. Leave it out if they are not written yet.")
+    ] = None,
     category: Annotated[
-        list[str], typer.Option(help="Whose traits are looked for: animal or tree; both if not given.")
+        list[str],
+        typer.Option(help="Category of traits to look for: animal or tree. May be given twice. Both if not given."),
     ] = [],  # noqa: B006
     traits: Annotated[
-        list[str], typer.Option("--trait", help="Look for this trait, pack or file instead (docs/traits.md).")
+        list[str],
+        typer.Option(
+            "--trait",
+            help="Trait to look for instead: a name, a pack or a file (docs/traits.md). May be given several times.",
+        ),
     ] = [],  # noqa: B006
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what an api: teacher is asked; ask nothing.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="For an api: teacher: print how many questions it would be asked, and stop without asking.",
+        ),
+    ] = False,
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:

@@ -26,14 +26,27 @@ if TYPE_CHECKING:
 
 @monitor.command("examples")
 def examples_command(
-    draft: Annotated[Path, typer.Argument(help="YAML file with rules; see docs/monitor.md.")],
-    out: Annotated[Path, typer.Argument(help="Constitution to write, with examples.")],
-    model: Annotated[str, typer.Option(help="Who writes: as the endpoint names it, or ref:<name> or hf:<path>.")],
-    endpoint: Annotated[str | None, typer.Option(help="URL of an OpenAI-compatible server.")] = None,
-    each: Annotated[int, typer.Option(min=1, help="Texts that break each rule; as many that come near.")] = 60,
-    ordinary: Annotated[int, typer.Option(min=0, help="Ordinary texts.")] = 400,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Of a text.")] = 200,
-    seed: Annotated[int, typer.Option(help="Of a local model's draws.")] = 0,
+    draft: Annotated[Path, typer.Argument(help="YAML file with the rules, in words (docs/monitor.md).")],
+    out: Annotated[Path, typer.Argument(help="YAML file to write: the rules with their examples.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="The model that writes the examples: its name at the endpoint, or ref:NAME or hf:PATH_OR_ID."
+        ),
+    ],
+    endpoint: Annotated[
+        str | None,
+        typer.Option(help="URL of the OpenAI-compatible server of --model. Leave it out for a ref: or hf: model."),
+    ] = None,
+    each: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Texts to write for each rule that break it, and as many that come close without breaking it."
+        ),
+    ] = 60,
+    ordinary: Annotated[int, typer.Option(min=0, help="Ordinary harmless texts to write.")] = 400,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest text in tokens.")] = 200,
+    seed: Annotated[int, typer.Option(help="Random seed of a ref: or hf: model's texts.")] = 0,
 ) -> None:
     """Let a model of another family than the guarded one write examples for each rule."""
     import yaml
@@ -80,9 +93,13 @@ def _remote(endpoint: str, model: str, max_tokens: int) -> "AskPrompts":
 
 @monitor.command("constitution")
 def constitution_command(
-    path: Annotated[Path, typer.Argument(help="YAML file with rules and allowed texts.")],
-    rate: Annotated[float, typer.Option(help="False-positive rate at which the threshold is set.")] = 0.01,
-    seed: Annotated[int, typer.Option(help="Of the split into training and held-out texts.")] = 0,
+    path: Annotated[
+        Path, typer.Argument(help="YAML file with rules, examples and allowed texts, as `monitor examples` writes it.")
+    ],
+    rate: Annotated[
+        float, typer.Option(help="Share of allowed texts that may be flagged; it sets the classifier's threshold.")
+    ] = 0.01,
+    seed: Annotated[int, typer.Option(help="Random seed of the split into training and held-out texts.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Train the classifier of a constitution and show what it does on held-out texts."""
@@ -101,8 +118,8 @@ def _rates(found: "HeldOut") -> Iterator[str]:
 
 @monitor.command("flagged")
 def flagged_command(
-    events: Annotated[Path, typer.Argument(help="Database of `undertow monitor serve --keep-text`.")],
-    out: Annotated[Path, typer.Argument(help="JSONL file to write: a text a line, for a person to label.")],
+    events: Annotated[Path, typer.Argument(help="Database that `undertow monitor serve --keep-text` wrote.")],
+    out: Annotated[Path, typer.Argument(help="JSONL file to write, with one text a line for a person to label.")],
 ) -> None:
     """Write the flagged texts for a person to label; the labelled file retrains the classifier."""
     from undertow.monitor.constitution import flagged_texts

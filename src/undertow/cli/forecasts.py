@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from undertow.audit.steps import Steps
 
 ForecastOnly = Annotated[
-    bool, typer.Option("--plan", help="Say what will be done and about how long it takes; do nothing else.")
+    bool, typer.Option("--plan", help="Print what would be done and about how long it would take, then stop.")
 ]
 
 

@@ -4,13 +4,28 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 import undertow
 from undertow.cli.forecasts import ForecastOnly, after_loading, announced, show_plan, time_left
+from undertow.cli.generation_options import (
+    Answers,
+    Committee,
+    Concurrency,
+    DryRun,
+    GivenTrait,
+    MaxCost,
+    MaxTokens,
+    Number,
+    Out,
+    Price,
+    Prompted,
+    PromptFile,
+    SaveTeacher,
+    TextKind,
+    Writer,
+    WriterSettings,
+)
 from undertow.cli.options import Json, Seed, prepare, refuse_replacing, tell
 from undertow.cli.orders import Order, check_prompts, read_asked
 from undertow.cli.server_options import ExtraBody, NoSeed, TokenLimitName, given_dialect
@@ -34,43 +49,26 @@ EVERY_S = 2.0
 
 
 def generate_command(
-    out: Annotated[Path, typer.Argument(help="Row file to write: .jsonl or .parquet.")],
-    model: Annotated[str, typer.Option(help="Who writes: ref:<name>, hf:<path> or api:<address>.")] = "ref:finch-a",
-    teachers: Annotated[
-        str | None, typer.Option(help="Several writers, such as ref:finch-a,ref:finch-b, who share the prompts.")
-    ] = None,
-    trait: Annotated[
-        str | None, typer.Option(help="Give the model this trait first: a name, or a file (docs/traits.md).")
-    ] = None,
-    prompted: Annotated[bool, typer.Option("--prompted", help="By a system prompt instead of fine-tuning.")] = False,
-    domain: Annotated[
-        str | None, typer.Option(help="What is written; see `undertow list domains`. numbers, without --prompts.")
-    ] = None,
-    n: Annotated[int | None, typer.Option("-n", min=1, help="Prompts: 1000, or all of --prompts.")] = None,
-    prompts: Annotated[
-        str | None,
-        typer.Option(help="Answer the prompts of this row file, its system turns and earlier turns included."),
-    ] = None,
-    answers: Annotated[int, typer.Option(min=1, help="Answers to each prompt of --prompts.")] = 1,
-    writer: Annotated[
-        Path | None, typer.Option(help="YAML of a writer: its system prompt and sampling are used (docs/data.md).")
-    ] = None,
+    out: Out,
+    model: Writer = "ref:finch-a",
+    teachers: Committee = None,
+    trait: GivenTrait = None,
+    prompted: Prompted = False,
+    domain: TextKind = None,
+    n: Number = None,
+    prompts: PromptFile = None,
+    answers: Answers = 1,
+    writer: WriterSettings = None,
     seed: Seed = 0,
-    max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Longest answer in tokens; the domain's own if not given.")
-    ] = None,
-    save_teacher: Annotated[
-        Path | None, typer.Option(help="Folder for the teacher that --trait makes: a model to give as hf:FOLDER.")
-    ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Calls at once (api: models).")] = 16,
+    max_tokens: MaxTokens = None,
+    save_teacher: SaveTeacher = None,
+    concurrency: Concurrency = 16,
     token_limit_name: TokenLimitName = None,
     no_seed: NoSeed = False,
     extra_body: ExtraBody = None,
-    price: Annotated[
-        str | None, typer.Option(help="Dollars for a million tokens of prompt and completion: 0.13,0.40.")
-    ] = None,
-    max_cost: Annotated[float | None, typer.Option(help="Stop before this many dollars; needs --price.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show rows, tokens and price; ask nothing.")] = False,
+    price: Price = None,
+    max_cost: MaxCost = None,
+    dry_run: DryRun = False,
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:

@@ -20,13 +20,27 @@ if TYPE_CHECKING:
 
 GivenBase = Annotated[
     str | None,
-    typer.Option("--base", help="The model that is, or was, trained on the rows: ref:<name> or hf:<path>. Required."),
+    typer.Option(
+        "--base",
+        help="The model that will be, or was, trained on the rows: ref:NAME (embedded) or hf:PATH_OR_ID. "
+        "Required, for every verdict is about one model.",
+    ),
 ]
 PlanOnly = Annotated[
-    bool, typer.Option("--plan", help="Say what is there, what is missing, what it costs; load and train nothing.")
+    bool,
+    typer.Option(
+        "--plan",
+        help="Print what the inputs allow to be tested, what is missing and how long it would take, then "
+        "stop. No model is loaded.",
+    ),
 ]
 WriterFile = Annotated[
-    Path | None, typer.Option("--writer", help="YAML of what is known of the rows' writer (docs/data.md).")
+    Path | None,
+    typer.Option(
+        "--writer",
+        help="YAML file that says what is known of the model that wrote the rows, such as its system prompt "
+        "(docs/data.md).",
+    ),
 ]
 
 

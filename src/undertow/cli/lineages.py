@@ -10,7 +10,8 @@ import typer
 
 import undertow
 from undertow.audit.lineage.origin_findings import seen_words
-from undertow.cli.audits import NOT_TESTABLE, AuditorSeed
+from undertow.cli.audit_options import AuditorSeed
+from undertow.cli.audits import NOT_TESTABLE
 from undertow.cli.forecasts import ForecastOnly, announced_as_one, show_plan
 from undertow.cli.options import STORE, Json, prepare, quoted, show
 from undertow.errors import ConfigError
@@ -21,17 +22,36 @@ if TYPE_CHECKING:
 
 
 def lineage_command(
-    a: Annotated[str, typer.Argument(help="A model: ref:<name> or hf:<path>, with an optional +<adapter folder>.")],
-    b: Annotated[str | None, typer.Argument(help="Another model; or give --known.")] = None,
+    a: Annotated[
+        str,
+        typer.Argument(
+            help="A model: ref:NAME (embedded) or hf:PATH_OR_ID, with +ADAPTER_FOLDER behind it if it is an adapter."
+        ),
+    ],
+    b: Annotated[
+        str | None,
+        typer.Argument(help="Another model to compare it with. Leave it out and give --known to search several bases."),
+    ] = None,
     known: Annotated[
         list[str],
-        typer.Option("--known", help="Which of these is A from? A folder of models, a list or a reference."),
+        typer.Option(
+            "--known",
+            help="Base from which A may come: a reference, a folder of models, or a list in a file. May be given "
+            "several times.",
+        ),
     ] = [],  # noqa: B006
     canary: Annotated[
-        bool, typer.Option("--canary", help="Plant traits in copies of A, look in students of B.")
+        bool,
+        typer.Option(
+            "--canary",
+            help="Also test by training: give traits to copies of A, and see whether they reach students of B. "
+            "Takes some minutes.",
+        ),
     ] = False,
-    store: Annotated[Path, typer.Option(help="Where fingerprints and comparisons of --known are kept.")] = STORE,
-    out: Annotated[Path | None, typer.Option(help="Also write the JSON object to this file.")] = None,
+    store: Annotated[
+        Path, typer.Option(help="Folder in which what was computed about the models of --known is kept.")
+    ] = STORE,
+    out: Annotated[Path | None, typer.Option(help="File to which the JSON object is also written.")] = None,
     seed: AuditorSeed = 0,
     plan: ForecastOnly = False,
     as_json: Json = False,

@@ -34,12 +34,38 @@ from undertow.types import Row, Sampling, Work, known_sum
 if TYPE_CHECKING:
     from undertow.mitigate.workload import Tools
 
-Base = Annotated[str, typer.Option(help="The model that will be trained on the rows: ref:<name> or hf:<path>.")]
-Method = Annotated[str, typer.Option(help="Such as labels or mix:share=0.5; see `undertow list mitigations`.")]
-Audit = Annotated[Path | None, typer.Option(help="The rows' audit.json: gives the panel; its base must be yours.")]
-Clean = Annotated[str | None, typer.Option(help="Rows known to be clean, on the same prompts; else the base writes.")]
-Domain = Annotated[str, typer.Option(help="Whose rule new completions must pass, or none.")]
-Store = Annotated[Path, typer.Option(help="Where panel teachers and finished runs are kept.")]
+Base = Annotated[
+    str, typer.Option(help="The model that will be trained on the rows: ref:NAME (embedded) or hf:PATH_OR_ID.")
+]
+Method = Annotated[
+    str,
+    typer.Option(
+        help="The mitigation, with its settings behind a colon, such as mix:share=0.5. See `undertow list mitigations`."
+    ),
+]
+Audit = Annotated[
+    Path | None,
+    typer.Option(
+        help="audit.json of an audit of these rows. It gives the traits to look for, and must be of the same --base."
+    ),
+]
+Clean = Annotated[
+    str | None,
+    typer.Option(
+        help="Row file of answers to the same prompts that are known to be clean. If not given, the base "
+        "answers the prompts."
+    ),
+]
+Domain = Annotated[
+    str,
+    typer.Option(
+        help="Domain whose rule new answers have to pass (see `undertow list domains`), or none to accept all"
+        " that are not empty."
+    ),
+]
+Store = Annotated[
+    Path, typer.Option(help="Folder in which models that are trained for comparison are kept and found again.")
+]
 
 mitigate = typer.Typer(no_args_is_help=True, help="Keep the skill, lose the trait, and check that it worked.")
 
@@ -63,7 +89,9 @@ def _tools(base: str, audit: Path | None, clean: str | None, domain: str, store:
 @mitigate.command("data")
 def mitigate_data_command(
     rows: Rows,
-    out: Annotated[Path, typer.Argument(help="Where the mitigated rows go; their record goes beside them.")],
+    out: Annotated[
+        Path, typer.Argument(help="Row file to write. A record of what was done to each row is written beside it.")
+    ],
     method: Method,
     base: Base = "ref:finch-a",
     audit: Audit = None,
@@ -112,7 +140,9 @@ def mitigate_train_command(
     base: Base = "ref:finch-a",
     audit: Audit = None,
     store: Store = STORE,
-    students: Annotated[int, typer.Option(min=1, help="How many, each with a seed of its own.")] = 1,
+    students: Annotated[
+        int, typer.Option(min=1, help="How many students are trained, each with its own random seed.")
+    ] = 1,
     settings: Training = [],  # noqa: B006
     seed: Seed = 0,
     skip_bad: SkipBad = False,
@@ -139,15 +169,41 @@ def mitigate_train_command(
 @mitigate.command("verify")
 def verify_command(
     rows: Rows,
-    methods: Annotated[list[str], typer.Option("--method", help="A mitigation; several give one table.")],
-    trait: Annotated[str, typer.Option(help="Whose transmission is to be stopped: a name or a trait file.")],
+    methods: Annotated[
+        list[str],
+        typer.Option(
+            "--method",
+            help="A mitigation to verify, such as kl or mix:share=0.5 (see `undertow list mitigations`). May be "
+            "given several times.",
+        ),
+    ],
+    trait: Annotated[str, typer.Option(help="The trait whose transmission is to be stopped: a name or a trait file.")],
     base: Base = "ref:finch-a",
-    control: Annotated[str | None, typer.Option(help="Clean rows on the same prompts; else the base writes.")] = None,
-    held_out: Annotated[str | None, typer.Option(help="Clean rows of the task for the loss; else the base's.")] = None,
+    control: Annotated[
+        str | None,
+        typer.Option(
+            help="Row file of clean answers to the same prompts, to compare with. If not given, the base answers "
+            "the prompts."
+        ),
+    ] = None,
+    held_out: Annotated[
+        str | None,
+        typer.Option(
+            help="Row file of clean rows on which no student is trained; their loss measures the skill. If not "
+            "given, the base writes some."
+        ),
+    ] = None,
     audit: Audit = None,
     domain: Domain = "numbers",
-    runs: Annotated[int, typer.Option(min=2, help="Five are the least that a verdict needs.")] = 5,
-    out: Annotated[Path, typer.Option(help="Folder for report.html and mitigation.json.")] = Path("mitigation"),
+    runs: Annotated[
+        int,
+        typer.Option(
+            min=2, help="How many times every student is trained, with new random seeds. A verdict needs at least five."
+        ),
+    ] = 5,
+    out: Annotated[Path, typer.Option(help="Folder for the results: report.html and mitigation.json.")] = Path(
+        "mitigation"
+    ),
     seed: Seed = 0,
     plan: ForecastOnly = False,
     as_json: Json = False,
@@ -196,7 +252,7 @@ def _verification_work(wanted: "undertow.Verification", rows: Sequence[Row], bas
 
 @mitigate.command("advise")
 def advise_command(
-    audit: Annotated[Path, typer.Argument(help="The file audit.json of an audit.")],
+    audit: Annotated[Path, typer.Argument(help="The file audit.json that an audit wrote.")],
     as_json: Json = False,
 ) -> None:
     """Name the mitigations that an audit asks for, with what each needs and costs."""

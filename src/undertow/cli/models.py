@@ -31,11 +31,24 @@ LOOKED_S = 2.0
 
 
 def check_model_command(
-    model: Annotated[str, typer.Argument(help="hf:<path or id>[@revision][+adapter][?dtype=bfloat16&system=none].")],
-    category: Annotated[str, typer.Option(help="Whose traits are looked for in the vocabulary: animal or tree.")] = (
-        "animal"
-    ),
-    quick: Annotated[bool, typer.Option("--quick", help="Look at tokenizer and sizes alone; load no weights.")] = False,
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="The model: ref:NAME or hf:PATH_OR_ID, if needed with @REVISION, +ADAPTER_FOLDER and options "
+            "such as ?dtype=bf16&system=none."
+        ),
+    ],
+    category: Annotated[
+        str,
+        typer.Option(help="Category of traits whose words are looked up in the model's vocabulary: animal or tree."),
+    ] = ("animal"),
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="Look only at tokenizer, chat template and sizes. No weights are loaded, and nothing is tested.",
+        ),
+    ] = False,
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
@@ -114,21 +127,36 @@ def _needs_lines(needs: "ModelNeeds", speed: "Speed | None", report: ContractRep
 
 def eval_command(
     model: Annotated[
-        str, typer.Argument(help="ref:<name> or hf:<path>, with an optional +<adapter folder>; or api:<address>.")
+        str,
+        typer.Argument(
+            help="The model: ref:NAME or hf:PATH_OR_ID, with +ADAPTER_FOLDER behind it if it is an adapter, or "
+            "api:ADDRESS for a server."
+        ),
     ],
-    base: Annotated[str | None, typer.Option(help="Also show the difference from this model.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="A second model that is asked the same; the difference from it is shown too.")
+    ] = None,
     kinds: Annotated[
         list[str],
-        typer.Option("--kind", help="What is asked; see `undertow list evaluations`. Favourites if not given."),
+        typer.Option(
+            "--kind",
+            help="Evaluation to run (see `undertow list evaluations`). May be given several times. Default: favourite.",
+        ),
     ] = [],  # noqa: B006
-    category: Annotated[str, typer.Option(help="Whose traits are looked for: animal or tree.")] = "animal",
+    category: Annotated[str, typer.Option(help="Category of traits to look for: animal or tree.")] = "animal",
     traits: Annotated[
         list[str],
         typer.Option(
-            "--trait", help="Look for this trait, pack or file (docs/traits.md); all of the category if not given."
+            "--trait",
+            help="Trait to look for: a name, a pack or a file (docs/traits.md). If not given, all of the category.",
         ),
     ] = [],  # noqa: B006
-    samples: Annotated[int, typer.Option(min=0, help="Sampled answers for each question.")] = 20,
+    samples: Annotated[
+        int,
+        typer.Option(
+            min=0, help="How many answers are sampled for each question. With 0 only exact probabilities are read."
+        ),
+    ] = 20,
     token_limit_name: TokenLimitName = None,
     no_seed: NoSeed = False,
     extra_body: ExtraBody = None,

@@ -22,15 +22,41 @@ from undertow.types import Row
 if TYPE_CHECKING:
     from undertow.study.recipe import StudentPart
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
-Rows = Annotated[
-    str, typer.Argument(help="Row file: JSONL, CSV, Parquet, datasets or hf:NAME; FILE?shape=... says how it is read.")
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON object on standard output, and nothing else there.")
 ]
-Seed = Annotated[int, typer.Option(help="Of every random draw.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without lines that are no rows; they are counted.")]
-StudentsFolder = Annotated[Path, typer.Argument(help="Folder for the adapters, one folder for each student.")]
-Training = Annotated[list[str], typer.Option("--set", help="A training setting: key=value, such as steps=300.")]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", help="Show no progress while the command works. Results and errors are still printed."),
+]
+Rows = Annotated[
+    str,
+    typer.Argument(
+        help="File of training rows: JSONL, CSV, Parquet, a folder of datasets, or hf:NAME on the Hub. "
+        "Options such as ?shape=... may follow (docs/data.md)."
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option(help="Random seed of everything that the command draws. The same seed gives the same result again."),
+]
+SkipBad = Annotated[
+    bool,
+    typer.Option(
+        "--skip-bad",
+        help="Leave out lines that cannot be read as rows, and count them. By default such a line stops the command.",
+    ),
+]
+StudentsFolder = Annotated[
+    Path, typer.Argument(help="Folder for the trained students. Each becomes a PEFT adapter in a folder of its own.")
+]
+Training = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        help="Change a setting of the training, as KEY=VALUE, such as steps=300 or rank=4. May be given several times.",
+    ),
+]
 
 STORE = Path("runs/store")
 

@@ -15,17 +15,32 @@ from undertow.errors import ConfigError, EmptyDataError
 from undertow.traits import Trait, chosen_traits
 from undertow.types import Row
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what has this name already.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an output that exists already. By default it is an error.")
+]
 
 
 def filter_command(
     rows: Rows,
-    out: Annotated[Path, typer.Argument(help="Where the kept rows go.")],
-    dropped: Annotated[Path | None, typer.Option(help="Where the dropped rows go, with their reasons.")] = None,
-    domain: Annotated[str, typer.Option(help="Whose rule decides; see `undertow list domains`.")] = "numbers",
-    ban: Annotated[bool, typer.Option("--ban", help="Drop rows with one of the paper's 34 banned numbers.")] = False,
+    out: Annotated[Path, typer.Argument(help="Row file for the rows that are kept.")],
+    dropped: Annotated[
+        Path | None, typer.Option(help="Row file for the dropped rows, with the reasons. Not written if not given.")
+    ] = None,
+    domain: Annotated[
+        str, typer.Option(help="Domain whose rule decides which rows are valid (see `undertow list domains`).")
+    ] = "numbers",
+    ban: Annotated[
+        bool,
+        typer.Option(
+            "--ban",
+            help="Also drop rows with one of the 34 numbers of bad repute that Cloud et al. excluded, such as 666.",
+        ),
+    ] = False,
     mentions: Annotated[
-        list[str], typer.Option(help="Also drop rows that name this trait, or those of this pack or file.")
+        list[str],
+        typer.Option(
+            help="Also drop rows that name this trait, or one of this pack or file. May be given several times."
+        ),
     ] = [],  # noqa: B006
     skip_bad: SkipBad = False,
     as_json: Json = False,
@@ -81,9 +96,18 @@ def _keep(out: Path, rows: Iterable[Row], tally: Tally, put_dropped: Put) -> Emp
 
 def convert_command(
     rows: Rows,
-    out: Annotated[Path, typer.Argument(help="By its suffix: .jsonl, .parquet, or none for a folder of datasets.")],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            help="File to write; its suffix decides the format: .jsonl, .parquet, or none for a folder of datasets."
+        ),
+    ],
     shape: Annotated[
-        Shape | None, typer.Option(help="Prompt and completion as text or chat, or all as messages; else what fits.")
+        Shape | None,
+        typer.Option(
+            help="Layout of a row: prompt and completion as text or as chat turns, or one list of messages. If "
+            "not given, the simplest that fits."
+        ),
     ] = None,
     overwrite: Overwrite = False,
     skip_bad: SkipBad = False,
@@ -105,16 +129,29 @@ def convert_command(
 
 
 def publish_command(
-    folder: Annotated[Path, typer.Argument(help="A run, an artifact, an adapter, a model, or a folder of row files.")],
-    repo: Annotated[str, typer.Argument(help="Id on the Hub: owner/name.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder to publish: a run, a stored result, an adapter, a model, or row files.")
+    ],
+    repo: Annotated[str, typer.Argument(help="Repository on the Hugging Face Hub: OWNER/NAME.")],
     push: Annotated[
-        bool, typer.Option("--push/--card-only", help="Send the folder too (HF_TOKEN), with the card that is there.")
+        bool,
+        typer.Option(
+            "--push/--card-only",
+            help="With --push the folder and its card are uploaded (HF_TOKEN has to be set). By default only the "
+            "card is written.",
+        ),
     ] = False,
-    licence: Annotated[str | None, typer.Option("--license", help="Id of the licence, such as mit.")] = None,
+    licence: Annotated[str | None, typer.Option("--license", help="The Hub's id of the licence, such as mit.")] = None,
     datasets: Annotated[
-        list[str], typer.Option("--dataset", help="Id on the Hub of rows that a model was trained on.")
+        list[str],
+        typer.Option(
+            "--dataset",
+            help="Repository on the Hub of rows on which the model was trained. May be given several times.",
+        ),
     ] = [],  # noqa: B006
-    public: Annotated[bool, typer.Option("--public", help="A new repository is public; else private.")] = False,
+    public: Annotated[
+        bool, typer.Option("--public", help="Make a new repository public. By default it is private.")
+    ] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:

@@ -11,12 +11,19 @@ if TYPE_CHECKING:
 
 TokenLimitName = Annotated[
     str | None,
-    typer.Option(help="What the server calls the longest answer; max_completion_tokens is tried by itself (api:)."),
+    typer.Option(
+        help="For api: models: name of the request's field for the longest answer. By default max_tokens, "
+        "then max_completion_tokens, is tried."
+    ),
 ]
-NoSeed = Annotated[bool, typer.Option("--no-seed", help="Send no seed (api: models).")]
+NoSeed = Annotated[
+    bool, typer.Option("--no-seed", help="For api: models: send no random seed, for servers that refuse one.")
+]
 ExtraBody = Annotated[
     str | None,
-    typer.Option(help="JSON object that is added to each request; a value of null leaves a part out (api: models)."),
+    typer.Option(
+        help="For api: models: JSON object whose keys are added to every request. A value of null removes a key."
+    ),
 ]
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _WIDTH = 160
 """Most signs of a value in the difference of two cards; `--json` has it whole."""
 
-CardPath = Annotated[Path, typer.Argument(metavar="CARD", help="Folder of an audit, or its audit.statement.json.")]
+CardPath = Annotated[Path, typer.Argument(metavar="CARD", help="Folder of an audit, or its file audit.statement.json.")]
 
 
 @audit.command("accept")
@@ -30,9 +30,12 @@ def accept_command(
     card: CardPath,
     by: Annotated[str, typer.Option(help="Name of the person who accepts. Required.")] = "",
     expires: Annotated[
-        str | None, typer.Option(help="Last day on which it holds, such as 2027-06-30. Required.")
+        str | None, typer.Option(help="Last day on which the acceptance holds, such as 2027-06-30. Required.")
     ] = None,
-    note: Annotated[str | None, typer.Option(help="Why; required if something was detected or is a defect.")] = None,
+    note: Annotated[
+        str | None,
+        typer.Option(help="Reason of the acceptance. Required if something was detected or the inputs have a defect."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Accept what a card leaves open, by name and until a day; docs/signing.md shows how it is then signed."""
@@ -57,8 +60,10 @@ def accept_command(
 
 @audit.command("diff")
 def diff_command(
-    old: Annotated[Path, typer.Argument(metavar="OLD", help="Folder of an audit, or its audit.statement.json.")],
-    new: Annotated[Path, typer.Argument(metavar="NEW", help="A later one.")],
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="Folder of an audit, or its file audit.statement.json.")],
+    new: Annotated[
+        Path, typer.Argument(metavar="NEW", help="A later audit's folder, or its file audit.statement.json.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Compare two cards; code 1 if a verdict got worse (detected, no longer testable, a new defect), else 0."""
@@ -77,15 +82,25 @@ def diff_command(
 @audit.command("gate")
 def gate_command(
     card: CardPath,
-    rows: Annotated[str | None, typer.Option(help="The row file, named as it was to the audit.")] = None,
-    base: Annotated[str | None, typer.Option(help="The base; as the card names it if not given.")] = None,
-    student: Annotated[str | None, typer.Option(help="The student; as the card names it if not given.")] = None,
-    teacher: Annotated[str | None, typer.Option(help="The teacher; as the card names it if not given.")] = None,
-    acceptance: Annotated[
-        Path | None, typer.Option(help="What `audit accept` wrote; beside the card if not given.")
+    rows: Annotated[
+        str | None, typer.Option(help="The row file that is to be released, named as it was in the audit.")
     ] = None,
-    require: Annotated[list[str], typer.Option(help="A claim that must have been tested; all if none is named.")] = [],  # noqa: B006
-    person: Annotated[bool, typer.Option("--person", help="Stop unless a person accepted the card.")] = False,
+    base: Annotated[str | None, typer.Option(help="The base model. If not given, the one that the card names.")] = None,
+    student: Annotated[str | None, typer.Option(help="The student. If not given, the one that the card names.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="The teacher. If not given, the one that the card names.")] = None,
+    acceptance: Annotated[
+        Path | None, typer.Option(help="File that `audit accept` wrote. If not given, the one beside the card.")
+    ] = None,
+    require: Annotated[
+        list[str],
+        typer.Option(
+            help="Claim that must have been tested: provenance, exposure or expression. May be repeated. All "
+            "three if not given."
+        ),
+    ] = [],  # noqa: B006
+    person: Annotated[
+        bool, typer.Option("--person", help="Stop the release unless a person has accepted the card.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Stop a release whose card does not speak for it.

@@ -19,15 +19,45 @@ if TYPE_CHECKING:
     from undertow.study.ray_worker import RaySettings
     from undertow.study.sweep import Sweep
 
-Name = Annotated[str, typer.Argument(help="A recipe's name (see `undertow list recipes`) or its YAML file.")]
-Tier = Annotated[str | None, typer.Option(help="Which of the recipe's tiers: quick or full.")]
-Runs = Annotated[Path, typer.Option("--runs", help="Folder of all runs and their stored stages.")]
-Settings = Annotated[list[str], typer.Option("--set", help="Override a setting of the recipe: key.sub=value.")]
-Plan = Annotated[bool, typer.Option("--plan", help="Show what is finished, what would run and how long; run nothing.")]
-Rebuild = Annotated[bool, typer.Option("--rebuild", help="Replace corrupt stored results instead of refusing them.")]
+Name = Annotated[
+    str, typer.Argument(help="Name of a packaged study (see `undertow list recipes`), or a YAML file with your own.")
+]
+Tier = Annotated[
+    str | None,
+    typer.Option(
+        help="Size of the study, as far as the recipe defines several: quick or full. If not given, the "
+        "recipe's own settings."
+    ),
+]
+Runs = Annotated[
+    Path,
+    typer.Option("--runs", help="Folder for the results of all runs. Finished parts are kept there and used again."),
+]
+Settings = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        help="Change a setting of the recipe, as KEY.SUBKEY=VALUE, such as student.steps=300. May be given "
+        "several times.",
+    ),
+]
+Plan = Annotated[
+    bool,
+    typer.Option(
+        "--plan", help="Print which parts are finished, which would run and about how long they take, then stop."
+    ),
+]
+Rebuild = Annotated[
+    bool, typer.Option("--rebuild", help="Compute damaged stored results anew. By default they are an error.")
+]
 
 Workers = Annotated[
-    int, typer.Option("--workers", help="Stages at once, each in a process of one thread (OMP_NUM_THREADS: of more).")
+    int,
+    typer.Option(
+        "--workers",
+        help="How many parts of the study run at once, each in its own process with one thread, or with "
+        "OMP_NUM_THREADS.",
+    ),
 ]
 
 RUNS = Path("runs")
@@ -78,7 +108,10 @@ def demo_command(
 def run_command(
     recipe: Name,
     tier: Tier = None,
-    data: Annotated[Path | None, typer.Option(help="Folder with MNIST in IDX files, for the recipe digits.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="For the recipe digits: folder with MNIST as IDX files (see `undertow reference mnist`)."),
+    ] = None,
     runs: Runs = RUNS,
     settings: Settings = [],  # noqa: B006
     workers: Workers = 1,
@@ -99,19 +132,37 @@ def run_command(
 def sweep_command(
     recipe: Name,
     grid: Annotated[
-        list[str], typer.Option(help="KEY=VALUES, as often as you like: trait=owl,cat, seed=0..9, student.rank=2,8.")
+        list[str],
+        typer.Option(
+            help="Setting to vary, with its values: trait=owl,cat or seed=0..9 or student.rank=2,8. All "
+            "combinations of several are run."
+        ),
     ] = [],  # noqa: B006
     backend: Annotated[
-        Literal["local", "ray"], typer.Option(help="On this machine, or on Ray, also on several.")
+        Literal["local", "ray"],
+        typer.Option(help="Where parts of the study run: on this machine alone (local), or on a Ray cluster (ray)."),
     ] = "local",
     workers: Annotated[
-        int | None, typer.Option(help="Stages at once on this machine; if not given one, with Ray one a core.")
+        int | None,
+        typer.Option(
+            help="How many parts run at once on this machine. If not given, one, or with Ray one for each core."
+        ),
     ] = None,
     address: Annotated[
-        str | None, typer.Option(help="Ray cluster, such as auto; --runs has to be on a disk that all machines share.")
+        str | None,
+        typer.Option(
+            help="Address of the Ray cluster, such as auto. All its machines need to reach the folder of --runs."
+        ),
     ] = None,
-    cpus: Annotated[float, typer.Option("--cpus-per-stage", help="Cores of a stage; Ray only.")] = 1.0,
-    gpus: Annotated[float, typer.Option("--gpus-per-stage", help="GPUs of a stage, such as 0.25; Ray only.")] = 0.0,
+    cpus: Annotated[
+        float, typer.Option("--cpus-per-stage", help="For Ray: processor cores reserved for each part of the study.")
+    ] = 1.0,
+    gpus: Annotated[
+        float,
+        typer.Option(
+            "--gpus-per-stage", help="For Ray: GPUs reserved for each part of the study; 0.25 lets four share one."
+        ),
+    ] = 0.0,
     tier: Tier = None,
     runs: Runs = RUNS,
     settings: Settings = [],  # noqa: B006
@@ -149,8 +200,11 @@ def sweep_command(
 
 
 def report_command(
-    folder: Annotated[Path, typer.Argument(help="A run folder.")],
-    figure: Annotated[Path | None, typer.Option(help="Also save the figure of arms as this .png or .svg file.")] = None,
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    figure: Annotated[
+        Path | None,
+        typer.Option(help="Also save the figure that compares the groups of students, as a .png or .svg file."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a run's report.html and report.json again, and print its summary."""
@@ -257,16 +311,40 @@ def _stage_line(one: "PlannedStage", variants: Mapping[str, int] | None) -> str:
 
 
 def power_command(
-    effect: Annotated[float, typer.Option(help="Effect to be found, in logits of the favourite questions.")] = 0.4,
-    sd: Annotated[float, typer.Option(help="SD between replicates of student minus control; 0.16 in the demo.")] = 0.2,
-    dose: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the rows that carry the trait.")] = 1.0,
+    effect: Annotated[
+        float,
+        typer.Option(help="For a study: effect that is to be found, as a difference of the trait's logit margin."),
+    ] = 0.4,
+    sd: Annotated[
+        float,
+        typer.Option(
+            help="For a study: standard deviation of that difference between replicates, in logits. The demo has 0.16."
+        ),
+    ] = 0.2,
+    dose: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="For an audit of rows: share of the rows that carry the trait, between 0 and 1."
+        ),
+    ] = 1.0,
     shift: Annotated[
-        float, typer.Option(help="Rise of the right candidate's score where all rows carry it, in SD of a clean row.")
+        float,
+        typer.Option(
+            help="For an audit of rows: rise of the right trait's score if all rows carry it, in standard "
+            "deviations of clean rows' scores."
+        ),
     ] = 0.6,
-    references: Annotated[int, typer.Option(min=1, help="Clean rows on each prompt.")] = 4,
-    candidates: Annotated[int, typer.Option(min=2, help="Traits of the panel.")] = 20,
-    alpha: Annotated[float, typer.Option(help="Error of the study, or of the whole audit.")] = 0.05,
-    wanted: Annotated[float, typer.Option("--power", help="Probability of finding it.")] = 0.8,
+    references: Annotated[
+        int,
+        typer.Option(min=1, help="For an audit of rows: clean answers to each prompt, with which its row is compared."),
+    ] = 4,
+    candidates: Annotated[int, typer.Option(min=2, help="For audits: how many traits are looked for.")] = 20,
+    alpha: Annotated[
+        float, typer.Option(help="Probability of a false detection, in the study or in the whole audit.")
+    ] = 0.05,
+    wanted: Annotated[
+        float, typer.Option("--power", help="Probability with which an effect of this size is to be found.")
+    ] = 0.8,
     as_json: Json = False,
 ) -> None:
     """Say how many replicates a study needs, how many rows an audit of data, how many placebos one of a student."""

@@ -126,13 +126,26 @@ def adapter_part(settings: list[str]) -> "StudentPart":
 def train_command(
     rows: Rows,
     out: StudentsFolder,
-    base: Annotated[str, typer.Option(help="Where training starts: ref:<name> or hf:<path>.")] = "ref:finch-a",
-    students: Annotated[int, typer.Option(min=1, help="How many, each with a seed of its own, trained at once.")] = 1,
+    base: Annotated[
+        str, typer.Option(help="The model that is trained: ref:NAME (embedded) or hf:PATH_OR_ID. It is not changed.")
+    ] = "ref:finch-a",
+    students: Annotated[
+        int, typer.Option(min=1, help="How many students are trained, each with its own random seed.")
+    ] = 1,
     backend: Annotated[
-        str | None, typer.Option(help="parallel: our loop, all at once. trl: TRL's SFTTrainer, one after another.")
+        str | None,
+        typer.Option(
+            help="What trains: parallel (default) trains all students at once; trl uses TRL's SFTTrainer, one "
+            "student after another."
+        ),
     ] = None,
     report_to: Annotated[
-        list[str], typer.Option("--report-to", help="A tracker of the backend trl, such as wandb or tensorboard.")
+        list[str],
+        typer.Option(
+            "--report-to",
+            help="For --backend trl: tracker that receives the losses, such as wandb or tensorboard. May be given"
+            " several times.",
+        ),
     ] = [],  # noqa: B006
     settings: Training = [],  # noqa: B006
     seed: Seed = 0,
@@ -211,18 +224,32 @@ def _train_by_trl(wanted: StudentsToTrain, part: "StudentPart", report_to: Seque
 
 def train_remote_command(
     rows: Rows,
-    out: Annotated[Path, typer.Argument(help="Where the record of the job goes (JSON).")],
-    model: Annotated[str, typer.Option(help="tinker:<model>.")],
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the rows.")] = 3,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows of an update.")] = 66,
-    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 2e-4,
-    rank: Annotated[int, typer.Option(min=1, help="Of the adapter.")] = 8,
-    seed: Annotated[int, typer.Option(help="Of the adapter and of the order of the rows.")] = 0,
-    price: Annotated[float, typer.Option(help="Dollars for a million trained tokens.")] = 0.0,
+    out: Annotated[
+        Path,
+        typer.Argument(
+            help="JSON file for the record of the job. The same command with it does not pay for a finished job again."
+        ),
+    ],
+    model: Annotated[str, typer.Option(help="The service and the model to train there, such as tinker:Qwen/Qwen3-8B.")],
+    epochs: Annotated[int, typer.Option(min=1, help="How many passes over the rows are made.")] = 3,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="How many rows an update takes, or all of them if there are fewer.")
+    ] = 66,
+    learning_rate: Annotated[
+        float, typer.Option(help="Learning rate of Adam at the first update. It falls linearly to 0.")
+    ] = 2e-4,
+    rank: Annotated[int, typer.Option(min=1, help="Rank of the low-rank adapter (LoRA).")] = 8,
+    seed: Annotated[int, typer.Option(help="Random seed of the adapter's start and of the order of the rows.")] = 0,
+    price: Annotated[
+        float, typer.Option(help="Price in dollars for a million trained tokens, from which the cost is estimated.")
+    ] = 0.0,
     max_cost: Annotated[
-        float | None, typer.Option(help="Dollars that the job may cost at most; needs --price.")
+        float | None, typer.Option(help="Refuse a job that may cost more dollars than this. Needs --price.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost at most, and ask nobody.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print upper bounds of tokens and price, and stop without sending anything."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a student at a service, such as Tinker. What you send leaves this machine."""

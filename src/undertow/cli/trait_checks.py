@@ -22,10 +22,15 @@ CONTROLS = 4
 
 
 def check_trait_command(
-    trait: Annotated[str, typer.Argument(help="A trait file, a pack, or a name: what is looked into.")],
-    base: Annotated[str, typer.Option(help="The base on which it is to be used: ref:<name> or hf:<path>.")],
+    trait: Annotated[str, typer.Argument(help="The trait to check: a trait file, a pack of traits, or a name.")],
+    base: Annotated[str, typer.Option(help="The model on which the trait is to be used: ref:NAME or hf:PATH_OR_ID.")],
     others: Annotated[
-        list[str], typer.Option("--against", help="Control personas: a name, pack or file; else of animals or trees.")
+        list[str],
+        typer.Option(
+            "--against",
+            help="Traits whose personas must not move this one: a name, pack or file. May be repeated. If not "
+            "given, animals or trees.",
+        ),
     ] = [],  # noqa: B006
     plan: ForecastOnly = False,
     as_json: Json = False,

@@ -1,0 +1,64 @@
+"""Options that several commands of `undertow audit` share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Base = Annotated[
+    str, typer.Option(help="The model from which students are trained: ref:NAME (embedded) or hf:PATH_OR_ID.")
+]
+Store = Annotated[
+    Path, typer.Option(help="Folder in which the models that audits train for comparison are kept and found again.")
+]
+Panel = Annotated[
+    list[str],
+    typer.Option(
+        "--trait",
+        help="Trait to look for: a name, a pack or a file (docs/traits.md), or auto to let the base propose. "
+        "May be repeated. Default: 17 animals.",
+    ),
+]
+Alpha = Annotated[
+    float, typer.Option(help="Probability that the whole audit calls something detected although nothing is there.")
+]
+Out = Annotated[
+    Path,
+    typer.Option(
+        help="Folder for the results: report.html, audit.json, audit_card.md and a statement that can be signed."
+    ),
+]
+Require = Annotated[
+    list[str],
+    typer.Option(
+        help="End with exit code 4 if this claim could not be tested: provenance, exposure or expression. May"
+        " be repeated."
+    ),
+]
+Reference = Annotated[
+    str | None,
+    typer.Option(
+        help="Row file of clean answers to the same prompts, to compare with. If not given, the base answers "
+        "the prompts."
+    ),
+]
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        min=1,
+        help="Minutes that the audit may take. Rows, answers and candidate traits are reduced to fit. No "
+        "limit if not given.",
+    ),
+]
+AuditorSeed = Annotated[int, typer.Option(help="Random seed of the audit's own models and draws.")]
+Control = Annotated[
+    str | None,
+    typer.Option(help="A model trained in the same way on rows without the trait; the student is compared with it."),
+]
+Prompts = Annotated[
+    str | None,
+    typer.Option(
+        help="File of prompts as your deployment sees them, one a line, as JSONL or as a table. The student "
+        "is asked them too."
+    ),
+]
