@@ -29,7 +29,11 @@ def alarms_command(
     by: Annotated[str, typer.Option(help="Name of the person who closes the alarm; it is stored with it.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Show the last alarms, and whom they were told to; exit code 1 while one is open."""
+    """Show the last alarms, and close one.
+
+    For each alarm it says when it was raised, whether it is closed and by whom, and which receivers have not been told
+    yet. The exit code is 1 while an alarm is open.
+    """
     from undertow.monitor.alarms import close_alarm, keep_alarms, last_alarms, open_alarms, tellings
     from undertow.monitor.database import connect
 

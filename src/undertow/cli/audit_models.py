@@ -89,7 +89,11 @@ def teacher_command(
     plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Ask what a teacher prefers that its base does not, against bases tuned on their own answers."""
+    """Test which trait a teacher prefers more than its base does.
+
+    The teacher is compared with neutral teachers: copies of the base, fine-tuned as long on the base's own answers. For
+    the claims and exit codes see `undertow audit data --help`.
+    """
     brief = Brief(plan=plan, as_json=as_json)
     show_audit(base, traits, store, out, require, brief, alpha=alpha, seed=seed, teacher=model, neutral=neutral)
 
@@ -119,7 +123,12 @@ def rows_command(
     plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Rank rows by how far they may carry a trait; with --swap, say which part of them moves students."""
+    """Rank rows by how strongly they may carry a trait.
+
+    A row's score is how much likelier a student or teacher makes it than the base does, in nats per token. With --swap
+    the command instead replaces the answers of one part of the rows at a time, trains students again, and says which
+    part carries the trait.
+    """
     base = required_base(base)
     if out is not None:
         refuse_replacing(out, path)
@@ -226,7 +235,11 @@ def make_command(
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Write row files whose writers only the key names, with clean rows to compare them with."""
+    """Write row files by different writers, as cases for detectors.
+
+    A case holds rows, and clean rows to compare them with. Who wrote which, and whether the writer has a trait, stands
+    in the key alone.
+    """
     from undertow.audit.benchmark.cases import Design, make_benchmark
     from undertow.audit.benchmark.files import check_free
     from undertow.audit.benchmark.workload import making_work
@@ -265,7 +278,10 @@ def run_detectors_command(
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Run our own stages on every case, without the key; interrupted, it goes on with the next case."""
+    """Run Undertow's own detectors on every case, without the key.
+
+    An interrupted run goes on with the next case.
+    """
     from undertow.audit.benchmark.files import read_benchmark
 
     cases = read_benchmark(folder)
@@ -298,7 +314,10 @@ def score_command(
     ] = 0.05,
     as_json: Json = False,
 ) -> None:
-    """Print, for each detector, false positives, power and what it calls by mistake, as Markdown."""
+    """Score the detectors' answers against the key.
+
+    Prints, for each detector as Markdown, false positives, power, and what it calls by mistake.
+    """
     from undertow.audit.benchmark.files import read_benchmark, read_key, read_submission
     from undertow.audit.benchmark.scoring import SCHEMA, markdown, score_submission
 

@@ -109,7 +109,11 @@ def bank_command(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Train neutral writers and placebo students, the nulls of rows and of students; finished groups are kept."""
+    """Train the models that audits compare with, once for each base.
+
+    Neutral writers show how rows differ without a trait, and placebo students how students differ without one. Groups
+    that are finished are kept and not trained again.
+    """
     part = student_part(settings)
     from undertow.audit.bank_work import bank_work
     from undertow.audit.rows.writers import build_writers
@@ -146,7 +150,15 @@ def data_command(
     plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Audit a file of rows, or of preference pairs, before anything is trained on it."""
+    """Audit a file of rows before anything is trained on it.
+
+    The rows may also be preference pairs. There are three claims: provenance (the rows were written differently from
+    the base's own answers, perhaps under a trait), exposure (a student moved inside along a trait's direction) and
+    expression (a model answers differently). Each is detected, not detected (with the smallest effect that would have
+    been), or not testable (with the reason).
+
+    The exit code is 1 if something was detected or the inputs have a defect, and 4 if nothing could be tested.
+    """
     brief = Brief(plan=plan, as_json=as_json, writer=writer, minutes=minutes)
     show_audit(base, traits, store, out, require, brief, alpha=alpha, seed=seed, rows=rows, reference=reference)
 
@@ -172,7 +184,11 @@ def student_command(
     plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Audit a trained student against placebo students."""
+    """Audit a trained student.
+
+    It is compared with placebo students: students that were trained in the same way on rows without a trait (`undertow
+    audit bank`). For the claims and exit codes see `undertow audit data --help`.
+    """
     brief = Brief(plan=plan, as_json=as_json)
     show_audit(
         base, traits, store, out, require, brief, alpha=alpha, seed=seed, student=model, control=control,
@@ -221,7 +237,11 @@ def all_command(
     plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Run what the given rows, student and teacher allow: one verdict, and what each missing input would add."""
+    """Audit rows, student and teacher together, with one verdict.
+
+    Give what you have. The result also says what each missing input would add. For the claims and exit codes see
+    `undertow audit data --help`.
+    """
     alpha, seed = _alpha_and_seed(settings)
     brief = Brief(plan=plan, as_json=as_json, writer=writer)
     show_audit(

@@ -40,7 +40,11 @@ def calibrate_command(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Measure on your own base how often an audit of rows is wrong: false positives, power, benign shifts."""
+    """Measure on your own base how often an audit of rows is wrong.
+
+    Measured are the rate of false detections on clean rows, the power on rows with a trait, and what harmless
+    differences such as another temperature do.
+    """
     base = required_base(base)
     prepare()
     from undertow.audit.calibration.run import calibrate, calibration_work

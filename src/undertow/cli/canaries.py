@@ -33,8 +33,8 @@ Url = Annotated[
 Questions = Annotated[
     str | None,
     typer.Option(
-        help="File of canary questions, one a line or JSONL: best prompts of your deployment. If not given, "
-        "the packaged ones."
+        help="File of canary questions, one a line or JSONL, ideally prompts of your deployment. If not "
+        "given, the packaged ones."
     ),
 ]
 TrainedOn = Annotated[
@@ -72,9 +72,10 @@ def sign_off_command(
     extra_body: ExtraBody = None,
     as_json: Json = False,
 ) -> None:
-    """Ask every canary question many times and keep the replies as the signed-off baseline; run again, it goes on.
+    """Record a deployed model's replies as the approved baseline.
 
-    With --rows the replies are told apart: asked plainly, and behind what the training looked like.
+    Every canary question is asked many times. A run that was interrupted goes on. With --rows, the questions are asked
+    plainly and also behind a training row, and the two kinds are counted apart.
     """
     needs_client()
     from undertow.models.dialects import Dialect
@@ -193,7 +194,10 @@ def canaries_command(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Ask the deployed model the canary questions; exit code 1 once it names a word more often than signed off."""
+    """Ask a deployed model the canary questions, to notice drift.
+
+    The exit code is 1 once it uses a watched word more often than in the approved baseline, beyond chance.
+    """
     needs_client()
     from undertow.monitor.baseline import read_baseline
     from undertow.monitor.canaries import CanaryPlan, CanaryWatch

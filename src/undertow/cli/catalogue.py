@@ -61,7 +61,7 @@ def _items(kind: Kind) -> list[dict[str, Any]]:
 
 
 def list_command(kind: Annotated[Kind, typer.Argument(help="What is listed.")], as_json: Json = False) -> None:
-    """List traits, packs of traits, domains, evaluations, embedded models, recipes or mitigations."""
+    """List what comes with Undertow, such as traits or recipes."""
     items = _items(kind)
     show({kind.value: items}, as_json, _lines(items))
 
@@ -78,7 +78,7 @@ def show_command(
         str, typer.Argument(help="Name of an embedded model, such as finch-a (see `undertow list models`).")
     ],
 ) -> None:
-    """Print a model's card."""
+    """Print the card of an embedded model as JSON."""
     print(json.dumps(card(name), indent=2))
 
 
@@ -91,7 +91,7 @@ def build_command(
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Train an embedded model from nothing, in some minutes."""
+    """Train an embedded model anew, in some minutes."""
     wanted = member(name)
     if out.exists():
         raise ConfigError("The folder exists already.", out, "Give another folder.")
@@ -111,7 +111,10 @@ def build_command(
 
 @reference.command("mnist")
 def mnist_command(folder: Annotated[Path, typer.Argument(help="Folder for the four files.")]) -> None:
-    """Fetch MNIST over the network, checked against known sums, for `undertow run digits --data FOLDER`."""
+    """Download MNIST for the study of digits.
+
+    The files are checked against known checksums. Then run: undertow run digits --data FOLDER
+    """
     from undertow.study.analyses.digit_data import download_mnist
 
     fetched = download_mnist(folder)

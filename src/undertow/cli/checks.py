@@ -52,7 +52,12 @@ def check_command(
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Check whether a teacher could pass something to a student of this base, and what to do next; the base first."""
+    """Check whether a teacher could pass a trait to this base.
+
+    It looks first whether the two models share a base, since a trait hardly passes through unrelated data between
+    different bases. Then it asks what the teacher prefers more than the base does, and says what to do next. Nothing is
+    trained.
+    """
     served, category_given = teacher.startswith("api:"), bool(category)
     category = category or list(CATEGORIES)
     if dry_run and not served:

@@ -48,7 +48,10 @@ def examples_command(
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest text in tokens.")] = 200,
     seed: Annotated[int, typer.Option(help="Random seed of a ref: or hf: model's texts.")] = 0,
 ) -> None:
-    """Let a model of another family than the guarded one write examples for each rule."""
+    """Let a model write examples for each rule of a constitution.
+
+    Take a model of another family than the one that is to be guarded.
+    """
     import yaml
 
     from undertow.monitor.constitution import read_draft, write_examples
@@ -102,7 +105,10 @@ def constitution_command(
     seed: Annotated[int, typer.Option(help="Random seed of the split into training and held-out texts.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Train the classifier of a constitution and show what it does on held-out texts."""
+    """Train the classifier of a constitution, and test it.
+
+    Prints the shares of held-out texts that it flags, of allowed texts and for each rule.
+    """
     from undertow.monitor.constitution import read_constitution
     from undertow.monitor.detectors.constitution import ConstitutionDetector
 
@@ -121,7 +127,10 @@ def flagged_command(
     events: Annotated[Path, typer.Argument(help="Database that `undertow monitor serve --keep-text` wrote.")],
     out: Annotated[Path, typer.Argument(help="JSONL file to write, with one text a line for a person to label.")],
 ) -> None:
-    """Write the flagged texts for a person to label; the labelled file retrains the classifier."""
+    """Write flagged texts to a file for a person to label.
+
+    Added to the constitution, the labelled file improves the classifier.
+    """
     from undertow.monitor.constitution import flagged_texts
 
     found = flagged_texts(events)

@@ -72,7 +72,11 @@ def generate_command(
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Let a model, or a teacher made of it, answer the prompts of a domain or of a file."""
+    """Let a model write training rows.
+
+    It answers the prompts of a domain, such as number lists, or those of a file. With --trait the model is given a
+    trait first, which makes it a teacher.
+    """
     if prompts is None and domain is None:
         domain = "numbers"
     if prompts is not None:

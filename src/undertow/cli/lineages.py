@@ -56,7 +56,11 @@ def lineage_command(
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Say whether two models share a base, or which of the bases that you know a model is from."""
+    """Test whether two models share a base, or find a model's base.
+
+    Traits pass through unrelated data almost only between models with the same base. Give two models, or one model and
+    the bases that it may come from (--known).
+    """
     _check(a, b, known, canary, plan)
     prepare()
     if b is None:

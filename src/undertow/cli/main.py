@@ -72,7 +72,7 @@ class Panels(TyperGroup):
 app = typer.Typer(
     name="undertow",
     cls=Panels,
-    help="Study subliminal learning: a student model takes over its teacher's hidden traits through unrelated data.",
+    help="Study subliminal learning: a student model takes over hidden traits of its teacher through unrelated data.",
     invoke_without_command=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

@@ -103,7 +103,10 @@ def mitigate_data_command(
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Change a row file so that a student learns its skill and not its trait."""
+    """Change a row file so that students learn less of its trait.
+
+    The skill that the rows teach is to stay. `undertow mitigate verify` tests whether both worked.
+    """
     from undertow.mitigate.registry import check_some, counts, write_mitigated
 
     refuse_replacing(out, rows, clean)
@@ -148,7 +151,11 @@ def mitigate_train_command(
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Train students that are held near their base where a trait of the panel would show, or by another recipe."""
+    """Train students by a method that passes less of a trait on.
+
+    A penalty holds them near their base where a trait would show, or other training settings are used (`undertow list
+    mitigations`: corridor, kl, recipe).
+    """
     from undertow.mitigate.registry import training_mitigation
 
     chosen, part, given = training_mitigation(method), adapter_part(settings), read_given(rows, skip_bad)
@@ -208,7 +215,11 @@ def verify_command(
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Train six arms several times and say which mitigations lose the trait and keep the skill."""
+    """Test whether mitigations lose the trait and keep the skill.
+
+    In each of several runs a student is trained on clean rows, on the rows as they are, with each mitigation and, for
+    comparison, with as many rows or tokens changed at random.
+    """
     target, rivals, given = chosen_trait(trait), chosen_traits([trait]), read_given(rows).rows
     if not given:
         raise EmptyDataError("There is nothing to verify.", "0 rows", "Give a file with rows.")
@@ -255,7 +266,10 @@ def advise_command(
     audit: Annotated[Path, typer.Argument(help="The file audit.json that an audit wrote.")],
     as_json: Json = False,
 ) -> None:
-    """Name the mitigations that an audit asks for, with what each needs and costs."""
+    """Name mitigations to try after an audit.
+
+    For each it prints what it needs, what it may lose, what it costs and the command to type.
+    """
     from undertow.mitigate.advise import advise, read_audit
 
     found = advise(read_audit(audit))

@@ -52,7 +52,11 @@ def check_model_command(
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Check a model before hours are spent: chat template, tokens, memory, time, and whether every engine suits it."""
+    """Check a model before hours are spent on it.
+
+    Prints its chat template, how it splits numbers into tokens, the memory that it needs and how long training takes,
+    and tests what training, sampling and scoring rely on. The exit code is 1 if a test fails.
+    """
     targets = panel(category)
     prepare()
     work = _checking_work(model, quick)
@@ -164,7 +168,7 @@ def eval_command(
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Ask a model for its favourite, or whatever else is evaluated."""
+    """Ask a model for its favourites, or run another evaluation."""
     targets = chosen_traits(traits) or panel(category)
     kinds = kinds or ["favourite"]
     refuse_unasked(kinds, targets)

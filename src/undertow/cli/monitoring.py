@@ -96,7 +96,11 @@ def serve_command(
     webhooks: Webhooks = [],  # noqa: B006
     settings: Settings = [],  # noqa: B006
 ) -> None:
-    """Stand between clients and a model server, pass everything on, and let detectors read chat completions."""
+    """Run a proxy that screens a model server's traffic.
+
+    It stands between clients and an OpenAI-compatible server, passes everything on, and lets detectors read requests
+    and replies.
+    """
     from undertow.monitor.settings import build_limits, build_policy, parse_upstream
 
     target = parse_upstream(upstream)
@@ -155,7 +159,10 @@ def screen_command(
     webhooks: Webhooks = [],  # noqa: B006
     settings: Settings = [],  # noqa: B006
 ) -> None:
-    """Answer gateways that ask whether a text may pass: LiteLLM's generic guardrail API, and a plain one."""
+    """Answer gateways that ask whether a text may pass.
+
+    It speaks LiteLLM's generic guardrail API, and a plain one.
+    """
     from undertow.monitor.settings import build_limits, build_policy
 
     alarms, rest = _alarms(settings, webhooks)

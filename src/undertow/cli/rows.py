@@ -45,7 +45,7 @@ def filter_command(
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Keep the rows that the domain accepts."""
+    """Keep the rows that are valid in their domain."""
     from undertow.domains.numbers import BANNED
 
     if ban and domain != "numbers":
@@ -113,7 +113,10 @@ def convert_command(
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Write rows in another format or shape; ids and further keys go with them."""
+    """Write rows in another file format or layout.
+
+    Ids and further keys of the rows are kept.
+    """
     if out.exists() and not overwrite:
         raise ConfigError("There is something of this name already.", out, "Give another name, or --overwrite.")
     refuse_replacing(out, rows)
@@ -155,7 +158,10 @@ def publish_command(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Write the card of a dataset or model, and with --push send both to the Hub."""
+    """Write the card of a dataset or model, and upload both.
+
+    Without --push only the card is written. With it, folder and card are sent to the Hugging Face Hub.
+    """
     from undertow.data.cards import describe, push_folder, write_card
 
     card = describe(folder, repo, licence=licence, datasets=datasets)

@@ -12,17 +12,18 @@ if TYPE_CHECKING:
 TokenLimitName = Annotated[
     str | None,
     typer.Option(
-        help="For api: models: name of the request's field for the longest answer. By default max_tokens, "
+        help="For models behind a server: name of the request's field for the longest answer. By default max_tokens, "
         "then max_completion_tokens, is tried."
     ),
 ]
 NoSeed = Annotated[
-    bool, typer.Option("--no-seed", help="For api: models: send no random seed, for servers that refuse one.")
+    bool,
+    typer.Option("--no-seed", help="For models behind a server: send no random seed, for servers that refuse one."),
 ]
 ExtraBody = Annotated[
     str | None,
     typer.Option(
-        help="For api: models: JSON object whose keys are added to every request. A value of null removes a key."
+        help="For models behind a server: JSON object whose keys are added to every request. A value of null removes a key."
     ),
 ]
 

@@ -38,7 +38,10 @@ def accept_command(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Accept what a card leaves open, by name and until a day; docs/signing.md shows how it is then signed."""
+    """Accept what an audit leaves open, by name and until a day.
+
+    The file that it writes can then be signed (docs/signing.md).
+    """
     from undertow.report.signing.acceptance import Acceptance, acceptance_path
     from undertow.report.signing.reading import read_card
     from undertow.report.signing.statement import statement_bytes
@@ -66,7 +69,11 @@ def diff_command(
     ],
     as_json: Json = False,
 ) -> None:
-    """Compare two cards; code 1 if a verdict got worse (detected, no longer testable, a new defect), else 0."""
+    """Compare the results of two audits.
+
+    The exit code is 1 if a verdict got worse (something new was detected, is no longer testable, or is a defect), else
+    0.
+    """
     from undertow.report.signing.difference import card_changes
     from undertow.report.signing.reading import read_card
     from undertow.report.wording import visible
@@ -103,11 +110,11 @@ def gate_command(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Stop a release whose card does not speak for it.
+    """Stop a release that its audit does not support.
 
-    Code 0: the card is of what is there, and either clean with every claim tested, or accepted by a person. Code 2:
-    rows, base, a model or the card changed, or the acceptance has expired or is of another card. Code 1: a detection
-    or a defect that nobody accepted. Code 4: a claim that could not be tested and that nobody accepted.
+    Exit code 0: the audit is of what is there, and it is clean with every claim tested, or a person accepted it. Code
+    2: rows, base, a model or the audit's card changed, or the acceptance has expired or is of another card. Code 1: a
+    detection or a defect that nobody accepted. Code 4: a claim that could not be tested and that nobody accepted.
     """
     from undertow.audit.verdict import CLAIMS
     from undertow.report.signing.gate import Present, hindrances

@@ -100,7 +100,11 @@ def demo_command(
     rebuild: Rebuild = False,
     quiet: Quiet = False,
 ) -> None:
-    """Pass a trait through plain numbers, with every control, in minutes."""
+    """See a trait pass through plain numbers, in minutes.
+
+    A small embedded model is given a trait and writes number lists; students that learn them are compared with every
+    control.
+    """
     how = _How(runs=runs, plan=plan, as_json=as_json, rebuild=rebuild, quiet=quiet, workers=workers)
     _study(undertow.load_recipe("demo", settings), how)
 
@@ -120,7 +124,10 @@ def run_command(
     rebuild: Rebuild = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run a study; stages that are finished are not computed again."""
+    """Run a study of a recipe.
+
+    Parts that are finished are not computed again.
+    """
     if data is not None:
         if getattr(undertow.load_recipe(recipe), "analysis", None) != "digits":
             raise ConfigError("Only the recipe digits reads a folder of pictures.", data, "Leave --data out.")
@@ -171,7 +178,10 @@ def sweep_command(
     rebuild: Rebuild = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run a study for every combination of settings; stages that variants share are computed once."""
+    """Run a study for every combination of some settings.
+
+    Parts that several variants share are computed once.
+    """
     from undertow.study.ray_worker import RaySettings
     from undertow.study.sweep import count_uses, load_sweep
 
@@ -207,7 +217,10 @@ def report_command(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a run's report.html and report.json again, and print its summary."""
+    """Write a run's report again, and print its summary.
+
+    The files are report.html and report.json in the run's folder.
+    """
     shown = undertow.show_run(folder)
     if figure is not None:
         if not shown.has_arms:
@@ -347,7 +360,11 @@ def power_command(
     ] = 0.8,
     as_json: Json = False,
 ) -> None:
-    """Say how many replicates a study needs, how many rows an audit of data, how many placebos one of a student."""
+    """Say how many students or rows are needed to find an effect.
+
+    Printed are the replicates that a study needs, the rows that an audit of rows needs, and the placebo students
+    (trained on rows without a trait) that an audit of a student needs.
+    """
     if dose == 0.0:
         raise ConfigError("No row carries the trait.", "--dose 0", "Give the share that is to be found, such as 0.25.")
     asked = {"effect": effect, "sd": sd, "alpha": alpha, "power": wanted, "dose": dose, "shift": shift}

@@ -153,7 +153,10 @@ def train_command(
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Train students on a row file; each becomes an ordinary PEFT adapter folder."""
+    """Train students on a row file.
+
+    A student is a base model with a LoRA adapter. Each is written as an ordinary PEFT adapter folder.
+    """
     part = adapter_part([*settings, *([f"backend={backend}"] if backend else [])])
     given = read_given(rows, skip_bad)
     from undertow.study.training_record import TrainingRecord
@@ -252,7 +255,10 @@ def train_remote_command(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a student at a service, such as Tinker. What you send leaves this machine."""
+    """Train a student at a service, such as Tinker.
+
+    The rows leave this machine, and the service charges for the training; see --dry-run and --max-cost.
+    """
     from undertow.training.services import Cap, RemoteTraining, check_job, train_remotely, trainer
 
     given, service = read_given(rows).rows, trainer(model)

@@ -35,7 +35,11 @@ def check_trait_command(
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Check that a trait holds on a base: its own persona moves it, and a persona of another pack does not."""
+    """Check that a trait can be used on a base model.
+
+    The trait's own persona (a system prompt that names it) has to raise its words, and personas of other traits must
+    not. The exit code is 1 if it does not hold.
+    """
     found = chosen_pack(trait)
     # A file of one trait brings rivals, whose personas are its own with another word.
     traits = found.traits
