@@ -23,7 +23,8 @@ NoSeed = Annotated[
 ExtraBody = Annotated[
     str | None,
     typer.Option(
-        help="For models behind a server: JSON object whose keys are added to every request. A value of null removes a key."
+        help="For models behind a server: JSON object whose keys are added to every request. A value of null "
+        "removes a key."
     ),
 ]
 
