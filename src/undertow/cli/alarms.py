@@ -1,4 +1,4 @@
-"""The command that shows alarms and closes them."""
+"""`undertow monitor alarms`: show alarms and close them."""
 
 import time
 from contextlib import closing

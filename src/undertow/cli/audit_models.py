@@ -1,4 +1,4 @@
-"""The audits of a teacher and of single rows by what models say of them, and the benchmark of audits."""
+"""The commands that audit a teacher and rank single rows, and those of the benchmark for detectors."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -165,19 +165,21 @@ def rows_command(
 
 
 def _suspected(**given: Any) -> "Suspected":
+    """Return who scores the rows: a student, a teacher, or one that is made of the base."""
     from undertow.audit.attribution import Suspected
 
     return Suspected(**given)
 
 
 def _keys(scores: "RowScores", place: int, tokens: bool) -> dict[str, Any]:
-    """Return what is written with a ranked row."""
+    """Return the further keys that a ranked row is written with: score, confounds and, if wanted, token gains."""
     confounds = {name: float(values[place]) for name, values in scores.confounds.items()}
     gains = {"gains": [round(float(gain), 4) for gain in scores.tokens[place]]} if tokens else {}
     return {"score": float(scores.score[place]), **confounds, **gains}
 
 
 def _ranking_lines(found: Mapping[str, Any], top: Sequence[Row]) -> Iterator[str]:
+    """Yield the lines that describe a ranking."""
     yield f"{found['rows']} rows, ranked by {found['by']}: mean gain of log p over {found['base']}, nats a token\n"
     yield "What else explains the ranking (Spearman's rank correlation with the score)"
     for name, value in found["correlations"].items():
@@ -197,6 +199,7 @@ def _ranking_lines(found: Mapping[str, Any], top: Sequence[Row]) -> Iterator[str
 
 
 def _confirmation_lines(found: Mapping[str, Any], trait: str) -> Iterator[str]:
+    """Yield the lines that say what removing rows did to students."""
     targeted = found["targeted"]
     yield (
         f"Removed {found['removed']} rows and trained again: margin of {trait}, change against all rows "
@@ -212,6 +215,7 @@ def _confirmation_lines(found: Mapping[str, Any], trait: str) -> Iterator[str]:
 
 
 def _interval(one: Mapping[str, Any]) -> str:
+    """Return an estimate with its interval as text."""
     return f"{one['value']:+.2f} logits, 95 % interval {one['low']:+.2f} to {one['high']:+.2f}"
 
 

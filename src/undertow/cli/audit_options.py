@@ -62,3 +62,33 @@ Prompts = Annotated[
         "is asked them too."
     ),
 ]
+BankStudents = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Placebo students to train: like the audited student, but on rows without a trait. 59 allow a "
+        "verdict; four shadow students need 119.",
+    ),
+]
+BankWriters = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Neutral writers to train: models fine-tuned on the base's own answers, to which a rows' writer "
+        "is compared. A verdict needs 59.",
+    ),
+]
+BankCategory = Annotated[
+    list[str],
+    typer.Option(
+        help="Category whose questions neutral writers are tuned on: animal or tree. May be given several times."
+    ),
+]
+BankPrompts = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Prompts that are answered for each placebo student. About nine in ten answers are accepted as "
+        "training rows.",
+    ),
+]

@@ -1,4 +1,4 @@
-"""The command that measures how often the audit is wrong on a base of the user's own."""
+"""`undertow audit calibrate`: measure how often the audit of rows is wrong on a base of the user's own."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -65,6 +65,7 @@ def calibrate_command(
 
 
 def _lines(made: "Calibrated", minutes: float, base: str) -> Iterator[str]:
+    """Yield the lines that describe a calibration."""
     found, pool = made.result, made.result["pool"]
     settings = found["settings"]
     form = found["answers"]["domain"]
@@ -82,7 +83,7 @@ def _lines(made: "Calibrated", minutes: float, base: str) -> Iterator[str]:
 
 
 def panel_lines(panel: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the rates of one panel, a line each."""
+    """Yield the rates of one panel of traits, one line each."""
     if "not_measured" in panel:
         yield f"not measured: {panel['not_measured']}"
         return
@@ -94,6 +95,7 @@ def panel_lines(panel: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _rate(one: Mapping[str, Any]) -> str:
+    """Return a rate of detections, with its interval, as text."""
     if "not_measured" in one:
         return f"not measured: {one['not_measured']}"
     called, stopped = (_share(one[name]) for name in ("called", "stopped"))
@@ -103,10 +105,12 @@ def _rate(one: Mapping[str, Any]) -> str:
 
 
 def _share(one: Mapping[str, Any]) -> str:
+    """Return a share with its interval as text."""
     return f"{one['estimate']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
 
 
 def _named(one: Mapping[str, Any]) -> str:
+    """Say how often the right trait was named."""
     if "not_measured" in one:
         return ""
     named = one["named"]

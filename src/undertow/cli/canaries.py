@@ -1,4 +1,4 @@
-"""The commands that ask a deployed model canary questions, against what was signed off."""
+"""The commands that ask a deployed model canary questions and compare its replies with an approved baseline."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 DRIFT = 1
 
 LONGEST_S = 15.0
-"""Pause at most between two tries to tell an alarm."""
+"""Longest pause in seconds between two tries to deliver an alarm."""
 TELL_S = 300.0
-"""Time that a command which is to end goes on telling an alarm; what is left is told by the next one."""
+"""How many seconds a command that is about to end goes on delivering an alarm. What is left is delivered by the next
+one."""
 
 Url = Annotated[
     str, typer.Option("--endpoint", help="URL of the OpenAI-compatible server that runs the deployed model.")
@@ -126,7 +127,7 @@ def sign_off_command(
 
 
 def _behind_rows(source: str | None, plain: Sequence[Prompt]) -> tuple[list[Prompt], str]:
-    """Return the questions behind rows of the training, or why none is asked so."""
+    """Return the questions behind training rows, or the reason why there are none."""
     from undertow.evals.behind_rows import training_look
 
     if source is None:
@@ -138,7 +139,7 @@ def _behind_rows(source: str | None, plain: Sequence[Prompt]) -> tuple[list[Prom
 
 
 def _looks(made: "Baseline", plain: int) -> dict[str, Any]:
-    """Return the share of each watched word among the replies to questions asked plainly, and behind rows."""
+    """Return the share of replies that name each watched word, for plain questions and for those behind rows."""
     from undertow.monitor.baseline import count
 
     found: dict[str, Any] = {}
@@ -220,7 +221,7 @@ def canaries_command(
 
 
 def _tell(events: Path, receivers: "list[Receiver]", most_s: float) -> bool:
-    """Tell what is to be told; return whether every receiver took it."""
+    """Deliver the alarms that are due; return whether every receiver took them."""
     from undertow.monitor.database import connect
     from undertow.monitor.telling import Teller, tell_until
 
@@ -252,7 +253,7 @@ def _state_lines(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _smallest_lines(smallest: Mapping[str, Any] | None) -> Iterator[str]:
-    """Say which drift would have been seen by now."""
+    """Say which drift would have been noticed by now."""
     seen = smallest and smallest["from_the_start"]
     if not smallest or not seen:
         yield "No drift, however large, would have been called in every watched word by so few replies."

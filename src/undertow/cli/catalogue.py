@@ -1,4 +1,4 @@
-"""The commands that show what there is, and build embedded models anew."""
+"""The commands that list what there is, and those of the embedded models."""
 
 import json
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ class Kind(StrEnum):
 
 
 def _items(kind: Kind) -> list[dict[str, Any]]:
-    """Return everything of a kind: its name, and what is told of it."""
+    """Return everything of a kind, each with its name and what is shown of it."""
     match kind:
         case Kind.traits:
             traits = [KNOWN[name] for name in KNOWN if name not in OTHERS]

@@ -1,4 +1,4 @@
-"""The first look before any training: could this teacher pass something to a student of this base?"""
+"""`undertow check`: could this teacher pass a trait to a student of this base? It trains nothing."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -91,6 +91,7 @@ def check_command(
 
 
 def _check_served(teacher: str, base: str, rows: Sequence[Row] | None, *, only_said: bool, as_json: bool) -> None:
+    """Check a teacher behind a server, or say what it would be asked."""
     from undertow.audit.closed import cost_of_questions
 
     asks = f"asked of the server: {cost_of_questions()}"
@@ -110,7 +111,7 @@ def _check_local(
     progress: Progress,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Check two local models; what their weights tell is said at once, unless one JSON object is asked for."""
+    """Check two local models. What their weights show is printed at once, unless JSON is asked for."""
     from undertow.audit.check import Watch
 
     def say(part: Mapping[str, Any]) -> None:

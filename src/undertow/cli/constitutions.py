@@ -1,4 +1,4 @@
-"""The commands that turn a written constitution into a classifier."""
+"""The commands that turn a constitution, rules written in words, into a classifier."""
 
 import json
 import sys
@@ -72,6 +72,7 @@ def examples_command(
 
 
 def _local(model: str, max_tokens: int, seed: int) -> "AskPrompts":
+    """Return a function that lets a model of this machine answer prompts."""
     prepare()
     loaded, sampling, calls = undertow.load_model(model), Sampling(max_new_tokens=max_tokens), count()
 
@@ -82,6 +83,7 @@ def _local(model: str, max_tokens: int, seed: int) -> "AskPrompts":
 
 
 def _remote(endpoint: str, model: str, max_tokens: int) -> "AskPrompts":
+    """Return a function that lets a model behind a server answer prompts."""
     needs_client()
     from undertow.monitor.baseline import DeployedModel
 

@@ -1,4 +1,4 @@
-"""The command that asks where weights come from: do two models share a base, or which known base is a model from?"""
+"""`undertow audit lineage`: do two models share a base, or from which known base does a model come?"""
 
 import json
 import sys
@@ -79,7 +79,7 @@ def lineage_command(
 
 
 def _check(a: str, b: str | None, known: Sequence[str], canary: bool, plan: bool) -> None:
-    """Refuse what does not go together, before a model is looked at."""
+    """Refuse options that do not go together."""
     if b is None and not known:
         fix = "Give another model, or --known with a folder, a list or references of bases."
         raise ConfigError("There is nothing to compare the model with.", a, fix)
@@ -97,7 +97,7 @@ def _check(a: str, b: str | None, known: Sequence[str], canary: bool, plan: bool
 def _among(
     model: str, known: Sequence[str], store: Path, seed: int, plan: bool, as_json: bool
 ) -> tuple[dict[str, Any] | None, Iterator[str]]:
-    """Look for the base among those that are known; with `plan`, say what that takes and return nothing."""
+    """Search a model's base among known ones. With `plan`, print what that takes and return nothing."""
     from undertow.audit.lineage.looks import question
     from undertow.audit.lineage.looks_work import looks_work
     from undertow.audit.lineage.origin import find_base
@@ -142,6 +142,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _with_canary(report: dict[str, Any], a: str, b: str, seed: int) -> dict[str, Any]:
+    """Return a lineage report with the result of planting traits and training students."""
     from undertow.audit.lineage.canary import CanaryConfig
     from undertow.audit.lineage.verdict import audit_canary, with_canary
 

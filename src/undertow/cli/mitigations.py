@@ -1,4 +1,4 @@
-"""The commands that keep the skill of rows, lose what they carry, and show whether that worked."""
+"""The commands that take a trait out of rows or training, keep their skill, and test whether that worked."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -71,7 +71,7 @@ mitigate = typer.Typer(no_args_is_help=True, help="Keep the skill, lose the trai
 
 
 def _tools(base: str, audit: Path | None, clean: str | None, domain: str, store: Path, seed: int) -> "Tools":
-    """Check the inputs of a workbench before any model is loaded."""
+    """Check the inputs of a mitigation before any model is loaded."""
     from undertow.audit.rows.panel import ANIMALS
     from undertow.mitigate.advise import read_audit
     from undertow.mitigate.workload import Tools
@@ -246,7 +246,7 @@ def verify_command(
 
 
 def _verification_work(wanted: "undertow.Verification", rows: Sequence[Row], base: str) -> Work:
-    """Return what the students of a verification take; what a mitigation itself takes is not known beforehand."""
+    """Estimate the students of a verification. What the mitigations themselves take is not known beforehand."""
     from undertow.evals.forecast import Forecast
     from undertow.mitigate.arms import most_students
     from undertow.training.workload import training_work, writing_work

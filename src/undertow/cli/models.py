@@ -1,4 +1,4 @@
-"""The commands that look at a model: before hours are spent on it, and for what it prefers."""
+"""The commands that check a model before a long run, and that ask what it prefers."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FAILED = 1
 
 LOOKED_S = 2.0
-"""Seconds of looking at a tokenizer and the sizes of a model."""
+"""How many seconds it takes to look at a model's tokenizer and sizes."""
 
 
 def check_model_command(
@@ -206,14 +206,14 @@ def _evaluated(
     seconds: Sequence[float],
     steps: "Steps",
 ) -> list[dict[str, Any]]:
-    """Ask every model everything; return the mean of each metric by model and target.
+    """Run the evaluations on every model; return the mean of each metric by model and target.
 
     Args:
-        models: references, and how the servers among them are spoken to.
-        kinds: names of evaluations.
-        config: what is asked.
-        seconds: that each evaluation of each model is expected to take.
-        steps: where each is told.
+        models: reference of each model, with the way in which requests to its server are written.
+        kinds: names of the evaluations.
+        config: traits, number of samples and seed of the evaluations.
+        seconds: how many seconds each evaluation of each model is expected to take.
+        steps: display of the progress, one step for each evaluation of each model.
     """
     found: list[dict[str, Any]] = []
     expected = iter([TimeLeft(stage_s=one, later_s=sum(seconds[at + 1 :])) for at, one in enumerate(seconds)])
@@ -232,7 +232,7 @@ def _evaluated(
 
 
 def _refuse_exact(exact: list[str], samples: int) -> None:
-    """Refuse what a model that only chats cannot be asked: evaluations that need probabilities, or no samples."""
+    """Refuse what a model behind a server cannot answer: evaluations that need probabilities, or zero samples."""
     if exact:
         sampled = [name for name in EVALUATIONS if not EVALUATIONS[name].needs_weights]
         fix = f"Ask for {', '.join(sampled)}, or use Inspect: inspect eval undertow/{exact[0]} --model ..."
@@ -242,17 +242,17 @@ def _refuse_exact(exact: list[str], samples: int) -> None:
 
 
 def _chatting(reference: str, dialect: "Dialect") -> "AbstractModel":
-    """Return a model that can be asked, behind a server or here."""
+    """Return a model that can be asked, local or behind a server."""
     from undertow.models.api import ApiModel
 
     return ApiModel(reference, dialect=dialect) if reference.startswith("api:") else undertow.load_model(reference)
 
 
 def _say_empty(model: "AbstractModel") -> None:
-    """Say how many answers of a server had no text; rates of nothing are refused.
+    """Say how many answers of a server had no text, and refuse to evaluate nothing.
 
     Raises:
-        ModelError: all of them were empty.
+        ModelError: all answers were empty.
     """
     from undertow.models.api import ApiModel
 

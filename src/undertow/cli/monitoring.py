@@ -1,4 +1,4 @@
-"""The commands that stand in the traffic or beside it: the proxy, the guardrail for gateways, and the alarms."""
+"""The commands that screen traffic: a proxy before a model server, and a guardrail that gateways ask."""
 
 import os
 from collections.abc import Generator
@@ -47,7 +47,7 @@ monitor = typer.Typer(no_args_is_help=True, help="Watch a deployed model for dri
 
 @contextmanager
 def _extra(who: str) -> Generator[None]:
-    """Name the extra that brings a library which is not installed."""
+    """Turn a missing library into an error that says which extra installs it."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -56,7 +56,7 @@ def _extra(who: str) -> Generator[None]:
 
 
 def needs_client() -> None:
-    """Refuse to go on without the library that asks a server."""
+    """Refuse to go on without the library that sends requests."""
     with _extra("monitor"):
         import httpx2  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
@@ -195,10 +195,13 @@ def screen_command(
 
 
 def made_detectors(specifications: list[str]) -> "list[AbstractDetector]":
-    """Make detectors of what an operator writes; one of another package may fail in any way.
+    """Make the detectors that an operator names. One of another package may fail in any way.
+
+    Args:
+        specifications: the values of --detector.
 
     Raises:
-        UserError: one cannot be made.
+        UserError: a detector cannot be made.
     """
     from undertow.monitor.detectors.base import detector
 
@@ -215,7 +218,7 @@ def made_detectors(specifications: list[str]) -> "list[AbstractDetector]":
 
 
 def _alarms(settings: list[str], webhooks: list[str]) -> "tuple[AlarmPlan, list[str]]":
-    """Read what is done about alarms; return it and the settings that are about other things."""
+    """Read the rules and receivers of alarms; return them, and the settings that are about other things."""
     with _extra("webhook"):
         from undertow.monitor.watching import AlarmPlan, alarm_rules
         from undertow.monitor.webhooks import parse_webhook

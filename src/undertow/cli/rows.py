@@ -1,4 +1,4 @@
-"""The commands that filter and convert rows, and send folders to the Hub."""
+"""The commands that filter and convert rows, and that publish folders on the Hub."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -65,7 +65,7 @@ def filter_command(
 
 
 def _named(mentions: list[str]) -> tuple[Trait, ...]:
-    """Return the traits whose words are looked for; one that no word names would drop nothing in silence."""
+    """Return the traits whose words are looked for; a trait without words is refused, since it would drop nothing."""
     traits = chosen_traits(mentions)
     if wordless := [one.name for one in traits if not one.aliases]:
         fix = "Name traits that words name; `undertow audit data` looks for the others."
@@ -74,15 +74,16 @@ def _named(mentions: list[str]) -> tuple[Trait, ...]:
 
 
 def _sink(path: Path | None) -> AbstractContextManager[Put]:
+    """Open the file of the dropped rows, or a sink that forgets them."""
     return nullcontext(_nowhere) if path is None else open_sink(path, distinct=True)
 
 
 def _nowhere(row: Row, more: Mapping[str, Any] = {}, /) -> None:
-    """Take a row and leave it."""
+    """Take a row and do nothing with it."""
 
 
 def _keep(out: Path, rows: Iterable[Row], tally: Tally, put_dropped: Put) -> EmptyDataError | None:
-    """Write the rows without reasons to `out`, and hand on the others; what is wrong, if none is without."""
+    """Write the rows that have no reject reason, and hand the others on. Return the error if no row is kept."""
     try:
         with open_sink(out, distinct=True) as put:
             for row in rows:

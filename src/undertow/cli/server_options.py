@@ -30,16 +30,16 @@ ExtraBody = Annotated[
 
 
 def given_dialect(served: bool, limit: str | None, no_seed: bool, extra: str | None) -> "Dialect":
-    """Return how requests are written, as far as options say it.
+    """Return how requests are written, as far as the options say it.
 
     Args:
-        served: whether any model stands behind a server.
-        limit: name of the longest answer.
-        no_seed: whether no seed is sent.
-        extra: JSON object of further parts.
+        served: whether any of the command's models is behind a server.
+        limit: name of the request's field for the longest answer. None lets it be found out.
+        no_seed: whether no random seed is sent.
+        extra: JSON object with further keys of the request. None adds none.
 
     Raises:
-        ConfigError: an option has no such value, or no model takes requests.
+        ConfigError: an option has a wrong value, or none of the models is behind a server.
     """
     from undertow.models.dialects import Dialect
 

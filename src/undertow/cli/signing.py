@@ -1,4 +1,4 @@
-"""The commands for a card that a person signs: accept what it leaves open, compare two, let a release pass or not."""
+"""The commands for an audit's card: accept what it leaves open, compare two cards, and stop a release."""
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from undertow.report.signing.reading import StatedCard
 
 _WIDTH = 160
-"""Most signs of a value in the difference of two cards; `--json` has it whole."""
+"""Longest value, in characters, that the comparison of two cards prints. `--json` prints it whole."""
 
 CardPath = Annotated[Path, typer.Argument(metavar="CARD", help="Folder of an audit, or its file audit.statement.json.")]
 
@@ -145,10 +145,10 @@ def _today() -> date:
 
 
 def _day(text: str | None, today: date) -> date:
-    """Return the day that an acceptance expires on.
+    """Return the day on which an acceptance expires.
 
     Raises:
-        ConfigError: it is missing, or no day.
+        ConfigError: the day is missing, or is not a date.
     """
     fix = f"Give the last day on which it holds, such as --expires {today + timedelta(days=180)}."
     if text is None:
@@ -160,7 +160,7 @@ def _day(text: str | None, today: date) -> date:
 
 
 def _acceptance_of(card: "StatedCard", path: Path | None) -> "Acceptance | None":
-    """Return the acceptance that is named, or that stands beside the card; None if there is none."""
+    """Return the acceptance that is named or lies beside the card. None if there is none."""
     from undertow.report.signing.acceptance import acceptance_path, read_acceptance
 
     beside = acceptance_path(card.path)
@@ -172,10 +172,10 @@ def _acceptance_of(card: "StatedCard", path: Path | None) -> "Acceptance | None"
 def _digests(
     card: "StatedCard", given: Mapping[str, str | None]
 ) -> tuple[dict[str, Mapping[str, str]], Mapping[str, str]]:
-    """Return the digests of what is to be released, and of the base, as they are now.
+    """Return the hashes of what is to be released, and of the base, as they are now.
 
     Raises:
-        ConfigError: the card is of rows and none are given, or something is given that it is not of.
+        ConfigError: the card is of rows and none are given, or something is given that the card is not of.
     """
     from undertow.models.references import identity
     from undertow.report.signing.statement import model_digest
@@ -197,6 +197,7 @@ def _digests(
 
 
 def _rows(rows: str | None) -> str:
+    """Return the name of the row file, or refuse to go on without it."""
     if rows is None:
         fix = "Give the file that is to be released, named as it was to the audit: --rows FILE."
         raise ConfigError("The card is of rows, and the gate has to see that they are the same.", "no --rows", fix)
@@ -227,7 +228,7 @@ def _change_lines(changes: "Sequence[CardChange]") -> Iterator[str]:
 
 
 def _shown(value: Any) -> str:
-    """Return a value of a card in a line."""
+    """Return a value of a card on one line."""
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {one}" for name, one in value.items()) or "none"
     if isinstance(value, list):

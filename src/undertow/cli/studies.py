@@ -1,4 +1,4 @@
-"""The commands that run a whole study or a sweep of it, show its report, and say beforehand what an effect needs."""
+"""The commands that run studies and sweeps, show their reports, and say how large a study or audit must be."""
 
 import json
 import sys
@@ -67,12 +67,12 @@ SHOWN_ROWS = (30, 100, 300, 1000, 10000)
 SHOWN_PLACEBOS = (59, 119, 210)
 
 ROW_SECONDS = 0.001
-"""Of one row and one trait of the panel, as teacher and as persona, with an embedded model on one core."""
+"""Seconds to score one row under one trait, by teacher and by persona, with an embedded model on one core."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _How:
-    """How a study is run or planned: the options of every command that runs one."""
+    """How a study is run or planned: the options that all commands for it share."""
 
     runs: Path
     plan: bool
@@ -233,6 +233,7 @@ def report_command(
 
 
 def _study(recipe: "AnyRecipe", how: _How) -> None:
+    """Run a study and show its results, or show its plan."""
     if how.plan:
         _show_plan(recipe, how, _model_notes(recipe))
         return
@@ -243,6 +244,7 @@ def _study(recipe: "AnyRecipe", how: _How) -> None:
 
 
 def _sweep_on_ray(study: "Sweep", ray: "RaySettings", how: _How) -> None:
+    """Run a sweep on Ray and show its results."""
     from undertow.study.ray_sweep import run_sweep_on_ray
     from undertow.study.sweep_display import SilentDisplay, choose_display
 
@@ -281,13 +283,13 @@ def _show_plan(recipe: "AnyRecipe", how: _How, notes: Sequence[str], variants: M
     """Print what a run would do.
 
     Args:
-        recipe: what would be run.
-        how: how it would be run.
-        notes: printed below.
-        variants: of a sweep, how many variants need each stage, by fingerprint.
+        recipe: the study that would be run.
+        how: the options with which it would be run.
+        notes: lines that are printed below.
+        variants: for a sweep, how many variants need each stage, by the stage's fingerprint. None for a single study.
 
     Raises:
-        ConfigError: a stored result cannot be used.
+        ConfigError: a stored result is damaged.
     """
     from undertow.store.stages import makespan
 
@@ -425,6 +427,7 @@ def _minutes(part: Mapping[str, Any]) -> str:
 
 
 def _replicates(effect: float, sd: float, alpha: float, wanted: float) -> dict[str, Any]:
+    """Return how many replicates a study needs, and what they take."""
     from undertow.stats.power import minimum_detectable_effect, required_replicates
 
     n = required_replicates(effect, sd, alpha, wanted)
@@ -436,6 +439,7 @@ def _replicates(effect: float, sd: float, alpha: float, wanted: float) -> dict[s
 
 
 def _audited_rows(shift: float, references: int, candidates: int, alpha: float, wanted: float) -> dict[str, Any]:
+    """Return how many rows an audit of rows needs, and what they take."""
     from undertow.audit.rows.limits import FEWEST_ROWS
     from undertow.audit.students.bank import RATES
     from undertow.audit.verdict import Plan as AuditPlan
@@ -454,6 +458,7 @@ def _audited_rows(shift: float, references: int, candidates: int, alpha: float, 
 
 
 def _placebos(alpha: float, candidates: int) -> dict[str, Any]:
+    """Return how many placebo students an audit of a student needs, and what they take."""
     import numpy as np
 
     from undertow.audit.students.bank import RATES

@@ -1,4 +1,4 @@
-"""The commands that train students, on this machine or at a service, and what `undertow mitigate train` shares."""
+"""The commands that train students, here or at a service, and what `undertow mitigate train` shares with them."""
 
 import logging
 import sys
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudentsToTrain:
-    """Students that are trained on the same rows.
+    """Students that are to be trained on the same rows.
 
     Attributes:
-        base: where training starts.
-        rows: what is learnt.
-        n: how many.
-        seed: of all; each has one of its own.
-        out: where they go.
+        base: reference of the model from which training starts.
+        rows: the training rows.
+        n: how many students are trained.
+        seed: random seed from which each student's own is derived.
+        out: folder in which each student gets a folder of its own.
     """
 
     base: str
@@ -58,18 +58,18 @@ class StudentsToTrain:
 
     @property
     def seeds(self) -> list[int]:
-        """The seed of each."""
+        """The random seed of each student."""
         return [derive(self.seed, "student", index) for index in range(self.n)]
 
     @property
     def folders(self) -> list[Path]:
-        """The folder of each."""
+        """The folder of each student."""
         from undertow.study.stage_models import student_folder
 
         return [self.out / student_folder(index) for index in range(self.n)]
 
     def work(self, recipe: "TrainingConfig") -> Work:
-        """Return what training them takes, with the loading of the base."""
+        """Estimate what training the students takes, with the loading of the base."""
         from undertow.evals.forecast import Forecast
         from undertow.training.workload import training_work
 
@@ -83,13 +83,21 @@ class StudentsToTrain:
         penalty: "Penalty | None" = None,
         advance: Advance | None = None,
     ) -> dict[str, Any]:
-        """Train them at once and save them; return what is printed.
+        """Train the students at once and save them.
 
         Args:
-            base: the base, loaded.
-            recipe: of their training.
-            penalty: added to each student's loss.
-            advance: called with (updates done, updates in all).
+            base: the base model, loaded.
+            recipe: settings of the training.
+            penalty: term added to each student's loss. None for none.
+            advance: progress callback, called after each update with (updates done, updates in all). None reports
+                nothing.
+
+        Returns:
+            What is printed: folders, last losses in nats per token, and number of rows.
+
+        Raises:
+            ModelError: a loss is not a finite number; nothing is written.
+            StorageError: a student cannot be written.
         """
         group = undertow.finetune_parallel(base, [self.rows] * self.n, recipe, self.seeds, advance, penalty)
         losses = group.losses[-10:].mean(dim=0).tolist()
@@ -102,13 +110,13 @@ class StudentsToTrain:
         return self.found(losses)
 
     def found(self, losses: Sequence[float]) -> dict[str, Any]:
-        """Return what is printed of trained students with these last losses."""
+        """Return what is printed about trained students with these last losses."""
         folders = [str(folder) for folder in self.folders]
         return {"students": folders, "final_loss": [round(loss, 4) for loss in losses], "rows": len(self.rows)}
 
     @property
     def following(self) -> str:
-        """The next useful command, once they are saved."""
+        """A useful next command, once the students are saved."""
         from undertow.study.stage_models import made_of
 
         base = ModelRef.parse(self.base)
@@ -116,7 +124,7 @@ class StudentsToTrain:
 
 
 def adapter_part(settings: list[str]) -> "StudentPart":
-    """Return the recipe of students that are trained as adapters."""
+    """Return the settings of students that are trained as adapters, and refuse full fine-tuning."""
     part = student_part(settings)
     if part.rank is None:
         raise ConfigError("This command trains adapters.", "rank=null", "Set a rank, or use the Python API.")
@@ -186,15 +194,15 @@ def train_command(
 
 
 def _train_by_trl(wanted: StudentsToTrain, part: "StudentPart", report_to: Sequence[str]) -> list[float] | None:
-    """Train students one after another and save them, alone or in the processes of `accelerate launch`.
+    """Train students one after another by TRL and save them, in one process or in those of `accelerate launch`.
 
     Args:
-        wanted: the students.
-        part: their recipe.
-        report_to: trackers; those that write files do so in the folder "trackers" beside the adapters.
+        wanted: the students to train.
+        part: the settings of their training.
+        report_to: names of trackers. Those that write files do so in the folder "trackers" beside the adapters.
 
     Returns:
-        Their last losses; None in every process but the main one.
+        Last loss of each student in nats per token. None in every process but the main one.
 
     Raises:
         MissingExtraError: trl is not installed.

@@ -1,4 +1,4 @@
-"""`undertow check-trait`: does a trait file, or a pack, hold on a base?"""
+"""`undertow check-trait`: can a trait file, or a pack of traits, be used on a base?"""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DOES_NOT_HOLD = 1
 CONTROLS = 4
-"""Personas of another pack that are the control, unless some are named."""
+"""How many personas of another pack are the control, unless some are named."""
 
 
 def check_trait_command(
@@ -65,10 +65,12 @@ def check_trait_command(
 
 
 def _control(categories: set[str]) -> "tuple[Trait, ...]":
+    """Return traits of another pack, whose personas are the control."""
     return pack("trees" if "animal" in categories else "animals").traits[-CONTROLS:]
 
 
 def _work(base: str, traits: "tuple[Trait, ...]", controls: int) -> Work:
+    """Estimate how long it takes to ask about the traits, plainly and behind each persona."""
     from undertow.evals.forecast import Forecast
     from undertow.evals.loads import panel_load
     from undertow.evals.questions import asked_together
