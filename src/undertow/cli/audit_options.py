@@ -92,3 +92,30 @@ BankPrompts = Annotated[
         "training rows.",
     ),
 ]
+RowsIfAny = Annotated[
+    str | None,
+    typer.Argument(
+        help="File of training rows: JSONL, CSV, Parquet, a folder of datasets, or hf:NAME on the Hub. "
+        "Options such as ?shape=... may follow (docs/data.md)."
+    ),
+]
+StudentIfAny = Annotated[
+    str | None,
+    typer.Option(
+        "--student",
+        help="The model that was trained on the rows, such as ref:finch-a+students/student-00. Leave it out "
+        "if there is none.",
+    ),
+]
+TeacherIfAny = Annotated[
+    str | None,
+    typer.Option(help="The model that wrote the rows, such as hf:teacher. Leave it out if it is not at hand."),
+]
+AuditSettings = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        help="Setting of the audit: alpha=0.05 (probability of a false detection) or seed=0 (random seed). "
+        "May be given twice.",
+    ),
+]

@@ -14,6 +14,7 @@ import undertow
 from undertow.cli.audit_options import (
     Alpha,
     AuditorSeed,
+    AuditSettings,
     BankCategory,
     BankPrompts,
     BankStudents,
@@ -26,7 +27,10 @@ from undertow.cli.audit_options import (
     Prompts,
     Reference,
     Require,
+    RowsIfAny,
     Store,
+    StudentIfAny,
+    TeacherIfAny,
 )
 from undertow.cli.forecasts import ForecastOnly, say_first, show_plan
 from undertow.cli.intakes import (
@@ -176,25 +180,9 @@ def student_command(
 
 @audit.command("all")
 def all_command(
-    rows: Annotated[
-        str | None,
-        typer.Argument(
-            help="File of training rows: JSONL, CSV, Parquet, a folder of datasets, or hf:NAME on the Hub. "
-            "Options such as ?shape=... may follow (docs/data.md)."
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--student",
-            help="The model that was trained on the rows, such as ref:finch-a+students/student-00. Leave it out "
-            "if there is none.",
-        ),
-    ] = None,
-    teacher: Annotated[
-        str | None,
-        typer.Option(help="The model that wrote the rows, such as hf:teacher. Leave it out if it is not at hand."),
-    ] = None,
+    rows: RowsIfAny = None,
+    model: StudentIfAny = None,
+    teacher: TeacherIfAny = None,
     base: GivenBase = None,
     reference: Reference = None,
     control: Control = None,
@@ -203,14 +191,7 @@ def all_command(
     store: Store = STORE,
     out: Out = OUT,
     require: Require = [],  # noqa: B006
-    settings: Annotated[
-        list[str],
-        typer.Option(
-            "--set",
-            help="Setting of the audit: alpha=0.05 (probability of a false detection) or seed=0 (random seed). "
-            "May be given twice.",
-        ),
-    ] = [],  # noqa: B006
+    settings: AuditSettings = [],  # noqa: B006
     writer: WriterFile = None,
     plan: PlanOnly = False,
     as_json: Json = False,
