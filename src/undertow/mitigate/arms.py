@@ -93,7 +93,7 @@ def measure_run(
     Args:
         trial: what is tried.
         bench: the base model and the other tools. All arms share its seed, which is the run's own.
-        rows: the suspect rows.
+        rows: the suspect rows, from which a trait is to be removed.
         control: clean rows on the same prompts.
         held_out: clean rows on which no student is trained. If empty, the base writes some for fresh prompts of the
             domain.

@@ -104,7 +104,7 @@ class DataMitigation(ABC):
         """Change the rows.
 
         Args:
-            rows: the suspect rows.
+            rows: the suspect rows, from which a trait is to be removed.
             bench: the base model, the panel of traits to look for, and the other tools.
             pick: what is acted on. "random" and "bottom" serve as comparison and exist where `random_arm` and `chooses`
                 say so.

@@ -137,7 +137,7 @@ class Labels(DataMitigation):
         """Return how much likelier the suspect makes every completion token, in nats.
 
         Args:
-            rows: the suspect rows.
+            rows: the suspect rows, from which a trait is to be removed.
             bench: the base model and the panel.
 
         Returns:

@@ -165,7 +165,7 @@ def mitigate_rows(rows: Sequence[Row], method: DataMitigation, bench: Workbench)
     """Apply a mitigation to rows.
 
     Args:
-        rows: the suspect rows.
+        rows: the suspect rows, from which a trait is to be removed.
         method: the mitigation.
         bench: the base model, the panel of traits to look for, and the other tools.
 

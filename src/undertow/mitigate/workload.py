@@ -61,7 +61,7 @@ def mitigation_work(method: DataMitigation, rows: Sequence[Row], tools: Tools) -
 
     Args:
         method: the mitigation.
-        rows: the suspect rows.
+        rows: the suspect rows, from which a trait is to be removed.
         tools: what the workbench will be made of.
 
     Raises:

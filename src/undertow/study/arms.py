@@ -88,7 +88,7 @@ class MeanScore(ScoreRecord):
     Attributes:
         arm: name of the model's arm, a key of `ARMS`.
         trait: trait of the model's teacher, or of the model itself if it is a teacher. None if there is none.
-        model: reference of the model.
+        model: reference of the model, as `load_model` reads it.
         replicate: number of the independent repetition, from 0.
         seed: random seed with which the model was made.
         target: trait that was looked for, or `ANY`.
@@ -114,7 +114,7 @@ class Pair(NamedTuple):
     """A model and its own control: of the same base, the same teacher's base and the same replicate.
 
     Attributes:
-        model: score of the model.
+        model: score of the model in question.
         control: score of its control.
     """
 
@@ -136,7 +136,7 @@ def paired_scores(
         scores: the scores of one run.
         arm: name of the arm. An unknown arm has no control, and gives no pairs.
         trait: trait of the teachers. Arms without a trait belong to every trait.
-        metric: name of the metric.
+        metric: name of the metric that was measured, such as "logit_margin".
         target: trait that was looked for. None takes the teachers' own.
 
     Returns:
@@ -187,8 +187,8 @@ def trait_matrices(
         scores: the scores of one run.
         traits: traits on which teachers were trained.
         targets: traits that were looked for.
-        metric: name of the metric.
-        arm: name of the arm.
+        metric: name of the metric that was measured, such as "logit_margin".
+        arm: name of the arm, a key of `ARMS`.
 
     Returns:
         float (teachers' bases and replicates, trained, evaluated), in the metric's unit. None if the arm is empty.

@@ -46,7 +46,7 @@ class EarlySigns:
 
         Args:
             stage: the stage whose result is there.
-            folder: folder of the result.
+            folder: folder in which its result lies.
         """
         if stage in self._rows:
             self._look_at_rows(stage, folder)

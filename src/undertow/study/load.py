@@ -49,8 +49,8 @@ def plan_study(recipe: AnyRecipe, runs: Path | str) -> list[PlannedStage]:
     Nothing is computed or written.
 
     Args:
-        recipe: what would be run.
-        runs: folder of all runs.
+        recipe: the study, analysis or sweep that would be run.
+        runs: folder in which all runs, and the store of finished stages, are kept.
     """
     match recipe:
         case Sweep():
@@ -72,7 +72,7 @@ def run_study(
     """Run what is missing of a recipe, write the run folder and return the content of results.json.
 
     Args:
-        recipe: what is run.
+        recipe: the study, analysis or sweep that is run.
         runs: folder of all runs, with their store of finished stages.
         progress: receives the progress of every stage. None shows nothing.
         rebuild: whether damaged results in the store are computed anew instead of being an error.

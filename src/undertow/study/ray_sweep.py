@@ -104,7 +104,7 @@ def build_on_ray(
 
     Args:
         targets: the stages to finish, with everything on which they depend.
-        store: folder of all results.
+        store: folder in which the results of all stages are kept.
         executors: functions that do the work, by kind of stage. A worker must be able to import them.
         settings: where stages run, and what each of them takes.
         display: shows how far the work is, and is closed at the end. None shows nothing.
