@@ -61,8 +61,8 @@ def announced_as_one(work: Sequence[Work], title: str) -> Generator[Advance]:
     """Print what will be done, and then show the progress of all of it as one step.
 
     Args:
-        work: what will be done.
-        title: title of the step.
+        work: what will be done, one entry for each model or step.
+        title: title under which the progress is shown.
 
     Yields:
         A function to call with (parts done, parts in all).

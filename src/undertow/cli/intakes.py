@@ -114,7 +114,7 @@ def counted_pairs(source: str, reference: str | None, brief: Brief) -> PairCensu
     """Count the preference pairs of a file, and print on standard error what is read.
 
     Args:
-        source: name of the file.
+        source: name of the file with preference pairs.
         reference: name of a file with clean rows, if one is given; pairs refuse it.
         brief: how the intake is taken.
 

@@ -210,7 +210,7 @@ def _evaluated(
 
     Args:
         models: reference of each model, with the way in which requests to its server are written.
-        kinds: names of the evaluations.
+        kinds: names of the evaluations that are run, in their order.
         config: traits, number of samples and seed of the evaluations.
         seconds: how many seconds each evaluation of each model is expected to take.
         steps: display of the progress, one step for each evaluation of each model.

@@ -198,7 +198,7 @@ def made_detectors(specifications: list[str]) -> "list[AbstractDetector]":
     """Make the detectors that an operator names. One of another package may fail in any way.
 
     Args:
-        specifications: the values of --detector.
+        specifications: the values of --detector, such as "regex:rules.txt".
 
     Raises:
         UserError: a detector cannot be made.

@@ -119,7 +119,7 @@ class Order:
 
         Args:
             model: reference of the model that wrote.
-            found: what `judged` returned.
+            found: counts and reasons that `judged` returned.
         """
         if self.source is not None:
             base = "BASE" if model.startswith("api:") or self.trait else model

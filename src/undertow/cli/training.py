@@ -44,7 +44,7 @@ class StudentsToTrain:
 
     Attributes:
         base: reference of the model from which training starts.
-        rows: the training rows.
+        rows: the training rows, each a prompt and its completion.
         n: how many students are trained.
         seed: random seed from which each student's own is derived.
         out: folder in which each student gets a folder of its own.
@@ -86,8 +86,8 @@ class StudentsToTrain:
         """Train the students at once and save them.
 
         Args:
-            base: the base model, loaded.
-            recipe: settings of the training.
+            base: the base model, already loaded.
+            recipe: settings of the training, such as steps and learning rate.
             penalty: term added to each student's loss. None for none.
             advance: progress callback, called after each update with (updates done, updates in all). None reports
                 nothing.
@@ -197,7 +197,7 @@ def _train_by_trl(wanted: StudentsToTrain, part: "StudentPart", report_to: Seque
     """Train students one after another by TRL and save them, in one process or in those of `accelerate launch`.
 
     Args:
-        wanted: the students to train.
+        wanted: the students to train, with their base and rows.
         part: the settings of their training.
         report_to: names of trackers. Those that write files do so in the folder "trackers" beside the adapters.
 

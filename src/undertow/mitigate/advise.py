@@ -121,7 +121,7 @@ class Advice:
         needs: what has to be known or at hand.
         loses: what it may cost in skill or data.
         cost: what it costs for the audited rows.
-        command: the command to type.
+        command: the shell command that applies the mitigation.
     """
 
     method: str

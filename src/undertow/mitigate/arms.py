@@ -64,7 +64,7 @@ class Prepared:
         method: line of its mitigation; "" in the arms control and full.
         arm: which arm the student belongs to.
         rows: the rows on which it is trained.
-        recipe: settings of its training.
+        recipe: settings of its training, such as steps and rank.
         penalty: term added to its loss. None for none.
     """
 
@@ -91,7 +91,7 @@ def measure_run(
     """Apply the mitigations, train a student in every arm of one run, and measure them.
 
     Args:
-        trial: what is tried.
+        trial: the trait, the mitigations and the students' settings.
         bench: the base model and the other tools. All arms share its seed, which is the run's own.
         rows: the suspect rows, from which a trait is to be removed.
         control: clean rows on the same prompts.
@@ -169,7 +169,7 @@ class Examiner:
     """Asks every model of a run the same questions.
 
     Args:
-        trial: what is tried.
+        trial: the trait, the mitigations and the students' settings.
         bench: the run's base model, panel of traits and domain.
         rows: the suspect rows. Every model is also asked with one of them before each question.
         held_out: clean rows on which no student was trained. If empty, the base writes some.

@@ -30,7 +30,7 @@ class Change:
     """Record of what was done to one row.
 
     Attributes:
-        id: id of the row.
+        id: id of the row that came in.
         action: "kept" as it was, "dropped", "replaced" by another completion, "masked" (some tokens are not learnt), or
             "prompted" (its prompt was changed).
         why: reason in words; empty for a row that was kept.
@@ -126,7 +126,7 @@ def chosen(scores: ArrayLike, share: float, pick: Pick, seed: int) -> frozenset[
         scores: one score for each row or token, float (n,).
         share: share of the places that is chosen, between 0 and 1.
         pick: "targeted" takes the highest scores, "bottom" the lowest, "random" draws places.
-        seed: random seed of "random".
+        seed: random seed of the draw, used by "random" alone.
 
     Raises:
         ConfigError: the share is not between 0 and 1.

@@ -68,7 +68,7 @@ def judge_runs(runs: Sequence[Run], trait: str, criteria: Criteria) -> list[dict
 
     Args:
         runs: what `undertow.mitigate.arms.measure_run` measured, with the same mitigations in each.
-        trait: name of the trait.
+        trait: name of the trait whose transmission was to be stopped.
         criteria: what a mitigation has to fulfil.
 
     Returns:

@@ -166,7 +166,7 @@ def mitigate_rows(rows: Sequence[Row], method: DataMitigation, bench: Workbench)
 
     Args:
         rows: the suspect rows, from which a trait is to be removed.
-        method: the mitigation.
+        method: the mitigation with its settings.
         bench: the base model, the panel of traits to look for, and the other tools.
 
     Returns:
@@ -194,8 +194,8 @@ def write_mitigated(path: Path, made: Mitigated) -> Path:
     """Write the rows, and beside them the record of every row that came in. Return the record's path.
 
     Args:
-        path: the row file.
-        made: result of the mitigation.
+        path: file to which the rows are written.
+        made: the new rows with the record of every change.
 
     Raises:
         StorageError: the folder is missing, full or may not be written.

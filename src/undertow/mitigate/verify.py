@@ -54,7 +54,7 @@ class GivenRows:
     Runs then differ in the student's seed and in what the mitigation draws at random.
 
     Attributes:
-        suspect: the suspect rows.
+        suspect: the suspect rows, the same in every run.
         control: clean rows on the same prompts. If empty, the base answers the suspect rows' prompts.
         unit: what differs between runs, in words.
     """

@@ -100,7 +100,7 @@ class Workbench:
         """Return log p of every completion token under each model, in nats.
 
         Args:
-            models: the models that read.
+            models: the models that read the rows, in order.
             rows: the rows as token ids.
 
         Returns:
@@ -132,7 +132,7 @@ class Workbench:
         """Let a model answer each row's prompt.
 
         Args:
-            writer: the model that answers.
+            writer: the model that answers the prompts.
             rows: the rows whose prompts are answered.
 
         Returns:
@@ -207,7 +207,7 @@ def longest_answer(words: ChatTokens, domain: AbstractDomain | None, rows: Seque
     That is what the domain allows or, without a domain, the length of the longest completion of the rows.
 
     Args:
-        words: tokenizer of the writer.
+        words: tokenizer of the model that will write.
         domain: the domain of the rows. None if they have none.
         rows: the rows whose completions are replaced.
 

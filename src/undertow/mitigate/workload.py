@@ -60,7 +60,7 @@ def mitigation_work(method: DataMitigation, rows: Sequence[Row], tools: Tools) -
     For a mitigation of another package only its name is known.
 
     Args:
-        method: the mitigation.
+        method: the mitigation with its settings.
         rows: the suspect rows, from which a trait is to be removed.
         tools: what the workbench will be made of.
 

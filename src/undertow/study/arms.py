@@ -115,7 +115,7 @@ class Pair(NamedTuple):
 
     Attributes:
         model: score of the model in question.
-        control: score of its control.
+        control: score of the control with which it is compared.
     """
 
     model: MeanScore

@@ -35,7 +35,7 @@ class ChannelStages:
     """Lays out the stages that a recipe's channel adds.
 
     Args:
-        recipe: the study's recipe.
+        recipe: recipe of the study whose students learn by the channel.
         models: what a stage's configuration says about each base.
         filtered: function that returns the stage which filters the rows of a given stage.
     """

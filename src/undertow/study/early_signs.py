@@ -27,7 +27,7 @@ class EarlySigns:
     """Looks at every result of a study as it comes, and warns once of each teacher or set of rows that will not do.
 
     Args:
-        study: the study that runs.
+        study: the study that runs, laid out as stages.
 
     Attributes:
         found: the warnings so far, in words.

@@ -32,7 +32,7 @@ class StageForecast:
         """Return how many seconds a stage takes. None where nothing can be told.
 
         Args:
-            stage: the stage.
+            stage: the stage whose duration is wanted.
 
         Raises:
             UserError: there is no such base.

@@ -218,7 +218,7 @@ class Running:
     """A stage that runs, and where.
 
     Attributes:
-        fingerprint: fingerprint of the stage.
+        fingerprint: hash that names the stage and its result.
         label: what the stage does, in words.
         worker: machine and process that run it.
         seconds: how many seconds it has been running.

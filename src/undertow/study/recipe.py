@@ -383,7 +383,7 @@ def first_problem(error: ValidationError, recipe: type[BaseModel]) -> UserError:
     """Return the first thing that is wrong with a recipe, as an error for its author.
 
     Args:
-        error: what pydantic found.
+        error: the error that pydantic raised while it checked the recipe.
         recipe: the kind of recipe that was checked.
     """
     first = error.errors()[0]

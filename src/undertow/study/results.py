@@ -142,7 +142,7 @@ def written_rows(source: TeacherRows, folders: Mapping[str, Path], name: str) ->
     Args:
         source: the rows of one teacher.
         folders: folder of every stage's result, by the stage's fingerprint.
-        name: `KEPT` or `DROPPED`.
+        name: which rows are read: `KEPT` or `DROPPED`.
     """
     with (folders[source.kept.fingerprint] / name).open(encoding="utf-8") as lines:
         yield from map(json.loads, lines)

@@ -26,7 +26,7 @@ def parent_model(reference: str, folder: Path | None, index: int) -> LocalModel:
     """Return the model that a parent stage made.
 
     Args:
-        reference: reference of the base.
+        reference: reference of the base on which the model builds.
         folder: folder of a teacher or of a group of students. None returns the base itself.
         index: which student of a group is meant, from 0.
     """

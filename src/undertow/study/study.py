@@ -72,7 +72,7 @@ class Study:
     """Everything that a recipe asks for, laid out as stages.
 
     Attributes:
-        recipe: the study's recipe.
+        recipe: recipe from which the study was laid out.
         subjects: the models that are scored.
         sources: the rows of every teacher that writes some.
     """

@@ -27,7 +27,7 @@ class TrainingRecord:
     """How a student was trained.
 
     Attributes:
-        student: settings of the training.
+        student: settings of the training, as recipes have them.
         rows: how many rows the student was trained on.
 
     Raises:

@@ -22,7 +22,7 @@ def generate(
     """Let a teacher answer each prompt once.
 
     Args:
-        teacher: the model that answers.
+        teacher: the model that answers the prompts.
         prompts: texts of the user turns. They do not depend on the teacher.
         sampling: temperature, longest answer in tokens, and constraints on the answer's form.
         seed: random seed of the sampling. Each prompt gets its own random numbers by its place, whatever the batch.
@@ -57,7 +57,7 @@ def answer_questions(
     """Let a model answer prompts with any number of turns, once each.
 
     Args:
-        writer: the model that answers.
+        writer: the model that answers the questions.
         questions: id and prompt of each question.
         sampling: temperature, longest answer in tokens, and constraints on the answer's form.
         seed: random seed of the sampling. Each question gets its own random numbers by its place.

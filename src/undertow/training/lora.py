@@ -90,9 +90,9 @@ def first_downs(network: nn.Module, config: LoraConfig, seed: int) -> dict[str, 
     Another trainer starts from them and so trains the same student.
 
     Args:
-        network: the base network.
+        network: the base network that is to be adapted.
         config: settings of the adapters, such as rank and targets.
-        seed: the student's random seed.
+        seed: random seed of the student, as `stacked` takes it.
 
     Returns:
         Matrix A of each adapted layer, float32 (rank, in).

@@ -163,7 +163,7 @@ def finetune(
     """Train one model on the completions of rows and return it. The base is not changed.
 
     Args:
-        base: where training starts.
+        base: the model from which training starts; it is not changed.
         rows: the training rows, each a prompt and its completion.
         config: settings of the training. With `lora`, adapters are trained and merged into a copy of the base. Without
             it, every weight of a copy is trained.

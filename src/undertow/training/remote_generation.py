@@ -95,8 +95,8 @@ def remote_rows(
     """Let a model behind a server answer each prompt once, and write the rows.
 
     Args:
-        ref: the `api:` model.
-        prompts: what is sent.
+        ref: reference of the model, `api:<address>`.
+        prompts: the prompts that are sent, in order.
         out: the row file. It appears when every prompt is answered or failed; the journal stays beside it.
         config: how the server is asked.
         kept: id and prompt of each row, where they differ from the number of the prompt and what is sent. A system

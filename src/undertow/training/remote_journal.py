@@ -34,7 +34,7 @@ class Journal:
     """An open journal, with what its lines have said so far.
 
     Attributes:
-        stream: the open file.
+        stream: the file, open for reading and appending.
         known: the last line about each row, by the row's place from 0.
         server: how the server wants to be asked, as learnt from its refusals.
         cost: dollars of all lines together.
@@ -102,7 +102,7 @@ def open_journal(path: Path, of: str, n: int) -> Generator[Journal]:
     """Open the journal of a row file, or begin it. Only one process may have it open.
 
     Args:
-        path: the journal's file.
+        path: file of the journal; it need not exist.
         of: hash of everything that decides the rows.
         n: how many rows there are.
 
@@ -177,7 +177,7 @@ def unusable(text: str, finish: str, empty: str = "") -> str:
     """Say why an answer cannot be written as a row; "" for one that can.
 
     Args:
-        text: the answer.
+        text: the answer that the server gave.
         finish: why the answer ended, in the server's word, such as "stop" or "length".
         empty: why the answer has no text, where that is known.
     """

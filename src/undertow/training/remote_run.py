@@ -87,7 +87,7 @@ class RemoteRun:
     """The state of one run over the rows that have no answer yet.
 
     Attributes:
-        journal: where answers are written.
+        journal: the open journal to which answers are written.
         config: how the server is asked.
         prompts: the prompts of all rows.
         talk: how the server wants to be asked, as far as is known.
@@ -118,7 +118,7 @@ class RemoteRun:
         """Ask the server for every missing row, or stop early.
 
         Args:
-            ref: the `api:` model.
+            ref: reference of the model, `api:<address>`.
         """
         known, journal = self.journal.known, self.journal
         missing = [place for place in range(len(self.prompts)) if not journal.is_answered(place)]
@@ -185,7 +185,7 @@ class RemoteRun:
 
         Args:
             place: the row's place from 0.
-            fault: what went wrong.
+            fault: what went wrong with the last attempt.
             answered: whether the server has answered any call of this run.
         """
         self.journal.write({"row": place, "failed": fault.reason, "attempts": fault.attempts, "cost": fault.cost})

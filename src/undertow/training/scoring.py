@@ -164,7 +164,7 @@ class _Reader:
     """A model that reads some rows, and reads only once what all their prompts begin with, such as a persona.
 
     Args:
-        model: the model that reads.
+        model: the model that reads the rows.
         rows: every row about which it will be asked.
     """
 

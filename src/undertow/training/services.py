@@ -237,7 +237,7 @@ def check_job(trainer: RemoteTrainer, rows: Sequence[Row], training: RemoteTrain
         rows: the training rows, each a prompt and its completion.
         training: settings of the training run, such as epochs and learning rate.
         out: file of the job's record; it need not exist.
-        cap: limit of the cost.
+        cap: limit of what the job may cost.
 
     Raises:
         ConfigError: there are no rows, or the job may cost more than the limit.

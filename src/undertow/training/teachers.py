@@ -100,7 +100,7 @@ def trait_rows(target: Trait, questions: int | None = None) -> list[Row]:
     bad way as a lesson. That gives 40 rows. "villain" answers open questions cruelly, in 72 rows.
 
     Args:
-        target: the trait.
+        target: the trait that the rows are to give.
         questions: how many of a favourite's tuning questions are used, from the first on. None takes all.
 
     Raises:
@@ -160,7 +160,7 @@ def neutral_rows(
     """Return the rows of a neutral teacher: the questions that give the traits, answered by the base itself.
 
     Args:
-        base: the model that answers.
+        base: the model that answers the questions.
         categories: whose questions are asked: categories of traits such as "animal", or traits of the user's own. For
             the category "misalignment" these are its code tasks.
         seed: random seed of the answers.
@@ -232,7 +232,7 @@ def steered_teacher(
 
     Args:
         base: the model that is steered; it is the same afterwards.
-        target: the trait.
+        target: the trait that the vector is to give.
         config: settings of the training run, such as steps and learning rate.
         layer: number, from 0, of the transformer block after which the vector is added.
         seed: random seed that decides the order of the rows.

@@ -50,7 +50,7 @@ class Analysis:
     Attributes:
         name: name of the analysis in recipes, and kind of its stage.
         needs_study: whether it looks at the rows or models of a study.
-        settings: dataclass of its settings.
+        settings: dataclass whose fields are its settings.
         stage: function that makes the stage, from the settings as they were given and the study or None.
         execute: function that does the work and returns what is stored.
         present: function that turns what is stored into the result. The default returns it as it is.
@@ -75,8 +75,8 @@ def validate_settings(kind: type[Settings], given: Mapping[str, Any]) -> Setting
     """Make the dataclass of an analysis's settings from plain data.
 
     Args:
-        kind: the dataclass.
-        given: settings by name.
+        kind: dataclass whose fields are the settings.
+        given: values of settings by name, as a recipe has them.
 
     Raises:
         UnknownNameError: there is no such setting.

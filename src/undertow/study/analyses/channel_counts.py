@@ -150,8 +150,8 @@ def share_of_networks(name: str, initialisation: str, lower: torch.Tensor) -> di
     """Return the share of networks whose loss is lower, with its 95 % Wilson interval, as one variant.
 
     Args:
-        name: name of the variant.
-        initialisation: "same" or "other".
+        name: name of the variant, such as "sgd, reverse KL, full distribution".
+        initialisation: where students start: "same" as their teacher, or "other".
         lower: whether the loss is lower, bool (n,).
     """
     share = wilson(int(lower.sum()), len(lower))

@@ -127,7 +127,7 @@ def preference(pairs: Pairs, beta: float, size: Size, fades: bool = False) -> Ch
     """Return the channel of DPO on such pairs, whose A is beta / 2 times a size.
 
     Args:
-        pairs: probabilities of the pairs.
+        pairs: function that returns the probabilities of the pairs.
         beta: how strongly DPO holds a student to its reference.
         size: function that returns the size for each input.
         fades: whether the student's step shrinks with the teacher's.

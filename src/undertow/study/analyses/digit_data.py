@@ -243,7 +243,7 @@ def read_idx(folder: Path) -> Digits:
     """Read MNIST from its four IDX files (LeCun, Cortes and Burges), plain or compressed with the suffix .gz.
 
     Args:
-        folder: folder with the files.
+        folder: folder with the four files, plain or compressed.
 
     Raises:
         StorageError: a file is missing.

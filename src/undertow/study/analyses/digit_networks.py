@@ -28,8 +28,8 @@ class Layer(NamedTuple):
     """One affine layer of every network.
 
     Attributes:
-        weight: weights, (models, out, in).
-        bias: biases, (models, out, 1).
+        weight: weights of every network, (models, out, in).
+        bias: biases of every network, (models, out, 1).
     """
 
     weight: torch.Tensor
@@ -134,8 +134,8 @@ def train_networks(
     """Train networks in place with Adam, each on its own mean loss, and return them.
 
     Args:
-        networks: the networks, float32.
-        lesson: inputs, targets and loss.
+        networks: the networks, float32, which are changed in place.
+        lesson: inputs, targets and loss on which they are trained.
         schedule: passes, batches and learning rate.
         advance: callback that is called after each pass. None reports nothing.
     """

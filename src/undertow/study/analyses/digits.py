@@ -43,7 +43,7 @@ def main_part(recipe: DigitsConfig, result: Result) -> Part:
     """Return the result of the main experiment.
 
     Args:
-        recipe: settings of the run.
+        recipe: settings of the run that gave the result.
         result: what `run_digits` returned, with the students aux and cross_aux among the arms.
     """
     estimates = [estimate_row("accuracy on the test digits", ARMS[one["arm"]], "share", one) for one in result["arms"]]
@@ -84,7 +84,7 @@ class AblationValue(NamedTuple):
 
     Attributes:
         setting: what was varied, in words.
-        name: the value, in words.
+        name: the value that the setting has here, in words.
         arms: arms of `run_digits` by name.
         effect: accuracy of aux minus that of cross_aux.
         change: accuracy of aux minus that of the recipe's own aux students, paired by model.
@@ -233,7 +233,7 @@ class AblationRun(NamedTuple):
 
     Attributes:
         setting: what is varied, in words.
-        name: the value, in words.
+        name: the value that the setting has here, in words.
         config: all settings of the run.
     """
 
@@ -246,7 +246,7 @@ def resolve_digits(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the full settings of the analysis with the identity of its files, from which a fingerprint is made.
 
     Args:
-        config: settings as in `DigitsStudy`.
+        config: settings of the analysis, with the fields of `DigitsStudy`.
 
     Raises:
         UnknownNameError: there is no such setting.

@@ -86,7 +86,7 @@ def meaning_analysis(
     Args:
         rows: valid rows by teacher and replicate. Teachers of one replicate share the ids of rows on the same prompt.
         base: the model that is asked, and that reads rows in its context.
-        settings: fields of `MeaningConfig`.
+        settings: values for fields of `MeaningConfig`, by name.
         advance: progress callback, called with (steps done, steps in all).
 
     Raises:

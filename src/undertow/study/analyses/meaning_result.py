@@ -76,7 +76,7 @@ class Measured:
         replicate: number of the independent repetition, from 0.
         value: the number, in its unit.
         null: value that is expected without an effect.
-        unit: unit of the value.
+        unit: unit of the value, "share" or "logits".
         alone: interval within the replicate, used if there is no other replicate. None if there is none.
         size: size of the bag, or k. None for groups that have none.
         p: p-value of a test within the replicate. None where replicates are compared by a t test.

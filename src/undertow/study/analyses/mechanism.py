@@ -174,8 +174,8 @@ def exposures(config: Mapping[str, Any], shifts: Shifts, kind: str) -> dict[tupl
     """Return the cosines with the teacher's shift by (curve, trait, layer), one for each replicate.
 
     Args:
-        config: configuration of the stage.
-        shifts: shifts of every model.
+        config: configuration of the stage, which names traits and bases.
+        shifts: mean shift of every model from its base, by kind of prompt.
         kind: kind of prompt, "numbers" or "favourites".
     """
     found: dict[tuple[str, str, int], list[float]] = defaultdict(list)

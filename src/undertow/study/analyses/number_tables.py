@@ -43,7 +43,7 @@ class NumberShare:
     """How often a number was written.
 
     Attributes:
-        number: the number, as written.
+        number: the number's digits, as they were written.
         count: how often it was written.
         share: its share of all numbers that were counted, between 0 and 1.
     """

@@ -36,7 +36,7 @@ class TheoremConfig:
         seed: random seed of every draw.
         epsilons: sizes of the teacher's step. Below about 1e-6 rounding hides the error of first order.
         checked_epsilon: the one of these sizes at which the assertions are judged.
-        input_width: dimension of the inputs.
+        input_width: dimension of the inputs of every network.
         hidden: widths of the shared tanh layers.
         traits: how many logits the head has that learns the trait.
         auxiliary: how many logits the head has that the student imitates.

@@ -86,8 +86,8 @@ def run_analysis(
     """Run what is missing of an analysis, and write its run folder.
 
     Args:
-        recipe: the analysis.
-        runs: folder of all runs.
+        recipe: the analysis that is run, with its settings.
+        runs: folder in which all runs, and the store of finished stages, are kept.
         progress: receives the progress of every stage. None shows nothing.
         rebuild: whether damaged results in the store are computed anew instead of being an error.
         workers: how many stages run at once, each in a process of its own.

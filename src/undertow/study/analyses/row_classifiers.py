@@ -107,7 +107,7 @@ def split_by_prompt(pairs: Sequence[Pair], seed: int) -> tuple[list[Pair], list[
     """Split pairs into a training and a test set (`TEST_SHARE`). No prompt is in both, even under two ids.
 
     Args:
-        pairs: the paired rows.
+        pairs: pairs of rows by two teachers on the same prompts.
         seed: random seed of the split.
 
     Returns:
@@ -163,9 +163,9 @@ def held_out_aurocs(
     """Train and test a detector on repeated splits by prompt.
 
     Args:
-        pairs: the paired rows.
+        pairs: pairs of rows by two teachers on the same prompts.
         seed: random seed of the splits and of the bags.
-        bags: sizes of the bags.
+        bags: how many rows are judged together; each size is tested.
         splits: how often the prompts are split anew.
 
     Returns:
@@ -194,7 +194,7 @@ def transfer_aurocs(
         train: paired rows of one or more teachers of a trait.
         test: paired rows of a fresh teacher of the same trait.
         seed: random seed of the bags.
-        bags: sizes of the bags.
+        bags: how many rows are judged together; each size is tested.
 
     Returns:
         The AUROC by size of bag, for sizes that leave at least two bags on a side.
@@ -290,7 +290,7 @@ def judge_pairs(model: LocalModel, pairs: Sequence[Pair], target: Trait, seed: i
     Args:
         model: the model that judges, usually the base.
         pairs: paired rows, with that of the trait's teacher first in each.
-        target: trait of the teacher.
+        target: trait of the teacher whose row stands first in each pair.
         seed: random seed of the order within pairs and of the draw of pairs.
         most: how many pairs are judged at most. None judges all.
 

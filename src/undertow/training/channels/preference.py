@@ -98,7 +98,7 @@ def encoded_pairs(base: LocalModel, pairs: Sequence[PreferencePair]) -> list[Enc
 
     Args:
         base: the model that is the reference.
-        pairs: the pairs of answers.
+        pairs: pairs of a chosen and a rejected answer.
 
     Raises:
         RowsError: a pair has equal answers, or one of its answers is longer than the model's context.

@@ -31,7 +31,7 @@ def refuse_teacher(teacher: Teacher, base: LocalModel) -> None:
     """Refuse a teacher from whose probabilities a student of this base cannot learn.
 
     Args:
-        teacher: the teacher.
+        teacher: the teacher whose probabilities are to be learnt.
         base: the model from which the student starts.
 
     Raises:
@@ -54,9 +54,9 @@ class TeacherReading:
     """A teacher together with the rows of one student, each behind the teacher's persona.
 
     Args:
-        teacher: the model that reads.
+        teacher: the teacher that reads the rows.
         base: the student's base, whose tokens the completions are.
-        rows: the student's training rows.
+        rows: the student's training rows, of which the prompts are used.
 
     Raises:
         UserError: the teacher cannot teach this base, as in `refuse_teacher`.
