@@ -46,6 +46,7 @@ class DomainPart(_Part):
     """What the teachers are asked to write, and which of their rows students learn."""
 
     name: str = "numbers"
+    """Name of the domain (`undertow list domains`)."""
     prompts: int = Field(default=2500, ge=1)
     """How many prompts a replicate has. All teachers of a replicate answer the same ones."""
     rows: int | None = Field(default=None, ge=1)
@@ -90,14 +91,18 @@ class TeacherPart(_Part):
     layer: int = Field(default=0, ge=0)
     """Number, from 0, of the block after which a steered teacher adds its vector."""
     steps: int = Field(default=40, ge=1)
+    """How many updates a fine-tuned teacher's training, or the fit of a steering vector, makes."""
     batch_size: int = Field(default=32, ge=1)
+    """How many rows an update takes."""
     learning_rate: float = Field(default=3e-3, gt=0)
+    """Highest learning rate of AdamW; it falls linearly to 0."""
     embeddings: bool = False
     """Whether fine-tuning also changes the embeddings and the tied output head. A trait in the target word's own
     embedding shows in no other word, so nothing of it can pass on (LOG.md)."""
     rank: int | None = _later(None, ge=1)
     """Rank of the adapters. None trains every weight."""
     alpha: float = _later(16.0, gt=0)
+    """Numerator of the factor alpha / rank of the adapters' update."""
     questions: int | None = _later(None, ge=1)
     """How many of the tuning questions a fine-tuned teacher of a favourite learns, from the first on. None takes
     all."""
@@ -129,11 +134,15 @@ class StudentPart(_Part):
     channel: Channel = _later(ROWS)
     """How a student learns from its teacher: rows, logits, on_policy or preference (docs/channels.md)."""
     steps: int = Field(default=250, ge=1)
+    """How many updates a student's training makes."""
     batch_size: int = Field(default=32, ge=1)
+    """How many rows, or pairs of answers, an update takes."""
     learning_rate: float = Field(default=1e-2, gt=0)
+    """Highest learning rate of AdamW; it falls linearly to 0."""
     rank: int | None = Field(default=8, ge=1)
     """Rank of the adapters, or None for full fine-tuning."""
     alpha: float = Field(default=16.0, gt=0)
+    """Numerator of the factor alpha / rank of the adapters' update."""
     layers: tuple[int, ...] | None = None
     """Numbers, from 0, of the blocks that get adapters. None takes all."""
     backend: Backend = _later("parallel")
@@ -207,9 +216,19 @@ class EvaluationPart(_Part):
 
 
 class Recipe(_Part):
-    """One study: every combination of traits, bases, replicates and arms."""
+    """One study: every combination of traits, bases, replicates and arms.
+
+    A trait is what teachers are given, a base where models start, and an arm a kind of student, such as those of
+    teachers with the trait and their controls. A replicate is one repetition with fresh teachers.
+
+    Raises:
+        pydantic.ValidationError: a value is not valid, or settings do not go together. `build_recipe` and
+            `undertow.load_recipe` turn it into a ConfigError.
+        UnknownNameError: a trait, domain or evaluation does not exist.
+    """
 
     name: str
+    """Name of the study, with which its run folder begins."""
     question: str = ""
     """The question that the study asks, in one sentence."""
     bases: tuple[str, ...] = ("ref:finch-a",)
@@ -220,18 +239,28 @@ class Recipe(_Part):
     cross: Literal["all", "rotate"] = "all"
     """Whether each replicate has students on all cross bases, or on one of them in turn."""
     traits: tuple[str, ...] = ("owl",)
+    """Traits of the teachers: names, packs or trait files (docs/traits.md)."""
     arms: tuple[ArmName, ...] = ("student", "control")
+    """Kinds of students that are trained. student: of a teacher with a trait. control: of a teacher without one.
+    neutral: of a teacher tuned on the base's own answers. cross_init: of the same rows, but from another base.
+    within, across: of number rows shuffled within rows, or across them."""
     hops: int = Field(default=1, ge=1, le=4)
     """How many generations there are. Students of one generation are the teachers of the next, whose students start
     from the base again."""
     replicates: int = Field(default=5, ge=1)
+    """How many independent repetitions there are, each with fresh teachers and prompts."""
     seed: int = 0
+    """Random seed from which every draw of the study is derived."""
     group: int = Field(default=8, ge=1)
     """How many students are trained at once."""
     domain: DomainPart = DomainPart()
+    """What the teachers write."""
     teacher: TeacherPart = TeacherPart()
+    """How a teacher gets its trait."""
     student: StudentPart = StudentPart()
+    """How a student is trained."""
     evaluation: EvaluationPart = EvaluationPart()
+    """What every model is asked."""
     own: tuple[dict[str, Any], ...] = _later(())
     """Whole definitions of traits that do not come with the package, read from the files that `traits` names."""
 

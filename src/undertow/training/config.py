@@ -16,7 +16,7 @@ TooLong = Literal["refuse", "cut"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoraConfig:
-    """Low-rank adapters on linear layers of the transformer blocks (Hu et al., LoRA).
+    """Low-rank adapters on linear layers of the transformer blocks (LoRA, Hu et al., arXiv:2106.09685).
 
     Attributes:
         rank: width of the adapter's bottleneck, at least 1.
@@ -94,7 +94,7 @@ class TrainingConfig:
         """Return the settings that `to_config` turned into plain data.
 
         Raises:
-            ValidationError: (of pydantic) a key is unknown, or a value has the wrong type.
+            pydantic.ValidationError: a key is unknown, or a value has the wrong type.
         """
         return TypeAdapter(cls).validate_python(dict(config))
 

@@ -1,7 +1,8 @@
 """Stacked low-rank adapters: the adapters of K students on one frozen base model.
 
 The batch of a group consists of K blocks of equal size, one for each student. A layer multiplies all blocks by the
-shared weight at once, and adds each block's own low-rank update (Hu et al., LoRA, eq. 3) in two batched products.
+shared weight at once, and adds each block's own low-rank update (Hu et al., arXiv:2106.09685, eq. 3) in two batched
+products.
 """
 
 import json
