@@ -126,10 +126,11 @@ def run_digits(
         students: which of `STUDENTS` are trained. Leaving some out does not change the others.
 
     Returns:
-        Plain JSON data: `models`; `arms`, in the order reference (untrained), teacher, `STUDENTS`, each with `arm`,
-        `accuracy` on the test images for each model, and the mean over models with its 95 % t interval
-        (`Estimate.to_json`); `effects`, aux minus cross_aux and all minus cross_all paired by model where both were
-        trained, each with `effect`, `control`, and the estimate with the p of the paired t test; `seconds`, wall time.
+        Plain JSON data with four keys. `models` is the number of models. `arms` has, in the order reference
+        (untrained), teacher, `STUDENTS`, an entry with `arm`, `accuracy` on the test images for each model, and the
+        mean over models with its 95 % t interval (`Estimate.to_json`). `effects` has aux minus cross_aux and all minus
+        cross_all, paired by model, where both were trained: each with `effect`, `control`, and the estimate with the p
+        of the paired t test. `seconds` is the duration.
 
     Raises:
         UnknownNameError: there is no student of this name.

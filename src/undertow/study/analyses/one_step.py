@@ -240,11 +240,12 @@ def check_theorem(config: TheoremConfig, advance: Advance | None = None) -> dict
         advance: progress callback, called with (variants done, variants in all). None reports nothing.
 
     Returns:
-        Plain JSON data: `networks`; `by_epsilon`, a row per student loss and epsilon with the relative errors of
-        (dS . dT) / eps against A and of the loss change against -A, and the shares of networks with the right signs
-        (`other_` for another initialisation); `slope` of the log median error over log epsilon, of the student loss
-        where it is farthest from 1; `predicted`, the spread of A; `assertions`, each with `value`, `bound` [low, high]
-        (None is open) and `holds`; `variants`, shares with 95 % Wilson intervals.
+        Plain JSON data. `networks` is their number. `by_epsilon` has a row for each student loss and epsilon: the
+        relative errors of (dS . dT) / eps against A and of the loss change against -A, and the shares of networks with
+        the right signs (`other_` for another initialisation). `slope` is that of the log median error over log epsilon,
+        for the student loss where it is farthest from 1. `predicted` is the spread of A. `assertions` has for each its
+        `value`, its `bound` [low, high] (None is open) and whether it `holds`. `variants` has shares with 95 % Wilson
+        intervals.
     """
     generator = torch.Generator().manual_seed(config.seed)
     setup, linear = (draw_setup(config, hidden, generator) for hidden in (config.hidden, ()))
