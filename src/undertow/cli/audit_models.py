@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ARMS = {"without_top": "the top", "without_random": "as many at random", "without_bottom": "the bottom"}
 
-Folder = Annotated[Path, typer.Argument(help="Folder with the benchmark's cases.")]
+Folder = Annotated[Path, typer.Argument(help="Folder of the benchmark, with its cases and their key (truth.json).")]
 RowsToRank = Annotated[
     str,
     typer.Argument(

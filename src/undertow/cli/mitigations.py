@@ -40,7 +40,8 @@ Base = Annotated[
 Method = Annotated[
     str,
     typer.Option(
-        help="The mitigation, with its settings behind a colon, such as mix:share=0.5. See `undertow list mitigations`."
+        help="The mitigation, with its settings behind a colon, such as mix:share=0.5 (data) or kl:weight=2 (train). "
+        "See `undertow list mitigations`."
     ),
 ]
 Audit = Annotated[
