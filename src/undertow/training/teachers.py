@@ -41,7 +41,7 @@ def fit_vector(
     Args:
         model: the model that is steered; it is the same afterwards.
         rows: the training rows, each a prompt and its completion.
-        config: settings of the training. Those of adapters and embeddings play no part.
+        config: settings of the training. Those of adapters, embeddings and the gradient's norm play no part.
         layer: number, from 0, of the transformer block after which the vector is added.
         seed: random seed that decides the order of the rows.
         advance: progress callback, called after each update with (updates done, updates in all). None reports nothing.
@@ -233,7 +233,7 @@ def steered_teacher(
     Args:
         base: the model that is steered; it is the same afterwards.
         target: the trait that the vector is to give.
-        config: settings of the training run, such as steps and learning rate.
+        config: settings of the fit, as in `fit_vector`.
         layer: number, from 0, of the transformer block after which the vector is added.
         seed: random seed that decides the order of the rows.
         advance: progress callback, called after each update with (updates done, updates in all). None reports nothing.
