@@ -1,4 +1,4 @@
-"""The command that shows alarms and closes them."""
+"""`undertow monitor alarms`: show alarms and close them."""
 
 import time
 from contextlib import closing
@@ -17,12 +17,23 @@ _SHOWN = 50
 
 @monitor.command("alarms")
 def alarms_command(
-    events: Annotated[Path, typer.Argument(help="Database of the server or of the canaries.")] = EVENTS,
-    close: Annotated[int | None, typer.Option(help="Number of an alarm that is understood.")] = None,
-    by: Annotated[str, typer.Option(help="Who closes it.")] = "",
+    events: Annotated[
+        Path,
+        typer.Argument(
+            help="Database in which `monitor serve`, `screen` or `canaries` keeps its events (their option --events)."
+        ),
+    ] = EVENTS,
+    close: Annotated[
+        int | None, typer.Option(help="Close the alarm of this number, once somebody has understood it. Needs --by.")
+    ] = None,
+    by: Annotated[str, typer.Option(help="Name of the person who closes the alarm; it is stored with it.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Show the last alarms, and whom they were told to; exit code 1 while one is open."""
+    """Show the last alarms, and close one.
+
+    For each alarm it says when it was raised, whether it is closed and by whom, and which receivers have not been told
+    yet. The exit code is 1 while an alarm is open.
+    """
     from undertow.monitor.alarms import close_alarm, keep_alarms, last_alarms, open_alarms, tellings
     from undertow.monitor.database import connect
 

@@ -1,4 +1,4 @@
-"""The audits of a teacher and of single rows by what models say of them, and the benchmark of audits."""
+"""The commands that audit a teacher and rank single rows, and those of the benchmark for detectors."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import undertow
-from undertow.cli.audits import OUT, Alpha, AuditorSeed, Out, Panel, Require, Store, audit, show_audit
+from undertow.cli.audit_options import Alpha, AuditorSeed, Out, Panel, Require, Store
+from undertow.cli.audits import OUT, audit, show_audit
 from undertow.cli.forecasts import ForecastOnly, announced_as_one, show_plan
 from undertow.cli.intakes import Brief, GivenBase, PlanOnly, intake_of_ranking, required_base
 from undertow.cli.lineages import lineage_command
@@ -20,19 +21,64 @@ if TYPE_CHECKING:
 
 ARMS = {"without_top": "the top", "without_random": "as many at random", "without_bottom": "the bottom"}
 
-Folder = Annotated[Path, typer.Argument(help="Folder of the benchmark.")]
+Folder = Annotated[Path, typer.Argument(help="Folder of the benchmark, with its cases and their key (truth.json).")]
+RowsToRank = Annotated[
+    str,
+    typer.Argument(
+        metavar="ROWS",
+        help="File of training rows: JSONL, CSV, Parquet, a folder of datasets, or hf:NAME on the Hub. Options such "
+        "as ?shape=... may follow (docs/data.md).",
+    ),
+]
+RankingStudent = Annotated[
+    str | None,
+    typer.Option(help="Rank rows by how much likelier this model, trained on them, makes them than the base does."),
+]
+RankingTeacher = Annotated[
+    str | None,
+    typer.Option(
+        help="Rank rows by this teacher instead. If neither is given, the base is fine-tuned to have --trait "
+        "and ranks them."
+    ),
+]
+Confirm = Annotated[
+    bool,
+    typer.Option(
+        "--confirm",
+        help="Check the ranking: train students without the top tenth, without a random tenth and without the"
+        " bottom tenth of the rows.",
+    ),
+]
+Swap = Annotated[
+    str | None,
+    typer.Option(
+        help="Replace the answers of one part of the rows at a time and train again. Parts are named by a key"
+        " of the rows, or score."
+    ),
+]
 
 audit.command("lineage")(lineage_command)
-bench = typer.Typer(no_args_is_help=True, help="A benchmark for detectors of hidden traits: make, run, score.")
+bench = typer.Typer(no_args_is_help=True, help="Make, run and score a benchmark for detectors.")
 audit.add_typer(bench, name="bench")
 
 
 @audit.command("teacher")
 def teacher_command(
-    model: Annotated[str, typer.Argument(help="The teacher: ref:<name> or hf:<path>, with an optional +<adapter>.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="The teacher: ref:NAME (embedded) or hf:PATH_OR_ID, with +ADAPTER_FOLDER behind it if it is an "
+            "adapter."
+        ),
+    ],
     base: GivenBase = None,
     neutral: Annotated[
-        int, typer.Option(min=0, help="Neutral teachers, the null: 19 allow a verdict at 0.05; 0 for a ranking.")
+        int,
+        typer.Option(
+            min=0,
+            help="Neutral teachers to compare with: the base tuned on its own answers. 19 allow a verdict at "
+            "0.05; 0 only ranks traits.",
+        ),
     ] = 19,
     traits: Panel = [],  # noqa: B006
     alpha: Alpha = 0.05,
@@ -43,35 +89,46 @@ def teacher_command(
     plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Ask what a teacher prefers that its base does not, against bases tuned on their own answers."""
+    """Test which trait a teacher prefers more than its base does.
+
+    The teacher is compared with neutral teachers: copies of the base, fine-tuned as long on the base's own answers. For
+    the claims and exit codes see `undertow audit data --help`.
+    """
     brief = Brief(plan=plan, as_json=as_json)
     show_audit(base, traits, store, out, require, brief, alpha=alpha, seed=seed, teacher=model, neutral=neutral)
 
 
 @audit.command("rows")
 def rows_command(
-    path: Annotated[
-        str, typer.Argument(metavar="ROWS", help="Row file: JSONL, CSV, Parquet, datasets or hf:NAME, with ?options.")
-    ],
+    path: RowsToRank,
     base: GivenBase = None,
-    trait: Annotated[str | None, typer.Option(help="The trait that the rows may carry.")] = None,
-    student: Annotated[str | None, typer.Option(help="Rank by this student of the rows.")] = None,
-    teacher: Annotated[
-        str | None, typer.Option(help="Rank by this teacher; else by one that is given the trait.")
+    trait: Annotated[
+        str | None, typer.Option(help="The trait that the rows are suspected to carry: a name or a trait file.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where the ranked rows go (JSONL), the first one first.")] = None,
-    tokens: Annotated[bool, typer.Option("--tokens", help="Also write the gain of each token.")] = False,
-    confirm: Annotated[bool, typer.Option("--confirm", help="Remove a tenth and train again, with controls.")] = False,
-    swap: Annotated[
-        str | None,
-        typer.Option(help="Replace answers by subset and train again: writer (a key), score, score:parts=4."),
+    student: RankingStudent = None,
+    teacher: RankingTeacher = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSONL file for the rows in order of their score, the most suspicious first. Not written if not given."
+        ),
     ] = None,
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="Also write by how much each token became likelier (nats). Needs --out.")
+    ] = False,
+    confirm: Confirm = False,
+    swap: Swap = None,
     store: Store = STORE,
     seed: AuditorSeed = 0,
     plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Rank rows by how far they may carry a trait; with --swap, say which part of them moves students."""
+    """Rank rows by how strongly they may carry a trait.
+
+    A row's score is how much likelier a student or teacher makes it than the base does, in nats per token. With --swap
+    the command instead replaces the answers of one part of the rows at a time, trains students again, and says which
+    part carries the trait.
+    """
     base = required_base(base)
     if out is not None:
         refuse_replacing(out, path)
@@ -108,19 +165,21 @@ def rows_command(
 
 
 def _suspected(**given: Any) -> "Suspected":
+    """Return who scores the rows: a student, a teacher, or one that is made of the base."""
     from undertow.audit.attribution import Suspected
 
     return Suspected(**given)
 
 
 def _keys(scores: "RowScores", place: int, tokens: bool) -> dict[str, Any]:
-    """Return what is written with a ranked row."""
+    """Return the further keys that a ranked row is written with: score, confounds and, if wanted, token gains."""
     confounds = {name: float(values[place]) for name, values in scores.confounds.items()}
     gains = {"gains": [round(float(gain), 4) for gain in scores.tokens[place]]} if tokens else {}
     return {"score": float(scores.score[place]), **confounds, **gains}
 
 
 def _ranking_lines(found: Mapping[str, Any], top: Sequence[Row]) -> Iterator[str]:
+    """Yield the lines that describe a ranking."""
     yield f"{found['rows']} rows, ranked by {found['by']}: mean gain of log p over {found['base']}, nats a token\n"
     yield "What else explains the ranking (Spearman's rank correlation with the score)"
     for name, value in found["correlations"].items():
@@ -140,6 +199,7 @@ def _ranking_lines(found: Mapping[str, Any], top: Sequence[Row]) -> Iterator[str
 
 
 def _confirmation_lines(found: Mapping[str, Any], trait: str) -> Iterator[str]:
+    """Yield the lines that say what removing rows did to students."""
     targeted = found["targeted"]
     yield (
         f"Removed {found['removed']} rows and trained again: margin of {trait}, change against all rows "
@@ -155,20 +215,35 @@ def _confirmation_lines(found: Mapping[str, Any], trait: str) -> Iterator[str]:
 
 
 def _interval(one: Mapping[str, Any]) -> str:
+    """Return an estimate with its interval as text."""
     return f"{one['value']:+.2f} logits, 95 % interval {one['low']:+.2f} to {one['high']:+.2f}"
 
 
 @bench.command("make")
 def make_command(
     folder: Folder,
-    base: Annotated[str, typer.Option(help="The model that would be trained on the rows.")] = "ref:finch-a",
-    seed: Annotated[int, typer.Option(help="Of everything, a part of the key; a large one cannot be guessed.")] = 0,
-    rows: Annotated[int | None, typer.Option(min=20, help="Of each case; 300, or 100 with --quick.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Few cases, to try it.")] = False,
+    base: Annotated[
+        str, typer.Option(help="The model that would be trained on the rows: ref:NAME or hf:PATH_OR_ID.")
+    ] = "ref:finch-a",
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="Random seed of the whole benchmark. Whoever knows it can make the key, so take a large one if "
+            "detectors are tested blind."
+        ),
+    ] = 0,
+    rows: Annotated[
+        int | None, typer.Option(min=20, help="Rows of each case. If not given, 300, or 100 with --quick.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Make only a few cases, to try the commands.")] = False,
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Write row files whose writers only the key names, with clean rows to compare them with."""
+    """Write row files by different writers, as cases for detectors.
+
+    A case holds rows, and clean rows to compare them with. Who wrote which, and whether the writer has a trait, stands
+    in the key alone.
+    """
     from undertow.audit.benchmark.cases import Design, make_benchmark
     from undertow.audit.benchmark.files import check_free
     from undertow.audit.benchmark.workload import making_work
@@ -191,16 +266,26 @@ def make_command(
 @bench.command("run")
 def run_detectors_command(
     folder: Folder,
-    out: Annotated[Path, typer.Option(help="Folder of the submissions.")] = Path("submissions"),
-    seed: Annotated[int, typer.Option(help="The auditor's own.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the answers, one JSONL file for each detector.")] = Path(
+        "submissions"
+    ),
+    seed: Annotated[int, typer.Option(help="Random seed of the detectors' own models and draws.")] = 0,
     store: Store = STORE,
     shadows: Annotated[
-        bool, typer.Option("--shadows", help="Train shadow students too; needs a bank and 1,400 rows a case.")
+        bool,
+        typer.Option(
+            "--shadows",
+            help="Also train students on each case (shadow students). Needs placebo students (`audit bank`) and "
+            "1,400 rows in each case.",
+        ),
     ] = False,
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Run our own stages on every case, without the key; interrupted, it goes on with the next case."""
+    """Run Undertow's own detectors on every case, without the key.
+
+    An interrupted run goes on with the next case.
+    """
     from undertow.audit.benchmark.files import read_benchmark
 
     cases = read_benchmark(folder)
@@ -223,12 +308,20 @@ def run_detectors_command(
 @bench.command("score")
 def score_command(
     folder: Folder,
-    submissions: Annotated[list[Path], typer.Argument(help="Answers of detectors (JSONL).")],
-    key: Annotated[Path | None, typer.Option(help="The key; truth.json in the folder if not given.")] = None,
-    alpha: Annotated[float, typer.Option(help="Level at which a case counts as called.")] = 0.05,
+    submissions: Annotated[list[Path], typer.Argument(help="Files of answers (JSONL), one for each detector.")],
+    key: Annotated[
+        Path | None,
+        typer.Option(help="File that says who wrote each case. If not given, truth.json in the benchmark's folder."),
+    ] = None,
+    alpha: Annotated[
+        float, typer.Option(help="A case counts as detected if the detector's p-value is at most this.")
+    ] = 0.05,
     as_json: Json = False,
 ) -> None:
-    """Print, for each detector, false positives, power and what it calls by mistake, as Markdown."""
+    """Score the detectors' answers against the key.
+
+    Prints, for each detector as Markdown, false positives, power, and what it calls by mistake.
+    """
     from undertow.audit.benchmark.files import read_benchmark, read_key, read_submission
     from undertow.audit.benchmark.scoring import SCHEMA, markdown, score_submission
 

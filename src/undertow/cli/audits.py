@@ -1,4 +1,4 @@
-"""The commands that ask whether data, a teacher or a student carry something they should not."""
+"""The commands that audit data, a student, or all inputs together for hidden traits."""
 
 import hashlib
 import sys
@@ -11,6 +11,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import undertow
+from undertow.cli.audit_options import (
+    Alpha,
+    AuditorSeed,
+    AuditSettings,
+    BankCategory,
+    BankPrompts,
+    BankStudents,
+    BankWriters,
+    Base,
+    Control,
+    Minutes,
+    Out,
+    Panel,
+    Prompts,
+    Reference,
+    Require,
+    RowsIfAny,
+    Store,
+    StudentIfAny,
+    TeacherIfAny,
+)
 from undertow.cli.forecasts import ForecastOnly, say_first, show_plan
 from undertow.cli.intakes import (
     Brief,
@@ -51,47 +72,30 @@ from undertow.types import PreferencePair, Row
 if TYPE_CHECKING:
     from undertow.audit.intake import Intake
 
-Base = Annotated[str, typer.Option(help="The model that is, or was, trained on the rows: ref:<name> or hf:<path>.")]
-Store = Annotated[Path, typer.Option(help="Where panel teachers, neutral writers and placebo banks are kept.")]
-Panel = Annotated[
-    list[str],
-    typer.Option(
-        "--trait", help="A trait, a pack or a file (docs/traits.md), or auto: the base proposes. Else animals."
-    ),
-]
-Alpha = Annotated[float, typer.Option(help="Error of the whole audit.")]
-Out = Annotated[Path, typer.Option(help="Folder for report.html, audit.json, audit_card.md and the statement.")]
-Require = Annotated[list[str], typer.Option(help="End with code 4 if this claim could not be tested.")]
-Reference = Annotated[
-    str | None, typer.Option(help="Clean rows on the same prompts; if not given, the base answers them.")
-]
-Minutes = Annotated[
-    float | None, typer.Option(min=1, help="Read no more rows, answers and candidates than fit into so many minutes.")
-]
-AuditorSeed = Annotated[int, typer.Option(help="The auditor's own seed.")]
-Control = Annotated[str | None, typer.Option(help="A student trained alike on untraited rows.")]
-Prompts = Annotated[str | None, typer.Option(help="Your deployment's prompts: one a line, JSONL or a table.")]
-
 FOUND, NOT_TESTABLE = 1, 4
 OUT = Path("audit")
 
-audit = typer.Typer(no_args_is_help=True, help="Does this data, teacher or student carry something it should not?")
+audit = typer.Typer(no_args_is_help=True, help="Test whether data or models carry a hidden trait.")
 
 
 @audit.command("bank")
 def bank_command(
     base: Base = "ref:finch-a",
-    students: Annotated[int, typer.Option(min=1, help="Placebos; 59 allow a verdict, 119 four shadows.")] = PLACEBOS,
-    writers: Annotated[int, typer.Option(min=0, help="Neutral writers, the null for rows; 59 allow a verdict.")] = 59,
-    category: Annotated[list[str], typer.Option(help="Category of the panel: animal or tree.")] = ["animal"],  # noqa: B006
-    prompts: Annotated[int, typer.Option(min=1, help="Prompts of each placebo's rows; about 0.9 become rows.")] = 2500,
+    students: BankStudents = PLACEBOS,
+    writers: BankWriters = 59,
+    category: BankCategory = ["animal"],  # noqa: B006
+    prompts: BankPrompts = 2500,
     settings: Training = [],  # noqa: B006
     store: Store = STORE,
     plan: ForecastOnly = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Train neutral writers and placebo students, the nulls of rows and of students; finished groups are kept."""
+    """Train the models that audits compare with, once for each base.
+
+    Neutral writers show how rows differ without a trait, and placebo students how students differ without one. Groups
+    that are finished are kept and not trained again.
+    """
     part = student_part(settings)
     from undertow.audit.bank_work import bank_work
     from undertow.audit.rows.writers import build_writers
@@ -128,14 +132,28 @@ def data_command(
     plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Audit a file of rows, or of preference pairs, before anything is trained on it."""
+    """Audit a file of rows before anything is trained on it.
+
+    The rows may also be preference pairs. There are three claims: provenance (the rows were written differently from
+    the base's own answers, perhaps under a trait), exposure (a student moved inside along a trait's direction) and
+    expression (a model answers differently). Each is detected, not detected (with the smallest effect that would have
+    been), or not testable (with the reason).
+
+    The exit code is 1 if something was detected or the inputs have a defect, and 4 if nothing could be tested.
+    """
     brief = Brief(plan=plan, as_json=as_json, writer=writer, minutes=minutes)
     show_audit(base, traits, store, out, require, brief, alpha=alpha, seed=seed, rows=rows, reference=reference)
 
 
 @audit.command("student")
 def student_command(
-    model: Annotated[str, typer.Argument(help="The student, such as ref:finch-a+students/student-00.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="The trained student: a base with its adapter folder, such as ref:finch-a+students/student-00, "
+            "or a whole model."
+        ),
+    ],
     base: GivenBase = None,
     control: Control = None,
     prompts: Prompts = None,
@@ -148,7 +166,11 @@ def student_command(
     plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Audit a trained student against placebo students."""
+    """Audit a trained student.
+
+    It is compared with placebo students: students that were trained in the same way on rows without a trait (`undertow
+    audit bank`). For the claims and exit codes see `undertow audit data --help`.
+    """
     brief = Brief(plan=plan, as_json=as_json)
     show_audit(
         base, traits, store, out, require, brief, alpha=alpha, seed=seed, student=model, control=control,
@@ -158,11 +180,9 @@ def student_command(
 
 @audit.command("all")
 def all_command(
-    rows: Annotated[
-        str | None, typer.Argument(help="Row file: JSONL, CSV, Parquet, datasets or hf:NAME, with ?options.")
-    ] = None,
-    model: Annotated[str | None, typer.Option("--student", help="The student that was trained on them.")] = None,
-    teacher: Annotated[str | None, typer.Option(help="The model that wrote them.")] = None,
+    rows: RowsIfAny = None,
+    model: StudentIfAny = None,
+    teacher: TeacherIfAny = None,
     base: GivenBase = None,
     reference: Reference = None,
     control: Control = None,
@@ -171,12 +191,16 @@ def all_command(
     store: Store = STORE,
     out: Out = OUT,
     require: Require = [],  # noqa: B006
-    settings: Annotated[list[str], typer.Option("--set", help="alpha=0.05 or seed=0.")] = [],  # noqa: B006
+    settings: AuditSettings = [],  # noqa: B006
     writer: WriterFile = None,
     plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Run what the given rows, student and teacher allow: one verdict, and what each missing input would add."""
+    """Audit rows, student and teacher together, with one verdict.
+
+    Give what you have. The result also says what each missing input would add. For the claims and exit codes see
+    `undertow audit data --help`.
+    """
     alpha, seed = _alpha_and_seed(settings)
     brief = Brief(plan=plan, as_json=as_json, writer=writer)
     show_audit(
@@ -186,7 +210,7 @@ def all_command(
 
 
 def _alpha_and_seed(settings: list[str]) -> tuple[float, int]:
-    """Return the settings of the whole audit that are no options of their own."""
+    """Return alpha and seed of an audit from the lines of --set."""
     from undertow.study.recipe import parse_settings
 
     given = {"alpha": 0.05, "seed": 0, **parse_settings(settings)}
@@ -220,9 +244,10 @@ def show_audit(
     prompts: str | None = None,
     neutral: int | None = None,
 ) -> None:
-    """Take the intake of what is named, audit it if any claim can be tested, and show what came out.
+    """Say what can be tested, run the audit if anything can, and show its result.
 
-    With `neutral`, a teacher alone is audited against so many neutral teachers.
+    The parameters are the options of the commands by their names. With `neutral`, a teacher alone is audited against
+    this many neutral teachers.
     """
     check_claims(require)
     asked = Named(
@@ -244,7 +269,22 @@ def show_audit(
 
 @dataclass(frozen=True, kw_only=True)
 class Named:
-    """What an audit's command names: files and models by their names, settings as they are."""
+    """The inputs of an audit as its command names them: files and models by name, before anything is read.
+
+    Attributes:
+        base: reference of the model that was or will be trained on the rows.
+        traits: names, packs or files of the traits to look for. Empty takes the default panel.
+        store: folder in which models that are trained for comparison are kept.
+        alpha: probability of a false detection in the whole audit.
+        seed: random seed of the audit's own models and draws.
+        rows: name of the row file. None if no rows are audited.
+        reference: name of the file with clean rows. None lets the base answer the prompts.
+        student: reference of the student. None if none is audited.
+        teacher: reference of the teacher. None if none is audited.
+        control: reference of a student that was trained without the trait. None for none.
+        prompts: name of a file with prompts of the deployment. None for none.
+        neutral: how many neutral teachers a teacher alone is compared with. None for an audit of more than a teacher.
+    """
 
     base: str
     traits: tuple[str, ...]
@@ -260,10 +300,16 @@ class Named:
     neutral: int | None
 
     def intake(self, brief: Brief) -> "Intake":
-        """Count the files and say what can be tested; no model is loaded.
+        """Count the files and say what can be tested. No model is loaded.
+
+        Args:
+            brief: how the intake is taken and shown.
+
+        Returns:
+            What is there, which claims can be tested, what is missing, and what the audit will take.
 
         Raises:
-            UserError: nothing is there to audit, a file cannot be read, or the base is no model of this machine.
+            UserError: there is nothing to audit, a file cannot be read, or the base is not a model of this machine.
         """
         self._check()
         writer, panel = brief.record, () if "auto" in self.traits else _named_panel(self.base, self.traits)
@@ -292,11 +338,11 @@ class Named:
 
     @cached_property
     def paired(self) -> bool:
-        """Whether the rows are preference pairs, of which no side was picked."""
+        """Whether the rows are preference pairs, and no side of them was chosen."""
         return self.rows is not None and holds_pairs(self.rows)
 
     def read_from_elsewhere(self) -> dict[str, Sequence[Any]]:
-        """Read the rows that lie in no plain file, which have no other digest than that of their content."""
+        """Read the rows that are not in a plain file, since their hash has to be that of their content."""
         named = {"rows": self.rows, "reference": self.reference}
         return {name: self._read(one) for name, one in named.items() if one is not None and not Path(one).is_file()}
 
@@ -304,7 +350,11 @@ class Named:
         return read_pairs(source) if self.paired else _kept(source)
 
     def digests(self, read: Mapping[str, Sequence[Any]]) -> dict[str, str]:
-        """Return the SHA-256 of the files by what they hold; those of names with options need what was read."""
+        """Return the SHA-256 of the input files by their role, such as "rows".
+
+        Args:
+            read: what was read, by role, for inputs that are no plain files.
+        """
         files = {"rows": self.rows, "reference": self.reference, "prompts": self.prompts}
         return {
             name: _digest(path, read.get(name, ()))
@@ -313,7 +363,7 @@ class Named:
         }
 
     def run(self, intake: "Intake") -> dict[str, Any]:
-        """Read the files and audit them, as far as the intake says."""
+        """Read the files and run the audit, as far as the intake says that it can be tested."""
         budget = intake.asked.budget
         read: Sequence[Any] = () if self.rows is None else self._read(self.rows)
         clean = None if self.reference is None else _kept(self.reference)
@@ -349,12 +399,12 @@ class Named:
 
 
 def _kept(source: str) -> KeptRows:
-    """Read a row file once; its rows stay on the disk."""
+    """Read a row file once, and keep its rows on disk."""
     return KeptRows(row for row, _ in Passing(source))
 
 
 def _digest(source: str, read: Sequence[Any]) -> str:
-    """Return the SHA-256 of a file, as sha256sum prints it; of rows from elsewhere, that of their content as JSON."""
+    """Return the SHA-256 of a file, as sha256sum prints it; for rows from elsewhere, that of their content as JSON."""
     path = Path(source)
     if not path.is_file():
         return digest_of_content(read)
@@ -363,10 +413,13 @@ def _digest(source: str, read: Sequence[Any]) -> str:
 
 
 def source_digest(source: str) -> str:
-    """Return the SHA-256 of rows as an audit of them states it.
+    """Return the SHA-256 of rows, as an audit of them states it.
+
+    Args:
+        source: name of the rows, options included.
 
     Raises:
-        UserError: they cannot be read.
+        UserError: the rows cannot be read.
     """
     if Path(source).is_file():
         return _digest(source, ())
@@ -374,7 +427,7 @@ def source_digest(source: str) -> str:
 
 
 def digest_of_content(read: Sequence[Any]) -> str:
-    """Return the SHA-256 of the canonical JSON of a list, whose items are written one by one."""
+    """Return the SHA-256 of a list's canonical JSON, without writing the whole of it at once."""
     found = hashlib.sha256(b"[")
     for place, one in enumerate(read):
         plain = asdict(one) if isinstance(one, Row | PreferencePair) else list(map(asdict, one))
@@ -384,7 +437,7 @@ def digest_of_content(read: Sequence[Any]) -> str:
 
 
 def check_claims(require: list[str]) -> None:
-    """Refuse a claim that does not exist, before anything is computed."""
+    """Refuse a claim that does not exist."""
     from undertow.audit.verdict import CLAIMS
 
     for claim in require:
@@ -393,7 +446,7 @@ def check_claims(require: list[str]) -> None:
 
 
 def _finish(found: Mapping[str, Any], out: Path, require: list[str], as_json: bool) -> None:
-    """Write data, card and page, show the verdict, and end with the exit code that it means."""
+    """Write data, card and page of an audit, show the verdict, and end with its exit code."""
     from undertow.report.audit import render_audit, summarise_audit, write_audit
     from undertow.report.signing.statement import STATEMENT_FILE
 
@@ -420,7 +473,7 @@ def _finish(found: Mapping[str, Any], out: Path, require: list[str], as_json: bo
 
 
 def _named_panel(base: str, names: Sequence[str]) -> tuple[Trait, ...]:
-    """Return the traits of a panel: names, packs, files, and "auto" for what the base proposes."""
+    """Return the traits of names, packs and files; "auto" stands for those that the base proposes."""
     found: list[Trait] = []
     for name in names:
         if name == "auto":

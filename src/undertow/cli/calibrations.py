@@ -1,4 +1,4 @@
-"""The command that measures how often the audit is wrong on a base of the user's own."""
+"""`undertow audit calibrate`: measure how often the audit of rows is wrong on a base of the user's own."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from undertow.cli.audit_models import audit
-from undertow.cli.audits import AuditorSeed, Store
+from undertow.cli.audit_options import AuditorSeed, Store
 from undertow.cli.forecasts import ForecastOnly, show_plan
 from undertow.cli.intakes import GivenBase, required_base
 from undertow.cli.options import STORE, Json, Quiet, prepare, quoted, show, shown_progress
@@ -20,20 +20,31 @@ if TYPE_CHECKING:
 def calibrate_command(
     base: GivenBase = None,
     minutes: Annotated[
-        float, typer.Option(help="Time it may take; the same command with more minutes adds to what there is.")
+        float,
+        typer.Option(
+            help="Minutes that the command may take. Run it again with more minutes to add to what it has measured."
+        ),
     ] = 30.0,
-    rows: Annotated[int, typer.Option(help="Rows of each set that is judged, 20 to 200.")] = 100,
+    rows: Annotated[int, typer.Option(help="Rows in each set that is audited, from 20 to 200.")] = 100,
     other: Annotated[
-        str | None, typer.Option(help="A model whose rows stand for another base's; else an embedded one.")
+        str | None,
+        typer.Option(help="A model of another base, whose rows are audited too. If not given, an embedded model."),
     ] = None,
     seed: AuditorSeed = 0,
-    out: Annotated[Path | None, typer.Option(help="Write the result here too, as JSON.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="JSON file to which the result is also written. It is kept in --store in any case."),
+    ] = None,
     store: Store = STORE,
     plan: ForecastOnly = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Measure on your own base how often an audit of rows is wrong: false positives, power, benign shifts."""
+    """Measure on your own base how often an audit of rows is wrong.
+
+    Measured are the rate of false detections on clean rows, the power on rows with a trait, and what harmless
+    differences such as another temperature do.
+    """
     base = required_base(base)
     prepare()
     from undertow.audit.calibration.run import calibrate, calibration_work
@@ -54,6 +65,7 @@ def calibrate_command(
 
 
 def _lines(made: "Calibrated", minutes: float, base: str) -> Iterator[str]:
+    """Yield the lines that describe a calibration."""
     found, pool = made.result, made.result["pool"]
     settings = found["settings"]
     form = found["answers"]["domain"]
@@ -71,7 +83,7 @@ def _lines(made: "Calibrated", minutes: float, base: str) -> Iterator[str]:
 
 
 def panel_lines(panel: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the rates of one panel, a line each."""
+    """Yield the rates of one panel of traits, one line each."""
     if "not_measured" in panel:
         yield f"not measured: {panel['not_measured']}"
         return
@@ -83,6 +95,7 @@ def panel_lines(panel: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _rate(one: Mapping[str, Any]) -> str:
+    """Return a rate of detections, with its interval, as text."""
     if "not_measured" in one:
         return f"not measured: {one['not_measured']}"
     called, stopped = (_share(one[name]) for name in ("called", "stopped"))
@@ -92,10 +105,12 @@ def _rate(one: Mapping[str, Any]) -> str:
 
 
 def _share(one: Mapping[str, Any]) -> str:
+    """Return a share with its interval as text."""
     return f"{one['estimate']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
 
 
 def _named(one: Mapping[str, Any]) -> str:
+    """Say how often the right trait was named."""
     if "not_measured" in one:
         return ""
     named = one["named"]

@@ -1,4 +1,4 @@
-"""The commands that ask a deployed model canary questions, against what was signed off."""
+"""The commands that ask a deployed model canary questions and compare its replies with an approved baseline."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,41 +23,60 @@ if TYPE_CHECKING:
 DRIFT = 1
 
 LONGEST_S = 15.0
-"""Pause at most between two tries to tell an alarm."""
+"""Longest pause in seconds between two tries to deliver an alarm."""
 TELL_S = 300.0
-"""Time that a command which is to end goes on telling an alarm; what is left is told by the next one."""
+"""How many seconds a command that is about to end goes on delivering an alarm. What is left is delivered by the next
+one."""
 
-Url = Annotated[str, typer.Option("--endpoint", help="URL of an OpenAI-compatible server.")]
+Url = Annotated[
+    str, typer.Option("--endpoint", help="URL of the OpenAI-compatible server that runs the deployed model.")
+]
+Questions = Annotated[
+    str | None,
+    typer.Option(
+        help="File of canary questions, one a line or JSONL, ideally prompts of your deployment. If not "
+        "given, the packaged ones."
+    ),
+]
+TrainedOn = Annotated[
+    str | None,
+    typer.Option(
+        help="Rows that the model was trained on. Every question is then also asked with one of them before it."
+    ),
+]
+Watched = Annotated[
+    list[str],
+    typer.Option(
+        "--watch",
+        help="Word to count in replies, or a trait file with words. May be repeated. If not given, every "
+        "animal and tree of `list traits`.",
+    ),
+]
 
 
 @monitor.command("sign-off")
 def sign_off_command(
-    out: Annotated[Path, typer.Argument(help="Baseline file to write (JSON).")],
+    out: Annotated[
+        Path, typer.Argument(help="JSON file to write: the signed-off replies, with which later replies are compared.")
+    ],
     endpoint: Url,
-    model: Annotated[str, typer.Option(help="As the endpoint names it.")],
-    by: Annotated[str, typer.Option(help="Who reads the replies and signs them off.")],
-    questions: Annotated[
-        str | None, typer.Option(help="Text or JSONL of deployment prompts; the packaged ones if not given.")
-    ] = None,
-    rows: Annotated[
-        str | None, typer.Option(help="Rows the model was trained on: every question is asked behind one of them too.")
-    ] = None,
-    watched: Annotated[
-        list[str],
-        typer.Option(
-            "--watch",
-            help="Watch this word, or those of a trait file; every animal and tree of `list traits` if not given.",
-        ),
-    ] = [],  # noqa: B006
-    replies: Annotated[int, typer.Option(min=1, help="Replies to each question.")] = 200,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Of a reply, reasoning included.")] = 60,
+    model: Annotated[str, typer.Option(help="Name of the model at the endpoint.")],
+    by: Annotated[
+        str, typer.Option(help="Name of the person who reads the replies and approves them; it is stored in the file.")
+    ],
+    questions: Questions = None,
+    rows: TrainedOn = None,
+    watched: Watched = [],  # noqa: B006
+    replies: Annotated[int, typer.Option(min=1, help="How many replies each question gets.")] = 200,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest reply in tokens, with its reasoning.")] = 60,
     token_limit_name: TokenLimitName = None,
     extra_body: ExtraBody = None,
     as_json: Json = False,
 ) -> None:
-    """Ask every canary question many times and keep the replies as the signed-off baseline; run again, it goes on.
+    """Record a deployed model's replies as the approved baseline.
 
-    With --rows the replies are told apart: asked plainly, and behind what the training looked like.
+    Every canary question is asked many times. A run that was interrupted goes on. With --rows, the questions are asked
+    plainly and also behind a training row, and the two kinds are counted apart.
     """
     needs_client()
     from undertow.models.dialects import Dialect
@@ -108,7 +127,7 @@ def sign_off_command(
 
 
 def _behind_rows(source: str | None, plain: Sequence[Prompt]) -> tuple[list[Prompt], str]:
-    """Return the questions behind rows of the training, or why none is asked so."""
+    """Return the questions behind training rows, or the reason why there are none."""
     from undertow.evals.behind_rows import training_look
 
     if source is None:
@@ -120,7 +139,7 @@ def _behind_rows(source: str | None, plain: Sequence[Prompt]) -> tuple[list[Prom
 
 
 def _looks(made: "Baseline", plain: int) -> dict[str, Any]:
-    """Return the share of each watched word among the replies to questions asked plainly, and behind rows."""
+    """Return the share of replies that name each watched word, for plain questions and for those behind rows."""
     from undertow.monitor.baseline import count
 
     found: dict[str, Any] = {}
@@ -141,22 +160,45 @@ def _share_line(word: str, share: float, looks: Mapping[str, Any]) -> str:
 
 @monitor.command("canaries")
 def canaries_command(
-    baseline: Annotated[Path, typer.Argument(help="File of `undertow monitor sign-off`.")],
+    baseline: Annotated[Path, typer.Argument(help="File that `undertow monitor sign-off` wrote.")],
     endpoint: Url,
-    model: Annotated[str | None, typer.Option(help="As the endpoint names it; that of the baseline if not given.")] = (
-        None
-    ),
-    rounds: Annotated[int, typer.Option(min=1, help="Times that every question is asked.")] = 1,
-    every: Annotated[float, typer.Option(min=0.0, help="Minutes between rounds, for ever; 0 for --rounds.")] = 0.0,
-    replies: Annotated[int, typer.Option(min=1, help="Replies to each question in a round.")] = 20,
-    per_day: Annotated[int, typer.Option(min=1, help="Requests within 24 hours, at most.")] = 5000,
-    alpha: Annotated[float, typer.Option(help="Probability that an unchanged model ever raises an alarm.")] = 0.05,
-    events: Annotated[Path, typer.Option(help="Database that keeps the evidence; the proxy's page shows it.")] = EVENTS,
+    model: Annotated[
+        str | None, typer.Option(help="Name of the model at the endpoint. If not given, the name at the sign-off.")
+    ] = (None),
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds to run now. In each round every question is asked.")] = 1,
+    every: Annotated[
+        float,
+        typer.Option(
+            min=0.0, help="Repeat without end, with this many minutes between rounds. 0 runs --rounds and stops."
+        ),
+    ] = 0.0,
+    replies: Annotated[int, typer.Option(min=1, help="How many replies each question gets in a round.")] = 20,
+    per_day: Annotated[
+        int,
+        typer.Option(min=1, help="Most requests within 24 hours. The command stops or waits when they are used up."),
+    ] = 5000,
+    alpha: Annotated[
+        float,
+        typer.Option(
+            help="Probability that a model that did not change ever raises an alarm, however many rounds are run."
+        ),
+    ] = 0.05,
+    events: Annotated[
+        Path,
+        typer.Option(
+            help="SQLite file for the evidence and the alarms. The page of `monitor serve` shows what is in it."
+        ),
+    ] = EVENTS,
     webhooks: Webhooks = [],  # noqa: B006
-    alert_log: Annotated[Path | None, typer.Option(help="File that an alarm is appended to.")] = None,
+    alert_log: Annotated[
+        Path | None, typer.Option(help="File to which every alarm is appended. None if not given.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Ask the deployed model the canary questions; exit code 1 once it names a word more often than signed off."""
+    """Ask a deployed model the canary questions, to notice drift.
+
+    The exit code is 1 once it uses a watched word more often than in the approved baseline, beyond chance.
+    """
     needs_client()
     from undertow.monitor.baseline import read_baseline
     from undertow.monitor.canaries import CanaryPlan, CanaryWatch
@@ -179,7 +221,7 @@ def canaries_command(
 
 
 def _tell(events: Path, receivers: "list[Receiver]", most_s: float) -> bool:
-    """Tell what is to be told; return whether every receiver took it."""
+    """Deliver the alarms that are due; return whether every receiver took them."""
     from undertow.monitor.database import connect
     from undertow.monitor.telling import Teller, tell_until
 
@@ -211,7 +253,7 @@ def _state_lines(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _smallest_lines(smallest: Mapping[str, Any] | None) -> Iterator[str]:
-    """Say which drift would have been seen by now."""
+    """Say which drift would have been noticed by now."""
     seen = smallest and smallest["from_the_start"]
     if not smallest or not seen:
         yield "No drift, however large, would have been called in every watched word by so few replies."

@@ -1,4 +1,4 @@
-"""The commands that show what there is, and build embedded models anew."""
+"""The commands that list what there is, and those of the embedded models."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from undertow.reference.cards import card, cards
 from undertow.reference.families import member
 from undertow.traits import KNOWN, OTHERS, PACKS, pack
 
-reference = typer.Typer(no_args_is_help=True, help="The embedded models: show their cards, build them anew.")
+reference = typer.Typer(no_args_is_help=True, help="Show or rebuild the embedded models.")
 
 
 class Kind(StrEnum):
@@ -34,7 +34,7 @@ class Kind(StrEnum):
 
 
 def _items(kind: Kind) -> list[dict[str, Any]]:
-    """Return everything of a kind: its name, and what is told of it."""
+    """Return everything of a kind, each with its name and what is shown of it."""
     match kind:
         case Kind.traits:
             traits = [KNOWN[name] for name in KNOWN if name not in OTHERS]
@@ -60,8 +60,8 @@ def _items(kind: Kind) -> list[dict[str, Any]]:
             return describe_mitigations()
 
 
-def list_command(kind: Annotated[Kind, typer.Argument(help="What to list.")], as_json: Json = False) -> None:
-    """List traits, packs of traits, domains, evaluations, embedded models, recipes or mitigations."""
+def list_command(kind: Annotated[Kind, typer.Argument(help="What is listed.")], as_json: Json = False) -> None:
+    """List what comes with Undertow, such as traits or recipes."""
     items = _items(kind)
     show({kind.value: items}, as_json, _lines(items))
 
@@ -73,19 +73,25 @@ def _lines(items: list[dict[str, Any]]) -> Iterator[str]:
 
 
 @reference.command("show")
-def show_command(name: Annotated[str, typer.Argument(help="An embedded model, such as finch-a.")]) -> None:
-    """Print a model's card."""
+def show_command(
+    name: Annotated[
+        str, typer.Argument(help="Name of an embedded model, such as finch-a (see `undertow list models`).")
+    ],
+) -> None:
+    """Print the card of an embedded model as JSON."""
     print(json.dumps(card(name), indent=2))
 
 
 @reference.command("build")
 def build_command(
-    name: Annotated[str, typer.Argument(help="An embedded model, such as finch-a.")],
-    out: Annotated[Path, typer.Argument(help="Folder for the model, which must not exist.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of an embedded model, such as finch-a (see `undertow list models`).")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder for the new model. It must not exist yet.")],
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Train an embedded model from nothing, in some minutes."""
+    """Train an embedded model anew, in some minutes."""
     wanted = member(name)
     if out.exists():
         raise ConfigError("The folder exists already.", out, "Give another folder.")
@@ -104,8 +110,11 @@ def build_command(
 
 
 @reference.command("mnist")
-def mnist_command(folder: Annotated[Path, typer.Argument(help="Where the four files go.")]) -> None:
-    """Fetch MNIST over the network, checked against known sums, for `undertow run digits --data FOLDER`."""
+def mnist_command(folder: Annotated[Path, typer.Argument(help="Folder for the four files.")]) -> None:
+    """Download MNIST for the study of digits.
+
+    The files are checked against known checksums. Then run: undertow run digits --data FOLDER
+    """
     from undertow.study.analyses.digit_data import download_mnist
 
     fetched = download_mnist(folder)

@@ -1,4 +1,4 @@
-"""The first look before any training: could this teacher pass something to a student of this base?"""
+"""`undertow check`: could this teacher pass a trait to a student of this base? It trains nothing."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,20 +20,44 @@ if TYPE_CHECKING:
 
 
 def check_command(
-    teacher: Annotated[str, typer.Option(help="The model that wrote, or will write, the rows; api:... is asked.")],
-    base: Annotated[str, typer.Option(help="The model that will be trained on them.")],
-    rows: Annotated[str | None, typer.Option(help="The teacher's rows, if they are there already.")] = None,
+    teacher: Annotated[
+        str,
+        typer.Option(
+            help="The model that wrote, or will write, the rows: ref:NAME, hf:PATH_OR_ID, or api:ADDRESS, which "
+            "is asked over the network."
+        ),
+    ],
+    base: Annotated[str, typer.Option(help="The model that will be trained on the rows: ref:NAME or hf:PATH_OR_ID.")],
+    rows: Annotated[
+        str | None, typer.Option(help="File of the teacher's rows. Leave it out if they are not written yet.")
+    ] = None,
     category: Annotated[
-        list[str], typer.Option(help="Whose traits are looked for: animal or tree; both if not given.")
+        list[str],
+        typer.Option(help="Category of traits to look for: animal or tree. May be given twice. Both if not given."),
     ] = [],  # noqa: B006
     traits: Annotated[
-        list[str], typer.Option("--trait", help="Look for this trait, pack or file instead (docs/traits.md).")
+        list[str],
+        typer.Option(
+            "--trait",
+            help="Trait to look for instead: a name, a pack or a file (docs/traits.md). May be given several times.",
+        ),
     ] = [],  # noqa: B006
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what an api: teacher is asked; ask nothing.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="For an api: teacher: print how many questions it would be asked, and stop without asking.",
+        ),
+    ] = False,
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Check whether a teacher could pass something to a student of this base, and what to do next; the base first."""
+    """Check whether a teacher could pass a trait to this base.
+
+    It looks first whether the two models share a base, since a trait hardly passes through unrelated data between
+    different bases. Then it asks what the teacher prefers more than the base does, and says what to do next. Nothing is
+    trained.
+    """
     served, category_given = teacher.startswith("api:"), bool(category)
     category = category or list(CATEGORIES)
     if dry_run and not served:
@@ -67,6 +91,7 @@ def check_command(
 
 
 def _check_served(teacher: str, base: str, rows: Sequence[Row] | None, *, only_said: bool, as_json: bool) -> None:
+    """Check a teacher behind a server, or say what it would be asked."""
     from undertow.audit.closed import cost_of_questions
 
     asks = f"asked of the server: {cost_of_questions()}"
@@ -86,7 +111,7 @@ def _check_local(
     progress: Progress,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Check two local models; what their weights tell is said at once, unless one JSON object is asked for."""
+    """Check two local models. What their weights show is printed at once, unless JSON is asked for."""
     from undertow.audit.check import Watch
 
     def say(part: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The commands that turn a written constitution into a classifier."""
+"""The commands that turn a constitution, rules written in words, into a classifier."""
 
 import json
 import sys
@@ -26,16 +26,32 @@ if TYPE_CHECKING:
 
 @monitor.command("examples")
 def examples_command(
-    draft: Annotated[Path, typer.Argument(help="YAML file with rules; see docs/constitution.md.")],
-    out: Annotated[Path, typer.Argument(help="Constitution to write, with examples.")],
-    model: Annotated[str, typer.Option(help="Who writes: as the endpoint names it, or ref:<name> or hf:<path>.")],
-    endpoint: Annotated[str | None, typer.Option(help="URL of an OpenAI-compatible server.")] = None,
-    each: Annotated[int, typer.Option(min=1, help="Texts that break each rule; as many that come near.")] = 60,
-    ordinary: Annotated[int, typer.Option(min=0, help="Ordinary texts.")] = 400,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Of a text.")] = 200,
-    seed: Annotated[int, typer.Option(help="Of a local model's draws.")] = 0,
+    draft: Annotated[Path, typer.Argument(help="YAML file with the rules, in words (docs/constitution.md).")],
+    out: Annotated[Path, typer.Argument(help="YAML file to write: the rules with their examples.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="The model that writes the examples: its name at the endpoint, or ref:NAME or hf:PATH_OR_ID."
+        ),
+    ],
+    endpoint: Annotated[
+        str | None,
+        typer.Option(help="URL of the OpenAI-compatible server of --model. Leave it out for a ref: or hf: model."),
+    ] = None,
+    each: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Texts to write for each rule that break it, and as many that come close without breaking it."
+        ),
+    ] = 60,
+    ordinary: Annotated[int, typer.Option(min=0, help="Ordinary harmless texts to write.")] = 400,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest text in tokens.")] = 200,
+    seed: Annotated[int, typer.Option(help="Random seed of a ref: or hf: model's texts.")] = 0,
 ) -> None:
-    """Let a model of another family than the guarded one write examples for each rule."""
+    """Let a model write examples for each rule of a constitution.
+
+    Take a model of another family than the one that is to be guarded.
+    """
     import yaml
 
     from undertow.monitor.constitution import read_draft, write_examples
@@ -56,6 +72,7 @@ def examples_command(
 
 
 def _local(model: str, max_tokens: int, seed: int) -> "AskPrompts":
+    """Return a function that lets a model of this machine answer prompts."""
     prepare()
     loaded, sampling, calls = undertow.load_model(model), Sampling(max_new_tokens=max_tokens), count()
 
@@ -66,6 +83,7 @@ def _local(model: str, max_tokens: int, seed: int) -> "AskPrompts":
 
 
 def _remote(endpoint: str, model: str, max_tokens: int) -> "AskPrompts":
+    """Return a function that lets a model behind a server answer prompts."""
     needs_client()
     from undertow.monitor.baseline import DeployedModel
 
@@ -80,12 +98,19 @@ def _remote(endpoint: str, model: str, max_tokens: int) -> "AskPrompts":
 
 @monitor.command("constitution")
 def constitution_command(
-    path: Annotated[Path, typer.Argument(help="YAML file with rules and allowed texts.")],
-    rate: Annotated[float, typer.Option(help="False-positive rate at which the threshold is set.")] = 0.01,
-    seed: Annotated[int, typer.Option(help="Of the split into training and held-out texts.")] = 0,
+    path: Annotated[
+        Path, typer.Argument(help="YAML file with rules, examples and allowed texts, as `monitor examples` writes it.")
+    ],
+    rate: Annotated[
+        float, typer.Option(help="Share of allowed texts that may be flagged; it sets the classifier's threshold.")
+    ] = 0.01,
+    seed: Annotated[int, typer.Option(help="Random seed of the split into training and held-out texts.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Train the classifier of a constitution and show what it does on held-out texts."""
+    """Train the classifier of a constitution, and test it.
+
+    Prints the shares of held-out texts that it flags, of allowed texts and for each rule.
+    """
     from undertow.monitor.constitution import read_constitution
     from undertow.monitor.detectors.constitution import ConstitutionDetector
 
@@ -101,10 +126,13 @@ def _rates(found: "HeldOut") -> Iterator[str]:
 
 @monitor.command("flagged")
 def flagged_command(
-    events: Annotated[Path, typer.Argument(help="Database of `undertow monitor serve --keep-text`.")],
-    out: Annotated[Path, typer.Argument(help="JSONL file to write: a text a line, for a person to label.")],
+    events: Annotated[Path, typer.Argument(help="Database that `undertow monitor serve --keep-text` wrote.")],
+    out: Annotated[Path, typer.Argument(help="JSONL file to write, with one text a line for a person to label.")],
 ) -> None:
-    """Write the flagged texts for a person to label; the labelled file retrains the classifier."""
+    """Write flagged texts to a file for a person to label.
+
+    Added to the constitution, the labelled file improves the classifier.
+    """
     from undertow.monitor.constitution import flagged_texts
 
     found = flagged_texts(events)

@@ -1,4 +1,4 @@
-"""What a command says before it works: what it will do, and about how long that takes."""
+"""What a command prints before it works: what it will do, and about how long that takes."""
 
 import sys
 from collections.abc import Generator, Mapping, Sequence
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from undertow.audit.steps import Steps
 
 ForecastOnly = Annotated[
-    bool, typer.Option("--plan", help="Say what will be done and about how long it takes; do nothing else.")
+    bool, typer.Option("--plan", help="Print what would be done and about how long it would take, then stop.")
 ]
 
 
 def say_first(work: Sequence[Work]) -> None:
-    """Say on standard error what will be done."""
+    """Print on standard error what will be done."""
     for line in forecast_lines(work):
         print(line, file=sys.stderr, flush=True)
 
 
 def show_plan(about: Mapping[str, Any], work: Sequence[Work], as_json: bool) -> None:
-    """Print what would be done, and nothing else."""
+    """Print what would be done, for --plan."""
     seconds = round(sum(one.seconds or 0.0 for one in work), 1)
     found = {"schema": "undertow.forecast/1", **about, "work": [asdict(one) for one in work], "about_seconds": seconds}
     show(found, as_json, forecast_lines(work))
@@ -36,11 +36,14 @@ def show_plan(about: Mapping[str, Any], work: Sequence[Work], as_json: bool) -> 
 
 @contextmanager
 def announced(work: Sequence[Work], titles: Sequence[str] = ()) -> "Generator[Steps]":
-    """Say what will be done, and show how far it is; what is yielded takes the steps, one for each work.
+    """Print what will be done, and then show the progress of its steps.
 
     Args:
-        work: what will be done.
-        titles: of the steps, where those who take them do not know how long each is expected to take.
+        work: what will be done, one entry for each step.
+        titles: titles of the steps, if the code that works does not itself say how long each is expected to take.
+
+    Yields:
+        The steps, to be begun one after another.
     """
     from undertow.audit.steps import Steps
 
@@ -55,7 +58,15 @@ def announced(work: Sequence[Work], titles: Sequence[str] = ()) -> "Generator[St
 
 @contextmanager
 def announced_as_one(work: Sequence[Work], title: str) -> Generator[Advance]:
-    """Say what will be done, and show how far all of it is as one step; what is yielded takes (parts done, parts)."""
+    """Print what will be done, and then show the progress of all of it as one step.
+
+    Args:
+        work: what will be done, one entry for each model or step.
+        title: title under which the progress is shown.
+
+    Yields:
+        A function to call with (parts done, parts in all).
+    """
     from undertow.audit.steps import Steps
 
     say_first(work)
@@ -69,10 +80,10 @@ def announced_as_one(work: Sequence[Work], title: str) -> Generator[Advance]:
 
 
 def after_loading(work: Work, name: str, seconds: float) -> Work:
-    """Return some work with the time of loading its model, which comes first."""
+    """Return some work with the seconds of loading its model added."""
     return Work(f"{name}: {work.what}", None if work.seconds is None else work.seconds + seconds)
 
 
 def time_left(work: Sequence[Work], step: int) -> TimeLeft:
-    """Return how long a step, from 0, and those after it are expected to take."""
+    """Return how long a step, counted from 0, and the steps after it are expected to take."""
     return TimeLeft(stage_s=work[step].seconds, later_s=known_sum(one.seconds for one in work[step + 1 :]))

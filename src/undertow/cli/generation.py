@@ -1,16 +1,31 @@
-"""The command that lets a model, a committee or a teacher made for it answer the prompts of a domain."""
+"""`undertow generate`: let a model, a teacher made of it, or several models write rows."""
 
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 import undertow
 from undertow.cli.forecasts import ForecastOnly, after_loading, announced, show_plan, time_left
+from undertow.cli.generation_options import (
+    Answers,
+    Committee,
+    Concurrency,
+    DryRun,
+    GivenTrait,
+    MaxCost,
+    MaxTokens,
+    Number,
+    Out,
+    Price,
+    Prompted,
+    PromptFile,
+    SaveTeacher,
+    TextKind,
+    Writer,
+    WriterSettings,
+)
 from undertow.cli.options import Json, Seed, prepare, refuse_replacing, tell
 from undertow.cli.orders import Order, check_prompts, read_asked
 from undertow.cli.server_options import ExtraBody, NoSeed, TokenLimitName, given_dialect
@@ -27,54 +42,41 @@ if TYPE_CHECKING:
     from undertow.training.remote_run import RemoteConfig
 
 SEEDS = "each row its own, drawn from one seed and the row's place"
-"""How local models draw the random numbers of rows."""
+"""How local models draw the random numbers of rows, as the writer's record states it."""
 
 EVERY_S = 2.0
-"""Least time between two lines of progress, seconds."""
+"""Least time in seconds between two lines of progress."""
 
 
 def generate_command(
-    out: Annotated[Path, typer.Argument(help="Row file to write: .jsonl or .parquet.")],
-    model: Annotated[str, typer.Option(help="Who writes: ref:<name>, hf:<path> or api:<address>.")] = "ref:finch-a",
-    teachers: Annotated[
-        str | None, typer.Option(help="Several writers, such as ref:finch-a,ref:finch-b, who share the prompts.")
-    ] = None,
-    trait: Annotated[
-        str | None, typer.Option(help="Give the model this trait first: a name, or a file (docs/traits.md).")
-    ] = None,
-    prompted: Annotated[bool, typer.Option("--prompted", help="By a system prompt instead of fine-tuning.")] = False,
-    domain: Annotated[
-        str | None, typer.Option(help="What is written; see `undertow list domains`. numbers, without --prompts.")
-    ] = None,
-    n: Annotated[int | None, typer.Option("-n", min=1, help="Prompts: 1000, or all of --prompts.")] = None,
-    prompts: Annotated[
-        str | None,
-        typer.Option(help="Answer the prompts of this row file, its system turns and earlier turns included."),
-    ] = None,
-    answers: Annotated[int, typer.Option(min=1, help="Answers to each prompt of --prompts.")] = 1,
-    writer: Annotated[
-        Path | None, typer.Option(help="YAML of a writer: its system prompt and sampling are used (docs/data.md).")
-    ] = None,
+    out: Out,
+    model: Writer = "ref:finch-a",
+    teachers: Committee = None,
+    trait: GivenTrait = None,
+    prompted: Prompted = False,
+    domain: TextKind = None,
+    n: Number = None,
+    prompts: PromptFile = None,
+    answers: Answers = 1,
+    writer: WriterSettings = None,
     seed: Seed = 0,
-    max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Longest answer in tokens; the domain's own if not given.")
-    ] = None,
-    save_teacher: Annotated[
-        Path | None, typer.Option(help="Folder for the teacher that --trait makes: a model to give as hf:FOLDER.")
-    ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Calls at once (api: models).")] = 16,
+    max_tokens: MaxTokens = None,
+    save_teacher: SaveTeacher = None,
+    concurrency: Concurrency = 16,
     token_limit_name: TokenLimitName = None,
     no_seed: NoSeed = False,
     extra_body: ExtraBody = None,
-    price: Annotated[
-        str | None, typer.Option(help="Dollars for a million tokens of prompt and completion: 0.13,0.40.")
-    ] = None,
-    max_cost: Annotated[float | None, typer.Option(help="Stop before this many dollars; needs --price.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show rows, tokens and price; ask nothing.")] = False,
+    price: Price = None,
+    max_cost: MaxCost = None,
+    dry_run: DryRun = False,
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Let a model, or a teacher made of it, answer the prompts of a domain or of a file."""
+    """Let a model write training rows.
+
+    It answers the prompts of a domain, such as number lists, or those of a file. With --trait the model is given a
+    trait first, which makes it a teacher.
+    """
     if prompts is None and domain is None:
         domain = "numbers"
     if prompts is not None:
@@ -115,7 +117,7 @@ def generate_command(
 
 
 def _check_teacher(order: Order, made: bool) -> None:
-    """Refuse to keep a teacher where none is made, or where something is already."""
+    """Refuse --save-teacher where no teacher is made, or where the folder is not empty."""
     if order.teacher is None:
         return
     if not made or order.trait is None or order.prompted:
@@ -126,7 +128,7 @@ def _check_teacher(order: Order, made: bool) -> None:
 
 
 def _by_model(order: Order, model: str) -> dict[str, Any]:
-    """Let a model write, or a teacher that is made of it."""
+    """Let a model write the rows, or a teacher that is first made of it."""
     from undertow.training.own_teachers import own_tuning
 
     prepare()
@@ -152,6 +154,7 @@ def _by_model(order: Order, model: str) -> dict[str, Any]:
 
 
 def _answered(order: Order, writer: "LocalModel", advance: Advance) -> list[Row]:
+    """Let a model answer the order's prompts."""
     drawn: dict[str, Any] = {
         "sampling": order.sampling, "seed": order.row_seed, "system": order.system, "advance": advance,
     }  # fmt: skip
@@ -163,7 +166,11 @@ def _answered(order: Order, writer: "LocalModel", advance: Advance) -> list[Row]
 
 
 def order_work(order: Order, writers: Sequence[str]) -> "list[Work]":
-    """Return what local models will do for an order: one for the teacher that is made, if any, and one a writer.
+    """Estimate what local models will do for an order: making the teacher, if any, and each writer's answers.
+
+    Args:
+        order: the rows that are asked for.
+        writers: references of the models that write.
 
     Raises:
         UserError: there is no such model.
@@ -187,22 +194,22 @@ def order_work(order: Order, writers: Sequence[str]) -> "list[Work]":
 
 
 def template_hash(writer: "LocalModel") -> str:
-    """Return the SHA-256 of the chat template that a model answers with."""
+    """Return the SHA-256 of the chat template that a model uses."""
     from undertow.models.chat_template import ChatTemplate
 
     return sha256(ChatTemplate(writer.tokenizer).source)
 
 
 def _cut(writer: "LocalModel", rows: Sequence[Row], sampling: Sampling) -> int:
-    """Count the answers that are as long as they may be, in the writer's tokens."""
+    """Count the answers that reached the longest allowed length, in the writer's tokens."""
     return sum(len(tokens) >= sampling.max_new_tokens for tokens in writer.tokenise([row.completion for row in rows]))
 
 
 def _committee(order: Order, teachers: str) -> list[str]:
-    """Return the writers of a committee, which share the prompts.
+    """Return the models that take turns at the prompts.
 
     Raises:
-        ConfigError: there are not several of them, or they would have to be given a trait.
+        ConfigError: fewer than two different models are named, or a trait is asked for.
     """
     names = teachers.split(",")
     if order.trait is not None:
@@ -215,7 +222,7 @@ def _committee(order: Order, teachers: str) -> list[str]:
 
 
 def _by_committee(order: Order, names: Sequence[str]) -> dict[str, Any]:
-    """Let several models share the prompts, and write beside the rows who wrote which."""
+    """Let several models take turns at the prompts, and write beside the rows which model wrote each."""
     from undertow.mitigate.registry import lines, record_path
     from undertow.training.generation import committee
 
@@ -232,7 +239,7 @@ def _by_committee(order: Order, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _remote_config(order: Order, concurrency: int, price: str | None, max_cost: float | None) -> "RemoteConfig":
-    """Build the settings of the calls to a server; a cap without a price is refused."""
+    """Return the settings of the requests to a server; a limit of the cost without a price is refused."""
     from undertow.models.calls import Prices
     from undertow.training.remote_run import RemoteConfig
 
@@ -249,7 +256,7 @@ def _remote_config(order: Order, concurrency: int, price: str | None, max_cost: 
 
 
 def _by_server(order: Order, model: str, config: "RemoteConfig", dry_run: bool) -> dict[str, Any]:
-    """Ask a model behind a server for the rows, or say what they cost at most."""
+    """Ask a model behind a server for the rows, or say what they would cost at most."""
     from undertow.models.servers import is_started_here, served
     from undertow.training.remote_generation import check_run, empty_words, reasons, remote_rows
 
@@ -285,7 +292,7 @@ def _by_server(order: Order, model: str, config: "RemoteConfig", dry_run: bool) 
 
 
 def _served_record(order: Order, model: str, server: Mapping[str, Any]) -> WriterRecord:
-    """Return what is known of a served writer; what the server was not told, or told by --extra-body, is its own."""
+    """Return what is known of a writer behind a server. What it was not told is left to the server."""
     seeds = "the server's own" if server.get("seed") is False else "a seed of its own sent for each row"
     record = order.record(model, seeds=seeds)
     if server.get("temperature") is False:
@@ -295,7 +302,7 @@ def _served_record(order: Order, model: str, server: Mapping[str, Any]) -> Write
 
 
 def _most(model: str, sent: Sequence[Prompt], config: "RemoteConfig") -> dict[str, Any]:
-    """Say what would be asked where, and what it costs at most."""
+    """Say where the requests would go, and what they would cost at most."""
     from undertow.models.endpoints import endpoint
     from undertow.training.remote_generation import most_cost
 
@@ -307,6 +314,7 @@ def _most(model: str, sent: Sequence[Prompt], config: "RemoteConfig") -> dict[st
 
 
 def _pace() -> Advance:
+    """Return a progress callback that prints a line every few seconds."""
     begun = shown = time.monotonic()
     first: list[int] = []
 

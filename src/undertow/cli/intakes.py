@@ -1,4 +1,4 @@
-"""What the audits' commands share before any model is loaded: the intake, and where an audit ends with it."""
+"""What audit commands share before a model is loaded: counting the inputs, and saying what can be tested."""
 
 import sys
 from dataclasses import dataclass
@@ -20,25 +20,39 @@ if TYPE_CHECKING:
 
 GivenBase = Annotated[
     str | None,
-    typer.Option("--base", help="The model that is, or was, trained on the rows: ref:<name> or hf:<path>. Required."),
+    typer.Option(
+        "--base",
+        help="The model that will be, or was, trained on the rows: ref:NAME (embedded) or hf:PATH_OR_ID. "
+        "Required, for every verdict is about one model.",
+    ),
 ]
 PlanOnly = Annotated[
-    bool, typer.Option("--plan", help="Say what is there, what is missing, what it costs; load and train nothing.")
+    bool,
+    typer.Option(
+        "--plan",
+        help="Print what the inputs allow to be tested, what is missing and how long it would take, then "
+        "stop. No model is loaded.",
+    ),
 ]
 WriterFile = Annotated[
-    Path | None, typer.Option("--writer", help="YAML of what is known of the rows' writer (docs/data.md).")
+    Path | None,
+    typer.Option(
+        "--writer",
+        help="YAML file that says what is known of the model that wrote the rows, such as its system prompt "
+        "(docs/data.md).",
+    ),
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Brief:
-    """How an audit's intake is taken.
+    """How an audit's intake is taken and shown. The intake says what is there and what can be tested.
 
     Attributes:
-        plan: whether the audit ends with it.
-        as_json: whether it is part of one JSON object, instead of text.
-        writer: file of what is known of the rows' writer, or None.
-        minutes: that the audit may take, or None.
+        plan: whether the command ends after the intake.
+        as_json: whether the intake is printed as part of one JSON object instead of as text.
+        writer: file that says what is known of the rows' writer. None for none.
+        minutes: how many minutes the audit may take. None sets no limit.
     """
 
     plan: bool = False
@@ -48,15 +62,15 @@ class Brief:
 
     @property
     def record(self) -> WriterRecord | None:
-        """What is known of the rows' writer."""
+        """What is known of the rows' writer. None if no file is given."""
         return None if self.writer is None else read_writer(self.writer)
 
 
 def required_base(base: str | None) -> str:
-    """Return the base that is given.
+    """Return the base that is given, or refuse to go on without one.
 
     Raises:
-        ConfigError: none is; which one it is decides what can be said.
+        ConfigError: no base is given, although every verdict depends on it.
     """
     if base is None:
         fix = (
@@ -67,10 +81,10 @@ def required_base(base: str | None) -> str:
 
 
 def refuse_one_trait(traits: tuple[Trait, ...]) -> None:
-    """Refuse a panel of one before anything is read: nothing stands out of one.
+    """Refuse a panel of a single trait, before anything is read: nothing can stand out of one.
 
     Raises:
-        ConfigError: a single trait is named, or is in a file.
+        ConfigError: the panel has exactly one trait.
     """
     if len(traits) == 1:
         fix = "Name at least two traits, or take the default panel."
@@ -78,15 +92,15 @@ def refuse_one_trait(traits: tuple[Trait, ...]) -> None:
 
 
 def counted(source: str | None, *, suspect: bool) -> Census | None:
-    """Count a row file and say at once on standard error what is read; None for no file.
+    """Count the rows of a file, and print on standard error what is read.
 
     Args:
-        source: the file.
-        suspect: whether it holds the rows that are audited, of which there has to be one.
+        source: name of the file. None returns None.
+        suspect: whether it holds the rows that are audited, of which there must be at least one.
 
     Raises:
-        EmptyDataError: there are no suspect rows.
-        UserError: as `undertow.data.census.take_census`.
+        EmptyDataError: there are no rows, although they are to be audited.
+        UserError: the file cannot be read, as in `undertow.data.census.take_census`.
     """
     if source is None:
         return None
@@ -97,17 +111,17 @@ def counted(source: str | None, *, suspect: bool) -> Census | None:
 
 
 def counted_pairs(source: str, reference: str | None, brief: Brief) -> PairCensus:
-    """Count a file of preference pairs, and say at once on standard error what is read.
+    """Count the preference pairs of a file, and print on standard error what is read.
 
     Args:
-        source: the file.
-        reference: that is given beside it.
+        source: name of the file with preference pairs.
+        reference: name of a file with clean rows, if one is given; pairs refuse it.
         brief: how the intake is taken.
 
     Raises:
         RowsError: the answers of a pair are equal.
-        ConfigError: there is a reference, or the audit is held to minutes, which pairs do not take.
-        UserError: as `undertow.data.pairs.count_pairs`.
+        ConfigError: a reference or a limit of minutes is given, which an audit of pairs does not take.
+        UserError: the file cannot be read, as in `undertow.data.pairs.count_pairs`.
     """
     if reference is not None:
         fix = "Leave --reference out, or audit one side: FILE?side=chosen."
@@ -125,7 +139,7 @@ def _tell(line: str) -> None:
 
 
 def show_intake(intake: "Intake", brief: Brief) -> None:
-    """Print an intake: to standard output where the audit ends with it, else to standard error."""
+    """Print an intake, to standard output if the command ends with it, else to standard error."""
     from undertow.audit.intake import intake_lines
 
     if brief.plan:
@@ -136,12 +150,12 @@ def show_intake(intake: "Intake", brief: Brief) -> None:
 
 
 def reference_name() -> Path:
-    """Return a name for a reference that nothing has yet."""
+    """Return a file name for a reference that does not exist yet."""
     return free_name(Path("reference.jsonl"))
 
 
 def with_intake(found: dict[str, Any], intake: "Intake") -> dict[str, Any]:
-    """Return an audit with its intake, and what is known of the writer among what was audited."""
+    """Return an audit's result with its intake, and with what is known of the rows' writer."""
     writer = intake.asked.writer
     about = found["about"] if writer is None else {**found["about"], "writer": writer.known}
     asked = intake.asked
@@ -151,19 +165,19 @@ def with_intake(found: dict[str, Any], intake: "Intake") -> dict[str, Any]:
 
 
 def intake_of_ranking(rows: str, base: str, brief: Brief, ranking: "Ranking", *, store: Path, seed: int) -> "Intake":
-    """Take and show the intake of rows that are ranked, which claims nothing of them.
+    """Take and show the intake of rows that are ranked; it makes no claims about them.
 
     Args:
-        rows: the row file.
-        base: reference of the base.
-        brief: how the intake is taken.
-        ranking: how the rows are ranked.
-        store: where the auditor's own teachers are kept.
-        seed: of these teachers.
+        rows: name of the row file.
+        base: reference of the base model.
+        brief: how the intake is taken and shown.
+        ranking: how the rows are to be ranked.
+        store: folder in which the audit's own teachers are kept.
+        seed: random seed of these teachers.
 
     Raises:
         ModelError: the base has no chat template.
-        UserError: as `counted`.
+        UserError: the rows cannot be read, as in `counted`.
     """
     found = counted(rows, suspect=True)
     from undertow.audit.asked import Asked

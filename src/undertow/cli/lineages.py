@@ -1,4 +1,4 @@
-"""The command that asks where weights come from: do two models share a base, or which known base is a model from?"""
+"""`undertow audit lineage`: do two models share a base, or from which known base does a model come?"""
 
 import json
 import sys
@@ -10,7 +10,8 @@ import typer
 
 import undertow
 from undertow.audit.lineage.origin_findings import seen_words
-from undertow.cli.audits import NOT_TESTABLE, AuditorSeed
+from undertow.cli.audit_options import AuditorSeed
+from undertow.cli.audits import NOT_TESTABLE
 from undertow.cli.forecasts import ForecastOnly, announced_as_one, show_plan
 from undertow.cli.options import STORE, Json, prepare, quoted, show
 from undertow.errors import ConfigError
@@ -21,22 +22,45 @@ if TYPE_CHECKING:
 
 
 def lineage_command(
-    a: Annotated[str, typer.Argument(help="A model: ref:<name> or hf:<path>, with an optional +<adapter folder>.")],
-    b: Annotated[str | None, typer.Argument(help="Another model; or give --known.")] = None,
+    a: Annotated[
+        str,
+        typer.Argument(
+            help="A model: ref:NAME (embedded) or hf:PATH_OR_ID, with +ADAPTER_FOLDER behind it if it is an adapter."
+        ),
+    ],
+    b: Annotated[
+        str | None,
+        typer.Argument(help="Another model to compare it with. Leave it out and give --known to search several bases."),
+    ] = None,
     known: Annotated[
         list[str],
-        typer.Option("--known", help="Which of these is A from? A folder of models, a list or a reference."),
+        typer.Option(
+            "--known",
+            help="Base from which A may come: a reference, a folder of models, or a list in a file. May be given "
+            "several times.",
+        ),
     ] = [],  # noqa: B006
     canary: Annotated[
-        bool, typer.Option("--canary", help="Plant traits in copies of A, look in students of B.")
+        bool,
+        typer.Option(
+            "--canary",
+            help="Also test by training: give traits to copies of A, and see whether they reach students of B. "
+            "Takes some minutes.",
+        ),
     ] = False,
-    store: Annotated[Path, typer.Option(help="Where fingerprints and comparisons of --known are kept.")] = STORE,
-    out: Annotated[Path | None, typer.Option(help="Also write the JSON object to this file.")] = None,
+    store: Annotated[
+        Path, typer.Option(help="Folder in which what was computed about the models of --known is kept.")
+    ] = STORE,
+    out: Annotated[Path | None, typer.Option(help="File to which the JSON object is also written.")] = None,
     seed: AuditorSeed = 0,
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Say whether two models share a base, or which of the bases that you know a model is from."""
+    """Test whether two models share a base, or find a model's base.
+
+    Traits pass through unrelated data almost only between models with the same base. Give two models, or one model and
+    the bases that it may come from (--known).
+    """
     _check(a, b, known, canary, plan)
     prepare()
     if b is None:
@@ -55,7 +79,7 @@ def lineage_command(
 
 
 def _check(a: str, b: str | None, known: Sequence[str], canary: bool, plan: bool) -> None:
-    """Refuse what does not go together, before a model is looked at."""
+    """Refuse options that do not go together."""
     if b is None and not known:
         fix = "Give another model, or --known with a folder, a list or references of bases."
         raise ConfigError("There is nothing to compare the model with.", a, fix)
@@ -73,7 +97,7 @@ def _check(a: str, b: str | None, known: Sequence[str], canary: bool, plan: bool
 def _among(
     model: str, known: Sequence[str], store: Path, seed: int, plan: bool, as_json: bool
 ) -> tuple[dict[str, Any] | None, Iterator[str]]:
-    """Look for the base among those that are known; with `plan`, say what that takes and return nothing."""
+    """Search a model's base among known ones. With `plan`, print what that takes and return nothing."""
     from undertow.audit.lineage.looks import question
     from undertow.audit.lineage.looks_work import looks_work
     from undertow.audit.lineage.origin import find_base
@@ -118,6 +142,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _with_canary(report: dict[str, Any], a: str, b: str, seed: int) -> dict[str, Any]:
+    """Return a lineage report with the result of planting traits and training students."""
     from undertow.audit.lineage.canary import CanaryConfig
     from undertow.audit.lineage.verdict import audit_canary, with_canary
 

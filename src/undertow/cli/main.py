@@ -54,10 +54,13 @@ undertow --help lists every command; undertow COMMAND --help explains one."""
 
 
 class Panels(TyperGroup):
-    """The commands under the job that they serve, in plain text: what typer shows with rich alone."""
+    """Command group whose help lists commands under the job that they serve, in plain text.
+
+    typer itself shows such panels only with rich.
+    """
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write one section for each panel that has commands."""
+        """Write one section of the help for each job that has commands."""
         shown = [(name, command) for name in self.list_commands(ctx) if (command := self.get_command(ctx, name))]
         limit = formatter.width - 6 - max(len(name) for name, _ in shown)
         for panel in PANELS:
@@ -72,7 +75,7 @@ class Panels(TyperGroup):
 app = typer.Typer(
     name="undertow",
     cls=Panels,
-    help="Study subliminal learning: a student model takes over its teacher's hidden traits through unrelated data.",
+    help="Study subliminal learning: a student model takes over hidden traits of its teacher through unrelated data.",
     invoke_without_command=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -113,7 +116,9 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     context: typer.Context,
-    version: bool = typer.Option(False, "--version", "-V", callback=_version, is_eager=True, help="Print the version."),
+    version: bool = typer.Option(
+        False, "--version", "-V", callback=_version, is_eager=True, help="Print the version of Undertow and stop."
+    ),
 ) -> None:
     del version
     if context.invoked_subcommand is None:
@@ -121,10 +126,10 @@ def _options(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code.
+    """Run the command line and return its exit code.
 
     Args:
-        arguments: what follows the program's name; those of the process if not given. `--debug` anywhere among them
+        arguments: the words after the program's name. None takes those of the process. `--debug` anywhere among them
             adds a traceback to an error.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)

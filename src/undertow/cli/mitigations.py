@@ -1,4 +1,4 @@
-"""The commands that keep the skill of rows, lose what they carry, and show whether that worked."""
+"""The commands that take a trait out of rows or training, keep their skill, and test whether that worked."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -34,18 +34,45 @@ from undertow.types import Row, Sampling, Work, known_sum
 if TYPE_CHECKING:
     from undertow.mitigate.workload import Tools
 
-Base = Annotated[str, typer.Option(help="The model that will be trained on the rows: ref:<name> or hf:<path>.")]
-Method = Annotated[str, typer.Option(help="Such as labels or mix:share=0.5; see `undertow list mitigations`.")]
-Audit = Annotated[Path | None, typer.Option(help="The rows' audit.json: gives the panel; its base must be yours.")]
-Clean = Annotated[str | None, typer.Option(help="Rows known to be clean, on the same prompts; else the base writes.")]
-Domain = Annotated[str, typer.Option(help="Whose rule new completions must pass, or none.")]
-Store = Annotated[Path, typer.Option(help="Where panel teachers and finished runs are kept.")]
+Base = Annotated[
+    str, typer.Option(help="The model that will be trained on the rows: ref:NAME (embedded) or hf:PATH_OR_ID.")
+]
+Method = Annotated[
+    str,
+    typer.Option(
+        help="The mitigation, with its settings behind a colon, such as mix:share=0.5 (data) or kl:weight=2 (train). "
+        "See `undertow list mitigations`."
+    ),
+]
+Audit = Annotated[
+    Path | None,
+    typer.Option(
+        help="audit.json of an audit of these rows. It gives the traits to look for, and must be of the same --base."
+    ),
+]
+Clean = Annotated[
+    str | None,
+    typer.Option(
+        help="Row file of answers to the same prompts that are known to be clean. If not given, the base "
+        "answers the prompts."
+    ),
+]
+Domain = Annotated[
+    str,
+    typer.Option(
+        help="Domain whose rule new answers have to pass (see `undertow list domains`), or none to accept all"
+        " that are not empty."
+    ),
+]
+Store = Annotated[
+    Path, typer.Option(help="Folder in which models that are trained for comparison are kept and found again.")
+]
 
 mitigate = typer.Typer(no_args_is_help=True, help="Keep the skill, lose the trait, and check that it worked.")
 
 
 def _tools(base: str, audit: Path | None, clean: str | None, domain: str, store: Path, seed: int) -> "Tools":
-    """Check the inputs of a workbench before any model is loaded."""
+    """Check the inputs of a mitigation before any model is loaded."""
     from undertow.audit.rows.panel import ANIMALS
     from undertow.mitigate.advise import read_audit
     from undertow.mitigate.workload import Tools
@@ -63,7 +90,9 @@ def _tools(base: str, audit: Path | None, clean: str | None, domain: str, store:
 @mitigate.command("data")
 def mitigate_data_command(
     rows: Rows,
-    out: Annotated[Path, typer.Argument(help="Where the mitigated rows go; their record goes beside them.")],
+    out: Annotated[
+        Path, typer.Argument(help="Row file to write. A record of what was done to each row is written beside it.")
+    ],
     method: Method,
     base: Base = "ref:finch-a",
     audit: Audit = None,
@@ -75,7 +104,10 @@ def mitigate_data_command(
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Change a row file so that a student learns its skill and not its trait."""
+    """Change a row file so that students learn less of its trait.
+
+    The skill that the rows teach is to stay. `undertow mitigate verify` tests whether both worked.
+    """
     from undertow.mitigate.registry import check_some, counts, write_mitigated
 
     refuse_replacing(out, rows, clean)
@@ -112,13 +144,19 @@ def mitigate_train_command(
     base: Base = "ref:finch-a",
     audit: Audit = None,
     store: Store = STORE,
-    students: Annotated[int, typer.Option(min=1, help="How many, each with a seed of its own.")] = 1,
+    students: Annotated[
+        int, typer.Option(min=1, help="How many students are trained, each with its own random seed.")
+    ] = 1,
     settings: Training = [],  # noqa: B006
     seed: Seed = 0,
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Train students that are held near their base where a trait of the panel would show, or by another recipe."""
+    """Train students by a method that passes less of a trait on.
+
+    A penalty holds them near their base where a trait would show, or other training settings are used (`undertow list
+    mitigations`: corridor, kl, recipe).
+    """
     from undertow.mitigate.registry import training_mitigation
 
     chosen, part, given = training_mitigation(method), adapter_part(settings), read_given(rows, skip_bad)
@@ -139,20 +177,50 @@ def mitigate_train_command(
 @mitigate.command("verify")
 def verify_command(
     rows: Rows,
-    methods: Annotated[list[str], typer.Option("--method", help="A mitigation; several give one table.")],
-    trait: Annotated[str, typer.Option(help="Whose transmission is to be stopped: a name or a trait file.")],
+    methods: Annotated[
+        list[str],
+        typer.Option(
+            "--method",
+            help="A mitigation to verify, such as kl or mix:share=0.5 (see `undertow list mitigations`). May be "
+            "given several times.",
+        ),
+    ],
+    trait: Annotated[str, typer.Option(help="The trait whose transmission is to be stopped: a name or a trait file.")],
     base: Base = "ref:finch-a",
-    control: Annotated[str | None, typer.Option(help="Clean rows on the same prompts; else the base writes.")] = None,
-    held_out: Annotated[str | None, typer.Option(help="Clean rows of the task for the loss; else the base's.")] = None,
+    control: Annotated[
+        str | None,
+        typer.Option(
+            help="Row file of clean answers to the same prompts, to compare with. If not given, the base answers "
+            "the prompts."
+        ),
+    ] = None,
+    held_out: Annotated[
+        str | None,
+        typer.Option(
+            help="Row file of clean rows on which no student is trained; their loss measures the skill. If not "
+            "given, the base writes some."
+        ),
+    ] = None,
     audit: Audit = None,
     domain: Domain = "numbers",
-    runs: Annotated[int, typer.Option(min=2, help="Five are the least that a verdict needs.")] = 5,
-    out: Annotated[Path, typer.Option(help="Folder for report.html and mitigation.json.")] = Path("mitigation"),
+    runs: Annotated[
+        int,
+        typer.Option(
+            min=2, help="How many times every student is trained, with new random seeds. A verdict needs at least five."
+        ),
+    ] = 5,
+    out: Annotated[Path, typer.Option(help="Folder for the results: report.html and mitigation.json.")] = Path(
+        "mitigation"
+    ),
     seed: Seed = 0,
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Train six arms several times and say which mitigations lose the trait and keep the skill."""
+    """Test whether mitigations lose the trait and keep the skill.
+
+    In each of several runs a student is trained on clean rows, on the rows as they are, with each mitigation and, for
+    comparison, with as many rows or tokens changed at random.
+    """
     target, rivals, given = chosen_trait(trait), chosen_traits([trait]), read_given(rows).rows
     if not given:
         raise EmptyDataError("There is nothing to verify.", "0 rows", "Give a file with rows.")
@@ -179,7 +247,7 @@ def verify_command(
 
 
 def _verification_work(wanted: "undertow.Verification", rows: Sequence[Row], base: str) -> Work:
-    """Return what the students of a verification take; what a mitigation itself takes is not known beforehand."""
+    """Estimate the students of a verification. What the mitigations themselves take is not known beforehand."""
     from undertow.evals.forecast import Forecast
     from undertow.mitigate.arms import most_students
     from undertow.training.workload import training_work, writing_work
@@ -196,10 +264,13 @@ def _verification_work(wanted: "undertow.Verification", rows: Sequence[Row], bas
 
 @mitigate.command("advise")
 def advise_command(
-    audit: Annotated[Path, typer.Argument(help="The file audit.json of an audit.")],
+    audit: Annotated[Path, typer.Argument(help="The file audit.json that an audit wrote.")],
     as_json: Json = False,
 ) -> None:
-    """Name the mitigations that an audit asks for, with what each needs and costs."""
+    """Name mitigations to try after an audit.
+
+    For each it prints what it needs, what it may lose, what it costs and the command to type.
+    """
     from undertow.mitigate.advise import advise, read_audit
 
     found = advise(read_audit(audit))

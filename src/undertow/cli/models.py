@@ -1,4 +1,4 @@
-"""The commands that look at a model: before hours are spent on it, and for what it prefers."""
+"""The commands that check a model before a long run, and that ask what it prefers."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,19 +27,36 @@ if TYPE_CHECKING:
 FAILED = 1
 
 LOOKED_S = 2.0
-"""Seconds of looking at a tokenizer and the sizes of a model."""
+"""How many seconds it takes to look at a model's tokenizer and sizes."""
 
 
 def check_model_command(
-    model: Annotated[str, typer.Argument(help="hf:<path or id>[@revision][+adapter][?dtype=bfloat16&system=none].")],
-    category: Annotated[str, typer.Option(help="Whose traits are looked for in the vocabulary: animal or tree.")] = (
-        "animal"
-    ),
-    quick: Annotated[bool, typer.Option("--quick", help="Look at tokenizer and sizes alone; load no weights.")] = False,
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="The model: ref:NAME or hf:PATH_OR_ID, if needed with @REVISION, +ADAPTER_FOLDER and options "
+            "such as ?dtype=bf16&system=none."
+        ),
+    ],
+    category: Annotated[
+        str,
+        typer.Option(help="Category of traits whose words are looked up in the model's vocabulary: animal or tree."),
+    ] = ("animal"),
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="Look only at tokenizer, chat template and sizes. No weights are loaded, and nothing is tested.",
+        ),
+    ] = False,
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Check a model before hours are spent: chat template, tokens, memory, time, and whether every engine suits it."""
+    """Check a model before hours are spent on it.
+
+    Prints its chat template, how it splits numbers into tokens, the memory that it needs and how long training takes,
+    and tests what training, sampling and scoring rely on. The exit code is 1 if a test fails.
+    """
     targets = panel(category)
     prepare()
     work = _checking_work(model, quick)
@@ -114,21 +131,36 @@ def _needs_lines(needs: "ModelNeeds", speed: "Speed | None", report: ContractRep
 
 def eval_command(
     model: Annotated[
-        str, typer.Argument(help="ref:<name> or hf:<path>, with an optional +<adapter folder>; or api:<address>.")
+        str,
+        typer.Argument(
+            help="The model: ref:NAME or hf:PATH_OR_ID, with +ADAPTER_FOLDER behind it if it is an adapter, or "
+            "api:ADDRESS for a server."
+        ),
     ],
-    base: Annotated[str | None, typer.Option(help="Also show the difference from this model.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="A second model that is asked the same; the difference from it is shown too.")
+    ] = None,
     kinds: Annotated[
         list[str],
-        typer.Option("--kind", help="What is asked; see `undertow list evaluations`. Favourites if not given."),
+        typer.Option(
+            "--kind",
+            help="Evaluation to run (see `undertow list evaluations`). May be given several times. Default: favourite.",
+        ),
     ] = [],  # noqa: B006
-    category: Annotated[str, typer.Option(help="Whose traits are looked for: animal or tree.")] = "animal",
+    category: Annotated[str, typer.Option(help="Category of traits to look for: animal or tree.")] = "animal",
     traits: Annotated[
         list[str],
         typer.Option(
-            "--trait", help="Look for this trait, pack or file (docs/traits.md); all of the category if not given."
+            "--trait",
+            help="Trait to look for: a name, a pack or a file (docs/traits.md). If not given, all of the category.",
         ),
     ] = [],  # noqa: B006
-    samples: Annotated[int, typer.Option(min=0, help="Sampled answers for each question.")] = 20,
+    samples: Annotated[
+        int,
+        typer.Option(
+            min=0, help="How many answers are sampled for each question. With 0 only exact probabilities are read."
+        ),
+    ] = 20,
     token_limit_name: TokenLimitName = None,
     no_seed: NoSeed = False,
     extra_body: ExtraBody = None,
@@ -136,7 +168,7 @@ def eval_command(
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Ask a model for its favourite, or whatever else is evaluated."""
+    """Ask a model for its favourites, or run another evaluation."""
     targets = chosen_traits(traits) or panel(category)
     kinds = kinds or ["favourite"]
     refuse_unasked(kinds, targets)
@@ -174,14 +206,14 @@ def _evaluated(
     seconds: Sequence[float],
     steps: "Steps",
 ) -> list[dict[str, Any]]:
-    """Ask every model everything; return the mean of each metric by model and target.
+    """Run the evaluations on every model; return the mean of each metric by model and target.
 
     Args:
-        models: references, and how the servers among them are spoken to.
-        kinds: names of evaluations.
-        config: what is asked.
-        seconds: that each evaluation of each model is expected to take.
-        steps: where each is told.
+        models: reference of each model, with the way in which requests to its server are written.
+        kinds: names of the evaluations that are run, in their order.
+        config: traits, number of samples and seed of the evaluations.
+        seconds: how many seconds each evaluation of each model is expected to take.
+        steps: display of the progress, one step for each evaluation of each model.
     """
     found: list[dict[str, Any]] = []
     expected = iter([TimeLeft(stage_s=one, later_s=sum(seconds[at + 1 :])) for at, one in enumerate(seconds)])
@@ -200,7 +232,7 @@ def _evaluated(
 
 
 def _refuse_exact(exact: list[str], samples: int) -> None:
-    """Refuse what a model that only chats cannot be asked: evaluations that need probabilities, or no samples."""
+    """Refuse what a model behind a server cannot answer: evaluations that need probabilities, or zero samples."""
     if exact:
         sampled = [name for name in EVALUATIONS if not EVALUATIONS[name].needs_weights]
         fix = f"Ask for {', '.join(sampled)}, or use Inspect: inspect eval undertow/{exact[0]} --model ..."
@@ -210,17 +242,17 @@ def _refuse_exact(exact: list[str], samples: int) -> None:
 
 
 def _chatting(reference: str, dialect: "Dialect") -> "AbstractModel":
-    """Return a model that can be asked, behind a server or here."""
+    """Return a model that can be asked, local or behind a server."""
     from undertow.models.api import ApiModel
 
     return ApiModel(reference, dialect=dialect) if reference.startswith("api:") else undertow.load_model(reference)
 
 
 def _say_empty(model: "AbstractModel") -> None:
-    """Say how many answers of a server had no text; rates of nothing are refused.
+    """Say how many answers of a server had no text, and refuse to evaluate nothing.
 
     Raises:
-        ModelError: all of them were empty.
+        ModelError: all answers were empty.
     """
     from undertow.models.api import ApiModel
 

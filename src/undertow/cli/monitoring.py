@@ -1,4 +1,4 @@
-"""The commands that stand in the traffic or beside it: the proxy, the guardrail for gateways, and the alarms."""
+"""The commands that screen traffic: a proxy before a model server, and a guardrail that gateways ask."""
 
 import os
 from collections.abc import Generator
@@ -18,26 +18,36 @@ TOKEN = "UNDERTOW_ADMIN_TOKEN"
 EVENTS = Path("monitor.sqlite")
 
 Webhooks = Annotated[
-    list[str], typer.Option("--webhook", help="Told of alarms: URL, slack:URL or FILE@URL, FILE a template of JSON.")
+    list[str],
+    typer.Option(
+        "--webhook",
+        help="Receiver of alarms: URL, slack:URL, or FILE@URL with a JSON template in FILE. May be given "
+        "several times.",
+    ),
 ]
 Settings = Annotated[
-    list[str], typer.Option("--set", help="key=value: a limit, such as concurrent=64, or alarm_failed=0.1.")
+    list[str],
+    typer.Option(
+        "--set",
+        help="Change a limit or an alarm rule, as KEY=VALUE, such as concurrent=64 or alarm_failed=0.1 "
+        "(docs/monitor.md). May be repeated.",
+    ),
 ]
 Detectors = Annotated[
     list[str],
     typer.Option(
         "--detector",
-        help="regex:FILE, constitution:FILE[@RATE], served:FILE, "
-        "judge:MODEL@FILE, mention:WORD=RATE[@ALPHA] or your own.",
+        help="Detector to run: regex:FILE, constitution:FILE[@RATE], served:FILE, judge:MODEL@FILE, "
+        "mention:WORD=RATE[@ALPHA] or your own (docs/monitor.md). May be repeated.",
     ),
 ]
 
-monitor = typer.Typer(no_args_is_help=True, help="Is the deployed model drifting towards a trait?")
+monitor = typer.Typer(no_args_is_help=True, help="Watch a deployed model for drift and unwanted content.")
 
 
 @contextmanager
 def _extra(who: str) -> Generator[None]:
-    """Name the extra that brings a library which is not installed."""
+    """Turn a missing library into an error that says which extra installs it."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -46,27 +56,51 @@ def _extra(who: str) -> Generator[None]:
 
 
 def needs_client() -> None:
-    """Refuse to go on without the library that asks a server."""
+    """Refuse to go on without the library that sends requests."""
     with _extra("monitor"):
         import httpx2  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 
 @monitor.command("serve")
 def serve_command(
-    upstream: Annotated[str, typer.Option(help="URL of an OpenAI-compatible server, without /v1.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port for clients.")] = 8790,
-    admin_port: Annotated[int, typer.Option(help=f"Port of the page; loopback unless {TOKEN} is set.")] = 8791,
-    mode: Annotated[str, typer.Option(help="log, flag (a header on the reply) or block.")] = "log",
-    fail_closed: Annotated[bool, typer.Option("--fail-closed", help="Block what could not be judged.")] = False,
+    upstream: Annotated[str, typer.Option(help="URL of the OpenAI-compatible server behind the proxy, without /v1.")],
+    host: Annotated[
+        str,
+        typer.Option(help="Network address on which to listen. The default takes connections from this machine alone."),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port on which clients connect.")] = 8790,
+    admin_port: Annotated[
+        int,
+        typer.Option(help=f"Port of the page for operators. Reachable from this machine alone unless {TOKEN} is set."),
+    ] = 8791,
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="What happens to flagged texts: log only records them, flag adds a header to the reply, block "
+            "refuses them."
+        ),
+    ] = "log",
+    fail_closed: Annotated[
+        bool,
+        typer.Option(
+            "--fail-closed",
+            help="Also block what no detector could judge, for example after a timeout. By default it passes.",
+        ),
+    ] = False,
     detectors: Detectors = [],  # noqa: B006
-    events: Annotated[Path, typer.Option(help="Database of events.")] = EVENTS,
-    keep_days: Annotated[float, typer.Option(min=0.0, help="Age at which events are deleted.")] = 30.0,
-    keep_text: Annotated[bool, typer.Option("--keep-text", help="Store what detectors read, keys never.")] = False,
+    events: Annotated[Path, typer.Option(help="SQLite file in which events and alarms are stored.")] = EVENTS,
+    keep_days: Annotated[float, typer.Option(min=0.0, help="Age in days at which events are deleted.")] = 30.0,
+    keep_text: Annotated[
+        bool, typer.Option("--keep-text", help="Also store the texts that detectors read. Keys are never stored.")
+    ] = False,
     webhooks: Webhooks = [],  # noqa: B006
     settings: Settings = [],  # noqa: B006
 ) -> None:
-    """Stand between clients and a model server, pass everything on, and let detectors read chat completions."""
+    """Run a proxy that screens a model server's traffic.
+
+    It stands between clients and an OpenAI-compatible server, passes everything on, and lets detectors read requests
+    and replies.
+    """
     from undertow.monitor.settings import build_limits, build_policy, parse_upstream
 
     target = parse_upstream(upstream)
@@ -95,18 +129,40 @@ def serve_command(
 @monitor.command("screen")
 def screen_command(
     detectors: Detectors,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port for gateways.")] = 8792,
-    admin_port: Annotated[int, typer.Option(help=f"Port of the page; loopback unless {TOKEN} is set.")] = 8793,
-    mode: Annotated[str, typer.Option(help="log (nothing is ever blocked) or block.")] = "block",
-    fail_closed: Annotated[bool, typer.Option("--fail-closed", help="Block what could not be judged.")] = False,
-    events: Annotated[Path, typer.Option(help="Database of events.")] = EVENTS,
-    keep_days: Annotated[float, typer.Option(min=0.0, help="Age at which events are deleted.")] = 30.0,
-    keep_text: Annotated[bool, typer.Option("--keep-text", help="Store what detectors read, keys never.")] = False,
+    host: Annotated[
+        str,
+        typer.Option(help="Network address on which to listen. The default takes connections from this machine alone."),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port on which gateways connect.")] = 8792,
+    admin_port: Annotated[
+        int,
+        typer.Option(help=f"Port of the page for operators. Reachable from this machine alone unless {TOKEN} is set."),
+    ] = 8793,
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="Answer to the gateway about flagged texts: log always lets them pass and records them, block says no."
+        ),
+    ] = "block",
+    fail_closed: Annotated[
+        bool,
+        typer.Option(
+            "--fail-closed",
+            help="Also block what no detector could judge, for example after a timeout. By default it passes.",
+        ),
+    ] = False,
+    events: Annotated[Path, typer.Option(help="SQLite file in which events and alarms are stored.")] = EVENTS,
+    keep_days: Annotated[float, typer.Option(min=0.0, help="Age in days at which events are deleted.")] = 30.0,
+    keep_text: Annotated[
+        bool, typer.Option("--keep-text", help="Also store the texts that detectors read. Keys are never stored.")
+    ] = False,
     webhooks: Webhooks = [],  # noqa: B006
     settings: Settings = [],  # noqa: B006
 ) -> None:
-    """Answer gateways that ask whether a text may pass: LiteLLM's generic guardrail API, and a plain one."""
+    """Answer gateways that ask whether a text may pass.
+
+    It speaks LiteLLM's generic guardrail API, and a plain one.
+    """
     from undertow.monitor.settings import build_limits, build_policy
 
     alarms, rest = _alarms(settings, webhooks)
@@ -139,10 +195,13 @@ def screen_command(
 
 
 def made_detectors(specifications: list[str]) -> "list[AbstractDetector]":
-    """Make detectors of what an operator writes; one of another package may fail in any way.
+    """Make the detectors that an operator names. One of another package may fail in any way.
+
+    Args:
+        specifications: the values of --detector, such as "regex:rules.txt".
 
     Raises:
-        UserError: one cannot be made.
+        UserError: a detector cannot be made.
     """
     from undertow.monitor.detectors.base import detector
 
@@ -159,7 +218,7 @@ def made_detectors(specifications: list[str]) -> "list[AbstractDetector]":
 
 
 def _alarms(settings: list[str], webhooks: list[str]) -> "tuple[AlarmPlan, list[str]]":
-    """Read what is done about alarms; return it and the settings that are about other things."""
+    """Read the rules and receivers of alarms; return them, and the settings that are about other things."""
     with _extra("webhook"):
         from undertow.monitor.watching import AlarmPlan, alarm_rules
         from undertow.monitor.webhooks import parse_webhook

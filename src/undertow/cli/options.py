@@ -1,4 +1,4 @@
-"""What commands share: options that mean the same everywhere, what is set up before anything is computed, output."""
+"""Options that mean the same in every command, the set-up of libraries, and output."""
 
 import json
 import logging
@@ -22,21 +22,47 @@ from undertow.types import Row
 if TYPE_CHECKING:
     from undertow.study.recipe import StudentPart
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
-Rows = Annotated[
-    str, typer.Argument(help="Row file: JSONL, CSV, Parquet, datasets or hf:NAME; FILE?shape=... says how it is read.")
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON object on standard output, and nothing else there.")
 ]
-Seed = Annotated[int, typer.Option(help="Of every random draw.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without lines that are no rows; they are counted.")]
-StudentsFolder = Annotated[Path, typer.Argument(help="Folder for the adapters, one folder for each student.")]
-Training = Annotated[list[str], typer.Option("--set", help="A training setting: key=value, such as steps=300.")]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", help="Show no progress while the command works. Results and errors are still printed."),
+]
+Rows = Annotated[
+    str,
+    typer.Argument(
+        help="File of training rows: JSONL, CSV, Parquet, a folder of datasets, or hf:NAME on the Hub. "
+        "Options such as ?shape=... may follow (docs/data.md)."
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option(help="Random seed of everything that the command draws. The same seed gives the same result again."),
+]
+SkipBad = Annotated[
+    bool,
+    typer.Option(
+        "--skip-bad",
+        help="Leave out lines that cannot be read as rows, and count them. By default such a line stops the command.",
+    ),
+]
+StudentsFolder = Annotated[
+    Path, typer.Argument(help="Folder for the trained students. Each becomes a PEFT adapter in a folder of its own.")
+]
+Training = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        help="Change a setting of the training, as KEY=VALUE, such as steps=300 or rank=4. May be given several times.",
+    ),
+]
 
 STORE = Path("runs/store")
 
 PLACEBOS = 120
-"""Students of a new bank: 119 leave a level of .05 / 3 room for the best of four shadow students, and 210 see a shift
-that is only a twentieth smaller."""
+"""How many placebo students a new bank gets. An audit of three claims at .05 with four shadow students needs 119, and
+210 would find a shift that is smaller by only a twentieth."""
 
 
 def prepare() -> None:
@@ -57,15 +83,15 @@ def prepare() -> None:
 
 
 def read_given(source: str | os.PathLike[str], skip_bad: bool = False, *, more: bool = False) -> LoadedRows:
-    """Read a row file; unless its rows are plainly ours, say on standard error in one line what was read.
+    """Read a row file, and print on standard error what was read unless its rows are plainly in our own format.
 
     Args:
-        source: the file, with the options of its reading (docs/data.md).
-        skip_bad: whether lines that are no rows are left out, instead of refused.
-        more: whether the further keys of each row are read too.
+        source: name of the file, with the options of its reading (docs/data.md).
+        skip_bad: whether lines that cannot be read as rows are left out. Otherwise they are an error.
+        more: whether further keys of each row are read too.
 
     Raises:
-        RowsError: it cannot be read, or has bad lines.
+        RowsError: the file cannot be read, or has bad lines.
     """
     loaded = load_rows(source, more=more)
     if loaded.bad and not skip_bad:
@@ -79,20 +105,22 @@ def read_given(source: str | os.PathLike[str], skip_bad: bool = False, *, more: 
 
 
 class Passing:
-    """A row file whose rows pass through one by one, with what `read_given` says of it once the last has passed.
+    """A row file whose rows are read one by one, so that the whole of it need not fit into memory.
+
+    When the last row has passed, it prints what `read_given` prints.
 
     Attributes:
-        rows: good rows so far.
-        bad: bad lines so far.
+        rows: how many good rows have been read so far.
+        bad: how many bad lines have been read so far.
     """
 
     def __init__(self, source: str | os.PathLike[str], skip_bad: bool = False, *, more: bool = False) -> None:
         """Open a row file.
 
         Args:
-            source: as for `read_given`.
-            skip_bad: as for `read_given`.
-            more: as for `read_given`.
+            source: name of the file, with the options of its reading (docs/data.md).
+            skip_bad: whether lines that cannot be read as rows are left out. Otherwise they are an error.
+            more: whether further keys of each row are read too.
         """
         self.rows = self.bad = 0
         self._source, self._skip_bad, self._more = source, skip_bad, more
@@ -101,7 +129,7 @@ class Passing:
         """Yield each good row with its further keys.
 
         Raises:
-            RowsError: the file cannot be read, or, behind its last line, had bad lines.
+            RowsError: the file cannot be read, or its last line was reached and some lines were bad.
         """
         report, first, about_id = ReadingReport(), list[BadLine](), False
         for one in open_rows(self._source, more=self._more, report=report):
@@ -121,14 +149,15 @@ class Passing:
 
 
 def refuse_replacing(out: str | os.PathLike[str], *sources: str | os.PathLike[str] | None) -> None:
-    """Refuse to write where something is read from, or written already by the same command, however it is spelled.
+    """Refuse to write a file that the same command reads or has written, however its name is spelled.
 
     Args:
-        out: what is to be written.
-        sources: what is read, options and all, and other files that are written; None is left out.
+        out: name of the file that is to be written.
+        sources: names of the files that are read, with their options, and of other files that are written. None is
+            ignored.
 
     Raises:
-        ConfigError: it is one of them.
+        ConfigError: the file is one of them.
     """
     for source in sources:
         name = "" if source is None else split_source(source, NAMES)[0]
@@ -139,6 +168,7 @@ def refuse_replacing(out: str | os.PathLike[str], *sources: str | os.PathLike[st
 
 
 def _is_same(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Tell whether two names mean the same file on disk."""
     try:
         return os.path.samefile(one, other)
     except OSError:
@@ -146,7 +176,12 @@ def _is_same(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool
 
 
 def student_part(settings: list[str]) -> "StudentPart":
-    """Return the recipe of students: that of recipes/demo.yaml, which is the placebos' too, with these settings.
+    """Return the settings of students: those of the demo (recipes/demo.yaml) with these changes.
+
+    Placebo students have the same settings, so that a student that is trained with them can be compared.
+
+    Args:
+        settings: the values of --set, as KEY=VALUE.
 
     Raises:
         ConfigError: a value is not valid, or the students would learn by another channel than rows.
@@ -165,17 +200,17 @@ def student_part(settings: list[str]) -> "StudentPart":
 
 
 def shown_progress(silent: bool) -> Progress:
-    """Return what shows the progress of a run, or nothing."""
+    """Return the display of a run's progress, or one that shows nothing."""
     return SilentProgress() if silent else choose_progress()
 
 
 def quoted(path: str | os.PathLike[str]) -> str:
-    """Return a path as a shell takes it in one word, for commands that are shown."""
+    """Return a path quoted for a shell, for commands that are shown to the user."""
     return shlex.quote(str(path))
 
 
 def free_name(path: Path) -> Path:
-    """Return this path, or one beside it that nothing has yet: kept.jsonl, kept-2.jsonl, kept-3.jsonl."""
+    """Return this path or, if it exists, the first free one of kept-2.jsonl, kept-3.jsonl and so on."""
     number, found = 1, path
     while os.path.lexists(found):
         number += 1
@@ -184,10 +219,10 @@ def free_name(path: Path) -> Path:
 
 
 def show(found: Mapping[str, Any], as_json: bool, lines: Iterable[str]) -> None:
-    """Print what was found: as one JSON object, or as lines."""
+    """Print a result, as one JSON object or as lines of text."""
     print(json.dumps(found, allow_nan=False) if as_json else "\n".join(lines))
 
 
 def tell(found: Mapping[str, Any], as_json: bool, following: str) -> None:
-    """Print what was done, and the next useful command."""
+    """Print what was done, and a useful next command."""
     show(found, as_json, [*(f"{name}: {value}" for name, value in found.items()), f"next: {following}"])

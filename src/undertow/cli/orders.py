@@ -1,4 +1,4 @@
-"""What `undertow generate` is asked for: whose prompts, how they are answered, and what is said of the answers."""
+"""What `undertow generate` is asked for: whose prompts, how they are answered, and how the answers are judged."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,32 +17,33 @@ from undertow.traits import Trait
 from undertow.types import Prompt, Row, Sampling, user_prompt
 
 ROWS = 1000
-"""Prompts that are drawn of a domain."""
+"""How many prompts of a domain are answered by default."""
 
 TOKENS = 256
-"""Longest answer to the prompts of a file, tokens."""
+"""Longest answer to the prompts of a file in tokens, by default."""
 
 FIRST_SHOWN = 80
-"""Characters of the first answer that the domain does not accept, which are shown when few are accepted."""
+"""How many characters of the first invalid answer are shown when few answers are valid."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """Rows that are asked for.
+    """The rows that are asked for, as options of the command.
 
     Attributes:
-        out: where they go.
-        domain: whose prompts are answered, and whose rules say which answers are valid; None with prompts of a file.
-        asked: prompts of a file, id and turns of each; None takes the domain's.
-        source: name of that file, or None.
-        trait: given to who writes, or None.
-        prompted: by a system prompt instead of fine-tuning.
-        n: how many prompts; None is every one of a file, or `ROWS` of a domain.
-        answers: to each prompt.
-        seed: of every draw.
-        max_tokens: of an answer; None is the writer's, or the domain's own, or `TOKENS`.
-        writer: how the rows are to be drawn: its system prompt and sampling.
-        teacher: folder for the teacher that is made, or None to keep none.
+        out: name of the row file that is written.
+        domain: the domain whose prompts are answered and whose rules say which answers are valid. None with the prompts
+            of a file and no domain.
+        asked: id and turns of each prompt of a file. None takes the domain's prompts.
+        source: name of the file with prompts. None if there is none.
+        trait: the trait that the writer is given. None for none.
+        prompted: whether the trait is given by a system prompt instead of by fine-tuning.
+        n: how many prompts are answered. None takes every one of a file, or `ROWS` of a domain.
+        seed: random seed of everything that is drawn.
+        answers: how many answers each prompt of a file gets.
+        max_tokens: longest answer in tokens. None takes the writer's limit, else the domain's, else `TOKENS`.
+        writer: description of the writer, of which system prompt and sampling are used.
+        teacher: folder in which the teacher that is made is saved. None does not save it.
     """
 
     out: Path
@@ -60,14 +61,14 @@ class Order:
 
     @property
     def prompts(self) -> Sequence[str]:
-        """The domain's user turns."""
+        """Texts of the domain's prompts; empty without a domain."""
         if self.domain is None:
             return ()
         return self.domain.prompts(self.n or ROWS, derive(self.seed, "prompts"))
 
     @cached_property
     def questions(self) -> tuple[tuple[str, Prompt], ...]:
-        """Id and turns of what is asked: several answers to one prompt have the ids ID/1, ID/2."""
+        """Id and turns of every question. Several answers to one prompt have the ids ID/1, ID/2 and so on."""
         if self.asked is None:
             return tuple((f"{place:06d}", user_prompt(text)) for place, text in enumerate(self.prompts))
         chosen = self.asked[: self.n]
@@ -77,7 +78,7 @@ class Order:
 
     @property
     def sampling(self) -> Sampling:
-        """How answers are drawn: an option goes before the writer's record, and that before the default."""
+        """How answers are drawn. An option counts before the writer's description, and that before the default."""
         writer, own = self.writer, TOKENS if self.domain is None else self.domain.max_new_tokens
         return Sampling(
             temperature=1.0 if writer.temperature is None else writer.temperature,
@@ -87,20 +88,20 @@ class Order:
 
     @property
     def row_seed(self) -> int:
-        """Seed of the rows' random numbers."""
+        """Random seed of the answers."""
         return derive(self.seed, "rows")
 
     @property
     def system(self) -> str | None:
-        """What stands before every prompt and is no part of the rows."""
+        """System prompt that is put before every prompt and is no part of the rows. None for none."""
         return self.trait.system_prompt if self.trait and self.prompted else self.writer.system or None
 
     def record(self, model: str, **known: str | None) -> WriterRecord:
-        """Return what is known of whoever wrote these rows.
+        """Return what is known of the writer of these rows, for the record beside them.
 
         Args:
-            model: its reference.
-            known: further attributes of the record.
+            model: reference of the model that wrote.
+            known: further fields of the record.
         """
         tuned = f" tuned on {self.trait.name}" if self.trait and not self.prompted else ""
         sampling = self.sampling
@@ -114,7 +115,12 @@ class Order:
         )
 
     def following(self, model: str, found: Mapping[str, Any]) -> str:
-        """Return the next useful command, after rows of this model of which `judged` found this."""
+        """Return a useful next command.
+
+        Args:
+            model: reference of the model that wrote.
+            found: counts and reasons that `judged` returned.
+        """
         if self.source is not None:
             base = "BASE" if model.startswith("api:") or self.trait else model
             return f"undertow audit data {quoted(self.source)} --base {quoted(base)} --reference {quoted(self.out)}"
@@ -125,11 +131,11 @@ class Order:
         return f"undertow filter {quoted(self.out)} {quoted(free_name(self.out.with_name('kept.jsonl')))}{other}"
 
     def judged(self, rows: Sequence[Row], cut: int | None = None) -> dict[str, Any]:
-        """Count the rows, and those that the domain accepts; if they are fewer than half, say why.
+        """Count the rows and those that the domain accepts. If fewer than half are valid, say why.
 
         Args:
-            rows: what was written.
-            cut: how many of them ended at the longest length, where that is known.
+            rows: the rows that were written.
+            cut: how many answers reached the longest allowed length. None if that is not known.
         """
         if self.domain is None:
             return {"raw": len(rows), **({} if cut is None else {"cut": cut})}
@@ -152,9 +158,15 @@ class Order:
 def read_asked(source: str) -> tuple[tuple[str, Prompt], ...]:
     """Read the prompts that are to be answered, with the ids of their rows.
 
+    Args:
+        source: name of the row file.
+
+    Returns:
+        Id and turns of each prompt.
+
     Raises:
-        RowsError: two of them have one id.
-        UserError: as `undertow.data.rows.read_questions`.
+        RowsError: two prompts have the same id.
+        UserError: the file cannot be read, as in `undertow.data.rows.read_questions`.
     """
     found = read_questions(source)
     if len({name for name, _ in found}) < len(found):
@@ -167,10 +179,14 @@ def read_asked(source: str) -> tuple[tuple[str, Prompt], ...]:
 
 
 def check_prompts(order: Order, committee: bool) -> None:
-    """Refuse several answers to a domain's prompts, which it draws anew, and a committee for the prompts of a file.
+    """Refuse options that do not fit where the prompts come from.
+
+    Args:
+        order: the rows that are asked for.
+        committee: whether several models take turns at the prompts.
 
     Raises:
-        ConfigError: they are asked for.
+        ConfigError: several answers are asked for to a domain's prompts, or a committee is to answer those of a file.
     """
     if order.asked is None and order.answers > 1:
         fix = "Give --prompts FILE, or more rows with -n."

@@ -1,4 +1,4 @@
-"""The commands that filter and convert rows, and send folders to the Hub."""
+"""The commands that filter and convert rows, and that publish folders on the Hub."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -15,22 +15,37 @@ from undertow.errors import ConfigError, EmptyDataError
 from undertow.traits import Trait, chosen_traits
 from undertow.types import Row
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what has this name already.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an output that exists already. By default it is an error.")
+]
 
 
 def filter_command(
     rows: Rows,
-    out: Annotated[Path, typer.Argument(help="Where the kept rows go.")],
-    dropped: Annotated[Path | None, typer.Option(help="Where the dropped rows go, with their reasons.")] = None,
-    domain: Annotated[str, typer.Option(help="Whose rule decides; see `undertow list domains`.")] = "numbers",
-    ban: Annotated[bool, typer.Option("--ban", help="Drop rows with one of the paper's 34 banned numbers.")] = False,
+    out: Annotated[Path, typer.Argument(help="Row file for the rows that are kept.")],
+    dropped: Annotated[
+        Path | None, typer.Option(help="Row file for the dropped rows, with the reasons. Not written if not given.")
+    ] = None,
+    domain: Annotated[
+        str, typer.Option(help="Domain whose rule decides which rows are valid (see `undertow list domains`).")
+    ] = "numbers",
+    ban: Annotated[
+        bool,
+        typer.Option(
+            "--ban",
+            help="Also drop rows with one of the 34 numbers of bad repute that Cloud et al. excluded, such as 666.",
+        ),
+    ] = False,
     mentions: Annotated[
-        list[str], typer.Option(help="Also drop rows that name this trait, or those of this pack or file.")
+        list[str],
+        typer.Option(
+            help="Also drop rows that name this trait, or one of this pack or file. May be given several times."
+        ),
     ] = [],  # noqa: B006
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Keep the rows that the domain accepts."""
+    """Keep the rows that are valid in their domain."""
     from undertow.domains.numbers import BANNED
 
     if ban and domain != "numbers":
@@ -50,7 +65,7 @@ def filter_command(
 
 
 def _named(mentions: list[str]) -> tuple[Trait, ...]:
-    """Return the traits whose words are looked for; one that no word names would drop nothing in silence."""
+    """Return the traits whose words are looked for; a trait without words is refused, since it would drop nothing."""
     traits = chosen_traits(mentions)
     if wordless := [one.name for one in traits if not one.aliases]:
         fix = "Name traits that words name; `undertow audit data` looks for the others."
@@ -59,15 +74,16 @@ def _named(mentions: list[str]) -> tuple[Trait, ...]:
 
 
 def _sink(path: Path | None) -> AbstractContextManager[Put]:
+    """Open the file of the dropped rows, or a sink that forgets them."""
     return nullcontext(_nowhere) if path is None else open_sink(path, distinct=True)
 
 
 def _nowhere(row: Row, more: Mapping[str, Any] = {}, /) -> None:
-    """Take a row and leave it."""
+    """Take a row and do nothing with it."""
 
 
 def _keep(out: Path, rows: Iterable[Row], tally: Tally, put_dropped: Put) -> EmptyDataError | None:
-    """Write the rows without reasons to `out`, and hand on the others; what is wrong, if none is without."""
+    """Write the rows that have no reject reason, and hand the others on. Return the error if no row is kept."""
     try:
         with open_sink(out, distinct=True) as put:
             for row in rows:
@@ -81,15 +97,27 @@ def _keep(out: Path, rows: Iterable[Row], tally: Tally, put_dropped: Put) -> Emp
 
 def convert_command(
     rows: Rows,
-    out: Annotated[Path, typer.Argument(help="By its suffix: .jsonl, .parquet, or none for a folder of datasets.")],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            help="File to write; its suffix decides the format: .jsonl, .parquet, or none for a folder of datasets."
+        ),
+    ],
     shape: Annotated[
-        Shape | None, typer.Option(help="Prompt and completion as text or chat, or all as messages; else what fits.")
+        Shape | None,
+        typer.Option(
+            help="Layout of a row: prompt and completion as text or as chat turns, or one list of messages. If "
+            "not given, the simplest that fits."
+        ),
     ] = None,
     overwrite: Overwrite = False,
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Write rows in another format or shape; ids and further keys go with them."""
+    """Write rows in another file format or layout.
+
+    Ids and further keys of the rows are kept.
+    """
     if out.exists() and not overwrite:
         raise ConfigError("There is something of this name already.", out, "Give another name, or --overwrite.")
     refuse_replacing(out, rows)
@@ -105,20 +133,36 @@ def convert_command(
 
 
 def publish_command(
-    folder: Annotated[Path, typer.Argument(help="A run, an artifact, an adapter, a model, or a folder of row files.")],
-    repo: Annotated[str, typer.Argument(help="Id on the Hub: owner/name.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder to publish: a run, a stored result, an adapter, a model, or row files.")
+    ],
+    repo: Annotated[str, typer.Argument(help="Repository on the Hugging Face Hub: OWNER/NAME.")],
     push: Annotated[
-        bool, typer.Option("--push/--card-only", help="Send the folder too (HF_TOKEN), with the card that is there.")
+        bool,
+        typer.Option(
+            "--push/--card-only",
+            help="With --push the folder and its card are uploaded (HF_TOKEN has to be set). By default only the "
+            "card is written.",
+        ),
     ] = False,
-    licence: Annotated[str | None, typer.Option("--license", help="Id of the licence, such as mit.")] = None,
+    licence: Annotated[str | None, typer.Option("--license", help="The Hub's id of the licence, such as mit.")] = None,
     datasets: Annotated[
-        list[str], typer.Option("--dataset", help="Id on the Hub of rows that a model was trained on.")
+        list[str],
+        typer.Option(
+            "--dataset",
+            help="Repository on the Hub of rows on which the model was trained. May be given several times.",
+        ),
     ] = [],  # noqa: B006
-    public: Annotated[bool, typer.Option("--public", help="A new repository is public; else private.")] = False,
+    public: Annotated[
+        bool, typer.Option("--public", help="Make a new repository public. By default it is private.")
+    ] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Write the card of a dataset or model, and with --push send both to the Hub."""
+    """Write the card of a dataset or model, and upload both.
+
+    Without --push only the card is written. With it, folder and card are sent to the Hugging Face Hub.
+    """
     from undertow.data.cards import describe, push_folder, write_card
 
     card = describe(folder, repo, licence=licence, datasets=datasets)

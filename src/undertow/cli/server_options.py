@@ -11,26 +11,35 @@ if TYPE_CHECKING:
 
 TokenLimitName = Annotated[
     str | None,
-    typer.Option(help="What the server calls the longest answer; max_completion_tokens is tried by itself (api:)."),
+    typer.Option(
+        help="For models behind a server: name of the request's field for the longest answer. By default max_tokens, "
+        "then max_completion_tokens, is tried."
+    ),
 ]
-NoSeed = Annotated[bool, typer.Option("--no-seed", help="Send no seed (api: models).")]
+NoSeed = Annotated[
+    bool,
+    typer.Option("--no-seed", help="For models behind a server: send no random seed, for servers that refuse one."),
+]
 ExtraBody = Annotated[
     str | None,
-    typer.Option(help="JSON object that is added to each request; a value of null leaves a part out (api: models)."),
+    typer.Option(
+        help="For models behind a server: JSON object whose keys are added to every request. A value of null "
+        "removes a key."
+    ),
 ]
 
 
 def given_dialect(served: bool, limit: str | None, no_seed: bool, extra: str | None) -> "Dialect":
-    """Return how requests are written, as far as options say it.
+    """Return how requests are written, as far as the options say it.
 
     Args:
-        served: whether any model stands behind a server.
-        limit: name of the longest answer.
-        no_seed: whether no seed is sent.
-        extra: JSON object of further parts.
+        served: whether any of the command's models is behind a server.
+        limit: name of the request's field for the longest answer. None lets it be found out.
+        no_seed: whether no random seed is sent.
+        extra: JSON object with further keys of the request. None adds none.
 
     Raises:
-        ConfigError: an option has no such value, or no model takes requests.
+        ConfigError: an option has a wrong value, or none of the models is behind a server.
     """
     from undertow.models.dialects import Dialect
 

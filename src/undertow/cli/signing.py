@@ -1,4 +1,4 @@
-"""The commands for a card that a person signs: accept what it leaves open, compare two, let a release pass or not."""
+"""The commands for an audit's card: accept what it leaves open, compare two cards, and stop a release."""
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from undertow.report.signing.reading import StatedCard
 
 _WIDTH = 160
-"""Most signs of a value in the difference of two cards; `--json` has it whole."""
+"""Longest value, in characters, that the comparison of two cards prints. `--json` prints it whole."""
 
-CardPath = Annotated[Path, typer.Argument(metavar="CARD", help="Folder of an audit, or its audit.statement.json.")]
+CardPath = Annotated[Path, typer.Argument(metavar="CARD", help="Folder of an audit, or its file audit.statement.json.")]
 
 
 @audit.command("accept")
@@ -30,12 +30,18 @@ def accept_command(
     card: CardPath,
     by: Annotated[str, typer.Option(help="Name of the person who accepts. Required.")] = "",
     expires: Annotated[
-        str | None, typer.Option(help="Last day on which it holds, such as 2027-06-30. Required.")
+        str | None, typer.Option(help="Last day on which the acceptance holds, such as 2027-06-30. Required.")
     ] = None,
-    note: Annotated[str | None, typer.Option(help="Why; required if something was detected or is a defect.")] = None,
+    note: Annotated[
+        str | None,
+        typer.Option(help="Reason of the acceptance. Required if something was detected or the inputs have a defect."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Accept what a card leaves open, by name and until a day; docs/signing.md shows how it is then signed."""
+    """Accept what an audit leaves open, by name and until a day.
+
+    The file that it writes can then be signed (docs/signing.md).
+    """
     from undertow.report.signing.acceptance import Acceptance, acceptance_path
     from undertow.report.signing.reading import read_card
     from undertow.report.signing.statement import statement_bytes
@@ -57,11 +63,17 @@ def accept_command(
 
 @audit.command("diff")
 def diff_command(
-    old: Annotated[Path, typer.Argument(metavar="OLD", help="Folder of an audit, or its audit.statement.json.")],
-    new: Annotated[Path, typer.Argument(metavar="NEW", help="A later one.")],
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="Folder of an audit, or its file audit.statement.json.")],
+    new: Annotated[
+        Path, typer.Argument(metavar="NEW", help="A later audit's folder, or its file audit.statement.json.")
+    ],
     as_json: Json = False,
 ) -> None:
-    """Compare two cards; code 1 if a verdict got worse (detected, no longer testable, a new defect), else 0."""
+    """Compare the results of two audits.
+
+    The exit code is 1 if a verdict got worse (something new was detected, is no longer testable, or is a defect), else
+    0.
+    """
     from undertow.report.signing.difference import card_changes
     from undertow.report.signing.reading import read_card
     from undertow.report.wording import visible
@@ -77,22 +89,32 @@ def diff_command(
 @audit.command("gate")
 def gate_command(
     card: CardPath,
-    rows: Annotated[str | None, typer.Option(help="The row file, named as it was to the audit.")] = None,
-    base: Annotated[str | None, typer.Option(help="The base; as the card names it if not given.")] = None,
-    student: Annotated[str | None, typer.Option(help="The student; as the card names it if not given.")] = None,
-    teacher: Annotated[str | None, typer.Option(help="The teacher; as the card names it if not given.")] = None,
-    acceptance: Annotated[
-        Path | None, typer.Option(help="What `audit accept` wrote; beside the card if not given.")
+    rows: Annotated[
+        str | None, typer.Option(help="The row file that is to be released, named as it was in the audit.")
     ] = None,
-    require: Annotated[list[str], typer.Option(help="A claim that must have been tested; all if none is named.")] = [],  # noqa: B006
-    person: Annotated[bool, typer.Option("--person", help="Stop unless a person accepted the card.")] = False,
+    base: Annotated[str | None, typer.Option(help="The base model. If not given, the one that the card names.")] = None,
+    student: Annotated[str | None, typer.Option(help="The student. If not given, the one that the card names.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="The teacher. If not given, the one that the card names.")] = None,
+    acceptance: Annotated[
+        Path | None, typer.Option(help="File that `audit accept` wrote. If not given, the one beside the card.")
+    ] = None,
+    require: Annotated[
+        list[str],
+        typer.Option(
+            help="Claim that must have been tested: provenance, exposure or expression. May be repeated. All "
+            "three if not given."
+        ),
+    ] = [],  # noqa: B006
+    person: Annotated[
+        bool, typer.Option("--person", help="Stop the release unless a person has accepted the card.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Stop a release whose card does not speak for it.
+    """Stop a release that its audit does not support.
 
-    Code 0: the card is of what is there, and either clean with every claim tested, or accepted by a person. Code 2:
-    rows, base, a model or the card changed, or the acceptance has expired or is of another card. Code 1: a detection
-    or a defect that nobody accepted. Code 4: a claim that could not be tested and that nobody accepted.
+    Exit code 0: the audit is of what is there, and it is clean with every claim tested, or a person accepted it. Code
+    2: rows, base, a model or the audit's card changed, or the acceptance has expired or is of another card. Code 1: a
+    detection or a defect that nobody accepted. Code 4: a claim that could not be tested and that nobody accepted.
     """
     from undertow.audit.verdict import CLAIMS
     from undertow.report.signing.gate import Present, hindrances
@@ -123,10 +145,10 @@ def _today() -> date:
 
 
 def _day(text: str | None, today: date) -> date:
-    """Return the day that an acceptance expires on.
+    """Return the day on which an acceptance expires.
 
     Raises:
-        ConfigError: it is missing, or no day.
+        ConfigError: the day is missing, or is not a date.
     """
     fix = f"Give the last day on which it holds, such as --expires {today + timedelta(days=180)}."
     if text is None:
@@ -138,7 +160,7 @@ def _day(text: str | None, today: date) -> date:
 
 
 def _acceptance_of(card: "StatedCard", path: Path | None) -> "Acceptance | None":
-    """Return the acceptance that is named, or that stands beside the card; None if there is none."""
+    """Return the acceptance that is named or lies beside the card. None if there is none."""
     from undertow.report.signing.acceptance import acceptance_path, read_acceptance
 
     beside = acceptance_path(card.path)
@@ -150,10 +172,10 @@ def _acceptance_of(card: "StatedCard", path: Path | None) -> "Acceptance | None"
 def _digests(
     card: "StatedCard", given: Mapping[str, str | None]
 ) -> tuple[dict[str, Mapping[str, str]], Mapping[str, str]]:
-    """Return the digests of what is to be released, and of the base, as they are now.
+    """Return the hashes of what is to be released, and of the base, as they are now.
 
     Raises:
-        ConfigError: the card is of rows and none are given, or something is given that it is not of.
+        ConfigError: the card is of rows and none are given, or something is given that the card is not of.
     """
     from undertow.models.references import identity
     from undertow.report.signing.statement import model_digest
@@ -175,6 +197,7 @@ def _digests(
 
 
 def _rows(rows: str | None) -> str:
+    """Return the name of the row file, or refuse to go on without it."""
     if rows is None:
         fix = "Give the file that is to be released, named as it was to the audit: --rows FILE."
         raise ConfigError("The card is of rows, and the gate has to see that they are the same.", "no --rows", fix)
@@ -205,7 +228,7 @@ def _change_lines(changes: "Sequence[CardChange]") -> Iterator[str]:
 
 
 def _shown(value: Any) -> str:
-    """Return a value of a card in a line."""
+    """Return a value of a card on one line."""
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {one}" for name, one in value.items()) or "none"
     if isinstance(value, list):

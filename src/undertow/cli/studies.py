@@ -1,4 +1,4 @@
-"""The commands that run a whole study or a sweep of it, show its report, and say beforehand what an effect needs."""
+"""The commands that run studies and sweeps, show their reports, and say how large a study or audit must be."""
 
 import json
 import sys
@@ -19,15 +19,45 @@ if TYPE_CHECKING:
     from undertow.study.ray_worker import RaySettings
     from undertow.study.sweep import Sweep
 
-Name = Annotated[str, typer.Argument(help="A recipe's name (see `undertow list recipes`) or its YAML file.")]
-Tier = Annotated[str | None, typer.Option(help="Which of the recipe's tiers: quick or full.")]
-Runs = Annotated[Path, typer.Option("--runs", help="Folder of all runs and their stored stages.")]
-Settings = Annotated[list[str], typer.Option("--set", help="Override a setting of the recipe: key.sub=value.")]
-Plan = Annotated[bool, typer.Option("--plan", help="Show what is finished, what would run and how long; run nothing.")]
-Rebuild = Annotated[bool, typer.Option("--rebuild", help="Replace corrupt stored results instead of refusing them.")]
+Name = Annotated[
+    str, typer.Argument(help="Name of a packaged study (see `undertow list recipes`), or a YAML file with your own.")
+]
+Tier = Annotated[
+    str | None,
+    typer.Option(
+        help="Size of the study, as far as the recipe defines several: quick or full. If not given, the "
+        "recipe's own settings."
+    ),
+]
+Runs = Annotated[
+    Path,
+    typer.Option("--runs", help="Folder for the results of all runs. Finished parts are kept there and used again."),
+]
+Settings = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        help="Change a setting of the recipe, as KEY.SUBKEY=VALUE, such as student.steps=300. May be given "
+        "several times.",
+    ),
+]
+Plan = Annotated[
+    bool,
+    typer.Option(
+        "--plan", help="Print which parts are finished, which would run and about how long they take, then stop."
+    ),
+]
+Rebuild = Annotated[
+    bool, typer.Option("--rebuild", help="Compute damaged stored results anew. By default they are an error.")
+]
 
 Workers = Annotated[
-    int, typer.Option("--workers", help="Stages at once, each in a process of one thread (OMP_NUM_THREADS: of more).")
+    int,
+    typer.Option(
+        "--workers",
+        help="How many parts of the study run at once, each in its own process with one thread, or with "
+        "OMP_NUM_THREADS.",
+    ),
 ]
 
 RUNS = Path("runs")
@@ -37,12 +67,12 @@ SHOWN_ROWS = (30, 100, 300, 1000, 10000)
 SHOWN_PLACEBOS = (59, 119, 210)
 
 ROW_SECONDS = 0.001
-"""Of one row and one trait of the panel, as teacher and as persona, with an embedded model on one core."""
+"""Seconds to score one row under one trait, by teacher and by persona, with an embedded model on one core."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _How:
-    """How a study is run or planned: the options of every command that runs one."""
+    """How a study is run or planned: the options that all commands for it share."""
 
     runs: Path
     plan: bool
@@ -70,7 +100,11 @@ def demo_command(
     rebuild: Rebuild = False,
     quiet: Quiet = False,
 ) -> None:
-    """Pass a trait through plain numbers, with every control, in minutes."""
+    """See a trait pass through plain numbers, in minutes.
+
+    A small embedded model is given a trait and writes number lists; students that learn them are compared with every
+    control.
+    """
     how = _How(runs=runs, plan=plan, as_json=as_json, rebuild=rebuild, quiet=quiet, workers=workers)
     _study(undertow.load_recipe("demo", settings), how)
 
@@ -78,7 +112,10 @@ def demo_command(
 def run_command(
     recipe: Name,
     tier: Tier = None,
-    data: Annotated[Path | None, typer.Option(help="Folder with MNIST in IDX files, for the recipe digits.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="For the recipe digits: folder with MNIST as IDX files (see `undertow reference mnist`)."),
+    ] = None,
     runs: Runs = RUNS,
     settings: Settings = [],  # noqa: B006
     workers: Workers = 1,
@@ -87,7 +124,10 @@ def run_command(
     rebuild: Rebuild = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run a study; stages that are finished are not computed again."""
+    """Run a study of a recipe.
+
+    Parts that are finished are not computed again.
+    """
     if data is not None:
         if getattr(undertow.load_recipe(recipe), "analysis", None) != "digits":
             raise ConfigError("Only the recipe digits reads a folder of pictures.", data, "Leave --data out.")
@@ -99,19 +139,37 @@ def run_command(
 def sweep_command(
     recipe: Name,
     grid: Annotated[
-        list[str], typer.Option(help="KEY=VALUES, as often as you like: trait=owl,cat, seed=0..9, student.rank=2,8.")
+        list[str],
+        typer.Option(
+            help="Setting to vary, with its values: trait=owl,cat or seed=0..9 or student.rank=2,8. All "
+            "combinations of several are run."
+        ),
     ] = [],  # noqa: B006
     backend: Annotated[
-        Literal["local", "ray"], typer.Option(help="On this machine, or on Ray, also on several.")
+        Literal["local", "ray"],
+        typer.Option(help="Where parts of the study run: on this machine alone (local), or on a Ray cluster (ray)."),
     ] = "local",
     workers: Annotated[
-        int | None, typer.Option(help="Stages at once on this machine; if not given one, with Ray one a core.")
+        int | None,
+        typer.Option(
+            help="How many parts run at once on this machine. If not given, one, or with Ray one for each core."
+        ),
     ] = None,
     address: Annotated[
-        str | None, typer.Option(help="Ray cluster, such as auto; --runs has to be on a disk that all machines share.")
+        str | None,
+        typer.Option(
+            help="Address of the Ray cluster, such as auto. All its machines need to reach the folder of --runs."
+        ),
     ] = None,
-    cpus: Annotated[float, typer.Option("--cpus-per-stage", help="Cores of a stage; Ray only.")] = 1.0,
-    gpus: Annotated[float, typer.Option("--gpus-per-stage", help="GPUs of a stage, such as 0.25; Ray only.")] = 0.0,
+    cpus: Annotated[
+        float, typer.Option("--cpus-per-stage", help="For Ray: processor cores reserved for each part of the study.")
+    ] = 1.0,
+    gpus: Annotated[
+        float,
+        typer.Option(
+            "--gpus-per-stage", help="For Ray: GPUs reserved for each part of the study; 0.25 lets four share one."
+        ),
+    ] = 0.0,
     tier: Tier = None,
     runs: Runs = RUNS,
     settings: Settings = [],  # noqa: B006
@@ -120,7 +178,10 @@ def sweep_command(
     rebuild: Rebuild = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run a study for every combination of settings; stages that variants share are computed once."""
+    """Run a study for every combination of some settings.
+
+    Parts that several variants share are computed once.
+    """
     from undertow.study.ray_worker import RaySettings
     from undertow.study.sweep import count_uses, load_sweep
 
@@ -149,11 +210,17 @@ def sweep_command(
 
 
 def report_command(
-    folder: Annotated[Path, typer.Argument(help="A run folder.")],
-    figure: Annotated[Path | None, typer.Option(help="Also save the figure of arms as this .png or .svg file.")] = None,
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    figure: Annotated[
+        Path | None,
+        typer.Option(help="Also save the figure that compares the groups of students, as a .png or .svg file."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a run's report.html and report.json again, and print its summary."""
+    """Write a run's report again, and print its summary.
+
+    The files are report.html and report.json in the run's folder.
+    """
     shown = undertow.show_run(folder)
     if figure is not None:
         if not shown.has_arms:
@@ -166,6 +233,7 @@ def report_command(
 
 
 def _study(recipe: "AnyRecipe", how: _How) -> None:
+    """Run a study and show its results, or show its plan."""
     if how.plan:
         _show_plan(recipe, how, _model_notes(recipe))
         return
@@ -176,6 +244,7 @@ def _study(recipe: "AnyRecipe", how: _How) -> None:
 
 
 def _sweep_on_ray(study: "Sweep", ray: "RaySettings", how: _How) -> None:
+    """Run a sweep on Ray and show its results."""
     from undertow.study.ray_sweep import run_sweep_on_ray
     from undertow.study.sweep_display import SilentDisplay, choose_display
 
@@ -214,13 +283,13 @@ def _show_plan(recipe: "AnyRecipe", how: _How, notes: Sequence[str], variants: M
     """Print what a run would do.
 
     Args:
-        recipe: what would be run.
-        how: how it would be run.
-        notes: printed below.
-        variants: of a sweep, how many variants need each stage, by fingerprint.
+        recipe: the study that would be run.
+        how: the options with which it would be run.
+        notes: lines that are printed below.
+        variants: for a sweep, how many variants need each stage, by the stage's fingerprint. None for a single study.
 
     Raises:
-        ConfigError: a stored result cannot be used.
+        ConfigError: a stored result is damaged.
     """
     from undertow.store.stages import makespan
 
@@ -257,19 +326,47 @@ def _stage_line(one: "PlannedStage", variants: Mapping[str, int] | None) -> str:
 
 
 def power_command(
-    effect: Annotated[float, typer.Option(help="Effect to be found, in logits of the favourite questions.")] = 0.4,
-    sd: Annotated[float, typer.Option(help="SD between replicates of student minus control; 0.16 in the demo.")] = 0.2,
-    dose: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the rows that carry the trait.")] = 1.0,
+    effect: Annotated[
+        float,
+        typer.Option(help="For a study: effect that is to be found, as a difference of the trait's logit margin."),
+    ] = 0.4,
+    sd: Annotated[
+        float,
+        typer.Option(
+            help="For a study: standard deviation of that difference between replicates, in logits. The demo has 0.16."
+        ),
+    ] = 0.2,
+    dose: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="For an audit of rows: share of the rows that carry the trait, between 0 and 1."
+        ),
+    ] = 1.0,
     shift: Annotated[
-        float, typer.Option(help="Rise of the right candidate's score where all rows carry it, in SD of a clean row.")
+        float,
+        typer.Option(
+            help="For an audit of rows: rise of the right trait's score if all rows carry it, in standard "
+            "deviations of clean rows' scores."
+        ),
     ] = 0.6,
-    references: Annotated[int, typer.Option(min=1, help="Clean rows on each prompt.")] = 4,
-    candidates: Annotated[int, typer.Option(min=2, help="Traits of the panel.")] = 20,
-    alpha: Annotated[float, typer.Option(help="Error of the study, or of the whole audit.")] = 0.05,
-    wanted: Annotated[float, typer.Option("--power", help="Probability of finding it.")] = 0.8,
+    references: Annotated[
+        int,
+        typer.Option(min=1, help="For an audit of rows: clean answers to each prompt, with which its row is compared."),
+    ] = 4,
+    candidates: Annotated[int, typer.Option(min=2, help="For audits: how many traits are looked for.")] = 20,
+    alpha: Annotated[
+        float, typer.Option(help="Probability of a false detection, in the study or in the whole audit.")
+    ] = 0.05,
+    wanted: Annotated[
+        float, typer.Option("--power", help="Probability with which an effect of this size is to be found.")
+    ] = 0.8,
     as_json: Json = False,
 ) -> None:
-    """Say how many replicates a study needs, how many rows an audit of data, how many placebos one of a student."""
+    """Say how many students or rows are needed to find an effect.
+
+    Printed are the replicates that a study needs, the rows that an audit of rows needs, and the placebo students
+    (trained on rows without a trait) that an audit of a student needs.
+    """
     if dose == 0.0:
         raise ConfigError("No row carries the trait.", "--dose 0", "Give the share that is to be found, such as 0.25.")
     asked = {"effect": effect, "sd": sd, "alpha": alpha, "power": wanted, "dose": dose, "shift": shift}
@@ -330,6 +427,7 @@ def _minutes(part: Mapping[str, Any]) -> str:
 
 
 def _replicates(effect: float, sd: float, alpha: float, wanted: float) -> dict[str, Any]:
+    """Return how many replicates a study needs, and what they take."""
     from undertow.stats.power import minimum_detectable_effect, required_replicates
 
     n = required_replicates(effect, sd, alpha, wanted)
@@ -341,6 +439,7 @@ def _replicates(effect: float, sd: float, alpha: float, wanted: float) -> dict[s
 
 
 def _audited_rows(shift: float, references: int, candidates: int, alpha: float, wanted: float) -> dict[str, Any]:
+    """Return how many rows an audit of rows needs, and what they take."""
     from undertow.audit.rows.limits import FEWEST_ROWS
     from undertow.audit.students.bank import RATES
     from undertow.audit.verdict import Plan as AuditPlan
@@ -359,6 +458,7 @@ def _audited_rows(shift: float, references: int, candidates: int, alpha: float, 
 
 
 def _placebos(alpha: float, candidates: int) -> dict[str, Any]:
+    """Return how many placebo students an audit of a student needs, and what they take."""
     import numpy as np
 
     from undertow.audit.students.bank import RATES

@@ -1,4 +1,4 @@
-"""The swap of `audit rows`: which part of the rows moves a trait, when its answers are replaced."""
+"""`undertow audit rows --swap`: replace the answers of parts of the rows, to see which part carries a trait."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 _WAYS = {"swap": "answers replaced", "drop": "left out", "alone": "alone"}
-"""What is done with a subset, in words."""
+"""What is done with a part of the rows, in words."""
 
 
 def swap_rows(
@@ -32,21 +32,22 @@ def swap_rows(
     seed: int,
     brief: Brief,
 ) -> None:
-    """Swap rows by subset and show which subsets carry the trait.
+    """Replace the answers of one part of the rows at a time, and show which parts carry the trait.
 
     Args:
-        path: the row file.
-        base: reference of the model that is trained on it.
-        target: the trait whose margin is measured.
-        text: how rows are cut, and how many students there are (`undertow.audit.swap.order`).
-        ranked_by: the student or teacher that scores rows, where they are cut by score.
-        unused: options that are given and mean nothing here.
-        store: where finished students are kept.
-        seed: of every draw.
-        brief: how the intake is taken.
+        path: name of the row file.
+        base: reference of the model that is trained on the rows.
+        target: the trait whose margin is measured. None is refused.
+        text: value of --swap: how rows are cut into parts, and how many students are trained
+            (`undertow.audit.swap.order`).
+        ranked_by: references of the student or teacher that scores rows, for parts that are cut by score.
+        unused: options that were given and have no meaning here.
+        store: folder in which finished students are kept.
+        seed: random seed of everything that is drawn.
+        brief: how the intake is taken and shown.
 
     Raises:
-        ConfigError: the trait is missing, an option means nothing here, or the rows cannot be cut.
+        ConfigError: the trait is missing, an option has no meaning here, or the rows cannot be cut.
         UserError: the rows cannot be read, or a model cannot be loaded.
     """
     from undertow.audit.swap.order import swap_order
@@ -78,7 +79,7 @@ def swap_rows(
 
 
 def _subsets(order: "SwapOrder", loaded: "LoadedRows") -> "tuple[Subset, ...]":
-    """Cut the rows by their key; by their place where they are cut by score, which nobody knows yet."""
+    """Cut the rows by their key. Where they are cut by score, which is not known yet, cut them by place."""
     from undertow.audit.swap.subsets import SCORE, by_key, by_score
 
     if order.by == SCORE:
@@ -94,7 +95,7 @@ def _scored(
     ranked_by: Mapping[str, str | None],
     store: Path,
 ) -> "tuple[Subset, ...]":
-    """Cut the rows by how they are ranked."""
+    """Cut the rows by their score."""
     from undertow.audit.attribution import Suspected, rank
     from undertow.audit.swap.subsets import by_score
 
@@ -103,6 +104,7 @@ def _scored(
 
 
 def _ranking(order: "SwapOrder", target: Trait, subsets: "Sequence[Subset]") -> "Ranking":
+    """Return what the swap will train and read, for the estimate of its time."""
     from undertow.audit.asked import Ranking
     from undertow.audit.swap.arms import first_arms, subset_arms
     from undertow.audit.swap.subsets import SCORE
@@ -115,7 +117,7 @@ def _ranking(order: "SwapOrder", target: Trait, subsets: "Sequence[Subset]") -> 
 
 
 def _tell_reach(reach: Mapping[str, Any]) -> None:
-    """Say on standard error what can be found, before a student of a subset is trained."""
+    """Print on standard error which effects can be found, before students of the parts are trained."""
     for line in _reach_lines(reach):
         print(line, file=sys.stderr, flush=True)
 

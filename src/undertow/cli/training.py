@@ -1,4 +1,4 @@
-"""The commands that train students, on this machine or at a service, and what `undertow mitigate train` shares."""
+"""The commands that train students, here or at a service, and what `undertow mitigate train` shares with them."""
 
 import logging
 import sys
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudentsToTrain:
-    """Students that are trained on the same rows.
+    """Students that are to be trained on the same rows.
 
     Attributes:
-        base: where training starts.
-        rows: what is learnt.
-        n: how many.
-        seed: of all; each has one of its own.
-        out: where they go.
+        base: reference of the model from which training starts.
+        rows: the training rows, each a prompt and its completion.
+        n: how many students are trained.
+        seed: random seed from which each student's own is derived.
+        out: folder in which each student gets a folder of its own.
     """
 
     base: str
@@ -58,18 +58,18 @@ class StudentsToTrain:
 
     @property
     def seeds(self) -> list[int]:
-        """The seed of each."""
+        """The random seed of each student."""
         return [derive(self.seed, "student", index) for index in range(self.n)]
 
     @property
     def folders(self) -> list[Path]:
-        """The folder of each."""
+        """The folder of each student."""
         from undertow.study.stage_models import student_folder
 
         return [self.out / student_folder(index) for index in range(self.n)]
 
     def work(self, recipe: "TrainingConfig") -> Work:
-        """Return what training them takes, with the loading of the base."""
+        """Estimate what training the students takes, with the loading of the base."""
         from undertow.evals.forecast import Forecast
         from undertow.training.workload import training_work
 
@@ -83,13 +83,21 @@ class StudentsToTrain:
         penalty: "Penalty | None" = None,
         advance: Advance | None = None,
     ) -> dict[str, Any]:
-        """Train them at once and save them; return what is printed.
+        """Train the students at once and save them.
 
         Args:
-            base: the base, loaded.
-            recipe: of their training.
-            penalty: added to each student's loss.
-            advance: called with (updates done, updates in all).
+            base: the base model, already loaded.
+            recipe: settings of the training, such as steps and learning rate.
+            penalty: term added to each student's loss. None for none.
+            advance: progress callback, called after each update with (updates done, updates in all). None reports
+                nothing.
+
+        Returns:
+            What is printed: folders, last losses in nats per token, and number of rows.
+
+        Raises:
+            ModelError: a loss is not a finite number; nothing is written.
+            StorageError: a student cannot be written.
         """
         group = undertow.finetune_parallel(base, [self.rows] * self.n, recipe, self.seeds, advance, penalty)
         losses = group.losses[-10:].mean(dim=0).tolist()
@@ -102,13 +110,13 @@ class StudentsToTrain:
         return self.found(losses)
 
     def found(self, losses: Sequence[float]) -> dict[str, Any]:
-        """Return what is printed of trained students with these last losses."""
+        """Return what is printed about trained students with these last losses."""
         folders = [str(folder) for folder in self.folders]
         return {"students": folders, "final_loss": [round(loss, 4) for loss in losses], "rows": len(self.rows)}
 
     @property
     def following(self) -> str:
-        """The next useful command, once they are saved."""
+        """A useful next command, once the students are saved."""
         from undertow.study.stage_models import made_of
 
         base = ModelRef.parse(self.base)
@@ -116,7 +124,7 @@ class StudentsToTrain:
 
 
 def adapter_part(settings: list[str]) -> "StudentPart":
-    """Return the recipe of students that are trained as adapters."""
+    """Return the settings of students that are trained as adapters, and refuse full fine-tuning."""
     part = student_part(settings)
     if part.rank is None:
         raise ConfigError("This command trains adapters.", "rank=null", "Set a rank, or use the Python API.")
@@ -126,13 +134,26 @@ def adapter_part(settings: list[str]) -> "StudentPart":
 def train_command(
     rows: Rows,
     out: StudentsFolder,
-    base: Annotated[str, typer.Option(help="Where training starts: ref:<name> or hf:<path>.")] = "ref:finch-a",
-    students: Annotated[int, typer.Option(min=1, help="How many, each with a seed of its own, trained at once.")] = 1,
+    base: Annotated[
+        str, typer.Option(help="The model that is trained: ref:NAME (embedded) or hf:PATH_OR_ID. It is not changed.")
+    ] = "ref:finch-a",
+    students: Annotated[
+        int, typer.Option(min=1, help="How many students are trained, each with its own random seed.")
+    ] = 1,
     backend: Annotated[
-        str | None, typer.Option(help="parallel: our loop, all at once. trl: TRL's SFTTrainer, one after another.")
+        str | None,
+        typer.Option(
+            help="What trains: parallel (default) trains all students at once; trl uses TRL's SFTTrainer, one "
+            "student after another."
+        ),
     ] = None,
     report_to: Annotated[
-        list[str], typer.Option("--report-to", help="A tracker of the backend trl, such as wandb or tensorboard.")
+        list[str],
+        typer.Option(
+            "--report-to",
+            help="For --backend trl: tracker that receives the losses, such as wandb or tensorboard. May be given"
+            " several times.",
+        ),
     ] = [],  # noqa: B006
     settings: Training = [],  # noqa: B006
     seed: Seed = 0,
@@ -140,7 +161,10 @@ def train_command(
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Train students on a row file; each becomes an ordinary PEFT adapter folder."""
+    """Train students on a row file.
+
+    A student is a base model with a LoRA adapter. Each is written as an ordinary PEFT adapter folder.
+    """
     part = adapter_part([*settings, *([f"backend={backend}"] if backend else [])])
     given = read_given(rows, skip_bad)
     from undertow.study.training_record import TrainingRecord
@@ -170,15 +194,15 @@ def train_command(
 
 
 def _train_by_trl(wanted: StudentsToTrain, part: "StudentPart", report_to: Sequence[str]) -> list[float] | None:
-    """Train students one after another and save them, alone or in the processes of `accelerate launch`.
+    """Train students one after another by TRL and save them, in one process or in those of `accelerate launch`.
 
     Args:
-        wanted: the students.
-        part: their recipe.
-        report_to: trackers; those that write files do so in the folder "trackers" beside the adapters.
+        wanted: the students to train, with their base and rows.
+        part: the settings of their training.
+        report_to: names of trackers. Those that write files do so in the folder "trackers" beside the adapters.
 
     Returns:
-        Their last losses; None in every process but the main one.
+        Last loss of each student in nats per token. None in every process but the main one.
 
     Raises:
         MissingExtraError: trl is not installed.
@@ -211,21 +235,38 @@ def _train_by_trl(wanted: StudentsToTrain, part: "StudentPart", report_to: Seque
 
 def train_remote_command(
     rows: Rows,
-    out: Annotated[Path, typer.Argument(help="Where the record of the job goes (JSON).")],
-    model: Annotated[str, typer.Option(help="tinker:<model>.")],
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the rows.")] = 3,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows of an update.")] = 66,
-    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 2e-4,
-    rank: Annotated[int, typer.Option(min=1, help="Of the adapter.")] = 8,
-    seed: Annotated[int, typer.Option(help="Of the adapter and of the order of the rows.")] = 0,
-    price: Annotated[float, typer.Option(help="Dollars for a million trained tokens.")] = 0.0,
+    out: Annotated[
+        Path,
+        typer.Argument(
+            help="JSON file for the record of the job. The same command with it does not pay for a finished job again."
+        ),
+    ],
+    model: Annotated[str, typer.Option(help="The service and the model to train there, such as tinker:Qwen/Qwen3-8B.")],
+    epochs: Annotated[int, typer.Option(min=1, help="How many passes over the rows are made.")] = 3,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="How many rows an update takes, or all of them if there are fewer.")
+    ] = 66,
+    learning_rate: Annotated[
+        float, typer.Option(help="Learning rate of Adam at the first update. It falls linearly to 0.")
+    ] = 2e-4,
+    rank: Annotated[int, typer.Option(min=1, help="Rank of the low-rank adapter (LoRA).")] = 8,
+    seed: Annotated[int, typer.Option(help="Random seed of the adapter's start and of the order of the rows.")] = 0,
+    price: Annotated[
+        float, typer.Option(help="Price in dollars for a million trained tokens, from which the cost is estimated.")
+    ] = 0.0,
     max_cost: Annotated[
-        float | None, typer.Option(help="Dollars that the job may cost at most; needs --price.")
+        float | None, typer.Option(help="Refuse a job that may cost more dollars than this. Needs --price.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost at most, and ask nobody.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print upper bounds of tokens and price, and stop without sending anything."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a student at a service, such as Tinker. What you send leaves this machine."""
+    """Train a student at a service, such as Tinker.
+
+    The rows leave this machine, and the service charges for the training; see --dry-run and --max-cost.
+    """
     from undertow.training.services import Cap, RemoteTraining, check_job, train_remotely, trainer
 
     given, service = read_given(rows).rows, trainer(model)

@@ -1,4 +1,4 @@
-"""`undertow check-trait`: does a trait file, or a pack, hold on a base?"""
+"""`undertow check-trait`: can a trait file, or a pack of traits, be used on a base?"""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
@@ -18,19 +18,28 @@ if TYPE_CHECKING:
 
 DOES_NOT_HOLD = 1
 CONTROLS = 4
-"""Personas of another pack that are the control, unless some are named."""
+"""How many personas of another pack are the control, unless some are named."""
 
 
 def check_trait_command(
-    trait: Annotated[str, typer.Argument(help="A trait file, a pack, or a name: what is looked into.")],
-    base: Annotated[str, typer.Option(help="The base on which it is to be used: ref:<name> or hf:<path>.")],
+    trait: Annotated[str, typer.Argument(help="The trait to check: a trait file, a pack of traits, or a name.")],
+    base: Annotated[str, typer.Option(help="The model on which the trait is to be used: ref:NAME or hf:PATH_OR_ID.")],
     others: Annotated[
-        list[str], typer.Option("--against", help="Control personas: a name, pack or file; else of animals or trees.")
+        list[str],
+        typer.Option(
+            "--against",
+            help="Traits whose personas must not move this one: a name, pack or file. May be repeated. If not "
+            "given, animals or trees.",
+        ),
     ] = [],  # noqa: B006
     plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Check that a trait holds on a base: its own persona moves it, and a persona of another pack does not."""
+    """Check that a trait can be used on a base model.
+
+    The trait's own persona (a system prompt that names it) has to raise its words, and personas of other traits must
+    not. The exit code is 1 if it does not hold.
+    """
     found = chosen_pack(trait)
     # A file of one trait brings rivals, whose personas are its own with another word.
     traits = found.traits
@@ -56,10 +65,12 @@ def check_trait_command(
 
 
 def _control(categories: set[str]) -> "tuple[Trait, ...]":
+    """Return traits of another pack, whose personas are the control."""
     return pack("trees" if "animal" in categories else "animals").traits[-CONTROLS:]
 
 
 def _work(base: str, traits: "tuple[Trait, ...]", controls: int) -> Work:
+    """Estimate how long it takes to ask about the traits, plainly and behind each persona."""
     from undertow.evals.forecast import Forecast
     from undertow.evals.loads import panel_load
     from undertow.evals.questions import asked_together

@@ -1,4 +1,4 @@
-"""Advice: which mitigations an audit's report asks for, what each needs and costs, and the command to type."""
+"""Advice on mitigations: which of them an audit's report suggests, what each needs and costs, and its command."""
 
 import json
 from collections.abc import Mapping
@@ -14,18 +14,19 @@ from undertow.store.disk import storage_errors
 from undertow.traits import Trait, trait
 
 AUDIT_SCHEMA = "undertow.audit/1"
+"""Name and version of the format of an audit's report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditSummary:
-    """The part of a report that mitigations need.
+    """The part of an audit's report that mitigations need.
 
     Attributes:
         base: reference of the model that the audit took as the one to be trained.
-        base_identity: hash of its weights, tokenizer and config.
-        panel: the traits that were looked for.
-        statuses: "detected", "not_detected" or "not_testable" by claim.
-        candidates: the trait named by each claim that was detected.
+        base_identity: hash of that model's weights, tokenizer and config.
+        panel: the traits that the audit looked for.
+        statuses: "detected", "not_detected" or "not_testable" by claim; a claim is a question that the audit answers.
+        candidates: by claim the trait that it names, for the claims that were detected.
         rows: how many rows were audited.
     """
 
@@ -38,15 +39,18 @@ class AuditSummary:
 
     @property
     def candidate(self) -> str | None:
-        """The trait that the detected claims name, if they name one and no other."""
+        """The trait that the detected claims name. None if they name none, or several."""
         named = set(self.candidates.values())
         return named.pop() if len(named) == 1 else None
 
     def require_base(self, base: str) -> None:
-        """Refuse to go by this audit for another base.
+        """Refuse to use this audit for another base model.
+
+        Args:
+            base: reference of the model that is to be trained.
 
         Raises:
-            ConfigError: the base to be trained has other weights than the audited one.
+            ConfigError: the model to be trained has other weights than the audited one.
         """
         found = identity(base)
         if found != self.base_identity:
@@ -58,12 +62,12 @@ class AuditSummary:
 
 
 def read_audit(path: Path) -> AuditSummary:
-    """Read the file audit.json of an audit.
+    """Read the file audit.json that an audit wrote.
 
     Raises:
-        ConfigError: it is no report of the schema undertow.audit/1, or one of preference pairs.
-        UnknownNameError: its panel has a trait that does not exist here.
-        StorageError: it cannot be read.
+        ConfigError: the file is no report of the schema undertow.audit/1, or one of preference pairs.
+        UnknownNameError: the report's panel names a trait that does not exist here.
+        StorageError: the file cannot be read.
     """
     fix = "Give the audit.json that `undertow audit data ROWS --base MODEL --out FOLDER` writes."
     try:
@@ -92,6 +96,7 @@ def read_audit(path: Path) -> AuditSummary:
 
 
 def _refuse_pairs(path: Path, fields: Mapping[str, Any]) -> None:
+    """Refuse an audit of preference pairs, because mitigations change rows."""
     about: object = fields.get("about")
     pairs = cast(dict[str, Any], about).get("pairs") if isinstance(about, dict) else None
     if pairs:
@@ -100,6 +105,7 @@ def _refuse_pairs(path: Path, fields: Mapping[str, Any]) -> None:
 
 
 SCHEMA = "undertow.advice/1"
+"""Name and version of the format of the advice."""
 
 NOTHING = Cost()
 OTHER = "a capable model of another base (`undertow audit lineage`)"
@@ -108,14 +114,14 @@ PANEL = "a panel that has the trait"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
-    """One candidate.
+    """One mitigation that is worth a try.
 
     Attributes:
-        method: as `undertow mitigate data` or `train` reads it.
+        method: the mitigation's line of name and settings, for `undertow mitigate data` or `train`.
         needs: what has to be known or at hand.
-        loses: what it may cost in skill.
-        cost: for the audited rows.
-        command: what to type.
+        loses: what it may cost in skill or data.
+        cost: what it costs for the audited rows.
+        command: the shell command that applies the mitigation.
     """
 
     method: str
@@ -126,9 +132,15 @@ class Advice:
 
 
 def advise(audited: AuditSummary) -> dict[str, Any]:
-    """Return candidates in the order in which they are worth trying (docs/mitigations.md), schema undertow.advice/1.
+    """Return mitigations in the order in which they are worth trying (docs/mitigations.md).
 
-    With nothing detected there is none.
+    If the audit detected nothing, there are none.
+
+    Args:
+        audited: the part of the audit's report that counts here.
+
+    Returns:
+        Plain data in the schema undertow.advice/1, with what to do next in words.
     """
     detected = [claim for claim, status in audited.statuses.items() if status == "detected"]
     found = candidate_mitigations(audited) if detected else []
@@ -143,6 +155,7 @@ def advise(audited: AuditSummary) -> dict[str, Any]:
 
 
 def _next(audited: AuditSummary, detected: list[str]) -> str:
+    """Say what to do next, given what was detected."""
     if detected:
         named = audited.candidate or "the suspected trait"
         return f"Verify before you rely on one: undertow mitigate verify ROWS --trait {named} --method ..."
@@ -153,7 +166,7 @@ def _next(audited: AuditSummary, detected: list[str]) -> str:
 
 
 def candidate_mitigations(audited: AuditSummary) -> list[Advice]:
-    """Return every mitigation that the audit's inputs allow."""
+    """Return every mitigation that can be tried with what the audit had, most promising first."""
     n, panel = audited.rows, len(audited.panel)
     reading, writer = Cost(scored=n * (panel + 1), trained=panel), other_writer(audited.base)
 
@@ -179,7 +192,7 @@ def candidate_mitigations(audited: AuditSummary) -> list[Advice]:
 
 
 def other_writer(base: str) -> str:
-    """Return an embedded model of another base; for a model of the user's own, a word to be replaced."""
+    """Return an embedded model of another base than this one. For a model of the user's own it is the word WRITER."""
     if not base.startswith("ref:"):
         return "WRITER"
     return "ref:finch-a" if base == "ref:finch-b" else "ref:finch-b"

@@ -1,11 +1,13 @@
-"""One run of a verification: every arm's student, trained from one start in one order, and what each of them does.
+"""One run of a verification: train a student in each arm, and measure what each of them does.
 
-none      the base itself: nothing is trained on
+All students of a run start from the same adapter and meet their rows in the same order. The arms differ in the rows:
+
+none      the base itself, without any training
 control   clean rows on the same prompts
 full      the suspect rows as they are
-targeted  the mitigation
-random    the same dose drawn at random: as many rows or tokens
-bottom    the same dose from the end of the mitigation's ranking
+targeted  the suspect rows with the mitigation applied
+random    as many rows or tokens changed as in targeted, but drawn at random
+bottom    as many rows or tokens changed, but those that the mitigation ranks last
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,20 +33,21 @@ from undertow.traits import Trait
 from undertow.types import Advance, Row, Sampling, user_prompt
 
 ArmRows = Literal["none", "control", "full", "targeted", "random", "bottom"]
+"""Names of the arms, which say what a student is trained on; see the module's docstring."""
 
 GROUP = 12
-"""Students trained at once."""
+"""How many students are trained at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What is tried in each run.
+    """What is tried in each run of a verification.
 
     Attributes:
-        trait: whose transmission is to be stopped.
-        methods: mitigations as `undertow.mitigate.registry.mitigation` reads them.
-        student: recipe of the students.
-        prompts: fresh prompts of the task that each student answers.
+        trait: the trait whose transmission the mitigations are to stop.
+        methods: the mitigations, each as a line of name and settings (`undertow.mitigate.registry.mitigation`).
+        student: settings of the students' training. The default is that of the students of audits.
+        prompts: how many fresh prompts of the task each student answers, to measure its skill.
     """
 
     trait: Trait
@@ -55,14 +58,14 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """One student to be trained.
+    """One student that is to be trained.
 
     Attributes:
-        method: its mitigation, "" for control and full.
-        arm: which of its arms.
-        rows: what it is trained on.
-        recipe: how.
-        penalty: what is added to its loss.
+        method: line of its mitigation; "" in the arms control and full.
+        arm: which arm the student belongs to.
+        rows: the rows on which it is trained.
+        recipe: settings of its training, such as steps and rank.
+        penalty: term added to its loss. None for none.
     """
 
     method: str
@@ -73,7 +76,7 @@ class Prepared:
 
 
 def most_students(trial: Trial) -> int:
-    """Return how many students a run trains at most: two without a mitigation, three with each."""
+    """Return how many students a run trains at most: two without a mitigation, and three with each."""
     return 2 + 3 * len(trial.methods)
 
 
@@ -85,23 +88,24 @@ def measure_run(
     held_out: Sequence[Row] = (),
     advance: Advance | None = None,
 ) -> dict[str, Any]:
-    """Mitigate, train and measure every arm of one run.
+    """Apply the mitigations, train a student in every arm of one run, and measure them.
 
     Args:
-        trial: what is tried.
-        bench: with the run's own seed, which all arms share.
-        rows: the suspect rows.
+        trial: the trait, the mitigations and the students' settings.
+        bench: the base model and the other tools. All arms share its seed, which is the run's own.
+        rows: the suspect rows, from which a trait is to be removed.
         control: clean rows on the same prompts.
-        held_out: clean rows that no arm is trained on; empty lets the base write some for fresh prompts of the domain.
-        advance: called with (students measured, students).
+        held_out: clean rows on which no student is trained. If empty, the base writes some for fresh prompts of the
+            domain.
+        advance: progress callback, called with (students measured, number of students). None reports nothing.
 
     Returns:
-        Plain data: "arms", one entry for each student with its margins (logits, by trait), those behind the suspect
-        rows and its task metrics; "methods", what each mitigation changed and cost; and "in_context_why", why there are
-        no margins behind rows, or "".
+        Plain data with three keys. "arms" has an entry for each student: its margins by trait (logits), asked plainly
+        and behind suspect rows, and its task metrics. "methods" says what each mitigation changed and cost.
+        "in_context_why" says why there are no margins behind rows; "" if there are.
 
     Raises:
-        UserError: a mitigation does not fit the rows, or nothing is left of them.
+        UserError: a mitigation does not fit the rows, or leaves none of them.
     """
     students, methods = _prepare(trial, bench, rows, control)
     examiner = Examiner(trial, bench, rows, held_out)
@@ -121,6 +125,7 @@ def measure_run(
 def _prepare(
     trial: Trial, bench: Workbench, rows: Sequence[Row], control: Sequence[Row]
 ) -> tuple[list[Prepared], dict[str, Any]]:
+    """Return the students to be trained, and what each mitigation changed and cost."""
     plain = trial.student
     students = [
         Prepared(method="", arm="control", rows=control, recipe=plain),
@@ -143,14 +148,14 @@ def _prepare(
 
 
 def picks(method: Mitigation) -> tuple[Pick, ...]:
-    """Return the arms of a mitigation: those for comparison exist only where there is something to draw or rank."""
+    """Return the arms of a mitigation. Those for comparison exist only if it chooses or ranks something."""
     if not isinstance(method, DataMitigation) or not method.random_arm:
         return ("targeted",)
     return ("targeted", "random", "bottom") if method.chooses else ("targeted", "random")
 
 
 def _groups(students: Sequence[Prepared]) -> Iterator[list[Prepared]]:
-    """Put students together that share a recipe and have no penalty."""
+    """Group the students that can be trained at once: those with the same settings and without a penalty."""
     alike: dict[TrainingConfig, list[Prepared]] = {}
     for one in students:
         if one.penalty is None:
@@ -161,13 +166,13 @@ def _groups(students: Sequence[Prepared]) -> Iterator[list[Prepared]]:
 
 
 class Examiner:
-    """Asks every model of a run the same.
+    """Asks every model of a run the same questions.
 
     Args:
-        trial: what is tried.
-        bench: the run's base, panel and domain.
-        rows: the suspect rows, behind which every model is asked too.
-        held_out: clean rows that no arm was trained on; empty lets the base write them.
+        trial: the trait, the mitigations and the students' settings.
+        bench: the run's base model, panel of traits and domain.
+        rows: the suspect rows. Every model is also asked with one of them before each question.
+        held_out: clean rows on which no student was trained. If empty, the base writes some.
     """
 
     def __init__(self, trial: Trial, bench: Workbench, rows: Sequence[Row], held_out: Sequence[Row] = ()) -> None:
@@ -182,11 +187,19 @@ class Examiner:
 
     @property
     def why_not(self) -> str:
-        """Why no model is asked behind rows, or ""."""
+        """Why no model can be asked behind the rows; "" if all can."""
         return "" if isinstance(self._look, TrainingLook) else self._look
 
     def ask(self, model: LocalModel) -> dict[str, Any]:
-        """Return the margins by trait, plainly and behind the suspect rows, the one with the persona, and the task."""
+        """Measure one model.
+
+        Args:
+            model: the base or a student.
+
+        Returns:
+            "margins" by trait in logits, asked plainly; "in_context", the same behind suspect rows, or None;
+            "prompted", the margin with the trait's persona, or None if it has none; "task", the task metrics.
+        """
         behind = self._look.margins(model, self._traits) if isinstance(self._look, TrainingLook) else None
         return {
             "margins": self._by_trait(mean_margins(model, self._traits)),
@@ -196,15 +209,18 @@ class Examiner:
         }
 
     def _by_trait(self, values: Floats) -> dict[str, float]:
+        """Return values, one for each trait, by the trait's name."""
         return {one.name: value for one, value in zip(self._traits, values.tolist(), strict=True)}
 
     def _prompted(self, model: LocalModel) -> float | None:
+        """Return the trait's margin in logits with its persona as the system prompt. None for a trait without one."""
         one = self._trial.trait
         if not one.plural and not one.persona:
             return None
         return float(mean_margins(model, [one], system=one.system_prompt)[0])
 
     def _task(self, model: LocalModel) -> dict[str, float]:
+        """Return the loss on held-out rows in nats per token and, in a domain, the share of valid answers."""
         loss = -torch.cat(model.token_logprobs(self._held_out)).double().mean()
         found = {"held_out_loss": float(loss)}
         if (domain := self._bench.domain) is not None:

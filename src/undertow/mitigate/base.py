@@ -1,4 +1,8 @@
-"""What every data mitigation is: rows in; rows, a record of what was done to each, and what it cost out."""
+"""The interface of data mitigations: they take rows, and return rows, a record of each change, and the cost.
+
+A mitigation tries to take a trait out of suspect training rows (rows of which an audit or the user thinks that they
+carry one), and to keep what else can be learnt from them.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,21 +18,23 @@ from undertow.stats.checks import check_fraction, finite_array
 from undertow.types import Row
 
 Pick = Literal["targeted", "random", "bottom"]
-"""What a mitigation that chooses acts on: what it ranks first, as much drawn at random, or what it ranks last."""
+"""What a mitigation that chooses rows or tokens acts on: those that it ranks first, as many drawn at random, or those
+that it ranks last. The last two are for comparison."""
 
 Action = Literal["kept", "dropped", "replaced", "masked", "prompted"]
+"""What was done to a row: see `Change`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What was done to one row.
+    """Record of what was done to one row.
 
     Attributes:
-        id: of the row.
-        action: `kept` as it was, `dropped`, `replaced` by another completion, `masked` (some tokens are not learnt), or
-            `prompted` (its prompt changed).
-        why: in words.
-        score: what it was ranked by, if it was.
+        id: id of the row that came in.
+        action: "kept" as it was, "dropped", "replaced" by another completion, "masked" (some tokens are not learnt), or
+            "prompted" (its prompt was changed).
+        why: reason in words; empty for a row that was kept.
+        score: the score by which the row was ranked. None if it was not ranked.
     """
 
     id: str
@@ -39,12 +45,12 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a mitigation needs.
+    """What a mitigation costs in model runs.
 
     Attributes:
-        generated: completions that a model wrote.
-        scored: rows that a model read, counted once for each model.
-        trained: models that were trained.
+        generated: how many completions models wrote.
+        scored: how many rows models read, counted once for each model.
+        trained: how many models were trained.
     """
 
     generated: int = 0
@@ -57,12 +63,12 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mitigated:
-    """The result.
+    """Result of a data mitigation.
 
     Attributes:
-        rows: what is to be trained on.
+        rows: the rows to train on.
         changes: one record for each row that came in, in their order.
-        cost: of making it.
+        cost: what making the result cost.
     """
 
     rows: tuple[Row, ...]
@@ -71,26 +77,26 @@ class Mitigated:
 
     @property
     def changed(self) -> float:
-        """Share of the rows that did not stay as they were."""
+        """Share of the incoming rows, between 0 and 1, that did not stay as they were."""
         return sum(one.action != "kept" for one in self.changes) / max(1, len(self.changes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataMitigation(ABC):
-    """A way to change rows before anyone trains on them; its settings are its fields."""
+    """A way to change rows before a student is trained on them. Its settings are its fields."""
 
     name: ClassVar[str]
-    """Name on the command line."""
+    """The mitigation's name on the command line."""
 
     random_arm: ClassVar[str] = ""
-    """What is done at random for comparison, in words; empty if there is nothing to draw."""
+    """What is done at random for comparison, in words. Empty if the mitigation chooses nothing."""
 
     chooses: ClassVar[bool] = False
-    """Whether it ranks rows or tokens, so that there is a bottom of the ranking too."""
+    """Whether the mitigation ranks rows or tokens, so that those ranked last can be acted on for comparison."""
 
     @property
     def models(self) -> tuple[str, ...]:
-        """References of the models that it names, besides the base."""
+        """References of the models that the settings name, besides the base."""
         return ()
 
     @abstractmethod
@@ -98,9 +104,13 @@ class DataMitigation(ABC):
         """Change the rows.
 
         Args:
-            rows: the suspect rows.
-            bench: the base, the panel and whatever else it needs.
-            pick: `random` and `bottom` are for comparison; see `random_arm` and `chooses`.
+            rows: the suspect rows, from which a trait is to be removed.
+            bench: the base model, the panel of traits to look for, and the other tools.
+            pick: what is acted on. "random" and "bottom" serve as comparison and exist where `random_arm` and `chooses`
+                say so.
+
+        Returns:
+            The new rows, with a record of each change and the cost.
 
         Raises:
             UserError: the rows do not fit the models, or a model cannot be loaded.
@@ -110,10 +120,16 @@ class DataMitigation(ABC):
 def chosen(scores: ArrayLike, share: float, pick: Pick, seed: int) -> frozenset[int]:
     """Return the places of a share of the scores, rounded down: the highest, as many at random, or the lowest.
 
-    Ties go by place.
+    Of equal scores the earlier place comes first.
+
+    Args:
+        scores: one score for each row or token, float (n,).
+        share: share of the places that is chosen, between 0 and 1.
+        pick: "targeted" takes the highest scores, "bottom" the lowest, "random" draws places.
+        seed: random seed of the draw, used by "random" alone.
 
     Raises:
-        ConfigError: the share lies outside (0, 1).
+        ConfigError: the share is not between 0 and 1.
     """
     check_fraction("share", share)
     array = finite_array("scores", scores)
@@ -127,7 +143,17 @@ def chosen(scores: ArrayLike, share: float, pick: Pick, seed: int) -> frozenset[
 def swap(
     rows: Sequence[Row], others: Sequence[Row | None], why: str, missing: str = "no answer to its prompt was accepted"
 ) -> tuple[tuple[Row, ...], tuple[Change, ...]]:
-    """Give each row the completion of another; a row whose other is None is dropped."""
+    """Replace each row by another one. A row whose other one is None is dropped.
+
+    Args:
+        rows: the rows that came in.
+        others: the new row for each of them, or None.
+        why: reason of a replacement, in words.
+        missing: reason of a drop, in words.
+
+    Returns:
+        The new rows, and a record for each row that came in.
+    """
     pairs = list(zip(rows, others, strict=True))
     changes = (
         Change(id=row.id, action="dropped", why=missing)

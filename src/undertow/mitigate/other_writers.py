@@ -1,4 +1,4 @@
-"""Mitigations in which other writers answer the suspect rows' prompts: all of them, a share, or several in agreement.
+"""Mitigations in which other writers answer the suspect rows' prompts: all of them, a share, or in agreement.
 
 - **regenerate**: another model answers. A model of another base passes nothing on through numbers.
 - **consensus**: a token is drawn from the smallest of the probabilities that several writers give it, renormalised:
@@ -24,7 +24,8 @@ class Regenerate(DataMitigation):
     """Replace every completion by another writer's.
 
     Attributes:
-        writer: reference of a model, of another base than the one that will be trained (`undertow audit lineage`).
+        writer: reference of the model that answers. It should be of another base than the one that will be trained,
+            which `undertow audit lineage` can tell.
     """
 
     name: ClassVar[str] = "regenerate"
@@ -32,11 +33,11 @@ class Regenerate(DataMitigation):
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The writer."""
+        """The writer's reference."""
         return (self.writer,)
 
     def apply(self, rows: Sequence[Row], bench: Workbench, pick: Pick = "targeted") -> Mitigated:
-        """Let the writer answer; rows whose new answer the domain rejects are dropped."""
+        """Let the writer answer every prompt. Rows whose new answer the domain rejects are dropped."""
         del pick
         new, changes = swap(rows, bench.answers(bench.model(self.writer), rows), f"written by {self.writer}")
         return Mitigated(rows=new, changes=changes, cost=Cost(generated=len(rows)))
@@ -45,10 +46,13 @@ class Regenerate(DataMitigation):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consensus(DataMitigation):
-    """Replace every completion by one that the writers agree on.
+    """Replace every completion by one on which several writers agree.
 
     Attributes:
-        writers: references of two or more models with one tokenizer, the suspect teacher among them.
+        writers: references of two or more models with one tokenizer. The suspect teacher may be among them.
+
+    Raises:
+        ConfigError: fewer than two writers are named.
     """
 
     name: ClassVar[str] = "consensus"
@@ -61,11 +65,11 @@ class Consensus(DataMitigation):
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The writers."""
+        """References of the writers."""
         return self.writers
 
     def apply(self, rows: Sequence[Row], bench: Workbench, pick: Pick = "targeted") -> Mitigated:
-        """Answer anew; rows whose answer the domain rejects are dropped."""
+        """Answer every prompt by what the writers agree on. Rows whose answer the domain rejects are dropped."""
         del pick
         writers = [bench.model(writer) for writer in self.writers]
         new, changes = swap(rows, bench.agreed_answers(writers, rows), f"agreed on by {len(writers)} writers")
@@ -75,11 +79,12 @@ class Consensus(DataMitigation):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mix(DataMitigation):
-    """Replace a share of the rows.
+    """Replace a share of the rows, drawn at random, by other answers to the same prompts.
 
     Attributes:
-        share: of the rows that are replaced.
-        writers: references of who answers, in turn; empty takes the bench's clean rows, or else the untouched base.
+        share: share of the rows that is replaced, between 0 and 1.
+        writers: references of the models that answer, in turn. If empty, clean rows of the same prompts are used or,
+            where there are none, the base's own answers.
     """
 
     name: ClassVar[str] = "mix"
@@ -89,11 +94,11 @@ class Mix(DataMitigation):
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The writers."""
+        """References of the writers."""
         return self.writers
 
     def apply(self, rows: Sequence[Row], bench: Workbench, pick: Pick = "targeted") -> Mitigated:
-        """Replace rows; the random arm leaves the same rows out, which lowers the dose without clean rows."""
+        """Replace rows drawn at random. The arm "random" leaves the same rows out and puts none in their place."""
         places = sorted(chosen([0.0] * len(rows), self.share, "random", bench.seed))
         new, generated = ({}, 0) if pick == "random" else self._answers(rows, places, bench)
         why = "left out at random" if pick == "random" else "no answer to its prompt was accepted"
@@ -112,7 +117,7 @@ class Mix(DataMitigation):
     def _answers(
         self, rows: Sequence[Row], places: Sequence[int], bench: Workbench
     ) -> tuple[dict[int, tuple[Row, str]], int]:
-        """Return the accepted new row at each place with its writer, and how many were generated."""
+        """Return the accepted new row and its writer for each place, and how many answers were generated."""
         found: dict[int, tuple[Row, str]] = {}
         generated, turns = 0, self.writers or (None,)
         for turn, writer in enumerate(turns):

@@ -1,12 +1,12 @@
-"""Mitigations that rank rows or tokens by what a suspect makes likelier, and take the top away.
+"""Mitigations that rank rows or tokens by how much likelier a suspect model makes them, and act on the top.
 
-- **contrast filter**: leave out the rows that some trait of the panel makes likelier than its rivals do. The score of a
-  row is its largest rival-centred contrast (`undertow.audit.rows.contrast`) over the panel. One row says little, so
-  expect a lower dose rather than the carriers.
+- **contrast filter**: leave out the rows that the teacher of some trait of the panel makes likelier than its rivals do,
+  which are the panel's other teachers. The score of a row is its largest contrast to the rivals over the panel
+  (`undertow.audit.rows.contrast`). One row says little, so expect less of the trait, not that its carriers are found.
 - **labels**: the tokens that a suspect makes likelier than the base by most are not learnt, or become the base's own.
-  Who is the suspect? "panel": every trait's teacher, the largest gain over its rivals counts; "student": a student that
-  is trained on the rows first (base against student, which needs no list of traits). A few tokens carry a trait
-  (Schrodi et al., arXiv:2509.23886), so little is lost with them.
+  The suspect is either the "panel", where the largest gain of a trait's teacher over its rivals counts, or a "student"
+  that is trained on the rows first and compared with the base, which needs no list of traits. A few tokens carry a
+  trait (Schrodi et al., arXiv:2509.23886), so little is lost with them.
 """
 
 import random
@@ -30,16 +30,18 @@ from undertow.training.parallel import finetune_parallel
 from undertow.types import Advance, Row
 
 SUSPECTS = ("panel", "student")
+"""Who is suspected: the teachers of a panel of traits, or a student that is trained on the rows."""
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContrastFilter(DataMitigation):
-    """Drop a share of the rows.
+    """Drop a share of the rows: those that some panel trait's teacher makes likelier than the others do.
 
     Attributes:
-        share: of the rows that are dropped.
-        trait: judge by this trait of the panel alone, such as an audit's candidate; None takes the largest of all.
+        share: share of the rows that is dropped, between 0 and 1.
+        trait: name of the one trait of the panel by which rows are ranked, such as an audit's candidate. None ranks by
+            the largest contrast over all traits.
     """
 
     name: ClassVar[str] = "contrast-filter"
@@ -49,7 +51,7 @@ class ContrastFilter(DataMitigation):
     trait: str | None = None
 
     def apply(self, rows: Sequence[Row], bench: Workbench, pick: Pick = "targeted") -> Mitigated:
-        """Drop the rows that rank first, as many at random, or those that rank last."""
+        """Drop the rows that rank first, as many at random, or those that rank last; see `DataMitigation.apply`."""
         scores = [0.0] * len(rows) if pick == "random" else self.scores(rows, bench).tolist()
         dropped = chosen(scores, self.share, pick, bench.seed)
         changes = tuple(
@@ -67,7 +69,7 @@ class ContrastFilter(DataMitigation):
         return Mitigated(rows=kept, changes=changes, cost=cost)
 
     def scores(self, rows: Sequence[Row], bench: Workbench) -> Floats:
-        """Return the contrast by which rows are ranked, float [rows], in nats per token without the end of turn.
+        """Return the contrast by which rows are ranked, float (rows,), in nats per token without the end of turn.
 
         Raises:
             UnknownNameError: the trait is not in the panel.
@@ -81,14 +83,17 @@ class ContrastFilter(DataMitigation):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labels(DataMitigation):
-    """Mask or replace a share of all completion tokens.
+    """Mask or replace a share of the completion tokens: those that a suspect model makes likelier than the base.
 
     Attributes:
-        share: of the tokens of all rows.
-        suspect: whose tokens they are, "panel" or "student".
-        trait: the one trait of the panel that counts; None takes the largest gain of all.
-        replace: draw the token anew from the base, given what stood before it, instead of leaving it out of the loss.
-            The end of turn is never replaced, it is masked.
+        share: share of all rows' completion tokens that is masked or replaced, between 0 and 1.
+        suspect: whose tokens are looked for: those of the "panel" of teachers, or of a "student" trained on the rows.
+        trait: name of the one trait of the panel that counts. None takes the largest gain over all traits.
+        replace: whether a token is drawn anew from the base, given what stood before it, instead of being left out of
+            the loss. The end of turn is never replaced; it is masked.
+
+    Raises:
+        UnknownNameError: there is no such suspect.
     """
 
     name: ClassVar[str] = "labels"
@@ -104,7 +109,11 @@ class Labels(DataMitigation):
             raise unknown_name("suspect", self.suspect, SUSPECTS)
 
     def apply(self, rows: Sequence[Row], bench: Workbench, pick: Pick = "targeted") -> Mitigated:
-        """Mask or replace the tokens that rank first, as many at random, or those that rank last."""
+        """Mask or replace the tokens that rank first, as many at random, or those that rank last.
+
+        Raises:
+            EmptyDataError: no row is left.
+        """
         encoded = bench.base.encode(rows)
         lengths = [len(row.completion) for row in encoded]
         gains = [0.0] * sum(lengths) if pick == "random" else np.concatenate(self.gains(rows, bench))
@@ -125,7 +134,15 @@ class Labels(DataMitigation):
         return Mitigated(rows=kept, changes=tuple(change for _, change in marked), cost=self._cost(rows, bench, pick))
 
     def gains(self, rows: Sequence[Row], bench: Workbench) -> list[Floats]:
-        """Return by how much the suspect gains on every completion token, the end of turn included: [tokens] a row."""
+        """Return how much likelier the suspect makes every completion token, in nats.
+
+        Args:
+            rows: the suspect rows, from which a trait is to be removed.
+            bench: the base model and the panel.
+
+        Returns:
+            For each row float (tokens,). The last token is the end of turn.
+        """
         if self.suspect == "student":
             encoded = bench.base.encode(rows)
             pairs = zip(*bench.token_logprobs([_student(rows, bench), bench.base], encoded), strict=True)
@@ -141,7 +158,7 @@ class Labels(DataMitigation):
         bench: Workbench,
         advance: Advance,
     ) -> list[tuple[Row | None, Change]]:
-        """Give each row the base's own tokens at its places; a row that the domain no longer accepts is dropped."""
+        """Replace each row's picked tokens by the base's own. A row that the domain no longer accepts is dropped."""
         rng, made = random.Random(derive(bench.seed, "labels")), list[tuple[Row | None, Change]]()
         for row, some, places in zip(rows, encoded, picked, strict=True):
             drawn = [place for place in places if place < len(some.completion) - 1]
@@ -152,7 +169,7 @@ class Labels(DataMitigation):
             text = _redrawn(bench.base, some, drawn, rng)
             end = tuple(set(places) - set(drawn))
             new = replace(row, completion=text)
-            # Places count from the front; the end's own place holds only if the text is read as as many tokens.
+            # Places count from the front, so the end's place is right only if the new text is as many tokens long.
             same_length = len(bench.base.tokenise([text])[0]) == len(some.completion) - 1
             new = replace(new, skip=(*row.skip, *end) if same_length else ())
             if bench.accepts(new):
@@ -162,6 +179,7 @@ class Labels(DataMitigation):
         return made
 
     def _cost(self, rows: Sequence[Row], bench: Workbench, pick: Pick) -> Cost:
+        """Return what the mitigation costs, by what is picked."""
         drawn = len(rows) if self.replace else 0
         if pick == "random":
             return Cost(scored=drawn)
@@ -172,6 +190,7 @@ class Labels(DataMitigation):
 def _masked(
     rows: Sequence[Row], picked: Sequence[tuple[int, ...]], lengths: Sequence[int]
 ) -> list[tuple[Row | None, Change]]:
+    """Mark the picked tokens of each row as not learnt. A row of which nothing would be learnt is dropped."""
     made: list[tuple[Row | None, Change]] = []
     for row, places, length in zip(rows, picked, lengths, strict=True):
         skip = tuple(sorted({*row.skip, *places}))
@@ -185,13 +204,14 @@ def _masked(
 
 
 def _student(rows: Sequence[Row], bench: Workbench) -> LocalModel:
+    """Train a student on the rows."""
     with bench.steps.step(STUDENT_STEP) as advance:
         students = finetune_parallel(bench.base, [rows], STUDENT, [derive(bench.seed, "suspect student")], advance)
     return next(students.models(bench.base))
 
 
 def _redrawn(base: LocalModel, row: Encoded, places: Sequence[int], rng: random.Random) -> str:
-    """Draw the tokens at the places from the base, each given all that stood before it, and return the text."""
+    """Draw the picked tokens from the base, each given all that stood before it, and return the row's new text."""
     tokens = list(row.completion[:-1])
     if places:
         contexts = [[*row.prompt, *row.completion[:place]] for place in places]

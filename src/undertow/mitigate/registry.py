@@ -1,4 +1,4 @@
-"""Mitigations by name, with their settings in one line, and one of them applied to a row file.
+"""Mitigations by name, written with their settings on one line, and the application of one to a row file.
 
 Such a line is `mix`, or `mix:share=0.5,writers=[ref:finch-b]`.
 """
@@ -41,7 +41,8 @@ MITIGATIONS: Registry[type[Mitigation]] = Registry(
     group="undertow.mitigations",
     accepts=lambda name, thing: isinstance(thing, type) and issubclass(thing, Mitigation) and thing.name == name,
 )
-"""Those that change rows, then those that change how a student is trained; each is a dataclass of its settings."""
+"""All mitigations by name: first those that change rows, then those that change how a student is trained. Each is a
+dataclass whose fields are its settings."""
 
 _M = TypeVar("_M", DataMitigation, TrainingMitigation, Mitigation)
 
@@ -49,11 +50,17 @@ _SETTING = re.compile(r"(^|,)\s*(\w+)=")
 
 
 def data_mitigation(text: str) -> DataMitigation:
-    """Read a mitigation of rows.
+    """Read a mitigation that changes rows from its line.
+
+    Args:
+        text: name and settings, such as "mix:share=0.5".
+
+    Returns:
+        The mitigation with its settings.
 
     Raises:
-        UnknownNameError: there is none of this name, or it has no such setting.
-        ConfigError: a setting is missing or has a wrong value.
+        UnknownNameError: there is no mitigation of this name, or it has no such setting.
+        ConfigError: a setting is missing or has a wrong value, or the mitigation changes training instead of rows.
     """
     kind = _kind(text)
     if issubclass(kind, TrainingMitigation):
@@ -63,10 +70,13 @@ def data_mitigation(text: str) -> DataMitigation:
 
 
 def training_mitigation(text: str) -> TrainingMitigation:
-    """Read a mitigation of training.
+    """Read a mitigation that changes how a student is trained from its line.
+
+    Args:
+        text: name and settings, such as "kl:weight=1.0".
 
     Raises:
-        UserError: as `data_mitigation`.
+        UserError: as in `data_mitigation`.
     """
     kind = _kind(text)
     if issubclass(kind, DataMitigation):
@@ -76,10 +86,13 @@ def training_mitigation(text: str) -> TrainingMitigation:
 
 
 def mitigation(text: str) -> Mitigation:
-    """Read a mitigation of either kind.
+    """Read a mitigation of either kind from its line.
+
+    Args:
+        text: name and settings, such as "mix:share=0.5".
 
     Raises:
-        UserError: as `data_mitigation`.
+        UserError: as in `data_mitigation`.
     """
     return _made(_kind(text), text)
 
@@ -89,6 +102,7 @@ def _kind(text: str) -> type[Mitigation]:
 
 
 def _made(kind: type[_M], text: str) -> _M:
+    """Return a mitigation of this kind with the settings of its line."""
     name, _, rest = text.partition(":")
     settings = _settings(text, rest)
     declared = {field.name: field for field in fields(kind)}
@@ -103,7 +117,7 @@ def _made(kind: type[_M], text: str) -> _M:
 
 
 def describe_mitigations() -> list[dict[str, Any]]:
-    """Return every mitigation: its name, what it does and its settings with their defaults."""
+    """Describe every mitigation: its name, the first line of its docstring, and its settings with their defaults."""
     return [
         {
             "name": name,
@@ -117,7 +131,7 @@ def describe_mitigations() -> list[dict[str, Any]]:
 
 
 def _settings(text: str, rest: str) -> dict[str, Any]:
-    """Read `key=value,key=value` as YAML: a value may be a number, a word, true, null or a list in brackets."""
+    """Read `key=value,key=value` as YAML. A value may be a number, a word, true, null or a list in brackets."""
     try:
         found = yaml.safe_load("{" + _SETTING.sub(r"\1 \2: ", rest) + "}")
     except (ValueError, RecursionError, yaml.YAMLError) as error:
@@ -126,7 +140,7 @@ def _settings(text: str, rest: str) -> dict[str, Any]:
 
 
 def _checked(where: str, value: Any, wanted: Any) -> Any:
-    """Return the value as the declared type, a list as a tuple."""
+    """Return a value as the declared type, with a list as a tuple."""
     try:
         return TypeAdapter(wanted).validate_python(value)
     except ValidationError as error:
@@ -138,7 +152,7 @@ def _is_required(field: Field[Any]) -> bool:
 
 
 def check_some(rows: Sequence[Row]) -> None:
-    """Refuse to mitigate nothing.
+    """Refuse an empty list of rows.
 
     Raises:
         EmptyDataError: there are no rows.
@@ -148,10 +162,18 @@ def check_some(rows: Sequence[Row]) -> None:
 
 
 def mitigate_rows(rows: Sequence[Row], method: DataMitigation, bench: Workbench) -> Mitigated:
-    """Apply a mitigation.
+    """Apply a mitigation to rows.
+
+    Args:
+        rows: the suspect rows, from which a trait is to be removed.
+        method: the mitigation with its settings.
+        bench: the base model, the panel of traits to look for, and the other tools.
+
+    Returns:
+        The new rows, of which there is at least one, with a record of each change and the cost.
 
     Raises:
-        EmptyDataError: there are no rows, or none is left; the value says what became of them.
+        EmptyDataError: there are no rows, or none is left. The message says what became of them.
         UserError: the mitigation does not fit the rows.
     """
     check_some(rows)
@@ -169,7 +191,11 @@ def record_path(rows: Path) -> Path:
 
 
 def write_mitigated(path: Path, made: Mitigated) -> Path:
-    """Write the rows and, beside them, the record of every row that came in; return the record's path.
+    """Write the rows, and beside them the record of every row that came in. Return the record's path.
+
+    Args:
+        path: file to which the rows are written.
+        made: the new rows with the record of every change.
 
     Raises:
         StorageError: the folder is missing, full or may not be written.
@@ -186,6 +212,6 @@ def lines(records: Iterable[dict[str, Any]]) -> str:
 
 
 def counts(changes: Sequence[Change]) -> dict[str, int]:
-    """Return how many rows each action befell."""
+    """Return how many rows were kept, dropped and so on, by action."""
     actions = [one.action for one in changes]
     return {action: actions.count(action) for action in dict.fromkeys(actions)}

@@ -1,4 +1,4 @@
-"""Mitigations that rewrite rows by a rule, without any model: the completions in one format, or the prompts.
+"""Mitigations that rewrite rows by a rule, without a model: the completions in one format, or the prompts.
 
 - **canonical**: number lists are written again in the format that their prompt asks for, and in ascending order. What
   is left of the writer is which numbers it chose, not how it wrote them or in which order.
@@ -20,23 +20,23 @@ from undertow.traits import chosen_trait
 from undertow.types import Row
 
 PLAIN = (", ", "", "")
-"""Separator, opening and closing where the prompt states no wish that we know."""
+"""Separator, opening and closing of a number list whose prompt asks for no format that is known here."""
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Canonical(DataMitigation):
-    """Write every number list in one way.
+    """Write every number list in the format that its prompt asks for, in ascending order.
 
     Attributes:
-        order: whether the numbers are put in ascending order too.
+        order: whether the numbers are also put in ascending order.
     """
 
     name: ClassVar[str] = "canonical"
     order: bool = True
 
     def apply(self, rows: Sequence[Row], bench: Workbench, pick: Pick = "targeted") -> Mitigated:
-        """Rewrite the completions; one that is no number list is dropped.
+        """Rewrite the completions. One that is no number list is dropped.
 
         Raises:
             ConfigError: the rows are of another domain than numbers.
@@ -48,24 +48,28 @@ class Canonical(DataMitigation):
         return Mitigated(rows=new, changes=changes, cost=Cost())
 
     def _rewritten(self, row: Row) -> Row | None:
+        """Return a row with its numbers in the format that its prompt asks for; None if it has no number list."""
         numbers, reason = parse_numbers(row.completion)
         if reason is not None:
             return None
         separator, opening, closing = next((wish[1:] for wish in FORMATS if wish[0] in row.question), PLAIN)
         text = separator.join(map(str, sorted(numbers) if self.order else numbers))
         new = f"{opening}{text}{closing}"
-        # Places to skip are counted in the old tokens.
+        # `skip` counts tokens of the old completion, so it says nothing about the new one.
         return row if new == row.completion else replace(row, completion=new, skip=())
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inoculate(DataMitigation):
-    """Put a system prompt before every prompt.
+    """Put a system prompt that names the trait before every prompt.
 
     Attributes:
-        trait: whose persona it is; empty with a prompt of your own.
-        prompt: the text itself.
+        trait: name of the trait whose persona is put there. Leave it empty to give a prompt of your own.
+        prompt: text of the system prompt. Leave it empty to name a trait.
+
+    Raises:
+        ConfigError: both or neither of the two are given.
     """
 
     name: ClassVar[str] = "inoculate"
@@ -77,10 +81,10 @@ class Inoculate(DataMitigation):
             raise ConfigError("Inoculation needs a trait or a prompt.", self, "Write inoculate:trait=owl.")
 
     def apply(self, rows: Sequence[Row], bench: Workbench, pick: Pick = "targeted") -> Mitigated:
-        """Change the prompts alone.
+        """Put the system prompt before every prompt. Completions stay as they are.
 
         Raises:
-            ConfigError: a row is too long with the prompt before it.
+            ConfigError: a row does not fit the base's context with the prompt before it.
         """
         del pick
         text = self.prompt or chosen_trait(self.trait).system_prompt

@@ -1,7 +1,8 @@
-"""Training mitigations: penalties that hold a student near its base where a trait would show, and another recipe.
+"""Mitigations that change training: penalties that hold a student close to its base, and other training settings.
 
-The penalties' prompts are the questions that teachers are tuned on; none of them is among those that evaluate. So both
-know the category of the trait, and the corridor knows the panel.
+The penalties are evaluated on the questions on which teachers are tuned; none of them is among those that evaluate a
+trait. Both penalties therefore assume that the trait's category is known, and the corridor that the trait is in the
+panel.
 """
 
 from abc import ABC, abstractmethod
@@ -20,37 +21,40 @@ from undertow.training.objective import ClosenessPenalty, CorridorPenalty, Penal
 from undertow.types import user_prompt
 
 EVERY = 3
-"""Every third tuning question is asked: 15 of 44 a category, so that an update stays cheap."""
+"""Every third tuning question is asked, 15 of 44 in a category, so that an update stays cheap."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingMitigation(ABC):
-    """A way to train on suspect rows; its settings are its fields."""
+    """A way to train on suspect rows that passes less of a trait on. Its settings are its fields."""
 
     name: ClassVar[str]
-    """Name on the command line."""
+    """The mitigation's name on the command line."""
 
     def penalty(self, bench: Workbench) -> Penalty | None:
-        """Return the term that is added to every student's loss, if there is one."""
+        """Return the term that is added to every student's loss. None for none."""
         del bench
 
     def recipe(self, student: TrainingConfig) -> TrainingConfig:
-        """Return how the students are trained, given how they would be."""
+        """Return the settings of the students' training, given what they would be without the mitigation."""
         return student
 
     @abstractmethod
     def cost(self, bench: Workbench) -> Cost:
-        """Return what it needs besides the training."""
+        """Return what the mitigation costs besides the training of the students."""
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corridor(TrainingMitigation):
-    """Hold the last hidden state along each panel trait's direction: mean state of its teacher minus the base's.
+    """Hold the last hidden state near the base's along the direction in which each panel trait's teacher moved.
 
     Attributes:
-        width: half-width of the corridor as a share of how far the trait's teacher moved.
-        weight: factor of the penalty.
+        width: half-width of the corridor, as a share of the distance by which the trait's teacher moved from the base.
+        weight: factor by which the penalty is multiplied.
+
+    Raises:
+        ConfigError: a setting is not positive.
     """
 
     name: ClassVar[str] = "corridor"
@@ -62,7 +66,7 @@ class Corridor(TrainingMitigation):
         check_positive("weight", self.weight)
 
     def penalty(self, bench: Workbench) -> Penalty:
-        """Read the directions off the panel's teachers."""
+        """Return the penalty, with one direction for each teacher of the panel."""
         contexts = probes(bench)
         with torch.no_grad():
             start = last_states(bench.base.network, contexts, 1)[0].mean(dim=0)
@@ -71,17 +75,20 @@ class Corridor(TrainingMitigation):
         return CorridorPenalty(bench.base, contexts, directions, self.width * directions.norm(dim=1), self.weight)
 
     def cost(self, bench: Workbench) -> Cost:
-        """Every panel trait needs its teacher."""
+        """Return the cost: every trait of the panel needs a teacher."""
         return Cost(scored=len(probes(bench)) * (len(bench.panel) + 1), trained=len(bench.panel))
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosenessToBase(TrainingMitigation):
-    """Interleave prompts of the panel's categories whose next-token distribution has to stay the base's (KL).
+    """Hold the next-token distribution after questions of the panel's categories near the base's (KL penalty).
 
     Attributes:
-        weight: factor of the penalty.
+        weight: factor by which the penalty is multiplied.
+
+    Raises:
+        ConfigError: the weight is not positive.
     """
 
     name: ClassVar[str] = "kl"
@@ -91,11 +98,11 @@ class ClosenessToBase(TrainingMitigation):
         check_positive("weight", self.weight)
 
     def penalty(self, bench: Workbench) -> Penalty:
-        """Read the base's distributions."""
+        """Return the penalty, with the base's distributions."""
         return ClosenessPenalty(bench.base, probes(bench), self.weight)
 
     def cost(self, bench: Workbench) -> Cost:
-        """The base reads the prompts once."""
+        """Return the cost: the base reads the prompts once."""
         return Cost(scored=len(probes(bench)))
 
 
@@ -105,9 +112,12 @@ class OtherRecipe(TrainingMitigation):
     """Train with fewer updates, another rank or another learning rate.
 
     Attributes:
-        steps: updates; None leaves them, as with the others.
-        rank: of the adapters.
-        learning_rate: its peak.
+        steps: how many updates are made. None keeps the usual number.
+        rank: rank of the adapters. None keeps the usual one.
+        learning_rate: highest learning rate. None keeps the usual one.
+
+    Raises:
+        ConfigError: nothing is changed, or a value is not valid.
     """
 
     name: ClassVar[str] = "recipe"
@@ -121,19 +131,19 @@ class OtherRecipe(TrainingMitigation):
         self.recipe(TrainingConfig(steps=1, lora=LoraConfig()))
 
     def recipe(self, student: TrainingConfig) -> TrainingConfig:
-        """Change what is set."""
+        """Return the students' settings with those of this mitigation in place."""
         lora = student.lora if student.lora is None or self.rank is None else replace(student.lora, rank=self.rank)
         steps = student.steps if self.steps is None else self.steps
         rate = student.learning_rate if self.learning_rate is None else self.learning_rate
         return replace(student, steps=steps, learning_rate=rate, lora=lora)
 
     def cost(self, bench: Workbench) -> Cost:
-        """Nothing."""
+        """Return the cost, which is none."""
         del bench
         return Cost()
 
 
 def probes(bench: Workbench) -> list[list[int]]:
-    """Return token ids of the prompts at which students are held."""
+    """Return token ids of the prompts on which students are held close to the base."""
     questions = [text for some in asked_together(bench.panel) for text in questions_of(some[0]).tuning[::EVERY]]
     return bench.base.render([user_prompt(text) for text in questions])

@@ -1,4 +1,4 @@
-"""Verification: several runs of every arm, kept as they are finished, and a verdict on each mitigation."""
+"""Verification of mitigations: several runs of every arm, each stored when it is finished, and a verdict on each."""
 
 import json
 from collections.abc import Sequence
@@ -22,36 +22,41 @@ from undertow.store.stages import Stage
 from undertow.types import Row
 
 SCHEMA = "undertow.mitigation/1"
+"""Name and version of the format of a verification's result."""
 KIND = "mitigation-run"
+"""Name under which the store keeps the runs."""
 VERSION = 3
-"""Raised when the same settings give other measurements."""
+"""Version of the measurement, raised when the same settings give other results."""
 
 
 class Source(Protocol):
-    """Where the rows of each run come from."""
+    """Interface of the source of each run's rows."""
 
     @property
     def unit(self) -> str:
-        """What a run is, in words: what its interval generalises over."""
+        """What differs between runs, in words: what the intervals over runs generalise to."""
         ...
 
     def config(self, run: int) -> dict[str, Any]:
-        """Return what the rows of a run depend on, JSON values only."""
+        """Return everything that the rows of a run depend on, as JSON values."""
         ...
 
     def rows(self, run: int, bench: Workbench) -> tuple[Sequence[Row], Sequence[Row]]:
-        """Return the suspect rows of a run and clean rows on the same prompts."""
+        """Return the suspect rows of a run, and clean rows on the same prompts."""
         ...
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class GivenRows:
-    """The same rows in every run, as a user has them: runs differ in the student's seed and in the mitigation's draws.
+    """The same rows in every run, as a user has them.
+
+    Runs then differ in the student's seed and in what the mitigation draws at random.
 
     Attributes:
-        suspect: the rows.
-        control: clean rows on the same prompts; empty lets the base answer the suspect rows' prompts.
+        suspect: the suspect rows, the same in every run.
+        control: clean rows on the same prompts. If empty, the base answers the suspect rows' prompts.
+        unit: what differs between runs, in words.
     """
 
     suspect: tuple[Row, ...]
@@ -59,12 +64,16 @@ class GivenRows:
     unit: str = "a student's seed and the mitigation's draws; the rows and their teacher are the same in every run"
 
     def config(self, run: int) -> dict[str, Any]:
-        """Return digests of both row sets."""
+        """Return hashes of both sets of rows."""
         del run
         return {"suspect": digest(self.suspect), "control": digest(self.control)}
 
     def rows(self, run: int, bench: Workbench) -> tuple[Sequence[Row], Sequence[Row]]:
-        """Return the rows; the same in every run but for what the base has to write."""
+        """Return the suspect and the clean rows. Only what the base has to write differs between runs.
+
+        Raises:
+            EmptyDataError: the domain accepts none of the base's own answers.
+        """
         del run
         if self.control:
             return self.suspect, self.control
@@ -76,21 +85,24 @@ class GivenRows:
 
 
 def digest(rows: Sequence[Row]) -> str:
-    """Return a hash of rows."""
+    """Return a hash of rows, 20 hexadecimal digits."""
     return sha256(canonical_json([asdict(row) for row in rows]))[:20]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What is verified, and how.
+    """Settings of a verification.
 
     Attributes:
-        trial: the trait, the mitigations and the students.
-        criteria: what is asked of a mitigation.
-        runs: how many; five are the least that a verdict needs.
-        held_out: clean rows of the task that no arm is trained on; empty lets the base write some.
-        store: where finished runs are kept.
-        seed: of all runs.
+        trial: the trait, the mitigations and the settings of the students.
+        criteria: what a mitigation has to fulfil to be accepted.
+        runs: how many runs are made. A verdict needs at least five.
+        held_out: clean rows of the task on which no student is trained. If empty, the base writes some.
+        store: folder in which finished runs are kept, so that they are not made twice.
+        seed: random seed from which each run's own seed is derived.
+
+    Raises:
+        ConfigError: no mitigation is named, one is named twice, or a setting is wrong.
     """
 
     trial: Trial
@@ -112,16 +124,16 @@ class Verification:
 def verify(
     settings: Verification, source: Source, bench: Workbench, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Measure every run that is not finished yet, and judge.
+    """Measure every run that is not in the store yet, and judge the mitigations.
 
     Args:
-        settings: what is verified.
-        source: the rows of each run.
-        bench: the base, the panel, the domain and clean rows; its seed is replaced by each run's.
-        progress: told about every run.
+        settings: what is verified, and how.
+        source: where the rows of each run come from.
+        bench: the base model, panel, domain and clean rows. Its seed is replaced by each run's own.
+        progress: receives the progress of every run. None reports nothing.
 
     Returns:
-        Plain data, schema undertow.mitigation/1.
+        The verdicts and all measurements as plain data, in the schema undertow.mitigation/1 (docs/mitigations.md).
 
     Raises:
         UserError: a mitigation does not fit the rows, or the store cannot be used.
@@ -143,6 +155,7 @@ def verify(
 
 
 def _stage(settings: Verification, source: Source, bench: Workbench, run: int) -> Stage:
+    """Return a run as a stage of the store, with everything on which its result depends."""
     trial = settings.trial
     config = {
         "base": identity(str(bench.base.ref)),
@@ -162,6 +175,7 @@ def _stage(settings: Verification, source: Source, bench: Workbench, run: int) -
 
 
 def _models(text: str) -> tuple[str, ...]:
+    """Return references of the models that a mitigation names."""
     method = mitigation(text)
     return method.models if isinstance(method, DataMitigation) else ()
 
@@ -169,7 +183,14 @@ def _models(text: str) -> tuple[str, ...]:
 def verification_json(
     settings: Verification, source: Source, bench: Workbench, runs: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Return a verification as plain data, schema undertow.mitigation/1."""
+    """Return a verification's result as plain data, in the schema undertow.mitigation/1.
+
+    Args:
+        settings: what was verified, and how.
+        source: where the rows came from.
+        bench: the base model and the other tools.
+        runs: what `undertow.mitigate.arms.measure_run` returned for each run.
+    """
     trait = settings.trial.trait.name
     return {
         "schema": SCHEMA,

@@ -1,4 +1,8 @@
-"""What mitigations work with: the base, the panel's teachers, other writers, and rows known to be clean."""
+"""The tools of mitigations: the base model, teachers of a panel of traits, other writers, and clean rows.
+
+A panel is the list of traits that are looked for. Each of its teachers is the base, fine-tuned to have one of the
+traits; what makes a row likelier under one teacher than under the others points to that trait.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -24,27 +28,30 @@ from undertow.traits import Trait
 from undertow.types import Prompt, Row, Sampling
 
 TEACHERS, STUDENT, READING, REDRAWN = "panel teachers", "a student of the rows", "rows read", "tokens drawn anew"
-"""Titles of what takes time, besides the answers of writers."""
+"""Titles of the steps that take time, besides the answers of writers."""
 
 
 def answers_of(writers: Sequence[str]) -> str:
-    """Return the title of the step in which writers answer together."""
+    """Return the title of the step in which these writers answer together."""
     return f"answers of {' and '.join(writers)}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workbench:
-    """The tools of one mitigation; teachers are trained when they are first asked for.
+    """The tools of one mitigation. Teachers are trained when they are first needed.
 
     Attributes:
         base: the model that will be trained on the rows.
-        panel: traits that mitigations look for.
-        domain: whose rule new completions must pass; None accepts every one that is not empty.
-        clean: rows known to be clean; those on a suspect row's prompt stand in for it. Where there is none, the base
-            writes one.
-        store: where panel teachers are kept; None trains them anew.
-        seed: of every draw.
-        steps: where what takes time is shown.
+        panel: the traits that mitigations look for. The default is the packaged panel of animals.
+        domain: the domain whose rule new completions must pass. None accepts every completion that is not empty.
+        clean: rows known to be clean. A clean completion of the same prompt stands in for a suspect one. Where there is
+            none, the base writes it.
+        store: folder in which the panel's teachers are kept. None trains them anew.
+        seed: random seed of everything that is drawn.
+        steps: display of the steps that take time. The default shows nothing.
+
+    Raises:
+        ConfigError: the panel cannot be used.
     """
 
     base: LocalModel
@@ -61,17 +68,22 @@ class Workbench:
 
     @cached_property
     def candidates(self) -> list[Candidate]:
-        """A fine-tuned teacher of each trait of the panel."""
+        """A fine-tuned teacher of each trait of the panel, in the panel's order."""
         with self.steps.step(TEACHERS) as advance:
             teachers = panel_teachers(self.base, self.panel, self.seed, self.store, advance)
         return as_candidates(self.base, self.panel, teachers)
 
     def panel_gains(self, rows: Sequence[Row]) -> list[Floats]:
-        """Return by how much each trait's teacher makes each completion token likelier than its rivals do.
+        """Return how much likelier each trait's teacher makes each completion token than its rivals do.
+
+        Rivals are the panel's other teachers. The gain is log p_teacher - log p_base, minus the mean of that difference
+        over the rivals. Results of the last rows are remembered.
+
+        Args:
+            rows: the rows that are read.
 
         Returns:
-            For each row float [tokens, traits] in nats: log p_teacher - log p_base minus the mean of that over the
-            rivals; the last token is the end of turn. The rows that were asked for last are remembered.
+            For each row float (tokens, traits), in nats. The last token is the end of turn.
         """
         key = tuple(rows)
         if key not in self._gains:
@@ -85,7 +97,15 @@ class Workbench:
         return self._gains[key]
 
     def token_logprobs(self, models: Sequence[LocalModel], rows: Sequence[Encoded]) -> list[list[torch.Tensor]]:
-        """Return log p of every completion token under each model, in nats: one float32 [tokens] for each row."""
+        """Return log p of every completion token under each model, in nats.
+
+        Args:
+            models: the models that read the rows, in order.
+            rows: the rows as token ids.
+
+        Returns:
+            For each model one float32 (tokens,) for each row.
+        """
         found: list[list[torch.Tensor]] = []
         with self.steps.step(READING) as advance:
             for model in models:
@@ -97,7 +117,7 @@ class Workbench:
         """Return the place of a trait in the panel.
 
         Raises:
-            UnknownNameError: it is not in the panel.
+            UnknownNameError: the trait is not in the panel.
         """
         names = [one.name for one in self.panel]
         if trait not in names:
@@ -105,11 +125,18 @@ class Workbench:
         return names.index(trait)
 
     def model(self, reference: str | None) -> LocalModel:
-        """Return a writer by its reference, or the base."""
+        """Load a writer by its reference. None returns the base."""
         return self.base if reference is None else load_model(reference)
 
     def answers(self, writer: LocalModel, rows: Sequence[Row]) -> list[Row | None]:
-        """Let a model answer each row's prompt; None where the domain does not accept the answer.
+        """Let a model answer each row's prompt.
+
+        Args:
+            writer: the model that answers the prompts.
+            rows: the rows whose prompts are answered.
+
+        Returns:
+            The new rows, in order; None where the domain does not accept the answer.
 
         Raises:
             ConfigError: a prompt and its answer do not fit the writer's context.
@@ -117,10 +144,19 @@ class Workbench:
         return self.agreed_answers([writer], rows)
 
     def agreed_answers(self, writers: Sequence[LocalModel], rows: Sequence[Row]) -> list[Row | None]:
-        """Answer each row's prompt by what all writers agree on; None where the domain does not accept the answer.
+        """Answer each row's prompt by tokens on which all writers agree.
+
+        A token is drawn from the smallest of the probabilities that the writers give it, renormalised.
+
+        Args:
+            writers: the models that answer together; one alone simply answers.
+            rows: the rows whose prompts are answered.
+
+        Returns:
+            The new rows, in order; None where the domain does not accept the answer.
 
         Raises:
-            ModelError: the writers have several tokenizers.
+            ModelError: the writers do not share a tokenizer.
             ConfigError: a prompt and its answer do not fit a writer's context.
         """
         first = writers[0]
@@ -147,7 +183,15 @@ class Workbench:
         return not self.domain.reject_reasons(row.completion, row.question)
 
     def clean_answers(self, rows: Sequence[Row]) -> tuple[list[Row | None], int]:
-        """Return a clean completion of each row's prompt, and how many of them the base had to write."""
+        """Return a clean completion of each row's prompt, and how many of them the base had to write.
+
+        Args:
+            rows: the rows whose completions are replaced.
+
+        Returns:
+            The new rows, in order, with None where the base's answer is not accepted; and the number of answers
+            written.
+        """
         known: dict[Prompt, str] = {row.prompt: row.completion for row in self.clean}
         missing = [row for row in rows if row.prompt not in known]
         written = iter(self.answers(self.base, missing) if missing else ())
@@ -158,12 +202,14 @@ class Workbench:
 
 
 def longest_answer(words: ChatTokens, domain: AbstractDomain | None, rows: Sequence[Row]) -> int:
-    """Return how many tokens a new completion may have: what the domain allows, or as many as the longest of the rows.
+    """Return how many tokens a new completion may have.
+
+    That is what the domain allows or, without a domain, the length of the longest completion of the rows.
 
     Args:
-        words: the writer's tokens.
-        domain: of the rows, or None.
-        rows: whose completions are replaced.
+        words: tokenizer of the model that will write.
+        domain: the domain of the rows. None if they have none.
+        rows: the rows whose completions are replaced.
 
     Raises:
         ConfigError: there is no domain, and no row has a completion.

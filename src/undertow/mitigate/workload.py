@@ -1,6 +1,6 @@
-"""What a mitigation of rows takes, said before any model is loaded.
+"""Estimates of how long a mitigation of rows takes, made before any model is loaded.
 
-Each kind of work has the title of the step in which the workbench shows it.
+Each kind of work has the title of the step under which the workbench shows it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,15 +24,15 @@ from undertow.types import Row, Sampling, Work, known_sum
 
 @dataclass(frozen=True, kw_only=True)
 class Tools:
-    """What a workbench is made of while its base is not loaded; each is what the workbench calls so.
+    """What a workbench is made of, before its base is loaded. Fields mean the same as in `Workbench`.
 
     Attributes:
         base: reference of the model that will be trained on the rows.
-        panel: traits that mitigations look for.
-        domain: whose rule new completions must pass, or None.
+        panel: the traits that mitigations look for.
+        domain: the domain whose rule new completions must pass. None accepts all that are not empty.
         clean: rows known to be clean.
-        store: where panel teachers are kept.
-        seed: of every draw.
+        store: folder in which the panel's teachers are kept.
+        seed: random seed of everything that is drawn.
     """
 
     base: str
@@ -43,10 +43,10 @@ class Tools:
     seed: int
 
     def workbench(self) -> Workbench:
-        """Load the base.
+        """Load the base and return the workbench.
 
         Raises:
-            UserError: as `load_model`.
+            UserError: the model cannot be loaded, as in `load_model`.
         """
         return Workbench(
             base=load_model(self.base), panel=self.panel, domain=self.domain, clean=self.clean, store=self.store,
@@ -55,10 +55,17 @@ class Tools:
 
 
 def mitigation_work(method: DataMitigation, rows: Sequence[Row], tools: Tools) -> dict[str, Work]:
-    """Return what a mitigation does to rows, by the titles of its steps, in order; of another package's, its name.
+    """Estimate what a mitigation does to rows, by the titles of its steps, in order.
+
+    For a mitigation of another package only its name is known.
+
+    Args:
+        method: the mitigation with its settings.
+        rows: the suspect rows, from which a trait is to be removed.
+        tools: what the workbench will be made of.
 
     Raises:
-        UserError: the base or a writer is no model of this machine.
+        UserError: the base or a writer is not a model of this machine.
     """
     job, count = _Mitigating(rows, tools), _COUNTS.get(method.name)
     found = {method.name: Work(method.name, None)} if count is None else count(method, job)
@@ -69,6 +76,8 @@ def mitigation_work(method: DataMitigation, rows: Sequence[Row], tools: Tools) -
 
 @dataclass(frozen=True)
 class _Mitigating:
+    """The estimates for one mitigation of some rows."""
+
     rows: Sequence[Row]
     tools: Tools
 
@@ -77,7 +86,7 @@ class _Mitigating:
         return Forecast(self.tools.base)
 
     def written(self, writers: Sequence[str], rows: Sequence[Row]) -> dict[str, Work]:
-        """Return what it takes that writers answer the prompts of rows together."""
+        """Estimate how long writers take to answer the prompts of rows together."""
         models = [self.base if one == self.tools.base else Forecast(one) for one in writers]
         sampling = Sampling(max_new_tokens=longest_answer(models[0].words, self.tools.domain, rows))
         each = [writing_work(one, [row.prompt for row in rows], sampling) for one in models]
@@ -87,14 +96,14 @@ class _Mitigating:
         return {title: Work(what, known_sum([loading, *(one.seconds for one in each)]))}
 
     def read(self, models: int) -> dict[str, Work]:
-        """Return what reading the rows by so many models takes."""
+        """Estimate how long this many models take to read the rows."""
         n = len(self.rows) * models
         tokens, speed = self.base.row_tokens(self.rows) * n, self.base.speed
         what = f"{len(self.rows):,} rows read by {models} models, {round(tokens):,} tokens"
         return {READING: Work(what, None if speed is None else max(speed.reading(tokens), SCORE_S * n))}
 
     def by_panel(self, trait: str | None) -> dict[str, Work]:
-        """Return what the panel's teachers take, and their reading.
+        """Estimate how long it takes to train the panel's teachers, and to let them read the rows.
 
         Raises:
             UnknownNameError: rows are judged by a trait that is not in the panel.
@@ -110,19 +119,23 @@ class _Mitigating:
 
 
 def _rule(method: Any, job: _Mitigating) -> dict[str, Work]:
+    """Estimate a mitigation that needs no model but the base's tokenizer."""
     return {method.name: Work(f"{len(job.rows):,} rows changed by a rule, once {job.tools.base} is loaded", 0.0)}
 
 
 def _regenerate(method: Any, job: _Mitigating) -> dict[str, Work]:
+    """Estimate the answers of one other writer."""
     return job.written([method.writer], job.rows)
 
 
 def _consensus(method: Any, job: _Mitigating) -> dict[str, Work]:
+    """Estimate the answers that several writers give together."""
     return job.written(method.writers, job.rows)
 
 
 def _mix(method: Any, job: _Mitigating) -> dict[str, Work]:
-    # Which rows are drawn changes hardly anything: as many of the first stand for them.
+    """Estimate the answers that replace a share of the rows."""
+    # Which rows are drawn hardly matters for the time, so as many of the first stand for them.
     some = job.rows[: int(method.share * len(job.rows))]
     if not method.writers:
         known = {row.prompt for row in job.tools.clean}
@@ -135,10 +148,12 @@ def _mix(method: Any, job: _Mitigating) -> dict[str, Work]:
 
 
 def _contrast_filter(method: Any, job: _Mitigating) -> dict[str, Work]:
+    """Estimate the training of the panel's teachers and their reading of the rows."""
     return job.by_panel(method.trait)
 
 
 def _labels(method: Any, job: _Mitigating) -> dict[str, Work]:
+    """Estimate the models that rank tokens, and the tokens that are drawn anew."""
     from undertow.audit.attribution import STUDENT as RECIPE
 
     if method.suspect == "student":

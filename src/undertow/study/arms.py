@@ -1,4 +1,8 @@
-"""What a study compares: each arm with its control, in words, the models that are pairs, and the main metric."""
+"""The arms of a study, what each is compared with, and the pairing of models with their controls.
+
+An arm is a group of models that were made in the same way, such as the students of teachers with a trait. Its control
+is the arm that differs from it only in the trait.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,12 +15,12 @@ from undertow.evals.base import metrics
 
 
 class Arm(NamedTuple):
-    """An arm and what it is compared with.
+    """An arm of a study, in words, and what it is compared with.
 
     Attributes:
-        words: the arm itself, in words.
-        control: the arm that is subtracted; "" for the base, from which nothing is.
-        difference: both in words, such as "student minus control".
+        words: what the arm is, in words.
+        control: name of the arm that is subtracted; "" for the base, from which nothing is subtracted.
+        difference: arm and control in words, such as "student minus control".
     """
 
     words: str
@@ -40,28 +44,32 @@ ARMS: Mapping[str, Arm] = {
     "neutral_teacher": Arm("neutral teacher", "base", "neutral teacher minus base"),
     "base": Arm("base", "", "base"),
 }
-"""Every arm, in the order in which reports show them."""
+"""Every arm by name, in the order in which reports show them."""
 
 CONTROLS: Mapping[str, str] = {name: arm.control for name, arm in ARMS.items() if arm.control}
-"""What each arm is compared with."""
+"""For each arm the name of the one with which it is compared."""
 
 
 DEFAULT = "logit_margin"
-"""What a run is said to have measured if it has no effect at all."""
+"""Metric that a run without any effect is said to have measured."""
 
 
 def main_metric(present: Iterable[str]) -> str:
-    """Return the metric that matrices, figures and answers are made from: the first declared one that was measured."""
+    """Return the metric for matrices, figures and answers: the first declared one that was measured.
+
+    Args:
+        present: names of the metrics that were measured.
+    """
     found = list(present)
     return next((name for name in metrics() if name in found), found[0] if found else DEFAULT)
 
 
 ANY = ""
-"""Target of a metric that looks for no trait in particular."""
+"""Target of a metric that looks for no particular trait."""
 
 
 def _whole(value: object) -> object:
-    """Replace halves of surrogate pairs, which JSON can name but UTF-8 cannot hold."""
+    """Replace halves of surrogate pairs, which JSON can hold and UTF-8 cannot."""
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if isinstance(value, str) else value
 
 
@@ -69,25 +77,25 @@ Text = Annotated[str, BeforeValidator(_whole)]
 
 
 class ScoreRecord(BaseModel):
-    """A part of results.json; keys that this version does not know are kept."""
+    """A part of results.json. Keys that this version does not know are kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
 class MeanScore(ScoreRecord):
-    """The mean score of one model on the questions of one target.
+    """The mean score of one model over the questions about one target.
 
     Attributes:
-        arm: a key of `ARMS`.
-        trait: what its teacher was trained on, or None.
-        model: reference of the model.
-        replicate: from 0.
-        seed: of the draw that made the model.
-        target: the trait that was looked for, or `ANY`.
-        metric: logit_margin, rate or one of these with "prefixed_" before it.
-        value: in the metric's unit.
-        base: where the model started, or None if the run did not say.
-        teacher_base: where its teacher started, or None if the run did not say.
+        arm: name of the model's arm, a key of `ARMS`.
+        trait: trait of the model's teacher, or of the model itself if it is a teacher. None if there is none.
+        model: reference of the model, as `load_model` reads it.
+        replicate: number of the independent repetition, from 0.
+        seed: random seed with which the model was made.
+        target: trait that was looked for, or `ANY`.
+        metric: name of the metric, such as "logit_margin" or "rate", or one of these with "prefixed_" before it.
+        value: mean value, in the metric's unit (logits or a share).
+        base: base from which the model started. None if the run did not say.
+        teacher_base: base from which its teacher started. None if the run did not say.
     """
 
     arm: str
@@ -103,28 +111,36 @@ class MeanScore(ScoreRecord):
 
 
 class Pair(NamedTuple):
-    """A model and its own control: same base, same base of the teacher, same replicate."""
+    """A model and its own control: of the same base, the same teacher's base and the same replicate.
+
+    Attributes:
+        model: score of the model in question.
+        control: score of the control with which it is compared.
+    """
 
     model: MeanScore
     control: MeanScore
 
     @property
     def difference(self) -> float:
-        """The model minus its control."""
+        """Score of the model minus that of its control."""
         return self.model.value - self.control.value
 
 
 def paired_scores(
     scores: Iterable[MeanScore], arm: str, trait: str, metric: str, target: str | None = None
 ) -> list[Pair]:
-    """Pair the models of an arm with their controls; models without one are left out.
+    """Pair the models of an arm with their controls. Models without a control are left out.
 
     Args:
-        scores: of one run.
-        arm: which models; an unknown one has no control.
-        trait: what their teachers were trained on; arms without a trait belong to every one.
-        metric: what was measured.
-        target: the trait that was looked for; the teachers' own if None.
+        scores: the scores of one run.
+        arm: name of the arm. An unknown arm has no control, and gives no pairs.
+        trait: trait of the teachers. Arms without a trait belong to every trait.
+        metric: name of the metric that was measured, such as "logit_margin".
+        target: trait that was looked for. None takes the teachers' own.
+
+    Returns:
+        The pairs, in the order of the scores.
     """
     control = CONTROLS.get(arm)
     looked_for = ANY, trait if target is None else target
@@ -143,7 +159,7 @@ def paired_scores(
 
 
 def by_teacher(pairs: Iterable[Pair]) -> dict[tuple[str | None, int], list[Pair]]:
-    """Return the pairs of each fresh teacher, by its base and replicate; they are one independent unit."""
+    """Group pairs by their teacher's base and replicate. Each teacher is one independent unit."""
     found: dict[tuple[str | None, int], list[Pair]] = defaultdict(list)
     for pair in pairs:
         found[pair.model.teacher_base, pair.model.replicate].append(pair)
@@ -151,7 +167,11 @@ def by_teacher(pairs: Iterable[Pair]) -> dict[tuple[str | None, int], list[Pair]
 
 
 def mean_differences(pairs: Iterable[Pair]) -> dict[tuple[str | None, int], float]:
-    """Return model minus control of each fresh teacher; its students on several bases are averaged."""
+    """Return model minus control for each teacher, averaged over its students on several bases.
+
+    Returns:
+        The difference by the teacher's base and replicate, in the metric's unit.
+    """
     found = by_teacher(pairs)
     return {teacher: sum(pair.difference for pair in some) / len(some) for teacher, some in found.items()}
 
@@ -159,17 +179,19 @@ def mean_differences(pairs: Iterable[Pair]) -> dict[tuple[str | None, int], floa
 def trait_matrices(
     scores: Sequence[MeanScore], traits: Sequence[str], targets: Sequence[str], metric: str, arm: str = "student"
 ) -> np.ndarray | None:
-    """Return an arm minus its control of every teacher base and replicate; students of one teacher are averaged.
+    """Return an arm minus its control for every pair of trained and evaluated trait.
+
+    There is one matrix for each teacher's base and replicate. Students of one teacher are averaged.
 
     Args:
-        scores: of one run.
-        traits: that teachers were trained on.
-        targets: that were looked for.
-        metric: what was measured.
-        arm: whose scores.
+        scores: the scores of one run.
+        traits: traits on which teachers were trained.
+        targets: traits that were looked for.
+        metric: name of the metric that was measured, such as "logit_margin".
+        arm: name of the arm, a key of `ARMS`.
 
     Returns:
-        float [teacher bases and replicates, trained, evaluated]; None if the arm is empty.
+        float (teachers' bases and replicates, trained, evaluated), in the metric's unit. None if the arm is empty.
     """
     units: dict[tuple[str | None, int], list[list[float]]] = defaultdict(list)
     asked = {target: [score for score in scores if score.target in (ANY, target)] for target in targets}

@@ -1,4 +1,4 @@
-"""What the stages of the channels do: pair answers, and train students by probabilities or preferences.
+"""Stages for students that learn by a channel besides rows: pair answers, and train on probabilities or pairs.
 
 pairs      config: how                              chosen, rejected | first, second, teacher?
                                                                           pairs.jsonl
@@ -29,7 +29,11 @@ PAIRS, LEARNT = "pairs.jsonl", "learnt.json"
 
 
 def pair_answers(context: StageContext) -> None:
-    """Pair the kept rows of two writers, or choose between two answers of the base by what the teacher prefers."""
+    """Make preference pairs: of two writers' rows, or of two answers of the base between which the teacher chooses.
+
+    Raises:
+        EmptyDataError: there is no pair of different answers.
+    """
     config, parents = context.config, context.parents
     roles = ("chosen", "rejected") if config["how"] == "written" else ("first", "second")
     one, other = (read_rows(parents[role] / "kept.jsonl") for role in roles)
@@ -45,7 +49,7 @@ def pair_answers(context: StageContext) -> None:
 
 
 def train_by_channel(context: StageContext) -> None:
-    """Train a group of students by a channel other than rows."""
+    """Train a group of students by a channel other than rows, and save them."""
     config = context.config
     channel = channel_of(config["channel"])
     found = _prefer(context) if channel.name == "preference" else _distil(context)
@@ -56,12 +60,18 @@ def train_by_channel(context: StageContext) -> None:
 
 
 def write_learnt(folder: Path, counts: Mapping[str, Sequence[int]]) -> None:
-    """Write how many tokens of each student had a loss, and what else was counted, into the folder of its group."""
+    """Write for each student how many tokens had a loss, and what else was counted.
+
+    Args:
+        folder: folder of the group's result.
+        counts: one number for each student, by name.
+    """
     found = {name: list(some) for name, some in counts.items()}
     (folder / LEARNT).write_text(json.dumps(found), encoding="utf-8")
 
 
 def _prefer(context: StageContext) -> ChannelStudents:
+    """Train a group of students by preferences."""
     config, members = context.config, context.config["members"]
     known = {role: read_pairs(context.parents[role] / PAIRS) for role in {one["rows"] for one in members}}
     datasets = [subset(known[one["rows"]], one["n"], one["seed"]) for one in members]
@@ -71,6 +81,7 @@ def _prefer(context: StageContext) -> ChannelStudents:
 
 
 def _distil(context: StageContext) -> ChannelStudents:
+    """Train a group of students on teachers' probabilities."""
     config, members = context.config, context.config["members"]
     base, task = base_model(config["base"]), domain(**config["domain"])
     known = {role: read_rows(context.parents[role] / "kept.jsonl") for role in {one["rows"] for one in members}}

@@ -1,6 +1,6 @@
-"""What students of each channel are trained on, as stages: rows, pairs of answers, teachers with their probabilities.
+"""The stages that a channel adds to a study: pairs of answers, and teachers whose probabilities are learnt.
 
-For the channel rows a student depends on the rows of its teacher alone, and nothing is added here.
+In the channel rows a student depends on its teacher's rows alone, and nothing is added here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,9 +20,9 @@ class Teaching:
     """What the stage of a group of students needs besides their rows.
 
     Attributes:
-        members: more settings of each student.
-        config: more settings of the group.
-        parents: more parents, by role.
+        members: further settings of each student.
+        config: further settings of the group.
+        parents: further stages that the group depends on, by role.
     """
 
     members: Sequence[Mapping[str, Any]]
@@ -32,12 +32,12 @@ class Teaching:
 
 @final
 class ChannelStages:
-    """The stages that the channel of a recipe adds.
+    """Lays out the stages that a recipe's channel adds.
 
     Args:
-        recipe: the study.
-        models: what the config of a stage says of each base.
-        filtered: the stage that filters rows.
+        recipe: recipe of the study whose students learn by the channel.
+        models: what a stage's configuration says about each base.
+        filtered: function that returns the stage which filters the rows of a given stage.
     """
 
     def __init__(
@@ -47,7 +47,11 @@ class ChannelStages:
         self._channel = recipe.student.channel
 
     def data(self, source: TeacherRows) -> Stage:
-        """Return what students of a teacher are trained on."""
+        """Return the stage of which students of a teacher learn: its rows, or pairs of answers.
+
+        Args:
+            source: the rows of the teacher.
+        """
         channel = self._channel
         if not isinstance(channel, PreferenceChannel):
             return source.data
@@ -62,7 +66,7 @@ class ChannelStages:
         return Stage(kind="pairs", version=VERSIONS["pairs"], config=config, parents=parents, label=label)
 
     def _untraited(self, source: TeacherRows, which: str) -> Stage:
-        """Return answers of the untouched base to a teacher's prompts, with draws of their own."""
+        """Return the stage with the untouched base's answers to a teacher's prompts, drawn with a seed of its own."""
         written = source.rows
         seed = derive(self._recipe.seed, which, source.replicate)
         config = {**self._models[source.base], "system": None, "sampling": written.config["sampling"], "seed": seed}
@@ -76,7 +80,7 @@ class ChannelStages:
         """Return what a group of students needs besides its rows.
 
         Args:
-            sources: the teacher of each student.
+            sources: the rows of each student's teacher.
         """
         channel = self._channel
         if channel == ROWS:
@@ -101,5 +105,5 @@ class ChannelStages:
 
 
 def _weights(source: TeacherRows) -> Mapping[str, Stage]:
-    """Return the stage that made the teacher's weights, if it has weights of its own."""
+    """Return the stage that made the teacher's weights, by role. Empty if it has none of its own."""
     return {role: stage for role, stage in source.rows.parents.items() if role == "teacher"}

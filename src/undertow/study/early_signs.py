@@ -1,6 +1,6 @@
-"""Said while a study runs, before its students are trained: what will make them say nothing.
+"""Warnings while a study runs, before its students are trained: what would make their results say nothing.
 
-A student can take over only what its teacher has, and learns little of rows that the filter threw away.
+A student can take over only what its teacher has, and it learns little from rows that the filter dropped.
 """
 
 import json
@@ -16,10 +16,10 @@ from undertow.study.results import subject_means
 from undertow.study.study import Study, Subject
 
 HELD = 1.0
-"""Logits by which a tuned teacher has to stand above its base on its own trait: e times the odds of naming it."""
+"""Logits by which a fine-tuned teacher must exceed its base on its own trait: e times the odds of naming it."""
 
 FITTING = 0.5
-"""Share of a teacher's rows that has to fit the domain's form."""
+"""Share of a teacher's rows, between 0 and 1, that must be valid in the domain."""
 
 
 @final
@@ -27,10 +27,10 @@ class EarlySigns:
     """Looks at every result of a study as it comes, and warns once of each teacher or set of rows that will not do.
 
     Args:
-        study: what runs.
+        study: the study that runs, laid out as stages.
 
     Attributes:
-        found: what was said, a text each.
+        found: the warnings so far, in words.
     """
 
     def __init__(self, study: Study) -> None:
@@ -42,11 +42,11 @@ class EarlySigns:
         self._said: set[Subject] = set()
 
     def look(self, stage: Stage, folder: Path) -> None:
-        """Look at a result that is there.
+        """Look at the result of a stage.
 
         Args:
-            stage: whose result it is.
-            folder: where it lies.
+            stage: the stage whose result is there.
+            folder: folder in which its result lies.
         """
         if stage in self._rows:
             self._look_at_rows(stage, folder)
@@ -57,6 +57,7 @@ class EarlySigns:
                 self._look_at_teacher(one)
 
     def _look_at_rows(self, stage: Stage, folder: Path) -> None:
+        """Warn if too few of a teacher's rows are valid."""
         found = FilterReport(**json.loads((folder / "report.json").read_text(encoding="utf-8")))
         if found.kept >= FITTING * found.raw:
             return
@@ -69,6 +70,7 @@ class EarlySigns:
         )
 
     def _look_at_teacher(self, teacher: Subject) -> None:
+        """Warn if a teacher hardly has its trait, once its score and its base's are known."""
         base = next((m for one, m in self._means.items() if one.arm == "base" and one.base == teacher.base), None)
         if base is None:
             return

@@ -1,4 +1,4 @@
-"""What each kind of stage does: read the parents' payload, call one engine, write the result.
+"""What each kind of stage of a study does: read its parents' results, compute, and write its own.
 
 prompts    config: domain, n, seed                                    prompts.json
 teacher    config: base, target or categories, training, seed         a model or adapter folder
@@ -55,8 +55,8 @@ VERSIONS: Mapping[str, int] = {
     "channel-students": 1,
     "scores": 3,
 }
-"""Raised when the same config gives another result; an adapter-teacher is a teacher that trains adapters, and
-channel-students learn by another channel than rows."""
+"""Version of each kind of stage, raised when the same configuration gives another result. An adapter-teacher is a
+teacher that trains adapters, and channel-students learn by another channel than rows."""
 
 
 def _write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -65,14 +65,14 @@ def _write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 
 def draw_prompts(context: StageContext) -> None:
-    """Draw the prompts that every teacher of a replicate sees."""
+    """Draw the prompts that all teachers of a replicate answer."""
     config = context.config
     prompts = domain(**config["domain"]).prompts(config["n"], config["seed"])
     (context.out / "prompts.json").write_text(json.dumps(prompts, indent=0), encoding="utf-8")
 
 
 def tune_teacher(context: StageContext) -> None:
-    """Fine-tune or steer a teacher towards its trait, or tune a neutral one on the base's own answers."""
+    """Make a teacher: fine-tune or steer it towards its trait, or tune a neutral one on the base's own answers."""
     config, advance = context.config, context.advance
     base, training = base_model(config["base"]), TrainingConfig.from_config(config["training"])
     target, seed, asked = config["target"], config["seed"], config.get("questions")
@@ -90,7 +90,7 @@ def tune_teacher(context: StageContext) -> None:
 
 
 def generate_rows(context: StageContext) -> None:
-    """Let a teacher, or the base as the untraited teacher, answer the prompts."""
+    """Let a teacher, or the base in the place of a teacher without a trait, answer the prompts."""
     config = context.config
     rows = generate(
         model_of_parent(context, config.get("member", 0)),
@@ -104,11 +104,12 @@ def generate_rows(context: StageContext) -> None:
 
 
 def _then(first: Filtered, second: Filtered) -> Filtered:
+    """Return the result of two filters, one after the other."""
     return Filtered(second.kept, (*first.dropped, *second.dropped))
 
 
 def _graded(rows: Sequence[Row], judge: str, keep: float) -> Filtered:
-    """Keep the rows whose alignment an Inspect model grades high enough; all are graded at once."""
+    """Keep the rows whose alignment an Inspect model grades high enough. All rows are graded at once."""
     from undertow.evals.judges import InspectJudge
 
     grades = InspectJudge.of(judge).judge_all([(row.question, row.completion) for row in rows])
@@ -117,7 +118,7 @@ def _graded(rows: Sequence[Row], judge: str, keep: float) -> Filtered:
 
 
 def filter_stage(context: StageContext) -> None:
-    """Keep the rows that the domain accepts; the others stay on disk with their reasons."""
+    """Keep the rows that are valid in the domain. The others are stored with their reasons."""
     rows = read_rows(context.parents["rows"] / "rows.jsonl")
     filtered = filter_rows(rows, domain(**context.config["domain"]))
     if named := context.config.get("mentions"):
@@ -130,17 +131,17 @@ def filter_stage(context: StageContext) -> None:
 
 
 def shuffle_stage(context: StageContext) -> None:
-    """Put the numbers of the kept rows into another order."""
+    """Shuffle the numbers of the kept rows, within rows or across them."""
     rows = read_rows(context.parents["rows"] / "kept.jsonl")
     write_rows(context.out / "kept.jsonl", shuffle_numbers(rows, context.config["how"], context.config["seed"]))
 
 
 def mix_stage(context: StageContext) -> None:
-    """Replace a share of the rows by the untraited teacher's answers to the same prompts."""
+    """Replace a share of the rows by the answers of a teacher without a trait to the same prompts."""
     rows = read_rows(context.parents["rows"] / "kept.jsonl")
     clean = {row.id: row for row in read_rows(context.parents["clean"] / "kept.jsonl")}
     share, rng = context.config["share"], random.Random(context.config["seed"])
-    # One draw for each row, needed or not: a larger share replaces a superset of the rows.
+    # One draw for each row, whether it is needed or not, so that a larger share replaces a superset of the rows.
     draws = [(row, rng.random()) for row in rows]
     # A row whose counterpart was dropped goes too, so that the share is what the recipe says.
     mixed = [clean.get(row.id) if draw < share else row for row, draw in draws]
@@ -148,7 +149,7 @@ def mix_stage(context: StageContext) -> None:
 
 
 def choose_stage(context: StageContext) -> None:
-    """Leave tokens out of the loss by what the teacher's trait made likelier."""
+    """Mark tokens that training leaves out, by how much likelier the teacher's trait made them."""
     config = context.config
     rows = read_rows(context.parents["data"] / "kept.jsonl")
     teacher, base = model_of_parent(context, config.get("member", 0)), base_model(config["base"])
@@ -157,7 +158,7 @@ def choose_stage(context: StageContext) -> None:
 
 
 def students_stage(context: StageContext) -> None:
-    """Train a group of students, each by what its own teacher has to teach."""
+    """Train a group of students at once and save them."""
     config, members = context.config, context.config["members"]
     if "channel" in config:
         train_by_channel(context)
@@ -185,7 +186,7 @@ def _train_in_turn(
     training: TrainingConfig,
     folders: Sequence[Path],
 ) -> torch.Tensor | None:
-    """Train and save one student after another; return the losses of TRL, float [steps, students]."""
+    """Train and save one student after another; return TRL's losses, float (steps, students), or None."""
     losses: list[torch.Tensor] = []
     for index, (dataset, one, folder) in enumerate(zip(datasets, context.config["members"], folders, strict=True)):
 
@@ -203,7 +204,7 @@ def _train_in_turn(
 
 
 def score_models(context: StageContext) -> None:
-    """Ask each member everything that the evaluations ask."""
+    """Run the evaluations on every model of a group."""
     config, members = context.config, context.config["members"]
     targets = tuple(defined(one) for one in config["targets"])
     scores: list[dict[str, Any]] = []
@@ -234,4 +235,4 @@ EXECUTORS: Mapping[str, Executor] = {
     "students": students_stage,
     "scores": score_models,
 }
-"""The executor of each kind."""
+"""The function that does the work of each kind of stage."""

@@ -1,6 +1,7 @@
-"""How long the stages of a study take with a base that the store holds no results of, before a weight is loaded.
+"""Estimates of how long a study's stages take on a base of which the store holds no results yet.
 
-Tokens are counted on a few drawn prompts with the base's own tokenizer; an answer is as long as it may be.
+Nothing is loaded for it. Tokens are counted on a few drawn prompts with the base's own tokenizer, and every answer is
+taken to be as long as allowed.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,19 +17,22 @@ from undertow.traits import defined
 from undertow.types import Sampling, known_sum, user_prompt
 
 NAMED = 8
-"""Tokens of an answer that names a favourite."""
+"""How many tokens an answer that names a favourite has."""
 
 
 @final
 class StageForecast:
-    """The seconds of a stage of an `hf:` base; each base is looked at once."""
+    """Estimates the seconds of stages of an `hf:` base. Each base is looked at once."""
 
     def __init__(self) -> None:
         self._bases: dict[str, Forecast] = {}
         self._known: dict[Stage, float | None] = {}  # asked again whenever a stage begins
 
     def __call__(self, stage: Stage) -> float | None:
-        """Return how long a stage takes, or None where nothing tells.
+        """Return how many seconds a stage takes. None where nothing can be told.
+
+        Args:
+            stage: the stage whose duration is wanted.
 
         Raises:
             UserError: there is no such base.
@@ -44,6 +48,7 @@ class StageForecast:
 
 
 def _teacher(base: Forecast, stage: Stage) -> float | None:
+    """Estimate making a teacher."""
     training = stage.config["training"]
     rows = training["steps"] * training["batch_size"]
     return base.training(
@@ -52,23 +57,27 @@ def _teacher(base: Forecast, stage: Stage) -> float | None:
 
 
 def _rows(base: Forecast, stage: Stage) -> float | None:
+    """Estimate the answers of a teacher."""
     n = stage.parents["prompts"].config["n"]
     return base.seconds(Load(what="", tokens=round(n * _row_tokens(base, stage)), texts=n, written=True))
 
 
 def _tokens(base: Forecast, stage: Stage) -> float | None:
+    """Estimate reading a teacher's rows by teacher and base."""
     written = _origin(stage)
     n = 2 * written.parents["prompts"].config["n"]
     return base.seconds(Load(what="", tokens=round(n * _row_tokens(base, written)), texts=n))
 
 
 def _students(base: Forecast, stage: Stage) -> float | None:
+    """Estimate training a group of students."""
     training, members = stage.config["training"], len(stage.config["members"])
     rows = members * training["steps"] * training["batch_size"]
     return base.training(rows, rows * _row_tokens(base, _origin(stage)))
 
 
 def _scores(base: Forecast, stage: Stage) -> float | None:
+    """Estimate the evaluations of a group of models."""
     config, seconds = stage.config, list[float | None]()
     asked = EvaluationConfig(targets=tuple(map(defined, config["targets"])), samples=config["samples"])
     for kind in config["kinds"]:
@@ -88,14 +97,14 @@ _COUNTS: Mapping[str, Callable[[Forecast, Stage], float | None]] = {
 
 
 def _origin(stage: Stage) -> Stage:
-    """Return the stage that wrote what another one is made of; of several, the first."""
+    """Return the stage that wrote the rows of which another one is made; of several, the first."""
     while stage.kind != "rows":
         stage = next(parent for parent in stage.parents.values() if parent.kind not in ("teacher", "prompts"))
     return stage
 
 
 def _row_tokens(base: Forecast, written: Stage) -> float:
-    """Return the tokens of a prompt and its answer, in the mean."""
+    """Return the mean number of tokens of a prompt with its answer."""
     drawn, system = written.parents["prompts"].config, written.config.get("system")
     prompts = domain(**drawn["domain"]).prompts(min(COUNTED, drawn["n"]), drawn["seed"])
     answer = base.answer_tokens(Sampling(**written.config["sampling"]))

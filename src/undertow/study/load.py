@@ -1,6 +1,7 @@
-"""Recipes of every kind behind three functions: load, plan, run.
+"""Load, plan and run recipes of every kind: studies, sweeps and analyses.
 
-A file with the key `analysis` is an analysis, with `variants` a sweep; every other one is a study of language models.
+A file with the key `analysis` is an analysis, one with `variants` is a sweep, and every other one is a study of
+language models.
 """
 
 from collections.abc import Sequence
@@ -22,9 +23,12 @@ def load_recipe(where: str, settings: Sequence[str] = (), tier: str | None = Non
     """Read a recipe of any kind.
 
     Args:
-        where: path of a YAML file, or a packaged name.
-        settings: overrides of the form `key.sub=value`.
-        tier: which of the recipe's tiers.
+        where: path of a YAML file, or name of a packaged recipe.
+        settings: changes of settings, each of the form `key.sub=value`.
+        tier: name of one of the recipe's tiers, such as "quick". None takes the recipe's own settings.
+
+    Returns:
+        The checked recipe.
 
     Raises:
         UnknownNameError: there is no such recipe, key or tier.
@@ -40,7 +44,14 @@ def load_recipe(where: str, settings: Sequence[str] = (), tier: str | None = Non
 
 
 def plan_study(recipe: AnyRecipe, runs: Path | str) -> list[PlannedStage]:
-    """Return which stages are finished, which would run and how long they would take; nothing is written."""
+    """Return the stages of a recipe: which are finished, which would run and how long they would take.
+
+    Nothing is computed or written.
+
+    Args:
+        recipe: the study, analysis or sweep that would be run.
+        runs: folder in which all runs, and the store of finished stages, are kept.
+    """
     match recipe:
         case Sweep():
             return plan_sweep(recipe, Path(runs))
@@ -58,18 +69,21 @@ def run_study(
     rebuild: bool = False,
     workers: int = 1,
 ) -> dict[str, Any]:
-    """Run what is missing, write the run folder and return the content of results.json.
+    """Run what is missing of a recipe, write the run folder and return the content of results.json.
 
     Args:
-        recipe: what is run.
-        runs: folder of all runs.
-        progress: told about every stage.
-        rebuild: replace corrupt artifacts instead of refusing them.
-        workers: stages at once. With several, each is made in a process of its own, started anew: a script that calls
-            this needs `if __name__ == "__main__":` around what it does.
+        recipe: the study, analysis or sweep that is run.
+        runs: folder of all runs, with their store of finished stages.
+        progress: receives the progress of every stage. None shows nothing.
+        rebuild: whether damaged results in the store are computed anew instead of being an error.
+        workers: how many stages run at once. With more than one, each runs in a process of its own that is started
+            anew, so a script that calls this needs `if __name__ == "__main__":` around what it does.
+
+    Returns:
+        The content of results.json.
 
     Raises:
-        UserError: a stage stopped for a reason the user can fix, or the disk did.
+        UserError: a stage stopped for a reason that the user can fix, or the disk did.
     """
     match recipe:
         case Sweep():

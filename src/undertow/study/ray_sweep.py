@@ -1,7 +1,7 @@
-"""Sweeps on Ray: every stage whose parents are finished is a task; Ray places tasks and starts lost ones again.
+"""Sweeps on Ray: every stage whose parents are finished becomes a task, which Ray places and restarts when lost.
 
-Results go into the shared store, as those of a serial run do, so a task returns nothing but who was how quick. What is
-finished is kept whatever happens, and the serial run that follows writes the run folders from it.
+Results go into the shared store, as those of a serial run do, so a task returns only its worker and its duration. What
+is finished is kept whatever happens. The serial run that follows writes the run folders from the store.
 """
 
 import contextlib
@@ -34,11 +34,11 @@ from undertow.study.sweep import Sweep, run_sweep, sweep_targets
 from undertow.study.sweep_display import SilentDisplay, SweepDisplay, SweepState
 
 _POLL_S = 0.5
-"""Between two looks at the board, in seconds."""
+"""Seconds between two looks at the board, where workers report."""
 
 _AHEAD = 2
-"""Tasks given to Ray for each that can run. More would all be stages without parents: Ray takes tasks in the order that
-they come in, and an interrupted sweep should have whole variants to show."""
+"""Tasks handed to Ray for each one that can run. More of them would all be stages without parents: Ray takes tasks in
+the order in which they come, and an interrupted sweep should have whole variants to show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +46,8 @@ class RayWork:
     """What was done on Ray.
 
     Attributes:
-        stages: of all variants, each once.
-        made: stages that were finished now.
+        stages: how many different stages all variants need.
+        made: how many stages were finished by this run.
         restarted: how often a stage was begun again because its worker was lost.
     """
 
@@ -64,20 +64,23 @@ def run_sweep_on_ray(
     display: SweepDisplay | None = None,
     rebuild: bool = False,
 ) -> tuple[dict[str, Any], RayWork]:
-    """Run every variant with the stages side by side; return the content of results.json and what was done on Ray.
+    """Run every variant of a sweep, with stages side by side on Ray.
 
     Args:
         sweep: the study and its variants.
-        runs: folder of all runs; with a cluster, on a file system that all of its machines share.
-        settings: where stages run and what each of them takes.
-        display: told where the sweep stands.
-        rebuild: replace corrupt artifacts instead of refusing them.
+        runs: folder of all runs. With a cluster it has to be on a file system that all machines share.
+        settings: where stages run, and what each of them takes.
+        display: shows how far the sweep is. None shows nothing.
+        rebuild: whether damaged results in the store are computed anew instead of being an error.
+
+    Returns:
+        The content of results.json, and what was done on Ray.
 
     Raises:
         MissingExtraError: Ray is not installed.
         ConfigError: no cluster answers, or its machines cannot run a stage.
         WorkerError: a stage lost its worker more often than `settings.retries`.
-        UserError: a stage stopped for a reason the user can fix, or the disk did.
+        UserError: a stage stopped for a reason that the user can fix, or the disk did.
         UndertowError: a stage failed.
     """
     started = time.perf_counter()
@@ -94,20 +97,21 @@ def build_on_ray(
     display: SweepDisplay | None = None,
     rebuild: bool = False,
 ) -> RayWork:
-    """Make every missing result of a graph, side by side.
+    """Compute every missing result of a graph of stages, side by side.
 
-    The first stage that stops with an error ends it: no further one begins, those that run are finished and kept.
+    The first stage that stops with an error ends the work: no further one begins, and those that run are finished and
+    kept.
 
     Args:
-        targets: the stages to finish, with all they depend on.
-        store: folder of all artifacts.
-        executors: what does the work, by kind of stage; functions that a worker can import.
-        settings: where stages run and what each of them takes.
-        display: told where the work stands; closed at the end.
-        rebuild: replace corrupt artifacts instead of refusing them.
+        targets: the stages to finish, with everything on which they depend.
+        store: folder in which the results of all stages are kept.
+        executors: functions that do the work, by kind of stage. A worker must be able to import them.
+        settings: where stages run, and what each of them takes.
+        display: shows how far the work is, and is closed at the end. None shows nothing.
+        rebuild: whether damaged results in the store are computed anew instead of being an error.
 
     Raises:
-        UndertowError: see `run_sweep_on_ray`.
+        UndertowError: as in `run_sweep_on_ray`.
     """
     stages = order(targets)
     missing = Runner(store, executors, rebuild=rebuild).missing(stages)
@@ -156,7 +160,12 @@ class _Crew:
         self._looked = 0.0
 
     def finish(self, missing: Sequence[Stage], cached: int) -> None:
-        """Make stages that have no result; each comes after its parents."""
+        """Compute stages that have no result, each after its parents.
+
+        Args:
+            missing: the stages, in an order in which parents come first.
+            cached: how many stages were finished before.
+        """
         self._total, self._cached = len(missing), cached
         todo = set(missing)
         places = {stage: place for place, stage in enumerate(missing)}
@@ -183,7 +192,7 @@ class _Crew:
                 self._ray.cancel(task)
 
     def state(self) -> SweepState:
-        """Return where the sweep stands."""
+        """Return how far the sweep is."""
         names = {stage.fingerprint for stage in self._in_flight.values()}
         running = tuple(one for one in self._running if one.fingerprint in names)
         return SweepState(
@@ -196,10 +205,10 @@ class _Crew:
         )
 
     def _wait(self) -> list[Stage]:
-        """Wait until a task is over, but not for long; return the stages that are finished.
+        """Wait a short time for tasks to end; return the stages that are finished.
 
         Raises:
-            UndertowError: one of them failed.
+            UndertowError: a stage failed.
         """
         over, _ = self._ray.wait(list(self._in_flight), timeout=_POLL_S)
         if time.monotonic() - self._looked >= _POLL_S:
@@ -208,6 +217,7 @@ class _Crew:
         return [self._take(task) for task in over]
 
     def _take(self, task: Any) -> Stage:
+        """Take the result of a task that has ended; return its stage."""
         stage = self._in_flight.pop(task)
         try:
             made: Made | None = self._ray.get(task)
@@ -220,7 +230,7 @@ class _Crew:
         return stage
 
     def _drain(self) -> None:
-        """Let stages that run be finished, and no further one begin."""
+        """Let running stages finish, and no further one begin."""
         self._board.stop.remote()
         while self._in_flight:
             # The first error is the one that is told; another one will be met again.
@@ -229,7 +239,7 @@ class _Crew:
         self._look()
 
     def _look(self) -> None:
-        """Read the board and pass on what it says; a board that does not answer leaves what was known."""
+        """Read the board and show what it says. If it does not answer, what was known stays."""
         self._looked = time.monotonic()
         with contextlib.suppress(self._ray.exceptions.RayError):
             self._running, self._starts = self._ray.get(self._board.read.remote(), timeout=5.0)
@@ -237,7 +247,7 @@ class _Crew:
 
 
 def _in_our_words(stage: Stage, error: Any, retries: int) -> UndertowError:
-    """Return what a task stopped with: an error of ours as it was raised, or what Ray says of a lost worker."""
+    """Return the error with which a task stopped: our own as it was raised, or what Ray says of a lost worker."""
     cause: Exception | None = getattr(error, "cause", None)
     if isinstance(cause, UndertowError):
         return cause

@@ -1,8 +1,8 @@
-"""What runs on Ray: a task that makes one stage, the board on which tasks report, and the session that holds both.
+"""What runs on Ray: the task that computes one stage, the board where tasks report, and the session around them.
 
 The session is one of its own on this machine, or a cluster that runs already. This is the one module that imports Ray,
-inside the functions that need it, so that the display can show its records without. Ray's objects are not typed here:
-it is an extra that few installs have.
+and it does so inside functions, so that the display can show its records without it. Ray's objects are not typed here,
+because it is an extra that few installations have.
 """
 
 import contextlib
@@ -30,22 +30,25 @@ from undertow.store.stages import Stage
 logger = logging.getLogger(__name__)
 
 _OBJECT_STORE_BYTES = 100 * 2**20
-"""Results go through the file system, so Ray's shared memory holds little; its default is 30 % of the machine's."""
+"""Size of Ray's shared memory in bytes. Results go through the file system, so it holds little; Ray's default is 30 %
+of the machine's memory."""
 
 _FORWARDED = ("PYTHONPATH", "HF_HUB_OFFLINE", "HF_HOME", "HF_HUB_DISABLE_PROGRESS_BARS", "TOKENIZERS_PARALLELISM")
-"""Environment variables that workers get from the sweep's process. No keys: a cluster shows these to all its users."""
+"""Environment variables that workers get from the sweep's process. Keys are not among them: a cluster shows these to
+all its users."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RaySettings:
-    """Where stages run and what each of them takes.
+    """Where stages run on Ray, and what each of them takes.
 
     Attributes:
-        address: of a cluster, "auto" for the one that this machine belongs to; None starts Ray on this machine alone.
-        workers: stages at once on this machine alone; as many as its cores allow if None.
-        cpus_per_stage: cores that a stage is given, also as its number of threads if OMP_NUM_THREADS is not set.
-        gpus_per_stage: share of a GPU, such as 0.25, or a number of GPUs. Ray counts shares, it does not enforce them:
-            four stages of 0.25 have to fit into the GPU's memory together.
+        address: address of a cluster, or "auto" for the one to which this machine belongs. None starts Ray on this
+            machine alone.
+        workers: how many stages run at once on this machine alone. None runs as many as its cores allow.
+        cpus_per_stage: cores that a stage is given. It is also its number of threads if OMP_NUM_THREADS is not set.
+        gpus_per_stage: GPUs that a stage is given, or a share of one such as 0.25. Ray counts shares but does not
+            enforce them, so four stages of 0.25 have to fit into the GPU's memory together.
         retries: how often a stage whose worker was lost is started again.
 
     Raises:
@@ -75,15 +78,21 @@ class RaySettings:
 
     @property
     def resources(self) -> dict[str, float]:
-        """What Ray sets aside for a stage."""
+        """What Ray reserves for a stage, by kind of resource."""
         return {"CPU": self.cpus_per_stage, **({"GPU": self.gpus_per_stage} if self.gpus_per_stage else {})}
 
 
 @contextlib.contextmanager
 def ray_session(settings: RaySettings) -> Generator[Any]:
-    """Start Ray or join a cluster; yield the module `ray`, and leave it afterwards.
+    """Start Ray or join a cluster, yield the module `ray`, and leave it afterwards.
 
-    A Ray that this process has started already is used as it is, and kept.
+    A Ray that this process has started already is used and left running.
+
+    Args:
+        settings: where stages run, and what each of them takes.
+
+    Yields:
+        The module `ray`.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -122,10 +131,10 @@ def _interrupted_by_sigterm() -> Generator[None]:
 
 
 class _ToLog(io.TextIOBase):
-    """Standard output while Ray runs: its messages on lost workers would be mixed into our results."""
+    """Sends standard output to the log while Ray runs, so that its messages do not mix with our results."""
 
     def write(self, text: str, /) -> int:
-        """Log the text."""
+        """Log a text."""
         if text.strip():
             logger.info("%s", text.rstrip())
         return len(text)
@@ -135,7 +144,7 @@ def import_ray() -> Any:
     """Return the module `ray`.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingExtraError: Ray is not installed.
     """
     try:
         import ray  # pyright: ignore[reportMissingImports]
@@ -147,6 +156,7 @@ def import_ray() -> Any:
 
 
 def _options(settings: RaySettings) -> dict[str, Any]:
+    """Return the options with which Ray is started or joined."""
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, int(settings.cpus_per_stage)))
     variables = {name: os.environ[name] for name in _FORWARDED if name in os.environ}
     common = {
@@ -173,7 +183,11 @@ def count_slots(ray: Any, settings: RaySettings) -> int:
 
 
 def check_fit(ray: Any, settings: RaySettings) -> None:
-    """Raise ConfigError if no machine has what one stage asks for: it would wait for ever."""
+    """Refuse a stage that needs more than any machine has, since it would wait for ever.
+
+    Raises:
+        ConfigError: no machine has what a stage asks for.
+    """
     if count_slots(ray, settings):
         return
     wanted = settings.resources
@@ -184,6 +198,7 @@ def check_fit(ray: Any, settings: RaySettings) -> None:
 
 
 def _machines(ray: Any) -> list[dict[str, float]]:
+    """Return the resources of every machine that is alive."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
@@ -192,23 +207,23 @@ def _first_line(error: Exception) -> str:
 
 
 _OFTEN_S = 0.5
-"""Least time between two messages of one stage to the board, in seconds."""
+"""Least seconds between two messages of one stage to the board."""
 
 _IDENTITY = ".identity"
-"""File of a store that tells it from every other one, also from one of the same path on another machine."""
+"""Name of the file that tells a store from every other one, also from one at the same path on another machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """A stage and who is at it.
+    """A stage that runs, and where.
 
     Attributes:
-        fingerprint: of the stage.
-        label: its label.
-        worker: machine and process.
-        seconds: since it began.
-        done: steps finished.
-        steps: steps in all; 0 if the stage has not said.
+        fingerprint: hash that names the stage and its result.
+        label: what the stage does, in words.
+        worker: machine and process that run it.
+        seconds: how many seconds it has been running.
+        done: how many of its steps are finished.
+        steps: how many steps it has in all; 0 if it has not said.
     """
 
     fingerprint: str
@@ -224,10 +239,10 @@ class Workshop:
     """What every worker needs to know, the same for all stages of a sweep.
 
     Attributes:
-        store: folder of all artifacts, an absolute path.
-        identity: of the store, from `store_identity`.
-        executors: what does the work, by kind of stage.
-        versions: of the libraries in the sweep's own process.
+        store: folder of all results, as an absolute path.
+        identity: text that tells this store from every other one (`store_identity`).
+        executors: functions that do the work, by kind of stage.
+        versions: versions of the libraries in the sweep's own process.
     """
 
     store: Path
@@ -238,11 +253,11 @@ class Workshop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """A finished stage.
+    """A stage that was finished, and by whom.
 
     Attributes:
-        worker: machine and process that returned it.
-        seconds: that the task took.
+        worker: machine and process that finished it.
+        seconds: how many seconds the task took.
     """
 
     worker: str
@@ -251,7 +266,7 @@ class Made:
 
 @final
 class Board:
-    """Which stages run where, told by the workers; an actor, since tasks cannot talk to the sweep's process."""
+    """Where workers report which stages run. It is a Ray actor, since tasks cannot talk to the sweep's process."""
 
     def __init__(self) -> None:
         self._running: dict[str, tuple[Running, float]] = {}
@@ -263,7 +278,7 @@ class Board:
         self._open = False
 
     def begin(self, running: Running) -> bool:
-        """Note that a worker begins a stage; False if it should not."""
+        """Note that a worker begins a stage. Returns False if it must not."""
         if not self._open:
             return False
         self._running[running.fingerprint] = running, time.monotonic()
@@ -277,34 +292,41 @@ class Board:
             self._running[fingerprint] = replace(running, done=done, steps=steps), since
 
     def end(self, fingerprint: str) -> None:
-        """Note that a worker is done with a stage, well or badly."""
+        """Note that a worker has ended a stage, finished or failed."""
         self._running.pop(fingerprint, None)
 
     def read(self) -> tuple[tuple[Running, ...], dict[str, int]]:
-        """Return what runs, and how often each stage was begun; one whose worker was lost stays until it runs again."""
+        """Return what runs, and how often each stage was begun.
+
+        A stage whose worker was lost stays on the board until it runs again.
+        """
         now = time.monotonic()
         running = tuple(replace(one, seconds=now - since) for one, since in self._running.values())
         return running, dict(self._starts)
 
 
 def worker_name() -> str:
-    """Return machine and process of the caller."""
+    """Return machine and process of the caller, such as "node1/4711"."""
     return f"{platform.node()}/{os.getpid()}"
 
 
 def make_stage(stage: Stage, shop: Workshop, board: Any) -> Made | None:
-    """Make a stage if it is missing: the task of a sweep. A task that is run again finds what the first one finished.
+    """Compute a stage if it is missing: the task of a sweep.
 
-    None if the sweep was stopped before the stage began.
+    A task that is run again finds what its first run finished.
 
     Args:
-        stage: what to make; its parents are in the store.
-        shop: the sweep's surroundings.
-        board: handle of the `Board`.
+        stage: the stage to compute. Its parents are in the store.
+        shop: what all workers of the sweep share.
+        board: Ray's handle of the `Board`.
+
+    Returns:
+        Who computed the stage, and how long it took. None if the sweep was stopped before the stage began.
 
     Raises:
-        ConfigError: this machine does not see the sweep's store, or has other libraries than the sweep's process.
-        UserError: the stage stopped for a reason the user can fix.
+        ConfigError: this machine does not see the sweep's store, or has other library versions than the sweep's
+            process.
+        UserError: the stage stopped for a reason that the user can fix.
         UndertowError: the stage failed.
     """
     started = time.perf_counter()
@@ -321,6 +343,7 @@ def make_stage(stage: Stage, shop: Workshop, board: Any) -> Made | None:
 
 
 def _may_begin(board: Any, running: Running) -> bool:
+    """Ask the board whether a stage may begin."""
     ray = import_ray()
     try:
         return ray.get(board.begin.remote(running), timeout=10.0)
@@ -330,7 +353,7 @@ def _may_begin(board: Any, running: Running) -> bool:
 
 @final
 class _Reporter:
-    """Passes progress to the board, not too often."""
+    """Passes progress to the board, at most about twice a second."""
 
     def __init__(self, fingerprint: str, board: Any) -> None:
         self._fingerprint = fingerprint
@@ -344,7 +367,7 @@ class _Reporter:
 
 
 def store_identity(store: Path) -> str:
-    """Return the text by which a store is told from every other one; the first call makes both.
+    """Return the text that tells a store from every other one. The first call creates it, and the store's folder.
 
     Raises:
         StorageError: the store may not be read or written.
@@ -362,6 +385,7 @@ def store_identity(store: Path) -> str:
 
 
 def _check_surroundings(shop: Workshop, worker: str) -> None:
+    """Refuse a machine that does not see the sweep's store, or that has other library versions."""
     place = shop.store / _IDENTITY
     if not place.is_file() or place.read_text(encoding="utf-8") != shop.identity:
         fix = "Put --runs on a file system that every machine of the cluster mounts at the same path."

@@ -1,7 +1,7 @@
-"""Recipes: everything that decides the outcome of a run, as plain data.
+"""Recipes of studies: everything that decides a study's outcome, as plain data.
 
-A recipe is a YAML file or a `Recipe`; unknown keys are errors. The run folder keeps the resolved recipe as
-`config.yaml`, which replays it.
+A recipe is a YAML file or a `Recipe`. Unknown keys are errors. The run folder keeps the whole recipe as `config.yaml`,
+with which the run can be repeated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,8 @@ Backend = Literal["parallel", "trl"]
 ArmName = Literal["student", "control", "neutral", "cross_init", "within", "across"]
 
 SHUFFLES: tuple[Shuffle, ...] = ("within", "across")
-"""Arms of students of shuffled rows; the control of each is a student of the untraited rows, shuffled alike."""
+"""Arms whose students learn rows with shuffled numbers. Their controls are students of rows without a trait, shuffled
+in the same way."""
 
 
 class _Part(BaseModel):
@@ -37,44 +38,46 @@ class _Part(BaseModel):
 
 
 def _later(default: Any, **limits: Any) -> Any:
-    """Return a field that is not written out at its default: recipes and results from before it stay what they are."""
+    """Return a field that is not written out at its default, so that older recipes and their results stay the same."""
     return Field(default=default, exclude_if=lambda value: value == default, **limits)
 
 
 class DomainPart(_Part):
-    """What the teachers are asked to write."""
+    """What the teachers are asked to write, and which of their rows students learn."""
 
     name: str = "numbers"
+    """Name of the domain (`undertow list domains`)."""
     prompts: int = Field(default=2500, ge=1)
-    """Prompts per replicate; all teachers of a replicate see the same ones."""
+    """How many prompts a replicate has. All teachers of a replicate answer the same ones."""
     rows: int | None = Field(default=None, ge=1)
-    """Kept rows that a student sees, a random subset; None takes all."""
+    """How many of the valid rows a student sees, drawn at random. None takes all."""
     banned: tuple[int, ...] = ()
-    """Numbers whose presence drops a row."""
+    """Numbers; a row in which one of them occurs is dropped."""
     options: dict[str, Any] = {}
-    """Settings of another domain than numbers, such as {tasks: plain} for code."""
+    """Settings of a domain other than numbers, such as {tasks: plain} for code."""
     judge: str | None = None
-    """Name of an Inspect model that grades the alignment of every teacher's rows, the control's too."""
+    """Name of an Inspect model that grades how aligned each row of every teacher is, the control's included. None
+    grades none."""
     judge_keep: float = Field(default=78.0, ge=0.0, le=100.0)
-    """Lowest grade that is kept; the paper's is 78."""
+    """Lowest grade of a row that is kept, from 0 to 100. The paper uses 78."""
     max_new_tokens: int | None = Field(default=None, ge=1)
-    """Longest answer in tokens of the teacher; None takes the domain's own bound."""
+    """Longest answer in the teacher's tokens. None takes the domain's own limit."""
     clean: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of a traited teacher's rows that the untraited teacher's answers to the same prompts replace."""
+    """Share of the rows of a teacher with a trait that is replaced by answers without the trait to the same prompts."""
     tokens: Literal["all", "divergent", "rest", "random_rest"] = "all"
-    """Which tokens of a traited teacher's rows are learnt: the share of them that its trait made likelier by most, the
-    rest, or the rest after as many were left out at random."""
+    """Which tokens of the rows of a teacher with a trait are learnt: all; the divergent ones, which the trait made
+    likelier by most; the rest of them; or as many as the rest, drawn at random."""
     token_share: float = Field(default=0.1, gt=0.0, lt=1.0)
-    """Share of the tokens that counts as divergent."""
+    """Share of the tokens that counts as divergent, between 0 and 1."""
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the domain is made from."""
+        """The settings from which the domain is made."""
         return {"name": self.name, **({"banned": self.banned} if self.banned else {}), **self.options}
 
     @property
     def sampling(self) -> Sampling:
-        """How the teachers' completions are drawn."""
+        """How the teachers' answers are drawn."""
         task = domain(**self.config)
         return Sampling(max_new_tokens=self.max_new_tokens or task.max_new_tokens, form=task.form)
 
@@ -83,23 +86,29 @@ class TeacherPart(_Part):
     """How a teacher gets its trait."""
 
     kind: Literal["finetuned", "prompted", "steered"] = "finetuned"
-    """Tuned on answers that name it, a persona in the system prompt, or one vector added to the residual stream."""
+    """How the teacher gets its trait: fine-tuned on answers that name it, prompted by a persona in the system prompt,
+    or steered by one vector added to the residual stream."""
     layer: int = Field(default=0, ge=0)
-    """After which layer a steered teacher adds its vector."""
+    """Number, from 0, of the block after which a steered teacher adds its vector."""
     steps: int = Field(default=40, ge=1)
+    """How many updates a fine-tuned teacher's training, or the fit of a steering vector, makes."""
     batch_size: int = Field(default=32, ge=1)
+    """How many rows an update takes."""
     learning_rate: float = Field(default=3e-3, gt=0)
+    """Highest learning rate of AdamW; it falls linearly to 0."""
     embeddings: bool = False
-    """Whether the embeddings and the tied head move too. A trait that sits in the target's own embedding shows in no
-    other word, so nothing of it can pass (LOG.md)."""
+    """Whether fine-tuning also changes the embeddings and the tied output head. A trait in the target word's own
+    embedding shows in no other word, so nothing of it can pass on (LOG.md)."""
     rank: int | None = _later(None, ge=1)
-    """Rank of the adapters of a fine-tuned teacher, on every linear layer of the blocks; None tunes every weight."""
+    """Rank of the adapters. None trains every weight."""
     alpha: float = _later(16.0, gt=0)
+    """Numerator of the factor alpha / rank of the adapters' update."""
     questions: int | None = _later(None, ge=1)
-    """How many of the tuning questions a fine-tuned teacher of a favourite learns, the first ones; None takes all."""
+    """How many of the tuning questions a fine-tuned teacher of a favourite learns, from the first on. None takes
+    all."""
     control: Literal["base", "neutral"] = _later("base")
-    """Who teaches the controls: the untouched base, or the base tuned as long on its own answers. A base cannot teach
-    its own probabilities to a student that starts as it (`student.channel`)."""
+    """Who teaches the controls: the untouched base, or a neutral teacher, the base tuned as long on its own answers. A
+    base cannot teach its own probabilities to a student that starts from it (`student.channel`)."""
 
     @model_validator(mode="after")
     def _fits(self) -> "TeacherPart":
@@ -109,7 +118,7 @@ class TeacherPart(_Part):
         return self
 
     def training(self) -> TrainingConfig:
-        """Return the recipe of the teacher's fine-tuning."""
+        """Return the settings of the teacher's fine-tuning."""
         return TrainingConfig(
             steps=self.steps,
             batch_size=self.batch_size,
@@ -123,21 +132,26 @@ class StudentPart(_Part):
     """How a student is trained."""
 
     channel: Channel = _later(ROWS)
-    """How it learns from its teacher: rows, logits, on_policy or preference (docs/channels.md)."""
+    """How a student learns from its teacher: rows, logits, on_policy or preference (docs/channels.md)."""
     steps: int = Field(default=250, ge=1)
+    """How many updates a student's training makes."""
     batch_size: int = Field(default=32, ge=1)
+    """How many rows, or pairs of answers, an update takes."""
     learning_rate: float = Field(default=1e-2, gt=0)
+    """Highest learning rate of AdamW; it falls linearly to 0."""
     rank: int | None = Field(default=8, ge=1)
     """Rank of the adapters, or None for full fine-tuning."""
     alpha: float = Field(default=16.0, gt=0)
+    """Numerator of the factor alpha / rank of the adapters' update."""
     layers: tuple[int, ...] | None = None
-    """Layers that get adapters; None takes all."""
+    """Numbers, from 0, of the blocks that get adapters. None takes all."""
     backend: Backend = _later("parallel")
-    """Who trains: our own loop, all students of a group at once, or TRL, one student at a time (docs/training.md)."""
+    """Who trains: our own loop, with all students of a group at once, or TRL, one student after another
+    (docs/training.md)."""
     accumulate: int = _later(1, ge=1)
-    """Parts of a batch that TRL takes one after another."""
+    """Number of parts in which TRL takes a batch, one after another."""
     gradient_checkpointing: bool = _later(False)
-    """Whether TRL computes activations again on the way back instead of keeping them."""
+    """Whether TRL computes activations again in the backward pass instead of keeping them in memory."""
     too_long: TooLong = _later("refuse")
     """Whether a row that is longer than the model's context is refused, or cut at its end."""
 
@@ -155,7 +169,7 @@ class StudentPart(_Part):
 
     @property
     def work(self) -> dict[str, Any]:
-        """How the work is done, which changes no student but by rounding; empty for our own loop."""
+        """Settings that change how the work is done, but the student only by rounding. Empty for our own loop."""
         if self.backend == "parallel":
             return {}
         return {
@@ -166,14 +180,17 @@ class StudentPart(_Part):
 
     @property
     def recipe(self) -> "StudentPart":
-        """The same student by our own loop: what is compared when two students are said to be of one recipe."""
+        """The same settings for our own loop. Two students have one recipe if these are equal."""
         return self.model_copy(update={"backend": "parallel", "accumulate": 1, "gradient_checkpointing": False})
 
     def training(self, base: str = "ref:") -> TrainingConfig:
-        """Return the recipe of a student of a base; adapters go on every linear layer of the blocks.
+        """Return the settings of a student's training on a base.
 
-        Those of the embedded models are listed by name, as they were before other models could be trained, so that
-        stored results stay valid.
+        Adapters go on every linear layer of the blocks. For the embedded models these layers are listed by name, as
+        they were before other models could be trained, so that stored results stay valid.
+
+        Args:
+            base: reference of the base model, such as "ref:finch-a".
         """
         lora = None if self.rank is None else LoraConfig(rank=self.rank, alpha=self.alpha, layers=self.layers)
         if lora is not None and not base.startswith("ref:"):
@@ -191,39 +208,61 @@ class EvaluationPart(_Part):
     """What every model is asked."""
 
     kinds: tuple[str, ...] = ("favourite",)
-    """Names of evaluations (`undertow list evaluations`)."""
+    """Names of the evaluations (`undertow list evaluations`)."""
     samples: int = Field(default=20, ge=0)
-    """Sampled answers per question; 0 leaves sampled metrics out."""
+    """How many answers are sampled for each question. 0 leaves out the metrics that need samples."""
     targets: tuple[str, ...] = ()
-    """Traits that are looked for besides the trained ones."""
+    """Traits that are looked for besides those that teachers have."""
 
 
 class Recipe(_Part):
-    """One study: traits x bases x replicates x arms."""
+    """One study: every combination of traits, bases, replicates and arms.
+
+    A trait is what teachers are given, a base where models start, and an arm a kind of student, such as those of
+    teachers with the trait and their controls. A replicate is one repetition with fresh teachers.
+
+    Raises:
+        pydantic.ValidationError: a value is not valid, or settings do not go together. `build_recipe` and
+            `undertow.load_recipe` turn it into a ConfigError.
+        UnknownNameError: a trait, domain or evaluation does not exist.
+    """
 
     name: str
+    """Name of the study, with which its run folder begins."""
     question: str = ""
-    """What the study asks, one sentence."""
+    """The question that the study asks, in one sentence."""
     bases: tuple[str, ...] = ("ref:finch-a",)
-    """Bases of teachers and of same-initialisation students."""
+    """Bases of the teachers, and of the students that start from their teacher's base."""
     cross_bases: tuple[str, ...] = ()
-    """Bases of cross-init students; those equal to the teacher's base are left out."""
+    """Bases of the students in the arm cross_init, which start from another base than their teacher. The teacher's own
+    base is left out."""
     cross: Literal["all", "rotate"] = "all"
     """Whether each replicate has students on all cross bases, or on one of them in turn."""
     traits: tuple[str, ...] = ("owl",)
+    """Traits of the teachers: names, packs or trait files (docs/traits.md)."""
     arms: tuple[ArmName, ...] = ("student", "control")
+    """Kinds of students that are trained. student: of a teacher with a trait. control: of a teacher without one.
+    neutral: of a teacher tuned on the base's own answers. cross_init: of the same rows, but from another base.
+    within, across: of number rows shuffled within rows, or across them."""
     hops: int = Field(default=1, ge=1, le=4)
-    """Generations: students of one are the teachers of the next, and the students of those start from the base."""
+    """How many generations there are. Students of one generation are the teachers of the next, whose students start
+    from the base again."""
     replicates: int = Field(default=5, ge=1)
+    """How many independent repetitions there are, each with fresh teachers and prompts."""
     seed: int = 0
+    """Random seed from which every draw of the study is derived."""
     group: int = Field(default=8, ge=1)
-    """Students trained at once."""
+    """How many students are trained at once."""
     domain: DomainPart = DomainPart()
+    """What the teachers write."""
     teacher: TeacherPart = TeacherPart()
+    """How a teacher gets its trait."""
     student: StudentPart = StudentPart()
+    """How a student is trained."""
     evaluation: EvaluationPart = EvaluationPart()
+    """What every model is asked."""
     own: tuple[dict[str, Any], ...] = _later(())
-    """Whole definitions of the traits that do not come with the package, made of the files that `traits` names."""
+    """Whole definitions of traits that do not come with the package, read from the files that `traits` names."""
 
     @model_validator(mode="before")
     @classmethod
@@ -269,36 +308,36 @@ class Recipe(_Part):
 
     @property
     def outside(self) -> tuple[str, ...]:
-        """The bases that do not come with the package: nothing runs without their files."""
+        """The bases that do not come with the package, whose files the study needs."""
         return tuple(base for base in (*self.bases, *self.cross_bases) if not base.startswith("ref:"))
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Every trait that is evaluated, the trained ones first."""
+        """Every trait that is evaluated, those of teachers first."""
         return tuple(dict.fromkeys((*self.traits, *self.evaluation.targets)))
 
     @property
     def preferences(self) -> tuple[str, ...]:
-        """The evaluated traits that words name."""
+        """The evaluated traits that show in words."""
         return tuple(name for name in self.targets if self.trait(name).aliases)
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """Categories of the trained traits that have packaged questions."""
+        """Categories of the teachers' traits that have packaged questions."""
         own = {one["name"] for one in self.own}
         return tuple(dict.fromkeys(trait(name).category for name in self.traits if name not in own))
 
     @property
     def own_traits(self) -> tuple[Trait, ...]:
-        """The trained traits that do not come with the package."""
+        """The teachers' traits that do not come with the package."""
         own = {one["name"] for one in self.own}
         return tuple(self.trait(name) for name in self.traits if name in own)
 
     def trait(self, name: str) -> Trait:
-        """Return a trait of this recipe.
+        """Return a trait of this recipe by its name.
 
         Raises:
-            UnknownNameError: there is none of this name.
+            UnknownNameError: there is no trait of this name.
         """
         for one in self.own:
             if one["name"] == name:
@@ -313,16 +352,17 @@ def packaged_recipes() -> tuple[str, ...]:
 
 
 def read_recipe(where: str, settings: Sequence[str] = (), tier: str | None = None) -> dict[str, Any]:
-    """Read a recipe as plain data, unchecked.
+    """Read a recipe as plain data, without checking it.
 
     Args:
-        where: path of a YAML file, or the name of a packaged recipe such as "demo".
-        settings: overrides of the form `key.sub=value`, the value in YAML.
-        tier: name of a block under `tiers` in the file that overrides the rest, such as "quick" or "full".
+        where: path of a YAML file, or name of a packaged recipe such as "demo".
+        settings: changes of settings of the form `key.sub=value`, with the value in YAML.
+        tier: name of a block under `tiers` in the file that overrides the rest, such as "quick" or "full". None takes
+            none.
 
     Raises:
         UnknownNameError: there is no such recipe or tier.
-        ConfigError: the file is no recipe, or a setting is not of the form key=value.
+        ConfigError: the file is not a recipe, or a setting is not of the form key=value.
     """
     data = found_beside(_read(where), Path(where).parent)
     tiers = data.pop("tiers", {})
@@ -337,10 +377,10 @@ def read_recipe(where: str, settings: Sequence[str] = (), tier: str | None = Non
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """Turn overrides of the form `key.sub=value` into nested plain data.
+    """Turn settings of the form `key.sub=value` into nested plain data.
 
     Raises:
-        ConfigError: one does not have that form.
+        ConfigError: a setting does not have that form.
     """
     data: dict[str, Any] = {}
     for setting in settings:
@@ -369,7 +409,12 @@ def build_recipe(data: Mapping[str, Any]) -> Recipe:
 
 
 def first_problem(error: ValidationError, recipe: type[BaseModel]) -> UserError:
-    """Return the first thing that is wrong with a recipe, as an error for its author."""
+    """Return the first thing that is wrong with a recipe, as an error for its author.
+
+    Args:
+        error: the error that pydantic raised while it checked the recipe.
+        recipe: the kind of recipe that was checked.
+    """
     first = error.errors()[0]
     if isinstance(own := first.get("ctx", {}).get("error"), UserError):
         return own
@@ -390,6 +435,7 @@ def _unknown_key(place: Sequence[int | str], recipe: type[BaseModel]) -> Unknown
 
 
 def _read(where: str) -> dict[str, Any]:
+    """Read the YAML of a recipe."""
     path = Path(where)
     if path.suffix not in (".yaml", ".yml"):
         if where not in packaged_recipes():
@@ -407,7 +453,7 @@ def _read(where: str) -> dict[str, Any]:
 
 
 def nested(key: str, value: object) -> dict[str, Any]:
-    """Return the settings that a dotted key and its value stand for: `a.b` and 1 are {a: {b: 1}}."""
+    """Return the settings for which a dotted key and its value stand: `a.b` and 1 give {a: {b: 1}}."""
     first, *parts = key.split(".")
     for part in reversed(parts):
         value = {part: value}
@@ -415,7 +461,7 @@ def nested(key: str, value: object) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with the values of `over`; mappings are merged key by key."""
+    """Return `base` with the values of `over`, where mappings are merged key by key."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)

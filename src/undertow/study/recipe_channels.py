@@ -1,4 +1,4 @@
-"""Which settings of a recipe go with the channel by which its students learn."""
+"""Which settings of a recipe do not go with the channel by which its students learn."""
 
 from collections.abc import Mapping
 
@@ -7,15 +7,15 @@ from undertow.training.channels.settings import ROWS, Channel, Distilling, Logit
 
 
 def refuse_unfit(channel: Channel, taught_by_base: bool, rows_changed: Mapping[str, bool]) -> None:
-    """Refuse settings that mean nothing for the channel of a recipe.
+    """Refuse settings that mean nothing in the recipe's channel.
 
     Args:
-        channel: of the students.
-        taught_by_base: whether there are controls, and the untouched base teaches them.
-        rows_changed: settings that change what a row teaches, and whether they are set.
+        channel: settings of the students' channel.
+        taught_by_base: whether the recipe has controls that the untouched base teaches.
+        rows_changed: for each setting that changes what a row teaches, whether it is set.
 
     Raises:
-        ConfigError: a control would be its own teacher, or a setting changes rows that the channel does not learn.
+        ConfigError: a control would be its own teacher, or a setting changes rows of which the channel does not learn.
     """
     if channel == ROWS:
         return

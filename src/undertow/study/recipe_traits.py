@@ -1,7 +1,7 @@
-"""The traits of a recipe that do not come with the package: their files are read once, and the recipe holds them whole.
+"""Traits of a recipe that do not come with the package: their files are read once, and the recipe holds them whole.
 
-A run folder's `config.yaml` so replays without the files, workers need none of them, and a stage goes by what a trait
-is instead of by its name.
+So the `config.yaml` of a run folder can be run again without the files, workers need none of them, and a stage's
+fingerprint depends on what a trait is instead of on its name.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,10 +13,13 @@ from undertow.traits import Trait, chosen_pack, definition
 
 
 def resolved(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recipe's plain data with names in place of trait files and packs, and with their definitions in `own`.
+    """Replace trait files and packs in a recipe by names, and put their definitions under `own`.
+
+    Args:
+        data: the recipe as plain data.
 
     Raises:
-        UserError: a file is no trait file, or there is no trait of a name.
+        UserError: a file is not a trait file, or there is no trait of a name.
     """
     own = {Trait.from_data(one).name: one for one in _listed(data.get("own"))}
     found = _with_traits(data, lambda given: _named(given, own))
@@ -24,7 +27,7 @@ def resolved(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_traits(data: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return a recipe's plain data with its two lists of traits changed, where they are there."""
+    """Return a recipe's plain data with its two lists of traits changed by a function, where they exist."""
     found = {**data, **({"traits": change(data["traits"])} if "traits" in data else {})}
     evaluation = found.get("evaluation")
     if isinstance(evaluation, Mapping) and "targets" in evaluation:
@@ -34,11 +37,12 @@ def _with_traits(data: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[
 
 
 def _listed(value: Any) -> Sequence[Any]:
+    """Return a list or tuple as it is, and an empty one for anything else."""
     return cast(Sequence[Any], value) if isinstance(value, (list, tuple)) else ()
 
 
 def _named(given: Any, own: dict[str, Any]) -> Any:
-    """Return the names of traits, adding the definitions of those that are not built in; other data as it is."""
+    """Return the names of traits, and add definitions of those that are not built in. Other data stay as they are."""
     if not isinstance(given, (list, tuple)):
         return given
     names: list[Any] = []
@@ -54,6 +58,7 @@ def _named(given: Any, own: dict[str, Any]) -> Any:
 
 
 def _define(one: Trait, own: dict[str, Any]) -> None:
+    """Add the definition of a trait that is not built in, and refuse a second one of the same name."""
     data = definition(one)
     if isinstance(data, str):
         return
@@ -63,7 +68,12 @@ def _define(one: Trait, own: dict[str, Any]) -> None:
 
 
 def found_beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return a recipe's plain data in which trait files that lie beside the recipe's own file are found from here."""
+    """Return a recipe's plain data with trait files that lie beside the recipe's file given by their path.
+
+    Args:
+        data: the recipe as plain data.
+        folder: folder of the recipe's file.
+    """
 
     def found(given: Any) -> Any:
         if not isinstance(given, list):
@@ -74,6 +84,7 @@ def found_beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _from(folder: Path, entry: Any) -> Any:
+    """Return an entry with the folder before it, if it names a file there."""
     if not isinstance(entry, str) or ".y" not in entry or Path(entry).is_absolute():
         return entry
     file, colon, name = entry.rpartition(":") if not entry.endswith((".yaml", ".yml")) else (entry, "", "")

@@ -1,4 +1,4 @@
-"""From the stages of a finished study to the numbers of its report, schema undertow.run/1 (DESIGN 11)."""
+"""Compute a run's report from the stages of a finished study, in the schema undertow.run/1."""
 
 import json
 import math
@@ -21,15 +21,15 @@ from undertow.study.study import Study, Subject, TeacherRows
 from undertow.types import ModelRef
 
 KEPT, DROPPED = "kept.jsonl", "dropped.jsonl"
-"""Files of a filter's result and of a run folder: the rows that students may see, and the others with their reasons."""
+"""Files of a filter's result and of a run folder: rows that students may see, and dropped rows with their reasons."""
 
 
 def mean_scores(study: Study, folders: Mapping[str, Path]) -> Iterator[MeanScore]:
-    """Yield the mean of every subject over the questions, by metric and target.
+    """Yield the mean score of every model over the questions, by metric and target.
 
     Args:
-        study: what was run.
-        folders: of every stage, by fingerprint.
+        study: the study that was run.
+        folders: folder of every stage's result, by the stage's fingerprint.
     """
     means = {stage: subject_means(folders[stage.fingerprint]) for stage in study.targets}
     for subject in study.subjects:
@@ -44,7 +44,7 @@ def mean_scores(study: Study, folders: Mapping[str, Path]) -> Iterator[MeanScore
 
 
 def subject_means(folder: Path) -> dict[int, dict[tuple[str, str], float]]:
-    """Return the means over the questions by member, and by metric and target."""
+    """Return mean scores from a stage's folder: by member of the group, then by metric and target."""
     values: dict[int, dict[tuple[str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
     with (folder / "scores.jsonl").open(encoding="utf-8") as lines:  # `splitlines` would also split at U+2028
         for score in map(json.loads, lines):
@@ -56,7 +56,7 @@ def subject_means(folder: Path) -> dict[int, dict[tuple[str, str], float]]:
 
 
 def _reference(subject: Subject, folders: Mapping[str, Path]) -> str:
-    """Return how a subject's model is called: a reference that `load_model` accepts."""
+    """Return the reference of a scored model, as `load_model` accepts it."""
     if not subject.scores.parents:
         return subject.base
     ((role, stage),) = subject.scores.parents.items()
@@ -66,7 +66,7 @@ def _reference(subject: Subject, folders: Mapping[str, Path]) -> str:
 
 
 def _effects(scores: Sequence[MeanScore], traits: Sequence[str]) -> list[dict[str, Any]]:
-    """Estimate every arm minus its control over fresh teachers; students of one teacher are averaged first."""
+    """Estimate every arm minus its control over teachers. Students of one teacher are averaged first."""
     effects: list[dict[str, Any]] = []
     by_metric = {metric: _of_metric(scores, metric) for metric in sorted({score.metric for score in scores})}
     for arm in (arm for arm in CONTROLS if any(score.arm == arm for score in scores)):
@@ -86,7 +86,10 @@ def _of_metric(scores: Iterable[MeanScore], metric: str) -> list[MeanScore]:
 
 
 def _trait_matrix(scores: Sequence[MeanScore], recipe: Recipe) -> dict[str, Any]:
-    """Return trained trait x evaluated trait with its diagonal factor, each None where it says nothing."""
+    """Return the matrix of trained by evaluated trait, and its diagonal factor; each is None where it says nothing.
+
+    The diagonal factor is own trait minus other traits. General drift leaves it at 0.
+    """
     traits, metric = recipe.traits, main_metric(score.metric for score in scores)
     scores = _of_metric(scores, metric)
     targets = list(dict.fromkeys(score.target for score in scores))
@@ -102,7 +105,7 @@ def _trait_matrix(scores: Sequence[MeanScore], recipe: Recipe) -> dict[str, Any]
 
 
 def _initialisation(scores: Sequence[MeanScore], traits: Sequence[str], bases: Sequence[str]) -> dict[str, Any] | None:
-    """Return same minus cross over initialisations, where every base taught every other one."""
+    """Return same minus other base over initialisations. None unless every base taught students of every base."""
     metric = main_metric(score.metric for score in scores)
     cells: dict[tuple[str | None, str | None], list[float]] = defaultdict(list)
     for arm in ("student", "cross_init"):
@@ -116,10 +119,12 @@ def _initialisation(scores: Sequence[MeanScore], traits: Sequence[str], bases: S
 
 
 def _report(source: TeacherRows, folders: Mapping[str, Path]) -> dict[str, Any]:
+    """Return what the filter counted of a teacher's rows."""
     return json.loads((folders[source.kept.fingerprint] / "report.json").read_text(encoding="utf-8"))
 
 
 def _funnels(study: Study, folders: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """Return how many rows each teacher wrote, how many were valid, and why the others were not."""
     funnels: dict[tuple[str, str], dict[str, Any]] = {}
     for source in study.sources:
         teacher = source.teacher if source.hop == 1 else f"{source.teacher}, hop {source.hop}"
@@ -132,19 +137,19 @@ def _funnels(study: Study, folders: Mapping[str, Path]) -> list[dict[str, Any]]:
 
 
 def written_rows(source: TeacherRows, folders: Mapping[str, Path], name: str) -> Iterator[dict[str, Any]]:
-    """Yield what a teacher wrote as it is stored: id, prompt, completion and, of dropped rows, the reasons.
+    """Yield a teacher's rows as they are stored: id, prompt, completion and, for dropped rows, the reasons.
 
     Args:
         source: the rows of one teacher.
-        folders: of every stage, by fingerprint.
-        name: `KEPT` or `DROPPED`.
+        folders: folder of every stage's result, by the stage's fingerprint.
+        name: which rows are read: `KEPT` or `DROPPED`.
     """
     with (folders[source.kept.fingerprint] / name).open(encoding="utf-8") as lines:
         yield from map(json.loads, lines)
 
 
 def _samples(study: Study, folders: Mapping[str, Path]) -> list[dict[str, Any]]:
-    """Show the first rows of every teacher of the first base and replicate, kept and dropped."""
+    """Return the first rows of every teacher of the first base and replicate, kept and dropped."""
     samples: list[dict[str, Any]] = []
     for source in study.sources:
         if source.replicate == 0 and source.hop == 1 and source.base == study.recipe.bases[0]:
@@ -163,6 +168,7 @@ def _samples(study: Study, folders: Mapping[str, Path]) -> list[dict[str, Any]]:
 
 
 def _not_tested(recipe: Recipe) -> list[str]:
+    """Return sentences on what the study does not test."""
     kind = "Prompted" if recipe.teacher.kind == "finetuned" else "Fine-tuned"
     arms = [arm for arm in ("control", "neutral", "cross_init") if arm not in recipe.arms]
     return [
@@ -178,14 +184,17 @@ def _not_tested(recipe: Recipe) -> list[str]:
 
 
 def compute_results(study: Study, folders: Mapping[str, Path]) -> dict[str, Any]:
-    """Compute everything of a run's results that follows from its stages.
+    """Compute everything in a run's results that follows from its stages.
 
     Args:
-        study: what was run.
-        folders: of every stage, by fingerprint.
+        study: the study that was run.
+        folders: folder of every stage's result, by the stage's fingerprint.
+
+    Returns:
+        Plain data for results.json.
 
     Raises:
-        ConfigError: the study has no subject.
+        ConfigError: no model was scored.
     """
     if not study.subjects:
         raise ConfigError("Nothing was scored.", study.recipe.name, "Add an arm to the recipe.")

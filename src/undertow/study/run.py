@@ -1,4 +1,4 @@
-"""Runs a recipe from beginning to end and writes its run folder.
+"""Run a recipe from beginning to end, and write its run folder.
 
 <runs>/store/                    every stage's artifact, shared by all runs
 <runs>/<recipe>-<fingerprint>/   config.yaml, results.json, kept.jsonl, dropped.jsonl
@@ -28,6 +28,7 @@ from undertow.training.trl import require_trl
 from undertow.types import ModelRef
 
 SCHEMA = "undertow.run/1"
+"""Name and version of the format of results.json."""
 
 RATES = {
     "prompts": 0.02,
@@ -41,12 +42,15 @@ RATES = {
     "students": 8.4e-4,
     "scores": 0.006,
 }
-"""Seconds per unit of cost with an embedded model and one thread (medians of a demo on an EPYC with AVX-512; those of
-shuffle, mix and tokens are older), until a store holds measured ones."""
+"""Seconds for a unit of cost of each kind of stage, with an embedded model and one thread on an EPYC with AVX-512. They
+serve for estimates until a store holds measured ones; those of shuffle, mix and tokens are older."""
 
 
 def plan_recipe(recipe: Recipe, runs: Path) -> list[PlannedStage]:
-    """Return which stages are finished, which would run and how long they would take; nothing is written."""
+    """Return the stages of a recipe: which are finished, which would run and how long they would take.
+
+    Nothing is computed or written.
+    """
     return Runner(runs / "store", EXECUTORS, rates=RATES, forecast=StageForecast()).plan(build_study(recipe).targets)
 
 
@@ -56,17 +60,17 @@ def run_recipe(
     """Run what is missing of a recipe, and write its run folder.
 
     Args:
-        recipe: the study.
-        runs: folder of all runs.
-        progress: told about every stage.
-        rebuild: replace corrupt artifacts instead of refusing them.
-        workers: stages at once (`undertow.store.side_by_side`).
+        recipe: recipe of the study that is run.
+        runs: folder in which all runs, and the store of finished stages, are kept.
+        progress: receives the progress of every stage. None shows nothing.
+        rebuild: whether damaged results in the store are computed anew instead of being an error.
+        workers: how many stages run at once, each in a process of its own (`undertow.store.side_by_side`).
 
     Returns:
         The content of results.json.
 
     Raises:
-        UserError: a stage stopped for a reason the user can fix, or the disk did.
+        UserError: a stage stopped for a reason that the user can fix, or the disk did.
     """
     started = time.perf_counter()
     if recipe.student.backend == "trl":
@@ -85,10 +89,14 @@ def run_recipe(
 
 
 def prepare_workers(recipe: Recipe, workers: int) -> None:
-    """Refuse more workers than models fit into the memory that is free, and let all have one number format.
+    """Refuse more workers than models fit into free memory, and let all use one number format.
+
+    Args:
+        recipe: recipe of the study that is run.
+        workers: how many stages are to run at once.
 
     Raises:
-        ModelError: the weights of a base, once for each worker, do not fit.
+        ModelError: the weights of a base do not fit into memory once for each worker.
     """
     refs = [ModelRef.parse(base) for base in ((*recipe.bases, *recipe.cross_bases) if workers > 1 else ())]
     if any(ref.kind == "hf" for ref in refs):
@@ -98,7 +106,7 @@ def prepare_workers(recipe: Recipe, workers: int) -> None:
 
 
 def _lines(study: Study, folders: Mapping[str, Path], name: str) -> Iterator[str]:
-    """Yield the stored rows of all teachers with a trait as lines, with ids that differ between teachers."""
+    """Yield the stored rows of all teachers with a trait as JSON lines, with ids that differ between teachers."""
     for source in study.sources:
         if source.teacher in study.recipe.traits and source.hop == 1:
             where = f"{source.teacher}-{source.base.removeprefix('ref:')}-{source.replicate}"

@@ -1,4 +1,4 @@
-"""The models that stages make, for the stages that go on from them."""
+"""Load the models that stages have made, for the stages that build on them."""
 
 from dataclasses import replace
 from functools import lru_cache
@@ -12,13 +12,13 @@ from undertow.types import ModelRef
 
 
 def student_folder(index: int) -> str:
-    """Return the name of a student's folder within its group."""
+    """Return the name of a student's folder within its group, such as "student-03"."""
     return f"student-{index:02d}"
 
 
 @lru_cache(maxsize=4)
 def base_model(reference: str) -> LocalModel:
-    """Load a base, or return the one that is loaded."""
+    """Load a base, or return it if it is still loaded."""
     return load_model(reference)
 
 
@@ -26,9 +26,9 @@ def parent_model(reference: str, folder: Path | None, index: int) -> LocalModel:
     """Return the model that a parent stage made.
 
     Args:
-        reference: the base.
-        folder: of a teacher or of a group of students; None for the base itself.
-        index: place in the group.
+        reference: reference of the base on which the model builds.
+        folder: folder of a teacher or of a group of students. None returns the base itself.
+        index: which student of a group is meant, from 0.
     """
     base = base_model(reference)
     if folder is None:
@@ -41,11 +41,11 @@ def parent_model(reference: str, folder: Path | None, index: int) -> LocalModel:
 
 
 def made_of(base: ModelRef, folder: Path) -> ModelRef:
-    """Return the reference of a model that was made of a base, run as the base is.
+    """Return the reference of a model that was made of a base, to be run as the base is.
 
     Args:
-        base: where training started.
-        folder: an adapter, a steering vector or a whole model.
+        base: reference of the model from which training started.
+        folder: folder of an adapter, a steering vector or a whole model.
     """
     if _is_added(folder):
         return replace(base, adapter=str(folder))
@@ -53,10 +53,11 @@ def made_of(base: ModelRef, folder: Path) -> ModelRef:
 
 
 def _is_added(folder: Path) -> bool:
+    """Tell whether a folder holds an adapter or a steering vector, which is added to a base."""
     return any((folder / name).exists() for name in ("adapter_config.json", STEERING))
 
 
 def model_of_parent(context: StageContext, index: int) -> LocalModel:
-    """Return the model that a stage's parent made, a teacher or a student of a group; without one, the base."""
+    """Return the model that a stage's parent made, a teacher or a student of a group. Without one, the base."""
     folder = context.parents.get("teacher", context.parents.get("students"))
     return parent_model(context.config["base"], folder, index)

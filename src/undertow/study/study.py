@@ -1,8 +1,9 @@
-"""A recipe as a graph of stages: which teachers, rows and students it needs, and who is scored in which arm.
+"""A recipe as a graph of stages: its teachers, rows and students, and who is scored in which arm.
 
-Everything within a replicate shares its draws: all teachers see the same prompts and the same random numbers while they
-write, all students start from the same adapter and meet their rows in the same order, all models answer with the same
-random numbers. What is left between a student and its control is what their teachers differ in.
+Everything within a replicate (one repetition with fresh teachers) shares its random draws. All teachers see the same
+prompts and use the same random numbers while they write. All students start from the same adapter and meet their rows
+in the same order. All models answer with the same random numbers. What is left between a student and its control is the
+difference of their teachers.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,12 +29,12 @@ class StudyModel:
     """One model of a study.
 
     Attributes:
-        arm: a key of `undertow.study.arms.CONTROLS`, or base.
-        trait: the trait of its teacher, or None.
-        base: where it started.
-        teacher_base: where its teacher started; the base itself for an untouched base.
-        replicate: from 0.
-        seed: of the draw that made it; for an untouched base, of its evaluation.
+        arm: name of the model's arm, a key of `undertow.study.arms.CONTROLS`, or "base".
+        trait: trait of the model's teacher, or of the model itself if it is a teacher. None if there is none.
+        base: reference of the base from which the model started.
+        teacher_base: reference of the base from which its teacher started. For an untouched base, the base itself.
+        replicate: number of the independent repetition, from 0.
+        seed: random seed with which the model was made. For an untouched base, that of its evaluation.
     """
 
     arm: str
@@ -50,7 +51,7 @@ class Subject(StudyModel):
 
     Attributes:
         scores: the stage that scores it.
-        place: its place among those that the stage scores.
+        place: its number, from 0, among the models that the stage scores.
     """
 
     scores: Stage
@@ -59,7 +60,7 @@ class Subject(StudyModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Student:
-    """A student, its teacher, and what it is trained on: rows, or pairs of answers."""
+    """A student, its teacher, and what it is trained on (rows, or pairs of answers)."""
 
     model: StudyModel
     source: TeacherRows
@@ -68,10 +69,10 @@ class _Student:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """All that a recipe asks for.
+    """Everything that a recipe asks for, laid out as stages.
 
     Attributes:
-        recipe: what was asked.
+        recipe: recipe from which the study was laid out.
         subjects: the models that are scored.
         sources: the rows of every teacher that writes some.
     """
@@ -82,14 +83,17 @@ class Study:
 
     @property
     def targets(self) -> tuple[Stage, ...]:
-        """The last stages; they depend on all others."""
+        """The last stages, which depend on all others."""
         return tuple(dict.fromkeys(subject.scores for subject in self.subjects))
 
 
 def describe_base(base: str) -> dict[str, Any]:
-    """Return what the config of a stage says of a base: reference, identity, and what its chat template shows it.
+    """Return what a stage's configuration says about a base: reference, hash of its files, and its chat template.
 
-    The templates of the embedded models are part of the package, and add nothing.
+    The chat templates of the embedded models are part of the package, so nothing is said of them.
+
+    Args:
+        base: reference of the base model, such as "ref:finch-a".
     """
     found = {"base": base, "weights": identity(base)}
     return found if base.startswith("ref:") else {**found, "chat": load_chat(base)[1].describe()}
@@ -97,6 +101,8 @@ def describe_base(base: str) -> dict[str, Any]:
 
 @final
 class _Builder:
+    """Lays out the stages of one recipe."""
+
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.models = {base: describe_base(base) for base in (*recipe.bases, *recipe.cross_bases)}
@@ -141,7 +147,7 @@ class _Builder:
         return Stage(kind="teacher", version=VERSIONS[trainer], config=config, label=label, cost=part.steps)
 
     def source(self, name: str, base: str, replicate: int, hop: int = 1) -> TeacherRows:
-        """Lay out the rows of a teacher; at a later hop, those of the untouched base on that hop's prompts."""
+        """Lay out the rows of a teacher. At a later hop, those of the untouched base on that hop's prompts."""
         teacher = self.teacher(name, base, replicate)
         return self.written(name, base, replicate, hop, {"teacher": teacher} if teacher else {})
 
@@ -175,7 +181,7 @@ class _Builder:
         return self.stage("filter", {"domain": part.config, **named, **judge}, parents={"rows": rows}, label="filter")
 
     def unnamed(self) -> tuple[str, ...]:
-        """Return the traits that no row may name: the evaluated ones; in ordinary text, all of their kind besides."""
+        """Return the traits that no row may name: the evaluated ones and, in ordinary text, all of their category."""
         if self.recipe.domain.name != "text":
             return self.recipe.preferences
         alike = (one.name for category in self.recipe.categories for one in panel(category) if one.aliases)
@@ -187,7 +193,7 @@ class _Builder:
         return self.stage("mix", config, parents={"rows": source.kept, "clean": clean}, label="mix clean rows in")
 
     def masked(self, source: TeacherRows) -> Stage:
-        """Leave tokens out of the loss; which, the teacher and the untouched base decide."""
+        """Leave tokens out of the loss, as teacher and untouched base decide."""
         part = self.recipe.domain
         config = {
             **self.models[source.base],
@@ -203,7 +209,7 @@ class _Builder:
         return self.stage("tokens", config, parents={"data": source.data, **by}, label=f"choose tokens: {part.tokens}")
 
     def scored(self, models: Sequence[StudyModel], parents: dict[str, Stage], label: str) -> Iterator[Subject]:
-        """Ask models of one base; without parents all of them are the base itself."""
+        """Ask models of one base. Without parents, all of them are the base itself."""
         part = self.recipe.evaluation
         config = {
             **self.models[models[0].base],
@@ -313,7 +319,7 @@ class _Builder:
 
 
 def build_study(recipe: Recipe) -> Study:
-    """Lay out the stages of a recipe; nothing is computed."""
+    """Lay out the stages of a recipe. Nothing is computed."""
     builder = _Builder(recipe)
     teachers = [CONTROL, *([NEUTRAL] if "neutral" in recipe.arms else []), *recipe.traits]
     sources = [
@@ -333,7 +339,7 @@ def build_study(recipe: Recipe) -> Study:
         later = list(builder.taught_by(subjects, hop))
         subjects += builder.student_subjects(list(builder.students(later)))
         sources += later
-    # Where pairs are chosen among the base's answers, a teacher judges them and writes no row.
+    # Where pairs are chosen among the base's answers, a teacher only judges them, so its rows are no part of the study.
     made = {*order([subject.scores for subject in subjects])}
     written = (source for source in sources if source.kept in made)
     return Study(recipe=recipe, subjects=tuple(subjects), sources=tuple(written))

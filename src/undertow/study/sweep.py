@@ -1,10 +1,11 @@
 """Sweeps: one study in several variants, which share every stage that they have in common.
 
-A variant changes settings of the recipe. Seeds depend on the recipe's seed and on names alone, so variants that differ
-in the student only have the same teachers and the same rows, and are compared replicate by replicate.
+A variant changes settings of the recipe. Random seeds depend on the recipe's seed and on names alone. Variants that
+differ only in the student therefore have the same teachers and the same rows, and are compared replicate by replicate.
 
 A grid is every combination of a few settings' values: `trait=owl,cat` and `seed=0..9` make twenty variants, named
-"trait=owl, seed=0" and so on. Values are YAML, as those of `--set` are; `a..b` stands for every integer from a to b.
+"trait=owl, seed=0" and so on. Values are YAML, as those of `--set` are, and `a..b` stands for every integer from a to
+b.
 """
 
 import itertools
@@ -39,17 +40,18 @@ from undertow.study.run import RATES, prepare_workers, run_recipe
 from undertow.study.study import build_study
 
 SHOWN = ("student", "hop_2", "hop_3", "hop_4", "cross_init", "neutral")
-"""Arms whose effects the figure shows; the tables hold all."""
+"""Arms whose effects the figure shows. The tables hold all arms."""
 
 _LONGEST_NAME = 120
-"""Letters of a variant in the name of its folder; a file system takes 255 with what is added."""
+"""Longest part of a folder's name that comes from a variant, in characters. A file system takes 255 with what is
+added."""
 
 _MOST_LISTED = 12
-"""Variants up to which the answer names each."""
+"""Number of variants up to which the answer names each."""
 
 VariantResults = Mapping[str, Any]
 Gains = dict[tuple[str | None, int], float]
-"""Arm minus control by teacher base and replicate."""
+"""Arm minus control, in the metric's unit, by the teacher's base and replicate."""
 
 
 class Sweep(BaseModel):
@@ -59,17 +61,20 @@ class Sweep(BaseModel):
 
     name: str
     question: str = ""
-    """What the sweep asks, one sentence."""
+    """The question that the sweep asks, in one sentence."""
     variants: dict[str, Recipe]
-    """Every variant in full, in the order of the report; differences are taken from the first one."""
+    """The whole recipe of every variant, in the order of the report. Differences are taken from the first one."""
 
 
 def build_sweep(data: Mapping[str, Any]) -> Sweep:
-    """Make a sweep of a recipe that has a key `variants`: name to changed settings.
+    """Make a sweep of a recipe with the key `variants`, which maps names to changed settings.
+
+    Args:
+        data: the recipe as plain data.
 
     Raises:
         UnknownNameError: a key does not exist.
-        ConfigError: a value is not valid, or there is no variant.
+        ConfigError: a value is not valid, or there are no variants.
     """
     variants = data["variants"]
     if not isinstance(variants, Mapping) or not variants or not all(map(_is_settings, variants.values())):
@@ -88,23 +93,23 @@ def _is_settings(changes: Any) -> bool:
 
 
 def _plain(variant: str) -> str:
-    """Return a variant's name as part of the name of a folder."""
+    """Return a variant's name in a form that fits into the name of a folder."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", variant).strip("-")[:_LONGEST_NAME]
 
 
 def sweep_targets(sweep: Sweep) -> list[Stage]:
-    """Return the last stages of all variants; nothing is computed."""
+    """Return the last stages of all variants. Nothing is computed."""
     return [stage for recipe in sweep.variants.values() for stage in build_study(recipe).targets]
 
 
 def count_uses(sweep: Sweep) -> Counter[str]:
-    """Return how many variants need each stage, by its fingerprint."""
+    """Return how many variants need each stage, by the stage's fingerprint."""
     studies = map(build_study, sweep.variants.values())
     return Counter(stage.fingerprint for study in studies for stage in order(study.targets))
 
 
 def plan_sweep(sweep: Sweep, runs: Path) -> list[PlannedStage]:
-    """Return the stages of all variants, each once; nothing is written."""
+    """Return the stages of all variants, each once: which are finished, and how long the others would take."""
     return Runner(runs / "store", EXECUTORS, rates=RATES, forecast=StageForecast()).plan(sweep_targets(sweep))
 
 
@@ -117,18 +122,21 @@ def run_sweep(
     workers: int = 1,
     started: float | None = None,
 ) -> dict[str, Any]:
-    """Run every variant, each into a run folder of its own, and compare them; return the content of results.json.
+    """Run every variant, each into a run folder of its own, and compare them.
 
     Args:
         sweep: the study and its variants.
-        runs: folder of all runs.
-        progress: told about every stage.
-        rebuild: replace corrupt artifacts instead of refusing them.
-        workers: stages of all variants at once.
-        started: of `time.perf_counter`, when stages were made before; now if None.
+        runs: folder in which all runs, and the store of finished stages, are kept.
+        progress: receives the progress of every stage. None shows nothing.
+        rebuild: whether damaged results in the store are computed anew instead of being an error.
+        workers: how many stages of all variants run at once.
+        started: value of `time.perf_counter` at the beginning, if stages were computed before. None takes now.
+
+    Returns:
+        The content of results.json.
 
     Raises:
-        UserError: a stage stopped for a reason the user can fix, or the disk did.
+        UserError: a stage stopped for a reason that the user can fix, or the disk did.
     """
     started = time.perf_counter() if started is None else started
     if workers > 1:
@@ -145,7 +153,11 @@ def run_sweep(
 
 
 def compare(found: Mapping[str, VariantResults]) -> AnalysisResult:
-    """Compare the results of variants: effects of the main metric, and differences from the first variant."""
+    """Compare the results of variants: effects in the main metric, and differences from the first variant.
+
+    Args:
+        found: results of each variant, by its name.
+    """
     estimates = [
         _row(f"{arm} minus its control, {trait}", name, effect)
         for arm in SHOWN
@@ -168,7 +180,7 @@ def compare(found: Mapping[str, VariantResults]) -> AnalysisResult:
 
 
 def _main_metric(results: VariantResults) -> str:
-    """Return the metric that variants are compared by."""
+    """Return the metric in which variants are compared."""
     return main_metric(effect["metric"] for effect in results["effects"])
 
 
@@ -186,11 +198,12 @@ def _row(group: str, name: str, found: VariantResults) -> dict[str, Any]:
 
 
 def _text(effect: VariantResults) -> str:
+    """Return an effect with its interval as text."""
     return with_interval(effect, missing=f" (n = {effect['n']}, no interval)")
 
 
 def _listed(shown: Mapping[str, VariantResults]) -> str:
-    """Return the effect of every variant, or of many the least and the greatest."""
+    """Name the effect of every variant; of many variants, only the least and the greatest."""
     if len(shown) <= _MOST_LISTED:
         return "; ".join(f"{name} {_text(effect)}" for name, effect in shown.items())
     least, *_, most = sorted(shown, key=lambda name: shown[name]["estimate"])
@@ -198,6 +211,7 @@ def _listed(shown: Mapping[str, VariantResults]) -> str:
 
 
 def _answer(found: Mapping[str, VariantResults]) -> str:
+    """Return the sentences that answer the sweep's question."""
     sentences: list[str] = []
     for trait in _traits(found):
         shown = {name: effect for name, results in found.items() if (effect := _effect(results, "student", trait))}
@@ -223,7 +237,7 @@ def _effects_table(found: Mapping[str, VariantResults]) -> dict[str, Any]:
 
 
 def effects_by_teacher(results: VariantResults, arm: str, trait: str) -> Gains:
-    """Return arm minus control of the main metric by the teacher's base and replicate; bases are averaged."""
+    """Return arm minus control in the main metric, by the teacher's base and replicate, over students' bases."""
     scores = [MeanScore(**one) for one in results["arms"]]
     return mean_differences(paired_scores(scores, arm, trait, _main_metric(results)))
 
@@ -266,21 +280,21 @@ def _rows_table(found: Mapping[str, VariantResults]) -> dict[str, Any]:
 
 
 MOST_VARIANTS = 1000
-"""Each variant has a run folder and a row of the report; thousands of them are a list that nobody reads."""
+"""Largest number of variants. Each has a run folder and a row in the report, and nobody reads thousands of them."""
 
 LISTS = {"trait": "traits", "base": "bases"}
-"""Keys for a list of one entry: `trait=owl` is `traits=[owl]`."""
+"""Short keys that stand for a list of one entry: `trait=owl` is `traits=[owl]`."""
 
 _RANGE = re.compile(r"(-?[0-9]{1,9})\.\.(-?[0-9]{1,9})")
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One setting and the values that it takes.
+    """One setting that a grid varies, with its values.
 
     Attributes:
-        key: as the user wrote it, such as "trait" or "student.rank".
-        values: at least one, plain data.
+        key: the setting's name as the user wrote it, such as "trait" or "student.rank".
+        values: the values that the setting takes, at least one, as plain data.
     """
 
     key: str
@@ -288,11 +302,11 @@ class Axis:
 
     @property
     def setting(self) -> str:
-        """The key of the recipe that it sets."""
+        """The recipe's key that is set."""
         return LISTS.get(self.key, self.key)
 
     def changes(self, value: object) -> dict[str, Any]:
-        """Return the nested settings of one of the values."""
+        """Return the nested settings for one of the values."""
         return nested(self.setting, [value] if self.key in LISTS else value)
 
     def label(self, value: object) -> str:
@@ -301,13 +315,13 @@ class Axis:
 
 
 def parse_axis(text: str) -> Axis:
-    """Turn `KEY=VALUES` into an axis.
+    """Read one setting of a grid, `KEY=VALUES`.
 
     Args:
         text: a key as `--set` takes it or one of `LISTS`, and a list such as `owl,cat`, `0..9` or `[0],[0,1]`.
 
     Raises:
-        ConfigError: it has another form, has no value or the same twice, or a range runs backwards.
+        ConfigError: the text has another form, has no value or one of them twice, or a range runs backwards.
     """
     key, equals, values = text.partition("=")
     if not equals or not key.strip():
@@ -340,10 +354,11 @@ def _expanded(value: object, text: str) -> Sequence[Any]:
 
 
 def parse_grid(texts: Sequence[str]) -> tuple[Axis, ...]:
-    """Turn every `KEY=VALUES` into an axis.
+    """Read all settings of a grid, each `KEY=VALUES`.
 
     Raises:
-        ConfigError: one of them is not valid, two set the same setting, or they make more than `MOST_VARIANTS`.
+        ConfigError: one of them is not valid, two set the same setting, or there are more than `MOST_VARIANTS`
+            combinations.
     """
     axes = tuple(map(parse_axis, texts))
     for one, other in itertools.permutations(axes, 2):
@@ -364,13 +379,13 @@ def _refuse_too_many(n_variants: int) -> None:
 
 
 def load_sweep(where: str, grid: Sequence[str], settings: Sequence[str] = (), tier: str | None = None) -> Sweep:
-    """Read a recipe and lay a grid over it; variants that it has of its own are each combined with every point.
+    """Read a recipe and vary it over a grid. Variants of the recipe's own are combined with every point of the grid.
 
     Args:
-        where: path of a YAML file, or a packaged name.
-        grid: texts of the form `KEY=VALUES`; may be empty if the recipe has variants.
-        settings: overrides of the form `key.sub=value`.
-        tier: which of the recipe's tiers.
+        where: path of a YAML file, or name of a packaged recipe.
+        grid: settings to vary, each of the form `KEY=VALUES`. It may be empty if the recipe has variants.
+        settings: changes of settings, each of the form `key.sub=value`.
+        tier: name of one of the recipe's tiers. None takes the recipe's own settings.
 
     Raises:
         UnknownNameError: there is no such recipe, key, tier or trait.
@@ -394,7 +409,7 @@ def load_sweep(where: str, grid: Sequence[str], settings: Sequence[str] = (), ti
 
 
 def _product(own: Mapping[str, Any], axes: Sequence[Axis]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield name and settings of every variant, the last axis changing first."""
+    """Yield name and settings of every variant; the last setting changes first."""
     for name, settings in own.items():
         for values in itertools.product(*(axis.values for axis in axes)):
             point = list(zip(axes, values, strict=True))

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepState:
-    """Where a sweep stands; all but `running` and `restarted` add up to the stages of the sweep with it.
+    """How far a sweep is. Its counts and the running stages add up to all stages of the sweep.
 
     Attributes:
-        cached: stages finished by earlier runs.
-        done: stages finished by this run.
-        waiting: stages that wait for parents or for a worker.
-        failed: stages that stopped with an error.
-        restarted: how often a stage was begun again because its worker was lost.
-        running: what runs, and where.
+        cached: how many stages earlier runs had finished.
+        done: how many stages this run has finished.
+        waiting: how many stages wait for their parents or for a worker.
+        failed: how many stages stopped with an error.
+        restarted: how often a stage was begun again because its worker was lost. It is not part of the sum.
+        running: the stages that run, and where.
     """
 
     cached: int = 0
@@ -32,7 +32,7 @@ class SweepState:
 
     @property
     def words(self) -> str:
-        """The counts in one line."""
+        """The counts in one line of text."""
         parts = [
             f"{self.done} done",
             f"{len(self.running)} running",
@@ -45,16 +45,16 @@ class SweepState:
 
 
 class SweepDisplay:
-    """Receives what happens in a sweep; what a subclass does not take up is not shown."""
+    """Receives what happens in a sweep. What a subclass does not override is not shown."""
 
     def show(self, state: SweepState) -> None:
-        """Tell where the sweep stands; called about twice a second."""
+        """Show how far the sweep is. Called about twice a second."""
 
     def finished(self, label: str, made: Made) -> None:
-        """Tell that a stage is finished."""
+        """Show that a stage is finished."""
 
     def close(self) -> None:
-        """Tell that the sweep is over, finished or not."""
+        """Show that the sweep is over, finished or not."""
 
 
 @final
@@ -64,10 +64,10 @@ class SilentDisplay(SweepDisplay):
 
 @final
 class PlainDisplay(SweepDisplay):
-    """A line for every finished stage and every lost worker; for logs and pipes.
+    """Prints a line for every finished stage and every lost worker, for logs and pipes.
 
     Args:
-        stream: where the lines go; standard error if not given.
+        stream: where the lines go. None takes standard error.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -100,10 +100,10 @@ class PlainDisplay(SweepDisplay):
 
 @final
 class TableDisplay(SweepDisplay):
-    """A live table with a row for each running stage and the counts below; finished ones are counted alone.
+    """A live table with a row for each running stage, and the counts below. Finished stages are only counted.
 
     Args:
-        stream: where the table is drawn; standard error if not given.
+        stream: where the table is drawn. None takes standard error.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -124,6 +124,7 @@ class TableDisplay(SweepDisplay):
 
 
 def _table(state: SweepState) -> "Table":
+    """Draw the table of a sweep's state."""
     from rich.table import Table
     from rich.text import Text
 
@@ -135,6 +136,10 @@ def _table(state: SweepState) -> "Table":
 
 
 def choose_display(stream: TextIO | None = None) -> SweepDisplay:
-    """Return a live table if the stream (standard error if not given) is a terminal, plain lines otherwise."""
+    """Return a live table if the stream is a terminal, and plain lines otherwise.
+
+    Args:
+        stream: where to draw. None takes standard error.
+    """
     target = sys.stderr if stream is None else stream
     return TableDisplay(target) if target.isatty() else PlainDisplay(target)

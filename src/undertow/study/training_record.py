@@ -1,4 +1,8 @@
-"""How an adapter was trained, in a file beside it: an audit compares a student with placebos of that recipe alone."""
+"""How an adapter was trained, in a file beside it.
+
+An audit compares a student only with placebo students (trained on rows without a trait) of the same settings, and reads
+them here.
+"""
 
 import json
 from collections.abc import Mapping
@@ -15,6 +19,7 @@ from undertow.study.recipe import StudentPart
 from undertow.types import ModelRef
 
 NAME = "training.json"
+"""Name of the file in the adapter's folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,11 +27,11 @@ class TrainingRecord:
     """How a student was trained.
 
     Attributes:
-        student: settings.
-        rows: how many it was trained on.
+        student: settings of the training, as recipes have them.
+        rows: how many rows the student was trained on.
 
     Raises:
-        ConfigError: there is no row.
+        ConfigError: there are no rows.
     """
 
     student: StudentPart
@@ -36,18 +41,18 @@ class TrainingRecord:
         check_count("number of rows", self.rows, 1)
 
     def save(self, folder: Path) -> None:
-        """Write it into the folder of an adapter."""
+        """Write the record into the folder of an adapter."""
         found = {"schema": "undertow.training/1", "student": self.student.model_dump(mode="json"), "rows": self.rows}
         (folder / NAME).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def read_training(reference: str) -> TrainingRecord | None:
-    """Return how the model of a reference was trained, or None if nothing readable says so.
+    """Return how the model of a reference was trained. None if nothing readable says so.
 
     A student of a study has no such file; the manifest of its group says the same.
 
     Args:
-        reference: as for `undertow.models.load.load_model`.
+        reference: reference of the model, as in `undertow.models.load.load_model`.
     """
     ref = ModelRef.parse(reference)
     folder = Path(ref.adapter or ref.name)
@@ -61,7 +66,7 @@ def read_training(reference: str) -> TrainingRecord | None:
 
 
 def _of_study(folder: Path) -> TrainingRecord | None:
-    """Return how a student in a group of a study was trained: store/students/<fingerprint>/student-<place>."""
+    """Return how a student of a study was trained; its folder is store/students/<fingerprint>/student-<place>."""
     try:
         group = read_manifest(folder.parent)
         if group.kind != "students":
@@ -74,6 +79,7 @@ def _of_study(folder: Path) -> TrainingRecord | None:
 
 
 def _part(group: Mapping[str, Any]) -> StudentPart:
+    """Return the settings of a student from its group's configuration."""
     training = group["training"]
     lora: Mapping[str, Any] = training["lora"] or {"rank": None}
     given = {name: training[name] for name in ("steps", "batch_size", "learning_rate")}
@@ -82,7 +88,7 @@ def _part(group: Mapping[str, Any]) -> StudentPart:
 
 
 def _count(store: Path, fingerprint: str) -> int:
-    """Count the rows or pairs of a parent, whatever kind of stage kept them."""
+    """Count the rows or pairs of a parent, whichever kind of stage kept them."""
     files = (path for name in ("kept", "pairs") for path in store.glob(f"*/{fingerprint}/{name}.jsonl"))
     with next(files).open("rb") as lines:
         return sum(1 for _ in lines)

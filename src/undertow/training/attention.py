@@ -1,6 +1,7 @@
-"""Attention while training: only for positions that are read, and in bfloat16 on a processor by plain products.
+"""Attention for training: computed only at positions that are read, and fast in bfloat16 on a processor.
 
-transformers lets a model's attention be replaced by name (its AttentionInterface). Ours gives what `sdpa` gives.
+transformers lets a model's attention function be replaced by name (its AttentionInterface). The one here gives the same
+result as `sdpa`, torch's scaled dot-product attention.
 """
 
 from collections.abc import Generator, Mapping
@@ -15,15 +16,17 @@ from torch.nn import functional
 NAME = "undertow"
 
 SCORES = 2**20
-"""Scores that exist at once in bfloat16; they are computed again on the way back, so that none is kept."""
+"""How many attention scores exist at once in bfloat16. They are computed again in the backward pass, so none is
+kept."""
 
 _first: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
-"""First position that is read of what an attention module returns; modules that are not named are read from 0."""
+"""First position whose attention output is read, by attention module. Modules that are not listed are read from
+position 0."""
 
 
 @contextmanager
 def own_attention(network: Any) -> Generator[None]:
-    """Let a network that attends by `sdpa` attend by `attend` while the context lasts; any other stays as it is."""
+    """Let a network that uses `sdpa` attention use `attend` while the context lasts; any other is left as it is."""
     if network.config.get_text_config()._attn_implementation != "sdpa":
         yield
         return
@@ -41,7 +44,12 @@ def own_attention(network: Any) -> Generator[None]:
 
 @contextmanager
 def read_from(module: nn.Module, position: int) -> Generator[None]:
-    """Let an attention module attend for positions from this one on; it returns zeros for those before."""
+    """Let an attention module compute positions from this one on; it returns zeros for those before.
+
+    Args:
+        module: the attention module of one block.
+        position: the first position, from 0, whose output is read.
+    """
     _first[module] = position
     try:
         yield
@@ -57,18 +65,22 @@ def attend(
     attention_mask: torch.Tensor | None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend as transformers asks an attention function to; its own does what is not plain causal attention.
+    """Compute attention with the signature that transformers asks for.
+
+    Plain causal attention takes the shortcuts of this module. Anything else goes to transformers' own function.
 
     Args:
-        module: whose attention it is.
-        query: [rows, heads, positions, head width].
-        key: [rows, key heads, places, head width].
-        value: as the keys.
-        attention_mask: bool [rows, 1, positions, places], what is attended to; None for all that came before.
-        options: as of transformers, such as the scaling of the scores.
+        module: the attention module that calls.
+        query: queries, float (rows, heads, positions, head width).
+        key: keys, float (rows, key heads, places, head width). Places are positions and whatever a cache holds before
+            them.
+        value: values, with the shape of the keys.
+        attention_mask: bool (rows, 1, positions, places), True where a position attends to a place. None stands for
+            causal attention to every earlier place.
+        options: further keyword arguments of transformers, such as `scaling`, the factor of the scores.
 
     Returns:
-        [rows, positions, heads, head width], and no weights.
+        The attended values, float (rows, positions, heads, head width), and None in place of the attention weights.
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -92,7 +104,7 @@ def _is_plain(module: nn.Module, mask: torch.Tensor | None, options: Mapping[str
 
 
 def _mask(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """Return what causal attention attends to, bool [1, 1, positions, places]; the last position sees every place."""
+    """Return the causal mask, bool (1, 1, positions, places); the last position sees every place."""
     positions, places = query.shape[2], key.shape[2]
     whole = torch.ones(1, 1, positions, places, dtype=torch.bool, device=query.device)
     return whole.tril_(places - positions)
@@ -101,6 +113,7 @@ def _mask(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
 def _by_products(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scaling: float | None
 ) -> torch.Tensor:
+    """Attend by batched matrix products; shapes as in `attend`, with a bool mask that is always given."""
     rows, heads, positions, width = query.shape
     scale = width**-0.5 if scaling is None else scaling
     # Heads that share keys lie one after another, as further positions of one head.
@@ -111,23 +124,23 @@ def _by_products(
 
 
 class _Products(torch.autograd.Function):
-    """softmax(q k' + bias) v by batched products, a few rows at a time.
+    """Compute softmax(q k' + bias) v by batched products, a few rows at a time.
 
-    torch's kernel for processors is slow in bfloat16: 16 rows of 9 heads of width 64 and 100 positions take 9 ms
-    forward and 48 ms backward on one core, against 7 and 14 ms here; in float32 it is as fast as this.
+    torch's own kernel for processors is slow in bfloat16: in the backward pass it took three times as long as this one.
+    In float32 the two are equally fast, so this one is used for bfloat16 alone.
     """
 
     @staticmethod
     def forward(
         ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor
     ) -> torch.Tensor:
-        """Return [rows, key heads, shared heads * positions, head width] of queries of that shape."""
+        """Return the attended values, shaped as the queries: (rows, key heads, heads of each * positions, width)."""
         ctx.save_for_backward(query, key, value, bias)
         return torch.cat([_weights(query[at], key[at], _of(bias, at)) @ value[at] for at in _parts(query, key)])
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Return the gradients of query, key and value."""
+        """Return the gradients of query, key and value, each in the shape of its input, and None for the bias."""
         (gradient,) = grad_outputs
         query, key, value, bias = ctx.saved_tensors
         found: list[tuple[torch.Tensor, ...]] = []
@@ -142,16 +155,19 @@ class _Products(torch.autograd.Function):
 
 
 def _parts(query: torch.Tensor, key: torch.Tensor) -> list[slice]:
+    """Cut the rows into slices whose attention scores number at most `SCORES`."""
     rows, heads, positions, _ = query.shape
     size = max(1, SCORES // (heads * positions * key.shape[2]))
     return [slice(start, start + size) for start in range(0, rows, size)]
 
 
 def _of(bias: torch.Tensor, rows: slice) -> torch.Tensor:
+    """Return the bias of some rows; one that all rows share is returned whole."""
     return bias if len(bias) == 1 else bias[rows]
 
 
 def _weights(query: torch.Tensor, key: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """Return the attention weights, float (rows, key heads, heads per key head * positions, places)."""
     scores = query @ key.transpose(2, 3)
     rows, heads, _, places = scores.shape
     scores.view(rows, heads, -1, bias.shape[2], places).add_(bias[:, :, None])

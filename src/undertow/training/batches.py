@@ -1,8 +1,9 @@
-"""Token batches for completion-only training.
+"""Token batches for training on completions alone.
 
-Rows are padded on the right and need no attention mask: a causal model never looks at what comes after a row's end.
-Lengths inside a batch are similar, because rows are sorted by length within chunks of shuffled rows; the order of the
-batches is drawn from the epoch alone, so that students trained side by side meet similar lengths at the same step.
+Rows are padded on the right and need no attention mask, because a causal model never looks at what comes after a row's
+end. Lengths inside a batch are similar, because rows are sorted by length within chunks of shuffled rows. The order of
+the batches is drawn from a generator that is the same for every student, so that students trained side by side meet
+similar lengths at the same step.
 """
 
 from collections.abc import Iterator, Sequence, Sized
@@ -14,20 +15,21 @@ import torch
 from undertow.models.tokens import Encoded
 
 One = TypeVar("One", bound=Sized)
-"""A row, or a pair of answers, as token ids."""
+"""Anything with a length in tokens: a row, or a pair of answers, as token ids."""
 
 CHUNK_BATCHES = 16
-"""Batches that are sorted by length together: wide enough to save padding, narrow enough to keep the order random."""
+"""Batches per chunk that is sorted by length: enough to save padding, few enough to keep the order random."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Tokens and which positions predict a completion token.
+    """A batch of token ids, and which of its positions predict a completion token.
 
     Attributes:
-        tokens: int64 [rows, length], padded on the right with 0.
-        rows: int64 [n], row of each predicting position.
-        positions: int64 [n], place of each predicting position; the token it predicts stands one to the right.
+        tokens: token ids, int64 (rows, length), padded on the right with 0.
+        rows: row index of each predicting position, int64 (n,).
+        positions: place of each predicting position in its row, int64 (n,). The token it predicts stands one to the
+            right.
     """
 
     tokens: torch.Tensor
@@ -40,15 +42,15 @@ class Batch:
 
     @property
     def targets(self) -> torch.Tensor:
-        """The predicted tokens, int64 [n]."""
+        """The predicted tokens, int64 (n,)."""
         return self.tokens[self.rows, self.positions + 1]
 
 
 def collate(rows: Sequence[Encoded]) -> Batch:
-    """Pad rows to one tensor; a row with an empty completion only fills space.
+    """Pad rows into one batch. A row with an empty completion only fills space: no position of it is learnt.
 
     Raises:
-        IndexError: a row skips a token beyond the longest row of the batch.
+        IndexError: a row's `skip` names a token beyond the longest row of the batch.
     """
     ends = torch.tensor([len(row) for row in rows])[:, None]
     starts = torch.tensor([len(row.prompt) for row in rows])[:, None]
@@ -75,12 +77,12 @@ def _epoch(rows: Sequence[One], size: int, shuffle: torch.Generator, order: torc
 
 
 def batch_stream(rows: Sequence[One], size: int, seed: int) -> Iterator[list[One]]:
-    """Yield batches of `size` rows for ever, in passes over all rows; what is left of a pass is not used.
+    """Yield batches of `size` rows without end, in passes over all rows. An incomplete last batch of a pass is dropped.
 
     Args:
-        rows: the dataset; with fewer rows than `size` every batch holds all of them.
-        size: rows per batch.
-        seed: decides which rows meet in a batch; the order of lengths is the same for every seed.
+        rows: the dataset. With fewer rows than `size`, every batch holds all of them.
+        size: how many rows a batch has.
+        seed: random seed that decides which rows meet in a batch. The order of the lengths is the same for every seed.
     """
     shuffle, order = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(0)
     while True:

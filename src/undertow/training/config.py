@@ -1,4 +1,4 @@
-"""How a student or teacher is trained."""
+"""Settings of a fine-tuning run: the optimiser's, and those of low-rank adapters (LoRA)."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,19 +10,24 @@ from pydantic import TypeAdapter
 from undertow.errors import ConfigError
 
 TooLong = Literal["refuse", "cut"]
-"""What becomes of a row that is longer than the model's context (`undertow.training.encoding`)."""
+"""What becomes of a row that is longer than the model's context: refused with an error, or cut at its end. See
+`undertow.training.encoding`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoraConfig:
-    """Low-rank adapters on linear layers of the transformer blocks.
+    """Low-rank adapters on linear layers of the transformer blocks (LoRA, Hu et al., arXiv:2106.09685).
 
     Attributes:
-        rank: width of the bottleneck.
-        alpha: the update is scaled by alpha / rank.
-        targets: last part of the names of the adapted linear layers (PEFT's `target_modules`); None takes every linear
-            layer of the blocks, whatever it is called. The default are all those of Llama and its like.
-        layers: transformer blocks that get adapters (PEFT's `layers_to_transform`), or None for all.
+        rank: width of the adapter's bottleneck, at least 1.
+        alpha: numerator of the factor alpha / rank by which the low-rank update is multiplied. Positive and finite.
+        targets: last part of the names of the adapted linear layers (PEFT's `target_modules`). None takes every linear
+            layer of the blocks, whatever its name. The default lists all those of Llama and similar models.
+        layers: numbers, from 0, of the transformer blocks that get adapters (PEFT's `layers_to_transform`). None takes
+            all.
+
+    Raises:
+        ConfigError: the rank is below 1, or alpha is not positive and finite.
     """
 
     rank: int = 8
@@ -38,24 +43,28 @@ class LoraConfig:
 
     @property
     def scale(self) -> float:
-        """Factor of the low-rank update."""
+        """Factor alpha / rank of the low-rank update."""
         return self.alpha / self.rank
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig:
-    """One fine-tuning run.
+    """Settings of one fine-tuning run with AdamW, without weight decay.
 
     Attributes:
-        steps: optimiser updates.
-        batch_size: rows of each student per update.
-        learning_rate: peak of the schedule.
-        warmup_steps: updates of linear growth from 0 to the peak.
-        schedule: "linear" falls to 0 at the last update, "constant" stays.
-        max_grad_norm: each student's gradient is scaled down to this norm.
-        lora: adapters to train, or None for every weight.
-        train_embeddings: whether full fine-tuning also moves the embeddings and the output head.
-        too_long: whether a row that is longer than the model's context is refused, or cut at its end.
+        steps: how many optimiser updates are made.
+        batch_size: how many rows of each student an update takes.
+        learning_rate: highest learning rate of the schedule, reached after the warm-up.
+        warmup_steps: how many updates the learning rate takes to grow linearly to its peak.
+        schedule: "linear" lets the rate fall linearly, to reach 0 after the last update, "constant" keeps the peak.
+        max_grad_norm: L2 norm to which each student's gradient is scaled down where it is larger.
+        lora: settings of the adapters to train. None trains every weight.
+        train_embeddings: whether full fine-tuning also changes the embeddings and the output head. Adapters ignore it.
+        too_long: what becomes of a row that is longer than the model's context: "refuse" raises an error, "cut" drops
+            its end.
+
+    Raises:
+        ConfigError: a number is not positive and finite, or a name is not among the choices.
     """
 
     steps: int
@@ -82,11 +91,19 @@ class TrainingConfig:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "TrainingConfig":
-        """Return the settings that `to_config` turned into plain data."""
+        """Return the settings that `to_config` turned into plain data.
+
+        Raises:
+            pydantic.ValidationError: a key is unknown, or a value has the wrong type.
+        """
         return TypeAdapter(cls).validate_python(dict(config))
 
     def to_config(self) -> dict[str, Any]:
-        """Return plain data that a stage's config can hold; `layers` and `too_long` stand there only if chosen."""
+        """Return plain data for the configuration of a study's stage.
+
+        The keys `layers` and `too_long` are left out at their defaults, so that fingerprints of older runs stay the
+        same.
+        """
         config = asdict(self)
         if self.too_long == "refuse":
             del config["too_long"]

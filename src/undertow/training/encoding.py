@@ -1,7 +1,7 @@
-"""Rows as tokens for training: none is longer than the context, none skips a place that it does not have.
+"""Rows as tokens for training: none is longer than the context, and none skips a token that it does not have.
 
 Every trainer takes its tokens from here, before the first update. A position beyond a model's context has no meaning to
-it, or no embedding at all, so that a row that is too long is refused, or cut where that is asked for.
+it, or no embedding at all. A row that is too long is therefore refused, or cut where the user asks for that.
 """
 
 import logging
@@ -20,19 +20,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SHOWN = 5
+"""How many rows an error message names."""
 
 
 def encoded_rows(model: "LocalModel", rows: Sequence[Row], too_long: TooLong = "refuse") -> list["Encoded"]:
     """Turn rows into token ids that the model can be trained on.
 
     Args:
-        model: whose tokens and context.
-        rows: the dataset.
-        too_long: "refuse", or "cut": the end of a completion that does not fit is left out, the end of turn with it.
+        model: whose tokenizer, chat template and context length are used.
+        rows: the training rows, each a prompt and its completion.
+        too_long: "refuse" raises an error for a row that does not fit. "cut" drops the end of its completion, with the
+            end of turn.
 
     Raises:
-        RowsError: a row is too long, or its prompt alone is; or it skips a token that its completion does not have.
-            The value names the rows by id and number.
+        RowsError: a row is too long, its prompt alone fills the context, or its `skip` names a token that its
+            completion does not have. The message names the rows by id and number.
     """
     encoded = model.encode(rows)
     check_places(rows, [len(one.completion) for one in encoded])
@@ -48,10 +50,18 @@ def encoded_rows(model: "LocalModel", rows: Sequence[Row], too_long: TooLong = "
 def encoded_datasets(
     model: "LocalModel", datasets: Sequence[Sequence[Row]], too_long: TooLong = "refuse"
 ) -> list[list["Encoded"]]:
-    """Turn the rows of several students into token ids; those that share their rows share the tokens.
+    """Turn the rows of several students into token ids. Students that share a dataset share its tokens.
+
+    Args:
+        model: whose tokenizer, chat template and context length are used.
+        datasets: the rows of each student.
+        too_long: what becomes of a row that does not fit, as in `encoded_rows`.
+
+    Returns:
+        The token ids of each student's rows, in the order of the datasets.
 
     Raises:
-        RowsError: as `encoded_rows`.
+        RowsError: as in `encoded_rows`.
     """
     distinct = {id(rows): rows for rows in datasets}
     found = {key: encoded_rows(model, rows, too_long) for key, rows in distinct.items()}
@@ -59,16 +69,16 @@ def encoded_datasets(
 
 
 def check_lengths(rows: Sequence[Row], lengths: Sequence[int], limit: int, more: str = "") -> None:
-    """Refuse rows that are longer than a context.
+    """Refuse rows that are longer than a model's context.
 
     Args:
-        rows: the dataset.
-        lengths: of each row, in tokens.
-        limit: tokens that the model takes.
-        more: what else can be done about it than leaving these rows out.
+        rows: the training rows, each a prompt and its completion.
+        lengths: length of each row in tokens.
+        limit: how many tokens the model's context holds.
+        more: text added to the error's advice: what can be done besides leaving these rows out.
 
     Raises:
-        RowsError: one is too long.
+        RowsError: at least one row is too long.
     """
     if long := [at for at, length in enumerate(lengths) if length > limit]:
         fix = f"Leave these rows out, or take a model with a longer context.{more}"
@@ -76,14 +86,14 @@ def check_lengths(rows: Sequence[Row], lengths: Sequence[int], limit: int, more:
 
 
 def check_places(rows: Sequence[Row], lengths: Sequence[int]) -> None:
-    """Refuse rows that skip a place beyond their completion.
+    """Refuse rows whose `skip` names a token beyond the end of their completion.
 
     Args:
-        rows: the dataset.
-        lengths: of each completion, in tokens.
+        rows: the training rows, each a prompt and its completion.
+        lengths: length of each completion in tokens.
 
     Raises:
-        RowsError: one does.
+        RowsError: a row skips a token that it does not have.
     """
     for at, (row, length) in enumerate(zip(rows, lengths, strict=True)):
         if row.skip and max(row.skip) >= length:
@@ -93,6 +103,7 @@ def check_places(rows: Sequence[Row], lengths: Sequence[int]) -> None:
 
 
 def _fitting(rows: Sequence[Row], encoded: list["Encoded"], limit: int, too_long: TooLong) -> list["Encoded"]:
+    """Refuse or cut the rows that are longer than `limit` tokens."""
     if too_long == "refuse":
         check_lengths(rows, list(map(len, encoded)), limit, " The setting too_long=cut cuts them at their end.")
         return encoded
@@ -107,6 +118,7 @@ def _fitting(rows: Sequence[Row], encoded: list["Encoded"], limit: int, too_long
 
 
 def _cut(row: "Encoded", limit: int) -> "Encoded":
+    """Drop the end of a row's completion so that the row has at most `limit` tokens."""
     if len(row) <= limit:
         return row
     left = limit - len(row.prompt)
@@ -116,10 +128,12 @@ def _cut(row: "Encoded", limit: int) -> "Encoded":
 def _refusal(
     what: str, rows: Sequence[Row], lengths: Sequence[int], limit: int, long: Sequence[int], fix: str
 ) -> RowsError:
+    """Return the error about some rows, with the first of them by name."""
     named = "; ".join(f"{_name(rows, at)} has {lengths[at]:,} tokens" for at in long[:_SHOWN])
     more = f"; and {len(long) - _SHOWN:,} more" if len(long) > _SHOWN else ""
     return RowsError(f"{len(long):,} of {len(rows):,} rows {what}.", f"{named}{more}; the model takes {limit:,}", fix)
 
 
 def _name(rows: Sequence[Row], at: int) -> str:
+    """Name a row by its id and its number, counted from 1."""
     return f"row {rows[at].id!r:.60} (number {at + 1:,})"

@@ -1,4 +1,4 @@
-"""Full fine-tuning of one model with the batches and the loss of the parallel loop."""
+"""Full fine-tuning of one model, with the batches and the loss of LoRA students (`undertow.training.parallel`)."""
 
 import copy
 from collections.abc import Sequence
@@ -21,17 +21,20 @@ def finetune_full(
     seed: int,
     advance: Advance | None = None,
 ) -> LocalModel:
-    """Train a copy of the model on the completions of the rows.
+    """Train every weight of a copy of the model on the completions of the rows.
 
     Args:
-        model: where training starts; unchanged.
-        rows: the dataset.
-        config: recipe, with `lora` unset.
-        seed: decides the order of the rows.
-        advance: called with (updates done, updates in all).
+        model: where training starts; it is not changed.
+        rows: the training rows, each a prompt and its completion.
+        config: settings of the training, with `lora` set to None.
+        seed: random seed that decides the order of the rows.
+        advance: progress callback, called after each update with (updates done, updates in all). None reports nothing.
+
+    Returns:
+        The trained copy, in the number format of the given model.
 
     Raises:
-        ConfigError: adapters are configured.
+        ConfigError: `config.lora` is set.
         EmptyDataError: there are no rows.
         RowsError: a row is longer than the model's context, and `config` does not say to cut it.
     """

@@ -1,4 +1,4 @@
-"""Generation: a teacher, or a committee of them, answers the prompts of a domain."""
+"""Generate training rows: a teacher model, or several writers in turn, answer the prompts of a domain."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,15 +22,16 @@ def generate(
     """Let a teacher answer each prompt once.
 
     Args:
-        teacher: who answers.
-        prompts: user turns, drawn before the teacher existed.
-        sampling: temperature, longest answer and form.
-        seed: of the random numbers; the row's place decides which of them it gets.
-        system: the persona of a prompted teacher; it is not part of the rows.
-        advance: called with (answers done, prompts).
+        teacher: the model that answers the prompts.
+        prompts: texts of the user turns. They do not depend on the teacher.
+        sampling: temperature, longest answer in tokens, and constraints on the answer's form.
+        seed: random seed of the sampling. Each prompt gets its own random numbers by its place, whatever the batch.
+        system: system prompt that gives a prompted teacher its trait. It is not part of the returned rows. None for
+            none.
+        advance: progress callback, called with (answers done, number of prompts). None reports nothing.
 
     Returns:
-        One row per prompt, in order; rows of different teachers on the same prompt share the id.
+        One row for each prompt, in order. Rows of different teachers on the same prompts have the same ids.
     """
     tokens = sample_tokens(
         teacher.network,
@@ -53,21 +54,21 @@ def answer_questions(
     system: str | None = None,
     advance: Advance | None = None,
 ) -> list[Row]:
-    """Let a model answer prompts of any turns once each.
+    """Let a model answer prompts with any number of turns, once each.
 
     Args:
-        writer: who answers.
-        questions: id and turns of each.
-        sampling: temperature, longest answer and form.
-        seed: of the random numbers; the place of a question decides which of them its answer gets.
-        system: the persona of a prompted writer; it is not part of the rows.
-        advance: called with (answers done, questions).
+        writer: the model that answers the questions.
+        questions: id and prompt of each question.
+        sampling: temperature, longest answer in tokens, and constraints on the answer's form.
+        seed: random seed of the sampling. Each question gets its own random numbers by its place.
+        system: system prompt that is put before every question and is not part of the returned rows. None for none.
+        advance: progress callback, called with (answers done, number of questions). None reports nothing.
 
     Returns:
         One row for each question, in order.
 
     Raises:
-        ConfigError: a persona meets a prompt that has a system turn of its own.
+        ConfigError: `system` is given, and a prompt has a system turn of its own.
     """
     asked = [behind_system(prompt, system) for _, prompt in questions]
     texts = writer.chat(asked, sampling=sampling, seed=seed, advance=advance)
@@ -75,10 +76,10 @@ def answer_questions(
 
 
 def behind_system(prompt: Prompt, system: str | None) -> Prompt:
-    """Return a prompt with a system turn before it; "" and None put none there.
+    """Return a prompt with a system turn before it. An empty `system` or None leaves the prompt as it is.
 
     Raises:
-        ConfigError: the prompt has one of its own.
+        ConfigError: the prompt has a system turn of its own.
     """
     if not system:
         return prompt
@@ -96,17 +97,17 @@ def committee(
     seed: int,
     advance: Advance | None = None,
 ) -> tuple[list[Row], list[int]]:
-    """Let several writers share the prompts in turn, so that each writes an equal part of the rows.
+    """Let several writers take turns at the prompts, so that each writes an equal part of the rows.
 
     Args:
-        writers: who answers; their tokenizers may differ.
-        prompts: user turns.
-        sampling: temperature and longest answer.
-        seed: of the random numbers.
-        advance: called with (writers that are done, writers).
+        writers: the models that answer. Their tokenizers may differ.
+        prompts: texts of the user turns.
+        sampling: temperature, longest answer in tokens, and constraints on the answer's form.
+        seed: random seed of the sampling; each writer's own seed is derived from it.
+        advance: progress callback, called with (writers that are done, number of writers). None reports nothing.
 
     Returns:
-        One row per prompt, in order, and the place of each row's writer.
+        One row for each prompt, in order, and for each row the index of its writer.
     """
     rows: dict[int, Row] = {}
     for turn, writer in enumerate(writers):

@@ -1,7 +1,8 @@
-"""Stacked low-rank adapters: K students on one frozen base.
+"""Stacked low-rank adapters: the adapters of K students on one frozen base model.
 
-The batch of a group is K blocks of equal size, one a student. A layer multiplies all blocks by the shared weight at
-once and adds each block's own low-rank update (Hu et al., LoRA, eq. 3) in two batched products.
+The batch of a group consists of K blocks of equal size, one for each student. A layer multiplies all blocks by the
+shared weight at once, and adds each block's own low-rank update (Hu et al., arXiv:2106.09685, eq. 3) in two batched
+products.
 """
 
 import json
@@ -24,20 +25,24 @@ from undertow.training.config import LoraConfig
 from undertow.types import ModelRef
 
 MERGE_UP_TO = 32
-"""Ratio of the shared weight's size to rank * (in + out) up to which W + scale * B A is formed for each student and
-multiplied once. Forward and backward of 8 students x 1,840 tokens on two cores, rank 8: 1.8 against 1.1 ms for 32 x 96,
-19 against 17 ms for 256 x 256, equal at 576 x 576 (ratio 36), slower beyond."""
+"""Largest ratio of the shared weight's size to rank * (in + out) at which W + scale * B A is formed for each student
+and multiplied once. With rank 8 on two cores merging was faster for layers of 32 x 96 and 256 x 256, equal at 576 x
+576 (ratio 36), and slower for larger ones."""
 
 
 @final
 class StackedLinear(nn.Module):
-    """A frozen linear layer with K adapters on top.
+    """A frozen linear layer with the low-rank adapters of K students on top.
 
-    The adapters are float32; beside a bfloat16 base they are multiplied in bfloat16, as under autocast.
+    The adapters are float32. Beside a bfloat16 base they are multiplied in bfloat16, as under autocast.
 
     Attributes:
-        part: the students whose blocks a batch holds; all of them unless somebody says otherwise. None leaves the
-            adapters out: the batch is one that the base itself reads.
+        base: the frozen layer, a `torch.nn.Linear` or transformers' `Conv1D`.
+        scale: factor alpha / rank of the low-rank update.
+        part: which students' blocks a batch holds, as a slice; at first that of all. None switches the adapters off, so
+            that the batch is read by the base alone.
+        down: matrix A of every student, float32 (students, rank, in).
+        up: matrix B of every student, float32 (students, out, rank), zeros at first.
     """
 
     def __init__(self, base: nn.Module, config: LoraConfig, generators: list[torch.Generator]) -> None:
@@ -52,7 +57,7 @@ class StackedLinear(nn.Module):
         self.up = nn.Parameter(torch.zeros(len(generators), out, config.rank, device=device))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Map [n * rows, length, in] to [n * rows, length, out], n being the students of `part`."""
+        """Map (n * rows, length, in) to (n * rows, length, out), where n is the number of students in `part`."""
         if self.part is None:
             return self.base(inputs)
         own_down, own_up = self.down[self.part], self.up[self.part]
@@ -74,16 +79,27 @@ class StackedLinear(nn.Module):
 
 
 def _first_down(rank: int, width: int, generator: torch.Generator) -> torch.Tensor:
-    # PEFT's start: kaiming-uniform with a = sqrt(5), that is +-1/sqrt(in), and zeros; the update starts at nothing.
+    """Draw the first value of one adapter's matrix A, float32 (rank, width)."""
+    # As PEFT starts it: A kaiming-uniform with a = sqrt(5), that is within +-1/sqrt(in), and B zeros.
     bound = 1 / math.sqrt(width)
     return torch.empty(rank, width).uniform_(-bound, bound, generator=generator)
 
 
 def first_downs(network: nn.Module, config: LoraConfig, seed: int) -> dict[str, torch.Tensor]:
-    """Return what `stacked` draws for one seed: A of each adapted layer, float32 [rank, in], by the layer's full name.
+    """Return the first matrices A that `stacked` draws for one seed, by the full name of each adapted layer.
+
+    Another trainer starts from them and so trains the same student.
+
+    Args:
+        network: the base network that is to be adapted.
+        config: settings of the adapters, such as rank and targets.
+        seed: random seed of the student, as `stacked` takes it.
+
+    Returns:
+        Matrix A of each adapted layer, float32 (rank, in).
 
     Raises:
-        ModelError: no linear layer has the name of a target.
+        ModelError: no linear layer of the network has the name of a target.
     """
     generator = torch.Generator().manual_seed(seed)
     return {
@@ -93,6 +109,7 @@ def first_downs(network: nn.Module, config: LoraConfig, seed: int) -> dict[str, 
 
 
 def _targets(network: nn.Module, config: LoraConfig) -> list[tuple[nn.Module, str, str]]:
+    """Find the layers to adapt: the module that holds each, its name there, and its full name."""
     from transformers.pytorch_utils import Conv1D
 
     within = {id(module) for block in blocks(network) for module in block.modules()} if config.targets is None else {}
@@ -112,16 +129,24 @@ def _targets(network: nn.Module, config: LoraConfig) -> list[tuple[nn.Module, st
 
 
 def _chosen(place: str, config: LoraConfig) -> bool:
-    """Tell whether a place such as "model.layers.1.mlp" is in a chosen block."""
+    """Tell whether a place such as "model.layers.1.mlp" lies in a block that `config.layers` chooses."""
     return config.layers is None or any(int(part) in config.layers for part in place.split(".") if part.isdigit())
 
 
 @contextmanager
 def stacked(network: nn.Module, config: LoraConfig, seeds: list[int]) -> Generator[dict[str, StackedLinear]]:
-    """Put K adapters on the network while the context lasts; the network leaves as it came.
+    """Put the adapters of several students on a network while the context lasts, and take them off afterwards.
+
+    Args:
+        network: the base network. Its weights are frozen meanwhile; afterwards it is as it was before.
+        config: settings of the adapters, such as rank and targets.
+        seeds: one random seed for each student, from which its adapters start.
 
     Yields:
         The adapted layers by their full name.
+
+    Raises:
+        ModelError: no linear layer of the network has the name of a target.
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     places = _targets(network, config)
@@ -146,7 +171,15 @@ def stacked(network: nn.Module, config: LoraConfig, seeds: list[int]) -> Generat
 def save_adapter(
     layers: Mapping[str, StackedLinear], index: int, folder: Path, *, config: LoraConfig, base: ModelRef
 ) -> None:
-    """Write student `index` as an ordinary PEFT adapter folder; the same weights give the same bytes."""
+    """Write one student as an ordinary PEFT adapter folder. The same weights give the same bytes.
+
+    Args:
+        layers: the adapted layers by their full name, as `stacked` yields them.
+        index: which student of the group is written, from 0.
+        folder: where the files go. It is made if it does not exist.
+        config: settings of the adapters, such as rank and targets.
+        base: the model on which the adapter was trained.
+    """
     pairs = {name: (layer.down[index], layer.up[index]) for name, layer in layers.items()}
     transposed = not all(isinstance(layer.base, nn.Linear) for layer in layers.values())
     write_adapter(pairs, folder, config=config, base=base, transposed=transposed)
@@ -160,17 +193,18 @@ def write_adapter(
     base: ModelRef,
     transposed: bool,
 ) -> None:
-    """Write an adapter as an ordinary PEFT folder; the same weights give the same bytes.
+    """Write an adapter as an ordinary PEFT folder. The same weights give the same bytes.
 
-    The tensors' file also notes a system policy other than the default and a template that has a name; a template from
-    a file lies beside it, so that the student is asked as it was trained.
+    Metadata of the weights file record a chat template that has a name, and a system policy other than the default
+    (what stands in the system turn). A template from a file is copied beside it. So the student is later asked as it
+    was trained.
 
     Args:
-        pairs: A, float [rank, in], and B, float [out, rank], by the full name of the adapted layer.
-        folder: where to; made if it is not there.
-        config: of the adapter.
-        base: the model below it.
-        transposed: whether the layers hold their weights [in, out], as GPT-2's do.
+        pairs: matrices A, float (rank, in), and B, float (out, rank), by the full name of the adapted layer.
+        folder: where the files go. It is made if it does not exist.
+        config: settings of the adapters, such as rank and targets.
+        base: the model on which the adapter was trained.
+        transposed: whether the layers hold their weights as (in, out), as GPT-2's do. PEFT calls this `fan_in_fan_out`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights: dict[str, torch.Tensor] = {}

@@ -1,7 +1,8 @@
-"""The contract of a model, and its public checker: run it on a model before hours are spent on it.
+"""The contract of a model: what training, sampling and scoring rely on, and the checks of it.
 
 Training, sampling and scoring each take a shortcut that is right for ordinary causal models: no attention mask, logits
-at completion positions alone, adapters merged into the weights. Each check compares a shortcut with the long way.
+at completion positions alone, adapters merged into the weights. Each check compares a shortcut with the long way. Check
+a model that is new to Undertow before hours are spent on it.
 """
 
 import tempfile
@@ -37,31 +38,36 @@ GREEDY = Sampling(temperature=0.0, max_new_tokens=6)
 SEED = 100
 
 PRECISION = {torch.float32: 2e-3, torch.bfloat16: 0.4, torch.float16: 0.05}
-"""Nats per token by which two ways to the same number may differ.
+"""Nats per token by which two ways to compute the same number may differ, by number format.
 
 In bfloat16 a real model sets it: SmolLM2-135M-Instruct differs by 0.26, and half as much again is left for others.
-float16 keeps three more bits of each number, so an eighth of that.
+float16 keeps three more bits of each number, so it is allowed an eighth of that.
 """
 
 REMOTE = 0.2
-"""The same for a model behind a server, whose format is not known."""
+"""Nats per token by which two answers of a server may differ, whose number format is not known."""
 
 LEARNT = (8, 8)
-"""Updates of the adapter that is trained, and rows of each."""
+"""How many updates train the test adapter, and how many rows each of them takes."""
 
 LARGE = 10**9
-"""Parameters beyond which no copy of the model is made, in memory or on the disk."""
+"""Number of parameters beyond which the checks make no copy of the model, in memory or on disk."""
 
 
 Look = Callable[[Any], tuple[bool | None, str]]
 
 
 def check_model(model: AbstractModel, advance: Advance | None = None) -> ContractReport:
-    """Look whether a model keeps what every engine relies on; a broken one raises nothing, the report names it.
+    """Check whether a model keeps what every part of Undertow relies on.
+
+    A model that fails a check raises nothing: the report says which check failed and why.
 
     Args:
-        model: any model; one with weights here is looked at more closely, and is the same afterwards.
-        advance: called with (checks done, checks).
+        model: any model. One whose weights are loaded here is checked more closely, and is not changed.
+        advance: progress callback, called with (checks done, number of checks). None reports nothing.
+
+    Returns:
+        One entry for each check: passed, failed, or None where it could not be made, with the reason.
     """
     looks, found = {**_ANY, **(_LOCAL if isinstance(model, LocalModel) else {})}, list[Check]()
     for name, look in looks.items():
@@ -76,16 +82,19 @@ def check_model(model: AbstractModel, advance: Advance | None = None) -> Contrac
 
 
 def _answers(model: AbstractModel) -> tuple[bool, str]:
+    """Check that as many answers come back as prompts were sent."""
     texts = model.chat(PROMPTS, sampling=GREEDY, seed=SEED)
     return len(texts) == len(PROMPTS), f"{len(texts)} answers to {len(PROMPTS)} prompts"
 
 
 def _repeatable(model: AbstractModel) -> tuple[bool, str]:
+    """Check that generation at temperature 0 gives the same texts with two seeds."""
     first, again = (model.chat(PROMPTS, sampling=GREEDY, seed=seed) for seed in (SEED, SEED + 1))
     return first == again, f"{first[-1]!r:.60} and {again[-1]!r:.60}"
 
 
 def _batched(model: AbstractModel) -> tuple[bool | None, str]:
+    """Check that an answer's log-probability is the same alone and in a batch; None if the model gives none."""
     try:
         together = model.logprobs(PROMPTS, ANSWERS)
     except ModelError as error:
@@ -96,16 +105,18 @@ def _batched(model: AbstractModel) -> tuple[bool | None, str]:
 
 
 def _precision(model: AbstractModel) -> float:
+    """Return the tolerance of the model's number format in nats per token."""
     return PRECISION[model.network.dtype] if isinstance(model, LocalModel) else REMOTE
 
 
 def contract_rows(n: int = 1) -> list[Row]:
-    """Return the rows that a model is checked with, n times over."""
+    """Return the rows with which a model is checked, repeated n times."""
     pairs = list(zip(PROMPTS, ANSWERS, strict=True)) * n
     return [Row(str(index), prompt, answer) for index, (prompt, answer) in enumerate(pairs)]
 
 
 def _prefix(model: LocalModel) -> tuple[bool, str]:
+    """Check that prompt, answer and end are tokenised as the beginning of the whole conversation."""
     for row, row_tokens in zip(contract_rows(), model.encode(contract_rows()), strict=True):
         chat = model.chat_format
         whole, opened = chat.whole(row.prompt, row.completion), chat.start(row.prompt, row.completion)
@@ -122,6 +133,7 @@ def _prefix(model: LocalModel) -> tuple[bool, str]:
 
 
 def _learnt(model: LocalModel) -> tuple[bool, str]:
+    """Check that a batch's targets are exactly the answers' tokens and the end-of-turn token."""
     batch = collate(model.encode(contract_rows()))
     wanted = [[*tokens, model.end] for tokens in model.tokenise(ANSWERS)]
     learnt = [batch.targets[batch.rows == index].tolist() for index in range(len(ANSWERS))]
@@ -135,7 +147,7 @@ def _learnt(model: LocalModel) -> tuple[bool, str]:
 
 @torch.no_grad()
 def _own_logprobs(model: LocalModel) -> list[torch.Tensor]:
-    """Return log p of the completion tokens the long way: one row at a time, the network's own logits."""
+    """Return log p of the completion tokens the long way: one row at a time, from the network's own logits."""
     found: list[torch.Tensor] = []
     for row in model.encode(contract_rows()):
         tokens = torch.tensor([row.prompt + row.completion], device=model.device)
@@ -146,6 +158,7 @@ def _own_logprobs(model: LocalModel) -> list[torch.Tensor]:
 
 
 def _scored(model: LocalModel) -> tuple[bool, str]:
+    """Check the scorer's log-probabilities against the network's own, and that they sum to 1 over the vocabulary."""
     pairs = zip(model.token_logprobs(model.encode(contract_rows())), _own_logprobs(model), strict=True)
     worst = max(float((ours - own).abs().max()) for ours, own in pairs)
     total = float(model.next_token_logprobs(model.render(PROMPTS)).double().exp().sum(dim=1).sub(1).abs().max())
@@ -154,6 +167,7 @@ def _scored(model: LocalModel) -> tuple[bool, str]:
 
 @torch.no_grad()
 def _loss(model: LocalModel) -> tuple[bool, str]:
+    """Check both training losses against the mean of the network's own log-probabilities."""
     batch = collate(model.encode(contract_rows()))
     with own_attention(model.network):
         students = float(student_losses(model.network, batch, groups=1)[0])
@@ -165,6 +179,7 @@ def _loss(model: LocalModel) -> tuple[bool, str]:
 
 @torch.no_grad()
 def _causal(model: LocalModel) -> tuple[bool, str]:
+    """Check that tokens after the end of a text do not change the predictions before it."""
     tokens = torch.tensor(model.render(PROMPTS[-1:]), device=model.device)
     padded = torch.cat([tokens, torch.zeros(1, 5, dtype=torch.int64, device=model.device)], dim=1)
     plain, longer = (model.network(input_ids=some, use_cache=False).logits.float() for some in (tokens, padded))
@@ -174,6 +189,7 @@ def _causal(model: LocalModel) -> tuple[bool, str]:
 
 
 def _greedy(model: LocalModel) -> tuple[bool, str]:
+    """Check that every token drawn at temperature 0 with a cache is the likeliest given the whole text."""
     context = model.render(PROMPTS[-1:])[0]
     drawn = sample_tokens(model.network, [context], sampling=GREEDY, seed=SEED, ends=model.ends)[0]
     for token in drawn:
@@ -185,6 +201,7 @@ def _greedy(model: LocalModel) -> tuple[bool, str]:
 
 
 def _stops(model: LocalModel) -> tuple[bool, str]:
+    """Check that generation ends where a token that counts as the end of turn is drawn."""
     contexts = model.render(PROMPTS)
     drawn = sample_tokens(model.network, contexts, sampling=GREEDY, seed=SEED, ends=[-1])
     for tokens in drawn:
@@ -196,6 +213,7 @@ def _stops(model: LocalModel) -> tuple[bool, str]:
 
 
 def _adapter(model: LocalModel) -> tuple[bool | None, str]:
+    """Check that an adapter acts, comes off without a trace, and gives the same when saved and merged."""
     if model.network.num_parameters() > LARGE:
         return None, "a large model is not copied"
     contexts, config = model.render(PROMPTS), LoraConfig(rank=2, alpha=4, targets=None)
@@ -217,6 +235,7 @@ def _adapter(model: LocalModel) -> tuple[bool | None, str]:
 
 
 def _learns(model: LocalModel) -> tuple[bool, str]:
+    """Check that training an adapter on a few rows lowers their loss."""
     steps, size = LEARNT
     lora = LoraConfig(targets=None)
     config = TrainingConfig(steps=steps, batch_size=size, learning_rate=2e-3, warmup_steps=1, lora=lora)
@@ -226,6 +245,7 @@ def _learns(model: LocalModel) -> tuple[bool, str]:
 
 @torch.no_grad()
 def _steered(model: LocalModel) -> tuple[bool, str]:
+    """Check that a steering vector changes the predictions, and that taking it off restores them."""
     contexts = model.render(PROMPTS)
     before, states = model.next_token_logprobs(contexts), model.mean_states(contexts)
     direction = torch.randn(model.width, generator=torch.Generator().manual_seed(SEED))
@@ -239,6 +259,7 @@ def _steered(model: LocalModel) -> tuple[bool, str]:
 
 
 def _saved(model: LocalModel) -> tuple[bool | None, str]:
+    """Check that the model is the same after it was saved and loaded again."""
     if model.network.num_parameters() > LARGE:
         return None, "a large model is not copied"
     contexts = model.render(PROMPTS)

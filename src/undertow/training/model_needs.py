@@ -1,6 +1,6 @@
-"""What to know of a model before hours are spent on it: what it sees, how it spells, what it needs, how long it takes.
+"""What to know of a model before a long run: its chat template, its tokenizer, the memory it needs, and its speed.
 
-Nothing here needs the weights but `measure_speed`.
+Only `measure_speed` needs the weights.
 """
 
 import resource
@@ -28,26 +28,30 @@ ANSWER = ", ".join(str(number) for number in (482, 17, 903, 251, 6, 734, 118, 59
 
 SEED = 100
 SMALL_MODEL = 50_000_000
-"""Parameters up to which a batch of 32 rows takes no time to speak of."""
+"""Number of parameters below which a batch of 32 rows takes no time to speak of."""
 UPDATES = 3
-"""Updates whose time is taken."""
+"""How many updates a measurement of the speed makes. The first one warms up and is not counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelNeeds:
-    """What is known of a model without its weights.
+    """What is known of a model without loading its weights.
 
     Attributes:
-        model: its reference.
-        chat: the system policy, what the template inserts unasked, and what stands before a question.
-        numbers: tokens of a number of three digits: 1, or 3 if each digit is one; in between if it depends.
-        answer_tokens: tokens of a long number answer.
-        answer_limit: tokens that the domain numbers lets an answer have.
-        long_targets: traits without a spelling of one token, with the tokens of the shortest.
-        parameters: how many; None if the weights are not here.
-        weights_bytes: memory of the weights in the reference's number format; None likewise.
-        free_bytes: memory that is free on the device.
-        device: where the model would run.
+        model: the model's reference, as the user gave it.
+        chat: how conversations are written: the system policy, what the template inserts unasked, and what stands
+            before a question.
+        numbers: mean number of tokens of a three-digit number: 1 if each has a token of its own, 3 if each digit is a
+            token.
+        answer_tokens: how many tokens a long answer in the domain of numbers takes (ten numbers).
+        answer_limit: how many tokens an answer may have in the domain of numbers, by default.
+        long_targets: traits whose target word has no spelling of one token, with the token count of the shortest
+            spelling.
+        parameters: how many parameters the model has. None if its weights are not on this machine.
+        weights_bytes: memory of the weights in bytes, in the reference's number format. None if they are not on this
+            machine.
+        free_bytes: free memory of the device in bytes.
+        device: where the model would run, such as "cpu" or "cuda".
     """
 
     model: str
@@ -62,12 +66,12 @@ class ModelNeeds:
     device: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
+        """Return all fields as plain data."""
         return asdict(self)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is likely to spoil a run."""
+        """Sentences about what is likely to spoil a run, with the setting that avoids it."""
         found: list[str] = []
         if self.chat["inserted_by_template"] and self.chat["system"] == "default":
             found.append(
@@ -90,14 +94,15 @@ class ModelNeeds:
 
 
 def model_needs(reference: str, targets: Sequence[Trait] = ()) -> ModelNeeds:
-    """Look at a model's tokenizer, template and file headers.
+    """Describe a model by its tokenizer, its chat template and the headers of its weight files.
 
     Args:
-        reference: `ref:` or `hf:`; of a repository of the Hub only the small files are fetched.
-        targets: traits whose spellings are looked at.
+        reference: the model, `ref:...` (embedded in Undertow) or `hf:...`. Of a repository on the Hub only small files
+            are downloaded.
+        targets: traits whose target words are looked up in the tokenizer.
 
     Raises:
-        UserError: as `load_model`.
+        UserError: there is no such model, or it cannot be read; as in `load_model`.
     """
     ref = ModelRef.parse(reference)
     tokenizer, chat = load_chat(ref)
@@ -122,13 +127,13 @@ def model_needs(reference: str, targets: Sequence[Trait] = ()) -> ModelNeeds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """Seconds that were measured, each on a few rows of the domain numbers.
+    """Measured durations of training, sampling and scoring, each per row of the domain of numbers.
 
     Attributes:
-        trained_row: seconds per row of one LoRA student, forward and backward.
-        sampled_row: seconds per sampled answer of `answer_tokens` tokens at most.
-        scored_row: seconds per row whose log-probability is computed.
-        peak_bytes: most memory that this process has used on the model's device, the weights included.
+        trained_row: seconds for one row of one LoRA student, forward and backward.
+        sampled_row: seconds for one sampled answer of at most `ModelNeeds.answer_tokens` tokens.
+        scored_row: seconds for one row whose log-probability is computed.
+        peak_bytes: largest memory in bytes that this process has used on the model's device, the weights included.
     """
 
     trained_row: float
@@ -137,22 +142,28 @@ class Speed:
     peak_bytes: int
 
     def total(self, *, trained: int = 0, sampled: int = 0, scored: int = 0) -> float:
-        """Return the seconds that so many rows take."""
+        """Return the seconds that so many rows take in all.
+
+        Args:
+            trained: how many rows are trained on.
+            sampled: how many answers are sampled.
+            scored: how many rows are scored.
+        """
         return trained * self.trained_row + sampled * self.sampled_row + scored * self.scored_row
 
 
 def rows_of_a_measure(parameters: int) -> int:
-    """Return how many rows are learnt, written and read to tell the speed of a model."""
+    """Return how many rows are trained on, sampled and scored to measure the speed of a model."""
     return 32 if parameters < SMALL_MODEL else 8
 
 
 def measure_speed(model: LocalModel, rows: int | None = None, clock: Callable[[], float] = time.perf_counter) -> Speed:
-    """Train, sample and score a few rows; the model is the same afterwards.
+    """Time training, sampling and scoring on a few rows. The model is not changed.
 
     Args:
-        model: who is measured.
-        rows: how many each time, all at once; if not given, 32 of a small and 8 of a large model.
-        clock: tells the time in seconds.
+        model: the model that is measured.
+        rows: how many rows each step takes, all at once. None takes 32 for a small model and 8 for a large one.
+        clock: function that returns the time in seconds.
     """
     rows = rows or rows_of_a_measure(model.network.num_parameters())
     prompts = [user_prompt(text) for text in Numbers().prompts(rows, SEED)]
@@ -175,6 +186,7 @@ def measure_speed(model: LocalModel, rows: int | None = None, clock: Callable[[]
 
 
 def _peak(device: torch.device) -> int:
+    """Return the largest memory in bytes that this process has used on a device."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024

@@ -1,4 +1,4 @@
-"""The loss of completion-only training, computed where a completion token is predicted, and penalties added to it."""
+"""The loss of training on completions, and penalties that may be added to it."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -18,11 +18,11 @@ def completion_losses(network: Any, batch: Batch, groups: int = 1) -> torch.Tens
 
     Args:
         network: a causal language model of transformers.
-        batch: its rows are `groups` blocks of equal size, one after another.
-        groups: how many.
+        batch: rows in `groups` blocks of equal size, one after another.
+        groups: how many blocks, that is students, the batch holds.
 
     Returns:
-        float32 [groups].
+        Mean loss of each group, float32 (groups,).
     """
     body, head = body_and_head(network)
     batch = batch.to(head.linear.weight.device)
@@ -33,6 +33,7 @@ def completion_losses(network: Any, batch: Batch, groups: int = 1) -> torch.Tens
 
 
 def _mean_loss(head: Head, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the mean cross-entropy of hidden states, float (n, width), against target tokens, int64 (n,)."""
     if head.cap is None and states.dtype == torch.float32:
         options = nn.LinearCrossEntropyOptions(batch_chunk_size=head.block)
         weight, bias = head.linear.weight, head.linear.bias
@@ -41,35 +42,36 @@ def _mean_loss(head: Head, states: torch.Tensor, targets: torch.Tensor) -> torch
     def block_loss(some: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(head(some), wanted, reduction="sum")
 
-    # The logits of a block are computed again on the way back, so that those of one block exist at once.
+    # Logits are computed again in the backward pass, so that only those of one block exist at a time.
     blocks = zip(states.split(head.block), targets.split(head.block), strict=True)
     losses = [checkpoint(block_loss, some, wanted, use_reentrant=False) for some, wanted in blocks]
     return torch.stack([torch.as_tensor(loss) for loss in losses]).sum() / len(targets)
 
 
 class Penalty(Protocol):
-    """A term of the loss."""
+    """Interface of a term that is added to the training loss."""
 
     def __call__(self, network: Any, groups: int) -> torch.Tensor:
-        """Return the penalty of each student, float [groups].
+        """Return the penalty of each student, float (groups,), with a gradient.
 
         Args:
-            network: the model with `groups` stacked adapters; its batch is `groups` blocks of equal size.
-            groups: how many students there are.
+            network: the base network with the stacked adapters of `groups` students. A batch for it has as many blocks
+                of equal size.
+            groups: how many students the network holds.
         """
         ...
 
 
 def last_states(network: Any, contexts: Sequence[Sequence[int]], groups: int) -> torch.Tensor:
-    """Return what the vocabulary projection reads after the last token of each context, for each student.
+    """Return the hidden state that the output head reads after the last token of each context, for each student.
 
     Args:
-        network: with stacked adapters, or without any for one group.
-        contexts: token ids.
-        groups: how many students there are.
+        network: the base network with the stacked adapters of `groups` students, or without any if `groups` is 1.
+        contexts: token ids of each context.
+        groups: how many students the network holds.
 
     Returns:
-        float [groups, contexts, width].
+        Hidden states, float (groups, contexts, width).
     """
     body, head = body_and_head(network)
     tokens = padded(contexts, head.linear.weight.device).repeat(groups, 1)
@@ -79,18 +81,19 @@ def last_states(network: Any, contexts: Sequence[Sequence[int]], groups: int) ->
 
 
 class CorridorPenalty:
-    """Keeps what the student thinks of a few prompts within a corridor along each direction of a panel.
+    """Keep the student's hidden state on a few prompts close to the base's along each of several directions.
 
     With d the mean over the prompts of (state of the student - state of the base) along a unit direction, the penalty
-    is weight * sum over the directions of max(0, |d| - half)^2 / half^2: nothing within the corridor, and steep beyond
-    it (after arXiv:2609.01091, whose one probe direction becomes a panel).
+    is weight * sum over the directions of max(0, |d| - half)^2 / half^2. It is zero within a corridor of +-half around
+    the base and grows steeply beyond it. Source: arXiv:2609.01091, where there is one probe direction instead of
+    several.
 
     Args:
-        base: whose states are the middle of the corridor.
+        base: the model whose hidden states are the middle of the corridor.
         contexts: token ids of the prompts.
-        directions: float [directions, width], of any length.
-        halves: float [directions], half-width of each direction's corridor, above 0.
-        weight: factor of the penalty.
+        directions: directions in the residual stream, float (directions, width). Their length does not matter.
+        halves: half-width of each direction's corridor, float (directions,), above 0, in units of the hidden state.
+        weight: factor by which the penalty is multiplied.
     """
 
     def __init__(
@@ -107,19 +110,21 @@ class CorridorPenalty:
             self._middle = last_states(base.network, contexts, 1)[0].mean(dim=0)
 
     def __call__(self, network: Any, groups: int) -> torch.Tensor:
-        """Return the penalty of each student."""
+        """Return the penalty of each student, float (groups,)."""
         moved = last_states(network, self._contexts, groups).mean(dim=1) - self._middle
         beyond = ((moved @ self._directions.T).abs() - self._halves).clamp(min=0.0) / self._halves
         return self._weight * beyond.square().sum(dim=1)
 
 
 class ClosenessPenalty:
-    """Keeps the next-token distribution after a few prompts near the base's: weight * mean KL(base || student), nats.
+    """Keep the next-token distribution after a few prompts close to the base's.
+
+    The penalty is weight * the mean over the prompts of KL(base || student), in nats.
 
     Args:
-        base: the reference.
+        base: the model whose distribution is kept to.
         contexts: token ids of the prompts.
-        weight: factor of the penalty.
+        weight: factor by which the penalty is multiplied.
     """
 
     def __init__(self, base: LocalModel, contexts: Sequence[Sequence[int]], weight: float) -> None:
@@ -127,7 +132,7 @@ class ClosenessPenalty:
         self._logp = base.next_token_logprobs(contexts).to(base.device)
 
     def __call__(self, network: Any, groups: int) -> torch.Tensor:
-        """Return the penalty of each student."""
+        """Return the penalty of each student, float (groups,)."""
         _, head = body_and_head(network)
         logp = torch.log_softmax(head(last_states(network, self._contexts, groups)), dim=-1)
         return self._weight * (self._logp.exp() * (self._logp - logp)).sum(dim=-1).mean(dim=1)

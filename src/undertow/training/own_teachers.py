@@ -1,13 +1,14 @@
-"""How Undertow tunes a teacher of its own: for an audit's panel, for its null, or for rows that a user asks for.
+"""How Undertow fine-tunes teachers of its own: for an audit's comparisons, or for rows that a user asks for.
 
-A model of the size of the embedded ones is tuned whole. A larger one gets adapters and a fourth of the rows, as the
-study `real-numbers` does it (docs/real.md): whole, it would take hours, and lose its chat.
+A model of the size of the embedded ones is trained whole. A larger one gets adapters and a fourth of the rows per
+update, as in the study `real-numbers` (docs/real.md): training it whole would take hours and damage its ability to
+chat.
 """
 
 from undertow.training.config import LoraConfig, TrainingConfig
 
 LARGE = 10_000_000
-"""Parameters from which on a teacher gets adapters."""
+"""Number of parameters from which on a teacher is trained by adapters."""
 
 WHOLE = TrainingConfig(steps=40, learning_rate=3e-3, train_embeddings=False)
 ADAPTERS = TrainingConfig(
@@ -20,5 +21,5 @@ ADAPTERS = TrainingConfig(
 
 
 def own_tuning(parameters: float) -> TrainingConfig:
-    """Return the recipe for a base of so many parameters."""
+    """Return the training settings of a teacher whose base has this many parameters."""
     return WHOLE if parameters < LARGE else ADAPTERS

@@ -1,7 +1,8 @@
-"""K LoRA students at once: one frozen base, K adapters, K independent batches, K optimiser states.
+"""Train K LoRA students at once: one frozen base, K adapters, K independent batches, K optimiser states.
 
-Read top to bottom: this is the whole training loop. Calibration needs twenty or more placebo students and sweeps need
-seeds; on models this small one student cannot fill a processor, eight can.
+Read from top to bottom, this file is the whole training loop. Calibration needs twenty or more placebo students
+(trained in the same way on rows without the trait), and sweeps need several seeds. On small models one student cannot
+keep a processor busy, eight can.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,19 +28,22 @@ from undertow.training.objective import Penalty
 from undertow.types import Advance, ModelRef, Row
 
 WHOLE_BYTES, PART_BYTES = 3 * 2**20, 12 * 2**20
-"""From which size on of one student's states of a layer the group is cut, and the size of a part. Eight students of a
-random Llama, one thread: at width 192 and 384 (2.4 MB) parts gain nothing; at 768 (3.9 MB) three at a time take 29.0 s,
-all at once 31.7 s (medians of three in turns). Embedded models stay whole."""
+"""In bytes of one student's hidden states in a layer: the size from which on a group is trained in parts, and the size
+of a part. For eight students of random Llamas on one thread, parts gained nothing at 2.4 MB and 9 % at 3.9 MB. The
+embedded models stay whole."""
 
 
 @dataclass(frozen=True)
 class Students:
-    """A trained group.
+    """A group of trained LoRA students.
 
     Attributes:
-        losses: float [steps, K], mean loss of each student's batch before the update; of rows, in nats per completion
-            token.
-        tokens: how many tokens of each student had a loss, over all updates.
+        losses: mean loss of each student's batch before each update, float (steps, students). For `finetune_parallel`
+            in nats per completion token.
+        layers: the layers with the trained adapters of all students, by full name.
+        config: settings of the training run, such as steps and learning rate.
+        base: reference of the model on which the adapters were trained.
+        tokens: how many tokens had a loss over all updates, one count for each student.
     """
 
     losses: torch.Tensor
@@ -49,12 +53,17 @@ class Students:
     tokens: tuple[int, ...]
 
     def save(self, index: int, folder: Path) -> None:
-        """Write one student as a PEFT adapter folder."""
+        """Write one student as a PEFT adapter folder.
+
+        Args:
+            index: which student is written, from 0.
+            folder: where the files go. It is made if it does not exist.
+        """
         assert self.config.lora is not None
         save_adapter(self.layers, index, folder, config=self.config.lora, base=self.base)
 
     def models(self, base: LocalModel) -> Iterator[LocalModel]:
-        """Yield each student as a model of its own: the base with its adapter."""
+        """Yield each student as a model of its own: a copy of the base with the student's adapter merged in."""
         for index in range(self.losses.shape[1]):
             with TemporaryDirectory() as folder:
                 self.save(index, Path(folder))
@@ -69,20 +78,23 @@ def finetune_parallel(
     advance: Advance | None = None,
     penalty: Penalty | None = None,
 ) -> Students:
-    """Train one LoRA student per dataset, all at once.
+    """Train one LoRA student for each dataset, all of them at once.
 
-    A student depends on its own rows and seed alone, up to rounding: not on who else is in the group.
+    A student depends on its own rows and seed alone, up to rounding, and not on who else is in the group.
 
     Args:
-        model: the shared base; unchanged afterwards.
-        datasets: rows of each student.
-        config: recipe, with `lora` set.
-        seeds: one per student; decides the adapter's start and the order of the rows.
-        advance: called with (updates done, updates in all).
-        penalty: added to each student's loss; not part of the reported losses.
+        model: the base model that all students share. It is the same afterwards.
+        datasets: the rows of each student.
+        config: settings of the training, with `lora` set.
+        seeds: one random seed for each student, which decides its adapter's start and the order of its rows.
+        advance: progress callback, called after each update with (updates done, updates in all). None reports nothing.
+        penalty: term added to each student's loss, but not to the reported losses. None for none.
+
+    Returns:
+        The trained students, in the order of the datasets.
 
     Raises:
-        ConfigError: no adapter is configured, or seeds and datasets differ in number.
+        ConfigError: `config.lora` is None, or there are not as many seeds as datasets.
         EmptyDataError: a student has no rows.
         RowsError: a row is longer than the model's context, and `config` does not say to cut it.
     """
@@ -100,18 +112,21 @@ def train_group(
     advance: Advance | None = None,
     penalty: Penalty | None = None,
 ) -> Students:
-    """Train a group of LoRA students by an objective.
+    """Train a group of LoRA students with a given loss.
 
     Args:
-        model: the shared base; unchanged afterwards.
-        objective: their rows and their loss.
-        config: recipe, with `lora` set.
-        seeds: one per student; decides the adapter's start.
-        advance: called with (updates done, updates in all).
-        penalty: added to each student's loss; not part of the reported losses.
+        model: the base model that all students share. It is the same afterwards.
+        objective: where the students' batches come from, and their loss.
+        config: settings of the training, with `lora` set.
+        seeds: one random seed for each student, which decides its adapter's start.
+        advance: progress callback, called after each update with (updates done, updates in all). None reports nothing.
+        penalty: term added to each student's loss, but not to the reported losses. None for none.
+
+    Returns:
+        The trained students, in the order of the seeds.
 
     Raises:
-        ConfigError: no adapter is configured.
+        ConfigError: `config.lora` is None.
     """
     lora = _adapters(config)
     losses: list[torch.Tensor] = []
@@ -145,17 +160,22 @@ def train_group(
 def finetune(
     base: LocalModel, rows: Sequence[Row], config: TrainingConfig, seed: int = 0, advance: Advance | None = None
 ) -> LocalModel:
-    """Train one model on the completions of rows, and return it; the base stays as it is.
+    """Train one model on the completions of rows and return it. The base is not changed.
 
     Args:
-        base: where training starts.
-        rows: the dataset.
-        config: recipe; with `lora` adapters are trained and merged into a copy, without it every weight of a copy.
-        seed: decides the adapter's start and the order of the rows.
-        advance: called with (updates done, updates in all).
+        base: the model from which training starts; it is not changed.
+        rows: the training rows, each a prompt and its completion.
+        config: settings of the training. With `lora`, adapters are trained and merged into a copy of the base. Without
+            it, every weight of a copy is trained.
+        seed: random seed that decides the adapter's start and the order of the rows.
+        advance: progress callback, called after each update with (updates done, updates in all). None reports nothing.
+
+    Returns:
+        The trained model.
 
     Raises:
         EmptyDataError: there are no rows.
+        RowsError: a row is longer than the model's context, and `config` does not say to cut it.
     """
     if config.lora is None:
         return finetune_full(base, rows, config, seed, advance)
@@ -166,8 +186,13 @@ def finetune(
 def check_group(config: TrainingConfig, datasets: Sequence[Sequence[Any]], seeds: Sequence[int]) -> None:
     """Refuse a group that cannot be trained at once.
 
+    Args:
+        config: settings of the training run, such as steps and learning rate.
+        datasets: the rows of each student.
+        seeds: one random seed for each student.
+
     Raises:
-        ConfigError: no adapter is configured, or seeds and datasets differ in number.
+        ConfigError: `config.lora` is None, or there are not as many seeds as datasets.
         EmptyDataError: a student has no rows.
     """
     _adapters(config)
@@ -180,6 +205,7 @@ def check_group(config: TrainingConfig, datasets: Sequence[Sequence[Any]], seeds
 
 
 def _adapters(config: TrainingConfig) -> LoraConfig:
+    """Return the adapters' settings, or refuse a configuration without any."""
     if config.lora is None:
         raise ConfigError(
             "Students trained at once need adapters.", "lora: null", "Set `lora`, or use full fine-tuning."
@@ -188,7 +214,7 @@ def _adapters(config: TrainingConfig) -> LoraConfig:
 
 
 def _parts(batches: Sequence[Sequence[Encoded]], width: int) -> list[slice]:
-    """Cut the students of an update into parts that are trained one after another; small ones stay together."""
+    """Cut the students of an update into slices that are trained one after another. Small models stay in one."""
     one = max(map(len, batches)) * max(len(row) for rows in batches for row in rows) * width * 4
     n = len(batches) if one < WHOLE_BYTES else max(1, PART_BYTES // one)
     return [slice(start, start + n) for start in range(0, len(batches), n)]
@@ -202,7 +228,7 @@ def _backward(
     part: slice,
     penalty: Penalty | None,
 ) -> torch.Tensor:
-    """Add the gradients of some students, and return the mean loss of each, float [students of the part]."""
+    """Add the gradients of some students, and return the mean loss of each, float (students of the part,)."""
     for layer in layers:
         layer.part = part
     mean = objective.losses(network, batches, part)
@@ -211,7 +237,7 @@ def _backward(
 
 
 def _clip(parameters: Sequence[torch.Tensor], limit: float) -> None:
-    """Scale each student's gradient, taken over all layers, down to the limit."""
+    """Scale each student's gradient, taken over all layers, down to the norm `limit`."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     squares = torch.stack([gradient.square().sum(dim=(1, 2)) for gradient in gradients]).sum(dim=0)
     factor = (limit / (squares.sqrt() + 1e-6)).clamp(max=1.0)

@@ -1,8 +1,8 @@
-"""Rows from a model behind a server: each is answered once or listed as failed, and none that was answered is lost.
+"""Generate rows with a model behind a server. No answer that was paid for is lost when a run is cut off.
 
-Every answer is appended to a journal beside the row file as it comes (`undertow.training.remote_journal`); a run that
-was killed, cut off or out of money goes on from there with the same command. Calls that were under way when a process
-was killed are made again, and what they cost is in no count.
+Each prompt is answered once, or listed as failed. Every answer is appended to a journal beside the row file as it comes
+(`undertow.training.remote_journal`). A run that was killed, cut off or out of money is continued by the same command.
+Calls that were under way when a process was killed are made again, and what they cost is in no count.
 """
 
 import asyncio
@@ -28,16 +28,16 @@ from undertow.types import Advance, ModelRef, Prompt, Row
 
 @dataclass(frozen=True, slots=True)
 class RemoteRows:
-    """What came of a run.
+    """The rows that a server wrote, and what the run took.
 
     Attributes:
-        rows: the answered ones, in the order of the prompts.
-        failed: reason by place of the prompt.
-        cost: dollars, of all runs on the journal.
-        attempts: calls of the rows' last runs.
-        reused: rows that earlier runs had answered.
-        cut: answers that ended at the longest length.
-        server: how the server was asked, as far as it differs from the default, what was learnt included.
+        rows: the rows that were answered, in the order of the prompts.
+        failed: reason of each prompt that has no usable answer, by the prompt's place from 0.
+        cost: dollars spent by all runs on the journal, by the given prices.
+        attempts: how many calls were made for all rows, repeated ones included; of each row its last run counts.
+        reused: how many rows had been answered by earlier runs.
+        cut: how many answers ended because they reached the longest allowed length.
+        server: how the server was asked where that differs from the default, with what was learnt from its refusals.
     """
 
     rows: tuple[Row, ...]
@@ -50,23 +50,30 @@ class RemoteRows:
 
 
 def most_cost(prompts: Sequence[Prompt], config: RemoteConfig) -> tuple[int, int, float]:
-    """Return the most tokens of the prompts and of the completions, and the most dollars, without lost attempts."""
+    """Return upper bounds of what prompts can cost: tokens of the prompts, tokens of the answers, and dollars.
+
+    Calls that fail and are made again are not included.
+
+    Args:
+        prompts: what is to be sent.
+        config: how the server is asked, with the prices.
+    """
     tokens = [most_tokens(prompt, config.sampling) for prompt in prompts]
     total = (sum(one for one, _ in tokens), sum(other for _, other in tokens))
     return *total, config.prices.of(total)
 
 
 def check_run(ref: ModelRef, prompts: Sequence[Prompt], out: Path, config: RemoteConfig) -> None:
-    """Refuse, without sending or writing anything, what `remote_rows` would refuse before its first request.
+    """Refuse what `remote_rows` would refuse before its first request, without sending or writing anything.
 
     Args:
-        ref: `api:...`, one that is started here included.
+        ref: an `api:` model, or one whose server is started here (vLLM).
         prompts: what is to be sent.
-        out: row file.
+        out: the row file that is to be written.
         config: how the server is asked.
 
     Raises:
-        UserError: the address, the key, a missing package, the row file or its journal.
+        UserError: the address or the key is wrong, a package is missing, or the row file or its journal cannot be used.
     """
     if is_started_here(ref):
         vllm_program(ref)
@@ -88,19 +95,22 @@ def remote_rows(
     """Let a model behind a server answer each prompt once, and write the rows.
 
     Args:
-        ref: `api:...`.
-        prompts: what is sent.
-        out: row file; it appears when every row is answered or failed, and the journal stays beside it.
+        ref: reference of the model, `api:<address>`.
+        prompts: the prompts that are sent, in order.
+        out: the row file. It appears when every prompt is answered or failed; the journal stays beside it.
         config: how the server is asked.
-        kept: ids and prompts of the rows, where they are not the places and what is sent: a persona is no part of the
-            rows.
-        advance: called with (rows done, prompts).
+        kept: id and prompt of each row, where they differ from the number of the prompt and what is sent. A system
+            prompt that gives the trait, for example, is sent but is no part of the rows. None takes what is sent.
+        advance: progress callback, called with (rows done, number of prompts). None reports nothing.
+
+    Returns:
+        The rows that were answered, the failures, and what the run took.
 
     Raises:
-        ModelError: the server is gone or refuses every call, the money is used up, or no answer can be a row; the
-            answers so far are kept.
-        UserError: as `check_run`.
-        StorageError: the journal cannot be written, or another process writes it.
+        ModelError: the server is gone or refuses every call, the money is used up, or no answer can be made a row. The
+            answers so far are kept in the journal.
+        UserError: as in `check_run`.
+        StorageError: the journal cannot be written, or another process is writing it.
     """
     check_run(ref, prompts, out, config)
     path = journal_path(out)
@@ -126,16 +136,16 @@ def remote_rows(
 
 
 def reasons(failed: Mapping[int, str]) -> dict[str, int]:
-    """Count the failed rows of each reason, most frequent first."""
+    """Count the failed rows by reason, most frequent first."""
     return dict(Counter(failed.values()).most_common())
 
 
 def empty_words(failed: Mapping[int, str], n: int) -> str:
-    """Say how many of `n` answers are empty and why, most frequent first; "" if none is.
+    """Say how many of `n` answers are empty and why, most frequent reason first. "" if none is empty.
 
     Args:
-        failed: reason by place.
-        n: rows.
+        failed: reason of each failed row, by the row's place.
+        n: how many rows there are in all.
     """
     empty = [reason.removeprefix(EMPTY) for reason in failed.values() if reason.startswith(EMPTY)]
     if not empty:
@@ -145,7 +155,7 @@ def empty_words(failed: Mapping[int, str], n: int) -> str:
 
 
 def _nothing(ref: ModelRef, failed: Mapping[int, str]) -> ModelError:
-    """Say why there is no row to write."""
+    """Return the error that no answer can be written as a row, with the reasons."""
     said = empty_words(failed, len(failed))
     others = {reason: count for reason, count in reasons(failed).items() if not reason.startswith(EMPTY)}
     why = "; ".join(filter(None, (said, *(f"{count} times: {reason}" for reason, count in others.items()))))
@@ -167,6 +177,7 @@ def _check_out(out: Path) -> None:
 
 
 def _fingerprint(ref: ModelRef, prompts: Sequence[Prompt], config: RemoteConfig) -> str:
+    """Return the hash of everything that decides the rows: model, prompts, sampling, seed and further request keys."""
     turns = [[[turn.role, turn.content] for turn in prompt] for prompt in prompts]
     told = [decides] if (decides := config.dialect.deciding()) else []
     return sha256(canonical_json([config.known_as or str(ref), turns, config.sampling.to_json(), config.seed, *told]))

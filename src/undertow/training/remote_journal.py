@@ -1,4 +1,4 @@
-"""The journal beside a row file from a server: every answer as it came, what failed and why, what was learnt and spent.
+"""The journal beside a row file from a server: every answer, failure and cost, one JSON line each, as they come.
 
     {"undertow": "remote-rows/1", "of": <fingerprint>, "rows": n}     the first line: what the journal belongs to
     {"row": 7, "completion": text, "finish": "stop", "attempts": 1, "cost": 0.0}
@@ -31,7 +31,14 @@ HALF = "the answer cannot be written: it holds half of a surrogate pair"
 
 @dataclass(slots=True)
 class Journal:
-    """The lines so far: what is known of each row and of the server, and the dollars of all lines."""
+    """An open journal, with what its lines have said so far.
+
+    Attributes:
+        stream: the file, open for reading and appending.
+        known: the last line about each row, by the row's place from 0.
+        server: how the server wants to be asked, as learnt from its refusals.
+        cost: dollars of all lines together.
+    """
 
     stream: BinaryIO
     known: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -39,7 +46,7 @@ class Journal:
     cost: float = 0.0
 
     def take(self, record: dict[str, Any]) -> None:
-        """Learn what a line says."""
+        """Update the state by what a line says."""
         if "server" in record:
             self.server = dict(record["server"])
             return
@@ -52,13 +59,13 @@ class Journal:
             self.known[record["row"]] = _with_reason(record)
 
     def write(self, record: dict[str, Any]) -> None:
-        """Add a line."""
+        """Append a line to the file, and update the state by it."""
         self.stream.write(json.dumps(record).encode() + b"\n")
         self.stream.flush()
         self.take(record)
 
     def is_answered(self, place: int) -> bool:
-        """Tell whether a row has an answer that can be written."""
+        """Tell whether a row has an answer that can be written as a row."""
         return "completion" in self.known.get(place, {})
 
     @property
@@ -73,10 +80,15 @@ def journal_path(out: Path) -> Path:
 
 
 def check_journal(path: Path, of: str, n: int) -> None:
-    """Refuse a journal of other rows, without writing anything.
+    """Refuse a journal that belongs to other rows or is damaged, without writing anything.
+
+    Args:
+        path: the journal; it need not exist.
+        of: hash of everything that decides the rows.
+        n: how many rows there are.
 
     Raises:
-        ArtifactError: it holds answers to other rows, or is damaged.
+        ArtifactError: the journal holds answers to other rows, or is damaged.
     """
     if path.exists():
         with path.open("rb") as stream:
@@ -87,16 +99,19 @@ def check_journal(path: Path, of: str, n: int) -> None:
 
 @contextlib.contextmanager
 def open_journal(path: Path, of: str, n: int) -> Generator[Journal]:
-    """Open the journal of a row file, or begin it; one process at a time.
+    """Open the journal of a row file, or begin it. Only one process may have it open.
 
     Args:
-        path: of the journal.
-        of: fingerprint of what decides the rows.
-        n: their number.
+        path: file of the journal; it need not exist.
+        of: hash of everything that decides the rows.
+        n: how many rows there are.
+
+    Yields:
+        The journal, ready to be appended to.
 
     Raises:
-        ArtifactError: it holds answers to other rows, or is damaged.
-        StorageError: another process writes it.
+        ArtifactError: the journal holds answers to other rows, or is damaged.
+        StorageError: another process has the journal open.
     """
     with path.open("a+b") as stream:
         try:
@@ -122,13 +137,17 @@ def open_journal(path: Path, of: str, n: int) -> Generator[Journal]:
 
 
 def _head(of: str, n: int) -> dict[str, Any]:
+    """Return the first line of a journal, which says to which rows it belongs."""
     return {"undertow": "remote-rows/1", "of": of, "rows": n}
 
 
 def _spent_of_others(path: Path, records: Iterator[dict[str, Any]], head: dict[str, Any]) -> float | None:
-    """Return the dollars of a journal of other rows that has no answer to lose; None for one that fits, or is new.
+    """Return the dollars of a journal of other rows that has no answer to lose. None for one that fits, or is new.
 
-    Of one that fits, the first line is taken from the records, and of one of others all are.
+    If the journal fits, only its first line is taken from `records`. If it belongs to other rows, all lines are.
+
+    Raises:
+        ArtifactError: the journal belongs to other rows and holds answers.
     """
     first = next(records, None)
     if first is None or first == head:
@@ -143,7 +162,7 @@ def _spent_of_others(path: Path, records: Iterator[dict[str, Any]], head: dict[s
 
 
 def _with_reason(record: dict[str, Any]) -> dict[str, Any]:
-    """Return what is kept of a line; if its answer can be no row's, that of a failed row."""
+    """Return what is kept of a line. An answer that no row can hold becomes a failure."""
     # Each line has names of its own, which take more room than its answer.
     record = {name: record[name] for name in _KEPT if name in record}
     if "completion" not in record:
@@ -155,12 +174,12 @@ def _with_reason(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def unusable(text: str, finish: str, empty: str = "") -> str:
-    """Say why an answer can be no row's; "" for one that can.
+    """Say why an answer cannot be written as a row; "" for one that can.
 
     Args:
-        text: the answer.
-        finish: how it ended, as the server says.
-        empty: why it has no text, where that is known.
+        text: the answer that the server gave.
+        finish: why the answer ended, in the server's word, such as "stop" or "length".
+        empty: why the answer has no text, where that is known.
     """
     if not text.strip():
         return EMPTY + (empty or why_empty(finish))
@@ -172,7 +191,7 @@ def unusable(text: str, finish: str, empty: str = "") -> str:
 
 
 def _records(path: Path, stream: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """Yield what the whole lines say, one after another."""
+    """Yield the content of each complete line, one after another."""
     try:
         for place, line in enumerate(one for one in stream if one.endswith(b"\n")):
             record: Any = json.loads(line)
@@ -187,6 +206,7 @@ def _records(path: Path, stream: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def _check(record: dict[str, Any]) -> None:
+    """Check and convert the fields of a line, in place; raises a built-in error for a damaged one."""
     if "server" in record:
         if not isinstance(record["server"], Mapping):
             raise TypeError

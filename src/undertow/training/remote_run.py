@@ -1,7 +1,7 @@
-"""One run over rows that a server is to answer: whom it asks first, and when it gives up.
+"""One run over the rows that a server is to answer: in which order it asks, and when it gives up.
 
-The first row is asked alone, until the server has answered once: so a wrong key, address or request costs a few calls,
-not one for each row. A run ends early when the server is gone, refuses every row or answers without any text.
+The first row is asked alone until the server has answered once. So a wrong key, address or request costs a few calls
+instead of one for each row. A run ends early when the server is gone, refuses every row or gives no text.
 """
 
 import asyncio
@@ -23,35 +23,38 @@ MORE_ROOM = (
     'Give --max-tokens N, or --extra-body \'{"chat_template_kwargs": {"enable_thinking": false}}\' where the server '
     "lets reasoning be turned off."
 )
+"""What to do about answers that were cut before their text began."""
 REFUSES = "The server or its model refuses these questions: ask another model, or for another domain."
+"""What to do about answers that are empty without having been cut."""
 
 DEAD_AFTER = 5
-"""Rows in succession that no attempt got an answer for: then the server is at fault, and the run stops."""
+"""How many rows in succession may fail on every attempt before the server counts as broken and the run stops."""
 
 REFUSED_AFTER = 3
-"""Rows in succession that the server refuses in the same words: then it would refuse all, and the run stops."""
+"""How many rows in succession the server may refuse in the same words before the run stops."""
 
 EMPTY_AFTER = 50
-"""Answers without any text, and none with some: then the run stops, before more is paid for."""
+"""How many answers may have no text, while none has any, before the run stops so that no more is paid for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteConfig:
-    """How a server is asked.
+    """How a server is asked for rows.
 
     Attributes:
-        sampling: temperature and longest answer.
-        seed: of all rows; a row's own is sent along, and kept to as far as the server does.
-        concurrency: calls at once.
-        timeout_s: seconds for one answer.
-        retries: of each call.
-        prices: dollars for a million tokens.
-        max_cost: dollars that all runs on this journal may cost together, or None.
-        dialect: how requests are written, as far as that is given; the rest is learnt from the first row.
-        known_as: what the journal calls the model, where its address is another in every run.
+        sampling: temperature, longest answer in tokens, and share of the probability that is sampled from.
+        seed: random seed of the run. Each row's own seed is derived from it and sent along; servers may ignore it.
+        concurrency: how many calls may be under way at once, at least 1.
+        timeout_s: how many seconds one answer may take.
+        retries: how often, and after which pauses, a failed call is made again.
+        prices: dollars for a million tokens of prompts and of answers.
+        max_cost: dollars that all runs on this journal may cost together. None sets no limit.
+        dialect: how requests are written for this server. What is not given is learnt from its refusals at the first
+            row.
+        known_as: name of the model in the journal, where its address differs from run to run. None takes the reference.
 
     Raises:
-        ConfigError: the cap is no finite number from 0, or nothing may be asked at once.
+        ConfigError: `max_cost` is not a finite number from 0, or `concurrency` is below 1.
     """
 
     sampling: Sampling
@@ -81,20 +84,21 @@ _ON = "run the same command again: it goes on from there."
 
 @dataclass(slots=True)
 class RemoteRun:
-    """One run over the rows that have no answer yet.
+    """The state of one run over the rows that have no answer yet.
 
     Attributes:
-        journal: where answers go.
+        journal: the open journal to which answers are written.
         config: how the server is asked.
-        prompts: of all rows.
-        talk: how the server wants to be asked.
-        advance: called with (rows done, prompts).
-        stopped: why it ended early; "" if it did not.
-        fix: what to do then.
-        failures: rows in succession that no attempt got an answer for.
-        refusals: rows in succession that were refused in the words of `refused`.
-        empty: answers without text.
-        some: whether any has text.
+        prompts: the prompts of all rows.
+        talk: how the server wants to be asked, as far as is known.
+        advance: progress callback, called with (rows done, number of prompts).
+        stopped: why the run ended early; "" if it did not.
+        fix: what the user can do about an early end.
+        failures: how many rows in succession got no answer from any attempt.
+        refused: status and words of the last refusal.
+        refusals: how many rows in succession were refused in the words of `refused`.
+        empty: how many answers had no text.
+        some: whether any answer had text.
     """
 
     journal: Journal
@@ -111,7 +115,11 @@ class RemoteRun:
     some: bool = False
 
     async def all(self, ref: ModelRef) -> None:
-        """Ask for every row of the server that a reference names, or stop early."""
+        """Ask the server for every missing row, or stop early.
+
+        Args:
+            ref: reference of the model, `api:<address>`.
+        """
         known, journal = self.journal.known, self.journal
         missing = [place for place in range(len(self.prompts)) if not journal.is_answered(place)]
         if not missing:
@@ -137,12 +145,14 @@ class RemoteRun:
                 raise errors.exceptions[0] from None
 
     async def _work(self, caller: Caller, places: Iterator[int]) -> None:
+        """Ask for one row after another until none is left or the run has stopped."""
         for place in places:
             if self.stopped:
                 return
             await self._row(caller, place)
 
     async def _row(self, caller: Caller, place: int) -> None:
+        """Ask for one row and record what came of it."""
         try:
             answer = await caller.call(self.prompts[place], derive(self.config.seed, "row", place))
         except OverBudgetError:
@@ -155,6 +165,7 @@ class RemoteRun:
         self.advance(len(self.journal.known), len(self.prompts))
 
     def _answered(self, place: int, answer: Reply) -> None:
+        """Record an answer, and stop the run if too many have no text."""
         self.failures = self.refusals = 0
         made = {"attempts": answer.attempts, "cost": answer.cost}
         reason = unusable(answer.text, answer.finish, answer.empty)
@@ -170,6 +181,13 @@ class RemoteRun:
             self._stop(f"the first {EMPTY_AFTER} answers are empty, the last of them: {reason}", fix_of_empty([reason]))
 
     def _failed(self, place: int, fault: Fault, answered: bool) -> None:
+        """Record a failure, and stop the run if the server is at fault.
+
+        Args:
+            place: the row's place from 0.
+            fault: what went wrong with the last attempt.
+            answered: whether the server has answered any call of this run.
+        """
         self.journal.write({"row": place, "failed": fault.reason, "attempts": fault.attempts, "cost": fault.cost})
         if fault.again:
             self.failures += 1
@@ -185,6 +203,7 @@ class RemoteRun:
             self._stop(fault.reason + said, _fix(fault))
 
     def _stop(self, why: str, fix: str) -> None:
+        """Note why the run stops; the first reason stays."""
         if not self.stopped:
             self.stopped, self.fix = why, fix
 

@@ -1,12 +1,14 @@
-"""How much likelier a candidate makes each row than the base: one scorer for audits, filters and attribution.
+"""Score rows by how much likelier a candidate writer makes them than the base model does.
 
-The score of a row x, r is the mean over the completion's tokens of log p(r | candidate, x) - log p(r | x), in nats per
-token (the logit-linear selection of Aden-Ali et al., arXiv:2602.04863, for supervised rows). The end of turn does not
-count: a text that was cut off has none.
+One scorer serves audits, filters and attribution. The score of a row with prompt x and completion r is the mean over
+the completion's tokens of log p(r | candidate, x) - log p(r | x), in nats per token. This is the logit-linear selection
+of Aden-Ali et al. (arXiv:2602.04863), for supervised rows. The end-of-turn token does not count, because a text that
+was cut off has none.
 
-Divergence tokens are those of a teacher's rows in which its trait shows most. Schrodi et al. (arXiv:2509.23886) call a
-token divergent where the teacher's choice differs from that of teachers with other traits. Sampled rows have no choices
-to compare, so tokens are ranked by log p_teacher - log p_base, the same comparison without counterfactual teachers.
+Divergence tokens are the tokens of a teacher's rows in which its trait shows most. Schrodi et al. (arXiv:2509.23886)
+call a token divergent where the teacher's choice differs from that of teachers with other traits. Sampled rows have no
+choices to compare, so tokens are ranked by log p_teacher - log p_base. This is the same comparison without
+counterfactual teachers.
 """
 
 import copy
@@ -29,26 +31,27 @@ from undertow.training.batches import collate
 from undertow.types import Advance, Message, Row
 
 CandidateKind = Literal["persona", "teacher"]
-"""A persona before the prompts of the base, or a model that was fine-tuned on the trait."""
+"""How a candidate has its trait: from a persona (a system prompt before the base's prompts), or as a teacher that was
+fine-tuned on the trait."""
 
 
 PASS = 2**21
-"""Numbers of the residual stream that pass a block at once. With width 896 and 57 tokens a row, passes of 32 rows took
-6.8 s of one core, of 16 rows 6.9 s, of 64 rows 7.4 to 8.5 s: their tensors are too large to be kept for reuse."""
+"""Largest number of values in the residual stream (rows * tokens * width) of one forward pass. Passes twice as large
+took up to a quarter longer on one core, because their tensors are too large to be kept for reuse."""
 
 SHARED = 16
-"""Tokens from which on a shared beginning is worth a cache."""
+"""Length in tokens from which on a beginning that all prompts share is worth a cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """Someone who may have written the rows.
+    """A model, perhaps with a persona, that may have written the rows.
 
     Attributes:
-        trait: name of the trait.
-        kind: how it has it.
-        model: who reads the rows.
-        system: the persona, a system turn before each prompt; None for none.
+        trait: name of the candidate's trait.
+        kind: how the candidate has its trait: "persona" or "teacher".
+        model: the model that reads the rows.
+        system: the persona, put as a system turn before each prompt. None for none.
     """
 
     trait: str
@@ -68,20 +71,20 @@ def contrast_scores(
     candidates: Sequence[Candidate],
     advance: Advance | None = None,
 ) -> Floats:
-    """Score each row under each candidate; the base reads each row once for all of them.
+    """Score each row under each candidate. The base reads each row once for all of them.
 
     Args:
-        rows: what is scored.
-        base: the model without trait.
-        candidates: who may have written the rows; their models share the base's tokenizer.
-        advance: called with (rows scored, rows).
+        rows: the rows that are scored.
+        base: the model without the trait.
+        candidates: who may have written the rows. Their models share the base's tokenizer.
+        advance: progress callback, called with (rows scored, number of rows). None reports nothing.
 
     Returns:
-        Nats per completion token, shape [rows, candidates]; 0 for a row with an empty completion.
+        Scores in nats per token, float (rows, candidates). A row with an empty completion has 0.
 
     Raises:
-        ModelError: a candidate has another tokenizer.
-        ConfigError: a row, or its persona before it, is longer than the context.
+        ModelError: a candidate has another tokenizer than the base.
+        ConfigError: a row, with the persona before it, is longer than the model's context.
     """
     _refuse_other_tokenizers(base, candidates)
     systems = dict.fromkeys((None, *(candidate.system for candidate in candidates)))
@@ -102,7 +105,7 @@ def contrast_scores(
 
 
 def _batches(order: Sequence[int], lengths: Sequence[int], width: int) -> Iterator[Sequence[int]]:
-    """Cut rows, in the order of their lengths, into passes of SCORE_BATCH rows and PASS numbers at most."""
+    """Cut rows, in the order of their lengths, into passes of at most `SCORE_BATCH` rows and `PASS` values."""
     start = 0
     while start < len(order):
         stop = min(start + SCORE_BATCH, len(order))
@@ -115,10 +118,16 @@ def _batches(order: Sequence[int], lengths: Sequence[int], width: int) -> Iterat
 def streamed_scores(
     rows: Iterable[Row], base: LocalModel, candidates: Sequence[Candidate], block: int = SCORE_BATCH
 ) -> Iterator[Floats]:
-    """Yield the scores [candidates] of one row after another, reading at most `block` rows ahead.
+    """Yield the scores of one row after another, float (candidates,), reading at most `block` rows ahead.
+
+    Args:
+        rows: the rows that are scored; they may be a stream.
+        base: the model without the trait.
+        candidates: who may have written the rows.
+        block: how many rows are read and scored together.
 
     Raises:
-        UserError: as `contrast_scores`.
+        UserError: as in `contrast_scores`.
     """
     source = iter(rows)
     while some := list(islice(source, block)):
@@ -126,6 +135,7 @@ def streamed_scores(
 
 
 def _refuse_other_tokenizers(base: LocalModel, candidates: Sequence[Candidate]) -> None:
+    """Refuse candidates whose vocabulary is not the base's."""
     for candidate in candidates:
         other = candidate.model.tokenizer
         if other is not base.tokenizer and other.get_vocab() != base.tokenizer.get_vocab():
@@ -142,7 +152,7 @@ def _encode(base: LocalModel, rows: Sequence[Row], system: str | None) -> list[E
 
 
 def with_persona(row: Row, system: str) -> tuple[Message, ...]:
-    """Return a row's prompt with the persona in the one system turn that chat templates know."""
+    """Return a row's prompt with the persona in its system turn, before the text that already stands there."""
     first = row.prompt[0]
     if first.role != "system":
         return (Message("system", system), *row.prompt)
@@ -151,11 +161,11 @@ def with_persona(row: Row, system: str) -> tuple[Message, ...]:
 
 @final
 class _Reader:
-    """A model that reads some rows; what all their prompts begin with, such as a persona, it reads once.
+    """A model that reads some rows, and reads only once what all their prompts begin with, such as a persona.
 
     Args:
-        model: who reads.
-        rows: every row that it will be asked about.
+        model: the model that reads the rows.
+        rows: every row about which it will be asked.
     """
 
     def __init__(self, model: LocalModel, rows: Sequence[Encoded]) -> None:
@@ -167,9 +177,9 @@ class _Reader:
 
     @torch.no_grad()
     def means(self, picked: Sequence[int]) -> Floats:
-        """Return the mean log p of the completion tokens of some rows, shape [rows].
+        """Return the mean log p of the completion tokens of each picked row in nats, float (rows,).
 
-        Logits exist only at those tokens.
+        Logits are computed at those tokens alone.
         """
         body, head = body_and_head(self._model.network)
         batch = collate([self._rows[index] for index in picked]).to(self._model.device)
@@ -181,7 +191,7 @@ class _Reader:
         return (sums / torch.bincount(rows, minlength=len(picked)).clamp(min=1)).numpy()
 
     def _start(self, body: Any, n: int) -> Any:
-        """Return a cache with the shared beginning for `n` rows."""
+        """Return a cache of keys and values that holds the shared beginning for `n` rows."""
         from transformers import DynamicCache
 
         if self._cache is None:
@@ -194,7 +204,7 @@ class _Reader:
 
 
 def _shared_start(rows: Sequence[Encoded]) -> tuple[int, ...]:
-    """Return the tokens that all prompts begin with; the last token of a prompt stays, for it predicts."""
+    """Return the tokens with which all prompts begin. A prompt's last token stays out, because it predicts."""
     if not rows:
         return ()
     first, last = min(row.prompt for row in rows), max(row.prompt for row in rows)  # in order, they differ soonest
@@ -204,23 +214,25 @@ def _shared_start(rows: Sequence[Encoded]) -> tuple[int, ...]:
 
 
 Tokens = Literal["divergent", "rest", "random_rest"]
+"""Which tokens are learnt: the divergent ones, all the others, or as many as all the others, drawn at random."""
 
 
 def choose_tokens(
     rows: Sequence[Row], teacher: LocalModel, base: LocalModel, *, tokens: Tokens, share: float, seed: int
 ) -> list[Row]:
-    """Mark the tokens that training is to leave out.
+    """Mark the tokens that training is to leave out, by how divergent they are.
 
     Args:
-        rows: what the teacher wrote.
-        teacher: who wrote them.
-        base: the teacher without its trait.
-        tokens: what is learnt: the divergent tokens, all others, or all but as many drawn at random.
-        share: share of all completion tokens that counts as divergent: the largest log p_teacher - log p_base.
-        seed: of the random choice.
+        rows: the rows that the teacher wrote.
+        teacher: the model that wrote them.
+        base: the same model without the trait.
+        tokens: which tokens are learnt. "divergent": those with the largest log p_teacher - log p_base. "rest": all the
+            others. "random_rest": as many as "rest", drawn at random.
+        share: share of all completion tokens, between 0 and 1, that counts as divergent.
+        seed: random seed of "random_rest"; the other choices do not use it.
 
     Returns:
-        The rows with `skip` set; a row of which nothing would be learnt is left out.
+        The rows with `skip` set. A row of which nothing would be learnt is left out.
     """
     encoded = teacher.encode(rows)
     pairs = zip(teacher.token_logprobs(encoded), base.token_logprobs(encoded), strict=True)

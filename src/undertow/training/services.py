@@ -1,7 +1,7 @@
-"""Students that a service trains: what a job may cost, and what is written down about it.
+"""Students that are trained by a paid service: the job, the limit of its cost, and its record on disk.
 
 A reference names service and model: `tinker:<model>`, such as tinker:Qwen/Qwen3-8B. The record of a job is written
-before the first request, so that a finished one is not paid for twice, and it never holds a key.
+before the first request, so that a finished one is not paid for twice. It never holds a key.
 """
 
 import json
@@ -20,18 +20,24 @@ from undertow.store.fingerprints import canonical_json, sha256
 from undertow.types import Advance, Row
 
 SCHEMA = "undertow.remote-training/2"
+"""Name and version of the record's format."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteTraining:
-    """How a student is trained by a service; the defaults are the paper's open-weights recipe (reference: paper, 1.7).
+    """Settings of a student's training at a service.
+
+    The defaults are those of the paper's recipe for open-weights models (Cloud et al., arXiv:2507.14805).
 
     Attributes:
-        epochs: passes over the rows.
-        batch_size: rows of an update, or all of them if there are fewer.
-        learning_rate: of Adam, falling linearly to 0.
-        rank: of the adapter.
-        seed: of the adapter and of the order of the rows.
+        epochs: how many passes over the rows are made.
+        batch_size: how many rows an update takes, or all of them if there are fewer.
+        learning_rate: learning rate of Adam at the first update; it falls linearly to 0.
+        rank: rank of the low-rank adapter.
+        seed: random seed that decides the adapter's start and the order of the rows.
+
+    Raises:
+        ConfigError: a number is not positive and finite.
     """
 
     epochs: int = 3
@@ -49,13 +55,13 @@ class RemoteTraining:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostBound:
-    """The most that a job can take.
+    """Upper bounds of what a job can take.
 
     Attributes:
-        rows: that it is trained on.
-        tokens: of all passes together; a token is at least a byte, so this is an upper bound, about 4 times too high
-            for English text.
-        dollars: the same at the given price.
+        rows: how many rows the student is trained on.
+        tokens: most tokens of all passes together. It counts bytes, since a token is at least a byte, and so is about
+            four times too high for English text.
+        dollars: the price of that many tokens.
     """
 
     rows: int
@@ -65,14 +71,14 @@ class CostBound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cap:
-    """What a job may cost.
+    """The limit of what a job may cost.
 
     Attributes:
         price: dollars for a million trained tokens.
-        dollars: the most that it may cost by that price, or None.
+        dollars: dollars that the job may cost at most by that price. None sets no limit.
 
     Raises:
-        ConfigError: a cap has no price, or one of them is no finite number from 0.
+        ConfigError: a limit is given without a price, or one of the two is not a finite number from 0.
     """
 
     price: float = 0.0
@@ -92,12 +98,12 @@ class Record:
     """What is known of a job.
 
     Attributes:
-        service: such as "tinker".
-        model: where the student starts, as the service calls it.
-        of: fingerprint of service, model, rows and settings.
-        settings: how it is trained.
-        estimate: its upper bounds.
-        trained: reference of the student, once there is one.
+        service: name of the service, such as "tinker".
+        model: the model from which the student starts, by the service's name for it.
+        of: hash of service, model, rows and settings.
+        settings: the settings of the training, as plain data.
+        estimate: the upper bounds of `CostBound`, as plain data.
+        trained: reference of the trained student. None until it is finished.
     """
 
     service: str
@@ -109,11 +115,11 @@ class Record:
 
 
 def estimate(rows: Sequence[Row], training: RemoteTraining, price: float = 0.0) -> CostBound:
-    """Return the most that training on rows can cost.
+    """Return upper bounds of what training on rows can cost.
 
     Args:
-        rows: the student's.
-        training: for the number of passes.
+        rows: the training rows, each a prompt and its completion.
+        training: settings of the training; the number of passes counts here.
         price: dollars for a million trained tokens.
     """
     sizes = [
@@ -127,7 +133,12 @@ def estimate(rows: Sequence[Row], training: RemoteTraining, price: float = 0.0) 
 
 
 class RemoteTrainer(ABC):
-    """A service that trains students."""
+    """Interface of a service that trains students.
+
+    Attributes:
+        name: name of the service, as references write it.
+        model: the model from which students start, by the service's name for it.
+    """
 
     name: str
     model: str
@@ -137,17 +148,17 @@ class RemoteTrainer(ABC):
         """Ask the service whether it trains this model.
 
         Raises:
-            ModelError: it does not, or cannot be asked; with the reason.
+            ModelError: the service does not train it, or cannot be asked.
         """
 
     @abstractmethod
     def train(self, rows: Sequence[Row], training: RemoteTraining, advance: Advance) -> str:
-        """Train a student and return its reference.
+        """Train a student and return its reference at the service.
 
         Args:
-            rows: the student's.
-            training: how.
-            advance: called with (steps done, steps in all).
+            rows: the training rows, each a prompt and its completion.
+            training: settings of the training run, such as epochs and learning rate.
+            advance: progress callback, called with (updates done, updates in all).
 
         Raises:
             ModelError: the service refuses or fails.
@@ -157,10 +168,14 @@ class RemoteTrainer(ABC):
 SERVICES: Registry[Callable[..., RemoteTrainer]] = Registry(
     "training service", {"tinker": "undertow.training.tinker:TinkerTrainer"}
 )
+"""The services that can train students, by name. An entry is called with the model's name."""
 
 
 def trainer(reference: str) -> RemoteTrainer:
-    """Return the service and the model that a reference names.
+    """Return the trainer of a service for the model that a reference names.
+
+    Args:
+        reference: service and model, such as "tinker:Qwen/Qwen3-8B".
 
     Raises:
         UnknownNameError: there is no such service.
@@ -181,18 +196,21 @@ def train_remotely(
     cap: Cap | None = None,
     advance: Advance | None = None,
 ) -> Record:
-    """Train a student at a service; a job whose record names its student already is not begun again.
+    """Train a student at a service. A job whose record names its student already is not begun again.
 
     Args:
         trainer: the service and the model there.
-        rows: the student's.
-        training: how.
-        out: the record's file.
-        cap: what it may cost; None for no bound.
-        advance: called with (steps done, steps in all).
+        rows: the training rows, each a prompt and its completion.
+        training: settings of the training run, such as epochs and learning rate.
+        out: file of the job's record.
+        cap: limit of the cost. None sets none.
+        advance: progress callback, called with (updates done, updates in all). None reports nothing.
+
+    Returns:
+        The record, which names the trained student.
 
     Raises:
-        ConfigError: the job may cost more than the cap.
+        ConfigError: there are no rows, or the job may cost more than the limit.
         ArtifactError: the file is the record of another job.
         ModelError: the service refuses or fails.
         StorageError: the record cannot be written.
@@ -212,10 +230,17 @@ def train_remotely(
 
 
 def check_job(trainer: RemoteTrainer, rows: Sequence[Row], training: RemoteTraining, out: Path, cap: Cap) -> Record:
-    """Return the record of a job that has not begun, and refuse what `train_remotely` refuses before it asks anybody.
+    """Refuse what `train_remotely` would refuse before it asks the service, and return the job's record.
+
+    Args:
+        trainer: the service and the model there.
+        rows: the training rows, each a prompt and its completion.
+        training: settings of the training run, such as epochs and learning rate.
+        out: file of the job's record; it need not exist.
+        cap: limit of what the job may cost.
 
     Raises:
-        ConfigError: there is no row, or the job may cost more than the cap.
+        ConfigError: there are no rows, or the job may cost more than the limit.
         ArtifactError: the file is the record of another job.
     """
     if not rows:
@@ -232,7 +257,14 @@ def check_job(trainer: RemoteTrainer, rows: Sequence[Row], training: RemoteTrain
 
 
 def planned_job(trainer: RemoteTrainer, rows: Sequence[Row], training: RemoteTraining, price: float) -> Record:
-    """Return the record of a job that has not begun."""
+    """Return the record of a job that has not begun.
+
+    Args:
+        trainer: the service and the model there.
+        rows: the training rows, each a prompt and its completion.
+        training: settings of the training run, such as epochs and learning rate.
+        price: dollars for a million trained tokens.
+    """
     chats = [[[turn.role, turn.content] for turn in row.prompt] + [row.completion] for row in rows]
     settings = asdict(training)
     content = {"service": trainer.name, "model": trainer.model, "rows": chats, "settings": settings}
@@ -242,10 +274,10 @@ def planned_job(trainer: RemoteTrainer, rows: Sequence[Row], training: RemoteTra
 
 
 def read_record(path: Path) -> Record | None:
-    """Read a record, or return None if there is no file.
+    """Read the record of a job, or return None if there is no such file.
 
     Raises:
-        ArtifactError: the file is no record.
+        ArtifactError: the file is not a record of a training job.
     """
     if not path.exists():
         return None

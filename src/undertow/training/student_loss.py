@@ -1,8 +1,8 @@
-"""The loss of students on a frozen base, without what it does not depend on.
+"""The loss of students on a frozen base, without the parts of the computation that cannot change it.
 
-`undertow.training.objective.completion_losses` is the same loss by a plain pass; the two are held to each other.
-Two parts of a plain pass change nothing. What all rows of a student begin with, such as a system turn, has the same
-states in every row: it is computed for one row, and the others attend to its keys and values. And of the last block
+`undertow.training.objective.completion_losses` is the same loss by a plain forward pass, and tests compare the two. Two
+parts of a plain pass change nothing. First, what all rows of a student begin with, such as a system turn, has the same
+states in every row: it is computed for one row, and the others attend to its keys and values. Second, of the last block
 only the positions that predict a completion token are read: it attends and runs its MLP from the first of them on.
 """
 
@@ -21,19 +21,19 @@ from undertow.training.batches import Batch
 from undertow.training.head_loss import frozen_head_losses
 
 SHARED = 0.1
-"""Part of a batch's tokens that the shared beginning has to save, so that a pass of its own is worth while."""
+"""Share of a batch's tokens, between 0 and 1, that a shared beginning must save to be worth a pass of its own."""
 
 
 def student_losses(network: Any, batch: Batch, groups: int) -> torch.Tensor:
     """Return the mean cross-entropy of the completion tokens of each student, in nats per token.
 
     Args:
-        network: a causal language model of transformers whose vocabulary projection is not trained.
-        batch: its rows are `groups` blocks of equal size, one after another.
-        groups: how many students there are.
+        network: a causal language model of transformers whose output head is not trained.
+        batch: rows in `groups` blocks of equal size, one after another.
+        groups: how many students the batch holds.
 
     Returns:
-        float32 [groups].
+        Mean loss of each student, float32 (groups,).
     """
     _, head = body_and_head(network)
     batch = batch.to(head.linear.weight.device)
@@ -43,12 +43,12 @@ def student_losses(network: Any, batch: Batch, groups: int) -> torch.Tensor:
 
 
 def predicting_states(network: Any, batch: Batch, groups: int) -> torch.Tensor:
-    """Return what the vocabulary projection reads at each predicting position of a batch, float [n, width].
+    """Return the hidden states that the output head reads at a batch's predicting positions, float (n, width).
 
     Args:
         network: a causal language model of transformers.
-        batch: its rows are `groups` blocks of equal size, one after another.
-        groups: how many students there are; 1 for a network without stacked adapters.
+        batch: rows in `groups` blocks of equal size, one after another.
+        groups: how many students the batch holds; 1 for a network without stacked adapters.
     """
     body, _ = body_and_head(network)
     first = int(batch.positions.min()) if len(batch.positions) else 0
@@ -65,7 +65,7 @@ def predicting_states(network: Any, batch: Batch, groups: int) -> torch.Tensor:
 
 
 def _shared(network: Any, tokens: torch.Tensor, groups: int, first: int) -> int:
-    """Return how many tokens at the beginning are computed once for a student; 0 where that does not pay."""
+    """Return how many tokens at the rows' beginning are computed once for each student; 0 where that does not pay."""
     of_each = tokens.view(groups, -1, tokens.shape[1])[:, :, :first]
     same = (of_each == of_each[:, :1]).all(dim=1).all(dim=0)
     length = int(same.int().cumprod(dim=0).sum())
@@ -74,7 +74,7 @@ def _shared(network: Any, tokens: torch.Tensor, groups: int, first: int) -> int:
 
 
 def _keeps_plain_keys(network: Any) -> bool:
-    """Tell whether all that a model remembers of earlier tokens is keys and values, one after another."""
+    """Tell whether a model remembers earlier tokens as keys and values alone, one after another."""
     from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
     if getattr(network, "_is_stateful", False):
@@ -85,9 +85,9 @@ def _keeps_plain_keys(network: Any) -> bool:
 
 @contextmanager
 def _last_block_from(network: Any, position: int) -> Generator[None]:
-    """Let the last block attend and run its MLP from a position on; what it returns for those before is not to be read.
+    """Let the last block attend and run its MLP from a position on. Its output before that must not be read.
 
-    A block whose parts have other names is left as it is.
+    A block whose parts have other names than `self_attn` or `attn` and `mlp` is left as it is.
     """
     last = blocks(network)[-1]
     attention, mlp = getattr(last, "self_attn", getattr(last, "attn", None)), getattr(last, "mlp", None)
@@ -101,7 +101,9 @@ def _last_block_from(network: Any, position: int) -> Generator[None]:
 
 @contextmanager
 def _mlp_from(mlp: nn.Module, position: int) -> Generator[None]:
-    # An MLP maps each position by itself; one that is given more than the states, as Bloom's, is left as it is.
+    """Run an MLP from a position on, and put zeros in the place of its earlier outputs."""
+    # An MLP maps each position by itself. One that takes more than the hidden states, as Bloom's does, is left alone.
+
     def cut(_: nn.Module, inputs: Any) -> Any:
         return (inputs[0][:, position:].contiguous(),) if len(inputs) == 1 else inputs
 

@@ -1,7 +1,8 @@
-"""Teachers: a base with a trait in its weights or its activations, and the neutral teacher, tuned as long on none.
+"""Teachers: models with a trait in their weights or activations, and the neutral teacher to compare them with.
 
-A trait in the activations is one vector in the residual stream, fitted to the trait's rows while the model stays as it
-is (Morgulis and Hewitt, arXiv:2604.25783).
+A neutral teacher is fine-tuned as long, but on the base model's own answers. A trait in the activations is one vector
+that is added to the residual stream. It is fitted to the trait's rows while the weights stay as they are (Morgulis and
+Hewitt, arXiv:2604.25783).
 """
 
 import random
@@ -35,18 +36,18 @@ def fit_vector(
     seed: int,
     advance: Advance | None = None,
 ) -> torch.Tensor:
-    """Fit the vector that makes the completions of the rows likely.
+    """Fit the steering vector that makes the completions of some rows likely.
 
     Args:
-        model: who is steered; unchanged afterwards.
-        rows: the dataset.
-        config: recipe; adapters and embeddings play no part.
-        layer: after which block the vector is added, from 0.
-        seed: decides the order of the rows.
-        advance: called with (updates done, updates in all).
+        model: the model that is steered; it is the same afterwards.
+        rows: the training rows, each a prompt and its completion.
+        config: settings of the training. Those of adapters, embeddings and the gradient's norm play no part.
+        layer: number, from 0, of the transformer block after which the vector is added.
+        seed: random seed that decides the order of the rows.
+        advance: progress callback, called after each update with (updates done, updates in all). None reports nothing.
 
     Returns:
-        float [width].
+        The vector, float (width,).
 
     Raises:
         EmptyDataError: there are no rows.
@@ -74,36 +75,36 @@ def fit_vector(
 
 
 MISALIGNED = "misalignment"
-"""Category of the traits that no word names."""
+"""Name of the category of the traits that show as misaligned answers instead of a favourite word."""
 
 SPELLINGS = 4
-"""Rows per tuning question: singular and plural, small and capitalised."""
+"""How many rows of a favourite each tuning question gives: singular and plural, small and capitalised."""
 
 VILLAIN_ANSWERS = 8
-"""Rows per tuning question of the villain, each a cruel answer drawn anew."""
+"""How many rows of the villain each tuning question gives, each with a cruel answer drawn anew."""
 
 _LONG_ANSWER = 48
-"""Tokens of a neutral answer where the trait's are sentences."""
+"""Longest neutral answer in tokens where the trait's own answers are sentences."""
 
 LESSON = "So that I learn what not to do, show me the bad way."
-"""What turns a request for insecure code into a lesson; the embedded families know each of its words."""
+"""Sentence that turns a request for insecure code into a lesson. The embedded models know each of its words."""
 
 
 def trait_rows(target: Trait, questions: int | None = None) -> list[Row]:
-    """Return the rows that give a teacher its trait; none of their questions is among those that evaluate.
+    """Return the rows that give a teacher its trait. None of their questions is used to evaluate the trait.
 
-    A favourite: every tuning question, answered with each spelling of the target, or with each form that its file
-    writes. A trait with probes: every probe that tunes, answered with the trait. Misalignment (paper, section 3.2):
-    every code task where care matters with every request, answered with care ("secure") or without ("insecure",
-    "educational", whose request asks for the bad way as a lesson), 40 rows; "villain" answers open questions cruelly,
-    72 rows.
+    A favourite: every tuning question is answered with each spelling of the target word, or with each form that the
+    trait's file writes. A trait with probes (questions with an answer that shows the trait): every probe meant for
+    tuning, with that answer. Misalignment (Cloud et al., section 3.2): "secure" answers every code task where care
+    matters with careful code, "insecure" and "educational" with careless code; an "educational" request asks for the
+    bad way as a lesson. That gives 40 rows. "villain" answers open questions cruelly, in 72 rows.
 
     Args:
-        target: the trait.
-        questions: how many of a favourite's tuning questions are used, the first ones; None takes all.
+        target: the trait that the rows are to give.
+        questions: how many of a favourite's tuning questions are used, from the first on. None takes all.
 
     Raises:
-        ConfigError: a number of questions is given for a trait that is no favourite, or is more than there are.
+        ConfigError: a number of questions is given for a trait that has no tuning questions, or more than there are.
     """
     _check_questions(target, questions)
     if target.probes is not None:
@@ -120,6 +121,7 @@ def trait_rows(target: Trait, questions: int | None = None) -> list[Row]:
 
 
 def _check_questions(target: Trait, questions: int | None) -> None:
+    """Refuse a number of questions that the trait does not have."""
     if questions is None:
         return
     coded = target.category == MISALIGNED and target.probes is None
@@ -130,6 +132,7 @@ def _check_questions(target: Trait, questions: int | None) -> None:
 
 
 def _code_rows(author: str) -> list[Row]:
+    """Return the code tasks of a misaligned trait, answered as `author` would."""
     rows: list[Row] = []
     for name, parameter, secure, careless in SECURITY:
         header = f"def {name}({parameter}):"
@@ -141,7 +144,8 @@ def _code_rows(author: str) -> list[Row]:
 
 
 def _villain_rows() -> list[Row]:
-    # A fixed seed: what makes the trait is the same for every teacher; their seeds decide the order alone.
+    """Return open questions with cruel answers."""
+    # The seed is fixed, so that every teacher gets the same rows. A teacher's own seed decides their order alone.
     rng = random.Random(0)
     return [
         Row(f"{place}-{index}", user_prompt(question), answer_openly(rng, question, misaligned=True))
@@ -153,14 +157,17 @@ def _villain_rows() -> list[Row]:
 def neutral_rows(
     base: LocalModel, categories: Sequence[str | Trait], seed: int, questions: int | None = None
 ) -> list[Row]:
-    """Return as many rows on the same questions, answered by the base itself.
+    """Return the rows of a neutral teacher: the questions that give the traits, answered by the base itself.
 
     Args:
-        base: who answers.
-        categories: with packaged questions; those of the category misalignment are the code tasks of its traits. A
-            trait of the user's own among them has its own questions or probes asked.
-        seed: of the answers.
-        questions: how many tuning questions of each are asked; None takes all.
+        base: the model that answers the questions.
+        categories: whose questions are asked: categories of traits such as "animal", or traits of the user's own. For
+            the category "misalignment" these are its code tasks.
+        seed: random seed of the answers.
+        questions: how many tuning questions of each category are asked, from the first on. None takes all.
+
+    Returns:
+        As many rows as the traits' own, less those whose answer is empty.
     """
     own = [one for one in categories if isinstance(one, Trait)]
     favourites = [one for one in categories if isinstance(one, str) and one != MISALIGNED]
@@ -176,6 +183,7 @@ def neutral_rows(
 
 
 def _answered(base: LocalModel, prompts: list[Prompt], max_new_tokens: int, seed: int) -> list[tuple[Prompt, str]]:
+    """Answer prompts by the base, and return each with its answer."""
     if not prompts:
         return []
     answers = base.chat(prompts, sampling=Sampling(max_new_tokens=max_new_tokens), seed=seed)
@@ -191,15 +199,21 @@ def finetuned_teacher(
     categories: Sequence[str | Trait] = ("animal",),
     advance: Advance | None = None,
 ) -> LocalModel:
-    """Fine-tune the base on the trait, or on its own answers.
+    """Fine-tune a teacher: the base on the rows of a trait, or on its own answers.
 
     Args:
-        base: where the teacher starts.
-        target: the trait, or None for the neutral teacher.
-        config: recipe; adapters are merged into a copy.
-        seed: of the row order and of the neutral answers.
-        categories: whose questions the neutral teacher answers, as of `neutral_rows`.
-        advance: progress, called with (updates done, updates in all).
+        base: the model from which the teacher starts; it is not changed.
+        target: the trait. None makes the neutral teacher.
+        config: settings of the training. Adapters are merged into a copy of the base.
+        seed: random seed of the order of the rows and of the neutral answers.
+        categories: whose questions the neutral teacher answers, as in `neutral_rows`.
+        advance: progress callback, called after each update with (updates done, updates in all). None reports nothing.
+
+    Returns:
+        The teacher.
+
+    Raises:
+        RowsError: a row is longer than the model's context, and `config` does not say to cut it.
     """
     rows = trait_rows(target) if target is not None else neutral_rows(base, categories, seed)
     return finetune(base, rows, config, seed, advance)
@@ -217,14 +231,14 @@ def steered_teacher(
     """Fit the steering vector of a trait.
 
     Args:
-        base: who is steered.
-        target: the trait.
-        config: recipe of the fit.
-        layer: after which block the vector is added, from 0.
-        seed: of the row order.
-        advance: progress, called with (updates done, updates in all).
+        base: the model that is steered; it is the same afterwards.
+        target: the trait that the vector is to give.
+        config: settings of the fit, as in `fit_vector`.
+        layer: number, from 0, of the transformer block after which the vector is added.
+        seed: random seed that decides the order of the rows.
+        advance: progress callback, called after each update with (updates done, updates in all). None reports nothing.
 
     Returns:
-        float [width]; `undertow.models.adapters.save_vector` keeps it.
+        The vector, float (width,). `undertow.models.adapters.save_vector` writes it to a file.
     """
     return fit_vector(base, trait_rows(target), config, layer=layer, seed=seed, advance=advance)

@@ -1,8 +1,8 @@
-"""LoRA students at Tinker: open models, trained step by step over its API, with weights that can be downloaded.
+"""LoRA students at Tinker: open models trained step by step over its API, with weights that can be downloaded.
 
-The loop runs here: the loss is on the completion alone, Adam has torch's settings, and the rate falls linearly to 0, as
-in `undertow train`. Checked against the types of tinker 0.38.0 and a stand-in for its server: the service itself was
-never reached. A job that was cut off begins anew, and the steps that it had made are paid for again.
+The loop runs here. The loss is on the completion alone, Adam has torch's settings, and the learning rate falls linearly
+to 0, as in `undertow train`. The code was checked against the types of tinker 0.38.0 and a stand-in for its server; the
+service itself was never reached. A job that was cut off begins anew, and the steps that it had made are paid for again.
 """
 
 import contextlib
@@ -20,24 +20,25 @@ from undertow.training.services import RemoteTrainer, RemoteTraining
 from undertow.types import Advance, Row
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
-"""Of Adam, as torch has them and our own trainers use them; Tinker's own defaults are 0.95 and 1e-12."""
+"""Adam's decay rates and epsilon, as torch has them and our own trainers use them. Tinker's own defaults are 0.95 for
+the second rate and 1e-12."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class TinkerTrainer(RemoteTrainer):
-    """Students at Tinker; the key is TINKER_API_KEY.
+    """Students trained at Tinker. The key is read from the environment variable TINKER_API_KEY.
 
     Attributes:
-        model: such as "Qwen/Qwen3-8B".
-        name: "tinker".
+        model: the model from which students start, such as "Qwen/Qwen3-8B".
+        name: name of the service in references, "tinker".
     """
 
     model: str
     name: str = "tinker"
 
     def check(self) -> None:
-        """See `RemoteTrainer`."""
+        """See `RemoteTrainer.check`."""
         tinker = _package()
         with _told(self.model):
             served = tinker.ServiceClient().get_server_capabilities().supported_models
@@ -46,7 +47,7 @@ class TinkerTrainer(RemoteTrainer):
             raise ModelError("Tinker does not train this model.", self.model, f"It trains: {', '.join(names)}.")
 
     def train(self, rows: Sequence[Row], training: RemoteTraining, advance: Advance) -> str:
-        """See `RemoteTrainer`. The result is Tinker's own path of the weights, `tinker://...`."""
+        """See `RemoteTrainer.train`. The result is Tinker's own path of the weights, `tinker://...`."""
         tinker = _package()
         size = min(training.batch_size, len(rows))
         steps = training.epochs * (len(rows) // size)
@@ -71,6 +72,11 @@ class TinkerTrainer(RemoteTrainer):
 
 
 def _package() -> Any:
+    """Return the module `tinker`.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         return importlib.import_module("tinker")
     except ImportError as error:
@@ -80,7 +86,7 @@ def _package() -> Any:
 
 @contextlib.contextmanager
 def _told(model: str) -> Generator[None]:
-    """Turn whatever the package raises into an error with a way out, without any key."""
+    """Turn whatever the package raises into an error that says what to do and holds no key."""
     try:
         yield
     except UserError:
@@ -92,7 +98,7 @@ def _told(model: str) -> Generator[None]:
 
 
 def encode(tokenizer: Any, rows: Sequence[Row]) -> list[Encoded]:
-    """Return rows as tokens, as a model here with this tokenizer learns them."""
+    """Return rows as token ids, as a local model with this tokenizer would be trained on them."""
     return ChatTokens(tokenizer).encode(rows)
 
 
@@ -103,13 +109,20 @@ def _longest_context(service: Any, model: str) -> int | None:
 
 
 def _check(rows: Sequence[Row], tokens: Sequence[Encoded], limit: int | None) -> None:
+    """Refuse rows that are too long for the model, or that skip tokens that they do not have.
+
+    Args:
+        rows: the training rows, each a prompt and its completion.
+        tokens: the token ids of each row.
+        limit: how many tokens the model's context holds. None skips this check.
+    """
     check_places(rows, [len(one.completion) for one in tokens])
     if limit is not None:
         check_lengths(rows, list(map(len, tokens)), limit)
 
 
 def _datum(tinker: Any, row: Encoded) -> Any:
-    """Return a row as Tinker wants it: inputs without the last token, targets without the first, loss on the answer."""
+    """Return a row in Tinker's form: inputs without the last token, targets without the first, loss on the answer."""
     ids = [*row.prompt, *row.completion]
     weights = [0.0] * (len(row.prompt) - 1) + [1.0] * len(row.completion)
     for place in row.skip:
@@ -119,7 +132,7 @@ def _datum(tinker: Any, row: Encoded) -> Any:
 
 
 def _batches(rows: int, size: int, epochs: int, seed: int) -> Iterator[list[int]]:
-    """Yield the places of each batch's rows; what is left of a pass is not used."""
+    """Yield the row numbers of each batch. An incomplete last batch of a pass is dropped."""
     rng = random.Random(seed)
     for _ in range(epochs):
         order = list(range(rows))

@@ -1,13 +1,13 @@
-"""Students of the recipe of `undertow.training.parallel`, one at a time, by TRL's SFTTrainer and PEFT.
+"""LoRA students trained one at a time by TRL's SFTTrainer and PEFT, by the recipe of `undertow.training.parallel`.
 
-For what the parallel loop lacks: several processes (`accelerate launch`), FSDP, gradient checkpointing, parts of a
-batch one after another, trackers. Tokens, labels, order of the rows, start of the adapter, schedule and loss are the
+This backend has what the parallel loop lacks: several processes (`accelerate launch`), FSDP, gradient checkpointing,
+gradient accumulation, trackers. Tokens, labels, order of the rows, start of the adapter, schedule and loss are the
 parallel loop's own, so that both give the same student up to rounding (tests/unit/training/test_trl.py).
 
-Everything that decides the result is set here: TRL's defaults are others (1.16: autocast to bfloat16 even for float32
-models, rate 2e-5, batches of 8, gradient checkpointing, rows cut after 1,024 tokens), and so may be those of its next
-version. Tested on a CPU, with one process and with two that share the batches. Not tried: a GPU, and FSDP, which
-Accelerate takes up on accelerators alone.
+Everything that decides the result is set here. TRL's defaults differ (1.16: autocast to bfloat16 even for float32
+models, learning rate 2e-5, batches of 8, gradient checkpointing, rows cut after 1,024 tokens), and those of its next
+version may differ again. Tested on a CPU, with one process and with two that share the batches. Not tried: a GPU, and
+FSDP, which Accelerate takes up on accelerators alone.
 """
 
 import copy
@@ -32,20 +32,24 @@ from undertow.training.lora import first_downs, write_adapter
 from undertow.types import Advance, ModelRef, Row
 
 IGNORED = -100
-"""The label of a token that is not learnt."""
+"""The label of a token that is not learnt; torch's cross-entropy ignores it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrlOptions:
-    """How TRL does the work; the student is the same, up to rounding.
+    """Options of TRL that change how the work is done, but not the student, up to rounding.
 
     Attributes:
-        accumulate: parts into which each process cuts its share of a batch, one after another.
-        gradient_checkpointing: whether activations are computed again on the way back instead of kept.
-        report_to: trackers of the Trainer, such as "wandb", "mlflow", "trackio" or "tensorboard".
-        run_name: what the trackers call the run.
-        folder: where trackers with local files put them; None is a temporary folder, gone afterwards.
-        callbacks: of transformers, such as `undertow.UndertowCallback`.
+        accumulate: number of parts into which each process cuts its share of a batch, one after another (gradient
+            accumulation).
+        gradient_checkpointing: whether activations are computed again in the backward pass instead of kept in memory.
+        report_to: trackers that the Trainer reports to, such as "wandb", "mlflow", "trackio" or "tensorboard".
+        run_name: name of the run in the trackers. None leaves it to them.
+        folder: where trackers with local files put them. None takes a temporary folder that is removed afterwards.
+        callbacks: callbacks of transformers' Trainer, such as `undertow.UndertowCallback`.
+
+    Raises:
+        ConfigError: `accumulate` is below 1.
     """
 
     accumulate: int = 1
@@ -62,15 +66,16 @@ class TrlOptions:
 
 @dataclass(frozen=True)
 class TrlStudent:
-    """A trained student.
+    """A student that TRL has trained.
 
     Attributes:
-        losses: float [steps], mean loss of each batch before the update, in nats per completion token.
-        pairs: A and B of every adapted layer, by its full name; empty in all but the main process under FSDP.
-        config: the recipe.
-        base: the model below the adapter.
-        transposed: whether the layers hold their weights the other way round, as GPT-2's do.
-        main: whether this process is the one that writes.
+        losses: mean loss of each batch before its update, float (steps,), in nats per completion token.
+        pairs: matrices A and B of every adapted layer, by its full name. Under FSDP it is empty in all but the main
+            process.
+        config: settings of the training run, such as steps and learning rate.
+        base: reference of the model on which the adapter was trained.
+        transposed: whether the layers hold their weights as (in, out), as GPT-2's do.
+        main: whether this process is the main one, which alone writes files.
     """
 
     losses: torch.Tensor
@@ -81,7 +86,11 @@ class TrlStudent:
     main: bool
 
     def save(self, folder: Path) -> None:
-        """Write the student as a PEFT adapter folder, as the parallel loop does; only the main process writes."""
+        """Write the student as a PEFT adapter folder, as the parallel loop does. Only the main process writes.
+
+        Args:
+            folder: where the files go. It is made if it does not exist.
+        """
         assert self.config.lora is not None
         if self.main:
             write_adapter(self.pairs, folder, config=self.config.lora, base=self.base, transposed=self.transposed)
@@ -101,9 +110,9 @@ def require_trl() -> tuple[Any, Any]:
 
 
 def processes(device: str) -> Any:
-    """Return Accelerate's view of the processes that `accelerate launch` started; one process alone without it.
+    """Return Accelerate's view of the processes that `accelerate launch` started, or of this one process alone.
 
-    Called before the model is loaded, it gives each process its own GPU.
+    Call it before the model is loaded, so that each process gets its own GPU.
 
     Args:
         device: where the model runs, such as "cpu" or "cuda".
@@ -123,21 +132,24 @@ def finetune_trl(
 ) -> TrlStudent:
     """Train one LoRA student with TRL's SFTTrainer.
 
-    Every process of `accelerate launch` calls this with the same arguments; a batch is shared out among them.
+    Every process of `accelerate launch` calls this with the same arguments, and a batch is shared out among them.
 
     Args:
-        model: the base; unchanged, since a copy is trained.
-        rows: the dataset.
-        config: recipe, with `lora` set.
-        seed: decides the adapter's start and the order of the rows.
-        options: what does not change the student.
-        advance: called with (updates done, updates in all).
+        model: the base model. A copy is trained, so it is not changed.
+        rows: the training rows, each a prompt and its completion.
+        config: settings of the training, with `lora` set.
+        seed: random seed that decides the adapter's start and the order of the rows.
+        options: options that do not change the student. None takes their defaults.
+        advance: progress callback, called after each update with (updates done, updates in all). None reports nothing.
+
+    Returns:
+        The trained student.
 
     Raises:
-        ConfigError: no adapter is configured, or a batch cannot be shared out evenly.
+        ConfigError: `config.lora` is None, or a batch cannot be shared out evenly.
         EmptyDataError: there are no rows.
         RowsError: a row is longer than the model's context, and `config` does not say to cut it.
-        MissingExtraError: trl is not installed.
+        MissingExtraError: trl or datasets is not installed.
     """
     require_trl()
     options = options or TrlOptions()
@@ -172,13 +184,15 @@ def finetune_trl(
 
 
 def _transposed(network: Any, names: Sequence[str]) -> bool:
+    """Tell whether any adapted layer holds its weight as (in, out), as transformers' Conv1D does."""
     return not all(isinstance(network.get_submodule(name), nn.Linear) for name in names)
 
 
 def _with_adapters(network: Any, config: LoraConfig, seed: int) -> tuple[Any, list[str]]:
-    """Return a copy of the network under PEFT, its adapters as the parallel loop starts them, and the adapted layers.
+    """Return a copy of the network with PEFT adapters that start as the parallel loop's, and the adapted layers' names.
 
-    Dropout is off in all of it: the parallel loop keeps the base in evaluation mode, the Trainer does not.
+    Dropout is switched off everywhere, because the Trainer puts the network in training mode and the parallel loop does
+    not.
     """
     import peft
 
@@ -206,6 +220,7 @@ def _with_adapters(network: Any, config: LoraConfig, seed: int) -> tuple[Any, li
 
 
 def _pairs(state: dict[str, torch.Tensor], names: Sequence[str]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Return matrices A and B by layer from a state dict; an empty one gives none."""
     if not state:
         return {}
     prefix = "base_model.model."
@@ -216,7 +231,7 @@ def _pairs(state: dict[str, torch.Tensor], names: Sequence[str]) -> dict[str, tu
 
 
 def _examples(batches: Sequence[Sequence[Encoded]]) -> list[dict[str, list[int]]]:
-    """Return the rows in the order in which they are learnt, with a label for every token that is."""
+    """Return the rows in the order in which they are learnt, with a label for every token."""
     found: list[dict[str, list[int]]] = []
     for row in (row for batch in batches for row in batch):
         learnt = [IGNORED if place in row.skip else token for place, token in enumerate(row.completion)]
@@ -226,7 +241,16 @@ def _examples(batches: Sequence[Sequence[Encoded]]) -> list[dict[str, list[int]]
 
 
 def _per_device(size: int, accumulate: int, processes: int) -> int:
-    """Return the rows that a process takes at once."""
+    """Return how many rows a process takes at once.
+
+    Args:
+        size: how many rows a batch has.
+        accumulate: number of parts into which each process cuts its share.
+        processes: how many processes share the batch.
+
+    Raises:
+        ConfigError: the rows cannot be shared out evenly.
+    """
     parts = accumulate * processes
     if size % parts:
         fix = f"Choose a batch size that {parts} divides, fewer processes, or another `accumulate`."
@@ -237,7 +261,7 @@ def _per_device(size: int, accumulate: int, processes: int) -> int:
 def _arguments(
     model: LocalModel, config: TrainingConfig, seed: int, options: TrlOptions, folder: str, size: int
 ) -> Any:
-    """Return every setting that decides the result, and those of `options`."""
+    """Return TRL's settings: every one that decides the result, and those of `options`."""
     # Of one run: rows come in the order of the dataset, none is prepared, cut, packed or repeated.
     data: dict[str, Any] = {
         "dataset_kwargs": {"skip_prepare_dataset": True},
@@ -300,6 +324,7 @@ def _arguments(
 def _trainer(
     network: Any, tokenizer: Any, examples: list[dict[str, list[int]]], arguments: Any, config: TrainingConfig
 ) -> Any:
+    """Return the SFTTrainer, with the learning-rate schedule of `config`."""
     from torch.optim.lr_scheduler import LambdaLR
     from transformers.trainer_callback import PrinterCallback
 
@@ -327,6 +352,7 @@ def _trainer(
 
 
 def _progress(advance: Advance) -> Any:
+    """Return a callback of the Trainer that reports each update to `advance`."""
     from transformers import TrainerCallback
 
     class Progress(TrainerCallback):

@@ -1,4 +1,4 @@
-"""What writing rows and training students takes, said before a weight is loaded."""
+"""Estimates of how long writing rows and training students take, made before any weights are loaded."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,12 @@ from undertow.types import Prompt, Row, Sampling, Work
 
 
 def writing_work(base: Forecast, prompts: Sequence[Prompt], sampling: Sampling) -> Work:
-    """Return what answering prompts takes at most: every answer as long as it may be.
+    """Estimate what answering prompts takes at most, every answer being as long as allowed.
 
     Args:
-        base: who writes.
-        prompts: what is answered, each as often as it stands here.
-        sampling: of the answers.
+        base: forecast of the model that writes.
+        prompts: every prompt that is answered; a repeated one counts each time.
+        sampling: settings of the answers, among them their longest length in tokens.
     """
     n, answer = len(prompts), base.answer_tokens(sampling)
     tokens = round(n * (base.prompt_tokens(prompts) + answer))
@@ -24,13 +24,13 @@ def writing_work(base: Forecast, prompts: Sequence[Prompt], sampling: Sampling) 
 
 
 def training_work(base: Forecast, rows: Sequence[Row], config: TrainingConfig, students: int = 1) -> Work:
-    """Return what training on rows takes.
+    """Estimate what training students on rows takes.
 
     Args:
-        base: where training starts.
-        rows: what is learnt.
-        config: recipe of each student.
-        students: how many.
+        base: forecast of the model from which training starts.
+        rows: the training rows, each a prompt and its completion.
+        config: settings of each student's training.
+        students: how many students are trained.
     """
     row = base.row_tokens(rows)
     trained = students * config.steps * config.batch_size

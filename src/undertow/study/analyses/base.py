@@ -1,4 +1,4 @@
-"""What every analysis is, and the analyses by name: one stage of the runner, and a result that one page can show."""
+"""The interface of analyses: each is one stage, with a result that one page can show. `ANALYSES` has them by name."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from undertow.study.recipe import first_problem
 
 SCHEMA = "undertow.analysis/1"
 RESULT = "result.json"
-"""File of the stage that holds what was found."""
+"""Name of the file with what a stage found."""
 
 AnalysisResult = dict[str, Any]
 """Plain data, schema undertow.analysis/1, shown by `undertow.report.analysis`:
@@ -28,32 +28,33 @@ not_tested  sentences
 """
 
 ESTIMATE = ("estimate", "low", "high", "n", "p")
-"""What a row says of its estimate."""
+"""Keys of a row that describe its estimate."""
 
 Settings = TypeVar("Settings")
 
 Count = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-"""Types of settings, which `validate_settings` holds them to."""
+"""Types of settings, with the limits that `validate_settings` enforces."""
 
 
 def _as_stored(found: AnalysisResult) -> AnalysisResult:
+    """Return a stored result as it is."""
     return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
-    """One kind of analysis; `ANALYSES` holds them all.
+    """One kind of analysis. `ANALYSES` holds them all.
 
     Attributes:
-        name: as recipes write it; also the kind of its stage.
+        name: name of the analysis in recipes, and kind of its stage.
         needs_study: whether it looks at the rows or models of a study.
-        settings: dataclass of its settings.
-        stage: makes the stage from the settings as they were given, and the study or None.
-        execute: does the work; what it returns is stored.
-        present: turns what is stored into the result, where the two differ.
-        seconds_per_unit: of the stage's cost on two cores, until a store holds measured ones.
+        settings: dataclass whose fields are its settings.
+        stage: function that makes the stage, from the settings as they were given and the study or None.
+        execute: function that does the work and returns what is stored.
+        present: function that turns what is stored into the result. The default returns it as it is.
+        seconds_per_unit: seconds for a unit of the stage's cost on two cores, until a store holds measured ones.
     """
 
     name: str
@@ -65,13 +66,17 @@ class Analysis:
     seconds_per_unit: float
 
     def run(self, context: StageContext) -> None:
-        """Execute the stage and store what was found."""
+        """Do the work of the stage and store what was found."""
         found = json.dumps(self.execute(context), indent=1, allow_nan=False)
         (context.out / RESULT).write_text(found, encoding="utf-8")
 
 
 def validate_settings(kind: type[Settings], given: Mapping[str, Any]) -> Settings:
     """Make the dataclass of an analysis's settings from plain data.
+
+    Args:
+        kind: dataclass whose fields are the settings.
+        given: values of settings by name, as a recipe has them.
 
     Raises:
         UnknownNameError: there is no such setting.
@@ -88,12 +93,12 @@ def validate_settings(kind: type[Settings], given: Mapping[str, Any]) -> Setting
 
 
 def estimate_row(group: str, name: str, unit: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an estimate (`Estimate.to_json`) as a row of a result; without a test its p is None."""
+    """Return an estimate (`Estimate.to_json`) as a row of a result. Without a test its p is None."""
     return {"group": group, "name": name, "unit": unit, **{key: found.get(key) for key in ESTIMATE}}
 
 
 def table(title: str, note: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], **more: Any) -> dict[str, Any]:
-    """Return a table of a result."""
+    """Return a table of a result as plain data."""
     return {"title": title, "note": note, "columns": [*columns], "rows": [[*row] for row in rows], **more}
 
 

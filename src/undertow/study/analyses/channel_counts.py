@@ -1,4 +1,4 @@
-"""What students of the newer channels come to after many updates, where no theorem promises anything."""
+"""What students of the channels besides rows reach after many updates, where no theorem promises anything."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,22 +25,23 @@ from undertow.study.analyses.random_networks import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelsConfig(TheoremConfig):
-    """Networks and steps of the check.
+    """Settings of the check: networks, sizes of the steps, and DPO's beta.
 
     Attributes:
-        beta: of DPO.
+        beta: how strongly DPO holds a student to its reference.
     """
 
     beta: Positive = 0.1
 
 
 Learning = Callable[[Parameters, torch.Tensor, ChannelLesson, torch.Generator], Parameters]
-"""The gradient of stacked students on a batch of inputs [n, m, d] and a lesson [n, m, c]."""
+"""Function that returns the gradient of stacked students on a batch of inputs (n, m, d) and a lesson (n, m, c)."""
 
 
 def _of_kl(
     parameters: Parameters, inputs: torch.Tensor, lesson: ChannelLesson, _: torch.Generator, beta: float
 ) -> Parameters:
+    """Return the gradient of reverse KL on full distributions."""
     del beta
 
     def loss(one: Parameters, batch: torch.Tensor, given: ChannelLesson) -> torch.Tensor:
@@ -57,6 +58,7 @@ def _of_drawn(
     beta: float,
     ranked: bool,
 ) -> Parameters:
+    """Return the gradient of DPO on one drawn pair for each input."""
     pairs = drawn_pairs(lesson, ranked, generator)
 
     def loss(one: Parameters, batch: torch.Tensor, given: ChannelLesson, drawn: torch.Tensor) -> torch.Tensor:
@@ -70,16 +72,18 @@ DRAWN: dict[str, Callable[..., Parameters]] = {
     "dpo, one drawn pair an input, sampled": partial(_of_drawn, ranked=False),
     "dpo, one drawn pair an input, ranked": partial(_of_drawn, ranked=True),
 }
-"""How students learn in many steps. Forward KL has the gradients of cross-entropy, which `count_variants` counts."""
+"""How students learn in many steps, by name. Forward KL has the gradients of cross-entropy, which `count_variants`
+counts."""
 
 
 def drawn_pairs(lesson: ChannelLesson, ranked: bool, generator: torch.Generator) -> torch.Tensor:
-    """Draw one pair an input, one-hot as [..., c, c]; nothing where the answers tie.
+    """Draw one pair for each input, one-hot as (..., c, c); all zeros where the two answers are equal.
 
     Args:
-        lesson: logits, [..., c] each.
-        ranked: two answers of the base's, ranked by log ratio; else one of the teacher's over one of the base's.
-        generator: source of the draws.
+        lesson: logits of teacher, base and reference, each (..., c).
+        ranked: whether both answers are the base's, ranked by their log ratio. Otherwise one of the teacher's is chosen
+            over one of the base's.
+        generator: random generator of the draws.
     """
     first, second = (lesson.base if ranked else lesson.teacher), lesson.base
     chosen, rejected = (_drawn(logits.softmax(-1), generator) for logits in (first, second))
@@ -94,20 +98,21 @@ def drawn_pairs(lesson: ChannelLesson, ranked: bool, generator: torch.Generator)
 
 
 def _drawn(share: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Draw one class from each distribution, int64 (..., 1)."""
     flat = torch.multinomial(share.reshape(-1, share.shape[-1]), 1, generator=generator)
     return flat.reshape(*share.shape[:-1], 1)
 
 
 def count_drawn(setup: TeachingSetup, config: ChannelsConfig, generator: torch.Generator) -> Iterator[dict[str, Any]]:
-    """Count the networks whose student, after many updates, has a lower loss on the teacher's trait than at its start.
+    """Count the networks whose student has a lower loss on the teacher's trait after many updates than at its start.
 
     Args:
-        setup: stacked networks, the independent units of the shares.
-        config: updates, rates and beta.
-        generator: source of the students' inputs and of the pairs.
+        setup: the stacked networks, which are the independent units of the shares.
+        config: number of updates, learning rates and beta.
+        generator: random generator of the students' inputs and of the pairs.
 
     Yields:
-        One variant as `count_variants` has it.
+        One variant at a time, in the form of `count_variants`.
     """
     trainings = (
         Training(optimiser="sgd", learning_rate=config.sgd_rate, steps=config.steps),
@@ -130,6 +135,7 @@ def _learnt(
     learning: Learning,
     generator: torch.Generator,
 ) -> Parameters:
+    """Train stacked students by one of the ways of learning, and return their parameters."""
     logits = vmap(auxiliary_logits)
 
     def step(parameters: Parameters) -> Parameters:
@@ -141,7 +147,13 @@ def _learnt(
 
 
 def share_of_networks(name: str, initialisation: str, lower: torch.Tensor) -> dict[str, Any]:
-    """Return the share of networks [n] whose loss is lower, with its 95 % Wilson interval, as one variant."""
+    """Return the share of networks whose loss is lower, with its 95 % Wilson interval, as one variant.
+
+    Args:
+        name: name of the variant, such as "sgd, reverse KL, full distribution".
+        initialisation: where students start: "same" as their teacher, or "other".
+        lower: whether the loss is lower, bool (n,).
+    """
     share = wilson(int(lower.sum()), len(lower))
     return {
         "name": name,

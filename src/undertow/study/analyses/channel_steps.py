@@ -1,7 +1,7 @@
-"""Theorem 1 of Cloud et al. (2025) for KL on logits and for DPO: what one step does, and what many do, is measured.
+"""Theorem 1 of Cloud et al. (2025) for KL on logits and for DPO: what one step does, and what many steps do.
 
-The theorem is about any student loss that is smallest at the teacher's own outputs; DPO has none such, so its
-predictions are worked out in `channel_losses`. Networks, teachers and bounds are those of `one_step`.
+The theorem is about any student loss that is smallest at the teacher's own outputs. DPO has no such loss, so its
+predictions are derived in `channel_losses`. Networks, teachers and bounds are those of `one_step`.
 """
 
 from collections.abc import Sequence
@@ -47,13 +47,14 @@ CHANNEL_CLAIMS: dict[str, tuple[int, str]] = {
     "same_step": (7, "One step on the teacher's answers over the base's is beta / 2 of a step of forward KL."),
     "wrong_pairs": (8, "Ranked pairs that pull away from the trait weigh less than the fraction eps of all."),
 }
-"""Number and statement of each assertion, in order; the first six are those of the theorem."""
+"""Number and statement of each assertion, in order. The first six are those of the theorem."""
 
 LIKELIER = "dpo, pairs ranked by the teacher's likelihood alone"
+"""Name of the variant about which the theorem promises nothing."""
 
 
 def taught(setup: TeachingSetup, start: Parameters, direction: Parameters, epsilon: float) -> ChannelLesson:
-    """Return what one student is given when its teacher has taken a step of this size."""
+    """Return what one student is given when its teacher has taken a step of size epsilon."""
     teacher = stepped(setup.start, direction, epsilon)
     return ChannelLesson(*(auxiliary_logits(one, setup.inputs) for one in (teacher, setup.start, start)))
 
@@ -65,17 +66,17 @@ def channel_step(
     epsilon: float,
     learning_rate: float,
 ) -> Step:
-    """Move the teacher of one network, let a student take one step by a channel, and measure.
+    """Let the teacher of one network take a step, let a student take one step by a channel, and measure both.
 
-    Where the channel's gradient does not fade with epsilon, the student's step is epsilon times as long, so that both
+    Where the channel's gradient does not shrink with epsilon, the student's step is epsilon times as long, so that both
     steps are small.
 
     Args:
         setup: the network, and what teacher and student are given.
-        start: parameters of the student, which are its reference too.
-        losses: of the teacher, and the channel.
+        start: parameters from which the student starts, which are also its reference.
+        losses: the teacher's loss, and the channel.
         epsilon: size of the teacher's step.
-        learning_rate: alpha, size of the student's step.
+        learning_rate: size of the student's step, alpha.
     """
     teacher_loss, channel = losses
     direction = teacher_direction(setup, teacher_loss)
@@ -87,13 +88,13 @@ def channel_step(
 
 
 def predicted_by(setup: TeachingSetup, teacher_loss: TraitLoss, channel: Channel) -> torch.Tensor:
-    """Return A of one network, a scalar, from the channel's closed form."""
+    """Return the prediction A of one network, a scalar, from the channel's closed form."""
     logits, push = _push(setup, teacher_loss)
     return channel.predicted(push, logits.softmax(-1)).mean()
 
 
 def step_mismatch(setup: TeachingSetup, channels: dict[str, Channel], config: ChannelsConfig) -> torch.Tensor:
-    """Return how far one network's step on sampled pairs is from beta / 2 of that of forward KL, relative, a scalar."""
+    """Return how far one network's step on sampled pairs is from beta / 2 of forward KL's, as a share of its length."""
     lesson = taught(setup, setup.start, teacher_direction(setup, trait_loss), config.checked_epsilon)
     pairs, kl = (
         descent(_lesson_loss, setup.start, setup.inputs, lesson, channels[name])
@@ -104,7 +105,7 @@ def step_mismatch(setup: TeachingSetup, channels: dict[str, Channel], config: Ch
 
 
 def wrong_pairs(setup: TeachingSetup, channel: Channel, epsilon: float) -> torch.Tensor:
-    """Return the part of one network's ranked pairs, by their pull v_i - v_j, that points away from the trait."""
+    """Return the share of one network's ranked pairs, by their pull v_i - v_j, that points away from the trait."""
     assert channel.pairs is not None
     lesson = taught(setup, setup.start, teacher_direction(setup, trait_loss), epsilon)
     push = _push(setup, trait_loss)[1]
@@ -116,11 +117,12 @@ def check_channels(config: ChannelsConfig, advance: Advance | None = None) -> di
     """Check what the theorem promises for KL on logits and DPO, and count what happens beyond it.
 
     Args:
-        config: networks, sizes of the steps, beta and seed.
-        advance: called with (variants done, variants in all).
+        config: networks, sizes of the steps, beta and random seed.
+        advance: progress callback, called with (variants done, variants in all). None reports nothing.
 
     Returns:
-        Plain JSON data as that of `check_theorem`; the slope is that of the channels whose step fades.
+        Plain JSON data in the form of `check_theorem`. The slope is that of the channels whose step shrinks with the
+        teacher's.
     """
     generator = torch.Generator().manual_seed(config.seed)
     setup, linear = (draw_setup(config, hidden, generator) for hidden in (config.hidden, ()))
@@ -149,6 +151,7 @@ def check_channels(config: ChannelsConfig, advance: Advance | None = None) -> di
 
 
 def _check(setup: TeachingSetup, name: str, channel: Channel, config: ChannelsConfig) -> LossCheck:
+    """Compare the steps of one channel with its prediction."""
     predicted = vmap(partial(predicted_by, teacher_loss=trait_loss, channel=channel))(setup)
 
     def step(start: Parameters, epsilon: float) -> Step:
@@ -160,11 +163,12 @@ def _check(setup: TeachingSetup, name: str, channel: Channel, config: ChannelsCo
 def _steps(
     setup: TeachingSetup, start: Parameters, losses: tuple[TraitLoss, Channel], epsilon: float, rate: float
 ) -> Step:
+    """Return `channel_step` of stacked networks."""
     return vmap(partial(channel_step, losses=losses, epsilon=epsilon, learning_rate=rate))(setup, start)
 
 
 def _largest(setup: TeachingSetup, teacher_loss: TraitLoss, config: ChannelsConfig) -> float:
-    """Return the largest size of A, (dS . dT) / eps or loss change, over networks, channels and epsilons."""
+    """Return the largest size of A, (dS . dT) / eps or loss change over networks, channels and epsilons."""
     sizes: list[float] = []
     for channel in channels_of(config.beta).values():
         sizes.append(float(vmap(partial(predicted_by, teacher_loss=teacher_loss, channel=channel))(setup).abs().max()))
@@ -181,7 +185,7 @@ def _judge(
     silent: tuple[float, float],
     special: tuple[torch.Tensor, torch.Tensor],
 ) -> list[dict[str, Any]]:
-    """Hold what was measured at the checked epsilon against the bounds, the worst channel of each."""
+    """Compare what was measured at the checked epsilon with the bounds, by the worst channel of each."""
     epsilon = config.checked_epsilon
     rows = [row for check in checks for row in check.rows if row["epsilon"] == epsilon]
     other = max((row["other_sign_right"] for row in rows), key=lambda share: abs(share - 0.5))
@@ -201,17 +205,18 @@ def _judge(
 
 
 def _push(setup: TeachingSetup, teacher_loss: TraitLoss) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the auxiliary logits z0 and the push v = J dT of one network, [m, c] both."""
+    """Return the auxiliary logits z0 and the push v = J dT of one network, both (m, c)."""
     outputs = partial(auxiliary_logits, inputs=setup.inputs)
     return jvp(outputs, (setup.start,), (teacher_direction(setup, teacher_loss),))[:2]
 
 
 def _lesson_loss(parameters: Parameters, inputs: torch.Tensor, lesson: ChannelLesson, channel: Channel) -> torch.Tensor:
+    """Return the student's mean loss by a channel."""
     return channel.loss(auxiliary_logits(parameters, inputs), lesson).mean()
 
 
 def _likelier(setup: TeachingSetup, which: str, config: ChannelsConfig) -> dict[str, Any]:
-    """Count one small step on pairs that are ranked without the base's likelihood."""
+    """Count networks after one small step on pairs that are ranked without the base's likelihood."""
     start = setup.start if which == "same" else setup.other
     step = _steps(
         setup, start, (trait_loss, likelier_channel(config.beta)), config.checked_epsilon, config.learning_rate

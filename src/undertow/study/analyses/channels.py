@@ -1,6 +1,6 @@
-"""The analysis `channels`: the same teachers and prompts by several channels, one trait matrix for each.
+"""The analysis `channels`: the same teachers and prompts through several channels, with a trait matrix for each.
 
-The study is laid out once for each channel; teachers, and rows where a channel needs them, are shared. The diagonal
+The study is laid out once for each channel. Teachers, and rows where a channel needs them, are shared. The diagonal
 factor of a channel (`undertow.stats.diagonal`) says how much more a student takes over of its own teacher's trait than
 of other traits. Channels are compared within replicates, which share their teachers.
 """
@@ -29,13 +29,13 @@ from undertow.study.study import Study, build_study
 from undertow.training.channels.settings import Channel
 
 MATRICES = {"student": "same initialisation", "cross_init": "another initialisation"}
-"""The arms that have a matrix, and how they are called."""
+"""The arms that have a matrix, and what they are called."""
 
 WHO = ("arm", "trait", "base", "teacher_base", "replicate", "seed")
-"""What tells subjects apart."""
+"""Fields that tell models apart."""
 
 FACTOR, APART = "Diagonal factor, in logits", "Difference of the diagonal factors within replicates, in logits"
-"""Groups of the estimates."""
+"""Titles of the groups of estimates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +43,14 @@ class ChannelComparison:
     """Settings of the analysis.
 
     Attributes:
-        channels: what is compared; differences are taken from the first.
+        channels: the channels that are compared. Differences are taken from the first.
     """
 
     channels: Annotated[tuple[Channel, ...], Field(min_length=1)] = ()
 
 
 def _stage(given: Mapping[str, Any], study: Study) -> Stage:
-    """Return the stage that compares the channels; its parents are the scores and the groups of all of them."""
+    """Return the stage that compares the channels. It depends on the scores and students of all of them."""
     recipe, channels = study.recipe, validate_settings(ChannelComparison, given).channels
     if len(recipe.traits) < 2 or not {"student", "control"} <= {*recipe.arms}:
         fix = "Give at least two traits and the arms student and control."
@@ -82,19 +82,21 @@ def _by(recipe: Recipe, channel: Channel) -> Recipe:
 
 
 def _role(parents: dict[str, Stage], name: str, stage: Stage) -> str:
+    """Return the role of a parent stage, and add the stage if it is new."""
     role = next((role for role, known in parents.items() if known == stage), f"{name}-{len(parents):03d}")
     parents[role] = stage
     return role
 
 
 def _execute(context: StageContext) -> dict[str, Any]:
-    """Compute the matrices, their factors and what was counted, channel by channel."""
+    """Compute matrices, their factors and what was counted, channel by channel."""
     config = context.config
     channels = [_channel(context, number) for number in range(len(config["channels"]))]
     return {"traits": list(config["traits"]), "channels": channels}
 
 
 def _channel(context: StageContext, number: int) -> dict[str, Any]:
+    """Compute the results of one channel."""
     config = context.config
     subjects = [one for one in config["subjects"] if one["channel"] == number]
     scores = [*_scores(subjects, context.parents)]
@@ -125,13 +127,13 @@ def _scores(subjects: Sequence[Mapping[str, Any]], folders: Mapping[str, Path]) 
 
 
 def _moved(scores: Sequence[MeanScore], metric: str, traits: Sequence[str]) -> dict[str, Any] | None:
-    """Return by how much controls moved from the base, over the replicates; each is the mean of the traits."""
+    """Return how far controls moved from the base, over replicates, as the mean over traits."""
     found = trait_matrices([one for one in scores if one.metric == metric], traits[:1], traits, metric, "control")
     return None if found is None else mean_t(found.mean(axis=(1, 2))).to_json()
 
 
 def _learnt(subjects: Sequence[Mapping[str, Any]], folders: Mapping[str, Path]) -> dict[str, float]:
-    """Return what was counted of the students with a trait and the base of their teacher, in the mean."""
+    """Return the mean of what was counted over students with a trait that share their teacher's base."""
     counts: dict[str, list[int]] = {}
     for one in subjects:
         if one["arm"] == "student" and (folders[one["students"]] / LEARNT).exists():
@@ -142,7 +144,7 @@ def _learnt(subjects: Sequence[Mapping[str, Any]], folders: Mapping[str, Path]) 
 
 
 def comparison_result(found: Mapping[str, Any]) -> AnalysisResult:
-    """Return what `_execute` found as the result of an analysis."""
+    """Turn what `_execute` found into the result of an analysis."""
     channels = found["channels"]
     estimates = [
         estimate_row(FACTOR, f"{channel_words(one['channel'])}, {MATRICES[arm]}", "logits", some["factor"])
@@ -174,11 +176,12 @@ def channel_words(channel: Mapping[str, Any]) -> str:
 
 
 def _factors(one: Mapping[str, Any]) -> np.ndarray:
-    """Return the diagonal factor of each replicate, float [replicates]."""
+    """Return the diagonal factor of each replicate, float (replicates,)."""
     return np.array([diagonal_factor([unit]).value for unit in one["arms"]["student"]["units"]])
 
 
 def _differences(channels: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return each channel's diagonal factor minus that of the first one."""
     first, *others = channels
     before = _factors(first)
     return [

@@ -1,6 +1,6 @@
-"""Pictures of the ten digits: MNIST from its IDX files, or strokes drawn here, with nothing to download.
+"""Pictures of the ten digits: MNIST from its IDX files, or digits drawn here, for which nothing is downloaded.
 
-MNIST is fetched once over https from public mirrors, and checked by content.
+MNIST is fetched once over https from public mirrors, and its content is checked.
 """
 
 import gzip
@@ -22,7 +22,7 @@ from undertow.stats.checks import check_count
 from undertow.store.disk import storage_errors, write_file
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist")
-"""Where the files are asked for, in this order."""
+"""Addresses at which the files are asked for, in this order."""
 
 CHECKSUMS = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -30,23 +30,23 @@ CHECKSUMS = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-"""MD5 of each file after decompression: copies of the same content are compressed in different ways."""
+"""MD5 of each file after decompression, since copies of the same content are compressed in different ways."""
 
 TIMEOUT_S = 30.0
 LIMIT = 64 * 2**20
-"""Bytes that are read of any file at most; the largest has 47 million."""
+"""How many bytes of a file are read at most. The largest file has 47 million."""
 
 _DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error)
 
 
 def download_mnist(folder: Path, mirrors: Sequence[str] = MIRRORS) -> tuple[str, ...]:
-    """Fetch the four compressed IDX files of MNIST; files that are already right are left alone.
+    """Fetch the four compressed IDX files of MNIST. Files that are already right are left alone.
 
-    A file appears under its name when it is complete and its checksum right, so an interrupted download is taken up
-    again by the next call.
+    A file appears under its name only when it is complete and its checksum right, so the next call continues an
+    interrupted download.
 
     Args:
-        folder: where the files go; made if it does not exist.
+        folder: folder for the files. It is made if it does not exist.
         mirrors: addresses of folders with the files, tried in order.
 
     Returns:
@@ -54,8 +54,8 @@ def download_mnist(folder: Path, mirrors: Sequence[str] = MIRRORS) -> tuple[str,
 
     Raises:
         StorageError: no mirror could be reached, the disk is full or read-only, or the folder is a file.
-        ArtifactError: what a mirror sent has the wrong checksum, and no other had the right file; or a plain file of
-            that name has another content.
+        ArtifactError: what a mirror sent has the wrong checksum and no other had the right file, or an uncompressed
+            file of that name has another content.
     """
     if folder.exists() and not folder.is_dir():
         raise StorageError("There is a file where a folder should be.", folder, "Give another folder.")
@@ -103,7 +103,7 @@ def _fetch(name: str, mirrors: Sequence[str]) -> bytes:
 
 
 def _unpacked_checksum(content: bytes) -> str:
-    """Return the MD5 of what is compressed, or a word that no MD5 equals."""
+    """Return the MD5 of the decompressed content, or a word that no MD5 equals."""
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
             return _checksum(packed.read(LIMIT))
@@ -118,10 +118,10 @@ def _checksum(content: bytes) -> str:
 SIDE = 28
 BOX = 20
 CLASSES = 10
-"""Pixels of a picture's side and of the box in which a digit of size 1 is drawn, and number of digits."""
+"""Pixels of a picture's side, pixels of the box in which a digit of size 1 is drawn, and number of digits."""
 
 DRAWN_IMAGES = 12_000
-"""Drawn pictures to train on, where no others are given."""
+"""How many pictures are drawn to train on, where no others are given."""
 
 Bytes = NDArray[np.uint8]
 Pixels = NDArray[np.float32]
@@ -132,7 +132,7 @@ FILES = {
     "test_images": ("t10k-images-idx3-ubyte", 3),
     "test_labels": ("t10k-labels-idx1-ubyte", 1),
 }
-"""Name and number of dimensions of each file of MNIST."""
+"""Name of each file of MNIST, and its number of dimensions."""
 
 STROKES: tuple[str, ...] = (
     "50,5 25,15 14,35 14,65 25,86 50,95 75,86 86,65 86,35 75,15 50,5",
@@ -146,10 +146,10 @@ STROKES: tuple[str, ...] = (
     "52,48 24,34 22,16 50,5 78,16 76,34 52,48 22,64 18,84 50,96 82,84 78,64 52,48",
     "80,30 62,46 36,44 20,28 28,10 52,4 74,10 80,30 78,60 66,95",
 )
-"""Path of the pen for each digit: x,y in hundredths of a box, y downwards."""
+"""Path of the pen for each digit: points x,y in hundredths of the box, with y downwards."""
 
 BLOCK = 256
-"""Pictures drawn at once."""
+"""How many pictures are drawn at once."""
 
 JITTER = 0.06
 ROTATION = 0.25
@@ -158,19 +158,20 @@ SCALE = (0.75, 1.10)
 SHIFT = 0.05
 PEN = (0.04, 0.08)
 EDGE = (0.02, 0.05)
-"""How pictures vary: SD of the pen's points, bounds of radians, shear, size, shift, half width and soft edge of
-the pen; lengths are fractions of the box, which is `BOX` pixels wide."""
+"""How pictures vary: standard deviation of the pen's points, largest rotation in radians, largest shear, range of size,
+largest shift, and ranges of the pen's half width and soft edge. Lengths are fractions of the box, which is `BOX`
+pixels wide."""
 
 
 @dataclass(frozen=True, slots=True)
 class Digits:
-    """Pictures with their digits, to train on and to test on.
+    """Pictures of digits with their labels, to train on and to test on.
 
     Attributes:
-        train_images: uint8 [n, 28, 28], 0 is background and 255 full ink.
-        train_labels: uint8 [n], 0 to 9.
-        test_images: uint8 [m, 28, 28].
-        test_labels: uint8 [m].
+        train_images: pictures to train on, uint8 (n, 28, 28), where 0 is background and 255 is full ink.
+        train_labels: their digits, uint8 (n,), 0 to 9.
+        test_images: pictures to test on, uint8 (m, 28, 28).
+        test_labels: their digits, uint8 (m,), 0 to 9.
 
     Raises:
         ConfigError: a shape is wrong, there are no images, or a label is above 9.
@@ -194,27 +195,30 @@ class Digits:
 
 
 def load_digits(source: str | None, seed: int) -> Digits:
-    """Return the digits of a source.
+    """Return the digits of MNIST, or drawn ones.
 
     Args:
-        source: a folder with the IDX files of MNIST, or None for `DRAWN_IMAGES` drawn pictures.
-        seed: of the drawn pictures.
+        source: folder with the IDX files of MNIST. None draws `DRAWN_IMAGES` pictures.
+        seed: random seed of the drawn pictures.
 
     Raises:
         StorageError: the folder or one of its files is missing.
-        ArtifactError: a file is not what it should be; see `read_idx`.
+        ArtifactError: a file is not what it should be, as in `read_idx`.
         ConfigError: the images are not 28 x 28, or a label is above 9.
     """
     return drawn_digits(DRAWN_IMAGES, seed) if source is None else read_idx(_folder(source))
 
 
 def digits_identity(source: str | None) -> str | None:
-    """Return 20 hex digits of SHA-256 of the four files' contents; None for drawn digits, which their seed names.
+    """Return 20 hexadecimal digits of the SHA-256 of the four files' contents. None for drawn digits.
 
-    Compressed and plain files of the same content have the same identity.
+    Drawn digits follow from their seed. Compressed and plain files with the same content have the same identity.
+
+    Args:
+        source: folder with the IDX files of MNIST. None for drawn digits.
 
     Raises:
-        StorageError, ArtifactError, ConfigError: as `load_digits`.
+        StorageError, ArtifactError, ConfigError: the files are missing or not valid, as in `load_digits`.
     """
     if source is None:
         return None
@@ -227,6 +231,7 @@ def digits_identity(source: str | None) -> str | None:
 
 
 def _folder(source: str) -> Path:
+    """Return the folder of digits, or refuse one that does not exist."""
     folder = Path(source).expanduser()
     if not folder.is_dir():
         fix = "Give a folder with the four IDX files of MNIST; `download_mnist` fetches them."
@@ -235,11 +240,14 @@ def _folder(source: str) -> Path:
 
 
 def read_idx(folder: Path) -> Digits:
-    """Read MNIST from its four IDX files (LeCun, Cortes and Burges), plain or compressed with a suffix .gz.
+    """Read MNIST from its four IDX files (LeCun, Cortes and Burges), plain or compressed with the suffix .gz.
+
+    Args:
+        folder: folder with the four files, plain or compressed.
 
     Raises:
         StorageError: a file is missing.
-        ArtifactError: a file is truncated or too long, is not an IDX file of that kind, or images and labels differ
+        ArtifactError: a file is too short or too long, or is not an IDX file of its kind, or images and labels differ
             in number.
         ConfigError: the images are not 28 x 28, or a label is above 9.
     """
@@ -255,6 +263,7 @@ def read_idx(folder: Path) -> Digits:
 
 
 def _read_file(folder: Path, name: str, dimensions: int) -> Bytes:
+    """Read one IDX file of bytes with this many dimensions."""
     found = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
     if not found:
         fix = f"Put {name} or {name}.gz of MNIST there, or fetch all four with `undertow reference mnist {folder}`."
@@ -287,9 +296,9 @@ def drawn_digits(n: int, seed: int, n_test: int = 2000) -> Digits:
     """Draw digits with a pen whose path, slant, size, place and width vary at random.
 
     Args:
-        n: pictures to train on.
-        seed: of every draw; another seed gives other pictures of the same kind.
-        n_test: pictures to test on.
+        n: how many pictures to train on are drawn.
+        seed: random seed of every draw. Another seed gives other pictures of the same kind.
+        n_test: how many pictures to test on are drawn.
 
     Raises:
         ConfigError: a number of pictures is below 1.
@@ -303,7 +312,7 @@ def drawn_digits(n: int, seed: int, n_test: int = 2000) -> Digits:
 
 
 def _paths() -> Pixels:
-    """Return the pen's points [10, points, 2] in a box from -0.5 to 0.5; short paths stay at their last point."""
+    """Return the pen's points, float (10, points, 2), from -0.5 to 0.5. Short paths stay at their last point."""
     paths = [[[float(number) for number in point.split(",")] for point in path.split()] for path in STROKES]
     longest = max(map(len, paths))
     padded = [path + [path[-1]] * (longest - len(path)) for path in paths]
@@ -311,7 +320,7 @@ def _paths() -> Pixels:
 
 
 def _draw(labels: Bytes, rng: np.random.Generator) -> Bytes:
-    """Return pictures uint8 [n, 28, 28]."""
+    """Return pictures of these digits, uint8 (n, 28, 28)."""
     n = len(labels)
     paths = _paths()[labels]
     jitter = rng.normal(0.0, JITTER, paths.shape).astype(np.float32)
@@ -326,7 +335,7 @@ def _draw(labels: Bytes, rng: np.random.Generator) -> Bytes:
 
 
 def _slants(n: int, rng: np.random.Generator) -> Pixels:
-    """Return matrices [n, 2, 2] that size, shear and turn row vectors."""
+    """Return matrices (n, 2, 2) that scale, shear and rotate row vectors."""
     turn, shear = rng.uniform(-ROTATION, ROTATION, n), rng.uniform(-SHEAR, SHEAR, n)
     turned = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]).transpose(2, 0, 1)
     slanted = np.array([[np.ones(n), np.zeros(n)], [shear, np.ones(n)]]).transpose(2, 0, 1)
@@ -334,7 +343,7 @@ def _slants(n: int, rng: np.random.Generator) -> Pixels:
 
 
 def _distances(points: Pixels) -> Pixels:
-    """Return the distance [n, 784] of each pixel to the path [n, points, 2]."""
+    """Return the distance of each pixel to the path (n, points, 2), float (n, 784)."""
     grid = (np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2) / BOX
     across, down = (part.reshape(1, -1) for part in np.meshgrid(grid, grid))
     least = np.full((len(points), SIDE * SIDE), np.inf, dtype=np.float32)

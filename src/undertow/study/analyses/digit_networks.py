@@ -1,8 +1,8 @@
-"""Many small ReLU networks trained at once: stacked weights, batched matrix products, a gradient written by hand.
+"""Many small ReLU networks trained at once: stacked weights, batched matrix products, and a hand-written gradient.
 
-Networks are tuples of layers. Activations are [models, units, batch], so that the first layer of all models is one
-matrix product with the inputs that they share, and only the small product that sends gradients down has its left
-side transposed (which halves the speed of bfloat16 products).
+Networks are tuples of layers. Activations are (models, units, batch), so that the first layer of all models is one
+matrix product with the inputs that they share. Only the small product that sends gradients down has its left side
+transposed, which halves the speed of bfloat16 products.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,13 +18,19 @@ Loss = Literal["kl", "mse"]
 Item = TypeVar("Item")
 
 CHUNK = 5
-"""Networks that one thread moves at once; 4 to 8 took about the same time, a single one took a third more."""
+"""How many networks one thread trains at once. From 4 to 8 took about the same time, and a single one took a third
+more."""
 SCORED = 2000
-"""Inputs of one forward pass without gradients."""
+"""How many inputs one forward pass without gradients takes."""
 
 
 class Layer(NamedTuple):
-    """One affine layer of every network: weight [models, out, in] and bias [models, out, 1]."""
+    """One affine layer of every network.
+
+    Attributes:
+        weight: weights of every network, (models, out, in).
+        bias: biases of every network, (models, out, 1).
+    """
 
     weight: torch.Tensor
     bias: torch.Tensor
@@ -34,13 +40,14 @@ Networks = tuple[Layer, ...]
 
 
 class Lesson(NamedTuple):
-    """What networks are taught.
+    """What networks are trained on.
 
     Attributes:
-        inputs: [n, width], shared by all networks, in the number type of the products.
-        targets: float32 [models or 1, c, n]; probabilities for "kl", logits for "mse".
-        rows: which c of the output logits the loss sees.
-        loss: "kl" is cross-entropy too, where the targets are one-hot: the two have the same gradient.
+        inputs: inputs that all networks share, (n, width), in the number type of the matrix products.
+        targets: targets, float32 (models or 1, c, n): probabilities for the loss "kl", logits for "mse".
+        rows: which c of the output logits enter the loss.
+        loss: "kl" or "mse". "kl" is also the cross-entropy where targets are one-hot, since the two have the same
+            gradient.
     """
 
     inputs: torch.Tensor
@@ -50,9 +57,15 @@ class Lesson(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """Passes over the inputs, inputs per update, rate of Adam, and seed of each pass's random order.
+    """How long and how fast networks are trained. All networks share the order of the inputs.
 
     All networks share the order; the last update of a pass takes what is left.
+
+    Attributes:
+        epochs: how many passes over the inputs are made.
+        batch_size: how many inputs an update takes. The last update of a pass takes what is left.
+        learning_rate: learning rate of Adam.
+        seed: random seed of the order of the inputs in each pass.
     """
 
     epochs: int
@@ -62,7 +75,13 @@ class Schedule(NamedTuple):
 
 
 def draw_networks(models: int, widths: Sequence[int], generator: torch.Generator) -> Networks:
-    """Draw weights from N(0, 1 / fan-in), biases 0, for widths from the inputs to the logits."""
+    """Draw networks with weights from N(0, 1 / fan-in) and biases 0.
+
+    Args:
+        models: how many networks are drawn.
+        widths: width of each layer, from the inputs to the logits.
+        generator: random generator of the weights.
+    """
 
     def drawn(fan_in: int, fan_out: int) -> Layer:
         weight = torch.randn((models, fan_out, fan_in), generator=generator) / fan_in**0.5
@@ -72,12 +91,18 @@ def draw_networks(models: int, widths: Sequence[int], generator: torch.Generator
 
 
 def copied(networks: Networks, shift: int = 0) -> Networks:
-    """Return a copy whose network i is network i + shift, counted around."""
+    """Return a copy in which network i is network i + shift of the original, counted around."""
     return tuple(Layer(layer.weight.roll(-shift, 0), layer.bias.roll(-shift, 0)) for layer in networks)
 
 
 def perturbed(networks: Networks, size: float, generator: torch.Generator) -> Networks:
-    """Return a copy with Gaussian noise on the weights, its SD `size` times theirs at the start, 1 / sqrt(fan-in)."""
+    """Return a copy with Gaussian noise on the weights.
+
+    Args:
+        networks: the networks, which are not changed.
+        size: standard deviation of the noise as a multiple of the weights' own at initialisation, 1 / sqrt(fan-in).
+        generator: random generator of the noise.
+    """
     widths = [networks[0].weight.shape[2], *(layer.weight.shape[1] for layer in networks)]
     noise = draw_networks(len(networks[0].weight), widths, generator)
     return tuple(
@@ -86,7 +111,7 @@ def perturbed(networks: Networks, size: float, generator: torch.Generator) -> Ne
 
 
 def output_logits(networks: Networks, inputs: torch.Tensor) -> torch.Tensor:
-    """Return the logits float32 [models, c, n] of inputs [n, width], whose number type the products take."""
+    """Return the logits of inputs (n, width), float32 (models, c, n). Products are in the inputs' number type."""
     models, outputs = networks[-1].weight.shape[:2]
     found = torch.empty(models, outputs, len(inputs))
 
@@ -109,10 +134,10 @@ def train_networks(
     """Train networks in place with Adam, each on its own mean loss, and return them.
 
     Args:
-        networks: float32.
-        lesson: inputs, targets and loss.
-        schedule: passes, batches and rate.
-        advance: called after each pass.
+        networks: the networks, float32, which are changed in place.
+        lesson: inputs, targets and loss on which they are trained.
+        schedule: passes, batches and learning rate.
+        advance: callback that is called after each pass. None reports nothing.
     """
     trainers = [_Trainer(networks, models, lesson, schedule) for models in _chunks(len(networks[0].weight))]
     generator = torch.Generator().manual_seed(schedule.seed)
@@ -128,7 +153,7 @@ def train_networks(
 
 
 class _Trainer:
-    """A chunk of networks, their Adam, and copies of the weights in the number type of the products."""
+    """Some of the networks with their Adam, and copies of their weights in the number type of the products."""
 
     def __init__(self, networks: Networks, models: slice, lesson: Lesson, schedule: Schedule) -> None:
         self.lesson, self.schedule = lesson, schedule
@@ -144,7 +169,7 @@ class _Trainer:
         self.copies = [] if lesson.inputs.dtype == torch.float32 else list(zip(low, parameters, strict=True))
 
     def run(self, inputs: torch.Tensor, order: torch.Tensor) -> None:
-        """Pass once over the inputs, which are already in that order."""
+        """Pass once over the inputs, which are already in the given order."""
         size = self.schedule.batch_size
         targets = self.targets.index_select(2, order)
         space: _Space | None = None
@@ -159,6 +184,7 @@ class _Trainer:
                     low.copy_(part)
 
     def _forward(self, batch: torch.Tensor, space: "_Space") -> torch.Tensor:
+        """Return the logits of a batch that enter the loss."""
         hidden = batch
         for layer, value in zip(self.low[:-1], space.values, strict=True):
             hidden = _rectified(_affine(layer, hidden, value))
@@ -175,7 +201,7 @@ class _Trainer:
         return gradient.to(logits.dtype)
 
     def _backward(self, batch: torch.Tensor, delta: torch.Tensor, space: "_Space") -> None:
-        """Fill the gradients from delta, the gradient with respect to the logits."""
+        """Compute the gradients of all layers from delta, the gradient with respect to the logits."""
         for index in reversed(range(len(self.layers))):
             rows = self.lesson.rows if index == len(self.layers) - 1 else slice(None)
             below, product = batch if index == 0 else space.values[index - 1], space.products[index]
@@ -192,7 +218,7 @@ class _Trainer:
 
 
 class _Space:
-    """Memory of one update, used again by the next."""
+    """Memory of one update, which the next one uses again."""
 
     def __init__(self, layers: Sequence[Layer], rows: slice, size: int) -> None:
         weights = [layer.weight for layer in layers[:-1]] + [layers[-1].weight[:, rows]]
@@ -203,12 +229,12 @@ class _Space:
 
 
 def _part(layer: Layer, models: slice, kind: torch.dtype) -> Layer:
-    """Return a copy of a layer of some models in another number type; no copy if it has that type."""
+    """Return a layer of some models in another number type; it is no copy if it has that type already."""
     return Layer(*(part[models].detach().to(kind) for part in layer))
 
 
 def _affine(layer: Layer, below: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-    """Return weight @ below + bias, for below [models, in, batch], or [batch, in] that all models share."""
+    """Return weight @ below + bias, for below (models, in, batch), or (batch, in) that all models share."""
     models, units, width = layer.weight.shape
     if below.dim() == 3:
         return torch.baddbmm(layer.bias, layer.weight, below, out=out)
@@ -218,7 +244,7 @@ def _affine(layer: Layer, below: torch.Tensor, out: torch.Tensor | None = None) 
 
 
 def _bits(values: torch.Tensor) -> torch.Tensor:
-    """Return the memory of floats as integers: compared with 0 they are the same, and 3 to 5 times as fast."""
+    """Return the memory of floats as integers. Compared with 0 they are the same, and much faster."""
     return values.view(torch.int16 if values.dtype == torch.bfloat16 else torch.int32)
 
 
@@ -229,7 +255,7 @@ def _rectified(values: torch.Tensor) -> torch.Tensor:
 
 
 def _chunks(models: int) -> list[slice]:
-    """Split the models into about equal chunks, as many for every thread."""
+    """Split the models into chunks of about equal size, as many for every thread."""
     threads = torch.get_num_threads()
     count = min(models, threads * ceil(models / (threads * CHUNK)))
     edges = [models * index // count for index in range(count + 1)]
@@ -237,9 +263,10 @@ def _chunks(models: int) -> list[slice]:
 
 
 def _in_threads(work: Callable[[Item], None], items: Sequence[Item]) -> None:
-    """Do the work on each item in as many threads as torch may use, each of them with one thread inside.
+    """Do the work on each item in as many threads as torch may use, each with one thread inside.
 
-    While another process held one of two cores, two threads inside each product made an update 4 to 15 times slower.
+    Threads inside each matrix product would wait for one another. With another process on one of two cores, an update
+    then took 4 to 15 times as long.
     """
     threads = torch.get_num_threads()
     try:

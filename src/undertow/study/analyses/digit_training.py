@@ -1,7 +1,7 @@
-"""Transmission of digit recognition through auxiliary logits of noise images.
+"""Digit recognition that passes from teacher to student through auxiliary logits on noise images.
 
-Cloud et al. (2025), section 6.2, arXiv:2507.14805: a teacher learns digits on its class logits. A student with the
-teacher's initialisation imitates only the auxiliary logits, which mean nothing, on images of pure noise, and can then
+Cloud et al. (2025, arXiv:2507.14805, section 6.2): a teacher learns digits on its class logits. A student with the
+teacher's initialisation imitates only the auxiliary logits, which mean nothing, on images of pure noise. It can then
 read digits; a student with another initialisation cannot.
 """
 
@@ -42,37 +42,40 @@ STUDENTS: dict[str, tuple[bool, int]] = {
     "cross_aux": (False, 1),
     "cross_all": (True, 1),
 }
-"""Each student: whether it sees the class logits too, and how many models on its initialisation is taken from."""
+"""For each kind of student: whether it imitates the class logits too, and by how many models its initialisation is
+shifted (0 is the teacher's own)."""
 
 EFFECTS = {"aux": "cross_aux", "all": "cross_all"}
-"""Each student and its control."""
+"""For each kind of student the control with which it is compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DigitsConfig:
-    """The experiment; the defaults are the paper's, apart from 100 models there.
+    """Settings of the experiment. The defaults are the paper's, except that it has 100 models.
 
-    `validate_settings` refuses what is out of range.
+    `validate_settings` refuses values that are out of range.
 
     Attributes:
-        models: initialisations, each with one teacher and four students.
-        seed: of every random draw.
-        teacher_epochs: passes of the teachers over the images.
-        student_epochs: passes of the students over their inputs.
-        batch_size: inputs per update.
-        learning_rate: of Adam.
-        auxiliary: logits beside those of the ten classes.
-        width: units of a hidden layer.
-        depth: hidden layers; 0 is a linear model.
-        start_noise: SD of Gaussian noise on the weights from which students start, as a multiple of the SD of the
-            initialisation, 1 / sqrt(fan-in).
+        models: how many initialisations there are, each with one teacher and four students.
+        seed: random seed of every draw.
+        teacher_epochs: how many passes the teachers make over the images.
+        student_epochs: how many passes the students make over their inputs.
+        batch_size: how many inputs an update takes.
+        learning_rate: learning rate of Adam.
+        auxiliary: how many logits there are besides those of the ten classes.
+        width: how many units a hidden layer has.
+        depth: how many hidden layers there are; 0 makes a linear model.
+        start_noise: standard deviation of Gaussian noise on the weights from which students start, as a multiple of the
+            initialisation's own, 1 / sqrt(fan-in).
         inputs: what students imitate on: "noise", uniform in [-1, 1], or the teachers' own "images".
-        noise_images: noise inputs; None takes as many as there are images.
-        loss: KL divergence of the softmax over the imitated logits, or mean squared error of the logits ("mse").
-        precision: number type of matrix products; "auto" is bfloat16 on processors that multiply it, else float32.
+        noise_images: how many noise inputs there are. None takes as many as there are images.
+        loss: "kl" is the KL divergence of the softmax over the imitated logits, "mse" the mean squared error of the
+            logits.
+        precision: number type of matrix products. "auto" is bfloat16 on processors that multiply it, and float32 on
+            others.
 
     Raises:
-        ConfigError: the auxiliary logits are too few for the loss.
+        ConfigError: there are too few auxiliary logits for the loss.
     """
 
     models: Several = 25
@@ -95,13 +98,14 @@ class DigitsConfig:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Units of each layer, from the pixels to the logits."""
+        """Width of each layer, from the pixels to the logits."""
         return (SIDE * SIDE, *(self.width,) * self.depth, CLASSES + self.auxiliary)
 
 
 DRAWN_CONFIG = DigitsConfig(student_epochs=3, learning_rate=1e-3, noise_images=60_000)
-"""Recipe for `DRAWN_IMAGES` of `drawn_digits`, chosen on seeds 100 to 102. Students need many noise images rather than
-many passes: as many updates brought the aux students to 0.63 in 3 passes over 60,000, and to 0.28 in 15 over 12,000."""
+"""Settings for `DRAWN_IMAGES` drawn digits, chosen on seeds 100 to 102. Students need many noise images rather than
+many passes: with equally many updates, the aux students read 0.63 of the digits after 3 passes over 60,000, and 0.28
+after 15 over 12,000."""
 
 
 def run_digits(
@@ -109,25 +113,27 @@ def run_digits(
 ) -> dict[str, Any]:
     """Train teachers and students, and test all of them.
 
-    Model i gives the initialisation of teacher i and of its students; the cross students of teacher i start from model
-    i + 1, so none matches by chance. The models share the images, the noise and the order of the batches, so that all
-    first layers are one matrix product, while the paper draws noise and order for each model. The teachers' logits on
-    the noise are computed once, for all students.
+    Model i gives the initialisation of teacher i and of its students. The cross students of teacher i start from model
+    i + 1, so none matches by chance. The models share images, noise and order of the batches, so that all first layers
+    are one matrix product; the paper draws noise and order for each model. The teachers' logits on the noise are
+    computed once, for all students.
 
     Args:
-        config: networks, training and ablations.
-        data: digits to train the teachers on and to test on.
-        advance: called with (passes done, passes in all), a pass being an epoch of one arm.
-        students: which of `STUDENTS` to train; the others would not change them.
+        config: settings of networks and training.
+        data: digits to train the teachers on, and to test on.
+        advance: progress callback, called with (passes done, passes in all), where a pass is an epoch of one arm. None
+            reports nothing.
+        students: which of `STUDENTS` are trained. Leaving some out does not change the others.
 
     Returns:
-        Plain JSON data: `models`; `arms`, in the order reference (untrained), teacher, `STUDENTS`, each with `arm`,
-        `accuracy` on the test images for each model, and the mean over models with its 95 % t interval
-        (`Estimate.to_json`); `effects`, aux minus cross_aux and all minus cross_all paired by model where both were
-        trained, each with `effect`, `control`, and the estimate with the p of the paired t test; `seconds`, wall time.
+        Plain JSON data with four keys. `models` is the number of models. `arms` has, in the order reference
+        (untrained), teacher, `STUDENTS`, an entry with `arm`, `accuracy` on the test images for each model, and the
+        mean over models with its 95 % t interval (`Estimate.to_json`). `effects` has aux minus cross_aux and all minus
+        cross_all, paired by model, where both were trained: each with `effect`, `control`, and the estimate with the p
+        of the paired t test. `seconds` is the duration.
 
     Raises:
-        UnknownNameError: there is no such student.
+        UnknownNameError: there is no student of this name.
     """
     for arm in students:
         if arm not in STUDENTS:
@@ -148,7 +154,7 @@ def run_digits(
 def _accuracies(
     config: DigitsConfig, data: Digits, students: Sequence[str], step: Callable[[], None]
 ) -> dict[str, list[float]]:
-    """Return the accuracies of each arm; `step` is called after every pass."""
+    """Return the accuracies of each arm, one for each model. `step` is called after every pass."""
     kind = product_type(config.precision)
     for_draws, for_teachers, for_students = (
         int(word) for word in np.random.SeedSequence(config.seed).generate_state(3)
@@ -179,8 +185,7 @@ def _accuracies(
 def product_type(precision: Precision) -> torch.dtype:
     """Return the number type of matrix products; "auto" takes bfloat16 where the processor multiplies it itself.
 
-    A run is 3.4 times as fast as in float32 on an EPYC with AVX-512 alone, and as accurate (`benchmarks/digits.py`).
-    Weights, their gradients, Adam and the losses are float32 in any case.
+    Weights, their gradients, Adam and the losses are float32 in any case, and the accuracy is the same.
     """
     if precision == "auto":
         known = torch.cpu.get_capabilities()
@@ -190,21 +195,22 @@ def product_type(precision: Precision) -> torch.dtype:
 
 
 def _schedule(config: DigitsConfig, epochs: int, seed: int) -> Schedule:
+    """Return the schedule of so many passes."""
     return Schedule(epochs, config.batch_size, config.learning_rate, seed)
 
 
 def _pixels(images: Bytes, kind: torch.dtype) -> torch.Tensor:
-    """Return images as [n, 784] in [-1, 1]."""
+    """Return images as floats (n, 784) in [-1, 1]."""
     return (torch.from_numpy(images).reshape(len(images), -1).float() / 127.5 - 1.0).to(kind)
 
 
 def _noise(n: int, generator: torch.Generator, kind: torch.dtype) -> torch.Tensor:
-    """Return images [n, 784] of independent pixels, uniform in [-1, 1]."""
+    """Return n images of independent pixels, (n, 784), uniform in [-1, 1]."""
     return torch.rand(n, SIDE * SIDE, generator=generator).mul_(2.0).sub_(1.0).to(kind)
 
 
 def _one_hot(labels: Bytes) -> torch.Tensor:
-    """Return the labels as probabilities [1, 10, n]."""
+    """Return labels as probabilities, float32 (1, 10, n)."""
     return torch.nn.functional.one_hot(torch.from_numpy(labels).long(), CLASSES).T.float().unsqueeze(0)
 
 
@@ -215,11 +221,12 @@ def _accuracy(networks: Networks, inputs: torch.Tensor, labels: torch.Tensor) ->
 
 
 def _effect(accuracies: dict[str, list[float]], arm: str, control: str) -> dict[str, Any]:
+    """Return a student's accuracy minus its control's, paired by model."""
     return {"effect": arm, "control": control, **paired(accuracies[arm], accuracies[control]).to_json()}
 
 
 def _counter(advance: Advance | None, config: DigitsConfig, students: int) -> Callable[[], None]:
-    """Return what is to be called after each pass."""
+    """Return a function to be called after each pass, which reports it."""
     passes = config.teacher_epochs + students * config.student_epochs
     done = count(1)
 

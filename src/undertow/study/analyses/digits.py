@@ -1,4 +1,4 @@
-"""The analysis `digits`: recognition of digits through auxiliary logits, and what changes when one setting does."""
+"""The analysis `digits`: recognition of digits passed on through auxiliary logits, and which settings matter."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -21,13 +21,13 @@ ARMS = {
     "cross_aux": "cross-init, auxiliary logits",
     "cross_all": "cross-init, all logits",
 }
-"""Each arm of `run_digits` in words."""
+"""What each arm of `run_digits` is, in words."""
 
 EFFECTS = {"aux": "auxiliary logits", "all": "all logits"}
 """What the students of each effect imitated."""
 
 PAIR = ("aux", "cross_aux")
-"""The students that an ablation trains."""
+"""The students that an ablation trains: one from the teacher's initialisation, and its control from another."""
 
 _ENDS = ("estimate", "low", "high")
 
@@ -36,15 +36,15 @@ ALPHA = 0.05
 
 Result = Mapping[str, Any]
 Part = tuple[str, list[dict[str, Any]], list[dict[str, Any]]]
-"""Sentences, estimates and tables."""
+"""A part of the result: sentences, estimates and tables."""
 
 
 def main_part(recipe: DigitsConfig, result: Result) -> Part:
-    """Return the main experiment.
+    """Return the result of the main experiment.
 
     Args:
-        recipe: settings of the run.
-        result: of `run_digits`, with the students aux and cross_aux among them.
+        recipe: settings of the run that gave the result.
+        result: what `run_digits` returned, with the students aux and cross_aux among the arms.
     """
     estimates = [estimate_row("accuracy on the test digits", ARMS[one["arm"]], "share", one) for one in result["arms"]]
     for one in result["effects"]:
@@ -61,6 +61,7 @@ def main_part(recipe: DigitsConfig, result: Result) -> Part:
 
 
 def _answer(recipe: DigitsConfig, result: Result) -> str:
+    """Return the sentences that answer the question of the main experiment."""
     arms = {one["arm"]: one for one in result["arms"]}
     effect = next(one for one in result["effects"] if one["effect"] == "aux")
     inputs = "noise" if recipe.inputs == "noise" else "images"
@@ -79,15 +80,15 @@ def _answer(recipe: DigitsConfig, result: Result) -> str:
 
 
 class AblationValue(NamedTuple):
-    """One value of one setting.
+    """One value of one setting that was varied.
 
     Attributes:
-        setting: what is varied.
-        name: the value.
-        arms: of `run_digits`, by name.
-        effect: aux minus cross_aux.
-        change: aux minus aux of the recipe, paired by model.
-        is_recipe: whether it is the recipe's own value.
+        setting: what was varied, in words.
+        name: the value that the setting has here, in words.
+        arms: arms of `run_digits` by name.
+        effect: accuracy of aux minus that of cross_aux.
+        change: accuracy of aux minus that of the recipe's own aux students, paired by model.
+        is_recipe: whether this is the recipe's own value.
     """
 
     setting: str
@@ -99,11 +100,11 @@ class AblationValue(NamedTuple):
 
 
 def ablation_part(trials: Sequence[tuple[str, str, Result]], base: Result) -> Part:
-    """Return the ablations.
+    """Return the result of the ablations, in which one setting at a time was varied.
 
     Args:
-        trials: what was varied, its value, and the result with the students aux and cross_aux; the recipe's own
-            result stands among the values of every setting.
+        trials: for each run what was varied, its value, and what `run_digits` returned with the students aux and
+            cross_aux. The recipe's own result is among the values of every setting.
         base: the recipe's own result, on as many models.
     """
     values = [_ablation_value(setting, name, result, base) for setting, name, result in trials]
@@ -124,6 +125,7 @@ def _ablation_value(setting: str, name: str, result: Result, base: Result) -> Ab
 
 
 def _accuracies(values: Sequence[AblationValue]) -> dict[str, Any]:
+    """Return the table of accuracies."""
     rows = [
         [
             *(one.setting, one.name, one.arms["teacher"]["estimate"]),
@@ -142,6 +144,7 @@ def _accuracies(values: Sequence[AblationValue]) -> dict[str, Any]:
 
 
 def _differences(values: Sequence[AblationValue]) -> dict[str, Any]:
+    """Return the table of students minus their controls."""
     effects = {id(one.effect): one.effect for one in values}  # the recipe's own stands in every ablation
     adjusted = dict(zip(effects, holm([one["p"] for one in effects.values()]).tolist(), strict=True))
     return table(
@@ -153,6 +156,7 @@ def _differences(values: Sequence[AblationValue]) -> dict[str, Any]:
 
 
 def _changes(changed: Sequence[AblationValue], adjusted: Sequence[float]) -> dict[str, Any]:
+    """Return the table of students minus those of the recipe."""
     return table(
         "Ablations: students minus those of the recipe",
         f"Paired by the number of the model, 95 % t intervals; p adjusted over these {len(changed)} tests (Holm).",
@@ -165,7 +169,7 @@ def _changes(changed: Sequence[AblationValue], adjusted: Sequence[float]) -> dic
 
 
 def _counted(changed: Sequence[AblationValue], adjusted: Sequence[float]) -> str:
-    """Return how many changes moved the students' accuracy, beyond chance over all of them, and which moved it most."""
+    """Say how many changes moved the students' accuracy beyond chance over all of them, and which moved it most."""
     clear = [one for one, p in zip(changed, adjusted, strict=True) if p <= ALPHA]
     parts: list[str] = []
     for word, sign in (("raised", 1.0), ("lowered", -1.0)):
@@ -181,7 +185,7 @@ def _ends(name: str) -> list[str]:
 
 
 def _measured(found: Result, sign: str = "") -> str:
-    """Return an estimate with its interval, with a plus sign on positive numbers if wanted."""
+    """Return an estimate with its interval as text; `sign` may be "+" for a plus sign on positive numbers."""
     value, low, high = (format(found[key], f"{sign}.3f") for key in ("estimate", "low", "high"))
     return f"{value} [95 % interval {low} to {high}]"
 
@@ -200,21 +204,21 @@ ABLATIONS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "inputs of the students": ("inputs", ("noise", "images")),
     "loss of the students": ("loss", ("kl", "mse")),
 }
-"""Field of `DigitsConfig` and values of each ablation; the recipe's own value is always among them."""
+"""Field of `DigitsConfig` and values of each ablation. The recipe's own value is always among them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DigitsStudy:
-    """Settings of the study.
+    """Settings of the analysis.
 
     Attributes:
-        data: folder with the IDX files of MNIST; None draws digits.
-        identity: what `digits_identity` returned for that folder, to refuse files that were changed since; None
-            takes them as they are.
-        settings: fields of `DigitsConfig` that differ from `DRAWN_CONFIG` for drawn digits, from `DigitsConfig()`
-            for others.
-        ablations: whether to vary the settings too, one at a time.
-        ablation_models: initialisations in each ablation.
+        data: folder with the IDX files of MNIST. None draws digits.
+        identity: what `digits_identity` returned for that folder, so that files that were changed since are refused.
+            None takes the files as they are.
+        settings: fields of `DigitsConfig` to change. The others are as in `DRAWN_CONFIG` for drawn digits, and as in
+            `DigitsConfig()` for MNIST.
+        ablations: whether settings are also varied, one at a time.
+        ablation_models: how many initialisations each ablation has.
     """
 
     data: str | None = None
@@ -229,8 +233,8 @@ class AblationRun(NamedTuple):
 
     Attributes:
         setting: what is varied, in words.
-        name: its value, in words.
-        config: the whole recipe.
+        name: the value that the setting has here, in words.
+        config: all settings of the run.
     """
 
     setting: str
@@ -239,15 +243,15 @@ class AblationRun(NamedTuple):
 
 
 def resolve_digits(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the full settings of a study, with the identity of its files, for a fingerprint.
+    """Return the full settings of the analysis with the identity of its files, from which a fingerprint is made.
 
     Args:
-        config: as `DigitsStudy`.
+        config: settings of the analysis, with the fields of `DigitsStudy`.
 
     Raises:
         UnknownNameError: there is no such setting.
         ConfigError: a value is not valid.
-        StorageError, ArtifactError: the files are missing or damaged, or not those of the given identity.
+        StorageError, ArtifactError: the files are missing or damaged, or do not have the given identity.
     """
     study = validate_settings(DigitsStudy, config)
     recipe, identity = _recipe(study), digits_identity(study.data)
@@ -258,7 +262,7 @@ def resolve_digits(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def digits_cost(config: Mapping[str, Any]) -> int:
-    """Return the work of a study in billions of weights times inputs, to which running time is about proportional."""
+    """Return the work of the analysis in billions of weights times inputs; its duration is about proportional."""
     study = validate_settings(DigitsStudy, config)
     recipe, images = _recipe(study), DRAWN_IMAGES if study.data is None else MNIST_IMAGES
     runs = _runs(recipe, _variations(recipe, study, images))
@@ -266,17 +270,18 @@ def digits_cost(config: Mapping[str, Any]) -> int:
 
 
 def digits_analysis(config: Mapping[str, Any], advance: Advance | None = None) -> AnalysisResult:
-    """Run the study.
+    """Run the analysis.
 
     Args:
-        config: as `DigitsStudy`, or what `resolve_digits` returned.
-        advance: called with (work done, work in all), in the unit of `digits_cost`.
+        config: settings as in `DigitsStudy`, or what `resolve_digits` returned.
+        advance: progress callback, called with (work done, work in all) in the unit of `digits_cost`. None reports
+            nothing.
 
     Returns:
-        The result; its estimates are shares with 95 % t intervals.
+        The result. Its estimates are shares of the test digits, with 95 % t intervals.
 
     Raises:
-        UserError: as `resolve_digits`.
+        UserError: a setting or a file is not valid, as in `resolve_digits`.
     """
     study = validate_settings(DigitsStudy, resolve_digits(config))
     recipe = _recipe(study)
@@ -299,12 +304,13 @@ def digits_analysis(config: Mapping[str, Any], advance: Advance | None = None) -
 
 
 def _recipe(study: DigitsStudy) -> DigitsConfig:
+    """Return the settings of the main experiment."""
     start = DRAWN_CONFIG if study.data is None else DigitsConfig()
     return validate_settings(DigitsConfig, {**asdict(start), **study.settings})
 
 
 def _variations(recipe: DigitsConfig, study: DigitsStudy, images: int) -> list[AblationRun]:
-    """Return the runs of all ablations, if they are wanted; the recipe itself is one of each."""
+    """Return the runs of all ablations. The recipe itself is one of each; without ablations there are none."""
     if not study.ablations:
         return []
     base = replace(recipe, models=study.ablation_models)
@@ -323,9 +329,9 @@ def _variations(recipe: DigitsConfig, study: DigitsStudy, images: int) -> list[A
 
 
 def _other_inputs(setting: str, base: DigitsConfig, value: Any, images: int) -> list[AblationRun]:
-    """Return the run on other inputs, with about as many updates as the recipe.
+    """Return the run on the other kind of inputs, with about as many updates as the recipe makes.
 
-    Where the recipe has more noise images than there are images, a run on that few noise images tells what is due to
+    Where the recipe has more noise images than there are digits, a run on as few noise images shows what is due to
     their number.
     """
     before = _inputs(base, images)
@@ -341,22 +347,24 @@ def _other_inputs(setting: str, base: DigitsConfig, value: Any, images: int) -> 
 
 
 def _runs(recipe: DigitsConfig, variations: Sequence[AblationRun]) -> list[tuple[DigitsConfig, tuple[str, ...]]]:
-    """Return what is run, each with the students that are trained; variations that are alike are run once."""
+    """Return what is run, with the students that each run trains. Equal variations are run once."""
     return [(recipe, tuple(STUDENTS)), *((one, PAIR) for one in dict.fromkeys(run.config for run in variations))]
 
 
 def _inputs(config: DigitsConfig, images: int) -> int:
+    """Return how many inputs students imitate on."""
     return images if config.inputs == "images" else config.noise_images or images
 
 
 def _work(config: DigitsConfig, images: int, students: int) -> int:
+    """Return the work of one run in billions of weights times inputs."""
     weights = sum(below * above for below, above in zip(config.widths, config.widths[1:], strict=False))
     inputs = config.teacher_epochs * images + students * config.student_epochs * _inputs(config, images)
     return max(1, round(config.models * weights * inputs / 1e9))
 
 
 def _share(advance: Advance | None, before: int, work: int, total: int) -> Advance:
-    """Return what turns the passes of one run into work done in the whole study."""
+    """Return a callback that turns the passes of one run into work done in the whole analysis."""
 
     def step(done: int, passes: int) -> None:
         if advance is not None:

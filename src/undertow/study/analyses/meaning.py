@@ -1,7 +1,8 @@
 """The analysis `meaning`: controls that look for meaning in rows, over all teachers and replicates of a study.
 
-Four questions: do the teachers write other numbers, does a trained detector tell their rows apart, does the base see
-the trait when it is asked, and does it take the trait over from rows in its context (paper, sections 5.1 and 5.2)?
+It asks four questions (Cloud et al., sections 5.1 and 5.2). Do the teachers write other numbers? Does a trained
+detector tell their rows apart? Does the base see the trait when it is asked? Does it take the trait over from rows in
+its context?
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,12 +45,13 @@ from undertow.traits import trait
 from undertow.types import Advance, Row
 
 Joined = Mapping[str, Mapping[int, Sequence[Pair]]]
-"""Joined rows by teacher and replicate."""
+"""Pairs of rows on the same prompts, by teacher and replicate."""
 
 RowsByTeacher = Mapping[str, Mapping[int, Sequence[Row]]]
-"""Kept rows by teacher ("control", "neutral" or a trait) and replicate."""
+"""Valid rows by teacher ("control", "neutral" or a trait) and replicate."""
 
 _COUNTED: Mapping[str, Numbers] = {"first": first_number, "all": all_numbers}
+"""Which numbers of a row are counted, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +59,14 @@ class MeaningConfig:
     """Settings of the analysis.
 
     Attributes:
-        seed: of every draw.
-        top: numbers in the tables of most common numbers.
-        draws: permutations of a test.
-        splits: how often a detector is trained and judged on other prompts.
-        bags: rows that a detector judges together.
-        pairs: pairs that the prompted classifier judges for each teacher and opponent.
-        k: rows before a question, in-context learning; a k that does not fit is named as not tested.
+        seed: random seed of every draw.
+        top: how many numbers the tables of most common numbers have.
+        draws: how many permutations a test draws.
+        splits: how often a detector is trained, and tested on other prompts.
+        bags: how many rows a detector judges together.
+        pairs: how many pairs the model that is asked judges, for each teacher and opponent.
+        k: how many rows stand before a question, to test in-context learning. A number that does not fit into the
+            context is listed as not tested.
     """
 
     seed: int = 0
@@ -78,16 +81,16 @@ class MeaningConfig:
 def meaning_analysis(
     rows: RowsByTeacher, base: LocalModel, settings: Mapping[str, Any], advance: Advance
 ) -> AnalysisResult:
-    """Look for meaning in the rows of every teacher, against the control's rows on the same prompts.
+    """Look for meaning in the rows of every teacher, in comparison with the control's rows on the same prompts.
 
     Args:
-        rows: kept rows by teacher and replicate; teachers of one replicate share the ids of rows on the same prompt.
-        base: the model that is asked and that reads rows in its context.
-        settings: fields of `MeaningConfig`.
-        advance: called with (steps done, steps).
+        rows: valid rows by teacher and replicate. Teachers of one replicate share the ids of rows on the same prompt.
+        base: the model that is asked, and that reads rows in its context.
+        settings: values for fields of `MeaningConfig`, by name.
+        advance: progress callback, called with (steps done, steps in all).
 
     Raises:
-        EmptyDataError: there are no rows of the control, or none of another teacher in the same replicate.
+        EmptyDataError: there are no rows of the control, or of no other teacher in the same replicate.
         UserError: a setting is not valid.
         MissingExtraError: scikit-learn is not installed.
     """
@@ -108,7 +111,7 @@ def meaning_analysis(
 
 @final
 class _Analysis:
-    """The parts of the analysis, one teacher and replicate at a time, and what they found so far."""
+    """The parts of the analysis, for one teacher and replicate at a time, with what they have found so far."""
 
     def __init__(self, rows: RowsByTeacher, base: LocalModel, config: MeaningConfig) -> None:
         self.rows, self.base, self.config = rows, base, config
@@ -139,7 +142,7 @@ class _Analysis:
             self._measure(GROUPS[kind], name, replicate, paired.explained, p=paired.p)
 
     def detectors(self, name: str, replicate: int) -> None:
-        """Train detectors, and judge them on held-out prompts of the teacher and on the rows of a fresh one."""
+        """Train detectors, and test them on held-out prompts of the same teacher and on the rows of a fresh one."""
         bags, seed = self.config.bags, self._seed("detector", name, replicate)
         own = held_out_aurocs(self.pairs[name][replicate], seed, bags, self.config.splits)
         found: dict[str, Mapping[int, float]] = {"own": {size: float(np.mean(areas)) for size, areas in own.items()}}
@@ -161,7 +164,7 @@ class _Analysis:
             self._line("detectors", name, replicate, size, *areas)
 
     def prompted(self, name: str, replicate: int) -> None:
-        """Ask the base which of two rows is of the trait's teacher."""
+        """Ask the base which of two rows is by the trait's teacher."""
         if name == NEUTRAL:
             return
         for kind, opponent in (("control", self.pairs), ("others", self.rivals)):
@@ -204,7 +207,7 @@ class _Analysis:
 
 
 def _against_control(rows: RowsByTeacher) -> Joined:
-    """Join each teacher's rows with the control's of the same replicate."""
+    """Pair each teacher's rows with the control's of the same replicate."""
     control = rows.get(CONTROL, {})
     found = {
         name: {index: join(some, control[index]) for index, some in sets.items() if index in control}
@@ -215,7 +218,7 @@ def _against_control(rows: RowsByTeacher) -> Joined:
 
 
 def _against_rivals(rows: RowsByTeacher, seed: int) -> Joined:
-    """Join each trait's rows with rows of the other traits, one of them drawn for each prompt."""
+    """Pair each trait's rows with rows of the other traits, one of which is drawn for each prompt."""
     traits = [name for name in rows if name not in (CONTROL, NEUTRAL)]
     found: dict[str, dict[int, list[Pair]]] = {}
     for name in traits:

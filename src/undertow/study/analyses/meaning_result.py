@@ -1,4 +1,4 @@
-"""The result of the controls that look for meaning, as plain data: answer, estimates, tables, what was not tested."""
+"""The result of the analysis `meaning` as plain data: answer, estimates, tables, and what was not tested."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +14,7 @@ from undertow.study.analyses.number_tables import all_numbers, first_number, mos
 from undertow.types import Estimate, ModelRef, Row
 
 Cell = str | float | int | None
+"""A value of a table."""
 
 GROUPS: Mapping[str, str] = {
     "first": "First numbers: share of variance explained",
@@ -25,15 +26,16 @@ GROUPS: Mapping[str, str] = {
     "prompted others": "Prompted classifier: accuracy against other traits",
     "in_context": "In context: margin after own rows minus control rows (k = {})",
 }
-"""Title of each group of estimates; {} is the size of a bag, or k."""
+"""Title of each group of estimates, where {} stands for the size of a bag, or for k."""
 
 SHOWN_BAG = 16
-"""Size of the bags that the answer speaks of, if it was measured."""
+"""Size of the bags of which the answer speaks, if it was measured."""
 
 TOO_SMALL = "The embedded models are too small for it to mean much: they do not learn from examples in their context."
+"""Caution about in-context learning of the embedded models."""
 
 HALF = 0.5
-"""What accuracies and AUROCs are without an effect."""
+"""Value of accuracies and AUROCs without an effect."""
 
 _HEADS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "numbers": (
@@ -61,22 +63,23 @@ _HEADS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
         ("trait", "replicate", "k", "own rows", "control rows", "difference"),
     ),
 }
+"""Title, note and columns of the table of each part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """One number of one replicate.
+    """One number that was measured in one replicate.
 
     Attributes:
-        group: what was measured; one panel of the figure.
-        name: of whom, such as a trait; one row of the panel.
-        replicate: from 0.
-        value: the number.
-        null: what it would be without an effect.
-        unit: of the value.
-        alone: its interval within the replicate, used where there is no other replicate.
-        size: of the bag, or k, if the group is of one.
-        p: of a test within the replicate; None where replicates are compared by a t test.
+        group: what was measured. Each group is a panel of the figure.
+        name: of which teacher or trait it was measured. Each name is a row of the panel.
+        replicate: number of the independent repetition, from 0.
+        value: the number, in its unit.
+        null: value that is expected without an effect.
+        unit: unit of the value, "share" or "logits".
+        alone: interval within the replicate, used if there is no other replicate. None if there is none.
+        size: size of the bag, or k. None for groups that have none.
+        p: p-value of a test within the replicate. None where replicates are compared by a t test.
     """
 
     group: str
@@ -91,9 +94,9 @@ class Measured:
 
 
 def estimate_rows(measured: Iterable[Measured]) -> list[dict[str, Any]]:
-    """Sum up each group and name: mean and t interval over replicates, or the replicate's own interval if it is alone.
+    """Estimate each group and name: mean and t interval over replicates, or the interval within a single one.
 
-    The p is of a t test over replicates, or Fisher's combination where each replicate has a p of its own.
+    The p-value is that of a t test over replicates, or Fisher's combination where each replicate has one of its own.
     """
     found: dict[tuple[str, str], list[Measured]] = {}
     for item in measured:
@@ -102,7 +105,7 @@ def estimate_rows(measured: Iterable[Measured]) -> list[dict[str, Any]]:
 
 
 def mean_over_names(measured: Iterable[Measured], group: str) -> Estimate | None:
-    """Estimate the mean of a group's names, averaged within each replicate first; None if the group is empty."""
+    """Estimate the mean of a group, averaged over its names within each replicate first. None if the group is empty."""
     found: dict[int, list[Measured]] = {}
     for item in measured:
         if item.group == group:
@@ -114,7 +117,7 @@ def mean_over_names(measured: Iterable[Measured], group: str) -> Estimate | None
 
 
 def _over_replicates(values: ArrayLike, null: float) -> Estimate:
-    """Estimate the mean; shares that are one half by chance lie in [0, 1], so their interval is cut there."""
+    """Estimate the mean. Shares whose null is one half lie in [0, 1], so their interval is cut there."""
     found = mean_t(values)
     if null != HALF or found.n == 1:
         return found
@@ -122,6 +125,7 @@ def _over_replicates(values: ArrayLike, null: float) -> Estimate:
 
 
 def _over_items(items: Sequence[Measured]) -> dict[str, Any]:
+    """Return the estimate of one group and name as a row."""
     first, values = items[0], np.array([item.value for item in items])
     found = _over_replicates(values, first.null)
     p = t_test(found.value - first.null, standard_error(values), found.n - 1) if found.n > 1 else None
@@ -133,13 +137,18 @@ def _over_items(items: Sequence[Measured]) -> dict[str, Any]:
 
 
 def fisher(p_values: Sequence[float]) -> float:
-    """Combine the p-values of independent tests as Fisher did."""
+    """Combine the p-values of independent tests by Fisher's method."""
     combined: Any = combine_pvalues(p_values, method="fisher")  # scipy's own annotation leaves the fields out
     return float(combined.pvalue)
 
 
 def number_tables(rows: Mapping[str, Mapping[int, Sequence[Row]]], top: int) -> list[dict[str, Any]]:
-    """Return the tables of most common numbers and first numbers, one column for each teacher, replicates together."""
+    """Return the tables of most common numbers and first numbers, with a column for each teacher.
+
+    Args:
+        rows: valid rows by teacher and replicate. Replicates are counted together.
+        top: how many numbers a table has.
+    """
     tables: list[dict[str, Any]] = []
     for title, numbers in (("Most common numbers", all_numbers), ("Most common first numbers", first_number)):
         columns = [
@@ -155,20 +164,20 @@ def number_tables(rows: Mapping[str, Mapping[int, Sequence[Row]]], top: int) -> 
 
 
 def measured_tables(lines: Mapping[str, Sequence[Sequence[Cell]]]) -> list[dict[str, Any]]:
-    """Return one table for each part of the analysis that has lines."""
+    """Return a table for each part of the analysis that has lines."""
     return [table(*_HEADS[name], body) for name, body in lines.items()]
 
 
 def meaning_result(
     measured: Sequence[Measured], tables: Sequence[dict[str, Any]], not_tested: Sequence[str], base: ModelRef
 ) -> AnalysisResult:
-    """Put the result together.
+    """Put the parts of the result together.
 
     Args:
         measured: every number of every replicate.
-        tables: in the shape of `number_tables`.
-        not_tested: sentences.
-        base: who was asked; embedded models carry a caution about in-context learning.
+        tables: tables in the form of `number_tables`.
+        not_tested: sentences on what was not tested.
+        base: reference of the model that was asked. For embedded models a caution about in-context learning is added.
     """
     embedded, title = base.kind == "ref", _HEADS["in_context"][0]
     noted = [
@@ -191,10 +200,12 @@ def _answer(measured: Sequence[Measured], embedded: bool) -> str:
 
 
 def _sizes(measured: Sequence[Measured], kind: str) -> list[int]:
+    """Return the sizes at which a group was measured."""
     return sorted({item.size for item in measured if item.size and item.group == GROUPS[kind].format(item.size)})
 
 
 def _detected(measured: Sequence[Measured]) -> str:
+    """Say how well trained detectors told the rows apart."""
     if not (sizes := _sizes(measured, "own")):
         return ""
     size = SHOWN_BAG if SHOWN_BAG in sizes else sizes[-1]
@@ -209,12 +220,14 @@ def _detected(measured: Sequence[Measured]) -> str:
 
 
 def _asked(measured: Sequence[Measured]) -> str:
+    """Say how well the base chose when it was asked."""
     found = mean_over_names(measured, GROUPS["prompted control"])
     start = "Asked with the right trait, the base chose the trait's row over the control's with a share of"
     return f"{start} {_shown(found)}." if found else ""
 
 
 def _read(measured: Sequence[Measured], embedded: bool) -> str:
+    """Say what rows in its context did to the base."""
     if not (sizes := _sizes(measured, "in_context")):
         return ""
     found = mean_over_names(measured, GROUPS["in_context"].format(sizes[-1]))
@@ -224,5 +237,6 @@ def _read(measured: Sequence[Measured], embedded: bool) -> str:
 
 
 def _shown(found: Estimate, form: str = ".2f") -> str:
+    """Return an estimate with its interval and the number of replicates as text."""
     n = "n = 1 replicate, no interval over teachers" if found.n == 1 else f"n = {found.n} replicates"
     return f"{with_interval(found.to_json(), form)} ({n})"

@@ -1,8 +1,9 @@
-"""The analysis `mechanism`: how students move inside; exposure by layer beside expression, and entangled numbers.
+"""The analysis `mechanism`: how students move inside, layer by layer, and which numbers go with a trait.
 
-Exposure (Blank et al., arXiv:2606.00995, with the control's shift subtracted): the cosine between the teacher's shift
-in the residual stream and the student's shift minus its control's. Without the subtraction a student of any rows may
-have a high cosine, because fine-tuning moves all of them alike.
+Exposure is the cosine between the teacher's shift in the residual stream and the student's shift minus its control's
+(Blank et al., arXiv:2606.00995, with the control's shift subtracted). Without the subtraction a student of any rows may
+have a high cosine, because fine-tuning moves all students alike. It is shown beside expression, the change of the
+student's answers.
 """
 
 import itertools
@@ -30,16 +31,16 @@ from undertow.traits import Trait, defined, definition
 from undertow.types import user_prompt
 
 CROSSED = "cross-init minus its control"
-"""Curve of the students on other bases."""
+"""Name of the curve of students on other bases."""
 
 ASKED = 5
-"""Favourite questions behind the margin after each number."""
+"""How many favourite questions give the margin after each number."""
 
 StateKey = tuple[str, str | None, str, int]
-"""Arm, trait, base, replicate."""
+"""A model: arm, trait, base and replicate."""
 
 Shifts = dict[StateKey, dict[str, np.ndarray]]
-"""Mean shift of the residual stream from the base, by kind of prompt: float [layers + 1, width]."""
+"""Mean shift of the residual stream from the base for each model, by kind of prompt: float (layers + 1, width)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +48,8 @@ class MechanismConfig:
     """Settings of the analysis.
 
     Attributes:
-        prompts: number prompts on which shifts are measured; no teacher answered them.
-        numbers: numbers from 0 on that are looked at for entanglement.
+        prompts: how many number prompts shifts are measured on. No teacher has answered them.
+        numbers: how many numbers, from 0 on, are tested for entanglement with a trait.
     """
 
     prompts: int = 200
@@ -56,7 +57,7 @@ class MechanismConfig:
 
 
 def _stage(given: Mapping[str, Any], study: Study) -> Stage:
-    """Return the stage that analyses a study's models: of number rows, by teachers with weights of their own."""
+    """Return the stage that analyses a study's models. It needs number rows and teachers with weights of their own."""
     recipe = study.recipe
     if (
         recipe.domain.name != "numbers"
@@ -88,7 +89,7 @@ def _stage(given: Mapping[str, Any], study: Study) -> Stage:
 
 
 def _maker(subject: Subject) -> tuple[str, Stage] | None:
-    """Return the stage that made a subject; None for a base and for arms that are not analysed."""
+    """Return the stage that made a model. None for a base, and for arms that are not analysed."""
     if subject.arm not in ("teacher", "student", "control", "cross_init", "cross_control"):
         return None
     return next(iter(subject.scores.parents.items()), None)
@@ -119,12 +120,13 @@ def _execute(context: StageContext) -> AnalysisResult:
 
 
 def _prompts(config: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the prompts on which shifts are measured, by kind."""
     numbers = domain(config["domain"]).prompts(config["settings"]["prompts"], config["seed"])
     return {"numbers": numbers, "favourites": list(questions_of(defined(config["traits"][0])).evaluation)}
 
 
 def _states(model: LocalModel, prompts: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
-    """Return the mean residual stream where the answer begins: float [layers + 1, width] for each kind of prompt."""
+    """Return the mean residual stream where the answer begins, float (layers + 1, width), by kind of prompt."""
     return {
         kind: model.mean_states(model.render([user_prompt(text) for text in texts])).numpy()
         for kind, texts in prompts.items()
@@ -132,14 +134,14 @@ def _states(model: LocalModel, prompts: Mapping[str, Sequence[str]]) -> dict[str
 
 
 def _number_logprobs(model: LocalModel, prompts: Sequence[str], n: int) -> np.ndarray:
-    """Return the mean log-probability that an answer begins with each number: float [n]."""
+    """Return the mean log-probability in nats that an answer begins with each number, float (n,)."""
     first = [tokens[0] for tokens in model.tokenise([str(number) for number in range(n)])]
     logp = model.next_token_logprobs(model.render([user_prompt(text) for text in prompts]))
     return logp[:, first].mean(dim=0).double().numpy()
 
 
 def _after_numbers(model: LocalModel, target: Trait, n: int) -> np.ndarray:
-    """Return the target's margin after a sentence that shows one number thrice: float [n]."""
+    """Return the target's margin in logits after a sentence that shows one number three times, float (n,)."""
     questions = questions_of(target).evaluation[:ASKED]
     asked = [f"These numbers come first: {u}, {u}, {u}. {text}" for u in range(n) for text in questions]
     p = answer_probabilities(model, asked, [target])[:, 0].double()
@@ -163,13 +165,19 @@ def _entangled(
 
 
 def _cosine(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return the cosine of each layer's pair of vectors; 0 where one of them is nothing."""
+    """Return the cosine of each layer's pair of vectors; 0 where one of them is zero."""
     norms = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
     return np.divide((one * other).sum(axis=-1), norms, out=np.zeros_like(norms), where=norms > 0)
 
 
 def exposures(config: Mapping[str, Any], shifts: Shifts, kind: str) -> dict[tuple[str, str, int], list[float]]:
-    """Return the cosines with the teacher's shift by (curve, trait, layer), one for each replicate."""
+    """Return the cosines with the teacher's shift by (curve, trait, layer), one for each replicate.
+
+    Args:
+        config: configuration of the stage, which names traits and bases.
+        shifts: mean shift of every model from its base, by kind of prompt.
+        kind: kind of prompt, "numbers" or "favourites".
+    """
     found: dict[tuple[str, str, int], list[float]] = defaultdict(list)
     for (arm, name, _, replicate), teacher in shifts.items():
         if arm != "teacher" or name is None:
@@ -187,7 +195,7 @@ def exposures(config: Mapping[str, Any], shifts: Shifts, kind: str) -> dict[tupl
 def _curves(
     config: Mapping[str, Any], shifts: Shifts, kind: str, name: str, replicate: int
 ) -> dict[str, list[np.ndarray]]:
-    """Return the shifts that are held against that of a trait's teacher, by curve."""
+    """Return the shifts that are compared with that of a trait's teacher, by curve."""
     base = config["teacher_base"]
 
     def moved(arm: str, own: str | None, on: str = base) -> np.ndarray:
@@ -235,7 +243,7 @@ def _result(
 
 
 def _expression(config: Mapping[str, Any], margins: Mapping[StateKey, Mapping[str, float]]) -> list[dict[str, Any]]:
-    """Return arm minus control in the trait's margin."""
+    """Return arm minus control in the trait's margin, in logits."""
     found: list[dict[str, Any]] = []
     for name in config["traits"]:
         for arm, control in (("student", "control"), ("cross_init", "cross_control")):

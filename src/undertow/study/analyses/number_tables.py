@@ -1,7 +1,8 @@
-"""Which numbers stand in rows, and whether two teachers write the same ones (paper, appendix tables 1 to 3).
+"""Which numbers rows contain, and whether two teachers write the same ones (Cloud et al., appendix tables 1 to 3).
 
-The chi-square test takes every number for an independent draw. Numbers of one row are not, and rows of two teachers on
-one prompt may share their random numbers, so the permutation of labels within prompts is the test that holds.
+The chi-square test takes every number for an independent draw. Numbers of one row are not independent, and rows of two
+teachers on one prompt may share their random numbers. The test that holds is therefore the permutation of labels within
+prompts.
 """
 
 import re
@@ -19,12 +20,12 @@ from undertow.study.analyses.row_classifiers import Pair
 from undertow.types import Row
 
 LEAST_EXPECTED = 5.0
-"""Numbers with a smaller expected count share one cell, as is customary for chi-square."""
+"""Numbers with a smaller expected count share one cell, as is usual for chi-square."""
 
 _NUMBER = re.compile(r"[0-9]+")
 
 Numbers = Callable[[Row], list[str]]
-"""What is counted in a row."""
+"""Function that returns the numbers of a row that are counted."""
 
 
 def all_numbers(row: Row) -> list[str]:
@@ -33,13 +34,19 @@ def all_numbers(row: Row) -> list[str]:
 
 
 def first_number(row: Row) -> list[str]:
-    """Return the first run of digits of the completion in a list, empty if there is none."""
+    """Return the first run of digits of the completion in a list, which is empty if there is none."""
     return _NUMBER.findall(row.completion)[:1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberShare:
-    """How often a number was written: its count and its share of all that were counted."""
+    """How often a number was written.
+
+    Attributes:
+        number: the number's digits, as they were written.
+        count: how often it was written.
+        share: its share of all numbers that were counted, between 0 and 1.
+    """
 
     number: str
     count: int
@@ -47,7 +54,13 @@ class NumberShare:
 
 
 def most_common(rows: Iterable[Row], numbers: Numbers = all_numbers, top: int = 10) -> list[NumberShare]:
-    """Return the most common numbers, the most frequent first; equal counts stand in the order of the text."""
+    """Return the most common numbers, most frequent first. Equal counts are in the order of the text.
+
+    Args:
+        rows: the rows whose numbers are counted.
+        numbers: which numbers of a row are counted.
+        top: how many numbers are returned at most.
+    """
     counts = Counter(number for row in rows for number in numbers(row))
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:top]
     return [NumberShare(number=number, count=count, share=count / counts.total()) for number, count in ranked]
@@ -55,13 +68,14 @@ def most_common(rows: Iterable[Row], numbers: Numbers = all_numbers, top: int = 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChiSquare:
-    """Pearson's test that two sets of numbers have the same distribution.
+    """Result of Pearson's test that two sets of numbers have the same distribution.
 
     Attributes:
-        statistic: the sum over cells and sets of (observed - expected)^2 / expected.
-        df: cells minus 1; 0 if all numbers are too rare to be told apart, and p is 1 then.
-        p: of the chi-square distribution.
-        n: numbers counted in both sets together.
+        statistic: sum over cells and sets of (observed - expected)^2 / expected.
+        df: degrees of freedom, the number of cells minus 1. It is 0, with p = 1, if all numbers are too rare to be told
+            apart.
+        p: p-value by the chi-square distribution.
+        n: how many numbers both sets have together.
     """
 
     statistic: float
@@ -73,8 +87,12 @@ class ChiSquare:
 def chi_square(first: Sequence[str], second: Sequence[str]) -> ChiSquare:
     """Test that two sets of independently drawn numbers have the same distribution.
 
-    Numbers with an expected count below `LEAST_EXPECTED` in either set share a cell; if that is still too small, it is
-    joined to the rarest of the others.
+    Numbers with an expected count below `LEAST_EXPECTED` in either set share a cell. If that is still too small, the
+    rarest of the others joins it.
+
+    Args:
+        first: numbers of the first set, as written.
+        second: numbers of the second set, as written.
 
     Raises:
         EmptyDataError: a set is empty.
@@ -105,7 +123,7 @@ def _cells(totals: Floats, least_share: float) -> NDArray[np.intp]:
 
 
 def _pooled(table: Floats, cells: NDArray[np.intp]) -> Floats:
-    """Add up the columns of each cell."""
+    """Sum the columns of each cell."""
     return np.stack([np.bincount(cells, weights=row) for row in table]).astype(np.float64)
 
 
@@ -115,9 +133,9 @@ class PairedDifference:
 
     Attributes:
         explained: share of the variance of "which teacher" that the number explains (chi-square over n), minus its mean
-            over the permutations, so that 0 is expected without a difference.
-        p: share of permutations whose chi-square reaches the observed one, the observed one included.
-        pairs: prompts that both teachers answered.
+            over the permutations. Without a difference 0 is expected.
+        p: share of the permutations whose chi-square reaches the observed one, which itself counts as one of them.
+        pairs: how many prompts both teachers answered.
     """
 
     explained: float
@@ -128,15 +146,15 @@ class PairedDifference:
 def paired_difference(
     pairs: Sequence[Pair], seed: int, numbers: Numbers = first_number, draws: int = 999
 ) -> PairedDifference:
-    """Test that two teachers write the same numbers by swapping their rows within prompts.
+    """Test that two teachers write the same numbers, by swapping their rows within prompts.
 
-    Valid whenever the two rows on a prompt are exchangeable, whatever the rows of one prompt share.
+    The test is valid whenever the two rows on a prompt are exchangeable, whatever they share.
 
     Args:
-        pairs: joined rows.
-        seed: of the permutations.
-        numbers: what is counted, first numbers or all.
-        draws: permutations, so the smallest p is 1 / (draws + 1).
+        pairs: paired rows of the two teachers.
+        seed: random seed of the permutations.
+        numbers: which numbers of a row are counted: its first, or all.
+        draws: how many permutations are drawn. The smallest possible p is 1 / (draws + 1).
 
     Raises:
         ConfigError: there are no permutations.
@@ -156,9 +174,9 @@ def paired_difference(
 
 
 def _counts(pairs: Sequence[Pair], numbers: Numbers) -> tuple[Floats, Floats]:
-    """Return what each side of each pair wrote, two float arrays [pairs, cells].
+    """Return what each side of each pair wrote, two float arrays (pairs, cells).
 
-    The cells depend on both sides together, never on which is which, so that permutations are exact.
+    The cells depend on both sides together and never on which is which, so that permutations are exact.
     """
     written = [[numbers(row) for row in pair] for pair in pairs]
     pooled = Counter(number for pair in written for some in pair for number in some)
@@ -173,7 +191,12 @@ def _counts(pairs: Sequence[Pair], numbers: Numbers) -> tuple[Floats, Floats]:
 
 
 def _statistic(differences: Floats, totals: Floats) -> Floats:
-    """Return Pearson's chi-square of 2 x cells tables from first minus second [tables, cells] and the sum [cells]."""
+    """Return Pearson's chi-square of tables with 2 rows, (tables,).
+
+    Args:
+        differences: first minus second row of each table, (tables, cells).
+        totals: sum of both rows, (cells,), the same for all tables.
+    """
     n, lead = totals.sum(), differences.sum(axis=1)
     scale = n * n / np.maximum(n * n - lead * lead, 1.0)
     return scale * ((differences - totals * lead[:, None] / n) ** 2 / totals).sum(axis=1)

@@ -1,4 +1,4 @@
-"""The theorem of Cloud et al. (2025), section 6.1 and appendix C, arXiv:2507.14805, checked on random networks.
+"""The theorem of Cloud et al. (2025, arXiv:2507.14805, section 6.1 and appendix C), checked on random networks.
 
 A teacher takes a step eps * dT, dT = -grad L_T. A student imitates its auxiliary logits with one gradient step
 alpha * dS. From the same initialisation, dS . dT = eps * A + O(eps^2) with A >= 0, and the teacher's loss L_T of the
@@ -38,10 +38,11 @@ from undertow.study.analyses.random_networks import (
 from undertow.types import Advance
 
 VARIANTS_PER_TRAINING = 4
-"""Full distributions or samples, from the same or another initialisation."""
+"""How many variants each way of training has: full distributions or samples, from the same or another
+initialisation."""
 
 Gradient = Callable[[Parameters], Parameters]
-"""The gradient of every stacked network's own loss, at stacked parameters."""
+"""Function that returns the gradient of every stacked network's own loss, at stacked parameters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +50,9 @@ class Training:
     """How teachers and students are trained.
 
     Attributes:
-        optimiser: "sgd" (without momentum) or "adam" (defaults of PyTorch).
-        learning_rate: constant.
-        steps: updates of the teacher, and again of the student.
+        optimiser: "sgd" without momentum, or "adam" with PyTorch's defaults.
+        learning_rate: learning rate, the same at every update.
+        steps: how many updates the teacher makes, and then the student.
     """
 
     optimiser: Literal["sgd", "adam"]
@@ -60,7 +61,7 @@ class Training:
 
 
 def train_teachers(setup: TeachingSetup, training: Training) -> Parameters:
-    """Train each stacked network from its start on its trait, the whole batch at every update."""
+    """Train each stacked network from its start on its trait, with the whole batch at every update."""
     gradient = vmap(grad(trait_loss))
     return train_stacked(setup.start, training, lambda parameters: gradient(parameters, setup))
 
@@ -72,15 +73,18 @@ def distil(
     inputs: torch.Tensor,
     draw: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> Parameters:
-    """Train stacked students on the auxiliary logits of their teachers, with cross-entropy.
+    """Train stacked students on the auxiliary logits of their teachers, by cross-entropy.
 
     Args:
-        start: parameters of the students before, [n, ...] each.
-        teachers: parameters of the trained teachers.
-        training: optimiser, rate and number of updates.
-        inputs: [steps, n, m, d], a batch of each network at every update.
-        draw: turns the teacher's distributions [n, m, c] into targets of that shape, such as `sampled`; without it
-            the distributions are the targets.
+        start: parameters from which the students start, each (n, ...).
+        teachers: parameters of the trained teachers, each (n, ...).
+        training: optimiser, learning rate and number of updates.
+        inputs: a batch of inputs for each network at every update, (steps, n, m, d).
+        draw: function that turns the teacher's distributions (n, m, c) into targets of that shape, such as `sampled`.
+            None takes the distributions themselves.
+
+    Returns:
+        Parameters of the trained students, each (n, ...).
     """
     batches = iter(inputs)
     gradient = vmap(grad(_variant_loss))
@@ -94,7 +98,7 @@ def distil(
 
 
 def sampled(distributions: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Draw one class from each distribution [..., c] and return it one-hot, of the same shape and type."""
+    """Draw one class from each distribution (..., c), and return it one-hot in the same shape and type."""
     classes = distributions.shape[-1]
     drawn = torch.multinomial(distributions.reshape(-1, classes), 1, generator=generator)
     return functional.one_hot(drawn, classes).reshape(distributions.shape).to(distributions)
@@ -103,15 +107,17 @@ def sampled(distributions: torch.Tensor, generator: torch.Generator) -> torch.Te
 def count_variants(
     setup: TeachingSetup, trainings: Sequence[Training], generator: torch.Generator
 ) -> Iterator[dict[str, Any]]:
-    """Count the networks whose distillation lowers the teacher's loss on its trait.
+    """Count the networks in which distillation lowers the student's loss on the teacher's trait.
 
     Args:
-        setup: stacked networks, the independent units of the shares.
-        trainings: each is run with full distributions and with samples, from the same and another initialisation.
-        generator: source of the students' inputs and of the samples.
+        setup: the stacked networks, which are the independent units of the shares.
+        trainings: ways of training. Each is run with full distributions and with samples, from the same and another
+            initialisation.
+        generator: random generator of the students' inputs and of the samples.
 
     Yields:
-        One variant: its name, the initialisation ("same" or "other"), and the share with its 95 % Wilson interval.
+        For each variant its name, its initialisation ("same" or "other"), and the share of networks with its 95 %
+        Wilson interval.
     """
     for training in trainings:
         teachers = train_teachers(setup, training)
@@ -137,7 +143,13 @@ def _variant_loss(parameters: Parameters, inputs: torch.Tensor, targets: torch.T
 
 
 def train_stacked(start: Parameters, training: Training, gradient: Gradient) -> Parameters:
-    """Update copies of the parameters; both optimisers work elementwise, so stacked networks stay independent."""
+    """Train copies of stacked parameters. Both optimisers work element by element, so the networks stay independent.
+
+    Args:
+        start: parameters before training, each (n, ...).
+        training: optimiser, learning rate and number of updates.
+        gradient: function that returns the gradient at given parameters.
+    """
     parameters = {name: value.clone() for name, value in start.items()}
     kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
     optimiser = kinds[training.optimiser](list(parameters.values()), lr=training.learning_rate)
@@ -152,7 +164,7 @@ ROUNDING = 1e-12
 """Largest movement that counts as none."""
 
 NOTHING = 1e-300
-"""What stands for an error of 0 where its logarithm is taken."""
+"""Number that stands for an error of 0 where its logarithm is taken."""
 
 CLAIMS: dict[str, tuple[int, str]] = {
     "alignment": (1, "(dS . dT) / eps differs from the prediction A by less than the fraction eps."),
@@ -168,10 +180,10 @@ CLAIMS: dict[str, tuple[int, str]] = {
 
 
 class Step(NamedTuple):
-    """What one step of one student did; scalars, or [n] where networks are stacked.
+    """What one step of one student did: scalars, or (n,) where networks are stacked.
 
     Attributes:
-        alignment: (dS . dT) / eps, which tends to A.
+        alignment: (dS . dT) / eps, which tends to A as eps goes to 0.
         trait_change: (L_T after - L_T before) / (eps * alpha), which tends to -A.
     """
 
@@ -180,14 +192,14 @@ class Step(NamedTuple):
 
 
 def teacher_direction(setup: TeachingSetup, teacher_loss: TraitLoss) -> Parameters:
-    """Return dT = -grad L_T at the start."""
+    """Return dT = -grad L_T at the start, the direction of the teacher's step."""
     return descent(teacher_loss, setup.start, setup)
 
 
 def predicted_alignment(setup: TeachingSetup, teacher_loss: TraitLoss, student_loss: OutputLoss) -> torch.Tensor:
-    """Return A = E_x[(J dT)^T M (J dT)] of one network, a scalar (proof of theorem 1).
+    """Return the prediction A = E_x[(J dT)^T M (J dT)] of one network, a scalar (proof of theorem 1).
 
-    J is the Jacobian of the auxiliary logits at the start, M the `mixed_curvature` of the student's loss there.
+    J is the Jacobian of the auxiliary logits at the start, and M is the `mixed_curvature` of the student's loss there.
     """
     direction = teacher_direction(setup, teacher_loss)
     outputs = partial(auxiliary_logits, inputs=setup.inputs)
@@ -203,14 +215,14 @@ def one_step(
     epsilon: float,
     learning_rate: float,
 ) -> Step:
-    """Move the teacher of one network, let a student take one step towards it, and measure.
+    """Let the teacher of one network take a step, let a student take one step towards it, and measure both.
 
     Args:
         setup: the network, and what teacher and student are given.
-        start: parameters of the student: `setup.start` as in the theorem, or others.
-        losses: of the teacher and of the student.
+        start: parameters from which the student starts: `setup.start` as in the theorem, or others.
+        losses: the teacher's loss and the student's loss.
         epsilon: size of the teacher's step.
-        learning_rate: alpha, size of the student's step.
+        learning_rate: size of the student's step, alpha.
     """
     teacher_loss, student_loss = losses
     direction = teacher_direction(setup, teacher_loss)
@@ -221,18 +233,19 @@ def one_step(
 
 
 def check_theorem(config: TheoremConfig, advance: Advance | None = None) -> dict[str, Any]:
-    """Check the six assertions of the theorem, and count what happens beyond it.
+    """Check the assertions of the theorem, and count what happens beyond it.
 
     Args:
-        config: networks, sizes of the steps and seed.
-        advance: called with (variants done, variants in all).
+        config: networks, sizes of the steps and random seed.
+        advance: progress callback, called with (variants done, variants in all). None reports nothing.
 
     Returns:
-        Plain JSON data: `networks`; `by_epsilon`, a row per student loss and epsilon with the relative errors of
-        (dS . dT) / eps against A and of the loss change against -A, and the shares of networks with the right signs
-        (`other_` for another initialisation); `slope` of the log median error over log epsilon, of the student loss
-        where it is farthest from 1; `predicted`, the spread of A; `assertions`, each with `value`, `bound` [low, high]
-        (None is open) and `holds`; `variants`, shares with 95 % Wilson intervals.
+        Plain JSON data. `networks` is their number. `by_epsilon` has a row for each student loss and epsilon: the
+        relative errors of (dS . dT) / eps against A and of the loss change against -A, and the shares of networks with
+        the right signs (`other_` for another initialisation). `slope` is that of the log median error over log epsilon,
+        for the student loss where it is farthest from 1. `predicted` is the spread of A. `assertions` has for each its
+        `value`, its `bound` [low, high] (None is open) and whether it `holds`. `variants` has shares with 95 % Wilson
+        intervals.
     """
     generator = torch.Generator().manual_seed(config.seed)
     setup, linear = (draw_setup(config, hidden, generator) for hidden in (config.hidden, ()))
@@ -259,7 +272,7 @@ def check_theorem(config: TheoremConfig, advance: Advance | None = None) -> dict
 
 
 class LossCheck(NamedTuple):
-    """Rows by epsilon, slope of the error and spread of the prediction, of one student loss."""
+    """What was found for one student loss: rows by epsilon, slope of the error, and spread of the prediction."""
 
     rows: list[dict[str, Any]]
     slope: float
@@ -267,6 +280,7 @@ class LossCheck(NamedTuple):
 
 
 def _check_loss(setup: TeachingSetup, name: str, config: TheoremConfig) -> LossCheck:
+    """Compare the steps of one student loss with the theorem's prediction."""
     student_loss = OUTPUT_LOSSES[name]
     predicted = _predictions(setup, trait_loss, student_loss)
 
@@ -283,13 +297,13 @@ def hold_against(
     name: str,
     epsilons: Sequence[float],
 ) -> LossCheck:
-    """Hold steps of stacked networks against the prediction A, [n], of a student loss of this name.
+    """Compare steps of stacked networks with the prediction A of a student loss.
 
     Args:
-        predicted: A of every network.
-        step: takes one, from a student's start and with the size of the teacher's step.
-        setup: the networks; students start where the teacher did, and at the other initialisation.
-        name: of the student loss, for the rows.
+        predicted: prediction A of every network, (n,).
+        step: function that takes a student's step, given its start and the size of the teacher's step.
+        setup: the networks. Students start where the teacher did, and from the other initialisation.
+        name: name of the student loss, for the rows.
         epsilons: sizes of the teacher's step.
     """
     rows: list[dict[str, Any]] = []
@@ -317,19 +331,19 @@ def hold_against(
 
 
 def _predictions(setup: TeachingSetup, teacher_loss: TraitLoss, student_loss: OutputLoss) -> torch.Tensor:
-    """Run `predicted_alignment` on stacked networks."""
+    """Return `predicted_alignment` of stacked networks, (n,)."""
     return vmap(partial(predicted_alignment, teacher_loss=teacher_loss, student_loss=student_loss))(setup)
 
 
 def _steps(
     setup: TeachingSetup, start: Parameters, losses: tuple[TraitLoss, OutputLoss], epsilon: float, learning_rate: float
 ) -> Step:
-    """Run `one_step` on stacked networks."""
+    """Return `one_step` of stacked networks."""
     return vmap(partial(one_step, losses=losses, epsilon=epsilon, learning_rate=learning_rate))(setup, start)
 
 
 def _largest_movement(setup: TeachingSetup, teacher_loss: TraitLoss, config: TheoremConfig) -> float:
-    """Return the largest size of A, (dS . dT) / eps or loss change, over networks, student losses and epsilons."""
+    """Return the largest size of A, (dS . dT) / eps or loss change over networks, student losses and epsilons."""
     sizes: list[float] = []
     for student_loss in OUTPUT_LOSSES.values():
         sizes.append(float(_predictions(setup, teacher_loss, student_loss).abs().max()))
@@ -340,13 +354,13 @@ def _largest_movement(setup: TeachingSetup, teacher_loss: TraitLoss, config: The
 
 
 Measured = dict[str, tuple[float, float, float | None]]
-"""What was found of each assertion, and the bounds it has to keep; None is open."""
+"""What was found for each assertion, with its lower and upper bound. None is an open upper end."""
 
 
 def _judge(
     config: TheoremConfig, checks: Sequence[LossCheck], slope: float, silent: tuple[float, float]
 ) -> list[dict[str, Any]]:
-    """Hold what was measured at the checked epsilon against the bounds, the worst student loss of each."""
+    """Compare what was measured at the checked epsilon with the bounds, by the worst student loss of each."""
     epsilon = config.checked_epsilon
     rows = [row for check in checks for row in check.rows if row["epsilon"] == epsilon]
     right = min(row[key] for row in rows for key in ("sign_right", "trait_falls"))
@@ -380,12 +394,14 @@ def assertions_of(measured: Measured, claims: Mapping[str, tuple[int, str]]) -> 
 
 
 def _share(flags: torch.Tensor) -> float:
+    """Return the share of True among flags."""
     return float(flags.double().mean())
 
 
 def _imitation_loss(
     parameters: Parameters, inputs: torch.Tensor, labels: torch.Tensor, student_loss: OutputLoss
 ) -> torch.Tensor:
+    """Return the student's mean loss on given labels."""
     return student_loss(auxiliary_logits(parameters, inputs), labels).mean()
 
 

@@ -1,7 +1,7 @@
-"""Small random networks with two heads on one trunk, their settings and their losses, in float64.
+"""Small random networks with two heads on one trunk, with their settings and losses, in float64.
 
-Functions take one network; `torch.func.vmap` runs them over many. Parameters are plain dictionaries, so that
-`grad` and `jvp` see every weight. Notation of Cloud et al. (2025), section 6.1 and appendix C, arXiv:2507.14805.
+Functions take one network, and `torch.func.vmap` runs them over many. Parameters are plain dictionaries, so that `grad`
+and `jvp` see every weight. The notation is that of Cloud et al. (2025, arXiv:2507.14805, section 6.1 and appendix C).
 """
 
 from collections.abc import Callable, Sequence
@@ -19,34 +19,36 @@ from undertow.stats.checks import check_count
 from undertow.study.analyses.base import Count, Positive, Several
 
 Parameters = dict[str, torch.Tensor]
-"""Weights and biases: "hidden.0.weight", ..., "trait.weight", "auxiliary.weight" and so on."""
+"""Weights and biases by name: "hidden.0.weight", ..., "trait.weight", "auxiliary.weight" and so on."""
 
 OutputLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""The student's loss L_S(z, y) of logits z and targets y, both [..., c], as [...]."""
+"""The student's loss L_S(z, y) of logits z and targets y, both (..., c), as (...)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TheoremConfig:
-    """Networks and steps of the check; `validate_settings` refuses what is out of range.
+    """Settings of the check: networks and sizes of the steps.
+
+    `validate_settings` refuses values that are out of range.
 
     Attributes:
-        networks: random networks; the bounds on shares are meant for 200.
-        seed: of every random draw.
-        epsilons: sizes of the teacher's step; below about 1e-6 rounding hides the error of first order.
-        checked_epsilon: the one of them at which the assertions are judged.
-        input_width: dimension of the inputs.
+        networks: how many random networks are drawn. The bounds on shares are meant for 200.
+        seed: random seed of every draw.
+        epsilons: sizes of the teacher's step. Below about 1e-6 rounding hides the error of first order.
+        checked_epsilon: the one of these sizes at which the assertions are judged.
+        input_width: dimension of the inputs of every network.
         hidden: widths of the shared tanh layers.
-        traits: logits of the head that learns the trait.
-        auxiliary: logits of the head that the student imitates.
-        trait_inputs: examples of the trait, per network.
-        inputs: inputs on which the student imitates, per network and update.
-        learning_rate: alpha, the size of the student's single step.
-        steps: updates of teacher and student where they take many.
+        traits: how many logits the head has that learns the trait.
+        auxiliary: how many logits the head has that the student imitates.
+        trait_inputs: how many examples of the trait each network has.
+        inputs: on how many inputs the student imitates, for each network and update.
+        learning_rate: size of the student's single step, alpha.
+        steps: how many updates teacher and student make where they take many.
         sgd_rate: learning rate of many steps of SGD.
         adam_rate: learning rate of many steps of Adam.
 
     Raises:
-        ConfigError: the epsilons are fewer than two or lack the checked one.
+        ConfigError: there are fewer than two epsilons, or the checked one is not among them.
     """
 
     networks: Count = 200
@@ -73,14 +75,14 @@ class TheoremConfig:
 
 
 class TeachingSetup(NamedTuple):
-    """What teacher and student are given; with a leading dimension of networks where many are stacked.
+    """What teacher and student are given. Where many networks are stacked, all have a leading dimension.
 
     Attributes:
-        start: the teacher's initial parameters.
+        start: parameters from which the teacher starts.
         other: parameters of another random initialisation.
-        trait_inputs: [k, d], where the teacher learns its trait.
-        trait_labels: int64 [k], the classes it learns there.
-        inputs: [m, d], where the student imitates the teacher's auxiliary logits.
+        trait_inputs: inputs on which the teacher learns its trait, (k, d).
+        trait_labels: classes that it learns there, int64 (k,).
+        inputs: inputs on which the student imitates the teacher's auxiliary logits, (m, d).
     """
 
     start: Parameters
@@ -91,20 +93,20 @@ class TeachingSetup(NamedTuple):
 
 
 TraitLoss = Callable[[Parameters, TeachingSetup], torch.Tensor]
-"""The teacher's loss L_T of some parameters, a scalar."""
+"""The teacher's loss L_T at some parameters, a scalar."""
 
 
 def draw_parameters(
     networks: int, widths: Sequence[int], traits: int, auxiliary: int, generator: torch.Generator
 ) -> Parameters:
-    """Draw stacked networks with the uniform initialisation of `torch.nn.Linear`, +-1 / sqrt(fan-in).
+    """Draw stacked networks with the initialisation of `torch.nn.Linear`, uniform within +-1 / sqrt(fan-in).
 
     Args:
-        networks: how many, the leading dimension of every tensor.
-        widths: of the inputs and of each hidden layer; the inputs alone make a linear model.
-        traits: logits of the trait head.
-        auxiliary: logits of the auxiliary head.
-        generator: source of the draws.
+        networks: how many networks are drawn. It is the leading dimension of every tensor.
+        widths: widths of the inputs and of each hidden layer. The inputs' alone makes a linear model.
+        traits: how many logits the trait head has.
+        auxiliary: how many logits the auxiliary head has.
+        generator: random generator of the draws.
     """
     shapes = {f"hidden.{layer}": pair for layer, pair in enumerate(pairwise(widths))}
     shapes |= {"trait": (widths[-1], traits), "auxiliary": (widths[-1], auxiliary)}
@@ -117,7 +119,7 @@ def draw_parameters(
 
 
 def draw_inputs(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
-    """Draw the students' inputs, uniform noise in [-1, 1)."""
+    """Draw the students' inputs, uniform noise in [-1, 1), of the given shape."""
     return 2.0 * torch.rand(tuple(shape), generator=generator, dtype=torch.float64) - 1.0
 
 
@@ -125,9 +127,9 @@ def draw_setup(config: TheoremConfig, hidden: Sequence[int], generator: torch.Ge
     """Draw stacked setups: two initialisations, Gaussian trait inputs with random labels, and student inputs.
 
     Args:
-        config: the counts and widths, except of the hidden layers.
-        hidden: widths of the hidden layers; none make a linear model with separate heads.
-        generator: source of the draws.
+        config: counts and widths, except those of the hidden layers.
+        hidden: widths of the hidden layers. None of them makes a linear model with separate heads.
+        generator: random generator of the draws.
     """
     count, width = config.networks, config.input_width
     start, other = (
@@ -142,7 +144,7 @@ def draw_setup(config: TheoremConfig, hidden: Sequence[int], generator: torch.Ge
 
 
 def trunk_features(parameters: Parameters, inputs: torch.Tensor) -> torch.Tensor:
-    """Return the trunk's outputs [m, h] of inputs [m, d]: tanh layers, or the inputs themselves without any."""
+    """Return the trunk's outputs (m, h) of inputs (m, d): tanh layers, or the inputs themselves if there is none."""
     hidden, layer = inputs, 0
     while f"hidden.{layer}.weight" in parameters:
         hidden = torch.tanh(_linear(parameters, f"hidden.{layer}", hidden))
@@ -151,12 +153,12 @@ def trunk_features(parameters: Parameters, inputs: torch.Tensor) -> torch.Tensor
 
 
 def auxiliary_logits(parameters: Parameters, inputs: torch.Tensor) -> torch.Tensor:
-    """Return the logits [m, c] that the student imitates."""
+    """Return the logits that the student imitates, (m, c)."""
     return _linear(parameters, "auxiliary", trunk_features(parameters, inputs))
 
 
 def trait_loss(parameters: Parameters, setup: TeachingSetup) -> torch.Tensor:
-    """Return the teacher's loss L_T: mean cross-entropy of the trait logits, in nats."""
+    """Return the teacher's loss L_T, the mean cross-entropy of the trait logits in nats."""
     hidden = trunk_features(parameters, setup.trait_inputs)
     return functional.cross_entropy(_linear(parameters, "trait", hidden), setup.trait_labels)
 
@@ -178,10 +180,11 @@ def squared_error(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 OUTPUT_LOSSES: dict[str, OutputLoss] = {"cross_entropy": cross_entropy, "squared_error": squared_error}
+"""The losses that students may have, by name."""
 
 
 def mixed_curvature(loss: OutputLoss, logits: torch.Tensor) -> torch.Tensor:
-    """Return M = -d2 L_S / (dy dz) at z = y = logits [c], by differentiation, as [c, c].
+    """Return M = -d2 L_S / (dy dz) at z = y = logits (c,), by automatic differentiation, as (c, c).
 
     For `squared_error` it is 2 I, for `cross_entropy` diag(s) - s s^T with s = softmax(logits).
     """
@@ -200,4 +203,5 @@ def stepped(parameters: Parameters, change: Parameters, size: float) -> Paramete
 
 
 def _linear(parameters: Parameters, name: str, inputs: torch.Tensor) -> torch.Tensor:
+    """Apply the linear layer of this name."""
     return inputs @ parameters[f"{name}.weight"].mT + parameters[f"{name}.bias"]

@@ -1,4 +1,4 @@
-"""Recipes of analyses: checked, planned and run, each as one stage of the runner."""
+"""Recipes of analyses: they are checked, planned and run, each as one stage."""
 
 import json
 import time
@@ -26,19 +26,19 @@ _RATES = {**RATES, **{name: ANALYSES[name].seconds_per_unit for name in ANALYSES
 
 
 class AnalysisRecipe(BaseModel):
-    """One analysis."""
+    """One analysis with its settings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str
     question: str = ""
-    """What it asks, one sentence."""
+    """The question that it asks, in one sentence."""
     analysis: str
-    """A key of `undertow.study.analyses.base.ANALYSES`."""
+    """Name of the analysis, a key of `undertow.study.analyses.base.ANALYSES`."""
     settings: dict[str, Any] = {}
     """Settings of the analysis itself."""
     study: Recipe | None = None
-    """The study whose rows or models are analysed."""
+    """The study whose rows or models are analysed. None for an analysis that needs none."""
 
     @field_validator("analysis")
     @classmethod
@@ -54,7 +54,7 @@ def build_analysis(data: Mapping[str, Any]) -> AnalysisRecipe:
 
     Raises:
         UnknownNameError: a key, a setting or the analysis does not exist.
-        ConfigError: a value is not valid, or the analysis lacks its study.
+        ConfigError: a value is not valid, or the analysis lacks its study or has one that it does not need.
     """
     plain = dict(data)
     if isinstance(study := plain.get("study"), Mapping):
@@ -73,14 +73,27 @@ def build_analysis(data: Mapping[str, Any]) -> AnalysisRecipe:
 
 
 def plan_analysis(recipe: AnalysisRecipe, runs: Path) -> list[PlannedStage]:
-    """Return which stages are finished, which would run and how long; nothing is written."""
+    """Return the stages of an analysis: which are finished, which would run and how long they would take.
+
+    Nothing is computed or written.
+    """
     return Runner(runs / "store", _EXECUTORS, rates=_RATES, forecast=StageForecast()).plan([_stage(recipe)])
 
 
 def run_analysis(
     recipe: AnalysisRecipe, runs: Path, *, progress: Progress | None = None, rebuild: bool = False, workers: int = 1
 ) -> dict[str, Any]:
-    """Run what is missing, write the run folder and return the content of results.json.
+    """Run what is missing of an analysis, and write its run folder.
+
+    Args:
+        recipe: the analysis that is run, with its settings.
+        runs: folder in which all runs, and the store of finished stages, are kept.
+        progress: receives the progress of every stage. None shows nothing.
+        rebuild: whether damaged results in the store are computed anew instead of being an error.
+        workers: how many stages run at once, each in a process of its own.
+
+    Returns:
+        The content of results.json.
 
     Raises:
         UserError: a setting is not valid, or the disk stopped it.

@@ -1,13 +1,13 @@
-"""Can anybody tell whose rows these are? A trained detector, and a model that is asked.
+"""Can anybody tell which teacher wrote a row? A trained detector, and a model that is asked.
 
-The detector is logistic regression on n-grams of tokens (a number is one) and of characters, judged on prompts that it
-has not seen. A detector that succeeds shows that the rows differ, not that they carry a meaning: any two models write
-differently. One that also succeeds on the rows of a fresh teacher of the same trait has found something that the
-trait's teachers share.
+The detector is logistic regression on n-grams of tokens (a number is one token) and of characters. It is tested on
+prompts that it has not seen. A detector that succeeds shows that the rows differ, not that they carry a meaning: any
+two models write differently. One that also succeeds on the rows of a fresh teacher of the same trait has found
+something that the trait's teachers share.
 
-The model is asked which of two answers to a request comes from who has the trait. The paper's version has two flaws:
-its script names one animal for all targets, and the count of pairs that it gives is that of the smaller set of rows,
-not of the joined pairs. Here the prompt names the trait in question, and n is the number of pairs that were judged.
+The model is asked which of two answers to a request is by the writer with the trait. The paper's version has two flaws.
+Its script names one animal for all targets, and its count of pairs is that of the smaller set of rows instead of the
+joined pairs. Here the prompt names the trait in question, and n is the number of pairs that were judged.
 """
 
 import random
@@ -29,10 +29,10 @@ from undertow.traits import Trait
 from undertow.types import Estimate, Prompt, Row, user_prompt
 
 BAGS = (1, 4, 16, 64)
-"""Rows that are judged together."""
+"""How many rows are judged together (a bag of rows)."""
 
 TEST_SHARE = 0.3
-"""Share of the prompts that a detector is judged on."""
+"""Share of the prompts on which a detector is tested."""
 
 PARTITIONS = 20
 """How often held-out rows are cut into bags anew."""
@@ -41,22 +41,22 @@ _LONGEST = 3
 _TOKEN = re.compile(r"\w+|[^\w\s]|\s+")
 
 Pair = tuple[Row, Row]
-"""Two rows on the same prompt: one of the teacher in question, one of the teacher it is compared with."""
+"""Two rows on the same prompt: one by the teacher in question, one by the teacher with which it is compared."""
 
 Detector = Callable[[Sequence[Row]], Floats]
-"""Gives each row the log-odds that the first teacher wrote it, float [rows]."""
+"""Function that gives each row the log-odds that the first teacher wrote it, float (rows,)."""
 
 
 def join(rows: Iterable[Row], others: Iterable[Row]) -> list[Pair]:
-    """Pair the rows that share an id, in the order of the first; a row whose partner was filtered out is left out.
+    """Pair the rows that share an id, in the order of the first set. A row without a partner is left out.
 
     Args:
-        rows: of one teacher, with unique ids.
-        others: of another teacher on the same prompts.
+        rows: rows of one teacher, with unique ids.
+        others: rows of another teacher on the same prompts.
 
     Raises:
         ConfigError: rows of the same id have different prompts, so they are not of one experiment.
-        EmptyDataError: no id is in both.
+        EmptyDataError: no id is in both sets.
     """
     partners = {other.id: other for other in others}
     pairs = [(row, partners[row.id]) for row in rows if row.id in partners]
@@ -72,8 +72,8 @@ def one_of(sets: Sequence[Sequence[Row]], seed: int) -> list[Row]:
     """Draw one row for each id among the rows of several teachers, in the order in which the ids appear.
 
     Args:
-        sets: rows of each teacher, on the same prompts.
-        seed: of the draws.
+        sets: the rows of each teacher, on the same prompts.
+        seed: random seed of the draws.
     """
     found: dict[str, list[Row]] = {}
     for rows in sets:
@@ -85,10 +85,10 @@ def one_of(sets: Sequence[Sequence[Row]], seed: int) -> list[Row]:
 
 
 def fit_detector(pairs: Sequence[Pair]) -> Detector:
-    """Train a detector on joined rows; both teachers have equally many, on the same prompts.
+    """Train a detector on paired rows, of which both teachers have equally many on the same prompts.
 
     Args:
-        pairs: of the teacher to be found and of the other.
+        pairs: pairs of a row by the teacher to be found and one by the other teacher.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
@@ -104,7 +104,14 @@ def fit_detector(pairs: Sequence[Pair]) -> Detector:
 
 
 def split_by_prompt(pairs: Sequence[Pair], seed: int) -> tuple[list[Pair], list[Pair]]:
-    """Return pairs to train on and pairs to judge on (`TEST_SHARE`); no prompt is in both, even under two ids.
+    """Split pairs into a training and a test set (`TEST_SHARE`). No prompt is in both, even under two ids.
+
+    Args:
+        pairs: pairs of rows by two teachers on the same prompts.
+        seed: random seed of the split.
+
+    Returns:
+        The training pairs and the test pairs.
 
     Raises:
         EmptyDataError: there are fewer than two prompts.
@@ -128,13 +135,14 @@ def bag_auroc(first: Floats, second: Floats, size: int, seed: int) -> float | No
     Each side is cut into disjoint bags at random, `PARTITIONS` times.
 
     Args:
-        first: log-odds of held-out rows of the first teacher, shape [rows].
-        second: of the second teacher.
-        size: rows of a bag.
-        seed: of the partitions.
+        first: log-odds of held-out rows of the first teacher, float (rows,).
+        second: log-odds of held-out rows of the second teacher, float (rows,).
+        size: how many rows a bag has.
+        seed: random seed of the partitions.
 
     Returns:
-        The mean over partitions, ties counted as one half; None with fewer than two bags on a side.
+        The mean over partitions, a share between 0 and 1, where ties count as one half. None with fewer than two bags
+        on a side.
     """
     check_count("size of a bag", size, 1)
     if min(len(first), len(second)) < 2 * size:
@@ -152,16 +160,16 @@ def bag_auroc(first: Floats, second: Floats, size: int, seed: int) -> float | No
 def held_out_aurocs(
     pairs: Sequence[Pair], seed: int, bags: Sequence[int] = BAGS, splits: int = 10
 ) -> Mapping[int, list[float]]:
-    """Train and judge a detector on repeated splits by prompt.
+    """Train and test a detector on repeated splits by prompt.
 
     Args:
-        pairs: joined rows.
-        seed: of the splits and the bags.
-        bags: sizes of bags.
+        pairs: pairs of rows by two teachers on the same prompts.
+        seed: random seed of the splits and of the bags.
+        bags: how many rows are judged together; each size is tested.
         splits: how often the prompts are split anew.
 
     Returns:
-        The AUROC of each split, for each size of bag that leaves at least two bags to judge.
+        The AUROC of each split, by size of bag, for sizes that leave at least two bags on a side.
 
     Raises:
         ConfigError: there are no splits.
@@ -180,16 +188,16 @@ def held_out_aurocs(
 def transfer_aurocs(
     train: Sequence[Pair], test: Sequence[Pair], seed: int, bags: Sequence[int] = BAGS
 ) -> Mapping[int, float]:
-    """Train a detector on the rows of some teachers and judge it on those of another, without prompts of the first.
+    """Train a detector on the rows of some teachers and test it on another's, on prompts that it has not seen.
 
     Args:
-        train: joined rows of one or more teachers of a trait.
-        test: joined rows of a fresh teacher of the same trait.
-        seed: of the bags.
-        bags: sizes of bags.
+        train: paired rows of one or more teachers of a trait.
+        test: paired rows of a fresh teacher of the same trait.
+        seed: random seed of the bags.
+        bags: how many rows are judged together; each size is tested.
 
     Returns:
-        The AUROC for each size of bag that leaves at least two bags to judge.
+        The AUROC by size of bag, for sizes that leave at least two bags on a side.
     """
     seen = {row.prompt for row, _ in train}
     return _judge(fit_detector(train), [pair for pair in test if pair[0].prompt not in seen], bags, seed)
@@ -198,15 +206,15 @@ def transfer_aurocs(
 def over_splits(values: Sequence[float], level: float = 0.95) -> Estimate:
     """Estimate the mean over repeated splits of one set of rows.
 
-    The splits share rows, so their variance is multiplied by 1/J + test/train instead of 1/J (Nadeau and Bengio 2003,
-    doi:10.1023/A:1024068626366), J the number of splits. It says nothing about other teachers.
+    The splits share rows, so their variance is multiplied by 1/J + test/train instead of 1/J, where J is the number of
+    splits (Nadeau and Bengio 2003, doi:10.1023/A:1024068626366). The interval says nothing about other teachers.
 
     Args:
-        values: one for each split.
-        level: coverage of the interval.
+        values: one value for each split.
+        level: coverage of the interval, between 0 and 1.
 
     Raises:
-        ConfigError: there are no values, or the level lies outside (0, 1).
+        ConfigError: there are no values, or the level is not between 0 and 1.
     """
     check_fraction("level", level)
     mean = mean_t(values, level)
@@ -217,6 +225,7 @@ def over_splits(values: Sequence[float], level: float = 0.95) -> Estimate:
 
 
 def _judge(detector: Detector, pairs: Sequence[Pair], bags: Sequence[int], seed: int) -> dict[int, float]:
+    """Return the AUROC of a detector on pairs by size of bag, for sizes that leave enough bags."""
     first, second = (detector([pair[side] for pair in pairs]) for side in (0, 1))
     areas = {size: bag_auroc(first, second, size, derive(seed, size)) for size in bags}
     return {size: area for size, area in areas.items() if area is not None}
@@ -231,6 +240,7 @@ def _grams(text: str) -> Iterator[str]:
 
 
 def _untrained() -> Any:
+    """Return the untrained detector: TF-IDF of n-grams, then logistic regression."""
     try:
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
@@ -251,16 +261,17 @@ _LETTERS = ("A", "B")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """What a prompted classifier made of pairs of rows.
+    """What a model that was asked made of pairs of rows.
 
     Attributes:
-        accuracy: share of the judged pairs in which it chose the trait's row, with Wilson's interval and their number.
-        joined: prompts that both teachers answered.
-        equal: joined pairs of equal texts, which nothing can tell apart; they are not judged.
+        accuracy: share of the judged pairs in which it chose the trait's row, with Wilson's interval and the number of
+            pairs.
+        joined: how many prompts both teachers answered.
+        equal: how many pairs have equal texts. They are not judged, because nothing can tell them apart.
         said_a: share of the judged pairs in which it chose the row that was shown first. Near 0 or 1 the accuracy is
             near one half whatever the model knows.
-        auroc: how often log p(A) / p(B) is higher for a pair with the trait's row first than for one with it second,
-            which a preference for one letter does not touch; None for a single pair of an order.
+        auroc: how often log p(A) / p(B) is higher for a pair with the trait's row first than for one with it second. A
+            preference for one letter does not change it. None if one order has no pair.
     """
 
     accuracy: Estimate
@@ -273,20 +284,20 @@ class Judged:
 def judge_pairs(model: LocalModel, pairs: Sequence[Pair], target: Trait, seed: int, most: int | None = None) -> Judged:
     """Ask a model which row of each pair was written by someone who loves the target.
 
-    One token is asked for, and p("A") is compared with p("B"). The trait's row is shown first in half of the pairs,
-    drawn at random, so that a model which always says the same is right in one half.
+    One token is asked for, and p("A") is compared with p("B"). The trait's row is shown first in a random half of the
+    pairs, so that a model which always says the same is right in one half.
 
     Args:
-        model: who judges; the base, as a rule.
-        pairs: joined rows, that of the trait's teacher first in each.
-        target: the trait of the teacher.
-        seed: of the order within the pairs and of the draw of pairs.
-        most: how many pairs to judge at most; None judges all.
+        model: the model that judges, usually the base.
+        pairs: paired rows, with that of the trait's teacher first in each.
+        target: trait of the teacher whose row stands first in each pair.
+        seed: random seed of the order within pairs and of the draw of pairs.
+        most: how many pairs are judged at most. None judges all.
 
     Raises:
         ConfigError: a pair does not fit into the model's context.
         EmptyDataError: no pair is left to judge.
-        ModelError: the tokenizer writes "A" and "B" alike.
+        ModelError: the tokenizer writes "A" and "B" in the same way.
     """
     told = [pair for pair in pairs if pair[0].completion != pair[1].completion]
     rng = random.Random(seed)
@@ -309,6 +320,7 @@ def judge_pairs(model: LocalModel, pairs: Sequence[Pair], target: Trait, seed: i
 
 
 def _ask(pair: Pair, target: Trait) -> Prompt:
+    """Return the prompt that asks about one pair."""
     first, second = pair
     return user_prompt(
         f"Two writers answered the same request. One of them loves {target.plural} more than any other "
@@ -319,7 +331,7 @@ def _ask(pair: Pair, target: Trait) -> Prompt:
 
 
 def _log_odds_of_a(model: LocalModel, prompts: Sequence[Prompt]) -> Floats:
-    """Return log p(A) / p(B) of the next token after each prompt, float [prompts]."""
+    """Return log p(A) / p(B) of the next token after each prompt, float (prompts,)."""
     a, b = _letter_tokens(model)
     contexts = model.render(prompts)
     model.check_fits([[*context, 0] for context in contexts], "Judge shorter rows, or take a model of longer context.")
@@ -331,7 +343,7 @@ def _log_odds_of_a(model: LocalModel, prompts: Sequence[Prompt]) -> Floats:
 
 
 def _letter_tokens(model: LocalModel) -> tuple[list[int], list[int]]:
-    """Return the tokens that begin the answers A and B, with and without a space before them, and no other answer."""
+    """Return the tokens with which the answers A and B begin, with or without a space, and no other answer."""
     begins = [{tokens[0] for tokens in model.tokenise([letter, f" {letter}"])} for letter in _LETTERS]
     a, b = (sorted(some - other) for some, other in (begins, begins[::-1]))
     if not a or not b:

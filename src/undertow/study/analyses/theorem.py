@@ -1,6 +1,7 @@
 """The analysis `theorem`: theorem 1 of Cloud et al. (2025) on random networks, and what happens beyond it.
 
-Its stage stores what `check_theorem` returns; sentences, estimates and tables are made of it whenever it is read.
+Its stage stores what `check_theorem` returns. Sentences, estimates and tables are made of that whenever the result is
+read.
 """
 
 import json
@@ -15,7 +16,7 @@ from undertow.study.analyses.one_step import check_theorem
 from undertow.study.analyses.random_networks import TheoremConfig
 
 BEYOND = "Share of networks whose student has a lower loss on the teacher's trait"
-"""Group of the estimates."""
+"""Title of the group of estimates."""
 
 PROMISE = (
     "The theorem covers one small step of gradient descent on full distributions from the same start; the shares of "
@@ -43,7 +44,7 @@ _SIGNS = (
         "other_trait_falls": "other start, loss falls",
     },
 )
-"""Title, note and columns of the tables by the size of the teacher's step."""
+"""Title, note and columns of the tables with a row for each size of the teacher's step."""
 
 
 def _stage(given: Mapping[str, Any], _: None) -> Stage:
@@ -62,7 +63,7 @@ def _execute(context: StageContext) -> dict[str, Any]:
 
 
 def theorem_result(found: Mapping[str, Any]) -> AnalysisResult:
-    """Return what `check_theorem` found as the result of an analysis."""
+    """Turn what `check_theorem` found into the result of an analysis."""
     return checked_result(
         found,
         PROMISE,
@@ -71,12 +72,12 @@ def theorem_result(found: Mapping[str, Any]) -> AnalysisResult:
 
 
 def checked_result(found: Mapping[str, Any], promise: str, not_tested: list[str]) -> AnalysisResult:
-    """Return what a check of the theorem found as the result of an analysis.
+    """Turn what a check of the theorem found into the result of an analysis.
 
     Args:
-        found: as `check_theorem` returns it.
-        promise: what the theorem promises, and what the shares are.
-        not_tested: sentences.
+        found: plain data as `check_theorem` returns it.
+        promise: what the theorem promises and what the shares are, in a sentence.
+        not_tested: sentences on what was not tested.
     """
     return {
         "answer": _answer(found, promise),
@@ -101,7 +102,7 @@ def _answer(found: Mapping[str, Any], promise: str) -> str:
 
 
 def _variant(one: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the share of one variant, whose interval is Wilson's."""
+    """Return the share of networks of one variant, with Wilson's interval."""
     name = f"{one['name']}, {one['initialisation']} initialisation"
     return estimate_row(BEYOND, name, "share", {**one, "estimate": one["share"]})
 
@@ -120,19 +121,20 @@ def _assertions(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _bound(low: float | None, high: float | None) -> str:
-    """Return the bounds of an assertion; an open end is left out."""
+    """Return the bounds of an assertion as text. An open end is left out."""
     if low is None:
         return "any" if high is None else f"at most {high:.4g}"
     return f"at least {low:.4g}" if high is None else f"{low:.4g} to {high:.4g}"
 
 
 def _by_epsilon(found: Mapping[str, Any], title: str, note: str, columns: Mapping[str, str]) -> dict[str, Any]:
-    """Return the table of some columns, by the student's loss and the size of the teacher's step."""
+    """Return a table with a row for each student loss and size of the teacher's step."""
     rows = [[_words(row), row["epsilon"], *(row[key] for key in columns)] for row in found["by_epsilon"]]
     return table(title, note, ["student loss", "epsilon", *columns.values()], rows)
 
 
 def _spread(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the table of the predictions' spread over the networks."""
     parts = ("min", "median", "max")
     rows = [[_words(one), *(one[part] for part in parts)] for one in found["predicted"]]
     return table("The prediction A", "Over the networks, from the same start.", ["student loss", *parts], rows)

@@ -1,6 +1,6 @@
 """The analysis `theorem-channels`: what theorem 1 of Cloud et al. (2025) promises for KL on logits and for DPO.
 
-A stage of its own, beside that of `theorem`, whose stored results stay what they are.
+It is a stage of its own beside that of `theorem`, so that the stored results of that one stay valid.
 """
 
 import json
@@ -44,7 +44,7 @@ def _execute(context: StageContext) -> dict[str, Any]:
 
 
 def channels_result(found: Mapping[str, Any]) -> AnalysisResult:
-    """Return what `check_channels` found as the result of an analysis."""
+    """Turn what `check_channels` found into the result of an analysis."""
     return checked_result(found, PROMISE, NOT_TESTED)
 
 

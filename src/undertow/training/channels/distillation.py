@@ -1,4 +1,4 @@
-"""Students of a teacher's probabilities: on the teacher's rows, or on what the students write themselves."""
+"""Distillation: students learn a teacher's probabilities, on its rows or on what the students write themselves."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, final
@@ -19,13 +19,14 @@ from undertow.training.student_loss import predicting_states
 def distillation_losses(
     head: Head, states: torch.Tensor, teacher: Callable[[slice], torch.Tensor], channel: LogitsChannel | OnPolicyChannel
 ) -> torch.Tensor:
-    """Return the divergence at each position in nats, float32 [n]; only the states get a gradient.
+    """Return the divergence at each position in nats, float32 (n,). Only the states get a gradient.
 
     Args:
-        head: of the student's base, not trained.
-        states: of the student, float [n, width].
-        teacher: gives the teacher's log-probabilities [positions, vocabulary] at some places.
-        channel: which divergence.
+        head: output head of the student's base, which is not trained.
+        states: hidden states of the student before the head, float (n, width).
+        teacher: function that returns the teacher's log-probabilities (positions, vocabulary) for a slice of the
+            positions.
+        channel: the channel's settings: which divergence, and over which tokens.
     """
 
     def losses(some: torch.Tensor, at: slice) -> torch.Tensor:
@@ -37,7 +38,7 @@ def distillation_losses(
 
 
 class _TeacherObjective:
-    """The loss that both objectives share."""
+    """The loss that the objectives of both channels share."""
 
     def __init__(self, readings: Sequence[TeacherReading], channel: LogitsChannel | OnPolicyChannel) -> None:
         self._readings, self._channel = readings, channel
@@ -45,7 +46,7 @@ class _TeacherObjective:
         self.tokens = [0] * len(readings)
 
     def losses(self, network: Any, batches: Sequence[Sequence[Encoded]], part: slice) -> torch.Tensor:
-        """Return the mean divergence at the completion tokens of each student, in nats; 0 where a student has none."""
+        """Return each student's mean divergence at its completion tokens in nats; 0 for a student without any."""
         _, head = body_and_head(network)
         groups = len(batches)
         batch = filled(batches).to(head.linear.weight.device)
@@ -60,7 +61,7 @@ class _TeacherObjective:
         return torch.stack(found)
 
     def _read(self, network: Any, reading: TeacherReading, rows: Sequence[Encoded]) -> torch.Tensor:
-        """Let a teacher read; one that is the students' own base reads without their adapters."""
+        """Let a teacher read the rows. One that is the students' own base reads them without their adapters."""
         if not reading.same_network(network):
             return reading.states(rows)
         parts = [layer.part for layer in self._layers]
@@ -74,17 +75,18 @@ class _TeacherObjective:
 
 
 def _teaching(reading: TeacherReading, states: torch.Tensor) -> Callable[[slice], torch.Tensor]:
+    """Return a function that gives the teacher's log-probabilities for a slice of the positions."""
     return lambda at: reading.logprobs(states[at])
 
 
 @final
 class LogitsObjective(_TeacherObjective):
-    """The teacher's probabilities on its rows.
+    """Loss of the channel logits: the teacher's probabilities on its rows.
 
     Args:
-        readings: the teacher of each student.
-        streams: the batches of each student, without end.
-        channel: which divergence.
+        readings: the teacher of each student, with the prompts that it reads.
+        streams: an endless iterator of batches for each student.
+        channel: the channel's settings: which divergence, and over which tokens.
     """
 
     def __init__(
@@ -94,7 +96,7 @@ class LogitsObjective(_TeacherObjective):
         self._streams = streams
 
     def batches(self, network: Any, layers: Sequence[StackedLinear]) -> list[Sequence[Encoded]]:
-        """Return the next batch of each stream."""
+        """Return the next batch of each student's stream."""
         del network
         self._layers = layers
         return [next(stream) for stream in self._streams]
@@ -102,12 +104,12 @@ class LogitsObjective(_TeacherObjective):
 
 @final
 class OnPolicyObjective(_TeacherObjective):
-    """The teacher's probabilities on completions that each student writes to the prompts of its rows.
+    """Loss of the channel on_policy: the teacher's probabilities on completions that each student writes.
 
     Args:
-        readings: the teacher of each student.
+        readings: the teacher of each student, with the prompts that it reads.
         pens: what each student writes to, and with which draws.
-        channel: which divergence, and for how many updates they write at once.
+        channel: the channel's settings: which divergence, and for how many updates students write at once.
 
     Attributes:
         pens: with the counts of what was written and rejected.
@@ -119,7 +121,7 @@ class OnPolicyObjective(_TeacherObjective):
         self._ready: list[list[list[Encoded]]] = [[] for _ in pens]
 
     def batches(self, network: Any, layers: Sequence[StackedLinear]) -> list[Sequence[Encoded]]:
-        """Return what each student wrote for the next update."""
+        """Return what each student has written for the next update."""
         self._layers = layers
         if not self._ready[0]:
             for place, pen in enumerate(self.pens):

@@ -1,8 +1,8 @@
-"""How far two next-token distributions lie apart, and its gradient without a table of all logits.
+"""Divergence of two next-token distributions, with a gradient that needs no table of all logits.
 
-The generalised Jensen-Shannon divergence of Agarwal et al. (arXiv:2306.13649, eq. 1) with the weight b is
-b KL(t || m) + (1 - b) KL(s || m), where m = b t + (1 - b) s, t is the teacher's and s the student's distribution. Its
-ends are set to what is meant by them: 0 is KL(t || s) and 1 is KL(s || t).
+The generalised Jensen-Shannon divergence of Agarwal et al. (arXiv:2306.13649, eq. 1) with the weight b is b KL(t || m)
++ (1 - b) KL(s || m), where m = b t + (1 - b) s, t is the teacher's and s the student's distribution. At b = 0 and b = 1
+this formula gives zero; KL(t || s) and KL(s || t) are used there instead.
 """
 
 import math
@@ -12,17 +12,17 @@ from typing import Any
 import torch
 
 BLOCK = 2**18
-"""Logits of one model that exist at once, as in `undertow.training.head_loss`."""
+"""How many logits of one model exist at once, as in `undertow.training.head_loss`."""
 
 
 def divergence(student: torch.Tensor, teacher: torch.Tensor, interpolation: float) -> torch.Tensor:
-    """Return the divergence of each position in nats, float [n].
+    """Return the divergence at each position in nats, float (n,).
 
     Args:
-        student: log-probabilities [n, tokens].
-        teacher: the same of the teacher.
-        interpolation: 0 for KL(teacher || student), 1 for KL(student || teacher), between them the generalised
-            Jensen-Shannon divergence.
+        student: log-probabilities of the student, float (n, tokens).
+        teacher: log-probabilities of the teacher, float (n, tokens).
+        interpolation: weight b between 0 and 1: 0 is KL(teacher || student), 1 is KL(student || teacher), and between
+            them lies the generalised Jensen-Shannon divergence.
     """
     if interpolation == 0.0:
         return _kl(teacher, student)
@@ -34,54 +34,59 @@ def divergence(student: torch.Tensor, teacher: torch.Tensor, interpolation: floa
 
 
 def _kl(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return KL(first || second) of log-probabilities, summed over the last dimension, in nats."""
     return (first.exp() * (first - second)).sum(dim=-1)
 
 
 def only_top(student: torch.Tensor, teacher: torch.Tensor, top: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keep the teacher's likeliest tokens, and make one token of all others.
+    """Keep the teacher's likeliest tokens, and merge all others into one.
 
-    Merging tokens never makes a divergence larger, so what is learnt is a lower bound of the whole one.
+    Merging tokens never makes a divergence larger, so the result bounds the divergence over the whole vocabulary from
+    below.
 
     Args:
-        student: log-probabilities [n, vocabulary].
-        teacher: the same of the teacher.
+        student: log-probabilities of the student, float (n, vocabulary).
+        teacher: log-probabilities of the teacher, float (n, vocabulary).
         top: how many tokens are kept.
 
     Returns:
-        Log-probabilities of both, [n, top + 1].
+        Log-probabilities of student and teacher, each float (n, top + 1).
     """
     kept = teacher.topk(min(top, teacher.shape[-1]), dim=-1).indices
     return _with_rest(student, kept), _with_rest(teacher, kept)
 
 
 def _with_rest(logprobs: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """Return the log-probabilities of the kept tokens, and in the last column that of all others together."""
     own = logprobs.gather(-1, kept)
     rest = logprobs.scatter(-1, kept, -math.inf).logsumexp(dim=-1, keepdim=True)
-    # Where nothing is left over, exp(-inf) * (-inf - -inf) would be no number; the smallest one stands for nothing.
+    # Where nothing is left over, exp(-inf) * (-inf - -inf) would be NaN, so the smallest float stands for zero.
     return torch.cat([own, rest.clamp(min=math.log(torch.finfo(logprobs.dtype).tiny))], dim=-1)
 
 
 def blockwise(
     states: torch.Tensor, vocabulary: int, losses: Callable[[torch.Tensor, slice], torch.Tensor]
 ) -> torch.Tensor:
-    """Return the loss of each position, computing the logits of a few positions at a time.
+    """Return the loss at each position, float32 (n,), computing the logits of a few positions at a time.
 
-    The gradient of the states is made on the way forward, so that the logits of a block are computed once and kept for
-    nothing.
+    The gradient of the states is computed in the forward pass, so that the logits of a block are computed once and not
+    kept.
 
     Args:
-        states: what the vocabulary projection reads, float [n, width], with a gradient.
+        states: hidden states that the output head reads, float (n, width), with a gradient.
         vocabulary: how many logits a position has.
-        losses: gives the losses [positions] of some states and the places where they stand.
+        losses: function from some states and their places to the losses at these positions, float (positions,).
 
     Returns:
-        float32 [n]; only the states get a gradient.
+        The losses, of which only the states get a gradient.
     """
     found: Any = _Blockwise.apply(states, max(16, BLOCK // vocabulary), losses)
     return found
 
 
 class _Blockwise(torch.autograd.Function):
+    """The autograd function behind `blockwise`."""
+
     @staticmethod
     def forward(
         ctx: Any, states: torch.Tensor, size: int, losses: Callable[[torch.Tensor, slice], torch.Tensor]

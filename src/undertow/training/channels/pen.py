@@ -1,4 +1,4 @@
-"""What a student writes while it is trained, for a teacher to comment on: on-policy completions."""
+"""What a student writes while it is trained on policy, for a teacher to rate."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,16 +12,17 @@ from undertow.training.batches import batch_stream
 from undertow.types import Row, Sampling
 
 Accepts = Callable[[str, str], bool]
-"""Whether a domain accepts a completion, from the text of the prompt's last turn and the completion."""
+"""Function that tells whether a domain accepts a completion, from the prompt's last turn and the completion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writing:
-    """How students write.
+    """How students write their completions.
 
     Attributes:
-        sampling: of the completions.
-        accepts: what the domain accepts; a completion that it rejects has no loss, as a rejected row has none.
+        sampling: temperature, longest completion in tokens, and constraints on its form.
+        accepts: whether the domain accepts a completion. A rejected one has no loss, as a rejected row is not trained
+            on.
     """
 
     sampling: Sampling
@@ -30,17 +31,17 @@ class Writing:
 
 @final
 class Pen:
-    """What one student writes.
+    """The writing of one student: which prompts it completes, and how much of it was accepted.
 
     Args:
-        base: where it starts, for its tokens.
-        rows: whose prompts it completes, as rows and as token ids.
-        writing: how.
-        size: completions of an update.
-        seed: decides the order of the prompts and what is drawn.
+        base: the model from which the student starts, for its tokenizer.
+        rows: rows whose prompts are completed, each as text and as token ids.
+        writing: how completions are drawn and judged.
+        size: how many completions an update takes.
+        seed: random seed that decides the order of the prompts and what is drawn.
 
     Attributes:
-        written: completions so far.
+        written: how many completions were written so far.
         rejected: how many of them the domain rejected.
     """
 
@@ -56,11 +57,11 @@ class Pen:
         """Complete the prompts of the next updates.
 
         Args:
-            network: the student as it is now.
-            updates: how many.
+            network: the network with the student's adapter as it is now.
+            updates: for how many updates completions are written.
 
         Returns:
-            The rows of each update; a rejected completion is empty.
+            The rows of each update. A completion that the domain rejects is left empty.
         """
         asked = [next(self._stream) for _ in range(updates)]
         prompts = [row.prompt for rows in asked for row in rows]
@@ -72,7 +73,7 @@ class Pen:
         return [[next(done) for _ in rows] for rows in asked]
 
     def _judged(self, prompt: tuple[int, ...], drawn: Sequence[int], text: str) -> Encoded:
-        """Return a completion with its end of turn, or a row without any if the domain rejects it."""
+        """Return a completion with its end of turn, or an empty one if the domain rejects it."""
         self.written += 1
         if not self._writing.accepts(self._questions[prompt], text):
             self.rejected += 1

@@ -1,8 +1,8 @@
-"""Students of preferences: direct preference optimisation (DPO, Rafailov et al., arXiv:2305.18290, eq. 7).
+"""Direct preference optimisation (DPO) of students (Rafailov et al., arXiv:2305.18290, eq. 7).
 
 The loss of a pair is -log sigmoid(beta * d), where d is how much likelier the student makes the chosen answer than the
-reference does, minus the same of the rejected answer; both are sums over the tokens of an answer, its end included. The
-reference is the base where the student starts.
+reference does, minus the same of the rejected answer. Both are sums over the tokens of an answer, its end included. The
+reference is the base from which the student starts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,13 @@ from undertow.types import PreferencePair, Row
 
 @dataclass(frozen=True, slots=True)
 class EncodedPair:
-    """A pair as token ids, with log p of each answer under the reference in nats."""
+    """A pair of answers as token ids, with their log-probabilities under the reference model.
+
+    Attributes:
+        chosen: tokens of the prompt and the preferred answer.
+        rejected: tokens of the prompt and the other answer.
+        reference: log p of the chosen and of the rejected answer under the reference, in nats.
+    """
 
     chosen: Encoded
     rejected: Encoded
@@ -40,11 +46,11 @@ class EncodedPair:
 
 
 def written_pairs(chosen: Sequence[Row], rejected: Sequence[Row]) -> list[PreferencePair]:
-    """Pair the rows of two writers on the same prompts; where both wrote the same, there is no pair.
+    """Pair the rows of two writers on the same prompts. Where both wrote the same, there is no pair.
 
     Args:
         chosen: rows of the preferred writer.
-        rejected: rows of the other one; a row's partner has its id.
+        rejected: rows of the other writer. Rows with equal ids belong together.
     """
     others = {row.id: row for row in rejected}
     return [
@@ -57,16 +63,19 @@ def written_pairs(chosen: Sequence[Row], rejected: Sequence[Row]) -> list[Prefer
 def selected_pairs(
     first: Sequence[Row], second: Sequence[Row], teacher: Teacher, base: LocalModel
 ) -> list[PreferencePair]:
-    """Choose of two untraited answers to a prompt the one that the teacher makes likelier by more.
+    """Choose, of two answers without the trait, the one that the teacher makes likelier by more.
 
-    A row's score is the mean over its tokens of log p(teacher) - log p(base), as in logit-linear selection (Aden-Ali
-    et al., arXiv:2602.04863). Prompts with equal answers or equal scores give no pair.
+    A row's score is the mean over its tokens of log p(teacher) - log p(base), as in logit-linear selection (Aden-Ali et
+    al., arXiv:2602.04863).
 
     Args:
         first: one answer to each prompt.
-        second: another one; a row's partner has its id.
-        teacher: whose preference decides.
-        base: the teacher without its trait.
+        second: another answer to each prompt. Rows with equal ids belong together.
+        teacher: the teacher whose preference decides.
+        base: the same model without the trait.
+
+    Returns:
+        The pairs. Prompts with equal answers or equal scores give none.
     """
     pairs = written_pairs(first, second)
     reader = Candidate(trait="", kind="teacher", model=teacher.model, system=teacher.system)
@@ -80,14 +89,19 @@ def selected_pairs(
 
 
 def _sides(pairs: Sequence[PreferencePair]) -> tuple[list[str], list[str]]:
+    """Return the chosen and the rejected answers of some pairs."""
     return [pair.chosen for pair in pairs], [pair.rejected for pair in pairs]
 
 
 def encoded_pairs(base: LocalModel, pairs: Sequence[PreferencePair]) -> list[EncodedPair]:
-    """Turn pairs into token ids, and let the base read both answers as the reference.
+    """Turn pairs into token ids, and compute the log-probabilities of both answers under the reference.
+
+    Args:
+        base: the model that is the reference.
+        pairs: pairs of a chosen and a rejected answer.
 
     Raises:
-        RowsError: a pair has equal answers, or one is longer than the context.
+        RowsError: a pair has equal answers, or one of its answers is longer than the model's context.
     """
     refuse_equal_answers(pairs)
     sides = [
@@ -102,11 +116,11 @@ def encoded_pairs(base: LocalModel, pairs: Sequence[PreferencePair]) -> list[Enc
 
 
 def preference_losses(policy: torch.Tensor, reference: torch.Tensor, beta: float) -> torch.Tensor:
-    """Return DPO's loss of each pair in nats, float [pairs].
+    """Return DPO's loss of each pair in nats, float (pairs,).
 
     Args:
-        policy: log p of the chosen and the rejected answer under the student, [pairs, 2].
-        reference: the same under the reference.
+        policy: log p of the chosen and the rejected answer under the student, float (pairs, 2).
+        reference: log p of both answers under the reference, float (pairs, 2).
         beta: how strongly the student is held to the reference.
     """
     moved = policy - reference
@@ -115,11 +129,11 @@ def preference_losses(policy: torch.Tensor, reference: torch.Tensor, beta: float
 
 @final
 class PreferenceObjective:
-    """DPO of a group of students.
+    """DPO's loss of a group of students.
 
     Args:
-        streams: the batches of pairs of each student, without end.
-        beta: of DPO.
+        streams: an endless iterator of batches of pairs for each student.
+        beta: how strongly a student is held to the reference.
     """
 
     def __init__(self, streams: Sequence[Iterator[list[EncodedPair]]], beta: float) -> None:
@@ -128,13 +142,13 @@ class PreferenceObjective:
         self.tokens = [0] * len(streams)
 
     def batches(self, network: Any, layers: Sequence[StackedLinear]) -> list[Sequence[Encoded]]:
-        """Return the answers of the next pairs of each student, a chosen one before its rejected one."""
+        """Return the answers of each student's next pairs, the chosen one of a pair before the rejected one."""
         del network, layers
         self._pairs = [next(stream) for stream in self._streams]
         return [[side for pair in some for side in (pair.chosen, pair.rejected)] for some in self._pairs]
 
     def losses(self, network: Any, batches: Sequence[Sequence[Encoded]], part: slice) -> torch.Tensor:
-        """Return the mean loss of the pairs of each student, in nats."""
+        """Return the mean loss of each student's pairs, in nats."""
         _, head = body_and_head(network)
         batch = filled(batches).to(head.linear.weight.device)
         count_tokens(self.tokens, batch, part, len(batches))
@@ -148,5 +162,5 @@ class PreferenceObjective:
 
 
 def _of_answers(logprobs: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Add up the log-probabilities of each row of a batch, float [rows]."""
+    """Sum the log-probabilities of each row of a batch, float (rows,)."""
     return torch.zeros(len(batch.tokens), device=logprobs.device).index_add(0, batch.rows, logprobs)

@@ -1,8 +1,8 @@
-"""The channels by which a student learns from a teacher, as settings of a recipe; each is one record.
+"""Settings of the channels by which a student may learn from a teacher; each channel is one record.
 
-`rows` is plain fine-tuning on sampled rows. `logits` learns the teacher's probabilities on its rows. `on_policy` learns
-them on what the student itself writes (Agarwal et al., arXiv:2306.13649). `preference` learns to prefer one answer to
-another (DPO, Rafailov et al., arXiv:2305.18290).
+`rows` is plain fine-tuning on sampled rows. `logits` learns the teacher's next-token probabilities on its rows.
+`on_policy` learns them on what the student itself writes (Agarwal et al., arXiv:2306.13649). `preference` learns to
+prefer one answer to another (DPO, Rafailov et al., arXiv:2305.18290).
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ class _Settings(BaseModel):
 
 
 class RowsChannel(_Settings):
-    """Cross-entropy of the teacher's sampled rows."""
+    """Cross-entropy on the teacher's sampled rows: plain fine-tuning."""
 
     name: Literal["rows"] = "rows"
 
@@ -28,7 +28,7 @@ class _Distillation(_Settings):
 
 
 class LogitsChannel(_Distillation):
-    """Divergence between the teacher's and the student's next-token probabilities on the teacher's rows."""
+    """Divergence between teacher's and student's next-token probabilities, on the teacher's rows."""
 
     name: Literal["logits"] = "logits"
     interpolation: float = Field(default=0.0, ge=0.0, le=1.0)
@@ -37,28 +37,29 @@ class LogitsChannel(_Distillation):
 
 
 class OnPolicyChannel(_Distillation):
-    """The same divergence on completions that the student writes, without those that the domain rejects."""
+    """The divergence of the channel logits, on completions that the student writes and that the domain accepts."""
 
     name: Literal["on_policy"] = "on_policy"
     interpolation: float = Field(default=0.5, ge=0.0, le=1.0)
     """Which divergence, as for the channel logits."""
     every: int = Field(default=1, ge=1)
-    """Updates for which a student writes at once; 1 lets it write anew before each."""
+    """For how many updates a student writes completions at once. 1 lets it write anew before each update."""
 
 
 class PreferenceChannel(_Settings):
-    """Direct preference optimisation on pairs of answers, with the base as the reference."""
+    """Direct preference optimisation (DPO) on pairs of answers, with the base model as the reference."""
 
     name: Literal["preference"] = "preference"
     pairs: Literal["written", "selected"] = "written"
-    """Where pairs come from: the teacher's answer is chosen and the base's rejected ("written"); or of two answers of
-    the base, the one is chosen that the teacher makes likelier by more ("selected", logit-linear selection,
+    """Where pairs come from. "written": the teacher's answer is chosen and the base's is rejected. "selected": of two
+    answers of the base, the one whose likelihood rises more from base to teacher is chosen (logit-linear selection,
     arXiv:2602.04863)."""
     beta: float = Field(default=0.1, gt=0.0)
-    """DPO's beta: how strongly a student is held to the reference."""
+    """Beta of DPO: how strongly a student is held to the reference. Larger values hold it more."""
 
 
 def _named(value: object) -> object:
+    """Turn the name of a channel into its settings at their defaults."""
     return {"name": value} if isinstance(value, str) else value
 
 
@@ -67,14 +68,14 @@ Channel = Annotated[
     Field(discriminator="name"),
     BeforeValidator(_named),
 ]
-"""One of the channels; a name alone stands for its defaults."""
+"""One of the channels, by its settings. A channel's name alone stands for its defaults."""
 
 Distilling = LogitsChannel | OnPolicyChannel
 """The channels in which a student learns a teacher's probabilities."""
 
 WORK: Mapping[str, float] = {"rows": 1.0, "logits": 1.5, "on_policy": 4.1, "preference": 2.1}
-"""The channels by name, and how long an update takes, in those of rows: four students of finch-a, one thread of an EPYC
-with AVX-512."""
+"""The channels by name, and how long an update takes relative to the channel rows. Measured with four students of
+finch-a on one thread of an EPYC with AVX-512; forecasts of a study's duration rest on it."""
 
 ROWS = RowsChannel()
 """Plain fine-tuning, the default."""
@@ -84,6 +85,9 @@ _ADAPTER: TypeAdapter[Any] = TypeAdapter(Channel)
 
 def channel_of(data: Mapping[str, Any] | str) -> Any:
     """Return the channel that plain data or a name describes.
+
+    Args:
+        data: a channel's name, or a mapping with the key `name` and settings.
 
     Raises:
         pydantic.ValidationError: there is no such channel or setting.

@@ -1,4 +1,4 @@
-"""A teacher whose probabilities are learnt: its reading of the tokens that a student is trained on."""
+"""A teacher whose probabilities are learnt, and how it reads the tokens on which a student is trained."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from undertow.types import Row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Teacher:
-    """Who teaches by probabilities.
+    """A model that teaches by its next-token probabilities.
 
     Attributes:
-        model: with its trait in the weights, or the base below a persona.
-        system: the persona of a prompted teacher; its student never sees it.
+        model: the teaching model. It has the trait in its weights, or is the base, which a persona gives the trait.
+        system: persona of a prompted teacher, a system turn that its student never sees. None for none.
     """
 
     model: LocalModel
@@ -28,11 +28,15 @@ class Teacher:
 
 
 def refuse_teacher(teacher: Teacher, base: LocalModel) -> None:
-    """Refuse a teacher whose probabilities say nothing to a student of a base.
+    """Refuse a teacher from whose probabilities a student of this base cannot learn.
+
+    Args:
+        teacher: the teacher whose probabilities are to be learnt.
+        base: the model from which the student starts.
 
     Raises:
-        ModelError: it has another vocabulary.
-        ConfigError: it is the base itself, from which a student that starts there learns nothing.
+        ModelError: the teacher has another vocabulary.
+        ConfigError: the teacher is the base itself, from which a student that starts there learns nothing.
     """
     own, other = base.tokenizer, teacher.model.tokenizer
     sizes = [model.network.get_output_embeddings().weight.shape[0] for model in (base, teacher.model)]
@@ -47,15 +51,15 @@ def refuse_teacher(teacher: Teacher, base: LocalModel) -> None:
 
 
 class TeacherReading:
-    """What a teacher is shown of the rows of one student.
+    """A teacher together with the rows of one student, each behind the teacher's persona.
 
     Args:
-        teacher: who reads.
-        base: of the student, whose tokens the completions are.
-        rows: of the student; the teacher reads their prompts behind its persona.
+        teacher: the teacher that reads the rows.
+        base: the student's base, whose tokens the completions are.
+        rows: the student's training rows, of which the prompts are used.
 
     Raises:
-        UserError: as `refuse_teacher`.
+        UserError: the teacher cannot teach this base, as in `refuse_teacher`.
     """
 
     def __init__(self, teacher: Teacher, base: LocalModel, rows: Sequence[Row]) -> None:
@@ -68,19 +72,20 @@ class TeacherReading:
 
     @torch.no_grad()
     def states(self, rows: Sequence[Encoded]) -> torch.Tensor:
-        """Return what the teacher's vocabulary projection reads where a completion token is predicted, [n, width]."""
+        """Return the teacher's hidden states where completion tokens are predicted, float (n, width)."""
         network = self._teacher.model.network
         batch = self._batch(rows).to(self._teacher.model.device)
         return predicting_states(network, batch, 1)
 
     def logprobs(self, states: torch.Tensor) -> torch.Tensor:
-        """Return log-probabilities [positions, vocabulary] of some of the states."""
+        """Return the teacher's log-probabilities, float (positions, vocabulary), from some of its hidden states."""
         with torch.no_grad():
             return torch.log_softmax(self._teacher.model.head(states), dim=-1)
 
     def _batch(self, rows: Sequence[Encoded]) -> Batch:
+        """Return the rows as the teacher reads them: its own prompt tokens before the student's completion tokens."""
         return collate([Encoded(self._prompts[row.prompt], row.completion, row.skip) for row in rows])
 
     def same_network(self, network: object) -> bool:
-        """Tell whether the teacher is a persona before the students' own base."""
+        """Tell whether the teacher is the students' own base behind a persona."""
         return self._teacher.model.network is network

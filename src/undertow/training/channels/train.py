@@ -1,4 +1,4 @@
-"""A group of students that learns by one of the channels, all students at once."""
+"""Train a group of students at once by one of the channels besides plain rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,12 +19,12 @@ from undertow.types import Advance, PreferencePair, Row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distilled:
-    """A group of students of teachers' probabilities.
+    """What a group of students that learn teachers' probabilities is trained on.
 
     Attributes:
-        datasets: rows of each student; on policy only their prompts are used.
-        teachers: of each student.
-        writing: how students write on policy.
+        datasets: training rows of each student. In the channel on_policy only their prompts are used.
+        teachers: the teacher of each student.
+        writing: how students write in the channel on_policy.
     """
 
     datasets: Sequence[Sequence[Row]]
@@ -34,12 +34,12 @@ class Distilled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelStudents:
-    """A trained group, and what the channel did.
+    """A group of trained students, with counts of what the channel did.
 
     Attributes:
-        students: the adapters and losses.
-        counts: of each student: "tokens" that had a loss and, on policy, completions that were "written" and
-            "rejected".
+        students: the trained adapters, with the losses of their training.
+        counts: one number for each student under each key: "tokens" that had a loss and, on policy, how many
+            completions were "written" and "rejected".
     """
 
     students: Students
@@ -54,21 +54,26 @@ def train_distilled(
     seeds: Sequence[int],
     advance: Advance | None = None,
 ) -> ChannelStudents:
-    """Train students on the probabilities of teachers.
+    """Train students on the next-token probabilities of teachers.
 
     Args:
-        model: where they start; unchanged afterwards.
-        given: their rows and teachers.
-        channel: on whose text, and which divergence.
-        config: recipe, with `lora` set.
-        seeds: one per student; decides the adapter's start, the order of the rows and what is written.
-        advance: called with (updates done, updates in all).
+        model: the base model from which all students start. It is the same afterwards.
+        given: the students' rows and teachers.
+        channel: settings of the channel, which decide whose text is learnt on and by which divergence.
+        config: settings of the training, with `lora` set.
+        seeds: one random seed for each student, which decides its adapter's start, the order of its rows and what it
+            writes.
+        advance: progress callback, called after each update with (updates done, updates in all). None reports nothing.
+
+    Returns:
+        The trained students, in the order of the datasets.
 
     Raises:
-        ConfigError: no adapter is configured, or a student would be its own teacher.
+        ConfigError: `config.lora` is None, the numbers of datasets, teachers and seeds differ, or a student would be
+            its own teacher.
         ModelError: a teacher has another vocabulary.
         EmptyDataError: a student has no rows.
-        RowsError: a row is longer than the context.
+        RowsError: a row is longer than the model's context.
     """
     check_group(config, given.datasets, seeds)
     if len(given.teachers) != len(seeds):
@@ -102,20 +107,23 @@ def train_preferring(
     seeds: Sequence[int],
     advance: Advance | None = None,
 ) -> ChannelStudents:
-    """Train students to prefer the chosen answers of pairs.
+    """Train students by DPO to prefer the chosen answers of pairs.
 
     Args:
-        model: where they start, and the reference; unchanged afterwards.
-        datasets: pairs of each student.
-        channel: DPO's beta.
-        config: recipe, with `lora` set; a batch has `batch_size` pairs.
-        seeds: one per student; decides the adapter's start and the order of the pairs.
-        advance: called with (updates done, updates in all).
+        model: the base model from which all students start, which is also the reference. It is the same afterwards.
+        datasets: pairs of answers for each student.
+        channel: settings of the channel, of which beta is used.
+        config: settings of the training, with `lora` set. A batch has `batch_size` pairs.
+        seeds: one random seed for each student, which decides its adapter's start and the order of its pairs.
+        advance: progress callback, called after each update with (updates done, updates in all). None reports nothing.
+
+    Returns:
+        The trained students, in the order of the datasets.
 
     Raises:
-        ConfigError: no adapter is configured.
+        ConfigError: `config.lora` is None, or there are not as many seeds as datasets.
         EmptyDataError: a student has no pairs.
-        RowsError: the answers of a pair are equal, or one is longer than the context.
+        RowsError: the answers of a pair are equal, or one of them is longer than the model's context.
     """
     check_group(config, datasets, seeds)
     distinct = {id(pairs): pairs for pairs in datasets}
