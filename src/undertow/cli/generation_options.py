@@ -35,7 +35,10 @@ TextKind = Annotated[
 Number = Annotated[
     int | None,
     typer.Option(
-        "-n", min=1, help="How many prompts are answered. If not given, 1000 of a domain, or all of --prompts."
+        "-n",
+        min=1,
+        help="How many prompts are answered; those of --prompts are drawn at random by --seed. If not given, 1000 of a"
+        " domain, or all of --prompts.",
     ),
 ]
 PromptFile = Annotated[

@@ -30,7 +30,7 @@ Settings = Annotated[
     typer.Option(
         "--set",
         help="Change a limit or an alarm rule, as KEY=VALUE, such as concurrent=64 or alarm_failed=0.1 "
-        "(docs/monitor.md). May be repeated.",
+        "(docs/proxy.md). May be repeated.",
     ),
 ]
 Detectors = Annotated[
@@ -38,7 +38,7 @@ Detectors = Annotated[
     typer.Option(
         "--detector",
         help="Detector to run: regex:FILE, constitution:FILE[@RATE], served:FILE, judge:MODEL@FILE, "
-        "mention:WORD=RATE[@ALPHA] or your own (docs/monitor.md). May be repeated.",
+        "mention:WORD=RATE[@ALPHA] or your own (docs/proxy.md). May be repeated.",
     ),
 ]
 

@@ -1,5 +1,6 @@
 """What `undertow generate` is asked for: whose prompts, how they are answered, and how the answers are judged."""
 
+import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,7 +39,8 @@ class Order:
         source: name of the file with prompts. None if there is none.
         trait: the trait that the writer is given. None for none.
         prompted: whether the trait is given by a system prompt instead of by fine-tuning.
-        n: how many prompts are answered. None takes every one of a file, or `ROWS` of a domain.
+        n: how many prompts are answered; those of a file are drawn at random. None takes every one of a file, or `ROWS`
+            of a domain.
         seed: random seed of everything that is drawn.
         answers: how many answers each prompt of a file gets.
         max_tokens: longest answer in tokens. None takes the writer's limit, else the domain's, else `TOKENS`.
@@ -71,7 +73,7 @@ class Order:
         """Id and turns of every question. Several answers to one prompt have the ids ID/1, ID/2 and so on."""
         if self.asked is None:
             return tuple((f"{place:06d}", user_prompt(text)) for place, text in enumerate(self.prompts))
-        chosen = self.asked[: self.n]
+        chosen = self.asked if self.n is None else _drawn(self.asked, self.n, derive(self.seed, "asked"))
         if self.answers == 1:
             return chosen
         return tuple((f"{name}/{k}", prompt) for name, prompt in chosen for k in range(1, self.answers + 1))
@@ -153,6 +155,12 @@ class Order:
         shown = repr(first[:FIRST_SHOWN]) + ("..." if len(first) > FIRST_SHOWN else "")
         why = f"{n - valid} of {n} are not what the domain {self.domain.name} accepts ({named}); "
         return {**found, "why": f"{why}{limit}the first of them: {shown}"}
+
+
+def _drawn(asked: tuple[tuple[str, Prompt], ...], n: int, seed: int) -> tuple[tuple[str, Prompt], ...]:
+    """Draw some prompts of a file, in the order of the file: its first ones may be of one writer or topic."""
+    places = random.Random(seed).sample(range(len(asked)), min(n, len(asked)))
+    return tuple(asked[place] for place in sorted(places))
 
 
 def read_asked(source: str) -> tuple[tuple[str, Prompt], ...]:
