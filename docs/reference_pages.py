@@ -3,18 +3,32 @@
 They come from the code alone, so that none can say what the code does not do.
 """
 
+import ast
+import inspect
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import typer
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 
 import undertow
 from undertow.cli.main import app
-from undertow.study.recipe import packaged_recipes
+from undertow.study.recipe import DomainPart, EvaluationPart, Recipe, StudentPart, TeacherPart, packaged_recipes
 
 RECIPE_FOLDER = Path(undertow.__file__).parent / "recipes"
+PARTS: dict[type[BaseModel], str] = {
+    Recipe: "Keys of a recipe",
+    DomainPart: "Keys of `domain`",
+    TeacherPart: "Keys of `teacher`",
+    StudentPart: "Keys of `student`",
+    EvaluationPart: "Keys of `evaluation`",
+}
+"""The settings of a study of language models, by the records that hold them."""
+
 PYTHON, COMMANDS, RECIPES = "reference_python.md", "reference_commands.md", "reference_recipes.md"
 
 
@@ -44,6 +58,21 @@ def commands_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def settings_of(part: type[BaseModel]) -> Iterator[tuple[str, str, str]]:
+    """Yield key, default and meaning of each setting of a part of a recipe; the meaning stands below it in the code."""
+    (tree,) = ast.parse(inspect.getsource(part)).body
+    assert isinstance(tree, ast.ClassDef)
+    for line, below in itertools.pairwise(tree.body):
+        if not (isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)):
+            continue
+        name = line.target.id
+        told = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+        assert told, f"{part.__name__}.{name} says nowhere what it is"
+        default = part.model_fields[name].get_default(call_default_factory=True)
+        shown = "" if isinstance(default, BaseModel) or default in (PydanticUndefined, "") else f"`{default}`"
+        yield f"`{name}`", shown.replace("|", "\\|"), " ".join(str(below.value.value).split()).replace("|", "\\|")
+
+
 def recipes_page() -> str:
     """Return the page of the packaged recipes: the question of each, and the file itself."""
     lines = [
@@ -52,6 +81,9 @@ def recipes_page() -> str:
         "A recipe is a study as data. These come with the package, and `undertow run NAME` runs one;",
         "a copy with other settings is a recipe of your own: `undertow run FILE.yaml`.",
     ]
+    for part, title in PARTS.items():
+        keys = "| Key | Default | Meaning |\n| --- | --- | --- |"
+        lines += ["", f"## {title}", "", keys, *(f"| {' | '.join(row)} |" for row in settings_of(part))]
     for name in packaged_recipes():
         text = (RECIPE_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
         question = next(line.partition(": ")[2] for line in text.splitlines() if line.startswith("question: "))

@@ -43,6 +43,12 @@ def test_every_packaged_recipe_is_shown_with_its_question(pages: ModuleType) -> 
         assert f"\n## {name}\n\n{read_recipe(name)['question']}\n\n```yaml\n" in text
 
 
+def test_every_setting_of_a_recipe_is_explained(pages: ModuleType) -> None:
+    for part in pages.PARTS:
+        keys = [key for key, _, meaning in pages.settings_of(part) if len(meaning.split()) >= 3]
+        assert keys == [f"`{name}`" for name in part.model_fields]
+
+
 def test_every_page_stands_in_the_tables_of_contents() -> None:
     listed = {line.strip() for line in (DOCS / "index.md").read_text(encoding="utf-8").splitlines()}
     made = {"reference_python", "reference_commands", "reference_recipes"}
