@@ -71,6 +71,10 @@ class GivenRows:
     def rows(self, run: int, bench: Workbench) -> tuple[Sequence[Row], Sequence[Row]]:
         """Return the suspect and the clean rows. Only what the base has to write differs between runs.
 
+        Args:
+            run: number of the run, from 0; these rows are the same in all.
+            bench: the base and the domain, with which missing clean rows are written.
+
         Raises:
             EmptyDataError: the domain accepts none of the base's own answers.
         """

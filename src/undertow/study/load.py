@@ -51,6 +51,9 @@ def plan_study(recipe: AnyRecipe, runs: Path | str) -> list[PlannedStage]:
     Args:
         recipe: the study, analysis or sweep that would be run.
         runs: folder in which all runs, and the store of finished stages, are kept.
+
+    Raises:
+        UserError: a model, trait or file that the recipe names cannot be found.
     """
     match recipe:
         case Sweep():

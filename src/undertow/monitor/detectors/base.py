@@ -93,6 +93,12 @@ class AbstractDetector(ABC):
         """Judge one text of at most `MOST_CHARACTERS` characters.
 
         Any exception counts as a failure of the detector on this text.
+
+        Args:
+            text: a request or a reply, or the piece of a streamed reply that is judged together.
+
+        Returns:
+            Whether the text is flagged, by which rule, and how strongly.
         """
 
     def evidence(self) -> GatheredEvidence | None:
