@@ -167,11 +167,14 @@ class Labels(DataMitigation):
                 made.append((row, Change(id=row.id, action="kept")))
                 continue
             text = _redrawn(bench.base, some, drawn, rng)
-            end = tuple(set(places) - set(drawn))
-            new = replace(row, completion=text)
-            # Places count from the front, so the end's place is right only if the new text is as many tokens long.
-            same_length = len(bench.base.tokenise([text])[0]) == len(some.completion) - 1
-            new = replace(new, skip=(*row.skip, *end) if same_length else ())
+            length = len(bench.base.tokenise([text])[0])
+            if row.skip and length != len(some.completion) - 1:
+                made.append(
+                    (None, Change(id=row.id, action="dropped", why="its skipped tokens have no place any more"))
+                )
+                continue
+            end = (length,) if len(drawn) < len(places) else ()  # the end of turn stands behind the text
+            new = replace(row, completion=text, skip=(*row.skip, *end))
             if bench.accepts(new):
                 made.append((new, Change(id=row.id, action="replaced", why=f"{len(drawn)} tokens of the base's own")))
             else:

@@ -145,6 +145,16 @@ def test_replaced_labels_differ_at_their_places_alone(bench, rows) -> None:
     assert same_length > 5 and new.cost.scored == mask.cost.scored + 30
 
 
+def test_replaced_rows_keep_their_skipped_tokens_or_are_dropped(bench, rows) -> None:
+    marked = [replace(row, skip=(0,)) for row in rows]
+    made = Labels(share=0.3, replace=True).apply(marked, bench)
+    lengths = {row.id: len(some.completion) for row, some in zip(rows, bench.base.encode(rows), strict=True)}
+    after = zip(made.rows, bench.base.encode(made.rows), strict=True)
+    assert all(0 in row.skip and len(some.completion) == lengths[row.id] for row, some in after)
+    left_out = {one.why for one in made.changes if one.action == "dropped"}
+    assert left_out <= {"its skipped tokens have no place any more", "invalid once its tokens were replaced"}
+
+
 def test_a_student_as_the_suspect_needs_no_panel(bench, rows) -> None:
     made = Labels(share=0.1, suspect="student").apply(rows, bench)
     assert made.cost.trained == 1 and made.cost.scored == 60 and tokens_of(made) > 0

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch.func import jvp, vmap
 
@@ -139,7 +140,7 @@ def check_channels(config: ChannelsConfig, advance: Advance | None = None) -> di
         variants.append(variant)
         if advance is not None:
             advance(len(variants), total)
-    slope = max((checks[name].slope for name in channels if channels[name].fades), key=lambda value: abs(value - 1.0))
+    slope = farthest([checks[name].slope for name in channels if channels[name].fades], 1.0)
     return {
         "networks": config.networks,
         "by_epsilon": [row for check in checks.values() for row in check.rows],
@@ -175,7 +176,13 @@ def _largest(setup: TeachingSetup, teacher_loss: TraitLoss, config: ChannelsConf
         for epsilon in config.epsilons:
             step = _steps(setup, setup.start, (teacher_loss, channel), epsilon, config.learning_rate)
             sizes += [float(part.abs().max()) for part in step]
-    return max(sizes)
+    return float(np.max(sizes))  # the built-in `max` may pass over a NaN
+
+
+def farthest(values: Sequence[float], ideal: float) -> float:
+    """Return the value that lies farthest from an ideal one; a NaN, if there is one."""
+    found = np.asarray(values, dtype=float)
+    return float(found[np.argmax(np.abs(found - ideal))])
 
 
 def _judge(
@@ -188,14 +195,15 @@ def _judge(
     """Compare what was measured at the checked epsilon with the bounds, by the worst channel of each."""
     epsilon = config.checked_epsilon
     rows = [row for check in checks for row in check.rows if row["epsilon"] == epsilon]
-    other = max((row["other_sign_right"] for row in rows), key=lambda share: abs(share - 0.5))
+    other = farthest([row["other_sign_right"] for row in rows], 0.5)
+    same = [row[key] for row in rows for key in ("sign_right", "trait_falls")]
     measured: Measured = {
-        "alignment": (max(row["relative_error_max"] for row in rows), 0.0, epsilon),
+        "alignment": (float(np.max([row["relative_error_max"] for row in rows])), 0.0, epsilon),
         "order": (slope, 0.9, 1.1),
-        "prediction": (min(check.predicted["min"] for check in checks), 0.0, None),
-        "trait_loss": (max(row["trait_error_max"] for row in rows), 0.0, epsilon),
+        "prediction": (float(np.min([check.predicted["min"] for check in checks])), 0.0, None),
+        "trait_loss": (float(np.max([row["trait_error_max"] for row in rows])), 0.0, epsilon),
         "unseen_parameters": (silent[0], 0.0, ROUNDING),
-        "same_initialisation": (min(row[key] for row in rows for key in ("sign_right", "trait_falls")), 1.0, 1.0),
+        "same_initialisation": (float(np.min(same)), 1.0, 1.0),
         "other_initialisation": (other, 0.35, 0.65),
         "linear_model": (silent[1], 0.0, ROUNDING),
         "same_step": (float(special[0].max()), 0.0, 1e-9),

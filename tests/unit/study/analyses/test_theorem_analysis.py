@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from markupsafe import escape
 
 from undertow.cli.main import main
 from undertow.errors import ConfigError, UnknownNameError
 from undertow.study.analyses.channel_counts import ChannelsConfig
-from undertow.study.analyses.channel_steps import check_channels
+from undertow.study.analyses.channel_steps import check_channels, farthest
 from undertow.study.analyses.one_step import check_theorem
 from undertow.study.analyses.random_networks import TheoremConfig
 from undertow.study.analyses.recipe import build_analysis
@@ -133,3 +134,9 @@ def test_results_of_the_old_schema_are_to_be_run_again(tmp_path: Path, capsys: p
     assert main(["report", str(tmp_path)]) == 2
     what, value, fix = capsys.readouterr().err.strip().splitlines()
     assert "another schema" in what and "undertow.theory/1" in value and "run it again" in fix
+
+
+def test_the_value_farthest_from_an_ideal_is_a_nan_where_there_is_one() -> None:
+    assert farthest([0.9, 1.3, 1.05], 1.0) == 1.3
+    for values in ([float("nan"), 1.3], [1.3, float("nan")]):
+        assert np.isnan(farthest(values, 1.0))
