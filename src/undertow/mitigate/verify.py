@@ -25,7 +25,7 @@ SCHEMA = "undertow.mitigation/1"
 """Name and version of the format of a verification's result."""
 KIND = "mitigation-run"
 """Name under which the store keeps the runs."""
-VERSION = 3
+VERSION = 4
 """Version of the measurement, raised when the same settings give other results."""
 
 
