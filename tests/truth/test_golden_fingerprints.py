@@ -34,6 +34,7 @@ GOLDEN = Path(__file__).parent / "golden" / "fingerprints.json"
 NOT_EMBEDDED = (
     "qwen-7b",
     "real-cross",
+    "real-logits",
     "real-numbers",
     "real-teachers",
 )  # their fingerprints hold the identity of weights that are not here
