@@ -22,7 +22,7 @@ from undertow.cli.main import main
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
 from test_docs_commands import PAGES, ROOT, commands  # pyright: ignore[reportMissingImports]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.enable_socket]  # a server on loopback
 
 LEFT_OUT = {
     r": monitor (serve|screen) | --every ": "runs until it is stopped; tests/unit/monitor starts and stops it",
@@ -30,7 +30,7 @@ LEFT_OUT = {
     r": publish .* --push": "sends to the Hub",
     r": monitor (examples|constitution) ": "needs a model that writes examples of rules; tests/unit/monitor has one",
     r": audit bench (run|score) ": "needs a benchmark that takes minutes; test_bench_command_line.py makes one",
-    r": monitor alarms .* --close": "closes an alarm that a running monitor raised; tests/unit/monitor closes one",
+    r": monitor (alarms .* --close|flagged) ": "needs what a running monitor found; tests/unit/monitor has it",
     r" my-recipe": "a recipe of the reader",
     r" (real-numbers|qwen-7b) ": "needs the weights of a real model; test_real_models.py runs it where they are",
     r" --backend (ray|trl) ": "needs an extra of its own; tests/unit/store and tests/unit/training run it",
