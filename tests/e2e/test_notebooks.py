@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pytest_socket import enable_socket
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "scripts"))
@@ -11,12 +12,12 @@ NOTEBOOKS = sorted((ROOT / "docs/notebooks").glob("*.ipynb"))
 
 
 @pytest.mark.slow
-@pytest.mark.enable_socket  # a kernel listens on a local port
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path: Path) -> None:
     pytest.importorskip("nbclient", reason="notebooks need the extra docs")
     import run_notebooks  # pyright: ignore[reportMissingImports]
 
+    enable_socket()  # a kernel listens on local ports
     found = run_notebooks.run(path)
     printed = [cell for cell in found.cells if cell.cell_type == "code" and cell.outputs]
     assert len(printed) >= 3

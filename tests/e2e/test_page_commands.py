@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from pytest_socket import enable_socket, socket_allow_hosts
 
 from undertow.cli.main import main
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
 from test_docs_commands import PAGES, ROOT, commands  # pyright: ignore[reportMissingImports]
 
-pytestmark = [pytest.mark.slow, pytest.mark.enable_socket]  # a server on loopback
+pytestmark = pytest.mark.slow
 
 LEFT_OUT = {
     r": monitor (serve|screen) | --every ": "runs until it is stopped; tests/unit/monitor starts and stops it",
@@ -184,6 +185,8 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(one.reason is None for one in commands_of(page))])
 def test_the_commands_of_a_page_run(page: str, files: Path, endpoint: str, tmp_path: Path) -> None:
+    enable_socket()  # loopback_only has closed them
+    socket_allow_hosts(["127.0.0.1"], allow_unix_socket=True)
     folder = tmp_path / "here"
     shutil.copytree(files, folder)
     with pytest.MonkeyPatch.context() as patch:
