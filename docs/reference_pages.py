@@ -81,6 +81,13 @@ def recipes_page() -> str:
         "A recipe is a study as data. These come with the package, and `undertow run NAME` runs one;",
         "a copy with other settings is a recipe of your own: `undertow run FILE.yaml`.",
     ]
+    lines += [
+        "",
+        "`tiers` names variants of the whole recipe: `--tier quick` changes the settings that stand under `quick`. A recipe",
+        "with `variants` is a sweep: each of its names changes settings, and the report compares the variants with the",
+        "first one. A recipe with `analysis` is another kind of study, such as the theorem on small networks: `settings`",
+        "are those of the analysis, and `study` is the recipe whose rows or models it reads.",
+    ]
     for part, title in PARTS.items():
         keys = "| Key | Default | Meaning |\n| --- | --- | --- |"
         lines += ["", f"## {title}", "", keys, *(f"| {' | '.join(row)} |" for row in settings_of(part))]

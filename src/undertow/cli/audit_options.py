@@ -38,8 +38,8 @@ Require = Annotated[
 Reference = Annotated[
     str | None,
     typer.Option(
-        help="Row file of clean answers to the same prompts, to compare with. If not given, the base answers "
-        "the prompts."
+        help="Row file of clean answers to the same prompts, to compare with. If not given, the base answers the "
+        "prompts of number rows; other rows are not testable without it."
     ),
 ]
 Minutes = Annotated[

@@ -169,7 +169,8 @@ def student_command(
     """Audit a trained student.
 
     It is compared with placebo students: students that were trained in the same way on rows without a trait (`undertow
-    audit bank`). For the claims and exit codes see `undertow audit data --help`.
+    audit bank`). These were asked about animals and trees alone, so any other --trait is named as not looked for. For
+    the claims and exit codes see `undertow audit data --help`.
     """
     brief = Brief(plan=plan, as_json=as_json)
     show_audit(
