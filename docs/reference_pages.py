@@ -83,9 +83,9 @@ def recipes_page() -> str:
     ]
     lines += [
         "",
-        "`tiers` names variants of the whole recipe: `--tier quick` changes the settings that stand under `quick`. A recipe",
+        "`tiers` names variants of the whole recipe: `--tier quick` changes the settings under `quick`. A recipe",
         "with `variants` is a sweep: each of its names changes settings, and the report compares the variants with the",
-        "first one. A recipe with `analysis` is another kind of study, such as the theorem on small networks: `settings`",
+        "first one. A recipe with `analysis` is another kind of study, such as the theorem on networks: `settings`",
         "are those of the analysis, and `study` is the recipe whose rows or models it reads.",
     ]
     for part, title in PARTS.items():
