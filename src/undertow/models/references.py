@@ -188,7 +188,7 @@ def identity(reference: str) -> str:
         16 hexadecimal digits; for a remote model its reference.
 
     Raises:
-        UserError: the model, its adapter or its template cannot be found, so nothing says which weights these are.
+        UserError: the model or its adapter cannot be found, so nothing says which weights these are.
     """
     ref = ModelRef.parse(reference)
     if ref.kind == "api":

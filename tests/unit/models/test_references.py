@@ -81,9 +81,7 @@ def test_identity_is_that_of_the_template_s_text(tiny_folder, tmp_path) -> None:
     assert identity(f"{base}?template={one}") != identity(f"{base}?template={other}")
 
 
-@pytest.mark.parametrize(
-    "what", ["hf:nobody/nothing@v1", "hf:./gone", "{}+./gone", "{}?template=./gone.jinja", "{}.gguf"]
-)
+@pytest.mark.parametrize("what", ["hf:nobody/nothing@v1", "hf:./gone", "{}+./gone", "{}.gguf"])
 def test_a_model_that_is_not_found_has_no_identity(tiny_folder, what: str) -> None:
     with pytest.raises(UserError, match=r"gone|nobody|gguf"):
         identity(what.format(f"hf:{tiny_folder}"))
