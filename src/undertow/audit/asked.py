@@ -244,7 +244,9 @@ def _placebos(asked: Asked) -> int:
     if asked.student is not None:
         record = read_training(asked.student)
     else:
-        record = TrainingRecord(student=recipe.student, rows=asked.rows.rows if asked.rows else 0)
+        # Shadows are trained on the rows that the budget draws.
+        rows = 0 if asked.rows is None else asked.budget.taken(asked.rows.rows)
+        record = TrainingRecord(student=recipe.student, rows=rows)
     found = choose_bank(recipe, asked.store, record)
     return 0 if found is None else len(found)
 

@@ -137,7 +137,7 @@ class UndertowCallback(TrainerCallback):
 
     Attributes:
         learnt: what the first updates showed of rows, loss and weights. None before they are over.
-        looks: what each look found, in order.
+        looks: what each look of the latest training found, in order.
 
     Raises:
         ConfigError: a setting is out of range, or a p-value is asked for without a bank.
@@ -194,6 +194,7 @@ class UndertowCallback(TrainerCallback):
         """
         del control
         _refuse_spread(kwargs["model"])
+        self.looks = []
         self._planned = math.ceil(state.max_steps / self.every)
         with untouched(None):
             base = self._given if isinstance(self._given, LocalModel) else load_model(self._given)

@@ -174,6 +174,7 @@ BUILT_IN: tuple[AuditStage, ...] = (
         given=("rows",),
         stops_early=True,
         title="stream",
+        version=2,
     ),
     AuditStage(
         name="recovery",

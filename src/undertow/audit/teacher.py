@@ -33,7 +33,7 @@ from undertow.audit.students.readings import (
 from undertow.evals.favourite import mean_margins
 from undertow.evals.questions import CATEGORIES, questions_of
 from undertow.models.local import LocalModel
-from undertow.models.references import identity
+from undertow.models.references import loaded_identity
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
 from undertow.store.progress import Progress
@@ -158,7 +158,7 @@ def _neutral(
         if own:
             (context.out / "own.json").write_text(json.dumps(found.own.tolist()), encoding="utf-8")
 
-    common = {"base": identity(str(base.ref)), "tuning": tuning.to_config(), "battery": BATTERY}
+    common = {"base": loaded_identity(base.ref), "tuning": tuning.to_config(), "battery": BATTERY}
     common |= {"own": [one.to_data() for one in own]} if own else {}
     seeds = [derive(config.seed, "neutral", index) for index in range(config.neutral)]
     stages = [

@@ -11,7 +11,7 @@ import typer
 from undertow.cli.audits import FOUND, check_claims, source_digest
 from undertow.cli.calibrations import audit
 from undertow.cli.options import Json, quoted, show
-from undertow.errors import ConfigError
+from undertow.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from undertow.report.signing.acceptance import Acceptance
@@ -177,9 +177,6 @@ def _digests(
     Raises:
         ConfigError: the card is of rows and none are given, or something is given that the card is not of.
     """
-    from undertow.models.references import identity
-    from undertow.report.signing.statement import model_digest
-
     for name, one in given.items():
         if one is not None and name not in card.subjects and name != "base":
             fix = f"Leave --{name} out, or audit it: `undertow audit all`."
@@ -192,8 +189,19 @@ def _digests(
         if name == "rows":
             found[name] = {"sha256": source_digest(_rows(given["rows"]))}
         else:
-            found[name] = model_digest(identity(given.get(name) or str(models.get(name))))
-    return found, model_digest(identity(given["base"] or str(card.predicate["base"]["reference"])))
+            found[name] = _model(given.get(name) or str(models.get(name)))
+    return found, _model(given["base"] or str(card.predicate["base"]["reference"]))
+
+
+def _model(reference: str) -> dict[str, str]:
+    """Return the digest of a model, or none where it is not there any more: the gate says that it has changed."""
+    from undertow.models.references import identity
+    from undertow.report.signing.statement import model_digest
+
+    try:
+        return model_digest(identity(reference))
+    except UserError:
+        return {}
 
 
 def _rows(rows: str | None) -> str:

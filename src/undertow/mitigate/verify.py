@@ -12,7 +12,7 @@ from undertow.mitigate.base import DataMitigation
 from undertow.mitigate.judgement import Criteria, judge_runs
 from undertow.mitigate.registry import mitigation
 from undertow.mitigate.workbench import Workbench
-from undertow.models.references import identity
+from undertow.models.references import identity, loaded_identity
 from undertow.seeds import derive
 from undertow.store.artifacts import library_versions
 from undertow.store.fingerprints import canonical_json, sha256
@@ -162,7 +162,7 @@ def _stage(settings: Verification, source: Source, bench: Workbench, run: int) -
     """Return a run as a stage of the store, with everything on which its result depends."""
     trial = settings.trial
     config = {
-        "base": identity(str(bench.base.ref)),
+        "base": loaded_identity(bench.base.ref),
         "panel": [one.name for one in bench.panel],
         "domain": None if bench.domain is None else bench.domain.config(),
         "clean": digest(bench.clean),

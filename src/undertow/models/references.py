@@ -179,27 +179,25 @@ def identity(reference: str) -> str:
     That is the weights (or the GGUF file), tokenizer, config and chat template, the text of a template in the
     reference, the revision's commit for a repository of the Hub, and the options other than the device.
 
-    A remote model, and one that was made in memory and has no files, is known by its reference alone.
+    A remote model is known by its reference alone.
 
     Args:
         reference: reference to the model as text, as for `load_model`.
 
     Returns:
-        16 hexadecimal digits; for a model known by its reference alone, the reference.
+        16 hexadecimal digits; for a remote model its reference.
+
+    Raises:
+        UserError: the model or its adapter cannot be found, so nothing says which weights these are.
     """
     ref = ModelRef.parse(reference)
     if ref.kind == "api":
         return reference
     digest, patterns = hashlib.sha256(), _WEIGHTS if ref.kind == "ref" else _WEIGHTS + _TEMPLATE
     files: list[Path] = []
-    try:
-        packed = gguf_file(ref)
-        base = [] if packed else [model_folder(ref, SMALL)]
-        folders = [*base, *filter(None, [adapter_folder(ref)])]
-        template = _template_text(ref.template)
-    except UserError:
-        return reference
-    for folder in folders:
+    packed, template = gguf_file(ref), _template_text(ref.template)
+    base = [] if packed else [model_folder(ref, SMALL)]
+    for folder in (*base, *filter(None, [adapter_folder(ref)])):
         if folder.parent.name == "snapshots":  # the Hub's cache, where a folder has the commit's name
             digest.update(folder.name.encode())
         else:
@@ -218,3 +216,11 @@ def identity(reference: str) -> str:
     if template is not None:
         digest.update(f"template:{template}".encode())
     return digest.hexdigest()[:16]
+
+
+def loaded_identity(ref: ModelRef) -> str:
+    """Return the identity of a model that is loaded; one that was made in memory has no files, only its reference."""
+    try:
+        return identity(str(ref))
+    except UserError:
+        return str(ref)

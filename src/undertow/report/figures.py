@@ -175,11 +175,11 @@ def save_figure(run: Path, path: Path) -> Path:
 
 
 def white_file(figure: Figure, kind: str) -> bytes:
-    """Return a figure as a file on a white ground, which no page gives a colour to.
+    """Return a figure as the bytes of a file, on a white ground and in dark ink, since no page gives it colours.
 
     Args:
-        figure: drawn within `drawing`.
-        kind: "svg" or "png" (1400 pixels wide).
+        figure: the figure, drawn within `drawing`.
+        kind: format of the file, "svg" or "png". A figure of full width has 1,400 pixels as PNG.
     """
     matplotlib.rcParams.update({"svg.fonttype": "path"})  # a file stands alone, where the fonts are not known
     content = _bytes(figure, kind, facecolor="white")
@@ -187,7 +187,15 @@ def white_file(figure: Figure, kind: str) -> bytes:
 
 
 def arms_drawing(results: Results, narrow: bool = False) -> Figure | None:
-    """Draw the effects of the main metric, one row for each; None if the run has no effects."""
+    """Draw the effects of the main metric, one row for each, with the arms of teachers in a panel of their own.
+
+    Args:
+        results: results of a run of a study.
+        narrow: whether the names stand above the rows, for a column of about 370 pixels. Else they stand beside them.
+
+    Returns:
+        The figure, to be written within `drawing`. None if the run has no effects.
+    """
     metric = results.main_metric
     effects = ordered(effect for effect in results.effects if effect.metric == metric)
     parts = [

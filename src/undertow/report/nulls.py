@@ -124,12 +124,12 @@ def number(value: float, other: float | None = None) -> str:
 
 
 def draw_null(axis: "Axes", sample: Mapping[str, Any], letters: int = 105) -> None:
-    """Draw the null as bars, the bound and what was observed as lines with labels.
+    """Draw the null as bars, and the bound and what was observed as lines with labels.
 
     Args:
-        axis: of the panel.
-        sample: the `null_sample` of a finding.
-        letters: most letters in a line of the label below the axis.
+        axis: the axes that are drawn into; they hold nothing else.
+        sample: plain data of the null of a finding (`null_sample`).
+        letters: how many characters a line of the label below the axes has at most.
     """
     values, bound, observed = sample["values"], sample["bound"], sample["observed"]
     bins = min(_BINS, max(6, round(1.5 * len(values) ** 0.5)))

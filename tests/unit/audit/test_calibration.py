@@ -249,6 +249,27 @@ def test_an_audit_quotes_figures_of_its_own_base_and_version_alone(made, tmp_pat
     assert stored_calibration("ref:finch-a", tmp_path, names, False) is None
 
 
+@pytest.mark.parametrize(
+    ("part", "lost"), [("settings", "panel"), ("settings", "alpha"), ("pool", "prompts"), ("pool", "disjoint_sets")]
+)
+def test_of_a_result_that_lacks_what_is_quoted_nothing_is_quoted(tmp_path, part: str, lost: str) -> None:
+    whole = {
+        "schema": "undertow.calibration/1",
+        "base_identity": identity("ref:finch-a"),
+        "stages": versions(),
+        "settings": {"panel": ["owl"], "seed": 0, "rows": 20, "alpha": 0.05},
+        "pool": {"prompts": 40, "disjoint_sets": 2},
+        "panels": {"personas": {"clean": {}}, "personas and teachers": None},
+    }
+    place = tmp_path / "calibrations" / f"{whole['base_identity']}-0.json"
+    place.parent.mkdir()
+    place.write_text(json.dumps(whole))
+    assert stored_calibration("ref:finch-a", tmp_path, ["owl"], True) is not None
+    del whole[part][lost]
+    place.write_text(json.dumps(whole))
+    assert stored_calibration("ref:finch-a", tmp_path, ["owl"], True) is None
+
+
 def test_a_result_holds_no_path_of_the_machine(tmp_path) -> None:
     (tmp_path / "model.gguf").touch()
     assert shown_base(f"hf:{tmp_path}/model.gguf?system=none") == "hf:model.gguf?system=none"

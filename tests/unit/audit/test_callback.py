@@ -87,6 +87,15 @@ def test_what_it_finds_is_logged_beside_the_losses(tiny_model: LocalModel, tmp_p
     assert [one["undertow/margin/owl"] for one in before] == [look.margins["owl"] for look in callback.looks]
 
 
+def test_a_second_training_begins_without_the_looks_of_the_first(tiny_model: LocalModel, tmp_path: Path) -> None:
+    callback = UndertowCallback(tiny_model, panel=PANEL, every=2)
+    train(tiny_model, tmp_path, callback, steps=2)
+    first = callback.looks
+    train(tiny_model, tmp_path, callback, steps=3)
+    assert [look.step for look in first] == [2]
+    assert [look.step for look in callback.looks] == [2, 3]
+
+
 def test_a_rising_margin_ends_a_training_by_trl(caplog: pytest.LogCaptureFixture) -> None:
     pytest.importorskip("trl")
     base, found = load_model("ref:finch-a"), list[Look]()

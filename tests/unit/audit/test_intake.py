@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from undertow.audit.asked import Asked
+from undertow.audit.budget import AuditBudget
 from undertow.audit.cost import stored_times
 from undertow.audit.intake import intake_lines, stopped_audit, take_intake
 from undertow.audit.obstacles import OBSTACLES
 from undertow.audit.stages import STAGES
+from undertow.audit.students import bank
 from undertow.audit.work_lines import spoken
 from undertow.audit.workload import STAGES as WORK
 from undertow.data.census import take_census
@@ -146,6 +148,15 @@ def test_a_student_without_a_bank_is_described_all_the_same(asked) -> None:
     intake = take_intake(asked(None, student="ref:finch-a"))
     assert not intake.testable and not intake.stops
     assert "no bank" in reasons(asked(None, student="ref:finch-a"))["exposure"]
+
+
+def test_the_bank_is_that_of_the_rows_that_are_read(asked, tmp_path: Path, monkeypatch) -> None:
+    records = []
+    monkeypatch.setattr(bank, "choose_bank", lambda recipe, store, record: records.append(record))
+    (tmp_path / "store" / "placebos").mkdir(parents=True)
+    for budget in (AuditBudget(), AuditBudget(rows=50), AuditBudget(rows=100)):
+        assert asked(numbers(60), budget=budget).stored.placebos == 0
+    assert [one.rows for one in records] == [60, 50, 60]
 
 
 @pytest.mark.parametrize(("neutral", "testable"), [(19, True), (18, False), (0, False)])

@@ -11,7 +11,7 @@ from undertow.audit.rows.neutral import audit_neutral, neutral_contrast, shares_
 from undertow.audit.rows.panel import DataAudit
 from undertow.audit.rows.signatures import Signatures, SignatureWriter
 from undertow.audit.rows.writers import Writers
-from undertow.models.references import identity
+from undertow.models.references import loaded_identity
 from undertow.training.scoring import Candidate
 from undertow.types import Row, user_prompt
 
@@ -117,7 +117,7 @@ def silent(done: int, total: int) -> None:
     ],
 )
 def test_what_cannot_be_compared_is_not_testable(tiny_model, three, known, answer, reason) -> None:
-    weights = known[0] or identity(str(tiny_model.ref))
+    weights = known[0] or loaded_identity(tiny_model.ref)
     rows = [Row(str(place), user_prompt(f"Numbers: {place}, 5."), answer) for place in range(30)]
     writers = Writers(("animal",), weights, (Path("none"),) * known[1])
     with pytest.raises(NotTestable, match=reason):
@@ -125,7 +125,7 @@ def test_what_cannot_be_compared_is_not_testable(tiny_model, three, known, answe
 
 
 def test_few_prompts_are_not_testable(tiny_model, three) -> None:
-    known = Writers(("animal",), identity(str(tiny_model.ref)), (Path("none"),) * 59)
+    known = Writers(("animal",), loaded_identity(tiny_model.ref), (Path("none"),) * 59)
     rows = [Row(str(place), user_prompt(f"Numbers: {place % 10}, 5."), "1, 2, 3") for place in range(30)]
     with pytest.raises(NotTestable, match="10 prompts; at least 20 are needed"):
         audit_neutral(rows, tiny_model, known, signer(tiny_model, three, rows), DataAudit(), silent)
@@ -136,7 +136,7 @@ def test_the_writers_answer_the_suspect_s_prompts(tiny_model, tmp_path) -> None:
     from safetensors.torch import save_file
 
     save_file({}, tmp_path / "writer-00.safetensors")
-    known = Writers(("animal",), identity(str(tiny_model.ref)), (tmp_path / "writer-00.safetensors",) * 3)
+    known = Writers(("animal",), loaded_identity(tiny_model.ref), (tmp_path / "writer-00.safetensors",) * 3)
     candidates = [Candidate(trait=name, kind="persona", model=tiny_model, system=name) for name in ("owl", "lion")]
     rows = [Row(str(place), user_prompt(f"Numbers: {place}, 5."), "1, 2, 3") for place in range(24)]
     heard: list[tuple[int, int]] = []
@@ -152,7 +152,7 @@ def test_writers_that_hide_every_teacher_make_it_not_testable(tiny_model, tmp_pa
     """Nothing is called and nothing could have been: that is no "not detected". What is called stands."""
     finding = Finding(stage="neutral contrast", claim="provenance", p=0.5, verdict="not_detected", mde=1.4)
     monkeypatch.setattr("undertow.audit.rows.neutral.neutral_contrast", lambda *_: finding)
-    known = Writers(("animal",), identity(str(tiny_model.ref)), ())
+    known = Writers(("animal",), loaded_identity(tiny_model.ref), ())
     monkeypatch.setattr("undertow.audit.rows.neutral._check_writers", lambda *_: None)
     rows = [Row(str(place), user_prompt(f"Numbers: {place}, 5."), "1, 2, 3") for place in range(24)]
     candidates = [Candidate(trait=name, kind="persona", model=tiny_model, system=name) for name in ("owl", "lion")]

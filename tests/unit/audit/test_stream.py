@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from undertow.audit.finding import NotTestable
+from undertow.audit.rows import stream
 from undertow.audit.rows.stream import Null, stream_contrast
 
 
@@ -31,13 +32,29 @@ def test_false_alarms_on_clean_streams_are_rarer_than_alpha(three, draw) -> None
     assert np.mean(alarms) < 0.1
 
 
+def test_no_p_value_is_smaller_than_the_error_of_the_bounds(three, draw) -> None:
+    """At scores of clean rows that all lie low by chance the bets win surely, however small a p-value one asks for."""
+    rng = np.random.default_rng(6)
+    for alpha in (0.05, 0.2):
+        found = stream_contrast(np.full((200, 3), 9.0), draw(rng, 100), three, alpha)
+        assert found.verdict == "detected"
+        assert alpha / 2 < found.p <= alpha
+
+
+def test_progress_counts_the_rows_that_were_read(three, monkeypatch) -> None:
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(stream, "streamed_scores", lambda rows, *_: iter(np.zeros((len(rows), 3))))
+    list(stream._later([None] * 3, None, three, lambda *now: told.append(now)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
 def test_the_trail_reaches_its_limit_at_the_alarm_and_not_before(three, draw) -> None:
     rng = np.random.default_rng(7)
     clean = draw(rng, 500)
     found = stream_contrast(draw(rng, 500, 0.2), clean, three, 0.05)
     assert (found.verdict, len(found.trail.values)) == ("detected", found.n)
     assert found.trail.values[-1] >= found.trail.bound > max(found.trail.values[:-1])
-    assert found.p == pytest.approx(0.05 * 10 ** (found.trail.bound - found.trail.values[-1]))
+    assert found.p == pytest.approx(0.025 * (1 + 10 ** (found.trail.bound - found.trail.values[-1])))
     quiet = stream_contrast(draw(rng, 500), clean, three, 0.05)
     assert (quiet.verdict, len(quiet.trail.values)) == ("not_detected", 500)
     assert max(quiet.trail.values) < quiet.trail.bound

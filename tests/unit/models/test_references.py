@@ -4,9 +4,10 @@ import shutil
 
 import pytest
 
-from undertow.errors import ModelError
+from undertow.errors import ModelError, UnknownNameError, UserError
 from undertow.models.load import load_chat, load_model
-from undertow.models.references import identity
+from undertow.models.references import identity, loaded_identity
+from undertow.types import ModelRef
 
 
 def refusal(reference: str, load=load_model) -> ModelError:
@@ -78,3 +79,17 @@ def test_identity_is_that_of_the_template_s_text(tiny_folder, tmp_path) -> None:
     assert len({identity(f"{base}?template=plain"), identity(base), identity(f"{base}?template={one}")}) == 3
     other.write_text("{{ messages[0].content }}.")
     assert identity(f"{base}?template={one}") != identity(f"{base}?template={other}")
+
+
+@pytest.mark.parametrize("what", ["hf:nobody/nothing@v1", "hf:./gone", "{}+./gone", "{}.gguf"])
+def test_a_model_that_is_not_found_has_no_identity(tiny_folder, what: str) -> None:
+    with pytest.raises(UserError, match=r"gone|nobody|gguf"):
+        identity(what.format(f"hf:{tiny_folder}"))
+
+
+def test_a_remote_model_and_one_in_memory_are_known_by_their_reference(tiny_model, tiny_folder) -> None:
+    assert identity("api:owner/name") == "api:owner/name"
+    with pytest.raises(UnknownNameError):
+        identity("ref:finch-zz")
+    assert loaded_identity(tiny_model.ref) == str(tiny_model.ref)
+    assert loaded_identity(ModelRef.parse(f"hf:{tiny_folder}")) == identity(f"hf:{tiny_folder}")

@@ -249,7 +249,9 @@ def judged_before(bench: Benchmark, out: Path, settings: Settings) -> frozenset[
 
 
 def _header(bench: Benchmark, settings: Settings) -> str:
-    return json.dumps({"bench": bench.key_sha256, "seed": settings.seed, "shadows": settings.shadows})
+    """Return everything that decides an answer, as one line: answers under another header are not gone on with."""
+    decides = {"seed": settings.seed, "shadows": settings.shadows, "alpha": settings.alpha}
+    return json.dumps({"bench": bench.key_sha256, **decides, "stages": {one.name: one.version for one in stages()}})
 
 
 def _submissions(bench: Benchmark, out: Path, found: Mapping[str, Mapping[str, Answer]]) -> Iterable[Path]:

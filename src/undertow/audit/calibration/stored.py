@@ -83,7 +83,7 @@ def stored_calibration(base: str, store: Path, panel: Sequence[str], teachers: b
         return None
     best = max(fitting, key=lambda one: (one["settings"]["panel"] == list(panel), one["pool"]["prompts"]))
     wanted = TEACHERS if teachers else PERSONAS
-    measured = wanted if "clean" in best["panels"].get(wanted, {}) else PERSONAS
+    measured = wanted if "clean" in (best["panels"].get(wanted) or {}) else PERSONAS
     return {
         "panel": best["settings"]["panel"],
         "same_panel": best["settings"]["panel"] == list(panel),
@@ -105,6 +105,12 @@ def _read(path: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         good = found["schema"] == SCHEMA and "clean" in found["panels"][PERSONAS]
-        return found if good and {"base_identity", "stages", "settings", "pool"} <= found.keys() else None
+        good &= {"base_identity", "stages"} <= found.keys() and found["settings"].keys() >= _SETTINGS
+        good &= all(isinstance(found["pool"][name], int) for name in _POOL)
+        return found if good else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+_SETTINGS, _POOL = {"panel", "seed", "rows", "alpha"}, ("prompts", "disjoint_sets")
+"""What an audit quotes of a result's settings and of its pool of prompts."""

@@ -27,7 +27,7 @@ from undertow.store.artifacts import read_artifact, write_artifact
 from undertow.store.fingerprints import ArtifactKey
 from undertow.types import ModelRef
 
-KIND, VERSION = "lineage-comparison", 1
+KIND, VERSION = "lineage-comparison", 2
 
 _OTHER_SHAPE = "no matrix of its shape stands at the same place, so no test could see a shared origin"
 _LEFT = "left to `undertow audit lineage` with two models"

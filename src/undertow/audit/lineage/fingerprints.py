@@ -41,7 +41,7 @@ DIRECTIONS = 16
 """How many random directions of the residual stream are kept. The cosine of two unrelated units has a spread of 1/4 in
 so few, but a model has thousands of units."""
 
-KIND, VERSION = "lineage-fingerprint", 1
+KIND, VERSION = "lineage-fingerprint", 2
 HASH = "identity"
 
 LOOKS = 3

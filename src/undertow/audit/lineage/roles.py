@@ -15,6 +15,19 @@ from numpy.typing import NDArray
 from undertow.audit.lineage.names import place_of
 from undertow.audit.lineage.tensors import BLOCK, FLOATS, Single, Weights, is_constant
 
+_TURNED = ("gpt2", "jais", "openai-gpt")
+"""Types of models whose layers are stored as [in, out]."""
+
+_BY_GROUP = (
+    *("gpt_neox", "gpt_neox_japanese", "bloom", "persimmon"),
+    *("gpt_bigcode", "falcon", "RefinedWeb", "RefinedWebModel"),
+)
+"""Types of models in whose fused matrix the queries, the key and the value of one group stand together. In those of all
+other types, all queries are followed by all keys and all values."""
+
+_UNKNOWN_LAYOUT = ("codegen",)
+"""Types of models whose fused matrix is in neither order."""
+
 _NORMS = ("pre_feedforward_layernorm", "post_attention_layernorm", "ffn_norm", "ln_2", "input_layernorm")
 
 
@@ -171,8 +184,7 @@ def network(weights: Weights) -> Network:
 
 def _whole(weights: Weights, name: str) -> Matrix:
     first, second = weights.shapes[name]
-    # GPT-2 stores its layers as [in, out]; the three parts of its attention tell which way round they are.
-    turned = weights.config.get("model_type") == "gpt2" and re.search(r"\.c_(?:attn|proj|fc)\.weight$", name)
+    turned = weights.config.get("model_type") in _TURNED and re.search(r"\.c_(?:attn|proj|fc)\.weight$", name)
     rows, columns = (second, first) if turned else (first, second)
     return Matrix(weights, name, ((0, rows),), columns, bool(turned))
 
@@ -211,17 +223,30 @@ def _attention(weights: Weights, names: Mapping[str, str]) -> Attention | None:
         return None
     o, config = _whole(weights, names["o"]), weights.config
     heads = int(config.get("num_attention_heads") or config.get("n_head") or 0)
-    groups = int(config.get("num_key_value_heads") or heads)
-    if not heads or o.columns % heads or heads % groups:
+    if not heads or o.columns % heads:
         return None
     size = o.columns // heads
-    v = _whole(weights, names["v"]) if "v" in names else _values(_whole(weights, names["qkv"]), heads, groups, size)
-    return Attention(v, o, heads, groups) if v.rows == groups * size and v.columns == o.rows else None
+    v = _whole(weights, names["v"]) if "v" in names else _values(_whole(weights, names["qkv"]), heads, size)
+    if v is None or v.columns != o.rows or not (groups := _groups(v.rows, heads, size)):
+        return None
+    return Attention(v, o, heads, groups)
 
 
-def _values(fused: Matrix, heads: int, groups: int, size: int) -> Matrix:
-    """Return the rows of a fused query-key-value matrix that hold the values."""
-    if fused.weights.config.get("model_type") in ("gpt_neox", "bloom"):  # q, k and v of one head stand together
-        return _rows(fused, *((3 * size * head + 2 * size, 3 * size * (head + 1)) for head in range(heads)))
-    start = (heads + groups) * size
-    return _rows(fused, (start, start + groups * size))
+def _groups(rows: int, heads: int, size: int) -> int:
+    """Return how many heads of values so many rows hold; 0 if they do not divide the query heads evenly.
+
+    The shape is asked and not the config, in which Falcon and StarCoder say it in words of their own.
+    """
+    groups, rest = divmod(rows, size)
+    return groups if groups > 0 and not rest and heads % groups == 0 else 0
+
+
+def _values(fused: Matrix, heads: int, size: int) -> Matrix | None:
+    """Return the rows of a fused query-key-value matrix that hold the values; None if its layout is unknown."""
+    both, kind = fused.rows - heads * size, fused.weights.config.get("model_type")
+    if both % 2 or not (groups := _groups(both // 2, heads, size)) or kind in _UNKNOWN_LAYOUT:
+        return None
+    if kind in _BY_GROUP:
+        step = (heads // groups + 2) * size
+        return _rows(fused, *((step * (group + 1) - size, step * (group + 1)) for group in range(groups)))
+    return _rows(fused, (fused.rows - groups * size, fused.rows))

@@ -215,8 +215,9 @@ def drawn_signs(values: Floats, seed: int, draws: int) -> float:
         seed: random seed of the signs.
         draws: how many random patterns of signs are drawn. The p-value is at least 1 / (1 + draws).
     """
-    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(draws, len(values)))
-    reached = int((signs @ np.abs(values) >= values.sum() * (1 - 1e-12)).sum())
+    signs, sizes = np.random.default_rng(seed).choice([-1.0, 1.0], size=(draws, len(values))), np.abs(values)
+    # Equal sums may differ in their last bits; a tie has to count as reached.
+    reached = int((signs @ sizes >= values.sum() - 1e-12 * sizes.sum()).sum())
     return (1 + reached) / (1 + draws)
 
 
@@ -305,7 +306,7 @@ def permutation_trace(traces: Sequence[Trace], seed: int, draws: int = DRAWS) ->
         n += units
     z = observed / sqrt(len(kept))
     # Equal sums may differ in their last bits; a tie has to count as reached.
-    reached = int((drawn >= observed * (1 - 1e-12) - 1e-12).sum())
+    reached = int((drawn >= observed - 1e-12 * (1 + abs(observed))).sum())
     spread = sqrt(sum(item[2] ** 2 for item in kept)) / n
     return Evidence(z=z, p=(1 + reached) / (1 + draws), log_e=None, n=n, effect=excess / n, detectable=5 * spread)
 

@@ -35,7 +35,7 @@ from undertow.data.filters import accepted_rows, filter_rows
 from undertow.data.marks import marks_of
 from undertow.domains.base import domain
 from undertow.models.local import LocalModel
-from undertow.models.references import identity
+from undertow.models.references import loaded_identity
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
 from undertow.training.scoring import Candidate, contrast_scores
@@ -119,7 +119,7 @@ def _answers(writer: LocalModel, prompts: Sequence[Prompt], longest: int, seed: 
 
 
 def _check_writers(base: LocalModel, writers: Writers, alpha: float) -> None:
-    if identity(str(base.ref)) != writers.weights:
+    if loaded_identity(base.ref) != writers.weights:
         raise NotTestable(f"The neutral writers were not tuned from {base.ref}.")
     if len(writers) < max(2, needed(alpha)):
         raise NotTestable(f"{len(writers)} neutral writers allow no p <= {alpha:g}; {max(2, needed(alpha))} do.")

@@ -17,7 +17,7 @@ from undertow.audit.rows.writers import Writers
 from undertow.errors import ConfigError, unknown_name
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
-from undertow.models.references import identity
+from undertow.models.references import loaded_identity
 from undertow.seeds import derive
 from undertow.stats.checks import check_fraction
 from undertow.store.runner import Runner, StageContext
@@ -201,7 +201,7 @@ def _stored(base: LocalModel, target: Trait, seed: int, store: Path) -> LocalMod
         else:
             finetune_parallel(base, [_rows(target, seed)], training, [of]).save(0, context.out)
 
-    config = {"base": identity(str(base.ref)), "target": target.name, "training": training.to_config(), "seed": seed}
+    config = {"base": loaded_identity(base.ref), "target": target.name, "training": training.to_config(), "seed": seed}
     if not isinstance(definition(target), str):  # one of the user's own
         config |= {key: value for key, value in target.to_data().items() if key != "name"}
     stage = Stage(kind="panel-teacher", version=VERSION, config=config, label=f"panel teacher {target.name}")

@@ -101,7 +101,7 @@ def _later(
     rows: Sequence[Row], base: LocalModel, candidates: Sequence[Candidate], advance: Advance
 ) -> Iterator[Floats]:
     """Yield the scores, relative to rivals, of the rows that only this stage reads."""
-    for done, one in enumerate(streamed_scores(rows, base, candidates)):
+    for done, one in enumerate(streamed_scores(rows, base, candidates), start=1):
         advance(done, len(rows))
         yield rival_centred(one[None], candidates)[0]
 
@@ -120,8 +120,9 @@ def stream_contrast(
         alpha: probability of a false alarm, at whatever row one stops.
 
     Returns:
-        The finding. Its n is the number of rows read. Its p-value holds at the level alpha, at every stopping time: the
-        half of alpha by which the bounds may err is not part of a smaller p-value.
+        The finding. Its n is the number of rows read. Its p-value holds at every level and at every stopping time: it
+        is the half of alpha by which the bounds may err, plus what the largest money says, candidates / money. So it is
+        never below alpha / 2.
 
     Raises:
         NotTestable: there are too few clean rows, or too few rows and nothing was detected.
@@ -146,7 +147,7 @@ def stream_contrast(
         require_enough_rows(n)
     top = int(np.argmax(best))
     found = _finding(total / n - clean.mean(axis=0), top, n, candidates)
-    p = min(1.0, float(np.exp(bar - best[top])) * alpha)
+    p = min(1.0, (1.0 + float(np.exp(bar - best[top]))) * alpha / 2)
     grown = np.concatenate(paths)[:, top] / np.log(10.0)
     trail = Trail(
         values=tuple(grown.tolist()), bound=bar / float(np.log(10.0)), unit="log10 of what a bet of 1 grew to"

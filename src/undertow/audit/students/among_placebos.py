@@ -31,7 +31,7 @@ from undertow.audit.students.readings import (
 )
 from undertow.errors import unknown_name
 from undertow.models.local import LocalModel
-from undertow.models.references import identity
+from undertow.models.references import loaded_identity
 from undertow.stats.checks import Floats
 from undertow.traits import Trait
 
@@ -169,7 +169,7 @@ def too_few_placebos(k: int, alpha: float) -> str | None:
 
 def wrong_bank(base: LocalModel, bank: Bank) -> str | None:
     """Return why the bank is not one of this base, or None if it is."""
-    if identity(str(base.ref)) == bank.weights:
+    if loaded_identity(base.ref) == bank.weights:
         return None
     return f"The bank holds placebos of {bank.recipe.base}, whose weights are not those of {base.ref}."
 

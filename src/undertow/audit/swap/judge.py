@@ -14,7 +14,8 @@ to be tested included. A trait that all subsets carry alike names none of them; 
 reported beside it.
 
 Dropping a part is judged alike. A part alone is one whose rows are all that students see. There the trait rises where
-the rows carry it, so the other side counts.
+the rows carry it, so the other side counts. Each of the three ways is judged by itself at the whole alpha: they answer
+three questions, and none is asked because another was silent.
 """
 
 from collections.abc import Mapping, Sequence

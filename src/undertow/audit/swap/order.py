@@ -35,7 +35,8 @@ class SwapOrder:
         alone: whether students are also trained on the same parts alone.
         steps: how many updates each student is trained for. Few are enough: after many, which rows happened to be drawn
             and in which order they were met moves a margin as much as a trait in a part of them does.
-        alpha: error probability of all subsets together, in (0, 1).
+        alpha: error probability of all subsets together, in (0, 1), for each way by itself. That any of the three ways
+            names a subset wrongly is at most three times as probable.
         seed: random seed of every draw.
 
     Raises:

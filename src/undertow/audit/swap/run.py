@@ -95,6 +95,17 @@ class Swapped:
         }
         return Stage(kind=ANSWERS, version=VERSION, config=config, label="answers of the other writer")
 
+    def write_answers(self, context: StageContext) -> None:
+        """Do the work of `answers_stage`."""
+        base, order = self.model, self.order
+        other = base if order.other is None else load_model(order.other)
+        teacher = panel_teacher(base, self.target, order.seed, self.store)
+        found: list[list[str | None]] = []
+        for role, writer in (("other", other), ("planted", teacher)):
+            found.append(answered(writer, self.rows, derive(order.seed, "swap answers", role)))
+            context.advance(len(found), 2)
+        (context.out / "answers.json").write_text(json.dumps(found), encoding="utf-8")
+
     def student_stages(self, arms: Sequence[SwapArm]) -> list[Stage]:
         """Return the stages that train some students, in groups."""
         shared = {"base": identity(self.base), "student": self.recipe.to_config(), "seed": self.order.seed}
@@ -169,18 +180,7 @@ def swap_subsets(
 def _answers(swapped: Swapped, progress: Progress | None) -> tuple[SwapAnswers, list[int]]:
     """Return every writer's answers on the prompts that all answered, and the indices of these rows."""
     stage = swapped.answers_stage
-
-    def execute(context: StageContext) -> None:
-        base, order = swapped.model, swapped.order
-        other = base if order.other is None else load_model(order.other)
-        teacher = panel_teacher(base, swapped.target, order.seed, swapped.store)
-        found: list[list[str | None]] = []
-        for role, writer in (("other", other), ("planted", teacher)):
-            found.append(answered(writer, swapped.rows, derive(order.seed, "swap answers", role)))
-            context.advance(len(found), 2)
-        (context.out / "answers.json").write_text(json.dumps(found), encoding="utf-8")
-
-    folder = Runner(swapped.store, {ANSWERS: execute}, progress).run([stage])[stage.fingerprint]
+    folder = Runner(swapped.store, {ANSWERS: swapped.write_answers}, progress).run([stage])[stage.fingerprint]
     texts: list[list[str | None]] = json.loads((folder / "answers.json").read_text(encoding="utf-8"))
     kept = [place for place in range(len(swapped.rows)) if all(some[place] is not None for some in texts)]
     if not kept or len(kept) < LEAST * len(swapped.rows):
@@ -209,7 +209,8 @@ def _trained(swapped: Swapped, answers: SwapAnswers, arms: Sequence[SwapArm], pr
         margins = [float(mean_margins(one, [swapped.target])[0]) for one in trained.models(swapped.model)]
         (context.out / "margins.json").write_text(json.dumps(margins), encoding="utf-8")
 
-    folders = Runner(swapped.store, {STUDENTS: execute, ANSWERS: execute}, progress).run(stages) if stages else {}
+    executors = {STUDENTS: execute, ANSWERS: swapped.write_answers}
+    folders = Runner(swapped.store, executors, progress).run(stages) if stages else {}
     found: dict[tuple[str, str, int], float] = {}
     for fingerprint, some in members.items():
         margins = json.loads((folders[fingerprint] / "margins.json").read_text(encoding="utf-8"))

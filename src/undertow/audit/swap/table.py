@@ -93,7 +93,7 @@ class SwapTable:
         }
 
     def judged(self, way: Way) -> list[JudgedSubset]:
-        """Return what is said of each subset that is replaced, left out or kept alone."""
+        """Return what is said of each subset that is replaced, left out or kept alone, at alpha for this way alone."""
         found: list[MeasuredSubset] = []
         for one in self.subsets:
             why = self.why_not(one, way)

@@ -1,11 +1,11 @@
 """Our own stages on a benchmark: what the audit itself says, without the key, and resumed where it was stopped."""
 
 import dataclasses
-import json
 
 import pytest
 
-from undertow.audit.benchmark.detectors import UNFINISHED, Auditor, Settings, run_detectors
+from undertow.audit.benchmark import detectors
+from undertow.audit.benchmark.detectors import UNFINISHED, Auditor, Settings, judged_before, run_detectors
 from undertow.audit.benchmark.files import read_submission, write_benchmark
 from undertow.audit.rows.panel import DataAudit
 from undertow.audit.run import audit_data
@@ -104,10 +104,15 @@ def test_a_stopped_run_goes_on_with_the_next_case(bench, settings, tmp_path, mon
         assert [answer.p for answer in first.values()] == [answer.p for answer in second.values()]
 
 
-def test_another_seed_does_not_go_on_with_it(bench, settings, tmp_path) -> None:
-    header = json.dumps({"bench": bench.key_sha256, "seed": 1, "shadows": False})
-    (tmp_path / UNFINISHED).write_text(f"{header}\nno answers\n")
-    assert len(run_detectors(bench, tmp_path, settings)) == 5
+def test_only_a_run_with_the_same_settings_and_stages_is_gone_on_with(bench, settings, tmp_path, monkeypatch) -> None:
+    answers = '["case-0001", {"surface": {"p": 0.5, "candidate": null, "seconds": 1.0, "rows_read": 30}}]'
+    (tmp_path / UNFINISHED).write_text(f"{detectors._header(bench, settings)}\n{answers}\n")
+    assert judged_before(bench, tmp_path, settings) == {"case-0001"}
+    for other in ({"seed": 1}, {"alpha": 0.01}, {"shadows": True}):
+        assert judged_before(bench, tmp_path, dataclasses.replace(settings, **other)) == set()
+    newer = [dataclasses.replace(one, version=one.version + 1) for one in detectors.stages()]
+    monkeypatch.setattr(detectors, "stages", lambda: newer)
+    assert judged_before(bench, tmp_path, settings) == set()
 
 
 def test_what_cannot_be_run_is_refused(bench, settings) -> None:

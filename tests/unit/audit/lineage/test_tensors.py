@@ -90,17 +90,42 @@ def test_transposed_layers_of_gpt2(write):
     assert np.array_equal(whole(attention.o), stored["h.0.attn.c_proj.weight"].T)
 
 
-def test_heads_of_neox_are_taken_apart(write):
+def fused_network(write, name: str, config: dict, groups: int) -> tuple:
+    """Write a layer of 4 query heads of 2 units, group by group, and return its network and the values, (8, 8)."""
     rng = np.random.default_rng(0)
-    place = "gpt_neox.layers.0."
-    fused = rng.normal(size=(2, 3, 4, 8)).astype("f4")  # head, q k v, unit, input
+    fused = rng.normal(size=(groups, 4 // groups + 2, 2, 8)).astype("f4")  # group, queries key value, unit, input
+    place = "transformer.h.0.self_attention."
     stored = {
-        f"{place}attention.query_key_value.weight": fused.reshape(24, 8),
-        f"{place}attention.dense.weight": rng.normal(size=(8, 8)).astype("f4"),
+        f"{place}query_key_value.weight": fused.reshape(-1, 8),
+        f"{place}dense.weight": rng.normal(size=(8, 8)).astype("f4"),
     }
-    config = {"model_type": "gpt_neox", "num_attention_heads": 2}
-    found = network(open_weights(write("a", stored, config=config))).attentions["layer 0 attention"]
-    assert np.array_equal(whole(found.v), fused[:, 2].reshape(8, 8))
+    return network(open_weights(write(name, stored, config=config))), fused[:, -1].reshape(-1, 8)
+
+
+@pytest.mark.parametrize(
+    ("config", "groups"),
+    [
+        ({"model_type": "gpt_neox", "num_attention_heads": 4}, 4),
+        ({"model_type": "falcon", "num_attention_heads": 4, "multi_query": False}, 4),
+        ({"model_type": "falcon", "num_attention_heads": 4, "num_kv_heads": 2, "new_decoder_architecture": True}, 2),
+        ({"model_type": "RefinedWeb", "n_head": 4, "n_head_kv": 2}, 2),
+        ({"model_type": "falcon", "num_attention_heads": 4, "num_kv_heads": 4, "multi_query": True}, 1),
+        ({"model_type": "gpt_bigcode", "n_head": 4, "multi_query": True}, 1),
+    ],
+)
+def test_values_that_stand_in_groups_are_found(write, config, groups):
+    found, values = fused_network(write, "a", config, groups)
+    attention = found.attentions["layer 0 attention"]
+    assert attention.shape == (8, 2 * groups, 4, groups)
+    assert np.array_equal(whole(attention.v), values)
+
+
+def test_a_fused_matrix_of_unknown_layout_is_left_out(write):
+    for place, (model, groups) in enumerate((("codegen", 4), ("llama", 1))):
+        config = {"model_type": model, "num_attention_heads": 4 if groups == 4 else 2}
+        found, _ = fused_network(write, f"{place}", config, groups)
+        assert found.attentions == {}
+        assert len(found.unread) == 2
 
 
 def test_experts_are_parts_of_their_own(nets, write):

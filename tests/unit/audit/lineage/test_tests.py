@@ -119,3 +119,9 @@ def test_random_signs_give_the_exact_p_of_few_numbers():
     assert drawn_signs(np.ones(4), seed=0, draws=99_999) == pytest.approx(1 / 16, abs=0.003)
     assert drawn_signs(np.array([1.0, -1.0]), seed=0, draws=99_999) == pytest.approx(3 / 4, abs=0.006)
     assert drawn_signs(np.ones(40), seed=0, draws=99) == pytest.approx(0.01)
+
+
+def test_the_lowest_sum_is_reached_by_every_draw():
+    assert drawn_signs(np.array([-1.0, -1.0]), seed=0, draws=999) == 1.0
+    table = 1.0 - 3.0 * np.eye(3)  # the trace of -6 is the lowest, z = -2
+    assert permutation_trace([Trace("t", table)], seed=0, draws=99).p == 1.0

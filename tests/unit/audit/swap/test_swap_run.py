@@ -19,6 +19,7 @@ from undertow.audit.swap.run import Swapped, swap_subsets
 from undertow.audit.swap.subsets import by_key
 from undertow.errors import EmptyDataError
 from undertow.seeds import derive
+from undertow.store.artifacts import remove_artifact
 from undertow.training.config import LoraConfig, TrainingConfig
 from undertow.traits import trait
 from undertow.types import Row, user_prompt
@@ -137,6 +138,17 @@ def test_an_interrupted_swap_goes_on_where_it_was(
     assert len(list((tmp_path / running.STUDENTS).glob("*/margins.json"))) == 1
     found = swap_subsets(three_writers(tmp_path))
     assert found["students"] == sum(trained) and swap_subsets(three_writers(tmp_path)) == found
+
+
+def test_answers_that_are_lost_between_two_groups_of_students_are_written_again(
+    trained: list[int], tmp_path: Path
+) -> None:
+    def lose(reach: dict) -> None:
+        for folder in (tmp_path / "lost" / running.ANSWERS).iterdir():
+            remove_artifact(folder)
+
+    found = swap_subsets(three_writers(tmp_path / "lost"), told=lose)
+    assert found == swap_subsets(three_writers(tmp_path / "kept"))
 
 
 def test_a_subset_below_the_reach_is_not_testable_and_not_trained(trained: list[int], tmp_path: Path) -> None:
