@@ -161,8 +161,44 @@ def section(title: str, recipe: str, words: str, arms: Sequence[tuple[str, str, 
         columns = ["trait", "own minus other traits", "student - control", "student - base", "control - base"]
         parts += [f"**{name}.** {effect(found, traits, arm, control)}"]
         parts += [table(columns, trait_rows(found, traits, arm, control))]
-    parts += [teachers(found, traits), cost(files)]
+    parts += [between_families(files, traits), teachers(found, traits), cost(files)]
     return "\n\n".join(part for part in parts if part)
+
+
+FAMILIES = (("the same base", "student", "control"), ("the other family", "cross_init", "cross_control"))
+
+
+def between_families(files: Sequence[dict[str, Any]], traits: Sequence[str]) -> str:
+    """Compare students of both families on the same rows; empty where there was one family."""
+    found = [with_other_base(file) for file in files]
+    if not any(key.arm == "cross_init" for key in found[0]):
+        return ""
+    here, there = (
+        [diagonal_factor([matrix(one, traits, arm, control)], np.random.default_rng(0)).value for one in found]
+        for _, arm, control in FAMILIES
+    )
+    paired = estimate([a - b for a, b in zip(here, there, strict=True)])
+    asked = list(dict.fromkeys((*traits, *files[0]["settings"]["evaluation"]["targets"])))
+    rows = [
+        [own, *(over(found, lambda one, own=own, kind=kind: beyond(one, asked, own, kind)) for kind in FAMILIES)]
+        for own in traits
+    ]
+    others = ", ".join(name for name in asked if name not in traits)
+    return "\n\n".join(
+        [
+            "**Both beside each other.** Diagonal factor of the same base minus that of the other family, by "
+            f"replicate: {paired}. Own trait minus the mean of all other animals that were asked about ({others} "
+            "too), student minus control; this comparison was not declared beforehand:",
+            table(["trait", *(name for name, _, _ in FAMILIES)], rows),
+        ]
+    )
+
+
+def beyond(one: Replicate, asked: Sequence[str], own: str, kind: tuple[str, str, str]) -> float:
+    """Return how much more a student moved on its teacher's trait than on the other animals, against its control."""
+    _, arm, control = kind
+    moved = {to: one[Key(arm, own, to)] - one[Key(control, None, to)] for to in asked}
+    return moved[own] - float(np.mean([value for to, value in moved.items() if to != own]))
 
 
 def with_other_base(file: dict[str, Any]) -> Replicate:
