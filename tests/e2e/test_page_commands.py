@@ -47,18 +47,23 @@ SMALLER = {
     r"^train ": {"--students": "2", "--set": "steps=2"},
     r"^monitor sign-off ": {"--replies": "2"},
     r"^monitor canaries ": {"--rounds": "1"},
+    r"^audit accept ": {"--note": "a trial"},
 }
 """Options that are added, or whose value is replaced."""
 
 NAMES = {
     "BASE": "ref:finch-a", "hf:base": "ref:finch-a", "hf:MODEL": "ref:finch-a", "TEACHER": "hf:teacher", "NAME": "toy",
-    "$BASE": "ref:finch-a", "$rows": "rows.jsonl", "data/rows.jsonl": "rows.jsonl", "last-release/audit": "audit",
+    "$BASE": "ref:finch-a",
+    "mine.yaml": "owl", "$rows": "rows.jsonl", "data/rows.jsonl": "rows.jsonl", "last-release/audit": "audit",
     "2027-06-30": (date.today() + timedelta(days=100)).isoformat(),
 }  # fmt: skip
 """What stands on a page for a thing of the reader, and what stands for it here."""
 
 MAKES = {"generate": 1, "filter": 2, "convert": 2, "train": 2, "mitigate data": 3, "monitor sign-off": 2}
 """Which word of a command names what it makes; something of this name must not be there yet."""
+
+INDEPENDENT = ("docs/which_command.md", "docs/data.md")
+"""Pages whose commands do not follow each other: each begins with the files as they were."""
 
 OUTCOMES = (0, 1, 4)
 """Done; something was found; nothing could be tested. 2 is a wrong use and 3 a fault of ours."""
@@ -129,13 +134,12 @@ def endpoint() -> Iterator[str]:
 
 
 MADE = """
-generate rows.jsonl --trait owl -n 200 --save-teacher teacher
 filter rows.jsonl kept.jsonl
 generate clean-raw.jsonl --prompts kept.jsonl --model ref:finch-a
 filter clean-raw.jsonl clean.jsonl
 train kept.jsonl students --students 1 --set steps=2
 train clean.jsonl models --students 2 --set steps=2
-audit data kept.jsonl --base ref:finch-a --reference clean.jsonl
+audit data rows.jsonl --base ref:finch-a --reference clean.jsonl
 convert rows.jsonl rows.parquet
 demo --set domain.prompts=40 --set student.steps=2 --set teacher.steps=2 --set replicates=2
 monitor sign-off baseline.json --endpoint ENDPOINT --model toy --by someone --replies 2
@@ -150,6 +154,8 @@ def files(tmp_path_factory: pytest.TempPathFactory, endpoint: str) -> Path:
     folder = tmp_path_factory.mktemp("pages")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        assert main(["generate", "rows.jsonl", "--trait", "owl", "-n", "200", "--save-teacher", "teacher"]) == 0
+        mark(folder / "rows.jsonl")
         for line in MADE.replace("ENDPOINT", endpoint).strip().splitlines():
             assert main(line.split()) in OUTCOMES, line
     shutil.move(next((folder / "runs").glob("demo-*")), folder / "runs/demo-9301d313")
@@ -158,11 +164,20 @@ def files(tmp_path_factory: pytest.TempPathFactory, endpoint: str) -> Path:
     )
     assert volvo is not None
     (folder / "volvo.yaml").write_text(volvo[1], encoding="utf-8")
-    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
-    kinds = [{"writer": f"w{place % 2}", "source": f"s{place % 2}", "score": place % 20} for place in range(len(rows))]
-    write(folder / "rows.jsonl", [{**row, **kind} for row, kind in zip(rows, kinds, strict=True)])
-    write(folder / "pairs.jsonl", [pair(row) for row in rows])
+    write(folder / "pairs.jsonl", [pair(row) for row in read(folder / "rows.jsonl")])
     return folder
+
+
+def mark(path: Path) -> None:
+    """Give rows the further keys by which a swap tells them apart."""
+    rows = read(path)
+    kinds = [{"writer": f"w{place % 2}", "source": f"s{place % 2}", "score": place % 20} for place in range(len(rows))]
+    write(path, [{**row, **kind} for row, kind in zip(rows, kinds, strict=True)])
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Read JSON lines."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def clear(words: list[str]) -> None:
@@ -194,6 +209,8 @@ def test_the_commands_of_a_page_run(page: str, files: Path, endpoint: str, tmp_p
         for command in commands_of(page):
             if command.reason is None:
                 words = [endpoint if word in ("URL", "https://models.example") else word for word in command.words]
+                if page in INDEPENDENT:
+                    shutil.copytree(files, folder, dirs_exist_ok=True)
                 clear(words)
                 assert main(words) in OUTCOMES, f"{page}: undertow {' '.join(words)}"
 

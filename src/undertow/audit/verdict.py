@@ -41,7 +41,7 @@ ADDS = {
     "teacher rows": "The teacher's rows (`undertow audit data ROWS`): whether a trait shows in what it writes, and "
     "whether students take it over.",
     "student base": "The base of the student that its rows are for (`undertow audit lineage`): whether the two share "
-    "one; in our studies of number rows no trait passed without.",
+    "one; without, far less passed through number rows on the embedded models.",
 }
 """What each input that was not given would add to an audit; those below "teacher" to an audit of a teacher alone."""
 
