@@ -7,7 +7,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 project = "Undertow"
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "reference_pages", "checked_figures"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "reference_pages",
+    "checked_figures",
+    "checked_commands",
+]
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 nb_execution_mode = "off"  # `python scripts/run_notebooks.py` runs them
 exclude_patterns = ["_build"]
