@@ -173,11 +173,11 @@ def between_families(files: Sequence[dict[str, Any]], traits: Sequence[str]) -> 
     found = [with_other_base(file) for file in files]
     if not any(key.arm == "cross_init" for key in found[0]):
         return ""
-    here, there = (
+    same, other = (
         [diagonal_factor([matrix(one, traits, arm, control)], np.random.default_rng(0)).value for one in found]
         for _, arm, control in FAMILIES
     )
-    paired = estimate([a - b for a, b in zip(here, there, strict=True)])
+    paired = estimate([a - b for a, b in zip(same, other, strict=True)])
     asked = list(dict.fromkeys((*traits, *files[0]["settings"]["evaluation"]["targets"])))
     rows = [
         [own, *(over(found, lambda one, own=own, kind=kind: beyond(one, asked, own, kind)) for kind in FAMILIES)]

@@ -35,8 +35,9 @@ def main() -> None:
     """Run the named notebooks, or all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", help="such as study; all if none is named")
+    names = parser.parse_args().names
     for path in sorted(FOLDER.glob("*.ipynb")):
-        if not (names := parser.parse_args().names) or path.stem in names:
+        if not names or path.stem in names:
             nbformat.write(run(path), path)
             print(path.name)
 

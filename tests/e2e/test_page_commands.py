@@ -20,8 +20,8 @@ from pytest_socket import enable_socket, socket_allow_hosts
 
 from undertow.cli.main import main
 
-sys.path.append(str(Path(__file__).parents[1] / "unit"))
-from test_docs_commands import PAGES, ROOT, commands  # pyright: ignore[reportMissingImports]
+sys.path.append(str(Path(__file__).parents[2] / "docs"))
+from checked_commands import PAGES, ROOT, commands  # pyright: ignore[reportMissingImports]
 
 pytestmark = pytest.mark.slow
 

@@ -8,8 +8,8 @@ import pytest
 
 from undertow.cli.main import main
 
-sys.path.append(str(Path(__file__).parents[1] / "unit"))
-from test_docs_commands import PAGES, ROOT  # pyright: ignore[reportMissingImports]
+sys.path.append(str(Path(__file__).parents[2] / "docs"))
+from checked_commands import PAGES, ROOT  # pyright: ignore[reportMissingImports]
 
 ELSEWHERE = {
     ("docs/api.md", 0): "tests/unit/test_front_door.py",

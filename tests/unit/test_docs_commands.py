@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "docs"))
-from checked_commands import PAGES, ROOT, commands, fault  # pyright: ignore[reportMissingImports]
-
-__all__ = ["PAGES", "ROOT", "commands"]
+from checked_commands import PAGES, commands, fault  # pyright: ignore[reportMissingImports]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(commands(page))])

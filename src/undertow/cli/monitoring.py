@@ -33,6 +33,12 @@ Settings = Annotated[
         "(docs/proxy.md). May be repeated.",
     ),
 ]
+Host = Annotated[
+    str, typer.Option(help="Network address on which to listen. The default takes connections from this machine alone.")
+]
+AdminPort = Annotated[
+    int, typer.Option(help=f"Port of the page for operators. Reachable from this machine alone unless {TOKEN} is set.")
+]
 Detectors = Annotated[
     list[str],
     typer.Option(
@@ -64,15 +70,9 @@ def needs_client() -> None:
 @monitor.command("serve")
 def serve_command(
     upstream: Annotated[str, typer.Option(help="URL of the OpenAI-compatible server behind the proxy, without /v1.")],
-    host: Annotated[
-        str,
-        typer.Option(help="Network address on which to listen. The default takes connections from this machine alone."),
-    ] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port on which clients connect.")] = 8790,
-    admin_port: Annotated[
-        int,
-        typer.Option(help=f"Port of the page for operators. Reachable from this machine alone unless {TOKEN} is set."),
-    ] = 8791,
+    admin_port: AdminPort = 8791,
     mode: Annotated[
         str,
         typer.Option(
@@ -129,15 +129,9 @@ def serve_command(
 @monitor.command("screen")
 def screen_command(
     detectors: Detectors,
-    host: Annotated[
-        str,
-        typer.Option(help="Network address on which to listen. The default takes connections from this machine alone."),
-    ] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port on which gateways connect.")] = 8792,
-    admin_port: Annotated[
-        int,
-        typer.Option(help=f"Port of the page for operators. Reachable from this machine alone unless {TOKEN} is set."),
-    ] = 8793,
+    admin_port: AdminPort = 8793,
     mode: Annotated[
         str,
         typer.Option(
