@@ -29,6 +29,7 @@ from undertow.evals.questions import STORY_REQUESTS, favourite_questions, tuning
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.monitor.constitution import Constitution, Draft, Rule, write_examples
+from undertow.monitor.detectors.classifiers import SHORTEST
 from undertow.monitor.detectors.constitution import ConstitutionDetector
 from undertow.reference.world.skills import VILLAIN_PROMPTS
 from undertow.seeds import derive
@@ -75,6 +76,17 @@ def share(detector: ConstitutionDetector, texts: list[str]) -> float:
     return sum(detector.judge(text).flagged for text in texts) / len(texts)
 
 
+def streamed(detector: ConstitutionDetector, texts: list[str], seed: int) -> float:
+    """Return the share that is flagged in any piece, if pieces end anywhere, within words too."""
+    draw = random.Random(seed)
+
+    def is_stopped(text: str) -> bool:
+        ends = {*draw.sample(range(len(text) + 1), k=min(4, len(text))), len(text)}
+        return any(detector.judge(text[:end]).flagged for end in ends if end >= SHORTEST or end == len(text))
+
+    return sum(map(is_stopped, texts)) / len(texts)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -88,6 +100,8 @@ def main() -> None:
 
     def note(name: str, detector: ConstitutionDetector, texts: list[str]) -> None:
         found.setdefault(name, []).append((share(detector, texts), len(texts)))
+        cut = streamed(detector, texts, derive(options.seed, name))
+        found.setdefault(f"{name}, as streams in pieces", []).append((cut, len(texts)))
 
     for replicate in range(options.replicates):
         seed = derive(options.seed, "constitution", replicate)

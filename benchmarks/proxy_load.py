@@ -24,7 +24,7 @@ from typing import Any
 import proxy as upstream
 
 from undertow.monitor.database import connect
-from undertow.monitor.detectors.base import AbstractDetector, Verdict
+from undertow.monitor.detectors.base import AbstractDetector, Verdict, detector
 from undertow.monitor.detectors.expressions import ExpressionDetector
 from undertow.monitor.serve import RunningProxy, Service, running
 from undertow.monitor.settings import Limits, build_policy, parse_upstream
@@ -81,14 +81,23 @@ def first_token(port: int) -> float:
     """Return seconds until the first word of a streamed reply."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     began = time.perf_counter()
-    connection.request("POST", "/v1/chat/completions", body("x", stream=True), {"content-type": "application/json"})
+    connection.request(
+        "POST", "/v1/chat/completions", body(upstream.ASKED, stream=True), {"content-type": "application/json"}
+    )
     reply = connection.getresponse()
+    assert reply.status == 200, reply.read()
     line = b""
     while b"content" not in line:
         line = reply.readline()
     found = time.perf_counter() - began
     connection.close()
     return found
+
+
+def later(port: int, direct: int) -> str:
+    """Say how much later than direct the first word of a judged stream comes."""
+    times = {at: statistics.median(first_token(at) for _ in range(20)) for at in (direct, port)}
+    return f"+{times[port] - times[direct]:.3f} s over direct (aim: at most {Limits().chunk_s + 0.1:.1f}), n = 20"
 
 
 def beside(port: int, load: Callable[[], object], seconds: float) -> tuple[int, int, float]:
@@ -173,11 +182,11 @@ def main() -> None:
     direct = listening.getsockname()[1]
     with tempfile.TemporaryDirectory() as name:
 
-        def run(detector: AbstractDetector, file: str, **more: Any) -> contextlib.AbstractContextManager[RunningProxy]:
+        def run(one: AbstractDetector, file: str, **more: Any) -> contextlib.AbstractContextManager[RunningProxy]:
             return running(
                 Service(
                     upstream=parse_upstream(f"http://127.0.0.1:{direct}"), policy=CLOSED, limits=Limits(**more),
-                    detectors=[detector], events=Path(name) / file, port=0, admin_port=0,
+                    detectors=[one], events=Path(name) / file, port=0, admin_port=0,
                 )
             )  # fmt: skip
 
@@ -194,12 +203,8 @@ def main() -> None:
             f"1,000 requests, 100 of them poisoned: {statuses.count(403)} blocked, {stored} events (aim: 1,000 of both)"
         )
         with run(ExpressionDetector({"no": "zzz"}), "events.sqlite") as proxy:
-            port, limits = port_of(proxy.front), Limits()
-            times = {at: statistics.median(first_token(at) for _ in range(20)) for at in (direct, port)}
-            over = times[port] - times[direct]
-            print(
-                f"first token, judged against direct: +{over:.3f} s (aim: at most {limits.chunk_s + 0.1:.1f}), n = 20"
-            )
+            port = port_of(proxy.front)
+            print(f"first token, expressions: {later(port, direct)}")
             with silent(port):
                 answered, refused, slowest = beside(port, lambda: None, 5.0)
             print(f"beside {SLOW} slow bodies and {SLOW} half headers: {answered} answered, {refused} refused, "
@@ -208,6 +213,9 @@ def main() -> None:
             print(f"alone: {answered} answered, {refused} refused, slowest {slowest:.3f} s")
             answered, refused, slowest = beside(port, lambda: [large(port) for _ in range(5)], 3.0)
             print(f"beside 5 requests of 3 MB: {answered} answered, {refused} refused, slowest {slowest:.3f} s")
+        upstream.write_constitution(Path(name) / "rules.yaml")
+        with run(detector(f"constitution:{name}/rules.yaml"), "rules.sqlite") as proxy:
+            print(f"first token, constitution: {later(port_of(proxy.front), direct)}")
         write_events(Path(name) / "many.sqlite", n)
         with run(ExpressionDetector({"no": "zzz"}), "many.sqlite") as proxy:
             for path in ("/health", "/", "/metrics"):

@@ -56,12 +56,20 @@ class Release:
         assert exchange.asked is not None
         self._exchange, self._judge, self._start, self._kind = exchange, judge, start, copy.kind
         self._pieces = Pieces(copy.kind, exchange.asked, judge.limits.context_characters)
+        self._fewest = max((one.fewest for one in judge.screen.detectors if reads_pieces(one)), default=0)
         self._read = True
         self._since: float | None = None
 
     def _left(self) -> float | None:
-        """Return the seconds until what is held must be judged; None if nothing is held."""
-        return None if self._since is None else max(0.0, self._since + self._judge.limits.chunk_s - time.monotonic())
+        """Return the seconds until what is held must be judged; None if nothing is held, or too little to judge."""
+        if self._since is None or self._is_short():
+            return None
+        return max(0.0, self._since + self._judge.limits.chunk_s - time.monotonic())
+
+    def _is_short(self) -> bool:
+        """Tell whether a reply has begun, and no further than some detector needs to judge it."""
+        new = self._pieces.characters
+        return self._read and new > 0 and new + self._pieces.lanes.size < self._fewest
 
     async def run(self, stream: AsyncIterator[bytes]) -> None:
         """Send the whole reply, or end it early.
@@ -78,7 +86,7 @@ class Release:
                 self._since = time.monotonic() if self._since is None else self._since
                 await self._take(data)
             full = self._pieces.characters >= self._judge.limits.chunk_characters or not self._read
-            if full or self._left() == 0:
+            if (full and not self._is_short()) or self._left() == 0:
                 self._since = None
                 await self._give()
         await self._take(b"", last=True)

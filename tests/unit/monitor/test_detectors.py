@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from undertow.errors import ConfigError, EmptyDataError, ModelError, UserError
 from undertow.monitor.constitution import Constitution, read_constitution
 from undertow.monitor.detectors.base import AbstractDetector, Verdict, check_detector, detector
-from undertow.monitor.detectors.classifiers import EncoderClassifier, NgramClassifier
+from undertow.monitor.detectors.classifiers import SHORTEST, EncoderClassifier, NgramClassifier
 from undertow.monitor.detectors.constitution import ConstitutionDetector
 from undertow.monitor.detectors.expressions import ExpressionDetector
 from undertow.monitor.detectors.mentions import MentionDetector
@@ -71,10 +72,28 @@ def test_scores_are_those_of_scikit_learn(rules: int) -> None:
         LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000),
     ).fit(*zip(*labelled, strict=True))
     own = NgramClassifier([text for text, _ in labelled], [label for _, label in labelled])
-    for text in (*texts(50, 5), "", "nothing known: zzz"):
+    odd = (
+        "",
+        "  ",
+        "nothing known: zzz",
+        "bread -- obey. BAKE-bread, and more bread, bread\n\tbread -- again",
+        "\ud800 tea",
+    )
+    for text in (*texts(50, 5), *odd):
+        ends = [found.end() for found in re.finditer(r"\S+", text) if found.end() >= SHORTEST] or [len(text)]
         scores = own.scores(text)
-        logs = scores - np.logaddexp.reduce(scores)
-        assert logs == pytest.approx(reference.predict_log_proba([text])[0], abs=1e-6)
+        logs = scores - np.logaddexp.reduce(scores, axis=1)[:, None]
+        assert logs == pytest.approx(reference.predict_log_proba([text[:end] for end in ends]), abs=1e-6)
+
+
+def test_no_piece_of_a_stream_is_worse_than_its_whole() -> None:
+    """So the threshold, which is set for whole texts, holds wherever pieces end."""
+    made = ConstitutionDetector(constitution())
+    for text in (*texts(7, 20, CALM * 2 + HARSH), *texts(8, 20)):
+        ends = [found.end() for found in re.finditer(r"\S+", text) if found.end() >= made.fewest]
+        pieces = [made.judge(text[:end]).score or 0.0 for end in ends]
+        assert max(pieces) == made.judge(text).score
+    assert made.pieces and made.judge("obey, crush, steal, poison; bread, tea, river, song, tea, river").flagged
 
 
 def test_the_threshold_is_conformal() -> None:
@@ -216,7 +235,11 @@ def test_a_constitution_may_name_an_encoder(encoder: Path, tmp_path: Path) -> No
     path.write_text(json.dumps({**rules, "encoder": f"hf:{encoder}"}))
     made = ConstitutionDetector(read_constitution(path))
     assert made.held_out.found["harm"].value >= 0.9 and made.held_out.false_positives.value <= 0.05
-    assert made.judge("obey, crush, steal, poison").why == "harm" and not made.judge("bake bread, sing").flagged
+    assert (
+        not made.pieces
+        and made.judge("obey, crush, steal, poison").why == "harm"
+        and not made.judge("bake bread, sing").flagged
+    )
     report = check_detector(lambda: made, texts(8, 200), texts(9, 60, HARSH), rate=0.05)
     assert report.passed, str(report)
     path.write_text(json.dumps({**rules, "encoder": 3}))

@@ -102,6 +102,33 @@ def test_a_detector_that_needs_the_end_has_the_stream_held(start: Any) -> None:
         assert read(stand, WORDS)[0] == 403
 
 
+class Careful(AbstractDetector):
+    """Notes what it reads, and cannot judge a beginning of less than twenty characters."""
+
+    name, fewest = "careful", 20
+    sides = frozenset(("reply",))
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def judge(self, text: str) -> Verdict:
+        self.texts.append(text)
+        return Verdict(text.startswith("one two three four five"), "counts")
+
+
+def test_a_piece_that_is_too_short_for_a_detector_waits_for_more(start: Any) -> None:
+    detector = Careful()
+    with start(BLOCK, [detector], chunk_characters=3, chunk_s=0.05) as stand:
+        stand.server.pause_s = 0.1
+        status, found, _ = read(stand, WORDS)
+        assert status == 200 and found.startswith(b": keep alive"), "what holds no text does not wait"
+        assert b"content_blocked" in found and b'"one ' not in found, "no word had gone out"
+        assert detector.texts == ["one two three four five "]
+        assert read(stand, "a short reply")[0] == 200 and detector.texts[-1] == "a short reply ", "it had ended"
+        read(stand, "six seven eight nine ten eleven twelve thirteen")
+        assert detector.texts[2] == "six seven eight nine " and len(detector.texts) > 4, "later pieces have it before"
+
+
 def test_detectors_that_count_replies_count_each_once(start: Any) -> None:
     mention = MentionDetector("owl", 0.01)
     with start(build_policy("block", False, False), [ExpressionDetector({"no": "zzz"}), mention],

@@ -78,6 +78,8 @@ class AbstractDetector(ABC):
         can_flag: whether it ever flags a text; False for one that only gathers evidence.
         pieces: whether a streamed reply may be judged in pieces, each with some text before it. False for a detector
             that counts replies or needs their end: it reads a reply once, whole.
+        fewest: least number of characters of a stream that it can judge. The first piece is held until it has as many,
+            or the reply has ended.
         threads: how many texts it can read at once, however many an operator allows. More than 1 is for detectors whose
             `judge` changes no state.
     """
@@ -86,6 +88,7 @@ class AbstractDetector(ABC):
     sides: frozenset[Side] = BOTH
     can_flag: bool = True
     pieces: bool = True
+    fewest: int = 0
     threads: int = 1
 
     @abstractmethod

@@ -1,13 +1,16 @@
 """Classifiers that tell texts that break a rule from ordinary ones, by n-grams or by the vectors of an encoder.
 
-N-grams need no model. An encoder knows words that no example has, and costs a forward pass a text; take one of another
-family than the guarded model.
+A text is scored after each of its words, as a reader of a stream meets it, or once at its end. N-grams need no model.
+An encoder knows words that no example has, and costs a forward pass a text; take one of another family than the guarded
+model.
 """
 
+import re
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Sequence
-from typing import Any, final
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any, cast, final
 
 import numpy as np
 
@@ -20,13 +23,32 @@ LONGEST = 512
 BATCH = 32
 """Number of texts that an encoder reads at once."""
 
+SHORTEST = 20
+"""Number of characters from which on the beginning of a text is scored. The n-grams of fewer say little, so that their
+scores are extreme in both directions."""
+
+REMEMBERED = 4096
+"""Number of different words whose n-grams are remembered."""
+
 
 class AbstractClassifier(ABC):
-    """Base class of classifiers: a score of a text for each class; class 0 breaks no rule."""
+    """Base class of classifiers: scores of a text for each class; class 0 breaks no rule.
+
+    Attributes:
+        beginnings: whether the beginnings of a text are scored too, and not the whole alone.
+    """
+
+    beginnings: bool = False
 
     @abstractmethod
     def scores(self, text: str) -> Floats:
-        """Return the score of each class, float64 (classes,): a log-probability up to a common constant."""
+        """Return the scores of a text and of its beginnings.
+
+        Returns:
+            float64 (readings, classes): log-probabilities up to a constant of each reading. The last reading is of the
+            whole text. Those before it are of what stands up to the end of each word, from `SHORTEST` characters on;
+            there are none if `beginnings` is False.
+        """
 
 
 def classifier(texts: Sequence[str], labels: Sequence[int], encoder: str | None = None) -> AbstractClassifier:
@@ -66,9 +88,11 @@ def _regression(features: Any, labels: Sequence[int]) -> tuple[Floats, Floats]:
 class NgramClassifier(AbstractClassifier):
     """Logistic regression on word and character n-grams.
 
-    scikit-learn trains it and lists the n-grams of a text. The rest of a score is computed here, because its pipeline
-    of two vectorisers takes several times as long for a single text.
+    scikit-learn trains it and lists the characters' n-grams of a word. The rest of a score is computed here: its
+    pipeline of two vectorisers takes several times as long for a single text, and knows nothing of beginnings.
     """
+
+    beginnings = True
 
     def __init__(self, texts: Sequence[str], labels: Sequence[int]) -> None:
         from scipy.sparse import hstack
@@ -78,22 +102,77 @@ class NgramClassifier(AbstractClassifier):
         characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), sublinear_tf=True)
         grams = hstack([one.fit_transform(texts) for one in (words, characters)]).tocsr()
         weights, self._constant = _regression(grams, labels)
-        ends = np.cumsum([len(words.vocabulary_), len(characters.vocabulary_)])
-        self._parts = [
-            (one.build_analyzer(), one.vocabulary_, one.idf_, weights[:, end - len(one.idf_) : end].T)
-            for one, end in zip((words, characters), ends, strict=True)
-        ]
+        border = len(words.vocabulary_)
+        self._words = _Grams(np.asarray(words.idf_, dtype=np.float64), weights[:, :border].T)
+        self._characters = _Grams(np.asarray(characters.idf_, dtype=np.float64), weights[:, border:].T)
+        self._places: dict[str, int] = words.vocabulary_
+        listed, known = cast(Callable[[str], list[str]], characters.build_analyzer()), characters.vocabulary_
+
+        @lru_cache(REMEMBERED)  # Most words of a text have come before.
+        def inside(word: str) -> list[int]:
+            return [known[gram] for gram in listed(word) if gram in known]
+
+        self._inside = inside
 
     def scores(self, text: str) -> Floats:
         """See `AbstractClassifier`."""
-        total = self._constant
-        for grams, vocabulary, idf, weights in self._parts:
-            counts = Counter(vocabulary[gram] for gram in grams(text) if gram in vocabulary)
-            if counts:
-                places = np.fromiter(counts, dtype=np.intp, count=len(counts))
-                values = (1.0 + np.log(np.fromiter(counts.values(), dtype=np.float64))) * idf[places]
-                total = total + values @ weights[places] / np.sqrt(values @ values)
-        return total
+        pieces = [(one.group(), one.end()) for one in re.finditer(r"\S+", text)]
+        words = self._words.sums(list(self._around([piece for piece, _ in pieces])))
+        total = words + self._characters.sums([self._inside(piece) for piece, _ in pieces]) + self._constant
+        early = sum(end < SHORTEST for _, end in pieces)
+        return total[min(early + 1, len(pieces)) :]
+
+    def _around(self, pieces: Sequence[str]) -> Iterator[list[int]]:
+        """Yield the places of the words that each piece of a text adds, and of the pairs that it completes."""
+        last: list[str] = []
+        for piece in pieces:
+            new = re.findall(r"\w+", piece.lower())
+            grams = [*new, *map(" ".join, pairwise([*last, *new]))]
+            yield [self._places[gram] for gram in grams if gram in self._places]
+            last = new[-1:] or last
+
+
+class _Grams:
+    """The n-grams of one kind: their weights by rarity, and their weights in the regression.
+
+    Args:
+        rarity: weight of each n-gram by how rare it is (inverse document frequency), float64 (n-grams,).
+        weights: float64 (n-grams, classes).
+    """
+
+    def __init__(self, rarity: Floats, weights: Floats) -> None:
+        self._rarity, self._weights = rarity, weights
+
+    def sums(self, steps: Sequence[Sequence[int]]) -> Floats:
+        """Return the weighted sums of n-grams after 0, 1, ... of the steps by which they come.
+
+        The value of an n-gram that has come c times is its rarity times 1 + log c, and the values of all are scaled to
+        the Euclidean length 1. What one more n-gram changes is added up, so that all steps together cost little more
+        than the last alone.
+
+        Args:
+            steps: places of the n-grams that each step adds.
+
+        Returns:
+            float64 (steps + 1, classes).
+        """
+        found = [place for step in steps for place in step]
+        ends = np.cumsum([0, *map(len, steps)])
+        times: dict[int, int] = {}
+        counts = np.empty(len(found))
+        for number, place in enumerate(found):
+            counts[number] = times[place] = times.get(place, 0) + 1
+        after = np.log(counts) + 1.0
+        before = np.where(counts > 1.0, np.log(np.maximum(counts, 2.0) - 1.0) + 1.0, 0.0)
+        rarity = self._rarity[found]
+        sums = _added_up((rarity * (after - before))[:, None] * self._weights[found])[ends]
+        lengths = np.sqrt(_added_up((rarity**2 * (after**2 - before**2))[:, None]))[ends]
+        return sums / np.where(lengths > 0.0, lengths, 1.0)
+
+
+def _added_up(values: Floats) -> Floats:
+    """Return the sums of the first 0, 1, ... rows."""
+    return np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
 
 
 @final
@@ -119,7 +198,7 @@ class EncoderClassifier(AbstractClassifier):
 
     def scores(self, text: str) -> Floats:
         """See `AbstractClassifier`."""
-        return self._weights @ self._vectors([text])[0] + self._constant
+        return self._vectors([text]) @ self._weights.T + self._constant
 
     def _vectors(self, texts: Sequence[str]) -> Floats:
         """Return the vector of each text, float64 (texts, width); that of a text without tokens is 0."""

@@ -17,7 +17,7 @@ import numpy as np
 from undertow.errors import EmptyDataError
 from undertow.monitor.constitution import ALLOWED, Constitution, read_constitution
 from undertow.monitor.detectors.base import AbstractDetector, Verdict, with_number
-from undertow.monitor.detectors.classifiers import classifier
+from undertow.monitor.detectors.classifiers import SHORTEST, classifier
 from undertow.seeds import derive
 from undertow.stats.checks import check_fraction
 from undertow.stats.estimates import wilson
@@ -52,6 +52,10 @@ class ConstitutionDetector(AbstractDetector):
     of at most `rate`. The other three tenths measure the rate that results. Texts that people labelled are used to
     train it alone.
 
+    A text is as bad as the worst of its beginnings, each up to the end of a word. So the threshold also holds for a
+    stream that is judged in pieces, wherever they end: no piece is worse than the worst beginning. With an encoder a
+    text is scored once, whole, and a stream is held until its end.
+
     Args:
         constitution: the rules with their texts.
         rate: false-positive rate that the threshold is set for, in (0, 1).
@@ -64,8 +68,6 @@ class ConstitutionDetector(AbstractDetector):
         MissingExtraError: scikit-learn is not installed, or torch for an encoder.
         ModelError: the encoder cannot be loaded.
     """
-
-    pieces = False  # The threshold is calibrated on whole texts; on pieces of them it does not hold.
 
     def __init__(
         self, constitution: Constitution, rate: float = 0.01, seed: int = 0, name: str = "constitution"
@@ -88,6 +90,7 @@ class ConstitutionDetector(AbstractDetector):
         labelled += [(text, classes[label]) for label, texts in constitution.labelled.items() for text in texts]
         texts, labels = [text for text, _ in labelled], [label for _, label in labelled]
         self._model = classifier(texts, labels, constitution.encoder)
+        self.pieces, self.fewest = self._model.beginnings, SHORTEST
         scores = np.sort([self._worst(text)[0] for text in calibrate])
         self.threshold = float(scores[ceil((len(scores) + 1) * (1.0 - rate)) - 1])
         self.held_out = HeldOut(
@@ -111,19 +114,19 @@ class ConstitutionDetector(AbstractDetector):
         return cls(read_constitution(Path(path)), rate, name=name)
 
     def judge(self, text: str) -> Verdict:
-        """Judge the worst window of the text; the verdict names the likeliest rule."""
+        """Judge the worst beginning of the worst window of the text; the verdict names the likeliest rule."""
         score, rule = self._worst(text)
         flagged = score > self.threshold
         return Verdict(flagged, rule if flagged else "", score)
 
     def _worst(self, text: str) -> tuple[float, str]:
-        """Return the log-odds that the worst window of a text breaks any rule, and the likeliest rule there."""
-        step, found = WINDOW // 2, list[tuple[float, str]]()
-        for start in range(0, max(1, len(text) - step), step):
-            scores = self._model.scores(text[start : start + WINDOW])
-            odds = float(np.logaddexp.reduce(scores[1:]) - scores[0])
-            found.append((odds, self._rules[int(np.argmax(scores[1:]))]))
-        return max(found)
+        """Return the log-odds that the worst part of a text breaks any rule, and the likeliest rule there."""
+        step = WINDOW // 2
+        starts = range(0, max(1, len(text) - step), step)
+        scores = np.concatenate([self._model.scores(text[start : start + WINDOW]) for start in starts])
+        odds = np.logaddexp.reduce(scores[:, 1:], axis=1) - scores[:, 0]
+        worst = int(odds.argmax())
+        return float(odds[worst]), self._rules[int(scores[worst, 1:].argmax())]
 
     def _flagged(self, texts: Sequence[str]) -> Estimate:
         return wilson(sum(self.judge(text).flagged for text in texts), len(texts))
