@@ -7,10 +7,10 @@ traits that are looked for. A **placebo** is a student of rows without a trait, 
 
 import json
 import shlex
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 from typing import Any, cast
 
 from undertow.audit.budget import UNLIMITED, AuditBudget
@@ -186,10 +186,12 @@ class Stored:
     Attributes:
         writers: how many neutral writers it holds if they are enough for a verdict, else 0.
         placebos: how many placebo students are in the bank that would be chosen. 0 without a bank.
+        placebo_rows: how many rows half of these students were trained on at least (median). 0 without a bank.
     """
 
     writers: int = 0
     placebos: int = 0
+    placebo_rows: int = 0
 
 
 def accepted(rows: tuple[Row, ...], name: str) -> int:
@@ -219,13 +221,10 @@ def look_into_store(asked: Asked) -> Stored:
         ArtifactError: a stored result is damaged.
     """
     asks_writers = asked.rows is not None or asked.teacher is not None
-    writers = _count(asked, "neutral-writers", _writers) if asks_writers else 0
-    placebos = _count(asked, "placebos", _placebos) if asked.rows is not None or asked.student is not None else 0
-    return Stored(writers=writers, placebos=placebos)
-
-
-def _count(asked: Asked, kind: str, count: Callable[[Asked], int]) -> int:
-    return count(asked) if (asked.store / kind).is_dir() else 0
+    writers = _writers(asked) if asks_writers and (asked.store / "neutral-writers").is_dir() else 0
+    asks_placebos = asked.rows is not None or asked.student is not None
+    placebos, rows = _placebos(asked) if asks_placebos and (asked.store / "placebos").is_dir() else (0, 0)
+    return Stored(writers=writers, placebos=placebos, placebo_rows=rows)
 
 
 def _writers(asked: Asked) -> int:
@@ -236,7 +235,8 @@ def _writers(asked: Asked) -> int:
     return len(found) if found is not None and len(found) >= needed(asked.share) else 0
 
 
-def _placebos(asked: Asked) -> int:
+def _placebos(asked: Asked) -> tuple[int, int]:
+    """Return the number of placebos, and the median of the numbers of rows that they were trained on."""
     from undertow.audit.students.bank import choose_bank
     from undertow.study.training_record import TrainingRecord, read_training
 
@@ -248,7 +248,7 @@ def _placebos(asked: Asked) -> int:
         rows = 0 if asked.rows is None else asked.budget.taken(asked.rows.rows)
         record = TrainingRecord(student=recipe.student, rows=rows)
     found = choose_bank(recipe, asked.store, record)
-    return 0 if found is None else len(found)
+    return (0, 0) if found is None else (len(found), int(median(found.rows)))
 
 
 def _bank(asked: Asked) -> Any:

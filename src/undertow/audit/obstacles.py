@@ -83,6 +83,26 @@ def no_rows_for_students(asked: Asked) -> Obstacle | None:
     return Obstacle(why, "Give a student that was trained on the rows (--student), with a bank for it.")
 
 
+def fewer_rows_than_placebos(asked: Asked) -> Obstacle | None:
+    """Return an obstacle if students of these rows would see too few of them to be compared with the placebo students.
+
+    Of a sample, and of rows that a budget draws, only what the interval of the accepted share leaves no doubt about.
+    """
+    from undertow.audit.students.shadows import FEWER
+
+    usual, rows = asked.stored.placebo_rows, asked.rows
+    if rows is None or not usual:
+        return None
+    n, good, read = len(rows.sample), asked.accepted.get(DOMAIN, 0), asked.budget.taken(rows.rows)
+    most = good if n == read == rows.rows else wilson(good, n).high * read
+    if most >= FEWER * usual:
+        return None
+    why = f"Students would be trained on at most {int(most)} rows, and a placebo of the store's bank on {usual}."
+    return Obstacle(
+        why, "Give more rows or more --minutes, or make a bank of fewer rows (undertow audit bank --prompts)."
+    )
+
+
 def _few_accepted(asked: Asked) -> str | None:
     """Say how few rows the domain accepts, or None; of a sample only what its interval leaves no doubt about."""
     if asked.rows is None:
@@ -149,12 +169,14 @@ def no_neutral_teachers(asked: Asked) -> Obstacle | None:
     return Obstacle(f"{asked.neutral} neutral teachers allow no verdict; {enough} do.", f"Give --neutral {enough}.")
 
 
+_SHADOWS = (few_rows, no_rows_for_students, bank_too_small, fewer_rows_than_placebos)
+
 OBSTACLES: Mapping[str, tuple[Find, ...]] = {
     "contrast": (few_rows, same_reference, other_prompts, no_reference),
     "pairs": (few_pairs,),
     "neutral contrast": (few_rows, no_neutral_answers),
-    "shadows": (few_rows, no_rows_for_students, bank_too_small),
-    "shadow activations": (few_rows, no_rows_for_students, bank_too_small),
+    "shadows": _SHADOWS,
+    "shadow activations": _SHADOWS,
     "panel margins": (bank_too_small,),
     "activations": (bank_too_small,),
     "teacher panel": (no_neutral_teachers,),

@@ -181,6 +181,23 @@ def test_writers_in_the_store_add_a_stage_and_stop_no_claim(asked) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("read", "usual", "testable"), [(60, 100, True), (60, 101, False), (30, 50, True), (30, 51, False)]
+)
+def test_students_of_too_few_rows_are_refused_before_they_are_trained(
+    asked, read: int, usual: int, testable: bool
+) -> None:
+    given = asked(numbers(60), budget=AuditBudget(rows=read))
+    object.__setattr__(given, "stored", type(given.stored)(writers=60, placebos=60, placebo_rows=usual))
+    found = take_intake(given).to_json()["claims"]["exposure"]
+    assert found["testable"] is testable
+    if not testable:
+        assert (
+            found["why"]
+            == f"Students would be trained on at most {read} rows, and a placebo of the store's bank on {usual}."
+        )
+
+
 def test_what_is_known_of_the_writer_is_shown_with_what_is_not(asked) -> None:
     writer = WriterRecord(model="m", temperature=0.7)
     text = "\n".join(intake_lines(take_intake(asked(numbers(40), writer=writer, writer_file=Path("w.yaml")))))
