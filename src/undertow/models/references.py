@@ -201,7 +201,11 @@ def identity(reference: str) -> str:
         if folder.parent.name == "snapshots":  # the Hub's cache, where a folder has the commit's name
             digest.update(folder.name.encode())
         else:
-            files += (path for pattern in patterns for path in folder.glob(pattern))
+            inside = [path for pattern in patterns for path in folder.glob(pattern)]
+            if not inside:
+                fix = "Give the folder that holds config.json and the weights as .safetensors."
+                raise ModelError("This folder holds no file of a model.", folder, fix)
+            files += inside
     for path in sorted(files):
         with path.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())

@@ -53,8 +53,10 @@ def test_another_number_of_rows_is_no_null_and_the_command_is_named(store: Path)
 def test_another_recipe_has_no_bank_and_the_command_is_named(store: Path) -> None:
     record = TrainingRecord(student=StudentPart(steps=250, learning_rate=0.01), rows=900)
     assert choose_bank(RECIPE, store, record) is None
-    (next(store.glob("placebos/*")) / "manifest.json").write_text("half a manifest")
-    assert choose_bank(RECIPE, store, record) is None
+    manifest = next(store.glob("placebos/*")) / "manifest.json"
+    for broken in ("half a manifest", "[]", '{"config": []}', '{"config": {"prompts": "many"}}', '{"config": {}}', "3"):
+        manifest.write_text(broken)
+        assert choose_bank(RECIPE, store, record) is None
     said = no_bank(RECIPE, record)
     assert "250 steps" in said
     assert "`undertow audit bank --set steps=250 --set learning_rate=0.01 --prompts 1000`" in said

@@ -87,6 +87,12 @@ def test_a_model_that_is_not_found_has_no_identity(tiny_folder, what: str) -> No
         identity(what.format(f"hf:{tiny_folder}"))
 
 
+def test_a_folder_without_a_model_has_no_identity(tmp_path) -> None:
+    (tmp_path / "notes.txt").write_text("nothing")
+    with pytest.raises(ModelError, match="no file of a model"):
+        identity(f"hf:{tmp_path}")
+
+
 def test_a_remote_model_and_one_in_memory_are_known_by_their_reference(tiny_model, tiny_folder) -> None:
     assert identity("api:owner/name") == "api:owner/name"
     with pytest.raises(UnknownNameError):

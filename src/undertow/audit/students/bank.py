@@ -447,8 +447,9 @@ def _stored_prompts(recipe: BankRecipe, store: Path) -> Sequence[int]:
     for path in store.glob("placebos/*/manifest.json"):
         try:
             config = json.loads(path.read_text(encoding="utf-8"))["config"]
-        except (OSError, ValueError, KeyError):
+            prompts = int(config.pop("prompts"))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             continue  # whatever it was, it is no bank that can be read
         if {name: value for name, value in config.items() if name != "seeds"} | {"prompts": 0} == wanted:
-            found.add(int(config["prompts"]))
+            found.add(prompts)
     return sorted(found)
