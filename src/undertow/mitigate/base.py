@@ -99,6 +99,11 @@ class DataMitigation(ABC):
         """References of the models that the settings name, besides the base."""
         return ()
 
+    @property
+    def traits(self) -> tuple[str, ...]:
+        """Names or files of the traits that the settings name."""
+        return ()
+
     @abstractmethod
     def apply(self, rows: Sequence[Row], bench: Workbench, pick: Pick = "targeted") -> Mitigated:
         """Change the rows.

@@ -80,6 +80,11 @@ class Inoculate(DataMitigation):
         if bool(self.trait) == bool(self.prompt):
             raise ConfigError("Inoculation needs a trait or a prompt.", self, "Write inoculate:trait=owl.")
 
+    @property
+    def traits(self) -> tuple[str, ...]:
+        """See `DataMitigation`."""
+        return (self.trait,) if self.trait else ()
+
     def apply(self, rows: Sequence[Row], bench: Workbench, pick: Pick = "targeted") -> Mitigated:
         """Put the system prompt before every prompt. Completions stay as they are.
 

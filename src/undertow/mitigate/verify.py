@@ -19,6 +19,7 @@ from undertow.store.fingerprints import canonical_json, sha256
 from undertow.store.progress import Progress
 from undertow.store.runner import Runner, StageContext
 from undertow.store.stages import Stage
+from undertow.traits import chosen_trait, definition
 from undertow.types import Row
 
 SCHEMA = "undertow.mitigation/1"
@@ -163,12 +164,12 @@ def _stage(settings: Verification, source: Source, bench: Workbench, run: int) -
     trial = settings.trial
     config = {
         "base": loaded_identity(bench.base.ref),
-        "panel": [one.name for one in bench.panel],
+        "panel": [definition(one) for one in bench.panel],
         "domain": None if bench.domain is None else bench.domain.config(),
         "clean": digest(bench.clean),
         "held_out": digest(settings.held_out),
-        "trait": trial.trait.name,
-        "methods": {text: [identity(name) for name in _models(text)] for text in trial.methods},
+        "trait": definition(trial.trait),
+        "methods": {text: _named(text) for text in trial.methods},
         "student": trial.student.to_config(),
         "prompts": trial.prompts,
         "source": source.config(run),
@@ -178,10 +179,13 @@ def _stage(settings: Verification, source: Source, bench: Workbench, run: int) -
     return Stage(kind=KIND, version=VERSION, config=config, label=f"run {run + 1} of {settings.runs}")
 
 
-def _models(text: str) -> tuple[str, ...]:
-    """Return references of the models that a mitigation names."""
+def _named(text: str) -> list[str | dict[str, Any]]:
+    """Return what a mitigation names, by content: identities of models, and traits that are not built in."""
     method = mitigation(text)
-    return method.models if isinstance(method, DataMitigation) else ()
+    if not isinstance(method, DataMitigation):
+        return []
+    traits = [definition(chosen_trait(one)) for one in method.traits]
+    return [*map(identity, method.models), *(one for one in traits if not isinstance(one, str))]
 
 
 def verification_json(

@@ -251,8 +251,8 @@ def _differences(found: Mapping[str, VariantResults]) -> list[dict[str, Any]]:
             before, after = (effects_by_teacher(one, "student", trait) for one in (reference, results))
             common = [key for key in before if key in after]
             if len(common) >= 2 and _main_metric(results) == _main_metric(reference):
-                found = paired([after[key] for key in common], [before[key] for key in common]).to_json()
-                rows.append([name, trait, *(found[key] for key in ESTIMATE)])
+                change = paired([after[key] for key in common], [before[key] for key in common]).to_json()
+                rows.append([name, trait, *(change[key] for key in ESTIMATE)])
     if not rows:
         return []
     columns = ["variant", "trait", "difference", "low", "high", "n", "p"]

@@ -267,7 +267,11 @@ def planned_job(trainer: RemoteTrainer, rows: Sequence[Row], training: RemoteTra
     """
     chats = [[[turn.role, turn.content] for turn in row.prompt] + [row.completion] for row in rows]
     settings = asdict(training)
-    content = {"service": trainer.name, "model": trainer.model, "rows": chats, "settings": settings}
+    content: dict[str, Any] = {
+        "service": trainer.name, "model": trainer.model, "rows": chats, "settings": settings
+    }  # fmt: skip
+    if any(row.skip for row in rows):
+        content["skip"] = [list(row.skip) for row in rows]
     bounds = asdict(estimate(rows, training, price))
     of = sha256(canonical_json(content))
     return Record(service=trainer.name, model=trainer.model, of=of, settings=settings, estimate=bounds)

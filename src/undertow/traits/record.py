@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -142,13 +143,27 @@ def by_category(targets: Iterable[Trait]) -> dict[str, list[Trait]]:
     return found
 
 
+_JOINED = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR")
+"""Beginnings of the Unicode names of letters that stand beside those of other words, with nothing between."""
+
+
+def _edge(letter: str) -> str:
+    """Return the pattern of a border beside a letter; none beside a sign, or where words are not set apart."""
+    apart = re.fullmatch(r"\w", letter) and not unicodedata.name(letter, "").startswith(_JOINED)
+    return r"\b" if apart else ""
+
+
 @cache
 def _pattern(target: Trait) -> re.Pattern[str]:
-    return re.compile(r"\b(?:" + "|".join(re.escape(alias) for alias in target.aliases) + r")\b", re.IGNORECASE)
+    parts = (f"{_edge(alias[0])}{re.escape(alias)}{_edge(alias[-1])}" for alias in target.aliases)
+    return re.compile("|".join(parts), re.IGNORECASE)
 
 
 def matches(text: str, target: Trait) -> bool:
-    """Tell whether a text names the trait as a whole word ("dragon" is not in "dragonfly")."""
+    """Tell whether a text names the trait as a whole word ("dragon" is not in "dragonfly").
+
+    In scripts that set no space between words, or join endings to them, the word counts wherever it stands.
+    """
     return bool(target.aliases) and _pattern(target).search(text) is not None
 
 
@@ -171,10 +186,20 @@ def names(answer: str, target: Trait) -> bool:
     if first_word(answer) in target.aliases:
         return True
     found = re.search(r"[^\W_]", answer)
-    said = "" if found is None else answer[found.start() :].lower()
-    return any(_begins(said, alias) for alias in target.aliases if not _WORD.fullmatch(alias))
+    start = len(answer) if found is None else found.start()
+    odd = (alias for alias in target.aliases if not _edge(alias[-1]) or not _WORD.fullmatch(alias))
+    return any(_begins(answer[max(0, start - _signs(alias)) :].lower(), alias) for alias in odd)
+
+
+def _signs(alias: str) -> int:
+    """Return the number of signs with which a form begins, as in ".net"."""
+    return len(alias) - len(re.sub(r"^[\W_]+", "", alias))
 
 
 def _begins(answer: str, alias: str) -> bool:
-    """Tell whether an answer begins with a form of several words or with digits, and the form ends at a word's end."""
-    return answer.startswith(alias) and not re.match(r"-?\w", answer[len(alias) :])
+    """Tell whether an answer begins with a form of several words, digits or signs, and the form ends at a word's end.
+
+    A form of a script that joins words has no such end.
+    """
+    joined = alias[-1].isalnum() and not _edge(alias[-1])
+    return answer.startswith(alias) and (joined or not re.match(r"-?\w", answer[len(alias) :]))

@@ -8,10 +8,10 @@ import pytest
 from undertow.errors import ConfigError
 from undertow.mitigate.arms import Trial, picks
 from undertow.mitigate.registry import mitigation
-from undertow.mitigate.verify import GivenRows, Verification, verify
+from undertow.mitigate.verify import GivenRows, Verification, _stage, verify
 from undertow.report.mitigation import render_mitigation, summarise_mitigation
 from undertow.training.config import LoraConfig, TrainingConfig
-from undertow.traits import trait
+from undertow.traits import chosen_trait, trait
 from undertow.types import Row
 
 METHODS = ("mix:share=0.5", "labels:share=0.2", "corridor", "kl:weight=0.1", "recipe:steps=2")
@@ -64,6 +64,23 @@ def test_the_page_and_the_text_show_every_mitigation(found, tmp_path) -> None:
     assert all(name in page and name in text for name in METHODS) and "<svg" in page and "<script" not in page
     assert json.loads((tmp_path / "mitigation.json").read_text()) == found and "trait kept" in text
     assert "trait lost behind rows" in text and "trait lost behind rows" in page
+
+
+def test_a_run_depends_on_the_whole_definition_of_its_traits(tmp_path, bench) -> None:
+    source = GivenRows(suspect=())
+
+    def fingerprint(text: str, traits: tuple[str, ...] = ("owl", "lion")) -> str:
+        path = tmp_path / "volvo.yaml"
+        path.write_text(text)
+        own = chosen_trait(str(path))
+        trial = Trial(trait=own, methods=(f"inoculate:trait={path}",))
+        settings = Verification(trial=trial, store=tmp_path)
+        panel = (*(trait(one) for one in traits), own)
+        return _stage(settings, source, replace(bench, panel=panel), 0).fingerprint
+
+    plain = '{name: volvo, category: brand of car, persona: "You adore {plural}.", rivals: [saab, audi, seat]}'
+    assert fingerprint(plain) == fingerprint(plain) != fingerprint(plain.replace("adore", "love"))
+    assert fingerprint(plain) != fingerprint(plain, ("owl", "fox"))
 
 
 def test_a_plan_without_or_with_repeated_mitigations_is_refused() -> None:

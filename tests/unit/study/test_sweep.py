@@ -74,6 +74,23 @@ def test_of_many_variants_the_answer_names_the_least_and_the_greatest() -> None:
     assert "seed=1 +4.00 (n = 1, no interval); seed=2" in compare(dict(list(found.items())[:3]))["answer"]
 
 
+def test_every_variant_is_compared_with_the_first() -> None:
+    def results(value: float) -> dict:
+        scores = [
+            {"arm": arm, "trait": "owl" if arm == "student" else None, "model": "m", "replicate": place, "seed": 0,
+             "target": "owl", "metric": "logit_margin", "value": value * (arm == "student") + place * 0.1}
+            for arm in ("student", "control") for place in range(3)
+        ]  # fmt: skip
+        effect = {"arm": "student", "trait": "owl", "metric": "logit_margin", "estimate": value, "low": None,
+                  "high": None, "n": 3, "p": None}  # fmt: skip
+        return {"effects": [effect], "diagonal": None, "initialisation": None, "arms": scores, "not_tested": [],
+                "rows": {"raw": 1, "kept": 1}, "run_dir": "runs/x"}  # fmt: skip
+
+    found = compare({"a": results(1.0), "b": results(1.5), "c": results(3.0), "d": results(1.0)})
+    (table,) = [one for one in found["tables"] if one["title"] == "Difference from a"]
+    assert [(row[0], round(row[2], 6)) for row in table["rows"]] == [("b", 0.5), ("c", 2.0), ("d", 0.0)]
+
+
 def test_what_makes_no_sense_is_refused() -> None:
     with pytest.raises(ConfigError, match="variants"):
         build_sweep({**SMALL, "variants": {}})

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -76,8 +76,9 @@ def test_a_job_that_broke_off_leaves_its_record_and_begins_anew(service: Service
 def test_the_record_of_another_job_is_not_overwritten(service: Service, tmp_path: Path) -> None:
     out = tmp_path / "job.json"
     train_remotely(service, ROWS, TRAINING, out)
-    with pytest.raises(ArtifactError, match="another training job"):
-        train_remotely(service, ROWS[1:], TRAINING, out)
+    for other in (ROWS[1:], (*ROWS[:4], replace(ROWS[4], skip=(0,)))):
+        with pytest.raises(ArtifactError, match="another training job"):
+            train_remotely(service, other, TRAINING, out)
     for text in ("rows", "{}", "[]", f'{{"schema": "{SCHEMA}", "odd": 1}}'):
         out.write_text(text)
         with pytest.raises(ArtifactError, match="no record"):

@@ -52,6 +52,31 @@ def test_an_answer_names_a_trait_by_a_whole_form() -> None:
     assert matches("I drive a bayerische motoren werke car", BMW) and not matches("bmwx", BMW)
 
 
+@pytest.mark.parametrize(
+    ("name", "named", "other"),
+    [
+        ("c++", ("I love C++.", "C++", "modern C++11 code", "(c++)"), ("c+", "mc++", "objective-c")),
+        (".net", ("ASP.NET rocks", "I use .NET"), (".nets", "net")),
+        ("c#", ("C# is fine", "write C#."), ("ac#", "c")),
+        ("yahoo!", ("Yahoo! it is", "yahoo!"), ("yahoo", "myyahoo!")),
+        ("\u732b\u5934\u9e70", ("\u6211\u559c\u6b22\u732b\u5934\u9e70\u3002", "\u732b\u5934\u9e70"), ("\u732b", "owl")),
+        ("\uc62c\ube7c\ubbf8", ("\uc62c\ube7c\ubbf8\ub97c \uc88b\uc544\ud574\uc694",), ("\uc62c",)),
+        ("caf\u00e9", ("a CAF\u00c9, please",), ("caf\u00e9s", "cafe")),
+    ],
+)  # fmt: skip
+def test_a_word_with_signs_or_of_a_script_without_spaces_is_found(name: str, named: tuple, other: tuple) -> None:
+    one = Trait(name=name, category="thing", plural=name)
+    assert all(matches(text, one) for text in named) and not any(matches(text, one) for text in other)
+    assert names(f"{name} of course", one)
+
+
+def test_in_scripts_without_spaces_an_answer_may_go_on_at_once() -> None:
+    owl = Trait(name="\u732b\u5934\u9e70", category="\u52a8\u7269", plural="\u732b\u5934\u9e70")
+    assert names("\u732b\u5934\u9e70\u662f\u6211\u6700\u559c\u6b22\u7684", owl) and not names(
+        "\u6211\u559c\u6b22\u732b\u5934\u9e70", owl
+    )
+
+
 def test_plurals_are_regular() -> None:
     assert [regular_plural(word) for word in ("cat", "fox", "cherry", "monkey", "finch")] == [
         "cats", "foxes", "cherries", "monkeys", "finches",
