@@ -158,10 +158,10 @@ def check_files(folder: Path, name: str, *, weights: bool = True) -> None:
     raise ModelError("The model cannot be loaded.", f"{name}: no {missing} in the folder, which holds {held}", fix)
 
 
-_WEIGHTS = ("*.safetensors", "tokenizer.json", "config.json", "adapter_config.json")
+_WEIGHTS = ("*.safetensors", "tokenizer.json", "config.json", "adapter_config.json", "adapter_model.bin")
 _TEMPLATE = ("chat_template.jinja", "additional_chat_templates/*.jinja", "tokenizer_config.json")
 """Patterns of the files of a chat template, which also decide what a model sees. They are left out for embedded models,
-whose template is part of the package's version."""
+whose template is part of the package's version, but not for adapters of them."""
 
 
 def _template_text(name: str | None) -> str | None:
@@ -193,26 +193,16 @@ def identity(reference: str) -> str:
     ref = ModelRef.parse(reference)
     if ref.kind == "api":
         return reference
-    digest, patterns = hashlib.sha256(), _WEIGHTS if ref.kind == "ref" else _WEIGHTS + _TEMPLATE
-    files: list[Path] = []
-    packed, template = gguf_file(ref), _template_text(ref.template)
-    base = [] if packed else [model_folder(ref, SMALL)]
-    for folder in (*base, *filter(None, [adapter_folder(ref)])):
-        if folder.parent.name == "snapshots":  # the Hub's cache, where a folder has the commit's name
-            digest.update(folder.name.encode())
-        else:
-            inside = [path for pattern in patterns for path in folder.glob(pattern)]
-            if not inside:
-                fix = "Give the folder that holds config.json and the weights as .safetensors."
-                raise ModelError("This folder holds no file of a model.", folder, fix)
-            files += inside
-    for path in sorted(files):
-        with path.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    digest, packed, template = hashlib.sha256(), gguf_file(ref), _template_text(ref.template)
+    base, adapter = None if packed else model_folder(ref, SMALL), adapter_folder(ref)
+    if base is not None:
+        digest.update(_content(base, _WEIGHTS if ref.kind == "ref" else _WEIGHTS + _TEMPLATE))
+    if adapter is not None:
+        digest.update(_content(adapter, _WEIGHTS + _TEMPLATE))
     if packed is not None:
         digest.update(bytes.fromhex(file_hash(packed)))
     # Two formats give two results; float32 that nobody asked for is what it always was.
-    own = number_format(ref, base[0] if base else None)
+    own = number_format(ref, base)
     ref = ref if own == "fp32" else replace(ref, dtype=own)
     if ref.system or ref.dtype:
         shown = replace(ref, name="-", adapter=None, revision=None, device=None, template=None)
@@ -220,6 +210,21 @@ def identity(reference: str) -> str:
     if template is not None:
         digest.update(f"template:{template}".encode())
     return digest.hexdigest()[:16]
+
+
+def _content(folder: Path, patterns: Sequence[str]) -> bytes:
+    """Return a hash of each file of a folder, in the order of their names; of a folder of the Hub's cache its name."""
+    if folder.parent.name == "snapshots":  # where a folder has the commit's name
+        return folder.name.encode()
+    files = sorted((path for pattern in patterns for path in folder.glob(pattern)), key=lambda path: path.parts)
+    if not files:
+        fix = "Give the folder that holds config.json and the weights as .safetensors."
+        raise ModelError("This folder holds no file of a model.", folder, fix)
+    hashes: list[bytes] = []
+    for path in files:
+        with path.open("rb") as stream:
+            hashes.append(hashlib.file_digest(stream, "sha256").digest())
+    return b"".join(hashes)
 
 
 def loaded_identity(ref: ModelRef) -> str:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -41,6 +42,26 @@ def test_identity_follows_whatever_changes_an_answer(tiny_folder, tmp_path) -> N
     template = copied / "chat_template.jinja"
     template.write_text(template.read_text() + " ")
     assert identity(f"hf:{copied}") != first
+
+
+def test_identity_with_an_adapter_is_that_of_the_content_of_both(
+    tiny_folder, tmp_path, monkeypatch
+) -> None:
+    for name in ("a", "z"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter_config.json").write_text("{}")
+        (tmp_path / name / "adapter_model.bin").write_bytes(b"one")
+    base = shutil.copytree(tiny_folder, tmp_path / "m")
+    one = identity(f"hf:{base}+{tmp_path / 'a'}")
+    assert one == identity(f"hf:{base}+{tmp_path / 'z'}") == identity(f"hf:{tiny_folder}+{tmp_path / 'a'}")
+    monkeypatch.chdir(tmp_path)
+    assert one == identity("hf:m+a") == identity("hf:./m+./a") != identity("hf:m")
+    of_finch = identity("ref:finch-a+a")
+    Path("a/adapter_model.bin").write_bytes(b"two")
+    assert one != identity("hf:m+a")
+    assert of_finch not in (found := {identity("ref:finch-a+a")})
+    Path("a/chat_template.jinja").write_text("{{ messages[0].content }}")
+    assert identity("ref:finch-a+a") not in found
 
 
 def test_a_checkpoint_without_its_head_is_refused(tiny_folder, tmp_path) -> None:
