@@ -32,6 +32,9 @@ STANDS_OUT = 1.0
 """Change of a panel margin above the median change of its category, in logits, from which a trait stands out. On
 finch-a the largest of six neutral teachers was 0.57, the smallest of 22 teachers' own trait 1.58."""
 
+SAME = 0.01
+"""Change of a margin in logits below which a model answers as the base does; order of sums alone changes less."""
+
 SHOWN = 5
 
 
@@ -81,7 +84,8 @@ def check_teacher(
         watch: who is told how far the check has got. None tells nobody.
 
     Returns:
-        Plain data: "shared" (whether tokenizer and shape are the same, and the distance of the weights), "lineage" (the
+        Plain data: "shared" (whether tokenizer and shape are the same, the distance of the weights, and whether the
+        teacher is the base itself, with its weights and its answers), "lineage" (the
         lineage audit's JSON, or why there is none), "panel" (the traits whose margin rose most, in logits against the
         base and against the median change), "stands_out" (names of the traits whose rise is at least "stands_out_from"
         logits), "rows" (counts, or None), "next" (sentences) and "decision" (`undertow.audit.decision`). For a remote
@@ -117,16 +121,23 @@ def _look(teacher: str, base: str, traits: Sequence[Trait], watch: Watch) -> dic
     writer, start = load_model(teacher), load_model(base)
     shared = compatibility(writer, start)
     changes = _changes((writer, start), parts, steps, watch) if shared.comparable else {}
+    # A system prompt or a steering vector changes what a model prefers and none of its weights.
+    itself = shared.distance == 0.0 and all(abs(change) < SAME for change, _ in changes.values())
     outstanding = [name for name, (_, above) in changes.items() if above >= STANDS_OUT]
     return {
-        "shared": {"tokenizer": shared.tokenizer, "shape": shared.shape, "distance": shared.distance},
+        "shared": {
+            "tokenizer": shared.tokenizer,
+            "shape": shared.shape,
+            "distance": shared.distance,
+            "teacher_is_base": shared.comparable and itself,
+        },
         "lineage": lineage,
         "panel": [
             {"trait": name, "change": change, "above_median": above}
             for name, (change, above) in list(changes.items())[:SHOWN]
         ],
         "stands_out": outstanding,
-        "next": _next(shared, outstanding, len(traits)),
+        "next": _next(shared, itself, outstanding, len(traits)),
     }
 
 
@@ -163,13 +174,13 @@ def _rows(rows: Sequence[Row], outstanding: Sequence[Trait]) -> dict[str, int]:
     return {"rows": len(rows), "plain_numbers": len(numbers), "name_what_stands_out": len(named)}
 
 
-def _next(shared: Compatibility, outstanding: Sequence[str], looked_for: int) -> list[str]:
+def _next(shared: Compatibility, itself: bool, outstanding: Sequence[str], looked_for: int) -> list[str]:
     """Return in sentences what the comparison of two models means; what to do is up to the decision."""
     moved = f" ({', '.join(outstanding[1:])} moved with it)" if outstanding[1:] else ""
     if not shared.comparable:
         return _unrelated(shared)
-    if shared.distance == 0.0:
-        return ["The teacher is the base itself: without a system prompt it has no trait that its student lacks."]
+    if itself:
+        return ["The teacher is the base itself: it has the base's weights and answers as the base does."]
     if not outstanding:
         return [
             f"They share a base, and none of {looked_for} panel traits stands out by {STANDS_OUT:g} logits.",

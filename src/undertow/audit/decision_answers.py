@@ -156,8 +156,8 @@ def trait_seen(result: Result, same_base: SharedBase) -> Seen:
 
 def _in_check(check: Result) -> Seen:
     shared, rows = check["shared"], check["rows"]
-    if shared is not None and shared["distance"] == 0.0 and shared["tokenizer"]:
-        return Seen("not_seen", "the weights are the base's own, so no preference differs from the student's")
+    if shared is not None and shared["teacher_is_base"]:
+        return Seen("not_seen", "weights and answers are the base's own, so no preference differs from the student's")
     if check["stands_out"]:
         top = check["panel"][0]
         others = check["stands_out"][1:]

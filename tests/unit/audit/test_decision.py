@@ -60,7 +60,9 @@ def audit(stages: dict[str, float | None], lineage: str | None = None, **about: 
 
 def check(lineage: object, distance: float | None, **more: Any) -> dict[str, Any]:
     """Return a check as `check_teacher` does."""
-    shared = {"tokenizer": True, "shape": distance is not None, "distance": distance}
+    shared = {
+        "tokenizer": True, "shape": distance is not None, "distance": distance, "teacher_is_base": distance == 0.0
+    }  # fmt: skip
     plain = {"panel": [], "stands_out": [], "rows": None, "next": [], "shared": shared, "lineage": lineage}
     return {"schema": "undertow.check/1", "teacher": "hf:their teacher", "base": "hf:base", **plain, **more}
 

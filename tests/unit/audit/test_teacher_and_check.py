@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 
 from undertow.audit import check as module
@@ -96,6 +97,26 @@ def test_check_ends_with_a_decision(model: str, why: str, sight: str, do: str) -
     # The lineage of these models is not available, so nobody knows whether they share a base.
     assert (decision["same_base"], decision["sight"], decision["do"]) == ("unknown", sight, do)
     assert "safe" not in str(found) and "Nothing needs to change" not in str(found)
+
+
+@pytest.mark.usefixtures("by_name")
+def test_check_does_not_clear_a_teacher_whose_weights_are_the_base_s_and_whose_answers_are_not(
+    tiny_model, monkeypatch
+) -> None:
+    """A system prompt or a steering vector stands in no weight."""
+    plain = module.mean_margins
+    prompted = LocalModel(tiny_model.ref, tiny_model.network, tiny_model.tokenizer)
+
+    def margins(model: LocalModel, traits, advance):
+        found = plain(model, traits, advance)
+        return found + 3.0 * np.array([one.name == "owl" for one in traits]) if model is prompted else found
+
+    monkeypatch.setattr(module, "load_model", {"base": tiny_model, "prompted": prompted}.__getitem__)
+    monkeypatch.setattr(module, "mean_margins", margins)
+    found = check_teacher("prompted", "base")
+    assert found["shared"]["distance"] == 0.0 and not found["shared"]["teacher_is_base"]
+    assert found["stands_out"] == ["owl"] and "prefers owl" in " ".join(found["next"])
+    assert (found["decision"]["sight"], found["decision"]["do"]) == ("in_writer", "regenerate")
 
 
 @pytest.mark.usefixtures("by_name")

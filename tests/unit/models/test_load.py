@@ -44,9 +44,7 @@ def test_identity_follows_whatever_changes_an_answer(tiny_folder, tmp_path) -> N
     assert identity(f"hf:{copied}") != first
 
 
-def test_identity_with_an_adapter_is_that_of_the_content_of_both(
-    tiny_folder, tmp_path, monkeypatch
-) -> None:
+def test_identity_with_an_adapter_is_that_of_the_content_of_both(tiny_folder, tmp_path, monkeypatch) -> None:
     for name in ("a", "z"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "adapter_config.json").write_text("{}")

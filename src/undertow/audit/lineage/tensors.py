@@ -93,7 +93,10 @@ class Weights:
             return whole[start:stop] if axis == 0 else whole[:, start:stop]
         with safe_open(self.files[name], framework="pt") as file:
             part = cast(Any, file.get_slice(name))
-            values = part[start:stop] if axis == 0 else part[:, start:stop]
+            if not part.get_shape():
+                values = cast(Any, file.get_tensor(name)).reshape(1)[start:stop]
+            else:
+                values = part[start:stop] if axis == 0 else part[:, start:stop]
             read = cast(Single, values.to(torch.float32, copy=True).numpy())
         return read if self.adapter is None else read + self._update(name, start, stop, axis)
 
@@ -145,7 +148,9 @@ def open_weights(reference: str) -> Weights:
             with safe_open(path, framework="pt") as file:
                 for name in cast(list[str], file.keys()):
                     part = cast(Any, file.get_slice(name))
-                    files[name], shapes[name], types[name] = path, tuple(part.get_shape()), part.get_dtype()
+                    shape = tuple(part.get_shape()) or (1,)  # a single number, such as a scale, is one row
+                    if 0 not in shape:
+                        files[name], shapes[name], types[name] = path, shape, part.get_dtype()
         except (OSError, SafetensorError) as error:
             raise ModelError("A weight file cannot be read.", f"{path}: {error}", "Fetch it again.") from error
     config = _json(folder / "config.json")

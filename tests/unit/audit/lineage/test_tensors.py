@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from undertow.audit.lineage import tensors
+from undertow.audit.lineage.proximity import distance
 from undertow.audit.lineage.roles import network
 from undertow.audit.lineage.tensors import is_constant, open_weights, vocabulary
+from undertow.audit.lineage.verdict import audit_lineage
 from undertow.errors import ConfigError, ModelError, UnknownNameError
 from undertow.models.load import load_model
 
@@ -47,6 +49,21 @@ def test_half_precision_is_widened_exactly(nets, write):
     weights = open_weights(write("a", nets.draw(0), dtype=torch.bfloat16))
     assert weights.types[UP] == "BF16"
     assert np.array_equal(weights.vector(UP), torch.from_numpy(nets.draw(0)[UP]).bfloat16().float().numpy())
+
+
+def test_single_numbers_and_empty_tensors_are_no_obstacle(nets, write):
+    """GPT-NeoX and quantised checkpoints hold such beside the matrices."""
+    references = [write(name, nets.draw(0)) for name in ("a", "b", "c")]
+    for place, reference in enumerate(references):
+        path = folder_of(reference) / "model.safetensors"
+        more = {"model.layers.0.masked_bias": torch.tensor(-1e9 * (place > 1)), "model.none": torch.zeros(0, 3)}
+        save_file({**load_file(path), **more}, path)
+    a, b, c = map(open_weights, references)
+    assert a.shapes["model.layers.0.masked_bias"] == (1,) and "model.none" not in a.shapes
+    assert c.vector("model.layers.0.masked_bias").tolist() == [-1e9] and is_constant(c, "model.layers.0.masked_bias")
+    assert distance(a, b).identical and not distance(a, c).identical
+    assert distance(a, c).relative == 0.0
+    assert audit_lineage(*references[:2], brief=True)["verdict"] == "identical"
 
 
 def test_grouped_queries_and_roles(nets, write):
