@@ -19,6 +19,7 @@ from typing import Any, final
 import numpy as np
 
 from undertow.audit.budget import UNLIMITED, AuditBudget
+from undertow.audit.finding import NotTestable
 from undertow.audit.lineage.verdict import lineage_or_why
 from undertow.audit.rows.contrast import ContrastScores, draw_sample, score_sample
 from undertow.audit.rows.pair_sight import see_pairs
@@ -243,6 +244,10 @@ class Materials:
     def settings(self) -> DataAudit:
         """What is looked for in rows, and how: panel, kinds of candidates, level, seed and store."""
         given = self.inputs
+        try:
+            check_panel(given.panel)
+        except ConfigError as error:  # An audit of a model alone also takes a trait without rivals.
+            raise NotTestable(f"{error.what} {error.fix}") from error
         return DataAudit(
             panel=given.panel,
             kinds=KINDS if given.budget.teachers else ("persona",),

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, TypedDict, get_args
 
-from undertow.audit.finding import Claim, Finding
+from undertow.audit.finding import Claim, Finding, reaches
 from undertow.audit.stages import AuditStage, deciding, stages
 from undertow.errors import ConfigError
 from undertow.stats.checks import check_fraction
@@ -153,7 +153,7 @@ def _status(claim: Claim, plan: Plan, findings: Sequence[Finding]) -> ClaimStatu
         return ClaimStatus(status="not_testable", why=why)
     stage, one = pairs[at]
     p = _tested(one)
-    if p is not None and p <= plan.share:
+    if p is not None and reaches(p, plan.share):
         return _detected(stage, one, pairs[at + 1 :], plan)
     seen = "" if one.mde is None else f"; an effect of {one.mde:.3g} would have been seen in 4 of 5 cases"
     return ClaimStatus(status="not_detected", p=p, mde=one.mde, stage=stage.name, why=f"{_against(one, plan)}{seen}")
@@ -182,7 +182,7 @@ def _detected(stage: AuditStage, one: Finding, later: Sequence[tuple[AuditStage,
         if p is None:
             whys.append(f"Whether it is a trait could not be tested by the {other.name}: {'; '.join(found.caveats)}")
             break
-        if p > plan.share:
+        if not reaches(p, plan.share):
             whys.append(f"{_capital(other.otherwise or f'{other.name} detects nothing')}. {_against(found, plan)}")
             break
         kind = other.kind

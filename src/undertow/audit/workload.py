@@ -260,7 +260,7 @@ def _recovery(work: Workload) -> Work:
 
 
 def _neutral(work: Workload) -> Work | None:
-    if not work.asked.budget.names:
+    if not (work.asked.budget.names and work.asked.budget.teachers):
         return None
     n, panel = work.asked.stored.writers, len(work.asked.panel)
     prompts, signed = min(NEUTRAL_PROMPTS, work.rows), (panel + SIGNED_OWN) * SIGNED

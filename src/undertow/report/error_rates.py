@@ -8,10 +8,15 @@ from undertow.stats.estimates import with_interval
 
 AuditJson = Mapping[str, Any]
 
-UNMEASURED = (
-    "The error rate on this base was not measured: docs/calibration.md has the embedded bases alone. Where a p-value "
-    "stands, its null is exact given the reference."
-)
+UNMEASURED = "The error rate on this base was not measured: docs/calibration.md has the embedded bases alone."
+
+EXACT = "contrast"
+"""Name of the stage whose null is exact given the reference, and whose rates `undertow audit calibrate` measures."""
+
+
+def is_embedded(base: str) -> bool:
+    """Tell whether a reference names an embedded base itself, and not an adapter of it or a system prompt."""
+    return base.startswith("ref:") and not set(base) & set("+?@")
 
 
 def error_rates(audit: AuditJson) -> str | None:
@@ -25,9 +30,15 @@ def error_rates(audit: AuditJson) -> str | None:
     if (found := audit.get("calibration")) is not None:
         return " ".join(_sentences(found, audit["alpha"]))
     base = str(audit["about"].get("base", ""))
-    if base.startswith("ref:"):
+    if is_embedded(base):
         return None
-    return f"{UNMEASURED} `undertow audit calibrate --base {shlex.quote(base)} --minutes 30` measures it."
+    rows = audit["claims"].get("provenance")
+    if rows is None or rows["status"] == "not_testable" or rows["stage"] != EXACT:
+        return f"{UNMEASURED} No command measures that of the stages that decided here."
+    return (
+        f"{UNMEASURED} The null of the contrast is exact given the reference. "
+        f"`undertow audit calibrate --base {shlex.quote(base)} --minutes 30` measures its error rate."
+    )
 
 
 def _sentences(found: Mapping[str, Any], alpha: float) -> Iterator[str]:

@@ -242,6 +242,9 @@ def test_an_audit_quotes_figures_of_its_own_base_and_version_alone(made, tmp_pat
     more = stored_calibration("ref:finch-a", tmp_path, ["owl", "lion"], teachers=True)
     assert more is not None and not more["same_panel"] and not more["same_candidates"]
     assert stored_calibration("ref:finch-b", tmp_path, names, False) is None
+    rushed = {"clean": {"not_measured": "no time"}, "power": {"not_measured": "no time"}, "shifts": {}}
+    place.write_text(json.dumps({**made.result, "panels": {**made.result["panels"], "personas": rushed}}))
+    assert stored_calibration("ref:finch-a", tmp_path, names, teachers=False) is None, "nothing was measured"
     older = {**made.result, "stages": {**versions(), "contrast": 0}}
     place.write_text(json.dumps(older))
     assert stored_calibration("ref:finch-a", tmp_path, names, False) is None

@@ -124,6 +124,14 @@ def test_what_cannot_be_compared_is_not_testable(tiny_model, three, known, answe
         audit_neutral(rows, tiny_model, writers, signer(tiny_model, three, rows), DataAudit(alpha=0.05 / 3), silent)
 
 
+def test_personas_are_not_compared_with_writers_that_were_tuned(tiny_model) -> None:
+    known = Writers(("animal",), loaded_identity(tiny_model.ref), (Path("none"),) * 59)
+    rows = [Row(str(place), user_prompt(f"Numbers: {place}, 5."), "1, 2, 3") for place in range(30)]
+    personas = [Candidate(trait=name, kind="persona", model=tiny_model, system=name) for name in ("owl", "lion")]
+    with pytest.raises(NotTestable, match="No teacher of the panel was tuned"):
+        audit_neutral(rows, tiny_model, known, signer(tiny_model, personas, rows), DataAudit(), silent)
+
+
 def test_few_prompts_are_not_testable(tiny_model, three) -> None:
     known = Writers(("animal",), loaded_identity(tiny_model.ref), (Path("none"),) * 59)
     rows = [Row(str(place), user_prompt(f"Numbers: {place % 10}, 5."), "1, 2, 3") for place in range(30)]
@@ -137,7 +145,7 @@ def test_the_writers_answer_the_suspect_s_prompts(tiny_model, tmp_path) -> None:
 
     save_file({}, tmp_path / "writer-00.safetensors")
     known = Writers(("animal",), loaded_identity(tiny_model.ref), (tmp_path / "writer-00.safetensors",) * 3)
-    candidates = [Candidate(trait=name, kind="persona", model=tiny_model, system=name) for name in ("owl", "lion")]
+    candidates = [Candidate(trait=name, kind="teacher", model=tiny_model, system=name) for name in ("owl", "lion")]
     rows = [Row(str(place), user_prompt(f"Numbers: {place}, 5."), "1, 2, 3") for place in range(24)]
     heard: list[tuple[int, int]] = []
     signatures = signer(tiny_model, candidates, rows)
@@ -155,7 +163,7 @@ def test_writers_that_hide_every_teacher_make_it_not_testable(tiny_model, tmp_pa
     known = Writers(("animal",), loaded_identity(tiny_model.ref), ())
     monkeypatch.setattr("undertow.audit.rows.neutral._check_writers", lambda *_: None)
     rows = [Row(str(place), user_prompt(f"Numbers: {place}, 5."), "1, 2, 3") for place in range(24)]
-    candidates = [Candidate(trait=name, kind="persona", model=tiny_model, system=name) for name in ("owl", "lion")]
+    candidates = [Candidate(trait=name, kind="teacher", model=tiny_model, system=name) for name in ("owl", "lion")]
     signatures = signer(tiny_model, candidates, rows)
     with pytest.raises(NotTestable, match="scatter so much along the panel"):
         audit_neutral(rows, tiny_model, known, signatures, DataAudit(), silent)

@@ -81,6 +81,9 @@ def test_the_plan_does_not_hang_on_the_order_of_the_inputs() -> None:
 
 
 def test_what_a_stage_needs_and_nobody_makes_is_named() -> None:
+    alone = Materials(AuditInputs(base="none", teacher="none", traits=(trait("owl"),)), 0.05)
+    with pytest.raises(NotTestable, match="rivals"):
+        _ = alone.settings
     materials, [surface, *_] = Materials(AuditInputs(base="none", teacher="none"), 0.05), BUILT_IN
     for need, said in (("score", "scores"), ("inputs", "inputs")):
         with pytest.raises(UnknownNameError, match=said):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from undertow.audit.finding import Finding, not_testable
+from undertow.audit.finding import Finding, not_testable, verdict_at
+from undertow.audit.students.placebo_null import needed
 from undertow.audit.verdict import CLAIMS, Plan, audit_json, judge_claims
 from undertow.errors import ConfigError
 from undertow.stats.estimates import wilson
@@ -37,6 +38,15 @@ def test_alpha_is_split_over_the_claims() -> None:
         judge_claims(plan, [finding("contrast", "provenance", p)])["provenance"] for p in (0.0166, 0.0167)
     )
     assert (just_under.status, just_over.status) == ("detected", "not_detected")
+
+
+def test_the_number_of_placebos_that_is_called_enough_can_detect() -> None:
+    """0.15 / 3 lies below 0.05 by the last bit."""
+    for alpha in (0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.45):
+        plan = Plan(stages=("contrast",), alpha=alpha)
+        p = 1 / (needed(plan.share) + 1)
+        assert judge_claims(plan, [finding("contrast", "provenance", p)])["provenance"].status == "detected"
+        assert verdict_at(p, plan.share) == "detected" and verdict_at(p * 1.001, p) == "not_detected"
 
 
 def test_the_error_of_the_whole_audit_is_at_most_alpha() -> None:

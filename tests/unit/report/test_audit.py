@@ -286,7 +286,17 @@ def test_error_rates_of_the_very_base_are_quoted_with_what_they_were_measured_on
 
 def test_a_base_without_figures_is_told_how_to_get_them(audit) -> None:
     audit["about"]["base"] = "hf:my model"
-    assert "`undertow audit calibrate --base 'hf:my model' --minutes 30` measures it." in audit_card(audit)
+    assert "`undertow audit calibrate --base 'hf:my model' --minutes 30` measures its error rate." in audit_card(audit)
+    for more in ({"stage": "pairs"}, {"status": "not_testable"}):
+        rows = {**audit["claims"]["provenance"], **more}
+        card = audit_card({**audit, "claims": {**audit["claims"], "provenance": rows}})
+        assert "was not measured" in card and "audit calibrate" not in card and "exact" not in card
+
+
+@pytest.mark.parametrize("base", ["ref:finch-a+runs/mine", "ref:finch-a?system=You are kind."])
+def test_the_rates_of_an_embedded_base_are_not_those_of_its_adapters(audit, base: str) -> None:
+    audit["about"]["base"] = base
+    assert "The error rate on this base was not measured" in audit_card(audit)
 
 
 @pytest.mark.parametrize(("accepted", "said"), [(3, True), (90, False)])

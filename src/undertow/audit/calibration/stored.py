@@ -83,7 +83,7 @@ def stored_calibration(base: str, store: Path, panel: Sequence[str], teachers: b
         return None
     best = max(fitting, key=lambda one: (one["settings"]["panel"] == list(panel), one["pool"]["prompts"]))
     wanted = TEACHERS if teachers else PERSONAS
-    measured = wanted if "clean" in (best["panels"].get(wanted) or {}) else PERSONAS
+    measured = wanted if _was_measured(best["panels"], wanted) else PERSONAS
     return {
         "panel": best["settings"]["panel"],
         "same_panel": best["settings"]["panel"] == list(panel),
@@ -104,12 +104,17 @@ def _read(path: Path) -> dict[str, Any] | None:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        good = found["schema"] == SCHEMA and "clean" in found["panels"][PERSONAS]
+        good = found["schema"] == SCHEMA and _was_measured(found["panels"], PERSONAS)
         good &= {"base_identity", "stages"} <= found.keys() and found["settings"].keys() >= _SETTINGS
         good &= all(isinstance(found["pool"][name], int) for name in _POOL)
         return found if good else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _was_measured(panels: Mapping[str, Any], kind: str) -> bool:
+    """Tell whether clean rows were judged by this kind of panel; a result may say that there was no time for that."""
+    return "sets" in (panels.get(kind) or {}).get("clean", {})
 
 
 _SETTINGS, _POOL = {"panel", "seed", "rows", "alpha"}, ("prompts", "disjoint_sets")

@@ -71,8 +71,10 @@ def audit_neutral(
 
     Raises:
         NotTestable: the writers are of another base, too few, or too unlike one another to tell a trait; or the domain
-            accepts too few rows.
+            accepts too few rows, or no teacher of the panel was tuned.
     """
+    if not any(one.kind == "teacher" for one in signatures.candidates):
+        raise NotTestable("No teacher of the panel was tuned, and personas are no match for writers that were.")
     task = domain(settings.domain)
     good = accepted_rows(rows, task)
     _check_writers(base, writers, settings.alpha)

@@ -11,6 +11,7 @@ from typing import Any
 from undertow.audit.decision import ALWAYS_UNKNOWN
 from undertow.data.writer_record import WriterRecord
 from undertow.report.decision import decision_of
+from undertow.report.error_rates import is_embedded
 from undertow.store.fingerprints import canonical_json
 
 AuditJson = Mapping[str, Any]
@@ -132,7 +133,7 @@ def _lineage(audit: AuditJson) -> dict[str, Any] | None:
 def _error_rates(audit: AuditJson) -> dict[str, Any]:
     """Return the declared levels and where error rates were measured, with the figures if it was on this base."""
     figures: Mapping[str, Any] | None = audit.get("calibration")
-    where = "embedded bases" if str(audit["about"]["base"]).startswith("ref:") else None
+    where = "embedded bases" if is_embedded(str(audit["about"]["base"])) else None
     where = where if figures is None else "this base"
     return {
         "alpha": audit["alpha"],

@@ -83,6 +83,8 @@ def test_it_says_what_the_audit_says(make_audit) -> None:
 def test_without_a_record_everything_is_unknown_of_the_writer_and_of_a_foreign_base_no_error_rate_is(
     make_audit,
 ) -> None:
+    adapted = statement_of(make_audit(base="ref:finch-a+mine"), {})
+    assert adapted is not None and adapted["predicate"]["error_rates"]["measured_on"] is None
     found = statement_of(make_audit(base="hf:mine"), {})
     assert found is not None
     assert found["predicate"]["writer"]["known"] == {} and len(found["predicate"]["writer"]["unknown"]) == 8
