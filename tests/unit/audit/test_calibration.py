@@ -29,7 +29,7 @@ from undertow.audit.run import figures_of
 from undertow.errors import ConfigError, EmptyDataError, ModelError, UnknownNameError
 from undertow.models.load import load_model
 from undertow.models.references import identity
-from undertow.traits import trait
+from undertow.traits import Trait, trait
 from undertow.types import ModelRef, Row, user_prompt
 
 PANEL = tuple(map(trait, ("owl", "lion", "fox", "panda")))
@@ -271,6 +271,15 @@ def test_of_a_result_that_lacks_what_is_quoted_nothing_is_quoted(tmp_path, part:
     del whole[part][lost]
     place.write_text(json.dumps(whole))
     assert stored_calibration("ref:finch-a", tmp_path, ["owl"], True) is None
+
+
+def test_figures_depend_on_the_definition_of_traits_that_are_not_built_in(tmp_path) -> None:
+    one, other = (
+        Trait(name="volvo", category="brand of car", plural="volvos", persona=text) for text in ("Say it.", "Love it.")
+    )
+    first, second, built_in = (replace(tiny(tmp_path), panel=(*PANEL, *more)) for more in ([one], [other], []))
+    assert result_path(first) != result_path(second) and "own_traits" not in built_in.to_json()
+    assert first.to_json()["panel"] == second.to_json()["panel"]
 
 
 def test_a_result_holds_no_path_of_the_machine(tmp_path) -> None:

@@ -73,6 +73,8 @@ class Blocks:
     ) -> None:
         self.settings, self.base, self.task, self.candidates = settings, base, task, candidates
         self._panel = {**panel, "candidates": [one.label for one in candidates]}
+        if settings.own_traits:
+            self._panel["own_traits"] = settings.own_traits
         self._of = {"base": settings.identity, "seed": settings.seed, "domain": task.config(), "size": settings.block}
         self._prompts = task.prompts(settings.blocks * settings.block, derive(settings.seed, "calibration", "prompts"))
 

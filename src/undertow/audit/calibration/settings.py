@@ -17,7 +17,7 @@ from undertow.audit.verdict import CLAIMS
 from undertow.errors import ConfigError, ModelError, unknown_name
 from undertow.models.references import identity
 from undertow.stats.checks import check_count, check_fraction
-from undertow.traits import Trait
+from undertow.traits import Trait, definition
 from undertow.types import ModelRef
 
 FIRST_TRAITS = 3
@@ -115,7 +115,13 @@ class Calibration:
         names = ("seed", "rows", "prompts", "block", "clean", "planted", "shifted", "doses", "traits", "alpha")
         plain = {name: getattr(self, name) for name in names}
         lists = {name: list(value) for name, value in plain.items() if isinstance(value, tuple)}
-        return {**plain, **lists, "panel": [one.name for one in self.panel], "other": shown_base(self.others)}
+        shown = {**plain, **lists, "panel": [one.name for one in self.panel], "other": shown_base(self.others)}
+        return shown | ({"own_traits": self.own_traits} if self.own_traits else {})
+
+    @property
+    def own_traits(self) -> list[dict[str, Any]]:
+        """The whole definitions of the panel's traits that are not built in, on which every figure depends."""
+        return [one for one in map(definition, self.panel) if not isinstance(one, str)]
 
 
 def shown_base(reference: str) -> str:
