@@ -207,12 +207,14 @@ def canaries_command(
 
     receivers: list[Receiver] = [*map(parse_webhook, webhooks), *([AlertFile(alert_log)] if alert_log else [])]
     signed = read_baseline(baseline)
-    watch = CanaryWatch(signed, CanaryPlan(replies=replies, alpha=alpha, per_day=per_day))
+    deployed = signed.deployed(endpoint, model)
+    config = CanaryPlan(replies=replies, alpha=alpha, per_day=per_day, model=deployed.model, place=deployed.place)
+    watch = CanaryWatch(signed, config)
     store = CanaryStore(events, watch)
     plan = RoundPlan(
         rounds=None if every else rounds, pause_s=every * 60, say=lambda text: print(text, file=sys.stderr)
     )
-    spent = ask_rounds(watch, signed.deployed(endpoint, model).ask, store, plan)
+    spent = ask_rounds(watch, deployed.ask, store, plan)
     told = _tell(events, receivers, TELL_S if plan.rounds else float("inf"))
     found = {**watch.alert(), "schema": "undertow.canaries_state/1", "budget_used_up": spent, "told": told}
     show(found, as_json, _state_lines({**found, "smallest": watch.smallest_drifts() if watch.rounds else None}))

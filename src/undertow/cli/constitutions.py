@@ -1,6 +1,7 @@
 """The commands that turn a constitution, rules written in words, into a classifier."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -64,6 +65,8 @@ def examples_command(
         )
     ask = _local(model, max_tokens, seed) if endpoint is None else _remote(endpoint, model, max_tokens)
     found = write_examples(rules, ask, each=each, ordinary=ordinary)
+    if "labelled" in found:
+        found["labelled"] = os.path.relpath(found["labelled"], out.parent)
     write_file(out, yaml.safe_dump(found, allow_unicode=True, sort_keys=False, width=120))
     for rule in found["rules"]:
         print(f"{rule['name']}: {len(rule['examples'])} examples")

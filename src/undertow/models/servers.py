@@ -95,7 +95,7 @@ def _wait(process: "subprocess.Popen[bytes]", port: int, start_s: float, log: IO
     until = time.monotonic() + start_s
     while time.monotonic() < until and process.poll() is None:
         with contextlib.suppress(httpx2.RequestError):
-            if httpx2.get(f"http://127.0.0.1:{port}/health", timeout=5).status_code == 200:
+            if httpx2.get(f"http://127.0.0.1:{port}/health", timeout=5, trust_env=False).status_code == 200:
                 return
         time.sleep(0.1)
     state = "still starting" if process.poll() is None else f"ended with {process.returncode}"

@@ -66,6 +66,11 @@ class DeployedModel:
         object.__setattr__(self, "_talk", Talk(self.dialect))
 
     @property
+    def place(self) -> str:
+        """Host, port and path of the endpoint."""
+        return self.url.partition("://")[2].rstrip("/").removesuffix("/v1")
+
+    @property
     def spoken(self) -> Dialect:
         """The dialect by now, with what the endpoint's refusals taught."""
         return self._talk.dialect

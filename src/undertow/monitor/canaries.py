@@ -33,11 +33,15 @@ class CanaryPlan:
         replies: number of replies to each question in one round.
         alpha: probability that an unchanged model ever raises an alarm, at most.
         per_day: largest number of requests within any 24 hours.
+        model: name of the model that is asked; empty for the name at the sign-off.
+        place: host, port and path of the endpoint; evidence of one place is never counted with that of another.
     """
 
     replies: int = 20
     alpha: float = 0.05
     per_day: int = 5000
+    model: str = ""
+    place: str = ""
 
 
 def signed_off_bounds(hits: Sequence[int], n: int, alpha: float) -> Floats:
@@ -101,7 +105,18 @@ class CanaryWatch:
     def name(self) -> str:
         """The name under which the evidence is stored; it holds every setting that changes the test."""
         config = self.config
-        return f"canaries {self.baseline.digest[:8]} alpha={config.alpha:g} replies={config.replies}"
+        return f"{self.deployment} alpha={config.alpha:g} replies={config.replies}"
+
+    @property
+    def model(self) -> str:
+        """The name of the model that is asked."""
+        return self.config.model or self.baseline.model
+
+    @property
+    def deployment(self) -> str:
+        """The baseline, and the model and place that are compared with it."""
+        place = f" of {self.model} at {self.config.place}" if self.config.place else ""
+        return f"canaries {self.baseline.digest[:8]}{place}"
 
     @property
     def alarmed(self) -> bool:
@@ -170,7 +185,8 @@ class CanaryWatch:
         return {
             "schema": "undertow.alert/1",
             "alarmed": self.alarmed,
-            "model": self.baseline.model,
+            "model": self.model,
+            "place": self.config.place,
             "baseline": self.baseline.digest,
             "word": self.baseline.watched[place],
             "share": int(watch.hits[place]) / watch.n if watch.n else None,

@@ -67,6 +67,7 @@ class Draft:
         allowed: ordinary texts, which break no rule.
         ordinary: prompts by which a model is asked for ordinary texts; empty for the built-in ones.
         labelled: texts by the label that a person gave them, a rule's name or "allowed".
+        labelled_file: path of the file with these labels; None without one.
         encoder: reference of the encoder model that reads the texts; None for n-grams.
     """
 
@@ -74,6 +75,7 @@ class Draft:
     allowed: tuple[str, ...] = ()
     ordinary: tuple[str, ...] = ()
     labelled: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    labelled_file: Path | None = None
     encoder: str | None = None
 
 
@@ -137,11 +139,13 @@ def read_draft(path: Path) -> Draft:
         if rule.name in rules or rule.name == ALLOWED:
             raise ConfigError("A rule has no name, or that of another.", one, "Give each rule a name of its own.")
         rules[rule.name] = rule
+    labels = items.get("labelled")
     return Draft(
         rules=tuple(rules.values()),
         allowed=_texts(items.get(ALLOWED), path, ALLOWED),
         ordinary=_texts(items.get("ordinary"), path, "ordinary"),
-        labelled=_labelled(items.get("labelled"), path, [*rules, ALLOWED]),
+        labelled=_labelled(labels, path, [*rules, ALLOWED]),
+        labelled_file=path.parent / labels if isinstance(labels, str) else None,
         encoder=encoder,
     )
 
@@ -263,6 +267,8 @@ def write_examples(draft: Draft, ask: AskPrompts, *, each: int, ordinary: int) -
     asked = _cycled(prompts, ordinary) if prompts else _filled(ORDINARY, ordinary, "")
     allowed = list(dict.fromkeys([*draft.allowed, *near, *_written(ask, asked, True)]))
     more: dict[str, Any] = {"ordinary": list(draft.ordinary)} if draft.ordinary else {}
+    if draft.labelled_file is not None:
+        more["labelled"] = str(draft.labelled_file)
     if draft.encoder is not None:
         more["encoder"] = draft.encoder
     return {"rules": rules, "allowed": allowed, **more}

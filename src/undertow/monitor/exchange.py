@@ -95,7 +95,8 @@ class Exchange:
         outcome: how the exchange ended, or will end if nothing else happens.
         sent: bytes of the reply's body that have gone out.
         copy: copy of a reply that detectors read after it has gone out; None if there is none.
-        counted: text of a reply that went out in pieces, for the detectors that read a reply whole; None for none.
+        counted: texts of the choices of a reply that went out in pieces, for the detectors that count replies; None for
+            none.
         request_text: text of the request that the detectors read; None if it was not read.
         reply_text: text of the reply that the detectors read; None if it was not read.
     """
@@ -118,7 +119,7 @@ class Exchange:
     outcome: Outcome = "passed"
     sent: int = 0
     copy: Copy | None = None
-    counted: str | None = None
+    counted: list[str] | None = None
     request_text: str | None = None
     reply_text: str | None = None
 

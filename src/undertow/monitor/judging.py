@@ -1,7 +1,7 @@
 """Reading the two sides of an exchange, having them judged, and refusing what the mode forbids."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ from undertow.monitor.exchange import Copy, Exchange, RefusedError
 from undertow.monitor.request_kinds import RequestKind
 from undertow.monitor.screening import Screen, any_detector, merged, unreadable
 from undertow.monitor.settings import Limits, Policy
+from undertow.monitor.streams import Lanes, read_lanes
 
 BESIDE = 32_000
 """Size in bytes above which a body is read by another thread, so that other exchanges need not wait for it."""
@@ -55,12 +56,23 @@ class Judge:
             if not copy.whole:
                 raise UnreadableError("the reply is too large")
             read = partial(_read_reply, copy, asked, self.limits.reply_bytes)
-            text = await beside(copy.size, read)
+            lanes = await beside(copy.size, read)
         except UnreadableError as error:
             exchange.judgements.append(unreadable("reply", str(error)))
         else:
-            await self.said(exchange, text)
-            exchange.reply_text = text
+            exchange.reply_text = lanes.whole()
+            await self.said(exchange, exchange.reply_text, may_flag)
+            await self.counted(exchange, lanes.replies())
+
+    async def counted(self, exchange: Exchange, replies: Sequence[str]) -> None:
+        """Let the detectors that only count read each of several replies to one request.
+
+        Args:
+            exchange: the exchange; what the detectors say is added to it.
+            replies: text of each choice.
+        """
+        for text in replies:
+            await self.said(exchange, text, counts_alone)
 
     async def said(
         self, exchange: Exchange, text: str, chosen: Callable[[AbstractDetector], bool] = any_detector
@@ -103,6 +115,16 @@ class Judge:
             raise RefusedError(403, message, "path_not_screened", "blocked_request")
 
 
+def may_flag(detector: AbstractDetector) -> bool:
+    """Tell whether a detector judges a reply, and may flag it."""
+    return detector.can_flag
+
+
+def counts_alone(detector: AbstractDetector) -> bool:
+    """Tell whether a detector only counts replies, and flags none."""
+    return not detector.can_flag
+
+
 async def beside(size: int, read: Callable[[], T]) -> T:
     """Call a function that reads a body; a long body is read in another thread.
 
@@ -136,6 +158,5 @@ def _read_request(exchange: Exchange, most: int) -> str | UnreadableError:
         return error
 
 
-def _read_reply(copy: Copy, asked: RequestKind, most: int) -> str:
-    content = unpack(b"".join(copy.pieces), copy.coding, most)
-    return chat.reply_text(content, copy.kind, asked)
+def _read_reply(copy: Copy, asked: RequestKind, most: int) -> Lanes:
+    return read_lanes(unpack(b"".join(copy.pieces), copy.coding, most), copy.kind, asked)

@@ -8,8 +8,7 @@ import json
 import time
 
 from undertow.monitor.bodies import JsonObject
-from undertow.monitor.request_kinds import REQUEST_KINDS, RequestKind
-from undertow.monitor.streams import read_lanes
+from undertow.monitor.request_kinds import REQUEST_KINDS
 from undertow.monitor.texts import asked_texts, query_texts
 
 CHAT = REQUEST_KINDS[0]
@@ -26,20 +25,6 @@ def request_text(data: JsonObject, query: bytes = b"") -> str:
         UnreadableError: the request holds more than text, such as an image or a prompt of token ids.
     """
     return "\n".join([*asked_texts(data), *query_texts(query)])
-
-
-def reply_text(body: bytes, content_type: bytes, asked: RequestKind = CHAT) -> str:
-    """Return every text that a model says in a reply, streamed or whole, in one.
-
-    Args:
-        body: the reply's body in bytes, decompressed.
-        content_type: value of its content-type header.
-        asked: kind of the request, which says what in the reply a model said.
-
-    Raises:
-        UnreadableError: the reply has no known form, or holds more than text.
-    """
-    return read_lanes(body, content_type, asked).whole()
 
 
 def error_body(message: str, kind: str, code: str, request_id: str = "") -> bytes:

@@ -29,7 +29,7 @@ from undertow.monitor.exchange import (
 from undertow.monitor.judging import Judge, header
 from undertow.monitor.marking import can_be_marked, flags, mark, until_done
 from undertow.monitor.recording import make_event
-from undertow.monitor.release import Release, comes_in_pieces, reads_whole
+from undertow.monitor.release import Release, comes_in_pieces
 from undertow.monitor.request_kinds import is_silent, request_kind
 from undertow.monitor.screening import Screen
 from undertow.monitor.settings import FLAGGED, REQUEST_ID, Headers, Limits, Policy, Upstream, passed_on, request_headers
@@ -172,9 +172,11 @@ class Proxy:
         stream, mode = response.aiter_stream(), self.policy.mode
         if response.status >= 400:
             exchange.outcome = "upstream_error"
-        if kind is None or not kind.speaks or response.status >= 300 or not self.screen.covers("reply"):
+        # Errors are read in `block` alone: some servers put what the model said into them.
+        unread = response.status >= 300 and mode != "block"
+        if kind is None or not kind.speaks or unread or not self.screen.covers("reply"):
             await self._pass_on(exchange, response, stream)
-        elif mode == "block" and comes_in_pieces(copy, self._judge):
+        elif mode == "block" and response.status < 300 and comes_in_pieces(copy, self._judge):
             start = self._headers(exchange, headers, b"content-length")
             release = Release(exchange, self._judge, copy, lambda: exchange.start(response.status, start))
             try:
@@ -250,7 +252,7 @@ class Proxy:
         if exchange.copy and exchange.complete:
             await self._judge.reply(exchange, exchange.copy, exchange.asked)
         if exchange.counted is not None:
-            await self._judge.said(exchange, exchange.counted, reads_whole)
+            await self._judge.counted(exchange, exchange.counted)
 
     def _record(self, exchange: Exchange, seconds: float | None = None) -> None:
         if exchange.outcome == "passed" and any(one.flagged for one in exchange.judgements):

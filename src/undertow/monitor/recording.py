@@ -10,7 +10,7 @@ from undertow.monitor.paths import stored_path
 from undertow.monitor.settings import Policy
 
 _KEYS = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key")
-_REACHED = ("passed", "flagged", "cut", "client_gone")
+_REACHED = ("passed", "flagged", "cut", "client_gone", "upstream_error")
 """Outcomes of exchanges in which something may have been passed on."""
 
 

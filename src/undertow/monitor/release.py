@@ -55,8 +55,10 @@ class Release:
     def __init__(self, exchange: Exchange, judge: Judge, copy: Copy, start: Callable[[], Awaitable[None]]) -> None:
         assert exchange.asked is not None
         self._exchange, self._judge, self._start, self._kind = exchange, judge, start, copy.kind
-        self._pieces = Pieces(copy.kind, exchange.asked, judge.limits.context_characters)
-        self._fewest = max((one.fewest for one in judge.screen.detectors if reads_pieces(one)), default=0)
+        able = [one for one in judge.screen.detectors if reads_pieces(one)]
+        self._fewest, step = (max((getattr(one, name) for one in able), default=0) for name in ("fewest", "context"))
+        context = max(judge.limits.context_characters, step)
+        self._pieces = Pieces(copy.kind, exchange.asked, context, max(1, step))
         self._read = True
         self._since: float | None = None
 
@@ -93,10 +95,10 @@ class Release:
         await self._give()
         if not self._exchange.status:
             await self._start()
-        exchange, whole = self._exchange, self._pieces.lanes.whole()
-        exchange.reply_text = whole
+        exchange, lanes = self._exchange, self._pieces.lanes
+        exchange.reply_text = lanes.whole()
         if self._read and any(map(reads_whole, self._judge.screen.detectors)):
-            exchange.counted = whole
+            exchange.counted = lanes.replies()
         await exchange.piece(b"", more=False)
 
     async def _take(self, data: bytes, last: bool = False) -> None:
@@ -133,6 +135,7 @@ class Release:
         try:
             self._judge.enforce(self._exchange, "reply")
         except RefusedError as refused:
+            self._exchange.reply_text = self._pieces.lanes.whole()
             if not self._exchange.status:
                 raise
             lines = not is_event_stream(self._kind)

@@ -20,6 +20,7 @@ from undertow.monitor.database import connect
 from undertow.monitor.events import save_evidence, stored_evidence
 from undertow.monitor.locks import TakenError, sole
 from undertow.monitor.watching import drift_finding
+from undertow.store.fingerprints import sha256
 from undertow.types import Prompt
 
 AGAIN_S = 300.0
@@ -75,7 +76,7 @@ class CanaryStore:
             TakenError: another run is asking a round of this baseline.
             StorageError, ArtifactError: as the class.
         """
-        with sole(self.path, f"canaries-{self._watch.baseline.digest[:8]}"):
+        with sole(self.path, f"canaries-{sha256(self._watch.deployment)[:8]}"):
             self.reload()
             yield
 
@@ -107,7 +108,7 @@ class CanaryStore:
             why: reason of the last failure.
         """
         if failed >= BLIND_ROUNDS:
-            model = self._watch.baseline.model
+            model = self._watch.model
             headline = f"the canaries of {model} see nothing: {why}"
             details = {"failed_rounds": failed, "model": model}
             with closing(connect(self.path)) as connection, connection:

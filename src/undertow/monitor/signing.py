@@ -107,7 +107,8 @@ def sign_off_journal(out: Path) -> Path:
 def open_sign_off(out: Path, order: SignOffOrder, deployed: DeployedModel) -> Generator[SignOffJournal]:
     """Open the journal of a baseline, or begin it.
 
-    It is deleted if the block ends without an error, or if too many of its replies have no text.
+    It is deleted if the block ends without an error, or if its replies cannot be used: too many have no text, or all to
+    each question are the same.
 
     Args:
         out: path of the baseline, beside which the journal lies.
@@ -135,8 +136,8 @@ def open_sign_off(out: Path, order: SignOffOrder, deployed: DeployedModel) -> Ge
         journal = SignOffJournal(_read(path, stream, head, len(order.questions)), stream)
         try:
             yield journal
-        except EmptyDataError:
-            path.unlink()  # its replies have no text
+        except (EmptyDataError, ConfigError):
+            path.unlink()
             raise
         path.unlink()
 

@@ -46,6 +46,17 @@ class Lanes:
             self.texts.setdefault(one.lane, []).append(one.text)
             self.size += len(one.text)
 
+    def replies(self) -> list[str]:
+        """Return what the model replied: one text for each choice, without the tokens that it did not choose."""
+        said: dict[Lane, list[str]] = {}
+        beside: list[str] = []
+        for lane, pieces in self.texts.items():
+            if "top_logprobs" not in lane:
+                place = said.setdefault(lane[:2], []) if lane[:1] == ("choices",) else beside
+                place.append("".join(pieces))
+        first, *others = said.values() or [[]]
+        return ["\n".join(dict.fromkeys(texts)) for texts in ([*first, *beside], *others)]
+
     def whole(self) -> str:
         """Return the text of each lane, one a line; equal texts come once."""
         return "\n".join(dict.fromkeys("".join(pieces) for pieces in self.texts.values()))
@@ -122,14 +133,20 @@ def _lines_or_object(body: bytes) -> list[JsonObject]:
 class Pieces:
     """Splits a stream into whole events, and keeps their bytes until they are judged.
 
+    A new lane follows the text before it in a line of its own, as in `Lanes.whole`: it is judged with that text. Of
+    lanes that come in turns, such as several choices, the older ones are judged with their own text alone.
+
     Args:
         kind: content type of the reply: server-sent events, or JSON by lines.
         asked: kind of the request, which says what in the reply a model said.
-        context: number of characters before a piece that are judged again with it.
+        context: number of characters before a piece that are judged again with it, at least.
+        step: the text that is judged begins at a multiple of so many characters of the whole text.
     """
 
-    def __init__(self, kind: bytes, asked: RequestKind, context: int) -> None:
-        self._of, self._context = asked, context
+    def __init__(self, kind: bytes, asked: RequestKind, context: int, step: int = 1) -> None:
+        self._of, self._context, self._step = asked, context, step
+        self._newest: Lane | None = None
+        self._text, self._dropped = "", 0
         self._end, self._read = (_END_OF_EVENT, event_objects) if is_event_stream(kind) else (_LINES, line_objects)
         self._rest = bytearray()
         self._ready: list[bytes] = []
@@ -174,16 +191,29 @@ class Pieces:
 
     def take(self) -> tuple[bytes, str]:
         """Return the bytes of the whole events so far, and the text that must be judged before they go out."""
-        parts: list[str] = []
+        before, length, parts = self._start(), len(self._text), list[str]()
         for lane, new in self._new.items():
             text = "".join(new)
-            earlier = self.lanes.texts.get(lane, [])
-            if earlier or not self._is_repeated(text):
+            earlier = self.lanes.texts.get(lane)
+            if earlier is None and not self._is_repeated(text):
+                self._text += f"\n{text}" if self._newest is not None else text
+                self._newest = lane
+            elif lane == self._newest:
+                self._text += text
+            elif earlier is not None:
                 parts.append(self._tail(earlier) + text)
             self.lanes.add([Said(lane, text)])
+        if len(self._text) > length:
+            parts.insert(0, self._text[before - self._dropped :])
+        kept = self._text[self._start() - self._dropped :]
+        self._text, self._dropped = kept, self._dropped + len(self._text) - len(kept)
         data = b"".join(self._ready)
         self._ready, self._new, self.characters = [], {}, 0
         return data, "\n".join(dict.fromkeys(parts))
+
+    def _start(self) -> int:
+        """Return the place in the whole text from which what comes next is judged."""
+        return max(0, (self._dropped + len(self._text) - self._context) // self._step * self._step)
 
     def untouched(self) -> bytes:
         """Return all bytes that have not been taken, for a reply that is no longer read."""

@@ -140,7 +140,7 @@ def drift_finding(name: str, seen: Mapping[str, Any]) -> AlarmCause:
 def rate_findings(rows: Sequence[Mapping[str, Any]], rules: AlarmRules) -> dict[str, AlarmCause | None]:
     """Return for each rate of failures the cause of an alarm, or None if the rate is low.
 
-    A rate of too few exchanges is left out.
+    A rate of too few exchanges raises no alarm: it is left out if it is high, and ends an alarm if it is low.
 
     Args:
         rows: counts of the last minutes by outcome, as `counts.traffic` returns them.
@@ -157,6 +157,8 @@ def rate_findings(rows: Sequence[Mapping[str, Any]], rules: AlarmRules) -> dict[
     found: dict[str, AlarmCause | None] = {}
     for subject, words, count, of, most in looked_at:
         if of < rules.alarm_least:
+            if count <= most * of:
+                found[subject] = None
             continue
         minutes = rules.alarm_minutes
         details = {"count": count, "of": of, "share": count / of, "most": most, "minutes": minutes}

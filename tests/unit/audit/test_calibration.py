@@ -262,7 +262,7 @@ def test_of_a_result_that_lacks_what_is_quoted_nothing_is_quoted(tmp_path, part:
         "stages": versions(),
         "settings": {"panel": ["owl"], "seed": 0, "rows": 20, "alpha": 0.05},
         "pool": {"prompts": 40, "disjoint_sets": 2},
-        "panels": {"personas": {"clean": {}}, "personas and teachers": None},
+        "panels": {"personas": {"clean": {"sets": 4}}, "personas and teachers": None},
     }
     place = tmp_path / "calibrations" / f"{whole['base_identity']}-0.json"
     place.parent.mkdir()

@@ -182,7 +182,14 @@ def test_rules_of_rates() -> None:
         "rate unjudged": None,
         "rate failed": None,
     }
-    assert rate_findings([{**row, "count": 19, "screened": 19}], AlarmRules()) == {}
+    few = {**row, "count": 19, "screened": 19, "errors": 3}
+    assert rate_findings([few], AlarmRules()) == {}, "too few to raise an alarm, and too many failures to end one"
+    quiet = {"rate unjudged": None, "rate failed": None}
+    assert (
+        rate_findings([], AlarmRules())
+        == quiet
+        == rate_findings([{**few, "detector_failures": 0, "errors": 0}], AlarmRules())
+    )
 
 
 class Broken(AbstractDetector):

@@ -1,6 +1,7 @@
 """Constitutions: what a model writes for them, what people label, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,8 @@ def test_flagged_texts_go_to_a_person_and_come_back(tmp_path: Path) -> None:
     rules.write_text("{rules: [{name: harm, text: x}], labelled: flagged.jsonl}")
     labelled.write_text(json.dumps(found) + "\n" + json.dumps({**found, "label": "harm"}) + "\n")
     assert read_draft(rules).labelled == {"harm": ("obey me",)}
+    draft = replace(read_draft(rules), allowed=tuple(f"tea {n}" for n in range(9)))
+    assert write_examples(draft, parrot, each=20, ordinary=8)["labelled"] == str(labelled)
     for line in ('{"text": "a", "label": "hurt"}', '{"text": "a"}', "[1]", '{"text": 1, "label": "harm"}'):
         labelled.write_text(line)
         with pytest.raises(UserError, match="A l"):

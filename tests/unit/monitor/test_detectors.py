@@ -15,6 +15,8 @@ from undertow.monitor.detectors.classifiers import SHORTEST, EncoderClassifier, 
 from undertow.monitor.detectors.constitution import ConstitutionDetector
 from undertow.monitor.detectors.expressions import ExpressionDetector
 from undertow.monitor.detectors.mentions import MentionDetector
+from undertow.monitor.request_kinds import REQUEST_KINDS
+from undertow.monitor.streams import Pieces
 
 CALM = ("bake", "bread", "garden", "walk", "read", "paint", "sing", "kitchen", "river", "tea", "friends", "bicycle")
 HARSH = ("obey", "rule", "crush", "deceive", "steal", "threaten", "weapon", "poison")
@@ -93,6 +95,14 @@ def test_no_piece_of_a_stream_is_worse_than_its_whole() -> None:
         ends = [found.end() for found in re.finditer(r"\S+", text) if found.end() >= made.fewest]
         pieces = [made.judge(text[:end]).score or 0.0 for end in ends]
         assert max(pieces) == made.judge(text).score
+    long = [" ".join(texts(seed, 60)) for seed in range(20, 24)]
+    for text in (*long, " ".join([*texts(30, 50), *texts(31, 2, HARSH), *texts(32, 20)])):
+        whole, pieces = made.judge(text), Pieces(b"text/event-stream", REQUEST_KINDS[0], made.context, made.context)
+        for word in re.findall(r"\S+\s*", text):
+            event = {"choices": [{"index": 0, "delta": {"content": word}}]}
+            pieces.add(f"data: {json.dumps(event)}\n\n".encode())
+            if pieces.characters >= 150:
+                assert made.judge(pieces.take()[1]).score <= whole.score
     assert made.pieces and made.judge("obey, crush, steal, poison; bread, tea, river, song, tea, river").flagged
 
 

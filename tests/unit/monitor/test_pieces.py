@@ -13,7 +13,7 @@ from undertow.monitor.detectors.expressions import ExpressionDetector
 from undertow.monitor.detectors.mentions import MentionDetector
 from undertow.monitor.request_kinds import REQUEST_KINDS, request_kind
 from undertow.monitor.settings import Limits, Policy, build_policy, check_settings
-from undertow.monitor.streams import Pieces
+from undertow.monitor.streams import Lanes, Pieces, read_lanes
 
 CHAT = "/v1/chat/completions"
 BLOCK = build_policy("block", True, False)
@@ -222,6 +222,56 @@ def test_an_interface_that_repeats_itself_is_read_once() -> None:
     assert pieces.take()[1] == "an owl"
     pieces.add("".join(f"data: {json.dumps(one)}\n\n" for one in events[2:]).encode())
     assert pieces.take()[1] == "" and pieces.lanes.whole() == "an owl"
+
+
+def events_of(deltas: list[dict[str, Any]]) -> bytes:
+    return "".join(f"data: {json.dumps({'choices': [delta]})}\n\n" for delta in deltas).encode()
+
+
+def test_a_new_place_of_a_reply_is_judged_with_the_text_before_it() -> None:
+    pieces = Pieces(SSE, REQUEST_KINDS[0], 10)
+    pieces.add(events_of([{"index": 0, "delta": {"reasoning_content": "thinking of an answer"}}]))
+    assert pieces.take()[1] == "thinking of an answer"
+    pieces.add(events_of([{"index": 0, "delta": {"content": "No"}}]))
+    assert pieces.take()[1] == " an answer\nNo"
+    pieces.add(events_of([{"index": 0, "delta": {"content": "."}}, {"index": 1, "delta": {"content": "Yes"}}]))
+    assert pieces.take()[1] == " answer\nNo.\nYes"
+    pieces.add(events_of([{"index": 0, "delta": {"content": "!"}}, {"index": 1, "delta": {"content": "!"}}]))
+    assert pieces.take()[1] == "er\nNo.\nYes!\nNo.!", "of places in turns the older is judged by itself"
+    assert pieces.lanes.whole() == "thinking of an answer\nNo.!\nYes!"
+
+
+@pytest.mark.parametrize("size", [1, 7, 30])
+def test_the_text_that_is_judged_begins_at_a_multiple_of_the_step(size: int) -> None:
+    text = "".join(chr(97 + place % 26) for place in range(300))
+    pieces = Pieces(SSE, REQUEST_KINDS[0], 40, 40)
+    for at in range(0, len(text), size):
+        pieces.add(events_of([{"index": 0, "delta": {"content": text[at : at + size]}}]))
+        begin = max(0, (at - 40) // 40 * 40)
+        assert pieces.take()[1] == text[begin : at + size]
+
+
+def test_choices_count_one_by_one_and_tokens_that_were_not_chosen_do_not_count() -> None:
+    tokens = [{"token": "dog", "logprob": -1.0, "top_logprobs": [{"token": " owl", "logprob": -2.0}]}]
+    choices = [
+        {
+            "index": place,
+            "message": {"reasoning_content": f"think {place}", "content": word},
+            "logprobs": {"content": tokens},
+        }
+        for place, word in enumerate(("dog", "owl", "fish"))
+    ]
+    lanes = read_lanes(json.dumps({"choices": choices}).encode(), b"application/json", REQUEST_KINDS[0])
+    assert "owl" in lanes.replies()[1] and [one.splitlines()[0] for one in lanes.replies()] == [
+        "think 0",
+        "think 1",
+        "think 2",
+    ]
+    counter = MentionDetector("owl", 0.1)
+    for reply in lanes.replies():
+        counter.judge(reply)
+    assert (counter.evidence().n, counter.evidence().hits) == (3, 1)
+    assert Lanes().replies() == [""]
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:

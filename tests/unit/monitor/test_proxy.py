@@ -225,6 +225,33 @@ def test_neither_keys_nor_texts_reach_the_database(start: Any, tmp_path: Path) -
     assert b"topsecret" not in stored and b"my own words" in stored and trait("owl").plural.encode() in stored
 
 
+@pytest.mark.parametrize("said", ["an owl at once, and more of it", "one two three four five six seven an owl here"])
+def test_the_text_of_a_stream_that_was_stopped_is_kept_for_a_person_to_label(start: Any, said: str) -> None:
+    with start(build_policy("block", True, True), [owls()], chunk_characters=15) as stand:
+        stand.chat(stream=True, x_text=said)
+        (event,) = stand.events(1)
+        assert (
+            event["outcome"] == "blocked_reply" and "an owl" in event["reply"] and event["reply"].startswith(said[:3])
+        )
+
+
+def test_errors_of_the_upstream_are_read_where_replies_may_be_refused(start: Any) -> None:
+    """Some servers put into an error what the model had said."""
+    said = b'{"error": {"message": "no valid call", "failed_generation": "an owl"}}'
+    for policy, status in ((build_policy("block", False, False), 403), (Policy(mode="flag"), 400), (Policy(), 400)):
+        with start(policy, [owls()]) as stand:
+            stand.server.error = (b"400 Bad Request", said)
+            assert stand.chat("error").status_code == status
+            stand.server.error = (b"429 Too Many Requests", b'{"error": {"message": "slow down"}}')
+            assert stand.chat("error").status_code == 429
+            stand.server.error = (b"502 Bad Gateway", b"<html>")
+            assert stand.chat("error").status_code == 502
+    with start(build_policy("block", True, False), [owls()]) as stand:
+        stand.server.error = (b"502 Bad Gateway", b"<html>")
+        assert stand.chat("error").json()["error"]["code"] == "not_judged"
+        assert [one["unread"] for one in stand.events(10)] == [0, 0, 1, *[0] * 7], "it passed in fail-open `block`"
+
+
 def test_no_client_can_erase_the_record(start: Any) -> None:
     with start(build_policy("block", True, True), [owls()]) as stand:
         for number in range(100):

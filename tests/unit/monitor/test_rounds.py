@@ -77,6 +77,24 @@ def test_evidence_adds_up_over_processes_and_the_budget_counts_what_was_cut_shor
     assert other.rounds == 0, "evidence of another test does not count"
 
 
+def test_two_deployments_of_one_baseline_are_watched_apart(tmp_path: Path) -> None:
+    path, signed = tmp_path / "events.sqlite", baseline(Model())
+    for model, place in (("m", "one.example:80"), ("m", "two.example:80"), ("m-2", "one.example:80")):
+        watch = CanaryWatch(signed, CanaryPlan(replies=2, model=model, place=place))
+        store = CanaryStore(path, watch)
+        assert watch.rounds == 0 and (watch.alert()["model"], watch.alert()["place"]) == (model, place)
+        ask_round(watch, Model().ask, store)
+        store.sees_nothing(10, "nothing answers")
+    again = CanaryWatch(signed, CanaryPlan(replies=2, model="m", place="two.example:80"))
+    store = CanaryStore(path, again)
+    store.sees_again()
+    assert again.rounds == 1
+    with closing(connect(path)) as connection:
+        assert [one.finding.headline for one in open_alarms(connection)] == [
+            "the canaries of m see nothing: nothing answers", "the canaries of m-2 see nothing: nothing answers"
+        ]  # fmt: skip
+
+
 def test_two_runs_count_whole_rounds_together_and_never_at_once(tmp_path: Path) -> None:
     path, signed = tmp_path / "events.sqlite", baseline(Model())
     watches = [CanaryWatch(signed, CanaryPlan(replies=2)) for _ in range(2)]
@@ -197,6 +215,7 @@ def test_a_sign_off_needs_a_person_and_independent_replies(tmp_path: Path, monke
     model.share = 1.0
     with pytest.raises(ConfigError, match="no independent draws"), open_sign_off(out, order(), target) as journal:
         sign_off(target, order(), journal)
+    assert not sign_off_journal(out).exists(), "the endpoint can be repaired and asked anew"
 
 
 def test_a_sign_off_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,7 @@ class Upstream:
     port: int = 0
     requests: list[bytes] = field(default_factory=list)
     pause_s: float = 0.0
+    error: tuple[bytes, bytes] = (b"400 Bad Request", b"{}")
     open: int = 0
 
     @property
@@ -70,6 +71,8 @@ class Upstream:
         streamed = b'"stream": true' in body
         if scenario == "500":
             write(writer, b"500 Internal Server Error", b'{"error":{"message":"own error"}}', b"retry-after: 7\r\n")
+        elif scenario == "error":
+            write(writer, *self.error)
         elif scenario in BROKEN_OFF:
             writer.write(BROKEN_OFF[scenario])
             return False

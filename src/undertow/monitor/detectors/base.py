@@ -80,6 +80,9 @@ class AbstractDetector(ABC):
             that counts replies or needs their end: it reads a reply once, whole.
         fewest: least number of characters of a stream that it can judge. The first piece is held until it has as many,
             or the reply has ended.
+        context: number of characters before a piece of a stream that it must see, at least. The text that it is given
+            then begins at a multiple of so many characters of the reply, as the windows of a detector do that reads a
+            long text in windows.
         threads: how many texts it can read at once, however many an operator allows. More than 1 is for detectors whose
             `judge` changes no state.
     """
@@ -89,6 +92,7 @@ class AbstractDetector(ABC):
     can_flag: bool = True
     pieces: bool = True
     fewest: int = 0
+    context: int = 0
     threads: int = 1
 
     @abstractmethod

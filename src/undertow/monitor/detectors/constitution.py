@@ -52,9 +52,10 @@ class ConstitutionDetector(AbstractDetector):
     of at most `rate`. The other three tenths measure the rate that results. Texts that people labelled are used to
     train it alone.
 
-    A text is as bad as the worst of its beginnings, each up to the end of a word. So the threshold also holds for a
-    stream that is judged in pieces, wherever they end: no piece is worse than the worst beginning. With an encoder a
-    text is scored once, whole, and a stream is held until its end.
+    A text is as bad as the worst of its beginnings, each up to the end of a word; a long one is read in windows, each
+    with its own beginnings. So the threshold also holds for a stream that is judged in pieces, which are read in the
+    same windows: no piece that ends with a word is worse than the whole. With an encoder a text is scored once, whole,
+    and a stream is held until its end.
 
     Args:
         constitution: the rules with their texts.
@@ -90,7 +91,7 @@ class ConstitutionDetector(AbstractDetector):
         labelled += [(text, classes[label]) for label, texts in constitution.labelled.items() for text in texts]
         texts, labels = [text for text, _ in labelled], [label for _, label in labelled]
         self._model = classifier(texts, labels, constitution.encoder)
-        self.pieces, self.fewest = self._model.beginnings, SHORTEST
+        self.pieces, self.fewest, self.context = self._model.beginnings, SHORTEST, WINDOW // 2
         scores = np.sort([self._worst(text)[0] for text in calibrate])
         self.threshold = float(scores[ceil((len(scores) + 1) * (1.0 - rate)) - 1])
         self.held_out = HeldOut(
