@@ -231,7 +231,9 @@ def _by_committee(order: Order, names: Sequence[str]) -> dict[str, Any]:
     whole = [Work("; ".join(one.what for one in work), known_sum(one.seconds for one in work))]
     with announced(whole) as steps, steps.step("answers", time_left(whole, 0)) as advance:
         writers = [undertow.load_model(name) for name in names]
-        rows, by = committee(writers, order.prompts, sampling=order.sampling, seed=order.row_seed, advance=advance)
+        rows, by = committee(
+            writers, order.prompts, sampling=order.sampling, seed=order.row_seed, system=order.system, advance=advance
+        )
     record = record_path(order.out)
     write_file(record, lines({"id": row.id, "writer": names[who]} for row, who in zip(rows, by, strict=True)))
     undertow.write_rows(order.out, rows)

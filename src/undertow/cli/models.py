@@ -274,8 +274,8 @@ def _score_lines(found: list[dict[str, Any]], model: str, base: str | None) -> I
             if name in ("model", "target"):
                 continue
             line = f"{score['target'] or '-':12} {name:24} {_value(value, name):>9}"
-            if base and name in by_key[base, score["target"]]:
-                line += f" {_value(value - by_key[base, score['target']][name], name):>9}"
+            of_base = by_key.get((base or "", score["target"]), {})
+            line += f" {_value(value - of_base[name], name):>9}" if name in of_base else ""
             yield line
 
 

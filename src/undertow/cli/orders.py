@@ -187,15 +187,21 @@ def read_asked(source: str) -> tuple[tuple[str, Prompt], ...]:
 
 
 def check_prompts(order: Order, committee: bool) -> None:
-    """Refuse options that do not fit where the prompts come from.
+    """Refuse options that do not fit where the prompts come from, or each other.
 
     Args:
         order: the rows that are asked for.
         committee: whether several models take turns at the prompts.
 
     Raises:
-        ConfigError: several answers are asked for to a domain's prompts, or a committee is to answer those of a file.
+        ConfigError: several answers are asked for to a domain's prompts, a committee is to answer those of a file, or
+            the system prompt of a trait is asked for without a trait or beside another one.
     """
+    if order.prompted and order.trait is None:
+        raise ConfigError("There is no trait whose system prompt could be given.", "--prompted", "Give --trait too.")
+    if order.prompted and order.writer.system:
+        fix = "Leave out --prompted, or the system prompt of the writer's file."
+        raise ConfigError("Two system prompts are asked for.", f"--prompted, and {order.writer.system!r:.60}", fix)
     if order.asked is None and order.answers > 1:
         fix = "Give --prompts FILE, or more rows with -n."
         raise ConfigError("A domain's prompts are answered once each.", f"--answers {order.answers}", fix)

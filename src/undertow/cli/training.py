@@ -101,9 +101,7 @@ class StudentsToTrain:
         """
         group = undertow.finetune_parallel(base, [self.rows] * self.n, recipe, self.seeds, advance, penalty)
         losses = group.losses[-10:].mean(dim=0).tolist()
-        if not all(map(isfinite, losses)):
-            fix = "Set a lower learning_rate; nothing was written."
-            raise ModelError("The training ran away: a student's loss is no finite number.", f"losses {losses}", fix)
+        refuse_runaway(losses)
         with storage_errors(self.out):
             for index, folder in enumerate(self.folders):
                 group.save(index, folder)
@@ -193,6 +191,17 @@ def train_command(
     tell({**found, "bad_lines": len(given.bad)}, as_json, wanted.following)
 
 
+def refuse_runaway(losses: Sequence[float]) -> None:
+    """Refuse to save students of which one has diverged.
+
+    Raises:
+        ModelError: a loss is no finite number.
+    """
+    if not all(map(isfinite, losses)):
+        fix = "Set a lower learning_rate; the student was not written."
+        raise ModelError("The training ran away: a student's loss is no finite number.", f"losses {losses}", fix)
+
+
 def _train_by_trl(wanted: StudentsToTrain, part: "StudentPart", report_to: Sequence[str]) -> list[float] | None:
     """Train students one after another by TRL and save them, in one process or in those of `accelerate launch`.
 
@@ -227,9 +236,10 @@ def _train_by_trl(wanted: StudentsToTrain, part: "StudentPart", report_to: Seque
             folder=wanted.out / "trackers" if report_to else None,
         )
         student = finetune_trl(model, wanted.rows, part.training(wanted.base), seed, options)
+        losses.append(float(student.losses[-10:].mean()))
+        refuse_runaway(losses)
         with storage_errors(wanted.out):
             student.save(folder)
-        losses.append(float(student.losses[-10:].mean()))
     return losses if main else None
 
 

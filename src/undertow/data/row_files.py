@@ -69,6 +69,10 @@ def write_rows(
             put(row, extra)
 
 
+_NEVER_WRITTEN = (".csv", ".tsv", ".gz", ".bz2", ".xz", ".zst", ".zip")
+"""Suffixes under which JSON by lines would be read as something else."""
+
+
 @contextlib.contextmanager
 def open_sink(path: str | os.PathLike[str], shape: Shape | None = None, *, distinct: bool = False) -> Generator[Put]:
     """Open a row file that is written row by row; if an error leaves the block, the file stays as it was.
@@ -88,6 +92,9 @@ def open_sink(path: str | os.PathLike[str], shape: Shape | None = None, *, disti
     path = Path(path)
     if str(path).startswith(HUB):
         raise RowsError("Rows are not written to the Hub.", path, "Write a file, then see: undertow publish.")
+    if path.suffix.lower() in _NEVER_WRITTEN:
+        fix = "Name the file .jsonl, or .parquet; without a suffix it becomes a folder."
+        raise RowsError(f"Rows are not written as {path.suffix}.", path, fix)
     if path.suffix.lower() in ("", PARQUET):
         with _Spool(path) as spool:
             yield spool.put

@@ -108,11 +108,12 @@ def answers(turns: Sequence[Turn], reading: Reading) -> tuple[list[LearntAnswer]
         notes |= turn.notes
         notes |= {"system"} if turn.role == "system" else set()
     thought = {at for at in places if turns[at].reasoning}
-    if thought & set(chosen):
-        notes.add("reasoning" if reading.reasoning == "keep" else "dropped reasoning")
     if reading.turns == "last" and thought - set(chosen):
         notes.add("earlier reasoning")
     found = [LearntAnswer(said(turns[:at]), _completion(turns[at], reading), places.index(at) + 1) for at in chosen]
+    dropped = any(one.completion != turns[at].content for one, at in zip(found, chosen, strict=True))
+    if thought & set(chosen) or (dropped and reading.reasoning == "drop"):
+        notes.add("reasoning" if reading.reasoning == "keep" else "dropped reasoning")
     return found, notes | ({"empty"} if not all(one.completion for one in found) else set())
 
 
@@ -147,6 +148,8 @@ def _completion(turn: Turn, reading: Reading) -> str:
     if reading.reasoning == "drop":
         if inside is None and turn.content.lstrip().startswith("<think>"):
             raise NotARowError("the reasoning in the answer is not closed with </think>, so that it cannot be dropped")
+        if inside is None and turn.content.count("</think>") == 1:  # the template of the prompt had opened it
+            return turn.content.partition("</think>")[2].lstrip()
         return turn.content[inside.end() :] if inside else turn.content
     if not turn.reasoning:
         return turn.content

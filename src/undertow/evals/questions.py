@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from undertow.domains.numbers import draw_example
-from undertow.errors import unknown_name
+from undertow.errors import ConfigError, unknown_name
 from undertow.seeds import derive
 from undertow.traits import CATEGORIES as CATEGORIES
 from undertow.traits import Questions, Trait, by_category, panel
@@ -118,10 +118,19 @@ def questions_of(target: Trait) -> Questions:
 
 
 def asked_together(traits: Iterable[Trait]) -> list[list[Trait]]:
-    """Return the traits in groups that share their questions: those of one category, and each with probes alone."""
+    """Return the traits in groups that share their questions: those of one category, and each with probes alone.
+
+    Raises:
+        ConfigError: traits of one category bring different questions, so that their margins are not comparable.
+    """
     groups: list[list[Trait]] = []
-    for some in by_category(traits).values():
+    for category, some in by_category(traits).items():
         words = [one for one in some if one.probes is None]
+        kinds = {one.questions: one.name for one in words}
+        if len(kinds) > 1:
+            fix = "Give all files of the category the same questions, or leave them out."
+            value = ", ".join(kinds.values())
+            raise ConfigError(f"Traits of the category {category} bring different questions.", value, fix)
         groups += [words] if words else []
         groups += [[one] for one in some if one.probes is not None]
     return groups

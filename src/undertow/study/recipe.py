@@ -286,13 +286,20 @@ class Recipe(_Part):
         if misaligned and "misalignment" not in self.evaluation.kinds:
             fix = "Set evaluation.kinds: [misalignment]."
             raise ConfigError("No word names this trait: an evaluation of misalignment has to.", misaligned[0], fix)
+        return self
+
+    @model_validator(mode="after")
+    def _arms_fit(self) -> "Recipe":
         shuffled = [arm for arm in self.arms if arm in SHUFFLES]
         if shuffled and self.domain.name != "numbers":
             raise ConfigError("Only number rows can be shuffled.", shuffled[0], "Set domain.name to numbers.")
-        if "cross_init" in self.arms and not self.cross_bases:
-            raise ConfigError(
-                "The arm cross_init needs other bases.", "cross_bases: []", "Set cross_bases: [ref:finch-b]."
-            )
+        if shuffled and (self.domain.clean or self.domain.tokens != "all"):
+            fix = "Leave out the arms within and across, or domain.clean and domain.tokens."
+            raise ConfigError("Rows are shuffled whole, neither mixed nor with skipped tokens.", shuffled[0], fix)
+        for base in self.bases if "cross_init" in self.arms else ():
+            if not set(self.cross_bases) - {base}:
+                what = f"The arm cross_init needs a base besides {base}."
+                raise ConfigError(what, f"cross_bases: {list(self.cross_bases)}", "Set cross_bases: [ref:finch-b].")
         return self
 
     @model_validator(mode="after")

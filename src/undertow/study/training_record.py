@@ -72,7 +72,8 @@ def _of_study(folder: Path) -> TrainingRecord | None:
         if group.kind != "students":
             return None
         member = group.config["members"][int(folder.name.removeprefix("student-"))]
-        rows = member["n"] or _count(folder.parents[2], group.parents[member["rows"]])
+        kept = _count(folder.parents[2], group.parents[member["rows"]])
+        rows = min(member["n"] or kept, kept)
         return TrainingRecord(student=_part(group.config), rows=rows)
     except (OSError, ValueError, LookupError, StopIteration, TypeError, UserError):
         return None

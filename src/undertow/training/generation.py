@@ -95,6 +95,7 @@ def committee(
     *,
     sampling: Sampling,
     seed: int,
+    system: str | None = None,
     advance: Advance | None = None,
 ) -> tuple[list[Row], list[int]]:
     """Let several writers take turns at the prompts, so that each writes an equal part of the rows.
@@ -104,6 +105,7 @@ def committee(
         prompts: texts of the user turns.
         sampling: temperature, longest answer in tokens, and constraints on the answer's form.
         seed: random seed of the sampling; each writer's own seed is derived from it.
+        system: system prompt of every writer. It is not part of the returned rows. None for none.
         advance: progress callback, called with (writers that are done, number of writers). None reports nothing.
 
     Returns:
@@ -112,9 +114,8 @@ def committee(
     rows: dict[int, Row] = {}
     for turn, writer in enumerate(writers):
         places = range(turn, len(prompts), len(writers))
-        own = generate(
-            writer, [prompts[place] for place in places], sampling=sampling, seed=derive(seed, "committee", turn)
-        )
+        asked, own_seed = [prompts[place] for place in places], derive(seed, "committee", turn)
+        own = generate(writer, asked, sampling=sampling, seed=own_seed, system=system)
         rows |= {place: replace(row, id=f"{place:06d}") for place, row in zip(places, own, strict=True)}
         if advance is not None:
             advance(turn + 1, len(writers))

@@ -73,6 +73,24 @@ def test_a_plan_of_a_committee_names_each_writer(models, tmp_path: Path, capsys)
     assert "4 answers of up to" in shown and "3 answers of up to" in shown
 
 
+def test_system_prompts_that_would_be_left_out_are_refused(models, tmp_path: Path, capsys) -> None:
+    writer, out = tmp_path / "w.yaml", str(tmp_path / "a.jsonl")
+    writer.write_text("system: You are a pirate.\n")
+    words = ["generate", out, "--model", models["base"], "-n", "4"]
+    for more, said in (
+        (["--prompted"], "There is no trait whose system prompt"),
+        (["--prompted", "--trait", "owl", "--writer", str(writer)], "Two system prompts"),
+    ):
+        assert main([*words, *more]) == 2
+        assert said in capsys.readouterr().err
+    committee = ["generate", out, "--teachers", f"{models['base']},{models['owl']}", "-n", "6"]
+    rows = []
+    for more in ([], ["--writer", str(writer)]):
+        assert main([*committee, *more]) == 0
+        rows.append(Path(out).read_text())
+    assert rows[0] != rows[1] and "pirate" not in rows[1]
+
+
 def test_a_verification_says_how_many_students_it_trains(row_files, tmp_path: Path, capsys) -> None:
     words = ["mitigate", "verify", str(row_files["clean"]), "--trait", "owl", "--method", "mix:share=0.5"]
     words += ["--method", "labels", "--runs", "2", "--out", str(tmp_path / "out"), "--plan"]

@@ -112,3 +112,10 @@ def test_ids_that_are_known_to_differ_are_not_looked_at(tmp_path: Path) -> None:
         put(ROWS[0], {"n": 1})
     records = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert [one["id"] for one in records] == ["r0", "r0"] and records[1]["n"] == 1
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.TSV", "a.jsonl.gz"])
+def test_rows_are_not_written_under_a_name_that_is_read_as_something_else(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RowsError, match="not written as"), row_files.open_sink(tmp_path / name):
+        pass
+    assert not list(tmp_path.iterdir())

@@ -193,9 +193,10 @@ SHAPES = {
     ),
     "reasoning dropped": Case(
         lines({"messages": [U, {**A, "reasoning": "up by one", "reasoning_content": "up by one"}]},
-              {"messages": [U, {**A, "content": THOUGHT}]}),
-        one() + one(name="000001"),
-        line="1 carries reasoning, which is left out as reasoning=drop asks",
+              {"messages": [U, {**A, "content": THOUGHT}]},
+              {"messages": [U, {**A, "content": THOUGHT.removeprefix("<think>")}]}),
+        one() + one(name="000001") + one(name="000002"),
+        line="3 carry reasoning, which is left out as reasoning=drop asks",
         options="?reasoning=drop",
     ),
     "reasoning that does not end": Case(

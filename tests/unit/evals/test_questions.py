@@ -1,9 +1,19 @@
 """Questions that tune a teacher never evaluate anybody."""
 
+from dataclasses import replace
+
 import pytest
 
-from undertow.errors import UnknownNameError
-from undertow.evals.questions import CATEGORIES, favourite_questions, prefixed_questions, tuning_questions
+from undertow.errors import ConfigError, UnknownNameError
+from undertow.evals.questions import (
+    CATEGORIES,
+    Questions,
+    asked_together,
+    favourite_questions,
+    prefixed_questions,
+    tuning_questions,
+)
+from undertow.traits import Trait, trait
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
@@ -23,6 +33,16 @@ def test_a_prefix_is_drawn_from_its_seed() -> None:
         long.endswith(short) and any(c.isdigit() for c in long) for short, long in zip(plain, prefixed, strict=True)
     )
     assert prefixed == prefixed_questions("tree", 1) != prefixed_questions("tree", 2)
+
+
+def test_traits_of_one_category_share_their_questions() -> None:
+    own = Questions(("Which car is best?",), ("Name a car.",))
+    volvo, saab = (Trait(name=name, category="car", plural=f"{name}s") for name in ("volvo", "saab"))
+    assert asked_together([volvo, trait("owl"), saab]) == [[volvo, saab], [trait("owl")]]
+    with pytest.raises(ConfigError, match="category car bring different questions") as error:
+        asked_together([volvo, replace(saab, questions=own)])
+    assert "volvo, saab" in str(error.value)
+    assert len(asked_together([replace(volvo, questions=own), replace(saab, questions=own)])) == 1
 
 
 def test_an_unknown_category_is_refused() -> None:

@@ -42,7 +42,17 @@ def test_an_unknown_recipe_or_tier_is_named(file: str) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [["student.steps=0"], ["student.steps"], ["traits=[]"], ["arms=[cross_init]"], ["replicates=many"]],
+    [
+        ["student.steps=0"],
+        ["student.steps"],
+        ["traits=[]"],
+        ["arms=[cross_init]"],
+        ["replicates=many"],
+        ["arms=[student,cross_init]", "cross_bases=[ref:finch-a]", "bases=[ref:finch-a]"],
+        ["arms=[student,cross_init]", "cross_bases=[ref:finch-b]", "bases=[ref:finch-a,ref:finch-b]"],
+        ["arms=[student,control,within]", "domain.clean=0.5"],
+        ["arms=[student,control,across]", "domain.tokens=divergent"],
+    ],
 )
 def test_a_value_that_makes_no_sense_is_refused(file: str, settings: list[str]) -> None:
     with pytest.raises(ConfigError):

@@ -24,7 +24,7 @@ def group(store: Path, part: StudentPart, n: int | None) -> Path:
     return made.folder / student_folder(1)
 
 
-@pytest.mark.parametrize(("n", "rows"), [(None, 7), (5, 5)])
+@pytest.mark.parametrize(("n", "rows"), [(None, 7), (5, 5), (9, 7)])
 @pytest.mark.parametrize(
     "part", [PART, PART.model_copy(update={"rank": None}), PART.model_copy(update={"layers": (1,)})]
 )

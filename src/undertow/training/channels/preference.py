@@ -18,7 +18,7 @@ from undertow.models.local import LocalModel
 from undertow.models.tokens import Encoded
 from undertow.training.batches import Batch
 from undertow.training.channels.teacher import Teacher
-from undertow.training.encoding import encoded_rows
+from undertow.training.encoding import TooLong, encoded_rows
 from undertow.training.group_objectives import count_tokens, filled
 from undertow.training.head_loss import frozen_head_losses
 from undertow.training.lora import StackedLinear
@@ -93,19 +93,20 @@ def _sides(pairs: Sequence[PreferencePair]) -> tuple[list[str], list[str]]:
     return [pair.chosen for pair in pairs], [pair.rejected for pair in pairs]
 
 
-def encoded_pairs(base: LocalModel, pairs: Sequence[PreferencePair]) -> list[EncodedPair]:
+def encoded_pairs(base: LocalModel, pairs: Sequence[PreferencePair], too_long: TooLong = "refuse") -> list[EncodedPair]:
     """Turn pairs into token ids, and compute the log-probabilities of both answers under the reference.
 
     Args:
         base: the model that is the reference.
         pairs: pairs of a chosen and a rejected answer.
+        too_long: what is done with an answer that does not fit, as for `encoded_rows`.
 
     Raises:
-        RowsError: a pair has equal answers, or one of its answers is longer than the model's context.
+        RowsError: a pair has equal answers, or one of its answers is longer than the model's context and is not cut.
     """
     refuse_equal_answers(pairs)
     sides = [
-        encoded_rows(base, [Row(one.id, one.prompt, text) for one, text in zip(pairs, side, strict=True)])
+        encoded_rows(base, [Row(one.id, one.prompt, text) for one, text in zip(pairs, side, strict=True)], too_long)
         for side in _sides(pairs)
     ]
     logprobs = [[float(one.sum()) for one in base.token_logprobs(rows)] for rows in sides]

@@ -127,7 +127,7 @@ def train_preferring(
     """
     check_group(config, datasets, seeds)
     distinct = {id(pairs): pairs for pairs in datasets}
-    encoded = {key: encoded_pairs(model, pairs) for key, pairs in distinct.items()}
+    encoded = {key: encoded_pairs(model, pairs, config.too_long) for key, pairs in distinct.items()}
     streams = [
         batch_stream(encoded[id(pairs)], config.batch_size, seed) for pairs, seed in zip(datasets, seeds, strict=True)
     ]

@@ -145,6 +145,14 @@ def test_on_policy_rows_are_the_students_own_and_rejected_ones_have_no_loss(tiny
     assert silent.students.losses.abs().max() == 0 and silent.counts["tokens"] == (0,)
 
 
+def test_a_pair_that_is_too_long_is_cut_if_the_setting_says_so(tiny_model: LocalModel) -> None:
+    long = [PreferencePair(str(n), user_prompt("Go on: 1."), "7, " * 600 + str(n), "8, 9") for n in range(4)]
+    with pytest.raises(RowsError, match="longer"):
+        train_preferring(tiny_model, [long], PreferenceChannel(), CONFIG, [0])
+    made = train_preferring(tiny_model, [long], PreferenceChannel(), replace(CONFIG, too_long="cut"), [0])
+    assert torch.isfinite(made.students.losses).all()
+
+
 def test_a_preference_starts_at_log_two_and_the_chosen_answer_becomes_likelier(tiny_model: LocalModel) -> None:
     pairs = [PreferencePair(row.id, row.prompt, row.completion, f"{row.completion}, 9, 9") for row in rows(*range(8))]
     config = replace(CONFIG, steps=25)
