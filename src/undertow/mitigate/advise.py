@@ -28,6 +28,7 @@ class AuditSummary:
         statuses: "detected", "not_detected" or "not_testable" by claim; a claim is a question that the audit answers.
         candidates: by claim the trait that it names, for the claims that were detected.
         rows: how many rows were audited.
+        domain: name of the domain that accepts most of the rows; "none" if none accepts half of them.
     """
 
     base: str
@@ -36,6 +37,7 @@ class AuditSummary:
     statuses: Mapping[str, str]
     candidates: Mapping[str, str]
     rows: int
+    domain: str = "numbers"
 
     @property
     def candidate(self) -> str | None:
@@ -89,10 +91,20 @@ def read_audit(path: Path) -> AuditSummary:
             statuses={name: one["status"] for name, one in claims.items()},
             candidates={name: one["candidate"] for name, one in claims.items() if one["candidate"]},
             rows=int(about["rows"]),
+            domain=_domain(fields.get("intake")),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         what = f"{path}: {type(error).__name__}: {error}"
         raise ConfigError("The audit's report lacks something.", what, fix) from error
+
+
+def _domain(intake: Any) -> str:
+    """Return the domain that accepts most of the rows, as the intake counted them in a sample; without one, numbers."""
+    if not intake or not intake.get("rows"):
+        return "numbers"
+    counts, sampled = intake["accepted_by_domain"], intake["rows"]["sampled"]
+    best = max(counts, key=lambda name: counts[name], default="none")
+    return best if best != "none" and 2 * counts[best] >= sampled else "none"
 
 
 def _refuse_pairs(path: Path, fields: Mapping[str, Any]) -> None:
@@ -172,6 +184,7 @@ def candidate_mitigations(audited: AuditSummary) -> list[Advice]:
 
     def one(command: str, method: str, needs: str, loses: str, cost: Cost = NOTHING) -> Advice:
         typed = f"undertow mitigate {command} ROWS OUT --method {quote(method)} --base {quote(audited.base)}"
+        typed += "" if command == "train" or audited.domain == "numbers" else f" --domain {audited.domain}"
         return Advice(method=method, needs=needs, loses=loses, cost=cost, command=f"{typed} --audit AUDIT.json")
 
     half = "half of the teacher's rows; much of the trait may stay"

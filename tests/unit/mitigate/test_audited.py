@@ -60,6 +60,17 @@ def test_advice_is_ready_to_type_and_counts_what_it_costs(tmp_path: Path) -> Non
     assert all("--base ref:finch-a --audit" in one["command"] for one in found["mitigations"])
 
 
+@pytest.mark.parametrize(
+    ("counts", "name"), [({"numbers": 3, "code": 60}, "code"), ({"numbers": 49, "text": 2}, "none"), ({}, "none")]
+)
+def test_commands_name_the_domain_of_the_rows(tmp_path: Path, counts: dict[str, int], name: str) -> None:
+    path = report(tmp_path)
+    intake = {"rows": {"sampled": 100}, "accepted_by_domain": counts}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "intake": intake}))
+    for one in advise(read_audit(path))["mitigations"]:
+        assert (f" --domain {name} --audit" in one["command"]) is one["command"].startswith("undertow mitigate data")
+
+
 def test_without_a_detection_nothing_is_advised(tmp_path: Path) -> None:
     found = advise(read_audit(report(tmp_path, "not_detected", None)))
     assert found["mitigations"] == [] and "not everything was testable: expression" in found["next"]
