@@ -56,7 +56,8 @@ class Release:
         assert exchange.asked is not None
         self._exchange, self._judge, self._start, self._kind = exchange, judge, start, copy.kind
         able = [one for one in judge.screen.detectors if reads_pieces(one)]
-        self._fewest, step = (max((getattr(one, name) for one in able), default=0) for name in ("fewest", "context"))
+        self._fewest = max((one.fewest for one in able), default=0)
+        step = max((one.context for one in able), default=0)
         context = max(judge.limits.context_characters, step)
         self._pieces = Pieces(copy.kind, exchange.asked, context, max(1, step))
         self._read = True
