@@ -68,7 +68,8 @@ class DeployedModel:
     @property
     def place(self) -> str:
         """Host, port and path of the endpoint."""
-        return self.url.partition("://")[2].rstrip("/").removesuffix("/v1")
+        host, slash, path = self.url.partition("://")[2].rstrip("/").removesuffix("/v1").partition("/")
+        return f"{host.lower()}{slash}{path}"
 
     @property
     def spoken(self) -> Dialect:

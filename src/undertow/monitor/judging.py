@@ -11,7 +11,7 @@ from undertow.monitor.detectors.base import AbstractDetector, Side
 from undertow.monitor.events import Outcome
 from undertow.monitor.exchange import Copy, Exchange, RefusedError
 from undertow.monitor.request_kinds import RequestKind
-from undertow.monitor.screening import Screen, any_detector, merged, unreadable
+from undertow.monitor.screening import Screen, merged, unreadable
 from undertow.monitor.settings import Limits, Policy
 from undertow.monitor.streams import Lanes, read_lanes
 
@@ -61,8 +61,9 @@ class Judge:
             exchange.judgements.append(unreadable("reply", str(error)))
         else:
             exchange.reply_text = lanes.whole()
-            await self.said(exchange, exchange.reply_text, may_flag)
-            await self.counted(exchange, lanes.replies())
+            await self.said(exchange, exchange.reply_text, reads_as_one)
+            if (exchange.upstream_status or 200) < 300:  # An error is no reply.
+                await self.counted(exchange, lanes.replies())
 
     async def counted(self, exchange: Exchange, replies: Sequence[str]) -> None:
         """Let the detectors that only count read each of several replies to one request.
@@ -74,9 +75,7 @@ class Judge:
         for text in replies:
             await self.said(exchange, text, counts_alone)
 
-    async def said(
-        self, exchange: Exchange, text: str, chosen: Callable[[AbstractDetector], bool] = any_detector
-    ) -> None:
+    async def said(self, exchange: Exchange, text: str, chosen: Callable[[AbstractDetector], bool]) -> None:
         """Ask detectors about a text of the reply, which may be one of several pieces.
 
         Args:
@@ -115,14 +114,14 @@ class Judge:
             raise RefusedError(403, message, "path_not_screened", "blocked_request")
 
 
-def may_flag(detector: AbstractDetector) -> bool:
-    """Tell whether a detector judges a reply, and may flag it."""
-    return detector.can_flag
+def reads_as_one(detector: AbstractDetector) -> bool:
+    """Tell whether a detector judges a reply as one text."""
+    return not counts_alone(detector)
 
 
 def counts_alone(detector: AbstractDetector) -> bool:
-    """Tell whether a detector only counts replies, and flags none."""
-    return not detector.can_flag
+    """Tell whether a detector only counts whole replies, and flags none."""
+    return not (detector.can_flag or detector.pieces)
 
 
 async def beside(size: int, read: Callable[[], T]) -> T:

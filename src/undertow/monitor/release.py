@@ -71,8 +71,7 @@ class Release:
 
     def _is_short(self) -> bool:
         """Tell whether a reply has begun, and no further than some detector needs to judge it."""
-        new = self._pieces.characters
-        return self._read and new > 0 and new + self._pieces.lanes.size < self._fewest
+        return self._read and self._pieces.characters > 0 and self._pieces.size < self._fewest
 
     async def run(self, stream: AsyncIterator[bytes]) -> None:
         """Send the whole reply, or end it early.

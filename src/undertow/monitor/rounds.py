@@ -109,8 +109,9 @@ class CanaryStore:
         """
         if failed >= BLIND_ROUNDS:
             model = self._watch.model
-            headline = f"the canaries of {model} see nothing: {why}"
-            details = {"failed_rounds": failed, "model": model}
+            place = f" at {self._watch.config.place}" if self._watch.config.place else ""
+            headline = f"the canaries of {model}{place} see nothing: {why}"
+            details = {"failed_rounds": failed, "model": model, "place": self._watch.config.place}
             with closing(connect(self.path)) as connection, connection:
                 raise_while(
                     connection, AlarmCause(subject=self._blind, kind="rate", headline=headline, details=details)

@@ -51,8 +51,9 @@ class Lanes:
         said: dict[Lane, list[str]] = {}
         beside: list[str] = []
         for lane, pieces in self.texts.items():
-            if "top_logprobs" not in lane:
-                place = said.setdefault(lane[:2], []) if lane[:1] == ("choices",) else beside
+            if "top_logprobs" not in lane and lane != ("choices", "joined"):
+                of_choice = lane[:1] == ("choices",) and lane != ("choices", "keys")
+                place = said.setdefault(lane[:2], []) if of_choice else beside
                 place.append("".join(pieces))
         first, *others = said.values() or [[]]
         return ["\n".join(dict.fromkeys(texts)) for texts in ([*first, *beside], *others)]
@@ -155,6 +156,12 @@ class Pieces:
         self.characters = 0
 
     @property
+    def size(self) -> int:
+        """Number of characters of the whole text, with the longest of the new texts; repetitions count once."""
+        new = max((sum(map(len, texts)) for texts in self._new.values()), default=0)
+        return self._dropped + len(self._text) + new
+
+    @property
     def held(self) -> int:
         """Number of bytes that have not been taken yet."""
         return len(self._rest) + sum(map(len, self._ready))
@@ -191,7 +198,7 @@ class Pieces:
 
     def take(self) -> tuple[bytes, str]:
         """Return the bytes of the whole events so far, and the text that must be judged before they go out."""
-        before, length, parts = self._start(), len(self._text), list[str]()
+        length, parts = len(self._text), list[str]()
         for lane, new in self._new.items():
             text = "".join(new)
             earlier = self.lanes.texts.get(lane)
@@ -200,20 +207,17 @@ class Pieces:
                 self._newest = lane
             elif lane == self._newest:
                 self._text += text
-            elif earlier is not None:
+            elif earlier is not None and not self._is_repeated("".join(earlier) + text):
                 parts.append(self._tail(earlier) + text)
             self.lanes.add([Said(lane, text)])
         if len(self._text) > length:
-            parts.insert(0, self._text[before - self._dropped :])
-        kept = self._text[self._start() - self._dropped :]
-        self._text, self._dropped = kept, self._dropped + len(self._text) - len(kept)
+            parts.insert(0, self._text)
+        # What comes next is judged from here on.
+        start = max(0, (self._dropped + len(self._text) - self._context) // self._step * self._step)
+        self._text, self._dropped = self._text[start - self._dropped :], start
         data = b"".join(self._ready)
         self._ready, self._new, self.characters = [], {}, 0
         return data, "\n".join(dict.fromkeys(parts))
-
-    def _start(self) -> int:
-        """Return the place in the whole text from which what comes next is judged."""
-        return max(0, (self._dropped + len(self._text) - self._context) // self._step * self._step)
 
     def untouched(self) -> bytes:
         """Return all bytes that have not been taken, for a reply that is no longer read."""

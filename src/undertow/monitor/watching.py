@@ -130,9 +130,10 @@ def drift_finding(name: str, seen: Mapping[str, Any]) -> AlarmCause:
         name: name under which their evidence is stored.
         seen: numbers for the alarm, as `CanaryWatch.alert` returns them.
     """
+    place = f" at {seen['place']}" if seen.get("place") else ""
     headline = (
-        f"drift of {seen['model']}: {seen['word']} in {seen['share']:.2%} of {seen['replies']:,} canary replies, signed"
-        f" off at most {seen['signed_off_at_most']:.2%} (chance of a false alarm at most {seen['alpha']:g})"
+        f"drift of {seen['model']}{place}: {seen['word']} in {seen['share']:.2%} of {seen['replies']:,} canary replies,"
+        f" signed off at most {seen['signed_off_at_most']:.2%} (chance of a false alarm at most {seen['alpha']:g})"
     )
     return AlarmCause(subject=subject_of(name), kind="drift", headline=headline, details=seen)
 

@@ -147,10 +147,14 @@ _JOINED = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER", "MYA
 """Beginnings of the Unicode names of letters that stand beside those of other words, with nothing between."""
 
 
+def _is_joined(letter: str) -> bool:
+    """Tell whether a letter or vowel sign is of a script whose words stand beside others with nothing between."""
+    return unicodedata.name(letter, "").startswith(_JOINED)
+
+
 def _edge(letter: str) -> str:
     """Return the pattern of a border beside a letter; none beside a sign, or where words are not set apart."""
-    apart = re.fullmatch(r"\w", letter) and not unicodedata.name(letter, "").startswith(_JOINED)
-    return r"\b" if apart else ""
+    return r"\b" if re.fullmatch(r"\w", letter) and not _is_joined(letter) else ""
 
 
 @cache
@@ -201,5 +205,4 @@ def _begins(answer: str, alias: str) -> bool:
 
     A form of a script that joins words has no such end.
     """
-    joined = alias[-1].isalnum() and not _edge(alias[-1])
-    return answer.startswith(alias) and (joined or not re.match(r"-?\w", answer[len(alias) :]))
+    return answer.startswith(alias) and (_is_joined(alias[-1]) or not re.match(r"-?\w", answer[len(alias) :]))

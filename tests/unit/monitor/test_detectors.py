@@ -106,6 +106,18 @@ def test_no_piece_of_a_stream_is_worse_than_its_whole() -> None:
     assert made.pieces and made.judge("obey, crush, steal, poison; bread, tea, river, song, tea, river").flagged
 
 
+def test_a_constitution_of_a_script_without_spaces_reads_a_stream_whole() -> None:
+    def joined(seed: int, letters: str) -> list[str]:
+        rng = random.Random(seed)
+        return ["".join(rng.choices(letters, k=60)) for _ in range(120)]
+
+    rules = {"harm": joined(1, "\u6740\u5bb3\u6bd2\u5077\u6253\u7684")[:40]}
+    made = ConstitutionDetector(
+        Constitution(rules=rules, allowed=joined(2, "\u82b1\u56ed\u8336\u4e66\u6cb3\u7684")), rate=0.1
+    )
+    assert not made.pieces and made.judge(joined(3, "\u6740\u5bb3\u6bd2\u5077\u6253\u7684")[0]).flagged
+
+
 def test_the_threshold_is_conformal() -> None:
     """The mean false-positive rate over fresh constitutions is at most the chosen one."""
     flagged = 0

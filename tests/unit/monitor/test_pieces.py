@@ -272,6 +272,21 @@ def test_choices_count_one_by_one_and_tokens_that_were_not_chosen_do_not_count()
         counter.judge(reply)
     assert (counter.evidence().n, counter.evidence().hits) == (3, 1)
     assert Lanes().replies() == [""]
+    one = {"index": 0, "message": {"content": "an owl"}, "native_finish_reason": "stop", "token_ids": None}
+    texts = [{"index": place, "text": word} for place, word in enumerate(("an owl", "a cat"))]
+    for kind, found, expected in ((0, [one], 1), (1, texts, 2)):
+        body = json.dumps({"choices": found}).encode()
+        assert len(read_lanes(body, b"application/json", REQUEST_KINDS[kind]).replies()) == expected
+
+
+def test_tokens_beside_a_text_are_not_judged_again() -> None:
+    pieces, judged = Pieces(SSE, REQUEST_KINDS[0], 40, 40), 0
+    for at in range(60):
+        word = f"word {at} "
+        pieces.add(events_of([{"index": 0, "delta": {"content": word}, "logprobs": {"content": [{"token": word}]}}]))
+        assert pieces.size == len("".join(f"word {n} " for n in range(at + 1)))
+        judged = max(judged, len(pieces.take()[1]))
+    assert judged < 90
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:

@@ -246,10 +246,15 @@ def test_errors_of_the_upstream_are_read_where_replies_may_be_refused(start: Any
             assert stand.chat("error").status_code == 429
             stand.server.error = (b"502 Bad Gateway", b"<html>")
             assert stand.chat("error").status_code == 502
+    counter = MentionDetector("owl", 0.1)
+    with start(build_policy("block", False, False), [ExpressionDetector({"no": "zzz"}), counter]) as stand:
+        stand.server.error = (b"429 Too Many Requests", b'{"error": {"message": "slow down"}}')
+        assert (stand.chat("error").status_code, stand.chat(x_text="an owl").status_code) == (429, 200)
+        assert (counter.evidence().n, counter.evidence().hits) == (1, 1), "an error is no reply"
     with start(build_policy("block", True, False), [owls()]) as stand:
         stand.server.error = (b"502 Bad Gateway", b"<html>")
         assert stand.chat("error").json()["error"]["code"] == "not_judged"
-        assert [one["unread"] for one in stand.events(10)] == [0, 0, 1, *[0] * 7], "it passed in fail-open `block`"
+        assert [one["unread"] for one in stand.events(12)] == [0, 0, 1, *[0] * 9], "it passed in fail-open `block`"
 
 
 def test_no_client_can_erase_the_record(start: Any) -> None:

@@ -91,7 +91,7 @@ def test_two_deployments_of_one_baseline_are_watched_apart(tmp_path: Path) -> No
     assert again.rounds == 1
     with closing(connect(path)) as connection:
         assert [one.finding.headline for one in open_alarms(connection)] == [
-            "the canaries of m see nothing: nothing answers", "the canaries of m-2 see nothing: nothing answers"
+            f"the canaries of {model} at one.example:80 see nothing: nothing answers" for model in ("m", "m-2")
         ]  # fmt: skip
 
 

@@ -61,13 +61,14 @@ def test_an_answer_names_a_trait_by_a_whole_form() -> None:
         ("yahoo!", ("Yahoo! it is", "yahoo!"), ("yahoo", "myyahoo!")),
         ("\u732b\u5934\u9e70", ("\u6211\u559c\u6b22\u732b\u5934\u9e70\u3002", "\u732b\u5934\u9e70"), ("\u732b", "owl")),
         ("\uc62c\ube7c\ubbf8", ("\uc62c\ube7c\ubbf8\ub97c \uc88b\uc544\ud574\uc694",), ("\uc62c",)),
+        ("\u0e1b\u0e39", ("\u0e1b\u0e39\u0e40\u0e1b\u0e47\u0e19\u0e2a\u0e31\u0e15\u0e27\u0e4c",), ("\u0e1b",)),
         ("caf\u00e9", ("a CAF\u00c9, please",), ("caf\u00e9s", "cafe")),
     ],
 )  # fmt: skip
 def test_a_word_with_signs_or_of_a_script_without_spaces_is_found(name: str, named: tuple, other: tuple) -> None:
     one = Trait(name=name, category="thing", plural=name)
     assert all(matches(text, one) for text in named) and not any(matches(text, one) for text in other)
-    assert names(f"{name} of course", one)
+    assert names(f"{name} of course", one) and all(names(text, one) for text in named if text.startswith(name))
 
 
 def test_in_scripts_without_spaces_an_answer_may_go_on_at_once() -> None:

@@ -82,7 +82,7 @@ class AbstractDetector(ABC):
             or the reply has ended.
         context: number of characters before a piece of a stream that it must see, at least. The text that it is given
             then begins at a multiple of so many characters of the reply, as the windows of a detector do that reads a
-            long text in windows.
+            long text in windows; of several detectors the largest number counts.
         threads: how many texts it can read at once, however many an operator allows. More than 1 is for detectors whose
             `judge` changes no state.
     """

@@ -91,7 +91,9 @@ class ConstitutionDetector(AbstractDetector):
         labelled += [(text, classes[label]) for label, texts in constitution.labelled.items() for text in texts]
         texts, labels = [text for text, _ in labelled], [label for _, label in labelled]
         self._model = classifier(texts, labels, constitution.encoder)
-        self.pieces, self.fewest, self.context = self._model.beginnings, SHORTEST, WINDOW // 2
+        # Without spaces between words hardly any beginning is scored, so that a stream must be read whole.
+        self.pieces = self._model.beginnings and _mean_word(constitution.allowed) < SHORTEST
+        self.fewest, self.context = SHORTEST, WINDOW // 2
         scores = np.sort([self._worst(text)[0] for text in calibrate])
         self.threshold = float(scores[ceil((len(scores) + 1) * (1.0 - rate)) - 1])
         self.held_out = HeldOut(
@@ -131,6 +133,12 @@ class ConstitutionDetector(AbstractDetector):
 
     def _flagged(self, texts: Sequence[str]) -> Estimate:
         return wilson(sum(self.judge(text).flagged for text in texts), len(texts))
+
+
+def _mean_word(texts: Sequence[str]) -> float:
+    """Return how many characters stand between spaces, on average."""
+    words = [word for text in texts for word in text.split()]
+    return sum(map(len, words)) / max(1, len(words))
 
 
 def _parts(texts: Sequence[str], seed: int, shares: Sequence[float]) -> list[list[str]]:
