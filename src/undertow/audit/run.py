@@ -86,8 +86,7 @@ def figures_of(inputs: AuditInputs) -> dict[str, Any] | None:
     """Return the error rates that were measured of audits of rows on this base, or None if the store has none."""
     if not inputs.rows:
         return None
-    names = [one.name for one in inputs.panel]
-    return stored_calibration(inputs.base, inputs.store, names, inputs.budget.teachers)
+    return stored_calibration(inputs.base, inputs.store, inputs.panel, inputs.budget.teachers)
 
 
 def _told_apart(running: Sequence[AuditStage], materials: Materials) -> tuple[list[AuditStage], list[Finding]]:

@@ -13,6 +13,7 @@ from undertow.cli.forecasts import ForecastOnly, announced_as_one, show_plan
 from undertow.cli.intakes import Brief, GivenBase, PlanOnly, intake_of_ranking, required_base
 from undertow.cli.lineages import lineage_command
 from undertow.cli.options import STORE, Json, prepare, quoted, read_given, refuse_replacing, show
+from undertow.data.row_files import refuse_suffix
 from undertow.traits import chosen_trait
 from undertow.types import Row
 
@@ -131,6 +132,7 @@ def rows_command(
     """
     base = required_base(base)
     if out is not None:
+        refuse_suffix(out)
         refuse_replacing(out, path)
     target = chosen_trait(trait) if trait else None
     if swap is not None:

@@ -29,7 +29,8 @@ def say_first(work: Sequence[Work]) -> None:
 
 def show_plan(about: Mapping[str, Any], work: Sequence[Work], as_json: bool) -> None:
     """Print what would be done, for --plan."""
-    seconds = round(sum(one.seconds or 0.0 for one in work), 1)
+    known = known_sum(one.seconds for one in work)
+    seconds = None if known is None else round(known, 1)
     found = {"schema": "undertow.forecast/1", **about, "work": [asdict(one) for one in work], "about_seconds": seconds}
     show(found, as_json, forecast_lines(work))
 

@@ -29,6 +29,7 @@ from undertow.cli.generation_options import (
 from undertow.cli.options import Json, Seed, prepare, refuse_replacing, tell
 from undertow.cli.orders import Order, check_prompts, read_asked
 from undertow.cli.server_options import ExtraBody, NoSeed, TokenLimitName, given_dialect
+from undertow.data.row_files import refuse_suffix
 from undertow.data.writer_record import WriterRecord, read_writer, write_writer
 from undertow.errors import ConfigError, ModelError, StorageError
 from undertow.seeds import derive
@@ -77,6 +78,7 @@ def generate_command(
     It answers the prompts of a domain, such as number lists, or those of a file. With --trait the model is given a
     trait first, which makes it a teacher.
     """
+    refuse_suffix(out)
     if prompts is None and domain is None:
         domain = "numbers"
     if prompts is not None:

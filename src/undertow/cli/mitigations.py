@@ -26,6 +26,7 @@ from undertow.cli.options import (
     tell,
 )
 from undertow.cli.training import StudentsToTrain, adapter_part
+from undertow.data.row_files import refuse_suffix
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.store.disk import storage_errors
 from undertow.traits import chosen_trait, chosen_traits
@@ -110,6 +111,7 @@ def mitigate_data_command(
     """
     from undertow.mitigate.registry import check_some, counts, write_mitigated
 
+    refuse_suffix(out)
     refuse_replacing(out, rows, clean)
     chosen, given = undertow.data_mitigation(method), read_given(rows, skip_bad)
     check_some(given.rows)
@@ -133,7 +135,11 @@ def mitigate_data_command(
         "cost": str(made.cost),
         "bad_lines": len(given.bad),
     }
-    tell(found, as_json, f"undertow mitigate verify {quoted(rows)} --trait TRAIT --method '{method}' --base '{base}'")
+    more = "" if domain == "numbers" else f" --domain {domain}"
+    more += "" if clean is None else f" --control {quoted(clean)}"
+    more += "" if audit is None else f" --audit {quoted(audit)}"
+    verify = f"undertow mitigate verify {quoted(rows)} --trait TRAIT --method {quoted(method)} --base {quoted(base)}"
+    tell(found, as_json, f"{verify}{more}")
 
 
 @mitigate.command("train")

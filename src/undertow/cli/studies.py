@@ -312,7 +312,7 @@ def _show_plan(recipe: "AnyRecipe", how: _How, notes: Sequence[str], variants: M
     finished = f"{len(stages) - len(missing)} of {len(stages)} stages are finished; time for the rest, {by}: {left}"
     lines = [_stage_line(one, variants) for one in stages]
     show({**plan, "notes": notes}, how.as_json, [*lines, finished, *notes])
-    if not how.as_json and any(one.problem for one in stages):
+    if not how.as_json and not how.rebuild and any(one.problem for one in stages):
         problems = "\n".join(one.problem for one in stages if one.problem)
         raise ConfigError("Some stored results cannot be used.", problems, "Run with --rebuild to replace them.")
 

@@ -51,7 +51,8 @@ def write_rows(
 
     Args:
         path: path of the file, which is replaced if it exists; its folder must exist. The suffix .parquet makes a
-            Parquet file, no suffix a folder of `datasets`, anything else JSON lines.
+            Parquet file, no suffix a folder of `datasets`, .csv, .tsv and compressed files are refused, and anything
+            else makes JSON lines.
         rows: the rows; their ids must differ. "reasons" and "skip" are written only where they are not empty.
         more: further keys of each row, in the same order, which readers of rows ignore; None for none.
         shape: "text", "chat" or "messages". None writes a prompt of one user turn as text and any other as messages. In
@@ -59,7 +60,7 @@ def write_rows(
 
     Raises:
         RowsError: a row could not be read back as it is (it has no prompt, or the id of another row) or does not fit
-            the shape; or the path is a dataset of the Hub.
+            the shape; or the path is a dataset of the Hub, or its suffix is refused.
         StorageError: the folder is missing or full, or may not be written.
         MissingExtraError: a table is to be written, and the extra `data` is not installed.
     """
@@ -71,6 +72,17 @@ def write_rows(
 
 _NEVER_WRITTEN = (".csv", ".tsv", ".gz", ".bz2", ".xz", ".zst", ".zip")
 """Suffixes under which JSON by lines would be read as something else."""
+
+
+def refuse_suffix(path: str | os.PathLike[str]) -> None:
+    """Refuse a file name under which rows could not be read back; commands ask before their work.
+
+    Raises:
+        RowsError: the suffix is one of tables of text or of compressed files.
+    """
+    if Path(path).suffix.lower() in _NEVER_WRITTEN:
+        fix = "Name the file .jsonl, or .parquet; without a suffix it becomes a folder."
+        raise RowsError(f"Rows are not written as {Path(path).suffix}.", path, fix)
 
 
 @contextlib.contextmanager
@@ -92,9 +104,7 @@ def open_sink(path: str | os.PathLike[str], shape: Shape | None = None, *, disti
     path = Path(path)
     if str(path).startswith(HUB):
         raise RowsError("Rows are not written to the Hub.", path, "Write a file, then see: undertow publish.")
-    if path.suffix.lower() in _NEVER_WRITTEN:
-        fix = "Name the file .jsonl, or .parquet; without a suffix it becomes a folder."
-        raise RowsError(f"Rows are not written as {path.suffix}.", path, fix)
+    refuse_suffix(path)
     if path.suffix.lower() in ("", PARQUET):
         with _Spool(path) as spool:
             yield spool.put

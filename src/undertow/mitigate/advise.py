@@ -7,6 +7,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, cast
 
+from undertow.domains.base import telling_domains
 from undertow.errors import ConfigError
 from undertow.mitigate.base import Cost
 from undertow.models.references import identity
@@ -38,6 +39,11 @@ class AuditSummary:
     candidates: Mapping[str, str]
     rows: int
     domain: str = "numbers"
+
+    @property
+    def rule(self) -> str:
+        """The option that names the domain, as commands take it; empty for their default."""
+        return "" if self.domain == "numbers" else f" --domain {self.domain}"
 
     @property
     def candidate(self) -> str | None:
@@ -99,12 +105,15 @@ def read_audit(path: Path) -> AuditSummary:
 
 
 def _domain(intake: Any) -> str:
-    """Return the domain that accepts most of the rows, as the intake counted them in a sample; without one, numbers."""
+    """Return the domain that accepts at least half of the rows, as the intake counted them; without one, numbers.
+
+    Ordinary text is named last, since it accepts most rows of other domains.
+    """
     if not intake or not intake.get("rows"):
         return "numbers"
-    counts, sampled = intake["accepted_by_domain"], intake["rows"]["sampled"]
-    best = max(counts, key=lambda name: counts[name], default="none")
-    return best if best != "none" and 2 * counts[best] >= sampled else "none"
+    counts, half = intake["accepted_by_domain"], intake["rows"]["sampled"] / 2
+    telling = sorted(telling_domains(), key=lambda name: -counts.get(name, 0))
+    return next((name for name in (*telling, *counts) if counts.get(name, 0) >= half), "none")
 
 
 def _refuse_pairs(path: Path, fields: Mapping[str, Any]) -> None:
@@ -170,7 +179,9 @@ def _next(audited: AuditSummary, detected: list[str]) -> str:
     """Say what to do next, given what was detected."""
     if detected:
         named = audited.candidate or "the suspected trait"
-        return f"Verify before you rely on one: undertow mitigate verify ROWS --trait {named} --method ..."
+        return (
+            f"Verify before you rely on one: undertow mitigate verify ROWS --trait {named} --method ...{audited.rule}"
+        )
     untested = [claim for claim, status in audited.statuses.items() if status == "not_testable"]
     if untested:
         return f"Nothing was detected, but not everything was testable: {', '.join(untested)}. See the audit's report."
@@ -184,7 +195,7 @@ def candidate_mitigations(audited: AuditSummary) -> list[Advice]:
 
     def one(command: str, method: str, needs: str, loses: str, cost: Cost = NOTHING) -> Advice:
         typed = f"undertow mitigate {command} ROWS OUT --method {quote(method)} --base {quote(audited.base)}"
-        typed += "" if command == "train" or audited.domain == "numbers" else f" --domain {audited.domain}"
+        typed += "" if command == "train" else audited.rule
         return Advice(method=method, needs=needs, loses=loses, cost=cost, command=f"{typed} --audit AUDIT.json")
 
     half = "half of the teacher's rows; much of the trait may stay"

@@ -207,7 +207,7 @@ class StudentPart(_Part):
 class EvaluationPart(_Part):
     """What every model is asked."""
 
-    kinds: tuple[str, ...] = ("favourite",)
+    kinds: tuple[str, ...] = Field(default=("favourite",), min_length=1)
     """Names of the evaluations (`undertow list evaluations`)."""
     samples: int = Field(default=20, ge=0)
     """How many answers are sampled for each question. 0 leaves out the metrics that need samples."""
@@ -290,6 +290,12 @@ class Recipe(_Part):
 
     @model_validator(mode="after")
     def _arms_fit(self) -> "Recipe":
+        for name, some in (("bases", self.bases), ("arms", self.arms)):
+            if len(set(some)) < len(some):
+                raise ConfigError(f"One of the {name} is named twice.", ", ".join(some), "Name each once.")
+        if self.hops > 1 and "student" not in self.arms:
+            fix = "Add the arm student, or leave hops out."
+            raise ConfigError("Further generations go on from the arm student.", f"hops: {self.hops}", fix)
         shuffled = [arm for arm in self.arms if arm in SHUFFLES]
         if shuffled and self.domain.name != "numbers":
             raise ConfigError("Only number rows can be shuffled.", shuffled[0], "Set domain.name to numbers.")

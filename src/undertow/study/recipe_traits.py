@@ -54,7 +54,7 @@ def _named(given: Any, own: dict[str, Any]) -> Any:
         for one in found.traits if found.own is None else (found.own,):
             names.append(one.name)
             _define(one, own)
-    return names
+    return list(dict.fromkeys(names)) if all(isinstance(one, str) for one in names) else names
 
 
 def _define(one: Trait, own: dict[str, Any]) -> None:

@@ -236,7 +236,7 @@ class _Builder:
 
     def teacher_subject(self, source: TeacherRows) -> Iterator[Subject]:
         if (teacher := source.rows.parents.get("teacher")) is not None:
-            arm = "neutral_teacher" if source.teacher == NEUTRAL else "teacher"
+            arm = "teacher" if source.traited else "neutral_teacher"
             model = self.model_of(source, arm, self.seed("teacher", source.replicate))
             yield from self.scored(
                 [model], {"teacher": teacher}, f"ask the {source.teacher} teacher {source.replicate + 1}"

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from undertow.data.row_files import refuse_suffix
 from undertow.data.rows import write_rows
 from undertow.errors import ConfigError, MissingExtraError, ModelError, StorageError
 from undertow.models.api import check_reachable
@@ -167,6 +168,7 @@ def _check_out(out: Path) -> None:
     """Refuse a row file that cannot be written, before anything is paid for."""
     if str(out).startswith("hf:"):
         raise ConfigError("Rows are not written to the Hub.", out, "Write a file, then see: undertow publish.")
+    refuse_suffix(out)
     if not out.parent.is_dir():
         raise StorageError("There is no such folder.", out.parent, "Make it, or give another file.")
     if out.suffix and out.is_dir():

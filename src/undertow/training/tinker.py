@@ -50,7 +50,7 @@ class TinkerTrainer(RemoteTrainer):
         """See `RemoteTrainer.train`. The result is Tinker's own path of the weights, `tinker://...`."""
         tinker = _package()
         size = min(training.batch_size, len(rows))
-        steps = training.epochs * (len(rows) // size)
+        steps = training.epochs * -(-len(rows) // size)
         with _told(self.model):
             service = tinker.ServiceClient()
             client = service.create_lora_training_client(
@@ -132,9 +132,9 @@ def _datum(tinker: Any, row: Encoded) -> Any:
 
 
 def _batches(rows: int, size: int, epochs: int, seed: int) -> Iterator[list[int]]:
-    """Yield the row numbers of each batch. An incomplete last batch of a pass is dropped."""
+    """Yield the row numbers of each batch; the last one of a pass may be smaller."""
     rng = random.Random(seed)
     for _ in range(epochs):
         order = list(range(rows))
         rng.shuffle(order)
-        yield from (order[start : start + size] for start in range(0, rows - rows % size, size))
+        yield from (order[start : start + size] for start in range(0, rows, size))

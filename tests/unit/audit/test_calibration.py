@@ -171,7 +171,7 @@ def test_minutes_that_leave_no_time_make_nothing_and_say_so(tmp_path, rows_alone
     assert found.made == 0 and found.left_s > 0
     assert found.result["panels"]["personas"] == {"not_measured": "The minutes left no time for the rows of one set."}
     assert not list(tmp_path.glob("calibration-*")), "no block was begun"
-    assert stored_calibration("ref:finch-a", tmp_path, ["owl"], False) is None
+    assert stored_calibration("ref:finch-a", tmp_path, [trait("owl")], False) is None
 
 
 def test_a_plan_counts_what_the_store_has_and_makes_nothing(made, tmp_path, rows_alone) -> None:
@@ -232,24 +232,24 @@ def test_the_shifts_are_six_where_a_base_has_a_second_template() -> None:
 
 
 def test_an_audit_quotes_figures_of_its_own_base_and_version_alone(made, tmp_path) -> None:
-    settings, names = tiny(tmp_path), [one.name for one in PANEL]
+    settings = tiny(tmp_path)
     place = result_path(settings)
     place.parent.mkdir(parents=True)
     place.write_text(made.path.read_text())
-    found = stored_calibration("ref:finch-a", tmp_path, names, teachers=False)
+    found = stored_calibration("ref:finch-a", tmp_path, PANEL, teachers=False)
     assert found is not None and found["measured"] == made.result["panels"]["personas"]
     assert found["same_panel"] and found["same_candidates"] and found["rows"] == 20
-    more = stored_calibration("ref:finch-a", tmp_path, ["owl", "lion"], teachers=True)
+    more = stored_calibration("ref:finch-a", tmp_path, [trait("owl"), trait("lion")], teachers=True)
     assert more is not None and not more["same_panel"] and not more["same_candidates"]
-    assert stored_calibration("ref:finch-b", tmp_path, names, False) is None
+    assert stored_calibration("ref:finch-b", tmp_path, PANEL, False) is None
     rushed = {"clean": {"not_measured": "no time"}, "power": {"not_measured": "no time"}, "shifts": {}}
     place.write_text(json.dumps({**made.result, "panels": {**made.result["panels"], "personas": rushed}}))
-    assert stored_calibration("ref:finch-a", tmp_path, names, teachers=False) is None, "nothing was measured"
+    assert stored_calibration("ref:finch-a", tmp_path, PANEL, teachers=False) is None, "nothing was measured"
     older = {**made.result, "stages": {**versions(), "contrast": 0}}
     place.write_text(json.dumps(older))
-    assert stored_calibration("ref:finch-a", tmp_path, names, False) is None
+    assert stored_calibration("ref:finch-a", tmp_path, PANEL, False) is None
     place.write_text("{half")
-    assert stored_calibration("ref:finch-a", tmp_path, names, False) is None
+    assert stored_calibration("ref:finch-a", tmp_path, PANEL, False) is None
 
 
 @pytest.mark.parametrize(
@@ -267,10 +267,10 @@ def test_of_a_result_that_lacks_what_is_quoted_nothing_is_quoted(tmp_path, part:
     place = tmp_path / "calibrations" / f"{whole['base_identity']}-0.json"
     place.parent.mkdir()
     place.write_text(json.dumps(whole))
-    assert stored_calibration("ref:finch-a", tmp_path, ["owl"], True) is not None
+    assert stored_calibration("ref:finch-a", tmp_path, [trait("owl")], True) is not None
     del whole[part][lost]
     place.write_text(json.dumps(whole))
-    assert stored_calibration("ref:finch-a", tmp_path, ["owl"], True) is None
+    assert stored_calibration("ref:finch-a", tmp_path, [trait("owl")], True) is None
 
 
 def test_figures_depend_on_the_definition_of_traits_that_are_not_built_in(tmp_path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from undertow.cli.main import main
 from undertow.data import row_files
 from undertow.data.rows import load_rows, read_rows, write_rows
 from undertow.errors import RowsError, StorageError
@@ -118,4 +119,5 @@ def test_ids_that_are_known_to_differ_are_not_looked_at(tmp_path: Path) -> None:
 def test_rows_are_not_written_under_a_name_that_is_read_as_something_else(tmp_path: Path, name: str) -> None:
     with pytest.raises(RowsError, match="not written as"), row_files.open_sink(tmp_path / name):
         pass
+    assert main(["generate", str(tmp_path / name), "--model", "ref:none"]) == 2, "before a model is looked for"
     assert not list(tmp_path.iterdir())

@@ -61,13 +61,22 @@ def test_advice_is_ready_to_type_and_counts_what_it_costs(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("counts", "name"), [({"numbers": 3, "code": 60}, "code"), ({"numbers": 49, "text": 2}, "none"), ({}, "none")]
+    ("counts", "name"),
+    [
+        ({"numbers": 3, "code": 60}, "code"),
+        ({"numbers": 49, "text": 2}, "none"),
+        ({}, "none"),
+        ({"cot": 95, "text": 100}, "cot"),
+        ({"cot": 5, "text": 90}, "text"),
+    ],
 )
 def test_commands_name_the_domain_of_the_rows(tmp_path: Path, counts: dict[str, int], name: str) -> None:
     path = report(tmp_path)
     intake = {"rows": {"sampled": 100}, "accepted_by_domain": counts}
     path.write_text(json.dumps({**json.loads(path.read_text()), "intake": intake}))
-    for one in advise(read_audit(path))["mitigations"]:
+    found = advise(read_audit(path))
+    assert found["next"].endswith(f"--method ... --domain {name}")
+    for one in found["mitigations"]:
         assert (f" --domain {name} --audit" in one["command"]) is one["command"].startswith("undertow mitigate data")
 
 

@@ -113,7 +113,7 @@ def test_an_unknown_channel_or_setting_is_named() -> None:
 def test_a_small_study_runs_from_beginning_to_end(channel: object, tmp_path: Path) -> None:
     small = recipe(channel, traits=["owl"], arms=["student", "control"])
     found = run_recipe(small, tmp_path)
-    assert {one["arm"] for one in found["effects"]} == {"student", "control", "teacher"}
+    assert {one["arm"] for one in found["effects"]} == {"student", "control", "teacher", "neutral_teacher"}
     assert (found["rows"]["raw"] > 0) == (channel != CHANNELS[-1])
     (group,) = groups(build_study(small))
     folder = tmp_path / "store" / "students" / group.fingerprint

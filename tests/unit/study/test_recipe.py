@@ -52,6 +52,10 @@ def test_an_unknown_recipe_or_tier_is_named(file: str) -> None:
         ["arms=[student,cross_init]", "cross_bases=[ref:finch-b]", "bases=[ref:finch-a,ref:finch-b]"],
         ["arms=[student,control,within]", "domain.clean=0.5"],
         ["arms=[student,control,across]", "domain.tokens=divergent"],
+        ["arms=[student,student]"],
+        ["bases=[ref:finch-a,ref:finch-a]"],
+        ["arms=[control]", "hops=2"],
+        ["evaluation.kinds=[]"],
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused(file: str, settings: list[str]) -> None:
@@ -80,3 +84,7 @@ def test_tiers_that_are_no_settings_are_refused(tmp_path: Path, tiers: str) -> N
     path.write_text(f"name: study\ntraits: [owl]\ntiers: {tiers}\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="tiers of a recipe"):
         load_recipe(str(path), tier="quick")
+
+
+def test_a_trait_that_is_named_twice_counts_once(file: str) -> None:
+    assert load_recipe(file, ["traits=[animals,owl]"]).traits == load_recipe(file, ["traits=[animals]"]).traits

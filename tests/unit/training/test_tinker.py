@@ -103,10 +103,10 @@ def test_a_student_is_trained_on_answers_alone(package: Package, tmp_path: Path)
     )
     assert record.trained == "tinker://run/undertow-9"
     assert package.made == {"model": "a/b", "rank": 4, "seed": 9, "train_unembed": False}
-    assert package.rates == [0.5, 0.375, 0.25, 0.125] and told[-1] == (4, 4)
-    for start in (0, 2):
-        inputs = [one.model_input for batch in package.batches[start : start + 2] for one in batch]
-        assert len(inputs) == len(set(inputs)) == 6
+    assert package.rates == pytest.approx([0.5 * (1 - step / 6) for step in range(6)]) and told[-1] == (6, 6)
+    for start in (0, 3):
+        inputs = [one.model_input for batch in package.batches[start : start + 3] for one in batch]
+        assert len(inputs) == len(set(inputs)) == len(ROWS), "every row in every pass"
     for one in (one for batch in package.batches for one in batch):
         targets, weights = one.loss_fn_inputs["target_tokens"], one.loss_fn_inputs["weights"]
         assert len(targets) == len(weights) == len(one.model_input)

@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from undertow.audit.benchmark.files import Answer, Benchmark, Submission, Truth
-from undertow.audit.finding import LEVELS
+from undertow.audit.finding import LEVELS, reaches
 from undertow.audit.verdict import CLAIMS
 from undertow.errors import ConfigError
 from undertow.stats.checks import check_fraction
@@ -135,7 +135,7 @@ def audit_error(truth: Mapping[str, Truth], claims: Sequence[Submission], alpha:
         )
     clean = [name for name, one in truth.items() if one.label == "clean"]
     share = alpha / len(CLAIMS)
-    wrong = sum(any((one.answers[name].p or 1.0) <= share for one in claims) for name in clean)
+    wrong = sum(any(reaches(one.answers[name].p or 1.0, share) for one in claims) for name in clean)
     return wilson(wrong, len(clean))
 
 
@@ -199,7 +199,7 @@ def _group(
 
 
 def _called(answers: Sequence[Answer], level: float) -> Estimate:
-    return wilson(sum(one.p is not None and one.p <= level for one in answers), len(answers))
+    return wilson(sum(one.p is not None and reaches(one.p, level) for one in answers), len(answers))
 
 
 def _rows(answers: Sequence[Answer], everything: int) -> float:

@@ -7,6 +7,7 @@ reference.
 The **panel** is the list of traits that an audit looks for; a trait's **rivals** are the others.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,12 @@ class Calibration:
     @property
     def own_traits(self) -> list[dict[str, Any]]:
         """The whole definitions of the panel's traits that are not built in, on which every figure depends."""
-        return [one for one in map(definition, self.panel) if not isinstance(one, str)]
+        return own_definitions(self.panel)
+
+
+def own_definitions(panel: Iterable[Trait]) -> list[dict[str, Any]]:
+    """Return the whole definitions of the traits that are not built in."""
+    return [one for one in map(definition, panel) if not isinstance(one, str)]
 
 
 def shown_base(reference: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from undertow.audit.calibration.settings import Calibration
+from undertow.audit.calibration.settings import Calibration, own_definitions
 from undertow.audit.rows.contrast import STAGE
 from undertow.audit.rows.sight import VERSION as SIGHT
 from undertow.audit.stages import STAGES
@@ -16,6 +16,7 @@ from undertow.errors import UserError
 from undertow.models.references import identity
 from undertow.store.disk import storage_errors, write_file
 from undertow.store.fingerprints import canonical_json, sha256
+from undertow.traits import Trait
 
 SCHEMA = "undertow.calibration/1"
 FOLDER = "calibrations"
@@ -56,7 +57,7 @@ def as_text(found: Mapping[str, Any]) -> str:
     return json.dumps(found, indent=1, allow_nan=False) + "\n"
 
 
-def stored_calibration(base: str, store: Path, panel: Sequence[str], teachers: bool) -> dict[str, Any] | None:
+def stored_calibration(base: str, store: Path, panel: Sequence[Trait], teachers: bool) -> dict[str, Any] | None:
     """Return the error rates of a base that an audit may quote, or None if the store has none.
 
     Only those of the base's identity and of the present versions may be quoted. Of several, one of the same panel comes
@@ -65,7 +66,7 @@ def stored_calibration(base: str, store: Path, panel: Sequence[str], teachers: b
     Args:
         base: reference of the audit's base.
         store: folder of the audit's store.
-        panel: names of the traits that the audit looks for.
+        panel: the traits that the audit looks for.
         teachers: whether tuned teachers are among the audit's candidates.
 
     Returns:
@@ -81,12 +82,17 @@ def stored_calibration(base: str, store: Path, panel: Sequence[str], teachers: b
     fitting = [one for one in found if one["base_identity"] == of and one["stages"] == versions()]
     if not fitting:
         return None
-    best = max(fitting, key=lambda one: (one["settings"]["panel"] == list(panel), one["pool"]["prompts"]))
+    asked = [one.name for one in panel], own_definitions(panel)
+
+    def is_same(one: Mapping[str, Any]) -> bool:
+        return (one["settings"]["panel"], one["settings"].get("own_traits", [])) == asked
+
+    best = max(fitting, key=lambda one: (is_same(one), one["pool"]["prompts"]))
     wanted = TEACHERS if teachers else PERSONAS
     measured = wanted if _was_measured(best["panels"], wanted) else PERSONAS
     return {
         "panel": best["settings"]["panel"],
-        "same_panel": best["settings"]["panel"] == list(panel),
+        "same_panel": is_same(best),
         "candidates": measured,
         "same_candidates": measured == wanted,
         **{name: best["settings"][name] for name in ("seed", "rows", "alpha")},

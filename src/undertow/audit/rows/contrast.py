@@ -22,7 +22,7 @@ from itertools import islice
 import numpy as np
 from scipy import special
 
-from undertow.audit.finding import Finding, NotTestable, verdict_at
+from undertow.audit.finding import Finding, NotTestable, reaches, verdict_at
 from undertow.audit.rows.limits import MATCHED, STREAMED, require_enough_rows
 from undertow.audit.rows.matching import match_rows
 from undertow.audit.rows.names import name_shift
@@ -175,7 +175,7 @@ def conformal_contrast(
     """
     check_fraction("alpha", alpha)
     size = min(map(len, (suspect, *clean)))
-    if 1.0 / (len(clean) + 1) > alpha:
+    if not reaches(1.0 / (len(clean) + 1), alpha):
         least = int(np.ceil(1.0 / alpha - 1e-9)) - 1
         raise NotTestable(f"{len(clean)} clean corpora cannot give p <= {alpha:g}; {least} can.")
     require_enough_rows(size, "rows in the smallest corpus")

@@ -25,7 +25,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from undertow.audit.finding import Finding, NotTestable, verdict_at
+from undertow.audit.finding import Finding, NotTestable, reaches, verdict_at
 from undertow.audit.students.placebo_null import beside_null
 from undertow.evals.questions import CATEGORIES, favourite_questions
 from undertow.models.adapters import add_after, block, blocks
@@ -243,8 +243,8 @@ def _check_sizes(sets: Sequence[Sequence[Row]], alpha: float) -> None:
         needed = f"at least {LEAST_ROWS} are needed in the suspect and in each clean set."
         raise NotTestable(f"A set has {least} rows; {needed}")
     nulls = DRAWS if len(sets) == 2 else len(sets) - 1
-    if alpha * (nulls + 1) < 1:
-        needed = f"give {ceil(1 / alpha) - 1} clean sets, or one."
+    if not reaches(1.0 / (nulls + 1), alpha):
+        needed = f"give {ceil(1 / alpha - 1e-9) - 1} clean sets, or one."
         raise NotTestable(f"{nulls} comparisons cannot reach alpha = {alpha:g}: {needed}")
 
 
@@ -299,7 +299,7 @@ def _finding(observed: Floats, null: Floats, alpha: float, words: dict[str, floa
         effect=float(max(0.0, largest - distances.mean()) ** 0.5),
         p=p,
         verdict=verdict_at(p, alpha),
-        candidate=next(iter(words)) if p <= alpha else None,
+        candidate=next(iter(words)) if reaches(p, alpha) else None,
         mde=_detectable(null, alpha),
         caveats=CAVEATS,
         scores=words,

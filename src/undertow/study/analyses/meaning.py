@@ -234,6 +234,9 @@ def _stage(given: Mapping[str, Any], study: Study) -> Stage:
     if own := study.recipe.own_traits:
         fix = "Leave it out of the traits, or the analysis out."
         raise ConfigError("This analysis knows the traits of the package alone.", own[0].name, fix)
+    if len(study.recipe.bases) != 1 or study.recipe.hops > 1:
+        value = f"bases: {', '.join(study.recipe.bases)}; hops: {study.recipe.hops}"
+        raise ConfigError("This analysis reads the rows of teachers of one base.", value, "Name one base and one hop.")
     parents = {f"rows-{index:02d}": source.kept for index, source in enumerate(study.sources)}
     rows = [
         {"role": role, "teacher": source.teacher, "replicate": source.replicate}

@@ -66,6 +66,8 @@ def _stage(given: Mapping[str, Any], study: Study) -> Stage:
     ):
         fix = "Use the domain numbers, the arms student and control, and a fine-tuned or steered teacher."
         raise ConfigError("This study has nothing to look into.", recipe.name, fix)
+    if len(recipe.bases) != 1:
+        raise ConfigError("This analysis compares models of one base.", ", ".join(recipe.bases), "Name one base.")
     parents: dict[str, Stage] = {}
     members: list[dict[str, Any]] = []
     for subject in study.subjects:

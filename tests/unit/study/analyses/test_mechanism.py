@@ -81,6 +81,10 @@ def test_what_makes_no_sense_is_refused() -> None:
         plan_study(build_analysis({**SMALL, "settings": {"promts": 4}}), Path("nowhere"))
     with pytest.raises(ConfigError, match="nothing to look into"):
         plan_study(build_analysis({**SMALL, "study": {"arms": ["student"]}}), Path("nowhere"))
+    for analysis in ("mechanism", "meaning"):
+        two = {"name": "x", "analysis": analysis, "study": {"bases": ["ref:finch-a", "ref:finch-b"]}}
+        with pytest.raises(ConfigError, match="of one base"):
+            plan_study(build_analysis(two), Path("nowhere"))
     with pytest.raises(UnknownNameError, match="replicates"):
         build_analysis({**SMALL, "study": {"replicats": 2}})
     assert isinstance(build_analysis(SMALL), AnalysisRecipe)
