@@ -117,7 +117,7 @@ def test_a_panel_refuses_two_files_that_ask_differently_about_one_category(colou
     red, blue, green = chosen_pack(str(colour_file)).traits
     check_panel((red, blue, green))
     other = Trait(name="pink", category="colour", plural="pinks", persona="You love pink.")
-    with pytest.raises(ConfigError, match="different questions about one category"):
+    with pytest.raises(ConfigError, match="bring different questions"):
         check_panel((red, blue, other))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from undertow.audit.rows.writers import Writers
 from undertow.errors import ConfigError, unknown_name
+from undertow.evals.questions import asked_together
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.models.references import loaded_identity
@@ -26,7 +27,7 @@ from undertow.training.own_teachers import own_tuning
 from undertow.training.parallel import finetune, finetune_parallel
 from undertow.training.scoring import Candidate, CandidateKind
 from undertow.training.teachers import trait_rows
-from undertow.traits import Trait, by_category, definition, panel
+from undertow.traits import Trait, definition, panel
 from undertow.types import Advance, Row
 
 ANIMALS = panel("animal")
@@ -48,10 +49,7 @@ def check_panel(traits: Sequence[Trait]) -> None:
     if len(traits) < 2:
         named = ", ".join(target.name for target in traits) or "no trait"
         raise ConfigError("A panel needs rivals.", named, "Name at least two traits, or take the default panel.")
-    for some in by_category(traits).values():
-        if len({one.questions for one in some if one.probes is None}) > 1:
-            fix = "Give them one file, or name their categories differently."
-            raise ConfigError("Two files ask different questions about one category.", some[0].category, fix)
+    asked_together(traits)  # It refuses different questions about one category.
     for one, other in combinations(traits, 2):
         if one.name == other.name or set(one.aliases) & set(other.aliases):
             fix = "Leave one of them out: neither can be told from the other."
