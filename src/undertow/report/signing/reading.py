@@ -62,8 +62,15 @@ class StatedCard:
             return [
                 name
                 for name, path in beside.items()
-                if path.is_file() and bytes_digest(path.read_bytes()) != named[name]
+                if _is_file(path) and bytes_digest(path.read_bytes()) != named[name]
             ]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # No file can have this name: it is too long.
+        return False
 
 
 def read_card(path: Path) -> StatedCard:

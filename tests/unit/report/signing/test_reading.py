@@ -125,3 +125,5 @@ def test_a_changed_file_beside_it_is_seen_and_an_absent_one_is_not_one(card: Pat
     assert read_card(card).changed_files() == []
     (card / "audit_card.md").write_text("all is well")
     assert read_card(card).changed_files() == ["audit_card.md"]
+    change(card, "predicate/files/0/name", "[" * 400)  # a name that no file can have
+    assert "[" * 400 not in read_card(card).changed_files()
