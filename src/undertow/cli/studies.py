@@ -1,6 +1,7 @@
 """The commands that run studies and sweeps, show their reports, and say how large a study or audit must be."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -190,7 +191,8 @@ def sweep_command(
         fix = "Add --backend ray, or leave out --address, --cpus-per-stage and --gpus-per-stage."
         raise ConfigError("Only Ray has clusters and shares of machines.", "--backend local", fix)
     study = load_sweep(recipe, grid, settings, tier)
-    at_once = 1 if workers is None else workers
+    # A plan of a sweep on a cluster of unknown size is reckoned for the cores of this machine.
+    at_once = workers or ((os.cpu_count() or 1) if backend == "ray" else 1)
     how = _How(runs=runs, plan=plan, as_json=as_json, rebuild=rebuild, quiet=quiet, workers=at_once)
     if plan:
         uses = count_uses(study)
