@@ -155,8 +155,8 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     if found["named_alone"]:
         alone = ", ".join(found["named_alone"])
         yield (
-            f"Students of these rows alone take {found['trait']} over: {alone}. That is a hint: clean writers are named "
-            "so more often than the level says (docs/calibration.md)."
+            f"Students of these rows alone take {found['trait']} over: {alone}. That is a hint: clean writers are "
+            "named so more often than the level says (docs/calibration.md)."
         )
     yield f"\n{found['may']}\n{found['may_not']}"
 
