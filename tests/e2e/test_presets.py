@@ -53,7 +53,7 @@ def test_real_logits(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     settings = ("domain.prompts=30", "teacher.steps=2", "evaluation.targets=[]")
     assert main(run("real-logits", f"hf:{small}?device=cpu", tmp_path, *settings)) == 0
     arms = {one["arm"] for one in json.loads(capsys.readouterr().out)["arms"]}
-    assert arms == {"base", "teacher", "student", "control"}
+    assert arms == {"base", "teacher", "neutral_teacher", "student", "control"}
 
 
 def test_real_cross(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
