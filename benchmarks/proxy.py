@@ -131,17 +131,20 @@ async def stream(port: int, name: int, until: float, counts: dict[str, int]) -> 
         ).encode()
         writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
         head, got = await reader.readuntil(b"\r\n\r\n"), b""
-        while size := int(await reader.readline(), 16):
-            got += (await reader.readexactly(size + 2))[:-2]
-        await reader.readline()
+        if b"content-length: " in head:  # a refusal
+            got = await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+        else:
+            while size := int(await reader.readline(), 16):
+                got += (await reader.readexactly(size + 2))[:-2]
+            await reader.readline()
         same = head.startswith(b"HTTP/1.1 200") and got == b"".join(pieces(body))
-        counts["same" if same else "altered"] += 1
+        counts["same" if same else "refused" if b"content_blocked" in got else "altered"] += 1
     writer.close()
 
 
 async def load(port: int, seconds: float) -> dict[str, int]:
-    """Run all streams; one that breaks counts as lost."""
-    counts = {"same": 0, "altered": 0, "lost": 0}
+    """Run all streams; one that breaks counts as lost, and one that the classifier flags as refused."""
+    counts = {"same": 0, "altered": 0, "refused": 0, "lost": 0}
     until = time.monotonic() + seconds
     ended = await asyncio.gather(
         *(stream(port, name, until, counts) for name in range(STREAMS)), return_exceptions=True
