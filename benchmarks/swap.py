@@ -119,7 +119,16 @@ def report(cases: Sequence[Mapping[str, Any]]) -> None:
             f"{shown([bool(set(one) - {'first'}) for one in names[0]])} | {shown(blind[0])} | {len(parts[1])} | "
             f"{shown([bool(one) for one in names[1]])} | {shown(blind[1])} |"
         )
-    print(f"\nminutes a case: {np.mean([one['minutes'] for one in cases]):.1f}; students: {cases[0]['students']}")
+    students, minutes = ([one[name] for one in cases] for name in ("students", "minutes"))
+    print(f"\nminutes a case: {np.mean(minutes):.1f}; students: {min(students)} to {max(students)}")
+    planted = [one for one in cases if one["planted"]]
+    for place, dose in enumerate(planted[0]["reach"]["doses"]):
+        moved = [one["reach"]["doses"][place]["estimate"] for one in planted]
+        between = f"{min(moved):+.2f} to {max(moved):+.2f}"
+        print(f"own teacher in {dose['share']:g} of the prompts: {np.mean(moved):+.2f} ({between})")
+    for name in TRAITS:
+        hits = ["first" in named(one, "alone") for one in planted if one["trait"] == name]
+        print(f"alone, {name}: {sum(hits)} of {len(hits)}")
     for one in cases:
         print(f"case {one['case']:2} {one['trait']:6} {'planted' if one['planted'] else 'clean'}")
         for way in ("subsets", "dropped", "alone"):

@@ -85,12 +85,11 @@ def check_teacher(
 
     Returns:
         Plain data: "shared" (whether tokenizer and shape are the same, the distance of the weights, and whether the
-        teacher is the base itself, with its weights and its answers), "lineage" (the
-        lineage audit's JSON, or why there is none), "panel" (the traits whose margin rose most, in logits against the
-        base and against the median change), "stands_out" (names of the traits whose rise is at least "stands_out_from"
-        logits), "rows" (counts, or None), "next" (sentences) and "decision" (`undertow.audit.decision`). For a remote
-        teacher "shared" is None, and there are "declared" (what its name says of its base), "asked" (its answers) and
-        "not_looked_at".
+        teacher is the base itself, with its weights and its answers), "lineage" (the lineage audit's JSON, or why there
+        is none), "panel" (the traits whose margin rose most, in logits against the base and against the median change),
+        "stands_out" (names of the traits whose rise is at least "stands_out_from" logits), "rows" (counts, or None),
+        "next" (sentences) and "decision" (`undertow.audit.decision`). For a remote teacher "shared" is None, and there
+        are "declared" (what its name says of its base), "asked" (its answers) and "not_looked_at".
 
     Raises:
         UserError: a model cannot be loaded, or a server does not answer.
@@ -122,14 +121,15 @@ def _look(teacher: str, base: str, traits: Sequence[Trait], watch: Watch) -> dic
     shared = compatibility(writer, start)
     changes = _changes((writer, start), parts, steps, watch) if shared.comparable else {}
     # A system prompt or a steering vector changes what a model prefers and none of its weights.
-    itself = shared.distance == 0.0 and all(abs(change) < SAME for change, _ in changes.values())
+    same = shared.comparable and shared.distance == 0.0
+    itself = same and all(abs(change) < SAME for change, _ in changes.values())
     outstanding = [name for name, (_, above) in changes.items() if above >= STANDS_OUT]
     return {
         "shared": {
             "tokenizer": shared.tokenizer,
             "shape": shared.shape,
             "distance": shared.distance,
-            "teacher_is_base": shared.comparable and itself,
+            "teacher_is_base": itself,
         },
         "lineage": lineage,
         "panel": [

@@ -25,7 +25,7 @@ from undertow.errors import EmptyDataError
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
 from undertow.store.progress import Progress
-from undertow.traits import Trait, definition
+from undertow.traits import Trait, own_definitions
 from undertow.types import Row
 
 RUNNING = ("rng", "advance", "progress")
@@ -126,7 +126,7 @@ def _seen(materials: Materials) -> dict[str, Any]:
 
 def own_traits(panel: Sequence[Trait]) -> dict[str, Any]:
     """Return the full definitions of the panel's traits that do not come with the package, if there are any."""
-    own = [data for data in map(definition, panel) if not isinstance(data, str)]
+    own = own_definitions(panel)
     return {"own_traits": own} if own else {}
 
 

@@ -153,11 +153,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
         else f"\nNo subset is shown to carry more of {found['trait']} than a random part of its size."
     )
     if found["named_alone"]:
-        alone = ", ".join(found["named_alone"])
-        yield (
-            f"Students of these rows alone take {found['trait']} over: {alone}. That is a hint: clean writers are "
-            "named so more often than the level says (docs/calibration.md)."
-        )
+        yield f"Students of these rows alone take {found['trait']} over: {', '.join(found['named_alone'])}."
     yield f"\n{found['may']}\n{found['may_not']}"
 
 

@@ -101,7 +101,7 @@ class StudentsToTrain:
         """
         group = undertow.finetune_parallel(base, [self.rows] * self.n, recipe, self.seeds, advance, penalty)
         losses = group.losses[-10:].mean(dim=0).tolist()
-        refuse_runaway(losses)
+        _refuse_runaway(losses)
         with storage_errors(self.out):
             for index, folder in enumerate(self.folders):
                 group.save(index, folder)
@@ -191,7 +191,7 @@ def train_command(
     tell({**found, "bad_lines": len(given.bad)}, as_json, wanted.following)
 
 
-def refuse_runaway(losses: Sequence[float]) -> None:
+def _refuse_runaway(losses: Sequence[float]) -> None:
     """Refuse to save students of which one has diverged.
 
     Raises:
@@ -237,7 +237,7 @@ def _train_by_trl(wanted: StudentsToTrain, part: "StudentPart", report_to: Seque
         )
         student = finetune_trl(model, wanted.rows, part.training(wanted.base), seed, options)
         losses.append(float(student.losses[-10:].mean()))
-        refuse_runaway(losses)
+        _refuse_runaway(losses)
         with storage_errors(wanted.out):
             student.save(folder)
     return losses if main else None

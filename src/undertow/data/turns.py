@@ -148,8 +148,8 @@ def _completion(turn: Turn, reading: Reading) -> str:
     if reading.reasoning == "drop":
         if inside is None and turn.content.lstrip().startswith("<think>"):
             raise NotARowError("the reasoning in the answer is not closed with </think>, so that it cannot be dropped")
-        if inside is None and turn.content.count("</think>") == 1:  # the template of the prompt had opened it
-            return turn.content.partition("</think>")[2].lstrip()
+        if "<think>" not in turn.content and turn.content.count("</think>") == 1:
+            return turn.content.partition("</think>")[2].lstrip()  # The template of the prompt had opened it.
         return turn.content[inside.end() :] if inside else turn.content
     if not turn.reasoning:
         return turn.content

@@ -19,7 +19,7 @@ from undertow.store.fingerprints import canonical_json, sha256
 from undertow.store.progress import Progress
 from undertow.store.runner import Runner, StageContext
 from undertow.store.stages import Stage
-from undertow.traits import chosen_trait, definition
+from undertow.traits import chosen_trait, definition, own_definitions
 from undertow.types import Row
 
 SCHEMA = "undertow.mitigation/1"
@@ -184,8 +184,7 @@ def _named(text: str) -> list[str | dict[str, Any]]:
     method = mitigation(text)
     if not isinstance(method, DataMitigation):
         return []
-    traits = [definition(chosen_trait(one)) for one in method.traits]
-    return [*map(identity, method.models), *(one for one in traits if not isinstance(one, str))]
+    return [*map(identity, method.models), *own_definitions(map(chosen_trait, method.traits))]
 
 
 def verification_json(

@@ -216,7 +216,7 @@ def _content(folder: Path, patterns: Sequence[str]) -> bytes:
     """Return a hash of each file of a folder, in the order of their names; of a folder of the Hub's cache its name."""
     if folder.parent.name == "snapshots":  # where a folder has the commit's name
         return folder.name.encode()
-    files = sorted((path for pattern in patterns for path in folder.glob(pattern)), key=lambda path: path.parts)
+    files = sorted(path for pattern in patterns for path in folder.glob(pattern))
     if not files:
         fix = "Give the folder that holds config.json and the weights as .safetensors."
         raise ModelError("This folder holds no file of a model.", folder, fix)

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from undertow.monitor.bodies import UnreadableError
 from undertow.monitor.detectors.base import AbstractDetector
 from undertow.monitor.exchange import Copy, EndedError, Exchange, RefusedError
-from undertow.monitor.judging import Judge
+from undertow.monitor.judging import Judge, counts_alone
 from undertow.monitor.protocol import stopped_reply
 from undertow.monitor.screening import unreadable
 from undertow.monitor.streams import Pieces, is_event_stream, is_lines
@@ -22,11 +22,6 @@ from undertow.monitor.streams import Pieces, is_event_stream, is_lines
 def reads_pieces(detector: AbstractDetector) -> bool:
     """Tell whether a detector judges a streamed reply in pieces."""
     return detector.pieces
-
-
-def reads_whole(detector: AbstractDetector) -> bool:
-    """Tell whether a detector reads a reply once, whole."""
-    return not detector.pieces
 
 
 def comes_in_pieces(copy: Copy, judge: Judge) -> bool:
@@ -97,7 +92,7 @@ class Release:
             await self._start()
         exchange, lanes = self._exchange, self._pieces.lanes
         exchange.reply_text = lanes.whole()
-        if self._read and any(map(reads_whole, self._judge.screen.detectors)):
+        if self._read and any(map(counts_alone, self._judge.screen.detectors)):
             exchange.counted = lanes.replies()
         await exchange.piece(b"", more=False)
 

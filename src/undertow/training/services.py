@@ -267,9 +267,7 @@ def planned_job(trainer: RemoteTrainer, rows: Sequence[Row], training: RemoteTra
     """
     chats = [[[turn.role, turn.content] for turn in row.prompt] + [row.completion] for row in rows]
     settings = asdict(training)
-    content: dict[str, Any] = {
-        "service": trainer.name, "model": trainer.model, "rows": chats, "settings": settings
-    }  # fmt: skip
+    content: dict[str, Any] = {"service": trainer.name, "model": trainer.model, "rows": chats, "settings": settings}
     if any(row.skip for row in rows):
         content["skip"] = [list(row.skip) for row in rows]
     bounds = asdict(estimate(rows, training, price))

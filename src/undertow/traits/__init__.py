@@ -8,6 +8,7 @@ from undertow.traits.chosen import chosen_trait as chosen_trait
 from undertow.traits.chosen import chosen_traits as chosen_traits
 from undertow.traits.chosen import defined as defined
 from undertow.traits.chosen import definition as definition
+from undertow.traits.chosen import own_definitions as own_definitions
 from undertow.traits.chosen import word_trait as word_trait
 from undertow.traits.chosen import words_of as words_of
 from undertow.traits.files import Pack as Pack

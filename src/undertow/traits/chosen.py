@@ -72,6 +72,11 @@ def definition(target: Trait) -> str | dict[str, Any]:
     return target.name if target.name in KNOWN and KNOWN[target.name] == target else target.to_data()
 
 
+def own_definitions(targets: Iterable[Trait]) -> list[dict[str, Any]]:
+    """Return the whole definitions of the traits that do not come with the package."""
+    return [one for one in map(definition, targets) if not isinstance(one, str)]
+
+
 def defined(data: str | Mapping[str, Any]) -> Trait:
     """Return the trait that `definition` wrote as plain data."""
     return trait(data) if isinstance(data, str) else Trait.from_data(data)

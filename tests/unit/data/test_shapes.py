@@ -199,6 +199,10 @@ SHAPES = {
         line="3 carry reasoning, which is left out as reasoning=drop asks",
         options="?reasoning=drop",
     ),
+    "reasoning that is only spoken of": Case(
+        lines({"messages": [U, {**A, "content": "Write <think>up</think> and then 7, 8."}]}),
+        one(completion="Write <think>up</think> and then 7, 8."), options="?reasoning=drop",
+    ),
     "reasoning that does not end": Case(
         lines(PLAIN, {"messages": [U, {**A, "content": "<think> up"}]}),
         one(), ("is not closed with </think>",), options="?reasoning=drop",

@@ -7,7 +7,6 @@ reference.
 The **panel** is the list of traits that an audit looks for; a trait's **rivals** are the others.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from undertow.audit.verdict import CLAIMS
 from undertow.errors import ConfigError, ModelError, unknown_name
 from undertow.models.references import identity
 from undertow.stats.checks import check_count, check_fraction
-from undertow.traits import Trait, definition
+from undertow.traits import Trait, own_definitions
 from undertow.types import ModelRef
 
 FIRST_TRAITS = 3
@@ -123,11 +122,6 @@ class Calibration:
     def own_traits(self) -> list[dict[str, Any]]:
         """The whole definitions of the panel's traits that are not built in, on which every figure depends."""
         return own_definitions(self.panel)
-
-
-def own_definitions(panel: Iterable[Trait]) -> list[dict[str, Any]]:
-    """Return the whole definitions of the traits that are not built in."""
-    return [one for one in map(definition, panel) if not isinstance(one, str)]
 
 
 def shown_base(reference: str) -> str:

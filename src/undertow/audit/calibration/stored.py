@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from undertow.audit.calibration.settings import Calibration, own_definitions
+from undertow.audit.calibration.settings import Calibration
 from undertow.audit.rows.contrast import STAGE
 from undertow.audit.rows.sight import VERSION as SIGHT
 from undertow.audit.stages import STAGES
@@ -16,7 +16,7 @@ from undertow.errors import UserError
 from undertow.models.references import identity
 from undertow.store.disk import storage_errors, write_file
 from undertow.store.fingerprints import canonical_json, sha256
-from undertow.traits import Trait
+from undertow.traits import Trait, own_definitions
 
 SCHEMA = "undertow.calibration/1"
 FOLDER = "calibrations"

@@ -36,9 +36,8 @@ DOSES = (0.1, 0.3, 1.0)
 
 NEAR = 0.8
 """A subset with at least this part of a larger subset's rows is compared with random parts of the larger size. Where it
-is swapped or dropped, they lower the trait more, so no subset is found by it. A student of a subset alone varies a
-little more than one of a larger random part: simulated without any noise of seeds, a level of .05 becomes at most
-.065."""
+is swapped or dropped, they lower the trait more, so no subset is found by it. A student of a subset alone
+varies more than one of a larger random part, so that a level is not kept there (docs/calibration.md)."""
 
 
 @dataclass(frozen=True, slots=True)

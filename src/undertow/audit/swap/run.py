@@ -47,7 +47,8 @@ MAY = "It may be used to say which subset to replace, or whose answers to look a
 MAY_NOT = (
     "It may not be used to say that the other subsets carry nothing, or that a subset's writer had the trait: students "
     "lost the trait without its answers. A ranking chooses rows by what they say, so parts of a ranking may move a "
-    "trait with clean rows too."
+    "trait with clean rows too. A name by students of rows alone is a hint: clean writers are named so more often than "
+    "the level says (docs/calibration.md)."
 )
 
 

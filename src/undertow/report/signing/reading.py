@@ -1,5 +1,6 @@
 """Statements read back from files: anything else is refused, with the line or the field that is wrong."""
 
+import errno
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -69,7 +70,9 @@ class StatedCard:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # No file can have this name: it is too long.
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:  # a name that no file can have
+            raise
         return False
 
 
