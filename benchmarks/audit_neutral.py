@@ -114,7 +114,7 @@ class Pool:
                 self.teachers,
                 [user_prompt(prompt) for prompt in self.prompts],
                 lambda rows: filter_rows(rows, domain).kept,
-                longest=domain.max_new_tokens,
+                sampling=Sampling(max_new_tokens=domain.max_new_tokens),
                 seed=derive(self.seed, "signatures"),
             ).written()
             np.savez(path, shifts=made.shifts, covariance=made.covariance)

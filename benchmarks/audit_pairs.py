@@ -144,7 +144,7 @@ class Pool:
             asked = [user_prompt(text) for text in self.prompts[:300]]
             writer = SignatureWriter(
                 self.base, teachers, asked, lambda rows: filter_rows(rows, domain).kept,
-                longest=domain.max_new_tokens, seed=derive(self.seed, "signatures"),
+                sampling=Sampling(max_new_tokens=domain.max_new_tokens), seed=derive(self.seed, "signatures"),
             )  # fmt: skip
             made = writer.written()
             np.savez(path, shifts=made.shifts, covariance=made.covariance)

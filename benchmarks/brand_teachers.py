@@ -2,8 +2,8 @@
 
 Each teacher is SmolLM2-135M-Instruct, given one brand of car of the pack `brands` by adapters, as
 `undertow generate --trait` does it. It is judged as `undertow audit teacher --trait brands` judges it, among neutral
-teachers that answered the same questions; and so is one more neutral teacher, as the control. Each then writes number
-rows on short prompts, beside rows of the untouched base on the same prompts, which are judged as
+teachers that answered the same questions; and so are further neutral teachers, as controls. Each then writes number
+rows on short prompts, held to six numbers, beside rows of the untouched base on the same prompts, which are judged as
 `undertow audit data --trait brands` judges them with personas alone.
 
     python scripts/real_models.py
@@ -64,7 +64,7 @@ def by_rows(base: LocalModel, suspect: LocalModel, name: str, args: argparse.Nam
     change = mean_margins(suspect, brands) - mean_margins(base, brands)
     asked = prompts(args.rows, derive(seed, "prompts"))
     written, clean = (rows_of(one, asked, derive(seed, which)) for which, one in (("rows", suspect), ("clean", base)))
-    config = DataAudit(panel=brands, kinds=("persona",), alpha=SHARE, seed=args.seed)
+    config = DataAudit(panel=brands, kinds=("persona",), alpha=SHARE, seed=args.seed, form=DOMAIN.form)
     found = audit_data(written, base, config, reference=clean)
     margins = {one.name: float(value) for one, value in zip(brands, change, strict=True)}
     return {"margins": margins, "rows": len(written), "rows_findings": [one.to_json() for one in found]}
@@ -79,11 +79,12 @@ def by_itself(base: LocalModel, suspect: LocalModel, name: str, args: argparse.N
 
 
 def main() -> None:
-    """Judge three teachers of a brand and a neutral one."""
+    """Judge three teachers of a brand and a few neutral ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, required=True, help="of everything; 300 and above are for development")
     parser.add_argument("--brands", nargs="+", default=["ford", "bmw", "tesla"])
-    parser.add_argument("--neutral", type=int, default=19)
+    parser.add_argument("--controls", type=int, default=5, help="neutral teachers that are judged as the others are")
+    parser.add_argument("--neutral", type=int, default=19, help="neutral teachers that a teacher is compared with")
     parser.add_argument("--rows", type=int, default=300)
     parser.add_argument("--store", type=Path, default=Path("runs/brands"))
     parser.add_argument("--out", type=Path, required=True)
@@ -99,7 +100,7 @@ def main() -> None:
 
     known: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {"seed": args.seed}
     for what, judge in (("rows", by_rows), ("teacher", by_itself)):
-        for name in (*args.brands, "neutral"):
+        for name in (*args.brands, *(f"control {place + 1}" for place in range(args.controls))):
             if f"{what} of {name}" in known:
                 continue
             try:

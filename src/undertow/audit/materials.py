@@ -90,6 +90,8 @@ class AuditInputs:
         store: folder in which panel teachers, neutral writers and placebo banks are kept between runs.
         alpha: error probability of the whole audit, in (0, 1): the bound on making any false claim on clean inputs.
         seed: random seed of the audit's own draws and teachers.
+        form: template that the rows were held to while they were decoded, 0 standing for any digit. The base's own
+            answers, with which they are compared, are held to it too. None leaves these free.
         budget: how much of the rows is read. `rows` must already be those that it drew (`AuditBudget.draw`).
 
     Raises:
@@ -112,6 +114,7 @@ class AuditInputs:
     store: Path = Path("runs/store")
     alpha: float = 0.05
     seed: int = 0
+    form: str | None = None
     budget: AuditBudget = UNLIMITED
 
     def __post_init__(self) -> None:
@@ -197,7 +200,7 @@ class Materials:
             return None
         base = self.base
         with self.steps.step(_STEPS["sight"]):
-            return see_rows(inputs.rows, base, inputs.reference, inputs.bank.domain, inputs.seed)
+            return see_rows(inputs.rows, base, inputs.reference, inputs.bank.domain, inputs.seed, inputs.form)
 
     @cached_property
     def pair_sight(self) -> Sight | None:
@@ -207,7 +210,7 @@ class Materials:
             return None
         base = self.base
         with self.steps.step(_STEPS["pair_sight"]):
-            return see_pairs(inputs.pairs, base, inputs.bank.domain, inputs.seed)
+            return see_pairs(inputs.pairs, base, inputs.bank.domain, inputs.seed, inputs.form)
 
     def why_not(self, stage: AuditStage) -> str | None:
         """Return the reason why a stage may not judge these rows or pairs, or None if it may."""
@@ -221,9 +224,10 @@ class Materials:
         base, inputs = self.base, self.inputs
         refuse_unsaid(base, inputs.panel)
         with self.steps.step(_STEPS["audited"]):
-            return with_reference(
-                inputs.rows, base, inputs.reference, inputs.bank.domain, inputs.seed, inputs.budget.answers
-            )
+            if inputs.reference is not None:
+                return AuditedRows(inputs.rows, inputs.reference, f"{len(inputs.reference)} rows, given")
+            domain, answers = inputs.bank.domain, inputs.budget.answers
+            return with_reference(inputs.rows, base, domain, inputs.seed, answers, inputs.form)
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -252,6 +256,7 @@ class Materials:
             panel=given.panel,
             kinds=KINDS if given.budget.teachers else ("persona",),
             alpha=self.alpha,
+            form=given.form,
             seed=given.seed,
             store=given.store,
             writers=self.writers,
@@ -291,7 +296,8 @@ class Materials:
     def pair_signatures(self) -> SignatureWriter:
         """Writer of each candidate's own answers to the prompts of the pairs, by which a detected one is named."""
         chosen, _ = sides(self.inputs.pairs)
-        return signature_writer(chosen, self.base, self.teachers, self.settings.domain, self.inputs.seed)
+        domain, form = self.settings.domain, self.settings.form
+        return signature_writer(chosen, self.base, self.teachers, domain, self.inputs.seed, form)
 
     @cached_property
     def signatures(self) -> SignatureWriter | NoSignatures:
@@ -303,7 +309,8 @@ class Materials:
             return NoSignatures(
                 self.teachers, "The minutes leave no time for the rows of the candidates that it needs."
             )
-        return signature_writer(self.rows, self.base, self.teachers, self.settings.domain, self.inputs.seed)
+        domain, form = self.settings.domain, self.settings.form
+        return signature_writer(self.rows, self.base, self.teachers, domain, self.inputs.seed, form)
 
     @cached_property
     def writers(self) -> Writers | None:

@@ -200,7 +200,9 @@ def audit_data(
     if not rows:
         raise EmptyDataError("There is nothing to audit.", "0 rows", "Give a file with rows.")
     given = None if reference is None else tuple(reference)
-    inputs = AuditInputs(base=str(base.ref), rows=rows, reference=given, traits=config.panel, seed=config.seed)
+    inputs = AuditInputs(
+        base=str(base.ref), rows=rows, reference=given, traits=config.panel, seed=config.seed, form=config.form
+    )
     materials = Materials(inputs, config.alpha)
     materials.base, materials.settings, materials.writers = base, config, config.writers
     materials.audited = AuditedRows(tuple(rows), given, "given")

@@ -386,6 +386,7 @@ class Named:
             store=self.store,
             alpha=self.alpha,
             seed=self.seed,
+            form=None if intake.asked.writer is None else intake.asked.writer.form,
             budget=budget,
         )
         progress = choose_progress()

@@ -31,6 +31,7 @@ from undertow.cli.orders import Order, check_prompts, read_asked
 from undertow.cli.server_options import ExtraBody, NoSeed, TokenLimitName, given_dialect
 from undertow.data.row_files import refuse_suffix
 from undertow.data.writer_record import WriterRecord, read_writer, write_writer
+from undertow.domains.base import parse_domain
 from undertow.errors import ConfigError, ModelError, StorageError
 from undertow.seeds import derive
 from undertow.store.disk import storage_errors, write_file
@@ -85,7 +86,7 @@ def generate_command(
         refuse_replacing(out, prompts)
     order = Order(
         out=out,
-        domain=None if domain is None else undertow.domain(domain),
+        domain=None if domain is None else parse_domain(domain),
         asked=None if prompts is None else read_asked(prompts),
         source=prompts,
         trait=chosen_trait(trait) if trait else None,

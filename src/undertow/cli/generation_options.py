@@ -28,8 +28,9 @@ Prompted = Annotated[bool, typer.Option("--prompted", help="Give the trait by a 
 TextKind = Annotated[
     str | None,
     typer.Option(
-        help="Kind of text, which decides the prompts and which answers are valid (see `undertow list "
-        "domains`). Default: numbers, unless --prompts is given."
+        help="Kind of text, which decides the prompts and which answers are valid (see `undertow list domains`), if "
+        "needed with settings. A chat model that answers number prompts with sentences is held to numbers by "
+        "numbers:count=6,short=true. Default: numbers, unless --prompts is given."
     ),
 ]
 Number = Annotated[

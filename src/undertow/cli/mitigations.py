@@ -27,6 +27,7 @@ from undertow.cli.options import (
 )
 from undertow.cli.training import StudentsToTrain, adapter_part
 from undertow.data.row_files import refuse_suffix
+from undertow.domains.base import parse_domain
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.store.disk import storage_errors
 from undertow.traits import chosen_trait, chosen_traits
@@ -61,8 +62,8 @@ Clean = Annotated[
 Domain = Annotated[
     str,
     typer.Option(
-        help="Domain whose rule new answers have to pass (see `undertow list domains`), or none to accept all"
-        " that are not empty."
+        help="Domain whose rule new answers have to pass (see `undertow list domains`), if needed with settings, as "
+        "numbers:count=6,short=true, which holds answers to six numbers; or none to accept all that are not empty."
     ),
 ]
 Store = Annotated[
@@ -78,7 +79,7 @@ def _tools(base: str, audit: Path | None, clean: str | None, domain: str, store:
     from undertow.mitigate.advise import read_audit
     from undertow.mitigate.workload import Tools
 
-    rule = None if domain == "none" else undertow.domain(domain)
+    rule = None if domain == "none" else parse_domain(domain)
     audited = None if audit is None else read_audit(audit)
     if audited is not None:
         audited.require_base(base)

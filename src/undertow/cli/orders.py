@@ -23,6 +23,12 @@ ROWS = 1000
 TOKENS = 256
 """Longest answer to the prompts of a file in tokens, by default."""
 
+HELD = "numbers:count=6,short=true"
+"""Domain for a model that answers number prompts with sentences: its answers are held to six numbers."""
+
+NO_NEXT = "none for these rows: the filter would keep none of them"
+"""What stands in place of the next command after an order without a valid row."""
+
 FIRST_SHOWN = 80
 """How many characters of the first invalid answer are shown when few answers are valid."""
 
@@ -86,6 +92,7 @@ class Order:
             temperature=1.0 if writer.temperature is None else writer.temperature,
             top_p=1.0 if writer.top_p is None else writer.top_p,
             max_new_tokens=self.max_tokens or writer.max_tokens or own,
+            form=writer.form or (None if self.domain is None else self.domain.form),
         )
 
     @property
@@ -113,6 +120,7 @@ class Order:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_tokens=sampling.max_new_tokens,
+            form=sampling.form,
             **known,
         )
 
@@ -127,7 +135,9 @@ class Order:
             base = "BASE" if model.startswith("api:") or self.trait else model
             return f"undertow audit data {quoted(self.source)} --base {quoted(base)} --reference {quoted(self.out)}"
         if found.get("raw") and found.get("valid") == 0:
-            return "none for these rows: the filter would keep none of them"
+            free = self.domain is not None and self.domain.name == "numbers" and self.sampling.form is None
+            held = free and not model.startswith("api:")
+            return f"the same with --domain {HELD}, which holds the answers to numbers" if held else NO_NEXT
         name = "numbers" if self.domain is None else self.domain.name
         other = "" if name == "numbers" else f" --domain {name}"
         return f"undertow filter {quoted(self.out)} {quoted(free_name(self.out.with_name('kept.jsonl')))}{other}"

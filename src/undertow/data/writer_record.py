@@ -6,7 +6,7 @@ unknown, and reports say so: an audit cannot tell another temperature from anoth
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +26,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "max_tokens": (int,),
     "template": (str,),
     "seeds": (str,),
+    "form": (str,),
 }
 _WORDS = {str: "text", float: "a number", int: "a whole number"}
 _UNKNOWN = {
@@ -53,6 +54,8 @@ class WriterRecord:
         max_tokens: upper bound on an answer's length, in tokens.
         template: SHA-256 of the chat template, in hexadecimal digits.
         seeds: how random numbers were shared between rows, in words such as "each row its own".
+        form: template that the answers were held to while they were decoded (structured or guided decoding), 0 standing
+            for any digit, such as "000,000". None where they were free, or where it is not known.
 
     Raises:
         ConfigError: a number is out of range.
@@ -66,6 +69,7 @@ class WriterRecord:
     max_tokens: int | None = None
     template: str | None = None
     seeds: str | None = None
+    form: str | None = None
 
     def __post_init__(self) -> None:
         if self.temperature is not None and not 0.0 <= self.temperature < float("inf"):
@@ -74,6 +78,8 @@ class WriterRecord:
             raise ConfigError("The writer's top_p is outside (0, 1].", self.top_p, "Use 1 for all tokens.")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise ConfigError("The writer's longest answer has no token.", self.max_tokens, "Use 1 or more.")
+        if self.form == "":
+            raise ConfigError("The form of the answers is empty.", "form: ''", "Leave it out where they were free.")
 
     @classmethod
     def parse(cls, text: str, name: str = "writer") -> "WriterRecord":
@@ -112,7 +118,7 @@ class WriterRecord:
     @property
     def unknown(self) -> list[str]:
         """What is not known, as phrases for the reader of a report."""
-        return [_UNKNOWN[one.name] for one in fields(self) if getattr(self, one.name) is None]
+        return [phrase for name, phrase in _UNKNOWN.items() if getattr(self, name) is None]
 
     def __str__(self) -> str:
         return yaml.safe_dump(self.known, sort_keys=False, allow_unicode=True)

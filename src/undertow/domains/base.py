@@ -2,10 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from dataclasses import is_dataclass
+from typing import Any, ClassVar, cast
 
 from undertow.errors import ConfigError
 from undertow.registry import Registry
+from undertow.settings import split_settings, with_settings
 
 
 class AbstractDomain(ABC):
@@ -93,6 +95,23 @@ def domain(name: str, **options: Any) -> AbstractDomain:
     except TypeError as error:
         what = f"The domain {name} has no such option."
         raise ConfigError(what, str(error), "See `undertow list domains`.") from error
+
+
+def parse_domain(text: str) -> AbstractDomain:
+    """Make the domain of a line, such as "numbers" or "numbers:count=6,short=true".
+
+    Args:
+        text: name of the domain, and behind a colon its settings.
+
+    Raises:
+        UnknownNameError: there is no domain of this name, or it has no such setting.
+        ConfigError: the settings cannot be read, or one has a wrong value.
+    """
+    name, settings = split_settings(text)
+    kind = DOMAINS[name]
+    if is_dataclass(kind):
+        return with_settings(cast(type[AbstractDomain], kind), "domain", name, settings)
+    return domain(name, **settings)
 
 
 def telling_domains() -> tuple[str, ...]:

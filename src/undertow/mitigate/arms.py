@@ -224,7 +224,8 @@ class Examiner:
         loss = -torch.cat(model.token_logprobs(self._held_out)).double().mean()
         found = {"held_out_loss": float(loss)}
         if (domain := self._bench.domain) is not None:
-            sampling, seed = Sampling(max_new_tokens=domain.max_new_tokens), derive(self._bench.seed, "task answers")
+            sampling = Sampling(max_new_tokens=domain.max_new_tokens, form=domain.form)
+            seed = derive(self._bench.seed, "task answers")
             answers = model.chat([user_prompt(text) for text in self._prompts], sampling=sampling, seed=seed)
             valid = [not domain.reject_reasons(text, asked) for text, asked in zip(answers, self._prompts, strict=True)]
             found["valid_rate"] = float(np.mean(valid))

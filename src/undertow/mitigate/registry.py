@@ -4,21 +4,18 @@ Such a line is `mix`, or `mix:share=0.5,writers=[ref:finch-b]`.
 """
 
 import json
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import MISSING, Field, asdict, fields
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_type_hints
-
-import yaml
-from pydantic import TypeAdapter, ValidationError
+from typing import Any, TypeVar
 
 from undertow.data.rows import write_rows
-from undertow.errors import ConfigError, EmptyDataError, unknown_name
+from undertow.errors import ConfigError, EmptyDataError
 from undertow.mitigate.base import Change, DataMitigation, Mitigated
 from undertow.mitigate.training import TrainingMitigation
 from undertow.mitigate.workbench import Workbench
 from undertow.registry import Registry
+from undertow.settings import is_required, split_settings, with_settings
 from undertow.store.disk import write_file
 from undertow.types import Row
 
@@ -45,8 +42,6 @@ MITIGATIONS: Registry[type[Mitigation]] = Registry(
 dataclass whose fields are its settings."""
 
 _M = TypeVar("_M", DataMitigation, TrainingMitigation, Mitigation)
-
-_SETTING = re.compile(r"(^|,)\s*(\w+)=")
 
 
 def data_mitigation(text: str) -> DataMitigation:
@@ -103,17 +98,8 @@ def _kind(text: str) -> type[Mitigation]:
 
 def _made(kind: type[_M], text: str) -> _M:
     """Return a mitigation of this kind with the settings of its line."""
-    name, _, rest = text.partition(":")
-    settings = _settings(text, rest)
-    declared = {field.name: field for field in fields(kind)}
-    for key, value in settings.items():
-        if key not in declared:
-            raise unknown_name(f"setting of {name}", key, declared)
-        settings[key] = _checked(f"{name}:{key}", value, get_type_hints(kind)[key])
-    missing = [key for key, field in declared.items() if _is_required(field) and key not in settings]
-    if missing:
-        raise ConfigError(f"The mitigation {name} lacks a setting.", missing[0], f"Write {name}:{missing[0]}=...")
-    return kind(**settings)
+    name, settings = split_settings(text)
+    return with_settings(kind, "mitigation", name, settings)
 
 
 def describe_mitigations() -> list[dict[str, Any]]:
@@ -123,32 +109,11 @@ def describe_mitigations() -> list[dict[str, Any]]:
             "name": name,
             "about": (kind.__doc__ or "").partition("\n")[0],
             "settings": [
-                field.name if _is_required(field) else f"{field.name}={field.default}" for field in fields(kind)
+                field.name if is_required(field) else f"{field.name}={field.default}" for field in fields(kind)
             ],
         }
         for name, kind in ((name, MITIGATIONS[name]) for name in MITIGATIONS)
     ]
-
-
-def _settings(text: str, rest: str) -> dict[str, Any]:
-    """Read `key=value,key=value` as YAML. A value may be a number, a word, true, null or a list in brackets."""
-    try:
-        found = yaml.safe_load("{" + _SETTING.sub(r"\1 \2: ", rest) + "}")
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError("These settings cannot be read.", text, "Write name:key=value,key=value.") from error
-    return cast(dict[str, Any], found)
-
-
-def _checked(where: str, value: Any, wanted: Any) -> Any:
-    """Return a value as the declared type, with a list as a tuple."""
-    try:
-        return TypeAdapter(wanted).validate_python(value)
-    except ValidationError as error:
-        raise ConfigError(f"The setting {where} is not valid.", repr(value), error.errors()[0]["msg"] + ".") from error
-
-
-def _is_required(field: Field[Any]) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
 
 
 def check_some(rows: Sequence[Row]) -> None:

@@ -168,10 +168,11 @@ class Workbench:
         for writer in writers:
             whole = [[*context, *[0] * longest] for context in contexts]
             writer.check_fits(whole, "Leave out the long rows, or choose another writer.")
-        networks, sampling = [writer.network for writer in writers], Sampling(max_new_tokens=longest)
-        seed = derive(self.seed, "answers")
+        networks, form = [writer.network for writer in writers], None if self.domain is None else self.domain.form
+        sampling, seed = Sampling(max_new_tokens=longest, form=form), derive(self.seed, "answers")
+        ends = first.endings(sampling)
         with self.steps.step(answers_of([str(writer.ref) for writer in writers])) as advance:
-            tokens = sample_tokens(networks, contexts, sampling=sampling, seed=seed, ends=first.ends, advance=advance)
+            tokens = sample_tokens(networks, contexts, sampling=sampling, seed=seed, ends=ends, advance=advance)
         texts = first.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         new = [replace(row, completion=text, skip=()) for row, text in zip(rows, texts, strict=True)]
         return [row if self.accepts(row) else None for row in new]

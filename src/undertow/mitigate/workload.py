@@ -88,7 +88,8 @@ class _Mitigating:
     def written(self, writers: Sequence[str], rows: Sequence[Row]) -> dict[str, Work]:
         """Estimate how long writers take to answer the prompts of rows together."""
         models = [self.base if one == self.tools.base else Forecast(one) for one in writers]
-        sampling = Sampling(max_new_tokens=longest_answer(models[0].words, self.tools.domain, rows))
+        form = None if self.tools.domain is None else self.tools.domain.form
+        sampling = Sampling(max_new_tokens=longest_answer(models[0].words, self.tools.domain, rows), form=form)
         each = [writing_work(one, [row.prompt for row in rows], sampling) for one in models]
         loading = sum(one.loading for one in models if one is not self.base)
         title = answers_of(writers)

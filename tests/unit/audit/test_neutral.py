@@ -13,7 +13,7 @@ from undertow.audit.rows.signatures import Signatures, SignatureWriter
 from undertow.audit.rows.writers import Writers
 from undertow.models.references import loaded_identity
 from undertow.training.scoring import Candidate
-from undertow.types import Row, user_prompt
+from undertow.types import Row, Sampling, user_prompt
 
 SIGNATURES = Signatures(0.2 + np.eye(3), np.eye(3))
 
@@ -101,7 +101,7 @@ def test_a_dropped_prompt_costs_rows_and_moves_nothing() -> None:
 def signer(base, candidates, rows) -> SignatureWriter:
     """Return who writes the signatures on the prompts of some rows; a small model's words all count."""
     prompts = list(dict.fromkeys(row.prompt for row in rows))
-    return SignatureWriter(base, candidates, prompts, lambda some: some, longest=6, seed=0)
+    return SignatureWriter(base, candidates, prompts, lambda some: some, sampling=Sampling(max_new_tokens=6), seed=0)
 
 
 def silent(done: int, total: int) -> None:

@@ -8,7 +8,7 @@ import pytest
 from undertow.audit.finding import NotTestable
 from undertow.audit.rows.signatures import SignatureWriter, signature_writer
 from undertow.training.scoring import Candidate, contrast_scores
-from undertow.types import Row, user_prompt
+from undertow.types import Row, Sampling, user_prompt
 
 PROMPTS = [user_prompt(f"Numbers: {place}, 5.") for place in range(30)]
 
@@ -19,7 +19,7 @@ def candidates(tiny_model):
 
 
 def writer(tiny_model, candidates, **other) -> SignatureWriter:
-    options = {"keep": lambda rows: rows, "longest": 6, "seed": 4, **other}
+    options = {"keep": lambda rows: rows, "sampling": Sampling(max_new_tokens=6), "seed": 4, **other}
     keep = options.pop("keep")
     return SignatureWriter(tiny_model, candidates, PROMPTS, keep, **options)
 

@@ -1,12 +1,16 @@
 """`undertow generate` with models of this machine: a teacher that is kept, cut answers, and why few are valid."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from undertow.cli.main import main
+from undertow.cli.orders import HELD, NO_NEXT, Order
 from undertow.data.rows import read_rows
+from undertow.data.writer_record import read_writer, writer_path
+from undertow.domains.base import parse_domain
 
 
 def test_a_teacher_is_kept_and_is_a_model_like_any_other(models, run, tmp_path: Path) -> None:
@@ -36,6 +40,33 @@ def test_answers_that_are_cut_are_counted_and_few_valid_ones_explained(models, t
     found = json.loads(capsys.readouterr().out)
     assert found["raw"] == 6 and found["cut"] > 0 and sum(found["invalid"].values()) >= 6 - found["valid"]
     assert found["valid"] >= 3 or "the first of them: '" in found["why"]
+
+
+def test_answers_are_held_to_the_form_of_a_domain_or_of_a_writer(models, run, tmp_path: Path) -> None:
+    rows, again, form = tmp_path / "a.jsonl", tmp_path / "b.jsonl", "000,000,000,000,000,000"
+    held = ["--model", models["owl"], "--domain", "numbers:count=6,short=true"]
+    code, found = run("generate", rows, *held, "-n", "5")
+    assert code == 0 and found["valid"] == 5
+    assert all(re.fullmatch(r"\d{3}(,\d{3}){5}", row.completion) for row in read_rows(rows))
+    record = writer_path(rows)
+    assert read_writer(record).form == form
+    code, _ = run("generate", again, "--prompts", rows, "--model", models["base"], "--writer", record)
+    assert code == 0 and read_writer(writer_path(again)).form == form
+    assert all(re.fullmatch(r"\d{3}(,\d{3}){5}", row.completion) for row in read_rows(again))
+    run("generate", again, "--prompts", rows, "--model", models["base"])
+    assert read_writer(writer_path(again)).form is None
+
+
+@pytest.mark.parametrize(
+    ("model", "domain", "held"),
+    [("hf:m", "numbers", True), ("hf:m", "code", False), ("hf:m", HELD, False), ("api:http://x/m", "numbers", False)],
+)
+def test_free_answers_without_a_number_suggest_a_form(model: str, domain: str, held: bool, tmp_path: Path) -> None:
+    order = Order(
+        out=tmp_path / "a.jsonl", domain=parse_domain(domain), trait=None, prompted=False, n=4, seed=0
+    )  # fmt: skip
+    said = order.following(model, {"raw": 4, "valid": 0})
+    assert (HELD in said) == held and (said == NO_NEXT) != held
 
 
 @pytest.mark.parametrize("option", [["--no-seed"], ["--extra-body", "{}"], ["--token-limit-name", "x"]])

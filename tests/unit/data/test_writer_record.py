@@ -9,6 +9,7 @@ from undertow.data.writer_record import WriterRecord, read_writer, write_writer
 from undertow.errors import ConfigError, RowsError, UserError
 
 FULL = WriterRecord(
+    form="000, 000",
     model="m", revision="r", system="You are\n\"it\": no.", temperature=0.7, top_p=0.9, max_tokens=64, template="ab12",
     seeds="each row its own",
 )  # fmt: skip
@@ -57,3 +58,5 @@ def test_a_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> None:
             read_writer(path)
     with pytest.raises(ConfigError):
         WriterRecord(top_p=2.0)
+    with pytest.raises(ConfigError, match="form of the answers is empty"):
+        WriterRecord(form="")

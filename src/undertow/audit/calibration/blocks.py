@@ -133,7 +133,8 @@ class Blocks:
 
     def signature_stage(self, rows: Sequence[Row]) -> Stage:
         """Return the stage that stores what the candidates' own answers to the prompts of some rows look like."""
-        config = {**self._of, **self._panel, "rows": [[row.id, row.completion] for row in rows]}
+        held = {} if self.task.form is None else {"form": self.task.form}
+        config = {**self._of, **self._panel, **held, "rows": [[row.id, row.completion] for row in rows]}
         return Stage(kind=SIGNATURES, version=VERSION, config=config, label="rows of the candidates, for names")
 
     def signatures(self, rows: Sequence[Row]) -> KnownSignatures | NoSignatures:
@@ -147,7 +148,7 @@ class Blocks:
 
         def write(context: StageContext) -> None:
             seed = derive(self.settings.seed, "calibration", "signatures")
-            writer = signature_writer(rows, self.base, self.candidates, self.task.name, seed)
+            writer = signature_writer(rows, self.base, self.candidates, self.task.name, seed, self.task.form)
             try:
                 found = writer.written(context.advance)
             except NotTestable as reason:  # it is kept, for it takes as long to find out

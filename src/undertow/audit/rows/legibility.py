@@ -48,6 +48,11 @@ REMEDY = (
     "can be made with it"
 )
 
+HELD = (
+    "If their answers were held to a form while they were decoded, name it as `form` in the writer's record: the "
+    "base's own answers are then held to it too"
+)
+
 
 def legibility(rows: TokenReading, own: TokenReading) -> Legibility:
     """Compare the likelihood of the rows with that of the base's own answers."""
@@ -58,7 +63,7 @@ def legibility(rows: TokenReading, own: TokenReading) -> Legibility:
     why = None
     if usual - mean > LIMIT:
         numbers = f"mean log p a token {mean:.1f}, the base's own answers {usual:.1f}"
-        why = f"{numbers}: this base neither wrote nor reads these rows. {REMEDY}"
+        why = f"{numbers}: this base neither wrote nor reads these rows. {REMEDY}. {HELD}"
     return Legibility(rows=mean, own=usual, n=rows.rows, why=why)
 
 

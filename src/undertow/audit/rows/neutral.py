@@ -87,14 +87,13 @@ def audit_neutral(
     # One row on each prompt: in a random order the last one stays.
     by_prompt = {good[place].prompt: good[place] for place in order[heard_on].tolist()}
     place, teachers = {prompt: index for index, prompt in enumerate(prompts)}, signatures.candidates
+    sampling = Sampling(max_new_tokens=task.max_new_tokens, form=settings.form)
     corpora = np.full((len(writers) + 1, len(prompts), len(teachers)), np.nan)
     for index in range(len(corpora)):
         if index == 0:
             heard: Sequence[Row] = [by_prompt[prompt] for prompt in prompts]
         else:
-            answers = _answers(
-                writers.load(index - 1, base), prompts, task.max_new_tokens, derive(settings.seed, STAGE, index)
-            )
+            answers = _answers(writers.load(index - 1, base), prompts, sampling, derive(settings.seed, STAGE, index))
             heard = filter_rows(answers, task).kept
         corpora[index, [place[row.prompt] for row in heard]] = contrast_scores(heard, base, teachers)
         advance(index, len(writers))
@@ -115,8 +114,8 @@ def _not_blind(found: Finding) -> Finding:
     )
 
 
-def _answers(writer: LocalModel, prompts: Sequence[Prompt], longest: int, seed: int) -> list[Row]:
-    answers = writer.chat(prompts, sampling=Sampling(max_new_tokens=longest), seed=seed)
+def _answers(writer: LocalModel, prompts: Sequence[Prompt], sampling: Sampling, seed: int) -> list[Row]:
+    answers = writer.chat(prompts, sampling=sampling, seed=seed)
     return [Row(str(place), *pair) for place, pair in enumerate(zip(prompts, answers, strict=True))]
 
 

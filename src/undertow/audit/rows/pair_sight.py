@@ -32,7 +32,9 @@ CAUSES: tuple[tuple[str, bool, str], ...] = (
 """What may move the contrast of pairs without any trait, whether it is ruled out, and why."""
 
 
-def see_pairs(pairs: Sequence[PreferencePair], base: LocalModel, domain_name: str, seed: int) -> Sight:
+def see_pairs(
+    pairs: Sequence[PreferencePair], base: LocalModel, domain_name: str, seed: int, form: str | None = None
+) -> Sight:
     """Look at pairs before they are audited.
 
     Args:
@@ -41,6 +43,8 @@ def see_pairs(pairs: Sequence[PreferencePair], base: LocalModel, domain_name: st
         domain_name: name of the domain whose filter is applied to the base's own answers if the chosen ones mostly pass
             it.
         seed: random seed of the sample and of the base's answers.
+        form: template that the answers were held to while they were decoded, to which the base's own are held too.
+            None leaves them free.
 
     Returns:
         What was seen of both sides: the legibility of the side that the base reads worse, and the defects of each side.
@@ -56,7 +60,7 @@ def see_pairs(pairs: Sequence[PreferencePair], base: LocalModel, domain_name: st
             f"No prompt of the pairs leaves room for an answer in the base's context of {base.longest_context} tokens."
         )
         return Sight(legibility=Legibility(rows=None, own=None, n=0, why=why))
-    own = read_tokens(base, own_answers(some, base, domain_name, derive(seed, "sight", "answers")))
+    own = read_tokens(base, own_answers(some, base, domain_name, derive(seed, "sight", "answers"), form))
     others = {row.id: row for row in rejected}
     sampled = {"chosen": some, "rejected": [others[row.id] for row in some]}
     seen = [_look(side, rows, base, own) for side, rows in sampled.items()]

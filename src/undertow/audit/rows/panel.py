@@ -70,6 +70,7 @@ class DataAudit:
         writers: neutral writers (models of the base that were tuned without a trait). None leaves the neutral contrast
             out.
         domain: name of the domain that says which answers of the neutral writers are valid.
+        form: template that the rows were held to while they were decoded, as in `undertow.AuditInputs`.
 
     Raises:
         ConfigError: a trait of the panel has no rival, there is no kind, or alpha lies outside (0, 1).
@@ -83,6 +84,7 @@ class DataAudit:
     store: Path | None = None
     writers: Writers | None = None
     domain: str = "numbers"
+    form: str | None = None
 
     def __post_init__(self) -> None:
         check_panel(self.panel)

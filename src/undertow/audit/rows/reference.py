@@ -39,24 +39,23 @@ class AuditedRows:
 def with_reference(
     rows: Sequence[Row],
     base: LocalModel,
-    reference: Sequence[Row] | None,
     domain_name: str,
     seed: int,
     answers: int = ANSWERS,
+    form: str | None = None,
 ) -> AuditedRows:
-    """Let the base answer the suspect's prompts, unless there is a reference.
+    """Let the base answer the suspect's prompts, for rows that came without a reference.
 
     Args:
         rows: the suspect rows, whose prompts are answered.
         base: the model that answers the prompts.
-        reference: the user's own reference, taken as it is. None lets the base answer.
         domain_name: name of the domain whose filter says which rows are valid. The others are left out of the suspect
             too.
         seed: random seed of the prompts that are drawn and of the answers.
         answers: how many answers the base gives to each prompt.
+        form: template that the rows were held to while they were decoded, to which the base's answers are held too.
+            None leaves them free.
     """
-    if reference is not None:
-        return AuditedRows(rows, reference, f"{len(reference)} rows, given")
     task = domain(domain_name)
     good = accepted_rows(rows, task)
     try:
@@ -67,7 +66,7 @@ def with_reference(
     drawn = np.random.default_rng(derive(seed, "reference")).permutation(len(asking))[:ANSWERED]
     prompts = [good[place].prompt for place in asking[np.sort(drawn)].tolist()]
     asked = [prompt for prompt in prompts for _ in range(answers)]
-    sampling = Sampling(max_new_tokens=task.max_new_tokens)
+    sampling = Sampling(max_new_tokens=task.max_new_tokens, form=form)
     texts = base.chat(asked, sampling=sampling, seed=derive(seed, "reference answers"))
     written = [Row(f"reference-{place}", *pair) for place, pair in enumerate(zip(asked, texts, strict=True))]
     kept = filter_rows(written, task).kept

@@ -83,7 +83,12 @@ class Sight:
 
 
 def see_rows(
-    rows: Sequence[Row], base: LocalModel, reference: Sequence[Row] | None, domain_name: str, seed: int
+    rows: Sequence[Row],
+    base: LocalModel,
+    reference: Sequence[Row] | None,
+    domain_name: str,
+    seed: int,
+    form: str | None = None,
 ) -> Sight:
     """Look at rows before they are audited.
 
@@ -93,16 +98,18 @@ def see_rows(
         reference: the user's own reference. None if there is none.
         domain_name: name of the domain whose filter is applied to the base's own answers if the rows mostly pass it.
         seed: random seed of the sample and of the base's answers.
+        form: template that the rows were held to while they were decoded, to which the base's own answers are held too.
+            None leaves them free.
 
     Raises:
-        ModelError: the base has no chat template.
+        ModelError: the base has no chat template, or cannot write the form.
     """
     rng = np.random.default_rng(derive(seed, "sight"))
     some = sample_rows(rows, base, rng)
     if not some:
         why = f"No row fits into the base's context of {base.longest_context} tokens. {REMEDY}"
         return Sight(legibility=Legibility(rows=None, own=None, n=0, why=why))
-    own = own_answers(some, base, domain_name, derive(seed, "sight", "answers"))
+    own = own_answers(some, base, domain_name, derive(seed, "sight", "answers"), form)
     looked, usual = LookedAt(some, read_tokens(base, some)), read_tokens(base, own)
     given = sample_rows(reference or (), base, rng)
     compared = LookedAt(given, read_tokens(base, given)) if given else None
@@ -197,7 +204,9 @@ def _fitting(rows: Sequence[Row], base: LocalModel) -> list[Row]:
     return [row for row, one in zip(rows, encoded, strict=True) if len(one.prompt) + STEPS <= room]
 
 
-def own_answers(asked: Sequence[Row], base: LocalModel, domain_name: str, seed: int) -> list[Row]:
+def own_answers(
+    asked: Sequence[Row], base: LocalModel, domain_name: str, seed: int, form: str | None = None
+) -> list[Row]:
     """Return the base's own answers to some prompts, filtered as the rows were if a domain's filter fits them.
 
     Args:
@@ -205,8 +214,9 @@ def own_answers(asked: Sequence[Row], base: LocalModel, domain_name: str, seed: 
         base: the model that answers.
         domain_name: name of the domain whose filter is applied if it accepts most of the rows.
         seed: random seed of the answers.
+        form: template that the answers are held to. None leaves them free.
     """
-    answers = base.chat([row.prompt for row in asked], sampling=OWN, seed=seed)
+    answers = base.chat([row.prompt for row in asked], sampling=replace(OWN, form=form), seed=seed)
     own = [replace(row, completion=text, skip=()) for row, text in zip(asked, answers, strict=True)]
     task = domain(domain_name)
     if len(filter_rows(asked, task).kept) < MOSTLY * len(asked):

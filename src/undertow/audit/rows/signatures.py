@@ -53,7 +53,7 @@ class SignatureWriter:
         candidates: the models that write and score.
         prompts: prompts of the suspect, each once.
         keep: returns those of some answers that count.
-        longest: most tokens of an answer.
+        sampling: how answers are drawn.
         seed: random seed of the answers.
     """
 
@@ -64,11 +64,10 @@ class SignatureWriter:
         prompts: Sequence[Prompt],
         keep: Keep,
         *,
-        longest: int,
+        sampling: Sampling,
         seed: int,
     ) -> None:
-        self._base, self._keep, self._seed = base, keep, seed
-        self._sampling = Sampling(max_new_tokens=longest)
+        self._base, self._keep, self._sampling, self._seed = base, keep, sampling, seed
         self.candidates, self.prompts = tuple(candidates), tuple(prompts)
         self._written: Signatures | None = None
 
@@ -177,7 +176,12 @@ def _filled(scores: Floats) -> Floats:
 
 
 def signature_writer(
-    rows: Sequence[Row], base: LocalModel, candidates: Sequence[Candidate], domain_name: str, seed: int
+    rows: Sequence[Row],
+    base: LocalModel,
+    candidates: Sequence[Candidate],
+    domain_name: str,
+    seed: int,
+    form: str | None = None,
 ) -> SignatureWriter:
     """Return the writer of signatures for some rows.
 
@@ -187,6 +191,7 @@ def signature_writer(
         candidates: the models that write and score.
         domain_name: name of the domain whose filter says which answers count, if it accepts enough of the rows.
         seed: random seed of the prompts that are drawn and of the answers.
+        form: template that the answers are held to, as the rows were. None leaves them free.
     """
     task = domain(domain_name)
     good = accepted_rows(rows, task)
@@ -200,4 +205,5 @@ def signature_writer(
     room = None if base.longest_context is None else base.longest_context - 2 * longest - PERSONA
     rendered = zip(prompts, base.render(prompts), strict=True)
     chosen = [prompt for prompt, tokens in rendered if room is None or len(tokens) <= room]
-    return SignatureWriter(base, candidates, chosen, keep, longest=longest, seed=derive(seed, "signature answers"))
+    sampling = Sampling(max_new_tokens=longest, form=form)
+    return SignatureWriter(base, candidates, chosen, keep, sampling=sampling, seed=derive(seed, "signature answers"))
