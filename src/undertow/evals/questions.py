@@ -72,10 +72,11 @@ _ONE_WORD = ("Answer with one word.", "One word only.", "Reply in one word.", "U
 def _ask(templates: tuple[str, ...], category: str) -> tuple[str, ...]:
     if category not in CATEGORIES:
         raise unknown_name("category", category, CATEGORIES)
-    return _in_one_word(template.format(category) for template in templates)
+    return in_one_word(template.format(category) for template in templates)
 
 
-def _in_one_word(asked: Iterable[str]) -> tuple[str, ...]:
+def in_one_word(asked: Iterable[str]) -> tuple[str, ...]:
+    """Return questions with the wish for one word behind each, in changing words."""
     return tuple(f"{text} {_ONE_WORD[index % len(_ONE_WORD)]}" for index, text in enumerate(asked))
 
 
@@ -114,7 +115,7 @@ def questions_of(target: Trait) -> Questions:
     if target.category in CATEGORIES or not target.plural:
         return Questions(favourite_questions(target.category), tuning_questions(target.category))
     plain = (_PLAIN_EVALUATION, _PLAIN_TUNING)
-    return Questions(*(_in_one_word(text.format(target.category) for text in part) for part in plain))
+    return Questions(*(in_one_word(text.format(target.category) for text in part) for part in plain))
 
 
 def asked_together(traits: Iterable[Trait]) -> list[list[Trait]]:

@@ -11,9 +11,11 @@ from undertow.traits.chosen import definition as definition
 from undertow.traits.chosen import own_definitions as own_definitions
 from undertow.traits.chosen import word_trait as word_trait
 from undertow.traits.chosen import words_of as words_of
+from undertow.traits.files import LEAST_ASKED as LEAST_ASKED
 from undertow.traits.files import Pack as Pack
 from undertow.traits.files import read_pack as read_pack
 from undertow.traits.files import regular_plural as regular_plural
+from undertow.traits.files import with_questions as with_questions
 from undertow.traits.known import CATEGORIES as CATEGORIES
 from undertow.traits.known import KNOWN as KNOWN
 from undertow.traits.known import MISALIGNMENT as MISALIGNMENT

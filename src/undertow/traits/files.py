@@ -196,6 +196,19 @@ def _check_apart(given: Field, traits: tuple[Trait, ...]) -> None:
         taken |= dict.fromkeys((one.name, *one.aliases), one.name)
 
 
+def with_questions(text: str, questions: Questions) -> str:
+    """Return the text of a trait file with questions behind all that it says.
+
+    Args:
+        text: the file, whose fields stand one below the other, without questions.
+        questions: the questions that are added.
+    """
+    from yaml import safe_dump
+
+    added = {"questions": {"evaluation": list(questions.evaluation), "tuning": list(questions.tuning)}}
+    return f"{text.rstrip()}\n{safe_dump(added, allow_unicode=True, width=1000, sort_keys=False)}"
+
+
 def regular_plural(word: str) -> str:
     """Return the regular plural of an English noun, by its spelling."""
     if word.endswith(("s", "x", "z", "ch", "sh")):
