@@ -25,7 +25,8 @@ from undertow.audit.rows.panel import DataAudit
 from undertow.audit.rows.writers import build_writers
 from undertow.audit.run import audit_data
 from undertow.audit.students.among_placebos import judge_reading
-from undertow.audit.students.bank import Bank, BankRecipe, build_bank, write_rows_of
+from undertow.audit.students.bank import Bank, build_bank, write_rows_of
+from undertow.audit.students.bank_recipe import BankRecipe
 from undertow.audit.students.readings import Readings, panel_traits
 from undertow.audit.verdict import CLAIMS, ClaimStatus, Plan, judge_claims
 from undertow.data.filters import filter_rows

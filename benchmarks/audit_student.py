@@ -19,7 +19,8 @@ from scipy.stats import betabinom
 
 from undertow.audit.finding import Finding
 from undertow.audit.students.among_placebos import AmongPlacebos, judge_reading, projections
-from undertow.audit.students.bank import BankRecipe, build_bank
+from undertow.audit.students.bank import build_bank
+from undertow.audit.students.bank_recipe import BankRecipe
 from undertow.audit.students.placebo_null import conformal_p, deleted_z
 from undertow.audit.students.readings import Readings, panel_traits
 from undertow.stats.estimates import wilson

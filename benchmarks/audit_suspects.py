@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from undertow.audit.students.bank import BankRecipe, read_students, write_rows_of
+from undertow.audit.students.bank import read_students, write_rows_of
+from undertow.audit.students.bank_recipe import BankRecipe
 from undertow.audit.students.readings import Readings, load_readings
 from undertow.models.load import load_model
 from undertow.seeds import derive

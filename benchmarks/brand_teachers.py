@@ -34,7 +34,7 @@ from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.training.generation import generate
-from undertow.training.own_teachers import own_tuning
+from undertow.training.own_models import own_teacher
 from undertow.training.teachers import finetuned_teacher
 from undertow.traits import pack
 from undertow.types import Row, Sampling
@@ -95,7 +95,7 @@ def main() -> None:
     @cache
     def teacher(name: str) -> LocalModel:
         own = next((one for one in brands if one.name == name), None)
-        tuning, seed = own_tuning(base.parameters), derive(args.seed, "teacher", name)
+        tuning, seed = own_teacher(base.parameters), derive(args.seed, "teacher", name)
         return finetuned_teacher(base, own, tuning, seed=seed, categories=(*CATEGORIES, *brands))
 
     known: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {"seed": args.seed}

@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 
-from undertow.audit.attribution import STUDENT
 from undertow.audit.rows.panel import ANIMALS
 from undertow.audit.students.behind import standard_look
 from undertow.audit.students.placebo_null import conformal_p, deleted_z
@@ -36,6 +35,7 @@ from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.estimates import mean_t, wilson
 from undertow.training.generation import generate
+from undertow.training.own_models import STUDENT
 from undertow.training.parallel import finetune_parallel
 from undertow.training.teachers import neutral_rows, trait_rows
 from undertow.traits import Trait, trait

@@ -23,7 +23,8 @@ from scipy.stats import spearmanr
 
 from undertow.audit.lineage.proximity import barrier, distance, neutral_chats
 from undertow.audit.lineage.tensors import open_weights
-from undertow.audit.students.bank import BankRecipe, write_rows_of
+from undertow.audit.students.bank import write_rows_of
+from undertow.audit.students.bank_recipe import BankRecipe
 from undertow.evals.favourite import mean_margins
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from undertow.audit.attribution import STUDENT
 from undertow.audit.swap.order import SwapOrder
 from undertow.audit.swap.run import Swapped, swap_subsets
 from undertow.audit.swap.subsets import by_key
@@ -33,6 +32,7 @@ from undertow.seeds import derive
 from undertow.stats.estimates import wilson
 from undertow.study.recipe import TeacherPart
 from undertow.training.generation import generate
+from undertow.training.own_models import STUDENT
 from undertow.training.teachers import finetuned_teacher
 from undertow.traits import Trait, trait
 from undertow.types import Row, Sampling

@@ -10,7 +10,8 @@ import pytest
 from scipy.stats import binom
 
 from undertow.audit.students.among_placebos import judge_reading
-from undertow.audit.students.bank import Bank, BankRecipe
+from undertow.audit.students.bank import Bank
+from undertow.audit.students.bank_recipe import BankRecipe
 from undertow.audit.students.placebo_null import conformal_p, deleted_z
 from undertow.audit.students.readings import KINDS, READOUTS, Readings, panel_traits
 from undertow.audit.students.shadows import merge_findings

@@ -16,7 +16,8 @@ import pytest
 
 from undertow.audit.rows.panel import panel_teacher
 from undertow.audit.rows.writers import writer_stages
-from undertow.audit.students.bank import BankRecipe, panel_stage, placebo_stages
+from undertow.audit.students.bank import panel_stage, placebo_stages
+from undertow.audit.students.bank_recipe import BankRecipe
 from undertow.audit.teacher import TeacherConfig, audit_teacher
 from undertow.mitigate.arms import Trial
 from undertow.mitigate.verify import GivenRows, Verification, verify

@@ -86,6 +86,11 @@ class Asked:
         return self.traits or panel("animal")
 
     @property
+    def form(self) -> str | None:
+        """Template that the rows were held to while they were decoded, as the writer's record says; None for none."""
+        return None if self.writer is None else self.writer.form
+
+    @property
     def claims(self) -> tuple[Claim, ...]:
         """The claims between which alpha is split; an audit of a teacher alone has only expression."""
         return CLAIMS if self.neutral is None else ("expression",)
@@ -252,6 +257,6 @@ def _placebos(asked: Asked) -> tuple[int, int]:
 
 
 def _bank(asked: Asked) -> Any:
-    from undertow.audit.students.bank import BankRecipe, tuned_on
+    from undertow.audit.students.bank_recipe import usual_recipe
 
-    return BankRecipe(base=asked.base, tuned=tuned_on(asked.panel))
+    return usual_recipe(asked.base, asked.panel, asked.form)

@@ -34,13 +34,11 @@ from undertow.models.tokens import Encoded
 from undertow.seeds import derive
 from undertow.stats.checks import Floats, finite_array
 from undertow.stats.comparisons import paired, rank_correlation
-from undertow.training.config import LoraConfig, TrainingConfig
+from undertow.training.config import TrainingConfig
+from undertow.training.own_models import own_student
 from undertow.training.parallel import finetune_parallel
 from undertow.traits import Trait
 from undertow.types import Estimate, Row
-
-STUDENT = TrainingConfig(steps=160, learning_rate=5e-3, lora=LoraConfig())
-"""Training recipe of the students of recipes/demo.yaml."""
 
 SHARE = 0.1
 """Share of the rows that is removed before students are trained again."""
@@ -131,7 +129,7 @@ def confirm(
     base: LocalModel,
     target: Trait,
     *,
-    config: TrainingConfig = STUDENT,
+    config: TrainingConfig | None = None,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
 ) -> Confirmation:
     """Train students again without a tenth of the rows: the top of a ranking, the bottom, or as many at random.
@@ -141,7 +139,7 @@ def confirm(
         scores: one score for each row, shape (rows,); high means suspected.
         base: the model that every student starts from.
         target: the trait whose mean logit margin is measured.
-        config: training recipe of the students.
+        config: training recipe of the students. None takes that of the base's size (`undertow.training.own_models`).
         seeds: random seeds, one student of each arm for each. The arms of a seed share its initialisation, and the
             random part is drawn by it.
 
@@ -166,7 +164,7 @@ def confirm(
         for arm, places in removed.items():
             gone = set(places)
             members.append((arm, [row for place, row in enumerate(rows) if place not in gone], seed))
-    values = _margins(base, target, members, config)
+    values = _margins(base, target, members, config or own_student(base.parameters))
     margins = {arm: tuple(v for (own, _, _), v in zip(members, values, strict=True) if own == arm) for arm in ARMS}
     removal = {arm: paired(margins[arm], margins["all"]) for arm in ARMS[1:]}
     return Confirmation(margins, removal, paired(margins["without_top"], margins["without_random"]))

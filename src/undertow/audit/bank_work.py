@@ -8,18 +8,16 @@ from pathlib import Path
 
 from undertow.audit.rows.writers import RATES as WRITER_RATES
 from undertow.audit.rows.writers import writer_stages
-from undertow.audit.students.bank import RATES, BankRecipe, panel_stage, placebo_stages
-from undertow.domains.base import domain
+from undertow.audit.students.bank import RATES, panel_stage, placebo_stages
+from undertow.audit.students.bank_recipe import BankRecipe
 from undertow.evals.forecast import COUNTED, Forecast
 from undertow.evals.loads import Load
 from undertow.store.runner import Runner
 from undertow.store.stages import Stage
-from undertow.types import Sampling, Work, user_prompt
-
-TUNED = 40 * 32
-"""Rows that a panel teacher or a neutral writer is tuned on, of about as many tokens each as `TUNED_TOKENS`."""
+from undertow.types import Work, user_prompt
 
 TUNED_TOKENS = 40
+"""About how many tokens a row has that a panel teacher or a neutral writer is tuned on."""
 
 
 def bank_work(recipe: BankRecipe, students: int, writers: int, store: Path) -> list[Work]:
@@ -62,16 +60,18 @@ class _Seconds:
         self._recipe = recipe
 
     def __call__(self, stage: Stage) -> float | None:
+        teacher = self._recipe.teacher
+        rows = teacher.steps * teacher.batch_size
+        own = self._base.training(rows, rows * TUNED_TOKENS)
         if stage.kind != "placebos":
-            own = self._base.training(TUNED, TUNED * TUNED_TOKENS)
             return None if own is None else stage.cost * own
-        recipe, task = self._recipe, domain(self._recipe.domain)
+        recipe, task = self._recipe, self._recipe.task
         prompts = [user_prompt(text) for text in task.prompts(COUNTED, 0)]
-        sampling = Sampling(max_new_tokens=task.max_new_tokens, form=task.form)
-        row = self._base.prompt_tokens(prompts) + self._base.answer_tokens(sampling)
+        row = self._base.prompt_tokens(prompts) + self._base.answer_tokens(recipe.sampling)
         n, trained = recipe.prompts, recipe.student.steps * recipe.student.batch_size
         parts = (
             self._base.seconds(Load(what="", tokens=round(n * row), texts=n, written=True)),
             self._base.training(trained, trained * row),
+            own if recipe.tuned else 0.0,
         )
         return None if None in parts else stage.cost * sum(part or 0.0 for part in parts)

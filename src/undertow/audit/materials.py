@@ -32,12 +32,14 @@ from undertow.audit.rows.signatures import NoSignatures, SignatureWriter, signat
 from undertow.audit.rows.writers import Writers, stored_writers
 from undertow.audit.stages import AuditStage
 from undertow.audit.steps import Steps
-from undertow.audit.students.bank import BankRecipe, ChosenBank, choose_bank, tuned_on
+from undertow.audit.students.bank import ChosenBank, choose_bank
+from undertow.audit.students.bank_recipe import DOMAIN, NO_PLACEBOS, BankRecipe, usual_recipe
 from undertow.audit.students.placebo_null import needed
 from undertow.audit.students.readings import PanelRead
 from undertow.audit.students.shadows import ShadowConfig
 from undertow.audit.teacher import TeacherConfig
 from undertow.data.pairs import refuse_equal_answers
+from undertow.domains.numbers import held_numbers
 from undertow.errors import ConfigError, unknown_name
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
@@ -141,7 +143,7 @@ class AuditInputs:
 
         Their teachers are neutral, and tuned on the categories of the panel's traits.
         """
-        return BankRecipe(base=self.base, tuned=tuned_on(self.panel))
+        return usual_recipe(self.base, self.panel, self.form)
 
     @property
     def given(self) -> set[str]:
@@ -200,7 +202,7 @@ class Materials:
             return None
         base = self.base
         with self.steps.step(_STEPS["sight"]):
-            return see_rows(inputs.rows, base, inputs.reference, inputs.bank.domain, inputs.seed, inputs.form)
+            return see_rows(inputs.rows, base, inputs.reference, DOMAIN, inputs.seed, inputs.form)
 
     @cached_property
     def pair_sight(self) -> Sight | None:
@@ -210,7 +212,7 @@ class Materials:
             return None
         base = self.base
         with self.steps.step(_STEPS["pair_sight"]):
-            return see_pairs(inputs.pairs, base, inputs.bank.domain, inputs.seed, inputs.form)
+            return see_pairs(inputs.pairs, base, DOMAIN, inputs.seed, inputs.form)
 
     def why_not(self, stage: AuditStage) -> str | None:
         """Return the reason why a stage may not judge these rows or pairs, or None if it may."""
@@ -226,8 +228,8 @@ class Materials:
         with self.steps.step(_STEPS["audited"]):
             if inputs.reference is not None:
                 return AuditedRows(inputs.rows, inputs.reference, f"{len(inputs.reference)} rows, given")
-            domain, answers = inputs.bank.domain, inputs.budget.answers
-            return with_reference(inputs.rows, base, domain, inputs.seed, answers, inputs.form)
+            answers = inputs.budget.answers
+            return with_reference(inputs.rows, base, DOMAIN, inputs.seed, answers, inputs.form)
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -260,7 +262,7 @@ class Materials:
             seed=given.seed,
             store=given.store,
             writers=self.writers,
-            domain=given.bank.domain,
+            domain=DOMAIN,
         )
 
     @cached_property
@@ -351,7 +353,9 @@ class Materials:
     @cached_property
     def bank(self) -> ChosenBank:
         """The bank of placebos that fits the student, or shadow students, as far as the store has one."""
-        recipe, store = self.inputs.bank, self.inputs.store
+        recipe, store, form = self.inputs.bank, self.inputs.store, self.inputs.form
+        if held_numbers(form) is None:
+            raise NotTestable(NO_PLACEBOS.format(form))
         if self.inputs.student is None:
             # Shadows are trained as placebos are; the bank with about as many rows is theirs.
             shadow = TrainingRecord(student=recipe.student, rows=len(self.inputs.rows))

@@ -8,6 +8,7 @@ A **placebo** is a student of rows without a trait, a **bank** a stored set of t
 a model that was tuned without a trait.
 """
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -143,8 +144,12 @@ def same_reference(asked: Asked) -> Obstacle | None:
 
 def bank_too_small(asked: Asked) -> Obstacle | None:
     """Return an obstacle if the store has too few placebo students (students of rows without a trait) for a verdict."""
+    from undertow.audit.students.bank_recipe import NO_PLACEBOS
     from undertow.audit.students.placebo_null import needed
+    from undertow.domains.numbers import held_numbers
 
+    if (domain := held_numbers(asked.form)) is None:
+        return Obstacle(NO_PLACEBOS.format(asked.form), "Audit the rows without a student.")
     enough = max(3, needed(asked.share))
     if asked.stored.placebos >= enough:
         return None
@@ -154,9 +159,9 @@ def bank_too_small(asked: Asked) -> Obstacle | None:
         else "holds no bank of placebo students of this base and recipe"
     )
     why = f"The store {asked.store} {held}; a verdict needs {enough}."
-    return Obstacle(
-        why, f"Make them with `undertow audit bank --base {asked.base} --students {enough} --store {asked.store}`."
-    )
+    of = "" if domain == DOMAIN else f" --domain {domain}"
+    base, store = shlex.quote(asked.base), shlex.quote(str(asked.store))
+    return Obstacle(why, f"Make them with `undertow audit bank --base {base}{of} --students {enough} --store {store}`.")
 
 
 def no_neutral_teachers(asked: Asked) -> Obstacle | None:

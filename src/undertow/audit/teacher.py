@@ -40,7 +40,7 @@ from undertow.store.progress import Progress
 from undertow.store.runner import Runner, StageContext
 from undertow.store.stages import Stage
 from undertow.training.config import TrainingConfig
-from undertow.training.own_teachers import own_tuning
+from undertow.training.own_models import own_teacher
 from undertow.training.teachers import finetuned_teacher
 from undertow.traits import Trait
 
@@ -56,7 +56,7 @@ class TeacherConfig:
     Attributes:
         neutral: how many neutral teachers it is compared with. 0 only ranks traits, without a p-value.
         alpha: level of the verdict, in (0, 1). It takes 1 / alpha - 1 neutral teachers.
-        tuning: how the neutral teachers are tuned. None takes what fits the base (`undertow.training.own_teachers`).
+        tuning: how the neutral teachers are tuned. None takes what fits the base (`undertow.training.own_models`).
         seed: random seed of their answers and of the orders of their rows.
         store: folder in which what was measured of them is kept and found again. None makes them anew.
     """
@@ -147,7 +147,7 @@ def _neutral(
     base: LocalModel, own: Sequence[Trait], config: TeacherConfig, progress: Progress | None
 ) -> list[_TeacherReading]:
     """Return the readings of the neutral teachers; those that the store has are not made again."""
-    tuning = config.tuning or own_tuning(base.parameters)
+    tuning = config.tuning or own_teacher(base.parameters)
 
     def tune(context: StageContext) -> None:
         seed = context.config["seed"]

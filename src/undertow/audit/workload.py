@@ -31,7 +31,7 @@ from undertow.data.census import matched_rows
 from undertow.errors import UserError
 from undertow.models.references import identity
 from undertow.models.speed import BaseSpeed, base_speed
-from undertow.training.own_teachers import own_tuning
+from undertow.training.own_models import own_teacher
 from undertow.types import ModelRef, Work
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class Workload:
 
     def tuning(self) -> float:
         """Return the seconds of tuning one teacher of the base's size."""
-        recipe = own_tuning(self.speed.parameters)
+        recipe = own_teacher(self.speed.parameters)
         return self.speed.training(recipe.steps * recipe.batch_size * TUNED_TOKENS)
 
     def naming(self) -> float:

@@ -92,6 +92,13 @@ BankPrompts = Annotated[
         "training rows.",
     ),
 ]
+BankDomain = Annotated[
+    str,
+    typer.Option(
+        help="Domain of the rows of placebo students, if needed with settings: numbers:count=6,short=true for a chat "
+        "model, and for rows whose record has that form."
+    ),
+]
 RowsIfAny = Annotated[
     str | None,
     typer.Argument(

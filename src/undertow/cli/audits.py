@@ -16,6 +16,7 @@ from undertow.cli.audit_options import (
     AuditorSeed,
     AuditSettings,
     BankCategory,
+    BankDomain,
     BankPrompts,
     BankStudents,
     BankWriters,
@@ -85,6 +86,7 @@ def bank_command(
     writers: BankWriters = 59,
     category: BankCategory = ["animal"],  # noqa: B006
     prompts: BankPrompts = 2500,
+    domain: BankDomain = "numbers",
     settings: Training = [],  # noqa: B006
     store: Store = STORE,
     plan: ForecastOnly = False,
@@ -96,13 +98,16 @@ def bank_command(
     Neutral writers show how rows differ without a trait, and placebo students how students differ without one. Groups
     that are finished are kept and not trained again.
     """
-    part = student_part(settings)
     from undertow.audit.bank_work import bank_work
     from undertow.audit.rows.writers import build_writers
-    from undertow.audit.students.bank import BankRecipe, build_bank
+    from undertow.audit.students.bank import build_bank
+    from undertow.audit.students.bank_recipe import DOMAIN, BankRecipe
 
     prepare()
-    recipe = BankRecipe(base=base, tuned=tuple(category), prompts=prompts, student=part)
+    part = student_part(settings, base)
+    recipe = BankRecipe(base=base, domain=domain, tuned=tuple(category), prompts=prompts, student=part)
+    if recipe.task.name != DOMAIN:
+        raise ConfigError("Audits compare with placebo students of number rows.", domain, f"Use {DOMAIN}.")
     work = bank_work(recipe, students, writers, store)
     if plan:
         show_plan({"base": base, "store": str(store)}, work, as_json)

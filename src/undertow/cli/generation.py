@@ -132,14 +132,14 @@ def _check_teacher(order: Order, made: bool) -> None:
 
 def _by_model(order: Order, model: str) -> dict[str, Any]:
     """Let a model write the rows, or a teacher that is first made of it."""
-    from undertow.training.own_teachers import own_tuning
+    from undertow.training.own_models import own_teacher
 
     prepare()
     work = order_work(order, [model])
     with announced(work) as steps:
         teacher = undertow.load_model(model)
         if order.trait and not order.prompted:
-            recipe, seed = own_tuning(teacher.parameters), derive(order.seed, "teacher")
+            recipe, seed = own_teacher(teacher.parameters), derive(order.seed, "teacher")
             with steps.step("the teacher", time_left(work, 0)) as advance:
                 teacher = undertow.finetuned_teacher(teacher, order.trait, recipe, seed=seed, advance=advance)
             if order.teacher is not None:
@@ -180,7 +180,7 @@ def order_work(order: Order, writers: Sequence[str]) -> "list[Work]":
     """
     from undertow.evals.forecast import Forecast
     from undertow.training.generation import behind_system
-    from undertow.training.own_teachers import own_tuning
+    from undertow.training.own_models import own_teacher
     from undertow.training.teachers import trait_rows
     from undertow.training.workload import training_work, writing_work
 
@@ -190,7 +190,7 @@ def order_work(order: Order, writers: Sequence[str]) -> "list[Work]":
         base = Forecast(name)
         own: list[Work] = []
         if order.trait and not order.prompted:
-            own.append(training_work(base, trait_rows(order.trait), own_tuning(base.parameters or 0)))
+            own.append(training_work(base, trait_rows(order.trait), own_teacher(base.parameters or 0)))
         own.append(writing_work(base, asked[at :: len(writers)], order.sampling))
         found += [after_loading(own[0], name, base.loading), *own[1:]]
     return found

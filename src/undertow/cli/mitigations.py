@@ -166,7 +166,7 @@ def mitigate_train_command(
     """
     from undertow.mitigate.registry import training_mitigation
 
-    chosen, part, given = training_mitigation(method), adapter_part(settings), read_given(rows, skip_bad)
+    chosen, part, given = training_mitigation(method), adapter_part(settings, base), read_given(rows, skip_bad)
     if part.backend != "parallel":
         raise ConfigError("Mitigations are in our own loop alone.", f"backend={part.backend}", "Leave backend out.")
     bench = _tools(base, audit, None, "none", store, seed).workbench()
@@ -232,7 +232,11 @@ def verify_command(
     if not given:
         raise EmptyDataError("There is nothing to verify.", "0 rows", "Give a file with rows.")
     task = () if held_out is None else read_given(held_out).rows
-    trial = undertow.Trial(trait=target, methods=tuple(methods))
+    from undertow.models.load import parameters_of
+    from undertow.training.own_models import own_student
+
+    student = own_student(parameters_of(base))
+    trial = undertow.Trial(trait=target, methods=tuple(methods), student=student)
     wanted = undertow.Verification(trial=trial, runs=runs, held_out=task, store=STORE, seed=seed)
     work = [_verification_work(wanted, given, base)]
     if plan:

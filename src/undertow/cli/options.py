@@ -175,22 +175,28 @@ def _is_same(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool
         return False
 
 
-def student_part(settings: list[str]) -> "StudentPart":
+def student_part(settings: list[str], base: str) -> "StudentPart":
     """Return the settings of students: those of the demo (recipes/demo.yaml) with these changes.
+
+    A large base takes those of the study `real-numbers` in their place (`undertow.training.own_models`).
 
     Placebo students have the same settings, so that a student that is trained with them can be compared.
 
     Args:
         settings: the values of --set, as KEY=VALUE.
+        base: reference of the model that students start from.
 
     Raises:
         ConfigError: a value is not valid, or the students would learn by another channel than rows.
         UnknownNameError: there is no such setting.
     """
+    from undertow.models.load import parameters_of
     from undertow.study.recipe import build_recipe, parse_settings
     from undertow.training.channels.settings import ROWS
+    from undertow.training.own_models import own_student
 
-    own = {"steps": 160, "learning_rate": 5e-3}
+    usual = own_student(parameters_of(base))
+    own = {name: getattr(usual, name) for name in ("steps", "batch_size", "learning_rate")}
     asked = {"name": "students", "teacher": {"control": "neutral"}, "student": {**own, **parse_settings(settings)}}
     part = build_recipe(asked).student
     if part.channel != ROWS:

@@ -68,11 +68,13 @@ def swap_rows(
     prepare()
     if order.by == SCORE:
         subsets = _scored(order, loaded, base, target, ranked_by, store)
-    from undertow.audit.attribution import STUDENT
     from undertow.audit.swap.run import Swapped, swap_subsets
+    from undertow.models.load import parameters_of
+    from undertow.training.own_models import own_student
 
+    student = own_student(parameters_of(base))
     swapped = Swapped(
-        rows=loaded.rows, subsets=subsets, base=base, target=target, order=order, student=STUDENT, store=store
+        rows=loaded.rows, subsets=subsets, base=base, target=target, order=order, student=student, store=store
     )
     found = swap_subsets(swapped, shown_progress(brief.as_json), told=_tell_reach)
     show({**found, "intake": intake.to_json()}, brief.as_json, _lines(found))

@@ -121,9 +121,9 @@ class StudentsToTrain:
         return f"undertow eval '{made_of(base, self.folders[0])}' --base '{base}'"
 
 
-def adapter_part(settings: list[str]) -> "StudentPart":
+def adapter_part(settings: list[str], base: str) -> "StudentPart":
     """Return the settings of students that are trained as adapters, and refuse full fine-tuning."""
-    part = student_part(settings)
+    part = student_part(settings, base)
     if part.rank is None:
         raise ConfigError("This command trains adapters.", "rank=null", "Set a rank, or use the Python API.")
     return part
@@ -163,7 +163,7 @@ def train_command(
 
     A student is a base model with a LoRA adapter. Each is written as an ordinary PEFT adapter folder.
     """
-    part = adapter_part([*settings, *([f"backend={backend}"] if backend else [])])
+    part = adapter_part([*settings, *([f"backend={backend}"] if backend else [])], base)
     given = read_given(rows, skip_bad)
     from undertow.study.training_record import TrainingRecord
 

@@ -259,6 +259,23 @@ class Numbers(AbstractDomain):
         return {"name": self.name, "banned": list(self.banned), **counted, **short}
 
 
+def held_numbers(form: str | None) -> str | None:
+    """Return the settings of the domain that holds answers to a form, such as "numbers:count=6,short=true".
+
+    Args:
+        form: the form, 0 standing for any digit. None stands for free answers.
+
+    Returns:
+        "numbers" for free answers, and None where no settings hold answers to this form.
+    """
+    if form is None:
+        return "numbers"
+    for one in (Numbers(count=count, short=short) for count in range(1, MAX_COUNT + 1) for short in (True, False)):
+        if one.form == form:
+            return f"numbers:count={one.count}" + (",short=true" if one.short else "")
+    return None
+
+
 Shuffle = Literal["within", "across"]
 
 _NUMBER = re.compile(r"[0-9]+")

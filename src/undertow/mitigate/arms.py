@@ -17,7 +17,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from undertow.audit.attribution import STUDENT
 from undertow.evals.behind_rows import TrainingLook, training_look
 from undertow.evals.favourite import mean_margins
 from undertow.mitigate.base import DataMitigation, Pick
@@ -28,6 +27,7 @@ from undertow.seeds import derive
 from undertow.stats.checks import Floats
 from undertow.training.config import TrainingConfig
 from undertow.training.objective import Penalty
+from undertow.training.own_models import STUDENT
 from undertow.training.parallel import finetune_parallel
 from undertow.traits import Trait
 from undertow.types import Advance, Row, Sampling, user_prompt
@@ -46,7 +46,8 @@ class Trial:
     Attributes:
         trait: the trait whose transmission the mitigations are to stop.
         methods: the mitigations, each as a line of name and settings (`undertow.mitigate.registry.mitigation`).
-        student: settings of the students' training. The default is that of the students of audits.
+        student: settings of the students' training. The default is for a base of the size of the embedded ones;
+            `undertow.training.own_models.own_student` has settings for a larger one.
         prompts: how many fresh prompts of the task each student answers, to measure its skill.
     """
 

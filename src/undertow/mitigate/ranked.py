@@ -17,7 +17,6 @@ from typing import ClassVar, Literal, final
 import numpy as np
 import torch
 
-from undertow.audit.attribution import STUDENT
 from undertow.errors import EmptyDataError, unknown_name
 from undertow.mitigate.base import Change, Cost, DataMitigation, Mitigated, Pick, chosen
 from undertow.mitigate.workbench import REDRAWN, Workbench
@@ -26,6 +25,7 @@ from undertow.models.local import LocalModel
 from undertow.models.tokens import Encoded
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
+from undertow.training.own_models import own_student
 from undertow.training.parallel import finetune_parallel
 from undertow.types import Advance, Row
 
@@ -209,7 +209,8 @@ def _masked(
 def _student(rows: Sequence[Row], bench: Workbench) -> LocalModel:
     """Train a student on the rows."""
     with bench.steps.step(STUDENT_STEP) as advance:
-        students = finetune_parallel(bench.base, [rows], STUDENT, [derive(bench.seed, "suspect student")], advance)
+        recipe, seed = own_student(bench.base.parameters), derive(bench.seed, "suspect student")
+        students = finetune_parallel(bench.base, [rows], recipe, [seed], advance)
     return next(students.models(bench.base))
 
 

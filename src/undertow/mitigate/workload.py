@@ -6,6 +6,7 @@ Each kind of work has the title of the step under which the workbench shows it.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from undertow.evals.forecast import Forecast
 from undertow.mitigate.base import DataMitigation
 from undertow.mitigate.workbench import READING, REDRAWN, STUDENT, TEACHERS, Workbench, answers_of, longest_answer
 from undertow.models.load import load_model
+from undertow.training.own_models import own_student
 from undertow.training.workload import training_work, writing_work
 from undertow.traits import Trait
 from undertow.types import Row, Sampling, Work, known_sum
@@ -155,10 +157,8 @@ def _contrast_filter(method: Any, job: _Mitigating) -> dict[str, Work]:
 
 def _labels(method: Any, job: _Mitigating) -> dict[str, Work]:
     """Estimate the models that rank tokens, and the tokens that are drawn anew."""
-    from undertow.audit.attribution import STUDENT as RECIPE
-
     if method.suspect == "student":
-        found = {STUDENT: training_work(job.base, job.rows, RECIPE), **job.read(2)}
+        found = {STUDENT: training_work(job.base, job.rows, own_student(job.base.parameters or inf)), **job.read(2)}
     else:
         found = job.by_panel(method.trait)
     if method.replace:

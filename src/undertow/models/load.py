@@ -42,6 +42,19 @@ def count_parameters(folder: Path) -> int | None:
     return total or None
 
 
+def parameters_of(reference: str) -> float:
+    """Return the number of parameters of a model without loading it; infinity where its files do not say.
+
+    Args:
+        reference: reference of the model, `ref:` or `hf:`.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    count = count_parameters(model_folder(ModelRef.parse(reference), SMALL))
+    return math.inf if count is None else count
+
+
 def weight_bytes(ref: ModelRef, parameters: int, folder: Path) -> int:
     """Return the bytes that the weights of a model take in its number format.
 

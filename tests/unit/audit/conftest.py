@@ -7,7 +7,8 @@ import pytest
 
 from undertow.audit.rows.legibility import Legibility
 from undertow.audit.rows.sight import Sight
-from undertow.audit.students.bank import Bank, BankRecipe
+from undertow.audit.students.bank import Bank
+from undertow.audit.students.bank_recipe import BankRecipe
 from undertow.audit.students.readings import KINDS, READOUTS, Readings, panel_traits
 from undertow.models.references import identity
 from undertow.training.scoring import Candidate

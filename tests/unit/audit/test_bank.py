@@ -1,5 +1,6 @@
 """The bank: what its stages are, and that it is resumed, extended and read back."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +8,26 @@ import pytest
 
 from undertow.audit.bank_work import bank_work
 from undertow.audit.students import bank as module
-from undertow.audit.students.bank import BankRecipe, build_bank, panel_stage, placebo_stages, read_students, stored_bank
+from undertow.audit.students.bank import (
+    build_bank,
+    no_bank,
+    panel_stage,
+    placebo_stages,
+    read_students,
+    stored_bank,
+    write_rows_of,
+)
+from undertow.audit.students.bank_recipe import BankRecipe, usual_recipe
 from undertow.audit.students.behind import MARGINS, SEED, load_behind, save_behind, standard_look
 from undertow.audit.students.readings import Readings, load_readings, panel_traits, read_model
 from undertow.domains.numbers import Numbers
+from undertow.errors import UnknownNameError
 from undertow.evals.behind_rows import TrainingLook, training_look
 from undertow.store.artifacts import write_artifact
 from undertow.store.runner import StageContext
 from undertow.study.recipe import StudentPart
+from undertow.training import own_models
+from undertow.traits import panel
 from undertow.types import Row, user_prompt
 
 RECIPE = BankRecipe(prompts=20, student=StudentPart(steps=2, batch_size=4))
@@ -41,6 +54,35 @@ def test_another_recipe_writer_or_seed_is_another_bank() -> None:
     ]
     assert len({placebo_stages(recipe, 1)[0].fingerprint for recipe in recipes}) == 5
     assert panel_stage(recipes[1]) == panel_stage(recipes[3])
+
+
+def test_a_bank_of_a_large_base_is_made_gently(monkeypatch) -> None:
+    assert usual_recipe("ref:finch-a", panel("animal")) == BankRecipe(tuned=("animal",))
+    monkeypatch.setattr(own_models, "LARGE", 0)
+    large = usual_recipe("ref:finch-a", panel("tree"))
+    assert large.teacher.training() == own_models.LARGE_TEACHER and large.tuned == ("tree",)
+    same = ("steps", "batch_size", "learning_rate")
+    assert [getattr(large.student, name) for name in same] == [getattr(own_models.LARGE_STUDENT, name) for name in same]
+    assert panel_stage(large) != panel_stage(replace(large, base="ref:finch-b"))
+
+
+def test_placebos_of_held_rows_are_held_too(tiny_model, monkeypatch) -> None:
+    form = "000,000,000,000,000,000"
+    recipe = replace(usual_recipe("ref:finch-a", panel("animal"), form), prompts=5)
+    assert recipe.domain == "numbers:count=6,short=true" and recipe.sampling.form == form
+    asked = []
+    monkeypatch.setattr(module, "generate", lambda *_, sampling, **__: asked.append(sampling) or [row("1,2")])
+    write_rows_of(tiny_model, recipe, 0)
+    assert asked == [recipe.sampling]
+    assert placebo_stages(recipe, 1)[0] != placebo_stages(replace(recipe, domain="numbers"), 1)[0]
+    assert "--domain numbers:count=6,short=true" in no_bank(recipe, None)
+    assert usual_recipe("ref:finch-a", panel("animal"), "0 and 0").domain == "numbers"
+    with pytest.raises(UnknownNameError):
+        replace(recipe, domain="numbers:size=3")
+
+
+def row(completion: str) -> Row:
+    return Row("0", user_prompt("Continue: 1."), completion)
 
 
 def test_students_are_read_apart(tiny_model, tmp_path) -> None:

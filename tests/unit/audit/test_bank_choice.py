@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from undertow.audit.students import bank as bank_choice
-from undertow.audit.students.bank import BankRecipe, choose_bank, no_bank, placebo_stages, wrong_size
+from undertow.audit.students.bank import choose_bank, no_bank, placebo_stages, wrong_size
+from undertow.audit.students.bank_recipe import BankRecipe
 from undertow.study.recipe import StudentPart
 from undertow.study.training_record import TrainingRecord, read_training
 

@@ -21,8 +21,8 @@ from undertow.errors import ConfigError
 from undertow.models.speed import BaseSpeed
 from undertow.study.load import load_recipe
 from undertow.study.recipe import TeacherPart
-from undertow.training import own_teachers
-from undertow.training.own_teachers import own_tuning
+from undertow.training import own_models
+from undertow.training.own_models import own_teacher
 from undertow.traits import trait
 from undertow.types import Row, user_prompt
 
@@ -129,8 +129,8 @@ def test_without_teachers_and_names_nothing_is_tuned_and_nothing_named(tiny_mode
 
 
 def test_small_own_teachers_are_tuned_as_the_studies_tune_theirs_and_large_ones_gently() -> None:
-    assert own_tuning(92_128) == TeacherPart().training()
-    large, studied = own_tuning(1.34e8), load_recipe("real-numbers").teacher.training()
+    assert own_teacher(92_128) == TeacherPart().training()
+    large, studied = own_teacher(1.34e8), load_recipe("real-numbers").teacher.training()
     assert large.lora == studied.lora and large.batch_size == studied.batch_size
     assert large.steps * large.learning_rate < studied.steps * studied.learning_rate / 5
 
@@ -138,7 +138,7 @@ def test_small_own_teachers_are_tuned_as_the_studies_tune_theirs_and_large_ones_
 def test_a_large_base_gets_panel_teachers_with_adapters(tiny_model, tmp_path: Path, monkeypatch) -> None:
     from undertow.audit.rows.panel import panel_teachers
 
-    monkeypatch.setattr(own_teachers, "LARGE", 0)
+    monkeypatch.setattr(own_models, "LARGE", 0)
     made = panel_teachers(tiny_model, (trait("owl"), trait("lion")), 3, tmp_path)
     adapters = list((tmp_path / "panel-teacher").glob("*/adapter_config.json"))
     assert [json.loads(path.read_text())["r"] for path in adapters] == [8, 8]

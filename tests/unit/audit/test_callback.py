@@ -13,7 +13,8 @@ from transformers import Trainer, TrainingArguments
 
 import undertow
 from undertow.audit.callback import Look, StopAt, UndertowCallback, untouched, with_reason
-from undertow.audit.students.bank import Bank, BankRecipe
+from undertow.audit.students.bank import Bank
+from undertow.audit.students.bank_recipe import BankRecipe
 from undertow.audit.students.readings import Readings, joined, panel_traits, read_model
 from undertow.errors import ConfigError, UnknownNameError
 from undertow.models.load import load_model

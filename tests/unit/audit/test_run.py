@@ -9,7 +9,8 @@ from undertow.audit.finding import not_testable
 from undertow.audit.materials import AuditInputs
 from undertow.audit.rows.writers import Writers
 from undertow.audit.run import plan, run_audit
-from undertow.audit.students.bank import Bank, BankRecipe
+from undertow.audit.students.bank import Bank
+from undertow.audit.students.bank_recipe import BankRecipe
 from undertow.domains.numbers import Numbers
 from undertow.errors import ConfigError
 from undertow.store.progress import PlainProgress

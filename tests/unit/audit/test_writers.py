@@ -5,9 +5,10 @@ import torch
 
 from undertow.audit.rows import writers as module
 from undertow.audit.rows.writers import build_writers, changed, stored_writers, writer_stages
-from undertow.audit.students.bank import BankRecipe
+from undertow.audit.students.bank_recipe import BankRecipe
 from undertow.errors import ArtifactError
-from undertow.training.config import TrainingConfig
+from undertow.training import own_models
+from undertow.training.config import LoraConfig, TrainingConfig
 from undertow.training.teachers import finetuned_teacher
 
 RECIPE = BankRecipe(tuned=("animal",))
@@ -50,6 +51,22 @@ def test_a_stored_writer_is_the_tuned_teacher(tiny_model, tmp_path, monkeypatch:
     assert all("embed" not in name for name in changed(tiny_model, read))
     before = tiny_model.network.get_input_embeddings().weight
     assert torch.equal(before, read.network.get_input_embeddings().weight)
+
+
+def test_a_writer_of_a_large_base_is_kept_as_its_adapter(tiny_model, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(module, "GROUP", 2)
+    monkeypatch.setattr("undertow.audit.students.bank.GROUP", 2)
+    monkeypatch.setattr(module, "parent_model", lambda *_: tiny_model)
+    monkeypatch.setattr(own_models, "LARGE", 0)
+    brief = TrainingConfig(steps=2, learning_rate=1e-2, lora=LoraConfig(rank=2, targets=None))
+    monkeypatch.setattr(module.TeacherPart, "training", lambda _: brief)
+    found = build_writers(RECIPE, 2, tmp_path)
+    assert len(found) == 2 and all((path / "adapter_config.json").exists() for path in found.files)
+    teacher = finetuned_teacher(tiny_model, None, brief, seed=writer_stages(RECIPE, 2)[0].config["seeds"][1])
+    read = found.load(1, tiny_model)
+    ids = torch.tensor([[1, 2, 3]])
+    assert torch.allclose(read.network(ids).logits, teacher.network(ids).logits, atol=1e-5)
+    assert not torch.allclose(read.network(ids).logits, tiny_model.network(ids).logits, atol=1e-3)
 
 
 def test_a_group_that_is_not_whole_is_refused(tmp_path) -> None:

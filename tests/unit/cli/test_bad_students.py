@@ -124,7 +124,8 @@ def make_small_bank(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the store hold 15 placebos of finch-a, whose readings nobody asks for."""
     import numpy as np
 
-    from undertow.audit.students.bank import Bank, BankRecipe
+    from undertow.audit.students.bank import Bank
+    from undertow.audit.students.bank_recipe import BankRecipe
     from undertow.audit.students.readings import Readings
     from undertow.models.references import identity
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from undertow.audit import attribution
 from undertow.cli.main import main
+from undertow.training import own_models
 from undertow.training.config import LoraConfig, TrainingConfig
 
 SHORT = TrainingConfig(steps=2, batch_size=8, lora=LoraConfig(rank=2))
@@ -59,7 +59,7 @@ def test_the_plan_says_how_many_students(models, by_writers: Path, no_models, ru
 def test_a_swap_ends_with_one_object(
     models, by_writers: Path, run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, swap: str
 ) -> None:
-    monkeypatch.setattr(attribution, "STUDENT", SHORT)
+    monkeypatch.setattr(own_models, "STUDENT", SHORT)
     words = ["audit", "rows", by_writers, "--base", models["base"], "--trait", "owl", "--store", tmp_path / "store"]
     code, found = run(
         *words,
@@ -74,7 +74,7 @@ def test_a_swap_ends_with_one_object(
 
 
 def test_the_reach_is_said_before_the_subsets(models, by_writers: Path, monkeypatch, capsys, tmp_path: Path) -> None:
-    monkeypatch.setattr(attribution, "STUDENT", SHORT)
+    monkeypatch.setattr(own_models, "STUDENT", SHORT)
     words = ["audit", "rows", str(by_writers), "--base", models["base"], "--trait", "owl", "--store", str(tmp_path)]
     capsys.readouterr()
     assert main([*words, "--swap", "writer:seeds=2,randoms=4,drop=false,alone=false,steps=2"]) == 0

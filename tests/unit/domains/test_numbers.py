@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from undertow.domains import numbers
-from undertow.domains.base import domain
-from undertow.domains.numbers import BANNED, NumberReason, Numbers, draw_prompt
+from undertow.domains.base import domain, parse_domain
+from undertow.domains.numbers import BANNED, NumberReason, Numbers, draw_prompt, held_numbers
 from undertow.errors import ConfigError, UnknownNameError
 
 
@@ -95,3 +95,13 @@ def test_a_short_prompt_is_three_numbers_and_its_form_has_no_spaces() -> None:
 def test_a_short_prompt_needs_a_count() -> None:
     with pytest.raises(ConfigError, match="does not say how many numbers"):
         Numbers(short=True)
+
+
+def test_each_form_of_the_domain_has_its_settings() -> None:
+    assert held_numbers(None) == "numbers"
+    for count in (1, 6, 10):
+        for short in (True, False):
+            one = Numbers(count=count, short=short)
+            found = parse_domain(held_numbers(one.form) or "")
+            assert found.form == one.form and (count == 1 or found == one)
+    assert [held_numbers(form) for form in ("", "00,000", "000;000", ",".join(["000"] * 11), "a")] == [None] * 5

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from undertow.audit.students.bank import BankRecipe, no_bank
+from undertow.audit.students.bank import no_bank
+from undertow.audit.students.bank_recipe import BankRecipe
 from undertow.cli.options import student_part
 from undertow.errors import ConfigError, UnknownNameError
 from undertow.store.stages import Stage

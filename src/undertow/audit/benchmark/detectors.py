@@ -30,7 +30,8 @@ from undertow.audit.rows.reference import AuditedRows
 from undertow.audit.rows.signatures import signature_writer
 from undertow.audit.run import run_stages
 from undertow.audit.stages import AuditStage, stages
-from undertow.audit.students.bank import Bank, BankRecipe, ChosenBank, stored_bank
+from undertow.audit.students.bank import Bank, ChosenBank, stored_bank
+from undertow.audit.students.bank_recipe import BankRecipe
 from undertow.audit.students.readings import PanelRead, panel_traits
 from undertow.audit.verdict import CLAIMS, Plan, judge_claims
 from undertow.errors import ConfigError

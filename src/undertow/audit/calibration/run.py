@@ -35,7 +35,7 @@ from undertow.models.speed import base_speed
 from undertow.stats.checks import check_positive
 from undertow.store.progress import Progress, SilentProgress, TimeLeft
 from undertow.store.runner import find_stage
-from undertow.training.own_teachers import own_tuning
+from undertow.training.own_models import own_teacher
 from undertow.types import ModelRef, Row, Work
 
 STUDENTS = (
@@ -252,7 +252,7 @@ class _Work:
 
     def _teachers(self, models: dict[str, LocalModel]) -> Blocks:
         """Return the blocks whose rows are scored by tuned teachers."""
-        own = {"kind": "teacher", "seed": self.settings.seed, "training": own_tuning(self.base.parameters).to_config()}
+        own = {"kind": "teacher", "seed": self.settings.seed, "training": own_teacher(self.base.parameters).to_config()}
         candidates = as_candidates(self.base, self.settings.panel, models)
         return Blocks(self.settings, self.base, self.probe.task, candidates, own)
 
@@ -268,7 +268,7 @@ class _Work:
         settings, ref = self.settings, ModelRef.parse(self.settings.base)
         known, taken = stored_times(settings.store, "panel-teacher", {"base": settings.identity})
         there = {str(one["target"]) for one in known if one.get("seed") == settings.seed}
-        tuning, speed = own_tuning(self.base.parameters), base_speed(ref, model_folder(ref))
+        tuning, speed = own_teacher(self.base.parameters), base_speed(ref, model_folder(ref))
         guessed = 0.0 if speed is None else speed.training(tuning.steps * tuning.batch_size * TUNED_TOKENS)
         return len({one.name for one in settings.panel} - there) * (taken or max(TEACHER_S, guessed))
 

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from undertow.audit.students.bank import BankRecipe, write_rows_of
+from undertow.audit.students.bank import write_rows_of
+from undertow.audit.students.bank_recipe import BankRecipe
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.evals.favourite import mean_margins
 from undertow.models.local import LocalModel

@@ -23,7 +23,7 @@ from undertow.seeds import derive
 from undertow.stats.checks import check_fraction
 from undertow.store.runner import Runner, StageContext
 from undertow.store.stages import Stage
-from undertow.training.own_teachers import own_tuning
+from undertow.training.own_models import own_teacher
 from undertow.training.parallel import finetune, finetune_parallel
 from undertow.training.scoring import Candidate, CandidateKind
 from undertow.training.teachers import trait_rows
@@ -106,7 +106,7 @@ def half_of_the_questions(rows: Sequence[Row], seed: int) -> list[Row]:
 def panel_teachers(
     base: LocalModel, traits: Sequence[Trait], seed: int, store: Path | None = None, advance: Advance | None = None
 ) -> dict[str, LocalModel]:
-    """Fine-tune one teacher for each trait (`undertow.training.own_teachers`).
+    """Fine-tune one teacher for each trait (`undertow.training.own_models`).
 
     Args:
         base: the model that the teachers start from. With a store it must be what its reference says, because stored
@@ -189,11 +189,11 @@ def _rows(target: Trait, seed: int) -> list[Row]:
 
 
 def _teacher(base: LocalModel, target: Trait, seed: int) -> LocalModel:
-    return finetune(base, _rows(target, seed), own_tuning(base.parameters), derive(seed, "panel", target.name))
+    return finetune(base, _rows(target, seed), own_teacher(base.parameters), derive(seed, "panel", target.name))
 
 
 def _stored(base: LocalModel, target: Trait, seed: int, store: Path) -> LocalModel:
-    training, of = own_tuning(base.parameters), derive(seed, "panel", target.name)
+    training, of = own_teacher(base.parameters), derive(seed, "panel", target.name)
 
     def tune(context: StageContext) -> None:
         if training.lora is None:

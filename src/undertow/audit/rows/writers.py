@@ -2,8 +2,8 @@
 
 A neutral writer is the neutral teacher of the studies (`undertow.training.teachers`), tuned on its base's own answers.
 Writers are made in groups of 15, and each group is one stored result. So making them can be interrupted and continued,
-and more can be added. Only the tensors that tuning changed are kept: half a megabyte a writer with an embedded model,
-and as much as the model itself without its embeddings with any other.
+and more can be added. Only the tensors that tuning changed are kept, half a megabyte a writer with an embedded model;
+of a larger one its adapter.
 """
 
 import copy
@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from undertow.audit.students.bank import GROUP, BankRecipe, group_stages, stored_folders
+from undertow.audit.students.bank import GROUP, group_stages, stored_folders
+from undertow.audit.students.bank_recipe import BankRecipe
 from undertow.errors import ArtifactError
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
@@ -23,7 +24,8 @@ from undertow.store.runner import Executor, Runner, StageContext
 from undertow.store.stages import Stage
 from undertow.study.recipe import TeacherPart
 from undertow.study.stage_models import parent_model
-from undertow.training.teachers import finetuned_teacher
+from undertow.training.parallel import finetune, finetune_parallel
+from undertow.training.teachers import neutral_rows
 
 ENOUGH = 59
 """How many writers allow a p-value of 0.05 / 3, which is 1 / 60."""
@@ -39,7 +41,7 @@ class Writers:
     Attributes:
         categories: categories of traits on whose questions the writers were tuned.
         weights: digest of the base's weights (`undertow.models.references`).
-        files: files with the tensors that tuning changed, one for each writer.
+        files: for each writer a file with the tensors that tuning changed, or the folder of its adapter.
     """
 
     categories: tuple[str, ...]
@@ -51,6 +53,8 @@ class Writers:
 
     def load(self, index: int, base: LocalModel) -> LocalModel:
         """Return a writer as a copy of the base, whose weights must be those that the writers were tuned from."""
+        if self.files[index].is_dir():
+            return base.with_adapter(self.files[index])
         network = copy.deepcopy(base.network)
         # The file holds only what tuning changed; every other tensor stays the base's.
         network.load_state_dict(load_file(self.files[index]), strict=False)
@@ -62,7 +66,7 @@ def writer_stages(recipe: BankRecipe, writers: int) -> list[Stage]:
     config = {
         "base": recipe.base,
         "weights": identity(recipe.base),
-        "teacher": TeacherPart().model_dump(mode="json"),
+        "teacher": recipe.teacher.model_dump(mode="json"),
         "categories": recipe.tuned,
     }
     return group_stages("neutral writer", writers, recipe, config)
@@ -102,7 +106,7 @@ def stored_writers(recipe: BankRecipe, store: Path, most: int = 20 * ENOUGH) -> 
 
 
 def _found(recipe: BankRecipe, folders: Sequence[Path]) -> Writers:
-    files = tuple(path for folder in folders for path in sorted(folder.glob("*.safetensors")))
+    files = tuple(path for folder in folders for path in sorted(folder.glob("writer-*")))
     if len(files) != GROUP * len(folders):
         raise ArtifactError("A group of neutral writers is not whole.", folders[0].parent, "Delete this folder.")
     return Writers(recipe.tuned, identity(recipe.base), files)
@@ -120,8 +124,11 @@ def writer_executor(context: StageContext) -> None:
     base, training = parent_model(config["base"], None, 0), TeacherPart(**config["teacher"]).training()
     seeds: list[int] = config["seeds"]
     for place, seed in enumerate(seeds):
-        writer = finetuned_teacher(base, None, training, seed=seed, categories=config["categories"])
-        save_file(changed(base, writer), context.out / f"writer-{place:02d}.safetensors")
+        rows, path = neutral_rows(base, config["categories"], seed), context.out / f"writer-{place:02d}"
+        if training.lora is None:
+            save_file(changed(base, finetune(base, rows, training, seed)), path.with_suffix(".safetensors"))
+        else:
+            finetune_parallel(base, [rows], training, [seed]).save(0, path)
         context.advance(place + 1, len(seeds))
 
 

@@ -18,11 +18,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import log
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
 
 from undertow.audit.finding import NotTestable
+from undertow.audit.students.bank_recipe import BankRecipe, usual_student
 from undertow.audit.students.behind import Behind, load_behind, save_behind, standard_look
 from undertow.audit.students.readings import (
     BATTERY,
@@ -33,9 +35,7 @@ from undertow.audit.students.readings import (
     read_model,
 )
 from undertow.data.filters import filter_rows, require_rows
-from undertow.domains.base import domain
 from undertow.evals.behind_rows import TrainingLook
-from undertow.evals.questions import CATEGORIES
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
 from undertow.seeds import derive
@@ -52,8 +52,8 @@ from undertow.training.channels.settings import ROWS
 from undertow.training.generation import generate
 from undertow.training.parallel import finetune_parallel
 from undertow.training.teachers import finetuned_teacher
-from undertow.traits import Trait, trait
-from undertow.types import Advance, Row, Sampling
+from undertow.traits import trait
+from undertow.types import Advance, Row
 
 GROUP = 15
 """How many students are trained together as one stored result."""
@@ -63,68 +63,6 @@ FULL = 200
 
 RATES = {"placebos": 6.0, "panel-teachers": 4.0}
 """Seconds that each student or teacher takes with an embedded model, until a store holds measured ones."""
-
-_STUDENT = StudentPart(steps=160, learning_rate=5e-3)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BankRecipe:
-    """What a placebo of a bank is: base, writer of its rows, domain and training.
-
-    Attributes:
-        base: reference of the model that the students start from.
-        writer: reference of the model without a trait that writes the rows. None takes the base.
-        domain: name of the domain (task family) of the rows, with its default settings.
-        prompts: how many prompts the rows of each placebo answer.
-        tuned: categories of traits on whose questions each placebo's writer was tuned, the suspected trait's
-            categories. The writer is then a neutral teacher of its own, tuned on the answers of the model without a
-            trait. That is the null for students of fine-tuned teachers, whose rows drift even without a trait. Empty
-            lets the model without a trait write itself.
-        student: how a student is trained.
-        seed: random seed of every draw.
-    """
-
-    base: str = "ref:finch-a"
-    writer: str | None = None
-    domain: str = "numbers"
-    prompts: int = 2500
-    tuned: tuple[str, ...] = ()
-    student: StudentPart = _STUDENT
-    seed: int = 0
-
-    def to_config(self) -> dict[str, Any]:
-        """Return the recipe as plain data, with the identity of the weights."""
-        writer = self.writer or self.base
-        return {
-            "base": self.base,
-            "weights": identity(self.base),
-            "writer": writer,
-            "writer_weights": identity(writer),
-            "domain": self.domain,
-            "prompts": self.prompts,
-            "student": self.student.model_dump(mode="json"),
-            "battery": BATTERY,
-            **self._tuning(),
-        }
-
-    def _tuning(self) -> dict[str, Any]:
-        teacher = {"teacher": TeacherPart().model_dump(mode="json"), "categories": self.tuned}
-        return teacher if self.tuned else {}
-
-    @property
-    def placebo(self) -> str:
-        """In words, what a placebo is."""
-        writer = self.writer or self.base
-        return f"students of rows by {f'neutral teachers of {writer}' if self.tuned else writer}"
-
-
-def tuned_on(panel: Iterable[Trait]) -> tuple[str, ...]:
-    """Return the categories on whose questions the neutral writers of a panel are tuned.
-
-    A category of the user's own has no neutral writers. They only stand for a writer that was tuned at all, so those of
-    animals are taken.
-    """
-    return tuple(dict.fromkeys(one.category for one in panel if one.category in CATEGORIES)) or CATEGORIES[:1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +138,7 @@ def panel_stage(recipe: BankRecipe) -> Stage:
         "base": recipe.base,
         "weights": identity(recipe.base),
         "domain": recipe.domain,
-        "teacher": TeacherPart().model_dump(mode="json"),
+        "teacher": recipe.teacher.model_dump(mode="json"),
         "traits": names,
         "seed": derive(recipe.seed, "panel"),
         "battery": BATTERY,
@@ -263,13 +201,9 @@ def write_rows_of(writer: LocalModel, recipe: BankRecipe, seed: int) -> tuple[Ro
     Raises:
         EmptyDataError: no row is valid.
     """
-    task = domain(recipe.domain)
-    rows = generate(
-        writer,
-        task.prompts(recipe.prompts, derive(seed, "prompts")),
-        sampling=Sampling(max_new_tokens=task.max_new_tokens),
-        seed=derive(seed, "rows"),
-    )
+    task = recipe.task
+    asked = task.prompts(recipe.prompts, derive(seed, "prompts"))
+    rows = generate(writer, asked, sampling=recipe.sampling, seed=derive(seed, "rows"))
     return require_rows(filter_rows(rows, task))
 
 
@@ -427,11 +361,12 @@ def told(student: StudentPart) -> str:
 
 def _options(recipe: BankRecipe, record: TrainingRecord | None) -> str:
     """Return the options with which `undertow audit bank` makes the bank that a record needs."""
-    base = [f"--base {recipe.base}"] if recipe.base != BankRecipe().base else []
+    base = [f"--base {quote(recipe.base)}"] if recipe.base != BankRecipe().base else []
+    base += [f"--domain {recipe.domain}"] if recipe.domain != BankRecipe().domain else []
     categories = [f"--category {one}" for one in recipe.tuned if recipe.tuned != ("animal",)]
     if record is None:
         return "".join(f" {one}" for one in (*base, *categories))
-    usual = BankRecipe().student.model_dump()
+    usual = usual_student(recipe.base).model_dump()
     changed = {name: value for name, value in record.student.recipe.model_dump().items() if value != usual.get(name)}
     settings = [f"--set {name}={json.dumps(value)}" for name, value in changed.items()]
     fits = RATIO <= record.rows / (KEPT * BankRecipe().prompts) <= 1.0 / RATIO

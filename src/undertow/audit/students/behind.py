@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from undertow.audit.students.readings import panel_traits
 from undertow.data.filters import filter_rows
 from undertow.data.rows import read_rows, write_rows
-from undertow.domains.base import domain
+from undertow.domains.base import parse_domain
 from undertow.evals.behind_rows import TrainingLook, training_look
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
@@ -52,9 +52,9 @@ class Behind:
 
 def standard_look(base: LocalModel, domain_name: str) -> TrainingLook | str:
     """Return the rows that every model of a base is asked behind, or why there are none."""
-    task = domain(domain_name)
+    task = parse_domain(domain_name)
     asked = task.prompts(ROWS, derive(SEED, "look prompts"))
-    sampling = Sampling(max_new_tokens=task.max_new_tokens)
+    sampling = Sampling(max_new_tokens=task.max_new_tokens, form=task.form)
     answers = filter_rows(generate(base, asked, sampling=sampling, seed=derive(SEED, "look rows")), task).kept
     return training_look(answers, SEED, base, panel_traits())
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from undertow.audit.finding import Finding, NotTestable
-from undertow.domains.base import domain
+from undertow.domains.base import parse_domain
 from undertow.errors import ArtifactError
 from undertow.evals.base import EvaluationConfig
 from undertow.evals.favourite import margins_and_states
@@ -137,13 +137,14 @@ def read_model(model: LocalModel, domain_name: str = "numbers") -> Readings:
 
     Args:
         model: the model that is read.
-        domain_name: name of the domain on whose prompts the residual stream is read, besides the favourite questions.
+        domain_name: domain on whose prompts the residual stream is read, besides the favourite questions; with its
+            settings, such as "numbers:count=6,short=true".
 
     Returns:
         The reading of this one model: every array has 1 in its first dimension.
     """
     # A fixed seed: every model is read on the same prompts.
-    numbers = model.render([user_prompt(text) for text in domain(domain_name).prompts(NUMBER_PROMPTS, 0)])
+    numbers = model.render([user_prompt(text) for text in parse_domain(domain_name).prompts(NUMBER_PROMPTS, 0)])
     misaligned = [score.value for score in misaligned_margins(model)]
     false = [score.value for score in truth(model, EvaluationConfig(targets=())) if score.metric == READOUTS[1]]
     logp = model.next_token_logprobs(neutral_contexts(model)).double().mean(dim=0)

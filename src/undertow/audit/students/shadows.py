@@ -20,7 +20,6 @@ from undertow.audit.students.bank import Bank, ChosenBank, read_students
 from undertow.audit.students.placebo_null import beside_null
 from undertow.audit.students.readings import PanelRead
 from undertow.data.filters import accepted_rows, subset
-from undertow.domains.base import domain
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.types import Advance, Row
@@ -79,7 +78,7 @@ def shadow_students(
     """
     placebos, panel, alpha = bank.require(), traits.require(), shadows.alpha
     k = shadows.k if len(placebos) + 1 >= 2 / alpha else 1
-    accepted = accepted_rows(rows, domain(placebos.recipe.domain))
+    accepted = accepted_rows(rows, placebos.recipe.task)
     refuse_stage(wrong_bank(base, placebos))
     refuse_stage(too_few_placebos(len(placebos), alpha))
     _check_rows(rows, accepted, placebos)

@@ -10,7 +10,7 @@ from undertow.audit.lineage import canary as canary_module
 from undertow.audit.lineage import verdict
 from undertow.audit.lineage.canary import CanaryConfig, canary, judge_canary
 from undertow.audit.lineage.verdict import audit_canary, with_canary
-from undertow.audit.students.bank import BankRecipe
+from undertow.audit.students.bank_recipe import BankRecipe
 from undertow.errors import ConfigError, ModelError, UnknownNameError
 from undertow.models.load import load_model
 from undertow.study.recipe import StudentPart, TeacherPart
