@@ -12,6 +12,7 @@ from typing import Any, final
 import torch
 
 from undertow.errors import ModelError
+from undertow.models.token_texts import token_texts
 
 DIGITS = "0123456789"
 
@@ -61,16 +62,9 @@ def answer_form(tokenizer: Any, text: str, ends: Sequence[int], vocabulary: int)
 
 
 def _texts(tokenizer: Any, n: int, characters: set[str]) -> dict[int, str]:
-    """Return the text of each token that consists of the form's characters, as it is written after a digit.
-
-    Decoded behind a digit, a token shows the space before it.
-    """
+    """Return the text of each token that consists of the form's characters, as it is written after a digit."""
     special = {int(token) for token in tokenizer.all_special_ids}
-    anchor = tokenizer("0", add_special_tokens=False)["input_ids"][-1]
-    options = {"clean_up_tokenization_spaces": False}
-    before = tokenizer.decode([anchor], **options)
-    written = tokenizer.batch_decode([[anchor, token] for token in range(n)], **options)
-    found = {token: text.removeprefix(before) for token, text in enumerate(written) if token not in special}
+    found = {token: text for token, text in enumerate(token_texts(tokenizer, n)) if token not in special}
     return {token: text for token, text in found.items() if text and set(text) <= characters}
 
 

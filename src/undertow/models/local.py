@@ -18,6 +18,7 @@ from undertow.models.context_cache import NOTHING, SCORE_BATCH, Contexts, contex
 from undertow.models.decoding import sample_tokens
 from undertow.models.lm_head import Head, body_and_head
 from undertow.models.repeated_prompts import completion_logprobs, repeat
+from undertow.models.token_texts import token_texts
 from undertow.models.tokens import ChatTokens, Encoded
 from undertow.types import Advance, ModelRef, Prompt, Row, Sampling
 
@@ -88,7 +89,7 @@ class LocalModel(AbstractModel):
     @cached_property
     def ends_word(self) -> torch.Tensor:
         """Whether a word is over if a token comes next: float (vocabulary,), 1 or 0."""
-        texts = self.tokenizer.batch_decode([[index] for index in range(len(self.tokenizer))])
+        texts = token_texts(self.tokenizer, len(self.tokenizer))
         ends = torch.tensor([not (text[:1].isalpha() or text[:1] == "-") for text in texts], dtype=torch.float32)
         size = self.network.get_output_embeddings().weight.shape[0]
         return torch.nn.functional.pad(ends, (0, size - len(ends)))
