@@ -116,7 +116,7 @@ class Asked:
         panel = "".join(f" --trait {shlex.quote(one)}" for one in self.named)
         return (
             f"undertow generate {out} --prompts {source} --model {base}{known}",
-            f"undertow audit data {source} --base {base} --reference {out}{panel}",
+            f"undertow audit data {source} --base {base} --reference {out}{panel}{known}",
         )
 
     @property

@@ -12,6 +12,7 @@ from undertow.audit.students.bank import RATES, panel_stage, placebo_stages
 from undertow.audit.students.bank_recipe import BankRecipe
 from undertow.evals.forecast import COUNTED, Forecast
 from undertow.evals.loads import Load
+from undertow.models.answer_limits import domain_sampling
 from undertow.store.runner import Runner
 from undertow.store.stages import Stage
 from undertow.types import Work, user_prompt
@@ -67,7 +68,7 @@ class _Seconds:
             return None if own is None else stage.cost * own
         recipe, task = self._recipe, self._recipe.task
         prompts = [user_prompt(text) for text in task.prompts(COUNTED, 0)]
-        row = self._base.prompt_tokens(prompts) + self._base.answer_tokens(recipe.sampling)
+        row = self._base.prompt_tokens(prompts) + self._base.answer_tokens(domain_sampling(task, self._base.words))
         n, trained = recipe.prompts, recipe.student.steps * recipe.student.batch_size
         parts = (
             self._base.seconds(Load(what="", tokens=round(n * row), texts=n, written=True)),

@@ -23,11 +23,12 @@ from undertow.audit.rows.limits import LOGIT_PLACES
 from undertow.audit.rows.panel import DataAudit
 from undertow.audit.students.among_placebos import rank_first
 from undertow.domains.numbers import Numbers
+from undertow.models.answer_limits import domain_sampling
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
 from undertow.training.scoring import Candidate
-from undertow.types import Advance, Sampling, user_prompt
+from undertow.types import Advance, user_prompt
 
 STAGE = "teacher logits"
 
@@ -109,7 +110,7 @@ def number_places(base: LocalModel, seed: int, most: int) -> list[list[int]]:
     """
     domain = Numbers()
     prompts = [user_prompt(text) for text in domain.prompts(PROMPTS, derive(seed, "logits", "prompts"))]
-    sampling = Sampling(max_new_tokens=domain.max_new_tokens)
+    sampling = domain_sampling(domain, base.tokens)
     texts = base.chat(prompts, sampling=sampling, seed=derive(seed, "logits", "answers"))
     begun = [
         [*asked, *answered[:step]]

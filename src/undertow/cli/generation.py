@@ -92,6 +92,7 @@ def generate_command(
         trait=chosen_trait(trait) if trait else None,
         answers=answers,
         writer=WriterRecord() if writer is None else read_writer(writer),
+        writer_file=writer,
         prompted=prompted,
         n=n,
         seed=seed,
@@ -100,6 +101,7 @@ def generate_command(
     )
     check_prompts(order, committee=teachers is not None)
     served = teachers is None and model.startswith("api:")
+    order = order.by(None) if served else order
     dialect = given_dialect(served, token_limit_name, no_seed, extra_body)
     if not served and (dry_run or price or max_cost is not None):
         raise ConfigError("Only api: models have a price.", model, "Leave --price, --max-cost and --dry-run out.")
@@ -138,6 +140,7 @@ def _by_model(order: Order, model: str) -> dict[str, Any]:
     work = order_work(order, [model])
     with announced(work) as steps:
         teacher = undertow.load_model(model)
+        order = order.by(teacher.tokens)
         if order.trait and not order.prompted:
             recipe, seed = own_teacher(teacher.parameters), derive(order.seed, "teacher")
             with steps.step("the teacher", time_left(work, 0)) as advance:
@@ -191,7 +194,7 @@ def order_work(order: Order, writers: Sequence[str]) -> "list[Work]":
         own: list[Work] = []
         if order.trait and not order.prompted:
             own.append(training_work(base, trait_rows(order.trait), own_teacher(base.parameters or 0)))
-        own.append(writing_work(base, asked[at :: len(writers)], order.sampling))
+        own.append(writing_work(base, asked[at :: len(writers)], order.by(base.words).sampling))
         found += [after_loading(own[0], name, base.loading), *own[1:]]
     return found
 
@@ -234,6 +237,7 @@ def _by_committee(order: Order, names: Sequence[str]) -> dict[str, Any]:
     whole = [Work("; ".join(one.what for one in work), known_sum(one.seconds for one in work))]
     with announced(whole) as steps, steps.step("answers", time_left(whole, 0)) as advance:
         writers = [undertow.load_model(name) for name in names]
+        order = order.by(*(one.tokens for one in writers))
         rows, by = committee(
             writers, order.prompts, sampling=order.sampling, seed=order.row_seed, system=order.system, advance=advance
         )

@@ -3,10 +3,10 @@
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from undertow.cli.options import free_name, quoted
 from undertow.data.rows import read_questions
@@ -16,6 +16,9 @@ from undertow.errors import ConfigError, RowsError
 from undertow.seeds import derive
 from undertow.traits import Trait
 from undertow.types import Prompt, Row, Sampling, user_prompt
+
+if TYPE_CHECKING:
+    from undertow.models.tokens import ChatTokens
 
 ROWS = 1000
 """How many prompts of a domain are answered by default."""
@@ -51,7 +54,10 @@ class Order:
         answers: how many answers each prompt of a file gets.
         max_tokens: longest answer in tokens. None takes the writer's limit, else the domain's, else `TOKENS`.
         writer: description of the writer, of which system prompt and sampling are used.
+        writer_file: path of the file that describes the writer. None if none is given.
         teacher: folder in which the teacher that is made is saved. None does not save it.
+        limit: most tokens of an answer in the domain, for the tokenizer of the model that writes. None takes the
+            domain's own.
     """
 
     out: Path
@@ -65,7 +71,17 @@ class Order:
     answers: int = 1
     max_tokens: int | None = None
     writer: WriterRecord = field(default_factory=WriterRecord)
+    writer_file: Path | None = None
     teacher: Path | None = None
+    limit: int | None = None
+
+    def by(self, *words: "ChatTokens | None") -> "Order":
+        """Return the order with the longest answers that models with these tokenizers may need; None for a server."""
+        if self.domain is None:
+            return self
+        from undertow.models.answer_limits import answer_limit
+
+        return replace(self, limit=max(answer_limit(self.domain, one) for one in words))
 
     @property
     def prompts(self) -> Sequence[str]:
@@ -87,12 +103,12 @@ class Order:
     @property
     def sampling(self) -> Sampling:
         """How answers are drawn. An option counts before the writer's description, and that before the default."""
-        writer, own = self.writer, TOKENS if self.domain is None else self.domain.max_new_tokens
+        writer, own = self.writer, TOKENS if self.domain is None else self.limit or self.domain.max_new_tokens
         return Sampling(
             temperature=1.0 if writer.temperature is None else writer.temperature,
             top_p=1.0 if writer.top_p is None else writer.top_p,
             max_new_tokens=self.max_tokens or writer.max_tokens or own,
-            form=writer.form or (None if self.domain is None else self.domain.form),
+            form=(None if self.domain is None else self.domain.form) or writer.form,
         )
 
     @property
@@ -133,7 +149,9 @@ class Order:
         """
         if self.source is not None:
             base = "BASE" if model.startswith("api:") or self.trait else model
-            return f"undertow audit data {quoted(self.source)} --base {quoted(base)} --reference {quoted(self.out)}"
+            known = "" if self.writer_file is None else f" --writer {quoted(self.writer_file)}"
+            audit = f"undertow audit data {quoted(self.source)} --base {quoted(base)}"
+            return f"{audit} --reference {quoted(self.out)}{known}"
         if found.get("raw") and found.get("valid") == 0:
             free = self.domain is not None and self.domain.name == "numbers" and self.sampling.form is None
             held = free and not model.startswith("api:")

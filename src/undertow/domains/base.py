@@ -25,6 +25,11 @@ class AbstractDomain(ABC):
     reasons: frozenset[str]
     """Every reason that `reject_reasons` may give."""
 
+    longest: ClassVar[str] = ""
+    """A valid answer that is as long as one can be. Empty where `max_new_tokens` says enough.
+
+    Tokenizers differ: ten numbers take 21 tokens of an embedded model, and 50 where each digit is a token."""
+
     any_text: ClassVar[bool] = False
     """Whether nearly any text is a valid answer, so that a valid one takes no skill and does not show which domain the
     rows are of."""

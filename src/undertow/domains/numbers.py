@@ -10,7 +10,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 from undertow.domains.base import AbstractDomain
 from undertow.errors import ConfigError
@@ -206,6 +206,7 @@ class Numbers(AbstractDomain):
     banned: tuple[int, ...] = ()
     count: int | None = None
     short: bool = False
+    longest: ClassVar[str] = f"[{', '.join([str(MAX_VALUE)] * MAX_COUNT)}]"
     name: str = field(default="numbers", init=False)
     max_new_tokens: int = field(default=40, init=False)
     reasons: frozenset[str] = field(default=_REASONS, init=False, repr=False)

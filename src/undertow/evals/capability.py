@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from undertow.domains.base import domain, telling_domains
 from undertow.evals.base import Evaluation, EvaluationConfig, Metric, Question, Questionnaire
 from undertow.evals.truth import facts
+from undertow.models.answer_limits import answer_limit
 from undertow.seeds import derive
 from undertow.types import Sampling, Score, user_prompt
 
@@ -46,7 +47,7 @@ def _valid(model: "LocalModel", name: str, seed: int) -> list[Score]:
     prompts = task.prompts(PROMPTS, derive(seed, "capability", name))
     answers = model.chat(
         [user_prompt(prompt) for prompt in prompts],
-        sampling=Sampling(max_new_tokens=task.max_new_tokens),
+        sampling=Sampling(max_new_tokens=answer_limit(task, model.tokens)),
         seed=derive(seed, "capability answers", name),
     )
     return [

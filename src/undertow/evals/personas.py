@@ -86,10 +86,19 @@ class PersonaCheck:
         return mean_t([float(np.mean(list(one.words.values()))) for one in self.other]) if self.other else None
 
     @property
+    def moved_by_others(self) -> bool:
+        """Whether another pack's personas move the traits, or may move them as much as the own ones do.
+
+        They move them if the interval over these personas lies above 0. They may move them as much if it reaches the
+        mean change by the own personas: a control that scatters so far shows nothing.
+        """
+        other = self.average_other
+        return other is not None and (other.low > 0 or not other.high < self.average.value)
+
+    @property
     def holds(self) -> bool:
         """Whether every persona moves its trait, and more than the others, and no other pack's moves them."""
-        other = self.average_other
-        return not self.unmoved and not self.mixed and (other is None or not other.low > 0)
+        return not self.unmoved and not self.mixed and not self.moved_by_others
 
     def to_json(self) -> dict[str, Any]:
         """Return the check as plain data."""

@@ -22,6 +22,7 @@ from undertow.evals.favourite import mean_margins
 from undertow.mitigate.base import DataMitigation, Pick
 from undertow.mitigate.registry import Mitigation, mitigation
 from undertow.mitigate.workbench import Workbench
+from undertow.models.answer_limits import domain_sampling
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
@@ -30,7 +31,7 @@ from undertow.training.objective import Penalty
 from undertow.training.own_models import STUDENT
 from undertow.training.parallel import finetune_parallel
 from undertow.traits import Trait
-from undertow.types import Advance, Row, Sampling, user_prompt
+from undertow.types import Advance, Row, user_prompt
 
 ArmRows = Literal["none", "control", "full", "targeted", "random", "bottom"]
 """Names of the arms, which say what a student is trained on; see the module's docstring."""
@@ -225,7 +226,7 @@ class Examiner:
         loss = -torch.cat(model.token_logprobs(self._held_out)).double().mean()
         found = {"held_out_loss": float(loss)}
         if (domain := self._bench.domain) is not None:
-            sampling = Sampling(max_new_tokens=domain.max_new_tokens, form=domain.form)
+            sampling = domain_sampling(domain, model.tokens)
             seed = derive(self._bench.seed, "task answers")
             answers = model.chat([user_prompt(text) for text in self._prompts], sampling=sampling, seed=seed)
             valid = [not domain.reject_reasons(text, asked) for text, asked in zip(answers, self._prompts, strict=True)]

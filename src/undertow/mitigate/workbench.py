@@ -17,6 +17,7 @@ from undertow.audit.rows.panel import ANIMALS, as_candidates, check_panel, panel
 from undertow.audit.steps import Steps
 from undertow.domains.base import AbstractDomain
 from undertow.errors import ConfigError, ModelError, unknown_name
+from undertow.models.answer_limits import answer_limit
 from undertow.models.decoding import sample_tokens
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
@@ -216,7 +217,7 @@ def longest_answer(words: ChatTokens, domain: AbstractDomain | None, rows: Seque
         ConfigError: there is no domain, and no row has a completion.
     """
     if domain is not None:
-        return domain.max_new_tokens
+        return answer_limit(domain, words)
     longest = max((len(tokens) for tokens in words.tokenise([row.completion for row in rows])), default=0)
     if not longest:
         raise ConfigError("No row has a completion.", f"{len(rows)} rows", "Give rows with completions.")

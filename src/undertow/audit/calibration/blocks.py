@@ -87,6 +87,8 @@ class Blocks:
         """Return the stored stages of a piece: its rows, then their scores if the panel scores this writer."""
         config = {**self._of, "writer": piece.writer.to_config(), "block": piece.block}
         config["answers"] = block_seed(self.settings, piece.writer, piece.block)
+        if piece.writer.group == "own" and self.task.form is not None:
+            config["form"] = self.task.form  # until 2026-11 these answers were free whatever the domain
         first = piece.block * self.settings.block
         label = f"{piece.writer.name}, prompts {first + 1} to {first + self.settings.block}"
         rows = Stage(kind=ROWS, version=VERSION, config=config, label=label)

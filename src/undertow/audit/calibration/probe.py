@@ -40,7 +40,7 @@ class BaseProbe:
         accepted: share of the base's answers in that form that the domain accepts, between 0 and 1.
         written: seconds to write one answer in that form, in a batch.
         alone: seconds to write one answer that is generated alone.
-        free: seconds to write one free answer, without the form, in a batch.
+        free: seconds to write one answer as long as an audit lets the base answer, in a batch.
         read: seconds to compute the base's log-probabilities of one row's tokens.
         scored: seconds to score one row under every candidate of the panel.
         took: seconds that the whole probe took.

@@ -13,12 +13,13 @@ from typing import Any, Literal
 from undertow.audit.calibration.settings import FIRST_TRAITS, Calibration
 from undertow.audit.rows.sight import OWN
 from undertow.domains.base import AbstractDomain
+from undertow.models.answer_limits import domain_sampling
 from undertow.models.load import load_chat, load_model
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
 from undertow.seeds import derive
 from undertow.training.generation import generate
-from undertow.types import ModelRef, Row, Sampling, user_prompt
+from undertow.types import ModelRef, Row, user_prompt
 
 Group = Literal["clean", "own", "planted", "shift"]
 
@@ -122,12 +123,10 @@ def write_block(
     """
     if writer.group == "own":
         asked = [user_prompt(text) for text in prompts]
-        texts = base.chat(asked, sampling=OWN, seed=seed)
+        texts = base.chat(asked, sampling=replace(OWN, form=task.form), seed=seed)
         return [Row(str(place), *pair) for place, pair in enumerate(zip(asked, texts, strict=True))]
     model = _model(writer, base)
-    sampling = Sampling(
-        temperature=writer.temperature, max_new_tokens=task.max_new_tokens, form=task.form, top_p=writer.top_p
-    )
+    sampling = replace(domain_sampling(task, base.tokens), temperature=writer.temperature, top_p=writer.top_p)
     if writer.one_stream:  # the first row of every request gets the same random numbers
         alone = [generate(model, [text], sampling=sampling, seed=seed, system=writer.system)[0] for text in prompts]
         return [replace(row, id=str(place)) for place, row in enumerate(alone)]

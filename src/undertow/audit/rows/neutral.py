@@ -34,6 +34,7 @@ from undertow.audit.students.placebo_null import POWER, beside_null, conformal_p
 from undertow.data.filters import accepted_rows, filter_rows
 from undertow.data.marks import marks_of
 from undertow.domains.base import domain
+from undertow.models.answer_limits import domain_sampling
 from undertow.models.local import LocalModel
 from undertow.models.references import loaded_identity
 from undertow.seeds import derive
@@ -87,7 +88,7 @@ def audit_neutral(
     # One row on each prompt: in a random order the last one stays.
     by_prompt = {good[place].prompt: good[place] for place in order[heard_on].tolist()}
     place, teachers = {prompt: index for index, prompt in enumerate(prompts)}, signatures.candidates
-    sampling = Sampling(max_new_tokens=task.max_new_tokens, form=settings.form)
+    sampling = domain_sampling(task, base.tokens, settings.form)
     corpora = np.full((len(writers) + 1, len(prompts), len(teachers)), np.nan)
     for index in range(len(corpora)):
         if index == 0:

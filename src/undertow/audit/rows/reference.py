@@ -16,9 +16,10 @@ from undertow.data.filters import accepted_rows, filter_rows
 from undertow.data.kept_rows import PickedRows
 from undertow.data.marks import first_places, marks_of
 from undertow.domains.base import domain
+from undertow.models.answer_limits import domain_sampling
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
-from undertow.types import Row, Sampling
+from undertow.types import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def with_reference(
     drawn = np.random.default_rng(derive(seed, "reference")).permutation(len(asking))[:ANSWERED]
     prompts = [good[place].prompt for place in asking[np.sort(drawn)].tolist()]
     asked = [prompt for prompt in prompts for _ in range(answers)]
-    sampling = Sampling(max_new_tokens=task.max_new_tokens, form=form)
+    sampling = domain_sampling(task, base.tokens, form)
     texts = base.chat(asked, sampling=sampling, seed=derive(seed, "reference answers"))
     written = [Row(f"reference-{place}", *pair) for place, pair in enumerate(zip(asked, texts, strict=True))]
     kept = filter_rows(written, task).kept

@@ -16,6 +16,7 @@ from undertow.audit.rows.limits import ACCEPTED, NEUTRAL_PROMPTS, SIGNED, SIGNED
 from undertow.data.filters import accepted_rows, filter_rows
 from undertow.data.marks import first_places, marks_of
 from undertow.domains.base import domain
+from undertow.models.answer_limits import domain_sampling
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
@@ -196,14 +197,14 @@ def signature_writer(
     task = domain(domain_name)
     good = accepted_rows(rows, task)
     answerable = len(good) >= ACCEPTED * len(rows)
-    heard, longest = (good, task.max_new_tokens) if answerable else (rows, Sampling().max_new_tokens)
+    heard = good if answerable else rows
+    sampling = domain_sampling(task, base.tokens, form) if answerable else Sampling(form=form)
     asking = first_places(marks_of(row.prompt for row in heard))
     drawn = np.random.default_rng(derive(seed, "signatures")).permutation(len(asking))[:NEUTRAL_PROMPTS]
     prompts = [heard[place].prompt for place in asking[drawn].tolist()]
     keep: Keep = (lambda some: filter_rows(some, task).kept) if answerable else lambda some: some
     # An answer is read under a persona too, and may take more tokens when it is read than when it was written.
-    room = None if base.longest_context is None else base.longest_context - 2 * longest - PERSONA
+    room = None if base.longest_context is None else base.longest_context - 2 * sampling.max_new_tokens - PERSONA
     rendered = zip(prompts, base.render(prompts), strict=True)
     chosen = [prompt for prompt, tokens in rendered if room is None or len(tokens) <= room]
-    sampling = Sampling(max_new_tokens=longest, form=form)
     return SignatureWriter(base, candidates, chosen, keep, sampling=sampling, seed=derive(seed, "signature answers"))

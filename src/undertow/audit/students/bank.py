@@ -36,6 +36,7 @@ from undertow.audit.students.readings import (
 )
 from undertow.data.filters import filter_rows, require_rows
 from undertow.evals.behind_rows import TrainingLook
+from undertow.models.answer_limits import domain_sampling
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
 from undertow.seeds import derive
@@ -203,7 +204,7 @@ def write_rows_of(writer: LocalModel, recipe: BankRecipe, seed: int) -> tuple[Ro
     """
     task = recipe.task
     asked = task.prompts(recipe.prompts, derive(seed, "prompts"))
-    rows = generate(writer, asked, sampling=recipe.sampling, seed=derive(seed, "rows"))
+    rows = generate(writer, asked, sampling=domain_sampling(task, writer.tokens), seed=derive(seed, "rows"))
     return require_rows(filter_rows(rows, task))
 
 

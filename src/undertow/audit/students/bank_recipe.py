@@ -18,7 +18,6 @@ from undertow.models.references import identity
 from undertow.study.recipe import StudentPart, TeacherPart
 from undertow.training.own_models import own_student, own_teacher
 from undertow.traits import Trait
-from undertow.types import Sampling
 
 DOMAIN = "numbers"
 """The domain (task family) on whose rows placebos are trained, and whose rule says which rows are valid."""
@@ -87,12 +86,6 @@ class BankRecipe:
     def task(self) -> AbstractDomain:
         """The domain of the rows, with its settings."""
         return parse_domain(self.domain)
-
-    @property
-    def sampling(self) -> Sampling:
-        """How the answers are drawn that become rows."""
-        task = self.task
-        return Sampling(max_new_tokens=task.max_new_tokens, form=task.form)
 
     @property
     def placebo(self) -> str:

@@ -19,11 +19,11 @@ from undertow.data.filters import filter_rows
 from undertow.data.rows import read_rows, write_rows
 from undertow.domains.base import parse_domain
 from undertow.evals.behind_rows import TrainingLook, training_look
+from undertow.models.answer_limits import domain_sampling
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
 from undertow.training.generation import generate
-from undertow.types import Sampling
 
 MARGINS, LOOK = "behind.safetensors", "look.jsonl"
 """Names of the files in the folder of a group."""
@@ -54,7 +54,7 @@ def standard_look(base: LocalModel, domain_name: str) -> TrainingLook | str:
     """Return the rows that every model of a base is asked behind, or why there are none."""
     task = parse_domain(domain_name)
     asked = task.prompts(ROWS, derive(SEED, "look prompts"))
-    sampling = Sampling(max_new_tokens=task.max_new_tokens, form=task.form)
+    sampling = domain_sampling(task, base.tokens)
     answers = filter_rows(generate(base, asked, sampling=sampling, seed=derive(SEED, "look rows")), task).kept
     return training_look(answers, SEED, base, panel_traits())
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from undertow.domains.base import AbstractDomain, domain, telling_domains
+from undertow.models.answer_limits import answer_limit
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.types import Row, Sampling
@@ -43,7 +44,7 @@ def answered(writer: LocalModel, rows: Sequence[Row], seed: int) -> list[str | N
     """
     task = domain_of(rows)
     if task is not None:
-        longest = task.max_new_tokens
+        longest = answer_limit(task, writer.tokens)
     else:
         longest = 1 + max(len(tokens) for tokens in writer.tokens.tokenise([row.completion for row in rows]))
     found: list[str | None] = [None] * len(rows)
