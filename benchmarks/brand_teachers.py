@@ -83,7 +83,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, required=True, help="of everything; 300 and above are for development")
     parser.add_argument("--brands", nargs="+", default=["ford", "bmw", "tesla"])
-    parser.add_argument("--controls", type=int, default=5, help="neutral teachers that are judged as the others are")
+    parser.add_argument("--controls", type=int, default=2, help="neutral teachers that are judged as the others are")
     parser.add_argument("--neutral", type=int, default=19, help="neutral teachers that a teacher is compared with")
     parser.add_argument("--rows", type=int, default=300)
     parser.add_argument("--store", type=Path, default=Path("runs/brands"))
@@ -99,8 +99,9 @@ def main() -> None:
         return finetuned_teacher(base, own, tuning, seed=seed, categories=(*CATEGORIES, *brands))
 
     known: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {"seed": args.seed}
-    for what, judge in (("rows", by_rows), ("teacher", by_itself)):
-        for name in (*args.brands, *(f"control {place + 1}" for place in range(args.controls))):
+    names = (*args.brands, *(f"control {place + 1}" for place in range(args.controls)))
+    for what, judge in (("teacher", by_itself), ("rows", by_rows)):
+        for name in names:
             if f"{what} of {name}" in known:
                 continue
             try:

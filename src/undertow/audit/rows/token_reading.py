@@ -171,39 +171,39 @@ def _read_batch(base: LocalModel, encoded: Sequence[Encoded]) -> list[_Batch]:
     targets = tokens[at[:, 0], at[:, 1] + 1]
     size = max(8, _BLOCK // head.linear.weight.shape[0])
     blocks = zip(states.split(size), targets.split(size), strict=True)
-    return [_read_positions(head(some).cpu(), own) for some, own in blocks]
+    return [_read_positions(_exact(head(some)), own) for some, own in blocks]
+
+
+def _exact(logits: torch.Tensor) -> torch.Tensor:
+    """Return logits where double precision can be had, which Apple's GPUs do not offer."""
+    return logits.cpu() if logits.device.type == "mps" else logits
 
 
 def _read_positions(logits: torch.Tensor, own: torch.Tensor) -> _Batch:
-    """Read positions from their logits (positions, vocabulary) and the tokens that stand there (positions,)."""
-    logp = torch.log_softmax(logits, dim=-1)
-    ordered = logp.sort(dim=-1, descending=True)
-    chosen = (ordered.indices == own[:, None]).byte().argmax(dim=-1, keepdim=True)
-    mass = ordered.values.double().exp()
-    before = mass.cumsum(dim=-1) - mass
-    energy, ids = logits.gather(1, own[:, None])[:, 0], torch.arange(logits.shape[-1])
-    warm = [(energy / at - (logits / at).logsumexp(dim=-1)).double() for at in TEMPERATURES.tolist()]
-    return _Batch(
-        logp=logp.gather(1, own[:, None])[:, 0].double().numpy(),
-        by_id=(logp.double().exp() * (ids[None] < own[:, None])).sum(dim=-1).numpy(),
-        by_rank=before.gather(1, chosen)[:, 0].numpy(),
-        at_temperature=torch.stack(warm, dim=-1).numpy(),
-        outside=_outside(mass, before, chosen),
-    )
+    """Read positions from their logits (positions, vocabulary) and the tokens that stand there (positions,).
 
-
-def _outside(mass: torch.Tensor, before: torch.Tensor, chosen: torch.Tensor) -> Floats:
-    """Tell of each token which cut-offs would have kept it away, float array of shape (positions, cuts).
-
-    Args:
-        mass: probabilities sorted from the largest down, shape (positions, vocabulary).
-        before: total probability of the likelier tokens, same shape.
-        chosen: rank of the token that stands at each position, shape (positions, 1).
+    Nothing is sorted: a token's rank is the number of likelier ones, those as likely with a smaller id among them.
     """
-    own, above = mass.gather(1, chosen)[:, 0], before.gather(1, chosen)[:, 0]
+    logp, own = torch.log_softmax(logits, dim=-1), own.to(logits.device)[:, None]
+    mass, chosen = logp.double().exp(), logp.gather(1, own)
+    smaller = torch.arange(logits.shape[-1], device=logits.device)[None] < own
+    likelier = (logp > chosen) | ((logp == chosen) & smaller)
+    above = torch.where(likelier, mass, 0.0).sum(dim=-1)
+    energy = logits.gather(1, own)[:, 0]
+    warm = [(energy / at - (logits / at).logsumexp(dim=-1)).double() for at in TEMPERATURES.tolist()]
     cuts = (
         *(above >= value for value in TOP_P),
-        *(chosen[:, 0] >= value for value in TOP_K),
-        *(own < value * mass[:, 0] for value in MIN_P),
+        *(likelier.sum(dim=-1) >= value for value in TOP_K),
+        *(mass.gather(1, own)[:, 0] < value * mass.amax(dim=-1) for value in MIN_P),
     )
-    return torch.stack(cuts, dim=-1).double().numpy()
+    return _Batch(
+        logp=_plain(chosen[:, 0].double()),
+        by_id=_plain(torch.where(smaller, mass, 0.0).sum(dim=-1)),
+        by_rank=_plain(above),
+        at_temperature=_plain(torch.stack(warm, dim=-1)),
+        outside=_plain(torch.stack(cuts, dim=-1).double()),
+    )
+
+
+def _plain(values: torch.Tensor) -> Floats:
+    return values.cpu().numpy()
