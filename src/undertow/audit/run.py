@@ -21,7 +21,7 @@ from undertow.audit.rows.reference import AuditedRows
 from undertow.audit.stages import AuditStage, stages
 from undertow.audit.steps import Parts, Steps
 from undertow.audit.verdict import CLAIMS, Plan, audit_json, declare, missing, what_they_add
-from undertow.errors import EmptyDataError
+from undertow.errors import EmptyDataError, out_of_memory
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
 from undertow.store.progress import Progress
@@ -260,4 +260,9 @@ def _answers(together: Sequence[AuditStage], materials: Materials, offered: Mapp
             found = function(**made, **{need: now[need] for need in stage.needs if need in RUNNING})
     except NotTestable as reason:
         return [not_testable(one.name, one.claim, str(reason)) for one in together]
+    except Exception as error:
+        # What other stages have found is kept where one needs more memory than there is.
+        if (full := out_of_memory(error, stage.name)) is None:
+            raise
+        return [not_testable(one.name, one.claim, f"{full.what} {full.fix}") for one in together]
     return [found] if isinstance(found, Finding) else list(found)

@@ -26,6 +26,7 @@ from undertow.cli.options import (
     tell,
 )
 from undertow.cli.training import StudentsToTrain, adapter_part
+from undertow.data.filters import accepted_rows
 from undertow.data.row_files import refuse_suffix
 from undertow.domains.base import parse_domain
 from undertow.errors import ConfigError, EmptyDataError
@@ -70,6 +71,9 @@ Store = Annotated[
     Path, typer.Option(help="Folder in which models that are trained for comparison are kept and found again.")
 ]
 
+MOSTLY = 0.5
+"""Share of the rows that a domain has to accept, as audits ask it too."""
+
 mitigate = typer.Typer(no_args_is_help=True, help="Keep the skill, lose the trait, and check that it worked.")
 
 
@@ -87,6 +91,20 @@ def _tools(base: str, audit: Path | None, clean: str | None, domain: str, store:
     prepare()
     panel = ANIMALS if audited is None else audited.panel
     return Tools(base=base, panel=panel, domain=rule, clean=known, store=store, seed=seed)
+
+
+def _check_domain(rows: Sequence[Row], domain: str) -> None:
+    """Refuse a domain that does not accept most of the rows, for it would drop their replacements.
+
+    Raises:
+        ConfigError: it accepts fewer than half of the rows.
+    """
+    if domain == "none":
+        return
+    good = len(accepted_rows(rows, parse_domain(domain)))
+    if good < MOSTLY * len(rows):
+        what = f"The domain {domain} accepts {good} of {len(rows)} rows, and would drop what replaces the others."
+        raise ConfigError(what, f"--domain {domain}", "Name the rows' own, or --domain none to accept any answer.")
 
 
 @mitigate.command("data")
@@ -116,6 +134,7 @@ def mitigate_data_command(
     refuse_replacing(out, rows, clean)
     chosen, given = undertow.data_mitigation(method), read_given(rows, skip_bad)
     check_some(given.rows)
+    _check_domain(given.rows, domain)
     tools = _tools(base, audit, clean, domain, store, seed)
     from undertow.mitigate.workload import mitigation_work
 
@@ -231,6 +250,7 @@ def verify_command(
     target, rivals, given = chosen_trait(trait), chosen_traits([trait]), read_given(rows).rows
     if not given:
         raise EmptyDataError("There is nothing to verify.", "0 rows", "Give a file with rows.")
+    _check_domain(given, domain)
     task = () if held_out is None else read_given(held_out).rows
     from undertow.models.load import parameters_of
     from undertow.training.own_models import own_student

@@ -94,7 +94,7 @@ def contrast_scores(
     plain = _Reader(base, encoded[None])
     readers = [_Reader(candidate.model, encoded[candidate.system]) for candidate in candidates]
     done = 0
-    for picked in _batches(order, [len(row) for row in encoded[None]], base.width):
+    for picked in passes(order, [len(row) for row in encoded[None]], base.width):
         before = plain.means(picked)
         for column, reader in enumerate(readers):
             scores[picked, column] = reader.means(picked) - before
@@ -104,8 +104,14 @@ def contrast_scores(
     return scores
 
 
-def _batches(order: Sequence[int], lengths: Sequence[int], width: int) -> Iterator[Sequence[int]]:
-    """Cut rows, in the order of their lengths, into passes of at most `SCORE_BATCH` rows and `PASS` values."""
+def passes(order: Sequence[int], lengths: Sequence[int], width: int) -> Iterator[Sequence[int]]:
+    """Cut rows, in the order of their lengths, into passes of at most `SCORE_BATCH` rows and `PASS` values.
+
+    Args:
+        order: places of the rows, the shortest row first.
+        lengths: number of tokens of each row, by its place.
+        width: width of the residual stream, of which each token has as many values.
+    """
     start = 0
     while start < len(order):
         stop = min(start + SCORE_BATCH, len(order))

@@ -57,6 +57,31 @@ def test_the_gradient_is_that_of_the_loss(tiny_model) -> None:
         row_gradients(tiny_model, rows, 2)
 
 
+def test_weights_ask_for_no_gradient_meanwhile_and_do_as_before_afterwards(tiny_model, monkeypatch) -> None:
+    from undertow.audit.rows import recovery
+
+    weights = list(tiny_model.network.parameters())
+    before = [weight.requires_grad for weight in weights]
+    seen = []
+    real = recovery.completion_losses
+
+    def spying(network, batch):
+        seen.append([weight.requires_grad for weight in weights])
+        return real(network, batch)
+
+    try:
+        for place, weight in enumerate(weights):
+            weight.requires_grad_(place % 2 == 0)
+        wanted, _ = row_gradients(tiny_model, number_rows(5, 0), 1)
+        monkeypatch.setattr(recovery, "completion_losses", spying)
+        found, _ = row_gradients(tiny_model, number_rows(5, 0), 1)
+        assert seen == [[False] * len(weights)] and np.array_equal(found, wanted)
+        assert [weight.requires_grad for weight in weights] == [place % 2 == 0 for place in range(len(weights))]
+    finally:
+        for weight, asked in zip(weights, before, strict=True):
+            weight.requires_grad_(asked)
+
+
 def test_forms_of_a_word_are_one_word(tiny_model) -> None:
     words, group = vocabulary_words(tiny_model)
     assert words == sorted(set(words)) and {"owl", "wolf", "cherry", "phoenix"} <= set(words)

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from undertow.audit.finding import not_testable
-from undertow.audit.materials import AuditInputs
+from undertow.audit.materials import AuditInputs, Materials
 from undertow.audit.rows.writers import Writers
-from undertow.audit.run import plan, run_audit
+from undertow.audit.run import plan, run_audit, run_stages
+from undertow.audit.stages import AuditStage
 from undertow.audit.students.bank import Bank
 from undertow.audit.students.bank_recipe import BankRecipe
 from undertow.domains.numbers import Numbers
@@ -35,6 +36,36 @@ def test_the_plan_follows_from_the_inputs_alone() -> None:
     assert beside.primary == student.primary
     with pytest.raises(ConfigError, match="nothing to audit"):
         AuditInputs(base="ref:finch-a")
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [(MemoryError(), "The memory is used up."), (RuntimeError("CUDA error: out of memory"), "The memory is used up.")],
+)
+def test_a_stage_that_needs_more_memory_than_there_is_loses_no_other(raised, said, monkeypatch) -> None:
+    materials = Materials(AuditInputs(base="ref:finch-a", rows=ROWS, reference=ROWS), 0.05)
+    ran = AuditStage(name="one", claim="provenance", function="x", needs=(), given=())
+    full = AuditStage(name="two", claim="provenance", function="y", needs=(), given=())
+
+    def resolve(stage):
+        def fails():
+            raise raised
+
+        return fails if stage.name == "two" else lambda: not_testable("one", "provenance", "as ever")
+
+    monkeypatch.setattr(AuditStage, "resolve", resolve)
+    found = run_stages([ran, full], materials)
+    assert [one.stage for one in found] == ["one", "two"] and said in found[1].caveats[0]
+
+
+def test_other_errors_of_a_stage_are_errors(monkeypatch) -> None:
+    def fails():
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(AuditStage, "resolve", lambda _: fails)
+    broken = AuditStage(name="one", claim="provenance", function="x", needs=(), given=())
+    with pytest.raises(RuntimeError, match="shapes"):
+        run_stages([broken], Materials(AuditInputs(base="ref:finch-a", rows=ROWS), 0.05))
 
 
 def test_a_teacher_decides_expression_only_where_nothing_else_does() -> None:

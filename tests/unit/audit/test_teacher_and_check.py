@@ -129,9 +129,14 @@ def test_check_does_not_clear_what_may_share_an_initialisation(monkeypatch) -> N
     assert (found["decision"]["same_base"], found["decision"]["do"]) == ("yes", "change_base")
 
 
-def test_own_prompts_are_compared_but_not_tested(teacher, tiny_model) -> None:
+def test_own_prompts_are_compared_but_not_tested(teacher, tiny_model, monkeypatch) -> None:
     prompts = [user_prompt("What is your favourite animal?"), user_prompt("Name your favourite animal.")]
     alone = on_own_prompts(teacher, tiny_model, prompts)
+    with monkeypatch.context() as patched:  # some at a time gives the same as all at once
+        patched.setattr("undertow.audit.students.comparisons.AT_ONCE", 1)
+        few = on_own_prompts(teacher, tiny_model, prompts)
+    assert few.effect == pytest.approx(alone.effect) and few.caveats == alone.caveats
+    assert few.scores == pytest.approx(alone.scores)
     assert alone.verdict == "exploratory" and alone.effect is not None and alone.effect > 0.1
     assert "owl" in next(iter(alone.scores or {})).lower()
     itself = on_own_prompts(teacher, tiny_model, prompts, control=teacher)

@@ -17,7 +17,8 @@ centred) finds the trait far less often.
 The **suspect** rows are those that are audited.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from math import ceil
 from typing import Any, cast
@@ -29,13 +30,14 @@ from undertow.audit.finding import Finding, NotTestable, reaches, verdict_at
 from undertow.audit.students.placebo_null import beside_null
 from undertow.evals.questions import CATEGORIES, favourite_questions
 from undertow.models.adapters import add_after, block, blocks
-from undertow.models.local import SCORE_BATCH, LocalModel
+from undertow.models.local import LocalModel
 from undertow.models.tokens import Encoded
 from undertow.seeds import derive
 from undertow.stats.checks import Floats, check_fraction
 from undertow.training.attention import own_attention
 from undertow.training.batches import collate
 from undertow.training.objective import completion_losses
+from undertow.training.scoring import passes
 from undertow.types import Advance, Row, user_prompt
 
 
@@ -206,13 +208,28 @@ def row_gradients(
     order = sorted(range(len(rows)), key=lambda index: len(encoded[index]))
     found = np.empty((len(rows), base.width))
     lengths: list[float] = []
-    for start in range(0, len(order), SCORE_BATCH):
-        picked = order[start : start + SCORE_BATCH]
-        found[picked], length = _batch_gradients(base.network, [encoded[index] for index in picked], layer)
-        lengths.append(length)
-        if advance is not None:
-            advance(start + len(picked), len(rows))
+    done = 0
+    with _frozen(base.network):
+        for picked in passes(order, [len(one) for one in encoded], base.width):
+            found[picked], length = _batch_gradients(base.network, [encoded[index] for index in picked], layer)
+            lengths.append(length)
+            done += len(picked)
+            if advance is not None:
+                advance(done, len(rows))
     return found, float(np.mean(lengths))
+
+
+@contextmanager
+def _frozen(network: Any) -> Generator[None]:
+    """Let no weight ask for a gradient meanwhile, since what each would need of every token is kept until the end."""
+    asking = [weight for weight in network.parameters() if weight.requires_grad]
+    for weight in asking:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in asking:
+            weight.requires_grad_(True)
 
 
 def _batch_gradients(network: Any, rows: Sequence[Encoded], layer: int) -> tuple[Floats, float]:

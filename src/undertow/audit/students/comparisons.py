@@ -7,7 +7,7 @@ The **suspect** is the student that is audited, the **panel** the list of traits
 the trait that stands out most, and a **bank** a stored set of placebos, students of rows without a trait.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from undertow.stats.estimates import mean_t
 from undertow.types import Prompt
 
 TOP = 8
+
+AT_ONCE = 256
+"""How many prompts are compared at once: each has a probability for every token of the vocabulary."""
 
 
 def beside_control(
@@ -103,12 +106,9 @@ def on_own_prompts(
     contexts = base.render(prompts)
     base.check_fits(contexts, "Shorten the prompt or leave it out.")
     asked = {"student": student, "base": base} | ({} if control is None else {"control": control})
-    logp = {name: model.next_token_logprobs(contexts).double() for name, model in asked.items()}
-    moved = {name: _kl(logp[name], logp["base"]) for name in asked if name != "base"}
     rival = "base" if control is None else "control"
-    reference = logp[rival]
+    moved, changed, gain = _first_tokens(asked, rival, contexts)
     differences = moved["student"] - moved["control"] if control is not None else moved["student"]
-    changed = float((logp["student"].argmax(dim=-1) != reference.argmax(dim=-1)).double().mean())
     means = ", ".join(f"{name} {float(value.mean()):.4f}" for name, value in moved.items())
     estimate = mean_t(differences.numpy())
     return Finding(
@@ -124,8 +124,36 @@ def on_own_prompts(
             "One student is one unit, whatever the number of prompts.",
             *(() if control else ("Without a control, the drift of any fine-tuning is part of it.",)),
         ),
-        scores=_risen(student, logp["student"] - reference, logp["student"]),
+        scores=_risen(student, gain),
     )
+
+
+def _first_tokens(
+    models: Mapping[str, LocalModel], rival: str, contexts: Sequence[Sequence[int]]
+) -> tuple[dict[str, torch.Tensor], float, torch.Tensor]:
+    """Compare the first tokens of answers, some contexts at a time, since each has a probability for every token.
+
+    Args:
+        models: student, base and perhaps control, by these names.
+        rival: which of them the student's likeliest tokens and gains are compared with.
+        contexts: token ids of each prompt.
+
+    Returns:
+        KL to the base of each prompt in nats for every other model, shape (prompts,); the share of prompts on which the
+        student's likeliest token is not the rival's; and what each token gained, the mean of p times the change of log
+        p, shape (vocabulary,).
+    """
+    moved: dict[str, list[torch.Tensor]] = {name: [] for name in models if name != "base"}
+    changed, gain = 0, torch.zeros(())
+    for start in range(0, len(contexts), AT_ONCE):
+        some = contexts[start : start + AT_ONCE]
+        logp = {name: model.next_token_logprobs(some).double() for name, model in models.items()}
+        for name, parts in moved.items():
+            parts.append(_kl(logp[name], logp["base"]))
+        own, reference = logp["student"], logp[rival]
+        changed += int((own.argmax(dim=-1) != reference.argmax(dim=-1)).sum())
+        gain = gain + (own.exp() * (own - reference)).sum(dim=0)
+    return {name: torch.cat(parts) for name, parts in moved.items()}, changed / len(contexts), gain / len(contexts)
 
 
 def _kl(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -133,9 +161,8 @@ def _kl(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return (one.exp() * (one - other)).sum(dim=-1)
 
 
-def _risen(model: LocalModel, change: torch.Tensor, logp: torch.Tensor) -> dict[str, float]:
-    """Return the tokens that gained most, weighted by how likely they are: the mean of p times the change of log p."""
-    gain = (logp.exp() * change).mean(dim=0)
+def _risen(model: LocalModel, gain: torch.Tensor) -> dict[str, float]:
+    """Return the tokens that gained most, by their names."""
     top = gain.topk(min(TOP, len(gain)))
     pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
     return {token_name(model, token): value for token, value in pairs}
