@@ -1,11 +1,15 @@
 """What changed between the cards of two audits, and whether a verdict got worse."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from typing import Any
 
 from undertow.audit.verdict import CLAIMS
 from undertow.report.signing.reading import StatedCard
+
+Defect = Mapping[str, Any]
+"""A defect as the card's statement holds it."""
 
 _CLAIM_PARTS = {"kind": "kind", "candidate": "candidate", "stage": "deciding stage", "mde": "smallest effect"}
 _KINDS = (None, "tuned", "trait")
@@ -75,11 +79,30 @@ def _rank(kind: str | None) -> int:
 
 def _defects(old: StatedCard, new: StatedCard) -> Iterator[CardChange]:
     """Yield defects that are new, which is worse, or gone, or described otherwise."""
-    before, now = ({str(one["name"]): one for one in card.predicate["defects"]} for card in (old, new))
-    for name in [*before, *(name for name in now if name not in before)]:
-        if before.get(name) != now.get(name):
-            told = [None if one is None else str(one.get("what") or name) for one in (before.get(name), now.get(name))]
-            yield CardChange(part="defect", name=name, old=told[0], new=told[1], worse=name not in before)
+    before, now = _by_place(old), _by_place(new)
+    for place in [*before, *(place for place in now if place not in before)]:
+        name, of = place
+        gone, come = _apart(before.get(place, []), now.get(place, []))
+        for one, other in zip_longest(gone, come):
+            told = [None if defect is None else str(defect.get("what") or name) for defect in (one, other)]
+            whose = f"{name} of the reference" if of == "reference" else name
+            yield CardChange(part="defect", name=whose, old=told[0], new=told[1], worse=one is None)
+
+
+def _by_place(card: StatedCard) -> dict[tuple[str, str], list[Defect]]:
+    """Return a card's defects by name and by what they are of: rows and reference may each have one of a name.
+
+    Several stand under one key where both sides of preference pairs have it.
+    """
+    found: dict[tuple[str, str], list[Defect]] = {}
+    for one in card.predicate["defects"]:
+        found.setdefault((str(one["name"]), str(one.get("of") or "rows")), []).append(one)
+    return found
+
+
+def _apart(before: Sequence[Defect], now: Sequence[Defect]) -> tuple[list[Defect], list[Defect]]:
+    """Return the defects that only the one list has, and those that only the other has."""
+    return [one for one in before if one not in now], [one for one in now if one not in before]
 
 
 def _parts(card: StatedCard) -> dict[str, Mapping[str, Any]]:

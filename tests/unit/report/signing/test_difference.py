@@ -61,6 +61,36 @@ def test_a_defect_that_came_is_worse_and_one_that_went_is_not(make_card) -> None
     assert one.old == "there are copies" and one.new is None
 
 
+STREAM = {"name": "shared stream", "cause": "one seed", "fix": "Draw again."}
+OF_ROWS, OF_REFERENCE = ({**STREAM, "of": of, "what": f"noise of the {of}"} for of in ("rows", "reference"))
+CHOSEN, REJECTED = ({**STREAM, "of": "rows", "what": f"noise of the {side} answers"} for side in ("chosen", "rejected"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "worse", "gone"),
+    [
+        ([OF_REFERENCE], [OF_ROWS, OF_REFERENCE], ["shared stream"], []),
+        ([OF_ROWS], [OF_ROWS, OF_REFERENCE], ["shared stream of the reference"], []),
+        ([OF_REFERENCE], [OF_ROWS], ["shared stream"], ["shared stream of the reference"]),
+        ([CHOSEN], [CHOSEN, REJECTED], ["shared stream"], []),
+        ([CHOSEN, REJECTED], [REJECTED], [], ["shared stream"]),
+        ([CHOSEN, REJECTED], [CHOSEN, REJECTED], [], []),
+    ],
+)
+def test_defects_of_one_name_are_told_apart_by_what_they_are_of(
+    make_audit, tmp_path, before: list, after: list, worse: list, gone: list
+) -> None:
+    cards = []
+    for name, defects in (("old", before), ("new", after)):
+        (tmp_path / name).mkdir()
+        write_audit(tmp_path / name, {**make_audit(), "defects": defects})
+        cards.append(read_card(tmp_path / name))
+    found = [one for one in card_changes(*cards) if one.part == "defect"]
+    assert [one.name for one in found if one.worse] == worse
+    assert [one.name for one in found if one.new is None] == gone
+    assert len(found) == len(worse) + len(gone)
+
+
 @pytest.mark.parametrize(
     ("about", "part", "name"),
     [
