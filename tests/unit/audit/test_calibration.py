@@ -15,7 +15,7 @@ from undertow.audit.calibration import run as running
 from undertow.audit.calibration.blocks import Blocks
 from undertow.audit.calibration.judging import SetJudge
 from undertow.audit.calibration.pool import RowPool
-from undertow.audit.calibration.rates import Sets
+from undertow.audit.calibration.rates import Sets, over_traits
 from undertow.audit.calibration.run import calibrate, calibration_work
 from undertow.audit.calibration.schedule import Pace, first_blocks, pieces
 from undertow.audit.calibration.settings import Calibration, shown_base
@@ -29,6 +29,7 @@ from undertow.audit.run import figures_of
 from undertow.errors import ConfigError, EmptyDataError, ModelError, UnknownNameError
 from undertow.models.load import load_model
 from undertow.models.references import identity
+from undertow.stats.estimates import mean_t, wilson
 from undertow.traits import Trait, trait
 from undertow.types import ModelRef, Row, user_prompt
 
@@ -103,6 +104,21 @@ def test_a_planted_share_is_called_every_time_and_the_right_trait_rises_most(poo
     power = found.power(0.4)
     assert power["called"]["estimate"] == power["first"]["estimate"] == power["over_traits"]["estimate"] == 1.0
     assert power["named"] == {"not_measured": "nobody wrote"}
+
+
+@pytest.mark.parametrize("called", [0, 30])
+def test_traits_of_one_rate_still_have_an_interval(called: int) -> None:
+    found, few = over_traits([(called, 30)] * 5), wilson(5 if called else 0, 5)
+    assert (found.value, found.low, found.high, found.n) == (called / 30, few.low, few.high, 5)
+
+
+def test_the_interval_over_traits_is_that_of_all_sets_at_least_and_students_where_that_is_wider() -> None:
+    alike, pooled = over_traits([(15, 30)] * 4), wilson(60, 120)
+    assert (alike.low, alike.high) == (pooled.low, pooled.high)
+    apart, student = over_traits([(12, 30), (15, 30), (18, 30)]), mean_t([0.4, 0.5, 0.6])
+    assert (apart.low, apart.high) == pytest.approx((student.low, student.high))
+    one = over_traits([(3, 30)])
+    assert (one.low, one.high) == (0.0, 1.0)
 
 
 def test_a_shared_stream_and_a_cut_off_stop_the_audit_under_their_names(made) -> None:

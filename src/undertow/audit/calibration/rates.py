@@ -23,7 +23,7 @@ from undertow.audit.calibration.writers import ONE_TEMPLATE, REFERENCE, SUSPECT,
 from undertow.audit.students.placebo_null import needed
 from undertow.seeds import derive
 from undertow.stats.estimates import mean_t, wilson
-from undertow.types import Advance
+from undertow.types import Advance, Estimate
 
 Draw = tuple[Places, Places, Places]
 """A drawn set: indices of its prompts, and places in the pool of its suspect and reference rows."""
@@ -97,8 +97,7 @@ class Sets:
         if "not_measured" not in found:
             measured = [one for one in traits.values() if "n" in one]
             n = len(outcomes)
-            over = mean_t([one["called"] / one["n"] for one in measured])
-            found["over_traits"] = replace(over, low=max(0.0, over.low), high=min(1.0, over.high)).to_json()
+            found["over_traits"] = over_traits([(one["called"], one["n"]) for one in measured]).to_json()
             found["first"] = wilson(sum(one["first"] for one in measured), n).to_json()
             names = {"right": wilson(right, n).to_json(), "wrong": wilson(wrong, n).to_json()}
             found["named"] = {"not_measured": why} if (why := self.judge.why_no_name) else names
@@ -181,3 +180,23 @@ class Sets:
 def share(hits: int, n: int) -> Mapping[str, Any]:
     """Return a share with its count and Wilson's 95 % interval as plain data."""
     return {"count": hits, **wilson(hits, n).to_json()}
+
+
+def over_traits(counts: Sequence[tuple[int, int]]) -> Estimate:
+    """Return the mean rate over traits, with an interval that speaks of further traits.
+
+    It is Student's t interval over the traits' rates, widened where it is narrower than Wilson's interval of all sets
+    together: a few rates may agree by chance, and the t interval of equal rates has no width. Where every trait has the
+    rate 0, or every one the rate 1, it also spans Wilson's interval of as many draws as there are traits, since sets of
+    one trait share its rows.
+
+    Args:
+        counts: for each trait, how many of its sets were called and how many were judged.
+    """
+    rates = [called / n for called, n in counts]
+    over, traits = mean_t(rates), len(rates)
+    spans = [over, wilson(sum(called for called, _ in counts), sum(n for _, n in counts))]
+    if set(rates) in ({0.0}, {1.0}):
+        spans.append(wilson(traits * int(rates[0]), traits))
+    low, high = min(one.low for one in spans), max(one.high for one in spans)
+    return replace(over, low=max(0.0, low), high=min(1.0, high))
