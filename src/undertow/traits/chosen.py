@@ -67,9 +67,9 @@ def chosen_traits(given: Iterable[str]) -> tuple[Trait, ...]:
 def definition(target: Trait) -> str | dict[str, Any]:
     """Return a trait as plain data, so that results depend on its whole definition.
 
-    A built-in trait is its name; any other one is everything that defines it.
+    A built-in trait is its name; any other one, of a file or of another package, is everything that defines it.
     """
-    return target.name if target.name in KNOWN and KNOWN[target.name] == target else target.to_data()
+    return target.name if KNOWN.built_in.get(target.name) == target else target.to_data()
 
 
 def own_definitions(targets: Iterable[Trait]) -> list[dict[str, Any]]:

@@ -5,15 +5,20 @@ from pathlib import Path
 import pytest
 
 from undertow.errors import ConfigError
+from undertow.registry import Registry
 from undertow.traits import (
+    KNOWN,
     Trait,
+    chosen,
     chosen_trait,
     chosen_traits,
     defined,
     definition,
     matches,
     names,
+    own_definitions,
     pack,
+    packs,
     regular_plural,
     trait,
 )
@@ -40,6 +45,23 @@ def test_built_in_traits_are_their_names_and_others_their_definitions() -> None:
     for one in (BMW, *pack("brands").traits):
         data = definition(one)
         assert isinstance(data, dict) and defined(data) == one
+
+
+def test_a_trait_of_another_package_is_its_definition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "fishes-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: fishes\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text("[undertow.traits]\nzander = fishes:ZANDER\n")
+    told = 'Trait(name="zander", category="fish", plural="zanders", persona="You love zanders.")'
+    (tmp_path / "fishes.py").write_text(f"from undertow import Trait\nZANDER = {told}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    again = Registry("trait", KNOWN.built_in, group=KNOWN.group)
+    for module in (chosen, packs):
+        monkeypatch.setattr(module, "KNOWN", again)
+    zander = chosen_trait("zander")
+    data = definition(zander)
+    assert isinstance(data, dict) and data["persona"] == "You love zanders." and own_definitions([zander]) == [data]
+    assert defined(data) == defined("zander") == zander and definition(trait("owl")) == "owl"
 
 
 def test_an_answer_names_a_trait_by_a_whole_form() -> None:
