@@ -95,11 +95,10 @@ class WriterRecord:
         """
         try:
             found: object = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except (ValueError, RecursionError, yaml.YAMLError) as error:
             said = " ".join(str(error).split())[:200]
-            raise ConfigError(
-                "The writer's record is no YAML.", f"{name}: {said}", "Write key: value lines."
-            ) from error
+            fix = "Write key: value lines, with text that looks like a date or a number in quotes."
+            raise ConfigError("The writer's record is no YAML.", f"{name}: {said}", fix) from error
         if not isinstance(found, dict):
             fix = "Write key: value lines, such as model: ref:finch-a."
             raise ConfigError("The writer's record is no object.", name, fix)
