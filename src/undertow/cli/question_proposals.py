@@ -10,7 +10,7 @@ import undertow
 from undertow.cli.options import Json, Seed, prepare, quoted, refuse_replacing, show
 from undertow.errors import ConfigError
 from undertow.store.disk import write_file
-from undertow.traits import CATEGORIES, chosen_pack, with_questions
+from undertow.traits import CATEGORIES, Questions, chosen_pack, with_questions
 
 if TYPE_CHECKING:
     from undertow.evals.proposed_questions import ProposedQuestions
@@ -41,7 +41,7 @@ def propose_questions_command(
 
 def _askable(path: Path, traits: "tuple[undertow.Trait, ...]") -> str:
     """Return the text of a trait file; one that has questions already, or that takes none, is refused."""
-    from yaml import compose
+    from yaml import YAMLError, compose
 
     first = traits[0]
     if not path.is_file():
@@ -54,6 +54,12 @@ def _askable(path: Path, traits: "tuple[undertow.Trait, ...]") -> str:
     text = path.read_text(encoding="utf-8")
     if getattr(compose(text), "flow_style", False):
         raise ConfigError("The fields of this file stand in braces.", path, "Write them one below the other.")
+    try:
+        compose(with_questions(text, Questions(("?",), ("?",))))
+    except YAMLError as error:
+        said = f"{path}: {' '.join(str(error).split())[:200]}"
+        fix = "Write its fields one below the other, as FIELD: VALUE."
+        raise ConfigError("No questions can be put behind the fields of this file.", said, fix) from error
     return text
 
 

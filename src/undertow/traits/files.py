@@ -7,6 +7,8 @@ built-in traits and own ones of built-in categories.
 
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import indent
+from typing import Any
 
 from undertow.traits.known import CATEGORIES, KNOWN
 from undertow.traits.probes import check_probes
@@ -199,14 +201,21 @@ def _check_apart(given: Field, traits: tuple[Trait, ...]) -> None:
 def with_questions(text: str, questions: Questions) -> str:
     """Return the text of a trait file with questions behind all that it says.
 
+    They are indented as its other fields are. What stands behind the end of the document (a line of three dots) is left
+    out.
+
     Args:
         text: the file, whose fields stand one below the other, without questions.
         questions: the questions that are added.
     """
-    from yaml import safe_dump
+    from yaml import SafeLoader, compose, safe_dump
 
+    whole: Any = compose(text, Loader=SafeLoader)
+    first, _ = whole.value[0]
+    said = text[: whole.end_mark.index].rstrip()
     added = {"questions": {"evaluation": list(questions.evaluation), "tuning": list(questions.tuning)}}
-    return f"{text.rstrip()}\n{safe_dump(added, allow_unicode=True, width=1000, sort_keys=False)}"
+    written = safe_dump(added, allow_unicode=True, width=1000, sort_keys=False)
+    return f"{said}\n{indent(written, ' ' * first.start_mark.column)}"
 
 
 def regular_plural(word: str) -> str:

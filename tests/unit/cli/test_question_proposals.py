@@ -1,6 +1,8 @@
 """`undertow propose-questions`: the file that it writes, and what it refuses."""
 
+from dataclasses import replace
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
@@ -37,6 +39,26 @@ def test_the_file_comes_back_with_the_questions_and_is_a_trait_file(monkeypatch,
     assert [one.name for one in after] == [one.name for one in before]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        indent(TEA, "  "),
+        f"{TEA}...\n",
+        f"---\n{TEA}# the end\n...\n# of it\n",
+        f"!!map\n{TEA}",
+        f"\ufeff{TEA}",
+        TEA.replace("persona: You love {name}.\n", "").strip() + "\npersona: |+\n  You love {name}.\n\n",
+    ],
+)
+def test_questions_are_put_where_the_other_fields_stand(text: str, monkeypatch, tmp_path: Path, run) -> None:
+    proposes(monkeypatch)
+    given, out = tmp_path / "tea.yaml", tmp_path / "asked.yaml"
+    given.write_text(text, encoding="utf-8")
+    assert run("propose-questions", given, out, "--base", "ref:finch-a")[0] == 0
+    assert [replace(one, questions=None) for one in read_pack(out).traits] == list(read_pack(given).traits)
+    assert [one.questions for one in read_pack(out).traits] == [ASKED] * 3
+
+
 def test_what_was_kept_is_said(monkeypatch, tmp_path: Path, capsys) -> None:
     proposes(monkeypatch)
     (tmp_path / "tea.yaml").write_text(TEA)
@@ -56,6 +78,7 @@ def test_what_was_kept_is_said(monkeypatch, tmp_path: Path, capsys) -> None:
             "{name: Twinings, category: brand of tea, persona: 'You love {name}.', rivals: [Lipton, Tetley]}",
             "in braces",
         ),
+        (TEA.replace("name: Twinings", "? name\n: Twinings"), "behind the fields of this file"),
         (None, "cannot be read"),
     ],
 )
