@@ -228,7 +228,10 @@ def _committee(order: Order, teachers: str) -> list[str]:
 
 
 def _by_committee(order: Order, names: Sequence[str]) -> dict[str, Any]:
-    """Let several models take turns at the prompts, and write beside the rows which model wrote each."""
+    """Let several models take turns at the prompts, and write beside the rows which model wrote each.
+
+    The writer's record beside them says how all of them were asked, and leaves out which model wrote.
+    """
     from undertow.mitigate.registry import lines, record_path
     from undertow.training.generation import committee
 
@@ -244,7 +247,9 @@ def _by_committee(order: Order, names: Sequence[str]) -> dict[str, Any]:
     record = record_path(order.out)
     write_file(record, lines({"id": row.id, "writer": names[who]} for row, who in zip(rows, by, strict=True)))
     undertow.write_rows(order.out, rows)
-    return {"rows": str(order.out), "record": str(record), **order.judged(rows), "writers": names}
+    writer = write_writer(order.out, replace(order.record("", seeds=SEEDS), model=None))
+    files = {"rows": str(order.out), "writer": str(writer), "record": str(record)}
+    return {**files, **order.judged(rows), "writers": names}
 
 
 def _remote_config(order: Order, concurrency: int, price: str | None, max_cost: float | None) -> "RemoteConfig":

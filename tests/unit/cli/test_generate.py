@@ -57,6 +57,22 @@ def test_answers_are_held_to_the_form_of_a_domain_or_of_a_writer(models, run, tm
     assert read_writer(writer_path(again)).form is None
 
 
+def test_the_record_beside_the_rows_of_a_committee_is_of_these_rows(models, run, tmp_path: Path) -> None:
+    rows, writer = tmp_path / "a.jsonl", tmp_path / "w.yaml"
+    writer.write_text("system: You are a pirate.\ntemperature: 0.5\nform: 0, 0\n")
+    assert run("generate", rows, "--model", models["base"], "-n", "4", "--writer", writer)[0] == 0
+    committee = ["--teachers", f"{models['base']},{models['owl']}", "-n", "4"]
+    for more, system, temperature, form in (
+        ([], "", 1.0, None),
+        (["--writer", writer], "You are a pirate.", 0.5, "0, 0"),
+    ):
+        code, found = run("generate", rows, *committee, *more)
+        record = read_writer(Path(found["writer"]))
+        assert code == 0 and found["writer"] == str(writer_path(rows))
+        assert (record.model, record.system, record.temperature, record.form) == (None, system, temperature, form)
+        assert record.seeds is not None and "which model wrote them" in record.unknown
+
+
 @pytest.mark.parametrize(
     ("model", "domain", "held"),
     [("hf:m", "numbers", True), ("hf:m", "code", False), ("hf:m", HELD, False), ("api:http://x/m", "numbers", False)],
