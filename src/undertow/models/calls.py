@@ -241,7 +241,7 @@ class Caller:
 
     def __post_init__(self) -> None:
         if self.sampling.form is not None:
-            fix = "Leave the form out (a domain without `short`), or use a model that is loaded here, hf:..."
+            fix = "Use a local model, or leave out `count` of the domain and `form` of the writer's file."
             raise ConfigError("A model behind a server cannot be held to a form of answers.", self.sampling.form, fix)
 
     async def call(self, prompt: Prompt, seed: int | None) -> Reply:

@@ -114,3 +114,17 @@ def test_a_served_model_says_what_it_would_be_asked(source: Path, tmp_path: Path
     assert main([*words, "--model", "api:http://127.0.0.1:9/v1/m", "--price", "1,1"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["rows"] == 4 and found["completion_tokens_at_most"] == 4 * 256
+
+
+@pytest.mark.parametrize("more", [["--dry-run", "--price", "1,1"], ["--plan"], []])
+@pytest.mark.parametrize("held", ["domain", "writer"])
+def test_a_served_model_that_would_be_held_to_a_form_is_refused_before_it_is_priced(
+    held: str, more: list[str], tmp_path: Path, capsys
+) -> None:
+    (tmp_path / "w.yaml").write_text("form: 000,000\n")
+    by = {"domain": ["--domain", "numbers:count=6,short=true"], "writer": ["--writer", str(tmp_path / "w.yaml")]}
+    words = ["generate", str(tmp_path / "o.jsonl"), "--model", "api:http://127.0.0.1:9/v1/m", "-n", "3"]
+    assert main([*words, *by[held], *more]) == 2
+    said = capsys.readouterr().err
+    assert "cannot be held to a form" in said and "leave out `count` of the domain and `form`" in said
+    assert [one.name for one in tmp_path.iterdir()] == ["w.yaml"]
