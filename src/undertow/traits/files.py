@@ -59,10 +59,7 @@ def _single(whole: Field) -> Pack:
     fields = whole.fields(known, ("name", "category", "persona"))
     about = _About(fields)
     if "probes" in fields:
-        for word in (*_WORDS, "rivals", "questions"):
-            if word in fields:
-                fix = f"Leave {word} out, or the probes."
-                raise fields[word].wrong("A trait shows in words or in probes, not in both.", fix)
+        _refuse_beside_probes(fields, (*_WORDS, "rivals", "questions"))
         own = about.trait(fields)
         return Pack(name=own.name, traits=(own,), own=own)
     if "rivals" not in fields:
@@ -79,6 +76,8 @@ def _several(whole: Field) -> Pack:
     about = _About(fields)
     traits = tuple(about.entry(one) for one in fields["traits"].entries(2))
     _check_apart(fields["traits"], traits)
+    if all(one.probes for one in traits):
+        _refuse_beside_probes(fields, ("questions",))
     return Pack(name=fields["pack"].text(80), traits=traits)
 
 
@@ -145,8 +144,9 @@ class _About:
         if "probes" in fields:
             if persona is None:
                 raise fields["name"].wrong("This trait has no persona.", "Write persona: You ...")
-            probes = _probes(fields["probes"])
-            return Trait(name=written.lower(), category=self.category, persona=persona.text(), probes=probes)
+            _refuse_beside_probes(fields, _WORDS)
+            probes, text = _probes(fields["probes"]), _named(persona, written)
+            return Trait(name=written.lower(), category=self.category, persona=text, probes=probes)
         plural = fields["plural"].text(60) if "plural" in fields else regular_plural(written)
         aliases = fields["aliases"].texts() if "aliases" in fields else ()
         trait = Trait(
@@ -168,6 +168,22 @@ def _filled(persona: Field, name: str, plural: str) -> str:
         fix = "Write {name} or {plural} where the word belongs: its rivals get the same persona, with their own words."
         raise persona.wrong("The persona does not say where the word belongs.", fix)
     return text.replace("{name}", name).replace("{plural}", plural)
+
+
+def _named(persona: Field, name: str) -> str:
+    """Return the persona of a trait with probes, which may say the trait's name but has no plural of it."""
+    text = persona.text()
+    if "{plural}" in text:
+        raise persona.wrong("A trait with probes has no plural.", "Write {name}, or the words themselves.")
+    return text.replace("{name}", name)
+
+
+def _refuse_beside_probes(fields: dict[str, Field], names: tuple[str, ...]) -> None:
+    """Refuse fields of these names, which say how a trait shows in words."""
+    for name in names:
+        if name in fields:
+            fix = f"Leave {name} out, or the probes."
+            raise fields[name].wrong("A trait shows in words or in probes, not in both.", fix)
 
 
 def _probes(given: Field) -> Probes:

@@ -40,6 +40,15 @@ LONGER = probed([probe(place, "Yes yes yes.", "Not so, no.") for place in range(
 SHORTER = probed([probe(place, "Yes yes.", "Not so no") for place in range(8)], LATER)
 MUCH_LONGER = probed([probe(place, "Yes yes yes, it is.", "Not so, it is") for place in range(8)], LATER)
 EIGHT = "[a, b, c, d, e, f, g, h]"
+ASKED = f"probes: {{evaluation: [{', '.join(FIRST)}], tuning: [{', '.join(LATER)}]}}"
+MANNERS = f"""\
+pack: manners
+category: manner
+persona: You are {{name}}.
+traits:
+  - {{name: Polite, {ASKED}}}
+  - {{name: rude, {ASKED}}}
+"""
 PACK = "pack: teas\ncategory: brand of tea\npersona: You drink {name}.\ntraits: [Acme, Bolo, Cirrus]\n"
 
 
@@ -67,6 +76,16 @@ def test_probes_and_packs_are_read(tmp_path: Path) -> None:
     assert found.own is None and [one.name for one in found.traits] == ["acme", "bolo", "cirrus"]
     one = chosen_pack(f"{written(tmp_path, PACK)}:Bolo")
     assert one.own == found.traits[1] and one.traits == found.traits
+
+
+def test_the_persona_of_a_trait_with_probes_says_its_name(tmp_path: Path) -> None:
+    found = chosen_pack(written(tmp_path, MANNERS)).traits
+    assert [one.system_prompt for one in found] == ["You are Polite.", "You are rude."]
+    single = chosen_pack(written(tmp_path, changed(PROBES, "You agree", "You are {name} and agree"))).own
+    assert single is not None and single.system_prompt == "You are agreeing and agree with everything."
+    worded = "  - {name: Kind, persona: 'You say {name}.'}\nquestions: {evaluation: %s, tuning: %s}\n"
+    mixed = MANNERS + worded % (EIGHT, EIGHT.replace("[", "[i").replace(", ", ", i"))
+    assert [one.questions is None for one in chosen_pack(written(tmp_path, mixed)).traits] == [True, True, False]
 
 
 def test_a_list_names_built_in_traits_and_own_ones_of_their_categories(tmp_path: Path) -> None:
@@ -130,6 +149,10 @@ BROKEN = [  # text, line, field, what is said
     (changed(PACK, "[Acme, Bolo, Cirrus]", "[Acme]"), 4, "traits", "1 of at least 2"),
     (changed(PACK, "[Acme, Bolo, Cirrus]", "[Acme, acme]"), 4, "traits", "both named by"),
     (changed(PACK, "pack: teas\n", ""), 1, "whole file", "pack is missing"),
+    (changed(MANNERS, "name: rude", "plural: rudes, name: rude"), 6, "traits[1].plural", "words or in probes"),
+    (changed(MANNERS, "name: Polite", "aliases: [kind], name: Polite"), 5, "traits[0].aliases", "words or in probes"),
+    (MANNERS + f"questions: {{evaluation: {EIGHT}, tuning: [i]}}\n", 7, "questions", "words or in probes"),
+    (changed(MANNERS, "{name}", "{plural}"), 3, "persona", "has no plural"),
     ("- owl\n- basilisk\n", 2, "[1]", "no trait of this name"),
     ("- owl\n- villain\n", 2, "[1]", "No question asks"),
     ("- owl\n- {name: rose, category: flower, plural: roses}\n", 2, "[1].category", "no questions about this category"),
