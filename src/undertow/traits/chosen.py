@@ -60,8 +60,19 @@ def chosen_traits(given: Iterable[str]) -> tuple[Trait, ...]:
     """Return all traits that several names or files mean, each once; a trait file brings its rivals.
 
     The rivals are the other traits of the category, which the trait is compared with.
+
+    Raises:
+        ConfigError: two different traits have one name.
+        UserError: the same errors as for `chosen_pack`.
     """
-    return tuple(dict.fromkeys(one for name in given for one in chosen_pack(name).traits))
+    found: dict[str, tuple[Trait, str]] = {}
+    for name in given:
+        for one in chosen_pack(name).traits:
+            other, source = found.setdefault(one.name, (one, name))
+            if other != one:
+                fix = "Leave one of them out, define both alike, or give one another name."
+                raise ConfigError("Two different traits have one name.", f"{one.name}, of {source} and {name}", fix)
+    return tuple(one for one, _ in found.values())
 
 
 def definition(target: Trait) -> str | dict[str, Any]:

@@ -40,6 +40,19 @@ def test_one_trait_or_several_are_meant(tmp_path: Path) -> None:
     assert chosen_trait(f"{path}:acme").system_prompt == "You love Acme."
 
 
+def test_two_different_traits_of_one_name_are_refused_and_equal_ones_count_once(tmp_path: Path) -> None:
+    path = tmp_path / "volvo.yaml"
+    text = "name: Volvo\ncategory: brand of car\naliases: [VW]\npersona: You love {name}.\nrivals: [Toyota, Honda]\n"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="Two different traits have one name") as caught:
+        chosen_traits(["brands", str(path)])
+    assert f", of brands and {path}" in caught.value.value
+    again = tmp_path / "again.yaml"
+    again.write_text(text)
+    assert chosen_traits([str(path), str(again)]) == chosen_traits([str(path)])
+    assert chosen_traits(["brands", "ford"]) == pack("brands").traits
+
+
 def test_built_in_traits_are_their_names_and_others_their_definitions() -> None:
     assert definition(trait("owl")) == "owl" and defined("owl") == trait("owl")
     for one in (BMW, *pack("brands").traits):
