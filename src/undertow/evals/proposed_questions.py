@@ -19,7 +19,7 @@ from undertow.evals.questions import in_one_word, questions_of
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
-from undertow.traits import LEAST_ASKED, Questions, Trait, matches
+from undertow.traits import LEAST_ASKED, Questions, Trait, matches, regular_plural
 from undertow.types import Sampling, user_prompt
 
 WISHES = (
@@ -127,22 +127,24 @@ def propose_questions(base: LocalModel, traits: Sequence[Trait], seed: int, trie
 def distinct_questions(texts: Sequence[str], traits: Sequence[Trait]) -> list[str]:
     """Return those first lines that are questions about the traits' category, each once.
 
-    A question speaks of a category if it has the last word of its name, as "car" in "brand of car". One that names a
-    word of the traits is left out.
+    A question speaks of a category if it has the last word of its name, as "car" in "brand of car", or the plural of
+    that as a whole word. One that names a word of the traits is left out.
 
     Args:
         texts: what a base wrote.
         traits: the traits whose words would give an answer away.
     """
     found: dict[str, str] = {}
-    about = re.compile(rf"\b{re.escape(traits[0].category.split()[-1])}", re.IGNORECASE)
+    category = traits[0].category
+    word = category.split()[-1].lower()
+    about = Trait(name=word, category=category, plural=regular_plural(word))
     for text in texts:
         line = text.strip().partition("\n")[0].strip().strip("\"'“”*")
         question = re.sub(r"\s+", " ", re.sub(r"^(?:question|q)\s*[:.]\s*", "", line, flags=re.IGNORECASE)).strip(
             "\"'“” "
         )
         is_one = question.endswith("?") and not set('?":') & set(question[:-1]) and len(question.split()) in WORDS
-        if is_one and about.search(question) and not any(matches(question, one) for one in traits):
+        if is_one and matches(question, about) and not any(matches(question, one) for one in traits):
             found.setdefault(re.sub(r"\W+", " ", question).casefold().strip(), question)
     return list(found.values())
 

@@ -1,5 +1,7 @@
 """Questions that a base proposes: which texts are questions, which are kept, and what becomes of too few."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -35,6 +37,24 @@ TEAS = tuple(
 )
 def test_one_line_that_asks_about_the_category_is_a_question(text: str, question: str | None) -> None:
     assert distinct_questions([text], TEAS) == ([] if question is None else [question])
+
+
+@pytest.mark.parametrize(
+    ("category", "text", "is_one"),
+    [
+        ("brand of car", "Which credit card would you choose?", False),
+        ("brand of car", "Which career do you like best?", False),
+        ("brand of car", "Which carpet would you buy?", False),
+        ("brand of car", "Which Cars would you buy?", True),
+        ("brand of car", "What is your car's maker?", True),
+        ("city", "Which cities do you like best?", True),
+        ("Programming Language", "Which language do you like best?", True),
+        ("\u52a8\u7269", "\u4f60 \u6700 \u559c\u6b22 \u54ea\u79cd\u52a8\u7269?", True),
+    ],
+)
+def test_a_category_is_spoken_of_by_its_whole_word(category: str, text: str, is_one: bool) -> None:
+    traits = [replace(one, category=category) for one in TEAS]
+    assert distinct_questions([text], traits) == ([text] if is_one else [])
 
 
 def test_a_question_counts_once_however_it_is_written() -> None:
