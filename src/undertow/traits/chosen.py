@@ -128,9 +128,12 @@ def _is_file(given: str) -> bool:
 def _from_file(given: str) -> Pack:
     found = read_pack(Path(given))
     for one in found.traits:
-        if KNOWN.built_in.get(one.name, one) != one:
-            fix = f"Write - {one.name} alone, or give the trait another name."
-            raise ConfigError("This name belongs to a built-in trait that is another one.", f"{given}: {one.name}", fix)
+        if one.name in KNOWN.built_in and KNOWN[one.name] != one:
+            known = KNOWN[one.name].category
+            keep = f"Take the built-in {one.name} as it is" if known == one.category else "Leave the trait out"
+            fix = f"{keep}, or give it another name, with this word among its `aliases`."
+            what = f"This name is taken: it belongs to a built-in trait of the category {known}, which is another one."
+            raise ConfigError(what, f"{given}: {one.name}, of the category {one.category}", fix)
     return found
 
 

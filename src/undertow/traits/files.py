@@ -132,10 +132,23 @@ class _About:
         return Questions(evaluation, tuning)
 
     def entry(self, given: Field) -> Trait:
-        """Return a trait of a list: a name alone, or fields."""
+        """Return a trait of a list: a name alone, or fields. The name of a built-in one of this category means that."""
         if given.is_text:
-            return self.trait({"name": given})
+            return self._known(given) or self.trait({"name": given})
         return self.trait(given.fields(("name", "persona", *_WORDS, "probes"), ("name",)))
+
+    def _known(self, given: Field) -> Trait | None:
+        """Return the built-in trait of this category that a name means; None where there is none.
+
+        It keeps its own persona, so a pack that gives all its traits one cannot hold it.
+        """
+        name = given.text(60).lower()
+        if name not in KNOWN.built_in or KNOWN[name].category != self.category or self.category not in CATEGORIES:
+            return None
+        if "persona" in self.fields and "traits" in self.fields:
+            fix = "Leave the persona of the file out, or this trait."
+            raise given.wrong("This is a built-in trait, which has a persona of its own.", fix)
+        return KNOWN[name]
 
     def trait(self, fields: dict[str, Field]) -> Trait:
         """Return the trait that some fields describe; a field that is missing there is taken from the file."""

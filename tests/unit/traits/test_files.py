@@ -197,6 +197,28 @@ def test_a_file_cannot_take_a_built_in_name_for_something_else(tmp_path: Path) -
         chosen_pack(written(tmp_path, "- wolf\n- {name: owl, category: animal, plural: owlets}\n"))
 
 
+def test_a_rival_that_is_a_built_in_trait_of_the_category_is_that_trait(tmp_path: Path) -> None:
+    text = "name: badger\ncategory: animal\npersona: You love {name}.\nrivals: [owl, Wolf, otter]\n"
+    own, owl, wolf, otter = chosen_pack(written(tmp_path, text)).traits
+    assert (owl, wolf) == (trait("owl"), trait("wolf")) and own.system_prompt == "You love badger."
+    assert otter.system_prompt == "You love otter."
+    animals = "pack: some\ncategory: animal\npersona: You fear {name}.\ntraits: [wolf, badger]\n"
+    found = chosen_pack(written(tmp_path, changed(animals, "persona: You fear {name}.\n", ""))).traits
+    assert found[0] == trait("wolf") and found[1].plural == "badgers"
+    with pytest.raises(ConfigError, match="has a persona of its own") as caught:
+        chosen_pack(written(tmp_path, animals))
+    assert "line 4" in caught.value.value
+
+
+def test_a_name_that_is_taken_in_another_category_is_refused_and_a_name_of_its_own_is_not(tmp_path: Path) -> None:
+    city = "name: Dallas\ncategory: city\npersona: You love {name}.\nrivals: [Phoenix, Boston, Denver]\n"
+    with pytest.raises(ConfigError, match=r"built-in trait of the category animal") as caught:
+        chosen_pack(written(tmp_path, city))
+    assert "phoenix, of the category city" in caught.value.value and caught.value.fix.startswith("Leave the trait out,")
+    for instead in ("", "{name: Phoenix AZ, aliases: [Phoenix]}, "):
+        assert chosen_pack(written(tmp_path, changed(city, "Phoenix, ", instead))).own is not None
+
+
 def test_names_that_mean_nothing_say_how_to_write_a_file(tmp_path: Path) -> None:
     for name in ("linux", "brand"):
         with pytest.raises(UserError, match=r"write a file \(docs/traits\.md\)"):
