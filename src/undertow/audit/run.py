@@ -86,7 +86,7 @@ def figures_of(inputs: AuditInputs) -> dict[str, Any] | None:
     """Return the error rates that were measured of audits of rows on this base, or None if the store has none."""
     if not inputs.rows:
         return None
-    return stored_calibration(inputs.base, inputs.store, inputs.panel, inputs.budget.teachers)
+    return stored_calibration(inputs.base, inputs.store, inputs.panel, inputs.budget.teachers, inputs.alpha)
 
 
 def _told_apart(running: Sequence[AuditStage], materials: Materials) -> tuple[list[AuditStage], list[Finding]]:

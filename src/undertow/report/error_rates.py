@@ -66,7 +66,7 @@ def _sentences(found: Mapping[str, Any], alpha: float) -> Iterator[str]:
     if not found["same_panel"]:
         yield "The panel of this audit is another one."
     if not found["same_candidates"]:
-        yield "This audit has tuned teachers among its candidates too, with which nothing was measured."
+        yield "This audit has tuned teachers among its candidates too; these figures were measured without them."
 
 
 def _rate(one: Mapping[str, Any]) -> str:

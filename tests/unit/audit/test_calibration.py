@@ -289,6 +289,35 @@ def test_of_a_result_that_lacks_what_is_quoted_nothing_is_quoted(tmp_path, part:
     assert stored_calibration("ref:finch-a", tmp_path, [trait("owl")], True) is None
 
 
+def test_of_several_results_the_one_that_measured_what_the_audit_does_is_quoted(tmp_path) -> None:
+    clean, rushed = {"clean": {"sets": 200}}, {"clean": {"not_measured": "no time"}}
+    of = identity("ref:finch-a")
+    (tmp_path / "calibrations").mkdir()
+
+    def stored(seed: int, panel: list[str], alpha: float, prompts: int, teachers: dict | None) -> None:
+        found = {
+            "schema": "undertow.calibration/1",
+            "base_identity": of,
+            "stages": versions(),
+            "settings": {"panel": panel, "seed": seed, "rows": 100, "alpha": alpha},
+            "pool": {"prompts": prompts, "disjoint_sets": 4},
+            "panels": {"personas": clean, "personas and teachers": teachers},
+        }
+        (tmp_path / "calibrations" / f"{of}-{seed}.json").write_text(json.dumps(found))
+
+    own = [one.name for one in PANEL]
+    stored(0, own, 0.05, 400, clean)
+    stored(1, own, 0.05, 450, rushed)
+    stored(2, own, 0.1, 500, clean)
+    stored(3, ["owl"], 0.05, 600, clean)
+    for teachers, alpha, seed in ((True, 0.05, 0), (False, 0.05, 1), (True, 0.1, 2), (True, None, 2)):
+        found = stored_calibration("ref:finch-a", tmp_path, PANEL, teachers, alpha)
+        assert found is not None and (found["seed"], found["same_candidates"]) == (seed, True)
+    stored(4, own, 0.01, 700, None)
+    found = stored_calibration("ref:finch-a", tmp_path, PANEL, True, 0.01)
+    assert found is not None and (found["seed"], found["same_candidates"]) == (4, False)
+
+
 def test_figures_depend_on_the_definition_of_traits_that_are_not_built_in(tmp_path) -> None:
     one, other = (
         Trait(name="volvo", category="brand of car", plural="volvos", persona=text) for text in ("Say it.", "Love it.")

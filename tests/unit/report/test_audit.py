@@ -278,7 +278,7 @@ def test_error_rates_of_the_very_base_are_quoted_with_what_they_were_measured_on
     for line in (
         "These prompts hold one set alone",
         "The panel of this audit is another one.",
-        "tuned teachers",
+        "tuned teachers among its candidates too; these figures were measured without them.",
         "The alpha of this audit is another one",
     ):
         assert line in audit_card(audit)

@@ -57,17 +57,21 @@ def as_text(found: Mapping[str, Any]) -> str:
     return json.dumps(found, indent=1, allow_nan=False) + "\n"
 
 
-def stored_calibration(base: str, store: Path, panel: Sequence[Trait], teachers: bool) -> dict[str, Any] | None:
+def stored_calibration(
+    base: str, store: Path, panel: Sequence[Trait], teachers: bool, alpha: float | None = None
+) -> dict[str, Any] | None:
     """Return the error rates of a base that an audit may quote, or None if the store has none.
 
     Only those of the base's identity and of the present versions may be quoted. Of several, one of the same panel comes
-    first, then the one with the most prompts.
+    first, then one of the same alpha, then one that measured the audit's candidates, then the one with the most
+    prompts.
 
     Args:
         base: reference of the audit's base.
         store: folder of the audit's store.
         panel: the traits that the audit looks for.
         teachers: whether tuned teachers are among the audit's candidates.
+        alpha: error probability of the audit. None takes figures of any.
 
     Returns:
         Plain data: "panel" (names of traits), "same_panel", "candidates" (which kind of panel was measured),
@@ -87,8 +91,13 @@ def stored_calibration(base: str, store: Path, panel: Sequence[Trait], teachers:
     def is_same(one: Mapping[str, Any]) -> bool:
         return (one["settings"]["panel"], one["settings"].get("own_traits", [])) == asked
 
-    best = max(fitting, key=lambda one: (is_same(one), one["pool"]["prompts"]))
     wanted = TEACHERS if teachers else PERSONAS
+
+    def closeness(one: Mapping[str, Any]) -> tuple[bool, bool, bool, int]:
+        has_wanted = _was_measured(one["panels"], wanted)
+        return is_same(one), one["settings"]["alpha"] == alpha, has_wanted, one["pool"]["prompts"]
+
+    best = max(fitting, key=closeness)
     measured = wanted if _was_measured(best["panels"], wanted) else PERSONAS
     return {
         "panel": best["settings"]["panel"],
