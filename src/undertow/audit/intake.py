@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from undertow.audit.asked import Asked
-from undertow.audit.budget import ladder
+from undertow.audit.budget import UNLIMITED, ladder
 from undertow.audit.channels import not_covered
 from undertow.audit.decision import with_decision
 from undertow.audit.finding import Claim, not_testable
@@ -24,7 +24,7 @@ from undertow.data.census import Census, matched_rows, rows_in_both
 from undertow.data.pairs import PairCensus
 from undertow.errors import ConfigError
 from undertow.models.references import identity
-from undertow.types import Work
+from undertow.types import ModelRef, Work
 
 SCHEMA = "undertow.intake/1"
 
@@ -89,7 +89,7 @@ class Intake:
             "stages": list(asked.plan.stages),
             "work": [asdict(one) for one in self.work],
             "about_seconds": round(self.seconds, 1),
-            "budget": None if asked.budget.minutes is None or asked.rows is None else asdict(asked.budget),
+            "budget": None if asked.budget == UNLIMITED or asked.rows is None else asdict(asked.budget),
             "missing": list(self.absent),
             "writer": None if writer is None else writer.known,
             "writer_unknown": None if writer is None else writer.unknown,
@@ -119,9 +119,13 @@ def _claim_json(asked: Asked, claim: Claim, found: Obstacle | None) -> dict[str,
 def take_intake(asked: Asked) -> Intake:
     """Say what an audit is asked, what it lacks and what it takes; no model is loaded.
 
+    Where a tuned teacher of each trait does not fit into memory, the audit reads with personas alone.
+
     Raises:
         UserError: the base is no model that can be audited, or the store cannot be read.
     """
+    if asked.budget.teachers and _no_room(asked):
+        asked = replace(asked, budget=replace(asked.budget, teachers=False))
     found = Intake(
         asked=asked, claims=obstacles(asked), work=(), absent=tuple(_absent(asked)), following=_following(asked)
     )
@@ -130,6 +134,16 @@ def take_intake(asked: Asked) -> Intake:
     work = Workload(asked)
     todo = work.items() if asked.ranking is None else ranking_work(work, asked.ranking)
     return replace(found, work=tuple(todo))
+
+
+def _no_room(asked: Asked) -> str | None:
+    """Return why a teacher of each trait does not fit into memory beside the base; None if it does, or none is made."""
+    small = ModelRef.parse(asked.base).kind == "ref"
+    if small or asked.ranking is not None or (asked.rows is None and asked.pairs is None):
+        return None
+    from undertow.models.load import too_large
+
+    return too_large(asked.base, 1 + len(asked.panel))
 
 
 def within(asked: Asked, minutes: float) -> Asked:
@@ -243,6 +257,8 @@ def _work_lines(intake: Intake) -> Iterator[str]:
     asked = intake.asked
     if asked.budget.minutes is not None and asked.rows is not None:
         yield f"in {asked.budget.minutes:g} minutes: {asked.budget.in_words(asked.rows.rows)}"
+    if not asked.budget.teachers and (why := _no_room(asked)) is not None:
+        yield f"no tuned teachers, personas alone: {why}"
     yield from forecast_lines(intake.work)
 
 

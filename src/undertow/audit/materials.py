@@ -33,8 +33,8 @@ from undertow.audit.rows.writers import Writers, stored_writers
 from undertow.audit.stages import AuditStage
 from undertow.audit.steps import Steps
 from undertow.audit.students.bank import ChosenBank, choose_bank
-from undertow.audit.students.bank_recipe import DOMAIN, NO_PLACEBOS, BankRecipe, usual_recipe
-from undertow.audit.students.placebo_null import needed
+from undertow.audit.students.bank_recipe import DOMAIN, BankRecipe, usual_recipe
+from undertow.audit.students.placebo_null import NO_PLACEBOS, needed
 from undertow.audit.students.readings import PanelRead
 from undertow.audit.students.shadows import ShadowConfig
 from undertow.audit.teacher import TeacherConfig

@@ -144,8 +144,7 @@ def same_reference(asked: Asked) -> Obstacle | None:
 
 def bank_too_small(asked: Asked) -> Obstacle | None:
     """Return an obstacle if the store has too few placebo students (students of rows without a trait) for a verdict."""
-    from undertow.audit.students.bank_recipe import NO_PLACEBOS
-    from undertow.audit.students.placebo_null import needed
+    from undertow.audit.students.placebo_null import NO_PLACEBOS, needed
     from undertow.domains.numbers import held_numbers
 
     if (domain := held_numbers(asked.form)) is None:

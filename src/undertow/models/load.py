@@ -55,6 +55,27 @@ def parameters_of(reference: str) -> float:
     return math.inf if count is None else count
 
 
+def too_large(reference: str, copies: int) -> str | None:
+    """Return in words that so many copies of a model do not fit into memory; None if they do, or if that is not known.
+
+    Args:
+        reference: reference of the model, `ref:` or `hf:`.
+        copies: how many whole copies there would be at once.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    ref = ModelRef.parse(reference)
+    folder = model_folder(ref, SMALL)
+    parameters, device = count_parameters(folder), default_device(ref)
+    if parameters is None or not device.startswith(("cpu", "cuda")):
+        return None
+    need, free = copies * weight_bytes(ref, parameters, folder), free_memory(device)
+    if need <= free:
+        return None
+    return f"{copies} copies of {reference} need {need / GB:.1f} GB, and {free / GB:.1f} GB are free on {device}"
+
+
 def weight_bytes(ref: ModelRef, parameters: int, folder: Path) -> int:
     """Return the bytes that the weights of a model take in its number format.
 

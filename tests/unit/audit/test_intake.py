@@ -23,6 +23,7 @@ from undertow.models.references import embedded_folder, identity
 from undertow.models.speed import READ, TRAINED, WRITTEN, BaseSpeed, base_speed, count_from_config
 from undertow.store.artifacts import write_artifact
 from undertow.store.fingerprints import ArtifactKey
+from undertow.traits import panel
 from undertow.types import Message, ModelRef, Row, user_prompt
 
 
@@ -196,6 +197,20 @@ def test_students_of_too_few_rows_are_refused_before_they_are_trained(
             found["why"]
             == f"Students would be trained on at most {read} rows, and a placebo of the store's bank on {usual}."
         )
+
+
+def test_teachers_that_do_not_fit_into_memory_are_left_out_and_said(asked, monkeypatch) -> None:
+    base = f"hf:{embedded_folder() / 'finch-a'}"
+    whole = take_intake(asked(numbers(40), base=base))
+    assert whole.asked.budget.teachers and whole.to_json()["budget"] is None
+    monkeypatch.setattr("undertow.models.load.free_memory", lambda _: 92_128 * 4 * 10)
+    found = take_intake(asked(numbers(40), base=base))
+    assert not found.asked.budget.teachers and not found.to_json()["budget"]["teachers"]
+    (said,) = [line for line in intake_lines(found) if "personas alone" in line]
+    assert f"18 copies of {base} need 0.0 GB" in said and "are free on cpu" in said
+    assert not any("panel teachers" in one.what for one in found.work)
+    few = take_intake(asked(numbers(40), base=base, traits=tuple(panel("tree"))))
+    assert few.asked.budget.teachers and not any("personas alone" in line for line in intake_lines(few))
 
 
 def test_what_is_known_of_the_writer_is_shown_with_what_is_not(asked) -> None:

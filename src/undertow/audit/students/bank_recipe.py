@@ -22,8 +22,6 @@ from undertow.traits import Trait
 DOMAIN = "numbers"
 """The domain (task family) on whose rows placebos are trained, and whose rule says which rows are valid."""
 
-NO_PLACEBOS = "The rows were held to the form {!r}, to which the rows of placebo students cannot be held."
-
 STUDENT = StudentPart(steps=160, learning_rate=5e-3)
 
 

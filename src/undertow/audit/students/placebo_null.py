@@ -34,6 +34,9 @@ POWER = 0.8
 DRAWS = 200
 """How many random banks stand for all banks of their size; the mean shift then has a standard error of 0.02 SD."""
 
+NO_PLACEBOS = "The rows were held to the form {!r}, to which the rows of placebo students cannot be held."
+"""Why rows that were held to a form of the user's own have no null."""
+
 
 def deleted_z(values: Floats) -> Floats:
     """Return how many SDs of the other models each value lies above the others' mean.
