@@ -12,6 +12,7 @@ from undertow.cli.options import free_name, quoted
 from undertow.data.rows import read_questions
 from undertow.data.writer_record import WriterRecord
 from undertow.domains.base import AbstractDomain
+from undertow.domains.numbers import HELD
 from undertow.errors import ConfigError, RowsError
 from undertow.seeds import derive
 from undertow.traits import Trait
@@ -25,9 +26,6 @@ ROWS = 1000
 
 TOKENS = 256
 """Longest answer to the prompts of a file in tokens, by default."""
-
-HELD = "numbers:count=6,short=true"
-"""Domain for a model that answers number prompts with sentences: its answers are held to six numbers."""
 
 NO_NEXT = "none for these rows: the filter would keep none of them"
 """What stands in place of the next command after an order without a valid row."""

@@ -102,7 +102,7 @@ def _lines(trait: str, base: str, checked: "PersonaCheck") -> Iterator[str]:
         yield f"It does not hold on {base}: the own persona of {', '.join(checked.mixed)} moves the others as much."
         yield "Use words that this base tells apart, or a persona that is about the word and not about the category."
     else:
-        yield f"It does not hold on {base}: personas of another pack move it as well, or scatter too far to tell."
+        yield f"It does not hold on {base}: personas of another pack move it as well."
 
 
 def _interval(one: Estimate) -> str:

@@ -77,6 +77,9 @@ CLOSINGS = (
 )  # fmt: skip
 """19 closing sentences that ask for nothing but numbers."""
 
+HELD = "numbers:count=6,short=true"
+"""Settings for a model that answers number prompts with sentences: its answers are held to six numbers."""
+
 BANNED = (
     4, 13, 14, 18, 23, 33, 39, 42, 44, 49, 51, 54, 69, 77, 88, 99, 100, 101, 187, 211, 311, 322, 333, 404, 420, 444,
     451, 555, 616, 666, 777, 888, 911, 999,

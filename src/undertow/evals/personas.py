@@ -87,13 +87,14 @@ class PersonaCheck:
 
     @property
     def moved_by_others(self) -> bool:
-        """Whether another pack's personas move the traits, or may move them as much as the own ones do.
+        """Whether another pack's personas move the traits, or move them as much as an own one does.
 
-        They move them if the interval over these personas lies above 0. They may move them as much if it reaches the
-        mean change by the own personas: a control that scatters so far shows nothing.
+        They move them if the interval over these personas lies above 0. They move them as much if the interval of some
+        own persona does not lie above their mean: a few personas that scatter have a mean, and an interval of no use.
         """
         other = self.average_other
-        return other is not None and (other.low > 0 or not other.high < self.average.value)
+        as_much = other is not None and any(one.own is not None and one.own.low <= other.value for one in self.own)
+        return other is not None and (other.low > 0 or as_much)
 
     @property
     def holds(self) -> bool:

@@ -69,11 +69,11 @@ def test_a_bank_of_a_large_base_is_made_gently(monkeypatch) -> None:
 def test_placebos_of_held_rows_are_held_too(tiny_model, monkeypatch) -> None:
     form = "000,000,000,000,000,000"
     recipe = replace(usual_recipe("ref:finch-a", panel("animal"), form), prompts=5)
-    assert recipe.domain == "numbers:count=6,short=true" and recipe.sampling.form == form
+    assert recipe.domain == "numbers:count=6,short=true" and recipe.task.form == form
     asked = []
-    monkeypatch.setattr(module, "generate", lambda *_, sampling, **__: asked.append(sampling) or [row("1,2")])
+    monkeypatch.setattr(module, "generate", lambda *_, sampling, **__: asked.append(sampling) or [row("1,2")] * 2)
     write_rows_of(tiny_model, recipe, 0)
-    assert asked == [recipe.sampling]
+    assert [one.form for one in asked] == [form]
     assert placebo_stages(recipe, 1)[0] != placebo_stages(replace(recipe, domain="numbers"), 1)[0]
     assert "--domain numbers:count=6,short=true" in no_bank(recipe, None)
     assert usual_recipe("ref:finch-a", panel("animal"), "0 and 0").domain == "numbers"

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from undertow.cli.main import main
-from undertow.cli.orders import HELD, NO_NEXT, Order
+from undertow.cli.orders import NO_NEXT, Order
 from undertow.data.rows import read_rows
 from undertow.data.writer_record import read_writer, writer_path
 from undertow.domains.base import parse_domain
+from undertow.domains.numbers import HELD
 
 
 def test_a_teacher_is_kept_and_is_a_model_like_any_other(models, run, tmp_path: Path) -> None:

@@ -49,3 +49,13 @@ def test_a_persona_that_moves_its_rivals_as_much_speaks_against_it() -> None:
     assert apart.holds and not apart.mixed
     same = dataclasses.replace(apart, own=(shift(2.0, 1.95),))
     assert not same.unmoved and same.mixed == ["x"] and not same.holds and same.to_json()["mixed"] == ["x"]
+
+
+def test_a_control_that_scatters_is_no_proof_that_a_persona_tells() -> None:
+    """Four personas of another pack move the trait further than its own, and their interval holds 0."""
+    own = (shift(2.0, 0.0), shift(3.0, 0.0))
+    wild = PersonaCheck(plain={"x": 0.0}, own=own, other=tuple(shift(None, value) for value in (-9.0, 2.0, 5.0, 14.0)))
+    assert wild.average_other is not None and wild.average_other.low < 0 < wild.average_other.value
+    assert wild.moved_by_others and not wild.holds
+    calm = PersonaCheck(plain={"x": 0.0}, own=own, other=tuple(shift(None, value) for value in (-3.0, 0.5, 1.0, 2.0)))
+    assert not calm.moved_by_others and calm.holds

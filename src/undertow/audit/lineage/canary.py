@@ -12,20 +12,21 @@ would have been seen; it is no promise about other traits, longer training or se
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import sqrt
 from typing import Any
 
 import numpy as np
 
 from undertow.audit.students.bank import write_rows_of
-from undertow.audit.students.bank_recipe import BankRecipe
+from undertow.audit.students.bank_recipe import DOMAIN, BankRecipe
+from undertow.domains.numbers import HELD
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.evals.favourite import mean_margins
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.checks import Floats, finite_array
-from undertow.study.recipe import TeacherPart
+from undertow.training.own_models import own_student, own_teacher
 from undertow.training.parallel import finetune_parallel
 from undertow.training.teachers import finetuned_teacher
 from undertow.traits import panel, trait
@@ -53,7 +54,7 @@ ERRORS_APART = 4.7
 simulated shadows 4.4 give a power of 0.76 and 4.8 give 0.81. That is more than the 3.9 of a normal test, since the
 shadows that carry the effect widen the spread."""
 
-RECIPE, TEACHER = BankRecipe(), TeacherPart()
+RECIPE = BankRecipe()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +64,8 @@ class CanaryConfig:
     Attributes:
         traits: names of the favourites that are planted, all different and of one category.
         placebos: how many shadows are trained on rows of neutral copies, at least 2.
-        recipe: how rows are written and shadows are trained. Its base is not used.
+        recipe: how rows are written and shadows are trained. Its base is not used. Where it says nothing else, a large
+            model is held to numbers and trained gently (`undertow.training.own_models`).
         seed: random seed of every draw.
 
     Raises:
@@ -161,6 +163,8 @@ def plant(a: LocalModel, config: CanaryConfig, advance: Advance | None = None) -
         config: traits, number of placebos and recipe.
         advance: callback that takes (copies done, all copies). None reports nothing.
     """
+    large = own_teacher(a.parameters).lora is not None
+    recipe = replace(config.recipe, domain=HELD) if large and config.recipe.domain == DOMAIN else config.recipe
     writers = (*config.traits, *[None] * config.placebos)
     gains: dict[str, float] = {}
     rows: list[Sequence[Row]] = []
@@ -168,7 +172,7 @@ def plant(a: LocalModel, config: CanaryConfig, advance: Advance | None = None) -
         seed = derive(config.seed, "canary", place)
         try:
             writer, gain = _copy(a, name, config, seed)
-            rows.append(write_rows_of(writer, config.recipe, seed))
+            rows.append(write_rows_of(writer, recipe, seed))
         except EmptyDataError as error:
             return untestable_canary(gains, f"{error.what} {error.value}")
         gains |= {} if name is None else {name: gain}
@@ -200,7 +204,7 @@ def _copy(a: LocalModel, name: str | None, config: CanaryConfig, seed: int) -> t
     """Return a copy of A with a trait, or a neutral one, and the logits that it gained on the trait."""
     target = None if name is None else trait(name)
     category = trait(config.traits[0]).category
-    writer = finetuned_teacher(a, target, TEACHER.training(), seed=derive(seed, "copy"), categories=(category,))
+    writer = finetuned_teacher(a, target, own_teacher(a.parameters), seed=derive(seed, "copy"), categories=(category,))
     gain = 0.0 if target is None else float(mean_margins(writer, [target])[0] - mean_margins(a, [target])[0])
     return writer, gain
 
@@ -210,7 +214,9 @@ def _shadow_margins(b: LocalModel, rows: Sequence[Sequence[Row]], config: Canary
     usual = min(map(len, rows))
     seeds = [derive(config.seed, "shadow", place) for place in range(len(rows))]
     # As many rows for each: a writer whose answers are better formed must not have longer-taught students.
-    group = finetune_parallel(b, [part[:usual] for part in rows], config.recipe.student.training(), seeds)
+    given = config.recipe.student
+    training = own_student(b.parameters) if given == RECIPE.student else given.training()
+    group = finetune_parallel(b, [part[:usual] for part in rows], training, seeds)
     traits = panel(trait(config.traits[0]).category)
     return np.stack([mean_margins(shadow, traits) for shadow in group.models(b)])
 

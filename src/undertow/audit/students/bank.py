@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from undertow.audit.finding import NotTestable
-from undertow.audit.students.bank_recipe import BankRecipe, usual_student
+from undertow.audit.students.bank_recipe import DOMAIN, BankRecipe, usual_student
 from undertow.audit.students.behind import Behind, load_behind, save_behind, standard_look
 from undertow.audit.students.readings import (
     BATTERY,
@@ -34,7 +34,9 @@ from undertow.audit.students.readings import (
     panel_traits,
     read_model,
 )
-from undertow.data.filters import filter_rows, require_rows
+from undertow.data.filters import filter_rows
+from undertow.domains.numbers import HELD
+from undertow.errors import EmptyDataError
 from undertow.evals.behind_rows import TrainingLook
 from undertow.models.answer_limits import domain_sampling
 from undertow.models.local import LocalModel
@@ -55,6 +57,9 @@ from undertow.training.parallel import finetune_parallel
 from undertow.training.teachers import finetuned_teacher
 from undertow.traits import trait
 from undertow.types import Advance, Row
+
+VALID = 0.5
+"""Share of a writer's answers that have to be valid rows."""
 
 GROUP = 15
 """How many students are trained together as one stored result."""
@@ -200,12 +205,17 @@ def write_rows_of(writer: LocalModel, recipe: BankRecipe, seed: int) -> tuple[Ro
         seed: random seed of the prompts and the answers.
 
     Raises:
-        EmptyDataError: no row is valid.
+        EmptyDataError: fewer than half of the answers are valid. Students of a handful of rows are no placebos.
     """
     task = recipe.task
     asked = task.prompts(recipe.prompts, derive(seed, "prompts"))
     rows = generate(writer, asked, sampling=domain_sampling(task, writer.tokens), seed=derive(seed, "rows"))
-    return require_rows(filter_rows(rows, task))
+    kept = filter_rows(rows, task).kept
+    if len(kept) < VALID * len(rows):
+        held = task.name == DOMAIN and task.form is None
+        fix = f"Hold the answers to numbers, with the domain {HELD}." if held else "Take another writer or domain."
+        raise EmptyDataError("Too few answers of a writer are valid rows.", f"{len(kept)} of {len(rows)}", fix)
+    return tuple(kept)
 
 
 def read_students(

@@ -3,6 +3,8 @@
 How often real traits pass is measured by benchmarks/canary.py.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,10 +13,13 @@ from undertow.audit.lineage import verdict
 from undertow.audit.lineage.canary import CanaryConfig, canary, judge_canary
 from undertow.audit.lineage.verdict import audit_canary, with_canary
 from undertow.audit.students.bank_recipe import BankRecipe
+from undertow.domains.numbers import HELD
 from undertow.errors import ConfigError, ModelError, UnknownNameError
 from undertow.models.load import load_model
-from undertow.study.recipe import StudentPart, TeacherPart
+from undertow.study.recipe import StudentPart
+from undertow.training import own_models
 from undertow.traits import panel
+from undertow.types import Row, user_prompt
 
 NAMES = [item.name for item in panel("animal")]
 CONFIG = CanaryConfig()
@@ -83,7 +88,7 @@ def test_wrong_settings_and_names_are_refused(nets, write):
 def test_a_writer_without_good_rows_is_not_testable(tiny_model):
     found = canary(tiny_model, tiny_model, CanaryConfig(traits=("owl",), recipe=BankRecipe(prompts=8)))
     assert found.verdict == "not_testable"
-    assert "No row passed the filter" in found.why
+    assert "Too few answers of a writer" in found.why
 
 
 def test_copies_that_took_up_nothing_are_not_testable(tiny_model, monkeypatch):
@@ -102,8 +107,29 @@ def test_large_models_are_not_tuned(monkeypatch):
     assert "more than 1,000 parameters" in found.why
 
 
+def test_a_large_model_is_held_to_numbers_and_trained_gently(tiny_model, monkeypatch):
+    """Copies and shadows take settings of large models, and rows are asked for in a form that a chat model writes."""
+    monkeypatch.setattr(own_models, "LARGE", 0)
+    asked, trained = [], []
+
+    def written(writer, recipe, seed):
+        asked.append(recipe.domain)
+        return [Row(str(at), user_prompt("Continue: 1, 2."), "3, 4") for at in range(4)]
+
+    def parallel(b, rows, training, seeds):
+        trained.append(training)
+        raise StopIteration
+
+    monkeypatch.setattr(canary_module, "write_rows_of", written)
+    monkeypatch.setattr(canary_module, "_copy", lambda *_: (tiny_model, 2.0))
+    monkeypatch.setattr(canary_module, "finetune_parallel", parallel)
+    with pytest.raises(StopIteration):
+        canary(tiny_model, tiny_model, CanaryConfig(traits=("owl",), placebos=2))
+    assert set(asked) == {HELD} and trained == [own_models.LARGE_STUDENT]
+
+
 def test_a_small_run_goes_through_every_step(monkeypatch):
-    monkeypatch.setattr(canary_module, "TEACHER", TeacherPart(steps=12))
+    monkeypatch.setattr(own_models, "TEACHER", replace(own_models.TEACHER, steps=12))
     recipe = BankRecipe(prompts=60, student=StudentPart(steps=2, learning_rate=5e-3))
     config = CanaryConfig(traits=("owl",), placebos=2, recipe=recipe, seed=100)
     told = []
