@@ -25,13 +25,16 @@ from undertow.audit.rows.limits import (
     SIGNED_OWN,
     STREAMED,
     SURFACED,
+    too_few_to_name,
 )
 from undertow.audit.stages import STAGES as REGISTERED
+from undertow.audit.work_lines import spoken
 from undertow.data.census import matched_rows
 from undertow.errors import UserError
 from undertow.models.references import identity
 from undertow.models.speed import BaseSpeed, base_speed
-from undertow.training.own_models import own_teacher
+from undertow.training.config import TrainingConfig
+from undertow.training.own_models import own_student, own_teacher
 from undertow.types import ModelRef, Work
 
 if TYPE_CHECKING:
@@ -48,6 +51,9 @@ answer."""
 
 _READ_IN = {"contrast": "contrast", "pairs": "contrast of pairs"}
 """Stages whose rows are scored in a step with a title of its own, and that title."""
+
+NEUTRAL_WRITTEN, NEUTRAL_READ = 13_000, 20_000
+"""Tokens of the answers that a neutral teacher is tuned on, and of all that is read of a teacher, about."""
 
 NEEDED = ("what the base reads", "reference", "panel teachers")
 """Titles of the steps in which something is made that the stages need."""
@@ -187,9 +193,14 @@ class Workload:
         recipe = own_teacher(self.speed.parameters)
         return self.speed.training(recipe.steps * recipe.batch_size * TUNED_TOKENS)
 
+    @property
+    def names(self) -> bool:
+        """Whether candidates write rows after a detection, which a small panel has no use for."""
+        return self.asked.budget.names and too_few_to_name(len(self.asked.panel)) is None
+
     def naming(self) -> float:
         """Return the seconds of the rows that candidates write after a detection, so that a trait can be named."""
-        if not self.asked.budget.names or not {"contrast", "pairs"} & set(self.asked.plan.stages):
+        if not self.names or not {"contrast", "pairs"} & set(self.asked.plan.stages):
             return 0.0
         panel = len(self.asked.panel)
         answers = (panel + SIGNED_OWN) * SIGNED
@@ -216,9 +227,19 @@ class Workload:
         """Return the seconds of computing the likelihood of rows so many times."""
         return rows * times * max(SCORE_S, self.speed.reading(self.row_tokens))
 
+    @property
+    def student(self) -> TrainingConfig:
+        """How a student of the base is trained by default."""
+        return own_student(self.speed.parameters)
+
+    def neutral_teachers(self, n: int) -> float:
+        """Return the seconds of tuning so many neutral teachers, and of reading them, the teacher and its base."""
+        written, read = (self.speed.writing(NEUTRAL_WRITTEN), self.speed.reading(NEUTRAL_READ))
+        return n * max(TEACHER_S, self.tuning() + written) + (n + 2) * read
+
     def students(self, n: int) -> float:
         """Return the seconds of training so many students together."""
-        return n * max(STUDENT_S, self.speed.training(160 * 32 * self.row_tokens))
+        return n * max(STUDENT_S, self.speed.training(self.student.steps * self.student.batch_size * self.row_tokens))
 
 
 def _surface(work: Workload) -> Work:
@@ -235,15 +256,14 @@ def _contrast(work: Workload) -> Work:
     clean = n * (asked.budget.answers if asked.reference is None else 1)
     who = f"{len(asked.panel)} {'teachers' if asked.budget.teachers else 'personas'}"
     what = f"contrast: {n} rows and {clean} of the reference under {work.candidates} candidates"
-    what += (
-        "" if asked.stored.writers or not asked.budget.names else f"; if they differ, {who} write {SIGNED} rows each"
-    )
+    if work.names and not asked.stored.writers:
+        what += f"; if they differ, {who} write {SIGNED} rows each ({spoken(work.naming())} more)"
     return Work(what, work.scored(n + clean, work.candidates))
 
 
 def _pairs(work: Workload) -> Work:
     asked, n = work.asked, min(MATCHED, work.rows)
-    named = f"; if they differ, {len(asked.panel)} teachers write {SIGNED} rows each"
+    named = f"; if they differ, {len(asked.panel)} teachers write {SIGNED} rows each" if work.names else ""
     return Work(
         f"pairs: both answers of {n} under {work.candidates} candidates{named}", work.scored(2 * n, work.candidates)
     )
@@ -284,7 +304,7 @@ def _teacher(work: Workload) -> Work:
     from undertow.audit.students.placebo_null import needed
 
     n = needed(asked.share) if asked.neutral is None else asked.neutral
-    return Work(f"teacher: at most {n} neutral teachers trained", n * max(TEACHER_S, work.tuning()))
+    return Work(f"teacher: at most {n} neutral teachers trained", work.neutral_teachers(n))
 
 
 def _teacher_logits(work: Workload) -> Work:

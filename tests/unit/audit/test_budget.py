@@ -103,6 +103,8 @@ def test_rows_are_drawn_alike_by_seed_and_stay_in_order() -> None:
 
 def test_the_base_answers_as_often_as_the_budget_says(tiny_model) -> None:
     class Answering:
+        tokens = tiny_model.tokens
+
         def chat(self, asked, **_: object) -> list[str]:
             return ["1, 2"] * len(asked)
 

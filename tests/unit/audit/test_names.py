@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from undertow.audit.finding import Finding
-from undertow.audit.rows.names import FEWEST, NAMED, name_shift, shares, with_one_name
+from undertow.audit.rows.contrast import ContrastScores, contrast
+from undertow.audit.rows.limits import LEAST_PANEL, too_few_to_name
+from undertow.audit.rows.names import NAMED, name_shift, shares, with_one_name
 from undertow.audit.rows.signatures import Signatures
 from undertow.training.scoring import Candidate
 
@@ -63,15 +65,29 @@ def test_what_points_away_or_nowhere_has_no_name(signatures) -> None:
     assert name_shift(np.zeros(N), signatures, PANEL).share == 0.0
 
 
-def test_a_panel_of_few_gives_no_names_and_in_random_directions_a_full_one_next_to_none() -> None:
+def test_random_directions_give_next_to_no_names() -> None:
     rng = np.random.default_rng(5)
-    panel = [Candidate(trait=str(place), kind="teacher", model=None) for place in range(FEWEST)]
-    signatures = Signatures(np.eye(FEWEST), np.eye(FEWEST))
-    assert not [1 for _ in range(500) if name_shift(rng.normal(size=FEWEST), signatures, panel).candidate]
-    small = Signatures(np.eye(2), np.eye(2))
-    naming = name_shift(rng.normal(size=2), small, panel[:2])
-    assert naming.candidate is None and naming.share == pytest.approx(1.0)
-    assert "of 2 candidates some always fits; a panel of 16 is needed" in naming.sentence
+    panel = [Candidate(trait=str(place), kind="teacher", model=None) for place in range(LEAST_PANEL)]
+    signatures = Signatures(np.eye(LEAST_PANEL), np.eye(LEAST_PANEL))
+    assert not [1 for _ in range(500) if name_shift(rng.normal(size=LEAST_PANEL), signatures, panel).candidate]
+
+
+def test_a_panel_of_few_gives_no_name_and_its_candidates_write_nothing() -> None:
+    """In a panel of three some candidate always fits, so the hours of their rows would be for nothing."""
+
+    class Silent:
+        candidates = PANEL[:3]
+
+        def written(self, advance):
+            raise AssertionError("the candidates were asked to write")
+
+    rng = np.random.default_rng(1)
+    clean = rng.normal(size=(60, 3))
+    scores = ContrastScores(clean + np.array([0.0, 3.0, 0.0]), [clean], [(place, (place,)) for place in range(60)])
+    found = contrast(scores, PANEL[:3], Silent(), 0.05, rng, lambda *_: None)
+    assert found.verdict == "detected" and found.candidate is None
+    assert "of 3 candidates some always fits; a panel of 16 is needed" in found.caveats[-1]
+    assert too_few_to_name(LEAST_PANEL) is None and too_few_to_name(LEAST_PANEL - 1)
 
 
 def test_the_contrast_s_name_is_the_only_one_of_the_panel() -> None:

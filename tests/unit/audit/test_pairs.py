@@ -126,7 +126,7 @@ def test_swapped_pairs_have_the_mirrored_effect_and_are_not_called_for_the_same_
     assert (own.scores or {})["lion (teacher)"] == pytest.approx(-(swapped.scores or {})["lion (teacher)"])
     assert max(swapped.scores or {}, key=lambda label: (swapped.scores or {})[label]) != "lion (teacher)"
     assert "drawn anew for each prompt" in own.null and own.n == 60 and own.candidate is None
-    assert any("No name is given: The candidates wrote nothing." in one for one in own.caveats)
+    assert any("of 3 candidates some always fits" in one for one in own.caveats)
 
 
 def test_a_name_takes_a_shift_along_one_signature_of_a_large_panel() -> None:

@@ -23,7 +23,7 @@ import numpy as np
 from scipy import special
 
 from undertow.audit.finding import Finding, NotTestable, reaches, verdict_at
-from undertow.audit.rows.limits import MATCHED, STREAMED, require_enough_rows
+from undertow.audit.rows.limits import MATCHED, STREAMED, require_enough_rows, too_few_to_name
 from undertow.audit.rows.matching import match_rows
 from undertow.audit.rows.names import name_shift
 from undertow.audit.rows.signatures import KnownSignatures, NoSignatures, SignatureWriter
@@ -367,6 +367,8 @@ def contrast(
     found = matched_contrast(groups, candidates, alpha, rng)
     if found.verdict != "detected":
         return replace(found, candidate=None)
+    if why := too_few_to_name(len(signatures.candidates)):
+        return replace(found, candidate=None, caveats=(*found.caveats, why))
     columns = [candidates.index(one) for one in signatures.candidates]
     shift = np.mean(groups[:, 0] - np.nanmean(groups[:, 1:], axis=1), axis=0)[columns]
     try:

@@ -28,11 +28,6 @@ RIVAL = 0.8
 """How large the second candidate's share may be at most, as a part of the first one's: two alike signatures give no
 name."""
 
-FEWEST = 16
-"""Number of candidates from which on a name is given. In a panel of two every shift lies along one of them. On
-development seeds random panels of eight named 8 to 19 % of teachers of trees and neutral ones, panels of sixteen 0 to 8
-%."""
-
 SHRINK = 0.1
 """How much of a covariance is replaced by a spherical one of the same trace."""
 
@@ -47,7 +42,6 @@ class Naming:
         share: share of the shift's squared length along that signature, between 0 and 1. 0 where it points away.
         second: name of the trait whose signature explains second most.
         rival: share of the shift's squared length along the second signature.
-        panel: how many candidates there are.
     """
 
     candidate: str | None
@@ -55,13 +49,10 @@ class Naming:
     share: float
     second: str
     rival: float
-    panel: int
 
     @property
     def sentence(self) -> str:
         """A sentence that says which trait is named and why, or why none is."""
-        if self.panel < FEWEST:
-            return f"No name is given: of {self.panel} candidates some always fits; a panel of {FEWEST} is needed."
         along = (
             f"{self.share:.0%} of the rows' shift, squared, lies along what a teacher of {self.first} writes, "
             f"{self.rival:.0%} along {self.second}"
@@ -76,15 +67,15 @@ def name_shift(shift: Floats, signatures: Signatures, candidates: Sequence[Candi
     Args:
         shift: mean score of the suspect's rows above the reference's, shape (candidates,).
         signatures: signatures of the same candidates, in the same order.
-        candidates: the candidates, one for each column, at least two.
+        candidates: the candidates, one for each column, enough of them for a name (`too_few_to_name`).
     """
     centre = np.eye(len(shift)) - 1.0 / len(shift)  # a candidate's gain is told from what all gain
     found = shares((centre @ shift)[None], signatures.shifts @ centre, centre @ signatures.covariance @ centre)[0]
     second, top = np.argsort(found, kind="stable")[-2:].tolist()
     share, rival = float(found[top]), float(found[second])
-    named = len(shift) >= FEWEST and share >= NAMED and rival < RIVAL * share
+    named = share >= NAMED and rival < RIVAL * share
     first = candidates[top].trait
-    return Naming(first if named else None, first, share, candidates[second].trait, rival, len(shift))
+    return Naming(first if named else None, first, share, candidates[second].trait, rival)
 
 
 def shares(shifts: Floats, signatures: Floats, covariance: Floats) -> Floats:

@@ -21,7 +21,7 @@ import numpy as np
 
 from undertow.audit.finding import Finding, NotTestable, verdict_at
 from undertow.audit.rows.contrast import BLOCK, IN_ERRORS, named, rival_centred, smallest_shift
-from undertow.audit.rows.limits import MATCHED, require_enough_rows
+from undertow.audit.rows.limits import MATCHED, require_enough_rows, too_few_to_name
 from undertow.audit.rows.names import name_shift
 from undertow.audit.rows.signatures import KnownSignatures, NoSignatures, SignatureWriter
 from undertow.audit.students.placebo_null import beside_null
@@ -247,6 +247,8 @@ def _with_name(
     advance: Advance,
 ) -> Finding:
     """Return a detection with the trait that its shift points along, or with the reason why none is named."""
+    if why := too_few_to_name(len(signatures.candidates)):
+        return replace(found, caveats=(*found.caveats, why))
     columns = [candidates.index(one) for one in signatures.candidates]
     try:
         naming = name_shift(rise[:, columns].mean(axis=0), signatures.written(advance), signatures.candidates)
