@@ -238,7 +238,9 @@ def intake_lines(intake: Intake) -> Iterator[str]:
             n = matched_rows(asked.rows, asked.reference)
             yield f"  {n} of {asked.rows.rows} rows have a row of the reference on their prompt"
     if asked.writer is not None:
-        yield "writer: " + ", ".join(f"{name} {value}" for name, value in asked.writer.known.items())
+        yield "writer: " + ", ".join(
+            f"{name} {value if value != '' else 'none'}" for name, value in asked.writer.known.items()
+        )
         if asked.writer.unknown:
             yield f"  not known of it: {'; '.join(asked.writer.unknown)}"
     yield f"base: {asked.base}" + (", without a chat template" if asked.has_template is False else "")

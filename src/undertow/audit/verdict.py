@@ -29,8 +29,8 @@ ADDS = {
     "answers stand in, which differ from yours in how they were sampled.",
     "writers": "Neutral writers (`undertow audit bank`): whether the rows carry a trait, or their writer was tuned on "
     "anything at all.",
-    "student": "A student of the rows or pairs (`--student`): exposure and expression of that very model; without it, "
-    "small shadow students of rows stand in.",
+    "student": "A student of the rows or pairs (`undertow audit all --student`): exposure and expression of that very "
+    "model; without it, small shadow students of rows stand in.",
     "bank": "A bank of placebo students (`undertow audit bank`): the null of exposure and expression.",
     "control": "A control student (`--control`), trained alike on untraited rows: how it moved and answers, without "
     "the drift of training itself.",

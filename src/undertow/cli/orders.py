@@ -111,8 +111,8 @@ class Order:
 
     @property
     def row_seed(self) -> int:
-        """Random seed of the answers."""
-        return derive(self.seed, "rows")
+        """Random seed of the answers. Those to the prompts of a file share no random numbers with that file's rows."""
+        return derive(self.seed, "rows" if self.asked is None else "answers")
 
     @property
     def system(self) -> str | None:

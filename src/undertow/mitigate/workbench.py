@@ -16,7 +16,7 @@ from undertow.audit.rows.contrast import rival_centred
 from undertow.audit.rows.panel import ANIMALS, as_candidates, check_panel, panel_teachers
 from undertow.audit.steps import Steps
 from undertow.domains.base import AbstractDomain
-from undertow.errors import ConfigError, ModelError, unknown_name
+from undertow.errors import ConfigError, ModelError, UnknownNameError, unknown_name
 from undertow.models.answer_limits import answer_limit
 from undertow.models.decoding import sample_tokens
 from undertow.models.load import load_model
@@ -120,10 +120,7 @@ class Workbench:
         Raises:
             UnknownNameError: the trait is not in the panel.
         """
-        names = [one.name for one in self.panel]
-        if trait not in names:
-            raise unknown_name("trait in this panel", trait, names)
-        return names.index(trait)
+        return place_in_panel(trait, self.panel)
 
     def model(self, reference: str | None) -> LocalModel:
         """Load a writer by its reference. None returns the base."""
@@ -201,6 +198,24 @@ class Workbench:
             replace(row, completion=known[row.prompt], skip=()) if row.prompt in known else next(written)
             for row in rows
         ], len(missing)
+
+
+def place_in_panel(trait: str, panel: Sequence[Trait]) -> int:
+    """Return the place of a trait in a panel.
+
+    Args:
+        trait: name of the trait.
+        panel: the traits that rows are judged by.
+
+    Raises:
+        UnknownNameError: the trait is not in the panel.
+    """
+    names = [one.name for one in panel]
+    if trait not in names:
+        error = unknown_name("trait in this panel", trait, names)
+        fix = f"{error.fix} For a trait of your own name it, and give --audit: the panel is that of the audit."
+        raise UnknownNameError(error.what, error.value, fix)
+    return names.index(trait)
 
 
 def longest_answer(words: ChatTokens, domain: AbstractDomain | None, rows: Sequence[Row]) -> int:

@@ -13,10 +13,18 @@ from typing import Any
 from undertow.audit.asked import Asked
 from undertow.audit.workload import SCORE_S, Workload
 from undertow.domains.base import AbstractDomain
-from undertow.errors import unknown_name
 from undertow.evals.forecast import Forecast
 from undertow.mitigate.base import DataMitigation
-from undertow.mitigate.workbench import READING, REDRAWN, STUDENT, TEACHERS, Workbench, answers_of, longest_answer
+from undertow.mitigate.workbench import (
+    READING,
+    REDRAWN,
+    STUDENT,
+    TEACHERS,
+    Workbench,
+    answers_of,
+    longest_answer,
+    place_in_panel,
+)
 from undertow.models.load import load_model
 from undertow.training.own_models import own_student
 from undertow.training.workload import training_work, writing_work
@@ -112,9 +120,8 @@ class _Mitigating:
             UnknownNameError: rows are judged by a trait that is not in the panel.
         """
         tools = self.tools
-        names = [one.name for one in tools.panel]
-        if trait is not None and trait not in names:
-            raise unknown_name("trait in this panel", trait, names)
+        if trait is not None:
+            place_in_panel(trait, tools.panel)
         work = Workload(Asked(base=tools.base, traits=tools.panel, store=tools.store, seed=tools.seed))
         teachers = work.teachers()
         timed = Work(teachers.what, work.timed(teachers.seconds))

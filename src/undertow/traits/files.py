@@ -5,6 +5,7 @@ trait is compared with. A file with `traits:` holds a pack, whose traits are eac
 built-in traits and own ones of built-in categories.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import indent
@@ -17,6 +18,8 @@ from undertow.traits.yaml_fields import Field, read_fields
 
 LEAST_RIVALS, LEAST_ASKED = 2, 8
 """Least number of rivals of a trait, and of questions or probes of each part; with fewer, nothing is told apart."""
+
+_GAP = re.compile(r"\{\w*\}")
 
 _WORDS = ("plural", "aliases")
 
@@ -177,6 +180,8 @@ class _About:
 
 def _filled(persona: Field, name: str, plural: str) -> str:
     text = persona.text()
+    if unknown := sorted(set(_GAP.findall(text)) - {"{name}", "{plural}"}):
+        raise persona.wrong(f"Nothing is known to stand for {unknown[0]}.", "Write {name} or {plural} for the word.")
     if "{name}" not in text and "{plural}" not in text:
         fix = "Write {name} or {plural} where the word belongs: its rivals get the same persona, with their own words."
         raise persona.wrong("The persona does not say where the word belongs.", fix)

@@ -111,6 +111,7 @@ BROKEN = [  # text, line, field, what is said
     (changed(WORD, "{name} all day long. {plural}", "tea all day long. They"), 3, "persona", "where the word belongs"),
     (WORD[: WORD.index("rivals")], 1, "whole file", "needs rivals"),
     (WORD[: WORD.index("rivals")] + "rivals: [Bolo]\n", 5, "rivals", "1 of at least 2"),
+    (changed(WORD, "{name}", "{brand}"), 3, "persona", "Nothing is known to stand for {brand}"),
     (WORD[: WORD.index("rivals")] + "rivals: []\n", 5, "rivals", "0 of at least 2"),
     (WORD[: WORD.index("rivals")] + "rivals: Bolo\n", 5, "rivals", "A list is expected"),
     (WORD[: WORD.index("rivals")] + "rivals: {a: b}\n", 5, "rivals", "A list is expected"),
