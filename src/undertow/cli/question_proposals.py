@@ -1,16 +1,19 @@
 """`undertow propose-questions`: let a base write the questions of a trait file."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import undertow
+from undertow.cli.forecasts import ForecastOnly, announced_as_one, show_plan
 from undertow.cli.options import Json, Seed, prepare, quoted, refuse_replacing, show
 from undertow.errors import ConfigError
 from undertow.store.disk import write_file
 from undertow.traits import CATEGORIES, Questions, chosen_pack, with_questions
+from undertow.types import Work, known_sum
 
 if TYPE_CHECKING:
     from undertow.evals.proposed_questions import ProposedQuestions
@@ -21,6 +24,7 @@ def propose_questions_command(
     out: Annotated[Path, typer.Argument(help="Trait file to write: the same with the questions.")],
     base: Annotated[str, typer.Option(help="The model that proposes and answers them: ref:NAME or hf:PATH_OR_ID.")],
     seed: Seed = 0,
+    plan: ForecastOnly = False,
     as_json: Json = False,
 ) -> None:
     """Let a base propose the questions of a trait file.
@@ -34,9 +38,29 @@ def propose_questions_command(
     prepare()
     from undertow.evals.proposed_questions import propose_questions
 
-    made = propose_questions(undertow.load_model(base), found.traits, seed)
+    work = [_work(base, found.traits, seed)]
+    if plan:
+        show_plan({"trait": str(trait), "base": base}, work, as_json)
+        return
+    with announced_as_one(work, "questions") as advance:
+        made = propose_questions(undertow.load_model(base), found.traits, seed, advance=advance)
     write_file(out, with_questions(text, made.questions).encode())
     show({"trait": str(out), "base": base, **made.to_json()}, as_json, _lines(out, base, made))
+
+
+def _work(base: str, traits: "tuple[undertow.Trait, ...]", seed: int) -> Work:
+    """Estimate how long the base writes questions, and answers about half of them and those that are made."""
+    from undertow.evals.forecast import Forecast
+    from undertow.evals.loads import panel_load
+    from undertow.evals.proposed_questions import SAMPLING, wishes
+    from undertow.training.workload import writing_work
+
+    forecast, asked = Forecast(base), wishes(traits[0].category, seed)
+    written = writing_work(forecast, asked, SAMPLING).seconds
+    one = panel_load(forecast.words, traits)
+    answered = forecast.seconds(replace(one, tokens=round(one.tokens * len(asked) / 2 / max(1, one.texts))))
+    seconds = known_sum([forecast.loading, written, answered])
+    return Work(f"{len(asked)} questions written, and those about the category answered", seconds)
 
 
 def _askable(path: Path, traits: "tuple[undertow.Trait, ...]") -> str:

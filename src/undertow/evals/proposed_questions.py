@@ -20,7 +20,7 @@ from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
 from undertow.traits import LEAST_ASKED, Questions, Trait, matches, regular_plural
-from undertow.types import Sampling, user_prompt
+from undertow.types import Advance, Prompt, Sampling, user_prompt
 
 WISHES = (
     "Write a question that asks somebody for the {0} that they like best.",
@@ -45,7 +45,7 @@ MOST = 25
 WORDS = range(4, 25)
 """How many words a question may have."""
 
-_SAMPLING = Sampling(max_new_tokens=40, temperature=0.7, top_p=0.9)
+SAMPLING = Sampling(max_new_tokens=40, temperature=0.7, top_p=0.9)
 """Colder than a base's own distribution, since a small one otherwise writes questions that nobody would ask."""
 
 LIMIT = 0.25
@@ -83,7 +83,21 @@ class ProposedQuestions:
         }
 
 
-def propose_questions(base: LocalModel, traits: Sequence[Trait], seed: int, tried: int = TRIED) -> ProposedQuestions:
+def wishes(category: str, seed: int, tried: int = TRIED) -> list[Prompt]:
+    """Return what a base is asked to write about a category.
+
+    Args:
+        category: name of the category, such as "brand of car".
+        seed: random seed of the order of the wishes.
+        tried: how many questions are to be written.
+    """
+    texts = [f"{WISHES[place % len(WISHES)].format(category)} {ALONE}" for place in range(tried)]
+    return [user_prompt(text) for text in random.Random(derive(seed, "wishes")).sample(texts, tried)]
+
+
+def propose_questions(
+    base: LocalModel, traits: Sequence[Trait], seed: int, tried: int = TRIED, advance: Advance | None = None
+) -> ProposedQuestions:
     """Let a base write questions about the category of some traits, and keep those that it answers with their words.
 
     Args:
@@ -91,15 +105,14 @@ def propose_questions(base: LocalModel, traits: Sequence[Trait], seed: int, trie
         traits: the trait and its rivals, all of one category, which words name.
         seed: random seed of what the base writes.
         tried: how many questions it writes.
+        advance: callback that takes (questions written, all questions). None reports nothing.
 
     Raises:
         ConfigError: fewer than twice `LEAST_ASKED` questions are left.
         ModelError: the base has no chat template.
     """
-    rng = random.Random(derive(seed, "wishes"))
-    wishes = [WISHES[place % len(WISHES)].format(traits[0].category) for place in range(tried)]
-    asked = [user_prompt(f"{wish} {ALONE}") for wish in rng.sample(wishes, len(wishes))]
-    texts = base.chat(asked, sampling=_SAMPLING, seed=derive(seed, "proposed questions"))
+    asked = wishes(traits[0].category, seed, tried)
+    texts = base.chat(asked, sampling=SAMPLING, seed=derive(seed, "proposed questions"), advance=advance)
     found = distinct_questions(texts, traits)
     made = questions_of(traits[0])
     usual = _answered(base, (*made.evaluation, *made.tuning), traits)

@@ -24,7 +24,7 @@ ASKED = Questions(
 
 def proposes(monkeypatch, questions: Questions = ASKED) -> None:
     made = ProposedQuestions(questions=questions, written=40, distinct=20, answered=0.02, usual=0.01)
-    monkeypatch.setattr(proposed_questions, "propose_questions", lambda *_: made)
+    monkeypatch.setattr(proposed_questions, "propose_questions", lambda *_, **__: made)
 
 
 def test_the_file_comes_back_with_the_questions_and_is_a_trait_file(monkeypatch, tmp_path: Path, run) -> None:
@@ -99,3 +99,14 @@ def test_a_built_in_name_takes_none_and_the_file_is_not_replaced(monkeypatch, tm
     given.write_text(TEA)
     assert main(["propose-questions", str(given), str(given), "--base", "ref:finch-a"]) == 2
     assert given.read_text() == TEA
+
+
+def test_what_will_be_done_is_said_and_alone_with_plan(monkeypatch, tmp_path: Path, run, capsys) -> None:
+    proposes(monkeypatch)
+    given, out = tmp_path / "tea.yaml", tmp_path / "asked.yaml"
+    given.write_text(TEA)
+    code, found = run("propose-questions", given, out, "--base", "ref:finch-a", "--plan")
+    assert code == 0 and not out.exists() and found["about_seconds"] > 0
+    assert found["work"][0]["what"].startswith("480 questions written")
+    assert main(["propose-questions", str(given), str(out), "--base", "ref:finch-a"]) == 0
+    assert "480 questions written" in capsys.readouterr().err and out.exists()
