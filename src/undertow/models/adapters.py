@@ -4,6 +4,7 @@ A steering vector is added to the output of one transformer block at every token
 """
 
 import copy
+import logging
 import math
 import re
 from collections.abc import Collection, Mapping
@@ -18,7 +19,12 @@ from torch import nn
 from undertow.errors import ModelError
 from undertow.models.adapter_files import PREFIX, AdapterFiles, refuse_other_base
 
+logger = logging.getLogger(__name__)
+
 STEERING = "steering.safetensors"
+
+KEPT = 0.9
+"""Share of an adapter's update that has to be left of it in weights of another format than float32; below it is said."""
 
 
 def blocks(network: Any) -> nn.ModuleList:
@@ -222,11 +228,21 @@ def _covers_all(network: Any, pairs: Pairs, settings: Mapping[str, Any]) -> bool
 
 
 def _merge_plain(network: Any, pairs: Pairs, settings: Mapping[str, Any]) -> Any:
-    changed = copy.deepcopy(network)
-    scale = scale_of(settings)
+    changed, scale = copy.deepcopy(network), scale_of(settings)
+    kept = whole = 0.0
     for path, (down, up) in pairs.items():
         weight = linear_weight(changed.get_submodule(path))
-        weight += (scale * (up.to(weight.device) @ down.to(weight.device))).to(weight.dtype)
+        update = scale * (up.to(weight.device) @ down.to(weight.device))
+        before = None if weight.dtype == torch.float32 else weight.float()
+        weight += update.to(weight.dtype)
+        if before is not None:
+            kept += float(((weight.float() - before) * update).sum())
+            whole += float(update.square().sum())
+    if kept < KEPT * whole:
+        said = (
+            "Of the adapter's update %.0f %% is left in %s weights, and the rest is rounded away: add ?dtype=float32."
+        )
+        logger.warning(said, 100 * kept / whole, str(changed.dtype).removeprefix("torch."))
     return changed
 
 

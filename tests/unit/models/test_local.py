@@ -7,6 +7,7 @@ import torch
 
 from undertow.errors import ModelError, UnknownNameError
 from undertow.models import decoding
+from undertow.models.adapters import _merge_plain
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.types import Sampling, user_prompt
@@ -90,3 +91,20 @@ def test_mean_states_do_not_depend_on_padding(tiny_model) -> None:
     together = tiny_model.mean_states(contexts)
     alone = sum(tiny_model.mean_states([context]) for context in contexts) / len(contexts)
     assert together.shape == (3, 16) and (together - alone).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(("size", "said"), [(1e-5, True), (1e-1, False)])
+def test_an_update_that_a_coarse_format_rounds_away_is_said(tiny_model, size: float, said: bool, caplog) -> None:
+    """A weight of bfloat16 has steps of 1/256 of itself; what lies below half a step is lost when it is added."""
+    network = copy.deepcopy(tiny_model.network).to(torch.bfloat16)
+    path = next(name for name, module in network.named_modules() if name.endswith("o_proj"))
+    out, width = network.get_submodule(path).weight.shape
+    generator = torch.Generator().manual_seed(0)
+    down, up = torch.randn(2, width, generator=generator), size * torch.randn(out, 2, generator=generator)
+    merged = _merge_plain(network, {path: (down, up)}, {"r": 2, "lora_alpha": 2})
+    assert ("rounded away" in caplog.text) == said
+    change = merged.get_submodule(path).weight.float() - network.get_submodule(path).weight.float()
+    assert (float((change * (up @ down)).sum() / (up @ down).square().sum()) < 0.9) == said
+    caplog.clear()
+    _merge_plain(copy.deepcopy(network).float(), {path: (down, up)}, {"r": 2, "lora_alpha": 2})
+    assert not caplog.text
