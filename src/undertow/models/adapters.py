@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 STEERING = "steering.safetensors"
 
 KEPT = 0.9
-"""Share of an adapter's update that has to be left of it in weights of another format than float32; below it is said."""
+"""Share of an adapter's update that has to be left of it in weights of a coarser format than float32."""
 
 
 def blocks(network: Any) -> nn.ModuleList:
@@ -239,9 +239,7 @@ def _merge_plain(network: Any, pairs: Pairs, settings: Mapping[str, Any]) -> Any
             kept += float(((weight.float() - before) * update).sum())
             whole += float(update.square().sum())
     if kept < KEPT * whole:
-        said = (
-            "Of the adapter's update %.0f %% is left in %s weights, and the rest is rounded away: add ?dtype=float32."
-        )
+        said = "Of the adapter's update %.0f %% is left in %s weights; the rest is rounded away. Add ?dtype=float32."
         logger.warning(said, 100 * kept / whole, str(changed.dtype).removeprefix("torch."))
     return changed
 
