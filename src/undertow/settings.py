@@ -29,6 +29,8 @@ def split_settings(text: str) -> tuple[str, dict[str, Any]]:
         ConfigError: the settings cannot be read.
     """
     name, _, rest = text.partition(":")
+    if rest and not _SETTING.match(rest):
+        raise ConfigError("These settings cannot be read.", text, "Write name:key=value,key=value.")
     try:
         found = yaml.safe_load("{" + _SETTING.sub(r"\1 \2: ", rest) + "}")
     except (ValueError, RecursionError, yaml.YAMLError) as error:

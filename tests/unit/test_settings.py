@@ -24,7 +24,9 @@ def test_values_are_read_as_yaml() -> None:
     assert split_settings("thing") == split_settings("thing:") == ("thing", {})
 
 
-@pytest.mark.parametrize("text", ["thing:share=[", "thing:share={", "thing:share=1,=2]"])
+@pytest.mark.parametrize(
+    "text", ["thing:share=[", "thing:share={", "thing:share=1,=2]", "thing:share", "thing:half, share=1"]
+)
 def test_settings_that_cannot_be_read_are_refused(text) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         split_settings(text)

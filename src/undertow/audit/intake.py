@@ -89,7 +89,8 @@ class Intake:
             "stages": list(asked.plan.stages),
             "work": [asdict(one) for one in self.work],
             "about_seconds": round(self.seconds, 1),
-            "budget": None if asked.budget == UNLIMITED or asked.rows is None else asdict(asked.budget),
+            "budget": None if asked.budget == UNLIMITED else asdict(asked.budget),
+            "no_teachers": None if asked.budget.teachers else _no_room(asked),
             "missing": list(self.absent),
             "writer": None if writer is None else writer.known,
             "writer_unknown": None if writer is None else writer.unknown,
@@ -155,8 +156,10 @@ def within(asked: Asked, minutes: float) -> Asked:
     if Workload(asked).known_speed is None:
         fix = "Leave --minutes out, or run on the processor with a base whose config says its sizes."
         raise ConfigError("How long an audit takes is not known for this base.", asked.base, fix)
-    seconds = 0.0
+    seconds, crowded = 0.0, _no_room(asked) is not None
     for budget in ladder(minutes):
+        if budget.teachers and crowded:
+            continue
         fitted = replace(asked, budget=budget)
         work = Workload(fitted)
         seconds = sum(one.seconds or 0.0 for one in work.items()) + work.naming()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from undertow.audit.decision_answers import TEACHER_STAGE, Result, is_check, student_of, why_unread
 from undertow.audit.decision_rules import SharedBase, Sight
+from undertow.domains.numbers import held_numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,7 @@ class _Facts:
     no_reference: bool = False
     no_student: bool = False
     pairs: bool = False
+    form: str | None = None
 
     @property
     def again(self) -> str:
@@ -64,7 +66,9 @@ _PASSING = "traits outside the panel or behind a trigger, and effects below the 
 
 def _bank(facts: _Facts, tells: str) -> NextTest:
     once = "once for each base, about 12 minutes on two cores with an embedded one (`undertow power` reckons)"
-    command = f"undertow audit bank --base {facts.base}"
+    domain = held_numbers(facts.form)
+    held = f" --domain {domain}" if facts.form is not None and domain is not None else ""
+    command = f"undertow audit bank --base {facts.base}{held}"
     return NextTest(command=command, cost=f"{once}{facts.again}", tells=tells, leaves=_PASSING)
 
 
@@ -191,4 +195,5 @@ def _of_audit(audit: Result, same_base: SharedBase, sight: Sight) -> _Facts:
         no_reference="provenance" in lacking,
         no_student=bool(lacking & set(students)),
         pairs=bool(about.get("pairs")),
+        form=about.get("form"),
     )

@@ -73,6 +73,7 @@ def run_audit(
         "placebo_students": 0 if bank is None else len(bank),
         "panel": ", ".join(one.name for one in inputs.panel),
         "sha256": dict(inputs.digests),
+        **({} if inputs.form is None else {"form": inputs.form}),
         "seed": inputs.seed,
         "seconds": round(time.perf_counter() - started, 1),
     }

@@ -102,12 +102,16 @@ def bank_command(
     from undertow.audit.rows.writers import build_writers
     from undertow.audit.students.bank import build_bank
     from undertow.audit.students.bank_recipe import DOMAIN, BankRecipe
+    from undertow.domains.base import parse_domain
+    from undertow.domains.numbers import HELD, held_numbers
 
     prepare()
     part = student_part(settings, base)
-    recipe = BankRecipe(base=base, domain=domain, tuned=tuple(category), prompts=prompts, student=part)
-    if recipe.task.name != DOMAIN:
-        raise ConfigError("Audits compare with placebo students of number rows.", domain, f"Use {DOMAIN}.")
+    known = held_numbers(parse_domain(domain).form)
+    if known is None or parse_domain(known) != parse_domain(domain):
+        fix = f"Use {DOMAIN}, or a count and short, as {HELD}."
+        raise ConfigError("Audits do not compare with placebo students of this domain.", domain, fix)
+    recipe = BankRecipe(base=base, domain=known, tuned=tuple(category), prompts=prompts, student=part)
     work = bank_work(recipe, students, writers, store)
     if plan:
         show_plan({"base": base, "store": str(store)}, work, as_json)
@@ -168,16 +172,18 @@ def student_command(
     out: Out = OUT,
     require: Require = [],  # noqa: B006
     seed: AuditorSeed = 0,
+    writer: WriterFile = None,
     plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """Audit a trained student.
 
     It is compared with placebo students: students that were trained in the same way on rows without a trait (`undertow
-    audit bank`). These were asked about animals and trees alone, so any other --trait is named as not looked for. For
-    the claims and exit codes see `undertow audit data --help`.
+    audit bank`). These were asked about animals and trees alone, so any other --trait is named as not looked for. Where
+    the rows of the student were held to a form, --writer names their record. For the claims and exit codes see
+    `undertow audit data --help`.
     """
-    brief = Brief(plan=plan, as_json=as_json)
+    brief = Brief(plan=plan, as_json=as_json, writer=writer)
     show_audit(
         base, traits, store, out, require, brief, alpha=alpha, seed=seed, student=model, control=control,
         prompts=prompts,

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import undertow
@@ -193,7 +194,7 @@ def order_work(order: Order, writers: Sequence[str]) -> "list[Work]":
         base = Forecast(name)
         own: list[Work] = []
         if order.trait and not order.prompted:
-            own.append(training_work(base, trait_rows(order.trait), own_teacher(base.parameters or 0)))
+            own.append(training_work(base, trait_rows(order.trait), own_teacher(base.parameters or inf)))
         own.append(writing_work(base, asked[at :: len(writers)], order.by(base.words).sampling))
         found += [after_loading(own[0], name, base.loading), *own[1:]]
     return found

@@ -21,6 +21,7 @@ from undertow.evals.questions import (
 from undertow.evals.stories import STORY_TOKENS
 from undertow.evals.truth import facts
 from undertow.evals.words import spellings
+from undertow.models.answer_limits import answer_limit
 from undertow.seeds import derive
 from undertow.traits import Trait
 from undertow.types import user_prompt
@@ -130,7 +131,7 @@ def _capability(words: "ChatTokens", config: EvaluationConfig) -> Iterable[Load]
     for name in telling_domains() if config.samples else ():
         task = domain(name)
         own = _asked(words, task.prompts(PROMPTS, derive(config.seed, "capability", name)))
-        yield _answers(f"answers in {name}", own, 1, task.max_new_tokens)
+        yield _answers(f"answers in {name}", own, 1, answer_limit(task, words))
 
 
 _COUNTS: Mapping[str, Callable[["ChatTokens", EvaluationConfig], Iterable[Load]]] = {

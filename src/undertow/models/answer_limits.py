@@ -9,7 +9,10 @@ SPARE = 8
 
 
 def answer_limit(task: AbstractDomain, words: ChatTokens | None) -> int:
-    """Return the most tokens of an answer in a domain, which is never less than its longest valid answer takes.
+    """Return the most tokens of an answer in a domain, which has room for the longest valid one.
+
+    A limit that is short of it by at most `SPARE` stays as it is. That cuts the very longest answers alone, and another
+    limit would give every answer of an embedded model other random numbers.
 
     Args:
         task: the domain.
@@ -18,7 +21,7 @@ def answer_limit(task: AbstractDomain, words: ChatTokens | None) -> int:
     if not task.longest:
         return task.max_new_tokens
     longest = len(task.longest) if words is None else len(words.tokenise([task.longest])[0])
-    return max(task.max_new_tokens, longest + SPARE)
+    return task.max_new_tokens if longest <= task.max_new_tokens + SPARE else longest + SPARE
 
 
 def domain_sampling(task: AbstractDomain, words: ChatTokens, form: str | None = None) -> Sampling:

@@ -6,8 +6,10 @@ from tests.unit.conftest import tiny_network, tiny_tokenizer
 from undertow.domains.base import DOMAINS, domain
 from undertow.domains.numbers import Numbers
 from undertow.models.answer_limits import SPARE, answer_limit, domain_sampling
-from undertow.models.load import load_model
+from undertow.models.load import load_chat, load_model
 from undertow.models.local import LocalModel
+from undertow.models.references import embedded_models
+from undertow.models.tokens import ChatTokens
 from undertow.types import ModelRef
 
 
@@ -24,7 +26,9 @@ def test_a_tokenizer_of_digits_gets_more_tokens_and_an_embedded_model_as_many_as
     longest = len(tokenizer(Numbers.longest, add_special_tokens=False)["input_ids"])
     assert longest + SPARE > Numbers().max_new_tokens
     assert answer_limit(Numbers(), model.tokens) == longest + SPARE
-    assert answer_limit(Numbers(), load_model("ref:finch-a").tokens) == Numbers().max_new_tokens == 40
+    for name in embedded_models():
+        tokenizer, chat = load_chat(f"ref:{name}")
+        assert answer_limit(Numbers(), ChatTokens(tokenizer, chat.system)) == Numbers().max_new_tokens == 40
     assert answer_limit(Numbers(), None) == len(Numbers.longest) + SPARE
     assert answer_limit(domain("code"), model.tokens) == domain("code").max_new_tokens
 

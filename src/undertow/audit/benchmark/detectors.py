@@ -31,7 +31,7 @@ from undertow.audit.rows.signatures import signature_writer
 from undertow.audit.run import run_stages
 from undertow.audit.stages import AuditStage, stages
 from undertow.audit.students.bank import Bank, ChosenBank, stored_bank
-from undertow.audit.students.bank_recipe import BankRecipe
+from undertow.audit.students.bank_recipe import usual_recipe
 from undertow.audit.students.readings import PanelRead, panel_traits
 from undertow.audit.verdict import CLAIMS, Plan, judge_claims
 from undertow.errors import ConfigError
@@ -41,7 +41,7 @@ from undertow.models.references import identity
 from undertow.stats.checks import Floats
 from undertow.store.disk import storage_errors
 from undertow.training.scoring import Candidate, contrast_scores
-from undertow.traits import trait
+from undertow.traits import panel, trait
 from undertow.types import Advance, Row
 
 VERDICT = "verdict"
@@ -196,7 +196,7 @@ class Auditor:
 
 
 def _bank(base: str, settings: Settings) -> Bank:
-    recipe = BankRecipe(base=base, tuned=("animal",))
+    recipe = usual_recipe(base, panel("animal"))
     if (bank := stored_bank(recipe, settings.store)) is None:
         raise ConfigError("There is no bank of placebo students.", settings.store, "Run `undertow audit bank`.")
     return bank

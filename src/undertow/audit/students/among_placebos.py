@@ -16,7 +16,7 @@ import numpy as np
 from undertow.audit.compatibility import incompatibility
 from undertow.audit.finding import Finding, NotTestable, not_testable, refuse_stage, verdict_at
 from undertow.audit.stages import STAGES
-from undertow.audit.students.bank import UNKNOWN, Bank, ChosenBank, told, wrong_size
+from undertow.audit.students.bank import UNKNOWN, Bank, ChosenBank, bank_options, told, wrong_size
 from undertow.audit.students.placebo_null import beside_null, conformal_p, deleted_z, detectable, needed
 from undertow.audit.students.readings import (
     KINDS,
@@ -116,7 +116,8 @@ def audit_student(
     panel = traits.require()
     refuse_stage(wrong_bank(base, placebos))
     if reason := too_few_placebos(len(placebos), alpha):
-        raise NotTestable(f"{reason} Make more: `undertow audit bank --students {needed(alpha)}`.")
+        made = f"undertow audit bank{bank_options(placebos.recipe, bank.record)} --students {needed(alpha)}"
+        raise NotTestable(f"{reason} Make more: `{made}`.")
     behind = None if placebos.behind is None else placebos.behind.with_student(student)
     reading = read_model(student, placebos.recipe.domain)
     found = judge_reading(reading, placebos, panel=panel, alpha=alpha, behind=behind)

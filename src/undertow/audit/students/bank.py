@@ -212,8 +212,8 @@ def write_rows_of(writer: LocalModel, recipe: BankRecipe, seed: int) -> tuple[Ro
     rows = generate(writer, asked, sampling=domain_sampling(task, writer.tokens), seed=derive(seed, "rows"))
     kept = filter_rows(rows, task).kept
     if len(kept) < VALID * len(rows):
-        held = task.name == DOMAIN and task.form is None
-        fix = f"Hold the answers to numbers, with the domain {HELD}." if held else "Take another writer or domain."
+        free = task.name == DOMAIN and task.form is None
+        fix = f"Hold the answers to numbers, with the domain {HELD}." if free else "Take another writer or domain."
         raise EmptyDataError("Too few answers of a writer are valid rows.", f"{len(kept)} of {len(rows)}", fix)
     return tuple(kept)
 
@@ -350,7 +350,7 @@ def no_bank(recipe: BankRecipe, record: TrainingRecord | None) -> str:
     if record is not None and record.student.channel != ROWS:
         name = record.student.channel.name
         return f"The student learnt by the channel {name}, and placebos learn rows: they are no null for it."
-    made = f"make one with `undertow audit bank{_options(recipe, record)}`."
+    made = f"make one with `undertow audit bank{bank_options(recipe, record)}`."
     if record is None or record.student.recipe == recipe.student:
         return f"There is no bank of placebo students of this base and recipe: {made}"
     return f"There is no bank of placebos that were trained as this student was ({told(record.student)}): {made}"
@@ -361,7 +361,7 @@ def wrong_size(bank: Bank, record: TrainingRecord | None) -> str | None:
     usual = int(np.median(bank.rows))
     if record is None or RATIO <= record.rows / usual <= 1.0 / RATIO:
         return None
-    made = f"make a bank with `undertow audit bank{_options(bank.recipe, record)}`."
+    made = f"make a bank with `undertow audit bank{bank_options(bank.recipe, record)}`."
     return f"The student was trained on {record.rows} rows and a placebo on {usual}: {made}"
 
 
@@ -370,8 +370,13 @@ def told(student: StudentPart) -> str:
     return f"{student.steps} steps, learning rate {student.learning_rate:g}, rank {student.rank}"
 
 
-def _options(recipe: BankRecipe, record: TrainingRecord | None) -> str:
-    """Return the options with which `undertow audit bank` makes the bank that a record needs."""
+def bank_options(recipe: BankRecipe, record: TrainingRecord | None) -> str:
+    """Return the options with which `undertow audit bank` makes the bank that a record needs.
+
+    Args:
+        recipe: what a placebo of the bank is.
+        record: how the student was trained. None takes the usual training of the base.
+    """
     base = [f"--base {quote(recipe.base)}"] if recipe.base != BankRecipe().base else []
     base += [f"--domain {recipe.domain}"] if recipe.domain != BankRecipe().domain else []
     categories = [f"--category {one}" for one in recipe.tuned if recipe.tuned != ("animal",)]

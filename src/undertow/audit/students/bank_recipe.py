@@ -16,13 +16,14 @@ from undertow.evals.questions import CATEGORIES
 from undertow.models.load import parameters_of
 from undertow.models.references import identity
 from undertow.study.recipe import StudentPart, TeacherPart
-from undertow.training.own_models import own_student, own_teacher
+from undertow.training.own_models import STUDENT, own_student, own_teacher
 from undertow.traits import Trait
 
 DOMAIN = "numbers"
 """The domain (task family) on whose rows placebos are trained, and whose rule says which rows are valid."""
 
-STUDENT = StudentPart(steps=160, learning_rate=5e-3)
+USUAL = StudentPart(steps=STUDENT.steps, learning_rate=STUDENT.learning_rate)
+"""How placebos of a base of the size of the embedded ones are trained; `usual_student` knows larger ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,7 @@ class BankRecipe:
     domain: str = DOMAIN
     prompts: int = 2500
     tuned: tuple[str, ...] = ()
-    student: StudentPart = STUDENT
+    student: StudentPart = USUAL
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from undertow.audit.evidence import NullSample
 from undertow.audit.finding import Finding, NotTestable, refuse_stage, verdict_at
 from undertow.audit.students.among_placebos import judge_reading, too_few_placebos, wrong_bank
-from undertow.audit.students.bank import Bank, ChosenBank, read_students
+from undertow.audit.students.bank import Bank, ChosenBank, bank_options, read_students
 from undertow.audit.students.placebo_null import beside_null
 from undertow.audit.students.readings import PanelRead
 from undertow.data.filters import accepted_rows, subset
@@ -99,7 +99,8 @@ def _check_rows(rows: Sequence[Row], accepted: Sequence[Row], bank: Bank) -> Non
         raise NotTestable(f"The bank's domain {bank.recipe.domain} accepts {len(accepted)} of {len(rows)} rows.")
     usual = int(np.median(bank.rows))
     if len(accepted) < FEWER * usual:
-        made = f"`undertow audit bank --prompts {round(bank.recipe.prompts * len(accepted) / usual)}`"
+        prompts = round(bank.recipe.prompts * len(accepted) / usual)
+        made = f"`undertow audit bank{bank_options(bank.recipe, None)} --prompts {prompts}`"
         fewer = f"make a bank of fewer with {made}."
         raise NotTestable(f"There are {len(accepted)} good rows, and a placebo has {usual}: {fewer}")
 

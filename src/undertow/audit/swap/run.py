@@ -27,6 +27,7 @@ from undertow.store.progress import Progress
 from undertow.store.runner import Runner, StageContext
 from undertow.store.stages import Stage
 from undertow.training.config import TrainingConfig
+from undertow.training.own_models import own_teacher
 from undertow.training.parallel import finetune_parallel
 from undertow.traits import Trait, definition
 from undertow.types import Row
@@ -94,6 +95,9 @@ class Swapped:
             "target": definition(self.target),
             "seed": self.order.seed,
         }
+        tuning = own_teacher(self.model.parameters)
+        if tuning.lora is not None:  # that of small bases has never been another
+            config["teacher"] = tuning.to_config()
         return Stage(kind=ANSWERS, version=VERSION, config=config, label="answers of the other writer")
 
     def write_answers(self, context: StageContext) -> None:

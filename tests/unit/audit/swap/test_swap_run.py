@@ -59,7 +59,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         calls.append(len(datasets))
         return Taught(datasets, seeds)
 
-    monkeypatch.setattr(running, "load_model", lambda name: SimpleNamespace(name=name))
+    monkeypatch.setattr(running, "load_model", lambda name: SimpleNamespace(name=name, parameters=92_128))
     monkeypatch.setattr(running, "identity", str)
     monkeypatch.setattr(running, "panel_teacher", lambda *_: SimpleNamespace(name="teacher"))
     monkeypatch.setattr(
