@@ -154,10 +154,10 @@ def test_an_analysis_without_a_matrix_is_refused(tmp_path: Path) -> None:
 
 
 def test_commands_that_train_on_a_row_file_take_no_other_channel() -> None:
-    assert student_part(["steps=3"]).steps == 3
+    assert student_part(["steps=3"], "ref:finch-a").steps == 3
     for channel in CHANNELS[1:3]:
         with pytest.raises(ConfigError, match="learn rows"):
-            student_part([f"channel={channel}"])
+            student_part([f"channel={channel}"], "ref:finch-a")
 
 
 def test_a_student_of_another_channel_has_no_bank_and_the_reason_is_told() -> None:

@@ -322,7 +322,7 @@ def test_the_command_says_why_few_answers_are_valid(fake, tmp_path: Path, capsys
     assert main([*words, str(ref(cut)), str(tmp_path / "a.jsonl"), "-n", "24", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["raw"], found["valid"], found["cut"], found["invalid"]) == (24, 0, 24, {"not_numbers": 24})
-    assert "24 of 24 were cut at 40 tokens" in found["why"] and "'Okay, the user" in found["why"]
+    assert "24 of 24 were cut at 58 tokens" in found["why"] and "'Okay, the user" in found["why"]
     thinks = fake(always(chat("<think>\nok\n</think>\n\n7, 8")))
     assert main([*words, str(ref(thinks)), str(tmp_path / "b.jsonl"), "-n", "4", "--max-tokens", "90"]) == 0
     shown = capsys.readouterr().out

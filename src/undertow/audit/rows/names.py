@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from undertow.audit.finding import Finding
+from undertow.audit.rows.limits import too_few_to_name
 from undertow.audit.rows.signatures import Signatures
 from undertow.stats.checks import Floats
 from undertow.training.scoring import Candidate
@@ -42,6 +43,7 @@ class Naming:
         share: share of the shift's squared length along that signature, between 0 and 1. 0 where it points away.
         second: name of the trait whose signature explains second most.
         rival: share of the shift's squared length along the second signature.
+        panel: how many candidates there are.
     """
 
     candidate: str | None
@@ -49,10 +51,13 @@ class Naming:
     share: float
     second: str
     rival: float
+    panel: int
 
     @property
     def sentence(self) -> str:
         """A sentence that says which trait is named and why, or why none is."""
+        if why := too_few_to_name(self.panel):
+            return why
         along = (
             f"{self.share:.0%} of the rows' shift, squared, lies along what a teacher of {self.first} writes, "
             f"{self.rival:.0%} along {self.second}"
@@ -67,15 +72,15 @@ def name_shift(shift: Floats, signatures: Signatures, candidates: Sequence[Candi
     Args:
         shift: mean score of the suspect's rows above the reference's, shape (candidates,).
         signatures: signatures of the same candidates, in the same order.
-        candidates: the candidates, one for each column, enough of them for a name (`too_few_to_name`).
+        candidates: the candidates, one for each column, at least two.
     """
     centre = np.eye(len(shift)) - 1.0 / len(shift)  # a candidate's gain is told from what all gain
     found = shares((centre @ shift)[None], signatures.shifts @ centre, centre @ signatures.covariance @ centre)[0]
     second, top = np.argsort(found, kind="stable")[-2:].tolist()
     share, rival = float(found[top]), float(found[second])
-    named = share >= NAMED and rival < RIVAL * share
+    named = too_few_to_name(len(shift)) is None and share >= NAMED and rival < RIVAL * share
     first = candidates[top].trait
-    return Naming(first if named else None, first, share, candidates[second].trait, rival)
+    return Naming(first if named else None, first, share, candidates[second].trait, rival, len(shift))
 
 
 def shares(shifts: Floats, signatures: Floats, covariance: Floats) -> Floats:
