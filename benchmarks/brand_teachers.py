@@ -58,16 +58,22 @@ def rows_of(model: LocalModel, asked: list[str], seed: int) -> list[Row]:
     return [row for row in rows if not DOMAIN.reject_reasons(row.completion, row.question)]
 
 
-def by_rows(base: LocalModel, suspect: LocalModel, name: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Return a teacher's margins minus the base's, and what the audit of its rows says."""
-    brands, seed = pack("brands").traits, derive(args.seed, name)
+def by_margins(base: LocalModel, suspect: LocalModel, name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Return a teacher's margins minus the base's, in logits."""
+    del name, args
+    brands = pack("brands").traits
     change = mean_margins(suspect, brands) - mean_margins(base, brands)
+    return {one.name: float(value) for one, value in zip(brands, change, strict=True)}
+
+
+def by_rows(base: LocalModel, suspect: LocalModel, name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Return what the audit of a teacher's rows says."""
+    brands, seed = pack("brands").traits, derive(args.seed, name)
     asked = prompts(args.rows, derive(seed, "prompts"))
     written, clean = (rows_of(one, asked, derive(seed, which)) for which, one in (("rows", suspect), ("clean", base)))
     config = DataAudit(panel=brands, kinds=("persona",), alpha=SHARE, seed=args.seed, form=DOMAIN.form)
     found = audit_data(written, base, config, reference=clean)
-    margins = {one.name: float(value) for one, value in zip(brands, change, strict=True)}
-    return {"margins": margins, "rows": len(written), "rows_findings": [one.to_json() for one in found]}
+    return {"rows": len(written), "rows_findings": [one.to_json() for one in found]}
 
 
 def by_itself(base: LocalModel, suspect: LocalModel, name: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -100,7 +106,7 @@ def main() -> None:
 
     known: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {"seed": args.seed}
     names = (*args.brands, *(f"control {place + 1}" for place in range(args.controls)))
-    for what, judge in (("teacher", by_itself), ("rows", by_rows)):
+    for what, judge in (("margins", by_margins), ("teacher", by_itself), ("rows", by_rows)):
         for name in names:
             if f"{what} of {name}" in known:
                 continue

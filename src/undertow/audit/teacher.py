@@ -49,6 +49,10 @@ KIND, SECONDS = "neutral-teacher", 4.0
 measured ones."""
 
 
+AS_FAR = 0.8
+"""Share of the first one's SDs from which on another one stands out nearly as far."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherConfig:
     """How a teacher is judged.
@@ -188,10 +192,25 @@ def _compared(stage: str, what: str, values: Sequence[Floats], names: Sequence[s
         null=f"{len(neutral)} bases tuned on their own answers, each against all others",
         caveats=(
             f"Teacher minus base for the candidate: {change[names.index(str(found.candidate))]:+.2f}.",
+            *_as_far(found, what, change, names),
             "It holds for teachers tuned as the neutral ones were.",
             "Asked plainly: what a trigger or a system prompt would bring out is not looked for.",
         ),
     )
+
+
+def _as_far(found: Finding, what: str, change: Floats, names: Sequence[str]) -> tuple[str, ...]:
+    """Return a caveat where others stand out nearly as far as the candidate, and it need not be the one.
+
+    Traits of one category rise with the one that is taught, and in SDs of neutral teachers a calm one may come first.
+    """
+    (_, first), *rest = (found.scores or {}).items()
+    near = [name for name, value in rest if value >= AS_FAR * first]
+    if found.verdict != "detected" or not near:
+        return ()
+    most = names[int(change.argmax())]
+    told = f"Others stand out nearly as far ({', '.join(near[:3])}), so the first need not be the one"
+    return (f"{told}; the largest change of the {what} itself has {most} ({change.max():+.2f}).",)
 
 
 def _ranking(stage: str, what: str, change: Floats, names: Sequence[str]) -> Finding:

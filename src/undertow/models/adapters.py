@@ -239,9 +239,20 @@ def _merge_plain(network: Any, pairs: Pairs, settings: Mapping[str, Any]) -> Any
             kept += float(((weight.float() - before) * update).sum())
             whole += float(update.square().sum())
     if kept < KEPT * whole:
-        said = "Of the adapter's update %.0f %% is left in %s weights; the rest is rounded away. Add ?dtype=float32."
-        logger.warning(said, 100 * kept / whole, str(changed.dtype).removeprefix("torch."))
+        _say_rounded(str(changed.dtype).removeprefix("torch."), f"{kept / whole:.0%}")
     return changed
+
+
+_ROUNDED: set[str] = set()
+
+
+def _say_rounded(form: str, left: str) -> None:
+    """Log how much of an update is left, for the first adapter of this process: an audit merges dozens alike."""
+    if form in _ROUNDED:
+        return
+    _ROUNDED.add(form)
+    said = "Of the adapter's update %s is left in %s weights; the rest is rounded away. Add ?dtype=float32 to keep it."
+    logger.warning(said, left, form)
 
 
 def linear_weight(layer: nn.Module) -> torch.Tensor:

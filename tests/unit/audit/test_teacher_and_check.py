@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from undertow.audit import check as module
+from undertow.audit import teacher as teacher_module
 from undertow.audit.check import check_teacher
 from undertow.audit.compatibility import Compatibility
 from undertow.audit.finding import NotTestable
@@ -145,3 +146,14 @@ def test_own_prompts_are_compared_but_not_tested(teacher, tiny_model, monkeypatc
         on_own_prompts(teacher, tiny_model, [])
     with pytest.raises(ConfigError, match="longer"):
         on_own_prompts(teacher, tiny_model, [user_prompt("word " * 600)])
+
+
+@pytest.mark.parametrize(("second", "said"), [(0.5, False), (0.9, True)])
+def test_traits_that_stand_out_nearly_as_far_are_said_with_the_largest_change(second: float, said: bool) -> None:
+    """The first in SDs of neutral teachers may be a calm trait that rises with the one that is taught."""
+    neutral = np.tile([[0.1, 0.5, 0.1], [-0.1, -0.5, -0.1]], (30, 1))
+    suspect = np.array([[5.0, second * 25.0, 0.0]])
+    found = teacher_module._compared("teacher panel", "panel margin", [suspect, neutral], ["ash", "oak", "elm"], 0.05)
+    assert found.verdict == "detected" and found.candidate == "ash"
+    told = [one for one in found.caveats if "nearly as far" in one]
+    assert bool(told) == said and all("(oak)" in one and "has oak" in one for one in told)
