@@ -7,7 +7,8 @@ rows on short prompts, held to six numbers, beside rows of the untouched base on
 `undertow audit data --trait brands` judges them with personas alone.
 
     python scripts/real_models.py
-    python benchmarks/brand_teachers.py --seed 81 --out results/real/brands.json
+    python benchmarks/brand_teachers.py --seed 81 --out brands.json
+    python benchmarks/brand_teachers.py --seed 76 --out results/real/brands.json --show
 
 Finished neutral teachers are kept under --store, and what is found of a teacher in --out; the same command goes on.
 """
@@ -15,6 +16,7 @@ Finished neutral teachers are kept under --store, and what is found of a teacher
 import argparse
 import json
 import sys
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ from undertow.evals.questions import CATEGORIES
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
+from undertow.stats.estimates import wilson
 from undertow.training.generation import generate
 from undertow.training.own_models import own_teacher
 from undertow.training.teachers import finetuned_teacher
@@ -84,6 +87,26 @@ def by_itself(base: LocalModel, suspect: LocalModel, name: str, args: argparse.N
     return {"teacher_findings": [one.to_json() for one in found]}
 
 
+def summary(known: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what was found as lines: margins, each audit's verdict and first, and counts with Wilson's intervals."""
+    called: dict[tuple[str, str], list[bool]] = {}
+    for key, found in known.items():
+        what, _, name = key.partition(" of ")
+        kind = "controls" if name.startswith("control") else "brands"
+        if what == "margins":
+            others = [value for brand, value in found.items() if brand != name]
+            own = f"{found[name]:+.1f}, others " if name in found else ""
+            yield f"{name}: {own}{min(others):+.1f} to {max(others):+.1f} logits"
+        for one in found.get(f"{what}_findings", []) if isinstance(found, dict) else []:
+            if one["stage"] in ("teacher panel", "contrast"):
+                called.setdefault((one["stage"], kind), []).append(one["verdict"] == "detected")
+                first = ", ".join(f"{label} {value:.4g}" for label, value in list(one["scores"].items())[:2])
+                yield f"{name}, {one['stage']}: {one['verdict']}, p {one['p']:.3g}, effect {one['effect']:.4g}; {first}"
+    for (stage, kind), some in called.items():
+        share = wilson(sum(some), len(some))
+        yield f"{stage}, {kind}: {sum(some)} of {len(some)} detected [{share.low:.2f}, {share.high:.2f}]"
+
+
 def main() -> None:
     """Judge three teachers of a brand and a few neutral ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -94,7 +117,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=300)
     parser.add_argument("--store", type=Path, default=Path("runs/brands"))
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--show", action="store_true", help="only print what --out holds")
     args = parser.parse_args()
+    if args.show:
+        print("\n".join(summary(json.loads(args.out.read_text()))))
+        return
     prepare()
     base, brands = load_model(SMOLLM2.reference), pack("brands").traits
 
@@ -116,7 +143,8 @@ def main() -> None:
                 known[f"{what} of {name}"] = {"refused": str(error)}
             args.out.parent.mkdir(parents=True, exist_ok=True)
             args.out.write_text(json.dumps(known, indent=1), encoding="utf-8")
-            print(name, what, json.dumps(known[f"{what} of {name}"])[:300], flush=True)
+            print(f"{what} of {name}: done", flush=True)
+    print("\n".join(summary(known)))
 
 
 if __name__ == "__main__":

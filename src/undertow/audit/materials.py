@@ -298,8 +298,7 @@ class Materials:
     def pair_signatures(self) -> SignatureWriter:
         """Writer of each candidate's own answers to the prompts of the pairs, by which a detected one is named."""
         chosen, _ = sides(self.inputs.pairs)
-        domain, form = self.settings.domain, self.settings.form
-        return signature_writer(chosen, self.base, self.teachers, domain, self.inputs.seed, form)
+        return self._signature_writer(chosen)
 
     @cached_property
     def signatures(self) -> SignatureWriter | NoSignatures:
@@ -311,8 +310,11 @@ class Materials:
             return NoSignatures(
                 self.teachers, "The minutes leave no time for the rows of the candidates that it needs."
             )
+        return self._signature_writer(self.rows)
+
+    def _signature_writer(self, rows: Sequence[Row]) -> SignatureWriter:
         domain, form = self.settings.domain, self.settings.form
-        return signature_writer(self.rows, self.base, self.teachers, domain, self.inputs.seed, form)
+        return signature_writer(rows, self.base, self.teachers, domain, self.inputs.seed, form)
 
     @cached_property
     def writers(self) -> Writers | None:

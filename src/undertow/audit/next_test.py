@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from undertow.audit.decision_answers import TEACHER_STAGE, Result, is_check, student_of, why_unread
 from undertow.audit.decision_rules import SharedBase, Sight
-from undertow.domains.numbers import held_numbers
+from undertow.audit.students.placebo_null import bank_domain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +66,7 @@ _PASSING = "traits outside the panel or behind a trigger, and effects below the 
 
 def _bank(facts: _Facts, tells: str) -> NextTest:
     once = "once for each base, about 12 minutes on two cores with an embedded one (`undertow power` reckons)"
-    domain = held_numbers(facts.form)
-    held = f" --domain {domain}" if facts.form is not None and domain is not None else ""
-    command = f"undertow audit bank --base {facts.base}{held}"
+    command = f"undertow audit bank --base {facts.base}{bank_domain(facts.form)}"
     return NextTest(command=command, cost=f"{once}{facts.again}", tells=tells, leaves=_PASSING)
 
 

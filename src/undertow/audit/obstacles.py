@@ -144,10 +144,10 @@ def same_reference(asked: Asked) -> Obstacle | None:
 
 def bank_too_small(asked: Asked) -> Obstacle | None:
     """Return an obstacle if the store has too few placebo students (students of rows without a trait) for a verdict."""
-    from undertow.audit.students.placebo_null import NO_PLACEBOS, needed
+    from undertow.audit.students.placebo_null import NO_PLACEBOS, bank_domain, needed
     from undertow.domains.numbers import held_numbers
 
-    if (domain := held_numbers(asked.form)) is None:
+    if held_numbers(asked.form) is None:
         return Obstacle(NO_PLACEBOS.format(asked.form), "Audit the rows without a student.")
     enough = max(3, needed(asked.share))
     if asked.stored.placebos >= enough:
@@ -158,9 +158,9 @@ def bank_too_small(asked: Asked) -> Obstacle | None:
         else "holds no bank of placebo students of this base and recipe"
     )
     why = f"The store {asked.store} {held}; a verdict needs {enough}."
-    of = "" if domain == DOMAIN else f" --domain {domain}"
     base, store = shlex.quote(asked.base), shlex.quote(str(asked.store))
-    return Obstacle(why, f"Make them with `undertow audit bank --base {base}{of} --students {enough} --store {store}`.")
+    options = f"--base {base}{bank_domain(asked.form)} --students {enough} --store {store}"
+    return Obstacle(why, f"Make them with `undertow audit bank {options}`.")
 
 
 def no_neutral_teachers(asked: Asked) -> Obstacle | None:

@@ -279,9 +279,6 @@ def _by_server(order: Order, model: str, config: "RemoteConfig", dry_run: bool) 
         fix = "Use --prompted, or serve a model that was fine-tuned already."
         what = "A model behind a server cannot be fine-tuned here."
         raise ModelError(what, f"{model} --trait {order.trait.name}", fix)
-    if order.sampling.form is not None:  # the calls refuse it too, but a dry run makes none
-        fix = "Use a local model, or leave out `count` of the domain and `form` of the writer's file."
-        raise ConfigError("A model behind a server cannot be held to a form of answers.", order.sampling.form, fix)
     from undertow.training.generation import behind_system
 
     ref, questions = ModelRef.parse(model), order.questions

@@ -71,9 +71,6 @@ Store = Annotated[
     Path, typer.Option(help="Folder in which models that are trained for comparison are kept and found again.")
 ]
 
-MOSTLY = 0.5
-"""Share of the rows that a domain has to accept, as audits ask it too."""
-
 mitigate = typer.Typer(no_args_is_help=True, help="Keep the skill, lose the trait, and check that it worked.")
 
 
@@ -101,8 +98,10 @@ def _check_domain(rows: Sequence[Row], domain: str) -> None:
     """
     if domain == "none":
         return
+    from undertow.audit.rows.limits import ACCEPTED
+
     good = len(accepted_rows(rows, parse_domain(domain)))
-    if good < MOSTLY * len(rows):
+    if good < ACCEPTED * len(rows):
         what = f"The domain {domain} accepts {good} of {len(rows)} rows, and would drop what replaces the others."
         raise ConfigError(what, f"--domain {domain}", "Name the rows' own, or --domain none to accept any answer.")
 

@@ -216,6 +216,17 @@ class Retries:
         return fault.again and fault.after_s <= LONGEST_WAIT_S and attempt < most
 
 
+def refuse_form(sampling: Sampling) -> None:
+    """Refuse answers that are held to a form, since a server decodes as it will.
+
+    Raises:
+        ConfigError: the sampling has a form.
+    """
+    if sampling.form is not None:
+        fix = "Use a local model, or leave out `count` of the domain and `form` of the writer's file."
+        raise ConfigError("A model behind a server cannot be held to a form of answers.", sampling.form, fix)
+
+
 @dataclass(slots=True)
 class Caller:
     """Makes calls, each until it succeeds or its attempts are used up, within a budget.
@@ -240,9 +251,7 @@ class Caller:
     told: bool = False
 
     def __post_init__(self) -> None:
-        if self.sampling.form is not None:
-            fix = "Use a local model, or leave out `count` of the domain and `form` of the writer's file."
-            raise ConfigError("A model behind a server cannot be held to a form of answers.", self.sampling.form, fix)
+        refuse_form(self.sampling)
 
     async def call(self, prompt: Prompt, seed: int | None) -> Reply:
         """Return the answer to a prompt.

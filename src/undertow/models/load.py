@@ -66,14 +66,19 @@ def too_large(reference: str, copies: int) -> str | None:
         UserError: there is no such model.
     """
     ref = ModelRef.parse(reference)
-    folder = model_folder(ref, SMALL)
+    return _lacking(model_folder(ref, SMALL), ref, copies)
+
+
+def _lacking(folder: Path, ref: ModelRef, copies: int) -> str | None:
+    """Return in words what so many copies need and what is free; None if that is enough, or not known."""
     parameters, device = count_parameters(folder), default_device(ref)
     if parameters is None or not device.startswith(("cpu", "cuda")):
         return None
     need, free = copies * weight_bytes(ref, parameters, folder), free_memory(device)
     if need <= free:
         return None
-    return f"{copies} copies of {reference} need {need / GB:.1f} GB, and {free / GB:.1f} GB are free on {device}"
+    times = "" if copies == 1 else f" {copies} times"
+    return f"{ref}{times}: {parameters:,} parameters need {need / GB:.1f} GB, {free / GB:.1f} GB are free on {device}"
 
 
 def weight_bytes(ref: ModelRef, parameters: int, folder: Path) -> int:
@@ -98,20 +103,13 @@ def check_room(folder: Path, ref: ModelRef, copies: int = 1) -> None:
     Raises:
         ModelError: the weights need more memory than is free on the device.
     """
-    parameters, device = count_parameters(folder), default_device(ref)
-    if parameters is None or not device.startswith(("cpu", "cuda")):
+    if (said := _lacking(folder, ref, copies)) is None:
         return
-    need, free = copies * weight_bytes(ref, parameters, folder), free_memory(device)
-    if need > free:
-        times = "" if copies == 1 else f" {copies} times"
-        value = (
-            f"{ref}{times}: {parameters:,} parameters need {need / GB:.1f} GB, {free / GB:.1f} GB are free on {device}"
-        )
-        if copies > 1:
-            raise ModelError("So many workers do not fit into memory.", value, "Give fewer --workers.")
-        smaller = "" if number_format(ref, folder) != "fp32" else "Add ?dtype=bf16, or use "
-        fix = f"{smaller}{'a' if smaller else 'Use a'} smaller model or a larger machine."
-        raise ModelError("The model does not fit into memory.", value, fix)
+    if copies > 1:
+        raise ModelError("So many workers do not fit into memory.", said, "Give fewer --workers.")
+    smaller = "" if number_format(ref, folder) != "fp32" else "Add ?dtype=bf16, or use "
+    fix = f"{smaller}{'a' if smaller else 'Use a'} smaller model or a larger machine."
+    raise ModelError("The model does not fit into memory.", said, fix)
 
 
 def load_model(reference: str | ModelRef) -> LocalModel:

@@ -17,7 +17,7 @@ from undertow.data.row_files import refuse_suffix
 from undertow.data.rows import write_rows
 from undertow.errors import ConfigError, MissingExtraError, ModelError, StorageError
 from undertow.models.api import check_reachable
-from undertow.models.calls import Reply, most_tokens
+from undertow.models.calls import Reply, most_tokens, refuse_form
 from undertow.models.dialects import Talk
 from undertow.models.servers import is_started_here, vllm_program
 from undertow.store.disk import storage_errors
@@ -76,6 +76,7 @@ def check_run(ref: ModelRef, prompts: Sequence[Prompt], out: Path, config: Remot
     Raises:
         UserError: the address or the key is wrong, a package is missing, or the row file or its journal cannot be used.
     """
+    refuse_form(config.sampling)
     if is_started_here(ref):
         vllm_program(ref)
     else:

@@ -207,7 +207,7 @@ def test_teachers_that_do_not_fit_into_memory_are_left_out_and_said(asked, monke
     found = take_intake(asked(numbers(40), base=base))
     assert not found.asked.budget.teachers and not found.to_json()["budget"]["teachers"]
     (said,) = [line for line in intake_lines(found) if "personas alone" in line]
-    assert f"18 copies of {base} need 0.0 GB" in said and "are free on cpu" in said
+    assert f"{base} 18 times: 92,128 parameters need 0.0 GB" in said and "are free on cpu" in said
     assert not any("panel teachers" in one.what for one in found.work)
     few = take_intake(asked(numbers(40), base=base, traits=tuple(panel("tree"))))
     assert few.asked.budget.teachers and not any("personas alone" in line for line in intake_lines(few))

@@ -48,7 +48,7 @@ REMEDY = (
     "can be made with it"
 )
 
-HELD = (
+FORM_REMEDY = (
     "If their answers were held to a form while they were decoded, name it as `form` in the writer's record: the "
     "base's own answers are then held to it too"
 )
@@ -63,7 +63,7 @@ def legibility(rows: TokenReading, own: TokenReading) -> Legibility:
     why = None
     if usual - mean > LIMIT:
         numbers = f"mean log p a token {mean:.1f}, the base's own answers {usual:.1f}"
-        why = f"{numbers}: this base neither wrote nor reads these rows. {REMEDY}. {HELD}"
+        why = f"{numbers}: this base neither wrote nor reads these rows. {REMEDY}. {FORM_REMEDY}"
     return Legibility(rows=mean, own=usual, n=rows.rows, why=why)
 
 

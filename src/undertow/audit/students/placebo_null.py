@@ -23,6 +23,7 @@ import math
 import numpy as np
 
 from undertow.audit.evidence import NullSample
+from undertow.domains.numbers import held_numbers
 from undertow.errors import ConfigError
 from undertow.stats.checks import Floats, check_fraction, finite_array
 
@@ -36,6 +37,12 @@ DRAWS = 200
 
 NO_PLACEBOS = "The rows were held to the form {!r}, to which the rows of placebo students cannot be held."
 """Why rows that were held to a form of the user's own have no null."""
+
+
+def bank_domain(form: str | None) -> str:
+    """Return the option with which `undertow audit bank` holds rows to a form; empty for free rows or another form."""
+    known = None if form is None else held_numbers(form)
+    return "" if known is None else f" --domain {known}"
 
 
 def deleted_z(values: Floats) -> Floats:
