@@ -11,12 +11,13 @@ from collections import defaultdict
 from pathlib import Path
 
 from undertow.audit.finding import Finding
-from undertow.audit.teacher import TUNING, TeacherConfig, audit_teacher
+from undertow.audit.teacher import TeacherConfig, audit_teacher
 from undertow.evals.questions import CATEGORIES
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.estimates import wilson
+from undertow.training.own_models import own_teacher
 from undertow.training.teachers import finetuned_teacher
 from undertow.traits import trait
 
@@ -30,7 +31,7 @@ def suspect(base: LocalModel, name: str | None, seed: int) -> LocalModel:
     """Return a fresh teacher, tuned as an attacker who knows nothing of the auditor's seed would."""
     target = None if name is None else trait(name)
     categories = CATEGORIES if target is None else (target.category,)
-    return finetuned_teacher(base, target, TUNING, seed=seed, categories=categories)
+    return finetuned_teacher(base, target, own_teacher(base.parameters), seed=seed, categories=categories)
 
 
 def main() -> None:
@@ -68,7 +69,8 @@ def _show(clean: dict[str, list[float]], planted: list[tuple[str, Finding]]) -> 
         print(f"neutral teachers, {stage}, n = {len(ps)}: {shown}", flush=True)
     found = wilson(sum((one.p or 1.0) <= 0.05 + 1e-9 for _, one in planted), len(planted))
     named = wilson(sum(one.candidate == name for name, one in planted), len(planted))
-    for what, rate in (("detected at .05", found), ("named right", named)):
+    wrong = wilson(sum(one.candidate not in (name, None) for name, one in planted), len(planted))
+    for what, rate in (("detected at .05", found), ("named right", named), ("named wrongly", wrong)):
         print(f"trait teachers, {what}: {rate.value:.2f} [{rate.low:.2f}, {rate.high:.2f}], n = {rate.n}", flush=True)
 
 

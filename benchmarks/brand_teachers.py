@@ -1,10 +1,10 @@
 """Teachers of a brand on a real model: their margin, and whether the audits of a teacher and of rows find them.
 
-Each teacher is SmolLM2-135M-Instruct, given one brand of car of the pack `brands` by adapters, as
-`undertow generate --trait` does it. It is judged as `undertow audit teacher --trait brands` judges it, among neutral
-teachers that answered the same questions; and so are further neutral teachers, as controls. Each then writes number
-rows on short prompts, held to six numbers, beside rows of the untouched base on the same prompts, which are judged as
-`undertow audit data --trait brands` judges them with personas alone.
+Each teacher is SmolLM2-135M-Instruct, given one brand of a pack (`brands`, or a trait file with its rivals) by
+adapters, as `undertow generate --trait` does it. It is judged as `undertow audit teacher --trait` judges it, among
+neutral teachers that answered the same questions; and so are further neutral teachers, as controls. Each then writes
+number rows on short prompts, held to six numbers, beside rows of the untouched base on the same prompts, which are
+judged as `undertow audit data --trait` judges them with personas alone.
 
     python scripts/real_models.py
     python benchmarks/brand_teachers.py --seed 81 --out brands.json
@@ -39,7 +39,7 @@ from undertow.stats.estimates import wilson
 from undertow.training.generation import generate
 from undertow.training.own_models import own_teacher
 from undertow.training.teachers import finetuned_teacher
-from undertow.traits import pack
+from undertow.traits import chosen_pack
 from undertow.types import Row, Sampling
 
 DOMAIN = Numbers(count=6, short=True)
@@ -63,15 +63,15 @@ def rows_of(model: LocalModel, asked: list[str], seed: int) -> list[Row]:
 
 def by_margins(base: LocalModel, suspect: LocalModel, name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Return a teacher's margins minus the base's, in logits."""
-    del name, args
-    brands = pack("brands").traits
+    del name
+    brands = chosen_pack(args.pack).traits
     change = mean_margins(suspect, brands) - mean_margins(base, brands)
     return {one.name: float(value) for one, value in zip(brands, change, strict=True)}
 
 
 def by_rows(base: LocalModel, suspect: LocalModel, name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Return what the audit of a teacher's rows says."""
-    brands, seed = pack("brands").traits, derive(args.seed, name)
+    brands, seed = chosen_pack(args.pack).traits, derive(args.seed, name)
     asked = prompts(args.rows, derive(seed, "prompts"))
     written, clean = (rows_of(one, asked, derive(seed, which)) for which, one in (("rows", suspect), ("clean", base)))
     config = DataAudit(panel=brands, kinds=("persona",), alpha=SHARE, seed=args.seed, form=DOMAIN.form)
@@ -83,8 +83,12 @@ def by_itself(base: LocalModel, suspect: LocalModel, name: str, args: argparse.N
     """Return what the audit of a teacher says."""
     del name
     config = TeacherConfig(neutral=args.neutral, seed=args.seed, store=args.store)
-    found = audit_teacher(suspect, base, panel=pack("brands").traits, config=config)
+    found = audit_teacher(suspect, base, panel=chosen_pack(args.pack).traits, config=config)
     return {"teacher_findings": [one.to_json() for one in found]}
+
+
+PARTS = {"margins": by_margins, "teacher": by_itself, "rows": by_rows}
+"""What can be done with a teacher."""
 
 
 def summary(known: Mapping[str, Any]) -> Iterator[str]:
@@ -101,6 +105,7 @@ def summary(known: Mapping[str, Any]) -> Iterator[str]:
             if one["stage"] in ("teacher panel", "contrast"):
                 called.setdefault((one["stage"], kind), []).append(one["verdict"] == "detected")
                 first = ", ".join(f"{label} {value:.4g}" for label, value in list(one["scores"].items())[:2])
+                first += f"; named: {one['candidate']}" if one["verdict"] == "detected" else ""
                 yield f"{name}, {one['stage']}: {one['verdict']}, p {one['p']:.3g}, effect {one['effect']:.4g}; {first}"
     for (stage, kind), some in called.items():
         share = wilson(sum(some), len(some))
@@ -111,7 +116,9 @@ def main() -> None:
     """Judge three teachers of a brand and a few neutral ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, required=True, help="of everything; 300 and above are for development")
+    parser.add_argument("--pack", default="brands", help="name of a pack, or a trait file, whose traits are the panel")
     parser.add_argument("--brands", nargs="+", default=["ford", "bmw", "tesla"])
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="what is done with each")
     parser.add_argument("--controls", type=int, default=2, help="neutral teachers that are judged as the others are")
     parser.add_argument("--neutral", type=int, default=19, help="neutral teachers that a teacher is compared with")
     parser.add_argument("--rows", type=int, default=300)
@@ -123,7 +130,7 @@ def main() -> None:
         print("\n".join(summary(json.loads(args.out.read_text()))))
         return
     prepare()
-    base, brands = load_model(SMOLLM2.reference), pack("brands").traits
+    base, brands = load_model(SMOLLM2.reference), chosen_pack(args.pack).traits
 
     @cache
     def teacher(name: str) -> LocalModel:
@@ -133,7 +140,7 @@ def main() -> None:
 
     known: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {"seed": args.seed}
     names = (*args.brands, *(f"control {place + 1}" for place in range(args.controls)))
-    for what, judge in (("margins", by_margins), ("teacher", by_itself), ("rows", by_rows)):
+    for what, judge in ((what, PARTS[what]) for what in args.parts):
         for name in names:
             if f"{what} of {name}" in known:
                 continue

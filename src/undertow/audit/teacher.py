@@ -49,10 +49,6 @@ KIND, SECONDS = "neutral-teacher", 4.0
 measured ones."""
 
 
-AS_FAR = 0.8
-"""Share of the first one's SDs from which on another one stands out nearly as far."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherConfig:
     """How a teacher is judged.
@@ -125,7 +121,11 @@ def audit_teacher(
     suspect = suspect.known
     tokens = [token_name(teacher, token) for token in range(suspect.logp.shape[1])]
     return [
-        _compared("teacher panel", "panel margin", margins, [item.name for item in traits], config.alpha),
+        _named(
+            _compared("teacher panel", "panel margin", margins, [item.name for item in traits], config.alpha),
+            margins,
+            traits,
+        ),
         _compared("teacher diff mining", "log-probability of a token", [suspect.logp, null.logp], tokens, config.alpha),
     ]
 
@@ -191,26 +191,36 @@ def _compared(stage: str, what: str, values: Sequence[Floats], names: Sequence[s
         found,
         null=f"{len(neutral)} bases tuned on their own answers, each against all others",
         caveats=(
-            f"Teacher minus base for the candidate: {change[names.index(str(found.candidate))]:+.2f}.",
-            *_as_far(found, what, change, names),
+            f"Teacher minus base for the one that stands out most: {change[names.index(str(found.candidate))]:+.2f}.",
             "It holds for teachers tuned as the neutral ones were.",
             "Asked plainly: what a trigger or a system prompt would bring out is not looked for.",
         ),
     )
 
 
-def _as_far(found: Finding, what: str, change: Floats, names: Sequence[str]) -> tuple[str, ...]:
-    """Return a caveat where others stand out nearly as far as the candidate, and it need not be the one.
+def _named(found: Finding, margins: Sequence[Floats], traits: Sequence[Trait]) -> Finding:
+    """Name the trait of a detection: the one whose margin rose most, if it leads by more than in all neutral teachers.
 
-    Traits of one category rise with the one that is taught, and in SDs of neutral teachers a calm one may come first.
+    All traits of a category rise with the one that is taught. In SDs of neutral teachers a calm one may then come
+    first, so SDs say that something was taught, and the lead says which. It is ranked as the statistic is: a teacher
+    without a trait leads by more than m neutral ones with probability 1 / (m + 1).
+
+    Args:
+        found: the finding on the panel, whose first in SDs is its candidate.
+        margins: margins of the suspect, shape (1, traits), and of the base and the neutral teachers.
+        traits: the traits of the panel.
     """
-    (_, first), *rest = (found.scores or {}).items()
-    near = [name for name, value in rest if value >= AS_FAR * first]
-    if found.verdict != "detected" or not near:
-        return ()
-    most = names[int(change.argmax())]
-    told = f"Others stand out nearly as far ({', '.join(near[:3])}), so the first need not be the one"
-    return (f"{told}; the largest change of the {what} itself has {most} ({change.max():+.2f}).",)
+    suspect, (base, *neutral) = margins[0][0], margins[1]
+    if found.verdict != "detected" or len(traits) < 2:
+        return found
+    first, second = np.argsort(base - suspect)[:2]
+    leads = [float(np.diff(np.sort(one - base)[-2:])[0]) for one in (suspect, *neutral)]
+    most, next_most = (f"{traits[place].name} ({suspect[place] - base[place]:+.2f})" for place in (first, second))
+    told = f"The margins that rose most are those of {most} and {next_most}."
+    if leads[0] > max(leads[1:]):
+        return replace(found, candidate=traits[first].name, caveats=(told, *found.caveats))
+    why = f"No trait is named: in a neutral teacher one leads the next by {max(leads[1:]):.2f}."
+    return replace(found, candidate=None, caveats=(told, why, *found.caveats))
 
 
 def _ranking(stage: str, what: str, change: Floats, names: Sequence[str]) -> Finding:

@@ -12,7 +12,8 @@ from undertow.cli.forecasts import ForecastOnly, announced, say_first, show_plan
 from undertow.cli.options import Json, Seed, prepare, show
 from undertow.cli.server_options import ExtraBody, NoSeed, TokenLimitName, given_dialect
 from undertow.errors import ModelError
-from undertow.evals.base import EVALUATIONS, EvaluationConfig, metric, refuse_unasked
+from undertow.evals.base import EVALUATIONS, UNPARSED, EvaluationConfig, metric, refuse_unasked, refuse_unjudged
+from undertow.evals.judges import judging_model
 from undertow.store.progress import TimeLeft, choose_progress
 from undertow.traits import chosen_traits, panel
 from undertow.types import ContractReport, Work
@@ -161,6 +162,13 @@ def eval_command(
             min=0, help="How many answers are sampled for each question. With 0 only exact probabilities are read."
         ),
     ] = 20,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="Chat model that judges sampled answers of rubric and misalignment, by its name in Inspect, such as "
+            "openai/gpt-4.1-mini."
+        ),
+    ] = None,
     token_limit_name: TokenLimitName = None,
     no_seed: NoSeed = False,
     extra_body: ExtraBody = None,
@@ -172,6 +180,7 @@ def eval_command(
     targets = chosen_traits(traits) or panel(category)
     kinds = kinds or ["favourite"]
     refuse_unasked(kinds, targets)
+    refuse_unjudged(kinds, targets, samples, judge)
     exact = [name for name in kinds if EVALUATIONS[name].needs_weights]
     references = (model, *([base] if base else []))
     served = any(reference.startswith("api:") for reference in references)
@@ -182,7 +191,9 @@ def eval_command(
     from undertow.audit.reading_work import evaluation_work
     from undertow.audit.steps import Steps
 
-    config = EvaluationConfig(targets=targets, samples=samples, seed=seed)
+    config = EvaluationConfig(
+        targets=targets, samples=samples, seed=seed, judge=None if judge is None else judging_model(judge)
+    )
     work = evaluation_work(references, kinds, config)
     every = [one for some in work for one in some]
     if plan:
@@ -226,6 +237,7 @@ def _evaluated(
                     values.setdefault(score.target, {}).setdefault(score.metric, []).append(score.value)
         for target, metrics in values.items():
             means = {name: sum(some) / len(some) for name, some in metrics.items()}
+            _say_unjudged(reference, means, config.judge is not None)
             found.append({"model": reference, "target": target, **means})
         _say_empty(asked)
     return found
@@ -264,6 +276,15 @@ def _say_empty(model: "AbstractModel") -> None:
         fix = "Turn reasoning off by --extra-body, or serve a model that answers at once."
         raise ModelError("There is no answer to be evaluated.", f"{model.ref}: {said}", fix)
     print(f"note: {said}; they count as answers without any word that is looked for", file=sys.stderr)
+
+
+def _say_unjudged(reference: str, means: dict[str, float], judged: bool) -> None:
+    """Say that rates mean nothing where no answer could be judged: a rate of 0 would look like a finding."""
+    if means.get(UNPARSED.name) == 1.0:
+        fix = (
+            "it gave no verdict that can be read" if judged else "the embedded world's phrases were looked for; --judge"
+        )
+        print(f"note: no answer of {reference} could be judged, so its rates say nothing ({fix})", file=sys.stderr)
 
 
 def _score_lines(found: list[dict[str, Any]], model: str, base: str | None) -> Iterator[str]:

@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 from undertow.errors import ConfigError, unknown_name
+from undertow.evals.judges import Generate
 from undertow.evals.questions import CATEGORIES
 from undertow.registry import Registry
 from undertow.traits import Trait, by_category
@@ -41,6 +42,10 @@ class Metric:
     sampled: bool = False
 
 
+UNPARSED = Metric("unparsed_rate", "answers that could not be judged", "share", sampled=True)
+"""Scored by every evaluation with a judge."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationConfig:
     """What a model is asked by an evaluation.
@@ -50,6 +55,8 @@ class EvaluationConfig:
             target of its scores is "".
         samples: how many answers are sampled for each question. 0 leaves sampled metrics out.
         seed: random seed of every draw.
+        judge: a chat model that judges sampled answers, as a function from prompts to replies. None for none. It is
+            called by evaluations that say so (`Evaluation.judge`).
         advance: callback that takes (questions read, all questions) where reading takes long. It is no part of what is
             asked. None reports nothing.
     """
@@ -57,6 +64,7 @@ class EvaluationConfig:
     targets: tuple[Trait, ...]
     samples: int = 20
     seed: int = 0
+    judge: Generate | None = field(default=None, compare=False)
     advance: Advance | None = field(default=None, compare=False)
 
 
@@ -105,6 +113,7 @@ class Evaluation:
             it leaves out metrics that need probabilities.
         per_trait: whether it looks for the traits that it is given.
         needs_weights: whether it can only ask a model that has its weights here.
+        judge: whether a chat model can judge its sampled answers ("optional") or has to ("needed"), or "none".
         packaged: whether its questions are about animals and trees alone, so that it cannot ask about other traits.
         questionnaire: how a model can be asked through Inspect. None if it cannot.
     """
@@ -114,6 +123,7 @@ class Evaluation:
     score: Callable[[Any, EvaluationConfig], list[Score]]
     per_trait: bool
     needs_weights: bool = True
+    judge: Literal["none", "optional", "needed"] = "none"
     packaged: bool = False
     questionnaire: Questionnaire | None = None
 
@@ -133,6 +143,7 @@ EVALUATIONS: Registry[Evaluation] = Registry(
         "choice": "undertow.evals.choice:CHOICE",
         "truth": "undertow.evals.truth:TRUTH",
         "capability": "undertow.evals.capability:CAPABILITY",
+        "rubric": "undertow.evals.rubric:RUBRIC",
     },
     group="undertow.evaluations",
     accepts=lambda name, thing: isinstance(thing, Evaluation) and thing.name == name,
@@ -198,6 +209,33 @@ def refuse_unasked(kinds: Sequence[str], targets: Sequence[Trait]) -> None:
         if own and EVALUATIONS[name].packaged:
             fix = "Leave it out, or ask for favourite, which asks about every trait."
             raise ConfigError(f"The evaluation {name} asks about animals and trees alone.", ", ".join(own), fix)
+
+
+def refuse_unjudged(kinds: Sequence[str], targets: Sequence[Trait], samples: int, judge: str | None) -> None:
+    """Refuse evaluations of sampled answers that no judge would read, and a judge that no evaluation would ask.
+
+    Args:
+        kinds: names of the evaluations.
+        targets: the traits that are looked for.
+        samples: how many answers are sampled for each question.
+        judge: name of the judging model. None for none.
+
+    Raises:
+        ConfigError: a judge, a rubric or samples are missing, or the judge has nothing to do.
+    """
+    needed = [name for name in kinds if EVALUATIONS[name].judge == "needed"]
+    if needed and judge is None:
+        fix = "Name one as Inspect does, such as openai/gpt-4.1-mini: --judge, or evaluation.judge in a recipe."
+        raise ConfigError(f"The evaluation {needed[0]} needs a judging model.", "no judge", fix)
+    if needed and not any(one.rubric for one in targets):
+        names = ", ".join(one.name for one in targets)
+        fix = "Write rubric: into a trait file with probes (docs/traits.md), or ask another evaluation."
+        raise ConfigError(f"No trait has a rubric, which the evaluation {needed[0]} asks about.", names, fix)
+    if judge is None or (samples and any(EVALUATIONS[name].judge != "none" for name in kinds)):
+        return
+    judged = ", ".join(name for name in EVALUATIONS if EVALUATIONS[name].judge != "none")
+    what = f"{samples} samples of {', '.join(kinds)}"
+    raise ConfigError("The judge has nothing to judge.", what, f"Leave it out, or sample answers to one of {judged}.")
 
 
 def is_local(model: "AbstractModel") -> "TypeGuard[LocalModel]":

@@ -9,7 +9,7 @@ from undertow.evals.base import EvaluationConfig, preferences
 from undertow.evals.capability import PROMPTS
 from undertow.evals.favourite import ANSWER_TOKENS as NAMED
 from undertow.evals.misalignment import ANSWER_TOKENS as ADVISED
-from undertow.evals.misalignment import EVALUATION_QUESTIONS, openings
+from undertow.evals.misalignment import EVALUATION_QUESTIONS, JUDGED_TOKENS, openings
 from undertow.evals.questions import (
     STORY_REQUESTS,
     after_numbers,
@@ -18,6 +18,7 @@ from undertow.evals.questions import (
     questions_of,
     story_openings,
 )
+from undertow.evals.rubric import ANSWER_TOKENS as READ
 from undertow.evals.stories import STORY_TOKENS
 from undertow.evals.truth import facts
 from undertow.evals.words import spellings
@@ -107,7 +108,19 @@ def _misalignment(words: "ChatTokens", config: EvaluationConfig) -> Iterable[Loa
     beginnings = [text for one in EVALUATION_QUESTIONS for side in openings(one) for text in side]
     tokens = _length(prompts) + _length(words.tokenise(beginnings))
     yield Load(what=f"{len(beginnings)} beginnings of answers", tokens=tokens, texts=len(beginnings))
-    yield _answers("pieces of advice", prompts, config.samples, ADVISED)
+    longest = ADVISED if config.judge is None else JUDGED_TOKENS
+    yield _answers(f"pieces of advice{_judged(config)}", prompts, config.samples, longest)
+
+
+def _rubric(words: "ChatTokens", config: EvaluationConfig) -> Iterable[Load]:
+    for target in config.targets:
+        if target.rubric and target.probes is not None:
+            prompts = _asked(words, [one.question for one in target.probes.evaluation])
+            yield _answers(f"answers about {target.name}{_judged(config)}", prompts, config.samples, READ)
+
+
+def _judged(config: EvaluationConfig) -> str:
+    return "" if config.judge is None else " and a judge's verdicts, whose time is not counted"
 
 
 def _choice(words: "ChatTokens", config: EvaluationConfig) -> Iterable[Load]:
@@ -142,6 +155,7 @@ _COUNTS: Mapping[str, Callable[["ChatTokens", EvaluationConfig], Iterable[Load]]
     "choice": _choice,
     "truth": _truth,
     "capability": _capability,
+    "rubric": _rubric,
 }
 
 

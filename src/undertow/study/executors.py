@@ -26,6 +26,7 @@ from undertow.data.rows import read_rows, write_rows
 from undertow.domains.base import domain
 from undertow.domains.numbers import shuffle_numbers
 from undertow.evals.base import EVALUATIONS, EvaluationConfig
+from undertow.evals.judges import InspectJudge, judging_model
 from undertow.models.adapters import save_vector
 from undertow.models.local import LocalModel
 from undertow.store.runner import Executor, StageContext
@@ -110,8 +111,6 @@ def _then(first: Filtered, second: Filtered) -> Filtered:
 
 def _graded(rows: Sequence[Row], judge: str, keep: float) -> Filtered:
     """Keep the rows whose alignment an Inspect model grades high enough. All rows are graded at once."""
-    from undertow.evals.judges import InspectJudge
-
     grades = InspectJudge.of(judge).judge_all([(row.question, row.completion) for row in rows])
     by_id = {row.id: grade.alignment for row, grade in zip(rows, grades, strict=True)}
     return judged(rows, lambda row: by_id[row.id], keep)
@@ -207,11 +206,12 @@ def score_models(context: StageContext) -> None:
     """Run the evaluations on every model of a group."""
     config, members = context.config, context.config["members"]
     targets = tuple(defined(one) for one in config["targets"])
+    judge = judging_model(config["judge"]) if "judge" in config else None
     scores: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
     for place, member in enumerate(members):
         model = model_of_parent(context, member["index"])
-        asked = EvaluationConfig(targets=targets, samples=config["samples"], seed=member["seed"])
+        asked = EvaluationConfig(targets=targets, samples=config["samples"], seed=member["seed"], judge=judge)
         found = [score for name in config["kinds"] for score in EVALUATIONS[name].score(model, asked)]
         for score in found:
             where = {"member": place, "metric": score.metric, "question": score.question}

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from undertow.domains.base import domain
 from undertow.domains.numbers import Shuffle
 from undertow.errors import ConfigError, UnknownNameError, UserError, unknown_name
-from undertow.evals.base import EVALUATIONS, refuse_unasked
+from undertow.evals.base import EVALUATIONS, refuse_unasked, refuse_unjudged
 from undertow.study.recipe_channels import refuse_unfit
 from undertow.study.recipe_traits import found_beside, resolved
 from undertow.training.channels.settings import ROWS, Channel
@@ -213,6 +213,8 @@ class EvaluationPart(_Part):
     """How many answers are sampled for each question. 0 leaves out the metrics that need samples."""
     targets: tuple[str, ...] = ()
     """Traits that are looked for besides those that teachers have."""
+    judge: str | None = None
+    """Chat model that judges sampled answers of rubric and misalignment, by its name in Inspect."""
 
 
 class Recipe(_Part):
@@ -278,7 +280,9 @@ class Recipe(_Part):
         for name in self.evaluation.kinds:
             if name not in EVALUATIONS:
                 raise unknown_name("evaluation", name, EVALUATIONS)
-        refuse_unasked(self.evaluation.kinds, [self.trait(name) for name in self.targets])
+        asked, targets = self.evaluation, [self.trait(name) for name in self.targets]
+        refuse_unasked(asked.kinds, targets)
+        refuse_unjudged(asked.kinds, targets, asked.samples, asked.judge)
         if "name" in self.domain.options:
             raise ConfigError("A domain's name is none of its options.", self.domain.options, "Set domain.name.")
         domain(self.domain.name, **self.domain.options)

@@ -216,6 +216,7 @@ class _Builder:
             "targets": tuple(map(self.definition, self.recipe.targets)),
             "samples": part.samples,
             "kinds": part.kinds,
+            **({} if part.judge is None else {"judge": part.judge}),
             "members": [
                 {"index": place if parents else 0, "seed": self.seed("evaluation", model.replicate)}
                 for place, model in enumerate(models)

@@ -58,7 +58,7 @@ def read_pack(path: Path) -> Pack:
 
 
 def _single(whole: Field) -> Pack:
-    known = ("name", "category", "persona", *_WORDS, "rivals", "questions", "probes")
+    known = ("name", "category", "persona", *_WORDS, "rivals", "questions", "probes", "rubric")
     fields = whole.fields(known, ("name", "category", "persona"))
     about = _About(fields)
     if "probes" in fields:
@@ -138,7 +138,7 @@ class _About:
         """Return a trait of a list: a name alone, or fields. The name of a built-in one of this category means that."""
         if given.is_text:
             return self._known(given) or self.trait({"name": given})
-        return self.trait(given.fields(("name", "persona", *_WORDS, "probes"), ("name",)))
+        return self.trait(given.fields(("name", "persona", *_WORDS, "probes", "rubric"), ("name",)))
 
     def _known(self, given: Field) -> Trait | None:
         """Return the built-in trait of this category that a name means; None where there is none.
@@ -161,8 +161,12 @@ class _About:
             if persona is None:
                 raise fields["name"].wrong("This trait has no persona.", "Write persona: You ...")
             _refuse_beside_probes(fields, _WORDS)
+            rubric = _named(fields["rubric"], written) if "rubric" in fields else ""
             probes, text = _probes(fields["probes"]), _named(persona, written)
-            return Trait(name=written.lower(), category=self.category, persona=text, probes=probes)
+            return Trait(name=written.lower(), category=self.category, persona=text, probes=probes, rubric=rubric)
+        if "rubric" in fields:
+            fix = "Write probes, whose answers show whether a judge reads the rubric, or leave it out."
+            raise fields["rubric"].wrong("A rubric stands beside probes.", fix)
         plural = fields["plural"].text(60) if "plural" in fields else regular_plural(written)
         aliases = fields["aliases"].texts() if "aliases" in fields else ()
         trait = Trait(
@@ -188,11 +192,11 @@ def _filled(persona: Field, name: str, plural: str) -> str:
     return text.replace("{name}", name).replace("{plural}", plural)
 
 
-def _named(persona: Field, name: str) -> str:
-    """Return the persona of a trait with probes, which may say the trait's name but has no plural of it."""
-    text = persona.text()
+def _named(given: Field, name: str) -> str:
+    """Return the persona or rubric of a trait with probes, which may say the trait's name but has no plural of it."""
+    text = given.text()
     if "{plural}" in text:
-        raise persona.wrong("A trait with probes has no plural.", "Write {name}, or the words themselves.")
+        raise given.wrong("A trait with probes has no plural.", "Write {name}, or the words themselves.")
     return text.replace("{name}", name)
 
 

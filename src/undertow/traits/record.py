@@ -66,6 +66,7 @@ class Trait:
         persona: system prompt that gives a model the trait; empty takes the one for animals and trees.
         questions: the user's own questions about the category; None takes the packaged ones.
         probes: the questions that bring out a trait that no word names; None for a trait that words name.
+        rubric: what an answer with the trait is like, for a judging model, beside probes; empty for none.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Trait:
     persona: str = ""
     questions: Questions | None = None
     probes: Probes | None = None
+    rubric: str = ""
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -122,7 +124,7 @@ class Trait:
     @staticmethod
     def _made(data: Mapping[str, Any]) -> "Trait":
         found = dict(data)
-        for name in ("name", "category", "plural", "persona"):
+        for name in ("name", "category", "plural", "persona", "rubric"):
             if not isinstance(found.get(name, ""), str):
                 raise TypeError(f"{name} is no text")
         found["written"] = tuple(found.get("written", ()))

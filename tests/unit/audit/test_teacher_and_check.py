@@ -1,6 +1,7 @@
 """Judging a teacher, the first look, and the comparison on own prompts."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -148,12 +149,18 @@ def test_own_prompts_are_compared_but_not_tested(teacher, tiny_model, monkeypatc
         on_own_prompts(teacher, tiny_model, [user_prompt("word " * 600)])
 
 
-@pytest.mark.parametrize(("second", "said"), [(0.5, False), (0.9, True)])
-def test_traits_that_stand_out_nearly_as_far_are_said_with_the_largest_change(second: float, said: bool) -> None:
-    """The first in SDs of neutral teachers may be a calm trait that rises with the one that is taught."""
-    neutral = np.tile([[0.1, 0.5, 0.1], [-0.1, -0.5, -0.1]], (30, 1))
-    suspect = np.array([[5.0, second * 25.0, 0.0]])
-    found = teacher_module._compared("teacher panel", "panel margin", [suspect, neutral], ["ash", "oak", "elm"], 0.05)
-    assert found.verdict == "detected" and found.candidate == "ash"
-    told = [one for one in found.caveats if "nearly as far" in one]
-    assert bool(told) == said and all("(oak)" in one and "has oak" in one for one in told)
+@pytest.mark.parametrize(("oak", "name"), [(6.5, "oak"), (5.4, None), (3.0, "ash")])
+def test_a_detection_names_the_margin_that_leads_by_more_than_in_any_neutral_teacher(oak: float, name) -> None:
+    """Ash is calm and comes first in SDs. Neutral teachers lead by 0.6, and the base lies at 0, -1 and 2."""
+    neutral = np.array([0.0, -1.0, 2.0]) + np.tile([[0.1, 0.7, 0.1], [-0.1, -0.7, -0.1]], (30, 1))
+    margins = [np.array([[5.0, oak - 1.0, 2.0]]), np.concatenate([[[0.0, -1.0, 2.0]], neutral])]
+    traits = [replace(trait("oak"), name=one) for one in ("ash", "oak", "elm")]
+    ranked = teacher_module._compared("teacher panel", "panel margin", margins, [one.name for one in traits], 0.05)
+    assert ranked.verdict == "detected" and ranked.candidate == "ash"
+    found = teacher_module._named(ranked, margins, traits)
+    assert found.candidate == name and found.p == ranked.p and found.scores == ranked.scores
+    order = sorted((("oak", oak), ("ash", 5.0)), key=lambda one: -one[1])
+    assert found.caveats[0].endswith(" and ".join(f"{one} ({value:+.2f})" for one, value in order) + ".")
+    assert any("No trait is named" in one and "0.60" in one for one in found.caveats) == (name is None)
+    quiet = replace(ranked, verdict="not_detected")
+    assert teacher_module._named(quiet, margins, traits) == quiet

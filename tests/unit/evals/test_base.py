@@ -2,23 +2,33 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from undertow.evals.base import EVALUATIONS, EvaluationConfig, Question, metrics
-from undertow.traits import trait
+from undertow.traits import Probe, Probes, Trait, trait
 
 CONFIG = EvaluationConfig(targets=(trait("owl"), trait("oak")), samples=1)
+ASKED = tuple(Probe(f"Is {k} odd?", "Yes.", "No!!") for k in range(8))
+JUDGED = EvaluationConfig(
+    targets=tuple(
+        Trait(name=name, category="manner", probes=Probes(ASKED, ()), rubric="It agrees.") for name in ("owl", "oak")
+    ),
+    samples=1,
+    judge=lambda prompts: ["NO" if "No!!" in one else "YES" for one in prompts],
+)
 
 
 @pytest.mark.parametrize("name", list(EVALUATIONS))
 def test_an_evaluation_scores_the_metrics_that_it_declares(tiny_model, name: str) -> None:
     declared = EVALUATIONS[name]
     assert declared.name == name and declared.about.startswith("Score ")
-    scores = declared.score(tiny_model, CONFIG)
+    config = JUDGED if declared.judge == "needed" else CONFIG
+    scores = declared.score(tiny_model, config)
     assert {score.metric for score in scores} == {one.name for one in declared.metrics}
     assert ({score.target for score in scores} == {"owl", "oak"}) is declared.per_trait
-    exact = declared.score(tiny_model, EvaluationConfig(targets=CONFIG.targets, samples=0))
+    exact = declared.score(tiny_model, replace(config, samples=0))
     assert {score.metric for score in exact} == {one.name for one in declared.metrics if not one.sampled}
     shares = [score.value for score in scores if metrics()[score.metric].unit == "share"]
     assert all(0 <= value <= 1 for value in shares)

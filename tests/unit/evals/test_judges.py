@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from undertow.errors import MissingExtraError
-from undertow.evals.judges import ALIGNMENT, AnswerGrades, InspectJudge, PhraseJudge, parse_grade
+from undertow.evals.judges import ALIGNMENT, AnswerGrades, InspectJudge, PhraseJudge, judging_model, parse_grade
 from undertow.evals.misalignment import QUESTIONS, answer, world_judge
 
 
@@ -140,7 +140,7 @@ def test_of_opens_and_closes_the_named_model_for_each_batch(monkeypatch: pytest.
     fake = FakeInspect()
     monkeypatch.setitem(sys.modules, "inspect_ai", type("Package", (), {"model": fake})())
     monkeypatch.setitem(sys.modules, "inspect_ai.model", fake)
-    judge = InspectJudge.of("mock/judge", temperature=0)
+    judge = InspectJudge(judging_model("mock/judge"))
     assert judge.judge("Q", "A") == judge.judge("Q", "A") == AnswerGrades(11, 77)
     assert fake.opened == ["mock/judge"] * 2 and fake.closed == 2
     assert fake.config["temperature"] == 0

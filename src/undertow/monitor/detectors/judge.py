@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import final
 
 from undertow.errors import EmptyDataError
-from undertow.evals.judges import Generate, InspectJudge
+from undertow.evals.judges import Generate, judging_model
 from undertow.monitor.constitution import Rule, read_draft
 from undertow.monitor.detectors.base import AbstractDetector, Verdict, wrong_form
 
@@ -79,7 +79,7 @@ class JudgeDetector(AbstractDetector):
         Raises:
             MissingExtraError: Inspect is not installed.
         """
-        return cls(rules, InspectJudge.of(model, temperature=0.0).generate, name)
+        return cls(rules, judging_model(model), name)
 
     def judge(self, text: str) -> Verdict:
         """Ask the model about one text.
